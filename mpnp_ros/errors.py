@@ -1,0 +1,53 @@
+"""Every error that this package raises on purpose, by name.
+
+All derive from :class:`MpnpError`, so that a node or the command line can catch one type, count it
+and go on.  A message names the thing that is wrong and the remedy.
+"""
+
+
+class MpnpError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigurationError(MpnpError):
+    """A parameter, file or command line argument is out of range, unknown or contradictory."""
+
+
+class WeightsError(MpnpError):
+    """Model weights are missing, of the wrong hash or shape, or of an unsafe format."""
+
+
+class UnsupportedModelError(MpnpError):
+    """The language model's family is not one this package can run block by block."""
+
+
+class ImageError(MpnpError):
+    """An image message cannot be decoded: unknown encoding, wrong size, truncated data."""
+
+
+class PointCloudError(MpnpError):
+    """A point cloud message is malformed: missing fields, bad point_step or row_step, no points."""
+
+
+class TokensError(MpnpError):
+    """Modality tokens do not fit: wrong shape, dtype, encoder fingerprint or non-finite values."""
+
+
+class LinksError(MpnpError):
+    """Latent connections do not fit the model or the encoder, or their file is damaged."""
+
+
+class QuestionError(MpnpError):
+    """A question cannot be answered as asked: empty, too long, bad choices, queue full."""
+
+
+class DatasetError(MpnpError):
+    """A nuScenes root or question file is missing tables, records or sensor files."""
+
+
+class BagError(MpnpError):
+    """A bag cannot be read or written."""
+
+
+class TrainingError(MpnpError):
+    """Training cannot start or has produced something that must not be used (no data, NaN)."""

@@ -1,0 +1,27 @@
+"""What a latent connection hands to the blocks of the language model: a gated K/V prefix."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass
+class BlockPrefix:
+    """The K/V prefix that one linked block attends to beside its text.
+
+    keys, values: [B, H_kv, P, d_h]; keys carry no positional encoding.
+    log_gate: broadcastable to [B, H_kv, P]; it is added to the attention logits of the prefix
+        columns (papers.md A.7, point 3).  0 is an open gate, -inf is exactly "not linked".
+
+    B may be 1 and is then shared by the whole text batch.
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    log_gate: torch.Tensor
+
+
+#: Linked block index -> its prefix.  A block that is not a key runs its stock attention.
+Prefix = Mapping[int, BlockPrefix]
