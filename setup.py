@@ -40,7 +40,9 @@ def cmake_stage(build: Path) -> Path:
     generator = ['-G', 'Ninja'] if shutil.which('ninja') else []
 
     def run(*arguments: object) -> None:
-        subprocess.run([cmake, *map(str, arguments)], check=True, env=env)
+        command = [cmake, *map(str, arguments)]
+        if subprocess.run(command, env=env).returncode:  # an exception would be swallowed by `pip install -e`
+            sys.exit(f'building the mpnp_ros messages failed: {" ".join(command)}')
 
     run('-S', HERE, '-B', build / 'cmake', *generator, '-DBUILD_TESTING=OFF', '-DCMAKE_BUILD_TYPE=Release',
         f'-DPython3_EXECUTABLE={sys.executable}', '-DPYTHON_INSTALL_DIR=python',
