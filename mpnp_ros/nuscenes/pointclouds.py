@@ -1,0 +1,63 @@
+"""Sensor files of nuScenes: LiDAR sweeps (``.pcd.bin``) and radar sweeps (``.pcd``)."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mpnp_ros.errors import DatasetError
+
+LIDAR_FIELDS = ('x', 'y', 'z', 'intensity', 'ring')
+
+RADAR_DTYPE = np.dtype([
+    ('x', '<f4'), ('y', '<f4'), ('z', '<f4'), ('dyn_prop', 'i1'), ('id', '<i2'), ('rcs', '<f4'),
+    ('vx', '<f4'), ('vy', '<f4'), ('vx_comp', '<f4'), ('vy_comp', '<f4'), ('is_quality_valid', 'i1'),
+    ('ambig_state', 'i1'), ('x_rms', 'i1'), ('y_rms', 'i1'), ('invalid_state', 'i1'), ('pdh0', 'i1'),
+    ('vx_rms', 'i1'), ('vy_rms', 'i1'),
+])
+"""The 18 fields of a nuScenes radar point: metres, metres/second, dB and the sensor's own codes."""
+
+
+def read_sensor_file(path: Path) -> bytes:
+    """All bytes of a sensor file. Raises DatasetError with the remedy where it is absent."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DatasetError(
+            f'sensor file {path} cannot be read ({error.strerror}); '
+            'download the file blobs of this nuScenes version into the same root') from None
+
+
+def read_lidar(path: Path) -> np.ndarray:
+    """LiDAR points [N, 5] float32: x, y, z (metres, sensor frame), intensity 0..255, ring."""
+    data = read_sensor_file(path)
+    width = 4 * len(LIDAR_FIELDS)
+    if not data or len(data) % width:
+        raise DatasetError(f'LiDAR file {path} has {len(data)} bytes, not a multiple of {width}; '
+                           'it is truncated: download it again')
+    return np.frombuffer(data, '<f4').reshape(-1, len(LIDAR_FIELDS))
+
+
+def read_radar(path: Path) -> np.ndarray:
+    """Radar points [N] of :data:`RADAR_DTYPE` in the sensor frame.
+
+    An empty sweep is stored by nuScenes as one point of NaN; it comes back with no points.
+    """
+    data = read_sensor_file(path)
+    header, _, body = data.partition(b'DATA binary\n')
+    declared = _pcd_declarations(header)
+    fields, points = declared.get('FIELDS', '').split(), declared.get('POINTS', '')
+    if fields != list(RADAR_DTYPE.names) or not points.isdigit():
+        raise DatasetError(f'radar file {path} is not a binary PCD with the 18 nuScenes radar fields; '
+                           'download it again')
+    count = int(points)
+    if len(body) < count * RADAR_DTYPE.itemsize:
+        raise DatasetError(f'radar file {path} is truncated: {len(body)} bytes for {count} points; '
+                           'download it again')
+    sweep = np.frombuffer(body, RADAR_DTYPE, count)
+    return sweep[~np.isnan(sweep['x'])]
+
+
+def _pcd_declarations(header: bytes) -> dict[str, str]:
+    lines = header.decode('ascii', 'replace').splitlines()
+    return {key: value for key, _, value in (line.partition(' ') for line in lines)}

@@ -1,0 +1,246 @@
+"""Questions with true answers about a key frame, in the manner of NuScenes-QA (papers.md E).
+
+A fact is something true that the annotations say (a count, a status, ...); a question is a fact in one of
+the wordings of :mod:`~mpnp_ros.nuscenes.templates`. "The ..." is only said of an object that its
+description singles out; statuses are only asked of objects that have one; counts end at 10.
+"""
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from mpnp_ros.nuscenes.categories import CATEGORIES, MAX_COUNT, STATUSES_OF_CATEGORY, THING
+from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame
+from mpnp_ros.nuscenes.relations import RELATIONS, relation
+from mpnp_ros.nuscenes.templates import ANYTHING, TEMPLATES, Description
+
+MAX_DISTANCE = 50.0
+"""Metres beyond which objects are not asked about: the range of the nuScenes detection task for cars."""
+
+
+@dataclass(frozen=True)
+class LabelledQuestion:
+    """A question about one key frame and its true answer, one of the 30 of NuScenes-QA.
+
+    type: exist, count, object, status or comparison; hops: 0, or 1 where a relation is followed.
+    template: the wording with its slots open, see :mod:`~mpnp_ros.nuscenes.templates`.
+    """
+
+    text: str
+    answer: str
+    type: str
+    hops: int
+    template: str
+    sample_token: str
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something true about a scene: how it may be asked (a key of TEMPLATES), its slots, its answer."""
+
+    kind: tuple[str, int, str]
+    answer: str
+    slots: dict[str, str] = field(hash=False)
+
+    def ask(self, rng: random.Random, sample_token: str) -> LabelledQuestion:
+        """Put the fact into one of its wordings."""
+        template = rng.choice(TEMPLATES[self.kind])
+        return LabelledQuestion(template.format(**self.slots), self.answer, self.kind[0], self.kind[1],
+                                template, sample_token)
+
+
+def askable(objects: Iterable[AnnotatedObject], max_distance: float = MAX_DISTANCE) -> list[AnnotatedObject]:
+    """The objects that questions are about: seen by a LiDAR or radar point and within ``max_distance``."""
+    return [item for item in objects
+            if item.distance <= max_distance and item.num_lidar_pts + item.num_radar_pts > 0]
+
+
+def scene_questions(frame: KeyFrame, seed: int = 0, per_kind: int = 6) -> list[LabelledQuestion]:
+    """Questions about a key frame, the same for the same ``seed``.
+
+    At most ``per_kind`` of each type and hop count, spread over the possible answers. The frame's turn
+    enters the choice, so that turned copies of a frame bring different questions.
+    """
+    rng = random.Random(f'{seed}/{frame.token}/{frame.turn:.6f}')
+    facts = SceneFacts(askable(frame.objects))
+    kinds: dict[tuple[str, int], list[Fact]] = defaultdict(list)
+    for fact in facts:
+        kinds[fact.kind[:2]].append(fact)
+    chosen = [fact for group in kinds.values() for fact in _spread(group, per_kind, rng)]
+    return [fact.ask(rng, frame.token) for fact in chosen]
+
+
+def _spread(facts: Sequence[Fact], limit: int, rng: random.Random) -> list[Fact]:
+    """Up to ``limit`` facts, as even over the answers and the forms as they allow."""
+    piles: dict[tuple[str, str], list[Fact]] = defaultdict(list)
+    for fact in facts:
+        piles[fact.answer, fact.kind[2]].append(fact)
+    for pile in piles.values():
+        rng.shuffle(pile)
+    chosen: list[Fact] = []
+    answers: Counter[str] = Counter()
+    forms: Counter[str] = Counter()
+    while piles and len(chosen) < limit:
+        rarest = min(piles, key=lambda key: (answers[key[0]], forms[key[1]], len(piles[key])))
+        chosen.append(piles[rarest].pop())
+        answers[rarest[0]] += 1
+        forms[rarest[1]] += 1
+        if not piles[rarest]:
+            del piles[rarest]
+    return chosen
+
+
+class SceneFacts:
+    """Iterates all facts about a set of objects in the ego frame, in a fixed order."""
+
+    def __init__(self, objects: Sequence[AnnotatedObject]) -> None:
+        self.objects = objects
+
+    def __iter__(self) -> Iterator[Fact]:
+        yield from self._plain()
+        for anchor, slots, form in self._anchors():
+            yield from self._related(anchor, slots, form)
+        for name, item in self._unique.items():
+            yield from self._same_status(name, item)
+        yield from self._both()
+        yield from self._comparisons()
+
+    @cached_property
+    def _unique(self) -> dict[Description, AnnotatedObject]:
+        """Every description that fits exactly one object, with that object."""
+        fitting: dict[Description, list[AnnotatedObject]] = defaultdict(list)
+        for item in self.objects:
+            for description in _descriptions_of(item):
+                fitting[description].append(item)
+        return {name: fitting[name][0] for name in sorted(fitting, key=str)
+                if len(fitting[name]) == 1 and name != ANYTHING}
+
+    @cached_property
+    def _by_category(self) -> dict[str, AnnotatedObject]:
+        """The objects that their category alone singles out."""
+        return {name.category: item for name, item in self._unique.items()
+                if name.category != THING and name.status is None}
+
+    def _anchors(self) -> Iterator[tuple[AnnotatedObject | None, dict[str, str], str]]:
+        yield None, {}, 'me'
+        for name, item in self._unique.items():
+            if name.category != THING:
+                yield item, {'anchor': name.singular}, 'anchor'
+
+    def _related_to(self, anchor: AnnotatedObject | None) -> dict[str, list[AnnotatedObject]]:
+        """The other objects by their direction from the anchor; from the vehicle where it is None."""
+        x, y = anchor.centre[:2] if anchor else (0.0, 0.0)
+        groups: dict[str, list[AnnotatedObject]] = {name: [] for name in RELATIONS}
+        for item in self.objects:
+            if item is not anchor:
+                groups[relation(item.centre[0] - x, item.centre[1] - y)].append(item)
+        return groups
+
+    def _plain(self) -> Iterator[Fact]:
+        yield from _tallies(self.objects, 'any', {})
+        for name, item in self._unique.items():
+            slots = {'thing': name.singular}
+            if _hides_category(name):
+                yield Fact(('object', 0, 'any'), item.category, slots)
+            if item.attribute and name.status is None:
+                yield Fact(('status', 0, 'any'), item.attribute, slots)
+
+    def _related(self, anchor: AnnotatedObject | None, slots: dict[str, str], form: str) -> Iterator[Fact]:
+        for direction, group in self._related_to(anchor).items():
+            open_slots = {**slots, 'relation': direction}
+            yield from _tallies(group, form, open_slots)
+            for name, item in SceneFacts(group)._unique_or_alone.items():
+                yield from self._about(name, item, anchor, form, open_slots)
+
+    @cached_property
+    def _unique_or_alone(self) -> dict[Description, AnnotatedObject]:
+        """As :attr:`_unique`; "thing" too, where there is only one object."""
+        alone = {ANYTHING: self.objects[0]} if len(self.objects) == 1 else {}
+        return {**alone, **self._unique}
+
+    def _about(self, name: Description, item: AnnotatedObject, anchor: AnnotatedObject | None, form: str,
+               slots: dict[str, str]) -> Iterator[Fact]:
+        """What can be asked of the one object that ``name`` and a relation to ``anchor`` single out."""
+        if _hides_category(name):
+            yield Fact(('object', 1, form), item.category, {**slots, 'thing': name.singular})
+        if not item.attribute or name.status is not None:
+            return
+        yield Fact(('status', 1, form), item.attribute, {**slots, 'thing': name.singular})
+        for other, compared in self._by_category.items():
+            if compared.attribute and compared is not item and compared is not anchor:
+                yield Fact(('comparison', 1, form), _yes_no(item.attribute == compared.attribute),
+                           {**slots, 'first': name.singular, 'second': other})
+
+    def _same_status(self, name: Description, anchor: AnnotatedObject) -> Iterator[Fact]:
+        if not anchor.attribute or name.category == THING:
+            return
+        alike = [item for item in self.objects if item is not anchor and item.attribute == anchor.attribute]
+        counts = Counter(item.category for item in alike)
+        for category in (*CATEGORIES, THING):
+            if category != THING and anchor.attribute not in STATUSES_OF_CATEGORY[category]:
+                continue
+            count = len(alike) if category == THING else counts[category]
+            what = Description(category)
+            slots = {'things': what.plural, 'thing': what.singular, 'anchor': name.singular}
+            yield from _exist_and_count(count, 1, 'same', slots)
+
+    def _both(self) -> Iterator[Fact]:
+        """Objects singled out by their directions from the vehicle and from another object."""
+        of_me = self._related_to(None)
+        for anchor, slots, form in self._anchors():
+            if form == 'me':
+                continue
+            for direction2, group2 in self._related_to(anchor).items():
+                for direction, group in of_me.items():
+                    common = [item for item in group2 if any(item is other for other in group)]
+                    if len(common) == 1 and len(group) > 1 and len(group2) > 1:
+                        yield Fact(('object', 1, 'both'), common[0].category,
+                                   {**slots, 'thing': THING, 'relation': direction, 'relation2': direction2})
+
+    def _comparisons(self) -> Iterator[Fact]:
+        named = [(name, item) for name, item in self._by_category.items() if item.attribute]
+        for index, (first, one) in enumerate(named):
+            for second, other in named[index + 1:]:
+                yield Fact(('comparison', 0, 'any'), _yes_no(one.attribute == other.attribute),
+                           {'first': first, 'second': second})
+
+
+def _descriptions_of(item: AnnotatedObject) -> Iterator[Description]:
+    for category in (item.category, THING):
+        yield Description(category)
+        if item.attribute:
+            yield Description(category, item.attribute)
+
+
+def _askable_descriptions() -> Iterator[Description]:
+    """Every description that is not an impossible pair; only pedestrians stand, so no thing does."""
+    for category in CATEGORIES:
+        for status in (None, *STATUSES_OF_CATEGORY[category]):
+            yield Description(category, status)
+    for status in (None, 'moving', 'parked', 'stopped', 'with rider', 'without rider'):
+        yield Description(THING, status)
+
+
+def _hides_category(name: Description) -> bool:
+    return name.category == THING and name.status not in ('standing', 'not standing')
+
+
+def _tallies(objects: Iterable[AnnotatedObject], form: str, slots: dict[str, str]) -> Iterator[Fact]:
+    counts = Counter(name for item in objects for name in _descriptions_of(item))
+    for name in _askable_descriptions():
+        if form != 'any' or name != ANYTHING:
+            yield from _exist_and_count(counts[name], 0 if form == 'any' else 1, form,
+                                        {**slots, 'things': name.plural, 'thing': name.singular})
+
+
+def _exist_and_count(count: int, hops: int, form: str, slots: dict[str, str]) -> Iterator[Fact]:
+    yield Fact(('exist', hops, form), _yes_no(count > 0), slots)
+    if count <= MAX_COUNT:
+        yield Fact(('count', hops, form), str(count), slots)
+
+
+def _yes_no(value: bool) -> str:
+    return 'yes' if value else 'no'

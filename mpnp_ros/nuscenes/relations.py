@@ -1,0 +1,26 @@
+"""The six directions of NuScenes-QA, from a signed angle (papers.md E.3).
+
+The released labels appear to have lost the sign, so left and right are mixed up in them; here the angle
+comes from atan2 and left means left.
+"""
+from __future__ import annotations
+
+import math
+
+RELATIONS = ('front', 'front left', 'front right', 'back left', 'back right', 'back')
+
+
+def relation(x: float, y: float) -> str:
+    """Direction of a vector in the ego frame (x ahead, y left), one of :data:`RELATIONS`.
+
+    front (-30, 30], front left (30, 90], front right (-90, -30], back left (90, 150],
+    back right (-150, -90] degrees, back otherwise.
+    """
+    angle = math.degrees(math.atan2(y, x))
+    if -30 < angle <= 30:
+        return 'front'
+    if 30 < angle <= 150:
+        return 'front left' if angle <= 90 else 'back left'
+    if -150 < angle <= -30:
+        return 'front right' if angle > -90 else 'back right'
+    return 'back'
