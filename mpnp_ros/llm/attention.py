@@ -1,0 +1,139 @@
+"""Attention over a text and a gated K/V prefix, with one softmax over both.
+
+    out = softmax([q~ K_p / sqrt(d_h) + log g | q k / sqrt(d_h) + mask]) [V_p ; v]
+
+after papers.md A.7 (point 3, the log-gate; point 10, position-neutral prefix keys) and A.8.  q~ is the
+query before its rotation (RoPE), so that a prefix looks the same from every position.  A block without
+open prefix columns runs the model's own attention, so its output is that of the text-only model to the
+last bit.
+"""
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import eager_mask, sdpa_mask
+
+from mpnp_ros.errors import LinksError
+from mpnp_ros.llm.prefix import BlockPrefix
+
+SDPA = 'mpnp_sdpa'
+EAGER = 'mpnp_eager'
+
+#: Tables (cos, sin), [B, T, d_h] each.
+Rotation = tuple[torch.Tensor, torch.Tensor]
+#: What transformers' attention functions give: output [B, T, H, d_h] and weights.
+Attended = tuple[torch.Tensor, torch.Tensor | None]
+
+
+def open_columns(prefix: BlockPrefix | None) -> BlockPrefix | None:
+    """The prefix without the columns that are closed (-inf) for every row and head; None if none is left."""
+    if prefix is None or prefix.keys.shape[2] == 0:
+        return None
+    gate = prefix.log_gate
+    gate = gate.expand(*gate.shape[:-1], prefix.keys.shape[2])
+    closed = torch.isneginf(gate.detach()).reshape(-1, gate.shape[-1]).all(0)
+    if not bool(closed.any()):
+        return prefix
+    if bool(closed.all()):
+        return None
+    keep = ~closed
+    return BlockPrefix(prefix.keys[:, :, keep], prefix.values[:, :, keep], gate[..., keep])
+
+
+def gated_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, prefix: BlockPrefix, *,
+                    scaling: float, mask: torch.Tensor | None = None, bias: torch.Tensor | None = None,
+                    neutral_query: torch.Tensor | None = None, softcap: float | None = None) -> torch.Tensor:
+    """Attention of T text queries over P prefix columns and S text columns; gives [B, T, H, d_h].
+
+    query: [B, H, T, d_h].  key, value: [B, H_kv, S, d_h].  neutral_query: as query, what scores the
+    prefix (default: query).  mask: [B, 1, T, S], bool (True: visible) or additive; None: causal.
+    bias: [B, H, T, S] additive on the text columns.  softcap: tanh bound on logits before the gate.
+    """
+    batch, heads, tokens, width = query.shape
+    kv_heads = key.shape[1]
+    _check(prefix, batch, kv_heads, width)
+    grouped = batch, kv_heads, heads // kv_heads * tokens, width
+
+    def scores(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        product = (queries.reshape(grouped) @ keys.to(query.dtype).mT).float() * scaling
+        product = product if softcap is None else softcap * torch.tanh(product / softcap)
+        return product.view(batch, heads, tokens, -1)
+
+    on_text = _hide(scores(query, key), mask)
+    on_text = on_text if bias is None else on_text + bias
+    on_prefix = scores(query if neutral_query is None else neutral_query, prefix.keys)
+    on_prefix = on_prefix + _gate_of_heads(prefix, heads // kv_heads)
+
+    columns = on_prefix.shape[-1]
+    weights = torch.cat([on_prefix, on_text], -1).softmax(-1).to(query.dtype)
+    weights = weights.view(batch, kv_heads, -1, weights.shape[-1])
+    out = weights[..., :columns] @ prefix.values.to(query.dtype) + weights[..., columns:] @ value
+    return out.view(batch, heads, tokens, width).transpose(1, 2).contiguous()
+
+
+def unrotate(rotated: torch.Tensor, rotation: Rotation) -> torch.Tensor:
+    """Undo a rotary position embedding: [B, H, T, d_h], rotation (cos, sin) of [B, T, d_h] each.
+
+    Divides by cos^2 + sin^2, so that low-precision or scaled tables are undone as they were applied.
+    """
+    cos, sin = (table.unsqueeze(1).float() for table in rotation)
+    wide = rotated.float()
+    first, second = wide.chunk(2, -1)
+    turned = torch.cat([second, -first], -1)
+    return ((wide * cos + turned * sin) / (cos.square() + sin.square())).to(rotated.dtype)
+
+
+def _hide(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    if mask is None and scores.shape[2] > 1:
+        mask = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is None:
+        return scores
+    return scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+
+
+def _gate_of_heads(prefix: BlockPrefix, group: int) -> torch.Tensor:
+    """log_gate as [B or 1, H, 1, P]."""
+    gate = prefix.log_gate.float()
+    gate = gate.expand(gate.shape[0] if gate.ndim == 3 else 1, *prefix.keys.shape[1:3])
+    return gate.repeat_interleave(group, 1).unsqueeze(2)
+
+
+def _check(prefix: BlockPrefix, batch: int, kv_heads: int, width: int) -> None:
+    keys, values = list(prefix.keys.shape), list(prefix.values.shape)
+    wanted = f'[1 or {batch}, {kv_heads}, P, {width}]'
+    fits = len(keys) == 4 and keys[0] in (1, batch) and [keys[1], keys[3]] == [kv_heads, width]
+    if keys != values or not fits:
+        raise LinksError(f'prefix keys {keys} and values {values} do not fit the model: expected {wanted}; '
+                         'use links made for this model, one prefix row per text')
+
+
+def _prefix_attention(stock: Callable[..., Attended]) -> Callable[..., Attended]:
+    """An attention function for transformers that is `stock` wherever no prefix is passed down."""
+
+    def forward(module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
+                attention_mask: torch.Tensor | None, *, prefix: BlockPrefix | None = None,
+                rotation: Rotation | None = None, **options: object) -> Attended:
+        if prefix is None:
+            return stock(module, query, key, value, attention_mask, **options)
+        neutral = query if rotation is None else unrotate(query, rotation)
+        out = gated_attention(query, key, value, prefix, scaling=options['scaling'], mask=attention_mask,
+                              neutral_query=neutral, softcap=options.get('softcap'))
+        return out, None
+
+    return forward
+
+
+def _own_eager(module: nn.Module, *arguments: object, **options: object) -> Attended:
+    """The eager attention of the model's own file."""
+    return sys.modules[type(module).__module__].eager_attention_forward(module, *arguments, **options)
+
+
+AttentionInterface.register(SDPA, _prefix_attention(sdpa_attention_forward))
+AttentionInterface.register(EAGER, _prefix_attention(_own_eager))
+AttentionMaskInterface.register(SDPA, sdpa_mask)
+AttentionMaskInterface.register(EAGER, eager_mask)

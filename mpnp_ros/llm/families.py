@@ -1,0 +1,265 @@
+"""One small adapter per family of language models: how its embedding, blocks and head are run.
+
+Supported are decoder models of transformers whose blocks can be run one by one; attention itself is in
+:mod:`mpnp_ros.llm.attention`.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.functional import linear
+from transformers import PretrainedConfig, PreTrainedModel
+
+from mpnp_ros.errors import UnsupportedModelError
+from mpnp_ros.llm.attention import EAGER, SDPA, Rotation, gated_attention
+from mpnp_ros.llm.layout import TextLayout
+from mpnp_ros.llm.prefix import BlockPrefix
+from mpnp_ros.llm.text_cache import TextCache
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Sizes of a language model.
+
+    blocks, width (d), heads (H), kv_heads (H_kv), head_dim (d_h), feedforward (d_ff), gated (the
+    feed-forward has a gate matrix: 3 d d_ff instead of 2 d d_ff), embedding_width (that of the token
+    table; equal to width but in OPT-350M), vocabulary (V).
+    """
+
+    blocks: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    feedforward: int
+    gated: bool
+    embedding_width: int
+    vocabulary: int
+
+
+@dataclass(frozen=True)
+class BlockContext:
+    """What all blocks of one run share: layout, attention masks [B, 1, T, S] and the rotation."""
+
+    layout: TextLayout
+    mask: torch.Tensor | None
+    window_mask: torch.Tensor | None = None
+    rotation: Rotation | None = None
+
+
+class LlamaFamily:
+    """Llama-like models: RoPE, RMS norm, gated feed-forward (Llama, SmolLM2, Mistral, Qwen, Gemma)."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.body = model.base_model
+        self.config: PretrainedConfig = model.config
+        self.eager = not model._supports_sdpa
+        self.softcap: float | None = getattr(self.config, 'final_logit_softcapping', None)
+        model.set_attn_implementation(EAGER if self.eager else SDPA)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks, first to last."""
+        return self.body.layers
+
+    @property
+    def shape(self) -> ModelShape:
+        """Sizes of the model."""
+        config = self.config
+        return ModelShape(
+            blocks=config.num_hidden_layers, width=config.hidden_size, heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads, head_dim=self.blocks[0].self_attn.head_dim,
+            feedforward=config.intermediate_size, gated=True, embedding_width=config.hidden_size,
+            vocabulary=config.vocab_size)
+
+    def embed(self, layout: TextLayout) -> torch.Tensor:
+        """Input of block 0, [B, T, d]."""
+        return self.body.embed_tokens(layout.ids)
+
+    def context(self, hidden: torch.Tensor, layout: TextLayout) -> BlockContext:
+        """Masks and rotation for a run of blocks on [B, T, d] hidden states."""
+        window = getattr(self.config, 'sliding_window', None)
+        masks = self._mask(layout, hidden.dtype), self._mask(layout, hidden.dtype, window)
+        return BlockContext(layout, *masks, self.body.rotary_emb(hidden, layout.positions))
+
+    def run_block(self, index: int, hidden: torch.Tensor, context: BlockContext, prefix: BlockPrefix | None,
+                  cache: TextCache | None) -> torch.Tensor:
+        """Output [B, T, d] of one block; `prefix` has only open columns."""
+        mask = context.window_mask if self._slides(index) else context.mask
+        options = {} if prefix is None else {'prefix': prefix, 'rotation': context.rotation}
+        return self.blocks[index](hidden, attention_mask=mask, position_embeddings=context.rotation,
+                                  position_ids=context.layout.positions, past_key_values=cache, **options)
+
+    def final(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What the head reads: the final norm of the last block's output."""
+        return self.body.norm(hidden)
+
+    def logits(self, hidden: torch.Tensor, vocabulary: torch.Tensor | None = None) -> torch.Tensor:
+        """Scores [..., V], or of the given token ids only, from the last block's output [..., d]."""
+        head, read = self.model.get_output_embeddings(), self.final(hidden)
+        logits = head(read) if vocabulary is None else linear(read, head.weight[vocabulary])
+        return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
+
+    def _slides(self, index: int) -> bool:
+        """Whether a block's attention has a sliding window."""
+        types = getattr(self.config, 'layer_types', None)
+        if types is not None:
+            return types[index] == 'sliding_attention'
+        return getattr(self.config, 'sliding_window', None) is not None
+
+    def _mask(self, layout: TextLayout, dtype: torch.dtype, window: int | None = None) -> torch.Tensor | None:
+        """The layout's mask as the model's own attention wants it: bool (SDPA) or additive (eager)."""
+        mask = layout.mask(window)
+        if not self.eager:
+            return mask
+        shown = layout.full_visible()[:, None] if mask is None else mask
+        return torch.zeros(shown.shape, dtype=dtype, device=shown.device).masked_fill_(
+            ~shown, torch.finfo(dtype).min)
+
+
+class OptFamily(LlamaFamily):
+    """OPT: learned positions, plain feed-forward."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__(model)
+        self.body = model.model.decoder
+
+    @property
+    def shape(self) -> ModelShape:
+        """Sizes of the model."""
+        config = self.config
+        return ModelShape(
+            blocks=config.num_hidden_layers, width=config.hidden_size, heads=config.num_attention_heads,
+            kv_heads=config.num_attention_heads, head_dim=config.hidden_size // config.num_attention_heads,
+            feedforward=config.ffn_dim, gated=False, embedding_width=config.word_embed_proj_dim,
+            vocabulary=config.vocab_size)
+
+    def embed(self, layout: TextLayout) -> torch.Tensor:
+        """Input of block 0, [B, T, d]."""
+        words = self.body.embed_tokens(layout.ids)
+        words = words if self.body.project_in is None else self.body.project_in(words)
+        return words + self.body.embed_positions(None, position_ids=layout.positions)
+
+    def context(self, hidden: torch.Tensor, layout: TextLayout) -> BlockContext:
+        """The mask for a run of blocks."""
+        return BlockContext(layout, self._mask(layout, hidden.dtype))
+
+    def run_block(self, index: int, hidden: torch.Tensor, context: BlockContext, prefix: BlockPrefix | None,
+                  cache: TextCache | None) -> torch.Tensor:
+        """Output [B, T, d] of one block; `prefix` has only open columns."""
+        options = {} if prefix is None else {'prefix': prefix}
+        return self.blocks[index](hidden, attention_mask=context.mask, past_key_values=cache, **options)
+
+    def final(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What the head reads."""
+        norm, project = self.body.final_layer_norm, self.body.project_out
+        hidden = hidden if norm is None else norm(hidden)
+        return hidden if project is None else project(hidden)
+
+
+class Gpt2Family(OptFamily):
+    """GPT-2: learned positions, plain feed-forward, fused projections."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        LlamaFamily.__init__(self, model)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks, first to last."""
+        return self.body.h
+
+    @property
+    def shape(self) -> ModelShape:
+        """Sizes of the model."""
+        config = self.config
+        return ModelShape(
+            blocks=config.n_layer, width=config.n_embd, heads=config.n_head, kv_heads=config.n_head,
+            head_dim=config.n_embd // config.n_head, feedforward=config.n_inner or 4 * config.n_embd,
+            gated=False, embedding_width=config.n_embd, vocabulary=config.vocab_size)
+
+    def embed(self, layout: TextLayout) -> torch.Tensor:
+        """Input of block 0, [B, T, d]."""
+        return self.body.wte(layout.ids) + self.body.wpe(layout.positions)
+
+    def final(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What the head reads."""
+        return self.body.ln_f(hidden)
+
+
+class BloomFamily(Gpt2Family):
+    """BLOOM: ALiBi, and an attention module that transformers' attention interface does not reach.
+
+    A linked block is therefore spelled out here, with its attention replaced.  There, ALiBi is counted
+    from each query (0 on its own column), so that the prefix, which has no bias, looks equally near from
+    every position; the model's own form differs by a constant per query, which its softmax ignores.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model, self.body, self.config = model, model.base_model, model.config
+        self.eager, self.softcap = True, None
+        probe = torch.ones(1, 2, device=model.device)
+        self.slopes = self.body.build_alibi_tensor(probe, self.config.n_head, torch.float32)[:, 0, 1]
+
+    @property
+    def shape(self) -> ModelShape:
+        """Sizes of the model."""
+        config = self.config
+        return ModelShape(
+            blocks=config.n_layer, width=config.hidden_size, heads=config.n_head, kv_heads=config.n_head,
+            head_dim=config.hidden_size // config.n_head, feedforward=4 * config.hidden_size, gated=False,
+            embedding_width=config.hidden_size, vocabulary=config.vocab_size)
+
+    def embed(self, layout: TextLayout) -> torch.Tensor:
+        """Input of block 0, [B, T, d]."""
+        return self.body.word_embeddings_layernorm(self.body.word_embeddings(layout.ids))
+
+    def run_block(self, index: int, hidden: torch.Tensor, context: BlockContext, prefix: BlockPrefix | None,
+                  cache: TextCache | None) -> torch.Tensor:
+        """Output [B, T, d] of one block; `prefix` has only open columns."""
+        if prefix is not None:
+            return self._linked_block(index, hidden, context, prefix, cache)
+        alibi = self.slopes[:, None, None] * context.layout.column_positions[:, None, None, :]
+        return self.blocks[index](hidden, alibi=alibi.flatten(0, 1).to(hidden.dtype), layer_past=cache,
+                                  attention_mask=context.mask)[0]
+
+    def _linked_block(self, index: int, hidden: torch.Tensor, context: BlockContext, prefix: BlockPrefix,
+                      cache: TextCache | None) -> torch.Tensor:
+        block, after_norm = self.blocks[index], self.config.apply_residual_connection_post_layernorm
+        normed = block.input_layernorm(hidden)
+        residual = normed if after_norm else hidden
+        hidden = residual + self._attend(index, normed, context, prefix, cache)
+        normed = block.post_attention_layernorm(hidden)
+        return block.mlp(normed, normed if after_norm else hidden)
+
+    def _attend(self, index: int, hidden: torch.Tensor, context: BlockContext, prefix: BlockPrefix,
+                cache: TextCache | None) -> torch.Tensor:
+        attention, layout = self.blocks[index].self_attention, context.layout
+        query, key, value = attention._reshape(attention.query_key_value(hidden))
+        if cache is not None:
+            key, value = cache.update(key, value, index)
+        back = layout.column_positions[:, None, :] - layout.positions[:, :, None]
+        out = gated_attention(query, key, value, prefix, scaling=attention.inv_norm_factor, mask=context.mask,
+                              bias=self.slopes[:, None, None] * back[:, None])
+        return attention.dense(out.flatten(2))
+
+
+FAMILIES: dict[str, type[LlamaFamily]] = {
+    **dict.fromkeys(('llama', 'mistral', 'qwen2', 'qwen3', 'gemma', 'gemma2'), LlamaFamily),
+    'opt': OptFamily, 'gpt2': Gpt2Family, 'bloom': BloomFamily}
+
+
+def check_family(model_type: str, name: str) -> None:
+    """Raise UnsupportedModelError, which lists what is supported, unless `model_type` is."""
+    if model_type not in FAMILIES:
+        raise UnsupportedModelError(
+            f'{name} is of family {model_type!r}, which cannot be run block by block; '
+            f'supported families: {", ".join(sorted(FAMILIES))}')
+
+
+def family_of(model: PreTrainedModel, name: str) -> LlamaFamily:
+    """The adapter for a model; UnsupportedModelError if there is none."""
+    check_family(model.config.model_type, name)
+    return FAMILIES[model.config.model_type](model)

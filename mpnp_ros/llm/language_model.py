@@ -1,0 +1,118 @@
+"""The frozen language model, run block by block."""
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from mpnp_ros.errors import LinksError
+from mpnp_ros.llm.attention import open_columns
+from mpnp_ros.llm.families import ModelShape, family_of
+from mpnp_ros.llm.layout import TextLayout
+from mpnp_ros.llm.prefix import Prefix
+from mpnp_ros.llm.text_cache import TextCache
+
+
+class LanguageModel:
+    """A decoder language model that is never trained: eval mode, no parameter requires a gradient.
+
+    Its blocks are run in any range, so that what no prefix reaches is computed once per question:
+
+        lower = lm.run_blocks(lm.embed(layout), layout, 0, first)            # once
+        z = lm.logits(lm.run_blocks(lower, layout, first, lm.blocks, prefix))   # for every frame
+
+    Gradients flow through it to a prefix or to hidden states; callers that need none say so with
+    torch.no_grad() or torch.inference_mode().
+
+    name: for messages and manifests.  fingerprint: 32 hex digits, the same for the same weights,
+    whatever device and dtype they run in.  blocks (L), width (d), heads, kv_heads, head_dim: sizes.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str,
+                 weights_identity: str | None = None) -> None:
+        """weights_identity: a hash of the files the weights came from; default: of the weights themselves."""
+        self.family = family_of(model, name)
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name = name
+        self.shape: ModelShape = self.family.shape
+        self.blocks, self.width = self.shape.blocks, self.shape.width
+        self.heads, self.kv_heads, self.head_dim = self.shape.heads, self.shape.kv_heads, self.shape.head_dim
+        self.fingerprint = _fingerprint(model.config.model_type, self.shape,
+                                        weights_identity or _hash_of_weights(model))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' and hidden states' type."""
+        return self.model.dtype
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """Token ids that end a text."""
+        config = self.model.generation_config
+        ids = [self.tokenizer.eos_token_id, getattr(config, 'eos_token_id', None)]
+        return frozenset(i for entry in ids for i in _as_tuple(entry))
+
+    def embed(self, layout: TextLayout) -> torch.Tensor:
+        """Input of block 0, [B, T, d]."""
+        return self.family.embed(layout)
+
+    def run_blocks(self, hidden: torch.Tensor, layout: TextLayout, first: int, last: int,
+                   prefix: Prefix | None = None, cache: TextCache | None = None) -> torch.Tensor:
+        """Run blocks first..last-1.
+
+        hidden: [B, T, d], the input of block `first`.  prefix: gated K/V prefixes of linked blocks;
+        blocks outside first..last-1 are not touched.  cache: keys and values of earlier columns of
+        `layout`; grows.  Gives the input of block `last`, [B, T, d].
+        Raises LinksError for a prefix that does not fit the model or the batch.
+        """
+        if not 0 <= first <= last <= self.blocks:
+            raise ValueError(f'blocks {first}..{last} are not within 0..{self.blocks} of {self.name}')
+        prefix = self._checked(prefix)
+        context = self.family.context(hidden, layout)
+        for index in range(first, last):
+            hidden = self.family.run_block(index, hidden, context, open_columns(prefix.get(index)), cache)
+        return hidden
+
+    def logits(self, hidden: torch.Tensor, vocabulary: torch.Tensor | None = None) -> torch.Tensor:
+        """Final norm and head.
+
+        hidden: [..., d], the output of the last block.  vocabulary: [V'] token ids; only their rows of
+        the head are multiplied.  Gives [..., V] or [..., V'].
+        """
+        return self.family.logits(hidden, vocabulary)
+
+    def _checked(self, prefix: Prefix | None) -> Prefix:
+        strays = [index for index in prefix or () if not 0 <= index < self.blocks]
+        if strays:
+            raise LinksError(f'a prefix links block {strays[0]}, but {self.name} has blocks '
+                             f'0..{self.blocks - 1}; use links made for this model')
+        return prefix or {}
+
+
+def _as_tuple(entry: int | Iterable[int] | None) -> tuple[int, ...]:
+    if entry is None:
+        return ()
+    return (entry,) if isinstance(entry, int) else tuple(entry)
+
+
+def _fingerprint(family: str, shape: ModelShape, weights_identity: str) -> str:
+    facts = json.dumps([family, asdict(shape), weights_identity], sort_keys=True)
+    return hashlib.sha256(facts.encode()).hexdigest()[:32]
+
+
+def _hash_of_weights(model: PreTrainedModel) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

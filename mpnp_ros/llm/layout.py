@@ -1,0 +1,139 @@
+"""How text tokens lie in a batch: their positions and which of them each one may see."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import pad
+
+
+@dataclass(frozen=True, eq=False)
+class TextLayout:
+    """T new tokens of B texts, seen against S = (tokens already in the K/V cache) + T columns.
+
+    ids: [B, T] token ids.
+    positions: [B, T], counted from 0 at the first real token of each row; 0 on padding.
+    column_positions: [B, S], the positions of all columns that attention reads.
+    visible: [B, T, S] bool, True where row t may attend to column s; None for plain causal text
+        without padding (T == S, or T == 1 and everything visible), which lets the fused kernels run.
+
+    Every row sees itself, padding too, so that no softmax is over nothing.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    column_positions: torch.Tensor
+    visible: torch.Tensor | None = None
+
+    @classmethod
+    def causal(cls, ids: torch.Tensor, valid: torch.Tensor | None = None) -> TextLayout:
+        """Plain texts.
+
+        ids: [B, T].  valid: [B, T] bool, False on padding, which may be on either side.
+        """
+        if valid is None or bool(valid.all()):
+            positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+            return cls(ids, positions, positions)
+        valid = valid.to(ids.device, torch.bool)
+        positions = (valid.cumsum(1) - 1).clamp(min=0)
+        visible = _triangle(ids.shape[1], ids.device) & valid[:, None, :]
+        return cls(ids, positions, positions, visible | _diagonal(ids.shape[1], ids.device))
+
+    @classmethod
+    def tree(cls, prompt: torch.Tensor, tokens: Sequence[int], parents: Sequence[int]) -> TextLayout:
+        """One prompt and a tree of continuations behind it, each seeing only its own path.
+
+        prompt: [T] ids.  tokens: ids of the tree's nodes, parents first.  parents: for each node the
+        index of its parent among the nodes, -1 for the end of the prompt.  Gives [1, T + nodes].
+        """
+        if not tokens:
+            return cls.causal(prompt[None])
+        start, total = len(prompt), len(prompt) + len(tokens)
+        positions = torch.arange(total)
+        visible = _triangle(total, torch.device('cpu')).clone()
+        for node, parent in enumerate(parents):
+            row, above = start + node, start + parent
+            visible[row] = visible[above]
+            visible[row, row] = True
+            positions[row] = positions[above] + 1
+        ids = torch.cat([prompt, prompt.new_tensor(tokens)])[None]
+        positions = positions[None].to(prompt.device)
+        return cls(ids, positions, positions, visible[None].to(prompt.device))
+
+    @classmethod
+    def stack(cls, layouts: Sequence[TextLayout]) -> TextLayout:
+        """Several layouts without cached columns as one batch, padded on the right to the longest."""
+        length = max(layout.tokens for layout in layouts)
+        if all(layout.visible is None and layout.tokens == length for layout in layouts):
+            visible = None
+        else:
+            visible = torch.cat([layout._padded_visible(length) for layout in layouts])
+        ids, positions = (
+            torch.cat([pad(getattr(layout, name), (0, length - layout.tokens)) for layout in layouts])
+            for name in ('ids', 'positions')
+        )
+        return cls(ids, positions, positions, visible)
+
+    @property
+    def batch(self) -> int:
+        """B, the number of texts."""
+        return self.ids.shape[0]
+
+    @property
+    def tokens(self) -> int:
+        """T, the number of new tokens of each text."""
+        return self.ids.shape[1]
+
+    @property
+    def columns(self) -> int:
+        """S, the number of columns that attention reads."""
+        return self.column_positions.shape[1]
+
+    def next(self, ids: torch.Tensor) -> TextLayout:
+        """One further token per text, behind everything that the last row of this layout sees.
+
+        ids: [B, 1].  For causal layouts whose last column is real (no padding or padding on the left);
+        the columns of this layout are then those in the K/V cache.
+        """
+        position = self.positions[:, -1:] + 1
+        columns = torch.cat([self.column_positions, position], 1)
+        visible = None
+        if self.visible is not None:
+            visible = pad(self.visible[:, -1:], (0, 1), value=True)
+        return TextLayout(ids, position, columns, visible)
+
+    def to(self, device: torch.device | str) -> TextLayout:
+        """The same layout on another device."""
+        visible = None if self.visible is None else self.visible.to(device)
+        return TextLayout(self.ids.to(device), self.positions.to(device),
+                          self.column_positions.to(device), visible)
+
+    def mask(self, window: int | None = None) -> torch.Tensor | None:
+        """[B, 1, T, S] bool, or None where plain causal attention is meant.
+
+        window: columns further back than this are hidden (sliding-window attention).
+        """
+        if window is None or window >= self.columns:
+            return None if self.visible is None else self.visible[:, None]
+        near = self.column_positions[:, None, :] > self.positions[:, :, None] - window
+        return (self.full_visible() & near)[:, None]
+
+    def full_visible(self) -> torch.Tensor:
+        """[B, T, S] bool, written out also for plain causal text."""
+        if self.visible is not None:
+            return self.visible
+        return self.column_positions[:, None, :] <= self.positions[:, :, None]
+
+    def _padded_visible(self, length: int) -> torch.Tensor:
+        extra = length - self.tokens
+        visible = pad(self.full_visible(), (0, extra, 0, extra))
+        return visible | _diagonal(length, visible.device)
+
+
+def _triangle(size: int, device: torch.device) -> torch.Tensor:
+    return torch.ones(size, size, dtype=torch.bool, device=device).tril()
+
+
+def _diagonal(size: int, device: torch.device) -> torch.Tensor:
+    return torch.eye(size, dtype=torch.bool, device=device)

@@ -1,0 +1,104 @@
+"""Tiny language models with random weights and a tiny tokenizer, for all tests."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    Gemma2Config,
+    GemmaConfig,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    OPTConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from mpnp_ros.llm.language_model import LanguageModel
+
+CORPUS = ['question: is the car moving? how many cars are to the front left of the truck?',
+          'answer: yes no car truck bus pedestrian moving parked stopped with rider without rider',
+          'the status of the object is not standing, what is it? the quick brown fox jumps over the lazy dog']
+BLOCKS = 4
+WINDOW = 4
+
+
+@cache
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of about 330 tokens, with `</s>` and `<pad>`."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=330, special_tokens=['<pad>', '</s>'], show_progress=False,
+                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token='</s>', pad_token='<pad>')
+
+
+def _configs(vocabulary: int) -> dict[str, object]:
+    common = {'vocab_size': vocabulary, 'hidden_size': 32, 'num_hidden_layers': BLOCKS,
+              'num_attention_heads': 4, 'initializer_range': 0.2,
+              'bos_token_id': None, 'eos_token_id': 1, 'pad_token_id': 0}
+    grouped = {**common, 'num_key_value_heads': 2, 'intermediate_size': 48, 'max_position_embeddings': 256}
+    windows = ['sliding_attention', 'full_attention'] * (BLOCKS // 2)
+    return {
+        'llama': LlamaConfig(**grouped, tie_word_embeddings=True),
+        'mistral': MistralConfig(**grouped, sliding_window=WINDOW),
+        'qwen2': Qwen2Config(**grouped, use_sliding_window=True, sliding_window=WINDOW, layer_types=windows),
+        'qwen3': Qwen3Config(**grouped, head_dim=16),
+        'gemma': GemmaConfig(**grouped, head_dim=16),
+        'gemma2': Gemma2Config(**grouped, head_dim=16, sliding_window=WINDOW, layer_types=windows,
+                               query_pre_attn_scalar=16, attn_logit_softcapping=5.,
+                               final_logit_softcapping=9.),
+        'opt': OPTConfig(**{**common, 'init_std': .2}, ffn_dim=48, word_embed_proj_dim=16,
+                         max_position_embeddings=256),
+        'gpt2': GPT2Config(**common, n_positions=256),
+        'bloom': BloomConfig(**common),
+    }
+
+
+FAMILIES = tuple(_configs(8))
+
+
+def make_model(family: str) -> PreTrainedModel:
+    """A new random model of a family, float32, always with the same weights; 4 blocks of width 32."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(_configs(len(make_tokenizer()))[family]).eval()
+
+
+@cache
+def _language_model(family: str) -> LanguageModel:
+    return LanguageModel(make_model(family), make_tokenizer(), f'tiny-{family}')
+
+
+@pytest.fixture(scope='session')
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer of all tiny models."""
+    return make_tokenizer()
+
+
+@pytest.fixture(scope='session')
+def tiny_model() -> Callable[[str], PreTrainedModel]:
+    """Give a function: family -> a new stock transformers model."""
+    return make_model
+
+
+@pytest.fixture(scope='session')
+def tiny_lm() -> Callable[[str], LanguageModel]:
+    """Give a function: family (default llama) -> a language model of those weights, shared (it is frozen)."""
+    return lambda family='llama': _language_model(family)
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    """Every supported family in turn."""
+    return request.param
