@@ -1,0 +1,85 @@
+"""Tokens <-> ``mpnp_ros/msg/ModalityTokens``.
+
+The bytes are copied once on the way out (into an ``array.array``, which rclpy publishes without looking
+at the items) and not at all on the way in.
+"""
+from __future__ import annotations
+
+import array
+import math
+import sys
+
+import numpy as np
+
+from mpnp_ros.conversions.time import from_nanoseconds, to_nanoseconds
+from mpnp_ros.errors import TokensError
+from mpnp_ros.msg import ModalityTokens as TokensMessage
+from mpnp_ros.tokens import DTYPES, ModalityTokens
+
+_SLACK = 1e-4  # float32 rounding of pi
+
+
+def to_message(tokens: ModalityTokens, input_age: float = 0., encode_duration: float = 0.) -> TokensMessage:
+    """Return ``tokens`` as a message; ages and durations in seconds, as the message defines them."""
+    message = TokensMessage(modality=tokens.modality, encoder=tokens.encoder, dtype=tokens.values.dtype.name)
+    message.header.stamp = from_nanoseconds(tokens.stamp_ns)
+    message.header.frame_id = tokens.frame_id
+    message.shape = array.array('I', tokens.values.shape)
+    message.data = _packed('B', _little_endian(tokens.values))
+    message.azimuth = _packed('f', tokens.azimuth.astype(np.float32, copy=False))
+    message.sources = list(tokens.sources)
+    message.source_index = _packed('H', tokens.source_index.astype(np.uint16, copy=False))
+    message.source_stamps = [from_nanoseconds(stamp) for stamp in tokens.source_stamps_ns]
+    message.input_age = float(input_age)
+    message.encode_duration = float(encode_duration)
+    return message
+
+
+def from_message(message: TokensMessage) -> ModalityTokens:
+    """Return the tokens of ``message``; their arrays are views of its bytes.
+
+    Raises TokensError, naming modality and field, for whatever does not fit together.
+    """
+    name = f'{message.modality or "(unnamed)"} tokens'
+    values = _values(message, name)
+    azimuth = np.frombuffer(message.azimuth, np.float32)
+    if (np.abs(azimuth) > math.pi + _SLACK).any():  # NaN, a token without a direction, compares as False
+        raise TokensError(f'{name}: an azimuth is outside (-pi, pi] rad')
+    _check_sources(message, name)
+    return ModalityTokens(
+        message.modality, message.encoder, values, azimuth, tuple(message.sources),
+        np.frombuffer(message.source_index, np.uint16), tuple(map(to_nanoseconds, message.source_stamps)),
+        to_nanoseconds(message.header.stamp), message.header.frame_id)
+
+
+def _values(message: TokensMessage, name: str) -> np.ndarray:
+    if not message.modality:
+        raise TokensError(f'{name}: the modality is empty; the encoder must name it')
+    if message.dtype not in DTYPES:
+        raise TokensError(f'{name} are {message.dtype!r}; expected one of {", ".join(DTYPES)}')
+    shape = tuple(message.shape)
+    dtype = np.dtype(message.dtype).newbyteorder('<')
+    if len(shape) != 2:
+        raise TokensError(f'{name} have shape {list(shape)}; expected [P, D]')
+    if math.prod(shape) * dtype.itemsize != len(message.data):
+        raise TokensError(f'{name}: shape {list(shape)} of {message.dtype} needs '
+                          f'{math.prod(shape) * dtype.itemsize} bytes; data has {len(message.data)}')
+    return np.frombuffer(message.data, dtype).reshape(shape)
+
+
+def _check_sources(message: TokensMessage, name: str) -> None:
+    sources, index = len(message.sources), np.frombuffer(message.source_index, np.uint16)
+    if len(message.source_stamps) not in (0, sources):
+        raise TokensError(f'{name}: {sources} sources but {len(message.source_stamps)} source_stamps')
+    if index.size and index.max() >= sources:
+        raise TokensError(f'{name}: source_index {index.max()} but only {sources} sources')
+
+
+def _little_endian(values: np.ndarray) -> np.ndarray:
+    return values if sys.byteorder == 'little' else values.astype(values.dtype.newbyteorder('<'))
+
+
+def _packed(code: str, values: np.ndarray) -> array.array:
+    packed = array.array(code)
+    packed.frombytes(memoryview(np.ascontiguousarray(values)).cast('B') if values.size else b'')
+    return packed

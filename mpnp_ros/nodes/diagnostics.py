@@ -1,0 +1,102 @@
+"""State of a node on ``/diagnostics``, once a second: counters, last warnings, and what the node adds.
+
+The publication is driven by the steady clock on a thread of the executor that is its own callback
+group, so it goes on while simulated time stands still and while the node loads weights.
+"""
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+PERIOD = 1.0
+RECENT = 5.0
+LOG_PERIOD = 5.0
+
+
+class Diagnostics:
+    """Counters and warnings of one node.
+
+    Every method may be called from any thread.  A warning raises the published level for five seconds;
+    :meth:`state` sets the level and text that hold until changed.
+    """
+
+    def __init__(self, node: Node, name: str, hardware_id: str = '') -> None:
+        self._node, self._hardware_id = node, hardware_id
+        self._name = f'{node.get_fully_qualified_name().lstrip("/")}: {name}'
+        self._lock = threading.Lock()
+        self._counters: dict[str, int] = {}
+        self._sources: list[Callable[[], Mapping[str, Any]]] = []
+        self._state = (OK, 'starting')
+        self._warning = (-RECENT, '')
+        self._logged: dict[str, float] = {}
+        self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        node.create_timer(PERIOD, self.publish, callback_group=MutuallyExclusiveCallbackGroup(),
+                          clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def count(self, key: str, by: int = 1) -> None:
+        """Add ``by`` to the counter ``key``."""
+        with self._lock:
+            self._counters[key] = self._counters.get(key, 0) + by
+
+    def state(self, level: bytes, text: str) -> None:
+        """Set level (OK, WARN or ERROR) and text until the next call."""
+        with self._lock:
+            self._state = (level, text)
+
+    def add_source(self, source: Callable[[], Mapping[str, Any]]) -> None:
+        """Ask ``source`` for more key-value pairs at every publication."""
+        with self._lock:
+            self._sources.append(source)
+
+    def warn(self, key: str, text: str) -> None:
+        """Count ``key``, show ``text`` for five seconds, and log it at most once in five seconds per key."""
+        now = time.monotonic()
+        with self._lock:
+            self._counters[key] = self._counters.get(key, 0) + 1
+            self._warning = (now, text)
+            due = now - self._logged.get(key, -LOG_PERIOD) >= LOG_PERIOD
+            if due:
+                self._logged[key] = now
+            times = self._counters[key]
+        if due:
+            self._node.get_logger().warning(text if times == 1 else f'{text} ({key}: {times} so far)')
+
+    def counters(self) -> dict[str, int]:
+        """Return a copy of the counters."""
+        with self._lock:
+            return dict(self._counters)
+
+    def status(self) -> DiagnosticStatus:
+        """Return what is published now."""
+        with self._lock:
+            level, text = self._state
+            warned_at, warning = self._warning
+            values: dict[str, Any] = dict(self._counters)
+            sources = list(self._sources)
+        if level == OK and time.monotonic() - warned_at < RECENT:
+            level, text = WARN, warning
+        for source in sources:
+            values.update(source())
+        pairs = [KeyValue(key=key, value=_text(value)) for key, value in values.items()]
+        return DiagnosticStatus(level=level, name=self._name, message=text, hardware_id=self._hardware_id,
+                                values=pairs)
+
+    def publish(self) -> None:
+        """Publish now; the timer calls this once a second."""
+        message = DiagnosticArray(status=[self.status()])
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(message)
+
+
+def _text(value: Any) -> str:
+    return f'{value:.3f}' if isinstance(value, float) else str(value)

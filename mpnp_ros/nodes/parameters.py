@@ -1,0 +1,207 @@
+"""Parameters of a node, declared once: declaration, checks, documentation and YAML come from one table.
+
+A node module holds one ``PARAMETERS`` table and calls :func:`declare_parameters`.  A value of the wrong
+type or out of range is refused, at start and at run time, with a reason that names the key and the
+limit.  An override that the table does not know is warned about: it is nearly always a typing error.
+"""
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from mpnp_ros.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from rcl_interfaces.msg import ParameterDescriptor
+    from rclpy.node import Node
+
+Scalar = bool | int | float | str
+_LIMIT = {int: 2 ** 63 - 1, float: math.inf}
+_RCLPY_OWN = ('use_sim_time', 'start_type_description_service')
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of one node.
+
+    name: key, as in YAML.
+    default: its type is the parameter's type; a tuple makes a list parameter (an empty one: of strings).
+    description: one sentence for the docs and for ``ros2 param describe``.
+    unit: of the value, e.g. ``s``.
+    minimum, maximum: inclusive limits of a number, or of every number in a list.
+    choices: allowed values; for a list, of every item.
+    read_only: set at start only.
+    """
+
+    name: str
+    default: Scalar | tuple[Scalar, ...]
+    description: str
+    unit: str = ''
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[Scalar, ...] = ()
+    read_only: bool = False
+
+    def __post_init__(self) -> None:
+        if problem := self.problem(self.default):
+            raise ConfigurationError(f'default: {problem}')
+
+    @property
+    def kind(self) -> type:
+        """Type of the value, or of the items of a list."""
+        if not isinstance(self.default, tuple):
+            return type(self.default)
+        return type(self.default[0]) if self.default else str
+
+    @property
+    def type_name(self) -> str:
+        """Type in words, e.g. ``list of float``."""
+        return f'list of {self.kind.__name__}' if isinstance(self.default, tuple) else self.kind.__name__
+
+    @property
+    def constraint(self) -> str:
+        """Limits in words, with the unit; empty where there are none."""
+        unit = f' {self.unit}' if self.unit else ''
+        if self.choices:
+            return 'one of ' + ', '.join(map(str, self.choices))
+        if self.minimum is not None and self.maximum is not None:
+            return f'{self.minimum:g} to {self.maximum:g}{unit}'
+        if self.minimum is not None:
+            return f'at least {self.minimum:g}{unit}'
+        return f'at most {self.maximum:g}{unit}' if self.maximum is not None else ''
+
+    def problem(self, value: Any) -> str | None:
+        """Return why ``value`` is refused, naming key and limit, or None where it is right."""
+        if isinstance(self.default, tuple):
+            if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+                return f'{self.name} must be a {self.type_name}, not {value!r}'
+            return next(filter(None, map(self._item_problem, value)), None)
+        return self._item_problem(value)
+
+    def convert(self, value: Any) -> Any:
+        """Return a right value in the declared type: whole numbers become floats, lists tuples."""
+        if isinstance(self.default, tuple):
+            return tuple(self.kind(item) for item in value)
+        return self.kind(value)
+
+    def _item_problem(self, value: Any) -> str | None:
+        right_type = type(value) is self.kind or (self.kind is float and type(value) is int)
+        if not right_type:
+            return f'{self.name} must be a {self.type_name}, not {value!r}'
+        if self.choices and value not in self.choices:
+            return f'{self.name} is {value!r}; it must be {self.constraint}'
+        if self.kind in _LIMIT and not self._within(value):
+            return f'{self.name} is {value:g}; it must be {self.constraint or "finite"}'
+        return None
+
+    def _within(self, value: float) -> bool:
+        low = -math.inf if self.minimum is None else self.minimum
+        high = math.inf if self.maximum is None else self.maximum
+        return math.isfinite(value) and low <= value <= high
+
+
+class ParameterValues:
+    """Values of a node's declared parameters as they are now: ``values.slop`` or ``values['slop']``."""
+
+    def __init__(self, node: Node, table: Sequence[Parameter]) -> None:
+        self._node = node
+        self._table = {entry.name: entry for entry in table}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._table[name].convert(self._node.get_parameter(name).value)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f'no parameter {name!r}; there are {", ".join(self._table)}') from None
+
+
+def declare_parameters(node: Node, table: Sequence[Parameter]) -> ParameterValues:
+    """Declare every parameter of ``table`` on ``node`` and return a view of their values.
+
+    Raises ConfigurationError naming every override that is refused, not only the first.
+    """
+    from rcl_interfaces.msg import SetParametersResult
+
+    entries = {entry.name: entry for entry in table}
+    _check_overrides(node, entries)
+    for entry in table:
+        default = list(entry.default) if isinstance(entry.default, tuple) else entry.default
+        node.declare_parameter(entry.name, default, descriptor(entry))
+
+    def check(changes: Sequence[Any]) -> SetParametersResult:
+        ours = [change for change in changes if change.name in entries]
+        problems = [entries[change.name].problem(change.value) for change in ours]
+        reason = '; '.join(filter(None, problems))
+        return SetParametersResult(successful=not reason, reason=reason)
+
+    node.add_on_set_parameters_callback(check)
+    return ParameterValues(node, table)
+
+
+def descriptor(entry: Parameter) -> ParameterDescriptor:
+    """Return the descriptor that ``ros2 param describe`` shows.
+
+    Its typing is dynamic, because rclpy's own refusal of a wrong type does not name the key; the check
+    of :func:`declare_parameters` takes its place.
+    """
+    from rcl_interfaces.msg import FloatingPointRange, IntegerRange
+    from rcl_interfaces.msg import ParameterDescriptor as Descriptor
+
+    text = f'{entry.description} [{entry.unit}]' if entry.unit else entry.description
+    result = Descriptor(name=entry.name, description=text, read_only=entry.read_only, dynamic_typing=True,
+                        additional_constraints=entry.constraint)
+    limited = entry.minimum is not None or entry.maximum is not None
+    if limited and not isinstance(entry.default, tuple):
+        largest = _LIMIT[entry.kind]
+        low = -largest if entry.minimum is None else entry.kind(entry.minimum)
+        high = largest if entry.maximum is None else entry.kind(entry.maximum)
+        if entry.kind is int:
+            result.integer_range = [IntegerRange(from_value=low, to_value=high, step=0)]
+        else:
+            result.floating_point_range = [FloatingPointRange(from_value=low, to_value=high, step=0.)]
+    return result
+
+
+def markdown_table(table: Sequence[Parameter]) -> str:
+    """Return the parameters as a markdown table, one row each."""
+    rows = ['| parameter | type | default | limits | set | description |', '|---|---|---|---|---|---|']
+    for entry in table:
+        when = 'at start' if entry.read_only else 'any time'
+        rows.append(f'| `{entry.name}` | {entry.type_name} | `{_yaml(entry)}` | {entry.constraint} '
+                    f'| {when} | {entry.description} |')
+    return '\n'.join(rows) + '\n'
+
+
+def yaml_text(node_name: str, table: Sequence[Parameter]) -> str:
+    """Return a parameter file with every default and, as comments, every description."""
+    lines = [f'{node_name}:', '  ros__parameters:']
+    for entry in table:
+        limits = f' ({entry.constraint})' if entry.constraint else ''
+        lines += [f'    # {entry.description}{limits}', f'    {entry.name}: {_yaml(entry)}']
+    return '\n'.join(lines) + '\n'
+
+
+def _yaml(entry: Parameter) -> str:
+    value = list(entry.default) if isinstance(entry.default, tuple) else entry.default
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
+    return text.removesuffix('\n').removesuffix('\n...')
+
+
+def _check_overrides(node: Node, entries: dict[str, Parameter]) -> None:
+    overrides = node._parameter_overrides  # rclpy has no public way to see what was given but not declared
+    problems = [entries[name].problem(given.value) for name, given in overrides.items() if name in entries]
+    if any(problems):
+        raise ConfigurationError('; '.join(filter(None, problems)))
+    for name in overrides:
+        if name not in entries and name not in _RCLPY_OWN and not name.startswith('qos_overrides.') \
+                and not node.has_parameter(name):
+            near = difflib.get_close_matches(name, entries, 1)
+            hint = f'did you mean {near[0]!r}?' if near else f'there are {", ".join(entries)}'
+            node.get_logger().warning(f'parameter {name!r} is unknown and ignored; {hint}')

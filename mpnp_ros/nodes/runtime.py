@@ -1,0 +1,195 @@
+"""How every node of this package starts, changes state and ends.
+
+The executor spins on its own thread and the main thread only waits: Python runs signal handlers on the
+main thread between two bytecodes, so SIGINT and SIGTERM are seen at once and the node leaves in order,
+with its publishers still alive.
+"""
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.logging import get_logger
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from mpnp_ros.errors import MpnpError
+from mpnp_ros.nodes.diagnostics import ERROR, OK, Diagnostics
+from mpnp_ros.nodes.parameters import Parameter, declare_parameters
+
+AUTOSTART = Parameter('autostart', True, 'Configure and activate at start, without a lifecycle manager.',
+                      read_only=True)
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class ManagedNode(LifecycleNode):
+    """A lifecycle node whose transitions say why they failed, and that undoes what a failed one began.
+
+    A subclass overrides :meth:`load`, :meth:`start`, :meth:`stop` and :meth:`release`; ``stop`` and
+    ``release`` must be safe to call when only a part was started or loaded.  Its table of parameters
+    holds :data:`AUTOSTART`.
+
+    values: the parameters.  diagnostics: counters and warnings.
+    """
+
+    def __init__(self, name: str, table: Sequence[Parameter], **options: object) -> None:
+        super().__init__(name, **options)
+        try:
+            self.values = declare_parameters(self, table)
+        except MpnpError:
+            self.destroy_node()
+            raise
+        self.diagnostics = Diagnostics(self, name)
+        self.diagnostics.state(OK, 'unconfigured')
+        self.failure: str | None = None
+        self._refuse_impossible_transitions()
+
+    def load(self) -> None:
+        """Load what is heavy: weights, caches."""
+
+    def start(self) -> None:
+        """Create subscriptions, services and threads."""
+
+    def stop(self) -> None:
+        """Undo :meth:`start`."""
+
+    def release(self) -> None:
+        """Undo :meth:`load`: give the memory back."""
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unconfigured to inactive: :meth:`load`."""
+        return self._transition('configure', self.load, self.release, 'inactive')
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Inactive to active: :meth:`start`."""
+        super().on_activate(state)
+        return self._transition('activate', self.start, self.stop, 'active')
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Active to inactive: :meth:`stop`."""
+        super().on_deactivate(state)
+        return self._transition('deactivate', self.stop, None, 'inactive')
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Inactive to unconfigured: :meth:`release`."""
+        return self._transition('clean up', self.release, None, 'unconfigured')
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Any state to finalized."""
+        self._transition('stop', self.stop, None, 'finalized')
+        return self._transition('shut down', self.release, None, 'finalized')
+
+    def _transition(self, verb: str, action: Callable[[], None], undo: Callable[[], None] | None,
+                    reached: str) -> TransitionCallbackReturn:
+        try:
+            action()
+        except Exception as error:  # rclpy would swallow it without a word
+            self.failure = f'cannot {verb}: {error}'
+            self.get_logger().error(self.failure)
+            if not isinstance(error, MpnpError):
+                self.get_logger().error(traceback.format_exc())
+            self.diagnostics.state(ERROR, self.failure)
+            if undo:
+                undo()
+            return FAILURE
+        self.failure = None
+        self.diagnostics.state(OK, reached)
+        return SUCCESS
+
+    def _refuse_impossible_transitions(self) -> None:
+        """Answer `activate` of an active node with success: false; rclpy would let it end the executor."""
+        change_state = self._service_change_state.callback
+
+        def guarded(request: object, response: object) -> object:
+            try:
+                return change_state(request, response)
+            except Exception as error:
+                self.get_logger().warning(f'transition refused: {error}')
+                response.success = False
+                return response
+
+        self._service_change_state.callback = guarded
+
+
+def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> int:
+    """Run the node that ``factory`` makes until SIGINT, SIGTERM or a failure; return the exit code.
+
+    A lifecycle node with the parameter ``autostart`` is configured and activated.  Exit code 0: stopped
+    by a signal.  1: a refused parameter, a failed start or an unexpected error; the log says which.
+    """
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    ended = threading.Event()
+    try:
+        with _signals_set(ended):
+            return _run(factory, ended)
+    finally:
+        rclpy.try_shutdown()
+
+
+def _run(factory: Callable[[], Node], ended: threading.Event) -> int:
+    try:
+        node = factory()
+    except MpnpError as error:
+        get_logger('mpnp_ros').fatal(str(error))
+        return 1
+    executor = MultiThreadedExecutor(num_threads=4)
+    executor.add_node(node)
+    failures: list[BaseException] = []
+    spinning = threading.Thread(target=_spin, args=(executor, failures, ended), name='executor')
+    spinning.start()
+    try:
+        started = _autostart(node)
+        if started:
+            ended.wait()
+        _shut_down(node)
+        return 0 if started and not failures else 1
+    finally:
+        executor.shutdown()
+        spinning.join()
+        node.destroy_node()
+
+
+def _spin(executor: MultiThreadedExecutor, failures: list[BaseException], ended: threading.Event) -> None:
+    try:
+        executor.spin()
+    except ExternalShutdownException:
+        pass
+    except Exception as error:
+        failures.append(error)
+        get_logger('mpnp_ros').fatal(f'a callback failed: {error}\n{traceback.format_exc()}')
+    finally:
+        ended.set()
+
+
+def _autostart(node: Node) -> bool:
+    if not isinstance(node, ManagedNode) or not node.values.autostart:
+        return True
+    return node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
+
+
+def _shut_down(node: Node) -> None:
+    if isinstance(node, ManagedNode):
+        with contextlib.suppress(Exception):  # it may be finalized already, or between two states
+            node.trigger_shutdown()
+
+
+@contextlib.contextmanager
+def _signals_set(ended: threading.Event) -> Iterator[None]:
+    """Make the first SIGINT or SIGTERM set ``ended``, and the second end the process at once."""
+    def handle(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        ended.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+

@@ -1,0 +1,78 @@
+"""One thread for the slow work of a node, so that nothing slow runs on the executor.
+
+The newest item wins: an item that comes while another one waits takes its place.  A robot wants the
+answer about now, and a queue would only make every answer older.
+"""
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Item = TypeVar('Item')
+
+
+class LatestWorker(Generic[Item]):
+    """Runs ``work(item)`` on its own thread, always with the newest item.
+
+    work: called on the worker's thread, one item at a time.
+    superseded: called with every item that will not be worked on, on the thread that replaced it.
+    failed: called with the item and the exception that ``work`` raised; the worker goes on.
+    """
+
+    def __init__(self, name: str, work: Callable[[Item], None], *,
+                 superseded: Callable[[Item], None] = lambda item: None,
+                 failed: Callable[[Item, Exception], None] = lambda item, error: None) -> None:
+        self._work, self._superseded, self._failed = work, superseded, failed
+        self._changed = threading.Condition()
+        self._waiting: list[Item] = []
+        self._busy = False
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, item: Item) -> bool:
+        """Hand over ``item``, replacing one that still waits; False (item superseded) once stopped."""
+        with self._changed:
+            accepted = not self._stopping
+            replaced = self._waiting if accepted else [item]
+            if accepted:
+                self._waiting = [item]
+                self._changed.notify_all()
+        self._drop(replaced)
+        return accepted
+
+    def wait_idle(self, timeout: float | None = None) -> bool:
+        """Wait until nothing waits or runs; False where that took longer than ``timeout`` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting and not self._busy, timeout)
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Drop the waiting item and wait for the running one; False where it outlasts ``timeout`` seconds."""
+        with self._changed:
+            self._stopping = True
+            dropped, self._waiting = self._waiting, []
+            self._changed.notify_all()
+        self._drop(dropped)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _drop(self, items: list[Item]) -> None:
+        for item in items:
+            self._superseded(item)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._waiting or self._stopping)
+                if self._stopping:
+                    return
+                item, self._busy = self._waiting.pop(), True
+            try:
+                self._work(item)
+            except Exception as error:
+                self._failed(item, error)
+            del item  # a frame can be 30 MB; do not hold it until the next one comes
