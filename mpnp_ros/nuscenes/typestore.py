@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
 from pathlib import Path
 
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
@@ -13,9 +12,8 @@ from mpnp_ros.errors import BagError
 PACKAGE = 'mpnp_ros'
 
 
-@lru_cache(maxsize=1)
 def message_types() -> Typestore:
-    """The types of ROS 2 Jazzy and of ``mpnp_ros/msg``, to serialise and deserialise messages (CDR)."""
+    """A new store of the types of ROS 2 Jazzy and of ``mpnp_ros/msg``, to (de)serialise messages (CDR)."""
     store = get_typestore(Stores.ROS2_JAZZY)
     for definition in sorted(definitions_folder().glob('*.msg')):
         store.register(get_types_from_msg(definition.read_text('utf-8'), f'{PACKAGE}/msg/{definition.stem}'))
