@@ -1,0 +1,143 @@
+"""Parameters: every wrong value is refused with key and limit, at start and at run time."""
+from __future__ import annotations
+
+import math
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
+
+from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.nodes.parameters import Parameter, declare_parameters, markdown_table, yaml_text
+
+TABLE = (
+    Parameter('rate', 2.0, 'Publications a second.', 'Hz', 0.1, 10.0),
+    Parameter('depth', 5, 'Messages kept.', minimum=1, maximum=100),
+    Parameter('device', 'auto', 'Where it runs.', choices=('auto', 'cpu')),
+    Parameter('names', ('left', 'right'), 'What there is.'),
+    Parameter('weights', (0.5, 1.0), 'How much each counts.', minimum=0.0),
+    Parameter('extra', (), 'Names that are not there by default.'),
+    Parameter('enabled', True, 'Whether it runs.'),
+    Parameter('path', 'a: b', 'Text that needs quotes in YAML.', read_only=True),
+)
+RATE, DEPTH, DEVICE, NAMES, WEIGHTS, EXTRA, ENABLED, PATH = TABLE
+
+
+@pytest.fixture
+def make_node(ros):
+    """Make a node that declares TABLE under the given overrides, with its values."""
+    import rclpy
+    from rclpy.parameter import Parameter as RosParameter
+    nodes = []
+
+    def make(**overrides):
+        given = [RosParameter(key, value=value) for key, value in overrides.items()]
+        nodes.append(rclpy.create_node('declared', context=ros.node.context, parameter_overrides=given))
+        return nodes[-1], declare_parameters(nodes[-1], TABLE)
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+
+
+@pytest.mark.parametrize('entry, value, words', [
+    (RATE, 20.0, ['rate', '20', '0.1 to 10 Hz']),
+    (RATE, math.nan, ['rate', 'nan', '0.1 to 10 Hz']),
+    (RATE, 'fast', ['rate', 'float', "'fast'"]),
+    (RATE, True, ['rate', 'float', 'True']),
+    (DEPTH, 0, ['depth', '0', '1 to 100']),
+    (DEPTH, 2.0, ['depth', 'int', '2.0']),
+    (DEVICE, 'tpu', ['device', 'tpu', 'auto, cpu']),
+    (NAMES, 'left', ['names', 'list of str']),
+    (NAMES, [1], ['names', 'list of str']),
+    (WEIGHTS, [1.0, -1.0], ['weights', '-1', 'at least 0']),
+    (ENABLED, 1, ['enabled', 'bool']),
+    (PATH, None, ['path', 'str', 'None']),
+])
+def test_a_wrong_value_is_named_with_its_limit(entry, value, words):
+    problem = entry.problem(value)
+    assert all(word in problem for word in words), problem
+
+
+@given(st.integers(-5, 15) | st.floats(-5, 15) | st.just(math.inf) | st.booleans() | st.text(max_size=3))
+def test_a_number_is_accepted_exactly_within_its_limits(value):
+    right = type(value) in (int, float) and 0.1 <= value <= 10
+    assert (RATE.problem(value) is None) is right
+
+
+def test_a_default_outside_its_own_limits_is_refused_in_the_table():
+    with pytest.raises(ConfigurationError, match='rate is 0'):
+        Parameter('rate', 0.0, 'Hz', minimum=1.0)
+
+
+def test_defaults_and_overrides_arrive_in_their_declared_types(make_node):
+    _, values = make_node(rate=3, weights=[1, 2], extra=['x'])
+    assert (values.rate, type(values.rate)) == (3.0, float)
+    assert values.weights == (1.0, 2.0)
+    assert values['names'] == ('left', 'right')
+    assert values.extra == ('x',)
+    with pytest.raises(AttributeError, match='nonsense'):
+        _ = values.nonsense
+
+
+def test_an_empty_list_is_the_default_of_a_list_of_strings(make_node):
+    assert make_node()[1].extra == ()
+
+
+def test_every_refused_override_is_named(make_node):
+    with pytest.raises(ConfigurationError, match='rate is 99.*depth must be a int'):
+        make_node(rate=99.0, depth='many')
+
+
+def test_a_change_is_refused_with_the_reason_and_leaves_the_value(make_node):
+    from rclpy.parameter import Parameter as RosParameter
+    node, values = make_node()
+    changes = (('rate', 11.0, 'rate'), ('device', 'tpu', 'auto, cpu'), ('depth', 'x', 'depth'),
+               ('path', 'new', 'read-only parameter: path'))
+    for key, value, reason in changes:
+        result = node.set_parameters([RosParameter(key, value=value)])[0]
+        assert not result.successful
+        assert reason in result.reason
+    assert (values.rate, values.device, values.depth, values.path) == (2.0, 'auto', 5, 'a: b')
+
+
+def test_an_accepted_change_is_seen(make_node):
+    from rclpy.parameter import Parameter as RosParameter
+    node, values = make_node()
+    assert node.set_parameters([RosParameter('rate', value=4)])[0].successful
+    assert values.rate == 4.0
+
+
+def test_a_set_parameter_cannot_be_removed(make_node):
+    from rclpy.parameter import Parameter as RosParameter
+    node, values = make_node()
+    assert not node.set_parameters([RosParameter('rate', RosParameter.Type.NOT_SET)])[0].successful
+    assert values.rate == 2.0
+
+
+def test_an_unknown_override_warns_and_suggests(make_node, capfd):
+    make_node(rat=1.0)
+    assert "did you mean 'rate'" in capfd.readouterr().err
+
+
+def test_the_descriptor_tells_range_and_unit(make_node):
+    node, _ = make_node()
+    shown = node.describe_parameter('rate')
+    assert (shown.floating_point_range[0].from_value, shown.floating_point_range[0].to_value) == (0.1, 10.0)
+    assert shown.description.endswith('[Hz]')
+    assert node.describe_parameter('path').read_only
+
+
+def test_yaml_holds_every_default():
+    loaded = yaml.safe_load(yaml_text('node', TABLE))['node']['ros__parameters']
+    assert loaded == {entry.name: list(entry.default) if isinstance(entry.default, tuple) else entry.default
+                      for entry in TABLE}
+
+
+def test_the_markdown_table_has_one_row_for_each_parameter():
+    lines = markdown_table(TABLE).splitlines()
+    assert len(lines) == 2 + len(TABLE)
+    assert '| `rate` | float | `2.0` | 0.1 to 10 Hz | any time | Publications a second. |' in lines
