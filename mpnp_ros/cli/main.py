@@ -1,0 +1,91 @@
+"""The ``mpnp`` command: one module per subcommand, all of them in one table."""
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+
+from mpnp_ros import __version__
+from mpnp_ros.errors import MpnpError
+
+FAILED, INTERRUPTED = 2, 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """One subcommand; its module has ``add_arguments(parser)`` and ``run(arguments) -> exit code``."""
+
+    name: str
+    module: str
+    summary: str
+
+    def load(self) -> ModuleType:
+        """Import the module; only the command that was asked for pays for its imports."""
+        return import_module(self.module)
+
+
+COMMANDS = (
+    Command('demo', 'mpnp_ros.cli.demo', 'ask about a real or generated scene, everything in one go'),
+    Command('doctor', 'mpnp_ros.cli.doctor', 'check this machine and say how to mend what is missing'),
+    Command('bringup', 'mpnp_ros.cli.bringup', 'start encoders and fusion (and a replay) as processes'),
+    Command('ask', 'mpnp_ros.cli.ask', 'ask the fusion node a question and watch the answer come'),
+    Command('status', 'mpnp_ros.cli.status', 'show the modalities as the fusion node sees them'),
+    Command('convert', 'mpnp_ros.cli.convert', 'write nuScenes scenes as a bag that ROS can play'),
+    Command('replay', 'mpnp_ros.cli.replay', 'play such a bag with its clock and its questions'),
+    Command('docs', 'mpnp_ros.cli.docs', 'write docs/interfaces.md, docs/parameters.md and config/mpnp.yaml'),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code: 2 after a named error, 130 after Ctrl-C."""
+    chosen = _overview().parse_args(sys.argv[1:] if argv is None else argv)
+    command = next(entry for entry in COMMANDS if entry.name == chosen.command)
+    try:
+        module = command.load()
+        arguments = _parser(command, module).parse_args(chosen.arguments)
+    except MpnpError as error:
+        return _complain(command, error)
+    try:
+        return module.run(arguments)
+    except MpnpError as error:
+        if arguments.debug:
+            raise
+        return _complain(command, error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        sys.stderr.close()
+        return 0
+
+
+def _complain(command: Command, error: MpnpError) -> int:
+    print(f'mpnp {command.name}: {error}', file=sys.stderr)
+    return FAILED
+
+
+def _overview() -> argparse.ArgumentParser:
+    width = max(len(entry.name) for entry in COMMANDS)
+    lines = [f'  {entry.name:{width}}  {entry.summary}' for entry in COMMANDS]
+    parser = argparse.ArgumentParser(
+        prog='mpnp', description='Ask a robot about what its sensors perceive.',
+        epilog='\n'.join(['commands:', *lines, '', '`mpnp COMMAND --help` lists the options of a command.']),
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--version', action='version', version=f'mpnp_ros {__version__}')
+    parser.add_argument('command', choices=[entry.name for entry in COMMANDS], metavar='COMMAND')
+    parser.add_argument('arguments', nargs=argparse.REMAINDER, metavar='...')
+    return parser
+
+
+def _parser(command: Command, module: ModuleType) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f'mpnp {command.name}', description=module.__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    module.add_arguments(parser)
+    parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
+    return parser
+
+
+if __name__ == '__main__':
+    sys.exit(main())

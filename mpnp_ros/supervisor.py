@@ -1,0 +1,199 @@
+"""Runs a set of processes as one: starts them, passes on what they print, restarts what falls, ends all.
+
+Every child leads a session of its own, so Ctrl-C in a terminal reaches this process alone and each child
+is told once, by :meth:`Supervisor.stop`.  Nothing here knows ROS.
+"""
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mpnp_ros.errors import ConfigurationError
+
+RUNNING, WAITING, ENDED, FAILED = 'running', 'waiting', 'ended', 'failed'
+GRACE = {signal.SIGINT: 8., signal.SIGTERM: 3., signal.SIGKILL: 3.}
+"""How long, in seconds, a child may take after each signal before the next, stronger one."""
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """What to start: a short name for its log lines, the command, and variables added to the environment."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RestartPolicy:
+    """When a process that fell over is started again.
+
+    limit: restarts in a row before it is given up; 0: never restarted.
+    delay: s before the first restart; doubles each time up to ``longest`` s.
+    steady: s of running after which the count starts anew.
+    """
+
+    limit: int = 5
+    delay: float = 1.
+    longest: float = 30.
+    steady: float = 60.
+
+    def pause(self, restarts: int) -> float:
+        """Seconds to wait before restart number ``restarts`` (from 0)."""
+        return min(self.delay * 2. ** restarts, self.longest)
+
+
+class Child:
+    """One supervised process and its history."""
+
+    def __init__(self, spec: ProcessSpec, write: Callable[[str, str], None]) -> None:
+        self.spec = spec
+        self.state = WAITING
+        self.restarts = 0
+        self.returncode: int | None = None
+        self.process: subprocess.Popen[str] | None = None
+        self.started = self.due = 0.
+        self._write = write
+        self._reader: threading.Thread | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return self.process.pid if self.process and self.state == RUNNING else None
+
+    def start(self, now: float) -> None:
+        """Start the process; its output goes line by line to ``write``."""
+        try:
+            self.process = subprocess.Popen(
+                list(self.spec.command), env={**os.environ, 'PYTHONUNBUFFERED': '1', **self.spec.environment},
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                errors='replace', start_new_session=True)
+        except OSError as error:
+            raise ConfigurationError(f'{self.spec.name} cannot be started: {error}') from None
+        self.state, self.started = RUNNING, now
+        self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
+        self._reader.start()
+
+    def send(self, number: int) -> None:
+        """Send a signal to the process and to all it started."""
+        if self.process:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, number)
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for the end of the process; False where it is still there after ``timeout`` seconds."""
+        try:
+            self.returncode = self.process.wait(max(0., timeout)) if self.process else self.returncode
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def drain(self) -> None:
+        """Wait until the last lines of an ended process have been passed on."""
+        if self._reader:
+            self._reader.join(2.)
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        with process.stdout as lines:
+            for line in lines:
+                self._write(self.spec.name, line.rstrip('\n'))
+
+
+class Supervisor:
+    """Starts processes on entry and ends them all on exit; call :meth:`poll` a few times a second in between.
+
+    write: gets (name, line) for everything a child prints, from several threads.
+    changed: called with a child whenever its state changes.
+    """
+
+    def __init__(self, specs: Iterable[ProcessSpec], policy: RestartPolicy | None = None, *,
+                 write: Callable[[str, str], None] | None = None,
+                 changed: Callable[[Child], None] = lambda child: None,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        specs = list(specs)
+        self._write = PrefixedLines([spec.name for spec in specs]) if write is None else write
+        self._policy, self._changed, self._clock = policy or RestartPolicy(), changed, clock
+        self.children = [Child(spec, self._write) for spec in specs]
+
+    def __enter__(self) -> Supervisor:
+        try:
+            for child in self.children:
+                self._start(child)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def __getitem__(self, name: str) -> Child:
+        return next(child for child in self.children if child.spec.name == name)
+
+    def poll(self) -> bool:
+        """Note what has ended, start again what is due; False once nothing runs or will run."""
+        now = self._clock()
+        for child in self.children:
+            if child.state == RUNNING and child.wait(0.):
+                self._ended(child, now)
+            elif child.state == WAITING and now >= child.due:
+                child.restarts += 1
+                self._start(child)
+        return any(child.state in (RUNNING, WAITING) for child in self.children)
+
+    def give_up(self, child: Child) -> None:
+        """Do not start a fallen child again: the caller knows that it would only fall again."""
+        self._become(child, FAILED)
+
+    def stop(self) -> None:
+        """End every child: SIGINT first, so that nodes shut down cleanly, then stronger signals."""
+        left = [child for child in self.children if child.state == RUNNING]
+        for number, grace in GRACE.items():
+            for child in left:
+                child.send(number)
+            end = time.monotonic() + grace
+            left = [child for child in left if not child.wait(end - time.monotonic())]
+        for child in self.children:
+            child.drain()
+            if child.state in (RUNNING, WAITING):
+                self._become(child, ENDED)
+
+    def _start(self, child: Child) -> None:
+        child.start(self._clock())
+        self._changed(child)
+
+    def _ended(self, child: Child, now: float) -> None:
+        child.drain()
+        child.send(signal.SIGKILL)  # what it started and left behind
+        if now - child.started >= self._policy.steady:
+            child.restarts = 0
+        if child.returncode == 0:
+            self._become(child, ENDED)
+        elif child.restarts >= self._policy.limit:
+            self._become(child, FAILED)
+        else:
+            child.due = now + self._policy.pause(child.restarts)
+            self._become(child, WAITING)
+
+    def _become(self, child: Child, state: str) -> None:
+        child.state = state
+        self._changed(child)
+
+
+class PrefixedLines:
+    """Writes ``[name] line`` with names padded to one width, a whole line at a time from any thread."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._width = max(map(len, names), default=0) + 2
+        self._lock = threading.Lock()
+
+    def __call__(self, name: str, line: str) -> None:
+        with self._lock:
+            print(f'[{name}]'.ljust(self._width), line, file=sys.stdout, flush=True)
