@@ -49,11 +49,12 @@ def choose_dtype(requested: str, device: torch.device | str, width: int) -> torc
     device = torch.device(device)
     if device.type == 'cuda' and not torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.float32
-    exact = product_seconds(torch.float32, device, width)
-    return torch.bfloat16 if product_seconds(torch.bfloat16, device, width) * WORTH_IT < exact else torch.float32
+    exact, rounded = (product_seconds(dtype, device, width) for dtype in (torch.float32, torch.bfloat16))
+    return torch.bfloat16 if rounded * WORTH_IT < exact else torch.float32
 
 
-def product_seconds(dtype: torch.dtype, device: torch.device, width: int, tokens: int = 64, tries: int = 8) -> float:
+def product_seconds(dtype: torch.dtype, device: torch.device, width: int,
+                    tokens: int = 64, tries: int = 8) -> float:
     """Return the best time in seconds of ``tokens`` rows [width] times a matrix [4 width, width]."""
     rows = torch.ones(tokens, width, dtype=dtype, device=device)
     weight = torch.ones(4 * width, width, dtype=dtype, device=device)

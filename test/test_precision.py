@@ -12,7 +12,8 @@ def test_named_dtypes_are_taken_as_asked():
     assert precision.choose_dtype('bfloat16', torch.device('cpu'), 64) is torch.bfloat16
 
 
-@pytest.mark.parametrize('speedup, expected', [(4.0, torch.bfloat16), (1.1, torch.float32), (0.3, torch.float32)])
+@pytest.mark.parametrize('speedup, expected',
+                         [(4.0, torch.bfloat16), (1.1, torch.float32), (0.3, torch.float32)])
 def test_auto_takes_bfloat16_only_where_it_is_clearly_faster(monkeypatch, speedup, expected):
     monkeypatch.setattr(precision, 'product_seconds',
                         lambda dtype, device, width: 1.0 if dtype is torch.float32 else 1.0 / speedup)

@@ -1,0 +1,1 @@
+"""LiDAR: one sweep to one token per azimuth sector."""

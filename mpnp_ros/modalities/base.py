@@ -1,0 +1,147 @@
+"""What every modality is made of: frames in, an encoder with a declared configuration, tokens out."""
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.tokens import ModalityTokens
+
+
+@dataclass(frozen=True, eq=False)
+class CameraView:
+    """One image of one camera.
+
+    name: unique within the frame, e.g. ``cam_front``.
+    image: uint8 RGB [H, W, 3], or the bytes of a JPEG or PNG file.
+    intrinsics: [3, 3] pinhole matrix in pixels of the full-size image; None or a zero focal length
+        (the ROS convention) means uncalibrated.
+    rotation: [3, 3] from the camera's optical frame (x right, y down, z ahead) to the base frame
+        (x ahead, y left, z up); None means unknown.
+    stamp_ns: sensor time, nanoseconds.
+    """
+
+    name: str
+    image: np.ndarray | bytes
+    intrinsics: np.ndarray | None = None
+    rotation: np.ndarray | None = None
+    stamp_ns: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class CameraFrame:
+    """Images that belong together, any number of any size; ``frame_id`` names their base frame."""
+
+    views: tuple[CameraView, ...]
+    frame_id: str = 'base_link'
+
+
+@dataclass(frozen=True, eq=False)
+class LidarFrame:
+    """One sweep.
+
+    points: [N, >=3] floating point x y z in metres, sensor frame; NaN and Inf mark lost returns.
+    intensity: [N], or None where the sensor has none.
+    rotation, translation: [3, 3] and [3] metres, sensor to base frame; None means that they coincide.
+    name: of the sensor; stamp_ns: sensor time; ``frame_id`` names the base frame.
+    """
+
+    points: np.ndarray
+    intensity: np.ndarray | None = None
+    rotation: np.ndarray | None = None
+    translation: np.ndarray | None = None
+    stamp_ns: int = 0
+    name: str = 'lidar'
+    frame_id: str = 'base_link'
+
+
+class Encoder(Protocol):
+    """A frozen encoder of one modality.
+
+    modality: registered name.
+    fingerprint: ``<modality>-<12 hex digits>``, equal for encoders whose tokens mean the same:
+        it covers the weights and every option that changes the tokens, not device or dtype.
+    token_width: D of its tokens.
+    """
+
+    modality: str
+    fingerprint: str
+    token_width: int
+
+    def encode(self, frame: Any) -> ModalityTokens:
+        """Return the tokens of one frame of this modality's type."""
+        ...
+
+
+def option(default: Any, text: str, *, unit: str = '', low: float | None = None,
+           high: float | None = None, choices: Sequence[str] = (), shapes_tokens: bool = True) -> Any:
+    """Declare a field of an :class:`EncoderConfig`: its default, help text, unit and limits.
+
+    ``low`` and ``high`` are inclusive; for a tuple they and ``choices`` bind every item.
+    ``shapes_tokens`` is False for an option that does not change what the tokens mean.
+    """
+    return dataclasses.field(default=default, metadata={
+        'help': text, 'unit': unit, 'low': low, 'high': high, 'choices': tuple(choices),
+        'shapes_tokens': shapes_tokens})
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Options that every encoder has; a modality derives from it and adds its own."""
+
+    device: str = option('auto', 'where the encoder runs: auto, cpu, cuda or cuda:<index>',
+                         shapes_tokens=False)
+    dtype: str = option('auto', 'number format of the weights; auto measures which is faster',
+                        choices=('auto', 'float32', 'bfloat16'), shapes_tokens=False)
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            object.__setattr__(self, item.name, _checked(item, getattr(self, item.name)))
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> EncoderConfig:
+        """Return a config with ``values`` over the defaults.
+
+        Raises ConfigurationError, naming the key and the limit, for an unknown key, a value of the
+        wrong type or one out of range.
+        """
+        known = [item.name for item in dataclasses.fields(cls)]
+        for key in values:
+            if key not in known:
+                raise ConfigurationError(f'{cls.__name__} has no option {key!r}; it has {", ".join(known)}')
+        return cls(**values)
+
+    def fingerprint(self, modality: str, weights: str, version: int) -> str:
+        """Return ``<modality>-<12 hex digits>`` over the weights' hash, the code's version and options."""
+        shaping = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)
+                   if item.metadata['shapes_tokens']}
+        text = json.dumps([modality, version, weights, shaping], sort_keys=True)
+        return f'{modality}-{hashlib.sha256(text.encode()).hexdigest()[:12]}'
+
+
+def _checked(item: dataclasses.Field, value: Any) -> Any:
+    if not isinstance(item.default, tuple):
+        return _checked_scalar(item, type(item.default), value)
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ConfigurationError(f'{item.name} must be a list, not {value!r}')
+    return tuple(_checked_scalar(item, type(item.default[0]), entry) for entry in value)
+
+
+def _checked_scalar(item: dataclasses.Field, kind: type, value: Any) -> Any:
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise ConfigurationError(f'{item.name} must be of type {kind.__name__}, not {value!r}')
+    low, high, choices = (item.metadata[key] for key in ('low', 'high', 'choices'))
+    if choices and value not in choices:
+        raise ConfigurationError(f'{item.name} is {value!r}; it must be one of {", ".join(choices)}')
+    if (low is not None and not value >= low) or (high is not None and not value <= high):
+        limits = f'[{low}, {high}] {item.metadata["unit"]}'.rstrip()
+        raise ConfigurationError(f'{item.name} is {value}; it must be within {limits}')
+    return value

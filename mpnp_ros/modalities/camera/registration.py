@@ -1,0 +1,13 @@
+"""Makes the camera known to the registry."""
+from __future__ import annotations
+
+from mpnp_ros.modalities.base import Encoder
+from mpnp_ros.modalities.camera.config import CameraConfig
+from mpnp_ros.modalities.registry import register_encoder
+
+
+@register_encoder('camera', CameraConfig)
+def build(config: CameraConfig) -> Encoder:
+    """Load the weights and return the encoder."""
+    from mpnp_ros.modalities.camera.encoder import CameraEncoder
+    return CameraEncoder(config)

@@ -1,0 +1,66 @@
+"""The LiDAR encoder: a range view in four pictures through a vision transformer made for photographs.
+
+No LiDAR encoder with weights is to be had from the package registries.  The transformer's features of
+range views carry over: scans agree with each other at .89 to .97, shuffled ones at .09 to .23.
+"""
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.modalities.base import LidarFrame
+from mpnp_ros.modalities.lidar.config import PICTURES, LidarConfig
+from mpnp_ros.modalities.lidar.preprocess import range_view, sector_azimuths
+from mpnp_ros.modalities.pooling import merge_taps, pool_columns
+from mpnp_ros.modalities.vision_weights import Backbone, load_backbone
+from mpnp_ros.tokens import ModalityTokens
+
+VERSION = 1  # goes up whenever the code gives other tokens for the same sweep
+
+
+class LidarEncoder:
+    """Encode a :class:`LidarFrame`; see :class:`mpnp_ros.modalities.base.Encoder`.
+
+    One token per sector, clockwise from behind; a robot turned by a quarter gives the same tokens in
+    other sectors.
+    """
+
+    modality = 'lidar'
+
+    def __init__(self, config: LidarConfig, backbone: Backbone | None = None) -> None:
+        self.config = config
+        self.backbone = backbone or load_backbone(config.backbone, config.device, config.dtype)
+        network = self.backbone.network
+        network.check(config.height, config.width, config.blocks)
+        patches = PICTURES * (config.width // network.shape.patch[1])
+        if config.sectors > patches:
+            raise ConfigurationError(f'sectors is {config.sectors}, but {PICTURES} pictures {config.width} '
+                                     f'pixels wide have {patches} columns of patches; use fewer')
+        self.token_width = 2 * network.shape.width
+        self.fingerprint = config.fingerprint(self.modality, self.backbone.sha256, VERSION)
+
+    def encode(self, frame: LidarFrame) -> ModalityTokens:
+        """Return one token per sector; raises PointCloudError where no point can be used."""
+        values = self._values(torch.from_numpy(range_view(frame, self.config)))
+        return sector_tokens(frame, self.fingerprint, values, sector_azimuths(self.config.sectors))
+
+    @torch.inference_mode()
+    def _values(self, view: Tensor) -> np.ndarray:
+        """view: float32 [3, rows, columns] -> float32 [sectors, token_width]."""
+        pictures = torch.stack(view.chunk(PICTURES, dim=2))
+        pictures = functional.interpolate(pictures, size=(self.config.height, self.config.width))
+        features = self.backbone.network(self.backbone.scaled(pictures), self.config.blocks)
+        tokens = pool_columns(merge_taps(features.patches), self.config.sectors // PICTURES)
+        return tokens.flatten(0, 1).cpu().numpy()
+
+
+def sector_tokens(frame: LidarFrame, fingerprint: str, values: np.ndarray,
+                  azimuth: np.ndarray) -> ModalityTokens:
+    """Return tokens ``values`` [sectors, D] of one sweep with their directions [sectors]."""
+    return ModalityTokens(
+        modality='lidar', encoder=fingerprint, values=values, azimuth=azimuth, sources=(frame.name,),
+        source_index=np.zeros(len(values), np.uint16), source_stamps_ns=(frame.stamp_ns,),
+        stamp_ns=frame.stamp_ns, frame_id=frame.frame_id)

