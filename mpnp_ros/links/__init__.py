@@ -1,0 +1,1 @@
+"""Latent connections: what carries a modality into the frozen language model, its file form and store."""

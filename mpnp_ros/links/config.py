@@ -1,0 +1,124 @@
+"""What a latent connection is made for and how large it is."""
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any
+
+from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.llm.language_model import LanguageModel
+
+POOLINGS = ('none', 'question')
+COUNTS = ('token_width', 'kv_heads', 'head_dim', 'text_width', 'hidden', 'entries', 'pooling_width',
+          'pooling_layers', 'pooling_heads')
+
+
+def _option(help: str, default: Any = MISSING) -> Any:
+    return field(default=default, metadata={'help': help})
+
+
+@dataclass(frozen=True)
+class LinkConfig:
+    """One modality's latent connection to one language model (papers.md A.1, A.7; learning.md).
+
+    Raises ConfigurationError for values out of range.
+    """
+
+    modality: str = _option('registered name of the modality, e.g. camera')
+    encoder: str = _option('fingerprint of the encoder whose tokens the link reads; empty with soft_tokens')
+    token_width: int = _option('D, width of one token')
+    base_model: str = _option('fingerprint of the language model')
+    base_model_name: str = _option('name of the language model, for messages')
+    blocks: tuple[int, ...] = _option('linked blocks, ascending')
+    kv_heads: int = _option('H_kv, key/value heads of the language model')
+    head_dim: int = _option('d_h, width of one head')
+    text_width: int = _option('d, width of the hidden states of the language model')
+    hidden: int = _option('hidden width of the key and value aligners', 256)
+    per_block: bool = _option('own output projection per linked block; false: the same K and V in all', True)
+    gate: float = _option('initial gate weight w, g = sigmoid(w / temperature); about -6 for plugging into a '
+                          'running system without disturbing it', 0.)
+    temperature: float = _option('tau of the gates', 1.)
+    key_gain: float = _option('spread of initial keys: weights of deviation key_gain / sqrt(hidden)', 2.)
+    zero_values: bool = _option('start the last value layer from zero', False)
+    pooling: str = _option('none: a token becomes a prefix entry; question: the question pools them', 'none')
+    entries: int = _option('prefix entries that pooling makes', 8)
+    pooling_width: int = _option('width of the pooling layers', 192)
+    pooling_layers: int = _option('number of pooling layers', 4)
+    pooling_heads: int = _option('heads of each pooling layer', 8)
+    soft_tokens: int = _option('learned constants in place of a sensor (the blind baseline); 0: a sensor', 0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'blocks', tuple(self.blocks))
+        for holds, text in self._requirements():
+            if not holds:
+                raise ConfigurationError(f'link {self.modality!r}: {text}')
+
+    @classmethod
+    def for_model(cls, lm: LanguageModel, modality: str, encoder: str, token_width: int, *,
+                  last: int | None = None, **options: Any) -> LinkConfig:
+        """A link to the `last` blocks (default: half of them, papers.md A.4), or to `blocks`, of a model."""
+        count = max(1, lm.blocks // 2) if last is None else last
+        if not 1 <= count <= lm.blocks:
+            raise ConfigurationError(f'link {modality!r}: {count} linked blocks; {lm.name} has {lm.blocks}')
+        blocks = options.pop('blocks', range(lm.blocks - count, lm.blocks))
+        return cls(modality=modality, encoder=encoder, token_width=token_width, base_model=lm.fingerprint,
+                   base_model_name=lm.name, blocks=tuple(blocks), kv_heads=lm.kv_heads, head_dim=lm.head_dim,
+                   text_width=lm.width, **options)
+
+    @classmethod
+    def blind(cls, lm: LanguageModel, token_width: int = 64, soft_tokens: int = 24,
+              **options: Any) -> LinkConfig:
+        """The blind baseline: the same trainable link on learned constants instead of a sensor."""
+        return cls.for_model(lm, 'blind', '', token_width, soft_tokens=soft_tokens, **options)
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> LinkConfig:
+        """From JSON values; every key must be there, none more, each of its type."""
+        names = {entry.name for entry in fields(cls)}
+        if names != set(entries):
+            odd = ', '.join(sorted(names ^ set(entries)))
+            raise ConfigurationError(f'link configuration has missing or unknown keys: {odd}')
+        for name, value in entries.items():
+            _check_type(name, value, cls.__dataclass_fields__[name].type)
+        return cls(**entries)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**asdict(self), 'blocks': list(self.blocks)}
+
+    @property
+    def question_block(self) -> int:
+        """The block whose input states, of the question alone, condition the pooling."""
+        return self.blocks[0]
+
+    def _requirements(self) -> list[tuple[bool, str]]:
+        return [
+            (re.fullmatch('[a-z][a-z0-9_]*', self.modality) is not None,
+             'a modality is named by lower-case letters, digits and _'),
+            (all(getattr(self, name) >= 1 for name in COUNTS), f'{", ".join(COUNTS)} must be at least 1'),
+            (len(self.blocks) > 0 and list(self.blocks) == sorted(set(self.blocks)) and self.blocks[0] >= 0,
+             f'blocks {list(self.blocks)} must be ascending, not negative and at least one'),
+            (math.isfinite(self.gate), 'gate must be finite'),
+            (0 < self.temperature < math.inf, 'temperature must be positive'),
+            (0 <= self.key_gain < math.inf, 'key_gain must not be negative'),
+            (self.pooling in POOLINGS, f'pooling is {self.pooling!r}; expected one of {", ".join(POOLINGS)}'),
+            (self.pooling_width % max(1, self.pooling_heads) == 0,
+             'pooling_width must be a multiple of pooling_heads'),
+            (self.soft_tokens >= 0, 'soft_tokens must not be negative'),
+            ((self.encoder == '') == (self.soft_tokens > 0),
+             'a link reads the tokens of one encoder, or soft_tokens and no encoder'),
+        ]
+
+
+def _check_type(name: str, value: object, annotation: str) -> None:
+    fits = {
+        'str': isinstance(value, str),
+        'bool': isinstance(value, bool),
+        'int': isinstance(value, int) and not isinstance(value, bool),
+        'float': isinstance(value, (int, float)) and not isinstance(value, bool),
+        'tuple[int, ...]': isinstance(value, (list, tuple)) and all(type(entry) is int for entry in value),
+    }[annotation]
+    if not fits:
+        raise ConfigurationError(f'link configuration: {name} is {value!r}; expected {annotation}')

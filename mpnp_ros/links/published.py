@@ -1,0 +1,104 @@
+"""Latent connections exactly as the paper has them, to compare with (papers.md A.1).
+
+One alpha_j per linked block for all modalities multiplies keys and values, and every other block gets a
+zero prefix of the same length.  Known defects (papers.md A.7, points 2 and 3): alpha = 0 is not "not
+linked", zero prefixes take attention from the text, and plugging one modality changes what another says.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from mpnp_ros.errors import LinksError
+from mpnp_ros.links.aligner import Aligner
+from mpnp_ros.links.config import LinkConfig
+from mpnp_ros.links.connections import LatentConnections, join
+from mpnp_ros.links.inputs import QuestionStates, TokenBatch
+from mpnp_ros.llm.prefix import BlockPrefix, Prefix
+
+
+class PublishedLink(nn.Module):
+    """Key and Value Aligner of one modality, and the weights w_j that all modalities share.
+
+    Of the configuration it reads the sizes, `blocks` and `temperature`; the paper's `hidden` is
+    4 token_width.  w_j starts from U(-1, 1).
+    """
+
+    kind = 'published'
+
+    def __init__(self, config: LinkConfig) -> None:
+        super().__init__()
+        if config.pooling != 'none' or config.soft_tokens:
+            raise LinksError(f'the {config.modality} link: the published form has neither question pooling '
+                             'nor soft tokens; use the method mpnp for them')
+        self.config = config
+        self.version = ''
+        sizes = config.token_width, config.hidden, 1, config.kv_heads, config.head_dim
+        self.key_aligner, self.value_aligner = Aligner(*sizes), Aligner(*sizes)
+        self.link_weights = nn.Parameter(torch.empty(len(config.blocks)).uniform_(-1., 1.))
+
+    def forward(self, values: torch.Tensor, azimuth: torch.Tensor | None = None,
+                valid: torch.Tensor | None = None, rows: torch.Tensor | None = None) -> BlockPrefix:
+        """Keys and values before alpha; arguments as in TokenBatch, the azimuth is not read."""
+        keys, values = self.key_aligner(values.float())[0], self.value_aligner(values.float())[0]
+        gate = keys.new_zeros(1, 1, 1)
+        if valid is not None:
+            gate = torch.where(valid[:, None, :], gate, -torch.inf)
+        if rows is not None:
+            keys, values, gate = keys[rows], values[rows], gate if valid is None else gate[rows]
+        return BlockPrefix(keys, values, gate)
+
+    @property
+    def alpha(self) -> torch.Tensor:
+        """What multiplies keys and values of each linked block, [N]."""
+        return torch.sigmoid(self.link_weights / self.config.temperature)
+
+
+class PublishedConnections(LatentConnections):
+    """The paper's links plugged into one model.
+
+    All link the same blocks and share one set of link weights: those of the link plugged last.
+    """
+
+    @property
+    def first_block(self) -> int:
+        """Zero prefixes reach every block, so none can be cached once a modality is plugged."""
+        return 0 if self._links else self.lm.blocks
+
+    @property
+    def question_blocks(self) -> tuple[int, ...]:
+        """None: nothing pools by the question."""
+        return ()
+
+    def replace(self, link: PublishedLink) -> PublishedLink | None:
+        """Plug a link in place of the modality's present one; its link weights now serve all modalities."""
+        others = [other for name, other in self._links.items() if name != link.config.modality]
+        for other in others:
+            if other.config.blocks != link.config.blocks:
+                raise LinksError(f'the {link.config.modality} link has blocks {list(link.config.blocks)}, '
+                                 f'the {other.config.modality} link {list(other.config.blocks)}; '
+                                 'the published form links the same blocks for all modalities')
+        before = super().replace(link)
+        for other in others:
+            other.link_weights = link.link_weights
+        return before
+
+    def prune(self, threshold: float) -> dict[str, int]:
+        """Not in the published form: alpha = 0 still takes attention.  Raises LinksError."""
+        raise LinksError('the published form cannot be pruned; use the method mpnp')
+
+    def prefix(self, tokens: Mapping[str, TokenBatch | tuple],
+               question: QuestionStates | None = None) -> Prefix:
+        """A prefix for every block of the model: (alpha K, alpha V) where linked, zeros elsewhere."""
+        present = [link for name, link in self._links.items() if name in tokens]
+        if not present:
+            return {}
+        both = join([link(*TokenBatch(*tokens[link.config.modality])) for link in present], torch.float32)
+        zeros = torch.zeros_like(both.keys, dtype=self.lm.dtype)
+        prefix = dict.fromkeys(range(self.lm.blocks), BlockPrefix(zeros, zeros, both.log_gate))
+        for block, alpha in zip(present[0].config.blocks, present[0].alpha, strict=True):
+            keys, values = ((alpha * part).to(self.lm.dtype) for part in (both.keys, both.values))
+            prefix[block] = BlockPrefix(keys, values, both.log_gate)
+        return prefix

@@ -1,0 +1,202 @@
+"""Saving links and refusing what is damaged, foreign or unsafe."""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load, save
+
+from mpnp_ros.errors import LinksError
+from mpnp_ros.links.config import LinkConfig
+from mpnp_ros.links.connections import LatentConnections
+from mpnp_ros.links.files import MANIFEST, TENSORS, Provenance, load_link, read_manifest, save_link
+from mpnp_ros.links.published import PublishedLink
+
+
+@pytest.fixture
+def saved(tiny_lm, new_link, tmp_path):
+    """The folder of a saved link of the tiny llama."""
+    save_link(new_link(tiny_lm('llama')), tmp_path / 'v1', Provenance('Apache-2.0', 'seed 0', {'exist': .5}))
+    return tmp_path / 'v1'
+
+
+def rewrite(folder, change_manifest=None, data=None):
+    """Change a saved link with the tensors' sha256 set right, so that only the change is wrong."""
+    entries = json.loads((folder / MANIFEST).read_bytes())
+    if data is not None:
+        (folder / TENSORS).write_bytes(data)
+        entries['sha256'] = hashlib.sha256(data).hexdigest()
+    entries.update(change_manifest or {})
+    (folder / MANIFEST).write_text(json.dumps(entries))
+
+
+def rewrite_tensors(folder, change):
+    tensors = load((folder / TENSORS).read_bytes())
+    change(tensors)
+    shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    rewrite(folder, {'shapes': shapes}, save(tensors))
+
+
+@settings(deadline=None, max_examples=12, derandomize=True)
+@given(st.sampled_from(['llama', 'opt', 'gpt2']), st.sampled_from(['none', 'question']), st.integers(0, 99),
+       st.booleans())
+def test_loaded_links_give_the_same_logits(tiny_lm, new_link, new_tokens, new_text, tmp_path_factory, family,
+                                           pooling, seed, per_block):
+    lm, folder = tiny_lm(family), tmp_path_factory.mktemp('links')
+    link = new_link(lm, seed=seed, pooling=pooling, per_block=per_block, last=3)
+    link.prune(float(link.gates.detach().min()) + 1e-6)
+    sha256 = save_link(link, folder / 'v7')
+    loaded = load_link(folder / 'v7', lm=lm, encoder='e' * 32, sha256=sha256, root=folder)
+    assert loaded.version == link.version == 'v7' and loaded.open_blocks == link.open_blocks
+    text, tokens = new_text(lm, seed=seed), {'camera': new_tokens(seed=seed)}
+    before, after = (text.logits(LatentConnections(lm, {'camera': one}), tokens) for one in (link, loaded))
+    assert torch.equal(before, after)
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_the_published_form_is_saved_too(tiny_lm, tmp_path):
+    link = PublishedLink(LinkConfig.for_model(tiny_lm('opt'), 'camera', 'abc', 6, hidden=24))
+    save_link(link, tmp_path / 'v1')
+    loaded = load_link(tmp_path / 'v1', lm=tiny_lm('opt'))
+    assert isinstance(loaded, PublishedLink) and torch.equal(loaded.link_weights, link.link_weights)
+
+
+def test_the_manifest_tells_where_a_link_comes_from(saved):
+    manifest = read_manifest(saved)
+    assert manifest.provenance == Provenance('Apache-2.0', 'seed 0', {'exist': .5})
+    assert (manifest.version, manifest.config.modality, manifest.kind) == ('v1', 'camera', 'latent')
+    assert hashlib.sha256((saved / TENSORS).read_bytes()).hexdigest() == manifest.sha256
+    assert sorted(os.listdir(saved)) == [TENSORS, MANIFEST]
+
+
+def test_another_model_encoder_or_version_is_refused(tiny_lm, saved):
+    with pytest.raises(LinksError, match='made for tiny-llama'):
+        load_link(saved, lm=tiny_lm('opt'))
+    with pytest.raises(LinksError, match='trained on tokens of encoder eeee'):
+        load_link(saved, encoder='f' * 32)
+    with pytest.raises(LinksError, match='another sha256'):
+        load_link(saved, sha256='0' * 64)
+
+
+@pytest.mark.parametrize('change, message', [
+    ({'schema': 2}, 'schema version 2'), ({'surplus': 1}, 'unknown keys'), ({'kind': 'os'}, "kind 'os'"),
+    ({'sha256': 5}, 'must be text'), ({'config': {}}, 'missing or unknown keys'), ({'shapes': []}, 'mapping'),
+    ({'provenance': {'code': ''}}, 'code'), ({'sha256': '0' * 64}, 'damaged')])
+def test_a_wrong_manifest_is_refused(saved, change, message):
+    rewrite(saved, change)
+    with pytest.raises(LinksError, match=message):
+        load_link(saved)
+
+
+@pytest.mark.parametrize('text', ['', '{', '[]', 'null', '\x80', '[' * 100000])
+def test_a_manifest_that_is_no_json_object_is_refused(saved, text):
+    (saved / MANIFEST).write_text(text)
+    with pytest.raises(LinksError, match='cannot be used'):
+        load_link(saved)
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda t: t.pop('gate_weights'), 'missing or unknown tensors .gate_weights'),
+    (lambda t: t.update(surplus=torch.zeros(1)), 'missing or unknown tensors .surplus'),
+    (lambda t: t.update(gate_weights=torch.zeros(3)), r'gate_weights is torch.float32 \[3\]'),
+    (lambda t: t.update(gate_weights=torch.zeros(2).half()), 'gate_weights is torch.float16'),
+    (lambda t: t['gate_weights'].fill_(torch.nan), 'NaN or Inf in gate_weights')])
+def test_wrong_tensors_are_refused(saved, change, message):
+    rewrite_tensors(saved, change)
+    with pytest.raises(LinksError, match=message):
+        load_link(saved)
+
+
+def test_shapes_in_the_manifest_must_be_those_of_the_file(saved):
+    shapes = json.loads((saved / MANIFEST).read_bytes())['shapes']
+    rewrite(saved, {'shapes': {**shapes, 'gate_weights': [9]}})
+    with pytest.raises(LinksError, match='gate_weights'):
+        load_link(saved)
+
+
+class Harmful:
+    def __reduce__(self):
+        return os.mkdir, ('executed',)
+
+
+def test_pickles_are_refused_unread(saved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({'x': Harmful()}, tmp_path / 'archive.pt')
+    for data in (pickle.dumps(Harmful()), (tmp_path / 'archive.pt').read_bytes()):
+        rewrite(saved, data=data)
+        with pytest.raises(LinksError, match='is a pickle, which is never loaded'):
+            load_link(saved)
+    assert not (tmp_path / 'executed').exists()
+
+
+@pytest.mark.parametrize('data', [b'', b'\x08', b'\xff' * 64, b'{}' * 20])
+def test_other_bytes_are_refused(saved, data):
+    rewrite(saved, data=data)
+    with pytest.raises(LinksError, match='is not safetensors'):
+        load_link(saved)
+
+
+@settings(deadline=None, max_examples=20, derandomize=True)
+@given(st.data())
+def test_every_flipped_or_missing_byte_is_noticed(tiny_lm, new_link, tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp('links') / 'v1'
+    sha256 = save_link(new_link(tiny_lm('llama')), folder)
+    file = folder / data.draw(st.sampled_from([TENSORS, MANIFEST]))
+    content = bytearray(file.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content[place] ^= data.draw(st.integers(1, 255))
+    else:
+        del content[place:]
+    file.write_bytes(content)
+    with pytest.raises(LinksError):
+        load_link(folder, sha256=sha256)
+
+
+def test_paths_that_leave_their_folder_are_refused(saved, tmp_path):
+    with pytest.raises(LinksError, match=r'contains \.\.'):
+        load_link(saved / '..' / 'v1')
+    with pytest.raises(LinksError, match='leaves'):
+        load_link(saved, root=tmp_path / 'store')
+    store = tmp_path / 'store'
+    store.mkdir()
+    (store / 'v2').symlink_to(saved)
+    with pytest.raises(LinksError, match='leaves'):
+        load_link(store / 'v2', root=store)
+    (saved / TENSORS).rename(tmp_path / 'elsewhere')
+    (saved / TENSORS).symlink_to(tmp_path / 'elsewhere')
+    with pytest.raises(LinksError, match='symbolic link that leaves'):
+        load_link(saved)
+
+
+@pytest.mark.parametrize('name', [TENSORS, MANIFEST])
+def test_half_a_folder_is_refused(saved, name):
+    (saved / name).unlink()
+    with pytest.raises(LinksError, match='cannot be read'):
+        load_link(saved)
+
+
+def test_broken_weights_are_not_saved_and_the_old_version_stays(tiny_lm, new_link, saved):
+    link = new_link(tiny_lm('llama'))
+    with torch.no_grad():
+        link.norm.weight[0] = torch.inf
+    with pytest.raises(LinksError, match=r'NaN or Inf in norm\.weight'):
+        save_link(link, saved)
+    assert load_link(saved).config == replace(link.config)
+
+
+def test_a_failed_write_leaves_nothing(tiny_lm, new_link, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError('no space left')
+
+    monkeypatch.setattr('mpnp_ros.links.files.write_file', full)
+    with pytest.raises(OSError, match='no space'):
+        save_link(new_link(tiny_lm('llama')), tmp_path / 'v1')
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,111 @@
+"""One link: directions, shapes, gates and what it refuses."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mpnp_ros.errors import LinksError
+from mpnp_ros.links.inputs import TokenBatch
+from mpnp_ros.tokens import ModalityTokens
+
+
+@pytest.mark.parametrize('pooling, entries', [('none', 5), ('question', 3)])
+def test_shapes_fit_grouped_heads(tiny_lm, new_link, new_tokens, new_text, pooling, entries):
+    lm = tiny_lm('llama')
+    link, text = new_link(lm, pooling=pooling, gate=-6.), new_text(lm, 2)
+    prefix = link(*new_tokens(2)[:2], question=text.states(2).at(2))
+    assert sorted(prefix) == [2, 3] == list(link.open_blocks)
+    for part in prefix.values():
+        assert part.keys.shape == part.values.shape == (2, lm.kv_heads, entries, lm.head_dim)
+        assert part.log_gate.expand(2, lm.kv_heads, entries).shape == part.keys.shape[:3]
+        assert part.log_gate.exp().max() < 0.1
+
+
+def test_gates_are_the_sigmoid_over_the_temperature(tiny_lm, new_link, new_tokens):
+    link = new_link(tiny_lm('opt'), temperature=.5)
+    part = link(*new_tokens()[:2])[3]
+    torch.testing.assert_close(part.log_gate.exp().squeeze(), torch.sigmoid(link.gate_weights[1] * 2))
+    torch.testing.assert_close(part.log_gate.exp().squeeze(), link.gates[1])
+
+
+def test_direction_is_periodic_and_matters(tiny_lm, new_link, new_tokens):
+    link = new_link(tiny_lm('llama'))
+    values, azimuth = new_tokens()[:2]
+    keys = link(values, azimuth)[3].keys
+    torch.testing.assert_close(link(values, azimuth + 2 * torch.pi)[3].keys, keys, rtol=0, atol=1e-4)
+    turned = link(values, azimuth + .5)[3].keys
+    assert torch.equal(turned[:, :, 0], keys[:, :, 0]), 'a token without direction does not turn'
+    assert not torch.allclose(turned[:, :, 1:], keys[:, :, 1:], atol=1e-2)
+
+
+def test_the_order_of_tokens_is_not_read(tiny_lm, new_link, new_tokens, new_text):
+    lm = tiny_lm('llama')
+    link, (values, azimuth, *_) = new_link(lm, pooling='question'), new_tokens()
+    question = new_text(lm).states(2).at(2)
+    turned = link(values.flip(1), azimuth.flip(1), question=question)[3].values
+    straight = link(values, azimuth, question=question)[3].values
+    torch.testing.assert_close(turned, straight, rtol=0, atol=1e-5)
+
+
+def test_pooling_depends_on_the_question_and_counts_tokens(tiny_lm, new_link, new_tokens, new_text):
+    lm = tiny_lm('llama')
+    link, (values, azimuth, *_) = new_link(lm, pooling='question'), new_tokens()
+    one, other = (new_text(lm, seed=seed).states(2).at(2) for seed in (0, 1))
+    answers = [link(values, azimuth, question=question)[3].values for question in (one, other)]
+    assert not torch.allclose(*answers, atol=1e-3)
+    twice = link(values.repeat(1, 2, 1), azimuth.repeat(1, 2), question=one)[3].values
+    assert not torch.allclose(twice, answers[0], atol=1e-3), 'an average alone cannot tell two cars from one'
+
+
+def test_padding_is_not_read_even_where_it_is_not_finite(tiny_lm, new_link, new_tokens, new_text):
+    lm = tiny_lm('llama')
+    values, azimuth = new_tokens()[:2]
+    padded = torch.cat([values, torch.full_like(values, torch.nan)], 1)
+    valid = torch.arange(10)[None] < 5
+    question = new_text(lm).states(2).at(2)
+    for pooling in ('none', 'question'):
+        link = new_link(lm, pooling=pooling)
+        part = link(padded, torch.cat([azimuth, azimuth], 1), valid, question)[3]
+        alone = link(values, azimuth, question=question)[3]
+        shown = part.log_gate.expand(1, 1, part.keys.shape[2])[0, 0].isfinite()
+        torch.testing.assert_close(part.keys[:, :, shown], alone.keys, rtol=0, atol=1e-5)
+        assert part.values.isfinite().all()
+
+
+@pytest.mark.parametrize('pooling', ['none', 'question'])
+def test_frames_once_and_indexed_equal_frames_repeated(tiny_lm, new_link, new_tokens, new_text, pooling):
+    lm = tiny_lm('llama')
+    link, tokens, rows = new_link(lm, pooling=pooling), new_tokens(2), torch.tensor([1, 0, 1])
+    question = new_text(lm, 3).states(2).at(2)
+    valid = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    indexed = link(*tokens[:2], valid, question, rows)[2]
+    repeated = link(tokens.values[rows], tokens.azimuth[rows], valid[rows], question)[2]
+    for name in ('keys', 'values', 'log_gate'):
+        torch.testing.assert_close(getattr(indexed, name), getattr(repeated, name), rtol=0, atol=1e-5)
+
+
+def test_zero_values_start_silent(tiny_lm, new_link, new_tokens):
+    part = new_link(tiny_lm('llama'), zero_values=True)(*new_tokens()[:2])[3]
+    assert not part.values.any() and part.keys.any()
+
+
+def test_what_does_not_fit_is_named(tiny_lm, new_link, new_tokens):
+    lm = tiny_lm('llama')
+    with pytest.raises(LinksError, match='width 6 .* given 7'):
+        new_link(lm)(torch.zeros(1, 2, 7), torch.zeros(1, 2))
+    with pytest.raises(LinksError, match='question at block 2'):
+        new_link(lm, pooling='question')(*new_tokens()[:2])
+
+
+def test_stacking_keeps_each_frame_once():
+    def frame(count: int) -> ModalityTokens:
+        values = np.full((count, 2), count, np.float16)
+        return ModalityTokens('camera', 'e', values, np.zeros(count, np.float32))
+
+    small, large = frame(1), frame(3)
+    batch = TokenBatch.stack([small, large, None, small])
+    assert batch.values.shape == (3, 3, 2) and batch.rows.tolist() == [0, 1, 2, 0]
+    assert batch.valid.sum(1).tolist() == [1, 3, 0]
+    alone = TokenBatch.stack([large])
+    assert alone.valid is None and alone.rows is None and alone.values.dtype == torch.float32
