@@ -56,6 +56,11 @@ class LanguageModel:
         return self.model.dtype
 
     @property
+    def max_tokens(self) -> int | None:
+        """The longest text that the model has positions for; None where there is no limit (ALiBi)."""
+        return getattr(self.model.config, 'max_position_embeddings', None)
+
+    @property
     def end_tokens(self) -> frozenset[int]:
         """Token ids that end a text."""
         config = self.model.generation_config

@@ -21,15 +21,6 @@ IDS = torch.tensor([[5, 9, 40, 7, 21, 33, 8, 12], [30, 31, 2, 3, 60, 61, 62, 63]
 VALID = torch.tensor([[1, 1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0, 0, 0]]).bool()
 
 
-def make_prefix(lm: LanguageModel, gate: float = 0., columns: int = 3, batch: int = 1,
-                blocks: tuple[int, ...] = (2, 3), seed: int = 1) -> dict[int, BlockPrefix]:
-    """Random prefixes with one gate on all columns."""
-    generator = torch.Generator().manual_seed(seed)
-    shape = batch, lm.kv_heads, columns, lm.head_dim
-    return {block: BlockPrefix(*torch.randn(2, *shape, generator=generator), torch.full((columns,), gate))
-            for block in blocks}
-
-
 def forward(lm: LanguageModel, layout: TextLayout,
             prefix: dict[int, BlockPrefix] | None = None) -> torch.Tensor:
     """Logits of a whole forward pass."""
@@ -66,7 +57,7 @@ def test_padded_it_is_the_stock_model(lm: LanguageModel, tiny_model: Callable, f
     assert torch.equal(forward(lm, layout)[valid], expected[valid])
 
 
-def test_closed_gate_changes_nothing(lm: LanguageModel) -> None:
+def test_closed_gate_changes_nothing(lm: LanguageModel, make_prefix: Callable) -> None:
     layout = TextLayout.causal(IDS, VALID)
     plain = forward(lm, layout)
     assert torch.equal(forward(lm, layout, make_prefix(lm, -math.inf)), plain)
@@ -74,7 +65,8 @@ def test_closed_gate_changes_nothing(lm: LanguageModel) -> None:
     assert not torch.allclose(forward(lm, layout, make_prefix(lm)), plain, atol=1e-3)
 
 
-def test_plugging_a_closed_modality_beside_an_open_one_changes_nothing(lm: LanguageModel) -> None:
+def test_plugging_a_closed_modality_beside_an_open_one_changes_nothing(lm: LanguageModel,
+                                                                       make_prefix: Callable) -> None:
     layout = TextLayout.causal(IDS)
     camera, lidar = make_prefix(lm), make_prefix(lm, -math.inf, columns=2, seed=2)
     both = {block: BlockPrefix(*(torch.cat([getattr(camera[block], name), getattr(lidar[block], name)], axis)
@@ -83,7 +75,7 @@ def test_plugging_a_closed_modality_beside_an_open_one_changes_nothing(lm: Langu
     assert torch.equal(forward(lm, layout, both), forward(lm, layout, camera))
 
 
-def test_gate_closed_for_one_row_is_absent_for_that_row(lm: LanguageModel) -> None:
+def test_gate_closed_for_one_row_is_absent_for_that_row(lm: LanguageModel, make_prefix: Callable) -> None:
     layout = TextLayout.causal(IDS)
     prefix = make_prefix(lm)
     for block in prefix.values():
@@ -93,7 +85,7 @@ def test_gate_closed_for_one_row_is_absent_for_that_row(lm: LanguageModel) -> No
     close(logits[0], forward(lm, layout, make_prefix(lm))[0])
 
 
-def test_lower_blocks_once_is_the_whole_run(lm: LanguageModel) -> None:
+def test_lower_blocks_once_is_the_whole_run(lm: LanguageModel, make_prefix: Callable) -> None:
     layout, prefix = TextLayout.causal(IDS, VALID), make_prefix(lm)
     lower = lm.run_blocks(lm.embed(layout), layout, 0, FIRST)
     for _frame in range(2):
@@ -101,7 +93,7 @@ def test_lower_blocks_once_is_the_whole_run(lm: LanguageModel) -> None:
         assert torch.equal(split, forward(lm, layout, prefix))
 
 
-def test_result_does_not_depend_on_batch_and_padding_side(lm: LanguageModel) -> None:
+def test_result_does_not_depend_on_batch_and_padding_side(lm: LanguageModel, make_prefix: Callable) -> None:
     prefix, length = make_prefix(lm), int(VALID[1].sum())
     alone = forward(lm, TextLayout.causal(IDS[1:, :length]), prefix)[0]
     right = forward(lm, TextLayout.causal(IDS, VALID), prefix)[1, :length]
@@ -113,7 +105,7 @@ def test_result_does_not_depend_on_batch_and_padding_side(lm: LanguageModel) -> 
     close(forward(lm, stacked, prefix)[1, :length], alone)
 
 
-def test_a_later_token_does_not_change_earlier_logits(lm: LanguageModel) -> None:
+def test_a_later_token_does_not_change_earlier_logits(lm: LanguageModel, make_prefix: Callable) -> None:
     changed = IDS.clone()
     changed[:, 5] = 17
     prefix = make_prefix(lm)
@@ -123,7 +115,7 @@ def test_a_later_token_does_not_change_earlier_logits(lm: LanguageModel) -> None
 
 
 @pytest.mark.parametrize('padded', [False, True])
-def test_cached_decoding_is_the_full_refeed(lm: LanguageModel, padded: bool) -> None:
+def test_cached_decoding_is_the_full_refeed(lm: LanguageModel, padded: bool, make_prefix: Callable) -> None:
     prefix, split = make_prefix(lm), 5
     valid = VALID.flip(1) if padded else torch.ones_like(VALID)
     expected = forward(lm, TextLayout.causal(IDS, valid), prefix)
@@ -135,7 +127,7 @@ def test_cached_decoding_is_the_full_refeed(lm: LanguageModel, padded: bool) -> 
     close(torch.cat(logits, 1)[valid], expected[valid])
 
 
-def test_tree_of_continuations_is_each_continuation_alone(lm: LanguageModel) -> None:
+def test_tree_of_continuations_is_each_continuation_alone(lm: LanguageModel, make_prefix: Callable) -> None:
     prompt, prefix = IDS[0], make_prefix(lm)
     layout = TextLayout.tree(prompt, tokens=[4, 5, 6, 7], parents=[-1, 0, -1, 2])
     logits = forward(lm, layout, prefix)[0, len(prompt):]
@@ -144,7 +136,7 @@ def test_tree_of_continuations_is_each_continuation_alone(lm: LanguageModel) -> 
     close(logits, torch.cat([first, second]))
 
 
-def test_prefix_does_not_see_positions(lm: LanguageModel, family: str) -> None:
+def test_prefix_does_not_see_positions(lm: LanguageModel, family: str, make_prefix: Callable) -> None:
     if family in ('opt', 'gpt2'):
         pytest.skip('learned positions are part of the hidden state')
     layout, prefix = TextLayout.causal(IDS), make_prefix(lm)
@@ -153,7 +145,7 @@ def test_prefix_does_not_see_positions(lm: LanguageModel, family: str) -> None:
     torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
 
 
-def test_prefix_of_one_row_is_shared_by_the_batch(lm: LanguageModel) -> None:
+def test_prefix_of_one_row_is_shared_by_the_batch(lm: LanguageModel, make_prefix: Callable) -> None:
     layout = TextLayout.causal(IDS)
     shared = make_prefix(lm)
     repeated = {block: BlockPrefix(p.keys.repeat(2, 1, 1, 1), p.values.repeat(2, 1, 1, 1), p.log_gate)
@@ -161,7 +153,8 @@ def test_prefix_of_one_row_is_shared_by_the_batch(lm: LanguageModel) -> None:
     close(forward(lm, layout, shared), forward(lm, layout, repeated))
 
 
-def test_gradients_reach_keys_values_and_gates_and_nothing_else(lm: LanguageModel) -> None:
+def test_gradients_reach_keys_values_and_gates_and_nothing_else(lm: LanguageModel,
+                                                                make_prefix: Callable) -> None:
     layout, prefix = TextLayout.causal(IDS), make_prefix(lm, -1.)
     leaves = [getattr(block, name).requires_grad_() for block in prefix.values()
               for name in ('keys', 'values', 'log_gate')]
@@ -176,7 +169,7 @@ def test_vocabulary_picks_rows_of_the_head(lm: LanguageModel) -> None:
     close(lm.logits(hidden, torch.tensor([7, 3])), lm.logits(hidden)[..., [7, 3]])
 
 
-def test_a_prefix_of_another_model_is_refused(lm: LanguageModel) -> None:
+def test_a_prefix_of_another_model_is_refused(lm: LanguageModel, make_prefix: Callable) -> None:
     layout = TextLayout.causal(IDS)
     wrong = make_prefix(lm)
     wrong[2].keys = wrong[2].keys[..., :-1]

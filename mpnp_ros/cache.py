@@ -1,0 +1,154 @@
+"""Files and folders that are either whole and proven, or not there.
+
+Everything is written under another name in the same folder, flushed to disk and then renamed, so that a
+process killed at any point never leaves a part under the right name.  A cached folder carries a manifest with
+the sha256 of each of its files and of what it was made from; one that is damaged, half written or made
+from something else is made again.
+"""
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mpnp_ros.errors import ConfigurationError
+
+MANIFEST = 'manifest.json'
+SCHEMA = 1
+
+
+def cache_root(folder: str | Path | None = None) -> Path:
+    """The cache folder, made if need be: the argument, $MPNP_CACHE or ~/.cache/mpnp_ros.
+
+    Raises ConfigurationError where it cannot be written.
+    """
+    root = Path(folder or os.environ.get('MPNP_CACHE') or '~/.cache/mpnp_ros').expanduser()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(_unwritable(root, error)) from None
+    if not os.access(root, os.W_OK | os.X_OK):
+        raise ConfigurationError(_unwritable(root, 'no permission'))
+    return root
+
+
+def sha256_of(path: str | Path) -> str:
+    """The sha256 of a file's bytes, 64 hex digits."""
+    digest, block = hashlib.sha256(), memoryview(bytearray(1 << 20))
+    with open(path, 'rb', buffering=0) as stream:
+        while count := stream.readinto(block):
+            digest.update(block[:count])
+    return digest.hexdigest()
+
+
+def write_file(path: str | Path, data: bytes) -> None:
+    """Write a file so that readers and crashes see the old bytes or the new ones, never a part."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', dir=path.parent)
+    try:
+        with os.fdopen(handle, 'wb') as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty folder to fill; it replaces `path` if the block ends well and is removed if not."""
+    path = Path(path)
+    temporary = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
+    try:
+        yield temporary
+        for file in temporary.rglob('*'):
+            _sync(file)
+        _sync(temporary)
+        _replace_folder(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _sync(path.parent)
+
+
+@contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """Hold the lock that belongs to `path`, alone among threads and processes; released if a holder dies."""
+    path = Path(path)
+    with open(path.with_name(f'.{path.name}.lock'), 'w') as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def cached_folder(path: str | Path, source: str, build: Callable[[Path], None]) -> Path:
+    """The folder at `path`, made by `build(empty folder)` unless a whole one made from `source` is there.
+
+    source: identity of what it is made from (a sha256 and a version of the recipe).
+    Two processes that want the same folder make it once.
+    """
+    path = Path(path)
+    with locked(path):
+        if not is_whole(path, source):
+            _remove_leftovers(path)
+            with new_folder(path) as folder:
+                build(folder)
+                write_file(folder / MANIFEST, _manifest(folder, source))
+    return path
+
+
+def is_whole(path: str | Path, source: str) -> bool:
+    """Whether a cached folder was made from `source` and none of its files has changed since."""
+    path = Path(path)
+    try:
+        manifest = json.loads((path / MANIFEST).read_bytes())
+        if (manifest['schema'], manifest['source']) != (SCHEMA, source):
+            return False
+        return all(sha256_of(path / name) == digest for name, digest in manifest['files'].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _manifest(folder: Path, source: str) -> bytes:
+    files = {file.relative_to(folder).as_posix(): sha256_of(file)
+             for file in sorted(folder.rglob('*')) if file.is_file()}
+    return json.dumps({'schema': SCHEMA, 'source': source, 'files': files}, indent=1).encode()
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left unfinished; the caller holds the lock, so nobody is at work there."""
+    for left in path.parent.glob(f'.{path.name}.*'):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Put `new` in the place of `path`; the old one is moved aside first, as folders cannot be swapped."""
+    if not path.exists():
+        os.rename(new, path)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
+    try:
+        os.rename(path, aside / 'old')
+        os.rename(new, path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _unwritable(root: Path, reason: object) -> str:
+    return f'cache folder {root} cannot be written ({reason}); set MPNP_CACHE to one that can'

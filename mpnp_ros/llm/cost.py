@@ -1,0 +1,39 @@
+"""What running blocks costs, in multiply-accumulates (MACs), exactly.
+
+papers.md A.4, "consistent form", with the true cost of grouped K/V heads and gated feed-forwards.
+Counted as a profiler counts: matrix products only, attention over all columns whether masked or not.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mpnp_ros.llm.families import ModelShape
+
+
+def macs(shape: ModelShape, first: int, last: int, tokens: int,
+         prefix_columns: Mapping[int, int] | None = None, past: int = 0,
+         positions: int = 0, vocabulary: int | None = None) -> int:
+    """MACs of blocks first..last-1 on T `tokens` and of the head on `positions` of them.
+
+    prefix_columns: linked block -> P.  past: columns already in the K/V cache.  vocabulary: number of
+    token ids scored, default all.
+    """
+    columns = prefix_columns or {}
+    blocks = (block_macs(shape, tokens, columns.get(index, 0), past) for index in range(first, last))
+    return sum(blocks) + head_macs(shape, positions, vocabulary)
+
+
+def block_macs(shape: ModelShape, tokens: int, prefix_columns: int = 0, past: int = 0) -> int:
+    """MACs of one block: T (2 d H d_h + 2 d H_kv d_h + (2 or 3) d d_ff) + 2 T (past + T + P) H d_h."""
+    width, inner = shape.width, shape.heads * shape.head_dim
+    projections = 2 * width * inner + 2 * width * shape.kv_heads * shape.head_dim
+    feedforward = (3 if shape.gated else 2) * width * shape.feedforward
+    attention = 2 * (past + tokens + prefix_columns) * inner
+    return tokens * (projections + feedforward + attention)
+
+
+def head_macs(shape: ModelShape, positions: int, vocabulary: int | None = None) -> int:
+    """MACs of the head on n positions: n V d, and a projection before it where the model has one."""
+    rows = shape.vocabulary if vocabulary is None else vocabulary
+    projection = 0 if shape.embedding_width == shape.width else shape.width * shape.embedding_width
+    return positions * (rows * shape.embedding_width + projection)

