@@ -153,13 +153,19 @@ class Supervisor:
         self._become(child, FAILED)
 
     def stop(self) -> None:
-        """End every child: SIGINT first, so that nodes shut down cleanly, then stronger signals."""
+        """End every child: SIGINT first, so that nodes shut down cleanly, then stronger signals.
+
+        A KeyboardInterrupt in the meantime goes on to the next signal at once.
+        """
         left = [child for child in self.children if child.state == RUNNING]
         for number, grace in GRACE.items():
             for child in left:
                 child.send(number)
             end = time.monotonic() + grace
-            left = [child for child in left if not child.wait(end - time.monotonic())]
+            with contextlib.suppress(KeyboardInterrupt):
+                for child in left:
+                    child.wait(end - time.monotonic())
+            left = [child for child in left if not child.wait(0.)]
         for child in self.children:
             child.drain()
             if child.state in (RUNNING, WAITING):

@@ -7,11 +7,10 @@ it starts, so they must be set by whatever starts it.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.locations import shared_file
 
 # Jazzy and Humble read the first name, later distributions the second.
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
@@ -19,22 +18,11 @@ PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES
 ALLOCATOR = {'MALLOC_MMAP_THRESHOLD_': str(256 << 20), 'MALLOC_TRIM_THRESHOLD_': str(512 << 20)}
 SHARED_MEMORY = Path('/dev/shm')
 SHARED_MEMORY_NEEDED = 512 << 20
-_PROFILE = Path('config/fastdds.xml')
 
 
 def profile_file() -> Path:
-    """Return the Fast DDS profile: of the source checkout, or of the installed share folder.
-
-    Raises ConfigurationError where there is none.
-    """
-    prefixes = [*filter(None, os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)), sys.prefix]
-    shares = [Path(prefix, 'share', 'mpnp_ros') for prefix in prefixes]
-    places = [Path(__file__).resolve().parents[1], *shares]
-    for place in places:
-        if (place / _PROFILE).is_file():
-            return place / _PROFILE
-    raise ConfigurationError(f'{_PROFILE} is in none of {", ".join(map(str, places))}; '
-                             'install the package again')
+    """Return the Fast DDS profile; raises ConfigurationError where it is not installed."""
+    return shared_file('config/fastdds.xml')
 
 
 def transport_environment() -> dict[str, str]:

@@ -1,0 +1,71 @@
+"""Start the encoders and the fusion node, each in a process of its own, and keep them running.
+
+Every line a node prints is passed on with its name before it. A node that falls over is started again.
+Ctrl-C ends all of them. `ros2 launch mpnp_ros bringup.launch.py` starts the same system.
+"""
+from __future__ import annotations
+
+import signal
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mpnp_ros.cli.node_processes import ENCODERS, LOG_LEVELS, Placement, system_processes
+from mpnp_ros.cli.replay import add_replay_options, replay_parameters
+from mpnp_ros.cli.session import add_namespace
+from mpnp_ros.cli.system import POLL, System
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument('--modalities', nargs='*', choices=ENCODERS, default=list(ENCODERS),
+                        help='whose encoders to start (default: all)')
+    parser.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
+                        help='parameters; repeatable, later ones win (default: config/mpnp.yaml)')
+    add_namespace(parser)
+    parser.add_argument('--use-sim-time', action='store_true', help='follow /clock (--bag sets it)')
+    parser.add_argument('--no-autostart', dest='autostart', action='store_false',
+                        help='leave nodes unconfigured, for a lifecycle manager')
+    parser.add_argument('--bag', type=Path, help='replay this bag instead of waiting for sensors')
+    add_replay_options(parser)
+    parser.add_argument('--restarts', type=int, default=5, metavar='N',
+                        help='start a fallen node again up to N times, 0: never (default: %(default)s)')
+    parser.add_argument('--timeout', type=float, default=300., metavar='S',
+                        help='seconds that the nodes have to become ready (default: %(default)s)')
+    parser.add_argument('--log-level', choices=LOG_LEVELS, default='info', help='of the nodes')
+
+
+def run(arguments: Namespace) -> int:
+    """Keep the system running; exit code 0 after SIGTERM or a good end, 1 where a node has failed."""
+    replay = replay_parameters(arguments) if arguments.bag else None
+    placement = Placement(arguments.namespace, arguments.params_file, arguments.use_sim_time or bool(replay),
+                          arguments.autostart, arguments.log_level)
+    specs = system_processes(arguments.modalities, placement, replay)
+    try:
+        with _stopped_by_sigterm(), System(specs, placement, arguments.restarts) as system:
+            system.wait_ready(arguments.timeout)
+            while system.poll():
+                time.sleep(POLL)
+            return 1 if system.failed() else 0
+    except _Stopped:
+        return 0
+
+
+class _Stopped(KeyboardInterrupt):
+    """SIGTERM or SIGHUP came: the orderly end that service managers and closed terminals ask for."""
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    def handle(number: int, frame: object) -> None:
+        raise _Stopped
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, handle) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,88 @@
+"""The nodes of a running system and the command lines that start them."""
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.locations import shared_file
+from mpnp_ros.supervisor import ProcessSpec
+from mpnp_ros.transport import transport_environment
+
+ENCODERS = {'camera': 'camera_encoder', 'lidar': 'lidar_encoder'}
+FUSION, REPLAY = 'fusion', 'replay'
+NODES = (*ENCODERS.values(), FUSION, REPLAY)
+LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What all nodes of one robot share.
+
+    namespace: empty or absolute, e.g. ``/robot1``.
+    params_files: read in this order, later ones win; none: config/mpnp.yaml.
+    """
+
+    namespace: str = ''
+    params_files: Sequence[Path] = ()
+    use_sim_time: bool = False
+    autostart: bool = True
+    log_level: str = 'info'
+
+
+def node_process(node: str, placement: Placement,
+                 parameters: Mapping[str, object] | None = None) -> ProcessSpec:
+    """Return the process of one node; ``parameters`` win over the parameter files.
+
+    Raises ConfigurationError where the node or a parameter file does not exist.
+    """
+    if node not in NODES:
+        raise ConfigurationError(f'there is no node {node!r}; there are {", ".join(NODES)}')
+    arguments = [part for file in _parameter_files(placement) for part in ('--params-file', str(file))]
+    for name, value in {**_common(node, placement), **(parameters or {})}.items():
+        arguments += ['-p', f'{name}:={_yaml(value)}']
+    if placement.namespace:
+        arguments += ['-r', f'__ns:={absolute(placement.namespace)}']
+    command = [sys.executable, '-m', f'mpnp_ros.nodes.{node}', '--ros-args', *arguments,
+               '--log-level', placement.log_level]
+    return ProcessSpec(node, command, transport_environment())
+
+
+def system_processes(modalities: Sequence[str], placement: Placement,
+                     replay: Mapping[str, object] | None = None) -> list[ProcessSpec]:
+    """Return the processes of encoders and fusion and, where its parameters are given, of the replay.
+
+    The replay comes last: it is the one that must find the others listening.
+    """
+    unknown = set(modalities) - set(ENCODERS)
+    if unknown:
+        raise ConfigurationError(f'no encoder node for {", ".join(sorted(unknown))}; '
+                                 f'there are {", ".join(ENCODERS)}')
+    specs = [node_process(node, placement) for name, node in ENCODERS.items() if name in modalities]
+    specs.append(node_process(FUSION, placement))
+    return specs if replay is None else [*specs, node_process(REPLAY, placement, replay)]
+
+
+def absolute(namespace: str) -> str:
+    """Return a namespace with its leading slash and without one at the end."""
+    return '/' + namespace.strip('/')
+
+
+def _common(node: str, placement: Placement) -> dict[str, object]:
+    if node == REPLAY:  # it makes the time that the others follow
+        return {}
+    return {'use_sim_time': placement.use_sim_time, 'autostart': placement.autostart}
+
+
+def _parameter_files(placement: Placement) -> Sequence[Path]:
+    for file in placement.params_files:
+        if not Path(file).is_file():
+            raise ConfigurationError(f'parameter file {file} does not exist')
+    return placement.params_files or [shared_file('config/mpnp.yaml')]
+
+
+def _yaml(value: object) -> str:
+    return json.dumps(str(value) if isinstance(value, Path) else value)

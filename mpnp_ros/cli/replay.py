@@ -1,0 +1,41 @@
+"""Play a bag in its own time: sensors, transforms, questions with their true answers, and /clock.
+
+Everything else must follow that clock: start it with `mpnp bringup --use-sim-time`, or start both at once
+with `mpnp bringup --bag BAG`.
+"""
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from mpnp_ros.cli.session import add_namespace
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument('bag', type=Path, help='bag folder, or an .mcap or .db3 file')
+    add_replay_options(parser)
+    parser.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
+                        help='parameters; repeatable, later ones win (default: config/mpnp.yaml)')
+    add_namespace(parser)
+
+
+def add_replay_options(parser: ArgumentParser) -> None:
+    """Add the options that `mpnp bringup --bag` has too."""
+    parser.add_argument('--rate', type=float, default=1., help='speed of the replay (default: %(default)s)')
+    parser.add_argument('--loop', action='store_true', help='start the replay again at its end')
+
+
+def replay_parameters(arguments: Namespace) -> dict[str, object]:
+    """Return the parameters of the replay node that the command line sets."""
+    return {'bag': arguments.bag, 'rate': arguments.rate, 'loop': arguments.loop}
+
+
+def run(arguments: Namespace) -> int:
+    """Become the replay node; its exit code is ours."""
+    from mpnp_ros.cli.node_processes import REPLAY, Placement, node_process
+
+    placement = Placement(arguments.namespace, arguments.params_file)
+    spec = node_process(REPLAY, placement, replay_parameters(arguments))
+    os.execve(spec.command[0], spec.command, {**os.environ, **spec.environment})

@@ -1,0 +1,83 @@
+"""A node of the command's own, for as long as a command needs it."""
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from mpnp_ros.errors import ConfigurationError, MpnpError
+from mpnp_ros.transport import transport_environment
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+    from rclpy.node import Node
+
+
+class NotAnsweringError(MpnpError):
+    """A node that the command needs is not there or does not answer."""
+
+
+def add_namespace(parser: ArgumentParser) -> None:
+    """Add the option that says which robot is meant."""
+    parser.add_argument('--namespace', default='', metavar='NS', help='namespace of the nodes, e.g. /robot1')
+
+
+@contextmanager
+def ros_session(namespace: str = '') -> Iterator[Node]:
+    """Yield a node in ``namespace`` whose callbacks run on threads of their own.
+
+    Ctrl-C stays a KeyboardInterrupt of the main thread, so that a command can still say goodbye to the
+    nodes it talked to.  Raises ConfigurationError where ROS 2 is not installed.
+    """
+    for name, value in transport_environment().items():
+        os.environ.setdefault(name, value)
+    rclpy = import_rclpy()
+    from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
+
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = rclpy.create_node(f'_mpnp_{os.getpid()}', namespace=namespace, start_parameter_services=False,
+                                 enable_rosout=False)
+        executor = MultiThreadedExecutor(num_threads=2)
+        executor.add_node(node)
+
+        def spin() -> None:
+            with suppress(ExternalShutdownException):
+                executor.spin()
+
+        spinning = threading.Thread(target=spin, daemon=True)
+        spinning.start()
+        try:
+            yield node
+        finally:
+            executor.shutdown()
+            spinning.join(5.)
+            node.destroy_node()
+    finally:
+        rclpy.try_shutdown()
+
+
+def import_rclpy() -> Any:
+    """Import rclpy, or say how to get it."""
+    try:
+        import rclpy
+    except ImportError as error:
+        raise ConfigurationError(
+            f'rclpy cannot be imported ({error}); source a ROS 2 distribution, such as '
+            '/opt/ros/jazzy/setup.bash, or run `make install`') from None
+    return rclpy
+
+
+def wait_for(condition: Callable[[], Any], timeout: float, otherwise: str) -> Any:
+    """Return the first true value of ``condition()``; raise NotAnsweringError after ``timeout`` seconds."""
+    end = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise NotAnsweringError(otherwise)
+        time.sleep(.02)
+    return value
