@@ -26,7 +26,8 @@ def stream(lm: LanguageModel, prepared: PreparedQuestion, prefix: Prefix | None 
 
     Ends at the model's end of text, a newline, `max_new_tokens`, the model's longest text, or as soon as
     `cancelled()` is true (for a threading.Event, pass its is_set).  The prepared question is not changed.
-    Raises QuestionError if it was prepared with choices, LinksError for a prefix below its blocks.
+    Raises QuestionError, with the first token asked for, if it was prepared with choices, and LinksError
+    for a prefix below its blocks.
     """
     if prepared.trie is not None:
         raise QuestionError('the question was prepared with choices; score them instead of generating')

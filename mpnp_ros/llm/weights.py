@@ -8,7 +8,8 @@ import hashlib
 import importlib.util
 import json
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 from mpnp_ros.cache import cache_root, cached_folder, sha256_of
 from mpnp_ros.errors import WeightsError
@@ -57,7 +59,8 @@ def load_language_model(source: str | Path = DEFAULT_MODEL, device: str = 'auto'
     check_family(str(config.get('model_type')), name)
     files = _weight_files(folder, name)
     model = _load(folder, name, choose_dtype(dtype, target, _width(config)))
-    return LanguageModel(model.to(target), _tokenizer(folder, name), name, _identity(name, files))
+    short = name if name == DEFAULT_MODEL or not Path(name).is_dir() else folder.resolve().name
+    return LanguageModel(model.to(target), _tokenizer(folder, name), short, _identity(name, files))
 
 
 def find_weights(source: str, cache: str | Path | None = None) -> Path:
@@ -74,7 +77,8 @@ def default_model_folder(cache: str | Path | None = None) -> Path:
     from mpnp_ros.llm.gguf_weights import convert
 
     def build(folder: Path) -> None:
-        convert(_verified_gguf(), folder)
+        with _without_progress_bars():
+            convert(_verified_gguf(), folder)
 
     return cached_folder(cache_root(cache) / DEFAULT_MODEL, f'{GGUF_SHA256} {RECIPE}', build)
 
@@ -165,9 +169,10 @@ def _weight_files(folder: Path, name: str) -> list[Path]:
 
 def _load(folder: Path, name: str, dtype: torch.dtype) -> PreTrainedModel:
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False,
-            output_loading_info=True)
+        with _without_progress_bars():
+            model, report = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False,
+                output_loading_info=True)
     except UNREADABLE as error:
         raise WeightsError(f'{name} cannot be loaded: {error}') from error
     wrong = sorted(map(str, (*report['missing_keys'], *report['mismatched_keys'])))
@@ -182,6 +187,18 @@ def _tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except UNREADABLE as error:
         raise WeightsError(f'the tokenizer of {name} cannot be loaded: {error}') from error
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Keep transformers' progress bars out of logs."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _identity(name: str, files: list[Path]) -> str:

