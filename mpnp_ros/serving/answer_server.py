@@ -1,0 +1,267 @@
+"""Answers questions one after the other on a thread of its own.
+
+All inference happens on one worker thread, so that a ROS executor stays free to take tokens and to
+cancel, and so that links can be exchanged at the one moment when no answer rests on them: between two
+answers.  Questions wait in a bounded queue.  A question that finds it full is rejected at once, in words;
+none is lost in silence.
+"""
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from mpnp_ros.errors import LinksError, QuestionError
+from mpnp_ros.methods.base import Method
+from mpnp_ros.serving.answer import Answer, Progress, Status
+from mpnp_ros.serving.inquiry import Inquiry
+from mpnp_ros.serving.link_versions import LinkVersion, LinkVersions
+from mpnp_ros.serving.modality_board import ModalityBoard
+from mpnp_ros.serving.questions import Question, StandingQuestions
+from mpnp_ros.serving.responder import Responder
+from mpnp_ros.tokens import ModalityTokens
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Load:
+    """How busy a server is: questions waiting, standing questions, frames these skipped for a newer one."""
+
+    waiting: int
+    standing: int
+    skipped_frames: int
+
+
+class AnswerServer:
+    """Gives every question exactly one answer, and every standing question one per new frame.
+
+    Standing questions see the newest frame only; frames that came while an answer was made are skipped
+    and counted.  They take turns with single questions, so that neither keeps the other waiting.
+    Thread-safe; :meth:`close` it to end its threads.
+    """
+
+    def __init__(self, method: Method, board: ModalityBoard, *, capacity: int = 16,
+                 standing_capacity: int = 16, max_new_tokens: int = 32,
+                 read_links: Callable[[str, str], LinkVersion] | None = None,
+                 deliver: Callable[[Answer], None] = lambda answer: None) -> None:
+        """capacity: questions that may wait.  read_links(path, sha256): reads and checks a link file.
+
+        deliver: called with every answer, on the thread that made it.
+        """
+        self.board, self._capacity, self._max_new_tokens = board, capacity, max_new_tokens
+        self._read_links, self._deliver = read_links, deliver
+        self.links = LinkVersions(method)
+        board.connect(self.links.fits())
+        self._responder = Responder(method, board, self.links)
+        self._standing = StandingQuestions(standing_capacity)
+        self._queue: deque[Inquiry] = deque()
+        self._changes: deque[tuple[Callable[[], LinkVersion], Future[LinkVersion]]] = deque()
+        self._frame, self._frame_arrived, self._standing_next = 0, 0., False
+        self._current: Inquiry | None = None
+        self._refusal, self._closed = '', False
+        self._wake = threading.Condition()
+        self._reader = ThreadPoolExecutor(1, 'links')
+        self._worker = threading.Thread(target=self._work, name='answers', daemon=True)
+        self._worker.start()
+
+    def ask(self, question: Question) -> Future[Answer]:
+        """Ask.  The future resolves to an answer, REJECTED ones included; it never raises."""
+        return self.stream(question).future
+
+    def stream(self, question: Question, on_progress: Callable[[Progress], None] | None = None,
+               max_new_tokens: int = 0) -> Inquiry:
+        """Ask, and be told of every token; the inquiry can be cancelled.
+
+        on_progress: called on the worker's thread; must not wait.  max_new_tokens: 0 for the server's.
+        """
+        limit = min(max_new_tokens or self._max_new_tokens, self._max_new_tokens)
+        inquiry = Inquiry(question.named(), self.board.now(), limit, on_progress, self._drop)
+        try:
+            question.checked()
+            if question.withdraws:
+                self._withdraw(inquiry)
+            else:
+                self._enqueue(inquiry)
+        except QuestionError as error:
+            self._reject(inquiry, str(error))
+        return inquiry
+
+    def offer(self, tokens: ModalityTokens) -> bool:
+        """Hand tokens to the board; where they are usable, standing questions are asked of them."""
+        taken = self.board.offer(tokens)
+        if taken and tokens.modality in self.board.usable():
+            with self._wake:
+                self._frame, self._frame_arrived = self._frame + 1, time.monotonic()
+                self._wake.notify()
+        return taken
+
+    def load_links(self, path: str, sha256: str = '') -> Future[LinkVersion]:
+        """Read a link file beside the answers and put it into use between two of them.
+
+        sha256: of the file; empty: as its manifest says.  The future raises what reading or the method
+        raises; the links before are then untouched.
+        """
+        return self._in_reader(partial(self._read_and_install, path, sha256))
+
+    def install(self, version: LinkVersion) -> Future[LinkVersion]:
+        """Put a link into use between two answers.  The future raises LinksError where it does not fit."""
+        return self._between_answers(partial(self._changed, self.links.install, version))
+
+    def rollback(self, modality: str) -> Future[LinkVersion]:
+        """Go back to the version before.  The future raises LinksError where there is none."""
+        return self._between_answers(partial(self._changed, self.links.rollback, modality))
+
+    def load(self) -> Load:
+        """How busy it is."""
+        with self._wake:
+            return Load(len(self._queue), len(self._standing), self._standing.skipped)
+
+    def pause(self, reason: str) -> None:
+        """Reject what waits and what comes, giving the reason, until resumed; cancel the running answer."""
+        with self._wake:
+            self._refusal = reason
+            rejected, current = list(self._queue), self._current
+            self._queue.clear()
+        for inquiry in rejected:
+            self._reject(inquiry, reason)
+        if current is not None:
+            current.cancel()
+
+    def resume(self) -> None:
+        """Take questions again; standing ones are still there."""
+        with self._wake:
+            self._refusal = self._refusal if self._closed else ''
+
+    def close(self) -> None:
+        """Reject what waits, cancel the running answer and end the threads; may be called twice."""
+        self.pause('the server is closed')
+        with self._wake:
+            self._closed = True
+            changes, self._changes = list(self._changes), deque()
+            self._wake.notify()
+        for _, future in changes:
+            future.set_exception(LinksError('the server is closed; the links were not changed'))
+        self._reader.shutdown(wait=True, cancel_futures=True)
+        self._worker.join()
+
+    def _enqueue(self, inquiry: Inquiry) -> None:
+        question = inquiry.question
+        inquiry.progress('waiting')
+        with self._wake:
+            if self._refusal:
+                raise QuestionError(self._refusal)
+            if len(self._queue) >= self._capacity:
+                raise QuestionError(f'{self._capacity} questions wait already; ask again later, more slowly, '
+                                    f'or raise queue_size')
+            if question.standing:
+                self._standing.place(question, self._frame, inquiry.asked_ns)
+            self._queue.append(inquiry)
+            self._wake.notify()
+
+    def _withdraw(self, inquiry: Inquiry) -> None:
+        with self._wake:
+            self._standing.withdraw(inquiry.question.id)
+        self._finish(inquiry, Answer(inquiry.question, Status.OK, inquiry.asked_ns))
+
+    def _drop(self, inquiry: Inquiry) -> None:
+        """Take a cancelled inquiry out of the queue, if it is still in it."""
+        with self._wake:
+            try:
+                self._queue.remove(inquiry)
+            except ValueError:
+                return
+        self._reject(inquiry, 'cancelled before it was begun')
+
+    def _reject(self, inquiry: Inquiry, reason: str) -> None:
+        self._finish(inquiry, inquiry.rejection(reason))
+
+    def _finish(self, inquiry: Inquiry, answer: Answer) -> None:
+        try:
+            self._deliver(answer)
+        except Exception:
+            LOG.exception('answer %s could not be delivered', answer.question.id)
+        inquiry.future.set_result(answer)
+
+    def _work(self) -> None:
+        while (job := self._next()) is not None:
+            job()
+
+    def _next(self) -> Callable[[], None] | None:
+        """What to do now: a change of links, else a question; None at the end."""
+        with self._wake:
+            while not self._closed:
+                if self._changes:
+                    return partial(_resolve, *self._changes.popleft())
+                if (inquiry := self._next_inquiry()) is not None:
+                    self._current = inquiry
+                    return partial(self._respond, inquiry)
+                self._wake.wait()
+        return None
+
+    def _next_inquiry(self) -> Inquiry | None:
+        """The next question; single and standing ones take turns where both wait."""
+        if self._queue and not self._standing_next:
+            self._standing_next = True
+            return self._queue.popleft()
+        self._standing_next = False
+        question = None if self._refusal else self._standing.next(self._frame, self.board.now())
+        if question is not None:
+            return Inquiry(question, self.board.now(), self._max_new_tokens, arrived=self._frame_arrived)
+        return self._queue.popleft() if self._queue else None
+
+    def _respond(self, inquiry: Inquiry) -> None:
+        answer = self._responder.respond(inquiry)
+        with self._wake:
+            self._current = None
+        self._finish(inquiry, answer)
+
+    def _read_and_install(self, path: str, sha256: str) -> LinkVersion:
+        version = self._read_links(path, sha256)
+        if version.modality not in self.board.modalities:
+            listened = ', '.join(self.board.modalities)
+            raise LinksError(f'these are {version.modality} links, but only {listened} are listened to; '
+                             f'add {version.modality} to the parameter modalities')
+        return self.install(version).result()
+
+    def _changed(self, change: Callable[[object], LinkVersion], subject: object) -> LinkVersion:
+        version = change(subject)
+        self.board.connect(self.links.fits())
+        return version
+
+    def _in_reader(self, work: Callable[[], LinkVersion]) -> Future[LinkVersion]:
+        try:
+            return self._reader.submit(work)
+        except RuntimeError:
+            return _refused()
+
+    def _between_answers(self, change: Callable[[], LinkVersion]) -> Future[LinkVersion]:
+        with self._wake:
+            if self._closed:
+                return _refused()
+            future: Future[LinkVersion] = Future()
+            self._changes.append((change, future))
+            self._wake.notify()
+            return future
+
+
+def _resolve(change: Callable[[], LinkVersion], future: Future[LinkVersion]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = change()
+    except Exception as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+def _refused() -> Future[LinkVersion]:
+    future: Future[LinkVersion] = Future()
+    future.set_exception(LinksError('the server is closed; the links were not changed'))
+    return future

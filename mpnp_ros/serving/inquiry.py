@@ -1,0 +1,67 @@
+"""A question on its way to its answer."""
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from mpnp_ros.serving.answer import Answer, Progress, Status
+from mpnp_ros.serving.questions import Question
+
+LOG = logging.getLogger(__name__)
+
+
+class Inquiry:
+    """One question that waits for, and gets, exactly one answer.
+
+    question: as asked.  asked_ns: when, on the board's clock.  max_new_tokens: limit of a generated
+    answer.  future: resolves to the answer and never to an error.
+    """
+
+    def __init__(self, question: Question, asked_ns: int, max_new_tokens: int,
+                 on_progress: Callable[[Progress], None] | None = None,
+                 on_cancel: Callable[[Inquiry], None] = lambda inquiry: None,
+                 arrived: float | None = None) -> None:
+        """on_progress: called at every stage and token.  on_cancel: called on the canceller's thread.
+
+        arrived: seconds of time.monotonic() when the question or its frame came; None: now.
+        """
+        self.question = question
+        self.asked_ns = asked_ns
+        self.max_new_tokens = max_new_tokens
+        self.future: Future[Answer] = Future()
+        self.future.set_running_or_notify_cancel()
+        self._on_progress, self._on_cancel = on_progress, on_cancel
+        self._arrived = time.monotonic() if arrived is None else arrived
+        self._cancelled = threading.Event()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the asker has lost interest."""
+        return self._cancelled.is_set()
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the question, or the frame that it is asked of, arrived."""
+        return time.monotonic() - self._arrived
+
+    def cancel(self) -> None:
+        """Give the question up: at once where it still waits, within one token where it is being answered."""
+        self._cancelled.set()
+        self._on_cancel(self)
+
+    def rejection(self, reason: str) -> Answer:
+        """The answer to a question that is not attempted."""
+        return Answer(self.question.clipped(), Status.REJECTED, self.asked_ns, reason, latency=self.waited)
+
+    def progress(self, stage: str, text: str = '', tokens: int = 0) -> None:
+        """Tell the asker how far it is.  An asker that cannot listen does not harm the answer."""
+        if self._on_progress is None:
+            return
+        try:
+            self._on_progress(Progress(stage, text, tokens))
+        except Exception:
+            LOG.exception('progress of question %s could not be told', self.question.id)
+            self._on_progress = None

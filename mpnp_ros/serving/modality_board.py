@@ -1,0 +1,111 @@
+"""Which modalities can be used now."""
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+
+from mpnp_ros.errors import ConfigurationError, TokensError
+from mpnp_ros.serving.modality_watch import SECOND, Command, LinkFit, ModalityStatus, ModalityWatch
+from mpnp_ros.tokens import ModalityTokens
+
+
+class ModalityBoard:
+    """Newest tokens, state and plug of every modality.  Thread-safe; nothing here waits.
+
+    clock: gives nanoseconds; it may stand still and it may jump.  When it jumps back by more than
+    `stale_after` (a replay that starts again), all tokens are forgotten: they belong to another run.
+    """
+
+    def __init__(self, clock: Callable[[], int], modalities: Iterable[str], stale_after: float = 1.) -> None:
+        """modalities: the names that may come.  stale_after: seconds."""
+        self._clock = clock
+        self._stale_after = round(stale_after * SECOND)
+        self._watches = {name: ModalityWatch(name, stale_after) for name in modalities}
+        self._latest = clock()
+        self._lock = threading.Lock()
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names, in the order given."""
+        return tuple(self._watches)
+
+    def now(self) -> int:
+        """Nanoseconds of the board's clock."""
+        return self._clock()
+
+    def offer(self, tokens: ModalityTokens) -> bool:
+        """Take tokens, or count them as rejected and keep the reason; gives whether they were taken.
+
+        Raises ConfigurationError for a modality that is not on the board.
+        """
+        with self._lock:
+            watch, now = self._watch(tokens.modality), self._now()
+            try:
+                watch.accept(tokens, now)
+            except TokensError as error:
+                watch.reject(str(error), now)
+                return False
+            return True
+
+    def reject(self, modality: str, reason: str) -> None:
+        """Count a message of a modality that could not even be read."""
+        with self._lock:
+            self._watch(modality).reject(reason, self._now())
+
+    def announce(self, modality: str, publishers: int) -> None:
+        """Say how many publishers of a modality's tokens there are."""
+        with self._lock:
+            self._watch(modality).publishers = publishers
+
+    def command(self, modality: str, command: Command) -> ModalityStatus:
+        """Plug or unplug by hand, or hand back to automatic.
+
+        Raises ConfigurationError for an unknown modality or command.
+        """
+        if command not in set(Command):
+            raise ConfigurationError(f'command {command} is unknown; '
+                                     f'use {", ".join(f"{entry.value} ({entry.name})" for entry in Command)}')
+        with self._lock:
+            watch = self._watch(modality)
+            watch.command = Command(command)
+            return watch.status(self._now())
+
+    def connect(self, fits: Mapping[str, LinkFit]) -> None:
+        """Say which links are loaded now; tokens held that do not fit them are dropped."""
+        with self._lock:
+            for name, watch in self._watches.items():
+                watch.connect(fits.get(name))
+
+    def usable(self) -> dict[str, ModalityTokens]:
+        """Newest tokens of each modality that is plugged, fresh and has links."""
+        with self._lock:
+            now = self._now()
+            found = {name: watch.usable(now) for name, watch in self._watches.items()}
+        return {name: tokens for name, tokens in found.items() if tokens is not None}
+
+    def states(self) -> list[ModalityStatus]:
+        """One row per modality, in the order given."""
+        with self._lock:
+            now = self._now()
+            return [watch.status(now) for watch in self._watches.values()]
+
+    def state(self, modality: str) -> ModalityStatus:
+        """The row of one modality.  Raises ConfigurationError for an unknown one."""
+        with self._lock:
+            return self._watch(modality).status(self._now())
+
+    def _watch(self, modality: str) -> ModalityWatch:
+        try:
+            return self._watches[modality]
+        except KeyError:
+            raise ConfigurationError(f'modality {modality[:80]!r} is not one of {", ".join(self._watches)}; '
+                                     f'add it to the parameter modalities') from None
+
+    def _now(self) -> int:
+        now = self._clock()
+        if now < self._latest - self._stale_after:
+            for watch in self._watches.values():
+                watch.forget()
+            self._latest = now
+        self._latest = max(self._latest, now)
+        return now

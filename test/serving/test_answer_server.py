@@ -1,0 +1,387 @@
+"""Exactly one answer to every question, whatever happens meanwhile."""
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mpnp_ros.errors import LinksError
+from mpnp_ros.methods.base import Reply
+from mpnp_ros.serving.answer import Status
+from mpnp_ros.serving.link_versions import LinkVersion
+from mpnp_ros.serving.modality_watch import Command
+from mpnp_ros.serving.questions import Question
+
+WAIT = 10
+FREE = Question('q')
+CLOSED = Question('q', ('no', 'yes'))
+
+
+def held(bench) -> None:
+    """Let the method wait in the middle of the next answer."""
+    while bench.method.begun.acquire(blocking=False):
+        pass
+    bench.method.gate.clear()
+
+
+def begun(bench) -> None:
+    assert bench.method.begun.acquire(timeout=WAIT)
+
+
+def test_answer_without_any_sensor_comes_at_once_and_says_what_is_missing(bench):
+    bench.plug('camera')
+    answer = bench.server.ask(CLOSED).result(WAIT)
+    assert (answer.status, answer.text) == (Status.OK, 'yes')
+    assert answer.probabilities == pytest.approx((1 / 3, 2 / 3))
+    assert (answer.used, answer.missing) == ((), ('camera',))
+    assert answer.stamp_ns == bench.clock.now
+    assert (answer.method, answer.links_version) == ('fake', 'camera=v1')
+    assert answer.question.id
+    assert bench.delivered == [answer]
+
+
+def test_answer_says_what_it_rests_on(bench):
+    bench.plug('camera')
+    bench.plug('lidar')
+    bench.offer('camera', 3.)
+    bench.clock.advance(.25)
+    bench.offer('lidar', 4., stamp_ns=bench.clock.now)
+    answer = bench.server.ask(FREE).result(WAIT)
+    assert answer.text.startswith('q camera:3:v1 lidar:4:v1 on')
+    assert [entry.modality for entry in answer.used] == ['camera', 'lidar']
+    assert [entry.age for entry in answer.used] == pytest.approx([.25, 0.])
+    assert answer.stamp_ns == min(entry.stamp_ns for entry in answer.used) == bench.clock.now - 250_000_000
+    assert answer.confidence == pytest.approx(.5)
+    assert answer.missing == ()
+
+
+def test_stale_tokens_are_not_used(bench):
+    bench.plug('camera')
+    bench.offer('camera')
+    assert bench.server.ask(FREE).result(WAIT).used
+    bench.clock.advance(1.1)
+    answer = bench.server.ask(FREE).result(WAIT)
+    assert (answer.used, answer.missing) == ((), ('camera',))
+
+
+def test_plug_and_unplug_follow_between_answers_but_not_within_one(bench):
+    bench.plug('camera')
+    bench.offer('camera')
+    held(bench)
+    first = bench.server.ask(FREE)
+    begun(bench)
+    bench.board.command('camera', Command.UNPLUG)
+    second = bench.server.ask(FREE)
+    bench.method.gate.set()
+    assert [entry.modality for entry in first.result(WAIT).used] == ['camera']
+    assert second.result(WAIT).used == ()
+
+
+def test_full_queue_rejects_at_once_in_words(make_bench):
+    bench = make_bench(capacity=2)
+    held(bench)
+    running = bench.server.ask(CLOSED)
+    begun(bench)
+    waiting = [bench.server.ask(CLOSED) for _ in range(2)]
+    refused = bench.server.ask(CLOSED)
+    assert refused.done()
+    assert refused.result().status is Status.REJECTED
+    assert 'queue_size' in refused.result().error
+    bench.method.gate.set()
+    assert [future.result(WAIT).status for future in (running, *waiting)] == [Status.OK] * 3
+
+
+def test_bad_questions_are_rejected_and_not_echoed_in_full(bench):
+    answer = bench.server.ask(Question('x' * 1_000_000)).result(0)
+    assert (answer.status, len(answer.question.text)) == (Status.REJECTED, 2000)
+    assert '1000000 characters' in answer.error
+
+
+@pytest.mark.parametrize(('failure', 'reason'), [
+    (MemoryError(), 'OutOfMemory'), (torch.OutOfMemoryError('CUDA out of memory'), 'OutOfMemory'),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 'OutOfMemory'),
+    (KeyError('x'), 'KeyError'), (LinksError('broken'), 'LinksError: broken')])
+@pytest.mark.parametrize('question', [FREE, CLOSED])
+def test_a_failure_is_answered_and_serving_goes_on(bench, failure, reason, question):
+    bench.plug('camera')
+    bench.offer('camera')
+    bench.method.failures = [failure]
+    answer = bench.server.ask(question).result(WAIT)
+    assert answer.status is Status.FAILED
+    assert reason in answer.error
+    answer = bench.server.ask(question).result(WAIT)
+    assert (answer.status, answer.links_version) == (Status.OK, 'camera=v1')
+    assert answer.used
+
+
+def test_not_a_number_is_a_failure_not_an_answer(bench):
+    bench.method.answer = lambda asked, tokens: Reply('yes', math.nan, (math.nan, math.nan), (), 0.)
+    answer = bench.server.ask(CLOSED).result(WAIT)
+    assert answer.status is Status.FAILED
+    assert 'roll the links back' in answer.error
+
+
+def test_stream_tells_every_token_and_ends_at_the_limit(bench):
+    seen = []
+    inquiry = bench.server.stream(FREE, seen.append, max_new_tokens=3)
+    assert inquiry.future.result(WAIT).text == 'q on on'
+    assert [(entry.stage, entry.tokens) for entry in seen] == [
+        ('waiting', 0), ('reading', 0), ('answering', 1), ('answering', 2), ('answering', 3)]
+    assert seen[-1].text.strip() == 'q on on'
+
+
+def test_stream_never_exceeds_the_servers_limit(make_bench):
+    bench = make_bench(max_new_tokens=4)
+    assert bench.server.stream(FREE, max_new_tokens=1000).future.result(WAIT).text == 'q on on on'
+
+
+def test_cancel_takes_effect_within_one_token(bench):
+    reached = threading.Event()
+
+    def on_progress(progress):
+        if progress.tokens == 2:
+            bench.method.gate.clear()
+            reached.set()
+
+    inquiry = bench.server.stream(FREE, on_progress)
+    assert reached.wait(WAIT)
+    inquiry.cancel()
+    bench.method.gate.set()
+    answer = inquiry.future.result(WAIT)
+    assert (answer.status, answer.text, answer.error) == (Status.FAILED, 'q on', 'cancelled after 2 tokens')
+    assert bench.server.ask(FREE).result(WAIT).status is Status.OK
+
+
+def test_cancel_of_a_waiting_question_answers_at_once(bench):
+    held(bench)
+    running = bench.server.ask(FREE)
+    begun(bench)
+    waiting = bench.server.stream(FREE)
+    waiting.cancel()
+    waiting.cancel()
+    assert waiting.future.result(0).status is Status.REJECTED
+    bench.method.gate.set()
+    assert running.result(WAIT).status is Status.OK
+    assert len(bench.delivered) == 2
+
+
+def test_a_listener_that_fails_does_not_harm_the_answer(bench):
+    def on_progress(progress):
+        raise OSError('gone')
+
+    assert bench.server.stream(FREE, on_progress).future.result(WAIT).status is Status.OK
+
+
+def wait_for_answers(bench, count: int) -> list:
+    """The first `count` answers given out."""
+    for _ in range(WAIT * 1000):
+        if len(bench.delivered) >= count:
+            return bench.delivered[:count]
+        threading.Event().wait(.001)
+    raise AssertionError(f'{len(bench.delivered)} of {count} answers')
+
+
+def test_standing_question_is_answered_on_every_new_frame_until_withdrawn(bench):
+    bench.plug('camera')
+    standing = Question('q', id='s', standing=True)
+    bench.server.ask(standing).result(WAIT)
+    for value in (1., 2.):
+        bench.offer('camera', value)
+        wait_for_answers(bench, 1 + int(value))
+    texts = [answer.text.split()[1] for answer in wait_for_answers(bench, 3)]
+    assert texts == ['on', 'camera:1:v1', 'camera:2:v1']
+    withdrawal = bench.server.ask(Question('', id='s', standing=True)).result(WAIT)
+    assert (withdrawal.status, withdrawal.text) == (Status.OK, '')
+    bench.offer('camera', 3.)
+    bench.server.ask(FREE).result(WAIT)
+    assert Counter(answer.question.id for answer in bench.delivered)['s'] == 4
+    again = bench.server.ask(Question('', id='s', standing=True)).result(WAIT)
+    assert again.status is Status.REJECTED
+
+
+def test_newest_frame_wins_and_skipped_ones_are_counted(bench):
+    bench.plug('camera')
+    bench.server.ask(Question('q', id='s', standing=True)).result(WAIT)
+    held(bench)
+    bench.offer('camera', 1.)
+    begun(bench)
+    for value in (2., 3., 4.):
+        bench.offer('camera', value)
+    bench.method.gate.set()
+    texts = [answer.text.split()[1] for answer in wait_for_answers(bench, 3)[1:]]
+    assert texts == ['camera:1:v1', 'camera:4:v1']
+    assert bench.server.load().skipped_frames == 2
+
+
+def test_frames_that_cannot_be_used_ask_nothing(bench):
+    bench.plug('camera')
+    bench.server.ask(Question('q', id='s', standing=True)).result(WAIT)
+    assert bench.offer('lidar')
+    assert not bench.offer('camera', encoder='other')
+    bench.board.command('camera', Command.UNPLUG)
+    assert bench.offer('camera')
+    bench.server.ask(FREE).result(WAIT)
+    assert len(bench.delivered) == 2
+
+
+def test_single_questions_and_standing_ones_take_turns(bench):
+    bench.plug('camera')
+    bench.server.ask(Question('q', id='s', standing=True)).result(WAIT)
+    held(bench)
+    bench.server.ask(Question('q', id='0'))
+    bench.offer('camera')
+    for name in ('1', '2'):
+        bench.server.ask(Question('q', id=name))
+    bench.method.gate.set()
+    assert [answer.question.id for answer in wait_for_answers(bench, 5)] == ['s', '0', 's', '1', '2']
+
+
+def test_swap_between_two_answers_and_rollback(bench, link):
+    bench.plug('camera')
+    bench.offer('camera')
+    held(bench)
+    before = bench.server.ask(FREE)
+    begun(bench)
+    swap = bench.server.install(LinkVersion(link('camera', 'v2')))
+    after = bench.server.ask(FREE)
+    assert not swap.done()
+    bench.method.gate.set()
+    first, second = before.result(WAIT), after.result(WAIT)
+    assert (first.links_version, second.links_version) == ('camera=v1', 'camera=v2')
+    assert 'camera:1:v1' in first.text and 'camera:1:v2' in second.text
+    listed = [(version.version, active) for version, active in bench.server.links]
+    assert listed == [('v2', True), ('v1', False)]
+    assert bench.server.rollback('camera').result(WAIT).version == 'v1'
+    assert 'camera:1:v1' in bench.server.ask(FREE).result(WAIT).text
+    with pytest.raises(LinksError, match='no earlier'):
+        bench.server.rollback('camera').result(WAIT)
+
+
+def test_rollback_across_encoders_never_feeds_wrong_tokens(bench, link):
+    bench.plug('camera')
+    bench.offer('camera')
+    bench.server.install(LinkVersion(link('camera', 'v2', encoder='e2', width=6))).result(WAIT)
+    assert bench.server.ask(FREE).result(WAIT).missing == ('camera',)
+    assert bench.offer('camera', encoder='e2', width=6)
+    assert bench.server.ask(FREE).result(WAIT).used
+    bench.server.rollback('camera').result(WAIT)
+    assert bench.server.ask(FREE).result(WAIT).missing == ('camera',)
+
+
+@pytest.mark.parametrize('bad', ['unreadable', 'refused', 'not listened to'])
+def test_refused_links_leave_the_old_ones(bench, link, bad):
+    bench.plug('camera')
+    bench.files = {'refused': link('camera', 'refused'), 'not listened to': link('radar')}
+    with pytest.raises(LinksError):
+        bench.server.load_links(bad).result(WAIT)
+    bench.offer('camera')
+    assert 'camera:1:v1' in bench.server.ask(FREE).result(WAIT).text
+    assert [active for _, active in bench.server.links] == [True]
+
+
+def test_old_versions_are_bounded(bench, link):
+    for number in range(10):
+        bench.server.install(LinkVersion(link('camera', f'v{number}'))).result(WAIT)
+    assert [version.version for version, _ in bench.server.links] == ['v9', 'v8', 'v7', 'v6']
+
+
+def test_paused_it_rejects_with_the_reason_and_resumed_it_answers(bench):
+    bench.plug('camera')
+    bench.server.ask(Question('q', id='s', standing=True)).result(WAIT)
+    held(bench)
+    running = bench.server.ask(FREE)
+    begun(bench)
+    waiting = bench.server.ask(FREE)
+    bench.server.pause('out for lunch')
+    assert (waiting.result(0).status, waiting.result(0).error) == (Status.REJECTED, 'out for lunch')
+    bench.method.gate.set()
+    assert running.result(WAIT).status is Status.FAILED
+    assert bench.server.ask(FREE).result(0).error == 'out for lunch'
+    bench.server.resume()
+    count = len(bench.delivered)
+    bench.offer('camera')
+    assert wait_for_answers(bench, count + 1)[-1].question.id == 's'
+
+
+def test_closed_it_rejects_and_its_threads_end(bench):
+    before = threading.active_count()
+    bench.server.close()
+    bench.server.resume()
+    assert bench.server.ask(FREE).result(0).status is Status.REJECTED
+    for future in (bench.server.rollback('camera'), bench.server.load_links('x')):
+        with pytest.raises(LinksError, match='closed'):
+            future.result(0)
+    bench.server.close()
+    assert threading.active_count() < before
+
+
+STANDING = Question('q', id='s', standing=True)
+QUESTIONS = [FREE, CLOSED, Question(''), STANDING, Question('', id='s', standing=True)]
+MODALITY, ENCODER = st.sampled_from(['camera', 'lidar']), st.sampled_from(['e1', 'e2'])
+STEP = st.one_of(
+    st.tuples(st.just('ask'), st.sampled_from(QUESTIONS)),
+    st.tuples(st.just('cancel'), st.booleans()),
+    st.tuples(st.just('offer'), st.tuples(MODALITY, ENCODER)),
+    st.tuples(st.just('command'), st.tuples(MODALITY, st.sampled_from(Command))),
+    st.tuples(st.just('swap'), st.tuples(MODALITY, ENCODER | st.just('refused'))),
+    st.tuples(st.just('rollback'), MODALITY),
+    st.tuples(st.just('fail'), st.sampled_from([MemoryError, ValueError])),
+    st.tuples(st.just('clock'), st.floats(-3, 3)),
+    st.tuples(st.just('hold'), st.booleans()),
+    st.tuples(st.just('pause'), st.booleans()))
+
+
+def take(bench, link, action: str, value: object) -> list:
+    """One step of the property test; gives the inquiries it began."""
+    server = bench.server
+    if action == 'ask':
+        return [server.stream(value)]
+    if action == 'cancel':
+        inquiry = server.stream(FREE)
+        (bench.method.gate.set if value else lambda: None)()
+        inquiry.cancel()
+        return [inquiry]
+    if action == 'offer':
+        bench.offer(value[0], encoder=value[1])
+    elif action == 'command':
+        bench.board.command(*value)
+    elif action == 'swap':
+        server.install(LinkVersion(link(value[0], version=value[1], encoder=value[1])))
+    elif action == 'rollback':
+        server.rollback(value)
+    elif action == 'fail':
+        bench.method.failures.append(value())
+    elif action == 'clock':
+        bench.clock.advance(value)
+    elif action == 'hold':
+        (bench.method.gate.clear if value else bench.method.gate.set)()
+    else:
+        (lambda: server.pause('paused') if value else server.resume())()
+    return []
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(steps=st.lists(STEP, max_size=40))
+def test_exactly_one_answer_whatever_happens(bench_type, link, steps):
+    bench = bench_type(capacity=4)
+    try:
+        inquiries = [inquiry for step in steps for inquiry in take(bench, link, *step)]
+        bench.method.gate.set()
+        bench.server.resume()
+        bench.server.ask(Question('end', id='end')).result(WAIT)
+        answers = [inquiry.future.result(WAIT) for inquiry in inquiries]
+    finally:
+        bench.method.gate.set()
+        bench.server.close()
+    counts = Counter(answer.question.id for answer in bench.delivered)
+    for inquiry, answer in zip(inquiries, answers, strict=True):
+        assert inquiry.question.standing or counts[answer.question.id] == 1
+        assert sum(delivered is answer for delivered in bench.delivered) == 1
+        assert (answer.status is Status.OK) == (answer.error == '')
+        assert 'AssertionError' not in answer.error, 'the method was given tokens that do not fit its links'
+    assert len(bench.method.threads) <= 1

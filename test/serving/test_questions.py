@@ -1,0 +1,106 @@
+"""What may be asked, and when a standing question is due."""
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpnp_ros.errors import QuestionError
+from mpnp_ros.serving.questions import MOST_CHARACTERS, MOST_CHOICES, Question, StandingQuestions
+
+SECOND = 1_000_000_000
+
+
+@pytest.mark.parametrize('question', [
+    Question('is there a car?'), Question('x' * MOST_CHARACTERS), Question('two\nlines\tof Ünïcode 车'),
+    Question('which?', ('yes', 'no'), 'a', True, 2.5), Question('', id='a', standing=True)])
+def test_good_questions_pass(question):
+    question.checked()
+
+
+@pytest.mark.parametrize(('question', 'reason'), [
+    (Question(''), 'empty'), (Question('  \n '), 'empty'), (Question('', standing=True), 'empty'),
+    (Question('x' * (MOST_CHARACTERS + 1)), '2001 characters'), (Question('bell\a'), 'control'),
+    (Question('nul\0'), 'control'), (Question('esc\x1b[31m'), 'control'), (Question('c1\x9b'), 'control'),
+    (Question('lone \ud800'), 'control'), (Question('a', id='i' * 201), 'id'), (Question('a', id='\0'), 'id'),
+    (Question('a', ('yes',)), '1 choices'), (Question('a', ('yes', 'yes')), 'repeat'),
+    (Question('a', ('yes', '')), 'choice of a question is empty'),
+    (Question('a', ('yes', 'n' * 201)), 'choice'),
+    (Question('a', tuple(map(str, range(MOST_CHOICES + 1)))), '257 choices'),
+    (Question('a', period=-1.), 'period'), (Question('a', period=math.nan), 'period'),
+    (Question('a', period=math.inf), 'period')])
+def test_bad_questions_are_refused_with_the_reason(question, reason):
+    with pytest.raises(QuestionError, match=reason):
+        question.checked()
+
+
+@given(st.builds(Question, st.text(max_size=5000), st.lists(st.text(max_size=300), max_size=300).map(tuple),
+                 st.text(max_size=300), st.booleans(), st.floats()))
+def test_what_is_echoed_is_bounded(question):
+    clipped = question.clipped()
+    assert len(clipped.text) <= MOST_CHARACTERS
+    assert len(clipped.choices) <= MOST_CHOICES
+    assert max(map(len, clipped.choices), default=0) <= 200
+    assert len(clipped.id) <= 200
+
+
+def test_an_id_is_made_up_only_where_there_is_none():
+    assert Question('a', id='mine').named().id == 'mine'
+    first, second = Question('a').named(), Question('a').named()
+    assert first.id and first.id != second.id
+
+
+def asked(name: str, period: float = 0.) -> Question:
+    return Question(f'{name}?', id=name, standing=True, period=period)
+
+
+def test_every_new_frame_once_and_the_longest_waiting_first():
+    standing = StandingQuestions(4)
+    standing.place(asked('a'), 0, 0)
+    standing.place(asked('b'), 1, 0)
+    assert standing.next(0, 0) is None
+    assert standing.next(2, 0).id == 'a'
+    assert standing.next(2, 0).id == 'b'
+    assert standing.next(2, 0) is None
+
+
+def test_frames_between_two_answers_are_counted_as_skipped():
+    standing = StandingQuestions(4)
+    standing.place(asked('a'), 0, 0)
+    standing.next(1, 0)
+    assert standing.skipped == 0
+    standing.next(5, 0)
+    assert standing.skipped == 3
+
+
+def test_period_holds_and_a_jump_back_ends_it():
+    standing = StandingQuestions(4)
+    standing.place(asked('a', 2.), 0, 100 * SECOND)
+    assert standing.next(1, 101 * SECOND) is None
+    assert standing.next(2, 102 * SECOND).id == 'a'
+    assert standing.next(3, 103 * SECOND) is None
+    assert standing.next(3, 10 * SECOND).id == 'a'
+    assert standing.skipped == 0, 'frames within the period are not missed'
+
+
+def test_same_id_replaces_and_the_number_is_bounded():
+    standing = StandingQuestions(2)
+    standing.place(asked('a'), 0, 0)
+    standing.place(asked('b'), 0, 0)
+    standing.place(replace(asked('a'), text='new?'), 0, 0)
+    with pytest.raises(QuestionError, match='2 questions stand'):
+        standing.place(asked('c'), 0, 0)
+    assert {question.text for question in standing} == {'new?', 'b?'}
+
+
+def test_withdrawing():
+    standing = StandingQuestions(2)
+    standing.place(asked('a'), 0, 0)
+    standing.withdraw('a')
+    assert len(standing) == 0
+    assert standing.next(1, 0) is None
+    with pytest.raises(QuestionError, match='id a'):
+        standing.withdraw('a')
