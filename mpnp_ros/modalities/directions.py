@@ -13,10 +13,21 @@ def azimuth_of(directions: np.ndarray) -> np.ndarray:
     Counter-clockwise from +x, so +pi/2 is left; NaN where the direction is vertical.
     """
     x, y, _ = np.asarray(directions, np.float64).T
-    azimuth = np.arctan2(y, x).astype(np.float32)
-    azimuth[azimuth <= np.float32(-np.pi)] = np.pi
+    azimuth = wrap_azimuth(np.arctan2(y, x))
     azimuth[np.hypot(x, y) < HORIZONTAL_MINIMUM * np.linalg.norm(directions, axis=1)] = np.nan
     return azimuth
+
+
+def wrap_azimuth(angles: np.ndarray) -> np.ndarray:
+    """Return angles [N] in radians as float32 in (-pi, pi]."""
+    wrapped = (np.pi - np.mod(np.pi - np.asarray(angles, np.float64), 2 * np.pi)).astype(np.float32)
+    wrapped[wrapped <= np.float32(-np.pi)] = np.pi
+    return wrapped
+
+
+def heading_of(rotation: np.ndarray) -> float:
+    """Return the azimuth that a sensor's x axis has in the base frame, radians; 0 where it is vertical."""
+    return float(np.arctan2(rotation[1, 0], rotation[0, 0]))
 
 
 def check_rotation(rotation: np.ndarray, owner: str, error: type[Exception]) -> np.ndarray:

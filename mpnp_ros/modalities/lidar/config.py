@@ -21,7 +21,7 @@ class LidarConfig(EncoderConfig):
         32, 'rows of the range view, best the number of beams; not used with RangeViT', low=4, high=256)
     columns: int = option(
         1024, 'columns of the range view all around, a multiple of 4; not used with RangeViT',
-        low=32, high=8192)
+        low=4, high=8192)
     height: int = option(
         112, 'height of each of the four pictures; not used with RangeViT', unit='pixel', low=1, high=2048)
     width: int = option(

@@ -3,8 +3,11 @@
     python -m mpnp_ros.modalities.lidar.convert model_nuscenes_cs_init.pth <folder>
 
 Then set the LiDAR encoder's ``backbone`` to the folder.  The checkpoint is read without running any code
-it may hold, and only the encoder is kept.  Written from the published source of valeoai/rangevit and
-tested on weights made under its names and shapes; it has not been run on the true checkpoint.
+it may hold, and only the encoder is kept.
+
+Network and projection agree with the published source of valeoai/rangevit (features to 3e-6 on random
+weights, every pixel of a real sweep), but neither they nor this has been run on the true checkpoint: the
+names in it are taken from that source, with any prefix before ``encoder.``.
 """
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a .pth file; raises WeightsError where it holds anything that would run."""
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
         reason = str(error).splitlines()[0] if str(error) else 'it ends early'
         raise WeightsError(f'{path} is damaged or holds more than tensors; not read: {reason}') from None
     content = content.get('model', content) if isinstance(content, Mapping) else {}

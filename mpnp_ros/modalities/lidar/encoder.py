@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.modalities.base import LidarFrame
+from mpnp_ros.modalities.directions import wrap_azimuth
 from mpnp_ros.modalities.lidar.config import PICTURES, LidarConfig
-from mpnp_ros.modalities.lidar.preprocess import range_view, sector_azimuths
+from mpnp_ros.modalities.lidar.preprocess import range_view, sector_azimuths, sensor_heading
 from mpnp_ros.modalities.pooling import merge_taps, pool_columns
 from mpnp_ros.modalities.vision_weights import Backbone, load_backbone
 from mpnp_ros.tokens import ModalityTokens
@@ -24,8 +25,8 @@ VERSION = 1  # goes up whenever the code gives other tokens for the same sweep
 class LidarEncoder:
     """Encode a :class:`LidarFrame`; see :class:`mpnp_ros.modalities.base.Encoder`.
 
-    One token per sector, clockwise from behind; a robot turned by a quarter gives the same tokens in
-    other sectors.
+    One token per sector, clockwise from the sensor's back.  A sensor turned on the robot changes the
+    azimuths only.
     """
 
     modality = 'lidar'
@@ -45,7 +46,8 @@ class LidarEncoder:
     def encode(self, frame: LidarFrame) -> ModalityTokens:
         """Return one token per sector; raises PointCloudError where no point can be used."""
         values = self._values(torch.from_numpy(range_view(frame, self.config)))
-        return sector_tokens(frame, self.fingerprint, values, sector_azimuths(self.config.sectors))
+        azimuth = wrap_azimuth(sector_azimuths(self.config.sectors) + sensor_heading(frame))
+        return sector_tokens(frame, self.fingerprint, values, azimuth)
 
     @torch.inference_mode()
     def _values(self, view: Tensor) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mpnp_ros.errors import PointCloudError
 from mpnp_ros.modalities.base import LidarFrame
-from mpnp_ros.modalities.directions import check_rotation
+from mpnp_ros.modalities.directions import check_rotation, heading_of, wrap_azimuth
 from mpnp_ros.modalities.lidar.config import LidarConfig
 
 FARTHEST, LOWEST, HIGHEST = 80.0, -1.0, 5.0  # metres that the fields of the range view span
@@ -52,23 +52,35 @@ def usable_points(frame: LidarFrame, min_range: float) -> Cloud:
 def range_view(frame: LidarFrame, config: LidarConfig) -> np.ndarray:
     """Return log range, intensity and height above the base frame, 0..1 and 0 where nothing is.
 
-    float32 [3, config.rows, config.columns].  Columns are azimuths of the points in the base frame, seen
-    from its origin; rows are elevations from the sensor, so that a beam stays a row.
+    float32 [3, config.rows, config.columns].  Columns are azimuths in the base frame, seen from its origin
+    and counted from the sensor's heading, so that a sensor turned on the robot gives the same view; rows
+    are elevations from the sensor, so that a beam stays a row.
     """
     cloud = usable_points(frame, config.min_range)
     base = in_base_frame(frame, cloud.points)
-    pixels = project(np.arctan2(base[:, 1], base[:, 0]), elevation(cloud), config.rows, config.columns,
-                     config.fov_up, config.fov_down)
+    azimuth = wrap_azimuth(np.arctan2(base[:, 1], base[:, 0]) - sensor_heading(frame))
+    pixels = project(azimuth, elevation(cloud), config.rows, config.columns, config.fov_up, config.fov_down)
     fields = np.stack([np.log1p(cloud.distance) / np.log1p(FARTHEST),
                        cloud.intensity / config.max_intensity,
                        (base[:, 2] - LOWEST) / (HIGHEST - LOWEST)])
     return paint(pixels, cloud.distance, fields.clip(0, 1), config.rows, config.columns)[0]
 
 
+def sensor_heading(frame: LidarFrame) -> float:
+    """Return the azimuth of the sensor's x axis in the base frame, radians; 0 without a rotation."""
+    return heading_of(sensor_rotation(frame))
+
+
+def sensor_rotation(frame: LidarFrame) -> np.ndarray:
+    """Return [3, 3], sensor frame to base frame; raises PointCloudError where it is not a rotation."""
+    if frame.rotation is None:
+        return np.eye(3)
+    return check_rotation(frame.rotation, frame.name, PointCloudError)
+
+
 def in_base_frame(frame: LidarFrame, points: np.ndarray) -> np.ndarray:
     """Return points [N, 3] of the sensor frame in the base frame, float64 metres."""
-    if frame.rotation is not None:
-        points = points @ check_rotation(frame.rotation, frame.name, PointCloudError).T
+    points = points @ sensor_rotation(frame).T
     if frame.translation is None:
         return points
     translation = np.asarray(frame.translation, np.float64)
@@ -111,5 +123,5 @@ def paint(pixels: np.ndarray, distance: np.ndarray, fields: np.ndarray, rows: in
 
 
 def sector_azimuths(sectors: int) -> np.ndarray:
-    """Return the azimuth of the centre of each sector in the order of the columns, float32 radians."""
-    return (np.pi * (1 - (2 * np.arange(sectors) + 1) / sectors)).astype(np.float32)
+    """Return where each sector's centre is from the sensor's heading, in the order of columns, radians."""
+    return np.pi * (1 - (2 * np.arange(sectors) + 1) / sectors)

@@ -13,12 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from mpnp_ros.cache import is_whole
-from mpnp_ros.errors import ConfigurationError, PointCloudError, WeightsError
+from mpnp_ros.errors import WeightsError
 from mpnp_ros.modalities.base import LidarFrame
-from mpnp_ros.modalities.directions import azimuth_of, check_rotation
+from mpnp_ros.modalities.directions import azimuth_of
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import sector_tokens
-from mpnp_ros.modalities.lidar.preprocess import elevation, paint, project, sector_azimuths, usable_points
+from mpnp_ros.modalities.lidar.preprocess import (
+    elevation,
+    paint,
+    project,
+    sector_azimuths,
+    sensor_rotation,
+    usable_points,
+)
 from mpnp_ros.modalities.pooling import pool_columns
 from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import Backbone, freeze, read_safetensors
@@ -101,9 +108,6 @@ class RangeVitEncoder:
     modality = 'lidar'
 
     def __init__(self, config: LidarConfig, backbone: Backbone | None = None) -> None:
-        if config.sectors > COLUMNS // SHAPE.patch[1]:
-            raise ConfigurationError(f'sectors is {config.sectors}; RangeViT has {COLUMNS // SHAPE.patch[1]} '
-                                     'columns of patches; use fewer')
         self.config = config
         self.backbone = backbone or load_rangevit(config.backbone, config.device, config.dtype)
         self.token_width = 2 * SHAPE.width
@@ -124,10 +128,8 @@ class RangeVitEncoder:
 
     def _azimuths(self, frame: LidarFrame) -> np.ndarray:
         azimuth = sector_azimuths(self.config.sectors)
-        if frame.rotation is None:
-            return azimuth
-        ahead = np.stack([np.cos(azimuth), np.sin(azimuth), np.zeros_like(azimuth)], axis=1)
-        return azimuth_of(ahead @ check_rotation(frame.rotation, frame.name, PointCloudError).T)
+        level = np.stack([np.cos(azimuth), np.sin(azimuth), np.zeros_like(azimuth)], axis=1)
+        return azimuth_of(level @ sensor_rotation(frame).T)
 
 
 def rangevit_view(frame: LidarFrame, min_range: float) -> tuple[np.ndarray, np.ndarray]:

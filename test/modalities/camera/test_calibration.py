@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpnp_ros.errors import ImageError
+from mpnp_ros.modalities.base import CameraView
+from mpnp_ros.modalities.camera.calibration import axis_azimuth, column_azimuths, facing
+from mpnp_ros.modalities.camera.config import CameraConfig
+
+CONFIG = CameraConfig()
+SIZE = (1600, 900)
+PINHOLE = np.array([[800.0, 0, 799.5], [0, 800, 449.5], [0, 0, 1]])
+
+
+def view(**changes):
+    return CameraView('cam_front', b'', **{'intrinsics': PINHOLE, 'rotation': facing(0.0)} | changes)
+
+
+def test_columns_of_a_camera_ahead_run_from_left_to_right():
+    found = column_azimuths(view(), SIZE, 4, CONFIG)
+    assert found == pytest.approx(np.arctan([0.75, 0.25, -0.25, -0.75]))
+    assert axis_azimuth(view(), SIZE, CONFIG) == pytest.approx([0])
+
+
+@given(st.floats(-3.1, 3.1), st.integers(1, 16))
+def test_turning_the_camera_turns_its_columns(yaw, columns):
+    straight = column_azimuths(view(), SIZE, columns, CONFIG)
+    turned = column_azimuths(view(rotation=facing(yaw)), SIZE, columns, CONFIG)
+    assert np.abs(np.exp(1j * turned) - np.exp(1j * (straight + yaw))).max() < 1e-5
+
+
+def test_a_camera_that_is_upside_down_sees_right_on_its_left():
+    upside_down = facing(0.0) @ np.diag([-1.0, -1, 1])
+    found = column_azimuths(view(rotation=upside_down), SIZE, 4, CONFIG)
+    assert found == pytest.approx(np.arctan([-0.75, -0.25, 0.25, 0.75]))
+
+
+def test_a_camera_that_looks_straight_down_has_no_azimuth():
+    down = facing(0.0) @ np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+    assert np.isnan(axis_azimuth(view(rotation=down), SIZE, CONFIG)).all()
+
+
+@pytest.mark.parametrize('name, yaw', [('cam_front', 0), ('CAM_FRONT_LEFT', 55), ('camera_front_right', -55),
+                                       ('back', 180), ('cam_back_left', 110), ('cam_back_right', -110)])
+def test_without_calibration_the_name_tells_the_direction(name, yaw):
+    bare = CameraView(name, b'')
+    assert axis_azimuth(bare, SIZE, CONFIG) == pytest.approx(np.radians([yaw]))
+    columns = column_azimuths(bare, SIZE, 64, CONFIG)
+    fan = np.unwrap(columns[[0, -1]]) @ [1, -1]
+    assert np.degrees(fan) == pytest.approx(CONFIG.nominal_fov, abs=1.5)
+
+
+@pytest.mark.parametrize('intrinsics', [None, np.zeros((3, 3))])
+def test_zero_intrinsics_count_as_none(intrinsics):
+    assert np.array_equal(column_azimuths(view(intrinsics=intrinsics), SIZE, 4, CONFIG),
+                          column_azimuths(view(intrinsics=None), SIZE, 4, CONFIG))
+
+
+def test_a_direction_can_be_given_in_the_config():
+    config = replace(CONFIG, nominal_views=('mast',), nominal_yaws=(90.0,))
+    assert axis_azimuth(CameraView('mast', b''), SIZE, config) == pytest.approx([np.pi / 2])
+
+
+@pytest.mark.parametrize('bad, message', [
+    (CameraView('cam_mast', b''), "'cam_mast'.*which way.*nominal_views"),
+    (view(rotation=np.ones((3, 3))), "'cam_front'.*rotation"),
+    (view(intrinsics=np.diag([800.0, 0, 1])), "'cam_front'.*focal lengths"),
+    (view(intrinsics=np.full((3, 3), np.inf)), "'cam_front'.*focal lengths"),
+    (view(intrinsics=np.eye(2)), "'cam_front'.*focal lengths")])
+def test_a_view_of_unknown_direction_is_refused_by_name(bad, message):
+    with pytest.raises(ImageError, match=message):
+        column_azimuths(bad, SIZE, 4, CONFIG)

