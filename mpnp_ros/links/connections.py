@@ -46,6 +46,12 @@ class LatentConnections:
         return dict(self._links)
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities whose tokens have a say: plugged, not pruned away and not blind; sorted."""
+        return tuple(name for name, link in self._links.items()
+                     if link.open_blocks and link.soft_tokens is None)
+
+    @property
     def first_block(self) -> int:
         """Blocks below this one see the text only; the number of blocks if nothing is linked."""
         firsts = (link.first_block for link in self._links.values())

@@ -27,6 +27,7 @@ class PublishedLink(nn.Module):
     """
 
     kind = 'published'
+    soft_tokens = None
 
     def __init__(self, config: LinkConfig) -> None:
         super().__init__()
@@ -49,6 +50,11 @@ class PublishedLink(nn.Module):
         if rows is not None:
             keys, values, gate = keys[rows], values[rows], gate if valid is None else gate[rows]
         return BlockPrefix(keys, values, gate)
+
+    @property
+    def open_blocks(self) -> tuple[int, ...]:
+        """All linked blocks: none can be closed."""
+        return self.config.blocks
 
     @property
     def alpha(self) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""Ways of connecting modalities to the frozen language model, one module each, behind one protocol."""

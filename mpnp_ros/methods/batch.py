@@ -1,0 +1,90 @@
+"""Several prepared questions as one batch, and the probabilities of their answers."""
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import pad
+
+from mpnp_ros.links.inputs import QuestionStates
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.layout import TextLayout
+from mpnp_ros.llm.prefix import Prefix
+from mpnp_ros.llm.prepared import PreparedQuestion
+
+
+@dataclass(frozen=True, eq=False)
+class QuestionBatch:
+    """Questions prepared up to the same block, padded on the right.
+
+    layout: [B, T].  hidden: [B, T, d], the input of block `first`.
+    """
+
+    questions: tuple[PreparedQuestion, ...]
+    layout: TextLayout
+    hidden: torch.Tensor
+    first: int
+
+    @classmethod
+    def stack(cls, questions: Sequence[PreparedQuestion]) -> QuestionBatch:
+        """At least one question, all with the same `first`."""
+        if len(questions) == 1:
+            return cls(tuple(questions), questions[0].layout, questions[0].hidden, questions[0].first)
+        layout = TextLayout.stack([question.layout for question in questions])
+        hidden = torch.cat([pad(question.hidden, (0, 0, 0, layout.tokens - question.layout.tokens))
+                            for question in questions])
+        return cls(tuple(questions), layout, hidden, questions[0].first)
+
+    def states(self, lm: LanguageModel, blocks: Sequence[int]) -> QuestionStates | None:
+        """What links with question pooling read, at the input of some blocks, ascending from `first`.
+
+        At `first` they are at hand; blocks above are run here without any prefix.
+        """
+        if not blocks:
+            return None
+        lengths = torch.tensor([question.prompt_tokens for question in self.questions],
+                               device=self.hidden.device)
+        longest = int(lengths.max())
+        states, hidden, at = {}, self.hidden, self.first
+        with torch.no_grad():
+            for block in blocks:
+                hidden, at = lm.run_blocks(hidden, self.layout, at, block), block
+                states[block] = hidden[:, :longest]
+        mask = torch.arange(longest, device=lengths.device) < lengths[:, None]
+        return QuestionStates(states, mask)
+
+    def complete(self, lm: LanguageModel, prefix: Prefix) -> torch.Tensor:
+        """The last block's output, [B, T, d]."""
+        return lm.run_blocks(self.hidden, self.layout, self.first, lm.blocks, prefix)
+
+    def choice_log_probabilities(self, lm: LanguageModel, hidden: torch.Tensor) -> list[torch.Tensor]:
+        """Of each question, [choices].  Questions with the same choices are scored together."""
+        groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for row, question in enumerate(self.questions):
+            groups[question.trie.choices].append(row)
+        scored: list[torch.Tensor] = [hidden] * len(self.questions)
+        for rows in groups.values():
+            for row, scores in zip(rows, self._score(lm, hidden, rows), strict=True):
+                scored[row] = scores
+        return scored
+
+    def text_log_probabilities(self, lm: LanguageModel, hidden: torch.Tensor,
+                               answers: Sequence[tuple[int, ...]]) -> torch.Tensor:
+        """Of each answer that the layout holds behind its prompt, [B], over the full vocabulary."""
+        rows = [row for row, answer in enumerate(answers) for _ in answer]
+        columns = [question.prompt_tokens - 1 + place
+                   for question, answer in zip(self.questions, answers, strict=True)
+                   for place in range(len(answer))]
+        tokens = torch.tensor([token for answer in answers for token in answer], device=hidden.device)
+        scores = lm.logits(hidden[rows, columns]).float().log_softmax(-1)
+        each = scores.gather(-1, tokens[:, None])[:, 0]
+        return each.new_zeros(len(answers)).index_add(0, torch.tensor(rows, device=each.device), each)
+
+    def _score(self, lm: LanguageModel, hidden: torch.Tensor, rows: list[int]) -> torch.Tensor:
+        """Log-probabilities [rows, choices] of questions with the same choices."""
+        trie = self.questions[rows[0]].trie
+        columns = torch.stack([trie.positions(self.questions[row].prompt_tokens) for row in rows])
+        deciding = hidden[torch.tensor(rows)[:, None], columns]
+        return trie.log_probabilities(lm.logits(deciding, trie.vocabulary.to(hidden.device)))

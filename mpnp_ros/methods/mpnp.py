@@ -1,0 +1,231 @@
+"""The default method: log-gated latent connections over cached lower blocks (papers.md A.7)."""
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from mpnp_ros.errors import LinksError, QuestionError
+from mpnp_ros.links.config import LinkConfig
+from mpnp_ros.links.connections import LatentConnections
+from mpnp_ros.links.files import Link
+from mpnp_ros.links.inputs import TokenBatch
+from mpnp_ros.links.link import LatentLink
+from mpnp_ros.llm import generation
+from mpnp_ros.llm.choices import answer_tokens
+from mpnp_ros.llm.generation import Fragment
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.layout import TextLayout
+from mpnp_ros.llm.prefix import Prefix
+from mpnp_ros.llm.prepared import PreparedQuestion, prepare
+from mpnp_ros.llm.prompt import PromptTemplate
+from mpnp_ros.llm.question_cache import QuestionCache
+from mpnp_ros.llm.text_cache import TextCache
+from mpnp_ros.methods.base import AnsweredQuestion, AskedQuestion, Reply, Tokens, register_method
+from mpnp_ros.methods.batch import QuestionBatch
+from mpnp_ros.tokens import ModalityTokens
+
+CACHE_BYTES = 256_000_000
+GENERATED_TOKENS = 32
+
+
+@register_method('mpnp')
+class Mpnp:
+    """A frozen language model whose upper blocks read modalities through plugged links.
+
+    The blocks below the lowest link see the question only and are run once per question; a further
+    frame costs the linked blocks and the head at the deciding positions.
+    """
+
+    name: str
+    link_type: type[nn.Module] = LatentLink
+    connections_type: type[LatentConnections] = LatentConnections
+
+    def __init__(self, lm: LanguageModel, *, template: PromptTemplate | None = None,
+                 question_cache_bytes: int = CACHE_BYTES) -> None:
+        self.lm = lm
+        self.template = template or PromptTemplate()
+        self.cache = QuestionCache(question_cache_bytes)
+        self._connections = self.connections_type(lm)
+
+    def prepare(self, question: str, choices: Sequence[str] = ()) -> AskedQuestion:
+        """Read a question up to the lowest linked block, once while it is in the question cache."""
+        first = self._connections.first_block
+        return AskedQuestion(question, tuple(choices), self._prepared(question, tuple(choices), first))
+
+    def answer(self, question: AskedQuestion, tokens: Tokens) -> Reply:
+        """Answer from the tokens of one frame: the most probable choice, or generated text."""
+        return self.answer_batch([question], [tokens])[0] if question.choices else self._say(question, tokens)
+
+    @torch.no_grad()
+    def answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens]) -> list[Reply]:
+        """Answer questions with choices in one pass, each from its own frame.  Raises QuestionError."""
+        if not all(question.choices for question in questions):
+            raise QuestionError('only questions with choices are answered in a batch; stream the others')
+        started, connections = time.perf_counter(), self._connections.snapshot()
+        batch = self._batch(questions, connections)
+        hidden = batch.complete(self.lm, self._prefix(batch, tokens, connections))
+        scores = batch.choice_log_probabilities(self.lm, hidden)
+        shares = [tuple(row.exp().tolist()) for row in scores]
+        seconds = (time.perf_counter() - started) / len(questions)
+        return [_choice(question.trie.choices, row, _used(connections, one), seconds)
+                for question, row, one in zip(batch.questions, shares, tokens, strict=True)]
+
+    def stream(self, question: AskedQuestion, tokens: Tokens, max_new_tokens: int = GENERATED_TOKENS,
+               cancelled: Callable[[], bool] | None = None) -> Iterator[Fragment]:
+        """Generate the answer token by token.  Raises QuestionError for a question with choices."""
+        connections = self._connections.snapshot()
+        with torch.no_grad():
+            batch = self._batch([question], connections)
+            prefix = self._prefix(batch, [tokens], connections)
+        return generation.stream(self.lm, batch.questions[0], prefix, max_new_tokens, cancelled)
+
+    def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> Link:
+        """An untrained link, not plugged; options as in LinkConfig and LinkConfig.for_model."""
+        return self.link_type(LinkConfig.for_model(self.lm, modality, encoder, token_width, **options))
+
+    def plug(self, link: Link) -> None:
+        """Plug a link of a modality that has none.  Raises LinksError."""
+        self._connections.plug(self._own(link))
+
+    def replace(self, link: Link) -> Link | None:
+        """Swap a link in; answers under way end with the one before, which is given back."""
+        return self._connections.replace(self._own(link))
+
+    def unplug(self, modality: str) -> Link:
+        """Unplug a modality and give back its link.  Raises LinksError."""
+        return self._connections.unplug(modality)
+
+    def links(self) -> Mapping[str, Link]:
+        """Modality -> link, as plugged now."""
+        return self._connections.links
+
+    def prune(self, threshold: float) -> dict[str, int]:
+        """Close gates below the threshold exactly; gives how many per modality."""
+        return self._connections.prune(threshold)
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters of all plugged links, each once."""
+        return iter(nn.ModuleDict(dict(self.links())).parameters())
+
+    def prepare_answer(self, question: str, answer: str, choices: Sequence[str] = ()) -> AnsweredQuestion:
+        """Read a question with its true answer.
+
+        With choices, the loss is over the tokens that compete in them; without, over the full vocabulary
+        and with the end of text.  Not kept in the question cache: the caller keeps it for all epochs.
+        Raises QuestionError.
+        """
+        first = self._connections.first_block
+        if choices:
+            prepared = prepare(self.lm, self.template, question, choices, first)
+            return AnsweredQuestion(AskedQuestion(question, tuple(choices), prepared), answer,
+                                    _place(answer, prepared.trie.choices))
+        target = _spelled(self.lm, answer)
+        prepared = self._with_answer(question, target, first)
+        return AnsweredQuestion(AskedQuestion(question, (), prepared), answer, target)
+
+    def answer_losses(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens]) -> torch.Tensor:
+        """[B] minus log-probability of each answer, with gradients into the links only.
+
+        All questions have choices, or none has.  A frame that several questions share (the same
+        ModalityTokens object) goes through the aligner once.  Raises LinksError if links were plugged
+        below the block up to which the questions were prepared.
+        """
+        connections = self._connections.snapshot()
+        batch = QuestionBatch.stack([_at(entry.question.prepared, connections) for entry in questions])
+        hidden = batch.complete(self.lm, self._prefix(batch, tokens, connections))
+        targets = [entry.target for entry in questions]
+        if questions[0].question.choices:
+            scores = batch.choice_log_probabilities(self.lm, hidden)
+            return -torch.stack([row[target] for row, target in zip(scores, targets, strict=True)])
+        return -batch.text_log_probabilities(self.lm, hidden, targets)
+
+    def _own(self, link: Link) -> Link:
+        if not isinstance(link, self.link_type):
+            raise LinksError(f'the {link.config.modality} link is of kind {link.kind!r}, but the method '
+                             f'{self.name} takes {self.link_type.kind!r}; train one with this method')
+        return link
+
+    def _prepared(self, question: str, choices: tuple[str, ...], first: int) -> PreparedQuestion:
+        return self.cache.get((question, choices, first),
+                              lambda: prepare(self.lm, self.template, question, choices, first))
+
+    def _with_answer(self, question: str, target: tuple[int, ...], first: int) -> PreparedQuestion:
+        """A question with its answer behind it, all but the last token."""
+        prompt = self.template.ids(self.lm.tokenizer, question)
+        ids = torch.cat([prompt, prompt.new_tensor(target[:-1])])
+        layout = TextLayout.causal(ids[None]).to(self.lm.device)
+        with torch.no_grad():
+            hidden = self.lm.run_blocks(self.lm.embed(layout), layout, 0, first)
+        return PreparedQuestion(layout, len(prompt), hidden, first, None, TextCache())
+
+    def _batch(self, questions: Sequence[AskedQuestion], connections: LatentConnections) -> QuestionBatch:
+        """The questions at the lowest linked block, read again if that has changed since."""
+        first = connections.first_block
+        return QuestionBatch.stack([
+            question.prepared if question.prepared.first == first
+            else self._prepared(question.text, question.choices, first) for question in questions])
+
+    def _prefix(self, batch: QuestionBatch, tokens: Sequence[Tokens],
+                connections: LatentConnections) -> Prefix:
+        frames = {}
+        for name in connections.modalities:
+            fitting = [_fitting(one.get(name), connections.links[name].config) for one in tokens]
+            if any(one is not None for one in fitting):
+                frames[name] = TokenBatch.stack(fitting, self.lm.device)
+        return connections.prefix(frames, batch.states(self.lm, connections.question_blocks))
+
+    def _say(self, question: AskedQuestion, tokens: Tokens) -> Reply:
+        """A generated answer as a whole."""
+        started, connections = time.perf_counter(), self._connections.snapshot()
+        fragments = list(self.stream(question, tokens))
+        logs = [math.log(max(fragment.probability, 1e-30)) for fragment in fragments]
+        return Reply(''.join(fragment.text for fragment in fragments).strip(),
+                     math.exp(sum(logs) / len(logs)) if logs else 0., (), _used(connections, tokens),
+                     time.perf_counter() - started)
+
+
+def _choice(choices: Sequence[str], shares: tuple[float, ...], used: tuple[str, ...],
+            seconds: float) -> Reply:
+    best = max(range(len(shares)), key=shares.__getitem__)
+    return Reply(choices[best], shares[best], shares, used, seconds)
+
+
+def _used(connections: LatentConnections, tokens: Tokens) -> tuple[str, ...]:
+    return tuple(sorted(name for name in connections.modalities if name in tokens))
+
+
+def _fitting(tokens: ModalityTokens | None, config: LinkConfig) -> ModalityTokens | None:
+    """The tokens, if the link was trained on their encoder."""
+    if tokens is not None and tokens.encoder != config.encoder:
+        raise LinksError(f'the {config.modality} link was trained on encoder {config.encoder[:12]}, but the '
+                         f'tokens are of {tokens.encoder[:12]}; use that encoder or train a new link')
+    return tokens
+
+
+def _at(prepared: PreparedQuestion, connections: LatentConnections) -> PreparedQuestion:
+    """A question read no further than the links allow."""
+    if prepared.first > connections.first_block:
+        raise LinksError(f'a training question is prepared up to block {prepared.first}, but block '
+                         f'{connections.first_block} is linked now; prepare the questions after plugging')
+    return prepared
+
+
+def _place(answer: str, choices: Sequence[str]) -> int:
+    plain = ' '.join(answer.split())
+    if plain not in choices:
+        raise QuestionError(f'the answer {answer!r} is not among the {len(choices)} choices; add it to them')
+    return choices.index(plain)
+
+
+def _spelled(lm: LanguageModel, answer: str) -> tuple[int, ...]:
+    """The tokens of an answer and of the end of the text."""
+    plain = ' '.join(answer.split())
+    if not plain:
+        raise QuestionError('the answer is empty; give one, or choices')
+    end = lm.tokenizer.eos_token_id
+    return answer_tokens(lm.tokenizer, plain) + (() if end is None else (end,))

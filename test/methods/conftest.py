@@ -1,0 +1,52 @@
+"""Small methods, links and tokens for the tests of methods/."""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.tokens import ModalityTokens
+
+WIDTH = 6
+POOLED = {'pooling_width': 16, 'pooling_layers': 2, 'pooling_heads': 2, 'entries': 3}
+
+
+def plug_link(method: Method, modality: str = 'camera', seed: int = 0, **options: object) -> None:
+    """Plug a small random link to the upper two blocks."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        small = {'hidden': 16, 'last': 2, **(POOLED if options.get('pooling') == 'question' else {})}
+        method.plug(method.new_link(modality, 'encoder', WIDTH, **{**small, **options}))
+
+
+def make_tokens(seed: int = 0, count: int = 5, modality: str = 'camera') -> ModalityTokens:
+    """Random tokens of one frame, the first without a direction."""
+    random = np.random.default_rng(seed)
+    azimuth = random.uniform(-3, 3, count).astype(np.float32)
+    azimuth[0] = np.nan
+    return ModalityTokens(modality, 'encoder', random.standard_normal((count, WIDTH), np.float32), azimuth)
+
+
+@pytest.fixture(scope='session')
+def new_method(tiny_lm: Callable) -> Callable[..., Method]:
+    """A method on a tiny model with a camera link: (family, name, and options of the link)."""
+    def make(family: str = 'llama', name: str = 'mpnp', **options: object) -> Method:
+        method = build_method(name, tiny_lm(family))
+        plug_link(method, **options)
+        return method
+    return make
+
+
+@pytest.fixture(scope='session')
+def plug() -> Callable[..., None]:
+    """Plug a random link: (method, modality, seed, options)."""
+    return plug_link
+
+
+@pytest.fixture(scope='session')
+def frame() -> Callable[..., ModalityTokens]:
+    """Random tokens: (seed, count, modality)."""
+    return make_tokens

@@ -1,0 +1,129 @@
+"""What the trainer needs of a method: losses on answers, with gradients into the links only."""
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpnp_ros.errors import LinksError, QuestionError
+from mpnp_ros.links.config import LinkConfig
+from mpnp_ros.links.connections import LatentConnections
+from mpnp_ros.links.inputs import QuestionStates, TokenBatch
+from mpnp_ros.links.link import LatentLink
+from mpnp_ros.llm.choices import answer_tokens
+from mpnp_ros.llm.layout import TextLayout
+from mpnp_ros.methods.base import build_method
+
+CHOICES = ('one', 'not one', 'car', 'car truck')
+NAMES = st.sampled_from(['mpnp', 'mpnp_published'])
+FAMILIES = st.sampled_from(['llama', 'opt', 'bloom', 'gpt2'])
+POOLINGS = st.sampled_from(['none', 'question'])
+ITEMS = (('how many cars are there?', 'not one'), ('what is it?', 'car truck'), ('what is it?', 'car'))
+prove = settings(deadline=None, max_examples=15, derandomize=True)
+
+
+@prove
+@given(NAMES, FAMILIES, POOLINGS, st.integers(0, 50))
+def test_losses_on_choices_are_what_answers_say(new_method, frame, name, family, pooling, seed):
+    method = new_method(family, name, seed=seed, pooling='none' if name == 'mpnp_published' else pooling)
+    tokens = [{'camera': frame(seed)}, {}, {'camera': frame(seed + 1, 3)}]
+    examples = [method.prepare_answer(question, answer, CHOICES) for question, answer in ITEMS]
+    losses = method.answer_losses(examples, tokens)
+    for (question, answer), tokens_of_one, loss in zip(ITEMS, tokens, losses.tolist(), strict=True):
+        reply = method.answer(method.prepare(question, CHOICES), tokens_of_one)
+        assert math.exp(-loss) == pytest.approx(reply.probabilities[CHOICES.index(answer)], abs=1e-5)
+
+
+@prove
+@given(FAMILIES, POOLINGS, st.integers(0, 50))
+def test_losses_on_open_answers_equal_the_whole_run(new_method, frame, family, pooling, seed):
+    method = new_method(family, seed=seed, pooling=pooling)
+    lm, one = method.lm, frame(seed)
+    losses = method.answer_losses([method.prepare_answer(*item) for item in ITEMS], [{'camera': one}] * 3)
+    for (question, answer), loss in zip(ITEMS, losses, strict=True):
+        prompt = method.template.ids(lm.tokenizer, question)
+        target = torch.tensor([*answer_tokens(lm.tokenizer, answer), lm.tokenizer.eos_token_id])
+        asked, whole = (TextLayout.causal(ids[None]) for ids in (prompt, torch.cat([prompt, target[:-1]])))
+        lower = lm.run_blocks(lm.embed(asked), asked, 0, 2)
+        states = QuestionStates({2: lower}, torch.ones(1, len(prompt), dtype=torch.bool))
+        prefix = LatentConnections(lm, method.links()).prefix({'camera': TokenBatch.stack([one])}, states)
+        scores = lm.logits(lm.run_blocks(lm.embed(whole), whole, 0, lm.blocks, prefix))[0, len(prompt) - 1:]
+        expected = torch.nn.functional.cross_entropy(scores, target, reduction='sum')
+        torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-4)
+
+
+@prove
+@given(NAMES, FAMILIES, POOLINGS, st.booleans())
+def test_gradients_reach_every_parameter_of_the_links_and_no_other(
+        new_method, plug, frame, name, family, pooling, closed):
+    pooling = 'none' if name == 'mpnp_published' else pooling
+    method = new_method(family, name, pooling=pooling)
+    plug(method, 'lidar', 1, pooling=pooling)
+    frozen = {key: tensor.clone() for key, tensor in method.lm.model.state_dict().items()}
+    tokens = [{'camera': frame(1), 'lidar': frame(2)}, {'camera': frame(3)}, {'lidar': frame(4)}]
+    choices = CHOICES if closed else ()
+    examples = [method.prepare_answer(question, answer, choices) for question, answer in ITEMS]
+    parameters = list(method.trainable_parameters())
+    assert len({id(one) for one in parameters}) == len(parameters)
+    before = [one.detach().clone() for one in parameters]
+    optimiser = torch.optim.SGD(parameters, lr=1.)
+    method.answer_losses(examples, tokens).mean().backward()
+    optimiser.step()
+    assert all(bool(one.grad.any()) for one in parameters)
+    assert all(not torch.equal(one, old) for one, old in zip(parameters, before, strict=True))
+    assert all(torch.equal(tensor, frozen[key]) for key, tensor in method.lm.model.state_dict().items())
+    assert all(one.grad is None for one in method.lm.model.parameters())
+
+
+@pytest.mark.parametrize('pooling', ['none', 'question'])
+def test_links_learn_what_only_the_frame_tells(new_method, frame, pooling):
+    method = new_method(pooling=pooling)
+    frames = [{'camera': frame(seed)} for seed in range(4)]
+    answers = ['one', 'car', 'not one', 'car truck']
+    examples = [method.prepare_answer('what is it?', answer, CHOICES) for answer in answers]
+    optimiser = torch.optim.Adam(method.trainable_parameters(), lr=1e-2)
+    for _ in range(60):
+        optimiser.zero_grad()
+        method.answer_losses(examples, frames).mean().backward()
+        optimiser.step()
+    replies = method.answer_batch([example.question for example in examples], frames)
+    assert [reply.text for reply in replies] == answers
+
+
+def test_the_blind_baseline_is_trained_by_the_same_code(tiny_lm):
+    method = build_method('mpnp', tiny_lm('llama'))
+    method.plug(LatentLink(LinkConfig.blind(method.lm, 6, 4, hidden=16, last=2)))
+    examples = [method.prepare_answer(question, answer, CHOICES) for question, answer in ITEMS[:2]]
+    optimiser = torch.optim.Adam(method.trainable_parameters(), lr=1e-2)
+    losses = []
+    for _ in range(40):
+        optimiser.zero_grad()
+        loss = method.answer_losses(examples, [{}, {}]).mean()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < .5 * losses[0]
+
+
+def test_a_shared_frame_goes_through_the_aligner_once(new_method, frame):
+    method, same = new_method(), frame()
+    rows, aligner = [], method.links()['camera'].key_aligner
+    aligner.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
+    examples = [method.prepare_answer(question, answer, CHOICES) for question, answer in ITEMS]
+    method.answer_losses(examples, [{'camera': same}, {'camera': same}, {'camera': frame(1)}])
+    assert rows == [2]
+
+
+def test_examples_prepared_too_far_and_wrong_answers_are_refused(new_method, plug, frame):
+    method = new_method()
+    example = method.prepare_answer('what is it?', 'car', CHOICES)
+    plug(method, 'lidar', last=3)
+    with pytest.raises(LinksError, match='prepared up to block 2, but block 1 is linked now'):
+        method.answer_losses([example], [{'camera': frame()}])
+    with pytest.raises(QuestionError, match="'bus' is not among the 4 choices"):
+        method.prepare_answer('what is it?', 'bus', CHOICES)
+    with pytest.raises(QuestionError, match='the answer is empty'):
+        method.prepare_answer('what is it?', '  ')
