@@ -4,17 +4,16 @@ The iterating thread sleeps between messages; any other thread may pause, resume
 """
 from __future__ import annotations
 
-import struct
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rosbags.interfaces import Connection, MessageDefinitionFormat, QosDurability
-from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.rosbag2 import Reader
 from rosbags.typesys import TypesysError, get_types_from_idl, get_types_from_msg
 
-from mpnp_ros.errors import BagError, ConfigurationError
+from mpnp_ros.errors import BagError, ConfigurationError, MpnpError
 from mpnp_ros.nuscenes.playback_clock import PlaybackClock
 from mpnp_ros.nuscenes.stamps import StampShifter
 from mpnp_ros.nuscenes.typestore import message_types
@@ -136,11 +135,7 @@ class BagPlayer:
     def _message(self, connection: Connection, stamp: int, data: bytes) -> BagMessage:
         offset = self._pass * self._period_ns if self._restamp else 0
         if offset:
-            try:
-                data = self._shifter.shift(connection.msgtype, data, offset)
-            except (ValueError, AssertionError, struct.error) as error:
-                raise BagError(f'bag {self.path}: a message on {connection.topic} is not a valid '
-                               f'{connection.msgtype}: {error}') from error
+            data = self._shifter.shift(connection.msgtype, data, offset)
         return BagMessage(stamp + offset, connection.topic, connection.msgtype, data)
 
     def _messages(self, reader: Reader) -> Iterator[tuple[Connection, int, bytes]]:
@@ -187,9 +182,12 @@ class BagPlayer:
         try:
             with Reader(self.path) as reader:
                 yield reader
-        except FileNotFoundError as error:
-            raise BagError(f'bag {self.path} cannot be opened: {error}') from None
-        except (ReaderError, OSError, ValueError, struct.error, TypeError, EOFError) as error:
+        except MpnpError:
+            raise
+        except FileNotFoundError:
+            cause = 'no metadata.yaml; try `ros2 bag reindex`' if self.path.is_dir() else 'no such file'
+            raise BagError(f'bag {self.path} cannot be opened: {cause}') from None
+        except Exception as error:  # whatever a parser of damaged bytes runs into
             raise BagError(f'bag {self.path} is damaged or of an unknown format: {error}; '
                            'record it again, or try `ros2 bag reindex`') from error
 

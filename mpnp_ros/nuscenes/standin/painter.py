@@ -71,7 +71,7 @@ class Painter:
                 continue
             eye = pose.inverse().apply(self._eye)
             for block in sorted(blocks_of(actor), key=lambda block: _paint_order(block, eye)):
-                if not block.lit or (eye[0] - block.centre[0]) * block.centre[0] > 0:
+                if block.outward is None or (eye[:2] - block.centre[:2]) @ block.outward > 0:
                     corners = pose.apply(block.corners)
                     self._solid(Face(corners[list(face)], block.colour, block.lit) for face in FACES)
 
@@ -104,8 +104,8 @@ class Painter:
 
 
 def _paint_order(block: Block, eye: np.ndarray) -> tuple[bool, float]:
-    """Far ones first; lights last, since they sit on the surface of another block."""
-    return block.lit, -float(np.linalg.norm(block.centre - eye))
+    """Far ones first; those on the surface of another block last."""
+    return block.outward is not None, -float(np.linalg.norm(block.centre - eye))
 
 
 def _sky(night: bool) -> Image.Image:

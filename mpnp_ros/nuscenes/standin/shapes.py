@@ -20,7 +20,8 @@ class Block:
     """An upright block in the actor's frame (x ahead, z = 0 on the ground).
 
     centre: (x, y, z) of its middle; size: (length, width, height) metres; taper: size of its top
-    relative to its bottom; lit: shines by itself, so that night does not darken it.
+    relative to its bottom; lit: shines by itself, so that night does not darken it; outward: (x, y) for
+    something mounted on the surface of another block, which is seen from that side only.
     """
 
     centre: tuple[float, float, float]
@@ -28,6 +29,7 @@ class Block:
     colour: Colour
     taper: tuple[float, float] = (1.0, 1.0)
     lit: bool = False
+    outward: tuple[float, float] | None = None
 
     @property
     def corners(self) -> np.ndarray:
@@ -124,8 +126,8 @@ def _motorcycle(actor: Actor) -> Iterator[Block]:
         yield from _wheel(end * .34 * length, 0, .31, .18)
     yield Block((0, 0, .62), (.56 * length, .34, .44), actor.colour)
     yield Block((.28 * length, 0, .98), (.1, .9 * width, .1), DARK)
-    yield Block((.36 * length, 0, .78), (.1, .2, .2), HEADLIGHT, lit=True)
-    yield Block((-.47 * length, 0, .72), (.06, .2, .12), TAILLIGHT, lit=True)
+    yield Block((.36 * length, 0, .78), (.1, .2, .2), HEADLIGHT, lit=True, outward=(1, 0))
+    yield Block((-.47 * length, 0, .72), (.06, .2, .12), TAILLIGHT, lit=True, outward=(-1, 0))
     yield from _rider(actor, .88)
 
 
@@ -177,21 +179,23 @@ def _barrier(actor: Actor) -> Iterator[Block]:
 def _wheels(length: float, width: float, radius: float, places: tuple[float, ...]) -> Iterator[Block]:
     for place in places:
         for side in (-1, 1):
-            yield from _wheel(place * length, side * (width / 2 - .05), radius, .1)
+            yield from _wheel(place * length, side * (width / 2 - .05), radius, .1, (0, side))
 
 
-def _wheel(x: float, y: float, radius: float, width: float) -> Iterator[Block]:
+def _wheel(x: float, y: float, radius: float, width: float,
+           outward: tuple[float, float] | None = None) -> Iterator[Block]:
     """A hexagonal wheel that stands on the ground: two tapered halves."""
     flat, wide = 1.1 * radius, 2 * radius
-    yield Block((x, y, radius / 2), (flat, width, radius), TYRE, (wide / flat, 1.0))
-    yield Block((x, y, 1.5 * radius), (wide, width, radius), TYRE, (flat / wide, 1.0))
+    yield Block((x, y, radius / 2), (flat, width, radius), TYRE, (wide / flat, 1.0), outward=outward)
+    yield Block((x, y, 1.5 * radius), (wide, width, radius), TYRE, (flat / wide, 1.0), outward=outward)
 
 
 def _lights(length: float, width: float, height: float) -> Iterator[Block]:
     for side in (-1, 1):
         y = side * .36 * width
-        yield Block((length / 2 - .01, y, height), (.06, .2 * width, .16), HEADLIGHT, lit=True)
-        yield Block((-length / 2 + .01, y, height), (.06, .2 * width, .16), TAILLIGHT, lit=True)
+        for end, colour in ((1, HEADLIGHT), (-1, TAILLIGHT)):
+            yield Block((end * (length / 2 - .01), y, height), (.06, .2 * width, .16), colour, lit=True,
+                        outward=(end, 0))
 
 
 _SHAPES = {

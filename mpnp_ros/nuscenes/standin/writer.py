@@ -21,7 +21,6 @@ from mpnp_ros.nuscenes.standin.street import Street, make_street
 from mpnp_ros.nuscenes.tables import TABLES
 
 VERSION = 'v1.0-mini'
-SCENES, KEY_FRAMES = 2, 4
 KEY_FRAME_INTERVAL = 0.5
 FIRST_TIMESTAMP = 1_600_000_000_000_000
 """Microseconds; every later scene starts an hour after the one before."""
@@ -40,18 +39,19 @@ VISIBILITY_LEVELS = {'1': 'v0-40', '2': 'v40-60', '3': 'v60-80', '4': 'v80-100'}
 Record = dict[str, Any]
 
 
-def write_standin(root: str | Path, seed: int = 0) -> Path:
+def write_standin(root: str | Path, seed: int = 0, scenes: int = 2, key_frames: int = 4) -> Path:
     """Write a stand-in for nuScenes, the same bytes for the same ``seed``, and return its root.
 
-    Two scenes (one at night) of four key frames with six cameras and a LiDAR; takes a few seconds and
-    some 15 MB. Raises DatasetError where ``root`` exists and is not empty.
+    scenes: every second one at night; key_frames: of each scene, with six cameras and a LiDAR. The
+    default takes about 8 MB and, on one core, as many seconds.
+    Raises DatasetError where ``root`` exists and is not empty.
     """
     root = Path(root)
     if root.exists() and any(root.iterdir()):
         raise DatasetError(f'{root} exists and is not empty; give a new folder for the stand-in')
     writer = StandInWriter(root)
-    for number in range(1, SCENES + 1):
-        writer.add(make_street(number, seed), number, seed)
+    for number in range(1, scenes + 1):
+        writer.add(make_street(number, seed), number, key_frames, seed)
     writer.close()
     return root
 
@@ -76,8 +76,8 @@ class StandInWriter:
         for token, level in VISIBILITY_LEVELS.items():
             self._add('visibility', token, level=level, description='')
 
-    def add(self, street: Street, number: int, seed: int) -> None:
-        """Write all key frames of a street as a scene."""
+    def add(self, street: Street, number: int, key_frames: int, seed: int) -> None:
+        """Write the key frames of a street as scene ``number``."""
         scene = _token('scene', seed, street.name)
         log = self._add('log', _token('log', seed, street.name), logfile=f'standin-{street.name}',
                         vehicle='standin', date_captured='2020-09-13', location='singapore-onenorth')
@@ -85,8 +85,8 @@ class StandInWriter:
             self._add('calibrated_sensor', _token('calibration', scene, channel),
                       sensor_token=_token('sensor', channel), translation=list(mounting.translation),
                       rotation=list(mounting.quaternion), camera_intrinsic=mounting.intrinsics)
-        samples = [_token('sample', scene, index) for index in range(KEY_FRAMES)]
-        self._add('scene', scene, log_token=log, nbr_samples=KEY_FRAMES, name=street.name,
+        samples = [_token('sample', scene, index) for index in range(key_frames)]
+        self._add('scene', scene, log_token=log, nbr_samples=key_frames, name=street.name,
                   description=street.description, first_sample_token=samples[0],
                   last_sample_token=samples[-1])
         start = FIRST_TIMESTAMP + (number - 1) * SCENE_INTERVAL
