@@ -153,6 +153,21 @@ class RosHarness:
         self._entities.append(lambda: self.node.destroy_subscription(subscription))
         return collected
 
+    def publish_until(self, publish: Callable[[], Any], collected: Collected,
+                      timeout: float = PATIENCE) -> None:
+        """Call ``publish`` until something new comes on ``collected``.
+
+        Discovery is not symmetric: a publisher may know a best-effort subscription that does not know
+        it yet, and what is published then is lost.
+        """
+        end, before = time.monotonic() + timeout, len(collected.messages)
+        while len(collected.messages) == before:
+            publish()
+            with contextlib.suppress(AssertionError):
+                collected.wait(before + 1, 0.5)
+            if time.monotonic() > end:
+                raise AssertionError(f'nothing comes on {collected.topic} within {timeout:g} s')
+
     def publisher(self, topic: str, kind: type, qos: QoSProfile | int = 10) -> Any:
         """Create a publisher on ``topic``."""
         publisher = self.node.create_publisher(kind, topic, qos)
@@ -166,14 +181,9 @@ class RosHarness:
 
     def call(self, kind: type, service: str, request: Any, timeout: float = PATIENCE) -> Any:
         """Call a service and return its response."""
-        client = self.node.create_client(kind, service, callback_group=self._group)
-        try:
-            wait_until(client.service_is_ready, f'service {service}', timeout)
-            future = client.call_async(request)
-            wait_until(future.done, f'response of {service}', timeout)
-            return future.result()
-        finally:
-            self.node.destroy_client(client)
+        future = self._client(kind, service, timeout).call_async(request)
+        wait_until(future.done, f'response of {service}', timeout)
+        return future.result()
 
     def change_state(self, node: str, transition: str) -> bool:
         """Ask a lifecycle node for a transition, e.g. ``change_state('/fusion', 'activate')``."""
@@ -183,16 +193,23 @@ class RosHarness:
 
     def state(self, node: str) -> str:
         """Return the label of a lifecycle node's state."""
-        return self.call(GetState, f'{node}/get_state', GetState.Request()).current_state.label
+        for _ in range(10):
+            with contextlib.suppress(AssertionError):  # the first response is lost where the node is slow
+                return self.call(GetState, f'{node}/get_state', GetState.Request(), 3.).current_state.label
+        raise AssertionError(f'{node} does not tell its state')
 
     def wait_for_state(self, node: str, label: str) -> None:
         """Wait until a lifecycle node is in the state ``label``."""
         wait_until(lambda: self.state(node) == label, f'{node} {label}')
 
-    def clean(self) -> None:
-        """Stop every process and remove every publisher and subscription: called after each test."""
-        processes, self._processes = self._processes, []
-        entities, self._entities = self._entities, []
+    def mark(self) -> tuple[int, int]:
+        """Return what :meth:`clean` takes to leave alone what is there now."""
+        return len(self._processes), len(self._entities)
+
+    def clean(self, mark: tuple[int, int] = (0, 0)) -> None:
+        """Stop every process and remove every publisher, subscription and client made since ``mark``."""
+        processes, self._processes = self._processes[mark[0]:], self._processes[:mark[0]]
+        entities, self._entities = self._entities[mark[1]:], self._entities[:mark[1]]
         for remove in entities:
             remove()
         for process in processes:
@@ -208,6 +225,16 @@ class RosHarness:
         self._spinning.join(5)
         self.node.destroy_node()
         rclpy.shutdown(context=self._context)
+
+    def _client(self, kind: type, service: str, timeout: float) -> Any:
+        for client in self.node.clients:
+            if client.srv_name == service and client.srv_type is kind:
+                return client
+        client = self.node.create_client(kind, service, callback_group=self._group)
+        self._entities.append(lambda: self.node.destroy_client(client))
+        wait_until(client.service_is_ready, f'service {service}', timeout)
+        time.sleep(0.3)  # for the node to discover the client, or it drops its first response
+        return client
 
     def _spin(self) -> None:
         with contextlib.suppress(ExternalShutdownException):

@@ -36,6 +36,7 @@ class Diagnostics:
         self._lock = threading.Lock()
         self._counters: dict[str, int] = {}
         self._sources: list[Callable[[], Mapping[str, Any]]] = []
+        self._checks: list[Callable[[], str]] = []
         self._state = (OK, 'starting')
         self._warning = (-RECENT, '')
         self._logged: dict[str, float] = {}
@@ -57,6 +58,11 @@ class Diagnostics:
         """Ask ``source`` for more key-value pairs at every publication."""
         with self._lock:
             self._sources.append(source)
+
+    def add_check(self, check: Callable[[], str]) -> None:
+        """Ask ``check`` at every publication what is amiss; any text but an empty one is a warning."""
+        with self._lock:
+            self._checks.append(check)
 
     def warn(self, key: str, text: str) -> None:
         """Count ``key``, show ``text`` for five seconds, and log it at most once in five seconds per key."""
@@ -82,9 +88,11 @@ class Diagnostics:
             level, text = self._state
             warned_at, warning = self._warning
             values: dict[str, Any] = dict(self._counters)
-            sources = list(self._sources)
-        if level == OK and time.monotonic() - warned_at < RECENT:
-            level, text = WARN, warning
+            sources, checks = list(self._sources), list(self._checks)
+        amiss = [warning] if time.monotonic() - warned_at < RECENT else []
+        amiss += filter(None, (check() for check in checks))
+        if level == OK and amiss:
+            level, text = WARN, '; '.join(amiss)
         for source in sources:
             values.update(source())
         pairs = [KeyValue(key=key, value=_text(value)) for key, value in values.items()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +115,9 @@ class ParameterValues:
     def __getitem__(self, name: str) -> Any:
         return self._table[name].convert(self._node.get_parameter(name).value)
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
     def __getattr__(self, name: str) -> Any:
         try:
             return self[name]
@@ -184,7 +187,8 @@ def yaml_text(node_name: str, table: Sequence[Parameter]) -> str:
     lines = [f'{node_name}:', '  ros__parameters:']
     for entry in table:
         limits = f' ({entry.constraint})' if entry.constraint else ''
-        lines += [f'    # {entry.description}{limits}', f'    {entry.name}: {_yaml(entry)}']
+        off = '# ' if entry.default == () else ''  # rcl reads an empty list as a value of no type
+        lines += [f'    # {entry.description}{limits}', f'    {off}{entry.name}: {_yaml(entry)}']
     return '\n'.join(lines) + '\n'
 
 

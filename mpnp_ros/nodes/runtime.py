@@ -19,7 +19,7 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from mpnp_ros.errors import MpnpError
+from mpnp_ros.errors import ConfigurationError, MpnpError
 from mpnp_ros.nodes.diagnostics import ERROR, OK, Diagnostics
 from mpnp_ros.nodes.parameters import Parameter, declare_parameters
 
@@ -47,7 +47,7 @@ class ManagedNode(LifecycleNode):
             raise
         self.diagnostics = Diagnostics(self, name)
         self.diagnostics.state(OK, 'unconfigured')
-        self.failure: str | None = None
+        self.failure: Exception | None = None
         self._refuse_impossible_transitions()
 
     def load(self) -> None:
@@ -90,11 +90,11 @@ class ManagedNode(LifecycleNode):
         try:
             action()
         except Exception as error:  # rclpy would swallow it without a word
-            self.failure = f'cannot {verb}: {error}'
-            self.get_logger().error(self.failure)
+            self.failure = error
+            self.get_logger().error(f'cannot {verb}: {error}')
             if not isinstance(error, MpnpError):
                 self.get_logger().error(traceback.format_exc())
-            self.diagnostics.state(ERROR, self.failure)
+            self.diagnostics.state(ERROR, f'cannot {verb}: {error}')
             if undo:
                 undo()
             return FAILURE
@@ -121,7 +121,8 @@ def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> 
     """Run the node that ``factory`` makes until SIGINT, SIGTERM or a failure; return the exit code.
 
     A lifecycle node with the parameter ``autostart`` is configured and activated.  Exit code 0: stopped
-    by a signal.  1: a refused parameter, a failed start or an unexpected error; the log says which.
+    by a signal.  1: it could not start, or a callback failed.  2: a parameter is wrong, so that
+    starting it again is of no use.  The log says why.
     """
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     ended = threading.Event()
@@ -137,25 +138,25 @@ def _run(factory: Callable[[], Node], ended: threading.Event) -> int:
         node = factory()
     except MpnpError as error:
         get_logger('mpnp_ros').fatal(str(error))
-        return 1
+        return _exit_code(error)
     executor = MultiThreadedExecutor(num_threads=4)
     executor.add_node(node)
-    failures: list[BaseException] = []
+    failures: list[Exception] = []
     spinning = threading.Thread(target=_spin, args=(executor, failures, ended), name='executor')
     spinning.start()
     try:
-        started = _autostart(node)
-        if started:
+        failure = _autostart(node)
+        if failure is None:
             ended.wait()
         _shut_down(node)
-        return 0 if started and not failures else 1
+        return _exit_code(failure or next(iter(failures), None))
     finally:
         executor.shutdown()
         spinning.join()
         node.destroy_node()
 
 
-def _spin(executor: MultiThreadedExecutor, failures: list[BaseException], ended: threading.Event) -> None:
+def _spin(executor: MultiThreadedExecutor, failures: list[Exception], ended: threading.Event) -> None:
     try:
         executor.spin()
     except ExternalShutdownException:
@@ -167,10 +168,24 @@ def _spin(executor: MultiThreadedExecutor, failures: list[BaseException], ended:
         ended.set()
 
 
-def _autostart(node: Node) -> bool:
+def _autostart(node: Node) -> Exception | None:
+    """Configure and activate; return why that failed."""
     if not isinstance(node, ManagedNode) or not node.values.autostart:
-        return True
-    return node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
+        return None
+    try:
+        node.trigger_configure()
+        if node.failure is None:
+            node.trigger_activate()
+    except Exception as error:  # a lifecycle manager was quicker
+        get_logger('mpnp_ros').fatal(f'cannot start by itself: {error}; set autostart: false')
+        return error
+    return node.failure
+
+
+def _exit_code(error: Exception | None) -> int:
+    if error is None:
+        return 0
+    return 2 if isinstance(error, ConfigurationError) else 1
 
 
 def _shut_down(node: Node) -> None:

@@ -1,0 +1,244 @@
+"""What the encoder nodes of all modalities share: from a message that has come to tokens that are published.
+
+Callbacks only count a message and hand it on; converting and encoding happen on one worker thread, and
+the newest frame wins.  Every message ends as encoded, superseded by a newer one, or rejected with a
+reason, and ``/diagnostics`` shows these counts for every topic.
+"""
+from __future__ import annotations
+
+import dataclasses
+import gc
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+from mpnp_ros.conversions.time import SECOND, to_nanoseconds
+from mpnp_ros.conversions.tokens import to_message
+from mpnp_ros.errors import MpnpError
+from mpnp_ros.modalities.base import EncoderConfig
+from mpnp_ros.modalities.registry import create_encoder
+from mpnp_ros.msg import ModalityTokens as TokensMessage
+from mpnp_ros.nodes.parameters import Parameter
+from mpnp_ros.nodes.runtime import AUTOSTART, ManagedNode
+from mpnp_ros.nodes.tally import Tally
+from mpnp_ros.nodes.transforms import StaticTransforms
+from mpnp_ros.nodes.worker import LatestWorker
+from mpnp_ros.tokens import ModalityTokens
+
+OPTION = 'encoder.'
+COMMON = (
+    AUTOSTART,
+    Parameter('base_frame', 'base_link', 'Frame in which directions are expressed: x ahead, y left.'),
+    Parameter('depth', 5, 'Messages of each input that may wait for the node.', minimum=1, maximum=100),
+    Parameter('absent_after', 2.0, 'An input silent for so long is not waited for.', 's', 0.1, 60.0),
+)
+
+
+def encoder_parameters(config: type[EncoderConfig], table: Sequence[Parameter]) -> tuple[Parameter, ...]:
+    """Return the table of an encoder node: what all have, its own, ``encoder.<option>`` of its encoder."""
+    options = [Parameter(f'{OPTION}{item.name}', item.default, _sentence(item.metadata['help']),
+                         item.metadata['unit'], item.metadata['low'], item.metadata['high'],
+                         item.metadata['choices']) for item in dataclasses.fields(config)]
+    return (*COMMON, *table, *options)
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """One message of one input.
+
+    topic: resolved name.  source: name of the view or sensor.  arrived: s, monotonic clock.
+    age: s between the sensor's stamp and the arrival.
+    """
+
+    topic: str
+    source: str
+    message: Any
+    arrived: float
+    age: float
+
+    @property
+    def stamp_ns(self) -> int:
+        """Sensor time."""
+        return to_nanoseconds(self.message.header.stamp)
+
+
+class EncoderNode(ManagedNode):
+    """Base of the encoder nodes.
+
+    A subclass subscribes in :meth:`start` through :meth:`listen`, hands frames to :meth:`submit`, and
+    says what becomes of them: :meth:`part` of one message, :meth:`frame` of all parts.
+    """
+
+    def __init__(self, modality: str, table: Sequence[Parameter]) -> None:
+        super().__init__(f'{modality}_encoder', table)
+        self.modality = modality
+        self.encoder: Any = None
+        self.transforms: StaticTransforms | None = None
+        self.tally = Tally()
+        self.inputs_group = MutuallyExclusiveCallbackGroup()
+        self._worker: LatestWorker[tuple[Input, ...]] | None = None
+        self._publisher: Any = None
+        self._subscriptions_made: list[Any] = []
+        self._arrivals: dict[str, float] = {}
+        self._once: set[str] = set()
+        self._duration = 0.
+        self.diagnostics.add_source(self._report)
+        self.diagnostics.add_check(self._silent)
+
+    def part(self, item: Input) -> Any:
+        """Convert one message; MpnpError rejects it alone."""
+        raise NotImplementedError
+
+    def frame(self, parts: Sequence[Any]) -> Any:
+        """Return what the encoder takes, of at least one part."""
+        raise NotImplementedError
+
+    def load(self) -> None:
+        """Load the encoder's weights and begin to follow ``/tf_static``."""
+        options = {name.removeprefix(OPTION): self.values[name] for name in self.values
+                   if name.startswith(OPTION)}
+        self.encoder = create_encoder(self.modality, options)
+        self.transforms = StaticTransforms(self, self.diagnostics)
+        self.get_logger().info(f'encoder {self.encoder.fingerprint} is loaded')
+
+    def start(self) -> None:
+        """Begin to publish; a subclass goes on with its subscriptions."""
+        qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        events = PublisherEventCallbacks(incompatible_qos=lambda event: self.diagnostics.warn(
+            'incompatible QoS', f'a subscriber of tokens/{self.modality} asks for more than best effort; '
+                                'it gets nothing'))
+        self._publisher = self.create_publisher(
+            TokensMessage, f'tokens/{self.modality}', qos, event_callbacks=events,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+        self._worker = LatestWorker(self.get_name(), self._encode, superseded=self.supersede,
+                                    failed=lambda items, error: self._warn_unexpected(error))
+
+    def stop(self) -> None:
+        """Unsubscribe, let the running frame finish, stop publishing."""
+        for subscription in self._subscriptions_made:
+            self.destroy_subscription(subscription)
+        self._subscriptions_made.clear()
+        if self._worker:
+            self._worker.stop()  # and is kept: a callback that still runs may submit to it
+        if self._publisher:
+            self.destroy_publisher(self._publisher)
+            self._publisher = None
+        self._arrivals.clear()
+
+    def release(self) -> None:
+        """Give back the memory of the weights."""
+        if self.transforms:
+            self.transforms.destroy()
+        self.transforms = self.encoder = None
+        gc.collect()
+        torch = sys.modules.get('torch')
+        if torch and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def listen(self, kind: type, topic: str, callback: Callable[[str, Any], None]) -> None:
+        """Subscribe with ``callback(resolved topic, message)``; best effort matches whatever is offered."""
+        resolved = self.resolve_topic_name(topic)
+        qos = QoSProfile(depth=self.values.depth, reliability=ReliabilityPolicy.BEST_EFFORT)
+        events = SubscriptionEventCallbacks(
+            incompatible_qos=lambda event: self.diagnostics.warn(
+                'incompatible QoS', f'{resolved}: the publisher offers another quality of service '
+                                    f'({event.last_policy_kind}); nothing will come'),
+            message_lost=lambda event: self.diagnostics.count(f'{resolved} lost', event.total_count_change))
+        self._subscriptions_made.append(self.create_subscription(
+            kind, topic, lambda message: callback(resolved, message), qos, callback_group=self.inputs_group,
+            event_callbacks=events, qos_overriding_options=QoSOverridingOptions.with_default_policies()))
+
+    def expect(self, topic: str) -> None:
+        """Begin to watch ``topic`` for silence."""
+        self._arrivals[self.resolve_topic_name(topic)] = time.monotonic()
+
+    def receive(self, topic: str, source: str, message: Any) -> Input:
+        """Count a message that has come."""
+        self.tally.receive(topic)
+        arrived = self._arrivals[topic] = time.monotonic()
+        now = self.get_clock().now().nanoseconds
+        return Input(topic, source, message, arrived, (now - to_nanoseconds(message.header.stamp)) / SECOND)
+
+    def submit(self, items: tuple[Input, ...]) -> None:
+        """Hand a frame to the worker."""
+        self._worker.submit(items)
+
+    def supersede(self, items: Sequence[Input]) -> None:
+        """Count messages that a newer one has replaced."""
+        self.tally.settle((item.topic for item in items), 'superseded')
+
+    def warn_once(self, key: str, text: str) -> None:
+        """Warn the first time only."""
+        if key not in self._once:
+            self._once.add(key)
+            self.diagnostics.warn(key, text)
+
+    def _encode(self, items: tuple[Input, ...]) -> None:
+        parts = self._convert(items)
+        tokens = self._tokens(parts) if parts else None
+        if tokens is None:
+            return
+        self.tally.settle((item.topic for item in parts), 'encoded')
+        newest = max(parts, key=lambda item: item.arrived)
+        self._duration = time.monotonic() - newest.arrived
+        self._publisher.publish(to_message(tokens, newest.age, self._duration))
+
+    def _convert(self, items: tuple[Input, ...]) -> dict[Input, Any]:
+        parts = {}
+        for item in items:
+            try:
+                parts[item] = self.part(item)
+            except Exception as error:
+                self._reject(item, error)
+        return parts
+
+    def _tokens(self, parts: dict[Input, Any]) -> ModalityTokens | None:
+        """Encode; where that fails, reject the parts that fail alone too and encode the others."""
+        try:
+            return self.encoder.encode(self.frame(list(parts.values())))
+        except Exception as error:
+            faulty = self._faulty(parts) if isinstance(error, MpnpError) and len(parts) > 1 else {}
+            for item, reason in (faulty or dict.fromkeys(parts, error)).items():
+                self._reject(item, reason)
+                del parts[item]
+        return self._tokens(parts) if parts else None
+
+    def _faulty(self, parts: dict[Input, Any]) -> dict[Input, Exception]:
+        faulty = {}
+        for item, part in parts.items():
+            try:
+                self.encoder.encode(self.frame([part]))
+            except Exception as error:
+                faulty[item] = error
+        return faulty
+
+    def _reject(self, item: Input, error: Exception) -> None:
+        self.tally.settle([item.topic], 'rejected')
+        kind = '' if isinstance(error, MpnpError) else f'{type(error).__name__}: '
+        self.diagnostics.warn(f'{item.topic} refused', f'{item.topic}: {kind}{error}')
+
+    def _warn_unexpected(self, error: Exception) -> None:
+        self.diagnostics.warn('publishing failed', f'tokens cannot be published: {error}')
+
+    def _report(self) -> dict[str, Any]:
+        counts = {f'{topic} {name}': count for topic, counters in self.tally.counts().items()
+                  for name, count in counters.items()}
+        return {**counts, 'encode duration (s)': self._duration,
+                'encoder': self.encoder.fingerprint if self.encoder else ''}
+
+    def _silent(self) -> str:
+        """Name the inputs from which nothing has come for ``absent_after`` seconds."""
+        oldest = time.monotonic() - self.values.absent_after
+        silent = [topic for topic, arrived in list(self._arrivals.items()) if arrived < oldest]
+        return f'nothing comes on {", ".join(silent)}' if silent else ''
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip('.') + '.'

@@ -1,0 +1,237 @@
+"""The camera encoder as a process: images in, tokens out."""
+from __future__ import annotations
+
+import io
+import signal
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import TransformStamped
+from mpnp_ros.msg import ModalityTokens
+from PIL import Image as Picture
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from tf2_msgs.msg import TFMessage
+
+from mpnp_ros.conversions.images import from_encoded, from_rgb
+from mpnp_ros.conversions.time import to_nanoseconds
+from mpnp_ros.conversions.tokens import from_message
+
+pytestmark = pytest.mark.ros
+MODULE = 'mpnp_ros.nodes.camera_encoder'
+SECOND = 10 ** 9
+STAMP = 1_700_000_000 * SECOND
+
+
+def jpeg(width=64, height=48, seed=0):
+    stream = io.BytesIO()
+    noise = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    Picture.fromarray(noise).save(stream, 'JPEG')
+    return stream.getvalue()
+
+
+class Rig:
+    """Cameras of the test's own."""
+
+    def __init__(self, ros, cameras, kind=CompressedImage, prefix='', suffix='/image_rect/compressed'):
+        self.publishers = {camera: ros.publisher(f'{prefix}/{camera}{suffix}', kind) for camera in cameras}
+        self.ros, self.stamp = ros, 0
+
+    def connect(self, tokens):
+        """Shoot with stamps of long ago until tokens come from every camera."""
+        def connected():
+            return any(len(message.sources) == len(self.publishers) for message in tokens.messages)
+        for publisher in self.publishers.values():
+            self.ros.wait_for_subscriber(publisher)
+        while not connected():
+            self.stamp += SECOND
+            self.ros.publish_until(lambda: self.shoot(self.stamp), tokens)
+
+    def shoot(self, stamp_ns, cameras=None, data=None):
+        for camera in cameras or self.publishers:
+            self.publishers[camera].publish(from_encoded(jpeg() if data is None else data, camera, stamp_ns))
+
+
+def stamp_of(message):
+    return to_nanoseconds(message.header.stamp)
+
+
+def recent(message):
+    return stamp_of(message) >= STAMP
+
+
+def counts(diagnostics, topic):
+    """Return the newest counters of a topic on /diagnostics."""
+    pairs = {pair.key: pair.value for pair in diagnostics.messages[-1].status[0].values}
+    return {name: int(pairs[f'{topic} {name}']) for name in
+            ('received', 'encoded', 'superseded', 'rejected', 'waiting')}
+
+
+@pytest.fixture(scope='module')
+def pair(module_ros, tiny_camera):
+    """Two cameras and their encoder, connected: rig, tokens, process."""
+    rig = Rig(module_ros, ['cam_front', 'cam_back'], prefix='/pair')
+    tokens = module_ros.collect('/pair/tokens/camera', ModalityTokens)
+    process = module_ros.start(MODULE, namespace='/pair',
+                               parameters={**tiny_camera, 'cameras': ['cam_front', 'cam_back']})
+    rig.connect(tokens)
+    return rig, tokens, process
+
+
+def test_a_set_of_images_becomes_tokens_with_the_oldest_stamp(pair):
+    rig, tokens, _ = pair
+    rig.shoot(STAMP + 7, ['cam_back'])
+    rig.shoot(STAMP + 40_000_000, ['cam_front'])
+    message = tokens.wait(where=recent)[0]
+    read = from_message(message)
+    assert read.modality == 'camera' and read.encoder.startswith('camera-')
+    assert read.sources == ('cam_front', 'cam_back')
+    assert read.stamp_ns == STAMP + 7
+    assert read.source_stamps_ns == (STAMP + 40_000_000, STAMP + 7)
+    assert read.frame_id == 'base_link'
+    assert read.values.shape == (4, 32)
+    assert abs(read.azimuth[:2].mean()) < 0.05 and np.abs(read.azimuth[2:]).min() > 2
+    assert message.encode_duration > 0
+
+
+def test_a_missing_camera_is_left_out_after_the_timeout(pair):
+    rig, tokens, _ = pair
+    stamp = STAMP + 100 * SECOND
+    rig.shoot(stamp, ['cam_back'])
+    assert tokens.wait(where=lambda message: stamp_of(message) == stamp)[0].sources == ['cam_back']
+
+
+def test_bad_images_are_counted_and_the_good_ones_of_the_same_set_are_used(pair, ros):
+    rig, tokens, process = pair
+    diagnostics = ros.collect('/diagnostics', DiagnosticArray, 10)
+    for number, broken in enumerate((b'', b'not an image', jpeg()[:300], b'\xff\xd8\xff' + bytes(50))):
+        stamp = STAMP + (200 + number) * SECOND
+        rig.shoot(stamp, ['cam_front'], broken)
+        rig.shoot(stamp, ['cam_back'])
+        message = tokens.wait(where=lambda message, stamp=stamp: stamp_of(message) == stamp)[0]
+        assert message.sources == ['cam_back']
+    rig.shoot(STAMP + 300 * SECOND)
+    tokens.wait(where=lambda message: stamp_of(message) == STAMP + 300 * SECOND and len(message.sources) == 2)
+    seen = len(diagnostics.messages)
+    diagnostics.wait(seen + 2)
+    front, back = (counts(diagnostics, f'/pair/{name}/image_rect/compressed') for name in rig.publishers)
+    assert front['rejected'] == 4 and back['rejected'] == 0
+    for each in front, back:
+        assert each['waiting'] == 0
+        assert each['received'] == each['encoded'] + each['superseded'] + each['rejected']
+    assert process.running
+    assert 'neither JPEG nor PNG' in process.output
+
+
+def test_raw_images_of_any_encoding(ros, tiny_camera):
+    publisher = ros.publisher('/cam_front/image_raw', Image)
+    tokens = ros.collect('/tokens/camera', ModalityTokens)
+    process = ros.start(MODULE, parameters={**tiny_camera, 'cameras': ['cam_front'], 'transport': 'raw',
+                                            'image_topic': '/{camera}/image_raw'})
+    ros.wait_for_subscriber(publisher)
+    message = from_rgb(np.zeros((900, 1600, 3), np.uint8), 'cam_front', STAMP)
+    ros.publish_until(lambda: publisher.publish(message), tokens)
+    message.step = 5
+    publisher.publish(message)
+    process.wait_for_output('step is 5; it needs 4800')
+    message.step, message.encoding, message.header.stamp.nanosec = 4800, 'bgr8', 5
+    publisher.publish(message)
+    tokens.wait(where=lambda message: stamp_of(message) == STAMP + 5)
+
+
+def test_directions_follow_the_mount_and_the_calibration(ros, tiny_camera):
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    mounts = ros.publisher('/tf_static', TFMessage, latched)
+    mount = TransformStamped(child_frame_id='left_optical')
+    mount.header.frame_id = 'base_link'
+    turn = mount.transform.rotation
+    turn.x, turn.y, turn.z, turn.w = -0.7071068, 0.0, 0.0, 0.7071068  # z of the camera along +y: left
+    mounts.publish(TFMessage(transforms=[mount]))
+    rig = Rig(ros, ['eye'])
+    info = ros.publisher('/eye/camera_info', CameraInfo)
+    tokens = ros.collect('/tokens/camera', ModalityTokens)
+    ros.start(MODULE, parameters={**tiny_camera, 'cameras': ['eye']})
+    ros.wait_for_subscriber(info)
+    calibration = CameraInfo(width=64, height=48, p=[32., 0., 31.5, 0., 0., 32., 23.5, 0., 0., 0., 1., 0.])
+
+    def left_of(message):
+        azimuth = from_message(message).azimuth
+        return np.allclose(azimuth, np.pi / 2 + np.array([1, -1]) * np.arctan(0.5), atol=0.05)
+
+    def shoot():
+        info.publish(calibration)
+        rig.publishers['eye'].publish(from_encoded(jpeg(), 'left_optical', STAMP))
+
+    for _ in range(20):  # the three topics are connected one after the other
+        ros.publish_until(shoot, tokens)
+        if left_of(tokens.messages[-1]):
+            return
+    pytest.fail(f'azimuths stay {from_message(tokens.messages[-1]).azimuth}')
+
+
+def test_transitions_repeat_and_impossible_ones_are_refused(ros, tiny_camera):
+    rig = Rig(ros, ['cam_front'])
+    tokens = ros.collect('/tokens/camera', ModalityTokens)
+    process = ros.start(MODULE, parameters={**tiny_camera, 'cameras': ['cam_front'], 'autostart': False})
+    node = '/camera_encoder'
+    ros.wait_for_state(node, 'unconfigured')
+    assert not ros.change_state(node, 'activate')
+    for cycle in range(1, 4):
+        for transition, state in (('configure', 'inactive'), ('activate', 'active')):
+            assert ros.change_state(node, transition)
+            assert ros.state(node) == state
+        assert not ros.change_state(node, 'configure')
+        rig.connect(tokens)
+        rig.shoot(STAMP + cycle)
+        tokens.wait(where=lambda message, cycle=cycle: stamp_of(message) == STAMP + cycle)
+        assert ros.change_state(node, 'deactivate')
+        assert rig.publishers['cam_front'].get_subscription_count() == 0
+        assert ros.change_state(node, 'cleanup')
+    assert ros.change_state(node, 'shutdown')
+    assert process.stop() == 0
+
+
+def test_namespace_remapping_and_two_instances_side_by_side(ros, tiny_camera):
+    parameters = {**tiny_camera, 'cameras': ['cam_front']}
+    first, second = Rig(ros, ['cam_front'], prefix='/robot1'), Rig(ros, ['elsewhere'], suffix='')
+    tokens1 = ros.collect('/robot1/tokens/camera', ModalityTokens)
+    tokens2 = ros.collect('/robot2/seen', ModalityTokens)
+    ros.start(MODULE, parameters=parameters, namespace='/robot1')
+    ros.start(MODULE, parameters=parameters, namespace='/robot2', name='eye',
+              remap={'cam_front/image_rect/compressed': '/elsewhere', 'tokens/camera': 'seen'})
+    first.connect(tokens1)
+    second.connect(tokens2)
+    first.shoot(STAMP + 1)
+    second.shoot(STAMP + 2)
+    tokens1.wait(where=lambda message: stamp_of(message) == STAMP + 1)
+    tokens2.wait(where=lambda message: stamp_of(message) == STAMP + 2)
+    assert STAMP + 2 not in map(stamp_of, tokens1.messages)
+    assert STAMP + 1 not in map(stamp_of, tokens2.messages)
+
+
+def test_a_signal_ends_it_in_order_and_it_starts_again(ros, tiny_camera):
+    rig = Rig(ros, ['cam_front'])
+    tokens = ros.collect('/tokens/camera', ModalityTokens)
+    for stamp, number in ((STAMP + 1, signal.SIGINT), (STAMP + 2, signal.SIGTERM)):
+        process = ros.start(MODULE, parameters={**tiny_camera, 'cameras': ['cam_front']})
+        rig.connect(tokens)
+        rig.shoot(stamp)
+        tokens.wait(where=lambda message, stamp=stamp: stamp_of(message) == stamp)
+        assert process.stop(number) == 0
+        assert 'Traceback' not in process.output
+
+
+@pytest.mark.parametrize('parameters, code, words', [
+    ({'slop': -1.0}, 2, 'slop is -1; it must be 0 to 10 s'),
+    ({'cameras': ['a', 'a']}, 2, 'each its own name'),
+    ({'encoder.backbone': '/nowhere'}, 1, "backbone '/nowhere'"),
+])
+def test_wrong_parameters_end_it_with_the_reason(ros, tiny_camera, parameters, code, words):
+    process = ros.start(MODULE, parameters={**tiny_camera, **parameters})
+    assert process.wait() == code
+    assert words in process.output
+    assert 'Traceback' not in process.output
