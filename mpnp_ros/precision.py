@@ -54,7 +54,7 @@ def choose_dtype(requested: str, device: torch.device | str, width: int) -> torc
 
 
 def product_seconds(dtype: torch.dtype, device: torch.device, width: int,
-                    tokens: int = 64, tries: int = 8) -> float:
+                    tokens: int = 64, tries: int = 20) -> float:
     """Return the best time in seconds of ``tokens`` rows [width] times a matrix [4 width, width]."""
     rows = torch.ones(tokens, width, dtype=dtype, device=device)
     weight = torch.ones(4 * width, width, dtype=dtype, device=device)
