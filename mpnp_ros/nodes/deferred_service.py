@@ -1,0 +1,49 @@
+"""A service that answers later, without holding a thread of the executor meanwhile.
+
+rclpy's executor calls ``service.send_response(what the callback returned, header)``.  Here the callback
+returns a Future of the response, and sending it waits for that Future instead of for a thread.  (An
+awaiting coroutine would do too, but rclpy polls it without pause.)
+"""
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from rclpy.exceptions import InvalidHandle
+from rclpy.qos import QoSProfile
+
+if TYPE_CHECKING:
+    from rclpy.callback_groups import CallbackGroup
+    from rclpy.node import Node
+    from rclpy.service import Service
+
+
+def create_deferred_service(node: Node, kind: type, name: str, callback: Callable[[Any], Future[Any]],
+                            group: CallbackGroup, depth: int = 10) -> Service:
+    """Create a service on `node`.
+
+    callback: takes the request and gives a Future of the response; neither may raise.
+    depth: requests that may wait to be taken.
+    """
+    service = node.create_service(kind, name, lambda request, response: callback(request),
+                                  qos_profile=QoSProfile(depth=depth), callback_group=group)
+    send = service.send_response
+
+    def send_when_done(future: Future[Any], header: object) -> None:
+        future.add_done_callback(lambda done: _send(done.result(), header))
+
+    def _send(response: object, header: object) -> None:
+        with contextlib.suppress(InvalidHandle):  # the node has been destroyed meanwhile
+            send(response, header)
+
+    service.send_response = send_when_done
+    return service
+
+
+def then(future: Future[Any], convert: Callable[[Future[Any]], Any]) -> Future[Any]:
+    """Return a Future of what `convert` makes of `future` when that is done."""
+    converted: Future[Any] = Future()
+    future.add_done_callback(lambda done: converted.set_result(convert(done)))
+    return converted

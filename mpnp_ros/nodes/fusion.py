@@ -1,0 +1,315 @@
+"""The fusion node: hosts the frozen language model and answers questions from what the sensors say now.
+
+The node only passes on: tokens to the board, questions to the answer server, answers to the topic.  No
+callback waits.  Everything slow happens on the server's own thread, so that tokens are taken, answers
+cancelled and services answered while the model computes.
+
+Topics, services and the action are made once, at start (the token and question topics at the first
+activation), and kept: a subscription that is destroyed and made again loses messages in rclpy.  While the
+node is not active it rejects questions, in words.
+"""
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from resource import RUSAGE_SELF, getrusage
+
+import torch
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from std_msgs.msg import String
+
+from mpnp_ros.action import Ask as AskAction
+from mpnp_ros.conversions.tokens import from_message
+from mpnp_ros.errors import ConfigurationError, TokensError
+from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model
+from mpnp_ros.methods.base import build_method, method_names
+from mpnp_ros.msg import Answer as AnswerMessage
+from mpnp_ros.msg import ModalityStates
+from mpnp_ros.msg import ModalityTokens as TokensMessage
+from mpnp_ros.msg import Question as QuestionMessage
+from mpnp_ros.nodes.ask_action import AskStream
+from mpnp_ros.nodes.deferred_service import create_deferred_service, then
+from mpnp_ros.nodes.fusion_messages import (
+    answer_to_message,
+    link_to_message,
+    question_from_message,
+    state_to_message,
+    states_to_message,
+)
+from mpnp_ros.nodes.parameters import Parameter
+from mpnp_ros.nodes.runtime import AUTOSTART, ManagedNode, run_node
+from mpnp_ros.nuscenes.categories import ANSWERS
+from mpnp_ros.precision import DTYPES
+from mpnp_ros.serving.answer import Answer, Progress, Status
+from mpnp_ros.serving.answer_server import AnswerServer
+from mpnp_ros.serving.inquiry import Inquiry
+from mpnp_ros.serving.link_versions import LinkVersion, read_link_version
+from mpnp_ros.serving.memory import release_memory
+from mpnp_ros.serving.modality_board import ModalityBoard
+from mpnp_ros.serving.questions import Question
+from mpnp_ros.srv import Ask, ListLinks, LoadLinks, RollbackLinks, SetModality
+
+DEPTH = 100
+TICK = 0.1
+TICKS_PER_SHOWING = 10
+INACTIVE = 'fusion is not active; activate it'
+UNCONFIGURED = 'fusion is not configured; configure and activate it'
+WHEN = 'Read when the node is configured.'
+NAMED_CHOICES = {'': (), 'nuscenes_qa': ANSWERS}
+TOKENS_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+PARAMETERS = (
+    AUTOSTART,
+    Parameter('llm', DEFAULT_MODEL, 'Language model: the name of the packaged one, a folder in the format of '
+              f'transformers, or a hub id. {WHEN}'),
+    Parameter('device', 'auto', f'Where the model runs: auto, cpu, cuda or cuda:<index>. {WHEN}'),
+    Parameter('dtype', 'auto', f'Number format of the model. {WHEN}', choices=DTYPES),
+    Parameter('threads', 0, f'CPU threads of the model; 0: as many as torch takes. {WHEN}',
+              minimum=0, maximum=256),
+    Parameter('method', 'mpnp', f'How modalities are connected to the model. {WHEN}', choices=method_names()),
+    Parameter('modalities', ('camera', 'lidar'), 'Modalities to listen to, each on tokens/<modality>.',
+              read_only=True),
+    Parameter('links', (), f'Folders of the links to begin with. {WHEN}'),
+    Parameter('choices', '', 'Named list of answers for questions that come without one; empty: none, '
+              'the answer is generated.', choices=tuple(NAMED_CHOICES)),
+    Parameter('stale_after', 1., f'Time without tokens after which a modality is not used any more. {WHEN}',
+              unit='s', minimum=.05, maximum=3600),
+    Parameter('queue_size', 16, f'Questions that may wait; more are rejected. {WHEN}',
+              minimum=1, maximum=1000),
+    Parameter('standing_size', 16, f'Standing questions that are taken; more are rejected. {WHEN}',
+              minimum=0, maximum=1000),
+    Parameter('max_new_tokens', 32, f'Longest generated answer. {WHEN}', unit='tokens',
+              minimum=1, maximum=1024),
+    Parameter('question_cache_mb', 64., f'Memory for questions that have been read. {WHEN}', unit='MB',
+              minimum=0, maximum=65536),
+)
+
+
+class FusionNode(ManagedNode):
+    """See the module; interface in docs/interfaces.md."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__('fusion', PARAMETERS, **options)
+        self._server: AnswerServer | None = None
+        self._listening = self._active = False
+        self._shown: list[tuple] = []
+        self._ticks = 0
+        self._group = MutuallyExclusiveCallbackGroup()
+        self._answers = self.create_publisher(AnswerMessage, 'answer', DEPTH)
+        self._answer_texts = self.create_publisher(String, 'answer_text', DEPTH)
+        self._states = self.create_publisher(ModalityStates, 'modalities', LATCHED_QOS)
+        self._serve()
+        self.diagnostics.add_source(self._facts)
+
+    def load(self) -> None:
+        """Load model, method and links; questions are still rejected."""
+        values = self.values
+        if values.threads:
+            torch.set_num_threads(values.threads)
+        lm = load_language_model(values.llm, values.device, values.dtype)
+        method = build_method(values.method, lm, question_cache_bytes=round(values.question_cache_mb * 1e6))
+        board = ModalityBoard(self._now, values.modalities, values.stale_after)
+        self._server = AnswerServer(
+            method, board, capacity=values.queue_size, standing_capacity=values.standing_size,
+            max_new_tokens=values.max_new_tokens, read_links=partial(read_link_version, lm=lm),
+            deliver=self._deliver)
+        self._server.pause(INACTIVE)
+        for path in values.links:
+            self._server.load_links(path).result()
+        self.get_logger().info(f'{lm.name} on {lm.device}, links: {self._server.links.name or "none"}')
+
+    def start(self) -> None:
+        """Listen and answer."""
+        if not self._listening:
+            self._listen()
+        self._active = True
+        self._server.resume()
+
+    def stop(self) -> None:
+        """Reject questions, waiting ones included, and ignore tokens."""
+        self._active = False
+        if self._server is not None:
+            self._server.pause(INACTIVE)
+
+    def release(self) -> None:
+        """Give model, links and caches back."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        del server
+        release_memory()
+
+    def _serve(self) -> None:
+        """Services, the action and the look at the board."""
+        create_deferred_service(self, Ask, 'ask', self._on_ask, self._group, DEPTH)
+        create_deferred_service(self, LoadLinks, 'load_links', self._on_load_links, self._group)
+        create_deferred_service(self, RollbackLinks, 'rollback_links', self._on_rollback_links, self._group)
+        self.create_service(ListLinks, 'list_links', self._on_list_links, callback_group=self._group)
+        self.create_service(SetModality, 'set_modality', self._on_set_modality, callback_group=self._group)
+        self._ask_stream = AskStream(self, self._on_goal)
+        self.create_timer(TICK, self._tick, callback_group=self._group,
+                          clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def _listen(self) -> None:
+        subscribe = partial(self.create_subscription, callback_group=self._group)
+        for modality in self.values.modalities:
+            subscribe(TokensMessage, f'tokens/{modality}', partial(self._on_tokens, modality), TOKENS_QOS)
+        subscribe(QuestionMessage, 'question', self._on_question, DEPTH)
+        subscribe(String, 'question_text', self._on_question_text, DEPTH)
+        self._listening = True
+
+    def _on_tokens(self, modality: str, message: TokensMessage) -> None:
+        server = self._server
+        if server is None or not self._active:
+            return
+        try:
+            tokens = from_message(message)
+            if tokens.modality != modality:
+                raise TokensError(f'tokens/{modality} carries {tokens.modality[:80]} tokens; remap it')
+        except TokensError as error:
+            server.board.reject(modality, str(error))
+            self.diagnostics.warn(f'{modality}_rejected', str(error))
+            return
+        if not server.offer(tokens):
+            self.diagnostics.warn(f'{modality}_rejected', server.board.state(modality).detail)
+
+    def _on_question(self, message: QuestionMessage) -> None:
+        self._ask(self._question(message))
+
+    def _on_question_text(self, message: String) -> None:
+        self._ask(self._question(QuestionMessage(text=message.data)))
+
+    def _on_ask(self, request: Ask.Request) -> Future[Ask.Response]:
+        def respond(done: Future[Answer]) -> Ask.Response:
+            answer = done.result()
+            return Ask.Response(success=answer.status is Status.OK, message=answer.error,
+                                answer=answer_to_message(answer))
+
+        return then(self._ask(self._question(request.question)).future, respond)
+
+    def _on_goal(self, goal: AskAction.Goal, on_progress: Callable[[Progress], None]) -> Inquiry:
+        return self._ask(self._question(goal.question), on_progress, goal.max_new_tokens)
+
+    def _question(self, message: QuestionMessage) -> Question:
+        return question_from_message(message, NAMED_CHOICES[self.values.choices])
+
+    def _ask(self, question: Question, on_progress: Callable[[Progress], None] | None = None,
+             max_new_tokens: int = 0) -> Inquiry:
+        server = self._server
+        if server is not None:
+            return server.stream(question, on_progress, max_new_tokens)
+        inquiry = Inquiry(question.named(), self._now(), max_new_tokens)
+        answer = inquiry.rejection(UNCONFIGURED)
+        self._deliver(answer)
+        inquiry.future.set_result(answer)
+        return inquiry
+
+    def _deliver(self, answer: Answer) -> None:
+        """Publish an answer; called on the thread that made it."""
+        self._answers.publish(answer_to_message(answer))
+        self._answer_texts.publish(String(data=f'[{answer.error}]' if answer.error else answer.text))
+        self.diagnostics.count(f'answers_{answer.status.name.lower()}')
+        if answer.status is not Status.OK:
+            self.diagnostics.warn(f'questions_{answer.status.name.lower()}', answer.error)
+
+    def _on_load_links(self, request: LoadLinks.Request) -> Future[LoadLinks.Response]:
+        return self._change_links(LoadLinks, lambda server: server.load_links(request.path, request.sha256))
+
+    def _on_rollback_links(self, request: RollbackLinks.Request) -> Future[RollbackLinks.Response]:
+        return self._change_links(RollbackLinks, lambda server: server.rollback(request.modality))
+
+    def _change_links(self, kind: type, change: Callable[[AnswerServer], Future[LinkVersion]]) -> Future:
+        server = self._server
+        if server is None:
+            changed: Future[LinkVersion] = Future()
+            changed.set_exception(ConfigurationError(UNCONFIGURED))
+        else:
+            changed = change(server)
+        return then(changed, partial(self._respond_change, kind))
+
+    def _respond_change(self, kind: type, done: Future[LinkVersion]) -> object:
+        if error := done.exception():
+            self.diagnostics.warn('links_refused', str(error))
+            return kind.Response(success=False, message=f'{type(error).__name__}: {error}')
+        version = done.result()
+        message = f'{version.modality} links {version.version} are in use'
+        self.get_logger().info(message)
+        return kind.Response(success=True, message=message, link=link_to_message(version, True))
+
+    def _on_list_links(self, request: ListLinks.Request, response: ListLinks.Response) -> ListLinks.Response:
+        server = self._server
+        if server is not None:
+            response.links = [link_to_message(version, active) for version, active in server.links]
+        return response
+
+    def _on_set_modality(self, request: SetModality.Request,
+                         response: SetModality.Response) -> SetModality.Response:
+        server = self._server
+        try:
+            if server is None:
+                raise ConfigurationError(UNCONFIGURED)
+            status = server.board.command(request.modality, request.command)
+        except ConfigurationError as error:
+            response.message = str(error)
+            return response
+        response.success, response.state = True, state_to_message(status)
+        response.message = f'{status.modality} is {"plugged" if status.plugged else "not plugged"}, ' \
+                           f'{"by hand" if status.pinned else "automatic"}'
+        self._show()
+        return response
+
+    def _tick(self) -> None:
+        """Look for publishers, and show the board where it has changed, at least once a second."""
+        server = self._server
+        if server is None:
+            return
+        self._ticks += 1
+        if self._ticks % TICKS_PER_SHOWING == 0:
+            for modality in server.board.modalities:
+                server.board.announce(modality, self.count_publishers(f'tokens/{modality}'))
+            self._shown = []
+        self._show()
+
+    def _show(self) -> None:
+        """Publish the states of the modalities if they differ from what was last published."""
+        states = self._server.board.states() if self._server is not None else []
+        shown = [(s.modality, s.state, s.plugged, s.pinned, s.links_version, s.encoder) for s in states]
+        if states and shown != self._shown:
+            self._states.publish(states_to_message(states, self._now()))
+            self._shown = shown
+
+    def _facts(self) -> dict[str, object]:
+        """What /diagnostics says beside the counters."""
+        server = self._server
+        if server is None:
+            return {}
+        load = server.load()
+        facts = {'questions_waiting': load.waiting, 'questions_standing': load.standing,
+                 'frames_skipped': load.skipped_frames, 'links': server.links.name,
+                 'memory_peak_mb': getrusage(RUSAGE_SELF).ru_maxrss / 1024}
+        for status in server.board.states():
+            facts[f'{status.modality}_state'] = status.state.name.lower()
+            facts[f'{status.modality}_rate'] = status.rate
+            facts[f'{status.modality}_age'] = status.age
+        return facts
+
+    def _now(self) -> int:
+        return self.get_clock().now().nanoseconds
+
+
+def main() -> int:
+    """Run the node; gives the exit code."""
+    try:
+        return run_node(FusionNode)
+    finally:
+        gc.freeze()  # or Python looks through all objects of torch before it ends, for seconds
+
+
+if __name__ == '__main__':
+    sys.exit(main())

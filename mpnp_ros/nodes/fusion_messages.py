@@ -1,0 +1,63 @@
+"""Questions, answers, states and links <-> messages."""
+from __future__ import annotations
+
+import array
+from collections.abc import Sequence
+
+from std_msgs.msg import Header
+
+from mpnp_ros.conversions.time import from_nanoseconds
+from mpnp_ros.links.published import PublishedLink
+from mpnp_ros.msg import Answer as AnswerMessage
+from mpnp_ros.msg import LinkInfo, ModalityState, ModalityStates
+from mpnp_ros.msg import Question as QuestionMessage
+from mpnp_ros.serving.answer import Answer
+from mpnp_ros.serving.link_versions import LinkVersion
+from mpnp_ros.serving.modality_watch import ModalityStatus
+from mpnp_ros.serving.questions import Question
+
+
+def question_from_message(message: QuestionMessage, default_choices: Sequence[str] = ()) -> Question:
+    """Return the question of `message`; one without choices gets the default ones."""
+    choices = tuple(message.choices) or tuple(default_choices)
+    return Question(message.text, choices, message.id, message.standing, message.period)
+
+
+def answer_to_message(answer: Answer) -> AnswerMessage:
+    """Return `answer` as a message."""
+    message = AnswerMessage(
+        id=answer.question.id, question=answer.question.text, status=int(answer.status), error=answer.error,
+        text=answer.text, confidence=answer.confidence, choices=list(answer.question.choices),
+        probabilities=array.array('f', answer.probabilities),
+        used_modalities=[entry.modality for entry in answer.used],
+        modality_stamps=[from_nanoseconds(entry.stamp_ns) for entry in answer.used],
+        modality_ages=array.array('f', [entry.age for entry in answer.used]),
+        missing_modalities=list(answer.missing), links_version=answer.links_version, method=answer.method,
+        latency=answer.latency, compute_duration=answer.compute)
+    message.header.stamp = from_nanoseconds(answer.stamp_ns)
+    return message
+
+
+def state_to_message(status: ModalityStatus) -> ModalityState:
+    """Return one row of the board as a message."""
+    return ModalityState(
+        modality=status.modality, state=int(status.state), plugged=status.plugged, pinned=status.pinned,
+        rate=status.rate, age=status.age, quality=status.quality, links_version=status.links_version,
+        encoder=status.encoder, detail=status.detail)
+
+
+def states_to_message(states: Sequence[ModalityStatus], stamp_ns: int) -> ModalityStates:
+    """Return the whole board as a message."""
+    return ModalityStates(header=Header(stamp=from_nanoseconds(stamp_ns)),
+                          modalities=[state_to_message(status) for status in states])
+
+
+def link_to_message(version: LinkVersion, active: bool) -> LinkInfo:
+    """Return one version of a modality's links as a message."""
+    link, config = version.link, version.link.config
+    gates = link.alpha if isinstance(link, PublishedLink) else link.gates
+    return LinkInfo(
+        modality=version.modality, version=version.version, path=version.path, sha256=version.sha256,
+        base_model=config.base_model_name, encoder=config.encoder,
+        linked_blocks=array.array('H', config.blocks), gates=array.array('f', gates.detach().cpu().tolist()),
+        parameters=sum(parameter.numel() for parameter in link.parameters()), active=active)
