@@ -30,6 +30,13 @@ def transport_environment() -> dict[str, str]:
     return {**dict.fromkeys(PROFILE_VARIABLES, str(profile_file())), **ALLOCATOR}
 
 
+def additions(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables to add to ``environ``; a profile or limit of the user's own stays as it is."""
+    own_profile = any(environ.get(name) for name in PROFILE_VARIABLES)
+    return {name: value for name, value in transport_environment().items()
+            if name not in environ and not (own_profile and name in PROFILE_VARIABLES)}
+
+
 def problems(environ: Mapping[str, str]) -> list[str]:
     """Return what in ``environ`` or on this machine will lose images or slow them down, with the remedy."""
     found = [f'{name} is not set: large images take four times as long; set it to {value}'

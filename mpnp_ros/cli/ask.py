@@ -11,6 +11,7 @@ import queue
 import sys
 import uuid
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.cli.session import NotAnsweringError, add_namespace, ros_session, wait_for
@@ -43,13 +44,14 @@ def run(arguments: Namespace) -> int:
     with ros_session(arguments.namespace) as node:
         if arguments.standing:
             return follow(node, arguments)
-        answer = ask_once(node, arguments)
-    show(answer, arguments.json, streamed=not arguments.json and not arguments.choices)
+        printer = StreamPrinter()
+        answer = ask_once(node, arguments, None if arguments.json else printer.update)
+    show(answer, arguments.json, printer)
     return 0 if answer.status == OK else 1
 
 
-def ask_once(node: Node, arguments: Namespace) -> Any:
-    """Return the Answer message of one question; Ctrl-C cancels it."""
+def ask_once(node: Node, arguments: Namespace, progress: Callable[[str], None] | None) -> Any:
+    """Return the Answer message of one question; Ctrl-C cancels it. progress: gets the text so far."""
     from rclpy.action import ActionClient
 
     from mpnp_ros.action import Ask
@@ -57,10 +59,9 @@ def ask_once(node: Node, arguments: Namespace) -> Any:
     client = ActionClient(node, Ask, 'ask_stream')
     try:
         wait_for(client.server_is_ready, arguments.timeout, _nobody(node, 'ask_stream'))
-        printer = StreamPrinter() if not arguments.json and not arguments.choices else None
         sending = client.send_goal_async(
             Ask.Goal(question=_question(arguments), max_new_tokens=arguments.max_new_tokens),
-            feedback_callback=printer and (lambda message: printer.update(message.feedback.text)))
+            feedback_callback=progress and (lambda message: progress(message.feedback.text)))
         late = f'no answer within {arguments.timeout:g} s; allow more with --timeout'
         goal = wait_for(lambda: sending.done() and sending.result(), arguments.timeout, late)
         if not goal.accepted:
@@ -111,15 +112,15 @@ class StreamPrinter:
         self._shown = text
 
 
-def show(answer: Any, as_json: bool, streamed: bool = False) -> None:
-    """Print an answer: as JSON, or its text and a line that says what it rests on."""
+def show(answer: Any, as_json: bool, printer: StreamPrinter | None = None) -> None:
+    """Print an answer: as JSON, or what is left of its text and a line that says what it rests on."""
     if as_json:
         print(json.dumps(as_dict(answer)), flush=True)
     elif answer.status != OK:
         print(f'mpnp ask: {answer.error}', file=sys.stderr)
     else:
-        print('\r' + answer.text if streamed else answer.text)
-        print(f'  {describe(answer)}', flush=True)
+        (printer or StreamPrinter()).update(answer.text)
+        print(f'\n  {describe(answer)}', flush=True)
 
 
 def describe(answer: Any) -> str:

@@ -8,7 +8,11 @@ from pathlib import Path
 
 SECTIONS = {'msg': ('',), 'srv': ('request', 'response'), 'action': ('goal', 'result', 'feedback')}
 FOLDERS = tuple(SECTIONS)
-_FIELD = re.compile(r'(?P<type>[\w/]+(?:\[[<=\d]*\])?)\s+(?P<name>\w+)\s*(?:=\s*(?P<value>[^#]*?))?\s*(?:#\s*(?P<comment>.*))?$')
+_FIELD = re.compile(r"""
+    (?P<type> [\w/]+ (?: \[ [<=\d]* \] )? )  \s+
+    (?P<name> \w+ )                          \s*
+    (?: = \s* (?P<value> [^#]*? ) )?         \s*
+    (?: \# \s* (?P<comment> .* ) )?          $""", re.X)
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,8 @@ def read_interface(file: Path) -> Interface:
     """Read one file; the comment before its first field is its summary."""
     kind = file.suffix[1:]
     parts = re.split(r'^---$', file.read_text('utf-8'), flags=re.M)
-    sections = {name: tuple(_fields(part.splitlines())) for name, part in zip(SECTIONS[kind], parts, strict=True)}
-    return Interface(kind, file.stem, _summary(parts[0]), sections)
+    fields = (tuple(_fields(part.splitlines())) for part in parts)
+    return Interface(kind, file.stem, _summary(parts[0]), dict(zip(SECTIONS[kind], fields, strict=True)))
 
 
 def _summary(text: str) -> str:

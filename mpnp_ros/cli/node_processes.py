@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.locations import shared_file
 from mpnp_ros.supervisor import ProcessSpec
-from mpnp_ros.transport import transport_environment
+from mpnp_ros.transport import additions
 
 ENCODERS = {'camera': 'camera_encoder', 'lidar': 'lidar_encoder'}
 FUSION, REPLAY = 'fusion', 'replay'
@@ -48,7 +49,7 @@ def node_process(node: str, placement: Placement,
         arguments += ['-r', f'__ns:={absolute(placement.namespace)}']
     command = [sys.executable, '-m', f'mpnp_ros.nodes.{node}', '--ros-args', *arguments,
                '--log-level', placement.log_level]
-    return ProcessSpec(node, command, transport_environment())
+    return ProcessSpec(node, command, additions(os.environ))
 
 
 def system_processes(modalities: Sequence[str], placement: Placement,

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.errors import ConfigurationError, MpnpError
-from mpnp_ros.transport import transport_environment
+from mpnp_ros.transport import additions
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -33,8 +33,7 @@ def ros_session(namespace: str = '') -> Iterator[Node]:
     Ctrl-C stays a KeyboardInterrupt of the main thread, so that a command can still say goodbye to the
     nodes it talked to.  Raises ConfigurationError where ROS 2 is not installed.
     """
-    for name, value in transport_environment().items():
-        os.environ.setdefault(name, value)
+    os.environ.update(additions(os.environ))
     rclpy = import_rclpy()
     from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
     from rclpy.signals import SignalHandlerOptions

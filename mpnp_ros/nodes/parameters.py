@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -125,9 +125,11 @@ class ParameterValues:
             raise AttributeError(f'no parameter {name!r}; there are {", ".join(self._table)}') from None
 
 
-def declare_parameters(node: Node, table: Sequence[Parameter]) -> ParameterValues:
+def declare_parameters(node: Node, table: Sequence[Parameter],
+                       changed: Callable[[str, Any], None] = lambda name, value: None) -> ParameterValues:
     """Declare every parameter of ``table`` on ``node`` and return a view of their values.
 
+    changed: called with name and value of every change that is accepted later.
     Raises ConfigurationError naming every override that is refused, not only the first.
     """
     from rcl_interfaces.msg import SetParametersResult
@@ -142,6 +144,8 @@ def declare_parameters(node: Node, table: Sequence[Parameter]) -> ParameterValue
         ours = [change for change in changes if change.name in entries]
         problems = [entries[change.name].problem(change.value) for change in ours]
         reason = '; '.join(filter(None, problems))
+        for change in ours if not reason else ():
+            changed(change.name, entries[change.name].convert(change.value))
         return SetParametersResult(successful=not reason, reason=reason)
 
     node.add_on_set_parameters_callback(check)

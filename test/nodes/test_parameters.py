@@ -131,10 +131,12 @@ def test_the_descriptor_tells_range_and_unit(make_node):
     assert node.describe_parameter('path').read_only
 
 
-def test_yaml_holds_every_default():
-    loaded = yaml.safe_load(yaml_text('node', TABLE))['node']['ros__parameters']
+def test_yaml_holds_every_default_and_an_empty_list_as_a_comment():
+    text = yaml_text('node', TABLE)
+    loaded = yaml.safe_load(text)['node']['ros__parameters']
     assert loaded == {entry.name: list(entry.default) if isinstance(entry.default, tuple) else entry.default
-                      for entry in TABLE}
+                      for entry in TABLE if entry.default != ()}
+    assert '    # extra: []\n' in text
 
 
 def test_the_markdown_table_has_one_row_for_each_parameter():

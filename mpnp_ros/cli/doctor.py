@@ -1,0 +1,65 @@
+"""Check this machine: packages, ROS 2, messages, transport, weights; and say how to mend what is missing."""
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+from mpnp_ros.cli.checks import CHECKS, MISSING, NOTE, OK, WARNING, Finding
+
+COLOURS = {OK: 'green', NOTE: 'cyan', WARNING: 'yellow', MISSING: 'red'}
+ENOUGH = .9
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument('--no-test', dest='test', action='store_false',
+                        help='leave out sending large images between two processes (5 s)')
+    parser.add_argument('--json', action='store_true', help='findings as a JSON list')
+
+
+def run(arguments: Namespace) -> int:
+    """Print all findings; exit code 1 where something needed is missing."""
+    findings = [finding for check in CHECKS for finding in check()]
+    if arguments.test:
+        findings += test_transport(findings)
+    if arguments.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=1))
+    else:
+        show(findings)
+    return 1 if any(finding.state == MISSING for finding in findings) else 0
+
+
+def test_transport(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Send large images from one process to another, where ROS is there to do it."""
+    if any(finding.name in ('rclpy', 'ROS messages') and finding.state == MISSING for finding in findings):
+        return
+    from mpnp_ros.cli.transport_probe import COUNT, images_received
+
+    count = images_received()
+    state = MISSING if count == 0 else WARNING if count < COUNT * ENOUGH else OK
+    text = f'{count} of {COUNT} images of 4.3 MB arrived from another process'
+    yield Finding('large messages', state, text,
+                  'allow UDP on the loopback interface, give /dev/shm 1 GB (containers: --shm-size=1g '
+                  '--ipc=host), and free it of what killed processes left (`fastdds shm clean`)')
+
+
+def show(findings: Sequence[Finding]) -> None:
+    """Print a table, or plain lines where rich is what is missing; remedies below it."""
+    try:
+        from rich.console import Console
+        from rich.table import Table
+    except ImportError:
+        for finding in findings:
+            print(f'{finding.state:8} {finding.name:18} {finding.text}')
+    else:
+        table = Table('check', 'state', 'found')
+        for finding in findings:
+            table.add_row(finding.name, f'[{COLOURS[finding.state]}]{finding.state}[/]', finding.text)
+        Console().print(table)
+    for finding in findings:
+        if finding.state != OK:
+            print(f'{finding.name}: {finding.remedy}')
+    bad = [finding.name for finding in findings if finding.state == MISSING]
+    print(f'Missing: {", ".join(bad)}.' if bad else 'Everything that is needed is here.')

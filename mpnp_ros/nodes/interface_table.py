@@ -1,0 +1,73 @@
+"""Every name that the nodes offer to others or listen to, in one table; docs/interfaces.md is made from it.
+
+test/nodes/test_interface_table.py starts the nodes and compares what they really have with this table.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PUBLISHES, SUBSCRIBES, SERVES, ACTS = 'publishes', 'subscribes', 'serves', 'action'
+SENSOR_DATA, RELIABLE, LATCHED = 'best effort', 'reliable', 'reliable, latched'
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One topic, service or action of one node.
+
+    kind: PUBLISHES, SUBSCRIBES, SERVES or ACTS.  name: relative to the node's namespace unless it begins
+    with a slash; ``<...>`` stands for what parameters fill in.  type: such as ``mpnp_ros/msg/Answer``.
+    qos: of a topic.
+    """
+
+    node: str
+    kind: str
+    name: str
+    type: str
+    note: str
+    qos: str = ''
+
+
+FUSION = (
+    Endpoint('fusion', SUBSCRIBES, 'tokens/<modality>', 'mpnp_ros/msg/ModalityTokens',
+             'one topic for each item of the parameter `modalities`', SENSOR_DATA),
+    Endpoint('fusion', SUBSCRIBES, 'question', 'mpnp_ros/msg/Question',
+             'answered on `answer`; standing questions too', RELIABLE),
+    Endpoint('fusion', SUBSCRIBES, 'question_text', 'std_msgs/msg/String',
+             'a question in words, for simple robots', RELIABLE),
+    Endpoint('fusion', PUBLISHES, 'answer', 'mpnp_ros/msg/Answer',
+             'every answer, however it was asked for', RELIABLE),
+    Endpoint('fusion', PUBLISHES, 'answer_text', 'std_msgs/msg/String',
+             'its text alone; an error in square brackets', RELIABLE),
+    Endpoint('fusion', PUBLISHES, 'modalities', 'mpnp_ros/msg/ModalityStates',
+             'on every change and once a second', LATCHED),
+    Endpoint('fusion', SERVES, 'ask', 'mpnp_ros/srv/Ask', 'one question, one answer'),
+    Endpoint('fusion', SERVES, 'set_modality', 'mpnp_ros/srv/SetModality',
+             'plug, unplug or hand back to automatic'),
+    Endpoint('fusion', SERVES, 'load_links', 'mpnp_ros/srv/LoadLinks', 'swapped in between two answers'),
+    Endpoint('fusion', SERVES, 'list_links', 'mpnp_ros/srv/ListLinks', 'in use and kept for rollback'),
+    Endpoint('fusion', SERVES, 'rollback_links', 'mpnp_ros/srv/RollbackLinks', 'back to the version before'),
+    Endpoint('fusion', ACTS, 'ask_stream', 'mpnp_ros/action/Ask',
+             'the text so far as feedback; cancelled within one token'),
+)
+CAMERA = (
+    Endpoint('camera_encoder', SUBSCRIBES, '<image_topic>', 'sensor_msgs/msg/CompressedImage',
+             'one for each of `cameras`; sensor_msgs/msg/Image where `transport` is raw', SENSOR_DATA),
+    Endpoint('camera_encoder', SUBSCRIBES, '<camera_info_topic>', 'sensor_msgs/msg/CameraInfo',
+             'one for each of `cameras`; without it the direction is taken from the name', SENSOR_DATA),
+    Endpoint('camera_encoder', SUBSCRIBES, '/tf_static', 'tf2_msgs/msg/TFMessage',
+             'how the cameras are mounted', LATCHED),
+    Endpoint('camera_encoder', PUBLISHES, 'tokens/camera', 'mpnp_ros/msg/ModalityTokens',
+             'for each set of images of one moment', SENSOR_DATA),
+)
+LIDAR = (
+    Endpoint('lidar_encoder', SUBSCRIBES, '<topic>', 'sensor_msgs/msg/PointCloud2', 'sweeps', SENSOR_DATA),
+    Endpoint('lidar_encoder', SUBSCRIBES, '/tf_static', 'tf2_msgs/msg/TFMessage',
+             'how the sensor is mounted', LATCHED),
+    Endpoint('lidar_encoder', PUBLISHES, 'tokens/lidar', 'mpnp_ros/msg/ModalityTokens',
+             'for each sweep, or the newest where sweeps come faster', SENSOR_DATA),
+)
+ENDPOINTS = (*CAMERA, *LIDAR, *FUSION)
+EVERY_NODE = (
+    Endpoint('', PUBLISHES, '/diagnostics', 'diagnostic_msgs/msg/DiagnosticArray',
+             'counters, warnings and state, once a second', RELIABLE),
+)
