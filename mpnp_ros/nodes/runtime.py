@@ -117,11 +117,35 @@ class ManagedNode(LifecycleNode):
         self._service_change_state.callback = guarded
 
 
-def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> int:
-    """Run the node that ``factory`` makes until SIGINT, SIGTERM or a failure; return the exit code.
+class PlainNode(Node):
+    """A node without a life cycle.
 
-    A lifecycle node with the parameter ``autostart`` is configured and activated.  Exit code 0: stopped
-    by a signal.  1: it could not start, or a callback failed.  2: a parameter is wrong, so that
+    values: the parameters.  diagnostics: counters and warnings.
+    finish: ends the process; with an error, as a failure.
+    """
+
+    def __init__(self, name: str, table: Sequence[Parameter], **options: object) -> None:
+        super().__init__(name, **options)
+        try:
+            self.values = declare_parameters(self, table, self.changed)
+        except MpnpError:
+            self.destroy_node()
+            raise
+        self.diagnostics = Diagnostics(self, name)
+        self.finish: Callable[[Exception | None], None] = lambda error=None: None
+
+    def begin(self) -> None:
+        """Called once the executor runs."""
+
+    def changed(self, name: str, value: object) -> None:
+        """Called when a parameter is changed."""
+
+
+def run_node(factory: Callable[[], ManagedNode | PlainNode], args: Sequence[str] | None = None) -> int:
+    """Run the node that ``factory`` makes until a signal, its own end or a failure; return the exit code.
+
+    A lifecycle node with the parameter ``autostart`` is configured and activated.  Exit code 0: ended
+    in order.  1: it could not start, or a callback failed.  2: a parameter is wrong, so that
     starting it again is of no use.  The log says why.
     """
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -133,7 +157,7 @@ def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> 
         rclpy.try_shutdown()
 
 
-def _run(factory: Callable[[], Node], ended: threading.Event) -> int:
+def _run(factory: Callable[[], ManagedNode | PlainNode], ended: threading.Event) -> int:
     try:
         node = factory()
     except MpnpError as error:
@@ -142,10 +166,15 @@ def _run(factory: Callable[[], Node], ended: threading.Event) -> int:
     executor = MultiThreadedExecutor(num_threads=4)
     executor.add_node(node)
     failures: list[Exception] = []
-    spinning = threading.Thread(target=_spin, args=(executor, failures, ended), name='executor')
+
+    def finish(error: Exception | None = None) -> None:
+        failures.extend([error] if error else [])
+        ended.set()
+
+    spinning = threading.Thread(target=_spin, args=(executor, finish), name='executor')
     spinning.start()
     try:
-        failure = _autostart(node)
+        failure = _begin(node, finish)
         if failure is None:
             ended.wait()
         _shut_down(node)
@@ -156,22 +185,26 @@ def _run(factory: Callable[[], Node], ended: threading.Event) -> int:
         node.destroy_node()
 
 
-def _spin(executor: MultiThreadedExecutor, failures: list[Exception], ended: threading.Event) -> None:
+def _spin(executor: MultiThreadedExecutor, finish: Callable[[Exception | None], None]) -> None:
     try:
         executor.spin()
     except ExternalShutdownException:
-        pass
+        finish(None)
     except Exception as error:
-        failures.append(error)
         get_logger('mpnp_ros').fatal(f'a callback failed: {error}\n{traceback.format_exc()}')
-    finally:
-        ended.set()
+        finish(error)
 
 
-def _autostart(node: Node) -> Exception | None:
-    """Configure and activate; return why that failed."""
-    if not isinstance(node, ManagedNode) or not node.values.autostart:
+def _begin(node: ManagedNode | PlainNode, finish: Callable[[Exception | None], None]) -> Exception | None:
+    """Let the node begin, a lifecycle node by configure and activate; return why that failed."""
+    if isinstance(node, PlainNode):
+        node.finish = finish
+        node.begin()
         return None
+    return _autostart(node) if node.values.autostart else None
+
+
+def _autostart(node: ManagedNode) -> Exception | None:
     try:
         node.trigger_configure()
         if node.failure is None:
@@ -188,7 +221,7 @@ def _exit_code(error: Exception | None) -> int:
     return 2 if isinstance(error, ConfigurationError) else 1
 
 
-def _shut_down(node: Node) -> None:
+def _shut_down(node: ManagedNode | PlainNode) -> None:
     if isinstance(node, ManagedNode):
         with contextlib.suppress(Exception):  # it may be finalized already, or between two states
             node.trigger_shutdown()

@@ -218,9 +218,8 @@ def test_a_signal_ends_it_in_order_and_it_starts_again(ros, tiny_camera):
     tokens = ros.collect('/tokens/camera', ModalityTokens)
     for stamp, number in ((STAMP + 1, signal.SIGINT), (STAMP + 2, signal.SIGTERM)):
         process = ros.start(MODULE, parameters={**tiny_camera, 'cameras': ['cam_front']})
-        rig.connect(tokens)
-        rig.shoot(stamp)
-        tokens.wait(where=lambda message, stamp=stamp: stamp_of(message) == stamp)
+        ros.publish_until(lambda stamp=stamp: rig.shoot(stamp), tokens)
+        assert stamp_of(tokens.messages[-1]) == stamp
         assert process.stop(number) == 0
         assert 'Traceback' not in process.output
 

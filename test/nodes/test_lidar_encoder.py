@@ -1,0 +1,85 @@
+"""The LiDAR encoder as a process: clouds in, tokens out."""
+from __future__ import annotations
+
+import array
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
+
+from diagnostic_msgs.msg import DiagnosticArray
+from mpnp_ros.msg import ModalityTokens
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import PointCloud2
+
+from mpnp_ros.conversions.pointclouds import Points, from_points
+from mpnp_ros.conversions.tokens import from_message
+
+pytestmark = pytest.mark.ros
+MODULE = 'mpnp_ros.nodes.lidar_encoder'
+SECOND = 10 ** 9
+STAMP = 1_700_000_000 * SECOND
+
+
+def sweep(stamp_ns, count=500):
+    rng = np.random.default_rng(0)
+    azimuth, height = rng.uniform(-np.pi, np.pi, count), rng.uniform(-1, 1, count)
+    points = np.stack([9 * np.cos(azimuth), 9 * np.sin(azimuth), height], axis=1).astype(np.float32)
+    return from_points(Points(points, rng.random(count, dtype=np.float32)), 'lidar_top', stamp_ns)
+
+
+def malformed():
+    """Yield clouds that no encoder can use."""
+    changes = ({'data': array.array('B')}, {'row_step': 3}, {'fields': []}, {'point_step': 0}, {'width': 0})
+    for change in changes:
+        message = sweep(0)
+        for field, value in change.items():
+            setattr(message, field, value)
+        yield message
+    yield from_points(Points(np.full((5, 3), np.nan, np.float32), None))
+
+
+def test_sweeps_become_tokens_and_malformed_ones_are_counted(ros, tiny_lidar):
+    publisher = ros.publisher('/lidar_top', PointCloud2)
+    tokens = ros.collect('/tokens/lidar', ModalityTokens)
+    diagnostics = ros.collect('/diagnostics', DiagnosticArray, 10)
+    process = ros.start(MODULE, parameters=tiny_lidar)
+    ros.publish_until(lambda: publisher.publish(sweep(STAMP)), tokens)
+    read = from_message(tokens.messages[0])
+    assert (read.modality, read.sources, read.stamp_ns, read.frame_id) == \
+        ('lidar', ('lidar_top',), STAMP, 'base_link')
+    assert read.values.shape == (8, 32) and np.isfinite(read.azimuth).all()
+
+    for number, message in enumerate(malformed(), start=1):
+        publisher.publish(message)
+        stamp = STAMP + number * SECOND
+        publisher.publish(sweep(stamp))
+        tokens.wait(where=lambda message, stamp=stamp: message.header.stamp.sec == stamp // SECOND)
+
+    def balance():
+        values = {pair.key: pair.value for pair in diagnostics.messages[-1].status[0].values}
+        return {name: int(values[f'/lidar_top {name}'])
+                for name in ('received', 'encoded', 'superseded', 'rejected', 'waiting')}
+
+    diagnostics.wait(len(diagnostics.messages) + 2)
+    end = balance()
+    assert end['waiting'] == 0 and end['encoded'] >= 7
+    assert end['rejected'] + end['superseded'] >= 6
+    assert end['received'] == end['encoded'] + end['superseded'] + end['rejected']
+    assert process.running
+
+
+def test_any_quality_of_service_of_the_publisher_is_matched(ros, tiny_lidar):
+    best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    publishers = [ros.publisher('/lidar_top', PointCloud2, qos) for qos in (best_effort, 5)]
+    tokens = ros.collect('/tokens/lidar', ModalityTokens)
+    ros.start(MODULE, parameters=tiny_lidar)
+    for publisher in publishers:
+        ros.publish_until(lambda publisher=publisher: publisher.publish(sweep(STAMP)), tokens)
+
+
+def test_a_subscriber_that_asks_for_too_much_is_warned_about(ros, tiny_lidar):
+    ros.collect('/tokens/lidar', ModalityTokens, QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE))
+    process = ros.start(MODULE, parameters=tiny_lidar)
+    process.wait_for_output('asks for more than best effort')

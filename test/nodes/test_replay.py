@@ -1,0 +1,102 @@
+"""The replay node as a process: what the bag holds arrives, in order, with its clock."""
+from __future__ import annotations
+
+import time
+
+import pytest
+
+pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
+
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import get_types_from_msg
+from rosgraph_msgs.msg import Clock
+from std_msgs.msg import String
+from tf2_msgs.msg import TFMessage
+
+from mpnp_ros.nuscenes.typestore import message_types
+
+pytestmark = pytest.mark.ros
+MODULE = 'mpnp_ros.nodes.replay'
+BEGIN = 1_600_000_000 * 10 ** 9
+STEP = 50_000_000
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+FOREVER = QosTime(2147483647, 4294967295)
+
+
+@pytest.fixture(scope='module')
+def bag(tmp_path_factory):
+    """One second of texts, an image, a latched transform, and a type that is not installed."""
+    types = message_types()
+    types.register(get_types_from_msg('uint8 level', 'absent_msgs/msg/Fuel'))
+    latched = Qos(QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL, FOREVER,
+                  FOREVER, QosLiveliness.AUTOMATIC, FOREVER, False)
+    folder = tmp_path_factory.mktemp('replay') / 'bag'
+    texts = types.types['std_msgs/msg/String']
+    with Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        def add(topic, kind, message, stamp, **options):
+            writer.write(connections.setdefault(topic, writer.add_connection(
+                topic, kind, typestore=types, **options) if topic not in connections else None), stamp,
+                types.serialize_cdr(message, kind))
+
+        connections = {}
+        add('/tf_static', 'tf2_msgs/msg/TFMessage', types.types['tf2_msgs/msg/TFMessage']([]), BEGIN,
+            offered_qos_profiles=[latched])
+        for number in range(20):
+            add('/text', 'std_msgs/msg/String', texts(str(number)), BEGIN + number * STEP)
+        add('/fuel', 'absent_msgs/msg/Fuel', types.types['absent_msgs/msg/Fuel'](3), BEGIN + STEP)
+    return folder
+
+
+def set_parameter(ros, name, kind, **value):
+    change = Parameter(name=name, value=ParameterValue(type=kind, **value))
+    request = SetParameters.Request(parameters=[change])
+    return ros.call(SetParameters, '/replay/set_parameters', request).results[0]
+
+
+def test_a_bag_is_played_in_order_with_its_clock_and_ends(ros, bag):
+    texts = ros.collect('/text', String, 50)
+    transforms = ros.collect('/tf_static', TFMessage, LATCHED)
+    clock = ros.collect('/clock', Clock)
+    process = ros.start(MODULE, parameters={'bag': str(bag), 'wait_for': ['/text']})
+    assert process.wait() == 0
+    received = [int(message.data) for message in texts.messages]
+    assert received == list(range(20))[-len(received):] and len(received) >= 15
+    assert len(transforms.messages) == 1
+    ticks = [message.clock.sec * 10 ** 9 + message.clock.nanosec for message in clock.messages]
+    assert ticks == sorted(ticks)
+    assert ticks[0] >= BEGIN and BEGIN + 19 * STEP - 10 ** 8 <= ticks[-1] <= BEGIN + 20 * STEP + 10 ** 9
+    assert '/fuel is left out: absent_msgs/msg/Fuel is not installed; install absent_msgs' in process.output
+
+
+def test_it_pauses_resumes_changes_rate_and_loops(ros, bag):
+    texts = ros.collect('/text', String, 50)
+    clock = ros.collect('/clock', Clock)
+    process = ros.start(MODULE, parameters={'bag': str(bag), 'paused': True, 'loop': True, 'rate': 0.5,
+                                            'topics': ['/text']})
+    ticks = clock.wait(50)
+    assert texts.messages == []
+    assert ticks[0] == ticks[-1]
+    assert not set_parameter(ros, 'rate', ParameterType.PARAMETER_DOUBLE, double_value=0.0).successful
+    assert set_parameter(ros, 'rate', ParameterType.PARAMETER_DOUBLE, double_value=10.0).successful
+    assert set_parameter(ros, 'paused', ParameterType.PARAMETER_BOOL, bool_value=False).successful
+    texts.wait(50)
+    assert set_parameter(ros, 'paused', ParameterType.PARAMETER_BOOL, bool_value=True).successful
+    time.sleep(0.3)
+    before = len(texts.messages)
+    time.sleep(0.5)
+    assert len(texts.messages) == before
+    assert process.stop() == 0
+
+
+@pytest.mark.parametrize('parameters, words', [
+    ({}, 'bag is empty; give the path'),
+    ({'bag': '/nowhere/at/all'}, '/nowhere/at/all'),
+])
+def test_a_bag_that_cannot_be_played_ends_it_with_the_reason(ros, parameters, words):
+    process = ros.start(MODULE, parameters=parameters)
+    assert process.wait() != 0
+    assert words in process.output and 'Traceback' not in process.output
