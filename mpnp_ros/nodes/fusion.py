@@ -11,6 +11,7 @@ node is not active it rejects questions, in words.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -70,7 +71,7 @@ PARAMETERS = (
               f'transformers, or a hub id. {WHEN}'),
     Parameter('device', 'auto', f'Where the model runs: auto, cpu, cuda or cuda:<index>. {WHEN}'),
     Parameter('dtype', 'auto', f'Number format of the model. {WHEN}', choices=DTYPES),
-    Parameter('threads', 0, f'CPU threads of the model; 0: as many as torch takes. {WHEN}',
+    Parameter('threads', 0, f'CPU threads of the model; 0: half of the cores. {WHEN}',
               minimum=0, maximum=256),
     Parameter('method', 'mpnp', f'How modalities are connected to the model. {WHEN}', choices=method_names()),
     Parameter('modalities', ('camera', 'lidar'), 'Modalities to listen to, each on tokens/<modality>.',
@@ -110,8 +111,7 @@ class FusionNode(ManagedNode):
     def load(self) -> None:
         """Load model, method and links; questions are still rejected."""
         values = self.values
-        if values.threads:
-            torch.set_num_threads(values.threads)
+        torch.set_num_threads(values.threads or _half_of_the_cores())
         lm = load_language_model(values.llm, values.device, values.dtype)
         method = build_method(values.method, lm, question_cache_bytes=round(values.question_cache_mb * 1e6))
         board = ModalityBoard(self._now, values.modalities, values.stale_after)
@@ -301,6 +301,11 @@ class FusionNode(ManagedNode):
 
     def _now(self) -> int:
         return self.get_clock().now().nanoseconds
+
+
+def _half_of_the_cores() -> int:
+    """The encoders want the others; as many busy threads as cores wait for each other (20 times slower)."""
+    return max(1, len(os.sched_getaffinity(0)) // 2)
 
 
 def main() -> int:
