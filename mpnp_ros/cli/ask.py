@@ -93,7 +93,7 @@ def follow(node: Node, arguments: Namespace) -> int:
             if answer.status != OK:
                 return 1
     finally:
-        publisher.publish(Question(id=identity))
+        publisher.publish(Question(id=identity, standing=True))  # its text is empty: withdrawn
         publisher.wait_for_all_acked(_seconds(1))
 
 

@@ -23,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--modalities', nargs='*', choices=ENCODERS, default=list(ENCODERS),
                         help='whose encoders to start (default: all)')
     parser.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
-                        help='parameters; repeatable, later ones win (default: config/mpnp.yaml)')
+                        help='parameters on top of config/mpnp.yaml; repeatable, later ones win')
     add_namespace(parser)
     parser.add_argument('--use-sim-time', action='store_true', help='follow /clock (--bag sets it)')
     parser.add_argument('--no-autostart', dest='autostart', action='store_false',
@@ -40,7 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Keep the system running; exit code 0 after SIGTERM or a good end, 1 where a node has failed."""
     replay = replay_parameters(arguments) if arguments.bag else None
-    placement = Placement(arguments.namespace, arguments.params_file, arguments.use_sim_time or bool(replay),
+    placement = Placement(arguments.namespace, arguments.params_file, arguments.use_sim_time,
                           arguments.autostart, arguments.log_level)
     specs = system_processes(arguments.modalities, placement, replay)
     try:

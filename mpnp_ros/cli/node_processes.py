@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mpnp_ros.errors import ConfigurationError
@@ -15,6 +15,8 @@ from mpnp_ros.transport import additions
 
 ENCODERS = {'camera': 'camera_encoder', 'lidar': 'lidar_encoder'}
 FUSION, REPLAY = 'fusion', 'replay'
+REPLAYED = {'camera': '/cam_front/image_rect/compressed', 'lidar': '/lidar_top'}
+"""A topic of a nuScenes bag that the encoder of each modality listens to once it is active."""
 NODES = (*ENCODERS.values(), FUSION, REPLAY)
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 
@@ -24,7 +26,7 @@ class Placement:
     """What all nodes of one robot share.
 
     namespace: empty or absolute, e.g. ``/robot1``.
-    params_files: read in this order, later ones win; none: config/mpnp.yaml.
+    params_files: read after config/mpnp.yaml in this order; later ones win.
     """
 
     namespace: str = ''
@@ -54,17 +56,23 @@ def node_process(node: str, placement: Placement,
 
 def system_processes(modalities: Sequence[str], placement: Placement,
                      replay: Mapping[str, object] | None = None) -> list[ProcessSpec]:
-    """Return the processes of encoders and fusion and, where its parameters are given, of the replay.
-
-    The replay comes last: it is the one that must find the others listening.
-    """
+    """Return the processes of encoders and fusion and, where its parameters are given, of the replay."""
     unknown = set(modalities) - set(ENCODERS)
     if unknown:
         raise ConfigurationError(f'no encoder node for {", ".join(sorted(unknown))}; '
                                  f'there are {", ".join(ENCODERS)}')
-    specs = [node_process(node, placement) for name, node in ENCODERS.items() if name in modalities]
-    specs.append(node_process(FUSION, placement))
-    return specs if replay is None else [*specs, node_process(REPLAY, placement, replay)]
+    nodes = [*(node for name, node in ENCODERS.items() if name in modalities), FUSION]
+    if replay is None:
+        return [node_process(node, placement) for node in nodes]
+    files = [shared_file('config/nuscenes.yaml'), *placement.params_files]
+    placement = replace(placement, params_files=files, use_sim_time=True)
+    return [*(node_process(node, placement) for node in nodes),
+            node_process(REPLAY, placement, {'wait_for': listeners(modalities), **replay})]
+
+
+def listeners(modalities: Sequence[str]) -> list[str]:
+    """Return topics that have a subscriber once these encoders and fusion are active."""
+    return [*(topic for name, topic in REPLAYED.items() if name in modalities), 'question']
 
 
 def absolute(namespace: str) -> str:
@@ -82,7 +90,7 @@ def _parameter_files(placement: Placement) -> Sequence[Path]:
     for file in placement.params_files:
         if not Path(file).is_file():
             raise ConfigurationError(f'parameter file {file} does not exist')
-    return placement.params_files or [shared_file('config/mpnp.yaml')]
+    return [shared_file('config/mpnp.yaml'), *placement.params_files]
 
 
 def _yaml(value: object) -> str:

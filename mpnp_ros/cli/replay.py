@@ -16,8 +16,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument('bag', type=Path, help='bag folder, or an .mcap or .db3 file')
     add_replay_options(parser)
+    parser.add_argument('--start', type=float, default=0., metavar='S', help='where in the bag to begin')
     parser.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
-                        help='parameters; repeatable, later ones win (default: config/mpnp.yaml)')
+                        help='parameters on top of config/mpnp.yaml; repeatable, later ones win')
     add_namespace(parser)
 
 
@@ -37,5 +38,6 @@ def run(arguments: Namespace) -> int:
     from mpnp_ros.cli.node_processes import REPLAY, Placement, node_process
 
     placement = Placement(arguments.namespace, arguments.params_file)
-    spec = node_process(REPLAY, placement, replay_parameters(arguments))
+    parameters = {**replay_parameters(arguments), 'start': arguments.start}
+    spec = node_process(REPLAY, placement, parameters)
     os.execve(spec.command[0], spec.command, {**os.environ, **spec.environment})

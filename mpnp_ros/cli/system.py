@@ -12,6 +12,7 @@ from mpnp_ros.supervisor import FAILED, WAITING, Child, PrefixedLines, ProcessSp
 from mpnp_ros.supervisor import RUNNING as PROCESS_RUNNING
 
 POLL = .05
+WRONG_PARAMETER = 2  # exit code of mpnp_ros.nodes.runtime.run_node
 SET_UP = ('unconfigured', 'inactive')
 
 
@@ -76,10 +77,15 @@ class System:
     def _process_changed(self, child: Child) -> None:
         name = child.spec.name
         self._states.forget(name)
-        if child.state == WAITING and child.returncode is not None and name not in self._ever_ready:
-            self._supervisor.give_up(child)  # a wrong parameter or missing weights stay what they are
+        if child.state == WAITING and self._is_hopeless(child):
+            self._supervisor.give_up(child)
         elif child.state != PROCESS_RUNNING:
             self._report(child, child.state)
+
+    def _is_hopeless(self, child: Child) -> bool:
+        """Whether it would only fall again: a wrong parameter, or missing weights at the first start."""
+        code = child.returncode
+        return code == WRONG_PARAMETER or (code > 0 and child.spec.name not in self._ever_ready)
 
     def _report(self, child: Child, state: str) -> None:
         name = child.spec.name

@@ -66,7 +66,12 @@ LIDAR = (
     Endpoint('lidar_encoder', PUBLISHES, 'tokens/lidar', 'mpnp_ros/msg/ModalityTokens',
              'for each sweep, or the newest where sweeps come faster', SENSOR_DATA),
 )
-ENDPOINTS = (*CAMERA, *LIDAR, *FUSION)
+REPLAY = (
+    Endpoint('replay', PUBLISHES, '/clock', 'rosgraph_msgs/msg/Clock', 'time in the bag', SENSOR_DATA),
+    Endpoint('replay', PUBLISHES, '<topics of the bag>', '<as in the bag>',
+             'as `ros2 bag info` lists them; latched where they were recorded so', RELIABLE),
+)
+ENDPOINTS = (*CAMERA, *LIDAR, *FUSION, *REPLAY)
 EVERY_NODE = (
     Endpoint('', PUBLISHES, '/diagnostics', 'diagnostic_msgs/msg/DiagnosticArray',
              'counters, warnings and state, once a second', RELIABLE),

@@ -1,0 +1,89 @@
+"""Command lines of the nodes."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mpnp_ros.cli.node_processes import NODES, Placement, listeners, node_process, system_processes
+from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.transport import PROFILE_VARIABLES
+
+ROOT = Path(__file__).parents[2]
+
+
+def parameters_of(command: list[str]) -> dict[str, object]:
+    """Values after -p, as ROS reads them."""
+    given = (value for flag, value in zip(command, command[1:], strict=False) if flag == '-p')
+    return {key: yaml.safe_load(value) for key, _, value in (item.partition(':=') for item in given)}
+
+
+def test_one_process_for_each_encoder_and_fusion():
+    assert [spec.name for spec in system_processes(['lidar', 'camera'], Placement())] == [
+        'camera_encoder', 'lidar_encoder', 'fusion']
+    assert [spec.name for spec in system_processes([], Placement())] == ['fusion']
+
+
+def test_the_placement_reaches_every_node():
+    for spec in system_processes(['camera'], Placement('robot1', use_sim_time=True, autostart=False,
+                                                       log_level='warn')):
+        assert spec.command[:3][1:] == ['-m', f'mpnp_ros.nodes.{spec.name}']
+        assert '__ns:=/robot1' in spec.command
+        assert parameters_of(spec.command) == {'use_sim_time': True, 'autostart': False}
+        assert spec.command[-2:] == ['--log-level', 'warn']
+        assert spec.command.count('--params-file') == 1
+
+
+def test_a_replay_makes_the_others_follow_its_clock_and_waits_for_them():
+    *others, replay = system_processes(['camera'], Placement(), {'bag': Path('a bag'), 'loop': True})
+    assert all(parameters_of(spec.command)['use_sim_time'] for spec in others)
+    assert parameters_of(replay.command) == {
+        'bag': 'a bag', 'loop': True, 'wait_for': ['/cam_front/image_rect/compressed', 'question']}
+    assert str(ROOT / 'config/nuscenes.yaml') in replay.command
+
+
+def test_own_parameter_files_come_last(tmp_path):
+    own = tmp_path / 'own.yaml'
+    own.touch()
+    command = system_processes([], Placement(params_files=[own]), {'bag': 'b'})[0].command
+    files = [Path(value).name for flag, value in zip(command, command[1:], strict=False) if flag == '--params-file']
+    assert files == ['mpnp.yaml', 'nuscenes.yaml', 'own.yaml']
+
+
+def test_large_images_arrive_and_a_profile_of_ones_own_stays(monkeypatch):
+    for name in PROFILE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv('MALLOC_TRIM_THRESHOLD_', raising=False)
+    assert set(PROFILE_VARIABLES) <= set(node_process('fusion', Placement()).environment)
+    monkeypatch.setenv(PROFILE_VARIABLES[0], '/my/profile.xml')
+    environment = node_process('fusion', Placement()).environment
+    assert not set(PROFILE_VARIABLES) & set(environment)
+    assert 'MALLOC_TRIM_THRESHOLD_' in environment
+
+
+@pytest.mark.parametrize(('call', 'message'), [
+    (lambda: node_process('radar', Placement()), "no node 'radar'.*fusion"),
+    (lambda: system_processes(['radar'], Placement()), 'no encoder node for radar.*camera, lidar'),
+    (lambda: node_process('fusion', Placement(params_files=[Path('gone.yaml')])), 'gone.yaml does not exist'),
+])
+def test_what_does_not_exist_is_named(call, message):
+    with pytest.raises(ConfigurationError, match=message):
+        call()
+
+
+def test_the_replayed_topics_are_what_the_encoders_listen_to():
+    pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
+    from mpnp_ros.nodes import camera_encoder, lidar_encoder
+    overlay = yaml.safe_load((ROOT / 'config/nuscenes.yaml').read_text())
+    camera = overlay['/**/camera_encoder']['ros__parameters']
+    front = camera['image_topic'].replace('{camera}', camera_encoder.NUSCENES[0])
+    sweeps = overlay['/**/lidar_encoder']['ros__parameters']['topic']
+    assert listeners(['camera', 'lidar']) == [front, sweeps, 'question']
+    assert sweeps.endswith(next(entry for entry in lidar_encoder.PARAMETERS if entry.name == 'topic').default)
+
+
+def test_every_executable_of_a_node_is_known_here():
+    lines = (ROOT / 'resource/executables.txt').read_text().splitlines()
+    nodes = {line.split(' = ')[0] for line in lines if 'mpnp_ros.nodes.' in line}
+    assert nodes == set(NODES)

@@ -1,0 +1,160 @@
+"""A real system under `mpnp bringup`: a fusion node with a tiny model; asked, watched, killed, ended."""
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
+pytestmark = pytest.mark.ros
+MPNP = [sys.executable, '-m', 'mpnp_ros.cli.main']
+PATIENCE = 60.
+ENVIRONMENT = {**os.environ, 'ROS_DOMAIN_ID': str(100 + os.getpid() % 100), 'OMP_NUM_THREADS': '1',
+               'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'ROS_PYTHON_CHECK_FIELDS': '1'}
+
+
+class Running:
+    """A command that goes on, with its output so far."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen([*MPNP, *arguments], env=ENVIRONMENT, text=True,
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.lines: list[str] = []
+        threading.Thread(target=lambda: self.lines.extend(iter(self.process.stdout.readline, '')),
+                         daemon=True).start()
+
+    def wait_for(self, found: Callable[[list[str]], object]) -> object:
+        """Wait until something is found in the output."""
+        end = time.monotonic() + PATIENCE
+        while not (value := found(list(self.lines))):
+            assert time.monotonic() < end, ''.join(self.lines)
+            assert self.process.poll() is None or found(list(self.lines)), ''.join(self.lines)
+            time.sleep(.02)
+        return value
+
+    def end(self, number: int) -> int:
+        """Send a signal and return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+
+def mpnp(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run([*MPNP, *arguments], env=ENVIRONMENT, text=True, capture_output=True,
+                          timeout=PATIENCE)
+
+
+def pids(lines: list[str]) -> list[int]:
+    """Process ids of the fusion node, in order, each once it was active."""
+    return [int(match[1]) for line in lines if (match := re.search(r'fusion +active +pid (\d+)', line))]
+
+
+@pytest.fixture(scope='module')
+def robot(tmp_path_factory: pytest.TempPathFactory, tiny_lm_folder: Path) -> Iterator[Running]:
+    """`mpnp bringup` of a fusion node in the namespace /robot1."""
+    params = tmp_path_factory.mktemp('robot') / 'params.yaml'
+    params.write_text(f'/**/fusion:\n  ros__parameters: {{llm: {tiny_lm_folder}, dtype: float32}}\n')
+    running = Running('bringup', '--modalities', '--namespace', 'robot1', '--params-file', str(params))
+    try:
+        running.wait_for(lambda lines: any('nodes are ready' in line for line in lines))
+        yield running
+    finally:
+        running.process.terminate()
+        running.process.wait(PATIENCE)
+
+
+def test_log_lines_carry_the_name_of_their_node(robot):
+    assert any(re.match(r'\[fusion\] .*robot1\.fusion', line) for line in robot.lines)
+
+
+def test_choices_as_json(robot):
+    done = mpnp('ask', 'is the car moving?', '--choices', 'yes', 'no', '--json', '--namespace', 'robot1')
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer['text'] in ('yes', 'no')
+    assert sum(answer['probabilities'].values()) == pytest.approx(1., abs=1e-5)
+    assert answer['used_modalities'] == {}
+
+
+def test_a_generated_answer_is_streamed_and_described(robot):
+    done = mpnp('ask', 'what is ahead?', '--max-new-tokens', '3', '--namespace', '/robot1')
+    assert done.returncode == 0, done.stderr
+    assert re.search(r'\n  confidence 0\.\d\d, rests on no sensor, took \d+\.\d\d s\n$', done.stdout)
+
+
+def test_a_rejected_question_is_exit_code_1_with_the_reason(robot):
+    done = mpnp('ask', 'x' * 3000, '--namespace', 'robot1')
+    assert done.returncode == 1
+    assert '2000' in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+def test_a_standing_question_is_withdrawn_by_ctrl_c(robot):
+    asking = Running('ask', 'moving?', '--standing', '--choices', 'yes', 'no', '--json',
+                     '--namespace', 'robot1')
+    asking.wait_for(lambda lines: any(line.startswith('{') for line in lines))
+    assert asking.end(signal.SIGINT) == 130
+    assert not any('empty' in line for line in robot.lines), 'the withdrawal was taken for a question'
+
+
+def test_status(robot):
+    done = mpnp('status', '--json', '--namespace', 'robot1')
+    assert done.returncode == 0, done.stderr
+    states = json.loads(done.stdout)
+    assert set(states) == {'camera', 'lidar'}
+    assert states['camera']['state'] == 'absent'
+    assert states['camera']['age'] is None
+    table = mpnp('status', '--namespace', 'robot1').stdout
+    assert 'camera' in table
+    assert 'absent' in table
+
+
+def test_another_namespace_has_nobody(robot):
+    done = mpnp('status', '--timeout', '1')
+    assert done.returncode == 2
+    assert done.stderr.startswith('mpnp status: nobody publishes /modalities; start the system')
+
+
+def test_a_killed_node_comes_back(robot):
+    first = robot.wait_for(pids)[-1]
+    os.kill(first, signal.SIGKILL)
+    second = robot.wait_for(lambda lines: len(pids(lines)) > 1 and pids(lines))[-1]
+    assert second != first
+    assert any('to be started again' in line for line in robot.lines)
+    assert mpnp('ask', 'moving?', '--choices', 'yes', 'no', '--namespace', 'robot1').returncode == 0
+
+
+def test_ctrl_c_ends_every_process(robot):  # the last one: nothing is left to test after it
+    pid = pids(robot.lines)[-1]
+    assert robot.end(signal.SIGINT) == 130
+    assert not Path(f'/proc/{pid}').exists()
+    assert not any('Traceback' in line for line in robot.lines)
+
+
+def test_a_wrong_parameter_is_told_and_not_tried_again(tmp_path):
+    params = tmp_path / 'params.yaml'
+    params.write_text('/**/fusion:\n  ros__parameters: {queue_size: 0}\n')
+    done = mpnp('bringup', '--modalities', '--params-file', str(params))
+    assert done.returncode == 1
+    assert 'queue_size' in done.stdout
+    assert done.stdout.count(' starting ') == 1
+
+
+def test_a_parameter_file_that_does_not_exist():
+    done = mpnp('bringup', '--params-file', 'nowhere.yaml')
+    assert (done.returncode, done.stderr) == (2, 'mpnp bringup: parameter file nowhere.yaml does not exist\n')
+
+
+def test_sigterm_is_a_good_end(tmp_path):
+    running = Running('bringup', '--modalities', '--no-autostart')
+    running.wait_for(lambda lines: any('nodes are ready' in line for line in lines))
+    assert running.end(signal.SIGTERM) == 0
