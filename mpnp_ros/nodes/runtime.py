@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 
 import rclpy
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
@@ -171,7 +172,7 @@ def _run(factory: Callable[[], ManagedNode | PlainNode], ended: threading.Event)
         failures.extend([error] if error else [])
         ended.set()
 
-    spinning = threading.Thread(target=_spin, args=(executor, finish), name='executor')
+    spinning = threading.Thread(target=_spin, args=(executor, finish, ended), name='executor')
     spinning.start()
     try:
         failure = _begin(node, finish)
@@ -180,17 +181,21 @@ def _run(factory: Callable[[], ManagedNode | PlainNode], ended: threading.Event)
         _shut_down(node)
         return _exit_code(failure or next(iter(failures), None))
     finally:
+        ended.set()
         executor.shutdown()
         spinning.join()
         node.destroy_node()
 
 
-def _spin(executor: MultiThreadedExecutor, finish: Callable[[Exception | None], None]) -> None:
+def _spin(executor: MultiThreadedExecutor, finish: Callable[[Exception | None], None],
+          ended: threading.Event) -> None:
     try:
         executor.spin()
     except ExternalShutdownException:
         finish(None)
     except Exception as error:
+        if ended.is_set() and isinstance(error, InvalidHandle):
+            return  # shutdown() does not wait for this thread before it destroys what the thread waits on
         get_logger('mpnp_ros').fatal(f'a callback failed: {error}\n{traceback.format_exc()}')
         finish(error)
 
