@@ -14,12 +14,14 @@ import pytest
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
 
 from action_msgs.msg import GoalStatus
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from mpnp_ros.action import Ask as AskAction
 from mpnp_ros.msg import Answer, ModalityState, ModalityStates, ModalityTokens, Question
 from mpnp_ros.srv import Ask, ListLinks, LoadLinks, RollbackLinks, SetModality
 from rclpy.action import ActionClient
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 
 from mpnp_ros.conversions.tokens import to_message
@@ -118,9 +120,10 @@ class Fusion:
         """One answer by service."""
         return self.call(Ask, 'ask', question=Question(text=text, **fields)).answer
 
-    def offer(self, modality: str, encoder: str = '', value: float = 1., width: int = WIDTH) -> None:
-        """Publish tokens stamped now."""
-        stamp = self.ros.node.get_clock().now().nanoseconds
+    def offer(self, modality: str, encoder: str = '', value: float = 1., width: int = WIDTH,
+              stamp_ns: int = 0) -> None:
+        """Publish tokens, stamped now unless otherwise said."""
+        stamp = stamp_ns or self.ros.node.get_clock().now().nanoseconds
         tokens = Tokens(modality, encoder or f'{modality} encoder', np.full((4, width), value, np.float32),
                         np.linspace(-3, 3, 4, dtype=np.float32), stamp_ns=stamp)
         self.tokens[modality].publish(to_message(tokens))
@@ -446,6 +449,31 @@ def test_a_deactivation_ends_what_is_under_way_in_words(node, goals):
     assert all(result.result.answer.error or result.status == GoalStatus.STATUS_SUCCEEDED
                for result in answers)
     assert asked.result(asked.send(LONG, 2)).status == GoalStatus.STATUS_SUCCEEDED
+
+
+def test_simulated_time_stands_still_and_jumps_back(start_fusion, saved, ros_harness):
+    node = start_fusion('/simulated', links=[saved('camera', 's')[0]], stale_after=1., use_sim_time=True)
+    clock = ros_harness.publisher('/clock', Clock)
+    ros_harness.wait_for_subscriber(clock)
+
+    def used_at(seconds: int) -> list[str]:
+        """What an answer rests on, once it is this time on the node's clock."""
+        clock.publish(Clock(clock=Time(sec=seconds)))
+        node.wait(lambda: node.states.messages and node.states.messages[-1].header.stamp.sec == seconds)
+        return list(node.ask(choices=CHOICES).used_modalities)
+
+    def offer_at(seconds: int) -> None:
+        node.offer('camera', stamp_ns=seconds * 1_000_000_000)
+        node.wait(lambda: node.ask(choices=CHOICES).used_modalities)
+
+    assert used_at(100) == []
+    offer_at(100)
+    assert used_at(101) == ['camera']
+    assert used_at(102) == []
+    offer_at(102)
+    assert used_at(10) == []
+    offer_at(10)
+    assert used_at(10) == ['camera']
 
 
 def test_killed_and_started_again_it_answers(busy):
