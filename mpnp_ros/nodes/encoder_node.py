@@ -26,7 +26,7 @@ from mpnp_ros.modalities.base import EncoderConfig
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.msg import ModalityTokens as TokensMessage
 from mpnp_ros.nodes.parameters import Parameter
-from mpnp_ros.nodes.runtime import AUTOSTART, ManagedNode
+from mpnp_ros.nodes.runtime import AUTOSTART, THREADS, ManagedNode, set_threads
 from mpnp_ros.nodes.tally import Tally
 from mpnp_ros.nodes.transforms import StaticTransforms
 from mpnp_ros.nodes.worker import LatestWorker
@@ -37,6 +37,7 @@ COMMON = (
     AUTOSTART,
     Parameter('base_frame', 'base_link', 'Frame in which directions are expressed: x ahead, y left.'),
     Parameter('depth', 5, 'Messages of each input that may wait for the node.', minimum=1, maximum=100),
+    THREADS,
     Parameter('absent_after', 2.0, 'An input silent for so long is not waited for.', 's', 0.1, 60.0),
 )
 
@@ -104,6 +105,7 @@ class EncoderNode(ManagedNode):
         """Load the encoder's weights and begin to follow ``/tf_static``."""
         options = {name.removeprefix(OPTION): self.values[name] for name in self.values
                    if name.startswith(OPTION)}
+        set_threads(self.values.threads)
         self.encoder = create_encoder(self.modality, options)
         self.transforms = StaticTransforms(self, self.diagnostics)
         self.get_logger().info(f'encoder {self.encoder.fingerprint} is loaded')

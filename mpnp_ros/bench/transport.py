@@ -1,0 +1,192 @@
+"""How many sensor messages reach the encoders, and what became of them.
+
+    python -m mpnp_ros.bench.transport --seconds 30
+
+Six cameras publish raw images of 1600 x 900 at 10 Hz and a LiDAR 35,000 points at 20 Hz, from a process
+of their own, to the camera and the LiDAR encoder.  The encoders run a small network with random weights:
+what is measured is the way there, not the network.  Counts come from ``/diagnostics`` of the encoders.
+"""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mpnp_ros.errors import MpnpError
+from mpnp_ros.nodes.tally import OUTCOMES
+from mpnp_ros.transport import transport_environment
+
+CAMERAS = ('cam_front', 'cam_front_left', 'cam_front_right', 'cam_back', 'cam_back_left', 'cam_back_right')
+WIDTH, HEIGHT, CAMERA_RATE = 1600, 900, 10.
+POINTS, LIDAR_RATE = 35_000, 20.
+COLUMNS = ('received', *OUTCOMES, 'waiting')
+PATIENCE = 60.
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print the table; with ``--publish`` be the sensors."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--seconds', type=float, default=30., help='how long the sensors run')
+    parser.add_argument('--domain', type=int, default=100, help='ROS domain to measure in')
+    parser.add_argument('--publish', action='store_true', help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.publish:
+        publish_sensors(options.seconds)
+        return 0
+    os.environ.update(ROS_DOMAIN_ID=str(options.domain), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST',
+                      **transport_environment())
+    print(table(*measure(options.seconds)))
+    return 0
+
+
+def measure(seconds: float) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """Run sensors and encoders; return published messages per topic, and the encoders' counts per topic."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        write_random_backbone(Path(folder))
+        for module, parameters in encoder_parameters(folder).items():
+            stack.enter_context(running(module, parameters))
+        counts = stack.enter_context(DiagnosticCounts(len(CAMERAS) + 1))
+        command = [sys.executable, '-m', __spec__.name, '--publish', '--seconds', str(seconds)]
+        sensors = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+        published = json.loads(sensors.stdout.splitlines()[-1])
+        return published, counts.settled()
+
+
+def encoder_parameters(backbone: str) -> dict[str, dict[str, object]]:
+    """Return module to parameters of the two encoder nodes."""
+    common = {'encoder.backbone': backbone, 'encoder.device': 'cpu', 'encoder.dtype': 'float32',
+              'encoder.blocks': [1, 2]}
+    camera = {**common, 'transport': 'raw', 'image_topic': '{camera}/image_rect',
+              'encoder.height': 128}
+    lidar = {**common, 'encoder.height': 32, 'encoder.width': 128}
+    return {'mpnp_ros.nodes.camera_encoder': camera, 'mpnp_ros.nodes.lidar_encoder': lidar}
+
+
+def write_random_backbone(folder: Path) -> None:
+    """Write a vision transformer of two narrow blocks as Hugging Face would."""
+    from transformers import ViTConfig, ViTModel
+    config = ViTConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+                       image_size=32, patch_size=16)
+    ViTModel(config, add_pooling_layer=False).save_pretrained(folder, safe_serialization=True)
+
+
+@contextlib.contextmanager
+def running(module: str, parameters: Mapping[str, object]) -> Iterator[None]:
+    """Run a node as a process of its own."""
+    pairs = [part for key, value in parameters.items() for part in ('-p', f'{key}:={json.dumps(value)}')]
+    process = subprocess.Popen([sys.executable, '-m', module, '--ros-args', *pairs])
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(PATIENCE)
+
+
+class DiagnosticCounts:
+    """Follows the encoders' counters on ``/diagnostics``."""
+
+    def __init__(self, topics: int) -> None:
+        self._topics = topics
+        self._counts: dict[str, dict[str, int]] = {}
+
+    def __enter__(self) -> DiagnosticCounts:
+        import rclpy
+        from diagnostic_msgs.msg import DiagnosticArray
+        rclpy.init(args=[])
+        self._node = rclpy.create_node('transport_bench')
+        self._node.create_subscription(DiagnosticArray, '/diagnostics', self._take, 50)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import rclpy
+        self._node.destroy_node()
+        rclpy.try_shutdown()
+
+    def settled(self) -> dict[str, dict[str, int]]:
+        """Wait until every topic is known and none changes for three seconds, and return all counts."""
+        import rclpy
+        begun = steady = time.monotonic()
+        before: dict[str, dict[str, int]] = {}
+        while time.monotonic() - steady < 3. or len(self._counts) < self._topics:
+            if time.monotonic() - begun > PATIENCE:
+                raise MpnpError(f'only {len(self._counts)} of {self._topics} topics are on /diagnostics')
+            rclpy.spin_once(self._node, timeout_sec=0.1)
+            if self._counts != before:
+                steady, before = time.monotonic(), json.loads(json.dumps(self._counts))
+        return before
+
+    def _take(self, message: object) -> None:
+        for pair in message.status[0].values:
+            topic, _, name = pair.key.rpartition(' ')
+            if name in COLUMNS and topic.startswith('/'):
+                self._counts.setdefault(topic, {})[name] = int(pair.value)
+
+
+def publish_sensors(seconds: float) -> None:
+    """Be the sensors: wait for the encoders, publish for ``seconds``, print what was published as JSON."""
+    import rclpy
+    from sensor_msgs.msg import Image, PointCloud2
+
+    from mpnp_ros.conversions.images import from_rgb
+    from mpnp_ros.conversions.pointclouds import Points, from_points
+
+    rclpy.init(args=[])
+    node = rclpy.create_node('sensors')
+    rng = np.random.default_rng(0)
+    image = from_rgb(rng.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8))
+    cloud = from_points(Points(rng.normal(0, 20, (POINTS, 3)).astype(np.float32),
+                               rng.random(POINTS, dtype=np.float32)))
+    streams = [(node.create_publisher(Image, f'/{camera}/image_rect', 5), image, camera, CAMERA_RATE)
+               for camera in CAMERAS]
+    streams.append((node.create_publisher(PointCloud2, '/lidar_top', 5), cloud, 'lidar_top', LIDAR_RATE))
+    _wait_for_encoders([stream[0] for stream in streams])
+    print(json.dumps(_publish_on_time(node, streams, seconds)))
+    node.destroy_node()
+    rclpy.shutdown()
+
+
+def _wait_for_encoders(publishers: Sequence[object]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not all(publisher.get_subscription_count() for publisher in publishers):
+        if time.monotonic() > end:
+            raise MpnpError('the encoders do not subscribe; see what they print')
+        time.sleep(0.1)
+    time.sleep(2.)  # for them to know the publishers too
+
+
+def _publish_on_time(node: object, streams: Sequence[tuple], seconds: float) -> dict[str, int]:
+    published = {publisher.topic_name: 0 for publisher, *_ in streams}
+    begun = time.monotonic()
+    due = {index: index * 0.002 for index in range(len(streams))}
+    while (moment := min(due.values())) < seconds:
+        index = min(due, key=due.get)
+        publisher, message, frame_id, rate = streams[index]
+        time.sleep(max(0., begun + moment - time.monotonic()))
+        message.header.stamp, message.header.frame_id = node.get_clock().now().to_msg(), frame_id
+        publisher.publish(message)
+        published[publisher.topic_name] += 1
+        due[index] += 1 / rate
+    return published
+
+
+def table(published: Mapping[str, int], counts: Mapping[str, Mapping[str, int]]) -> str:
+    """Return the result as a markdown table."""
+    rows = ['| topic | published | ' + ' | '.join(COLUMNS) + ' |', '|---|' + '---:|' * (len(COLUMNS) + 1)]
+    for topic, number in published.items():
+        cells = [number, *(counts.get(topic, {}).get(name, 0) for name in COLUMNS)]
+        rows.append(f'| `{topic}` | ' + ' | '.join(map(str, cells)) + ' |')
+    return '\n'.join(rows)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
