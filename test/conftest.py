@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -102,3 +103,12 @@ def tiny_lm() -> Callable[[str], LanguageModel]:
 def family(request: pytest.FixtureRequest) -> str:
     """Every supported family in turn."""
     return request.param
+
+
+@pytest.fixture(scope='session')
+def tiny_lm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny model in the format of transformers, for nodes in processes of their own."""
+    folder = tmp_path_factory.mktemp('tiny-llama')
+    make_model('llama').save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return folder

@@ -97,7 +97,10 @@ def table(states: Any) -> Table:
     """Return a ModalityStates message as a table."""
     from rich.table import Table
 
-    result = Table('modality', 'state', 'plugged', 'rate', 'age', 'quality', 'links', 'detail')
+    result = Table()
+    for heading in ('modality', 'state', 'plugged', 'rate', 'age', 'quality', 'links'):
+        result.add_column(heading, no_wrap=True)
+    result.add_column('detail')
     for name, state in as_dict(states).items():
         label = state['state']
         colour = COLOURS.get(label, 'cyan')

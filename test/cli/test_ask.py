@@ -13,17 +13,20 @@ from mpnp_ros.cli.ask import StreamPrinter, as_dict, describe, show
 def answer(**changes: object) -> SimpleNamespace:
     """An answer that rests on a camera, as the message has it."""
     stamp = SimpleNamespace(sec=12, nanosec=500_000_000)
-    fields = dict(id='q1', question='moving?', status=0, error='', text='yes', confidence=.75, choices=['yes', 'no'],
-                  probabilities=[.75, .25], used_modalities=['camera'], modality_stamps=[stamp], modality_ages=[.125],
-                  missing_modalities=['lidar'], header=SimpleNamespace(stamp=stamp), links_version='v3',
-                  method='mpnp', latency=.5, compute_duration=.25)
+    fields = {
+        'id': 'q1', 'question': 'moving?', 'status': 0, 'error': '', 'text': 'yes', 'confidence': .75,
+        'choices': ['yes', 'no'], 'probabilities': [.75, .25], 'used_modalities': ['camera'],
+        'modality_stamps': [stamp], 'modality_ages': [.125], 'missing_modalities': ['lidar'],
+        'header': SimpleNamespace(stamp=stamp), 'links_version': 'v3', 'method': 'mpnp', 'latency': .5,
+        'compute_duration': .25}
     return SimpleNamespace(**{**fields, **changes})
 
 
 def test_description():
     assert describe(answer()) == \
         'confidence 0.75, rests on camera (0.12 s old); missing lidar, took 0.50 s'
-    assert 'rests on no sensor,' in describe(answer(used_modalities=[], modality_ages=[], missing_modalities=[]))
+    blind = answer(used_modalities=[], modality_ages=[], missing_modalities=[])
+    assert 'rests on no sensor,' in describe(blind)
 
 
 def test_json_has_seconds_and_no_nan(capsys):

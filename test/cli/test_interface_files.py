@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_message_with_constant_array_and_comments(tmp_path):
     file = tmp_path / 'Thing.msg'
-    file.write_text('# A thing.\n# In two lines.\n\nuint8 OK=0   # fine\nstring[<=3] names # of it\nfloat32 x\n')
+    file.write_text('# A thing.\n# In two lines.\n\nuint8 OK=0   # fine\nstring[<=3] names # of it\n'
+                    'float32 x\n')
     thing = read_interface(file)
     assert (thing.full_name, thing.summary) == ('mpnp_ros/msg/Thing', 'A thing. In two lines.')
     assert thing.sections[''] == (Field('uint8', 'OK', 'fine', '0'), Field('string[<=3]', 'names', 'of it'),
@@ -38,4 +39,5 @@ def test_the_fields_are_those_that_were_built():
         built = getattr(getattr(mpnp_ros, interface.kind), interface.name)
         for section, fields in interface.sections.items():
             part = getattr(built, section.capitalize()) if section else built
-            assert list(part.get_fields_and_field_types()) == [field.name for field in fields if not field.value]
+            names = [field.name for field in fields if not field.value]
+            assert list(part.get_fields_and_field_types()) == names

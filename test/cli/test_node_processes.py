@@ -47,8 +47,8 @@ def test_own_parameter_files_come_last(tmp_path):
     own = tmp_path / 'own.yaml'
     own.touch()
     command = system_processes([], Placement(params_files=[own]), {'bag': 'b'})[0].command
-    files = [Path(value).name for flag, value in zip(command, command[1:], strict=False) if flag == '--params-file']
-    assert files == ['mpnp.yaml', 'nuscenes.yaml', 'own.yaml']
+    files = [value for flag, value in zip(command, command[1:], strict=False) if flag == '--params-file']
+    assert [Path(file).name for file in files] == ['mpnp.yaml', 'nuscenes.yaml', 'own.yaml']
 
 
 def test_large_images_arrive_and_a_profile_of_ones_own_stays(monkeypatch):

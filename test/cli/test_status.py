@@ -11,8 +11,8 @@ from mpnp_ros.cli.status import STATES, as_dict, show
 
 def states(**changes: object) -> SimpleNamespace:
     """A report on one modality, as the message has it."""
-    fields = dict(modality='camera', state=2, plugged=True, pinned=False, rate=10., age=.05, quality=math.nan,
-                  links_version='v3', encoder='camera-1', detail='')
+    fields = {'modality': 'camera', 'state': 2, 'plugged': True, 'pinned': False, 'rate': 10., 'age': .05,
+              'quality': math.nan, 'links_version': 'v3', 'encoder': 'camera-1', 'detail': ''}
     return SimpleNamespace(modalities=[SimpleNamespace(**{**fields, **changes})])
 
 

@@ -1,0 +1,118 @@
+"""The table of names is what the nodes really have on the graph: nothing more, nothing less."""
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
+
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from mpnp_ros.nodes.interface_table import (
+    ACTS,
+    ENDPOINTS,
+    EVERY_NODE,
+    LATCHED,
+    PUBLISHES,
+    RELIABLE,
+    SENSOR_DATA,
+    SERVES,
+    SUBSCRIBES,
+)
+from mpnp_ros.nuscenes.typestore import message_types
+
+pytestmark = pytest.mark.ros
+NAMESPACE = '/table'
+FILLED_IN = {
+    ('fusion', 'tokens/<modality>'): {'tokens/camera', 'tokens/lidar'},
+    ('camera_encoder', '<image_topic>'): {'cam_front/image_rect/compressed'},
+    ('camera_encoder', '<camera_info_topic>'): {'cam_front/camera_info'},
+    ('lidar_encoder', '<topic>'): {'lidar_top'},
+    ('replay', '<topics of the bag>'): {'/text'},
+}
+TYPES = {'<as in the bag>': 'std_msgs/msg/String'}
+OF_EVERY_ROS_NODE = {'/rosout', '/parameter_events', '/clock'}
+RELIABILITY = {SENSOR_DATA: ReliabilityPolicy.BEST_EFFORT, RELIABLE: ReliabilityPolicy.RELIABLE,
+               LATCHED: ReliabilityPolicy.RELIABLE}
+
+
+@pytest.fixture(scope='module')
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bag of one message on /text."""
+    types, folder = message_types(), tmp_path_factory.mktemp('table') / 'bag'
+    with Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        text = types.types['std_msgs/msg/String']('once')
+        connection = writer.add_connection('/text', 'std_msgs/msg/String', typestore=types)
+        writer.write(connection, 10 ** 18, types.serialize_cdr(text, 'std_msgs/msg/String'))
+    return folder
+
+
+@pytest.fixture(scope='module')
+def graph(module_ros, tiny_lm_folder, tiny_camera, tiny_lidar, bag):
+    """All nodes, running, seen by a node of the test's own."""
+    parameters = {
+        'fusion': {'llm': str(tiny_lm_folder), 'device': 'cpu', 'dtype': 'float32'},
+        'camera_encoder': {**tiny_camera, 'cameras': ['cam_front']}, 'lidar_encoder': tiny_lidar,
+        'replay': {'bag': str(bag), 'paused': True}}
+    for node, values in parameters.items():
+        module_ros.start(f'mpnp_ros.nodes.{node}', namespace=NAMESPACE, parameters=values)
+    for node in ('fusion', 'camera_encoder', 'lidar_encoder'):
+        module_ros.wait_for_state(f'{NAMESPACE}/{node}', 'active')
+    end = time.monotonic() + 30
+    while not module_ros.node.count_publishers('/text'):
+        assert time.monotonic() < end, 'the replay does not publish'
+        time.sleep(.05)
+    return module_ros.node
+
+
+def expected(node: str, kind: str) -> dict[str, str]:
+    """Resolved name -> type, as the table has it."""
+    return {resolved(name): TYPES.get(endpoint.type, endpoint.type)
+            for endpoint in (*ENDPOINTS, *EVERY_NODE) if endpoint.node in (node, '') and endpoint.kind == kind
+            for name in FILLED_IN.get((node, endpoint.name), {endpoint.name})}
+
+
+def resolved(name: str) -> str:
+    """Name in the test's namespace."""
+    return name if name.startswith('/') else f'{NAMESPACE}/{name}'
+
+
+def seen(graph, node: str, kind: str) -> dict[str, str]:
+    """Resolved name -> type, as the graph has it, without what every ROS node has."""
+    ask = {PUBLISHES: graph.get_publisher_names_and_types_by_node,
+           SUBSCRIBES: graph.get_subscriber_names_and_types_by_node,
+           SERVES: graph.get_service_names_and_types_by_node}[kind]
+    own = f'{NAMESPACE}/{node}/'
+    extra = OF_EVERY_ROS_NODE - set(expected(node, kind))
+    return {name: types[0] for name, types in ask(node, NAMESPACE)
+            if name not in extra and not name.startswith(own) and '/_action/' not in name}
+
+
+@pytest.mark.parametrize('node', ['camera_encoder', 'lidar_encoder', 'fusion', 'replay'])
+@pytest.mark.parametrize('kind', [PUBLISHES, SUBSCRIBES, SERVES])
+def test_names_and_types(graph, node, kind):
+    assert seen(graph, node, kind) == expected(node, kind)
+
+
+@pytest.mark.parametrize('endpoint', [entry for entry in ENDPOINTS if entry.qos],
+                         ids=lambda entry: f'{entry.node}-{entry.name}')
+def test_quality_of_service(graph, endpoint):
+    for name in FILLED_IN.get((endpoint.node, endpoint.name), {endpoint.name}):
+        ask = graph.get_publishers_info_by_topic if endpoint.kind == PUBLISHES else \
+            graph.get_subscriptions_info_by_topic
+        found = [info.qos_profile for info in ask(resolved(name)) if info.node_name == endpoint.node]
+        assert found, name
+        assert {profile.reliability for profile in found} == {RELIABILITY[endpoint.qos]}
+        latched = {profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for profile in found}
+        assert latched == {endpoint.qos == LATCHED}
+
+
+def test_actions(graph):
+    services = dict(graph.get_service_names_and_types_by_node('fusion', NAMESPACE))
+    for endpoint in ENDPOINTS:
+        if endpoint.kind == ACTS:
+            sending = services[resolved(f'{endpoint.name}/_action/send_goal')]
+            assert sending == [f'{endpoint.type}_SendGoal']

@@ -1,0 +1,85 @@
+"""The generated documentation and parameter file are those that the code gives now."""
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip('rclpy', reason='rclpy is not installed: the tables of the nodes cannot be read')
+from mpnp_ros.cli import docs
+from mpnp_ros.cli.main import main
+from mpnp_ros.cli.node_processes import NODES
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ('docs/interfaces.md', 'docs/parameters.md', 'config/mpnp.yaml')
+
+
+@pytest.fixture(scope='module')
+def wanted() -> dict[str, str]:
+    """What the generated files should hold."""
+    return docs.documents(ROOT)
+
+
+@pytest.mark.parametrize('name', DOCUMENTS)
+def test_is_current(wanted, name):
+    assert (ROOT / name).read_text() == wanted[name], f'{name} is not current; run `make docs`'
+
+
+def test_an_outdated_file_is_found_and_written(tmp_path, monkeypatch, capsys):
+    for name in DOCUMENTS:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    for kind in ('msg', 'srv', 'action'):
+        (tmp_path / kind).symlink_to(ROOT / kind)
+    monkeypatch.setattr(docs, 'source_folder', lambda: tmp_path)
+    (tmp_path / 'docs/parameters.md').write_text('old')
+    assert main(['docs', '--check']) == 1
+    assert capsys.readouterr().err == 'docs/parameters.md is not current; run `mpnp docs`\n'
+    assert main(['docs']) == 0
+    assert main(['docs', '--check']) == 0
+
+
+@pytest.mark.parametrize('node', NODES)
+def test_the_parameter_file_is_accepted_by_every_node(node):
+    """Read by ROS itself, under a namespace, and checked by the tables."""
+    import rclpy
+    from rclpy.context import Context
+
+    from mpnp_ros.nodes.parameters import declare_parameters
+
+    table = docs.parameter_tables()[node]
+    context = Context()
+    arguments = ['--ros-args', '--params-file', str(ROOT / 'config/mpnp.yaml'),
+                 '--params-file', str(ROOT / 'config/nuscenes.yaml'), '-r', '__ns:=/robot1']
+    rclpy.init(args=arguments, context=context)
+    try:
+        reader = rclpy.create_node(node, context=context)
+        overrides = set(reader._parameter_overrides)
+        values = declare_parameters(reader, table)
+        given = yaml.safe_load((ROOT / 'config/nuscenes.yaml').read_text()).get(f'/**/{node}', {})
+        for entry in table:
+            expected = given.get('ros__parameters', {}).get(entry.name, entry.default)
+            assert values[entry.name] == expected, entry.name
+        assert overrides == {entry.name for entry in table if entry.default != ()}
+        reader.destroy_node()
+    finally:
+        rclpy.shutdown(context=context)
+
+
+def test_every_link_between_documents_leads_somewhere():
+    files = [ROOT / name for name in ('README.md', 'CONTRIBUTING.md') if (ROOT / name).is_file()]
+    for file in [*files, *(ROOT / 'docs').glob('*.md')]:
+        text = file.read_text()
+        for target in re.findall(r'\]\((?!https?:)([^)\s#]+)', text):
+            assert (file.parent / target).exists(), f'{file.name} links to {target}'
+        anchors = {re.sub(r'[^\w -]', '', heading).strip().replace(' ', '-').lower()
+                   for heading in re.findall(r'^#+ (.+)$', text, re.M)}
+        for anchor in re.findall(r'\]\(#([^)\s]+)\)', text):
+            assert anchor in anchors, f'{file.name} links to #{anchor}'
+
+
+def test_the_parameter_file_opens_with_the_command_that_uses_it():
+    for name in ('mpnp', 'nuscenes'):
+        assert (ROOT / f'config/{name}.yaml').read_text().startswith('# mpnp bringup --')
