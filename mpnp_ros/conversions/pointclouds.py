@@ -34,12 +34,14 @@ def to_points(message: PointCloud2) -> Points:
     Raises PointCloudError naming what is wrong: no points, fields missing or outside point_step,
     row_step or amount of data that do not fit.
     """
+    _check_size(message)
     names = {field.name for field in message.fields}
     if missing := [name for name in 'xyz' if name not in names]:
         raise PointCloudError(f'the point cloud has no field {", ".join(missing)}; it has {sorted(names)}')
     intensity = next((name for name in INTENSITY_NAMES if name in names), None)
     wanted = ['x', 'y', 'z', *([intensity] if intensity else [])]
-    records = _records(message, _structure(message, wanted))
+    records = np.ndarray((message.height, message.width), _structure(message, wanted), message.data,
+                         strides=(message.row_step, message.point_step))
     with np.errstate(over='ignore', invalid='ignore'):  # a float64 beyond float32 becomes infinite
         xyz = np.stack([records[name].astype(np.float32).ravel() for name in 'xyz'], axis=1)
         return Points(xyz, records[intensity].astype(np.float32).ravel() if intensity else None)
@@ -59,6 +61,18 @@ def from_points(points: Points, frame_id: str = '', stamp_ns: int = 0) -> PointC
     return message
 
 
+def _check_size(message: PointCloud2) -> None:
+    height, width, row_step = message.height, message.width, message.row_step
+    if not height or not width:
+        raise PointCloudError(f'the point cloud is empty: {height} rows of {width} points')
+    if row_step < width * message.point_step:
+        raise PointCloudError(f'row_step is {row_step}; {width} points of {message.point_step} bytes need '
+                              f'{width * message.point_step}')
+    if len(message.data) != row_step * height:
+        raise PointCloudError(f'the point cloud has {len(message.data)} bytes; row_step {row_step} x '
+                              f'{height} rows are {row_step * height}')
+
+
 def _structure(message: PointCloud2, wanted: list[str]) -> np.dtype:
     order = '>' if message.is_bigendian else '<'
     formats, offsets = [], []
@@ -74,17 +88,3 @@ def _structure(message: PointCloud2, wanted: list[str]) -> np.dtype:
         formats.append(kind)
         offsets.append(field.offset)
     return np.dtype({'names': wanted, 'formats': formats, 'offsets': offsets, 'itemsize': message.point_step})
-
-
-def _records(message: PointCloud2, structure: np.dtype) -> np.ndarray:
-    """View the data as structured [height, width]."""
-    height, width, row_step = message.height, message.width, message.row_step
-    if not height or not width:
-        raise PointCloudError(f'the point cloud is empty: {height} rows of {width} points')
-    if row_step < width * message.point_step:
-        raise PointCloudError(f'row_step is {row_step}; {width} points of {message.point_step} bytes need '
-                              f'{width * message.point_step}')
-    if len(message.data) != row_step * height:
-        raise PointCloudError(f'the point cloud has {len(message.data)} bytes; row_step {row_step} x '
-                              f'{height} rows are {row_step * height}')
-    return np.ndarray((height, width), structure, message.data, strides=(row_step, message.point_step))
