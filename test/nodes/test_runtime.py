@@ -109,6 +109,7 @@ def test_warnings_are_counted_and_raise_the_level_for_a_while(recorder, monkeypa
 
 
 def test_sources_and_checks_are_asked_at_every_publication(recorder, ros):
+    from ros_harness import wait_until
     node = recorder()
     arrays = ros.collect('/diagnostics', DiagnosticArray, 10)
     node.diagnostics.add_source(lambda: {'rate': 2.5})
@@ -119,9 +120,6 @@ def test_sources_and_checks_are_asked_at_every_publication(recorder, ros):
         node.diagnostics.publish()
         return [status for array in arrays.messages for status in array.status if 'recorder' in status.name]
 
-    import time
-    while not published():
-        time.sleep(0.05)
-    status = published()[-1]
+    status = wait_until(published, 'diagnostics')[-1]
     assert {pair.key: pair.value for pair in status.values} == {'rate': '2.500', 'answers': '2'}
     assert (status.name, status.level, status.message) == ('recorder: recorder', WARN, 'nothing comes on /a')
