@@ -48,6 +48,7 @@ class Synchronizer(Generic[Item]):
         self._open: list[_Set[Item]] = []
         self._seen: dict[str, int] = {}
         self._began: int | None = None
+        self._newest = 0
         self._last = (0, 0)
         self._closed = False
 
@@ -57,8 +58,9 @@ class Synchronizer(Generic[Item]):
             if self._closed:
                 self._superseded(item)
                 return
-            self._began = now_ns if self._began is None else self._began
-            self._seen[source] = now_ns
+            if self._began is None or now_ns < self._newest - self._timeout:  # the first, or time jumped back
+                self._began = now_ns
+            self._newest = self._seen[source] = now_ns
             joined = self._join(source, stamp_ns, item, now_ns)
             if self._alive(now_ns) <= joined.items.keys():
                 self._finish(joined, now_ns)
