@@ -1,0 +1,1 @@
+"""Training latent connections on cached tokens and states; evaluation; cost."""

@@ -1,0 +1,1 @@
+"""The mpnp command: one module per subcommand."""

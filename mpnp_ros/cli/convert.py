@@ -1,4 +1,8 @@
-"""Write nuScenes scenes with their sweeps, and questions with true answers, as a bag that ROS can play."""
+"""Write nuScenes scenes with their sweeps, and questions with true answers, as bags that ROS can play.
+
+One scene becomes the bag OUTPUT, several become OUTPUT/<scene>: days lie between scenes, and a replay of one
+bag would wait for that long.
+"""
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument('root', type=Path, help='folder that holds samples/, sweeps/ and v1.0-*/')
-    parser.add_argument('output', type=Path, help='bag folder to write')
+    parser.add_argument('output', type=Path, help='bag folder to write, or the folder of several')
     parser.add_argument('--version', help='tables to read, e.g. v1.0-mini (default: the only one there is)')
     parser.add_argument('--scenes', nargs='+', metavar='SCENE', help='names or tokens (default: all)')
     parser.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap', help='default: %(default)s')
@@ -28,14 +32,20 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Write the bag and say where it is."""
+    """Write the bags and say where they are."""
     from mpnp_ros.nuscenes.bag_writer import write_bag
     from mpnp_ros.nuscenes.tables import NuScenes
 
     root = NuScenes(arguments.root, arguments.version)
-    path = write_bag(root, arguments.output, arguments.scenes, _questions(root, arguments),
-                     storage=arguments.storage, overwrite=arguments.overwrite, progress=not arguments.quiet)
-    print(f'{path}: play it with `mpnp replay {path}` or `ros2 bag play {path} --clock`')
+    scenes = arguments.scenes or [record['name'] for record in root.scenes]
+    questions = _questions(root, arguments)
+    if len(scenes) > 1:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    for scene in scenes:
+        output = arguments.output / scene if len(scenes) > 1 else arguments.output
+        path = write_bag(root, output, [scene], questions, storage=arguments.storage,
+                         overwrite=arguments.overwrite, progress=not arguments.quiet)
+        print(f'{path}: play it with `mpnp replay {path}` or `ros2 bag play {path} --clock`')
     return 0
 
 

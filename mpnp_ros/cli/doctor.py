@@ -23,7 +23,7 @@ def run(arguments: Namespace) -> int:
     """Print all findings; exit code 1 where something needed is missing."""
     findings = [finding for check in CHECKS for finding in check()]
     if arguments.test:
-        findings += test_transport(findings)
+        findings += send_images(findings)
     if arguments.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
@@ -31,7 +31,7 @@ def run(arguments: Namespace) -> int:
     return 1 if any(finding.state == MISSING for finding in findings) else 0
 
 
-def test_transport(findings: Sequence[Finding]) -> Iterator[Finding]:
+def send_images(findings: Sequence[Finding]) -> Iterator[Finding]:
     """Send large images from one process to another, where ROS is there to do it."""
     if any(finding.name in ('rclpy', 'ROS messages') and finding.state == MISSING for finding in findings):
         return

@@ -60,7 +60,7 @@ class System:
                 raise NotAnsweringError(f'{", ".join(late)} not ready in {timeout:g} s; see the log above')
             time.sleep(POLL)
         if not self.failed():
-            self._write('mpnp', f'all {len(self._names)} nodes are ready; Ctrl-C ends them')
+            self._write('mpnp', 'all nodes are ready; Ctrl-C ends them')
 
     def failed(self) -> list[str]:
         """Names of the nodes that have been given up."""

@@ -1,0 +1,1 @@
+"""ROS messages to numpy and back, and nothing else."""

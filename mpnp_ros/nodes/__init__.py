@@ -1,0 +1,1 @@
+"""One thin module per node, and what the nodes share."""

@@ -1,0 +1,84 @@
+"""From a nuScenes root to a bag and back onto topics, by the command line."""
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mpnp_ros.cli.main import main
+from mpnp_ros.nuscenes.bag_player import BagPlayer
+from mpnp_ros.nuscenes.standin import write_standin
+from mpnp_ros.nuscenes.tables import NuScenes
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated nuScenes root of two scenes with one key frame each."""
+    return Path(write_standin(tmp_path_factory.mktemp('nuscenes') / 'root', seed=1, key_frames=1))
+
+
+@pytest.fixture(scope='module')
+def scene(root: Path) -> str:
+    """The first of them."""
+    return NuScenes(root).scenes[0]['name']
+
+
+@pytest.fixture(scope='module')
+def bag(root: Path, scene: str) -> Path:
+    """The bag of that scene."""
+    path = root.with_name('bag')
+    assert main(['convert', str(root), str(path), '--scenes', scene, '--quiet']) == 0
+    return path
+
+
+def test_the_bag_holds_sensors_and_questions(bag):
+    topics = BagPlayer(bag).topics
+    expected = {'/cam_front/image_rect/compressed', '/lidar_top', '/labelled_questions', '/tf_static'}
+    assert expected <= set(topics)
+
+
+def test_several_scenes_become_several_bags(root, tmp_path, capsys):
+    """Without questions, if one says so."""
+    assert main(['convert', str(root), str(tmp_path / 'bags'), '--no-questions', '--quiet']) == 0
+    names = [record['name'] for record in NuScenes(root).scenes]
+    assert sorted(path.name for path in (tmp_path / 'bags').iterdir()) == sorted(names)
+    assert f'mpnp replay {tmp_path / "bags" / names[0]}' in capsys.readouterr().out
+    for name in names:
+        player = BagPlayer(tmp_path / 'bags' / name)
+        assert player.duration < 60
+        assert '/labelled_questions' not in player.topics
+
+
+def test_a_bag_is_not_overwritten_unless_asked(root, scene, bag, capsys):
+    again = ['convert', str(root), str(bag), '--scenes', scene, '--quiet']
+    assert main(again) == 2
+    assert 'exists already' in capsys.readouterr().err
+    assert main([*again, '--overwrite']) == 0
+
+
+def replay(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """`mpnp replay` to its end."""
+    environment = {**os.environ, 'ROS_DOMAIN_ID': str(100 + os.getpid() % 100),
+                   'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+    return subprocess.run([sys.executable, '-m', 'mpnp_ros.cli.main', 'replay', *arguments], env=environment,
+                          text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+
+
+@pytest.mark.ros
+def test_replay_plays_to_the_end(bag):
+    pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
+    done = replay(str(bag), '--rate', '5')
+    assert done.returncode == 0, done.stdout
+    assert 'the bag is over' in done.stdout
+
+
+@pytest.mark.ros
+def test_replay_names_a_bag_that_is_not_there(tmp_path):
+    pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
+    done = replay(str(tmp_path / 'nothing'))
+    assert done.returncode > 0
+    assert str(tmp_path / 'nothing') in done.stdout
+    assert 'Traceback' not in done.stdout
