@@ -33,7 +33,7 @@ MAY_IMPORT = {
     'locations': {'errors'}, 'transport': {'errors', 'locations'}, 'supervisor': {'errors'},
     'llm': BASE, 'links': BASE | {'llm'}, 'methods': BASE | {'llm', 'links'},
     'modalities': BASE, 'nuscenes': BASE,
-    'adaptation': BASE | {'llm', 'links', 'methods', 'nuscenes'},
+    'adaptation': BASE | {'llm', 'links', 'methods', 'modalities', 'nuscenes'},
     'serving': BASE | {'llm', 'links', 'methods'},
     'conversions': BASE | {'modalities'},
 }
