@@ -33,6 +33,7 @@ COMMANDS = (
     Command('bringup', 'mpnp_ros.cli.bringup', 'start encoders and fusion (and a replay) as processes'),
     Command('ask', 'mpnp_ros.cli.ask', 'ask the fusion node a question and watch the answer come'),
     Command('status', 'mpnp_ros.cli.status', 'show the modalities as the fusion node sees them'),
+    Command('train', 'mpnp_ros.cli.train', 'train links on nuScenes and show what answers rest on'),
     Command('convert', 'mpnp_ros.cli.convert', 'write nuScenes scenes as a bag that ROS can play'),
     Command('replay', 'mpnp_ros.cli.replay', 'play such a bag with its clock and its questions'),
     Command('docs', 'mpnp_ros.cli.docs', 'write docs/interfaces.md, docs/parameters.md and config/mpnp.yaml'),

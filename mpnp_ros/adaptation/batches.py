@@ -1,0 +1,83 @@
+"""What one training step sees: questions of similar length, and the tokens that each may look at."""
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mpnp_ros.adaptation.dataset import Example, Frame
+from mpnp_ros.errors import QuestionError
+from mpnp_ros.methods.base import AnsweredQuestion, Method
+
+POOL = 16
+
+
+class QuestionBook:
+    """Questions as a method has read them, each text once however many frames and answers it has.
+
+    Good as long as no link is plugged below those that were plugged when it was read.
+    """
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._read: dict[tuple[str, tuple[str, ...] | str], AnsweredQuestion] = {}
+
+    def __getitem__(self, example: Example) -> AnsweredQuestion:
+        """The example's question with its answer.  Raises QuestionError."""
+        key = example.question, example.choices or example.answer
+        known = self._read.get(key)
+        if known is None:
+            known = self._read[key] = self._method.prepare_answer(
+                example.question, example.answer, example.choices)
+        if known.answer == example.answer:
+            return known
+        if example.answer not in example.choices:
+            raise QuestionError(f'the answer {example.answer!r} is not among the choices of '
+                                f'{example.question!r}; add it to them')
+        return replace(known, answer=example.answer, target=example.choices.index(example.answer))
+
+
+class BatchPlan:
+    """Which examples each step sees; depends on the seed and the step only, so that training can resume.
+
+    Every epoch goes through all examples in a new order.  Within pools of 16 batches they are put in order
+    of length, so that a batch is of similar lengths and little is padded.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        self._lengths, self._seed = lengths, seed
+        self._count = max(1, round(len(lengths) / batch))
+        self._epoch: tuple[int, list[list[int]]] = (-1, [])
+
+    def __getitem__(self, step: int) -> list[int]:
+        """The places of the examples of a step."""
+        epoch, place = divmod(step, self._count)
+        if self._epoch[0] != epoch:
+            self._epoch = epoch, self._shuffled(random.Random(f'{self._seed}/{epoch}'))
+        return self._epoch[1][place]
+
+    def _shuffled(self, rng: random.Random) -> list[list[int]]:
+        order = list(range(len(self._lengths)))
+        rng.shuffle(order)
+        batches = []
+        for first in range(0, self._count, POOL):
+            last = min(first + POOL, self._count)
+            pool = sorted(order[self._edge(first):self._edge(last)], key=self._lengths.__getitem__)
+            start = self._edge(first)
+            batches += [pool[self._edge(at) - start:self._edge(at + 1) - start] for at in range(first, last)]
+        rng.shuffle(batches)
+        return batches
+
+    def _edge(self, batch: int) -> int:
+        return batch * len(self._lengths) // self._count
+
+
+def drop_modalities(frame: Frame, modalities: Sequence[str], probability: float,
+                    rng: random.Random) -> Frame:
+    """The tokens of the linked modalities; with some probability only a random non-empty part of them."""
+    names = [name for name in modalities if name in frame]
+    if len(names) > 1 and rng.random() < probability:
+        kept = rng.randrange(1, 2 ** len(names))
+        names = [name for place, name in enumerate(names) if kept >> place & 1]
+    return {name: frame[name] for name in names}
+

@@ -1,0 +1,32 @@
+"""The blind baseline: the same links on learned constants, trained by the same code on the same questions."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from mpnp_ros.adaptation.dataset import TokenDataset
+from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingReport, TrainingStep
+from mpnp_ros.methods.base import Method, build_method
+
+SOFT_TOKENS = 24
+
+
+def blind_method(method: Method) -> Method:
+    """A method of the same kind with a new blind link of the same size in place of each link.
+
+    Raises ConfigurationError where a kind of link cannot be blind.
+    """
+    blind = build_method(method.name, method.lm, template=method.template)
+    for modality, link in method.links().items():
+        config = replace(link.config, modality=f'blind_{modality}', encoder='', soft_tokens=SOFT_TOKENS)
+        blind.plug(type(link)(config))
+    return blind
+
+
+def train_blind(method: Method, train: TokenDataset, config: TrainerConfig | None = None,
+                validation: TokenDataset | None = None,
+                progress: Callable[[TrainingStep], None] | None = None,
+                cancelled: Callable[[], bool] | None = None) -> tuple[Method, TrainingReport]:
+    """Train the blind twin of a method; what it answers rests on the text alone."""
+    blind = blind_method(method)
+    return blind, Trainer(blind, config).fit(train, validation, progress, cancelled)

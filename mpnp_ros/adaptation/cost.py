@@ -1,0 +1,46 @@
+"""What a training step costs, measured."""
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+KIB = 1024
+
+
+def measure_macs(step: Callable[[], object]) -> int:
+    """MACs of all matrix products that `step()` really runs, forward and backward, counted once.
+
+    A rough check from llm/cost.py: 3 x the MACs of the linked blocks for the forward pass (1) and the
+    gradients of states (1) and of weights (at most 1, links only).
+    """
+    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+    counted = {attention: _attention, backward: _attention_backward}
+    with FlopCounterMode(display=False, custom_mapping=counted) as counter:
+        step()
+    return counter.get_total_flops() // 2
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin a measurement of GPU memory; the peak of a process cannot be reset."""
+    if device.type == 'cuda':
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: peak of what torch held on a GPU since the reset, or of this process since it began."""
+    if device.type == 'cuda':
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+
+
+def _attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def _attention_backward(gradient: torch.Size, query: torch.Size, key: torch.Size, value: torch.Size,
+                        *_: object, **__: object) -> int:
+    return sdpa_backward_flop_count(gradient, query, key, value)

@@ -1,0 +1,141 @@
+"""Questions with true answers, and the tokens of the frames that they are asked about."""
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from mpnp_ros.cache import new_folder, write_file
+from mpnp_ros.errors import DatasetError, TokensError
+from mpnp_ros.tokens import ModalityTokens
+
+ARRAYS, TABLE = 'tokens.safetensors', 'dataset.json'
+SCHEMA = 1
+
+Frame = Mapping[str, ModalityTokens]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question about one frame and its true answer.
+
+    choices: closed list of answers, empty where the answer is generated.  type, hops: kind of question
+    (papers.md E).  frame: key of its frame in :attr:`TokenDataset.frames`.
+    """
+
+    question: str
+    answer: str
+    choices: tuple[str, ...]
+    type: str
+    hops: int
+    frame: str
+
+
+@dataclass(frozen=True, eq=False)
+class TokenDataset:
+    """Frames as {key: {modality: tokens}}, and examples about them.
+
+    Frames may share value arrays (turned copies do); they are held and written once.
+    Raises DatasetError where an example names a frame that is not there.
+    """
+
+    frames: Mapping[str, Frame]
+    examples: tuple[Example, ...]
+
+    def __post_init__(self) -> None:
+        lost = {example.frame for example in self.examples} - self.frames.keys()
+        if lost:
+            raise DatasetError(f'{len(lost)} frames with questions have no tokens, {min(lost)} among them; '
+                               'encode them, or leave their questions out')
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """All modalities that any frame has, sorted."""
+        return tuple(sorted({name for frame in self.frames.values() for name in frame}))
+
+    def only(self, modalities: Iterable[str]) -> TokenDataset:
+        """The same examples with the tokens of some modalities; none: a set for the blind."""
+        kept = set(modalities)
+        return replace(self, frames={key: {name: tokens for name, tokens in frame.items() if name in kept}
+                                     for key, frame in self.frames.items()})
+
+    def deduplicated(self) -> TokenDataset:
+        """Without repeated questions about the same frame; the first of each stays."""
+        kept: dict[tuple[str, str], Example] = {}
+        for example in self.examples:
+            kept.setdefault((example.frame, example.question), example)
+        return replace(self, examples=tuple(kept.values()))
+
+    def split(self, held_out: Callable[[str], bool]) -> tuple[TokenDataset, TokenDataset]:
+        """The rest, and what is held out: by the key of the frame, so that no frame is in both."""
+        chosen = {key for key in self.frames if held_out(key)}
+        return self._of(self.frames.keys() - chosen), self._of(chosen)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the folder, all of it or nothing."""
+        with new_folder(folder) as path:
+            self.write(path)
+
+    def write(self, folder: Path) -> None:
+        """Write the files into an empty folder."""
+        arrays = _Arrays()
+        frames = {key: {name: _to_json(tokens, arrays) for name, tokens in frame.items()}
+                  for key, frame in self.frames.items()}
+        table = {'schema': SCHEMA, 'frames': frames, 'examples': [asdict(entry) for entry in self.examples]}
+        write_file(folder / ARRAYS, save(arrays.named))
+        write_file(folder / TABLE, json.dumps(table).encode())
+
+    @classmethod
+    def load(cls, folder: str | Path) -> TokenDataset:
+        """Read what :meth:`save` wrote.  Raises DatasetError, naming the folder, where it cannot be used."""
+        try:
+            table = json.loads((Path(folder) / TABLE).read_bytes())
+            arrays = load_file(Path(folder) / ARRAYS)
+            if table['schema'] != SCHEMA:
+                raise ValueError(f'schema {table["schema"]!r}, but this package reads {SCHEMA}')
+            frames = {key: {name: _from_json(entry, arrays) for name, entry in frame.items()}
+                      for key, frame in table['frames'].items()}
+            examples = tuple(Example(**{**entry, 'choices': tuple(entry['choices'])})
+                             for entry in table['examples'])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError,
+                TokensError) as error:
+            raise DatasetError(f'token dataset {folder} cannot be read ({error}); make it again') from None
+        return cls(frames, examples)
+
+    def _of(self, keys: Iterable[str]) -> TokenDataset:
+        keys = set(keys)
+        return TokenDataset({key: frame for key, frame in self.frames.items() if key in keys},
+                            tuple(example for example in self.examples if example.frame in keys))
+
+
+class _Arrays:
+    """Numpy arrays by name, each distinct object once."""
+
+    def __init__(self) -> None:
+        self.named: dict[str, np.ndarray] = {}
+        self._names: dict[int, str] = {}
+
+    def add(self, array: np.ndarray) -> str:
+        """The name of an array."""
+        if id(array) not in self._names:
+            self._names[id(array)] = name = str(len(self.named))
+            self.named[name] = np.ascontiguousarray(array)
+        return self._names[id(array)]
+
+
+def _to_json(tokens: ModalityTokens, arrays: _Arrays) -> dict[str, Any]:
+    parts = ('values', 'azimuth', 'source_index')
+    plain = {name: value for name, value in vars(tokens).items() if name not in parts}
+    return {**plain, **{name: arrays.add(getattr(tokens, name)) for name in parts}}
+
+
+def _from_json(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ModalityTokens:
+    parts = {name: arrays[entry[name]] for name in ('values', 'azimuth', 'source_index')}
+    lists = {name: tuple(entry[name]) for name in ('sources', 'source_stamps_ns')}
+    return ModalityTokens(**{**entry, **parts, **lists})

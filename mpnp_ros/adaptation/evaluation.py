@@ -1,0 +1,172 @@
+"""How many questions are answered rightly, and how much of that comes from the sensors."""
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
+from mpnp_ros.errors import TrainingError
+from mpnp_ros.methods.base import Method
+
+BATCH = 64
+Z95 = 1.959964
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many of n were right."""
+
+    right: int
+    n: int
+
+    @property
+    def value(self) -> float:
+        """In [0, 1]; NaN of none."""
+        return self.right / self.n if self.n else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson score interval (Wilson, JASA 22, 1927), in [0, 1]."""
+        if not self.n:
+            return 0., 1.
+        weight = Z95 ** 2 / self.n
+        centre = (self.value + weight / 2) / (1 + weight)
+        half = math.sqrt(weight * self.value * (1 - self.value) + weight ** 2 / 4) / (1 + weight)
+        return max(0., centre - half), min(1., centre + half)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f'{100 * self.value:5.1f} % [{100 * low:.1f}, {100 * high:.1f}]'
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Shares of right answers: of all, by type of question and by number of hops."""
+
+    overall: Share
+    by_type: Mapping[str, Share]
+    by_hops: Mapping[int, Share]
+
+    @property
+    def value(self) -> float:
+        """Of all, in [0, 1]."""
+        return self.overall.value
+
+    @property
+    def n(self) -> int:
+        """Number of questions."""
+        return self.overall.n
+
+    @classmethod
+    def of(cls, examples: Sequence[Example], answers: Sequence[str]) -> Accuracy:
+        """Compare answers with the true ones."""
+        right = [_plain(example.answer) == _plain(answer)
+                 for example, answer in zip(examples, answers, strict=True)]
+        return cls(Share(sum(right), len(right)),
+                   _shares((example.type for example in examples), right),
+                   _shares((example.hops for example in examples), right))
+
+
+@dataclass(frozen=True)
+class SensorDependence:
+    """One method, one set of questions, different tokens.
+
+    sensors: the true frames.  shuffled: every question sees another frame of the set.  unplugged: no
+    tokens at all.  alone: each modality without the others.
+    """
+
+    sensors: Accuracy
+    shuffled: Accuracy
+    unplugged: Accuracy
+    alone: Mapping[str, Accuracy]
+
+
+def evaluate(method: Method, dataset: TokenDataset, book: QuestionBook | None = None,
+             tokens_of: Callable[[Example], Frame] | None = None, batch: int = BATCH,
+             cancelled: Callable[[], bool] | None = None) -> Accuracy:
+    """Answer all questions of a dataset with the links as plugged now.
+
+    book: questions that the method has read before.  tokens_of: what each question sees, by default its
+    frame.  cancelled: asked before every batch; what was answered until then counts.
+    Raises TrainingError for a dataset without questions.
+    """
+    if not dataset.examples:
+        raise TrainingError('there are no questions to evaluate on; hold out fewer or more frames')
+    book = book or QuestionBook(method)
+    see = tokens_of or (lambda example: dataset.frames[example.frame])
+    order = sorted(dataset.examples, key=lambda example: (bool(example.choices), len(example.question)))
+    answers: list[str] = []
+    for start in range(0, len(order), batch):
+        if cancelled and cancelled():
+            break
+        answers += _answers(method, order[start:start + batch], book, see)
+    return Accuracy.of(order[:len(answers)], answers)
+
+
+def sensor_dependence(method: Method, dataset: TokenDataset, seed: int = 0,
+                      book: QuestionBook | None = None) -> SensorDependence:
+    """Show what answers rest on; raises TrainingError where there is no other frame to shuffle with."""
+    book = book or QuestionBook(method)
+    other = other_frames(dataset, seed)
+    names = dataset.modalities
+
+    def alone(name: str) -> Callable[[Example], Frame]:
+        return lambda example: {key: tokens for key, tokens in dataset.frames[example.frame].items()
+                                if key == name}
+
+    sensors = evaluate(method, dataset, book)
+    return SensorDependence(
+        sensors, evaluate(method, dataset, book, lambda example: dataset.frames[other[example]]),
+        evaluate(method, dataset, book, lambda example: {}),
+        {names[0]: sensors} if len(names) == 1 else
+        {name: evaluate(method, dataset, book, alone(name)) for name in names})
+
+
+def other_frames(dataset: TokenDataset, seed: int) -> dict[Example, str]:
+    """For every example the key of a random frame that is not its own."""
+    keys = sorted(dataset.frames)
+    if len(keys) < 2:
+        raise TrainingError('shuffling needs two frames or more; use more headings or scenes')
+    rng, place = random.Random(seed), {key: number for number, key in enumerate(keys)}
+    return {example: keys[(place[example.frame] + rng.randrange(1, len(keys))) % len(keys)]
+            for example in dataset.examples}
+
+
+def majority(train: TokenDataset, test: TokenDataset) -> Accuracy:
+    """What the most frequent answer of each question's text in training gets right, else of its type."""
+    by_text: dict[str, Counter[str]] = defaultdict(Counter)
+    by_type: dict[str, Counter[str]] = defaultdict(Counter)
+    for example in train.examples:
+        by_text[example.question][example.answer] += 1
+        by_type[example.type][example.answer] += 1
+
+    def guess(example: Example) -> str:
+        seen = by_text.get(example.question) or by_type.get(example.type) or Counter([''])
+        return seen.most_common(1)[0][0]
+
+    return Accuracy.of(test.examples, [guess(example) for example in test.examples])
+
+
+def _answers(method: Method, examples: Sequence[Example], book: QuestionBook,
+             see: Callable[[Example], Frame]) -> list[str]:
+    questions = [book[example].question for example in examples]
+    tokens = [see(example) for example in examples]
+    if all(question.choices for question in questions):
+        return [reply.text for reply in method.answer_batch(questions, tokens)]
+    return [method.answer(method.prepare(example.question, example.choices), one).text
+            for example, one in zip(examples, tokens, strict=True)]
+
+
+def _shares(groups: Iterable, right: Sequence[bool]) -> dict:
+    tally: dict = defaultdict(list)
+    for group, one in zip(groups, right, strict=True):
+        tally[group].append(one)
+    return {group: Share(sum(ones), len(ones)) for group, ones in sorted(tally.items())}
+
+
+def _plain(answer: str) -> str:
+    return ' '.join(answer.split())

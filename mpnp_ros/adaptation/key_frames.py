@@ -1,0 +1,150 @@
+"""Token datasets from nuScenes: key frames encoded once, turned many times, with questions.
+
+A vehicle turned by theta records the same files through sensors mounted turned by -theta, and encoders
+put directions into azimuths only; so the tokens of a turned frame are those of the frame with their
+azimuths shifted, and nothing is encoded again.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mpnp_ros.adaptation.dataset import Example, TokenDataset
+from mpnp_ros.cache import cache_root, cached_folder
+from mpnp_ros.errors import ConfigurationError, DatasetError
+from mpnp_ros.modalities.base import CameraFrame, CameraView, Encoder, LidarFrame
+from mpnp_ros.modalities.directions import wrap_azimuth
+from mpnp_ros.nuscenes.balance import balance
+from mpnp_ros.nuscenes.categories import ANSWERS
+from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
+from mpnp_ros.nuscenes.pointclouds import read_lidar, read_sensor_file
+from mpnp_ros.nuscenes.questions import LabelledQuestion, scene_questions
+from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.tokens import ModalityTokens
+
+HELD_OUT_EVERY = 4
+PER_KIND = 2000
+BASE_FRAME = 'base_link'
+
+
+def camera_frame(frame: KeyFrame) -> CameraFrame:
+    """The images of a key frame as JPEG bytes with their calibration."""
+    return CameraFrame(tuple(
+        CameraView(name.lower(), read_sensor_file(item.path), item.intrinsics, item.extrinsics.rotation,
+                   item.stamp_ns) for name, item in frame.cameras.items()), BASE_FRAME)
+
+
+def lidar_frame(frame: KeyFrame) -> LidarFrame:
+    """The LiDAR sweep of a key frame with its mounting.  Raises DatasetError where it has none."""
+    reading = frame.lidar
+    if reading is None:
+        raise DatasetError(f'key frame {frame.token} has no LiDAR sweep; train without the lidar')
+    points, mounting = read_lidar(reading.path), reading.extrinsics
+    return LidarFrame(points[:, :3], points[:, 3], mounting.rotation, mounting.translation,
+                      reading.stamp_ns, reading.channel.lower(), BASE_FRAME)
+
+
+SENSOR_FRAMES: Mapping[str, Callable[[KeyFrame], CameraFrame | LidarFrame]] = {
+    'camera': camera_frame, 'lidar': lidar_frame}
+
+
+def encode(frame: KeyFrame, encoder: Encoder, cache: str | Path | None = None) -> ModalityTokens:
+    """The tokens of a key frame, from the cache where the same files were encoded the same way before.
+
+    cache: folder, default :func:`mpnp_ros.cache.cache_root`.
+    Raises ConfigurationError for a modality that nuScenes does not have, DatasetError.
+    """
+    name = encoder.modality
+    if name not in SENSOR_FRAMES:
+        raise ConfigurationError(f'nuScenes frames give {", ".join(SENSOR_FRAMES)}, not {name}')
+    source = _identity(frame, name)
+    folder = cache_root(cache) / 'tokens' / encoder.fingerprint
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def build(empty: Path) -> None:
+        tokens = encoder.encode(SENSOR_FRAMES[name](frame))
+        TokenDataset({frame.token: {name: tokens}}, ()).write(empty)
+
+    path = cached_folder(folder / source[:16], f'{encoder.fingerprint} {source}', build)
+    return TokenDataset.load(path).frames[frame.token][name]
+
+
+def turn_tokens(tokens: ModalityTokens, theta: float) -> ModalityTokens:
+    """The tokens of the same moment from a vehicle turned left by theta radians; values are shared."""
+    return tokens if theta == 0 else replace(tokens, azimuth=wrap_azimuth(tokens.azimuth - theta))
+
+
+def key_frame_dataset(root: NuScenes, encoders: Sequence[Encoder], turns: int = 24, seed: int = 0, *,
+                      scenes: Iterable[str] | None = None, per_kind: int = PER_KIND,
+                      cache: str | Path | None = None) -> TokenDataset:
+    """All key frames of some scenes (default: all) in `turns` evenly spread headings, with questions.
+
+    The questions are balanced over all frames so that no text gives its answer away; those that are
+    always answered alike are dropped.  Frames are named <scene>/<sample>/<heading>.
+    Raises DatasetError where nothing is left to ask.
+    """
+    names = [scene['name'] for scene in root.scenes] if scenes is None else scenes
+    frames: dict[str, dict[str, ModalityTokens]] = {}
+    asked: dict[str, list[LabelledQuestion]] = {}
+    for frame in (frame for name in names for frame in root.key_frames(name)):
+        tokens = {encoder.modality: encode(frame, encoder, cache) for encoder in encoders}
+        for heading, turned in enumerate(_turned(frame, turns)):
+            key = f'{frame.scene}/{frame.token}/{heading:03d}'
+            frames[key] = {name: turn_tokens(one, turned.turn) for name, one in tokens.items()}
+            asked[key] = scene_questions(turned, seed, per_kind)
+    examples = _examples(asked, seed)
+    if not examples:
+        raise DatasetError(f'{len(frames)} frames have no question whose answer varies; use more headings')
+    return TokenDataset(frames, examples).deduplicated()
+
+
+def held_out(dataset: TokenDataset, every: int = HELD_OUT_EVERY) -> Callable[[str], bool]:
+    """Which frames to hold out: every 4th scene where there are as many, else every 4th heading."""
+    scenes = sorted({scene_of(key) for key in dataset.frames})
+    if len(scenes) >= every:
+        chosen = set(scenes[every - 1::every])
+        return lambda key: scene_of(key) in chosen
+    return lambda key: heading_of(key) % every == every - 1
+
+
+def scene_of(key: str) -> str:
+    """The scene in the key of a frame."""
+    return key.split('/')[0]
+
+
+def heading_of(key: str) -> int:
+    """The number of the heading in the key of a frame."""
+    return int(key.rsplit('/', 1)[-1])
+
+
+def _turned(frame: KeyFrame, turns: int) -> Iterator[KeyFrame]:
+    return (frame.turned(heading * math.tau / turns) for heading in range(turns))
+
+
+def _examples(asked: Mapping[str, Sequence[LabelledQuestion]], seed: int) -> tuple[Example, ...]:
+    """Balanced over all frames, with all answers of NuScenes-QA to choose from."""
+    frame_of = {id(question): key for key, questions in asked.items() for question in questions}
+    pool = [question for questions in asked.values() for question in questions]
+    return tuple(Example(question.text, question.answer, ANSWERS, question.type, question.hops,
+                         frame_of[id(question)]) for question in balance(pool, seed, by='text'))
+
+
+def _identity(frame: KeyFrame, modality: str) -> str:
+    """A sha256 over the bytes of the files and their calibration."""
+    readings = frame.cameras.values() if modality == 'camera' else [frame.lidar]
+    digest = hashlib.sha256(frame.token.encode())
+    for reading in filter(None, readings):
+        digest.update(hashlib.sha256(read_sensor_file(reading.path)).digest())
+        digest.update(_calibration(reading))
+    return digest.hexdigest()
+
+
+def _calibration(reading: SensorReading) -> bytes:
+    mounting = reading.extrinsics
+    intrinsics = None if reading.intrinsics is None else reading.intrinsics.tolist()
+    return json.dumps([reading.channel, reading.stamp_ns, intrinsics, mounting.rotation.tolist(),
+                       mounting.translation.tolist()]).encode()

@@ -1,0 +1,300 @@
+"""Training the plugged links of a method on questions about cached tokens (learning.md).
+
+The language model stays frozen; only the probability of the answer counts.  What a step sees follows
+from the seed and its number, so a run that was stopped goes on exactly as if it had not been.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mpnp_ros.adaptation.batches import BatchPlan, QuestionBook, drop_modalities
+from mpnp_ros.adaptation.checkpoint import (
+    Progress,
+    link_tensors,
+    load_checkpoint,
+    restore_links,
+    save_checkpoint,
+)
+from mpnp_ros.adaptation.cost import measure_macs, peak_memory, reset_peak_memory
+from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
+from mpnp_ros.adaptation.evaluation import evaluate
+from mpnp_ros.errors import ConfigurationError, TrainingError
+from mpnp_ros.methods.base import AnsweredQuestion, Method
+
+GATES = ('gate_weights', 'link_weights')
+RECENT = 20
+SAMPLED_QUESTIONS, SAMPLED_FRAMES = 2048, 512
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How to train.  Raises ConfigurationError for values out of range.
+
+    steps: of `batch` questions each.  learning_rate, gate_learning_rate: of aligners and of gates, after
+    `warm_up` steps; they fall linearly to `final_rate` of that.  clip: largest norm of the gradient.
+    modality_dropout: share of questions that see only a random non-empty part of their modalities, so that
+    any part of them will do later.  evaluate_every, patience: stop after so many evaluations on the
+    validation set without a better one (0: never) and keep the best links.  stop_loss: stop when the mean
+    loss of the last 20 steps is below.  checkpoint_every: steps between checkpoints.
+    """
+
+    steps: int = 300
+    batch: int = 64
+    learning_rate: float = 1e-3
+    gate_learning_rate: float = 1e-2
+    warm_up: int = 60
+    final_rate: float = .03
+    clip: float = 1.
+    weight_decay: float = .01
+    modality_dropout: float = .5
+    evaluate_every: int = 50
+    patience: int = 0
+    stop_loss: float = 0.
+    checkpoint_every: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ('steps', 'batch', 'evaluate_every', 'checkpoint_every'):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be at least 1')
+        for name in ('learning_rate', 'gate_learning_rate', 'clip'):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be positive')
+        for name in ('final_rate', 'modality_dropout'):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be within [0, 1]')
+        for name in ('warm_up', 'weight_decay', 'patience', 'stop_loss'):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigurationError(f'{name} is {getattr(self, name)}; it must not be negative')
+
+    def rate(self, step: int) -> float:
+        """The factor on learning rates at a step, counted from 0."""
+        return min(1., (step + 1) / max(1, self.warm_up)) * max(self.final_rate, 1 - step / self.steps)
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """One step as it is reported: number (from 1) of how many, loss, newest accuracy or None."""
+
+    step: int
+    steps: int
+    loss: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What a training run did and what it cost, measured.
+
+    stopped: why it ended: steps, loss, patience or cancelled.  losses: of each step.  accuracies: (step,
+    value) on the validation set.  parameters: trained.  seconds: in steps, evaluation left out.
+    macs_per_step: matrix products of one real step, forward and backward.  peak_bytes: of GPU memory, or
+    of this process.
+    """
+
+    stopped: str
+    steps: int
+    losses: tuple[float, ...]
+    accuracies: tuple[tuple[int, float], ...]
+    parameters: int
+    seconds: float
+    macs_per_step: int
+    peak_bytes: int
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Mean, seconds."""
+        return self.seconds / max(1, self.steps)
+
+    @property
+    def final_loss(self) -> float:
+        """Mean of the last 20 steps; NaN before the first."""
+        recent = self.losses[-RECENT:]
+        return sum(recent) / len(recent) if recent else math.nan
+
+
+class Trainer:
+    """Trains all links that are plugged into a method."""
+
+    def __init__(self, method: Method, config: TrainerConfig | None = None) -> None:
+        self.method = method
+        self.config = config or TrainerConfig()
+        self.book = QuestionBook(method)
+
+    def fit(self, train: TokenDataset, validation: TokenDataset | None = None,
+            progress: Callable[[TrainingStep], None] | None = None,
+            cancelled: Callable[[], bool] | None = None,
+            checkpoint: str | Path | None = None) -> TrainingReport:
+        """Train.
+
+        progress: called after every step.  cancelled: asked before every step; the links stay as trained
+        so far.  checkpoint: folder that is written now and then and at the end, and from which a stopped
+        run goes on.  After any error, TrainingError for NaN among them, the links are as before.
+        """
+        before = link_tensors(self.method.links())
+        try:
+            run = _Run(self.method, self.config, self.book, train, validation)
+            run.begin(Path(checkpoint) if checkpoint else None)
+            return run.work(progress, cancelled or (lambda: False))
+        except BaseException:
+            restore_links(self.method.links(), before)
+            raise
+
+
+class _Run:
+    """One call of :meth:`Trainer.fit`."""
+
+    def __init__(self, method: Method, config: TrainerConfig, book: QuestionBook, train: TokenDataset,
+                 validation: TokenDataset | None) -> None:
+        self.method, self.config, self.book = method, config, book
+        self.train, self.validation = train, validation
+        self.links = method.links()
+        self.modalities = tuple(name for name, link in self.links.items() if not _is_blind(link))
+        self._check()
+        self.optimiser = _optimiser(method, config)
+        self.state, self.folder = Progress(), None
+
+    def begin(self, folder: Path | None) -> None:
+        """Read the questions, set the links' statistics, and go on from a checkpoint if there is one."""
+        self.folder = folder
+        self.questions = [self.book[example] for example in self.train.examples]
+        self.method.calibrate(*self._samples())
+        if folder is not None:
+            self.state = load_checkpoint(folder, self._identity(), self.links, self.optimiser)
+        lengths = [one.question.prepared.prompt_tokens for one in self.questions]
+        self.plan = BatchPlan(lengths, self.config.batch, self.config.seed)
+
+    def work(self, progress: Callable[[TrainingStep], None] | None,
+             cancelled: Callable[[], bool]) -> TrainingReport:
+        """All steps that are left."""
+        device = self.method.lm.device
+        reset_peak_memory(device)
+        macs = measure_macs(lambda: self._loss(0).backward())
+        self.optimiser.zero_grad()
+        stopped = self._finished()
+        while stopped is None:
+            stopped = 'cancelled' if cancelled() else self._advance(progress)
+        if self.folder is not None:
+            self._save()
+        if self.state.best is not None and stopped != 'cancelled':
+            restore_links(self.links, self.state.best)
+        state, trained = self.state, sum(one.numel() for one in self.method.trainable_parameters())
+        return TrainingReport(stopped, state.step, tuple(state.losses), tuple(state.accuracies), trained,
+                              state.seconds, macs, peak_memory(device))
+
+    def _advance(self, progress: Callable[[TrainingStep], None] | None) -> str | None:
+        """One step and what is due after it; gives why training ends, None if it does not."""
+        state = self.state
+        loss = self._step()
+        if self.validation is not None and state.step % self.config.evaluate_every == 0:
+            self._evaluate()
+        if self.folder is not None and state.step % self.config.checkpoint_every == 0:
+            self._save()
+        if progress is not None:
+            newest = state.accuracies[-1][1] if state.accuracies else None
+            progress(TrainingStep(state.step, self.config.steps, loss, newest))
+        return self._finished()
+
+    def _step(self) -> float:
+        started, state, config = time.perf_counter(), self.state, self.config
+        for group in self.optimiser.param_groups:
+            group['lr'] = group['full_rate'] * config.rate(state.step)
+        loss = self._loss(state.step)
+        self.optimiser.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.method.trainable_parameters(), config.clip)
+        value = loss.item()
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise TrainingError(f'the loss is {value} at step {state.step + 1}; the links are as before '
+                                'training: try a lower learning rate, and look at the tokens')
+        self.optimiser.step()
+        state.step += 1
+        state.losses.append(value)
+        state.seconds += time.perf_counter() - started
+        return value
+
+    def _loss(self, step: int) -> torch.Tensor:
+        rng = random.Random(f'{self.config.seed}/{step}')
+        places = self.plan[step]
+        tokens = [drop_modalities(self.train.frames[self.train.examples[place].frame], self.modalities,
+                                  self.config.modality_dropout, rng) for place in places]
+        return self.method.answer_losses([self.questions[place] for place in places], tokens).mean()
+
+    def _evaluate(self) -> None:
+        state = self.state
+        accuracy = evaluate(self.method, self.validation, self.book).value
+        if accuracy > state.best_accuracy:
+            state.best = link_tensors(self.links)
+        state.accuracies.append((state.step, accuracy))
+
+    def _finished(self) -> str | None:
+        state, config = self.state, self.config
+        recent = state.losses[-RECENT:]
+        if state.step >= config.steps:
+            return 'steps'
+        if len(recent) == RECENT and sum(recent) / RECENT < config.stop_loss:
+            return 'loss'
+        return 'patience' if 0 < config.patience <= state.evaluations_since_best else None
+
+    def _save(self) -> None:
+        save_checkpoint(self.folder, self._identity(), self.state, self.links, self.optimiser)
+
+    def _samples(self) -> tuple[list[AnsweredQuestion], list[Frame]]:
+        """Some questions and frames, all different, to measure statistics on."""
+        questions = list({id(one.question): one for one in self.questions}.values())
+        frames = list({tuple(id(tokens.values) for tokens in frame.values()): frame
+                       for frame in self.train.frames.values()}.values())
+        rng = random.Random(self.config.seed)
+        return (rng.sample(questions, min(SAMPLED_QUESTIONS, len(questions))),
+                rng.sample(frames, min(SAMPLED_FRAMES, len(frames))))
+
+    def _identity(self) -> str:
+        """A sha256 over what must be the same for a run to go on."""
+        encoders = sorted({tokens.encoder for frame in self.train.frames.values()
+                           for tokens in frame.values()})
+        links = {name: link.config.to_dict() for name, link in self.links.items()}
+        text = json.dumps([asdict(self.config), encoders, links,
+                           [asdict(example) for example in self.train.examples]], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _check(self) -> None:
+        if not self.links:
+            raise TrainingError('no link is plugged; plug the links that are to be trained')
+        if not self.train.examples:
+            raise TrainingError('there are no questions to train on')
+        blind = len(self.modalities) < len(self.links)
+        lost = [] if blind else _without(self.train, self.modalities)
+        if lost:
+            raise TrainingError(f'frame {lost[0].frame} has tokens of none of the plugged modalities '
+                                f'({", ".join(self.modalities)}); encode it, or leave its questions out')
+
+
+def _is_blind(link: nn.Module) -> bool:
+    return link.config.soft_tokens > 0
+
+
+def _without(dataset: TokenDataset, modalities: Sequence[str]) -> list[Example]:
+    """The examples whose frames have none of the modalities."""
+    return [example for example in dataset.examples
+            if not any(name in dataset.frames[example.frame] for name in modalities)]
+
+
+def _optimiser(method: Method, config: TrainerConfig) -> torch.optim.AdamW:
+    """AdamW with a learning rate of their own for the gates."""
+    gates = {id(parameter) for link in method.links().values()
+             for name, parameter in link.named_parameters() if name in GATES}
+    parameters = list(method.trainable_parameters())
+    groups = [{'params': [one for one in parameters if (id(one) in gates) == chosen], 'full_rate': rate}
+              for chosen, rate in ((False, config.learning_rate), (True, config.gate_learning_rate))]
+    return torch.optim.AdamW([group for group in groups if group['params']], lr=config.learning_rate,
+                             weight_decay=config.weight_decay)

@@ -1,0 +1,53 @@
+"""A task that only tokens answer, on tiny random models."""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from mpnp_ros.adaptation.dataset import Example, TokenDataset
+from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.tokens import ModalityTokens
+
+ANSWERS = ('yes', 'no', 'car', 'truck')
+WIDTH = 8
+SMALL = {'last': 2, 'hidden': 16, 'pooling': 'question', 'pooling_width': 16, 'pooling_layers': 1,
+         'pooling_heads': 2, 'entries': 2}
+
+
+def toy_tokens(modality: str, answer: int, seed: int) -> ModalityTokens:
+    """Three tokens of noise; the last one says the answer."""
+    values = .1 * np.random.default_rng(seed).standard_normal((3, WIDTH), np.float32)
+    values[2, answer] += 3
+    return ModalityTokens(modality, f'{modality}-encoder', values, np.array([0, 1, 2], np.float32))
+
+
+def toy_dataset(frames: int, seed: int, modalities: tuple[str, ...] = ('camera',)) -> TokenDataset:
+    """Every answer equally often, for two questions of different length."""
+    tokens = {f'f{n}': {name: toy_tokens(name, n % 4, 1000 * seed + n) for name in modalities}
+              for n in range(frames)}
+    examples = tuple(Example(text, ANSWERS[n % 4], ANSWERS, kind, hops, f'f{n}') for n in range(frames)
+                     for text, kind, hops in (('what is it?', 'object', 0),
+                                              ('what is to the front left of the truck?', 'status', 1)))
+    return TokenDataset(tokens, examples)
+
+
+@pytest.fixture(scope='session')
+def toy() -> Callable[..., TokenDataset]:
+    """Give a function: (number of frames, seed, modalities) -> data set."""
+    return toy_dataset
+
+
+@pytest.fixture(scope='session')
+def toy_method(tiny_lm: Callable) -> Callable[..., Method]:
+    """Give a function: modalities -> method with an untrained link for each, always the same."""
+    def make(*modalities: str) -> Method:
+        method = build_method('mpnp', tiny_lm())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            for name in modalities or ('camera',):
+                method.plug(method.new_link(name, f'{name}-encoder', WIDTH, **SMALL))
+        return method
+    return make
