@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -71,6 +72,11 @@ class TokenDataset:
         for example in self.examples:
             kept.setdefault((example.frame, example.question), example)
         return replace(self, examples=tuple(kept.values()))
+
+    def sample(self, count: int, seed: int = 0) -> TokenDataset:
+        """At most `count` of the examples, drawn at random, with all frames."""
+        drawn = random.Random(seed).sample(self.examples, min(count, len(self.examples)))
+        return replace(self, examples=tuple(drawn))
 
     def split(self, held_out: Callable[[str], bool]) -> tuple[TokenDataset, TokenDataset]:
         """The rest, and what is held out: by the key of the frame, so that no frame is in both."""

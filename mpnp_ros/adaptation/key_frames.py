@@ -28,6 +28,7 @@ from mpnp_ros.tokens import ModalityTokens
 
 HELD_OUT_EVERY = 4
 PER_KIND = 2000
+ANCHOR = 'anchor}'
 BASE_FRAME = 'base_link'
 
 
@@ -79,9 +80,12 @@ def turn_tokens(tokens: ModalityTokens, theta: float) -> ModalityTokens:
 
 
 def key_frame_dataset(root: NuScenes, encoders: Sequence[Encoder], turns: int = 24, seed: int = 0, *,
-                      scenes: Iterable[str] | None = None, per_kind: int = PER_KIND,
+                      scenes: Iterable[str] | None = None, anchors: bool = False, per_kind: int = PER_KIND,
                       cache: str | Path | None = None) -> TokenDataset:
     """All key frames of some scenes (default: all) in `turns` evenly spread headings, with questions.
+
+    anchors: ask also where things are from other things, not from the vehicle only; that is most of what
+    can be asked, and takes many key frames to learn.  per_kind: as in scene_questions.
 
     The questions are balanced over all frames so that no text gives its answer away; those that are
     always answered alike are dropped.  Frames are named <scene>/<sample>/<heading>.
@@ -95,7 +99,8 @@ def key_frame_dataset(root: NuScenes, encoders: Sequence[Encoder], turns: int = 
         for heading, turned in enumerate(_turned(frame, turns)):
             key = f'{frame.scene}/{frame.token}/{heading:03d}'
             frames[key] = {name: turn_tokens(one, turned.turn) for name, one in tokens.items()}
-            asked[key] = scene_questions(turned, seed, per_kind)
+            asked[key] = [question for question in scene_questions(turned, seed, per_kind)
+                          if anchors or ANCHOR not in question.template]
     examples = _examples(asked, seed)
     if not examples:
         raise DatasetError(f'{len(frames)} frames have no question whose answer varies; use more headings')

@@ -33,6 +33,10 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help='what to connect (default: camera lidar)')
     parser.add_argument('--scenes', nargs='+', metavar='SCENE', help='names or tokens (default: all)')
     parser.add_argument('--turns', type=int, default=24, help='headings a key frame (default: %(default)s)')
+    parser.add_argument('--anchors', action='store_true',
+                        help='ask also where things are from other things; for many key frames')
+    parser.add_argument('--per-kind', type=int, default=2000, metavar='N',
+                        help='questions of each kind a frame, at most (default: %(default)s)')
     parser.add_argument('--steps', type=int, default=300, help='of training (default: %(default)s)')
     parser.add_argument('--batch', type=int, default=64, help='questions a step (default: %(default)s)')
     parser.add_argument('--blocks', type=int, default=8, help='linked blocks, the last ones '
@@ -74,7 +78,7 @@ def run(arguments: Namespace) -> int:
             blind, _ = train_blind(method, train, config, progress=show)
         rows['blind'] = evaluate(blind, test)
     rows['majority'] = majority(train, test)
-    rows['trained on'] = evaluate(method, train, trainer.book)
+    rows['trained on'] = evaluate(method, train.sample(len(test.examples), arguments.seed), trainer.book)
     print(table(rows))
     save(method, arguments, rows)
     return 0
@@ -93,7 +97,8 @@ def prepare(arguments: Namespace) -> tuple[TokenDataset, Method]:
     root = NuScenes(arguments.root)
     lm = load_language_model(arguments.llm, arguments.device)
     encoders = [create_encoder(name, {'device': arguments.device}) for name in arguments.modalities]
-    dataset = key_frame_dataset(root, encoders, arguments.turns, arguments.seed, scenes=arguments.scenes)
+    dataset = key_frame_dataset(root, encoders, arguments.turns, arguments.seed, scenes=arguments.scenes,
+                                anchors=arguments.anchors, per_kind=arguments.per_kind)
     method = build_method('mpnp', lm)
     torch.manual_seed(arguments.seed)
     for encoder in encoders:

@@ -72,6 +72,13 @@ def test_repeated_questions_go_and_their_order_stays(toy):
     assert replace(dataset, examples=(*dataset.examples, other)).deduplicated().examples == dataset.examples
 
 
+def test_a_sample_is_a_part_drawn_by_its_seed(toy):
+    dataset = toy(10, 0)
+    one, again, other = (dataset.sample(7, seed).examples for seed in (0, 0, 1))
+    assert one == again != other and len(set(one)) == 7 and set(one) < set(dataset.examples)
+    assert set(dataset.sample(99).examples) == set(dataset.examples)
+
+
 def test_only_keeps_the_named_modalities(toy):
     dataset = toy(2, 0, ('camera', 'lidar'))
     assert dataset.only(['lidar']).modalities == ('lidar',)

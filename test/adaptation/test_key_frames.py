@@ -1,0 +1,145 @@
+"""Datasets from nuScenes: turned tokens, caching, balance and splits."""
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from mpnp_ros.adaptation.dataset import ARRAYS
+from mpnp_ros.adaptation.key_frames import (
+    camera_frame,
+    encode,
+    heading_of,
+    held_out,
+    key_frame_dataset,
+    lidar_frame,
+    scene_of,
+    turn_tokens,
+)
+from mpnp_ros.errors import ConfigurationError, DatasetError
+from mpnp_ros.modalities.base import Encoder
+from mpnp_ros.modalities.camera.config import CameraConfig
+from mpnp_ros.modalities.camera.encoder import CameraEncoder
+from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.lidar.encoder import LidarEncoder
+from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
+from mpnp_ros.modalities.vision_weights import freeze
+from mpnp_ros.nuscenes.categories import ANSWERS
+from mpnp_ros.nuscenes.standin import write_standin
+from mpnp_ros.nuscenes.tables import NuScenes
+
+SIZE = {'height': 56, 'width': 56, 'blocks': (1, 2, 3), 'device': 'cpu', 'dtype': 'float32'}
+
+
+@pytest.fixture(scope='module')
+def encoders() -> list[Encoder]:
+    """Camera and LiDAR encoders on a tiny random backbone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = VisionTransformer(VitShape(width=24, depth=3, heads=2, hidden=48, grid=(4, 4)))
+    backbone = freeze(network, network.state_dict(), 'tiny', (0.5,) * 3, (0.5,) * 3, 'cpu', 'float32')
+    return [CameraEncoder(CameraConfig(**SIZE), backbone), LidarEncoder(LidarConfig(**SIZE), backbone)]
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory: pytest.TempPathFactory) -> NuScenes:
+    """A stand-in of two scenes with one key frame each."""
+    return NuScenes(write_standin(tmp_path_factory.mktemp('standin') / 'root', seed=3, key_frames=1))
+
+
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    """A cache folder for the module."""
+    return tmp_path_factory.mktemp('cache')
+
+
+@pytest.fixture(scope='module')
+def dataset(root, encoders, cache):
+    """Both modalities, eight headings."""
+    return key_frame_dataset(root, encoders, turns=8, cache=cache)
+
+
+def first_frame(root: NuScenes):
+    return next(root.key_frames(root.scenes[0]))
+
+
+@pytest.mark.parametrize('theta', [0., .3, math.pi, -2.9])
+def test_turning_tokens_equals_encoding_the_turned_rig(root, encoders, theta):
+    frame = first_frame(root)
+    for encoder, read in zip(encoders, (camera_frame, lidar_frame), strict=True):
+        turned, encoded = turn_tokens(encoder.encode(read(frame)), theta), encoder.encode(
+            read(frame.turned(theta)))
+        np.testing.assert_allclose(turned.values, encoded.values, atol=1e-5)
+        apart = np.angle(np.exp(1j * (turned.azimuth.astype(float) - encoded.azimuth)))
+        np.testing.assert_allclose(apart, 0, atol=1e-5)
+        assert (turned.azimuth > -math.pi).all() and (turned.azimuth <= np.float32(math.pi)).all()
+
+
+def test_every_frame_is_encoded_once(root, encoders, cache, dataset, monkeypatch):
+    for encoder in encoders:
+        monkeypatch.setattr(encoder, 'encode', None)
+    again = key_frame_dataset(root, encoders, turns=8, cache=cache)
+    assert again.examples == dataset.examples
+    for key, frame in dataset.frames.items():
+        for name, tokens in frame.items():
+            np.testing.assert_array_equal(tokens.values, again.frames[key][name].values)
+
+
+def test_a_damaged_cache_and_changed_files_are_encoded_again(root, encoders, tmp_path, monkeypatch):
+    frame, camera = first_frame(root), encoders[0]
+    expected, calls, original = camera.encode(camera_frame(frame)), [], camera.encode
+    monkeypatch.setattr(camera, 'encode', lambda one: calls.append(one) or original(one))
+    encode(frame, camera, tmp_path)
+    next(tmp_path.rglob(ARRAYS)).write_bytes(b'')
+    np.testing.assert_array_equal(encode(frame, camera, tmp_path).values, expected.values)
+    encode(frame.turned(1.), camera, tmp_path)
+    encode(frame, camera, tmp_path)
+    assert len(calls) == 3
+
+
+def test_questions_are_about_their_frame_and_no_text_gives_its_answer_away(dataset, root):
+    assert dataset.modalities == ('camera', 'lidar') and len(dataset.frames) == 16
+    answers = defaultdict(Counter)
+    for example in dataset.examples:
+        assert example.choices == ANSWERS and example.answer in ANSWERS
+        answers[example.type, example.question][example.answer] += 1
+    for counts in answers.values():
+        first, second = (count for _, count in counts.most_common(2))
+        assert first <= second
+    assert len({(example.frame, example.question) for example in dataset.examples}) == len(dataset.examples)
+
+
+def test_relations_between_things_are_asked_only_on_demand(dataset, root, encoders, cache):
+    wide = key_frame_dataset(root, encoders, turns=8, cache=cache, anchors=True, per_kind=300)
+    directions = ('front of', 'back of', 'left of', 'right of')
+    of_others = [example.question for example in wide.examples
+                 if any(f'{one} the ' in example.question for one in directions)]
+    assert of_others
+    assert not any(f'{one} the ' in example.question for example in dataset.examples for one in directions)
+
+
+def test_no_heading_is_both_trained_on_and_held_out(dataset):
+    train, test = dataset.split(held_out(dataset))
+    headings = [{heading_of(example.frame) for example in side.examples} for side in (train, test)]
+    assert headings[0] and headings[1] and not headings[0] & headings[1]
+    assert {heading_of(key) for key in test.frames} == {3, 7}
+
+
+def test_many_scenes_are_held_out_whole(dataset):
+    frames = {f'scene-{n}/x/{heading:03d}': {} for n in range(9) for heading in range(2)}
+    many = type(dataset)(frames, ())
+    train, test = many.split(held_out(many))
+    assert {scene_of(key) for key in test.frames} == {'scene-3', 'scene-7'}
+    assert len(train.frames) == 14
+
+
+def test_says_what_cannot_be_made(root, encoders, cache, monkeypatch):
+    with pytest.raises(DatasetError, match='use more headings'):
+        key_frame_dataset(root, encoders, turns=1, scenes=[], cache=cache)
+    monkeypatch.setattr(encoders[0], 'modality', 'audio', raising=False)
+    with pytest.raises(ConfigurationError, match='not audio'):
+        encode(first_frame(root), encoders[0], cache)
