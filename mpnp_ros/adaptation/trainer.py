@@ -137,15 +137,16 @@ class Trainer:
             checkpoint: str | Path | None = None) -> TrainingReport:
         """Train.
 
-        progress: called after every step.  cancelled: asked before every step; the links stay as trained
-        so far.  checkpoint: folder that is written now and then and at the end, and from which a stopped
-        run goes on.  After any error, TrainingError for NaN among them, the links are as before.
+        progress: called after every step.  cancelled: asked before every step, every question that is read
+        and every batch of validation; the links stay as trained so far.  checkpoint: folder that is written
+        now and then and at the end, and from which a stopped run goes on.  validation: the links end as
+        they were at its best evaluation.  After any error, TrainingError for NaN among them, the links are
+        as before.
         """
         before = link_tensors(self.method.links())
         try:
             run = _Run(self.method, self.config, self.book, train, validation)
-            run.begin(Path(checkpoint) if checkpoint else None)
-            return run.work(progress, cancelled or (lambda: False))
+            return run.work(progress, cancelled or (lambda: False), Path(checkpoint) if checkpoint else None)
         except BaseException:
             restore_links(self.method.links(), before)
             raise
@@ -162,42 +163,53 @@ class _Run:
         self.modalities = tuple(name for name, link in self.links.items() if not _is_blind(link))
         self._check()
         self.optimiser = _optimiser(method, config)
-        self.state, self.folder = Progress(), None
+        self.state, self.folder, self.macs = Progress(), None, 0
+        self.questions: list[AnsweredQuestion] = []
 
-    def begin(self, folder: Path | None) -> None:
-        """Read the questions, set the links' statistics, and go on from a checkpoint if there is one."""
-        self.folder = folder
-        self.questions = [self.book[example] for example in self.train.examples]
-        self.method.calibrate(*self._samples())
-        if folder is not None:
-            self.state = load_checkpoint(folder, self._identity(), self.links, self.optimiser)
-        lengths = [one.question.prepared.prompt_tokens for one in self.questions]
-        self.plan = BatchPlan(lengths, self.config.batch, self.config.seed)
-
-    def work(self, progress: Callable[[TrainingStep], None] | None,
-             cancelled: Callable[[], bool]) -> TrainingReport:
-        """All steps that are left."""
+    def work(self, progress: Callable[[TrainingStep], None] | None, cancelled: Callable[[], bool],
+             folder: Path | None) -> TrainingReport:
+        """From reading the questions to the last step."""
         device = self.method.lm.device
         reset_peak_memory(device)
-        macs = measure_macs(lambda: self._loss(0).backward())
-        self.optimiser.zero_grad()
-        stopped = self._finished()
+        stopped = self._read(cancelled) or self._begin(folder)
         while stopped is None:
-            stopped = 'cancelled' if cancelled() else self._advance(progress)
+            stopped = 'cancelled' if cancelled() else self._advance(progress, cancelled)
         if self.folder is not None:
             self._save()
         if self.state.best is not None and stopped != 'cancelled':
             restore_links(self.links, self.state.best)
         state, trained = self.state, sum(one.numel() for one in self.method.trainable_parameters())
         return TrainingReport(stopped, state.step, tuple(state.losses), tuple(state.accuracies), trained,
-                              state.seconds, macs, peak_memory(device))
+                              state.seconds, self.macs, peak_memory(device))
 
-    def _advance(self, progress: Callable[[TrainingStep], None] | None) -> str | None:
-        """One step and what is due after it; gives why training ends, None if it does not."""
+    def _read(self, cancelled: Callable[[], bool]) -> str | None:
+        """Run all questions through the blocks that no link changes."""
+        for example in self.train.examples:
+            if cancelled():
+                return 'cancelled'
+            self.questions.append(self.book[example])
+        return None
+
+    def _begin(self, folder: Path | None) -> str | None:
+        """Set the links' statistics, go on from a checkpoint if there is one, and count a step's MACs."""
+        self.folder = folder
+        self.method.calibrate(*self._samples())
+        if folder is not None:
+            self.state = load_checkpoint(folder, self._identity(), self.links, self.optimiser)
+        lengths = [one.question.prepared.prompt_tokens for one in self.questions]
+        self.plan = BatchPlan(lengths, self.config.batch, self.config.seed)
+        self.macs = measure_macs(lambda: self._loss(0).backward())
+        self.optimiser.zero_grad()
+        return self._finished()
+
+    def _advance(self, progress: Callable[[TrainingStep], None] | None,
+                 cancelled: Callable[[], bool]) -> str | None:
+        """One evaluation or one step; gives why training ends, None if it does not."""
         state = self.state
+        if self._evaluation_is_due():
+            self._evaluate(cancelled)
+            return self._finished()
         loss = self._step()
-        if self.validation is not None and state.step % self.config.evaluate_every == 0:
-            self._evaluate()
         if self.folder is not None and state.step % self.config.checkpoint_every == 0:
             self._save()
         if progress is not None:
@@ -230,16 +242,26 @@ class _Run:
                                   self.config.modality_dropout, rng) for place in places]
         return self.method.answer_losses([self.questions[place] for place in places], tokens).mean()
 
-    def _evaluate(self) -> None:
+    def _evaluation_is_due(self) -> bool:
         state = self.state
-        accuracy = evaluate(self.method, self.validation, self.book).value
-        if accuracy > state.best_accuracy:
+        done = state.accuracies[-1][0] if state.accuracies else 0
+        return (self.validation is not None and state.step > done
+                and state.step % self.config.evaluate_every == 0)
+
+    def _evaluate(self, cancelled: Callable[[], bool]) -> None:
+        state = self.state
+        accuracy = evaluate(self.method, self.validation, self.book, cancelled=cancelled)
+        if accuracy.n < len(self.validation.examples):
+            return
+        if accuracy.value > state.best_accuracy:
             state.best = link_tensors(self.links)
-        state.accuracies.append((state.step, accuracy))
+        state.accuracies.append((state.step, accuracy.value))
 
     def _finished(self) -> str | None:
         state, config = self.state, self.config
         recent = state.losses[-RECENT:]
+        if self._evaluation_is_due():
+            return None
         if state.step >= config.steps:
             return 'steps'
         if len(recent) == RECENT and sum(recent) / RECENT < config.stop_loss:

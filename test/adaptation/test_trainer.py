@@ -89,6 +89,30 @@ def test_cancel_ends_before_the_next_step(toy, toy_method):
         (place + 1, 12, loss) for place, loss in enumerate(report.losses)]
 
 
+def test_cancel_ends_while_questions_are_read(toy, toy_method):
+    method, asked = toy_method(), []
+    before = weights(method)
+    report = Trainer(method, SHORT).fit(toy(8, 1), cancelled=lambda: asked.append(1) or len(asked) > 2)
+    assert (report.stopped, report.steps, len(asked)) == ('cancelled', 0, 3)
+    assert_equal(weights(method), before)
+
+
+def test_an_evaluation_that_was_cancelled_is_made_up_for(toy, toy_method, tmp_path):
+    config, data = replace(SHORT, evaluate_every=2), (toy(16, 1), toy(40, 2))
+    whole, method, steps, asked = toy_method(), toy_method(), [], []
+
+    def cancelled() -> bool:
+        asked.append(len(steps) == 4)
+        return sum(asked) > 2  # the loop and one batch of the second evaluation have passed
+
+    expected = Trainer(whole, config).fit(*data)
+    partly = Trainer(method, config).fit(*data, steps.append, cancelled, tmp_path / 'run')
+    assert partly.stopped == 'cancelled' and [step for step, _ in partly.accuracies] == [2]
+    again = toy_method()
+    assert Trainer(again, config).fit(*data, checkpoint=tmp_path / 'run').accuracies == expected.accuracies
+    assert_equal(weights(again), weights(whole))
+
+
 @pytest.mark.parametrize('stop', [3, 8])
 def test_a_resumed_run_equals_an_uninterrupted_one(toy, toy_method, tmp_path, stop):
     names, steps = ('camera', 'lidar'), []
