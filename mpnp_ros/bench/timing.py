@@ -1,0 +1,61 @@
+"""Times of several ways to do the same, taken in turns, and what is said of them."""
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+MILLISECONDS = 1000.
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Median and 95th percentile of `count` times; NaN where there is none.  Milliseconds."""
+
+    count: int
+    p50: float
+    p95: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Summary:
+        """Of times in seconds; percentiles between two samples are interpolated."""
+        if not seconds:
+            return cls(0, float('nan'), float('nan'))
+        p50, p95 = (float(value) * MILLISECONDS for value in np.percentile(seconds, (50, 95)))
+        return cls(len(seconds), p50, p95)
+
+
+def take_turns(runs: Mapping[str, Callable[[int], object]], rounds: int,
+               warm_up: int) -> dict[str, list[float]]:
+    """Call every run once per round with the number of the round; gives the seconds of each.
+
+    In turns, so that what else the machine does falls on all alike.  The first `warm_up` rounds are not
+    in the result.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(warm_up + rounds):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run(number)
+            seconds[name].append(time.perf_counter() - started)
+    return {name: all_of_it[warm_up:] for name, all_of_it in seconds.items()}
+
+
+def machine() -> dict[str, object]:
+    """What was measured on: CPU model, cores, threads of torch, versions, load (1 min) at this moment."""
+    return {'cpu': _cpu_model(), 'cores': os.cpu_count(), 'threads': torch.get_num_threads(),
+            'torch': torch.__version__, 'python': platform.python_version(),
+            'load': round(os.getloadavg()[0], 2)}
+
+
+def _cpu_model() -> str:
+    facts = Path('/proc/cpuinfo')
+    lines = facts.read_text().splitlines() if facts.is_file() else []
+    named = (line.split(':', 1)[1].strip() for line in lines if line.startswith('model name'))
+    return next(named, platform.processor() or platform.machine())
