@@ -34,9 +34,9 @@ def cmake_stage(build: Path) -> Path:
     shutil.rmtree(stage, ignore_errors=True)
     prefixes = ros_prefixes()
     env = dict(os.environ, AMENT_PREFIX_PATH=prefixes, CMAKE_PREFIX_PATH=prefixes)
-    # Fast DDS is the only middleware there is as a wheel; introspection_c is what it registers dynamic types with.
+    # Fast DDS is the only middleware there is as a wheel; introspection_c registers its dynamic types.
     env.setdefault('STATIC_ROSIDL_TYPESUPPORT_CPP', 'rosidl_typesupport_fastrtps_cpp')
-    cmake = shutil.which('cmake') or sys.exit('cmake is needed to build the mpnp_ros messages: pip install cmake')
+    cmake = shutil.which('cmake') or sys.exit('cmake is needed to build the messages: pip install cmake')
     generator = ['-G', 'Ninja'] if shutil.which('ninja') else []
 
     def run(*arguments: object) -> None:
