@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,9 +80,12 @@ def turn_tokens(tokens: ModalityTokens, theta: float) -> ModalityTokens:
 
 
 def key_frame_dataset(root: NuScenes, encoders: Sequence[Encoder], turns: int = 24, seed: int = 0, *,
-                      scenes: Iterable[str] | None = None, anchors: bool = False, per_kind: int = PER_KIND,
+                      scenes: Iterable[str] | None = None, samples: Container[str] | None = None,
+                      anchors: bool = False, per_kind: int = PER_KIND,
                       cache: str | Path | None = None) -> TokenDataset:
     """All key frames of some scenes (default: all) in `turns` evenly spread headings, with questions.
+
+    samples: tokens of the key frames to take (default: all).
 
     anchors: ask also where things are from other things, not from the vehicle only; that is most of what
     can be asked, and takes many key frames to learn.  per_kind: as in scene_questions.
@@ -94,7 +97,8 @@ def key_frame_dataset(root: NuScenes, encoders: Sequence[Encoder], turns: int = 
     names = [scene['name'] for scene in root.scenes] if scenes is None else scenes
     frames: dict[str, dict[str, ModalityTokens]] = {}
     asked: dict[str, list[LabelledQuestion]] = {}
-    for frame in (frame for name in names for frame in root.key_frames(name)):
+    for frame in (frame for name in names for frame in root.key_frames(name)
+                  if samples is None or frame.token in samples):
         tokens = {encoder.modality: encode(frame, encoder, cache) for encoder in encoders}
         for heading, turned in enumerate(_turned(frame, turns)):
             key = f'{frame.scene}/{frame.token}/{heading:03d}'

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,10 +34,11 @@ STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 
 def write_bag(root: NuScenes, output: str | Path, scenes: Sequence[str] | None = None,
               questions: Questions | None = scene_questions, storage: str = 'mcap',
-              overwrite: bool = False, progress: bool = True) -> Path:
+              overwrite: bool = False, progress: bool = True, samples: Collection[str] | None = None) -> Path:
     """Write scenes, sweeps included, to the bag folder ``output`` and return its path.
 
-    scenes: names or tokens, all if None; questions: gives the labelled questions of a key frame, None
+    scenes: names or tokens, all if None; samples: tokens of the key frames to write, without sweeps, all
+    and with sweeps if None; questions: gives the labelled questions of a key frame, None
     leaves them out; storage: ``mcap`` or ``sqlite3``. The folder appears only when it is complete.
     Raises BagError where ``output`` exists or cannot be written, DatasetError where ``root`` lacks files.
     """
@@ -50,7 +51,7 @@ def write_bag(root: NuScenes, output: str | Path, scenes: Sequence[str] | None =
     _check_free(output, overwrite)
     types = message_types()
     factory = MessageFactory(types)
-    recordings = (SceneRecording(root, record, factory, questions)
+    recordings = (SceneRecording(root, record, factory, questions, samples)
                   for record in sorted(records, key=lambda record: _start(root, record)))
     with _complete_or_absent(output) as folder, Writer(
             folder, version=METADATA_VERSION, storage_plugin=STORAGES[storage]) as writer:

@@ -82,6 +82,13 @@ class KeyFrame:
         """Whether the scene is described as a night scene."""
         return 'night' in self.description.lower()
 
+    @property
+    def readings(self) -> list[SensorReading]:
+        """All sensor readings in time order."""
+        lidar = [self.lidar] if self.lidar else []
+        return sorted([*self.cameras.values(), *lidar, *self.radars.values()],
+                      key=lambda reading: (reading.stamp_ns, reading.channel))
+
     def turned(self, theta: float) -> KeyFrame:
         """The same moment as recorded by a vehicle whose heading is ``theta`` radians further left.
 

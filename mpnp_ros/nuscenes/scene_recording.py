@@ -6,7 +6,7 @@ sensor's own time, in its header as in the log.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,15 +41,19 @@ class SceneRecording:
     """Lists the messages of one scene.
 
     questions: gives the labelled questions of a key frame; None leaves ``/labelled_questions`` out.
+    samples: tokens of the key frames that are recorded, without sweeps; None: all, with sweeps.
     """
 
     def __init__(self, root: NuScenes, scene: Record, factory: MessageFactory,
-                 questions: Questions | None) -> None:
+                 questions: Questions | None, samples: Collection[str] | None = None) -> None:
         self._root = root
         self._scene = scene
         self._factory = factory
         self._questions = questions
-        self._readings = root.readings(scene)
+        self._frames = [frame for frame in root.key_frames(scene)
+                        if samples is None or frame.token in samples]
+        self._readings = root.readings(scene) if samples is None else [
+            reading for frame in self._frames for reading in frame.readings]
 
     def entries(self) -> list[Entry]:
         """All messages in time order; files are opened when a message is made."""
@@ -97,7 +101,7 @@ class SceneRecording:
                               self._factory.odometry(*values))
 
     def _key_frames(self) -> Iterator[Entry]:
-        for frame in self._root.key_frames(self._scene):
+        for frame in self._frames:
             yield self._entry(frame.stamp_ns, '/markers/annotations', 'visualization_msgs/msg/MarkerArray',
                               lambda frame=frame: self._factory.annotations(frame))
             if self._questions:

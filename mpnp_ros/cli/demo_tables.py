@@ -1,0 +1,55 @@
+"""What the demo found, as tables."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from mpnp_ros.cli.demo_learning import Evidence
+from mpnp_ros.cli.demo_live import Interview, Standing
+
+
+def evidence_table(evidence: Evidence) -> Table:
+    """Accuracies by what the answers could see."""
+    table = Table(title='What the answers rest on: right answers, %', title_justify='left')
+    table.add_column('the links see')
+    table.add_column(f'trained headings\n{evidence.questions[0]} questions', justify='right')
+    table.add_column(f'held-out headings\n{evidence.questions[1]} questions', justify='right')
+    for name, trained in evidence.trained.items():
+        table.add_row(name, f'{100 * trained:.1f}', f'{100 * evidence.held_out[name]:.1f}')
+    table.caption = (f'trained in {evidence.seconds[0]:.0f} s, the blind twin in {evidence.seconds[1]:.0f} s; '
+                     'one key frame seen from many headings: a test of the wiring, not of nuScenes')
+    return table
+
+
+def answers_table(interview: Interview) -> Table:
+    """Questions and answers of one interview."""
+    count = len(interview.exchanges)
+    table = Table(title=f'Asked on ROS topics, heading never trained on: {interview.right} of {count} right',
+                  title_justify='left')
+    for name in ('question', 'answer', 'truth', '', 'confidence', 'rests on', 'latency'):
+        table.add_column(name, justify='right' if name in ('confidence', 'latency') else 'left')
+    for exchange in interview.exchanges:
+        answer = exchange.answer
+        table.add_row(answer.question, answer.text, exchange.truth,
+                      '[green]right[/]' if exchange.is_right else '[red]wrong[/]',
+                      f'{answer.confidence:.2f}', _named(answer.used_modalities),
+                      f'{1e3 * answer.latency:.0f} ms')
+    return table
+
+
+def plugging_table(interviews: Sequence[Interview], standing: Standing) -> Table:
+    """The same questions with modalities plugged and unplugged while the system ran."""
+    table = Table(title='Plugged and unplugged while it runs', title_justify='left')
+    for name in ('plugged', 'answers rest on', 'right'):
+        table.add_column(name, justify='right' if name == 'right' else 'left')
+    for interview in interviews:
+        table.add_row(_named(interview.plugged), ' / '.join(sorted(map(_named, interview.used))),
+                      f'{interview.right} of {len(interview.exchanges)}')
+    table.caption = (f'standing question: {len(standing.latencies)} answers in {standing.seconds:g} s, '
+                     f'median {1e3 * standing.median:.0f} ms from a frame to its answer')
+    return table
+
+
+def _named(modalities: Sequence[str]) -> str:
+    return ' + '.join(modalities) or 'nothing'
