@@ -24,6 +24,8 @@ from transformers import (
 )
 
 from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.layout import TextLayout
+from mpnp_ros.llm.prefix import Prefix
 
 CORPUS = ['question: is the car moving? how many cars are to the front left of the truck?',
           'answer: yes no car truck bus pedestrian moving parked stopped with rider without rider',
@@ -97,6 +99,25 @@ def tiny_model() -> Callable[[str], PreTrainedModel]:
 def tiny_lm() -> Callable[[str], LanguageModel]:
     """Give a function: family (default llama) -> a language model of those weights, shared (it is frozen)."""
     return lambda family='llama': _language_model(family)
+
+
+def run_the_long_way(lm: LanguageModel, layout: TextLayout, prefix: Prefix | None,
+                     sees: torch.Tensor) -> torch.Tensor:
+    """The last block's output [B, T, d] where only some rows see the prefix; nothing is cached or split.
+
+    sees: [B, T] bool.  Every block is run on all rows with and without the prefix.
+    """
+    hidden = lm.embed(layout)
+    for block in range(lm.blocks):
+        linked, plain = (lm.run_blocks(hidden, layout, block, block + 1, seen) for seen in (prefix, None))
+        hidden = torch.where(sees[..., None], linked, plain)
+    return hidden
+
+
+@pytest.fixture(scope='session')
+def long_way() -> Callable[..., torch.Tensor]:
+    """Give a function: lm, layout, prefix, sees [B, T] -> what reach 'answer' must equal."""
+    return run_the_long_way
 
 
 @pytest.fixture(params=FAMILIES)

@@ -46,8 +46,11 @@ class Direction(nn.Module):
 
     def forward(self, tokens: torch.Tensor, azimuth: torch.Tensor) -> torch.Tensor:
         """tokens: [B, P, D].  azimuth: [B, P] radians, NaN where there is no direction."""
-        unknown = azimuth.isnan()
-        angles = azimuth.masked_fill(unknown, 0.)[..., None] * torch.arange(
-            1, HARMONICS + 1, device=azimuth.device)
-        features = self.fourier(torch.cat([angles.sin(), angles.cos()], -1))
-        return tokens + torch.where(unknown[..., None], self.none, features)
+        unknown = azimuth.isnan()[..., None]
+        return tokens + torch.where(unknown, self.none, self.fourier(fourier(azimuth)))
+
+
+def fourier(azimuth: torch.Tensor) -> torch.Tensor:
+    """[..., P] radians -> [..., P, 2 HARMONICS]: sin and cos of 1..HARMONICS times each; zeros for NaN."""
+    angles = azimuth.nan_to_num()[..., None] * torch.arange(1, HARMONICS + 1, device=azimuth.device)
+    return torch.cat([angles.sin(), angles.cos()], -1) * ~azimuth.isnan()[..., None]

@@ -10,7 +10,8 @@ from typing import Any
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.llm.language_model import LanguageModel
 
-POOLINGS = ('none', 'question')
+POOLINGS = ('question', 'none')
+REACHES = ('answer', 'all')
 COUNTS = ('token_width', 'kv_heads', 'head_dim', 'text_width', 'hidden', 'entries', 'pooling_width',
           'pooling_layers', 'pooling_heads')
 
@@ -42,11 +43,15 @@ class LinkConfig:
     temperature: float = _option('tau of the gates', 1.)
     key_gain: float = _option('spread of initial keys: weights of deviation key_gain / sqrt(hidden)', 2.)
     zero_values: bool = _option('start the last value layer from zero', False)
-    pooling: str = _option('none: a token becomes a prefix entry; question: the question pools them', 'none')
-    entries: int = _option('prefix entries that pooling makes', 8)
+    pooling: str = _option('question: the question pools the tokens into a few prefix entries; none: each '
+                           'token becomes one', 'question')
+    reach: str = _option('answer: only rows that decide the answer see the prefix, so that the rest of the '
+                         'question is computed once; all: every row of the text sees it (the paper)',
+                         'answer')
+    entries: int = _option('prefix entries that pooling makes', 4)
     pooling_width: int = _option('width of the pooling layers', 192)
-    pooling_layers: int = _option('number of pooling layers', 4)
-    pooling_heads: int = _option('heads of each pooling layer', 8)
+    pooling_layers: int = _option('number of pooling layers', 2)
+    pooling_heads: int = _option('heads of each pooling layer', 12)
     soft_tokens: int = _option('learned constants in place of a sensor (the blind baseline); 0: a sensor', 0)
 
     def __post_init__(self) -> None:
@@ -104,6 +109,7 @@ class LinkConfig:
             (0 < self.temperature < math.inf, 'temperature must be positive'),
             (0 <= self.key_gain < math.inf, 'key_gain must not be negative'),
             (self.pooling in POOLINGS, f'pooling is {self.pooling!r}; expected one of {", ".join(POOLINGS)}'),
+            (self.reach in REACHES, f'reach is {self.reach!r}; expected one of {", ".join(REACHES)}'),
             (self.pooling_width % max(1, self.pooling_heads) == 0,
              'pooling_width must be a multiple of pooling_heads'),
             (self.soft_tokens >= 0, 'soft_tokens must not be negative'),

@@ -12,6 +12,7 @@ from mpnp_ros.links.inputs import QuestionStates, TokenBatch
 from mpnp_ros.links.link import LatentLink
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.prefix import BlockPrefix, Prefix
+from mpnp_ros.llm.prepared import Reach
 
 
 def check_fit(config: LinkConfig, lm: LanguageModel) -> None:
@@ -58,6 +59,11 @@ class LatentConnections:
         return min((first for first in firsts if first is not None), default=self.lm.blocks)
 
     @property
+    def reach(self) -> Reach:
+        """Which rows of a text see the prefix; the same for all links plugged together; 'all' with none."""
+        return next((link.config.reach for link in self._links.values()), 'all')
+
+    @property
     def question_blocks(self) -> tuple[int, ...]:
         """Blocks at whose input the links want the states of the question alone, ascending."""
         return tuple(sorted({link.config.question_block for link in self._links.values()
@@ -74,6 +80,7 @@ class LatentConnections:
         check_fit(link.config, self.lm)
         link.to(self.lm.device)
         with self._lock:
+            self._check_reach(link.config)
             before = self._links.get(link.config.modality)
             self._links = dict(sorted({**self._links, link.config.modality: link}.items()))
         return before
@@ -110,6 +117,13 @@ class LatentConnections:
             for block, part in self._one(link, tokens.get(modality), question).items():
                 parts.setdefault(block, []).append(part)
         return {block: join(parts[block], self.lm.dtype) for block in sorted(parts)}
+
+    def _check_reach(self, config: LinkConfig) -> None:
+        for name, other in self._links.items():
+            if name != config.modality and other.config.reach != config.reach:
+                raise LinksError(f'the {config.modality} link reaches {config.reach!r}, the plugged {name} '
+                                 f'link {other.config.reach!r}; links that are used together must reach '
+                                 'the same rows')
 
     def _one(self, link: LatentLink, batch: TokenBatch | tuple | None,
              question: QuestionStates | None) -> dict[int, BlockPrefix]:

@@ -1,6 +1,8 @@
 """A latent connection: what carries one modality into the linked blocks of the language model."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn.functional import logsigmoid
@@ -8,7 +10,8 @@ from torch.nn.functional import logsigmoid
 from mpnp_ros.errors import LinksError
 from mpnp_ros.links.aligner import Aligner, Direction
 from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.pooling import QuestionPooling
+from mpnp_ros.links.pooling import QuestionPooling, directions_of
+from mpnp_ros.links.standardise import Standardise
 from mpnp_ros.llm.prefix import BlockPrefix
 
 Question = tuple[torch.Tensor, torch.Tensor]
@@ -33,6 +36,7 @@ class LatentLink(nn.Module):
         blind, pooled = config.soft_tokens > 0, config.pooling == 'question'
         constants = torch.randn(config.soft_tokens, config.token_width)
         self.soft_tokens = nn.Parameter(constants) if blind else None
+        self.standard = Standardise(config.token_width)
         self.norm = nn.LayerNorm(config.token_width)
         self.direction = None if blind else Direction(config.token_width)
         self.pooling = QuestionPooling(
@@ -59,7 +63,9 @@ class LatentLink(nn.Module):
             return {}
         tokens = self._read(values, azimuth, valid)
         if self.pooling is not None:
-            tokens, valid, rows = self._pool(tokens, valid, rows, question)
+            nowhere = tokens.new_full(tokens.shape[:2], torch.nan)
+            directions = directions_of(nowhere if self.soft_tokens is not None else azimuth.float())
+            tokens, valid, rows = self._pool(tokens, directions, valid, rows, question)
         keys, values = (aligner(tokens, linked) for aligner in (self.key_aligner, self.value_aligner))
         if rows is not None:
             keys, values, valid = keys[:, rows], values[:, rows], None if valid is None else valid[rows]
@@ -86,6 +92,18 @@ class LatentLink(nn.Module):
             return None
         return self.open_blocks[0] if self.pooling is None else self.config.question_block
 
+    @torch.no_grad()
+    def calibrate(self, questions: Sequence[Question], values: torch.Tensor | None) -> None:
+        """Measure what is standardised, once; a link that has been measured keeps what it has.
+
+        questions: as in forward, of the training set; read by a link that pools.  values: [n, D] tokens of
+        the training set; None without a sensor.
+        """
+        if values is not None and not self.standard.measured:
+            self.standard.measure(values.to(self.standard.mean.device))
+        if self.pooling is not None and not self.pooling.standard_end.measured:
+            self.pooling.measure(questions)
+
     def prune(self, threshold: float) -> int:
         """Close all gates below the threshold for good; gives how many were open before."""
         closed = self.closed | (self.gates.detach() < threshold)
@@ -110,18 +128,20 @@ class LatentLink(nn.Module):
                              f'{self.config.token_width} with azimuths, but was given {width}; '
                              'use the encoder it was trained with')
         values = values if valid is None else values.masked_fill(~valid[..., None], 0.)
-        return self.direction(self.norm(values.float()), azimuth.float())
+        return self.direction(self.norm(self.standard(values)), azimuth.float())
 
-    def _pool(self, tokens: torch.Tensor, valid: torch.Tensor | None, rows: torch.Tensor | None,
-              question: Question | None) -> tuple[torch.Tensor, torch.Tensor | None, None]:
+    def _pool(self, tokens: torch.Tensor, directions: torch.Tensor, valid: torch.Tensor | None,
+              rows: torch.Tensor | None, question: Question | None,
+              ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
         """Entries [B, M, w] and which of them are real [B, M]."""
         if question is None:
             raise LinksError(f'the {self.config.modality} link pools by the question; hand it the states of '
                              f'the question at block {self.config.question_block}')
         tokens = self.pooling.read_tokens(tokens)
         if rows is not None:
-            tokens, valid = tokens[rows], None if valid is None else valid[rows]
-        entries = self.pooling(tokens, valid, question)
+            tokens, directions = tokens[rows], directions[rows]
+            valid = None if valid is None else valid[rows]
+        entries = self.pooling(tokens, directions, valid, question)
         present = None if valid is None else valid.any(1, keepdim=True).expand(entries.shape[:2])
         return entries, present, None
 

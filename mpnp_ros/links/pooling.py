@@ -1,18 +1,26 @@
 """Question-conditioned pooling: the question picks from many tokens what a few prefix entries carry.
 
 A plain aligner hands every token to the language model and most of what the encoder knows is lost on
-the way; a small network that reads the question's cached lower-block states and matches them with the
-tokens lost much less (learning.md).  Matches are both averaged (softmax: which object, what status) and
-summed (sigmoid: how many, is there any).
+the way (learning.md).  Here a small network reads the question's states, which depend on its text only,
+chooses directions to look in, sums what the tokens hold there, and hands on a few entries.  Sums, not
+averages, so that counts survive; weights that are linear in the direction's Fourier features, so that
+there is a slope to learn from before anything is known.
 """
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-#: sigmoid(score - 2): at the start a token matches with 0.12, so that sums over many stay small.
-MATCH_OFFSET = 2.
+from mpnp_ros.links.aligner import HARMONICS, fourier
+from mpnp_ros.links.standardise import Standardise
+
+#: What entries start from and sums begin with; any value that keeps both near 1 serves.
+ENTRY_SPREAD, SUM_SCALE = 0.3, 1 / 3
+#: Sums of a smaller variance keep their size when they are normalised: few tokens differ from many.
+SUM_FLOOR = 0.1
 
 
 def _split(states: torch.Tensor, heads: int) -> torch.Tensor:
@@ -25,88 +33,112 @@ def _join(states: torch.Tensor) -> torch.Tensor:
     return states.transpose(1, 2).flatten(2)
 
 
-class SelfAttention(nn.Module):
-    """Attention among the entries and the question's positions."""
+class Reading(nn.Module):
+    """What each entry takes from the question: attention over its positions."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.read = nn.Linear(width, 3 * width, bias=False)
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
         self.write = nn.Linear(width, width)
 
-    def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """states: [B, S, w].  mask: [B, S] bool, True where real."""
-        query, key, value = (_split(part, self.heads) for part in self.read(states).chunk(3, -1))
-        mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
-        return self.write(_join(mixed))
+    def forward(self, entries: torch.Tensor, question: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """entries: [B, M, w].  question: [B, T, w].  mask: [B, T] bool, at least one True in each row."""
+        query = _split(self.query(entries), self.heads)
+        key, value = (_split(part, self.heads) for part in self.key_value(question).chunk(2, -1))
+        return self.write(_join(scaled_dot_product_attention(query, key, value, mask[:, None, None, :])))
 
 
-class MatchPooling(nn.Module):
-    """What the tokens hold for each state: half of the heads average, half of them sum."""
+class Looking(nn.Module):
+    """What each entry sees: per head a sum over the tokens, weighted by their direction."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = 2 * heads
-        self.query = nn.Linear(width, 2 * width, bias=False)
-        self.key = nn.Linear(width, 2 * width, bias=False)
-        self.value = nn.Linear(width, 2 * width)
-        self.write = nn.Linear(2 * width, width)
+        self.heads = heads
+        self.window = nn.Linear(width, heads * (2 * HARMONICS + 1))
+        self.value = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=SUM_FLOOR)
 
-    def forward(self, states: torch.Tensor, tokens: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
-        """states: [B, S, w].  tokens: [B, P, w].  valid: [B, P] bool; a row may have none."""
-        query, key, value = (_split(part, self.heads) for part in (
-            self.query(states), self.key(tokens), self.value(tokens)))
-        scores = query @ key.mT * query.shape[-1] ** -0.5
-        if valid is not None:
-            scores = scores.masked_fill(~valid[:, None, None, :], torch.finfo(scores.dtype).min)
-        averaging, summing = scores.chunk(2, 1)
-        weights = torch.cat([averaging.softmax(-1), torch.sigmoid(summing - MATCH_OFFSET)], 1)
-        return self.write(_join(weights @ value))
+    def forward(self, entries: torch.Tensor, tokens: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+        """entries: [B, M, w].  tokens: [B, P, w].  directions: [B, P, 2 HARMONICS + 1].  Gives [B, M, w]."""
+        weights = _split(self.window(entries), self.heads) @ directions[:, None].mT
+        return self.norm(_join(SUM_SCALE * weights @ _split(self.value(tokens), self.heads)))
 
 
 class PoolingLayer(nn.Module):
-    """Mix among the states, read from the tokens, think."""
+    """Read the question, look, and combine both by products."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.mix = SelfAttention(width, heads)
-        self.match = MatchPooling(width, heads)
-        self.think = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(),
-                                   nn.Linear(4 * width, width))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.reading = Reading(width, heads // 3 if heads % 3 == 0 else heads)
+        self.looking = Looking(width, heads)
+        self.interest, self.write = nn.Linear(width, width), nn.Linear(width, width)
+        self.think = nn.Sequential(nn.Linear(2 * width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
-    def forward(self, states: torch.Tensor, mask: torch.Tensor, tokens: torch.Tensor,
-                valid: torch.Tensor | None) -> torch.Tensor:
-        """The states [B, S, w], their mask [B, S]; tokens [B, P, w], their mask; gives [B, S, w]."""
-        states = states + self.mix(self.norms[0](states), mask)
-        states = states + self.match(self.norms[1](states), tokens, valid)
-        return states + self.think(states)
+    def forward(self, entries: torch.Tensor, question: torch.Tensor, mask: torch.Tensor,
+                tokens: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+        """Entries [B, M, w] after one look; the other arguments as in Reading and Looking."""
+        entries = entries + self.reading(self.norms[0](entries), question, mask)
+        asking = self.norms[1](entries)
+        seen = self.looking(asking, tokens, directions)
+        entries = entries + self.write(seen * self.interest(asking))
+        return entries + self.think(torch.cat([self.norms[2](entries), seen], -1))
 
 
 class QuestionPooling(nn.Module):
-    """M learned entries that travel with the question's states through the pooling layers."""
+    """M entries that start from the question's last state and look at the tokens in a few rounds."""
 
     def __init__(self, token_width: int, text_width: int, width: int, entries: int, layers: int,
                  heads: int) -> None:
         super().__init__()
+        self.standard_question, self.standard_end = Standardise(text_width), Standardise(text_width)
         self.read_tokens = nn.Sequential(nn.Linear(token_width, width), nn.GELU(), nn.Linear(width, width),
                                          nn.LayerNorm(width))
         self.read_question = nn.Sequential(nn.LayerNorm(text_width), nn.Linear(text_width, width))
-        self.entries = nn.Parameter(torch.randn(entries, width))
+        self.read_end = nn.Linear(text_width, width)
+        self.entries = nn.Parameter(torch.randn(entries, width) * ENTRY_SPREAD)
         self.layers = nn.ModuleList(PoolingLayer(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, tokens: torch.Tensor, valid: torch.Tensor | None,
+    def measure(self, questions: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Measure what question states are standardised by, from pairs of states and masks."""
+        self.standard_question.measure(torch.cat([states[_inner(mask)] for states, mask in questions]))
+        self.standard_end.measure(torch.cat([_end(states, mask) for states, mask in questions]))
+
+    def forward(self, tokens: torch.Tensor, directions: torch.Tensor, valid: torch.Tensor | None,
                 question: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         """Pool tokens for each question.
 
-        tokens: [B, P, w], what `read_tokens` made of them.  valid: [B, P] or None.  question: states
-        [B, T, d] and mask [B, T].  Gives [B, M, w].
+        tokens: [B, P, w], what `read_tokens` made of them.  directions: [B, P, 2 HARMONICS + 1].  valid:
+        [B, P] or None.  question: states [B, T, d] and mask [B, T], padded on either side.  Gives [B, M, w].
         """
         states, mask = question
-        entries = self.entries.expand(len(states), -1, -1)
-        states = torch.cat([entries, self.read_question(states.float())], 1)
-        mask = torch.cat([mask.new_ones(entries.shape[:2]), mask], 1)
+        if valid is not None:
+            directions = directions.masked_fill(~valid[..., None], 0.)
+        entries = self.entries + self.read_end(self.standard_end(_end(states, mask)))[:, None]
+        asked = self.read_question(self.standard_question(states))
         for layer in self.layers:
-            states = layer(states, mask, tokens, valid)
-        return self.norm(states[:, :len(self.entries)])
+            entries = layer(entries, asked, _inner(mask), tokens, directions)
+        return self.norm(entries)
+
+
+def directions_of(azimuth: torch.Tensor) -> torch.Tensor:
+    """[..., P] radians, NaN: none -> [..., P, 2 HARMONICS + 1] Fourier features and a constant 1."""
+    features = fourier(azimuth)
+    return torch.cat([features, torch.ones_like(features[..., :1])], -1)
+
+
+def _end(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The state of each question's last position, [B, d]."""
+    return states[torch.arange(len(states), device=states.device), mask.cumsum(1).argmax(1)]
+
+
+def _inner(mask: torch.Tensor) -> torch.Tensor:
+    """[B, T]: without the first position, where language models park attention: its state says nothing.
+
+    A question of a single position keeps it.
+    """
+    place = mask.cumsum(1)
+    return mask & ((place > 1) | (place[:, -1:] == 1))

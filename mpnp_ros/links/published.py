@@ -31,9 +31,9 @@ class PublishedLink(nn.Module):
 
     def __init__(self, config: LinkConfig) -> None:
         super().__init__()
-        if config.pooling != 'none' or config.soft_tokens:
-            raise LinksError(f'the {config.modality} link: the published form has neither question pooling '
-                             'nor soft tokens; use the method mpnp for them')
+        if (config.pooling, config.reach, config.soft_tokens) != ('none', 'all', 0):
+            raise LinksError(f'the {config.modality} link: the published form has no question pooling and no '
+                             'soft tokens, and reaches all rows; use the method mpnp for anything else')
         self.config = config
         self.version = ''
         sizes = config.token_width, config.hidden, 1, config.kv_heads, config.head_dim
@@ -50,6 +50,9 @@ class PublishedLink(nn.Module):
         if rows is not None:
             keys, values, gate = keys[rows], values[rows], gate if valid is None else gate[rows]
         return BlockPrefix(keys, values, gate)
+
+    def calibrate(self, *_measured: object) -> None:
+        """Nothing is standardised in the published form."""
 
     @property
     def open_blocks(self) -> tuple[int, ...]:

@@ -47,7 +47,7 @@ def stream(lm: LanguageModel, prepared: PreparedQuestion, prefix: Prefix | None 
 def _tokens(lm: LanguageModel, prepared: PreparedQuestion, prefix: Prefix | None,
             wanted: int) -> Iterator[tuple[int, float]]:
     """The most probable tokens one after the other, each computed when it is asked for."""
-    cache, layout = prepared.cache.fork(), prepared.layout
+    cache, layout = prepared.cache.merged(prepared.rows.cache), prepared.layout
     hidden = complete(lm, prepared, prefix, cache)
     for left in range(_tokens_left(lm, prepared, wanted), 0, -1):
         probability, token = lm.logits(hidden[:, -1]).float().softmax(-1).max(-1)

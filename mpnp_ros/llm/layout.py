@@ -63,17 +63,35 @@ class TextLayout:
 
     @classmethod
     def stack(cls, layouts: Sequence[TextLayout]) -> TextLayout:
-        """Several layouts without cached columns as one batch, padded on the right to the longest."""
-        length = max(layout.tokens for layout in layouts)
-        if all(layout.visible is None and layout.tokens == length for layout in layouts):
+        """Several layouts as one batch; cached columns and tokens are each padded on the right."""
+        if len(layouts) == 1:
+            return layouts[0]
+        length, cached = (max(getattr(layout, name) for layout in layouts) for name in ('tokens', 'cached'))
+        if all(layout.visible is None and (layout.tokens, layout.cached) == (length, cached)
+               for layout in layouts):
             visible = None
         else:
-            visible = torch.cat([layout._padded_visible(length) for layout in layouts])
+            visible = torch.cat([layout._padded_visible(length, cached) for layout in layouts])
         ids, positions = (
             torch.cat([pad(getattr(layout, name), (0, length - layout.tokens)) for layout in layouts])
             for name in ('ids', 'positions')
         )
-        return cls(ids, positions, positions, visible)
+        past = torch.cat([pad(layout.column_positions[:, :layout.cached], (0, cached - layout.cached))
+                          for layout in layouts])
+        return cls(ids, positions, torch.cat([past, positions], 1), visible)
+
+    def head(self, count: int) -> TextLayout:
+        """The first `count` tokens of texts without cached columns; none of them sees a later one."""
+        visible = None if self.visible is None else self.visible[:, :count, :count]
+        positions = self.positions[:, :count]
+        return TextLayout(self.ids[:, :count], positions, positions, visible)
+
+    def tail(self, start: int) -> TextLayout:
+        """The tokens from `start` on, seen against all columns; those before are in the K/V cache."""
+        if start == 0:
+            return self
+        return TextLayout(self.ids[:, start:], self.positions[:, start:], self.column_positions,
+                          self.full_visible()[:, start:])
 
     @property
     def batch(self) -> int:
@@ -89,6 +107,11 @@ class TextLayout:
     def columns(self) -> int:
         """S, the number of columns that attention reads."""
         return self.column_positions.shape[1]
+
+    @property
+    def cached(self) -> int:
+        """Number of columns that are in the K/V cache already."""
+        return self.columns - self.tokens
 
     def next(self, ids: torch.Tensor) -> TextLayout:
         """One further token per text, behind everything that the last row of this layout sees.
@@ -125,10 +148,11 @@ class TextLayout:
             return self.visible
         return self.column_positions[:, None, :] <= self.positions[:, :, None]
 
-    def _padded_visible(self, length: int) -> torch.Tensor:
+    def _padded_visible(self, length: int, cached: int) -> torch.Tensor:
+        past, own = self.full_visible().split([self.cached, self.tokens], 2)
         extra = length - self.tokens
-        visible = pad(self.full_visible(), (0, extra, 0, extra))
-        return visible | _diagonal(length, visible.device)
+        own = pad(own, (0, extra, 0, extra)) | _diagonal(length, own.device)
+        return torch.cat([pad(past, (0, cached - self.cached, 0, extra)), own], 2)
 
 
 def _triangle(size: int, device: torch.device) -> torch.Tensor:

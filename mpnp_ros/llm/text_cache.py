@@ -1,7 +1,10 @@
 """Keys and values of text already read, per block."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch.nn.functional import pad
 
 
 class TextCache:
@@ -32,6 +35,25 @@ class TextCache:
         other._blocks = dict(self._blocks)
         return other
 
+    def merged(self, other: TextCache) -> TextCache:
+        """A cache of the blocks of both; a block is held by one of them only."""
+        merged = self.fork()
+        merged._blocks.update(other._blocks)
+        return merged
+
+    @classmethod
+    def stack(cls, caches: Sequence[TextCache], columns: int) -> TextCache:
+        """Caches of single texts as one batch, padded on the right to so many columns."""
+        if len(caches) == 1:
+            return caches[0].fork()
+        stacked = cls()
+        for block in sorted({block for cache in caches for block in cache._blocks}):
+            pairs = [cache._blocks.get(block) for cache in caches]
+            like = next(pair for pair in pairs if pair is not None)
+            stacked._blocks[block] = tuple(
+                torch.cat([_padded(pair, side, like, columns) for pair in pairs]) for side in (0, 1))
+        return stacked
+
     def length(self, block: int) -> int:
         """Number of columns held for a block."""
         return self._blocks[block][0].shape[2] if block in self._blocks else 0
@@ -40,3 +62,11 @@ class TextCache:
     def nbytes(self) -> int:
         """Bytes held."""
         return sum(tensor.nbytes for pair in self._blocks.values() for tensor in pair)
+
+
+def _padded(pair: tuple[torch.Tensor, torch.Tensor] | None, side: int,
+            like: tuple[torch.Tensor, torch.Tensor], columns: int) -> torch.Tensor:
+    """Keys (side 0) or values (1) of one text, [1, H_kv, columns, d_h]; zeros where there are none."""
+    if pair is None:
+        return torch.zeros_like(like[side][:, :, :1]).expand(-1, -1, columns, -1)
+    return pad(pair[side], (0, 0, 0, columns - pair[side].shape[2]))

@@ -112,6 +112,9 @@ class Method(Protocol):
     def prepare_answer(self, question: str, answer: str, choices: Sequence[str] = ()) -> AnsweredQuestion:
         """Read a question with its true answer, once for all epochs.  Raises QuestionError."""
 
+    def calibrate(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens]) -> None:
+        """Let untrained links measure what they standardise by; once, before they are trained."""
+
     def answer_losses(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens]) -> torch.Tensor:
         """[B] minus log-probability of each answer, from its own frame, with gradients into the links.
 

@@ -8,34 +8,40 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import pad
 
+from mpnp_ros.errors import LinksError
 from mpnp_ros.links.inputs import QuestionStates
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prefix import Prefix
 from mpnp_ros.llm.prepared import PreparedQuestion
+from mpnp_ros.llm.text_cache import TextCache
 
 
 @dataclass(frozen=True, eq=False)
 class QuestionBatch:
     """Questions prepared up to the same block, padded on the right.
 
-    layout: [B, T].  hidden: [B, T, d], the input of block `first`.
+    Of all rows that a prefix may change, layout: [B, R], hidden: [B, R, d], the input of block `first`,
+    and cache: the columns before them.
     """
 
     questions: tuple[PreparedQuestion, ...]
     layout: TextLayout
     hidden: torch.Tensor
+    cache: TextCache
     first: int
 
     @classmethod
     def stack(cls, questions: Sequence[PreparedQuestion]) -> QuestionBatch:
-        """At least one question, all with the same `first`."""
-        if len(questions) == 1:
-            return cls(tuple(questions), questions[0].layout, questions[0].hidden, questions[0].first)
-        layout = TextLayout.stack([question.layout for question in questions])
-        hidden = torch.cat([pad(question.hidden, (0, 0, 0, layout.tokens - question.layout.tokens))
-                            for question in questions])
-        return cls(tuple(questions), layout, hidden, questions[0].first)
+        """At least one question.  Raises LinksError unless all are prepared up to the same block."""
+        if len({question.first for question in questions}) > 1:
+            raise LinksError('the questions of a batch are prepared up to different blocks, '
+                             f'{sorted({question.first for question in questions})}; prepare all of them '
+                             'after plugging')
+        rows = [question.rows for question in questions]
+        layout = TextLayout.stack([one.layout for one in rows])
+        return cls(tuple(questions), layout, _padded([one.hidden for one in rows]),
+                   TextCache.stack([one.cache for one in rows], layout.cached), questions[0].first)
 
     def states(self, lm: LanguageModel, blocks: Sequence[int]) -> QuestionStates | None:
         """What links with question pooling read, at the input of some blocks, ascending from `first`.
@@ -47,17 +53,20 @@ class QuestionBatch:
         lengths = torch.tensor([question.prompt_tokens for question in self.questions],
                                device=self.hidden.device)
         longest = int(lengths.max())
-        states, hidden, at = {}, self.hidden, self.first
+        layout = TextLayout.stack([question.layout.head(question.prompt_tokens)
+                                   for question in self.questions])
+        hidden = _padded([question.hidden[:, :question.prompt_tokens] for question in self.questions])
+        states, at = {}, self.first
         with torch.no_grad():
             for block in blocks:
-                hidden, at = lm.run_blocks(hidden, self.layout, at, block), block
-                states[block] = hidden[:, :longest]
+                hidden, at = lm.run_blocks(hidden, layout, at, block), block
+                states[block] = hidden
         mask = torch.arange(longest, device=lengths.device) < lengths[:, None]
         return QuestionStates(states, mask)
 
     def complete(self, lm: LanguageModel, prefix: Prefix) -> torch.Tensor:
-        """The last block's output, [B, T, d]."""
-        return lm.run_blocks(self.hidden, self.layout, self.first, lm.blocks, prefix)
+        """The last block's output, [B, R, d]."""
+        return lm.run_blocks(self.hidden, self.layout, self.first, lm.blocks, prefix, self.cache.fork())
 
     def choice_log_probabilities(self, lm: LanguageModel, hidden: torch.Tensor) -> list[torch.Tensor]:
         """Of each question, [choices].  Questions with the same choices are scored together."""
@@ -74,7 +83,7 @@ class QuestionBatch:
                                answers: Sequence[tuple[int, ...]]) -> torch.Tensor:
         """Of each answer that the layout holds behind its prompt, [B], over the full vocabulary."""
         rows = [row for row, answer in enumerate(answers) for _ in answer]
-        columns = [question.prompt_tokens - 1 + place
+        columns = [question.prompt_tokens - question.rows.start - 1 + place
                    for question, answer in zip(self.questions, answers, strict=True)
                    for place in range(len(answer))]
         tokens = torch.tensor([token for answer in answers for token in answer], device=hidden.device)
@@ -85,6 +94,16 @@ class QuestionBatch:
     def _score(self, lm: LanguageModel, hidden: torch.Tensor, rows: list[int]) -> torch.Tensor:
         """Log-probabilities [rows, choices] of questions with the same choices."""
         trie = self.questions[rows[0]].trie
-        columns = torch.stack([trie.positions(self.questions[row].prompt_tokens) for row in rows])
+        questions = [self.questions[row] for row in rows]
+        columns = torch.stack([trie.positions(question.prompt_tokens - question.rows.start)
+                               for question in questions])
         deciding = hidden[torch.tensor(rows)[:, None], columns]
         return trie.log_probabilities(lm.logits(deciding, trie.vocabulary.to(hidden.device)))
+
+
+def _padded(hidden: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Hidden states [1, R, d] of single texts as one batch."""
+    if len(hidden) == 1:
+        return hidden[0]
+    longest = max(one.shape[1] for one in hidden)
+    return torch.cat([pad(one, (0, 0, 0, longest - one.shape[1])) for one in hidden])

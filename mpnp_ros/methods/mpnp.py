@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -13,7 +14,7 @@ from mpnp_ros.errors import LinksError, QuestionError
 from mpnp_ros.links.config import LinkConfig
 from mpnp_ros.links.connections import LatentConnections
 from mpnp_ros.links.files import Link
-from mpnp_ros.links.inputs import TokenBatch
+from mpnp_ros.links.inputs import QuestionStates, TokenBatch
 from mpnp_ros.links.link import LatentLink
 from mpnp_ros.llm import generation
 from mpnp_ros.llm.choices import answer_tokens
@@ -21,7 +22,7 @@ from mpnp_ros.llm.generation import Fragment
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prefix import Prefix
-from mpnp_ros.llm.prepared import PreparedQuestion, prepare
+from mpnp_ros.llm.prepared import PreparedQuestion, Reach, open_rows, prepare
 from mpnp_ros.llm.prompt import PromptTemplate
 from mpnp_ros.llm.question_cache import QuestionCache
 from mpnp_ros.llm.text_cache import TextCache
@@ -31,14 +32,16 @@ from mpnp_ros.tokens import ModalityTokens
 
 CACHE_BYTES = 256_000_000
 GENERATED_TOKENS = 32
+CALIBRATION_BATCH = 64
 
 
 @register_method('mpnp')
 class Mpnp:
     """A frozen language model whose upper blocks read modalities through plugged links.
 
-    The blocks below the lowest link see the question only and are run once per question; a further
-    frame costs the linked blocks and the head at the deciding positions.
+    The blocks below the lowest link see the question only and are run once per question, and so are
+    the keys and values of all rows that links with reach 'answer' do not reach; a further frame costs the
+    linked blocks on the rows that are left, and the head at the deciding positions.
     """
 
     name: str
@@ -54,8 +57,8 @@ class Mpnp:
 
     def prepare(self, question: str, choices: Sequence[str] = ()) -> AskedQuestion:
         """Read a question up to the lowest linked block, once while it is in the question cache."""
-        first = self._connections.first_block
-        return AskedQuestion(question, tuple(choices), self._prepared(question, tuple(choices), first))
+        return AskedQuestion(question, tuple(choices),
+                             self._prepared(question, tuple(choices), self._connections.snapshot()))
 
     def answer(self, question: AskedQuestion, tokens: Tokens) -> Reply:
         """Answer from the tokens of one frame: the most probable choice, or generated text."""
@@ -119,14 +122,31 @@ class Mpnp:
         and with the end of text.  Not kept in the question cache: the caller keeps it for all epochs.
         Raises QuestionError.
         """
-        first = self._connections.first_block
+        connections = self._connections.snapshot()
+        first, reach = connections.first_block, connections.reach
         if choices:
-            prepared = prepare(self.lm, self.template, question, choices, first)
+            prepared = prepare(self.lm, self.template, question, choices, first, reach)
             return AnsweredQuestion(AskedQuestion(question, tuple(choices), prepared), answer,
                                     _place(answer, prepared.trie.choices))
         target = _spelled(self.lm, answer)
-        prepared = self._with_answer(question, target, first)
+        prepared = self._with_answer(question, target, first, reach)
         return AnsweredQuestion(AskedQuestion(question, (), prepared), answer, target)
+
+    def calibrate(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens]) -> None:
+        """Measure what the plugged links standardise by, once, before they are first trained.
+
+        questions: as from `prepare_answer`; tokens: frames to be trained on.  Links that have been
+        measured before keep what they have; those pruned away are left alone.
+        """
+        connections = self._connections.snapshot()
+        states = self._states(questions, connections)
+        for name, link in connections.links.items():
+            if link.open_blocks:
+                frames = (_fitting(one.get(name), link.config) for one in tokens)
+                values = [one.values for one in frames if one is not None]
+                block = link.config.question_block
+                link.calibrate([one.at(block) for one in states if block in one.states],
+                               torch.from_numpy(np.concatenate(values)) if values else None)
 
     def answer_losses(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens]) -> torch.Tensor:
         """[B] minus log-probability of each answer, with gradients into the links only.
@@ -150,25 +170,38 @@ class Mpnp:
                              f'{self.name} takes {self.link_type.kind!r}; train one with this method')
         return link
 
-    def _prepared(self, question: str, choices: tuple[str, ...], first: int) -> PreparedQuestion:
-        return self.cache.get((question, choices, first),
-                              lambda: prepare(self.lm, self.template, question, choices, first))
+    def _prepared(self, question: str, choices: tuple[str, ...],
+                  connections: LatentConnections) -> PreparedQuestion:
+        first, reach = connections.first_block, connections.reach
+        return self.cache.get((question, choices, first, reach),
+                              lambda: prepare(self.lm, self.template, question, choices, first, reach))
 
-    def _with_answer(self, question: str, target: tuple[int, ...], first: int) -> PreparedQuestion:
+    def _with_answer(self, question: str, target: tuple[int, ...], first: int,
+                     reach: Reach) -> PreparedQuestion:
         """A question with its answer behind it, all but the last token."""
         prompt = self.template.ids(self.lm.tokenizer, question)
         ids = torch.cat([prompt, prompt.new_tensor(target[:-1])])
         layout = TextLayout.causal(ids[None]).to(self.lm.device)
         with torch.no_grad():
             hidden = self.lm.run_blocks(self.lm.embed(layout), layout, 0, first)
-        return PreparedQuestion(layout, len(prompt), hidden, first, None, TextCache())
+        rows = open_rows(self.lm, layout, hidden, first, len(prompt), reach)
+        return PreparedQuestion(layout, len(prompt), hidden, first, rows, None, TextCache())
 
     def _batch(self, questions: Sequence[AskedQuestion], connections: LatentConnections) -> QuestionBatch:
-        """The questions at the lowest linked block, read again if that has changed since."""
-        first = connections.first_block
+        """The questions at the lowest linked block, read again if the links have changed since."""
         return QuestionBatch.stack([
-            question.prepared if question.prepared.first == first
-            else self._prepared(question.text, question.choices, first) for question in questions])
+            question.prepared if _fits(question.prepared, connections)
+            else self._prepared(question.text, question.choices, connections) for question in questions])
+
+    def _states(self, questions: Sequence[AnsweredQuestion],
+                connections: LatentConnections) -> list[QuestionStates]:
+        """What pooling links read of many questions, in batches; empty if none pools."""
+        if not connections.question_blocks:
+            return []
+        prepared = [_at(entry.question.prepared, connections) for entry in questions]
+        batches = (QuestionBatch.stack(prepared[start:start + CALIBRATION_BATCH])
+                   for start in range(0, len(prepared), CALIBRATION_BATCH))
+        return [batch.states(self.lm, connections.question_blocks) for batch in batches]
 
     def _prefix(self, batch: QuestionBatch, tokens: Sequence[Tokens],
                 connections: LatentConnections) -> Prefix:
@@ -207,11 +240,18 @@ def _fitting(tokens: ModalityTokens | None, config: LinkConfig) -> ModalityToken
     return tokens
 
 
+def _fits(prepared: PreparedQuestion, connections: LatentConnections) -> bool:
+    """Whether a question was read exactly as far as the links allow."""
+    return prepared.first == connections.first_block and prepared.rows.reach == connections.reach
+
+
 def _at(prepared: PreparedQuestion, connections: LatentConnections) -> PreparedQuestion:
-    """A question read no further than the links allow."""
-    if prepared.first > connections.first_block:
-        raise LinksError(f'a training question is prepared up to block {prepared.first}, but block '
-                         f'{connections.first_block} is linked now; prepare the questions after plugging')
+    """A question read no further than the links allow; without links any reach is right."""
+    same_rows = prepared.rows.reach == connections.reach or not connections.links
+    if prepared.first > connections.first_block or not same_rows:
+        raise LinksError(f'a training question is prepared up to block {prepared.first} for links that reach '
+                         f'{prepared.rows.reach!r}, but block {connections.first_block} is linked now with '
+                         f'reach {connections.reach!r}; prepare the questions after plugging')
     return prepared
 
 

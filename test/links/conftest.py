@@ -44,6 +44,7 @@ class Text:
     lm: LanguageModel
     layout: TextLayout
     mask: torch.Tensor
+    long_way: Callable[..., torch.Tensor]
 
     def states(self, *blocks: int) -> QuestionStates:
         """Text-only states at the input of some blocks."""
@@ -52,18 +53,16 @@ class Text:
 
     def logits(self, connections: LatentConnections | None = None,
                tokens: dict[str, TokenBatch] | None = None) -> torch.Tensor:
-        """Logits [B, T, V] with the prefix that the connections make of the tokens."""
-        prefix = None
+        """Logits [B, T, V] with the prefix that the connections make of the tokens.
+
+        With reach 'answer' the last three tokens of each text see it, as if its prompt ended there.
+        """
+        prefix, left = None, self.mask.flip(1).cumsum(1).flip(1)
         if connections is not None:
             prefix = connections.prefix(tokens or {}, self.states(*connections.question_blocks))
-        hidden = self.lm.run_blocks(self.lm.embed(self.layout), self.layout, 0, self.lm.blocks, prefix)
-        return self.lm.logits(hidden)
-
-
-def make_text(lm: LanguageModel, batch: int = 1, count: int = 7, seed: int = 0) -> Text:
-    """Random texts without padding."""
-    ids = torch.randint(2, 200, (batch, count), generator=torch.Generator().manual_seed(seed))
-    return Text(lm, TextLayout.causal(ids), torch.ones_like(ids, dtype=torch.bool))
+        late = connections is not None and connections.reach == 'answer'
+        sees = self.mask & (left <= 3) if late else torch.ones_like(self.mask)
+        return self.lm.logits(self.long_way(self.lm, self.layout, prefix, sees))
 
 
 @pytest.fixture(scope='session')
@@ -79,6 +78,9 @@ def new_tokens() -> Callable[..., TokenBatch]:
 
 
 @pytest.fixture(scope='session')
-def new_text() -> Callable[..., Text]:
-    """Random texts: (lm, batch, count, seed)."""
-    return make_text
+def new_text(long_way: Callable[..., torch.Tensor]) -> Callable[..., Text]:
+    """Random texts without padding: (lm, batch, count, seed)."""
+    def make(lm: LanguageModel, batch: int = 1, count: int = 7, seed: int = 0) -> Text:
+        ids = torch.randint(2, 200, (batch, count), generator=torch.Generator().manual_seed(seed))
+        return Text(lm, TextLayout.causal(ids), torch.ones_like(ids, dtype=torch.bool), long_way)
+    return make

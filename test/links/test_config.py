@@ -11,7 +11,7 @@ from mpnp_ros.links.config import LinkConfig
 
 
 def test_the_same_after_json_and_every_option_has_help(tiny_lm):
-    config = LinkConfig.for_model(tiny_lm('llama'), 'camera', 'abc', 384, last=2, pooling='question')
+    config = LinkConfig.for_model(tiny_lm('llama'), 'camera', 'abc', 384, last=2, pooling='none', reach='all')
     assert config.blocks == (2, 3) and config.question_block == 2
     assert LinkConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert all(entry.metadata['help'] for entry in fields(config))
@@ -20,7 +20,7 @@ def test_the_same_after_json_and_every_option_has_help(tiny_lm):
 @pytest.mark.parametrize('change', [
     {'modality': '../camera'}, {'modality': ''}, {'hidden': 0}, {'blocks': ()}, {'blocks': (3, 2)},
     {'blocks': (-1, 2)}, {'gate': float('nan')}, {'temperature': 0.}, {'pooling': 'max'}, {'soft_tokens': 3},
-    {'encoder': ''}, {'pooling_width': 30, 'pooling_heads': 8}, {'pooling_heads': 0}])
+    {'reach': 'some'}, {'encoder': ''}, {'pooling_width': 30, 'pooling_heads': 8}, {'pooling_heads': 0}])
 def test_values_out_of_range_are_refused(tiny_lm, change):
     config = LinkConfig.for_model(tiny_lm('llama'), 'camera', 'abc', 384)
     with pytest.raises(ConfigurationError, match='link'):

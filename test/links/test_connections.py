@@ -67,20 +67,23 @@ def test_a_snapshot_is_untouched_by_later_plugging(tiny_lm, new_link, new_tokens
 
 def test_keys_and_values_are_of_the_models_type(tiny_model, tiny_tokenizer, new_link, new_tokens):
     lm = LanguageModel(tiny_model('llama').bfloat16(), tiny_tokenizer, 'tiny', 'weights')
-    connections = LatentConnections(lm, {'camera': new_link(lm)})
+    connections = LatentConnections(lm, {'camera': new_link(lm, pooling='none')})
     part = connections.prefix({'camera': new_tokens()})[3]
     assert part.keys.dtype == part.values.dtype == torch.bfloat16
     assert {parameter.dtype for parameter in connections.links['camera'].parameters()} == {torch.float32}
 
 
-def test_the_blind_link_needs_no_tokens(tiny_lm, new_link, new_tokens, new_text):
+@pytest.mark.parametrize('pooling', ['none', 'question'])
+def test_the_blind_link_needs_no_tokens(tiny_lm, new_link, new_tokens, new_text, pooling):
     lm = tiny_lm('opt')
     text = new_text(lm, 2)
-    connections = LatentConnections(lm, {'blind': new_link(lm, 'blind', encoder='', soft_tokens=3)})
+    connections = LatentConnections(lm, {'blind': new_link(lm, 'blind', encoder='', soft_tokens=3,
+                                                           pooling=pooling)})
     assert not torch.equal(text.logits(connections), text.logits())
     assert torch.equal(text.logits(connections), text.logits(connections, {'camera': new_tokens(2)}))
-    connections.plug(new_link(lm))
-    assert connections.prefix({'camera': new_tokens(2)})[3].keys.shape[::2] == (2, 3 + 5)
+    connections.plug(new_link(lm, pooling='none'))
+    prefix = connections.prefix({'camera': new_tokens(2)}, text.states(*connections.question_blocks))
+    assert prefix[3].keys.shape[::2] == (2, 3 + 5)
 
 
 def test_states_at_the_wrong_block_are_refused(tiny_lm, new_link, new_tokens, new_text):
@@ -88,6 +91,20 @@ def test_states_at_the_wrong_block_are_refused(tiny_lm, new_link, new_tokens, ne
     connections = LatentConnections(lm, {'camera': new_link(lm, pooling='question')})
     with pytest.raises(LinksError, match='at block 2, but states are at hand for \\[1\\]'):
         connections.prefix({'camera': new_tokens()}, new_text(lm).states(1))
+
+
+def test_links_of_different_reach_are_not_used_together(tiny_lm, new_link):
+    lm = tiny_lm('llama')
+    connections = LatentConnections(lm)
+    assert connections.reach == 'all'
+    connections.plug(new_link(lm))
+    assert connections.reach == 'answer'
+    for put in (connections.plug, connections.replace):
+        with pytest.raises(LinksError, match="lidar link reaches 'all', the plugged camera link 'answer'"):
+            put(new_link(lm, 'lidar', reach='all'))
+    assert connections.modalities == ('camera',)
+    connections.replace(new_link(lm, reach='all'))
+    assert connections.reach == 'all'
 
 
 def _changed(link, **values):

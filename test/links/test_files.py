@@ -45,12 +45,12 @@ def rewrite_tensors(folder, change):
 
 
 @settings(deadline=None, max_examples=12, derandomize=True)
-@given(st.sampled_from(['llama', 'opt', 'gpt2']), st.sampled_from(['none', 'question']), st.integers(0, 99),
-       st.booleans())
+@given(st.sampled_from(['llama', 'opt', 'gpt2']), st.sampled_from(['none', 'question']),
+       st.sampled_from(['answer', 'all']), st.integers(0, 99), st.booleans())
 def test_loaded_links_give_the_same_logits(tiny_lm, new_link, new_tokens, new_text, tmp_path_factory, family,
-                                           pooling, seed, per_block):
+                                           pooling, reach, seed, per_block):
     lm, folder = tiny_lm(family), tmp_path_factory.mktemp('links')
-    link = new_link(lm, seed=seed, pooling=pooling, per_block=per_block, last=3)
+    link = new_link(lm, seed=seed, pooling=pooling, reach=reach, per_block=per_block, last=3)
     link.prune(float(link.gates.detach().min()) + 1e-6)
     sha256 = save_link(link, folder / 'v7')
     loaded = load_link(folder / 'v7', lm=lm, encoder='e' * 32, sha256=sha256, root=folder)
@@ -61,8 +61,24 @@ def test_loaded_links_give_the_same_logits(tiny_lm, new_link, new_tokens, new_te
     assert all(parameter.requires_grad for parameter in loaded.parameters())
 
 
+@pytest.mark.parametrize('pooling', ['none', 'question'])
+def test_what_a_link_standardises_by_is_saved(tiny_lm, new_link, new_tokens, new_text, tmp_path, pooling):
+    lm, tokens = tiny_lm('llama'), new_tokens(3)
+    link, text = new_link(lm, pooling=pooling), new_text(lm, 3)
+    link.calibrate([text.states(2).at(2)], tokens.values.flatten(0, 1) * 3 + 1)
+    save_link(link, tmp_path / 'v1')
+    loaded = load_link(tmp_path / 'v1')
+    assert loaded.standard.measured and (loaded.pooling is None or loaded.pooling.standard_end.measured)
+    before, after = (text.logits(LatentConnections(lm, {'camera': one}), {'camera': tokens})
+                     for one in (link, loaded))
+    assert torch.equal(before, after)
+    fresh = text.logits(LatentConnections(lm, {'camera': new_link(lm, pooling=pooling)}), {'camera': tokens})
+    assert not torch.allclose(before, fresh, atol=1e-3)
+
+
 def test_the_published_form_is_saved_too(tiny_lm, tmp_path):
-    link = PublishedLink(LinkConfig.for_model(tiny_lm('opt'), 'camera', 'abc', 6, hidden=24))
+    link = PublishedLink(LinkConfig.for_model(tiny_lm('opt'), 'camera', 'abc', 6, hidden=24, pooling='none',
+                                                reach='all'))
     save_link(link, tmp_path / 'v1')
     loaded = load_link(tmp_path / 'v1', lm=tiny_lm('opt'))
     assert isinstance(loaded, PublishedLink) and torch.equal(loaded.link_weights, link.link_weights)

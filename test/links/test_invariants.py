@@ -1,5 +1,7 @@
-"""The invariants of papers.md G that concern links, for models of three kinds and both poolings."""
+"""The invariants of papers.md G that concern links, for models of four kinds, both poolings and reaches."""
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,17 +14,18 @@ from mpnp_ros.llm.layout import TextLayout
 
 FAMILIES = st.sampled_from(['llama', 'opt', 'bloom', 'gpt2'])
 POOLINGS = st.sampled_from(['none', 'question'])
+REACHES = st.sampled_from(['answer', 'all'])
 SEEDS = st.integers(0, 99)
 prove = settings(deadline=None, max_examples=25, derandomize=True)
 
 
 @prove
-@given(FAMILIES, POOLINGS, SEEDS, st.integers(1, 3))
+@given(FAMILIES, POOLINGS, REACHES, SEEDS, st.integers(1, 3))
 def test_all_gates_off_is_the_text_only_model_to_the_bit(
-        tiny_lm, new_link, new_tokens, new_text, family, pooling, seed, batch):
+        tiny_lm, new_link, new_tokens, new_text, family, pooling, reach, seed, batch):
     lm = tiny_lm(family)
     text, tokens = new_text(lm, batch, seed=seed), {'camera': new_tokens(batch, seed=seed)}
-    link = new_link(lm, seed=seed, pooling=pooling)
+    link = new_link(lm, seed=seed, pooling=pooling, reach=reach)
     connections = LatentConnections(lm, {'camera': link})
     assert not torch.equal(text.logits(connections, tokens), text.logits())
     with torch.no_grad():
@@ -31,16 +34,16 @@ def test_all_gates_off_is_the_text_only_model_to_the_bit(
 
 
 @prove
-@given(FAMILIES, POOLINGS, SEEDS)
+@given(FAMILIES, POOLINGS, REACHES, SEEDS)
 def test_plugging_a_closed_link_changes_nothing_and_unplugging_restores(
-        tiny_lm, new_link, new_tokens, new_text, family, pooling, seed):
+        tiny_lm, new_link, new_tokens, new_text, family, pooling, reach, seed):
     lm = tiny_lm(family)
     text = new_text(lm, seed=seed)
     tokens = {'camera': new_tokens(seed=seed), 'lidar': new_tokens(count=4, seed=seed + 1)}
     connections = LatentConnections(lm)
-    connections.plug(new_link(lm, pooling=pooling))
+    connections.plug(new_link(lm, pooling=pooling, reach=reach))
     before = text.logits(connections, tokens)
-    connections.plug(new_link(lm, 'lidar', seed, pooling=pooling))
+    connections.plug(new_link(lm, 'lidar', seed, pooling=pooling, reach=reach))
     with torch.no_grad():
         open_gates = connections.links['lidar'].gate_weights.clone()
         connections.links['lidar'].gate_weights.fill_(-torch.inf)
@@ -52,12 +55,12 @@ def test_plugging_a_closed_link_changes_nothing_and_unplugging_restores(
 
 
 @prove
-@given(FAMILIES, POOLINGS, SEEDS, st.booleans())
+@given(FAMILIES, POOLINGS, REACHES, SEEDS, st.booleans())
 def test_a_pruned_block_is_as_one_never_linked(
-        tiny_lm, new_link, new_tokens, new_text, family, pooling, seed, per_block):
+        tiny_lm, new_link, new_tokens, new_text, family, pooling, reach, seed, per_block):
     lm = tiny_lm(family)
     text, tokens = new_text(lm, seed=seed), {'camera': new_tokens(seed=seed)}
-    link = new_link(lm, seed=seed, pooling=pooling, per_block=per_block, last=3)
+    link = new_link(lm, seed=seed, pooling=pooling, reach=reach, per_block=per_block, last=3)
     connections = LatentConnections(lm, {'camera': link})
     prefix = connections.prefix(tokens, text.states(*connections.question_blocks))
     weakest = link.config.blocks[int(link.gates.argmin())]
@@ -81,40 +84,42 @@ def test_a_link_pruned_away_is_as_one_never_plugged(tiny_lm, new_link, new_token
 
 
 @prove
-@given(FAMILIES, POOLINGS, SEEDS)
+@given(FAMILIES, POOLINGS, REACHES, SEEDS)
 def test_rows_do_not_depend_on_the_rest_of_the_batch(
-        tiny_lm, new_link, new_tokens, new_text, family, pooling, seed):
+        tiny_lm, new_link, new_tokens, new_text, family, pooling, reach, seed):
     lm = tiny_lm(family)
-    connections = LatentConnections(lm, {'camera': new_link(lm, seed=seed, pooling=pooling)})
+    connections = LatentConnections(lm, {'camera': new_link(lm, seed=seed, pooling=pooling, reach=reach)})
     text, tokens = new_text(lm, 3, seed=seed), new_tokens(3, seed=seed)
     together = text.logits(connections, {'camera': tokens})
     for row in range(3):
-        alone = type(text)(lm, TextLayout.causal(text.layout.ids[row:row + 1]), text.mask[row:row + 1])
+        layout = TextLayout.causal(text.layout.ids[row:row + 1])
+        alone = replace(text, layout=layout, mask=text.mask[row:row + 1])
         one = {'camera': TokenBatch(tokens.values[row:row + 1], tokens.azimuth[row:row + 1])}
         torch.testing.assert_close(alone.logits(connections, one)[0], together[row], rtol=0, atol=1e-4)
 
 
 @prove
-@given(FAMILIES, POOLINGS, SEEDS, st.booleans())
+@given(FAMILIES, POOLINGS, REACHES, SEEDS, st.booleans())
 def test_padding_on_either_side_changes_nothing(
-        tiny_lm, new_link, new_tokens, new_text, family, pooling, seed, left):
+        tiny_lm, new_link, new_tokens, new_text, family, pooling, reach, seed, left):
     lm = tiny_lm(family)
-    connections = LatentConnections(lm, {'camera': new_link(lm, seed=seed, pooling=pooling)})
+    connections = LatentConnections(lm, {'camera': new_link(lm, seed=seed, pooling=pooling, reach=reach)})
     text, tokens = new_text(lm, seed=seed), {'camera': new_tokens(seed=seed)}
     sides = (3, 0) if left else (0, 3)
     mask = torch.nn.functional.pad(text.mask, sides)
-    padded = type(text)(lm, TextLayout.causal(torch.nn.functional.pad(text.layout.ids, sides), mask), mask)
+    ids = torch.nn.functional.pad(text.layout.ids, sides)
+    padded = replace(text, layout=TextLayout.causal(ids, mask), mask=mask)
     torch.testing.assert_close(padded.logits(connections, tokens)[mask], text.logits(connections, tokens)[0],
                                rtol=0, atol=1e-4)
 
 
 @prove
-@given(FAMILIES, POOLINGS, SEEDS)
+@given(FAMILIES, POOLINGS, REACHES, SEEDS)
 def test_a_sample_without_a_modality_is_as_without_the_link(
-        tiny_lm, new_link, new_tokens, new_text, family, pooling, seed):
+        tiny_lm, new_link, new_tokens, new_text, family, pooling, reach, seed):
     lm = tiny_lm(family)
     text, camera, lidar = new_text(lm, 2, seed=seed), new_tokens(2, seed=seed), new_tokens(2, seed=seed + 1)
-    links = {name: new_link(lm, name, pooling=pooling) for name in ('camera', 'lidar')}
+    links = {name: new_link(lm, name, pooling=pooling, reach=reach) for name in ('camera', 'lidar')}
     valid = torch.tensor([[True] * 5, [False] * 5])
     masked = {'camera': camera, 'lidar': lidar._replace(valid=valid)}
     mixed = text.logits(LatentConnections(lm, links), masked)
@@ -125,12 +130,12 @@ def test_a_sample_without_a_modality_is_as_without_the_link(
 
 
 @prove
-@given(FAMILIES, POOLINGS, st.booleans(), st.booleans())
+@given(FAMILIES, POOLINGS, REACHES, st.booleans(), st.booleans())
 def test_every_trainable_parameter_learns_and_the_model_stays(
-        tiny_lm, new_link, new_tokens, new_text, family, pooling, per_block, blind):
+        tiny_lm, new_link, new_tokens, new_text, family, pooling, reach, per_block, blind):
     lm = tiny_lm(family)
     constants = {'encoder': '', 'soft_tokens': 4} if blind else {}
-    link = new_link(lm, pooling=pooling, per_block=per_block, **constants)
+    link = new_link(lm, pooling=pooling, reach=reach, per_block=per_block, **constants)
     connections, text = LatentConnections(lm, {'camera': link}), new_text(lm, 2)
     frozen = {name: tensor.clone() for name, tensor in lm.model.state_dict().items()}
     before = {name: parameter.detach().clone() for name, parameter in link.named_parameters()}
@@ -148,7 +153,7 @@ def test_every_trainable_parameter_learns_and_the_model_stays(
 def test_split_at_the_first_block_equals_the_whole_run(
         tiny_lm, new_link, new_tokens, new_text, family, pooling):
     lm = tiny_lm(family)
-    connections = LatentConnections(lm, {'camera': new_link(lm, pooling=pooling)})
+    connections = LatentConnections(lm, {'camera': new_link(lm, pooling=pooling, reach='all')})
     text, tokens = new_text(lm), {'camera': new_tokens()}
     lower = text.states(connections.first_block)
     hidden = lower.at(connections.first_block)[0]

@@ -23,14 +23,14 @@ def test_shapes_fit_grouped_heads(tiny_lm, new_link, new_tokens, new_text, pooli
 
 
 def test_gates_are_the_sigmoid_over_the_temperature(tiny_lm, new_link, new_tokens):
-    link = new_link(tiny_lm('opt'), temperature=.5)
+    link = new_link(tiny_lm('opt'), temperature=.5, pooling='none')
     part = link(*new_tokens()[:2])[3]
     torch.testing.assert_close(part.log_gate.exp().squeeze(), torch.sigmoid(link.gate_weights[1] * 2))
     torch.testing.assert_close(part.log_gate.exp().squeeze(), link.gates[1])
 
 
 def test_direction_is_periodic_and_matters(tiny_lm, new_link, new_tokens):
-    link = new_link(tiny_lm('llama'))
+    link = new_link(tiny_lm('llama'), pooling='none')
     values, azimuth = new_tokens()[:2]
     keys = link(values, azimuth)[3].keys
     torch.testing.assert_close(link(values, azimuth + 2 * torch.pi)[3].keys, keys, rtol=0, atol=1e-4)
@@ -86,8 +86,92 @@ def test_frames_once_and_indexed_equal_frames_repeated(tiny_lm, new_link, new_to
 
 
 def test_zero_values_start_silent(tiny_lm, new_link, new_tokens):
-    part = new_link(tiny_lm('llama'), zero_values=True)(*new_tokens()[:2])[3]
+    part = new_link(tiny_lm('llama'), zero_values=True, pooling='none')(*new_tokens()[:2])[3]
     assert not part.values.any() and part.keys.any()
+
+
+def test_one_more_token_among_others_counts(tiny_lm, new_link, new_tokens, new_text):
+    lm = tiny_lm('llama')
+    link, (values, azimuth, *_) = new_link(lm), new_tokens()
+    question = new_text(lm).states(2).at(2)
+    more = link(torch.cat([values, values[:, 2:3]], 1), torch.cat([azimuth, azimuth[:, 2:3]], 1),
+                question=question)[3].values
+    assert not torch.allclose(more, link(values, azimuth, question=question)[3].values, atol=1e-3)
+
+
+def test_pooling_turns_with_the_tokens_but_not_without_directions(tiny_lm, new_link, new_tokens, new_text):
+    lm = tiny_lm('llama')
+    link, (values, azimuth, *_) = new_link(lm), new_tokens()
+    question = new_text(lm).states(2).at(2)
+
+    def entries(angles):
+        return link(values, angles, question=question)[3].keys
+
+    torch.testing.assert_close(entries(azimuth + 2 * torch.pi), entries(azimuth), rtol=0, atol=1e-4)
+    assert not torch.allclose(entries(azimuth + .5), entries(azimuth), atol=1e-3)
+    nowhere = torch.full_like(azimuth, torch.nan)
+    assert torch.equal(entries(nowhere + .5), entries(nowhere)) and entries(nowhere).isfinite().all()
+    assert not torch.allclose(entries(nowhere), entries(torch.zeros_like(azimuth)), atol=1e-3)
+
+
+def test_a_token_marked_invalid_does_not_count(tiny_lm, new_link, new_tokens, new_text):
+    lm = tiny_lm('llama')
+    link, (values, azimuth, *_) = new_link(lm), new_tokens(2)
+    question, valid = new_text(lm, 2).states(2).at(2), torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    part = link(values, azimuth, valid, question)[3]
+    other = link(values + ~valid[..., None] * 7., azimuth + ~valid * 1., valid, question)[3]
+    assert torch.equal(part.keys, other.keys) and torch.equal(part.values, other.values)
+    fewer = link(values[1:, :3], azimuth[1:, :3], question=[one[1:] for one in question])[3]
+    torch.testing.assert_close(part.values[1:], fewer.values, rtol=0, atol=1e-5)
+    everything = link(values, azimuth, question=question)[3]
+    assert not torch.allclose(everything.values[1], part.values[1], atol=1e-3)
+
+
+@pytest.mark.parametrize('heads', [1, 2, 3, 10, 12])
+def test_any_number_of_heads_that_divides_the_width(tiny_lm, new_link, new_tokens, new_text, heads):
+    lm = tiny_lm('llama')
+    link = new_link(lm, pooling_heads=heads, pooling_width=20 * heads)
+    assert link(*new_tokens()[:2], question=new_text(lm).states(2).at(2))[3].values.isfinite().all()
+
+
+def test_a_question_of_one_token_is_pooled(tiny_lm, new_link, new_tokens, new_text):
+    lm = tiny_lm('llama')
+    states, mask = new_text(lm, 2).states(2).at(2)
+    mask = torch.tensor([[True] + [False] * 6, [True] * 7])
+    link, tokens = new_link(lm), new_tokens(2)
+    together = link(*tokens[:2], question=(states, mask))[3].values
+    alone = link(tokens.values[:1], tokens.azimuth[:1], question=(states[:1, :1], mask[:1, :1]))[3].values
+    torch.testing.assert_close(together[:1], alone, rtol=0, atol=1e-5)
+    first = states.clone()
+    first[1, 0] += 9
+    changed = link(*tokens[:2], question=(first, mask))[3].values
+    assert torch.equal(changed[1], together[1]), 'the first of several positions says nothing'
+
+
+def test_a_calibrated_link_does_not_see_a_constant_shift_of_the_states(tiny_lm, new_link, new_tokens,
+                                                                       new_text):
+    lm, tokens = tiny_lm('llama'), new_tokens(4)
+    states, mask = new_text(lm, 4).states(2).at(2)
+    shift = torch.linspace(-3, 3, lm.width)
+    plain, shifted, neither = (new_link(lm) for _ in range(3))
+    plain.calibrate([(states, mask)], tokens.values.flatten(0, 1))
+    shifted.calibrate([(states + shift, mask)], tokens.values.flatten(0, 1) - 2)
+    expected = plain(*tokens[:2], question=(states, mask))[3].values
+    after = shifted(tokens.values - 2, tokens.azimuth, question=(states + shift, mask))[3].values
+    torch.testing.assert_close(after, expected, rtol=0, atol=1e-3)
+    uncalibrated = [neither(*tokens[:2], question=(one, mask))[3].values for one in (states, states + shift)]
+    assert not torch.allclose(*uncalibrated, atol=1e-2)
+
+
+@pytest.mark.parametrize('pooling', ['none', 'question'])
+def test_what_has_been_measured_stays(tiny_lm, new_link, new_tokens, new_text, pooling):
+    lm, link = tiny_lm('llama'), new_link(tiny_lm('llama'), pooling=pooling)
+    states, mask = new_text(lm, 3).states(2).at(2)
+    link.calibrate([(states, mask)], new_tokens(3).values.flatten(0, 1))
+    before = {name: tensor.clone() for name, tensor in link.named_buffers()}
+    link.calibrate([(states * 2 + 1, mask)], new_tokens(3, seed=1).values.flatten(0, 1) * 9)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in link.named_buffers())
+    assert link.standard.measured and len(before) == (3 if pooling == 'none' else 7)
 
 
 def test_what_does_not_fit_is_named(tiny_lm, new_link, new_tokens):

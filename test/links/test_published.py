@@ -17,8 +17,9 @@ WIDTH = 6
 def published(lm, modality='camera', seed=0, **options):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return PublishedLink(LinkConfig.for_model(lm, modality, 'e' * 32, WIDTH, hidden=4 * WIDTH,
-                                                  **{'last': 2, **options}))
+        return PublishedLink(LinkConfig.for_model(lm, modality, token_width=WIDTH, hidden=4 * WIDTH,
+                                                  **{'encoder': 'e' * 32, 'last': 2, 'pooling': 'none',
+                                                     'reach': 'all', **options}))
 
 
 def authors_logits(model, ids, tokens, link):
@@ -87,8 +88,9 @@ def test_modalities_share_the_link_weights_of_the_newest(tiny_lm, new_tokens):
 
 def test_what_the_published_form_lacks(tiny_lm):
     lm = tiny_lm('opt')
-    with pytest.raises(LinksError, match='neither question pooling nor soft tokens'):
-        published(lm, pooling='question')
+    for beyond in ({'pooling': 'question'}, {'reach': 'answer'}, {'encoder': '', 'soft_tokens': 2}):
+        with pytest.raises(LinksError, match='no question pooling and no soft tokens, and reaches all rows'):
+            published(lm, **beyond)
     with pytest.raises(LinksError, match='cannot be pruned'):
         PublishedConnections(lm, {'camera': published(lm)}).prune(.5)
 

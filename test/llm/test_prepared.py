@@ -1,32 +1,59 @@
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mpnp_ros.errors import LinksError, QuestionError
 from mpnp_ros.llm.generation import stream
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.llm.prepared import choice_log_probabilities, prepare
+from mpnp_ros.llm.prepared import (
+    PreparedQuestion,
+    choice_log_probabilities,
+    complete,
+    open_rows,
+    prepare,
+)
 from mpnp_ros.llm.prompt import PromptTemplate
 from mpnp_ros.llm.question_cache import QuestionCache
+from mpnp_ros.llm.text_cache import TextCache
 
 CHOICES = ('1', '10', 'with rider', 'without rider', 'car')
 QUESTION = 'how many cars?'
+FAMILIES = ('llama', 'mistral', 'gemma2', 'opt', 'gpt2', 'bloom')
 
 
-def slow_answer(lm: LanguageModel, prefix: object, tokens: int) -> list[int]:
+def close(left: torch.Tensor, right: torch.Tensor) -> None:
+    torch.testing.assert_close(left, right, rtol=1e-4, atol=2e-5)
+
+
+def seeing(reach: str, prompt_tokens: int, tokens: int) -> torch.Tensor:
+    """[1, T]: the rows of a text that see the prefix."""
+    return torch.arange(tokens)[None] >= (0 if reach == 'all' else prompt_tokens - 1)
+
+
+def slow_answer(lm: LanguageModel, prefix: object, tokens: int, reach: str, long_way: Callable) -> list[int]:
     """Greedy decoding that reads everything again for each token."""
     ids = PromptTemplate().ids(lm.tokenizer, QUESTION)
     start = len(ids)
     for _ in range(tokens):
-        layout = TextLayout.causal(ids[None])
-        logits = lm.logits(lm.run_blocks(lm.embed(layout), layout, 0, lm.blocks, prefix))
-        ids = torch.cat([ids, logits[0, -1].argmax()[None]])
+        hidden = long_way(lm, TextLayout.causal(ids[None]), prefix, seeing(reach, start, len(ids)))
+        ids = torch.cat([ids, lm.logits(hidden)[0, -1].argmax()[None]])
     return ids[start:].tolist()
+
+
+def slow_scores(lm: LanguageModel, question: str, prefix: object, long_way: Callable) -> torch.Tensor:
+    """Log-probabilities of the choices with reach 'answer', from the whole text in one pass."""
+    whole = prepare(lm, PromptTemplate(), question, CHOICES, 0)
+    sees = seeing('answer', whole.prompt_tokens, whole.layout.tokens)
+    hidden = long_way(lm, whole.layout, prefix, sees)[0, whole.trie.positions(whole.prompt_tokens)]
+    return whole.trie.log_probabilities(lm.logits(hidden, whole.trie.vocabulary))
 
 
 def test_split_run_scores_choices_as_the_whole_run(tiny_lm: Callable, family: str,
@@ -50,11 +77,12 @@ def test_a_prefix_changes_the_answer_and_its_gradient_arrives(tiny_lm: Callable,
     assert not torch.allclose(scores, choice_log_probabilities(lm, prepared), atol=1e-3)
 
 
+@pytest.mark.parametrize('reach', ['all', 'answer'])
 def test_generation_is_greedy_refeeding(tiny_lm: Callable, tiny_tokenizer: object, family: str,
-                                        make_prefix: Callable) -> None:
+                                        make_prefix: Callable, long_way: Callable, reach: str) -> None:
     lm, prefix = tiny_lm(family), make_prefix(tiny_lm(family))
-    prepared = prepare(lm, PromptTemplate(), QUESTION, (), 2)
-    expected = slow_answer(lm, prefix, 6)
+    prepared = prepare(lm, PromptTemplate(), QUESTION, (), 2, reach)
+    expected = slow_answer(lm, prefix, 6, reach, long_way)
     ends = [i for i, token in enumerate(expected)
             if token in lm.end_tokens or '\n' in tiny_tokenizer.decode([token])]
     expected = expected[:ends[0]] if ends else expected
@@ -66,6 +94,76 @@ def test_generation_is_greedy_refeeding(tiny_lm: Callable, tiny_tokenizer: objec
         assert whole.startswith(text)
         assert set(whole[len(text):]) <= {'\N{REPLACEMENT CHARACTER}'}
         assert all(0 < fragment.probability <= 1 for fragment in fragments)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.sampled_from(FAMILIES), st.sampled_from(['what?', QUESTION, 'is the truck to the front moving?']),
+       st.integers(0, 4), st.floats(-4., 1.), st.integers(0, 9))
+def test_answer_rows_alone_equal_the_long_way(tiny_lm: Callable, make_prefix: Callable, long_way: Callable,
+                                              family: str, question: str, first: int, gate: float,
+                                              seed: int) -> None:
+    lm = tiny_lm(family)
+    prefix = make_prefix(lm, gate, blocks=tuple(range(first, lm.blocks)), seed=seed)
+    prepared = prepare(lm, PromptTemplate(), question, CHOICES, first, 'answer')
+    assert prepared.rows.layout.tokens == prepared.layout.tokens - prepared.prompt_tokens + 1 < 6
+    expected = slow_scores(lm, question, prefix, long_way)
+    for _ in range(2):  # a second time: the prepared question is not used up
+        close(choice_log_probabilities(lm, prepared, prefix), expected)
+    close(choice_log_probabilities(lm, prepared),
+          choice_log_probabilities(lm, prepare(lm, PromptTemplate(), question, CHOICES, 0)))
+
+
+def test_what_sees_the_prefix_differs_between_reaches(tiny_lm: Callable, make_prefix: Callable) -> None:
+    lm, prefix = tiny_lm(), make_prefix(tiny_lm())
+    prepared = (prepare(lm, PromptTemplate(), QUESTION, CHOICES, 2, reach) for reach in ('answer', 'all'))
+    answer, everywhere = (choice_log_probabilities(lm, one, prefix) for one in prepared)
+    assert not torch.allclose(answer, everywhere, atol=1e-3)
+
+
+def test_gradients_through_answer_rows_equal_those_of_the_long_way(
+        tiny_lm: Callable, family: str, make_prefix: Callable, long_way: Callable) -> None:
+    lm, gradients = tiny_lm(family), []
+    prepared = prepare(lm, PromptTemplate(), QUESTION, CHOICES, 2, 'answer')
+    for split in (True, False):
+        prefix = make_prefix(lm, -1.)
+        leaves = [getattr(block, name).requires_grad_() for block in prefix.values()
+                  for name in ('keys', 'values', 'log_gate')]
+        scores = choice_log_probabilities(lm, prepared, prefix) if split else slow_scores(
+            lm, QUESTION, prefix, long_way)
+        scores[0].backward()
+        gradients.append([leaf.grad for leaf in leaves])
+    for split, whole in zip(*gradients, strict=True):
+        assert split.abs().max() > 0
+        close(split, whole)
+
+
+@pytest.mark.parametrize('reach', ['all', 'answer'])
+def test_closed_gates_are_the_text_only_model_to_the_bit(tiny_lm: Callable, family: str,
+                                                         make_prefix: Callable, reach: str) -> None:
+    lm = tiny_lm(family)
+    prepared = prepare(lm, PromptTemplate(), QUESTION, CHOICES, 2, reach)
+    alone = complete(lm, prepared)
+    assert torch.equal(complete(lm, prepared, make_prefix(lm, -math.inf)), alone)
+    assert not torch.allclose(complete(lm, prepared, make_prefix(lm)), alone, atol=1e-3)
+
+
+def test_a_prompt_of_one_token_has_nothing_before_its_answer(
+        tiny_lm: Callable, family: str, make_prefix: Callable, long_way: Callable) -> None:
+    lm, prefix = tiny_lm(family), make_prefix(tiny_lm(family))
+    layout = TextLayout.tree(torch.tensor([9]), [4, 5, 6], [-1, 0, -1])
+    hidden = lm.run_blocks(lm.embed(layout), layout, 0, 2)
+    rows = open_rows(lm, layout, hidden, 2, 1, 'answer')
+    prepared = PreparedQuestion(layout, 1, hidden, 2, rows, None, TextCache())
+    assert (rows.start, rows.cache.nbytes, rows.layout.tokens) == (0, 0, 4)
+    close(complete(lm, prepared, prefix), long_way(lm, layout, prefix, torch.ones(1, 4).bool()))
+
+
+def test_bytes_count_the_keys_and_values_of_rows_no_prefix_reaches(tiny_lm: Callable) -> None:
+    lm = tiny_lm()
+    answer, everywhere = (prepare(lm, PromptTemplate(), QUESTION, CHOICES, 2, reach)
+                          for reach in ('answer', 'all'))
+    columns = answer.prompt_tokens - 1
+    assert answer.nbytes - everywhere.nbytes == 2 * 2 * columns * lm.kv_heads * lm.head_dim * 4
 
 
 def test_generation_is_cancelled_between_tokens(tiny_lm: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,15 +11,14 @@ from mpnp_ros.methods.base import Method, build_method
 from mpnp_ros.tokens import ModalityTokens
 
 WIDTH = 6
-POOLED = {'pooling_width': 16, 'pooling_layers': 2, 'pooling_heads': 2, 'entries': 3}
+SMALL = {'hidden': 16, 'last': 2, 'pooling_width': 16, 'pooling_layers': 2, 'pooling_heads': 2, 'entries': 3}
 
 
 def plug_link(method: Method, modality: str = 'camera', seed: int = 0, **options: object) -> None:
     """Plug a small random link to the upper two blocks."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        small = {'hidden': 16, 'last': 2, **(POOLED if options.get('pooling') == 'question' else {})}
-        method.plug(method.new_link(modality, 'encoder', WIDTH, **{**small, **options}))
+        method.plug(method.new_link(modality, 'encoder', WIDTH, **{**SMALL, **options}))
 
 
 def make_tokens(seed: int = 0, count: int = 5, modality: str = 'camera') -> ModalityTokens:

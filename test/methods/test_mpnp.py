@@ -24,6 +24,7 @@ CHOICES = ('one', 'not one', 'car', 'car truck')
 NAMES = st.sampled_from(['mpnp', 'mpnp_published'])
 FAMILIES = st.sampled_from(['llama', 'opt', 'bloom', 'gpt2'])
 POOLINGS = st.sampled_from(['none', 'question'])
+REACHES = st.sampled_from(['answer', 'all'])
 prove = settings(deadline=None, max_examples=15, derandomize=True)
 
 
@@ -61,10 +62,10 @@ def test_the_answer_rests_on_the_tokens_of_linked_modalities(new_method, frame, 
 
 
 @prove
-@given(NAMES, FAMILIES, POOLINGS, st.integers(0, 50))
-def test_a_batch_answers_as_one_by_one(new_method, frame, name, family, pooling, seed):
-    pooling = 'none' if name == 'mpnp_published' else pooling
-    method = new_method(family, name, seed=seed, pooling=pooling)
+@given(NAMES, FAMILIES, POOLINGS, REACHES, st.integers(0, 50))
+def test_a_batch_answers_as_one_by_one(new_method, frame, name, family, pooling, reach, seed):
+    pooling, reach = ('none', 'all') if name == 'mpnp_published' else (pooling, reach)
+    method = new_method(family, name, seed=seed, pooling=pooling, reach=reach)
     asked = [method.prepare(*one) for one in ((QUESTION, CHOICES), ('what is it?', ('car', 'bus')),
                                               ('is the truck moving?', CHOICES), (QUESTION, CHOICES))]
     same = frame(seed)
@@ -76,23 +77,26 @@ def test_a_batch_answers_as_one_by_one(new_method, frame, name, family, pooling,
 
 
 @prove
-@given(FAMILIES, POOLINGS, st.integers(0, 50))
-def test_split_execution_equals_the_whole_run(new_method, frame, family, pooling, seed):
-    method = new_method(family, seed=seed, pooling=pooling)
+@given(FAMILIES, POOLINGS, REACHES, st.integers(0, 50))
+def test_split_execution_equals_the_whole_run(new_method, frame, long_way, family, pooling, reach, seed):
+    method = new_method(family, seed=seed, pooling=pooling, reach=reach)
     lm, one = method.lm, frame(seed)
     asked = TextLayout.causal(method.template.ids(lm.tokenizer, QUESTION)[None])
     lower = lm.run_blocks(lm.embed(asked), asked, 0, 2)
     states = QuestionStates({2: lower}, torch.ones(1, asked.tokens, dtype=torch.bool))
     prefix = LatentConnections(lm, method.links()).prefix({'camera': TokenBatch.stack([one])}, states)
-    whole = choice_log_probabilities(lm, prepare(lm, method.template, QUESTION, CHOICES, 0), prefix).exp()
+    whole = prepare(lm, method.template, QUESTION, CHOICES, 0)
+    sees = torch.arange(whole.layout.tokens)[None] >= (asked.tokens - 1 if reach == 'answer' else 0)
+    deciding = long_way(lm, whole.layout, prefix, sees)[0, whole.trie.positions(asked.tokens)]
+    whole = whole.trie.log_probabilities(lm.logits(deciding, whole.trie.vocabulary)).exp()
     reply = method.answer(method.prepare(QUESTION, CHOICES), {'camera': one})
     assert reply.probabilities == pytest.approx(whole.tolist(), abs=1e-5)
 
 
 @prove
-@given(FAMILIES, POOLINGS, st.integers(0, 50))
-def test_the_question_cache_changes_nothing(tiny_lm, new_method, frame, family, pooling, seed):
-    method = new_method(family, seed=seed, pooling=pooling)
+@given(FAMILIES, POOLINGS, REACHES, st.integers(0, 50))
+def test_the_question_cache_changes_nothing(tiny_lm, new_method, frame, family, pooling, reach, seed):
+    method = new_method(family, seed=seed, pooling=pooling, reach=reach)
     tokens = {'camera': frame(seed)}
     asked = method.prepare(QUESTION, CHOICES)
     replies = [method.answer(asked, tokens), method.answer(method.prepare(QUESTION, CHOICES), tokens)]
@@ -104,13 +108,13 @@ def test_the_question_cache_changes_nothing(tiny_lm, new_method, frame, family, 
 
 
 @prove
-@given(FAMILIES, POOLINGS, st.integers(0, 50))
+@given(FAMILIES, POOLINGS, REACHES, st.integers(0, 50))
 def test_plugging_lower_and_unplugging_serve_questions_asked_before(
-        new_method, plug, frame, family, pooling, seed):
-    method = new_method(family, pooling=pooling)
+        new_method, plug, frame, family, pooling, reach, seed):
+    method = new_method(family, pooling=pooling, reach=reach)
     asked, tokens = method.prepare(QUESTION, CHOICES), {'camera': frame(), 'lidar': frame(1)}
     before = method.answer(asked, tokens)
-    plug(method, 'lidar', seed, last=3, pooling=pooling)
+    plug(method, 'lidar', seed, last=3, pooling=pooling, reach=reach)
     both = method.answer(asked, tokens)
     assert both.used == ('camera', 'lidar') and not close(both, before)
     assert close(both, method.answer(method.prepare(QUESTION, CHOICES), tokens))
@@ -128,9 +132,10 @@ def test_pruning_raises_the_first_block_and_a_closed_link_is_not_used(new_method
     assert method.prepare(QUESTION, CHOICES).prepared.first == 4
 
 
+@pytest.mark.parametrize('reach', ['answer', 'all'])
 @pytest.mark.parametrize('pooling', ['none', 'question'])
-def test_generation_streams_and_joins_to_the_answer(new_method, frame, family, pooling):
-    method = new_method(family, pooling=pooling)
+def test_generation_streams_and_joins_to_the_answer(new_method, frame, family, pooling, reach):
+    method = new_method(family, pooling=pooling, reach=reach)
     asked, tokens = method.prepare(QUESTION), {'camera': frame()}
     fragments = list(method.stream(asked, tokens, 6))
     assert 0 < len(fragments) <= 6 and all(0 < fragment.probability <= 1 for fragment in fragments)
@@ -191,12 +196,13 @@ def test_saved_links_answer_the_same(new_method, tiny_lm, frame, tmp_path):
         assert replies[0].probabilities == replies[1].probabilities
 
 
+@pytest.mark.parametrize('reach', ['answer', 'all'])
 @pytest.mark.parametrize('pooling', ['none', 'question'])
-def test_the_blind_link_answers_without_tokens(tiny_lm, frame, pooling):
+def test_the_blind_link_answers_without_tokens(tiny_lm, frame, pooling, reach):
     method = build_method('mpnp', tiny_lm('llama'))
     asked = method.prepare(QUESTION, CHOICES)
     before = method.answer(asked, {})
-    method.plug(LatentLink(LinkConfig.blind(method.lm, 6, 4, last=2, pooling=pooling)))
+    method.plug(LatentLink(LinkConfig.blind(method.lm, 6, 4, last=2, pooling=pooling, reach=reach)))
     blind = method.answer(asked, {'camera': frame()})
     assert not close(blind, before) and blind.used == () and close(blind, method.answer(asked, {}))
     together = method.answer_batch([asked, method.prepare('what is it?', CHOICES)], [{}, {'camera': frame()}])
@@ -224,3 +230,81 @@ def test_links_are_swapped_between_two_answers_while_others_ask(new_method, plug
     for thread in threads:
         thread.join()
     assert seen and all(any(answer == pytest.approx(one, abs=1e-6) for one in right) for answer in seen)
+
+
+@prove
+@given(FAMILIES, POOLINGS, REACHES, st.integers(0, 50))
+def test_closed_gates_pruning_and_unplugging(new_method, plug, frame, family, pooling, reach, seed):
+    """papers.md G, 1 to 3, on whole answers."""
+    method = new_method(family, seed=seed, pooling=pooling, reach=reach)
+    asked, tokens = method.prepare(QUESTION, CHOICES), {'camera': frame(), 'lidar': frame(1)}
+    blank, camera = method.answer(asked, {}).probabilities, method.answer(asked, tokens).probabilities
+    plug(method, 'lidar', seed + 1, pooling=pooling, reach=reach)
+    gates = method.links()['lidar'].gate_weights
+    with torch.no_grad():
+        gates.fill_(-torch.inf)
+    assert method.answer(asked, tokens).probabilities == camera
+    method.prune(1e-30)
+    assert method.links()['lidar'].open_blocks == () and method.answer(asked, tokens).probabilities == camera
+    method.unplug('lidar')
+    assert method.answer(asked, tokens).probabilities == camera
+    with torch.no_grad():
+        method.links()['camera'].gate_weights.fill_(-torch.inf)
+    assert method.answer(asked, tokens).probabilities == blank
+
+
+@prove
+@given(FAMILIES, POOLINGS, REACHES, st.integers(0, 50))
+def test_generation_is_full_refeeding(new_method, frame, long_way, family, pooling, reach, seed):
+    """papers.md G, 6."""
+    method = new_method(family, seed=seed, pooling=pooling, reach=reach)
+    lm, tokens = method.lm, {'camera': frame(seed)}
+    ids = method.template.ids(lm.tokenizer, QUESTION)
+    prompt = TextLayout.causal(ids[None])
+    lower = lm.run_blocks(lm.embed(prompt), prompt, 0, 2)
+    states = QuestionStates({2: lower}, torch.ones(1, len(ids), dtype=torch.bool))
+    prefix = LatentConnections(lm, method.links()).prefix(
+        {'camera': TokenBatch.stack([tokens['camera']])}, states)
+    with torch.no_grad():
+        for fragment in method.stream(method.prepare(QUESTION), tokens, 5):
+            sees = torch.arange(len(ids))[None] >= (prompt.tokens - 1 if reach == 'answer' else 0)
+            shares = lm.logits(long_way(lm, TextLayout.causal(ids[None]), prefix, sees))[0, -1].softmax(-1)
+            assert fragment.probability == pytest.approx(float(shares.max()), abs=1e-5)
+            ids = torch.cat([ids, shares.argmax()[None]])
+    assert len(ids) > prompt.tokens
+
+
+def test_switching_to_links_of_another_reach_reads_questions_again(new_method, frame):
+    method, other = new_method(), new_method(seed=1, reach='all')
+    everywhere, tokens = other.links()['camera'], {'camera': frame()}
+    asked, opened = method.prepare(QUESTION, CHOICES), method.prepare(QUESTION)
+    assert asked.prepared.rows.layout.tokens < asked.prepared.layout.tokens
+    before, said = method.answer(asked, tokens), list(method.stream(opened, tokens, 4))
+    answer = method.replace(everywhere)
+    assert close(method.answer(asked, tokens), other.answer(other.prepare(QUESTION, CHOICES), tokens))
+    again = method.prepare(QUESTION, CHOICES).prepared
+    assert again.rows.reach == 'all' and again.rows.layout.tokens == again.layout.tokens
+    assert list(method.stream(opened, tokens, 4)) == list(other.stream(other.prepare(QUESTION), tokens, 4))
+    method.replace(answer)
+    assert method.answer(asked, tokens).probabilities == before.probabilities
+    assert list(method.stream(opened, tokens, 4)) == said
+
+
+def test_links_of_different_reach_are_refused_and_change_nothing(new_method, plug, frame):
+    method = new_method()
+    asked, tokens = method.prepare(QUESTION, CHOICES), {'camera': frame(), 'lidar': frame(1)}
+    before = method.answer(asked, tokens)
+    with pytest.raises(LinksError, match="lidar link reaches 'all', the plugged camera link 'answer'"):
+        plug(method, 'lidar', reach='all')
+    assert method.answer(asked, tokens).probabilities == before.probabilities
+
+
+def test_a_frame_costs_the_rows_that_decide_only(new_method, frame, monkeypatch):
+    method, rows = new_method(), []
+    asked, run = method.prepare(QUESTION, CHOICES), method.lm.family.run_block
+    monkeypatch.setattr(method.lm.family, 'run_block',
+                        lambda index, hidden, *rest: (rows.append((index, hidden.shape[1])),
+                                                      run(index, hidden, *rest))[1])
+    method.answer(asked, {'camera': frame()})
+    nodes = len(asked.prepared.trie.layout_with_branches(torch.tensor([0])).ids[0])
+    assert rows == [(2, nodes), (3, nodes)] and nodes < 5

@@ -21,14 +21,16 @@ CHOICES = ('one', 'not one', 'car', 'car truck')
 NAMES = st.sampled_from(['mpnp', 'mpnp_published'])
 FAMILIES = st.sampled_from(['llama', 'opt', 'bloom', 'gpt2'])
 POOLINGS = st.sampled_from(['none', 'question'])
+REACHES = st.sampled_from(['answer', 'all'])
 ITEMS = (('how many cars are there?', 'not one'), ('what is it?', 'car truck'), ('what is it?', 'car'))
 prove = settings(deadline=None, max_examples=15, derandomize=True)
 
 
 @prove
-@given(NAMES, FAMILIES, POOLINGS, st.integers(0, 50))
-def test_losses_on_choices_are_what_answers_say(new_method, frame, name, family, pooling, seed):
-    method = new_method(family, name, seed=seed, pooling='none' if name == 'mpnp_published' else pooling)
+@given(NAMES, FAMILIES, POOLINGS, REACHES, st.integers(0, 50))
+def test_losses_on_choices_are_what_answers_say(new_method, frame, name, family, pooling, reach, seed):
+    pooling, reach = ('none', 'all') if name == 'mpnp_published' else (pooling, reach)
+    method = new_method(family, name, seed=seed, pooling=pooling, reach=reach)
     tokens = [{'camera': frame(seed)}, {}, {'camera': frame(seed + 1, 3)}]
     examples = [method.prepare_answer(question, answer, CHOICES) for question, answer in ITEMS]
     losses = method.answer_losses(examples, tokens)
@@ -38,9 +40,10 @@ def test_losses_on_choices_are_what_answers_say(new_method, frame, name, family,
 
 
 @prove
-@given(FAMILIES, POOLINGS, st.integers(0, 50))
-def test_losses_on_open_answers_equal_the_whole_run(new_method, frame, family, pooling, seed):
-    method = new_method(family, seed=seed, pooling=pooling)
+@given(FAMILIES, POOLINGS, REACHES, st.integers(0, 50))
+def test_losses_on_open_answers_equal_the_whole_run(
+        new_method, frame, long_way, family, pooling, reach, seed):
+    method = new_method(family, seed=seed, pooling=pooling, reach=reach)
     lm, one = method.lm, frame(seed)
     losses = method.answer_losses([method.prepare_answer(*item) for item in ITEMS], [{'camera': one}] * 3)
     for (question, answer), loss in zip(ITEMS, losses, strict=True):
@@ -50,18 +53,19 @@ def test_losses_on_open_answers_equal_the_whole_run(new_method, frame, family, p
         lower = lm.run_blocks(lm.embed(asked), asked, 0, 2)
         states = QuestionStates({2: lower}, torch.ones(1, len(prompt), dtype=torch.bool))
         prefix = LatentConnections(lm, method.links()).prefix({'camera': TokenBatch.stack([one])}, states)
-        scores = lm.logits(lm.run_blocks(lm.embed(whole), whole, 0, lm.blocks, prefix))[0, len(prompt) - 1:]
+        sees = torch.arange(whole.tokens)[None] >= (len(prompt) - 1 if reach == 'answer' else 0)
+        scores = lm.logits(long_way(lm, whole, prefix, sees))[0, len(prompt) - 1:]
         expected = torch.nn.functional.cross_entropy(scores, target, reduction='sum')
         torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-4)
 
 
 @prove
-@given(NAMES, FAMILIES, POOLINGS, st.booleans())
+@given(NAMES, FAMILIES, POOLINGS, REACHES, st.booleans())
 def test_gradients_reach_every_parameter_of_the_links_and_no_other(
-        new_method, plug, frame, name, family, pooling, closed):
-    pooling = 'none' if name == 'mpnp_published' else pooling
-    method = new_method(family, name, pooling=pooling)
-    plug(method, 'lidar', 1, pooling=pooling)
+        new_method, plug, frame, name, family, pooling, reach, closed):
+    pooling, reach = ('none', 'all') if name == 'mpnp_published' else (pooling, reach)
+    method = new_method(family, name, pooling=pooling, reach=reach)
+    plug(method, 'lidar', 1, pooling=pooling, reach=reach)
     frozen = {key: tensor.clone() for key, tensor in method.lm.model.state_dict().items()}
     tokens = [{'camera': frame(1), 'lidar': frame(2)}, {'camera': frame(3)}, {'lidar': frame(4)}]
     choices = CHOICES if closed else ()
@@ -78,9 +82,10 @@ def test_gradients_reach_every_parameter_of_the_links_and_no_other(
     assert all(one.grad is None for one in method.lm.model.parameters())
 
 
+@pytest.mark.parametrize('reach', ['answer', 'all'])
 @pytest.mark.parametrize('pooling', ['none', 'question'])
-def test_links_learn_what_only_the_frame_tells(new_method, frame, pooling):
-    method = new_method(pooling=pooling)
+def test_links_learn_what_only_the_frame_tells(new_method, frame, pooling, reach):
+    method = new_method(pooling=pooling, reach=reach)
     frames = [{'camera': frame(seed)} for seed in range(4)]
     answers = ['one', 'car', 'not one', 'car truck']
     examples = [method.prepare_answer('what is it?', answer, CHOICES) for answer in answers]
@@ -109,7 +114,7 @@ def test_the_blind_baseline_is_trained_by_the_same_code(tiny_lm):
 
 
 def test_a_shared_frame_goes_through_the_aligner_once(new_method, frame):
-    method, same = new_method(), frame()
+    method, same = new_method(pooling='none'), frame()
     rows, aligner = [], method.links()['camera'].key_aligner
     aligner.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
     examples = [method.prepare_answer(question, answer, CHOICES) for question, answer in ITEMS]
@@ -121,9 +126,31 @@ def test_examples_prepared_too_far_and_wrong_answers_are_refused(new_method, plu
     method = new_method()
     example = method.prepare_answer('what is it?', 'car', CHOICES)
     plug(method, 'lidar', last=3)
-    with pytest.raises(LinksError, match='prepared up to block 2, but block 1 is linked now'):
+    with pytest.raises(LinksError, match="to block 2 for links that reach 'answer', but block 1 is linked"):
         method.answer_losses([example], [{'camera': frame()}])
     with pytest.raises(QuestionError, match="'bus' is not among the 4 choices"):
         method.prepare_answer('what is it?', 'bus', CHOICES)
     with pytest.raises(QuestionError, match='the answer is empty'):
         method.prepare_answer('what is it?', '  ')
+
+
+def test_examples_for_another_reach_are_refused_unless_nothing_is_linked(new_method, plug, frame):
+    method = new_method()
+    examples = [method.prepare_answer(*item, CHOICES) for item in ITEMS]
+    camera = method.unplug('camera')
+    alone = method.answer_losses(examples, [{}] * 3)
+    plug(method, reach='all')
+    with pytest.raises(LinksError, match="for links that reach 'answer', .* linked now with reach 'all'"):
+        method.answer_losses(examples, [{}] * 3)
+    method.replace(camera)
+    torch.testing.assert_close(method.answer_losses(examples, [{}] * 3), alone, rtol=0, atol=1e-5)
+
+
+def test_examples_prepared_up_to_different_blocks_are_not_one_batch(new_method, plug):
+    method = new_method()
+    early = method.prepare_answer(*ITEMS[0], CHOICES)
+    plug(method, 'lidar', last=3)
+    late = method.prepare_answer(*ITEMS[1], CHOICES)
+    method.unplug('lidar')
+    with pytest.raises(LinksError, match=r'up to different blocks, \[1, 2\]; prepare all'):
+        method.answer_losses([early, late], [{}] * 2)
