@@ -12,6 +12,8 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check -q
 export AMENT_PREFIX_PATH := $(VENV)
 export PATH := $(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(VENV)
+# Several processes share the cores: threads that wait must not spin (a factor of 7 on two cores).
+export OMP_WAIT_POLICY ?= PASSIVE
 
 INTERFACES := $(wildcard msg/*.msg srv/*.srv action/*.action) CMakeLists.txt setup.py package.xml resource/executables.txt
 
@@ -45,7 +47,7 @@ $(VENV)/.installed: $(VENV)/.tf2_msgs $(INTERFACES)
 install: $(VENV)/.installed  ## everything, into .venv
 
 demo: install  ## ask about a real nuScenes key frame (or a stand-in) through ROS 2
-	@mpnp demo
+	@mpnp demo $(DEMO)
 
 test: install  ## all tests
 	@python -m pytest

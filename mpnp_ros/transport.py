@@ -1,4 +1,5 @@
-"""Environment variables without which camera images do not arrive; for launch files, bringup and doctor.
+"""Environment variables without which camera images arrive late or not at all; for launch files, bringup
+and doctor.
 
 Fast DDS as it comes loses nearly every large best-effort message: of six cameras of 1600 x 900 at 10 Hz
 not one image arrives.  With ``config/fastdds.xml`` all do.  A process reads these variables once, when
@@ -16,6 +17,8 @@ from mpnp_ros.locations import shared_file
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 # glibc would give the memory of every image back to the kernel and fetch it anew: 13 instead of 3.5 ms each.
 ALLOCATOR = {'MALLOC_MMAP_THRESHOLD_': str(256 << 20), 'MALLOC_TRIM_THRESHOLD_': str(512 << 20)}
+# Nodes share the cores: a thread of torch that waits must not spin (a factor of 7 on two cores).
+WAITING = {'OMP_WAIT_POLICY': 'PASSIVE'}
 SHARED_MEMORY = Path('/dev/shm')
 SHARED_MEMORY_NEEDED = 512 << 20
 
@@ -27,7 +30,7 @@ def profile_file() -> Path:
 
 def transport_environment() -> dict[str, str]:
     """Return the variables to set before a node is started."""
-    return {**dict.fromkeys(PROFILE_VARIABLES, str(profile_file())), **ALLOCATOR}
+    return {**dict.fromkeys(PROFILE_VARIABLES, str(profile_file())), **ALLOCATOR, **WAITING}
 
 
 def additions(environ: Mapping[str, str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.dataset import TokenDataset
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingReport, TrainingStep
 from mpnp_ros.methods.base import Method, build_method
@@ -26,7 +27,8 @@ def blind_method(method: Method) -> Method:
 def train_blind(method: Method, train: TokenDataset, config: TrainerConfig | None = None,
                 validation: TokenDataset | None = None,
                 progress: Callable[[TrainingStep], None] | None = None,
-                cancelled: Callable[[], bool] | None = None) -> tuple[Method, TrainingReport]:
-    """Train the blind twin of a method; what it answers rests on the text alone."""
+                cancelled: Callable[[], bool] | None = None,
+                book: QuestionBook | None = None) -> tuple[Method, TrainingReport]:
+    """Train the blind twin of a method; what it answers rests on the text alone.  book: see Trainer."""
     blind = blind_method(method)
-    return blind, Trainer(blind, config).fit(train, validation, progress, cancelled)
+    return blind, Trainer(blind, config, book).fit(train, validation, progress, cancelled)

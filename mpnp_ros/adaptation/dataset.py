@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -76,6 +77,15 @@ class TokenDataset:
     def sample(self, count: int, seed: int = 0) -> TokenDataset:
         """At most `count` of the examples, drawn at random, with all frames."""
         drawn = random.Random(seed).sample(self.examples, min(count, len(self.examples)))
+        return replace(self, examples=tuple(drawn))
+
+    def evened(self, limit: int, seed: int = 0) -> TokenDataset:
+        """At most `limit` examples of each type, drawn at random, with all frames."""
+        taken, drawn = Counter(), []
+        for example in random.Random(seed).sample(self.examples, len(self.examples)):
+            taken[example.type] += 1
+            if taken[example.type] <= limit:
+                drawn.append(example)
         return replace(self, examples=tuple(drawn))
 
     def split(self, held_out: Callable[[str], bool]) -> tuple[TokenDataset, TokenDataset]:

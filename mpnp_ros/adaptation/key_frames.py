@@ -125,6 +125,11 @@ def scene_of(key: str) -> str:
     return key.split('/')[0]
 
 
+def sample_of(key: str) -> str:
+    """The nuScenes sample in the key of a frame."""
+    return key.split('/')[1]
+
+
 def heading_of(key: str) -> int:
     """The number of the heading in the key of a frame."""
     return int(key.rsplit('/', 1)[-1])

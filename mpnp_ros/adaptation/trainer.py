@@ -126,10 +126,12 @@ class TrainingReport:
 class Trainer:
     """Trains all links that are plugged into a method."""
 
-    def __init__(self, method: Method, config: TrainerConfig | None = None) -> None:
+    def __init__(self, method: Method, config: TrainerConfig | None = None,
+                 book: QuestionBook | None = None) -> None:
+        """book: questions that a method with links to the same blocks has read already."""
         self.method = method
         self.config = config or TrainerConfig()
-        self.book = QuestionBook(method)
+        self.book = book or QuestionBook(method)
 
     def fit(self, train: TokenDataset, validation: TokenDataset | None = None,
             progress: Callable[[TrainingStep], None] | None = None,
@@ -240,7 +242,9 @@ class _Run:
         places = self.plan[step]
         tokens = [drop_modalities(self.train.frames[self.train.examples[place].frame], self.modalities,
                                   self.config.modality_dropout, rng) for place in places]
-        return self.method.answer_losses([self.questions[place] for place in places], tokens).mean()
+        lm = self.method.lm
+        with torch.autocast(lm.device.type, lm.dtype, enabled=lm.dtype != torch.float32):
+            return self.method.answer_losses([self.questions[place] for place in places], tokens).mean()
 
     def _evaluation_is_due(self) -> bool:
         state = self.state
@@ -319,4 +323,4 @@ def _optimiser(method: Method, config: TrainerConfig) -> torch.optim.AdamW:
     groups = [{'params': [one for one in parameters if (id(one) in gates) == chosen], 'full_rate': rate}
               for chosen, rate in ((False, config.learning_rate), (True, config.gate_learning_rate))]
     return torch.optim.AdamW([group for group in groups if group['params']], lr=config.learning_rate,
-                             weight_decay=config.weight_decay)
+                             weight_decay=config.weight_decay, fused=True)

@@ -11,6 +11,8 @@ import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+LOG_WIDTH = 132
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
@@ -18,8 +20,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     source.add_argument('--root', type=Path, help='a nuScenes root (default: $NUSCENES_ROOT)')
     source.add_argument('--embedded', action='store_true', help='use the generated stand-in')
     parser.add_argument('--picture', type=Path, metavar='PNG',
-                        help='where the picture goes (default: docs/demo.png of a checkout, or for nuScenes, whose '
-                             'licence keeps it out of the repository, docs/demo_nuscenes.png)')
+                        help='where the picture goes (default: docs/demo.png of a checkout; for nuScenes, '
+                             'whose licence keeps it out of the repository, docs/demo_nuscenes.png)')
     parser.add_argument('--fresh', action='store_true', help='train again even if links are in the cache')
     parser.add_argument('--timeout', type=float, default=240., metavar='S',
                         help='seconds that the nodes have to become ready (default: %(default)s)')
@@ -36,6 +38,8 @@ def run(arguments: Namespace) -> int:
     from mpnp_ros.cli.demo_tables import answers_table, evidence_table, plugging_table
 
     console, started = Console(), time.monotonic()
+    if not console.is_terminal:  # a log: wide enough for questions on one line
+        console = Console(width=LOG_WIDTH)
     scene = find_scene(arguments.root, arguments.embedded)
     console.print(f'[bold]Scene[/]     {scene.title}')
     learned = learn(scene, console, arguments.fresh)

@@ -21,12 +21,14 @@ from mpnp_ros.nuscenes.questions import LabelledQuestion
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mpnp_ros.adaptation.batches import QuestionBook
     from mpnp_ros.adaptation.dataset import TokenDataset
-    from mpnp_ros.adaptation.trainer import TrainerConfig, TrainingStep
+    from mpnp_ros.adaptation.trainer import Trainer, TrainingStep
     from mpnp_ros.cli.demo_scene import DemoScene
     from mpnp_ros.methods.base import Method
 
-HEADINGS, HELD_OUT_EVERY, STEPS, LINKED_BLOCKS, QUESTIONS, SEED = 72, 4, 500, 8, 14, 0
+HEADINGS, HELD_OUT_EVERY, OF_EACH_TYPE = 72, 4, 360
+STEPS, LINKED_BLOCKS, QUESTIONS, SEED = 400, 8, 14, 0
 MODEL = 'smollm2-135m-instruct'
 MODALITIES = ('camera', 'lidar')
 EVIDENCE = 'evidence.json'
@@ -80,14 +82,14 @@ class _Lesson:
         from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 
         dataset, method = self._prepare()
-        train, test = dataset.split(is_held_out)
+        train, test = dataset.evened(OF_EACH_TYPE, SEED).split(is_held_out)
         config = TrainerConfig(steps=STEPS, modality_dropout=1., seed=SEED)
         trainer = Trainer(method, config)
         with _bar(self.console, 'training links', STEPS) as show:
             report = trainer.fit(train, progress=show)
-        blind, blind_seconds = self._train_blind(method, train, config)
+        blind, blind_seconds = self._train_blind(method, train, trainer)
         with self.console.status('trying the links with and without their sensors'):
-            rows = [_examine(method, blind, train, part) for part in (train, test)]
+            rows = [_examine(method, blind, train, part, trainer.book) for part in (train, test)]
         counts = len(train.examples), len(test.examples)
         evidence = Evidence(*rows, counts, (report.seconds, blind_seconds))
         self._write(method, evidence, _choose(test))
@@ -114,12 +116,11 @@ class _Lesson:
                                         last=LINKED_BLOCKS))
         return dataset, method
 
-    def _train_blind(self, method: Method, train: TokenDataset,
-                     config: TrainerConfig) -> tuple[Method, float]:
+    def _train_blind(self, method: Method, train: TokenDataset, trainer: Trainer) -> tuple[Method, float]:
         from mpnp_ros.adaptation.blind import train_blind
 
         with _bar(self.console, 'training the blind twin', STEPS) as show:
-            blind, report = train_blind(method, train, config, progress=show)
+            blind, report = train_blind(method, train, trainer.config, progress=show, book=trainer.book)
         return blind, report.seconds
 
     def _write(self, method: Method, evidence: Evidence, asked: Sequence[LabelledQuestion]) -> None:
@@ -143,26 +144,27 @@ def is_held_out(key: str) -> bool:
     return heading_of(key) % HELD_OUT_EVERY == 0
 
 
-def _examine(method: Method, blind: Method, train: TokenDataset, part: TokenDataset) -> dict[str, float]:
+def _examine(method: Method, blind: Method, train: TokenDataset, part: TokenDataset,
+             book: QuestionBook) -> dict[str, float]:
     from mpnp_ros.adaptation.evaluation import evaluate, majority, sensor_dependence
 
-    found = sensor_dependence(method, part, SEED)
+    found = sensor_dependence(method, part, SEED, book)
     rows = {'camera and LiDAR': found.sensors, 'camera alone': found.alone['camera'],
             'LiDAR alone': found.alone['lidar'], 'shuffled frames': found.shuffled,
-            'unplugged': found.unplugged, 'blind twin': evaluate(blind, part),
+            'unplugged': found.unplugged, 'blind twin': evaluate(blind, part, book),
             'majority': majority(train, part)}
     return {name: accuracy.value for name, accuracy in rows.items()}
 
 
 def _choose(test: TokenDataset) -> list[LabelledQuestion]:
     """Held-out questions about the frame as it is, spread over types and answers."""
-    from mpnp_ros.adaptation.key_frames import heading_of
+    from mpnp_ros.adaptation.key_frames import heading_of, sample_of
 
     groups: dict[tuple[str, str], list[LabelledQuestion]] = defaultdict(list)
     for example in test.examples:
         if heading_of(example.frame) == 0:
             groups[example.type, example.answer].append(LabelledQuestion(
-                example.question, example.answer, example.type, example.hops, '', example.frame.split('/')[1]))
+                example.question, example.answer, example.type, example.hops, '', sample_of(example.frame)))
     rng, chosen = random.Random(SEED), []
     for group in groups.values():
         rng.shuffle(group)
@@ -173,8 +175,9 @@ def _choose(test: TokenDataset) -> list[LabelledQuestion]:
 
 def _identity(scene: DemoScene) -> str:
     """A sha256 over what the lesson depends on."""
-    digest = hashlib.sha256(json.dumps([__version__, scene.frame.token, HEADINGS, HELD_OUT_EVERY, STEPS,
-                                        LINKED_BLOCKS, QUESTIONS, SEED, MODEL]).encode())
+    digest = hashlib.sha256(json.dumps([__version__, scene.frame.token, HEADINGS, HELD_OUT_EVERY,
+                                        OF_EACH_TYPE, STEPS, LINKED_BLOCKS, QUESTIONS, SEED,
+                                        MODEL]).encode())
     for reading in scene.frame.readings:
         digest.update(hashlib.sha256(read_sensor_file(reading.path)).digest())
     digest.update(repr(scene.frame.objects).encode())

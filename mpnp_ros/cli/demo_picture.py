@@ -106,16 +106,16 @@ def _answers(axes: Axes, interview: Interview) -> None:
 def _evidence(axes: Axes, evidence: Evidence) -> None:
     """Bars of accuracy by what the answers could see."""
     names = list(evidence.trained)
-    places = np.arange(len(names))
+    places = 1.3 * np.arange(len(names))
     for offset, rows, colour, label in ((-.2, evidence.trained, '#9ecae1', 'trained headings'),
                                         (.2, evidence.held_out, '#08519c', 'held-out headings')):
         values = [100 * rows[name] for name in names]
         axes.barh(places + offset, values, .38, color=colour, label=label)
         for place, value in zip(places, values, strict=True):
             axes.text(value + 1, place + offset, f'{value:.0f}', va='center', fontsize=8, color=INK)
-    axes.set(yticks=[], xlim=(0, 118), ylim=(len(names) - .2, -.9), xticks=[])
+    axes.set(yticks=[], xlim=(0, 118), ylim=(places[-1] + .6, -.9), xticks=[])
     for place, name in enumerate(names):
-        axes.text(0, place - .46, name, fontsize=8.5, color=INK)
+        axes.text(0, place - .48, name, fontsize=8.5, color=INK)
     axes.set_title('What the answers rest on (right answers, %)', fontsize=10, color=INK, loc='left')
     axes.legend(fontsize=8, loc='lower right', framealpha=.9)
     for side in axes.spines.values():

@@ -17,7 +17,8 @@ def evidence_table(evidence: Evidence) -> Table:
     table.add_column(f'held-out headings\n{evidence.questions[1]} questions', justify='right')
     for name, trained in evidence.trained.items():
         table.add_row(name, f'{100 * trained:.1f}', f'{100 * evidence.held_out[name]:.1f}')
-    table.caption = (f'trained in {evidence.seconds[0]:.0f} s, the blind twin in {evidence.seconds[1]:.0f} s; '
+    seconds, blind_seconds = evidence.seconds
+    table.caption = (f'trained in {seconds:.0f} s, the blind twin in {blind_seconds:.0f} s;\n'
                      'one key frame seen from many headings: a test of the wiring, not of nuScenes')
     return table
 
