@@ -12,8 +12,6 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check -q
 export AMENT_PREFIX_PATH := $(VENV)
 export PATH := $(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(VENV)
-# Several processes share the cores: threads that wait must not spin (a factor of 7 on two cores).
-export OMP_WAIT_POLICY ?= PASSIVE
 
 INTERFACES := $(wildcard msg/*.msg srv/*.srv action/*.action) CMakeLists.txt setup.py package.xml resource/executables.txt
 
@@ -49,6 +47,8 @@ install: $(VENV)/.installed  ## everything, into .venv
 demo: install  ## ask about a real nuScenes key frame (or a stand-in) through ROS 2
 	@mpnp demo $(DEMO)
 
+# Many processes share the cores in tests: threads that wait must not spin.
+test: export OMP_WAIT_POLICY := PASSIVE
 test: install  ## all tests
 	@python -m pytest
 
