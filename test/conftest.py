@@ -1,6 +1,7 @@
-"""Tiny language models with random weights and a tiny tokenizer, for all tests."""
+"""Tiny language models and encoders with random weights and a tiny tokenizer, for all tests."""
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    ViTConfig,
+    ViTModel,
 )
 
 from mpnp_ros.llm.language_model import LanguageModel
@@ -32,6 +35,10 @@ CORPUS = ['question: is the car moving? how many cars are to the front left of t
           'the status of the object is not standing, what is it? the quick brown fox jumps over the lazy dog']
 BLOCKS = 4
 WINDOW = 4
+
+# The processes that tests start and end by SIGINT would inherit it as ignored where this run is a shell's
+# background job.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @cache
@@ -133,3 +140,30 @@ def tiny_lm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_model('llama').save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope='session')
+def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random vision transformer that loads and runs in milliseconds."""
+    folder = tmp_path_factory.mktemp('tiny_vit')
+    config = ViTConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+                       image_size=32, patch_size=16)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        ViTModel(config, add_pooling_layer=False).save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def tiny_camera(tiny_backbone: Path) -> dict[str, object]:
+    """Parameters of a camera encoder without pre-trained weights."""
+    return {'encoder.backbone': str(tiny_backbone), 'encoder.device': 'cpu', 'encoder.dtype': 'float32',
+            'encoder.height': 32, 'encoder.width': 64, 'encoder.blocks': [1, 2], 'encoder.columns': 2}
+
+
+@pytest.fixture(scope='session')
+def tiny_lidar(tiny_backbone: Path) -> dict[str, object]:
+    """Parameters of a LiDAR encoder without pre-trained weights."""
+    return {'encoder.backbone': str(tiny_backbone), 'encoder.device': 'cpu', 'encoder.dtype': 'float32',
+            'encoder.height': 16, 'encoder.width': 64, 'encoder.blocks': [1, 2], 'encoder.sectors': 8,
+            'encoder.rows': 8, 'encoder.columns': 64}
