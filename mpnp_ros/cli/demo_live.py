@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 ANSWER_TIMEOUT, STANDING_SECONDS = 20., 6.
-STALE_AFTER = 3.
 
 
 @dataclass(frozen=True)
@@ -84,11 +83,10 @@ class Robot:
         from mpnp_ros.srv import SetModality
 
         self._answers: queue.Queue[Any] = queue.Queue()
-        self._labelled: list[Any] = []
+        self._labelled: Sequence[Any] = ()
         self._states: dict[str, Any] = {}
         node.create_subscription(Answer, 'answer', self._answers.put, 100)
-        node.create_subscription(LabelledQuestions, '/labelled_questions',
-                                 lambda message: self._labelled.append(message.questions), 10)
+        node.create_subscription(LabelledQuestions, '/labelled_questions', self._keep_labelled, 10)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         node.create_subscription(ModalityStates, 'modalities', self._keep_states, latched)
         self._question = node.create_publisher(Question, 'question', 10)
@@ -134,7 +132,7 @@ class Robot:
         for name in ('camera', 'lidar'):
             self._plug(name, name in plugged)
         return Interview(plugged, [Exchange(labelled.answer, self._ask(labelled.question))
-                                   for labelled in self._labelled[-1]])
+                                   for labelled in self._labelled])
 
     def _ask(self, question: Any) -> Any:
         self._question.publish(question)
@@ -157,6 +155,9 @@ class Robot:
         wait_for(future.done, ANSWER_TIMEOUT, f'set_modality does not answer for {modality}')
         if not future.result().success:
             raise NotAnsweringError(f'set_modality refused {modality}: {future.result().message}')
+
+    def _keep_labelled(self, message: Any) -> None:
+        self._labelled = message.questions
 
     def _keep_states(self, message: Any) -> None:
         self._states = {state.modality: state for state in message.modalities}
@@ -183,7 +184,7 @@ def running_robot(learned: Learned, console: Console, timeout: float) -> Iterato
             with console.status('asking'):
                 yield robot
         finally:
-            system.send_signal(signal.SIGINT)
+            system.terminate()  # not SIGINT, which a shell's background jobs inherit as ignored
             try:
                 system.wait(30.)
             except subprocess.TimeoutExpired:
@@ -193,5 +194,4 @@ def running_robot(learned: Learned, console: Console, timeout: float) -> Iterato
 
 def _parameters(learned: Learned) -> Mapping[str, object]:
     """Parameters on top of config/mpnp.yaml and config/nuscenes.yaml."""
-    return {'/**/fusion': {'ros__parameters': {
-        'links': [str(path) for path in learned.links], 'stale_after': STALE_AFTER}}}
+    return {'/**/fusion': {'ros__parameters': {'links': [str(path) for path in learned.links]}}}
