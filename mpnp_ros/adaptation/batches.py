@@ -80,4 +80,3 @@ def drop_modalities(frame: Frame, modalities: Sequence[str], probability: float,
         kept = rng.randrange(1, 2 ** len(names))
         names = [name for place, name in enumerate(names) if kept >> place & 1]
     return {name: frame[name] for name in names}
-

@@ -85,10 +85,9 @@ def key_frame_dataset(root: NuScenes, encoders: Sequence[Encoder], turns: int = 
                       cache: str | Path | None = None) -> TokenDataset:
     """All key frames of some scenes (default: all) in `turns` evenly spread headings, with questions.
 
-    samples: tokens of the key frames to take (default: all).
-
-    anchors: ask also where things are from other things, not from the vehicle only; that is most of what
-    can be asked, and takes many key frames to learn.  per_kind: as in scene_questions.
+    samples: tokens of the key frames to take (default: all).  anchors: ask also where things are from
+    other things, not from the vehicle only; that is most of what can be asked, and takes many key frames
+    to learn.  per_kind: as in scene_questions.  cache: as in encode.
 
     The questions are balanced over all frames so that no text gives its answer away; those that are
     always answered alike are dropped.  Frames are named <scene>/<sample>/<heading>.

@@ -6,8 +6,8 @@ import json
 import random
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,13 +39,13 @@ class Evidence:
     """Accuracies in [0, 1] of the trained links.
 
     trained, held_out: on headings that were trained on and on others, by what the answers could see.
-    questions: how many (trained, held out).  seconds: of training the links and the blind twin.
+    questions: how many, of both.  seconds: of training the links, and the blind twin.
     """
 
     trained: Mapping[str, float]
     held_out: Mapping[str, float]
-    questions: tuple[int, int]
-    seconds: tuple[float, float]
+    questions: Sequence[int]
+    seconds: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -184,20 +184,13 @@ def _identity(scene: DemoScene) -> str:
     return digest.hexdigest()
 
 
-class _bar(AbstractContextManager):
+@contextmanager
+def _bar(console: Console, title: str, steps: int) -> Iterator[Callable[[TrainingStep], None]]:
     """A progress bar for training; gives the callback that moves it."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    def __init__(self, console: Console, title: str, steps: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        loss = TextColumn('loss {task.fields[loss]:.3f}')
-        self._bar = Progress(TextColumn(f'{title:24}'), BarColumn(), MofNCompleteColumn(), loss,
-                             TimeRemainingColumn(), console=console)
-        self._task = self._bar.add_task(title, total=steps, loss=float('nan'))
-
-    def __enter__(self) -> Callable[[TrainingStep], None]:
-        self._bar.start()
-        return lambda step: self._bar.update(self._task, completed=step.step, loss=step.loss)
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
+    loss = TextColumn('loss {task.fields[loss]:.3f}')
+    with Progress(TextColumn(f'{title:24}'), BarColumn(), MofNCompleteColumn(), loss, TimeRemainingColumn(),
+                  console=console) as bar:
+        task = bar.add_task(title, total=steps, loss=float('nan'))
+        yield lambda step: bar.update(task, completed=step.step, loss=step.loss)

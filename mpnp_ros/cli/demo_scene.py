@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpnp_ros.cache import cache_root, cached_folder
+from mpnp_ros.errors import DatasetError
 from mpnp_ros.locations import source_folder
 from mpnp_ros.nuscenes.key_frame import KeyFrame
 from mpnp_ros.nuscenes.standin import write_standin
@@ -59,7 +60,9 @@ def _standin() -> Path:
 
 def _first_frame(path: Path, kind: str, generated: bool) -> DemoScene:
     root = NuScenes(path)
-    frame = next(root.key_frames(root.scenes[0]))
+    frame = next((one for scene in root.scenes for one in root.key_frames(scene)), None)
+    if frame is None:
+        raise DatasetError(f'{path} has no key frames in its tables; download the metadata again')
     sensors = f'{len(frame.cameras)} cameras, {"a LiDAR sweep" if frame.lidar else "no LiDAR"}'
     title = f'{kind}: {frame.scene}, {sensors}, {len(frame.objects)} annotated objects'
     return DemoScene(root, frame, title, generated)

@@ -18,9 +18,8 @@ def evidence_table(evidence: Evidence) -> Table:
     for name, trained in evidence.trained.items():
         table.add_row(name, f'{100 * trained:.1f}', f'{100 * evidence.held_out[name]:.1f}')
     seconds, blind_seconds = evidence.seconds
-    table.caption = (f'trained in {seconds:.0f} s, the blind twin in {blind_seconds:.0f} s;\n'
-                     'one key frame seen from many headings: a test of the wiring, not of nuScenes')
-    return table
+    return _captioned(table, f'trained in {seconds:.0f} s, the blind twin in {blind_seconds:.0f} s;\n'
+                             'one key frame seen from many headings: a test of the wiring, not of nuScenes')
 
 
 def answers_table(interview: Interview) -> Table:
@@ -47,8 +46,14 @@ def plugging_table(interviews: Sequence[Interview], standing: Standing) -> Table
     for interview in interviews:
         table.add_row(_named(interview.plugged), ' / '.join(sorted(map(_named, interview.used))),
                       f'{interview.right} of {len(interview.exchanges)}')
-    table.caption = (f'standing question: {len(standing.latencies)} answers in {standing.seconds:g} s, '
-                     f'median {1e3 * standing.median:.0f} ms from a frame to its answer')
+    count, median = len(standing.latencies), 1e3 * standing.median
+    return _captioned(table, f'standing question: {count} answers in {standing.seconds:g} s, '
+                             f'median {median:.0f} ms from a frame to its answer')
+
+
+def _captioned(table: Table, text: str) -> Table:
+    """The table, as wide as the lines of its caption."""
+    table.caption, table.min_width = text, max(map(len, text.splitlines()))
     return table
 
 

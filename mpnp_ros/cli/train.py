@@ -75,8 +75,8 @@ def run(arguments: Namespace) -> int:
         rows |= {f'{name} alone': accuracy for name, accuracy in found.alone.items()}
     if arguments.blind:
         with progress_bar(arguments, 'blind') as show:
-            blind, _ = train_blind(method, train, config, progress=show)
-        rows['blind'] = evaluate(blind, test)
+            blind, _ = train_blind(method, train, config, progress=show, book=trainer.book)
+        rows['blind'] = evaluate(blind, test, trainer.book)
     rows['majority'] = majority(train, test)
     rows['trained on'] = evaluate(method, train.sample(len(test.examples), arguments.seed), trainer.book)
     print(table(rows))

@@ -23,7 +23,7 @@ from mpnp_ros.errors import BagError
 from mpnp_ros.nuscenes.bag_messages import MessageFactory
 from mpnp_ros.nuscenes.questions import scene_questions
 from mpnp_ros.nuscenes.scene_recording import LATCHED_TOPICS, Entry, Questions, SceneRecording
-from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.nuscenes.tables import NuScenes, Record
 from mpnp_ros.nuscenes.typestore import message_types
 
 METADATA_VERSION = 8
@@ -37,15 +37,15 @@ def write_bag(root: NuScenes, output: str | Path, scenes: Sequence[str] | None =
               overwrite: bool = False, progress: bool = True, samples: Collection[str] | None = None) -> Path:
     """Write scenes, sweeps included, to the bag folder ``output`` and return its path.
 
-    scenes: names or tokens, all if None; samples: tokens of the key frames to write, without sweeps, all
-    and with sweeps if None; questions: gives the labelled questions of a key frame, None
-    leaves them out; storage: ``mcap`` or ``sqlite3``. The folder appears only when it is complete.
+    scenes: names or tokens, all if None; questions: gives the labelled questions of a key frame, None
+    leaves them out; storage: ``mcap`` or ``sqlite3``; samples: tokens of the key frames to write, and
+    nothing between them; None writes all, with sweeps. The folder appears only when it is complete.
     Raises BagError where ``output`` exists or cannot be written, DatasetError where ``root`` lacks files.
     """
     output = Path(output)
-    records = root.scenes if scenes is None else [root.scene(name) for name in scenes]
+    records = _chosen(root, scenes, samples)
     if not records:
-        raise BagError(f'nothing to write to {output}: no scene is chosen')
+        raise BagError(f'nothing to write to {output}: no scene is chosen, or none with the chosen samples')
     if storage not in STORAGES:
         raise BagError(f'unknown bag storage {storage!r}; use one of: {", ".join(STORAGES)}')
     _check_free(output, overwrite)
@@ -60,7 +60,15 @@ def write_bag(root: NuScenes, output: str | Path, scenes: Sequence[str] | None =
     return output
 
 
-def _start(root: NuScenes, scene: dict) -> int:
+def _chosen(root: NuScenes, scenes: Sequence[str] | None, samples: Collection[str] | None) -> list[Record]:
+    records = root.scenes if scenes is None else [root.scene(name) for name in scenes]
+    if samples is None:
+        return list(records)
+    wanted = {root.get('sample', token)['scene_token'] for token in samples}
+    return [record for record in records if record['token'] in wanted]
+
+
+def _start(root: NuScenes, scene: Record) -> int:
     return root.get('sample', scene['first_sample_token'])['timestamp']
 
 

@@ -41,7 +41,7 @@ class SceneRecording:
     """Lists the messages of one scene.
 
     questions: gives the labelled questions of a key frame; None leaves ``/labelled_questions`` out.
-    samples: tokens of the key frames that are recorded, without sweeps; None: all, with sweeps.
+    samples: tokens of the key frames that are recorded, and nothing between them; None: all, with sweeps.
     """
 
     def __init__(self, root: NuScenes, scene: Record, factory: MessageFactory,
@@ -50,9 +50,10 @@ class SceneRecording:
         self._scene = scene
         self._factory = factory
         self._questions = questions
+        self._whole = samples is None
         self._frames = [frame for frame in root.key_frames(scene)
                         if samples is None or frame.token in samples]
-        self._readings = root.readings(scene) if samples is None else [
+        self._readings = root.readings(scene) if self._whole else [
             reading for frame in self._frames for reading in frame.readings]
 
     def entries(self) -> list[Entry]:
@@ -110,9 +111,9 @@ class SceneRecording:
                                       frame.stamp_ns, frame.token, self._questions(frame)))
 
     def _imu(self) -> Iterator[Entry]:
-        """Only where the CAN bus expansion of nuScenes is unpacked in the root."""
+        """Of a whole scene, where the CAN bus expansion of nuScenes is unpacked in the root."""
         path = self._root.root / 'can_bus' / f'{self._scene["name"]}_ms_imu.json'
-        if not path.is_file():
+        if not (self._whole and path.is_file()):
             return
         try:
             rows = [(row['utime'] * 1000, row['q'], row['rotation_rate'], row['linear_accel'])

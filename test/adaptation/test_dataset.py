@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -77,6 +78,16 @@ def test_a_sample_is_a_part_drawn_by_its_seed(toy):
     one, again, other = (dataset.sample(7, seed).examples for seed in (0, 0, 1))
     assert one == again != other and len(set(one)) == 7 and set(one) < set(dataset.examples)
     assert set(dataset.sample(99).examples) == set(dataset.examples)
+
+
+def test_no_type_has_more_examples_than_the_limit(toy):
+    dataset = toy(10, 0)
+    rare = replace(dataset, examples=(*dataset.examples, replace(dataset.examples[0], type='count')))
+    one, again, other = (rare.evened(4, seed).examples for seed in (0, 0, 1))
+    assert Counter(example.type for example in one) == {'object': 4, 'status': 4, 'count': 1}
+    assert one == again != other and len(set(one)) == 9 and set(one) < set(rare.examples)
+    assert sorted(rare.evened(99).examples, key=hash) == sorted(rare.examples, key=hash)
+    assert rare.evened(4).frames == rare.frames
 
 
 def test_only_keeps_the_named_modalities(toy):

@@ -17,6 +17,7 @@ from mpnp_ros.adaptation.key_frames import (
     held_out,
     key_frame_dataset,
     lidar_frame,
+    sample_of,
     scene_of,
     turn_tokens,
 )
@@ -135,6 +136,15 @@ def test_many_scenes_are_held_out_whole(dataset):
     train, test = many.split(held_out(many))
     assert {scene_of(key) for key in test.frames} == {'scene-3', 'scene-7'}
     assert len(train.frames) == 14
+
+
+def test_chosen_key_frames_are_taken_alone(root, encoders, cache, dataset):
+    token = next(root.key_frames(root.scenes[1])).token
+    part = key_frame_dataset(root, encoders, turns=8, cache=cache, samples=[token])
+    assert {sample_of(key) for key in part.frames} == {token} and len(part.frames) == 8
+    assert part.frames.keys() == {key for key in dataset.frames if sample_of(key) == token}
+    with pytest.raises(DatasetError, match='0 frames'):
+        key_frame_dataset(root, encoders, turns=8, cache=cache, samples=['nowhere'])
 
 
 def test_says_what_cannot_be_made(root, encoders, cache, monkeypatch):

@@ -14,6 +14,9 @@ from mpnp_ros.adaptation.evaluation import evaluate, majority, sensor_dependence
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.errors import ConfigurationError, TrainingError
 from mpnp_ros.links.files import load_link, save_link
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.mpnp import Mpnp
 
 QUICK = TrainerConfig(steps=150, batch=16, warm_up=5, learning_rate=1e-2)
 SHORT = replace(QUICK, steps=12, checkpoint_every=4)
@@ -148,6 +151,28 @@ def test_nan_is_an_error_and_the_links_are_as_before(toy, toy_method, monkeypatc
     with pytest.raises(TrainingError, match='nan at step 5'):
         Trainer(method, SHORT).fit(toy(8, 1), progress=steps.append)
     assert_equal(weights(method), before)
+
+
+def test_links_of_a_model_in_bfloat16_learn_in_float32(toy, tiny_model, tiny_tokenizer):
+    method = build_method('mpnp', LanguageModel(tiny_model('llama').bfloat16(), tiny_tokenizer, 'half'))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        method.plug(method.new_link('camera', 'camera-encoder', 8, last=2, hidden=16, pooling_width=16,
+                                    pooling_layers=1, pooling_heads=2, entries=2))
+    report = Trainer(method, QUICK).fit(toy(32, 1))
+    assert {parameter.dtype for parameter in method.trainable_parameters()} == {torch.float32}
+    assert report.macs_per_step > 0
+    assert evaluate(method, toy(24, 2)).value > .9
+
+
+def test_a_blind_twin_takes_the_questions_that_are_read(toy, toy_method, monkeypatch):
+    method, train = toy_method(), toy(8, 1)
+    read = Trainer(method, replace(SHORT, steps=1))
+    read.fit(train)
+    monkeypatch.setattr(Mpnp, 'prepare_answer', None)
+    shared, report = train_blind(method, train, SHORT, book=read.book)
+    assert report.steps == 12
+    assert evaluate(shared, train, read.book).n == len(train.examples)
 
 
 def test_out_of_memory_leaves_the_links_as_before(toy, toy_method):

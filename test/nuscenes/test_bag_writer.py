@@ -149,6 +149,30 @@ def test_sweeps_radar_and_imu(rich_bag: Path) -> None:
     assert (imu.linear_acceleration.z, imu.angular_velocity.z) == (9.8, .1)
 
 
+def test_a_chosen_key_frame_comes_alone(rich_root: NuScenes, tmp_path: Path) -> None:
+    frames = list(rich_root.key_frames('scene-0001'))
+    messages = read_all(write_bag(rich_root, tmp_path / 'bag', progress=False, samples=[frames[1].token]))
+    counts = Counter(topic for topic, _, _ in messages)
+    pictures = [topic for topic in counts if topic.endswith('/image_rect/compressed')]
+    assert len(pictures) == 6 and {counts[topic] for topic in (*pictures, '/lidar_top', '/tf_static')} == {1}
+    assert counts['/labelled_questions'] == counts['/markers/annotations'] == 1
+    assert not {'/imu', '/radar_front'} & counts.keys(), 'those belong to other moments of the scene'
+    assert {stamp for _, stamp, _ in messages} == {
+        frames[1].stamp_ns, *(reading.stamp_ns for reading in frames[1].readings)}
+    carried = next(message for topic, _, message in messages if topic == '/labelled_questions')
+    assert carried.sample_token == frames[1].token
+
+
+def test_chosen_key_frames_of_other_scenes_and_unknown_ones_are_refused(small_root: NuScenes,
+                                                                        tmp_path: Path) -> None:
+    first = next(small_root.key_frames('scene-0001')).token
+    with pytest.raises(BagError, match='none with the chosen samples'):
+        write_bag(small_root, tmp_path / 'bag', ['scene-0002'], progress=False, samples=[first])
+    with pytest.raises(DatasetError, match="no record 'nowhere'"):
+        write_bag(small_root, tmp_path / 'bag', progress=False, samples=['nowhere'])
+    assert not list(tmp_path.iterdir())
+
+
 def test_odometry_is_the_speed_of_the_vehicle(small_root: NuScenes, tmp_path: Path) -> None:
     messages = read_all(write_bag(small_root, tmp_path / 'bag', ['scene-0001'], progress=False))
     speeds = [message.twist.twist.linear.x for topic, _, message in messages if topic == '/odom']
