@@ -114,7 +114,7 @@ def _evidence(axes: Axes, evidence: Evidence) -> None:
         for place, value in zip(places, values, strict=True):
             axes.text(value + 1, place + offset, f'{value:.0f}', va='center', fontsize=8, color=INK)
     axes.set(yticks=[], xlim=(0, 118), ylim=(places[-1] + .6, -.9), xticks=[])
-    for place, name in enumerate(names):
+    for place, name in zip(places, names, strict=True):
         axes.text(0, place - .48, name, fontsize=8.5, color=INK)
     axes.set_title('What the answers rest on (right answers, %)', fontsize=10, color=INK, loc='left')
     axes.legend(fontsize=8, loc='lower right', framealpha=.9)

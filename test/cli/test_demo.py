@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 from rosbags.rosbag2 import Reader
@@ -21,7 +22,7 @@ from mpnp_ros.cli import demo_learning, demo_scene
 from mpnp_ros.cli import main as cli
 from mpnp_ros.cli.demo_learning import Evidence, is_held_out, learn
 from mpnp_ros.cli.demo_live import Exchange, Interview, Standing
-from mpnp_ros.cli.demo_picture import draw
+from mpnp_ros.cli.demo_picture import _evidence, draw
 from mpnp_ros.cli.demo_scene import find_scene
 from mpnp_ros.cli.demo_tables import answers_table, evidence_table, plugging_table
 from mpnp_ros.errors import DatasetError
@@ -213,6 +214,16 @@ def test_the_picture_shows_sensors_and_answers(scene, tmp_path):
     assert green == 0 and red > 50
     blind = replace(scene, frame=replace(scene.frame, cameras={}, lidar=None))
     assert coloured(draw(blind, EVIDENCE, [interview(8)], tmp_path / 'blind.png'))[2] < spread
+
+
+def test_bars_stand_below_their_names():
+    axes = Figure().add_subplot()
+    _evidence(axes, EVIDENCE)
+    names = [text for text in axes.texts if text.get_text() in ROWS]
+    bars = sorted(bar.get_y() for bar in axes.patches)
+    assert [text.get_text() for text in names] == list(ROWS) and len(bars) == 2 * len(ROWS)
+    for text, first in zip(names, bars[::2], strict=True):
+        assert first - .2 < text.get_position()[1] < first
 
 
 def test_evidence_is_kept_as_json(lesson):
