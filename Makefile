@@ -47,7 +47,8 @@ install: $(VENV)/.installed  ## everything, into .venv
 demo: install  ## ask about a real nuScenes key frame (or a stand-in) through ROS 2
 	@mpnp demo $(DEMO)
 
-# Many processes share the cores in tests: threads that wait must not spin.
+# Many processes share the cores in tests: one thread each, which also makes sums the same everywhere.
+test: export OMP_NUM_THREADS := 1
 test: export OMP_WAIT_POLICY := PASSIVE
 test: install  ## all tests
 	@python -m pytest

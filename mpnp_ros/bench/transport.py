@@ -3,8 +3,9 @@
     python -m mpnp_ros.bench.transport --seconds 30
 
 Six cameras publish raw images of 1600 x 900 at 10 Hz and a LiDAR 35,000 points at 20 Hz, from a process
-of their own, to the camera and the LiDAR encoder.  The encoders run a small network with random weights:
-what is measured is the way there, not the network.  Counts come from ``/diagnostics`` of the encoders.
+of their own, to the camera and the LiDAR encoder.  The encoders run a small network with random weights, so
+that the way there is measured and not the network, or with --pretrained what they run on a robot.  Counts
+come from ``/diagnostics`` of the encoders; the stamps of their tokens are compared with those of the sensors.
 """
 from __future__ import annotations
 
@@ -34,41 +35,52 @@ PATIENCE = 60.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print the table; with ``--publish`` be the sensors."""
+    """Measure and print the table; with ``--publish`` be the sensors and write down what was sent."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--seconds', type=float, default=30., help='how long the sensors run')
     parser.add_argument('--domain', type=int, default=100, help='ROS domain to measure in')
-    parser.add_argument('--publish', action='store_true', help=argparse.SUPPRESS)
+    parser.add_argument('--pretrained', action='store_true', help='run the pre-trained encoders')
+    parser.add_argument('--publish', type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.publish:
-        publish_sensors(options.seconds)
+        options.publish.write_text(json.dumps(publish_sensors(options.seconds)))
         return 0
     os.environ.update(ROS_DOMAIN_ID=str(options.domain), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST',
                       **transport_environment())
-    print(table(*measure(options.seconds)))
+    published, counts, tokens = measure(options.seconds, options.pretrained)
+    print(table({topic: len(stamps) for topic, stamps in published.items()}, counts))
+    print(stamps_line(published, tokens))
     return 0
 
 
-def measure(seconds: float) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
-    """Run sensors and encoders; return published messages per topic, and the encoders' counts per topic."""
+def measure(seconds: float, pretrained: bool = False,
+            ) -> tuple[dict[str, list[int]], dict[str, dict[str, int]], dict[str, list[int]]]:
+    """Run sensors and encoders.
+
+    Gives the stamps (ns) published on each topic, the encoders' counts for each topic, and for each modality
+    the sensor stamps that its tokens carry.
+    """
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         write_random_backbone(Path(folder))
-        for module, parameters in encoder_parameters(folder).items():
+        for module, parameters in encoder_parameters(None if pretrained else folder).items():
             stack.enter_context(running(module, parameters))
         counts = stack.enter_context(DiagnosticCounts(len(CAMERAS) + 1))
-        command = [sys.executable, '-m', __spec__.name, '--publish', '--seconds', str(seconds)]
-        sensors = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-        published = json.loads(sensors.stdout.splitlines()[-1])
-        return published, counts.settled()
+        log = Path(folder, 'published.json')
+        command = [sys.executable, '-m', __spec__.name, '--publish', str(log), '--seconds', str(seconds)]
+        counts.follow(subprocess.Popen(command))
+        published = json.loads(log.read_text())
+        return published, counts.settled(), counts.tokens
 
 
-def encoder_parameters(backbone: str) -> dict[str, dict[str, object]]:
-    """Return module to parameters of the two encoder nodes."""
-    common = {'encoder.backbone': backbone, 'encoder.device': 'cpu', 'encoder.dtype': 'float32',
-              'encoder.blocks': [1, 2]}
-    camera = {**common, 'transport': 'raw', 'image_topic': '{camera}/image_rect',
-              'encoder.height': 128}
-    lidar = {**common, 'encoder.height': 32, 'encoder.width': 128}
+def encoder_parameters(backbone: str | None) -> dict[str, dict[str, object]]:
+    """Return module to parameters of the two encoder nodes; backbone: a small one, else the default."""
+    camera: dict[str, object] = {'transport': 'raw', 'image_topic': '{camera}/image_rect'}
+    lidar: dict[str, object] = {}
+    if backbone is not None:
+        small = {'encoder.backbone': backbone, 'encoder.device': 'cpu', 'encoder.dtype': 'float32',
+                 'encoder.blocks': [1, 2]}
+        camera |= {**small, 'encoder.height': 128}
+        lidar |= {**small, 'encoder.height': 32, 'encoder.width': 128}
     return {'mpnp_ros.nodes.camera_encoder': camera, 'mpnp_ros.nodes.lidar_encoder': lidar}
 
 
@@ -98,19 +110,32 @@ class DiagnosticCounts:
     def __init__(self, topics: int) -> None:
         self._topics = topics
         self._counts: dict[str, dict[str, int]] = {}
+        self.tokens: dict[str, list[int]] = {}
 
     def __enter__(self) -> DiagnosticCounts:
         import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
+        from rclpy.qos import QoSProfile, ReliabilityPolicy
+
+        from mpnp_ros.msg import ModalityTokens
         rclpy.init(args=[])
         self._node = rclpy.create_node('transport_bench')
         self._node.create_subscription(DiagnosticArray, '/diagnostics', self._take, 50)
+        qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+        for topic in ('tokens/camera', 'tokens/lidar'):
+            self._node.create_subscription(ModalityTokens, topic, self._take_tokens, qos)
         return self
 
     def __exit__(self, *_: object) -> None:
         import rclpy
         self._node.destroy_node()
         rclpy.try_shutdown()
+
+    def follow(self, process: subprocess.Popen) -> None:
+        """Take what comes while a process runs."""
+        import rclpy
+        while process.poll() is None:
+            rclpy.spin_once(self._node, timeout_sec=0.1)
 
     def settled(self) -> dict[str, dict[str, int]]:
         """Wait until every topic is known and none changes for three seconds, and return all counts."""
@@ -125,6 +150,10 @@ class DiagnosticCounts:
                 steady, before = time.monotonic(), json.loads(json.dumps(self._counts))
         return before
 
+    def _take_tokens(self, message: object) -> None:
+        stamps = self.tokens.setdefault(message.modality, [])
+        stamps += [stamp.sec * 10 ** 9 + stamp.nanosec for stamp in message.source_stamps]
+
     def _take(self, message: object) -> None:
         for pair in message.status[0].values:
             topic, _, name = pair.key.rpartition(' ')
@@ -132,8 +161,8 @@ class DiagnosticCounts:
                 self._counts.setdefault(topic, {})[name] = int(pair.value)
 
 
-def publish_sensors(seconds: float) -> None:
-    """Be the sensors: wait for the encoders, publish for ``seconds``, print what was published as JSON."""
+def publish_sensors(seconds: float) -> dict[str, list[int]]:
+    """Be the sensors: wait for the encoders, publish for ``seconds``; gives the stamps (ns) of each topic."""
     import rclpy
     from sensor_msgs.msg import Image, PointCloud2
 
@@ -150,9 +179,10 @@ def publish_sensors(seconds: float) -> None:
                for camera in CAMERAS]
     streams.append((node.create_publisher(PointCloud2, '/lidar_top', 5), cloud, 'lidar_top', LIDAR_RATE))
     _wait_for_encoders([stream[0] for stream in streams])
-    print(json.dumps(_publish_on_time(node, streams, seconds)))
+    published = _publish_on_time(node, streams, seconds)
     node.destroy_node()
     rclpy.shutdown()
+    return published
 
 
 def _wait_for_encoders(publishers: Sequence[object]) -> None:
@@ -164,17 +194,18 @@ def _wait_for_encoders(publishers: Sequence[object]) -> None:
     time.sleep(2.)  # for them to know the publishers too
 
 
-def _publish_on_time(node: object, streams: Sequence[tuple], seconds: float) -> dict[str, int]:
-    published = {publisher.topic_name: 0 for publisher, *_ in streams}
+def _publish_on_time(node: object, streams: Sequence[tuple], seconds: float) -> dict[str, list[int]]:
+    published = {publisher.topic_name: [] for publisher, *_ in streams}
     begun = time.monotonic()
     due = {index: index * 0.002 for index in range(len(streams))}
     while (moment := min(due.values())) < seconds:
         index = min(due, key=due.get)
         publisher, message, frame_id, rate = streams[index]
         time.sleep(max(0., begun + moment - time.monotonic()))
-        message.header.stamp, message.header.frame_id = node.get_clock().now().to_msg(), frame_id
+        now = node.get_clock().now()
+        message.header.stamp, message.header.frame_id = now.to_msg(), frame_id
         publisher.publish(message)
-        published[publisher.topic_name] += 1
+        published[publisher.topic_name].append(now.nanoseconds)
         due[index] += 1 / rate
     return published
 
@@ -186,6 +217,14 @@ def table(published: Mapping[str, int], counts: Mapping[str, Mapping[str, int]])
         cells = [number, *(counts.get(topic, {}).get(name, 0) for name in COLUMNS)]
         rows.append(f'| `{topic}` | ' + ' | '.join(map(str, cells)) + ' |')
     return '\n'.join(rows)
+
+
+def stamps_line(published: Mapping[str, Sequence[int]], tokens: Mapping[str, Sequence[int]]) -> str:
+    """Return how many tokens' sensor stamps were published by a sensor to the nanosecond."""
+    sent = {stamp for stamps in published.values() for stamp in stamps}
+    parts = [f'{modality}: {sum(stamp in sent for stamp in stamps)} of {len(stamps)}'
+             for modality, stamps in sorted(tokens.items())]
+    return f'stamps carried by tokens that are a sensor\'s own: {", ".join(parts)}'
 
 
 if __name__ == '__main__':

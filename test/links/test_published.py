@@ -100,5 +100,6 @@ def test_padding_and_frames_by_row(tiny_lm, new_tokens):
     valid = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
     indexed = link(*tokens[:2], valid, rows)
     repeated = link(tokens.values[rows], tokens.azimuth[rows], valid[rows])
-    assert torch.equal(indexed.keys, repeated.keys) and torch.equal(indexed.log_gate, repeated.log_gate)
+    torch.testing.assert_close(indexed.keys, repeated.keys, rtol=1e-6, atol=1e-6)  # batches round differently
+    assert torch.equal(indexed.log_gate, repeated.log_gate)
     assert indexed.log_gate[0, 0].tolist() == [0, 0, 0, -torch.inf, -torch.inf]
