@@ -165,6 +165,22 @@ def test_links_of_a_model_in_bfloat16_learn_in_float32(toy, tiny_model, tiny_tok
     assert evaluate(method, toy(24, 2)).value > .9
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_links_compute_in_the_number_format_of_their_model(toy, toy_method, monkeypatch, dtype):
+    method, formats = toy_method(), set()
+    losses = method.answer_losses
+    monkeypatch.setattr(type(method.lm), 'dtype', dtype)
+
+    def note(questions, tokens) -> torch.Tensor:
+        formats.add(torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else torch.float32)
+        monkeypatch.undo()
+        return losses(questions, tokens)
+
+    monkeypatch.setattr(method, 'answer_losses', note)
+    Trainer(method, replace(SHORT, steps=1)).fit(toy(8, 1))
+    assert formats == {dtype}
+
+
 def test_a_blind_twin_takes_the_questions_that_are_read(toy, toy_method, monkeypatch):
     method, train = toy_method(), toy(8, 1)
     read = Trainer(method, replace(SHORT, steps=1))
