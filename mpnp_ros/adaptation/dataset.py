@@ -76,7 +76,9 @@ class TokenDataset:
 
     def sample(self, count: int, seed: int = 0) -> TokenDataset:
         """At most `count` of the examples, drawn at random, with all frames."""
-        drawn = random.Random(seed).sample(self.examples, min(count, len(self.examples)))
+        if count >= len(self.examples):
+            return self
+        drawn = random.Random(seed).sample(self.examples, count)
         return replace(self, examples=tuple(drawn))
 
     def evened(self, limit: int, seed: int = 0) -> TokenDataset:

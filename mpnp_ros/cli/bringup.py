@@ -44,7 +44,7 @@ def run(arguments: Namespace) -> int:
                           arguments.autostart, arguments.log_level)
     specs = system_processes(arguments.modalities, placement, replay)
     try:
-        with _stopped_by_sigterm(), System(specs, placement, arguments.restarts) as system:
+        with stopped_by_sigterm(), System(specs, placement, arguments.restarts) as system:
             system.wait_ready(arguments.timeout)
             while system.poll():
                 time.sleep(POLL)
@@ -58,7 +58,8 @@ class _Stopped(KeyboardInterrupt):
 
 
 @contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
+def stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end what goes on inside as Ctrl-C would, so that no node is left behind."""
     def handle(number: int, frame: object) -> None:
         raise _Stopped
 

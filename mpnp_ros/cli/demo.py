@@ -31,6 +31,7 @@ def run(arguments: Namespace) -> int:
     """Find a frame, learn, ask, show; exit code 0."""
     from rich.console import Console
 
+    from mpnp_ros.cli.bringup import stopped_by_sigterm
     from mpnp_ros.cli.demo_learning import learn
     from mpnp_ros.cli.demo_live import running_robot
     from mpnp_ros.cli.demo_picture import draw
@@ -45,7 +46,7 @@ def run(arguments: Namespace) -> int:
     learned = learn(scene, console, arguments.fresh)
     console.print(f'[bold]Bag[/]       {learned.bag}')
     console.print(evidence_table(learned.evidence))
-    with running_robot(learned, console, arguments.timeout) as robot:
+    with stopped_by_sigterm(), running_robot(learned, console, arguments.timeout) as robot:
         interviews = robot.interviews()
         standing = robot.watch(learned.asked[0].text)
     console.print(answers_table(interviews[0]))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mpnp_ros.cli.demo_scene import DemoScene
     from mpnp_ros.methods.base import Method
 
-HEADINGS, HELD_OUT_EVERY, OF_EACH_TYPE = 72, 4, 360
+HEADINGS, HELD_OUT_EVERY, OF_EACH_TYPE, OF_ALL = 72, 4, 360, 850
 STEPS, LINKED_BLOCKS, QUESTIONS, SEED = 400, 8, 14, 0
 MODEL = 'smollm2-135m-instruct'
 MODALITIES = ('camera', 'lidar')
@@ -82,7 +82,7 @@ class _Lesson:
         from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 
         dataset, method = self._prepare()
-        train, test = dataset.evened(OF_EACH_TYPE, SEED).split(is_held_out)
+        train, test = dataset.evened(OF_EACH_TYPE, SEED).sample(OF_ALL, SEED).split(is_held_out)
         config = TrainerConfig(steps=STEPS, modality_dropout=1., seed=SEED)
         trainer = Trainer(method, config)
         with _bar(self.console, 'training links', STEPS) as show:
@@ -176,7 +176,7 @@ def _choose(test: TokenDataset) -> list[LabelledQuestion]:
 def _identity(scene: DemoScene) -> str:
     """A sha256 over what the lesson depends on."""
     digest = hashlib.sha256(json.dumps([__version__, scene.frame.token, HEADINGS, HELD_OUT_EVERY,
-                                        OF_EACH_TYPE, STEPS, LINKED_BLOCKS, QUESTIONS, SEED,
+                                        OF_EACH_TYPE, OF_ALL, STEPS, LINKED_BLOCKS, QUESTIONS, SEED,
                                         MODEL]).encode())
     for reading in scene.frame.readings:
         digest.update(hashlib.sha256(read_sensor_file(reading.path)).digest())
