@@ -3,7 +3,7 @@
 Takes --root or $NUSCENES_ROOT, else the key frame in ../shared/data of a checkout, else a small generated
 stand-in. The frame becomes a bag; links to camera and LiDAR are trained on it as seen from some headings and
 tried on others; then the bag is replayed into encoder nodes and the fusion node is asked what is around. The
-heading that is replayed was never trained on. A second run takes bag and links from the cache.
+heading that is replayed is one of those it was trained on. A second run takes bag and links from the cache.
 """
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def _around(corners: np.ndarray) -> np.ndarray:
 def _answers(axes: Axes, interview: Interview) -> None:
     axes.set_axis_off()
     axes.set(xlim=(0, 1), ylim=(len(interview.exchanges) + 1.4, -.6))
-    axes.text(0, -.2, f'Asked on ROS topics, from a heading that was never trained on: {interview.right} of '
+    axes.text(0, -.2, f'Asked on ROS topics about the frame that was trained on: {interview.right} of '
                       f'{len(interview.exchanges)} right', fontsize=11, color=INK, weight='bold')
     columns = ((0, 'question'), (.62, 'answer'), (.77, 'truth'), (.92, 'latency'))
     for x, name in columns:
@@ -117,6 +117,6 @@ def _evidence(axes: Axes, evidence: Evidence) -> None:
     for place, name in zip(places, names, strict=True):
         axes.text(0, place - .48, name, fontsize=8.5, color=INK)
     axes.set_title('What the answers rest on (right answers, %)', fontsize=10, color=INK, loc='left')
-    axes.legend(fontsize=8, loc='lower right', framealpha=.9)
+    axes.legend(fontsize=8, loc='upper center', bbox_to_anchor=(.5, .02), ncols=2, frameon=False)
     for side in axes.spines.values():
         side.set_visible(False)

@@ -25,8 +25,8 @@ def evidence_table(evidence: Evidence) -> Table:
 def answers_table(interview: Interview) -> Table:
     """Questions and answers of one interview."""
     count = len(interview.exchanges)
-    table = Table(title=f'Asked on ROS topics, heading never trained on: {interview.right} of {count} right',
-                  title_justify='left')
+    title = f'Asked on ROS topics about the frame that was trained on: {interview.right} of {count} right'
+    table = Table(title=title, title_justify='left')
     for name in ('question', 'answer', 'truth', '', 'confidence', 'rests on', 'latency'):
         table.add_column(name, justify='right' if name in ('confidence', 'latency') else 'left')
     for exchange in interview.exchanges:
