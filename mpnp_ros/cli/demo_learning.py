@@ -175,8 +175,8 @@ def _choose(train: TokenDataset) -> list[LabelledQuestion]:
 
 def _identity(scene: DemoScene) -> str:
     """A sha256 over what the lesson depends on."""
-    recipe = [__version__, HEADINGS, HELD_OUT_EVERY, HELD_OUT_PLACE, OF_EACH_TYPE, OF_ALL, STEPS, LINKED_BLOCKS,
-              QUESTIONS, SEED, MODEL, scene.frame.token]
+    recipe = [__version__, HEADINGS, HELD_OUT_EVERY, HELD_OUT_PLACE, OF_EACH_TYPE, OF_ALL, STEPS,
+              LINKED_BLOCKS, QUESTIONS, SEED, MODEL, scene.frame.token]
     digest = hashlib.sha256(json.dumps(recipe).encode())
     for reading in scene.frame.readings:
         digest.update(hashlib.sha256(read_sensor_file(reading.path)).digest())
