@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mpnp_ros.methods.base import Method
 
 HEADINGS, HELD_OUT_EVERY, HELD_OUT_PLACE, OF_EACH_TYPE, OF_ALL = 72, 4, 2, 360, 850
-STEPS, LINKED_BLOCKS, QUESTIONS, SEED = 400, 8, 14, 0
+STEPS, LINKED_BLOCKS, QUESTIONS, SEED = 600, 8, 14, 0
 MODEL = 'smollm2-135m-instruct'
 MODALITIES = ('camera', 'lidar')
 EVIDENCE = 'evidence.json'
