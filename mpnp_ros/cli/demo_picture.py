@@ -91,7 +91,7 @@ def _answers(axes: Axes, interview: Interview) -> None:
     axes.set(xlim=(0, 1), ylim=(len(interview.exchanges) + 1.4, -.6))
     axes.text(0, -.2, f'Asked on ROS topics about the frame that was trained on: {interview.right} of '
                       f'{len(interview.exchanges)} right', fontsize=11, color=INK, weight='bold')
-    columns = ((0, 'question'), (.62, 'answer'), (.77, 'truth'), (.92, 'latency'))
+    columns = ((0, 'question'), (.6, 'answer'), (.79, 'truth'), (.93, 'latency'))
     for x, name in columns:
         axes.text(x, .8, name, fontsize=9, color=FAINT)
     for line, exchange in enumerate(interview.exchanges):
