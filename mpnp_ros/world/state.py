@@ -1,0 +1,115 @@
+"""What the world is at one moment: the ego vehicle, road users and things, signals, and what stands still.
+
+World frame: x east, y north, z up from flat ground, metres; yaw in radians, counter-clockwise, 0 along +x.
+An object's own frame: x ahead, y left, z up, origin at the middle of its underside.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mpnp_ros.world.conditions import Conditions
+
+Colour = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class EgoState:
+    """The ego vehicle: the point on the ground below the middle of its rear axle, as in nuScenes.
+
+    speed: metres/second ahead; acceleration: metres/second^2 ahead; yaw_rate: radians/second.
+    """
+
+    x: float
+    y: float
+    yaw: float
+    speed: float
+    acceleration: float = 0.0
+    yaw_rate: float = 0.0
+
+
+@dataclass(frozen=True)
+class WorldObject:
+    """Something that is annotated.
+
+    identity: from 1, the same through a scene; 0 stands for what is not annotated.  kind: a key of
+    :data:`~mpnp_ros.world.catalogue.KINDS`.  attribute: status word of NuScenes-QA or None.  size: length,
+    width, height, metres.  phase: radians of the gait or of the wheels' turning.  lights: whether its
+    lights are on, braking: its brake lights, siren: whether it sounds one (an emergency vehicle),
+    horn: whether it sounds its horn now.
+    """
+
+    identity: int
+    kind: str
+    attribute: str | None
+    x: float
+    y: float
+    yaw: float
+    size: tuple[float, float, float]
+    speed: float = 0.0
+    z: float = 0.0
+    colour: Colour = (1.0, 1.0, 1.0)
+    phase: float = 0.0
+    body: int = 0
+    lights: bool = False
+    braking: bool = False
+    siren: bool = False
+    horn: bool = False
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """Something that stands and is not annotated: a building, tree, street lamp, pole, signal, kerb block.
+
+    kind: building, tree, lamp, signal_pole.  size: length, width, height, metres.
+    """
+
+    kind: str
+    x: float
+    y: float
+    yaw: float
+    size: tuple[float, float, float]
+    z: float = 0.0
+    colour: Colour = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A flat convex polygon of ground: road, sidewalk, marking (white), line (yellow), grass.
+
+    corners: counter-clockwise (x, y); z: metres, sidewalks 0.15.  Later patches lie on earlier ones.
+    """
+
+    material: str
+    corners: tuple[tuple[float, float], ...]
+    z: float = 0.0
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A traffic light that faces traffic coming along `yaw`: red, yellow or green."""
+
+    x: float
+    y: float
+    yaw: float
+    colour: str
+
+
+@dataclass(frozen=True, eq=False)
+class Scenery:
+    """What does not change during a scene."""
+
+    fixtures: tuple[Fixture, ...]
+    patches: tuple[Patch, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class WorldState:
+    """One moment.  seed, conditions: of the scene; time: seconds since its begin."""
+
+    seed: int
+    conditions: Conditions
+    time: float
+    ego: EgoState
+    objects: tuple[WorldObject, ...]
+    signals: tuple[Signal, ...]
+    scenery: Scenery
