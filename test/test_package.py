@@ -33,7 +33,8 @@ MAY_IMPORT = {
     'locations': {'errors'}, 'transport': {'errors', 'locations'}, 'supervisor': {'errors'},
     'llm': BASE, 'links': BASE | {'llm'}, 'methods': BASE | {'llm', 'links'},
     'modalities': BASE, 'nuscenes': BASE,
-    'adaptation': BASE | {'llm', 'links', 'methods', 'modalities', 'nuscenes'},
+    'world': BASE | {'nuscenes'},
+    'adaptation': BASE | {'llm', 'links', 'methods', 'modalities', 'nuscenes', 'world'},
     'serving': BASE | {'llm', 'links', 'methods'},
     'conversions': BASE | {'modalities'},
 }
