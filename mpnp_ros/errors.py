@@ -51,3 +51,7 @@ class BagError(MpnpError):
 
 class TrainingError(MpnpError):
     """Training cannot start or has produced something that must not be used (no data, NaN)."""
+
+
+class WorldError(MpnpError):
+    """The embedded driving world cannot be made or seen: no OpenGL, a folder that is not its own."""

@@ -1,0 +1,78 @@
+"""Which mesh shows which thing of the world.
+
+Every model fits a unit box (x and y in -0.5..0.5, z in 0..1) and is stretched by the size of its object.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.world.cycles import RIDDEN, cycle
+from mpnp_ros.world.furniture import FIXTURES, THINGS
+from mpnp_ros.world.mesh import Mesh
+from mpnp_ros.world.people import ADULT_BODIES, SITTING, STANDING, WALKING_POSES, person
+from mpnp_ros.world.state import Fixture, WorldObject
+from mpnp_ros.world.vehicles import VEHICLES
+
+ModelKey = tuple[str, int, int]
+"""Kind, body and pose: what :func:`model_of` takes."""
+
+STANDS_AT_ORIGIN = ('lamp',)
+"""Fixtures whose foot is their origin, not the middle of their box: a lamp's arm reaches its length ahead."""
+
+
+@lru_cache(maxsize=None)
+def model_of(kind: str, body: int = 0, pose: int = 0) -> Mesh:
+    """The model of a kind of object or fixture, in its unit box.
+
+    body: which of several, for people.  pose: see :func:`pose_of`.  Raises ConfigurationError for an unknown kind.
+    """
+    if kind in ('pedestrian', 'child'):
+        return person(kind, body, pose)
+    if kind in ('bicycle', 'motorcycle'):
+        return cycle(kind, pose).smoothed().fitted()
+    builders = VEHICLES | THINGS | FIXTURES
+    if kind not in builders:
+        raise ConfigurationError(f'nothing is modelled as {kind!r}; there are {", ".join(builders)}')
+    mesh = builders[kind]().smoothed()
+    return _at_origin(mesh) if kind in STANDS_AT_ORIGIN else mesh.fitted()
+
+
+def pose_of(thing: WorldObject) -> int:
+    """A step of the gait, standing or sitting for people, 1 for a ridden cycle, otherwise 0."""
+    if thing.kind in ('pedestrian', 'child'):
+        resting = {'standing': STANDING, 'not standing': SITTING}.get(thing.attribute)
+        return int(thing.phase / math.tau * WALKING_POSES) % WALKING_POSES if resting is None else resting
+    return RIDDEN if thing.attribute == 'with rider' else 0
+
+
+def key_of(thing: WorldObject) -> ModelKey:
+    """What :func:`model_of` takes for an object; equal keys are the same mesh."""
+    body = thing.body % ADULT_BODIES if thing.kind == 'pedestrian' else 0
+    return thing.kind, body, pose_of(thing)
+
+
+def placement(x: float, y: float, z: float, yaw: float, size: Sequence[float]) -> np.ndarray:
+    """Unit box -> world, [4, 4]."""
+    c, s = math.cos(yaw), math.sin(yaw)
+    return np.array([[c * size[0], -s * size[1], 0, x], [s * size[0], c * size[1], 0, y], [0, 0, size[2], z], [0, 0, 0, 1]])
+
+
+def mesh_of(thing: WorldObject) -> Mesh:
+    """The mesh of an object in metres in its own frame."""
+    return model_of(*key_of(thing)).scaled(thing.size)
+
+
+def mesh_of_fixture(fixture: Fixture) -> Mesh:
+    """The mesh of a fixture in metres in its own frame."""
+    return model_of(fixture.kind).scaled(fixture.size)
+
+
+def _at_origin(mesh: Mesh) -> Mesh:
+    """Stretch to the unit box with the foot left at the origin."""
+    low, high = mesh.bounds
+    return mesh.scaled((1 / high[0], 1 / (high[1] - low[1]), 1 / high[2]))
