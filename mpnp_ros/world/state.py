@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from mpnp_ros.nuscenes.geometry import Transform, rotation_about_z
 from mpnp_ros.world.conditions import Conditions
 
 Colour = tuple[float, float, float]
@@ -25,6 +28,11 @@ class EgoState:
     speed: float
     acceleration: float = 0.0
     yaw_rate: float = 0.0
+
+    @property
+    def pose(self) -> Transform:
+        """Ego frame -> world frame."""
+        return Transform(rotation_about_z(self.yaw), np.array((self.x, self.y, 0.0)))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,156 @@
+"""Rays into the world: what each meets first, by Embree.
+
+What stands still is built once for a scenery, what moves once for a state; of both the nearer hit counts.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from embreex.mesh_construction import TriangleMesh
+from embreex.rtcore_scene import EmbreeScene
+
+from mpnp_ros.world.mesh import Mesh
+from mpnp_ros.world.models import key_of, model_of, placement
+from mpnp_ros.world.shapes import polygon
+from mpnp_ros.world.state import Fixture, Patch, Scenery, WorldObject, WorldState
+
+REACH = 120.0
+"""Metres from the ego vehicle within which moving things are met."""
+GROUND_SIZE = 1000.0
+"""Metres from the middle of the world to the edge of its ground."""
+GROUND_DEPTH = 0.02
+"""Metres by which it lies below the patches."""
+LAYER = 2e-5
+"""Metres by which a patch of ground lies above the one before it, so that the later one is met."""
+
+
+class _Placed(NamedTuple):
+    """Triangles in the world frame and the identity of what they belong to."""
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    material: np.ndarray
+    identity: int
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """What N rays met first.
+
+    distance: [N] float32, metres, inf for nothing.  identity: [N] int32, of the object, 0 for what is not
+    annotated and for nothing.  material: [N] uint8, index into
+    :data:`~mpnp_ros.world.materials.MATERIALS`, 0 for nothing.  normal: [N, 3] float32, of unit length,
+    world frame, on either side; zero for nothing.  incidence: [N] float32, 1 where the ray meets the
+    surface head-on, 0 where it grazes it.
+    """
+
+    distance: np.ndarray
+    identity: np.ndarray
+    material: np.ndarray
+    normal: np.ndarray
+    incidence: np.ndarray
+
+
+_NOTHING = _Placed(np.zeros((0, 3)), np.zeros((0, 3), int), np.zeros(0, np.uint8), 0)
+
+
+class Rays:
+    """Casts rays into states; keeps what it built for the last one."""
+
+    def __init__(self) -> None:
+        self._scenery: Scenery | None = None
+        self._state: WorldState | None = None
+        self._still: _Triangles
+        self._moving: _Triangles
+
+    def cast(self, state: WorldState, origins: np.ndarray, directions: np.ndarray) -> Hits:
+        """What rays meet; origins: [3] or [N, 3], directions: [N, 3] of unit length, world frame."""
+        self._build(state)
+        directions = np.ascontiguousarray(directions, np.float32)
+        origins = np.ascontiguousarray(np.broadcast_to(np.asarray(origins, np.float32), directions.shape))
+        distance = np.full(len(directions), np.inf, np.float32)
+        identity, material = np.zeros(len(directions), np.int32), np.zeros(len(directions), np.uint8)
+        normal = np.zeros_like(directions)
+        for triangles in (self._still, self._moving):
+            face, toward = triangles.nearest(origins, directions, distance)
+            met = face >= 0
+            identity[met], material[met] = triangles.identity[face[met]], triangles.material[face[met]]
+            normal[met] = toward[met]
+        normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+        incidence = np.abs(np.einsum('nk,nk->n', normal, directions))
+        return Hits(distance, identity, material, normal, incidence)
+
+    def _build(self, state: WorldState) -> None:
+        if state.scenery is not self._scenery:
+            self._still = _Triangles(_placed_scenery(state.scenery))
+            self._scenery = state.scenery
+        if state is not self._state:
+            self._moving = _Triangles(_placed_objects(state))
+            self._state = state
+
+
+class _Triangles:
+    """Placed meshes as one Embree scene."""
+
+    def __init__(self, placed: Iterable[_Placed]) -> None:
+        self._scene = EmbreeScene()
+        placed = [_NOTHING, *placed]
+        self.identity = np.repeat(np.array([part.identity for part in placed], np.int32),
+                                  [len(part.faces) for part in placed])
+        self.material = np.concatenate([part.material for part in placed])
+        starts = np.cumsum([0] + [len(part.vertices) for part in placed[:-1]])
+        faces = [part.faces + start for part, start in zip(placed, starts, strict=True)]
+        TriangleMesh(self._scene, np.concatenate([part.vertices for part in placed]).astype(np.float32),
+                     np.concatenate(faces).astype(np.int32))
+
+    def nearest(self, origins: np.ndarray, directions: np.ndarray, distance: np.ndarray,
+                ) -> tuple[np.ndarray, np.ndarray]:
+        """Faces [N] met nearer than `distance`, which is lowered in place, else -1; their normals [N, 3]."""
+        hits = self._scene.run(origins, directions, distance, output=True)
+        return hits['primID'], hits['Ng']
+
+
+def _placed_scenery(scenery: Scenery) -> Iterator[_Placed]:
+    edge = GROUND_SIZE
+    yield _flat(((-edge, -edge), (edge, -edge), (edge, edge), (-edge, edge)), -GROUND_DEPTH, 'grass')
+    for layer, patch in enumerate(scenery.patches):
+        yield _flat(patch.corners, patch.z + layer * LAYER, patch.material)
+        if patch.z > 0:
+            yield _sides(patch)
+    for fixture in scenery.fixtures:
+        yield _place(_model(fixture), fixture)
+
+
+def _flat(corners: Sequence[tuple[float, float]], height: float, material: str) -> _Placed:
+    """A polygon of ground."""
+    mesh = polygon([(x, y, height) for x, y in corners], material)
+    return _Placed(mesh.vertices, mesh.faces, mesh.material, 0)
+
+
+def _sides(patch: Patch) -> _Placed:
+    """The kerb round a raised patch."""
+    edges = zip(patch.corners, patch.corners[1:] + patch.corners[:1], strict=True)
+    mesh = Mesh.join(polygon([(x, y, 0), (u, v, 0), (u, v, patch.z), (x, y, patch.z)], patch.material)
+                     for (x, y), (u, v) in edges)
+    return _Placed(mesh.vertices, mesh.faces, mesh.material, 0)
+
+
+def _placed_objects(state: WorldState) -> Iterator[_Placed]:
+    ego = state.ego
+    for thing in state.objects:
+        if max(abs(thing.x - ego.x), abs(thing.y - ego.y)) < REACH:
+            yield _place(_model(thing), thing)
+
+
+def _model(thing: WorldObject | Fixture) -> Mesh:
+    return model_of(*key_of(thing)) if isinstance(thing, WorldObject) else model_of(thing.kind)
+
+
+def _place(model: Mesh, thing: WorldObject | Fixture) -> _Placed:
+    """A model that fills the unit box, at the size and the pose of a thing."""
+    to_world = placement(thing.x, thing.y, thing.z, thing.yaw, thing.size).astype(np.float32)
+    vertices = model.vertices @ to_world[:3, :3].T + to_world[:3, 3]
+    return _Placed(vertices, model.faces, model.material, getattr(thing, 'identity', 0))
