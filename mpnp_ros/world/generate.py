@@ -1,0 +1,137 @@
+"""Makes many scenes at once, one process a scene, and goes on where it was stopped.
+
+What a scene becomes follows from the recipe and its identity alone, so any number of workers gives the
+same bytes.  Every worker has one thread: processes that each take all cores slow each other down.
+"""
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mpnp_ros.errors import ConfigurationError, DatasetError
+from mpnp_ros.world.conditions import Conditions
+from mpnp_ros.world.identity import SLOT, SceneIdentity
+from mpnp_ros.world.root import WorldRoot
+from mpnp_ros.world.schema import SENSORS
+
+ONE_THREAD = dict.fromkeys(
+    ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS', 'LP_NUM_THREADS'), '1')
+"""For numpy's libraries and for llvmpipe, Mesa's renderer without a GPU."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a scene is made.  Raises ConfigurationError.
+
+    interval: seconds from one key frame to the next; nuScenes has 0.5.  size: width, height of images,
+    pixels; nuScenes has 1600 x 900.  sensors: of :data:`SENSORS`; boxes are annotated with or without.
+    """
+
+    key_frames: int = 10
+    interval: float = 2.0
+    size: tuple[int, int] = (400, 225)
+    sensors: tuple[str, ...] = ('camera', 'lidar', 'radar')
+
+    def __post_init__(self) -> None:
+        if self.key_frames < 1 or self.interval <= 0 or min(self.size) < 1:
+            raise ConfigurationError('key frames, the interval between them and the size of images must '
+                                     f'be above zero, not {self.key_frames}, {self.interval:g}, {self.size}')
+        if self.key_frames * self.interval > SLOT:
+            raise ConfigurationError(f'{self.key_frames} key frames every {self.interval:g} s last longer '
+                                     f'than the {SLOT} s that a scene may; make more scenes instead')
+        if unknown := set(self.sensors) - set(SENSORS):
+            raise ConfigurationError(f'there is no sensor {", ".join(sorted(unknown))}; '
+                                     f'there are {", ".join(SENSORS)}')
+
+
+def scene_identities(seeds: Sequence[int], lights: Sequence[str],
+                     weathers: Sequence[str]) -> list[SceneIdentity]:
+    """Every seed in every light and weather; twins follow each other."""
+    return [SceneIdentity(seed, Conditions(light, weather))
+            for seed in seeds for weather in weathers for light in lights]
+
+
+def generate(path: str | Path, identities: Sequence[SceneIdentity], recipe: Recipe, workers: int = 1,
+             progress: bool = True) -> Path:
+    """Make the scenes that are not complete, then the tables of all, and return the root.
+
+    workers: processes at work at once.  Ctrl-C leaves a root that the same call goes on with; its tables
+    are those of the scenes complete before.  Raises DatasetError where ``path`` holds something else.
+    """
+    root = WorldRoot(Path(path), asdict(recipe))
+    root.prepare()
+    missing = [identity for identity in identities if not root.is_complete(identity)]
+    with tqdm(total=len(identities), initial=len(identities) - len(missing), unit='scene',
+              desc=f'generating {root.path.name}', disable=not progress) as bar:
+        run_in_processes(partial(make_scene, root.path, recipe=recipe), missing, workers, bar.update)
+    root.merge()
+    return root.path
+
+
+def make_scene(path: Path, identity: SceneIdentity, recipe: Recipe) -> None:
+    """Write one scene into the root at ``path``."""
+    from mpnp_ros.world.scene import scene_frames
+    from mpnp_ros.world.writer import write_scene
+
+    frames = scene_frames(identity.seed, identity.conditions, recipe.key_frames, recipe.interval,
+                          recipe.sensors, recipe.size)
+    tables = write_scene(path, identity, frames, recipe.size)
+    WorldRoot(path, asdict(recipe)).add(identity, tables)
+
+
+def run_in_processes(work: Callable[[SceneIdentity], None], items: Sequence[SceneIdentity], workers: int,
+                     done: Callable[[], object]) -> None:
+    """Call ``work`` for every item, several at a time, each in a process; ``done`` is called after each.
+
+    On an error, or Ctrl-C, the processes are ended at once.  Raises DatasetError where one has died.
+    """
+    if not items:
+        return
+    context = multiprocessing.get_context('spawn')
+    with _environment(ONE_THREAD), ProcessPoolExecutor(min(workers, len(items)), context, _begin) as pool:
+        before = set(multiprocessing.active_children())
+        pending = {pool.submit(work, item) for item in items}
+        try:
+            while pending:
+                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    future.result()
+                    done()
+        except BrokenProcessPool:
+            raise DatasetError('a process that makes scenes has died, mostly for want of memory; run the '
+                               'same command again with fewer workers, and it goes on') from None
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - before:
+                process.terminate()
+            raise
+
+
+def _begin() -> None:
+    """Ctrl-C reaches the workers too; let it end them without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for processes started inside."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
