@@ -1,80 +1,214 @@
-"""People: walking and standing bodies from people.npz, sitting figures and riders from simple solids.
+"""People on foot: they walk along sidewalks, wait and cross at crosswalks, stand about, sit on benches.
 
-people.npz is baked from CC0 meshes of MakeHuman (people.NOTICE).
+Where somebody is follows from the time alone: a track of places and times is drawn for each of them.
 """
 from __future__ import annotations
 
-from functools import lru_cache
-from importlib.resources import files
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from mpnp_ros.world.catalogue import KINDS
-from mpnp_ros.world.materials import INDEX
-from mpnp_ros.world.mesh import Mesh
-from mpnp_ros.world.shapes import Point, box, cylinder, ellipsoid
+from mpnp_ros.world.boxes import Ground, footprint
+from mpnp_ros.world.fleet import Size, draw_colour, draw_size
+from mpnp_ros.world.lanes import Pose
+from mpnp_ros.world.scenery import Bench
+from mpnp_ros.world.signals import SignalCycle
+from mpnp_ros.world.state import Colour, WorldObject
+from mpnp_ros.world.streets import CURB_HEIGHT, SIDEWALK, Crosswalk, Kerb, StreetMap
 
-WALKING_POSES, STANDING, SITTING = 6, 6, 7
-"""Poses 0..5 are a step of the gait each, 60 degrees apart."""
-ADULT_BODIES, CHILD_BODY = 4, 4
-"""Bodies 0..3 in people.npz are adults, 4 is a child."""
-SITTING_SIZE = (0.80, 0.60, 1.30)
-"""Metres of a sitting adult, the seat included."""
-_SMOOTH = 180.0
-
-
-@lru_cache(maxsize=1)
-def _baked() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Vertices [bodies, poses, V, 3] in metres, faces [F, 3] and the material [F] of each."""
-    with files(__package__).joinpath('people.npz').open('rb') as file, np.load(file) as baked:
-        material = np.array([INDEX[name] for name in ('skin', 'cloth', 'trousers', 'hair')], np.uint8)
-        return baked['v'] / np.float32(1000), baked['f'].astype(np.int32), material[baked['m'] - 7]
-
-
-def person(kind: str, body: int, pose: int) -> Mesh:
-    """A pedestrian or child in its unit box: stretched by the mean size of its kind it is as baked.
-
-    Walking bodies keep their proportions, so a pose may fill less of the box than another.
-    """
-    if pose == SITTING:
-        return sitting().fitted()
-    vertices, faces, material = _baked()
-    shape = vertices[CHILD_BODY if kind == 'child' else body % ADULT_BODIES]
-    soup = Mesh.of_triangles(shape[pose][faces], 0)
-    length, width, height = KINDS[kind].size
-    scale = height / np.ptp(shape[STANDING][:, 2])
-    dressed = Mesh(soup.vertices, soup.faces, material, soup.normals).smoothed(_SMOOTH)
-    return dressed.scaled((scale / length, scale / width, scale / height))
+HORIZON = 240.0
+"""Seconds after which everybody stands."""
+PAST = 45.0
+"""Seconds before the begin of the scene at which tracks begin."""
+STRIDE = 4.2
+"""Radians of gait per metre."""
+SEATED = (0.85, 0.55, 1.3)
+BODIES = 1000
+"""The body of somebody is a number below this; who draws takes it modulo the bodies that there are."""
+NOTICE = 2.5
+"""Seconds before somebody steps onto a crosswalk without a light at which drivers stop for it."""
 
 
-def limb(points: list[Point], radii: list[float], material: str) -> Mesh:
-    """A chain of truncated cones with rounded joints."""
-    parts = [cylinder(a, b, ra, material, rb, sides=8)
-             for a, b, ra, rb in zip(points, points[1:], radii, radii[1:], strict=False)]
-    return Mesh.join([*parts, *(ellipsoid(p, (r, r, r), material, 8, 4) for p, r in zip(points[1:], radii[1:], strict=True))])
+@dataclass(frozen=True)
+class Track:
+    """Places [(x, y)] at times [seconds], walked between in straight lines; faces: yaw where one stands."""
+
+    times: Sequence[float]
+    places: Sequence[tuple[float, float]]
+    faces: float
+
+    def at(self, time: float) -> tuple[Pose, float, float]:
+        """Pose, speed in metres/second, and a distance walked that goes on with time."""
+        index = bisect_right(self.times, time)
+        if index in (0, len(self.times)):
+            return (*self.places[-1 if index else 0], self.faces), 0.0, 0.0
+        (x0, y0), (x1, y1) = self.places[index - 1], self.places[index]
+        before, span = time - self.times[index - 1], self.times[index] - self.times[index - 1]
+        length = math.hypot(x1 - x0, y1 - y0)
+        if length < .05:
+            return (x0, y0, self.faces), 0.0, 0.0
+        share = before / span
+        pose = (x0 + (x1 - x0) * share, y0 + (y1 - y0) * share, math.atan2(y1 - y0, x1 - x0))
+        return pose, length / span, length * share
 
 
-def figure(hip: Point, shoulder: Point, knee: Point, foot: Point, hand: Point, head_material: str = 'hair') -> Mesh:
-    """A seated figure; points of its left side (y left) are mirrored to the right, metres."""
-    hip, shoulder = np.asarray(hip, float), np.asarray(shoulder, float)
-    neck = shoulder * (1, 0, 1)
-    lean = (neck - hip * (1, 0, 1)) / np.linalg.norm(neck - hip * (1, 0, 1))
-    head = neck + 0.24 * lean + (0.03, 0, 0.02)
-    parts = [limb([hip * (1, 0, 1), (hip * (1, 0, 1) + neck) / 2, neck], [0.17, 0.18, 0.15], 'cloth'),
-             limb([neck, head], [0.06, 0.055], 'skin'), ellipsoid(head, (0.10, 0.085, 0.13), 'skin'),
-             ellipsoid(head + (-0.015, 0, 0.045), (0.115, 0.10, 0.11), head_material)]
-    for side in (1, -1):
-        mirror = np.array((1, side, 1))
-        elbow = (shoulder + hand) / 2 + (-0.06, 0.05, -0.10)
-        parts += [limb([hip * mirror, knee * mirror, foot * mirror], [0.095, 0.075, 0.05], 'trousers'),
-                  limb([shoulder * mirror, elbow * mirror], [0.065, 0.05], 'cloth'),
-                  limb([elbow * mirror, hand * mirror], [0.048, 0.04], 'skin'),
-                  box(foot * mirror + (0.06, 0, -0.03), (0.27, 0.1, 0.09), 'hair')]
-    return Mesh.join(parts)
+@dataclass(frozen=True)
+class Person:
+    """Somebody on foot.  seated: on a bench."""
+
+    identity: int
+    kind: str
+    size: Size
+    colour: Colour
+    body: int
+    track: Track
+    seated: bool = False
+    z: float = CURB_HEIGHT
+    road: tuple[tuple[float, float], ...] = ()
+
+    def at(self, time: float) -> WorldObject:
+        """The person at a time."""
+        (x, y, yaw), speed, walked = self.track.at(time)
+        attribute = 'moving' if speed > 0 else 'not standing' if self.seated else 'standing'
+        z = 0.0 if any(begin <= time <= end for begin, end in self.road) else self.z
+        return WorldObject(self.identity, self.kind, attribute, x, y, yaw, self.size, speed, z, self.colour,
+                           walked * STRIDE % math.tau, self.body)
 
 
-def sitting() -> Mesh:
-    """Someone who sits on a low wall, metres."""
-    sitter = figure(hip=(0, 0.10, 0.52), shoulder=(-0.03, 0.19, 1.0), knee=(0.44, 0.14, 0.54),
-                    foot=(0.46, 0.15, 0.09), hand=(0.38, 0.13, 0.64))
-    return Mesh.join([sitter, box((-0.02, 0, 0.20), (0.42, 0.56, 0.40), 'concrete')]).smoothed()
+class Crossings:
+    """When there are people on the crosswalks."""
+
+    def __init__(self, uses: Iterable[tuple[Crosswalk, float, float]]) -> None:
+        """Uses: crosswalk, seconds at which somebody steps onto the road and off it."""
+        intervals: dict[int, list[tuple[float, float]]] = {}
+        for crosswalk, begin, end in uses:
+            notice = NOTICE if crosswalk.junction is None else .5
+            intervals.setdefault(crosswalk.index, []).append((begin - notice, end))
+        self._times = {index: _merged(sorted(spans)) for index, spans in intervals.items()}
+
+    def is_used(self, crosswalk: int, time: float) -> bool:
+        """Whether drivers have to wait at a crosswalk."""
+        return bisect_right(self._times.get(crosswalk, ()), time) % 2 == 1
+
+
+def _merged(spans: Iterable[tuple[float, float]]) -> list[float]:
+    """Begin, end, begin, end, ... of the union."""
+    edges: list[float] = []
+    for begin, end in spans:
+        if edges and begin <= edges[-1]:
+            edges[-1] = max(edges[-1], end)
+        else:
+            edges += [begin, end]
+    return edges
+
+
+class Crowd:
+    """Draws the people of a scene.  people, uses: so far."""
+
+    def __init__(self, rng: np.random.Generator, streets: StreetMap, cycles: Sequence[SignalCycle],
+                 ground: Ground, identities: Iterable[int]) -> None:
+        self._rng, self._map, self._cycles, self._ground = rng, streets, cycles, ground
+        self._identities = iter(identities)
+        self.people: list[Person] = []
+        self.uses: list[tuple[Crosswalk, float, float]] = []
+
+    def fill(self, benches: Iterable[Bench]) -> None:
+        """Everybody, more on some sidewalks than on others."""
+        busy = float(self._rng.uniform(.25, 1.3))
+        for kerb in self._map.kerbs():
+            length = kerb.end - kerb.start
+            rate = busy * length * float(self._rng.gamma(1.2, .022))
+            for _ in range(self._rng.poisson(rate)):
+                self.walker(kerb)
+            for _ in range(self._rng.poisson(rate * .25)):
+                self.group(kerb)
+        for crosswalk in self._map.crosswalks:
+            for _ in range(self._rng.poisson(busy * .9)):
+                self.crosser(crosswalk)
+        for bench in benches:
+            for aside in (-.4, .4):
+                if self._rng.random() < .45:
+                    self.sitter(bench, aside)
+
+    def add(self, track: Track, seated: bool = False, z: float = CURB_HEIGHT, kind: str | None = None,
+            road: tuple[tuple[float, float], ...] = ()) -> bool:
+        """Somebody on a track, unless something is in the way when the scene begins; whether so."""
+        rng = self._rng
+        kind = kind or ('child' if rng.random() < .1 else 'pedestrian')
+        size = SEATED if seated else draw_size(rng, kind)
+        colour, body = draw_colour(rng, kind), int(rng.integers(BODIES))
+        x, y, yaw = track.at(0.0)[0]
+        if not seated and not self._ground.take(footprint(x, y, yaw, size[0] + .1, size[1] + .1)):
+            return False
+        self.people.append(Person(next(self._identities), kind, size, colour, body, track, seated, z, road))
+        return True
+
+    def walker(self, kerb: Kerb) -> None:
+        """Somebody who walks up and down a sidewalk."""
+        rng = self._rng
+        depth, speed = float(rng.uniform(1.5, 3.6)), float(rng.uniform(.8, 1.7))
+        low, high = kerb.start + 1.0, kerb.end - 1.0
+        ends = [kerb.point(low, depth), kerb.point(high, depth)]
+        if rng.random() < .5:
+            ends.reverse()
+        lap = (high - low) / speed
+        begin = -float(rng.uniform(0, lap))
+        count = math.ceil((HORIZON - begin) / lap) + 1
+        self.add(Track([begin + lap * index for index in range(count)],
+                       [ends[index % 2] for index in range(count)], kerb.outward + math.pi))
+
+    def group(self, kerb: Kerb) -> None:
+        """One to four people who stand together."""
+        rng = self._rng
+        u, depth = float(rng.uniform(kerb.start + 1, kerb.end - 1)), float(rng.uniform(1.4, 4.0))
+        for _ in range(int(rng.choice([1, 1, 2, 2, 3, 4]))):
+            at, away = u + float(rng.uniform(-1.3, 1.3)), depth + float(rng.uniform(-.8, .8))
+            self.stander(kerb.point(at, min(away, SIDEWALK - .6)), float(rng.uniform(-math.pi, math.pi)))
+
+    def stander(self, place: tuple[float, float], yaw: float, z: float = CURB_HEIGHT) -> None:
+        """Somebody who stays where they are."""
+        self.add(Track([0.0], [place], yaw), z=z)
+
+    def sitter(self, bench: Bench, aside: float) -> None:
+        """Somebody on a bench, `aside` metres from its middle."""
+        yaw = bench.yaw
+        place = bench.x - aside * math.sin(yaw), bench.y + aside * math.cos(yaw)
+        self.add(Track([0.0], [place], yaw), seated=True, kind='pedestrian')
+
+    def crosser(self, crosswalk: Crosswalk) -> None:
+        """Somebody who crosses a street, walks on, comes back and crosses again."""
+        rng, street = self._rng, crosswalk.street
+        u, speed = crosswalk.u + float(rng.uniform(-1.2, 1.2)), float(rng.uniform(1.0, 1.7))
+        side, edge, wait = int(rng.choice([-1, 1])), street.half_width, float(rng.uniform(.7, 1.6))
+        time = float(rng.uniform(-PAST, 10))
+        times, places, uses = [time], [street.point(u, side * (edge + wait))], []
+        while time < HORIZON:
+            begin = self._may_cross(crosswalk, time) + float(rng.exponential(.8))
+            end = begin + 2 * (edge + wait) / speed
+            uses.append((begin + (wait - .4) / speed, end - (wait - .4) / speed))
+            side = -side
+            opposite = street.point(u, side * (edge + wait))
+            aside = street.point(u + self._away(crosswalk), side * (edge + float(rng.uniform(1.5, 3.6))))
+            walk = math.dist(opposite, aside) / speed
+            stay = float(rng.uniform(0, 12))
+            times += [begin, end, end + walk, end + walk + stay, end + 2 * walk + stay]
+            places += [places[-1], opposite, aside, aside, opposite]
+            time = times[-1]
+        if self.add(Track(times, places, street.yaw(1) - side * math.pi / 2), road=tuple(uses)):
+            self.uses += [(crosswalk, *use) for use in uses]
+
+    def _may_cross(self, crosswalk: Crosswalk, time: float) -> float:
+        """When the light lets one cross, or patience ends where there is none."""
+        if crosswalk.junction is None:
+            return time + float(self._rng.uniform(1, 12))
+        return self._cycles[crosswalk.junction.index].next_green(not crosswalk.street.along_x, time)
+
+    def _away(self, crosswalk: Crosswalk) -> float:
+        """Some way along the sidewalk, not into the junction."""
+        distance = float(self._rng.uniform(5, 25))
+        if crosswalk.junction is None:
+            return distance * int(self._rng.choice([-1, 1]))
+        return math.copysign(distance, crosswalk.u - crosswalk.junction.centre(crosswalk.street))

@@ -1,0 +1,139 @@
+"""Who drives, from where, to where: the ego vehicle, the traffic at the begin, and those who come later."""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from mpnp_ros.world.boxes import Ground, footprint
+from mpnp_ros.world.fleet import CYCLES, TOP_SPEED, TRAFFIC, Size, draw_colour, draw_kind, draw_size, ridden
+from mpnp_ros.world.lanes import Lane
+from mpnp_ros.world.rig import EGO_REAR, EGO_SIZE
+from mpnp_ros.world.traffic import COMFORTABLE_BRAKING, STANDING_GAP, Body, Traffic, Vehicle
+
+TURNS = {'straight': .7, 'left': .15, 'right': .15}
+EGO_TURNS = {'straight': .5, 'left': .25, 'right': .25}
+EGO_FRONT = EGO_SIZE[0] - EGO_REAR
+"""Metres from the front of the ego vehicle to its origin."""
+HITCH = 0.7
+"""Metres between a truck and its trailer."""
+
+
+class Departures:
+    """Draws vehicles onto the lanes of `traffic`."""
+
+    def __init__(self, rng: np.random.Generator, traffic: Traffic, ground: Ground,
+                 identities: Iterable[int]) -> None:
+        self._rng, self._traffic, self._ground = rng, traffic, ground
+        self._identities = iter(identities)
+        self._headway = 30.0 / float(rng.uniform(.5, 2.2))
+        self._bicycle_headway = 90.0 / float(rng.uniform(.3, 3.0))
+        self._mixture = dict(TRAFFIC)
+        for kind in rng.choice(list(TRAFFIC), 2, replace=False).tolist():
+            self._mixture[kind] *= 2.5
+        self._arrivals = {lane: self._pause(lane) for lane in traffic.network.entries()}
+
+    def ego(self) -> Vehicle:
+        """The ego vehicle before a junction, with most of the map still ahead of it."""
+        rng, lanes = self._rng, self._traffic.network.lanes
+        on_main = bool(rng.random() < .7)
+        last = max(lane.junction.index for lane in lanes if lane.junction is not None)
+        starts = [lane for lane in lanes if lane.kind == 'lane' and lane.junction is not None
+                  and not lane.bicycles and lane.street.along_x == on_main
+                  and (not on_main or (lane.junction.index if lane.way > 0 else last - lane.junction.index) < 2)]
+        lane = starts[rng.integers(len(starts))]
+        s = float(rng.uniform(max(lane.length - 110, 0.0) + EGO_SIZE[0], lane.length - 2))
+        vehicle = Vehicle((), EGO_SIZE[0], self.route(lane, EGO_TURNS), s, 0.0, float(rng.uniform(7, 12)))
+        vehicle.speed = float(rng.uniform(.3, 1)) * self._safe_speed(vehicle, lane.length)
+        self._place(vehicle)
+        return vehicle
+
+    def fill(self) -> None:
+        """The traffic at the begin."""
+        for lane in self._traffic.network.lanes:
+            if lane.kind == 'lane':
+                self._fill(lane)
+
+    def arrivals(self, time: float) -> None:
+        """Those who come into the map by `time` seconds."""
+        for lane, due in self._arrivals.items():
+            queue = self._traffic.queues[lane.index]
+            if time >= due and (not queue or queue[-1].s - queue[-1].length > 15):
+                vehicle = self._draw(lane, 0.0)
+                vehicle.speed = min([vehicle.desired, *(other.speed for other in queue[-1:])])
+                self._traffic.add(vehicle)
+                self._arrivals[lane] = time + self._pause(lane)
+
+    def route(self, lane: Lane, turns: Mapping[str, float]) -> tuple[Lane, ...]:
+        """From a lane to the end of the map, turning by those chances."""
+        route = [lane]
+        while route[-1].successors:
+            ways = route[-1].successors
+            chances = np.array([turns[way.kind] for way in ways])
+            way = ways[self._rng.choice(len(ways), p=chances / chances.sum())]
+            route += [way, way.successors[0]]
+        return tuple(route)
+
+    def _fill(self, lane: Lane) -> None:
+        """From the stop line backwards: a queue if the light is red, then others at some distance."""
+        rng, traffic = self._rng, self._traffic
+        is_red = lane.junction is not None and \
+            traffic.cycles[lane.junction.index].colour(lane.street.along_x, 0.0) == 'red'
+        waiting = int(rng.integers(0, 3 if lane.bicycles else 6)) if is_red else 0
+        front = lane.length - 1 if waiting else lane.length - self._gap(lane)
+        end = lane.length if is_red else math.inf
+        while front > 12:
+            vehicle = self._draw(lane, front)
+            vehicle.speed = 0.0 if waiting else self._safe_speed(vehicle, end)
+            if self._place(vehicle):
+                end = front - vehicle.length - STANDING_GAP
+                waiting -= waiting > 0
+            front -= vehicle.length + (float(rng.uniform(1.8, 3.5)) if waiting else 5 + self._gap(lane))
+
+    def _place(self, vehicle: Vehicle) -> bool:
+        """Add it to the traffic unless its ground is taken."""
+        x, y, yaw = vehicle.pose(vehicle.length / 2)
+        width = max([EGO_SIZE[1], *(body.size[1] for body in vehicle.bodies)])
+        if not self._ground.take(footprint(x, y, yaw, vehicle.length + 1.5, width)):
+            return False
+        self._traffic.add(vehicle)
+        return True
+
+    def _draw(self, lane: Lane, s: float) -> Vehicle:
+        rng = self._rng
+        kind = 'bicycle' if lane.bicycles else draw_kind(rng, self._mixture)
+        bodies = self._bodies(kind)
+        length = bodies[-1].behind + bodies[-1].size[0] / 2
+        desired = float(rng.uniform(3.5, 6.5) if kind == 'bicycle' else rng.uniform(7, 13)) * TOP_SPEED.get(kind, 1)
+        vehicle = Vehicle(bodies, length, self.route(lane, TURNS), s, 0.0, desired)
+        vehicle.siren = kind == 'ambulance' and bool(rng.random() < .6)
+        if rng.random() < .08:
+            begin = float(rng.uniform(0, 30))
+            vehicle.horns = (begin, begin + float(rng.uniform(.5, 2)))
+        return vehicle
+
+    def _bodies(self, kind: str) -> tuple[Body, ...]:
+        """One box, or a truck and its trailer."""
+        if kind != 'trailer':
+            return (self._body(kind, 0.0),)
+        truck = self._body('box_truck' if self._rng.random() < .5 else 'pickup', 0.0)
+        return truck, self._body(kind, truck.size[0] + HITCH)
+
+    def _body(self, kind: str, front: float) -> Body:
+        size: Size = draw_size(self._rng, kind)
+        size = ridden(size) if kind in CYCLES else size
+        colour = draw_colour(self._rng, kind)
+        return Body(next(self._identities), kind, size, colour, front + size[0] / 2, int(self._rng.integers(1000)))
+
+    def _safe_speed(self, vehicle: Vehicle, end: float) -> float:
+        """Such that braking comfortably will do before `end` metres along the lane."""
+        room = max(0.0, end - vehicle.s - 1)
+        return min(vehicle.desired, math.sqrt(2 * COMFORTABLE_BRAKING * room))
+
+    def _gap(self, lane: Lane) -> float:
+        return float(self._rng.gamma(1.5, (self._bicycle_headway if lane.bicycles else self._headway) / 1.5))
+
+    def _pause(self, lane: Lane) -> float:
+        """Seconds between two who come along a lane."""
+        return 1.5 + self._gap(lane) / 9

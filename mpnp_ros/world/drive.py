@@ -1,0 +1,115 @@
+"""A drive through the world: everything that a seed draws, moved on through time."""
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from functools import cached_property
+
+import numpy as np
+
+from mpnp_ros.world.boxes import Ground
+from mpnp_ros.world.conditions import Conditions
+from mpnp_ros.world.departures import EGO_FRONT, Departures
+from mpnp_ros.world.fleet import CYCLES
+from mpnp_ros.world.kerbside import Kerbside
+from mpnp_ros.world.lanes import LaneNetwork
+from mpnp_ros.world.people import Crossings, Crowd
+from mpnp_ros.world.scenery import SceneryPainter
+from mpnp_ros.world.signals import SignalCycle
+from mpnp_ros.world.state import EgoState, Scenery, Signal, WorldObject, WorldState
+from mpnp_ros.world.streets import draw_map
+from mpnp_ros.world.traffic import WHEEL_RADIUS, Traffic, Vehicle
+
+TICK = 0.1
+"""Seconds of the longest step of the traffic."""
+RANGE = 150.0
+"""Metres around the ego vehicle beyond which objects are left out of a state."""
+STANDS = 0.3
+"""Metres/second below which a vehicle has the status stopped."""
+
+
+class World:
+    """A scene: its traffic begins when it is made and goes on by `step`.
+
+    All that is drawn follows from `seed` alone; `conditions` switch lights on and nothing else.
+    tick: seconds of the longest step of the traffic; another tick is slightly other traffic.
+    """
+
+    def __init__(self, seed: int, conditions: Conditions | None = None, tick: float = TICK) -> None:
+        self.seed, self.conditions, self.time = seed, conditions or Conditions(), 0.0
+        self._tick, self._identities = tick, itertools.count(1)
+        self._streets = draw_map(self._rng('streets'))
+        cycles, ground = self._rng('signals'), Ground()
+        self._cycles = [SignalCycle.draw(cycles) for _ in self._streets.junctions]
+        painter = SceneryPainter(self._rng('scenery'), self._streets, ground)
+        painter.fixed()
+        kerbside = Kerbside(self._rng('kerbside'), self._streets, ground, self._identities)
+        kerbside.fill(painter.lots)
+        crowd = Crowd(self._rng('people'), self._streets, self._cycles, ground, self._identities)
+        network = LaneNetwork(self._streets)
+        self._traffic = Traffic(network, self._cycles, Crossings(()))
+        self._departures = Departures(self._rng('traffic'), self._traffic, ground, self._identities)
+        self._ego = self._departures.ego()
+        self._departures.fill()
+        crowd.fill(painter.benches)
+        self._traffic.crossings = Crossings(crowd.uses)
+        self._standing, self._people = kerbside.things, crowd.people
+        self._painter = painter
+
+    def _rng(self, stream: str) -> np.random.Generator:
+        """A stream of its own for everything that is drawn, so that one does not shift the others."""
+        return np.random.default_rng([self.seed, *stream.encode()])
+
+    @cached_property
+    def scenery(self) -> Scenery:
+        """What does not change during the scene."""
+        return self._painter.scenery()
+
+    def step(self, seconds: float) -> None:
+        """Move everything on."""
+        count = max(1, round(seconds / self._tick))
+        for _ in range(count):
+            self._departures.arrivals(self.time)
+            self._traffic.step(self.time, seconds / count)
+            self.time += seconds / count
+
+    def state(self) -> WorldState:
+        """The world as it is now."""
+        ego = self._ego_state()
+        objects = tuple(item for item in self._objects()
+                        if abs(item.x - ego.x) < RANGE and abs(item.y - ego.y) < RANGE)
+        return WorldState(self.seed, self.conditions, self.time, ego, objects, self._signals(), self.scenery)
+
+    def _objects(self) -> Iterator[WorldObject]:
+        yield from self._standing
+        for vehicle in self._traffic.vehicles():
+            yield from self._vehicle(vehicle)
+        for person in self._people:
+            yield person.at(self.time)
+
+    def _vehicle(self, vehicle: Vehicle) -> Iterator[WorldObject]:
+        """The boxes of a vehicle; none for the ego vehicle."""
+        lights = self.conditions.light != 'day' or self.conditions.weather != 'clear'
+        horn = vehicle.horns[0] <= self.time < vehicle.horns[1]
+        status = 'moving' if vehicle.speed > STANDS else 'stopped'
+        braking = vehicle.acceleration < -.6 or vehicle.speed < STANDS
+        phase = vehicle.travelled / WHEEL_RADIUS % math.tau
+        for index, body in enumerate(vehicle.bodies):
+            x, y, yaw = vehicle.pose(body.behind)
+            yield WorldObject(
+                body.identity, body.kind, 'with rider' if body.kind in CYCLES else status, x, y, yaw, body.size,
+                vehicle.speed, 0.0, body.colour, phase, body.variant, lights, braking,
+                vehicle.siren, horn and index == 0)
+
+    def _ego_state(self) -> EgoState:
+        vehicle = self._ego
+        x, y, yaw = vehicle.pose(EGO_FRONT)
+        ahead = vehicle.pose(EGO_FRONT - .5)[2]
+        yaw_rate = math.remainder(ahead - yaw, math.tau) / .5 * vehicle.speed
+        return EgoState(x, y, yaw, vehicle.speed, vehicle.acceleration, yaw_rate)
+
+    def _signals(self) -> tuple[Signal, ...]:
+        return tuple(Signal(x, y, street.yaw(way),
+                            self._cycles[junction.index].colour(street.along_x, self.time))
+                     for junction, street, way, (x, y) in self._painter.signal_posts)

@@ -1,0 +1,146 @@
+"""What stands along the streets and is annotated: parked vehicles, cycles on sidewalks, work zones."""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from mpnp_ros.world.boxes import Ground, footprint
+from mpnp_ros.world.catalogue import KINDS
+from mpnp_ros.world.fleet import CYCLES, PARKED, draw_colour, draw_kind, draw_size
+from mpnp_ros.world.scenery import Lot
+from mpnp_ros.world.state import WorldObject
+from mpnp_ros.world.streets import CURB_HEIGHT, PARKING, SIDEWALK, Crosswalk, Kerb, StreetMap
+
+CORNER = 8.0
+"""Metres from a junction's edge without parked vehicles."""
+STOPPED = 0.16
+"""Share of the vehicles at the kerb that have only stopped."""
+MIXTURES: Sequence[Mapping[str, float]] = (
+    {}, {}, {'motorcycle': 10, 'bicycle': 10}, {'box_truck': 8, 'trailer': 5, 'pickup': 6}, {'bus': 5})
+"""Frequencies that a row of parked vehicles has in place of the usual ones."""
+
+
+class Kerbside:
+    """Draws what stands at the kerbs.  things: so far."""
+
+    def __init__(self, rng: np.random.Generator, streets: StreetMap, ground: Ground,
+                 identities: Iterable[int]) -> None:
+        self._rng, self._map, self._ground = rng, streets, ground
+        self._identities = iter(identities)
+        self.things: list[WorldObject] = []
+
+    def add(self, kind: str, place: tuple[float, float], yaw: float, attribute: str | None = None,
+            z: float = 0.0) -> bool:
+        """Put something down if there is room; whether there was."""
+        rng = self._rng
+        size, colour = draw_size(rng, kind), draw_colour(rng, kind)
+        if not self._ground.take(footprint(*place, yaw, size[0] + .2, size[1] + .1)):
+            return False
+        self.things.append(WorldObject(next(self._identities), kind, attribute, *place, yaw, size, 0.0, z,
+                                       colour, 0.0, int(rng.integers(1000))))
+        return True
+
+    def fill(self, lots: Iterable[Lot]) -> None:
+        """Work zones first, then parked rows, cycles on the sidewalks, and parking lots."""
+        kerbs = self._map.kerbs()
+        works = float(self._rng.choice([.0, .15, .3, .5]))
+        for kerb in kerbs:
+            if kerb.end - kerb.start > 45 and self._rng.random() < works:
+                self._work_zone(kerb)
+        for kerb in kerbs:
+            self._row(kerb)
+            self._cycles(kerb)
+        for lot in lots:
+            if lot.use == 'parking':
+                self._parking_lot(lot)
+
+    def _row(self, kerb: Kerb) -> None:
+        """Vehicles parked along a kerb, more or less close to each other."""
+        rng = self._rng
+        taken = float(rng.choice([0.05, .25, .5, .85]))
+        mixture = {**PARKED, **MIXTURES[rng.integers(len(MIXTURES))]}
+        u = kerb.start + CORNER
+        while u < kerb.end - CORNER:
+            kind = draw_kind(rng, mixture)
+            length, width = KINDS[kind].size[:2]
+            end = u + length * 1.1
+            if rng.random() < taken and end < kerb.end - CORNER and not self._on_crosswalk(kerb, u, end):
+                yaw = kerb.yaw + float(rng.normal(0, .02)) + (math.pi if rng.random() < .04 else 0)
+                place = kerb.point((u + end) / 2, -.2 - width * .55 + float(rng.uniform(-.05, .05)))
+                self.add(kind, place, yaw, self._attribute(kind))
+            u = end + float(rng.uniform(.5, 2.5))
+
+    def _attribute(self, kind: str) -> str:
+        if kind in CYCLES:
+            return 'without rider'
+        return 'stopped' if self._rng.random() < (.6 if kind == 'bus' else STOPPED) else 'parked'
+
+    def _on_crosswalk(self, kerb: Kerb, start: float, end: float) -> bool:
+        return any(start - 4 < item.u < end + 4 for item in self._crosswalks(kerb))
+
+    def _crosswalks(self, kerb: Kerb) -> Iterator[Crosswalk]:
+        return (item for item in self._map.crosswalks if item.street is kerb.street)
+
+    def _cycles(self, kerb: Kerb) -> None:
+        """Bicycles and some motorcycles in a rack on the sidewalk."""
+        rng = self._rng
+        for _ in range(rng.poisson(.014 * (kerb.end - kerb.start))):
+            u = float(rng.uniform(kerb.start + 6, kerb.end - 6))
+            kind = 'bicycle' if rng.random() < .7 else 'motorcycle'
+            yaw = kerb.outward + float(rng.normal(0, .1))
+            for index in range(int(rng.choice([1, 1, 2, 3, 4, 6]))):
+                self.add(kind, kerb.point(u + index * 1.1, 1.3), yaw, 'without rider', CURB_HEIGHT)
+
+    def _parking_lot(self, lot: Lot) -> None:
+        """Two rows side by side, parked across."""
+        rng = self._rng
+        taken = float(rng.uniform(.1, .9))
+        mixture = {**PARKED, **MIXTURES[rng.integers(len(MIXTURES))]}
+        for depth, yaw in ((5.5, lot.kerb.outward), (18.0, lot.kerb.outward + math.pi)):
+            u = lot.start + 1.8
+            while u < lot.end - 1.8:
+                kind = draw_kind(rng, mixture)
+                if rng.random() < taken and KINDS[kind].size[0] < 11:
+                    place = lot.kerb.point(u, SIDEWALK + depth + float(rng.uniform(-.3, .3)))
+                    self.add(kind, place, yaw + float(rng.normal(0, .02)),
+                             'without rider' if kind in CYCLES else 'parked')
+                u += 2.9
+
+    def _work_zone(self, kerb: Kerb) -> None:
+        """A part of the parking strip fenced by cones and barriers, often with machines and a trailer in it."""
+        rng = self._rng
+        length = float(rng.uniform(12, 34))
+        start = float(rng.uniform(kerb.start + CORNER, kerb.end - CORNER - length))
+        if self._on_crosswalk(kerb, start, start + length):
+            return
+        u = start + 6.5
+        while u < start + length - 5:
+            kind = draw_kind(rng, {'excavator': 5, 'trailer': 1.2, 'box_truck': 1.0, 'pickup': .6})
+            half = KINDS[kind].size[0] / 2
+            attribute = 'parked' if rng.random() < .75 else 'stopped'
+            if u + 2 * half < start + length - 1 and self.add(
+                    kind, kerb.point(u + half, -.95), kerb.yaw + float(rng.normal(0, .02)), attribute):
+                u += 2 * half
+            u += float(rng.uniform(1, 9))
+        self._fence(kerb, start, length)
+        if kerb.street is self._map.main or rng.random() < .5:
+            self._fence_sidewalk(kerb, start, length)
+
+    def _fence(self, kerb: Kerb, start: float, length: float) -> None:
+        """Along the edge to the traffic, and across the end from which it comes."""
+        rng = self._rng
+        kinds = rng.choice(['cone', 'barrier', 'mixed'], p=[.5, .2, .3])
+        step = float(rng.uniform(2.2, 5.5)) if kinds == 'cone' else float(rng.uniform(2.8, 4.5))
+        for index, u in enumerate(np.arange(start, start + length, step).tolist()):
+            kind = 'cone' if kinds == 'cone' or (kinds == 'mixed' and index % 2) else 'barrier'
+            self.add(kind, kerb.point(u, -PARKING + .3), kerb.yaw + math.pi / 2)
+        first = start if kerb.side < 0 else start + length
+        for depth in (-.9, -2.2):
+            self.add('cone' if kinds == 'cone' else 'barrier', kerb.point(first, depth), kerb.yaw)
+
+    def _fence_sidewalk(self, kerb: Kerb, start: float, length: float) -> None:
+        """Barriers between the works and who walks."""
+        for u in np.arange(start + 2, start + length - 2, 2.9).tolist()[:int(self._rng.integers(0, 9))]:
+            self.add('barrier', kerb.point(u, .45), kerb.yaw + math.pi / 2, z=CURB_HEIGHT)

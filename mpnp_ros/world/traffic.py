@@ -1,0 +1,251 @@
+"""Vehicles that drive: along lanes by the Intelligent Driver Model, obeying lights, giving way.
+
+The model is that of Treiber, Hennecke and Helbing, Phys. Rev. E 62 (2000) 1805, eq. 3: acceleration
+a (1 - (v / v0)^4 - (s* / s)^2) with the wished gap s* = s0 + v T + v dv / (2 sqrt(a b)).
+What one has to stop for (a light, people on a crosswalk, who goes first) is a leader that stands.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mpnp_ros.world.fleet import Size
+from mpnp_ros.world.lanes import TURN_SPEED, Lane, LaneNetwork, Pose
+from mpnp_ros.world.people import Crossings
+from mpnp_ros.world.signals import SignalCycle
+from mpnp_ros.world.state import Colour
+
+ACCELERATION, COMFORTABLE_BRAKING, HARDEST_BRAKING = 1.6, 2.0, 7.0
+"""Metres/second^2."""
+HEADWAY, STANDING_GAP = 1.2, 2.0
+"""Seconds, metres."""
+STOPPING_GAP = 0.6
+"""Metres that one keeps from a stop line."""
+LOOKAHEAD = 60.0
+GAP_ACCEPTED = 4.5
+"""Seconds that oncoming traffic must be away for who turns left."""
+WHEEL_RADIUS = 0.33
+
+
+@dataclass(frozen=True)
+class Body:
+    """A box of a vehicle; behind: metres from the vehicle's front to the box's middle.
+
+    variant: which of the bodies of its kind, to be taken modulo those that there are.
+    """
+
+    identity: int
+    kind: str
+    size: Size
+    colour: Colour
+    behind: float
+    variant: int = 0
+
+
+@dataclass(eq=False)
+class Vehicle:
+    """Somebody driving.  s: metres of the front along the lane that is route[leg]; length: metres from front to rear.
+
+    desired: speed on a free straight road, metres/second.  horns: (begin, end) seconds.
+    """
+
+    bodies: tuple[Body, ...]
+    length: float
+    route: Sequence[Lane]
+    s: float
+    speed: float
+    desired: float
+    leg: int = 0
+    acceleration: float = 0.0
+    travelled: float = 0.0
+    siren: bool = False
+    horns: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def lane(self) -> Lane:
+        """Where its front is."""
+        return self.route[self.leg]
+
+    @property
+    def following(self) -> Lane | None:
+        """The lane after this one, None where the route ends."""
+        return self.route[self.leg + 1] if self.leg + 1 < len(self.route) else None
+
+    def pose(self, behind: float) -> Pose:
+        """(x, y, yaw) of a point `behind` metres from the front, where the front has been then."""
+        leg, s = self.leg, self.s - behind
+        while s < 0 and leg > 0:
+            leg -= 1
+            s += self.route[leg].length
+        return self.route[leg].path.at(s)
+
+
+@dataclass(eq=False)
+class Traffic:
+    """All vehicles on a network.  queues: those on each lane, by its index, the foremost first."""
+
+    network: LaneNetwork
+    cycles: Sequence[SignalCycle]
+    crossings: Crossings
+    queues: list[list[Vehicle]] = field(init=False)
+    departed: dict[int, Vehicle] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.queues = [[] for _ in self.network.lanes]
+
+    def vehicles(self) -> list[Vehicle]:
+        """All of them, lane by lane."""
+        return [vehicle for queue in self.queues for vehicle in queue]
+
+    def add(self, vehicle: Vehicle) -> None:
+        """Put a vehicle onto its lane."""
+        queue = self.queues[vehicle.lane.index]
+        queue.append(vehicle)
+        queue.sort(key=lambda item: -item.s)
+
+    def step(self, time: float, seconds: float) -> list[Vehicle]:
+        """Move everybody on.  Returns those that have left the map."""
+        for queue in self.queues:
+            leader = None
+            for vehicle in queue:
+                vehicle.acceleration = self._acceleration(vehicle, leader, time)
+                leader = vehicle
+        moved = [vehicle for queue in self.queues for vehicle in queue]
+        for vehicle in moved:
+            speed = max(0.0, vehicle.speed + vehicle.acceleration * seconds)
+            distance = (vehicle.speed + speed) / 2 * seconds
+            vehicle.s += distance
+            vehicle.travelled += distance
+            vehicle.speed = speed
+        return [vehicle for vehicle in moved if vehicle.s >= vehicle.lane.length and not self._change(vehicle)]
+
+    def _change(self, vehicle: Vehicle) -> bool:
+        """Pass to the next lane of the route; False where there is none."""
+        lane = vehicle.lane
+        self.queues[lane.index].remove(vehicle)
+        if vehicle.following is None:
+            return False
+        self.departed[lane.index] = vehicle
+        vehicle.s -= lane.length
+        vehicle.leg += 1
+        self.queues[vehicle.lane.index].append(vehicle)
+        return True
+
+    def _acceleration(self, vehicle: Vehicle, leader: Vehicle | None, time: float) -> float:
+        lane = vehicle.lane
+        wished = min(vehicle.desired, TURN_SPEED[lane.kind])
+        if leader is not None:
+            gap, speed = leader.s - leader.length - vehicle.s, leader.speed
+        else:
+            gap, speed = self._beyond(vehicle)
+        result = follow(vehicle.speed, wished, gap, speed)
+        stop = self._stop(vehicle, leader is None, time)
+        if stop < LOOKAHEAD:
+            result = min(result, follow(vehicle.speed, wished, stop + STANDING_GAP - STOPPING_GAP, 0.0))
+        turn = vehicle.following
+        if turn is not None and turn.kind in ('left', 'right'):
+            result = min(result, _slow_down(vehicle.speed, TURN_SPEED[turn.kind], lane.length - vehicle.s))
+        return max(-HARDEST_BRAKING, result)
+
+    def _beyond(self, vehicle: Vehicle) -> tuple[float, float]:
+        """Gap to and speed of who is ahead in the lanes to come."""
+        gap, ahead = math.inf, math.inf
+        distance = vehicle.lane.length - vehicle.s
+        leaving = self.departed.get(vehicle.lane.index)
+        if leaving is not None and leaving.route is not vehicle.route:
+            gap, ahead = self._still_leaving(vehicle, leaving, distance)
+        for lane in vehicle.route[vehicle.leg + 1:vehicle.leg + 3]:
+            if distance > LOOKAHEAD:
+                break
+            queue = self.queues[lane.index]
+            if queue:
+                nearer = distance + queue[-1].s - queue[-1].length
+                return (nearer, queue[-1].speed) if nearer < gap else (gap, ahead)
+            distance += lane.length
+        return gap, ahead
+
+    @staticmethod
+    def _still_leaving(vehicle: Vehicle, leaving: Vehicle, distance: float) -> tuple[float, float]:
+        """Who turned off from this lane is ahead until its tail is off it."""
+        tail = leaving.s - leaving.length
+        if leaving.leg == 0 or leaving.route[leaving.leg - 1] is not vehicle.lane or tail > 5.0:
+            return math.inf, math.inf
+        return distance + tail, leaving.speed
+
+    def _stop(self, vehicle: Vehicle, is_first: bool, time: float) -> float:
+        """Metres to the nearest place where the vehicle has to stop; inf where there is none."""
+        lane = vehicle.lane
+        nearest = math.inf
+        for s, crosswalk in lane.crosswalks:
+            gap = s - vehicle.s
+            if -.3 <= gap < LOOKAHEAD and self.crossings.is_used(crosswalk.index, time) \
+                    and _can_stop(vehicle.speed, gap):
+                nearest = min(nearest, gap)
+        gap = lane.length - vehicle.s
+        if is_first and lane.kind == 'lane' and lane.junction is not None and gap < LOOKAHEAD \
+                and not self._may_enter(vehicle, gap, time):
+            nearest = min(nearest, gap)
+        return nearest
+
+    def _may_enter(self, vehicle: Vehicle, gap: float, time: float) -> bool:
+        """Whether to drive on into the junction."""
+        lane, through = vehicle.lane, vehicle.following
+        colour = self.cycles[lane.junction.index].colour(lane.street.along_x, time)
+        if colour == 'red' or through is None:
+            return not _can_stop(vehicle.speed, gap, HARDEST_BRAKING)
+        if colour == 'yellow' and _can_stop(vehicle.speed, gap):
+            return False
+        if gap > 12:
+            return True
+        return not (self._is_crossed(lane) or self._is_full(vehicle) or self._comes_first(through))
+
+    def _is_crossed(self, lane: Lane) -> bool:
+        """Whether somebody from the other street is still in the junction."""
+        return any(self.queues[through.index] for through in self.network.ways(lane.junction)
+                   if through.street is not lane.street)
+
+    def _is_full(self, vehicle: Vehicle) -> bool:
+        """Whether there is no room behind the junction."""
+        onward = self.queues[vehicle.route[vehicle.leg + 2].index] if vehicle.leg + 2 < len(vehicle.route) else ()
+        if not onward:
+            return False
+        last = onward[-1]
+        return last.speed < 2 and last.s - last.length < vehicle.length + STANDING_GAP
+
+    def _comes_first(self, through: Lane) -> bool:
+        """Whether somebody comes who goes first."""
+        for lane in through.yields_to:
+            for other in self.queues[lane.index]:
+                if lane.kind != 'lane':
+                    if other.s - other.length < lane.length * .6:
+                        return True
+                elif lane.length - other.s < max(3.0, other.speed * GAP_ACCEPTED) and not _turns_left(other):
+                    return True
+        return False
+
+
+def follow(speed: float, wished: float, gap: float, ahead: float) -> float:
+    """Acceleration of the Intelligent Driver Model.  ahead: speed of who is `gap` metres ahead (inf: nobody)."""
+    free = 1 - (speed / wished) ** 4 if speed <= wished else -1.0 * min(2.0, speed / wished - 1 + .2)
+    if gap > LOOKAHEAD * 2:
+        return ACCELERATION * free
+    closing = speed * (speed - ahead) / (2 * math.sqrt(ACCELERATION * COMFORTABLE_BRAKING))
+    target = STANDING_GAP + max(0.0, speed * HEADWAY + closing)
+    return ACCELERATION * (free - (target / max(gap, .2)) ** 2)
+
+
+def _can_stop(speed: float, gap: float, braking: float = 1.7 * COMFORTABLE_BRAKING) -> bool:
+    return speed * speed / (2 * braking) <= gap + .3
+
+
+def _slow_down(speed: float, limit: float, distance: float) -> float:
+    """The acceleration that brings the speed down to a limit within a distance."""
+    if speed <= limit:
+        return math.inf
+    needed = (limit * limit - speed * speed) / (2 * max(distance, .5))
+    return needed if needed < -.6 * COMFORTABLE_BRAKING else math.inf
+
+
+def _turns_left(vehicle: Vehicle) -> bool:
+    return vehicle.following is not None and vehicle.following.kind == 'left'
