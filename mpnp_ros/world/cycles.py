@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from mpnp_ros.world.mesh import Mesh
-from mpnp_ros.world.people import figure
+from mpnp_ros.world.people_meshes import figure
 from mpnp_ros.world.shapes import box, cylinder, ellipsoid, prism, tube
 
 RIDDEN = 1

@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.world.cycles import RIDDEN, cycle
-from mpnp_ros.world.furniture import FIXTURES, THINGS
+from mpnp_ros.world.furniture import FIXTURES, THINGS, signal_head
 from mpnp_ros.world.mesh import Mesh
-from mpnp_ros.world.people import ADULT_BODIES, SITTING, STANDING, WALKING_POSES, person
+from mpnp_ros.world.people_meshes import ADULT_BODIES, SITTING, STANDING, WALKING_POSES, person
 from mpnp_ros.world.state import Fixture, WorldObject
 from mpnp_ros.world.vehicles import VEHICLES
 
@@ -24,8 +24,11 @@ ModelKey = tuple[str, int, int]
 STANDS_AT_ORIGIN = ('lamp',)
 """Fixtures whose foot is their origin, not the middle of their box: a lamp's arm reaches its length ahead."""
 
+SIGNAL_HEAD = 'signal_head'
+"""The head of a traffic light, the one model in metres: it is drawn for a Signal, which has no size."""
 
-@lru_cache(maxsize=None)
+
+@cache
 def model_of(kind: str, body: int = 0, pose: int = 0) -> Mesh:
     """The model of a kind of object or fixture, in its unit box.
 
@@ -36,6 +39,8 @@ def model_of(kind: str, body: int = 0, pose: int = 0) -> Mesh:
     if kind in ('bicycle', 'motorcycle'):
         return cycle(kind, pose).smoothed().fitted()
     builders = VEHICLES | THINGS | FIXTURES
+    if kind == SIGNAL_HEAD:
+        return signal_head().smoothed()
     if kind not in builders:
         raise ConfigurationError(f'nothing is modelled as {kind!r}; there are {", ".join(builders)}')
     mesh = builders[kind]().smoothed()
