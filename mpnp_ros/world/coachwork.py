@@ -42,10 +42,10 @@ class Cabin:
         """Lower left, lower right, upper right, upper left corner of a side, seen from outside."""
         (b0, b1, bw, bz), (t0, t1, tw, tz) = self.base, self.top
         return np.array({
-            'front': [(b1, bw, bz), (b1, -bw, bz), (t1, -tw, tz), (t1, tw, tz)],
-            'rear': [(b0, -bw, bz), (b0, bw, bz), (t0, tw, tz), (t0, -tw, tz)],
-            'left': [(b0, bw, bz), (b1, bw, bz), (t1, tw, tz), (t0, tw, tz)],
-            'right': [(b1, -bw, bz), (b0, -bw, bz), (t0, -tw, tz), (t1, -tw, tz)],
+            'front': [(b1, -bw, bz), (b1, bw, bz), (t1, tw, tz), (t1, -tw, tz)],
+            'rear': [(b0, bw, bz), (b0, -bw, bz), (t0, -tw, tz), (t0, tw, tz)],
+            'left': [(b1, bw, bz), (b0, bw, bz), (t0, tw, tz), (t1, tw, tz)],
+            'right': [(b0, -bw, bz), (b1, -bw, bz), (t1, -tw, tz), (t0, -tw, tz)],
         }[side])
 
     def shell(self, material: str = 'paint') -> Mesh:
@@ -61,7 +61,7 @@ class Cabin:
         The left and the right side count from the front.
         """
         corners = self._corners(side)
-        if side == 'left':
+        if side == 'right':
             along = 1 - along[1], 1 - along[0]
         low_left, low_right, high_right, high_left = corners
         normal = np.cross(low_right - low_left, high_left - low_left)

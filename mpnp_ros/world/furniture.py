@@ -8,8 +8,12 @@ import numpy as np
 from mpnp_ros.world.mesh import Mesh
 from mpnp_ros.world.shapes import box, cylinder, ellipsoid, lathe, prism
 
-SIGNAL_HEIGHT = 3.2
-"""Metres from the ground to the lowest edge of a traffic light's head."""
+SIGNAL_ARM = 4.5
+SIGNAL_HEADS = ((0.0, 2.9), (SIGNAL_ARM - 0.2, 4.9))
+"""Metres to the left of a traffic light's pole and up from its foot where its heads hang."""
+LAMP_ARM = 2.2
+LAMP_SIZE, SIGNAL_POLE_SIZE = (0.3, 0.3, 7.5), (0.25, 0.25, 5.5)
+"""Sizes of poles without what they carry, metres: fixtures of these kinds have the size of their pole."""
 
 
 def cone() -> Mesh:
@@ -40,15 +44,23 @@ def tree() -> Mesh:
 
 
 def lamp() -> Mesh:
-    """A street lamp, 7 m tall; it stands at the origin, its arm reaches 2 m ahead."""
-    return Mesh.join([cylinder((0, 0, 0), (0, 0, 6.8), 0.09, 'metal', 0.06, sides=8),
-                      cylinder((0, 0, 6.75), (1.6, 0, 6.95), 0.05, 'metal', sides=6),
-                      box((1.7, 0, 6.96), (0.6, 0.28, 0.10), 'metal'), box((1.7, 0, 6.90), (0.5, 0.22, 0.05), 'lamp_glass')])
+    """A street lamp; its pole is 0.3 m wide and 7.5 m tall and stands at the origin, its arm reaches ahead."""
+    return Mesh.join([cylinder((0, 0, 0), (0, 0, 7.3), 0.09, 'metal', 0.06, sides=8),
+                      cylinder((0, 0, 7.25), (LAMP_ARM - 0.3, 0, 7.45), 0.05, 'metal', sides=6),
+                      box((LAMP_ARM, 0, 7.46), (0.7, 0.28, 0.08), 'metal'),
+                      box((LAMP_ARM, 0, 7.40), (0.6, 0.22, 0.05), 'lamp_glass')])
 
 
 def signal_pole() -> Mesh:
-    """The pole of a traffic light, 3.2 m tall."""
-    return cylinder((0, 0, 0), (0, 0, 3.2), 0.07, 'metal', sides=8)
+    """The pole of a traffic light, 0.25 m wide and 5.5 m tall; its arm reaches to the left, over the road."""
+    return Mesh.join([cylinder((0, 0, 0), (0, 0, 5.5), 0.09, 'metal', 0.07, sides=8),
+                      cylinder((0, 0, 5.3), (0, SIGNAL_ARM, 5.5), 0.05, 'metal', sides=6)])
+
+
+def bench() -> Mesh:
+    """A bench without a back, along x."""
+    planks = [box((0, y, 0.42), (1.6, 0.13, 0.05), 'bark') for y in (-0.17, 0.0, 0.17)]
+    return Mesh.join([*planks, *(box((x, 0, 0.2), (0.08, 0.46, 0.4), 'concrete') for x in (-0.6, 0.6))])
 
 
 def signal_head() -> Mesh:
@@ -65,4 +77,5 @@ def building() -> Mesh:
 
 
 THINGS: dict[str, Callable[[], Mesh]] = {'cone': cone, 'barrier': barrier}
-FIXTURES: dict[str, Callable[[], Mesh]] = {'building': building, 'tree': tree, 'lamp': lamp, 'signal_pole': signal_pole}
+FIXTURES: dict[str, Callable[[], Mesh]] = {'building': building, 'tree': tree, 'lamp': lamp, 'signal_pole': signal_pole,
+                                           'bench': bench}

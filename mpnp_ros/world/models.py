@@ -12,7 +12,7 @@ import numpy as np
 
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.world.cycles import RIDDEN, cycle
-from mpnp_ros.world.furniture import FIXTURES, THINGS, signal_head
+from mpnp_ros.world.furniture import FIXTURES, LAMP_SIZE, SIGNAL_POLE_SIZE, THINGS, signal_head
 from mpnp_ros.world.mesh import Mesh
 from mpnp_ros.world.people_meshes import ADULT_BODIES, SITTING, STANDING, WALKING_POSES, person
 from mpnp_ros.world.state import Fixture, WorldObject
@@ -21,8 +21,8 @@ from mpnp_ros.world.vehicles import VEHICLES
 ModelKey = tuple[str, int, int]
 """Kind, body and pose: what :func:`model_of` takes."""
 
-STANDS_AT_ORIGIN = ('lamp',)
-"""Fixtures whose foot is their origin, not the middle of their box: a lamp's arm reaches its length ahead."""
+POLES = {'lamp': LAMP_SIZE, 'signal_pole': SIGNAL_POLE_SIZE}
+"""Fixtures whose box is that of their pole; their arms reach out of it."""
 
 SIGNAL_HEAD = 'signal_head'
 """The head of a traffic light, the one model in metres: it is drawn for a Signal, which has no size."""
@@ -44,7 +44,7 @@ def model_of(kind: str, body: int = 0, pose: int = 0) -> Mesh:
     if kind not in builders:
         raise ConfigurationError(f'nothing is modelled as {kind!r}; there are {", ".join(builders)}')
     mesh = builders[kind]().smoothed()
-    return _at_origin(mesh) if kind in STANDS_AT_ORIGIN else mesh.fitted()
+    return mesh.scaled(tuple(1 / np.array(POLES[kind]))) if kind in POLES else mesh.fitted()
 
 
 def pose_of(thing: WorldObject) -> int:
@@ -76,8 +76,3 @@ def mesh_of_fixture(fixture: Fixture) -> Mesh:
     """The mesh of a fixture in metres in its own frame."""
     return model_of(fixture.kind).scaled(fixture.size)
 
-
-def _at_origin(mesh: Mesh) -> Mesh:
-    """Stretch to the unit box with the foot left at the origin."""
-    low, high = mesh.bounds
-    return mesh.scaled((1 / high[0], 1 / (high[1] - low[1]), 1 / high[2]))

@@ -1,0 +1,102 @@
+"""Light in the world: of sun, sky and haze by conditions, of head lights and street lamps."""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpnp_ros.world.catalogue import KINDS
+from mpnp_ros.world.conditions import Conditions
+from mpnp_ros.world.furniture import LAMP_ARM
+from mpnp_ros.world.rig import EGO_REAR, EGO_SIZE
+from mpnp_ros.world.state import Scenery, WorldState
+
+Light = tuple[float, float, float]
+
+_HAZE_DENSITY = {'clear': 0.0009, 'rain': 0.007, 'fog': 0.035}
+"""Extinction per metre."""
+_CYCLES = ('vehicle.bicycle', 'vehicle.motorcycle')
+_LAMP_POWER = 4.0
+
+
+@dataclass(frozen=True)
+class Lighting:
+    """Light of one scene; colours are linear radiances.
+
+    sun: zero where clouds or night hide it.  horizon: also the colour of haze; glow: round the set sun.
+    bounce: light from below.  darkness: how much lamps count, 0..1.  clouds: 0..1.  wetness: of roads.
+    exposure: factor of the camera.
+    """
+
+    sun_direction: Light
+    sun: Light
+    zenith: Light
+    horizon: Light
+    glow: Light
+    bounce: Light
+    haze_density: float
+    darkness: float
+    clouds: float
+    drift: float
+    wetness: float
+    exposure: float
+
+    @property
+    def shadows(self) -> bool:
+        """Whether the sun casts any."""
+        return max(self.sun) > 0.5
+
+
+def lighting_of(seed: int, conditions: Conditions) -> Lighting:
+    """The light of a scene: where its sun stands follows from the seed, how bright it is from the conditions."""
+    rng = np.random.default_rng([seed, 0x11C47])
+    azimuth, height, clouds, drift, warmth = rng.uniform([0, 0.45, 0.0, 0, 0], [math.tau, 1.1, 0.3, 50, 1])
+    overcast = conditions.weather != 'clear'
+    if conditions.light == 'dusk':
+        height = 0.05
+    direction = (math.cos(azimuth) * math.cos(height), math.sin(azimuth) * math.cos(height), math.sin(height))
+    shade = {'day': _day, 'dusk': _dusk, 'night': _night}[conditions.light]
+    return Lighting(sun_direction=direction, clouds=0.45 if overcast else clouds, drift=drift,
+                    haze_density=_HAZE_DENSITY[conditions.weather],
+                    wetness=float(conditions.weather == 'rain'), **shade(overcast, warmth))
+
+
+def _day(overcast: bool, warmth: float) -> dict[str, object]:
+    if overcast:
+        return {'sun': (0.3, 0.3, 0.3), 'zenith': (0.70, 0.74, 0.78), 'horizon': (0.72, 0.75, 0.77), 'glow': (0, 0, 0),
+                'bounce': (0.28, 0.28, 0.27), 'darkness': 0.0, 'exposure': 0.62}
+    return {'sun': (3.2, 3.05 - 0.25 * warmth, 2.8 - 0.7 * warmth), 'zenith': (0.50, 0.62, 0.86),
+            'horizon': (0.80, 0.87, 0.95), 'glow': (0.10, 0.08, 0.05), 'bounce': (0.30, 0.28, 0.25),
+            'darkness': 0.0, 'exposure': 0.58}
+
+
+def _dusk(overcast: bool, warmth: float) -> dict[str, object]:
+    glow = (0, 0, 0) if overcast else (0.34, 0.15 + 0.03 * warmth, 0.05)
+    return {'sun': (0, 0, 0), 'zenith': (0.085, 0.10, 0.16), 'horizon': (0.17, 0.15, 0.17), 'glow': glow,
+            'bounce': (0.045, 0.043, 0.045), 'darkness': 0.55, 'exposure': 1.5}
+
+
+def _night(overcast: bool, warmth: float) -> dict[str, object]:
+    del overcast, warmth
+    return {'sun': (0, 0, 0), 'zenith': (0.0030, 0.0035, 0.006), 'horizon': (0.012, 0.010, 0.009), 'glow': (0, 0, 0),
+            'bounce': (0.0012, 0.0012, 0.0014), 'darkness': 1.0, 'exposure': 2.0}
+
+
+def head_lights(state: WorldState) -> np.ndarray:
+    """Cones of light [N, 6]: position, horizontal direction, power; the ego vehicle's first."""
+    ego = state.ego
+    ahead = EGO_SIZE[0] - EGO_REAR + 0.15
+    rows = [(ego.x, ego.y, 0.7, ego.yaw, ahead, 5.0)]
+    for thing in state.objects:
+        if thing.lights:
+            power = 1.0 if KINDS[thing.kind].nuscenes in _CYCLES else 3.0
+            rows.append((thing.x, thing.y, thing.z + 0.75, thing.yaw, thing.size[0] / 2 + 0.15, power))
+    x, y, z, yaw, ahead, power = np.array(rows, np.float32).T
+    return np.column_stack([x + ahead * np.cos(yaw), y + ahead * np.sin(yaw), z, np.cos(yaw), np.sin(yaw), power])
+
+
+def street_lamps(scenery: Scenery) -> np.ndarray:
+    """Street lamps [N, 4]: position of the light, power."""
+    rows = [(f.x + LAMP_ARM * math.cos(f.yaw), f.y + LAMP_ARM * math.sin(f.yaw), f.z + f.size[2] - 0.1, _LAMP_POWER) for f in scenery.fixtures if f.kind == 'lamp']
+    return np.array(rows, np.float32).reshape(-1, 4)

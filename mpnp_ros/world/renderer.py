@@ -1,0 +1,200 @@
+"""The six cameras of the ego vehicle, and pictures of the world from anywhere.
+
+Rasterised with OpenGL, by Mesa's software where there is no graphics card: the same bytes for the same state
+on the same machine.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+
+import numpy as np
+
+from mpnp_ros.world.camera_sensor import CameraSensor
+from mpnp_ros.world.graphics import Film, ModelShelf, Programs, open_context, shadow_frame, write
+from mpnp_ros.world.instances import Instances, of_scenery, of_state
+from mpnp_ros.world.lighting import Lighting, head_lights, lighting_of, street_lamps
+from mpnp_ros.world.rig import CAMERAS
+from mpnp_ros.world.shaders import MAX_LAMPS, MAX_SPOTS
+from mpnp_ros.world.state import Scenery, WorldState
+from mpnp_ros.world.views import View, camera_view, looking_view, seen, sun_projection
+
+SHADOW_REACH = 55.0
+"""Metres round the ego vehicle in which things cast shadows."""
+_VISIBLE = {'pedestrian': 110.0, 'child': 110.0, 'cone': 80.0, 'barrier': 120.0, 'bicycle': 110.0, 'motorcycle': 120.0,
+            'tree': 160.0, 'lamp': 160.0, 'building': 420.0}
+_VISIBLE_OTHERWISE = 220.0
+"""Metres beyond which a kind is too small to be drawn."""
+_DRAWN_LAST = ('tree', 'lamp', 'signal_pole', 'building')
+_HALO = 0.35
+_LIGHT_REACH = 15.0
+_ON_GROUND = np.array([[1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 1, 1, 1, 0]], np.float32)
+
+
+class Renderer:
+    """Draws states of the world.  width, height: of the images, pixels, at the rig's fields of view.
+
+    Raises WorldError where there is no OpenGL.  One per thread; a context manager, or call :meth:`close`.
+    """
+
+    def __init__(self, width: int = 400, height: int = 225, supersampling: int = 2) -> None:
+        self.width, self.height, self._supersampling = width, height, supersampling
+        self._context = open_context()
+        with self._context:
+            self._programs = Programs.compile(self._context)
+            self._shelf = ModelShelf(self._context, self._programs)
+            self._shadow_map, self._shadow_frame = shadow_frame(self._context)
+            corners = self._context.buffer(np.array([-1, -1, 3, -1, -1, 3], 'f4').tobytes())
+            self._screens = {program: self._context.vertex_array(program, [(corners, '2f', 'corner')])
+                             for program in (self._programs.sky, self._programs.blur, self._programs.develop)}
+        self._films: dict[tuple[int, int], Film] = {}
+        self._still: tuple[Scenery, Instances] | None = None
+
+    def __enter__(self) -> Renderer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the graphics memory back."""
+        self._context.release()
+
+    def render(self, state: WorldState) -> dict[str, np.ndarray]:
+        """What each camera sees: uint8 [height, width, 3] RGB by channel, noise and rain included."""
+        views = [camera_view(mounting, state.ego) for mounting in CAMERAS.values()]
+        images = self._draw(state, views, self.width, self.height)
+        images = CameraSensor(state.conditions).expose(images, state.seed, state.time)
+        return dict(zip(CAMERAS, images, strict=True))
+
+    def render_view(self, state: WorldState, eye: Sequence[float], target: Sequence[float], width: int,
+                    height: int) -> np.ndarray:
+        """A picture [height, width, 3] uint8 RGB with the ego vehicle in it; eye, target: metres, world frame."""
+        view = looking_view(eye, target, width / height)
+        return self._draw(state, [view], width, height, with_ego=True)[0]
+
+    def _draw(self, state: WorldState, views: Sequence[View], width: int, height: int,
+              with_ego: bool = False) -> np.ndarray:
+        """Images [views, height, width, 3] uint8 without noise."""
+        with self._context:
+            lighting = lighting_of(state.seed, state.conditions)
+            instances = self._instances(state, with_ego)
+            self._begin(state, lighting, instances)
+            sheet = self._context.simple_framebuffer((width, height * len(views)), 4)
+            film = self._film(width, height)
+            lights = self._lights(state, lighting)
+            for index, view in enumerate(views):
+                self._draw_view(view, film, state, lighting, instances, lights)
+                self._develop(film, lighting)
+                sheet.use()
+                sheet.viewport = 0, index * height, width, height
+                self._screens[self._programs.develop].render()
+            pixels = np.frombuffer(sheet.read(components=3, alignment=1,
+                                              viewport=(0, 0, width, height * len(views))), np.uint8)
+            for attachment in (*sheet.color_attachments, sheet.depth_attachment, sheet):
+                attachment.release()
+        return pixels.reshape(len(views), height, width, 3)
+
+    def _film(self, width: int, height: int) -> Film:
+        if (width, height) not in self._films:
+            self._films[width, height] = Film(self._context, width, height, self._supersampling)
+        return self._films[width, height]
+
+    def _instances(self, state: WorldState, with_ego: bool) -> Instances:
+        """Small things first, so that what they hide is not shaded."""
+        if self._still is None or self._still[0] is not state.scenery:
+            self._still = state.scenery, of_scenery(state.scenery)
+        everything = of_state(state, with_ego) | self._still[1]
+        return dict(sorted(everything.items(), key=lambda item: item[0][0] in _DRAWN_LAST
+                           and _DRAWN_LAST.index(item[0][0]) + 1))
+
+    def _begin(self, state: WorldState, lighting: Lighting, instances: Instances) -> None:
+        """Set what all views share, and draw the shadow map."""
+        self._radii = self._shelf.radii(instances)
+        ego = state.ego
+        sun_view = sun_projection((ego.x + 10 * np.cos(ego.yaw), ego.y + 10 * np.sin(ego.yaw), 0),
+                                  lighting.sun_direction, SHADOW_REACH)
+        write(self._programs.model, sun_direction=lighting.sun_direction, sun=lighting.sun, sky=lighting.zenith,
+              bounce=lighting.bounce, haze=lighting.horizon, haze_density=lighting.haze_density,
+              darkness=lighting.darkness, wetness=lighting.wetness, blink=float(state.time % 0.5 < 0.25),
+              shadow_view=sun_view)
+        write(self._programs.sky, zenith=lighting.zenith, horizon=lighting.horizon, glow=lighting.glow,
+              sun_direction=lighting.sun_direction, clouds=lighting.clouds, drift=lighting.drift)
+        self._context.enable_only(self._context.DEPTH_TEST)
+        if lighting.shadows:
+            self._shadow_frame.use()
+            self._shadow_frame.clear(depth=1.0)
+            write(self._programs.shadow, view=sun_view)
+            self._draw_models(instances, sun_view, np.array((ego.x, ego.y, 0)), shadow=True)
+        self._shadow_map.use(0)
+
+    def _lights(self, state: WorldState, lighting: Lighting) -> tuple[np.ndarray, np.ndarray]:
+        """Head lights [N, 6] and street lamps [M, 4] that count."""
+        spots, lamps = head_lights(state), street_lamps(state.scenery)
+        keep = slice(None) if lighting.darkness else slice(0)
+        spots[:, 5] *= lighting.darkness
+        lamps[:, 3] *= lighting.darkness
+        return spots[keep], lamps[keep]
+
+    def _draw_view(self, view: View, film: Film, state: WorldState, lighting: Lighting, instances: Instances,
+                   lights: tuple[np.ndarray, np.ndarray]) -> None:
+        """Draw one view in linear light."""
+        film.frame.use()
+        film.frame.clear(depth=1.0)
+        self._context.enable_only(self._context.DEPTH_TEST)
+        self._shadow_map.use(0)
+        projection = view.projection
+        write(self._programs.model, view=projection, eye=tuple(view.eye))
+        self._write_lights(view, projection, *lights)
+        self._draw_models(instances, projection, view.eye)
+        self._shelf.ground(state.scenery).draw(_ON_GROUND)
+        self._context.depth_func = '<='
+        write(self._programs.sky, rotation=view.rotation, lens=view.lens)
+        self._screens[self._programs.sky].render()
+        self._context.depth_func = '<'
+
+    def _draw_models(self, instances: Instances, projection: np.ndarray, eye: np.ndarray,
+                     shadow: bool = False) -> None:
+        for key, rows in instances.items():
+            places = rows[:, [3, 7, 11]]
+            inside = seen(projection, places, self._radii[key])
+            reach = _VISIBLE.get(key[0], _VISIBLE_OTHERWISE) + max(eye[2], 0)
+            inside &= np.linalg.norm(places - eye, axis=1) - self._radii[key] < reach
+            self._shelf.model(key).draw(rows[inside], shadow)
+
+    def _write_lights(self, view: View, projection: np.ndarray, spots: np.ndarray, lamps: np.ndarray) -> None:
+        """Choose the nearest lights that reach into the view."""
+        middles = spots[:, :3] + np.column_stack([14 * spots[:, 3:5], np.zeros(len(spots))])
+        spots = _nearest(spots[seen(projection, middles, _LIGHT_REACH)], view.eye, MAX_SPOTS)
+        lamps = _nearest(lamps[seen(projection, lamps[:, :3], _LIGHT_REACH)], view.eye, MAX_LAMPS)
+        write(self._programs.model, spots=len(spots), lamps=len(lamps),
+              spot_place=_padded(spots[:, [0, 1, 2, 5]], MAX_SPOTS).T,
+              spot_heading=_padded(spots[:, 3:5], MAX_SPOTS).T, lamp_place=_padded(lamps, MAX_LAMPS).T)
+
+    def _develop(self, film: Film, lighting: Lighting) -> None:
+        """Blur what is bright into halos, and set up how light becomes pixels."""
+        self._context.enable_only(0)
+        blur = self._programs.blur
+        for step in range(4 if lighting.darkness else 0):
+            film.halo_frames[step % 2].use()
+            (film.halos[1 - step % 2] if step else film.light).use(0)
+            spread = 1 + step // 2
+            across, up = (spread / film.halos[0].width, 0.0), (0.0, spread / film.halos[0].height)
+            write(blur, direction=up if step % 2 else across, threshold=0.0 if step else 0.8)
+            self._screens[blur].render()
+        film.light.use(0)
+        film.halos[1].use(1)
+        write(self._programs.develop, exposure=lighting.exposure, halo_share=_HALO * bool(lighting.darkness))
+
+
+def _nearest(lights: np.ndarray, eye: np.ndarray, count: int) -> np.ndarray:
+    order = np.argsort(np.linalg.norm(lights[:, :2] - eye[:2], axis=1), kind='stable')
+    return lights[order[:count]]
+
+
+def _padded(rows: np.ndarray, count: int) -> np.ndarray:
+    """Rows filled up with zeros to [count, 4]."""
+    padded = np.zeros((count, 4), np.float32)
+    padded[:len(rows), :rows.shape[1]] = rows
+    return padded
