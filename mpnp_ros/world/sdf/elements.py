@@ -1,0 +1,133 @@
+"""XML elements of SDF: numbers, poses, and solids with a material."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from xml.etree.ElementTree import Element, tostring
+
+import numpy as np
+
+from mpnp_ros.nuscenes.geometry import Transform
+from mpnp_ros.world.materials import MATERIALS
+from mpnp_ros.world.state import Colour
+
+Triple = tuple[float, float, float]
+
+FULL_ECHO = 150.0
+"""Intensity (0..255) that a perfect reflector sends back, as in :mod:`mpnp_ros.world.lidar`."""
+GLOW = 1.5
+"""How much brighter than its own colour a burning light is."""
+_OWN_LINE = frozenset({'world', 'model', 'actor', 'link', 'visual', 'sensor', 'light', 'plugin', 'waypoint',
+                       'physics', 'scene', 'joint', 'trajectory', 'script'})
+
+
+def element(tag: str, *content: Element | str | float | Iterable[float], **attributes: str) -> Element:
+    """An element with its text, a number, a row of numbers, or child elements."""
+    made = Element(tag, attributes)
+    for part in content:
+        if isinstance(part, Element):
+            made.append(part)
+        elif isinstance(part, str):
+            made.text = part
+        else:
+            made.text = numbers([part] if isinstance(part, int | float) else part)
+    return made
+
+
+def numbers(values: Iterable[float]) -> str:
+    """Decimals, four places at most, with blanks between."""
+    return ' '.join(map(_decimal, values))
+
+
+def _decimal(value: float) -> str:
+    text = f'{value:.4f}'.rstrip('0').rstrip('.')
+    return '0' if text == '-0' else text
+
+
+def roll_pitch_yaw(rotation: np.ndarray) -> Triple:
+    """Turns about the fixed x, y and z axes, in this order, radians, of a rotation matrix [3, 3]."""
+    return (float(np.arctan2(rotation[2, 1], rotation[2, 2])),
+            float(-np.arcsin(np.clip(rotation[2, 0], -1, 1))),
+            float(np.arctan2(rotation[1, 0], rotation[0, 0])))
+
+
+def pose_of(transform: Transform) -> Element:
+    """The pose element of a transform."""
+    return element('pose', (*transform.translation, *roll_pitch_yaw(transform.rotation)))
+
+
+def document(root: Element) -> str:
+    """The file: XML with one line for every larger element."""
+    for item in root.iter():
+        if item.tag in _OWN_LINE:
+            item.tail = '\n'
+    return f'<?xml version="1.0"?>\n{tostring(root, "unicode")}\n'
+
+
+@dataclass(frozen=True)
+class Solid:
+    """shape: box, cylinder, ellipsoid or polygon.  size: along its own axes, metres; a cylinder's are its
+    two diameters (the same) and its length.  centre, rpy: in the frame of its thing.  material: a key of
+    :data:`~mpnp_ros.world.materials.MATERIALS`.  outline: corners (x, y) of a polygon, whose size is its
+    thickness along z and whose centre is on its underside.  lit: whether it shines.
+    """
+
+    shape: str
+    size: Triple
+    centre: Triple
+    material: str
+    rpy: Triple = (0.0, 0.0, 0.0)
+    outline: tuple[tuple[float, float], ...] = ()
+    lit: bool = False
+
+    def at(self, x: float, y: float, yaw: float, z: float = 0.0) -> Solid:
+        """The same in the frame that has its thing at (x, y, z), turned about z; for upright solids."""
+        cos, sin = np.cos(yaw), np.sin(yaw)
+        across, along, up = self.centre
+        return replace(self, centre=(x + cos * across - sin * along, y + sin * across + cos * along, z + up),
+                       rpy=(self.rpy[0], self.rpy[1], self.rpy[2] + yaw))
+
+
+def visual(solid: Solid, name: str, paint: Colour = (1.0, 1.0, 1.0)) -> Element:
+    """What cameras and LiDAR see of a solid; ``paint`` colours what is painted."""
+    return element('visual', element('pose', (*solid.centre, *solid.rpy)),
+                   element('laser_retro', round(FULL_ECHO * MATERIALS[solid.material].reflectivity)),
+                   element('geometry', _shape(solid)), _material(solid, paint), name=name)
+
+
+def visuals(solids: Iterable[Solid], paint: Colour = (1.0, 1.0, 1.0)) -> list[Element]:
+    """A visual for each solid, numbered."""
+    return [visual(solid, f'v{number}', paint) for number, solid in enumerate(solids)]
+
+
+def still_model(name: str, pose: Iterable[float], parts: Iterable[Element]) -> Element:
+    """A model that never moves."""
+    return element('model', element('static', 'true'), element('pose', pose),
+                   element('link', *parts, name='link'), name=name)
+
+
+def plugin(filename: str, name: str, *content: Element) -> Element:
+    """A system of Gazebo, e.g. ``imu`` and ``Imu``."""
+    return element('plugin', *content, filename=f'gz-sim-{filename}-system', name=f'gz::sim::systems::{name}')
+
+
+def _shape(solid: Solid) -> Element:
+    if solid.shape == 'box':
+        return element('box', element('size', solid.size))
+    if solid.shape == 'cylinder':
+        return element('cylinder', element('radius', solid.size[0] / 2), element('length', solid.size[2]))
+    if solid.shape == 'ellipsoid':
+        return element('ellipsoid', element('radii', [length / 2 for length in solid.size]))
+    return element('polyline', *(element('point', corner) for corner in solid.outline),
+                   element('height', solid.size[2]))
+
+
+def _material(solid: Solid, paint: Colour) -> Element:
+    material = MATERIALS[solid.material]
+    colour = np.array(material.colour) * (paint if material.painted else 1)
+    parts = [element('diffuse', (*colour, 1)), element('specular', (*[material.gloss] * 3, 1))]
+    if solid.lit:
+        parts.append(element('emissive', (*np.minimum(colour * GLOW, 1), 1)))
+    roughness = element('roughness', max(0.15, 0.9 - 2 * material.gloss))
+    metalness = element('metalness', 0.8 if solid.material == 'metal' else 0.0)
+    return element('material', *parts, element('pbr', element('metal', roughness, metalness)))

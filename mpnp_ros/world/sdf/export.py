@@ -1,0 +1,111 @@
+"""A drive through the world as one SDF file."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.world.conditions import Conditions
+from mpnp_ros.world.sdf.bodies import body
+from mpnp_ros.world.sdf.ego import ego_model
+from mpnp_ros.world.sdf.elements import Triple, document, element, plugin, still_model, visuals
+from mpnp_ros.world.sdf.motion import Path, actor, ego_path, paths
+from mpnp_ros.world.sdf.street import fixtures, ground, lamp_lights, signals
+from mpnp_ros.world.state import Fixture, WorldObject, WorldState
+
+NAME = 'mpnp_street'
+TICK = 0.01
+"""Seconds of a simulation step; it divides the periods of LiDAR, IMU and odometry."""
+REACH = 110.0
+"""Metres from the ego vehicle's path within which things are written: as far as the LiDAR reaches."""
+LAMPS = 24
+"""Street lamps that shed light, of those nearest to the begin of the drive."""
+IMAGE_WIDTH = 800
+
+Placed = TypeVar('Placed', Fixture, WorldObject)
+
+
+@dataclass(frozen=True)
+class Sky:
+    """The light of day: colours 0..1, and where the sun (or the moon) sends its light."""
+
+    ambient: Triple
+    background: Triple
+    sun: Triple
+    direction: Triple
+
+
+SKIES = {
+    'day': Sky((0.45, 0.47, 0.5), (0.55, 0.7, 0.9), (1.0, 0.96, 0.88), (-0.4, -0.5, -0.8)),
+    'dusk': Sky((0.16, 0.15, 0.18), (0.55, 0.36, 0.3), (0.6, 0.36, 0.2), (-0.9, -0.3, -0.25)),
+    'night': Sky((0.025, 0.028, 0.04), (0.006, 0.008, 0.015), (0.02, 0.024, 0.035), (0.3, -0.4, -0.85)),
+}
+
+
+def world_sdf(states: Sequence[WorldState], free: bool = False, image_width: int = IMAGE_WIDTH) -> str:
+    """An SDF 1.9 file of what happens in ``states``, at least two moments of one drive, in order.
+
+    Moving things are actors that go their way once; the ego vehicle drives its path too, unless it is left
+    ``free`` for commands on ``/cmd_vel`` alone.  image_width: of the cameras, pixels.
+    Raises ConfigurationError where there are too few states, or weather, which Gazebo does not have.
+    """
+    if len(states) < 2:
+        raise ConfigurationError(f'a world for Gazebo needs at least 2 moments of a drive, not {len(states)}')
+    conditions = states[0].conditions
+    if conditions.weather != 'clear':
+        raise ConfigurationError(f'Gazebo has no {conditions.weather}; export clear weather')
+    path, dark = ego_path(states), conditions.light != 'day'
+    standing = _near(states[0].scenery.fixtures, path)
+    parts = [*_systems(), *_scene(conditions), ground(states[0].scenery.patches), *fixtures(standing, dark),
+             *(lamp_lights(standing, LAMPS) if dark else ()), *signals(states), *_things(states, path),
+             ego_model(path, TICK, image_width, dark, free)]
+    return document(element('sdf', element('world', *parts, name=NAME), version='1.9'))
+
+
+def _systems() -> list[Element]:
+    physics = element('physics', element('max_step_size', TICK), element('real_time_factor', 1.0), name='steps',
+                      type='ignored')
+    return [physics, plugin('physics', 'Physics'), plugin('user-commands', 'UserCommands'),
+            plugin('scene-broadcaster', 'SceneBroadcaster'),
+            plugin('sensors', 'Sensors', element('render_engine', 'ogre2')), plugin('imu', 'Imu')]
+
+
+def _scene(conditions: Conditions) -> list[Element]:
+    """Sky, sun and where on Earth: the IMU's north needs a place."""
+    sky = SKIES[conditions.light]
+    place = element('spherical_coordinates', element('surface_model', 'EARTH_WGS84'),
+                    element('world_frame_orientation', 'ENU'), element('latitude_deg', 42.3367),
+                    element('longitude_deg', -71.0578), element('elevation', 0.0), element('heading_deg', 0.0))
+    sun = element('light', element('pose', (0, 0, 60, 0, 0, 0)), element('cast_shadows', 'true'),
+                  element('diffuse', (*sky.sun, 1)), element('specular', (0.2, 0.2, 0.2, 1)),
+                  element('direction', sky.direction), name='sun', type='directional')
+    return [place, element('scene', element('ambient', (*sky.ambient, 1)), element('background', (*sky.background, 1)),
+                           element('shadows', 'true'), element('grid', 'false')), sun]
+
+
+def _things(states: Sequence[WorldState], drive: Path) -> list[Element]:
+    """Parked and standing things as models, all others as actors."""
+    made = []
+    for identity, (item, path) in paths(states).items():
+        if not _distance(path.poses[:, :2], drive).min() < REACH:
+            continue
+        name, parts = f'{item.kind}_{identity}', visuals(body(item), item.colour)
+        x, y, z, yaw = path.poses[0]
+        made.append(actor(name, parts, path) if path.moves else still_model(name, (x, y, z, 0, 0, yaw), parts))
+    return made
+
+
+def _near(items: Iterable[Placed], path: Path) -> list[Placed]:
+    """Those within reach of the path, the ones nearest to its begin first."""
+    found = [item for item in items
+             if _distance(np.array([(item.x, item.y)]), path)[0] < REACH + max(item.size[:2]) / 2]
+    return sorted(found, key=lambda item: np.hypot(item.x - path.poses[0, 0], item.y - path.poses[0, 1]))
+
+
+def _distance(places: np.ndarray, path: Path) -> np.ndarray:
+    """Metres from each of ``places`` [N, 2] to the nearest point of the path."""
+    return np.linalg.norm(places[:, None] - path.poses[None, :, :2], axis=-1).min(1)

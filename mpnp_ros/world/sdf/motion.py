@@ -1,0 +1,93 @@
+"""How things move: paths sampled from the traffic, as scripts of actors and as commands to the ego vehicle.
+
+Gazebo draws a Catmull-Rom spline through an actor's waypoints; at one a second it is within centimetres of
+the traffic (test/world/sdf/test_motion.py).  Actors of plain boxes need Gazebo Fortress 6.15, Garden 7.5 or
+Harmonic (gz-sim pull request 1947).
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from mpnp_ros.nuscenes.geometry import wrap_angle
+from mpnp_ros.world.sdf.elements import element
+from mpnp_ros.world.state import WorldObject, WorldState
+
+STILL = 0.02
+"""Metres or radians below which a thing has not moved."""
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """times: seconds [N].  poses: x, y, z (metres) and a continuous yaw (radians), [N, 4]."""
+
+    times: np.ndarray
+    poses: np.ndarray
+
+    @property
+    def moves(self) -> bool:
+        """Whether the thing leaves its place."""
+        return bool(np.ptp(self.poses, axis=0).max() > STILL)
+
+
+def paths(states: Sequence[WorldState]) -> dict[int, tuple[WorldObject, Path]]:
+    """Every thing at its first appearance, and its path, by identity.
+
+    Before it comes a thing waits where it first is; after it has gone it stays where it was last.
+    """
+    seen: dict[int, dict[float, WorldObject]] = {}
+    for state in states:
+        for item in state.objects:
+            seen.setdefault(item.identity, {})[state.time] = item
+    times = np.array([state.time for state in states]) - states[0].time
+    return {identity: (next(iter(items.values())), Path(times, _held(items, states)))
+            for identity, items in seen.items()}
+
+
+def ego_path(states: Sequence[WorldState]) -> Path:
+    """The path of the ego vehicle."""
+    poses = np.array([(state.ego.x, state.ego.y, 0.0, state.ego.yaw) for state in states])
+    poses[:, 3] = np.unwrap(poses[:, 3])
+    return Path(np.array([state.time for state in states]) - states[0].time, poses)
+
+
+def script(path: Path, tension: float = 0.0) -> Element:
+    """The script of an actor that goes along the path once."""
+    waypoints = [element('waypoint', element('time', float(time)), element('pose', (x, y, z, 0, 0, yaw)))
+                 for time, (x, y, z, yaw) in zip(path.times, path.poses, strict=True)]
+    trajectory = element('trajectory', *waypoints, id='0', type='drive', tension=f'{tension:g}')
+    return element('script', element('loop', 'false'), element('auto_start', 'true'), trajectory)
+
+
+def actor(name: str, parts: Iterable[Element], path: Path, tension: float = 0.0) -> Element:
+    """Something that moves by a script and is seen by all sensors."""
+    return element('actor', element('link', *parts, name='link'), script(path, tension), name=name)
+
+
+def twist(start: np.ndarray, end: np.ndarray, seconds: float) -> tuple[float, float, float]:
+    """Velocities ahead and to the left (m/s) and yaw rate (rad/s) that lead from one pose to the next.
+
+    start, end: x, y, z, yaw.  Kept for ``seconds`` in the moving frame they end exactly there: the logarithm
+    of a planar motion.
+    """
+    turn = wrap_angle(end[3] - start[3])
+    cos, sin = math.cos(start[3]), math.sin(start[3])
+    x, y = end[0] - start[0], end[1] - start[1]
+    ahead, left = cos * x + sin * y, cos * y - sin * x
+    half = turn / 2
+    stretch = half / math.tan(half) if abs(half) > 1e-6 else 1.0
+    return ((stretch * ahead + half * left) / seconds, (stretch * left - half * ahead) / seconds, turn / seconds)
+
+
+def _held(items: dict[float, WorldObject], states: Sequence[WorldState]) -> np.ndarray:
+    poses, current = [], next(iter(items.values()))
+    for state in states:
+        current = items.get(state.time, current)
+        poses.append((current.x, current.y, current.z, current.yaw))
+    held = np.array(poses, np.float64)
+    held[:, 3] = np.unwrap(held[:, 3])
+    return held
