@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,8 +21,11 @@ from tqdm import tqdm
 from mpnp_ros.errors import ConfigurationError, DatasetError
 from mpnp_ros.world.conditions import Conditions
 from mpnp_ros.world.identity import SLOT, SceneIdentity
-from mpnp_ros.world.root import WorldRoot
+from mpnp_ros.world.object_lists import objects_file, write_objects
+from mpnp_ros.world.root import add_part, merge, part_file, prepare
+from mpnp_ros.world.scene import Sensors, scene_frames
 from mpnp_ros.world.schema import SENSORS
+from mpnp_ros.world.writer import write_scene
 
 ONE_THREAD = dict.fromkeys(
     ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS', 'LP_NUM_THREADS'), '1')
@@ -34,7 +37,7 @@ class Recipe:
     """How a scene is made.  Raises ConfigurationError.
 
     interval: seconds from one key frame to the next; nuScenes has 0.5.  size: width, height of images,
-    pixels; nuScenes has 1600 x 900.  sensors: of :data:`SENSORS`; boxes are annotated with or without.
+    pixels; nuScenes has 1600 x 900.  sensors: those whose data is written; none: only true objects are.
     """
 
     key_frames: int = 10
@@ -65,28 +68,39 @@ def generate(path: str | Path, identities: Sequence[SceneIdentity], recipe: Reci
              progress: bool = True) -> Path:
     """Make the scenes that are not complete, then the tables of all, and return the root.
 
-    workers: processes at work at once.  Ctrl-C leaves a root that the same call goes on with; its tables
-    are those of the scenes complete before.  Raises DatasetError where ``path`` holds something else.
+    workers: processes at work at once.  Ctrl-C leaves a folder that the same call goes on with.
+    Raises DatasetError where ``path`` holds something else or scenes of another recipe.
     """
-    root = WorldRoot(Path(path), asdict(recipe))
-    root.prepare()
-    missing = [identity for identity in identities if not root.is_complete(identity)]
+    root = Path(path)
+    prepare(root, asdict(recipe))
+    missing = [identity for identity in identities if not scene_file(root, identity, recipe).is_file()]
     with tqdm(total=len(identities), initial=len(identities) - len(missing), unit='scene',
-              desc=f'generating {root.path.name}', disable=not progress) as bar:
-        run_in_processes(partial(make_scene, root.path, recipe=recipe), missing, workers, bar.update)
-    root.merge()
-    return root.path
+              desc=f'generating {root.name}', disable=not progress) as bar:
+        run_in_processes(partial(make_scene, root, recipe), missing, workers, bar.update)
+    if recipe.sensors:
+        merge(root)
+    return root
 
 
-def make_scene(path: Path, identity: SceneIdentity, recipe: Recipe) -> None:
-    """Write one scene into the root at ``path``."""
-    from mpnp_ros.world.scene import scene_frames
-    from mpnp_ros.world.writer import write_scene
+def scene_file(root: Path, identity: SceneIdentity, recipe: Recipe) -> Path:
+    """The file that is there when a scene is complete."""
+    return (part_file if recipe.sensors else objects_file)(root, identity)
 
+
+def make_scene(root: Path, recipe: Recipe, identity: SceneIdentity) -> None:
+    """Write one scene into the root; without sensors, its objects only."""
     frames = scene_frames(identity.seed, identity.conditions, recipe.key_frames, recipe.interval,
-                          recipe.sensors, recipe.size)
-    tables = write_scene(path, identity, frames, recipe.size)
-    WorldRoot(path, asdict(recipe)).add(identity, tables)
+                          recipe.sensors, sensors_of_process(recipe))
+    if recipe.sensors:
+        add_part(root, identity, write_scene(root, identity, frames, recipe.size, recipe.sensors))
+    else:
+        write_objects(objects_file(root, identity), [frame.key_frame(identity) for frame in frames])
+
+
+@cache
+def sensors_of_process(recipe: Recipe) -> Sensors:
+    """The sensors that all scenes of this process are perceived with."""
+    return Sensors(recipe.sensors, recipe.size)
 
 
 def run_in_processes(work: Callable[[SceneIdentity], None], items: Sequence[SceneIdentity], workers: int,

@@ -3,6 +3,7 @@
     samples/<channel>/         sensor files
     can_bus/<scene>_ms_imu.json
     scenes/<scene>.json        the scene's part of the tables; it is there when the scene is complete
+    recipe.json                how the scenes are made
     v1.0-world/<table>.json    all parts together, in order of the scenes' names
     maps/world.png
 
@@ -13,10 +14,10 @@ with the instances whose horn or siren is heard.  They are no sample_data, as nu
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from PIL import Image
 
@@ -26,93 +27,89 @@ from mpnp_ros.nuscenes.tables import TABLES
 from mpnp_ros.world.identity import SceneIdentity, token
 from mpnp_ros.world.schema import ADDITIONS, MAP_FILE, VERSION, Record, shared_tables
 
+RECIPE_FILE = 'recipe.json'
+
 Tables = Mapping[str, list[Record]]
 
 
-class WorldRoot:
-    """One folder.
+def prepare(root: Path, recipe: Mapping[str, Any]) -> None:
+    """Make the folder and note in it how its scenes are made; all in one folder are made in one way.
 
-    settings: what all its scenes are made with; scenes made with others are refused by
-    :meth:`is_complete` with DatasetError, as one root holds one kind.
+    Raises DatasetError where it holds something else, or scenes made in another way.
     """
+    note = root / RECIPE_FILE
+    recipe = json.loads(json.dumps(recipe))
+    if note.is_file():
+        if different := _differences(_read(note), recipe):
+            raise DatasetError(f'the scenes in {root} were made with {different}; use the same options or '
+                               'another folder')
+        return
+    if root.exists() and any(root.iterdir()):
+        raise DatasetError(f'{root} exists and holds something else; give a new folder or one that '
+                           '`mpnp world generate` has begun')
+    root.mkdir(parents=True, exist_ok=True)
+    write_file(note, json.dumps(recipe, indent=1).encode())
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        self.path = path
-        self._settings = json.loads(json.dumps(settings))
 
-    def prepare(self) -> None:
-        """Make the folder; raises DatasetError where it holds something else."""
-        if self.path.exists() and any(self.path.iterdir()) and not (self.path / 'scenes').is_dir():
-            raise DatasetError(f'{self.path} exists and holds something else; give a new folder or one that '
-                               '`mpnp world generate` has begun')
-        (self.path / 'scenes').mkdir(parents=True, exist_ok=True)
+def part_file(root: Path, identity: SceneIdentity) -> Path:
+    """Where the part of the tables that belongs to a scene is; its scene is complete when it is there."""
+    return root / 'scenes' / f'{identity.name}.json'
 
-    def is_complete(self, identity: SceneIdentity) -> bool:
-        """Whether the scene has been written to its end."""
-        part = self._part(identity)
-        if not part.is_file():
-            return False
-        made_with = self._read(part)['settings']
-        if made_with != self._settings:
-            raise DatasetError(f'{part} was made with {_differences(made_with, self._settings)}; '
-                               'use the same options or another folder')
-        return True
 
-    def add(self, identity: SceneIdentity, tables: Tables) -> None:
-        """Write the scene's part of the tables, which makes it complete."""
-        part = {'settings': self._settings, 'tables': tables}
-        write_file(self._part(identity), json.dumps(part, separators=(',', ':')).encode())
+def add_part(root: Path, identity: SceneIdentity, tables: Tables) -> None:
+    """Write the part of the tables that belongs to a scene, at once."""
+    path = part_file(root, identity)
+    path.parent.mkdir(exist_ok=True)
+    write_file(path, json.dumps(tables, separators=(',', ':')).encode())
 
-    def merge(self) -> Path:
-        """Write the tables of all complete scenes and return their folder."""
-        (self.path / MAP_FILE).parent.mkdir(exist_ok=True)
-        Image.new('L', (64, 64), 255).save(self.path / MAP_FILE)
-        with new_folder(self.path / VERSION) as folder, ExitStack() as files:
-            folder.chmod(0o755)
-            tables = {name: _Table(files.enter_context((folder / f'{name}.json').open('w', encoding='utf-8')))
-                      for name in (*TABLES, *ADDITIONS)}
-            for name, records in shared_tables().items():
+
+def merge(root: Path) -> Path:
+    """Write the tables of all complete scenes, one scene in memory at a time, and return their folder."""
+    (root / MAP_FILE).parent.mkdir(exist_ok=True)
+    Image.new('L', (64, 64), 255).save(root / MAP_FILE)
+    with new_folder(root / VERSION) as folder, ExitStack() as files:
+        folder.chmod(0o755)
+        tables = {name: files.enter_context(_Table(folder / f'{name}.json'))
+                  for name in (*TABLES, *ADDITIONS)}
+        for name, records in shared_tables().items():
+            tables[name].extend(records)
+        logs = []
+        for path in sorted((root / 'scenes').glob('*.json')):
+            part = _read(path)
+            for name, records in part.items():
                 tables[name].extend(records)
-            logs = []
-            for part in self._parts():
-                for name, records in part.items():
-                    tables[name].extend(records)
-                logs += [record['token'] for record in part['log']]
-            tables['map'].extend([{'token': token('map'), 'category': 'semantic_prior',
-                                   'filename': MAP_FILE, 'log_tokens': logs}])
-            for table in tables.values():
-                table.close()
-        return self.path / VERSION
-
-    def _part(self, identity: SceneIdentity) -> Path:
-        return self.path / 'scenes' / f'{identity.name}.json'
-
-    def _parts(self) -> Iterator[Tables]:
-        for path in sorted((self.path / 'scenes').glob('*.json')):
-            yield self._read(path)['tables']
-
-    def _read(self, part: Path) -> Mapping[str, Any]:
-        try:
-            return json.loads(part.read_bytes())
-        except (OSError, ValueError) as error:
-            raise DatasetError(f'{part} cannot be read ({error}); remove it, and the scene is made '
-                               'again') from None
+            logs += [record['token'] for record in part['log']]
+        tables['map'].extend([{'token': token('map'), 'category': 'semantic_prior', 'filename': MAP_FILE,
+                               'log_tokens': logs}])
+    return root / VERSION
 
 
 class _Table:
     """A JSON list that grows in a file, one record a line."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open('w', encoding='utf-8')
         self._between = '['
+
+    def __enter__(self) -> _Table:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stream.write('\n]\n' if self._between == ',' else '[]\n')
+        self._stream.close()
 
     def extend(self, records: list[Record]) -> None:
         for record in records:
             self._stream.write(f'{self._between}\n{json.dumps(record, separators=(",", ":"))}')
             self._between = ','
 
-    def close(self) -> None:
-        self._stream.write('\n]\n' if self._between == ',' else '[]\n')
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DatasetError(f'{path} cannot be read ({error}); remove it, and what it stands for is made '
+                           'again') from None
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:

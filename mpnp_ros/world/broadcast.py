@@ -1,0 +1,116 @@
+"""The world as messages, serialised, on the topics of a bag of one of its scenes.
+
+Topics, frames and messages are those of :mod:`~mpnp_ros.nuscenes.scene_recording`; microphones are left
+out, because no message of a common ROS installation carries raw sound with a stamp.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpnp_ros.nuscenes.bag_messages import BASE_FRAME, MAP_FRAME, MessageFactory
+from mpnp_ros.nuscenes.geometry import Transform
+from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
+from mpnp_ros.nuscenes.pointclouds import LIDAR_FIELDS
+from mpnp_ros.nuscenes.questions import LabelledQuestion
+from mpnp_ros.nuscenes.typestore import message_types
+from mpnp_ros.world.identity import SceneIdentity
+from mpnp_ros.world.inertial import InertialReading
+from mpnp_ros.world.scene import WorldFrame
+from mpnp_ros.world.schema import CHANNELS, extrinsics, scaled_intrinsics
+from mpnp_ros.world.state import WorldState
+from mpnp_ros.world.writer import jpeg
+
+TRANSFORMS, ODOMETRY, IMU = 'tf2_msgs/msg/TFMessage', 'nav_msgs/msg/Odometry', 'sensor_msgs/msg/Imu'
+IMAGE, CAMERA_INFO = 'sensor_msgs/msg/CompressedImage', 'sensor_msgs/msg/CameraInfo'
+CLOUD, MARKERS = 'sensor_msgs/msg/PointCloud2', 'visualization_msgs/msg/MarkerArray'
+QUESTIONS = 'mpnp_ros/msg/LabelledQuestions'
+
+
+class Message(NamedTuple):
+    """A serialised (CDR) message of the type ``type_name``."""
+
+    topic: str
+    data: bytes
+
+
+class Broadcast:
+    """Makes the messages of one scene.
+
+    sensors: modalities whose channels there are, of :data:`~mpnp_ros.world.schema.CHANNELS`.
+    questions: gives the labelled questions of a key frame.
+    """
+
+    def __init__(self, identity: SceneIdentity, sensors: Sequence[str], size: tuple[int, int],
+                 questions: Callable[[KeyFrame], Sequence[LabelledQuestion]]) -> None:
+        self._identity = identity
+        self._size = size
+        self._questions = questions
+        self._types = message_types()
+        self._make = MessageFactory(self._types)
+        self._channels = {channel: modality for modality in CHANNELS if modality in sensors
+                          for channel in CHANNELS[modality]}
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """Name and type of every topic."""
+        topics = {'/tf_static': TRANSFORMS, '/tf': TRANSFORMS, '/odom': ODOMETRY, '/imu': IMU,
+                  '/markers/annotations': MARKERS, '/labelled_questions': QUESTIONS}
+        for channel, modality in self._channels.items():
+            name = f'/{channel.lower()}'
+            topics |= ({f'{name}/image_rect/compressed': IMAGE, f'{name}/camera_info': CAMERA_INFO}
+                       if modality == 'camera' else {name: CLOUD})
+        return topics
+
+    def stamp_ns(self, seconds: float) -> int:
+        """The stamp of what happens ``seconds`` after the begin of the scene."""
+        return self._identity.stamp(seconds) * 1000
+
+    def mounting(self) -> Message:
+        """Where the sensors are on the vehicle; latched."""
+        frames = {channel.lower(): extrinsics(channel) for channel in sorted(self._channels)}
+        return self._message('/tf_static', self._make.transforms(self.stamp_ns(0.), BASE_FRAME, frames))
+
+    def motion(self, state: WorldState, inertial: InertialReading) -> Iterator[Message]:
+        """Where the vehicle is and how it moves."""
+        stamp, ego = self.stamp_ns(state.time), state.ego
+        velocity = np.array((ego.speed, 0.0, 0.0))
+        yield self._message('/tf', self._make.transforms(stamp, MAP_FRAME, {BASE_FRAME: ego.pose}))
+        yield self._message('/odom', self._make.odometry(stamp, ego.pose, velocity, ego.yaw_rate))
+        yield self._message('/imu', self._make.imu(stamp, inertial.orientation, inertial.rotation_rate,
+                                                   inertial.acceleration))
+
+    def frame(self, frame: WorldFrame) -> Iterator[Message]:
+        """Sensor data, boxes and labelled questions of a key frame."""
+        stamp, pose = self.stamp_ns(frame.state.time), frame.state.ego.pose
+        for channel, modality in self._channels.items():
+            yield from self._sensor(self._reading(channel, modality, stamp, pose), frame)
+        key_frame = frame.key_frame(self._identity)
+        yield self._message('/markers/annotations', self._make.annotations(key_frame))
+        yield self._message('/labelled_questions', self._make.labelled_questions(
+            stamp, key_frame.token, self._questions(key_frame)))
+
+    def _sensor(self, reading: SensorReading, frame: WorldFrame) -> Iterator[Message]:
+        name = f'/{reading.channel.lower()}'
+        if reading.modality == 'camera':
+            yield self._message(f'{name}/image_rect/compressed', self._make.compressed_image(
+                reading, jpeg(frame.images[reading.channel])))
+            yield self._message(f'{name}/camera_info', self._make.camera_info(reading))
+        elif reading.modality == 'lidar':
+            points = frame.sweep.points.view([(field, '<f4') for field in LIDAR_FIELDS])[:, 0]
+            yield self._message(name, self._make.point_cloud(reading, points))
+        else:
+            yield self._message(name, self._make.point_cloud(reading, frame.radars[reading.channel].points))
+
+    def _reading(self, channel: str, modality: str, stamp_ns: int, pose: Transform) -> SensorReading:
+        is_camera = modality == 'camera'
+        return SensorReading(
+            channel, modality, Path(), stamp_ns, True, extrinsics(channel), pose,
+            np.array(scaled_intrinsics(channel, self._size)) if is_camera else None,
+            self._size if is_camera else None)
+
+    def _message(self, topic: str, message: Any) -> Message:
+        return Message(topic, bytes(self._types.serialize_cdr(message, message.__msgtype__)))
