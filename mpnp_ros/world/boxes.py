@@ -2,16 +2,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
+Box = tuple[float, float, float, float, float]
+"""x, y, yaw, length, width: metres and radians."""
+Corners = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
+CELL = 6.0
+"""Metres."""
 
-def footprint(x: float, y: float, yaw: float, length: float, width: float) -> np.ndarray:
-    """Corners [4, 2] counter-clockwise from ahead left."""
-    along = np.array([math.cos(yaw), math.sin(yaw)]) * length / 2
-    across = np.array([-math.sin(yaw), math.cos(yaw)]) * width / 2
-    return np.array([along + across, across - along, -along - across, along - across]) + (x, y)
+
+def footprint(x: float, y: float, yaw: float, length: float, width: float) -> Corners:
+    """Corners counter-clockwise from ahead left."""
+    cosine, sine = math.cos(yaw), math.sin(yaw)
+    a, b, c, d = cosine * length / 2, sine * length / 2, -sine * width / 2, cosine * width / 2
+    return (x + a + c, y + b + d), (x - a + c, y - b + d), (x - a - c, y - b - d), (x + a - c, y + b - d)
 
 
 def footprints(places: np.ndarray) -> np.ndarray:
@@ -23,41 +29,43 @@ def footprints(places: np.ndarray) -> np.ndarray:
     return places[:, None, :2] + np.stack([along + across, across - along, -along - across, along - across], 1)
 
 
-def overlapping(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Which of `others` [N, 4, 2] overlap `box` [4, 2], by the separating axis theorem: bool [N]."""
-    apart = np.zeros(len(others), bool)
-    for first, second in ((box[None], others), (others, box[None])):
-        edges = first[:, [0, 1]] - first[:, [1, 2]]
-        low, high = (first @ edges.transpose(0, 2, 1), second @ edges.transpose(0, 2, 1))
-        apart |= ((low.max(1) <= high.min(1)) | (high.max(1) <= low.min(1))).any(1)
-    return ~apart
+def overlap(one: Corners, other: Corners) -> bool:
+    """Whether two boxes overlap, by the separating axis theorem."""
+    return not any(_apart(one, other, *axis) for box in (one, other) for axis in _axes(box))
+
+
+def _axes(box: Corners) -> Iterator[tuple[float, float]]:
+    """The directions of its two sides."""
+    (x0, y0), (x1, y1), (x2, y2), _ = box
+    yield x1 - x0, y1 - y0
+    yield x2 - x1, y2 - y1
+
+
+def _apart(one: Corners, other: Corners, x: float, y: float) -> bool:
+    first, second = [a * x + b * y for a, b in one], [a * x + b * y for a, b in other]
+    return max(first) <= min(second) or max(second) <= min(first)
 
 
 class Ground:
-    """What of the ground is taken."""
+    """What of the ground is taken; boxes are found by the cells of a grid that they touch."""
 
-    def __init__(self, taken: Iterable[np.ndarray] = ()) -> None:
-        self._boxes: list[np.ndarray] = list(taken)
-        self._centres: list[Sequence[float]] = [box.mean(0) for box in self._boxes]
-        self._radii: list[float] = [_radius(box) for box in self._boxes]
+    def __init__(self) -> None:
+        self._cells: dict[tuple[int, int], list[Corners]] = {}
 
-    def is_free(self, box: np.ndarray) -> bool:
-        """Whether nothing taken overlaps the box [4, 2]."""
-        if not self._boxes:
-            return True
-        distances = np.hypot(*(np.array(self._centres) - box.mean(0)).T)
-        near = np.flatnonzero(distances < np.array(self._radii) + _radius(box))
-        return not len(near) or not overlapping(box, np.array([self._boxes[i] for i in near])).any()
-
-    def take(self, box: np.ndarray) -> bool:
-        """Take the place of the box if it is free; whether it was."""
-        if not self.is_free(box):
+    def take(self, box: Box) -> bool:
+        """Take the place of a box if it is free; whether it was."""
+        corners = footprint(*box)
+        cells = _cells(corners)
+        near = {id(other): other for cell in cells for other in self._cells.get(cell, ())}
+        if any(overlap(corners, other) for other in near.values()):
             return False
-        self._boxes.append(box)
-        self._centres.append(box.mean(0))
-        self._radii.append(_radius(box))
+        for cell in cells:
+            self._cells.setdefault(cell, []).append(corners)
         return True
 
 
-def _radius(box: np.ndarray) -> float:
-    return float(np.hypot(*(box[0] - box[2]))) / 2
+def _cells(corners: Corners) -> list[tuple[int, int]]:
+    """The cells that the upright hull of a box touches."""
+    xs, ys = [x for x, _ in corners], [y for _, y in corners]
+    return [(i, j) for i in range(int(min(xs) // CELL), int(max(xs) // CELL) + 1)
+            for j in range(int(min(ys) // CELL), int(max(ys) // CELL) + 1)]

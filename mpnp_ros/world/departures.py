@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from mpnp_ros.world.boxes import Ground, footprint
+from mpnp_ros.world.boxes import Ground
 from mpnp_ros.world.fleet import CYCLES, TOP_SPEED, TRAFFIC, Size, draw_colour, draw_kind, draw_size, ridden
 from mpnp_ros.world.lanes import Lane
 from mpnp_ros.world.rig import EGO_REAR, EGO_SIZE
@@ -95,7 +95,7 @@ class Departures:
         """Add it to the traffic unless its ground is taken."""
         x, y, yaw = vehicle.pose(vehicle.length / 2)
         width = max([EGO_SIZE[1], *(body.size[1] for body in vehicle.bodies)])
-        if not self._ground.take(footprint(x, y, yaw, vehicle.length + 1.5, width)):
+        if not self._ground.take((x, y, yaw, vehicle.length + 1.5, width)):
             return False
         self._traffic.add(vehicle)
         return True

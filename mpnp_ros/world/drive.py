@@ -23,8 +23,8 @@ from mpnp_ros.world.traffic import WHEEL_RADIUS, Traffic, Vehicle
 
 TICK = 0.1
 """Seconds of the longest step of the traffic."""
-RANGE = 150.0
-"""Metres around the ego vehicle beyond which objects are left out of a state."""
+REACH = 150.0
+"""Metres."""
 STANDS = 0.3
 """Metres/second below which a vehicle has the status stopped."""
 
@@ -34,11 +34,13 @@ class World:
 
     All that is drawn follows from `seed` alone; `conditions` switch lights on and nothing else.
     tick: seconds of the longest step of the traffic; another tick is slightly other traffic.
+    reach: metres around the ego vehicle beyond which objects are left out of a state.
     """
 
-    def __init__(self, seed: int, conditions: Conditions | None = None, tick: float = TICK) -> None:
+    def __init__(self, seed: int, conditions: Conditions | None = None, tick: float = TICK,
+                 reach: float = REACH) -> None:
         self.seed, self.conditions, self.time = seed, conditions or Conditions(), 0.0
-        self._tick, self._identities = tick, itertools.count(1)
+        self._tick, self._reach, self._identities = tick, reach, itertools.count(1)
         self._streets = draw_map(self._rng('streets'))
         cycles, ground = self._rng('signals'), Ground()
         self._cycles = [SignalCycle.draw(cycles) for _ in self._streets.junctions]
@@ -78,7 +80,7 @@ class World:
         """The world as it is now."""
         ego = self._ego_state()
         objects = tuple(item for item in self._objects()
-                        if abs(item.x - ego.x) < RANGE and abs(item.y - ego.y) < RANGE)
+                        if math.hypot(item.x - ego.x, item.y - ego.y) < self._reach)
         return WorldState(self.seed, self.conditions, self.time, ego, objects, self._signals(), self.scenery)
 
     def _objects(self) -> Iterator[WorldObject]:

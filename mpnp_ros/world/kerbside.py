@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from mpnp_ros.world.boxes import Ground, footprint
+from mpnp_ros.world.boxes import Ground
 from mpnp_ros.world.catalogue import KINDS
 from mpnp_ros.world.fleet import CYCLES, PARKED, draw_colour, draw_kind, draw_size
 from mpnp_ros.world.scenery import Lot
@@ -36,7 +36,7 @@ class Kerbside:
         """Put something down if there is room; whether there was."""
         rng = self._rng
         size, colour = draw_size(rng, kind), draw_colour(rng, kind)
-        if not self._ground.take(footprint(*place, yaw, size[0] + .2, size[1] + .1)):
+        if not self._ground.take((*place, yaw, size[0] + .2, size[1] + .1)):
             return False
         self.things.append(WorldObject(next(self._identities), kind, attribute, *place, yaw, size, 0.0, z,
                                        colour, 0.0, int(rng.integers(1000))))

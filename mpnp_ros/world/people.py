@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpnp_ros.world.boxes import Ground, footprint
+from mpnp_ros.world.boxes import Ground
 from mpnp_ros.world.fleet import Size, draw_colour, draw_size
 from mpnp_ros.world.lanes import Pose
 from mpnp_ros.world.scenery import Bench
@@ -141,7 +141,7 @@ class Crowd:
         size = SEATED if seated else draw_size(rng, kind)
         colour, body = draw_colour(rng, kind), int(rng.integers(BODIES))
         x, y, yaw = track.at(0.0)[0]
-        if not seated and not self._ground.take(footprint(x, y, yaw, size[0] + .1, size[1] + .1)):
+        if not seated and not self._ground.take((x, y, yaw, size[0] + .1, size[1] + .1)):
             return False
         self.people.append(Person(next(self._identities), kind, size, colour, body, track, seated, z, road))
         return True

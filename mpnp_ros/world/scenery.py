@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpnp_ros.world.boxes import Ground, footprint
+from mpnp_ros.world.boxes import Ground
 from mpnp_ros.world.state import Colour, Fixture, Patch, Scenery
 from mpnp_ros.world.streets import (
     CROSSWALK_FAR,
@@ -29,7 +29,9 @@ BENCH = (1.6, 0.5, 0.45)
 BENCH_GROUND = (1.7, 1.0)
 """With the knees of those who sit there."""
 TRUNK = (0.5, 0.5)
-POLE = (0.25, 0.25, 5.5)
+POLE = (0.14, 0.14, 3.2)
+LAMP = (2.0, 0.3, 7.0)
+"""It stands at its place and its arm reaches over the road."""
 GRASS_MARGIN = 60.0
 
 
@@ -84,7 +86,7 @@ class SceneryPainter:
              takes: tuple[float, float] | None = None) -> bool:
         """Put something up if its ground is free.  takes: length and width of that, default its own."""
         length, width = takes or size[:2]
-        if not self._ground.take(footprint(*place, yaw, length, width)):
+        if not self._ground.take((*place, yaw, length, width)):
             return False
         self._fixtures.append(Fixture(kind, *place, yaw, size, z, colour))
         return True
@@ -96,12 +98,12 @@ class SceneryPainter:
                 u = junction.centre(street) - way * (junction.half(street) + STOP_BACK - .7)
                 place = street.point(u, -way * (street.half_width + .5))
                 self.signal_posts.append((junction, street, way, place))
-                self._add('signal_pole', place, street.yaw(way), POLE)
+                self._add('signal_pole', place, street.yaw(way), POLE, 0.0, takes=TRUNK)
 
     def _lamps(self, kerb: Kerb) -> None:
         first = kerb.start + float(self._rng.uniform(6, 16))
         for u in np.arange(first, kerb.end - 5, float(self._rng.uniform(24, 32))).tolist():
-            self._add('lamp', kerb.point(u, .5), kerb.outward + math.pi, (.3, .3, 7.5))
+            self._add('lamp', kerb.point(u, .5), kerb.outward + math.pi, LAMP, takes=TRUNK)
 
     def _trees(self, kerb: Kerb) -> None:
         rng = self._rng

@@ -68,7 +68,7 @@ class WorldObject:
 class Fixture:
     """Something that stands and is not annotated: a building, tree, street lamp, pole, signal, kerb block.
 
-    kind: building, tree, lamp, signal_pole.  size: length, width, height, metres.
+    kind: building, tree, lamp, signal_pole, bench.  size: length, width, height, metres.
     """
 
     kind: str

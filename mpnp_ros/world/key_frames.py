@@ -1,0 +1,84 @@
+"""Key frames without sensors: objects only, a hundred thousand of them in minutes.
+
+What is hidden is estimated (:mod:`~mpnp_ros.world.occlusion`), not measured by rays; names and tokens are
+those of the same moments with sensors.
+"""
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import lru_cache, partial
+from itertools import islice
+
+from tqdm import tqdm
+
+from mpnp_ros.nuscenes.key_frame import KeyFrame
+from mpnp_ros.world.annotations import MAX_DISTANCE, annotate, seen
+from mpnp_ros.world.conditions import Conditions
+from mpnp_ros.world.drive import World
+from mpnp_ros.world.identity import SceneIdentity
+from mpnp_ros.world.occlusion import Walls, sight
+from mpnp_ros.world.state import WorldState
+
+TICK = 0.2
+"""Seconds of the longest step of the traffic; twice that of scenes with sensors, for speed."""
+AHEAD = 4
+"""Scenes in work or waiting for each process."""
+
+
+def key_frame(state: WorldState, index: int, walls: Walls | None = None) -> KeyFrame:
+    """The objects of a state as the key frame number `index` of its scene.
+
+    walls: those of the scene, to save making them for every frame.
+    """
+    identity = SceneIdentity(state.seed, state.conditions)
+    seen_now = sight(state, walls or Walls(state))
+    boxes = annotate(state, seen_now.shares, seen_now.num_lidar_pts, {})
+    return KeyFrame(identity.token('sample', index), identity.name, identity.description,
+                    identity.stamp(state.time) * 1000, state.ego.pose, {}, None, {},
+                    seen(boxes, state.ego, partial(_instance, identity)))
+
+
+def scene_key_frames(seed: int, frames: int = 10, interval: float = 2.0,
+                     conditions: Conditions | None = None) -> list[KeyFrame]:
+    """The key frames of one scene, one every `interval` seconds."""
+    world = World(seed, conditions, TICK, MAX_DISTANCE)
+    walls = Walls(world.state())
+    result = []
+    for index in range(frames):
+        world.step(interval)
+        result.append(key_frame(world.state(), index, walls))
+    return result
+
+
+def object_key_frames(seeds: Sequence[int], frames_per_scene: int = 10, interval: float = 2.0,
+                      workers: int | None = None, progress: bool = True) -> Iterator[KeyFrame]:
+    """The key frames of many scenes, in order of `seeds` and time.
+
+    workers: processes at work at once, default: one for each core; with 1 all is done in this process.
+    """
+    make = partial(scene_key_frames, frames=frames_per_scene, interval=interval)
+    count = workers or len(os.sched_getaffinity(0))
+    scenes = map(make, seeds) if count == 1 else _in_processes(make, seeds, count)
+    for scene in tqdm(scenes, total=len(seeds), unit='scene', desc='driving', disable=not progress):
+        yield from scene
+
+
+def _in_processes(make: partial[list[KeyFrame]], seeds: Sequence[int], count: int) -> Iterator[list[KeyFrame]]:
+    """Scenes in order, no more of them at a time than a few for each process."""
+    rest = iter(seeds)
+    with ProcessPoolExecutor(count, multiprocessing.get_context('spawn')) as pool:
+        pending: deque[Future[list[KeyFrame]]] = deque(
+            pool.submit(make, seed) for seed in islice(rest, AHEAD * count))
+        while pending:
+            scene = pending.popleft().result()
+            pending.extend(pool.submit(make, seed) for seed in islice(rest, 1))
+            yield scene
+
+
+@lru_cache(4096)
+def _instance(identity: SceneIdentity, number: int) -> str:
+    return identity.token('instance', number)
