@@ -4,7 +4,7 @@ What stands still is built once for a scenery, what moves once for a state; of b
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,19 +12,13 @@ import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
+from mpnp_ros.world.ground import ground_mesh
 from mpnp_ros.world.mesh import Mesh
 from mpnp_ros.world.models import key_of, model_of, placement
-from mpnp_ros.world.shapes import polygon
-from mpnp_ros.world.state import Fixture, Patch, Scenery, WorldObject, WorldState
+from mpnp_ros.world.state import Fixture, Scenery, WorldObject, WorldState
 
 REACH = 120.0
 """Metres from the ego vehicle within which moving things are met."""
-GROUND_SIZE = 1000.0
-"""Metres from the middle of the world to the edge of its ground."""
-GROUND_DEPTH = 0.02
-"""Metres by which it lies below the patches."""
-LAYER = 2e-5
-"""Metres by which a patch of ground lies above the one before it, so that the later one is met."""
 
 
 class _Placed(NamedTuple):
@@ -114,39 +108,17 @@ class _Triangles:
 
 
 def _placed_scenery(scenery: Scenery) -> Iterator[_Placed]:
-    edge = GROUND_SIZE
-    yield _flat(((-edge, -edge), (edge, -edge), (edge, edge), (-edge, edge)), -GROUND_DEPTH, 'grass')
-    for layer, patch in enumerate(scenery.patches):
-        yield _flat(patch.corners, patch.z + layer * LAYER, patch.material)
-        if patch.z > 0:
-            yield _sides(patch)
+    ground = ground_mesh(scenery)
+    yield _Placed(ground.vertices, ground.faces, ground.material, 0)
     for fixture in scenery.fixtures:
-        yield _place(_model(fixture), fixture)
-
-
-def _flat(corners: Sequence[tuple[float, float]], height: float, material: str) -> _Placed:
-    """A polygon of ground."""
-    mesh = polygon([(x, y, height) for x, y in corners], material)
-    return _Placed(mesh.vertices, mesh.faces, mesh.material, 0)
-
-
-def _sides(patch: Patch) -> _Placed:
-    """The kerb round a raised patch."""
-    edges = zip(patch.corners, patch.corners[1:] + patch.corners[:1], strict=True)
-    mesh = Mesh.join(polygon([(x, y, 0), (u, v, 0), (u, v, patch.z), (x, y, patch.z)], patch.material)
-                     for (x, y), (u, v) in edges)
-    return _Placed(mesh.vertices, mesh.faces, mesh.material, 0)
+        yield _place(model_of(fixture.kind), fixture)
 
 
 def _placed_objects(state: WorldState) -> Iterator[_Placed]:
     ego = state.ego
     for thing in state.objects:
         if max(abs(thing.x - ego.x), abs(thing.y - ego.y)) < REACH:
-            yield _place(_model(thing), thing)
-
-
-def _model(thing: WorldObject | Fixture) -> Mesh:
-    return model_of(*key_of(thing)) if isinstance(thing, WorldObject) else model_of(thing.kind)
+            yield _place(model_of(*key_of(thing)), thing)
 
 
 def _place(model: Mesh, thing: WorldObject | Fixture) -> _Placed:

@@ -14,7 +14,7 @@ from mpnp_ros.world.state import EgoState, Fixture, Patch, Scenery, WorldObject,
 
 STREET = Scenery(
     tuple(Fixture('building', x, y, 0.0, (18.0, 12.0, 15.0)) for x in range(-80, 81, 20) for y in (-25, 25)),
-    (Patch('road', ((-150, -8), (150, -8), (150, 8), (-150, 8))),))
+    (Patch('road', ((-150, -30), (150, -30), (150, 30), (-150, 30))),))
 EGO = EgoState(30.0, 5.0, 0.5, 0.0)
 BEARING = math.radians(-40)
 
