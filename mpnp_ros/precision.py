@@ -2,10 +2,13 @@
 
 bfloat16 halves the memory and, on processors with matrix instructions for it, runs a matrix product
 about four times as fast as float32; on others it is several times slower.  Only a measurement tells.
+It is taken once per process and not at all for small models, whose products are too short for a clock to
+tell: two runs with one seed would otherwise compute in different formats on a busy machine.
 """
 from __future__ import annotations
 
 import time
+from functools import cache
 
 import torch
 from torch.nn import functional
@@ -15,6 +18,7 @@ from mpnp_ros.errors import ConfigurationError
 DEVICES = ('auto', 'cpu', 'cuda')
 DTYPES = ('auto', 'float32', 'bfloat16')
 WORTH_IT = 1.3  # float32 is the exact one: bfloat16 must be faster by this factor to be chosen
+SMALL = 256  # width up to which a model gains nothing worth the rounding
 
 
 def choose_device(requested: str) -> torch.device:
@@ -39,26 +43,37 @@ def choose_device(requested: str) -> torch.device:
 def choose_dtype(requested: str, device: torch.device | str, width: int) -> torch.dtype:
     """Return the parameter dtype for ``requested``: ``auto``, ``float32`` or ``bfloat16``.
 
-    ``auto`` measures, in a few milliseconds, a feed-forward product of a model of ``width`` on
-    ``device`` and takes bfloat16 only where it is clearly faster.  Raises ConfigurationError.
+    ``auto`` is float32 for a model of ``width`` up to 256; above, it measures a feed-forward product on
+    ``device``, in tens of milliseconds and once per process, and takes bfloat16 only where that is
+    clearly faster.  Raises ConfigurationError.
     """
     if requested not in DTYPES:
         raise ConfigurationError(f'dtype {requested!r} is unknown; use one of {", ".join(DTYPES)}')
     if requested != 'auto':
         return getattr(torch, requested)
-    device = torch.device(device)
+    return torch.bfloat16 if width > SMALL and _gains(torch.device(device), width) else torch.float32
+
+
+def product_seconds(device: torch.device, width: int, tokens: int = 64,
+                    tries: int = 30) -> tuple[float, float]:
+    """Best times in seconds of ``tokens`` rows [width] times a matrix [4 width, width].
+
+    Gives that in float32 and that in bfloat16, tried in turn so that a busy moment strikes both.
+    """
+    operands = [(torch.ones(tokens, width, dtype=dtype, device=device),
+                 torch.ones(4 * width, width, dtype=dtype, device=device))
+                for dtype in (torch.float32, torch.bfloat16)]
+    exact, rounded = zip(*([_timed(*pair) for pair in operands] for _ in range(tries)), strict=True)
+    return min(exact), min(rounded)
+
+
+@cache
+def _gains(device: torch.device, width: int) -> bool:
+    """Whether bfloat16 is clearly faster; the first answer stands."""
     if device.type == 'cuda' and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.float32
-    exact, rounded = (product_seconds(dtype, device, width) for dtype in (torch.float32, torch.bfloat16))
-    return torch.bfloat16 if rounded * WORTH_IT < exact else torch.float32
-
-
-def product_seconds(dtype: torch.dtype, device: torch.device, width: int,
-                    tokens: int = 64, tries: int = 20) -> float:
-    """Return the best time in seconds of ``tokens`` rows [width] times a matrix [4 width, width]."""
-    rows = torch.ones(tokens, width, dtype=dtype, device=device)
-    weight = torch.ones(4 * width, width, dtype=dtype, device=device)
-    return min(_timed(rows, weight) for _ in range(tries))
+        return False
+    exact, rounded = product_seconds(device, width)
+    return rounded * WORTH_IT < exact
 
 
 def _timed(rows: torch.Tensor, weight: torch.Tensor) -> float:

@@ -12,17 +12,42 @@ def test_named_dtypes_are_taken_as_asked():
     assert precision.choose_dtype('bfloat16', torch.device('cpu'), 64) is torch.bfloat16
 
 
-@pytest.mark.parametrize('speedup, expected',
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch):
+    """Give a function: the speed-up of bfloat16 that will be measured -> the widths it is measured for."""
+    def speedup(factor: float) -> list[int]:
+        widths = []
+        monkeypatch.setattr(precision, 'product_seconds',
+                            lambda device, width: widths.append(width) or (1., 1. / factor))
+        return widths
+    precision._gains.cache_clear()
+    yield speedup
+    precision._gains.cache_clear()
+
+
+@pytest.mark.parametrize('factor, expected',
                          [(4.0, torch.bfloat16), (1.1, torch.float32), (0.3, torch.float32)])
-def test_auto_takes_bfloat16_only_where_it_is_clearly_faster(monkeypatch, speedup, expected):
-    monkeypatch.setattr(precision, 'product_seconds',
-                        lambda dtype, device, width: 1.0 if dtype is torch.float32 else 1.0 / speedup)
-    assert precision.choose_dtype('auto', 'cpu', 64) is expected
+def test_auto_takes_bfloat16_only_where_it_is_clearly_faster(measured, factor, expected):
+    measured(factor)
+    assert precision.choose_dtype('auto', 'cpu', 512) is expected
 
 
-def test_auto_measures_this_machine():
-    assert precision.product_seconds(torch.float32, torch.device('cpu'), 128) > 0
-    assert precision.choose_dtype('auto', 'cpu', 128) in (torch.float32, torch.bfloat16)
+def test_the_first_measurement_stands_for_the_whole_process(measured):
+    measured(4.)
+    first = precision.choose_dtype('auto', 'cpu', 512)
+    again = measured(.3)
+    assert precision.choose_dtype('auto', 'cpu', 512) is first is torch.bfloat16
+    assert again == []
+
+
+def test_a_small_model_is_float32_whatever_the_clock_says(measured):
+    widths = measured(4.)
+    assert precision.choose_dtype('auto', 'cpu', 64) is torch.float32
+    assert widths == []
+
+
+def test_both_formats_are_measured_on_this_machine():
+    assert all(seconds > 0 for seconds in precision.product_seconds(torch.device('cpu'), 128))
 
 
 def test_auto_device_is_one_that_exists():
