@@ -7,10 +7,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from mpnp_ros.world.furniture import LAMP_ARM, SIGNAL_ARM
 from mpnp_ros.world.sdf.elements import Solid, Triple
 from mpnp_ros.world.state import Fixture, WorldObject
 
-ON_ITS_SIDE = (math.pi / 2, 0.0, 0.0)
+ON_ITS_SIDE, BOOM_UP = (math.pi / 2, 0.0, 0.0), (0.0, -0.45, 0.0)
 WITH_RIDER, SITTING = 'with rider', 'not standing'
 
 
@@ -27,14 +28,16 @@ def fixture_solids(item: Fixture, glowing: bool) -> list[Solid]:
         return [_pole(0.14, height - crown / 2, 'bark'),
                 Solid('ellipsoid', (length, width, crown), (0, 0, height - crown / 2), 'leaf')]
     if item.kind == 'lamp':
-        arm = max(length, 0.6)
         return [_pole(0.08, height, 'metal'),
-                Solid('box', (arm, 0.1, 0.1), (arm / 2, 0, height - 0.05), 'metal'),
-                Solid('box', (0.5, 0.25, 0.08), (arm, 0, height - 0.12), 'lamp_glass', lit=glowing)]
+                Solid('box', (LAMP_ARM, 0.1, 0.1), (LAMP_ARM / 2, 0, height - 0.1), 'metal'),
+                Solid('box', (0.6, 0.25, 0.1), (LAMP_ARM, 0, height - 0.1), 'lamp_glass', lit=glowing)]
     if item.kind == 'signal_pole':
-        return [_pole(0.07, height, 'metal')]
-    return [Solid('box', item.size, (0, 0, height / 2), 'facade'),
-            Solid('box', (length, width, 0.3), (0, 0, height), 'roof')]
+        return [_pole(0.09, height, 'metal'),
+                Solid('box', (0.1, SIGNAL_ARM, 0.1), (0, SIGNAL_ARM / 2, height - 0.1), 'metal')]
+    if item.kind == 'building':
+        return [Solid('box', item.size, (0, 0, height / 2), 'facade'),
+                Solid('box', (length, width, 0.3), (0, 0, height), 'roof')]
+    return [Solid('box', item.size, (0, 0, height / 2), 'concrete')]
 
 
 def _pole(radius: float, height: float, material: str) -> Solid:
@@ -52,7 +55,8 @@ def _slab(size: Triple, start: Triple, share: Triple, material: str, lit: bool =
 def _wheels(size: Triple, radius: float, axles: tuple[float, ...] = (-0.31, 0.31)) -> list[Solid]:
     """Pairs of wheels at shares of the length from the middle."""
     side = size[1] / 2 - 0.11
-    return [Solid('cylinder', (2 * radius, 2 * radius, 0.22), (axle * size[0], y, radius), 'tyre', ON_ITS_SIDE)
+    tyre = (2 * radius, 2 * radius, 0.22)
+    return [Solid('cylinder', tyre, (axle * size[0], y, radius), 'tyre', ON_ITS_SIDE)
             for axle in axles for y in (-side, side)]
 
 
@@ -79,8 +83,10 @@ def _hatchback(item: WorldObject) -> list[Solid]:
 
 def _van(item: WorldObject) -> list[Solid]:
     size = item.size
-    return [_slab(size, (0, 0, 0.12), (1, 1, 0.42), 'paint'), _slab(size, (0, 0, 0.54), (0.68, 1, 0.46), 'paint'),
-            _slab(size, (0.68, 0, 0.54), (0.2, 0.94, 0.4), 'glass'), *_lamps(item, 0.36), *_wheels(size, 0.34)]
+    return [_slab(size, (0, 0, 0.12), (1, 1, 0.42), 'paint'),
+            _slab(size, (0, 0, 0.54), (0.68, 1, 0.46), 'paint'),
+            _slab(size, (0.68, 0, 0.54), (0.2, 0.94, 0.4), 'glass'),
+            *_lamps(item, 0.36), *_wheels(size, 0.34)]
 
 
 def _ambulance(item: WorldObject) -> list[Solid]:
@@ -91,21 +97,26 @@ def _ambulance(item: WorldObject) -> list[Solid]:
 
 def _pickup(item: WorldObject) -> list[Solid]:
     size = item.size
-    return [_slab(size, (0, 0, 0.2), (1, 1, 0.36), 'paint'), _slab(size, (0.38, 0, 0.56), (0.34, 0.9, 0.44), 'glass'),
+    return [_slab(size, (0, 0, 0.2), (1, 1, 0.36), 'paint'),
+            _slab(size, (0.38, 0, 0.56), (0.34, 0.9, 0.44), 'glass'),
             *_lamps(item, 0.42), *_wheels(size, 0.38)]
 
 
 def _box_truck(item: WorldObject) -> list[Solid]:
     size = item.size
-    return [_slab(size, (0, 0, 0.28), (0.74, 1, 0.72), 'white'), _slab(size, (0.76, 0, 0.14), (0.24, 0.94, 0.34), 'paint'),
-            _slab(size, (0.76, 0, 0.48), (0.2, 0.9, 0.24), 'glass'), _slab(size, (0, 0, 0.16), (0.76, 0.4, 0.12), 'trim'),
+    return [_slab(size, (0, 0, 0.28), (0.74, 1, 0.72), 'white'),
+            _slab(size, (0.76, 0, 0.14), (0.24, 0.94, 0.34), 'paint'),
+            _slab(size, (0.76, 0, 0.48), (0.2, 0.9, 0.24), 'glass'),
+            _slab(size, (0, 0, 0.16), (0.76, 0.4, 0.12), 'trim'),
             *_lamps(item, 0.2), *_wheels(size, 0.48)]
 
 
 def _bus(item: WorldObject) -> list[Solid]:
     size = item.size
-    return [_slab(size, (0, 0, 0.1), (1, 0.98, 0.34), 'paint'), _slab(size, (0, 0, 0.44), (1, 1, 0.34), 'glass'),
-            _slab(size, (0, 0, 0.78), (1, 0.98, 0.22), 'paint'), *_lamps(item, 0.14), *_wheels(size, 0.48)]
+    return [_slab(size, (0, 0, 0.1), (1, 0.98, 0.34), 'paint'),
+            _slab(size, (0, 0, 0.44), (1, 1, 0.34), 'glass'),
+            _slab(size, (0, 0, 0.78), (1, 0.98, 0.22), 'paint'),
+            *_lamps(item, 0.14), *_wheels(size, 0.48)]
 
 
 def _trailer(item: WorldObject) -> list[Solid]:
@@ -116,12 +127,13 @@ def _trailer(item: WorldObject) -> list[Solid]:
 
 def _excavator(item: WorldObject) -> list[Solid]:
     size = item.size
-    tracks = [Solid('box', (0.55 * size[0], 0.2 * size[1], 0.8), (-0.2 * size[0], y * size[1], 0.4), 'tyre')
+    length, width, height = size
+    tracks = [Solid('box', (0.55 * length, 0.2 * width, 0.8), (-0.2 * length, y * width, 0.4), 'tyre')
               for y in (-0.4, 0.4)]
-    boom = Solid('box', (0.5 * size[0], 0.3, 0.4), (0.24 * size[0], 0, 0.68 * size[2]), 'yellow', (0, -0.45, 0))
     return [*tracks, _slab(size, (0.02, 0, 0.25), (0.5, 0.9, 0.35), 'yellow'),
-            _slab(size, (0.3, 0.2, 0.6), (0.22, 0.36, 0.35), 'glass'), boom,
-            Solid('box', (0.3, 0.25, 0.7 * size[2]), (0.46 * size[0], 0, 0.45 * size[2]), 'yellow')]
+            _slab(size, (0.3, 0.2, 0.6), (0.22, 0.36, 0.35), 'glass'),
+            Solid('box', (0.5 * length, 0.3, 0.4), (0.24 * length, 0, 0.68 * height), 'yellow', BOOM_UP),
+            Solid('box', (0.3, 0.25, 0.7 * height), (0.46 * length, 0, 0.45 * height), 'yellow')]
 
 
 def _cycle(item: WorldObject) -> list[Solid]:
@@ -141,15 +153,19 @@ def _cycle(item: WorldObject) -> list[Solid]:
 
 
 def _person(item: WorldObject) -> list[Solid]:
-    length, width, height = item.size
+    """Legs, body and head; lower and further forward where somebody sits."""
     if item.attribute == SITTING:
-        return [Solid('box', (0.8 * length, 0.7 * width, 0.4 * height), (0.1 * length, 0, 0.3 * height), 'trousers'),
-                Solid('box', (0.4 * length, 0.8 * width, 0.4 * height), (-0.2 * length, 0, 0.6 * height), 'cloth'),
-                Solid('ellipsoid', (0.22, 0.19, 0.2 * height), (-0.2 * length, 0, 0.9 * height), 'skin')]
-    legs = [Solid('box', (0.3 * length, 0.24 * width, 0.48 * height), (0, y * width, 0.24 * height), 'trousers')
-            for y in (-0.16, 0.16)]
-    return [*legs, Solid('box', (0.36 * length, 0.72 * width, 0.36 * height), (0, 0, 0.66 * height), 'cloth'),
-            Solid('ellipsoid', (0.22, 0.19, 0.15 * height), (0, 0, 0.925 * height), 'skin')]
+        return [_slab(item.size, (0.1, 0, 0.1), (0.8, 0.7, 0.4), 'trousers'),
+                _slab(item.size, (0.1, 0, 0.4), (0.4, 0.8, 0.4), 'cloth'), _head(item, -0.2, 0.2)]
+    legs = [_slab(item.size, (0.35, y, 0), (0.3, 0.24, 0.48), 'trousers') for y in (-0.16, 0.16)]
+    return [*legs, _slab(item.size, (0.32, 0, 0.48), (0.36, 0.72, 0.36), 'cloth'), _head(item, 0.0, 0.15)]
+
+
+def _head(item: WorldObject, forward: float, share: float) -> Solid:
+    """The uppermost ``share`` of the height."""
+    length, _, height = item.size
+    middle = (forward * length, 0, (1 - share / 2) * height)
+    return Solid('ellipsoid', (0.22, 0.19, share * height), middle, 'skin')
 
 
 def _cone(item: WorldObject) -> list[Solid]:

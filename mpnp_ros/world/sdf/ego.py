@@ -12,7 +12,13 @@ import numpy as np
 
 from mpnp_ros.nuscenes.bag_messages import BASE_FRAME, MAP_FRAME
 from mpnp_ros.nuscenes.geometry import Transform
-from mpnp_ros.nuscenes.standin.rig import IMAGE_SIZE, LIDAR_CHANNEL, LIDAR_COLUMNS, LIDAR_ELEVATIONS, LIDAR_RINGS
+from mpnp_ros.nuscenes.standin.rig import (
+    IMAGE_SIZE,
+    LIDAR_CHANNEL,
+    LIDAR_COLUMNS,
+    LIDAR_ELEVATIONS,
+    LIDAR_RINGS,
+)
 from mpnp_ros.world.rig import CAMERAS, EGO_REAR, EGO_SIZE, LIDAR
 from mpnp_ros.world.sdf.elements import Solid, element, numbers, plugin, pose_of, visual
 from mpnp_ros.world.sdf.motion import Path, twist
@@ -35,9 +41,10 @@ def ego_model(path: Path, tick: float, image_width: int, headlights: bool, free:
     x, y, _, yaw = path.poses[0]
     sensors = [*(_camera(channel, image_width) for channel in CAMERAS), _lidar(), _imu()]
     lights = [_headlight(side) for side in (-0.6, 0.6)] if headlights else []
-    link = element('link', element('gravity', 'false'), _inertia(), *_hull(), *lights, *sensors, name=BASE_FRAME)
-    return element('model', element('pose', (x, y, 0, 0, 0, yaw)), link, *_drive(path, tick, free), _odometry(),
-                   name=NAME)
+    link = element('link', element('gravity', 'false'), _inertia(), _hull(), *lights, *sensors,
+                   name=BASE_FRAME)
+    return element('model', element('pose', (x, y, 0, 0, 0, yaw)), link, *_drive(path, tick, free),
+                   _odometry(), name=NAME)
 
 
 def _sensor(channel: str, kind: str, topic: str, rate: float, pose: Transform, *content: Element) -> Element:
@@ -60,7 +67,8 @@ def _camera(channel: str, width: int) -> Element:
         element('clip', element('near', 0.1), element('far', 300.0)), _noise(0.007),
         element('lens', element('type', 'gnomonical'), element('scale_to_hfov', 'true'), intrinsics),
         element('visibility_mask', str(0xFFFFFFFF - OWN_BODY)))
-    return _sensor(channel, 'camera', f'/{channel.lower()}/image_rect', CAMERA_RATE, mounting.pose @ LENS_AXES, camera)
+    topic, pose = f'/{channel.lower()}/image_rect', mounting.pose @ LENS_AXES
+    return _sensor(channel, 'camera', topic, CAMERA_RATE, pose, camera)
 
 
 def _lidar() -> Element:
@@ -95,13 +103,13 @@ def _inertia() -> Element:
                    element('inertia', *(element(name, value) for name, value in moments)))
 
 
-def _hull() -> list[Element]:
+def _hull() -> Element:
     """Low enough for what LiDAR and cameras see; without collision, as it drives by velocity alone."""
     length, width, _ = EGO_SIZE
     hull = Solid('box', (length, width, 0.6), (length / 2 - EGO_REAR, 0, 0.5), 'paint')
     made = visual(hull, 'hull', (0.8, 0.8, 0.8))
     made.append(element('visibility_flags', str(OWN_BODY)))
-    return [made]
+    return made
 
 
 def _headlight(side: float) -> Element:
@@ -123,8 +131,8 @@ def _drive(path: Path, tick: float, free: bool) -> list[Element]:
     twists = [twist(start, end, seconds) for start, end, seconds
               in zip(path.poses[:-1], path.poses[1:], np.diff(path.times), strict=True)]
     ahead, left, rate = twists[0]
-    control = plugin('velocity-control', 'VelocityControl', topic, element('initial_linear', (ahead, left, 0)),
-                     element('initial_angular', (0, 0, rate)))
+    control = plugin('velocity-control', 'VelocityControl', topic,
+                     element('initial_linear', (ahead, left, 0)), element('initial_angular', (0, 0, rate)))
     later = zip(path.times[1:], [*twists[1:], (0.0, 0.0, 0.0)], strict=True)
     return [control, *(_command(float(time) - tick, values) for time, values in later)]
 
@@ -133,10 +141,11 @@ def _command(time: float, values: tuple[float, float, float]) -> Element:
     """Publish a twist when the clock shows ``time``: one step before it holds."""
     seconds, nanoseconds = divmod(round(time * 1e9), 10 ** 9)
     ahead, left, rate = (numbers([value]) for value in values)
-    trigger = element('input', element('match', str(seconds), field='sim.sec'),
-                      element('match', str(nanoseconds), field='sim.nsec'), type='gz.msgs.Clock', topic='/clock')
-    order = element('output', f'linear: {{x: {ahead}, y: {left}}}, angular: {{z: {rate}}}', type='gz.msgs.Twist',
-                    topic=COMMAND_TOPIC)
+    matches = [element('match', str(value), field=f'sim.{field}')
+               for field, value in (('sec', seconds), ('nsec', nanoseconds))]
+    trigger = element('input', *matches, type='gz.msgs.Clock', topic='/clock')
+    order = element('output', f'linear: {{x: {ahead}, y: {left}}}, angular: {{z: {rate}}}',
+                    type='gz.msgs.Twist', topic=COMMAND_TOPIC)
     return plugin('triggered-publisher', 'TriggeredPublisher', trigger, order)
 
 

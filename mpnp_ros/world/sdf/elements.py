@@ -17,6 +17,8 @@ FULL_ECHO = 150.0
 """Intensity (0..255) that a perfect reflector sends back, as in :mod:`mpnp_ros.world.lidar`."""
 GLOW = 1.5
 """How much brighter than its own colour a burning light is."""
+MATT = 0.1
+"""Gloss up to which a surface is left to Gazebo's own, which is rough and not metallic."""
 _OWN_LINE = frozenset({'world', 'model', 'actor', 'link', 'visual', 'sensor', 'light', 'plugin', 'waypoint',
                        'physics', 'scene', 'joint', 'trajectory', 'script'})
 
@@ -37,6 +39,11 @@ def element(tag: str, *content: Element | str | float | Iterable[float], **attri
 def numbers(values: Iterable[float]) -> str:
     """Decimals, four places at most, with blanks between."""
     return ' '.join(map(_decimal, values))
+
+
+def coarse(values: Iterable[float]) -> list[float]:
+    """To two places: colours, and lengths of what is only looked at."""
+    return [round(float(value), 2) for value in values]
 
 
 def _decimal(value: float) -> str:
@@ -90,7 +97,8 @@ class Solid:
 
 def visual(solid: Solid, name: str, paint: Colour = (1.0, 1.0, 1.0)) -> Element:
     """What cameras and LiDAR see of a solid; ``paint`` colours what is painted."""
-    return element('visual', element('pose', (*solid.centre, *solid.rpy)),
+    angles = [round(float(angle), 3) for angle in solid.rpy]
+    return element('visual', element('pose', (*coarse(solid.centre), *angles)),
                    element('laser_retro', round(FULL_ECHO * MATERIALS[solid.material].reflectivity)),
                    element('geometry', _shape(solid)), _material(solid, paint), name=name)
 
@@ -113,11 +121,12 @@ def plugin(filename: str, name: str, *content: Element) -> Element:
 
 def _shape(solid: Solid) -> Element:
     if solid.shape == 'box':
-        return element('box', element('size', solid.size))
+        return element('box', element('size', coarse(solid.size)))
     if solid.shape == 'cylinder':
-        return element('cylinder', element('radius', solid.size[0] / 2), element('length', solid.size[2]))
+        radius, length = round(solid.size[0] / 2, 3), round(solid.size[2], 2)
+        return element('cylinder', element('radius', radius), element('length', length))
     if solid.shape == 'ellipsoid':
-        return element('ellipsoid', element('radii', [length / 2 for length in solid.size]))
+        return element('ellipsoid', element('radii', coarse(length / 2 for length in solid.size)))
     return element('polyline', *(element('point', corner) for corner in solid.outline),
                    element('height', solid.size[2]))
 
@@ -125,9 +134,11 @@ def _shape(solid: Solid) -> Element:
 def _material(solid: Solid, paint: Colour) -> Element:
     material = MATERIALS[solid.material]
     colour = np.array(material.colour) * (paint if material.painted else 1)
-    parts = [element('diffuse', (*colour, 1)), element('specular', (*[material.gloss] * 3, 1))]
+    parts = [element('diffuse', (*coarse(colour), 1))]
     if solid.lit:
-        parts.append(element('emissive', (*np.minimum(colour * GLOW, 1), 1)))
-    roughness = element('roughness', max(0.15, 0.9 - 2 * material.gloss))
-    metalness = element('metalness', 0.8 if solid.material == 'metal' else 0.0)
-    return element('material', *parts, element('pbr', element('metal', roughness, metalness)))
+        parts.append(element('emissive', (*coarse(np.minimum(colour * GLOW, 1)), 1)))
+    if material.gloss > MATT:
+        roughness = element('roughness', round(max(0.15, 0.9 - 2 * material.gloss), 2))
+        metalness = element('metalness', 0.8 if solid.material == 'metal' else 0.0)
+        parts.append(element('pbr', element('metal', roughness, metalness)))
+    return element('material', *parts)

@@ -1,9 +1,9 @@
 """A drive through the world as one SDF file."""
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -15,18 +15,18 @@ from mpnp_ros.world.sdf.ego import ego_model
 from mpnp_ros.world.sdf.elements import Triple, document, element, plugin, still_model, visuals
 from mpnp_ros.world.sdf.motion import Path, actor, ego_path, paths
 from mpnp_ros.world.sdf.street import fixtures, ground, lamp_lights, signals
-from mpnp_ros.world.state import Fixture, WorldObject, WorldState
+from mpnp_ros.world.state import Fixture, Patch, Signal, WorldState
 
 NAME = 'mpnp_street'
 TICK = 0.01
 """Seconds of a simulation step; it divides the periods of LiDAR, IMU and odometry."""
-REACH = 110.0
-"""Metres from the ego vehicle's path within which things are written: as far as the LiDAR reaches."""
+REACH = 50.0
+"""Metres from the ego vehicle's path within which things are written: as far as most answers reach."""
 LAMPS = 24
 """Street lamps that shed light, of those nearest to the begin of the drive."""
 IMAGE_WIDTH = 800
-
-Placed = TypeVar('Placed', Fixture, WorldObject)
+LATITUDE, LONGITUDE = 42.3367, -71.0578
+"""Degrees: Boston, where half of nuScenes was driven."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,18 @@ def world_sdf(states: Sequence[WorldState], free: bool = False, image_width: int
         raise ConfigurationError(f'Gazebo has no {conditions.weather}; export clear weather')
     path, dark = ego_path(states), conditions.light != 'day'
     standing = _near(states[0].scenery.fixtures, path)
-    parts = [*_systems(), *_scene(conditions), ground(states[0].scenery.patches), *fixtures(standing, dark),
-             *(lamp_lights(standing, LAMPS) if dark else ()), *signals(states), *_things(states, path),
+    parts = [*_systems(), *_scene(conditions), ground(_near_patches(states[0].scenery.patches, path)),
+             *fixtures(standing, dark), *(lamp_lights(standing, LAMPS) if dark else ()),
+             *signals(states, lambda item: _is_near(item, path)), *_things(states, path),
              ego_model(path, TICK, image_width, dark, free)]
     return document(element('sdf', element('world', *parts, name=NAME), version='1.9'))
 
 
 def _systems() -> list[Element]:
-    physics = element('physics', element('max_step_size', TICK), element('real_time_factor', 1.0), name='steps',
-                      type='ignored')
-    return [physics, plugin('physics', 'Physics'), plugin('user-commands', 'UserCommands'),
-            plugin('scene-broadcaster', 'SceneBroadcaster'),
+    """What runs in the simulator."""
+    steps = (element('max_step_size', TICK), element('real_time_factor', 1.0))
+    return [element('physics', *steps, name='steps', type='ignored'), plugin('physics', 'Physics'),
+            plugin('user-commands', 'UserCommands'), plugin('scene-broadcaster', 'SceneBroadcaster'),
             plugin('sensors', 'Sensors', element('render_engine', 'ogre2')), plugin('imu', 'Imu')]
 
 
@@ -78,32 +79,51 @@ def _scene(conditions: Conditions) -> list[Element]:
     """Sky, sun and where on Earth: the IMU's north needs a place."""
     sky = SKIES[conditions.light]
     place = element('spherical_coordinates', element('surface_model', 'EARTH_WGS84'),
-                    element('world_frame_orientation', 'ENU'), element('latitude_deg', 42.3367),
-                    element('longitude_deg', -71.0578), element('elevation', 0.0), element('heading_deg', 0.0))
+                    element('world_frame_orientation', 'ENU'), element('latitude_deg', LATITUDE),
+                    element('longitude_deg', LONGITUDE), element('elevation', 0.0),
+                    element('heading_deg', 0.0))
+    scene = element('scene', element('ambient', (*sky.ambient, 1)),
+                    element('background', (*sky.background, 1)), element('shadows', 'true'),
+                    element('grid', 'false'))
     sun = element('light', element('pose', (0, 0, 60, 0, 0, 0)), element('cast_shadows', 'true'),
                   element('diffuse', (*sky.sun, 1)), element('specular', (0.2, 0.2, 0.2, 1)),
                   element('direction', sky.direction), name='sun', type='directional')
-    return [place, element('scene', element('ambient', (*sky.ambient, 1)), element('background', (*sky.background, 1)),
-                           element('shadows', 'true'), element('grid', 'false')), sun]
+    return [place, scene, sun]
 
 
 def _things(states: Sequence[WorldState], drive: Path) -> list[Element]:
-    """Parked and standing things as models, all others as actors."""
+    """Things that are ever within reach: those that stay where they are as models, all others as actors."""
     made = []
     for identity, (item, path) in paths(states).items():
-        if not _distance(path.poses[:, :2], drive).min() < REACH:
+        if np.linalg.norm(path.poses[:, :2] - drive.poses[:, :2], axis=1).min() > REACH:
             continue
         name, parts = f'{item.kind}_{identity}', visuals(body(item), item.colour)
         x, y, z, yaw = path.poses[0]
-        made.append(actor(name, parts, path) if path.moves else still_model(name, (x, y, z, 0, 0, yaw), parts))
+        made.append(actor(name, parts, path) if path.moves
+                    else still_model(name, (x, y, z, 0, 0, yaw), parts))
     return made
 
 
-def _near(items: Iterable[Placed], path: Path) -> list[Placed]:
+def _near(items: Iterable[Fixture], path: Path) -> list[Fixture]:
     """Those within reach of the path, the ones nearest to its begin first."""
-    found = [item for item in items
-             if _distance(np.array([(item.x, item.y)]), path)[0] < REACH + max(item.size[:2]) / 2]
-    return sorted(found, key=lambda item: np.hypot(item.x - path.poses[0, 0], item.y - path.poses[0, 1]))
+    x, y = path.poses[0, :2]
+    return sorted((item for item in items if _is_near(item, path, max(item.size[:2]) / 2)),
+                  key=lambda item: math.hypot(item.x - x, item.y - y))
+
+
+def _is_near(item: Fixture | Signal, path: Path, radius: float = 0.0) -> bool:
+    return bool(_distance(np.array([(item.x, item.y)]), path)[0] < REACH + radius)
+
+
+def _near_patches(patches: Iterable[Patch], path: Path) -> tuple[Patch, ...]:
+    """Those that come within reach at a corner or between corners."""
+    return tuple(item for item in patches if _distance(_edge_points(item), path).min() < REACH)
+
+
+def _edge_points(patch: Patch) -> np.ndarray:
+    """Eight points on each edge, [8 N, 2]."""
+    corners, share = np.array(patch.corners), np.linspace(0, 1, 8, endpoint=False)[:, None, None]
+    return ((1 - share) * corners + share * np.roll(corners, -1, 0)).reshape(-1, 2)
 
 
 def _distance(places: np.ndarray, path: Path) -> np.ndarray:

@@ -58,7 +58,7 @@ def ego_path(states: Sequence[WorldState]) -> Path:
 def script(path: Path, tension: float = 0.0) -> Element:
     """The script of an actor that goes along the path once."""
     waypoints = [element('waypoint', element('time', float(time)), element('pose', (x, y, z, 0, 0, yaw)))
-                 for time, (x, y, z, yaw) in zip(path.times, path.poses, strict=True)]
+                 for time, (x, y, z, yaw) in zip(path.times, path.poses.round(3), strict=True)]
     trajectory = element('trajectory', *waypoints, id='0', type='drive', tension=f'{tension:g}')
     return element('script', element('loop', 'false'), element('auto_start', 'true'), trajectory)
 
@@ -80,7 +80,8 @@ def twist(start: np.ndarray, end: np.ndarray, seconds: float) -> tuple[float, fl
     ahead, left = cos * x + sin * y, cos * y - sin * x
     half = turn / 2
     stretch = half / math.tan(half) if abs(half) > 1e-6 else 1.0
-    return ((stretch * ahead + half * left) / seconds, (stretch * left - half * ahead) / seconds, turn / seconds)
+    forward, sideways = stretch * ahead + half * left, stretch * left - half * ahead
+    return forward / seconds, sideways / seconds, turn / seconds
 
 
 def _held(items: dict[float, WorldObject], states: Sequence[WorldState]) -> np.ndarray:

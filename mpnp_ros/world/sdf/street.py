@@ -1,37 +1,54 @@
 """What stands in the street: ground, buildings, trees, lamps, and signals that change."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from mpnp_ros.world.furniture import SIGNAL_HEIGHT
+from mpnp_ros.world.furniture import LAMP_ARM, SIGNAL_HEADS
+from mpnp_ros.world.ground import LAYER_HEIGHT, PLAIN_DEPTH, PLAIN_SIZE, layers
 from mpnp_ros.world.sdf.bodies import fixture_solids
 from mpnp_ros.world.sdf.elements import Solid, element, still_model, visual, visuals
 from mpnp_ros.world.sdf.motion import Path, actor
 from mpnp_ros.world.state import Fixture, Patch, Signal, WorldState
 
-LAYER = 0.004
-"""Metres by which a later patch of ground stands above an earlier one of another material."""
 LENSES = {'red': 0.82, 'yellow': 0.5, 'green': 0.18}
 """Height of each lens above the foot of a signal's head, metres."""
 SHOWN, HIDDEN = -0.16, 0.0
 """Where a lens is along the head: on its face, which looks back along the signal's yaw, or inside it."""
 SWITCHING = 0.05
 """Seconds that a lens takes."""
+GLOWS = {'red': (1, 0.05, 0.03, 1), 'yellow': (1, 0.65, 0.05, 1), 'green': (0.05, 1, 0.35, 1)}
 AT_ORIGIN = (0.0,) * 6
 
 
-def ground(patches: Sequence[Patch]) -> Element:
-    """A plain, and the patches on it as thin slabs."""
-    plane = element('visual', element('laser_retro', 50), element('geometry', element(
-        'plane', element('normal', (0, 0, 1)), element('size', (800, 800)))), element('material', element(
-            'diffuse', (0.13, 0.2, 0.07, 1))), name='plain')
-    layers = {material: level for level, material in enumerate(dict.fromkeys(item.material for item in patches), 1)}
-    slabs = visuals(Solid('polygon', (1, 1, item.z + LAYER * layers[item.material]), (0, 0, 0), item.material,
-                          outline=item.corners) for item in patches)
-    return still_model('ground', AT_ORIGIN, [plane, *slabs])
+def ground(patches: tuple[Patch, ...]) -> Element:
+    """The plain and the patches on it, as slabs that reach down to it."""
+    plain = Solid('box', (2 * PLAIN_SIZE, 2 * PLAIN_SIZE, 1.0), (0, 0, -PLAIN_DEPTH - 0.5), 'grass')
+    slabs = [_slab(item, item.z + layer * LAYER_HEIGHT)
+             for item, layer in zip(patches, layers(patches), strict=True)]
+    return still_model('ground', AT_ORIGIN, visuals([plain, *slabs]))
+
+
+def _slab(patch: Patch, top: float) -> Solid:
+    """A box where the patch is a rectangle, which costs less to draw."""
+    corners, height = np.array(patch.corners), top + PLAIN_DEPTH
+    if not _is_rectangle(corners):
+        return Solid('polygon', (1, 1, height), (0, 0, -PLAIN_DEPTH), patch.material, outline=patch.corners)
+    along, across = corners[1] - corners[0], corners[2] - corners[1]
+    x, y = corners.mean(0)
+    size = (float(np.hypot(*along)), float(np.hypot(*across)), height)
+    return Solid('box', size, (x, y, top - height / 2), patch.material,
+                 (0, 0, float(np.arctan2(along[1], along[0]))))
+
+
+def _is_rectangle(corners: np.ndarray) -> bool:
+    if len(corners) != 4:
+        return False
+    along, across = corners[1] - corners[0], corners[2] - corners[1]
+    return bool(abs(along @ across) < 0.01 and np.allclose(corners[3] - corners[0], across, atol=0.01))
 
 
 def fixtures(items: Iterable[Fixture], glowing: bool) -> list[Element]:
@@ -50,52 +67,51 @@ def lamp_lights(items: Sequence[Fixture], most: int) -> list[Element]:
     return [_lamp_light(item, f'lamp_light_{number}') for number, item in enumerate(lamps)]
 
 
-def signals(states: Sequence[WorldState]) -> list[Element]:
-    """The heads of the traffic lights, dark, and every lens that is ever lit."""
+def signals(states: Sequence[WorldState], wanted: Callable[[Signal], bool]) -> list[Element]:
+    """The heads of the traffic lights that are wanted, dark, and every lens that is ever lit."""
     made = []
     for number, signal in enumerate(states[0].signals):
-        colours = [state.signals[number].colour for state in states]
-        made.append(still_model(f'signal_{number}', _head_pose(signal), visuals(
-            [Solid('box', (0.3, 0.38, 1.0), (0, 0, 0.5), 'trim')])))
-        made += [_lens(f'signal_{number}_{colour}', signal, colour, [shown == colour for shown in colours], states)
+        if not wanted(signal):
+            continue
+        name, colours = f'signal_{number}', [state.signals[number].colour for state in states]
+        heads = [Solid('box', (0.3, 0.38, 1.0), (0, left, up + 0.5), 'trim') for left, up in SIGNAL_HEADS]
+        made.append(still_model(name, _pose(signal, 0.0), visuals(heads)))
+        made += [_lens(f'{name}_{colour}', signal, colour, [shown == colour for shown in colours],
+                       [state.time - states[0].time for state in states])
                  for colour in LENSES if colour in colours]
     return made
 
 
-def _lens(name: str, signal: Signal, colour: str, on: Sequence[bool], states: Sequence[WorldState]) -> Element:
+def _lens(name: str, signal: Signal, colour: str, on: Sequence[bool], times: Sequence[float]) -> Element:
     """A lens that burns all the time stands still; another comes out of the head while it burns."""
-    solid = Solid('ellipsoid', (0.1, 0.26, 0.26), (0, 0, LENSES[colour]), f'signal_{colour}', lit=True)
-    bright = element('visual', element('pose', (*solid.centre, 0, 0, 0)), element('geometry', element(
-        'ellipsoid', element('radii', [length / 2 for length in solid.size]))), _glow(colour), name='lens')
-    times = [state.time - states[0].time for state in states]
-    moments = [(times[0], on[0])]
-    for index in range(1, len(on)):
-        if on[index] != on[index - 1]:
-            moments += [(times[index] - SWITCHING, on[index - 1]), (times[index], on[index])]
-    moments.append((times[-1] + SWITCHING, on[-1]))
-    poses = np.array([_lens_pose(signal, SHOWN if lit else HIDDEN) for _, lit in moments])
+    glow = [_glow(colour, left, up + LENSES[colour], f'lens{number}')
+            for number, (left, up) in enumerate(SIGNAL_HEADS)]
     if all(on):
-        x, y, z, yaw = poses[0]
-        return still_model(name, (x, y, z, 0, 0, yaw), [bright])
-    return actor(name, [bright], Path(np.array([time for time, _ in moments]), poses), tension=1.0)
+        return still_model(name, _pose(signal, SHOWN), glow)
+    moments = [(times[0], on[0])]
+    for time, before, now in zip(times[1:], on[:-1], on[1:], strict=True):
+        if now != before:
+            moments += [(time - SWITCHING, before), (time, now)]
+    moments.append((times[-1] + SWITCHING, on[-1]))
+    places = [_pose(signal, SHOWN if lit else HIDDEN) for _, lit in moments]
+    path = Path(np.array([time for time, _ in moments]), np.array(places)[:, [0, 1, 2, 5]])
+    return actor(name, glow, path, tension=1.0)
 
 
-def _lens_pose(signal: Signal, along: float) -> tuple[float, float, float, float]:
-    return (signal.x + along * np.cos(signal.yaw), signal.y + along * np.sin(signal.yaw), SIGNAL_HEIGHT, signal.yaw)
+def _pose(signal: Signal, along: float) -> tuple[float, ...]:
+    x, y = signal.x + along * math.cos(signal.yaw), signal.y + along * math.sin(signal.yaw)
+    return x, y, 0, 0, 0, signal.yaw
 
 
-def _head_pose(signal: Signal) -> tuple[float, ...]:
-    return (signal.x, signal.y, SIGNAL_HEIGHT, 0, 0, signal.yaw)
-
-
-def _glow(colour: str) -> Element:
-    shine = {'red': (1, 0.05, 0.03, 1), 'yellow': (1, 0.65, 0.05, 1), 'green': (0.05, 1, 0.35, 1)}[colour]
-    return element('material', element('diffuse', shine), element('emissive', shine))
+def _glow(colour: str, left: float, up: float, name: str) -> Element:
+    shape = element('geometry', element('ellipsoid', element('radii', (0.05, 0.13, 0.13))))
+    shine = element('material', element('diffuse', GLOWS[colour]), element('emissive', GLOWS[colour]))
+    return element('visual', element('pose', (0, left, up, 0, 0, 0)), shape, shine, name=name)
 
 
 def _lamp_light(item: Fixture, name: str) -> Element:
-    arm, height = max(item.size[0], 0.6), item.z + item.size[2] - 0.25
-    x, y = item.x + arm * np.cos(item.yaw), item.y + arm * np.sin(item.yaw)
+    height = item.z + item.size[2] - 0.25
+    x, y = item.x + LAMP_ARM * math.cos(item.yaw), item.y + LAMP_ARM * math.sin(item.yaw)
     spot = element('spot', element('inner_angle', 1.0), element('outer_angle', 2.2), element('falloff', 1.0))
     fading = element('attenuation', element('range', 25.0), element('constant', 0.3), element('linear', 0.05),
                      element('quadratic', 0.01))

@@ -107,4 +107,5 @@ def test_urdf_has_the_frames_of_a_converted_scene():
         assert joint.find('parent').get('link') == 'base_link'
         origin = joint.find('origin')
         assert np.array(origin.get('xyz').split(), float) == pytest.approx(mounting.translation)
-        assert rotation(*map(float, origin.get('rpy').split())) == pytest.approx(mounting.pose.rotation, abs=1e-6)
+        turn = rotation(*map(float, origin.get('rpy').split()))
+        assert turn == pytest.approx(mounting.pose.rotation, abs=1e-6)
