@@ -104,9 +104,9 @@ def pair(x: float, y: float, z: float, size: tuple[float, float, float], materia
 def lamps(front: float, rear: float, y: float, front_z: float, rear_z: float,
           tall: float = 0.14, rear_tall: float = 0.2, wide: float = 0.34) -> list[Mesh]:
     """Head lights, tail lights, and orange side lights beside them."""
-    return [*pair(front, y, front_z, (0.1, wide, tall), 'head_light'),
-            *pair(front - 0.1, y + wide / 2, front_z, (0.18, 0.08, 0.1), 'orange_light'),
-            *pair(rear, y + 0.04, rear_z, (0.1, wide * 0.75, rear_tall), 'tail_light')]
+    return [*pair(front, y, front_z, (0.16, wide, tall), 'head_light'),
+            *pair(front - 0.06, y + wide / 2 + 0.04, front_z, (0.2, 0.08, tall), 'orange_light'),
+            *pair(rear, y + 0.02, rear_z, (0.12, wide, rear_tall), 'tail_light')]
 
 
 def plates(front: float, rear: float, z: float) -> list[Mesh]:

@@ -1,15 +1,12 @@
 """The graphics card, or Mesa's software in its place: context, models in its memory, frames to draw into."""
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import moderngl
 import numpy as np
 
 from mpnp_ros.errors import WorldError
 from mpnp_ros.world import shaders
 from mpnp_ros.world.ground import ground_mesh
-from mpnp_ros.world.instances import Instances
 from mpnp_ros.world.materials import COLOUR, GLOSS
 from mpnp_ros.world.mesh import Mesh
 from mpnp_ros.world.models import ModelKey, model_of
@@ -17,7 +14,9 @@ from mpnp_ros.world.state import Scenery
 
 SHADOW_MAP_SIZE = 1536
 _ROW_BYTES = 64
-_ROWS = 'row0', 'row1', 'row2'
+_VERTEX = {'position': 3, 'facing': 3, 'substance': 1}
+_INSTANCE = {'row0': 4, 'row1': 4, 'row2': 4, 'paint': 4}
+"""Numbers of each attribute of a vertex and of an instance."""
 
 
 def open_context() -> moderngl.Context:
@@ -29,91 +28,87 @@ def open_context() -> moderngl.Context:
                          'apt install libegl1 libgl1-mesa-dri') from None
 
 
-@dataclass(frozen=True)
 class Programs:
-    """The compiled shaders."""
+    """The compiled shaders.  shadow, sky, blur, develop: one each; of models one for each group of surfaces."""
 
-    model: moderngl.Program
-    shadow: moderngl.Program
-    sky: moderngl.Program
-    blur: moderngl.Program
-    develop: moderngl.Program
-
-    @classmethod
-    def compile(cls, context: moderngl.Context) -> Programs:
-        """Compile all of them and set what never changes."""
+    def __init__(self, context: moderngl.Context) -> None:
         def program(vertex: str, fragment: str) -> moderngl.Program:
             return context.program(vertex_shader=vertex, fragment_shader=fragment)
 
-        programs = cls(program(shaders.MODEL_VERTEX, shaders.MODEL_FRAGMENT),
-                       program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT),
-                       *(program(shaders.SCREEN_VERTEX, fragment) for fragment in
-                         (shaders.SKY_FRAGMENT, shaders.BLUR_FRAGMENT, shaders.DEVELOP_FRAGMENT)))
-        programs.model['substances'].write(np.column_stack([COLOUR, GLOSS]).astype('f4').tobytes())
-        programs.model['shadow_map'].value = 0
-        programs.blur['source'].value = 0
-        programs.develop['scene'].value, programs.develop['halo'].value = 0, 1
-        return programs
+        self._models = {
+            sunny: {surface: program(shaders.MODEL_VERTEX, shaders.model_fragment(surface, sunny, SHADOW_MAP_SIZE))
+                    for surface in shaders.SURFACES} for sunny in (False, True)}
+        self.shadow = program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
+        self.sky, self.blur, self.develop = (program(shaders.SCREEN_VERTEX, fragment) for fragment in (
+            shaders.SKY_FRAGMENT, shaders.BLUR_FRAGMENT, shaders.DEVELOP_FRAGMENT))
+        substances = np.column_stack([COLOUR, GLOSS])
+        for group in self._models.values():
+            for model in group.values():
+                write(model, substances=substances.T)
+        self.develop['scene'].value, self.develop['halo'].value = 0, 1
+
+    def models(self, sunny: bool) -> dict[str, moderngl.Program]:
+        """Programs for models by group of surfaces, with or without shadows of the sun."""
+        return self._models[sunny]
 
 
 def write(program: moderngl.Program, **values: object) -> None:
-    """Set uniforms; arrays are matrices [rows, columns]."""
+    """Set uniforms, those that the program uses; arrays are matrices [rows, columns]."""
     for name, value in values.items():
-        if isinstance(value, np.ndarray):
-            program[name].write(np.ascontiguousarray(value.T, 'f4').tobytes())
-        else:
-            program[name].value = value
+        if name in program:
+            if isinstance(value, np.ndarray):
+                program[name].write(np.ascontiguousarray(value.T, 'f4').tobytes())
+            else:
+                program[name].value = value
 
 
 class Model:
     """A mesh in graphics memory, to be drawn many times at once."""
 
-    def __init__(self, context: moderngl.Context, programs: Programs, mesh: Mesh) -> None:
+    def __init__(self, context: moderngl.Context, mesh: Mesh) -> None:
         self._context = context
         rows = np.column_stack([mesh.vertices, mesh.normals, mesh.vertex_material]).astype('f4')
         self._vertices, self._faces = context.buffer(rows.tobytes()), context.buffer(mesh.faces.astype('i4').tobytes())
         self._instances = context.buffer(reserve=64 * _ROW_BYTES, dynamic=True)
-        self._programs = programs
-        low, high = mesh.bounds
-        self.extent = np.maximum(np.abs(low), np.abs(high))
-        self._link()
+        self._arrays: dict[moderngl.Program, moderngl.VertexArray] = {}
 
-    def _link(self) -> None:
-        def array(program: moderngl.Program, vertex: tuple[str, ...], instance: tuple[str, ...]) -> moderngl.VertexArray:
-            return self._context.vertex_array(program, [(self._vertices, *vertex), (self._instances, *instance)],
-                                              self._faces)
-
-        self._lit = array(self._programs.model, ('3f 3f 1f', 'position', 'facing', 'substance'),
-                          ('4f 4f 4f 4f/i', *_ROWS, 'paint'))
-        self._shadow = array(self._programs.shadow, ('3f 16x', 'position'), ('4f 4f 4f 16x/i', *_ROWS))
-
-    def draw(self, rows: np.ndarray, shadow: bool = False) -> None:
-        """Draw it at every row of :data:`~mpnp_ros.world.instances.Instances`."""
-        if not len(rows):
-            return
+    def draw(self, program: moderngl.Program, rows: np.ndarray) -> None:
+        """Draw it at every row [N, 16] of :class:`~mpnp_ros.world.instances.Instances`."""
         if rows.nbytes > self._instances.size:
             self._instances.orphan(2 * rows.nbytes)
         self._instances.write(np.ascontiguousarray(rows, 'f4').tobytes())
-        (self._shadow if shadow else self._lit).render(instances=len(rows))
+        if program not in self._arrays:
+            self._arrays[program] = self._array(program)
+        self._arrays[program].render(instances=len(rows))
+
+    def _array(self, program: moderngl.Program) -> moderngl.VertexArray:
+        """How the program reads the buffers; what it does not use is passed over."""
+        def layout(attributes: dict[str, int], suffix: str = '') -> tuple[str, ...]:
+            used = [name for name in attributes if name in program]
+            parts = [f'{count}f' if name in used else f'{4 * count}x' for name, count in attributes.items()]
+            return ' '.join(parts) + suffix, *used
+
+        return self._context.vertex_array(program, [(self._vertices, *layout(_VERTEX)),
+                                                    (self._instances, *layout(_INSTANCE, '/i'))], self._faces)
 
     def release(self) -> None:
         """Give the memory back."""
-        for thing in (self._lit, self._shadow, self._vertices, self._faces, self._instances):
+        for thing in (*self._arrays.values(), self._vertices, self._faces, self._instances):
             thing.release()
 
 
 class ModelShelf:
     """Every model that was ever needed, and the ground of one scenery."""
 
-    def __init__(self, context: moderngl.Context, programs: Programs) -> None:
-        self._context, self._programs = context, programs
+    def __init__(self, context: moderngl.Context) -> None:
+        self._context = context
         self._models: dict[ModelKey, Model] = {}
         self._ground: tuple[Scenery, Model] | None = None
 
     def model(self, key: ModelKey) -> Model:
         """The model of a key."""
         if key not in self._models:
-            self._models[key] = Model(self._context, self._programs, model_of(*key))
+            self._models[key] = Model(self._context, model_of(*key))
         return self._models[key]
 
     def ground(self, scenery: Scenery) -> Model:
@@ -121,13 +116,8 @@ class ModelShelf:
         if self._ground is None or self._ground[0] is not scenery:
             if self._ground:
                 self._ground[1].release()
-            self._ground = scenery, Model(self._context, self._programs, ground_mesh(scenery))
+            self._ground = scenery, Model(self._context, ground_mesh(scenery))
         return self._ground[1]
-
-    def radii(self, instances: Instances) -> dict[ModelKey, np.ndarray]:
-        """Metres [N] from each instance's origin within which it lies."""
-        return {key: np.linalg.norm(np.linalg.norm(rows[:, :12].reshape(-1, 3, 4)[:, :, :3], axis=1)
-                                    * self.model(key).extent, axis=1) for key, rows in instances.items()}
 
 
 class Film:

@@ -14,7 +14,10 @@ LAYER_HEIGHT = 0.003
 
 
 def ground_mesh(scenery: Scenery) -> Mesh:
-    """The ground of a scene in the world frame; raised patches have kerbs."""
+    """The ground of a scene in the world frame; raised patches have kerbs.
+
+    What lies on top comes first, so that what it hides need not be shaded.
+    """
     edge = PLAIN_SIZE
     plain = polygon([(x, y, -PLAIN_DEPTH) for x, y in ((-edge, -edge), (edge, -edge), (edge, edge), (-edge, edge))],
                     'grass')
@@ -24,7 +27,7 @@ def ground_mesh(scenery: Scenery) -> Mesh:
         parts.append(polygon([(x, y, height) for x, y in patch.corners], patch.material))
         if patch.z > 0:
             parts.append(_kerb(patch, height))
-    return Mesh.join(parts)
+    return Mesh.join(parts[::-1])
 
 
 def layers(patches: tuple[Patch, ...]) -> list[int]:

@@ -2,46 +2,109 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
 
 import numpy as np
 
 from mpnp_ros.world.furniture import SIGNAL_HEADS
-from mpnp_ros.world.models import SIGNAL_HEAD, ModelKey, key_of, placement
+from mpnp_ros.world.models import SIGNAL_HEAD, ModelKey, key_of, model_of, placement
 from mpnp_ros.world.rig import EGO_REAR, EGO_SIZE
-from mpnp_ros.world.state import Colour, Scenery, Signal, WorldObject, WorldState
+from mpnp_ros.world.state import Colour, EgoState, Scenery, Signal, WorldObject, WorldState
+from mpnp_ros.world.views import seen
 
 _LIT, _BRAKING, _SIREN = 1, 2, 4
 _SIGNAL_BITS = {'red': 8, 'yellow': 16, 'green': 32}
 
-Instances = dict[ModelKey, np.ndarray]
-"""Rows [N, 16] by model: the first three rows of its place [4, 4], its colour, its lights as bits."""
+_VISIBLE = {'pedestrian': 110.0, 'child': 110.0, 'cone': 80.0, 'barrier': 120.0, 'bicycle': 110.0,
+            'motorcycle': 120.0, 'bench': 80.0, 'tree': 160.0, 'lamp': 160.0, 'building': 420.0}
+_VISIBLE_OTHERWISE = 220.0
+"""Metres beyond which a kind is too small to be drawn."""
+_DRAWN_LAST = ('tree', 'lamp', 'signal_pole', 'building')
+
+Row = tuple[ModelKey, np.ndarray]
 
 
-def of_state(state: WorldState, with_ego: bool = False) -> Instances:
-    """What moves or changes."""
-    rows = [(key_of(thing), _row(thing.x, thing.y, thing.z, thing.yaw, thing.size, thing.colour, _bits(thing)))
-            for thing in state.objects]
-    rows += [((SIGNAL_HEAD, 0, 0), row) for signal in state.signals for row in _signal_rows(signal)]
-    if with_ego:
-        ego, ahead = state.ego, EGO_SIZE[0] / 2 - EGO_REAR
-        x, y = ego.x + ahead * math.cos(ego.yaw), ego.y + ahead * math.sin(ego.yaw)
-        rows.append((('hatchback', 0, 0), _row(x, y, 0, ego.yaw, EGO_SIZE, (0.9, 0.9, 0.92), _LIT)))
-    return _grouped(rows)
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """Where models stand, those of one model together.
+
+    slices: which rows are of which model.  rows: [N, 16]: the first three rows of the place [4, 4], the
+    colour, the lights as bits.  radii: [N], metres from its origin within which each lies; reach: [N], metres
+    within which it is seen.
+    """
+
+    slices: dict[ModelKey, slice]
+    rows: np.ndarray
+    radii: np.ndarray
+    reach: np.ndarray
+
+    @classmethod
+    def of_state(cls, state: WorldState, with_ego: bool = False) -> Instances:
+        """What moves or changes."""
+        rows = [(key_of(thing), _row(thing.x, thing.y, thing.z, thing.yaw, thing.size, thing.colour, _bits(thing)))
+                for thing in state.objects]
+        rows += [((SIGNAL_HEAD, 0, 0), row) for signal in state.signals for row in _signal_rows(signal)]
+        return cls._grouped(rows + [_ego_row(state.ego)] * with_ego)
+
+    @classmethod
+    def of_scenery(cls, scenery: Scenery) -> Instances:
+        """What stands still."""
+        return cls._grouped([((fixture.kind, 0, 0), _row(fixture.x, fixture.y, fixture.z, fixture.yaw, fixture.size,
+                                                         fixture.colour, 0)) for fixture in scenery.fixtures])
+
+    @classmethod
+    def _grouped(cls, rows: list[Row]) -> Instances:
+        rows = sorted(rows, key=lambda row: (_rank(row[0]), row[0]))
+        slices = {key: slice(group[0], group[-1] + 1) for key, group in
+                  ((key, [index for index, _ in group]) for key, group in
+                   groupby(enumerate(rows), key=lambda item: item[1][0]))}
+        table = np.array([row for _, row in rows], np.float32).reshape(-1, 16)
+        extents = np.array([_extent(key) for key, _ in rows]).reshape(-1, 3)
+        scales = np.linalg.norm(table[:, :12].reshape(-1, 3, 4)[:, :, :3], axis=1)
+        reach = np.array([_VISIBLE.get(key[0], _VISIBLE_OTHERWISE) for key, _ in rows])
+        return cls(slices, table, np.linalg.norm(scales * extents, axis=1), reach)
+
+    def __add__(self, other: Instances) -> Instances:
+        """Both; they hold different models."""
+        moved = {key: slice(part.start + len(self.rows), part.stop + len(self.rows))
+                 for key, part in other.slices.items()}
+        slices = dict(sorted((self.slices | moved).items(), key=lambda item: _rank(item[0])))
+        return Instances(slices, np.concatenate([self.rows, other.rows]),
+                         np.concatenate([self.radii, other.radii]), np.concatenate([self.reach, other.reach]))
+
+    def visible(self, projection: np.ndarray, eye: np.ndarray) -> Iterator[tuple[ModelKey, np.ndarray]]:
+        """What a projection [4, 4] shows, seen from `eye` [3]: models and their rows, the nearest first.
+
+        Small things come first, so that what they hide need not be shaded.
+        """
+        places = self.rows[:, [3, 7, 11]]
+        distance = np.linalg.norm(places - eye, axis=1)
+        inside = seen(projection, places, self.radii) & (distance - self.radii < self.reach + abs(eye[2]))
+        for key, part in self.slices.items():
+            chosen = part.start + np.flatnonzero(inside[part])
+            if len(chosen):
+                yield key, self.rows[chosen[np.argsort(distance[chosen], kind='stable')]]
 
 
-def of_scenery(scenery: Scenery) -> Instances:
-    """What stands still."""
-    return _grouped(((fixture.kind, 0, 0), _row(fixture.x, fixture.y, fixture.z, fixture.yaw, fixture.size,
-                                                fixture.colour, 0)) for fixture in scenery.fixtures)
+def _rank(key: ModelKey) -> int:
+    """Place in the order of drawing."""
+    return _DRAWN_LAST.index(key[0]) + 1 if key[0] in _DRAWN_LAST else 0
 
 
-def _grouped(rows: Iterable[tuple[ModelKey, np.ndarray]]) -> Instances:
-    groups: dict[ModelKey, list[np.ndarray]] = defaultdict(list)
-    for key, row in rows:
-        groups[key].append(row)
-    return {key: np.array(group, np.float32) for key, group in groups.items()}
+@cache
+def _extent(key: ModelKey) -> np.ndarray:
+    """How far a model reaches from its origin along each axis [3]."""
+    low, high = model_of(*key).bounds
+    return np.maximum(np.abs(low), np.abs(high))
+
+
+def _ego_row(ego: EgoState) -> Row:
+    ahead = EGO_SIZE[0] / 2 - EGO_REAR
+    x, y = ego.x + ahead * math.cos(ego.yaw), ego.y + ahead * math.sin(ego.yaw)
+    return ('hatchback', 0, 0), _row(x, y, 0, ego.yaw, EGO_SIZE, (0.9, 0.9, 0.92), _LIT)
 
 
 def _row(x: float, y: float, z: float, yaw: float, size: tuple[float, float, float], colour: Colour,

@@ -66,9 +66,9 @@ def _day(overcast: bool, warmth: float) -> dict[str, object]:
     if overcast:
         return {'sun': (0.3, 0.3, 0.3), 'zenith': (0.70, 0.74, 0.78), 'horizon': (0.72, 0.75, 0.77), 'glow': (0, 0, 0),
                 'bounce': (0.28, 0.28, 0.27), 'darkness': 0.0, 'exposure': 0.62}
-    return {'sun': (3.2, 3.05 - 0.25 * warmth, 2.8 - 0.7 * warmth), 'zenith': (0.50, 0.62, 0.86),
-            'horizon': (0.80, 0.87, 0.95), 'glow': (0.10, 0.08, 0.05), 'bounce': (0.30, 0.28, 0.25),
-            'darkness': 0.0, 'exposure': 0.58}
+    return {'sun': (3.2, 3.05 - 0.25 * warmth, 2.8 - 0.7 * warmth), 'zenith': (0.40, 0.52, 0.78),
+            'horizon': (0.80, 0.87, 0.95), 'glow': (0.10, 0.08, 0.05), 'bounce': (0.22, 0.21, 0.19),
+            'darkness': 0.0, 'exposure': 0.72}
 
 
 def _dusk(overcast: bool, warmth: float) -> dict[str, object]:

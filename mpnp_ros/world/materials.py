@@ -19,10 +19,10 @@ class Material:
 
 
 MATERIALS: dict[str, Material] = {
-    'paint': Material((1.0, 1.0, 1.0), 0.22, 0.45, painted=True),
-    'glass': Material((0.03, 0.05, 0.07), 0.55, 0.05),
+    'paint': Material((1.0, 1.0, 1.0), 0.10, 0.45, painted=True),
+    'glass': Material((0.012, 0.018, 0.024), 0.22, 0.05),
     'tyre': Material((0.025, 0.025, 0.027), 0.02, 0.06),
-    'metal': Material((0.42, 0.42, 0.44), 0.30, 0.50),
+    'metal': Material((0.30, 0.30, 0.32), 0.20, 0.50),
     'trim': Material((0.05, 0.05, 0.055), 0.06, 0.10),
     'head_light': Material((0.80, 0.80, 0.76), 0.50, 0.80),
     'tail_light': Material((0.45, 0.015, 0.015), 0.35, 0.95),

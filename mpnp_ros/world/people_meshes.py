@@ -18,8 +18,6 @@ WALKING_POSES, STANDING, SITTING = 6, 6, 7
 """Poses 0..5 are a step of the gait each, 60 degrees apart."""
 ADULT_BODIES, CHILD_BODY = 4, 4
 """Bodies 0..3 in people.npz are adults, 4 is a child."""
-SITTING_SIZE = (0.80, 0.60, 1.30)
-"""Metres of a sitting adult, the seat included."""
 _SMOOTH = 180.0
 
 
@@ -74,7 +72,6 @@ def figure(hip: Point, shoulder: Point, knee: Point, foot: Point, hand: Point, h
 
 
 def sitting() -> Mesh:
-    """Someone who sits on a low wall, metres."""
-    sitter = figure(hip=(0, 0.10, 0.52), shoulder=(-0.03, 0.19, 1.0), knee=(0.44, 0.14, 0.54),
-                    foot=(0.46, 0.15, 0.09), hand=(0.38, 0.13, 0.64))
-    return Mesh.join([sitter, box((-0.02, 0, 0.20), (0.42, 0.56, 0.40), 'concrete')]).smoothed()
+    """Someone who sits on something 0.45 m high, such as a bench; metres."""
+    return figure(hip=(0, 0.10, 0.52), shoulder=(-0.03, 0.19, 1.0), knee=(0.44, 0.14, 0.54),
+                  foot=(0.46, 0.15, 0.09), hand=(0.38, 0.13, 0.64)).smoothed()

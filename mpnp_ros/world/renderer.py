@@ -12,7 +12,7 @@ import numpy as np
 
 from mpnp_ros.world.camera_sensor import CameraSensor
 from mpnp_ros.world.graphics import Film, ModelShelf, Programs, open_context, shadow_frame, write
-from mpnp_ros.world.instances import Instances, of_scenery, of_state
+from mpnp_ros.world.instances import Instances
 from mpnp_ros.world.lighting import Lighting, head_lights, lighting_of, street_lamps
 from mpnp_ros.world.rig import CAMERAS
 from mpnp_ros.world.shaders import MAX_LAMPS, MAX_SPOTS
@@ -21,11 +21,6 @@ from mpnp_ros.world.views import View, camera_view, looking_view, seen, sun_proj
 
 SHADOW_REACH = 55.0
 """Metres round the ego vehicle in which things cast shadows."""
-_VISIBLE = {'pedestrian': 110.0, 'child': 110.0, 'cone': 80.0, 'barrier': 120.0, 'bicycle': 110.0, 'motorcycle': 120.0,
-            'tree': 160.0, 'lamp': 160.0, 'building': 420.0}
-_VISIBLE_OTHERWISE = 220.0
-"""Metres beyond which a kind is too small to be drawn."""
-_DRAWN_LAST = ('tree', 'lamp', 'signal_pole', 'building')
 _HALO = 0.35
 _LIGHT_REACH = 15.0
 _ON_GROUND = np.array([[1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 1, 1, 1, 0]], np.float32)
@@ -41,8 +36,8 @@ class Renderer:
         self.width, self.height, self._supersampling = width, height, supersampling
         self._context = open_context()
         with self._context:
-            self._programs = Programs.compile(self._context)
-            self._shelf = ModelShelf(self._context, self._programs)
+            self._programs = Programs(self._context)
+            self._shelf = ModelShelf(self._context)
             self._shadow_map, self._shadow_frame = shadow_frame(self._context)
             corners = self._context.buffer(np.array([-1, -1, 3, -1, -1, 3], 'f4').tobytes())
             self._screens = {program: self._context.vertex_array(program, [(corners, '2f', 'corner')])
@@ -102,32 +97,34 @@ class Renderer:
         return self._films[width, height]
 
     def _instances(self, state: WorldState, with_ego: bool) -> Instances:
-        """Small things first, so that what they hide is not shaded."""
+        """Everything that may be drawn; what stands still is remembered."""
         if self._still is None or self._still[0] is not state.scenery:
-            self._still = state.scenery, of_scenery(state.scenery)
-        everything = of_state(state, with_ego) | self._still[1]
-        return dict(sorted(everything.items(), key=lambda item: item[0][0] in _DRAWN_LAST
-                           and _DRAWN_LAST.index(item[0][0]) + 1))
+            self._still = state.scenery, Instances.of_scenery(state.scenery)
+        return Instances.of_state(state, with_ego) + self._still[1]
 
     def _begin(self, state: WorldState, lighting: Lighting, instances: Instances) -> None:
         """Set what all views share, and draw the shadow map."""
-        self._radii = self._shelf.radii(instances)
-        ego = state.ego
-        sun_view = sun_projection((ego.x + 10 * np.cos(ego.yaw), ego.y + 10 * np.sin(ego.yaw), 0),
-                                  lighting.sun_direction, SHADOW_REACH)
-        write(self._programs.model, sun_direction=lighting.sun_direction, sun=lighting.sun, sky=lighting.zenith,
-              bounce=lighting.bounce, haze=lighting.horizon, haze_density=lighting.haze_density,
-              darkness=lighting.darkness, wetness=lighting.wetness, blink=float(state.time % 0.5 < 0.25),
-              shadow_view=sun_view)
+        middle = np.array((state.ego.x + 10 * np.cos(state.ego.yaw), state.ego.y + 10 * np.sin(state.ego.yaw), 0))
+        sun_view = sun_projection(middle, lighting.sun_direction, SHADOW_REACH)
+        for program in self._programs.models(lighting.shadows).values():
+            write(program, sun_direction=lighting.sun_direction, sun=lighting.sun, sky=lighting.zenith,
+                  bounce=lighting.bounce, haze=lighting.horizon, haze_density=lighting.haze_density,
+                  darkness=lighting.darkness, wetness=lighting.wetness, blink=float(state.time % 0.5 < 0.25),
+                  shadow_view=sun_view)
         write(self._programs.sky, zenith=lighting.zenith, horizon=lighting.horizon, glow=lighting.glow,
               sun_direction=lighting.sun_direction, clouds=lighting.clouds, drift=lighting.drift)
-        self._context.enable_only(self._context.DEPTH_TEST)
         if lighting.shadows:
-            self._shadow_frame.use()
-            self._shadow_frame.clear(depth=1.0)
-            write(self._programs.shadow, view=sun_view)
-            self._draw_models(instances, sun_view, np.array((ego.x, ego.y, 0)), shadow=True)
-        self._shadow_map.use(0)
+            self._draw_shadows(sun_view, middle, instances)
+
+    def _draw_shadows(self, sun_view: np.ndarray, middle: np.ndarray, instances: Instances) -> None:
+        self._context.enable_only(self._context.DEPTH_TEST)
+        self._shadow_frame.use()
+        self._shadow_frame.clear(depth=1.0)
+        write(self._programs.shadow, view=sun_view)
+        self._context.polygon_offset = 2.0, 4.0
+        for key, rows in instances.visible(sun_view, middle):
+            self._shelf.model(key).draw(self._programs.shadow, rows)
+        self._context.polygon_offset = 0.0, 0.0
 
     def _lights(self, state: WorldState, lighting: Lighting) -> tuple[np.ndarray, np.ndarray]:
         """Head lights [N, 6] and street lamps [M, 4] that count."""
@@ -142,35 +139,21 @@ class Renderer:
         """Draw one view in linear light."""
         film.frame.use()
         film.frame.clear(depth=1.0)
-        self._context.enable_only(self._context.DEPTH_TEST)
+        self._context.enable_only(self._context.DEPTH_TEST | self._context.CULL_FACE)
+        self._context.front_face = 'cw'  # rows run downwards
         self._shadow_map.use(0)
-        projection = view.projection
-        write(self._programs.model, view=projection, eye=tuple(view.eye))
-        self._write_lights(view, projection, *lights)
-        self._draw_models(instances, projection, view.eye)
-        self._shelf.ground(state.scenery).draw(_ON_GROUND)
+        programs, projection = self._programs.models(lighting.shadows), view.projection
+        visible_lights = _visible_lights(view, projection, *lights)
+        for program in programs.values():
+            write(program, view=projection, eye=tuple(view.eye), **visible_lights)
+        for key, rows in instances.visible(projection, view.eye):
+            self._shelf.model(key).draw(programs['wall' if key[0] == 'building' else 'thing'], rows)
+        self._shelf.ground(state.scenery).draw(programs['ground'], _ON_GROUND)
+        self._context.enable_only(self._context.DEPTH_TEST)
         self._context.depth_func = '<='
         write(self._programs.sky, rotation=view.rotation, lens=view.lens)
         self._screens[self._programs.sky].render()
         self._context.depth_func = '<'
-
-    def _draw_models(self, instances: Instances, projection: np.ndarray, eye: np.ndarray,
-                     shadow: bool = False) -> None:
-        for key, rows in instances.items():
-            places = rows[:, [3, 7, 11]]
-            inside = seen(projection, places, self._radii[key])
-            reach = _VISIBLE.get(key[0], _VISIBLE_OTHERWISE) + max(eye[2], 0)
-            inside &= np.linalg.norm(places - eye, axis=1) - self._radii[key] < reach
-            self._shelf.model(key).draw(rows[inside], shadow)
-
-    def _write_lights(self, view: View, projection: np.ndarray, spots: np.ndarray, lamps: np.ndarray) -> None:
-        """Choose the nearest lights that reach into the view."""
-        middles = spots[:, :3] + np.column_stack([14 * spots[:, 3:5], np.zeros(len(spots))])
-        spots = _nearest(spots[seen(projection, middles, _LIGHT_REACH)], view.eye, MAX_SPOTS)
-        lamps = _nearest(lamps[seen(projection, lamps[:, :3], _LIGHT_REACH)], view.eye, MAX_LAMPS)
-        write(self._programs.model, spots=len(spots), lamps=len(lamps),
-              spot_place=_padded(spots[:, [0, 1, 2, 5]], MAX_SPOTS).T,
-              spot_heading=_padded(spots[:, 3:5], MAX_SPOTS).T, lamp_place=_padded(lamps, MAX_LAMPS).T)
 
     def _develop(self, film: Film, lighting: Lighting) -> None:
         """Blur what is bright into halos, and set up how light becomes pixels."""
@@ -186,6 +169,15 @@ class Renderer:
         film.light.use(0)
         film.halos[1].use(1)
         write(self._programs.develop, exposure=lighting.exposure, halo_share=_HALO * bool(lighting.darkness))
+
+
+def _visible_lights(view: View, projection: np.ndarray, spots: np.ndarray, lamps: np.ndarray) -> dict[str, object]:
+    """The nearest lights that reach into a view, as uniforms."""
+    middles = spots[:, :3] + np.column_stack([14 * spots[:, 3:5], np.zeros(len(spots))])
+    spots = _nearest(spots[seen(projection, middles, _LIGHT_REACH)], view.eye, MAX_SPOTS)
+    lamps = _nearest(lamps[seen(projection, lamps[:, :3], _LIGHT_REACH)], view.eye, MAX_LAMPS)
+    return {'spots': len(spots), 'lamps': len(lamps), 'spot_place': _padded(spots[:, [0, 1, 2, 5]], MAX_SPOTS).T,
+            'spot_heading': _padded(spots[:, 3:5], MAX_SPOTS).T, 'lamp_place': _padded(lamps, MAX_LAMPS).T}
 
 
 def _nearest(lights: np.ndarray, eye: np.ndarray, count: int) -> np.ndarray:

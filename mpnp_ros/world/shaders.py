@@ -61,7 +61,7 @@ float noise(vec2 v) {
 }
 """
 
-MODEL_FRAGMENT = _HEADER + """
+_LIT = """
 in vec3 world, normal, local;
 in vec2 surface;
 flat in int material;
@@ -77,41 +77,98 @@ uniform vec4 spot_place[SPOTS];       // position, power
 uniform vec4 spot_heading[SPOTS];     // horizontal direction, 0, 0
 uniform vec4 lamp_place[LAMPS];       // position, power
 layout(location = 0) out vec4 radiance;
-""" + _NOISE + """
-bool has(float bit) { return mod(floor(tint.a / bit), 2.) > .5; }
 
+struct Surface { vec3 colour, glow; float gloss, sharp, open; };  // open: share of the sky it sees
+""" + _NOISE
+
+_LIGHTING = """
 float sunlit(vec3 n) {
-    vec3 at = (shadow_view * vec4(world + n * .06, 1)).xyz;
-    if (any(greaterThan(abs(at), vec3(1)))) return 1.;
-    at = at * .5 + .5;
-    float texel = .6 / 1536.;
-    return .25 * (texture(shadow_map, at + vec3(texel, texel, 0)) + texture(shadow_map, at + vec3(-texel, texel, 0))
-                + texture(shadow_map, at + vec3(texel, -texel, 0)) + texture(shadow_map, at - vec3(texel, texel, 0)));
+    vec3 at = (shadow_view * vec4(world + n * .08, 1)).xyz * .5 + .5;
+    float texel = .6 / SHADOW_SIZE;
+    float lit = .25 * (texture(shadow_map, at + vec3(texel, texel, 0)) + texture(shadow_map, at + vec3(-texel, texel, 0))
+                     + texture(shadow_map, at + vec3(texel, -texel, 0)) + texture(shadow_map, at - vec3(texel, texel, 0)));
+    return any(greaterThan(abs(at - .5), vec3(.5))) ? 1. : lit;
 }
 
-vec3 asphalt(vec3 base, float far) {
-    float patches = noise(world.xy * vec2(.21, .23)), grain = noise(world.xy * 17.) - .5;
-    float tracks = noise(world.xy * vec2(.9, 1.1));
-    return base * (.82 + .30 * patches + .14 * tracks + .35 * grain * exp(-far * .12));
+float highlight(vec3 n, vec3 to_light, vec3 to_eye, Surface s) {
+    return s.gloss * s.sharp * .05 * pow(max(dot(n, normalize(to_light + to_eye)), 0.), s.sharp);
 }
 
-vec3 pavement(vec3 base) {
+void main() {
+    vec3 n = normalize(normal), to_eye = eye - world;
+    float far = length(to_eye);
+    to_eye /= far;
+    Surface s = finish(far);
+    float cosine = max(dot(n, to_eye), 0.);
+    float mirror = s.gloss + (1. - s.gloss) * pow(1. - cosine, 5.) * step(.1, s.gloss);
+    vec3 reflected = mix(bounce, sky * 1.3, smoothstep(-.1, .3, reflect(-to_eye, n).z));
+    vec3 light = s.colour * mix(bounce, sky, n.z * .5 + .5) * s.open + reflected * mirror * .6;
+#ifdef SUNNY
+    float share = max(dot(n, sun_direction), 0.) * sunlit(n);
+    light += sun * share * (s.colour + highlight(n, sun_direction, to_eye, s));
+#else
+    light += sun * max(dot(n, sun_direction), 0.) * s.colour;
+#endif
+    for (int i = 0; i < spots; i++) {
+        vec3 to = spot_place[i].xyz - world;
+        float square = dot(to, to);
+        if (square > 3600.) continue;
+        float away = sqrt(square);
+        to /= away;
+        float ahead = dot(-to.xy, spot_heading[i].xy) / max(length(to.xy), 1e-3);
+        float beam = smoothstep(.80, .985, ahead) * smoothstep(.7, -.2, world.z - spot_place[i].z - .02 * away + .1);
+        float power = spot_place[i].w * 16. * beam / (square + 6.);
+        light += vec3(1., .95, .85) * power * (s.colour * (.12 + .88 * max(dot(n, to), 0.)) + highlight(n, to, to_eye, s));
+    }
+    for (int i = 0; i < lamps; i++) {
+        vec3 to = lamp_place[i].xyz - world;
+        float square = dot(to, to);
+        if (square > 700. || to.z < 0.) continue;
+        to *= inversesqrt(square);
+        float power = lamp_place[i].w * smoothstep(.35, .85, to.z) / (square + 4.);
+        light += vec3(1., .76, .45) * power * (s.colour * max(dot(n, to), 0.) + highlight(n, to, to_eye, s));
+    }
+    light += s.glow * (.4 + .6 * cosine);
+    radiance = vec4(mix(haze, light, exp(-far * haze_density)), 1);
+}
+"""
+
+_GROUND = """
+Surface finish(float far) {
+    bool road = material == M_ROAD, paved = material == M_SIDEWALK, grown = material == M_GRASS;
+    float broad = noise(world.xy * (grown ? .6 : .22));
+    float grain = noise(world.xy * (road ? 17. : 5.)) - .5;
     vec2 cell = abs(fract(world.xy / 1.2) - .5);
-    float seam = max(cell.x, cell.y) > .485 ? .78 : 1.;
-    return base * (.88 + .2 * hash(floor(world.xy / 1.2))) * seam;
+    float tone = road ? .85 + .36 * broad + .35 * grain * exp(-far * .12)
+               : paved ? (.88 + .2 * hash(floor(world.xy / 1.2))) * (max(cell.x, cell.y) > .485 ? .78 : 1.)
+               : grown ? .6 + .5 * broad + .3 * grain * exp(-far * .05) : .82 + .36 * grain;
+    float wet = paved || grown ? 0. : wetness;
+    float gloss = substances[material].a;
+    return Surface(substances[material].rgb * tone * mix(1., .6, wet), vec3(0), mix(gloss, .32, wet), mix(12., 90., wet), 1.);
 }
+"""
 
-vec3 wall(vec3 base, out float glass, inout vec3 glow) {
+_WALL = """
+Surface finish(float far) {
     bool shop = surface.y < 3.6;
     vec2 grid = vec2((surface.x + 40.) / (2.2 + 1.4 * odd), shop ? surface.y / 3.6 : (surface.y - 3.6) / 3.0);
     vec2 id = floor(grid), f = fract(grid);
     vec2 low = shop ? vec2(.07, .10) : vec2(.22, .28), high = shop ? vec2(.93, .78) : vec2(.78, .82);
-    glass = step(low.x, f.x) * step(f.x, high.x) * step(low.y, f.y) * step(f.y, high.y);
+    float glass = step(low.x, f.x) * step(f.x, high.x) * step(low.y, f.y) * step(f.y, high.y);
     float pick = hash(id + floor(odd * 97.) + (shop ? 31. : 0.));
-    glow += glass * darkness * step(shop ? .6 : .82, pick) * vec3(1., .72, .38) * (shop ? .20 : .10);
-    vec3 plaster = base * (.9 + .2 * noise(surface * .8)) * (shop ? .75 : 1.) * (f.y < .06 ? .8 : 1.);
-    return mix(plaster, vec3(.05, .07, .09) * (1. + pick), glass);
+    float lit = max(pick - (shop ? .68 : .84), 0.) * (shop ? .30 : .42) * (.6 + .8 * hash(id + 5.));
+    vec3 plaster = tint.rgb * (.92 + .16 * hash(floor(surface * vec2(.5, 1.3)))) * (shop ? .75 : 1.) * (f.y < .06 ? .8 : 1.);
+    vec4 substance = substances[material];
+    bool roof = material == M_ROOF;
+    glass = roof ? 0. : glass;
+    vec3 colour = roof ? substance.rgb : mix(plaster, vec3(.05, .07, .09) * (1. + pick), glass);
+    return Surface(colour, glass * darkness * lit * vec3(1., .72, .38), mix(substance.a, .4, glass), 60.,
+                   mix(.6, 1., clamp(world.z * .7, 0., 1.)));
 }
+"""
+
+_THING = """
+bool has(float bit) { return mod(floor(tint.a / bit), 2.) > .5; }
 
 vec3 emission() {
     bool lit = has(1.), brake = has(2.);
@@ -126,62 +183,27 @@ vec3 emission() {
     return vec3(0);
 }
 
-void main() {
-    vec3 n = normalize(normal), to_eye = eye - world;
-    float far = length(to_eye), glass = 0.;
-    to_eye /= far;
-    vec3 colour = substances[material].rgb, glow = emission();
-    float gloss = substances[material].a, sharp = 20.;
-    bool ground = material == M_ROAD || material == M_MARKING || material == M_LINE;
-    if (material == M_PAINT) { colour *= tint.rgb; sharp = 60.; }
-    else if (material == M_CLOTH) colour *= tint.rgb;
-    else if (material == M_TROUSERS) colour = mix(vec3(.03, .04, .09), vec3(.22, .19, .15), odd * odd) ;
+Surface finish(float far) {
+    vec3 colour = substances[material].rgb;
+    if (material == M_PAINT || material == M_CLOTH) colour *= tint.rgb;
+    else if (material == M_TROUSERS) colour = mix(vec3(.03, .04, .09), vec3(.22, .19, .15), odd * odd);
     else if (material == M_HAIR) colour *= .5 + 2. * odd;
     else if (material == M_SKIN) colour *= .45 + .7 * odd;
-    else if (material == M_GLASS) sharp = 90.;
-    else if (material == M_ROAD) colour = asphalt(colour, far);
-    else if (material == M_MARKING || material == M_LINE) colour *= .62 + .38 * noise(world.xy * 5.);
-    else if (material == M_SIDEWALK) colour = pavement(colour);
-    else if (material == M_GRASS) colour *= .6 + .5 * noise(world.xy * .6) + .3 * noise(world.xy * 4.) * exp(-far * .05);
-    else if (material == M_LEAF) colour *= .5 + 1.0 * noise(local.xz * 5. + local.y * 4. + odd * 9.);
-    else if (material == M_FACADE) { colour = wall(tint.rgb, glass, glow); gloss = mix(gloss, .5, glass); sharp = 60.; }
-    if (ground) { gloss = mix(gloss, .32, wetness); sharp = mix(12., 90., wetness); colour *= mix(1., .6, wetness); }
-
-    float sun_share = max(dot(n, sun_direction), 0.);
-    if (sun_share > 0. && sun.r > .5) sun_share *= sunlit(n);
-    float cosine = max(dot(n, to_eye), 0.);
-    float mirror = gloss + (1. - gloss) * pow(1. - cosine, 5.) * step(.1, gloss);
-    float corner = ground || material == M_SIDEWALK ? 1. : mix(.6, 1., clamp(world.z * .7, 0., 1.));
-    vec3 around = mix(bounce, sky, n.z * .5 + .5) * corner;
-    vec3 reflected = mix(bounce, sky * 1.3, smoothstep(-.1, .3, reflect(-to_eye, n).z));
-    float shine = gloss * sharp * .05;
-    vec3 light = colour * (around + sun * sun_share) + reflected * mirror * .6
-               + sun * sun_share * shine * pow(max(dot(n, normalize(sun_direction + to_eye)), 0.), sharp);
-    for (int i = 0; i < spots; i++) {
-        vec3 to = spot_place[i].xyz - world;
-        float square = dot(to, to);
-        if (square > 3600.) continue;
-        float away = sqrt(square);
-        to /= away;
-        float ahead = dot(-to.xy, spot_heading[i].xy) / max(length(to.xy), 1e-3);
-        float beam = smoothstep(.80, .985, ahead) * smoothstep(.7, -.2, world.z - spot_place[i].z - .02 * away + .1);
-        float power = spot_place[i].w * 16. * beam / (square + 6.);
-        light += vec3(1., .95, .85) * power * (colour * (.12 + .88 * max(dot(n, to), 0.))
-               + shine * pow(max(dot(n, normalize(to + to_eye)), 0.), sharp));
-    }
-    for (int i = 0; i < lamps; i++) {
-        vec3 to = lamp_place[i].xyz - world;
-        float square = dot(to, to);
-        if (square > 700. || to.z < 0.) continue;
-        to *= inversesqrt(square);
-        float power = lamp_place[i].w * smoothstep(.35, .85, to.z) / (square + 4.);
-        light += vec3(1., .76, .45) * power * (colour * max(dot(n, to), 0.)
-               + shine * pow(max(dot(n, normalize(to + to_eye)), 0.), sharp));
-    }
-    light += glow * (.4 + .6 * cosine);
-    radiance = vec4(mix(haze, light, exp(-far * haze_density)), 1);
+    else if (material == M_LEAF) colour *= .5 + noise(local.xz * 5. + local.y * 4. + odd * 9.);
+    float sharp = material == M_GLASS ? 90. : material == M_PAINT ? 60. : 20.;
+    return Surface(colour, emission(), substances[material].a, sharp, mix(.6, 1., clamp(world.z * .7, 0., 1.)));
 }
 """
+
+SURFACES = {'ground': _GROUND, 'wall': _WALL, 'thing': _THING}
+"""How materials of each group look.  A program for each: Mesa's software runs every branch of a shader."""
+
+
+def model_fragment(surface: str, sunny: bool, shadow_size: int) -> str:
+    """Fragment shader of a group of :data:`SURFACES`, with or without a shadow map of `shadow_size` pixels."""
+    return ''.join([_HEADER, f'#define SHADOW_SIZE {shadow_size}.\n', '#define SUNNY\n' if sunny else '', _LIT,
+                    SURFACES[surface], _LIGHTING])
+
 
 SCREEN_VERTEX = """#version 330
 in vec2 corner;
@@ -207,7 +229,7 @@ void main() {
     float near_sun = max(dot(normalize(d.xy), normalize(sun_direction.xy)), 0.);
     light += glow * pow(near_sun, 3.) * exp(-up * 5.);
     vec2 at = d.xy / (up + .12) * 1.4 + drift;
-    float cloud = .5 * noise(at) + .25 * noise(at * 2.1) + .125 * noise(at * 4.4) + .0625 * noise(at * 9.);
+    float cloud = .5 * noise(at) + .25 * noise(at * 2.1) + .19 * noise(at * 4.4);
     light = mix(light, horizon * 1.12, smoothstep(.62 - clouds, .95 - clouds, cloud) * .75 * smoothstep(0., .15, up));
     radiance = vec4(light, 1);
 }
