@@ -1,11 +1,14 @@
 """Rays into the world: what each meets first, by Embree.
 
-What stands still is built once for a scenery, what moves once for a state; of both the nearer hit counts.
+What stands is built once for a scenery, objects once for a state; of both the nearer hit counts.  Building
+takes longer than casting, so that objects far off are coarse.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +21,9 @@ from mpnp_ros.world.models import key_of, model_of, placement
 from mpnp_ros.world.state import Fixture, Scenery, WorldObject, WorldState
 
 REACH = 120.0
-"""Metres from the ego vehicle within which moving things are met."""
+"""Metres from the ego vehicle within which objects are met."""
+COARSE_FROM, CELLS = 30.0, 12
+"""Metres from which the models of objects are simplified, and how finely, along every axis."""
 
 
 class _Placed(NamedTuple):
@@ -57,8 +62,8 @@ class Rays:
     def __init__(self) -> None:
         self._scenery: Scenery | None = None
         self._state: WorldState | None = None
-        self._still: _Triangles
-        self._moving: _Triangles
+        self._standing: _Triangles
+        self._objects: _Triangles
 
     def cast(self, state: WorldState, origins: np.ndarray, directions: np.ndarray) -> Hits:
         """What rays meet; origins: [3] or [N, 3], directions: [N, 3] of unit length, world frame."""
@@ -68,7 +73,7 @@ class Rays:
         distance = np.full(len(directions), np.inf, np.float32)
         identity, material = np.zeros(len(directions), np.int32), np.zeros(len(directions), np.uint8)
         normal = np.zeros_like(directions)
-        for triangles in (self._still, self._moving):
+        for triangles in (self._standing, self._objects):
             face, toward = triangles.nearest(origins, directions, distance)
             met = face >= 0
             identity[met], material[met] = triangles.identity[face[met]], triangles.material[face[met]]
@@ -79,10 +84,10 @@ class Rays:
 
     def _build(self, state: WorldState) -> None:
         if state.scenery is not self._scenery:
-            self._still = _Triangles(_placed_scenery(state.scenery))
+            self._standing = _Triangles(_placed_scenery(state.scenery))
             self._scenery = state.scenery
         if state is not self._state:
-            self._moving = _Triangles(_placed_objects(state))
+            self._objects = _Triangles(_placed_objects(state))
             self._state = state
 
 
@@ -115,10 +120,24 @@ def _placed_scenery(scenery: Scenery) -> Iterator[_Placed]:
 
 
 def _placed_objects(state: WorldState) -> Iterator[_Placed]:
-    ego = state.ego
     for thing in state.objects:
-        if max(abs(thing.x - ego.x), abs(thing.y - ego.y)) < REACH:
-            yield _place(model_of(*key_of(thing)), thing)
+        away = math.dist((thing.x, thing.y), (state.ego.x, state.ego.y))
+        if away < REACH:
+            model = model_of if away < COARSE_FROM else coarse_model_of
+            yield _place(model(*key_of(thing)), thing)
+
+
+@cache
+def coarse_model_of(kind: str, body: int, pose: int) -> Mesh:
+    """The model of an object with one vertex in each cell of a grid, and the faces that still have area."""
+    model = model_of(kind, body, pose)
+    cells = np.round(model.vertices * CELLS).astype(int)
+    _, first, cell = np.unique(cells, axis=0, return_index=True, return_inverse=True)
+    faces = cell.ravel()[model.faces]
+    whole = (faces != np.roll(faces, 1, axis=1)).all(1)
+    _, single = np.unique(np.sort(faces[whole], axis=1), axis=0, return_index=True)
+    return Mesh(model.vertices[first], faces[whole][single], model.material[whole][single],
+                model.normals[first])
 
 
 def _place(model: Mesh, thing: WorldObject | Fixture) -> _Placed:

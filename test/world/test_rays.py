@@ -1,12 +1,15 @@
 """Rays into the world: what is met, how far off, of what."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mpnp_ros.world.conditions import Conditions
 from mpnp_ros.world.materials import MATERIALS
-from mpnp_ros.world.rays import Rays
+from mpnp_ros.world.models import key_of, model_of
+from mpnp_ros.world.rays import COARSE_FROM, Rays, coarse_model_of
 from mpnp_ros.world.state import EgoState, Fixture, Patch, Scenery, WorldObject, WorldState
 
 AHEAD, DOWN, UP = (1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 0.0, 1.0)
@@ -77,6 +80,24 @@ def test_a_raised_patch_has_a_kerb() -> None:
     hits = Rays().cast(state, (0, 0, 0.1), np.array([AHEAD]))
     assert hits.distance[0] == pytest.approx(5.0, abs=1e-3)
     assert np.abs(hits.normal[0]) == pytest.approx(AHEAD, abs=1e-5)
+
+
+@pytest.mark.parametrize('kind, size', [('sedan', (4.6, 1.93, 1.5)), ('pedestrian', (0.75, 0.65, 1.75)),
+                                        ('bus', (11.2, 2.9, 3.5)), ('cone', (0.41, 0.41, 0.75))])
+def test_far_things_are_coarse_but_as_large_as_near_ones(kind: str, size: tuple[float, float, float]) -> None:
+    """Seen 70 m off along a grid of level rays: the same part of them is met, within a few hundredths."""
+    thing = replace(TRUCK, kind=kind, size=size, attribute='standing')
+    origins = np.stack(np.meshgrid((0.0,), np.linspace(-1.5, 1.5, 60), np.linspace(0.02, 3.6, 60)), -1)
+    shares = []
+    for distance in (COARSE_FROM - 5, 70.0):
+        hits = Rays().cast(world(replace(thing, x=distance)), origins.reshape(-1, 3),
+                           np.full((3600, 3), AHEAD))
+        met = hits.identity == 7
+        shares.append(met.mean())
+        assert np.abs(hits.distance[met] - distance).max() < size[0] / 2 + 0.01
+    assert shares[1] == pytest.approx(shares[0], rel=0.1)
+    key = key_of(thing)
+    assert len(coarse_model_of(*key).faces) < 0.8 * len(model_of(*key).faces)
 
 
 def test_an_empty_world_has_ground_only() -> None:
