@@ -81,5 +81,5 @@ def test_every_link_between_documents_leads_somewhere():
 
 
 def test_the_parameter_file_opens_with_the_command_that_uses_it():
-    for name in ('mpnp', 'nuscenes'):
+    for name in ('mpnp', 'nuscenes', 'world'):
         assert (ROOT / f'config/{name}.yaml').read_text().startswith('# mpnp bringup --')

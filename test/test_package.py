@@ -105,9 +105,9 @@ def test_launch_and_config_are_installed():
     command = 'install(DIRECTORY config launch DESTINATION share/${PROJECT_NAME}'
     assert command in (ROOT / 'CMakeLists.txt').read_text()
     config_files = {file.name for file in (ROOT / 'config').iterdir()}
-    assert config_files == {'fastdds.xml', 'mpnp.yaml', 'nuscenes.yaml'}
+    assert config_files == {'fastdds.xml', 'mpnp.yaml', 'nuscenes.yaml', 'world.yaml'}
     launch_files = {file.name for file in (ROOT / 'launch').iterdir() if file.is_file()}
-    assert launch_files == {'bringup.launch.py', 'nuscenes_replay.launch.py'}
+    assert launch_files == {'bringup.launch.py', 'nuscenes_replay.launch.py', 'world.launch.py'}
 
 
 @pytest.mark.parametrize('module', MODULES, ids=name)

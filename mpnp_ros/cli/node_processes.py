@@ -14,10 +14,10 @@ from mpnp_ros.supervisor import ProcessSpec
 from mpnp_ros.transport import additions
 
 ENCODERS = {'camera': 'camera_encoder', 'lidar': 'lidar_encoder'}
-FUSION, REPLAY = 'fusion', 'replay'
+FUSION, REPLAY, WORLD = 'fusion', 'replay', 'world'
 REPLAYED = {'camera': '/cam_front/image_rect/compressed', 'lidar': '/lidar_top'}
 """A topic of a nuScenes bag that the encoder of each modality listens to once it is active."""
-NODES = (*ENCODERS.values(), FUSION, REPLAY)
+NODES = (*ENCODERS.values(), FUSION, REPLAY, WORLD)
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 
 
@@ -81,7 +81,7 @@ def absolute(namespace: str) -> str:
 
 
 def _common(node: str, placement: Placement) -> dict[str, object]:
-    if node == REPLAY:  # it makes the time that the others follow
+    if node in (REPLAY, WORLD):  # they make the time that the others follow
         return {}
     return {'use_sim_time': placement.use_sim_time, 'autostart': placement.autostart}
 

@@ -71,7 +71,29 @@ REPLAY = (
     Endpoint('replay', PUBLISHES, '<topics of the bag>', '<as in the bag>',
              'as `ros2 bag info` lists them; latched where they were recorded so', RELIABLE),
 )
-ENDPOINTS = (*CAMERA, *LIDAR, *FUSION, *REPLAY)
+WORLD = (
+    Endpoint('world', PUBLISHES, '/clock', 'rosgraph_msgs/msg/Clock', 'time in the world', SENSOR_DATA),
+    Endpoint('world', PUBLISHES, '/<camera>/image_rect/compressed', 'sensor_msgs/msg/CompressedImage',
+             'JPEG of each of the six cameras of nuScenes, as /cam_front', RELIABLE),
+    Endpoint('world', PUBLISHES, '/<camera>/camera_info', 'sensor_msgs/msg/CameraInfo',
+             'with each image', RELIABLE),
+    Endpoint('world', PUBLISHES, '/lidar_top', 'sensor_msgs/msg/PointCloud2',
+             'x y z intensity ring, float32', RELIABLE),
+    Endpoint('world', PUBLISHES, '/<radar>', 'sensor_msgs/msg/PointCloud2',
+             'the 18 fields of nuScenes of each of its five radars, as /radar_front', RELIABLE),
+    Endpoint('world', PUBLISHES, '/imu', 'sensor_msgs/msg/Imu', 'a hundred a second, with bias and noise',
+             RELIABLE),
+    Endpoint('world', PUBLISHES, '/odom', 'nav_msgs/msg/Odometry', 'at `motion_rate`', RELIABLE),
+    Endpoint('world', PUBLISHES, '/tf', 'tf2_msgs/msg/TFMessage', 'map to base_link, at `motion_rate`',
+             RELIABLE),
+    Endpoint('world', PUBLISHES, '/tf_static', 'tf2_msgs/msg/TFMessage', 'how the sensors are mounted',
+             LATCHED),
+    Endpoint('world', PUBLISHES, '/markers/annotations', 'visualization_msgs/msg/MarkerArray',
+             'true boxes of each key frame', RELIABLE),
+    Endpoint('world', PUBLISHES, '/labelled_questions', 'mpnp_ros/msg/LabelledQuestions',
+             'questions about each key frame, with true answers', RELIABLE),
+)
+ENDPOINTS = (*CAMERA, *LIDAR, *FUSION, *REPLAY, *WORLD)
 EVERY_NODE = (
     Endpoint('', PUBLISHES, '/diagnostics', 'diagnostic_msgs/msg/DiagnosticArray',
              'counters, warnings and state, once a second', RELIABLE),

@@ -74,14 +74,17 @@ class Broadcast:
         frames = {channel.lower(): extrinsics(channel) for channel in sorted(self._channels)}
         return self._message('/tf_static', self._make.transforms(self.stamp_ns(0.), BASE_FRAME, frames))
 
-    def motion(self, state: WorldState, inertial: InertialReading) -> Iterator[Message]:
+    def motion(self, state: WorldState) -> Iterator[Message]:
         """Where the vehicle is and how it moves."""
         stamp, ego = self.stamp_ns(state.time), state.ego
         velocity = np.array((ego.speed, 0.0, 0.0))
         yield self._message('/tf', self._make.transforms(stamp, MAP_FRAME, {BASE_FRAME: ego.pose}))
         yield self._message('/odom', self._make.odometry(stamp, ego.pose, velocity, ego.yaw_rate))
-        yield self._message('/imu', self._make.imu(stamp, inertial.orientation, inertial.rotation_rate,
-                                                   inertial.acceleration))
+
+    def inertial(self, reading: InertialReading) -> Message:
+        """What the inertial measurement unit says."""
+        return self._message('/imu', self._make.imu(self.stamp_ns(reading.time), reading.orientation,
+                                                    reading.rotation_rate, reading.acceleration))
 
     def frame(self, frame: WorldFrame) -> Iterator[Message]:
         """Sensor data, boxes and labelled questions of a key frame."""

@@ -23,6 +23,7 @@ from mpnp_ros.nodes.interface_table import (
     SUBSCRIBES,
 )
 from mpnp_ros.nuscenes.typestore import message_types
+from mpnp_ros.world.rig import CAMERAS, RADARS
 
 pytestmark = pytest.mark.ros
 NAMESPACE = '/table'
@@ -32,6 +33,10 @@ FILLED_IN = {
     ('camera_encoder', '<camera_info_topic>'): {'cam_front/camera_info'},
     ('lidar_encoder', '<topic>'): {'lidar_top'},
     ('replay', '<topics of the bag>'): {'/text'},
+    ('world', '/<camera>/image_rect/compressed'): {f'/{name.lower()}/image_rect/compressed'
+                                                   for name in CAMERAS},
+    ('world', '/<camera>/camera_info'): {f'/{name.lower()}/camera_info' for name in CAMERAS},
+    ('world', '/<radar>'): {f'/{name.lower()}' for name in RADARS},
 }
 TYPES = {'<as in the bag>': 'std_msgs/msg/String'}
 OF_EVERY_ROS_NODE = {'/rosout', '/parameter_events', '/clock'}
@@ -56,14 +61,14 @@ def graph(module_ros, tiny_lm_folder, tiny_camera, tiny_lidar, bag):
     parameters = {
         'fusion': {'llm': str(tiny_lm_folder), 'device': 'cpu', 'dtype': 'float32'},
         'camera_encoder': {**tiny_camera, 'cameras': ['cam_front']}, 'lidar_encoder': tiny_lidar,
-        'replay': {'bag': str(bag), 'paused': True}}
+        'replay': {'bag': str(bag), 'paused': True}, 'world': {'paused': True}}
     for node, values in parameters.items():
         module_ros.start(f'mpnp_ros.nodes.{node}', namespace=NAMESPACE, parameters=values)
     for node in ('fusion', 'camera_encoder', 'lidar_encoder'):
         module_ros.wait_for_state(f'{NAMESPACE}/{node}', 'active')
     end = time.monotonic() + 30
-    while not module_ros.node.count_publishers('/text'):
-        assert time.monotonic() < end, 'the replay does not publish'
+    while not all(map(module_ros.node.count_publishers, ('/text', '/odom'))):
+        assert time.monotonic() < end, 'the replay or the world does not publish'
         time.sleep(.05)
     return module_ros.node
 
@@ -91,7 +96,7 @@ def seen(graph, node: str, kind: str) -> dict[str, str]:
             if name not in extra and not name.startswith(own) and '/_action/' not in name}
 
 
-@pytest.mark.parametrize('node', ['camera_encoder', 'lidar_encoder', 'fusion', 'replay'])
+@pytest.mark.parametrize('node', ['camera_encoder', 'lidar_encoder', 'fusion', 'replay', 'world'])
 @pytest.mark.parametrize('kind', [PUBLISHES, SUBSCRIBES, SERVES])
 def test_names_and_types(graph, node, kind):
     assert seen(graph, node, kind) == expected(node, kind)

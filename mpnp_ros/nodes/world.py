@@ -1,0 +1,190 @@
+"""Node: the embedded driving world in place of sensors, live, with ``/clock``.
+
+It publishes what the replay of a bag of the same scene would.  Light and weather may be changed while it
+runs: day turns into night in the midst of the same traffic.  One thread makes the world go on and
+publishes; it waits where it is ahead of time, and where the machine is too slow, time goes slower.
+"""
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+
+from mpnp_ros.conversions.time import from_nanoseconds
+from mpnp_ros.nodes.diagnostics import OK
+from mpnp_ros.nodes.parameters import Parameter
+from mpnp_ros.nodes.runtime import PlainNode, run_node
+from mpnp_ros.nuscenes.questions import scene_questions
+from mpnp_ros.nuscenes.scene_recording import LATCHED_TOPICS
+from mpnp_ros.world.broadcast import Broadcast, Message
+from mpnp_ros.world.conditions import LIGHTS, WEATHERS, Conditions
+from mpnp_ros.world.drive import World
+from mpnp_ros.world.identity import MAX_SEED, SLOT, SceneIdentity
+from mpnp_ros.world.inertial import inertial_readings
+from mpnp_ros.world.scene import Sensors
+from mpnp_ros.world.schema import CHANNELS
+from mpnp_ros.world.state import WorldState
+
+PARAMETERS = (
+    Parameter('seed', 0, 'Of streets and traffic.', minimum=0, maximum=MAX_SEED, read_only=True),
+    Parameter('light', 'day', 'Light of the scene.', choices=LIGHTS),
+    Parameter('weather', 'clear', 'Weather of the scene.', choices=WEATHERS),
+    Parameter('rate', 1.0, 'Speed; 1 is real time, where the machine is fast enough.',
+              minimum=0.01, maximum=100.0),
+    Parameter('paused', False, 'Whether the world stands still; may be set from the start.'),
+    Parameter('key_frame_rate', 2.0, 'Images, sweeps, boxes and questions a second of the world.', 'Hz',
+              0.1, 20.0, read_only=True),
+    Parameter('motion_rate', 20.0, 'How often /clock, /odom and /tf are published in a second of the world, '
+              'and the 100 readings of /imu.', 'Hz', 1.0, 100.0, read_only=True),
+    Parameter('sensors', ('camera', 'lidar', 'radar'), 'Sensors the vehicle has.',
+              choices=tuple(CHANNELS), read_only=True),
+    Parameter('width', 400, 'Of the images.', 'pixel', 16, 1600, read_only=True),
+    Parameter('height', 225, 'Of the images.', 'pixel', 16, 900, read_only=True),
+    Parameter('questions', 6, 'Most labelled questions of each kind a key frame.', minimum=0, maximum=1000,
+              read_only=True),
+    Parameter('duration', float(SLOT), 'After so long the world ends.', 's', 0.1, float(SLOT),
+              read_only=True),
+    Parameter('wait_for', (), 'Topics that must have a subscriber before it begins.', read_only=True),
+    Parameter('wait_timeout', 60.0, 'Begin after so long even if a subscriber is missing.', 's', 0.0,
+              read_only=True),
+)
+LARGEST_LAG = 1.0
+"""Seconds that the world makes up for after it was slow; the rest is let go."""
+
+
+class Pace:
+    """Keeps the time of the world in step with the wall clock.
+
+    rate, paused: asked again and again.  stopped: ends every wait when it is set.
+    """
+
+    def __init__(self, rate: Callable[[], float], paused: Callable[[], bool]) -> None:
+        self.stopped = threading.Event()
+        self._rate, self._paused = rate, paused
+        self._due = time.monotonic()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until ``seconds`` of the world have passed; False where it was stopped instead."""
+        self._due = max(self._due, time.monotonic() - LARGEST_LAG) + seconds / self._rate()
+        self.stopped.wait(max(0.0, self._due - time.monotonic()))
+        while self._paused() and not self.stopped.wait(0.02):
+            self._due = time.monotonic()
+        return not self.stopped.is_set()
+
+
+class DrivingWorld(PlainNode):
+    """Lets a vehicle drive through the world and publishes what its sensors perceive."""
+
+    def __init__(self) -> None:
+        super().__init__('world', PARAMETERS)
+        values = self.values
+        self._conditions = Conditions(values.light, values.weather)
+        self._paused, self._rate = values.paused, values.rate
+        identity = SceneIdentity(values.seed, self._conditions)
+        size = (values.width, values.height)
+        self._broadcast = Broadcast(identity, values.sensors, size,
+                                    partial(scene_questions, seed=values.seed, per_kind=values.questions))
+        self._topic_publishers = {topic: self._make_publisher(topic, kind)
+                                  for topic, kind in self._broadcast.topics.items()}
+        self._ticks = self.create_publisher(Clock, '/clock', QoSProfile(
+            depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
+        self._pace = Pace(lambda: self._rate, lambda: self._paused)
+        self._thread = threading.Thread(target=self._run, name='world', daemon=True)
+
+    def begin(self) -> None:
+        """Let the world begin."""
+        self._thread.start()
+
+    def changed(self, name: str, value: Any) -> None:
+        """Follow light, weather, ``rate`` and ``paused``."""
+        if name in ('light', 'weather'):
+            given = {'light': self._conditions.light, 'weather': self._conditions.weather, name: value}
+            self._conditions = Conditions(**given)
+        elif name == 'rate':
+            self._rate = value
+        elif name == 'paused':
+            self._paused = value
+
+    def destroy_node(self) -> None:
+        """Stop the world first."""
+        if hasattr(self, '_thread'):
+            self._pace.stopped.set()
+            if self._thread.is_alive():
+                self._thread.join()
+        super().destroy_node()
+
+    def _make_publisher(self, topic: str, type_name: str) -> Any:
+        package, _, name = type_name.split('/')
+        latched = topic in LATCHED_TOPICS
+        durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
+        return self.create_publisher(getattr(importlib.import_module(f'{package}.msg'), name), topic,
+                                     QoSProfile(depth=1 if latched else 10, durability=durability))
+
+    def _run(self) -> None:
+        try:
+            self._publish([self._broadcast.mounting()])
+            self._wait_for_subscribers()
+            self.diagnostics.state(OK, 'driving')
+            self._drive()
+        except Exception as error:
+            self.get_logger().fatal(f'the world has failed: {error}')
+            self.finish(error)
+        else:
+            self.finish()
+
+    def _drive(self) -> None:
+        """Tick by tick; every few ticks a key frame."""
+        values = self.values
+        tick = 1 / values.motion_rate
+        ticks_a_frame = max(1, round(values.motion_rate / values.key_frame_rate))
+        sensors = Sensors(values.sensors, (values.width, values.height))
+        world = World(values.seed, self._conditions)
+        before = world.state()
+        for number in range(round(values.duration / tick)):
+            if not self._pace.wait(tick):
+                return
+            world.conditions = self._conditions
+            world.step(tick)
+            state = world.state()
+            self._move(before, state)
+            if number % ticks_a_frame == 0:
+                self._publish(self._broadcast.frame(sensors.perceive(state, number // ticks_a_frame)))
+                self.diagnostics.count('key frames')
+            before = state
+        self.get_logger().info(f'the world ends after {values.duration:g} s')
+
+    def _move(self, before: WorldState, state: WorldState) -> None:
+        """Tell the time and how the vehicle has moved."""
+        self._ticks.publish(Clock(clock=from_nanoseconds(self._broadcast.stamp_ns(state.time))))
+        self._publish(map(self._broadcast.inertial, inertial_readings(before, state)))
+        self._publish(self._broadcast.motion(state))
+
+    def _publish(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            self._topic_publishers[message.topic].publish(message.data)
+
+    def _wait_for_subscribers(self) -> None:
+        self.diagnostics.state(OK, 'waiting for subscribers')
+        end = time.monotonic() + self.values.wait_timeout
+        while missing := [topic for topic in self.values.wait_for if not self.count_subscribers(topic)]:
+            if time.monotonic() > end:
+                self.diagnostics.warn('no subscriber', f'nobody subscribes to {", ".join(missing)}')
+                return
+            if self._pace.stopped.wait(0.05):
+                return
+
+
+def main() -> int:
+    """Run the node; returns the exit code."""
+    return run_node(DrivingWorld)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
