@@ -17,7 +17,8 @@ def footprint(x: float, y: float, yaw: float, length: float, width: float) -> Co
     """Corners counter-clockwise from ahead left."""
     cosine, sine = math.cos(yaw), math.sin(yaw)
     a, b, c, d = cosine * length / 2, sine * length / 2, -sine * width / 2, cosine * width / 2
-    return (x + a + c, y + b + d), (x - a + c, y - b + d), (x - a - c, y - b - d), (x + a - c, y + b - d)
+    return ((x + a + c, y + b + d), (x - a + c, y - b + d),
+            (x - a - c, y - b - d), (x + a - c, y + b - d))
 
 
 def footprints(places: np.ndarray) -> np.ndarray:
@@ -26,7 +27,8 @@ def footprints(places: np.ndarray) -> np.ndarray:
     cosine, sine = np.cos(places[:, 2]), np.sin(places[:, 2])
     along = np.stack([cosine, sine], -1) * places[:, 3:4] / 2
     across = np.stack([-sine, cosine], -1) * places[:, 4:5] / 2
-    return places[:, None, :2] + np.stack([along + across, across - along, -along - across, along - across], 1)
+    corners = along + across, across - along, -along - across, along - across
+    return places[:, None, :2] + np.stack(corners, 1)
 
 
 def overlap(one: Corners, other: Corners) -> bool:
@@ -50,22 +52,29 @@ class Ground:
     """What of the ground is taken; boxes are found by the cells of a grid that they touch."""
 
     def __init__(self) -> None:
-        self._cells: dict[tuple[int, int], list[Corners]] = {}
+        self._cells: dict[tuple[int, int], list[tuple[Box, Corners]]] = {}
 
     def take(self, box: Box) -> bool:
         """Take the place of a box if it is free; whether it was."""
         corners = footprint(*box)
         cells = _cells(corners)
-        near = {id(other): other for cell in cells for other in self._cells.get(cell, ())}
-        if any(overlap(corners, other) for other in near.values()):
-            return False
         for cell in cells:
-            self._cells.setdefault(cell, []).append(corners)
+            for other, outline in self._cells.get(cell, ()):
+                if _may_touch(box, other) and overlap(corners, outline):
+                    return False
+        for cell in cells:
+            self._cells.setdefault(cell, []).append((box, corners))
         return True
+
+
+def _may_touch(one: Box, other: Box) -> bool:
+    reach = one[3] + one[4] + other[3] + other[4]
+    return 4 * ((one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2) < reach * reach
 
 
 def _cells(corners: Corners) -> list[tuple[int, int]]:
     """The cells that the upright hull of a box touches."""
-    xs, ys = [x for x, _ in corners], [y for _, y in corners]
-    return [(i, j) for i in range(int(min(xs) // CELL), int(max(xs) // CELL) + 1)
-            for j in range(int(min(ys) // CELL), int(max(ys) // CELL) + 1)]
+    (x0, y0), (x1, y1), (x2, y2), (x3, y3) = corners
+    left, right = int(min(x0, x1, x2, x3) // CELL), int(max(x0, x1, x2, x3) // CELL)
+    low, high = int(min(y0, y1, y2, y3) // CELL), int(max(y0, y1, y2, y3) // CELL)
+    return [(i, j) for i in range(left, right + 1) for j in range(low, high + 1)]

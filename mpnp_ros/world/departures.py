@@ -7,13 +7,25 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from mpnp_ros.world.boxes import Ground
-from mpnp_ros.world.fleet import CYCLES, TOP_SPEED, TRAFFIC, Size, draw_colour, draw_kind, draw_size, ridden
+from mpnp_ros.world.fleet import (
+    BODIES,
+    CYCLES,
+    TOP_SPEED,
+    TRAFFIC,
+    Size,
+    choose,
+    draw_colour,
+    draw_size,
+    ridden,
+)
 from mpnp_ros.world.lanes import Lane
 from mpnp_ros.world.rig import EGO_REAR, EGO_SIZE
 from mpnp_ros.world.traffic import COMFORTABLE_BRAKING, STANDING_GAP, Body, Traffic, Vehicle
 
 TURNS = {'straight': .7, 'left': .15, 'right': .15}
 EGO_TURNS = {'straight': .5, 'left': .25, 'right': .25}
+WAITING, WAITING_BICYCLES = (0, 0, 1, 1, 2, 4), (0, 0, 0, 0, 1, 2)
+"""How many wait at a red light when a scene begins, one as likely as the other."""
 EGO_FRONT = EGO_SIZE[0] - EGO_REAR
 """Metres from the front of the ego vehicle to its origin."""
 HITCH = 0.7
@@ -27,8 +39,8 @@ class Departures:
                  identities: Iterable[int]) -> None:
         self._rng, self._traffic, self._ground = rng, traffic, ground
         self._identities = iter(identities)
-        self._headway = 30.0 / float(rng.uniform(.5, 2.2))
-        self._bicycle_headway = 90.0 / float(rng.uniform(.3, 3.0))
+        self._headway = 30.0 / float(rng.uniform(.2, 1.35))
+        self._bicycle_headway = 350.0 / float(rng.uniform(.3, 3.0))
         self._mixture = dict(TRAFFIC)
         for kind in rng.choice(list(TRAFFIC), 2, replace=False).tolist():
             self._mixture[kind] *= 2.5
@@ -38,10 +50,11 @@ class Departures:
         """The ego vehicle before a junction, with most of the map still ahead of it."""
         rng, lanes = self._rng, self._traffic.network.lanes
         on_main = bool(rng.random() < .7)
-        last = max(lane.junction.index for lane in lanes if lane.junction is not None)
-        starts = [lane for lane in lanes if lane.kind == 'lane' and lane.junction is not None
-                  and not lane.bicycles and lane.street.along_x == on_main
-                  and (not on_main or (lane.junction.index if lane.way > 0 else last - lane.junction.index) < 2)]
+        before_junction = [lane for lane in lanes if lane.kind == 'lane' and lane.junction is not None
+                           and not lane.bicycles and lane.street.along_x == on_main]
+        last = max(lane.junction.index for lane in before_junction)
+        starts = [lane for lane in before_junction if not on_main
+                  or (lane.junction.index if lane.way > 0 else last - lane.junction.index) < 2]
         lane = starts[rng.integers(len(starts))]
         s = float(rng.uniform(max(lane.length - 110, 0.0) + EGO_SIZE[0], lane.length - 2))
         vehicle = Vehicle((), EGO_SIZE[0], self.route(lane, EGO_TURNS), s, 0.0, float(rng.uniform(7, 12)))
@@ -69,9 +82,7 @@ class Departures:
         """From a lane to the end of the map, turning by those chances."""
         route = [lane]
         while route[-1].successors:
-            ways = route[-1].successors
-            chances = np.array([turns[way.kind] for way in ways])
-            way = ways[self._rng.choice(len(ways), p=chances / chances.sum())]
+            way = choose(self._rng, {way: turns[way.kind] for way in route[-1].successors})
             route += [way, way.successors[0]]
         return tuple(route)
 
@@ -80,7 +91,7 @@ class Departures:
         rng, traffic = self._rng, self._traffic
         is_red = lane.junction is not None and \
             traffic.cycles[lane.junction.index].colour(lane.street.along_x, 0.0) == 'red'
-        waiting = int(rng.integers(0, 3 if lane.bicycles else 6)) if is_red else 0
+        waiting = int(rng.choice(WAITING_BICYCLES if lane.bicycles else WAITING)) if is_red else 0
         front = lane.length - 1 if waiting else lane.length - self._gap(lane)
         end = lane.length if is_red else math.inf
         while front > 12:
@@ -102,10 +113,11 @@ class Departures:
 
     def _draw(self, lane: Lane, s: float) -> Vehicle:
         rng = self._rng
-        kind = 'bicycle' if lane.bicycles else draw_kind(rng, self._mixture)
+        kind = 'bicycle' if lane.bicycles else choose(rng, self._mixture)
         bodies = self._bodies(kind)
         length = bodies[-1].behind + bodies[-1].size[0] / 2
-        desired = float(rng.uniform(3.5, 6.5) if kind == 'bicycle' else rng.uniform(7, 13)) * TOP_SPEED.get(kind, 1)
+        slowest, fastest = (3.5, 6.5) if kind == 'bicycle' else (7.0, 13.0)
+        desired = float(rng.uniform(slowest, fastest)) * TOP_SPEED.get(kind, 1)
         vehicle = Vehicle(bodies, length, self.route(lane, TURNS), s, 0.0, desired)
         vehicle.siren = kind == 'ambulance' and bool(rng.random() < .6)
         if rng.random() < .08:
@@ -123,8 +135,8 @@ class Departures:
     def _body(self, kind: str, front: float) -> Body:
         size: Size = draw_size(self._rng, kind)
         size = ridden(size) if kind in CYCLES else size
-        colour = draw_colour(self._rng, kind)
-        return Body(next(self._identities), kind, size, colour, front + size[0] / 2, int(self._rng.integers(1000)))
+        return Body(next(self._identities), kind, size, draw_colour(self._rng, kind), front + size[0] / 2,
+                    int(self._rng.integers(BODIES)))
 
     def _safe_speed(self, vehicle: Vehicle, end: float) -> float:
         """Such that braking comfortably will do before `end` metres along the lane."""

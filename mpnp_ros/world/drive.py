@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +13,7 @@ from mpnp_ros.world.conditions import Conditions
 from mpnp_ros.world.departures import EGO_FRONT, Departures
 from mpnp_ros.world.fleet import CYCLES
 from mpnp_ros.world.kerbside import Kerbside
-from mpnp_ros.world.lanes import LaneNetwork
+from mpnp_ros.world.lanes import LaneNetwork, Pose
 from mpnp_ros.world.people import Crossings, Crowd
 from mpnp_ros.world.scenery import SceneryPainter
 from mpnp_ros.world.signals import SignalCycle
@@ -27,6 +27,8 @@ REACH = 150.0
 """Metres."""
 STANDS = 0.3
 """Metres/second below which a vehicle has the status stopped."""
+BRAKING = -0.6
+"""Metres/second^2 below which the brake lights are on."""
 
 
 class World:
@@ -41,6 +43,7 @@ class World:
                  reach: float = REACH) -> None:
         self.seed, self.conditions, self.time = seed, conditions or Conditions(), 0.0
         self._tick, self._reach, self._identities = tick, reach, itertools.count(1)
+        self._lights = self.conditions.light != 'day' or self.conditions.weather != 'clear'
         self._streets = draw_map(self._rng('streets'))
         cycles, ground = self._rng('signals'), Ground()
         self._cycles = [SignalCycle.draw(cycles) for _ in self._streets.junctions]
@@ -79,30 +82,32 @@ class World:
     def state(self) -> WorldState:
         """The world as it is now."""
         ego = self._ego_state()
-        objects = tuple(item for item in self._objects()
-                        if math.hypot(item.x - ego.x, item.y - ego.y) < self._reach)
-        return WorldState(self.seed, self.conditions, self.time, ego, objects, self._signals(), self.scenery)
 
-    def _objects(self) -> Iterator[WorldObject]:
-        yield from self._standing
+        def is_near(x: float, y: float) -> bool:
+            return math.hypot(x - ego.x, y - ego.y) < self._reach
+
+        return WorldState(self.seed, self.conditions, self.time, ego, tuple(self._objects(is_near)),
+                          self._signals(), self.scenery)
+
+    def _objects(self, is_near: Callable[[float, float], bool]) -> Iterator[WorldObject]:
+        yield from (item for item in self._standing if is_near(item.x, item.y))
         for vehicle in self._traffic.vehicles():
-            yield from self._vehicle(vehicle)
-        for person in self._people:
-            yield person.at(self.time)
+            for index, body in enumerate(vehicle.bodies):
+                pose = vehicle.pose(body.behind)
+                if is_near(*pose[:2]):
+                    yield self._box(vehicle, index, pose)
+        people = (person.at(self.time) for person in self._people)
+        yield from (item for item in people if is_near(item.x, item.y))
 
-    def _vehicle(self, vehicle: Vehicle) -> Iterator[WorldObject]:
-        """The boxes of a vehicle; none for the ego vehicle."""
-        lights = self.conditions.light != 'day' or self.conditions.weather != 'clear'
-        horn = vehicle.horns[0] <= self.time < vehicle.horns[1]
-        status = 'moving' if vehicle.speed > STANDS else 'stopped'
-        braking = vehicle.acceleration < -.6 or vehicle.speed < STANDS
-        phase = vehicle.travelled / WHEEL_RADIUS % math.tau
-        for index, body in enumerate(vehicle.bodies):
-            x, y, yaw = vehicle.pose(body.behind)
-            yield WorldObject(
-                body.identity, body.kind, 'with rider' if body.kind in CYCLES else status, x, y, yaw, body.size,
-                vehicle.speed, 0.0, body.colour, phase, body.variant, lights, braking,
-                vehicle.siren, horn and index == 0)
+    def _box(self, vehicle: Vehicle, index: int, pose: Pose) -> WorldObject:
+        """One of the boxes of a vehicle."""
+        body = vehicle.bodies[index]
+        status = 'with rider' if body.kind in CYCLES else 'moving' if vehicle.speed > STANDS else 'stopped'
+        horn = index == 0 and vehicle.horns[0] <= self.time < vehicle.horns[1]
+        return WorldObject(
+            body.identity, body.kind, status, *pose, body.size, vehicle.speed, 0.0, body.colour,
+            vehicle.travelled / WHEEL_RADIUS % math.tau, body.variant, self._lights,
+            vehicle.acceleration < BRAKING or vehicle.speed < STANDS, vehicle.siren and index == 0, horn)
 
     def _ego_state(self) -> EgoState:
         vehicle = self._ego

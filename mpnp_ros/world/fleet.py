@@ -1,7 +1,10 @@
 """Which vehicle it is: kinds, sizes and colours as they are drawn for traffic and for parking."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import TypeVar
 
 import numpy as np
 
@@ -9,39 +12,44 @@ from mpnp_ros.world.catalogue import KINDS
 from mpnp_ros.world.state import Colour
 
 Size = tuple[float, float, float]
+T = TypeVar('T')
 
 TRAFFIC: Mapping[str, float] = {
-    'sedan': 5, 'hatchback': 3, 'suv': 4, 'van': 1.5, 'ambulance': .5, 'pickup': 1.6, 'box_truck': 1.6,
-    'bus': 2.4, 'trailer': 1.1, 'excavator': .7, 'motorcycle': 2.2}
+    'sedan': 5, 'hatchback': 3, 'suv': 4, 'van': 1.5, 'ambulance': .5, 'pickup': .9, 'box_truck': .9,
+    'bus': 2.0, 'trailer': 1.2, 'excavator': .5, 'motorcycle': 1.3}
 """What drives, by relative frequency; a trailer is drawn by a truck."""
 PARKED: Mapping[str, float] = {
-    'sedan': 5, 'hatchback': 4, 'suv': 4, 'van': 1.5, 'pickup': 1.2, 'box_truck': .9, 'bus': .4,
-    'trailer': .8, 'motorcycle': 1.6, 'bicycle': 1.6, 'ambulance': .2, 'excavator': .3}
+    'sedan': 5, 'hatchback': 4, 'suv': 4, 'van': 1.5, 'pickup': .6, 'box_truck': .4, 'bus': .4,
+    'trailer': .6, 'motorcycle': .35, 'bicycle': .25, 'ambulance': .15, 'excavator': .15}
 TOP_SPEED = {'bus': .8, 'trailer': .75, 'box_truck': .85, 'excavator': .5, 'motorcycle': 1.1}
 """Relative to that of cars."""
+BODIES = 1000
+"""The body of something is a number below this; who draws it takes it modulo the bodies that there are."""
 CYCLES = ('bicycle', 'motorcycle')
 RIDER_HEIGHT = 1.75
-PAINTS: tuple[tuple[Colour, float], ...] = (
-    ((.82, .82, .82), 5), ((.72, .73, .75), 4), ((.06, .06, .07), 4), ((.28, .29, .31), 4),
-    ((.45, .04, .05), 2), ((.05, .12, .42), 2), ((.48, .5, .48), 2), ((.07, .2, .1), .7),
-    ((.6, .45, .1), .7), ((.35, .2, .1), .7))
+PAINTS: Mapping[Colour, float] = {
+    (.82, .82, .82): 5, (.72, .73, .75): 4, (.06, .06, .07): 4, (.28, .29, .31): 4, (.45, .04, .05): 2,
+    (.05, .12, .42): 2, (.48, .5, .48): 2, (.07, .2, .1): .7, (.6, .45, .1): .7, (.35, .2, .1): .7}
 OWN_PAINT: Mapping[str, Colour] = {
     'ambulance': (.9, .9, .88), 'excavator': (.85, .55, .05), 'cone': (.95, .28, .04),
     'barrier': (.8, .8, .78)}
-CLOTHES: tuple[Colour, ...] = (
-    (.6, .1, .1), (.12, .2, .5), (.75, .72, .65), (.08, .08, .09), (.2, .4, .25), (.7, .5, .15),
-    (.35, .35, .4), (.5, .2, .4))
+CLOTHES: Mapping[Colour, float] = {
+    (.6, .1, .1): 1, (.12, .2, .5): 1, (.75, .72, .65): 1, (.08, .08, .09): 1, (.2, .4, .25): 1,
+    (.7, .5, .15): 1, (.35, .35, .4): 1, (.5, .2, .4): 1}
 
 
-def draw_kind(rng: np.random.Generator, frequencies: Mapping[str, float]) -> str:
-    """One of the kinds by its relative frequency."""
-    return list(frequencies)[_weighted(rng, list(frequencies.values()))]
+def choose(rng: np.random.Generator, frequencies: Mapping[T, float]) -> T:
+    """One of the keys by its relative frequency."""
+    sums = list(accumulate(frequencies.values()))
+    return list(frequencies)[bisect_right(sums, rng.random() * sums[-1])]
 
 
 def draw_size(rng: np.random.Generator, kind: str) -> Size:
     """Around the mean of the kind."""
-    scale = KINDS[kind].spread * np.clip(rng.normal(size=3), -2, 2) + 1
-    length, width, height = (np.array(KINDS[kind].size) * scale).tolist()
+    spread = KINDS[kind].spread
+    deviations = rng.normal(size=3).clip(-2, 2).tolist()
+    length, width, height = (mean * (1 + spread * deviation)
+                             for mean, deviation in zip(KINDS[kind].size, deviations, strict=True))
     return length, width, height
 
 
@@ -54,14 +62,7 @@ def draw_colour(rng: np.random.Generator, kind: str) -> Colour:
     """Paint, or what somebody wears."""
     if kind in OWN_PAINT:
         return OWN_PAINT[kind]
-    if KINDS[kind].category == 'pedestrian':
-        colour = CLOTHES[rng.integers(len(CLOTHES))]
-    else:
-        colour = PAINTS[_weighted(rng, [frequency for _, frequency in PAINTS])][0]
-    red, green, blue = (float(np.clip(channel * rng.uniform(.85, 1.15), 0, 1)) for channel in colour)
+    colour = choose(rng, CLOTHES if KINDS[kind].category == 'pedestrian' else PAINTS)
+    red, green, blue = (min(channel * shade, 1.0)
+                        for channel, shade in zip(colour, rng.uniform(.85, 1.15, 3).tolist(), strict=True))
     return red, green, blue
-
-
-def _weighted(rng: np.random.Generator, weights: Sequence[float]) -> int:
-    """An index by weight."""
-    return int(np.searchsorted(np.cumsum(weights), rng.random() * sum(weights), side='right'))

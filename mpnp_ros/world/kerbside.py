@@ -8,7 +8,7 @@ import numpy as np
 
 from mpnp_ros.world.boxes import Ground
 from mpnp_ros.world.catalogue import KINDS
-from mpnp_ros.world.fleet import CYCLES, PARKED, draw_colour, draw_kind, draw_size
+from mpnp_ros.world.fleet import BODIES, CYCLES, PARKED, choose, draw_colour, draw_size
 from mpnp_ros.world.scenery import Lot
 from mpnp_ros.world.state import WorldObject
 from mpnp_ros.world.streets import CURB_HEIGHT, PARKING, SIDEWALK, Crosswalk, Kerb, StreetMap
@@ -18,7 +18,7 @@ CORNER = 8.0
 STOPPED = 0.16
 """Share of the vehicles at the kerb that have only stopped."""
 MIXTURES: Sequence[Mapping[str, float]] = (
-    {}, {}, {'motorcycle': 10, 'bicycle': 10}, {'box_truck': 8, 'trailer': 5, 'pickup': 6}, {'bus': 5})
+    {}, {}, {}, {'motorcycle': 6}, {'bicycle': 6}, {'box_truck': 6, 'trailer': 4, 'pickup': 4}, {'bus': 5})
 """Frequencies that a row of parked vehicles has in place of the usual ones."""
 
 
@@ -39,15 +39,16 @@ class Kerbside:
         if not self._ground.take((*place, yaw, size[0] + .2, size[1] + .1)):
             return False
         self.things.append(WorldObject(next(self._identities), kind, attribute, *place, yaw, size, 0.0, z,
-                                       colour, 0.0, int(rng.integers(1000))))
+                                       colour, 0.0, int(rng.integers(BODIES))))
         return True
 
     def fill(self, lots: Iterable[Lot]) -> None:
         """Work zones first, then parked rows, cycles on the sidewalks, and parking lots."""
         kerbs = self._map.kerbs()
-        works = float(self._rng.choice([.0, .15, .3, .5]))
+        works = float(self._rng.choice([.15, .4, .65, .95]))
+        self._parked = float(self._rng.uniform(.05, .95))
         for kerb in kerbs:
-            if kerb.end - kerb.start > 45 and self._rng.random() < works:
+            if kerb.end - kerb.start > 38 and self._rng.random() < works:
                 self._work_zone(kerb)
         for kerb in kerbs:
             self._row(kerb)
@@ -59,11 +60,11 @@ class Kerbside:
     def _row(self, kerb: Kerb) -> None:
         """Vehicles parked along a kerb, more or less close to each other."""
         rng = self._rng
-        taken = float(rng.choice([0.05, .25, .5, .85]))
+        taken = self._parked * float(rng.choice([0.05, .2, .45, .85]))
         mixture = {**PARKED, **MIXTURES[rng.integers(len(MIXTURES))]}
         u = kerb.start + CORNER
         while u < kerb.end - CORNER:
-            kind = draw_kind(rng, mixture)
+            kind = choose(rng, mixture)
             length, width = KINDS[kind].size[:2]
             end = u + length * 1.1
             if rng.random() < taken and end < kerb.end - CORNER and not self._on_crosswalk(kerb, u, end):
@@ -86,22 +87,22 @@ class Kerbside:
     def _cycles(self, kerb: Kerb) -> None:
         """Bicycles and some motorcycles in a rack on the sidewalk."""
         rng = self._rng
-        for _ in range(rng.poisson(.014 * (kerb.end - kerb.start))):
+        for _ in range(rng.poisson(.0025 * (kerb.end - kerb.start))):
             u = float(rng.uniform(kerb.start + 6, kerb.end - 6))
             kind = 'bicycle' if rng.random() < .7 else 'motorcycle'
             yaw = kerb.outward + float(rng.normal(0, .1))
             for index in range(int(rng.choice([1, 1, 2, 3, 4, 6]))):
-                self.add(kind, kerb.point(u + index * 1.1, 1.3), yaw, 'without rider', CURB_HEIGHT)
+                self.add(kind, kerb.point(u + index * 1.1, 1.35), yaw, 'without rider', CURB_HEIGHT)
 
     def _parking_lot(self, lot: Lot) -> None:
         """Two rows side by side, parked across."""
         rng = self._rng
-        taken = float(rng.uniform(.1, .9))
+        taken = self._parked * float(rng.uniform(.1, .8))
         mixture = {**PARKED, **MIXTURES[rng.integers(len(MIXTURES))]}
         for depth, yaw in ((5.5, lot.kerb.outward), (18.0, lot.kerb.outward + math.pi)):
             u = lot.start + 1.8
             while u < lot.end - 1.8:
-                kind = draw_kind(rng, mixture)
+                kind = choose(rng, mixture)
                 if rng.random() < taken and KINDS[kind].size[0] < 11:
                     place = lot.kerb.point(u, SIDEWALK + depth + float(rng.uniform(-.3, .3)))
                     self.add(kind, place, yaw + float(rng.normal(0, .02)),
@@ -109,15 +110,15 @@ class Kerbside:
                 u += 2.9
 
     def _work_zone(self, kerb: Kerb) -> None:
-        """A part of the parking strip fenced by cones and barriers, often with machines and a trailer in it."""
+        """A part of the parking strip fenced by cones and barriers, often with machines in it."""
         rng = self._rng
-        length = float(rng.uniform(12, 34))
+        length = float(rng.uniform(10, min(34.0, kerb.end - kerb.start - 2 * CORNER)))
         start = float(rng.uniform(kerb.start + CORNER, kerb.end - CORNER - length))
         if self._on_crosswalk(kerb, start, start + length):
             return
         u = start + 6.5
         while u < start + length - 5:
-            kind = draw_kind(rng, {'excavator': 5, 'trailer': 1.2, 'box_truck': 1.0, 'pickup': .6})
+            kind = choose(rng, {'excavator': 8, 'trailer': 1.2, 'box_truck': 1.0, 'pickup': .6})
             half = KINDS[kind].size[0] / 2
             attribute = 'parked' if rng.random() < .75 else 'stopped'
             if u + 2 * half < start + length - 1 and self.add(

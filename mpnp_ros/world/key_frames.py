@@ -8,7 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import lru_cache, partial
 from itertools import islice
@@ -23,8 +23,8 @@ from mpnp_ros.world.identity import SceneIdentity
 from mpnp_ros.world.occlusion import Walls, sight
 from mpnp_ros.world.state import WorldState
 
-TICK = 0.2
-"""Seconds of the longest step of the traffic; twice that of scenes with sensors, for speed."""
+TICK = 0.25
+"""Seconds of the longest step of the traffic; longer than that of scenes with sensors, for speed."""
 AHEAD = 4
 """Scenes in work or waiting for each process."""
 
@@ -67,7 +67,8 @@ def object_key_frames(seeds: Sequence[int], frames_per_scene: int = 10, interval
         yield from scene
 
 
-def _in_processes(make: partial[list[KeyFrame]], seeds: Sequence[int], count: int) -> Iterator[list[KeyFrame]]:
+def _in_processes(make: Callable[[int], list[KeyFrame]], seeds: Sequence[int],
+                  count: int) -> Iterator[list[KeyFrame]]:
     """Scenes in order, no more of them at a time than a few for each process."""
     rest = iter(seeds)
     with ProcessPoolExecutor(count, multiprocessing.get_context('spawn')) as pool:

@@ -163,7 +163,8 @@ class LaneNetwork:
         enters = next(item for item in self._map.crosswalks
                       if item.junction is junction and item.street is lane.street
                       and (item.u - junction.centre(lane.street)) * lane.way < 0)
-        lane.crosswalks = [*(item for item in lane.crosswalks if item[1] is not enters), (lane.length, enters)]
+        if all(item is not enters for _, item in lane.crosswalks):
+            lane.crosswalks.append((lane.length, enters))
         self._ways[junction.index].append(through)
         through.crosswalks = [(through.length - CROSSWALK_STOP - .4, leaves)]
         lane.successors.append(through)

@@ -7,14 +7,12 @@ the points on it and its share in sight.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from mpnp_ros.nuscenes.standin.rig import LIDAR_COLUMNS, LIDAR_ELEVATIONS, LIDAR_RINGS
 from mpnp_ros.world.boxes import footprints
-from mpnp_ros.world.catalogue import KINDS
 from mpnp_ros.world.rig import LIDAR
 from mpnp_ros.world.state import WorldState
 
@@ -57,72 +55,87 @@ class Walls:
         offset = (normal * starts).sum(1)
         near = (offset < 0) & (np.minimum(np.hypot(*starts.T), np.hypot(*ends.T)) < 1.5 * FARTHEST)
         first = np.ceil(np.arctan2(ends[near, 1], ends[near, 0]) / COLUMN)
-        last = np.arctan2(starts[near, 1], starts[near, 0]) / COLUMN
+        counts = (np.arctan2(starts[near, 1], starts[near, 0]) / COLUMN - first) % LIDAR_COLUMNS + 1
         nearest = np.full(LIDAR_COLUMNS, np.inf)
-        for begin, count, across, away in zip(first.astype(int).tolist(), ((last - first) % LIDAR_COLUMNS).tolist(),
+        for begin, count, across, away in zip(first.astype(int).tolist(), counts.astype(int).tolist(),
                                               normal[near], offset[near].tolist(), strict=True):
-            columns = np.arange(begin, begin + min(int(count) + 1, LIDAR_COLUMNS // 2)) % LIDAR_COLUMNS
-            distance = away / (_DIRECTIONS[columns] @ across)
-            nearest[columns] = np.minimum(nearest[columns], np.where(distance > 0, distance, np.inf))
+            columns = np.arange(begin, begin + min(count, LIDAR_COLUMNS // 2)) % LIDAR_COLUMNS
+            facing = np.minimum(_DIRECTIONS[columns] @ across, -1e-6)
+            nearest[columns] = np.minimum(nearest[columns], away / facing)
         return nearest
 
 
 def sight(state: WorldState, walls: Walls) -> Sight:
     """What the LiDAR of the ego vehicle gets of every object.  walls: those of the state's scene."""
     eye = state.ego.pose.apply(LIDAR.translation)
-    items = state.objects
-    if not items:
+    if not state.objects:
         return Sight({}, {})
     outlines = _outlines(state, eye)
-    wall = walls.distances(float(eye[0]), float(eye[1]))
-    horizon = np.full(LIDAR_COLUMNS, LOWEST)
+    wall = np.tile(walls.distances(float(eye[0]), float(eye[1])), 3)
+    horizon = Horizon()
     points, shares = {}, {}
-    for index in np.argsort(outlines.near).tolist():
-        item, top, bottom = items[index], outlines.top[index], outlines.bottom[index]
-        columns = np.arange(outlines.first[index], outlines.last[index] + 1) % LIDAR_COLUMNS
-        shadow = horizon[columns]
-        left = np.maximum(top - np.maximum(shadow, bottom), 0) * (wall[columns] > outlines.near[index])
-        whole, angle = max(top - bottom, 0) * len(columns), float(left.sum())
+    for index in np.argsort([outline.near for outline in outlines]).tolist():
+        item, outline = state.objects[index], outlines[index]
+        columns = slice(outline.first, outline.last)
+        left = horizon.above(columns, outline.bottom, outline.top)
+        left[wall[columns] < outline.near] = 0
+        whole, angle = (outline.top - outline.bottom) * len(left), float(left.sum())
+        density = RINGS_A_RADIAN * FILLED.get(item.kind, FILLED_VEHICLE) * outline.width / len(left)
         shares[item.identity] = angle / whole if whole else 0.0
-        density = RINGS_A_RADIAN * FILLED.get(item.kind, FILLED_VEHICLE) * outlines.fraction[index]
-        points[item.identity] = round(angle * density) if outlines.near[index] < FARTHEST else 0
+        points[item.identity] = round(angle * density) if outline.near < FARTHEST else 0
         if item.kind not in SHADOWLESS:
-            horizon[columns] = np.maximum(shadow, top)
+            horizon.hide(columns, outline.top)
     return Sight(points, shares)
 
 
-@dataclass(frozen=True, eq=False)
-class _Outlines:
-    """Of boxes, [N] each.  near: metres; first, last: columns; fraction: width in columns to their number;
+class Horizon:
+    """Elevation [columns, three turns of them] up to which the view is taken by what stands nearer."""
+
+    def __init__(self) -> None:
+        self._angles = np.full(3 * LIDAR_COLUMNS, LOWEST)
+
+    def above(self, columns: slice, bottom: float, top: float) -> np.ndarray:
+        """Radians in sight of something from bottom to top, in each of the columns."""
+        return np.maximum(top - np.maximum(self._angles[columns], bottom), 0)
+
+    def hide(self, columns: slice, top: float) -> None:
+        """Take the view up to `top` in some columns."""
+        for turn in (-LIDAR_COLUMNS, 0, LIDAR_COLUMNS):
+            taken = self._angles[max(columns.start + turn, 0):max(columns.stop + turn, 0)]
+            np.maximum(taken, top, out=taken)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Of a box.  near: metres; first, last: columns, counted from one turn on; width: in columns;
     bottom, top: radians, within those of the sweep.
     """
 
-    near: np.ndarray
-    first: np.ndarray
-    last: np.ndarray
-    fraction: np.ndarray
-    bottom: np.ndarray
-    top: np.ndarray
+    near: float
+    first: int
+    last: int
+    width: float
+    bottom: float
+    top: float
 
 
-def _outlines(state: WorldState, eye: np.ndarray) -> _Outlines:
+def _outlines(state: WorldState, eye: np.ndarray) -> list[Outline]:
     boxes = np.array([(item.x, item.y, item.yaw, *item.size, item.z) for item in state.objects])
     offset = eye[:2] - boxes[:, :2]
     cosine, sine = np.cos(boxes[:, 2]), np.sin(boxes[:, 2])
-    along = np.abs(offset[:, 0] * cosine + offset[:, 1] * sine)
-    across = np.abs(offset[:, 1] * cosine - offset[:, 0] * sine)
-    near = np.maximum(np.hypot(np.maximum(along - boxes[:, 3] / 2, 0), np.maximum(across - boxes[:, 4] / 2, 0)),
-                      NEAREST)
+    along = np.abs(offset[:, 0] * cosine + offset[:, 1] * sine) - boxes[:, 3] / 2
+    across = np.abs(offset[:, 1] * cosine - offset[:, 0] * sine) - boxes[:, 4] / 2
+    near = np.maximum(np.hypot(np.maximum(along, 0), np.maximum(across, 0)), NEAREST)
     corners = footprints(boxes[:, :5]) - eye[:2]
     middle = np.arctan2(-offset[:, 1], -offset[:, 0])
     aside = (np.arctan2(corners[..., 1], corners[..., 0]) - middle[:, None] + math.pi) % math.tau - math.pi
     first, last = (middle + aside.min(1)) / COLUMN, (middle + aside.max(1)) / COLUMN
-    columns = np.floor(first).astype(int), np.ceil(last).astype(int)
     top = boxes[:, 6] + boxes[:, 5] - eye[2]
-    far = np.hypot(*offset.T)
-    elevations = np.arctan2(boxes[:, 6] - eye[2], near), np.arctan2(top, np.where(top > 0, near, far))
-    bottom, top = np.clip(elevations, LOWEST, HIGHEST)
-    return _Outlines(near, *columns, (last - first) / (columns[1] - columns[0] + 1), bottom, top)
+    elevations = np.clip([np.arctan2(boxes[:, 6] - eye[2], near),
+                          np.arctan2(top, np.where(top > 0, near, np.hypot(*offset.T)))], LOWEST, HIGHEST)
+    columns = np.array([np.floor(first), np.ceil(last) + 1]).astype(int) + LIDAR_COLUMNS
+    return [Outline(*row) for row in zip(near.tolist(), *columns.tolist(), (last - first).tolist(),
+                                         *elevations.tolist(), strict=True)]
 
 
 _DIRECTIONS = np.stack([np.cos(np.arange(LIDAR_COLUMNS) * COLUMN),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpnp_ros.world.boxes import Ground
-from mpnp_ros.world.fleet import Size, draw_colour, draw_size
+from mpnp_ros.world.fleet import BODIES, Size, draw_colour, draw_size
 from mpnp_ros.world.lanes import Pose
 from mpnp_ros.world.scenery import Bench
 from mpnp_ros.world.signals import SignalCycle
@@ -25,9 +25,9 @@ PAST = 45.0
 """Seconds before the begin of the scene at which tracks begin."""
 STRIDE = 4.2
 """Radians of gait per metre."""
+WALKED = (2.6, 3.7)
+"""Metres from the kerb between which one walks; one stands at either side of it."""
 SEATED = (0.85, 0.55, 1.3)
-BODIES = 1000
-"""The body of somebody is a number below this; who draws takes it modulo the bodies that there are."""
 NOTICE = 2.5
 """Seconds before somebody steps onto a crosswalk without a light at which drivers stop for it."""
 
@@ -117,7 +117,7 @@ class Crowd:
 
     def fill(self, benches: Iterable[Bench]) -> None:
         """Everybody, more on some sidewalks than on others."""
-        busy = float(self._rng.uniform(.25, 1.3))
+        busy = float(self._rng.uniform(.05, 1.0))
         for kerb in self._map.kerbs():
             length = kerb.end - kerb.start
             rate = busy * length * float(self._rng.gamma(1.2, .022))
@@ -130,7 +130,7 @@ class Crowd:
                 self.crosser(crosswalk)
         for bench in benches:
             for aside in (-.4, .4):
-                if self._rng.random() < .45:
+                if self._rng.random() < .3:
                     self.sitter(bench, aside)
 
     def add(self, track: Track, seated: bool = False, z: float = CURB_HEIGHT, kind: str | None = None,
@@ -149,7 +149,7 @@ class Crowd:
     def walker(self, kerb: Kerb) -> None:
         """Somebody who walks up and down a sidewalk."""
         rng = self._rng
-        depth, speed = float(rng.uniform(1.5, 3.6)), float(rng.uniform(.8, 1.7))
+        depth, speed = float(rng.uniform(*WALKED)), float(rng.uniform(.8, 1.7))
         low, high = kerb.start + 1.0, kerb.end - 1.0
         ends = [kerb.point(low, depth), kerb.point(high, depth)]
         if rng.random() < .5:
@@ -163,10 +163,10 @@ class Crowd:
     def group(self, kerb: Kerb) -> None:
         """One to four people who stand together."""
         rng = self._rng
-        u, depth = float(rng.uniform(kerb.start + 1, kerb.end - 1)), float(rng.uniform(1.4, 4.0))
+        u, depth = float(rng.uniform(kerb.start + 1, kerb.end - 1)), float(rng.choice([1.3, 4.3]))
         for _ in range(int(rng.choice([1, 1, 2, 2, 3, 4]))):
-            at, away = u + float(rng.uniform(-1.3, 1.3)), depth + float(rng.uniform(-.8, .8))
-            self.stander(kerb.point(at, min(away, SIDEWALK - .6)), float(rng.uniform(-math.pi, math.pi)))
+            at, away = u + float(rng.uniform(-1.3, 1.3)), depth + float(rng.uniform(-.6, .6))
+            self.stander(kerb.point(at, min(away, SIDEWALK - .4)), float(rng.uniform(-math.pi, math.pi)))
 
     def stander(self, place: tuple[float, float], yaw: float, z: float = CURB_HEIGHT) -> None:
         """Somebody who stays where they are."""
@@ -191,7 +191,7 @@ class Crowd:
             uses.append((begin + (wait - .4) / speed, end - (wait - .4) / speed))
             side = -side
             opposite = street.point(u, side * (edge + wait))
-            aside = street.point(u + self._away(crosswalk), side * (edge + float(rng.uniform(1.5, 3.6))))
+            aside = street.point(u + self._away(crosswalk), side * (edge + float(rng.uniform(*WALKED))))
             walk = math.dist(opposite, aside) / speed
             stay = float(rng.uniform(0, 12))
             times += [begin, end, end + walk, end + walk + stay, end + 2 * walk + stay]

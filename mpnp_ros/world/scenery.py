@@ -115,7 +115,8 @@ class SceneryPainter:
     def _tree(self, place: tuple[float, float], z: float = CURB_HEIGHT) -> None:
         rng = self._rng
         crown, height = float(rng.uniform(2.8, 4.5)), float(rng.uniform(5, 9))
-        self._add('tree', place, float(rng.uniform(-math.pi, math.pi)), (crown, crown, height), z, takes=TRUNK)
+        yaw = float(rng.uniform(-math.pi, math.pi))
+        self._add('tree', place, yaw, (crown, crown, height), z, takes=TRUNK)
 
     def _benches(self, kerb: Kerb) -> None:
         """Some at the back of the sidewalk, looking at the street."""
@@ -164,14 +165,17 @@ class SceneryPainter:
                                       SIDEWALK + float(rng.uniform(3, lot.depth - 2))), .02)
         for u in np.arange(lot.start + 3, lot.end - 3, 5.0).tolist():
             if rng.random() < .5:
-                self._bench(lot.kerb.point(u, SIDEWALK + float(rng.uniform(.8, 4))), lot.kerb.outward + math.pi)
+                place = lot.kerb.point(u, SIDEWALK + float(rng.uniform(.8, 4)))
+                self._bench(place, lot.kerb.outward + math.pi)
 
     def _patches(self) -> Iterator[Patch]:
         main = self._map.main
-        side = self._map.crosses[0].end + GRASS_MARGIN
-        yield Patch('grass', _corners(main, main.start - GRASS_MARGIN, main.end + GRASS_MARGIN, -side, side), -.02)
+        start, end, side = (place + margin for place, margin in (
+            (main.start, -GRASS_MARGIN), (main.end, GRASS_MARGIN), (self._map.crosses[0].end, GRASS_MARGIN)))
+        yield Patch('grass', _corners(main, start, end, -side, side), -.02)
         for street in self._map.streets:
-            yield Patch('road', _corners(street, street.start, street.end, -street.half_width, street.half_width))
+            half = street.half_width
+            yield Patch('road', _corners(street, street.start, street.end, -half, half))
         for kerb in self._map.kerbs():
             yield self._sidewalk(kerb)
         for lot in self.lots:
@@ -233,5 +237,5 @@ def _stop_lines(junction: Junction) -> Iterator[Patch]:
     for street in junction.streets:
         for way in (1, -1):
             u = junction.centre(street) - way * (junction.half(street) + STOP_BACK)
-            right, left = sorted((0.0, -way * (street.half_width - 2.9)))
+            right, left = sorted((0.0, -way * (street.half_width - PARKING)))
             yield Patch('marking', _corners(street, u - .2, u + .2, right, left))

@@ -13,7 +13,7 @@ import numpy as np
 
 LANE = 3.5
 BIKE_STRIP = 1.3
-PARKING = 2.9
+PARKING = 3.2
 SIDEWALK = 5.0
 """Widths, metres."""
 CURB_HEIGHT = 0.15
@@ -154,9 +154,9 @@ class StreetMap:
 
 
 def draw_map(rng: np.random.Generator) -> StreetMap:
-    """A street along x through y = 0 with three to five streets across it, every 60 to 125 m."""
+    """A street along x through y = 0 with two to four streets across it, every 60 to 125 m."""
     centres = [float(rng.uniform(-75, -10))]
-    while centres[-1] < 130:
+    while centres[-1] < 90:
         centres.append(centres[-1] + float(rng.uniform(60, 125)))
     main = Street(True, 0.0, centres[0] - REACH, centres[-1] + REACH, int(rng.choice([1, 2, 2, 2])))
     crosses = tuple(Street(False, centre, -REACH, REACH, int(rng.choice([1, 1, 2]))) for centre in centres)

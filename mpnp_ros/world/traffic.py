@@ -25,14 +25,16 @@ STOPPING_GAP = 0.6
 LOOKAHEAD = 60.0
 GAP_ACCEPTED = 4.5
 """Seconds that oncoming traffic must be away for who turns left."""
+CLEAR = 10.0
+"""Metres into a turn after which one is out of the way of who drives on straight."""
 WHEEL_RADIUS = 0.33
 
 
 @dataclass(frozen=True)
 class Body:
-    """A box of a vehicle; behind: metres from the vehicle's front to the box's middle.
+    """A box of a vehicle.
 
-    variant: which of the bodies of its kind, to be taken modulo those that there are.
+    behind: metres from the vehicle's front to the box's middle.  variant: which of the bodies of its kind.
     """
 
     identity: int
@@ -45,8 +47,9 @@ class Body:
 
 @dataclass(eq=False)
 class Vehicle:
-    """Somebody driving.  s: metres of the front along the lane that is route[leg]; length: metres from front to rear.
+    """Somebody driving.
 
+    s: metres of the front along the lane that is route[leg].  length: metres from the front to the rear end.
     desired: speed on a free straight road, metres/second.  horns: (begin, end) seconds.
     """
 
@@ -118,7 +121,8 @@ class Traffic:
             vehicle.s += distance
             vehicle.travelled += distance
             vehicle.speed = speed
-        return [vehicle for vehicle in moved if vehicle.s >= vehicle.lane.length and not self._change(vehicle)]
+        return [vehicle for vehicle in moved
+                if vehicle.s >= vehicle.lane.length and not self._change(vehicle)]
 
     def _change(self, vehicle: Vehicle) -> bool:
         """Pass to the next lane of the route; False where there is none."""
@@ -169,7 +173,7 @@ class Traffic:
     def _still_leaving(vehicle: Vehicle, leaving: Vehicle, distance: float) -> tuple[float, float]:
         """Who turned off from this lane is ahead until its tail is off it."""
         tail = leaving.s - leaving.length
-        if leaving.leg == 0 or leaving.route[leaving.leg - 1] is not vehicle.lane or tail > 5.0:
+        if leaving.leg == 0 or leaving.route[leaving.leg - 1] is not vehicle.lane or tail > CLEAR:
             return math.inf, math.inf
         return distance + tail, leaving.speed
 
@@ -207,7 +211,7 @@ class Traffic:
 
     def _is_full(self, vehicle: Vehicle) -> bool:
         """Whether there is no room behind the junction."""
-        onward = self.queues[vehicle.route[vehicle.leg + 2].index] if vehicle.leg + 2 < len(vehicle.route) else ()
+        onward = self.queues[vehicle.route[vehicle.leg + 2].index]
         if not onward:
             return False
         last = onward[-1]
@@ -226,8 +230,11 @@ class Traffic:
 
 
 def follow(speed: float, wished: float, gap: float, ahead: float) -> float:
-    """Acceleration of the Intelligent Driver Model.  ahead: speed of who is `gap` metres ahead (inf: nobody)."""
-    free = 1 - (speed / wished) ** 4 if speed <= wished else -1.0 * min(2.0, speed / wished - 1 + .2)
+    """Acceleration of the Intelligent Driver Model.  ahead: speed of who is `gap` metres ahead.
+
+    Above the wished speed one brakes gently.
+    """
+    free = 1 - (speed / wished) ** 4 if speed <= wished else -min(2.0, speed / wished - .8)
     if gap > LOOKAHEAD * 2:
         return ACCELERATION * free
     closing = speed * (speed - ahead) / (2 * math.sqrt(ACCELERATION * COMFORTABLE_BRAKING))
