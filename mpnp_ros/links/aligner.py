@@ -50,7 +50,7 @@ class Direction(nn.Module):
         return tokens + torch.where(unknown, self.none, self.fourier(fourier(azimuth)))
 
 
-def fourier(azimuth: torch.Tensor) -> torch.Tensor:
-    """[..., P] radians -> [..., P, 2 HARMONICS]: sin and cos of 1..HARMONICS times each; zeros for NaN."""
-    angles = azimuth.nan_to_num()[..., None] * torch.arange(1, HARMONICS + 1, device=azimuth.device)
+def fourier(azimuth: torch.Tensor, harmonics: int = HARMONICS) -> torch.Tensor:
+    """[..., P] radians -> [..., P, 2 harmonics]: sin and cos of 1..harmonics times each; zeros for NaN."""
+    angles = azimuth.nan_to_num()[..., None] * torch.arange(1, harmonics + 1, device=azimuth.device)
     return torch.cat([angles.sin(), angles.cos()], -1) * ~azimuth.isnan()[..., None]

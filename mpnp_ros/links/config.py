@@ -13,7 +13,7 @@ from mpnp_ros.llm.language_model import LanguageModel
 POOLINGS = ('question', 'none')
 REACHES = ('answer', 'all')
 COUNTS = ('token_width', 'kv_heads', 'head_dim', 'text_width', 'hidden', 'entries', 'pooling_width',
-          'pooling_layers', 'pooling_heads')
+          'pooling_layers', 'pooling_heads', 'harmonics')
 
 
 def _option(help: str, default: Any = MISSING) -> Any:
@@ -52,6 +52,10 @@ class LinkConfig:
     pooling_width: int = _option('width of the pooling layers', 192)
     pooling_layers: int = _option('number of pooling layers', 2)
     pooling_heads: int = _option('heads of each pooling layer', 12)
+    harmonics: int = _option('of the directions in which pooling looks; about 180 / harmonics degrees is how '
+                             'sharp its windows are', 16)
+    additive: bool = _option('token values are counts that add up: pooling reads them linearly and without '
+                             'standardising', False)
     soft_tokens: int = _option('learned constants in place of a sensor (the blind baseline); 0: a sensor', 0)
 
     def __post_init__(self) -> None:
@@ -112,6 +116,7 @@ class LinkConfig:
             (self.reach in REACHES, f'reach is {self.reach!r}; expected one of {", ".join(REACHES)}'),
             (self.pooling_width % max(1, self.pooling_heads) == 0,
              'pooling_width must be a multiple of pooling_heads'),
+            (not self.additive or self.pooling == 'question', 'additive tokens need pooling by the question'),
             (self.soft_tokens >= 0, 'soft_tokens must not be negative'),
             ((self.encoder == '') == (self.soft_tokens > 0),
              'a link reads the tokens of one encoder, or soft_tokens and no encoder'),

@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid
 from mpnp_ros.errors import LinksError
 from mpnp_ros.links.aligner import Aligner, Direction
 from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.pooling import QuestionPooling, directions_of
+from mpnp_ros.links.pooling import QuestionPooling
 from mpnp_ros.links.standardise import Standardise
 from mpnp_ros.llm.prefix import BlockPrefix
 
@@ -41,7 +41,7 @@ class LatentLink(nn.Module):
         self.direction = None if blind else Direction(config.token_width)
         self.pooling = QuestionPooling(
             config.token_width, config.text_width, config.pooling_width, config.entries,
-            config.pooling_layers, config.pooling_heads) if pooled else None
+            config.pooling_layers, config.pooling_heads, config.harmonics, config.additive) if pooled else None
         sizes = (config.pooling_width if pooled else config.token_width, config.hidden,
                  len(config.blocks) if config.per_block else 1, config.kv_heads, config.head_dim)
         self.key_aligner, self.value_aligner = Aligner(*sizes), Aligner(*sizes)
@@ -63,9 +63,7 @@ class LatentLink(nn.Module):
             return {}
         tokens = self._read(values, azimuth, valid)
         if self.pooling is not None:
-            nowhere = tokens.new_full(tokens.shape[:2], torch.nan)
-            directions = directions_of(nowhere if self.soft_tokens is not None else azimuth.float())
-            tokens, valid, rows = self._pool(tokens, directions, valid, rows, question)
+            tokens, valid, rows = self._pool(tokens, azimuth, valid, rows, question)
         keys, values = (aligner(tokens, linked) for aligner in (self.key_aligner, self.value_aligner))
         if rows is not None:
             keys, values, valid = keys[:, rows], values[:, rows], None if valid is None else valid[rows]
@@ -99,7 +97,7 @@ class LatentLink(nn.Module):
         questions: as in forward, of the training set; read by a link that pools.  values: [n, D] tokens of
         the training set; None without a sensor.
         """
-        if values is not None and not self.standard.measured:
+        if values is not None and not self.config.additive and not self.standard.measured:
             self.standard.measure(values.to(self.standard.mean.device))
         if self.pooling is not None and not self.pooling.standard_end.measured:
             self.pooling.measure(questions)
@@ -128,20 +126,20 @@ class LatentLink(nn.Module):
                              f'{self.config.token_width} with azimuths, but was given {width}; '
                              'use the encoder it was trained with')
         values = values if valid is None else values.masked_fill(~valid[..., None], 0.)
+        if self.config.additive:
+            return values
         return self.direction(self.norm(self.standard(values)), azimuth.float())
 
-    def _pool(self, tokens: torch.Tensor, directions: torch.Tensor, valid: torch.Tensor | None,
+    def _pool(self, tokens: torch.Tensor, azimuth: torch.Tensor | None, valid: torch.Tensor | None,
               rows: torch.Tensor | None, question: Question | None,
               ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
         """Entries [B, M, w] and which of them are real [B, M]."""
         if question is None:
             raise LinksError(f'the {self.config.modality} link pools by the question; hand it the states of '
                              f'the question at block {self.config.question_block}')
-        tokens = self.pooling.read_tokens(tokens)
-        if rows is not None:
-            tokens, directions = tokens[rows], directions[rows]
-            valid = None if valid is None else valid[rows]
-        entries = self.pooling(tokens, directions, valid, question)
+        seen = self.pooling.see(tokens, None if self.soft_tokens is not None else azimuth)
+        entries = self.pooling(seen.of_rows(rows, valid), question)
+        valid = valid if valid is None or rows is None else valid[rows]
         present = None if valid is None else valid.any(1, keepdim=True).expand(entries.shape[:2])
         return entries, present, None
 
