@@ -14,6 +14,7 @@ from mpnp_ros.world.streets import (
     CROSSWALK_NEAR,
     CURB_HEIGHT,
     LANE,
+    PARKING,
     SIDEWALK,
     STOP_BACK,
     Junction,
