@@ -1,8 +1,10 @@
 """Tiny language models and encoders with random weights and a tiny tokenizer, for all tests."""
 from __future__ import annotations
 
+import faulthandler
+import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -35,10 +37,32 @@ CORPUS = ['question: is the car moving? how many cars are to the front left of t
           'the status of the object is not standing, what is it? the quick brown fox jumps over the lazy dog']
 BLOCKS = 4
 WINDOW = 4
+STUCK = 180.
+STDERR = pytest.StashKey[int]()
 
 # The processes that tests start and end by SIGINT would inherit it as ignored where this run is a shell's
 # background job.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the real stderr, which tests' output is captured away from."""
+    config.stash[STDERR] = os.dup(2)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """End the run with the stacks of all threads where a test hangs in compiled code.
+
+    There the time limit of pytest-timeout (pyproject.toml), which needs the interpreter, cannot strike.
+    """
+    marked = item.get_closest_marker('timeout')
+    faulthandler.dump_traceback_later(STUCK + (marked.args[0] if marked else 0.), exit=True,
+                                      file=item.config.stash[STDERR])
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @cache

@@ -102,12 +102,12 @@ def test_every_subcommand_can_be_imported(command):
 
 def test_launch_and_config_are_installed():
     """CMake and pip install these folders as they are, so nothing else may lie in them."""
-    command = 'install(DIRECTORY config launch DESTINATION share/${PROJECT_NAME}'
+    command = 'install(DIRECTORY config launch worlds DESTINATION share/${PROJECT_NAME}'
     assert command in (ROOT / 'CMakeLists.txt').read_text()
     config_files = {file.name for file in (ROOT / 'config').iterdir()}
-    assert config_files == {'fastdds.xml', 'mpnp.yaml', 'nuscenes.yaml', 'world.yaml'}
+    assert config_files == {'fastdds.xml', 'gazebo_bridge.yaml', 'mpnp.yaml', 'nuscenes.yaml', 'world.yaml'}
     launch_files = {file.name for file in (ROOT / 'launch').iterdir() if file.is_file()}
-    assert launch_files == {'bringup.launch.py', 'nuscenes_replay.launch.py', 'world.launch.py'}
+    assert launch_files == {'bringup.launch.py', 'gazebo.launch.py', 'nuscenes_replay.launch.py', 'world.launch.py'}
 
 
 @pytest.mark.parametrize('module', MODULES, ids=name)
@@ -163,6 +163,7 @@ def test_nothing_is_unpickled_and_no_code_comes_with_weights(module):
 
 @pytest.mark.skipif(not os.environ.get('MPNP_TEST_COLCON'), reason='takes a minute; set MPNP_TEST_COLCON=1')
 @pytest.mark.ros
+@pytest.mark.timeout(600)
 def test_colcon_builds_a_workspace_that_runs(tmp_path):
     """As a user's workspace: build, source, run an executable of it."""
     if not shutil.which('colcon'):
