@@ -45,7 +45,8 @@ def simulator(context: LaunchContext) -> list[IncludeLaunchDescription]:
     """Gazebo, running from the start; the launch ends with it."""
     world = Path(LaunchConfiguration('world').perform(context)).resolve()
     window = LaunchConfiguration('gui').perform(context) == 'true'
-    given = {'gz_args': f'-r {"" if window else "-s --headless-rendering "}{world}', 'on_exit_shutdown': 'true'}
+    flags = '-r' if window else '-r -s --headless-rendering'
+    given = {'gz_args': f'{flags} {world}', 'on_exit_shutdown': 'true'}
     source = PathJoinSubstitution([FindPackageShare('ros_gz_sim'), 'launch', 'gz_sim.launch.py'])
     return [IncludeLaunchDescription(PythonLaunchDescriptionSource(source), launch_arguments=given.items())]
 

@@ -107,7 +107,8 @@ def test_launch_and_config_are_installed():
     config_files = {file.name for file in (ROOT / 'config').iterdir()}
     assert config_files == {'fastdds.xml', 'gazebo_bridge.yaml', 'mpnp.yaml', 'nuscenes.yaml', 'world.yaml'}
     launch_files = {file.name for file in (ROOT / 'launch').iterdir() if file.is_file()}
-    assert launch_files == {'bringup.launch.py', 'gazebo.launch.py', 'nuscenes_replay.launch.py', 'world.launch.py'}
+    assert launch_files == {f'{name}.launch.py' for name in (
+        'bringup', 'gazebo', 'nuscenes_replay', 'world')}
 
 
 @pytest.mark.parametrize('module', MODULES, ids=name)

@@ -1,4 +1,4 @@
-"""config/gazebo_bridge.yaml: what Gazebo sends is what a replayed bag sends and what the encoders listen to."""
+"""config/gazebo_bridge.yaml: Gazebo sends what a replayed bag sends and what the encoders listen to."""
 from __future__ import annotations
 
 from pathlib import Path

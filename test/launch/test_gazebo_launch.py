@@ -15,22 +15,27 @@ LAUNCH = 'import sys; from ros2cli.cli import main; sys.exit(main(argv=["launch"
 PATIENCE = 60.
 PROGRAMS = {'ros_gz_bridge': 'parameter_bridge', 'ros_gz_image': 'image_bridge',
             'robot_state_publisher': 'robot_state_publisher'}
-NOTE = '#!/bin/sh\nfor part in "$@"; do printf "%s\\n" "$part"; [ -f "$part" ] && cat "$part"; done > {file}\n' \
-       'mv {file} {file}.given\nexec sleep 60\n'
-SIMULATOR = '''
+NOTE = """#!/bin/sh
+for part in "$@"; do printf '%s\\n' "$part"; [ -f "$part" ] && cat "$part"; done > {file}
+mv {file} {file}.given
+exec sleep 60
+"""
+SIMULATOR = """
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, Shutdown
 from launch.substitutions import LaunchConfiguration
 
-WAIT = 'echo "$0" > {folder}/gz.given; for i in $(seq 400); do [ $(ls {folder}/*.given | wc -l) = 4 ] && break;' \\
-       ' sleep .1; done'
+WAIT = '''
+echo "$0" > {folder}/gz.given
+for i in $(seq 400); do [ $(ls {folder}/*.given | wc -l) = 4 ] && break; sleep .1; done
+'''
 
 
 def generate_launch_description():
     return LaunchDescription([
         DeclareLaunchArgument('gz_args'), DeclareLaunchArgument('on_exit_shutdown'),
         ExecuteProcess(cmd=['sh', '-c', WAIT, LaunchConfiguration('gz_args')], on_exit=Shutdown())])
-'''
+"""
 
 
 @pytest.fixture
@@ -58,8 +63,8 @@ def test_everything_is_started_with_what_it_needs(noted):
                    'AMENT_PREFIX_PATH': os.pathsep.join([str(noted), os.environ['AMENT_PREFIX_PATH']])}
     done = subprocess.run(
         [sys.executable, '-c', LAUNCH, str(ROOT / 'launch/gazebo.launch.py'), 'camera:=false', 'lidar:=false',
-         'autostart:=false', 'gui:=false', 'world:=worlds/street_night.sdf'], env=environment, cwd=ROOT, text=True,
-        capture_output=True, timeout=PATIENCE)
+         'autostart:=false', 'gui:=false', 'world:=worlds/street_night.sdf'], env=environment, cwd=ROOT,
+        text=True, capture_output=True, timeout=PATIENCE)
     given = {path.stem: path.read_text() for path in noted.glob('*.given')}
     assert set(given) == {'gz', *PROGRAMS.values()}, done.stdout + done.stderr
     assert given['gz'].strip() == f'-r -s --headless-rendering {ROOT}/worlds/street_night.sdf'

@@ -41,7 +41,7 @@ def ask_until_active(namespace: str) -> subprocess.CompletedProcess[str]:
             return done
 
 
-@pytest.mark.parametrize('name', ['bringup', 'nuscenes_replay', 'world'])
+@pytest.mark.parametrize('name', ['bringup', 'nuscenes_replay', 'world', 'gazebo'])
 def test_show_args(name):
     """Compare with show_args/<name>.txt; every argument has a description."""
     shown, _ = launch(str(ROOT / f'launch/{name}.launch.py'), '--show-args').communicate(timeout=PATIENCE)
