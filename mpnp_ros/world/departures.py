@@ -57,7 +57,8 @@ class Departures:
                   or (lane.junction.index if lane.way > 0 else last - lane.junction.index) < 2]
         lane = starts[rng.integers(len(starts))]
         s = float(rng.uniform(max(lane.length - 110, 0.0) + EGO_SIZE[0], lane.length - 2))
-        vehicle = Vehicle((), EGO_SIZE[0], self.route(lane, EGO_TURNS), s, 0.0, float(rng.uniform(7, 12)))
+        vehicle = Vehicle((), EGO_SIZE[0], self.route(lane, EGO_TURNS), s, 0.0, float(rng.uniform(7, 12)),
+                          stays=True)
         vehicle.speed = float(rng.uniform(.3, 1)) * self._safe_speed(vehicle, lane.length)
         self._place(vehicle)
         return vehicle

@@ -4,6 +4,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -34,6 +35,7 @@ BRAKING = -0.6
 class World:
     """A scene: its traffic begins when it is made and goes on by `step`.
 
+    The ego vehicle stops some way before the end of the map, mostly after more than 20 s.
     All that is drawn follows from `seed` alone; `conditions` switch lights on and nothing else.
     tick: seconds of the longest step of the traffic; another tick is slightly other traffic.
     reach: metres around the ego vehicle beyond which objects are left out of a state.
@@ -59,7 +61,9 @@ class World:
         self._departures.fill()
         crowd.fill(painter.benches)
         self._traffic.crossings = Crossings(crowd.uses)
-        self._standing, self._people = kerbside.things, crowd.people
+        self._standing = [replace(item, lights=self._lights, braking=True) if item.attribute == 'stopped'
+                          else item for item in kerbside.things]
+        self._people = crowd.people
         self._painter = painter
 
     def _rng(self, stream: str) -> np.random.Generator:

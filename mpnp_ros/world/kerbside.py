@@ -15,7 +15,7 @@ from mpnp_ros.world.streets import CURB_HEIGHT, PARKING, SIDEWALK, Crosswalk, Ke
 
 CORNER = 8.0
 """Metres from a junction's edge without parked vehicles."""
-STOPPED = 0.16
+STOPPED, STOPPED_BUSES = 0.06, 0.85
 """Share of the vehicles at the kerb that have only stopped."""
 MIXTURES: Sequence[Mapping[str, float]] = (
     {}, {}, {}, {'motorcycle': 6}, {'bicycle': 6}, {'box_truck': 6, 'trailer': 4, 'pickup': 4}, {'bus': 5})
@@ -76,7 +76,7 @@ class Kerbside:
     def _attribute(self, kind: str) -> str:
         if kind in CYCLES:
             return 'without rider'
-        return 'stopped' if self._rng.random() < (.6 if kind == 'bus' else STOPPED) else 'parked'
+        return 'stopped' if self._rng.random() < (STOPPED_BUSES if kind == 'bus' else STOPPED) else 'parked'
 
     def _on_crosswalk(self, kerb: Kerb, start: float, end: float) -> bool:
         return any(start - 4 < item.u < end + 4 for item in self._crosswalks(kerb))
@@ -103,7 +103,7 @@ class Kerbside:
             u = lot.start + 1.8
             while u < lot.end - 1.8:
                 kind = choose(rng, mixture)
-                if rng.random() < taken and KINDS[kind].size[0] < 11:
+                if rng.random() < taken:
                     place = lot.kerb.point(u, SIDEWALK + depth + float(rng.uniform(-.3, .3)))
                     self.add(kind, place, yaw + float(rng.normal(0, .02)),
                              'without rider' if kind in CYCLES else 'parked')
@@ -120,9 +120,9 @@ class Kerbside:
         while u < start + length - 5:
             kind = choose(rng, {'excavator': 8, 'trailer': 1.2, 'box_truck': 1.0, 'pickup': .6})
             half = KINDS[kind].size[0] / 2
-            attribute = 'parked' if rng.random() < .75 else 'stopped'
-            if u + 2 * half < start + length - 1 and self.add(
-                    kind, kerb.point(u + half, -.95), kerb.yaw + float(rng.normal(0, .02)), attribute):
+            yaw = kerb.yaw + float(rng.normal(0, .02))
+            if u + 2 * half < start + length - 1 and self.add(kind, kerb.point(u + half, -.95), yaw,
+                                                              self._attribute(kind)):
                 u += 2 * half
             u += float(rng.uniform(1, 9))
         self._fence(kerb, start, length)

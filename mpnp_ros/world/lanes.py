@@ -4,6 +4,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from mpnp_ros.world.streets import CROSSWALK_FAR, STOP_BACK, Crosswalk, Junction, Street, StreetMap
 
 SPACING = 0.5
@@ -25,15 +27,24 @@ class Path:
         steps = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(points, points[1:], strict=False)]
         self.step = math.hypot(*steps[0])
         self.length = self.step * len(steps)
-        self.headings = [(math.cos(yaw), math.sin(yaw), yaw) for yaw in (math.atan2(y, x) for x, y in steps)]
+        self.yaws = np.unwrap([math.atan2(y, x) for x, y in steps]).tolist()
+        self.headings = [(math.cos(yaw), math.sin(yaw)) for yaw in self.yaws]
 
     def at(self, s: float) -> Pose:
         """The place and heading after s metres."""
         index = min(max(int(s // self.step), 0), len(self.starts) - 1)
         x, y = self.starts[index]
-        cosine, sine, yaw = self.headings[index]
+        cosine, sine = self.headings[index]
         along = s - index * self.step
-        return x + cosine * along, y + sine * along, yaw
+        return x + cosine * along, y + sine * along, self._yaw(index, along / self.step - .5)
+
+    def _yaw(self, index: int, share: float) -> float:
+        """The heading, between that of a step and of its neighbour; share: -0.5..0.5 along the step."""
+        yaw = self.yaws[index]
+        neighbour = index + (1 if share > 0 else -1)
+        if not 0 <= neighbour < len(self.yaws):
+            return yaw
+        return yaw + (self.yaws[neighbour] - yaw) * abs(share)
 
 
 def curve(start: Pose, end: Pose) -> Path:

@@ -27,6 +27,8 @@ GAP_ACCEPTED = 4.5
 """Seconds that oncoming traffic must be away for who turns left."""
 CLEAR = 10.0
 """Metres into a turn after which one is out of the way of who drives on straight."""
+REMAINING = 60.0
+"""Metres of street ahead of who stays."""
 WHEEL_RADIUS = 0.33
 
 
@@ -51,6 +53,7 @@ class Vehicle:
 
     s: metres of the front along the lane that is route[leg].  length: metres from the front to the rear end.
     desired: speed on a free straight road, metres/second.  horns: (begin, end) seconds.
+    stays: whether it waits some way before the end of the map, instead of leaving it.
     """
 
     bodies: tuple[Body, ...]
@@ -64,6 +67,7 @@ class Vehicle:
     travelled: float = 0.0
     siren: bool = False
     horns: tuple[float, float] = (0.0, 0.0)
+    stays: bool = False
 
     @property
     def lane(self) -> Lane:
@@ -107,8 +111,8 @@ class Traffic:
         queue.append(vehicle)
         queue.sort(key=lambda item: -item.s)
 
-    def step(self, time: float, seconds: float) -> list[Vehicle]:
-        """Move everybody on.  Returns those that have left the map."""
+    def step(self, time: float, seconds: float) -> None:
+        """Move everybody on; those who come to the end of the map are gone."""
         for queue in self.queues:
             leader = None
             for vehicle in queue:
@@ -121,20 +125,19 @@ class Traffic:
             vehicle.s += distance
             vehicle.travelled += distance
             vehicle.speed = speed
-        return [vehicle for vehicle in moved
-                if vehicle.s >= vehicle.lane.length and not self._change(vehicle)]
+            if vehicle.s >= vehicle.lane.length:
+                self._change(vehicle)
 
-    def _change(self, vehicle: Vehicle) -> bool:
-        """Pass to the next lane of the route; False where there is none."""
+    def _change(self, vehicle: Vehicle) -> None:
+        """Pass to the next lane of the route, if there is one."""
         lane = vehicle.lane
         self.queues[lane.index].remove(vehicle)
         if vehicle.following is None:
-            return False
+            return
         self.departed[lane.index] = vehicle
         vehicle.s -= lane.length
         vehicle.leg += 1
         self.queues[vehicle.lane.index].append(vehicle)
-        return True
 
     def _acceleration(self, vehicle: Vehicle, leader: Vehicle | None, time: float) -> float:
         lane = vehicle.lane
@@ -187,6 +190,8 @@ class Traffic:
                     and _can_stop(vehicle.speed, gap):
                 nearest = min(nearest, gap)
         gap = lane.length - vehicle.s
+        if vehicle.stays and vehicle.following is None:
+            nearest = min(nearest, max(0.0, gap - REMAINING))
         if is_first and lane.kind == 'lane' and lane.junction is not None and gap < LOOKAHEAD \
                 and not self._may_enter(vehicle, gap, time):
             nearest = min(nearest, gap)
