@@ -28,6 +28,7 @@ from transformers import (
     ViTModel,
 )
 
+from mpnp_ros.errors import WorldError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prefix import Prefix
@@ -191,3 +192,14 @@ def tiny_lidar(tiny_backbone: Path) -> dict[str, object]:
     return {'encoder.backbone': str(tiny_backbone), 'encoder.device': 'cpu', 'encoder.dtype': 'float32',
             'encoder.height': 16, 'encoder.width': 64, 'encoder.blocks': [1, 2], 'encoder.sectors': 8,
             'encoder.rows': 8, 'encoder.columns': 64}
+
+
+@pytest.fixture(scope='session')
+def graphics() -> None:
+    """Skip what draws where OpenGL through EGL is absent."""
+    pytest.importorskip('moderngl', reason='moderngl is not installed: the world cannot be drawn')
+    from mpnp_ros.world.graphics import open_context
+    try:
+        open_context().release()
+    except WorldError as error:
+        pytest.skip(str(error))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mpnp_ros import __version__, transport
 from mpnp_ros.cli.interface_files import Interface, read_interfaces
-from mpnp_ros.errors import MpnpError
+from mpnp_ros.errors import MpnpError, WorldError
 from mpnp_ros.locations import shared_file
 
 OK, NOTE, WARNING, MISSING = 'ok', 'note', 'warning', 'missing'
@@ -23,7 +23,9 @@ NEEDED = {'numpy': 'numpy', 'torch': 'torch', 'transformers': 'transformers', 's
           'rosbags': 'rosbags'}
 USEFUL = {'gguf': ('gguf', 'the default language model is converted with it once'),
           'onnx': ('onnx', 'the default camera encoder is read with it once'),
-          'matplotlib': ('matplotlib', 'the demo draws with it')}
+          'matplotlib': ('matplotlib', 'the demo draws with it'),
+          'moderngl': ('moderngl', 'the cameras of the embedded world draw with it'),
+          'embreex': ('embreex', 'the LiDAR and radars of the embedded world cast rays with it')}
 ROS_MODULES = ('std_msgs', 'sensor_msgs', 'geometry_msgs', 'diagnostic_msgs', 'lifecycle_msgs',
                'rosgraph_msgs', 'tf2_msgs')
 
@@ -108,6 +110,22 @@ def check_torch() -> Iterator[Finding]:
     yield Finding('torch device', OK, f'{device}, {threads} thread{"s" if threads > 1 else ""}')
 
 
+def check_graphics() -> Iterator[Finding]:
+    """Whether the cameras of the embedded world can draw: OpenGL through EGL, a library of the system."""
+    if importlib.util.find_spec('moderngl') is None:
+        return  # named among the packages
+    from mpnp_ros.world.graphics import open_context
+
+    try:
+        context = open_context()
+    except WorldError as error:
+        text, _, remedy = str(error).rpartition('; ')
+        yield Finding('EGL', WARNING, text, remedy)
+        return
+    yield Finding('EGL', OK, f'{context.info["GL_RENDERER"]}, OpenGL {context.version_code / 100:.1f}')
+    context.release()
+
+
 def check_weights() -> Iterator[Finding]:
     """Whether the default models' weights are installed."""
     try:
@@ -125,7 +143,8 @@ def check_weights() -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    check_python, check_packages, check_ros, check_interfaces, check_transport, check_torch, check_weights)
+    check_python, check_packages, check_ros, check_interfaces, check_transport, check_torch, check_graphics,
+    check_weights)
 
 
 def _package(module: str, name: str, otherwise: str, remedy: str) -> Finding:
