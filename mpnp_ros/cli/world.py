@@ -10,6 +10,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from mpnp_ros.cli import world_sdf
 from mpnp_ros.cli.session import add_namespace
 from mpnp_ros.world.conditions import LIGHTS, WEATHERS
 
@@ -21,6 +22,7 @@ def add_arguments(parser: ArgumentParser) -> None:
                                      'was stopped'))
     _add_show(actions.add_parser('show', help='draw one moment: six cameras, and the LiDAR from above'))
     _add_live(actions.add_parser('live', help='publish the topics of a bag, and /clock, while it happens'))
+    world_sdf.add_arguments(actions.add_parser('sdf', help='write a drive as a world for Gazebo'))
     for action in actions.choices.values():
         action.add_argument('--debug', action='store_true', default=argparse.SUPPRESS,
                             help='show the traceback of an error')
@@ -28,7 +30,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Do what was asked for."""
-    return {'generate': _generate, 'show': _show, 'live': _live}[arguments.action](arguments)
+    actions = {'generate': _generate, 'show': _show, 'live': _live, 'sdf': world_sdf.run}
+    return actions[arguments.action](arguments)
 
 
 def _add_generate(parser: ArgumentParser) -> None:
@@ -36,8 +39,8 @@ def _add_generate(parser: ArgumentParser) -> None:
                         help='a new folder, or one to go on with')
     parser.add_argument('--seeds', type=seed_range, default=range(20), metavar='FIRST:END',
                         help='one seed or a range without its end (default: 0:20)')
-    parser.add_argument('--light', nargs='+', choices=LIGHTS, default=['day', 'night'],
-                        help='default: day night')
+    parser.add_argument('--light', nargs='+', choices=LIGHTS,
+                        help='default: day night; with --objects-only day, as objects are the same')
     parser.add_argument('--weather', nargs='+', choices=WEATHERS, default=['clear'], help='default: clear')
     parser.add_argument('--key-frames', type=int, default=10, help='of each scene (default: %(default)s)')
     parser.add_argument('--interval', type=float, default=2., metavar='S',
@@ -78,7 +81,8 @@ def _add_scene(parser: ArgumentParser) -> None:
 def _generate(arguments: Namespace) -> int:
     from mpnp_ros.world.generate import Recipe, generate, scene_identities
 
-    identities = scene_identities(arguments.seeds, arguments.light, arguments.weather)
+    lights = arguments.light or (['day'] if arguments.objects_only else ['day', 'night'])
+    identities = scene_identities(arguments.seeds, lights, arguments.weather)
     recipe = Recipe(arguments.key_frames, arguments.interval, arguments.size,
                     () if arguments.objects_only else tuple(arguments.sensors))
     root = generate(arguments.output, identities, recipe, arguments.workers, not arguments.quiet)

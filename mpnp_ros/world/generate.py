@@ -21,6 +21,7 @@ from tqdm import tqdm
 from mpnp_ros.errors import ConfigurationError, DatasetError
 from mpnp_ros.world.conditions import Conditions
 from mpnp_ros.world.identity import SLOT, SceneIdentity
+from mpnp_ros.world.key_frames import scene_key_frames
 from mpnp_ros.world.object_lists import objects_file, write_objects
 from mpnp_ros.world.root import add_part, merge, part_file, prepare
 from mpnp_ros.world.scene import Sensors, scene_frames
@@ -89,12 +90,13 @@ def scene_file(root: Path, identity: SceneIdentity, recipe: Recipe) -> Path:
 
 def make_scene(root: Path, recipe: Recipe, identity: SceneIdentity) -> None:
     """Write one scene into the root; without sensors, its objects only."""
+    if not recipe.sensors:
+        write_objects(objects_file(root, identity), scene_key_frames(
+            identity.seed, recipe.key_frames, recipe.interval, identity.conditions))
+        return
     frames = scene_frames(identity.seed, identity.conditions, recipe.key_frames, recipe.interval,
                           recipe.sensors, sensors_of_process(recipe))
-    if recipe.sensors:
-        add_part(root, identity, write_scene(root, identity, frames, recipe.size, recipe.sensors))
-    else:
-        write_objects(objects_file(root, identity), [frame.key_frame(identity) for frame in frames])
+    add_part(root, identity, write_scene(root, identity, frames, recipe.size, recipe.sensors))
 
 
 @cache

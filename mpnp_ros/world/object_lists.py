@@ -1,7 +1,7 @@
 """Key frames without sensor data: the true objects of a scene in one small file.
 
-A hundred thousand key frames are made in minutes; as tables of nuScenes they would take gigabytes.  The
-objects are those that key frames with sensor data of the same seeds are annotated with.
+A hundred thousand key frames are made in minutes (:mod:`~mpnp_ros.world.key_frames`); as tables of nuScenes
+they would take gigabytes.
 """
 from __future__ import annotations
 

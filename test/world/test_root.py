@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -9,31 +10,32 @@ from mpnp_ros.errors import DatasetError
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.world.conditions import Conditions
 from mpnp_ros.world.identity import SceneIdentity
-from mpnp_ros.world.root import WorldRoot
+from mpnp_ros.world.root import add_part, merge, part_file, prepare
 
 DAY, NIGHT = (SceneIdentity(4, Conditions(light)) for light in ('day', 'night'))
+RECIPE = {'key_frames': 3, 'size': (400, 225)}
 
 
-def tables(identity):
-    """A scene with a log and nothing else."""
+def add(root, identity):
+    """Add a scene with a log and nothing else."""
     scene = {'token': identity.token('scene'), 'name': identity.name}
-    return {'scene': [scene], 'log': [{'token': identity.token('log')}]}
+    add_part(root, identity, {'scene': [scene], 'log': [{'token': identity.token('log')}]})
 
 
 @pytest.fixture
-def root(tmp_path):
-    made = WorldRoot(tmp_path / 'root', {'key_frames': 3, 'size': (400, 225)})
-    made.prepare()
-    return made
+def root(tmp_path: Path) -> Path:
+    """A root without scenes."""
+    prepare(tmp_path / 'root', RECIPE)
+    return tmp_path / 'root'
 
 
 def test_scenes_are_complete_once_added_and_merged_in_order_of_their_names(root):
-    root.add(NIGHT, tables(NIGHT))
-    assert root.is_complete(NIGHT)
-    assert not root.is_complete(DAY)
-    root.add(DAY, tables(DAY))
-    root.merge()
-    read = NuScenes(root.path)
+    add(root, NIGHT)
+    assert part_file(root, NIGHT).is_file()
+    assert not part_file(root, DAY).exists()
+    add(root, DAY)
+    merge(root)
+    read = NuScenes(root)
     assert [scene['name'] for scene in read.scenes] == [DAY.name, NIGHT.name]
     assert next(iter(read.table('map').values()))['log_tokens'] == list(read.table('log'))
     assert {record['name'] for record in read.table('category').values()} >= {'vehicle.car'}
@@ -41,36 +43,34 @@ def test_scenes_are_complete_once_added_and_merged_in_order_of_their_names(root)
 
 
 def test_merging_again_takes_the_place_of_the_tables_before(root):
-    root.add(DAY, tables(DAY))
-    root.merge()
-    first = (root.path / 'v1.0-world' / 'scene.json').read_bytes()
-    root.merge()
-    assert (root.path / 'v1.0-world' / 'scene.json').read_bytes() == first
-    root.add(NIGHT, tables(NIGHT))
-    root.merge()
-    assert len(NuScenes(root.path).scenes) == 2
+    add(root, DAY)
+    first = (merge(root) / 'scene.json').read_bytes()
+    assert (merge(root) / 'scene.json').read_bytes() == first
+    add(root, NIGHT)
+    merge(root)
+    assert len(NuScenes(root).scenes) == 2
 
 
-def test_scenes_made_with_other_options_are_refused_by_name(root):
-    root.add(DAY, tables(DAY))
-    other = WorldRoot(root.path, {'key_frames': 5, 'size': (400, 225)})
-    with pytest.raises(DatasetError, match=r'world-0004-day-clear.json was made with key_frames 3 \(now 5\)'):
-        other.is_complete(DAY)
+def test_one_folder_holds_scenes_of_one_recipe(root):
+    prepare(root, RECIPE)
+    with pytest.raises(DatasetError, match=r'made with key_frames 3 \(now 5\); use the same options'):
+        prepare(root, {**RECIPE, 'key_frames': 5})
 
 
 def test_a_damaged_part_is_named(root):
-    (root.path / 'scenes' / f'{DAY.name}.json').write_text('{"settings"')
+    add(root, DAY)
+    part_file(root, DAY).write_text('{"scene"')
     with pytest.raises(DatasetError, match='world-0004-day-clear.json cannot be read'):
-        root.is_complete(DAY)
+        merge(root)
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     (tmp_path / 'mine.txt').write_text('keep')
     with pytest.raises(DatasetError, match='holds something else'):
-        WorldRoot(tmp_path, {}).prepare()
+        prepare(tmp_path, RECIPE)
     assert [path.name for path in tmp_path.iterdir()] == ['mine.txt']
 
 
 def test_the_added_table_is_there_and_empty_without_microphones(root):
-    root.add(DAY, tables(DAY))
-    assert json.loads((root.merge() / 'sound.json').read_text()) == []
+    add(root, DAY)
+    assert json.loads((merge(root) / 'sound.json').read_text()) == []
