@@ -32,7 +32,7 @@ class CameraSensor:
         self._deviation = _deviations(NOISE[conditions.light])
 
     def expose(self, images: np.ndarray, seed: int, time: float) -> np.ndarray:
-        """Images [N, H, W, 3] uint8 with noise and rain, which follow from the seed and the time (seconds)."""
+        """Images [N, H, W, 3] uint8 with noise and rain, which follow from seed and time (seconds)."""
         rng = np.random.default_rng([seed, round(time * 1000), 0xCA3])
         values = images.astype(np.float32)
         if self._conditions.weather == 'rain':

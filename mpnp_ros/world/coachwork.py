@@ -92,7 +92,8 @@ def wheels(axles: Sequence[float], half_track: float, radius: float, width: floa
         for side in (1, -1):
             parts.append(wheel(x, side * (half_track - width / 2 + 0.025), radius, width))
             parts.append(cylinder((x, side * (half_track - 0.12), radius + 0.02),
-                                  (x, side * (half_track + 0.012), radius + 0.02), radius * 1.17, 'trim', sides=16))
+                                  (x, side * (half_track + 0.012), radius + 0.02), radius * 1.17, 'trim',
+                                  sides=16))
     return parts
 
 
@@ -111,8 +112,10 @@ def lamps(front: float, rear: float, y: float, front_z: float, rear_z: float,
 
 def plates(front: float, rear: float, z: float) -> list[Mesh]:
     """Number plates, dark bumper strips behind them, and a grille."""
-    return [box((front, 0, z), (0.04, 0.5, 0.12), 'plate'), box((rear, 0, z + 0.1), (0.04, 0.5, 0.12), 'plate'),
-            box((front - 0.03, 0, z), (0.06, 1.3, 0.2), 'trim'), box((rear + 0.03, 0, z - 0.08), (0.06, 1.4, 0.2), 'trim')]
+    return [box((front, 0, z), (0.04, 0.5, 0.12), 'plate'),
+            box((rear, 0, z + 0.1), (0.04, 0.5, 0.12), 'plate'),
+            box((front - 0.03, 0, z), (0.06, 1.3, 0.2), 'trim'),
+            box((rear + 0.03, 0, z - 0.08), (0.06, 1.4, 0.2), 'trim')]
 
 
 def mirrors(x: float, y: float, z: float, size: tuple[float, float, float] = (0.1, 0.2, 0.14)) -> list[Mesh]:

@@ -9,11 +9,12 @@ from mpnp_ros.world.mesh import Mesh
 from mpnp_ros.world.shapes import box, cylinder, ellipsoid, lathe, prism
 
 SIGNAL_ARM = 4.5
-SIGNAL_HEADS = ((0.0, 2.9), (SIGNAL_ARM - 0.2, 4.9))
+SIGNAL_HEADS = ((0.0, 2.6), (SIGNAL_ARM - 0.2, 4.9))
 """Metres to the left of a traffic light's pole and up from its foot where its heads hang."""
-LAMP_ARM = 2.2
-LAMP_SIZE, SIGNAL_POLE_SIZE = (0.3, 0.3, 7.5), (0.25, 0.25, 5.5)
-"""Sizes of poles without what they carry, metres: fixtures of these kinds have the size of their pole."""
+POLES = {'lamp': (2.0, 0.3, 7.0), 'signal_pole': (0.14, 0.14, 3.2)}
+"""Sizes, metres, at which these fixtures look as modelled.  Both stand at their origin: a lamp's arm reaches
+its length ahead; a signal's mast rises above its box, and its arm reaches over the road on its left.
+"""
 
 
 def cone() -> Mesh:
@@ -21,12 +22,14 @@ def cone() -> Mesh:
     rings = [(0.15, 0.05), (0.117, 0.26), (0.088, 0.40), (0.068, 0.50), (0.044, 0.62), (0.02, 0.75)]
     bands = ('orange', 'reflector', 'orange', 'reflector', 'orange')
     return Mesh.join([box((0, 0, 0.025), (0.41, 0.41, 0.05), 'trim'),
-                      *(lathe([low, high], band) for low, high, band in zip(rings, rings[1:], bands, strict=False))])
+                      *(lathe([low, high], band) for low, high,
+                        band in zip(rings, rings[1:], bands, strict=False))])
 
 
 def barrier() -> Mesh:
     """A barrier across the way: two striped planks on a concrete foot."""
-    foot = prism([(-0.25, 0.0), (0.25, 0.0), (0.25, 0.12), (0.10, 0.42), (-0.10, 0.42), (-0.25, 0.12)], 2.5, 'concrete')
+    foot = prism([(-0.25, 0.0), (0.25, 0.0), (0.25, 0.12), (0.10, 0.42), (-0.10, 0.42), (-0.25, 0.12)], 2.5,
+                 'concrete')
     planks = []
     for z in (0.58, 0.87):
         for i, y in enumerate(np.linspace(-1.25, 1.25, 9)[:-1] + 2.5 / 16):
@@ -37,24 +40,25 @@ def barrier() -> Mesh:
 
 def tree() -> Mesh:
     """A broad-leaved tree, 6 m tall."""
-    crowns = [((0, 0, 4.3), (1.7, 1.7, 1.6)), ((0.9, 0.5, 3.7), (1.1, 1.1, 0.9)), ((-0.8, 0.6, 3.8), (1.1, 1.2, 1.0)),
+    crowns = [((0, 0, 4.3), (1.7, 1.7, 1.6)), ((0.9, 0.5, 3.7), (1.1, 1.1, 0.9)),
+              ((-0.8, 0.6, 3.8), (1.1, 1.2, 1.0)),
               ((0.1, -0.9, 3.6), (1.2, 1.1, 0.9)), ((-0.2, 0.1, 5.2), (1.1, 1.1, 0.8))]
     return Mesh.join([cylinder((0, 0, 0), (0, 0, 3.6), 0.17, 'bark', 0.09, sides=8),
                       *(ellipsoid(centre, radii, 'leaf', 9, 5) for centre, radii in crowns)])
 
 
 def lamp() -> Mesh:
-    """A street lamp; its pole is 0.3 m wide and 7.5 m tall and stands at the origin, its arm reaches ahead."""
-    return Mesh.join([cylinder((0, 0, 0), (0, 0, 7.3), 0.09, 'metal', 0.06, sides=8),
-                      cylinder((0, 0, 7.25), (LAMP_ARM - 0.3, 0, 7.45), 0.05, 'metal', sides=6),
-                      box((LAMP_ARM, 0, 7.46), (0.7, 0.28, 0.08), 'metal'),
-                      box((LAMP_ARM, 0, 7.40), (0.6, 0.22, 0.05), 'lamp_glass')])
+    """A street lamp; its arm reaches ahead."""
+    return Mesh.join([cylinder((0, 0, 0), (0, 0, 6.8), 0.09, 'metal', 0.06, sides=8),
+                      cylinder((0, 0, 6.75), (1.5, 0, 6.95), 0.05, 'metal', sides=6),
+                      box((1.7, 0, 6.96), (0.6, 0.3, 0.08), 'metal'),
+                      box((1.7, 0, 6.90), (0.5, 0.24, 0.05), 'lamp_glass')])
 
 
 def signal_pole() -> Mesh:
-    """The pole of a traffic light, 0.25 m wide and 5.5 m tall; its arm reaches to the left, over the road."""
-    return Mesh.join([cylinder((0, 0, 0), (0, 0, 5.5), 0.09, 'metal', 0.07, sides=8),
-                      cylinder((0, 0, 5.3), (0, SIGNAL_ARM, 5.5), 0.05, 'metal', sides=6)])
+    """The pole of a traffic light; its arm reaches to the left."""
+    return Mesh.join([cylinder((0, 0, 0), (0, 0, 5.6), 0.07, 'metal', sides=8),
+                      cylinder((0, 0, 5.4), (0, SIGNAL_ARM, 5.6), 0.05, 'metal', sides=6)])
 
 
 def bench() -> Mesh:
@@ -68,14 +72,17 @@ def signal_head() -> Mesh:
     lamps = [cylinder((-0.16, 0, z), (-0.2, 0, z), 0.13, material, sides=12)
              for z, material in ((0.82, 'signal_red'), (0.5, 'signal_yellow'), (0.18, 'signal_green'))]
     hoods = [box((-0.24, 0, z + 0.15), (0.2, 0.28, 0.02), 'trim') for z in (0.82, 0.5, 0.18)]
-    return Mesh.join([box((0, 0, 0.5), (0.32, 0.38, 1.0), 'trim'), box((0.02, 0, 0.5), (0.03, 0.6, 1.2), 'trim'), *lamps, *hoods])
+    return Mesh.join([box((0, 0, 0.5), (0.32, 0.38, 1.0), 'trim'),
+                      box((0.02, 0, 0.5), (0.03, 0.6, 1.2), 'trim'), *lamps, *hoods])
 
 
 def building() -> Mesh:
-    """A block with a flat roof and its parapet, 1 m along every axis; the camera's shader gives it windows."""
-    return Mesh.join([box((0, 0, 0.5), (1, 1, 1), 'facade'), box((0, 0, 0.9995), (0.99, 0.99, 0.003), 'roof')])
+    """A block with a flat roof, 1 m along every axis; the camera's shader gives it windows."""
+    return Mesh.join([box((0, 0, 0.5), (1, 1, 1), 'facade'),
+                      box((0, 0, 0.9995), (0.99, 0.99, 0.003), 'roof')])
 
 
 THINGS: dict[str, Callable[[], Mesh]] = {'cone': cone, 'barrier': barrier}
-FIXTURES: dict[str, Callable[[], Mesh]] = {'building': building, 'tree': tree, 'lamp': lamp, 'signal_pole': signal_pole,
+FIXTURES: dict[str, Callable[[], Mesh]] = {'building': building, 'tree': tree, 'lamp': lamp,
+                                           'signal_pole': signal_pole,
                                            'bench': bench}

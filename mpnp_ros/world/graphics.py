@@ -29,14 +29,15 @@ def open_context() -> moderngl.Context:
 
 
 class Programs:
-    """The compiled shaders.  shadow, sky, blur, develop: one each; of models one for each group of surfaces."""
+    """The compiled shaders: shadow, sky, blur, develop, and for models one for each group of surfaces."""
 
     def __init__(self, context: moderngl.Context) -> None:
         def program(vertex: str, fragment: str) -> moderngl.Program:
             return context.program(vertex_shader=vertex, fragment_shader=fragment)
 
         self._models = {
-            sunny: {surface: program(shaders.MODEL_VERTEX, shaders.model_fragment(surface, sunny, SHADOW_MAP_SIZE))
+            sunny: {surface: program(shaders.MODEL_VERTEX,
+                                     shaders.model_fragment(surface, sunny, SHADOW_MAP_SIZE))
                     for surface in shaders.SURFACES} for sunny in (False, True)}
         self.shadow = program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
         self.sky, self.blur, self.develop = (program(shaders.SCREEN_VERTEX, fragment) for fragment in (
@@ -68,7 +69,8 @@ class Model:
     def __init__(self, context: moderngl.Context, mesh: Mesh) -> None:
         self._context = context
         rows = np.column_stack([mesh.vertices, mesh.normals, mesh.vertex_material]).astype('f4')
-        self._vertices, self._faces = context.buffer(rows.tobytes()), context.buffer(mesh.faces.astype('i4').tobytes())
+        self._vertices = context.buffer(rows.tobytes())
+        self._faces = context.buffer(mesh.faces.astype('i4').tobytes())
         self._instances = context.buffer(reserve=64 * _ROW_BYTES, dynamic=True)
         self._arrays: dict[moderngl.Program, moderngl.VertexArray] = {}
 

@@ -19,7 +19,8 @@ def ground_mesh(scenery: Scenery) -> Mesh:
     What lies on top comes first, so that what it hides need not be shaded.
     """
     edge = PLAIN_SIZE
-    plain = polygon([(x, y, -PLAIN_DEPTH) for x, y in ((-edge, -edge), (edge, -edge), (edge, edge), (-edge, edge))],
+    plain = polygon([(x, y, -PLAIN_DEPTH)
+                     for x, y in ((-edge, -edge), (edge, -edge), (edge, edge), (-edge, edge))],
                     'grass')
     parts = [plain]
     for patch, layer in zip(scenery.patches, layers(scenery.patches), strict=True):

@@ -44,7 +44,8 @@ class Instances:
     @classmethod
     def of_state(cls, state: WorldState, with_ego: bool = False) -> Instances:
         """What moves or changes."""
-        rows = [(key_of(thing), _row(thing.x, thing.y, thing.z, thing.yaw, thing.size, thing.colour, _bits(thing)))
+        rows = [(key_of(thing), _row(thing.x, thing.y, thing.z, thing.yaw, thing.size, thing.colour,
+                                     _bits(thing)))
                 for thing in state.objects]
         rows += [((SIGNAL_HEAD, 0, 0), row) for signal in state.signals for row in _signal_rows(signal)]
         return cls._grouped(rows + [_ego_row(state.ego)] * with_ego)
@@ -52,7 +53,8 @@ class Instances:
     @classmethod
     def of_scenery(cls, scenery: Scenery) -> Instances:
         """What stands still."""
-        return cls._grouped([((fixture.kind, 0, 0), _row(fixture.x, fixture.y, fixture.z, fixture.yaw, fixture.size,
+        return cls._grouped([((fixture.kind, 0, 0),
+                              _row(fixture.x, fixture.y, fixture.z, fixture.yaw, fixture.size,
                                                          fixture.colour, 0)) for fixture in scenery.fixtures])
 
     @classmethod
@@ -115,7 +117,8 @@ def _row(x: float, y: float, z: float, yaw: float, size: tuple[float, float, flo
 def _signal_rows(signal: Signal) -> list[np.ndarray]:
     """One row for each head that hangs at its pole."""
     bits = _SIGNAL_BITS[signal.colour]
-    return [_row(signal.x - left * math.sin(signal.yaw), signal.y + left * math.cos(signal.yaw), up, signal.yaw,
+    return [_row(signal.x - left * math.sin(signal.yaw), signal.y + left * math.cos(signal.yaw), up,
+                 signal.yaw,
                  (1, 1, 1), (1, 1, 1), bits) for left, up in SIGNAL_HEADS]
 
 

@@ -8,16 +8,15 @@ import numpy as np
 
 from mpnp_ros.world.catalogue import KINDS
 from mpnp_ros.world.conditions import Conditions
-from mpnp_ros.world.furniture import LAMP_ARM
 from mpnp_ros.world.rig import EGO_REAR, EGO_SIZE
 from mpnp_ros.world.state import Scenery, WorldState
 
 Light = tuple[float, float, float]
 
-_HAZE_DENSITY = {'clear': 0.0009, 'rain': 0.007, 'fog': 0.035}
+_HAZE_DENSITY = {'clear': 0.0009, 'rain': 0.006, 'fog': 0.035}
 """Extinction per metre."""
 _CYCLES = ('vehicle.bicycle', 'vehicle.motorcycle')
-_LAMP_POWER = 4.0
+_LAMP_POWER = 9.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Lighting:
 
 
 def lighting_of(seed: int, conditions: Conditions) -> Lighting:
-    """The light of a scene: where its sun stands follows from the seed, how bright it is from the conditions."""
+    """The light of a scene: where its sun stands follows from the seed, the rest from the conditions."""
     rng = np.random.default_rng([seed, 0x11C47])
     azimuth, height, clouds, drift, warmth = rng.uniform([0, 0.45, 0.0, 0, 0], [math.tau, 1.1, 0.3, 50, 1])
     overcast = conditions.weather != 'clear'
@@ -64,23 +63,23 @@ def lighting_of(seed: int, conditions: Conditions) -> Lighting:
 
 def _day(overcast: bool, warmth: float) -> dict[str, object]:
     if overcast:
-        return {'sun': (0.3, 0.3, 0.3), 'zenith': (0.70, 0.74, 0.78), 'horizon': (0.72, 0.75, 0.77), 'glow': (0, 0, 0),
-                'bounce': (0.28, 0.28, 0.27), 'darkness': 0.0, 'exposure': 0.62}
-    return {'sun': (3.2, 3.05 - 0.25 * warmth, 2.8 - 0.7 * warmth), 'zenith': (0.40, 0.52, 0.78),
-            'horizon': (0.80, 0.87, 0.95), 'glow': (0.10, 0.08, 0.05), 'bounce': (0.22, 0.21, 0.19),
-            'darkness': 0.0, 'exposure': 0.72}
+        return {'sun': (0.3, 0.3, 0.3), 'zenith': (0.62, 0.66, 0.70), 'horizon': (0.70, 0.73, 0.75),
+                'glow': (0, 0, 0), 'bounce': (0.22, 0.22, 0.21), 'darkness': 0.0, 'exposure': 0.62}
+    return {'sun': (2.6, 2.5 - 0.2 * warmth, 2.3 - 0.55 * warmth), 'zenith': (0.36, 0.50, 0.80),
+            'horizon': (0.62, 0.73, 0.90), 'glow': (0.12, 0.10, 0.06), 'bounce': (0.20, 0.19, 0.17),
+            'darkness': 0.0, 'exposure': 0.64}
 
 
 def _dusk(overcast: bool, warmth: float) -> dict[str, object]:
     glow = (0, 0, 0) if overcast else (0.34, 0.15 + 0.03 * warmth, 0.05)
     return {'sun': (0, 0, 0), 'zenith': (0.085, 0.10, 0.16), 'horizon': (0.17, 0.15, 0.17), 'glow': glow,
-            'bounce': (0.045, 0.043, 0.045), 'darkness': 0.55, 'exposure': 1.5}
+            'bounce': (0.045, 0.043, 0.045), 'darkness': 0.55, 'exposure': 1.4}
 
 
 def _night(overcast: bool, warmth: float) -> dict[str, object]:
-    del overcast, warmth
-    return {'sun': (0, 0, 0), 'zenith': (0.0030, 0.0035, 0.006), 'horizon': (0.012, 0.010, 0.009), 'glow': (0, 0, 0),
-            'bounce': (0.0012, 0.0012, 0.0014), 'darkness': 1.0, 'exposure': 2.0}
+    """Whatever the clouds."""
+    return {'sun': (0, 0, 0), 'zenith': (0.0030, 0.0035, 0.006), 'horizon': (0.012, 0.010, 0.009),
+            'glow': (0, 0, 0), 'bounce': (0.0012, 0.0012, 0.0014), 'darkness': 1.0, 'exposure': 2.0}
 
 
 def head_lights(state: WorldState) -> np.ndarray:
@@ -93,10 +92,13 @@ def head_lights(state: WorldState) -> np.ndarray:
             power = 1.0 if KINDS[thing.kind].nuscenes in _CYCLES else 3.0
             rows.append((thing.x, thing.y, thing.z + 0.75, thing.yaw, thing.size[0] / 2 + 0.15, power))
     x, y, z, yaw, ahead, power = np.array(rows, np.float32).T
-    return np.column_stack([x + ahead * np.cos(yaw), y + ahead * np.sin(yaw), z, np.cos(yaw), np.sin(yaw), power])
+    return np.column_stack([x + ahead * np.cos(yaw), y + ahead * np.sin(yaw), z, np.cos(yaw), np.sin(yaw),
+                            power])
 
 
 def street_lamps(scenery: Scenery) -> np.ndarray:
     """Street lamps [N, 4]: position of the light, power."""
-    rows = [(f.x + LAMP_ARM * math.cos(f.yaw), f.y + LAMP_ARM * math.sin(f.yaw), f.z + f.size[2] - 0.1, _LAMP_POWER) for f in scenery.fixtures if f.kind == 'lamp']
+    rows = [(lamp.x + 0.85 * lamp.size[0] * math.cos(lamp.yaw),
+             lamp.y + 0.85 * lamp.size[0] * math.sin(lamp.yaw),
+             lamp.z + lamp.size[2] - 0.15, _LAMP_POWER) for lamp in scenery.fixtures if lamp.kind == 'lamp']
     return np.array(rows, np.float32).reshape(-1, 4)

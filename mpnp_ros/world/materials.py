@@ -8,8 +8,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Material:
-    """colour: linear RGB, 0..1.  gloss: specular reflectance seen straight on, 0..1.  reflectivity: of a LiDAR
-    pulse, 0..1, where retro-reflectors reach 1.  painted: whether the colour is multiplied by the object's own.
+    """colour: linear RGB, 0..1.  gloss: specular reflectance seen straight on, 0..1.  reflectivity: of a
+    LiDAR pulse, 0..1, where retro-reflectors reach 1.  painted: whether the object's own colour is
+    multiplied in.
     """
 
     colour: tuple[float, float, float]
@@ -39,7 +40,7 @@ MATERIALS: dict[str, Material] = {
     'reflector': Material((0.86, 0.86, 0.84), 0.10, 1.00),
     'yellow': Material((0.80, 0.46, 0.02), 0.12, 0.50),
     'concrete': Material((0.46, 0.45, 0.43), 0.02, 0.40),
-    'leaf': Material((0.09, 0.20, 0.045), 0.02, 0.40),
+    'leaf': Material((0.075, 0.145, 0.04), 0.02, 0.40),
     'bark': Material((0.17, 0.12, 0.08), 0.01, 0.30),
     'facade': Material((1.0, 1.0, 1.0), 0.02, 0.45, painted=True),
     'roof': Material((0.16, 0.15, 0.15), 0.02, 0.25),

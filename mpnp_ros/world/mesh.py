@@ -84,7 +84,7 @@ class Mesh:
         return self.moved((-middle[0], -middle[1], -low[2])).scaled(tuple(1 / (high - low)))
 
     def smoothed(self, crease: float = CREASE) -> Mesh:
-        """The mesh with normals averaged over faces that meet at less than `crease` degrees, vertices merged."""
+        """The mesh with normals averaged over faces that meet at less than `crease` degrees."""
         corners = self.corners
         edge_a, edge_b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
         weighted = np.repeat(np.cross(edge_a, edge_b), 3, axis=0)
@@ -92,7 +92,8 @@ class Mesh:
         normals = _averaged(positions, weighted, math.cos(math.radians(crease)))
         rows = np.concatenate([positions, np.round(normals, 3), np.repeat(self.material, 3)[:, None]], 1)
         _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-        return Mesh(positions[first].astype(np.float32), inverse.reshape(-1, 3).astype(np.int32), self.material,
+        return Mesh(positions[first].astype(np.float32), inverse.reshape(-1, 3).astype(np.int32),
+                    self.material,
                     normals[first].astype(np.float32))
 
 

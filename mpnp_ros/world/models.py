@@ -12,7 +12,7 @@ import numpy as np
 
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.world.cycles import RIDDEN, cycle
-from mpnp_ros.world.furniture import FIXTURES, LAMP_SIZE, SIGNAL_POLE_SIZE, THINGS, signal_head
+from mpnp_ros.world.furniture import FIXTURES, POLES, THINGS, signal_head
 from mpnp_ros.world.mesh import Mesh
 from mpnp_ros.world.people_meshes import ADULT_BODIES, SITTING, STANDING, WALKING_POSES, person
 from mpnp_ros.world.state import Fixture, WorldObject
@@ -20,9 +20,6 @@ from mpnp_ros.world.vehicles import VEHICLES
 
 ModelKey = tuple[str, int, int]
 """Kind, body and pose: what :func:`model_of` takes."""
-
-POLES = {'lamp': LAMP_SIZE, 'signal_pole': SIGNAL_POLE_SIZE}
-"""Fixtures whose box is that of their pole; their arms reach out of it."""
 
 SIGNAL_HEAD = 'signal_head'
 """The head of a traffic light, the one model in metres: it is drawn for a Signal, which has no size."""
@@ -32,7 +29,8 @@ SIGNAL_HEAD = 'signal_head'
 def model_of(kind: str, body: int = 0, pose: int = 0) -> Mesh:
     """The model of a kind of object or fixture, in its unit box.
 
-    body: which of several, for people.  pose: see :func:`pose_of`.  Raises ConfigurationError for an unknown kind.
+    body: which of several, for people.  pose: see :func:`pose_of`.  Raises ConfigurationError for an
+    unknown kind.
     """
     if kind in ('pedestrian', 'child'):
         return person(kind, body, pose)
@@ -64,7 +62,8 @@ def key_of(thing: WorldObject) -> ModelKey:
 def placement(x: float, y: float, z: float, yaw: float, size: Sequence[float]) -> np.ndarray:
     """Unit box -> world, [4, 4]."""
     c, s = math.cos(yaw), math.sin(yaw)
-    return np.array([[c * size[0], -s * size[1], 0, x], [s * size[0], c * size[1], 0, y], [0, 0, size[2], z], [0, 0, 0, 1]])
+    return np.array([[c * size[0], -s * size[1], 0, x], [s * size[0], c * size[1], 0, y], [0, 0, size[2], z],
+                     [0, 0, 0, 1]])
 
 
 def mesh_of(thing: WorldObject) -> Mesh:

@@ -49,10 +49,12 @@ def limb(points: list[Point], radii: list[float], material: str) -> Mesh:
     """A chain of truncated cones with rounded joints."""
     parts = [cylinder(a, b, ra, material, rb, sides=8)
              for a, b, ra, rb in zip(points, points[1:], radii, radii[1:], strict=False)]
-    return Mesh.join([*parts, *(ellipsoid(p, (r, r, r), material, 8, 4) for p, r in zip(points[1:], radii[1:], strict=True))])
+    return Mesh.join([*parts, *(ellipsoid(p, (r, r, r), material, 8, 4)
+                                for p, r in zip(points[1:], radii[1:], strict=True))])
 
 
-def figure(hip: Point, shoulder: Point, knee: Point, foot: Point, hand: Point, head_material: str = 'hair') -> Mesh:
+def figure(hip: Point, shoulder: Point, knee: Point, foot: Point, hand: Point,
+           head_material: str = 'hair') -> Mesh:
     """A seated figure; points of its left side (y left) are mirrored to the right, metres."""
     hip, shoulder = np.asarray(hip, float), np.asarray(shoulder, float)
     neck = shoulder * (1, 0, 1)

@@ -65,7 +65,7 @@ class Renderer:
 
     def render_view(self, state: WorldState, eye: Sequence[float], target: Sequence[float], width: int,
                     height: int) -> np.ndarray:
-        """A picture [height, width, 3] uint8 RGB with the ego vehicle in it; eye, target: metres, world frame."""
+        """A picture [height, width, 3] uint8 RGB that shows the ego vehicle too; eye, target in metres."""
         view = looking_view(eye, target, width / height)
         return self._draw(state, [view], width, height, with_ego=True)[0]
 
@@ -104,7 +104,8 @@ class Renderer:
 
     def _begin(self, state: WorldState, lighting: Lighting, instances: Instances) -> None:
         """Set what all views share, and draw the shadow map."""
-        middle = np.array((state.ego.x + 10 * np.cos(state.ego.yaw), state.ego.y + 10 * np.sin(state.ego.yaw), 0))
+        middle = np.array((state.ego.x + 10 * np.cos(state.ego.yaw), state.ego.y + 10 * np.sin(state.ego.yaw),
+                           0))
         sun_view = sun_projection(middle, lighting.sun_direction, SHADOW_REACH)
         for program in self._programs.models(lighting.shadows).values():
             write(program, sun_direction=lighting.sun_direction, sun=lighting.sun, sky=lighting.zenith,
@@ -171,12 +172,14 @@ class Renderer:
         write(self._programs.develop, exposure=lighting.exposure, halo_share=_HALO * bool(lighting.darkness))
 
 
-def _visible_lights(view: View, projection: np.ndarray, spots: np.ndarray, lamps: np.ndarray) -> dict[str, object]:
+def _visible_lights(view: View, projection: np.ndarray, spots: np.ndarray, lamps: np.ndarray) -> dict[str,
+                                                                                                      object]:
     """The nearest lights that reach into a view, as uniforms."""
     middles = spots[:, :3] + np.column_stack([14 * spots[:, 3:5], np.zeros(len(spots))])
     spots = _nearest(spots[seen(projection, middles, _LIGHT_REACH)], view.eye, MAX_SPOTS)
     lamps = _nearest(lamps[seen(projection, lamps[:, :3], _LIGHT_REACH)], view.eye, MAX_LAMPS)
-    return {'spots': len(spots), 'lamps': len(lamps), 'spot_place': _padded(spots[:, [0, 1, 2, 5]], MAX_SPOTS).T,
+    return {'spots': len(spots), 'lamps': len(lamps),
+            'spot_place': _padded(spots[:, [0, 1, 2, 5]], MAX_SPOTS).T,
             'spot_heading': _padded(spots[:, 3:5], MAX_SPOTS).T, 'lamp_place': _padded(lamps, MAX_LAMPS).T}
 
 

@@ -7,7 +7,8 @@ MAX_SPOTS, MAX_LAMPS = 10, 8
 """Head lights and street lamps that one view can be lit by."""
 
 _HEADER = '\n'.join(['#version 330', *(f'#define M_{name.upper()} {index}' for name, index in INDEX.items()),
-                     f'#define MATERIALS {len(INDEX)}', f'#define SPOTS {MAX_SPOTS}', f'#define LAMPS {MAX_LAMPS}', ''])
+                     f'#define MATERIALS {len(INDEX)}', f'#define SPOTS {MAX_SPOTS}',
+                     f'#define LAMPS {MAX_LAMPS}', ''])
 
 MODEL_VERTEX = _HEADER + """
 in vec3 position, facing;
@@ -57,7 +58,8 @@ float hash(vec2 v) {
 float noise(vec2 v) {
     vec2 i = floor(v), f = fract(v);
     f = f * f * (3. - 2. * f);
-    return mix(mix(hash(i), hash(i + vec2(1, 0)), f.x), mix(hash(i + vec2(0, 1)), hash(i + vec2(1, 1)), f.x), f.y);
+    float near = mix(hash(i), hash(i + vec2(1, 0)), f.x);
+    return mix(near, mix(hash(i + vec2(0, 1)), hash(i + vec2(1, 1)), f.x), f.y);
 }
 """
 
@@ -78,15 +80,19 @@ uniform vec4 spot_heading[SPOTS];     // horizontal direction, 0, 0
 uniform vec4 lamp_place[LAMPS];       // position, power
 layout(location = 0) out vec4 radiance;
 
-struct Surface { vec3 colour, glow; float gloss, sharp, open; };  // open: share of the sky it sees
+struct Surface {
+    vec3 colour, glow;
+    float gloss, sharp, open;         // sharpness of highlights; share of the sky that it sees
+};
 """ + _NOISE
 
 _LIGHTING = """
 float sunlit(vec3 n) {
     vec3 at = (shadow_view * vec4(world + n * .08, 1)).xyz * .5 + .5;
     float texel = .6 / SHADOW_SIZE;
-    float lit = .25 * (texture(shadow_map, at + vec3(texel, texel, 0)) + texture(shadow_map, at + vec3(-texel, texel, 0))
-                     + texture(shadow_map, at + vec3(texel, -texel, 0)) + texture(shadow_map, at - vec3(texel, texel, 0)));
+    vec3 up = vec3(texel, texel, 0), down = vec3(texel, -texel, 0);
+    float lit = .25 * (texture(shadow_map, at + up) + texture(shadow_map, at - up)
+                     + texture(shadow_map, at + down) + texture(shadow_map, at - down));
     return any(greaterThan(abs(at - .5), vec3(.5))) ? 1. : lit;
 }
 
@@ -116,16 +122,18 @@ void main() {
         float away = sqrt(square);
         to /= away;
         float ahead = dot(-to.xy, spot_heading[i].xy) / max(length(to.xy), 1e-3);
-        float beam = smoothstep(.80, .985, ahead) * smoothstep(.7, -.2, world.z - spot_place[i].z - .02 * away + .1);
+        float above = world.z - spot_place[i].z - .02 * away + .1;
+        float beam = smoothstep(.80, .985, ahead) * smoothstep(.7, -.2, above);
         float power = spot_place[i].w * 16. * beam / (square + 6.);
-        light += vec3(1., .95, .85) * power * (s.colour * (.12 + .88 * max(dot(n, to), 0.)) + highlight(n, to, to_eye, s));
+        light += vec3(1., .95, .85) * power
+               * (s.colour * (.12 + .88 * max(dot(n, to), 0.)) + highlight(n, to, to_eye, s));
     }
     for (int i = 0; i < lamps; i++) {
         vec3 to = lamp_place[i].xyz - world;
         float square = dot(to, to);
         if (square > 700. || to.z < 0.) continue;
         to *= inversesqrt(square);
-        float power = lamp_place[i].w * smoothstep(.35, .85, to.z) / (square + 4.);
+        float power = lamp_place[i].w * smoothstep(.35, .85, to.z) / (square + 16.);
         light += vec3(1., .76, .45) * power * (s.colour * max(dot(n, to), 0.) + highlight(n, to, to_eye, s));
     }
     light += s.glow * (.4 + .6 * cosine);
@@ -144,7 +152,8 @@ Surface finish(float far) {
                : grown ? .6 + .5 * broad + .3 * grain * exp(-far * .05) : .82 + .36 * grain;
     float wet = paved || grown ? 0. : wetness;
     float gloss = substances[material].a;
-    return Surface(substances[material].rgb * tone * mix(1., .6, wet), vec3(0), mix(gloss, .32, wet), mix(12., 90., wet), 1.);
+    vec3 colour = substances[material].rgb * tone * mix(1., .5, wet);
+    return Surface(colour, vec3(0), mix(gloss, .11, wet), mix(12., 90., wet), 1.);
 }
 """
 
@@ -157,7 +166,8 @@ Surface finish(float far) {
     float glass = step(low.x, f.x) * step(f.x, high.x) * step(low.y, f.y) * step(f.y, high.y);
     float pick = hash(id + floor(odd * 97.) + (shop ? 31. : 0.));
     float lit = max(pick - (shop ? .68 : .84), 0.) * (shop ? .30 : .42) * (.6 + .8 * hash(id + 5.));
-    vec3 plaster = tint.rgb * (.92 + .16 * hash(floor(surface * vec2(.5, 1.3)))) * (shop ? .75 : 1.) * (f.y < .06 ? .8 : 1.);
+    float tone = .92 + .16 * hash(floor(surface * vec2(.5, 1.3)));
+    vec3 plaster = tint.rgb * tone * (shop ? .75 : 1.) * (f.y < .06 ? .8 : 1.);
     vec4 substance = substances[material];
     bool roof = material == M_ROOF;
     glass = roof ? 0. : glass;
@@ -191,7 +201,8 @@ Surface finish(float far) {
     else if (material == M_SKIN) colour *= .45 + .7 * odd;
     else if (material == M_LEAF) colour *= .5 + noise(local.xz * 5. + local.y * 4. + odd * 9.);
     float sharp = material == M_GLASS ? 90. : material == M_PAINT ? 60. : 20.;
-    return Surface(colour, emission(), substances[material].a, sharp, mix(.6, 1., clamp(world.z * .7, 0., 1.)));
+    float open = mix(.6, 1., clamp(world.z * .7, 0., 1.));
+    return Surface(colour, emission(), substances[material].a, sharp, open);
 }
 """
 
@@ -200,9 +211,9 @@ SURFACES = {'ground': _GROUND, 'wall': _WALL, 'thing': _THING}
 
 
 def model_fragment(surface: str, sunny: bool, shadow_size: int) -> str:
-    """Fragment shader of a group of :data:`SURFACES`, with or without a shadow map of `shadow_size` pixels."""
-    return ''.join([_HEADER, f'#define SHADOW_SIZE {shadow_size}.\n', '#define SUNNY\n' if sunny else '', _LIT,
-                    SURFACES[surface], _LIGHTING])
+    """Fragment shader of a group of :data:`SURFACES`; sunny: with a shadow map, `shadow_size` pixels wide."""
+    options = f'#define SHADOW_SIZE {shadow_size}.\n' + '#define SUNNY\n' * sunny
+    return _HEADER + options + _LIT + SURFACES[surface] + _LIGHTING
 
 
 SCREEN_VERTEX = """#version 330
@@ -230,7 +241,8 @@ void main() {
     light += glow * pow(near_sun, 3.) * exp(-up * 5.);
     vec2 at = d.xy / (up + .12) * 1.4 + drift;
     float cloud = .5 * noise(at) + .25 * noise(at * 2.1) + .19 * noise(at * 4.4);
-    light = mix(light, horizon * 1.12, smoothstep(.62 - clouds, .95 - clouds, cloud) * .75 * smoothstep(0., .15, up));
+    float cover = smoothstep(.62 - clouds, .95 - clouds, cloud) * smoothstep(0., .15, up);
+    light = mix(light, horizon * 1.12, .75 * cover);
     radiance = vec4(light, 1);
 }
 """

@@ -28,7 +28,8 @@ def loft(rings: Sequence[Sequence[Point]], material: str, caps: bool = True) -> 
     pieces = []
     for i in range(len(rings) - 1):
         near, far, near_after, far_after = rings[i], rings[i + 1], after[i], after[i + 1]
-        sides = np.concatenate([np.stack([near, near_after, far_after], 1), np.stack([near, far_after, far], 1)])
+        sides = np.concatenate([np.stack([near, near_after, far_after], 1),
+                                np.stack([near, far_after, far], 1)])
         pieces.append(_outward(sides, (near.mean(0) + far.mean(0)) / 2))
     if caps:
         inside = rings.mean((0, 1))
@@ -36,7 +37,8 @@ def loft(rings: Sequence[Sequence[Point]], material: str, caps: bool = True) -> 
             middle = np.broadcast_to(ring.mean(0), ring.shape)
             pieces.append(_outward(np.stack([middle, ring, following], 1), inside))
     triangles = np.concatenate(pieces)
-    areas = np.linalg.norm(np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]), axis=1)
+    areas = np.linalg.norm(np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]),
+                           axis=1)
     return Mesh.of_triangles(triangles[areas > 1e-9], INDEX[material])
 
 

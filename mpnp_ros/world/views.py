@@ -52,11 +52,12 @@ def looking_view(eye: Sequence[float], target: Sequence[float], aspect: float, f
     eye, target = np.asarray(eye, np.float64), np.asarray(target, np.float64)
     ahead = unit(target - eye)
     right = unit(np.cross(ahead, (0, 0, 1) if abs(ahead[2]) < 0.999 else (0, 1, 0)))
-    return View(np.column_stack([right, np.cross(ahead, right), ahead]), eye, (field / aspect, field, 0.5, 0.5))
+    return View(np.column_stack([right, np.cross(ahead, right), ahead]), eye,
+                (field / aspect, field, 0.5, 0.5))
 
 
 def sun_projection(middle: Sequence[float], direction: Sequence[float], reach: float) -> np.ndarray:
-    """World -> clip coordinates [4, 4] of the light that comes from `direction`, `reach` metres round `middle`."""
+    """World -> clip coordinates [4, 4] of light from `direction`, `reach` metres round `middle`."""
     view = looking_view(np.asarray(middle) + 90 * np.asarray(direction), middle, 1.0)
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = view.rotation.T, -view.rotation.T @ view.eye
