@@ -7,11 +7,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from mpnp_ros.world.furniture import LAMP_ARM, SIGNAL_ARM
+from mpnp_ros.world.furniture import SIGNAL_ARM, SIGNAL_HEADS
 from mpnp_ros.world.sdf.elements import Solid, Triple
 from mpnp_ros.world.state import Fixture, WorldObject
 
 ON_ITS_SIDE, BOOM_UP = (math.pi / 2, 0.0, 0.0), (0.0, -0.45, 0.0)
+LAMP_HEAD = 0.85
+"""Where along its arm a street lamp shines."""
 WITH_RIDER, SITTING = 'with rider', 'not standing'
 
 
@@ -29,11 +31,13 @@ def fixture_solids(item: Fixture, glowing: bool) -> list[Solid]:
                 Solid('ellipsoid', (length, width, crown), (0, 0, height - crown / 2), 'leaf')]
     if item.kind == 'lamp':
         return [_pole(0.08, height, 'metal'),
-                Solid('box', (LAMP_ARM, 0.1, 0.1), (LAMP_ARM / 2, 0, height - 0.1), 'metal'),
-                Solid('box', (0.6, 0.25, 0.1), (LAMP_ARM, 0, height - 0.1), 'lamp_glass', lit=glowing)]
+                Solid('box', (length, 0.1, 0.1), (length / 2, 0, height - 0.1), 'metal'),
+                Solid('box', (0.6, 0.25, 0.1), (LAMP_HEAD * length, 0, height - 0.15), 'lamp_glass',
+                      lit=glowing)]
     if item.kind == 'signal_pole':
-        return [_pole(0.09, height, 'metal'),
-                Solid('box', (0.1, SIGNAL_ARM, 0.1), (0, SIGNAL_ARM / 2, height - 0.1), 'metal')]
+        mast = max(up for _, up in SIGNAL_HEADS) + 0.7
+        return [_pole(0.07, mast, 'metal'),
+                Solid('box', (0.1, SIGNAL_ARM, 0.1), (0, SIGNAL_ARM / 2, mast - 0.1), 'metal')]
     if item.kind == 'building':
         return [Solid('box', item.size, (0, 0, height / 2), 'facade'),
                 Solid('box', (length, width, 0.3), (0, 0, height), 'roof')]

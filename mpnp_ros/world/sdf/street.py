@@ -7,9 +7,9 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from mpnp_ros.world.furniture import LAMP_ARM, SIGNAL_HEADS
+from mpnp_ros.world.furniture import SIGNAL_HEADS
 from mpnp_ros.world.ground import LAYER_HEIGHT, PLAIN_DEPTH, PLAIN_SIZE, layers
-from mpnp_ros.world.sdf.bodies import fixture_solids
+from mpnp_ros.world.sdf.bodies import LAMP_HEAD, fixture_solids
 from mpnp_ros.world.sdf.elements import Solid, element, still_model, visual, visuals
 from mpnp_ros.world.sdf.motion import Path, actor
 from mpnp_ros.world.state import Fixture, Patch, Signal, WorldState
@@ -111,7 +111,8 @@ def _glow(colour: str, left: float, up: float, name: str) -> Element:
 
 def _lamp_light(item: Fixture, name: str) -> Element:
     height = item.z + item.size[2] - 0.25
-    x, y = item.x + LAMP_ARM * math.cos(item.yaw), item.y + LAMP_ARM * math.sin(item.yaw)
+    reach = LAMP_HEAD * item.size[0]
+    x, y = item.x + reach * math.cos(item.yaw), item.y + reach * math.sin(item.yaw)
     spot = element('spot', element('inner_angle', 1.0), element('outer_angle', 2.2), element('falloff', 1.0))
     fading = element('attenuation', element('range', 25.0), element('constant', 0.3), element('linear', 0.05),
                      element('quadratic', 0.01))

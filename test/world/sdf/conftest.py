@@ -12,8 +12,8 @@ from mpnp_ros.world.state import EgoState, Fixture, Patch, Scenery, Signal, Worl
 
 SCENERY = Scenery(
     (Fixture('building', 20, 25, 0.1, (18, 12, 15), colour=(0.5, 0.4, 0.3)),
-     Fixture('tree', 5, 11, 0, (3, 3, 6), 0.15), Fixture('lamp', 8, 10, -1.57, (0.3, 0.3, 7.5), 0.15),
-     Fixture('signal_pole', 30, 8, 0, (0.25, 0.25, 5.5)),
+     Fixture('tree', 5, 11, 0, (3, 3, 6), 0.15), Fixture('lamp', 8, 10, -1.57, (2.0, 0.3, 7.0), 0.15),
+     Fixture('signal_pole', 30, 8, 0, (0.14, 0.14, 3.2)),
      Fixture('building', 900, 900, 0, (10, 10, 10))),
     (Patch('road', ((-100, -8), (100, -8), (100, 8), (-100, 8))),
      Patch('sidewalk', ((-100, 8), (100, 8), (100, 13), (-100, 13)), 0.15),
