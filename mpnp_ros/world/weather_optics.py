@@ -1,4 +1,4 @@
-"""What rain and fog do to light on its way, for laser and camera alike."""
+"""What rain and fog do to the light of a LiDAR on its way."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -22,11 +22,6 @@ class WeatherOptics:
     cover_loss: float = 0.0
     wet_loss: float = 0.0
 
-    @property
-    def visual_range(self) -> float:
-        """Metres at which black on the horizon keeps 2 % contrast (Koschmieder)."""
-        return 3.912 / self.extinction if self.extinction else float('inf')
-
     def transmission(self, distance: np.ndarray) -> np.ndarray:
         """Share of light that passes ``distance`` metres, once (Beer-Lambert)."""
         return np.exp(-self.extinction * distance)
@@ -37,4 +32,4 @@ OPTICS: dict[str, WeatherOptics] = {
     'rain': WeatherOptics(extinction=0.010, backscatter=0.014, cover_loss=0.25, wet_loss=0.35),
     'fog': WeatherOptics(extinction=0.030, backscatter=0.036, cover_loss=0.10, wet_loss=0.10),
 }
-"""By weather of :mod:`~mpnp_ros.world.conditions`.  Fog as here leaves about 130 m of sight."""
+"""By weather of :mod:`~mpnp_ros.world.conditions`.  In fog as here one sees about 130 m far (Koschmieder)."""
