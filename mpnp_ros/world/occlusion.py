@@ -19,11 +19,13 @@ from mpnp_ros.world.state import WorldState
 LOWEST, HIGHEST = (math.radians(angle) for angle in LIDAR_ELEVATIONS)
 RINGS_A_RADIAN = (LIDAR_RINGS - 1) / (HIGHEST - LOWEST)
 COLUMN = math.tau / LIDAR_COLUMNS
-FILLED = {'pedestrian': .6, 'child': .6, 'bicycle': .35, 'motorcycle': .5, 'cone': .5, 'barrier': .8,
-          'excavator': .65}
+FILLED = {'pedestrian': .35, 'child': .35, 'bicycle': .28, 'motorcycle': .5, 'cone': .3, 'barrier': .8,
+          'excavator': .47}
 """Share of the outline of a box that its object fills, where it is below that of vehicles."""
-FILLED_VEHICLE = .85
+FILLED_VEHICLE = .7
 SHADOWLESS = ('bicycle', 'cone')
+SHADOW = 0.85
+"""Share of its height up to which a box hides what is behind: bonnets are lower than roofs."""
 FARTHEST = 75.0
 """Metres beyond which the LiDAR gets nothing back from dark paint."""
 NEAREST = 0.5
@@ -84,7 +86,7 @@ def sight(state: WorldState, walls: Walls) -> Sight:
         shares[item.identity] = angle / whole if whole else 0.0
         points[item.identity] = round(angle * density) if outline.near < FARTHEST else 0
         if item.kind not in SHADOWLESS:
-            horizon.hide(columns, outline.top)
+            horizon.hide(columns, outline.bottom + SHADOW * (outline.top - outline.bottom))
     return Sight(points, shares)
 
 
