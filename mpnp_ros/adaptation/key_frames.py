@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
+from mpnp_ros.adaptation.true_objects import OBJECTS
 from mpnp_ros.cache import cache_root, cached_folder
 from mpnp_ros.errors import ConfigurationError, DatasetError
 from mpnp_ros.modalities.base import CameraFrame, CameraView, Encoder, LidarFrame
@@ -22,13 +23,14 @@ from mpnp_ros.nuscenes.balance import balance
 from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
 from mpnp_ros.nuscenes.pointclouds import read_lidar, read_sensor_file
-from mpnp_ros.nuscenes.questions import LabelledQuestion, scene_questions
+from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope, scene_questions
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.tokens import ModalityTokens
 
+FROM_THE_VEHICLE = Scope(anchors=False)
+"""Questions relative to other objects are most of what can be asked, and take many key frames to learn."""
 HELD_OUT_EVERY = 4
 PER_KIND = 2000
-ANCHOR = 'anchor}'
 BASE_FRAME = 'base_link'
 
 
@@ -60,9 +62,11 @@ def encode(frame: KeyFrame, encoder: Encoder, cache: str | Path | None = None) -
     Raises ConfigurationError for a modality that nuScenes does not have, DatasetError.
     """
     name = encoder.modality
+    if name == OBJECTS:
+        return encoder.encode(frame)
     if name not in SENSOR_FRAMES:
         raise ConfigurationError(f'nuScenes frames give {", ".join(SENSOR_FRAMES)}, not {name}')
-    source = _identity(frame, name)
+    source = frame_identity(frame, name)
     folder = cache_root(cache) / 'tokens' / encoder.fingerprint
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -81,33 +85,41 @@ def turn_tokens(tokens: ModalityTokens, theta: float) -> ModalityTokens:
 
 def key_frame_dataset(root: NuScenes, encoders: Sequence[Encoder], turns: int = 24, seed: int = 0, *,
                       scenes: Iterable[str] | None = None, samples: Container[str] | None = None,
-                      anchors: bool = False, per_kind: int = PER_KIND,
+                      scope: Scope = FROM_THE_VEHICLE, per_kind: int = PER_KIND,
                       cache: str | Path | None = None) -> TokenDataset:
-    """All key frames of some scenes (default: all) in `turns` evenly spread headings, with questions.
+    """Questions about all key frames of some scenes (default: all), see :func:`question_dataset`.
 
-    samples: tokens of the key frames to take (default: all).  anchors: ask also where things are from
-    other things, not from the vehicle only; that is most of what can be asked, and takes many key frames
-    to learn.  per_kind: as in scene_questions.  cache: as in encode.
+    samples: tokens of the key frames to take (default: all).
+    """
+    names = [scene['name'] for scene in root.scenes] if scenes is None else scenes
+    frames = (frame for name in names for frame in root.key_frames(name)
+              if samples is None or frame.token in samples)
+    return question_dataset(frames, encoders, turns, seed, scope=scope, per_kind=per_kind, cache=cache)
+
+
+def question_dataset(frames: Iterable[KeyFrame], encoders: Sequence[Encoder], turns: int = 24, seed: int = 0,
+                     *, scope: Scope = FROM_THE_VEHICLE, per_kind: int = PER_KIND,
+                     cache: str | Path | None = None) -> TokenDataset:
+    """Key frames in `turns` evenly spread headings, with questions.
+
+    per_kind: as in scene_questions.  cache: as in encode.
 
     The questions are balanced over all frames so that no text gives its answer away; those that are
     always answered alike are dropped.  Frames are named <scene>/<sample>/<heading>.
     Raises DatasetError where nothing is left to ask.
     """
-    names = [scene['name'] for scene in root.scenes] if scenes is None else scenes
-    frames: dict[str, dict[str, ModalityTokens]] = {}
+    seen: dict[str, dict[str, ModalityTokens]] = {}
     asked: dict[str, list[LabelledQuestion]] = {}
-    for frame in (frame for name in names for frame in root.key_frames(name)
-                  if samples is None or frame.token in samples):
+    for frame in frames:
         tokens = {encoder.modality: encode(frame, encoder, cache) for encoder in encoders}
         for heading, turned in enumerate(_turned(frame, turns)):
             key = f'{frame.scene}/{frame.token}/{heading:03d}'
-            frames[key] = {name: turn_tokens(one, turned.turn) for name, one in tokens.items()}
-            asked[key] = [question for question in scene_questions(turned, seed, per_kind)
-                          if anchors or ANCHOR not in question.template]
+            seen[key] = {name: turn_tokens(one, turned.turn) for name, one in tokens.items()}
+            asked[key] = scene_questions(turned, seed, per_kind, scope)
     examples = _examples(asked, seed)
     if not examples:
-        raise DatasetError(f'{len(frames)} frames have no question whose answer varies; use more headings')
-    return TokenDataset(frames, examples).deduplicated()
+        raise DatasetError(f'{len(seen)} frames have no question whose answer varies; use more headings')
+    return TokenDataset(seen, examples).deduplicated()
 
 
 def held_out(dataset: TokenDataset, every: int = HELD_OUT_EVERY) -> Callable[[str], bool]:
@@ -146,8 +158,8 @@ def _examples(asked: Mapping[str, Sequence[LabelledQuestion]], seed: int) -> tup
                          frame_of[id(question)]) for question in balance(pool, seed, by='text'))
 
 
-def _identity(frame: KeyFrame, modality: str) -> str:
-    """A sha256 over the bytes of the files and their calibration."""
+def frame_identity(frame: KeyFrame, modality: str) -> str:
+    """A sha256 over the bytes of a modality's files and their calibration."""
     readings = frame.cameras.values() if modality == 'camera' else [frame.lidar]
     digest = hashlib.sha256(frame.token.encode())
     for reading in filter(None, readings):

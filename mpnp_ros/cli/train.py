@@ -92,13 +92,14 @@ def prepare(arguments: Namespace) -> tuple[TokenDataset, Method]:
     from mpnp_ros.llm.weights import load_language_model
     from mpnp_ros.methods.base import build_method
     from mpnp_ros.modalities.registry import create_encoder
+    from mpnp_ros.nuscenes.questions import Scope
     from mpnp_ros.nuscenes.tables import NuScenes
 
     root = NuScenes(arguments.root)
     lm = load_language_model(arguments.llm, arguments.device)
     encoders = [create_encoder(name, {'device': arguments.device}) for name in arguments.modalities]
     dataset = key_frame_dataset(root, encoders, arguments.turns, arguments.seed, scenes=arguments.scenes,
-                                anchors=arguments.anchors, per_kind=arguments.per_kind)
+                                scope=Scope(anchors=arguments.anchors), per_kind=arguments.per_kind)
     method = build_method('mpnp', lm)
     torch.manual_seed(arguments.seed)
     for encoder in encoders:

@@ -17,8 +17,21 @@ from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame
 from mpnp_ros.nuscenes.relations import RELATIONS, relation
 from mpnp_ros.nuscenes.templates import ANYTHING, TEMPLATES, Description
 
-MAX_DISTANCE = 50.0
-"""Metres beyond which objects are not asked about: the range of the nuScenes detection task for cars."""
+
+@dataclass(frozen=True)
+class Scope:
+    """Which objects questions are about, and whether they also ask where things are from other things.
+
+    max_distance: metres; the default is the range of the nuScenes detection task for cars.  min_points: of
+    LiDAR and radar on an object.  anchors: relations to other things than the vehicle.
+    """
+
+    max_distance: float = 50.0
+    min_points: int = 1
+    anchors: bool = True
+
+
+EVERYTHING = Scope()
 
 
 @dataclass(frozen=True)
@@ -52,20 +65,21 @@ class Fact:
                                 template, sample_token)
 
 
-def askable(objects: Iterable[AnnotatedObject], max_distance: float = MAX_DISTANCE) -> list[AnnotatedObject]:
-    """The objects that questions are about: seen by a LiDAR or radar point and within ``max_distance``."""
-    return [item for item in objects
-            if item.distance <= max_distance and item.num_lidar_pts + item.num_radar_pts > 0]
+def askable(objects: Iterable[AnnotatedObject], scope: Scope = EVERYTHING) -> list[AnnotatedObject]:
+    """The objects that questions are about."""
+    return [item for item in objects if item.distance <= scope.max_distance
+            and item.num_lidar_pts + item.num_radar_pts >= scope.min_points]
 
 
-def scene_questions(frame: KeyFrame, seed: int = 0, per_kind: int = 6) -> list[LabelledQuestion]:
+def scene_questions(frame: KeyFrame, seed: int = 0, per_kind: int = 6,
+                    scope: Scope = EVERYTHING) -> list[LabelledQuestion]:
     """Questions about a key frame, the same for the same ``seed``.
 
     At most ``per_kind`` of each type and hop count, spread over the possible answers. The frame's turn
     enters the choice, so that turned copies of a frame bring different questions.
     """
     rng = random.Random(f'{seed}/{frame.token}/{frame.turn:.6f}')
-    facts = SceneFacts(askable(frame.objects))
+    facts = SceneFacts(askable(frame.objects, scope), scope.anchors)
     kinds: dict[tuple[str, int], list[Fact]] = defaultdict(list)
     for fact in facts:
         kinds[fact.kind[:2]].append(fact)
@@ -94,19 +108,23 @@ def _spread(facts: Sequence[Fact], limit: int, rng: random.Random) -> list[Fact]
 
 
 class SceneFacts:
-    """Iterates all facts about a set of objects in the ego frame, in a fixed order."""
+    """Iterates all facts about a set of objects in the ego frame, in a fixed order.
 
-    def __init__(self, objects: Sequence[AnnotatedObject]) -> None:
-        self.objects = objects
+    anchors: those that relate objects to each other too, not to the vehicle only.
+    """
+
+    def __init__(self, objects: Sequence[AnnotatedObject], anchors: bool = True) -> None:
+        self.objects, self.anchors = objects, anchors
 
     def __iter__(self) -> Iterator[Fact]:
         yield from self._plain()
         for anchor, slots, form in self._anchors():
             yield from self._related(anchor, slots, form)
-        for name, item in self._unique.items():
-            yield from self._same_status(name, item)
-        yield from self._both()
         yield from self._comparisons()
+        if self.anchors:
+            for name, item in self._unique.items():
+                yield from self._same_status(name, item)
+            yield from self._both()
 
     @cached_property
     def _unique(self) -> dict[Description, AnnotatedObject]:
@@ -126,7 +144,7 @@ class SceneFacts:
 
     def _anchors(self) -> Iterator[tuple[AnnotatedObject | None, dict[str, str], str]]:
         yield None, {}, 'me'
-        for name, item in self._unique.items():
+        for name, item in self._unique.items() if self.anchors else ():
             if name.category != THING:
                 yield item, {'anchor': name.singular}, 'anchor'
 

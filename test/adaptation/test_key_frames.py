@@ -30,6 +30,7 @@ from mpnp_ros.modalities.lidar.encoder import LidarEncoder
 from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import freeze
 from mpnp_ros.nuscenes.categories import ANSWERS
+from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.nuscenes.standin import write_standin
 from mpnp_ros.nuscenes.tables import NuScenes
 
@@ -115,7 +116,7 @@ def test_questions_are_about_their_frame_and_no_text_gives_its_answer_away(datas
 
 
 def test_relations_between_things_are_asked_only_on_demand(dataset, root, encoders, cache):
-    wide = key_frame_dataset(root, encoders, turns=8, cache=cache, anchors=True, per_kind=300)
+    wide = key_frame_dataset(root, encoders, turns=8, cache=cache, scope=Scope(), per_kind=300)
     directions = ('front of', 'back of', 'left of', 'right of')
     of_others = [example.question for example in wide.examples
                  if any(f'{one} the ' in example.question for one in directions)]

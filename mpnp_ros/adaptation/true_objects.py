@@ -1,0 +1,53 @@
+"""True objects as a modality: what links could know if an encoder made no mistake.
+
+Links are made to work on these first, and links to sensors start from them: the channels are those of the
+sensors' heads, expected numbers of objects by category and status.
+"""
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mpnp_ros.nuscenes.categories import CATEGORIES, STATUSES_OF_CATEGORY
+from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame
+from mpnp_ros.nuscenes.questions import Scope, askable
+from mpnp_ros.tokens import ModalityTokens
+
+OBJECTS = 'objects'
+CHANNELS: tuple[tuple[str, str | None], ...] = tuple(
+    (category, status) for category in CATEGORIES for status in STATUSES_OF_CATEGORY[category] or (None,))
+"""What a token counts: (category, status); status None for what never has one."""
+
+
+class TrueObjects:
+    """An encoder of annotations: one token an object, 1 in its channel, in its direction.
+
+    An object whose status is not annotated counts as an equal part of all its category's channels.
+    A frame without objects is one token of zeros without a direction.  See
+    :class:`mpnp_ros.modalities.base.Encoder`.
+    """
+
+    modality = OBJECTS
+    token_width = len(CHANNELS)
+
+    def __init__(self, scope: Scope | None = None) -> None:
+        self.scope = scope or Scope()
+        self.fingerprint = f'objects-{self.scope.max_distance:g}m-{self.scope.min_points}'
+
+    def encode(self, frame: KeyFrame) -> ModalityTokens:
+        """The objects of a key frame that questions may be about."""
+        objects = askable(frame.objects, self.scope)
+        values = np.zeros((max(1, len(objects)), self.token_width), np.float32)
+        azimuth = np.full(len(values), np.nan, np.float32)
+        for row, item in enumerate(objects):
+            channels = _channels(item)
+            values[row, channels] = 1 / len(channels)
+            azimuth[row] = math.atan2(item.centre[1], item.centre[0])
+        return ModalityTokens(self.modality, self.fingerprint, values, azimuth, stamp_ns=frame.stamp_ns)
+
+
+def _channels(item: AnnotatedObject) -> list[int]:
+    known = [place for place, (category, status) in enumerate(CHANNELS)
+             if category == item.category and status == item.attribute]
+    return known or [place for place, (category, _) in enumerate(CHANNELS) if category == item.category]
