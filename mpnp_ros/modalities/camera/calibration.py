@@ -1,4 +1,4 @@
-"""Which way each column of an image looks."""
+"""Which way each column, and each row, of an image looks."""
 from __future__ import annotations
 
 import numpy as np
@@ -7,6 +7,8 @@ from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.base import CameraView
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.directions import azimuth_of, check_rotation
+
+STEEPEST = 2.0
 
 
 def column_azimuths(view: CameraView, size: tuple[int, int], columns: int,
@@ -20,6 +22,30 @@ def column_azimuths(view: CameraView, size: tuple[int, int], columns: int,
     intrinsics = view_intrinsics(view, size, config)
     centres = (np.arange(columns) + 0.5) * size[0] / columns - 0.5
     return _azimuths(view, centres, intrinsics, config)
+
+
+def column_edges(view: CameraView, size: tuple[int, int], columns: int, config: CameraConfig) -> np.ndarray:
+    """Return the azimuths between ``columns`` vertical bands and at both ends, float32 [columns + 1].
+
+    Errors and the rest as :func:`column_azimuths`.
+    """
+    intrinsics = view_intrinsics(view, size, config)
+    return _azimuths(view, np.arange(columns + 1) * size[0] / columns - 0.5, intrinsics, config)
+
+
+def ray_slopes(view: CameraView, size: tuple[int, int], rows: int, columns: int,
+               config: CameraConfig) -> np.ndarray:
+    """Return how far each line of sight rises a metre ahead, float32 [rows, columns] within [-2, 2].
+
+    rows: horizontal bands between config.top and config.bottom, from the top; errors as above.
+    """
+    intrinsics = view_intrinsics(view, size, config)
+    down = config.top + (np.arange(rows) + 0.5) / rows * (config.bottom - config.top)
+    pixels = np.stack([*np.meshgrid((np.arange(columns) + 0.5) * size[0] / columns - 0.5,
+                                    down * size[1] - 0.5), np.ones((rows, columns))])
+    x, y, z = view_rotation(view, config) @ np.linalg.solve(intrinsics, pixels.reshape(3, -1))
+    slopes = z / np.hypot(x, y).clip(1e-6)
+    return slopes.reshape(rows, columns).clip(-STEEPEST, STEEPEST).astype(np.float32)
 
 
 def axis_azimuth(view: CameraView, size: tuple[int, int], config: CameraConfig) -> np.ndarray:

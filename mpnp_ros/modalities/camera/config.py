@@ -24,10 +24,18 @@ class CameraConfig(EncoderConfig):
         224, 'width every image is resized to, a multiple of the patch', unit='pixel', low=1, high=2048)
     blocks: tuple[int, ...] = option(
         (8, 9, 10), 'blocks whose states become tokens, counted from 1', low=1, high=64)
+    top: float = option(
+        0.0, 'rows above this share of the height are cut off', low=0, high=0.95)
+    bottom: float = option(
+        1.0, 'rows below this share of the height are cut off', low=0.05, high=1)
     tokens: str = option(
         'columns', 'columns: mean and maximum of vertical bands; columns+cls: one more token a view, CLS and '
-                   'mean of the whole image; cls: the CLS token after each block',
-        choices=('columns', 'columns+cls', 'cls'))
+                   'mean of the whole image; cls: the CLS token after each block; objects: the numbers of '
+                   'objects by direction that the head finds, which then sets all options above but backbone',
+        choices=('columns', 'columns+cls', 'cls', 'objects'))
+    head: str = option(
+        'camera-driving-world', 'used with objects: a head that comes with the package, or the folder that '
+                                'mpnp pretrain made', shapes_tokens=False)
     columns: int = option(4, 'vertical bands a view', low=1, high=64)
     max_pixels: int = option(
         40_000_000, 'images with more pixels are refused before they are decoded', unit='pixel', low=1,
@@ -46,6 +54,8 @@ class CameraConfig(EncoderConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.top >= self.bottom:
+            raise ConfigurationError(f'top is {self.top}; it must be above bottom = {self.bottom}, towards 0')
         if len(self.nominal_views) != len(self.nominal_yaws):
             raise ConfigurationError(f'nominal_yaws has {len(self.nominal_yaws)} entries for '
                                      f'{len(self.nominal_views)} nominal_views; give one each')

@@ -1,6 +1,7 @@
 """Images of any size, compressed or not, to the encoder's input."""
 from __future__ import annotations
 
+import math
 from io import BytesIO
 
 import numpy as np
@@ -18,14 +19,16 @@ def load_view(view: CameraView, config: CameraConfig) -> tuple[np.ndarray, tuple
     """Return the view resized to the encoder's input, and the width and height it came in.
 
     Result: uint8 RGB [config.height, config.width, 3]; the aspect ratio is not kept, so that the
-    whole field of view is seen.  Raises ImageError naming the view.
+    whole field of view between config.top and config.bottom is seen.  Raises ImageError naming the view.
     """
     image = _from_array(view, config) if isinstance(view.image, np.ndarray) else _from_bytes(view, config)
     target = (config.width, config.height)
+    whole = (config.width, math.ceil(config.height / (config.bottom - config.top)))
     try:
         size = image.size
-        image.draft('RGB', target)  # a JPEG is decoded at 1/2, 1/4 or 1/8 where that is still large enough
-        resized = image.convert('RGB').resize(target, Image.Resampling.BILINEAR, reducing_gap=REDUCING_GAP)
+        image.draft('RGB', whole)  # a JPEG is decoded at 1/2, 1/4 or 1/8 where that is still large enough
+        kept = (0, config.top * image.height, image.width, config.bottom * image.height)
+        resized = image.convert('RGB').resize(target, Image.Resampling.BILINEAR, kept, REDUCING_GAP)
     except Exception as error:  # damaged files make Pillow raise errors of every kind
         raise ImageError(f'view {view.name!r}: the image is truncated or damaged ({error})') from None
     return np.asarray(resized), size

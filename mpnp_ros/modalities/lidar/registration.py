@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from mpnp_ros.modalities.base import Encoder
-from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.lidar.config import POLAR, LidarConfig
 from mpnp_ros.modalities.registry import register_encoder
 
 
@@ -10,5 +10,8 @@ from mpnp_ros.modalities.registry import register_encoder
 def build(config: LidarConfig) -> Encoder:
     """Load the weights and return the encoder: RangeViT where the backbone is a converted checkpoint."""
     from mpnp_ros.modalities.lidar.encoder import LidarEncoder
+    from mpnp_ros.modalities.lidar.polar_encoder import PolarEncoder
     from mpnp_ros.modalities.lidar.rangevit import RangeVitEncoder, is_rangevit
+    if config.backbone == POLAR:
+        return PolarEncoder(config)
     return RangeVitEncoder(config) if is_rangevit(config.backbone) else LidarEncoder(config)

@@ -1,0 +1,305 @@
+"""Training heads on the boxes of key frames: a few minutes on one core.
+
+The counts in sectors are taken as Poisson distributed; whether anything is there is asked of windows of many
+widths as well, as questions do.  What a step sees follows from the seed and its number, so a run that was
+stopped goes on exactly as if it had not been.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mpnp_ros.adaptation.checkpoint import (
+    Progress,
+    link_tensors,
+    load_checkpoint,
+    restore_links,
+    save_checkpoint,
+)
+from mpnp_ros.adaptation.head_inputs import HeadInput, recipe_of
+from mpnp_ros.adaptation.sector_dataset import HEADINGS, SectorDataset
+from mpnp_ros.adaptation.sector_scores import SectorScores, score_sectors
+from mpnp_ros.adaptation.sector_targets import CHANNELS
+from mpnp_ros.errors import ConfigurationError, TrainingError
+from mpnp_ros.modalities.heads import Head, HeadManifest
+
+WINDOWS = (1, 3, 6, 12, 36, 72)
+"""Widths of the windows that presence is asked of, sectors."""
+
+
+@dataclass(frozen=True)
+class PretrainingConfig:
+    """How to train a head.  Raises ConfigurationError for values out of range.
+
+    max_distance, min_points: objects that count, metres and LiDAR points.  validation: share of the scenes
+    held out.  epochs: at most; patience: epochs without a better validation after which training stops, 0:
+    never.  learning_rate: highest, after warm_up (share of the steps); it falls to almost nothing on a half
+    cosine.  presence: weight of the loss on presence.  hide_views: share of frames in which some cameras are
+    left out.  hidden, ring, depth, dropout: of the network.
+    """
+
+    max_distance: float = 30.0
+    min_points: int = 5
+    validation: float = 0.15
+    epochs: int = 20
+    batch: int = 32
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    warm_up: float = 0.15
+    patience: int = 8
+    presence: float = 0.5
+    hide_views: float = 0.2
+    clip: float = 1.0
+    hidden: int = 64
+    ring: int = 128
+    depth: int = 3
+    dropout: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ('epochs', 'batch', 'hidden', 'ring', 'depth'):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be at least 1')
+        for name in ('max_distance', 'learning_rate', 'clip', 'validation'):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be positive')
+        for name in ('min_points', 'weight_decay', 'patience', 'presence'):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigurationError(f'{name} is {getattr(self, name)}; it must not be negative')
+        for name in ('validation', 'warm_up', 'hide_views', 'dropout'):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be in [0, 1)')
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> PretrainingConfig:
+        """Values over the defaults; raises ConfigurationError naming an unknown key or a wrong type."""
+        kinds = {item.name: type(item.default) for item in fields(cls)}
+        for name, value in values.items():
+            if name not in kinds:
+                raise ConfigurationError(f'pretraining has no option {name!r}; it has {", ".join(kinds)}')
+            if type(value) is not kinds[name] and not (kinds[name] is float and type(value) is int):
+                raise ConfigurationError(f'{name} must be of type {kinds[name].__name__}, not {value!r}')
+        return cls(**values)
+
+    def rate(self, step: int, steps: int) -> float:
+        """The factor on the learning rate at a step, counted from 0: up on a line, down on half a cosine."""
+        rise = max(1, round(self.warm_up * steps))
+        if step < rise:
+            return (step + 1) / rise
+        return 0.5 * (1 + math.cos(math.pi * (step + 1 - rise) / max(1, steps + 1 - rise)))
+
+
+@dataclass(frozen=True)
+class PretrainingStep:
+    """One step as it is reported: number (from 1) of how many, loss, newest deviance explained or None."""
+
+    step: int
+    steps: int
+    loss: float
+    explained: float | None
+
+
+@dataclass(frozen=True)
+class PretrainingReport:
+    """What a run did.  stopped: why it ended: epochs, patience or cancelled.  history: (step, deviance
+    explained) on the validation set after each epoch.  scores: of the network it ended with.
+    """
+
+    stopped: str
+    steps: int
+    losses: tuple[float, ...]
+    history: tuple[tuple[int, float], ...]
+    scores: SectorScores
+    seconds: float
+
+
+def new_head(source: HeadInput, config: PretrainingConfig) -> Head:
+    """An untrained head for these inputs."""
+    shape = dict(source.shape)
+    shape |= {name: getattr(config, name) for name in ('hidden', 'ring', 'depth', 'dropout')}
+    manifest = HeadManifest(source.kind, CHANNELS, config.max_distance, config.min_points, source.backbone,
+                            dict(source.options), shape, provenance=f'inputs {recipe_of(source)[:12]}')
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return Head(manifest, manifest.build())
+
+
+def pretrain(head: Head, train: SectorDataset, validation: SectorDataset, config: PretrainingConfig,
+             progress: Callable[[PretrainingStep], None] | None = None,
+             cancelled: Callable[[], bool] | None = None,
+             checkpoint: str | Path | None = None) -> PretrainingReport:
+    """Train a head's network; it ends as it was at the best validation.
+
+    progress: called after every step.  cancelled: asked before every step.  checkpoint: folder that is
+    written after every epoch and at the end, and from which a stopped run goes on.
+    Raises TrainingError where the loss is not finite.
+    """
+    run = _Run(head, train, validation, config, Path(checkpoint) if checkpoint else None)
+    return run.work(progress or (lambda step: None), cancelled or (lambda: False))
+
+
+class _Run:
+    """One call of :func:`pretrain`."""
+
+    def __init__(self, head: Head, train: SectorDataset, validation: SectorDataset,
+                 config: PretrainingConfig, folder: Path | None) -> None:
+        self.head, self.train, self.validation, self.config = head, train, validation, config
+        self.network, self.folder = head.network, folder
+        self.epoch_steps = max(1, len(train) // config.batch)
+        self.steps = config.epochs * self.epoch_steps
+        _calibrate(self.network, train)
+        self.optimiser = _optimiser(self.network, config)
+        self.state = Progress()
+        if folder is not None:
+            self.state = load_checkpoint(folder, self._identity(), {'head': self.network}, self.optimiser)
+
+    def work(self, progress: Callable[[PretrainingStep], None],
+             cancelled: Callable[[], bool]) -> PretrainingReport:
+        """From the first step, or where it was stopped, to the last."""
+        stopped = self._finished()
+        while stopped is None:
+            if cancelled():
+                stopped = 'cancelled'
+                break
+            loss, state = self._step(), self.state
+            if state.step % self.epoch_steps == 0:
+                self._evaluate()
+            newest = state.accuracies[-1][1] if state.accuracies else None
+            progress(PretrainingStep(state.step, self.steps, loss, newest))
+            stopped = self._finished()
+        self._save()
+        if self.state.best is not None:
+            restore_links({'head': self.network}, self.state.best)
+        state, scores = self.state, evaluate_head(self.head, self.validation, self.config.batch)
+        return PretrainingReport(stopped, state.step, tuple(state.losses), tuple(state.accuracies), scores,
+                                 state.seconds)
+
+    def _step(self) -> float:
+        started, state, config = time.perf_counter(), self.state, self.config
+        for group in self.optimiser.param_groups:
+            group['lr'] = config.learning_rate * config.rate(state.step, self.steps)
+        loss = self._loss(random.Random(f'{config.seed}/{state.step}'))
+        self.optimiser.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
+        value = loss.item()
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise TrainingError(f'the loss is {value} at step {state.step + 1}; try a lower learning rate')
+        self.optimiser.step()
+        state.step += 1
+        state.losses.append(value)
+        state.seconds += time.perf_counter() - started
+        return value
+
+    def _loss(self, rng: random.Random) -> Tensor:
+        places = self._places()
+        views = self.train.inputs['edges'].shape[1] if 'edges' in self.train.inputs else 0
+        hidden = [_some_views(views, rng) if rng.random() < self.config.hide_views else () for _ in places]
+        inputs, counts = self.train.batch(places, [rng.randrange(HEADINGS) for _ in places],
+                                          rng.random() < 0.5, hidden if views else ())
+        self.network.train()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(rng.randrange(2 ** 31))
+            log_rates = self.network(**inputs)
+        return sector_loss(log_rates, counts, rng.choice(WINDOWS), self.config.presence,
+                           self.network.rates.member)
+
+    def _places(self) -> list[int]:
+        """The frames of this step: every epoch has an order of its own."""
+        epoch, step = divmod(self.state.step, self.epoch_steps)
+        order = list(range(len(self.train)))
+        random.Random(f'{self.config.seed}/epoch {epoch}').shuffle(order)
+        return order[step * self.config.batch:(step + 1) * self.config.batch]
+
+    def _evaluate(self) -> None:
+        explained = evaluate_head(self.head, self.validation, self.config.batch).explained
+        if explained > max((value for _, value in self.state.accuracies), default=-math.inf):
+            self.state.best = link_tensors({'head': self.network})
+        self.state.accuracies.append((self.state.step, explained))
+        self._save()
+
+    def _finished(self) -> str | None:
+        if self.state.step >= self.steps:
+            return 'epochs'
+        return 'patience' if 0 < self.config.patience <= self.state.evaluations_since_best else None
+
+    def _save(self) -> None:
+        if self.folder is not None:
+            save_checkpoint(self.folder, self._identity(), self.state, {'head': self.network},
+                            self.optimiser)
+
+    def _identity(self) -> str:
+        """A sha256 over what must be the same for a run to go on."""
+        manifest = self.head.manifest
+        objects = [[one.azimuth.tolist(), one.weights.tolist()] for one in self.train.targets]
+        text = json.dumps([asdict(self.config), manifest.kind, manifest.shape, manifest.provenance,
+                           self.train.scenes, self.validation.scenes, objects], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sector_loss(log_rates: Tensor, counts: Tensor, window: int, presence: float, member: Tensor) -> Tensor:
+    """The negative log-likelihood of the counts, and of presence in all windows of some width.
+
+    log_rates, counts: [B, SECTORS, C]; member: [C, G] channels to categories, whose presence counts too.
+    """
+    rates = log_rates.exp()
+    likelihood = (rates - counts * log_rates).sum(-1).mean()
+    expected, there = (window_sums(torch.cat([values, values @ member], -1), window)
+                       for values in (rates, counts))
+    absent = expected.clamp(min=1e-6)
+    surprise = torch.where(there > 0.5, -torch.log(-torch.expm1(-absent)), absent)
+    return likelihood + presence * surprise.sum(-1).mean() / math.sqrt(window)
+
+
+def window_sums(values: Tensor, window: int) -> Tensor:
+    """Sums over each window of neighbouring sectors around the circle: [B, SECTORS, C] -> the same."""
+    around = torch.cat([values, values[:, :window]], 1).cumsum(1)
+    return around[:, window:] - around[:, :-window]
+
+
+@torch.inference_mode()
+def expected_counts(head: Head, dataset: SectorDataset, batch: int = 32) -> tuple[Tensor, Tensor]:
+    """What a head expects and what is there, both [N, SECTORS, C]."""
+    head.network.eval()
+    pairs = []
+    for start in range(0, len(dataset), batch):
+        inputs, counts = dataset.batch(range(start, min(start + batch, len(dataset))))
+        pairs.append((head.network(**inputs).exp(), counts))
+    rates, counts = zip(*pairs, strict=True)
+    return torch.cat(rates), torch.cat(counts)
+
+
+def evaluate_head(head: Head, dataset: SectorDataset, batch: int = 32) -> SectorScores:
+    """Score a head on frames as they are."""
+    return score_sectors(*expected_counts(head, dataset, batch), head.manifest.channels)
+
+
+def _some_views(views: int, rng: random.Random) -> list[int]:
+    """Some of the views, never all."""
+    return rng.sample(range(views), rng.randrange(1, views)) if views > 1 else []
+
+
+def _calibrate(network: nn.Module, train: SectorDataset) -> None:
+    """Standardise by the training set, and begin with its mean numbers."""
+    counts = torch.stack([torch.from_numpy(one.counts()) for one in train.targets])
+    network.rates.start_at(counts.mean((0, 1)))
+    if 'features' in train.inputs:
+        network.standardise(train.inputs['features'][::max(1, len(train) // 64)])
+
+
+def _optimiser(network: nn.Module, config: PretrainingConfig) -> torch.optim.AdamW:
+    """AdamW; vectors, such as biases, are not decayed."""
+    parameters = [one for one in network.parameters() if one.requires_grad]
+    groups = [{'params': [one for one in parameters if (one.ndim > 1) == matrix],
+               'weight_decay': config.weight_decay if matrix else 0.0} for matrix in (True, False)]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)

@@ -1,0 +1,111 @@
+"""Frames to train a head on: inputs and boxes, turned, mirrored and with cameras left out."""
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mpnp_ros.adaptation.head_inputs import HeadInput, Inputs, cached_inputs
+from mpnp_ros.adaptation.sector_targets import SectorTargets, sector_targets, twins
+from mpnp_ros.errors import TrainingError
+from mpnp_ros.modalities.sector_head import covered
+from mpnp_ros.nuscenes.key_frame import KeyFrame
+
+HEADINGS = 288
+"""Turns of a frame by parts of this: those that move a polar grid by whole cells."""
+
+
+@dataclass(frozen=True, eq=False)
+class SectorDataset:
+    """N frames: inputs [N, ...] by name, and for each frame its boxes and its scene."""
+
+    inputs: Inputs
+    targets: tuple[SectorTargets, ...]
+    scenes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def split(self, share: float, seed: int = 0) -> tuple[SectorDataset, SectorDataset]:
+        """The rest, and a share of the scenes drawn at random; twins stay together.
+
+        Raises TrainingError where there are fewer than two scenes that are not twins.
+        """
+        groups = sorted({twins(scene) for scene in self.scenes})
+        if len(groups) < 2:
+            raise TrainingError(f'all {len(self)} frames are of one scene or its twins; training needs '
+                                'others to be measured on: add scenes of another seed')
+        count = min(max(1, round(share * len(groups))), len(groups) - 1)
+        held = set(random.Random(seed).sample(groups, count))
+        places = range(len(self))
+        return (self.part([place for place in places if twins(self.scenes[place]) not in held]),
+                self.part([place for place in places if twins(self.scenes[place]) in held]))
+
+    def part(self, places: Sequence[int]) -> SectorDataset:
+        """Some of the frames."""
+        return SectorDataset({name: one[list(places)] for name, one in self.inputs.items()},
+                             tuple(self.targets[place] for place in places),
+                             tuple(self.scenes[place] for place in places))
+
+    def batch(self, places: Sequence[int], headings: Sequence[int] | None = None, mirrored: bool = False,
+              hidden: Sequence[Sequence[int]] = ()) -> tuple[Inputs, Tensor]:
+        """Inputs of some frames, and their counts [B, SECTORS, C].
+
+        headings: turns to the left, of :data:`HEADINGS`; mirrored: left for right, before that; hidden: the
+        views of each frame that are left out.  What no camera looks at is not counted.
+        """
+        headings = headings or [0] * len(places)
+        turns = [heading * math.tau / HEADINGS for heading in headings]
+        inputs = {name: one[list(places)] for name, one in self.inputs.items()}
+        counts = torch.stack([torch.from_numpy(self.targets[place].counts(turn, mirrored))
+                              for place, turn in zip(places, turns, strict=True)])
+        if 'grid' in inputs:
+            return {'grid': turn_grid(inputs['grid'], headings, mirrored)}, counts
+        inputs = turn_ring(inputs, torch.tensor(turns, dtype=torch.float32), mirrored)
+        for row, views in enumerate(hidden):
+            inputs['edges'][row, list(views)] = math.nan
+        return inputs, counts * covered(inputs['edges'])[..., None]
+
+
+def turn_grid(grid: Tensor, headings: Sequence[int], mirrored: bool) -> Tensor:
+    """Turn polar grids [B, F, A, R] to the left, each by its heading of HEADINGS; mirrored before."""
+    grid = grid.flip(2) if mirrored else grid
+    steps = [heading * grid.shape[2] // HEADINGS for heading in headings]
+    return torch.stack([one.roll(step, 1) for one, step in zip(grid, steps, strict=True)])
+
+
+def turn_ring(inputs: Inputs, turns: Tensor, mirrored: bool) -> Inputs:
+    """Turn the mountings of cameras to the left, turns [B] radians; mirrored before."""
+    features, slopes, edges = (inputs[name] for name in ('features', 'slopes', 'edges'))
+    if mirrored:
+        features, slopes, edges = features.flip(3), slopes.flip(3), -edges.flip(2)
+    return {'features': features, 'slopes': slopes, 'edges': edges + turns[:, None, None]}
+
+
+def sector_dataset(frames: Iterable[KeyFrame], source: HeadInput, max_distance: float, min_points: int,
+                   cache: str | Path | None = None,
+                   progress: Callable[[int], None] | None = None) -> SectorDataset:
+    """Read, or make and cache, the inputs of key frames; progress: called with the number of frames done.
+
+    max_distance, min_points: as in sector_targets.  Raises TrainingError where frames differ in their number
+    of cameras, or there are none.
+    """
+    inputs: list[Inputs] = []
+    targets: list[SectorTargets] = []
+    scenes: list[str] = []
+    for frame in frames:
+        inputs.append(cached_inputs(frame, source, cache))
+        targets.append(sector_targets(frame.objects, max_distance, min_points))
+        scenes.append(frame.scene)
+        if progress is not None:
+            progress(len(inputs))
+    if len({tuple(one.shape for one in entry.values()) for entry in inputs}) != 1:
+        raise TrainingError(f'{len(inputs)} key frames, not all of the same number of cameras: '
+                            'train on frames of one rig')
+    return SectorDataset({name: torch.stack([entry[name] for entry in inputs]) for name in inputs[0]},
+                         tuple(targets), tuple(scenes))

@@ -1,0 +1,111 @@
+"""How good a head is: what it finds, how well it counts, which status it gives, in sixths of the circle."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mpnp_ros.modalities.sector_head import Channel
+from mpnp_ros.modalities.sectors import SECTORS
+
+DIRECTIONS = 6
+
+
+@dataclass(frozen=True)
+class SectorScores:
+    """Scores on some frames.
+
+    precision: average precision of presence by category.  count_error: mean absolute error of the number of
+    a category in a direction; constant_count_error: that of always saying the mean.  status: share of
+    statuses that are right where a direction holds one object of a category; common_status: that of always
+    saying its most common one.  explained: share of the deviance of the counts by sector that the head
+    explains; below 0 it is worse than the mean.
+    """
+
+    precision: Mapping[str, float]
+    prevalence: Mapping[str, float]
+    count_error: float
+    constant_count_error: float
+    status: float
+    common_status: float
+    explained: float
+
+    @property
+    def mean_precision(self) -> float:
+        """Over the categories that occur, 0 of none."""
+        return sum(self.precision.values()) / max(1, len(self.precision))
+
+    def table(self) -> str:
+        """Several lines of text."""
+        rows = [f'  {name:21} {value:.3f}  {self.prevalence[name]:.3f}'
+                for name, value in self.precision.items()]
+        return '\n'.join([
+            'in sixths of the circle  AP  occurs', *rows, f'  {"mean":21} {self.mean_precision:.3f}',
+            f'count error {self.count_error:.3f} (always the mean: {self.constant_count_error:.3f}), '
+            f'status {self.status:.3f} (always the most common: {self.common_status:.3f}), '
+            f'deviance explained {self.explained:.3f}'])
+
+    def to_dict(self) -> dict[str, float]:
+        """Flat, for a manifest."""
+        numbers = {name: value for name, value in vars(self).items() if isinstance(value, float)}
+        numbers |= {'mean_precision': self.mean_precision}
+        numbers |= {f'precision of {name}': value for name, value in self.precision.items()}
+        return {name: round(value, 4) for name, value in numbers.items()}
+
+
+def score_sectors(rates: Tensor, counts: Tensor, channels: Sequence[Channel]) -> SectorScores:
+    """Compare expected numbers with true ones, both [N, SECTORS, C]."""
+    names = list(dict.fromkeys(category for category, _ in channels))
+    groups = [[place for place, (category, _) in enumerate(channels) if category == name] for name in names]
+    expected, true = by_direction(rates), by_direction(counts)
+    found = torch.stack([expected[..., group].sum(-1) for group in groups], -1).flatten(0, 1)
+    there = torch.stack([true[..., group].sum(-1) for group in groups], -1).flatten(0, 1)
+    present = there > 0.5
+    occurring = [place for place in range(len(names)) if present[:, place].any()]
+    status, common = _status_shares(expected, true, groups)
+    return SectorScores(
+        {names[place]: average_precision(found[:, place], present[:, place]) for place in occurring},
+        {names[place]: present[:, place].float().mean().item() for place in occurring},
+        (found - there).abs().mean().item(), (there.mean(0) - there).abs().mean().item(), status, common,
+        explained_deviance(rates, counts))
+
+
+def by_direction(values: Tensor) -> Tensor:
+    """Sums over the six directions of NuScenes-QA, counter-clockwise from back right: [N, SECTORS, C] ->
+    [N, 6, C].
+    """
+    width = SECTORS // DIRECTIONS
+    return values.roll(-width // 2, 1).unflatten(1, (DIRECTIONS, width)).sum(2)
+
+
+def average_precision(scores: Tensor, truth: Tensor) -> float:
+    """Area under precision over recall of scores [N] for truth [N]; 0 where nothing is true."""
+    hits = truth[scores.argsort(descending=True, stable=True)].float()
+    precision = hits.cumsum(0) / torch.arange(1, len(hits) + 1)
+    return ((precision * hits).sum() / hits.sum().clamp(min=1)).item()
+
+
+def explained_deviance(rates: Tensor, counts: Tensor) -> float:
+    """1 - the Poisson deviance of rates over that of the mean of each channel; 0 where it has none."""
+    mean = counts.mean((0, 1)).expand_as(counts)
+    reference = _deviance(mean, counts)
+    return 1 - _deviance(rates, counts) / reference if reference > 0 else 0.0
+
+
+def _deviance(rates: Tensor, counts: Tensor) -> float:
+    return 2 * (torch.xlogy(counts, counts) - torch.xlogy(counts, rates.clamp(min=1e-9))
+                - counts + rates).sum().item()
+
+
+def _status_shares(expected: Tensor, true: Tensor, groups: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """Shares that are right: of the likeliest status, and of the most common one of each category."""
+    right = common = total = 0
+    for group in (group for group in groups if len(group) > 1):
+        single = (true[..., group].sum(-1) == 1) & (true[..., group].amax(-1) == 1)
+        answers = true[..., group][single].argmax(-1)
+        right += (expected[..., group][single].argmax(-1) == answers).sum().item()
+        common += answers.bincount().max().item() if len(answers) else 0
+        total += len(answers)
+    return right / max(1, total), common / max(1, total)

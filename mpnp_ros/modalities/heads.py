@@ -1,0 +1,135 @@
+"""Frozen heads on disk: a folder with head.safetensors and a manifest, read strictly.
+
+Those that are shipped lie in ``mpnp_ros/data/heads`` and are found by name.
+"""
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+
+import mpnp_ros
+from mpnp_ros.cache import new_folder, sha256_of, write_file
+from mpnp_ros.errors import WeightsError
+from mpnp_ros.modalities.sector_head import CameraSectorHead, Channel, LidarSectorHead
+from mpnp_ros.modalities.sectors import SECTORS
+from mpnp_ros.modalities.vision_weights import read_safetensors
+
+WEIGHTS, MANIFEST = 'head.safetensors', 'manifest.json'
+SCHEMA = 1
+NETWORKS = {'camera': CameraSectorHead, 'lidar': LidarSectorHead}
+
+
+@dataclass(frozen=True)
+class HeadManifest:
+    """What a head is, what it reads and where it comes from.
+
+    kind: camera or lidar.  channels: what its numbers count, (category, status) each.  max_distance,
+    min_points: of the objects that it counts, metres and LiDAR points.  backbone: sha256 of the weights
+    whose features it reads, empty where it reads the sensor itself.  input: the encoder's options that it
+    was trained with.  shape: arguments of its network.  sha256: of head.safetensors.  accuracy: measured
+    on held-out scenes.
+    """
+
+    kind: str
+    channels: tuple[Channel, ...]
+    max_distance: float
+    min_points: int
+    backbone: str
+    input: Mapping[str, Any]
+    shape: Mapping[str, Any]
+    sha256: str = ''
+    licence: str = ''
+    provenance: str = ''
+    accuracy: Mapping[str, float] = field(default_factory=dict)
+    sectors: int = SECTORS
+    schema: int = SCHEMA
+
+    def build(self) -> CameraSectorHead | LidarSectorHead:
+        """Return the network, untrained."""
+        return NETWORKS[self.kind](self.channels, **self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A network, frozen where it was loaded, with its manifest."""
+
+    manifest: HeadManifest
+    network: CameraSectorHead | LidarSectorHead
+
+
+def shipped_heads() -> Path:
+    """Return the folder of the heads that are part of the package."""
+    return Path(mpnp_ros.__file__).parent / 'data' / 'heads'
+
+
+def load_head(name: str | Path, kind: str, backbone: str = '') -> Head:
+    """Load a head for inference.
+
+    name: of a shipped head, or a folder.  backbone: sha256 of the weights that it will get features from.
+    Raises WeightsError, naming the remedy, where it is missing, damaged, of another kind or for another
+    backbone.
+    """
+    folder = _folder(name)
+    manifest = read_manifest(folder)
+    if manifest.kind != kind:
+        raise WeightsError(f'head {name} is for the {manifest.kind}, not the {kind}; choose another')
+    if manifest.backbone != backbone:
+        raise WeightsError(f'head {name} reads features of other weights ({manifest.backbone[:12]}) than '
+                           f'those of the backbone ({backbone[:12]}); choose the backbone it was trained on')
+    return Head(manifest, _read_network(folder, manifest))
+
+
+def read_manifest(folder: Path) -> HeadManifest:
+    """Return what a folder says about its head; raises WeightsError."""
+    try:
+        content = json.loads((folder / MANIFEST).read_bytes())
+        content['channels'] = tuple((category, status) for category, status in content['channels'])
+        manifest = HeadManifest(**content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f'head {folder} has no readable {MANIFEST} ({error}); fetch or train it again'
+                           ) from None
+    if (manifest.schema, manifest.sectors) != (SCHEMA, SECTORS) or manifest.kind not in NETWORKS:
+        raise WeightsError(f'head {folder} is of schema {manifest.schema}, kind {manifest.kind!r} and '
+                           f'{manifest.sectors} sectors; this package reads {SCHEMA}, {", ".join(NETWORKS)} '
+                           f'and {SECTORS}')
+    return manifest
+
+
+def save_head(folder: Path, head: Head, **changes: Any) -> HeadManifest:
+    """Write a head, all of it or nothing, and return its manifest.
+
+    changes: entries of the manifest, such as licence, provenance and accuracy.
+    """
+    data = save({name: value.cpu().contiguous() for name, value in head.network.state_dict().items()})
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with new_folder(folder) as empty:
+        write_file(empty / WEIGHTS, data)
+        entries = {**asdict(head.manifest), **changes, 'sha256': sha256_of(empty / WEIGHTS)}
+        write_file(empty / MANIFEST, json.dumps(entries, indent=1).encode() + b'\n')
+    return read_manifest(folder)
+
+
+def _folder(name: str | Path) -> Path:
+    for folder in (shipped_heads() / name, Path(name)):
+        if (folder / MANIFEST).is_file():
+            return folder
+    shipped = sorted(path.parent.name for path in shipped_heads().glob(f'*/{MANIFEST}'))
+    raise WeightsError(f'head {str(name)!r} is neither a folder with a {MANIFEST} nor shipped '
+                       f'({", ".join(shipped) or "none is"}); train one with mpnp pretrain')
+
+
+def _read_network(folder: Path, manifest: HeadManifest) -> CameraSectorHead | LidarSectorHead:
+    path = folder / WEIGHTS
+    if path.is_file() and sha256_of(path) != manifest.sha256:
+        raise WeightsError(f'{path} is not the file that its manifest names; fetch or train it again')
+    try:
+        network = manifest.build()
+        network.load_state_dict(read_safetensors(path))
+    except (RuntimeError, TypeError) as error:
+        raise WeightsError(f'the weights of head {folder} do not fit its manifest: {error}') from None
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,42 @@
+"""The LiDAR encoder whose tokens say how many objects of each kind lie in which direction."""
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from mpnp_ros.modalities.base import LidarFrame
+from mpnp_ros.modalities.heads import Head, load_head
+from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.lidar.encoder import sector_tokens
+from mpnp_ros.modalities.lidar.polar import VERSION, polar_grid
+from mpnp_ros.modalities.sectors import sector_azimuths
+from mpnp_ros.tokens import ModalityTokens
+
+
+class PolarEncoder:
+    """Encode a :class:`LidarFrame`; see :class:`mpnp_ros.modalities.base.Encoder`.
+
+    One token a sector of the base frame: the expected number of objects of each of :attr:`channels`.
+    """
+
+    modality = 'lidar'
+
+    def __init__(self, config: LidarConfig, head: Head | None = None) -> None:
+        self.head = head or load_head(config.head, self.modality)
+        self.config = replace(config, **self.head.manifest.input)
+        self.channels = self.head.manifest.channels
+        self.token_width = len(self.channels)
+        self.fingerprint = self.config.fingerprint(self.modality, self.head.manifest.sha256, VERSION)
+
+    def encode(self, frame: LidarFrame) -> ModalityTokens:
+        """Return one token a sector; raises PointCloudError where no point can be used."""
+        network = self.head.network
+        grid = polar_grid(frame, self.config, network.azimuths, network.ranges)
+        return sector_tokens(frame, self.fingerprint, self._values(torch.from_numpy(grid)), sector_azimuths())
+
+    @torch.inference_mode()
+    def _values(self, grid: torch.Tensor) -> np.ndarray:
+        """grid: [features, azimuths, ranges] -> float32 [SECTORS, token_width]."""
+        return self.head.network(grid[None])[0].exp().numpy()
