@@ -22,8 +22,10 @@ from mpnp_ros.world.state import EgoState, Scenery, Signal, WorldObject, WorldSt
 from mpnp_ros.world.streets import draw_map
 from mpnp_ros.world.traffic import WHEEL_RADIUS, Traffic, Vehicle
 
-TICK = 0.1
-"""Seconds of the longest step of the traffic."""
+ATTENTION = 0.2
+"""Seconds between the moments at which drivers look and decide."""
+INSTANT = 1e-6
+"""Seconds that are no time."""
 REACH = 150.0
 """Metres."""
 STANDS = 0.3
@@ -37,14 +39,12 @@ class World:
 
     The ego vehicle stops some way before the end of the map, mostly after more than 20 s.
     All that is drawn follows from `seed` alone; `conditions` switch lights on and nothing else.
-    tick: seconds of the longest step of the traffic; another tick is slightly other traffic.
     reach: metres around the ego vehicle beyond which objects are left out of a state.
     """
 
-    def __init__(self, seed: int, conditions: Conditions | None = None, tick: float = TICK,
-                 reach: float = REACH) -> None:
+    def __init__(self, seed: int, conditions: Conditions | None = None, reach: float = REACH) -> None:
         self.seed, self.conditions, self.time = seed, conditions or Conditions(), 0.0
-        self._tick, self._reach, self._identities = tick, reach, itertools.count(1)
+        self._reach, self._identities, self._next_look = reach, itertools.count(1), 0.0
         self._lights = self.conditions.light != 'day' or self.conditions.weather != 'clear'
         self._streets = draw_map(self._rng('streets'))
         cycles, ground = self._rng('signals'), Ground()
@@ -76,12 +76,16 @@ class World:
         return self._painter.scenery()
 
     def step(self, seconds: float) -> None:
-        """Move everything on."""
-        count = max(1, round(seconds / self._tick))
-        for _ in range(count):
-            self._departures.arrivals(self.time)
-            self._traffic.step(self.time, seconds / count)
-            self.time += seconds / count
+        """Move everything on; in how many steps makes no difference but for rounding."""
+        end = self.time + seconds
+        while end - self.time > INSTANT:
+            if self._next_look - self.time < INSTANT:
+                self._departures.arrivals(self.time)
+                self._traffic.decide(self.time)
+                self._next_look += ATTENTION
+            following = min(end, self._next_look)
+            self._traffic.move(following - self.time)
+            self.time = following
 
     def state(self) -> WorldState:
         """The world as it is now."""

@@ -23,8 +23,6 @@ from mpnp_ros.world.identity import SceneIdentity
 from mpnp_ros.world.occlusion import Walls, sight
 from mpnp_ros.world.state import WorldState
 
-TICK = 0.25
-"""Seconds of the longest step of the traffic; longer than that of scenes with sensors, for speed."""
 AHEAD = 4
 """Scenes in work or waiting for each process."""
 
@@ -45,7 +43,7 @@ def key_frame(state: WorldState, index: int, walls: Walls | None = None) -> KeyF
 def scene_key_frames(seed: int, frames: int = 10, interval: float = 2.0,
                      conditions: Conditions | None = None) -> list[KeyFrame]:
     """The key frames of one scene, one every `interval` seconds."""
-    world = World(seed, conditions, TICK, MAX_DISTANCE)
+    world = World(seed, conditions, MAX_DISTANCE)
     walls = Walls(world.state())
     result = []
     for index in range(frames):

@@ -79,6 +79,16 @@ class Vehicle:
         """The lane after this one, None where the route ends."""
         return self.route[self.leg + 1] if self.leg + 1 < len(self.route) else None
 
+    def move(self, seconds: float) -> None:
+        """Go on with the same acceleration, until it stands; two moves are one of both times together."""
+        speed = self.speed + self.acceleration * seconds
+        if speed < 0:
+            speed, seconds = 0.0, -self.speed / self.acceleration
+        distance = (self.speed + speed) / 2 * seconds
+        self.s += distance
+        self.travelled += distance
+        self.speed = speed
+
     def pose(self, behind: float) -> Pose:
         """(x, y, yaw) of a point `behind` metres from the front, where the front has been then."""
         leg, s = self.leg, self.s - behind
@@ -111,20 +121,18 @@ class Traffic:
         queue.append(vehicle)
         queue.sort(key=lambda item: -item.s)
 
-    def step(self, time: float, seconds: float) -> None:
-        """Move everybody on; those who come to the end of the map are gone."""
+    def decide(self, time: float) -> None:
+        """Let everybody see what is ahead and set their acceleration."""
         for queue in self.queues:
             leader = None
             for vehicle in queue:
                 vehicle.acceleration = self._acceleration(vehicle, leader, time)
                 leader = vehicle
-        moved = [vehicle for queue in self.queues for vehicle in queue]
-        for vehicle in moved:
-            speed = max(0.0, vehicle.speed + vehicle.acceleration * seconds)
-            distance = (vehicle.speed + speed) / 2 * seconds
-            vehicle.s += distance
-            vehicle.travelled += distance
-            vehicle.speed = speed
+
+    def move(self, seconds: float) -> None:
+        """Move everybody on as decided; those who come to the end of the map are gone."""
+        for vehicle in self.vehicles():
+            vehicle.move(seconds)
             if vehicle.s >= vehicle.lane.length:
                 self._change(vehicle)
 

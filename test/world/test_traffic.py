@@ -38,10 +38,16 @@ def car(lane: Lane, s: float, speed: float, kind: str = 'straight') -> Vehicle:
     return Vehicle((body,), 4.6, (lane, through, through.successors[0]), s, speed, 10.0)
 
 
+def step(traffic: Traffic, time: float) -> None:
+    """A tenth of a second."""
+    traffic.decide(time)
+    traffic.move(.1)
+
+
 def drive(traffic: Traffic, seconds: float) -> None:
     """Move on in tenths of a second."""
     for tick in range(round(seconds * 10)):
-        traffic.step(tick / 10, .1)
+        step(traffic, tick / 10)
 
 
 def test_free_cars_reach_their_wished_speed_and_close_ones_brake() -> None:
@@ -67,6 +73,18 @@ def test_a_car_stops_at_red_and_goes_at_green(empty: Traffic) -> None:
             empty.queues[lane.index].clear()
 
 
+def test_two_moves_are_one_of_both_times(empty: Traffic) -> None:
+    """Also for who comes to a stand on the way."""
+    lane = lane_of(empty)
+    for braking in (-.5, -4.0):
+        once, twice = car(lane, 20.0, 3.0), car(lane, 20.0, 3.0)
+        once.acceleration = twice.acceleration = braking
+        once.move(1.0)
+        twice.move(.4)
+        twice.move(.6)
+        assert (twice.s, twice.speed) == pytest.approx((once.s, once.speed))
+
+
 def test_a_queue_does_not_touch(empty: Traffic) -> None:
     """Four cars come up to a red light one behind the other."""
     empty.cycles = [CROSS_GREEN] * len(empty.cycles)
@@ -75,7 +93,7 @@ def test_a_queue_does_not_touch(empty: Traffic) -> None:
     for vehicle in cars:
         empty.add(vehicle)
     for tick in range(150):
-        empty.step(tick / 10, .1)
+        step(empty, tick / 10)
         assert all(ahead.s - ahead.length - behind.s > .5
                    for ahead, behind in zip(cars, cars[1:], strict=False))
     assert all(vehicle.speed < .2 for vehicle in cars)
@@ -91,7 +109,7 @@ def test_who_turns_left_lets_oncoming_traffic_pass(empty: Traffic) -> None:
     empty.add(second)
     order = []
     for tick in range(150):
-        empty.step(tick / 10, .1)
+        step(empty, tick / 10)
         order += [name for name, vehicle in (('turning', first), ('oncoming', second))
                   if vehicle.leg > 0 and name not in order]
     assert order == ['oncoming', 'turning']
@@ -108,7 +126,7 @@ def test_cars_wait_for_people_on_a_crosswalk(empty: Traffic) -> None:
     assert vehicle.leg == 1
     assert vehicle.speed < .1
     for tick in range(80, 140):
-        empty.step(tick / 10, .1)
+        step(empty, tick / 10)
     assert vehicle.leg == 2
 
 
@@ -120,7 +138,7 @@ def test_a_trailer_follows_its_truck_around_a_corner(empty: Traffic) -> None:
     empty.add(vehicle)
     for tick in range(40):
         drawn.append((vehicle.travelled, vehicle.pose(0.0)))
-        empty.step(tick / 10, .1)
+        step(empty, tick / 10)
     travelled, place = drawn[10]
     assert vehicle.pose(vehicle.travelled - travelled) == pytest.approx(place, abs=1e-6)
 
