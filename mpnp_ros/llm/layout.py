@@ -81,10 +81,11 @@ class TextLayout:
         return cls(ids, positions, torch.cat([past, positions], 1), visible)
 
     def head(self, count: int) -> TextLayout:
-        """The first `count` tokens of texts without cached columns; none of them sees a later one."""
-        visible = None if self.visible is None else self.visible[:, :count, :count]
-        positions = self.positions[:, :count]
-        return TextLayout(self.ids[:, :count], positions, positions, visible)
+        """The first `count` new tokens, behind the cached columns; none of them sees a later one."""
+        columns = self.cached + count
+        visible = self.full_visible() if self.cached else self.visible
+        return TextLayout(self.ids[:, :count], self.positions[:, :count], self.column_positions[:, :columns],
+                          None if visible is None else visible[:, :count, :columns])
 
     def tail(self, start: int) -> TextLayout:
         """The tokens from `start` on, seen against all columns; those before are in the K/V cache."""

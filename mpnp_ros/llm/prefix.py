@@ -22,6 +22,11 @@ class BlockPrefix:
     values: torch.Tensor
     log_gate: torch.Tensor
 
+    def of_texts(self, texts: torch.Tensor) -> BlockPrefix:
+        """That of some texts [n] of the batch; what all of them share stays shared."""
+        return BlockPrefix(*(part if len(part) == 1 else part[texts]
+                             for part in (self.keys, self.values, self.log_gate)))
+
 
 #: Linked block index -> its prefix.  A block that is not a key runs its stock attention.
 Prefix = Mapping[int, BlockPrefix]

@@ -43,27 +43,6 @@ class QuestionBatch:
         return cls(tuple(questions), layout, _padded([one.hidden for one in rows]),
                    TextCache.stack([one.cache for one in rows], layout.cached), questions[0].first)
 
-    def states(self, lm: LanguageModel, blocks: Sequence[int]) -> QuestionStates | None:
-        """What links with question pooling read, at the input of some blocks, ascending from `first`.
-
-        At `first` they are at hand; blocks above are run here without any prefix.
-        """
-        if not blocks:
-            return None
-        lengths = torch.tensor([question.prompt_tokens for question in self.questions],
-                               device=self.hidden.device)
-        longest = int(lengths.max())
-        layout = TextLayout.stack([question.layout.head(question.prompt_tokens)
-                                   for question in self.questions])
-        hidden = _padded([question.hidden[:, :question.prompt_tokens] for question in self.questions])
-        states, at = {}, self.first
-        with torch.no_grad():
-            for block in blocks:
-                hidden, at = lm.run_blocks(hidden, layout, at, block), block
-                states[block] = hidden
-        mask = torch.arange(longest, device=lengths.device) < lengths[:, None]
-        return QuestionStates(states, mask)
-
     def complete(self, lm: LanguageModel, prefix: Prefix) -> torch.Tensor:
         """The last block's output, [B, R, d]."""
         return lm.run_blocks(self.hidden, self.layout, self.first, lm.blocks, prefix, self.cache.fork())
@@ -78,6 +57,28 @@ class QuestionBatch:
             for row, scores in zip(rows, self._score(lm, hidden, rows), strict=True):
                 scored[row] = scores
         return scored
+
+    def answer_log_probabilities(self, lm: LanguageModel, hidden: torch.Tensor,
+                                 answers: Sequence[int]) -> torch.Tensor:
+        """Of one choice of each question, [B]; only the rows that decide it are needed."""
+        decisions = [(row, decision) for row, (question, answer)
+                     in enumerate(zip(self.questions, answers, strict=True)) for decision
+                     in question.trie.targets(question.trie.choices[answer], _open_prompt(question))]
+        if not decisions:
+            return hidden.new_zeros(len(answers), dtype=torch.float32)
+        competing = sorted({token for _, decision in decisions for token in decision.candidates})
+        column = {token: place for place, token in enumerate(competing)}
+        known = torch.zeros(len(decisions), len(competing), dtype=torch.bool)
+        for place, (_, decision) in enumerate(decisions):
+            known[place, [column[token] for token in decision.candidates]] = True
+        rows = torch.tensor([row for row, _ in decisions], device=hidden.device)
+        places = torch.tensor([decision.position for _, decision in decisions], device=hidden.device)
+        right = torch.tensor([column[decision.candidates[decision.target]] for _, decision in decisions],
+                             device=hidden.device)
+        logits = lm.logits(hidden[rows, places], torch.tensor(competing, device=hidden.device)).float()
+        scores = logits.masked_fill(~known.to(hidden.device), -torch.inf).log_softmax(-1)
+        each = scores.gather(-1, right[:, None])[:, 0]
+        return each.new_zeros(len(answers)).index_add(0, rows, each)
 
     def text_log_probabilities(self, lm: LanguageModel, hidden: torch.Tensor,
                                answers: Sequence[tuple[int, ...]]) -> torch.Tensor:
@@ -95,10 +96,42 @@ class QuestionBatch:
         """Log-probabilities [rows, choices] of questions with the same choices."""
         trie = self.questions[rows[0]].trie
         questions = [self.questions[row] for row in rows]
-        columns = torch.stack([trie.positions(question.prompt_tokens - question.rows.start)
+        columns = torch.stack([trie.positions(_open_prompt(question))
                                for question in questions])
         deciding = hidden[torch.tensor(rows)[:, None], columns]
         return trie.log_probabilities(lm.logits(deciding, trie.vocabulary.to(hidden.device)))
+
+
+def question_states(lm: LanguageModel, questions: Sequence[PreparedQuestion],
+                    blocks: Sequence[int]) -> QuestionStates | None:
+    """What links with question pooling read, at the input of some blocks, ascending from `first`.
+
+    At `first`, up to which all questions are prepared, they are at hand; blocks above are run here
+    without any prefix.
+    """
+    if not blocks:
+        return None
+    lengths = torch.tensor([question.prompt_tokens for question in questions], device=lm.device)
+    layout = TextLayout.stack([question.layout.head(question.prompt_tokens) for question in questions])
+    hidden = _padded([question.hidden[:, :question.prompt_tokens] for question in questions])
+    states, at = {}, questions[0].first
+    with torch.no_grad():
+        for block in blocks:
+            hidden, at = lm.run_blocks(hidden, layout, at, block), block
+            states[block] = hidden
+    mask = torch.arange(hidden.shape[1], device=lengths.device) < lengths[:, None]
+    return QuestionStates(states, mask)
+
+
+def rows_to_decide(question: PreparedQuestion, answer: int) -> int:
+    """How many of a question's open rows the probability of one of its choices needs, at least 1."""
+    decisions = question.trie.targets(question.trie.choices[answer], _open_prompt(question))
+    return max((decision.position + 1 for decision in decisions), default=_open_prompt(question))
+
+
+def _open_prompt(question: PreparedQuestion) -> int:
+    """How many of the open rows are of the prompt."""
+    return question.prompt_tokens - question.rows.start
 
 
 def _padded(hidden: Sequence[torch.Tensor]) -> torch.Tensor:

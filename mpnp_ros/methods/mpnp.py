@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,7 @@ from mpnp_ros.llm.prompt import PromptTemplate
 from mpnp_ros.llm.question_cache import QuestionCache
 from mpnp_ros.llm.text_cache import TextCache
 from mpnp_ros.methods.base import AnsweredQuestion, AskedQuestion, Reply, Tokens, register_method
-from mpnp_ros.methods.batch import QuestionBatch
+from mpnp_ros.methods.batch import QuestionBatch, question_states, rows_to_decide
 from mpnp_ros.tokens import ModalityTokens
 
 CACHE_BYTES = 256_000_000
@@ -71,7 +73,7 @@ class Mpnp:
             raise QuestionError('only questions with choices are answered in a batch; stream the others')
         started, connections = time.perf_counter(), self._connections.snapshot()
         batch = self._batch(questions, connections)
-        hidden = batch.complete(self.lm, self._prefix(batch, tokens, connections))
+        hidden = batch.complete(self.lm, self._prefix(batch.questions, tokens, connections))
         scores = batch.choice_log_probabilities(self.lm, hidden)
         shares = [tuple(row.exp().tolist()) for row in scores]
         seconds = (time.perf_counter() - started) / len(questions)
@@ -84,7 +86,7 @@ class Mpnp:
         connections = self._connections.snapshot()
         with torch.no_grad():
             batch = self._batch([question], connections)
-            prefix = self._prefix(batch, [tokens], connections)
+            prefix = self._prefix(batch.questions, [tokens], connections)
         return generation.stream(self.lm, batch.questions[0], prefix, max_new_tokens, cancelled)
 
     def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> Link:
@@ -156,13 +158,29 @@ class Mpnp:
         below the block up to which the questions were prepared.
         """
         connections = self._connections.snapshot()
-        batch = QuestionBatch.stack([_at(entry.question.prepared, connections) for entry in questions])
-        hidden = batch.complete(self.lm, self._prefix(batch, tokens, connections))
-        targets = [entry.target for entry in questions]
+        prepared = [_at(entry.question.prepared, connections) for entry in questions]
         if questions[0].question.choices:
-            scores = batch.choice_log_probabilities(self.lm, hidden)
-            return -torch.stack([row[target] for row, target in zip(scores, targets, strict=True)])
-        return -batch.text_log_probabilities(self.lm, hidden, targets)
+            return self._choice_losses(prepared, [entry.target for entry in questions], tokens, connections)
+        batch = QuestionBatch.stack(prepared)
+        hidden = batch.complete(self.lm, self._prefix(batch.questions, tokens, connections))
+        return -batch.text_log_probabilities(self.lm, hidden, [entry.target for entry in questions])
+
+    def _choice_losses(self, prepared: Sequence[PreparedQuestion], targets: Sequence[int],
+                       tokens: Sequence[Tokens], connections: LatentConnections) -> torch.Tensor:
+        """As `answer_losses`; texts that as many rows decide go together, without the rows behind."""
+        groups: dict[int, list[int]] = defaultdict(list)
+        for place, (question, target) in enumerate(zip(prepared, targets, strict=True)):
+            groups[rows_to_decide(question, target)].append(place)
+        prefix = self._prefix(prepared, tokens, connections)
+        losses, order = [], []
+        for count, places in groups.items():
+            batch = QuestionBatch.stack([
+                replace(prepared[place], rows=prepared[place].rows.head(count)) for place in places])
+            texts = torch.tensor(places, device=self.lm.device)
+            hidden = batch.complete(self.lm, {block: one.of_texts(texts) for block, one in prefix.items()})
+            losses.append(-batch.answer_log_probabilities(self.lm, hidden, [targets[at] for at in places]))
+            order += places
+        return torch.cat(losses)[torch.tensor(order, device=losses[0].device).argsort()]
 
     def _own(self, link: Link) -> Link:
         if not isinstance(link, self.link_type):
@@ -199,18 +217,18 @@ class Mpnp:
         if not connections.question_blocks:
             return []
         prepared = [_at(entry.question.prepared, connections) for entry in questions]
-        batches = (QuestionBatch.stack(prepared[start:start + CALIBRATION_BATCH])
-                   for start in range(0, len(prepared), CALIBRATION_BATCH))
-        return [batch.states(self.lm, connections.question_blocks) for batch in batches]
+        return [question_states(self.lm, prepared[start:start + CALIBRATION_BATCH],
+                                connections.question_blocks)
+                for start in range(0, len(prepared), CALIBRATION_BATCH)]
 
-    def _prefix(self, batch: QuestionBatch, tokens: Sequence[Tokens],
+    def _prefix(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
                 connections: LatentConnections) -> Prefix:
         frames = {}
         for name in connections.modalities:
             fitting = [_fitting(one.get(name), connections.links[name].config) for one in tokens]
             if any(one is not None for one in fitting):
                 frames[name] = TokenBatch.stack(fitting, self.lm.device)
-        return connections.prefix(frames, batch.states(self.lm, connections.question_blocks))
+        return connections.prefix(frames, question_states(self.lm, questions, connections.question_blocks))
 
     def _say(self, question: AskedQuestion, tokens: Tokens) -> Reply:
         """A generated answer as a whole."""

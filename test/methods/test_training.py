@@ -154,3 +154,15 @@ def test_examples_prepared_up_to_different_blocks_are_not_one_batch(new_method, 
     method.unplug('lidar')
     with pytest.raises(LinksError, match=r'up to different blocks, \[1, 2\]; prepare all'):
         method.answer_losses([early, late], [{}] * 2)
+
+
+@pytest.mark.parametrize('reach', ['answer', 'all'])
+def test_a_loss_is_minus_the_log_probability_of_the_choice_whatever_rows_it_takes(new_method, frame, reach):
+    choices = (*CHOICES, 'car park', '1', '10', '100')
+    method, frames = new_method(reach=reach), [{'camera': frame(1)}, {'camera': frame(2)}] * len(choices)
+    examples = [method.prepare_answer(f'is it a {word}?', choice, choices)
+                for choice in choices for word in ('car', 'long dark truck')]
+    losses = method.answer_losses(examples, frames)
+    for example, tokens, loss in zip(examples, frames, losses.tolist(), strict=True):
+        reply = method.answer(example.question, tokens)
+        assert loss == pytest.approx(-math.log(reply.probabilities[example.target]), abs=1e-4)
