@@ -1,8 +1,8 @@
-"""A question read as far as no modality has a say, and its completion for one frame."""
+"""Questions read as far as no modality has a say, and their completion for one frame."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -32,6 +32,10 @@ class OpenRows:
     hidden: torch.Tensor
     start: int
     cache: TextCache
+
+    def head(self, count: int) -> OpenRows:
+        """The first `count` rows alone; what becomes of them is the same."""
+        return replace(self, layout=self.layout.head(count), hidden=self.hidden[:, :count])
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,16 +71,73 @@ def prepare(lm: LanguageModel, template: PromptTemplate, question: str, choices:
     choices: closed list of answers; empty for one that is generated.  reach: which rows a prefix will
     be seen by.  Raises QuestionError.
     """
+    if choices:
+        return prepare_batch(lm, [ChoiceText(lm, template, question, ChoiceTrie(lm.tokenizer, choices))],
+                             first, reach)[0]
     prompt = template.ids(lm.tokenizer, question)
-    trie = ChoiceTrie(lm.tokenizer, choices) if choices else None
-    layout = trie.layout_with_branches(prompt) if trie else TextLayout.causal(prompt[None])
+    layout, cache = TextLayout.causal(prompt[None]).to(lm.device), TextCache()
+    _check_length(lm, layout)
+    hidden = lm.run_blocks(lm.embed(layout), layout, 0, first, cache=cache)
+    rows = open_rows(lm, layout, hidden, first, len(prompt), reach)
+    return PreparedQuestion(layout, len(prompt), hidden, first, rows, None, cache)
+
+
+class ChoiceText:
+    """A question with the tree of its choices as a text to be read.
+
+    trie: of the choices; one for all questions that share them.  layout: one text, on the model's device.
+    prompt_tokens: length of the prompt alone.
+    """
+
+    def __init__(self, lm: LanguageModel, template: PromptTemplate, question: str, trie: ChoiceTrie) -> None:
+        """Raises QuestionError."""
+        prompt = template.ids(lm.tokenizer, question)
+        self.trie, self.prompt_tokens = trie, len(prompt)
+        self.layout = trie.layout_with_branches(prompt).to(lm.device)
+        _check_length(lm, self.layout)
+
+    def start(self, reach: Reach) -> int:
+        """The first row that a prefix may change."""
+        return 0 if reach == 'all' else self.prompt_tokens - 1
+
+    def prepared(self, hidden: torch.Tensor, first: int, reach: Reach, cache: TextCache) -> PreparedQuestion:
+        """The question with what reading gave: hidden [1, T, d] and the cached columns before the start."""
+        start = self.start(reach)
+        rows = OpenRows(reach, self.layout.tail(start), hidden[:, start:], start, cache)
+        return PreparedQuestion(self.layout, self.prompt_tokens, hidden, first, rows, self.trie, TextCache())
+
+
+@torch.no_grad()
+def prepare_batch(lm: LanguageModel, texts: Sequence[ChoiceText], first: int,
+                  reach: Reach = 'all') -> list[PreparedQuestion]:
+    """Read several questions in one pass; each as if it were read alone, within rounding.
+
+    Little is padded where they are of similar length.
+    """
+    layout = TextLayout.stack([text.layout for text in texts])
+    hidden = lm.run_blocks(lm.embed(layout), layout, 0, first)
+    each = [hidden[row:row + 1, :text.layout.tokens].clone() for row, text in enumerate(texts)]
+    caches = _columns_before(lm, texts, hidden, first, reach)
+    return [text.prepared(own, first, reach, cache)
+            for text, own, cache in zip(texts, each, caches, strict=True)]
+
+
+def _columns_before(lm: LanguageModel, texts: Sequence[ChoiceText], hidden: torch.Tensor, first: int,
+                    reach: Reach) -> list[TextCache]:
+    """Keys and values in blocks first..L-1 of what comes before the first row that a prefix changes."""
+    starts = [text.start(reach) for text in texts]
+    if not any(starts):
+        return [TextCache() for _ in texts]
+    cache = TextCache()
+    layout = TextLayout.stack([text.layout.head(start) for text, start in zip(texts, starts, strict=True)])
+    lm.run_blocks(hidden[:, :max(starts)], layout, first, lm.blocks, cache=cache)
+    return [cache.text(row, start) for row, start in enumerate(starts)]
+
+
+def _check_length(lm: LanguageModel, layout: TextLayout) -> None:
     if lm.max_tokens is not None and layout.tokens > lm.max_tokens:
         raise QuestionError(f'the question has {layout.tokens} tokens with its choices; {lm.name} reads '
                             f'at most {lm.max_tokens}')
-    layout, cache = layout.to(lm.device), TextCache()
-    hidden = lm.run_blocks(lm.embed(layout), layout, 0, first, cache=None if trie else cache)
-    rows = open_rows(lm, layout, hidden, first, len(prompt), reach)
-    return PreparedQuestion(layout, len(prompt), hidden, first, rows, trie, cache)
 
 
 @torch.no_grad()

@@ -54,6 +54,13 @@ class TextCache:
                 torch.cat([_padded(pair, side, like, columns) for pair in pairs]) for side in (0, 1))
         return stacked
 
+    def text(self, row: int, columns: int) -> TextCache:
+        """The first columns of one text of a batch, in memory of their own."""
+        one = TextCache()
+        one._blocks = {block: tuple(side[row:row + 1, :, :columns].clone() for side in pair)
+                       for block, pair in self._blocks.items()}
+        return one
+
     def length(self, block: int) -> int:
         """Number of columns held for a block."""
         return self._blocks[block][0].shape[2] if block in self._blocks else 0

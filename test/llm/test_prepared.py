@@ -10,15 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import LinksError, QuestionError
+from mpnp_ros.llm.choices import ChoiceTrie
 from mpnp_ros.llm.generation import stream
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prepared import (
+    ChoiceText,
     PreparedQuestion,
     choice_log_probabilities,
     complete,
     open_rows,
     prepare,
+    prepare_batch,
 )
 from mpnp_ros.llm.prompt import PromptTemplate
 from mpnp_ros.llm.question_cache import QuestionCache
@@ -111,6 +114,21 @@ def test_answer_rows_alone_equal_the_long_way(tiny_lm: Callable, make_prefix: Ca
         close(choice_log_probabilities(lm, prepared, prefix), expected)
     close(choice_log_probabilities(lm, prepared),
           choice_log_probabilities(lm, prepare(lm, PromptTemplate(), question, CHOICES, 0)))
+
+
+@pytest.mark.parametrize('reach', ['all', 'answer'])
+def test_a_batch_reads_as_one_by_one(tiny_lm: Callable, family: str, make_prefix: Callable,
+                                     reach: str) -> None:
+    lm, trie = tiny_lm(family), ChoiceTrie(tiny_lm(family).tokenizer, CHOICES)
+    questions = ['what is to the front left of the truck with rider?', 'what?', QUESTION]
+    batch = prepare_batch(lm, [ChoiceText(lm, PromptTemplate(), one, trie) for one in questions], 2, reach)
+    for question, read in zip(questions, batch, strict=True):
+        alone = prepare(lm, PromptTemplate(), question, CHOICES, 2, reach)
+        assert (read.prompt_tokens, read.rows.start) == (alone.prompt_tokens, alone.rows.start)
+        assert read.nbytes == alone.nbytes, 'nothing of the padding is kept'
+        close(read.hidden, alone.hidden)
+        for prefix in (None, make_prefix(lm)):
+            close(choice_log_probabilities(lm, read, prefix), choice_log_probabilities(lm, alone, prefix))
 
 
 def test_what_sees_the_prefix_differs_between_reaches(tiny_lm: Callable, make_prefix: Callable) -> None:
