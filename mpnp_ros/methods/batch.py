@@ -34,14 +34,11 @@ class QuestionBatch:
     @classmethod
     def stack(cls, questions: Sequence[PreparedQuestion]) -> QuestionBatch:
         """At least one question.  Raises LinksError unless all are prepared up to the same block."""
-        if len({question.first for question in questions}) > 1:
-            raise LinksError('the questions of a batch are prepared up to different blocks, '
-                             f'{sorted({question.first for question in questions})}; prepare all of them '
-                             'after plugging')
+        first = _first(questions)
         rows = [question.rows for question in questions]
         layout = TextLayout.stack([one.layout for one in rows])
         return cls(tuple(questions), layout, _padded([one.hidden for one in rows]),
-                   TextCache.stack([one.cache for one in rows], layout.cached), questions[0].first)
+                   TextCache.stack([one.cache for one in rows], layout.cached), first)
 
     def complete(self, lm: LanguageModel, prefix: Prefix) -> torch.Tensor:
         """The last block's output, [B, R, d]."""
@@ -114,7 +111,7 @@ def question_states(lm: LanguageModel, questions: Sequence[PreparedQuestion],
     lengths = torch.tensor([question.prompt_tokens for question in questions], device=lm.device)
     layout = TextLayout.stack([question.layout.head(question.prompt_tokens) for question in questions])
     hidden = _padded([question.hidden[:, :question.prompt_tokens] for question in questions])
-    states, at = {}, questions[0].first
+    states, at = {}, _first(questions)
     with torch.no_grad():
         for block in blocks:
             hidden, at = lm.run_blocks(hidden, layout, at, block), block
@@ -127,6 +124,15 @@ def rows_to_decide(question: PreparedQuestion, answer: int) -> int:
     """How many of a question's open rows the probability of one of its choices needs, at least 1."""
     decisions = question.trie.targets(question.trie.choices[answer], _open_prompt(question))
     return max((decision.position + 1 for decision in decisions), default=_open_prompt(question))
+
+
+def _first(questions: Sequence[PreparedQuestion]) -> int:
+    """The block up to which all questions are prepared."""
+    firsts = sorted({question.first for question in questions})
+    if len(firsts) > 1:
+        raise LinksError(f'the questions of a batch are prepared up to different blocks, {firsts}; prepare all '
+                         'of them after plugging')
+    return firsts[0]
 
 
 def _open_prompt(question: PreparedQuestion) -> int:
