@@ -1,8 +1,9 @@
 """Node: the embedded driving world in place of sensors, live, with ``/clock``.
 
-It publishes what the replay of a bag of the same scene would.  Light and weather may be changed while it
-runs: day turns into night in the midst of the same traffic.  One thread makes the world go on and
-publishes; it waits where it is ahead of time, and where the machine is too slow, time goes slower.
+It publishes what the replay of bags of the same scenes would, one scene after the other.  Light and weather
+may be changed while it runs: day turns into night in the midst of the same traffic.  One thread makes the
+world go on and publishes; it waits where it is ahead of time, and where the machine is too slow, time goes
+slower.
 """
 from __future__ import annotations
 
@@ -25,12 +26,12 @@ from mpnp_ros.nuscenes.questions import scene_questions
 from mpnp_ros.nuscenes.scene_recording import LATCHED_TOPICS
 from mpnp_ros.world.broadcast import Broadcast, Message
 from mpnp_ros.world.conditions import LIGHTS, WEATHERS, Conditions
-from mpnp_ros.world.drive import World
 from mpnp_ros.world.identity import MAX_SEED, SLOT, SceneIdentity
 from mpnp_ros.world.inertial import inertial_readings
 from mpnp_ros.world.scene import Sensors
 from mpnp_ros.world.schema import CHANNELS
 from mpnp_ros.world.state import WorldState
+from mpnp_ros.world.tour import Tour
 
 PARAMETERS = (
     Parameter('seed', 0, 'Of streets and traffic.', minimum=0, maximum=MAX_SEED, read_only=True),
@@ -49,8 +50,9 @@ PARAMETERS = (
     Parameter('height', 225, 'Of the images.', 'pixel', 16, 900, read_only=True),
     Parameter('questions', 6, 'Most labelled questions of each kind a key frame.', minimum=0, maximum=1000,
               read_only=True),
-    Parameter('duration', float(SLOT), 'After so long the world ends.', 's', 0.1, float(SLOT),
-              read_only=True),
+    Parameter('scene_duration', 20.0, 'After so long the drive goes on in the streets of the next seed.', 's',
+              1.0, float(SLOT), read_only=True),
+    Parameter('duration', 3600.0, 'After so long the world ends.', 's', 0.1, 1e6, read_only=True),
     Parameter('wait_for', (), 'Topics that must have a subscriber before it begins.', read_only=True),
     Parameter('wait_timeout', 60.0, 'Begin after so long even if a subscriber is missing.', 's', 0.0,
               read_only=True),
@@ -87,9 +89,9 @@ class DrivingWorld(PlainNode):
         values = self.values
         self._conditions = Conditions(values.light, values.weather)
         self._paused, self._rate = values.paused, values.rate
-        identity = SceneIdentity(values.seed, self._conditions)
+        start = SceneIdentity(values.seed, self._conditions).start
         size = (values.width, values.height)
-        self._broadcast = Broadcast(identity, values.sensors, size,
+        self._broadcast = Broadcast(start, values.sensors, size,
                                     partial(scene_questions, seed=values.seed, per_kind=values.questions))
         self._topic_publishers = {topic: self._make_publisher(topic, kind)
                                   for topic, kind in self._broadcast.topics.items()}
@@ -145,19 +147,17 @@ class DrivingWorld(PlainNode):
         tick = 1 / values.motion_rate
         ticks_a_frame = max(1, round(values.motion_rate / values.key_frame_rate))
         sensors = Sensors(values.sensors, (values.width, values.height))
-        world = World(values.seed, self._conditions)
-        before = world.state()
+        tour = Tour(values.seed, self._conditions, values.scene_duration)
         for number in range(round(values.duration / tick)):
             if not self._pace.wait(tick):
                 return
-            world.conditions = self._conditions
-            world.step(tick)
-            state = world.state()
+            tour.conditions = self._conditions
+            before, state = tour.step(tick)
+            self._broadcast.enter(tour.left_behind)
             self._move(before, state)
             if number % ticks_a_frame == 0:
                 self._publish(self._broadcast.frame(sensors.perceive(state, number // ticks_a_frame)))
                 self.diagnostics.count('key frames')
-            before = state
         self.get_logger().info(f'the world ends after {values.duration:g} s')
 
     def _move(self, before: WorldState, state: WorldState) -> None:

@@ -6,6 +6,7 @@ out, because no message of a common ROS installation carries raw sound with a st
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,15 +39,17 @@ class Message(NamedTuple):
 
 
 class Broadcast:
-    """Makes the messages of one scene.
+    """Makes the messages of a drive.
 
+    start: microseconds, when it begins.
     sensors: modalities whose channels there are, of :data:`~mpnp_ros.world.schema.CHANNELS`.
     questions: gives the labelled questions of a key frame.
     """
 
-    def __init__(self, identity: SceneIdentity, sensors: Sequence[str], size: tuple[int, int],
+    def __init__(self, start: int, sensors: Sequence[str], size: tuple[int, int],
                  questions: Callable[[KeyFrame], Sequence[LabelledQuestion]]) -> None:
-        self._identity = identity
+        self._start = start
+        self._left_behind = 0.0
         self._size = size
         self._questions = questions
         self._types = message_types()
@@ -65,9 +68,13 @@ class Broadcast:
                        if modality == 'camera' else {name: CLOUD})
         return topics
 
+    def enter(self, left_behind: float) -> None:
+        """From now on, states are of a scene that began ``left_behind`` seconds after the drive."""
+        self._left_behind = left_behind
+
     def stamp_ns(self, seconds: float) -> int:
         """The stamp of what happens ``seconds`` after the begin of the scene."""
-        return self._identity.stamp(seconds) * 1000
+        return (self._start + round((self._left_behind + seconds) * 1e6)) * 1000
 
     def mounting(self) -> Message:
         """Where the sensors are on the vehicle; latched."""
@@ -88,10 +95,11 @@ class Broadcast:
 
     def frame(self, frame: WorldFrame) -> Iterator[Message]:
         """Sensor data, boxes and labelled questions of a key frame."""
-        stamp, pose = self.stamp_ns(frame.state.time), frame.state.ego.pose
+        state = frame.state
+        stamp, pose = self.stamp_ns(state.time), state.ego.pose
         for channel, modality in self._channels.items():
             yield from self._sensor(self._reading(channel, modality, stamp, pose), frame)
-        key_frame = frame.key_frame(self._identity)
+        key_frame = replace(frame.key_frame(SceneIdentity(state.seed, state.conditions)), stamp_ns=stamp)
         yield self._message('/markers/annotations', self._make.annotations(key_frame))
         yield self._message('/labelled_questions', self._make.labelled_questions(
             stamp, key_frame.token, self._questions(key_frame)))

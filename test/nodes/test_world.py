@@ -115,8 +115,9 @@ def test_a_drive_from_day_into_night(ros):
 def test_it_stands_still_goes_on_and_ends(ros):
     """Without cameras, so that it is fast."""
     clock = ros.collect('/clock', Clock)
-    process = ros.start(MODULE, parameters={**SMALL, 'sensors': ['lidar'], 'rate': 5.0, 'duration': 4.0,
-                                            'key_frame_rate': 1.0, 'wait_for': ['/clock']})
+    process = ros.start(MODULE, parameters={
+        **SMALL, 'sensors': ['lidar'], 'rate': 5.0, 'duration': 4.0, 'scene_duration': 2.0,
+        'key_frame_rate': 1.0, 'wait_for': ['/clock']})
     clock.wait(1, PATIENCE)
     assert set_parameter(ros, 'paused', ParameterType.PARAMETER_BOOL, bool_value=True).successful
     assert set_parameter(ros, 'rate', ParameterType.PARAMETER_DOUBLE, double_value=20.0).successful

@@ -157,7 +157,7 @@ def test_sound_joins_without_a_gap(root, frames):
 
 def test_a_bag_of_it_has_all_that_the_live_world_has(root, tmp_path):
     player = BagPlayer(write_bag(root, tmp_path / 'bag', [NIGHT.name], progress=False))
-    live = Broadcast(NIGHT, tuple(CHANNELS), SIZE, lambda frame: [])
+    live = Broadcast(NIGHT.start, tuple(CHANNELS), SIZE, lambda frame: [])
     assert {name: topic.type_name for name, topic in player.topics.items()} == live.topics
 
 
