@@ -41,8 +41,9 @@ def test_an_outdated_file_is_found_and_written(tmp_path, monkeypatch, capsys):
     assert main(['docs', '--check']) == 0
 
 
+@pytest.mark.parametrize('overlay', ['nuscenes', 'world'])
 @pytest.mark.parametrize('node', NODES)
-def test_the_parameter_file_is_accepted_by_every_node(node):
+def test_the_parameter_file_is_accepted_by_every_node(node, overlay):
     """Read by ROS itself, under a namespace, and checked by the tables."""
     import rclpy
     from rclpy.context import Context
@@ -52,13 +53,13 @@ def test_the_parameter_file_is_accepted_by_every_node(node):
     table = docs.parameter_tables()[node]
     context = Context()
     arguments = ['--ros-args', '--params-file', str(ROOT / 'config/mpnp.yaml'),
-                 '--params-file', str(ROOT / 'config/nuscenes.yaml'), '-r', '__ns:=/robot1']
+                 '--params-file', str(ROOT / f'config/{overlay}.yaml'), '-r', '__ns:=/robot1']
     rclpy.init(args=arguments, context=context)
     try:
         reader = rclpy.create_node(node, context=context)
         overrides = set(reader._parameter_overrides)
         values = declare_parameters(reader, table)
-        given = yaml.safe_load((ROOT / 'config/nuscenes.yaml').read_text()).get(f'/**/{node}', {})
+        given = yaml.safe_load((ROOT / f'config/{overlay}.yaml').read_text()).get(f'/**/{node}', {})
         for entry in table:
             expected = given.get('ros__parameters', {}).get(entry.name, entry.default)
             assert values[entry.name] == expected, entry.name
