@@ -6,13 +6,17 @@ data set is a nuScenes root that `mpnp train`, `mpnp convert` and the nuScenes d
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from mpnp_ros.cli import world_sdf
 from mpnp_ros.cli.session import add_namespace
+from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.world.conditions import LIGHTS, WEATHERS
+
+PACKAGES = ('moderngl', 'embreex')
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -30,8 +34,17 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Do what was asked for."""
+    if arguments.action != 'sdf':
+        _check_packages()
     actions = {'generate': _generate, 'show': _show, 'live': _live, 'sdf': world_sdf.run}
     return actions[arguments.action](arguments)
+
+
+def _check_packages() -> None:
+    """What the world draws and casts rays with is not part of every installation."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(f'the world needs {" and ".join(missing)}: pip install {" ".join(missing)}')
 
 
 def _add_generate(parser: ArgumentParser) -> None:

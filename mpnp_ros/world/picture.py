@@ -18,7 +18,8 @@ from mpnp_ros.world.scene import Sensors, WorldFrame
 ROWS = (('CAM_FRONT_LEFT', 'CAM_FRONT', 'CAM_FRONT_RIGHT'), ('CAM_BACK_LEFT', 'CAM_BACK', 'CAM_BACK_RIGHT'))
 REACH = 42.0
 """Metres shown from above, ahead, behind and on either side."""
-GAP, MARGIN, LEGEND = 6, 14, 132
+GAP, MARGIN, LEGEND = 6, 14, 168
+"""Pixels between pictures, around all of them, and to the right for the names of colours."""
 PAPER, GROUND, INK = (22, 24, 29), (13, 15, 19), (235, 236, 238)
 FAINT, EGO = (128, 134, 142), (90, 220, 160)
 COLOURS = {

@@ -12,6 +12,7 @@ from PIL import Image
 pytest.importorskip('moderngl', reason='moderngl is not installed: the world cannot be drawn')
 pytest.importorskip('embreex', reason='embreex is not installed: the world has no rays')
 
+from mpnp_ros.cli import world
 from mpnp_ros.cli.main import main
 from mpnp_ros.nuscenes.bag_player import BagPlayer
 from mpnp_ros.nuscenes.tables import NuScenes
@@ -76,6 +77,12 @@ def test_a_folder_of_something_else_is_refused(tmp_path, capsys):
     (tmp_path / 'mine').write_text('keep')
     assert main(['world', 'generate', '--output', str(tmp_path)]) == 2
     assert 'holds something else' in capsys.readouterr().err
+
+
+def test_a_package_that_is_missing_is_named_with_the_remedy(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(world, 'PACKAGES', ('moderngl', 'a_package_of_the_future'))
+    assert main(['world', 'show', '--output', str(tmp_path / 'picture.png')]) == 2
+    assert 'pip install a_package_of_the_future' in capsys.readouterr().err
 
 
 @pytest.mark.ros
