@@ -104,18 +104,18 @@ def pair(x: float, y: float, z: float, size: tuple[float, float, float], materia
 
 def lamps(front: float, rear: float, y: float, front_z: float, rear_z: float,
           tall: float = 0.14, rear_tall: float = 0.2, wide: float = 0.34) -> list[Mesh]:
-    """Head lights, tail lights, and orange side lights beside them."""
-    return [*pair(front, y, front_z, (0.16, wide, tall), 'head_light'),
-            *pair(front - 0.06, y + wide / 2 + 0.04, front_z, (0.2, 0.08, tall), 'orange_light'),
-            *pair(rear, y + 0.02, rear_z, (0.12, wide, rear_tall), 'tail_light')]
+    """Head lights, orange lights beside them and tail lights; front, rear: where the body ends."""
+    return [*pair(front - 0.05, y, front_z, (0.16, wide, tall), 'head_light'),
+            *pair(front - 0.08, y + wide / 2 + 0.04, front_z, (0.2, 0.08, tall), 'orange_light'),
+            *pair(rear + 0.03, y + 0.02, rear_z, (0.12, wide, rear_tall), 'tail_light')]
 
 
 def plates(front: float, rear: float, z: float) -> list[Mesh]:
-    """Number plates, dark bumper strips behind them, and a grille."""
-    return [box((front, 0, z), (0.04, 0.5, 0.12), 'plate'),
-            box((rear, 0, z + 0.1), (0.04, 0.5, 0.12), 'plate'),
-            box((front - 0.03, 0, z), (0.06, 1.3, 0.2), 'trim'),
-            box((rear + 0.03, 0, z - 0.08), (0.06, 1.4, 0.2), 'trim')]
+    """Number plates, a dark grille and a dark bumper behind them; front, rear: where the body ends."""
+    return [box((front + 0.02, 0, z), (0.04, 0.5, 0.12), 'plate'),
+            box((rear - 0.02, 0, z + 0.1), (0.04, 0.5, 0.12), 'plate'),
+            box((front - 0.02, 0, z), (0.06, 1.3, 0.16), 'trim'),
+            box((rear + 0.02, 0, z - 0.08), (0.06, 1.4, 0.16), 'trim')]
 
 
 def mirrors(x: float, y: float, z: float, size: tuple[float, float, float] = (0.1, 0.2, 0.14)) -> list[Mesh]:

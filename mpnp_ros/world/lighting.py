@@ -86,7 +86,7 @@ def head_lights(state: WorldState) -> np.ndarray:
     """Cones of light [N, 6]: position, horizontal direction, power; the ego vehicle's first."""
     ego = state.ego
     ahead = EGO_SIZE[0] - EGO_REAR + 0.15
-    rows = [(ego.x, ego.y, 0.7, ego.yaw, ahead, 5.0)]
+    rows = [(ego.x, ego.y, 0.7, ego.yaw, ahead, 4.0)]
     for thing in state.objects:
         if thing.lights:
             power = 1.0 if KINDS[thing.kind].nuscenes in _CYCLES else 3.0

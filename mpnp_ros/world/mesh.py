@@ -84,16 +84,20 @@ class Mesh:
         return self.moved((-middle[0], -middle[1], -low[2])).scaled(tuple(1 / (high - low)))
 
     def smoothed(self, crease: float = CREASE) -> Mesh:
-        """The mesh with normals averaged over faces that meet at less than `crease` degrees."""
-        corners = self.corners
-        edge_a, edge_b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-        weighted = np.repeat(np.cross(edge_a, edge_b), 3, axis=0)
-        positions = np.round(corners.reshape(-1, 3), 5)
+        """The mesh with normals averaged over faces that meet at less than `crease` degrees.
+
+        Faces smaller than a hundredth of a millimetre are left out.
+        """
+        corners = np.round(self.corners.astype(np.float64), 5)
+        facing = face_normals(corners)
+        real = np.linalg.norm(facing, axis=1) > 0.5
+        corners, facing, material = corners[real], facing[real], self.material[real]
+        weighted = (facing[:, None] * _angles(corners)[..., None]).reshape(-1, 3)
+        positions = corners.reshape(-1, 3)
         normals = _averaged(positions, weighted, math.cos(math.radians(crease)))
-        rows = np.concatenate([positions, np.round(normals, 3), np.repeat(self.material, 3)[:, None]], 1)
+        rows = np.concatenate([positions, np.round(normals, 3), np.repeat(material, 3)[:, None]], 1)
         _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-        return Mesh(positions[first].astype(np.float32), inverse.reshape(-1, 3).astype(np.int32),
-                    self.material,
+        return Mesh(positions[first].astype(np.float32), inverse.reshape(-1, 3).astype(np.int32), material,
                     normals[first].astype(np.float32))
 
 
@@ -107,8 +111,14 @@ def face_normals(corners: np.ndarray) -> np.ndarray:
     return unit(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])).astype(np.float32)
 
 
+def _angles(corners: np.ndarray) -> np.ndarray:
+    """Angle [F, 3] at each corner of triangles [F, 3, 3], radians."""
+    to_next, to_last = (unit(np.roll(corners, step, axis=1) - corners) for step in (-1, 1))
+    return np.arccos(np.clip(np.einsum('fck,fck->fc', to_next, to_last), -1, 1))
+
+
 def _averaged(positions: np.ndarray, weighted: np.ndarray, least_cosine: float) -> np.ndarray:
-    """Normal of each corner: the mean of the area-weighted normals at its position that are near its own."""
+    """Normal of each corner: the sum of the weighted normals at its position that are near its own."""
     _, place = np.unique(positions, axis=0, return_inverse=True)
     directions = unit(weighted)
     normals = np.empty_like(weighted)

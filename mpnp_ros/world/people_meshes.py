@@ -18,6 +18,8 @@ WALKING_POSES, STANDING, SITTING = 6, 6, 7
 """Poses 0..5 are a step of the gait each, 60 degrees apart."""
 ADULT_BODIES, CHILD_BODY = 4, 4
 """Bodies 0..3 in people.npz are adults, 4 is a child."""
+STRIDE = 0.45
+"""Metres: how far limbs reach ahead and behind at most, so that a stride stays near its box."""
 _SMOOTH = 180.0
 
 
@@ -38,7 +40,9 @@ def person(kind: str, body: int, pose: int) -> Mesh:
         return sitting().fitted()
     vertices, faces, material = _baked()
     shape = vertices[CHILD_BODY if kind == 'child' else body % ADULT_BODIES]
-    soup = Mesh.of_triangles(shape[pose][faces], 0)
+    points = shape[pose] * np.float32(1)
+    points[:, 0] = STRIDE * np.tanh((points[:, 0] - np.ptp(points[:, 0]) / 2 - points[:, 0].min()) / STRIDE)
+    soup = Mesh.of_triangles(points[faces], 0)
     length, width, height = KINDS[kind].size
     scale = height / np.ptp(shape[STANDING][:, 2])
     dressed = Mesh(soup.vertices, soup.faces, material, soup.normals).smoothed(_SMOOTH)

@@ -182,7 +182,7 @@ bool has(float bit) { return mod(floor(tint.a / bit), 2.) > .5; }
 
 vec3 emission() {
     bool lit = has(1.), brake = has(2.);
-    if (material == M_TAIL_LIGHT) return vec3(1., .03, .02) * (brake ? 3.0 : lit ? .2 + .45 * darkness : 0.);
+    if (material == M_TAIL_LIGHT) return vec3(1., .03, .02) * (brake ? 4.0 : lit ? .2 + .1 * darkness : 0.);
     if (material == M_HEAD_LIGHT) return lit ? vec3(1., .96, .86) * mix(.7, 9., darkness) : vec3(0);
     if (material == M_ORANGE_LIGHT) return lit ? vec3(1., .4, .05) * (.15 + .5 * darkness) : vec3(0);
     if (material == M_SIREN_LIGHT) return has(4.) ? vec3(.1, .3, 6.) * blink : vec3(0);

@@ -33,9 +33,7 @@ def loft(rings: Sequence[Sequence[Point]], material: str, caps: bool = True) -> 
         pieces.append(_outward(sides, (near.mean(0) + far.mean(0)) / 2))
     if caps:
         inside = rings.mean((0, 1))
-        for ring, following in ((rings[0], after[0]), (rings[-1], after[-1])):
-            middle = np.broadcast_to(ring.mean(0), ring.shape)
-            pieces.append(_outward(np.stack([middle, ring, following], 1), inside))
+        pieces += [_outward(_cap(ring), inside) for ring in (rings[0], rings[-1])]
     triangles = np.concatenate(pieces)
     areas = np.linalg.norm(np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]),
                            axis=1)
@@ -97,6 +95,13 @@ def wheel(x: float, y: float, radius: float, width: float = 0.22) -> Mesh:
 
     return Mesh.join([disc(radius, width / 2, 'tyre', 14), disc(0.62 * radius, width / 2 + 0.01, 'metal', 10),
                       disc(0.2 * radius, width / 2 + 0.02, 'trim', 6)])
+
+
+def _cap(ring: np.ndarray) -> np.ndarray:
+    """Triangles [F, 3, 3] that fill a ring: from its middle or, up to four points, from its first one."""
+    if len(ring) <= 4:
+        return np.stack([(ring[0], ring[i], ring[i + 1]) for i in range(1, len(ring) - 1)])
+    return np.stack([np.broadcast_to(ring.mean(0), ring.shape), ring, np.roll(ring, -1, axis=0)], 1)
 
 
 def _outward(triangles: np.ndarray, inside: np.ndarray) -> np.ndarray:
