@@ -12,7 +12,8 @@ def rectangle(material: str, x: float, y: float, length: float, width: float, z:
 
 
 STREET = (rectangle('road', 0, 0, 50, 10), rectangle('sidewalk', 0, 10, 50, 4, 0.15),
-          rectangle('road', 20, -20, 8, 50), rectangle('marking', 5, 5, 3, 0.2), rectangle('line', 21, 5, 3, 0.2))
+          rectangle('road', 20, -20, 8, 50), rectangle('marking', 5, 5, 3, 0.2),
+          rectangle('line', 21, 5, 3, 0.2))
 
 
 def test_later_patches_lie_on_earlier_ones_only_where_they_meet():

@@ -69,7 +69,8 @@ def test_two_renderers_give_the_same_bytes_in_turns(renderer):
 
 @pytest.mark.parametrize(('kind', 'x', 'y', 'channel'), [
     ('sedan', 14.0, 1.0, 'CAM_FRONT'), ('bus', 25.0, -3.0, 'CAM_FRONT'),
-    ('pedestrian', 9.0, -1.0, 'CAM_FRONT'), ('cone', 8.0, 6.5, 'CAM_FRONT_LEFT'), ('excavator', -15.0, 1.5, 'CAM_BACK')])
+    ('pedestrian', 9.0, -1.0, 'CAM_FRONT'), ('cone', 8.0, 6.5, 'CAM_FRONT_LEFT'),
+    ('excavator', -15.0, 1.5, 'CAM_BACK')])
 def test_things_are_where_the_calibration_says(renderer, kind, x, y, channel):
     item = thing(kind, x, y, colour=(0.7, 0.05, 0.05))
     rows, columns = np.nonzero(changed(renderer, item)[channel])
