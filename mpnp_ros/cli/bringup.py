@@ -25,10 +25,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
                         help='parameters on top of config/mpnp.yaml; repeatable, later ones win')
     add_namespace(parser)
-    parser.add_argument('--use-sim-time', action='store_true', help='follow /clock (--bag sets it)')
+    parser.add_argument('--use-sim-time', action='store_true', help='follow /clock (set with --bag, --world)')
     parser.add_argument('--no-autostart', dest='autostart', action='store_false',
                         help='leave nodes unconfigured, for a lifecycle manager')
-    parser.add_argument('--bag', type=Path, help='replay this bag instead of waiting for sensors')
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument('--bag', type=Path, help='replay this bag instead of waiting for sensors')
+    source.add_argument('--world', type=int, metavar='SEED', help='drive through the embedded world instead; '
+                        '`ros2 param set /world light night` makes it night')
     add_replay_options(parser)
     parser.add_argument('--restarts', type=int, default=5, metavar='N',
                         help='start a fallen node again up to N times, 0: never (default: %(default)s)')
@@ -42,7 +45,7 @@ def run(arguments: Namespace) -> int:
     replay = replay_parameters(arguments) if arguments.bag else None
     placement = Placement(arguments.namespace, arguments.params_file, arguments.use_sim_time,
                           arguments.autostart, arguments.log_level)
-    specs = system_processes(arguments.modalities, placement, replay)
+    specs = system_processes(arguments.modalities, placement, replay, _world_parameters(arguments))
     try:
         with stopped_by_sigterm(), System(specs, placement, arguments.restarts) as system:
             system.wait_ready(arguments.timeout)
@@ -51,6 +54,10 @@ def run(arguments: Namespace) -> int:
             return 1 if system.failed() else 0
     except _Stopped:
         return 0
+
+
+def _world_parameters(arguments: Namespace) -> dict[str, object] | None:
+    return None if arguments.world is None else {'seed': arguments.world, 'rate': arguments.rate}
 
 
 class _Stopped(KeyboardInterrupt):

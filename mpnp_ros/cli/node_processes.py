@@ -16,7 +16,9 @@ from mpnp_ros.transport import additions
 ENCODERS = {'camera': 'camera_encoder', 'lidar': 'lidar_encoder'}
 FUSION, REPLAY, WORLD = 'fusion', 'replay', 'world'
 REPLAYED = {'camera': '/cam_front/image_rect/compressed', 'lidar': '/lidar_top'}
-"""A topic of a nuScenes bag that the encoder of each modality listens to once it is active."""
+"""A topic of a bag, and of the world, that the encoder of each modality listens to once it is active."""
+OVERLAYS = {REPLAY: 'config/nuscenes.yaml', WORLD: 'config/world.yaml'}
+"""Parameters that all nodes need with that source."""
 NODES = (*ENCODERS.values(), FUSION, REPLAY, WORLD)
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 
@@ -55,19 +57,24 @@ def node_process(node: str, placement: Placement,
 
 
 def system_processes(modalities: Sequence[str], placement: Placement,
-                     replay: Mapping[str, object] | None = None) -> list[ProcessSpec]:
-    """Return the processes of encoders and fusion and, where its parameters are given, of the replay."""
+                     replay: Mapping[str, object] | None = None,
+                     world: Mapping[str, object] | None = None) -> list[ProcessSpec]:
+    """Return the processes of encoders and fusion and of what takes the place of sensors.
+
+    replay, world: the parameters of that node; at most one of them is given.
+    """
     unknown = set(modalities) - set(ENCODERS)
     if unknown:
         raise ConfigurationError(f'no encoder node for {", ".join(sorted(unknown))}; '
                                  f'there are {", ".join(ENCODERS)}')
     nodes = [*(node for name, node in ENCODERS.items() if name in modalities), FUSION]
-    if replay is None:
+    source, parameters = (REPLAY, replay) if world is None else (WORLD, world)
+    if parameters is None:
         return [node_process(node, placement) for node in nodes]
-    files = [shared_file('config/nuscenes.yaml'), *placement.params_files]
+    files = [shared_file(OVERLAYS[source]), *placement.params_files]
     placement = replace(placement, params_files=files, use_sim_time=True)
     return [*(node_process(node, placement) for node in nodes),
-            node_process(REPLAY, placement, {'wait_for': listeners(modalities), **replay})]
+            node_process(source, placement, {'wait_for': listeners(modalities), **parameters})]
 
 
 def listeners(modalities: Sequence[str]) -> list[str]:

@@ -24,7 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def add_replay_options(parser: ArgumentParser) -> None:
     """Add the options that `mpnp bringup --bag` has too."""
-    parser.add_argument('--rate', type=float, default=1., help='speed of the replay (default: %(default)s)')
+    parser.add_argument('--rate', type=float, default=1., help='speed of time (default: %(default)s)')
     parser.add_argument('--loop', action='store_true', help='start the replay again at its end')
 
 

@@ -43,6 +43,13 @@ def test_a_replay_makes_the_others_follow_its_clock_and_waits_for_them():
     assert str(ROOT / 'config/nuscenes.yaml') in replay.command
 
 
+def test_the_world_takes_the_place_of_sensors_as_a_replay_does():
+    *others, world = system_processes(['lidar'], Placement(), world={'seed': 7, 'rate': .5})
+    assert all(parameters_of(spec.command)['use_sim_time'] for spec in others)
+    assert parameters_of(world.command) == {'seed': 7, 'rate': .5, 'wait_for': ['/lidar_top', 'question']}
+    assert world.name == 'world' and str(ROOT / 'config/world.yaml') in world.command
+
+
 def test_own_parameter_files_come_last(tmp_path):
     own = tmp_path / 'own.yaml'
     own.touch()
