@@ -263,8 +263,8 @@ def sector_loss(log_rates: Tensor, counts: Tensor, window: int, presence: float,
 
 def window_sums(values: Tensor, window: int) -> Tensor:
     """Sums over each window of neighbouring sectors around the circle: [B, SECTORS, C] -> the same."""
-    around = torch.cat([values, values[:, :window]], 1).cumsum(1)
-    return around[:, window:] - around[:, :-window]
+    around = torch.cat([values, values[:, :window - 1]], 1)
+    return around.unfold(1, window, 1).sum(-1)
 
 
 @torch.inference_mode()

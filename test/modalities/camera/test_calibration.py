@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.base import CameraView
-from mpnp_ros.modalities.camera.calibration import axis_azimuth, column_azimuths, facing
+from mpnp_ros.modalities.camera.calibration import (
+    axis_azimuth,
+    column_azimuths,
+    column_edges,
+    facing,
+    ray_slopes,
+)
 from mpnp_ros.modalities.camera.config import CameraConfig
 
 CONFIG = CameraConfig()
@@ -75,3 +81,18 @@ def test_a_direction_can_be_given_in_the_config():
 def test_a_view_of_unknown_direction_is_refused_by_name(bad, message):
     with pytest.raises(ImageError, match=message):
         column_azimuths(bad, SIZE, 4, CONFIG)
+
+
+def test_columns_lie_between_their_edges(picture):
+    view = CameraView('left', picture, rotation=facing(1.2))
+    edges = column_edges(view, (160, 90), 8, CameraConfig())
+    middles = column_azimuths(view, (160, 90), 8, CameraConfig())
+    assert (edges[:-1] > middles).all() and (middles > edges[1:]).all()
+    assert np.degrees(edges[0] - edges[-1]) == pytest.approx(65, abs=1e-3)
+
+
+def test_slopes_fall_from_row_to_row_within_the_part_that_is_kept(picture):
+    view = CameraView('front', picture, np.array([[100.0, 0, 79.5], [0, 100, 44.5], [0, 0, 1]]), facing(0.4))
+    slopes = ray_slopes(view, (160, 90), 3, 5, CameraConfig(top=0.5, bottom=0.8))
+    assert slopes[:, 2] == pytest.approx([-0.045, -0.135, -0.225], abs=1e-5)
+    assert (np.abs(slopes[:, 0]) < np.abs(slopes[:, 2])).all()

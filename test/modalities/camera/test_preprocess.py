@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mpnp_ros.errors import ImageError
+from mpnp_ros.errors import ConfigurationError, ImageError
 from mpnp_ros.modalities.base import CameraView
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.preprocess import load_view
@@ -98,3 +98,19 @@ def test_damage_never_raises_anything_else(junk, start, kind):
     data[start:start + len(junk)] = junk
     with suppress(ImageError):
         assert load_view(CameraView('front', bytes(data)), CONFIG)[0].shape == (28, 56, 3)
+
+
+@pytest.mark.parametrize('kind', ['array', 'PNG', 'JPEG'])
+def test_rows_can_be_cut_off(picture, kind):
+    tall = np.repeat(np.repeat(picture, 8, 0), 8, 1)
+    image = tall if kind == 'array' else encoded(tall, kind)
+    config = CameraConfig(height=28, width=56, top=0.25, bottom=0.75)
+    kept, size = load_view(CameraView('front', image), config)
+    wanted, _ = load_view(CameraView('front', tall[180:540]), CONFIG)
+    assert size == (1280, 720) and kept.shape == (28, 56, 3)
+    assert np.abs(kept.astype(float) - wanted).mean() < 3
+
+
+def test_there_must_be_rows_left():
+    with pytest.raises(ConfigurationError, match='top is 0.5'):
+        CameraConfig(top=0.5, bottom=0.4)

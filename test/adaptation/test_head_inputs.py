@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mpnp_ros.adaptation.head_inputs import CameraInput, CameraRegion, LidarInput, cached_inputs, recipe_of
+from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
+from mpnp_ros.modalities.vision_weights import freeze
+from mpnp_ros.nuscenes.standin import write_standin
+from mpnp_ros.nuscenes.tables import NuScenes
+
+REGION = CameraRegion(blocks=(1, 2), height=28, width=112, rows=2, columns=8)
+
+
+@pytest.fixture(scope='module')
+def key_frame(tmp_path_factory):
+    root = NuScenes(write_standin(tmp_path_factory.mktemp('standin') / 'root', scenes=1, key_frames=1))
+    return next(root.key_frames('scene-0001'))
+
+
+@pytest.fixture(scope='module')
+def camera():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = VisionTransformer(VitShape(width=24, depth=2, heads=2, hidden=48, grid=(4, 4)))
+    backbone = freeze(network, network.state_dict(), 'tiny', (0.5,) * 3, (0.5,) * 3, 'cpu', 'float32')
+    return CameraInput(backbone, REGION)
+
+
+def test_a_key_frame_is_read_once(key_frame, camera, tmp_path, monkeypatch):
+    first = cached_inputs(key_frame, camera, tmp_path)
+    assert first['features'].shape == (6, 2, 8, 48) and first['features'].dtype == torch.float16
+    assert first['slopes'].shape == (6, 2, 8) and first['edges'].shape == (6, 9)
+    monkeypatch.setattr(camera, 'read', None)
+    again = cached_inputs(key_frame, camera, tmp_path)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_the_grid_of_a_sweep_has_something_in_it(key_frame, tmp_path):
+    grid = cached_inputs(key_frame, LidarInput(), tmp_path)['grid']
+    assert grid.shape == (6, 288, 40) and grid.dtype == torch.float16
+    assert 100 < (grid[0] > 0).sum() < 288 * 40
+
+
+def test_a_turned_vehicle_has_the_same_features_and_turned_cameras(key_frame, camera):
+    plain, turned = camera.read(key_frame), camera.read(key_frame.turned(0.5))
+    assert torch.equal(plain['features'], turned['features'])
+    assert (torch.exp(1j * (plain['edges'] - 0.5)) - torch.exp(1j * turned['edges'])).abs().max() < 1e-5
+
+
+def test_the_recipe_covers_region_and_kind(camera):
+    others = CameraInput(camera._weights, replace(REGION, rows=1))
+    assert len({recipe_of(one) for one in (camera, others, LidarInput(), LidarInput(144))}) == 4

@@ -1,0 +1,70 @@
+"""mpnp pretrain on a generated street."""
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mpnp_ros.cli import main as cli
+from mpnp_ros.cli import pretrain
+from mpnp_ros.modalities.registry import create_encoder
+from mpnp_ros.nuscenes.standin import write_standin
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory: pytest.TempPathFactory):
+    """A stand-in of two scenes."""
+    return write_standin(tmp_path_factory.mktemp('standin') / 'root', seed=3, key_frames=1)
+
+
+@pytest.fixture
+def train(root, tmp_path, monkeypatch):
+    """Give a function: more arguments -> exit code of a short run."""
+    monkeypatch.setenv('MPNP_CACHE', str(tmp_path / 'cache'))
+
+    def run(*more: str) -> int:
+        return cli.main(['pretrain', '--root', str(root), '--modality', 'lidar', '--output',
+                         str(tmp_path / 'head'), '--epochs', '2', '--quiet', *more])
+    return run
+
+
+def test_trains_measures_and_saves(train, tmp_path, capsys):
+    assert train() == 0
+    shown = capsys.readouterr().out
+    assert '1 frames to train on, 1 held out' in shown and 'deviance explained' in shown
+    manifest = json.loads((tmp_path / 'head/manifest.json').read_text())
+    assert manifest['kind'] == 'lidar' and len(manifest['channels']) == 24
+    assert 'seed 0' in manifest['provenance'] and 'explained' in manifest['accuracy']
+    assert create_encoder('lidar', {'backbone': 'polar', 'head': str(tmp_path / 'head')}).token_width == 24
+
+
+def test_the_same_seed_gives_the_same_head(train, tmp_path):
+    made = []
+    for _ in range(2):
+        assert train('--seed', '4') == 0
+        made.append((tmp_path / 'head/head.safetensors').read_bytes())
+    assert made[0] == made[1]
+
+
+def test_features_only_fills_the_cache(train, tmp_path):
+    assert train('--features-only', '--scenes', 'scene-0002') == 0
+    assert len(list((tmp_path / 'cache/inputs').glob('lidar-*/*/inputs.safetensors'))) == 1
+    assert not (tmp_path / 'head').exists()
+
+
+def test_a_cancelled_run_saves_its_state_and_no_head(train, tmp_path, monkeypatch):
+    from contextlib import contextmanager
+
+    @contextmanager
+    def pressed():
+        yield lambda: True
+    monkeypatch.setattr(pretrain, '_interruptible', pressed)
+    assert train('--checkpoint', str(tmp_path / 'run')) == 130
+    assert (tmp_path / 'run').is_dir() and not (tmp_path / 'head').exists()
+
+
+@pytest.mark.parametrize('text', ['camera: {}', 'lidar: 3', 'lidar: {epoch: 3}', ': :'])
+def test_a_wrong_recipe_is_one_line(train, tmp_path, capsys, text):
+    (tmp_path / 'recipe.yaml').write_text(text)
+    assert train('--config', str(tmp_path / 'recipe.yaml')) == 2
+    assert capsys.readouterr().err.startswith('mpnp pretrain: ')
