@@ -94,17 +94,33 @@ def evaluate(method: Method, dataset: TokenDataset, book: QuestionBook | None = 
     frame.  cancelled: asked before every batch; what was answered until then counts.
     Raises TrainingError for a dataset without questions.
     """
-    if not dataset.examples:
-        raise TrainingError('there are no questions to evaluate on; hold out fewer or more frames')
-    book = book or QuestionBook(method)
     see = tokens_of or (lambda example: dataset.frames[example.frame])
-    order = sorted(dataset.examples, key=lambda example: (bool(example.choices), len(example.question)))
-    answers: list[str] = []
+    answers = answers_of(method, dataset.examples, book or QuestionBook(method), see, batch, cancelled)
+    known = [(example, answer) for example, answer in zip(dataset.examples, answers, strict=True)
+             if answer is not None]
+    return Accuracy.of([example for example, _ in known], [answer for _, answer in known])
+
+
+def answers_of(method: Method, examples: Sequence[Example], book: QuestionBook,
+               see: Callable[[Example], Frame], batch: int = BATCH,
+               cancelled: Callable[[], bool] | None = None) -> list[str | None]:
+    """The answer to every question in its order, each from what it sees; None where that was cancelled.
+
+    Raises TrainingError where there is no question.
+    """
+    if not examples:
+        raise TrainingError('there are no questions to evaluate on; hold out fewer or more frames')
+    places = range(len(examples))
+    order = sorted(places, key=lambda at: (bool(examples[at].choices), len(examples[at].question)))
+    answers: list[str | None] = [None] * len(examples)
     for start in range(0, len(order), batch):
         if cancelled and cancelled():
             break
-        answers += _answers(method, order[start:start + batch], book, see)
-    return Accuracy.of(order[:len(answers)], answers)
+        chosen = order[start:start + batch]
+        for place, answer in zip(chosen, _answers(method, [examples[at] for at in chosen], book, see),
+                                 strict=True):
+            answers[place] = answer
+    return answers
 
 
 def sensor_dependence(method: Method, dataset: TokenDataset, seed: int = 0,
@@ -137,10 +153,15 @@ def other_frames(dataset: TokenDataset, seed: int) -> dict[Example, str]:
 
 
 def majority(train: TokenDataset, test: TokenDataset) -> Accuracy:
-    """What the most frequent answer of each question's text in training gets right, else of its type."""
+    """What :func:`majority_answers` gets right."""
+    return Accuracy.of(test.examples, majority_answers(train.examples, test.examples))
+
+
+def majority_answers(train: Sequence[Example], test: Sequence[Example]) -> list[str]:
+    """The most frequent answer of each question's text in training, else of its type."""
     by_text: dict[str, Counter[str]] = defaultdict(Counter)
     by_type: dict[str, Counter[str]] = defaultdict(Counter)
-    for example in train.examples:
+    for example in train:
         by_text[example.question][example.answer] += 1
         by_type[example.type][example.answer] += 1
 
@@ -148,11 +169,12 @@ def majority(train: TokenDataset, test: TokenDataset) -> Accuracy:
         seen = by_text.get(example.question) or by_type.get(example.type) or Counter([''])
         return seen.most_common(1)[0][0]
 
-    return Accuracy.of(test.examples, [guess(example) for example in test.examples])
+    return [guess(example) for example in test]
 
 
 def _answers(method: Method, examples: Sequence[Example], book: QuestionBook,
              see: Callable[[Example], Frame]) -> list[str]:
+    book.read(examples)
     questions = [book[example].question for example in examples]
     tokens = [see(example) for example in examples]
     if all(question.choices for question in questions):

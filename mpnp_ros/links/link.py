@@ -14,6 +14,11 @@ from mpnp_ros.links.pooling import QuestionPooling
 from mpnp_ros.links.standardise import Standardise
 from mpnp_ros.llm.prefix import BlockPrefix
 
+#: What a link and the one it starts from have in common.
+SAME_AT_START = (
+    'base_model', 'blocks', 'kv_heads', 'head_dim', 'text_width', 'hidden', 'per_block', 'pooling', 'entries',
+    'pooling_width', 'pooling_layers', 'pooling_heads', 'harmonics', 'additive')
+
 Question = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -41,7 +46,8 @@ class LatentLink(nn.Module):
         self.direction = None if blind else Direction(config.token_width)
         self.pooling = QuestionPooling(
             config.token_width, config.text_width, config.pooling_width, config.entries,
-            config.pooling_layers, config.pooling_heads, config.harmonics, config.additive) if pooled else None
+            config.pooling_layers, config.pooling_heads, config.harmonics,
+            config.additive) if pooled else None
         sizes = (config.pooling_width if pooled else config.token_width, config.hidden,
                  len(config.blocks) if config.per_block else 1, config.kv_heads, config.head_dim)
         self.key_aligner, self.value_aligner = Aligner(*sizes), Aligner(*sizes)
@@ -101,6 +107,25 @@ class LatentLink(nn.Module):
             self.standard.measure(values.to(self.standard.mean.device))
         if self.pooling is not None and not self.pooling.standard_end.measured:
             self.pooling.measure(questions)
+
+    @torch.no_grad()
+    def start_from(self, other: LatentLink) -> tuple[str, ...]:
+        """Take over what another link has learned; gives the names of tensors that were not taken over.
+
+        Everything of equal name and shape is, with its statistics: a link to another sensor whose tokens
+        count the same things begins with all of it.  Raises LinksError where their pooling, blocks or
+        heads differ.
+        """
+        odd = [name for name in SAME_AT_START if getattr(self.config, name) != getattr(other.config, name)]
+        if odd:
+            raise LinksError(f'a {self.config.modality} link cannot start from the {other.config.modality} '
+                             f'link: {", ".join(odd)} differ; make it with the same options')
+        own, others = self.state_dict(), other.state_dict()
+        left = tuple(name for name, tensor in own.items()
+                     if name not in others or others[name].shape != tensor.shape)
+        for name in own.keys() - set(left):
+            own[name].copy_(others[name])
+        return left
 
     def prune(self, threshold: float) -> int:
         """Close all gates below the threshold for good; gives how many were open before."""

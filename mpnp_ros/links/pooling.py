@@ -47,7 +47,7 @@ class Seen(NamedTuple):
     directions: torch.Tensor
 
     def of_rows(self, rows: torch.Tensor | None, valid: torch.Tensor | None) -> Seen:
-        """What each text sees: rows [B] of the frames (None: as they are), nothing of invalid [F, P] tokens."""
+        """What each text sees: the frames in rows [B], None: one each; nothing of invalid [F, P] tokens."""
         directions = self.directions if valid is None else self.directions.masked_fill(~valid[..., None], 0.)
         seen = Seen(self.tokens, self.contents, directions)
         return seen if rows is None else Seen(*(part[rows] for part in seen))

@@ -1,0 +1,338 @@
+"""The study behind docs/accuracy.md: what links answer from true objects, camera and LiDAR, day and night.
+
+For every seed: links learn on true objects of unrendered scenes; links to camera and LiDAR start from those
+and learn on other, rendered scenes; all of them answer the same questions about held-out scenes, which a
+blind twin, the majority and a fixed rule on the same tokens answer too.  Whatever is finished is kept on
+disk, and the same call goes on from there.
+"""
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.blind import train_blind
+from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
+from mpnp_ros.adaptation.evaluation import answers_of, majority_answers
+from mpnp_ros.adaptation.key_frames import encode, question_dataset, scene_of
+from mpnp_ros.adaptation.rule import rule_answer
+from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingReport, TrainingStep
+from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects
+from mpnp_ros.cache import write_file
+from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.links.files import Link, Provenance, load_link
+from mpnp_ros.links.store import LinkStore
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.weights import load_language_model
+from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.modalities.base import Encoder
+from mpnp_ros.nuscenes.key_frame import KeyFrame
+from mpnp_ros.nuscenes.questions import Scope
+from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.world.generate import Recipe, generate, scene_identities
+from mpnp_ros.world.identity import SceneIdentity
+from mpnp_ros.world.key_frames import object_key_frames
+
+SENSORS = ('camera', 'lidar')
+LICENCE = 'Apache-2.0 (trained on the embedded driving world)'
+QUESTION_SEED = 0
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What is asked about, see :class:`~mpnp_ros.nuscenes.questions.Scope`."""
+
+    max_distance: float = 30.0
+    min_points: int = 5
+
+    @property
+    def scope(self) -> Scope:
+        """From the vehicle only."""
+        return Scope(self.max_distance, self.min_points, anchors=False)
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Scenes of the world: seeds first to last but one, key frames every `interval` seconds.
+
+    lights: those that are rendered.  turns: headings a frame.  per_kind, of_each_type: how many questions,
+    see scene_questions and TokenDataset.evened.
+    """
+
+    scenes: tuple[int, int]
+    key_frames: int = 8
+    interval: float = 3.0
+    lights: tuple[str, ...] = ('day',)
+    turns: int = 1
+    per_kind: int = 6
+    of_each_type: int = 10_000
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of the scenes."""
+        return range(*self.scenes)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long and how fast links learn, see TrainerConfig."""
+
+    steps: int
+    batch: int = 128
+    learning_rate: float = 6e-4
+
+
+@dataclass(frozen=True)
+class Learning(Scenes):
+    """Scenes to learn on, and how."""
+
+    steps: int = 1000
+    batch: int = 128
+    learning_rate: float = 6e-4
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """The whole study; :meth:`load` reads it from YAML.  link: options of LinkConfig.for_model."""
+
+    objects: Learning
+    sensors: Learning
+    blind: Training
+    test: Scenes
+    validation: Scenes
+    seeds: tuple[int, ...] = (0, 1, 2)
+    language_model: str = 'smollm2-135m-instruct'
+    questions: Questions = field(default_factory=Questions)
+    link: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: str | Path) -> StudyConfig:
+        """Read a YAML file.  Raises ConfigurationError, naming the file and the key at fault."""
+        parts = {'objects': Learning, 'sensors': Learning, 'blind': Training, 'test': Scenes,
+                 'validation': Scenes, 'questions': Questions}
+        try:
+            entries = dict(yaml.safe_load(Path(path).read_text(encoding='utf-8')))
+            made = {name: parts[name](**_tuples(value)) if name in parts else value
+                    for name, value in entries.items()}
+            return cls(**_tuples(made))
+        except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
+            raise ConfigurationError(f'{path} is no recipe of a study ({error}); its keys are '
+                                     f'{", ".join(entry.name for entry in fields(cls))}') from None
+
+    @property
+    def splits(self) -> dict[str, range]:
+        """The seeds of the scenes of every part, which may not overlap."""
+        return {name: getattr(self, name).seeds for name in ('objects', 'sensors', 'validation', 'test')}
+
+    def __post_init__(self) -> None:
+        ranges = sorted(self.splits.items(), key=lambda part: part[1].start)
+        for (first, one), (second, other) in zip(ranges, ranges[1:], strict=False):
+            if one.stop > other.start:
+                raise ConfigurationError(f'the scenes of {first} and {second} overlap; give them other seeds')
+
+
+@dataclass(frozen=True, eq=False)
+class TestSet:
+    """Questions about held-out scenes, and what each light lets every modality make of their frames.
+
+    examples: their frames are those of the day.  tokens: light -> key of the day's frame -> tokens.
+    """
+
+    examples: tuple[Example, ...]
+    tokens: Mapping[str, Mapping[str, Frame]]
+
+    def see(self, light: str, modalities: Sequence[str]) -> Callable[[Example], dict[str, ModalityTokens]]:
+        """What a question's answer may rest on."""
+        return lambda example: {name: self.tokens[light][example.frame][name] for name in modalities}
+
+
+ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
+    'camera_day': ('day', ('camera',)), 'camera_night': ('night', ('camera',)),
+    'lidar_day': ('day', ('lidar',)), 'lidar_night': ('night', ('lidar',)),
+    'camera_lidar_day': ('day', SENSORS), 'camera_lidar_night': ('night', SENSORS)}
+"""Row of the report -> light and plugged sensors."""
+
+
+class Study:
+    """One study in one folder.
+
+    encoders: of camera and LiDAR, on which the tokens of both rest.  show: called after every training step
+    with what is being trained.
+    """
+
+    def __init__(self, config: StudyConfig, folder: Path, encoders: Mapping[str, Encoder],
+                 show: Callable[[str, TrainingStep], None] = lambda name, step: None) -> None:
+        self.config, self.folder, self.encoders, self.show = config, folder, encoders, show
+
+    def run_seed(self, seed: int) -> dict[str, Any]:
+        """Everything of one seed: right or wrong of every question in every row, and what training cost."""
+        path = self.folder / f'seed-{seed}.json'
+        if not path.is_file():
+            write_file(path, json.dumps(self._measure(seed)).encode())
+        return json.loads(path.read_bytes())
+
+    def objects_link(self, seed: int) -> tuple[Method, TrainingReport | None]:
+        """Links on true objects, trained or from the study's store."""
+        method = build_method('mpnp', self.lm)
+        store, encoder = self.store(seed), TrueObjects(self.config.questions.scope)
+        torch.manual_seed(seed)
+        link = method.new_link(OBJECTS, encoder.fingerprint, encoder.token_width, additive=True,
+                               **self.config.link)
+        method.plug(link)
+        if stored := store.latest(OBJECTS):
+            method.replace(load_link(stored.path, lm=self.lm, sha256=stored.sha256))
+            return method, None
+        report = self._fit(method, self.objects_training, self.config.objects, seed, OBJECTS,
+                           self.validation)
+        self._save(store, method, seed, 'true objects', self.config.objects)
+        return method, report
+
+    def sensor_links(self, seed: int, start: Link) -> tuple[Method, TrainingReport | None]:
+        """Links on camera and LiDAR that began as the links on true objects, trained or from the store."""
+        method, store = build_method('mpnp', self.lm), self.store(seed)
+        stored = {name: store.latest(name) for name in SENSORS}
+        for name in SENSORS:
+            encoder = self.encoders[name]
+            link = method.new_link(name, encoder.fingerprint, encoder.token_width, additive=True,
+                                   **self.config.link)
+            link.start_from(start)
+            method.plug(link)
+        if all(stored.values()):
+            for entry in stored.values():
+                method.replace(load_link(entry.path, lm=self.lm, sha256=entry.sha256))
+            return method, None
+        report = self._fit(method, self.sensor_training, self.config.sensors, seed, 'sensors')
+        self._save(store, method, seed, 'camera and LiDAR', self.config.sensors)
+        return method, report
+
+    def store(self, seed: int) -> LinkStore:
+        """The links of a seed."""
+        return LinkStore(self.folder / 'links' / f'seed-{seed}')
+
+    @cached_property
+    def lm(self) -> LanguageModel:
+        """The language model."""
+        return load_language_model(self.config.language_model)
+
+    @cached_property
+    def book(self) -> QuestionBook:
+        """All questions as the language model has read them: all links here read at the same block."""
+        method = build_method('mpnp', self.lm)
+        method.plug(method.new_link(OBJECTS, 'book', len(CHANNELS), additive=True, **self.config.link))
+        return QuestionBook(method)
+
+    @cached_property
+    def objects_training(self) -> TokenDataset:
+        """Questions about true objects of unrendered scenes."""
+        return self._about_objects(self.config.objects)
+
+    @cached_property
+    def validation(self) -> TokenDataset:
+        """The same of other scenes."""
+        return self._about_objects(self.config.validation)
+
+    @cached_property
+    def sensor_training(self) -> TokenDataset:
+        """Questions about rendered scenes in all their lights."""
+        part, root = self.config.sensors, self.root('sensors')
+        frames = (frame for scene in root.scenes for frame in root.key_frames(scene['name']))
+        return self._ask(frames, list(self.encoders.values()), part)
+
+    @cached_property
+    def test(self) -> TestSet:
+        """Questions about rendered scenes that nothing was trained on; the same at night as by day."""
+        part, root = self.config.test, self.root('test')
+        by_day = [(identity, root.key_frames(identity.name)) for identity in self._identities(part, ('day',))]
+        asked = self._ask((frame for _, frames in by_day for frame in frames), [self._true], part)
+        tokens: dict[str, dict[str, Frame]] = {light: {} for light in part.lights}
+        for identity, frames in by_day:
+            for light in part.lights:
+                twin = SceneIdentity(identity.seed, replace(identity.conditions, light=light)).name
+                for frame, other in zip(frames, root.key_frames(twin), strict=True):
+                    key = f'{frame.scene}/{frame.token}/000'
+                    tokens[light][key] = {OBJECTS: self._true.encode(frame)} | {
+                        name: encode(other, encoder) for name, encoder in self.encoders.items()}
+        return TestSet(asked.examples, tokens)
+
+    def root(self, name: str) -> NuScenes:
+        """The rendered scenes of a part, made where they are not there yet."""
+        part = getattr(self.config, name)
+        recipe = Recipe(part.key_frames, part.interval, sensors=SENSORS)
+        return NuScenes(generate(self.folder / 'world' / name, self._identities(part, part.lights), recipe,
+                                 workers=2))
+
+    @property
+    def _true(self) -> TrueObjects:
+        return TrueObjects(self.config.questions.scope)
+
+    def _measure(self, seed: int) -> dict[str, Any]:
+        test = self.test
+        on_objects, objects_report = self.objects_link(seed)
+        on_sensors, sensors_report = self.sensor_links(seed, on_objects.links()[OBJECTS])
+        blind, _ = train_blind(on_objects, self.objects_training, self._trainer(self.config.blind, seed),
+                               lambda step: self.show('blind', step), book=self.book)
+        answers = {'true_objects': self._answers(on_objects, 'day', (OBJECTS,)),
+                   'blind': self._answers(blind, 'day', ()),
+                   'majority': majority_answers(self.objects_training.examples, test.examples)}
+        for row, (light, modalities) in ROWS.items():
+            answers[row] = self._answers(on_sensors, light, modalities)
+        for row in [row for row, (_, modalities) in ROWS.items() if len(modalities) == 1]:
+            answers[f'rule_{row}'] = self._by_rule(*ROWS[row])
+        answers['rule_true_objects'] = self._by_rule('day', (OBJECTS,))
+        reports = {'objects': objects_report, 'sensors': sensors_report}
+        return {'seed': seed, 'scenes': [scene_of(example.frame) for example in test.examples],
+                'types': [example.type for example in test.examples],
+                'hops': [example.hops for example in test.examples],
+                'right': {row: [int(answer == example.answer) for answer, example
+                                in zip(given, test.examples, strict=True)] for row, given in answers.items()},
+                'training': {name: asdict(report) for name, report in reports.items() if report}}
+
+    def _answers(self, method: Method, light: str, modalities: Sequence[str]) -> list[str]:
+        return answers_of(method, self.test.examples, self.book, self.test.see(light, modalities))
+
+    def _by_rule(self, light: str, modalities: Sequence[str]) -> list[str | None]:
+        see = self.test.see(light, modalities)
+        return [rule_answer(example.question, see(example)[modalities[0]], CHANNELS)
+                for example in self.test.examples]
+
+    def _about_objects(self, part: Scenes) -> TokenDataset:
+        frames = object_key_frames(part.seeds, part.key_frames, part.interval, progress=False)
+        return self._ask(frames, [self._true], part)
+
+    def _ask(self, frames: Iterable[KeyFrame], encoders: Sequence[Encoder], part: Scenes) -> TokenDataset:
+        asked = question_dataset(frames, encoders, part.turns, QUESTION_SEED, per_kind=part.per_kind,
+                                 scope=self.config.questions.scope)
+        return asked.evened(part.of_each_type, QUESTION_SEED)
+
+    def _fit(self, method: Method, train: TokenDataset, part: Learning, seed: int, name: str,
+             validation: TokenDataset | None = None) -> TrainingReport:
+        trainer = Trainer(method, self._trainer(part, seed), self.book)
+        return trainer.fit(train, validation, lambda step: self.show(name, step),
+                           checkpoint=self.folder / 'checkpoints' / f'{name}-{seed}')
+
+    def _trainer(self, part: Learning | Training, seed: int) -> TrainerConfig:
+        return TrainerConfig(steps=part.steps, batch=part.batch, learning_rate=part.learning_rate,
+                             warm_up=100, evaluate_every=250, checkpoint_every=250, seed=seed)
+
+    def _save(self, store: LinkStore, method: Method, seed: int, what: str, part: Learning) -> None:
+        text = (f'mpnp evaluate: {what} of {len(part.seeds)} scenes of the embedded driving world '
+                f'(seeds {part.scenes[0]} to {part.scenes[1] - 1}), {part.steps} steps of {part.batch}, '
+                f'seed {seed}')
+        for link in method.links().values():
+            store.save(link, Provenance(LICENCE, text))
+
+    @staticmethod
+    def _identities(part: Scenes, lights: Sequence[str]) -> list[SceneIdentity]:
+        return scene_identities(part.seeds, lights, ('clear',))
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
