@@ -2,14 +2,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 from mpnp_ros.adaptation.dataset import Example, Frame
 from mpnp_ros.errors import QuestionError
+from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.methods.base import AnsweredQuestion, Method
 
 POOL = 16
+READ_AT_ONCE = 32
+
+Key = tuple[str, tuple[str, ...] | str]
 
 
 class QuestionBook:
@@ -18,23 +23,58 @@ class QuestionBook:
     Good as long as no link is plugged below those that were plugged when it was read.
     """
 
-    def __init__(self, method: Method) -> None:
-        self._method = method
-        self._read: dict[tuple[str, tuple[str, ...] | str], AnsweredQuestion] = {}
+    def __init__(self, method: Method, files: QuestionFiles | None = None) -> None:
+        """files: where questions are kept for the next run; default: nowhere."""
+        self._method, self._files = method, files
+        self._read: dict[Key, AnsweredQuestion] = {}
+
+    def read(self, examples: Iterable[Example], cancelled: Callable[[], bool] = lambda: False,
+             progress: Callable[[int, int], None] = lambda read, of: None) -> bool:
+        """Read what is not known yet, in batches of similar length; False where it was cancelled.
+
+        cancelled: asked before every batch.  progress: called after it with how many texts of how many
+        have been read.  Raises QuestionError.
+        """
+        new = {_key(example): example for example in examples}
+        new = {key: example for key, example in new.items() if key not in self._read}
+        read = 0
+        for batch in _batches(new.values()):
+            if cancelled():
+                return False
+            self._read |= zip(map(_key, batch), self._prepared(batch), strict=True)
+            read += len(batch)
+            progress(read, len(new))
+        return True
 
     def __getitem__(self, example: Example) -> AnsweredQuestion:
-        """The example's question with its answer.  Raises QuestionError."""
-        key = example.question, example.choices or example.answer
-        known = self._read.get(key)
-        if known is None:
-            known = self._read[key] = self._method.prepare_answer(
-                example.question, example.answer, example.choices)
+        """The example's question with its answer, read now if need be.  Raises QuestionError."""
+        self.read([example])
+        known = self._read[_key(example)]
         if known.answer == example.answer:
             return known
         if example.answer not in example.choices:
             raise QuestionError(f'the answer {example.answer!r} is not among the choices of '
                                 f'{example.question!r}; add it to them')
         return replace(known, answer=example.answer, target=example.choices.index(example.answer))
+
+    def _prepared(self, batch: Sequence[Example]) -> list[AnsweredQuestion]:
+        choices = batch[0].choices
+        if not choices:
+            return [self._method.prepare_answer(one.question, one.answer) for one in batch]
+        return self._method.prepare_answers([(one.question, one.answer) for one in batch], choices,
+                                            self._files)
+
+
+def _key(example: Example) -> Key:
+    return example.question, example.choices or example.answer
+
+
+def _batches(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    """Examples with the same choices, of similar length."""
+    order = sorted(examples, key=lambda one: (one.choices, len(one.question), one.question))
+    for _, group in groupby(order, key=lambda one: one.choices):
+        same = list(group)
+        yield from (same[start:start + READ_AT_ONCE] for start in range(0, len(same), READ_AT_ONCE))
 
 
 class BatchPlan:

@@ -139,8 +139,8 @@ class Trainer:
             checkpoint: str | Path | None = None) -> TrainingReport:
         """Train.
 
-        progress: called after every step.  cancelled: asked before every step, every question that is read
-        and every batch of validation; the links stay as trained so far.  checkpoint: folder that is written
+        progress: called after every step.  cancelled: asked before every step and every batch of questions
+        that is read or validated; the links stay as trained so far.  checkpoint: folder that is written
         now and then and at the end, and from which a stopped run goes on.  validation: the links end as
         they were at its best evaluation.  After any error, TrainingError for NaN among them, the links are
         as before.
@@ -186,10 +186,9 @@ class _Run:
 
     def _read(self, cancelled: Callable[[], bool]) -> str | None:
         """Run all questions through the blocks that no link changes."""
-        for example in self.train.examples:
-            if cancelled():
-                return 'cancelled'
-            self.questions.append(self.book[example])
+        if not self.book.read(self.train.examples, cancelled):
+            return 'cancelled'
+        self.questions = [self.book[example] for example in self.train.examples]
         return None
 
     def _begin(self, folder: Path | None) -> str | None:

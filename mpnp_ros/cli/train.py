@@ -53,10 +53,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Load, encode, train, evaluate, save; exit code 0."""
+    from mpnp_ros.adaptation.batches import QuestionBook
     from mpnp_ros.adaptation.blind import train_blind
     from mpnp_ros.adaptation.evaluation import evaluate, majority, sensor_dependence
     from mpnp_ros.adaptation.key_frames import held_out
     from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
+    from mpnp_ros.llm.question_files import QuestionFiles
 
     dataset, method = prepare(arguments)
     train, test = dataset.split(held_out(dataset))
@@ -64,7 +66,7 @@ def run(arguments: Namespace) -> int:
           f'{len(test.examples)} on {len(test.frames)} held out')
 
     config = TrainerConfig(steps=arguments.steps, batch=arguments.batch, seed=arguments.seed)
-    trainer = Trainer(method, config)
+    trainer = Trainer(method, config, QuestionBook(method, QuestionFiles()))
     with progress_bar(arguments, 'links') as show:
         report = trainer.fit(train, progress=show, checkpoint=arguments.checkpoint)
     print(describe(report))

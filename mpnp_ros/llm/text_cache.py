@@ -16,6 +16,20 @@ class TextCache:
 
     def __init__(self) -> None:
         self._blocks: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._whole: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, whole: torch.Tensor, first: int) -> TextCache:
+        """A cache of one text: keys and values [blocks, 2, H_kv, T, d_h] of blocks from `first` on."""
+        cache = cls()
+        cache._whole = whole
+        cache._blocks = {first + place: (pair[None, 0], pair[None, 1]) for place, pair in enumerate(whole)}
+        return cache
+
+    @property
+    def whole(self) -> torch.Tensor | None:
+        """Keys and values as one tensor, as given to :meth:`of`; None for a cache that has grown."""
+        return self._whole
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, block: int,
                *_unused: object) -> tuple[torch.Tensor, torch.Tensor]:
@@ -27,6 +41,7 @@ class TextCache:
             past_keys, past_values = self._blocks[block]
             keys, values = torch.cat([past_keys, keys], 2), torch.cat([past_values, values], 2)
         self._blocks[block] = keys, values
+        self._whole = None
         return keys, values
 
     def fork(self) -> TextCache:
@@ -47,6 +62,10 @@ class TextCache:
         if len(caches) == 1:
             return caches[0].fork()
         stacked = cls()
+        blocks = caches[0]._blocks.keys()
+        if all(cache._whole is not None and cache._blocks.keys() == blocks for cache in caches):
+            stacked._blocks = _stacked([cache._whole for cache in caches], min(blocks), columns)
+            return stacked
         for block in sorted({block for cache in caches for block in cache._blocks}):
             pairs = [cache._blocks.get(block) for cache in caches]
             like = next(pair for pair in pairs if pair is not None)
@@ -55,11 +74,10 @@ class TextCache:
         return stacked
 
     def text(self, row: int, columns: int) -> TextCache:
-        """The first columns of one text of a batch, in memory of their own."""
-        one = TextCache()
-        one._blocks = {block: tuple(side[row:row + 1, :, :columns].clone() for side in pair)
-                       for block, pair in self._blocks.items()}
-        return one
+        """The first columns of one text of a batch, in memory of their own; of consecutive blocks."""
+        pairs = [torch.stack([side[row, :, :columns] for side in pair])
+                 for _, pair in sorted(self._blocks.items())]
+        return TextCache.of(torch.stack(pairs), min(self._blocks)) if pairs else TextCache()
 
     def length(self, block: int) -> int:
         """Number of columns held for a block."""
@@ -69,6 +87,16 @@ class TextCache:
     def nbytes(self) -> int:
         """Bytes held."""
         return sum(tensor.nbytes for pair in self._blocks.values() for tensor in pair)
+
+
+def _stacked(wholes: Sequence[torch.Tensor], first: int,
+             columns: int) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
+    """Of each block its keys and values [B, H_kv, columns, d_h], each text copied once."""
+    blocks, sides, heads, _, width = wholes[0].shape
+    batch = wholes[0].new_zeros(len(wholes), blocks, sides, heads, columns, width)
+    for one, whole in zip(batch, wholes, strict=True):
+        one[:, :, :, :whole.shape[3]] = whole
+    return {first + place: (batch[:, place, 0], batch[:, place, 1]) for place in range(blocks)}
 
 
 def _padded(pair: tuple[torch.Tensor, torch.Tensor] | None, side: int,

@@ -22,6 +22,7 @@ from mpnp_ros.links.files import Link
 from mpnp_ros.llm.generation import Fragment
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.prepared import PreparedQuestion
+from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.tokens import ModalityTokens
 
 Tokens = Mapping[str, ModalityTokens]
@@ -111,6 +112,13 @@ class Method(Protocol):
 
     def prepare_answer(self, question: str, answer: str, choices: Sequence[str] = ()) -> AnsweredQuestion:
         """Read a question with its true answer, once for all epochs.  Raises QuestionError."""
+
+    def prepare_answers(self, pairs: Sequence[tuple[str, str]], choices: Sequence[str],
+                        files: QuestionFiles | None = None) -> list[AnsweredQuestion]:
+        """As `prepare_answer`, (question, answer) pairs with the same choices in one pass.
+
+        files: what was read before is taken from there, and what is read now is kept there.
+        """
 
     def calibrate(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens]) -> None:
         """Let untrained links measure what they standardise by; once, before they are trained."""

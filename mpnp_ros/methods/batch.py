@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.links.inputs import QuestionStates
@@ -130,8 +130,8 @@ def _first(questions: Sequence[PreparedQuestion]) -> int:
     """The block up to which all questions are prepared."""
     firsts = sorted({question.first for question in questions})
     if len(firsts) > 1:
-        raise LinksError(f'the questions of a batch are prepared up to different blocks, {firsts}; prepare all '
-                         'of them after plugging')
+        raise LinksError(f'the questions of a batch are prepared up to different blocks, {firsts}; prepare '
+                         'all of them after plugging')
     return firsts[0]
 
 
@@ -144,5 +144,4 @@ def _padded(hidden: Sequence[torch.Tensor]) -> torch.Tensor:
     """Hidden states [1, R, d] of single texts as one batch."""
     if len(hidden) == 1:
         return hidden[0]
-    longest = max(one.shape[1] for one in hidden)
-    return torch.cat([pad(one, (0, 0, 0, longest - one.shape[1])) for one in hidden])
+    return pad_sequence([one[0] for one in hidden], batch_first=True)

@@ -19,14 +19,15 @@ from mpnp_ros.links.files import Link
 from mpnp_ros.links.inputs import QuestionStates, TokenBatch
 from mpnp_ros.links.link import LatentLink
 from mpnp_ros.llm import generation
-from mpnp_ros.llm.choices import answer_tokens
+from mpnp_ros.llm.choices import ChoiceTrie, answer_tokens
 from mpnp_ros.llm.generation import Fragment
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prefix import Prefix
-from mpnp_ros.llm.prepared import PreparedQuestion, Reach, open_rows, prepare
+from mpnp_ros.llm.prepared import ChoiceText, PreparedQuestion, Reach, open_rows, prepare, prepare_batch
 from mpnp_ros.llm.prompt import PromptTemplate
 from mpnp_ros.llm.question_cache import QuestionCache
+from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.text_cache import TextCache
 from mpnp_ros.methods.base import AnsweredQuestion, AskedQuestion, Reply, Tokens, register_method
 from mpnp_ros.methods.batch import QuestionBatch, question_states, rows_to_decide
@@ -133,6 +134,17 @@ class Mpnp:
         target = _spelled(self.lm, answer)
         prepared = self._with_answer(question, target, first, reach)
         return AnsweredQuestion(AskedQuestion(question, (), prepared), answer, target)
+
+    def prepare_answers(self, pairs: Sequence[tuple[str, str]], choices: Sequence[str],
+                        files: QuestionFiles | None = None) -> list[AnsweredQuestion]:
+        """As `prepare_answer`, (question, answer) pairs with the same choices in one pass."""
+        connections, trie = self._connections.snapshot(), ChoiceTrie(self.lm.tokenizer, choices)
+        texts = [ChoiceText(self.lm, self.template, question, trie) for question, _ in pairs]
+        read = files.prepare if files else prepare_batch
+        prepared = read(self.lm, texts, connections.first_block, connections.reach)
+        return [AnsweredQuestion(AskedQuestion(question, tuple(choices), one), answer,
+                                 _place(answer, trie.choices))
+                for (question, answer), one in zip(pairs, prepared, strict=True)]
 
     def calibrate(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens]) -> None:
         """Measure what the plugged links standardise by, once, before they are first trained.

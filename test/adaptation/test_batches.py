@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpnp_ros.adaptation.batches import POOL, BatchPlan, QuestionBook, drop_modalities
+from mpnp_ros.adaptation.batches import POOL, READ_AT_ONCE, BatchPlan, QuestionBook, drop_modalities
 from mpnp_ros.errors import QuestionError
 
 
@@ -50,16 +50,44 @@ def test_any_part_of_the_modalities_but_none(toy):
 
 def test_a_text_is_read_once_and_its_answers_are_told_apart(toy, toy_method, monkeypatch):
     dataset, method = toy(8, 0), toy_method()
-    prepare, calls = method.prepare_answer, []
-    monkeypatch.setattr(method, 'prepare_answer', lambda *item: calls.append(item) or prepare(*item))
+    read_all, calls = method.prepare_answers, []
+    monkeypatch.setattr(method, 'prepare_answers',
+                        lambda pairs, *more: calls.extend(pairs) or read_all(pairs, *more))
     book = QuestionBook(method)
     read = [book[example] for example in dataset.examples]
     assert len(calls) == 2
     for example, one in zip(dataset.examples, read, strict=True):
-        expected = prepare(example.question, example.answer, example.choices)
+        expected = method.prepare_answer(example.question, example.answer, example.choices)
         assert (one.answer, one.target) == (expected.answer, expected.target)
     with pytest.raises(QuestionError, match='bus'):
         book[replace(dataset.examples[0], answer='bus')]
+
+
+def many(toy, count):
+    """So many examples with texts of their own, long ones and short ones in turn."""
+    example = toy(1, 0).examples[0]
+    return [replace(example, question=f'what is number {n}{" of the trucks" * (n % 2)}?')
+            for n in range(count)]
+
+
+def test_reading_goes_in_batches_of_similar_length(toy, toy_method, monkeypatch):
+    method, batches, heard = toy_method(), [], []
+    read_all = method.prepare_answers
+    monkeypatch.setattr(method, 'prepare_answers',
+                        lambda pairs, *more: batches.append([len(text) for text, _ in pairs])
+                        or read_all(pairs, *more))
+    book, examples = QuestionBook(method), many(toy, 2 * READ_AT_ONCE)
+    assert book.read(examples + examples, progress=lambda *so_far: heard.append(so_far))
+    assert heard == [(READ_AT_ONCE, 2 * READ_AT_ONCE), (2 * READ_AT_ONCE, 2 * READ_AT_ONCE)]
+    assert max(batches[0]) < min(batches[1])
+    assert book.read(examples) and len(batches) == 2
+
+
+def test_reading_is_cancelled_between_two_batches_and_goes_on_there(toy, toy_method):
+    book, examples, heard = QuestionBook(toy_method()), many(toy, 3 * READ_AT_ONCE), []
+    assert not book.read(examples, lambda: len(heard) == 2, lambda *so_far: heard.append(so_far))
+    assert book.read(examples, progress=lambda *so_far: heard.append(so_far))
+    assert heard[2:] == [(READ_AT_ONCE, READ_AT_ONCE)]
 
 
 def test_open_answers_are_read_one_by_one(toy, toy_method):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mpnp_ros.adaptation import batches
 from mpnp_ros.adaptation.blind import train_blind
 from mpnp_ros.adaptation.checkpoint import STATE, TENSORS
 from mpnp_ros.adaptation.evaluation import evaluate, majority, sensor_dependence
@@ -92,11 +93,12 @@ def test_cancel_ends_before_the_next_step(toy, toy_method):
         (place + 1, 12, loss) for place, loss in enumerate(report.losses)]
 
 
-def test_cancel_ends_while_questions_are_read(toy, toy_method):
+def test_cancel_ends_while_questions_are_read(toy, toy_method, monkeypatch):
+    monkeypatch.setattr(batches, 'READ_AT_ONCE', 1)
     method, asked = toy_method(), []
     before = weights(method)
-    report = Trainer(method, SHORT).fit(toy(8, 1), cancelled=lambda: asked.append(1) or len(asked) > 2)
-    assert (report.stopped, report.steps, len(asked)) == ('cancelled', 0, 3)
+    report = Trainer(method, SHORT).fit(toy(8, 1), cancelled=lambda: asked.append(1) or len(asked) > 1)
+    assert (report.stopped, report.steps, len(asked)) == ('cancelled', 0, 2)
     assert_equal(weights(method), before)
 
 
@@ -185,7 +187,7 @@ def test_a_blind_twin_takes_the_questions_that_are_read(toy, toy_method, monkeyp
     method, train = toy_method(), toy(8, 1)
     read = Trainer(method, replace(SHORT, steps=1))
     read.fit(train)
-    monkeypatch.setattr(Mpnp, 'prepare_answer', None)
+    monkeypatch.setattr(Mpnp, 'prepare_answers', None)
     shared, report = train_blind(method, train, SHORT, book=read.book)
     assert report.steps == 12
     assert evaluate(shared, train, read.book).n == len(train.examples)

@@ -50,6 +50,21 @@ def test_stacked_caches_are_padded_with_zeros_on_the_right() -> None:
     assert stacked.length(0) == 0
 
 
+def test_texts_taken_from_a_batch_hold_their_columns_and_stack_again() -> None:
+    batch = TextCache.stack([filled(2, 3, 4), filled(5, 3, 4, seed=1)], 5)
+    short, long = batch.text(0, 2), batch.text(1, 5)
+    assert (short.length(3), long.length(4), short.nbytes) == (2, 5, filled(2, 3, 4).nbytes)
+    for block in (3, 4):
+        for one, same in zip(held(short, block), held(filled(2, 3, 4), block), strict=True):
+            assert torch.equal(one, same)
+        for one, same in zip(held(TextCache.stack([short, long], 5), block), held(batch, block), strict=True):
+            assert torch.equal(one, same)
+    mixed = TextCache.stack([short, filled(5, 3, 4, seed=1)], 5)
+    assert all(torch.equal(*sides) for sides in zip(held(mixed, 4), held(batch, 4), strict=True))
+    short.update(*torch.ones(2, 1, 2, 1, 3), 3)
+    assert short.whole is None
+
+
 @pytest.mark.parametrize('count', [1, 2])
 def test_nothing_stacked_is_nothing(count: int) -> None:
     assert TextCache.stack([TextCache()] * count, 0).nbytes == 0

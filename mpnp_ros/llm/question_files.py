@@ -1,0 +1,125 @@
+"""Questions read before, on disk, so that a further training run on them begins at once."""
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from mpnp_ros.cache import cache_root, write_file
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.prepared import ChoiceText, PreparedQuestion, Reach, prepare_batch
+from mpnp_ros.llm.text_cache import TextCache
+
+LIMIT = 4_000_000_000
+SCHEMA = 1
+
+States = tuple[torch.Tensor, torch.Tensor | None]
+
+
+class QuestionFiles:
+    """Hidden states and cached columns of texts; a folder for each model, format, first block and reach.
+
+    A text is known by its tokens and by what each of them sees, so templates and choices need no name.
+    Each batch that is read becomes one safetensors file, whole or not there.
+    """
+
+    def __init__(self, folder: str | Path | None = None, limit: int = LIMIT) -> None:
+        """folder: default `questions` in the cache.  limit: bytes; the folders longest not used go first."""
+        self._root = Path(folder) if folder else cache_root() / 'questions'
+        self._limit, self._full = limit, False
+        self._places: dict[Path, dict[str, Path]] = {}
+
+    def prepare(self, lm: LanguageModel, texts: Sequence[ChoiceText], first: int,
+                reach: Reach) -> list[PreparedQuestion]:
+        """As :func:`mpnp_ros.llm.prepared.prepare_batch`, but what was read before is not read again."""
+        shelf = self._shelf(lm, first, reach)
+        names = [_name(text, reach) for text in texts]
+        known = self._load(shelf, names, lm)
+        new = {name: text for name, text in zip(names, texts, strict=True) if name not in known}
+        if new:
+            read = prepare_batch(lm, list(new.values()), first, reach)
+            fresh = {name: (one.hidden, one.rows.cache.whole) for name, one in zip(new, read, strict=True)}
+            self._save(shelf, fresh)
+            known |= fresh
+        return [_assembled(text, known[name], first, reach) for text, name in zip(texts, names, strict=True)]
+
+    def _shelf(self, lm: LanguageModel, first: int, reach: Reach) -> Path:
+        key = f'{SCHEMA} {lm.fingerprint} {lm.dtype} {lm.device.type} {first} {reach}'
+        shelf = self._root / hashlib.sha256(key.encode()).hexdigest()[:16]
+        if shelf not in self._places:
+            shelf.mkdir(parents=True, exist_ok=True)
+            shelf.touch()
+            self._places[shelf] = {name: file for file in sorted(shelf.glob('*.safetensors'))
+                                   for name in _names_in(file)}
+        return shelf
+
+    def _load(self, shelf: Path, names: Iterable[str], lm: LanguageModel) -> dict[str, States]:
+        """What is there of some texts; a file that is damaged or gone counts as absent."""
+        places, loaded = self._places[shelf], {}
+        for file in {places[name] for name in names if name in places}:
+            try:
+                with safe_open(file, 'pt', str(lm.device)) as stored:
+                    held = set(stored.keys())
+                    for name in names:
+                        if f'{name}.hidden' in held:
+                            past = stored.get_tensor(f'{name}.past') if f'{name}.past' in held else None
+                            loaded[name] = stored.get_tensor(f'{name}.hidden'), past
+            except (OSError, SafetensorError):
+                continue
+        return loaded
+
+    def _save(self, shelf: Path, states: Mapping[str, States]) -> None:
+        tensors = {f'{name}.{part}': tensor.contiguous() for name, pair in states.items()
+                   for part, tensor in zip(('hidden', 'past'), pair, strict=True) if tensor is not None}
+        if not self._has_room(sum(tensor.nbytes for tensor in tensors.values())):
+            return
+        file = shelf / f'{hashlib.sha256(" ".join(sorted(states)).encode()).hexdigest()[:16]}.safetensors'
+        write_file(file, save(tensors))
+        self._places[shelf] |= dict.fromkeys(states, file)
+
+    def _has_room(self, size: int) -> bool:
+        """Make room among other folders; where that is not enough, say so once."""
+        others = sorted((other for other in self._root.iterdir() if other not in self._places),
+                        key=lambda other: other.stat().st_mtime)
+        while not self._full and self._bytes() + size > self._limit:
+            if others:
+                shutil.rmtree(others.pop(0), ignore_errors=True)
+                continue
+            self._full = True
+            logging.getLogger(__name__).warning(
+                'questions that are read are kept no further: %s holds its limit of %.1f GB; training goes '
+                'on, but the next one reads the others again (delete the folder to begin anew)',
+                self._root, self._limit / 1e9)
+        return not self._full
+
+    def _bytes(self) -> int:
+        return sum(file.stat().st_size for file in self._root.glob('*/*.safetensors'))
+
+
+def _name(text: ChoiceText, reach: Reach) -> str:
+    """A digest of all that reading depends on."""
+    layout = text.layout.to('cpu')
+    parts = layout.ids, layout.positions, layout.full_visible()
+    digest = hashlib.sha256(f'{text.start(reach)} {layout.tokens}'.encode())
+    for part in parts:
+        digest.update(part.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _names_in(file: Path) -> list[str]:
+    try:
+        with safe_open(file, 'pt') as stored:
+            return [key.removesuffix('.hidden') for key in list(stored.keys()) if key.endswith('.hidden')]
+    except (OSError, SafetensorError):
+        return []
+
+
+def _assembled(text: ChoiceText, states: States, first: int, reach: Reach) -> PreparedQuestion:
+    hidden, past = states
+    return text.prepared(hidden, first, reach, TextCache() if past is None else TextCache.of(past, first))
