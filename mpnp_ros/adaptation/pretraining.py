@@ -29,9 +29,10 @@ from mpnp_ros.adaptation.checkpoint import (
 from mpnp_ros.adaptation.head_inputs import HeadInput, recipe_of
 from mpnp_ros.adaptation.sector_dataset import HEADINGS, SectorDataset
 from mpnp_ros.adaptation.sector_scores import SectorScores, score_sectors
-from mpnp_ros.adaptation.sector_targets import CHANNELS
+from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.errors import ConfigurationError, TrainingError
 from mpnp_ros.modalities.heads import Head, HeadManifest
+from mpnp_ros.nuscenes.questions import Scope
 
 WINDOWS = (1, 3, 6, 12, 36, 72)
 """Widths of the windows that presence is asked of, sectors."""
@@ -41,9 +42,9 @@ WINDOWS = (1, 3, 6, 12, 36, 72)
 class PretrainingConfig:
     """How to train a head.  Raises ConfigurationError for values out of range.
 
-    max_distance, min_points: objects that count, metres and LiDAR points.  validation: share of the scenes
-    held out.  epochs: at most; patience: epochs without a better validation after which training stops, 0:
-    never.  learning_rate: highest, after warm_up (share of the steps); it falls to almost nothing on a half
+    max_distance, min_points: objects that count, metres and points, see Scope.  validation: share of the
+    scenes held out.  epochs: at most; patience: epochs without a better validation after which training
+    stops, 0: never.  learning_rate: highest, after warm_up (share of the steps); it falls to almost nothing on a half
     cosine.  presence: weight of the loss on presence.  hide_views: share of frames in which some cameras are
     left out.  hidden, ring, depth, dropout: of the network.
     """
@@ -90,6 +91,11 @@ class PretrainingConfig:
             if type(value) is not kinds[name] and not (kinds[name] is float and type(value) is int):
                 raise ConfigurationError(f'{name} must be of type {kinds[name].__name__}, not {value!r}')
         return cls(**values)
+
+    @property
+    def scope(self) -> Scope:
+        """Which objects count."""
+        return Scope(self.max_distance, self.min_points)
 
     def rate(self, step: int, steps: int) -> float:
         """The factor on the learning rate at a step, counted from 0: up on a line, down on half a cosine."""

@@ -15,6 +15,7 @@ from mpnp_ros.adaptation.sector_targets import SectorTargets, sector_targets, tw
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.modalities.sector_head import covered
 from mpnp_ros.nuscenes.key_frame import KeyFrame
+from mpnp_ros.nuscenes.questions import Scope
 
 HEADINGS = 288
 """Turns of a frame by parts of this: those that move a polar grid by whole cells."""
@@ -87,20 +88,20 @@ def turn_ring(inputs: Inputs, turns: Tensor, mirrored: bool) -> Inputs:
     return {'features': features, 'slopes': slopes, 'edges': edges + turns[:, None, None]}
 
 
-def sector_dataset(frames: Iterable[KeyFrame], source: HeadInput, max_distance: float, min_points: int,
+def sector_dataset(frames: Iterable[KeyFrame], source: HeadInput, scope: Scope,
                    cache: str | Path | None = None,
                    progress: Callable[[int], None] | None = None) -> SectorDataset:
     """Read, or make and cache, the inputs of key frames; progress: called with the number of frames done.
 
-    max_distance, min_points: as in sector_targets.  Raises TrainingError where frames differ in their number
-    of cameras, or there are none.
+    scope: objects that count.  Raises TrainingError where frames differ in their number of cameras, or there
+    are none.
     """
     inputs: list[Inputs] = []
     targets: list[SectorTargets] = []
     scenes: list[str] = []
     for frame in frames:
         inputs.append(cached_inputs(frame, source, cache))
-        targets.append(sector_targets(frame.objects, max_distance, min_points))
+        targets.append(sector_targets(frame, scope))
         scenes.append(frame.scene)
         if progress is not None:
             progress(len(inputs))

@@ -2,19 +2,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mpnp_ros.modalities.sector_head import Channel
+from mpnp_ros.adaptation.true_objects import TrueObjects
 from mpnp_ros.modalities.sectors import SECTORS, sector_of
-from mpnp_ros.nuscenes.categories import CATEGORIES, STATUSES_OF_CATEGORY
-from mpnp_ros.nuscenes.key_frame import AnnotatedObject
+from mpnp_ros.nuscenes.key_frame import KeyFrame
+from mpnp_ros.nuscenes.questions import Scope
 
-CHANNELS: tuple[Channel, ...] = tuple(
-    (category, status) for category in CATEGORIES for status in (STATUSES_OF_CATEGORY[category] or (None,)))
-"""Every category with each of its statuses: 24."""
 _WORLD_SCENE = re.compile(r'world-(\d+)-')
 
 
@@ -22,8 +18,8 @@ _WORLD_SCENE = re.compile(r'world-(\d+)-')
 class SectorTargets:
     """The objects of a frame.
 
-    azimuth: [N] radians in the base frame; weights: float32 [N, C], how much each counts in each channel:
-    1 in all, shared out where its status is not known.
+    azimuth: [N] radians in the base frame; weights: float32 [N, C], how much each counts in each channel,
+    1 in all.
     """
 
     azimuth: np.ndarray
@@ -40,14 +36,11 @@ class SectorTargets:
         return counts
 
 
-def sector_targets(objects: Iterable[AnnotatedObject], max_distance: float = np.inf, min_points: int = 0,
-                   channels: Sequence[Channel] = CHANNELS) -> SectorTargets:
-    """The objects within ``max_distance`` metres of the vehicle and with ``min_points`` LiDAR points."""
-    kept = [item for item in objects
-            if item.distance <= max_distance and item.num_lidar_pts >= min_points]
-    azimuth = np.array([np.arctan2(item.centre[1], item.centre[0]) for item in kept])
-    weights = np.array([_weights(item, channels) for item in kept], np.float32)
-    return SectorTargets(azimuth, weights.reshape(-1, len(channels)))
+def sector_targets(frame: KeyFrame, scope: Scope) -> SectorTargets:
+    """The objects of a key frame that questions of this scope may be about."""
+    tokens = TrueObjects(scope).encode(frame)
+    there = np.isfinite(tokens.azimuth)
+    return SectorTargets(tokens.azimuth[there].astype(np.float64), tokens.values[there])
 
 
 def twins(scene: str) -> str:
@@ -57,11 +50,3 @@ def twins(scene: str) -> str:
     """
     found = _WORLD_SCENE.match(scene)
     return found[1] if found else scene
-
-
-def _weights(item: AnnotatedObject, channels: Sequence[Channel]) -> list[float]:
-    fitting = [category == item.category and status in (None, item.attribute)
-               for category, status in channels]
-    if not any(fitting):
-        fitting = [category == item.category for category, _ in channels]
-    return [fits / max(1, sum(fitting)) for fits in fitting]

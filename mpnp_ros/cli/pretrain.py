@@ -109,7 +109,7 @@ def read(arguments: Namespace, source: HeadInput, config: PretrainingConfig) -> 
 
     frames = list(chain.from_iterable(key_frames(root, arguments.scenes) for root in arguments.root))
     with _bar(arguments, 'reading') as show:
-        return sector_dataset(frames, source, config.max_distance, config.min_points,
+        return sector_dataset(frames, source, config.scope,
                               progress=lambda count: show(count, len(frames), ''))
 
 

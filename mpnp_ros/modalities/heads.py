@@ -29,10 +29,10 @@ class HeadManifest:
     """What a head is, what it reads and where it comes from.
 
     kind: camera or lidar.  channels: what its numbers count, (category, status) each.  max_distance,
-    min_points: of the objects that it counts, metres and LiDAR points.  backbone: sha256 of the weights
-    whose features it reads, empty where it reads the sensor itself.  input: the encoder's options that it
-    was trained with.  shape: arguments of its network.  sha256: of head.safetensors.  accuracy: measured
-    on held-out scenes.
+    min_points: of the objects that it counts, metres and points of LiDAR and radar.  backbone: sha256 of the
+    weights whose features it reads, empty where it reads the sensor itself.  input: the encoder's options
+    that it was trained with.  shape: arguments of its network.  sha256: of head.safetensors.  accuracy:
+    measured on held-out scenes.
     """
 
     kind: str

@@ -17,7 +17,8 @@ from mpnp_ros.adaptation.pretraining import (
     window_sums,
 )
 from mpnp_ros.adaptation.sector_dataset import SectorDataset
-from mpnp_ros.adaptation.sector_targets import CHANNELS, SectorTargets
+from mpnp_ros.adaptation.sector_targets import SectorTargets
+from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.errors import ConfigurationError, TrainingError
 
 CONFIG = PretrainingConfig(epochs=20, batch=8, learning_rate=1e-2, hidden=4, ring=16, depth=1, dropout=0.0,
