@@ -44,9 +44,9 @@ class PretrainingConfig:
 
     max_distance, min_points: objects that count, metres and points, see Scope.  validation: share of the
     scenes held out.  epochs: at most; patience: epochs without a better validation after which training
-    stops, 0: never.  learning_rate: highest, after warm_up (share of the steps); it falls to almost nothing on a half
-    cosine.  presence: weight of the loss on presence.  hide_views: share of frames in which some cameras are
-    left out.  hidden, ring, depth, dropout: of the network.
+    stops, 0: never.  learning_rate: highest, after warm_up (share of the steps); it falls to almost nothing
+    on a half cosine.  presence: weight of the loss on presence.  hide_views: share of frames in which some
+    cameras are left out.  hidden, ring, depth, dropout: of the network.
     """
 
     max_distance: float = 30.0
