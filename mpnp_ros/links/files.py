@@ -26,7 +26,7 @@ from mpnp_ros.links.link import LatentLink
 from mpnp_ros.links.published import PublishedLink
 from mpnp_ros.llm.language_model import LanguageModel
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = 'manifest.json'
 TENSORS = 'link.safetensors'
 KINDS = {kind.kind: kind for kind in (LatentLink, PublishedLink)}
