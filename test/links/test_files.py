@@ -102,7 +102,7 @@ def test_another_model_encoder_or_version_is_refused(tiny_lm, saved):
 
 
 @pytest.mark.parametrize('change, message', [
-    ({'schema': 2}, 'schema version 2'), ({'surplus': 1}, 'unknown keys'), ({'kind': 'os'}, "kind 'os'"),
+    ({'schema': 1}, 'schema version 1'), ({'surplus': 1}, 'unknown keys'), ({'kind': 'os'}, "kind 'os'"),
     ({'sha256': 5}, 'must be text'), ({'config': {}}, 'missing or unknown keys'), ({'shapes': []}, 'mapping'),
     ({'provenance': {'code': ''}}, 'code'), ({'sha256': '0' * 64}, 'damaged')])
 def test_a_wrong_manifest_is_refused(saved, change, message):
