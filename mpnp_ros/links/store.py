@@ -1,9 +1,13 @@
-"""The link store: versions of links per modality on disk, safe for several writers and readers."""
+"""The link store: versions of links per modality on disk, safe for several writers and readers.
+
+Links that are shipped lie in a store of their own, ``mpnp_ros/data/links/driving-world``.
+"""
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import mpnp_ros
 from mpnp_ros.cache import locked, sha256_of
 from mpnp_ros.errors import LinksError
 from mpnp_ros.links.files import MANIFEST, Link, Provenance, save_link
@@ -56,3 +60,10 @@ class LinkStore:
             raise LinksError(f'there is no version {version!r} of {modality} links in {self.folder}; '
                              f'there are: {", ".join(versions) or "none"}')
         return versions[version]
+
+
+def shipped_links() -> dict[str, StoredLink]:
+    """The newest of the links that are part of the package, by modality; none where none are."""
+    folder = Path(mpnp_ros.__file__).parent / 'data' / 'links' / 'driving-world'
+    links = LinkStore(folder).list() if folder.is_dir() else ()
+    return {link.modality: link for link in links}

@@ -26,7 +26,8 @@ from std_msgs.msg import String
 
 from mpnp_ros.action import Ask as AskAction
 from mpnp_ros.conversions.tokens import from_message
-from mpnp_ros.errors import ConfigurationError, TokensError
+from mpnp_ros.errors import ConfigurationError, LinksError, TokensError
+from mpnp_ros.links.store import shipped_links
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model
 from mpnp_ros.methods.base import build_method, method_names
 from mpnp_ros.msg import Answer as AnswerMessage
@@ -61,6 +62,7 @@ TICKS_PER_SHOWING = 10
 INACTIVE = 'fusion is not active; activate it'
 UNCONFIGURED = 'fusion is not configured; configure and activate it'
 WHEN = 'Read when the node is configured.'
+SHIPPED = 'shipped'
 NAMED_CHOICES = {'': (), 'nuscenes_qa': ANSWERS}
 TOKENS_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -76,7 +78,8 @@ PARAMETERS = (
     Parameter('method', 'mpnp', f'How modalities are connected to the model. {WHEN}', choices=method_names()),
     Parameter('modalities', ('camera', 'lidar'), 'Modalities to listen to, each on tokens/<modality>.',
               read_only=True),
-    Parameter('links', (), f'Folders of the links to begin with. {WHEN}'),
+    Parameter('links', (SHIPPED,), f'Folders of the links to begin with; {SHIPPED}: those that come with the '
+              f'package, where they fit the model; an empty name: none. {WHEN}'),
     Parameter('choices', '', 'Named list of answers for questions that come without one; empty: none, '
               'the answer is generated.', choices=tuple(NAMED_CHOICES)),
     Parameter('stale_after', 1., f'Time without tokens after which a modality is not used any more. {WHEN}',
@@ -120,8 +123,11 @@ class FusionNode(ManagedNode):
             max_new_tokens=values.max_new_tokens, read_links=partial(read_link_version, lm=lm),
             deliver=self._deliver)
         self._server.pause(INACTIVE)
-        for path in values.links:
-            self._server.load_links(path).result()
+        for path in filter(None, values.links):
+            if path == SHIPPED:
+                self._load_shipped_links()
+            else:
+                self._server.load_links(path).result()
         self.get_logger().info(f'{lm.name} on {lm.device}, links: {self._server.links.name or "none"}')
 
     def start(self) -> None:
@@ -144,6 +150,15 @@ class FusionNode(ManagedNode):
             server.close()
         del server
         release_memory()
+
+    def _load_shipped_links(self) -> None:
+        """Take what comes with the package and fits; with another model the node begins without links."""
+        for modality, stored in shipped_links().items():
+            if modality in self.values.modalities:
+                try:
+                    self._server.load_links(str(stored.path), stored.sha256).result()
+                except LinksError as error:
+                    self.get_logger().warning(f'shipped links are left out: {error}')
 
     def _serve(self) -> None:
         """Services, the action and the look at the board."""

@@ -22,7 +22,7 @@ from mpnp_ros.conversions.time import from_nanoseconds
 from mpnp_ros.nodes.diagnostics import OK
 from mpnp_ros.nodes.parameters import Parameter
 from mpnp_ros.nodes.runtime import PlainNode, run_node
-from mpnp_ros.nuscenes.questions import scene_questions
+from mpnp_ros.nuscenes.questions import Scope, scene_questions
 from mpnp_ros.nuscenes.scene_recording import LATCHED_TOPICS
 from mpnp_ros.world.broadcast import Broadcast, Message
 from mpnp_ros.world.conditions import LIGHTS, WEATHERS, Conditions
@@ -50,6 +50,12 @@ PARAMETERS = (
     Parameter('height', 225, 'Of the images.', 'pixel', 16, 900, read_only=True),
     Parameter('questions', 6, 'Most labelled questions of each kind a key frame.', minimum=0, maximum=1000,
               read_only=True),
+    Parameter('question_distance', Scope.max_distance, 'How far away things are that labelled questions are '
+              'about.', 'm', 1.0, 80.0, read_only=True),
+    Parameter('question_points', Scope.min_points, 'Points of LiDAR and radar that such a thing has at least.',
+              minimum=0, maximum=1000, read_only=True),
+    Parameter('question_anchors', Scope.anchors, 'Whether labelled questions also ask where things are from '
+              'other things than the vehicle.', read_only=True),
     Parameter('scene_duration', 20.0, 'After so long the drive goes on in the streets of the next seed.', 's',
               1.0, float(SLOT), read_only=True),
     Parameter('duration', 3600.0, 'After so long the world ends.', 's', 0.1, 1e6, read_only=True),
@@ -91,8 +97,9 @@ class DrivingWorld(PlainNode):
         self._paused, self._rate = values.paused, values.rate
         start = SceneIdentity(values.seed, self._conditions).start
         size = (values.width, values.height)
-        self._broadcast = Broadcast(start, values.sensors, size,
-                                    partial(scene_questions, seed=values.seed, per_kind=values.questions))
+        scope = Scope(values.question_distance, values.question_points, values.question_anchors)
+        self._broadcast = Broadcast(start, values.sensors, size, partial(
+            scene_questions, seed=values.seed, per_kind=values.questions, scope=scope))
         self._topic_publishers = {topic: self._make_publisher(topic, kind)
                                   for topic, kind in self._broadcast.topics.items()}
         self._ticks = self.create_publisher(Clock, '/clock', QoSProfile(
