@@ -52,7 +52,7 @@ PARAMETERS = (
               read_only=True),
     Parameter('question_distance', Scope.max_distance, 'How far away things are that labelled questions are '
               'about.', 'm', 1.0, 80.0, read_only=True),
-    Parameter('question_points', Scope.min_points, 'Points of LiDAR and radar that such a thing has at least.',
+    Parameter('question_points', Scope.min_points, 'LiDAR and radar points that such a thing has at least.',
               minimum=0, maximum=1000, read_only=True),
     Parameter('question_anchors', Scope.anchors, 'Whether labelled questions also ask where things are from '
               'other things than the vehicle.', read_only=True),
