@@ -25,11 +25,12 @@ from mpnp_ros.adaptation.key_frames import encode, question_dataset, scene_of
 from mpnp_ros.adaptation.rule import rule_answer
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingReport, TrainingStep
 from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects
-from mpnp_ros.cache import write_file
+from mpnp_ros.cache import cached_folder, write_file
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.links.files import Link, Provenance, load_link
 from mpnp_ros.links.store import LinkStore
 from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.base import Method, build_method
 from mpnp_ros.modalities.base import Encoder
@@ -227,17 +228,17 @@ class Study:
         """All questions as the language model has read them: all links here read at the same block."""
         method = build_method('mpnp', self.lm)
         method.plug(method.new_link(OBJECTS, 'book', len(CHANNELS), additive=True, **self.config.link))
-        return QuestionBook(method)
+        return QuestionBook(method, QuestionFiles())
 
     @cached_property
     def objects_training(self) -> TokenDataset:
         """Questions about true objects of unrendered scenes."""
-        return self._about_objects(self.config.objects)
+        return self._about_objects('objects')
 
     @cached_property
     def validation(self) -> TokenDataset:
         """The same of other scenes."""
-        return self._about_objects(self.config.validation)
+        return self._about_objects('validation')
 
     @cached_property
     def sensor_training(self) -> TokenDataset:
@@ -303,9 +304,16 @@ class Study:
         return [rule_answer(example.question, see(example)[modalities[0]], CHANNELS)
                 for example in self.test.examples]
 
-    def _about_objects(self, part: Scenes) -> TokenDataset:
-        frames = object_key_frames(part.seeds, part.key_frames, part.interval, progress=False)
-        return self._ask(frames, [self._true], part)
+    def _about_objects(self, name: str) -> TokenDataset:
+        part = getattr(self.config, name)
+
+        def build(empty: Path) -> None:
+            frames = object_key_frames(part.seeds, part.key_frames, part.interval, progress=False)
+            self._ask(frames, [self._true], part).write(empty)
+
+        place = self.folder / 'questions' / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return TokenDataset.load(cached_folder(place, f'{part} {self.config.questions}', build))
 
     def _ask(self, frames: Iterable[KeyFrame], encoders: Sequence[Encoder], part: Scenes) -> TokenDataset:
         asked = question_dataset(frames, encoders, part.turns, QUESTION_SEED, per_kind=part.per_kind,
