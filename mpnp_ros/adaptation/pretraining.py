@@ -36,6 +36,8 @@ from mpnp_ros.nuscenes.questions import Scope
 
 WINDOWS = (1, 3, 6, 12, 36, 72)
 """Widths of the windows that presence is asked of, sectors."""
+CALIBRATED_ON = 256
+PRIOR = 5.0  # objects: rare categories are moved less
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class PretrainingConfig:
     hidden: int = 64
     ring: int = 128
     depth: int = 3
-    dropout: float = 0.1
+    dropout: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -163,6 +165,8 @@ class _Run:
         self.network, self.folder = head.network, folder
         self.epoch_steps = max(1, len(train) // config.batch)
         self.steps = config.epochs * self.epoch_steps
+        places = random.Random(f'{config.seed}/sample').sample(range(len(train)), len(train))
+        self.sample = train.part(places[:CALIBRATED_ON])
         _calibrate(self.network, train)
         self.optimiser = _optimiser(self.network, config)
         self.state = Progress()
@@ -228,9 +232,14 @@ class _Run:
         return order[step * self.config.batch:(step + 1) * self.config.batch]
 
     def _evaluate(self) -> None:
+        """Measure, and keep if it is the best, the network as it counts after calibration."""
+        links = {'head': self.network}
+        before = link_tensors(links)
+        calibrate_counts(self.head, self.sample, self.config.batch)
         explained = evaluate_head(self.head, self.validation, self.config.batch).explained
         if explained > max((value for _, value in self.state.accuracies), default=-math.inf):
-            self.state.best = link_tensors({'head': self.network})
+            self.state.best = link_tensors(links)
+        restore_links(links, before)
         self.state.accuracies.append((self.state.step, explained))
         self._save()
 
@@ -283,6 +292,18 @@ def expected_counts(head: Head, dataset: SectorDataset, batch: int = 32) -> tupl
         pairs.append((head.network(**inputs).exp(), counts))
     rates, counts = zip(*pairs, strict=True)
     return torch.cat(rates), torch.cat(counts)
+
+
+@torch.no_grad()
+def calibrate_counts(head: Head, dataset: SectorDataset, batch: int = 32) -> None:
+    """Let the expected number of each category add up to the true one.
+
+    Dropout and batch statistics make the log rates noisy in training; the mean of their exponential is then
+    higher than the exponential of their mean, by which the network counts too few afterwards.
+    """
+    rates = head.network.rates
+    expected, true = (values.sum((0, 1)) @ rates.member for values in expected_counts(head, dataset, batch))
+    rates.category.bias += ((true + PRIOR) / (expected + PRIOR)).log()
 
 
 def evaluate_head(head: Head, dataset: SectorDataset, batch: int = 32) -> SectorScores:

@@ -10,7 +10,9 @@ import torch
 
 from mpnp_ros.adaptation.pretraining import (
     PretrainingConfig,
+    calibrate_counts,
     evaluate_head,
+    expected_counts,
     new_head,
     pretrain,
     sector_loss,
@@ -125,6 +127,16 @@ def test_twins_are_held_out_together():
     assert not {name[:10] for name in train.scenes} & {name[:10] for name in held.scenes}
     with pytest.raises(TrainingError, match='another seed'):
         replace(frames, scenes=('world-0001-day-clear', 'world-0001-night-clear') * 24).split(0.25)
+
+
+def test_calibration_makes_numbers_add_up():
+    head, frames = new_head(Source('lidar'), CONFIG), made_up('lidar')
+    with torch.no_grad():
+        head.network.rates.category.bias.zero_()
+    for _ in range(3):
+        calibrate_counts(head, frames)
+    expected, true = expected_counts(head, frames)
+    assert expected.sum() == pytest.approx(true.sum(), rel=0.2)
 
 
 def test_windows_are_sums_around_the_circle():
