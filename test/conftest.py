@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -40,6 +41,12 @@ BLOCKS = 4
 WINDOW = 4
 STUCK = 180.
 STDERR = pytest.StashKey[int]()
+
+# Where these are set, pytest writes out the whole difference between two values that should be equal: for
+# megabytes of bytes that takes hours.
+hypothesis.settings.load_profile('ci' if 'CI' in os.environ else 'default')
+for variable in ('CI', 'BUILD_NUMBER'):
+    os.environ.pop(variable, None)
 
 # The processes that tests start and end by SIGINT would inherit it as ignored where this run is a shell's
 # background job.
