@@ -1,12 +1,14 @@
 """Runs a set of processes as one: starts them, passes on what they print, restarts what falls, ends all.
 
 Every child leads a session of its own, so Ctrl-C in a terminal reaches this process alone and each child
-is told once, by :meth:`Supervisor.stop`.  Nothing here knows ROS.
+is told once, by :meth:`Supervisor.stop`.  On Linux a child gets SIGTERM if this process dies without a
+word (kill -9), so nothing is left behind.  Nothing here knows ROS.
 """
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +22,18 @@ from mpnp_ros.errors import ConfigurationError
 RUNNING, WAITING, ENDED, FAILED = 'running', 'waiting', 'ended', 'failed'
 GRACE = {signal.SIGINT: 8., signal.SIGTERM: 3., signal.SIGKILL: 3.}
 """How long, in seconds, a child may take after each signal before the next, stronger one."""
+TIE = """
+import ctypes, os, sys
+PR_SET_PDEATHSIG, SIGTERM = 1, 15
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGTERM)
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""Becomes the command of a child that is to end with its parent.
+
+Not Popen's preexec_fn, which may lock up in a process with threads.  The tie outlasts execvp, and is to the
+thread that started the child: :meth:`Supervisor.poll` belongs on one that stays.
+"""
 
 
 @dataclass(frozen=True)
@@ -70,9 +84,10 @@ class Child:
 
     def start(self, now: float) -> None:
         """Start the process; its output goes line by line to ``write``."""
+        environment = {**os.environ, 'PYTHONUNBUFFERED': '1', **self.spec.environment}
         try:
             self.process = subprocess.Popen(
-                list(self.spec.command), env={**os.environ, 'PYTHONUNBUFFERED': '1', **self.spec.environment},
+                _tied(self.spec.command, environment.get('PATH')), env=environment,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                 errors='replace', start_new_session=True)
         except OSError as error:
@@ -191,6 +206,18 @@ class Supervisor:
     def _become(self, child: Child, state: str) -> None:
         child.state = state
         self._changed(child)
+
+
+def _tied(command: Sequence[str], path: str | None) -> list[str]:
+    """The command line of a process that ends with this one, where the system can do that.
+
+    Raises FileNotFoundError where there is no such program.
+    """
+    if not sys.platform.startswith('linux'):
+        return list(command)
+    if shutil.which(command[0], path=path) is None:
+        raise FileNotFoundError(f'{command[0]!r} is not a program on this machine')
+    return [sys.executable, '-I', '-S', '-c', TIE, str(os.getpid()), *command]
 
 
 class PrefixedLines:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 
@@ -100,6 +101,30 @@ def test_a_child_that_ignores_signals_is_killed(monkeypatch):
         log.wait_for('a', 'up')
         pid = supervisor['a'].pid
     assert not alive(pid)
+
+
+SUPERVISED = """
+import signal, sys
+from mpnp_ros.supervisor import ProcessSpec, Supervisor
+code = "import signal; print('up', flush=True); signal.pause()"
+log = lambda name, line: print(supervisor['a'].pid, line, flush=True)
+supervisor = Supervisor([ProcessSpec('a', [sys.executable, '-S', '-c', code])], write=log)
+with supervisor:
+    signal.pause()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='only Linux tells a child of its parent')
+def test_children_end_with_a_supervisor_that_is_killed():
+    parent = subprocess.Popen([sys.executable, '-c', SUPERVISED], stdout=subprocess.PIPE, text=True)
+    with parent:
+        child = int(parent.stdout.readline().split()[0])
+        assert alive(child)
+        parent.kill()
+    end = time.monotonic() + 10.
+    while alive(child):
+        assert time.monotonic() < end, f'{child} outlives its supervisor'
+        time.sleep(.01)
 
 
 def test_grandchildren_end_too():
