@@ -158,3 +158,16 @@ def test_sigterm_is_a_good_end(tmp_path):
     running = Running('bringup', '--modalities', '--no-autostart')
     running.wait_for(lambda lines: any('nodes are ready' in line for line in lines))
     assert running.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='only Linux tells a child of its parent')
+def test_a_bringup_that_is_killed_leaves_no_node_behind():
+    running = Running('bringup', '--modalities', '--no-autostart')
+    found = running.wait_for(lambda lines: re.search(r'fusion +\w+ +pid (\d+)', ''.join(lines)))
+    node = Path('/proc') / found[1]
+    assert node.exists()
+    assert running.end(signal.SIGKILL) == -signal.SIGKILL
+    end = time.monotonic() + PATIENCE
+    while node.exists():
+        assert time.monotonic() < end, ''.join(running.lines)
+        time.sleep(.05)

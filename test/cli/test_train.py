@@ -1,12 +1,17 @@
 """mpnp train on a generated street, a tiny language model and tiny encoders."""
 from __future__ import annotations
 
+import json
+from contextlib import contextmanager
+
 import pytest
 import torch
+import yaml
+from safetensors.torch import load_file
 
-from mpnp_ros.adaptation.evaluation import Accuracy, Share
+from mpnp_ros.cache import sha256_of
 from mpnp_ros.cli import main as cli
-from mpnp_ros.cli.train import table
+from mpnp_ros.cli import train as train_command
 from mpnp_ros.links.store import LinkStore
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.modalities import registry
@@ -17,6 +22,7 @@ from mpnp_ros.modalities.lidar.encoder import LidarEncoder
 from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import freeze
 from mpnp_ros.nuscenes.standin import write_standin
+from mpnp_ros.nuscenes.tables import NuScenes
 
 SIZE = {'height': 56, 'width': 56, 'blocks': (1, 2, 3), 'device': 'cpu', 'dtype': 'float32'}
 
@@ -74,7 +80,7 @@ def cli_load(stored, lm):
 def test_the_same_seed_gives_the_same_links(root, tiny_encoders, tiny_lm_folder, tmp_path):
     for name in ('one', 'two'):
         assert train(root, tmp_path / name, tiny_lm_folder, '--modalities', 'lidar') == 0
-    one, two = ((LinkStore(tmp_path / name).latest('lidar').path / 'link.safetensors').read_bytes()
+    one, two = (sha256_of(LinkStore(tmp_path / name).latest('lidar').path / 'link.safetensors')
                 for name in ('one', 'two'))
     assert one == two
 
@@ -84,10 +90,96 @@ def test_a_wrong_root_is_one_line(tiny_encoders, tiny_lm_folder, tmp_path, capsy
     assert capsys.readouterr().err.count('\n') == 1
 
 
-def test_the_table_has_a_row_each_and_gaps_where_nothing_was_asked():
-    rows = {'sensors': Accuracy(Share(5, 10), {'count': Share(5, 10)}, {}),
-            'blind': Accuracy(Share(1, 4), {'exist': Share(1, 4)}, {})}
-    lines = table(rows).splitlines()
-    assert lines[0].split() == ['overall', 'n', 'count', 'exist']
-    assert lines[1].split() == ['sensors', '50.0', '%', '[23.7,', '76.3]', '10', '50.0', '-']
-    assert lines[2].split()[-2:] == ['-', '25.0']
+@pytest.fixture
+def qa(root, tmp_path):
+    """A file of NuScenes-QA's form about both key frames of the stand-in."""
+    questions = {'Are there any cars?': ('yes', 'exist', 0), 'How many buses are there?': (1, 'count', 0),
+                 'What is the status of the truck to the back of me?': ('stopped', 'status', 1)}
+    records = [{'sample_token': token, 'question': text, 'answer': answer, 'template_type': kind,
+                'num_hop': hops} for token in NuScenes(root).table('sample')
+               for text, (answer, kind, hops) in questions.items()]
+    path = tmp_path / 'NuScenes_train_questions.json'
+    path.write_text(json.dumps({'questions': records}))
+    return path
+
+
+def test_published_questions_are_trained_on_by_scene_and_measured_by_light(
+        root, tiny_encoders, tiny_lm_folder, qa, tmp_path, capsys):
+    assert train(root, tmp_path / 'links', tiny_lm_folder, '--qa', str(qa), '--scenes', 'scene-0001',
+                 'scene-0002', '--night-images', 'night_80dimgaussian7') == 0
+    shown = capsys.readouterr().out
+    assert '3 questions on 1 frames to train on, 3 on 1 held out' in shown
+    assert evaluate(root, tmp_path / 'links', '--qa', str(qa), '--scenes', 'scene-0001', 'scene-0002') == 0
+    shown = capsys.readouterr().out
+    assert ['clear', 'day', 'night'] in [line.split() for line in shown.splitlines()]
+    assert ['questions', '6', '3', '3'] in [line.split() for line in shown.splitlines()]
+    one_scene = ('--scenes', 'scene-0001', '--split', 'scene')
+    assert evaluate(root, tmp_path / 'links', '--qa', str(qa), *one_scene) == 2
+    assert '--split none' in capsys.readouterr().err
+
+
+def evaluate(root, links, *more: str) -> int:
+    """Run mpnp evaluate on links."""
+    return cli.main(['evaluate', '--links', str(links), '--root', str(root), '--device', 'cpu', *more])
+
+
+def test_the_split_of_the_paper_comes_with_a_warning(tiny_lm_folder, tmp_path, capsys):
+    root = NuScenes(write_standin(tmp_path / 'root', seed=3, key_frames=2))
+    records = [{'sample_token': token, 'question': text, 'answer': 'yes', 'template_type': 'exist',
+                'num_hop': 0} for token in root.table('sample') for text in ('Any cars?', 'Any trucks?')]
+    (tmp_path / 'qa.json').write_text(json.dumps({'questions': records}))
+    assert train(tmp_path / 'root', tmp_path / 'links', tiny_lm_folder, '--qa', str(tmp_path / 'qa.json'),
+                 '--modalities', 'objects', '--split', 'mini', '--scenes', 'scene-0001', 'scene-0002') == 0
+    shown = capsys.readouterr().out
+    assert '2 questions on 2 frames to train on, 2 on 2 held out' in shown
+    assert 'warning: questions about one frame' in shown
+
+
+def test_links_start_from_those_on_true_objects(root, tiny_encoders, tiny_lm_folder, tmp_path, capsys):
+    assert train(root, tmp_path / 'links', tiny_lm_folder, '--modalities', 'objects',
+                 '--max-distance', '30') == 0
+    assert yaml.safe_load((tmp_path / 'links/recipe.yaml').read_text())['questions']['max_distance'] == 30
+    objects = LinkStore(tmp_path / 'links').latest('objects')
+    more = ('--modalities', 'objects', '--start', str(tmp_path / 'links'), '--learning-rate', '1e-12')
+    assert train(root, tmp_path / 'more', tiny_lm_folder, *more) == 0
+    begun = LinkStore(tmp_path / 'more').latest('objects')
+    before, after = (load_file(one.path / 'link.safetensors') for one in (objects, begun))
+    for name, tensor in before.items():
+        if name != 'gate_weights':
+            torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-6)
+    capsys.readouterr()
+    assert train(root, tmp_path / 'other', tiny_lm_folder, '--modalities', 'camera', *more[2:]) == 2
+    assert 'cannot start from the objects link: additive differ' in capsys.readouterr().err
+    for store, words in ((tmp_path / 'none', 'there is no link store'),
+                         (tmp_path, 'has no links for objects')):
+        assert train(root, tmp_path / 'other', tiny_lm_folder, *more[:2], '--start', str(store)) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_links_are_evaluated_with_the_recipe_that_lies_beside_them(root, tiny_lm_folder, tmp_path, capsys):
+    options = ('--modalities', 'objects', '--min-points', '2')
+    assert train(root, tmp_path / 'links', tiny_lm_folder, *options) == 0
+    capsys.readouterr()
+    assert evaluate(root, tmp_path / 'links', '--scenes', 'scene-0002') == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines[1:]] == ['sensors', 'shuffled', 'unplugged']
+    assert evaluate(root, tmp_path / 'links', '--scenes', 'scene-0002', '--min-points', '3') == 2
+    assert 'use that encoder or train a link for this one' in capsys.readouterr().err
+    assert evaluate(root, tmp_path / 'links', '--modalities', 'lidar', '--lidar-head', 'none') == 2
+    assert evaluate(root, tmp_path / 'nowhere') == 2
+    assert 'there is no link store' in capsys.readouterr().err
+
+
+def test_a_stopped_run_goes_on_from_its_checkpoint(root, tiny_lm_folder, tmp_path, monkeypatch):
+    options = ('--modalities', 'objects', '--checkpoint', str(tmp_path / 'run'))
+
+    @contextmanager
+    def pressed():
+        yield lambda: True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_command, 'interruptible', pressed)
+        assert train(root, tmp_path / 'links', tiny_lm_folder, *options) == 130
+    assert LinkStore(tmp_path / 'links').latest('objects') is None
+    assert train(root, tmp_path / 'links', tiny_lm_folder, *options) == 0
+    assert LinkStore(tmp_path / 'links').latest('objects').version == '000001'
