@@ -44,7 +44,7 @@ $(VENV)/.installed: $(VENV)/.tf2_msgs $(INTERFACES)
 
 install: $(VENV)/.installed  ## everything, into .venv
 
-demo: install  ## ask about a real nuScenes key frame (or a stand-in) through ROS 2
+demo: install  ## drive from day into night, with live accuracy; then a real nuScenes key frame
 	@mpnp demo $(DEMO)
 
 # Many processes share the cores in tests: one thread each, which also makes sums the same everywhere.

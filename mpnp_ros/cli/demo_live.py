@@ -1,197 +1,187 @@
-"""The demo's running system: `mpnp bringup` replays the bag, and a node asks what is around."""
+"""The demo's end of the topics: steers the world, plugs modalities, asks, and keeps what sensors publish."""
 from __future__ import annotations
 
-import os
 import queue
-import random
-import signal
-import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import yaml
+import numpy as np
 
-from mpnp_ros.cache import cache_root
-from mpnp_ros.cli.demo_learning import Learned
-from mpnp_ros.cli.session import NotAnsweringError, ros_session, wait_for
+from mpnp_ros.cli.demo_drive import BOTH, Exchange, Phase, Sight
+from mpnp_ros.cli.session import NotAnsweringError, wait_for
+from mpnp_ros.nuscenes.categories import ANSWERS
+from mpnp_ros.nuscenes.questions import LabelledQuestion
 
 if TYPE_CHECKING:
     from rclpy.node import Node
-    from rich.console import Console
 
-ANSWER_TIMEOUT, STANDING_SECONDS = 20., 6.
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """One question, its true answer, and the Answer message."""
-
-    truth: str
-    answer: Any
-
-    @property
-    def is_right(self) -> bool:
-        """Whether the answer is the true one."""
-        return self.answer.text == self.truth
-
-
-@dataclass(frozen=True)
-class Interview:
-    """All questions asked with some modalities plugged."""
-
-    plugged: tuple[str, ...]
-    exchanges: Sequence[Exchange]
-
-    @property
-    def right(self) -> int:
-        """How many answers are true."""
-        return sum(exchange.is_right for exchange in self.exchanges)
-
-    @property
-    def used(self) -> set[tuple[str, ...]]:
-        """What the answers say they rest on."""
-        return {tuple(exchange.answer.used_modalities) for exchange in self.exchanges}
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A question that was answered on every new frame for some seconds; latencies in seconds."""
-
-    question: str
-    seconds: float
-    latencies: Sequence[float]
-
-    @property
-    def median(self) -> float:
-        """From arrival of a frame at the fusion node to its answer."""
-        return statistics.median(self.latencies) if self.latencies else float('nan')
+ANSWER_TIMEOUT, TOKENS_TIMEOUT, FRAME_TIMEOUT = 30., 20., 120.
+CAMERAS = ('cam_front_left', 'cam_front', 'cam_front_right', 'cam_back_left', 'cam_back', 'cam_back_right')
 
 
 class Robot:
-    """The other end of the topics of a running system."""
+    """A running system as seen from its topics; see :class:`~mpnp_ros.cli.demo_drive.Vehicle`.
 
-    def __init__(self, node: Node) -> None:
-        from rclpy.qos import DurabilityPolicy, QoSProfile
+    check: called while waiting; raises where the system has ended.
+    """
 
-        from mpnp_ros.msg import Answer, LabelledQuestions, ModalityStates, Question
+    def __init__(self, node: Node, check: Callable[[], None] = lambda: None) -> None:
+        from rcl_interfaces.srv import SetParameters
+        from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+        from sensor_msgs.msg import CompressedImage, PointCloud2
+
+        from mpnp_ros.msg import Answer, LabelledQuestions, ModalityStates, ModalityTokens, Question
         from mpnp_ros.srv import SetModality
 
+        self._check, self._numbers = check, count()
         self._answers: queue.Queue[Any] = queue.Queue()
-        self._labelled: Sequence[Any] = ()
-        self._states: dict[str, Any] = {}
-        node.create_subscription(Answer, 'answer', self._answers.put, 100)
-        node.create_subscription(LabelledQuestions, '/labelled_questions', self._keep_labelled, 10)
+        self._newest: dict[str, Any] = {}
+        self._tokens: dict[str, deque[int]] = {name: deque(maxlen=4) for name in BOTH}
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        node.create_subscription(ModalityStates, 'modalities', self._keep_states, latched)
+        sensor = QoSProfile(depth=2, reliability=ReliabilityPolicy.BEST_EFFORT)
+        listen, keep = node.create_subscription, partial(partial, self._keep)
+        listen(Answer, 'answer', self._answers.put, 100)
+        listen(LabelledQuestions, '/labelled_questions', keep('questions'), 10)
+        listen(ModalityStates, 'modalities', keep('states'), latched)
+        listen(PointCloud2, '/lidar_top', keep('sweep'), sensor)
+        for name in CAMERAS:
+            listen(CompressedImage, f'/{name}/image_rect/compressed', keep(name), sensor)
+        for name in BOTH:
+            listen(ModalityTokens, f'tokens/{name}', partial(self._note_tokens, name), sensor)
         self._question = node.create_publisher(Question, 'question', 10)
         self._setter = node.create_client(SetModality, 'set_modality')
+        self._world = node.create_client(SetParameters, '/world/set_parameters')
 
-    def wait_until_healthy(self, modalities: Sequence[str], timeout: float, alive: subprocess.Popen,
-                           log: Path) -> None:
-        """Wait until tokens of all modalities flow and their questions have come."""
-        from mpnp_ros.msg import ModalityState
-
+    def wait_until_ready(self, timeout: float) -> None:
+        """Wait until tokens of all modalities have come; raises NotAnsweringError, saying what is missing."""
         def ready() -> bool:
-            if alive.poll() is not None:
-                raise NotAnsweringError(f'the system ended with exit code {alive.returncode}; see {log}')
-            return bool(self._labelled) and all(
-                name in self._states and self._states[name].plugged
-                and self._states[name].state in (ModalityState.HEALTHY, ModalityState.DEGRADED)
-                for name in modalities)
-        wait_for(ready, timeout, f'no healthy {" and ".join(modalities)} within {timeout:g} s; see {log}')
+            return 'questions' in self._newest and all(self._tokens.values())
 
-    def interviews(self) -> list[Interview]:
-        """Ask all labelled questions with both modalities, with each alone, and with none."""
-        return [self._interview(plugged)
-                for plugged in (('camera', 'lidar'), ('camera',), ('lidar',), (), ('camera', 'lidar'))]
+        self._wait(ready, timeout, f'no tokens of {" and ".join(BOTH)} within {timeout:g} s')
 
-    def watch(self, text: str) -> Standing:
-        """Let one question be answered on every new frame for a while."""
-        from mpnp_ros.msg import Question
+    def forget(self) -> None:
+        """Forget what the sensors have published: others take their place."""
+        self._newest.clear()
+        for stamps in self._tokens.values():
+            stamps.clear()
 
-        identity, latencies = 'demo-standing', []
-        self._question.publish(Question(id=identity, text=text, standing=True))
-        end = time.monotonic() + STANDING_SECONDS
-        while (left := end - time.monotonic()) > 0:
-            try:
-                answer = self._answers.get(timeout=left)
-            except queue.Empty:
-                break
-            if answer.id == identity:
-                latencies.append(answer.latency)
-        self._question.publish(Question(id=identity, standing=True))
-        return Standing(text, STANDING_SECONDS, latencies)
+    def enter(self, phase: Phase) -> None:
+        """Make the light of a phase and plug its modalities."""
+        self._set_world('light', phase.light)
+        self.plug(phase.plugged)
 
-    def _interview(self, plugged: tuple[str, ...]) -> Interview:
-        for name in ('camera', 'lidar'):
-            self._plug(name, name in plugged)
-        return Interview(plugged, [Exchange(labelled.answer, self._ask(labelled.question))
-                                   for labelled in self._labelled])
-
-    def _ask(self, question: Any) -> Any:
-        self._question.publish(question)
-        end = time.monotonic() + ANSWER_TIMEOUT
-        while time.monotonic() < end:
-            try:
-                answer = self._answers.get(timeout=max(.01, end - time.monotonic()))
-            except queue.Empty:
-                break
-            if answer.id == question.id:
-                return answer
-        raise NotAnsweringError(f'no answer to {question.text!r} within {ANSWER_TIMEOUT:g} s')
-
-    def _plug(self, modality: str, plugged: bool) -> None:
+    def plug(self, plugged: Sequence[str]) -> None:
+        """Plug these modalities and unplug the others."""
         from mpnp_ros.srv import SetModality
 
-        command = SetModality.Request.PLUG if plugged else SetModality.Request.UNPLUG
-        wait_for(self._setter.service_is_ready, ANSWER_TIMEOUT, 'nobody serves set_modality')
-        future = self._setter.call_async(SetModality.Request(modality=modality, command=command))
-        wait_for(future.done, ANSWER_TIMEOUT, f'set_modality does not answer for {modality}')
-        if not future.result().success:
-            raise NotAnsweringError(f'set_modality refused {modality}: {future.result().message}')
+        for name in BOTH:
+            command = SetModality.Request.PLUG if name in plugged else SetModality.Request.UNPLUG
+            answer = self._call(self._setter, SetModality.Request(modality=name, command=command),
+                                'set_modality')
+            if not answer.success:
+                raise NotAnsweringError(f'set_modality refused {name}: {answer.message}')
 
-    def _keep_labelled(self, message: Any) -> None:
-        self._labelled = message.questions
+    def next_frame(self, plugged: Sequence[str]) -> tuple[Sight, Sequence[LabelledQuestion]] | None:
+        """Let the world go on to its next key frame, where it waits."""
+        before = self._newest.get('questions')
+        self._set_world('paused', False)
+        self._wait(lambda: self._newest.get('questions') is not before, FRAME_TIMEOUT,
+                   f'the world shows nothing new within {FRAME_TIMEOUT:g} s')
+        message = self._newest['questions']
+        stamp = _nanoseconds(message.header.stamp)
+        end = time.monotonic() + TOKENS_TIMEOUT
+        while not all(stamp in self._tokens[name] for name in plugged):
+            self._check()
+            if time.monotonic() > end:
+                return None
+            time.sleep(.01)
+        return self.sight(stamp), [LabelledQuestion(
+            one.question.text, one.answer, one.type, one.hops, '', message.sample_token)
+            for one in message.questions]
 
-    def _keep_states(self, message: Any) -> None:
-        self._states = {state.modality: state for state in message.modalities}
+    def sight(self, stamp_ns: int) -> Sight:
+        """What the sensors have published of the present key frame."""
+        from mpnp_ros.conversions.pointclouds import to_points
 
+        images = {name: bytes(self._newest[name].data) for name in CAMERAS if name in self._newest}
+        sweep = self._newest.get('sweep')
+        return Sight(stamp_ns, images, to_points(sweep).xyz if sweep else np.zeros((0, 3), np.float32))
 
-@contextmanager
-def running_robot(learned: Learned, console: Console, timeout: float) -> Iterator[Robot]:
-    """Start encoders, fusion and replay, yield the node that asks, and end them all.
+    def ask(self, question: LabelledQuestion, guess: str, plugged: Sequence[str],
+            stamp_ns: int | None = None) -> Exchange:
+        """Ask until the answer rests on what is plugged, all of it stamped `stamp_ns` where that is given.
 
-    Raises NotAnsweringError where the system does not become ready.
-    """
-    os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randrange(1, 100)))
-    log = cache_root() / 'demo' / 'bringup.log'
-    overlay = log.with_suffix('.yaml')
-    overlay.write_text(yaml.safe_dump(_parameters(learned)))
-    command = [sys.executable, '-m', 'mpnp_ros.cli.main', 'bringup', '--bag', str(learned.bag), '--loop',
-               '--params-file', str(overlay)]
-    with log.open('w') as output, ros_session() as node:
-        system = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            robot = Robot(node)
-            with console.status('starting camera_encoder, lidar_encoder, fusion and replay'):
-                robot.wait_until_healthy(('camera', 'lidar'), timeout, system, log)
-            with console.status('asking'):
-                yield robot
-        finally:
-            system.terminate()  # not SIGINT, which a shell's background jobs inherit as ignored
+        Raises NotAnsweringError where no such answer comes.
+        """
+        end = time.monotonic() + ANSWER_TIMEOUT
+        while True:
+            answer = self._answer(question.text)
+            current = all(stamp_ns in (None, _nanoseconds(stamp)) for stamp in answer.modality_stamps)
+            if current and set(answer.used_modalities) == set(plugged):
+                return Exchange(question.text, question.type, question.answer, guess, answer.text,
+                                answer.confidence, tuple(answer.used_modalities), answer.latency)
+            if time.monotonic() > end:
+                raise NotAnsweringError(f'answers do not rest on {" and ".join(plugged)}; '
+                                        f'{self._why(plugged)}')
+            time.sleep(.05)
+
+    def _answer(self, text: str) -> Any:
+        from mpnp_ros.msg import Answer, Question
+
+        end = time.monotonic() + ANSWER_TIMEOUT
+        name = f'demo-{next(self._numbers)}'
+        self._question.publish(Question(id=name, text=text, choices=list(ANSWERS)))
+        while (left := end - time.monotonic()) > 0:
+            self._check()
             try:
-                system.wait(30.)
-            except subprocess.TimeoutExpired:
-                os.killpg(system.pid, signal.SIGKILL)
-                system.wait()
+                answer = self._answers.get(timeout=min(left, .5))
+            except queue.Empty:
+                continue
+            if answer.id == name and answer.status != Answer.OK:
+                raise NotAnsweringError(f'{text!r} was not answered: {answer.error}')
+            if answer.id == name:
+                return answer
+        raise NotAnsweringError(f'no answer to {text!r} within {ANSWER_TIMEOUT:g} s')
+
+    def _why(self, plugged: Sequence[str]) -> str:
+        """What the fusion node says of modalities that should be used."""
+        states = self._newest.get('states')
+        rows = [row for row in (states.modalities if states else ()) if row.modality in plugged]
+        said = [f'{row.modality}: {row.detail}' for row in rows if row.detail]
+        return '; '.join(said) or 'fusion gives no reason'
+
+    def _set_world(self, name: str, value: str | bool) -> None:
+        from rcl_interfaces.srv import SetParameters
+        from rclpy.parameter import Parameter
+
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        result = self._call(self._world, request, 'the world').results[0]
+        if not result.successful:
+            raise NotAnsweringError(f'the world refused {name}: {result.reason}')
+
+    def _call(self, client: Any, request: Any, name: str) -> Any:
+        self._wait(client.service_is_ready, ANSWER_TIMEOUT, f'nobody serves {name}')
+        future = client.call_async(request)
+        self._wait(future.done, ANSWER_TIMEOUT, f'{name} does not answer')
+        return future.result()
+
+    def _wait(self, condition: Callable[[], Any], timeout: float, otherwise: str) -> None:
+        def checked() -> Any:
+            self._check()
+            return condition()
+
+        wait_for(checked, timeout, otherwise)
+
+    def _keep(self, name: str, message: Any) -> None:
+        self._newest[name] = message
+
+    def _note_tokens(self, name: str, message: Any) -> None:
+        self._tokens[name].append(_nanoseconds(message.header.stamp))
 
 
-def _parameters(learned: Learned) -> Mapping[str, object]:
-    """Parameters on top of config/mpnp.yaml and config/nuscenes.yaml."""
-    return {'/**/fusion': {'ros__parameters': {'links': [str(path) for path in learned.links]}}}
+def _nanoseconds(stamp: Any) -> int:
+    return stamp.sec * 10 ** 9 + stamp.nanosec

@@ -1,68 +1,89 @@
-"""Which key frame the demo is about."""
+"""The real key frame of the demo: where it is, and what the same nodes answer about it."""
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from mpnp_ros import __version__
 from mpnp_ros.cache import cache_root, cached_folder
+from mpnp_ros.cli.demo_drive import BOTH, CAMERA, LIDAR, SCOPE, Chooser, Exchange
+from mpnp_ros.cli.demo_majority import Majority
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.locations import source_folder
+from mpnp_ros.nuscenes.bag_writer import write_bag
 from mpnp_ros.nuscenes.key_frame import KeyFrame
-from mpnp_ros.nuscenes.standin import write_standin
+from mpnp_ros.nuscenes.questions import LabelledQuestion, scene_questions
 from mpnp_ros.nuscenes.tables import NuScenes
 
 SHARED = Path('..', 'shared', 'data', 'nuscenes_keyframe')
-STANDIN_SEED = 0
+QUESTIONS, PER_KIND = 40, 20
+TRIALS = (BOTH, (CAMERA,), (LIDAR,))
 
 
 @dataclass(frozen=True, eq=False)
-class DemoScene:
-    """One key frame of a root.
-
-    title: what it is, for people.  generated: free to share; a picture of nuScenes is not.
-    """
+class RealScene:
+    """One key frame of a nuScenes root."""
 
     root: NuScenes
     frame: KeyFrame
-    title: str
-    generated: bool
 
     @property
-    def picture(self) -> Path:
-        """Where the picture of the demo goes: into docs/ of a checkout, else into this folder."""
-        name = 'demo.png' if self.generated else 'demo_nuscenes.png'
-        checkout = source_folder()
-        return checkout / 'docs' / name if checkout else Path(name)
+    def title(self) -> str:
+        """What it is, for people."""
+        return (f'{self.frame.scene}: {len(self.frame.cameras)} cameras, '
+                f'{"a LiDAR sweep" if self.frame.lidar else "no LiDAR"}, '
+                f'{len(self.frame.objects)} annotated objects')
+
+    def questions(self, majority: Majority) -> list[LabelledQuestion]:
+        """What is asked, spread over types and answers, and half of it unexpected."""
+        return Chooser(majority).choose(scene_questions(self.frame, 0, PER_KIND, SCOPE), QUESTIONS)
+
+    def bag(self) -> Path:
+        """The key frame as a bag, from the cache where it was written before."""
+        identity = f'{__version__} {self.root.root.resolve()} {self.frame.token}'
+        folder = cache_root() / 'demo' / f'bag-{hashlib.sha256(identity.encode()).hexdigest()[:12]}'
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return cached_folder(folder, identity, lambda empty: write_bag(
+            self.root, empty / 'bag', [self.frame.scene], progress=False,
+            samples=[self.frame.token])) / 'bag'
 
 
-def find_scene(root: Path | None = None, embedded: bool = False) -> DemoScene:
-    """The first key frame of the given root, of $NUSCENES_ROOT, of shared data, or of the stand-in.
+def find_scene(root: Path | None = None) -> RealScene | None:
+    """The first key frame of the given root, of $NUSCENES_ROOT or of shared data; None where there is none.
 
     Raises DatasetError where a root that was named cannot be read.
     """
     named = root or (Path(os.environ['NUSCENES_ROOT']) if os.environ.get('NUSCENES_ROOT') else None)
     checkout = source_folder()
-    shared = checkout / SHARED if checkout else None
-    if embedded or not (named or (shared and shared.is_dir())):
-        return _first_frame(_standin(), 'a generated stand-in (set NUSCENES_ROOT to use real data)', True)
-    return _first_frame(named or shared, 'real nuScenes data', False)
-
-
-def _standin() -> Path:
-    def build(empty: Path) -> None:
-        write_standin(empty / 'root', STANDIN_SEED, scenes=1, key_frames=1)
-
-    folder = cache_root() / 'demo'
-    folder.mkdir(parents=True, exist_ok=True)
-    return cached_folder(folder / 'standin', f'stand-in, seed {STANDIN_SEED}, one key frame', build) / 'root'
-
-
-def _first_frame(path: Path, kind: str, generated: bool) -> DemoScene:
-    root = NuScenes(path)
-    frame = next((one for scene in root.scenes for one in root.key_frames(scene)), None)
+    path = named or (checkout / SHARED if checkout and (checkout / SHARED).is_dir() else None)
+    if path is None:
+        return None
+    tables = NuScenes(path)
+    frame = next((one for scene in tables.scenes for one in tables.key_frames(scene)), None)
     if frame is None:
         raise DatasetError(f'{path} has no key frames in its tables; download the metadata again')
-    sensors = f'{len(frame.cameras)} cameras, {"a LiDAR sweep" if frame.lidar else "no LiDAR"}'
-    title = f'{kind}: {frame.scene}, {sensors}, {len(frame.objects)} annotated objects'
-    return DemoScene(root, frame, title, generated)
+    return RealScene(tables, frame)
+
+
+class Asked(Protocol):
+    """A system that sees the key frame."""
+
+    def plug(self, plugged: Sequence[str]) -> None:
+        """Plug these modalities and unplug the others."""
+
+    def ask(self, question: LabelledQuestion, guess: str, plugged: Sequence[str]) -> Exchange:
+        """Ask about what is seen now."""
+
+
+def interview(robot: Asked, questions: Sequence[LabelledQuestion],
+              majority: Majority) -> Mapping[tuple[str, ...], Sequence[Exchange]]:
+    """The same questions with both modalities plugged and with each alone."""
+    answers = {}
+    for plugged in TRIALS:
+        robot.plug(plugged)
+        answers[plugged] = [robot.ask(one, majority.guess(one), plugged) for one in questions]
+    return answers

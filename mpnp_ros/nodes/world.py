@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
@@ -40,6 +41,8 @@ PARAMETERS = (
     Parameter('rate', 1.0, 'Speed; 1 is real time, where the machine is fast enough.',
               minimum=0.01, maximum=100.0),
     Parameter('paused', False, 'Whether the world stands still; may be set from the start.'),
+    Parameter('hold', False, 'Whether the world pauses itself at every key frame, until `paused` is set to '
+              'false.'),
     Parameter('key_frame_rate', 2.0, 'Images, sweeps, boxes and questions a second of the world.', 'Hz',
               0.1, 20.0, read_only=True),
     Parameter('motion_rate', 20.0, 'How often /clock, /odom and /tf are published in a second of the world, '
@@ -163,9 +166,15 @@ class DrivingWorld(PlainNode):
             self._broadcast.enter(tour.left_behind)
             self._move(before, state)
             if number % ticks_a_frame == 0:
+                self._hold()
                 self._publish(self._broadcast.frame(sensors.perceive(state, number // ticks_a_frame)))
                 self.diagnostics.count('key frames')
         self.get_logger().info(f'the world ends after {values.duration:g} s')
+
+    def _hold(self) -> None:
+        """Stand still from here where that is wanted; whoever sees this key frame says when to go on."""
+        if self.values.hold:
+            self.set_parameters([RosParameter('paused', value=True)])
 
     def _move(self, before: WorldState, state: WorldState) -> None:
         """Tell the time and how the vehicle has moved."""

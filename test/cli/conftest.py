@@ -1,74 +1,44 @@
-"""The demo in small: a generated key frame, a tiny language model, tiny encoders, three steps."""
+"""Tiny links on a tiny language model and tiny encoders, for the demo and whatever starts a whole system."""
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+import torch
+import yaml
 from rich.console import Console
 
-from mpnp_ros.adaptation.trainer import Trainer
-from mpnp_ros.cli import demo_learning, demo_scene
-from mpnp_ros.cli.demo_scene import DemoScene, find_scene
-from mpnp_ros.modalities import registry
-
-SMALL = {'HEADINGS': 8, 'OF_EACH_TYPE': 20, 'STEPS': 3, 'LINKED_BLOCKS': 2, 'QUESTIONS': 5}
-
-
-@pytest.fixture(scope='session')
-def demo_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cache that tests of the demo share, to be read only."""
-    return tmp_path_factory.mktemp('demo_cache')
-
-
-@pytest.fixture(scope='session')
-def make_small(demo_cache: Path, tiny_lm_folder: Path, tiny_camera: dict,
-               tiny_lidar: dict) -> Callable[[pytest.MonkeyPatch], None]:
-    """Give a function that makes the demo small, without any data but its own, until the patch is undone."""
-    create = registry.create_encoder
-    options = {name: {key.removeprefix('encoder.'): value for key, value in parameters.items()}
-               for name, parameters in (('camera', tiny_camera), ('lidar', tiny_lidar))}
-
-    def make(patch: pytest.MonkeyPatch) -> None:
-        patch.setenv('MPNP_CACHE', str(demo_cache))
-        patch.delenv('NUSCENES_ROOT', raising=False)
-        patch.setattr(demo_scene, 'source_folder', lambda: None)
-        patch.setattr(registry, 'create_encoder', lambda name, _: create(name, options[name]))
-        patch.setattr(demo_learning, 'MODEL', str(tiny_lm_folder))
-        for name, value in SMALL.items():
-            patch.setattr(demo_learning, name, value)
-    return make
-
-
-@pytest.fixture
-def small_demo(make_small: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demo is small during this test."""
-    make_small(monkeypatch)
+from mpnp_ros.links.files import save_link
+from mpnp_ros.llm.weights import load_language_model
+from mpnp_ros.methods.base import build_method
+from mpnp_ros.modalities.registry import create_encoder
 
 
 @pytest.fixture
 def console() -> Console:
-    """A console that writes nowhere."""
-    return Console(file=io.StringIO(), width=160)
+    """A console that writes into memory, as wide as a log."""
+    return Console(file=io.StringIO(), width=132)
 
 
 @pytest.fixture(scope='session')
-def scene(make_small: Callable) -> DemoScene:
-    """The key frame of the generated stand-in."""
-    with pytest.MonkeyPatch.context() as patch:
-        make_small(patch)
-        return find_scene()
-
-
-@pytest.fixture(scope='session')
-def lesson(make_small: Callable, scene: DemoScene) -> SimpleNamespace:
-    """The learned lesson, and the frames of every training set (`trained_on`)."""
-    trained_on, fit = [], Trainer.fit
-    with pytest.MonkeyPatch.context() as patch:
-        make_small(patch)
-        patch.setattr(Trainer, 'fit', lambda self, train, *more, **options: (
-            trained_on.append(train) or fit(self, train, *more, **options)))
-        learned = demo_learning.learn(scene, Console(file=io.StringIO()))
-    return SimpleNamespace(learned=learned, trained_on=trained_on)
+def tiny_system(tmp_path_factory: pytest.TempPathFactory, tiny_lm_folder: Path, tiny_camera: dict,
+                tiny_lidar: dict) -> Path:
+    """A parameter file of a whole system without any pre-trained weights: untrained links, small images."""
+    folder = tmp_path_factory.mktemp('tiny_system')
+    method = build_method('mpnp', load_language_model(tiny_lm_folder, 'cpu', 'float32'))
+    links = []
+    for name, given in (('camera', tiny_camera), ('lidar', tiny_lidar)):
+        encoder = create_encoder(name, {key.removeprefix('encoder.'): value for key, value in given.items()})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            link = method.new_link(name, encoder.fingerprint, encoder.token_width, last=2)
+        links.append(str(folder / name))
+        save_link(link, folder / name)
+    nodes = {'camera_encoder': {'encoder.tokens': 'columns', **tiny_camera}, 'lidar_encoder': tiny_lidar,
+             'fusion': {'llm': str(tiny_lm_folder), 'dtype': 'float32', 'links': links},
+             'world': {'width': 96, 'height': 54, 'questions': 1}}
+    path = folder / 'params.yaml'
+    path.write_text(yaml.safe_dump({f'/**/{name}': {'ros__parameters': values}
+                                    for name, values in nodes.items()}))
+    return path

@@ -1,36 +1,49 @@
-"""The asking end of the demo: against a pretended fusion node, and against a real small system."""
+"""The asking end of the demo against a pretended system: a world that waits, and a fusion node."""
 from __future__ import annotations
 
-import os
-import re
-import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine', exc_type=ImportError)
 
-from mpnp_ros.msg import Answer, LabelledQuestion, LabelledQuestions, ModalityState, ModalityStates, Question
+from builtin_interfaces.msg import Time
+from mpnp_ros.msg import (
+    Answer,
+    LabelledQuestion,
+    LabelledQuestions,
+    ModalityState,
+    ModalityStates,
+    ModalityTokens,
+    Question,
+)
 from mpnp_ros.srv import SetModality
+from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import SetParameters
+from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import Header
 
 from mpnp_ros.cli import demo_live
-from mpnp_ros.cli.demo_live import Robot, running_robot
+from mpnp_ros.cli.demo_drive import BOTH, Phase
+from mpnp_ros.cli.demo_live import Robot
 from mpnp_ros.cli.session import NotAnsweringError
+from mpnp_ros.nuscenes.questions import LabelledQuestion as Labelled
 
-LOG = Path('bringup.log')
-BOTH = ('camera', 'lidar')
+QUESTION = Labelled('is it dark?', 'yes', 'exist', 0, '', 'sample')
 
 
-class FakeFusion:
-    """A node whose topics and service end in a pretended fusion node; answers 'yes' while it sees."""
+class FakeSystem:
+    """A node whose topics and services end in a pretended world and fusion node.
+
+    late: answers that still rest on the key frame before.  mute: modalities without tokens.
+    """
 
     def __init__(self) -> None:
         self.plugged = {'camera': True, 'lidar': True}
+        self.parameters: dict[str, object] = {}
+        self.second, self.late, self.mute, self.silent, self.refusal = 0, 0, (), False, ''
         self.asked: list[Question] = []
-        self.refusal, self.silent = '', False
         self.listeners: dict[str, Callable[[object], None]] = {}
 
     def create_subscription(self, kind: type, topic: str, callback: Callable, qos: object) -> None:
@@ -40,128 +53,131 @@ class FakeFusion:
         return SimpleNamespace(publish=self.ask)
 
     def create_client(self, kind: type, name: str) -> SimpleNamespace:
-        return SimpleNamespace(service_is_ready=lambda: True, call_async=self.command)
+        serve = self.set_world if kind is SetParameters else self.command
 
-    def command(self, request: SetModality.Request) -> SimpleNamespace:
+        def call(request: object) -> SimpleNamespace:
+            response = serve(request)
+            return SimpleNamespace(done=lambda: True, result=lambda: response)
+
+        return SimpleNamespace(service_is_ready=lambda: True, call_async=call)
+
+    def command(self, request: SetModality.Request) -> SetModality.Response:
         self.plugged[request.modality] = request.command == SetModality.Request.PLUG
-        response = SetModality.Response(success=not self.refusal, message=self.refusal)
-        return SimpleNamespace(done=lambda: True, result=lambda: response)
+        return SetModality.Response(success=not self.refusal, message=self.refusal)
+
+    def set_world(self, request: SetParameters.Request) -> SetParameters.Response:
+        for one in request.parameters:
+            self.parameters[one.name] = one.value.string_value or one.value.bool_value
+            if one.name == 'paused':
+                self.show_frame()
+        return SetParameters.Response(results=[SetParametersResult(successful=not self.refusal,
+                                                                   reason=self.refusal)])
+
+    def show_frame(self) -> None:
+        self.second += 1
+        header = Header(stamp=Time(sec=self.second))
+        self.listeners['/cam_front/image_rect/compressed'](CompressedImage(header=header, data=b'jpeg'))
+        self.listeners['/labelled_questions'](LabelledQuestions(header=header, questions=[
+            LabelledQuestion(question=Question(text='is it dark?'), answer='yes', type='exist', hops=1)]))
+        for name in BOTH:
+            if name not in self.mute:
+                self.listeners[f'tokens/{name}'](ModalityTokens(header=header, modality=name))
 
     def ask(self, question: Question) -> None:
         self.asked.append(question)
+        if self.silent:
+            return
         used = sorted(name for name, plugged in self.plugged.items() if plugged)
-        for name in ('of-somebody-else', *([] if self.silent or not question.text else [question.id])):
-            self.listeners['answer'](Answer(id=name, question=question.text, text='yes' if used else 'no',
-                                            used_modalities=used, latency=.5))
-
-    def label(self, *answers: str) -> None:
-        self.listeners['/labelled_questions'](LabelledQuestions(questions=[
-            LabelledQuestion(question=Question(id=str(place), text=f'question {place}?'), answer=answer)
-            for place, answer in enumerate(answers)]))
-
-    def tell_states(self, states: Mapping[str, int]) -> None:
-        self.listeners['modalities'](ModalityStates(modalities=[
-            ModalityState(modality=name, state=state, plugged=True) for name, state in states.items()]))
+        self.late -= 1
+        stamps = [Time(sec=self.second - (self.late >= 0)), Time(sec=self.second)]
+        for name in ('of-somebody-else', question.id):
+            self.listeners['answer'](Answer(id=name, question=question.text, text='yes', latency=.5,
+                                            used_modalities=used, modality_stamps=stamps[:len(used)]))
 
 
 @pytest.fixture
-def fusion() -> FakeFusion:
-    return FakeFusion()
+def system(monkeypatch: pytest.MonkeyPatch) -> FakeSystem:
+    for name in ('ANSWER_TIMEOUT', 'TOKENS_TIMEOUT', 'FRAME_TIMEOUT'):
+        monkeypatch.setattr(demo_live, name, .3)
+    return FakeSystem()
 
 
 @pytest.fixture
-def robot(fusion: FakeFusion) -> Robot:
-    robot = Robot(fusion)
-    fusion.label('yes', 'no', 'yes')
-    return robot
+def robot(system: FakeSystem) -> Robot:
+    return Robot(system)
 
 
-def process(code: int | None) -> SimpleNamespace:
-    """A process that runs (None) or has ended."""
-    return SimpleNamespace(poll=lambda: code, returncode=code)
+def test_a_phase_sets_the_light_and_what_is_plugged(robot, system):
+    robot.enter(Phase('night-lidar', 'night', ('lidar',), 1))
+    assert system.parameters == {'light': 'night'} and system.plugged == {'camera': False, 'lidar': True}
+    assert robot.ask(QUESTION, 'no', ('lidar',)).used == ('lidar',)
 
 
-def test_every_part_of_the_modalities_is_tried_and_both_in_the_end(robot, fusion):
-    interviews = robot.interviews()
-    assert [one.plugged for one in interviews] == [BOTH, ('camera',), ('lidar',), (), BOTH]
-    assert [one.used for one in interviews] == [{one.plugged} for one in interviews]
-    assert [one.right for one in interviews] == [2, 2, 2, 1, 2]
-    assert [one.truth for one in interviews[0].exchanges] == ['yes', 'no', 'yes']
-    assert fusion.plugged == {'camera': True, 'lidar': True}
+def test_the_world_goes_on_to_its_next_key_frame(robot, system):
+    sight, questions = robot.next_frame(BOTH)
+    assert system.parameters['paused'] is False
+    assert sight.stamp_ns == 10 ** 9 and sight.images == {'cam_front': b'jpeg'} and len(sight.points) == 0
+    assert [(one.text, one.answer, one.type, one.hops) for one in questions] == [
+        ('is it dark?', 'yes', 'exist', 1)]
+    assert robot.next_frame(BOTH)[0].stamp_ns == 2 * 10 ** 9
 
 
-def test_the_newest_questions_are_asked(robot, fusion):
-    fusion.label('no')
-    assert len(robot.interviews()[0].exchanges) == 1
+def test_only_tokens_of_what_is_plugged_are_waited_for(robot, system):
+    system.mute = ('lidar',)
+    assert robot.next_frame(('camera',)) is not None
+    assert robot.next_frame(BOTH) is None
 
 
-def test_silence_is_named_with_the_question(robot, fusion, monkeypatch):
-    monkeypatch.setattr(demo_live, 'ANSWER_TIMEOUT', .05)
-    fusion.silent = True
-    with pytest.raises(NotAnsweringError, match="no answer to 'question 0\\?'"):
-        robot.interviews()
+def test_an_answer_about_an_earlier_frame_does_not_count(robot, system):
+    robot.next_frame(BOTH)
+    robot.next_frame(BOTH)
+    system.late = 2
+    exchange = robot.ask(QUESTION, 'no', BOTH, 2 * 10 ** 9)
+    assert len(system.asked) == 3 and len({one.id for one in system.asked}) == 3
+    assert exchange.is_right and (exchange.guess, exchange.used, exchange.latency) == ('no', BOTH, .5)
 
 
-def test_a_refused_command_is_named_with_its_reason(robot, fusion):
-    fusion.refusal = 'no link'
-    with pytest.raises(NotAnsweringError, match='camera: no link'):
-        robot.interviews()
+def test_sensors_that_look_at_different_moments_are_fine_where_no_stamp_is_asked_for(robot, system):
+    robot.next_frame(BOTH)
+    system.late = 1
+    assert robot.ask(QUESTION, 'no', BOTH).is_right and len(system.asked) == 1
 
 
-def test_a_standing_question_is_counted_and_withdrawn(robot, fusion, monkeypatch):
-    monkeypatch.setattr(demo_live, 'STANDING_SECONDS', .05)
-    standing = robot.watch('what is ahead?')
-    assert (standing.question, standing.latencies, standing.median) == ('what is ahead?', [.5], .5)
-    first, last = fusion.asked
-    assert first.standing and last.standing and first.id == last.id and not last.text
+def test_what_answers_do_not_rest_on_is_named_with_the_reason(robot, system):
+    system.plugged['camera'] = False
+    system.listeners['modalities'](ModalityStates(modalities=[
+        ModalityState(modality='camera', detail='tokens are of another encoder')]))
+    with pytest.raises(NotAnsweringError, match='camera and lidar; camera: tokens are of another encoder'):
+        robot.ask(QUESTION, 'no', BOTH)
 
 
-def test_waits_for_questions_and_for_all_modalities(fusion):
-    robot = Robot(fusion)
-    fusion.tell_states(dict.fromkeys(BOTH, ModalityState.HEALTHY))
-    with pytest.raises(NotAnsweringError, match='no healthy camera and lidar within 0.05 s; see bringup.log'):
-        robot.wait_until_healthy(BOTH, .05, process(None), LOG)
-    fusion.label('yes')
-    robot.wait_until_healthy(BOTH, .05, process(None), LOG)
-    fusion.tell_states({'camera': ModalityState.DEGRADED, 'lidar': ModalityState.STALE})
-    robot.wait_until_healthy(('camera',), .05, process(None), LOG)
+def test_silence_and_refusals_are_named(robot, system):
+    system.silent = True
+    with pytest.raises(NotAnsweringError, match="no answer to 'is it dark\\?'"):
+        robot.ask(QUESTION, 'no', BOTH)
+    system.refusal = 'not now'
+    with pytest.raises(NotAnsweringError, match='set_modality refused camera: not now'):
+        robot.plug(BOTH)
+    with pytest.raises(NotAnsweringError, match='the world refused paused: not now'):
+        robot.next_frame(BOTH)
+
+
+def test_ready_is_when_all_tokens_and_the_questions_have_come(robot, system):
+    system.mute = ('lidar',)
+    system.show_frame()
+    with pytest.raises(NotAnsweringError, match='no tokens of camera and lidar within 0.1 s'):
+        robot.wait_until_ready(.1)
+    system.mute = ()
+    system.show_frame()
+    robot.wait_until_ready(.1)
+    robot.forget()
     with pytest.raises(NotAnsweringError):
-        robot.wait_until_healthy(BOTH, .05, process(None), LOG)
+        robot.wait_until_ready(.1)
 
 
-def test_a_system_that_ended_is_noticed_at_once(robot):
-    with pytest.raises(NotAnsweringError, match='exit code 2; see bringup.log'):
-        robot.wait_until_healthy(BOTH, 60., process(2), LOG)
+def test_a_system_that_has_ended_is_noticed_while_waiting(system):
+    def check() -> None:
+        raise NotAnsweringError('fusion ended')
 
-
-@contextmanager
-def sigint_ignored() -> Iterator[None]:
-    """As in the background job of a shell, and in all that it starts."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.ros
-def test_a_real_system_answers_from_what_is_plugged_and_ends(small_demo, lesson, console, demo_cache,
-                                                             tiny_lm_folder, tiny_camera, tiny_lidar,
-                                                             monkeypatch):
-    for name, value in (('ROS_DOMAIN_ID', str(100 + os.getpid() % 100)), ('OMP_NUM_THREADS', '1'),
-                        ('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')):
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(demo_live, 'STANDING_SECONDS', 1.)
-    of_links = demo_live._parameters(lesson.learned)['/**/fusion']['ros__parameters']
-    parameters = {'/**/camera_encoder': tiny_camera, '/**/lidar_encoder': tiny_lidar,
-                  '/**/fusion': {**of_links, 'llm': str(tiny_lm_folder), 'dtype': 'float32'}}
-    monkeypatch.setattr(demo_live, '_parameters', lambda learned: {
-        node: {'ros__parameters': values} for node, values in parameters.items()})
-    with sigint_ignored(), running_robot(lesson.learned, console, 60.) as robot:
-        interviews, standing = robot.interviews(), robot.watch(lesson.learned.asked[0].text)
-    assert [one.used for one in interviews] == [{BOTH}, {('camera',)}, {('lidar',)}, {()}, {BOTH}]
-    truths = [question.answer for question in lesson.learned.asked]
-    assert all([one.truth for one in interview.exchanges] == truths for interview in interviews)
-    assert standing.latencies
-    pids = re.findall(r'pid (\d+)', (demo_cache / 'demo' / 'bringup.log').read_text())
-    assert len(set(pids)) >= 4 and not [pid for pid in pids if Path('/proc', pid).exists()]
+    with pytest.raises(NotAnsweringError, match='fusion ended'):
+        Robot(system, check).wait_until_ready(60.)

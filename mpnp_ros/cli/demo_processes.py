@@ -1,0 +1,106 @@
+"""The demo's nodes: encoders and fusion all along, and the world or a replay in place of sensors."""
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from mpnp_ros.cli.demo_drive import BOTH, SCOPE
+from mpnp_ros.cli.node_processes import ENCODERS, FUSION, REPLAY, WORLD, Placement, listeners, node_process
+from mpnp_ros.cli.session import NotAnsweringError
+from mpnp_ros.locations import shared_file
+from mpnp_ros.supervisor import RUNNING, ProcessSpec, RestartPolicy, Supervisor
+
+SEED, INTERVAL, SCENE_SECONDS = 30_003, 3.0, 24.0
+"""A scene that nothing was trained on, seconds between its key frames, and when the next seed begins."""
+QUESTIONS_A_KIND = 20
+PARAMETERS: Mapping[str, Mapping[str, object]] = {
+    'camera_encoder': {'encoder.tokens': 'objects'},
+    'lidar_encoder': {'encoder.backbone': 'polar'},
+    'fusion': {'stale_after': 60.0},  # the world stands still while questions are asked
+    'world': {'seed': SEED, 'hold': True, 'rate': 6.0, 'sensors': list(BOTH), 'width': 400, 'height': 225,
+              'key_frame_rate': 1 / INTERVAL, 'motion_rate': 5.0, 'scene_duration': SCENE_SECONDS,
+              'duration': 100_000.0, 'questions': QUESTIONS_A_KIND, 'question_distance': SCOPE.max_distance,
+              'question_points': SCOPE.min_points, 'question_anchors': SCOPE.anchors},
+    'replay': {'loop': True, 'loop_period': 2.0},
+}
+
+
+class Processes:
+    """Starts nodes in processes of their own; what they print goes to ``log``.
+
+    params_files: of the user, read last.
+    """
+
+    def __init__(self, log: Path, params_files: Sequence[Path] = ()) -> None:
+        self.log = log
+        own = log.with_suffix('.yaml')
+        own.write_text(yaml.safe_dump({f'/**/{node}': {'ros__parameters': dict(values)}
+                                       for node, values in PARAMETERS.items()}))
+        files = [shared_file('config/world.yaml'), own, *params_files]
+        self._placement = Placement(params_files=files, use_sim_time=True)
+        self._lock = threading.Lock()
+        self._running: list[Supervisor] = []
+        log.write_text('')
+
+    @contextmanager
+    def robot(self) -> Iterator[None]:
+        """Encoders and fusion."""
+        with self._run([node_process(node, self._placement) for node in (*ENCODERS.values(), FUSION)]):
+            yield
+
+    @contextmanager
+    def world(self) -> Iterator[None]:
+        """The embedded world."""
+        with self._run([node_process(WORLD, self._placement, _waiting())]):
+            yield
+
+    @contextmanager
+    def replay(self, bag: Path) -> Iterator[None]:
+        """A bag, again and again, with stamps that go on."""
+        with self._run([node_process(REPLAY, self._placement, {'bag': bag, 'restamp': True, **_waiting()})]):
+            yield
+
+    def check(self) -> None:
+        """Raises NotAnsweringError, naming the node, where one has ended."""
+        for group in self._running:
+            group.poll()
+            for child in group.children:
+                if child.state != RUNNING:
+                    raise NotAnsweringError(f'{child.spec.name} ended with exit code {child.returncode}'
+                                            f'{self._last_words(child.spec.name)}; see {self.log}')
+
+    @contextmanager
+    def _run(self, specs: Sequence[ProcessSpec]) -> Iterator[None]:
+        with Supervisor(specs, RestartPolicy(limit=0), write=self._write) as group:
+            self._running.append(group)
+            try:
+                yield
+            finally:
+                self._running.remove(group)
+
+    def _write(self, name: str, line: str) -> None:
+        with self._lock, self.log.open('a') as stream:
+            stream.write(f'[{name}] {line}\n')
+
+    def _last_words(self, name: str) -> str:
+        """The last thing a node said that sounds like the reason."""
+        said = [line for line in self.log.read_text().splitlines()
+                if line.startswith(f'[{name}]') and ('ERROR' in line or 'FATAL' in line)]
+        return f' ({said[-1].split("]: ")[-1]})' if said else ''
+
+
+def _waiting() -> dict[str, object]:
+    """The source of data begins when everybody listens."""
+    return {'wait_for': listeners(BOTH), 'wait_timeout': 600.0}
+
+
+def own_domain() -> None:
+    """Keep the demo's nodes among themselves, unless the user has chosen a domain."""
+    import random
+
+    os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randrange(1, 100)))
