@@ -28,7 +28,7 @@ class Command:
 
 
 COMMANDS = (
-    Command('demo', 'mpnp_ros.cli.demo', 'ask about a real or generated scene, everything in one go'),
+    Command('demo', 'mpnp_ros.cli.demo', 'drive from day into night with live accuracy, all in one go'),
     Command('doctor', 'mpnp_ros.cli.doctor', 'check this machine and say how to mend what is missing'),
     Command('bringup', 'mpnp_ros.cli.bringup', 'start encoders and fusion (and a replay) as processes'),
     Command('ask', 'mpnp_ros.cli.ask', 'ask the fusion node a question and watch the answer come'),
