@@ -59,7 +59,7 @@ class PretrainingConfig:
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     warm_up: float = 0.15
-    patience: int = 8
+    patience: int = 0
     presence: float = 0.5
     hide_views: float = 0.2
     clip: float = 1.0
@@ -298,8 +298,8 @@ def expected_counts(head: Head, dataset: SectorDataset, batch: int = 32) -> tupl
 def calibrate_counts(head: Head, dataset: SectorDataset, batch: int = 32) -> None:
     """Let the expected number of each category add up to the true one.
 
-    Dropout and batch statistics make the log rates noisy in training; the mean of their exponential is then
-    higher than the exponential of their mean, by which the network counts too few afterwards.
+    Dropout makes the log rates noisy in training; the mean of their exponential is then higher than the
+    exponential of their mean, by which the network counts too few afterwards.
     """
     rates = head.network.rates
     expected, true = (values.sum((0, 1)) @ rates.member for values in expected_counts(head, dataset, batch))
@@ -320,8 +320,8 @@ def _calibrate(network: nn.Module, train: SectorDataset) -> None:
     """Standardise by the training set, and begin with its mean numbers."""
     counts = torch.stack([torch.from_numpy(one.counts()) for one in train.targets])
     network.rates.start_at(counts.mean((0, 1)))
-    if 'features' in train.inputs:
-        network.standardise(train.inputs['features'][::max(1, len(train) // 64)])
+    features = train.inputs['features' if 'features' in train.inputs else 'grid']
+    network.standardise(features[::max(1, len(train) // 64)])
 
 
 def _optimiser(network: nn.Module, config: PretrainingConfig) -> torch.optim.AdamW:

@@ -120,13 +120,16 @@ class CameraSectorHead(nn.Module):
 
 
 class PolarConvolution(nn.Sequential):
-    """A convolution over [B, channels, azimuth, range], circular in azimuth, with norm and ReLU."""
+    """A convolution over [B, channels, azimuth, range], circular in azimuth, with norm and ReLU.
+
+    No batch norm: its running statistics made the trained network another one than that in training.
+    """
 
     def __init__(self, channels: int, out: int, stride: int = 1) -> None:
         super().__init__(
             nn.CircularPad2d((0, 0, 1, 1)),
             nn.Conv2d(channels, out, (3 if stride == 1 else 4, 3), stride, (0, 1), bias=False),
-            nn.BatchNorm2d(out), nn.ReLU())
+            nn.GroupNorm(1, out), nn.ReLU())
 
 
 class LidarSectorHead(nn.Module):
@@ -139,7 +142,8 @@ class LidarSectorHead(nn.Module):
                  hidden: int = 16, ring: int = 128, depth: int = 3, dropout: float = 0.1) -> None:
         super().__init__()
         self.azimuths, self.ranges = azimuths, ranges
-        self.norm = nn.BatchNorm2d(features)
+        self.register_buffer('mean', torch.zeros(features, 1, 1))
+        self.register_buffer('deviation', torch.ones(features, 1, 1))
         self.first = PolarConvolution(features, hidden)
         self.distance = nn.Parameter(torch.zeros(hidden, 1, ranges))
         self.rest = nn.Sequential(
@@ -151,9 +155,15 @@ class LidarSectorHead(nn.Module):
 
     def forward(self, grid: Tensor) -> Tensor:
         """grid: [B, features, azimuths, ranges] -> log rates [B, S, C]."""
-        cells = self.rest(self.first(self.norm(grid.float())) + self.distance)
+        cells = self.rest(self.first((grid.float() - self.mean) / self.deviation) + self.distance)
         columns = cells.transpose(1, 2).flatten(2).transpose(1, 2)
         return self.rates(self.ring(self.sector(columns)))
+
+    @torch.no_grad()
+    def standardise(self, grid: Tensor) -> None:
+        """Take mean and deviation from grids [B, features, azimuths, ranges]."""
+        self.mean.copy_(grid.float().mean((0, 2, 3))[:, None, None])
+        self.deviation.copy_(grid.float().std((0, 2, 3)).clamp(min=1e-2)[:, None, None])
 
 
 def ring_shares(edges: Tensor, bins: int) -> Tensor:
