@@ -13,6 +13,7 @@ from mpnp_ros.links.files import save_link
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.base import build_method
 from mpnp_ros.modalities.registry import create_encoder
+from mpnp_ros.nuscenes.standin import write_standin
 
 
 @pytest.fixture
@@ -42,3 +43,9 @@ def tiny_system(tmp_path_factory: pytest.TempPathFactory, tiny_lm_folder: Path, 
     path.write_text(yaml.safe_dump({f'/**/{name}': {'ros__parameters': values}
                                     for name, values in nodes.items()}))
     return path
+
+
+@pytest.fixture(scope='session')
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated nuScenes root of one key frame, to be read only."""
+    return Path(write_standin(tmp_path_factory.mktemp('standin') / 'root', seed=3, scenes=1, key_frames=1))

@@ -11,7 +11,6 @@ from PIL import Image
 from mpnp_ros.cli import checks, demo, demo_majority, demo_scene
 from mpnp_ros.cli.checks import MISSING, Finding
 from mpnp_ros.cli.main import main
-from mpnp_ros.nuscenes.standin import write_standin
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +43,11 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
                                       'pip install moderngl embreex')
 
 
-def test_without_egl_only_the_real_key_frame_is_shown(monkeypatch, tmp_path):
+def test_without_egl_only_the_real_key_frame_is_shown(standin, monkeypatch):
     without_drawing(monkeypatch)
-    root = write_standin(tmp_path / 'root', seed=3, scenes=1, key_frames=1)
     parts = []
     monkeypatch.setattr(demo._Demo, 'show', lambda self, *given: parts.append(given))
-    assert main(['demo', '--root', str(root)]) == 0
+    assert main(['demo', '--root', str(standin)]) == 0
     (without_world, scene), = parts
     assert without_world and scene.frame.scene == 'scene-0001'
 
@@ -67,15 +65,15 @@ def test_an_unknown_phase_is_refused_with_those_there_are(capsys):
 
 @pytest.mark.ros
 @pytest.mark.timeout(300)
-def test_a_drive_and_a_real_key_frame_from_end_to_end(graphics, tiny_system, tmp_path, monkeypatch, capsys):
+def test_a_drive_and_a_real_key_frame_from_end_to_end(graphics, tiny_system, standin, tmp_path, monkeypatch,
+                                                      capsys):
     pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
     for name, value in (('ROS_DOMAIN_ID', str(100 + os.getpid() % 100)), ('OMP_NUM_THREADS', '1'),
                         ('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(demo_scene, 'QUESTIONS', 5)
-    root = write_standin(tmp_path / 'root', seed=3, scenes=1, key_frames=1)
     assert main(['demo', '--seconds', '0', '--phases', 'day', 'night-both', 'night-lidar', '--debug',
-                 '--root', str(root), '--params-file', str(tiny_system), '--pictures', str(tmp_path)]) == 0
+                 '--root', str(standin), '--params-file', str(tiny_system), '--pictures', str(tmp_path)]) == 0
     told = capsys.readouterr().out
     rows = [re.split(r'\s*│\s*', line)[1:3] for line in told.splitlines() if line.startswith('│')]
     assert rows[:3] == [['day', 'camera'], ['night', 'camera + LiDAR'], ['night', 'LiDAR']]

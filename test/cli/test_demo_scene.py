@@ -13,14 +13,13 @@ from mpnp_ros.cli.demo_majority import Majority
 from mpnp_ros.cli.demo_scene import QUESTIONS, find_scene, interview
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.nuscenes.questions import LabelledQuestion
-from mpnp_ros.nuscenes.standin import write_standin
 
 NOBODY = Majority({}, {})
 
 
-@pytest.fixture(scope='module')
-def root(tmp_path_factory) -> Path:
-    return write_standin(tmp_path_factory.mktemp('standin') / 'root', seed=3, scenes=1, key_frames=1)
+@pytest.fixture
+def root(standin) -> Path:
+    return standin
 
 
 @pytest.fixture(autouse=True)

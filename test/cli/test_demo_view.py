@@ -16,7 +16,6 @@ from mpnp_ros.cli.demo_picture import draw_drive, draw_key_frame
 from mpnp_ros.cli.demo_scene import find_scene
 from mpnp_ros.cli.demo_tables import examples, measured, phases_table, types_table
 from mpnp_ros.cli.demo_view import BAR, EMPTY, FULL, LiveView, PlainView, bar, make_view, progress
-from mpnp_ros.nuscenes.standin import write_standin
 
 DAY, NIGHT = PHASES[0], PHASES[2]
 
@@ -101,7 +100,7 @@ def test_figures_of_the_study_are_read_where_they_are(tmp_path, monkeypatch):
 
 
 def test_examples_are_of_many_types():
-    exchanges = [exchange(kind='exist')] * 9 + [exchange(kind='count'), exchange('no', 'status')]
+    exchanges = [*(exchange() for _ in range(9)), exchange(kind='count'), exchange('no', 'status')]
     assert {one.type for one in examples(exchanges, True)} == {'exist', 'count'}
     assert len(examples(exchanges, True)) == 4
     assert [one.type for one in examples(exchanges, False)] == ['status']
@@ -132,8 +131,8 @@ def test_the_drive_as_a_picture(drive, tmp_path):
     assert pixels(nothing).std() < shades.std()
 
 
-def test_the_real_key_frame_as_a_picture(tmp_path):
-    scene = find_scene(write_standin(tmp_path / 'root', seed=3, scenes=1, key_frames=1))
+def test_the_real_key_frame_as_a_picture(standin, tmp_path):
+    scene = find_scene(standin)
 
     def drawn(answer: str) -> np.ndarray:
         answers = {plugged: [exchange(answer), exchange(answer, 'count')]

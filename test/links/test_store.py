@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mpnp_ros.errors import LinksError
+from mpnp_ros.links import store as stores
 from mpnp_ros.links.files import load_link
-from mpnp_ros.links.store import LinkStore
+from mpnp_ros.links.store import LinkStore, shipped_links
 
 
 def test_versions_count_up_and_the_newest_is_the_latest(tiny_lm, new_link, tmp_path):
@@ -45,3 +46,13 @@ def test_what_a_killed_writer_left_is_not_listed(tiny_lm, new_link, tmp_path):
     (tmp_path / 'camera' / '000002').mkdir()
     assert [link.version for link in store.list()] == ['000001']
     assert store.save(new_link(tiny_lm('llama'))).version == '000003'
+
+
+def test_shipped_links_are_the_newest_of_each_modality(tiny_lm, new_link, tmp_path, monkeypatch):
+    monkeypatch.setattr(stores.mpnp_ros, '__file__', str(tmp_path / '__init__.py'))
+    assert shipped_links() == {} and not list(tmp_path.iterdir())
+    store = LinkStore(tmp_path / 'data' / 'links' / 'driving-world')
+    for modality in ('camera', 'lidar', 'camera'):
+        store.save(new_link(tiny_lm('llama'), modality))
+    assert {name: one.version for name, one in shipped_links().items()} == {
+        'camera': '000002', 'lidar': '000001'}

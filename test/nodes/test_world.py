@@ -13,13 +13,14 @@ from mpnp_ros.msg import LabelledQuestions
 from nav_msgs.msg import Odometry
 from PIL import Image
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Imu, PointCloud2
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
+from mpnp_ros.adaptation.rule import parse_question
 from mpnp_ros.conversions.camera_info import intrinsics
 from mpnp_ros.conversions.pointclouds import to_points
 from mpnp_ros.conversions.time import to_nanoseconds
@@ -124,6 +125,29 @@ def test_it_stands_still_goes_on_and_ends(ros):
     assert set_parameter(ros, 'paused', ParameterType.PARAMETER_BOOL, bool_value=False).successful
     assert process.wait(PATIENCE) == 0
     assert 'the world ends after 4 s' in process.output
+
+
+def test_it_holds_at_every_key_frame_and_asks_what_it_is_told_to(ros):
+    questions = ros.collect('/labelled_questions', LabelledQuestions, 50)
+    clock = ros.collect('/clock', Clock)
+    process = ros.start(MODULE, parameters={
+        **SMALL, 'sensors': ['lidar'], 'hold': True, 'rate': 20.0, 'key_frame_rate': 1.0, 'questions': 100,
+        'question_distance': 25.0, 'question_points': 5, 'question_anchors': False,
+        'wait_for': ['/labelled_questions', '/clock']})
+    questions.wait(1, PATIENCE)
+    asked = GetParameters.Request(names=['paused'])
+    for count in (2, 3):
+        assert set_parameter(ros, 'paused', ParameterType.PARAMETER_BOOL, bool_value=False).successful
+        questions.wait(count, PATIENCE)
+        paused = ros.call(GetParameters, '/world/get_parameters', asked, PATIENCE)
+        assert paused.values[0].bool_value
+    assert set_parameter(ros, 'light', ParameterType.PARAMETER_STRING, string_value='night').successful
+    stamps = [stamp(message) for message in questions.messages]
+    assert np.diff(stamps).tolist() == [10 ** 9, 10 ** 9]
+    assert to_nanoseconds(clock.messages[-1].clock) == stamps[-1]
+    texts = [entry.question.text for message in questions.messages for entry in message.questions]
+    assert len(texts) > 50 and all(map(parse_question, texts))  # which knows no relations between things
+    assert process.stop() == 0
 
 
 def test_a_wrong_light_ends_it_with_the_reason(ros):
