@@ -19,8 +19,6 @@ SEED, INTERVAL, SCENE_SECONDS = 30_003, 3.0, 24.0
 """A scene that nothing was trained on, seconds between its key frames, and when the next seed begins."""
 QUESTIONS_A_KIND = 20
 PARAMETERS: Mapping[str, Mapping[str, object]] = {
-    'camera_encoder': {'encoder.tokens': 'objects'},
-    'lidar_encoder': {'encoder.backbone': 'polar'},
     'fusion': {'stale_after': 60.0},  # the world stands still while questions are asked
     'world': {'seed': SEED, 'hold': True, 'rate': 6.0, 'sensors': list(BOTH), 'width': 400, 'height': 225,
               'key_frame_rate': 1 / INTERVAL, 'motion_rate': 5.0, 'scene_duration': SCENE_SECONDS,
