@@ -23,7 +23,7 @@ from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.evaluation import answers_of, majority_answers
 from mpnp_ros.adaptation.key_frames import encode, question_dataset, scene_of
 from mpnp_ros.adaptation.rule import rule_answer
-from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingReport, TrainingStep
+from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingStep
 from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects
 from mpnp_ros.cache import cached_folder, write_file
 from mpnp_ros.errors import ConfigurationError
@@ -180,7 +180,7 @@ class Study:
             write_file(path, json.dumps(self._measure(seed)).encode())
         return json.loads(path.read_bytes())
 
-    def objects_link(self, seed: int) -> tuple[Method, TrainingReport | None]:
+    def objects_link(self, seed: int) -> Method:
         """Links on true objects, trained or from the study's store."""
         method = build_method('mpnp', self.lm)
         store, encoder = self.store(seed), TrueObjects(self.config.questions.scope)
@@ -190,13 +190,12 @@ class Study:
         method.plug(link)
         if stored := store.latest(OBJECTS):
             method.replace(load_link(stored.path, lm=self.lm, sha256=stored.sha256))
-            return method, None
-        report = self._fit(method, self.objects_training, self.config.objects, seed, OBJECTS,
-                           self.validation)
+            return method
+        self._fit(method, self.objects_training, self.config.objects, seed, OBJECTS, self.validation)
         self._save(store, method, seed, 'true objects', self.config.objects)
-        return method, report
+        return method
 
-    def sensor_links(self, seed: int, start: Link) -> tuple[Method, TrainingReport | None]:
+    def sensor_links(self, seed: int, start: Link) -> Method:
         """Links on camera and LiDAR that began as the links on true objects, trained or from the store."""
         method, store = build_method('mpnp', self.lm), self.store(seed)
         stored = {name: store.latest(name) for name in SENSORS}
@@ -209,10 +208,10 @@ class Study:
         if all(stored.values()):
             for entry in stored.values():
                 method.replace(load_link(entry.path, lm=self.lm, sha256=entry.sha256))
-            return method, None
-        report = self._fit(method, self.sensor_training, self.config.sensors, seed, 'sensors')
+            return method
+        self._fit(method, self.sensor_training, self.config.sensors, seed, 'sensors')
         self._save(store, method, seed, 'camera and LiDAR', self.config.sensors)
-        return method, report
+        return method
 
     def store(self, seed: int) -> LinkStore:
         """The links of a seed."""
@@ -251,7 +250,8 @@ class Study:
     def test(self) -> TestSet:
         """Questions about rendered scenes that nothing was trained on; the same at night as by day."""
         part, root = self.config.test, self.root('test')
-        by_day = [(identity, root.key_frames(identity.name)) for identity in self._identities(part, ('day',))]
+        by_day = [(identity, list(root.key_frames(identity.name)))
+                  for identity in self._identities(part, ('day',))]
         asked = self._ask((frame for _, frames in by_day for frame in frames), [self._true], part)
         tokens: dict[str, dict[str, Frame]] = {light: {} for light in part.lights}
         for identity, frames in by_day:
@@ -276,10 +276,10 @@ class Study:
 
     def _measure(self, seed: int) -> dict[str, Any]:
         test = self.test
-        on_objects, objects_report = self.objects_link(seed)
-        on_sensors, sensors_report = self.sensor_links(seed, on_objects.links()[OBJECTS])
+        on_objects = self.objects_link(seed)
+        on_sensors = self.sensor_links(seed, on_objects.links()[OBJECTS])
         blind, _ = train_blind(on_objects, self.objects_training, self._trainer(self.config.blind, seed),
-                               lambda step: self.show('blind', step), book=self.book)
+                               progress=lambda step: self.show('blind', step), book=self.book)
         answers = {'true_objects': self._answers(on_objects, 'day', (OBJECTS,)),
                    'blind': self._answers(blind, 'day', ()),
                    'majority': majority_answers(self.objects_training.examples, test.examples)}
@@ -288,13 +288,12 @@ class Study:
         for row in [row for row, (_, modalities) in ROWS.items() if len(modalities) == 1]:
             answers[f'rule_{row}'] = self._by_rule(*ROWS[row])
         answers['rule_true_objects'] = self._by_rule('day', (OBJECTS,))
-        reports = {'objects': objects_report, 'sensors': sensors_report}
         return {'seed': seed, 'scenes': [scene_of(example.frame) for example in test.examples],
                 'types': [example.type for example in test.examples],
                 'hops': [example.hops for example in test.examples],
                 'right': {row: [int(answer == example.answer) for answer, example
                                 in zip(given, test.examples, strict=True)] for row, given in answers.items()},
-                'training': {name: asdict(report) for name, report in reports.items() if report}}
+                'training': {name: self._report(name, seed) for name in (OBJECTS, 'sensors')}}
 
     def _answers(self, method: Method, light: str, modalities: Sequence[str]) -> list[str]:
         return answers_of(method, self.test.examples, self.book, self.test.see(light, modalities))
@@ -321,10 +320,16 @@ class Study:
         return asked.evened(part.of_each_type, QUESTION_SEED)
 
     def _fit(self, method: Method, train: TokenDataset, part: Learning, seed: int, name: str,
-             validation: TokenDataset | None = None) -> TrainingReport:
-        trainer = Trainer(method, self._trainer(part, seed), self.book)
-        return trainer.fit(train, validation, lambda step: self.show(name, step),
-                           checkpoint=self.folder / 'checkpoints' / f'{name}-{seed}')
+             validation: TokenDataset | None = None) -> None:
+        folder = self.folder / 'training' / f'{name}-{seed}'
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        report = Trainer(method, self._trainer(part, seed), self.book).fit(
+            train, validation, lambda step: self.show(name, step), checkpoint=folder)
+        write_file(folder.with_suffix('.json'), json.dumps(asdict(report)).encode())
+
+    def _report(self, name: str, seed: int) -> dict[str, Any]:
+        """What a training cost, see TrainingReport."""
+        return json.loads((self.folder / 'training' / f'{name}-{seed}.json').read_bytes())
 
     def _trainer(self, part: Learning | Training, seed: int) -> TrainerConfig:
         return TrainerConfig(steps=part.steps, batch=part.batch, learning_rate=part.learning_rate,
