@@ -81,6 +81,11 @@ class Scenes:
         """The seeds of the scenes."""
         return range(*self.scenes)
 
+    @property
+    def drawn(self) -> Scenes:
+        """Without how links learn on them."""
+        return Scenes(**{entry.name: getattr(self, entry.name) for entry in fields(Scenes)})
+
 
 @dataclass(frozen=True)
 class Training:
@@ -89,6 +94,7 @@ class Training:
     steps: int
     batch: int = 128
     learning_rate: float = 6e-4
+    modality_dropout: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,7 @@ class Learning(Scenes):
     steps: int = 1000
     batch: int = 128
     learning_rate: float = 6e-4
+    modality_dropout: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,7 @@ class StudyConfig:
             made = {name: parts[name](**_tuples(value)) if name in parts else value
                     for name, value in entries.items()}
             return cls(**_tuples(made))
-        except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
+        except (OSError, yaml.YAMLError, TypeError, ValueError, AttributeError) as error:
             raise ConfigurationError(f'{path} is no recipe of a study ({error}); its keys are '
                                      f'{", ".join(entry.name for entry in fields(cls))}') from None
 
@@ -312,7 +319,8 @@ class Study:
 
         place = self.folder / 'questions' / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        return TokenDataset.load(cached_folder(place, f'{part} {self.config.questions}', build))
+        source = f'{part.drawn} {self.config.questions}'
+        return TokenDataset.load(cached_folder(place, source, build))
 
     def _ask(self, frames: Iterable[KeyFrame], encoders: Sequence[Encoder], part: Scenes) -> TokenDataset:
         asked = question_dataset(frames, encoders, part.turns, QUESTION_SEED, per_kind=part.per_kind,
@@ -333,7 +341,8 @@ class Study:
 
     def _trainer(self, part: Learning | Training, seed: int) -> TrainerConfig:
         return TrainerConfig(steps=part.steps, batch=part.batch, learning_rate=part.learning_rate,
-                             warm_up=100, evaluate_every=250, checkpoint_every=250, seed=seed)
+                             modality_dropout=part.modality_dropout, warm_up=100, evaluate_every=250,
+                             checkpoint_every=250, seed=seed)
 
     def _save(self, store: LinkStore, method: Method, seed: int, what: str, part: Learning) -> None:
         text = (f'mpnp evaluate: {what} of {len(part.seeds)} scenes of the embedded driving world '
