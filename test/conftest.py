@@ -190,7 +190,8 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_camera(tiny_backbone: Path) -> dict[str, object]:
     """Parameters of a camera encoder without pre-trained weights."""
     return {'encoder.backbone': str(tiny_backbone), 'encoder.device': 'cpu', 'encoder.dtype': 'float32',
-            'encoder.height': 32, 'encoder.width': 64, 'encoder.blocks': [1, 2], 'encoder.columns': 2}
+            'encoder.tokens': 'columns', 'encoder.height': 32, 'encoder.width': 64,
+            'encoder.blocks': [1, 2], 'encoder.columns': 2}
 
 
 @pytest.fixture(scope='session')
