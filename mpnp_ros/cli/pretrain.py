@@ -9,7 +9,6 @@ stay on one side. Ctrl-C stops; with --checkpoint the same command goes on from 
 """
 from __future__ import annotations
 
-import signal
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpnp_ros.cli.interruption import CANCELLED, interruptible
 from mpnp_ros.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 MODALITIES = ('camera', 'lidar')
 LICENCE = 'Apache-2.0 (trained on the embedded driving world)'
-CANCELLED = 130
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -63,7 +62,7 @@ def run(arguments: Namespace) -> int:
     train, validation = dataset.split(config.validation, config.seed)
     print(f'{len(train)} frames to train on, {len(validation)} held out ({scenes_text(validation)})')
     head = new_head(source, config)
-    with _bar(arguments, 'training') as show, _interruptible() as cancelled:
+    with _bar(arguments, 'training') as show, interruptible() as cancelled:
         report = pretrain(head, train, validation, config, lambda step: show(
             step.step, step.steps, f'loss {step.loss:.3f}, explained {step.explained or 0:.3f}'),
             cancelled, arguments.checkpoint)
@@ -152,19 +151,3 @@ def _bar(arguments: Namespace, name: str) -> Iterator[Callable[[int, int, str], 
             bar.set_postfix_str(text, refresh=False)
             bar.update(done - bar.n)
         yield show
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Ask whether Ctrl-C was pressed; a second one ends the process at once."""
-    pressed: list[int] = []
-
-    def note(number: int, _: object) -> None:
-        pressed.append(number)
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, before)

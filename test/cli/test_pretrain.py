@@ -58,7 +58,7 @@ def test_a_cancelled_run_saves_its_state_and_no_head(train, tmp_path, monkeypatc
     @contextmanager
     def pressed():
         yield lambda: True
-    monkeypatch.setattr(pretrain, '_interruptible', pressed)
+    monkeypatch.setattr(pretrain, 'interruptible', pressed)
     assert train('--checkpoint', str(tmp_path / 'run')) == 130
     assert (tmp_path / 'run').is_dir() and not (tmp_path / 'head').exists()
 
