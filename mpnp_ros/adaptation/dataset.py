@@ -5,7 +5,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,14 @@ class Example:
 class TokenDataset:
     """Frames as {key: {modality: tokens}}, and examples about them.
 
-    Frames may share value arrays (turned copies do); they are held and written once.
+    Frames may share value arrays (turned copies do); they are held and written once.  conditions: of a
+    frame's scene where they are known, as ('night', 'rain').
     Raises DatasetError where an example names a frame that is not there.
     """
 
     frames: Mapping[str, Frame]
     examples: tuple[Example, ...]
+    conditions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         lost = {example.frame for example in self.examples} - self.frames.keys()
@@ -105,7 +107,8 @@ class TokenDataset:
         arrays = _Arrays()
         frames = {key: {name: _to_json(tokens, arrays) for name, tokens in frame.items()}
                   for key, frame in self.frames.items()}
-        table = {'schema': SCHEMA, 'frames': frames, 'examples': [asdict(entry) for entry in self.examples]}
+        table = {'schema': SCHEMA, 'frames': frames, 'examples': [asdict(entry) for entry in self.examples],
+                 'conditions': dict(self.conditions)}
         write_file(folder / ARRAYS, save(arrays.named))
         write_file(folder / TABLE, json.dumps(table).encode())
 
@@ -121,15 +124,16 @@ class TokenDataset:
                       for key, frame in table['frames'].items()}
             examples = tuple(Example(**{**entry, 'choices': tuple(entry['choices'])})
                              for entry in table['examples'])
+            conditions = {key: tuple(names) for key, names in table.get('conditions', {}).items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError,
                 TokensError) as error:
             raise DatasetError(f'token dataset {folder} cannot be read ({error}); make it again') from None
-        return cls(frames, examples)
+        return cls(frames, examples, conditions)
 
     def _of(self, keys: Iterable[str]) -> TokenDataset:
         keys = set(keys)
-        return TokenDataset({key: frame for key, frame in self.frames.items() if key in keys},
-                            tuple(example for example in self.examples if example.frame in keys))
+        return replace(self, frames={key: frame for key, frame in self.frames.items() if key in keys},
+                       examples=tuple(example for example in self.examples if example.frame in keys))
 
 
 class _Arrays:

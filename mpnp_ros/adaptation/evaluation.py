@@ -5,7 +5,7 @@ import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
@@ -45,11 +45,12 @@ class Share:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Shares of right answers: of all, by type of question and by number of hops."""
+    """Shares of right answers: of all, by type of question, by number of hops, by light and weather."""
 
     overall: Share
     by_type: Mapping[str, Share]
     by_hops: Mapping[int, Share]
+    by_condition: Mapping[str, Share] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
@@ -62,13 +63,17 @@ class Accuracy:
         return self.overall.n
 
     @classmethod
-    def of(cls, examples: Sequence[Example], answers: Sequence[str]) -> Accuracy:
-        """Compare answers with the true ones."""
+    def of(cls, examples: Sequence[Example], answers: Sequence[str],
+           conditions: Mapping[str, tuple[str, ...]] | None = None) -> Accuracy:
+        """Compare answers with the true ones.  conditions: as in TokenDataset."""
         right = [_plain(example.answer) == _plain(answer)
                  for example, answer in zip(examples, answers, strict=True)]
+        labelled = [(name, one) for example, one in zip(examples, right, strict=True)
+                    for name in (conditions or {}).get(example.frame, ())]
         return cls(Share(sum(right), len(right)),
                    _shares((example.type for example in examples), right),
-                   _shares((example.hops for example in examples), right))
+                   _shares((example.hops for example in examples), right),
+                   _shares((name for name, _ in labelled), [one for _, one in labelled]))
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,14 @@ class SensorDependence:
     unplugged: Accuracy
     alone: Mapping[str, Accuracy]
 
+    @property
+    def rows(self) -> dict[str, Accuracy]:
+        """All of it by name; a single modality is not shown alone."""
+        rows = {'sensors': self.sensors, 'shuffled': self.shuffled, 'unplugged': self.unplugged}
+        if len(self.alone) > 1:
+            rows |= {f'{name} alone': accuracy for name, accuracy in self.alone.items()}
+        return rows
+
 
 def evaluate(method: Method, dataset: TokenDataset, book: QuestionBook | None = None,
              tokens_of: Callable[[Example], Frame] | None = None, batch: int = BATCH,
@@ -98,7 +111,8 @@ def evaluate(method: Method, dataset: TokenDataset, book: QuestionBook | None = 
     answers = answers_of(method, dataset.examples, book or QuestionBook(method), see, batch, cancelled)
     known = [(example, answer) for example, answer in zip(dataset.examples, answers, strict=True)
              if answer is not None]
-    return Accuracy.of([example for example, _ in known], [answer for _, answer in known])
+    return Accuracy.of([example for example, _ in known], [answer for _, answer in known],
+                       dataset.conditions)
 
 
 def answers_of(method: Method, examples: Sequence[Example], book: QuestionBook,
@@ -154,7 +168,7 @@ def other_frames(dataset: TokenDataset, seed: int) -> dict[Example, str]:
 
 def majority(train: TokenDataset, test: TokenDataset) -> Accuracy:
     """What :func:`majority_answers` gets right."""
-    return Accuracy.of(test.examples, majority_answers(train.examples, test.examples))
+    return Accuracy.of(test.examples, majority_answers(train.examples, test.examples), test.conditions)
 
 
 def majority_answers(train: Sequence[Example], test: Sequence[Example]) -> list[str]:

@@ -13,7 +13,9 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import replace
 from pathlib import Path
 
+from mpnp_ros.adaptation.conditions import conditions_of
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
+from mpnp_ros.adaptation.night_images import change_images
 from mpnp_ros.adaptation.true_objects import OBJECTS
 from mpnp_ros.cache import cache_root, cached_folder
 from mpnp_ros.errors import ConfigurationError, DatasetError
@@ -29,7 +31,6 @@ from mpnp_ros.tokens import ModalityTokens
 
 FROM_THE_VEHICLE = Scope(anchors=False)
 """Questions relative to other objects are most of what can be asked, and take many key frames to learn."""
-HELD_OUT_EVERY = 4
 PER_KIND = 2000
 BASE_FRAME = 'base_link'
 
@@ -55,10 +56,12 @@ SENSOR_FRAMES: Mapping[str, Callable[[KeyFrame], CameraFrame | LidarFrame]] = {
     'camera': camera_frame, 'lidar': lidar_frame}
 
 
-def encode(frame: KeyFrame, encoder: Encoder, cache: str | Path | None = None) -> ModalityTokens:
+def encode(frame: KeyFrame, encoder: Encoder, cache: str | Path | None = None,
+           night_images: str = '') -> ModalityTokens:
     """The tokens of a key frame, from the cache where the same files were encoded the same way before.
 
-    cache: folder, default :func:`mpnp_ros.cache.cache_root`.
+    cache: folder, default :func:`mpnp_ros.cache.cache_root`.  night_images: what is done to the images of
+    night scenes, one of NIGHT_IMAGES; empty: nothing.
     Raises ConfigurationError for a modality that nuScenes does not have, DatasetError.
     """
     name = encoder.modality
@@ -66,12 +69,16 @@ def encode(frame: KeyFrame, encoder: Encoder, cache: str | Path | None = None) -
         return encoder.encode(frame)
     if name not in SENSOR_FRAMES:
         raise ConfigurationError(f'nuScenes frames give {", ".join(SENSOR_FRAMES)}, not {name}')
+    change = night_images if name == 'camera' and frame.is_night else ''
     source = frame_identity(frame, name)
+    if change:
+        source = hashlib.sha256(f'{source} {change}'.encode()).hexdigest()
     folder = cache_root(cache) / 'tokens' / encoder.fingerprint
     folder.mkdir(parents=True, exist_ok=True)
 
     def build(empty: Path) -> None:
-        tokens = encoder.encode(SENSOR_FRAMES[name](frame))
+        seen = SENSOR_FRAMES[name](frame)
+        tokens = encoder.encode(change_images(seen, change) if change else seen)
         TokenDataset({frame.token: {name: tokens}}, ()).write(empty)
 
     path = cached_folder(folder / source[:16], f'{encoder.fingerprint} {source}', build)
@@ -86,7 +93,7 @@ def turn_tokens(tokens: ModalityTokens, theta: float) -> ModalityTokens:
 def key_frame_dataset(root: NuScenes, encoders: Sequence[Encoder], turns: int = 24, seed: int = 0, *,
                       scenes: Iterable[str] | None = None, samples: Container[str] | None = None,
                       scope: Scope = FROM_THE_VEHICLE, per_kind: int = PER_KIND,
-                      cache: str | Path | None = None) -> TokenDataset:
+                      cache: str | Path | None = None, night_images: str = '') -> TokenDataset:
     """Questions about all key frames of some scenes (default: all), see :func:`question_dataset`.
 
     samples: tokens of the key frames to take (default: all).
@@ -94,15 +101,16 @@ def key_frame_dataset(root: NuScenes, encoders: Sequence[Encoder], turns: int = 
     names = [scene['name'] for scene in root.scenes] if scenes is None else scenes
     frames = (frame for name in names for frame in root.key_frames(name)
               if samples is None or frame.token in samples)
-    return question_dataset(frames, encoders, turns, seed, scope=scope, per_kind=per_kind, cache=cache)
+    return question_dataset(frames, encoders, turns, seed, scope=scope, per_kind=per_kind, cache=cache,
+                            night_images=night_images)
 
 
 def question_dataset(frames: Iterable[KeyFrame], encoders: Sequence[Encoder], turns: int = 24, seed: int = 0,
                      *, scope: Scope = FROM_THE_VEHICLE, per_kind: int = PER_KIND,
-                     cache: str | Path | None = None) -> TokenDataset:
+                     cache: str | Path | None = None, night_images: str = '') -> TokenDataset:
     """Key frames in `turns` evenly spread headings, with questions.
 
-    per_kind: as in scene_questions.  cache: as in encode.
+    per_kind: as in scene_questions.  cache, night_images: as in encode.
 
     The questions are balanced over all frames so that no text gives its answer away; those that are
     always answered alike are dropped.  Frames are named <scene>/<sample>/<heading>.
@@ -110,25 +118,48 @@ def question_dataset(frames: Iterable[KeyFrame], encoders: Sequence[Encoder], tu
     """
     seen: dict[str, dict[str, ModalityTokens]] = {}
     asked: dict[str, list[LabelledQuestion]] = {}
+    conditions: dict[str, tuple[str, ...]] = {}
     for frame in frames:
-        tokens = {encoder.modality: encode(frame, encoder, cache) for encoder in encoders}
+        tokens = {encoder.modality: encode(frame, encoder, cache, night_images) for encoder in encoders}
         for heading, turned in enumerate(_turned(frame, turns)):
-            key = f'{frame.scene}/{frame.token}/{heading:03d}'
+            key = key_of(frame, heading)
+            conditions[key] = conditions_of(frame.description)
             seen[key] = {name: turn_tokens(one, turned.turn) for name, one in tokens.items()}
             asked[key] = scene_questions(turned, seed, per_kind, scope)
     examples = _examples(asked, seed)
     if not examples:
         raise DatasetError(f'{len(seen)} frames have no question whose answer varies; use more headings')
-    return TokenDataset(seen, examples).deduplicated()
+    return TokenDataset(seen, examples, conditions).deduplicated()
 
 
-def held_out(dataset: TokenDataset, every: int = HELD_OUT_EVERY) -> Callable[[str], bool]:
-    """Which frames to hold out: every 4th scene where there are as many, else every 4th heading."""
-    scenes = sorted({scene_of(key) for key in dataset.frames})
-    if len(scenes) >= every:
-        chosen = set(scenes[every - 1::every])
-        return lambda key: scene_of(key) in chosen
-    return lambda key: heading_of(key) % every == every - 1
+def official_dataset(root: NuScenes, questions: Iterable[LabelledQuestion], encoders: Sequence[Encoder], *,
+                     cache: str | Path | None = None, night_images: str = '') -> TokenDataset:
+    """The published questions as examples, in their order, about the key frames as they were recorded.
+
+    questions: of :func:`~mpnp_ros.nuscenes.official_qa.read_nuscenes_qa`, all about key frames of `root`.
+    cache, night_images: as in encode.  Raises DatasetError where there are none, or for an answer that is
+    not one of the 30.
+    """
+    questions = tuple(questions)
+    odd = next((one for one in questions if one.answer not in ANSWERS), None)
+    if odd or not questions:
+        raise DatasetError(f'{odd.text!r} is answered {odd.answer!r}, which is none of the 30 answers of '
+                           'NuScenes-QA; leave the question out' if odd else
+                           f'no question is about a key frame of {root.root}; give the questions of this '
+                           'version of nuScenes')
+    frames = {token: root.key_frame(token) for token in dict.fromkeys(one.sample_token for one in questions)}
+    keys = {token: key_of(frame) for token, frame in frames.items()}
+    tokens = {keys[token]: {encoder.modality: encode(frame, encoder, cache, night_images)
+                            for encoder in encoders} for token, frame in frames.items()}
+    examples = tuple(Example(one.text, one.answer, ANSWERS, one.type, one.hops, keys[one.sample_token])
+                     for one in questions)
+    return TokenDataset(tokens, examples, {keys[token]: conditions_of(frame.description)
+                                           for token, frame in frames.items()})
+
+
+def key_of(frame: KeyFrame, heading: int = 0) -> str:
+    """The key of a frame in a data set: <scene>/<sample>/<heading>."""
+    return f'{frame.scene}/{frame.token}/{heading:03d}'
 
 
 def scene_of(key: str) -> str:

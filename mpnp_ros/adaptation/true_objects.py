@@ -29,6 +29,7 @@ class TrueObjects:
     """
 
     modality = OBJECTS
+    channels = CHANNELS
     token_width = len(CHANNELS)
 
     def __init__(self, scope: Scope | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from mpnp_ros.errors import DatasetError
@@ -15,15 +16,26 @@ KEYS = ('sample_token', 'question', 'answer', 'template_type', 'num_hop')
 
 @dataclass(frozen=True)
 class OfficialQuestions:
-    """Questions of a NuScenes-QA file, those whose key frame the root has first of all.
+    """Questions of a NuScenes-QA file whose key frames the root has, in the order of the file.
 
-    by_sample: questions of each sample token that the root has.
-    total: questions in the file; matched: those in ``by_sample``.
+    total: questions in the file.
     """
 
-    by_sample: dict[str, list[LabelledQuestion]]
+    questions: tuple[LabelledQuestion, ...]
     total: int
-    matched: int
+
+    @cached_property
+    def by_sample(self) -> dict[str, list[LabelledQuestion]]:
+        """The questions of each sample token."""
+        groups: dict[str, list[LabelledQuestion]] = defaultdict(list)
+        for question in self.questions:
+            groups[question.sample_token].append(question)
+        return dict(groups)
+
+    @property
+    def matched(self) -> int:
+        """Number of questions whose key frames the root has."""
+        return len(self.questions)
 
     @property
     def summary(self) -> str:
@@ -39,11 +51,8 @@ def read_nuscenes_qa(path: str | Path, root: NuScenes) -> OfficialQuestions:
     """
     records = _read_records(Path(path))
     samples = root.table('sample')
-    by_sample: dict[str, list[LabelledQuestion]] = defaultdict(list)
-    for record in records:
-        if record['sample_token'] in samples:
-            by_sample[record['sample_token']].append(_question(record))
-    return OfficialQuestions(dict(by_sample), len(records), sum(map(len, by_sample.values())))
+    kept = tuple(_question(record) for record in records if record['sample_token'] in samples)
+    return OfficialQuestions(kept, len(records))
 
 
 def _question(record: dict[str, str]) -> LabelledQuestion:

@@ -14,13 +14,13 @@ from mpnp_ros.adaptation.key_frames import (
     camera_frame,
     encode,
     heading_of,
-    held_out,
     key_frame_dataset,
     lidar_frame,
     sample_of,
     scene_of,
     turn_tokens,
 )
+from mpnp_ros.adaptation.splits import held_out
 from mpnp_ros.errors import ConfigurationError, DatasetError
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.camera.config import CameraConfig

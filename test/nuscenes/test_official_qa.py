@@ -21,6 +21,7 @@ def test_matching_questions_are_kept(small_root: NuScenes, tmp_path: Path) -> No
     path.write_text(json.dumps({'questions': [record(token), record('elsewhere'), record(token, 3)]}))
     questions = read_nuscenes_qa(path, small_root)
     assert (questions.total, questions.matched) == (3, 2)
+    assert questions.questions == tuple(questions.by_sample[token])
     assert [item.answer for item in questions.by_sample[token]] == ['yes', '3']
     assert questions.summary == '2 of 3 questions match 1 key frames of this root'
 
