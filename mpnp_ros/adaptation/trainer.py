@@ -1,7 +1,8 @@
 """Training the plugged links of a method on questions about cached tokens (learning.md).
 
 The language model stays frozen; only the probability of the answer counts.  What a step sees follows
-from the seed and its number, so a run that was stopped goes on exactly as if it had not been.
+from the seed and its number, so a run that was stopped goes on exactly as if it had not been.  Several
+processes (`processes.py`) share out the questions of a step.
 """
 from __future__ import annotations
 
@@ -28,6 +29,7 @@ from mpnp_ros.adaptation.checkpoint import (
 from mpnp_ros.adaptation.cost import measure_macs, peak_memory, reset_peak_memory
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.evaluation import evaluate
+from mpnp_ros.adaptation.processes import Processes
 from mpnp_ros.errors import ConfigurationError, TrainingError
 from mpnp_ros.methods.base import AnsweredQuestion, Method
 
@@ -124,7 +126,11 @@ class TrainingReport:
 
 
 class Trainer:
-    """Trains all links that are plugged into a method."""
+    """Trains all links that are plugged into a method.
+
+    Where several processes train, each calls :meth:`fit` with the same recipe and data; they stop together,
+    with the same links.
+    """
 
     def __init__(self, method: Method, config: TrainerConfig | None = None,
                  book: QuestionBook | None = None) -> None:
@@ -160,6 +166,7 @@ class _Run:
     def __init__(self, method: Method, config: TrainerConfig, book: QuestionBook, train: TokenDataset,
                  validation: TokenDataset | None) -> None:
         self.method, self.config, self.book = method, config, book
+        self.processes = Processes.current()
         self.train, self.validation = train, validation
         self.links = method.links()
         self.modalities = tuple(name for name, link in self.links.items() if not _is_blind(link))
@@ -175,9 +182,8 @@ class _Run:
         reset_peak_memory(device)
         stopped = self._read(cancelled) or self._begin(folder)
         while stopped is None:
-            stopped = 'cancelled' if cancelled() else self._advance(progress, cancelled)
-        if self.folder is not None:
-            self._save()
+            stopped = 'cancelled' if self.processes.any(cancelled()) else self._advance(progress, cancelled)
+        self._save()
         if self.state.best is not None and stopped != 'cancelled':
             restore_links(self.links, self.state.best)
         state, trained = self.state, sum(one.numel() for one in self.method.trainable_parameters())
@@ -185,9 +191,14 @@ class _Run:
                               state.seconds, self.macs, peak_memory(device))
 
     def _read(self, cancelled: Callable[[], bool]) -> str | None:
-        """Run all questions through the blocks that no link changes."""
-        if not self.book.read(self.train.examples, cancelled):
-            return 'cancelled'
+        """Run all questions through the blocks that no link changes.
+
+        Processes read a share each, then all of them: where questions are kept on disk, no text is read
+        twice.
+        """
+        for examples in (self.processes.share(self.train.examples), self.train.examples):
+            if self.processes.any(not self.book.read(examples, cancelled)):
+                return 'cancelled'
         self.questions = [self.book[example] for example in self.train.examples]
         return None
 
@@ -197,9 +208,10 @@ class _Run:
         self.method.calibrate(*self._samples())
         if folder is not None:
             self.state = load_checkpoint(folder, self._identity(), self.links, self.optimiser)
+        self.processes.same(tensor for link in self.links.values() for tensor in link.state_dict().values())
         lengths = [one.question.prepared.prompt_tokens for one in self.questions]
         self.plan = BatchPlan(lengths, self.config.batch, self.config.seed)
-        self.macs = measure_macs(lambda: self._loss(0).backward())
+        self.macs = int(self.processes.total(measure_macs(lambda: self._loss(0).backward())))
         self.optimiser.zero_grad()
         return self._finished()
 
@@ -211,7 +223,7 @@ class _Run:
             self._evaluate(cancelled)
             return self._finished()
         loss = self._step()
-        if self.folder is not None and state.step % self.config.checkpoint_every == 0:
+        if state.step % self.config.checkpoint_every == 0:
             self._save()
         if progress is not None:
             newest = state.accuracies[-1][1] if state.accuracies else None
@@ -225,6 +237,7 @@ class _Run:
         loss = self._loss(state.step)
         self.optimiser.zero_grad()
         loss.backward()
+        loss = self.processes.add_gradients(self.method.trainable_parameters(), loss)
         norm = nn.utils.clip_grad_norm_(self.method.trainable_parameters(), config.clip)
         value = loss.item()
         if not (math.isfinite(value) and math.isfinite(norm)):
@@ -237,13 +250,18 @@ class _Run:
         return value
 
     def _loss(self, step: int) -> torch.Tensor:
+        """This process's part of the mean over all questions of the step."""
         rng = random.Random(f'{self.config.seed}/{step}')
         places = self.plan[step]
-        tokens = [drop_modalities(self.train.frames[self.train.examples[place].frame], self.modalities,
-                                  self.config.modality_dropout, rng) for place in places]
-        lm = self.method.lm
+        seen = [(place, drop_modalities(self.train.frames[self.train.examples[place].frame], self.modalities,
+                                        self.config.modality_dropout, rng)) for place in places]
+        own, lm = self.processes.share(seen), self.method.lm
+        if not own:
+            return torch.zeros((), device=lm.device, requires_grad=True)
         with torch.autocast(lm.device.type, lm.dtype, enabled=lm.dtype != torch.float32):
-            return self.method.answer_losses([self.questions[place] for place in places], tokens).mean()
+            losses = self.method.answer_losses([self.questions[place] for place, _ in own],
+                                               [tokens for _, tokens in own])
+            return losses.mean() * (len(own) / len(places))
 
     def _evaluation_is_due(self) -> bool:
         state = self.state
@@ -252,13 +270,16 @@ class _Run:
                 and state.step % self.config.evaluate_every == 0)
 
     def _evaluate(self, cancelled: Callable[[], bool]) -> None:
-        state = self.state
-        accuracy = evaluate(self.method, self.validation, self.book, cancelled=cancelled)
-        if accuracy.n < len(self.validation.examples):
+        state, answered, value = self.state, 0, 0.
+        if self.processes.is_first:
+            accuracy = evaluate(self.method, self.validation, self.book, cancelled=cancelled)
+            answered, value = accuracy.n, accuracy.value
+        answered, value = self.processes.of_first((answered, value))
+        if answered < len(self.validation.examples):
             return
-        if accuracy.value > state.best_accuracy:
+        if value > state.best_accuracy:
             state.best = link_tensors(self.links)
-        state.accuracies.append((state.step, accuracy.value))
+        state.accuracies.append((state.step, value))
 
     def _finished(self) -> str | None:
         state, config = self.state, self.config
@@ -272,7 +293,10 @@ class _Run:
         return 'patience' if 0 < config.patience <= state.evaluations_since_best else None
 
     def _save(self) -> None:
-        save_checkpoint(self.folder, self._identity(), self.state, self.links, self.optimiser)
+        """Write the checkpoint where one is wanted; nobody goes on before it is there."""
+        if self.folder is not None and self.processes.is_first:
+            save_checkpoint(self.folder, self._identity(), self.state, self.links, self.optimiser)
+        self.processes.any(False)
 
     def _samples(self) -> tuple[list[AnsweredQuestion], list[Frame]]:
         """Some questions and frames, all different, to measure statistics on."""

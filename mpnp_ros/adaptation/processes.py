@@ -1,0 +1,108 @@
+"""Several processes that train the same links together, started by torchrun; usually there is one.
+
+All of them go through the same steps with the same links.  What is shared out are the questions of a step:
+the gradients are added up, so that a step is that of one process with all of its questions.  Only the first
+process evaluates and writes; the others wait for it.
+"""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+from torch import distributed, nn
+
+PATIENCE = timedelta(hours=6)
+"""How long processes wait for the first one while it evaluates; torchrun ends them if one of them dies."""
+
+Item = TypeVar('Item')
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among `count`; rank 0 is the first."""
+
+    rank: int = 0
+    count: int = 1
+
+    @classmethod
+    def current(cls) -> Processes:
+        """Those that torch.distributed was initialised for, else this one alone."""
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return cls()
+        return cls(distributed.get_rank(), distributed.get_world_size())
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process evaluates, writes and prints."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """The part of the items that this process works on; all parts together are all of them."""
+        return items[self.rank::self.count]
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so in any process; all of them wait for each other here."""
+        return self.total(float(flag)) > 0
+
+    def total(self, number: float) -> float:
+        """The sum over all processes."""
+        if self.count == 1:
+            return number
+        tensor = torch.tensor(number, dtype=torch.float64)
+        distributed.all_reduce(tensor)
+        return tensor.item()
+
+    def of_first(self, numbers: Sequence[float]) -> list[float]:
+        """What the first process gave; the others give as many numbers, of any value."""
+        if self.count == 1:
+            return list(numbers)
+        tensor = torch.tensor(numbers, dtype=torch.float64)
+        distributed.broadcast(tensor, src=0)
+        return tensor.tolist()
+
+    def same(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Give all processes the first one's floating tensors, in place."""
+        if self.count > 1:
+            for tensor in tensors:
+                if tensor.is_floating_point():
+                    distributed.broadcast(tensor, src=0)
+
+    def add_gradients(self, parameters: Iterable[nn.Parameter], loss: torch.Tensor) -> torch.Tensor:
+        """Replace gradients by their sums over all processes; gives the sum of the losses."""
+        if self.count == 1:
+            return loss
+        parameters = list(parameters)
+        gradients = [one.grad if one.grad is not None else torch.zeros_like(one) for one in parameters]
+        flat = torch.cat([*(one.flatten() for one in gradients), loss.detach().float().reshape(1)])
+        distributed.all_reduce(flat)
+        sizes = [one.numel() for one in parameters]
+        for one, summed in zip(parameters, flat[:-1].split(sizes), strict=True):
+            one.grad = summed.view_as(one)
+        return flat[-1]
+
+
+@contextmanager
+def joined(device: str = 'auto') -> Iterator[str]:
+    """Join the processes that torchrun started, until the end of the block; yields this one's device.
+
+    device: as asked for; 'auto' is a GPU for each process where there are GPUs.  Alone, nothing happens.
+    """
+    if int(os.environ.get('WORLD_SIZE', '1')) < 2 or distributed.is_initialized():
+        yield device
+        return
+    local, gpus = int(os.environ.get('LOCAL_RANK', '0')), torch.cuda.device_count()
+    on_gpu = gpus > 0 and device != 'cpu'
+    one_each = on_gpu and gpus >= int(os.environ.get('LOCAL_WORLD_SIZE', '1'))
+    if on_gpu:
+        device = f'cuda:{local % gpus}'
+        torch.cuda.set_device(device)
+    distributed.init_process_group('cpu:gloo,cuda:nccl' if one_each else 'gloo', timeout=PATIENCE)
+    try:
+        yield device
+    finally:
+        distributed.destroy_process_group()
