@@ -1,10 +1,15 @@
-"""Measure how well links answer in the embedded driving world, and write docs/accuracy.md, .json and .png.
+"""Measure how well links answer: those of a study in the embedded driving world, or links that you have.
 
-Makes what is missing - scenes, links of every seed, answers - and keeps it in the work folder, so that the
-same command goes on where it was stopped; two may run at once, each with --seeds of its own. The heads of
-camera and LiDAR are those of `mpnp pretrain`, by default the shipped ones.
+With --work it is the study: what is missing - scenes, links of every seed, answers - is made and kept in the
+work folder, so that the same command goes on where it was stopped; two may run at once, each with --seeds of
+its own. The heads of camera and LiDAR are those of `mpnp pretrain`, by default the shipped ones. It writes
+docs/accuracy.md, .json and .png.
+
+With --links it is the links of a store, on the key frames of a nuScenes root: a table is printed. Whatever
+is not given is as `mpnp train` noted it in the store.
 
     mpnp evaluate --work study --output docs
+    mpnp evaluate --links links --root nuscenes --qa NuScenes_val_questions.json
 """
 from __future__ import annotations
 
@@ -12,27 +17,40 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpnp_ros.cli.recipe_options import add_recipe_arguments
+
 if TYPE_CHECKING:
     from mpnp_ros.adaptation.trainer import TrainingStep
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument('--work', type=Path, required=True, metavar='FOLDER', help='scenes, links, answers')
-    parser.add_argument('--output', type=Path, default=Path('docs'), metavar='FOLDER',
-                        help='where accuracy.md, accuracy.json and accuracy.png go (default: docs)')
-    parser.add_argument('--recipe', type=Path, metavar='YAML',
-                        help='default: config/study.yaml of the package')
-    parser.add_argument('--seeds', type=int, nargs='+',
-                        help="some of the recipe's seeds, to be measured now; the report needs all of them")
-    parser.add_argument('--camera-head', default='camera-driving-world', metavar='HEAD',
-                        help='name or folder (default: the shipped one)')
-    parser.add_argument('--lidar-head', default='lidar-driving-world', metavar='HEAD',
-                        help='name or folder (default: the shipped one)')
-    parser.add_argument('--quiet', action='store_true', help='no progress bars')
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument('--work', type=Path, metavar='FOLDER', help='the study: its scenes, links, answers')
+    what.add_argument('--links', type=Path, metavar='STORE', help='the links that `mpnp train` wrote')
+    study = parser.add_argument_group('with --work')
+    study.add_argument('--output', type=Path, default=Path('docs'), metavar='FOLDER',
+                       help='where accuracy.md, accuracy.json and accuracy.png go (default: docs)')
+    study.add_argument('--recipe', type=Path, metavar='YAML',
+                       help='default: config/study.yaml of the package')
+    study.add_argument('--seeds', type=int, nargs='+',
+                       help="some of the recipe's seeds, to be measured now; the report needs all of them")
+    study.add_argument('--quiet', action='store_true', help='no progress bars')
+    links = parser.add_argument_group('with --links')
+    links.add_argument('--root', type=Path, help='nuScenes: samples/ and v1.0-*/')
+    add_recipe_arguments(links)
 
 
 def run(arguments: Namespace) -> int:
+    """Measure the study or the links; exit code 0."""
+    if arguments.work is not None:
+        return run_study(arguments)
+    from mpnp_ros.cli.evaluate_links import evaluate_links
+
+    return evaluate_links(arguments)
+
+
+def run_study(arguments: Namespace) -> int:
     """Measure every seed, then write the report; exit code 0."""
     from mpnp_ros.adaptation.study import Study, StudyConfig
     from mpnp_ros.cli.study_page import write_page
@@ -40,8 +58,10 @@ def run(arguments: Namespace) -> int:
     from mpnp_ros.modalities.registry import create_encoder
 
     config = StudyConfig.load(arguments.recipe or shared_file('config/study.yaml'))
-    encoders = {'camera': create_encoder('camera', {'tokens': 'objects', 'head': arguments.camera_head}),
-                'lidar': create_encoder('lidar', {'backbone': 'polar', 'head': arguments.lidar_head})}
+    heads = {'camera': arguments.camera_head or 'camera-driving-world',
+             'lidar': arguments.lidar_head or 'lidar-driving-world'}
+    encoders = {'camera': create_encoder('camera', {'tokens': 'objects', 'head': heads['camera']}),
+                'lidar': create_encoder('lidar', {'backbone': 'polar', 'head': heads['lidar']})}
     study = Study(config, arguments.work, encoders, _Bars(arguments.quiet))
     for seed in arguments.seeds or config.seeds:
         study.run_seed(seed)

@@ -1,10 +1,13 @@
 """Train latent connections on the key frames of a nuScenes root and show what their answers rest on.
 
-Every key frame is encoded once and turned into many headings with questions of their own; some scenes or
-headings are held out. The table compares answers with the sensors, with tokens of other frames, without
-tokens, of links that never saw a sensor (--blind) and of the majority, each with its 95 % interval.
+Every key frame is encoded once. Questions are made from its boxes, for many headings of the vehicle, or are
+those of NuScenes-QA (--qa). The table compares answers about what was held out: with the sensors, with
+tokens of other frames, without tokens, of links that never saw a sensor (--blind) and of the majority, each
+with its 95 % interval. Ctrl-C stops; with --checkpoint the same command goes on from there.
 
-    mpnp train --root nuscenes --modalities camera lidar --output links
+    mpnp train --root world --output links
+    mpnp train --root nuscenes --qa NuScenes_train_questions.json --split scene --output links
+    torchrun --nproc-per-node 4 -m mpnp_ros.cli.main train --root nuscenes --output links
 """
 from __future__ import annotations
 
@@ -14,109 +17,158 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpnp_ros.cli.accuracy_table import condition_table, table
+from mpnp_ros.cli.interruption import CANCELLED, interruptible
+from mpnp_ros.cli.recipe_options import add_recipe_arguments, recipe_of
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mpnp_ros.adaptation.dataset import TokenDataset
     from mpnp_ros.adaptation.evaluation import Accuracy
-    from mpnp_ros.adaptation.trainer import TrainingReport, TrainingStep
+    from mpnp_ros.adaptation.recipe import TrainRecipe
+    from mpnp_ros.adaptation.trainer import Trainer, TrainingReport, TrainingStep
+    from mpnp_ros.links.files import Link
+    from mpnp_ros.llm.language_model import LanguageModel
     from mpnp_ros.methods.base import Method
+    from mpnp_ros.modalities.base import Encoder
 
-DEFAULT_MODEL = 'smollm2-135m-instruct'
+RECIPE = 'recipe.yaml'
+SHIPPED = 'shipped'
+LICENCE = 'CC BY-NC-SA 4.0 (nuScenes)'
+LICENCES = {'v1.0-world': 'Apache-2.0 (trained on the embedded driving world)'}
+"""Version of a root -> licence of links trained on it, where it is not that of nuScenes."""
+SAMPLE = 2000
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument('--root', type=Path, required=True, help='nuScenes: samples/ and v1.0-*/')
     parser.add_argument('--output', type=Path, required=True, help='link store to add the links to')
-    parser.add_argument('--modalities', nargs='+', default=['camera', 'lidar'],
-                        help='what to connect (default: camera lidar)')
-    parser.add_argument('--scenes', nargs='+', metavar='SCENE', help='names or tokens (default: all)')
-    parser.add_argument('--turns', type=int, default=24, help='headings a key frame (default: %(default)s)')
-    parser.add_argument('--anchors', action='store_true',
-                        help='ask also where things are from other things; for many key frames')
-    parser.add_argument('--per-kind', type=int, default=2000, metavar='N',
-                        help='questions of each kind a frame, at most (default: %(default)s)')
-    parser.add_argument('--steps', type=int, default=300, help='of training (default: %(default)s)')
-    parser.add_argument('--batch', type=int, default=64, help='questions a step (default: %(default)s)')
-    parser.add_argument('--blocks', type=int, default=8, help='linked blocks, the last ones '
-                                                              '(default: %(default)s)')
-    parser.add_argument('--llm', default=DEFAULT_MODEL, help='language model (default: %(default)s)')
-    parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0, help='of everything that is drawn')
+    add_recipe_arguments(parser)
+    parser.add_argument('--start', metavar='STORE', help='begin with the links of this store, else with its '
+                        f'links on true objects; {SHIPPED}: those that come with the package')
+    parser.add_argument('--blocks', type=int, metavar='N', help='linked blocks, the last ones')
+    parser.add_argument('--steps', type=int, metavar='N', help='of training')
+    parser.add_argument('--batch', type=int, metavar='N', help='questions a step, over all processes')
+    parser.add_argument('--learning-rate', type=float, metavar='RATE', help='of aligners')
     parser.add_argument('--blind', action='store_true', help='train the blind baseline as well')
     parser.add_argument('--checkpoint', type=Path, metavar='FOLDER', help='go on from here after a stop')
-    parser.add_argument('--licence', default='CC BY-NC-SA 4.0 (nuScenes)',
-                        help='of the links, as the data asks (default: %(default)s)')
+    parser.add_argument('--licence', help='of the links, as the data asks (default: that of nuScenes, or of '
+                        'the embedded world)')
     parser.add_argument('--quiet', action='store_true', help='no progress bar')
 
 
 def run(arguments: Namespace) -> int:
-    """Load, encode, train, evaluate, save; exit code 0."""
+    """Load, encode, train, evaluate, save; exit code 0, or 130 where Ctrl-C stopped the training."""
     from mpnp_ros.adaptation.batches import QuestionBook
     from mpnp_ros.adaptation.blind import train_blind
-    from mpnp_ros.adaptation.evaluation import evaluate, majority, sensor_dependence
-    from mpnp_ros.adaptation.key_frames import held_out
-    from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
+    from mpnp_ros.adaptation.processes import Processes, joined
+    from mpnp_ros.adaptation.splits import split
+    from mpnp_ros.adaptation.trainer import Trainer
     from mpnp_ros.llm.question_files import QuestionFiles
+    from mpnp_ros.nuscenes.tables import NuScenes
 
-    dataset, method = prepare(arguments)
-    train, test = dataset.split(held_out(dataset))
-    print(f'{len(train.examples)} questions on {len(train.frames)} frames to train on, '
-          f'{len(test.examples)} on {len(test.frames)} held out')
+    recipe = recipe_of(arguments)
+    with joined(arguments.device) as device, interruptible() as cancelled:
+        first = Processes.current().is_first
+        root, encoders = NuScenes(arguments.root), recipe.make_encoders(device)
+        method = plugged(recipe, language_model(recipe, device), encoders, arguments.start)
+        train, test = split(recipe.split, recipe.read(root, encoders, arguments.qa, arguments.scenes), root)
+        if first:
+            announce(recipe, train, test)
 
-    config = TrainerConfig(steps=arguments.steps, batch=arguments.batch, seed=arguments.seed)
-    trainer = Trainer(method, config, QuestionBook(method, QuestionFiles()))
-    with progress_bar(arguments, 'links') as show:
-        report = trainer.fit(train, progress=show, checkpoint=arguments.checkpoint)
-    print(describe(report))
+        trainer = Trainer(method, recipe.training, QuestionBook(method, QuestionFiles()))
+        with progress_bar(arguments, 'links', first) as show:
+            report = trainer.fit(train, progress=show, cancelled=cancelled, checkpoint=arguments.checkpoint)
+        if first:
+            print(describe(report))
+        if report.stopped == 'cancelled':
+            return CANCELLED
 
-    found = sensor_dependence(method, test, arguments.seed, trainer.book)
-    rows = {'sensors': found.sensors, 'shuffled': found.shuffled, 'unplugged': found.unplugged}
-    if len(found.alone) > 1:
-        rows |= {f'{name} alone': accuracy for name, accuracy in found.alone.items()}
-    if arguments.blind:
-        with progress_bar(arguments, 'blind') as show:
-            blind, _ = train_blind(method, train, config, progress=show, book=trainer.book)
-        rows['blind'] = evaluate(blind, test, trainer.book)
-    rows['majority'] = majority(train, test)
-    rows['trained on'] = evaluate(method, train.sample(len(test.examples), arguments.seed), trainer.book)
-    print(table(rows))
-    save(method, arguments, rows)
+        blind = None
+        if arguments.blind:
+            with progress_bar(arguments, 'blind', first) as show:
+                blind, _ = train_blind(method, train, recipe.training, progress=show, book=trainer.book)
+        if first:
+            rows = examine(trainer, blind, train, test, recipe.seed)
+            print(*filter(None, [table(rows), condition_table(rows)]), sep='\n\n')
+            save(method, recipe, arguments, rows, arguments.licence or LICENCES.get(root.version, LICENCE))
     return 0
 
 
-def prepare(arguments: Namespace) -> tuple[TokenDataset, Method]:
-    """The tokens with their questions, and a method with an untrained link for each modality."""
+def language_model(recipe: TrainRecipe, device: str) -> LanguageModel:
+    """The language model, in all processes in the number format that the first one found best."""
     import torch
 
-    from mpnp_ros.adaptation.key_frames import key_frame_dataset
+    from mpnp_ros.adaptation.processes import Processes
     from mpnp_ros.llm.weights import load_language_model
-    from mpnp_ros.methods.base import build_method
-    from mpnp_ros.modalities.registry import create_encoder
-    from mpnp_ros.nuscenes.questions import Scope
-    from mpnp_ros.nuscenes.tables import NuScenes
 
-    root = NuScenes(arguments.root)
-    lm = load_language_model(arguments.llm, arguments.device)
-    encoders = [create_encoder(name, {'device': arguments.device}) for name in arguments.modalities]
-    dataset = key_frame_dataset(root, encoders, arguments.turns, arguments.seed, scenes=arguments.scenes,
-                                scope=Scope(anchors=arguments.anchors), per_kind=arguments.per_kind)
-    method = build_method('mpnp', lm)
-    torch.manual_seed(arguments.seed)
+    lm = load_language_model(recipe.language_model, device)
+    half = lm.dtype == torch.bfloat16
+    of_first = Processes.current().of_first([half])[0] > 0
+    if half == of_first:
+        return lm
+    return load_language_model(recipe.language_model, device, 'bfloat16' if of_first else 'float32')
+
+
+def plugged(recipe: TrainRecipe, lm: LanguageModel, encoders: Sequence[Encoder], start: str | None) -> Method:
+    """A method with a link for each encoder: untrained, or begun as links of a store."""
+    import torch
+
+    from mpnp_ros.methods.base import build_method
+
+    method, known = build_method('mpnp', lm), links_to_start_from(start, lm) if start else {}
+    torch.manual_seed(recipe.seed)
     for encoder in encoders:
-        method.plug(method.new_link(encoder.modality, encoder.fingerprint, encoder.token_width,
-                                    last=arguments.blocks, pooling='question'))
-    return dataset, method
+        link = recipe.new_link(method, encoder)
+        if start:
+            link.start_from(fitting(known, encoder.modality, start))
+        method.plug(link)
+    return method
+
+
+def links_to_start_from(start: str, lm: LanguageModel) -> dict[str, Link]:
+    """The newest link of each modality in a store, or those that come with the package."""
+    from mpnp_ros.errors import LinksError
+    from mpnp_ros.links.files import load_link
+    from mpnp_ros.links.store import LinkStore, shipped_links
+
+    if start != SHIPPED and not Path(start).is_dir():
+        raise LinksError(f'there is no link store {start} to start from; give the --output of another run')
+    stored = shipped_links() if start == SHIPPED else {one.modality: one for one in LinkStore(start).list()}
+    return {name: load_link(one.path, lm=lm, sha256=one.sha256) for name, one in stored.items()}
+
+
+def fitting(links: dict[str, Link], modality: str, start: str) -> Link:
+    """The link of a modality, else that of true objects.  Raises LinksError where there is neither."""
+    from mpnp_ros.adaptation.true_objects import OBJECTS
+    from mpnp_ros.errors import LinksError
+
+    if modality not in links and OBJECTS not in links:
+        raise LinksError(f'{start} has no links for {modality} and none for {OBJECTS} to start from; it has: '
+                         f'{", ".join(links) or "none"}')
+    return links.get(modality) or links[OBJECTS]
+
+
+def announce(recipe: TrainRecipe, train: TokenDataset, test: TokenDataset) -> None:
+    """Say how much there is to learn, and what the split does not show."""
+    from mpnp_ros.adaptation.splits import MINI_WARNING
+
+    print(f'{len(train.examples)} questions on {len(train.frames)} frames to train on, '
+          f'{len(test.examples)} on {len(test.frames)} held out')
+    if recipe.split == 'mini':
+        print(f'warning: {MINI_WARNING}')
 
 
 @contextmanager
-def progress_bar(arguments: Namespace, name: str) -> Iterator[Callable[[TrainingStep], None]]:
+def progress_bar(arguments: Namespace, name: str, wanted: bool) -> Iterator[Callable[[TrainingStep], None]]:
     """Show steps and loss on a bar; nothing where it is unwanted or no terminal is there."""
     from tqdm import tqdm
 
-    with tqdm(total=arguments.steps, desc=name, disable=arguments.quiet or None, leave=False) as bar:
+    with tqdm(desc=name, disable=arguments.quiet or not wanted or None, leave=False) as bar:
         def show(step: TrainingStep) -> None:
+            bar.total = step.steps
             bar.set_postfix(loss=f'{step.loss:.3f}', refresh=False)
             bar.update(step.step - bar.n)
         yield show
@@ -130,27 +182,33 @@ def describe(report: TrainingReport) -> str:
             f'peak memory {report.peak_bytes / 1e9:.2f} GB')
 
 
-def table(rows: dict[str, Accuracy]) -> str:
-    """Accuracies in per cent with their 95 % Wilson intervals, overall and by type."""
-    types = sorted({name for accuracy in rows.values() for name in accuracy.by_type})
-    lines = [f'{"":14} {"overall":>22} {"n":>6}  ' + ' '.join(f'{name:>10}' for name in types)]
-    for label, accuracy in rows.items():
-        shares = (accuracy.by_type.get(name) for name in types)
-        lines.append(f'{label:14} {accuracy.overall!s:>22} {accuracy.n:>6}  ' + ' '.join(
-            f'{100 * share.value:10.1f}' if share else f'{"-":>10}' for share in shares))
-    return '\n'.join(lines)
+def examine(trainer: Trainer, blind: Method | None, train: TokenDataset, test: TokenDataset,
+            seed: int) -> dict[str, Accuracy]:
+    """Accuracies about what was held out, by what the answers may rest on, and on a part of the training."""
+    from mpnp_ros.adaptation.evaluation import evaluate, majority, sensor_dependence
+
+    method, book = trainer.method, trainer.book
+    rows = {'trained on': evaluate(method, train.sample(len(test.examples) or SAMPLE, seed), book)}
+    if not test.examples:
+        return rows
+    on_text = {'blind': evaluate(blind, test, book)} if blind is not None else {}
+    return sensor_dependence(method, test, seed, book).rows | on_text | {
+        'majority': majority(train, test)} | rows
 
 
-def save(method: Method, arguments: Namespace, rows: dict[str, Accuracy]) -> None:
-    """Add the links to the store, with where they come from and what was measured."""
+def save(method: Method, recipe: TrainRecipe, arguments: Namespace, rows: dict[str, Accuracy],
+         licence: str) -> None:
+    """Add the links to the store, with where they come from and what was measured, and the recipe."""
     from mpnp_ros.links.files import Provenance
     from mpnp_ros.links.store import LinkStore
 
-    names = ', '.join(arguments.modalities)
-    text = (f'mpnp train on {arguments.root.name}: {names}, {arguments.turns} headings, '
-            f'{arguments.steps} steps of {arguments.batch}, seed {arguments.seed}')
+    asked = ', '.join(path.name for path in arguments.qa) or f'{recipe.questions.turns} headings'
+    text = (f'mpnp train on {arguments.root.name}: {", ".join(recipe.modalities)}, {asked}, '
+            f'{recipe.training.steps} steps of {recipe.training.batch}, seed {recipe.seed}'
+            + (f', begun as {arguments.start}' if arguments.start else ''))
     accuracy = {label: row.value for label, row in rows.items()}
     store = LinkStore(arguments.output)
+    recipe.save(store.folder / RECIPE)
     for link in method.links().values():
-        saved = store.save(link, Provenance(arguments.licence, text, accuracy))
+        saved = store.save(link, Provenance(licence, text, accuracy))
         print(f'{saved.modality}: {saved.path}')

@@ -90,13 +90,19 @@ def test_a_wrong_root_is_one_line(tiny_encoders, tiny_lm_folder, tmp_path, capsy
     assert capsys.readouterr().err.count('\n') == 1
 
 
+@pytest.fixture(scope='module')
+def drive(tmp_path_factory: pytest.TempPathFactory):
+    """A stand-in with two key frames a scene."""
+    return write_standin(tmp_path_factory.mktemp('standin') / 'drive', seed=3, key_frames=2)
+
+
 @pytest.fixture
-def qa(root, tmp_path):
-    """A file of NuScenes-QA's form about both key frames of the stand-in."""
+def qa(drive, tmp_path):
+    """A file of NuScenes-QA's form: three questions about each of four key frames."""
     questions = {'Are there any cars?': ('yes', 'exist', 0), 'How many buses are there?': (1, 'count', 0),
                  'What is the status of the truck to the back of me?': ('stopped', 'status', 1)}
     records = [{'sample_token': token, 'question': text, 'answer': answer, 'template_type': kind,
-                'num_hop': hops} for token in NuScenes(root).table('sample')
+                'num_hop': hops} for token in NuScenes(drive).table('sample')
                for text, (answer, kind, hops) in questions.items()]
     path = tmp_path / 'NuScenes_train_questions.json'
     path.write_text(json.dumps({'questions': records}))
@@ -104,17 +110,17 @@ def qa(root, tmp_path):
 
 
 def test_published_questions_are_trained_on_by_scene_and_measured_by_light(
-        root, tiny_encoders, tiny_lm_folder, qa, tmp_path, capsys):
-    assert train(root, tmp_path / 'links', tiny_lm_folder, '--qa', str(qa), '--scenes', 'scene-0001',
+        drive, tiny_encoders, tiny_lm_folder, qa, tmp_path, capsys):
+    assert train(drive, tmp_path / 'links', tiny_lm_folder, '--qa', str(qa), '--scenes', 'scene-0001',
                  'scene-0002', '--night-images', 'night_80dimgaussian7') == 0
     shown = capsys.readouterr().out
-    assert '3 questions on 1 frames to train on, 3 on 1 held out' in shown
-    assert evaluate(root, tmp_path / 'links', '--qa', str(qa), '--scenes', 'scene-0001', 'scene-0002') == 0
+    assert '6 questions on 2 frames to train on, 6 on 2 held out' in shown
+    assert evaluate(drive, tmp_path / 'links', '--qa', str(qa), '--scenes', 'scene-0001', 'scene-0002') == 0
     shown = capsys.readouterr().out
     assert ['clear', 'day', 'night'] in [line.split() for line in shown.splitlines()]
-    assert ['questions', '6', '3', '3'] in [line.split() for line in shown.splitlines()]
+    assert ['questions', '12', '6', '6'] in [line.split() for line in shown.splitlines()]
     one_scene = ('--scenes', 'scene-0001', '--split', 'scene')
-    assert evaluate(root, tmp_path / 'links', '--qa', str(qa), *one_scene) == 2
+    assert evaluate(drive, tmp_path / 'links', '--qa', str(qa), *one_scene) == 2
     assert '--split none' in capsys.readouterr().err
 
 
@@ -123,15 +129,11 @@ def evaluate(root, links, *more: str) -> int:
     return cli.main(['evaluate', '--links', str(links), '--root', str(root), '--device', 'cpu', *more])
 
 
-def test_the_split_of_the_paper_comes_with_a_warning(tiny_lm_folder, tmp_path, capsys):
-    root = NuScenes(write_standin(tmp_path / 'root', seed=3, key_frames=2))
-    records = [{'sample_token': token, 'question': text, 'answer': 'yes', 'template_type': 'exist',
-                'num_hop': 0} for token in root.table('sample') for text in ('Any cars?', 'Any trucks?')]
-    (tmp_path / 'qa.json').write_text(json.dumps({'questions': records}))
-    assert train(tmp_path / 'root', tmp_path / 'links', tiny_lm_folder, '--qa', str(tmp_path / 'qa.json'),
-                 '--modalities', 'objects', '--split', 'mini', '--scenes', 'scene-0001', 'scene-0002') == 0
+def test_the_split_of_the_paper_comes_with_a_warning(drive, tiny_lm_folder, qa, tmp_path, capsys):
+    assert train(drive, tmp_path / 'links', tiny_lm_folder, '--qa', str(qa), '--modalities', 'objects',
+                 '--split', 'mini', '--scenes', 'scene-0001', 'scene-0002') == 0
     shown = capsys.readouterr().out
-    assert '2 questions on 2 frames to train on, 2 on 2 held out' in shown
+    assert '2 questions on 2 frames to train on, 4 on 2 held out' in shown
     assert 'warning: questions about one frame' in shown
 
 

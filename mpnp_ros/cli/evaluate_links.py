@@ -1,0 +1,69 @@
+"""Accuracy of the links of a store on the key frames of a nuScenes root."""
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from mpnp_ros.cli.accuracy_table import condition_table, table
+from mpnp_ros.cli.recipe_options import recipe_of
+from mpnp_ros.cli.train import RECIPE, announce
+from mpnp_ros.errors import ConfigurationError, LinksError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from mpnp_ros.llm.language_model import LanguageModel
+    from mpnp_ros.methods.base import Method
+    from mpnp_ros.modalities.base import Encoder
+
+
+def evaluate_links(arguments: Namespace) -> int:
+    """Load, encode, ask, print; exit code 0.
+
+    All questions are asked, with --split those that it holds out.
+    """
+    from mpnp_ros.adaptation.batches import QuestionBook
+    from mpnp_ros.adaptation.evaluation import majority, sensor_dependence
+    from mpnp_ros.adaptation.splits import split
+    from mpnp_ros.llm.question_files import QuestionFiles
+    from mpnp_ros.llm.weights import load_language_model
+    from mpnp_ros.nuscenes.tables import NuScenes
+
+    if arguments.root is None:
+        raise ConfigurationError('--links needs --root, the nuScenes root whose key frames are asked about')
+    if arguments.config is None and (arguments.links / RECIPE).is_file():
+        arguments.config = arguments.links / RECIPE
+    recipe = recipe_of(arguments).changed(of_each_type=arguments.of_each_type or 0)
+    root, encoders = NuScenes(arguments.root), recipe.make_encoders(arguments.device)
+    method = with_links(load_language_model(recipe.language_model, arguments.device), arguments.links,
+                        encoders)
+    rest, test = split(arguments.split or 'none', recipe.read(root, encoders, arguments.qa, arguments.scenes),
+                       root)
+    if arguments.split in (None, 'none'):
+        rest, test = test, rest
+    else:
+        announce(recipe, rest, test)
+
+    rows = sensor_dependence(method, test, recipe.seed, QuestionBook(method, QuestionFiles())).rows
+    if rest.examples:
+        rows['majority'] = majority(rest, test)
+    print(*filter(None, [table(rows), condition_table(rows)]), sep='\n\n')
+    return 0
+
+
+def with_links(lm: LanguageModel, store: Path, encoders: Sequence[Encoder]) -> Method:
+    """A method with the newest link of each encoder's modality.  Raises LinksError where one does not fit."""
+    from mpnp_ros.links.files import load_link
+    from mpnp_ros.links.store import LinkStore
+    from mpnp_ros.methods.base import build_method
+
+    if not store.is_dir():
+        raise LinksError(f'there is no link store {store}; give the --output of mpnp train')
+    method, links = build_method('mpnp', lm), LinkStore(store)
+    for encoder in encoders:
+        stored = links.latest(encoder.modality)
+        if stored is None:
+            raise LinksError(f'{store} has no links for {encoder.modality}; choose others by --modalities')
+        method.plug(load_link(stored.path, lm=lm, encoder=encoder.fingerprint, sha256=stored.sha256))
+    return method
