@@ -94,8 +94,8 @@ def _bars(axes: Axes, report: StudyReport) -> None:
 
 def _curves(axes: Axes, results: Sequence[Mapping[str, Any]]) -> None:
     for one in results:
-        if 'objects' in one['training']:
-            steps, values = zip(*one['training']['objects']['accuracies'], strict=True)
+        if measured := one['training'].get('objects', {}).get('accuracies'):
+            steps, values = zip(*measured, strict=True)
             axes.plot(steps, [100 * value for value in values], marker='.', lw=1.2,
                       label=f'seed {one["seed"]}')
     axes.set(ylim=(0, 100), xlabel='steps', ylabel='validation scenes, %')

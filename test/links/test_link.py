@@ -193,3 +193,38 @@ def test_stacking_keeps_each_frame_once():
     assert batch.valid.sum(1).tolist() == [1, 3, 0]
     alone = TokenBatch.stack([large])
     assert alone.valid is None and alone.rows is None and alone.values.dtype == torch.float32
+
+
+def test_a_link_starts_from_another_with_all_that_fits(tiny_lm, new_link, new_tokens, new_text):
+    lm = tiny_lm('llama')
+    link, other = (new_link(lm, name, seed, encoder=16 * f'{seed}') for name, seed in
+                   (('camera', 1), ('objects', 2)))
+    values, azimuth = new_tokens()[:2]
+    question = new_text(lm).states(2).at(2)
+    other.calibrate([question], values[0])
+    assert link.start_from(other) == ()
+    assert link.config.modality == 'camera' and link.config.encoder == 16 * '1'
+    found, expected = (one(values, azimuth, question=question)[3] for one in (link, other))
+    assert all(torch.equal(getattr(found, name), getattr(expected, name)) for name in vars(expected))
+    with torch.no_grad():
+        other.gate_weights.add_(1)
+    assert not torch.equal(link.gate_weights, other.gate_weights), 'a copy, not the same tensor'
+
+
+def test_what_has_another_shape_stays_as_it_was(tiny_lm, new_link):
+    lm = tiny_lm('llama')
+    link, blind = new_link(lm), new_link(lm, 'blind', 3, soft_tokens=4, encoder='')
+    direction = link.direction.state_dict()
+    left = link.start_from(blind)
+    assert left and all(name.startswith('direction.') for name in left)
+    assert all(torch.equal(tensor, direction[name]) for name, tensor in link.direction.state_dict().items())
+    assert torch.equal(link.gate_weights, blind.gate_weights)
+
+
+@pytest.mark.parametrize('option', [
+    {'entries': 2}, {'last': 1}, {'pooling': 'none'}, {'additive': True}, {'hidden': 8}, {'harmonics': 2}])
+def test_a_link_of_other_options_is_no_beginning(tiny_lm, new_link, option):
+    link, other = new_link(tiny_lm('llama')), new_link(tiny_lm('llama'), 'objects', **option)
+    name = 'blocks' if 'last' in option else next(iter(option))
+    with pytest.raises(LinksError, match=f'camera link cannot start from the objects link: .*{name}'):
+        link.start_from(other)
