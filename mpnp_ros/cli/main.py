@@ -35,6 +35,7 @@ COMMANDS = (
     Command('status', 'mpnp_ros.cli.status', 'show the modalities as the fusion node sees them'),
     Command('train', 'mpnp_ros.cli.train', 'train links on nuScenes and show what answers rest on'),
     Command('pretrain', 'mpnp_ros.cli.pretrain', 'train a head that counts objects by direction'),
+    Command('evaluate', 'mpnp_ros.cli.evaluate', 'measure accuracy in the driving world and write its page'),
     Command('convert', 'mpnp_ros.cli.convert', 'write nuScenes scenes as a bag that ROS can play'),
     Command('replay', 'mpnp_ros.cli.replay', 'play such a bag with its clock and its questions'),
     Command('world', 'mpnp_ros.cli.world', 'make data sets in the embedded driving world, or look at it'),

