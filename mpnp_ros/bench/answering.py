@@ -15,6 +15,7 @@ from torch import nn
 
 from mpnp_ros.links.aligner import Aligner
 from mpnp_ros.links.config import LinkConfig
+from mpnp_ros.links.pooling import CONTENTS
 from mpnp_ros.llm.cost import macs
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.prepared import PreparedQuestion, open_rows, prepare
@@ -63,7 +64,8 @@ class Split:
         upper = macs(self.lm.shape, prepared.first, self.lm.blocks, prepared.rows.layout.tokens,
                      _prefix_columns([link.config for link in links.values()], frame), prepared.rows.start,
                      len(prepared.trie.positions(0)), len(prepared.trie.vocabulary))
-        return upper + linear_macs(links, lambda: self.answer(frame))
+        looking = sum(_looking_macs(link.config, frame) for link in links.values())
+        return upper + looking + linear_macs(links, lambda: self.answer(frame))
 
 
 class Reread(Split):
@@ -174,6 +176,16 @@ def _counting(module: nn.Module, counts: list[int]) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _looking_macs(config: LinkConfig, frame: Frame) -> int:
+    """Of weighing and summing tokens in all pooling layers, which no linear layer does."""
+    if config.pooling != 'question':
+        return 0
+    contents = config.token_width if config.additive else CONTENTS
+    weighing = config.pooling_heads * (2 * config.harmonics + 1 + contents + 1)
+    seen = frame[config.modality].count * config.entries * config.pooling_layers
+    return seen * (weighing + config.pooling_width)
 
 
 def _prefix_columns(configs: Sequence[LinkConfig], frame: Frame) -> dict[int, int]:
