@@ -20,7 +20,8 @@ from mpnp_ros.errors import TrainingError
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.base import Method, build_method
 
-CONFIG = TrainerConfig(steps=6, batch=7, warm_up=2, learning_rate=1e-2, evaluate_every=2, checkpoint_every=2)
+# Adam turns the rounding of a gradient that is about zero into a step: at small rates these stay small.
+CONFIG = TrainerConfig(steps=6, batch=7, warm_up=2, learning_rate=1e-4, evaluate_every=2, checkpoint_every=2)
 LINK = {'last': 2, 'hidden': 16, 'pooling_width': 16, 'pooling_layers': 1, 'pooling_heads': 2, 'entries': 2}
 
 

@@ -27,8 +27,13 @@ def run_alone(folder: Path, data: Path, lm: Path) -> SimpleNamespace:
     module = importlib.util.module_from_spec(importlib.util.spec_from_file_location('rank', RANK))
     module.__spec__.loader.exec_module(module)
     folder.mkdir()
-    with torch.random.fork_rng(devices=[]):
-        module.main(str(data), str(lm), str(folder))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            module.main(str(data), str(lm), str(folder))
+    finally:
+        torch.set_num_threads(threads)
     return results(folder, 1)
 
 
@@ -75,8 +80,18 @@ def both(tmp_path_factory, toy, tiny_lm_folder) -> tuple[SimpleNamespace, Simple
 def test_links_of_two_processes_equal_those_of_one(both, name):
     (alone,), (first, second) = (run.links[name] for run in both)
     for key, tensor in alone.items():
-        torch.testing.assert_close(first[key], tensor, rtol=0, atol=1e-5)
+        # Statistics are of states read in other batches, divided by what little two questions differ.
+        torch.testing.assert_close(first[key], tensor, rtol=1e-4 if 'standard' in key else 0, atol=1e-5)
         assert torch.equal(first[key], second[key]), key
+
+
+def test_links_have_gone_much_further_than_they_may_differ(both):
+    """So that the comparison above means something: six steps against none but two of one question."""
+    whole, single = (both[0].links[name][0] for name in ('whole', 'single'))
+    moved = {key: (tensor - single[key]).abs().max().item() for key, tensor in whole.items()
+             if tensor.is_floating_point()}
+    assert moved['camera.gate_weights'] > 1e-2
+    assert sum(step > 1e-4 for step in moved.values()) > len(moved) / 2
 
 
 @pytest.mark.parametrize('name', SCENARIOS)
