@@ -20,15 +20,18 @@ def table(rows: Mapping[str, Accuracy]) -> str:
 
 
 def condition_table(rows: Mapping[str, Accuracy]) -> str:
-    """The same by light and weather with the numbers of questions; empty where all scenes are alike."""
+    """The same by light and weather with the numbers of questions; empty where all scenes are alike.
+
+    Rows about other questions than the first one's are left out.
+    """
     names = sorted({name for row in rows.values() for name in row.by_condition})
     if len(names) <= 2:
         return ''
-    shown = {label: row.by_condition for label, row in rows.items() if row.by_condition}
-    counts = next(iter(shown.values()))
-    lines = [f'{"":14} {_heads(names)}',
-             f'{"questions":14} ' + ' '.join(f'{counts[name].n if name in counts else 0:>10}'
-                                             for name in names)]
+    numbers = {label: [row.by_condition[name].n if name in row.by_condition else 0 for name in names]
+               for label, row in rows.items() if row.by_condition}
+    first = next(iter(numbers.values()))
+    shown = {label: rows[label].by_condition for label, counts in numbers.items() if counts == first}
+    lines = [f'{"":14} {_heads(names)}', f'{"questions":14} ' + ' '.join(f'{count:>10}' for count in first)]
     return '\n'.join(lines + [f'{label:14} {_cells(row, names)}' for label, row in shown.items()])
 
 

@@ -17,7 +17,8 @@ def test_a_row_each_and_gaps_where_nothing_was_asked():
 
 
 def test_light_and_weather_are_shown_where_they_differ():
-    lines = condition_table(ROWS).splitlines()
+    others = {'trained on': Accuracy(Share(1, 2), {}, {}, {'day': Share(1, 2), 'night': Share(0, 1)})}
+    lines = condition_table(ROWS | others).splitlines()
     assert [line.split() for line in lines] == [
         ['clear', 'day', 'night'], ['questions', '10', '6', '4'], ['sensors', '50.0', '66.7', '25.0']]
     alike = {'sensors': Accuracy(Share(1, 1), {}, {}, {'day': Share(1, 1), 'clear': Share(1, 1)})}
