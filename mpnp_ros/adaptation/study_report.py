@@ -21,6 +21,7 @@ ROWS: dict[str, str] = {
     'camera_night': 'camera at night',
     'rule_camera_night': 'rule on the same camera tokens',
     'lidar_day': 'LiDAR by day',
+    'rule_lidar_day': 'rule on the same LiDAR tokens',
     'lidar_night': '**LiDAR at night**',
     'rule_lidar_night': 'rule on the same LiDAR tokens',
     'camera_lidar_day': 'camera + LiDAR by day',

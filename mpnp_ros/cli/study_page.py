@@ -33,7 +33,8 @@ balanced so that the text gives little away, {answers} answers to choose from; {
 {distance:g} m and with at least {points} LiDAR points; those that relate two other things to each other are
 left out. The language model is {model}, frozen; {last} blocks are linked.
 
-- **Blind** links see learned constants instead of tokens: same parameters, same questions, same code.
+- **Blind** links see learned constants instead of tokens: same parameters, same questions, same code,
+  {blind} steps, by which they say what the majority says.
 - The **rule** reads the same tokens without a language model: it adds up what the question asks for.
 - Links on **true objects** say what the link mechanism itself transmits. Links to sensors start from them.
 - Camera and LiDAR are trained together, each question with a random part of them: one pair of links serves
@@ -60,6 +61,7 @@ def write_page(results: Sequence[Mapping[str, Any]], config: StudyConfig, folder
         table=report.table(), questions=len(results[0]['types']), scenes=len(set(results[0]['scenes'])),
         answers=30, seeds=len(results), distance=config.questions.max_distance,
         points=config.questions.min_points, model=config.language_model, last=config.link.get('last', 'half'),
+        blind=config.blind.steps,
         training=_training(results)))
     return page
 

@@ -15,7 +15,7 @@ from mpnp_ros.cli.study_page import write_page
 REPORT = {'steps': 500, 'seconds': 90., 'parameters': 1_250_000, 'macs_per_step': 3_400_000_000,
           'peak_bytes': 2_100_000_000, 'accuracies': [[250, .4], [500, .6]]}
 CONFIG = SimpleNamespace(questions=SimpleNamespace(max_distance=30., min_points=5), link={'last': 2},
-                         language_model='tiny')
+                         language_model='tiny', blind=SimpleNamespace(steps=7))
 
 
 def result(seed: int, training: dict) -> dict:
