@@ -1,6 +1,7 @@
 """The demo's end of the topics: steers the world, plugs modalities, asks, and keeps what sensors publish."""
 from __future__ import annotations
 
+import math
 import queue
 import time
 from collections import deque
@@ -19,7 +20,7 @@ from mpnp_ros.nuscenes.questions import LabelledQuestion
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-ANSWER_TIMEOUT, TOKENS_TIMEOUT, FRAME_TIMEOUT = 30., 20., 120.
+ANSWER_TIMEOUT, TOKENS_TIMEOUT, FRAME_TIMEOUT, FIRST_TOKENS_TIMEOUT = 30., 20., 120., 5.
 CAMERAS = ('cam_front_left', 'cam_front', 'cam_front_right', 'cam_back_left', 'cam_back', 'cam_back_right')
 
 
@@ -99,9 +100,26 @@ class Robot:
             if time.monotonic() > end:
                 return None
             time.sleep(.01)
+        if not self._fusion_has(plugged):
+            return None
         return self.sight(stamp), [LabelledQuestion(
             one.question.text, one.answer, one.type, one.hops, '', message.sample_token)
             for one in message.questions]
+
+    def _fusion_has(self, plugged: Sequence[str]) -> bool:
+        """Whether tokens of all that is plugged have ever reached the fusion node, or it does not say.
+
+        The world waits, so tokens that were sent before the two had found each other do not come again.
+        """
+        end = time.monotonic() + FIRST_TOKENS_TIMEOUT
+        while time.monotonic() < end:
+            self._check()
+            states = self._newest.get('states')
+            ages = {row.modality: row.age for row in (states.modalities if states else ())}
+            if not any(math.isnan(ages.get(name, 0.)) for name in plugged):
+                return True
+            time.sleep(.05)
+        return False
 
     def sight(self, stamp_ns: int) -> Sight:
         """What the sensors have published of the present key frame."""
