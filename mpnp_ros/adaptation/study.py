@@ -266,7 +266,7 @@ class Study:
                 twin = SceneIdentity(identity.seed, replace(identity.conditions, light=light)).name
                 for frame, other in zip(frames, root.key_frames(twin), strict=True):
                     key = f'{frame.scene}/{frame.token}/000'
-                    tokens[light][key] = {OBJECTS: self._true.encode(frame)} | {
+                    tokens[light][key] = {**asked.frames[key]} | {
                         name: encode(other, encoder) for name, encoder in self.encoders.items()}
         return TestSet(asked.examples, tokens)
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import io
 import json
 import wave
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from mpnp_ros.nuscenes.geometry import Transform, rotation_about_z
+from mpnp_ros.nuscenes.record_chains import link_records
 from mpnp_ros.nuscenes.standin.rig import LIDAR_CHANNEL
 from mpnp_ros.world.annotations import Annotation
 from mpnp_ros.world.catalogue import KINDS
@@ -82,9 +82,9 @@ class SceneWriter:
 
     def close(self) -> dict[str, list[Record]]:
         """Link what follows each other, write what belongs to the whole scene and return the records."""
-        samples = list(self._link('sample', lambda record: record['scene_token']).values())[0]
-        self._link('sample_data', lambda record: record['calibrated_sensor_token'])
-        boxes = self._link('sample_annotation', lambda record: record['instance_token'])
+        samples = list(link_records(self._tables['sample'].values(), 'scene_token').values())[0]
+        link_records(self._tables['sample_data'].values(), 'calibrated_sensor_token')
+        boxes = link_records(self._tables['sample_annotation'].values(), 'instance_token')
         for instance, chain in boxes.items():
             self._tables['instance'][instance].update(
                 nbr_annotations=len(chain), first_annotation_token=chain[0]['token'],
@@ -158,16 +158,6 @@ class SceneWriter:
     def _add(self, table: str, key: str, **fields: object) -> str:
         self._tables[table][key] = {'token': key, **fields}
         return key
-
-    def _link(self, table: str, key: Callable[[Record], str]) -> dict[str, list[Record]]:
-        """Fill prev and next of the records of the same key, in order of their addition."""
-        chains: dict[str, list[Record]] = defaultdict(list)
-        for record in self._tables[table].values():
-            chains[key(record)].append(record)
-        for chain in chains.values():
-            for earlier, later in zip(chain, chain[1:], strict=False):
-                earlier['next'], later['prev'] = later['token'], earlier['token']
-        return chains
 
 
 def sensor_files(frame: WorldFrame, sensors: Collection[str]) -> Iterator[tuple[str, str, bytes]]:

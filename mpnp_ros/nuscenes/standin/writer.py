@@ -3,8 +3,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from PIL import Image
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.nuscenes.categories import ATTRIBUTE_OF_NUSCENES
 from mpnp_ros.nuscenes.geometry import Transform
+from mpnp_ros.nuscenes.record_chains import link_records
 from mpnp_ros.nuscenes.standin.lidar import Sweep, cast_sweep
 from mpnp_ros.nuscenes.standin.painter import Painter
 from mpnp_ros.nuscenes.standin.rig import IMAGE_SIZE, LIDAR_CHANNEL, RIG
@@ -100,9 +99,9 @@ class StandInWriter:
 
     def close(self) -> None:
         """Link what follows each other and write the tables and the map."""
-        self._link('sample', lambda record: record['scene_token'])
-        self._link('sample_data', lambda record: record['calibrated_sensor_token'])
-        boxes = self._link('sample_annotation', lambda record: record['instance_token'])
+        link_records(self._tables['sample'].values(), 'scene_token')
+        link_records(self._tables['sample_data'].values(), 'calibrated_sensor_token')
+        boxes = link_records(self._tables['sample_annotation'].values(), 'instance_token')
         for instance, chain in boxes.items():
             self._tables['instance'][instance].update(
                 nbr_annotations=len(chain), first_annotation_token=chain[0]['token'],
@@ -152,16 +151,6 @@ class StandInWriter:
     def _add(self, table: str, token: str, **fields: Any) -> str:
         self._tables[table][token] = {'token': token, **fields}
         return token
-
-    def _link(self, table: str, key: Callable[[Record], str]) -> dict[str, list[Record]]:
-        """Fill prev and next of the records of the same key, in order of their addition."""
-        chains: dict[str, list[Record]] = defaultdict(list)
-        for record in self._tables[table].values():
-            chains[key(record)].append(record)
-        for chain in chains.values():
-            for earlier, later in zip(chain, chain[1:], strict=False):
-                earlier['next'], later['prev'] = later['token'], earlier['token']
-        return chains
 
 
 def _attributes(category: str, attribute: str | None) -> list[str]:

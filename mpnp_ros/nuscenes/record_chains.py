@@ -1,0 +1,19 @@
+"""Records of nuScenes tables that follow each other: samples of a scene, boxes of an instance."""
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+Record = dict[str, Any]
+
+
+def link_records(records: Iterable[Record], field: str) -> dict[str, list[Record]]:
+    """Fill prev and next of the records that share a field, in their order, and return them by it."""
+    chains: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        chains[record[field]].append(record)
+    for chain in chains.values():
+        for earlier, later in zip(chain, chain[1:], strict=False):
+            earlier['next'], later['prev'] = later['token'], earlier['token']
+    return chains
