@@ -5,6 +5,7 @@ to the other without copying.
 """
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +29,8 @@ class ModalityTokens:
     source_stamps_ns: sensor time of each source, nanoseconds.
     stamp_ns: sensor time of the oldest source, nanoseconds.
     frame_id: frame in which the azimuths are expressed.
+    quality: of the input, 0 (nothing can be seen in it) to 1; NaN where nobody has judged it.
+    concerns: what lowers the quality, in words.
     """
 
     modality: str
@@ -39,6 +42,8 @@ class ModalityTokens:
     source_stamps_ns: tuple[int, ...] = ()
     stamp_ns: int = 0
     frame_id: str = 'base_link'
+    quality: float = math.nan
+    concerns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         v, a, name = self.values, self.azimuth, self.modality or '(unnamed)'

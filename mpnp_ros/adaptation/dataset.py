@@ -159,5 +159,5 @@ def _to_json(tokens: ModalityTokens, arrays: _Arrays) -> dict[str, Any]:
 
 def _from_json(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ModalityTokens:
     parts = {name: arrays[entry[name]] for name in ('values', 'azimuth', 'source_index')}
-    lists = {name: tuple(entry[name]) for name in ('sources', 'source_stamps_ns')}
+    lists = {name: tuple(entry.get(name, ())) for name in ('sources', 'source_stamps_ns', 'concerns')}
     return ModalityTokens(**{**entry, **parts, **lists})

@@ -32,6 +32,7 @@ def to_message(tokens: ModalityTokens, input_age: float = 0., encode_duration: f
     message.source_stamps = [from_nanoseconds(stamp) for stamp in tokens.source_stamps_ns]
     message.input_age = float(input_age)
     message.encode_duration = float(encode_duration)
+    message.quality, message.concerns = float(tokens.quality), list(tokens.concerns)
     return message
 
 
@@ -41,6 +42,8 @@ def from_message(message: TokensMessage) -> ModalityTokens:
     Raises TokensError, naming modality and field, for whatever does not fit together.
     """
     name = f'{message.modality or "(unnamed)"} tokens'
+    if not (math.isnan(message.quality) or 0 <= message.quality <= 1):
+        raise TokensError(f'{name}: quality is {message.quality}; expected 0 to 1, or NaN')
     values = _values(message, name)
     azimuth = np.frombuffer(message.azimuth, np.float32)
     if (np.abs(azimuth) > math.pi + _SLACK).any():  # NaN, a token without a direction, compares as False
@@ -49,7 +52,8 @@ def from_message(message: TokensMessage) -> ModalityTokens:
     return ModalityTokens(
         message.modality, message.encoder, values, azimuth, tuple(message.sources),
         np.frombuffer(message.source_index, np.uint16), tuple(map(to_nanoseconds, message.source_stamps)),
-        to_nanoseconds(message.header.stamp), message.header.frame_id)
+        to_nanoseconds(message.header.stamp), message.header.frame_id, message.quality,
+        tuple(message.concerns))
 
 
 def _values(message: TokensMessage, name: str) -> np.ndarray:
