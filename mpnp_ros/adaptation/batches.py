@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -112,11 +112,16 @@ class BatchPlan:
         return batch * len(self._lengths) // self._count
 
 
-def drop_modalities(frame: Frame, modalities: Sequence[str], probability: float,
-                    rng: random.Random) -> Frame:
-    """The tokens of the linked modalities; with some probability only a random non-empty part of them."""
+def drop_modalities(frame: Frame, modalities: Sequence[str], probability: float, rng: random.Random,
+                    trained: Container[str] | None = None) -> Frame:
+    """The tokens of the linked modalities; with some probability only a random part of them.
+
+    trained: modalities of which at least one is in that part; default: all of them.
+    """
     names = [name for name in modalities if name in frame]
     if len(names) > 1 and rng.random() < probability:
-        kept = rng.randrange(1, 2 ** len(names))
-        names = [name for place, name in enumerate(names) if kept >> place & 1]
+        parts = [[name for place, name in enumerate(names) if kept >> place & 1]
+                 for kept in range(1, 2 ** len(names))]
+        useful = [part for part in parts if trained is None or any(name in trained for name in part)]
+        names = useful[rng.randrange(len(useful))]
     return {name: frame[name] for name in names}

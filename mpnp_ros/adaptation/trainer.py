@@ -11,7 +11,8 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.evaluation import evaluate
 from mpnp_ros.adaptation.processes import Processes
 from mpnp_ros.errors import ConfigurationError, TrainingError
+from mpnp_ros.links.files import Link
 from mpnp_ros.methods.base import AnsweredQuestion, Method
 
 GATES = ('gate_weights', 'link_weights')
@@ -47,7 +49,10 @@ class TrainerConfig:
     modality_dropout: share of questions that see only a random non-empty part of their modalities, so that
     any part of them will do later.  evaluate_every, patience: stop after so many evaluations on the
     validation set without a better one (0: never) and keep the best links.  stop_loss: stop when the mean
-    loss of the last 20 steps is below.  checkpoint_every: steps between checkpoints.
+    loss of the last 20 steps is below.  stop_accuracy: stop when the validation set is answered that well
+    (0: never).  seconds: stop when steps have taken so long (0: no limit); learning rates then fall with
+    time where steps are slow, and the result depends on the machine.  checkpoint_every: steps between
+    checkpoints.
     """
 
     steps: int = 300
@@ -62,6 +67,8 @@ class TrainerConfig:
     evaluate_every: int = 50
     patience: int = 0
     stop_loss: float = 0.
+    stop_accuracy: float = 0.
+    seconds: float = 0.
     checkpoint_every: int = 100
     seed: int = 0
 
@@ -75,13 +82,14 @@ class TrainerConfig:
         for name in ('final_rate', 'modality_dropout'):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be within [0, 1]')
-        for name in ('warm_up', 'weight_decay', 'patience', 'stop_loss'):
+        for name in ('warm_up', 'weight_decay', 'patience', 'stop_loss', 'stop_accuracy', 'seconds'):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigurationError(f'{name} is {getattr(self, name)}; it must not be negative')
 
-    def rate(self, step: int) -> float:
-        """The factor on learning rates at a step, counted from 0."""
-        return min(1., (step + 1) / max(1, self.warm_up)) * max(self.final_rate, 1 - step / self.steps)
+    def rate(self, step: int, seconds: float = 0.) -> float:
+        """The factor on learning rates at a step, counted from 0, before which steps took so long."""
+        done = max(step / self.steps, seconds / self.seconds if self.seconds else 0.)
+        return min(1., (step + 1) / max(1, self.warm_up)) * max(self.final_rate, 1 - done)
 
 
 @dataclass(frozen=True)
@@ -98,10 +106,10 @@ class TrainingStep:
 class TrainingReport:
     """What a training run did and what it cost, measured.
 
-    stopped: why it ended: steps, loss, patience or cancelled.  losses: of each step.  accuracies: (step,
-    value) on the validation set.  parameters: trained.  seconds: in steps, evaluation left out.
-    macs_per_step: matrix products of one real step, forward and backward.  peak_bytes: of GPU memory, or
-    of this process.
+    stopped: why it ended: steps, seconds, loss, accuracy, patience or cancelled.  losses: of each step.
+    accuracies: (step, value) on the validation set.  parameters: trained.  seconds: in steps, evaluation
+    left out.  macs_per_step: matrix products of one real step, forward and backward.  peak_bytes: of GPU
+    memory, or of this process.
     """
 
     stopped: str
@@ -126,18 +134,25 @@ class TrainingReport:
 
 
 class Trainer:
-    """Trains all links that are plugged into a method.
+    """Trains links that are plugged into a method; the others keep what they are and have their say.
 
     Where several processes train, each calls :meth:`fit` with the same recipe and data; they stop together,
     with the same links.
     """
 
     def __init__(self, method: Method, config: TrainerConfig | None = None,
-                 book: QuestionBook | None = None) -> None:
-        """book: questions that a method with links to the same blocks has read already."""
+                 book: QuestionBook | None = None, trained: Iterable[str] = ()) -> None:
+        """book: questions that a method with links to the same blocks has read already.
+
+        trained: modalities whose links are trained; default: all that are plugged.  Raises TrainingError
+        where one of them is not plugged.
+        """
         self.method = method
         self.config = config or TrainerConfig()
         self.book = book or QuestionBook(method)
+        self.trained = tuple(trained) or tuple(method.links())
+        if lost := set(self.trained) - method.links().keys():
+            raise TrainingError(f'{", ".join(sorted(lost))} is to be trained but not plugged; plug its link')
 
     def fit(self, train: TokenDataset, validation: TokenDataset | None = None,
             progress: Callable[[TrainingStep], None] | None = None,
@@ -151,12 +166,16 @@ class Trainer:
         they were at its best evaluation.  After any error, TrainingError for NaN among them, the links are
         as before.
         """
-        before = link_tensors(self.method.links())
+        links = self.method.links()
+        own = {name: links[name] for name in self.trained}
+        before = link_tensors(own)
         try:
-            run = _Run(self.method, self.config, self.book, train, validation)
-            return run.work(progress, cancelled or (lambda: False), Path(checkpoint) if checkpoint else None)
+            with _frozen(link for name, link in links.items() if name not in own):
+                run = _Run(self.method, self.config, self.book, train, validation, own)
+                return run.work(progress, cancelled or (lambda: False),
+                                Path(checkpoint) if checkpoint else None)
         except BaseException:
-            restore_links(self.method.links(), before)
+            restore_links(own, before)
             raise
 
 
@@ -164,14 +183,15 @@ class _Run:
     """One call of :meth:`Trainer.fit`."""
 
     def __init__(self, method: Method, config: TrainerConfig, book: QuestionBook, train: TokenDataset,
-                 validation: TokenDataset | None) -> None:
+                 validation: TokenDataset | None, links: Mapping[str, Link]) -> None:
+        """links: those to be trained."""
         self.method, self.config, self.book = method, config, book
         self.processes = Processes.current()
-        self.train, self.validation = train, validation
-        self.links = method.links()
-        self.modalities = tuple(name for name, link in self.links.items() if not _is_blind(link))
+        self.train, self.validation, self.links = train, validation, links
+        self.modalities = tuple(name for name, link in method.links().items() if not _is_blind(link))
         self._check()
-        self.optimiser = _optimiser(method, config)
+        self.parameters = [parameter for link in links.values() for parameter in link.parameters()]
+        self.optimiser = _optimiser(links, config)
         self.state, self.folder, self.macs = Progress(), None, 0
         self.questions: list[AnsweredQuestion] = []
 
@@ -186,7 +206,7 @@ class _Run:
         self._save()
         if self.state.best is not None and stopped != 'cancelled':
             restore_links(self.links, self.state.best)
-        state, trained = self.state, sum(one.numel() for one in self.method.trainable_parameters())
+        state, trained = self.state, sum(one.numel() for one in self.parameters)
         return TrainingReport(stopped, state.step, tuple(state.losses), tuple(state.accuracies), trained,
                               state.seconds, self.macs, peak_memory(device))
 
@@ -233,12 +253,12 @@ class _Run:
     def _step(self) -> float:
         started, state, config = time.perf_counter(), self.state, self.config
         for group in self.optimiser.param_groups:
-            group['lr'] = group['full_rate'] * config.rate(state.step)
+            group['lr'] = group['full_rate'] * config.rate(state.step, state.seconds)
         loss = self._loss(state.step)
         self.optimiser.zero_grad()
         loss.backward()
-        loss = self.processes.add_gradients(self.method.trainable_parameters(), loss)
-        norm = nn.utils.clip_grad_norm_(self.method.trainable_parameters(), config.clip)
+        loss = self.processes.add_gradients(self.parameters, loss)
+        norm = nn.utils.clip_grad_norm_(self.parameters, config.clip)
         value = loss.item()
         if not (math.isfinite(value) and math.isfinite(norm)):
             raise TrainingError(f'the loss is {value} at step {state.step + 1}; the links are as before '
@@ -254,7 +274,7 @@ class _Run:
         rng = random.Random(f'{self.config.seed}/{step}')
         places = self.plan[step]
         seen = [(place, drop_modalities(self.train.frames[self.train.examples[place].frame], self.modalities,
-                                        self.config.modality_dropout, rng)) for place in places]
+                                        self.config.modality_dropout, rng, self.links)) for place in places]
         own, lm = self.processes.share(seen), self.method.lm
         if not own:
             return torch.zeros((), device=lm.device, requires_grad=True)
@@ -288,6 +308,10 @@ class _Run:
             return None
         if state.step >= config.steps:
             return 'steps'
+        if 0 < config.seconds <= state.seconds:
+            return 'seconds'
+        if 0 < config.stop_accuracy <= state.best_accuracy:
+            return 'accuracy'
         if len(recent) == RECENT and sum(recent) / RECENT < config.stop_loss:
             return 'loss'
         return 'patience' if 0 < config.patience <= state.evaluations_since_best else None
@@ -321,29 +345,41 @@ class _Run:
             raise TrainingError('no link is plugged; plug the links that are to be trained')
         if not self.train.examples:
             raise TrainingError('there are no questions to train on')
-        blind = len(self.modalities) < len(self.links)
-        lost = [] if blind else _without(self.train, self.modalities)
+        blind = any(_is_blind(link) for link in self.links.values())
+        lost = [] if blind else _without(self.train, self.links)
         if lost:
-            raise TrainingError(f'frame {lost[0].frame} has tokens of none of the plugged modalities '
-                                f'({", ".join(self.modalities)}); encode it, or leave its questions out')
+            raise TrainingError(f'frame {lost[0].frame} has tokens of none of the modalities whose links are '
+                                f'trained ({", ".join(self.links)}); encode it, or leave its questions out')
 
 
 def _is_blind(link: nn.Module) -> bool:
     return link.config.soft_tokens > 0
 
 
-def _without(dataset: TokenDataset, modalities: Sequence[str]) -> list[Example]:
+def _without(dataset: TokenDataset, modalities: Iterable[str]) -> list[Example]:
     """The examples whose frames have none of the modalities."""
     return [example for example in dataset.examples
             if not any(name in dataset.frames[example.frame] for name in modalities)]
 
 
-def _optimiser(method: Method, config: TrainerConfig) -> torch.optim.AdamW:
+@contextmanager
+def _frozen(links: Iterable[Link]) -> Iterator[None]:
+    """Nothing of these links is trained meanwhile, and no gradient of theirs is computed."""
+    parameters = [parameter for link in links for parameter in link.parameters()]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def _optimiser(links: Mapping[str, Link], config: TrainerConfig) -> torch.optim.AdamW:
     """AdamW with a learning rate of their own for the gates."""
-    gates = {id(parameter) for link in method.links().values()
-             for name, parameter in link.named_parameters() if name in GATES}
-    parameters = list(method.trainable_parameters())
-    groups = [{'params': [one for one in parameters if (id(one) in gates) == chosen], 'full_rate': rate}
+    named = [entry for link in links.values() for entry in link.named_parameters()]
+    groups = [{'params': [parameter for name, parameter in named if (name in GATES) == chosen],
+               'full_rate': rate}
               for chosen, rate in ((False, config.learning_rate), (True, config.gate_learning_rate))]
     return torch.optim.AdamW([group for group in groups if group['params']], lr=config.learning_rate,
                              weight_decay=config.weight_decay, fused=True)

@@ -230,7 +230,7 @@ def test_nothing_but_the_links_is_changed(toy, toy_method):
 def test_says_what_is_missing(toy, toy_method, tiny_lm):
     with pytest.raises(TrainingError, match='no questions'):
         Trainer(toy_method(), SHORT).fit(replace(toy(8, 1), examples=()))
-    with pytest.raises(TrainingError, match='none of the plugged modalities'):
+    with pytest.raises(TrainingError, match='none of the modalities whose links are trained'):
         Trainer(toy_method('lidar'), SHORT).fit(toy(8, 1))
     method = toy_method()
     method.unplug('camera')
@@ -251,3 +251,42 @@ def test_learning_rates_warm_up_and_fall():
     rates = [config.rate(step) for step in range(100)]
     assert rates[0] == pytest.approx(.1) and max(rates) == rates[9] == pytest.approx(.91)
     assert rates[50] == pytest.approx(.5) and rates[99] == .03
+
+
+def test_trains_one_link_and_leaves_the_other_as_it_was(toy, toy_method):
+    method, data = toy_method('camera', 'lidar'), toy(16, 1, ('camera', 'lidar'))
+    before = weights(method)
+    report = Trainer(method, replace(SHORT, modality_dropout=1.), trained=['lidar']).fit(data)
+    after = weights(method)
+    changed = {name.split('.')[0] for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert changed == {'lidar'}
+    assert report.parameters == sum(one.numel() for one in method.links()['lidar'].parameters())
+    assert all(one.requires_grad for one in method.trainable_parameters())
+    alone = toy(8, 2, ('camera', 'lidar')).only(['camera'])
+    untouched = toy_method('camera')
+    untouched.replace(method.links()['camera'])
+    tokens = [alone.frames[example.frame] for example in alone.examples]
+    replies = [[one.answer(one.prepare(e.question, e.choices), frame).probabilities
+                for e, frame in zip(alone.examples, tokens, strict=True)] for one in (method, untouched)]
+    assert replies[0] == replies[1]
+
+
+def test_what_is_trained_must_be_plugged_and_be_seen(toy, toy_method):
+    with pytest.raises(TrainingError, match='radar is to be trained but not plugged'):
+        Trainer(toy_method(), SHORT, trained=['radar'])
+    with pytest.raises(TrainingError, match='tokens of none of the modalities whose links are trained'):
+        Trainer(toy_method('camera', 'lidar'), SHORT, trained=['lidar']).fit(toy(8, 1, ('camera',)))
+
+
+def test_ends_when_its_seconds_are_over_with_rates_fallen(toy, toy_method):
+    config = replace(QUICK, steps=100_000, seconds=.5)
+    report = Trainer(toy_method(), config).fit(toy(16, 1))
+    assert report.stopped == 'seconds' and report.seconds >= .5
+    assert config.rate(50, .25) == pytest.approx(.5) and config.rate(50, .5) == config.final_rate
+
+
+def test_ends_when_the_answers_are_good_enough(toy, toy_method):
+    config = replace(QUICK, steps=2000, evaluate_every=10, stop_accuracy=.6)
+    report = Trainer(toy_method(), config).fit(toy(32, 1), toy(16, 2))
+    assert report.stopped == 'accuracy' and report.accuracies[-1][1] >= .6
+    assert all(value < .6 for _, value in report.accuracies[:-1])
