@@ -5,17 +5,16 @@ relation between things; the others get no answer.
 """
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
 from mpnp_ros.modalities.sector_head import Channel
-from mpnp_ros.nuscenes.categories import CATEGORIES, MAX_COUNT, STATUSES, THING
-from mpnp_ros.nuscenes.relations import RELATIONS, relation
-from mpnp_ros.nuscenes.templates import TEMPLATES, Description
+from mpnp_ros.nuscenes.categories import MAX_COUNT, THING
+from mpnp_ros.nuscenes.relations import relation
+from mpnp_ros.nuscenes.templates import Description
+from mpnp_ros.nuscenes.wording import descriptions, read_question
 from mpnp_ros.tokens import ModalityTokens
 
 FORMS = ('any', 'me')
@@ -45,13 +44,12 @@ def rule_answer(question: str, tokens: ModalityTokens, channels: Sequence[Channe
 
 def parse_question(question: str) -> ParsedQuestion | None:
     """The parts of a question, or None where it follows no template of the forms "any" and "me"."""
-    for kind, pattern in _patterns():
-        if match := pattern.fullmatch(question):
-            parts = match.groupdict()
-            names = [_descriptions()[parts[slot]] for slot in ('things', 'thing', 'first', 'second')
-                     if parts.get(slot)]
-            return ParsedQuestion(kind, names[0], parts.get('relation'), names[1] if names[1:] else None)
-    return None
+    wording = read_question(question)
+    if wording is None or wording.kind[2] not in FORMS:
+        return None
+    parts = wording.slots
+    names = [descriptions()[parts[slot]] for slot in ('things', 'thing', 'first', 'second') if slot in parts]
+    return ParsedQuestion(wording.kind[0], names[0], parts.get('relation'), names[1] if names[1:] else None)
 
 
 class _Counts:
@@ -104,26 +102,3 @@ _ANSWERS: dict[str, Callable[[ParsedQuestion, _Counts], str]] = {
 
 def _yes_no(value: bool) -> str:
     return 'yes' if value else 'no'
-
-
-@cache
-def _descriptions() -> dict[str, Description]:
-    """Every description by its singular and plural."""
-    every = [Description(category, status)
-             for category in (*CATEGORIES, THING) for status in (None, *STATUSES)]
-    return {name: one for one in every for name in (one.singular, one.plural)}
-
-
-@cache
-def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
-    """The templates as regular expressions, with the type of each."""
-    things = '|'.join(map(re.escape, _descriptions()))
-    slots = {slot: f'(?P<{slot}>{things})' for slot in ('things', 'thing', 'first', 'second')}
-    slots['relation'] = f'(?P<relation>{"|".join(RELATIONS)})'
-    return tuple((kind, re.compile(_pattern(template, slots))) for (kind, _, form), templates
-                 in TEMPLATES.items() if form in FORMS for template in templates)
-
-
-def _pattern(template: str, slots: dict[str, str]) -> str:
-    parts = re.split(r'\{(\w+)\}', template)
-    return ''.join(slots[part] if place % 2 else re.escape(part) for place, part in enumerate(parts))
