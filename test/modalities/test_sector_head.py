@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mpnp_ros.modalities.sector_head import (
     CameraSectorHead,
-    LidarSectorHead,
+    PolarSectorHead,
     SectorRates,
     covered,
     ring_shares,
@@ -31,7 +31,7 @@ def camera():
 @pytest.fixture(scope='module')
 def lidar():
     torch.manual_seed(0)
-    return LidarSectorHead(CHANNELS, ranges=8, hidden=4, ring=12, depth=2).eval()
+    return PolarSectorHead(CHANNELS, ranges=8, hidden=4, ring=12, depth=2).eval()
 
 
 @pytest.fixture(scope='module')

@@ -5,11 +5,12 @@ import numpy as np
 
 from mpnp_ros.modalities.base import LidarFrame
 from mpnp_ros.modalities.lidar.config import LidarConfig
-from mpnp_ros.modalities.lidar.preprocess import in_base_frame, usable_points
+from mpnp_ros.modalities.lidar.preprocess import usable_points
+from mpnp_ros.modalities.mounting import in_base_frame
+from mpnp_ros.modalities.polar_cells import polar_cells
 
 VERSION = 1  # goes up whenever the code below gives other values for the same sweep
 LOWEST, HIGHEST = 0.2, 4.5  # metres above the base frame: no road, no trees above it
-CELL = 1.0  # metres of range
 FEATURES = 6
 FULL_COUNT = 50.0
 
@@ -22,14 +23,12 @@ def polar_grid(frame: LidarFrame, config: LidarConfig, azimuths: int, ranges: in
     Raises PointCloudError where no point can be used.
     """
     cloud = usable_points(frame, config.min_range)
-    x, y, z = in_base_frame(frame, cloud.points).T
-    distance = np.hypot(x, y)
-    kept = (z > LOWEST) & (z < HIGHEST) & (distance < ranges * CELL)
-    turns = np.arctan2(y[kept], x[kept]) / (2 * np.pi) + 0.5
-    azimuth = (turns * azimuths).astype(np.int64) % azimuths
-    cell = azimuth * ranges + (distance[kept] / CELL).astype(np.int64)
+    points = in_base_frame(frame, cloud.points)
+    cell, height = polar_cells(points, azimuths, ranges), points[:, 2]
+    kept = (height > LOWEST) & (height < HIGHEST) & (cell >= 0)
     intensity = (cloud.intensity[kept] / config.max_intensity).clip(0, 1)
-    return _statistics(cell, z[kept] / HIGHEST, intensity, azimuths * ranges).reshape(-1, azimuths, ranges)
+    fields = _statistics(cell[kept], height[kept] / HIGHEST, intensity, azimuths * ranges)
+    return fields.reshape(-1, azimuths, ranges)
 
 
 def _statistics(cell: np.ndarray, height: np.ndarray, intensity: np.ndarray, cells: int) -> np.ndarray:

@@ -11,8 +11,9 @@ import numpy as np
 
 from mpnp_ros.errors import PointCloudError
 from mpnp_ros.modalities.base import LidarFrame
-from mpnp_ros.modalities.directions import check_rotation, heading_of, wrap_azimuth
+from mpnp_ros.modalities.directions import heading_of, wrap_azimuth
 from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.mounting import in_base_frame, sensor_rotation
 
 FARTHEST, LOWEST, HIGHEST = 80.0, -1.0, 5.0  # metres that the fields of the range view span
 
@@ -69,25 +70,6 @@ def range_view(frame: LidarFrame, config: LidarConfig) -> np.ndarray:
 def sensor_heading(frame: LidarFrame) -> float:
     """Return the azimuth of the sensor's x axis in the base frame, radians; 0 without a rotation."""
     return heading_of(sensor_rotation(frame))
-
-
-def sensor_rotation(frame: LidarFrame) -> np.ndarray:
-    """Return [3, 3], sensor frame to base frame; raises PointCloudError where it is not a rotation."""
-    if frame.rotation is None:
-        return np.eye(3)
-    return check_rotation(frame.rotation, frame.name, PointCloudError)
-
-
-def in_base_frame(frame: LidarFrame, points: np.ndarray) -> np.ndarray:
-    """Return points [N, 3] of the sensor frame in the base frame, float64 metres."""
-    points = points @ sensor_rotation(frame).T
-    if frame.translation is None:
-        return points
-    translation = np.asarray(frame.translation, np.float64)
-    if translation.shape != (3,) or not np.isfinite(translation).all():
-        raise PointCloudError(f'{frame.name}: its translation to the base frame is not three finite numbers; '
-                              'check its transform')
-    return points + translation
 
 
 def elevation(cloud: Cloud) -> np.ndarray:

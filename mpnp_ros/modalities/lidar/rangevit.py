@@ -23,9 +23,9 @@ from mpnp_ros.modalities.lidar.preprocess import (
     paint,
     project,
     sector_azimuths,
-    sensor_rotation,
     usable_points,
 )
+from mpnp_ros.modalities.mounting import sensor_rotation
 from mpnp_ros.modalities.pooling import pool_columns
 from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import Backbone, freeze, read_safetensors

@@ -1,0 +1,36 @@
+"""Where a sensor that measures points is mounted on the robot, and its points in the base frame."""
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from mpnp_ros.errors import PointCloudError
+from mpnp_ros.modalities.directions import check_rotation
+
+
+class Mounted(Protocol):
+    """What a sensor measured, with its name and mounting, as of a LidarFrame."""
+
+    name: str
+    rotation: np.ndarray | None
+    translation: np.ndarray | None
+
+
+def sensor_rotation(reading: Mounted) -> np.ndarray:
+    """Return [3, 3], sensor frame to base frame; raises PointCloudError where it is not a rotation."""
+    if reading.rotation is None:
+        return np.eye(3)
+    return check_rotation(reading.rotation, reading.name, PointCloudError)
+
+
+def in_base_frame(reading: Mounted, points: np.ndarray) -> np.ndarray:
+    """Return points [N, 3] of the sensor frame in the base frame, float64 metres."""
+    points = points @ sensor_rotation(reading).T
+    if reading.translation is None:
+        return points
+    translation = np.asarray(reading.translation, np.float64)
+    if translation.shape != (3,) or not np.isfinite(translation).all():
+        raise PointCloudError(f'{reading.name}: its translation to the base frame is not three finite '
+                              'numbers; check its transform')
+    return points + translation

@@ -1,0 +1,1 @@
+"""Radar: scans of any number of radars to one token per azimuth sector."""

@@ -1,0 +1,55 @@
+"""The radar encoder: tokens say how many objects of each kind lie in which direction."""
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from mpnp_ros.modalities.base import RadarFrame
+from mpnp_ros.modalities.directions import heading_of, wrap_azimuth
+from mpnp_ros.modalities.heads import Head, load_head
+from mpnp_ros.modalities.mounting import sensor_rotation
+from mpnp_ros.modalities.radar.config import RadarConfig
+from mpnp_ros.modalities.radar.polar import VERSION, polar_grid
+from mpnp_ros.modalities.sectors import sector_azimuths
+from mpnp_ros.tokens import ModalityTokens
+
+
+class RadarEncoder:
+    """Encode a :class:`RadarFrame`; see :class:`mpnp_ros.modalities.base.Encoder`.
+
+    One token a sector of the base frame: the expected number of objects of each of :attr:`channels`.
+    """
+
+    modality = 'radar'
+
+    def __init__(self, config: RadarConfig, head: Head | None = None) -> None:
+        self.head = head or load_head(config.head, self.modality)
+        self.config = replace(config, **self.head.manifest.input)
+        self.channels = self.head.manifest.channels
+        self.token_width = len(self.channels)
+        self.fingerprint = self.config.fingerprint(self.modality, self.head.manifest.sha256, VERSION)
+
+    def encode(self, frame: RadarFrame) -> ModalityTokens:
+        """Return one token a sector, whether or not anything is seen; raises as polar_grid."""
+        network = self.head.network
+        grid = polar_grid(frame, self.config, network.azimuths, network.ranges)
+        stamps = tuple(scan.stamp_ns for scan in frame.scans)
+        return ModalityTokens(
+            modality=self.modality, encoder=self.fingerprint, values=self._values(torch.from_numpy(grid)),
+            azimuth=sector_azimuths(), sources=tuple(scan.name for scan in frame.scans),
+            source_index=principal_radars(frame), source_stamps_ns=stamps, stamp_ns=min(stamps),
+            frame_id=frame.frame_id)
+
+    @torch.inference_mode()
+    def _values(self, grid: torch.Tensor) -> np.ndarray:
+        """grid: [features, azimuths, ranges] -> float32 [SECTORS, token_width]."""
+        return self.head.network(grid[None])[0].exp().numpy()
+
+
+def principal_radars(frame: RadarFrame) -> np.ndarray:
+    """Return the radar that looks most nearly in the direction of each sector, uint16 [SECTORS]."""
+    headings = np.array([heading_of(sensor_rotation(scan)) for scan in frame.scans])
+    apart = sector_azimuths()[:, None] - headings
+    return np.abs(wrap_azimuth(apart.ravel()).reshape(apart.shape)).argmin(1).astype(np.uint16)

@@ -1,0 +1,13 @@
+"""Makes the radar known to the registry."""
+from __future__ import annotations
+
+from mpnp_ros.modalities.base import Encoder
+from mpnp_ros.modalities.radar.config import RadarConfig
+from mpnp_ros.modalities.registry import register_encoder
+
+
+@register_encoder('radar', RadarConfig)
+def build(config: RadarConfig) -> Encoder:
+    """Load the head and return the encoder."""
+    from mpnp_ros.modalities.radar.encoder import RadarEncoder
+    return RadarEncoder(config)

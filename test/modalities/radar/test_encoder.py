@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mpnp_ros.errors import PointCloudError
+from mpnp_ros.modalities.base import RadarFrame, RadarScan
+from mpnp_ros.modalities.heads import save_head
+from mpnp_ros.modalities.radar.config import RadarConfig
+from mpnp_ros.modalities.radar.encoder import RadarEncoder
+from mpnp_ros.modalities.radar.polar import polar_grid, radial_speed
+from mpnp_ros.modalities.registry import create_encoder
+
+NEAR = RadarConfig(min_range=0.0)
+
+
+def turning(angle):
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
+
+
+def scan(points, compensated=0., rcs=0., dyn_prop=1, **entries):
+    points = np.array(points, float)
+    fields = [np.broadcast_to(np.array(values, float), (len(points), *shape))
+              for values, shape in ((0., (2,)), (compensated, (2,)), (rcs, ()), (dyn_prop, ()))]
+    return RadarScan(points, *fields, **entries)
+
+
+@pytest.fixture
+def encoder(tiny_heads):
+    return RadarEncoder(RadarConfig(), tiny_heads['radar'])
+
+
+@pytest.fixture
+def frame():
+    """Two radars: one ahead, one at the left side that looks left."""
+    random = np.random.default_rng(0)
+
+    def some(**entries):
+        points = random.uniform(-1, 1, (60, 3)) * [3, 4, 0] + [4, 0, 0]
+        return scan(points, random.normal(size=(60, 2)), random.uniform(-10, 20, 60),
+                    random.integers(0, 7, 60), **entries)
+    return RadarFrame((some(name='front', stamp_ns=9, rotation=np.eye(3)),
+                       some(name='left', stamp_ns=7, rotation=turning(np.pi / 2), translation=np.ones(3))))
+
+
+def test_a_cell_holds_the_statistics_of_its_returns():
+    ahead = scan([[3.5, 0.01, 0], [3.6, 0.01, 0], [9.5, 0, 0]], [[-5, 0], [10, 7], [0, 0]], [0, 10, 30],
+                 [2, 1, 0])
+    grid = polar_grid(RadarFrame((ahead, scan([[0, 5.5, 0]]))), NEAR, 288, 8)
+    assert grid.shape == (6, 288, 8) and grid.dtype == np.float32
+    assert np.argwhere(grid[0]).tolist() == [[144, 3], [216, 5]]
+    count, highest, mean, nearing, leaving, moving = grid[:, 144, 3]
+    assert count == pytest.approx(np.log(3) / np.log(11)) and moving == 0.5
+    assert [highest, mean] == pytest.approx([0.6, 0.5])
+    assert [nearing, leaving] == pytest.approx([0.25, 0.5], abs=2e-3)
+
+
+def test_speed_counts_along_the_line_of_sight():
+    points, velocity = np.array([[3, 4, 1.0], [0, 2, 0], [0, 0, 5]]), np.array([[3, 4.0], [7, 0], [1, 1]])
+    assert radial_speed(points, velocity) == pytest.approx([5, 0, 0])
+
+
+def test_returns_are_placed_in_the_base_frame(frame):
+    moved = RadarFrame(tuple(
+        replace(one, points=(one.points - [1.0, 0, 0]) @ turning(0.8), rotation=one.rotation @ turning(0.8),
+                translation=(0 if one.translation is None else one.translation) + one.rotation @ [1.0, 0, 0])
+        for one in frame.scans))
+    plain, again = (polar_grid(one, NEAR, 288, 8)[0] for one in (frame, moved))
+    assert plain.any() and np.abs(plain - again).mean() < 1e-3
+
+
+def test_there_is_one_token_a_sector(encoder, frame):
+    tokens = encoder.encode(frame)
+    assert tokens.values.shape == (72, 3) and tokens.values.dtype == np.float32 and tokens.values.min() >= 0
+    assert np.degrees(tokens.azimuth) == pytest.approx(-177.5 + 5 * np.arange(72), abs=1e-3)
+    assert (tokens.encoder, tokens.stamp_ns, tokens.sources) == (encoder.fingerprint, 7, ('front', 'left'))
+    assert tokens.source_stamps_ns == (9, 7)
+
+
+def test_a_sector_belongs_to_the_radar_that_looks_there(encoder, frame):
+    tokens = encoder.encode(frame)
+    nearer_left = np.abs(np.angle(np.exp(1j * (tokens.azimuth - np.pi / 2)))) < np.abs(tokens.azimuth)
+    assert tokens.source_index.tolist() == nearer_left.astype(int).tolist()
+
+
+def test_turning_the_radars_turns_the_tokens(encoder, frame):
+    turn = turning(np.radians(35))
+    turned = RadarFrame(tuple(replace(
+        one, rotation=turn @ one.rotation, translation=None if one.translation is None else
+        turn @ one.translation) for one in frame.scans))
+    straight, after = encoder.encode(frame).values, encoder.encode(turned).values
+    assert straight.std() > 1e-3
+    assert np.abs(np.roll(straight, 7, 0) - after).mean() < 0.05 * straight.std()
+
+
+def test_radars_that_see_nothing_give_tokens_and_no_radars_do_not(encoder):
+    nothing = RadarFrame((scan(np.zeros((0, 3)), stamp_ns=3),))
+    tokens = encoder.encode(nothing)
+    assert np.isfinite(tokens.values).all() and tokens.stamp_ns == 3
+    with pytest.raises(PointCloudError, match='no scan of any radar'):
+        encoder.encode(RadarFrame(()))
+
+
+def test_a_wrong_mounting_is_named(encoder):
+    with pytest.raises(PointCloudError, match='askew: its rotation'):
+        encoder.encode(RadarFrame((scan([[3, 0, 0]], rotation=2 * np.eye(3), name='askew'),)))
+
+
+def test_the_registry_builds_it_from_a_folder(tiny_heads, tmp_path, frame, encoder):
+    save_head(tmp_path / 'head', tiny_heads['radar'])
+    built = create_encoder('radar', {'head': str(tmp_path / 'head')})
+    assert np.array_equal(built.encode(frame).values, encoder.encode(frame).values)
+    assert built.fingerprint != encoder.fingerprint and built.config.min_range == 2.0
