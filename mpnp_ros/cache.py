@@ -29,13 +29,18 @@ def cache_root(folder: str | Path | None = None) -> Path:
     Raises ConfigurationError where it cannot be written.
     """
     root = Path(folder or os.environ.get('MPNP_CACHE') or '~/.cache/mpnp_ros').expanduser()
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(_unwritable(root, error)) from None
-    if not os.access(root, os.W_OK | os.X_OK):
-        raise ConfigurationError(_unwritable(root, 'no permission'))
-    return root
+    return _writable(root, 'cache', 'MPNP_CACHE')
+
+
+def state_root(namespace: str = '') -> Path:
+    """The folder of what a robot has learned and nothing can make again, such as links; made if need be.
+
+    $MPNP_STATE or ~/.local/state/mpnp_ros, not the cache: an engineer who empties caches must not make the
+    robot forget.  namespace: of the robot's nodes; each has a folder in it, so that robots on one machine
+    learn apart.  Raises ConfigurationError where it cannot be written.
+    """
+    root = Path(os.environ.get('MPNP_STATE') or '~/.local/state/mpnp_ros').expanduser()
+    return _writable(root.joinpath(*filter(None, namespace.split('/'))), 'state', 'MPNP_STATE')
 
 
 def sha256_of(path: str | Path) -> str:
@@ -150,5 +155,13 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _unwritable(root: Path, reason: object) -> str:
-    return f'cache folder {root} cannot be written ({reason}); set MPNP_CACHE to one that can'
+def _writable(root: Path, what: str, variable: str) -> Path:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        reason = '' if os.access(root, os.W_OK | os.X_OK) else 'no permission'
+    except OSError as error:
+        reason = str(error)
+    if reason:
+        raise ConfigurationError(f'{what} folder {root} cannot be written ({reason}); '
+                                 f'set {variable} to one that can')
+    return root

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from mpnp_ros.cache import cache_root, cached_folder, is_whole, locked, new_folder, sha256_of, write_file
+from mpnp_ros.cache import (
+    cache_root,
+    cached_folder,
+    is_whole,
+    locked,
+    new_folder,
+    sha256_of,
+    state_root,
+    write_file,
+)
 from mpnp_ros.errors import ConfigurationError
 
 
@@ -135,3 +144,15 @@ def test_a_cache_folder_that_cannot_be_made_is_refused_with_the_remedy(tmp_path:
     (tmp_path / 'file').write_bytes(b'')
     with pytest.raises(ConfigurationError, match='MPNP_CACHE'):
         cache_root(tmp_path / 'file' / 'cache')
+
+
+def test_what_a_robot_has_learned_lies_apart_from_the_cache(tmp_path: Path,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('MPNP_CACHE', str(tmp_path / 'cache'))
+    monkeypatch.setenv('MPNP_STATE', str(tmp_path / 'state'))
+    assert state_root() == tmp_path / 'state'
+    assert state_root('/fleet/robot1') == tmp_path / 'state' / 'fleet' / 'robot1'
+    assert not (tmp_path / 'cache').exists()
+    (tmp_path / 'state' / 'file').touch()
+    with pytest.raises(ConfigurationError, match='state folder .* set MPNP_STATE'):
+        state_root('file')

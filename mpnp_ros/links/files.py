@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from mpnp_ros.errors import ConfigurationError, LinksError
 from mpnp_ros.links.config import LinkConfig
 from mpnp_ros.links.connections import check_fit
 from mpnp_ros.links.link import LatentLink
+from mpnp_ros.links.provenance import Provenance
 from mpnp_ros.links.published import PublishedLink
 from mpnp_ros.llm.language_model import LanguageModel
 
@@ -33,15 +34,6 @@ KINDS = {kind.kind: kind for kind in (LatentLink, PublishedLink)}
 PICKLE_STARTS = (b'\x80', b'PK\x03\x04')
 
 Link = LatentLink | PublishedLink
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where a link comes from: licence, free text (data, recipe, seed) and measured accuracies in [0, 1]."""
-
-    licence: str = ''
-    text: str = ''
-    accuracy: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,7 +67,7 @@ class LinkManifest:
         if not isinstance(entries['shapes'], dict):
             raise TypeError('shapes must be a mapping')
         entries['config'] = LinkConfig.from_dict(entries['config'])
-        entries['provenance'] = Provenance(**entries['provenance'])
+        entries['provenance'] = Provenance.from_dict(entries['provenance'])
         return cls(**entries)
 
 

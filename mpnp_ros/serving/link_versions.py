@@ -1,18 +1,20 @@
-"""Which links are plugged into the method, and which were before them."""
+"""Which links are plugged into the method, and which were before them; kept across a restart in a store."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mpnp_ros.cache import sha256_of
 from mpnp_ros.errors import LinksError
 from mpnp_ros.links.files import MANIFEST, Link, load_link
+from mpnp_ros.links.store import REMEMBERED, LinkStore, StoredLink, holding, whole
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.base import Method
 from mpnp_ros.serving.modality_watch import LinkFit
 
-KEPT = 3
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,7 @@ class LinkVersions:
     """
 
     def __init__(self, method: Method) -> None:
-        self._method = method
+        self._method, self._store = method, None
         self._versions: dict[str, tuple[LinkVersion, ...]] = {
             name: (LinkVersion(link),) for name, link in method.links().items()}
 
@@ -74,11 +76,20 @@ class LinkVersions:
         """What the links in use ask of tokens."""
         return {name: versions[-1].fit for name, versions in self._versions.items()}
 
+    def keep_in(self, store: LinkStore) -> None:
+        """From now on, note in a store which of its versions is current, for the next start.
+
+        Call it when the links of the start are in use.  Links that do not lie in the store are not noted;
+        a rollback to such ones, or to the shipped ones, is noted as none.
+        """
+        self._store = store
+
     def install(self, version: LinkVersion) -> LinkVersion:
         """Put a link into use.  Where the method refuses it, the one before stays and the error goes on."""
         self._method.replace(version.link)
         before = self._versions.get(version.modality, ())
-        self._versions = {**self._versions, version.modality: (*before, version)[-KEPT - 1:]}
+        self._versions = {**self._versions, version.modality: (*before, version)[-REMEMBERED:]}
+        self._note(version)
         return version
 
     def rollback(self, modality: str) -> LinkVersion:
@@ -89,7 +100,20 @@ class LinkVersions:
                              f'load them from their file, or unplug the modality')
         self._method.replace(versions[-2].link)
         self._versions = {**self._versions, modality: versions[:-1]}
+        self._note(versions[-2], back=True)
         return versions[-2]
+
+    def _note(self, version: LinkVersion, back: bool = False) -> None:
+        """Write down what is in use.  That it cannot be written must not stop what is in use already."""
+        if self._store is None:
+            return
+        try:
+            stored = self._store.find(version.path) if version.path else None
+            if stored is not None or back:
+                self._store.set_current(version.modality, stored and stored.version)
+        except (LinksError, OSError) as error:
+            LOG.warning('%s links %s are in use, but after a restart others will be: %s', version.modality,
+                        version.version, error)
 
 
 def read_link_version(path: str | Path, sha256: str, lm: LanguageModel) -> LinkVersion:
@@ -97,5 +121,18 @@ def read_link_version(path: str | Path, sha256: str, lm: LanguageModel) -> LinkV
 
     sha256: that its manifest must have; empty: any.  Raises LinksError for whatever does not fit.
     """
-    link = load_link(path, lm=lm, sha256=sha256 or None)
-    return LinkVersion(link, str(path), sha256 or sha256_of(Path(path) / MANIFEST))
+    with holding(path):
+        link = load_link(path, lm=lm, sha256=sha256 or None)
+        return LinkVersion(link, str(path), sha256 or sha256_of(Path(path) / MANIFEST))
+
+
+def links_at_start(store: LinkStore, shipped: Mapping[str, StoredLink],
+                   modalities: Iterable[str]) -> list[StoredLink]:
+    """What to install when a node starts, in this order, so that the last good links are in use again.
+
+    Of each modality the shipped link, then the versions of the store that were put into use, oldest first:
+    where one does not fit the model it is left out and the one before it stays, and a rollback finds what
+    it goes back to.  Damaged versions are left out, with a line in the log.
+    """
+    begun = [(name, [shipped[name]] if name in shipped else []) for name in modalities]
+    return [link for name, first in begun for link in whole([*first, *store.used(name)])]

@@ -16,7 +16,8 @@ from safetensors.torch import load, save
 from mpnp_ros.errors import LinksError
 from mpnp_ros.links.config import LinkConfig
 from mpnp_ros.links.connections import LatentConnections
-from mpnp_ros.links.files import MANIFEST, TENSORS, Provenance, load_link, read_manifest, save_link
+from mpnp_ros.links.files import MANIFEST, TENSORS, load_link, read_manifest, save_link
+from mpnp_ros.links.provenance import Adaptation, Provenance
 from mpnp_ros.links.published import PublishedLink
 
 
@@ -216,3 +217,27 @@ def test_a_failed_write_leaves_nothing(tiny_lm, new_link, tmp_path, monkeypatch)
     with pytest.raises(OSError, match='no space'):
         save_link(new_link(tiny_lm('llama')), tmp_path / 'v1')
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_adaptation_measured_is_kept(tiny_lm, new_link, tmp_path):
+    adaptation = Adaptation('distilled', 'camera/000001', 812, 300, 95.5, 4.2e12, 600 << 20, .31, .52)
+    save_link(new_link(tiny_lm('llama')), tmp_path / 'v1', Provenance(adaptation=adaptation))
+    assert read_manifest(tmp_path / 'v1').provenance.adaptation == adaptation
+
+
+def test_manifests_from_before_adaptation_are_read(saved):
+    entries = json.loads((saved / MANIFEST).read_bytes())['provenance']
+    del entries['adaptation']
+    rewrite(saved, {'provenance': entries})
+    assert read_manifest(saved).provenance == Provenance('Apache-2.0', 'seed 0', {'exist': .5})
+
+
+@pytest.mark.parametrize('provenance', [
+    3, {'adaptation': []}, {'adaptation': {}}, {'adaptation': {'supervision': 1}},
+    {'adaptation': {'supervision': 'labelled', 'steps': 'many'}},
+    {'adaptation': {'supervision': 'labelled', 'steps': None}},
+    {'adaptation': {'supervision': 'labelled', 'colour': 1}}])
+def test_provenance_of_the_wrong_form_is_refused(saved, provenance):
+    rewrite(saved, {'provenance': provenance})
+    with pytest.raises(LinksError, match='cannot be used'):
+        read_manifest(saved)

@@ -1,14 +1,18 @@
 """Versions of links on disk."""
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mpnp_ros.errors import LinksError
+from mpnp_ros.errors import ConfigurationError, LinksError
 from mpnp_ros.links import store as stores
 from mpnp_ros.links.files import load_link
-from mpnp_ros.links.store import LinkStore, shipped_links
+from mpnp_ros.links.store import REMEMBERED, LinkStore, Usage, default_store, holding, shipped_links, whole
 
 
 def test_versions_count_up_and_the_newest_is_the_latest(tiny_lm, new_link, tmp_path):
@@ -56,3 +60,127 @@ def test_shipped_links_are_the_newest_of_each_modality(tiny_lm, new_link, tmp_pa
         store.save(new_link(tiny_lm('llama'), modality))
     assert {name: one.version for name, one in shipped_links().items()} == {
         'camera': '000002', 'lidar': '000001'}
+
+
+@pytest.fixture
+def three(tiny_lm, new_link, tmp_path) -> LinkStore:
+    """A store with three versions of camera links, none of them in use."""
+    store = LinkStore(tmp_path / 'links')
+    for seed in range(3):
+        store.save(new_link(tiny_lm('llama'), seed=seed))
+    return store
+
+
+def test_the_current_version_is_gone_back_from_and_forgotten_by_no_restart(three):
+    assert three.current('camera') is None and three.current('lidar') is None
+    for version in ('000001', '000003', '000003'):
+        three.set_current('camera', version)
+    again = LinkStore(three.folder)
+    assert again.current('camera') == again.latest('camera')
+    assert again.usage('camera') == Usage(('000001', '000003'))
+    again.set_current('camera', '000001')
+    assert three.usage('camera') == Usage(('000001',), ('000003',))
+    three.set_current('camera', None)
+    assert three.current('camera') is None
+    assert three.usage('camera') == Usage((), ('000003', '000001'))
+    three.set_current('camera', '000003')
+    assert three.usage('camera') == Usage(('000003',), ('000001',))
+    with pytest.raises(LinksError, match="no version '000007'"):
+        three.set_current('camera', '000007')
+
+
+@given(st.lists(st.none() | st.sampled_from(['000001', '000002', '000003', '000004', '000005', '000006'])))
+def test_usage_is_bounded_and_never_in_two_minds(steps):
+    usage = Usage()
+    for step in steps:
+        usage = usage.at(step)
+        assert (usage.used[-1] if usage.used else None) == step
+        everything = [*usage.used, *usage.withdrawn]
+        assert len(everything) == len(set(everything)) and len(usage.used) <= REMEMBERED
+    assert Usage.from_json(json.dumps(asdict(usage)).encode()) == usage
+
+
+@pytest.mark.parametrize('data', [b'', b'{}', b'[]', b'\xff', b'{"used": ["../x"], "withdrawn": []}',
+                                  b'{"used": 3, "withdrawn": []}'])
+def test_a_damaged_current_is_said_and_counts_as_none(three, data, caplog):
+    three.set_current('camera', '000001')
+    (three.folder / 'camera' / 'current').write_bytes(data)
+    assert three.current('camera') is None
+    assert 'current is damaged' in caplog.text
+    three.set_current('camera', '000002')
+    assert three.current('camera').version == '000002'
+
+
+def test_whole_leaves_out_what_was_changed_and_says_so(three, caplog):
+    one, two, three_ = three.list()
+    data = bytearray((one.path / 'link.safetensors').read_bytes())
+    data[-1] ^= 1
+    (one.path / 'link.safetensors').write_bytes(data)
+    (three_.path / 'link.safetensors').unlink()
+    assert list(whole(three.list())) == [two]
+    assert '000001 is damaged' in caplog.text and '000003 is damaged' in caplog.text
+
+
+def test_fitting_is_the_last_in_use_else_the_newest_but_none_that_was_taken_back(tiny_lm, new_link, tmp_path):
+    lm, store = tiny_lm('llama'), LinkStore(tmp_path)
+    for encoder in ('a', 'b', 'a', 'a'):
+        store.save(new_link(lm, encoder=encoder))
+
+    def fitting(encoder: str, model: str = lm.fingerprint) -> str | None:
+        link = store.fitting('camera', encoder, model)
+        return link and link.version
+
+    assert (fitting('a'), fitting('b'), fitting('c'), fitting('a', 'x')) == ('000004', '000002', None, None)
+    store.set_current('camera', '000001')
+    assert fitting('a') == '000001'
+    store.set_current('camera', '000004')
+    assert fitting('a') == '000004'
+    store.set_current('camera', None)
+    assert (fitting('a'), fitting('b')) == ('000003', '000002')
+    (tmp_path / 'camera' / '000003' / 'manifest.json').write_bytes(b'{')
+    assert fitting('a') is None
+
+
+def test_prune_leaves_the_newest_what_is_in_use_and_what_is_held(tiny_lm, new_link, tmp_path):
+    store = LinkStore(tmp_path)
+    for modality in ['camera'] * 7 + ['lidar'] * 2:
+        store.save(new_link(tiny_lm('llama'), modality))
+    for version in ('000002', '000003'):
+        store.set_current('camera', version)
+    (tmp_path / 'camera' / '.000008.killed').mkdir()
+    with holding(tmp_path / 'camera' / '000005'):
+        assert [link.name for link in store.prune(1, 'camera')] == ['camera/000001', 'camera/000004',
+                                                                    'camera/000006']
+    assert [link.version for link in store.list('camera')] == ['000002', '000003', '000005', '000007']
+    assert not list((tmp_path / 'camera').glob('.*'))
+    assert [link.name for link in store.prune(2)] == []
+    assert [link.name for link in store.prune(1)] == ['camera/000005', 'lidar/000001']
+    assert store.save(new_link(tiny_lm('llama'))).version == '000008'
+    with pytest.raises(ConfigurationError, match='keep is 0'):
+        store.prune(0)
+
+
+def test_what_is_not_there_cannot_be_held(tmp_path):
+    with pytest.raises(LinksError, match='cannot be read'), holding(tmp_path / '000001'):
+        pass
+
+
+def test_versions_are_found_by_their_folder(three, tmp_path, monkeypatch):
+    one = three.list()[0]
+    monkeypatch.chdir(three.folder)
+    assert three.find(one.path) == one == three.find('camera/000001')
+    elsewhere = tmp_path / 'elsewhere' / 'camera' / '000001'
+    for other in ('camera/000009', 'camera', 'camera/current', '/', elsewhere):
+        assert three.find(other) is None
+
+
+def test_each_namespace_has_a_store_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv('MPNP_STATE', str(tmp_path))
+    assert default_store().folder == tmp_path / 'links'
+    assert default_store('/robot1').folder == tmp_path / 'robot1' / 'links'
+
+
+def test_a_store_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(ConfigurationError, match='cannot be made'):
+        LinkStore(tmp_path / 'file' / 'links')
