@@ -13,6 +13,7 @@ from torch.nn.functional import linear
 from transformers import PretrainedConfig, PreTrainedModel
 
 from mpnp_ros.errors import UnsupportedModelError
+from mpnp_ros.llm.absent import Absent, AnswerHead
 from mpnp_ros.llm.attention import EAGER, SDPA, Rotation, gated_attention
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prefix import BlockPrefix
@@ -50,7 +51,12 @@ class BlockContext:
 
 
 class LlamaFamily:
-    """Llama-like models: RoPE, RMS norm, gated feed-forward (Llama, SmolLM2, Mistral, Qwen, Gemma)."""
+    """Llama-like models: RoPE, RMS norm, gated feed-forward (Llama, SmolLM2, Mistral, Qwen, Gemma).
+
+    inputs: the parts of the body that only :meth:`embed` needs.
+    """
+
+    inputs: tuple[str, ...] = ('embed_tokens',)
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
@@ -71,9 +77,32 @@ class LlamaFamily:
         config = self.config
         return ModelShape(
             blocks=config.num_hidden_layers, width=config.hidden_size, heads=config.num_attention_heads,
-            kv_heads=config.num_key_value_heads, head_dim=self.blocks[0].self_attn.head_dim,
+            kv_heads=config.num_key_value_heads, head_dim=self.blocks[-1].self_attn.head_dim,
             feedforward=config.intermediate_size, gated=True, embedding_width=config.hidden_size,
             vocabulary=config.vocab_size)
+
+    @property
+    def first_block(self) -> int:
+        """The lowest block in memory."""
+        return sum(isinstance(block, Absent) for block in self.blocks)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether token embeddings are in memory."""
+        return not isinstance(getattr(self.body, self.inputs[0]), Absent)
+
+    def leave_out(self, first: int) -> None:
+        """Leave out of a model without weights what block `first` and those above do not need.
+
+        What is computed rather than stored is made here.
+        """
+        for index in range(first):
+            self.blocks[index] = Absent(f'block {index}')
+        for name in self.inputs:
+            setattr(self.body, name, Absent('the table of token embeddings'))
+        rotary = getattr(self.body, 'rotary_emb', None)
+        if rotary is not None:
+            self.body.rotary_emb = type(rotary)(self.config)
 
     def embed(self, layout: TextLayout) -> torch.Tensor:
         """Input of block 0, [B, T, d]."""
@@ -100,7 +129,7 @@ class LlamaFamily:
     def logits(self, hidden: torch.Tensor, vocabulary: torch.Tensor | None = None) -> torch.Tensor:
         """Scores [..., V], or of the given token ids only, from the last block's output [..., d]."""
         head, read = self.model.get_output_embeddings(), self.final(hidden)
-        logits = head(read) if vocabulary is None else linear(read, head.weight[vocabulary])
+        logits = head(read) if vocabulary is None else linear(read, _rows(head, vocabulary))
         return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
 
     def _slides(self, index: int) -> bool:
@@ -122,6 +151,8 @@ class LlamaFamily:
 
 class OptFamily(LlamaFamily):
     """OPT: learned positions, plain feed-forward."""
+
+    inputs = ('embed_tokens', 'embed_positions', 'project_in')
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__(model)
@@ -163,6 +194,8 @@ class OptFamily(LlamaFamily):
 class Gpt2Family(OptFamily):
     """GPT-2: learned positions, plain feed-forward, fused projections."""
 
+    inputs = ('wte', 'wpe')
+
     def __init__(self, model: PreTrainedModel) -> None:
         LlamaFamily.__init__(self, model)
 
@@ -196,6 +229,8 @@ class BloomFamily(Gpt2Family):
     from each query (0 on its own column), so that the prefix, which has no bias, looks equally near from
     every position; the model's own form differs by a constant per query, which its softmax ignores.
     """
+
+    inputs = ('word_embeddings', 'word_embeddings_layernorm')
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model, self.body, self.config = model, model.base_model, model.config
@@ -263,3 +298,8 @@ def family_of(model: PreTrainedModel, name: str) -> LlamaFamily:
     """The adapter for a model; UnsupportedModelError if there is none."""
     check_family(model.config.model_type, name)
     return FAMILIES[model.config.model_type](model)
+
+
+def _rows(head: nn.Module, vocabulary: torch.Tensor) -> torch.Tensor:
+    """The rows [V', d] of a head that score some tokens."""
+    return head.rows(vocabulary) if isinstance(head, AnswerHead) else head.weight[vocabulary]

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mpnp_ros.errors import LinksError
+from mpnp_ros.llm.absent import not_in_memory
 from mpnp_ros.llm.attention import open_columns
 from mpnp_ros.llm.families import ModelShape, family_of
 from mpnp_ros.llm.layout import TextLayout
@@ -30,6 +31,8 @@ class LanguageModel:
 
     name: for messages and manifests.  fingerprint: 32 hex digits, the same for the same weights,
     whatever device and dtype they run in.  blocks (L), width (d), heads, kv_heads, head_dim: sizes.
+    first_block: the lowest block in memory, and reads_text: whether token embeddings are: 0 and True but
+    for :func:`mpnp_ros.llm.upper_blocks.load_upper_blocks`.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str,
@@ -42,6 +45,7 @@ class LanguageModel:
         self.shape: ModelShape = self.family.shape
         self.blocks, self.width = self.shape.blocks, self.shape.width
         self.heads, self.kv_heads, self.head_dim = self.shape.heads, self.shape.kv_heads, self.shape.head_dim
+        self.first_block, self.reads_text = self.family.first_block, self.family.reads_text
         self.fingerprint = _fingerprint(model.config.model_type, self.shape,
                                         weights_identity or _hash_of_weights(model))
 
@@ -68,7 +72,7 @@ class LanguageModel:
         return frozenset(i for entry in ids for i in _as_tuple(entry))
 
     def embed(self, layout: TextLayout) -> torch.Tensor:
-        """Input of block 0, [B, T, d]."""
+        """Input of block 0, [B, T, d].  Raises WeightsError where token embeddings are not in memory."""
         return self.family.embed(layout)
 
     def run_blocks(self, hidden: torch.Tensor, layout: TextLayout, first: int, last: int,
@@ -78,10 +82,13 @@ class LanguageModel:
         hidden: [B, T, d], the input of block `first`.  prefix: gated K/V prefixes of linked blocks;
         blocks outside first..last-1 are not touched.  cache: keys and values of earlier columns of
         `layout`; grows.  Gives the input of block `last`, [B, T, d].
-        Raises LinksError for a prefix that does not fit the model or the batch.
+        Raises LinksError for a prefix that does not fit the model or the batch, WeightsError for blocks
+        that are not in memory.
         """
         if not 0 <= first <= last <= self.blocks:
             raise ValueError(f'blocks {first}..{last} are not within 0..{self.blocks} of {self.name}')
+        if first < min(last, self.first_block):
+            raise not_in_memory(f'block {first}')
         prefix = self._checked(prefix)
         context = self.family.context(hidden, layout)
         for index in range(first, last):

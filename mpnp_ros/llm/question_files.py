@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from mpnp_ros.cache import cache_root, write_file
+from mpnp_ros.errors import QuestionError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.prepared import ChoiceText, PreparedQuestion, Reach, prepare_batch
 from mpnp_ros.llm.text_cache import TextCache
@@ -37,17 +38,29 @@ class QuestionFiles:
 
     def prepare(self, lm: LanguageModel, texts: Sequence[ChoiceText], first: int,
                 reach: Reach) -> list[PreparedQuestion]:
-        """As :func:`mpnp_ros.llm.prepared.prepare_batch`, but what was read before is not read again."""
+        """As :func:`mpnp_ros.llm.prepared.prepare_batch`, but what was read before is not read again.
+
+        Raises QuestionError for what was not, where only upper blocks of the model are in memory.
+        """
         shelf = self._shelf(lm, first, reach)
         names = [_name(text, reach) for text in texts]
         known = self._load(shelf, names, lm)
         new = {name: text for name, text in zip(names, texts, strict=True) if name not in known}
+        if new and not lm.reads_text:
+            raise self._unread(lm, list(new.values()), first)
         if new:
             read = prepare_batch(lm, list(new.values()), first, reach)
             fresh = {name: (one.hidden, one.rows.cache.whole) for name, one in zip(new, read, strict=True)}
             self._save(shelf, fresh)
             known |= fresh
         return [_assembled(text, known[name], first, reach) for text, name in zip(texts, names, strict=True)]
+
+    def _unread(self, lm: LanguageModel, texts: Sequence[ChoiceText], first: int) -> QuestionError:
+        words = lm.tokenizer.decode(texts[0].layout.ids[0, :texts[0].prompt_tokens])
+        return QuestionError(
+            f'{len(texts)} questions of a batch, {words!r} among them, are not kept in {self._root} as '
+            f'{lm.name} reads them up to block {first} in {lm.dtype} on {lm.device.type}; only upper blocks '
+            'are in memory here, so read them beforehand with the whole model')
 
     def _shelf(self, lm: LanguageModel, first: int, reach: Reach) -> Path:
         key = f'{SCHEMA} {lm.fingerprint} {lm.dtype} {lm.device.type} {first} {reach}'

@@ -8,8 +8,9 @@ import hashlib
 import importlib.util
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -52,15 +53,53 @@ def load_language_model(source: str | Path = DEFAULT_MODEL, device: str = 'auto'
     Raises WeightsError (missing, damaged or unsafe weights; within two seconds, offline too),
     UnsupportedModelError, ConfigurationError (device, dtype or cache).
     """
-    name = str(source)
     target = choose_device(device)
-    folder = find_weights(name, cache)
-    config = _read_json(folder / 'config.json', name)
-    check_family(str(config.get('model_type')), name)
-    files = _weight_files(folder, name)
-    model = _load(folder, name, choose_dtype(dtype, target, _width(config)))
-    short = name if name == DEFAULT_MODEL or not Path(name).is_dir() else folder.resolve().name
-    return LanguageModel(model.to(target), _tokenizer(folder, name), short, _identity(name, files))
+    stored = ModelFolder.find(source, cache)
+    model = _load(stored, choose_dtype(dtype, target, stored.width))
+    return LanguageModel(model.to(target), stored.tokenizer(), stored.name, stored.identity())
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A language model on disk, of a family that can be run; nothing of its weights has been read.
+
+    name: for messages and manifests.  path: its folder.  config: the content of config.json.  files: its
+    safetensors files.
+    """
+
+    name: str
+    path: Path
+    config: Mapping[str, object]
+    files: tuple[Path, ...]
+
+    @classmethod
+    def find(cls, source: str | Path, cache: str | Path | None = None) -> ModelFolder:
+        """source, cache and errors: as in :func:`load_language_model`."""
+        name = str(source)
+        path = find_weights(name, cache)
+        config = _read_json(path / 'config.json', name)
+        check_family(str(config.get('model_type')), name)
+        files = tuple(_weight_files(path, name))
+        short = name if name == DEFAULT_MODEL or not Path(name).is_dir() else path.resolve().name
+        return cls(short, path, config, files)
+
+    @property
+    def width(self) -> int:
+        """The width of hidden states."""
+        return int(self.config.get('hidden_size') or self.config.get('n_embd') or 768)
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer; WeightsError if it cannot be loaded."""
+        try:
+            return AutoTokenizer.from_pretrained(self.path, local_files_only=True, trust_remote_code=False)
+        except UNREADABLE as error:
+            raise WeightsError(f'the tokenizer of {self.name} cannot be loaded: {error}') from error
+
+    def identity(self) -> str:
+        """What the fingerprint rests on: the hash of the GGUF file or of the safetensors."""
+        if self.name == DEFAULT_MODEL:
+            return GGUF_SHA256
+        return hashlib.sha256(''.join(sha256_of(file) for file in self.files).encode()).hexdigest()
 
 
 def find_weights(source: str, cache: str | Path | None = None) -> Path:
@@ -167,26 +206,24 @@ def _weight_files(folder: Path, name: str) -> list[Path]:
     return files
 
 
-def _load(folder: Path, name: str, dtype: torch.dtype) -> PreTrainedModel:
+def _load(stored: ModelFolder, dtype: torch.dtype) -> PreTrainedModel:
     try:
         with _without_progress_bars():
             model, report = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False,
-                output_loading_info=True)
+                stored.path, dtype=dtype, local_files_only=True, use_safetensors=True,
+                trust_remote_code=False, output_loading_info=True)
     except UNREADABLE as error:
-        raise WeightsError(f'{name} cannot be loaded: {error}') from error
+        raise WeightsError(f'{stored.name} cannot be loaded: {error}') from error
     wrong = sorted(map(str, (*report['missing_keys'], *report['mismatched_keys'])))
     if wrong:
-        raise WeightsError(f'{name} lacks or misshapes {len(wrong)} tensors, {wrong[0]} the first; '
-                           'its files do not belong together, fetch the model again')
+        raise wrong_tensors(stored.name, wrong)
     return model
 
 
-def _tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except UNREADABLE as error:
-        raise WeightsError(f'the tokenizer of {name} cannot be loaded: {error}') from error
+def wrong_tensors(name: str, wrong: Sequence[str]) -> WeightsError:
+    """The error for tensors of a model that are absent or of another shape, by their names."""
+    return WeightsError(f'{name} lacks or misshapes {len(wrong)} tensors, {wrong[0]} the first; '
+                        'its files do not belong together, fetch the model again')
 
 
 @contextmanager
@@ -199,17 +236,6 @@ def _without_progress_bars() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def _identity(name: str, files: list[Path]) -> str:
-    """What the fingerprint rests on: the hash of the GGUF file or of the safetensors."""
-    if name == DEFAULT_MODEL:
-        return GGUF_SHA256
-    return hashlib.sha256(''.join(sha256_of(file) for file in files).encode()).hexdigest()
-
-
-def _width(config: dict[str, object]) -> int:
-    return int(config.get('hidden_size') or config.get('n_embd') or 768)
 
 
 def _only_unsafe(name: str) -> str:

@@ -7,11 +7,14 @@ import os
 import pytest
 import torch
 
+from mpnp_ros.errors import QuestionError
 from mpnp_ros.llm import question_files
 from mpnp_ros.llm.choices import ChoiceTrie
 from mpnp_ros.llm.prepared import ChoiceText, choice_log_probabilities, prepare_batch
 from mpnp_ros.llm.prompt import PromptTemplate
 from mpnp_ros.llm.question_files import QuestionFiles
+from mpnp_ros.llm.upper_blocks import load_upper_blocks
+from mpnp_ros.llm.weights import load_language_model
 
 QUESTIONS = ('what?', 'how many cars?', 'is the truck to the front left moving?')
 
@@ -93,6 +96,19 @@ def test_the_folder_longest_not_used_makes_room(tiny_lm, tmp_path, read):
     assert [len(list(tmp_path.glob('*'))), read] == [2, [3, 3, 3]]
     QuestionFiles(tmp_path).prepare(lm, texts(lm), 2, 'all')
     assert read == [3, 3, 3], 'the newer one is still there'
+
+
+def test_upper_blocks_alone_find_what_the_whole_model_read(tiny_lm_folder, tmp_path, read):
+    whole = load_language_model(tiny_lm_folder, 'cpu', 'float32')
+    upper = load_upper_blocks(tiny_lm_folder, 2, 'cpu', 'float32')
+    expected = QuestionFiles(tmp_path).prepare(whole, texts(whole), 2, 'answer')
+    prepared = QuestionFiles(tmp_path).prepare(upper, texts(upper), 2, 'answer')
+    assert all(torch.equal(one.hidden, same.hidden) for one, same in zip(prepared, expected, strict=True))
+    with pytest.raises(QuestionError, match=r'^2 questions .*where are.* not kept .*whole model'):
+        QuestionFiles(tmp_path).prepare(upper, texts(upper, 'where are you?', 'what?', 'who?'), 2, 'answer')
+    with pytest.raises(QuestionError, match=r'block 3 in torch\.float32'):
+        QuestionFiles(tmp_path).prepare(upper, texts(upper), 3, 'answer')
+    assert read == [3]
 
 
 def test_beyond_the_limit_questions_are_read_but_not_kept(tiny_lm, tmp_path, caplog):

@@ -1,0 +1,123 @@
+"""A language model of which only the upper blocks are in memory, for training beside a robot's work.
+
+Links are trained on questions that the whole model has read before (:mod:`mpnp_ros.llm.question_files`),
+which takes neither the table of token embeddings nor the blocks below the lowest link.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from mpnp_ros.errors import ConfigurationError, WeightsError
+from mpnp_ros.llm.absent import AnswerHead
+from mpnp_ros.llm.choices import ChoiceTrie
+from mpnp_ros.llm.families import family_of
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.weights import UNREADABLE, ModelFolder, wrong_tensors
+from mpnp_ros.precision import choose_device, choose_dtype
+
+
+def load_upper_blocks(source: str | Path, first: int, device: str = 'auto', dtype: str = 'auto',
+                      choices: Iterable[Sequence[str]] | None = None,
+                      cache: str | Path | None = None) -> LanguageModel:
+    """Load blocks `first` and up, the final norm and the head of a frozen language model, and nothing else.
+
+    Running what is below (`embed`, `run_blocks` from lower down) raises WeightsError; all else gives what
+    the whole model gives, to the last bit.  On the CPU weights that are stored in `dtype` stay in their
+    file, mapped: processes that use the same ones share the memory.
+
+    choices: the closed lists of answers that will be scored; of the head only the rows that score them are
+    read.  None: the whole head, for answers that are spelled freely.  The rest, name and fingerprint are as
+    in :func:`mpnp_ros.llm.weights.load_language_model`.
+
+    Raises ConfigurationError for a `first` that is no block, QuestionError for bad choices, and as
+    `load_language_model` does.
+    """
+    target = choose_device(device)
+    stored = ModelFolder.find(source, cache)
+    tokenizer = stored.tokenizer()
+    tokens = None if choices is None else _vocabulary(tokenizer, choices)
+    try:
+        model = _without_weights(stored, choose_dtype(dtype, target, stored.width))
+        tensors = _StoredTensors(stored, model)
+        _leave_out(model, stored.name, first)
+        if tokens is not None:
+            model.set_output_embeddings(AnswerHead(tokens, tensors.head_rows(tokens)))
+        model.load_state_dict(dict(tensors.wanted(target)), strict=False, assign=True)
+    except UNREADABLE as error:
+        raise WeightsError(f'{stored.name} cannot be loaded: {error}') from error
+    return LanguageModel(model.to(target), tokenizer, stored.name, stored.identity())
+
+
+def _vocabulary(tokenizer: PreTrainedTokenizerBase, choices: Iterable[Sequence[str]]) -> torch.Tensor:
+    """The tokens that compete in any of the lists, ascending."""
+    tries = [ChoiceTrie(tokenizer, one) for one in {tuple(one) for one in choices}]
+    return torch.tensor(sorted({token for trie in tries for token in trie.vocabulary.tolist()}),
+                        dtype=torch.long)
+
+
+def _without_weights(stored: ModelFolder, dtype: torch.dtype) -> PreTrainedModel:
+    """The model with shapes in place of tensors."""
+    config = AutoConfig.from_pretrained(stored.path, local_files_only=True, trust_remote_code=False)
+    with torch.device('meta'):
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+
+
+def _leave_out(model: PreTrainedModel, name: str, first: int) -> None:
+    """Leave out what comes before block `first`."""
+    family = family_of(model, name)
+    if not 0 <= first < len(family.blocks):
+        raise ConfigurationError(f'block {first} is none of {name}, which has 0..{len(family.blocks) - 1}')
+    family.leave_out(first)
+
+
+class _StoredTensors:
+    """The tensors in the files of a model; the table of token embeddings is its head if it has no other."""
+
+    def __init__(self, stored: ModelFolder, model: PreTrainedModel) -> None:
+        self._name, self._model = stored.name, model
+        self._head, self._table = (f'{_path_of(part, model)}.weight' for part in
+                                   (model.get_output_embeddings(), model.get_input_embeddings()))
+        self._files: dict[str, Path] = {}
+        for file in stored.files:
+            with safe_open(file, 'pt') as content:
+                self._files |= dict.fromkeys(content.keys(), file)
+
+    def head_rows(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The head's rows of some tokens, in the model's format; no others are touched."""
+        return self._read(self._head)[tokens].to(self._model.dtype)
+
+    def wanted(self, device: torch.device) -> Iterator[tuple[str, torch.Tensor]]:
+        """Names and tensors of all that the model still lacks.
+
+        Each is mapped by itself and let go where it is converted, so that never more than one is in memory
+        in both formats.
+        """
+        lacking = {name: tensor for name, tensor in self._model.state_dict().items() if tensor.is_meta}
+        for name, like in lacking.items():
+            tensor = self._read(name)
+            if tensor.shape != like.shape:
+                raise wrong_tensors(self._name, [name])
+            yield name, tensor.to(device, like.dtype)
+
+    def _read(self, name: str) -> torch.Tensor:
+        key = self._key(name)
+        with safe_open(self._files[key], 'pt') as content:
+            return content.get_tensor(key)
+
+    def _key(self, name: str) -> str:
+        """The name in the files, which may lack that of the model's body; WeightsError if there is none."""
+        for wanted in (name, self._table) if name == self._head else (name,):
+            for key in (wanted, wanted.removeprefix(f'{self._model.base_model_prefix}.')):
+                if key in self._files:
+                    return key
+        raise wrong_tensors(self._name, [name])
+
+
+def _path_of(part: nn.Module, model: nn.Module) -> str:
+    return next(name for name, module in model.named_modules() if module is part)
