@@ -4,13 +4,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from mpnp_ros.errors import ConfigurationError
+from mpnp_ros import options
 from mpnp_ros.tokens import ModalityTokens
 
 
@@ -119,36 +119,18 @@ def option(default: Any, text: str, *, unit: str = '', low: float | None = None,
     ``shapes_tokens`` is False for an option that does not change what the tokens mean.  ``added``: later
     than links were published; while it has its default it leaves fingerprints as they were.
     """
-    return dataclasses.field(default=default, metadata={
-        'help': text, 'unit': unit, 'low': low, 'high': high, 'choices': tuple(choices),
-        'shapes_tokens': shapes_tokens, 'added': added})
+    return options.option(default, text, unit=unit, low=low, high=high, choices=choices,
+                          shapes_tokens=shapes_tokens, added=added)
 
 
 @dataclass(frozen=True)
-class EncoderConfig:
+class EncoderConfig(options.Options):
     """Options that every encoder has; a modality derives from it and adds its own."""
 
     device: str = option('auto', 'where the encoder runs: auto, cpu, cuda or cuda:<index>',
                          shapes_tokens=False)
     dtype: str = option('auto', 'number format of the weights; auto measures which is faster',
                         choices=('auto', 'float32', 'bfloat16'), shapes_tokens=False)
-
-    def __post_init__(self) -> None:
-        for item in dataclasses.fields(self):
-            object.__setattr__(self, item.name, _checked(item, getattr(self, item.name)))
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> EncoderConfig:
-        """Return a config with ``values`` over the defaults.
-
-        Raises ConfigurationError, naming the key and the limit, for an unknown key, a value of the
-        wrong type or one out of range.
-        """
-        known = [item.name for item in dataclasses.fields(cls)]
-        for key in values:
-            if key not in known:
-                raise ConfigurationError(f'{cls.__name__} has no option {key!r}; it has {", ".join(known)}')
-        return cls(**values)
 
     def fingerprint(self, modality: str, weights: str, version: int) -> str:
         """Return ``<modality>-<12 hex digits>`` over the weights' hash, the code's version and options."""
@@ -157,25 +139,3 @@ class EncoderConfig:
                    and not (item.metadata['added'] and getattr(self, item.name) == item.default)}
         text = json.dumps([modality, version, weights, shaping], sort_keys=True)
         return f'{modality}-{hashlib.sha256(text.encode()).hexdigest()[:12]}'
-
-
-def _checked(item: dataclasses.Field, value: Any) -> Any:
-    if not isinstance(item.default, tuple):
-        return _checked_scalar(item, type(item.default), value)
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ConfigurationError(f'{item.name} must be a list, not {value!r}')
-    return tuple(_checked_scalar(item, type(item.default[0]), entry) for entry in value)
-
-
-def _checked_scalar(item: dataclasses.Field, kind: type, value: Any) -> Any:
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        raise ConfigurationError(f'{item.name} must be of type {kind.__name__}, not {value!r}')
-    low, high, choices = (item.metadata[key] for key in ('low', 'high', 'choices'))
-    if choices and value not in choices:
-        raise ConfigurationError(f'{item.name} is {value!r}; it must be one of {", ".join(choices)}')
-    if (low is not None and not value >= low) or (high is not None and not value <= high):
-        limits = f'[{low}, {high}] {item.metadata["unit"]}'.rstrip()
-        raise ConfigurationError(f'{item.name} is {value}; it must be within {limits}')
-    return value

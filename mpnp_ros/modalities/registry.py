@@ -8,6 +8,8 @@ function that builds the encoder::
     def build(config: RadarConfig) -> Encoder:
         from .encoder import RadarEncoder       # torch is imported only when an encoder is built
         return RadarEncoder(config)
+
+and, where it can tell a good frame from a bad one, gives the limits of its judge as a third argument.
 """
 from __future__ import annotations
 
@@ -22,6 +24,7 @@ from typing import Any
 from mpnp_ros import modalities
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.modalities.base import Encoder, EncoderConfig
+from mpnp_ros.modalities.health import HealthLimits, Judge
 
 ENTRY_POINTS = 'mpnp_ros.modalities'
 _registered: dict[str, Registration] = {}
@@ -29,15 +32,17 @@ _registered: dict[str, Registration] = {}
 
 @dataclass(frozen=True)
 class Registration:
-    """How to build the encoder of one modality."""
+    """How to build the encoder of one modality, and the limits of its judge where it has one."""
 
     modality: str
     config: type[EncoderConfig]
     build: Callable[[Any], Encoder]
+    limits: type[HealthLimits] | None = None
 
 
-def register_encoder(modality: str, config: type[EncoderConfig]) -> Callable[[Callable], Callable]:
-    """Register the decorated function, ``config -> Encoder``, under ``modality``.
+def register_encoder(modality: str, config: type[EncoderConfig],
+                     limits: type[HealthLimits] | None = None) -> Callable[[Callable], Callable]:
+    """Register the decorated function, ``config -> Encoder``, and perhaps a judge under ``modality``.
 
     Raises ConfigurationError where another module has taken that name.
     """
@@ -46,7 +51,7 @@ def register_encoder(modality: str, config: type[EncoderConfig]) -> Callable[[Ca
         if taken and taken.build.__module__ != build.__module__:
             raise ConfigurationError(f'modality {modality!r} is registered by {taken.build.__module__}; '
                                      f'{build.__module__} needs another name')
-        _registered[modality] = Registration(modality, config, build)
+        _registered[modality] = Registration(modality, config, build, limits)
         return build
     return register
 
@@ -79,6 +84,15 @@ def create_encoder(modality: str, config: Mapping[str, Any] | EncoderConfig | No
         raise ConfigurationError(f'modality {modality!r} takes a {entry.config.__name__}, '
                                  f'not a {type(config).__name__}')
     return entry.build(config)
+
+
+def create_judge(modality: str, limits: Mapping[str, Any] | None = None) -> Judge | None:
+    """Return a judge of frames of ``modality``, from the limits that differ; None where it has none.
+
+    Raises ConfigurationError for an unknown modality or limit.
+    """
+    known = find_modality(modality).limits
+    return known.from_mapping(limits or {}).judge() if known else None
 
 
 def _discover() -> None:

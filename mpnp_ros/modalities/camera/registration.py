@@ -3,10 +3,11 @@ from __future__ import annotations
 
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.camera.config import CameraConfig
+from mpnp_ros.modalities.camera.health import CameraLimits
 from mpnp_ros.modalities.registry import register_encoder
 
 
-@register_encoder('camera', CameraConfig)
+@register_encoder('camera', CameraConfig, CameraLimits)
 def build(config: CameraConfig) -> Encoder:
     """Load the weights and return the encoder: with a head where the tokens are objects."""
     from mpnp_ros.modalities.camera.encoder import CameraEncoder

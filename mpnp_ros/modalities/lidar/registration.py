@@ -3,10 +3,11 @@ from __future__ import annotations
 
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.lidar.config import POLAR, LidarConfig
+from mpnp_ros.modalities.lidar.health import LidarLimits
 from mpnp_ros.modalities.registry import register_encoder
 
 
-@register_encoder('lidar', LidarConfig)
+@register_encoder('lidar', LidarConfig, LidarLimits)
 def build(config: LidarConfig) -> Encoder:
     """Load the weights and return the encoder: RangeViT where the backbone is a converted checkpoint."""
     from mpnp_ros.modalities.lidar.encoder import LidarEncoder

@@ -1,0 +1,120 @@
+"""Whether there is anything to be seen in the images: light, contrast, sharpness, and that they move on.
+
+Images are judged at about 100 pixels across, where an encoder that sees 224 would still see something; a
+JPEG is not decoded larger than that.  Seen with the limits below, lowest / median / highest of sets of six:
+
+    ============================  ================  ======================  ====
+    images                        mean luminance    quality of the set      sets
+    ============================  ================  ======================  ====
+    nuScenes, day                 109               1.00                       1
+    the same, 5 times darker       22               0.00                       1
+    world, day, any weather       91 / 128 / 164    0.96 / 1.00 / 1.00        55
+    world, dusk, any weather      66 /  85 / 116    0.89 / 1.00 / 1.00        12
+    world, night, any weather     24 /  35 /  49    0.00 / 0.15 / 0.53        55
+    ============================  ================  ======================  ====
+"""
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+from mpnp_ros.errors import ImageError
+from mpnp_ros.modalities.base import CameraFrame, CameraView
+from mpnp_ros.modalities.health import Finding, Health, HealthLimits, grade, health, worst
+from mpnp_ros.options import option
+
+WIDTH = 96
+SAMPLED = 8
+BLACK, WHITE = 5, 250
+SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class CameraLimits(HealthLimits):
+    """When a view is worth nothing, and when nothing is lost."""
+
+    luminance: tuple[float, ...] = option(
+        (35.0, 65.0), 'mean luminance of a view that is worth nothing, and of one at which nothing is lost',
+        low=0, high=255)
+    contrast: tuple[float, ...] = option(
+        (10.0, 40.0), 'the same of the difference in luminance between the 5 % brightest and darkest pixels',
+        low=0, high=255)
+    clipped: tuple[float, ...] = option(
+        (0.6, 0.25), 'the same of the share of pixels that are black or white', low=0, high=1)
+    sharpness: tuple[float, ...] = option(
+        (0.05, 0.25), 'the same of the deviation of the Laplacian over that of the luminance, which is 1 '
+                      'in a sharp image', low=0, high=10)
+    frozen_after: float = option(
+        3.0, 'a view is worth nothing when it has changed before and has then been the same for so long; 0: '
+             'never', unit='s', low=0, high=3600)
+
+    def judge(self) -> CameraJudge:
+        """Return a new judge with these limits."""
+        return CameraJudge(self)
+
+
+class CameraJudge:
+    """Judges a :class:`CameraFrame`; remembers of every view by name since when it is as it is."""
+
+    def __init__(self, limits: CameraLimits) -> None:
+        self._limits = limits
+        self._seen: dict[str, tuple[int, int | None]] = {}
+
+    def judge(self, frame: CameraFrame) -> Health:
+        """Return the mean quality of the views and one concern a view; raises ImageError naming the view."""
+        return health({view.name: worst(self._findings(view)) for view in frame.views})
+
+    def _findings(self, view: CameraView) -> Iterator[Finding]:
+        limits, still = self._limits, self._still(view)
+        frozen = 0 < limits.frozen_after <= still
+        yield Finding(0. if frozen else 1., f'is frozen (the same image for {still:.1f} s)')
+        pixels = luminance(view)
+        mean, (low, high) = pixels.mean(), np.percentile(pixels, (5, 95))
+        clipped = np.mean((pixels <= BLACK) | (pixels >= WHITE))
+        sharp = sharpness(pixels)
+        yield Finding(grade(mean, limits.luminance), f'is dark (mean {mean:.0f} of 255)')
+        yield Finding(grade(clipped, limits.clipped), f'is clipped ({clipped:.0%} is black or white)')
+        yield Finding(grade(high - low, limits.contrast), f'has little contrast ({high - low:.0f} of 255)')
+        yield Finding(grade(sharp, limits.sharpness), f'is blurred (sharpness {sharp:.2f})')
+
+    def _still(self, view: CameraView) -> float:
+        """Seconds of sensor time that the view is as it is; 0 where it has never changed.
+
+        So a single image that is shown again and again, as by a replay of one key frame, is not frozen.
+        """
+        image = view.image
+        data = image[::SAMPLED, ::SAMPLED].tobytes() if isinstance(image, np.ndarray) else image
+        mark, (before, since) = zlib.crc32(data), self._seen.get(view.name, (None, None))
+        if mark != before:
+            self._seen[view.name] = (mark, None if before is None else view.stamp_ns)
+            return 0.
+        return 0. if since is None else (view.stamp_ns - since) / SECOND
+
+
+def luminance(view: CameraView) -> np.ndarray:
+    """Return the view in grey, float32 [H, W] of 0..255, W from 96 to twice that unless it has fewer.
+
+    Raises ImageError naming the view where it cannot be read.
+    """
+    try:
+        image = Image.fromarray(view.image) if isinstance(view.image, np.ndarray) else \
+            Image.open(BytesIO(view.image))
+        image.draft('L', (WIDTH, 1))
+        reduced = image.reduce(max(1, image.width // WIDTH)).convert('L')
+    except Exception as error:  # damaged files make Pillow raise errors of every kind
+        raise ImageError(f'view {view.name!r}: the image is truncated or damaged ({error})') from None
+    return np.asarray(reduced, np.float32)
+
+
+def sharpness(pixels: np.ndarray) -> float:
+    """Return the deviation of the Laplacian of [H, W] over that of the pixels; 0 where all are the same."""
+    if min(pixels.shape) < 3 or not pixels.std():
+        return 0.
+    inner = pixels[1:-1, 1:-1]
+    around = pixels[:-2, 1:-1] + pixels[2:, 1:-1] + pixels[1:-1, :-2] + pixels[1:-1, 2:]
+    return float((4 * inner - around).std() / pixels.std())

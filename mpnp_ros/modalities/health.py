@@ -1,0 +1,87 @@
+"""How much can be perceived in what a sensor sends, judged from the input itself and said in words.
+
+A modality with a judge has a ``health.py`` with a class of limits derived from :class:`HealthLimits` and
+names it in its registration; one without a judge is taken as it comes.
+"""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.options import Options
+
+WORTH_SAYING = 0.5
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a judge says of one frame: quality, 0 (nothing can be perceived) to 1, and what lowers it."""
+
+    quality: float
+    concerns: tuple[str, ...] = ()
+
+
+class Judge(Protocol):
+    """Looks at the frames of one stream in the order in which they come, and may remember."""
+
+    def judge(self, frame: Any) -> Health:
+        """Return the health of a frame of this modality's type."""
+        ...
+
+
+@dataclass(frozen=True)
+class HealthLimits(Options):
+    """Limits of a judge.  Every option that is a pair of numbers is one criterion, see :func:`grade`.
+
+    Raises ConfigurationError for a pair that is none, or whose two numbers are the same.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, tuple) and (len(value) != 2 or value[0] == value[1]):
+                raise ConfigurationError(f'{item.name} is {list(value)}; give two different numbers: one '
+                                         'that is worth nothing, and one at which nothing is lost')
+
+    def judge(self) -> Judge:
+        """Return a new judge with these limits."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One criterion of one sensor: its grade, 0 to 1, and what to say where it is low."""
+
+    grade: float
+    words: str
+
+
+def grade(value: float, limits: tuple[float, float]) -> float:
+    """Return 0 where ``value`` is at the first limit or beyond, 1 at the second or beyond, else between."""
+    nothing, everything = limits
+    return float(np.clip((value - nothing) / (everything - nothing), 0, 1))
+
+
+def worst(findings: Iterable[Finding]) -> Finding:
+    """Return the finding with the lowest grade, of equal ones the first.
+
+    A sensor is as good as its worst property: an image that is sharp but black shows nothing.
+    """
+    return min(findings, key=lambda finding: finding.grade)
+
+
+def health(findings: dict[str, Finding]) -> Health:
+    """Return the health of sensors that share a frame, of the worst finding of each by its name.
+
+    The quality is the mean: each sees its own part of the surroundings, about which as many questions are
+    asked as about another part, so that one blind camera of six costs a sixth; which one, the concern says.
+    """
+    quality = sum(finding.grade for finding in findings.values()) / len(findings)
+    return Health(quality, tuple(f'{name} {finding.words}' for name, finding in findings.items()
+                                 if finding.grade < WORTH_SAYING))
