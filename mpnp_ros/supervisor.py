@@ -87,7 +87,7 @@ class Child:
         environment = {**os.environ, 'PYTHONUNBUFFERED': '1', **self.spec.environment}
         try:
             self.process = subprocess.Popen(
-                _tied(self.spec.command, environment.get('PATH')), env=environment,
+                tied(self.spec.command, environment.get('PATH')), env=environment,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                 errors='replace', start_new_session=True)
         except OSError as error:
@@ -208,7 +208,7 @@ class Supervisor:
         self._changed(child)
 
 
-def _tied(command: Sequence[str], path: str | None) -> list[str]:
+def tied(command: Sequence[str], path: str | None = None) -> list[str]:
     """The command line of a process that ends with this one, where the system can do that.
 
     Raises FileNotFoundError where there is no such program.

@@ -51,7 +51,7 @@ from mpnp_ros.serving.answer import Answer, Progress, Status
 from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.inquiry import Inquiry
 from mpnp_ros.serving.link_versions import LinkVersion, read_link_version
-from mpnp_ros.serving.memory import release_memory
+from mpnp_ros.memory import release_memory
 from mpnp_ros.serving.modality_board import ModalityBoard
 from mpnp_ros.serving.questions import Question
 from mpnp_ros.srv import Ask, ListLinks, LoadLinks, RollbackLinks, SetModality
@@ -76,8 +76,8 @@ PARAMETERS = (
     Parameter('threads', 0, f'CPU threads of the model; 0: half of the cores. {WHEN}',
               minimum=0, maximum=256),
     Parameter('method', 'mpnp', f'How modalities are connected to the model. {WHEN}', choices=method_names()),
-    Parameter('modalities', ('camera', 'lidar'), 'Modalities to listen to, each on tokens/<modality>.',
-              read_only=True),
+    Parameter('modalities', ('camera', 'lidar', 'radar'),
+              'Modalities to listen to, each on tokens/<modality>.', read_only=True),
     Parameter('links', (SHIPPED,), f'Folders of the links to begin with; {SHIPPED}: those that come with the '
               f'package, where they fit the model; an empty name: none. {WHEN}'),
     Parameter('choices', '', 'Named list of answers for questions that come without one; empty: none, '
