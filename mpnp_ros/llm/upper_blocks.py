@@ -5,7 +5,7 @@ which takes neither the table of token embeddings nor the blocks below the lowes
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -83,32 +83,37 @@ class _StoredTensors:
         self._name, self._model = stored.name, model
         self._head, self._table = (f'{_path_of(part, model)}.weight' for part in
                                    (model.get_output_embeddings(), model.get_input_embeddings()))
+        self._opened = {file: safe_open(file, 'pt') for file in stored.files}
         self._files: dict[str, Path] = {}
-        for file in stored.files:
-            with safe_open(file, 'pt') as content:
-                self._files |= dict.fromkeys(content.keys(), file)
+        for file, content in self._opened.items():
+            self._files |= dict.fromkeys(content.keys(), file)
 
     def head_rows(self, tokens: torch.Tensor) -> torch.Tensor:
         """The head's rows of some tokens, in the model's format; no others are touched."""
-        return self._read(self._head)[tokens].to(self._model.dtype)
+        return self._read(self._head, lambda head: head[tokens].to(self._model.dtype))
 
     def wanted(self, device: torch.device) -> Iterator[tuple[str, torch.Tensor]]:
-        """Names and tensors of all that the model still lacks.
-
-        Each is mapped by itself and let go where it is converted, so that never more than one is in memory
-        in both formats.
-        """
+        """Names and tensors of all that the model still lacks."""
         lacking = {name: tensor for name, tensor in self._model.state_dict().items() if tensor.is_meta}
         for name, like in lacking.items():
-            tensor = self._read(name)
+            tensor = self._read(name, lambda stored, to=like.dtype: stored.to(device, to))
             if tensor.shape != like.shape:
                 raise wrong_tensors(self._name, [name])
-            yield name, tensor.to(device, like.dtype)
+            yield name, tensor
 
-    def _read(self, name: str) -> torch.Tensor:
+    def _read(self, name: str, convert: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """A tensor, converted.
+
+        It is mapped from its file.  Where another is made of it, the file is opened anew, so that what was
+        read leaves the memory: never more than one tensor is there in both formats.
+        """
         key = self._key(name)
-        with safe_open(self._files[key], 'pt') as content:
-            return content.get_tensor(key)
+        file = self._files[key]
+        stored = self._opened[file].get_tensor(key)
+        made = convert(stored)
+        if made is not stored:
+            self._opened[file] = safe_open(file, 'pt')
+        return made
 
     def _key(self, name: str) -> str:
         """The name in the files, which may lack that of the model's body; WeightsError if there is none."""
