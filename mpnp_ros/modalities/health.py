@@ -16,6 +16,7 @@ from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.options import Options
 
 WORTH_SAYING = 0.5
+SCALE = 'worth nothing at the first number, nothing lost at the second'
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,16 +24,17 @@ from mpnp_ros.conversions.time import SECOND, to_nanoseconds
 from mpnp_ros.conversions.tokens import to_message
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.modalities.base import EncoderConfig
-from mpnp_ros.modalities.registry import create_encoder
+from mpnp_ros.modalities.health import Health, HealthLimits, Judge
+from mpnp_ros.modalities.registry import create_encoder, create_judge
 from mpnp_ros.msg import ModalityTokens as TokensMessage
-from mpnp_ros.nodes.parameters import Parameter
+from mpnp_ros.nodes.parameters import Parameter, option_parameters
 from mpnp_ros.nodes.runtime import AUTOSTART, THREADS, ManagedNode, set_threads
 from mpnp_ros.nodes.tally import Tally
 from mpnp_ros.nodes.transforms import StaticTransforms
 from mpnp_ros.nodes.worker import LatestWorker
 from mpnp_ros.tokens import ModalityTokens
 
-OPTION = 'encoder.'
+OPTION, HEALTH = 'encoder.', 'health.'
 COMMON = (
     AUTOSTART,
     Parameter('base_frame', 'base_link', 'Frame in which directions are expressed: x ahead, y left.'),
@@ -42,12 +44,14 @@ COMMON = (
 )
 
 
-def encoder_parameters(config: type[EncoderConfig], table: Sequence[Parameter]) -> tuple[Parameter, ...]:
-    """Return the table of an encoder node: what all have, its own, ``encoder.<option>`` of its encoder."""
-    options = [Parameter(f'{OPTION}{item.name}', item.default, _sentence(item.metadata['help']),
-                         item.metadata['unit'], item.metadata['low'], item.metadata['high'],
-                         item.metadata['choices']) for item in dataclasses.fields(config)]
-    return (*COMMON, *table, *options)
+def encoder_parameters(config: type[EncoderConfig], table: Sequence[Parameter],
+                       limits: type[HealthLimits] | None = None) -> tuple[Parameter, ...]:
+    """Return the table of an encoder node: what all have, its own, and those of its encoder and its judge.
+
+    The options of the encoder are ``encoder.<option>``, those of the judge ``health.<option>``.
+    """
+    return (*COMMON, *table, *option_parameters(OPTION, config),
+            *(option_parameters(HEALTH, limits) if limits else ()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +85,7 @@ class EncoderNode(ManagedNode):
         super().__init__(f'{modality}_encoder', table)
         self.modality = modality
         self.encoder: Any = None
+        self.judge: Judge | None = None
         self.transforms: StaticTransforms | None = None
         self.tally = Tally()
         self.inputs_group = MutuallyExclusiveCallbackGroup()
@@ -90,8 +95,10 @@ class EncoderNode(ManagedNode):
         self._arrivals: dict[str, float] = {}
         self._once: set[str] = set()
         self._duration = 0.
+        self._health = Health(math.nan)
         self.diagnostics.add_source(self._report)
         self.diagnostics.add_check(self._silent)
+        self.diagnostics.add_check(lambda: '; '.join(self._health.concerns))
 
     def part(self, item: Input) -> Any:
         """Convert one message; MpnpError rejects it alone."""
@@ -103,10 +110,9 @@ class EncoderNode(ManagedNode):
 
     def load(self) -> None:
         """Load the encoder's weights and begin to follow ``/tf_static``."""
-        options = {name.removeprefix(OPTION): self.values[name] for name in self.values
-                   if name.startswith(OPTION)}
         set_threads(self.values.threads)
-        self.encoder = create_encoder(self.modality, options)
+        self.encoder = create_encoder(self.modality, self._options(OPTION))
+        self.judge = create_judge(self.modality, self._options(HEALTH))
         self.transforms = StaticTransforms(self, self.diagnostics)
         self.get_logger().info(f'encoder {self.encoder.fingerprint} is loaded')
 
@@ -133,12 +139,13 @@ class EncoderNode(ManagedNode):
             self.destroy_publisher(self._publisher)
             self._publisher = None
         self._arrivals.clear()
+        self._health = Health(math.nan)
 
     def release(self) -> None:
         """Give back the memory of the weights."""
         if self.transforms:
             self.transforms.destroy()
-        self.transforms = self.encoder = None
+        self.transforms = self.encoder = self.judge = None
         gc.collect()
         torch = sys.modules.get('torch')
         if torch and torch.cuda.is_available():
@@ -204,13 +211,25 @@ class EncoderNode(ManagedNode):
     def _tokens(self, parts: dict[Input, Any]) -> ModalityTokens | None:
         """Encode; where that fails, reject the parts that fail alone too and encode the others."""
         try:
-            return self.encoder.encode(self.frame(list(parts.values())))
+            frame = self.frame(list(parts.values()))
+            return self._judged(self.encoder.encode(frame), frame)
         except Exception as error:
             faulty = self._faulty(parts) if isinstance(error, MpnpError) and len(parts) > 1 else {}
             for item, reason in (faulty or dict.fromkeys(parts, error)).items():
                 self._reject(item, reason)
                 del parts[item]
         return self._tokens(parts) if parts else None
+
+    def _judged(self, tokens: ModalityTokens, frame: Any) -> ModalityTokens:
+        """Say how good the input was; a judge that fails costs no frame."""
+        if self.judge is None:
+            return tokens
+        try:
+            self._health = self.judge.judge(frame)
+        except Exception as error:
+            self.diagnostics.warn('not judged', f'how good the input is cannot be told: {error}')
+            return tokens
+        return dataclasses.replace(tokens, quality=self._health.quality, concerns=self._health.concerns)
 
     def _faulty(self, parts: dict[Input, Any]) -> dict[Input, Exception]:
         faulty = {}
@@ -229,10 +248,14 @@ class EncoderNode(ManagedNode):
     def _warn_unexpected(self, error: Exception) -> None:
         self.diagnostics.warn('publishing failed', f'tokens cannot be published: {error}')
 
+    def _options(self, prefix: str) -> dict[str, Any]:
+        return {name.removeprefix(prefix): self.values[name] for name in self.values
+                if name.startswith(prefix)}
+
     def _report(self) -> dict[str, Any]:
         counts = {f'{topic} {name}': count for topic, counters in self.tally.counts().items()
                   for name, count in counters.items()}
-        return {**counts, 'encode duration (s)': self._duration,
+        return {**counts, 'encode duration (s)': self._duration, 'quality': self._health.quality,
                 'encoder': self.encoder.fingerprint if self.encoder else ''}
 
     def _silent(self) -> str:
@@ -240,7 +263,3 @@ class EncoderNode(ManagedNode):
         oldest = time.monotonic() - self.values.absent_after
         silent = [topic for topic, arrived in list(self._arrivals.items()) if arrived < oldest]
         return f'nothing comes on {", ".join(silent)}' if silent else ''
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:].rstrip('.') + '.'

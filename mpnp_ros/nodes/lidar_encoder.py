@@ -11,6 +11,7 @@ from sensor_msgs.msg import PointCloud2
 from mpnp_ros.conversions.pointclouds import to_points
 from mpnp_ros.modalities.base import LidarFrame
 from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.lidar.health import LidarLimits
 from mpnp_ros.nodes.encoder_node import EncoderNode, Input, encoder_parameters
 from mpnp_ros.nodes.parameters import Parameter
 from mpnp_ros.nodes.runtime import run_node
@@ -18,7 +19,7 @@ from mpnp_ros.nodes.runtime import run_node
 PARAMETERS = encoder_parameters(LidarConfig, (
     Parameter('topic', 'lidar_top', 'Topic of the point clouds.'),
     Parameter('sensor', 'lidar_top', 'Name of the sensor in the tokens.'),
-))
+), LidarLimits)
 
 
 class LidarEncoder(EncoderNode):

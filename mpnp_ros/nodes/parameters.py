@@ -6,6 +6,7 @@ limit.  An override that the table does not know is warned about: it is nearly a
 """
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.options import Options
 
 if TYPE_CHECKING:
     from rcl_interfaces.msg import ParameterDescriptor
@@ -125,6 +127,14 @@ class ParameterValues:
             raise AttributeError(f'no parameter {name!r}; there are {", ".join(self._table)}') from None
 
 
+def option_parameters(prefix: str, options: type[Options], note: str = '') -> tuple[Parameter, ...]:
+    """Return a parameter ``<prefix><option>`` for each of the options; note: put after every description."""
+    return tuple(Parameter(
+        f'{prefix}{item.name}', item.default, f'{_sentence(item.metadata["help"])} {note}'.strip(),
+        item.metadata['unit'], item.metadata['low'], item.metadata['high'], item.metadata['choices'])
+        for item in dataclasses.fields(options))
+
+
 def declare_parameters(node: Node, table: Sequence[Parameter],
                        changed: Callable[[str, Any], None] = lambda name, value: None) -> ParameterValues:
     """Declare every parameter of ``table`` on ``node`` and return a view of their values.
@@ -213,3 +223,7 @@ def _check_overrides(node: Node, entries: dict[str, Parameter]) -> None:
             near = difflib.get_close_matches(name, entries, 1)
             hint = f'did you mean {near[0]!r}?' if near else f'there are {", ".join(entries)}'
             node.get_logger().warning(f'parameter {name!r} is unknown and ignored; {hint}')
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip('.') + '.'

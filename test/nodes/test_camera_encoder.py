@@ -95,6 +95,7 @@ def test_a_set_of_images_becomes_tokens_with_the_oldest_stamp(pair):
     assert read.values.shape == (4, 32)
     assert abs(read.azimuth[:2].mean()) < 0.05 and np.abs(read.azimuth[2:]).min() > 2
     assert message.encode_duration > 0
+    assert (read.quality, read.concerns) == (1., ())
 
 
 def test_a_missing_camera_is_left_out_after_the_timeout(pair):
@@ -134,6 +135,8 @@ def test_raw_images_of_any_encoding(ros, tiny_camera):
     ros.wait_for_subscriber(publisher)
     message = from_rgb(np.zeros((900, 1600, 3), np.uint8), 'cam_front', STAMP)
     ros.publish_until(lambda: publisher.publish(message), tokens)
+    black = tokens.messages[0]
+    assert (black.quality, black.concerns) == (0., ['cam_front is dark (mean 0 of 255)'])
     message.step = 5
     publisher.publish(message)
     process.wait_for_output('step is 5; it needs 4800')

@@ -44,12 +44,13 @@ def test_sweeps_become_tokens_and_malformed_ones_are_counted(ros, tiny_lidar):
     publisher = ros.publisher('/lidar_top', PointCloud2)
     tokens = ros.collect('/tokens/lidar', ModalityTokens)
     diagnostics = ros.collect('/diagnostics', DiagnosticArray, 10)
-    process = ros.start(MODULE, parameters=tiny_lidar)
+    process = ros.start(MODULE, parameters={**tiny_lidar, 'health.returns': [400., 800.]})
     ros.publish_until(lambda: publisher.publish(sweep(STAMP)), tokens)
     read = from_message(tokens.messages[0])
     assert (read.modality, read.sources, read.stamp_ns, read.frame_id) == \
         ('lidar', ('lidar_top',), STAMP, 'base_link')
     assert read.values.shape == (8, 32) and np.isfinite(read.azimuth).all()
+    assert (read.quality, read.concerns) == (0.25, ('lidar_top has few returns (500)',))
 
     for number, message in enumerate(malformed(), start=1):
         publisher.publish(message)

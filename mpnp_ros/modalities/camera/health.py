@@ -25,7 +25,7 @@ from PIL import Image
 
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.base import CameraFrame, CameraView
-from mpnp_ros.modalities.health import Finding, Health, HealthLimits, grade, health, worst
+from mpnp_ros.modalities.health import SCALE, Finding, Health, HealthLimits, grade, health, worst
 from mpnp_ros.options import option
 
 WIDTH = 96
@@ -39,19 +39,18 @@ class CameraLimits(HealthLimits):
     """When a view is worth nothing, and when nothing is lost."""
 
     luminance: tuple[float, ...] = option(
-        (35.0, 65.0), 'mean luminance of a view that is worth nothing, and of one at which nothing is lost',
-        low=0, high=255)
+        (35.0, 65.0), f'mean luminance of a view: {SCALE}', low=0, high=255)
     contrast: tuple[float, ...] = option(
-        (10.0, 40.0), 'the same of the difference in luminance between the 5 % brightest and darkest pixels',
-        low=0, high=255)
+        (10.0, 40.0), 'difference in luminance that 5 % of the pixels of a view are above and 5 % below: '
+                      f'{SCALE}', low=0, high=255)
     clipped: tuple[float, ...] = option(
-        (0.6, 0.25), 'the same of the share of pixels that are black or white', low=0, high=1)
+        (0.6, 0.25), f'share of the pixels of a view that are black or white: {SCALE}', low=0, high=1)
     sharpness: tuple[float, ...] = option(
-        (0.05, 0.25), 'the same of the deviation of the Laplacian over that of the luminance, which is 1 '
-                      'in a sharp image', low=0, high=10)
+        (0.05, 0.25), 'deviation of the Laplacian of a view over that of its luminance, which is about 1 in '
+                      f'a sharp image: {SCALE}', low=0, high=10)
     frozen_after: float = option(
-        3.0, 'a view is worth nothing when it has changed before and has then been the same for so long; 0: '
-             'never', unit='s', low=0, high=3600)
+        3.0, 'a view is worth nothing when it has changed before and has then been the same for so long; '
+             '0: never', unit='s', low=0, high=3600)
 
     def judge(self) -> CameraJudge:
         """Return a new judge with these limits."""

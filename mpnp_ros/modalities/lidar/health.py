@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpnp_ros.modalities.base import LidarFrame
-from mpnp_ros.modalities.health import Finding, Health, HealthLimits, grade, health, worst
+from mpnp_ros.modalities.health import SCALE, Finding, Health, HealthLimits, grade, health, worst
 from mpnp_ros.options import option
 
 SECTORS = 36
@@ -34,17 +34,16 @@ class LidarLimits(HealthLimits):
     min_range: float = option(1.0, 'nearer returns are of the robot itself, or of dirt on the sensor, and '
                                    'are not usable', unit='m', low=0, high=100)
     returns: tuple[float, ...] = option(
-        (1000.0, 5000.0), 'number of usable returns of a sweep that is worth nothing, and of one at which '
-                          'nothing is lost', low=0, high=1e7)
+        (1000.0, 5000.0), f'number of usable returns of a sweep: {SCALE}', low=0, high=1e7)
     usable: tuple[float, ...] = option(
-        (0.1, 0.3), 'the same of the share of points that are usable returns', low=0, high=1)
+        (0.1, 0.3), f'share of the points that are usable returns: {SCALE}', low=0, high=1)
     median_range: tuple[float, ...] = option(
-        (1.5, 3.0), 'the same of the median range of the usable returns', unit='m', low=0, high=1000)
+        (1.5, 3.0), f'median range of the usable returns: {SCALE}', unit='m', low=0, high=1000)
     far_range: tuple[float, ...] = option(
-        (5.0, 15.0), 'the same of the range beyond which 5 % of them are', unit='m', low=0, high=1000)
+        (5.0, 15.0), f'range beyond which 5 % of the usable returns are: {SCALE}', unit='m', low=0, high=1000)
     empty: tuple[float, ...] = option(
-        (0.9, 0.3), 'the same of the share of the 36 sectors around the sensor without any usable return',
-        low=0, high=1)
+        (0.9, 0.3), 'share of the 36 sectors around the sensor without any usable return: '
+                    f'{SCALE}', low=0, high=1)
 
     def judge(self) -> LidarJudge:
         """Return a new judge with these limits."""
