@@ -1,12 +1,15 @@
-"""Tiny language models and encoders with random weights and a tiny tokenizer, for all tests."""
+"""Tiny language models and encoders with random weights, and real nodes among themselves, for all tests."""
 from __future__ import annotations
 
 import faulthandler
+import importlib.util
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
@@ -33,6 +36,9 @@ from mpnp_ros.errors import WorldError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prefix import Prefix
+
+if TYPE_CHECKING:
+    from ros_harness import RosHarness
 
 CORPUS = ['question: is the car moving? how many cars are to the front left of the truck?',
           'answer: yes no car truck bus pedestrian moving parked stopped with rider without rider',
@@ -71,6 +77,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         return (yield)
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what tests' nodes learn apart from what the user's robot has learned."""
+    os.environ['MPNP_STATE'] = str(tmp_path_factory.mktemp('state'))
 
 
 @cache
@@ -211,3 +223,32 @@ def graphics() -> None:
         open_context().release()
     except WorldError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope='session')
+def ros_harness() -> Iterator[RosHarness]:
+    """The one harness of a test run."""
+    pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
+    path = Path(__file__).with_name('ros_harness.py')
+    spec = importlib.util.spec_from_file_location('ros_harness', path)
+    sys.modules['ros_harness'] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    harness = module.RosHarness()
+    yield harness
+    harness.close()
+
+
+@pytest.fixture
+def ros(ros_harness: RosHarness) -> Iterator[RosHarness]:
+    """The harness, with everything that a test started stopped at its end."""
+    mark = ros_harness.mark()
+    yield ros_harness
+    ros_harness.clean(mark)
+
+
+@pytest.fixture(scope='module')
+def module_ros(ros_harness: RosHarness) -> Iterator[RosHarness]:
+    """The harness, for what the tests of one module share."""
+    mark = ros_harness.mark()
+    yield ros_harness
+    ros_harness.clean(mark)

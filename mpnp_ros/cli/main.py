@@ -33,6 +33,8 @@ COMMANDS = (
     Command('bringup', 'mpnp_ros.cli.bringup', 'start encoders and fusion (and a replay) as processes'),
     Command('ask', 'mpnp_ros.cli.ask', 'ask the fusion node a question and watch the answer come'),
     Command('status', 'mpnp_ros.cli.status', 'show the modalities as the fusion node sees them'),
+    Command('adapt', 'mpnp_ros.cli.adapt', 'let the running robot train links within a budget, and watch'),
+    Command('links', 'mpnp_ros.cli.links', 'list, show, take back and prune the links that a robot keeps'),
     Command('train', 'mpnp_ros.cli.train', 'train links on nuScenes and show what answers rest on'),
     Command('pretrain', 'mpnp_ros.cli.pretrain', 'train a head that counts objects by direction'),
     Command('evaluate', 'mpnp_ros.cli.evaluate', 'measure accuracy in the driving world and write its page'),

@@ -1,0 +1,219 @@
+"""Let the running robot train links within a budget, and watch.
+
+Without a modality the adaptation node decides what is missing.  Whatever is not given is as the node is set.
+Ctrl-C stops the training; the links in use stay as they are.
+"""
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mpnp_ros.cli.interruption import CANCELLED, interruptible
+from mpnp_ros.cli.session import NotAnsweringError, add_namespace, ros_session, wait_for
+from mpnp_ros.cli.units import from_to, macs, megabytes, percent, print_table, seconds
+from mpnp_ros.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+SUPERVISIONS = ('labelled', 'distilled')
+LARGEST = {'seconds': 86400., 'macs': 1e18, 'memory': 1e6, 'accuracy': 1., 'blocks': 65535}
+REFRESH, LINE_EVERY, PATIENCE = .2, 5., 30.
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument('modalities', nargs='*', metavar='MODALITY',
+                        help='such as camera lidar (default: whatever the policy finds missing)')
+    parser.add_argument('--seconds', type=float, default=0., metavar='S', help='of training, at most')
+    parser.add_argument('--macs', type=float, default=0., metavar='N',
+                        help='multiply-accumulates, at most, e.g. 5e13')
+    parser.add_argument('--memory', type=float, default=0., metavar='MB',
+                        help='of the training process, at most')
+    parser.add_argument('--accuracy', type=float, default=0., metavar='SHARE',
+                        help='stop when it is reached on held-out questions, 0..1')
+    parser.add_argument('--supervision', choices=SUPERVISIONS,
+                        help='what the links learn from (default: labelled where there are enough labels)')
+    parser.add_argument('--blocks', type=int, default=0, metavar='N',
+                        help='linked blocks of new links (default: as many as the budget allows)')
+    parser.add_argument('--timeout', type=float, default=10., metavar='S',
+                        help='seconds to wait for the adaptation node (default: %(default)g)')
+    parser.add_argument('--json', action='store_true', help='the result as one JSON object')
+    add_namespace(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """Print what came of it; exit code 1 where no links were made, 130 after Ctrl-C."""
+    for name, largest in LARGEST.items():
+        if not 0 <= getattr(arguments, name) <= largest:
+            raise ConfigurationError(f'--{name} is {getattr(arguments, name):g}; '
+                                     f'it must be from 0 to {largest:g}')
+    view = NoView() if arguments.json else BarView() if sys.stdout.isatty() else LineView()
+    with ros_session(arguments.namespace) as node, interruptible() as interrupted:
+        with view:
+            result = adapt(node, arguments, view, interrupted)
+        cancelled = interrupted()
+    show(result, arguments.json)
+    return CANCELLED if cancelled else 0 if result.success else 1
+
+
+def adapt(node: Node, arguments: Namespace, view: View, interrupted: Callable[[], bool]) -> Any:
+    """Return the Adapt.Result of one goal, cancelled once `interrupted`."""
+    from rclpy.action import ActionClient
+
+    from mpnp_ros.action import Adapt
+
+    client, newest = ActionClient(node, Adapt, 'adapt'), deque(maxlen=1)
+    try:
+        nobody = (f'nobody serves {node.resolve_topic_name("adapt")}; start the adaptation node with `mpnp '
+                  'bringup`, and give its --namespace and ROS_DOMAIN_ID here too')
+        wait_for(lambda: client.server_is_ready() or interrupted(), arguments.timeout, nobody)
+        if interrupted():
+            raise KeyboardInterrupt
+        sending = client.send_goal_async(_goal(arguments),
+                                         feedback_callback=lambda message: newest.append(message.feedback))
+        goal = wait_for(lambda: sending.done() and sending.result(), arguments.timeout,
+                        f'no reply within {arguments.timeout:g} s; allow more with --timeout')
+        if not goal.accepted:
+            raise NotAnsweringError('the adaptation node did not accept; `mpnp status` says what it is doing')
+        result, watch = goal.get_result_async(), Watch(client, goal, interrupted)
+        while not result.done():
+            watch.check()
+            if newest:
+                view.update(newest.pop())
+            time.sleep(REFRESH)
+        return result.result().result
+    finally:
+        client.destroy()
+
+
+class Watch:
+    """Cancels a goal once `interrupted`, and notices where nobody is left to end it."""
+
+    def __init__(self, client: Any, goal: Any, interrupted: Callable[[], bool]) -> None:
+        self._client, self._goal, self._interrupted = client, goal, interrupted
+        self._cancelled = False
+        self._end = math.inf
+
+    def check(self) -> None:
+        """Look once; raises NotAnsweringError where the node has gone or does not stop."""
+        now = time.monotonic()
+        if self._interrupted() and not self._cancelled:
+            self._goal.cancel_goal_async()
+            self._cancelled, self._end = True, now + PATIENCE
+        if not self._cancelled:
+            self._end = math.inf if self._client.server_is_ready() else min(self._end, now + PATIENCE)
+        if now > self._end:
+            raise NotAnsweringError('the adaptation node did not stop; see its log' if self._cancelled else
+                                    'the adaptation node has gone; when it is back it goes on by itself, '
+                                    'see `mpnp status`')
+
+
+class View(Protocol):
+    """Shows how far it is."""
+
+    def __enter__(self) -> View: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def update(self, feedback: Any) -> None:
+        """Show an Adapt.Feedback."""
+
+
+class NoView:
+    """Shows nothing."""
+
+    def __enter__(self) -> NoView:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to end."""
+
+    def update(self, feedback: Any) -> None:
+        """Nothing."""
+
+
+class LineView(NoView):
+    """Prints a line for every stage, and every few seconds."""
+
+    def __init__(self) -> None:
+        self._stage, self._next = '', 0.
+
+    def update(self, feedback: Any) -> None:
+        """Print a line where it is due."""
+        now = time.monotonic()
+        if feedback.stage != self._stage or now >= self._next:
+            self._stage, self._next = feedback.stage, now + LINE_EVERY
+            steps = f'{feedback.step}/{feedback.steps or "?"}'
+            print(f'{feedback.stage:10} {steps:10} {figures(feedback)}', flush=True)
+
+
+class BarView:
+    """Draws a bar."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._progress = Progress(TextColumn('{task.description:10}'), BarColumn(), MofNCompleteColumn(),
+                                  TextColumn('{task.fields[figures]}', markup=False), TimeElapsedColumn(),
+                                  transient=True)
+        self._task = self._progress.add_task('waiting', total=None, figures='')
+
+    def __enter__(self) -> BarView:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def update(self, feedback: Any) -> None:
+        """Draw it anew; without a number of steps the bar only moves."""
+        self._progress.update(self._task, description=feedback.stage, completed=feedback.step,
+                              total=feedback.steps or None, figures=figures(feedback))
+
+
+def figures(feedback: Any) -> str:
+    """Loss, accuracy and time left in one line."""
+    return (f'loss {feedback.loss:.3f}  accuracy {percent(feedback.accuracy)}  '
+            f'{seconds(feedback.remaining)} left')
+
+
+def show(result: Any, as_json: bool) -> None:
+    """Print an Adapt.Result."""
+    if as_json:
+        print(json.dumps(as_dict(result)), flush=True)
+        return
+    reason = result.message or 'the adaptation node gives no reason; see its log'
+    if not result.success:
+        print(f'mpnp adapt: {reason}', file=sys.stderr)
+    elif result.message:
+        print(result.message)
+    if result.links or result.duration:
+        made = [('new links', f'{link.modality}/{link.version}  {link.path}') for link in result.links]
+        took = f'{seconds(result.duration)}, {macs(result.macs)}, peak {megabytes(result.peak_memory)}'
+        print_table([('accuracy', f'{from_to(result.start_accuracy, result.accuracy)} on held-out questions'),
+                     ('most frequent answers', percent(result.blind_accuracy)), ('took', took), *made])
+
+
+def as_dict(result: Any) -> dict[str, object]:
+    """Return an Adapt.Result as plain data; what was not measured as None."""
+    numbers = {name: value if math.isfinite(value := getattr(result, name)) else None for name in
+               ('accuracy', 'start_accuracy', 'blind_accuracy', 'duration', 'macs', 'peak_memory')}
+    links = [{'modality': link.modality, 'version': link.version, 'path': link.path, 'sha256': link.sha256}
+             for link in result.links]
+    return {'success': result.success, 'message': result.message, 'links': links, **numbers}
+
+
+def _goal(arguments: Namespace) -> Any:
+    from mpnp_ros.action import Adapt
+
+    return Adapt.Goal(modalities=arguments.modalities, supervision=arguments.supervision or '',
+                      linked_blocks=arguments.blocks, budget_duration=arguments.seconds,
+                      budget_macs=arguments.macs, budget_memory=round(arguments.memory * 1e6),
+                      target_accuracy=arguments.accuracy)

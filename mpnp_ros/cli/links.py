@@ -1,0 +1,257 @@
+"""List, show, take back and prune the links that a robot keeps.
+
+The links that a robot trains lie in its store ($MPNP_STATE/links, else ~/.local/state/mpnp_ros/links, with
+--namespace in a folder of that name); those that come with the package are shown beside them.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mpnp_ros.cache import sha256_of
+from mpnp_ros.cli.session import add_namespace, ros_session, wait_for
+from mpnp_ros.cli.units import from_to, macs, megabytes, percent, print_table, seconds
+from mpnp_ros.errors import ConfigurationError, LinksError
+from mpnp_ros.links.files import MANIFEST, LinkManifest, load_link, read_manifest
+from mpnp_ros.links.published import PublishedLink
+from mpnp_ros.links.store import LinkStore, StoredLink, default_store, shipped_links, whole
+
+IN_USE, KEPT, WITHDRAWN, SHIPPED, OTHER = 'in use', 'to go back to', 'taken back', 'shipped', ''
+HEADS = ('modality', 'version', 'state', 'model', 'encoder', 'blocks', 'supervision', 'accuracy', 'trained',
+         'size')
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the subcommands and their options."""
+    actions = parser.add_subparsers(dest='action', required=True, metavar='ACTION')
+    listing = actions.add_parser('list', help='all versions, and which are in use after a restart')
+    listing.add_argument('--modality', metavar='NAME', help='of one modality only')
+    show = actions.add_parser('show', help='where one version comes from, its accuracy, gates and size')
+    show.add_argument('link', metavar='LINK',
+                      help='camera/000002, 000002, camera (the one in use), or a folder')
+    rollback = actions.add_parser('rollback', help='use the version before again: in the running fusion '
+                                  'node, or where none runs in the store, for its next start')
+    rollback.add_argument('modality', help='such as camera')
+    rollback.add_argument('--timeout', type=float, default=3., metavar='S',
+                          help='seconds to look for a running fusion node (default: %(default)g)')
+    prune = actions.add_parser('prune', help='remove old versions, but none in use or to go back to')
+    prune.add_argument('--keep', type=int, required=True, metavar='N',
+                       help='how many of the newest versions of each modality')
+    prune.add_argument('--modality', metavar='NAME', help='of one modality only')
+    for action in actions.choices.values():
+        action.add_argument('--store', type=Path, metavar='FOLDER', help="default: the robot's own")
+        action.add_argument('--json', action='store_true', help='as JSON')
+        add_namespace(action)
+        action.add_argument('--debug', action='store_true', default=argparse.SUPPRESS,
+                            help='show the traceback of an error')
+
+
+def run(arguments: Namespace) -> int:
+    """Do what was asked for; exit code 1 where the fusion node refuses."""
+    store = LinkStore(arguments.store) if arguments.store else default_store(arguments.namespace)
+    actions = {'list': list_links, 'show': show_link, 'rollback': roll_back, 'prune': prune_links}
+    return actions[arguments.action](store, arguments)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One version as it is shown; manifest: None where it cannot be read, for `problem`."""
+
+    link: StoredLink
+    state: str
+    manifest: LinkManifest | None
+    problem: str = ''
+
+    @classmethod
+    def of(cls, link: StoredLink, state: str) -> Row:
+        """Read the manifest of a version."""
+        try:
+            return cls(link, state, read_manifest(link.path))
+        except LinksError as error:
+            return cls(link, state, None, str(error))
+
+    @property
+    def bytes(self) -> int:
+        """Of all files of the version."""
+        return sum(file.stat().st_size for file in self.link.path.iterdir())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data; numbers that were not measured as None."""
+        known = {'modality': self.link.modality, 'version': self.link.version, 'state': self.state,
+                 'path': str(self.link.path), 'sha256': self.link.sha256, 'bytes': self.bytes,
+                 'problem': self.problem}
+        if self.manifest is None:
+            return known
+        config = self.manifest.config
+        return known | {'base_model': config.base_model_name, 'encoder': config.encoder,
+                        'linked_blocks': list(config.blocks), 'token_width': config.token_width,
+                        'provenance': _measured(asdict(self.manifest.provenance))}
+
+    def cells(self) -> tuple[str, ...]:
+        """As a row of the table."""
+        head, size = (self.link.modality, self.link.version), megabytes(self.bytes)
+        if self.manifest is None:
+            return (*head, 'damaged', *[''] * (len(HEADS) - 4), size)
+        config, made = self.manifest.config, self.manifest.provenance.adaptation
+        learned = (made.supervision, from_to(made.accuracy_before, made.accuracy_after),
+                   seconds(made.seconds)) if made else ('', '', '')
+        linked = f'{config.blocks[0]}..{config.blocks[-1]}'
+        return (*head, self.state, config.base_model_name, config.encoder[:20], linked, *learned, size)
+
+
+def list_links(store: LinkStore, arguments: Namespace) -> int:
+    """Print all versions and the shipped links."""
+    found = [row for row in rows(store) if arguments.modality in (None, row.link.modality)]
+    if arguments.json:
+        print(json.dumps([row.as_dict() for row in found], indent=1))
+        return 0
+    print_table([row.cells() for row in found], HEADS)
+    print(f'store: {store.folder}')
+    return 0
+
+
+def rows(store: LinkStore) -> Iterator[Row]:
+    """Versions by modality, oldest first, the shipped one before them."""
+    shipped, stored = shipped_links(), store.list()
+    for modality in sorted({*shipped, *(link.modality for link in stored)}):
+        usage = store.usage(modality)
+        states = {**dict.fromkeys(usage.withdrawn, WITHDRAWN), **dict.fromkeys(usage.used, KEPT),
+                  **dict.fromkeys(usage.used[-1:], IN_USE)}
+        if modality in shipped:
+            yield Row.of(shipped[modality], SHIPPED if usage.used else f'{SHIPPED}, {IN_USE}')
+        yield from (Row.of(link, states.get(link.version, OTHER)) for link in stored
+                    if link.modality == modality)
+
+
+def show_link(store: LinkStore, arguments: Namespace) -> int:
+    """Print one version; exit code 2 with the reason where it is damaged."""
+    stored = find(store, arguments.link)
+    state = next((row.state for row in rows(store) if row.link == stored), OTHER)
+    row, link = Row.of(stored, state), load_link(stored.path)
+    gates = (link.alpha if isinstance(link, PublishedLink) else link.gates).detach().tolist()
+    parameters = sum(parameter.numel() for parameter in link.parameters())
+    entries = {**row.as_dict(), 'gates': gates, 'parameters': parameters}
+    if arguments.json:
+        print(json.dumps(entries, indent=1))
+    else:
+        print_table(list(describe(entries)))
+    return 0
+
+
+def find(store: LinkStore, name: str) -> StoredLink:
+    """The version meant by a folder, <modality>/<version>, <version> or <modality>.
+
+    LinksError where none or several are meant.
+    """
+    path = Path(name).expanduser()
+    if (path / MANIFEST).is_file():
+        return StoredLink(read_manifest(path).config.modality, path.name, path, sha256_of(path / MANIFEST))
+    stored = store.list()
+    named = [link for link in stored if name in (link.name, link.version)]
+    in_use = store.current(name) if any(link.modality == name for link in stored) else None
+    if named or in_use:
+        if len(named) > 1:
+            raise LinksError(f'{name} is a version of {" and ".join(link.modality for link in named)} links; '
+                             f'say which, e.g. {named[0].name}')
+        return in_use or named[0]
+    if name in shipped_links():
+        return shipped_links()[name]
+    raise LinksError(f'there are no links {name!r} in {store.folder}; `mpnp links list` shows those that are')
+
+
+def roll_back(store: LinkStore, arguments: Namespace) -> int:
+    """Ask the fusion node where one runs, else change the store; say which."""
+    answer = ask_fusion(arguments)
+    if answer is not None:
+        version, by, message = answer.link.version, 'fusion', f'the fusion node says: {answer.message}'
+    else:
+        version, by = go_back(store, arguments.modality), 'store'
+        message = (f'no fusion node runs; it will start with {arguments.modality} links {version or SHIPPED} '
+                   f'(noted in {store.folder})')
+    refused = answer is not None and not answer.success
+    if arguments.json:
+        print(json.dumps({'modality': arguments.modality, 'version': version or None, 'by': by,
+                          'success': not refused, 'message': message}))
+    else:
+        print(message, file=sys.stderr if refused else sys.stdout)
+    return 1 if refused else 0
+
+
+def ask_fusion(arguments: Namespace) -> Any:
+    """The fusion node's response to rollback_links; None where no fusion node or no ROS 2 is there."""
+    try:
+        with ros_session(arguments.namespace) as node:
+            from mpnp_ros.srv import RollbackLinks
+
+            client = node.create_client(RollbackLinks, 'rollback_links')
+            if not client.wait_for_service(arguments.timeout):
+                return None
+            done = client.call_async(RollbackLinks.Request(modality=arguments.modality))
+            return wait_for(lambda: done.done() and done.result(), 30.,
+                            'the fusion node does not answer; see `mpnp status` and try again')
+    except ConfigurationError:
+        return None
+
+
+def go_back(store: LinkStore, modality: str) -> str | None:
+    """Make the whole version before the current one current, or none; gives it.  LinksError where none is."""
+    used = store.used(modality)
+    if not used:
+        raise LinksError(f'no {modality} links of {store.folder} are in use: there is nothing to take back')
+    before = next(whole(reversed(used[:-1])), None)
+    store.set_current(modality, before and before.version)
+    return before and before.version
+
+
+def prune_links(store: LinkStore, arguments: Namespace) -> int:
+    """Remove old versions and say which."""
+    sizes = {row.link.name: row.bytes for row in rows(store)}
+    removed = store.prune(arguments.keep, arguments.modality)
+    if arguments.json:
+        print(json.dumps([{'modality': link.modality, 'version': link.version} for link in removed]))
+    else:
+        names = ', '.join(link.name for link in removed) or 'nothing'
+        print(f'removed {names} ({megabytes(sum(sizes[link.name] for link in removed))})')
+    return 0
+
+
+def describe(entries: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and text of whatever is to be said about one link."""
+    provenance = entries['provenance']
+    gates = zip(entries['linked_blocks'], entries['gates'], strict=True)
+    yield 'link', ', '.join(filter(None, (f'{entries["modality"]}/{entries["version"]}', entries['state'])))
+    yield 'path', entries['path']
+    yield 'sha256', entries['sha256']
+    yield 'model', entries['base_model']
+    yield 'encoder', f'{entries["encoder"]}, tokens of width {entries["token_width"]}'
+    yield 'size', f'{entries["parameters"] / 1e6:.2f} M parameters, {megabytes(entries["bytes"])}'
+    yield 'gates', '  '.join(f'{block}: {gate:.2f}' for block, gate in gates)
+    yield 'licence', provenance['licence'] or '-'
+    yield 'made by', provenance['text'] or '-'
+    for name, value in provenance['accuracy'].items():
+        yield f'accuracy, {name}', percent(value)
+    if provenance['adaptation']:
+        yield from describe_adaptation(provenance['adaptation'])
+
+
+def describe_adaptation(made: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and text of what a robot measured when it trained a link."""
+    yield 'trained', f'{made["supervision"]}, from {made["started_from"] or "nothing"}'
+    yield 'took', (f'{made["questions"]} questions, {made["steps"]} steps, {seconds(made["seconds"])}, '
+                   f'{macs(made["macs"])}, peak {megabytes(made["peak_bytes"])}')
+    yield 'accuracy', (f'{from_to(made["accuracy_before"], made["accuracy_after"])} on held-out questions; '
+                       f'most frequent answers {percent(made["accuracy_blind"])}')
+
+
+def _measured(entries: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN."""
+    return {name: _measured(value) if isinstance(value, dict) else
+            None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in entries.items()}
