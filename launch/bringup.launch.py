@@ -12,7 +12,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from mpnp_ros.cli.node_processes import ENCODERS, FUSION, LOG_LEVELS
+from mpnp_ros.cli.node_processes import ENCODERS, FUSION, LOG_LEVELS, USUAL
 from mpnp_ros.locations import shared_file
 from mpnp_ros.transport import additions
 
@@ -38,7 +38,7 @@ def arguments() -> list[DeclareLaunchArgument]:
                               description='Configure and activate the nodes without a lifecycle manager'),
         DeclareLaunchArgument('use_sim_time', default_value='false', choices=SWITCH,
                               description='Follow /clock, as with a bag or a simulator'),
-        *(DeclareLaunchArgument(modality, default_value='true', choices=SWITCH,
+        *(DeclareLaunchArgument(modality, default_value=str(modality in USUAL).lower(), choices=SWITCH,
                                 description=f'Start the {modality} encoder') for modality in ENCODERS),
         DeclareLaunchArgument('log_level', default_value='info', choices=list(LOG_LEVELS),
                               description='Log level of the nodes'),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mpnp_ros.cli.node_processes import ENCODERS, LOG_LEVELS, Placement, system_processes
+from mpnp_ros.cli.node_processes import ENCODERS, LOG_LEVELS, USUAL, Placement, system_processes
 from mpnp_ros.cli.replay import add_replay_options, replay_parameters
 from mpnp_ros.cli.session import add_namespace
 from mpnp_ros.cli.system import POLL, System
@@ -20,8 +20,8 @@ from mpnp_ros.cli.system import POLL, System
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument('--modalities', nargs='*', choices=ENCODERS, default=list(ENCODERS),
-                        help='whose encoders to start (default: all)')
+    parser.add_argument('--modalities', nargs='*', choices=ENCODERS, default=list(USUAL),
+                        help=f'whose encoders to start (default: {" ".join(USUAL)})')
     parser.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
                         help='parameters on top of config/mpnp.yaml; repeatable, later ones win')
     add_namespace(parser)

@@ -48,7 +48,8 @@ class Processes:
     @contextmanager
     def robot(self) -> Iterator[None]:
         """Encoders and fusion."""
-        with self._run([node_process(node, self._placement) for node in (*ENCODERS.values(), FUSION)]):
+        nodes = (*(ENCODERS[name] for name in BOTH), FUSION)
+        with self._run([node_process(node, self._placement) for node in nodes]):
             yield
 
     @contextmanager

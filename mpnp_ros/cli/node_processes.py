@@ -13,9 +13,11 @@ from mpnp_ros.locations import shared_file
 from mpnp_ros.supervisor import ProcessSpec
 from mpnp_ros.transport import additions
 
-ENCODERS = {'camera': 'camera_encoder', 'lidar': 'lidar_encoder'}
+ENCODERS = {'camera': 'camera_encoder', 'lidar': 'lidar_encoder', 'radar': 'radar_encoder'}
+USUAL = ('camera', 'lidar')
+"""Modalities whose encoders are started unless others are asked for."""
 FUSION, REPLAY, WORLD = 'fusion', 'replay', 'world'
-REPLAYED = {'camera': '/cam_front/image_rect/compressed', 'lidar': '/lidar_top'}
+REPLAYED = {'camera': '/cam_front/image_rect/compressed', 'lidar': '/lidar_top', 'radar': '/radar_front'}
 """A topic of a bag, and of the world, that the encoder of each modality listens to once it is active."""
 OVERLAYS = {REPLAY: 'config/nuscenes.yaml', WORLD: 'config/world.yaml'}
 """Parameters that all nodes need with that source."""

@@ -6,6 +6,7 @@ order cost nothing.
 from __future__ import annotations
 
 import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,17 +35,29 @@ def to_points(message: PointCloud2) -> Points:
     Raises PointCloudError naming what is wrong: no points, fields missing or outside point_step,
     row_step or amount of data that do not fit.
     """
+    if not message.height or not message.width:
+        raise PointCloudError(f'the point cloud is empty: {message.height} rows of {message.width} points')
+    names = {field.name for field in message.fields}
+    intensity = next((name for name in INTENSITY_NAMES if name in names), None)
+    records = to_records(message, 'xyz', [intensity] if intensity else [])
+    with np.errstate(over='ignore', invalid='ignore'):  # a float64 beyond float32 becomes infinite
+        xyz = np.stack([records[name].astype(np.float32) for name in 'xyz'], axis=1)
+        return Points(xyz, records[intensity].astype(np.float32) if intensity else None)
+
+
+def to_records(message: PointCloud2, wanted: Iterable[str], optional: Iterable[str] = ()) -> np.ndarray:
+    """Return some fields of the points of ``message``, row by row: structured [N], as they are stored.
+
+    wanted: fields that must be there; optional: those that may.  N may be 0.
+    Raises PointCloudError as :func:`to_points`.
+    """
     _check_size(message)
     names = {field.name for field in message.fields}
-    if missing := [name for name in 'xyz' if name not in names]:
+    if missing := [name for name in wanted if name not in names]:
         raise PointCloudError(f'the point cloud has no field {", ".join(missing)}; it has {sorted(names)}')
-    intensity = next((name for name in INTENSITY_NAMES if name in names), None)
-    wanted = ['x', 'y', 'z', *([intensity] if intensity else [])]
-    records = np.ndarray((message.height, message.width), _structure(message, wanted), message.data,
-                         strides=(message.row_step, message.point_step))
-    with np.errstate(over='ignore', invalid='ignore'):  # a float64 beyond float32 becomes infinite
-        xyz = np.stack([records[name].astype(np.float32).ravel() for name in 'xyz'], axis=1)
-        return Points(xyz, records[intensity].astype(np.float32).ravel() if intensity else None)
+    fields = [*wanted, *(name for name in optional if name in names)]
+    return np.ndarray((message.height, message.width), _structure(message, fields), message.data,
+                      strides=(message.row_step, message.point_step)).ravel()
 
 
 def from_points(points: Points, frame_id: str = '', stamp_ns: int = 0) -> PointCloud2:
@@ -63,8 +76,6 @@ def from_points(points: Points, frame_id: str = '', stamp_ns: int = 0) -> PointC
 
 def _check_size(message: PointCloud2) -> None:
     height, width, row_step = message.height, message.width, message.row_step
-    if not height or not width:
-        raise PointCloudError(f'the point cloud is empty: {height} rows of {width} points')
     if row_step < width * message.point_step:
         raise PointCloudError(f'row_step is {row_step}; {width} points of {message.point_step} bytes need '
                               f'{width * message.point_step}')

@@ -66,6 +66,15 @@ LIDAR = (
     Endpoint('lidar_encoder', PUBLISHES, 'tokens/lidar', 'mpnp_ros/msg/ModalityTokens',
              'for each sweep, or the newest where sweeps come faster', SENSOR_DATA),
 )
+RADAR = (
+    Endpoint('radar_encoder', SUBSCRIBES, '<topic>', 'sensor_msgs/msg/PointCloud2',
+             'one for each of `radars`, with the fields x y z dyn_prop rcs vx vy vx_comp vy_comp of nuScenes',
+             SENSOR_DATA),
+    Endpoint('radar_encoder', SUBSCRIBES, '/tf_static', 'tf2_msgs/msg/TFMessage',
+             'how the radars are mounted; without it their points are refused', LATCHED),
+    Endpoint('radar_encoder', PUBLISHES, 'tokens/radar', 'mpnp_ros/msg/ModalityTokens',
+             'for each set of scans of one moment', SENSOR_DATA),
+)
 REPLAY = (
     Endpoint('replay', PUBLISHES, '/clock', 'rosgraph_msgs/msg/Clock', 'time in the bag', SENSOR_DATA),
     Endpoint('replay', PUBLISHES, '<topics of the bag>', '<as in the bag>',
@@ -93,7 +102,7 @@ WORLD = (
     Endpoint('world', PUBLISHES, '/labelled_questions', 'mpnp_ros/msg/LabelledQuestions',
              'questions about each key frame, with true answers', RELIABLE),
 )
-ENDPOINTS = (*CAMERA, *LIDAR, *FUSION, *REPLAY, *WORLD)
+ENDPOINTS = (*CAMERA, *LIDAR, *RADAR, *FUSION, *REPLAY, *WORLD)
 EVERY_NODE = (
     Endpoint('', PUBLISHES, '/diagnostics', 'diagnostic_msgs/msg/DiagnosticArray',
              'counters, warnings and state, once a second', RELIABLE),

@@ -20,8 +20,8 @@ def parameters_of(command: list[str]) -> dict[str, object]:
 
 
 def test_one_process_for_each_encoder_and_fusion():
-    assert [spec.name for spec in system_processes(['lidar', 'camera'], Placement())] == [
-        'camera_encoder', 'lidar_encoder', 'fusion']
+    assert [spec.name for spec in system_processes(['radar', 'lidar', 'camera'], Placement())] == [
+        'camera_encoder', 'lidar_encoder', 'radar_encoder', 'fusion']
     assert [spec.name for spec in system_processes([], Placement())] == ['fusion']
 
 
@@ -71,7 +71,7 @@ def test_large_images_arrive_and_a_profile_of_ones_own_stays(monkeypatch):
 
 @pytest.mark.parametrize(('call', 'message'), [
     (lambda: node_process('radar', Placement()), "no node 'radar'.*fusion"),
-    (lambda: system_processes(['radar'], Placement()), 'no encoder node for radar.*camera, lidar'),
+    (lambda: system_processes(['sonar'], Placement()), 'no encoder node for sonar.*camera, lidar'),
     (lambda: node_process('fusion', Placement(params_files=[Path('gone.yaml')])), 'gone.yaml does not exist'),
 ])
 def test_what_does_not_exist_is_named(call, message):
@@ -81,12 +81,14 @@ def test_what_does_not_exist_is_named(call, message):
 
 def test_the_replayed_topics_are_what_the_encoders_listen_to():
     pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
-    from mpnp_ros.nodes import camera_encoder, lidar_encoder
+    from mpnp_ros.nodes import camera_encoder, lidar_encoder, radar_encoder
     overlay = yaml.safe_load((ROOT / 'config/nuscenes.yaml').read_text())
     camera = overlay['/**/camera_encoder']['ros__parameters']
     front = camera['image_topic'].replace('{camera}', camera_encoder.NUSCENES[0])
     sweeps = overlay['/**/lidar_encoder']['ros__parameters']['topic']
-    assert listeners(['camera', 'lidar']) == [front, sweeps, 'question']
+    scans = overlay['/**/radar_encoder']['ros__parameters']['topic']
+    ahead = scans.replace('{radar}', radar_encoder.NUSCENES[0])
+    assert listeners(['camera', 'lidar', 'radar']) == [front, sweeps, ahead, 'question']
     assert sweeps.endswith(next(entry for entry in lidar_encoder.PARAMETERS if entry.name == 'topic').default)
 
 

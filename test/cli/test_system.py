@@ -110,7 +110,7 @@ def test_status(robot):
     done = mpnp('status', '--json', '--namespace', 'robot1')
     assert done.returncode == 0, done.stderr
     states = json.loads(done.stdout)
-    assert set(states) == {'camera', 'lidar'}
+    assert set(states) == {'camera', 'lidar', 'radar'}
     assert states['camera']['state'] == 'absent'
     assert states['camera']['age'] is None
     table = mpnp('status', '--namespace', 'robot1').stdout

@@ -28,10 +28,11 @@ from mpnp_ros.world.rig import CAMERAS, RADARS
 pytestmark = pytest.mark.ros
 NAMESPACE = '/table'
 FILLED_IN = {
-    ('fusion', 'tokens/<modality>'): {'tokens/camera', 'tokens/lidar'},
+    ('fusion', 'tokens/<modality>'): {'tokens/camera', 'tokens/lidar', 'tokens/radar'},
     ('camera_encoder', '<image_topic>'): {'cam_front/image_rect/compressed'},
     ('camera_encoder', '<camera_info_topic>'): {'cam_front/camera_info'},
     ('lidar_encoder', '<topic>'): {'lidar_top'},
+    ('radar_encoder', '<topic>'): {'radar_front'},
     ('replay', '<topics of the bag>'): {'/text'},
     ('world', '/<camera>/image_rect/compressed'): {f'/{name.lower()}/image_rect/compressed'
                                                    for name in CAMERAS},
@@ -61,10 +62,11 @@ def graph(module_ros, tiny_lm_folder, tiny_camera, tiny_lidar, bag):
     parameters = {
         'fusion': {'llm': str(tiny_lm_folder), 'device': 'cpu', 'dtype': 'float32'},
         'camera_encoder': {**tiny_camera, 'cameras': ['cam_front']}, 'lidar_encoder': tiny_lidar,
+        'radar_encoder': {'radars': ['radar_front']},
         'replay': {'bag': str(bag), 'paused': True}, 'world': {'paused': True}}
     for node, values in parameters.items():
         module_ros.start(f'mpnp_ros.nodes.{node}', namespace=NAMESPACE, parameters=values)
-    for node in ('fusion', 'camera_encoder', 'lidar_encoder'):
+    for node in ('fusion', 'camera_encoder', 'lidar_encoder', 'radar_encoder'):
         module_ros.wait_for_state(f'{NAMESPACE}/{node}', 'active')
     end = time.monotonic() + 30
     while not all(map(module_ros.node.count_publishers, ('/text', '/odom'))):
@@ -96,7 +98,8 @@ def seen(graph, node: str, kind: str) -> dict[str, str]:
             if name not in extra and not name.startswith(own) and '/_action/' not in name}
 
 
-@pytest.mark.parametrize('node', ['camera_encoder', 'lidar_encoder', 'fusion', 'replay', 'world'])
+@pytest.mark.parametrize('node', ['camera_encoder', 'lidar_encoder', 'radar_encoder', 'fusion', 'replay',
+                                  'world'])
 @pytest.mark.parametrize('kind', [PUBLISHES, SUBSCRIBES, SERVES])
 def test_names_and_types(graph, node, kind):
     assert seen(graph, node, kind) == expected(node, kind)

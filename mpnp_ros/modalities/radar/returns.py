@@ -24,7 +24,7 @@ def radar_scan(records: np.ndarray, name: str, stamp_ns: int = 0, rotation: np.n
         records = records[records[field] == SOUND[field]]
     return RadarScan(_columns(records, 'x', 'y', 'z'), _columns(records, 'vx', 'vy'),
                      _columns(records, 'vx_comp', 'vy_comp'), _columns(records, 'rcs')[:, 0],
-                     records['dyn_prop'].astype(np.int64), rotation, translation, stamp_ns, name)
+                     _columns(records, 'dyn_prop')[:, 0], rotation, translation, stamp_ns, name)
 
 
 def usable_returns(scan: RadarScan, min_range: float) -> RadarScan:

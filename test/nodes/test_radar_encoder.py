@@ -1,0 +1,125 @@
+"""The radar encoder as a process: clouds of several radars in, tokens out."""
+from __future__ import annotations
+
+import array
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import TransformStamped
+from mpnp_ros.msg import ModalityTokens
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import PointCloud2, PointField
+from tf2_msgs.msg import TFMessage
+
+from mpnp_ros.conversions.time import from_nanoseconds, to_nanoseconds
+from mpnp_ros.conversions.tokens import from_message
+from mpnp_ros.modalities.radar.returns import FIELDS
+
+pytestmark = pytest.mark.ros
+MODULE = 'mpnp_ros.nodes.radar_encoder'
+SECOND = 10 ** 9
+STAMP = 1_700_000_000 * SECOND
+RADARS = ('radar_front', 'radar_back')
+
+
+def cloud(radar, stamp_ns, count=20):
+    """Returns of a radar, ten metres ahead of it."""
+    records = np.zeros((count, len(FIELDS)), '<f4')
+    records[:, 0], records[:, 1] = 10, np.linspace(-2, 2, count)
+    message = PointCloud2(height=1, width=count, point_step=4 * len(FIELDS), row_step=records.nbytes,
+                          data=array.array('B', records.tobytes()))
+    message.header.stamp, message.header.frame_id = from_nanoseconds(stamp_ns), f'{radar}_mount'
+    message.fields = [PointField(name=name, offset=4 * place, datatype=PointField.FLOAT32, count=1)
+                      for place, name in enumerate(FIELDS)]
+    return message
+
+
+def mount(radar, turned):
+    """How a radar is mounted: looking ahead, or back."""
+    transform = TransformStamped(child_frame_id=f'{radar}_mount')
+    transform.header.frame_id = 'base_link'
+    transform.transform.rotation.w, transform.transform.rotation.z = (0., 1.) if turned else (1., 0.)
+    return TFMessage(transforms=[transform])
+
+
+def stamp_of(message):
+    return to_nanoseconds(message.header.stamp)
+
+
+@pytest.fixture(scope='module')
+def pair(module_ros):
+    """Two radars, back to back, and their encoder: publishers, tokens, diagnostics, process."""
+    latched = QoSProfile(depth=2, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    mounts = module_ros.publisher('/tf_static', TFMessage, latched)
+    for radar in RADARS:
+        mounts.publish(mount(radar, radar == 'radar_back'))
+    publishers = {radar: module_ros.publisher(f'/pair/{radar}', PointCloud2) for radar in RADARS}
+    tokens = module_ros.collect('/pair/tokens/radar', ModalityTokens)
+    diagnostics = module_ros.collect('/diagnostics', DiagnosticArray, 10)
+    process = module_ros.start(MODULE, namespace='/pair', parameters={'radars': list(RADARS)})
+    for publisher in publishers.values():
+        module_ros.wait_for_subscriber(publisher)
+    stamp = 0
+    while not any(len(message.sources) == len(RADARS) for message in tokens.messages):
+        stamp += SECOND
+        clouds = {radar: cloud(radar, stamp) for radar in RADARS}
+        module_ros.publish_until(lambda clouds=clouds: [publishers[radar].publish(message)
+                                                        for radar, message in clouds.items()], tokens)
+    return publishers, tokens, diagnostics, process
+
+
+def counts(diagnostics, topic):
+    """Return the newest counters of a topic."""
+    diagnostics.wait(len(diagnostics.messages) + 2)
+    values = {pair.key: pair.value for pair in diagnostics.messages[-1].status[0].values}
+    return {name: int(values[f'{topic} {name}'])
+            for name in ('received', 'encoded', 'superseded', 'rejected', 'waiting')}
+
+
+def test_scans_of_one_moment_become_tokens_with_the_oldest_stamp(pair):
+    publishers, tokens, _, _ = pair
+    publishers['radar_back'].publish(cloud('radar_back', STAMP + 7))
+    publishers['radar_front'].publish(cloud('radar_front', STAMP + 50_000_000))
+    message = tokens.wait(where=lambda message: stamp_of(message) == STAMP + 7)[0]
+    read = from_message(message)
+    assert (read.modality, read.sources, read.frame_id) == ('radar', RADARS, 'base_link')
+    assert read.source_stamps_ns == (STAMP + 50_000_000, STAMP + 7)
+    assert read.values.shape == (72, 24) and np.isfinite(read.azimuth).all()
+    assert set(read.source_index[np.abs(read.azimuth) < 1]) == {0}
+    assert set(read.source_index[np.abs(read.azimuth) > 2]) == {1}
+
+
+def test_a_radar_that_sees_nothing_is_there_and_a_silent_one_is_left_out(pair):
+    publishers, tokens, _, _ = pair
+    for number, (radars, count) in enumerate(((RADARS, 0), (RADARS[1:], 20)), start=1):
+        stamp = STAMP + 100 * number * SECOND
+        for radar in radars:
+            publishers[radar].publish(cloud(radar, stamp, count))
+        message = tokens.wait(where=lambda message, stamp=stamp: stamp_of(message) == stamp)[0]
+        assert tuple(message.sources) == tuple(radars)
+
+
+def test_scans_that_cannot_be_used_are_counted_and_the_others_of_the_set_are_used(pair):
+    publishers, tokens, diagnostics, process = pair
+    before = counts(diagnostics, '/pair/radar_front')['rejected']
+    changes = ({'data': array.array('B')}, {'fields': cloud('', 0).fields[:-1]}, {'point_step': 0})
+    for number, change in enumerate(changes):
+        stamp = STAMP + (1000 + number) * SECOND
+        broken = cloud('radar_front', stamp)
+        for field, value in change.items():
+            setattr(broken, field, value)
+        publishers['radar_front'].publish(broken)
+        publishers['radar_back'].publish(cloud('radar_back', stamp))
+        message = tokens.wait(where=lambda message, stamp=stamp: stamp_of(message) == stamp)[0]
+        assert message.sources == ['radar_back']
+    lost = cloud('nowhere', STAMP + 2000 * SECOND)
+    publishers['radar_front'].publish(lost)
+    process.wait_for_output("does not connect 'nowhere_mount' with 'base_link'; publish how the radar")
+    end = counts(diagnostics, '/pair/radar_front')
+    assert end['rejected'] == before + 4 and end['waiting'] == 0
+    assert end['received'] == end['encoded'] + end['superseded'] + end['rejected']
+    assert f'no field {FIELDS[-1]}' in process.output
