@@ -27,8 +27,9 @@ from std_msgs.msg import String
 from mpnp_ros.action import Ask as AskAction
 from mpnp_ros.conversions.tokens import from_message
 from mpnp_ros.errors import ConfigurationError, LinksError, TokensError
-from mpnp_ros.links.store import shipped_links
+from mpnp_ros.links.store import LinkStore, default_store, shipped_links
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model
+from mpnp_ros.memory import release_memory
 from mpnp_ros.methods.base import build_method, method_names
 from mpnp_ros.msg import Answer as AnswerMessage
 from mpnp_ros.msg import ModalityStates
@@ -50,8 +51,7 @@ from mpnp_ros.precision import DTYPES
 from mpnp_ros.serving.answer import Answer, Progress, Status
 from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.inquiry import Inquiry
-from mpnp_ros.serving.link_versions import LinkVersion, read_link_version
-from mpnp_ros.memory import release_memory
+from mpnp_ros.serving.link_versions import LinkVersion, links_at_start, read_link_version
 from mpnp_ros.serving.modality_board import ModalityBoard
 from mpnp_ros.serving.questions import Question
 from mpnp_ros.srv import Ask, ListLinks, LoadLinks, RollbackLinks, SetModality
@@ -62,7 +62,7 @@ TICKS_PER_SHOWING = 10
 INACTIVE = 'fusion is not active; activate it'
 UNCONFIGURED = 'fusion is not configured; configure and activate it'
 WHEN = 'Read when the node is configured.'
-SHIPPED = 'shipped'
+SHIPPED, AUTO = 'shipped', 'auto'
 NAMED_CHOICES = {'': (), 'nuscenes_qa': ANSWERS}
 TOKENS_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -80,6 +80,9 @@ PARAMETERS = (
               'Modalities to listen to, each on tokens/<modality>.', read_only=True),
     Parameter('links', (SHIPPED,), f'Folders of the links to begin with; {SHIPPED}: those that come with the '
               f'package, where they fit the model; an empty name: none. {WHEN}'),
+    Parameter('link_store', AUTO, 'Folder of links that are learned on the robot. Those in use when the node '
+              f'ends are in use again when it begins. {AUTO}: in the state folder; an empty name: none. '
+              f'{WHEN}'),
     Parameter('choices', '', 'Named list of answers for questions that come without one; empty: none, '
               'the answer is generated.', choices=tuple(NAMED_CHOICES)),
     Parameter('stale_after', 1., f'Time without tokens after which a modality is not used any more. {WHEN}',
@@ -123,11 +126,9 @@ class FusionNode(ManagedNode):
             max_new_tokens=values.max_new_tokens, read_links=partial(read_link_version, lm=lm),
             deliver=self._deliver)
         self._server.pause(INACTIVE)
-        for path in filter(None, values.links):
-            if path == SHIPPED:
-                self._load_shipped_links()
-            else:
-                self._server.load_links(path).result()
+        for path in filter(None, set(values.links) - {SHIPPED}):
+            self._server.load_links(path).result()
+        self._load_stored_links()
         self.get_logger().info(f'{lm.name} on {lm.device}, links: {self._server.links.name or "none"}')
 
     def start(self) -> None:
@@ -151,14 +152,23 @@ class FusionNode(ManagedNode):
         del server
         release_memory()
 
-    def _load_shipped_links(self) -> None:
-        """Take what comes with the package and fits; with another model the node begins without links."""
-        for modality, stored in shipped_links().items():
-            if modality in self.values.modalities:
-                try:
-                    self._server.load_links(str(stored.path), stored.sha256).result()
-                except LinksError as error:
-                    self.get_logger().warning(f'shipped links are left out: {error}')
+    def _load_stored_links(self) -> None:
+        """Take what comes with the package, and what was in use when the node last ended, where it fits."""
+        values, store = self.values, self._link_store()
+        shipped = shipped_links() if SHIPPED in values.links else {}
+        stored = links_at_start(store, shipped, values.modalities) if store else \
+            [shipped[name] for name in values.modalities if name in shipped]
+        for link in stored:
+            try:
+                self._server.load_links(str(link.path), link.sha256).result()
+            except LinksError as error:
+                self.get_logger().warning(f'links are left out: {error}')
+        if store:
+            self._server.links.keep_in(store)
+
+    def _link_store(self) -> LinkStore | None:
+        name = self.values.link_store
+        return default_store(self.get_namespace()) if name == AUTO else LinkStore(name) if name else None
 
     def _serve(self) -> None:
         """Services, the action and the look at the board."""

@@ -319,7 +319,7 @@ def test_used_modalities_follow_plugging_while_questions_flow(busy, streaming):
     assert len(asked.modality_stamps) == 2
     assert all(0 <= age < 2 for age in asked.modality_ages)
     assert asked.header.stamp == min(asked.modality_stamps, key=lambda stamp: (stamp.sec, stamp.nanosec))
-    assert 'radar' in busy.command('radar', request.PLUG).message
+    assert 'sonar' in busy.command('sonar', request.PLUG).message
     end()
     busy.wait_for_state('camera', state=ModalityState.STALE)
     busy.wait_for_state('lidar', state=ModalityState.STALE)
@@ -396,7 +396,7 @@ def test_standing_question_is_answered_on_every_frame_until_withdrawn(node):
 def test_links_are_loaded_refused_and_rolled_back_while_it_serves(node, saved):
     first, new = node.offer_until_used('camera'), saved('camera', 'new')
     for path, sha256, reason in ((new[0], 64 * '0', 'sha256'), ('/nowhere', '', 'cannot be read'),
-                                 (f'{new[0]}/../new', '', '..'), (saved('radar', 'x')[0], '', 'radar')):
+                                 (f'{new[0]}/../new', '', '..'), (saved('sonar', 'x')[0], '', 'sonar')):
         response = node.call(LoadLinks, 'load_links', path=path, sha256=sha256)
         assert not response.success
         assert reason in response.message
