@@ -52,20 +52,26 @@ def sha256_of(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def write_file(path: str | Path, data: bytes) -> None:
-    """Write a file so that readers and crashes see the old bytes or the new ones, never a part."""
+def write_file(path: str | Path, data: bytes, durable: bool = True) -> None:
+    """Write a file so that readers and crashes see the old bytes or the new ones, never a part.
+
+    durable: wait until it is on the disk, milliseconds; without, that holds for processes that are killed,
+    but a file of the last seconds may be damaged when the power fails.
+    """
     path = Path(path)
     handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', dir=path.parent)
     try:
         with os.fdopen(handle, 'wb') as stream:
             stream.write(data)
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    if durable:
+        _sync(path.parent)
 
 
 @contextmanager

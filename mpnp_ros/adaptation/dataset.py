@@ -104,8 +104,8 @@ class TokenDataset:
 
     def write(self, folder: Path) -> None:
         """Write the files into an empty folder."""
-        arrays = _Arrays()
-        frames = {key: {name: _to_json(tokens, arrays) for name, tokens in frame.items()}
+        arrays = ArrayTable()
+        frames = {key: {name: tokens_to_json(tokens, arrays) for name, tokens in frame.items()}
                   for key, frame in self.frames.items()}
         table = {'schema': SCHEMA, 'frames': frames, 'examples': [asdict(entry) for entry in self.examples],
                  'conditions': dict(self.conditions)}
@@ -120,7 +120,7 @@ class TokenDataset:
             arrays = load_file(Path(folder) / ARRAYS)
             if table['schema'] != SCHEMA:
                 raise ValueError(f'schema {table["schema"]!r}, but this package reads {SCHEMA}')
-            frames = {key: {name: _from_json(entry, arrays) for name, entry in frame.items()}
+            frames = {key: {name: tokens_from_json(entry, arrays) for name, entry in frame.items()}
                       for key, frame in table['frames'].items()}
             examples = tuple(Example(**{**entry, 'choices': tuple(entry['choices'])})
                              for entry in table['examples'])
@@ -136,7 +136,7 @@ class TokenDataset:
                        examples=tuple(example for example in self.examples if example.frame in keys))
 
 
-class _Arrays:
+class ArrayTable:
     """Numpy arrays by name, each distinct object once."""
 
     def __init__(self) -> None:
@@ -151,13 +151,15 @@ class _Arrays:
         return self._names[id(array)]
 
 
-def _to_json(tokens: ModalityTokens, arrays: _Arrays) -> dict[str, Any]:
+def tokens_to_json(tokens: ModalityTokens, arrays: ArrayTable) -> dict[str, Any]:
+    """All of some tokens for JSON; their arrays by name, added to the table."""
     parts = ('values', 'azimuth', 'source_index')
     plain = {name: value for name, value in vars(tokens).items() if name not in parts}
     return {**plain, **{name: arrays.add(getattr(tokens, name)) for name in parts}}
 
 
-def _from_json(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ModalityTokens:
+def tokens_from_json(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ModalityTokens:
+    """What :func:`tokens_to_json` made.  Raises KeyError, TypeError or TokensError for anything else."""
     parts = {name: arrays[entry[name]] for name in ('values', 'azimuth', 'source_index')}
     lists = {name: tuple(entry.get(name, ())) for name in ('sources', 'source_stamps_ns', 'concerns')}
     return ModalityTokens(**{**entry, **parts, **lists})

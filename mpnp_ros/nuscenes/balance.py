@@ -10,6 +10,7 @@ from mpnp_ros.nuscenes.questions import LabelledQuestion
 GROUPINGS: dict[str, Callable[[LabelledQuestion], tuple[str, str]]] = {
     'text': lambda question: (question.type, question.text),
     'template': lambda question: (question.type, question.template),
+    'type': lambda question: (question.type, ''),
 }
 
 
@@ -17,7 +18,8 @@ def balance(questions: Iterable[LabelledQuestion], seed: int = 0, by: str = 'tex
     """Cap the most frequent answer of every group at the second most frequent one.
 
     by: ``text`` groups questions of the same words (a group with one answer only is dropped: its text
-    gives the answer away); ``template`` groups questions of the same wording, for few frames.
+    gives the answer away); ``template`` groups questions of the same wording, for few frames;
+    ``type`` all questions of a type, for very few.
     Keeps the order of ``questions``; the choice of what is kept depends on ``seed`` only.
     """
     pool = list(questions)

@@ -1,0 +1,219 @@
+"""The replay buffer: tokens of moments and questions about them on disk, bounded, balanced and never torn.
+
+    <folder>/limits.json                        what it may hold
+    <folder>/00001537295833964000.safetensors   a moment, see moments.py, named by its stamp in nanoseconds
+
+One process writes (:class:`ReplayBuffer`); others read at any time (:mod:`~mpnp_ros.adaptation.experience`).
+"""
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from mpnp_ros.adaptation.dataset import Frame
+from mpnp_ros.adaptation.experience import Experience
+from mpnp_ros.adaptation.moments import SOURCES, BufferedQuestion, Moment
+from mpnp_ros.adaptation.retention import Holding, Limits, retained
+from mpnp_ros.cache import write_file
+from mpnp_ros.errors import ConfigurationError, DatasetError
+from mpnp_ros.tokens import ModalityTokens
+
+LOG = logging.getLogger(__name__)
+LIMITS, SUFFIX = 'limits.json', '.safetensors'
+SLACK = 15 / 16
+"""What is left of the limits when room is made, so that it is not made again for every moment."""
+
+
+@dataclass(frozen=True)
+class BufferCounts:
+    """What a buffer holds: moments, questions by source, moments by modality, bytes on disk.
+
+    evicted: questions that had to go since it was opened.
+    """
+
+    frames: int
+    questions: Mapping[str, int]
+    modalities: Mapping[str, int]
+    bytes: int
+    evicted: int
+
+
+@dataclass(frozen=True)
+class _Stored(Holding):
+    """A moment on disk.  cells, places: of its questions in use; written: how many its file has."""
+
+    places: tuple[int, ...] = ()
+    written: int = 0
+    modalities: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, moment: Moment, size: int) -> _Stored:
+        count = len(moment.questions)
+        return cls(moment.stamp_ns, size, moment.cells, tuple(range(count)), count,
+                   tuple(sorted(moment.tokens)))
+
+    def thinned(self, places: tuple[int, ...]) -> _Stored:
+        return replace(self, cells=tuple(self.cells[one] for one in places),
+                       places=tuple(self.places[one] for one in places))
+
+
+class ReplayBuffer:
+    """A folder of moments, each known by its stamp; what goes when it is full says :mod:`.retention`.
+
+    A moment is written at once and whole, so a process that is killed loses at most the one it was writing;
+    when the power fails, files of the last seconds may be damaged, and are dropped.  A file is written again
+    when half of its questions have gone; until then they stay in it, and readers leave them out.  Never holds
+    more bytes on disk, nor more questions, than its limits.  Thread-safe.
+    """
+
+    def __init__(self, folder: str | Path, limits: Limits | None = None) -> None:
+        """Open or begin a buffer; damaged files and what a killed process left are removed, with a log line.
+
+        Raises ConfigurationError where the folder cannot be written.
+        """
+        self.folder, self.limits = Path(folder), limits or Limits()
+        self._lock = threading.RLock()
+        self._evicted = 0
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_file(self.folder / LIMITS, json.dumps(asdict(self.limits)).encode())
+        except OSError as error:
+            raise ConfigurationError(f'replay buffer {folder} cannot be written ({error}); '
+                                     'give a folder that can') from None
+        for left in self.folder.glob('.*.*'):
+            left.unlink()
+        self._stored = {one.stamp_ns: one for one in self._found()}
+        self._make_room()
+
+    def add(self, frame: Frame, questions: Iterable[BufferedQuestion], stamp_ns: int,
+            conditions: tuple[str, ...] = ()) -> None:
+        """Add a moment, or more tokens of and questions about one that is there.
+
+        conditions: light and weather, where they are known.
+        Raises ConfigurationError for a moment that is larger than the whole buffer may be, DatasetError for
+        one without tokens.
+        """
+        moment = Moment(stamp_ns, frame, tuple(questions), conditions)
+        with self._lock:
+            if stamp_ns in self._stored and (known := self._moment(stamp_ns)) is not None:
+                moment = known.joined(moment)
+            if not moment.tokens:
+                raise DatasetError(f'replay buffer {self.folder} has no tokens of the moment {stamp_ns}; '
+                                   'it may have been evicted: add them again with the questions')
+            self._write(moment)
+
+    def extend(self, stamp_ns: int, questions: Iterable[BufferedQuestion]) -> None:
+        """Add questions about a moment.  Raises DatasetError where it is not, or no longer, there."""
+        self.add({}, questions, stamp_ns)
+
+    def add_tokens(self, stamp_ns: int, tokens: ModalityTokens) -> None:
+        """Add tokens of a modality to a moment, which begins with them if it is not there."""
+        self.add({tokens.modality: tokens}, (), stamp_ns)
+
+    def nearest(self, stamp_ns: int, tolerance_ns: int) -> int | None:
+        """The stamp of the moment that is nearest in time, None where there is none within the tolerance."""
+        with self._lock:
+            stamp = min(self._stored, key=lambda one: abs(one - stamp_ns), default=None)
+        return None if stamp is None or abs(stamp - stamp_ns) > tolerance_ns else stamp
+
+    @property
+    def counts(self) -> BufferCounts:
+        """What there is now."""
+        with self._lock:
+            stored = list(self._stored.values())
+            evicted = self._evicted
+        questions = Counter(cell[0] for one in stored for cell in one.cells)
+        return BufferCounts(len(stored), {source: questions[source] for source in SOURCES},
+                            Counter(name for one in stored for name in one.modalities),
+                            sum(one.size for one in stored), evicted)
+
+    @staticmethod
+    def read(folder: str | Path) -> Experience:
+        """What a buffer holds now, from any process, while another one writes or not.
+
+        Raises DatasetError for a folder that is no buffer.
+        """
+        try:
+            limits = Limits(**json.loads((Path(folder) / LIMITS).read_bytes()))
+        except (OSError, ValueError, TypeError) as error:
+            raise DatasetError(f'{folder} is no replay buffer ({error})') from None
+        moments = {moment.stamp_ns: (moment, size) for moment, size in _moments(Path(folder))}
+        kept = retained((Holding(stamp, size, moment.cells) for stamp, (moment, size) in moments.items()),
+                        limits)
+        return Experience(tuple(moments[stamp][0].thinned(kept[stamp]) for stamp in sorted(kept)))
+
+    def _found(self) -> Iterator[_Stored]:
+        for moment, size in _moments(self.folder, lambda path: path.unlink(missing_ok=True)):
+            yield _Stored.of(moment, size)
+
+    def _moment(self, stamp_ns: int) -> Moment | None:
+        """A moment as its file has it; None where somebody has removed or damaged that."""
+        try:
+            return Moment.from_bytes(_path(self.folder, stamp_ns).read_bytes())
+        except (OSError, DatasetError) as error:
+            LOG.warning('moment %d of %s is lost: %s', stamp_ns, self.folder, error)
+            return None
+
+    def _write(self, moment: Moment) -> None:
+        data = moment.to_bytes()
+        if len(data) > self.limits.bytes:
+            raise ConfigurationError(f'a moment of {len(data)} bytes does not fit a replay buffer of '
+                                     f'{self.limits.bytes}; let it have more')
+        self._stored[moment.stamp_ns] = _Stored.of(moment, len(data))
+        self._make_room()
+        if moment.stamp_ns in self._stored:
+            write_file(_path(self.folder, moment.stamp_ns), data, durable=False)
+
+    def _make_room(self) -> None:
+        """Let go of what is too much, if anything; what is about to be written may go too."""
+        stored = self._stored.values()
+        if (sum(one.size for one in stored) <= self.limits.bytes
+                and sum(len(one.units) for one in stored) <= self.limits.questions):
+            return
+        kept = retained(stored, self.limits.share(SLACK))
+        for stamp in self._stored.keys() - kept.keys():
+            self._evicted += len(self._stored.pop(stamp).cells)
+            _path(self.folder, stamp).unlink(missing_ok=True)
+        for stamp, places in kept.items():
+            if len(places) < len(self._stored[stamp].cells):
+                self._thin(stamp, places)
+
+    def _thin(self, stamp_ns: int, places: tuple[int, ...]) -> None:
+        """Forget some questions of a moment; its file is written again when half of them have gone."""
+        before = self._stored[stamp_ns]
+        self._evicted += len(before.cells) - len(places)
+        self._stored[stamp_ns] = after = before.thinned(places)
+        path = _path(self.folder, stamp_ns)
+        if 2 * len(places) > after.written or not path.exists():
+            return
+        moment = self._moment(stamp_ns)
+        if moment is None:
+            del self._stored[stamp_ns]
+            return
+        moment = moment.thinned(after.places)
+        data = moment.to_bytes()
+        write_file(path, data, durable=False)
+        self._stored[stamp_ns] = _Stored.of(moment, len(data))
+
+
+def _path(folder: Path, stamp_ns: int) -> Path:
+    return folder / f'{stamp_ns:020d}{SUFFIX}'
+
+
+def _moments(folder: Path,
+             refuse: Callable[[Path], None] = lambda path: None) -> Iterator[tuple[Moment, int]]:
+    """The whole moments of a folder with the sizes of their files; the others are logged and refused."""
+    for path in sorted(folder.glob(f'[0-9]*{SUFFIX}')):
+        try:
+            data = path.read_bytes()
+            yield Moment.from_bytes(data), len(data)
+        except FileNotFoundError:
+            continue
+        except (OSError, DatasetError) as error:
+            LOG.warning('%s is left out of the replay buffer: %s', path, error)
+            refuse(path)
