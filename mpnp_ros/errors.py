@@ -53,5 +53,9 @@ class TrainingError(MpnpError):
     """Training cannot start or has produced something that must not be used (no data, NaN)."""
 
 
+class BudgetError(MpnpError):
+    """No useful training fits a budget; the message says which limit is too small and what would fit."""
+
+
 class WorldError(MpnpError):
     """The embedded driving world cannot be made or seen: no OpenGL, a folder that is not its own."""

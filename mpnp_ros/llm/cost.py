@@ -25,11 +25,14 @@ def macs(shape: ModelShape, first: int, last: int, tokens: int,
 
 def block_macs(shape: ModelShape, tokens: int, prefix_columns: int = 0, past: int = 0) -> int:
     """MACs of one block: T (2 d H d_h + 2 d H_kv d_h + (2 or 3) d d_ff) + 2 T (past + T + P) H d_h."""
-    width, inner = shape.width, shape.heads * shape.head_dim
-    projections = 2 * width * inner + 2 * width * shape.kv_heads * shape.head_dim
-    feedforward = (3 if shape.gated else 2) * width * shape.feedforward
-    attention = 2 * (past + tokens + prefix_columns) * inner
-    return tokens * (projections + feedforward + attention)
+    attention = 2 * (past + tokens + prefix_columns) * shape.heads * shape.head_dim
+    return tokens * (block_weights(shape) + attention)
+
+
+def block_weights(shape: ModelShape) -> int:
+    """Entries of one block's matrices, which are its MACs per token outside attention."""
+    width, feedforward = shape.width, (3 if shape.gated else 2) * shape.width * shape.feedforward
+    return 2 * width * shape.head_dim * (shape.heads + shape.kv_heads) + feedforward
 
 
 def head_macs(shape: ModelShape, positions: int, vocabulary: int | None = None) -> int:

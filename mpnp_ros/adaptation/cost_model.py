@@ -1,0 +1,297 @@
+"""What training links costs as a function of the number of linked blocks, and the plan that a budget allows.
+
+MACs and bytes follow from sizes (papers.md A.4 in its corrected form): the linked blocks run forward and
+give gradients to their inputs, not to their weights, on the rows that decide an answer only where links
+reach no others; the blocks below cost once per text, the encoders nothing, as tokens are kept.  Seconds
+follow from MACs by what was measured on this machine (`speed.py`).
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import NamedTuple
+
+import torch
+
+from mpnp_ros.adaptation.budget import Budget, Spent, said
+from mpnp_ros.adaptation.speed import Speed
+from mpnp_ros.adaptation.workload import Workload
+from mpnp_ros.errors import BudgetError, ConfigurationError
+from mpnp_ros.links.config import LinkConfig
+from mpnp_ros.links.cost import link_macs, prefix_columns
+from mpnp_ros.links.link import LatentLink
+from mpnp_ros.llm.cost import block_weights, head_macs
+from mpnp_ros.llm.families import ModelShape
+from mpnp_ros.llm.language_model import LanguageModel
+
+#: Bytes a trained parameter takes: itself, its gradient, two moments of AdamW, and copies of it as it was
+#: before training and at its best.
+PARAMETER_BYTES = 6 * 4
+#: Below this part of the batch that was asked for a batch is not made smaller to save memory.
+SMALLEST_PART = 4
+
+
+class Work(NamedTuple):
+    """MACs in links and in blocks of the language model, its head among them."""
+
+    links: float
+    blocks: float
+
+    @property
+    def macs(self) -> float:
+        """Of both."""
+        return self.links + self.blocks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Spent):
+    """A training that fits a budget, and what it is expected to cost.
+
+    linked_blocks: N, the uppermost ones.  steps: of `batch` questions.  reason: why this N, in words.
+    """
+
+    linked_blocks: int
+    steps: int
+    batch: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a training should come to.  Raises ConfigurationError.
+
+    batch: questions a step.  least_steps: fewer are not worth while.  most_steps: more are of no use.
+    linked_blocks: of links that exist already; 0: there are none, as many as the budget allows.
+    most_blocks: 0: half of the blocks, where accuracy saturates (papers.md A.6).  evaluated: questions that
+    are answered to evaluate, all evaluations together.
+    """
+
+    batch: int = 64
+    least_steps: int = 40
+    most_steps: int = 1000
+    linked_blocks: int = 0
+    most_blocks: int = 0
+    evaluated: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.batch, self.least_steps) < 1 or self.most_steps < self.least_steps:
+            raise ConfigurationError(f'{self.least_steps} to {self.most_steps} steps of {self.batch} '
+                                     'questions cannot be planned; all must be at least 1, the least first')
+        if min(self.linked_blocks, self.most_blocks, self.evaluated) < 0:
+            raise ConfigurationError('linked_blocks, most_blocks and evaluated must not be negative')
+
+
+class CostModel:
+    """Costs of training some links together on one language model.
+
+    links: of the modalities that are trained, of any depth; the number of linked blocks is varied.
+    """
+
+    def __init__(self, shape: ModelShape, links: Sequence[LinkConfig], workload: Workload, speed: Speed,
+                 number_bytes: int = 4) -> None:
+        """number_bytes: of one number of the language model."""
+        if not links:
+            raise ConfigurationError('there is no link to train; name at least one')
+        self.shape, self.links, self.workload, self.speed = shape, tuple(links), workload, speed
+        self.number_bytes = number_bytes
+        self._reach_all = links[0].reach == 'all'
+
+    @classmethod
+    def for_model(cls, lm: LanguageModel, links: Sequence[LinkConfig], workload: Workload,
+                  speed: Speed) -> CostModel:
+        """With the sizes and the number format of a language model."""
+        return cls(lm.shape, links, workload, speed, lm.dtype.itemsize)
+
+    def step(self, linked_blocks: int, batch: int) -> Work:
+        """One training step, forward and backward."""
+        links = [link_macs(config, batch, self.workload.distinct_frames(batch), self._tokens(config),
+                           self.workload.prompt) for config in self._linked(linked_blocks)]
+        first, others = self._block(self.workload.rows)
+        head = 2 * head_macs(self.shape, self.workload.decisions, self.workload.candidates)
+        return Work(sum(part.forward + part.backward for part in links),
+                    batch * (first + (linked_blocks - 1) * others + head))
+
+    def answer(self, linked_blocks: int) -> Work:
+        """Answering one question, as an evaluation does."""
+        links = [link_macs(config, 1, 1, self._tokens(config), self.workload.prompt).forward
+                 for config in self._linked(linked_blocks)]
+        rows, columns = self._open(self.workload.tree)
+        head = head_macs(self.shape, self.workload.decisions, self.workload.candidates)
+        return Work(sum(links), linked_blocks * self._forward(rows, columns + self._prefix) + head)
+
+    def reading(self, linked_blocks: int) -> float:
+        """MACs of running every text through the blocks where no link has a say, once."""
+        prompt, tokens = self.workload.prompt, self._open(self.workload.tree)[1]
+        lower = (self.shape.blocks - linked_blocks) * self._forward(tokens, tokens)
+        upper = 0 if self._reach_all else linked_blocks * self._forward(prompt - 1, prompt - 1)
+        return self.workload.texts * (lower + upper)
+
+    def parameters(self, linked_blocks: int) -> int:
+        """Parameters that are trained."""
+        return sum(map(_parameters, self._linked(linked_blocks)))
+
+    def bytes(self, linked_blocks: int, batch: int) -> float:
+        """Peak memory of a process that trains and has only the linked blocks and the head in memory.
+
+        Activations are an estimate, good to a factor of about 1.5.
+        """
+        shape, work = self.shape, self.workload
+        rows, columns = self._open(work.rows)
+        model = linked_blocks * block_weights(shape) + shape.vocabulary * shape.embedding_width
+        kept = 2 * linked_blocks * (columns - rows) * shape.kv_heads * shape.head_dim
+        text = self._open(work.tree)[1] * shape.width + kept
+        frames = sum(work.frames * self._tokens(config) * config.token_width for config in self.links)
+        return (self.speed.process_bytes + (model + work.texts * text) * self.number_bytes + 4 * frames
+                + PARAMETER_BYTES * self.parameters(linked_blocks)
+                + batch * (self.activations(linked_blocks) + self.number_bytes * kept))
+
+    def activations(self, linked_blocks: int) -> float:
+        """Bytes that one question of a step holds for the way back, estimated."""
+        shape, prompt = self.shape, self.workload.prompt
+        rows, columns = self._open(self.workload.rows)
+        inner, cached = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+        row = 6 * shape.width + (3 if shape.gated else 2) * shape.feedforward + 3 * inner
+        scores = 3 * shape.heads * rows * (columns + self._prefix)
+        block = self.number_bytes * (rows * row + 2 * columns * cached) + 4 * scores
+        return linked_blocks * block + sum(4 * _link_numbers(config, self._tokens(config), prompt)
+                                           for config in self._linked(linked_blocks))
+
+    def seconds(self, linked_blocks: int, batch: int) -> float:
+        """Of one training step."""
+        return self.speed.step(linked_blocks, *self.step(linked_blocks, batch))
+
+    def cost(self, linked_blocks: int, steps: int, batch: int, evaluated: int = 0) -> Spent:
+        """Of a whole training: starting, reading, training and evaluating."""
+        answers, step = self.answer(linked_blocks), self.step(linked_blocks, batch)
+        reading, speed = self.reading(linked_blocks), self.speed
+        seconds = (speed.startup + speed.reading(reading) + steps * speed.step(linked_blocks, *step)
+                   + evaluated * speed.work(*answers))
+        return Spent(seconds, reading + steps * step.macs + evaluated * answers.macs,
+                     self.bytes(linked_blocks, batch))
+
+    def plan(self, budget: Budget, aim: Aim | None = None) -> Plan:
+        """The training with the most linked blocks, then the largest batch, then the most steps that fits.
+
+        At least `least_steps` x `batch` questions are seen.  Links that exist keep their blocks where that
+        fits; else the plan has fewer and says why.  A larger budget never gives fewer blocks, nor for the
+        same blocks a smaller batch, nor for the same batch fewer steps.
+        Raises BudgetError, which says what is too small and what would fit.
+        """
+        aim = aim or Aim()
+        for linked_blocks, batch, least in self._candidates(aim):
+            if not budget.too_small_for(self.cost(linked_blocks, least, batch, aim.evaluated)):
+                return self._grown(budget, aim, linked_blocks, batch, least)
+        raise BudgetError(self._too_small(budget, aim))
+
+    def _candidates(self, aim: Aim) -> Iterator[tuple[int, int, int]]:
+        """(linked blocks, batch, least steps), the best first."""
+        most = self._most(aim)
+        if most > self.shape.blocks:
+            raise ConfigurationError(f'{most} linked blocks; the language model has {self.shape.blocks}')
+        for linked_blocks in range(most, 0, -1):
+            batch = aim.batch
+            while batch >= 1 and batch * SMALLEST_PART >= aim.batch:
+                yield linked_blocks, batch, _steps(aim.least_steps, aim, batch)
+                batch //= 2
+
+    def _grown(self, budget: Budget, aim: Aim, linked_blocks: int, batch: int, least: int) -> Plan:
+        """As many steps as fit, at least those that are known to."""
+        most = _steps(aim.most_steps, aim, batch)
+        start = self.cost(linked_blocks, 0, batch, aim.evaluated)
+        one = Spent(self.seconds(linked_blocks, batch), self.step(linked_blocks, batch).macs)
+        fitting = [(getattr(budget, name) - getattr(start, name)) // getattr(one, name)
+                   for name in ('seconds', 'macs') if getattr(budget, name) and getattr(one, name)]
+        steps = max(least, int(min([most, *fitting])))
+        cost = self.cost(linked_blocks, steps, batch, aim.evaluated)
+        return Plan(cost.seconds, cost.macs, cost.bytes, linked_blocks=linked_blocks, steps=steps,
+                    batch=batch, reason=self._reason(budget, aim, linked_blocks))
+
+    def _reason(self, budget: Budget, aim: Aim, linked_blocks: int) -> str:
+        wanted, blocks = self._most(aim), _blocks(linked_blocks)
+        if linked_blocks == wanted:
+            return f'{blocks}, as the links have' if aim.linked_blocks else f'{blocks}, as many as are useful'
+        of_links = 'those that the links have' if aim.linked_blocks else 'more'
+        return f'{blocks}, not {of_links}: {self._shortage(budget, aim, wanted)}'
+
+    def _shortage(self, budget: Budget, aim: Aim, linked_blocks: int) -> str:
+        """What the least useful training with so many blocks needs and the budget does not give."""
+        def excess(candidate: tuple[int, int, Spent]) -> float:
+            return max(getattr(candidate[2], name) / getattr(budget, name)
+                       for name in budget.too_small_for(candidate[2]))
+
+        least = ((steps, batch, self.cost(linked_blocks, steps, batch, aim.evaluated))
+                 for blocks, batch, steps in self._candidates(aim) if blocks == linked_blocks)
+        steps, batch, cost = min(least, key=excess)
+        short = [f'{said(name, getattr(cost, name))} where {said(name, getattr(budget, name))} are allowed'
+                 for name in budget.too_small_for(cost)]
+        return f'{steps} steps of {batch} questions with {_blocks(linked_blocks)} take {" and ".join(short)}'
+
+    def _too_small(self, budget: Budget, aim: Aim) -> str:
+        return (f'no useful training fits the budget: {self._shortage(budget, aim, 1)}; raise the budget to '
+                'that, or ask for fewer steps or questions')
+
+    def _most(self, aim: Aim) -> int:
+        return aim.linked_blocks or aim.most_blocks or max(1, self.shape.blocks // 2)
+
+    def _linked(self, linked_blocks: int) -> list[LinkConfig]:
+        last = self.shape.blocks
+        return [replace(config, blocks=tuple(range(last - linked_blocks, last))) for config in self.links]
+
+    def _tokens(self, config: LinkConfig) -> float:
+        return self.workload.tokens.get(config.modality, 0)
+
+    @property
+    def _prefix(self) -> float:
+        """P, columns that all links together add to a block."""
+        return sum(prefix_columns(config, self._tokens(config)) for config in self.links)
+
+    def _open(self, rows: float) -> tuple[float, float]:
+        """Rows that are run for a frame, and columns of the text that they see."""
+        columns = self.workload.prompt - 1 + rows
+        return (columns if self._reach_all else rows), columns
+
+    def _forward(self, rows: float, columns: float) -> float:
+        """MACs of one block on some rows that see some columns."""
+        return rows * (block_weights(self.shape) + 2 * columns * self.shape.heads * self.shape.head_dim)
+
+    def _block(self, rows: float) -> tuple[float, float]:
+        """MACs of a step in the first linked block and in one above it, for one question.
+
+        Going back, a frozen matrix costs once and a product of attention twice; in the first block nothing
+        leads to a link but prefix and what comes behind attention.
+        """
+        shape, prefix = self.shape, self._prefix
+        rows, columns = self._open(rows)
+        inner = shape.heads * shape.head_dim
+        before = shape.width * (inner + 2 * shape.kv_heads * shape.head_dim)
+        weights, forward = block_weights(shape), self._forward(rows, columns + prefix)
+        first = rows * (weights - before + (columns + 3 * prefix) * inner)
+        return forward + first, forward + rows * (weights + 4 * (columns + prefix) * inner)
+
+
+@cache
+def _parameters(config: LinkConfig) -> int:
+    with torch.device('meta'):
+        return sum(one.numel() for one in LatentLink(config).parameters())
+
+
+def _steps(steps: int, aim: Aim, batch: int) -> int:
+    """How many smaller steps see as many questions."""
+    return math.ceil(steps * aim.batch / batch)
+
+
+def _blocks(count: int) -> str:
+    return f'{count} linked block{"s" if count > 1 else ""}'
+
+
+def _link_numbers(config: LinkConfig, tokens: float, prompt: float) -> float:
+    """Numbers that a link holds for the way back of one question, estimated."""
+    width, entries, heads = config.pooling_width, config.entries, config.pooling_heads
+    prefix = 2 * len(config.blocks) * config.kv_heads * config.head_dim
+    if config.pooling == 'none':
+        return tokens * (4 * config.token_width + 4 * config.hidden + prefix)
+    layer = tokens * (width + 4 * entries * heads) + 4 * prompt * width + 24 * entries * width
+    return (tokens * 2 * width + 3 * prompt * config.text_width + config.pooling_layers * layer
+            + entries * (4 * config.hidden + prefix))

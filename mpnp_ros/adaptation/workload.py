@@ -1,0 +1,90 @@
+"""What a training has to read, on the average: how long questions are and what decides their answers."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from statistics import fmean
+
+from transformers import PreTrainedTokenizerBase
+
+from mpnp_ros.adaptation.dataset import Example, TokenDataset
+from mpnp_ros.errors import TrainingError
+from mpnp_ros.llm.choices import ChoiceTrie, answer_tokens
+from mpnp_ros.llm.prompt import PromptTemplate
+
+SAMPLED = 512
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Means over the questions of a training.
+
+    prompt: tokens of a question.  rows: that the true answer needs, from the prompt's last one on.  tree:
+    that all choices need.  decisions: rows on which the model decides.  candidates: tokens that compete
+    there.  questions: about frames, of which so many are different, and in so many different texts.  tokens:
+    modality -> tokens of a frame.
+    """
+
+    prompt: float
+    rows: float
+    tree: float
+    decisions: float
+    candidates: int
+    questions: int
+    texts: int
+    frames: int
+    tokens: Mapping[str, float]
+
+    @classmethod
+    def of(cls, dataset: TokenDataset, tokenizer: PreTrainedTokenizerBase,
+           template: PromptTemplate | None = None, seed: int = 0) -> Workload:
+        """What stands in a data set, from at most 512 of its questions.  Raises TrainingError if empty."""
+        if not dataset.examples:
+            raise TrainingError('there are no questions to train on')
+        sampled = dataset.sample(SAMPLED, seed).examples
+        read = _Reader(tokenizer, template or PromptTemplate())
+        each = [read(example) for example in sampled]
+        prompt, rows, tree, decisions = (fmean(column) for column in zip(*each, strict=True))
+        texts = {(example.question, example.choices) for example in dataset.examples}
+        frames = {example.frame for example in dataset.examples}
+        return cls(prompt, rows, tree, decisions, len(read.candidates), len(dataset.examples), len(texts),
+                   len(frames), _tokens(dataset, sampled))
+
+    def distinct_frames(self, batch: int) -> float:
+        """How many different frames a batch has on the average, drawn without putting back."""
+        left_out = max(0., 1 - batch / self.questions)
+        return self.frames * (1 - left_out ** (self.questions / self.frames))
+
+
+class _Reader:
+    """Counts one example at a time: prompt, rows, tree and decisions; collects the candidates."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: PromptTemplate) -> None:
+        self.tokenizer, self.template = tokenizer, template
+        self.candidates: set[int] = set()
+        self._trie = cache(lambda choices: ChoiceTrie(tokenizer, choices))
+
+    def __call__(self, example: Example) -> tuple[int, int, int, int]:
+        prompt = len(self.template.ids(self.tokenizer, example.question))
+        if not example.choices:
+            self.candidates.update(range(len(self.tokenizer)))
+            length = len(answer_tokens(self.tokenizer, example.answer)) + 1
+            return prompt, length, length, length
+        trie = self._trie(example.choices)
+        targets = trie.targets(example.answer, prompt)
+        self.candidates.update(token for target in targets for token in target.candidates)
+        tree, path = trie.positions(prompt).tolist(), [target.position for target in targets]
+        return prompt, _rows(path, prompt), _rows(tree, prompt), len(targets)
+
+
+def _rows(positions: list[int], prompt: int) -> int:
+    """Rows from the prompt's last one up to the last position."""
+    return max((place - prompt + 2 for place in positions), default=1)
+
+
+def _tokens(dataset: TokenDataset, examples: tuple[Example, ...]) -> dict[str, float]:
+    """Of every modality the tokens of a frame that has it."""
+    frames = [dataset.frames[example.frame] for example in examples]
+    return {name: fmean(frame[name].count for frame in frames if name in frame)
+            for name in dataset.modalities if any(name in frame for frame in frames)}

@@ -1,0 +1,44 @@
+"""Limits of an adaptation: what is refused, what is used up, what is left."""
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from mpnp_ros.adaptation.budget import Budget, Spent
+from mpnp_ros.errors import ConfigurationError
+
+
+@pytest.mark.parametrize('limits', [{'seconds': -1}, {'macs': math.nan}, {'bytes': math.inf},
+                                    {'accuracy': 1.1}])
+def test_nonsense_is_refused_by_name(limits: dict) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(limits))):
+        Budget(**limits)
+
+
+def test_zero_is_no_limit() -> None:
+    much = Spent(1e9, 1e30, 1e15)
+    assert not Budget().exhausted(much) and not Budget().too_small_for(much) and not Budget().reached(1.)
+    assert Budget().seconds_left(much) == math.inf
+
+
+def test_says_what_is_used_up() -> None:
+    budget = Budget(120, 5e12, 2e9)
+    assert budget.exhausted(Spent(119.9, 4e12, 1e9)) == ''
+    assert budget.exhausted(Spent(120, 4e12, 3e9)) == '120.0 s and 2000.0 MB of memory are used up'
+    assert budget.exhausted(Spent(1, 5e12)) == '5000.0 GMACs are used up'
+    assert (budget.seconds_left(Spent(100)), budget.seconds_left(Spent(130))) == (20, 0)
+
+
+def test_a_cost_may_take_all_of_a_budget_but_no_more() -> None:
+    budget = Budget(120, 5e12, 2e9)
+    assert budget.too_small_for(Spent(120, 5e12, 2e9)) == ()
+    assert budget.too_small_for(Spent(121, 5e12, 3e9)) == ('seconds', 'bytes')
+
+
+def test_limits_that_are_not_given_are_the_default_ones() -> None:
+    assert Budget(60, accuracy=.9).or_else(Budget(120, 1e12)) == Budget(60, 1e12, 0, .9)
+
+
+def test_a_target_is_reached_from_below() -> None:
+    assert [Budget(accuracy=.8).reached(value) for value in (.79, .8, math.nan)] == [False, True, False]
