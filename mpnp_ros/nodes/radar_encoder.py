@@ -10,6 +10,7 @@ from mpnp_ros.conversions.pointclouds import to_records
 from mpnp_ros.errors import PointCloudError
 from mpnp_ros.modalities.base import RadarFrame, RadarScan
 from mpnp_ros.modalities.radar.config import RadarConfig
+from mpnp_ros.modalities.radar.health import RadarLimits
 from mpnp_ros.modalities.radar.returns import FIELDS, SOUND, radar_scan
 from mpnp_ros.nodes.encoder_node import Input, encoder_parameters
 from mpnp_ros.nodes.parameters import Parameter
@@ -21,7 +22,7 @@ PARAMETERS = encoder_parameters(RadarConfig, (
     Parameter('radars', NUSCENES, 'Names of the radars.'),
     Parameter('topic', '{radar}', 'Topic of the points of {radar}.'),
     *set_parameters('scans', 0.08, 0.15),
-))
+), RadarLimits)
 
 
 class RadarEncoder(SynchronizedEncoder):

@@ -101,6 +101,9 @@ def test_a_radar_that_sees_nothing_is_there_and_a_silent_one_is_left_out(pair):
             publishers[radar].publish(cloud(radar, stamp, count))
         message = tokens.wait(where=lambda message, stamp=stamp: stamp_of(message) == stamp)[0]
         assert tuple(message.sources) == tuple(radars)
+        assert (message.quality == 0) is (count == 0)
+        assert [concern for concern in message.concerns if 'few returns (0)' in concern] == [
+            f'{radar} has few returns (0)' for radar in radars if not count]
 
 
 def test_scans_that_cannot_be_used_are_counted_and_the_others_of_the_set_are_used(pair):

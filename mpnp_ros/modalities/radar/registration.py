@@ -3,10 +3,11 @@ from __future__ import annotations
 
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.radar.config import RadarConfig
+from mpnp_ros.modalities.radar.health import RadarLimits
 from mpnp_ros.modalities.registry import register_encoder
 
 
-@register_encoder('radar', RadarConfig)
+@register_encoder('radar', RadarConfig, RadarLimits)
 def build(config: RadarConfig) -> Encoder:
     """Load the head and return the encoder."""
     from mpnp_ros.modalities.radar.encoder import RadarEncoder
