@@ -173,8 +173,8 @@ def roll_back(store: LinkStore, arguments: Namespace) -> int:
         version, by, message = answer.link.version, 'fusion', f'the fusion node says: {answer.message}'
     else:
         version, by = go_back(store, arguments.modality), 'store'
-        message = (f'no fusion node runs; it will start with {arguments.modality} links {version or SHIPPED} '
-                   f'(noted in {store.folder})')
+        message = (f'no fusion node was found, so none was asked; it will start with {arguments.modality} '
+                   f'links {version or SHIPPED} (noted in {store.folder})')
     refused = answer is not None and not answer.success
     if arguments.json:
         print(json.dumps({'modality': arguments.modality, 'version': version or None, 'by': by,

@@ -1,12 +1,14 @@
 """What `mpnp status` prints."""
 from __future__ import annotations
 
+import json
 import math
 from types import SimpleNamespace
 
 import pytest
 
-from mpnp_ros.cli.status import STATES, as_dict, show
+from mpnp_ros.cli.main import main
+from mpnp_ros.cli.status import DOING, STATES, as_dict, show
 
 
 def states(**changes: object) -> SimpleNamespace:
@@ -14,6 +16,15 @@ def states(**changes: object) -> SimpleNamespace:
     fields = {'modality': 'camera', 'state': 2, 'plugged': True, 'pinned': False, 'rate': 10., 'age': .05,
               'quality': math.nan, 'links_version': 'v3', 'encoder': 'camera-1', 'detail': ''}
     return SimpleNamespace(modalities=[SimpleNamespace(**{**fields, **changes})])
+
+
+def adaptation(**changes: object) -> SimpleNamespace:
+    """What the adaptation node says while it trains, as the message has it."""
+    fields = {'state': 2, 'decision': 'lidar is healthy and has no links', 'modalities': ['lidar'],
+              'supervision': 'distilled', 'step': 30, 'steps': 300, 'loss': .5, 'accuracy': math.nan,
+              'start_accuracy': .25, 'duration': 12., 'remaining': 78., 'macs': 1e12, 'memory': 600_000_000,
+              'labelled_questions': 40, 'frames': 8}
+    return SimpleNamespace(**{**fields, **changes})
 
 
 def test_plain_data():
@@ -29,6 +40,38 @@ def test_table(capsys):
         assert part in text
 
 
-def test_the_states_are_those_of_the_message():
-    message = pytest.importorskip('mpnp_ros.msg', reason='the messages are not built').ModalityState
-    assert [getattr(message, state.upper()) for state in STATES] == list(range(len(STATES)))
+def test_what_the_adaptation_node_is_doing(capsys):
+    show(states(), False, adaptation())
+    text = ' '.join(capsys.readouterr().out.split())
+    for part in ('training, lidar is healthy', 'lidar, distilled, step 30 of 300', '25.0 % -> -',
+                 '78 s left'):
+        assert part in text
+    show(states(), False, adaptation(state=0, decision=''))
+    assert 'adaptation: idle (40 questions on 8 frames kept)' in capsys.readouterr().out
+
+
+def test_json_has_the_adaptation_beside_the_modalities(capsys):
+    show(states(), True, adaptation())
+    data = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert (data['camera']['state'], data['adaptation']['state']) == ('healthy', 'training')
+    assert (data['adaptation']['accuracy'], data['adaptation']['steps']) == (None, 300)
+
+
+def test_the_states_are_those_of_the_messages():
+    messages = pytest.importorskip('mpnp_ros.msg', reason='the messages are not built')
+    for message, names in ((messages.ModalityState, STATES), (messages.Adaptation, DOING)):
+        assert [getattr(message, name.upper()) for name in names] == list(range(len(names)))
+
+
+@pytest.mark.ros
+def test_latched_reports_of_both_nodes_are_shown(ros, capsys):
+    from mpnp_ros.msg import Adaptation, ModalityState, ModalityStates
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    ros.publisher('modalities', ModalityStates, latched).publish(
+        ModalityStates(modalities=[ModalityState(modality='radar')]))
+    ros.publisher('adaptation', Adaptation, latched).publish(Adaptation(decision='all is well'))
+    assert main(['status', '--json', '--namespace', '/test', '--timeout', '30']) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert (data['radar']['state'], data['adaptation']['decision']) == ('absent', 'all is well')
