@@ -25,7 +25,7 @@ from mpnp_ros.nuscenes.official_qa import read_nuscenes_qa
 from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.nuscenes.tables import NuScenes
 
-OF_COUNTS = {'camera': {'tokens': 'objects'}, 'lidar': {'backbone': 'polar'}}
+OF_COUNTS = {'camera': {'tokens': 'objects'}, 'lidar': {'backbone': 'polar'}, 'radar': {}}
 """Options of the encoders that count objects by a head."""
 
 

@@ -24,9 +24,11 @@ def add_recipe_arguments(parser: ArgumentParser | _ArgumentGroup) -> None:
     parser.add_argument('--scenes', nargs='+', metavar='SCENE', help='names or tokens (default: all)')
     parser.add_argument('--config', type=Path, metavar='YAML',
                         help='the recipe (default: config/train.yaml of the package)')
-    parser.add_argument('--modalities', nargs='+', metavar='NAME', help='camera, lidar, objects (true ones)')
+    parser.add_argument('--modalities', nargs='+', metavar='NAME',
+                        help='camera, lidar, radar, objects (true ones)')
     parser.add_argument('--camera-head', metavar='HEAD', help='connect counts of objects by this head')
     parser.add_argument('--lidar-head', metavar='HEAD', help='connect counts of objects by this head')
+    parser.add_argument('--radar-head', metavar='HEAD', help='connect counts of objects by this head')
     parser.add_argument('--llm', metavar='MODEL', help='language model')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: %(default)s)')
     parser.add_argument('--split', choices=('scene', 'mini', 'none'), help='what is held out: whole scenes, '
@@ -44,10 +46,10 @@ def add_recipe_arguments(parser: ArgumentParser | _ArgumentGroup) -> None:
 
 def recipe_of(arguments: Namespace) -> TrainRecipe:
     """The recipe with what the command line changes.  Raises ConfigurationError."""
-    from mpnp_ros.adaptation.recipe import TrainRecipe
+    from mpnp_ros.adaptation.recipe import OF_COUNTS, TrainRecipe
     from mpnp_ros.locations import shared_file
 
     recipe = TrainRecipe.load(arguments.config or shared_file('config/train.yaml'))
     given = {key: getattr(arguments, CHANGES.get(key, key), None) for key in (*KEYS, *CHANGES)}
-    heads = {'camera': arguments.camera_head, 'lidar': arguments.lidar_head}
+    heads = {name: getattr(arguments, f'{name}_head') for name in OF_COUNTS}
     return recipe.changed(**given).counting(heads)

@@ -49,8 +49,9 @@ def test_the_seed_of_a_file_is_that_of_training(tmp_path):
 
 def test_heads_make_tokens_of_counts():
     recipe = TrainRecipe(encoders={'camera': {'dtype': 'float32'}})
-    recipe = recipe.counting({'camera': 'mine', 'lidar': None})
-    assert recipe.encoders == {'camera': {'dtype': 'float32', 'tokens': 'objects', 'head': 'mine'}}
+    recipe = recipe.counting({'camera': 'mine', 'lidar': None, 'radar': 'yours'})
+    assert recipe.encoders == {'camera': {'dtype': 'float32', 'tokens': 'objects', 'head': 'mine'},
+                               'radar': {'head': 'yours'}}
 
 
 @pytest.mark.parametrize('text, words', [
