@@ -160,6 +160,19 @@ def test_prune_leaves_the_newest_what_is_in_use_and_what_is_held(tiny_lm, new_li
         store.prune(0)
 
 
+def test_saving_pruning_and_changing_the_current_one_at_once_leave_a_whole_store(three):
+    link = load_link(three.path('camera', '000001'))
+    jobs = [lambda: three.save(link), lambda: three.prune(1),
+            lambda: three.set_current('camera', None), lambda: three.set_current('camera', '000002')]
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(job) for job in jobs * 3]:
+            assert done.exception() is None or 'no version' in str(done.exception())
+    left = three.list('camera')
+    assert list(whole(left)) == left and left[-1].version == '000006'
+    assert not list((three.folder / 'camera').glob('.*'))
+    assert three.current('camera') in (None, *left)
+
+
 def test_what_is_not_there_cannot_be_held(tmp_path):
     with pytest.raises(LinksError, match='cannot be read'), holding(tmp_path / '000001'):
         pass
