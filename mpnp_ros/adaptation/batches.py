@@ -9,7 +9,7 @@ from itertools import groupby
 from mpnp_ros.adaptation.dataset import Example, Frame
 from mpnp_ros.errors import QuestionError
 from mpnp_ros.llm.question_files import QuestionFiles
-from mpnp_ros.methods.base import AnsweredQuestion, Method
+from mpnp_ros.methods.base import AnsweredQuestion, AskedQuestion, Method
 
 POOL = 16
 READ_AT_ONCE = 32
@@ -46,6 +46,11 @@ class QuestionBook:
             progress(read, len(new))
         return True
 
+    def question(self, example: Example) -> AskedQuestion:
+        """The example's question, read now if need be; with choices, its answer need not be known."""
+        self.read([example])
+        return self._read[_key(example)].question
+
     def __getitem__(self, example: Example) -> AnsweredQuestion:
         """The example's question with its answer, read now if need be.  Raises QuestionError."""
         self.read([example])
@@ -61,8 +66,8 @@ class QuestionBook:
         choices = batch[0].choices
         if not choices:
             return [self._method.prepare_answer(one.question, one.answer) for one in batch]
-        return self._method.prepare_answers([(one.question, one.answer) for one in batch], choices,
-                                            self._files)
+        any_answer = [(one.question, one.answer or choices[0]) for one in batch]
+        return self._method.prepare_answers(any_answer, choices, self._files)
 
 
 def _key(example: Example) -> Key:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.methods.base import Method
+from mpnp_ros.methods.base import Method, Reply
 
 BATCH = 64
 Z95 = 1.959964
@@ -122,19 +122,27 @@ def answers_of(method: Method, examples: Sequence[Example], book: QuestionBook,
 
     Raises TrainingError where there is no question.
     """
+    replies = replies_of(method, examples, book, see, batch, cancelled)
+    return [None if reply is None else reply.text for reply in replies]
+
+
+def replies_of(method: Method, examples: Sequence[Example], book: QuestionBook,
+               see: Callable[[Example], Frame], batch: int = BATCH,
+               cancelled: Callable[[], bool] | None = None) -> list[Reply | None]:
+    """As :func:`answers_of`, with how sure each answer is.  No true answer need be known of choices."""
     if not examples:
         raise TrainingError('there are no questions to evaluate on; hold out fewer or more frames')
     places = range(len(examples))
     order = sorted(places, key=lambda at: (bool(examples[at].choices), len(examples[at].question)))
-    answers: list[str | None] = [None] * len(examples)
+    replies: list[Reply | None] = [None] * len(examples)
     for start in range(0, len(order), batch):
         if cancelled and cancelled():
             break
         chosen = order[start:start + batch]
-        for place, answer in zip(chosen, _answers(method, [examples[at] for at in chosen], book, see),
-                                 strict=True):
-            answers[place] = answer
-    return answers
+        for place, reply in zip(chosen, _replies(method, [examples[at] for at in chosen], book, see),
+                                strict=True):
+            replies[place] = reply
+    return replies
 
 
 def sensor_dependence(method: Method, dataset: TokenDataset, seed: int = 0,
@@ -186,14 +194,14 @@ def majority_answers(train: Sequence[Example], test: Sequence[Example]) -> list[
     return [guess(example) for example in test]
 
 
-def _answers(method: Method, examples: Sequence[Example], book: QuestionBook,
-             see: Callable[[Example], Frame]) -> list[str]:
+def _replies(method: Method, examples: Sequence[Example], book: QuestionBook,
+             see: Callable[[Example], Frame]) -> list[Reply]:
     book.read(examples)
-    questions = [book[example].question for example in examples]
+    questions = [book.question(example) for example in examples]
     tokens = [see(example) for example in examples]
     if all(question.choices for question in questions):
-        return [reply.text for reply in method.answer_batch(questions, tokens)]
-    return [method.answer(method.prepare(example.question, example.choices), one).text
+        return method.answer_batch(questions, tokens)
+    return [method.answer(method.prepare(example.question, example.choices), one)
             for example, one in zip(examples, tokens, strict=True)]
 
 

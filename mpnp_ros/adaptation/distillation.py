@@ -1,0 +1,49 @@
+"""Labels from answers: what trusted modalities say teaches a new one, without a person."""
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
+from mpnp_ros.adaptation.evaluation import replies_of
+from mpnp_ros.adaptation.experience import balanced
+from mpnp_ros.methods.base import Method, Reply
+
+Accept = Callable[[Example, Reply], bool]
+
+
+def confident(at_least: float) -> Accept:
+    """Accept replies of at least some confidence, 0..1."""
+    return lambda example, reply: reply.confidence >= at_least
+
+
+def distilled(dataset: TokenDataset, method: Method, teachers: Collection[str],
+              students: Collection[str] = (), accept: float | Accept = .6, book: QuestionBook | None = None,
+              cancelled: Callable[[], bool] | None = None, by: str = 'type', seed: int = 0) -> TokenDataset:
+    """The questions of a data set with the answers that the method gives from the teachers' tokens alone.
+
+    What the data set has for answers is not looked at.  Left out are frames without tokens of a teacher or of
+    any student, questions without choices, and answers that rest on nothing since no teacher has links, so
+    nothing may be left.  A turned frame is answered for itself.
+    students: modalities whose tokens the result shows, default: all.  accept: the least confidence of an
+    answer that is believed, or a function that says which are.  book: questions read before.  cancelled:
+    asked before every batch; what was answered until then counts.  by: how the answers are balanced, see
+    :func:`~mpnp_ros.adaptation.experience.balanced`; empty: not at all.
+    """
+    seen = {key: _part(frame, teachers) for key, frame in dataset.frames.items()}
+    shown = {key: _part(frame, students) if students else frame for key, frame in dataset.frames.items()}
+    asked = [one for one in dataset.examples if one.choices and seen[one.frame] and shown[one.frame]]
+    accepted = accept if callable(accept) else confident(accept)
+    replies = replies_of(method, asked, book or QuestionBook(method), lambda one: seen[one.frame],
+                         cancelled=cancelled) if asked else []
+    labelled = tuple(replace(example, answer=reply.text)
+                     for example, reply in zip(asked, replies, strict=True)
+                     if reply is not None and reply.used and accepted(example, reply))
+    used = {example.frame for example in labelled}
+    result = replace(dataset, frames={key: shown[key] for key in shown if key in used}, examples=labelled)
+    return balanced(result, by, seed) if by else result
+
+
+def _part(frame: Frame, modalities: Collection[str]) -> Frame:
+    return {name: tokens for name, tokens in frame.items() if name in modalities}
