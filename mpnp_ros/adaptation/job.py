@@ -1,0 +1,180 @@
+"""One adaptation: what is to be trained from the replay buffer, in a folder, and what came of it.
+
+    <job>/spec.json      what was decided; written first
+    <job>/data/          questions and tokens, drawn from the buffer once
+    <job>/checkpoint/    of the trainer
+    <job>/result.json    written last; a job without one is not finished and goes on when it is run again
+
+Two processes do the work one after the other (`job_process.py`): `read` needs the whole language model and
+little else, `train` needs the blocks from the first linked one on and the question states that reading left
+on disk.  Neither knows ROS, and both end within a training step when they are told to.
+"""
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mpnp_ros.adaptation.budget import Budget
+from mpnp_ros.adaptation.trainer import TrainerConfig
+from mpnp_ros.cache import write_file
+from mpnp_ros.errors import TrainingError
+
+SPEC, RESULT, DATA, CHECKPOINT = 'spec.json', 'result.json', 'data', 'checkpoint'
+LABELLED, DISTILLED = 'labelled', 'distilled'
+TRAINED, WORSE, CANCELLED, FAILED = 'trained', 'worse', 'cancelled', 'failed'
+
+
+@dataclass(frozen=True)
+class NewLink:
+    """A link to be trained: for tokens of which encoder, and what it may begin with.
+
+    starts: link folders, of this modality or of another whose tokens mean the same; the best on held-out
+    questions is taken, and without any the link begins untrained.
+    """
+
+    modality: str
+    encoder: str
+    token_width: int
+    starts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """What is to be trained, on what, and within which bounds.
+
+    new: links to be trained.  beside: folders of links that are plugged meanwhile and stay as they are.
+    supervision: LABELLED, or DISTILLED: the answers of the `teachers`, modalities among those beside, where
+    their confidence is at least `confidence`.  turns: headings a frame.  most_questions, most_held_out: of
+    those in the buffer, drawn at random, evenly by type; most_texts: different ones among either, as each has
+    to be read once.  link: options of LinkConfig.for_model for links
+    that begin untrained.  device, dtype: see load_language_model.  threads: of PyTorch.  niceness: of the
+    processes.
+    """
+
+    new: tuple[NewLink, ...]
+    buffer: str
+    store: str
+    questions: str
+    beside: tuple[str, ...] = ()
+    supervision: str = LABELLED
+    teachers: tuple[str, ...] = ()
+    confidence: float = .6
+    budget: Budget = field(default_factory=Budget)
+    training: TrainerConfig = field(default_factory=TrainerConfig)
+    turns: int = 6
+    most_questions: int = 12_000
+    most_held_out: int = 400
+    most_texts: int = 1000
+    offer_starts: bool = True
+    link: Mapping[str, Any] = field(default_factory=dict)
+    language_model: str = 'smollm2-135m-instruct'
+    linked_blocks: int = 0
+    each: int = 40
+    method: str = 'mpnp'
+    device: str = 'auto'
+    dtype: str = 'auto'
+    threads: int = 1
+    niceness: int = 10
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Those whose links are trained."""
+        return tuple(one.modality for one in self.new)
+
+    def save(self, folder: Path) -> None:
+        """Begin a job: make its folder with the spec in it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_file(folder / SPEC, json.dumps(asdict(self), indent=1).encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> JobSpec:
+        """Read what :meth:`save` wrote.  Raises TrainingError, naming the file."""
+        try:
+            entries = json.loads((folder / SPEC).read_bytes())
+            new = tuple(NewLink(**{**one, 'starts': tuple(one['starts'])}) for one in entries.pop('new'))
+            parts = {'budget': Budget(**entries.pop('budget')),
+                     'training': TrainerConfig(**entries.pop('training'))}
+            plain = {name: tuple(value) if isinstance(value, list) else value
+                     for name, value in entries.items()}
+            return cls(new=new, **parts, **plain)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TrainingError(f'{folder / SPEC} is no adaptation job ({error}); remove the folder'
+                                ) from None
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What came of a job.
+
+    status: TRAINED; WORSE: no better than what there was, so nothing is offered; CANCELLED or FAILED, see
+    `message`.  links: modality -> folder of its new version in the store.  accuracy, start_accuracy,
+    blind_accuracy: 0..1 on held-out questions, of the new links, of those it began with, and of the most
+    frequent answer to each question.  held_out: how many these were.  seconds: of both processes, in all.
+    macs: of reading, training and every evaluation.  peak_bytes: of the training process.
+    """
+
+    status: str
+    message: str
+    links: Mapping[str, str] = field(default_factory=dict)
+    accuracy: float = math.nan
+    start_accuracy: float = math.nan
+    blind_accuracy: float = math.nan
+    held_out: int = 0
+    steps: int = 0
+    seconds: float = 0.
+    macs: float = 0.
+    peak_bytes: int = 0
+    reading_seconds: float = 0.
+    questions: int = 0
+
+    def save(self, folder: Path) -> None:
+        """Finish a job."""
+        write_file(folder / RESULT, json.dumps(asdict(self), indent=1).encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> JobResult | None:
+        """Of a finished job; None for one that is not."""
+        try:
+            return cls(**json.loads((folder / RESULT).read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise TrainingError(f'{folder / RESULT} cannot be read ({error}); remove the job') from None
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """Where a job stands.
+
+    stage: reading, training or evaluating.  loss: of the newest step.  accuracy: newest on held-out
+    questions.  seconds: of training so far; remaining: of the budget.  macs: so far.  memory: bytes, peak
+    of the process.  offers: modality -> folder of links that may be used until training has ended.
+    """
+
+    stage: str
+    step: int = 0
+    steps: int = 0
+    loss: float = math.nan
+    accuracy: float = math.nan
+    start_accuracy: float = math.nan
+    seconds: float = 0.
+    remaining: float = math.nan
+    macs: float = 0.
+    memory: int = 0
+    offers: Mapping[str, str] = field(default_factory=dict)
+
+    def to_line(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_line(cls, line: str) -> JobProgress:
+        """Of :meth:`to_line`.  Raises ValueError for anything else a process may print."""
+        entries = json.loads(line)
+        if not isinstance(entries, dict) or 'stage' not in entries:
+            raise ValueError('no progress of a job')
+        return cls(**entries)

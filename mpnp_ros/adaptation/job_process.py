@@ -1,0 +1,124 @@
+"""An adaptation job as seen from the process that wants it: started, watched, cancelled, begun again."""
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+
+from mpnp_ros.adaptation.job import CANCELLED, FAILED, JobProgress, JobResult, JobSpec
+from mpnp_ros.adaptation.job_main import DONE, READ, TRAIN
+from mpnp_ros.supervisor import tied
+
+LOG = logging.getLogger(__name__)
+ATTEMPTS = 4
+PATIENCE = 5.
+"""Seconds that a process which was told to end may take before it is killed: a step, and a checkpoint."""
+
+
+class JobProcess:
+    """Runs the stages of a job one after the other; a process that is killed is started again and goes on.
+
+    future: the result; it never raises.  A cancelled or failed job has one too.
+    """
+
+    def __init__(self, folder: Path, on_progress: Callable[[JobProgress], None]) -> None:
+        """on_progress: called on a thread of its own; must not wait."""
+        self.folder, self._on_progress = folder, on_progress
+        self.future: Future[JobResult] = Future()
+        self._process: subprocess.Popen[str] | None = None
+        self._cancelled = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name='adaptation job', daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that works now."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def cancel(self) -> None:
+        """End it within a training step; what is done stays on disk."""
+        with self._lock:
+            self._cancelled.set()
+            if self._process is not None:
+                self._process.terminate()
+
+    def close(self) -> None:
+        """Cancel, and wait until no process is left."""
+        self.cancel()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            result = self._work()
+        except Exception as error:
+            LOG.exception('job %s', self.folder)
+            result = JobResult(FAILED, f'{type(error).__name__}: {error}')
+        self.future.set_result(result)
+
+    def _work(self) -> JobResult:
+        for stage in (READ, TRAIN):
+            code = self._stage(stage)
+            if (result := JobResult.load(self.folder)) is not None:
+                return result
+            if self._cancelled.is_set():
+                return JobResult(CANCELLED, 'cancelled; the same job goes on where it was')
+            if code != DONE:
+                break
+        return JobResult(FAILED, f'the stage {stage} ended {ATTEMPTS} times with exit code {code}; see its '
+                                 'messages above')
+
+    def _stage(self, stage: str) -> int:
+        code = DONE
+        for attempt in range(ATTEMPTS):
+            code = self._attempt(stage)
+            if code == DONE or self._cancelled.is_set() or JobResult.load(self.folder) is not None:
+                break
+            LOG.warning('the stage %s of %s ended with exit code %d; attempt %d of %d', stage,
+                        self.folder.name, code, attempt + 1, ATTEMPTS)
+        return code
+
+    def _attempt(self, stage: str) -> int:
+        """Run a stage to its end; gives the exit code.  It ends with this process, whatever ends that."""
+        command = tied([sys.executable, '-m', 'mpnp_ros.adaptation.job_main', stage, str(self.folder)])
+        with self._lock:
+            if self._cancelled.is_set():
+                return DONE
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                             text=True, errors='replace', start_new_session=True,
+                                             env=self._environment())
+        with self._process as process:
+            killer = threading.Thread(target=self._kill_if_late, args=(process,), daemon=True)
+            killer.start()
+            for line in process.stdout:
+                self._pass_on(line)
+        return process.returncode
+
+    def _kill_if_late(self, process: subprocess.Popen[str]) -> None:
+        while process.poll() is None:
+            if self._cancelled.wait(.2):
+                try:
+                    process.wait(PATIENCE)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                return
+
+    def _pass_on(self, line: str) -> None:
+        try:
+            progress = JobProgress.from_line(line)
+        except (ValueError, TypeError):
+            LOG.info('%s: %s', self.folder.name, line.rstrip())
+        else:
+            self._on_progress(progress)
+
+    def _environment(self) -> dict[str, str]:
+        """Bounded threads from the start, and memory given back rather than kept by each thread."""
+        threads = str(JobSpec.load(self.folder).threads)
+        return {**os.environ, 'OMP_NUM_THREADS': threads, 'MKL_NUM_THREADS': threads,
+                'OMP_WAIT_POLICY': 'PASSIVE', 'MALLOC_ARENA_MAX': '2', 'TOKENIZERS_PARALLELISM': 'false'}

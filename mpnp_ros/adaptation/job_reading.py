@@ -1,0 +1,222 @@
+"""The first stage of an adaptation: what is asked, and the question texts read below the links."""
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.cost_model import Aim, CostModel, Plan
+from mpnp_ros.adaptation.dataset import Example, TokenDataset
+from mpnp_ros.adaptation.job import DATA, DISTILLED, JobProgress, JobSpec, NewLink
+from mpnp_ros.adaptation.moments import ASKED, FEEDBACK, LABELLED
+from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
+from mpnp_ros.adaptation.speedometer import machine_speed
+from mpnp_ros.adaptation.unlabelled import unlabelled_questions
+from mpnp_ros.adaptation.workload import Workload
+from mpnp_ros.cache import new_folder, write_file
+from mpnp_ros.errors import LinksError, TrainingError
+from mpnp_ros.links.files import Link, load_link
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.question_files import QuestionFiles
+from mpnp_ros.llm.weights import load_language_model
+from mpnp_ros.methods.base import Method, build_method
+
+TRAINING_SET, HELD_OUT, READING = 'train', 'held_out', 'reading.json'
+LEAST_STEPS, EVALUATIONS, INVENTED = 40, 8, 400
+"""Fewer steps are not worth while; how often all held-out questions are answered in a training; how many
+different questions are made up where answers are distilled."""
+
+OF_THE_MODALITY = ('modality', 'encoder', 'token_width', 'base_model', 'base_model_name', 'kv_heads',
+                   'head_dim', 'text_width')
+"""What a link's configuration says about its tokens and its language model, not about itself."""
+LOG = logging.getLogger(__name__)
+
+Say = Callable[[JobProgress], None]
+Cancelled = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the first stage found out for the second.
+
+    first: the lowest block that training runs.  choices: all lists of answers.  seconds, macs: of reading.
+    linked_blocks, steps, batch: as planned within the budget, and `reason`, why.  begins_anew: whether what
+    links could begin with has other blocks than planned and is of no use.
+    """
+
+    first: int
+    choices: tuple[tuple[str, ...], ...]
+    seconds: float
+    macs: float
+    linked_blocks: int
+    steps: int
+    batch: int
+    reason: str
+    begins_anew: bool
+
+    def save(self, folder: Path) -> None:
+        """Say that reading is finished."""
+        write_file(folder / READING, json.dumps(vars(self)).encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> Reading | None:
+        """None where reading is not finished."""
+        if not (folder / READING).is_file():
+            return None
+        entries = json.loads((folder / READING).read_bytes())
+        return cls(**{**entries, 'choices': tuple(map(tuple, entries['choices']))})
+
+
+def read(folder: Path, say: Say, cancelled: Cancelled) -> None:
+    """Draw the job's questions, plan within its budget, and keep the states of all texts on disk.
+
+    Done before, it is not repeated.  Raises TrainingError where there is nothing to train on, BudgetError.
+    """
+    if Reading.load(folder) is not None:
+        return
+    started, spec = time.monotonic(), JobSpec.load(folder)
+    torch.set_num_threads(spec.threads)
+    train, held_out = draw(spec, folder)
+    method = build_method(spec.method, load_language_model(spec.language_model, spec.device, spec.dtype))
+    for link in links_beside(spec, method.lm):
+        method.plug(link)
+    found = [starts(spec, one, method)[0][1] for one in spec.new]
+    costs = _costs(spec, method.lm, found, train)
+    plan, steps = _planned(spec, costs, found, held_out)
+    begins_anew = len(found[0].config.blocks) != plan.linked_blocks
+    for new, link in zip(spec.new, found, strict=True):
+        method.plug(untrained(spec, new, method, plan.linked_blocks) if begins_anew else link)
+    examples = (*train.examples, *held_out.examples)
+    if QuestionBook(method, QuestionFiles(spec.questions)).read(examples, cancelled, lambda done, of: say(
+            JobProgress('reading', done, of, seconds=time.monotonic() - started))):
+        first = min(link.config.question_block for link in method.links().values())
+        Reading(first, tuple(sorted({example.choices for example in examples})), time.monotonic() - started,
+                costs.reading(plan.linked_blocks), plan.linked_blocks, steps, plan.batch, plan.reason,
+                begins_anew).save(folder)
+
+
+def draw(spec: JobSpec, folder: Path) -> tuple[TokenDataset, TokenDataset]:
+    """What is trained on and what is held out, drawn from the buffer once.
+
+    Raises TrainingError where the buffer has no question that fits.
+    """
+    data = folder / DATA
+    if not data.is_dir():
+        train, held_out = _lived_through(spec)
+        if not train.examples:
+            raise TrainingError('the replay buffer holds no questions about frames with tokens of '
+                                f'{" and ".join(spec.modalities)}; ask or label some while it is plugged in')
+        with new_folder(data) as empty:
+            for name, whole, most in ((TRAINING_SET, train, spec.most_questions),
+                                      (HELD_OUT, held_out, spec.most_held_out)):
+                (empty / name).mkdir()
+                _few(whole, most, spec.most_texts, spec.training.seed).write(empty / name)
+    return TokenDataset.load(data / TRAINING_SET), TokenDataset.load(data / HELD_OUT)
+
+
+def _costs(spec: JobSpec, lm: LanguageModel, links: Sequence[Link], train: TokenDataset) -> CostModel:
+    """What training such links on these questions costs on this machine."""
+    configs = [link.config for link in links]
+    return CostModel.for_model(lm, configs, Workload.of(train, lm.tokenizer), machine_speed(lm, configs[0]))
+
+
+def _planned(spec: JobSpec, costs: CostModel, links: Sequence[Link],
+             held_out: TokenDataset) -> tuple[Plan, int]:
+    """How deep to train, and at most how many steps.
+
+    Whether there is time is foreseen; how long steps really take is seen as they are taken.
+    """
+    training = spec.training
+    aim = Aim(training.batch, min(LEAST_STEPS, training.steps), training.steps,
+              spec.linked_blocks or len(links[0].config.blocks),
+              evaluated=EVALUATIONS * len(held_out.examples))
+    plan = costs.plan(spec.budget, aim)
+    timeless = costs.plan(replace(spec.budget, seconds=0.),
+                          replace(aim, batch=plan.batch, linked_blocks=plan.linked_blocks))
+    return plan, timeless.steps
+
+
+def _lived_through(spec: JobSpec) -> tuple[TokenDataset, TokenDataset]:
+    """What the buffer holds for a job; where answers are distilled, its questions have none yet."""
+    moments = ReplayBuffer.read(spec.buffer).together((*spec.modalities, *spec.teachers))
+    sources: tuple[str, ...] = (LABELLED, FEEDBACK)
+    if spec.supervision == DISTILLED:
+        invented = unlabelled_questions(spec.training.seed, INVENTED)
+        moments, sources = moments.asking(invented, spec.each), (ASKED,)
+    rest, held = moments.split()
+    return rest.dataset((), sources, spec.turns), held.dataset((), sources, 1)
+
+
+def links_beside(spec: JobSpec, lm: LanguageModel) -> list[Link]:
+    """The links that are plugged and stay as they are."""
+    return [load_link(path, lm=lm) for path in spec.beside]
+
+
+def starts(spec: JobSpec, new: NewLink, method: Method) -> list[tuple[str, Link]]:
+    """Links to begin with and the names of what they come from; where no start fits, an untrained one.
+
+    A start of another modality, or for another encoder, hands over what it has learned.
+    """
+    found = []
+    for path in new.starts:
+        try:
+            found.append((_name(path), _start(spec, new, method, load_link(path, lm=method.lm))))
+        except LinksError as error:
+            LOG.warning('%s is no start for %s links: %s', path, new.modality, error)
+    return found or [('', _new(spec, new, method, spec.link))]
+
+
+def _start(spec: JobSpec, new: NewLink, method: Method, before: Link) -> Link:
+    config = before.config
+    if (config.modality, config.encoder) == (new.modality, new.encoder):
+        return before
+    link = _new(spec, new, method, {name: value for name, value in config.to_dict().items()
+                                    if name not in OF_THE_MODALITY})
+    link.start_from(before)
+    return link
+
+
+def untrained(spec: JobSpec, new: NewLink, method: Method, linked_blocks: int) -> Link:
+    """A link to so many of the uppermost blocks that knows nothing."""
+    return _new(spec, new, method, {**spec.link, 'last': linked_blocks})
+
+
+def _new(spec: JobSpec, new: NewLink, method: Method, options: Mapping[str, Any]) -> Link:
+    torch.manual_seed(spec.training.seed)
+    return method.new_link(new.modality, new.encoder, new.token_width, **options)
+
+
+def _name(path: str) -> str:
+    """<modality>/<version> of a link's folder."""
+    return '/'.join(Path(path).parts[-2:])
+
+
+def _few(dataset: TokenDataset, most: int, most_texts: int, seed: int) -> TokenDataset:
+    """At most so many questions in so many different words, as evenly by type as there are."""
+    kinds = max(1, len({example.type for example in dataset.examples}))
+    texts = _Texts(most_texts // kinds)
+    drawn = dataset.evened(len(dataset.examples), seed).examples
+    return replace(dataset, examples=tuple(filter(texts.admit, drawn))).evened(max(1, most // kinds), seed)
+
+
+class _Texts:
+    """The first so many texts of each type."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: dict[str, set[str]] = defaultdict(set)
+
+    def admit(self, example: Example) -> bool:
+        """Whether its text is one of them."""
+        known = self._known[example.type]
+        if len(known) < self._limit:
+            known.add(example.question)
+        return example.question in known

@@ -1,0 +1,219 @@
+"""The second stage of an adaptation: train with the upper blocks alone, and store what is better."""
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.budget import Spent
+from mpnp_ros.adaptation.checkpoint import Tensors, link_tensors, restore_links
+from mpnp_ros.adaptation.cost import measure_macs, peak_memory
+from mpnp_ros.adaptation.evaluation import evaluate, majority
+from mpnp_ros.adaptation.job import (
+    CANCELLED,
+    CHECKPOINT,
+    DISTILLED,
+    TRAINED,
+    WORSE,
+    JobProgress,
+    JobResult,
+    JobSpec,
+    NewLink,
+)
+from mpnp_ros.adaptation.job_reading import Cancelled, Reading, Say, draw, links_beside, starts, untrained
+from mpnp_ros.adaptation.trainer import Trainer, TrainingReport, TrainingStep
+from mpnp_ros.errors import TrainingError
+from mpnp_ros.links.files import Link
+from mpnp_ros.links.provenance import Adaptation, Provenance
+from mpnp_ros.links.store import LinkStore
+from mpnp_ros.llm.question_files import QuestionFiles
+from mpnp_ros.llm.upper_blocks import load_upper_blocks
+from mpnp_ros.methods.base import Method, build_method
+
+NOISE = .01
+"""So many more wrong answers on held-out questions do not make new links worse."""
+FOR_STEPS, LEAST_SECONDS = .85, 1.
+"""Share of what is left of the budget that steps may take: evaluations take the rest."""
+LEAST_CHECK = 50
+"""Held-out questions below which links are not offered before training has ended."""
+
+
+def train(folder: Path, say: Say, cancelled: Cancelled) -> JobResult:
+    """Train, and put new links into the store if they answer no worse than those they began with.
+
+    Raises TrainingError for NaN or a job that has not been read, and the errors of links and weights.
+    """
+    reading, spec = Reading.load(folder), JobSpec.load(folder)
+    if reading is None:
+        raise TrainingError(f'the questions of {folder} have not been read; run its first stage')
+    torch.set_num_threads(spec.threads)
+    lm = load_upper_blocks(spec.language_model, reading.first, spec.device, spec.dtype, reading.choices)
+    return _Training(folder, spec, reading, build_method(spec.method, lm), say, cancelled).work()
+
+
+class _Training:
+    """One run of the second stage."""
+
+    def __init__(self, folder: Path, spec: JobSpec, reading: Reading, method: Method, say: Say,
+                 cancelled: Cancelled) -> None:
+        self.folder, self.spec, self.reading, self.method = folder, spec, reading, method
+        self.say, self.cancelled, self.started = say, cancelled, time.monotonic()
+        self.train, self.held_out = draw(spec, folder)
+        for link in links_beside(spec, method.lm):
+            method.plug(link)
+        self.book = QuestionBook(method, QuestionFiles(spec.questions))
+        self.store = LinkStore(spec.store)
+        self.macs, self.begun_with = reading.macs, dict.fromkeys(spec.modalities, '')
+        self.progress = JobProgress('evaluating')
+
+    def work(self) -> JobResult:
+        """From choosing what to begin with to versions in the store."""
+        before = max(self._begin(new) for new in self.spec.new)
+        self._tell(accuracy=before, start_accuracy=before)
+        self._offer(before)
+        if self.spec.supervision == DISTILLED:
+            self._label()
+        begun = link_tensors(self._own())
+        report = self._fit()
+        self.macs += report.macs_per_step * report.steps
+        if report.stopped == 'cancelled':
+            return self._result(CANCELLED, 'cancelled; the same job goes on from its last step', before,
+                                math.nan, report)
+        return self._conclude(before, self._settle(begun), report)
+
+    def _begin(self, new: NewLink) -> float:
+        """Plug the start that answers most held-out questions rightly; gives how many, 0..1."""
+        anew = [('', untrained(self.spec, new, self.method, self.reading.linked_blocks))]
+        found = anew if self.reading.begins_anew else starts(self.spec, new, self.method)
+        tried = [(self._accuracy_with(link), source, link) for source, link in found]
+        best, self.begun_with[new.modality], link = max(tried, key=lambda one: one[0])
+        self.method.replace(link)
+        return best
+
+    def _accuracy_with(self, link: Link) -> float:
+        self.method.replace(link)
+        return self._accuracy()
+
+    def _accuracy(self) -> float:
+        """Of held-out questions, from the modalities that are trained alone; NaN without any."""
+        if not self.held_out.examples:
+            return math.nan
+        alone = self.held_out.only(self.spec.modalities)
+        found: list[float] = []
+        self.macs += measure_macs(lambda: found.append(evaluate(self.method, alone, self.book).value))
+        return found[0]
+
+    @property
+    def blind(self) -> float:
+        """What the most frequent answer to each question gets right of the held-out ones."""
+        return majority(self.train, self.held_out).value if self.held_out.examples else math.nan
+
+    @property
+    def _seconds(self) -> float:
+        """Of both stages until now."""
+        return self.reading.seconds + time.monotonic() - self.started
+
+    def _offer(self, accuracy: float) -> None:
+        """Let what is begun with be used until training has ended, where it clearly sees something."""
+        known = len(self.held_out.examples) >= LEAST_CHECK and all(self.begun_with.values())
+        if known and self.spec.offer_starts and accuracy > self.blind + NOISE:
+            self._tell(offers=self._save(Adaptation(
+                self.spec.supervision, accuracy_before=accuracy, accuracy_after=accuracy,
+                accuracy_blind=self.blind)))
+
+    def _label(self) -> None:
+        """Let what is trusted answer, and take its confident answers for true."""
+        from mpnp_ros.adaptation.distillation import distilled
+        def label() -> None:
+            self.train = distilled(self.train, self.method, self.spec.teachers, self.spec.modalities,
+                                   self.spec.confidence, self.book, self.cancelled)
+
+        self.macs += measure_macs(label)
+        if not self.train.examples:
+            raise TrainingError(f'{" and ".join(self.spec.teachers)} answered no question with a confidence '
+                                f'of {self.spec.confidence:g}; wait for better answers or lower it')
+
+    def _fit(self) -> TrainingReport:
+        left = self.spec.budget.seconds_left(Spent(self._seconds))
+        config = replace(self.spec.training, steps=self.reading.steps, batch=self.reading.batch,
+                         stop_accuracy=self.spec.budget.accuracy,
+                         seconds=max(LEAST_SECONDS, left * FOR_STEPS) if math.isfinite(left) else 0.)
+        trainer = Trainer(self.method, config, self.book, self.spec.modalities)
+        validation = self.held_out.only(self.spec.modalities) if self.held_out.examples else None
+        return trainer.fit(self.train, validation, self._stepped, self.cancelled, self.folder / CHECKPOINT)
+
+    def _settle(self, begun: Tensors) -> float:
+        """Take the trained links, or those half way to them where these answer no worse; gives how well.
+
+        Half way between what was known and what was learned from a little is often better elsewhere
+        (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
+        """
+        trained, accuracy = link_tensors(self._own()), self._accuracy()
+        if not all(self.begun_with.values()):
+            return accuracy
+        restore_links(self._own(), {name: _midway(begun[name], tensor) for name, tensor in trained.items()})
+        midway = self._accuracy()
+        if midway >= accuracy:
+            return midway
+        restore_links(self._own(), trained)
+        return accuracy
+
+    def _own(self) -> dict[str, Link]:
+        """The links that are trained."""
+        links = self.method.links()
+        return {name: links[name] for name in self.spec.modalities}
+
+    def _stepped(self, step: TrainingStep) -> None:
+        known = self.progress.accuracy if step.accuracy is None else step.accuracy
+        self._tell(stage='training', step=step.step, steps=step.steps, loss=step.loss, accuracy=known)
+
+    def _tell(self, **changes: object) -> None:
+        seconds = self._seconds
+        left = self.spec.budget.seconds_left(Spent(seconds))
+        self.progress = replace(self.progress, seconds=seconds, remaining=left, macs=self.macs,
+                                memory=peak_memory(self.method.lm.device), **changes)
+        self.say(self.progress)
+        self.progress = replace(self.progress, offers={})
+
+    def _conclude(self, before: float, after: float, report: TrainingReport) -> JobResult:
+        """Store what is not worse than what there was."""
+        floor = max((before - NOISE, 'the links before'), (self.blind, 'the most frequent answers'))
+        if after < floor[0]:
+            return self._result(WORSE, f'the new links are not offered: they answer {after:.1%} of the '
+                                f'held-out questions rightly, and {floor[1]} no less', before, after, report)
+        result = self._result(TRAINED, f'stopped by {report.stopped}', before, after, report)
+        links = self._save(Adaptation(
+            self.spec.supervision, questions=len(self.train.examples), steps=report.steps,
+            seconds=result.seconds, macs=result.macs, peak_bytes=result.peak_bytes,
+            accuracy_before=_known(before), accuracy_after=_known(after), accuracy_blind=_known(self.blind)))
+        return replace(result, links=links)
+
+    def _save(self, adaptation: Adaptation) -> dict[str, str]:
+        """A version of each trained link; gives their folders."""
+        saved = {}
+        for name in self.spec.modalities:
+            own = replace(adaptation, started_from=self.begun_with[name])
+            text = f'adapted on a robot: {len(self.train.examples)} questions, {own.steps} steps'
+            stored = self.store.save(self.method.links()[name], Provenance(text=text, adaptation=own))
+            saved[name] = str(stored.path)
+        return saved
+
+    def _result(self, status: str, message: str, before: float, after: float,
+                report: TrainingReport) -> JobResult:
+        return JobResult(
+            status, message, accuracy=after, start_accuracy=before, blind_accuracy=self.blind,
+            held_out=len(self.held_out.examples), questions=len(self.train.examples), steps=report.steps,
+            seconds=self._seconds, reading_seconds=self.reading.seconds,
+            macs=self.macs, peak_bytes=peak_memory(self.method.lm.device))
+
+
+def _midway(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return (one + other) / 2 if one.is_floating_point() else other
+
+
+def _known(accuracy: float) -> float | None:
+    return accuracy if math.isfinite(accuracy) else None
