@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import fields
 from functools import partial
 from resource import RUSAGE_SELF, getrusage
 
@@ -44,7 +45,7 @@ from mpnp_ros.nodes.fusion_messages import (
     state_to_message,
     states_to_message,
 )
-from mpnp_ros.nodes.parameters import Parameter
+from mpnp_ros.nodes.parameters import Parameter, option_parameters
 from mpnp_ros.nodes.runtime import AUTOSTART, ManagedNode, run_node
 from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.precision import DTYPES
@@ -54,6 +55,7 @@ from mpnp_ros.serving.inquiry import Inquiry
 from mpnp_ros.serving.link_versions import LinkVersion, links_at_start, read_link_version
 from mpnp_ros.serving.modality_board import ModalityBoard
 from mpnp_ros.serving.questions import Question
+from mpnp_ros.serving.watch_limits import WatchLimits
 from mpnp_ros.srv import Ask, ListLinks, LoadLinks, RollbackLinks, SetModality
 
 DEPTH = 100
@@ -85,8 +87,7 @@ PARAMETERS = (
               f'{WHEN}'),
     Parameter('choices', '', 'Named list of answers for questions that come without one; empty: none, '
               'the answer is generated.', choices=tuple(NAMED_CHOICES)),
-    Parameter('stale_after', 1., f'Time without tokens after which a modality is not used any more. {WHEN}',
-              unit='s', minimum=.05, maximum=3600),
+    *option_parameters('', WatchLimits, WHEN),
     Parameter('queue_size', 16, f'Questions that may wait; more are rejected. {WHEN}',
               minimum=1, maximum=1000),
     Parameter('standing_size', 16, f'Standing questions that are taken; more are rejected. {WHEN}',
@@ -120,7 +121,8 @@ class FusionNode(ManagedNode):
         torch.set_num_threads(values.threads or _half_of_the_cores())
         lm = load_language_model(values.llm, values.device, values.dtype)
         method = build_method(values.method, lm, question_cache_bytes=round(values.question_cache_mb * 1e6))
-        board = ModalityBoard(self._now, values.modalities, values.stale_after)
+        limits = WatchLimits(**{item.name: values[item.name] for item in fields(WatchLimits)})
+        board = ModalityBoard(self._now, values.modalities, limits)
         self._server = AnswerServer(
             method, board, capacity=values.queue_size, standing_capacity=values.standing_size,
             max_new_tokens=values.max_new_tokens, read_links=partial(read_link_version, lm=lm),

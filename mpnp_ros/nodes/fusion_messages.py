@@ -13,7 +13,7 @@ from mpnp_ros.msg import LinkInfo, ModalityState, ModalityStates
 from mpnp_ros.msg import Question as QuestionMessage
 from mpnp_ros.serving.answer import Answer
 from mpnp_ros.serving.link_versions import LinkVersion
-from mpnp_ros.serving.modality_watch import ModalityStatus
+from mpnp_ros.serving.modality_state import ModalityStatus
 from mpnp_ros.serving.questions import Question
 
 

@@ -12,7 +12,7 @@ from mpnp_ros.links.files import MANIFEST, Link, load_link
 from mpnp_ros.links.store import REMEMBERED, LinkStore, StoredLink, holding, whole
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.base import Method
-from mpnp_ros.serving.modality_watch import LinkFit
+from mpnp_ros.serving.modality_state import LinkFit
 
 LOG = logging.getLogger(__name__)
 

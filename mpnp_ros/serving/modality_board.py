@@ -5,7 +5,10 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 
 from mpnp_ros.errors import ConfigurationError, TokensError
-from mpnp_ros.serving.modality_watch import SECOND, Command, LinkFit, ModalityStatus, ModalityWatch
+from mpnp_ros.serving.modality_state import Command, LinkFit, ModalityStatus
+from mpnp_ros.serving.modality_watch import ModalityWatch
+from mpnp_ros.serving.steady_state import SECOND
+from mpnp_ros.serving.watch_limits import ALWAYS, NEVER, WatchLimits
 from mpnp_ros.tokens import ModalityTokens
 
 
@@ -16,11 +19,13 @@ class ModalityBoard:
     `stale_after` (a replay that starts again), all tokens are forgotten: they belong to another run.
     """
 
-    def __init__(self, clock: Callable[[], int], modalities: Iterable[str], stale_after: float = 1.) -> None:
-        """modalities: the names that may come.  stale_after: seconds."""
+    def __init__(self, clock: Callable[[], int], modalities: Iterable[str],
+                 limits: WatchLimits | None = None) -> None:
+        """modalities: the names that may come.  limits: the default ones where there are none."""
         self._clock = clock
-        self._stale_after = round(stale_after * SECOND)
-        self._watches = {name: ModalityWatch(name, stale_after) for name in modalities}
+        self._limits = limits or WatchLimits()
+        self._stale_after = round(self._limits.stale_after * SECOND)
+        self._watches = {name: ModalityWatch(name, self._limits) for name in modalities}
         self._latest = clock()
         self._lock = threading.Lock()
 
@@ -76,12 +81,31 @@ class ModalityBoard:
             for name, watch in self._watches.items():
                 watch.connect(fits.get(name))
 
+    def adapting(self, modalities: Iterable[str]) -> None:
+        """Say of which modalities links are being trained now; what can be used does not change by it.
+
+        Raises ConfigurationError for a modality that is not on the board.
+        """
+        with self._lock:
+            trained = [self._watch(name) for name in modalities]
+            for watch in self._watches.values():
+                watch.adapting = watch in trained
+
     def usable(self) -> dict[str, ModalityTokens]:
-        """Newest tokens of each modality that is plugged, fresh and has links."""
+        """Newest tokens of each modality that is plugged, fresh and has links.
+
+        Degraded ones are among them where the limits say so (``use_degraded``), and always those that are
+        plugged by hand.
+        """
         with self._lock:
             now = self._now()
             found = {name: watch.usable(now) for name, watch in self._watches.items()}
-        return {name: tokens for name, tokens in found.items() if tokens is not None}
+            found = {name: tokens for name, tokens in found.items() if tokens is not None}
+            sound = {name for name in found if not self._watches[name].degraded(now)}
+            if self._limits.use_degraded == ALWAYS or not (sound or self._limits.use_degraded == NEVER):
+                return found
+            return {name: tokens for name, tokens in found.items()
+                    if name in sound or self._watches[name].command is Command.PLUG}
 
     def states(self) -> list[ModalityStatus]:
         """One row per modality, in the order given."""

@@ -2,69 +2,15 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from dataclasses import dataclass
-from enum import IntEnum
 
 from mpnp_ros.errors import TokensError
+from mpnp_ros.serving.modality_state import Command, LinkFit, ModalityStatus, State
+from mpnp_ros.serving.steady_state import SECOND, SteadyState
+from mpnp_ros.serving.token_stream import TokenStream
+from mpnp_ros.serving.watch_limits import WatchLimits
 from mpnp_ros.tokens import ModalityTokens
 
-SECOND = 1_000_000_000
-RATE_WINDOW = 20
 MOST_TOKENS = 8192
-
-
-class State(IntEnum):
-    """States of a modality, numbered as in msg/ModalityState."""
-
-    ABSENT = 0
-    PROBING = 1
-    HEALTHY = 2
-    DEGRADED = 3
-    STALE = 4
-    ADAPTING = 5
-
-
-class Command(IntEnum):
-    """What an operator may say about a modality, numbered as in srv/SetModality."""
-
-    AUTO = 0
-    PLUG = 1
-    UNPLUG = 2
-
-
-@dataclass(frozen=True)
-class LinkFit:
-    """What loaded links ask of the tokens.
-
-    encoder: fingerprint of the encoder they were trained with.  token_width: D.  version: of the links.
-    """
-
-    encoder: str
-    token_width: int
-    version: str
-
-
-@dataclass(frozen=True)
-class ModalityStatus:
-    """One row of the board; fields as in msg/ModalityState, and counters.
-
-    rate: Hz.  age: seconds since the sensor stamp of the newest tokens, NaN while there are none.
-    quality: 0..1, NaN while unknown.  accepted, rejected: token messages since the start.
-    """
-
-    modality: str
-    state: State
-    plugged: bool
-    pinned: bool
-    rate: float
-    age: float
-    links_version: str
-    encoder: str
-    detail: str
-    accepted: int
-    rejected: int
-    quality: float = math.nan
 
 
 class ModalityWatch:
@@ -72,17 +18,21 @@ class ModalityWatch:
 
     Every method takes `now`, nanoseconds of the clock the tokens are stamped with.  Whether tokens have
     stopped is judged by their arrival, so that an encoder whose clock is wrong is late, not silent.
+    What is seen at a moment becomes the modality's state once it has lasted (:class:`SteadyState`); whether
+    its tokens can be used depends on the moment alone, so no answer waits for a state.
     """
 
-    def __init__(self, modality: str, stale_after: float) -> None:
-        """stale_after: seconds without tokens after which the modality is stale."""
+    def __init__(self, modality: str, limits: WatchLimits) -> None:
         self.modality = modality
         self.command = Command.AUTO
         self.fit: LinkFit | None = None
         self.publishers = 0
-        self._limit = round(stale_after * SECOND)
+        self.adapting = False
+        self._limits = limits
+        self._patience = round(limits.stale_after * SECOND)
         self._newest: ModalityTokens | None = None
-        self._arrivals: deque[int] = deque(maxlen=RATE_WINDOW)
+        self._stream = TokenStream(limits)
+        self._steady = SteadyState(limits)
         self._complaint, self._complained_at = '', 0
         self._accepted = self._rejected = 0
 
@@ -94,16 +44,17 @@ class ModalityWatch:
     def accept(self, tokens: ModalityTokens, now: int) -> None:
         """Take tokens as the newest.  Where they do not fit, raises TokensError and keeps the old ones."""
         self.check(tokens)
-        if self._arrivals and not self.fresh(now):
-            self._arrivals.clear()
+        self._look(now)  # a silence that nobody has looked at ends here
+        self._stream.note(tokens, now)
         self._newest, self._complaint = tokens, ''
-        self._arrivals.append(now)
         self._accepted += 1
+        self._look(now)
 
     def reject(self, reason: str, now: int) -> None:
         """Count a message that could not be used."""
         self._complaint, self._complained_at = reason, now
         self._rejected += 1
+        self._look(now)
 
     def check(self, tokens: ModalityTokens) -> None:
         """Raises TokensError unless the tokens fit the links (any fit where there are none)."""
@@ -131,51 +82,58 @@ class ModalityWatch:
     def forget(self) -> None:
         """Drop the tokens, for instance because time has jumped back and they are of another run."""
         self._newest = None
-        self._arrivals.clear()
         self._complaint = ''
-
-    def fresh(self, now: int) -> bool:
-        """Whether tokens have come within the limit."""
-        return bool(self._arrivals) and now - self._arrivals[-1] <= self._limit
+        self._stream.forget()
+        self._steady.reset()
 
     def usable(self, now: int) -> ModalityTokens | None:
         """The newest tokens where an answer may rest on them: plugged, fresh and with links."""
-        return self._newest if self.plugged and self.fit is not None and self.fresh(now) else None
+        return self._newest if self.plugged and self.fit is not None and self._stream.fresh(now) else None
+
+    def degraded(self, now: int) -> bool:
+        """Whether it is degraded; before it is either that or healthy, what is seen at the moment counts."""
+        shown, seen, _ = self._look(now)
+        return State.DEGRADED is (shown if shown in (State.HEALTHY, State.DEGRADED) else seen)
 
     def status(self, now: int) -> ModalityStatus:
         """The row for the board."""
-        state, detail = self._judge(now)
+        state, detail = self._said(now)
         newest = self._newest
         return ModalityStatus(
-            self.modality, state, self.plugged, self.command is not Command.AUTO, self._rate(now),
+            self.modality, state, self.plugged, self.command is not Command.AUTO, self._stream.rate(now),
             math.nan if newest is None else age(newest.stamp_ns, now),
             self.fit.version if self.fit else '', newest.encoder if newest else '', detail,
-            self._accepted, self._rejected)
+            self._accepted, self._rejected, self._stream.quality)
 
-    def _judge(self, now: int) -> tuple[State, str]:
-        if self._complaint and now - self._complained_at <= self._limit:
+    def _said(self, now: int) -> tuple[State, str]:
+        shown, seen, detail = self._look(now)
+        if seen is State.HEALTHY and shown is not State.HEALTHY:
+            detail = (f'good again for {self._steady.lasted(now):.1f} s; trusted after '
+                      f'{self._limits.recover_after:g} s')
+        if not self.adapting or self.command is Command.UNPLUG or not self._stream.fresh(now):
+            return shown, detail
+        return State.ADAPTING, '; '.join(filter(None, ['its links are being trained', detail]))
+
+    def _look(self, now: int) -> tuple[State, State, str]:
+        """The state that is shown, what is seen at this moment, and why."""
+        seen, reason = self._see(now)
+        return self._steady.follow(seen, now), seen, reason
+
+    def _see(self, now: int) -> tuple[State, str]:
+        if self._complaint and now - self._complained_at <= self._patience:
             return State.DEGRADED, self._complaint
         if self._newest is None:
             return (State.PROBING, 'no tokens yet') if self._known() else (State.ABSENT, 'no publisher')
-        if not self.fresh(now):
-            return State.STALE, f'no tokens for {age(self._arrivals[-1], now):.1f} s'
-        lag = (now - self._newest.stamp_ns) / SECOND
-        if abs(lag) * SECOND > self._limit:
-            side = 'behind' if lag > 0 else 'ahead of'
-            return State.DEGRADED, (f'stamps are {abs(lag):.1f} s {side} the clock; '
-                                    f'check use_sim_time and that the machines agree on the time')
-        if len(self._arrivals) < 2:
+        if not self._stream.fresh(now):
+            return State.STALE, f'no tokens for {self._stream.silence(now):.1f} s'
+        if fault := self._stream.fault():
+            return State.DEGRADED, fault
+        if self._stream.count < self._limits.probe_tokens:
             return State.PROBING, 'first tokens have come'
         return State.HEALTHY, ''
 
     def _known(self) -> bool:
         return bool(self.publishers or self._accepted or self._rejected)
-
-    def _rate(self, now: int) -> float:
-        if len(self._arrivals) < 2 or not self.fresh(now):
-            return 0.
-        span = self._arrivals[-1] - self._arrivals[0]
-        return (len(self._arrivals) - 1) * SECOND / span if span > 0 else 0.
 
 
 def age(stamp_ns: int, now: int) -> float:

@@ -15,6 +15,7 @@ from mpnp_ros.methods.base import Reply
 from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.link_versions import LinkVersion
 from mpnp_ros.serving.modality_board import ModalityBoard
+from mpnp_ros.serving.watch_limits import WatchLimits
 from mpnp_ros.tokens import ModalityTokens
 
 SECOND = 1_000_000_000
@@ -98,10 +99,10 @@ def make_link(modality: str, version: str = 'v1', encoder: str = 'e1', width: in
 
 
 def make_tokens(modality: str, value: float = 1., encoder: str = 'e1', width: int = 4, count: int = 3,
-                stamp_ns: int = START) -> ModalityTokens:
+                stamp_ns: int = START, **more: object) -> ModalityTokens:
     """Tokens that all hold `value`."""
     return ModalityTokens(modality, encoder, np.full((count, width), value, np.float32),
-                          np.zeros(count, np.float32), stamp_ns=stamp_ns)
+                          np.zeros(count, np.float32), stamp_ns=stamp_ns, **more)
 
 
 class Bench:
@@ -110,7 +111,7 @@ class Bench:
     def __init__(self, **options: object) -> None:
         self.clock = FakeClock()
         self.method = FakeMethod()
-        self.board = ModalityBoard(self.clock, ('camera', 'lidar'), stale_after=1.)
+        self.board = ModalityBoard(self.clock, ('camera', 'lidar'), WatchLimits(stale_after=1.))
         self.delivered: list = []
         self.files: dict[str, LatentLink] = {}
         self.server = AnswerServer(self.method, self.board, deliver=self.delivered.append,

@@ -14,7 +14,7 @@ from mpnp_ros.errors import LinksError
 from mpnp_ros.methods.base import Reply
 from mpnp_ros.serving.answer import Status
 from mpnp_ros.serving.link_versions import LinkVersion
-from mpnp_ros.serving.modality_watch import Command
+from mpnp_ros.serving.modality_state import Command
 from mpnp_ros.serving.questions import Question
 
 WAIT = 10

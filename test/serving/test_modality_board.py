@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.serving.modality_board import ModalityBoard
-from mpnp_ros.serving.modality_watch import MOST_TOKENS, Command, LinkFit, State
+from mpnp_ros.serving.modality_state import Command, LinkFit, State
+from mpnp_ros.serving.modality_watch import MOST_TOKENS
+from mpnp_ros.serving.watch_limits import WatchLimits
 
 FIT = LinkFit('e1', 4, 'v1')
 
 
 @pytest.fixture
 def board(clock) -> ModalityBoard:
-    board = ModalityBoard(clock, ('camera', 'lidar'), stale_after=1.)
+    board = ModalityBoard(clock, ('camera', 'lidar'), WatchLimits(stale_after=1.))
     board.connect({'camera': FIT})
     return board
 
@@ -80,7 +82,7 @@ def test_unknown_modality_and_command_are_named(board):
 @pytest.mark.parametrize(('wrong', 'reason'), [
     ({'encoder': 'other'}, 'trained with e1'), ({'width': 5}, '5 wide'),
     ({'count': MOST_TOKENS + 1}, 'at most')])
-def test_tokens_that_do_not_fit_are_counted_and_the_good_ones_stay(board, tokens, wrong, reason):
+def test_tokens_that_do_not_fit_are_counted_and_the_good_ones_stay(board, clock, tokens, wrong, reason):
     good = tokens('camera')
     assert board.offer(good)
     assert not board.offer(tokens('camera', **wrong))
@@ -88,7 +90,9 @@ def test_tokens_that_do_not_fit_are_counted_and_the_good_ones_stay(board, tokens
     assert (row.state, row.accepted, row.rejected) == (State.DEGRADED, 1, 1)
     assert reason in row.detail
     assert board.usable()['camera'] is good
-    board.offer(good)
+    for _ in range(7):
+        clock.advance(.5)
+        board.offer(tokens('camera', stamp_ns=clock.now))
     assert board.state('camera').state is State.HEALTHY
 
 
@@ -146,7 +150,7 @@ ACTIONS = ['offer', 'misfit', 'connect', 'disconnect', *Command]
 @given(steps=st.lists(st.tuples(st.sampled_from(ACTIONS), st.floats(-5, 5)), max_size=40))
 def test_usable_means_plugged_fresh_linked_and_fitting(make_clock, tokens, steps):
     clock = make_clock()
-    board = ModalityBoard(clock, ('camera',), stale_after=1.)
+    board = ModalityBoard(clock, ('camera',), WatchLimits(stale_after=1.))
     newest, arrived, linked, command, latest = None, 0, False, Command.AUTO, clock.now
     for action, seconds in steps:
         clock.advance(seconds)
@@ -172,3 +176,164 @@ def test_usable_means_plugged_fresh_linked_and_fitting(make_clock, tokens, steps
 
 def test_rows_keep_the_order_of_the_parameter(board):
     assert [row.modality for row in board.states()] == ['camera', 'lidar']
+
+
+@pytest.fixture
+def make_board(clock):
+    """Makes boards with camera and LiDAR plugged."""
+    def make(**limits: object) -> ModalityBoard:
+        board = ModalityBoard(clock, ('camera', 'lidar'), WatchLimits(**limits))
+        board.connect({'camera': FIT, 'lidar': FIT})
+        return board
+    return make
+
+
+@pytest.fixture
+def pass_time(clock, tokens):
+    """Gives a function: tokens of these qualities come ten times a second for so long."""
+    def pass_time(board: ModalityBoard, seconds: float, **qualities: float) -> None:
+        for _ in range(round(seconds * 10)):
+            clock.advance(.1)
+            for name, quality in qualities.items():
+                concerns = () if quality > .5 else ('it is dark',)
+                board.offer(tokens(name, stamp_ns=clock.now, quality=quality, concerns=concerns))
+    return pass_time
+
+
+def test_night_degrades_the_camera_and_morning_heals_it(make_board, pass_time):
+    board = make_board()
+    pass_time(board, 2, camera=1., lidar=1.)
+    assert list(board.usable()) == ['camera', 'lidar']
+    pass_time(board, .3, camera=.1, lidar=1.)
+    assert board.state('camera').state is State.HEALTHY, 'it must last'
+    pass_time(board, 2, camera=.1, lidar=1.)
+    row = board.state('camera')
+    assert (row.state, row.plugged) == (State.DEGRADED, True)
+    assert row.detail == 'quality is 0.10: it is dark'
+    assert row.quality == pytest.approx(.1, abs=.01)
+    assert list(board.usable()) == ['lidar']
+    pass_time(board, 2, camera=1., lidar=1.)
+    row = board.state('camera')
+    assert row.state is State.DEGRADED
+    assert 'trusted after 3 s' in row.detail
+    pass_time(board, 2, camera=1., lidar=1.)
+    assert board.state('camera').state is State.HEALTHY
+    assert list(board.usable()) == ['camera', 'lidar']
+
+
+@pytest.mark.parametrize(('use', 'with_lidar', 'without', 'pinned'), [
+    ('alone', ['lidar'], ['camera'], ['camera', 'lidar']),
+    ('always', ['camera', 'lidar'], ['camera'], ['camera', 'lidar']),
+    ('never', ['lidar'], [], ['camera', 'lidar'])])
+def test_whether_answers_rest_on_a_degraded_modality(make_board, pass_time, use, with_lidar, without, pinned):
+    board = make_board(use_degraded=use)
+    pass_time(board, 3, camera=.1, lidar=1.)
+    assert list(board.usable()) == with_lidar
+    board.command('camera', Command.PLUG)
+    assert list(board.usable()) == pinned
+    pass_time(board, 3, camera=.1)
+    assert list(board.usable()) == ['camera'], 'plugged by hand is used while it is fresh'
+    board.command('camera', Command.AUTO)
+    assert list(board.usable()) == without
+
+
+def test_where_all_are_degraded_all_are_used(make_board, pass_time):
+    board = make_board()
+    pass_time(board, 3, camera=.1, lidar=.2)
+    assert list(board.usable()) == ['camera', 'lidar']
+
+
+def test_first_tokens_are_used_at_once_but_not_bad_ones_beside_good_ones(make_board, pass_time):
+    board = make_board()
+    pass_time(board, .1, camera=1.)
+    assert (board.state('camera').state, list(board.usable())) == (State.PROBING, ['camera'])
+    pass_time(board, .1, camera=1., lidar=.1)
+    assert list(board.usable()) == ['camera']
+
+
+def test_a_modality_that_comes_back_is_used_at_once_and_healthy_later(make_board, pass_time, clock):
+    board = make_board()
+    pass_time(board, 2, camera=1., lidar=1.)
+    pass_time(board, 2, lidar=1.)
+    assert board.state('camera').state is State.STALE
+    pass_time(board, 1, camera=1., lidar=1.)
+    row = board.state('camera')
+    assert (row.state, list(board.usable())) == (State.STALE, ['camera', 'lidar'])
+    assert 'good again for 0.8 s' in row.detail
+    pass_time(board, 3, camera=1., lidar=1.)
+    assert board.state('camera').state is State.HEALTHY
+
+
+def test_a_silence_that_nobody_looked_at_counts_too(make_board, pass_time, clock):
+    board = make_board()
+    pass_time(board, 2, camera=1.)
+    clock.advance(5)
+    pass_time(board, .5, camera=1.)
+    assert board.state('camera').state is State.STALE
+
+
+@pytest.mark.parametrize('period', [1., 3.])
+def test_a_flapping_sensor_does_not_make_the_state_flap(make_board, pass_time, clock, period):
+    board = make_board()
+    shown = []
+    for _ in range(12):
+        pass_time(board, period / 2, camera=1.)
+        shown.append(board.state('camera').state)
+        clock.advance(period / 2)
+        shown.append(board.state('camera').state)
+    assert len(set(shown[2:])) == 1
+
+
+def test_without_links_good_tokens_are_healthy_but_not_plugged(make_board, pass_time):
+    board = make_board()
+    board.connect({})
+    pass_time(board, 1, camera=1.)
+    row = board.state('camera')
+    assert (row.state, row.plugged) == (State.HEALTHY, False)
+
+
+def test_adapting_is_shown_while_tokens_come_and_changes_nothing_else(make_board, pass_time, clock):
+    board = make_board()
+    board.adapting(['camera'])
+    assert board.state('camera').state is State.ABSENT
+    pass_time(board, 3, camera=.1, lidar=1.)
+    row = board.state('camera')
+    assert row.state is State.ADAPTING
+    assert row.detail == 'its links are being trained; quality is 0.10: it is dark'
+    assert board.state('lidar').state is State.HEALTHY
+    assert list(board.usable()) == ['lidar']
+    board.command('camera', Command.UNPLUG)
+    assert board.state('camera').state is State.DEGRADED
+    board.command('camera', Command.AUTO)
+    board.connect({'lidar': FIT})
+    assert board.state('camera').state is State.ADAPTING, 'it waits for links'
+    board.adapting(())
+    assert board.state('camera').state is State.DEGRADED
+    with pytest.raises(ConfigurationError, match='radar'):
+        board.adapting(['radar'])
+
+
+@given(steps=st.lists(st.tuples(st.sampled_from(['good', 'bad', 'late', 'misfit', 'reject', 'look']),
+                                st.floats(0, 4)), max_size=80))
+def test_whatever_comes_counts_add_up_and_changes_are_bounded_by_time(make_clock, tokens, steps):
+    clock = make_clock()
+    limits = WatchLimits(degrade_after=.5, recover_after=2.)
+    board = ModalityBoard(clock, ('camera',), limits)
+    board.connect({'camera': FIT})
+    start, shown, changes, accepted, rejected = clock.now, State.ABSENT, 0, 0, 0
+    for action, seconds in steps:
+        clock.advance(seconds)
+        if action in ('good', 'bad', 'late', 'misfit'):
+            taken = board.offer(tokens('camera', encoder='e2' if action == 'misfit' else 'e1',
+                                       stamp_ns=clock.now - (5_000_000_000 if action == 'late' else 0),
+                                       quality=float(action != 'bad')))
+            assert taken == (action != 'misfit')
+            accepted, rejected = accepted + taken, rejected + (not taken)
+        elif action == 'reject':
+            board.reject('camera', 'truncated')
+            rejected += 1
+        row = board.state('camera')
+        changes, shown = changes + (row.state is not shown), row.state
+        assert (row.accepted, row.rejected) == (accepted, rejected)
+    elapsed = (clock.now - start) / 1e9
+    assert changes <= 2 + elapsed / min(limits.degrade_after, limits.recover_after)

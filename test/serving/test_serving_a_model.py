@@ -11,7 +11,7 @@ from mpnp_ros.serving.answer import Answer, Status
 from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.link_versions import LinkVersion
 from mpnp_ros.serving.modality_board import ModalityBoard
-from mpnp_ros.serving.modality_watch import Command
+from mpnp_ros.serving.modality_state import Command
 from mpnp_ros.serving.questions import Question
 from mpnp_ros.tokens import ModalityTokens
 

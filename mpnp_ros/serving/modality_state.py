@@ -1,0 +1,59 @@
+"""What is said about a modality: its state, what an operator commands, what its links ask of tokens."""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class State(IntEnum):
+    """States of a modality, numbered as in msg/ModalityState."""
+
+    ABSENT = 0
+    PROBING = 1
+    HEALTHY = 2
+    DEGRADED = 3
+    STALE = 4
+    ADAPTING = 5
+
+
+class Command(IntEnum):
+    """What an operator may say about a modality, numbered as in srv/SetModality."""
+
+    AUTO = 0
+    PLUG = 1
+    UNPLUG = 2
+
+
+@dataclass(frozen=True)
+class LinkFit:
+    """What loaded links ask of the tokens.
+
+    encoder: fingerprint of the encoder they were trained with.  token_width: D.  version: of the links.
+    """
+
+    encoder: str
+    token_width: int
+    version: str
+
+
+@dataclass(frozen=True)
+class ModalityStatus:
+    """One row of the board; fields as in msg/ModalityState, and counters.
+
+    rate: Hz.  age: seconds since the sensor stamp of the newest tokens, NaN while there are none.
+    quality: 0..1, smoothed, NaN while unknown.  accepted, rejected: token messages since the start.
+    """
+
+    modality: str
+    state: State
+    plugged: bool
+    pinned: bool
+    rate: float
+    age: float
+    links_version: str
+    encoder: str
+    detail: str
+    accepted: int
+    rejected: int
+    quality: float = math.nan

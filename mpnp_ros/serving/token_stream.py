@@ -1,0 +1,100 @@
+"""How the tokens of one modality come: how often, how late, and of which quality."""
+from __future__ import annotations
+
+import math
+from collections import deque
+from itertools import pairwise
+from statistics import median
+
+from mpnp_ros.serving.watch_limits import WatchLimits
+from mpnp_ros.tokens import ModalityTokens
+
+SECOND = 1_000_000_000
+RATE_WINDOW = 20
+PACE_WINDOW = 5
+
+
+class TokenStream:
+    """Measures what has come.  Times are nanoseconds of the clock that the tokens are stamped with."""
+
+    def __init__(self, limits: WatchLimits) -> None:
+        self._limits = limits
+        self._stale_after = round(limits.stale_after * SECOND)
+        self._arrivals: deque[int] = deque(maxlen=RATE_WINDOW)
+        self.forget()
+
+    def forget(self) -> None:
+        """What comes next is of another run."""
+        self._arrivals.clear()
+        self._concerns: tuple[str, ...] = ()
+        self._lag = 0
+        self._usual = self.quality = math.nan
+        self._poor = False
+
+    @property
+    def count(self) -> int:
+        """Frames since the last silence, as far as they are remembered."""
+        return len(self._arrivals)
+
+    def note(self, tokens: ModalityTokens, now: int) -> None:
+        """Measure tokens that have come now; after a silence rate and quality begin anew."""
+        if self._arrivals and not self.fresh(now):
+            self._arrivals.clear()
+            self.quality, self._poor = math.nan, False
+        self._arrivals.append(now)
+        self._learn_rate()
+        self._lag, self._concerns = now - tokens.stamp_ns, tokens.concerns
+        self._smooth(tokens.quality)
+
+    def fresh(self, now: int) -> bool:
+        """Whether tokens have come within the limit."""
+        return bool(self._arrivals) and now - self._arrivals[-1] <= self._stale_after
+
+    def silence(self, now: int) -> float:
+        """Seconds since the newest tokens."""
+        return max(0, now - self._arrivals[-1]) / SECOND
+
+    def rate(self, now: int) -> float:
+        """Hz, 0 while it is unknown or nothing comes."""
+        if len(self._arrivals) < 2 or not self.fresh(now):
+            return 0.
+        span = self._arrivals[-1] - self._arrivals[0]
+        return (len(self._arrivals) - 1) * SECOND / span if span > 0 else 0.
+
+    def fault(self) -> str:
+        """What was wrong with the newest frames, in words; empty where nothing was."""
+        if abs(self._lag) > self._stale_after:
+            return (f'stamps are {abs(self._lag) / SECOND:.1f} s {"behind" if self._lag > 0 else "ahead of"} '
+                    f'the clock; check use_sim_time and that the machines agree on the time')
+        pace = self._pace()
+        if pace < self._limits.lowest_rate * self._usual:
+            return f'tokens come at {pace:.2g} Hz instead of {self._usual:.2g} Hz'
+        return f'quality is {self.quality:.2f}{self._reason()}' if self._poor else ''
+
+    def _reason(self) -> str:
+        if not self._concerns:
+            return ''
+        more = len(self._concerns) - 1
+        return f': {self._concerns[0]}{f" and {more} more" if more else ""}'
+
+    def _smooth(self, quality: float) -> None:
+        """Frames that nobody has judged leave it as it is."""
+        if math.isnan(quality):
+            return
+        limits, before = self._limits, self.quality
+        self.quality = quality if math.isnan(before) else before + limits.quality_weight * (quality - before)
+        self._poor = self.quality < (limits.quality_high if self._poor else limits.quality_low)
+
+    def _learn_rate(self) -> None:
+        pace = self._pace()
+        if math.isnan(pace):
+            return
+        share = 1 - math.exp(-(self._arrivals[-1] - self._arrivals[-2]) / SECOND / self._limits.rate_memory)
+        self._usual = pace if math.isnan(self._usual) else self._usual + share * (pace - self._usual)
+
+    def _pace(self) -> float:
+        """Hz of the newest few frames, whatever single gaps are between them; NaN while it is not known."""
+        newest = list(self._arrivals)[-PACE_WINDOW - 1:]
+        gap = median(later - earlier for earlier, later in pairwise(newest)) \
+            if len(newest) > PACE_WINDOW else 0
+        return SECOND / gap if gap > 0 else math.nan
