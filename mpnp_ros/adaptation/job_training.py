@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.budget import Spent
 from mpnp_ros.adaptation.checkpoint import Tensors, link_tensors, restore_links
 from mpnp_ros.adaptation.cost import measure_macs, peak_memory
+from mpnp_ros.adaptation.dataset import TokenDataset
+from mpnp_ros.adaptation.distillation import distilled
 from mpnp_ros.adaptation.evaluation import evaluate, majority
 from mpnp_ros.adaptation.job import (
     CANCELLED,
@@ -72,11 +75,14 @@ class _Training:
 
     def work(self) -> JobResult:
         """From choosing what to begin with to versions in the store."""
+        if self.spec.supervision == DISTILLED:
+            self.held_out = self._labelled(self.held_out, self.spec.teachers)
         before = max(self._begin(new) for new in self.spec.new)
-        self._tell(accuracy=before, start_accuracy=before)
-        self._offer(before)
         if self.spec.supervision == DISTILLED:
             self._label()
+            before = self._accuracy()
+        self._tell(accuracy=before, start_accuracy=before)
+        self._offer(before)
         begun = link_tensors(self._own())
         report = self._fit()
         self.macs += report.macs_per_step * report.steps
@@ -126,16 +132,23 @@ class _Training:
                 accuracy_blind=self.blind)))
 
     def _label(self) -> None:
-        """Let what is trusted answer, and take its confident answers for true."""
-        from mpnp_ros.adaptation.distillation import distilled
-        def label() -> None:
-            self.train = distilled(self.train, self.method, self.spec.teachers, self.spec.modalities,
-                                   self.spec.confidence, self.book, self.cancelled)
+        """Take confident answers of what is trusted, and of what the new links begin with, for true.
 
-        self.macs += measure_macs(label)
+        Together these are right more often than what is trusted alone.
+        """
+        seeing = [name for name, source in self.begun_with.items() if source]
+        drawn = draw(self.spec, self.folder)
+        self.train, self.held_out = (self._labelled(one, (*self.spec.teachers, *seeing)) for one in drawn)
         if not self.train.examples:
             raise TrainingError(f'{" and ".join(self.spec.teachers)} answered no question with a confidence '
                                 f'of {self.spec.confidence:g}; wait for better answers or lower it')
+
+    def _labelled(self, dataset: TokenDataset, teachers: Sequence[str]) -> TokenDataset:
+        found: list[TokenDataset] = []
+        self.macs += measure_macs(lambda: found.append(distilled(
+            dataset, self.method, teachers, accept=self.spec.confidence, book=self.book,
+            cancelled=self.cancelled)))
+        return found[0]
 
     def _fit(self) -> TrainingReport:
         left = self.spec.budget.seconds_left(Spent(self._seconds))
