@@ -56,6 +56,8 @@ def to_records(message: PointCloud2, wanted: Iterable[str], optional: Iterable[s
     if missing := [name for name in wanted if name not in names]:
         raise PointCloudError(f'the point cloud has no field {", ".join(missing)}; it has {sorted(names)}')
     fields = [*wanted, *(name for name in optional if name in names)]
+    if not message.height or not message.width:
+        return np.zeros(0, [(name, np.float32) for name in fields])
     return np.ndarray((message.height, message.width), _structure(message, fields), message.data,
                       strides=(message.row_step, message.point_step)).ravel()
 

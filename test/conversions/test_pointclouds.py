@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import struct
 
 import numpy as np
@@ -13,7 +14,7 @@ pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this ma
 
 from sensor_msgs.msg import PointCloud2, PointField
 
-from mpnp_ros.conversions.pointclouds import Points, from_points, to_points
+from mpnp_ros.conversions.pointclouds import Points, from_points, to_points, to_records
 from mpnp_ros.errors import PointCloudError
 
 CODES = {1: 'b', 2: 'B', 3: 'h', 4: 'H', 5: 'i', 6: 'I', 7: 'f', 8: 'd'}
@@ -102,6 +103,15 @@ def test_a_malformed_cloud_is_refused_by_name(changes, words):
         to_points(cloud(**changes))
 
 
+def test_records_have_what_is_wanted_and_what_is_there_of_the_optional():
+    records = to_records(cloud(), ['x', 'z'], ['intensity', 'ring'])
+    assert records.dtype.names == ('x', 'z', 'intensity') and records.shape == (2,)
+    empty = to_records(cloud(width=0, row_step=0, data=array.array('B')), 'xyz', ['intensity'])
+    assert empty.dtype.names == ('x', 'y', 'z', 'intensity') and not len(empty)
+    with pytest.raises(PointCloudError, match='no field rcs'):
+        to_records(cloud(), ['x', 'rcs'])
+
+
 @given(st.lists(st.tuples(st.sampled_from(['x', 'y', 'z', 'i', '']), OFTEN_SMALL, st.integers(0, 10),
                           st.integers(0, 2)), max_size=6),
        OFTEN_SMALL, OFTEN_SMALL, OFTEN_SMALL, OFTEN_SMALL, st.integers(0, 400))
@@ -110,8 +120,6 @@ def test_any_cloud_is_converted_or_refused(fields, height, width, point_step, ro
     message = PointCloud2(height=height, width=width, point_step=point_step, row_step=row_step,
                           data=array.array('B', bytes(size)),
                           fields=[PointField(name=n, offset=o, datatype=t, count=c) for n, o, t, c in fields])
-    try:
-        points = to_points(message)
-    except PointCloudError:
-        return
-    assert points.xyz.shape == (height * width, 3)
+    for convert in (lambda cloud: to_points(cloud).xyz, lambda cloud: to_records(cloud, 'xy', 'zi')):
+        with contextlib.suppress(PointCloudError):
+            assert len(convert(message)) == height * width
