@@ -6,7 +6,7 @@ names it in its registration; one without a judge is taken as it comes.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ import numpy as np
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.options import Options
 
+SECOND = 1_000_000_000
 WORTH_SAYING = 0.5
 SCALE = 'worth nothing at the first number, nothing lost at the second'
 
@@ -77,7 +78,25 @@ def worst(findings: Iterable[Finding]) -> Finding:
     return min(findings, key=lambda finding: finding.grade)
 
 
-def health(findings: dict[str, Finding]) -> Health:
+class Attendance:
+    """Remembers when each of the sensors that share a frame was last in one, by sensor time."""
+
+    def __init__(self, silent_after: float) -> None:
+        """silent_after: seconds after which a sensor that has been there is missed; 0: it never is."""
+        self._silent_after = silent_after
+        self._seen: dict[str, int] = {}
+
+    def missed(self, stamps: Mapping[str, int]) -> dict[str, Finding]:
+        """Return a finding for each sensor that is missed; stamps: ns by name of all that are in the frame."""
+        now = max(stamps.values())
+        before = {name: min(seen, now) for name, seen in self._seen.items()}  # time may have begun again
+        self._seen = before | dict.fromkeys(stamps, now)
+        silent = {name: (now - seen) / SECOND for name, seen in self._seen.items()}
+        return {name: Finding(0., f'is silent ({seconds:.1f} s)') for name, seconds in silent.items()
+                if 0 < self._silent_after <= seconds}
+
+
+def health(findings: Mapping[str, Finding]) -> Health:
     """Return the health of sensors that share a frame, of the worst finding of each by its name.
 
     The quality is the mean: each sees its own part of the surroundings, about which as many questions are

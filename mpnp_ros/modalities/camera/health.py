@@ -25,13 +25,22 @@ from PIL import Image
 
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.base import CameraFrame, CameraView
-from mpnp_ros.modalities.health import SCALE, Finding, Health, HealthLimits, grade, health, worst
+from mpnp_ros.modalities.health import (
+    SCALE,
+    SECOND,
+    Attendance,
+    Finding,
+    Health,
+    HealthLimits,
+    grade,
+    health,
+    worst,
+)
 from mpnp_ros.options import option
 
 WIDTH = 96
 SAMPLED = 8
 BLACK, WHITE = 5, 250
-SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,9 @@ class CameraLimits(HealthLimits):
     frozen_after: float = option(
         3.0, 'a view is worth nothing when it has changed before and has then been the same for so long; '
              '0: never', unit='s', low=0, high=3600)
+    silent_after: float = option(
+        2.0, 'a view is worth nothing when it has been there before and no image has come of it for so long; '
+             '0: never', unit='s', low=0, high=3600)
 
     def judge(self) -> CameraJudge:
         """Return a new judge with these limits."""
@@ -62,11 +74,13 @@ class CameraJudge:
 
     def __init__(self, limits: CameraLimits) -> None:
         self._limits = limits
+        self._attendance = Attendance(limits.silent_after)
         self._seen: dict[str, tuple[int, int | None]] = {}
 
     def judge(self, frame: CameraFrame) -> Health:
         """Return the mean quality of the views and one concern a view; raises ImageError naming the view."""
-        return health({view.name: worst(self._findings(view)) for view in frame.views})
+        missed = self._attendance.missed({view.name: view.stamp_ns for view in frame.views})
+        return health({view.name: worst(self._findings(view)) for view in frame.views} | missed)
 
     def _findings(self, view: CameraView) -> Iterator[Finding]:
         limits, still = self._limits, self._still(view)

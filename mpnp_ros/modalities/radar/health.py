@@ -12,11 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpnp_ros.modalities.base import RadarFrame, RadarScan
-from mpnp_ros.modalities.health import SCALE, Finding, Health, HealthLimits, grade, health, worst
+from mpnp_ros.modalities.health import SCALE, Attendance, Finding, Health, HealthLimits, grade, health, worst
 from mpnp_ros.modalities.radar.returns import usable_returns
 from mpnp_ros.options import option
-
-SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class RadarJudge:
 
     def __init__(self, limits: RadarLimits) -> None:
         self._limits = limits
-        self._seen: dict[str, int] = {}
+        self._attendance = Attendance(limits.silent_after)
 
     def judge(self, frame: RadarFrame) -> Health:
         """Return the mean quality of the radars and one concern a radar."""
@@ -60,7 +58,7 @@ class RadarJudge:
         moving = any(scan.velocity.any() for scan in usable)
         findings = {scan.name: worst(self._findings(len(scan.points), kept, moving))
                     for scan, kept in zip(frame.scans, usable, strict=True)}
-        return health({**findings, **dict(self._silent(frame))})
+        return health(findings | self._attendance.missed({scan.name: scan.stamp_ns for scan in frame.scans}))
 
     def _findings(self, points: int, usable: RadarScan, moving: bool) -> Iterator[Finding]:
         limits, count = self._limits, len(usable.points)
@@ -73,12 +71,3 @@ class RadarJudge:
         yield Finding(grade(far, limits.far_range), f'does not see far (95 % within {far:.1f} m)')
         if moving:
             yield Finding(grade(still, limits.still), f'has returns without speed ({still:.0%})')
-
-    def _silent(self, frame: RadarFrame) -> Iterator[tuple[str, Finding]]:
-        """Radars that have been there and are missed, by sensor time, which may begin again."""
-        now = max(scan.stamp_ns for scan in frame.scans)
-        self._seen = {name: min(stamp, now) for name, stamp in self._seen.items()}
-        self._seen |= {scan.name: now for scan in frame.scans}
-        for name, stamp in self._seen.items():
-            if 0 < self._limits.silent_after <= (now - stamp) / SECOND:
-                yield name, Finding(0., f'is silent ({(now - stamp) / SECOND:.1f} s)')

@@ -101,6 +101,19 @@ def test_frozen_images_are_not_looked_for_where_that_is_switched_off():
         assert judge.judge(CameraFrame((view,))) == Health(1.)
 
 
+def test_a_view_that_has_been_there_is_missed():
+    judge = CameraLimits().judge()
+
+    def look(second: int, *names: str) -> Health:
+        views = [CameraView(name, street(second), stamp_ns=second * SECOND) for name in names]
+        return judge.judge(CameraFrame(tuple(views)))
+
+    assert [look(0, 'left', 'right').quality, look(1, 'left').quality] == [1, 1]
+    assert look(2, 'left') == Health(.5, ('right is silent (2.0 s)',))
+    assert look(3, 'left', 'right') == Health(1.)
+    assert look(0, 'left') == Health(1.), 'time has begun again'
+
+
 @pytest.mark.parametrize('shape', [(1, 1, 3), (2, 50, 3), (3000, 2, 3)])
 def test_images_of_any_size_are_judged(shape):
     assert 0 <= judged(np.full(shape, 128, np.uint8)).quality <= 1

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mpnp_ros.modalities.base import RadarFrame, RadarScan
-from mpnp_ros.modalities.health import Health
-from mpnp_ros.modalities.radar.health import SECOND, RadarLimits
+from mpnp_ros.modalities.health import SECOND, Health
+from mpnp_ros.modalities.radar.health import RadarLimits
 from mpnp_ros.modalities.registry import create_judge
 
 
