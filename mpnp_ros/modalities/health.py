@@ -87,7 +87,7 @@ class Attendance:
         self._seen: dict[str, int] = {}
 
     def missed(self, stamps: Mapping[str, int]) -> dict[str, Finding]:
-        """Return a finding for each sensor that is missed; stamps: ns by name of all that are in the frame."""
+        """Return a finding for each sensor that is missed; stamps: ns by name of all in the frame."""
         now = max(stamps.values())
         before = {name: min(seen, now) for name, seen in self._seen.items()}  # time may have begun again
         self._seen = before | dict.fromkeys(stamps, now)
