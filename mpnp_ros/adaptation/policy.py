@@ -1,0 +1,386 @@
+"""What to do when modalities come, go and change: plug links, train them, or wait and say why.
+
+Pure: everything it knows is in a :class:`Situation`, so it can be asked at any rate and by any clock.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import takewhile
+
+from mpnp_ros.errors import ConfigurationError
+
+HEALTHY, DEGRADED, ADAPTING = 'healthy', 'degraded', 'adapting'
+LABELLED, DISTILLED = 'labelled', 'distilled'
+LONGEST_RETRY = 2 ** 6
+"""A failure that repeats is tried again after twice the time, up to so many times the first."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One modality now.
+
+    state: as on the board, in lower case; since: when it began, seconds.  encoder: fingerprint of its newest
+    tokens, '' before the first.  quality: 0..1, NaN: unknown.  unplugged: by hand.  links_version,
+    links_encoder: of the links in use and what they read; '' for none.  links_accuracy: 0..1 as measured
+    when they were made; fresh_accuracy: on `fresh_questions` labelled questions since; NaN: not measured.
+    """
+
+    modality: str
+    state: str
+    encoder: str = ''
+    quality: float = math.nan
+    since: float = -math.inf
+    unplugged: bool = False
+    links_version: str = ''
+    links_encoder: str = ''
+    links_accuracy: float = math.nan
+    fresh_accuracy: float = math.nan
+    fresh_questions: int = 0
+
+    @property
+    def linked(self) -> bool:
+        """Whether links are in use that read its tokens, or will when these come."""
+        return bool(self.links_version) and self.encoder in ('', self.links_encoder)
+
+
+@dataclass(frozen=True)
+class StoredVersion:
+    """A version of links on disk.
+
+    encoder, language_model: fingerprints.  accuracy: 0..1 as measured, NaN: never.  current: last put into
+    use.  withdrawn: taken back by hand, not to be offered again.
+    """
+
+    modality: str
+    version: str
+    encoder: str
+    language_model: str
+    linked_blocks: int
+    accuracy: float = math.nan
+    current: bool = False
+    withdrawn: bool = False
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What the replay buffer has to learn a modality from.
+
+    labelled: questions with true answers and tokens of the modality.  paired: other modality -> questions
+    at moments when it was healthy and there were tokens of both.
+    """
+
+    labelled: int = 0
+    paired: Mapping[str, int] = field(default_factory=dict)
+
+
+class Outcome(Enum):
+    """What came of an adaptation."""
+
+    RUNNING = 'running'
+    DONE = 'done'
+    FAILED = 'failed'  # or was cancelled, or gave links that are no better
+    WITHDRAWN = 'withdrawn'  # by hand
+
+
+@dataclass(frozen=True)
+class Plug:
+    """Put a stored version into use."""
+
+    modality: str
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train links of a modality: by labels, or by the answers of a teacher.
+
+    start: version to go on from, '' for none.  lessons: how many questions there are.
+    """
+
+    modality: str
+    supervision: str
+    reason: str
+    teacher: str = ''
+    start: str = ''
+    lessons: int = 0
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A modality lacks something that cannot be given now."""
+
+    modality: str
+    reason: str
+
+
+Action = Plug | Train | Wait
+
+
+@dataclass(frozen=True)
+class Past:
+    """An action that was taken; at: when it began, seconds; ended: when it was over, None while it runs."""
+
+    action: Plug | Train
+    at: float
+    outcome: Outcome = Outcome.RUNNING
+    ended: float | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it must not be repeated at once."""
+        return self.outcome in (Outcome.FAILED, Outcome.WITHDRAWN)
+
+    @property
+    def over(self) -> float:
+        """When it ended, as far as it has."""
+        return self.at if self.ended is None else self.ended
+
+
+@dataclass(frozen=True)
+class PolicyLimits:
+    """What the policy may do.  Raises ConfigurationError for values out of range.
+
+    automatic: false: only links that were in use are plugged again.  least_labelled, least_paired: fewer
+    questions are not trained on.  least_quality: of tokens to learn from.  between: seconds between two
+    times that links of a modality are plugged, or trained.  settle: seconds a modality must have been
+    healthy before it is trained.  retry: seconds after a failure, doubled for each further one.  drop: fall
+    of accuracy on at least `least_fresh` fresh questions that is worth training again.  linked_blocks: of
+    links that are taken from the store, 0: any.
+    """
+
+    automatic: bool = True
+    least_labelled: int = 200
+    least_paired: int = 200
+    least_quality: float = .5
+    between: float = 60.
+    settle: float = 3.
+    retry: float = 60.
+    drop: float = .1
+    least_fresh: int = 50
+    linked_blocks: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ('least_labelled', 'least_paired', 'least_fresh'):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be at least 1')
+        for name in ('least_quality', 'between', 'settle', 'retry', 'drop', 'linked_blocks'):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be 0 or positive')
+
+
+@dataclass(frozen=True)
+class Situation:
+    """All that is known at a moment.
+
+    now: seconds of any clock, the one that all times here are of.  language_model: fingerprint.  lessons: by
+    modality.  history: oldest first.  fusion_since: when the fusion node came up; what was plugged before is
+    lost.
+    """
+
+    now: float
+    language_model: str
+    conditions: Sequence[Condition]
+    stored: Sequence[StoredVersion] = ()
+    lessons: Mapping[str, Lessons] = field(default_factory=dict)
+    history: Sequence[Past] = ()
+    fusion_since: float = -math.inf
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do.
+
+    active: modalities that answers should rest on, sorted.  actions: of each modality that lacks something
+    at most one; at most one is a training, and none where links are to be plugged.  reason: one sentence.
+    """
+
+    active: tuple[str, ...]
+    actions: tuple[Action, ...]
+    reason: str
+
+
+def decide(situation: Situation, limits: PolicyLimits | None = None) -> Decision:
+    """What to do in a situation: plug first; else train what is healthiest and has most to learn from."""
+    policy, active = _Policy(situation, limits or PolicyLimits()), active_modalities(situation.conditions)
+    wanted = [action for condition in situation.conditions if (action := policy.action(condition))]
+    actions = tuple(policy.in_order(wanted))
+    return Decision(active, actions, actions[0].reason if actions else _contentment(active))
+
+
+def active_modalities(conditions: Sequence[Condition]) -> tuple[str, ...]:
+    """What answers should rest on: all that are healthy, else the best degraded one alone."""
+    usable = [one for one in conditions if one.linked and not one.unplugged]
+    sound = sorted(one.modality for one in usable if one.state in (HEALTHY, ADAPTING))
+    degraded = [one for one in usable if one.state == DEGRADED]
+    if sound or not degraded:
+        return tuple(sound)
+    return (max(degraded, key=lambda one: (_known(one.quality, 0.), one.modality)).modality,)
+
+
+class _Policy:
+    """What each modality of a situation needs, and what can be done about it."""
+
+    def __init__(self, situation: Situation, limits: PolicyLimits) -> None:
+        self.situation, self.limits, self.now = situation, limits, situation.now
+        self.conditions = {one.modality: one for one in situation.conditions}
+
+    def action(self, condition: Condition) -> Action | None:
+        """The best for one modality; None where nothing is missing or nothing can be known yet."""
+        if condition.unplugged or self._is_trained_now(condition.modality):
+            return None
+        lost = None if condition.linked else self._lost(condition)
+        if lost is not None:
+            return self._plug(condition, [lost])
+        need = self._need(condition)
+        if not need:
+            return None
+        if not self.limits.automatic:
+            return Wait(condition.modality, f'{need}, but automatic adaptation is off')
+        stored = [] if condition.linked else self._fitting(condition)
+        return self._plug(condition, stored) if stored else self._train(condition, need)
+
+    def in_order(self, wanted: Sequence[Action]) -> Iterator[Action]:
+        """Plugging first; one training at a time, then what has to wait."""
+        plugs = [action for action in wanted if isinstance(action, Plug)]
+        trainings = sorted((action for action in wanted if isinstance(action, Train)), key=self._rank)
+        yield from plugs
+        busy = next((past.action.modality for past in self.situation.history
+                     if isinstance(past.action, Train) and past.outcome is Outcome.RUNNING), '')
+        if trainings and not plugs and not busy:
+            busy = trainings[0].modality
+            yield trainings.pop(0)
+        first = f'{busy} is trained' if busy else 'links are plugged'
+        yield from (Wait(action.modality, f'{action.modality} is to be trained when {first}')
+                    for action in trainings)
+        yield from (action for action in wanted if isinstance(action, Wait))
+
+    def _need(self, condition: Condition) -> str:
+        """Why a modality needs other links, in words; '' if it does not or cannot be learned from now."""
+        name, version, limits = condition.modality, condition.links_version, self.limits
+        refused = condition.state == DEGRADED and bool(version) and not condition.linked
+        sound = condition.state == HEALTHY or refused
+        if not sound or not condition.encoder or _known(condition.quality, 1.) < limits.least_quality:
+            return ''
+        if not version:
+            return f'{name} is healthy and has no links'
+        if not condition.linked:
+            return f'the links {version} of {name} do not read the tokens of its encoder {condition.encoder}'
+        fall = condition.links_accuracy - condition.fresh_accuracy
+        if condition.fresh_questions >= limits.least_fresh and fall >= limits.drop:
+            return (f'the links {version} of {name} answer {condition.fresh_accuracy:.0%} of fresh questions '
+                    f'rightly, {condition.links_accuracy:.0%} when they were made')
+        return ''
+
+    def _lost(self, condition: Condition) -> StoredVersion | None:
+        """The links that were in use and that a fusion node which came back has not got."""
+        if condition.links_version:
+            return None
+        return next((one for one in self._plausible(condition) if one.current), None)
+
+    def _fitting(self, condition: Condition) -> list[StoredVersion]:
+        """Stored versions that can be plugged, the best first: that last in use, then by accuracy and age."""
+        blocks = self.limits.linked_blocks
+        found = [one for one in self._plausible(condition) if not blocks or one.linked_blocks == blocks]
+        return sorted(found, key=lambda one: (one.current, _known(one.accuracy, -1.), one.version),
+                      reverse=True)
+
+    def _plausible(self, condition: Condition) -> Iterator[StoredVersion]:
+        """Versions for this language model and, where tokens have come, their encoder."""
+        for one in self.situation.stored:
+            if (one.modality == condition.modality and not one.withdrawn
+                    and one.language_model == self.situation.language_model
+                    and condition.encoder in ('', one.encoder)
+                    and self._failed_until(Plug(one.modality, one.version, '')) <= self.now):
+                yield one
+
+    def _plug(self, condition: Condition, stored: Sequence[StoredVersion]) -> Action:
+        name, chosen = condition.modality, stored[0]
+        before = self.now - self._plugged(name)
+        if before < self.limits.between:
+            return Wait(name, f'links of {name} were plugged {before:.0f} s ago; the next time is in '
+                              f'{self.limits.between - before:.0f} s')
+        return Plug(name, chosen.version, f'the links {chosen.version} of {name} fit and are not in use')
+
+    def _train(self, condition: Condition, need: str) -> Action:
+        name = condition.modality
+        ready, cause = max(self._not_before(condition))
+        if ready > self.now:
+            return Wait(name, f'{need}; {cause}, so training waits for {ready - self.now:.0f} s')
+        lessons, start = self.situation.lessons.get(name, Lessons()), self._start(condition)
+        if lessons.labelled >= self.limits.least_labelled:
+            return Train(name, LABELLED, f'{need}; training on {lessons.labelled} labelled questions', '',
+                         start, lessons.labelled)
+        teachers = self._teachers(name, lessons)
+        if teachers and teachers[0][0] >= self.limits.least_paired:
+            paired, teacher = teachers[0]
+            return Train(name, DISTILLED, f'{need}; training on answers of {teacher} to {paired} questions',
+                         teacher, start, paired)
+        return Wait(name, f'{need}; {self._too_little(name, lessons, teachers)}')
+
+    def _too_little(self, name: str, lessons: Lessons, teachers: Sequence[tuple[int, str]]) -> str:
+        labelled = f'labelled questions with {name} tokens so far: {lessons.labelled} of ' \
+                   f'{self.limits.least_labelled}'
+        if not teachers:
+            return f'{labelled}; no other modality with links can teach it'
+        return f'{labelled}; questions for {teachers[0][1]} to teach it: {teachers[0][0]} of ' \
+               f'{self.limits.least_paired}'
+
+    def _teachers(self, name: str, lessons: Lessons) -> list[tuple[int, str]]:
+        """How many questions there are for which modality with links in use to answer, most first."""
+        found = [(lessons.paired.get(other, 0), other) for other, one in self.conditions.items()
+                 if other != name and one.linked and not one.unplugged]
+        return sorted(found, reverse=True)
+
+    def _start(self, condition: Condition) -> str:
+        return condition.links_version if condition.linked else ''
+
+    def _not_before(self, condition: Condition) -> Iterator[tuple[float, str]]:
+        """When training may begin at the earliest, and what it waits for."""
+        name, limits = condition.modality, self.limits
+        yield condition.since + limits.settle, f'{name} has just become {condition.state}'
+        trained = max((past.over for past in self._past(name, Train)), default=-math.inf)
+        yield trained + limits.between, f'{name} was trained a short time ago'
+        yield self._plugged(name) + limits.between, f'links of {name} were plugged a short time ago'
+        yield self._failed_until(Train(name, '', '')), f'training {name} came to nothing before'
+
+    def _failed_until(self, action: Plug | Train) -> float:
+        """When something that has failed may be tried again; -inf where it did not fail the last time."""
+        same = [past for past in self._past(action.modality, type(action))
+                if isinstance(action, Train) or past.action.version == action.version]
+        failures = sum(1 for _ in takewhile(lambda past: past.failed, reversed(same)))
+        if not failures:
+            return -math.inf
+        if isinstance(action, Plug) and same[-1].outcome is Outcome.WITHDRAWN:
+            return math.inf
+        return same[-1].over + self.limits.retry * min(2 ** (failures - 1), LONGEST_RETRY)
+
+    def _plugged(self, modality: str) -> float:
+        """When links of a modality were last plugged into the fusion node that runs now; -inf for never."""
+        return max((past.at for past in self._past(modality, Plug)
+                    if not past.failed and past.at >= self.situation.fusion_since), default=-math.inf)
+
+    def _past(self, modality: str, kind: type) -> list[Past]:
+        return [past for past in self.situation.history
+                if isinstance(past.action, kind) and past.action.modality == modality]
+
+    def _is_trained_now(self, modality: str) -> bool:
+        return any(past.outcome is Outcome.RUNNING for past in self._past(modality, Train))
+
+    def _rank(self, training: Train) -> tuple[float, int]:
+        """Smallest for the healthiest, then for the one with most to learn from."""
+        quality = _known(self.conditions[training.modality].quality, 1.)
+        return -round(quality, 1), -training.lessons
+
+
+def _known(value: float, default: float) -> float:
+    return default if math.isnan(value) else value
+
+
+def _contentment(active: tuple[str, ...]) -> str:
+    if not active:
+        return 'no modality can be used now, and nothing can be done about it'
+    return f'answers rest on {" and ".join(active)}; nothing is missing'
