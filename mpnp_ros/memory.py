@@ -5,6 +5,12 @@ import gc
 
 import torch
 
+LEAN = {'ONEDNN_PRIMITIVE_CACHE_CAPACITY': '32', 'LRU_CACHE_CAPACITY': '32', 'MALLOC_ARENA_MAX': '2'}
+"""Environment of a process to be started that is to hold little memory.
+
+In bfloat16, oneDNN and PyTorch's use of it each keep what they compiled for the last 1024 shapes of products,
+which came to 0.7 GB after 50 training steps on texts of all lengths; with 32 steps are as fast.
+"""
 TEXTS = ('out of memory', 'not enough memory', "can't allocate memory")
 
 

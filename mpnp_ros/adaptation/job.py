@@ -48,11 +48,13 @@ class JobSpec:
 
     new: links to be trained.  beside: folders of links that are plugged meanwhile and stay as they are.
     supervision: LABELLED, or DISTILLED: the answers of the `teachers`, modalities among those beside, where
-    their confidence is at least `confidence`.  turns: headings a frame.  most_questions, most_held_out: of
-    those in the buffer, drawn at random, evenly by type; most_texts: different ones among either, as each has
-    to be read once.  link: options of LinkConfig.for_model for links
-    that begin untrained.  device, dtype: see load_language_model.  threads: of PyTorch.  niceness: of the
-    processes.
+    their confidence is at least `confidence`; each: questions that are made up for a moment then.
+    anew_learning_rate, link: of links that begin untrained, the latter as options of LinkConfig.for_model.
+    linked_blocks: 0: those of what is begun with, else as many as the budget allows.  turns: headings a
+    frame.  most_questions, most_held_out: of those in the buffer, drawn at random, evenly by type;
+    most_texts: different ones among either, as each has to be read once.  offer_starts: whether what training
+    begins with may be used meanwhile, where it answers more questions rightly than the most frequent answers.
+    device, dtype: see load_language_model.  threads: of PyTorch.  niceness: of the processes.
     """
 
     new: tuple[NewLink, ...]
@@ -65,6 +67,7 @@ class JobSpec:
     confidence: float = .6
     budget: Budget = field(default_factory=Budget)
     training: TrainerConfig = field(default_factory=TrainerConfig)
+    anew_learning_rate: float = 6e-4
     turns: int = 6
     most_questions: int = 12_000
     most_held_out: int = 400

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, JobProgress, JobResult, JobSpec
 from mpnp_ros.adaptation.job_main import DONE, READ, TRAIN
+from mpnp_ros.memory import LEAN
 from mpnp_ros.supervisor import tied
 
 LOG = logging.getLogger(__name__)
@@ -63,6 +64,8 @@ class JobProcess:
         self.future.set_result(result)
 
     def _work(self) -> JobResult:
+        if (result := JobResult.load(self.folder)) is not None:
+            return result
         for stage in (READ, TRAIN):
             code = self._stage(stage)
             if (result := JobResult.load(self.folder)) is not None:
@@ -121,4 +124,4 @@ class JobProcess:
         """Bounded threads from the start, and memory given back rather than kept by each thread."""
         threads = str(JobSpec.load(self.folder).threads)
         return {**os.environ, 'OMP_NUM_THREADS': threads, 'MKL_NUM_THREADS': threads,
-                'OMP_WAIT_POLICY': 'PASSIVE', 'MALLOC_ARENA_MAX': '2', 'TOKENIZERS_PARALLELISM': 'false'}
+                'OMP_WAIT_POLICY': 'PASSIVE', **LEAN, 'TOKENIZERS_PARALLELISM': 'false'}

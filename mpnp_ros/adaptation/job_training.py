@@ -152,8 +152,10 @@ class _Training:
 
     def _fit(self) -> TrainingReport:
         left = self.spec.budget.seconds_left(Spent(self._seconds))
-        config = replace(self.spec.training, steps=self.reading.steps, batch=self.reading.batch,
-                         stop_accuracy=self.spec.budget.accuracy,
+        rate = self.spec.training.learning_rate if all(self.begun_with.values()) else \
+            self.spec.anew_learning_rate
+        config = replace(self.spec.training, learning_rate=rate, steps=self.reading.steps,
+                         batch=self.reading.batch, stop_accuracy=self.spec.budget.accuracy,
                          seconds=max(LEAST_SECONDS, left * FOR_STEPS) if math.isfinite(left) else 0.)
         trainer = Trainer(self.method, config, self.book, self.spec.modalities)
         validation = self.held_out.only(self.spec.modalities) if self.held_out.examples else None

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mpnp_ros.adaptation.dataset import Frame
 from mpnp_ros.adaptation.experience import Experience
-from mpnp_ros.adaptation.moments import SOURCES, BufferedQuestion, Moment
+from mpnp_ros.adaptation.moments import FEEDBACK, LABELLED, SOURCES, BufferedQuestion, Moment
 from mpnp_ros.adaptation.retention import Holding, Limits, retained
 from mpnp_ros.cache import write_file
 from mpnp_ros.errors import ConfigurationError, DatasetError
@@ -131,6 +131,18 @@ class ReplayBuffer:
         return BufferCounts(len(stored), {source: questions[source] for source in SOURCES},
                             Counter(name for one in stored for name in one.modalities),
                             sum(one.size for one in stored), evicted)
+
+    def labelled(self, modality: str) -> int:
+        """Questions with true answers about moments with tokens of a modality."""
+        with self._lock:
+            return sum(cell[0] in (LABELLED, FEEDBACK) for one in self._stored.values()
+                       if modality in one.modalities for cell in one.cells)
+
+    def moments_with(self, modality: str) -> Mapping[str, int]:
+        """Of every other modality how many moments there are with tokens of both."""
+        with self._lock:
+            return Counter(other for one in self._stored.values() if modality in one.modalities
+                           for other in one.modalities if other != modality)
 
     @staticmethod
     def read(folder: str | Path) -> Experience:

@@ -15,7 +15,6 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import fields
 from functools import partial
 from resource import RUSAGE_SELF, getrusage
 
@@ -32,8 +31,8 @@ from mpnp_ros.links.store import LinkStore, default_store, shipped_links
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model
 from mpnp_ros.memory import release_memory
 from mpnp_ros.methods.base import build_method, method_names
+from mpnp_ros.msg import Adaptation, ModalityStates
 from mpnp_ros.msg import Answer as AnswerMessage
-from mpnp_ros.msg import ModalityStates
 from mpnp_ros.msg import ModalityTokens as TokensMessage
 from mpnp_ros.msg import Question as QuestionMessage
 from mpnp_ros.nodes.ask_action import AskStream
@@ -45,7 +44,7 @@ from mpnp_ros.nodes.fusion_messages import (
     state_to_message,
     states_to_message,
 )
-from mpnp_ros.nodes.parameters import Parameter, option_parameters
+from mpnp_ros.nodes.parameters import Parameter, option_parameters, options_of
 from mpnp_ros.nodes.runtime import AUTOSTART, ManagedNode, run_node
 from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.precision import DTYPES
@@ -121,8 +120,7 @@ class FusionNode(ManagedNode):
         torch.set_num_threads(values.threads or _half_of_the_cores())
         lm = load_language_model(values.llm, values.device, values.dtype)
         method = build_method(values.method, lm, question_cache_bytes=round(values.question_cache_mb * 1e6))
-        limits = WatchLimits(**{item.name: values[item.name] for item in fields(WatchLimits)})
-        board = ModalityBoard(self._now, values.modalities, limits)
+        board = ModalityBoard(self._now, values.modalities, options_of(WatchLimits, values))
         self._server = AnswerServer(
             method, board, capacity=values.queue_size, standing_capacity=values.standing_size,
             max_new_tokens=values.max_new_tokens, read_links=partial(read_link_version, lm=lm),
@@ -189,6 +187,7 @@ class FusionNode(ManagedNode):
             subscribe(TokensMessage, f'tokens/{modality}', partial(self._on_tokens, modality), TOKENS_QOS)
         subscribe(QuestionMessage, 'question', self._on_question, DEPTH)
         subscribe(String, 'question_text', self._on_question_text, DEPTH)
+        subscribe(Adaptation, 'adaptation', self._on_adaptation, LATCHED_QOS)
         self._listening = True
 
     def _on_tokens(self, modality: str, message: TokensMessage) -> None:
@@ -205,6 +204,11 @@ class FusionNode(ManagedNode):
             return
         if not server.offer(tokens):
             self.diagnostics.warn(f'{modality}_rejected', server.board.state(modality).detail)
+
+    def _on_adaptation(self, message: Adaptation) -> None:
+        """Note whose links are being trained."""
+        if (server := self._server) is not None:
+            server.board.adapting(set(message.modalities) & set(server.board.modalities))
 
     def _on_question(self, message: QuestionMessage) -> None:
         self._ask(self._question(message))
@@ -300,6 +304,8 @@ class FusionNode(ManagedNode):
         if self._ticks % TICKS_PER_SHOWING == 0:
             for modality in server.board.modalities:
                 server.board.announce(modality, self.count_publishers(f'tokens/{modality}'))
+            if not self.count_publishers('adaptation'):
+                server.board.adapting(())
             self._shown = []
         self._show()
 
@@ -324,6 +330,7 @@ class FusionNode(ManagedNode):
             facts[f'{status.modality}_state'] = status.state.name.lower()
             facts[f'{status.modality}_rate'] = status.rate
             facts[f'{status.modality}_age'] = status.age
+            facts[f'{status.modality}_quality'] = status.quality
         return facts
 
     def _now(self) -> int:

@@ -11,7 +11,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rcl_interfaces.msg import ParameterDescriptor
     from rclpy.node import Node
 
+Own = TypeVar('Own', bound=Options)
 Scalar = bool | int | float | str
 _LIMIT = {int: 2 ** 63 - 1, float: math.inf}
 _RCLPY_OWN = ('use_sim_time', 'start_type_description_service')
@@ -133,6 +134,11 @@ def option_parameters(prefix: str, options: type[Options], note: str = '') -> tu
         f'{prefix}{item.name}', item.default, f'{_sentence(item.metadata["help"])} {note}'.strip(),
         item.metadata['unit'], item.metadata['low'], item.metadata['high'], item.metadata['choices'])
         for item in dataclasses.fields(options))
+
+
+def options_of(options: type[Own], values: ParameterValues, prefix: str = '') -> Own:
+    """Return the options that the parameters of :func:`option_parameters` stand for."""
+    return options(**{item.name: values[f'{prefix}{item.name}'] for item in dataclasses.fields(options)})
 
 
 def declare_parameters(node: Node, table: Sequence[Parameter],

@@ -1,0 +1,387 @@
+"""Notices what is missing, decides, trains, hands over: the adaptation node without ROS.
+
+Nothing here waits.  Training runs in a process of its own (`job_process.py`), one at a time; a job that was
+under way when this process ended goes on when it begins again.
+"""
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from mpnp_ros.adaptation.adapter_config import AdapterConfig
+from mpnp_ros.adaptation.budget import Budget
+from mpnp_ros.adaptation.job import (
+    CANCELLED,
+    DISTILLED,
+    FAILED,
+    LABELLED,
+    TRAINED,
+    JobProgress,
+    JobResult,
+    JobSpec,
+    NewLink,
+)
+from mpnp_ros.adaptation.job_process import JobProcess
+from mpnp_ros.adaptation.link_catalogue import LinkCatalogue, LinkInUse
+from mpnp_ros.adaptation.policy import (
+    HEALTHY,
+    Condition,
+    Decision,
+    Lessons,
+    Outcome,
+    Past,
+    Plug,
+    Situation,
+    Train,
+    decide,
+)
+from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
+from mpnp_ros.cache import cache_root
+from mpnp_ros.errors import ConfigurationError, TrainingError
+from mpnp_ros.links.store import LinkStore, StoredLink
+
+LOG = logging.getLogger(__name__)
+REMEMBERED = 200
+"""Actions of the past."""
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """The language model and method of the fusion node; names as of its parameters."""
+
+    llm: str
+    method: str = 'mpnp'
+    device: str = 'auto'
+    dtype: str = 'auto'
+
+
+@dataclass(frozen=True)
+class Request:
+    """An adaptation that somebody asks for.
+
+    modalities: empty: what the policy finds missing, else all healthy ones.  supervision: LABELLED,
+    DISTILLED, or empty for what there is enough of.  linked_blocks: 0: as configured.
+    """
+
+    modalities: tuple[str, ...] = ()
+    supervision: str = ''
+    linked_blocks: int = 0
+    budget: Budget = Budget()
+
+
+class Plugging(Protocol):
+    """Puts stored links into use; the future raises what the fusion node says against it."""
+
+    def __call__(self, link: StoredLink) -> Future[None]:
+        """Ask for it; nothing waits."""
+
+
+@dataclass(eq=False)
+class Running:
+    """The training under way: its process, what was decided, and the future of whoever asked for it."""
+
+    process: JobProcess
+    spec: JobSpec
+    actions: tuple[Train, ...]
+    started: float
+    progress: JobProgress = JobProgress('reading')
+    done: Future[JobResult] = field(default_factory=Future)
+
+
+class Adapter:
+    """One robot's adaptation.  Its methods belong to one thread; a job's progress comes from another.
+
+    folder: of the replay buffer, the link store and the jobs.  starts: folders of links that new links may
+    begin with, beside those in use and in the store.  changed: called from any thread when :attr:`progress`
+    or :attr:`decision` may be another.  clock: seconds.
+    """
+
+    def __init__(self, config: AdapterConfig, folder: Path, model: ModelChoice, plug: Plugging, *,
+                 store: LinkStore | None = None, starts: Sequence[Path] = (),
+                 changed: Callable[[], None] = lambda: None,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self.config, self.model, self._plug_link, self._changed = config, model, plug, changed
+        self._folder, self._clock, self._starts = folder, clock, tuple(map(str, starts))
+        self.store = store or LinkStore(folder / 'links')
+        self.buffer = ReplayBuffer(folder / 'replay', config.replay)
+        self.decision = Decision((), (), 'nothing is known yet')
+        self._catalogue = LinkCatalogue(self.store)
+        self._conditions: dict[str, Condition] = {}
+        self._widths: dict[str, int] = {}
+        self._in_use: dict[str, LinkInUse] = {}
+        self._history: list[Past] = []
+        self._fusion_since = -math.inf
+        self._running: Running | None = None
+        self._lock = threading.RLock()
+        self._jobs = folder / 'jobs'
+        self._jobs.mkdir(parents=True, exist_ok=True)
+        self._resume()
+
+    @property
+    def progress(self) -> JobProgress | None:
+        """Of the training under way; None where there is none."""
+        running = self._running
+        return running.progress if running else None
+
+    @property
+    def training(self) -> JobSpec | None:
+        """What is trained now."""
+        running = self._running
+        return running.spec if running else None
+
+    @property
+    def seconds(self) -> float:
+        """Since the training under way was decided; 0 where there is none."""
+        running = self._running
+        return self._clock() - running.started if running else 0.
+
+    def seen(self, modality: str, width: int) -> None:
+        """Tokens of a modality have come, so wide."""
+        self._widths[modality] = width
+
+    def conditions(self, conditions: Iterable[Condition]) -> None:
+        """What the fusion node says of the modalities; since when a state holds is seen here."""
+        now, fresh = self._clock(), {}
+        for one in conditions:
+            before = self._conditions.get(one.modality)
+            same = before is not None and before.state == one.state
+            fresh[one.modality] = replace(one, since=before.since if same else now)
+        self._conditions = fresh
+
+    def in_use(self, links: Iterable[LinkInUse]) -> None:
+        """The links that the fusion node uses now."""
+        self._in_use = {link.modality: link for link in links}
+
+    def fusion_came_back(self) -> None:
+        """The fusion node has begun anew: what was plugged before may be lost."""
+        self._fusion_since = self._clock()
+
+    def taken_back(self, modality: str) -> None:
+        """Somebody has rolled links back: what was plugged last is not offered again unasked."""
+        for place in range(len(self._history) - 1, -1, -1):
+            past = self._history[place]
+            if past.action.modality == modality and past.outcome is Outcome.DONE:
+                self._history[place] = replace(past, outcome=Outcome.WITHDRAWN)
+                return
+
+    def tick(self) -> None:
+        """Look whether a training has ended, decide, and begin what is decided."""
+        self._conclude()
+        self.decision = decide(self._situation(), self.config.policy)
+        for action in self.decision.actions:
+            if isinstance(action, Plug):
+                self._plug(action)
+            elif isinstance(action, Train) and self._running is None:
+                self._train_as_decided(action)
+        self._changed()
+
+    def adapt(self, request: Request) -> Future[JobResult]:
+        """Train as somebody asks.  The future does not raise; it resolves when the links are in use too.
+
+        Raises ConfigurationError or TrainingError where it cannot begin, and says why.
+        """
+        if self._running is not None:
+            raise TrainingError(f'{" and ".join(self._running.spec.modalities)} is being trained; '
+                                'cancel that, or wait for its end')
+        modalities = request.modalities or self._wanting()
+        supervision, teachers = self._supervision(modalities, request.supervision)
+        spec = self._spec(modalities, supervision, teachers, request.budget.or_else(self.config.budget),
+                          request.linked_blocks or self.config.linked_blocks)
+        return self._begin(spec, [Train(name, supervision, 'somebody asked for it') for name in modalities])
+
+    def cancel(self) -> None:
+        """End the training under way within a step."""
+        if self._running is not None:
+            self._running.process.cancel()
+
+    def close(self) -> None:
+        """End the training process; the job goes on at the next start."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.process.close()
+            _resolve(running.done, JobResult(CANCELLED, 'the node ended; at its next start training goes on'))
+
+    def _situation(self) -> Situation:
+        measured = {name: self._catalogue.accuracy(link.path) for name, link in self._in_use.items()}
+        conditions = [replace(one, links_encoder=self._in_use[name].encoder,
+                              links_accuracy=measured[name]) if name in self._in_use else one
+                      for name, one in self._conditions.items()]
+        return Situation(self._clock(), self._language_model(), conditions, tuple(self._catalogue.stored()),
+                         {name: self._lessons(name) for name in self._conditions}, tuple(self._history),
+                         self._fusion_since)
+
+    def _language_model(self) -> str:
+        return self._catalogue.language_model(
+            self.model.llm, [*(link.path for link in self._in_use.values() if link.path), *self._starts])
+
+    def _lessons(self, modality: str) -> Lessons:
+        """What the buffer has to learn a modality from; moments count as pairs."""
+        return Lessons(self.buffer.labelled(modality), self.buffer.moments_with(modality))
+
+    def _plug(self, action: Plug) -> None:
+        """Ask the fusion node to use a stored version."""
+        self._remember(Past(action, self._clock()))
+        self._hand_over(self.store.path(action.modality, action.version)).add_done_callback(
+            lambda done: self._ended([action], Outcome.FAILED if done.exception() else Outcome.DONE))
+
+    def _hand_over(self, path: str | Path) -> Future[None]:
+        """Offer a version to the fusion node; what it says against it is logged."""
+        future = self._plug_link(self.store.find(path))
+        future.add_done_callback(lambda done: done.exception() and LOG.warning('%s', done.exception()))
+        return future
+
+    def _train_as_decided(self, action: Train) -> None:
+        teachers = (action.teacher,) if action.teacher else ()
+        try:
+            self._begin(self._spec((action.modality,), action.supervision, teachers, self.config.budget,
+                                   self.config.linked_blocks), [action])
+        except (ConfigurationError, TrainingError) as error:
+            LOG.warning('%s cannot be trained: %s', action.modality, error)
+            self._remember(Past(action, self._clock(), Outcome.FAILED, self._clock()))
+
+    def _begin(self, spec: JobSpec, actions: Sequence[Train]) -> Future[JobResult]:
+        """Start a job."""
+        folder = self._jobs / f'{time.time_ns()}-{"-".join(spec.modalities)}'
+        spec.save(folder)
+        return self._run(folder, spec, actions)
+
+    def _resume(self) -> None:
+        """Go on with the newest job that was not finished; older ones are of the past."""
+        folders = sorted(path for path in self._jobs.iterdir() if path.is_dir())
+        for old in folders[:-1]:
+            shutil.rmtree(old, ignore_errors=True)
+        for folder in folders[-1:]:
+            try:
+                spec = JobSpec.load(folder)
+            except (TrainingError, ConfigurationError) as error:
+                LOG.warning('a job is given up: %s', error)
+                shutil.rmtree(folder, ignore_errors=True)
+                return
+            LOG.info('training %s goes on', ' and '.join(spec.modalities))
+            self._run(folder, spec, [Train(name, spec.supervision, 'it was under way when the node ended')
+                                     for name in spec.modalities])
+
+    def _run(self, folder: Path, spec: JobSpec, actions: Sequence[Train]) -> Future[JobResult]:
+        now = self._clock()
+        for action in actions:
+            self._remember(Past(action, now))
+        self._running = Running(JobProcess(folder, self._progressed), spec, tuple(actions), now)
+        return self._running.done
+
+    def _progressed(self, progress: JobProgress) -> None:
+        """Called on the job's thread."""
+        with self._lock:
+            if self._running is not None:
+                self._running.progress = progress
+        for path in progress.offers.values():
+            self._hand_over(path)
+        self._changed()
+
+    def _conclude(self) -> None:
+        """Hand over what a job that has ended has made."""
+        running = self._running
+        if running is None or not running.process.future.done():
+            return
+        self._running, result = None, running.process.future.result()
+        LOG.info('training %s: %s, %s', ' and '.join(running.spec.modalities), result.status, result.message)
+        handed = [self._hand_over(path) for path in result.links.values()]
+
+        def finish(_: object = None) -> None:
+            if all(one.done() for one in handed):
+                refused = [str(one.exception()) for one in handed if one.exception()]
+                self._finished(running, result, '; '.join(refused))
+
+        for one in handed:
+            one.add_done_callback(finish)
+        if not handed:
+            finish()
+
+    def _finished(self, running: Running, result: JobResult, refusal: str) -> None:
+        good = result.status == TRAINED and not refusal
+        if refusal:
+            result = replace(result, status=FAILED, message=f'the fusion node did not take them: {refusal}')
+        self._ended(running.actions, Outcome.DONE if good else Outcome.FAILED)
+        shutil.rmtree(running.process.folder, ignore_errors=True)
+        for name in running.spec.modalities:
+            self.store.prune(self.config.kept_versions, name)
+        _resolve(running.done, result)
+
+    def _ended(self, actions: Iterable[Plug | Train], outcome: Outcome) -> None:
+        with self._lock:
+            ended = {id(action) for action in actions}
+            self._history = [replace(past, outcome=outcome, ended=self._clock())
+                             if id(past.action) in ended else past for past in self._history]
+        self._changed()
+
+    def _remember(self, past: Past) -> None:
+        self._history = [*self._history, past][-REMEMBERED:]
+
+    def _wanting(self) -> tuple[str, ...]:
+        """What the policy finds missing, else everything that is healthy."""
+        missing = [action.modality for action in self.decision.actions if not isinstance(action, Plug)]
+        healthy = [name for name, one in self._conditions.items() if one.state == HEALTHY and one.encoder]
+        found = tuple(missing) or tuple(healthy)
+        if not found:
+            raise TrainingError('no modality is healthy; plug a sensor in, or name the modalities')
+        return found
+
+    def _supervision(self, modalities: Sequence[str], wanted: str) -> tuple[str, tuple[str, ...]]:
+        """By what to train, and who teaches."""
+        lessons = [self._lessons(name) for name in modalities]
+        if wanted not in ('', LABELLED, DISTILLED):
+            raise ConfigurationError(f'supervision is {wanted!r}; use {LABELLED}, {DISTILLED} or nothing')
+        labelled, least = min(one.labelled for one in lessons), self.config.least_questions
+        if wanted != DISTILLED and (wanted or labelled >= least):
+            return LABELLED, ()
+        common = {other: min(one.paired.get(other, 0) for one in lessons)
+                  for other in self._in_use if other not in modalities}
+        teacher = max(common, key=common.get, default='')
+        if not teacher or common[teacher] < self.config.least_moments:
+            raise TrainingError(
+                f'there is too little to train {" and ".join(modalities)} on: {labelled} of {least} labelled '
+                f'questions, {common.get(teacher, 0)} of {self.config.least_moments} moments with a modality '
+                'that could teach')
+        return DISTILLED, (teacher,)
+
+    def _spec(self, modalities: Sequence[str], supervision: str, teachers: tuple[str, ...], budget: Budget,
+              linked_blocks: int) -> JobSpec:
+        config, beside = self.config, [link for name, link in self._in_use.items() if name not in modalities]
+        kept = [link for link in beside if link.path and self._helps(link.modality, teachers)]
+        return JobSpec(
+            tuple(self._new(name) for name in modalities), str(self.buffer.folder), str(self.store.folder),
+            str(cache_root() / 'questions'), tuple(link.path for link in kept), supervision, teachers,
+            config.confidence, budget, config.training, config.anew_learning_rate, config.turns,
+            config.most_questions, config.held_out, config.most_texts, config.offer_starts,
+            language_model=self.model.llm, linked_blocks=linked_blocks, each=config.made_up,
+            method=self.model.method, device=self.model.device, dtype=self.model.dtype,
+            threads=config.threads, niceness=config.niceness)
+
+    def _helps(self, modality: str, teachers: Sequence[str]) -> bool:
+        """Whether new links should get along with those of a modality: it teaches, or is healthy."""
+        condition = self._conditions.get(modality)
+        return modality in teachers or (condition is not None and condition.state == HEALTHY)
+
+    def _new(self, modality: str) -> NewLink:
+        """A link to be trained, and all that it may begin with, what is most like it first."""
+        condition = self._conditions.get(modality)
+        if condition is None or not condition.encoder or modality not in self._widths:
+            raise TrainingError(f'no {modality} tokens have come; start its encoder')
+        own = self._in_use.get(modality)
+        others = [link.path for name, link in self._in_use.items() if name != modality and link.path]
+        stored = [str(link.path) for link in reversed(self.store.list(modality))][:1]
+        starts = [own.path] if own and own.path and own.encoder == condition.encoder else \
+            [*stored, *others, *self._starts]
+        return NewLink(modality, condition.encoder, self._widths[modality], tuple(dict.fromkeys(starts)))
+
+
+def _resolve(future: Future[JobResult], result: JobResult) -> None:
+    if not future.done():
+        future.set_result(result)

@@ -1,0 +1,73 @@
+"""What is known of link versions by their manifests alone."""
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpnp_ros.adaptation.policy import StoredVersion
+from mpnp_ros.errors import LinksError
+from mpnp_ros.links.files import LinkManifest, read_manifest
+from mpnp_ros.links.store import LinkStore
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LinkInUse:
+    """Links that the fusion node uses; path: their folder, empty where they are of no folder."""
+
+    modality: str
+    version: str
+    path: str
+    encoder: str
+
+
+class LinkCatalogue:
+    """Reads each manifest once; those that cannot be read are left out, with a line in the log."""
+
+    def __init__(self, store: LinkStore) -> None:
+        self.store = store
+        self._read: dict[str, LinkManifest | None] = {}
+
+    def manifest(self, path: str | Path) -> LinkManifest | None:
+        """Of a link's folder; None where it cannot be read."""
+        key = str(path)
+        if key not in self._read:
+            try:
+                self._read[key] = read_manifest(key)
+            except LinksError as error:
+                LOG.warning('%s is left out: %s', key, error)
+                self._read[key] = None
+        return self._read[key]
+
+    def accuracy(self, path: str | Path) -> float:
+        """As measured when the links were made, 0..1; NaN: not measured."""
+        manifest = self.manifest(path) if path else None
+        adapted = manifest.provenance.adaptation if manifest else None
+        measured = adapted.accuracy_after if adapted else None
+        return math.nan if measured is None else measured
+
+    def stored(self) -> Iterator[StoredVersion]:
+        """All versions of the store."""
+        usage = {}
+        for link in self.store.list():
+            manifest = self.manifest(link.path)
+            if manifest is None:
+                continue
+            if link.modality not in usage:
+                usage[link.modality] = self.store.usage(link.modality)
+            used, config = usage[link.modality], manifest.config
+            yield StoredVersion(link.modality, link.version, config.encoder, config.base_model,
+                                len(config.blocks), self.accuracy(link.path), link.version in used.used[-1:],
+                                link.version in used.withdrawn)
+
+    def language_model(self, name: str, paths: Iterable[str | Path]) -> str:
+        """The fingerprint of a language model, from links made for it; empty where there are none."""
+        for path in paths:
+            manifest = self.manifest(path)
+            if manifest is not None and manifest.config.base_model_name == Path(name).name:
+                return manifest.config.base_model
+        return ''

@@ -1,0 +1,205 @@
+"""The adaptation node: watches the modalities and trains the links that are missing.
+
+The node only passes on: tokens, questions and answers to the classroom, states and links to the adapter, and
+its wishes to the fusion node.  Training runs in a process of its own, and the replay buffer is written on a
+thread of its own.  No callback waits.
+"""
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+from mpnp_ros.adaptation.adapter import Adapter, ModelChoice
+from mpnp_ros.adaptation.adapter_config import AdapterConfig
+from mpnp_ros.adaptation.classroom import Classroom
+from mpnp_ros.cache import state_root
+from mpnp_ros.conversions.time import to_nanoseconds
+from mpnp_ros.conversions.tokens import from_message
+from mpnp_ros.errors import LinksError, MpnpError
+from mpnp_ros.links.store import LinkStore, StoredLink, shipped_links
+from mpnp_ros.llm.weights import DEFAULT_MODEL
+from mpnp_ros.methods.base import method_names
+from mpnp_ros.msg import Adaptation, Answer, Feedback, LabelledQuestions, ModalityStates, ModalityTokens
+from mpnp_ros.nodes.adapt_action import AdaptAction
+from mpnp_ros.nodes.adaptation_messages import (
+    adaptation_to_message,
+    condition_from_message,
+    in_use_from_message,
+    labelled_from_message,
+)
+from mpnp_ros.nodes.diagnostics import OK
+from mpnp_ros.nodes.parameters import Parameter, option_parameters, options_of
+from mpnp_ros.nodes.runtime import PlainNode, run_node
+from mpnp_ros.precision import DTYPES
+from mpnp_ros.srv import ListLinks, LoadLinks
+
+SHIPPED, AUTO = 'shipped', 'auto'
+TICK = 0.5
+TOKENS_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+SAME = 'As of the fusion node.'
+
+PARAMETERS = (
+    Parameter('modalities', ('camera', 'lidar', 'radar'), f'Modalities to adapt. {SAME}', read_only=True),
+    Parameter('llm', DEFAULT_MODEL, f'Language model. {SAME}', read_only=True),
+    Parameter('method', 'mpnp', f'How modalities are connected to it. {SAME}', choices=method_names(),
+              read_only=True),
+    Parameter('device', 'auto', 'Where links are trained: auto, cpu, cuda or cuda:<index>.', read_only=True),
+    Parameter('dtype', 'auto', 'Number format of the model in training.', choices=DTYPES, read_only=True),
+    Parameter('state', AUTO, f'Folder of the replay buffer and of jobs; {AUTO}: the state folder.',
+              read_only=True),
+    Parameter('link_store', AUTO, f'Folder of links that are trained; {AUTO}: in the state folder. {SAME}',
+              read_only=True),
+    Parameter('starts', (SHIPPED,), 'Folders of links that new ones may begin with, beside those in use; '
+              f'{SHIPPED}: those that come with the package; an empty name: none.', read_only=True),
+    Parameter('labelled_topic', '/labelled_questions', 'Questions with true answers, where there are any.',
+              read_only=True),
+    *option_parameters('', AdapterConfig, 'Read at start.'),
+)
+
+
+class AdaptationNode(PlainNode):
+    """See the module; interface in docs/interfaces.md."""
+
+    def __init__(self) -> None:
+        super().__init__('adaptation', PARAMETERS)
+        values = self.values
+        folder = state_root(self.get_namespace()) if values.state == AUTO else Path(values.state).expanduser()
+        self._group = MutuallyExclusiveCallbackGroup()
+        self._load = self.create_client(LoadLinks, 'load_links', callback_group=self._group)
+        self._list = self.create_client(ListLinks, 'list_links', callback_group=self._group)
+        self._shown = self.create_publisher(Adaptation, 'adaptation', LATCHED_QOS)
+        self._writer = ThreadPoolExecutor(1, 'replay')
+        self._versions: dict[str, str] = {}
+        self._adapter = Adapter(
+            options_of(AdapterConfig, values), folder,
+            ModelChoice(values.llm, values.method, values.device, values.dtype), self._plug,
+            store=None if values.link_store == AUTO else LinkStore(values.link_store),
+            starts=_starts(values.starts), changed=self._show)
+        self._classroom = Classroom(self._adapter.buffer, values.modalities)
+        self._adapt = AdaptAction(self, self._adapter)
+        self.diagnostics.add_source(self._facts)
+
+    def begin(self) -> None:
+        """Listen."""
+        subscribe = partial(self.create_subscription, callback_group=self._group)
+        for modality in self.values.modalities:
+            subscribe(ModalityTokens, f'tokens/{modality}', self._on_tokens, TOKENS_QOS)
+        subscribe(ModalityStates, 'modalities', self._on_states, LATCHED_QOS)
+        subscribe(LabelledQuestions, self.values.labelled_topic, self._on_labelled, 10)
+        subscribe(Answer, 'answer', self._on_answer, 100)
+        subscribe(Feedback, 'feedback', self._on_feedback, 100)
+        self.create_timer(TICK, self._adapter.tick, callback_group=self._group,
+                          clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.diagnostics.state(OK, 'watching')
+
+    def destroy_node(self) -> None:
+        """End the training process first; its job goes on at the next start."""
+        if hasattr(self, '_adapter'):
+            self._adapter.close()
+            self._writer.shutdown(cancel_futures=True)
+        super().destroy_node()
+
+    def _on_tokens(self, message: ModalityTokens) -> None:
+        try:
+            tokens = from_message(message)
+        except MpnpError as error:
+            self.diagnostics.warn('tokens rejected', str(error))
+            return
+        self._adapter.seen(tokens.modality, tokens.width)
+        self._write('tokens', partial(self._classroom.tokens, tokens))
+
+    def _on_labelled(self, message: LabelledQuestions) -> None:
+        stamp, questions = to_nanoseconds(message.header.stamp), labelled_from_message(message)
+        self._write('labelled questions', partial(self._classroom.labelled, stamp, questions))
+
+    def _on_answer(self, message: Answer) -> None:
+        if message.status == Answer.OK and message.modality_stamps:
+            stamps = dict(zip(message.used_modalities, map(to_nanoseconds, message.modality_stamps),
+                              strict=True))
+            self._write('answers', partial(self._classroom.answered, message.id, message.question,
+                                           tuple(message.choices), stamps))
+
+    def _on_feedback(self, message: Feedback) -> None:
+        stamp = to_nanoseconds(message.header.stamp)
+        self._write('feedback', partial(self._classroom.corrected, message.id, message.question, stamp,
+                                        message.answer))
+
+    def _write(self, what: str, work: Callable[[], object]) -> None:
+        """Do it on the writing thread; what is refused is counted, with its reason."""
+        def refused(done: Future[object]) -> None:
+            if not done.cancelled() and (error := done.exception()) is not None:
+                self.diagnostics.warn(f'{what} refused', str(error))
+
+        self._writer.submit(work).add_done_callback(refused)
+
+    def _on_states(self, message: ModalityStates) -> None:
+        self._adapter.conditions(map(condition_from_message, message.modalities))
+        versions = {row.modality: row.links_version for row in message.modalities}
+        if versions != self._versions:
+            if self._versions and not any(versions.values()):
+                self._adapter.fusion_came_back()
+            self._versions = versions
+            self._ask_for_links()
+
+    def _ask_for_links(self) -> None:
+        if not self._list.service_is_ready():
+            self._versions = {}
+            return
+        asked = self._list.call_async(ListLinks.Request())
+        asked.add_done_callback(lambda done: self._adapter.in_use(
+            in_use_from_message(link) for link in done.result().links if link.active))
+
+    def _plug(self, link: StoredLink | None) -> Future[None]:
+        """Ask the fusion node to use a version."""
+        taken: Future[None] = Future()
+        if link is None or not self._load.service_is_ready():
+            taken.set_exception(LinksError('no fusion node serves load_links' if link else 'they are gone'))
+            return taken
+
+        def answered(done: Any) -> None:
+            response = done.result()
+            taken.set_result(None) if response.success else taken.set_exception(LinksError(response.message))
+
+        asked = self._load.call_async(LoadLinks.Request(path=str(link.path), sha256=link.sha256))
+        asked.add_done_callback(answered)
+        return taken
+
+    def _show(self) -> None:
+        """Publish what is being done and why."""
+        adapter = getattr(self, '_adapter', None)
+        if adapter is not None:
+            self._shown.publish(adaptation_to_message(adapter, self.get_clock().now().to_msg()))
+
+    def _facts(self) -> dict[str, object]:
+        counts = self._adapter.buffer.counts
+        return {'decision': self._adapter.decision.reason, 'replay frames': counts.frames,
+                'replay MB': counts.bytes / 1e6, 'replay questions evicted': counts.evicted,
+                **{f'replay questions {name}': count for name, count in counts.questions.items()},
+                **self._classroom.counts}
+
+
+def _starts(names: Sequence[str]) -> list[Path]:
+    shipped = [link.path for link in shipped_links().values()] if SHIPPED in names else []
+    return [*shipped, *(Path(name).expanduser() for name in names if name not in ('', SHIPPED))]
+
+
+def main() -> int:
+    """Run the node; returns the exit code."""
+    try:
+        return run_node(AdaptationNode)
+    finally:
+        gc.freeze()  # or Python looks through all objects of torch before it ends, for seconds
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""What the adaptation node hears and says <-> messages."""
+from __future__ import annotations
+
+import math
+
+from builtin_interfaces.msg import Time
+
+from mpnp_ros.adaptation.adapter import Adapter
+from mpnp_ros.adaptation.job import JobProgress
+from mpnp_ros.adaptation.link_catalogue import LinkInUse
+from mpnp_ros.adaptation.moments import LABELLED, BufferedQuestion
+from mpnp_ros.adaptation.policy import Condition
+from mpnp_ros.msg import Adaptation, LabelledQuestions, LinkInfo, ModalityState
+from mpnp_ros.serving.modality_state import State
+
+STAGES = {'reading': Adaptation.READING, 'training': Adaptation.TRAINING, 'evaluating': Adaptation.EVALUATING}
+
+
+def condition_from_message(row: ModalityState) -> Condition:
+    """What the fusion node says of a modality."""
+    return Condition(row.modality, State(row.state).name.lower(), row.encoder, row.quality,
+                     unplugged=row.pinned and not row.plugged, links_version=row.links_version)
+
+
+def in_use_from_message(link: LinkInfo) -> LinkInUse:
+    """Links that the fusion node uses."""
+    return LinkInUse(link.modality, link.version, link.path, link.encoder)
+
+
+def labelled_from_message(message: LabelledQuestions) -> list[BufferedQuestion]:
+    """The questions of a key frame with their true answers."""
+    return [BufferedQuestion(one.question.text, one.answer, tuple(one.question.choices), one.type, one.hops,
+                             LABELLED) for one in message.questions]
+
+
+def adaptation_to_message(adapter: Adapter, stamp: Time) -> Adaptation:
+    """What is being done and why."""
+    counts, spec = adapter.buffer.counts, adapter.training
+    message = Adaptation(
+        state=Adaptation.IDLE, decision=adapter.decision.reason, accuracy=math.nan, start_accuracy=math.nan,
+        labelled_questions=counts.questions[LABELLED], frames=counts.frames)
+    message.header.stamp = stamp
+    progress = adapter.progress
+    if spec is not None and progress is not None:
+        _add_progress(message, progress, adapter.seconds)
+        message.modalities, message.supervision = list(spec.modalities), spec.supervision
+    return message
+
+
+def _add_progress(message: Adaptation, progress: JobProgress, seconds: float) -> None:
+    message.state = STAGES[progress.stage]
+    message.step, message.steps, message.loss = progress.step, progress.steps, progress.loss
+    message.accuracy, message.start_accuracy = progress.accuracy, progress.start_accuracy
+    message.duration, message.remaining = seconds, progress.remaining
+    message.macs, message.memory = progress.macs, progress.memory
