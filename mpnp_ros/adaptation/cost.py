@@ -1,8 +1,8 @@
 """What a training step costs, measured."""
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
@@ -31,10 +31,14 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: peak of what torch held on a GPU since the reset, or of this process since it began."""
+    """Bytes: peak of what torch held on a GPU since the reset, or of this process since it began.
+
+    Not getrusage: a process that a large one starts has the peak of that one there.
+    """
     if device.type == 'cuda':
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+    status = Path('/proc/self/status').read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith('VmHWM')) * KIB
 
 
 def _attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from mpnp_ros.adaptation.cost import KIB
 from mpnp_ros.adaptation.cost_model import CostModel
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.speed import Speed, TimedStep, fit_rates, machine_key
@@ -33,8 +32,8 @@ from mpnp_ros.tokens import ModalityTokens
 MONTH = 30 * 86_400.
 TOKENS, TEXTS, WARM_UP, TIMED = 72, 24, 1, 3
 MADE_UP = 'made_up'
-PROCESS = ('import mpnp_ros.methods.mpnp, mpnp_ros.adaptation.trainer; '
-           'print([line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")][0])')
+PROCESS = ('import torch, mpnp_ros.methods.mpnp, mpnp_ros.adaptation.trainer as trainer; '
+           'print(trainer.peak_memory(torch.device("cpu")))')
 
 
 def machine_speed(lm: LanguageModel, link: LinkConfig, folder: str | Path | None = None,
@@ -145,4 +144,4 @@ def _empty_process() -> tuple[float, int]:
                           env={**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))})
     if done.returncode:
         raise TrainingError(f'no process for training can be started: {done.stderr.strip()[-200:]}')
-    return time.perf_counter() - started, int(done.stdout) * KIB
+    return time.perf_counter() - started, int(done.stdout)

@@ -1,6 +1,9 @@
 """MACs of a step against counting by hand, and peak memory."""
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.nn.functional import linear, scaled_dot_product_attention
@@ -26,3 +29,11 @@ def test_peak_memory_sees_what_was_allocated():
     block = torch.ones((before + 64_000_000) // 4)
     assert peak_memory(torch.device('cpu')) > before + 32_000_000
     del block
+
+
+def test_the_peak_of_a_process_is_not_that_of_the_one_that_started_it():
+    block = torch.ones(160_000_000)
+    script = 'import torch; from mpnp_ros.adaptation.cost import peak_memory as peak; ' \
+             'print(peak(torch.device("cpu")))'
+    started = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, check=True)
+    assert 0 < int(started.stdout) < block.nbytes

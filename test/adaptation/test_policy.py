@@ -197,6 +197,14 @@ def test_a_modality_settles_before_it_is_trained() -> None:
     assert isinstance(only(decided(CAMERA, replace(LIDAR, since=997.), lessons=MUCH)), Train)
 
 
+def test_links_of_a_modality_are_not_trained_twice_in_a_row() -> None:
+    for kind, words in ((Train('lidar', 'labelled', ''), 'lidar was trained a short time ago'),
+                        (Plug('lidar', '000001', ''), 'links of lidar were plugged a short time ago')):
+        past = Past(kind, 990., Outcome.DONE, 990.)
+        assert f'{words}, so training waits for 50 s' in only(decided(lessons=MUCH, history=[past])).reason
+        assert isinstance(only(decided(lessons=MUCH, history=[past], now=1050.)), Train)
+
+
 def test_failures_are_repeated_ever_later() -> None:
     def history(count: int) -> list[Past]:
         return [Past(Train('lidar', 'labelled', ''), 0., Outcome.FAILED, 1000.)] * count
