@@ -63,6 +63,10 @@ class Experience:
         rest = {stamp for stamp, phase in phases.items() if phase < start}
         return self._of(rest), self._of(held)
 
+    def halves(self) -> tuple[Experience, Experience]:
+        """Every other moment, and those between them: too few to be apart in time, enough to be tried on."""
+        return Experience(self.moments[::2]), Experience(self.moments[1::2])
+
     def asking(self, questions: Sequence[BufferedQuestion], each: int, seed: int = 0) -> Experience:
         """The same moments with other questions: each gets `each` of them, drawn at random."""
         def drawn(stamp_ns: int) -> tuple[BufferedQuestion, ...]:
@@ -70,10 +74,11 @@ class Experience:
 
         return Experience(tuple(replace(one, questions=drawn(one.stamp_ns)) for one in self.moments))
 
-    def together(self, modalities: Collection[str]) -> Experience:
-        """The moments that have tokens of all these modalities."""
+    def together(self, modalities: Collection[str], quality: float = 0.) -> Experience:
+        """The moments that have tokens of all these modalities, none judged to be of less than a quality."""
         return self._of({moment.stamp_ns for moment, tokens in self._seen(modalities)
-                         if set(modalities) <= tokens.keys()})
+                         if set(modalities) <= tokens.keys()
+                         and not any(one.quality < quality for one in tokens.values())})
 
     def _seen(self, modalities: Collection[str]) -> Iterator[tuple[Moment, Frame]]:
         encoders = {name: tokens.encoder for moment in self.moments for name, tokens in moment.tokens.items()}

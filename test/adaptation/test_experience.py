@@ -69,6 +69,7 @@ def test_sources_modalities_and_turns_are_chosen():
     assert lived.dataset(['camera'], turns=1).modalities == ('camera',)
     assert lived.dataset(['radar']).frames == {}
     assert [one.stamp_ns for one in lived.together(['camera', 'lidar']).moments] == [1]
+    assert [one.stamp_ns for one in lived.together(['camera'], .5).moments] == [1, 3]
     with pytest.raises(ConfigurationError, match='4 turns'):
         lived.dataset(turns=4)
 
@@ -117,3 +118,11 @@ def test_no_text_gives_its_answer_away():
     varied = replace(dataset, examples=tuple(replace(one, question=f'{one.question}{one.frame}')
                                              for one in dataset.examples))
     assert balanced(varied).examples == () and len(balanced(varied, 'type').examples) == 10
+
+
+def test_what_is_seen_badly_is_left_out():
+    dark = moment(1, modalities=('camera', 'lidar'))
+    camera = replace(dark.tokens['camera'], quality=.2)
+    lived = Experience((replace(dark, tokens={**dark.tokens, 'camera': camera}),))
+    assert not lived.together(['camera'], .5).moments
+    assert lived.together(['camera'], .2).moments and lived.together(['lidar'], .5).moments

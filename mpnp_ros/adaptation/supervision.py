@@ -1,0 +1,246 @@
+"""From what happens on the robot to what can be learned from: questions brought together with their tokens.
+
+Tokens, labelled questions, answers and corrections come at any time and in any order.  What belongs to one
+moment is gathered, and goes into the replay buffer when nothing more of it is expected.
+"""
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mpnp_ros.adaptation.dataset import Frame
+from mpnp_ros.adaptation.moments import ASKED, FEEDBACK, BufferedQuestion
+from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
+from mpnp_ros.adaptation.token_history import SECONDS, TOLERANCE, TokenHistory, apart
+from mpnp_ros.errors import MpnpError, QuestionError
+from mpnp_ros.nuscenes.categories import ANSWERS
+from mpnp_ros.nuscenes.wording import read_question
+from mpnp_ros.tokens import ModalityTokens
+
+LOG = logging.getLogger(__name__)
+NO_TOKENS, NO_ROOM = 'no tokens of their moment', 'too many waited for tokens'
+NOT_A_CHOICE, NOT_WRITTEN = 'the answer is not among the choices', 'the buffer could not be written'
+
+
+@dataclass(frozen=True)
+class SupervisionSettings:
+    """How moments are gathered.
+
+    history: seconds that tokens are held.  tolerance: seconds that one moment's sensors may be apart.
+    patience: seconds to wait for tokens of a moment.  waiting: moments that may wait.  answers: that are
+    remembered for corrections.  period: seconds between moments that are kept without being asked about, for
+    distillation, infinite for none; they need tokens of two modalities.  asked: whether what is asked is kept, without answers.
+    """
+
+    history: float = SECONDS
+    tolerance: float = TOLERANCE
+    patience: float = 2.
+    waiting: int = 256
+    answers: int = 256
+    period: float = .5
+    asked: bool = True
+
+
+@dataclass(frozen=True)
+class SupervisionCounts:
+    """Questions kept by source, questions dropped by reason, moments that wait for tokens."""
+
+    kept: Mapping[str, int]
+    dropped: Mapping[str, int]
+    waiting: int
+
+
+@dataclass
+class _Waiting:
+    """A moment that is being gathered, since when on the clock; tokens: what is known to belong to it."""
+
+    since: float
+    questions: list[BufferedQuestion] = field(default_factory=list)
+    tokens: dict[str, ModalityTokens] = field(default_factory=dict)
+    conditions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Answered:
+    question: str
+    choices: tuple[str, ...]
+    stamp_ns: int
+    tokens: Frame
+
+
+class Supervision:
+    """Gathers moments and puts them into a buffer.  Thread-safe; call `settle` a few times a second."""
+
+    def __init__(self, buffer: ReplayBuffer, settings: SupervisionSettings | None = None,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        """clock: seconds, for patience; it does not have to agree with stamps."""
+        self.buffer, self.settings = buffer, settings or SupervisionSettings()
+        self.history = TokenHistory(self.settings.history, self.settings.tolerance)
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._waiting: OrderedDict[int, _Waiting] = OrderedDict()
+        self._answered: OrderedDict[str, _Answered] = OrderedDict()
+        self._moments: OrderedDict[int, dict[str, int]] = OrderedDict()
+        self._kept: Counter[str] = Counter()
+        self._dropped: Counter[str] = Counter()
+        self._last_unasked: int | None = None
+
+    def take_tokens(self, tokens: ModalityTokens) -> None:
+        """Tokens have come."""
+        with self._lock:
+            self.history.add(tokens)
+            self._keep_unasked(tokens.stamp_ns)
+            self._bring_late(tokens)
+            self.settle()
+
+    def take_questions(self, stamp_ns: int, questions: Iterable[BufferedQuestion],
+                       conditions: tuple[str, ...] = ()) -> None:
+        """Labelled questions about a moment have come, before its tokens or after them."""
+        good = []
+        with self._lock:
+            for one in questions:
+                if one.choices and one.answer not in one.choices:
+                    self._drop(NOT_A_CHOICE, 1)
+                else:
+                    good.append(one)
+            if good:
+                self._gather(stamp_ns, good, conditions=conditions)
+            self.settle()
+
+    def take_answer(self, name: str, question: str, choices: Sequence[str], stamp_ns: int,
+                    stamps: Mapping[str, int]) -> None:
+        """A question has been answered.
+
+        name: its id.  stamp_ns: of the answer.  stamps: of the tokens of each modality that it rests on.
+        """
+        with self._lock:
+            rests_on = {modality: self.history.exactly(modality, stamp) for modality, stamp in stamps.items()}
+            tokens = {modality: one for modality, one in rests_on.items() if one is not None}
+            self._answered.pop(name, None)
+            self._answered[name] = _Answered(question, tuple(choices), stamp_ns, tokens)
+            if len(self._answered) > self.settings.answers:
+                self._answered.popitem(last=False)
+            if self.settings.asked and tokens:
+                self._gather(stamp_ns, [BufferedQuestion.read(question, '', choices, ASKED)], tokens)
+            self.settle()
+
+    def take_feedback(self, answer: str, name: str = '', question: str = '', stamp_ns: int = 0) -> None:
+        """Somebody says what the answer should have been: to the question of an id, or of a text and stamp.
+
+        Raises QuestionError for an id or a moment that is not remembered, for a text that is not that of the
+        id, and for an answer that the question cannot have.
+        """
+        with self._lock:
+            known = self._named(name, question) if name else self._asked_at(question, stamp_ns)
+            plain = ' '.join(answer.split())
+            if not plain or known.choices and plain not in known.choices:
+                raise QuestionError(f'{answer!r} cannot be the answer to {known.question!r}; '
+                                    f'it must be one of {", ".join(known.choices) or "any words"}')
+            tokens = {**self.history.at(known.stamp_ns), **known.tokens}
+            if not tokens:
+                raise QuestionError(f'what {known.question!r} was answered from is not remembered; correct '
+                                    f'an answer within {self.settings.history:g} s')
+            correction = BufferedQuestion.read(known.question, plain, known.choices, FEEDBACK)
+            self._store(known.stamp_ns, tokens, [correction], ())
+
+    def settle(self) -> None:
+        """Put the moments into the buffer that are complete or have waited long enough."""
+        with self._lock:
+            for stamp, one in list(self._waiting.items()):
+                if self.history.passed(stamp) and self._seen(stamp, one) \
+                        or self._clock() - one.since >= self.settings.patience:
+                    del self._waiting[stamp]
+                    self._finish(stamp, one)
+
+    @property
+    def counts(self) -> SupervisionCounts:
+        """So far."""
+        with self._lock:
+            return SupervisionCounts(dict(self._kept), dict(self._dropped), len(self._waiting))
+
+    def _gather(self, stamp_ns: int, questions: Sequence[BufferedQuestion], tokens: Frame | None = None,
+                conditions: tuple[str, ...] = ()) -> None:
+        one = self._waiting.setdefault(stamp_ns, _Waiting(self._clock()))
+        one.questions += questions
+        one.tokens |= tokens or {}
+        one.conditions = conditions or one.conditions
+        if len(self._waiting) > self.settings.waiting:
+            _, oldest = self._waiting.popitem(last=False)
+            self._drop(NO_ROOM, len(oldest.questions))
+
+    def _seen(self, stamp_ns: int, one: _Waiting) -> Frame:
+        return {**self.history.at(stamp_ns), **one.tokens}
+
+    def _finish(self, stamp_ns: int, one: _Waiting) -> None:
+        tokens = self._seen(stamp_ns, one)
+        if not tokens:
+            self._drop(NO_TOKENS, len(one.questions))
+        elif one.questions or len(tokens) > 1:
+            self._store(stamp_ns, tokens, one.questions, one.conditions)
+
+    def _store(self, stamp_ns: int, tokens: Frame, questions: Sequence[BufferedQuestion],
+               conditions: tuple[str, ...]) -> None:
+        """Into the buffer: into the moment that has any of these tokens, or a new one."""
+        stamps = {name: one.stamp_ns for name, one in tokens.items()}
+        place = next((place for place, there in reversed(self._moments.items())
+                      if stamps.items() & there.items()), stamp_ns)
+        there = {**stamps, **self._moments.pop(place, {})}
+        own = {name: one for name, one in tokens.items() if there[name] == one.stamp_ns}
+        self._write(place, own, questions, conditions)
+        self._moments[place] = there
+        if len(self._moments) > self.settings.waiting:
+            self._moments.popitem(last=False)
+
+    def _write(self, stamp_ns: int, tokens: Frame, questions: Sequence[BufferedQuestion],
+               conditions: tuple[str, ...] = ()) -> None:
+        try:
+            self.buffer.add(tokens, questions, stamp_ns, conditions)
+            self._kept.update(one.source for one in questions)
+        except (MpnpError, OSError) as error:
+            LOG.warning('a moment is not kept: %s', error)
+            self._drop(NOT_WRITTEN, len(questions))
+
+    def _keep_unasked(self, stamp_ns: int) -> None:
+        """Begin a moment without questions, if it is time for one."""
+        last, period = self._last_unasked, self.settings.period * 1e9
+        due = math.isfinite(period) and (last is None or abs(stamp_ns - last) >= period)
+        if due and len(self.history.modalities) > 1:
+            self._last_unasked = stamp_ns
+            self._gather(stamp_ns, [])
+
+    def _bring_late(self, tokens: ModalityTokens) -> None:
+        """Add tokens to the moment that went into the buffer without them."""
+        lacking = [place for place, there in self._moments.items() if tokens.modality not in there
+                   and apart(tokens, place) <= self.history.tolerance_ns]
+        place = min(lacking, key=lambda one: apart(tokens, one), default=None)
+        if place is not None and self.buffer.nearest(place, 0) is not None:
+            self._moments[place][tokens.modality] = tokens.stamp_ns
+            self._write(place, {tokens.modality: tokens}, ())
+
+    def _named(self, name: str, question: str) -> _Answered:
+        known = self._answered.get(name)
+        if known is None:
+            raise QuestionError(f'no answer of the id {name!r} is remembered, only the last '
+                                f'{self.settings.answers} are; send its question and stamp, and no id')
+        if question and question != known.question:
+            raise QuestionError(f'the question of the id {name!r} was {known.question!r}, not {question!r}; '
+                                'send the id alone')
+        return known
+
+    def _asked_at(self, question: str, stamp_ns: int) -> _Answered:
+        """What was asked of a moment; answers in the words of NuScenes-QA where it follows a template."""
+        if not question.strip():
+            raise QuestionError('a correction needs the id of an answer, or a question and its stamp')
+        for known in reversed(self._answered.values()):
+            if known.question == question and abs(known.stamp_ns - stamp_ns) <= self.history.tolerance_ns:
+                return known
+        return _Answered(question, ANSWERS if read_question(question) else (), stamp_ns, {})
+
+    def _drop(self, reason: str, count: int) -> None:
+        if count:
+            self._dropped[reason] += count
