@@ -34,7 +34,8 @@ class SupervisionSettings:
     history: seconds that tokens are held.  tolerance: seconds that one moment's sensors may be apart.
     patience: seconds to wait for tokens of a moment.  waiting: moments that may wait.  answers: that are
     remembered for corrections.  period: seconds between moments that are kept without being asked about, for
-    distillation, infinite for none; they need tokens of two modalities.  asked: whether what is asked is kept, without answers.
+    distillation, infinite for none; they need tokens of two modalities.  asked: whether what is
+    asked is kept, without answers.
     """
 
     history: float = SECONDS
