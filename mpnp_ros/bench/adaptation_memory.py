@@ -1,0 +1,163 @@
+"""Memory of training links with the upper blocks alone, against tuning at the input layer of the same model.
+
+    python -m mpnp_ros.bench.adaptation_memory
+
+Every way trains for a few steps in a process of its own, on the same questions, tokens and batches.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from mpnp_ros.adaptation.dataset import Example, TokenDataset
+from mpnp_ros.bench.timing import machine
+from mpnp_ros.bench.training_process import (
+    DATA,
+    INPUT,
+    MODALITY,
+    READ,
+    RECOMPUTED,
+    UPPER,
+    WHOLE,
+    Setting,
+    Taken,
+)
+from mpnp_ros.errors import MpnpError, TrainingError
+from mpnp_ros.links.files import load_link
+from mpnp_ros.links.store import shipped_links
+from mpnp_ros.llm.weights import DEFAULT_MODEL, ModelFolder
+from mpnp_ros.memory import LEAN
+from mpnp_ros.modalities.sectors import SECTORS, sector_azimuths
+from mpnp_ros.nuscenes.categories import ANSWERS
+from mpnp_ros.nuscenes.questions import scene_questions
+from mpnp_ros.precision import DTYPES, choose_dtype
+from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.world.key_frames import scene_key_frames
+
+MEGA, GIGA = 1e6, 1e9
+SCENES = 8
+ABOUT = {UPPER: 'links, upper blocks', WHOLE: 'links, whole model', INPUT: 'input layer',
+         RECOMPUTED: 'input layer, recomputed'}
+CHILD = 'mpnp_ros.bench.training_process'
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table, write it where asked; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        _run(options, Console(width=None if sys.stdout.isatty() else 130))
+    except MpnpError as error:
+        print(f'adaptation_memory: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def questions_and_tokens(count: int, encoder: str, width: int) -> TokenDataset:
+    """So many questions about key frames of the world, whose tokens are random counts of 72 sectors."""
+    examples: list[Example] = []
+    frames: dict[str, dict[str, ModalityTokens]] = {}
+    for frame in (one for seed in range(SCENES) for one in scene_key_frames(seed)):
+        values = np.random.default_rng(len(frames)).exponential(.1, (SECTORS, width)).astype(np.float32)
+        frames[frame.token] = {MODALITY: ModalityTokens(MODALITY, encoder, values, sector_azimuths())}
+        examples += [Example(one.text, one.answer, ANSWERS, one.type, one.hops, frame.token)
+                     for one in scene_questions(frame, per_kind=count)]
+    return TokenDataset(frames, tuple(examples)).sample(count)
+
+
+def measure(setting: Setting, data: TokenDataset, ways: Sequence[str], batches: Sequence[int]) -> list[Taken]:
+    """What each way takes at each size of a batch, one process after the other.
+
+    Raises TrainingError where one of them ends early, as it does without enough memory.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data.save(folder / DATA)
+        setting.save(folder)
+        pairs = [(READ, 1), *((way, batch) for batch in batches for way in ways)]
+        return [_process(folder, *pair) for pair in pairs]
+
+
+def table(results: Sequence[Taken]) -> Table:
+    """All ways side by side; memory and MACs also as shares of the input layer's with the same batch."""
+    shown = Table('batch', 'way', title='Training steps, each way in a fresh process', title_justify='left')
+    for name in ('loaded', 'peak MB', 'share', 'above imports', 'share', 'GMAC/step', 'share', 's/step',
+                 'parameters'):
+        shown.add_column(name, justify='right')
+    rivals = {one.batch: one for one in results if one.way == INPUT}
+    for one in results:
+        if one.way in ABOUT:
+            shown.add_row(str(one.batch), ABOUT[one.way], *_numbers(one, rivals.get(one.batch)))
+    return shown
+
+
+def _numbers(one: Taken, rival: Taken | None) -> list[str]:
+    def share(of: float, whole: float) -> str:
+        return f'{of / whole:.3f}' if rival else '-'
+
+    own, base = one.peak - one.imported, rival or one
+    return [f'{one.loaded / MEGA:.0f}', f'{one.peak / MEGA:.0f}', share(one.peak, base.peak),
+            f'{own / MEGA:.0f}', share(own, base.peak - base.imported), f'{one.macs / GIGA:.1f}',
+            share(one.macs, base.macs), f'{one.seconds:.2f}', f'{one.parameters:,}']
+
+
+def _process(folder: Path, way: str, batch: int) -> Taken:
+    done = subprocess.run([sys.executable, '-m', CHILD, str(folder), way, str(batch)], capture_output=True,
+                          text=True, env={**os.environ, **LEAN})
+    if done.returncode:
+        raise TrainingError(f'the process of way {way!r} with {batch} questions a batch ended with exit code '
+                            f'{done.returncode} (-9: out of memory; try smaller --batches): '
+                            f'{done.stderr.strip()[-300:]}')
+    return Taken(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def _run(options: argparse.Namespace, console: Console) -> None:
+    dtype = choose_dtype(options.dtype, 'cpu', ModelFolder.find(options.llm).width)
+    setting = Setting(options.llm, str(dtype).removeprefix('torch.'), options.columns, options.steps,
+                      options.threads)
+    config = load_link(shipped_links()[MODALITY].path).config
+    data = questions_and_tokens(options.questions, config.encoder, config.token_width)
+    facts = {**machine(), **asdict(setting), 'questions': len(data.examples),
+             'texts': len({one.question for one in data.examples})}
+    console.print(', '.join(f'{name}: {value}' for name, value in facts.items()))
+    results = measure(setting, data, options.ways, options.batches)
+    console.print(table(results))
+    reading = results[0]
+    console.print('loaded: peak up to the loaded model; above imports: above the '
+                  f'{reading.imported / MEGA:.0f} MB of a process that has imported all; share: of the input '
+                  'layer; recomputed: each block is run again on the way back (checkpointing).\nReading all '
+                  f'questions with the whole model beforehand: peak {reading.peak / MEGA:.0f} MB')
+    if options.json:
+        options.json.write_text(json.dumps({'machine': facts, 'results': [asdict(one) for one in results]},
+                                           indent=1))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--llm', default=DEFAULT_MODEL, help='name, folder or hub id of the language model')
+    parser.add_argument('--dtype', choices=DTYPES, default='auto', help='of its weights')
+    parser.add_argument('--batches', type=int, nargs='+', default=[64, 128], help='questions of a step')
+    parser.add_argument('--ways', nargs='+', choices=list(ABOUT), default=list(ABOUT), help='to compare')
+    parser.add_argument('--steps', type=int, default=3, help='training steps of each way')
+    parser.add_argument('--questions', type=int, default=1000, help='that are trained on')
+    parser.add_argument('--columns', type=int, default=24, choices=(12, 24, 36, 72),
+                        help='entries at the input layer that the 72 tokens of a frame become')
+    parser.add_argument('--threads', type=int, default=os.cpu_count(), help='CPU threads of each process')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the results there too')
+    return parser
+
+
+if __name__ == '__main__':
+    sys.exit(main())
