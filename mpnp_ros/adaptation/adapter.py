@@ -32,6 +32,7 @@ from mpnp_ros.adaptation.job import (
 from mpnp_ros.adaptation.job_process import JobProcess
 from mpnp_ros.adaptation.link_catalogue import LinkCatalogue, LinkInUse
 from mpnp_ros.adaptation.policy import (
+    DEGRADED,
     HEALTHY,
     Condition,
     Decision,
@@ -143,6 +144,11 @@ class Adapter:
         running = self._running
         return self._clock() - running.started if running else 0.
 
+    @property
+    def concerns(self) -> tuple[str, ...]:
+        """Which modalities are degraded now: what is lived through then is kept apart."""
+        return tuple(f'{name} {DEGRADED}' for name, one in self._conditions.items() if one.state == DEGRADED)
+
     def seen(self, modality: str, width: int) -> None:
         """Tokens of a modality have come, so wide."""
         self._widths[modality] = width
@@ -210,13 +216,15 @@ class Adapter:
             _resolve(running.done, JobResult(CANCELLED, 'the node ended; at its next start training goes on'))
 
     def _situation(self) -> Situation:
-        measured = {name: self._catalogue.accuracy(link.path) for name, link in self._in_use.items()}
-        conditions = [replace(one, links_encoder=self._in_use[name].encoder,
-                              links_accuracy=measured[name]) if name in self._in_use else one
-                      for name, one in self._conditions.items()]
-        return Situation(self._clock(), self._language_model(), conditions, tuple(self._catalogue.stored()),
-                         {name: self._lessons(name) for name in self._conditions}, tuple(self._history),
-                         self._fusion_since)
+        lessons = {name: self._lessons(name) for name in self._conditions}
+        return Situation(self._clock(), self._language_model(), self._linked_conditions(),
+                         tuple(self._catalogue.stored()), lessons, tuple(self._history), self._fusion_since)
+
+    def _linked_conditions(self) -> list[Condition]:
+        """The conditions with what is known of the links in use."""
+        return [replace(one, links_encoder=link.encoder, links_accuracy=self._catalogue.accuracy(link.path),
+                        links_trained=self._catalogue.is_trained(link.path))
+                if (link := self._in_use.get(name)) else one for name, one in self._conditions.items()]
 
     def _language_model(self) -> str:
         return self._catalogue.language_model(
@@ -241,8 +249,9 @@ class Adapter:
     def _train_as_decided(self, action: Train) -> None:
         teachers = (action.teacher,) if action.teacher else ()
         try:
-            self._begin(self._spec((action.modality,), action.supervision, teachers, self.config.budget,
-                                   self.config.linked_blocks), [action])
+            spec = self._spec((action.modality,), action.supervision, teachers, self.config.budget,
+                              self.config.linked_blocks)
+            self._begin(replace(spec, only_try=action.only_try), [action])
         except (ConfigurationError, TrainingError) as error:
             LOG.warning('%s cannot be trained: %s', action.modality, error)
             self._remember(Past(action, self._clock(), Outcome.FAILED, self._clock()))

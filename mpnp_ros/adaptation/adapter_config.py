@@ -39,8 +39,10 @@ class AdapterConfig(Options):
     threads: int = option(1, 'of the training process on a CPU', low=1, high=256)
     niceness: int = option(10, 'of the training process: the higher, the more it lets others go first', low=0,
                            high=19)
-    least_questions: int = option(200, 'labelled questions about a modality with fewer of which it is not '
-                                       'trained', low=1, high=1_000_000)
+    least_tried: int = option(200, 'labelled questions about a new modality with which it is tried what its '
+                                   'links could begin with; 0: it is not', low=0, high=1_000_000)
+    least_questions: int = option(1200, 'labelled questions about a modality with fewer of which it is not '
+                                        'trained', low=1, high=1_000_000)
     least_moments: int = option(20, 'moments that a trusted modality has in common with the new one, with '
                                     'fewer of which it does not teach it', low=1, high=1_000_000)
     settle: float = option(3., 'a modality that has been healthy for less is not trained', unit='s', low=0,
@@ -76,7 +78,8 @@ class AdapterConfig(Options):
         """Questions that are made up count as the moments that they are made up about."""
         never = 2 ** 62
         return PolicyLimits(
-            automatic=self.automatic, linked_blocks=self.linked_blocks, settle=self.settle,
+            automatic=self.automatic, least_tried=self.least_tried, linked_blocks=self.linked_blocks,
+            settle=self.settle,
             least_labelled=never if self.supervision == DISTILLED else self.least_questions,
             least_paired=never if self.supervision == LABELLED else self.least_moments,
             between=self.between, retry=self.retry, drop=self.drop)

@@ -54,6 +54,7 @@ class JobSpec:
     frame.  most_questions, most_held_out: of those in the buffer, drawn at random, evenly by type;
     most_texts: different ones among either, as each has to be read once.  offer_starts: whether what training
     begins with may be used meanwhile, where it answers more questions rightly than the most frequent answers.
+    only_try: whether what could be begun with is tried, and nothing trained, as little is known yet.
     device, dtype: see load_language_model.  threads: of PyTorch.  niceness: of the processes.
     """
 
@@ -73,6 +74,7 @@ class JobSpec:
     most_held_out: int = 400
     most_texts: int = 1000
     offer_starts: bool = True
+    only_try: bool = False
     link: Mapping[str, Any] = field(default_factory=dict)
     language_model: str = 'smollm2-135m-instruct'
     linked_blocks: int = 0

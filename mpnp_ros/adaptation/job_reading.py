@@ -30,6 +30,8 @@ from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.base import Method, build_method
 
 TRAINING_SET, HELD_OUT, READING = 'train', 'held_out', 'reading.json'
+TRUSTED = .5
+"""Quality of tokens from which a modality teaches."""
 LEAST_STEPS, EVALUATIONS, INVENTED = 40, 8, 400
 """Fewer steps are not worth while; how often all held-out questions are answered in a training; how many
 different questions are made up where answers are distilled."""
@@ -146,12 +148,13 @@ def _planned(spec: JobSpec, costs: CostModel, links: Sequence[Link],
 
 def _lived_through(spec: JobSpec) -> tuple[TokenDataset, TokenDataset]:
     """What the buffer holds for a job; where answers are distilled, its questions have none yet."""
-    moments = ReplayBuffer.read(spec.buffer).together((*spec.modalities, *spec.teachers))
+    moments = ReplayBuffer.read(spec.buffer).together(spec.modalities)
     sources: tuple[str, ...] = (LABELLED, FEEDBACK)
     if spec.supervision == DISTILLED:
         invented = unlabelled_questions(spec.training.seed, INVENTED)
-        moments, sources = moments.asking(invented, spec.each), (ASKED,)
-    rest, held = moments.split()
+        moments = moments.together(spec.teachers, TRUSTED).asking(invented, spec.each)
+        sources = (ASKED,)
+    rest, held = moments.halves() if spec.only_try else moments.split()
     return rest.dataset((), sources, spec.turns), held.dataset((), sources, 1)
 
 

@@ -82,13 +82,15 @@ class _Training:
             self._label()
             before = self._accuracy()
         self._tell(accuracy=before, start_accuracy=before)
+        if self.spec.only_try:
+            return self._tried(before)
         self._offer(before)
         begun = link_tensors(self._own())
         report = self._fit()
         self.macs += report.macs_per_step * report.steps
         if report.stopped == 'cancelled':
             return self._result(CANCELLED, 'cancelled; the same job goes on from its last step', before,
-                                math.nan, report)
+                                math.nan, report.steps)
         return self._conclude(before, self._settle(begun), report)
 
     def _begin(self, new: NewLink) -> float:
@@ -123,13 +125,28 @@ class _Training:
         """Of both stages until now."""
         return self.reading.seconds + time.monotonic() - self.started
 
-    def _offer(self, accuracy: float) -> None:
-        """Let what is begun with be used until training has ended, where it clearly sees something."""
+    def _sees(self, accuracy: float) -> bool:
+        """Whether what is begun with clearly sees something."""
         known = len(self.held_out.examples) >= LEAST_CHECK and all(self.begun_with.values())
-        if known and self.spec.offer_starts and accuracy > self.blind + NOISE:
-            self._tell(offers=self._save(Adaptation(
-                self.spec.supervision, accuracy_before=accuracy, accuracy_after=accuracy,
-                accuracy_blind=self.blind)))
+        return known and accuracy > self.blind + NOISE
+
+    def _offer(self, accuracy: float) -> None:
+        """Let what is begun with be used until training has ended."""
+        if self.spec.offer_starts and self._sees(accuracy):
+            self._tell(offers=self._save(self._untrained(accuracy)))
+
+    def _tried(self, accuracy: float) -> JobResult:
+        """Offer what was tried, where it sees something."""
+        if not self._sees(accuracy):
+            return self._result(WORSE, f'what links could begin with answers {accuracy:.1%} of '
+                                f'{len(self.held_out.examples)} questions rightly, the most frequent answers '
+                                f'{self.blind:.1%}', accuracy, accuracy, 0)
+        result = self._result(TRAINED, 'tried, not trained yet', accuracy, accuracy, 0)
+        return replace(result, links=self._save(self._untrained(accuracy)))
+
+    def _untrained(self, accuracy: float) -> Adaptation:
+        return Adaptation(self.spec.supervision, accuracy_before=accuracy, accuracy_after=accuracy,
+                          accuracy_blind=self.blind, seconds=self._seconds, macs=self.macs)
 
     def _label(self) -> None:
         """Take confident answers of what is trusted, and of what the new links begin with, for true.
@@ -199,8 +216,9 @@ class _Training:
         floor = max((before - NOISE, 'the links before'), (self.blind, 'the most frequent answers'))
         if after < floor[0]:
             return self._result(WORSE, f'the new links are not offered: they answer {after:.1%} of the '
-                                f'held-out questions rightly, and {floor[1]} no less', before, after, report)
-        result = self._result(TRAINED, f'stopped by {report.stopped}', before, after, report)
+                                f'held-out questions rightly, and {floor[1]} no less', before, after,
+                                report.steps)
+        result = self._result(TRAINED, f'stopped by {report.stopped}', before, after, report.steps)
         links = self._save(Adaptation(
             self.spec.supervision, questions=len(self.train.examples), steps=report.steps,
             seconds=result.seconds, macs=result.macs, peak_bytes=result.peak_bytes,
@@ -217,11 +235,10 @@ class _Training:
             saved[name] = str(stored.path)
         return saved
 
-    def _result(self, status: str, message: str, before: float, after: float,
-                report: TrainingReport) -> JobResult:
+    def _result(self, status: str, message: str, before: float, after: float, steps: int) -> JobResult:
         return JobResult(
             status, message, accuracy=after, start_accuracy=before, blind_accuracy=self.blind,
-            held_out=len(self.held_out.examples), questions=len(self.train.examples), steps=report.steps,
+            held_out=len(self.held_out.examples), questions=len(self.train.examples), steps=steps,
             seconds=self._seconds, reading_seconds=self.reading.seconds,
             macs=self.macs, peak_bytes=peak_memory(self.method.lm.device))
 

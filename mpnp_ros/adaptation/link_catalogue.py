@@ -50,6 +50,12 @@ class LinkCatalogue:
         measured = adapted.accuracy_after if adapted else None
         return math.nan if measured is None else measured
 
+    def is_trained(self, path: str | Path) -> bool:
+        """Whether links were trained on tokens of their modality, not only tried."""
+        manifest = self.manifest(path) if path else None
+        adapted = manifest.provenance.adaptation if manifest else None
+        return adapted is None or adapted.steps > 0
+
     def stored(self) -> Iterator[StoredVersion]:
         """All versions of the store."""
         usage = {}

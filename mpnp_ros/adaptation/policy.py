@@ -24,8 +24,9 @@ class Condition:
 
     state: as on the board, in lower case; since: when it began, seconds.  encoder: fingerprint of its newest
     tokens, '' before the first.  quality: 0..1, NaN: unknown.  unplugged: by hand.  links_version,
-    links_encoder: of the links in use and what they read; '' for none.  links_accuracy: 0..1 as measured
-    when they were made; fresh_accuracy: on `fresh_questions` labelled questions since; NaN: not measured.
+    links_encoder: of the links in use and what they read; '' for none.  links_trained: whether they were
+    trained on such tokens, not only tried.  links_accuracy: 0..1 as measured when they were made;
+    fresh_accuracy: on `fresh_questions` labelled questions since; NaN: not measured.
     """
 
     modality: str
@@ -36,6 +37,7 @@ class Condition:
     unplugged: bool = False
     links_version: str = ''
     links_encoder: str = ''
+    links_trained: bool = True
     links_accuracy: float = math.nan
     fresh_accuracy: float = math.nan
     fresh_questions: int = 0
@@ -98,15 +100,17 @@ class Plug:
 class Train:
     """Train links of a modality: by labels, or by the answers of a teacher.
 
-    start: version to go on from, '' for none.  lessons: how many questions there are.
+    encoder: whose tokens they are to read.  lessons: how many questions there are.  only_try: whether what
+    links could begin with is tried, and nothing trained yet.
     """
 
     modality: str
     supervision: str
     reason: str
     teacher: str = ''
-    start: str = ''
+    encoder: str = ''
     lessons: int = 0
+    only_try: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,16 +149,18 @@ class PolicyLimits:
     """What the policy may do.  Raises ConfigurationError for values out of range.
 
     automatic: false: only links that were in use are plugged again.  least_labelled, least_paired: fewer
-    questions are not trained on.  least_quality: of tokens to learn from.  between: seconds between two
-    times that links of a modality are plugged, or trained.  settle: seconds a modality must have been
-    healthy before it is trained.  retry: seconds after a failure, doubled for each further one.  drop: fall
-    of accuracy on at least `least_fresh` fresh questions that is worth training again.  linked_blocks: of
-    links that are taken from the store, 0: any.
+    questions are not trained on.  least_tried: with so many labelled questions what links could begin with is
+    tried, so that something is in use before there is enough to train on; 0: never.  least_quality: of tokens
+    to learn from.  between: seconds between two times that links of a modality are plugged, or trained.
+    settle: seconds a modality must have been healthy before it is trained.  retry: seconds after a failure,
+    doubled for each further one.  drop: fall of accuracy on at least `least_fresh` fresh questions that is
+    worth training again.  linked_blocks: of links that are taken from the store, 0: any.
     """
 
     automatic: bool = True
     least_labelled: int = 200
     least_paired: int = 200
+    least_tried: int = 0
     least_quality: float = .5
     between: float = 60.
     settle: float = 3.
@@ -167,7 +173,7 @@ class PolicyLimits:
         for name in ('least_labelled', 'least_paired', 'least_fresh'):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be at least 1')
-        for name in ('least_quality', 'between', 'settle', 'retry', 'drop', 'linked_blocks'):
+        for name in ('least_tried', 'least_quality', 'between', 'settle', 'retry', 'drop', 'linked_blocks'):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be 0 or positive')
 
@@ -269,6 +275,8 @@ class _Policy:
             return f'{name} is healthy and has no links'
         if not condition.linked:
             return f'the links {version} of {name} do not read the tokens of its encoder {condition.encoder}'
+        if not condition.links_trained:
+            return f'the links {version} of {name} were tried, not trained'
         fall = condition.links_accuracy - condition.fresh_accuracy
         if condition.fresh_questions >= limits.least_fresh and fall >= limits.drop:
             return (f'the links {version} of {name} answer {condition.fresh_accuracy:.0%} of fresh questions '
@@ -310,16 +318,28 @@ class _Policy:
         ready, cause = max(self._not_before(condition))
         if ready > self.now:
             return Wait(name, f'{need}; {cause}, so training waits for {ready - self.now:.0f} s')
-        lessons, start = self.situation.lessons.get(name, Lessons()), self._start(condition)
+        lessons, encoder = self.situation.lessons.get(name, Lessons()), condition.encoder
+        if trial := self._trial(condition, need, lessons.labelled):
+            return trial
         if lessons.labelled >= self.limits.least_labelled:
             return Train(name, LABELLED, f'{need}; training on {lessons.labelled} labelled questions', '',
-                         start, lessons.labelled)
+                         encoder, lessons.labelled)
         teachers = self._teachers(name, lessons)
         if teachers and teachers[0][0] >= self.limits.least_paired:
             paired, teacher = teachers[0]
             return Train(name, DISTILLED, f'{need}; training on answers of {teacher} to {paired} questions',
-                         teacher, start, paired)
+                         teacher, encoder, paired)
         return Wait(name, f'{need}; {self._too_little(name, lessons, teachers)}')
+
+    def _trial(self, condition: Condition, need: str, labelled: int) -> Train | None:
+        """Try what links could begin with, once for an encoder, where too little is there to train on."""
+        name, limits = condition.modality, self.limits
+        tried = any(past.action.only_try and past.action.encoder == condition.encoder
+                    for past in self._past(name, Train))
+        if condition.links_version or tried or not 0 < limits.least_tried <= labelled < limits.least_labelled:
+            return None
+        return Train(name, LABELLED, f'{need}; trying what they could begin with on {labelled} labelled '
+                     'questions', '', condition.encoder, labelled, only_try=True)
 
     def _too_little(self, name: str, lessons: Lessons, teachers: Sequence[tuple[int, str]]) -> str:
         labelled = f'labelled questions with {name} tokens so far: {lessons.labelled} of ' \
@@ -335,14 +355,12 @@ class _Policy:
                  if other != name and one.linked and not one.unplugged]
         return sorted(found, reverse=True)
 
-    def _start(self, condition: Condition) -> str:
-        return condition.links_version if condition.linked else ''
-
     def _not_before(self, condition: Condition) -> Iterator[tuple[float, str]]:
         """When training may begin at the earliest, and what it waits for."""
         name, limits = condition.modality, self.limits
         yield condition.since + limits.settle, f'{name} has just become {condition.state}'
-        trained = max((past.over for past in self._past(name, Train)), default=-math.inf)
+        trained = max((past.over for past in self._past(name, Train) if not past.action.only_try),
+                      default=-math.inf)
         yield trained + limits.between, f'{name} was trained a short time ago'
         yield self._plugged(name) + limits.between, f'links of {name} were plugged a short time ago'
         yield self._failed_until(Train(name, '', '')), f'training {name} came to nothing before'
@@ -350,7 +368,8 @@ class _Policy:
     def _failed_until(self, action: Plug | Train) -> float:
         """When something that has failed may be tried again; -inf where it did not fail the last time."""
         same = [past for past in self._past(action.modality, type(action))
-                if isinstance(action, Train) or past.action.version == action.version]
+                if (not past.action.only_try if isinstance(action, Train) else
+                    past.action.version == action.version)]
         failures = sum(1 for _ in takewhile(lambda past: past.failed, reversed(same)))
         if not failures:
             return -math.inf

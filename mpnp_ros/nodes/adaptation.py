@@ -1,8 +1,8 @@
 """The adaptation node: watches the modalities and trains the links that are missing.
 
-The node only passes on: tokens, questions and answers to the classroom, states and links to the adapter, and
-its wishes to the fusion node.  Training runs in a process of its own, and the replay buffer is written on a
-thread of its own.  No callback waits.
+The node only passes on: tokens, questions and answers to the supervision, states and links to the adapter,
+and its wishes to the fusion node.  Training runs in a process of its own, and the replay buffer is written
+on a thread of its own.  No callback waits.
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from mpnp_ros.adaptation.adapter import Adapter, ModelChoice
 from mpnp_ros.adaptation.adapter_config import AdapterConfig
-from mpnp_ros.adaptation.classroom import Classroom
+from mpnp_ros.adaptation.supervision import Supervision
 from mpnp_ros.cache import state_root
 from mpnp_ros.conversions.time import to_nanoseconds
 from mpnp_ros.conversions.tokens import from_message
@@ -85,7 +85,7 @@ class AdaptationNode(PlainNode):
             ModelChoice(values.llm, values.method, values.device, values.dtype), self._plug,
             store=None if values.link_store == AUTO else LinkStore(values.link_store),
             starts=_starts(values.starts), changed=self._show)
-        self._classroom = Classroom(self._adapter.buffer, values.modalities)
+        self._supervision = Supervision(self._adapter.buffer)
         self._adapt = AdaptAction(self, self._adapter)
         self.diagnostics.add_source(self._facts)
 
@@ -98,7 +98,7 @@ class AdaptationNode(PlainNode):
         subscribe(LabelledQuestions, self.values.labelled_topic, self._on_labelled, 10)
         subscribe(Answer, 'answer', self._on_answer, 100)
         subscribe(Feedback, 'feedback', self._on_feedback, 100)
-        self.create_timer(TICK, self._adapter.tick, callback_group=self._group,
+        self.create_timer(TICK, self._tick, callback_group=self._group,
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.diagnostics.state(OK, 'watching')
 
@@ -116,23 +116,25 @@ class AdaptationNode(PlainNode):
             self.diagnostics.warn('tokens rejected', str(error))
             return
         self._adapter.seen(tokens.modality, tokens.width)
-        self._write('tokens', partial(self._classroom.tokens, tokens))
+        self._write('tokens', partial(self._supervision.take_tokens, tokens))
 
     def _on_labelled(self, message: LabelledQuestions) -> None:
         stamp, questions = to_nanoseconds(message.header.stamp), labelled_from_message(message)
-        self._write('labelled questions', partial(self._classroom.labelled, stamp, questions))
+        self._write('labelled questions', partial(self._supervision.take_questions, stamp, questions,
+                                                  self._adapter.concerns))
 
     def _on_answer(self, message: Answer) -> None:
         if message.status == Answer.OK and message.modality_stamps:
             stamps = dict(zip(message.used_modalities, map(to_nanoseconds, message.modality_stamps),
                               strict=True))
-            self._write('answers', partial(self._classroom.answered, message.id, message.question,
-                                           tuple(message.choices), stamps))
+            self._write('answers', partial(
+                self._supervision.take_answer, message.id, message.question, tuple(message.choices),
+                to_nanoseconds(message.header.stamp), stamps))
 
     def _on_feedback(self, message: Feedback) -> None:
-        stamp = to_nanoseconds(message.header.stamp)
-        self._write('feedback', partial(self._classroom.corrected, message.id, message.question, stamp,
-                                        message.answer))
+        self._write('feedback', partial(
+            self._supervision.take_feedback, message.answer, message.id, message.question,
+            to_nanoseconds(message.header.stamp)))
 
     def _write(self, what: str, work: Callable[[], object]) -> None:
         """Do it on the writing thread; what is refused is counted, with its reason."""
@@ -174,6 +176,10 @@ class AdaptationNode(PlainNode):
         asked.add_done_callback(answered)
         return taken
 
+    def _tick(self) -> None:
+        self._write('moments', self._supervision.settle)
+        self._adapter.tick()
+
     def _show(self) -> None:
         """Publish what is being done and why."""
         adapter = getattr(self, '_adapter', None)
@@ -181,11 +187,11 @@ class AdaptationNode(PlainNode):
             self._shown.publish(adaptation_to_message(adapter, self.get_clock().now().to_msg()))
 
     def _facts(self) -> dict[str, object]:
-        counts = self._adapter.buffer.counts
+        counts, dropped = self._adapter.buffer.counts, self._supervision.counts.dropped
         return {'decision': self._adapter.decision.reason, 'replay frames': counts.frames,
                 'replay MB': counts.bytes / 1e6, 'replay questions evicted': counts.evicted,
                 **{f'replay questions {name}': count for name, count in counts.questions.items()},
-                **self._classroom.counts}
+                **{f'questions dropped, {reason}': count for reason, count in dropped.items()}}
 
 
 def _starts(names: Sequence[str]) -> list[Path]:

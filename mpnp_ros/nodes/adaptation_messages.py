@@ -10,7 +10,8 @@ from mpnp_ros.adaptation.job import JobProgress
 from mpnp_ros.adaptation.link_catalogue import LinkInUse
 from mpnp_ros.adaptation.moments import LABELLED, BufferedQuestion
 from mpnp_ros.adaptation.policy import Condition
-from mpnp_ros.msg import Adaptation, LabelledQuestions, LinkInfo, ModalityState
+from mpnp_ros.msg import Adaptation, LabelledQuestion, LabelledQuestions, LinkInfo, ModalityState
+from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.serving.modality_state import State
 
 STAGES = {'reading': Adaptation.READING, 'training': Adaptation.TRAINING, 'evaluating': Adaptation.EVALUATING}
@@ -29,8 +30,13 @@ def in_use_from_message(link: LinkInfo) -> LinkInUse:
 
 def labelled_from_message(message: LabelledQuestions) -> list[BufferedQuestion]:
     """The questions of a key frame with their true answers."""
-    return [BufferedQuestion(one.question.text, one.answer, tuple(one.question.choices), one.type, one.hops,
-                             LABELLED) for one in message.questions]
+    return [BufferedQuestion(one.question.text, one.answer, _choices(one), one.type, one.hops, LABELLED)
+            for one in message.questions]
+
+
+def _choices(one: LabelledQuestion) -> tuple[str, ...]:
+    """As asked; those of NuScenes-QA where none are given and the answer is one of them."""
+    return tuple(one.question.choices) or (ANSWERS if one.answer in ANSWERS else ())
 
 
 def adaptation_to_message(adapter: Adapter, stamp: Time) -> Adaptation:

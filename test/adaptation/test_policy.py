@@ -85,7 +85,22 @@ def test_trains_on_labels_where_there_are_enough() -> None:
     action = only(decided(lessons={'lidar': Lessons(200, {'camera': 900})}))
     assert action == Train('lidar', 'labelled',
                            'lidar is healthy and has no links; training on 200 labelled questions',
-                           lessons=200)
+                           encoder=LIDAR.encoder, lessons=200)
+
+
+def test_tries_what_links_could_begin_with_once_and_then_trains() -> None:
+    limits, few, many = PolicyLimits(least_tried=50), Lessons(60), Lessons(200)
+    action = only(decided(lessons={'lidar': few}, limits=limits))
+    assert (action.only_try, action.lessons) == (True, 60)
+    assert only(decided(lessons={'lidar': many}, limits=limits)).only_try is False
+    for outcome in (Outcome.DONE, Outcome.FAILED):
+        tried = [Past(action, 999., outcome, 1000.)]
+        assert isinstance(only(decided(lessons={'lidar': few}, limits=limits, history=tried)), Wait)
+        assert only(decided(lessons={'lidar': many}, limits=limits, history=tried)).only_try is False
+    in_use = replace(LIDAR, links_version='000001', links_encoder=LIDAR.encoder, links_trained=False)
+    training = only(decided(in_use, lessons={'lidar': many}, limits=limits))
+    assert training.reason == ('the links 000001 of lidar were tried, not trained; training on 200 labelled '
+                               'questions')
 
 
 def test_else_on_answers_of_the_modality_that_saw_most_beside_it() -> None:
@@ -123,7 +138,7 @@ def test_links_for_another_encoder_are_replaced() -> None:
     refused = replace(LIDAR, state='degraded', links_version='000001', links_encoder='old')
     assert only(decided(refused, stored=[STORED])) == only(decided(LIDAR, stored=[STORED]))
     action = only(decided(refused, lessons=MUCH))
-    assert (action.supervision, action.start) == ('labelled', '')
+    assert (action.supervision, action.encoder) == ('labelled', LIDAR.encoder)
     assert action.reason.startswith('the links 000001 of lidar do not read the tokens of its encoder lidar-e')
     assert decided(refused).active == ()
 
@@ -142,7 +157,7 @@ def test_what_answers_worse_than_it_did_is_trained_again() -> None:
     worse = replace(CAMERA, fresh_accuracy=.55, fresh_questions=80)
     action = only(decided(worse, stored=[replace(STORED, modality='camera', encoder='camera-encoder')],
                           lessons={'camera': Lessons(300)}))
-    assert (action.modality, action.start) == ('camera', '000001')
+    assert action.modality == 'camera'
     assert action.reason == ('the links 000001 of camera answer 55% of fresh questions rightly, 70% when '
                              'they were made; training on 300 labelled questions')
     for fine in (replace(worse, fresh_questions=49), replace(worse, fresh_accuracy=.61),
