@@ -30,13 +30,14 @@ BASE = {'errors', 'tokens', 'cache', 'precision', 'locations', 'options'}
 # The table of docs/architecture.md: what a folder may import of this package, at the top or in a function.
 MAY_IMPORT = {
     'errors': set(), 'tokens': {'errors'}, 'cache': {'errors'}, 'precision': {'errors'},
-    'options': {'errors'},
+    'options': {'errors'}, 'memory': set(),
     'locations': {'errors'}, 'transport': {'errors', 'locations'}, 'supervisor': {'errors'},
     'llm': BASE, 'links': BASE | {'llm'}, 'methods': BASE | {'llm', 'links'},
     'modalities': BASE, 'nuscenes': BASE,
     'world': BASE | {'nuscenes'},
-    'adaptation': BASE | {'llm', 'links', 'methods', 'modalities', 'nuscenes', 'world'},
-    'serving': BASE | {'llm', 'links', 'methods'},
+    'adaptation': BASE | {'llm', 'links', 'methods', 'modalities', 'nuscenes', 'world', 'memory',
+                          'supervisor'},
+    'serving': BASE | {'llm', 'links', 'methods', 'memory'},
     'conversions': BASE | {'modalities'},
 }
 

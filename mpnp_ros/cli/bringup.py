@@ -1,4 +1,4 @@
-"""Start the encoders and the fusion node, each in a process of its own, and keep them running.
+"""Start encoders, fusion and adaptation, each in a process of its own, and keep them running.
 
 Every line a node prints is passed on with its name before it. A node that falls over is started again.
 Ctrl-C ends all of them. `ros2 launch mpnp_ros bringup.launch.py` starts the same system.
@@ -22,6 +22,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument('--modalities', nargs='*', choices=ENCODERS, default=list(USUAL),
                         help=f'whose encoders to start (default: {" ".join(USUAL)})')
+    parser.add_argument('--no-adaptation', dest='adaptation', action='store_false',
+                        help='leave links as they are: nothing is learned while the robot runs')
     parser.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
                         help='parameters on top of config/mpnp.yaml; repeatable, later ones win')
     add_namespace(parser)
@@ -45,7 +47,8 @@ def run(arguments: Namespace) -> int:
     replay = replay_parameters(arguments) if arguments.bag else None
     placement = Placement(arguments.namespace, arguments.params_file, arguments.use_sim_time,
                           arguments.autostart, arguments.log_level)
-    specs = system_processes(arguments.modalities, placement, replay, _world_parameters(arguments))
+    specs = system_processes(arguments.modalities, placement, replay, _world_parameters(arguments),
+                             arguments.adaptation)
     try:
         with stopped_by_sigterm(), System(specs, placement, arguments.restarts) as system:
             system.wait_ready(arguments.timeout)

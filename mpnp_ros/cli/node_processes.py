@@ -16,12 +16,12 @@ from mpnp_ros.transport import additions
 ENCODERS = {'camera': 'camera_encoder', 'lidar': 'lidar_encoder', 'radar': 'radar_encoder'}
 USUAL = ('camera', 'lidar')
 """Modalities whose encoders are started unless others are asked for."""
-FUSION, REPLAY, WORLD = 'fusion', 'replay', 'world'
+FUSION, ADAPTATION, REPLAY, WORLD = 'fusion', 'adaptation', 'replay', 'world'
 REPLAYED = {'camera': '/cam_front/image_rect/compressed', 'lidar': '/lidar_top', 'radar': '/radar_front'}
 """A topic of a bag, and of the world, that the encoder of each modality listens to once it is active."""
 OVERLAYS = {REPLAY: 'config/nuscenes.yaml', WORLD: 'config/world.yaml'}
 """Parameters that all nodes need with that source."""
-NODES = (*ENCODERS.values(), FUSION, REPLAY, WORLD)
+NODES = (*ENCODERS.values(), FUSION, ADAPTATION, REPLAY, WORLD)
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 
 
@@ -59,17 +59,19 @@ def node_process(node: str, placement: Placement,
 
 
 def system_processes(modalities: Sequence[str], placement: Placement,
-                     replay: Mapping[str, object] | None = None,
-                     world: Mapping[str, object] | None = None) -> list[ProcessSpec]:
-    """Return the processes of encoders and fusion and of what takes the place of sensors.
+                     replay: Mapping[str, object] | None = None, world: Mapping[str, object] | None = None,
+                     adaptation: bool = True) -> list[ProcessSpec]:
+    """Return the processes of encoders, fusion and adaptation, and of what takes the place of sensors.
 
-    replay, world: the parameters of that node; at most one of them is given.
+    replay, world: the parameters of that node; at most one of them is given.  adaptation: without it, links
+    stay as they are.
     """
     unknown = set(modalities) - set(ENCODERS)
     if unknown:
         raise ConfigurationError(f'no encoder node for {", ".join(sorted(unknown))}; '
                                  f'there are {", ".join(ENCODERS)}')
-    nodes = [*(node for name, node in ENCODERS.items() if name in modalities), FUSION]
+    nodes = [*(node for name, node in ENCODERS.items() if name in modalities), FUSION,
+             *([ADAPTATION] if adaptation else [])]
     source, parameters = (REPLAY, replay) if world is None else (WORLD, world)
     if parameters is None:
         return [node_process(node, placement) for node in nodes]
@@ -92,7 +94,8 @@ def absolute(namespace: str) -> str:
 def _common(node: str, placement: Placement) -> dict[str, object]:
     if node in (REPLAY, WORLD):  # they make the time that the others follow
         return {}
-    return {'use_sim_time': placement.use_sim_time, 'autostart': placement.autostart}
+    managed = {} if node == ADAPTATION else {'autostart': placement.autostart}
+    return {'use_sim_time': placement.use_sim_time, **managed}
 
 
 def _parameter_files(placement: Placement) -> Sequence[Path]:

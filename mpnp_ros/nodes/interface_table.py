@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PUBLISHES, SUBSCRIBES, SERVES, ACTS = 'publishes', 'subscribes', 'serves', 'action'
+PUBLISHES, SUBSCRIBES, SERVES, CALLS, ACTS = 'publishes', 'subscribes', 'serves', 'calls', 'action'
 SENSOR_DATA, RELIABLE, LATCHED = 'best effort', 'reliable', 'reliable, latched'
 
 
@@ -14,9 +14,9 @@ SENSOR_DATA, RELIABLE, LATCHED = 'best effort', 'reliable', 'reliable, latched'
 class Endpoint:
     """One topic, service or action of one node.
 
-    kind: PUBLISHES, SUBSCRIBES, SERVES or ACTS.  name: relative to the node's namespace unless it begins
-    with a slash; ``<...>`` stands for what parameters fill in.  type: such as ``mpnp_ros/msg/Answer``.
-    qos: of a topic.
+    kind: PUBLISHES, SUBSCRIBES, SERVES, CALLS (a service of another node) or ACTS.  name: relative to the
+    node's namespace unless it begins with a slash; ``<...>`` stands for what parameters fill in.  type: such
+    as ``mpnp_ros/msg/Answer``.  qos: of a topic.
     """
 
     node: str
@@ -34,6 +34,8 @@ FUSION = (
              'answered on `answer`; standing questions too', RELIABLE),
     Endpoint('fusion', SUBSCRIBES, 'question_text', 'std_msgs/msg/String',
              'a question in words, for simple robots', RELIABLE),
+    Endpoint('fusion', SUBSCRIBES, 'adaptation', 'mpnp_ros/msg/Adaptation',
+             'modalities whose links are trained are shown as ADAPTING', LATCHED),
     Endpoint('fusion', PUBLISHES, 'answer', 'mpnp_ros/msg/Answer',
              'every answer, however it was asked for', RELIABLE),
     Endpoint('fusion', PUBLISHES, 'answer_text', 'std_msgs/msg/String',
@@ -48,6 +50,26 @@ FUSION = (
     Endpoint('fusion', SERVES, 'rollback_links', 'mpnp_ros/srv/RollbackLinks', 'back to the version before'),
     Endpoint('fusion', ACTS, 'ask_stream', 'mpnp_ros/action/Ask',
              'the text so far as feedback; cancelled within one token'),
+)
+ADAPTATION = (
+    Endpoint('adaptation', SUBSCRIBES, 'tokens/<modality>', 'mpnp_ros/msg/ModalityTokens',
+             'one topic for each item of the parameter `modalities`; kept in the replay buffer', SENSOR_DATA),
+    Endpoint('adaptation', SUBSCRIBES, 'modalities', 'mpnp_ros/msg/ModalityStates',
+             'what is missing is decided by', LATCHED),
+    Endpoint('adaptation', SUBSCRIBES, '<labelled_topic>', 'mpnp_ros/msg/LabelledQuestions',
+             'links are trained on', RELIABLE),
+    Endpoint('adaptation', SUBSCRIBES, 'answer', 'mpnp_ros/msg/Answer',
+             'what `feedback` corrects, and what is asked on this robot', RELIABLE),
+    Endpoint('adaptation', SUBSCRIBES, 'feedback', 'mpnp_ros/msg/Feedback',
+             'corrections, by the id of an answer or by question and stamp', RELIABLE),
+    Endpoint('adaptation', PUBLISHES, 'adaptation', 'mpnp_ros/msg/Adaptation',
+             'what is decided and trained, and why', LATCHED),
+    Endpoint('adaptation', CALLS, 'load_links', 'mpnp_ros/srv/LoadLinks',
+             'of the fusion node, to hand new links over'),
+    Endpoint('adaptation', CALLS, 'list_links', 'mpnp_ros/srv/ListLinks',
+             'of the fusion node, to know what is in use'),
+    Endpoint('adaptation', ACTS, 'adapt', 'mpnp_ros/action/Adapt',
+             'train within a budget; one training at a time'),
 )
 CAMERA = (
     Endpoint('camera_encoder', SUBSCRIBES, '<image_topic>', 'sensor_msgs/msg/CompressedImage',
@@ -102,7 +124,7 @@ WORLD = (
     Endpoint('world', PUBLISHES, '/labelled_questions', 'mpnp_ros/msg/LabelledQuestions',
              'questions about each key frame, with true answers', RELIABLE),
 )
-ENDPOINTS = (*CAMERA, *LIDAR, *RADAR, *FUSION, *REPLAY, *WORLD)
+ENDPOINTS = (*CAMERA, *LIDAR, *RADAR, *FUSION, *ADAPTATION, *REPLAY, *WORLD)
 EVERY_NODE = (
     Endpoint('', PUBLISHES, '/diagnostics', 'diagnostic_msgs/msg/DiagnosticArray',
              'counters, warnings and state, once a second', RELIABLE),

@@ -19,10 +19,10 @@ def parameters_of(command: list[str]) -> dict[str, object]:
     return {key: yaml.safe_load(value) for key, _, value in (item.partition(':=') for item in given)}
 
 
-def test_one_process_for_each_encoder_and_fusion():
+def test_one_process_for_each_encoder_fusion_and_adaptation():
     assert [spec.name for spec in system_processes(['radar', 'lidar', 'camera'], Placement())] == [
-        'camera_encoder', 'lidar_encoder', 'radar_encoder', 'fusion']
-    assert [spec.name for spec in system_processes([], Placement())] == ['fusion']
+        'camera_encoder', 'lidar_encoder', 'radar_encoder', 'fusion', 'adaptation']
+    assert [spec.name for spec in system_processes([], Placement(), adaptation=False)] == ['fusion']
 
 
 def test_the_placement_reaches_every_node():
@@ -30,7 +30,8 @@ def test_the_placement_reaches_every_node():
                                                        log_level='warn')):
         assert spec.command[:3][1:] == ['-m', f'mpnp_ros.nodes.{spec.name}']
         assert '__ns:=/robot1' in spec.command
-        assert parameters_of(spec.command) == {'use_sim_time': True, 'autostart': False}
+        managed = {} if spec.name == 'adaptation' else {'autostart': False}
+        assert parameters_of(spec.command) == {'use_sim_time': True, **managed}
         assert spec.command[-2:] == ['--log-level', 'warn']
         assert spec.command.count('--params-file') == 1
 

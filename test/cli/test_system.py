@@ -18,15 +18,19 @@ pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this ma
 pytestmark = pytest.mark.ros
 MPNP = [sys.executable, '-m', 'mpnp_ros.cli.main']
 PATIENCE = 60.
-ENVIRONMENT = {**os.environ, 'ROS_DOMAIN_ID': str(100 + os.getpid() % 100), 'OMP_NUM_THREADS': '1',
-               'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'ROS_PYTHON_CHECK_FIELDS': '1'}
+
+
+def environment() -> dict[str, str]:
+    """Of the commands, with a domain of their own."""
+    return {**os.environ, 'ROS_DOMAIN_ID': str(100 + os.getpid() % 100), 'OMP_NUM_THREADS': '1',
+            'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'ROS_PYTHON_CHECK_FIELDS': '1'}
 
 
 class Running:
     """A command that goes on, with its output so far."""
 
     def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen([*MPNP, *arguments], env=ENVIRONMENT, text=True,
+        self.process = subprocess.Popen([*MPNP, *arguments], env=environment(), text=True,
                                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.lines: list[str] = []
         threading.Thread(target=lambda: self.lines.extend(iter(self.process.stdout.readline, '')),
@@ -49,7 +53,7 @@ class Running:
 
 def mpnp(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run([*MPNP, *arguments], env=ENVIRONMENT, text=True, capture_output=True,
+    return subprocess.run([*MPNP, *arguments], env=environment(), text=True, capture_output=True,
                           timeout=PATIENCE)
 
 
@@ -63,7 +67,8 @@ def robot(tmp_path_factory: pytest.TempPathFactory, tiny_lm_folder: Path) -> Ite
     """`mpnp bringup` of a fusion node in the namespace /robot1."""
     params = tmp_path_factory.mktemp('robot') / 'params.yaml'
     params.write_text(f'/**/fusion:\n  ros__parameters: {{llm: {tiny_lm_folder}, dtype: float32}}\n')
-    running = Running('bringup', '--modalities', '--namespace', 'robot1', '--params-file', str(params))
+    running = Running('bringup', '--modalities', '--no-adaptation', '--namespace', 'robot1',
+                      '--params-file', str(params))
     try:
         running.wait_for(lambda lines: any('nodes are ready' in line for line in lines))
         yield running
@@ -143,7 +148,7 @@ def test_ctrl_c_ends_every_process(robot):  # the last one: nothing is left to t
 def test_a_wrong_parameter_is_told_and_not_tried_again(tmp_path):
     params = tmp_path / 'params.yaml'
     params.write_text('/**/fusion:\n  ros__parameters: {queue_size: 0}\n')
-    done = mpnp('bringup', '--modalities', '--params-file', str(params))
+    done = mpnp('bringup', '--modalities', '--no-adaptation', '--params-file', str(params))
     assert done.returncode == 1
     assert 'queue_size' in done.stdout
     assert done.stdout.count(' starting ') == 1
@@ -154,15 +159,16 @@ def test_a_parameter_file_that_does_not_exist():
     assert (done.returncode, done.stderr) == (2, 'mpnp bringup: parameter file nowhere.yaml does not exist\n')
 
 
-def test_sigterm_is_a_good_end(tmp_path):
+def test_sigterm_is_a_good_end():
     running = Running('bringup', '--modalities', '--no-autostart')
     running.wait_for(lambda lines: any('nodes are ready' in line for line in lines))
+    assert any(re.search(r'adaptation +running +pid', line) for line in running.lines)
     assert running.end(signal.SIGTERM) == 0
 
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='only Linux tells a child of its parent')
 def test_a_bringup_that_is_killed_leaves_no_node_behind():
-    running = Running('bringup', '--modalities', '--no-autostart')
+    running = Running('bringup', '--modalities', '--no-adaptation', '--no-autostart')
     found = running.wait_for(lambda lines: re.search(r'fusion +\w+ +pid (\d+)', ''.join(lines)))
     node = Path('/proc') / found[1]
     assert node.exists()

@@ -32,7 +32,8 @@ def parameters(tmp_path_factory, tiny_lm_folder) -> Path:
 @launch_pytest.fixture(scope='module')
 def bringup(parameters: Path) -> LaunchDescription:
     """Fusion alone, in a namespace."""
-    arguments = {'camera': 'false', 'lidar': 'false', 'namespace': 'robot2', 'params_file': str(parameters)}
+    arguments = {**dict.fromkeys(('camera', 'lidar', 'adaptation'), 'false'), 'namespace': 'robot2',
+                 'params_file': str(parameters)}
     return LaunchDescription([
         SetEnvironmentVariable('ROS_DOMAIN_ID', DOMAIN),
         IncludeLaunchDescription(PythonLaunchDescriptionSource(str(BRINGUP)),

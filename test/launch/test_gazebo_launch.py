@@ -63,8 +63,8 @@ def test_everything_is_started_with_what_it_needs(noted):
                    'AMENT_PREFIX_PATH': os.pathsep.join([str(noted), os.environ['AMENT_PREFIX_PATH']])}
     done = subprocess.run(
         [sys.executable, '-c', LAUNCH, str(ROOT / 'launch/gazebo.launch.py'), 'camera:=false', 'lidar:=false',
-         'autostart:=false', 'gui:=false', 'world:=worlds/street_night.sdf'], env=environment, cwd=ROOT,
-        text=True, capture_output=True, timeout=PATIENCE)
+         'adaptation:=false', 'autostart:=false', 'gui:=false', 'world:=worlds/street_night.sdf'],
+        env=environment, cwd=ROOT, text=True, capture_output=True, timeout=PATIENCE)
     given = {path.stem: path.read_text() for path in noted.glob('*.given')}
     assert set(given) == {'gz', *PROGRAMS.values()}, done.stdout + done.stderr
     assert given['gz'].strip() == f'-r -s --headless-rendering {ROOT}/worlds/street_night.sdf'

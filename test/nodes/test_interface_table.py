@@ -13,6 +13,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from mpnp_ros.nodes.interface_table import (
     ACTS,
+    CALLS,
     ENDPOINTS,
     EVERY_NODE,
     LATCHED,
@@ -29,6 +30,8 @@ pytestmark = pytest.mark.ros
 NAMESPACE = '/table'
 FILLED_IN = {
     ('fusion', 'tokens/<modality>'): {'tokens/camera', 'tokens/lidar', 'tokens/radar'},
+    ('adaptation', 'tokens/<modality>'): {'tokens/camera', 'tokens/lidar', 'tokens/radar'},
+    ('adaptation', '<labelled_topic>'): {'/labelled_questions'},
     ('camera_encoder', '<image_topic>'): {'cam_front/image_rect/compressed'},
     ('camera_encoder', '<camera_info_topic>'): {'cam_front/camera_info'},
     ('lidar_encoder', '<topic>'): {'lidar_top'},
@@ -63,14 +66,15 @@ def graph(module_ros, tiny_lm_folder, tiny_camera, tiny_lidar, bag):
         'fusion': {'llm': str(tiny_lm_folder), 'device': 'cpu', 'dtype': 'float32'},
         'camera_encoder': {**tiny_camera, 'cameras': ['cam_front']}, 'lidar_encoder': tiny_lidar,
         'radar_encoder': {'radars': ['radar_front']},
+        'adaptation': {'llm': str(tiny_lm_folder), 'automatic': False},
         'replay': {'bag': str(bag), 'paused': True}, 'world': {'paused': True}}
     for node, values in parameters.items():
         module_ros.start(f'mpnp_ros.nodes.{node}', namespace=NAMESPACE, parameters=values)
     for node in ('fusion', 'camera_encoder', 'lidar_encoder', 'radar_encoder'):
         module_ros.wait_for_state(f'{NAMESPACE}/{node}', 'active')
     end = time.monotonic() + 30
-    while not all(map(module_ros.node.count_publishers, ('/text', '/odom'))):
-        assert time.monotonic() < end, 'the replay or the world does not publish'
+    while not all(map(module_ros.node.count_publishers, ('/text', '/odom', f'{NAMESPACE}/adaptation'))):
+        assert time.monotonic() < end, 'the replay, the world or the adaptation node does not publish'
         time.sleep(.05)
     return module_ros.node
 
@@ -91,16 +95,17 @@ def seen(graph, node: str, kind: str) -> dict[str, str]:
     """Resolved name -> type, as the graph has it, without what every ROS node has."""
     ask = {PUBLISHES: graph.get_publisher_names_and_types_by_node,
            SUBSCRIBES: graph.get_subscriber_names_and_types_by_node,
-           SERVES: graph.get_service_names_and_types_by_node}[kind]
+           SERVES: graph.get_service_names_and_types_by_node,
+           CALLS: graph.get_client_names_and_types_by_node}[kind]
     own = f'{NAMESPACE}/{node}/'
     extra = OF_EVERY_ROS_NODE - set(expected(node, kind))
     return {name: types[0] for name, types in ask(node, NAMESPACE)
             if name not in extra and not name.startswith(own) and '/_action/' not in name}
 
 
-@pytest.mark.parametrize('node', ['camera_encoder', 'lidar_encoder', 'radar_encoder', 'fusion', 'replay',
-                                  'world'])
-@pytest.mark.parametrize('kind', [PUBLISHES, SUBSCRIBES, SERVES])
+@pytest.mark.parametrize('node', ['camera_encoder', 'lidar_encoder', 'radar_encoder', 'fusion', 'adaptation',
+                                  'replay', 'world'])
+@pytest.mark.parametrize('kind', [PUBLISHES, SUBSCRIBES, SERVES, CALLS])
 def test_names_and_types(graph, node, kind):
     assert seen(graph, node, kind) == expected(node, kind)
 
@@ -119,8 +124,8 @@ def test_quality_of_service(graph, endpoint):
 
 
 def test_actions(graph):
-    services = dict(graph.get_service_names_and_types_by_node('fusion', NAMESPACE))
     for endpoint in ENDPOINTS:
         if endpoint.kind == ACTS:
+            services = dict(graph.get_service_names_and_types_by_node(endpoint.node, NAMESPACE))
             sending = services[resolved(f'{endpoint.name}/_action/send_goal')]
             assert sending == [f'{endpoint.type}_SendGoal']
