@@ -95,4 +95,4 @@ class AdapterConfig(Options):
         return TrainerConfig(
             steps=self.steps, batch=self.batch, seed=self.seed, modality_dropout=1., warm_up=20,
             learning_rate=self.learning_rate,
-            evaluate_every=max(10, self.steps // 5), checkpoint_every=max(5, min(50, self.steps // 4)))
+            evaluate_every=max(10, self.steps // 10), patience=4, checkpoint_every=max(5, min(50, self.steps // 4)))

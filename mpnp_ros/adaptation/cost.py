@@ -1,6 +1,8 @@
 """What a training step costs, measured."""
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 KIB = 1024
+STARTED = 19
+"""Place of the starting time in what Linux says of a process, behind its name; in clock ticks since boot."""
 
 
 def measure_macs(step: Callable[[], object]) -> int:
@@ -22,6 +26,15 @@ def measure_macs(step: Callable[[], object]) -> int:
     with FlopCounterMode(display=False, custom_mapping=counted) as counter:
         step()
     return counter.get_total_flops() // 2
+
+
+def process_seconds() -> float:
+    """Since this process began; on Linux with the time that it took to load its code."""
+    try:
+        began = int(Path('/proc/self/stat').read_text().rpartition(')')[2].split()[STARTED])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - began / os.sysconf('SC_CLK_TCK')
+    except (OSError, ValueError, AttributeError):
+        return time.process_time()
 
 
 def reset_peak_memory(device: torch.device) -> None:

@@ -59,13 +59,14 @@ def limit_memory(size: int) -> None:
 
 
 def _run(stage: str, folder: Path, stopped: threading.Event) -> int:
+    from mpnp_ros.adaptation.cost import process_seconds
     from mpnp_ros.adaptation.job_reading import read
     from mpnp_ros.adaptation.job_training import train
 
     if stage == READ:
-        read(folder, _say, stopped.is_set)
+        read(folder, _say, stopped.is_set, process_seconds())
     else:
-        result = train(folder, _say, stopped.is_set)
+        result = train(folder, _say, stopped.is_set, process_seconds())
         if result.status != CANCELLED:
             result.save(folder)
     return INTERRUPTED if stopped.is_set() else DONE

@@ -21,6 +21,19 @@ PATIENCE = 5.
 """Seconds that a process which was told to end may take before it is killed: a step, and a checkpoint."""
 
 
+def measure_speed(llm: str, device: str, dtype: str, threads: int) -> subprocess.Popen[bytes]:
+    """Begin to measure how fast this machine trains, so that the first job need not; tied to this thread."""
+    command = [sys.executable, '-m', 'mpnp_ros.adaptation.speedometer', llm, device, dtype, str(threads)]
+    return subprocess.Popen(tied(command), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                            start_new_session=True, env=bounded_environment(threads))
+
+
+def bounded_environment(threads: int) -> dict[str, str]:
+    """Bounded threads from the start, and memory given back rather than kept by each thread."""
+    return {**os.environ, 'OMP_NUM_THREADS': str(threads), 'MKL_NUM_THREADS': str(threads),
+            'OMP_WAIT_POLICY': 'PASSIVE', **LEAN, 'TOKENIZERS_PARALLELISM': 'false'}
+
+
 class JobProcess:
     """Runs the stages of a job one after the other; a process that is killed is started again and goes on.
 
@@ -95,7 +108,7 @@ class JobProcess:
                 return DONE
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                              text=True, errors='replace', start_new_session=True,
-                                             env=self._environment())
+                                             env=bounded_environment(JobSpec.load(self.folder).threads))
         with self._process as process:
             killer = threading.Thread(target=self._kill_if_late, args=(process,), daemon=True)
             killer.start()
@@ -119,9 +132,3 @@ class JobProcess:
             LOG.info('%s: %s', self.folder.name, line.rstrip())
         else:
             self._on_progress(progress)
-
-    def _environment(self) -> dict[str, str]:
-        """Bounded threads from the start, and memory given back rather than kept by each thread."""
-        threads = str(JobSpec.load(self.folder).threads)
-        return {**os.environ, 'OMP_NUM_THREADS': threads, 'MKL_NUM_THREADS': threads,
-                'OMP_WAIT_POLICY': 'PASSIVE', **LEAN, 'TOKENIZERS_PARALLELISM': 'false'}

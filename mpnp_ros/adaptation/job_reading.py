@@ -77,14 +77,14 @@ class Reading:
         return cls(**{**entries, 'choices': tuple(map(tuple, entries['choices']))})
 
 
-def read(folder: Path, say: Say, cancelled: Cancelled) -> None:
+def read(folder: Path, say: Say, cancelled: Cancelled, before: float = 0.) -> None:
     """Draw the job's questions, plan within its budget, and keep the states of all texts on disk.
 
-    Done before, it is not repeated.  Raises TrainingError where there is nothing to train on, BudgetError.
+    before: seconds of this stage that have passed already.  Done before, it is not repeated.  Raises TrainingError where there is nothing to train on, BudgetError.
     """
     if Reading.load(folder) is not None:
         return
-    started, spec = time.monotonic(), JobSpec.load(folder)
+    started, spec = time.monotonic() - before, JobSpec.load(folder)
     torch.set_num_threads(spec.threads)
     train, held_out = draw(spec, folder)
     method = build_method(spec.method, load_language_model(spec.language_model, spec.device, spec.dtype))

@@ -45,26 +45,26 @@ LEAST_CHECK = 50
 """Held-out questions below which links are not offered before training has ended."""
 
 
-def train(folder: Path, say: Say, cancelled: Cancelled) -> JobResult:
+def train(folder: Path, say: Say, cancelled: Cancelled, before: float = 0.) -> JobResult:
     """Train, and put new links into the store if they answer no worse than those they began with.
 
-    Raises TrainingError for NaN or a job that has not been read, and the errors of links and weights.
+    before: seconds of this stage that have passed already.  Raises TrainingError for NaN or a job that has not been read, and the errors of links and weights.
     """
     reading, spec = Reading.load(folder), JobSpec.load(folder)
     if reading is None:
         raise TrainingError(f'the questions of {folder} have not been read; run its first stage')
     torch.set_num_threads(spec.threads)
     lm = load_upper_blocks(spec.language_model, reading.first, spec.device, spec.dtype, reading.choices)
-    return _Training(folder, spec, reading, build_method(spec.method, lm), say, cancelled).work()
+    return _Training(folder, spec, reading, build_method(spec.method, lm), say, cancelled, before).work()
 
 
 class _Training:
     """One run of the second stage."""
 
     def __init__(self, folder: Path, spec: JobSpec, reading: Reading, method: Method, say: Say,
-                 cancelled: Cancelled) -> None:
+                 cancelled: Cancelled, before: float) -> None:
         self.folder, self.spec, self.reading, self.method = folder, spec, reading, method
-        self.say, self.cancelled, self.started = say, cancelled, time.monotonic()
+        self.say, self.cancelled, self.started = say, cancelled, time.monotonic() - before
         self.train, self.held_out = draw(spec, folder)
         for link in links_beside(spec, method.lm):
             method.plug(link)

@@ -31,7 +31,7 @@ from mpnp_ros.tokens import ModalityTokens
 
 MONTH = 30 * 86_400.
 TOKENS, TEXTS, WARM_UP, TIMED = 72, 24, 1, 3
-MADE_UP = 'made_up'
+MADE_UP, WIDTH, POLITE = 'made_up', 24, 10
 PROCESS = ('import torch, mpnp_ros.methods.mpnp, mpnp_ros.adaptation.trainer as trainer; '
            'print(trainer.peak_memory(torch.device("cpu")))')
 
@@ -145,3 +145,22 @@ def _empty_process() -> tuple[float, int]:
     if done.returncode:
         raise TrainingError(f'no process for training can be started: {done.stderr.strip()[-200:]}')
     return time.perf_counter() - started, int(done.stdout)
+
+
+def main() -> int:
+    """Measure now what the first adaptation needs to know, where it is not known yet; gives the exit code.
+
+    Arguments: language model, device, dtype and threads, as of the adaptation node.
+    """
+    from mpnp_ros.llm.weights import load_language_model
+
+    name, device, dtype, threads = sys.argv[1:]
+    os.nice(POLITE)
+    torch.set_num_threads(int(threads))
+    lm = load_language_model(name, device, dtype)
+    machine_speed(lm, LinkConfig.for_model(lm, MADE_UP, MADE_UP, WIDTH, additive=True))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

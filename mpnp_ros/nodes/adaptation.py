@@ -20,6 +20,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from mpnp_ros.adaptation.adapter import Adapter, ModelChoice
 from mpnp_ros.adaptation.adapter_config import AdapterConfig
+from mpnp_ros.adaptation.job_process import measure_speed
 from mpnp_ros.adaptation.supervision import Supervision
 from mpnp_ros.cache import state_root
 from mpnp_ros.conversions.time import to_nanoseconds
@@ -100,10 +101,14 @@ class AdaptationNode(PlainNode):
         subscribe(Feedback, 'feedback', self._on_feedback, 100)
         self.create_timer(TICK, self._tick, callback_group=self._group,
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
+        values = self.values
+        self._measuring = measure_speed(values.llm, values.device, values.dtype, values.threads)
         self.diagnostics.state(OK, 'watching')
 
     def destroy_node(self) -> None:
         """End the training process first; its job goes on at the next start."""
+        if hasattr(self, '_measuring'):
+            self._measuring.terminate()
         if hasattr(self, '_adapter'):
             self._adapter.close()
             self._writer.shutdown(cancel_futures=True)
