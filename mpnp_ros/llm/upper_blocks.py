@@ -5,9 +5,13 @@ which takes neither the table of token embeddings nor the blocks below the lowes
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import EllipsisType
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from torch import nn
@@ -21,6 +25,10 @@ from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import UNREADABLE, ModelFolder, wrong_tensors
 from mpnp_ros.precision import choose_device, choose_dtype
 
+FORMATS = {'F64': torch.float64, 'F32': torch.float32, 'F16': torch.float16, 'BF16': torch.bfloat16}
+HEADER = 8
+"""Bytes before the header of a safetensors file, which say how long it is."""
+
 
 def load_upper_blocks(source: str | Path, first: int, device: str = 'auto', dtype: str = 'auto',
                       choices: Iterable[Sequence[str]] | None = None,
@@ -28,8 +36,7 @@ def load_upper_blocks(source: str | Path, first: int, device: str = 'auto', dtyp
     """Load blocks `first` and up, the final norm and the head of a frozen language model, and nothing else.
 
     Running what is below (`embed`, `run_blocks` from lower down) raises WeightsError; all else gives what
-    the whole model gives, to the last bit.  On the CPU weights that are stored in `dtype` stay in their
-    file, mapped: processes that use the same ones share the memory.
+    the whole model gives, to the last bit.
 
     choices: the closed lists of answers that will be scored; of the head only the rows that score them are
     read.  None: the whole head, for answers that are spelled freely.  The rest, name and fingerprint are as
@@ -47,7 +54,7 @@ def load_upper_blocks(source: str | Path, first: int, device: str = 'auto', dtyp
         tensors = _StoredTensors(stored, model)
         _leave_out(model, stored.name, first)
         if tokens is not None:
-            model.set_output_embeddings(AnswerHead(tokens, tensors.head_rows(tokens)))
+            model.set_output_embeddings(AnswerHead(tokens, tensors.head_rows(tokens.numpy())))
         model.load_state_dict(dict(tensors.wanted(target)), strict=False, assign=True)
     except UNREADABLE as error:
         raise WeightsError(f'{stored.name} cannot be loaded: {error}') from error
@@ -77,52 +84,69 @@ def _leave_out(model: PreTrainedModel, name: str, first: int) -> None:
 
 
 class _StoredTensors:
-    """The tensors in the files of a model; the table of token embeddings is its head if it has no other."""
+    """The tensors in the files of a model; the table of token embeddings is its head if it has no other.
+
+    They are copied one by one, and never more than one is in memory in the stored and in the model's format.
+    Safetensors' own reading would map whole files as memory to be written, which counts against a limit on
+    the memory of the process (RLIMIT_DATA).
+    """
 
     def __init__(self, stored: ModelFolder, model: PreTrainedModel) -> None:
         self._name, self._model = stored.name, model
         self._head, self._table = (f'{_path_of(part, model)}.weight' for part in
                                    (model.get_output_embeddings(), model.get_input_embeddings()))
-        self._opened = {file: safe_open(file, 'pt') for file in stored.files}
-        self._files: dict[str, Path] = {}
-        for file, content in self._opened.items():
-            self._files |= dict.fromkeys(content.keys(), file)
+        self._places = {key: place for file in stored.files for key, place in _places_in(file)}
 
-    def head_rows(self, tokens: torch.Tensor) -> torch.Tensor:
+    def head_rows(self, tokens: np.ndarray) -> torch.Tensor:
         """The head's rows of some tokens, in the model's format; no others are touched."""
-        return self._read(self._head, lambda head: head[tokens].to(self._model.dtype))
+        return self._read(self._head, tokens).to(self._model.dtype)
 
     def wanted(self, device: torch.device) -> Iterator[tuple[str, torch.Tensor]]:
         """Names and tensors of all that the model still lacks."""
         lacking = {name: tensor for name, tensor in self._model.state_dict().items() if tensor.is_meta}
         for name, like in lacking.items():
-            tensor = self._read(name, lambda stored, to=like.dtype: stored.to(device, to))
-            if tensor.shape != like.shape:
+            if self._places[self._key(name)].shape != like.shape:
                 raise wrong_tensors(self._name, [name])
-            yield name, tensor
+            yield name, self._read(name).to(device, like.dtype)
 
-    def _read(self, name: str, convert: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """A tensor, converted.
-
-        It is mapped from its file.  Where another is made of it, the file is opened anew, so that what was
-        read leaves the memory: never more than one tensor is there in both formats.
-        """
-        key = self._key(name)
-        file = self._files[key]
-        stored = self._opened[file].get_tensor(key)
-        made = convert(stored)
-        if made is not stored:
-            self._opened[file] = safe_open(file, 'pt')
-        return made
+    def _read(self, name: str, rows: np.ndarray | EllipsisType = ...) -> torch.Tensor:
+        place = self._places[self._key(name)]
+        stored = np.memmap(place.file, np.uint8, 'r', place.start, (*place.shape, place.dtype.itemsize))[rows]
+        copy = torch.empty(stored.shape[:-1], dtype=place.dtype)
+        np.copyto(copy.view(torch.uint8).numpy().reshape(stored.shape), stored)
+        return copy
 
     def _key(self, name: str) -> str:
         """The name in the files, which may lack that of the model's body; WeightsError if there is none."""
         for wanted in (name, self._table) if name == self._head else (name,):
             for key in (wanted, wanted.removeprefix(f'{self._model.base_model_prefix}.')):
-                if key in self._files:
+                if key in self._places:
                     return key
         raise wrong_tensors(self._name, [name])
 
 
 def _path_of(part: nn.Module, model: nn.Module) -> str:
     return next(name for name, module in model.named_modules() if module is part)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a tensor is."""
+
+    file: Path
+    start: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+def _places_in(file: Path) -> Iterator[tuple[str, _Place]]:
+    """Names and places of the tensors of a file, which is checked to be whole."""
+    with safe_open(file, 'np') as content:
+        names = list(content.keys())
+    with file.open('rb') as stream:
+        length = int.from_bytes(stream.read(HEADER), 'little')
+        header = json.loads(stream.read(length))
+    for name in names:
+        entry = header[name]
+        yield name, _Place(file, HEADER + length + entry['data_offsets'][0], tuple(entry['shape']),
+                           FORMATS[entry['dtype']])
