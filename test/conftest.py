@@ -85,6 +85,20 @@ def own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ['MPNP_STATE'] = str(tmp_path_factory.mktemp('state'))
 
 
+@pytest.fixture(scope='session')
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that this test run shares, for what was measured on this machine with tiny models."""
+    return tmp_path_factory.mktemp('cache')
+
+
+@pytest.fixture(scope='module')
+def own_cache(cache_folder: Path) -> Iterator[None]:
+    """Keep what a module's tests measure, and their processes, apart from the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('MPNP_CACHE', str(cache_folder))
+        yield
+
+
 @cache
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer of about 330 tokens, with `</s>` and `<pad>`."""

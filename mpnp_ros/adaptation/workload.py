@@ -39,7 +39,10 @@ class Workload:
     @classmethod
     def of(cls, dataset: TokenDataset, tokenizer: PreTrainedTokenizerBase,
            template: PromptTemplate | None = None, seed: int = 0) -> Workload:
-        """What stands in a data set, from at most 512 of its questions.  Raises TrainingError if empty."""
+        """What stands in a data set, from at most 512 of its questions.  Raises TrainingError if empty.
+
+        Where an answer is not known yet, any of the choices stands for it.
+        """
         if not dataset.examples:
             raise TrainingError('there are no questions to train on')
         sampled = dataset.sample(SAMPLED, seed).examples
@@ -72,7 +75,8 @@ class _Reader:
             length = len(answer_tokens(self.tokenizer, example.answer)) + 1
             return prompt, length, length, length
         trie = self._trie(example.choices)
-        targets = trie.targets(example.answer, prompt)
+        answer = example.answer or example.choices[prompt % len(example.choices)]
+        targets = trie.targets(answer, prompt)
         self.candidates.update(token for target in targets for token in target.candidates)
         tree, path = trie.positions(prompt).tolist(), [target.position for target in targets]
         return prompt, _rows(path, prompt), _rows(tree, prompt), len(targets)
