@@ -1,25 +1,28 @@
-"""Drive from day into night and back, and see how many answers are right with what is plugged.
+"""Drive from day into night while the robot adapts by itself, and see how many answers are right.
 
-The embedded world, encoders of camera and LiDAR and the fusion node run as processes; the links come with the
-package and nothing is trained. At every key frame the world waits until questions about it are answered.
-By day the camera is plugged alone, at night it suffers; the LiDAR is plugged, is left alone, and both see the
-morning. Then a real nuScenes key frame takes the place of the world, where there is one: --root,
-$NUSCENES_ROOT, or ../shared/data of a checkout. The links have never seen nuScenes.
+The embedded world, the camera's encoder, the fusion node and the adaptation node run as processes. By day the
+camera is all there is; night falls, and the camera sees little, which the system notices. Then a LiDAR's
+encoder is started, as when a sensor is plugged in: its links, which do not exist, begin with what the camera's
+have learned, are tried, are trained beside the answers within a budget, and are swapped in. At every key frame
+the world waits until questions about it are answered.
+With --supervision distilled the camera teaches the LiDAR while it is still day, without a label. --nuscenes
+shows a real nuScenes key frame instead: --root, $NUSCENES_ROOT, or ../shared/data of a checkout; the links have
+never seen nuScenes.
 """
 from __future__ import annotations
 
 import importlib.util
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpnp_ros.cache import cache_root
-from mpnp_ros.cli.demo_drive import BOTH, PHASES, SCOPE, Phase, drive_through
+from mpnp_ros.cli.demo_drive import BOTH, CAMERA, LABELLED, PHASES, SCOPE, drive_through
 from mpnp_ros.cli.demo_majority import Majority, count_majority
-from mpnp_ros.cli.demo_processes import QUESTIONS_A_KIND, Processes, own_domain
+from mpnp_ros.cli.demo_processes import QUESTIONS_A_KIND, SEED, Processes, own_domain
 from mpnp_ros.cli.demo_scene import RealScene, find_scene, interview
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.locations import source_folder
@@ -30,18 +33,21 @@ if TYPE_CHECKING:
     from mpnp_ros.cli.demo_live import Robot
 
 LOG_WIDTH = 132
+BEGUN_WITH = ('camera', 'objects')
+"""Shipped links that the robot has: to its camera, and those to true objects, which all others come from."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument('--seconds', type=float, default=80., metavar='S',
-                        help='how long to drive (default: %(default)g)')
-    parser.add_argument('--phases', nargs='+', choices=[phase.name for phase in PHASES], metavar='PHASE',
-                        help=f'some of {", ".join(phase.name for phase in PHASES)} (default: all)')
+    parser.add_argument('--supervision', choices=tuple(PHASES), default=LABELLED,
+                        help='what teaches the new sensor (default: %(default)s)')
+    parser.add_argument('--seconds', type=float, default=75., metavar='S',
+                        help='how long to drive, beside the adaptation (default: %(default)g)')
+    parser.add_argument('--seed', type=int, default=SEED, help='of the streets (default: %(default)s)')
+    parser.add_argument('--nuscenes', action='store_true', help='show a real nuScenes key frame instead')
     parser.add_argument('--root', type=Path, help='a nuScenes root (default: $NUSCENES_ROOT)')
-    parser.add_argument('--no-nuscenes', action='store_true', help='only the drive')
     parser.add_argument('--pictures', type=Path, metavar='FOLDER',
-                        help='where demo.png and demo_nuscenes.png go (default: docs/ of a checkout)')
+                        help='where the pictures go (default: docs/ of a checkout)')
     parser.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
                         help="parameters on top of the demo's, e.g. of your own links; repeatable")
     parser.add_argument('--timeout', type=float, default=300., metavar='S',
@@ -57,16 +63,20 @@ def run(arguments: Namespace) -> int:
     console = Console()
     if not console.is_terminal:  # a log: wide enough for questions on one line
         console = Console(width=LOG_WIDTH)
-    problem = drawing_problem()
-    scene = None if arguments.no_nuscenes else find_scene(arguments.root)
-    if problem:
-        console.print(f'[yellow]No drive:[/] {problem}')
-        if scene is None:
-            raise ConfigurationError('there is nothing to show: the world cannot be drawn, and there is no '
-                                     'nuScenes key frame; give one with --root')
     with stopped_by_sigterm():
-        _Demo(console, arguments).show(bool(problem), scene)
+        demo = _Demo(console, arguments)
+        if arguments.nuscenes:
+            demo.look_at(_scene(arguments.root))
+        else:
+            demo.drive()
     return 0
+
+
+def _scene(root: Path | None) -> RealScene:
+    scene = find_scene(root)
+    if scene is None:
+        raise ConfigurationError('there is no nuScenes key frame here; give a nuScenes root with --root')
+    return scene
 
 
 def drawing_problem() -> str:
@@ -82,72 +92,76 @@ def drawing_problem() -> str:
 
 
 class _Demo:
-    """The parts of the demo, one after the other."""
+    """Either show."""
 
     def __init__(self, console: Console, arguments: Namespace) -> None:
         self.console, self.arguments = console, arguments
         self.started = time.monotonic()
         checkout = source_folder()
         self.pictures = arguments.pictures or (checkout / 'docs' if checkout else Path())
-
-    def show(self, without_world: bool, scene: RealScene | None) -> None:
-        """Start the robot; drive, unless the world cannot be drawn; look at the real key frame."""
-        from mpnp_ros.cli.demo_live import Robot
-        from mpnp_ros.cli.session import ros_session
-
         own_domain()
-        folder = cache_root() / 'demo'
-        folder.mkdir(exist_ok=True)
-        processes = Processes(folder / 'nodes.log', self.arguments.params_file)
-        with ExitStack() as stack:
-            node = stack.enter_context(ros_session())
-            stack.enter_context(processes.robot())
-            robot = Robot(node, processes.check)
-            if not without_world:
-                self._drive(robot, processes)
-                robot.forget()
-            if scene is not None:
-                self._look_at(scene, robot, processes)
-        self.console.print(f'[bold]Time[/]      {time.monotonic() - self.started:.0f} s')
+        self.log = cache_root() / 'demo' / 'nodes.log'
+        self.log.parent.mkdir(exist_ok=True)
 
-    def _drive(self, robot: Robot, processes: Processes) -> None:
+    def drive(self) -> None:
+        """Drive from day into night."""
         from mpnp_ros.cli.demo_picture import draw_drive
-        from mpnp_ros.cli.demo_tables import measured, phases_table
+        from mpnp_ros.cli.demo_tables import adaptations_table, phases_table
         from mpnp_ros.cli.demo_view import make_view
+        from mpnp_ros.links.store import shipped_links
 
-        with processes.world():
-            majority = self._wait(robot, 'camera_encoder, lidar_encoder, fusion and world')
-            with make_view(self.console) as view:
-                drive = drive_through(robot, self._phases(), self.arguments.seconds, majority, view)
-        self.console.print(phases_table(drive, measured()))
-        if drive.skipped:
-            self.console.print(f'{drive.skipped} key frames were left out: their tokens came too late')
-        self._say_picture(draw_drive(drive, self.pictures / 'demo.png'))
+        if problem := drawing_problem():
+            raise ConfigurationError(problem)
+        arguments, shipped = self.arguments, shipped_links()
+        starts = [shipped[name].path for name in BEGUN_WITH]
+        processes = Processes(self.log, arguments.params_file, starts[:1], starts, arguments.supervision,
+                              arguments.seed)
+        with self._robot(processes) as robot:
+            processes.plug_in([CAMERA])
+            with processes.world():
+                majority = self._wait(robot, [CAMERA])
+                with make_view(self.console, robot.diary) as view:
+                    drive = drive_through(robot, PHASES[arguments.supervision], arguments.seconds, majority,
+                                          view)
+        self.console.print(phases_table(drive))
+        self.console.print(adaptations_table(drive))
+        self._end(draw_drive(drive, self.pictures / 'demo.png'))
 
-    def _look_at(self, scene: RealScene, robot: Robot, processes: Processes) -> None:
+    def look_at(self, scene: RealScene) -> None:
+        """Ask about a real key frame what was asked about the world."""
         from mpnp_ros.cli.demo_picture import draw_key_frame
         from mpnp_ros.cli.demo_tables import examples_table, types_table
 
-        self.console.print(f'\n[bold]nuScenes[/]  {scene.title}; the links have never seen nuScenes, '
-                           'and nothing is tuned')
-        with processes.replay(scene.bag()):
-            majority = self._wait(robot, 'replay')
-            with self.console.status('asking'):
-                answers = interview(robot, scene.questions(majority), majority)
+        self.console.print(f'[bold]nuScenes[/]  {scene.title}; the links have never seen nuScenes, and '
+                           'nothing is tuned')
+        processes = Processes(self.log, self.arguments.params_file)
+        with self._robot(processes, adapts=False) as robot:
+            processes.plug_in(BOTH)
+            with processes.replay(scene.bag()):
+                majority = self._wait(robot, BOTH)
+                with self.console.status('asking'):
+                    answers = interview(robot, scene.questions(majority), majority)
         self.console.print(types_table(answers))
         self.console.print(examples_table(answers[BOTH]))
-        self._say_picture(draw_key_frame(scene, answers, self.pictures / 'demo_nuscenes.png'))
+        self._end(draw_key_frame(scene, answers, self.pictures / 'demo_nuscenes.png'))
 
-    def _wait(self, robot: Robot, nodes: str) -> Majority:
+    @contextmanager
+    def _robot(self, processes: Processes, adapts: bool = True) -> Iterator[Robot]:
+        from mpnp_ros.cli.demo_live import Robot
+        from mpnp_ros.cli.session import ros_session
+
+        with ExitStack() as stack:
+            node = stack.enter_context(ros_session())
+            stack.enter_context(processes.robot(adapts))
+            yield Robot(node, processes)
+
+    def _wait(self, robot: Robot, modalities: Sequence[str]) -> Majority:
         """Count what the majority says while the nodes start."""
-        with self.console.status(f'starting {nodes}'):
+        with self.console.status('starting nodes'):
             majority = count_majority(SCOPE, QUESTIONS_A_KIND)
-            robot.wait_until_ready(self.arguments.timeout)
+            robot.wait_until_ready(modalities, self.arguments.timeout)
         return majority
 
-    def _phases(self) -> Sequence[Phase]:
-        names = self.arguments.phases
-        return [phase for phase in PHASES if names is None or phase.name in names]
-
-    def _say_picture(self, path: Path) -> None:
-        self.console.print(f'[bold]Picture[/]   {path}')
+    def _end(self, picture: Path) -> None:
+        self.console.print(f'[bold]Picture[/]   {picture}')
+        self.console.print(f'[bold]Time[/]      {time.monotonic() - self.started:.0f} s')

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,39 +15,52 @@ from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope
 
 CAMERA, LIDAR = 'camera', 'lidar'
 BOTH = (CAMERA, LIDAR)
+LABELLED, DISTILLED = 'labelled', 'distilled'
 SCOPE = Scope(max_distance=30.0, min_points=5, anchors=False)
 """What the shipped links were trained to answer."""
 QUESTIONS_A_FRAME, MOST_SKIPPED = 16, 5
+LONGEST_ADAPTATION = 240.
+"""Seconds after which a phase that waits for an adaptation ends without it."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the drive.  plugged: what answers may rest on.  share: of the time, relative to others."""
+    """A part of the drive.
+
+    title: for people.  sensors: whose encoders run.  share: of the time, relative to others; 0: until the
+    adaptation that it brings about has ended.
+    """
 
     name: str
+    title: str
     light: str
-    plugged: tuple[str, ...]
-    share: float
+    sensors: tuple[str, ...]
+    share: float = 0.
 
     @property
-    def title(self) -> str:
-        """For people."""
-        return f'{self.light}, {sensors(self.plugged)}'
-
-    @property
-    def figure(self) -> str:
-        """Its row in docs/accuracy.json; there is none for the dusk."""
-        return f'{"_".join(self.plugged)}_{self.light}'
+    def adapts(self) -> bool:
+        """Whether it lasts until an adaptation has ended."""
+        return not self.share
 
 
-PHASES = (Phase('day', 'day', (CAMERA,), 3), Phase('dusk', 'dusk', (CAMERA,), 2),
-          Phase('night', 'night', (CAMERA,), 3), Phase('night-both', 'night', BOTH, 3),
-          Phase('night-lidar', 'night', (LIDAR,), 3), Phase('dawn', 'dusk', BOTH, 2),
-          Phase('morning', 'day', BOTH, 3))
+DAY = Phase('day', 'day, camera', 'day', (CAMERA,), 3)
+PHASES = {
+    LABELLED: (
+        DAY, Phase('dusk', 'dusk, camera', 'dusk', (CAMERA,), 1),
+        Phase('night', 'night, camera', 'night', (CAMERA,), 3),
+        Phase('plugged', 'night, a LiDAR is plugged in', 'night', BOTH),
+        Phase('adapted', 'night, adapted', 'night', BOTH, 4),
+        Phase('morning', 'morning, both', 'day', BOTH, 3)),
+    DISTILLED: (
+        DAY, Phase('plugged', 'day, a LiDAR is plugged in and taught by the camera', 'day', BOTH),
+        Phase('dusk', 'dusk, both', 'dusk', BOTH, 1),
+        Phase('night', 'night, adapted', 'night', BOTH, 5),
+        Phase('morning', 'morning, both', 'day', BOTH, 3))}
+"""By what teaches the new sensor: labelled questions at night, or the camera while it is still day."""
 
 
 def sensors(names: Iterable[str]) -> str:
-    """What is plugged, in words."""
+    """Sensors in words."""
     return ' + '.join({CAMERA: 'camera', LIDAR: 'LiDAR'}.get(name, name) for name in names) or 'nothing'
 
 
@@ -55,7 +68,8 @@ def sensors(names: Iterable[str]) -> str:
 class Exchange:
     """A question with its true answer, the answer that came, and what the majority would have said.
 
-    used: modalities the answer rests on.  latency: seconds from the question to the answer.
+    used: modalities the answer rests on.  latency: seconds from the question to the answer.  training:
+    whether links were being trained meanwhile.  links: version of those in use, as in Answer.
     """
 
     question: str
@@ -66,6 +80,8 @@ class Exchange:
     confidence: float
     used: tuple[str, ...]
     latency: float
+    training: bool = False
+    links: str = ''
 
     @property
     def is_right(self) -> bool:
@@ -113,6 +129,35 @@ class Sight:
 
 
 @dataclass(frozen=True)
+class Event:
+    """Something that the system noticed or did by itself.  seconds: since the drive began.
+
+    kind: state (of a modality, in `text` as 'lidar healthy'), decision, stage (of an adaptation), links (a
+    new version in use) or phase (what the drive did).
+    """
+
+    seconds: float
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of one adaptation, as the node says.  accuracies: 0..1 on held-out questions, before and newest.
+
+    seconds: since it was decided.  memory: bytes, peak of the training process.
+    """
+
+    supervision: str
+    seconds: float
+    steps: int
+    macs: float
+    memory: int
+    start_accuracy: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
 class Moment:
     """A key frame and what was asked about it.  seconds: since the drive began."""
 
@@ -128,6 +173,8 @@ class Drive:
 
     phases: Sequence[Phase]
     moments: list[Moment] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    adaptations: list[Costs] = field(default_factory=list)
     skipped: int = 0
 
     def skip(self) -> None:
@@ -140,22 +187,37 @@ class Drive:
         """Of one phase, or all."""
         return [one for moment in self.moments if phase in (None, moment.phase) for one in moment.exchanges]
 
-    def scores(self) -> Iterator[tuple[Phase, Score]]:
-        """The score of every phase."""
-        return ((phase, Score.of(self.exchanges(phase))) for phase in self.phases)
+    def scores(self) -> list[tuple[Phase, Score]]:
+        """The score of every phase; of one that adapts, only while it did."""
+        return [(phase, Score.of(self.exchanges(phase))) for phase in self.phases]
+
+    def when(self, kind: str, text: str, after: float = 0.) -> float | None:
+        """Seconds of the first event of a kind whose text contains something; None where there is none."""
+        return next((event.seconds for event in self.events
+                     if event.kind == kind and text in event.text and event.seconds >= after), None)
+
+    def latencies(self, training: bool) -> np.ndarray:
+        """[n] seconds, of the questions asked while links were trained, or while none were."""
+        return np.array([one.latency for one in self.exchanges() if one.training is training])
 
 
 class Vehicle(Protocol):
     """A system in a world that waits at every key frame."""
 
     def enter(self, phase: Phase) -> None:
-        """Make the light of a phase and plug its modalities."""
+        """Make the light of a phase and start the encoders of its sensors."""
 
-    def next_frame(self, plugged: Sequence[str]) -> tuple[Sight, Sequence[LabelledQuestion]] | None:
-        """Drive to the next key frame; None where the tokens of what is plugged did not come."""
+    def next_frame(self, sensors: Sequence[str]) -> tuple[Sight, Sequence[LabelledQuestion]] | None:
+        """Drive to the next key frame; None where the tokens of the sensors did not come."""
 
-    def ask(self, question: LabelledQuestion, guess: str, plugged: Sequence[str], stamp_ns: int) -> Exchange:
+    def ask(self, question: LabelledQuestion, guess: str) -> Exchange:
         """Ask about the present key frame."""
+
+    def news(self, start: float) -> tuple[list[Event], list[Costs]]:
+        """What has happened by itself since the start of the drive, and the adaptations that have ended.
+
+        start: seconds of the monotonic clock, from which those of events count.
+        """
 
 
 class View(Protocol):
@@ -208,24 +270,45 @@ class Chooser:
 
 def drive_through(vehicle: Vehicle, phases: Sequence[Phase], seconds: float, majority: Majority,
                   view: View) -> Drive:
-    """Drive for about so many seconds, at least one key frame a phase, and ask at each of them."""
+    """Drive through the phases, at least one key frame each, and ask at each of them.
+
+    seconds: of all phases that do not wait for an adaptation.
+    """
     drive, chooser, start = Drive(phases), Chooser(majority), time.monotonic()
     total = sum(phase.share for phase in phases)
     for phase in phases:
         vehicle.enter(phase)
         view.entered(phase)
-        end = time.monotonic() + seconds * phase.share / total
-        while time.monotonic() < end or not drive.exchanges(phase):
-            frame = vehicle.next_frame(phase.plugged)
+        drive.events.append(Event(time.monotonic() - start, 'phase', phase.title))
+        before, began = len(drive.adaptations), time.monotonic()
+        length = LONGEST_ADAPTATION if phase.adapts else seconds * phase.share / total
+        while not _is_over(drive, phase, time.monotonic() - began, length, before):
+            frame = vehicle.next_frame(phase.sensors)
             if frame is None:
                 drive.skip()
                 continue
-            sight, questions = frame
-            exchanges: list[Exchange] = []
-            for question in chooser.choose(questions, QUESTIONS_A_FRAME):
-                guess = majority.guess(question)
-                exchanges.append(vehicle.ask(question, guess, phase.plugged, sight.stamp_ns))
-                view.answered(drive, phase, exchanges)
-            drive.moments.append(Moment(phase, time.monotonic() - start, exchanges, sight))
-            view.passed(drive, drive.moments[-1])
+            _ask_about(vehicle, frame, drive, phase, chooser, majority, view, start)
     return drive
+
+
+def _is_over(drive: Drive, phase: Phase, seconds: float, length: float, adaptations: int) -> bool:
+    """Whether a phase has lasted its time, or brought about a training."""
+    if not drive.exchanges(phase):
+        return False
+    trained = any(costs.steps for costs in drive.adaptations[adaptations:])
+    return seconds >= length or phase.adapts and trained
+
+
+def _ask_about(vehicle: Vehicle, frame: tuple[Sight, Sequence[LabelledQuestion]], drive: Drive, phase: Phase,
+               chooser: Chooser, majority: Majority, view: View, start: float) -> None:
+    """Ask about one key frame, and note what else has happened."""
+    sight, questions = frame
+    exchanges: list[Exchange] = []
+    for question in chooser.choose(questions, QUESTIONS_A_FRAME):
+        exchanges.append(vehicle.ask(question, majority.guess(question)))
+        view.answered(drive, phase, exchanges)
+    events, drive.adaptations = vehicle.news(start)
+    done = [event for event in drive.events if event.kind == 'phase']
+    drive.events = sorted([*done, *events], key=lambda event: event.seconds)
+    drive.moments.append(Moment(phase, time.monotonic() - start, exchanges, sight))
+    view.passed(drive, drive.moments[-1])

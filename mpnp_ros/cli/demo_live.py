@@ -1,4 +1,4 @@
-"""The demo's end of the topics: steers the world, plugs modalities, asks, and keeps what sensors publish."""
+"""The demo's end of the topics: steers the world, plugs sensors in, asks, and keeps what is published."""
 from __future__ import annotations
 
 import math
@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from mpnp_ros.cli.demo_drive import BOTH, Exchange, Phase, Sight
+from mpnp_ros.cli.demo_diary import Diary
+from mpnp_ros.cli.demo_drive import BOTH, Costs, Event, Exchange, Phase, Sight
+from mpnp_ros.cli.node_processes import REPLAYED
 from mpnp_ros.cli.session import NotAnsweringError, wait_for
 from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.nuscenes.questions import LabelledQuestion
@@ -21,33 +23,51 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 ANSWER_TIMEOUT, TOKENS_TIMEOUT, FRAME_TIMEOUT, FIRST_TOKENS_TIMEOUT = 30., 20., 120., 5.
+ENCODER_TIMEOUT = 120.
 CAMERAS = ('cam_front_left', 'cam_front', 'cam_front_right', 'cam_back_left', 'cam_back', 'cam_back_right')
 
 
+class Sensors(Protocol):
+    """Who starts and ends encoders."""
+
+    def plug_in(self, modalities: Sequence[str]) -> None:
+        """Let the encoders of these modalities run and no others."""
+
+    def check(self) -> None:
+        """Raises where a node has ended."""
+
+
 class Robot:
-    """A running system as seen from its topics; see :class:`~mpnp_ros.cli.demo_drive.Vehicle`.
+    """A running system as seen from its topics; see :class:`~mpnp_ros.cli.demo_drive.Vehicle`."""
 
-    check: called while waiting; raises where the system has ended.
-    """
-
-    def __init__(self, node: Node, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, node: Node, sensors: Sensors) -> None:
         from rcl_interfaces.srv import SetParameters
         from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
         from sensor_msgs.msg import CompressedImage, PointCloud2
 
-        from mpnp_ros.msg import Answer, LabelledQuestions, ModalityStates, ModalityTokens, Question
+        from mpnp_ros.msg import (
+            Adaptation,
+            Answer,
+            LabelledQuestions,
+            ModalityStates,
+            ModalityTokens,
+            Question,
+        )
         from mpnp_ros.srv import SetModality
 
-        self._check, self._numbers = check, count()
+        self._node, self._sensors, self._numbers = node, sensors, count()
+        self._check = sensors.check
         self._answers: queue.Queue[Any] = queue.Queue()
         self._newest: dict[str, Any] = {}
         self._tokens: dict[str, deque[int]] = {name: deque(maxlen=4) for name in BOTH}
+        self.diary = Diary()
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         sensor = QoSProfile(depth=2, reliability=ReliabilityPolicy.BEST_EFFORT)
         listen, keep = node.create_subscription, partial(partial, self._keep)
         listen(Answer, 'answer', self._answers.put, 100)
         listen(LabelledQuestions, '/labelled_questions', keep('questions'), 10)
-        listen(ModalityStates, 'modalities', keep('states'), latched)
+        listen(ModalityStates, 'modalities', self._on_states, latched)
+        listen(Adaptation, 'adaptation', self.diary.note_adaptation, latched)
         listen(PointCloud2, '/lidar_top', keep('sweep'), sensor)
         for name in CAMERAS:
             listen(CompressedImage, f'/{name}/image_rect/compressed', keep(name), sensor)
@@ -57,12 +77,12 @@ class Robot:
         self._setter = node.create_client(SetModality, 'set_modality')
         self._world = node.create_client(SetParameters, '/world/set_parameters')
 
-    def wait_until_ready(self, timeout: float) -> None:
-        """Wait until tokens of all modalities have come; raises NotAnsweringError, saying what is missing."""
+    def wait_until_ready(self, modalities: Sequence[str], timeout: float) -> None:
+        """Wait until tokens of these modalities have come; raises NotAnsweringError, saying what is missing."""
         def ready() -> bool:
-            return 'questions' in self._newest and all(self._tokens.values())
+            return 'questions' in self._newest and all(self._tokens[name] for name in modalities)
 
-        self._wait(ready, timeout, f'no tokens of {" and ".join(BOTH)} within {timeout:g} s')
+        self._wait(ready, timeout, f'no tokens of {" and ".join(modalities)} within {timeout:g} s')
 
     def forget(self) -> None:
         """Forget what the sensors have published: others take their place."""
@@ -71,9 +91,12 @@ class Robot:
             stamps.clear()
 
     def enter(self, phase: Phase) -> None:
-        """Make the light of a phase and plug its modalities."""
+        """Make the light of a phase, and let the encoders of its sensors run."""
         self._set_world('light', phase.light)
-        self.plug(phase.plugged)
+        self._sensors.plug_in(phase.sensors)
+        for name in phase.sensors:
+            self._wait(lambda topic=REPLAYED[name]: self._node.count_subscribers(topic) > 1, ENCODER_TIMEOUT,
+                       f'the {name} encoder does not listen')
 
     def plug(self, plugged: Sequence[str]) -> None:
         """Plug these modalities and unplug the others."""
@@ -86,7 +109,7 @@ class Robot:
             if not answer.success:
                 raise NotAnsweringError(f'set_modality refused {name}: {answer.message}')
 
-    def next_frame(self, plugged: Sequence[str]) -> tuple[Sight, Sequence[LabelledQuestion]] | None:
+    def next_frame(self, sensors: Sequence[str]) -> tuple[Sight, Sequence[LabelledQuestion]] | None:
         """Let the world go on to its next key frame, where it waits."""
         before = self._newest.get('questions')
         self._set_world('paused', False)
@@ -95,12 +118,12 @@ class Robot:
         message = self._newest['questions']
         stamp = _nanoseconds(message.header.stamp)
         end = time.monotonic() + TOKENS_TIMEOUT
-        while not all(stamp in self._tokens[name] for name in plugged):
+        while not all(stamp in self._tokens[name] for name in sensors):
             self._check()
             if time.monotonic() > end:
                 return None
             time.sleep(.01)
-        if not self._fusion_has(plugged):
+        if not self._fusion_has(sensors):
             return None
         return self.sight(stamp), [LabelledQuestion(
             one.question.text, one.answer, one.type, one.hops, '', message.sample_token)
@@ -129,22 +152,34 @@ class Robot:
         sweep = self._newest.get('sweep')
         return Sight(stamp_ns, images, to_points(sweep).xyz if sweep else np.zeros((0, 3), np.float32))
 
-    def ask(self, question: LabelledQuestion, guess: str, plugged: Sequence[str],
-            stamp_ns: int | None = None) -> Exchange:
-        """Ask until the answer rests on what is plugged, all of it stamped `stamp_ns` where that is given.
+    def ask(self, question: LabelledQuestion, guess: str) -> Exchange:
+        """Ask about the present key frame: until an answer rests on nothing older."""
+        stamp = _nanoseconds(self._newest['questions'].header.stamp)
+        return self._ask_until(question, guess, lambda answer: all(
+            _nanoseconds(one) == stamp for one in answer.modality_stamps), 'the present key frame')
 
-        Raises NotAnsweringError where no such answer comes.
-        """
+    def ask_of(self, question: LabelledQuestion, guess: str, plugged: Sequence[str]) -> Exchange:
+        """Ask until the answer rests on what is plugged by hand."""
+        return self._ask_until(question, guess, lambda answer: set(answer.used_modalities) == set(plugged),
+                               f'{" and ".join(plugged)}; {self._why(plugged)}')
+
+    def news(self, start: float) -> tuple[list[Event], list[Costs]]:
+        """What has happened by itself."""
+        return self.diary.events(start), self.diary.adaptations()
+
+    def _ask_until(self, question: LabelledQuestion, guess: str, fits: Callable[[Any], bool],
+                   wanted: str) -> Exchange:
+        """Raises NotAnsweringError where no fitting answer comes."""
         end = time.monotonic() + ANSWER_TIMEOUT
         while True:
+            training = self.diary.training
             answer = self._answer(question.text)
-            current = all(stamp_ns in (None, _nanoseconds(stamp)) for stamp in answer.modality_stamps)
-            if current and set(answer.used_modalities) == set(plugged):
+            if fits(answer):
                 return Exchange(question.text, question.type, question.answer, guess, answer.text,
-                                answer.confidence, tuple(answer.used_modalities), answer.latency)
+                                answer.confidence, tuple(answer.used_modalities), answer.latency, training,
+                                answer.links_version)
             if time.monotonic() > end:
-                raise NotAnsweringError(f'answers do not rest on {" and ".join(plugged)}; '
-                                        f'{self._why(plugged)}')
+                raise NotAnsweringError(f'answers do not rest on {wanted}')
             time.sleep(.05)
 
     def _answer(self, text: str) -> Any:
@@ -193,6 +228,10 @@ class Robot:
             return condition()
 
         wait_for(checked, timeout, otherwise)
+
+    def _on_states(self, message: Any) -> None:
+        self._keep('states', message)
+        self.diary.note_states(message)
 
     def _keep(self, name: str, message: Any) -> None:
         self._newest[name] = message

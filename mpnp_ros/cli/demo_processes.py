@@ -1,26 +1,38 @@
-"""The demo's nodes: encoders and fusion all along, and the world or a replay in place of sensors."""
+"""The demo's nodes: fusion and adaptation all along, encoders as they are plugged in, and the world."""
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import yaml
 
 from mpnp_ros.cli.demo_drive import BOTH, SCOPE
-from mpnp_ros.cli.node_processes import ENCODERS, FUSION, REPLAY, WORLD, Placement, listeners, node_process
+from mpnp_ros.cli.node_processes import (
+    ADAPTATION,
+    ENCODERS,
+    FUSION,
+    REPLAY,
+    WORLD,
+    Placement,
+    listeners,
+    node_process,
+)
 from mpnp_ros.cli.session import NotAnsweringError
 from mpnp_ros.locations import shared_file
 from mpnp_ros.supervisor import RUNNING, ProcessSpec, RestartPolicy, Supervisor
 
-SEED, INTERVAL, SCENE_SECONDS = 30_003, 3.0, 24.0
+SEED, INTERVAL, SCENE_SECONDS = 31_000, 3.0, 24.0
 """A scene that nothing was trained on, seconds between its key frames, and when the next seed begins."""
 QUESTIONS_A_KIND = 20
 PARAMETERS: Mapping[str, Mapping[str, object]] = {
-    'fusion': {'stale_after': 60.0},  # the world stands still while questions are asked
-    'world': {'seed': SEED, 'hold': True, 'rate': 6.0, 'sensors': list(BOTH), 'width': 400, 'height': 225,
+    'fusion': {'stale_after': 60.0,  # the world stands still while questions are asked
+               'quality_weight': 0.6, 'modalities': list(BOTH)},
+    'adaptation': {'modalities': list(BOTH), 'between': 5.0, 'settle': 1.0, 'budget_duration': 100.0},
+    'world': {'hold': True, 'rate': 6.0, 'sensors': list(BOTH), 'width': 400, 'height': 225,
               'key_frame_rate': 1 / INTERVAL, 'motion_rate': 5.0, 'scene_duration': SCENE_SECONDS,
               'duration': 100_000.0, 'questions': QUESTIONS_A_KIND, 'question_distance': SCOPE.max_distance,
               'question_points': SCOPE.min_points, 'question_anchors': SCOPE.anchors},
@@ -31,47 +43,73 @@ PARAMETERS: Mapping[str, Mapping[str, object]] = {
 class Processes:
     """Starts nodes in processes of their own; what they print goes to ``log``.
 
-    params_files: of the user, read last.
+    links: folders of the links to begin with; starts: of those that new links may begin with, default: the
+    shipped ones.  supervision: as of the adaptation node.  params_files: of the user, read last.
     """
 
-    def __init__(self, log: Path, params_files: Sequence[Path] = ()) -> None:
+    def __init__(self, log: Path, params_files: Sequence[Path] = (), links: Sequence[Path] = (),
+                 starts: Sequence[Path] = (), supervision: str = 'any', seed: int = SEED) -> None:
         self.log = log
+        self.state = log.parent / 'state'
+        shutil.rmtree(self.state, ignore_errors=True)
         own = log.with_suffix('.yaml')
-        own.write_text(yaml.safe_dump({f'/**/{node}': {'ros__parameters': dict(values)}
+        chosen = {'fusion': {'links': list(map(str, links)) or ['shipped']},
+                  'adaptation': {'starts': list(map(str, starts)) or ['shipped'], 'supervision': supervision},
+                  'world': {'seed': seed}}
+        own.write_text(yaml.safe_dump({f'/**/{node}': {'ros__parameters': {**values, **chosen.get(node, {})}}
                                        for node, values in PARAMETERS.items()}))
         files = [shared_file('config/world.yaml'), own, *params_files]
         self._placement = Placement(params_files=files, use_sim_time=True)
         self._lock = threading.Lock()
         self._running: list[Supervisor] = []
+        self._encoders: dict[str, ExitStack] = {}
         log.write_text('')
 
     @contextmanager
-    def robot(self) -> Iterator[None]:
-        """Encoders and fusion."""
-        nodes = (*(ENCODERS[name] for name in BOTH), FUSION)
-        with self._run([node_process(node, self._placement) for node in nodes]):
-            yield
+    def robot(self, adapts: bool = True) -> Iterator[None]:
+        """Fusion, the adaptation node where it adapts, and the encoders that are plugged in meanwhile."""
+        nodes = (FUSION, ADAPTATION) if adapts else (FUSION,)
+        with self._run([self._node(node) for node in nodes]):
+            try:
+                yield
+            finally:
+                self.plug_in(())
+
+    def plug_in(self, modalities: Sequence[str]) -> None:
+        """Let the encoders of these modalities run and no others."""
+        for name in self._encoders.keys() - set(modalities):
+            self._encoders.pop(name).close()
+        for name in modalities:
+            if name not in self._encoders:
+                stack = ExitStack()
+                stack.enter_context(self._run([self._node(ENCODERS[name])]))
+                self._encoders[name] = stack
 
     @contextmanager
     def world(self) -> Iterator[None]:
         """The embedded world."""
-        with self._run([node_process(WORLD, self._placement, _waiting())]):
+        with self._run([self._node(WORLD, _waiting(['camera']))]):
             yield
 
     @contextmanager
     def replay(self, bag: Path) -> Iterator[None]:
         """A bag, again and again, with stamps that go on."""
-        with self._run([node_process(REPLAY, self._placement, {'bag': bag, 'restamp': True, **_waiting()})]):
+        with self._run([self._node(REPLAY, {'bag': bag, 'restamp': True, **_waiting(BOTH)})]):
             yield
 
     def check(self) -> None:
         """Raises NotAnsweringError, naming the node, where one has ended."""
-        for group in self._running:
+        for group in list(self._running):
             group.poll()
             for child in group.children:
                 if child.state != RUNNING:
                     raise NotAnsweringError(f'{child.spec.name} ended with exit code {child.returncode}'
                                             f'{self._last_words(child.spec.name)}; see {self.log}')
+
+    def _node(self, node: str, parameters: Mapping[str, object] | None = None) -> ProcessSpec:
+        """The process of a node, whose robot begins with a memory of nothing."""
+        spec = node_process(node, self._placement, parameters)
+        return ProcessSpec(spec.name, spec.command, {**spec.environment, 'MPNP_STATE': str(self.state)})
 
     @contextmanager
     def _run(self, specs: Sequence[ProcessSpec]) -> Iterator[None]:
@@ -93,9 +131,9 @@ class Processes:
         return f' ({said[-1].split("]: ")[-1]})' if said else ''
 
 
-def _waiting() -> dict[str, object]:
+def _waiting(modalities: Sequence[str]) -> dict[str, object]:
     """The source of data begins when everybody listens."""
-    return {'wait_for': listeners(BOTH), 'wait_timeout': 600.0}
+    return {'wait_for': listeners(modalities), 'wait_timeout': 600.0}
 
 
 def own_domain() -> None:

@@ -75,7 +75,7 @@ class Asked(Protocol):
     def plug(self, plugged: Sequence[str]) -> None:
         """Plug these modalities and unplug the others."""
 
-    def ask(self, question: LabelledQuestion, guess: str, plugged: Sequence[str]) -> Exchange:
+    def ask_of(self, question: LabelledQuestion, guess: str, plugged: Sequence[str]) -> Exchange:
         """Ask about what is seen now."""
 
 
@@ -85,5 +85,5 @@ def interview(robot: Asked, questions: Sequence[LabelledQuestion],
     answers = {}
     for plugged in TRIALS:
         robot.plug(plugged)
-        answers[plugged] = [robot.ask(one, majority.guess(one), plugged) for one in questions]
+        answers[plugged] = [robot.ask_of(one, majority.guess(one), plugged) for one in questions]
     return answers
