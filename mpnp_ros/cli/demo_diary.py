@@ -1,16 +1,17 @@
 """What the system notices and does by itself, as its topics tell it: noted when it changes."""
 from __future__ import annotations
 
+import re
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from mpnp_ros.cli.demo_drive import Costs, Event
 
 STATES = ('absent', 'probing', 'healthy', 'degraded', 'stale', 'adapting')
 STAGES = ('idle', 'reading', 'training', 'evaluating', 'offering')
-IDLE = 0
+IDLE, TRAINING = 0, 2
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,27 @@ class Note:
     text: str
 
 
+@dataclass(frozen=True)
+class Sense:
+    """A modality as the fusion node sees it now.  links: version of those in use, '' for none."""
+
+    modality: str
+    state: str
+    links: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Running:
+    """An adaptation under way.  done, of: what the stage has done.  remaining: seconds of the budget."""
+
+    stage: str
+    done: int
+    of: int
+    remaining: float
+    costs: Costs
+
+
 class Diary:
     """Thread-safe; takes messages of the topics `modalities` and `adaptation`."""
 
@@ -29,26 +51,33 @@ class Diary:
         self._lock = threading.Lock()
         self._notes: list[Note] = []
         self._newest: dict[str, str] = {}
-        self._running: Costs | None = None
+        self._senses: dict[str, Sense] = {}
+        self._decision = ''
+        self._running: Running | None = None
         self._ended: list[Costs] = []
 
     @property
     def training(self) -> bool:
         """Whether an adaptation is under way."""
-        with self._lock:
-            return self._running is not None
+        return self.running is not None
 
     @property
     def decision(self) -> str:
         """The newest one of the adaptation node, in words."""
         with self._lock:
-            return self._newest.get('decision', '')
+            return self._decision
 
     @property
-    def running(self) -> Costs | None:
-        """Of the adaptation under way, so far."""
+    def running(self) -> Running | None:
+        """The adaptation under way, so far."""
         with self._lock:
             return self._running
+
+    @property
+    def senses(self) -> list[Sense]:
+        """The modalities now, by name."""
+        with self._lock:
+            return [self._senses[name] for name in sorted(self._senses)]
 
     def events(self, start: float) -> list[Event]:
         """All that was noted since the start, with seconds from there."""
@@ -64,27 +93,33 @@ class Diary:
         """States of the modalities, and their links."""
         with self._lock:
             for row in message.modalities:
-                self._note('state', row.modality, f'{row.modality} {STATES[row.state]}')
-                self._note('links', f'{row.modality} links', f'{row.modality} {row.links_version or "none"}')
+                sense = Sense(row.modality, STATES[row.state], row.links_version, row.detail)
+                self._senses[sense.modality] = sense
+                self._note('state', sense.modality, f'{sense.modality} {sense.state}')
+                self._note('links', f'{sense.modality} links', f'{sense.modality} {sense.links or "none"}')
 
     def note_adaptation(self, message: Any) -> None:
-        """What the adaptation node does and why."""
+        """What the adaptation node does and why; a decision is new where more than its numbers is."""
         with self._lock:
-            self._note('decision', 'decision', message.decision)
+            self._decision = message.decision
+            self._note('decision', 'decision', message.decision, re.sub(r'\d+', '#', message.decision))
             self._note('stage', 'stage', STAGES[message.state])
+            before, self._running = self._running, None
             if message.state != IDLE:
-                self._running = Costs(
-                    message.supervision, message.duration, max(message.step, self._steps), message.macs,
-                    message.memory, message.start_accuracy, message.accuracy)
-            elif self._running is not None:
-                self._ended.append(replace(self._running))
-                self._running = None
+                self._running = _running(message, before.costs.steps if before else 0)
+            elif before is not None:
+                self._ended.append(before.costs)
 
-    @property
-    def _steps(self) -> int:
-        return self._running.steps if self._running else 0
-
-    def _note(self, kind: str, name: str, text: str) -> None:
-        if self._newest.get(name) != text:
-            self._newest[name] = text
+    def _note(self, kind: str, name: str, text: str, gist: str = '') -> None:
+        """Note what differs from before; gist: what it is compared by, where that is not the text."""
+        if self._newest.get(name) != (gist or text):
+            self._newest[name] = gist or text
             self._notes.append(Note(time.monotonic(), kind, text))
+
+
+def _running(message: Any, steps: int) -> Running:
+    """As an Adaptation says; steps: of training so far, as other stages count other things."""
+    steps = max(steps, message.step) if message.state == TRAINING else steps
+    return Running(STAGES[message.state], message.step, message.steps, message.remaining, Costs(
+        message.supervision, message.duration, steps, message.macs, message.memory,
+        message.start_accuracy, message.accuracy))
