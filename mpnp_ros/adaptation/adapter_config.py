@@ -1,6 +1,7 @@
 """What the adaptation node may do, as options that are its parameters."""
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from mpnp_ros.adaptation.budget import Budget
@@ -76,12 +77,11 @@ class AdapterConfig(Options):
     @property
     def policy(self) -> PolicyLimits:
         """Questions that are made up count as the moments that they are made up about."""
-        never = 2 ** 62
         return PolicyLimits(
             automatic=self.automatic, least_tried=self.least_tried, linked_blocks=self.linked_blocks,
             settle=self.settle,
-            least_labelled=never if self.supervision == DISTILLED else self.least_questions,
-            least_paired=never if self.supervision == LABELLED else self.least_moments,
+            least_labelled=math.inf if self.supervision == DISTILLED else self.least_questions,
+            least_paired=math.inf if self.supervision == LABELLED else self.least_moments,
             between=self.between, retry=self.retry, drop=self.drop)
 
     @property
@@ -94,5 +94,5 @@ class AdapterConfig(Options):
         """Of links that begin with something."""
         return TrainerConfig(
             steps=self.steps, batch=self.batch, seed=self.seed, modality_dropout=1., warm_up=20,
-            learning_rate=self.learning_rate,
-            evaluate_every=max(10, self.steps // 10), patience=4, checkpoint_every=max(5, min(50, self.steps // 4)))
+            learning_rate=self.learning_rate, evaluate_every=max(10, self.steps // 10), patience=4,
+            checkpoint_every=max(5, min(50, self.steps // 4)))

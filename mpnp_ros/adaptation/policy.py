@@ -149,17 +149,18 @@ class PolicyLimits:
     """What the policy may do.  Raises ConfigurationError for values out of range.
 
     automatic: false: only links that were in use are plugged again.  least_labelled, least_paired: fewer
-    questions are not trained on.  least_tried: with so many labelled questions what links could begin with is
-    tried, so that something is in use before there is enough to train on; 0: never.  least_quality: of tokens
-    to learn from.  between: seconds between two times that links of a modality are plugged, or trained.
-    settle: seconds a modality must have been healthy before it is trained.  retry: seconds after a failure,
-    doubled for each further one.  drop: fall of accuracy on at least `least_fresh` fresh questions that is
-    worth training again.  linked_blocks: of links that are taken from the store, 0: any.
+    questions are not trained on; inf: never by such.  least_tried: with so many labelled questions what links
+    could begin with is tried, so that something is in use before there is enough to train on; 0: never.
+    least_quality: of tokens to learn from.  between: seconds between two times that links of a modality are
+    plugged, or trained.  settle: seconds a modality must have been healthy before it is trained.  retry:
+    seconds after a failure, doubled for each further one.  drop: fall of accuracy on at least `least_fresh`
+    fresh questions that is worth training again.  linked_blocks: of links that are taken from the store,
+    0: any.
     """
 
     automatic: bool = True
-    least_labelled: int = 200
-    least_paired: int = 200
+    least_labelled: float = 200
+    least_paired: float = 200
     least_tried: int = 0
     least_quality: float = .5
     between: float = 60.
@@ -344,6 +345,8 @@ class _Policy:
     def _too_little(self, name: str, lessons: Lessons, teachers: Sequence[tuple[int, str]]) -> str:
         labelled = f'labelled questions with {name} tokens so far: {lessons.labelled} of ' \
                    f'{self.limits.least_labelled}'
+        if math.isinf(self.limits.least_paired):
+            return labelled
         if not teachers:
             return f'{labelled}; no other modality with links can teach it'
         return f'{labelled}; questions for {teachers[0][1]} to teach it: {teachers[0][0]} of ' \
