@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -163,20 +164,19 @@ class Adapter:
         self._conditions = fresh
 
     def in_use(self, links: Iterable[LinkInUse]) -> None:
-        """The links that the fusion node uses now."""
-        self._in_use = {link.modality: link for link in links}
+        """The links that the fusion node uses now.
+
+        Where it has gone back to others than before, what was plugged last is not offered again unasked.
+        """
+        before, self._in_use = self._in_use, {link.modality: link for link in links}
+        for name, link in before.items():
+            now = self._in_use.get(name)
+            if (now is None or now.path != link.path) and self._is_withdrawn(link):
+                self._taken_back(name)
 
     def fusion_came_back(self) -> None:
         """The fusion node has begun anew: what was plugged before may be lost."""
         self._fusion_since = self._clock()
-
-    def taken_back(self, modality: str) -> None:
-        """Somebody has rolled links back: what was plugged last is not offered again unasked."""
-        for place in range(len(self._history) - 1, -1, -1):
-            past = self._history[place]
-            if past.action.modality == modality and past.outcome is Outcome.DONE:
-                self._history[place] = replace(past, outcome=Outcome.WITHDRAWN)
-                return
 
     def tick(self) -> None:
         """Look whether a training has ended, decide, and begin what is decided."""
@@ -197,7 +197,7 @@ class Adapter:
         if self._running is not None:
             raise TrainingError(f'{" and ".join(self._running.spec.modalities)} is being trained; '
                                 'cancel that, or wait for its end')
-        modalities = request.modalities or self._wanting()
+        modalities = tuple(dict.fromkeys(request.modalities)) or self._wanting()
         supervision, teachers = self._supervision(modalities, request.supervision)
         spec = self._spec(modalities, supervision, teachers, request.budget.or_else(self.config.budget),
                           request.linked_blocks or self.config.linked_blocks)
@@ -215,20 +215,34 @@ class Adapter:
             running.process.close()
             _resolve(running.done, JobResult(CANCELLED, 'the node ended; at its next start training goes on'))
 
+    def _is_withdrawn(self, link: LinkInUse) -> bool:
+        stored = self.store.find(link.path) if link.path else None
+        return stored is not None and stored.version in self.store.usage(link.modality).withdrawn
+
+    def _taken_back(self, modality: str) -> None:
+        """Somebody has rolled links back."""
+        with self._lock:
+            done = [place for place, past in enumerate(self._history)
+                    if past.action.modality == modality and past.outcome is Outcome.DONE]
+            if done:
+                self._history[done[-1]] = replace(self._history[done[-1]], outcome=Outcome.WITHDRAWN)
+
     def _situation(self) -> Situation:
         lessons = {name: self._lessons(name) for name in self._conditions}
         return Situation(self._clock(), self._language_model(), self._linked_conditions(),
                          tuple(self._catalogue.stored()), lessons, tuple(self._history), self._fusion_since)
 
     def _linked_conditions(self) -> list[Condition]:
-        """The conditions with what is known of the links in use."""
+        """The conditions with what is known of the links in use; links not known yet count as fitting."""
         return [replace(one, links_encoder=link.encoder, links_accuracy=self._catalogue.accuracy(link.path),
                         links_trained=self._catalogue.is_trained(link.path))
-                if (link := self._in_use.get(name)) else one for name, one in self._conditions.items()]
+                if (link := self._in_use.get(name)) and link.version == one.links_version
+                else replace(one, links_encoder=one.encoder) for name, one in self._conditions.items()]
 
     def _language_model(self) -> str:
-        return self._catalogue.language_model(
-            self.model.llm, [*(link.path for link in self._in_use.values() if link.path), *self._starts])
+        in_use = [link.path for link in self._in_use.values() if link.path]
+        stored = [link.path for link in reversed(self.store.list())]
+        return self._catalogue.language_model(self.model.llm, [*in_use, *self._starts, *stored])
 
     def _lessons(self, modality: str) -> Lessons:
         """What the buffer has to learn a modality from; moments count as pairs."""
@@ -242,9 +256,21 @@ class Adapter:
 
     def _hand_over(self, path: str | Path) -> Future[None]:
         """Offer a version to the fusion node; what it says against it is logged."""
-        future = self._plug_link(self.store.find(path))
-        future.add_done_callback(lambda done: done.exception() and LOG.warning('%s', done.exception()))
+        link = self.store.find(path)
+        future = self._plug_link(link)
+        future.add_done_callback(partial(self._handed_over, link))
         return future
+
+    def _handed_over(self, link: StoredLink | None, done: Future[None]) -> None:
+        """Note what the fusion node uses now, before it tells so itself: or it would be offered again."""
+        if error := done.exception():
+            LOG.warning('%s', error)
+        elif link and (manifest := self._catalogue.manifest(link.path)):
+            own = LinkInUse(link.modality, link.version, str(link.path), manifest.config.encoder)
+            self._in_use = {**self._in_use, link.modality: own}
+            if known := self._conditions.get(link.modality):
+                self._conditions = {**self._conditions,
+                                    link.modality: replace(known, links_version=link.version)}
 
     def _train_as_decided(self, action: Train) -> None:
         teachers = (action.teacher,) if action.teacher else ()

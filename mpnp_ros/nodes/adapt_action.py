@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.callback_groups import CallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
@@ -28,10 +28,10 @@ PERIOD, PATIENCE = .2, 1.
 class AdaptAction:
     """Serves ``adapt`` with an adapter."""
 
-    def __init__(self, node: Node, adapter: Adapter) -> None:
+    def __init__(self, node: Node, adapter: Adapter, group: CallbackGroup) -> None:
+        """group: of all that touches the adapter."""
         self._adapter = adapter
         self._handle: ServerGoalHandle | None = None
-        group = MutuallyExclusiveCallbackGroup()
         self._server = ActionServer(
             node, Adapt, 'adapt', execute_callback=lambda handle: Adapt.Result(),
             handle_accepted_callback=self._accept, cancel_callback=self._cancel, callback_group=group)

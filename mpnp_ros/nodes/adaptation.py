@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
@@ -37,8 +36,10 @@ from mpnp_ros.nodes.adaptation_messages import (
     in_use_from_message,
     labelled_from_message,
 )
+from mpnp_ros.nodes.deferred_service import then
 from mpnp_ros.nodes.diagnostics import OK
 from mpnp_ros.nodes.parameters import Parameter, option_parameters, options_of
+from mpnp_ros.nodes.patient_client import PatientClient
 from mpnp_ros.nodes.runtime import PlainNode, run_node
 from mpnp_ros.precision import DTYPES
 from mpnp_ros.srv import ListLinks, LoadLinks
@@ -76,18 +77,18 @@ class AdaptationNode(PlainNode):
         values = self.values
         folder = state_root(self.get_namespace()) if values.state == AUTO else Path(values.state).expanduser()
         self._group = MutuallyExclusiveCallbackGroup()
-        self._load = self.create_client(LoadLinks, 'load_links', callback_group=self._group)
-        self._list = self.create_client(ListLinks, 'list_links', callback_group=self._group)
+        self._load = PatientClient(self, LoadLinks, 'load_links', self._group)
+        self._list = PatientClient(self, ListLinks, 'list_links', self._group)
         self._shown = self.create_publisher(Adaptation, 'adaptation', LATCHED_QOS)
         self._writer = ThreadPoolExecutor(1, 'replay')
-        self._versions: dict[str, str] = {}
+        self._linked = self._asking = False
         self._adapter = Adapter(
             options_of(AdapterConfig, values), folder,
             ModelChoice(values.llm, values.method, values.device, values.dtype), self._plug,
             store=None if values.link_store == AUTO else LinkStore(values.link_store),
             starts=_starts(values.starts), changed=self._show)
         self._supervision = Supervision(self._adapter.buffer)
-        self._adapt = AdaptAction(self, self._adapter)
+        self._adapt = AdaptAction(self, self._adapter, self._group)
         self.diagnostics.add_source(self._facts)
 
     def begin(self) -> None:
@@ -151,35 +152,26 @@ class AdaptationNode(PlainNode):
 
     def _on_states(self, message: ModalityStates) -> None:
         self._adapter.conditions(map(condition_from_message, message.modalities))
-        versions = {row.modality: row.links_version for row in message.modalities}
-        if versions != self._versions:
-            if self._versions and not any(versions.values()):
-                self._adapter.fusion_came_back()
-            self._versions = versions
-            self._ask_for_links()
+        linked = any(row.links_version for row in message.modalities)
+        if self._linked and not linked:
+            self._adapter.fusion_came_back()
+        self._linked = linked
+        if not self._asking:
+            self._asking = True
+            self._list.call(ListLinks.Request()).add_done_callback(self._on_links)
 
-    def _ask_for_links(self) -> None:
-        if not self._list.service_is_ready():
-            self._versions = {}
-            return
-        asked = self._list.call_async(ListLinks.Request())
-        asked.add_done_callback(lambda done: self._adapter.in_use(
-            in_use_from_message(link) for link in done.result().links if link.active))
+    def _on_links(self, done: Future[ListLinks.Response]) -> None:
+        self._asking = False
+        if done.exception() is None:
+            self._adapter.in_use(in_use_from_message(link) for link in done.result().links if link.active)
 
     def _plug(self, link: StoredLink | None) -> Future[None]:
         """Ask the fusion node to use a version."""
-        taken: Future[None] = Future()
-        if link is None or not self._load.service_is_ready():
-            taken.set_exception(LinksError('no fusion node serves load_links' if link else 'they are gone'))
-            return taken
-
-        def answered(done: Any) -> None:
-            response = done.result()
-            taken.set_result(None) if response.success else taken.set_exception(LinksError(response.message))
-
-        asked = self._load.call_async(LoadLinks.Request(path=str(link.path), sha256=link.sha256))
-        asked.add_done_callback(answered)
-        return taken
+        if link is None:
+            gone: Future[None] = Future()
+            gone.set_exception(LinksError('the links to be used have been removed'))
+            return gone
+        return then(self._load.call(LoadLinks.Request(path=str(link.path), sha256=link.sha256)), _taken)
 
     def _tick(self) -> None:
         self._write('moments', self._supervision.settle)
@@ -197,6 +189,12 @@ class AdaptationNode(PlainNode):
                 'replay MB': counts.bytes / 1e6, 'replay questions evicted': counts.evicted,
                 **{f'replay questions {name}': count for name, count in counts.questions.items()},
                 **{f'questions dropped, {reason}': count for reason, count in dropped.items()}}
+
+
+def _taken(done: Future[LoadLinks.Response]) -> None:
+    """Raises LinksError with what the fusion node says against links."""
+    if not done.result().success:
+        raise LinksError(done.result().message)
 
 
 def _starts(names: Sequence[str]) -> list[Path]:

@@ -43,7 +43,14 @@ def create_deferred_service(node: Node, kind: type, name: str, callback: Callabl
 
 
 def then(future: Future[Any], convert: Callable[[Future[Any]], Any]) -> Future[Any]:
-    """Return a Future of what `convert` makes of `future` when that is done."""
+    """Return a Future of what `convert` makes of `future` when that is done, or of what it raises."""
     converted: Future[Any] = Future()
-    future.add_done_callback(lambda done: converted.set_result(convert(done)))
+
+    def resolve(done: Future[Any]) -> None:
+        try:
+            converted.set_result(convert(done))
+        except Exception as error:
+            converted.set_exception(error)
+
+    future.add_done_callback(resolve)
     return converted

@@ -1,0 +1,76 @@
+"""Calls of a service whose node may be killed and come back: what is not answered is asked again."""
+from __future__ import annotations
+
+import math
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from rclpy.callback_groups import CallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+
+from mpnp_ros.errors import LinksError
+
+PERIOD, AGAIN, PATIENCE = .2, 10., 60.
+"""Seconds between looks, before a call is repeated, and before it is given up."""
+
+
+@dataclass(eq=False)
+class _Call:
+    """A request, its answer, since when it waits, and when it was last sent."""
+
+    request: Any
+    since: float
+    answer: Future[Any] = field(default_factory=Future)
+    sent: float = -math.inf
+    pending: Any = None
+
+
+class PatientClient:
+    """A client of a service that may be called twice with the same request."""
+
+    def __init__(self, node: Node, kind: type, name: str, group: CallbackGroup) -> None:
+        self._client = node.create_client(kind, name, callback_group=group)
+        self._calls: list[_Call] = []
+        self._lock = threading.RLock()
+        node.create_timer(PERIOD, self._look, callback_group=group,
+                          clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def call(self, request: Any) -> Future[Any]:
+        """Ask; the future gives the response, or raises LinksError where nobody answers for a minute."""
+        call = _Call(request, time.monotonic())
+        with self._lock:
+            self._calls.append(call)
+        self._look()
+        return call.answer
+
+    def _look(self) -> None:
+        """Send what has not been sent, or not been answered, and give up what is too old."""
+        now, given_up = time.monotonic(), []
+        with self._lock:
+            for call in list(self._calls):
+                if now - call.since > PATIENCE:
+                    self._calls.remove(call)
+                    given_up.append(call)
+                elif now - call.sent > AGAIN and self._client.service_is_ready():
+                    self._send(call, now)
+        for call in given_up:
+            call.answer.set_exception(LinksError(
+                f'nobody answers {self._client.srv_name}; start the fusion node'))
+
+    def _send(self, call: _Call, now: float) -> None:
+        if call.pending is not None:
+            self._client.remove_pending_request(call.pending)
+        call.sent, call.pending = now, self._client.call_async(call.request)
+        call.pending.add_done_callback(partial(self._answered, call))
+
+    def _answered(self, call: _Call, done: Any) -> None:
+        with self._lock:
+            if call not in self._calls:
+                return
+            self._calls.remove(call)
+        call.answer.set_result(done.result())
