@@ -32,7 +32,7 @@ class Synchronizer(Generic[Item]):
     """Groups items of ``sources``; every method may be called from any thread.
 
     slop_ns: largest difference of sensor times within a set.  timeout_ns: how long a set waits for the
-    rest.  absent_after_ns: a source silent for so long is not waited for.
+    rest.  absent_after_ns: a source that was missing for so long is not waited for.
     ready: called with each set, source to item, in the order of ``sources``.
     superseded: called with every item that comes into no set.
     Both are called under the lock and must be quick.  Nanoseconds throughout; ``now_ns`` is any clock.
@@ -90,10 +90,14 @@ class Synchronizer(Generic[Item]):
         return group
 
     def _alive(self, now_ns: int) -> set[str]:
-        """Return the sources worth waiting for: all at first, later those heard from of late."""
+        """Return the sources worth waiting for: all at first, later those that were not missed for long.
+
+        How long is counted up to the last set, so that sensors which all come rarely are waited for.
+        """
         if abs(now_ns - self._began) < self._absent_after:
             return set(self._sources)
-        return {source for source, seen in self._seen.items() if abs(now_ns - seen) < self._absent_after}
+        last = self._last[0]
+        return {source for source, seen in self._seen.items() if last - seen < self._absent_after}
 
     def _expire(self, now_ns: int) -> None:
         for group in list(self._open):

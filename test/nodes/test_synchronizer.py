@@ -141,3 +141,11 @@ def test_every_item_ends_in_one_set_or_superseded_and_no_set_is_mispaired(events
         stamps = [item[1] for item in group.values()]
         assert max(stamps) - min(stamps) <= SLOP
         assert all(item[0] == source for source, item in group.items())
+
+
+def test_sources_that_all_come_rarely_are_waited_for(bench):
+    for stamp in range(0, 10 * ABSENT, ABSENT + 1000):
+        for delay, source in enumerate('bca'):
+            bench.add(source, stamp + delay, stamp)
+    assert [list(group) for group in bench.sets] == [['a', 'b', 'c']] * len(bench.sets)
+    assert len(bench.sets) == 7 and bench.superseded == []
