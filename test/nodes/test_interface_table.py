@@ -60,7 +60,7 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope='module')
-def graph(module_ros, tiny_lm_folder, tiny_camera, tiny_lidar, bag):
+def graph(module_ros, own_cache, tiny_lm_folder, tiny_camera, tiny_lidar, bag):
     """All nodes, running, seen by a node of the test's own."""
     parameters = {
         'fusion': {'llm': str(tiny_lm_folder), 'device': 'cpu', 'dtype': 'float32'},
