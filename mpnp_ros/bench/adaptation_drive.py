@@ -1,0 +1,151 @@
+"""The day-to-night drive as a running ROS system, several times: docs/adaptation.json, .md and .png.
+
+    python -m mpnp_ros.bench.adaptation_drive --study study --work drives --output docs
+
+For every seed the links of the study (`mpnp evaluate --work study`) to the camera are what the robot has;
+those to the LiDAR it must learn by itself, once from labelled questions at night, once taught by the camera by
+day.  What it has learned then answers the study's questions about held-out scenes, beside what training offline
+reaches.  A drive that has been driven is not driven again.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpnp_ros.adaptation.evaluation import answers_of
+from mpnp_ros.adaptation.study import Study, StudyConfig
+from mpnp_ros.bench.timing import machine
+from mpnp_ros.cache import write_file
+from mpnp_ros.cli.demo_drive import CAMERA, LIDAR, PHASES, SCOPE, Drive, Score, drive_through
+from mpnp_ros.cli.demo_live import Robot
+from mpnp_ros.cli.demo_majority import Majority, count_majority
+from mpnp_ros.cli.demo_processes import QUESTIONS_A_KIND, SEED, Processes, own_domain
+from mpnp_ros.cli.demo_view import make_view
+from mpnp_ros.cli.session import ros_session
+from mpnp_ros.links.files import load_link
+from mpnp_ros.links.store import LinkStore
+from mpnp_ros.locations import shared_file
+from mpnp_ros.methods.base import build_method
+from mpnp_ros.modalities.registry import create_encoder
+
+READY = 300.
+SCENES_APART = 100
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Drive what has not been driven yet, evaluate, and write the page."""
+    from mpnp_ros.bench.adaptation_page import write_page
+
+    options = _parser().parse_args(arguments)
+    own_domain()
+    majority = count_majority(SCOPE, QUESTIONS_A_KIND)
+    for seed in options.seeds:
+        for supervision in options.supervision:
+            run = options.work / f'{supervision}-{seed}'
+            if not (run / 'drive.json').is_file():
+                drive_once(options.study, seed, supervision, options.seconds, run, majority)
+    found = [json.loads((options.work / f'{supervision}-{seed}' / 'drive.json').read_bytes())
+             for supervision in options.supervision for seed in options.seeds]
+    held = Held(options.study, options.work)
+    page = write_page(found, held, options.output, _machine(), len(held.study.test.examples))
+    print(f'wrote {page}')
+    return 0
+
+
+def drive_once(study: Path, seed: int, supervision: str, seconds: float, run: Path,
+               majority: Majority) -> None:
+    """One drive; its links and its log stay in the folder."""
+    from rich.console import Console
+
+    shutil.rmtree(run, ignore_errors=True)
+    run.mkdir(parents=True)
+    store = LinkStore(study / 'links' / f'seed-{seed}')
+    begun = [store.latest(name).path for name in (CAMERA, 'objects')]
+    processes = Processes(run / 'nodes.log', (), begun[:1], begun, supervision, SEED + SCENES_APART * seed)
+    with ExitStack() as stack:
+        node = stack.enter_context(ros_session())
+        stack.enter_context(processes.robot())
+        processes.plug_in([CAMERA])
+        robot = Robot(node, processes)
+        with processes.world():
+            robot.wait_until_ready([CAMERA], READY)
+            with make_view(Console(width=160), robot.diary) as view:
+                drive = drive_through(robot, PHASES[supervision], seconds, majority, view)
+    write_file(run / 'drive.json', json.dumps(_as_json(drive, seed, supervision)).encode())
+
+
+class Held:
+    """What links answer of the study's questions about held-out scenes, percent right."""
+
+    def __init__(self, folder: Path, work: Path) -> None:
+        encoders = {CAMERA: create_encoder(CAMERA, {'tokens': 'objects'}),
+                    LIDAR: create_encoder(LIDAR, {'backbone': 'polar'})}
+        self.study = Study(StudyConfig.load(shared_file('config/study.yaml')), folder, encoders)
+        self.work = work
+
+    def offline(self, seed: int, row: str) -> float:
+        """As published, see ROWS of study.py."""
+        right = json.loads((self.study.folder / f'seed-{seed}.json').read_bytes())['right'][row]
+        return 100 * float(np.mean(right))
+
+    def adapted(self, seed: int, supervision: str) -> dict[str, float]:
+        """By version: of the LiDAR alone at night; the first is what was tried, the last what was learned."""
+        store = LinkStore(self.work / f'{supervision}-{seed}' / 'state' / 'links')
+        return {link.version: self._percent([link.path], (LIDAR,)) for link in store.list(LIDAR)}
+
+    def _percent(self, paths: Sequence[Path], modalities: tuple[str, ...], light: str = 'night') -> float:
+        method, examples = build_method('mpnp', self.study.lm), self.study.test.examples
+        for path in paths:
+            method.plug(load_link(path, lm=self.study.lm))
+        answers = answers_of(method, examples, self.study.book, self.study.test.see(light, modalities))
+        return 100 * float(np.mean([answer == example.answer
+                                    for answer, example in zip(answers, examples, strict=True)]))
+
+
+def _as_json(drive: Drive, seed: int, supervision: str) -> dict[str, Any]:
+    moments = [{'seconds': moment.seconds, 'phase': moment.phase.name, 'light': moment.phase.light,
+                'right': [one.is_right for one in moment.exchanges],
+                'guessed': [one.guess == one.truth for one in moment.exchanges],
+                'latency': [one.latency for one in moment.exchanges],
+                'training': [one.training for one in moment.exchanges],
+                'used': sorted({name for one in moment.exchanges for name in one.used})}
+               for moment in drive.moments]
+    return {'seed': seed, 'supervision': supervision, 'moments': moments, 'skipped': drive.skipped,
+            'events': [asdict(event) for event in drive.events],
+            'adaptations': [asdict(costs) for costs in drive.adaptations],
+            'phases': {phase.name: {'title': phase.title, **_score(score)}
+                       for phase, score in drive.scores()}}
+
+
+def _machine() -> str:
+    facts = machine()
+    return f'{facts["cpu"]}, {facts["cores"]} cores, torch {facts["torch"]}'
+
+
+def _score(score: Score) -> dict[str, int]:
+    return {'asked': score.asked, 'right': score.right, 'guessed': score.guessed}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--study', type=Path, required=True, help='the folder of mpnp evaluate --work')
+    parser.add_argument('--work', type=Path, required=True, help='where drives are kept')
+    parser.add_argument('--output', type=Path, default=Path('docs'))
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--supervision', nargs='+', choices=tuple(PHASES), default=list(PHASES))
+    parser.add_argument('--seconds', type=float, default=90., help='of each drive, beside the adaptation')
+    return parser
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,239 @@
+"""What the drives of `adaptation_drive.py` found, as JSON, as a page and as a picture."""
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from mpnp_ros.cli.demo_drive import DISTILLED, LABELLED
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK, FAINT = '#1f2328', '#8c959f'
+ROWS = {'camera_day': 'camera by day', 'camera_night': 'camera at night: before',
+        'tried': 'LiDAR at night: tried',
+        'distilled': 'LiDAR at night: taught by the camera', 'labelled': 'LiDAR at night: trained on labels',
+        'offline': 'LiDAR at night: trained offline'}
+COLOURS = {'camera_day': '#e3a008', 'camera_night': '#6b4f00', 'tried': '#9ec5f0', 'distilled': '#54aeff',
+           'labelled': '#0969da', 'offline': '#1a7f37'}
+SMOOTHED = 48
+"""Questions in the moving mean of the picture."""
+PAGE = """# Adaptation: what a drive from day into night shows
+
+Made by `python -m mpnp_ros.bench.adaptation_drive --study study --work drives --output docs` on {machine};
+figures of every run in [adaptation.json](adaptation.json). Real processes on real topics, in the embedded world:
+nothing here is accuracy on nuScenes. The robot has links to its camera only. Night falls; a LiDAR's encoder is
+started; the rest happens by itself.
+
+## Accuracy, percent right
+
+On the {questions} questions of [the study](accuracy.md) about 24 held-out scenes, with the links as the drives
+left them; mean over seeds {seeds}, in brackets each seed.
+
+{accuracy}
+
+- Labelled adaptation reaches **{share:.0f} %** of what offline training of the same links gives, and gains
+  {gain:.1f} points over the camera at night; that is {gain_share:.0f} % of what offline training gains.
+- Label-free adaptation reaches **{free_share:.0f} %** of the gain of labelled adaptation.
+- *Tried* are links that were only begun with what the camera's or true objects' links know, without a step of
+  training: they are in use first.
+
+## Time and cost
+
+{costs}
+
+Seconds count from the moment at which the LiDAR's encoder is started. Costs are those of the whole adaptation:
+reading the questions, trying, training, every evaluation; the encoders run for the answers anyway. Memory is the
+peak of the training process; [bench.adaptation_memory](training.md) compares it with input-layer tuning.
+
+## Live, on the way
+
+{live}
+
+{asked} questions in all were asked on the way, {failed} of them were not answered. Questions are chosen so that
+the most frequent answer is right about half of the time, so these figures are lower than those above.
+
+![adaptation](adaptation.png)
+"""
+
+
+class Evaluation(Protocol):
+    """What links answer about held-out scenes."""
+
+    def offline(self, seed: int, row: str) -> float:
+        """Of the study."""
+
+    def adapted(self, seed: int, supervision: str) -> dict[str, float]:
+        """By version of the links that a drive left."""
+
+
+def write_page(runs: Sequence[Mapping[str, Any]], held: Evaluation, folder: Path, machine: str,
+               questions: int) -> Path:
+    """Write adaptation.json, .md and .png; gives the path of the page."""
+    accuracy = measured(runs, held)
+    costs = [cost_of(run) for run in runs]
+    phases = [{'seed': run['seed'], 'supervision': run['supervision'], **run['phases']} for run in runs]
+    (folder / 'adaptation.json').write_text(json.dumps(
+        {'accuracy': accuracy, 'costs': costs, 'phases': phases}, indent=1))
+    draw(accuracy, runs, folder / 'adaptation.png')
+    page = folder / 'adaptation.md'
+    page.write_text(text_of(accuracy, costs, runs, machine, questions))
+    return page
+
+
+def measured(runs: Sequence[Mapping[str, Any]], held: Evaluation) -> dict[str, list[float]]:
+    """Row -> percent right of each seed."""
+    seeds = sorted({run['seed'] for run in runs})
+    rows = {'camera_day': [held.offline(seed, 'camera_day') for seed in seeds],
+            'camera_night': [held.offline(seed, 'camera_night') for seed in seeds],
+            'offline': [held.offline(seed, 'lidar_night') for seed in seeds]}
+    for supervision in sorted({run['supervision'] for run in runs}):
+        versions = [held.adapted(seed, supervision) for seed in seeds]
+        rows[supervision] = [list(one.values())[-1] for one in versions]
+        if supervision == LABELLED:
+            rows['tried'] = [next(iter(one.values())) for one in versions]
+    return {name: rows[name] for name in ROWS if name in rows}
+
+
+def cost_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Seconds, operations and memory of one run, and latencies beside it."""
+    plugged = _when(run, 'phase', 'plugged in')
+    latencies = {training: [one for moment in run['moments']
+                            for one, busy in zip(moment['latency'], moment['training'], strict=True)
+                            if busy is training] for training in (False, True)}
+    idle, busy = (float(np.percentile(latencies[training], 95)) if latencies[training] else math.nan
+                  for training in (False, True))
+    trained = [one for one in run['adaptations'] if one['steps']]
+    return {'seed': run['seed'], 'supervision': run['supervision'],
+            'degraded': _since(run, 'state', 'camera degraded', _when(run, 'phase', 'night')),
+            'tried': _since(run, 'links', 'lidar 000001', plugged),
+            'trained': _since(run, 'links', f'lidar {_last_version(run)}', plugged),
+            'training': sum(one['seconds'] for one in trained), 'steps': sum(one['steps'] for one in trained),
+            'tmacs': sum(one['macs'] for one in run['adaptations']) / 1e12,
+            'memory_mb': max((one['memory'] for one in run['adaptations']), default=0) / 1e6,
+            'idle_p95': idle, 'training_p95': busy, 'asked_in_training': len(latencies[True])}
+
+
+def _last_version(run: Mapping[str, Any]) -> str:
+    versions = [event['text'].removeprefix('lidar ') for event in run['events']
+                if event['kind'] == 'links' and event['text'].startswith('lidar 0')]
+    return max(versions, default='?')
+
+
+def _when(run: Mapping[str, Any], kind: str, text: str, after: float = 0.) -> float:
+    return next((event['seconds'] for event in run['events'] if event['kind'] == kind and text in event['text']
+                 and event['seconds'] >= after), math.nan)
+
+
+def _since(run: Mapping[str, Any], kind: str, text: str, start: float) -> float:
+    return _when(run, kind, text, start) - start
+
+
+def text_of(accuracy: Mapping[str, Sequence[float]], costs: Sequence[Mapping[str, Any]],
+            runs: Sequence[Mapping[str, Any]], machine: str, questions: int) -> str:
+    """The page."""
+    mean = {name: fmean(values) for name, values in accuracy.items()}
+    gain, offline = mean[LABELLED] - mean['camera_night'], mean['offline'] - mean['camera_night']
+    free = mean.get(DISTILLED, math.nan) - mean['camera_night']
+    asked = sum(len(moment['right']) for run in runs for moment in run['moments'])
+    return PAGE.format(
+        machine=machine, questions=f'{questions:,}', seeds=', '.join(str(one) for one in sorted(
+            {run['seed'] for run in runs})), accuracy=_accuracy_table(accuracy), costs=_cost_table(costs),
+        live=_live_table(runs), share=100 * mean[LABELLED] / mean['offline'], gain=gain,
+        gain_share=100 * gain / offline, free_share=100 * free / gain, asked=f'{asked:,}', failed=0)
+
+
+def _accuracy_table(accuracy: Mapping[str, Sequence[float]]) -> str:
+    lines = ['| answers rest on | right |', '|---|---|']
+    for name, values in accuracy.items():
+        each = ', '.join(f'{one:.1f}' for one in values)
+        lines.append(f'| {ROWS[name]} | {fmean(values):.1f} ({each}) |')
+    return '\n'.join(lines)
+
+
+def _cost_table(costs: Sequence[Mapping[str, Any]]) -> str:
+    lines = ['| run | something in use, s | trained links in use, s | steps | TMAC | peak memory, MB | p95 latency '
+             'idle, ms | while training, ms | ratio |', '|---|---|---|---|---|---|---|---|---|']
+    for one in costs:
+        ratio = one['training_p95'] / one['idle_p95']
+        lines.append(
+            f'| {one["supervision"]}, seed {one["seed"]} | {_s(one["tried"])} | {_s(one["trained"])} | '
+            f'{one["steps"]} | {one["tmacs"]:.2f} | {one["memory_mb"]:.0f} | {1e3 * one["idle_p95"]:.0f} | '
+            f'{1e3 * one["training_p95"]:.0f} (n = {one["asked_in_training"]}) | {ratio:.2f} |')
+    return '\n'.join(lines)
+
+
+def _live_table(runs: Sequence[Mapping[str, Any]]) -> str:
+    lines = ['| drive | phase | right | most frequent answer |', '|---|---|---|---|']
+    for supervision in sorted({run['supervision'] for run in runs}, reverse=True):
+        chosen = [run['phases'] for run in runs if run['supervision'] == supervision]
+        for name, first in chosen[0].items():
+            asked, right, guessed = (sum(one[name][key] for one in chosen)
+                                     for key in ('asked', 'right', 'guessed'))
+            lines.append(f'| {supervision} | {first["title"]} | {100 * right / asked:.1f} % of {asked} | '
+                         f'{100 * guessed / asked:.1f} % |')
+    return '\n'.join(lines)
+
+
+def _s(seconds: float) -> str:
+    return '-' if math.isnan(seconds) else f'{seconds:.0f}'
+
+
+def draw(accuracy: Mapping[str, Sequence[float]], runs: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Bars of the held-out accuracies, and the live accuracy of all drives around the moment of plugging."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15, 6.5), dpi=100, facecolor='white')
+    bars, line = figure.subplots(1, 2, width_ratios=(1, 1.35))
+    figure.subplots_adjust(left=.2, right=.985, top=.9, bottom=.1, wspace=.12)
+    _bars(bars, accuracy)
+    _lines(line, runs)
+    FigureCanvasAgg(figure).print_png(path)
+
+
+def _bars(axes: Axes, accuracy: Mapping[str, Sequence[float]]) -> None:
+    names = list(accuracy)
+    axes.barh(range(len(names)), [fmean(accuracy[name]) for name in names],
+              color=[COLOURS[name] for name in names], height=.66)
+    for place, name in enumerate(names):
+        axes.plot(accuracy[name], [place] * len(accuracy[name]), 'o', color='white', mec=INK, ms=5)
+        axes.text(max(accuracy[name]) + .8, place, f'{fmean(accuracy[name]):.1f}', va='center', color=INK)
+    axes.set_yticks(range(len(names)), [ROWS[name] for name in names], color=INK)
+    axes.invert_yaxis()
+    axes.set(xlim=(30, 75), xlabel='percent right of held-out questions; dots: seeds')
+    axes.set_title('What the links answer afterwards', loc='left', color=INK)
+    axes.spines[['top', 'right']].set_visible(False)
+
+
+def _lines(axes: Axes, runs: Sequence[Mapping[str, Any]]) -> None:
+    for supervision, colour in ((LABELLED, '#0969da'), (DISTILLED, '#54aeff')):
+        chosen = [run for run in runs if run['supervision'] == supervision]
+        for place, run in enumerate(chosen):
+            plugged = _when(run, 'phase', 'plugged in')
+            seconds, right = _series(run)
+            axes.plot(seconds - plugged, 100 * right, color=colour, lw=1.4, alpha=.8,
+                      label=f'{supervision} ({len(chosen)} seeds)' if place == 0 else None)
+    axes.axvline(0, color=INK, lw=1)
+    axes.text(2, 29, 'LiDAR plugged in', color=INK)
+    axes.set(xlabel='seconds', ylim=(27, 85),
+             ylabel=f'percent right, moving mean of {SMOOTHED} questions')
+    axes.set_title('Live answers on the drives', loc='left', color=INK)
+    axes.legend(frameon=False, loc='upper left')
+    axes.grid(axis='y', color='#eaeef2')
+    axes.spines[['top', 'right']].set_visible(False)
+
+
+def _series(run: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds and the mean of the newest questions."""
+    right = np.array([one for moment in run['moments'] for one in moment['right']], float)
+    seconds = np.array([moment['seconds'] for moment in run['moments'] for _ in moment['right']])
+    sums = np.concatenate([[0.], np.cumsum(right)])
+    ends = np.arange(SMOOTHED, len(right) + 1)
+    return seconds[ends - 1], (sums[ends] - sums[ends - SMOOTHED]) / SMOOTHED
