@@ -78,7 +78,7 @@ class Robot:
         self._world = node.create_client(SetParameters, '/world/set_parameters')
 
     def wait_until_ready(self, modalities: Sequence[str], timeout: float) -> None:
-        """Wait until tokens of these modalities have come; raises NotAnsweringError, saying what is missing."""
+        """Wait until tokens of these modalities have come; raises NotAnsweringError, naming them."""
         def ready() -> bool:
             return 'questions' in self._newest and all(self._tokens[name] for name in modalities)
 

@@ -1,49 +1,84 @@
 """What the demo found, as tables."""
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
+import numpy as np
 from rich.table import Table
 
+from mpnp_ros.adaptation.evaluation import Share
 from mpnp_ros.cli.demo_drive import Drive, Exchange, Score, sensors
+from mpnp_ros.cli.demo_timeline import Adaptation, Course, adaptations, plugged_in
 from mpnp_ros.cli.demo_view import conversation
-from mpnp_ros.locations import source_folder
+from mpnp_ros.cli.units import from_to, macs, megabytes, seconds
 
 TYPES = ('exist', 'count', 'object', 'status', 'comparison')
 EXAMPLES = 4
 CAPTION = ('majority: the most frequent answer to each question on other streets, without looking;\n'
-           'questions are chosen so that it is right about half of the time. Few questions: a phase may be\n'
-           '10 points off.')
+           'questions are chosen so that it is right about half of the time.')
+ADAPTATIONS_CAPTION = (
+    'in use, trained: since the sensor was plugged in, until its first links and trained ones were in use;\n'
+    'latency: from question to answer, meanwhile and while nothing was trained.')
 
 
-def measured() -> Mapping[str, float]:
-    """Percent right by row of docs/accuracy.json, empty where it is not there."""
-    checkout = source_folder()
-    path = checkout / 'docs' / 'accuracy.json' if checkout else Path('accuracy.json')
-    if not path.is_file():
-        return {}
-    return {row: figures['mean'] for row, figures in json.loads(path.read_text()).items()
-            if isinstance(figures, dict)}
-
-
-def phases_table(drive: Drive, elsewhere: Mapping[str, float]) -> Table:
-    """What every phase rested on; elsewhere: as :func:`measured` gives it."""
+def phases_table(drive: Drive) -> Table:
+    """What every phase rested on."""
     table = Table(title='What the phases of the drive rested on', title_justify='left')
     table.add_column('phase')
     table.add_column('answers rested on')
-    for name in ('right', '%', 'majority %', 'median latency'):
+    for name in ('right', '%', '95 % interval', 'majority %', 'median latency'):
         table.add_column(name, justify='right')
-    if elsewhere:
-        table.add_column('docs/accuracy.md %', justify='right')
     for phase, score in drive.scores():
-        rest = [f'{elsewhere[phase.figure]:.1f}' if phase.figure in elsewhere else ''] if elsewhere else []
-        table.add_row(phase.light, ' / '.join(sorted({sensors(one.used) for one in drive.exchanges(phase)})),
-                      *score_cells(score), f'{1e3 * score.latency:.0f} ms', *rest)
+        right, percent, majority = score_cells(score)
+        table.add_row(phase.title, ' / '.join(sorted({sensors(one.used) for one in drive.exchanges(phase)})),
+                      right, percent, interval(score), majority, milliseconds(score.latency))
     table.caption, table.caption_justify = CAPTION, 'left'
     table.min_width = max(map(len, CAPTION.splitlines())) + 4
     return table
+
+
+def adaptations_table(drive: Drive) -> Table:
+    """What every adaptation took and gave."""
+    table = Table(title='What was adapted, by itself', title_justify='left')
+    table.add_column('adaptation')
+    for name in ('in use', 'trained', 'took', 'steps', 'compute', 'peak memory', 'held-out',
+                 'p95 latency', 'idle', 'ratio'):
+        table.add_column(name, justify='right', no_wrap=True)
+    for one in adaptations(drive):
+        table.add_row(*adaptation_cells(drive, one))
+    table.caption, table.caption_justify = ADAPTATIONS_CAPTION, 'left'
+    return table
+
+
+def adaptation_cells(drive: Drive, one: Adaptation) -> tuple[str, ...]:
+    """One row; what is not known is a dash."""
+    plugged, course, costs = plugged_in(drive), Course.of(drive), one.costs
+    begun, trained = (None if at is None or plugged is None else at - plugged
+                      for at in (one.begun_in_use, one.trained_in_use))
+    during = course.training & (course.seconds >= one.begin) & (course.seconds <= one.end)
+    busy, idle = p95(course.latency[during]), p95(drive.latencies(training=False))
+    given = ('under way', '-', '-', '-', '-', '-') if costs is None else (
+        costs.supervision if costs.steps else 'tried', seconds(costs.seconds), f'{costs.steps}',
+        macs(costs.macs), megabytes(costs.memory), from_to(costs.start_accuracy, costs.accuracy))
+    return (given[0], seconds(begun), seconds(trained), *given[1:], milliseconds(busy), milliseconds(idle),
+            '-' if math.isnan(busy / idle) else f'{busy / idle:.2f}')
+
+
+def p95(latencies: np.ndarray) -> float:
+    """What 95 % of latencies [n] do not exceed; NaN of none."""
+    return float(np.percentile(latencies, 95)) if len(latencies) else math.nan
+
+
+def interval(score: Score) -> str:
+    """Of the percentage: 95 %, Wilson."""
+    low, high = Share(score.right, score.asked).interval
+    return f'{100 * low:.0f} to {100 * high:.0f}' if score.asked else ''
+
+
+def milliseconds(latency: float) -> str:
+    """A latency in seconds; a dash for NaN."""
+    return '-' if math.isnan(latency) else f'{1e3 * latency:.0f} ms'
 
 
 def score_cells(score: Score) -> tuple[str, str, str]:
