@@ -118,7 +118,7 @@ class JobResult:
     status: TRAINED; WORSE: no better than what there was, so nothing is offered; CANCELLED or FAILED, see
     `message`.  links: modality -> folder of its new version in the store.  accuracy, start_accuracy,
     blind_accuracy: 0..1 on held-out questions, of the new links, of those it began with, and of the most
-    frequent answer to each question.  held_out: how many these were.  seconds: of both processes, in all.
+    frequent answer to each type of question.  held_out: how many these were.  seconds: of both processes.
     macs: of reading, training and every evaluation.  peak_bytes: of the training process.
     """
 

@@ -337,7 +337,8 @@ class _Policy:
         name, limits = condition.modality, self.limits
         tried = any(past.action.only_try and past.action.encoder == condition.encoder
                     for past in self._past(name, Train))
-        if condition.links_version or tried or not 0 < limits.least_tried <= labelled < limits.least_labelled:
+        by_labels = 0 < limits.least_tried <= labelled < limits.least_labelled < math.inf
+        if condition.links_version or tried or not by_labels:
             return None
         return Train(name, LABELLED, f'{need}; trying what they could begin with on {labelled} labelled '
                      'questions', '', condition.encoder, labelled, only_try=True)
@@ -347,10 +348,11 @@ class _Policy:
                    f'{self.limits.least_labelled}'
         if math.isinf(self.limits.least_paired):
             return labelled
-        if not teachers:
-            return f'{labelled}; no other modality with links can teach it'
-        return f'{labelled}; questions for {teachers[0][1]} to teach it: {teachers[0][0]} of ' \
-               f'{self.limits.least_paired}'
+        taught = 'no other modality with links can teach it'
+        if teachers:
+            taught = (f'questions for {teachers[0][1]} to teach it: {teachers[0][0]} of '
+                      f'{self.limits.least_paired}')
+        return taught if math.isinf(self.limits.least_labelled) else f'{labelled}; {taught}'
 
     def _teachers(self, name: str, lessons: Lessons) -> list[tuple[int, str]]:
         """How many questions there are for which modality with links in use to answer, most first."""

@@ -3,9 +3,9 @@
     python -m mpnp_ros.bench.adaptation_drive --study study --work drives --output docs
 
 For every seed the links of the study (`mpnp evaluate --work study`) to the camera are what the robot has;
-those to the LiDAR it must learn by itself, once from labelled questions at night, once taught by the camera by
-day.  What it has learned then answers the study's questions about held-out scenes, beside what training offline
-reaches.  A drive that has been driven is not driven again.
+those to the LiDAR it must learn by itself, once from labelled questions at night, once taught by the camera
+by day.  What it has learned then answers the study's questions about held-out scenes, beside what training
+offline reaches.  A drive that has been driven is not driven again.
 """
 from __future__ import annotations
 

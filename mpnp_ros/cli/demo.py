@@ -1,13 +1,13 @@
 """Drive from day into night while the robot adapts by itself, and see how many answers are right.
 
-The embedded world, the camera's encoder, the fusion node and the adaptation node run as processes. By day the
-camera is all there is; night falls, and the camera sees little, which the system notices. Then a LiDAR's
-encoder is started, as when a sensor is plugged in: its links, which do not exist, begin with what the camera's
-have learned, are tried, are trained beside the answers within a budget, and are swapped in. At every key frame
-the world waits until questions about it are answered.
+The embedded world, the camera's encoder, the fusion node and the adaptation node run as processes. By day
+the camera is all there is; night falls, and the camera sees little, which the system notices. Then a LiDAR's
+encoder is started, as when a sensor is plugged in: its links, which do not exist, begin with what the
+camera's have learned, are tried, are trained beside the answers within a budget, and are swapped in. At every
+key frame the world waits until questions about it are answered.
 With --supervision distilled the camera teaches the LiDAR while it is still day, without a label. --nuscenes
-shows a real nuScenes key frame instead: --root, $NUSCENES_ROOT, or ../shared/data of a checkout; the links have
-never seen nuScenes.
+shows a real nuScenes key frame instead: --root, $NUSCENES_ROOT, or ../shared/data of a checkout; the links
+have never seen nuScenes.
 """
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ class Adaptation:
     supervision: ``labelled`` or ``distilled``.  started_from: <modality>/<version> of the links it began
     with; empty: from nothing.  macs: multiply-accumulates.  peak_bytes: of the training process.
     Accuracies are those on held-out questions in [0, 1], before and after training and of the most frequent
-    answer to each question; None: not measured.
+    answer to each type of question; None: not measured.
     """
 
     supervision: str

@@ -7,6 +7,7 @@ with its publishers still alive.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import threading
@@ -177,6 +178,7 @@ def _run(factory: Callable[[], ManagedNode | PlainNode], ended: threading.Event)
     except MpnpError as error:
         get_logger('mpnp_ros').fatal(str(error))
         return _exit_code(error)
+    _pass_on_log(node)
     executor = MultiThreadedExecutor(num_threads=4)
     executor.add_node(node)
     failures: list[Exception] = []
@@ -198,6 +200,30 @@ def _run(factory: Callable[[], ManagedNode | PlainNode], ended: threading.Event)
         executor.shutdown()
         spinning.join()
         node.destroy_node()
+
+
+class _RosLog(logging.Handler):
+    """What code without ROS has to say, in the node's log."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self._log = node.get_logger()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        text = self.format(record)
+        if record.levelno >= logging.ERROR:
+            self._log.error(text)
+        elif record.levelno >= logging.WARNING:
+            self._log.warning(text)
+        else:
+            self._log.info(text)
+
+
+def _pass_on_log(node: Node) -> None:
+    log = logging.getLogger('mpnp_ros')
+    log.setLevel(logging.INFO)
+    log.addHandler(_RosLog(node))
 
 
 def _spin(executor: MultiThreadedExecutor, finish: Callable[[Exception | None], None],

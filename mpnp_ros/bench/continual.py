@@ -1,0 +1,161 @@
+"""Several adaptations in a row against training jointly: docs/continual.json and a table.
+
+    python -m mpnp_ros.bench.continual --study study --work continual --output docs
+
+A robot with links to its camera gets a LiDAR, later a radar.  Each time only the new modality's links are
+trained, as the adaptation node does it, on moments when the others were there too, beside their links, which
+do not change.  Jointly: the links of all three are trained together, from the same start, on the same
+questions, for as many steps.  Both answer the same questions about held-out scenes with every set of
+modalities.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean
+
+import torch
+
+from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.dataset import TokenDataset
+from mpnp_ros.adaptation.evaluation import evaluate
+from mpnp_ros.adaptation.job_reading import OF_THE_MODALITY
+from mpnp_ros.adaptation.key_frames import key_frame_dataset
+from mpnp_ros.adaptation.recipe import OF_COUNTS
+from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
+from mpnp_ros.cache import write_file
+from mpnp_ros.links.files import Link, load_link
+from mpnp_ros.links.store import LinkStore
+from mpnp_ros.llm.question_files import QuestionFiles
+from mpnp_ros.llm.weights import load_language_model
+from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.modalities.base import Encoder
+from mpnp_ros.modalities.registry import create_encoder
+from mpnp_ros.nuscenes.questions import Scope
+from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.world.generate import Recipe, generate, scene_identities
+
+SENSORS = ('camera', 'lidar', 'radar')
+ADDED = ('lidar', 'radar')
+TRAIN, TEST = range(60_000, 60_032), range(61_000, 61_016)
+SCOPE = Scope(max_distance=30., min_points=5, anchors=False)
+OF_EACH_TYPE = {'train': 2400, 'test': 250}
+STEPS = 300
+SETS = [part for count in (1, 2, 3) for part in combinations(SENSORS, count)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run all seeds, write the figures and print a table."""
+    options = _parser().parse_args(arguments)
+    bench = Continual(options.study, options.work)
+    results = {str(seed): bench.run(seed) for seed in options.seeds}
+    write_file(options.output / 'continual.json', json.dumps(results, indent=1).encode())
+    print(table(results))
+    return 0
+
+
+class Continual:
+    """study: folder of mpnp evaluate --work.  work: where scenes and finished seeds are kept."""
+
+    def __init__(self, study: Path, work: Path) -> None:
+        self.study, self.work = study, work
+        self.lm = load_language_model()
+        self.encoders = {name: create_encoder(name, OF_COUNTS[name]) for name in SENSORS}
+        self.train, self.test = self._dataset('train', TRAIN, 6), self._dataset('test', TEST, 1)
+        self.book: QuestionBook | None = None
+
+    def run(self, seed: int) -> dict[str, dict[str, float]]:
+        """Set of modalities -> percent right after adaptations in a row, and after training jointly."""
+        path = self.work / f'seed-{seed}.json'
+        if not path.is_file():
+            links = LinkStore(self.study / 'links' / f'seed-{seed}')
+            start = load_link(links.latest('camera').path, lm=self.lm)
+            one_by_one, jointly = self._one_by_one(start, seed), self._jointly(start, seed)
+            write_file(path, json.dumps({
+                'in a row': self._percent(one_by_one), 'jointly': self._percent(jointly)}).encode())
+        return json.loads(path.read_bytes())
+
+    def _one_by_one(self, start: Link, seed: int) -> Method:
+        """LiDAR in, then radar in."""
+        method = self._method(start, ())
+        for name in ADDED:
+            method.plug(self._new(method, name, start, seed))
+            seen = self.train.only(method.links())
+            Trainer(method, self._config(seed, STEPS), self._read(method), [name]).fit(seen)
+        return method
+
+    def _jointly(self, start: Link, seed: int) -> Method:
+        """The links of all three, the camera's too."""
+        method = self._method(start, ADDED, seed)
+        Trainer(method, self._config(seed, STEPS * len(ADDED)), self._read(method)).fit(self.train)
+        return method
+
+    def _method(self, start: Link, more: Sequence[str], seed: int = 0) -> Method:
+        method = build_method('mpnp', self.lm)
+        own = method.new_link(start.config.modality, start.config.encoder, start.config.token_width,
+                              **_options(start))
+        own.load_state_dict(start.state_dict())
+        method.plug(own)
+        for name in more:
+            method.plug(self._new(method, name, start, seed))
+        return method
+
+    def _new(self, method: Method, name: str, start: Link, seed: int) -> Link:
+        torch.manual_seed(seed)
+        encoder = self.encoders[name]
+        link = method.new_link(name, encoder.fingerprint, encoder.token_width, **_options(start))
+        link.start_from(start)
+        return link
+
+    def _read(self, method: Method) -> QuestionBook:
+        """All questions, read once for all seeds: all links here begin at the same block."""
+        self.book = self.book or QuestionBook(method, QuestionFiles())
+        return self.book
+
+    def _percent(self, method: Method) -> dict[str, float]:
+        return {'+'.join(part): 100 * evaluate(method, self.test.only(part), self._read(method)).value
+                for part in SETS}
+
+    def _dataset(self, name: str, seeds: range, turns: int) -> TokenDataset:
+        root = NuScenes(generate(self.work / name, scene_identities(seeds, ('day',), ('clear',)),
+                                 Recipe(8, 3.0, sensors=SENSORS), workers=1))
+        encoders: list[Encoder] = list(self.encoders.values())
+        dataset = key_frame_dataset(root, encoders, turns, 0, scope=SCOPE, per_kind=20)
+        return dataset.evened(OF_EACH_TYPE[name], 0)
+
+    @staticmethod
+    def _config(seed: int, steps: int) -> TrainerConfig:
+        return TrainerConfig(steps=steps, batch=64, learning_rate=3e-4, warm_up=20, modality_dropout=1.,
+                             seed=seed)
+
+
+def _options(link: Link) -> dict[str, object]:
+    """What makes a link of the same shape."""
+    return {name: value for name, value in link.config.to_dict().items() if name not in OF_THE_MODALITY}
+
+
+def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """Means over seeds, as Markdown."""
+    lines = ['| plugged | in a row | jointly | difference |', '|---|---|---|---|']
+    for part in next(iter(results.values()))['jointly']:
+        row, joint = (fmean(one[way][part] for one in results.values()) for way in ('in a row', 'jointly'))
+        lines.append(f'| {part.replace("+", " + ")} | {row:.1f} | {joint:.1f} | {row - joint:+.1f} |')
+    return '\n'.join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--study', type=Path, required=True, help='the folder of mpnp evaluate --work')
+    parser.add_argument('--work', type=Path, required=True, help='where scenes and results are kept')
+    parser.add_argument('--output', type=Path, default=Path('docs'))
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    return parser
+
+
+if __name__ == '__main__':
+    sys.exit(main())
