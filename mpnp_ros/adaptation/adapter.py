@@ -18,65 +18,19 @@ from pathlib import Path
 from typing import Protocol
 
 from mpnp_ros.adaptation.adapter_config import AdapterConfig
-from mpnp_ros.adaptation.budget import Budget
-from mpnp_ros.adaptation.job import (
-    CANCELLED,
-    DISTILLED,
-    FAILED,
-    LABELLED,
-    TRAINED,
-    JobProgress,
-    JobResult,
-    JobSpec,
-    NewLink,
-)
+from mpnp_ros.adaptation.job import CANCELLED, FAILED, TRAINED, JobProgress, JobResult, JobSpec
+from mpnp_ros.adaptation.job_orders import JobOrders, ModelChoice, Request
 from mpnp_ros.adaptation.job_process import JobProcess
 from mpnp_ros.adaptation.link_catalogue import LinkCatalogue, LinkInUse
-from mpnp_ros.adaptation.policy import (
-    DEGRADED,
-    HEALTHY,
-    Condition,
-    Decision,
-    Lessons,
-    Outcome,
-    Past,
-    Plug,
-    Situation,
-    Train,
-    decide,
-)
+from mpnp_ros.adaptation.observed import Observed
+from mpnp_ros.adaptation.policy import Condition, Decision, Outcome, Past, Plug, Situation, Train, decide
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
-from mpnp_ros.cache import cache_root
 from mpnp_ros.errors import ConfigurationError, TrainingError
 from mpnp_ros.links.store import LinkStore, StoredLink
 
 LOG = logging.getLogger(__name__)
 REMEMBERED = 200
 """Actions of the past."""
-
-
-@dataclass(frozen=True)
-class ModelChoice:
-    """The language model and method of the fusion node; names as of its parameters."""
-
-    llm: str
-    method: str = 'mpnp'
-    device: str = 'auto'
-    dtype: str = 'auto'
-
-
-@dataclass(frozen=True)
-class Request:
-    """An adaptation that somebody asks for.
-
-    modalities: empty: what the policy finds missing, else all healthy ones.  supervision: LABELLED,
-    DISTILLED, or empty for what there is enough of.  linked_blocks: 0: as configured.
-    """
-
-    modalities: tuple[str, ...] = ()
-    supervision: str = ''
-    linked_blocks: int = 0
-    budget: Budget = Budget()
 
 
 class Plugging(Protocol):
@@ -116,9 +70,8 @@ class Adapter:
         self.buffer = ReplayBuffer(folder / 'replay', config.replay)
         self.decision = Decision((), (), 'nothing is known yet')
         self._catalogue = LinkCatalogue(self.store)
-        self._conditions: dict[str, Condition] = {}
-        self._widths: dict[str, int] = {}
-        self._in_use: dict[str, LinkInUse] = {}
+        self._observed = Observed()
+        self._orders = JobOrders(config, model, self.buffer, self.store, self._starts, self._observed)
         self._history: list[Past] = []
         self._fusion_since = -math.inf
         self._running: Running | None = None
@@ -148,31 +101,24 @@ class Adapter:
     @property
     def concerns(self) -> tuple[str, ...]:
         """Which modalities are degraded now: what is lived through then is kept apart."""
-        return tuple(f'{name} {DEGRADED}' for name, one in self._conditions.items() if one.state == DEGRADED)
+        return self._observed.concerns
 
     def seen(self, modality: str, width: int) -> None:
         """Tokens of a modality have come, so wide."""
-        self._widths[modality] = width
+        self._observed.widths[modality] = width
 
     def conditions(self, conditions: Iterable[Condition]) -> None:
         """What the fusion node says of the modalities; since when a state holds is seen here."""
-        now, fresh = self._clock(), {}
-        for one in conditions:
-            before = self._conditions.get(one.modality)
-            same = before is not None and before.state == one.state
-            fresh[one.modality] = replace(one, since=before.since if same else now)
-        self._conditions = fresh
+        self._observed.take_conditions(conditions, self._clock())
 
     def in_use(self, links: Iterable[LinkInUse]) -> None:
         """The links that the fusion node uses now.
 
         Where it has gone back to others than before, what was plugged last is not offered again unasked.
         """
-        before, self._in_use = self._in_use, {link.modality: link for link in links}
-        for name, link in before.items():
-            now = self._in_use.get(name)
-            if (now is None or now.path != link.path) and self._is_withdrawn(link):
-                self._taken_back(name)
+        for link in self._observed.take_links(links):
+            if self._is_withdrawn(link):
+                self._taken_back(link.modality)
 
     def fusion_came_back(self) -> None:
         """The fusion node has begun anew: what was plugged before may be lost."""
@@ -197,11 +143,8 @@ class Adapter:
         if self._running is not None:
             raise TrainingError(f'{" and ".join(self._running.spec.modalities)} is being trained; '
                                 'cancel that, or wait for its end')
-        modalities = tuple(dict.fromkeys(request.modalities)) or self._wanting()
-        supervision, teachers = self._supervision(modalities, request.supervision)
-        spec = self._spec(modalities, supervision, teachers, request.budget.or_else(self.config.budget),
-                          request.linked_blocks or self.config.linked_blocks)
-        return self._begin(spec, [Train(name, supervision, 'somebody asked for it') for name in modalities])
+        spec = self._orders.requested(request, self.decision)
+        return self._begin(spec, _trainings(spec, 'somebody asked for it'))
 
     def cancel(self) -> None:
         """End the training under way within a step."""
@@ -228,25 +171,15 @@ class Adapter:
                 self._history[done[-1]] = replace(self._history[done[-1]], outcome=Outcome.WITHDRAWN)
 
     def _situation(self) -> Situation:
-        lessons = {name: self._lessons(name) for name in self._conditions}
-        return Situation(self._clock(), self._language_model(), self._linked_conditions(),
-                         tuple(self._catalogue.stored()), lessons, tuple(self._history), self._fusion_since)
-
-    def _linked_conditions(self) -> list[Condition]:
-        """The conditions with what is known of the links in use; links not known yet count as fitting."""
-        return [replace(one, links_encoder=link.encoder, links_accuracy=self._catalogue.accuracy(link.path),
-                        links_trained=self._catalogue.is_trained(link.path))
-                if (link := self._in_use.get(name)) and link.version == one.links_version
-                else replace(one, links_encoder=one.encoder) for name, one in self._conditions.items()]
+        conditions = self._observed.linked_conditions(self._catalogue)
+        lessons = {one.modality: self._orders.lessons(one.modality) for one in conditions}
+        return Situation(self._clock(), self._language_model(), conditions, tuple(self._catalogue.stored()),
+                         lessons, tuple(self._history), self._fusion_since)
 
     def _language_model(self) -> str:
-        in_use = [link.path for link in self._in_use.values() if link.path]
+        in_use = [link.path for link in self._observed.in_use.values() if link.path]
         stored = [link.path for link in reversed(self.store.list())]
         return self._catalogue.language_model(self.model.llm, [*in_use, *self._starts, *stored])
-
-    def _lessons(self, modality: str) -> Lessons:
-        """What the buffer has to learn a modality from; moments count as pairs."""
-        return Lessons(self.buffer.labelled(modality), self.buffer.moments_with(modality))
 
     def _plug(self, action: Plug) -> None:
         """Ask the fusion node to use a stored version."""
@@ -266,18 +199,12 @@ class Adapter:
         if error := done.exception():
             LOG.warning('%s', error)
         elif link and (manifest := self._catalogue.manifest(link.path)):
-            own = LinkInUse(link.modality, link.version, str(link.path), manifest.config.encoder)
-            self._in_use = {**self._in_use, link.modality: own}
-            if known := self._conditions.get(link.modality):
-                self._conditions = {**self._conditions,
-                                    link.modality: replace(known, links_version=link.version)}
+            self._observed.plugged(LinkInUse(link.modality, link.version, str(link.path),
+                                             manifest.config.encoder))
 
     def _train_as_decided(self, action: Train) -> None:
-        teachers = (action.teacher,) if action.teacher else ()
         try:
-            spec = self._spec((action.modality,), action.supervision, teachers, self.config.budget,
-                              self.config.linked_blocks)
-            self._begin(replace(spec, only_try=action.only_try), [action])
+            self._begin(self._orders.decided(action), [action])
         except (ConfigurationError, TrainingError) as error:
             LOG.warning('%s cannot be trained: %s', action.modality, error)
             self._remember(Past(action, self._clock(), Outcome.FAILED, self._clock()))
@@ -301,8 +228,7 @@ class Adapter:
                 shutil.rmtree(folder, ignore_errors=True)
                 return
             LOG.info('training %s goes on', ' and '.join(spec.modalities))
-            self._run(folder, spec, [Train(name, spec.supervision, 'it was under way when the node ended')
-                                     for name in spec.modalities])
+            self._run(folder, spec, _trainings(spec, 'it was under way when the node ended'))
 
     def _run(self, folder: Path, spec: JobSpec, actions: Sequence[Train]) -> Future[JobResult]:
         now = self._clock()
@@ -359,62 +285,9 @@ class Adapter:
     def _remember(self, past: Past) -> None:
         self._history = [*self._history, past][-REMEMBERED:]
 
-    def _wanting(self) -> tuple[str, ...]:
-        """What the policy finds missing, else everything that is healthy."""
-        missing = [action.modality for action in self.decision.actions if not isinstance(action, Plug)]
-        healthy = [name for name, one in self._conditions.items() if one.state == HEALTHY and one.encoder]
-        found = tuple(missing) or tuple(healthy)
-        if not found:
-            raise TrainingError('no modality is healthy; plug a sensor in, or name the modalities')
-        return found
 
-    def _supervision(self, modalities: Sequence[str], wanted: str) -> tuple[str, tuple[str, ...]]:
-        """By what to train, and who teaches."""
-        lessons = [self._lessons(name) for name in modalities]
-        if wanted not in ('', LABELLED, DISTILLED):
-            raise ConfigurationError(f'supervision is {wanted!r}; use {LABELLED}, {DISTILLED} or nothing')
-        labelled, least = min(one.labelled for one in lessons), self.config.least_questions
-        if wanted != DISTILLED and (wanted or labelled >= least):
-            return LABELLED, ()
-        common = {other: min(one.paired.get(other, 0) for one in lessons)
-                  for other in self._in_use if other not in modalities}
-        teacher = max(common, key=common.get, default='')
-        if not teacher or common[teacher] < self.config.least_moments:
-            raise TrainingError(
-                f'there is too little to train {" and ".join(modalities)} on: {labelled} of {least} labelled '
-                f'questions, {common.get(teacher, 0)} of {self.config.least_moments} moments with a modality '
-                'that could teach')
-        return DISTILLED, (teacher,)
-
-    def _spec(self, modalities: Sequence[str], supervision: str, teachers: tuple[str, ...], budget: Budget,
-              linked_blocks: int) -> JobSpec:
-        config, beside = self.config, [link for name, link in self._in_use.items() if name not in modalities]
-        kept = [link for link in beside if link.path and self._helps(link.modality, teachers)]
-        return JobSpec(
-            tuple(self._new(name) for name in modalities), str(self.buffer.folder), str(self.store.folder),
-            str(cache_root() / 'questions'), tuple(link.path for link in kept), supervision, teachers,
-            config.confidence, budget, config.training, config.anew_learning_rate, config.turns,
-            config.most_questions, config.held_out, config.most_texts, config.offer_starts,
-            language_model=self.model.llm, linked_blocks=linked_blocks, each=config.made_up,
-            method=self.model.method, device=self.model.device, dtype=self.model.dtype,
-            threads=config.threads, niceness=config.niceness)
-
-    def _helps(self, modality: str, teachers: Sequence[str]) -> bool:
-        """Whether new links should get along with those of a modality: it teaches, or is healthy."""
-        condition = self._conditions.get(modality)
-        return modality in teachers or (condition is not None and condition.state == HEALTHY)
-
-    def _new(self, modality: str) -> NewLink:
-        """A link to be trained, and all that it may begin with, what is most like it first."""
-        condition = self._conditions.get(modality)
-        if condition is None or not condition.encoder or modality not in self._widths:
-            raise TrainingError(f'no {modality} tokens have come; start its encoder')
-        own = self._in_use.get(modality)
-        others = [link.path for name, link in self._in_use.items() if name != modality and link.path]
-        stored = [str(link.path) for link in reversed(self.store.list(modality))][:1]
-        starts = [own.path] if own and own.path and own.encoder == condition.encoder else \
-            [*stored, *others, *self._starts]
-        return NewLink(modality, condition.encoder, self._widths[modality], tuple(dict.fromkeys(starts)))
+def _trainings(spec: JobSpec, reason: str) -> list[Train]:
+    return [Train(name, spec.supervision, reason) for name in spec.modalities]
 
 
 def _resolve(future: Future[JobResult], result: JobResult) -> None:

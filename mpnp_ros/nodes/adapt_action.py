@@ -16,9 +16,10 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from mpnp_ros.action import Adapt
-from mpnp_ros.adaptation.adapter import Adapter, Request
+from mpnp_ros.adaptation.adapter import Adapter
 from mpnp_ros.adaptation.budget import Budget
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, TRAINED, JobResult
+from mpnp_ros.adaptation.job_orders import Request
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.msg import LinkInfo
 

@@ -17,8 +17,9 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-from mpnp_ros.adaptation.adapter import Adapter, ModelChoice
+from mpnp_ros.adaptation.adapter import Adapter
 from mpnp_ros.adaptation.adapter_config import AdapterConfig
+from mpnp_ros.adaptation.job_orders import ModelChoice
 from mpnp_ros.adaptation.job_process import measure_speed
 from mpnp_ros.adaptation.supervision import Supervision
 from mpnp_ros.cache import state_root

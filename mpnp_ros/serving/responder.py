@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from mpnp_ros.errors import LinksError, MpnpError, QuestionError
+from mpnp_ros.memory import is_out_of_memory, release_memory
 from mpnp_ros.methods.base import AskedQuestion, Method
 from mpnp_ros.serving.answer import Answer, Status, UsedModality
 from mpnp_ros.serving.inquiry import Inquiry
 from mpnp_ros.serving.link_versions import LinkVersions
-from mpnp_ros.memory import is_out_of_memory, release_memory
 from mpnp_ros.serving.modality_board import ModalityBoard
 from mpnp_ros.serving.modality_watch import age
 from mpnp_ros.tokens import ModalityTokens

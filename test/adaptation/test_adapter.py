@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from mpnp_ros.adaptation import adapter as module
-from mpnp_ros.adaptation.adapter import Adapter, ModelChoice, Request
+from mpnp_ros.adaptation.adapter import Adapter
 from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.budget import Budget
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, TRAINED, WORSE, JobProgress, JobResult, JobSpec
+from mpnp_ros.adaptation.job_orders import ModelChoice, Request
 from mpnp_ros.adaptation.job_process import JobProcess
 from mpnp_ros.adaptation.link_catalogue import LinkInUse
 from mpnp_ros.adaptation.policy import Condition

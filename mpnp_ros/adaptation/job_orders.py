@@ -1,0 +1,127 @@
+"""From a decision, or a wish, to the job that carries it out."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mpnp_ros.adaptation.adapter_config import AdapterConfig
+from mpnp_ros.adaptation.budget import Budget
+from mpnp_ros.adaptation.job import DISTILLED, LABELLED, JobSpec, NewLink
+from mpnp_ros.adaptation.observed import Observed
+from mpnp_ros.adaptation.policy import HEALTHY, Decision, Lessons, Plug, Train
+from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
+from mpnp_ros.cache import cache_root
+from mpnp_ros.errors import ConfigurationError, TrainingError
+from mpnp_ros.links.store import LinkStore
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """The language model and method of the fusion node; names as of its parameters."""
+
+    llm: str
+    method: str = 'mpnp'
+    device: str = 'auto'
+    dtype: str = 'auto'
+
+
+@dataclass(frozen=True)
+class Request:
+    """An adaptation that somebody asks for.
+
+    modalities: empty: what the policy finds missing, else all healthy ones.  supervision: LABELLED,
+    DISTILLED, or empty for what there is enough of.  linked_blocks: 0: as configured.
+    """
+
+    modalities: tuple[str, ...] = ()
+    supervision: str = ''
+    linked_blocks: int = 0
+    budget: Budget = Budget()
+
+
+class JobOrders:
+    """Makes specs of jobs from what is known of the modalities at the time.
+
+    starts: folders of links that new links may begin with, beside those in use and in the store.
+    All methods raise TrainingError, in words, for what cannot be trained.
+    """
+
+    def __init__(self, config: AdapterConfig, model: ModelChoice, buffer: ReplayBuffer, store: LinkStore,
+                 starts: Sequence[str], observed: Observed) -> None:
+        self.config, self.model, self.buffer, self.store = config, model, buffer, store
+        self.starts, self.observed = starts, observed
+
+    def decided(self, action: Train) -> JobSpec:
+        """What the policy has decided."""
+        teachers = (action.teacher,) if action.teacher else ()
+        return replace(self._spec((action.modality,), action.supervision, teachers), only_try=action.only_try)
+
+    def requested(self, request: Request, decision: Decision) -> JobSpec:
+        """What somebody asks for; decision: the newest, which says what is missing."""
+        modalities = tuple(dict.fromkeys(request.modalities)) or self._wanting(decision)
+        spec = self._spec(modalities, *self._supervision(modalities, request.supervision))
+        return replace(spec, budget=request.budget.or_else(spec.budget),
+                       linked_blocks=request.linked_blocks or spec.linked_blocks)
+
+    def lessons(self, modality: str) -> Lessons:
+        """What the buffer has to learn a modality from; moments count as pairs."""
+        return Lessons(self.buffer.labelled(modality), self.buffer.moments_with(modality))
+
+    def _wanting(self, decision: Decision) -> tuple[str, ...]:
+        """What the policy finds missing, else everything that is healthy."""
+        missing = [action.modality for action in decision.actions if not isinstance(action, Plug)]
+        healthy = [name for name, one in self.observed.conditions.items()
+                   if one.state == HEALTHY and one.encoder]
+        found = tuple(missing) or tuple(healthy)
+        if not found:
+            raise TrainingError('no modality is healthy; plug a sensor in, or name the modalities')
+        return found
+
+    def _supervision(self, modalities: Sequence[str], wanted: str) -> tuple[str, tuple[str, ...]]:
+        """By what to train, and who teaches."""
+        if wanted not in ('', LABELLED, DISTILLED):
+            raise ConfigurationError(f'supervision is {wanted!r}; use {LABELLED}, {DISTILLED} or nothing')
+        lessons = [self.lessons(name) for name in modalities]
+        labelled, least = min(one.labelled for one in lessons), self.config.least_questions
+        if wanted != DISTILLED and (wanted or labelled >= least):
+            return LABELLED, ()
+        common = {other: min(one.paired.get(other, 0) for one in lessons)
+                  for other in self.observed.in_use if other not in modalities}
+        teacher = max(common, key=common.get, default='')
+        if not teacher or common[teacher] < self.config.least_moments:
+            raise TrainingError(
+                f'there is too little to train {" and ".join(modalities)} on: {labelled} of {least} labelled '
+                f'questions, {common.get(teacher, 0)} of {self.config.least_moments} moments with a modality '
+                'that could teach')
+        return DISTILLED, (teacher,)
+
+    def _spec(self, modalities: Sequence[str], supervision: str, teachers: tuple[str, ...]) -> JobSpec:
+        """With the bounds as configured."""
+        config, model, in_use = self.config, self.model, self.observed.in_use.values()
+        beside = [link.path for link in in_use if link.path and link.modality not in modalities
+                  and self._helps(link.modality, teachers)]
+        return JobSpec(
+            tuple(self._new(name) for name in modalities), str(self.buffer.folder), str(self.store.folder),
+            str(cache_root() / 'questions'), tuple(beside), supervision, teachers, config.confidence,
+            config.budget, config.training, config.anew_learning_rate, config.turns, config.most_questions,
+            config.held_out, config.most_texts, config.offer_starts, language_model=model.llm,
+            linked_blocks=config.linked_blocks, each=config.made_up, method=model.method, device=model.device,
+            dtype=model.dtype, threads=config.threads, niceness=config.niceness)
+
+    def _helps(self, modality: str, teachers: Sequence[str]) -> bool:
+        """Whether new links should get along with those of a modality: it teaches, or is healthy."""
+        condition = self.observed.conditions.get(modality)
+        return modality in teachers or (condition is not None and condition.state == HEALTHY)
+
+    def _new(self, modality: str) -> NewLink:
+        """A link to be trained, and all that it may begin with, what is most like it first."""
+        condition, width = self.observed.conditions.get(modality), self.observed.widths.get(modality)
+        if condition is None or not condition.encoder or width is None:
+            raise TrainingError(f'no {modality} tokens have come; start its encoder')
+        own = self.observed.in_use.get(modality)
+        if own and own.path and own.encoder == condition.encoder:
+            return NewLink(modality, condition.encoder, width, (own.path,))
+        others = [link.path for name, link in self.observed.in_use.items() if name != modality and link.path]
+        stored = [str(link.path) for link in reversed(self.store.list(modality))][:1]
+        starts = tuple(dict.fromkeys([*stored, *others, *self.starts]))
+        return NewLink(modality, condition.encoder, width, starts)
