@@ -34,6 +34,7 @@ class PatientClient:
     """A client of a service that may be called twice with the same request."""
 
     def __init__(self, node: Node, kind: type, name: str, group: CallbackGroup) -> None:
+        self._name = node.resolve_service_name(name)
         self._client = node.create_client(kind, name, callback_group=group)
         self._calls: list[_Call] = []
         self._lock = threading.RLock()
@@ -59,8 +60,7 @@ class PatientClient:
                 elif now - call.sent > AGAIN and self._client.service_is_ready():
                     self._send(call, now)
         for call in given_up:
-            call.answer.set_exception(LinksError(
-                f'nobody answers {self._client.srv_name}; start the fusion node'))
+            call.answer.set_exception(LinksError(f'nobody answers {self._name}; start the fusion node'))
 
     def _send(self, call: _Call, now: float) -> None:
         if call.pending is not None:
