@@ -104,9 +104,13 @@ class JobOrders:
             tuple(self._new(name) for name in modalities), str(self.buffer.folder), str(self.store.folder),
             str(cache_root() / 'questions'), tuple(beside), supervision, teachers, config.confidence,
             config.budget, config.training, config.anew_learning_rate, config.turns, config.most_questions,
-            config.held_out, config.most_texts, config.offer_starts, language_model=model.llm,
+            config.held_out, config.most_texts, self._offers_starts(modalities), language_model=model.llm,
             linked_blocks=config.linked_blocks, each=config.made_up, method=model.method, device=model.device,
             dtype=model.dtype, threads=config.threads, niceness=config.niceness)
+
+    def _offers_starts(self, modalities: Sequence[str]) -> bool:
+        """Whether what training begins with is worth using meanwhile: not where it is in use already."""
+        return self.config.offer_starts and not set(modalities) <= self.observed.in_use.keys()
 
     def _helps(self, modality: str, teachers: Sequence[str]) -> bool:
         """Whether new links should get along with those of a modality: it teaches, or is healthy."""

@@ -80,6 +80,7 @@ def write_page(runs: Sequence[Mapping[str, Any]], held: Evaluation, folder: Path
     """Write adaptation.json, .md and .png; gives the path of the page."""
     accuracy = measured(runs, held)
     costs = [cost_of(run) for run in runs]
+    folder.mkdir(parents=True, exist_ok=True)
     phases = [{'seed': run['seed'], 'supervision': run['supervision'], **run['phases']} for run in runs]
     (folder / 'adaptation.json').write_text(json.dumps(
         {'accuracy': accuracy, 'costs': costs, 'phases': phases}, indent=1))
