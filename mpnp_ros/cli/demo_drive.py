@@ -52,7 +52,7 @@ PHASES = {
         Phase('adapted', 'night, adapted', 'night', BOTH, 4),
         Phase('morning', 'morning, both', 'day', BOTH, 3)),
     DISTILLED: (
-        DAY, Phase('plugged', 'day, a LiDAR is plugged in and taught by the camera', 'day', BOTH),
+        DAY, Phase('plugged', 'day, a LiDAR is plugged in; the camera teaches it', 'day', BOTH),
         Phase('dusk', 'dusk, both', 'dusk', BOTH, 1),
         Phase('night', 'night, adapted', 'night', BOTH, 5),
         Phase('morning', 'morning, both', 'day', BOTH, 3))}

@@ -11,7 +11,9 @@ from PIL import Image
 
 from mpnp_ros.cli.demo_drive import BOTH, Drive, Exchange, Moment, Score, sensors
 from mpnp_ros.cli.demo_scene import RealScene
-from mpnp_ros.cli.demo_tables import TYPES, examples, of_type, score_cells
+from mpnp_ros.cli.demo_strips import FAINT, INK, LEFT, RIGHT, draw_timeline
+from mpnp_ros.cli.demo_tables import TYPES, adaptation_cells, examples, interval, of_type, score_cells
+from mpnp_ros.cli.demo_timeline import adaptations
 from mpnp_ros.nuscenes.categories import CATEGORIES
 from mpnp_ros.nuscenes.geometry import box_corners
 from mpnp_ros.nuscenes.pointclouds import read_lidar, read_sensor_file
@@ -19,43 +21,41 @@ from mpnp_ros.world.rig import LIDAR as WORLD_LIDAR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-AHEAD = ('cam_front_left', 'cam_front', 'cam_front_right')
+FRONT = 'cam_front'
+AHEAD = ('cam_front_left', FRONT, 'cam_front_right')
 BEHIND = ('cam_back_left', 'cam_back', 'cam_back_right')
 WIDTH, DPI = 480, 100
 NEAR, FAR = 27., 40.
 """Metres shown from above to either side, of the world's narrow streets and of real ones."""
-RIGHT, WRONG, INK, FAINT = '#1a7f37', '#cf222e', '#1f2328', '#6e7781'
-SKY = {'day': '#fff8db', 'dusk': '#f6dcc8', 'night': '#d5dced'}
+WRONG = '#cf222e'
 BAR_COLOURS = ('#1a7f37', '#e3a008', '#0969da')
 
 
 def draw_drive(drive: Drive, path: Path) -> Path:
     """Write the picture of the drive as a PNG and return its path."""
-    figure = _figure((16, 11.6))
-    grid = figure.add_gridspec(4, 12, height_ratios=(1, .36, 1, .36), left=.02, right=.985, top=.95,
-                               bottom=.4, wspace=.12, hspace=.06)
-    for row, light in ((0, 'day'), (2, 'night')):
-        moment = _fullest(drive, light)
-        for column, name in enumerate(AHEAD):
-            axes = figure.add_subplot(grid[row, 3 * column:3 * column + 3])
-            _image(axes, moment.sight.images.get(name) if moment else None, name)
-        above = figure.add_subplot(grid[row, 9:])
-        points = WORLD_LIDAR.pose.apply(moment.sight.points) if moment else np.zeros((0, 3))
-        _sweep(above, points, NEAR, NEAR * 9 / 16)
-        _talk(figure.add_subplot(grid[row + 1, :]), light, moment)
-    _course(figure.add_axes((.05, .055, .51, .28)), drive)
-    _phases(figure.add_axes((.59, .055, .395, .3)), drive)
-    figure.suptitle('mpnp_ros: a drive through the embedded world, from day into night and back',
-                    x=.02, ha='left', fontsize=14, color=INK)
-    return _write(figure, path)
+    figure, canvas = _figure((16, 10))
+    for place, light in ((0, 'day'), (1, 'night')):
+        moment = _fullest(drive.moments if light == 'day' else drive.moments[::-1], light)
+        axes = figure.add_axes((LEFT + .19 * place, .78, .18, .162))
+        _image(axes, moment.sight.images.get(FRONT) if moment else None, FRONT)
+        _talk(axes, light, moment)
+    above = figure.add_axes((LEFT + .38, .78, .18, .162))
+    _sweep(above, WORLD_LIDAR.pose.apply(moment.sight.points) if moment else np.zeros((0, 3)), NEAR,
+           NEAR * 9 / 16)
+    _phases(figure.add_axes((LEFT + .58, .735, .35, .215)), drive)
+    draw_timeline(figure, canvas, drive)
+    figure.suptitle('mpnp_ros: a drive through the embedded world, from day into night; what it noticed, '
+                    'decided and trained by itself', x=LEFT, ha='left', fontsize=13, color=INK)
+    return _write(canvas, path)
 
 
 def draw_key_frame(scene: RealScene, answers: Mapping[tuple[str, ...], Sequence[Exchange]],
                    path: Path) -> Path:
     """Write the picture of the real key frame as a PNG and return its path."""
-    figure = _figure((16, 10))
+    figure, canvas = _figure((16, 10))
     grid = figure.add_gridspec(3, 4, height_ratios=(1, 1, 1.7), left=.02, right=.985, top=.94, bottom=.05,
                                wspace=.06, hspace=.12)
     for row, names in enumerate((AHEAD, BEHIND)):
@@ -68,26 +68,26 @@ def draw_key_frame(scene: RealScene, answers: Mapping[tuple[str, ...], Sequence[
     _types(figure.add_subplot(grid[2, 2:]), answers)
     figure.suptitle(f'Real nuScenes, {scene.title}; links that have never seen nuScenes', x=.02, ha='left',
                     fontsize=13, color=INK)
-    return _write(figure, path)
+    return _write(canvas, path)
 
 
-def _figure(size: tuple[float, float]) -> Figure:
+def _figure(size: tuple[float, float]) -> tuple[Figure, FigureCanvasAgg]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    return Figure(figsize=size, dpi=DPI, facecolor='white')
+    figure = Figure(figsize=size, dpi=DPI, facecolor='white')
+    return figure, FigureCanvasAgg(figure)
 
 
-def _write(figure: Figure, path: Path) -> Path:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
+def _write(canvas: FigureCanvasAgg, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_png(path)
+    canvas.print_png(path)
     return path
 
 
-def _fullest(drive: Drive, light: str) -> Moment | None:
+def _fullest(moments: Sequence[Moment], light: str) -> Moment | None:
     """The key frame by that light about which most was asked; the first of them."""
-    return max((moment for moment in drive.moments if moment.phase.light == light),
+    return max((moment for moment in moments if moment.phase.light == light),
                key=lambda moment: (len(moment.exchanges), len(moment.sight.images)), default=None)
 
 
@@ -114,70 +114,31 @@ def _sweep(axes: Axes, points: np.ndarray, reach: float, height: float) -> None:
 
 
 def _talk(axes: Axes, light: str, moment: Moment | None) -> None:
-    """What was asked about a key frame: as many questions as there is room for, right and wrong ones."""
-    axes.set_axis_off()
-    axes.set(xlim=(0, 1), ylim=(4.2, -.2))
-    if moment is None:
-        axes.text(0, .5, f'The drive had no {light}.', fontsize=10, color=FAINT)
-        return
-    score = Score.of(moment.exchanges)
-    axes.text(0, .3, f'{moment.phase.title} plugged: {score.right} of {score.asked} right about this key '
-                     'frame, such as', fontsize=11, color=INK, weight='bold', va='center')
-    chosen = [*examples(moment.exchanges, True), *examples(moment.exchanges, False)][:6]
-    for place, one in enumerate(chosen):
-        colour, told = (RIGHT, '') if one.is_right else (WRONG, f' (true: {one.truth})')
-        asked = axes.text(.5 * (place // 3), 1.3 + place % 3, one.question, fontsize=9.5, color=INK,
-                          va='center')
-        axes.annotate(f'  {one.answer}{told}', (1, .5), xycoords=asked, fontsize=9.5, va='center',
-                      weight='bold', color=colour, annotation_clip=False)
-
-
-def _course(axes: Axes, drive: Drive) -> None:
-    """Accuracy over time: key frames as dots, the phase so far as a line, the majority dashed."""
-    start = 0.
-    for phase in drive.phases:
-        moments = [moment for moment in drive.moments if moment.phase is phase and moment.exchanges]
-        if not moments:
-            continue
-        end = moments[-1].seconds
-        seconds = [moment.seconds for moment in moments]
-        so_far = [Score.of([one for moment in moments[:count + 1] for one in moment.exchanges])
-                  for count in range(len(moments))]
-        axes.axvspan(start, end, color=SKY[phase.light], lw=0)
-        each, line = ([one.percent for one in scores] for scores in (
-            [Score.of(moment.exchanges) for moment in moments], so_far))
-        axes.plot(seconds, each, 'o', ms=4, color=FAINT, clip_on=False)
-        axes.plot([start, *seconds], [line[0], *line], color=RIGHT, lw=2.4)
-        axes.plot([start, end], [so_far[-1].guess_percent] * 2, color=INK, lw=1.2, ls='--')
-        axes.text((start + end) / 2, 103, f'{phase.light}\n{sensors(phase.plugged)}', ha='center',
-                  fontsize=8.5, color=INK, linespacing=1.3)
-        start = end
-    axes.plot([], [], 'o', ms=4, color=FAINT, label='one key frame')
-    axes.plot([], [], color=RIGHT, lw=2.4, label='phase so far')
-    axes.plot([], [], color=INK, lw=1.2, ls='--', label='majority (blind)')
-    axes.set(xlim=(0, max(start, 1.)), ylim=(0, 100))
-    axes.set_xlabel('seconds of the drive', color=INK)
-    axes.set_ylabel('right answers, %', color=INK)
-    axes.legend(fontsize=8.5, loc='lower right', ncols=3, framealpha=.9)
-    _plain(axes)
+    """Below a picture: a question that was asked about it, answered rightly where there is one."""
+    if moment is None or not moment.exchanges:
+        said = f'The drive had no {light}.'
+    else:
+        one = next((one for one in moment.exchanges if one.is_right), moment.exchanges[0])
+        said = f'{one.question}\n{one.answer} ({"right" if one.is_right else one.truth}; {sensors(one.used)})'
+    axes.text(0, -.04, said, transform=axes.transAxes, va='top', fontsize=8.5, color=INK, linespacing=1.3)
 
 
 def _phases(axes: Axes, drive: Drive) -> None:
-    """The table of the phases."""
+    """The table of the phases, and of adaptations what they took."""
     axes.set_axis_off()
-    axes.set(xlim=(0, 1), ylim=(len(drive.phases) + 2, -.6))
-    columns = dict(zip((0., .13, .56, .68, .83, 1.),
-                       ('phase', 'answers rested on', 'right', '%', 'majority %', 'latency'), strict=True))
-    for x, name in columns.items():
-        axes.text(x, 0, name, fontsize=9.5, color=FAINT, ha='left' if x < .3 else 'right')
-    for line, (phase, score) in enumerate(drive.scores(), 1):
-        used = ' / '.join(sorted({sensors(one.used) for one in drive.exchanges(phase)}))
-        latency = f'{1e3 * score.latency:.0f} ms' if score.asked else ''
-        cells = (phase.light, used, *score_cells(score), latency)
+    columns = dict(zip((0., .71, .77, .88, 1.), ('phase', 'right', '%', '95 %', 'majority'), strict=True))
+    lines = [tuple(columns.values())] + [
+        (phase.title, *score_cells(score)[:2], interval(score), score_cells(score)[2])
+        for phase, score in drive.scores()]
+    for line, cells in enumerate(lines):
         for x, text in zip(columns, cells, strict=True):
-            axes.text(x, line, text, fontsize=11, color=INK, ha='left' if x < .3 else 'right')
-    axes.text(0, len(drive.phases) + 1.1, 'synthetic world, scenes that nothing was trained on; latency: '
-              'median, from question to answer', fontsize=8.5, color=FAINT)
+            axes.text(x, line, text, fontsize=9, color=INK if line else FAINT, ha='right' if x else 'left')
+    below = [f'{name}: links in use {begun}, trained {trained} after plugging in; {took}, {steps} steps, '
+             f'{compute}, {memory}' for name, begun, trained, took, steps, compute, memory, *_ in
+             (adaptation_cells(drive, one) for one in adaptations(drive))]
+    for line, text in enumerate(below, len(lines)):
+        axes.text(0, line + .3, text, fontsize=8, color=FAINT)
+    axes.set(xlim=(0, 1), ylim=(len(lines) + len(below), -.6))
 
 
 def _annotated_sweep(axes: Axes, scene: RealScene) -> None:
