@@ -93,6 +93,12 @@ class Adapter:
         return running.spec if running else None
 
     @property
+    def reason(self) -> str:
+        """Why is trained what is trained now; else the newest decision's."""
+        running = self._running
+        return running.actions[0].reason if running else self.decision.reason
+
+    @property
     def seconds(self) -> float:
         """Since the training under way was decided; 0 where there is none."""
         running = self._running

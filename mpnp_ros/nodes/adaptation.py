@@ -186,7 +186,7 @@ class AdaptationNode(PlainNode):
 
     def _facts(self) -> dict[str, object]:
         counts, dropped = self._adapter.buffer.counts, self._supervision.counts.dropped
-        return {'decision': self._adapter.decision.reason, 'replay frames': counts.frames,
+        return {'decision': self._adapter.reason, 'replay frames': counts.frames,
                 'replay MB': counts.bytes / 1e6, 'replay questions evicted': counts.evicted,
                 **{f'replay questions {name}': count for name, count in counts.questions.items()},
                 **{f'questions dropped, {reason}': count for reason, count in dropped.items()}}

@@ -43,7 +43,7 @@ def adaptation_to_message(adapter: Adapter, stamp: Time) -> Adaptation:
     """What is being done and why."""
     counts, spec = adapter.buffer.counts, adapter.training
     message = Adaptation(
-        state=Adaptation.IDLE, decision=adapter.decision.reason, accuracy=math.nan, start_accuracy=math.nan,
+        state=Adaptation.IDLE, decision=adapter.reason, accuracy=math.nan, start_accuracy=math.nan,
         labelled_questions=counts.questions[LABELLED], frames=counts.frames)
     message.header.stamp = stamp
     progress = adapter.progress

@@ -145,6 +145,7 @@ def test_what_is_missing_is_trained_and_handed_over(robot, lidar):
     assert lidar.progress.step == 3
     lidar.tick()
     assert len(robot.begun) == 1, 'one at a time'
+    assert 'training on 160 labelled questions' in lidar.reason
     link = robot.links('lidar', accuracy_after=.9)
     robot.process.end(links={'lidar': link}, accuracy=.9)
     lidar.tick()
