@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from mpnp_ros.cli.demo_scene import RealScene
 from mpnp_ros.cli.demo_strips import FAINT, INK, LEFT, RIGHT, draw_timeline
 from mpnp_ros.cli.demo_tables import TYPES, adaptation_cells, examples, interval, of_type, score_cells
 from mpnp_ros.cli.demo_timeline import adaptations
+from mpnp_ros.cli.units import UNKNOWN
 from mpnp_ros.nuscenes.categories import CATEGORIES
 from mpnp_ros.nuscenes.geometry import box_corners
 from mpnp_ros.nuscenes.pointclouds import read_lidar, read_sensor_file
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 FRONT = 'cam_front'
 AHEAD = ('cam_front_left', FRONT, 'cam_front_right')
 BEHIND = ('cam_back_left', 'cam_back', 'cam_back_right')
-WIDTH, DPI = 480, 100
+WIDTH, DPI, CAPTION = 480, 100, 52
 NEAR, FAR = 27., 40.
 """Metres shown from above to either side, of the world's narrow streets and of real ones."""
 WRONG = '#cf222e'
@@ -119,7 +121,8 @@ def _talk(axes: Axes, light: str, moment: Moment | None) -> None:
         said = f'The drive had no {light}.'
     else:
         one = next((one for one in moment.exchanges if one.is_right), moment.exchanges[0])
-        said = f'{one.question}\n{one.answer} ({"right" if one.is_right else one.truth}; {sensors(one.used)})'
+        said = (f'{textwrap.fill(one.question, CAPTION)}\n{one.answer} '
+                f'({"right" if one.is_right else one.truth}; {sensors(one.used)})')
     axes.text(0, -.04, said, transform=axes.transAxes, va='top', fontsize=8.5, color=INK, linespacing=1.3)
 
 
@@ -133,12 +136,19 @@ def _phases(axes: Axes, drive: Drive) -> None:
     for line, cells in enumerate(lines):
         for x, text in zip(columns, cells, strict=True):
             axes.text(x, line, text, fontsize=9, color=INK if line else FAINT, ha='right' if x else 'left')
-    below = [f'{name}: links in use {begun}, trained {trained} after plugging in; {took}, {steps} steps, '
-             f'{compute}, {memory}' for name, begun, trained, took, steps, compute, memory, *_ in
-             (adaptation_cells(drive, one) for one in adaptations(drive))]
+    below = [_adapted(adaptation_cells(drive, one)) for one in adaptations(drive)]
     for line, text in enumerate(below, len(lines)):
         axes.text(0, line + .3, text, fontsize=8, color=FAINT)
     axes.set(xlim=(0, 1), ylim=(len(lines) + len(below), -.6))
+
+
+def _adapted(cells: Sequence[str]) -> str:
+    """A row of the table of adaptations as a line."""
+    name, begun, trained, took, steps, compute, memory, *_ = cells
+    parts = [f'links in use after {begun}' * (begun != UNKNOWN),
+             f'trained after {trained}' * (trained != UNKNOWN),
+             f'took {took}, {steps} steps, {compute}, {memory}']
+    return f'{name}: {"; ".join(filter(None, parts))}'
 
 
 def _annotated_sweep(axes: Axes, scene: RealScene) -> None:

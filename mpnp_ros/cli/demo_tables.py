@@ -11,7 +11,7 @@ from mpnp_ros.adaptation.evaluation import Share
 from mpnp_ros.cli.demo_drive import Drive, Exchange, Score, sensors
 from mpnp_ros.cli.demo_timeline import Adaptation, Course, adaptations, plugged_in
 from mpnp_ros.cli.demo_view import conversation
-from mpnp_ros.cli.units import from_to, macs, megabytes, seconds
+from mpnp_ros.cli.units import UNKNOWN, from_to, macs, megabytes, seconds
 
 TYPES = ('exist', 'count', 'object', 'status', 'comparison')
 EXAMPLES = 4
@@ -58,11 +58,11 @@ def adaptation_cells(drive: Drive, one: Adaptation) -> tuple[str, ...]:
                       for at in (one.begun_in_use, one.trained_in_use))
     during = course.training & (course.seconds >= one.begin) & (course.seconds <= one.end)
     busy, idle = p95(course.latency[during]), p95(drive.latencies(training=False))
-    given = ('under way', '-', '-', '-', '-', '-') if costs is None else (
+    given = ('under way', *[UNKNOWN] * 5) if costs is None else (
         costs.supervision if costs.steps else 'tried', seconds(costs.seconds), f'{costs.steps}',
         macs(costs.macs), megabytes(costs.memory), from_to(costs.start_accuracy, costs.accuracy))
     return (given[0], seconds(begun), seconds(trained), *given[1:], milliseconds(busy), milliseconds(idle),
-            '-' if math.isnan(busy / idle) else f'{busy / idle:.2f}')
+            UNKNOWN if math.isnan(busy / idle) else f'{busy / idle:.2f}')
 
 
 def p95(latencies: np.ndarray) -> float:
@@ -78,7 +78,7 @@ def interval(score: Score) -> str:
 
 def milliseconds(latency: float) -> str:
     """A latency in seconds; a dash for NaN."""
-    return '-' if math.isnan(latency) else f'{1e3 * latency:.0f} ms'
+    return UNKNOWN if math.isnan(latency) else f'{1e3 * latency:.0f} ms'
 
 
 def score_cells(score: Score) -> tuple[str, str, str]:

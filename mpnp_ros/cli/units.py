@@ -5,10 +5,13 @@ import math
 import sys
 from collections.abc import Sequence
 
+UNKNOWN = '-'
+"""What was not measured."""
+
 
 def percent(share: float | None) -> str:
     """A share in [0, 1], e.g. an accuracy."""
-    return f'{100 * share:.1f} %' if _known(share) else '-'
+    return f'{100 * share:.1f} %' if _known(share) else UNKNOWN
 
 
 def from_to(before: float | None, after: float | None) -> str:
@@ -18,17 +21,17 @@ def from_to(before: float | None, after: float | None) -> str:
 
 def seconds(value: float | None) -> str:
     """A time in seconds."""
-    return f'{value:.0f} s' if _known(value) else '-'
+    return f'{value:.0f} s' if _known(value) else UNKNOWN
 
 
 def macs(value: float | None) -> str:
     """Multiply-accumulates, in units of 1e12."""
-    return f'{value / 1e12:.2f} TMACs' if _known(value) else '-'
+    return f'{value / 1e12:.2f} TMACs' if _known(value) else UNKNOWN
 
 
 def megabytes(value: float | None) -> str:
     """Bytes, in units of 1e6."""
-    return f'{value / 1e6:.1f} MB' if _known(value) else '-'
+    return f'{value / 1e6:.1f} MB' if _known(value) else UNKNOWN
 
 
 def print_table(cells: Sequence[Sequence[str]], heads: Sequence[str] = ()) -> None:

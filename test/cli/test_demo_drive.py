@@ -8,12 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpnp_ros.cli import demo_drive
 from mpnp_ros.cli.demo_drive import (
     BOTH,
+    CAMERA,
+    DISTILLED,
+    LABELLED,
     MOST_SKIPPED,
     PHASES,
     QUESTIONS_A_FRAME,
     Chooser,
+    Costs,
+    Event,
     Exchange,
     Phase,
     Score,
@@ -27,31 +33,43 @@ from mpnp_ros.nuscenes.questions import LabelledQuestion
 TYPES = {'exist': ('yes', 'no'), 'count': ('0', '1', '2'), 'object': ('car', 'bus')}
 QUESTIONS = [LabelledQuestion(f'{kind} {number}?', answers[number % len(answers)], kind, 0, '', 'sample')
              for kind, answers in TYPES.items() for number in range(20)]
+TRIED = Costs('labelled', 1., 0, 1e9, 10, .4, .4)
+TRAINED = Costs('labelled', 9., 100, 1e10, 10, .4, .6)
 KINDS = st.sampled_from([(kind, answer) for kind, answers in TYPES.items() for answer in answers])
 
 
 class FakeVehicle:
-    """Shows the same questions at every key frame; answers rightly while the LiDAR is plugged."""
+    """Shows the same questions at every key frame; answers rightly once the LiDAR's links are trained.
 
-    def __init__(self, lost: int = 0) -> None:
+    lost: key frames without tokens.  trials, slow: key frames with both sensors until links have been tried,
+    and until they have been trained.
+    """
+
+    def __init__(self, lost: int = 0, trials: int = 1, slow: int = 3) -> None:
         self.entered: list[Phase] = []
-        self.lost, self.frames = lost, 0
+        self.lost, self.trials, self.slow, self.frames, self.seen = lost, trials, slow, 0, 0
 
     def enter(self, phase: Phase) -> None:
         self.entered.append(phase)
 
-    def next_frame(self, plugged: Sequence[str]) -> tuple[Sight, Sequence[LabelledQuestion]] | None:
-        assert tuple(plugged) == self.entered[-1].plugged
+    def next_frame(self, sensors: Sequence[str]) -> tuple[Sight, Sequence[LabelledQuestion]] | None:
+        assert tuple(sensors) == self.entered[-1].sensors
         self.lost -= 1
         if self.lost >= 0:
             return None
         self.frames += 1
+        self.seen += 'lidar' in sensors
         return Sight(self.frames), QUESTIONS
 
-    def ask(self, question: LabelledQuestion, guess: str, plugged: Sequence[str], stamp_ns: int) -> Exchange:
-        assert stamp_ns == self.frames
-        answer = question.answer if 'lidar' in plugged else 'unknown'
-        return Exchange(question.text, question.type, question.answer, guess, answer, .5, tuple(plugged), .1)
+    def ask(self, question: LabelledQuestion, guess: str) -> Exchange:
+        answer = question.answer if self.seen > self.slow else 'unknown'
+        return Exchange(question.text, question.type, question.answer, guess, answer, .5,
+                        self.entered[-1].sensors, .1 * self.frames, self.seen == self.slow)
+
+    def news(self, start: float) -> tuple[list[Event], list[Costs]]:
+        ended = [costs for costs, frames in ((TRIED, self.trials), (TRAINED, self.slow))
+                 if self.seen >= frames]
+        return [Event(1e-9 * frame, 'state', f'camera {frame}') for frame in range(self.frames)], ended
 
 
 class Silence:
@@ -70,30 +88,66 @@ class Silence:
         self.told['passed'] += 1
 
 
-def test_every_phase_is_driven_and_asked_about():
+@pytest.mark.parametrize('phases', PHASES.values(), ids=PHASES)
+def test_every_phase_is_driven_and_the_one_that_adapts_until_links_are_trained(phases):
     vehicle, view = FakeVehicle(), Silence()
-    drive = drive_through(vehicle, PHASES, 0., Majority.of(QUESTIONS), view)
-    assert vehicle.entered == list(PHASES) and [moment.phase for moment in drive.moments] == list(PHASES)
-    assert view.told == {'entered': 7, 'answered': 7 * QUESTIONS_A_FRAME, 'passed': 7}
-    for phase, score in drive.scores():
-        assert score.asked == QUESTIONS_A_FRAME
-        assert score.right == (score.asked if 'lidar' in phase.plugged else 0)
-        assert score.guessed == score.asked
+    drive = drive_through(vehicle, phases, 0., Majority.of(QUESTIONS), view)
+    frames = [3 if phase.adapts else 1 for phase in phases]
+    assert vehicle.entered == list(phases)
+    assert [moment.phase for moment in drive.moments] == [
+        phase for phase, count in zip(phases, frames, strict=True) for _ in range(count)]
+    assert view.told == {'entered': len(phases), 'answered': sum(frames) * QUESTIONS_A_FRAME,
+                         'passed': sum(frames)}
+    adapted = False
+    for (phase, score), count in zip(drive.scores(), frames, strict=True):
+        assert score.asked == score.guessed == count * QUESTIONS_A_FRAME
+        assert score.right == (score.asked if adapted else 0)
+        adapted |= phase.adapts
+    assert drive.adaptations == [TRIED, TRAINED]
+
+
+def test_a_phase_that_adapts_does_not_wait_for_ever(monkeypatch):
+    monkeypatch.setattr(demo_drive, 'LONGEST_ADAPTATION', 0.)
+    drive = drive_through(FakeVehicle(slow=10_000), PHASES[LABELLED], 0., Majority({}, {}), Silence())
+    assert len(drive.moments) == len(PHASES[LABELLED]) and drive.adaptations == [TRIED]
+
+
+def test_what_has_happened_is_kept_in_order_with_what_the_drive_did():
+    drive = drive_through(FakeVehicle(), PHASES[LABELLED], 0., Majority({}, {}), Silence())
+    assert [event.seconds for event in drive.events] == sorted(event.seconds for event in drive.events)
+    assert [event.text for event in drive.events if event.kind == 'phase'] == [
+        phase.title for phase in PHASES[LABELLED]]
+    assert sum(event.kind == 'state' for event in drive.events) == len(drive.moments)
+    assert drive.when('state', 'camera 2') == 2e-9 and drive.when('state', 'camera 2', after=1.) is None
+
+
+def test_latencies_are_told_apart_by_whether_links_were_trained():
+    drive = drive_through(FakeVehicle(), PHASES[LABELLED], 0., Majority({}, {}), Silence())
+    busy = [moment for moment in drive.moments if moment.exchanges[0].training]
+    assert len(drive.latencies(True)) == QUESTIONS_A_FRAME and len(busy) == 1
+    assert set(drive.latencies(True)) == {busy[0].exchanges[0].latency}
+    assert len(drive.latencies(False)) == QUESTIONS_A_FRAME * (len(drive.moments) - 1)
 
 
 def test_the_story_is_from_day_into_night_and_back():
-    lights = [phase.light for phase in PHASES]
-    assert lights == ['day', 'dusk', 'night', 'night', 'night', 'dusk', 'day']
-    assert [phase.plugged for phase in PHASES[2:5]] == [('camera',), BOTH, ('lidar',)]
-    assert len({phase.name for phase in PHASES}) == len(PHASES)
-    assert PHASES[3].figure == 'camera_lidar_night'
+    for phases in PHASES.values():
+        lights = list(dict.fromkeys(phase.light for phase in phases[:-1]))
+        assert lights == ['day', 'dusk', 'night'] and phases[-1].light == 'day'
+        assert phases[0].sensors == (CAMERA,) and phases[-1].sensors == BOTH
+        assert [phase.adapts for phase in phases].count(True) == 1
+        assert len({phase.title for phase in phases}) == len({phase.name for phase in phases}) == len(phases)
+        plugged = next(phase for phase in phases if phase.sensors == BOTH)
+        assert plugged.adapts and 'plugged in' in plugged.title
+    light = {name: next(phase.light for phase in phases if phase.adapts) for name, phases in PHASES.items()}
+    assert light == {LABELLED: 'night', DISTILLED: 'day'}
 
 
 def test_key_frames_without_tokens_are_left_out_but_not_for_ever():
-    drive = drive_through(FakeVehicle(lost=2), PHASES[:1], 0., Majority({}, {}), Silence())
+    phases = PHASES[LABELLED][:1]
+    drive = drive_through(FakeVehicle(lost=2), phases, 0., Majority({}, {}), Silence())
     assert drive.skipped == 2 and len(drive.moments) == 1
     with pytest.raises(NotAnsweringError, match=f'{MOST_SKIPPED + 1} key frames came without tokens'):
-        drive_through(FakeVehicle(lost=100), PHASES[:1], 0., Majority({}, {}), Silence())
+        drive_through(FakeVehicle(lost=100), phases, 0., Majority({}, {}), Silence())
 
 
 @given(st.lists(st.lists(KINDS, max_size=30), min_size=1, max_size=4), st.integers(1, 8))
