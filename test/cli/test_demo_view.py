@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +9,34 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from mpnp_ros.cli import demo_tables
-from mpnp_ros.cli.demo_drive import BOTH, PHASES, Drive, Exchange, Moment, Phase, Sight
+from mpnp_ros.cli.demo_diary import Diary, Running, Sense
+from mpnp_ros.cli.demo_drive import (
+    BOTH,
+    LABELLED,
+    PHASES,
+    Costs,
+    Drive,
+    Event,
+    Exchange,
+    Moment,
+    Phase,
+    Sight,
+)
 from mpnp_ros.cli.demo_picture import draw_drive, draw_key_frame
 from mpnp_ros.cli.demo_scene import find_scene
-from mpnp_ros.cli.demo_tables import examples, measured, phases_table, types_table
+from mpnp_ros.cli.demo_tables import adaptations_table, examples, phases_table, types_table
 from mpnp_ros.cli.demo_view import BAR, EMPTY, FULL, LiveView, PlainView, bar, make_view, progress
 
-DAY, NIGHT = PHASES[0], PHASES[2]
+STEPS = PHASES[LABELLED]
+DAY, NIGHT, PLUGGED = STEPS[0], STEPS[2], STEPS[3]
+COSTS = Costs(LABELLED, 40., 200, 2e12, 900_000_000, .43, .66)
+
+
+class FakeDiary(Diary):
+    """Says what it is given."""
+
+    decision, running = 'lidar is trained', None
+    senses = (Sense('camera', 'degraded', '000001', 'cam_front is dark'), Sense('lidar', 'absent', '', ''))
 
 
 def exchange(answer: str = 'yes', kind: str = 'exist', guess: str = 'no') -> Exchange:
@@ -30,7 +49,7 @@ def jpeg(grey: int) -> bytes:
     return stream.getvalue()
 
 
-def moment(phase: Phase, seconds: float, right: int, grey: int = 0) -> Moment:
+def moment(phase: Phase, seconds: float, right: int, grey: int = 20) -> Moment:
     """A key frame about which 4 questions were asked."""
     sight = Sight(1, dict.fromkeys(('cam_front_left', 'cam_front', 'cam_front_right'), jpeg(grey)),
                   np.random.default_rng(0).uniform(-20, 20, (500, 3)))
@@ -39,7 +58,21 @@ def moment(phase: Phase, seconds: float, right: int, grey: int = 0) -> Moment:
 
 @pytest.fixture
 def drive() -> Drive:
-    return Drive(PHASES, [moment(DAY, 2., 3, 220), moment(DAY, 4., 4, 220), moment(NIGHT, 6., 1, 20)])
+    """By day, then at night, where a LiDAR is plugged in at 7 s."""
+    return Drive(STEPS, [moment(DAY, 2., 3, 220), moment(DAY, 4., 4, 220), moment(NIGHT, 6., 1, 20)],
+                 [Event(0., 'phase', DAY.title), Event(4., 'phase', STEPS[1].title),
+                  Event(4.1, 'phase', NIGHT.title)])
+
+
+@pytest.fixture
+def adapted(drive) -> Drive:
+    """The same, with links that were trained while a question was asked."""
+    busy = Exchange('?', 'exist', 'yes', 'no', 'yes', .5, ('camera',), .5, training=True)
+    drive.moments += [Moment(PLUGGED, 9., [busy], Sight(2)), moment(PLUGGED, 60., 2)]
+    drive.events += [Event(7., 'phase', PLUGGED.title), Event(8., 'stage', 'training'),
+                     Event(48., 'stage', 'idle'), Event(49., 'links', 'lidar 000001')]
+    drive.adaptations = [COSTS]
+    return drive
 
 
 def shown(part: object) -> str:
@@ -57,23 +90,42 @@ def test_the_live_table_counts_the_present_key_frame_too(drive):
     text = shown(progress(drive, NIGHT, [exchange(), exchange()]))
     night = next(line for line in text.splitlines() if line.startswith('▶'))
     assert 'night' in night and night.split()[-3:] == ['50', '0', '6']
-    assert sum(EMPTY * BAR in line for line in text.splitlines()) == len(PHASES) - 2
+    assert sum(EMPTY * BAR in line for line in text.splitlines()) == len(STEPS) - 2
 
 
-def test_in_a_terminal_the_table_is_drawn_anew_after_every_answer(drive):
-    console = Console(file=io.StringIO(), force_terminal=True, width=150)
-    with make_view(console) as view:
+def test_in_a_terminal_there_is_one_screen(drive):
+    console = Console(file=io.StringIO(), force_terminal=True, width=150, height=50)
+    diary = FakeDiary()
+    with make_view(console, diary) as view:
         assert isinstance(view, LiveView)
         view.entered(NIGHT)
         view.answered(drive, NIGHT, [exchange('no')])
-        first = console.file.getvalue()
+        first = shown(view._screen())
+        diary.running = Running('training', 120, 400, 61., COSTS)
         view.answered(drive, NIGHT, [exchange('no'), exchange()])
+        view.passed(drive, drive.moments[-1])
+        second = shown(view._screen())
+    assert first.startswith('night, camera') and 'key frame 4' in first
     assert 'exist, no?' in first and '✗' in first and 'exist, yes?' not in first
-    assert '✓' in console.file.getvalue() and '250 ms' in console.file.getvalue()
+    assert 'cam_front is dark' in first and 'no links' in first and 'lidar is trained' in first
+    assert 'held-out' not in first and 'key frame 3' in second and '250 ms' in second and '✓' in second
+    assert '120 of 400, 61 s left; labelled, 200 steps, held-out 43.0 % -> 66.0 %, 2.00 TMACs' in second
+    assert 'the system, by itself' in console.file.getvalue()
+
+
+def test_a_low_terminal_shows_fewer_questions(drive):
+    def lines(height: int) -> int:
+        console = Console(file=io.StringIO(), force_terminal=True, width=150, height=height)
+        view = make_view(console, FakeDiary())
+        for _ in range(10):
+            view.answered(drive, NIGHT, [exchange()])
+        return shown(view._screen()).count('exist, yes?')
+
+    assert 0 == lines(15) < lines(24) < lines(60) == 8
 
 
 def test_a_log_gets_a_line_for_every_key_frame(drive, console):
-    with make_view(console) as view:
+    with make_view(console, Diary()) as view:
         assert isinstance(view, PlainView)
         view.entered(DAY)
         view.answered(drive, DAY, [exchange()])
@@ -81,22 +133,35 @@ def test_a_log_gets_a_line_for_every_key_frame(drive, console):
     lines = console.file.getvalue().splitlines()
     assert lines[0] == 'day, camera' and len(lines) == 2
     assert '3 of  4 right, phase so far  88 % of 8, majority   0 %' in lines[1]
-    assert 'exist, no? no (yes)' in lines[1]
+    assert 'camera: exist, no? no (yes)' in lines[1]
+
+
+def test_a_log_says_once_what_has_happened(adapted, console):
+    adapted.events.append(Event(5., 'state', 'camera degraded'))
+    with make_view(console, Diary()) as view:
+        for one in adapted.moments[-2:]:
+            view.passed(adapted, one)
+    told = [line.split('* ')[1] for line in console.file.getvalue().splitlines() if '* ' in line]
+    assert told == ['adaptation: training', 'LiDAR: links 000001 in use', 'camera: degraded',
+                    'adaptation over: labelled, 200 steps, held-out 43.0 % -> 66.0 %, 2.00 TMACs, 900.0 MB']
 
 
 def test_the_table_of_phases_says_what_answers_rested_on(drive):
-    text = shown(phases_table(drive, {}))
-    assert '7 of 8' in text and '1 of 4' in text and '0 of 0' in text and 'accuracy.md' not in text
-    assert '71.5' in shown(phases_table(drive, {'camera_day': 71.5}))
+    text = shown(phases_table(drive))
+    day = next(line for line in text.splitlines() if '│ day, camera' in line)
+    assert '7 of 8' in day and '53 to 98' in day and '250 ms' in day
+    assert '1 of 4' in text and '0 of 0' in text
 
 
-def test_figures_of_the_study_are_read_where_they_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo_tables, 'source_folder', lambda: tmp_path)
-    assert measured() == {}
-    (tmp_path / 'docs').mkdir()
-    (tmp_path / 'docs' / 'accuracy.json').write_text(json.dumps(
-        {'camera_day': {'mean': 70.5, 'ci95': [69, 72], 'n': 10}, 'seeds': [0, 1]}))
-    assert measured() == {'camera_day': 70.5}
+def test_the_table_of_adaptations_says_what_they_took_and_gave(adapted):
+    def row() -> list[str]:
+        return [cell.strip() for line in shown(adaptations_table(adapted)).splitlines()
+                if line.startswith('│') for cell in line.strip('│').split('│')]
+
+    assert row() == ['labelled', '-', '42 s', '40 s', '200', '2.00 TMACs', '900.0 MB', '43.0 % -> 66.0 %',
+                     '500 ms', '250 ms', '2.00']
+    adapted.adaptations = []
+    assert row() == ['under way', '42 s', *'------', '500 ms', '250 ms', '2.00']
 
 
 def test_examples_are_of_many_types():
@@ -123,12 +188,20 @@ def pixels(path: Path) -> np.ndarray:
 def test_the_drive_as_a_picture(drive, tmp_path):
     path = draw_drive(drive, tmp_path / 'new' / 'demo.png')
     shades = pixels(path)
-    assert shades.shape == (1160, 1600, 3)
-    height = len(shades)
-    by_day, by_night = shades[height // 6, 300], shades[int(.42 * height), 300]
+    assert shades.shape == (1000, 1600, 3)
+    by_day, by_night = shades[150, 300], shades[150, 500]
     assert by_day.min() > 180 and by_night.max() < 60
-    nothing = draw_drive(Drive(PHASES), tmp_path / 'nothing.png')
+    nothing = draw_drive(Drive(STEPS), tmp_path / 'nothing.png')
     assert pixels(nothing).std() < shades.std()
+
+
+def test_the_picture_shows_when_links_were_trained(adapted, tmp_path):
+    def orange(drawn: Drive) -> int:
+        shades = pixels(draw_drive(drawn, tmp_path / 'demo.png'))[700:820]
+        return int(((shades[..., 0] > 150) & (shades[..., 1] < 120) & (shades[..., 2] < 60)).sum())
+
+    before = Drive(adapted.phases, adapted.moments[:3], adapted.events[:3])
+    assert orange(before) == 0 < orange(adapted)
 
 
 def test_the_real_key_frame_as_a_picture(standin, tmp_path):
