@@ -44,7 +44,7 @@ ADDED = ('lidar', 'radar')
 TRAIN, TEST = range(60_000, 60_032), range(61_000, 61_016)
 SCOPE = Scope(max_distance=30., min_points=5, anchors=False)
 OF_EACH_TYPE = {'train': 2400, 'test': 250}
-STEPS = 300
+STEPS = 200
 SETS = [part for count in (1, 2, 3) for part in combinations(SENSORS, count)]
 
 

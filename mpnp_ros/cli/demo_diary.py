@@ -10,7 +10,7 @@ from typing import Any
 from mpnp_ros.cli.demo_drive import Costs, Event
 
 STATES = ('absent', 'probing', 'healthy', 'degraded', 'stale', 'adapting')
-STAGES = ('idle', 'reading', 'training', 'evaluating', 'offering')
+STAGES = ('idle', 'reading', 'training', 'evaluating')
 IDLE, TRAINING = 0, 2
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 STATES = ('absent', 'probing', 'healthy', 'degraded', 'stale', 'adapting')
-DOING = ('idle', 'reading', 'training', 'evaluating', 'offering')
+DOING = ('idle', 'reading', 'training', 'evaluating')
 COLOURS = {'healthy': 'green', 'degraded': 'yellow', 'stale': 'red', 'absent': 'dim'}
 REFRESH, ADAPTATION_TIMEOUT = .25, .5
 

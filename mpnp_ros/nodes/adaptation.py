@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -47,6 +48,8 @@ from mpnp_ros.srv import ListLinks, LoadLinks
 
 SHIPPED, AUTO = 'shipped', 'auto'
 TICK = 0.5
+QUEUE = 500
+"""Things that may wait for the replay buffer."""
 TOKENS_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SAME = 'As of the fusion node.'
@@ -81,7 +84,7 @@ class AdaptationNode(PlainNode):
         self._load = PatientClient(self, LoadLinks, 'load_links', self._group)
         self._list = PatientClient(self, ListLinks, 'list_links', self._group)
         self._shown = self.create_publisher(Adaptation, 'adaptation', LATCHED_QOS)
-        self._writer = ThreadPoolExecutor(1, 'replay')
+        self._writer, self._room = ThreadPoolExecutor(1, 'replay'), threading.BoundedSemaphore(QUEUE)
         self._linked = self._asking = False
         self._adapter = Adapter(
             options_of(AdapterConfig, values), folder,
@@ -144,12 +147,17 @@ class AdaptationNode(PlainNode):
             to_nanoseconds(message.header.stamp)))
 
     def _write(self, what: str, work: Callable[[], object]) -> None:
-        """Do it on the writing thread; what is refused is counted, with its reason."""
+        """Do it on the writing thread; what is refused, or comes faster than it is written, is counted."""
         def refused(done: Future[object]) -> None:
+            self._room.release()
             if not done.cancelled() and (error := done.exception()) is not None:
                 self.diagnostics.warn(f'{what} refused', str(error))
 
-        self._writer.submit(work).add_done_callback(refused)
+        if self._room.acquire(blocking=False):
+            self._writer.submit(work).add_done_callback(refused)
+        else:
+            self.diagnostics.warn(f'{what} dropped', f'{QUEUE} things wait for the replay buffer; {what} '
+                                                     'are dropped: send fewer, or use a faster disk')
 
     def _on_states(self, message: ModalityStates) -> None:
         self._adapter.conditions(map(condition_from_message, message.modalities))
@@ -175,6 +183,7 @@ class AdaptationNode(PlainNode):
         return then(self._load.call(LoadLinks.Request(path=str(link.path), sha256=link.sha256)), _taken)
 
     def _tick(self) -> None:
+        self._measuring.poll()
         self._write('moments', self._supervision.settle)
         self._adapter.tick()
 
