@@ -84,12 +84,6 @@ class Robot:
 
         self._wait(ready, timeout, f'no tokens of {" and ".join(modalities)} within {timeout:g} s')
 
-    def forget(self) -> None:
-        """Forget what the sensors have published: others take their place."""
-        self._newest.clear()
-        for stamps in self._tokens.values():
-            stamps.clear()
-
     def enter(self, phase: Phase) -> None:
         """Make the light of a phase, and let the encoders of its sensors run."""
         self._set_world('light', phase.light)

@@ -69,7 +69,7 @@ def test_every_question_is_asked_with_both_and_with_each_alone():
         def plug(self, plugged: Sequence[str]) -> None:
             self.plugged = plugged
 
-        def ask(self, question: LabelledQuestion, guess: str, plugged: Sequence[str]) -> Exchange:
+        def ask_of(self, question: LabelledQuestion, guess: str, plugged: Sequence[str]) -> Exchange:
             assert plugged == self.plugged
             return Exchange(question.text, question.type, question.answer, guess, 'yes', 1., plugged, .1)
 
