@@ -80,7 +80,8 @@ class Reading:
 def read(folder: Path, say: Say, cancelled: Cancelled, before: float = 0.) -> None:
     """Draw the job's questions, plan within its budget, and keep the states of all texts on disk.
 
-    before: seconds of this stage that have passed already.  Done before, it is not repeated.  Raises TrainingError where there is nothing to train on, BudgetError.
+    before: seconds of this stage that have passed already.  Done before, it is not repeated.
+    Raises TrainingError where there is nothing to train on, BudgetError.
     """
     if Reading.load(folder) is not None:
         return
