@@ -35,6 +35,7 @@ class ModalityWatch:
         self._steady = SteadyState(limits)
         self._complaint, self._complained_at = '', 0
         self._accepted = self._rejected = 0
+        self._encoder = ''
 
     @property
     def plugged(self) -> bool:
@@ -43,6 +44,7 @@ class ModalityWatch:
 
     def accept(self, tokens: ModalityTokens, now: int) -> None:
         """Take tokens as the newest.  Where they do not fit, raises TokensError and keeps the old ones."""
+        self._encoder = tokens.encoder
         self.check(tokens)
         self._look(now)  # a silence that nobody has looked at ends here
         self._stream.note(tokens, now)
@@ -102,7 +104,7 @@ class ModalityWatch:
         return ModalityStatus(
             self.modality, state, self.plugged, self.command is not Command.AUTO, self._stream.rate(now),
             math.nan if newest is None else age(newest.stamp_ns, now),
-            self.fit.version if self.fit else '', newest.encoder if newest else '', detail,
+            self.fit.version if self.fit else '', self._encoder, detail,
             self._accepted, self._rejected, self._stream.quality)
 
     def _said(self, now: int) -> tuple[State, str]:

@@ -117,6 +117,14 @@ def test_new_links_drop_tokens_of_another_encoder_only(board, tokens):
     assert board.state('camera').links_version == ''
 
 
+def test_tokens_of_another_sensor_are_refused_but_tell_its_encoder(board, tokens):
+    board.offer(tokens('camera'))
+    assert not board.offer(tokens('camera', encoder='e2'))
+    assert board.state('camera').encoder == 'e2'
+    board.connect({'camera': LinkFit('e2', 4, 'v2')})
+    assert board.state('camera').encoder == 'e2'
+
+
 def test_late_stamps_degrade_but_can_be_used(board, clock, tokens):
     board.offer(tokens('camera', stamp_ns=clock.now - 5_000_000_000))
     row = board.state('camera')
