@@ -338,7 +338,7 @@ class _Policy:
         tried = any(past.action.only_try and past.action.encoder == condition.encoder
                     for past in self._past(name, Train))
         by_labels = 0 < limits.least_tried <= labelled < limits.least_labelled < math.inf
-        if condition.links_version or tried or not by_labels:
+        if condition.linked or tried or not by_labels:
             return None
         return Train(name, LABELLED, f'{need}; trying what they could begin with on {labelled} labelled '
                      'questions', '', condition.encoder, labelled, only_try=True)

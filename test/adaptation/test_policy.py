@@ -141,6 +141,8 @@ def test_links_for_another_encoder_are_replaced() -> None:
     assert (action.supervision, action.encoder) == ('labelled', LIDAR.encoder)
     assert action.reason.startswith('the links 000001 of lidar do not read the tokens of its encoder lidar-e')
     assert decided(refused).active == ()
+    few, limits = {'lidar': Lessons(60)}, PolicyLimits(least_tried=50)
+    assert only(decided(refused, lessons=few, limits=limits)).only_try
 
 
 @pytest.mark.parametrize('state', ['absent', 'probing', 'healthy'])
