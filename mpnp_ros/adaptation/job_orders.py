@@ -64,8 +64,10 @@ class JobOrders:
                        linked_blocks=request.linked_blocks or spec.linked_blocks)
 
     def lessons(self, modality: str) -> Lessons:
-        """What the buffer has to learn a modality from; moments count as pairs."""
-        return Lessons(self.buffer.labelled(modality), self.buffer.moments_with(modality))
+        """What the buffer has to learn a modality from, as its present encoder sees; moments are pairs."""
+        condition = self.observed.conditions.get(modality)
+        encoder = condition.encoder if condition else ''
+        return Lessons(self.buffer.labelled(modality, encoder), self.buffer.moments_with(modality, encoder))
 
     def _wanting(self, decision: Decision) -> tuple[str, ...]:
         """What the policy finds missing, else everything that is healthy."""
@@ -110,7 +112,12 @@ class JobOrders:
 
     def _offers_starts(self, modalities: Sequence[str]) -> bool:
         """Whether what training begins with is worth using meanwhile: not where it is in use already."""
-        return self.config.offer_starts and not set(modalities) <= self.observed.in_use.keys()
+        return self.config.offer_starts and not all(map(self._is_read, modalities))
+
+    def _is_read(self, modality: str) -> bool:
+        """Whether links are in use that read its tokens."""
+        link, condition = self.observed.in_use.get(modality), self.observed.conditions.get(modality)
+        return link is not None and condition is not None and link.encoder == condition.encoder
 
     def _helps(self, modality: str, teachers: Sequence[str]) -> bool:
         """Whether new links should get along with those of a modality: it teaches, or is healthy."""

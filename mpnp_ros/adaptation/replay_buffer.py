@@ -12,7 +12,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from mpnp_ros.adaptation.dataset import Frame
@@ -45,17 +45,24 @@ class BufferCounts:
 
 @dataclass(frozen=True)
 class _Stored(Holding):
-    """A moment on disk.  cells, places: of its questions in use; written: how many its file has."""
+    """A moment on disk.
+
+    cells, places: of its questions in use; written: how many its file has.  encoders: by modality.
+    """
 
     places: tuple[int, ...] = ()
     written: int = 0
-    modalities: tuple[str, ...] = ()
+    encoders: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, moment: Moment, size: int) -> _Stored:
         count = len(moment.questions)
         return cls(moment.stamp_ns, size, moment.cells, tuple(range(count)), count,
-                   tuple(sorted(moment.tokens)))
+                   {name: tokens.encoder for name, tokens in moment.tokens.items()})
+
+    def sees(self, modality: str, encoder: str) -> bool:
+        """Whether it has tokens of a modality, of this encoder or, where that is '', of any."""
+        return modality in self.encoders and encoder in ('', self.encoders[modality])
 
     def thinned(self, places: tuple[int, ...]) -> _Stored:
         return replace(self, cells=tuple(self.cells[one] for one in places),
@@ -129,20 +136,20 @@ class ReplayBuffer:
             evicted = self._evicted
         questions = Counter(cell[0] for one in stored for cell in one.cells)
         return BufferCounts(len(stored), {source: questions[source] for source in SOURCES},
-                            Counter(name for one in stored for name in one.modalities),
+                            Counter(name for one in stored for name in one.encoders),
                             sum(one.size for one in stored), evicted)
 
-    def labelled(self, modality: str) -> int:
-        """Questions with true answers about moments with tokens of a modality."""
+    def labelled(self, modality: str, encoder: str = '') -> int:
+        """Questions with true answers about moments with tokens of a modality; encoder: '' for any."""
         with self._lock:
             return sum(cell[0] in (LABELLED, FEEDBACK) for one in self._stored.values()
-                       if modality in one.modalities for cell in one.cells)
+                       if one.sees(modality, encoder) for cell in one.cells)
 
-    def moments_with(self, modality: str) -> Mapping[str, int]:
-        """Of every other modality how many moments there are with tokens of both."""
+    def moments_with(self, modality: str, encoder: str = '') -> Mapping[str, int]:
+        """Of every other modality how many moments there are with tokens of both; encoder: '' for any."""
         with self._lock:
-            return Counter(other for one in self._stored.values() if modality in one.modalities
-                           for other in one.modalities if other != modality)
+            return Counter(other for one in self._stored.values() if one.sees(modality, encoder)
+                           for other in one.encoders if other != modality)
 
     @staticmethod
     def read(folder: str | Path) -> Experience:
@@ -177,12 +184,15 @@ class ReplayBuffer:
             raise ConfigurationError(f'a moment of {len(data)} bytes does not fit a replay buffer of '
                                      f'{self.limits.bytes}; let it have more')
         self._stored[moment.stamp_ns] = _Stored.of(moment, len(data))
-        self._make_room()
+        self._make_room(moment.stamp_ns)
         if moment.stamp_ns in self._stored:
             write_file(_path(self.folder, moment.stamp_ns), data, durable=False)
 
-    def _make_room(self) -> None:
-        """Let go of what is too much, if anything; what is about to be written may go too."""
+    def _make_room(self, unwritten: int | None = None) -> None:
+        """Let go of what is too much, if anything; what is about to be written may go too.
+
+        unwritten: stamp of the moment whose file is not there yet, or not as it will be.
+        """
         stored = self._stored.values()
         if (sum(one.size for one in stored) <= self.limits.bytes
                 and sum(len(one.units) for one in stored) <= self.limits.questions):
@@ -193,15 +203,14 @@ class ReplayBuffer:
             _path(self.folder, stamp).unlink(missing_ok=True)
         for stamp, places in kept.items():
             if len(places) < len(self._stored[stamp].cells):
-                self._thin(stamp, places)
+                self._thin(stamp, places, stamp == unwritten)
 
-    def _thin(self, stamp_ns: int, places: tuple[int, ...]) -> None:
+    def _thin(self, stamp_ns: int, places: tuple[int, ...], unwritten: bool) -> None:
         """Forget some questions of a moment; its file is written again when half of them have gone."""
         before = self._stored[stamp_ns]
         self._evicted += len(before.cells) - len(places)
         self._stored[stamp_ns] = after = before.thinned(places)
-        path = _path(self.folder, stamp_ns)
-        if 2 * len(places) > after.written or not path.exists():
+        if 2 * len(places) > after.written or unwritten:
             return
         moment = self._moment(stamp_ns)
         if moment is None:
@@ -209,7 +218,7 @@ class ReplayBuffer:
             return
         moment = moment.thinned(after.places)
         data = moment.to_bytes()
-        write_file(path, data, durable=False)
+        write_file(_path(self.folder, stamp_ns), data, durable=False)
         self._stored[stamp_ns] = _Stored.of(moment, len(data))
 
 

@@ -90,6 +90,16 @@ def test_questions_and_tokens_may_come_later(tmp_path):
         buffer.extend(8, [question()])
 
 
+def test_what_another_encoder_saw_is_counted_apart(tmp_path):
+    buffer = ReplayBuffer(tmp_path / 'replay')
+    for stamp, encoder in enumerate(('old', 'old', 'new')):
+        buffer.add({'lidar': replace(tokens('lidar', stamp), encoder=encoder),
+                    'camera': tokens('camera', stamp)}, [question()], stamp)
+    for again in (buffer, ReplayBuffer(tmp_path / 'replay')):
+        assert [again.labelled('lidar', one) for one in ('', 'old', 'new', 'other')] == [3, 2, 1, 0]
+        assert [again.moments_with('lidar', one) for one in ('', 'new')] == [{'camera': 3}, {'camera': 1}]
+
+
 def test_what_is_known_outweighs_what_is_asked(tmp_path):
     buffer = ReplayBuffer(tmp_path)
     buffer.add({'camera': tokens()}, [question(answer='no')], 7)
@@ -122,6 +132,15 @@ def test_limits_hold_at_any_time_and_after_a_restart(tmp_path_factory, events, m
         assert sum(buffer.counts.questions.values()) <= most
     for again in (ReplayBuffer.read(folder), ReplayBuffer(folder, limits) and ReplayBuffer.read(folder)):
         assert sum(max(1, len(moment.questions)) for moment in again.moments) <= most
+
+
+def test_a_moment_that_grows_beyond_a_full_buffer_is_thinned(tmp_path):
+    buffer = ReplayBuffer(tmp_path, Limits(questions=8))
+    buffer.add({'camera': tokens()}, [question(str(n)) for n in range(6)], 1)
+    buffer.extend(1, [question(str(n)) for n in range(6, 16)])
+    assert buffer.counts.bytes == sum(file.stat().st_size for file in tmp_path.glob('*.safetensors'))
+    assert 0 < sum(buffer.counts.questions.values()) <= 8
+    assert len(ReplayBuffer.read(tmp_path).moments) == 1
 
 
 def test_rare_answers_and_the_day_stay_when_night_is_long(tmp_path):
