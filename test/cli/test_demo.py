@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
-from mpnp_ros.cli import checks, demo, demo_majority, demo_scene
+from mpnp_ros.cli import checks, demo, demo_drive, demo_majority, demo_scene
 from mpnp_ros.cli.checks import MISSING, Finding
+from mpnp_ros.cli.demo_drive import LABELLED
 from mpnp_ros.cli.main import main
 
 
@@ -31,10 +33,8 @@ def without_drawing(monkeypatch) -> None:
 def test_without_egl_the_remedy_is_named(monkeypatch, capsys):
     pytest.importorskip('moderngl')
     without_drawing(monkeypatch)
-    assert 'libEGL.so.1 is not there; apt install libegl1' in demo.drawing_problem()
     assert main(['demo']) == 2
-    told = capsys.readouterr()
-    assert 'apt install libegl1' in told.out and 'nothing to show' in told.err and '--root' in told.err
+    assert 'libEGL.so.1 is not there; apt install libegl1' in capsys.readouterr().err
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch):
@@ -43,45 +43,91 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
                                       'pip install moderngl embreex')
 
 
-def test_without_egl_only_the_real_key_frame_is_shown(standin, monkeypatch):
+def test_the_real_key_frame_needs_no_egl(standin, monkeypatch, capsys):
     without_drawing(monkeypatch)
-    parts = []
-    monkeypatch.setattr(demo._Demo, 'show', lambda self, *given: parts.append(given))
-    assert main(['demo', '--root', str(standin)]) == 0
-    (without_world, scene), = parts
-    assert without_world and scene.frame.scene == 'scene-0001'
+    shown = []
+    monkeypatch.setattr(demo._Demo, 'look_at', lambda self, scene: shown.append(scene.frame.scene))
+    assert main(['demo', '--nuscenes', '--root', str(standin)]) == 0 and shown == ['scene-0001']
+    assert main(['demo', '--nuscenes']) == 2
+    assert '--root' in capsys.readouterr().err
 
 
 def test_a_wrong_root_is_one_line(tmp_path, capsys):
-    assert main(['demo', '--root', str(tmp_path)]) == 2
+    assert main(['demo', '--nuscenes', '--root', str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().err
 
 
-def test_an_unknown_phase_is_refused_with_those_there_are(capsys):
+def test_an_unknown_supervision_is_refused_with_those_there_are(capsys):
     with pytest.raises(SystemExit):
-        main(['demo', '--phases', 'noon'])
-    assert 'night-both' in capsys.readouterr().err
+        main(['demo', '--supervision', 'guessed'])
+    assert 'distilled' in capsys.readouterr().err
 
 
-@pytest.mark.ros
-@pytest.mark.timeout(300)
-def test_a_drive_and_a_real_key_frame_from_end_to_end(graphics, tiny_system, standin, tmp_path, monkeypatch,
-                                                      capsys):
+@pytest.fixture
+def alone(monkeypatch) -> None:
+    """ROS of this test's own."""
     pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
     for name, value in (('ROS_DOMAIN_ID', str(100 + os.getpid() % 100)), ('OMP_NUM_THREADS', '1'),
                         ('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')):
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(demo_scene, 'QUESTIONS', 5)
-    assert main(['demo', '--seconds', '0', '--phases', 'day', 'night-both', 'night-lidar', '--debug',
-                 '--root', str(standin), '--params-file', str(tiny_system), '--pictures', str(tmp_path)]) == 0
+
+
+@pytest.fixture
+def quick(tiny_system, tmp_path) -> Path:
+    """Parameters of a robot with links to its camera, that soon trains others for a few steps."""
+    llm, links = (yaml.safe_load(tiny_system.read_text())['/**/fusion']['ros__parameters'][name]
+                  for name in ('llm', 'links'))
+    nodes = {'fusion': {'links': links[:1]},
+             'adaptation': {'llm': llm, 'dtype': 'float32', 'starts': links, 'settle': .1, 'between': .1,
+                            'least_tried': 0, 'least_questions': 10, 'steps': 4, 'batch': 4,
+                            'held_out': 20, 'most_questions': 50}}
+    path = tmp_path / 'quick.yaml'
+    path.write_text(yaml.safe_dump({f'/**/{name}': {'ros__parameters': values}
+                                    for name, values in nodes.items()}))
+    return path
+
+
+def log_of(tmp_path: Path) -> str:
+    return (tmp_path / 'cache' / 'demo' / 'nodes.log').read_text()
+
+
+def cells(told: str, first: str) -> list[str]:
+    """The row of a table that begins with something."""
+    rows = [re.split(r'\s*│\s*', line)[1:] for line in told.splitlines() if line.startswith('│')]
+    found = [row for row in rows if row[0] == first]
+    assert found, told
+    return found[0]
+
+
+@pytest.mark.ros
+@pytest.mark.timeout(300)
+def test_a_drive_on_which_links_are_trained(graphics, alone, tiny_system, quick, tmp_path, monkeypatch,
+                                            capsys):
+    phases = {phase.name: phase for phase in demo.PHASES[LABELLED]}
+    monkeypatch.setitem(demo.PHASES, LABELLED, [phases[name] for name in ('day', 'plugged', 'morning')])
+    monkeypatch.setattr(demo_drive, 'LONGEST_ADAPTATION', 100.)
+    assert main(['demo', '--seconds', '0', '--params-file', str(tiny_system), '--params-file', str(quick),
+                 '--pictures', str(tmp_path)]) == 0
     told = capsys.readouterr().out
-    rows = [re.split(r'\s*│\s*', line)[1:3] for line in told.splitlines() if line.startswith('│')]
-    assert rows[:3] == [['day', 'camera'], ['night', 'camera + LiDAR'], ['night', 'LiDAR']]
+    assert cells(told, 'day, camera')[1] == 'camera'
+    assert int(cells(told, 'labelled')[4]) > 0
+    for line in ('LiDAR: probing', 'adaptation: training', 'adaptation over: labelled'):
+        assert line in told
+    with Image.open(tmp_path / 'demo.png') as image:
+        assert image.width == 1600
+    assert 'Traceback' not in log_of(tmp_path)
+    assert not [path for path in Path('/proc').glob('[0-9]*/cmdline') if str(tiny_system) in path.read_text()]
+
+
+@pytest.mark.ros
+@pytest.mark.timeout(200)
+def test_a_real_key_frame(alone, tiny_system, standin, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo_scene, 'QUESTIONS', 5)
+    assert main(['demo', '--nuscenes', '--root', str(standin), '--params-file', str(tiny_system),
+                 '--pictures', str(tmp_path)]) == 0
+    told = capsys.readouterr().out
     assert re.search(r'all +│ +\d of 5 +│ +\d of 5 +│ +\d of 5', told)
     assert 'never seen nuScenes' in told.replace('\n', ' ')
-    for name in ('demo.png', 'demo_nuscenes.png'):
-        with Image.open(tmp_path / name) as image:
-            assert image.width == 1600
-    log = (tmp_path / 'cache' / 'demo' / 'nodes.log').read_text()
-    assert 'Traceback' not in log
-    assert not [path for path in Path('/proc').glob('[0-9]*/cmdline') if str(tiny_system) in path.read_text()]
+    with Image.open(tmp_path / 'demo_nuscenes.png') as image:
+        assert image.width == 1600
+    assert 'Traceback' not in log_of(tmp_path)
