@@ -44,7 +44,7 @@ $(VENV)/.installed: $(VENV)/.tf2_msgs $(INTERFACES)
 
 install: $(VENV)/.installed  ## everything, into .venv
 
-demo: install  ## drive from day into night, with live accuracy; then a real nuScenes key frame
+demo: install  ## drive from day into night while the robot adapts by itself; DEMO="--help" says more
 	@mpnp demo $(DEMO)
 
 # Many processes share the cores in tests: one thread each, which also makes sums the same everywhere.
