@@ -1,0 +1,197 @@
+"""Who asked what and what came back: that every question got one answer, and that no answer is torn.
+
+An answer is torn where its parts do not belong together: probabilities that are no distribution, a text that
+is not the likeliest choice, or tokens of one encoder answered by links that read another's.  Nothing here
+knows ROS; times are seconds of the monotonic clock.
+"""
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+OK, REJECTED = 0, 1
+PATIENCE = 30.
+"""Seconds after which a question that reached a running node counts as lost."""
+FORGIVEN = 5.
+"""Seconds after a node that came back has answered; what fell with the one before is then asked again."""
+ROUNDING = 1e-3
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer as it came; fields as of msg/Answer.
+
+    used: modality -> stamp in nanoseconds.  links: version by modality.
+    """
+
+    name: str
+    question: str
+    status: int
+    error: str = ''
+    text: str = ''
+    confidence: float = 0.
+    choices: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    used: Mapping[str, int] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
+    stamp_ns: int = 0
+    latency: float = 0.
+
+
+@dataclass(frozen=True)
+class Makers:
+    """Encoder fingerprints: of tokens by (modality, stamp in ns), and read by links of (modality, version).
+
+    Both give None for what was never published, or never handed over.
+    """
+
+    of_tokens: Callable[[str, int], str | None]
+    of_links: Callable[[str, str], str | None]
+
+
+def versions(text: str) -> dict[str, str]:
+    """Version by modality, from an answer's `camera=000001 lidar=000007`."""
+    return dict(part.split('=', 1) for part in text.split())
+
+
+def faults(reply: Reply, question: str, choices: Sequence[str], makers: Makers) -> list[str]:
+    """What does not belong together in an answer that claims to be one."""
+    return [*_odd_words(reply, question, choices), *_odd_numbers(reply), *_odd_sources(reply, makers)]
+
+
+def _odd_words(reply: Reply, question: str, choices: Sequence[str]) -> list[str]:
+    wrong = {f'it is about {reply.question!r}, asked was {question!r}': reply.question != question,
+             'its choices are not those asked': reply.choices != tuple(choices),
+             f'{reply.text!r} is none of its choices': reply.text not in reply.choices}
+    return [text for text, is_so in wrong.items() if is_so]
+
+
+def _odd_numbers(reply: Reply) -> list[str]:
+    values = reply.probabilities
+    if len(values) != len(reply.choices) or not values:
+        return [f'{len(values)} probabilities for {len(reply.choices)} choices']
+    if not all(map(math.isfinite, values)) or min(values) < 0:
+        return ['probabilities that are none']
+    if abs(math.fsum(values) - 1) > ROUNDING:
+        return [f'probabilities add up to {math.fsum(values):.4f}']
+    if reply.text != reply.choices[values.index(max(values))]:
+        return ['the text is not the likeliest choice']
+    if abs(reply.confidence - max(values)) > ROUNDING:
+        return ['the confidence is not the probability of the text']
+    return []
+
+
+def _odd_sources(reply: Reply, makers: Makers) -> list[str]:
+    found = []
+    if {*reply.used} & {*reply.missing} or {*reply.used} | {*reply.missing} != {*reply.links}:
+        found.append(f'it used {sorted(reply.used)}, missed {sorted(reply.missing)}, '
+                     f'and had links of {sorted(reply.links)}')
+    if reply.used and reply.stamp_ns != min(reply.used.values()):
+        found.append('its stamp is not that of the oldest it rests on')
+    for name, stamp in reply.used.items():
+        made, read = makers.of_tokens(name, stamp), makers.of_links(name, reply.links.get(name, ''))
+        if None in (made, read) or made != read:
+            found.append(f'{name} tokens of {made} answered by links {reply.links.get(name)}, '
+                         f'which read {read}')
+    return found
+
+
+@dataclass
+class _Open:
+    """A question on its way; excused: it fell with a node that was killed, or nobody was there to hear it."""
+
+    text: str
+    asked: float
+    excused: bool
+
+
+class QuestionLedger:
+    """Keeps account of questions.  Not thread-safe."""
+
+    def __init__(self, choices: Sequence[str], makers: Makers) -> None:
+        self.counts: Counter[str] = Counter()
+        self.latencies: list[float] = []
+        self.torn: list[str] = []
+        self.lost: list[str] = []
+        self._choices, self._makers = tuple(choices), makers
+        self._open: dict[str, _Open] = {}
+        self._closed: set[str] = set()
+        self._again: list[str] = []
+        self._killed: float | None = None
+        self._back = -math.inf
+        self._number = 0
+
+    @property
+    def waiting(self) -> int:
+        """Questions on their way to a node that is there."""
+        return sum(not one.excused for one in self._open.values())
+
+    @property
+    def answered(self) -> int:
+        """Questions that had their answer, rejections included."""
+        return self.counts['ok'] + self.counts['rejected']
+
+    @property
+    def silent(self) -> bool:
+        """Whether the answering node was killed and has not answered since."""
+        return self._killed is not None
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is lost, doubled, failed or torn."""
+        return not (self.lost or self.torn or self.counts['doubled'] or self.counts['failed'])
+
+    def ask(self, text: str, now: float) -> tuple[str, str]:
+        """The next question, a text that nobody heard before this one: its name and text."""
+        text = self._again.pop(0) if self._again else text
+        self._number += 1
+        name = f'q{self._number:05}'
+        self._open[name] = _Open(text, now, self.silent)
+        self.counts['asked'] += 1
+        return name, text
+
+    def killed(self, now: float) -> None:
+        """The answering node has been killed: what waits has fallen with it."""
+        self._killed = now
+        for one in self._open.values():
+            one.excused = True
+
+    def take(self, reply: Reply, now: float) -> bool:
+        """An answer has come; gives whether it is the first one of a node that came back."""
+        one = self._open.pop(reply.name, None)
+        if one is None:
+            self.counts['doubled' if reply.name in self._closed else 'unasked'] += 1
+            return False
+        self._closed.add(reply.name)
+        self._judge(reply, one)
+        back = self._killed is not None and one.asked > self._killed and reply.status == OK
+        if back:
+            self._killed, self._back = None, now
+        return back
+
+    def look(self, now: float) -> None:
+        """Note what is lost, and what has to be asked again; call it now and then."""
+        for name, one in list(self._open.items()):
+            if one.excused and not self.silent and now - max(one.asked, self._back) > FORGIVEN:
+                del self._open[name]
+                self._closed.add(name)
+                self.counts['unheard'] += 1
+                self._again.append(one.text)
+            elif not one.excused and now - one.asked > PATIENCE:
+                del self._open[name]
+                self._closed.add(name)
+                self.lost.append(name)
+
+    def _judge(self, reply: Reply, one: _Open) -> None:
+        if reply.status == OK:
+            self.counts['ok'] += 1
+            self.latencies.append(reply.latency)
+            self.torn += [f'{reply.name}: {fault}'
+                          for fault in faults(reply, one.text, self._choices, self._makers)]
+        elif reply.status == REJECTED and reply.error:
+            self.counts['rejected'] += 1
+        else:
+            self.counts['failed'] += 1
