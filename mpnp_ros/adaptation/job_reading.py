@@ -35,6 +35,8 @@ TRUSTED = .5
 LEAST_STEPS, EVALUATIONS, INVENTED = 40, 8, 400
 """Fewer steps are not worth while; how often all held-out questions are answered in a training; how many
 different questions are made up where answers are distilled."""
+HELD_OUT_MORE = 3
+"""So many times as many questions are made up about a moment that is held out: there are few of them."""
 
 OF_THE_MODALITY = ('modality', 'encoder', 'token_width', 'base_model', 'base_model_name', 'kv_heads',
                    'head_dim', 'text_width')
@@ -150,13 +152,14 @@ def _planned(spec: JobSpec, costs: CostModel, links: Sequence[Link],
 def _lived_through(spec: JobSpec) -> tuple[TokenDataset, TokenDataset]:
     """What the buffer holds for a job; where answers are distilled, its questions have none yet."""
     moments = ReplayBuffer.read(spec.buffer).together(spec.modalities)
-    sources: tuple[str, ...] = (LABELLED, FEEDBACK)
     if spec.supervision == DISTILLED:
         invented = unlabelled_questions(spec.training.seed, INVENTED)
-        moments = moments.together(spec.teachers, TRUSTED).asking(invented, spec.each)
-        sources = (ASKED,)
+        rest, held = moments.together(spec.teachers, TRUSTED).split()
+        rest, held = rest.asking(invented, spec.each), held.asking(invented, HELD_OUT_MORE * spec.each)
+        return rest.dataset((), (ASKED,), spec.turns), held.dataset((), (ASKED,), 1)
     rest, held = moments.halves() if spec.only_try else moments.split()
-    return rest.dataset((), sources, spec.turns), held.dataset((), sources, 1)
+    known = LABELLED, FEEDBACK
+    return rest.dataset((), known, spec.turns), held.dataset((), known, 1)
 
 
 def links_beside(spec: JobSpec, lm: LanguageModel) -> list[Link]:

@@ -38,7 +38,7 @@ from mpnp_ros.llm.upper_blocks import load_upper_blocks
 from mpnp_ros.methods.base import Method, build_method
 
 NOISE = .01
-"""So many more wrong answers on held-out questions do not make new links worse."""
+"""So many more wrong answers on held-out questions, or one standard error, do not make new links worse."""
 FOR_STEPS, LEAST_SECONDS = .85, 1.
 """Share of what is left of the budget that steps may take: evaluations take the rest."""
 LEAST_CHECK = 50
@@ -81,7 +81,6 @@ class _Training:
         before = max(self._begin(new) for new in self.spec.new)
         if self.spec.supervision == DISTILLED:
             self._label()
-            before = self._accuracy()
         self._tell(accuracy=before, start_accuracy=before)
         if self.spec.only_try:
             return self._tried(before)
@@ -158,11 +157,11 @@ class _Training:
     def _label(self) -> None:
         """Take confident answers of what is trusted, and of what the new links begin with, for true.
 
-        Together these are right more often than what is trusted alone.
+        Together these are right more often than what is trusted alone.  What is held out is judged by what
+        is trusted alone, or links would be held against what they said themselves before.
         """
         seeing = [name for name, source in self.begun_with.items() if source]
-        drawn = draw(self.spec, self.folder)
-        self.train, self.held_out = (self._labelled(one, (*self.spec.teachers, *seeing)) for one in drawn)
+        self.train = self._labelled(self.train, (*self.spec.teachers, *seeing))
         if not self.train.examples:
             raise TrainingError(f'{" and ".join(self.spec.teachers)} answered no question with a confidence '
                                 f'of {self.spec.confidence:g}; wait for better answers or lower it')
@@ -186,20 +185,25 @@ class _Training:
         return trainer.fit(self.train, validation, self._stepped, self.cancelled, self.folder / CHECKPOINT)
 
     def _settle(self, begun: Tensors) -> float:
-        """Take the trained links, or those half way to them where these answer no worse; gives how well.
+        """Take the links half way to the trained ones unless these are clearly better; gives how well.
 
-        Half way between what was known and what was learned from a little is often better elsewhere
-        (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
+        What is held out is of the streets that were trained on.  Half way between what was known and what
+        was learned from a little is better elsewhere (Wortsman et al., Robust fine-tuning of zero-shot
+        models, CVPR 2022).
         """
         trained, accuracy = link_tensors(self._own()), self._accuracy()
         if not all(self.begun_with.values()):
             return accuracy
         restore_links(self._own(), {name: _midway(begun[name], tensor) for name, tensor in trained.items()})
         midway = self._accuracy()
-        if midway >= accuracy:
+        if midway >= accuracy - self._slack(accuracy):
             return midway
         restore_links(self._own(), trained)
         return accuracy
+
+    def _slack(self, accuracy: float) -> float:
+        """What is noise in an accuracy on held-out questions: one standard error, at least."""
+        return max(NOISE, math.sqrt(accuracy * (1 - accuracy) / max(1, len(self.held_out.examples))))
 
     def _own(self) -> dict[str, Link]:
         """The links that are trained."""
@@ -220,7 +224,8 @@ class _Training:
 
     def _conclude(self, before: float, after: float, report: TrainingReport) -> JobResult:
         """Store what is not worse than what there was."""
-        floor = max((before - NOISE, 'the links before'), (self.blind, 'the most frequent answers'))
+        before_at_least = before - self._slack(before)
+        floor = max((before_at_least, 'the links before'), (self.blind, 'the most frequent answers'))
         if after < floor[0]:
             return self._result(WORSE, f'the new links are not offered: they answer {after:.1%} of the '
                                 f'held-out questions rightly, and {floor[1]} no less', before, after,

@@ -32,7 +32,7 @@ PARAMETERS: Mapping[str, Mapping[str, object]] = {
     'fusion': {'stale_after': 60.0,  # the world stands still while questions are asked
                'quality_weight': 0.6, 'modalities': list(BOTH)},
     'adaptation': {'modalities': list(BOTH), 'between': 5.0, 'settle': 1.0, 'budget_duration': 60.0,
-                   'least_moments': 12},
+                   'least_moments': 14},
     'world': {'hold': True, 'rate': 6.0, 'sensors': list(BOTH), 'width': 400, 'height': 225,
               'key_frame_rate': 1 / INTERVAL, 'motion_rate': 5.0, 'scene_duration': SCENE_SECONDS,
               'duration': 100_000.0, 'questions': QUESTIONS_A_KIND, 'question_distance': SCOPE.max_distance,
