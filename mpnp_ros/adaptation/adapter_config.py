@@ -59,7 +59,7 @@ class AdapterConfig(Options):
                           high=1000)
     turns: int = option(6, 'headings in which a moment is trained on: 1, 2, 3 or 6', low=1, high=6)
     most_questions: int = option(12_000, 'trained on', low=1, high=10_000_000)
-    most_texts: int = option(1000, 'different questions trained on: each is read once', low=1, high=1_000_000)
+    most_texts: int = option(600, 'different questions trained on: each is read once', low=1, high=1_000_000)
     held_out: int = option(400, 'most questions that links are tried on before they are offered', low=0,
                            high=100_000)
     offer_starts: bool = option(True, 'whether what training begins with may be used until it has ended, '

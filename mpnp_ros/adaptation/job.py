@@ -72,7 +72,7 @@ class JobSpec:
     turns: int = 6
     most_questions: int = 12_000
     most_held_out: int = 400
-    most_texts: int = 1000
+    most_texts: int = 600
     offer_starts: bool = True
     only_try: bool = False
     link: Mapping[str, Any] = field(default_factory=dict)

@@ -99,7 +99,7 @@ def read(folder: Path, say: Say, cancelled: Cancelled, before: float = 0.) -> No
     begins_anew = len(found[0].config.blocks) != plan.linked_blocks
     for new, link in zip(spec.new, found, strict=True):
         method.plug(untrained(spec, new, method, plan.linked_blocks) if begins_anew else link)
-    examples = (*train.examples, *held_out.examples)
+    examples = held_out.examples if spec.only_try else (*train.examples, *held_out.examples)
     if QuestionBook(method, QuestionFiles(spec.questions)).read(examples, cancelled, lambda done, of: say(
             JobProgress('reading', done, of, seconds=time.monotonic() - started))):
         first = min(link.config.question_block for link in method.links().values())
