@@ -64,8 +64,9 @@ class Experience:
         return self._of(rest), self._of(held)
 
     def halves(self) -> tuple[Experience, Experience]:
-        """Every other moment, and those between them: too few to be apart in time, enough to be tried on."""
-        return Experience(self.moments[::2]), Experience(self.moments[1::2])
+        """Every other moment with true answers, and those between: too few to be apart, enough to try on."""
+        told = [one for one in self.moments if any(asked.answer for asked in one.questions)]
+        return Experience(tuple(told[::2])), Experience(tuple(told[1::2]))
 
     def asking(self, questions: Sequence[BufferedQuestion], each: int, seed: int = 0) -> Experience:
         """The same moments with other questions: each gets `each` of them, drawn at random."""

@@ -47,6 +47,14 @@ def test_words_turn_with_the_tokens():
     assert {(one.type, one.hops, one.choices) for one in dataset.examples} == {('exist', 1, ('yes', 'no'))}
 
 
+def test_what_links_are_tried_on_has_answers_whatever_lies_between():
+    lived = Experience(tuple(moment(place, *([asked()] if place % 2 else [asked(answer='', source=ASKED)]))
+                             for place in range(8)))
+    rest, held = lived.halves()
+    assert [one.stamp_ns for one in rest.moments] == [1, 5]
+    assert [one.stamp_ns for one in held.moments] == [3, 7]
+
+
 def test_turned_questions_are_true_of_the_turned_tokens():
     encoder, scope = TrueObjects(), Scope(anchors=False)
     for frame in scene_key_frames(5, 2):
