@@ -49,7 +49,7 @@ PLUGGED, READING, EVALUATING, HANDED, TRAINING, UNPLUGGED = PHASES = (
 LASTED: Mapping[str, float] = {PLUGGED: .3, READING: 2., EVALUATING: 2., HANDED: 0., TRAINING: 0.,
                                UNPLUGGED: 1.}
 """Seconds after the beginning of a phase at which is killed."""
-TICK, LOOK, READY, CYCLE, UNPLUGGING, RECOVERY, UNDERWAY = .02, .1, 120., 240., 30., 90., .5
+TICK, LOOK, READY, CYCLE, LATE, UNPLUGGING, RECOVERY, UNDERWAY = .02, .1, 120., 240., 90., 30., 90., .5
 """Seconds between ticks and looks at processes, of patience, and that a message takes at most."""
 EVERY_FIFTH, UNPLUGGED_QUESTIONS = 5, 5
 
@@ -144,7 +144,14 @@ class Endurance:
     def _plug_in(self, trains: bool) -> None:
         encoder = f'lidar-{self._cycle + 1:04}'
         self.robot.plug_in(encoder, TRAINED if trains else TRIED)
-        self._until(lambda: self.robot.rests.get(LIDAR) == encoder, CYCLE, f'answers that rest on {encoder}')
+        late = time.monotonic() + LATE
+
+        def rests() -> bool:
+            if time.monotonic() > late and not self.robot.reads(encoder):
+                self.robot.labels_left = TRAINED  # trying came to nothing
+            return self.robot.rests.get(LIDAR) == encoder
+
+        self._until(rests, CYCLE, f'answers that rest on {encoder}')
         if trains:
             self._until(lambda: self.robot.reads(encoder, trained=True), CYCLE,
                         f'trained links for {encoder}')
