@@ -85,9 +85,14 @@ class LinkVersions:
         self._store = store
 
     def install(self, version: LinkVersion) -> LinkVersion:
-        """Put a link into use.  Where the method refuses it, the one before stays and the error goes on."""
+        """Put a link into use.  Where the method refuses it, the one before stays and the error goes on.
+
+        What is in use already is not kept for a rollback to itself: who offers links may ask twice.
+        """
         self._method.replace(version.link)
         before = self._versions.get(version.modality, ())
+        if before and version.path and before[-1].path == version.path:
+            before = before[:-1]
         self._versions = {**self._versions, version.modality: (*before, version)[-REMEMBERED:]}
         self._note(version)
         return version

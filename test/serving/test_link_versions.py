@@ -67,6 +67,14 @@ def test_a_restart_finds_the_last_good_links_and_what_to_go_back_to(make_bench, 
     assert links_at_start(store, shipped, ('camera', 'lidar')) == [shipped['camera']]
 
 
+def test_links_that_are_offered_twice_are_gone_back_from_at_once(bench, store, shipped, link):
+    server = start(bench, store, shipped)
+    one, two = learn(bench, store, link), learn(bench, store, link)
+    server.install(version_of(bench, two)).result(WAIT)
+    assert active(server) == [str(stored.path) for stored in (two, one, shipped['camera'])]
+    assert server.rollback('camera').result(WAIT).path == str(one.path)
+
+
 def test_a_damaged_version_is_passed_over_at_the_start(make_bench, bench, store, shipped, link, caplog):
     start(bench, store, shipped)
     one, two = learn(bench, store, link), learn(bench, store, link)
