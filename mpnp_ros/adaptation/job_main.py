@@ -9,6 +9,7 @@ that nobody tries the same again; a process that is killed leaves none, and may 
 """
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -87,4 +88,6 @@ def _describe(error: Exception) -> str:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    code = main()
+    gc.freeze()  # or Python looks through all objects of torch before it ends, and the next stage waits
+    sys.exit(code)
