@@ -79,7 +79,7 @@ def quick(tiny_system, tmp_path) -> Path:
                   for name in ('llm', 'links'))
     nodes = {'fusion': {'links': links[:1]},
              'adaptation': {'llm': llm, 'dtype': 'float32', 'starts': links, 'settle': .1, 'between': .1,
-                            'least_tried': 0, 'least_questions': 10, 'steps': 4, 'batch': 4,
+                            'least_tried': 0, 'least_questions': 10, 'steps': 4, 'batch': 4, 'niceness': 0,
                             'held_out': 20, 'most_questions': 50}}
     path = tmp_path / 'quick.yaml'
     path.write_text(yaml.safe_dump({f'/**/{name}': {'ros__parameters': values}
@@ -100,12 +100,12 @@ def cells(told: str, first: str) -> list[str]:
 
 
 @pytest.mark.ros
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(500)
 def test_a_drive_on_which_links_are_trained(graphics, alone, tiny_system, quick, tmp_path, monkeypatch,
                                             capsys):
     phases = {phase.name: phase for phase in demo.PHASES[LABELLED]}
     monkeypatch.setitem(demo.PHASES, LABELLED, [phases[name] for name in ('day', 'plugged', 'morning')])
-    monkeypatch.setattr(demo_drive, 'LONGEST_ADAPTATION', 100.)
+    monkeypatch.setattr(demo_drive, 'LONGEST_ADAPTATION', 300.)
     assert main(['demo', '--seconds', '0', '--params-file', str(tiny_system), '--params-file', str(quick),
                  '--pictures', str(tmp_path)]) == 0
     told = capsys.readouterr().out
