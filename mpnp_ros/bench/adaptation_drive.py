@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = [json.loads((options.work / f'{supervision}-{seed}' / 'drive.json').read_bytes())
              for supervision in options.supervision for seed in options.seeds]
     held = Held(options.study, options.work)
-    page = write_page(found, held, options.output, _machine(), len(held.study.test.examples))
+    page = write_page(found, held, options.output, _machine(), len(held.study.test.examples),
+                      options.note)
     print(f'wrote {page}')
     return 0
 
@@ -143,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--output', type=Path, default=Path('docs'))
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--supervision', nargs='+', choices=tuple(PHASES), default=list(PHASES))
+    parser.add_argument('--note', default='', help='for the page, on the circumstances')
     parser.add_argument('--seconds', type=float, default=90., help='of each drive, beside the adaptation')
     return parser
 

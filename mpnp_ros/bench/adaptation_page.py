@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from mpnp_ros.adaptation.evaluation import Share
 from mpnp_ros.cli.demo_drive import DISTILLED, LABELLED
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ ROWS = {'camera_day': 'camera by day', 'camera_night': 'camera at night: before'
         'offline': 'LiDAR at night: trained offline'}
 COLOURS = {'camera_day': '#e3a008', 'camera_night': '#6b4f00', 'tried': '#9ec5f0', 'distilled': '#54aeff',
            'labelled': '#0969da', 'offline': '#1a7f37'}
-SMOOTHED = 48
-"""Questions in the moving mean of the picture."""
+BIN, LEAST_IN_BIN = 20, 60
+"""Seconds that are taken together in the picture, and with how many questions at least."""
+TAUGHT = {LABELLED: 'at night, trained on labels', DISTILLED: 'by day, taught by the camera'}
 PAGE = """# Adaptation: what a drive from day into night shows
 
 Made by `python -m mpnp_ros.bench.adaptation_drive --study study --work drives --output docs` on {machine};
@@ -50,8 +52,8 @@ drives left them; mean over seeds {seeds}, in brackets each seed.
 
 Seconds count from the moment at which the LiDAR's encoder is started. Costs are those of the whole
 adaptation: reading the questions, trying, training, every evaluation; the encoders run for the answers
-anyway. Memory is the peak of the training process; [bench.adaptation_memory](training.md) compares it with
-input-layer tuning.
+anyway. Memory is the peak of the training process; `python -m mpnp_ros.bench.adaptation_memory` compares it
+with input-layer tuning. {note}
 
 ## Live, on the way
 
@@ -76,8 +78,8 @@ class Evaluation(Protocol):
 
 
 def write_page(runs: Sequence[Mapping[str, Any]], held: Evaluation, folder: Path, machine: str,
-               questions: int) -> Path:
-    """Write adaptation.json, .md and .png; gives the path of the page."""
+               questions: int, note: str = '') -> Path:
+    """Write adaptation.json, .md and .png; gives the path of the page.  note: on the circumstances."""
     accuracy = measured(runs, held)
     costs = [cost_of(run) for run in runs]
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +88,7 @@ def write_page(runs: Sequence[Mapping[str, Any]], held: Evaluation, folder: Path
         {'accuracy': accuracy, 'costs': costs, 'phases': phases}, indent=1))
     draw(accuracy, runs, folder / 'adaptation.png')
     page = folder / 'adaptation.md'
-    page.write_text(text_of(accuracy, costs, runs, machine, questions))
+    page.write_text(text_of(accuracy, costs, runs, machine, questions, note))
     return page
 
 
@@ -139,14 +141,14 @@ def _since(run: Mapping[str, Any], kind: str, text: str, start: float) -> float:
 
 
 def text_of(accuracy: Mapping[str, Sequence[float]], costs: Sequence[Mapping[str, Any]],
-            runs: Sequence[Mapping[str, Any]], machine: str, questions: int) -> str:
+            runs: Sequence[Mapping[str, Any]], machine: str, questions: int, note: str) -> str:
     """The page."""
     mean = {name: fmean(values) for name, values in accuracy.items()}
     gain, offline = mean[LABELLED] - mean['camera_night'], mean['offline'] - mean['camera_night']
     free = mean.get(DISTILLED, math.nan) - mean['camera_night']
     asked = sum(len(moment['right']) for run in runs for moment in run['moments'])
     return PAGE.format(
-        machine=machine, questions=f'{questions:,}', seeds=', '.join(str(one) for one in sorted(
+        note=note, machine=machine, questions=f'{questions:,}', seeds=', '.join(str(one) for one in sorted(
             {run['seed'] for run in runs})), accuracy=_accuracy_table(accuracy), costs=_cost_table(costs),
         live=_live_table(runs), share=100 * mean[LABELLED] / mean['offline'], gain=gain,
         gain_share=100 * gain / offline, free_share=100 * free / gain, asked=f'{asked:,}')
@@ -216,27 +218,29 @@ def _bars(axes: Axes, accuracy: Mapping[str, Sequence[float]]) -> None:
 
 
 def _lines(axes: Axes, runs: Sequence[Mapping[str, Any]]) -> None:
-    for supervision, colour in ((LABELLED, '#0969da'), (DISTILLED, '#54aeff')):
+    for supervision, colour in ((LABELLED, '#0969da'), (DISTILLED, '#e36209')):
         chosen = [run for run in runs if run['supervision'] == supervision]
-        for place, run in enumerate(chosen):
-            plugged = _when(run, 'phase', 'plugged in')
-            seconds, right = _series(run)
-            axes.plot(seconds - plugged, 100 * right, color=colour, lw=1.4, alpha=.8,
-                      label=f'{supervision} ({len(chosen)} seeds)' if place == 0 else None)
+        if chosen:
+            middles, shares = binned(chosen)
+            low, high = (100 * np.array(bound) for bound in zip(*(one.interval for one in shares), strict=True))
+            axes.fill_between(middles, low, high, color=colour, alpha=.13, lw=0)
+            axes.plot(middles, [100 * one.value for one in shares], 'o-', color=colour, lw=1.6, ms=4,
+                      label=f'{TAUGHT[supervision]} ({len(chosen)} drives)')
     axes.axvline(0, color=INK, lw=1)
-    axes.text(2, 29, 'LiDAR plugged in', color=INK)
-    axes.set(xlabel='seconds', ylim=(27, 85),
-             ylabel=f'percent right, moving mean of {SMOOTHED} questions')
-    axes.set_title('Live answers on the drives', loc='left', color=INK)
+    axes.text(2, 31, 'LiDAR plugged in', color=INK)
+    axes.set(xlabel='seconds', ylim=(30, 80), ylabel=f'percent right of the questions within {BIN} s')
+    axes.set_title('Live answers on the drives, with 95 % intervals', loc='left', color=INK)
     axes.legend(frameon=False, loc='upper left')
     axes.grid(axis='y', color='#eaeef2')
     axes.spines[['top', 'right']].set_visible(False)
 
 
-def _series(run: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds and the mean of the newest questions."""
-    right = np.array([one for moment in run['moments'] for one in moment['right']], float)
-    seconds = np.array([moment['seconds'] for moment in run['moments'] for _ in moment['right']])
-    sums = np.concatenate([[0.], np.cumsum(right)])
-    ends = np.arange(SMOOTHED, len(right) + 1)
-    return seconds[ends - 1], (sums[ends] - sums[ends - SMOOTHED]) / SMOOTHED
+def binned(runs: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[Share]]:
+    """Middles in seconds since the LiDAR was plugged in, and what was right of the questions around them."""
+    tally: dict[int, list[bool]] = {}
+    for run in runs:
+        plugged = _when(run, 'phase', 'plugged in')
+        for moment in run['moments']:
+            tally.setdefault(math.floor((moment['seconds'] - plugged) / BIN), []).extend(moment['right'])
+    kept = {place: right for place, right in sorted(tally.items()) if len(right) >= LEAST_IN_BIN}
+    return [(place + .5) * BIN for place in kept], [Share(sum(right), len(right)) for right in kept.values()]
