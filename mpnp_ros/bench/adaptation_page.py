@@ -222,8 +222,8 @@ def _lines(axes: Axes, runs: Sequence[Mapping[str, Any]]) -> None:
         chosen = [run for run in runs if run['supervision'] == supervision]
         if chosen:
             middles, shares = binned(chosen)
-            low, high = (100 * np.array(bound) for bound in zip(*(one.interval for one in shares), strict=True))
-            axes.fill_between(middles, low, high, color=colour, alpha=.13, lw=0)
+            bounds = 100 * np.array([one.interval for one in shares])
+            axes.fill_between(middles, *bounds.T, color=colour, alpha=.13, lw=0)
             axes.plot(middles, [100 * one.value for one in shares], 'o-', color=colour, lw=1.6, ms=4,
                       label=f'{TAUGHT[supervision]} ({len(chosen)} drives)')
     axes.axvline(0, color=INK, lw=1)
@@ -243,4 +243,5 @@ def binned(runs: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[Share]]
         for moment in run['moments']:
             tally.setdefault(math.floor((moment['seconds'] - plugged) / BIN), []).extend(moment['right'])
     kept = {place: right for place, right in sorted(tally.items()) if len(right) >= LEAST_IN_BIN}
-    return [(place + .5) * BIN for place in kept], [Share(sum(right), len(right)) for right in kept.values()]
+    shares = [Share(sum(right), len(right)) for right in kept.values()]
+    return [(place + .5) * BIN for place in kept], shares
