@@ -1,6 +1,7 @@
 """The table of names is what the nodes really have on the graph: nothing more, nothing less."""
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
 
+from rclpy.node import NodeNameNonExistentError
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rosbags.rosbag2 import StoragePlugin, Writer
 
@@ -107,6 +109,12 @@ def seen(graph, node: str, kind: str) -> dict[str, str]:
                                   'replay', 'world'])
 @pytest.mark.parametrize('kind', [PUBLISHES, SUBSCRIBES, SERVES, CALLS])
 def test_names_and_types(graph, node, kind):
+    end = time.monotonic() + 20  # until the node and all of its names have been discovered
+    while time.monotonic() < end:
+        with contextlib.suppress(NodeNameNonExistentError):
+            if seen(graph, node, kind) == expected(node, kind):
+                return
+        time.sleep(.1)
     assert seen(graph, node, kind) == expected(node, kind)
 
 
