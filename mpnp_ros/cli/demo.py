@@ -41,7 +41,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument('--supervision', choices=tuple(PHASES), default=LABELLED,
                         help='what teaches the new sensor (default: %(default)s)')
-    parser.add_argument('--seconds', type=float, default=75., metavar='S',
+    parser.add_argument('--seconds', type=float, default=50., metavar='S',
                         help='how long to drive, beside the adaptation (default: %(default)g)')
     parser.add_argument('--seed', type=int, default=SEED, help='of the streets (default: %(default)s)')
     parser.add_argument('--nuscenes', action='store_true', help='show a real nuScenes key frame instead')
