@@ -32,7 +32,7 @@ CAMERA, LIDAR, OBJECTS = 'camera', 'lidar', 'objects'
 SCOPE = Scope(30., 5, anchors=False)
 SEED, SCENES, FRAMES, QUESTIONS_A_KIND = 41_000, 2, 3, 12
 TOKENS_PERIOD, ASKING_PERIOD, ON_THEIR_WAY = .25, .3, 3
-TRIED, TRAINED = 250, 600
+TRIED, TRAINED = 250, 2400
 """Labelled questions that are told about a sensor that is to be tried only, and of one to be trained."""
 READER, TRAINER = 'reader', 'trainer'
 JOBS = {READER: b'read', TRAINER: b'train'}
