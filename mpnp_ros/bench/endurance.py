@@ -271,6 +271,8 @@ def _run(options: argparse.Namespace, folder: Path, log: Path,
             endurance.run(options.cycles, options.questions, plan(options.cycles, options.kills))
         except MpnpError as error:
             trouble = str(error)
+        except KeyboardInterrupt:
+            trouble = 'interrupted'
     return Outcome(endurance.done, endurance.kills, time.monotonic() - started, trouble), robot
 
 
