@@ -5,8 +5,7 @@ import math
 from dataclasses import dataclass
 
 from mpnp_ros.adaptation.budget import Budget
-from mpnp_ros.adaptation.job import DISTILLED, LABELLED
-from mpnp_ros.adaptation.policy import PolicyLimits
+from mpnp_ros.adaptation.policy import DISTILLED, LABELLED, PolicyLimits
 from mpnp_ros.adaptation.retention import Limits
 from mpnp_ros.adaptation.trainer import TrainerConfig
 from mpnp_ros.options import Options, option

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from mpnp_ros.adaptation.budget import Budget
+from mpnp_ros.adaptation.policy import LABELLED
 from mpnp_ros.adaptation.trainer import TrainerConfig
 from mpnp_ros.cache import write_file
 from mpnp_ros.errors import TrainingError
 
 SPEC, RESULT, DATA, CHECKPOINT = 'spec.json', 'result.json', 'data', 'checkpoint'
-LABELLED, DISTILLED = 'labelled', 'distilled'
 TRAINED, WORSE, CANCELLED, FAILED = 'trained', 'worse', 'cancelled', 'failed'
 
 

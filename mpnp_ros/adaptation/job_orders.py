@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.budget import Budget
-from mpnp_ros.adaptation.job import DISTILLED, LABELLED, JobSpec, NewLink
+from mpnp_ros.adaptation.job import JobSpec, NewLink
 from mpnp_ros.adaptation.observed import Observed
-from mpnp_ros.adaptation.policy import HEALTHY, Decision, Lessons, Plug, Train
+from mpnp_ros.adaptation.policy import DISTILLED, HEALTHY, LABELLED, Decision, Lessons, Plug, Train
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.cache import cache_root
 from mpnp_ros.errors import ConfigurationError, TrainingError

@@ -15,8 +15,9 @@ import torch
 from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.cost_model import Aim, CostModel, Plan
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
-from mpnp_ros.adaptation.job import DATA, DISTILLED, JobProgress, JobSpec, NewLink
+from mpnp_ros.adaptation.job import DATA, JobProgress, JobSpec, NewLink
 from mpnp_ros.adaptation.moments import ASKED, FEEDBACK, LABELLED
+from mpnp_ros.adaptation.policy import DISTILLED
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.adaptation.speedometer import machine_speed
 from mpnp_ros.adaptation.unlabelled import unlabelled_questions

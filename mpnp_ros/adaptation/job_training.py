@@ -19,7 +19,6 @@ from mpnp_ros.adaptation.evaluation import evaluate, majority
 from mpnp_ros.adaptation.job import (
     CANCELLED,
     CHECKPOINT,
-    DISTILLED,
     TRAINED,
     WORSE,
     JobProgress,
@@ -28,6 +27,7 @@ from mpnp_ros.adaptation.job import (
     NewLink,
 )
 from mpnp_ros.adaptation.job_reading import Cancelled, Reading, Say, draw, links_beside, starts, untrained
+from mpnp_ros.adaptation.policy import DISTILLED
 from mpnp_ros.adaptation.trainer import Trainer, TrainingReport, TrainingStep
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.links.files import Link
@@ -95,8 +95,10 @@ class _Training:
 
     def _begin(self, new: NewLink) -> float:
         """Plug the start that answers most held-out questions rightly; gives how many, 0..1."""
-        anew = [('', untrained(self.spec, new, self.method, self.reading.linked_blocks))]
-        found = anew if self.reading.begins_anew else starts(self.spec, new, self.method)
+        if self.reading.begins_anew:
+            found = [('', untrained(self.spec, new, self.method, self.reading.linked_blocks))]
+        else:
+            found = starts(self.spec, new, self.method)
         tried = [(self._accuracy_with(link), source, link) for source, link in found]
         best, self.begun_with[new.modality], link = max(tried, key=lambda one: one[0])
         self.method.replace(link)

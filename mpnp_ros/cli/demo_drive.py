@@ -9,13 +9,13 @@ from typing import Protocol
 
 import numpy as np
 
+from mpnp_ros.adaptation.policy import DISTILLED, LABELLED
 from mpnp_ros.cli.demo_majority import Majority
 from mpnp_ros.cli.session import NotAnsweringError
 from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope
 
 CAMERA, LIDAR = 'camera', 'lidar'
 BOTH = (CAMERA, LIDAR)
-LABELLED, DISTILLED = 'labelled', 'distilled'
 SCOPE = Scope(max_distance=30.0, min_points=5, anchors=False)
 """What the shipped links were trained to answer."""
 QUESTIONS_A_FRAME, MOST_SKIPPED = 16, 5

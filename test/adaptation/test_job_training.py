@@ -12,7 +12,6 @@ from mpnp_ros.adaptation import job_reading, job_training
 from mpnp_ros.adaptation.budget import Budget
 from mpnp_ros.adaptation.job import (
     CANCELLED,
-    DISTILLED,
     SPEC,
     TRAINED,
     WORSE,
@@ -23,6 +22,7 @@ from mpnp_ros.adaptation.job import (
 from mpnp_ros.adaptation.job_reading import draw, read
 from mpnp_ros.adaptation.job_training import train
 from mpnp_ros.adaptation.moments import ASKED, BufferedQuestion
+from mpnp_ros.adaptation.policy import DISTILLED
 from mpnp_ros.errors import BudgetError, TrainingError
 from mpnp_ros.links.files import load_link, read_manifest
 from mpnp_ros.links.store import LinkStore
