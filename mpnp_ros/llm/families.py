@@ -6,6 +6,7 @@ Supported are decoder models of transformers whose blocks can be run one by one;
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -117,10 +118,17 @@ class LlamaFamily:
     def run_block(self, index: int, hidden: torch.Tensor, context: BlockContext, prefix: BlockPrefix | None,
                   cache: TextCache | None) -> torch.Tensor:
         """Output [B, T, d] of one block; `prefix` has only open columns."""
-        mask = context.window_mask if self._slides(index) else context.mask
-        options = {} if prefix is None else {'prefix': prefix, 'rotation': context.rotation}
-        return self.blocks[index](hidden, attention_mask=mask, position_embeddings=context.rotation,
-                                  position_ids=context.layout.positions, past_key_values=cache, **options)
+        return self.blocks[index](hidden, position_ids=context.layout.positions, past_key_values=cache,
+                                  **self._attention_options(index, context, prefix))
+
+    def attend(self, index: int, attention: nn.Module, normed: torch.Tensor, context: BlockContext,
+               prefix: BlockPrefix | None, cache: TextCache | None) -> torch.Tensor:
+        """What the attention branch of a block adds to its input, [B, T, d].
+
+        attention: the block's own module, or one that stands in for it.  The rest as in run_block.
+        """
+        return attention(hidden_states=normed, past_key_values=cache,
+                         **self._attention_options(index, context, prefix))[0]
 
     def final(self, hidden: torch.Tensor) -> torch.Tensor:
         """What the head reads: the final norm of the last block's output."""
@@ -131,6 +139,13 @@ class LlamaFamily:
         head, read = self.model.get_output_embeddings(), self.final(hidden)
         logits = head(read) if vocabulary is None else linear(read, _rows(head, vocabulary))
         return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
+
+    def _attention_options(self, index: int, context: BlockContext,
+                           prefix: BlockPrefix | None) -> dict[str, Any]:
+        """What the attention module of a block is called with beside states and cache."""
+        mask = context.window_mask if self._slides(index) else context.mask
+        options = {} if prefix is None else {'prefix': prefix, 'rotation': context.rotation}
+        return {'attention_mask': mask, 'position_embeddings': context.rotation, **options}
 
     def _slides(self, index: int) -> bool:
         """Whether a block's attention has a sliding window."""
@@ -181,14 +196,18 @@ class OptFamily(LlamaFamily):
     def run_block(self, index: int, hidden: torch.Tensor, context: BlockContext, prefix: BlockPrefix | None,
                   cache: TextCache | None) -> torch.Tensor:
         """Output [B, T, d] of one block; `prefix` has only open columns."""
-        options = {} if prefix is None else {'prefix': prefix}
-        return self.blocks[index](hidden, attention_mask=context.mask, past_key_values=cache, **options)
+        return self.blocks[index](hidden, past_key_values=cache,
+                                  **self._attention_options(index, context, prefix))
 
     def final(self, hidden: torch.Tensor) -> torch.Tensor:
         """What the head reads."""
         norm, project = self.body.final_layer_norm, self.body.project_out
         hidden = hidden if norm is None else norm(hidden)
         return hidden if project is None else project(hidden)
+
+    def _attention_options(self, index: int, context: BlockContext,
+                           prefix: BlockPrefix | None) -> dict[str, Any]:
+        return {'attention_mask': context.mask, **({} if prefix is None else {'prefix': prefix})}
 
 
 class Gpt2Family(OptFamily):
@@ -256,23 +275,34 @@ class BloomFamily(Gpt2Family):
         """Output [B, T, d] of one block; `prefix` has only open columns."""
         if prefix is not None:
             return self._linked_block(index, hidden, context, prefix, cache)
-        alibi = self.slopes[:, None, None] * context.layout.column_positions[:, None, None, :]
-        return self.blocks[index](hidden, alibi=alibi.flatten(0, 1).to(hidden.dtype), layer_past=cache,
+        return self.blocks[index](hidden, alibi=self._alibi(hidden, context), layer_past=cache,
                                   attention_mask=context.mask)[0]
+
+    def attend(self, index: int, attention: nn.Module, normed: torch.Tensor, context: BlockContext,
+               prefix: BlockPrefix | None, cache: TextCache | None) -> torch.Tensor:
+        """See LlamaFamily."""
+        if prefix is not None:
+            return self._attend_linked(index, attention, normed, context, prefix, cache)
+        return attention(normed, torch.zeros_like(normed), self._alibi(normed, context), context.mask,
+                         layer_past=cache)[0]
+
+    def _alibi(self, hidden: torch.Tensor, context: BlockContext) -> torch.Tensor:
+        alibi = self.slopes[:, None, None] * context.layout.column_positions[:, None, None, :]
+        return alibi.flatten(0, 1).to(hidden.dtype)
 
     def _linked_block(self, index: int, hidden: torch.Tensor, context: BlockContext, prefix: BlockPrefix,
                       cache: TextCache | None) -> torch.Tensor:
         block, after_norm = self.blocks[index], self.config.apply_residual_connection_post_layernorm
         normed = block.input_layernorm(hidden)
         residual = normed if after_norm else hidden
-        hidden = residual + self._attend(index, normed, context, prefix, cache)
+        hidden = residual + self._attend_linked(index, block.self_attention, normed, context, prefix, cache)
         normed = block.post_attention_layernorm(hidden)
         return block.mlp(normed, normed if after_norm else hidden)
 
-    def _attend(self, index: int, hidden: torch.Tensor, context: BlockContext, prefix: BlockPrefix,
-                cache: TextCache | None) -> torch.Tensor:
-        attention, layout = self.blocks[index].self_attention, context.layout
-        query, key, value = attention._reshape(attention.query_key_value(hidden))
+    def _attend_linked(self, index: int, attention: nn.Module, normed: torch.Tensor, context: BlockContext,
+                       prefix: BlockPrefix, cache: TextCache | None) -> torch.Tensor:
+        layout = context.layout
+        query, key, value = attention._reshape(attention.query_key_value(normed))
         if cache is not None:
             key, value = cache.update(key, value, index)
         back = layout.column_positions[:, None, :] - layout.positions[:, :, None]

@@ -12,9 +12,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.absent import not_in_memory
 from mpnp_ros.llm.attention import open_columns
-from mpnp_ros.llm.families import ModelShape, family_of
+from mpnp_ros.llm.block_parts import BlockParts, block_parts
+from mpnp_ros.llm.families import BlockContext, ModelShape, family_of
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.llm.prefix import Prefix
+from mpnp_ros.llm.prefix import BlockPrefix, Prefix
 from mpnp_ros.llm.text_cache import TextCache
 
 
@@ -92,8 +93,20 @@ class LanguageModel:
         prefix = self._checked(prefix)
         context = self.family.context(hidden, layout)
         for index in range(first, last):
-            hidden = self.family.run_block(index, hidden, context, open_columns(prefix.get(index)), cache)
+            hidden = self.run_block(index, hidden, context, open_columns(prefix.get(index)), cache)
         return hidden
+
+    def run_block(self, index: int, hidden: torch.Tensor, context: BlockContext, prefix: BlockPrefix | None,
+                  cache: TextCache | None) -> torch.Tensor:
+        """Run one block for :meth:`run_blocks`, with only the open columns of its prefix."""
+        return self.family.run_block(index, hidden, context, prefix, cache)
+
+    def parts(self, index: int) -> BlockParts:
+        """The parts of a block, for methods that change what is between them.
+
+        Raises UnsupportedModelError for a model that is not pre-norm.
+        """
+        return block_parts(self.family, index)
 
     def logits(self, hidden: torch.Tensor, vocabulary: torch.Tensor | None = None) -> torch.Tensor:
         """Final norm and head.

@@ -1,0 +1,46 @@
+"""A view of a frozen language model of which some blocks run in another form."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+
+from mpnp_ros.llm.block_parts import BlockParts
+from mpnp_ros.llm.families import BlockContext
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.prefix import BlockPrefix
+from mpnp_ros.llm.text_cache import TextCache
+
+
+class BlockForm(Protocol):
+    """What is run in place of a block."""
+
+    def __call__(self, parts: BlockParts, hidden: torch.Tensor, context: BlockContext,
+                 prefix: BlockPrefix | None, cache: TextCache | None) -> torch.Tensor:
+        """The block's output [B, T, d]; parts: of the stock block; the rest as in LanguageModel.run_block.
+
+        A form without attention over the text appends nothing to the cache.
+        """
+
+
+class AlteredModel(LanguageModel):
+    """A language model that shares all weights with another one and runs some blocks in another form.
+
+    It is made in no time and changes nothing of the other.
+    """
+
+    def __init__(self, lm: LanguageModel, forms: Mapping[int, BlockForm],
+                 fingerprint: str | None = None) -> None:
+        """fingerprint: where links trained on this model must not be used on `lm`; default: that of `lm`."""
+        self.__dict__.update(lm.__dict__)
+        self.stock, self.forms = lm, dict(forms)
+        self.fingerprint = fingerprint or lm.fingerprint
+
+    def run_block(self, index: int, hidden: torch.Tensor, context: BlockContext, prefix: BlockPrefix | None,
+                  cache: TextCache | None) -> torch.Tensor:
+        """Run one block in its form."""
+        form = self.forms.get(index)
+        if form is None:
+            return self.stock.run_block(index, hidden, context, prefix, cache)
+        return form(self.parts(index), hidden, context, prefix, cache)
