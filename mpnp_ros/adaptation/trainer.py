@@ -190,7 +190,7 @@ class _Run:
         self.train, self.validation, self.links = train, validation, links
         self.modalities = tuple(name for name, link in method.links().items() if not _is_blind(link))
         self._check()
-        self.parameters = [parameter for link in links.values() for parameter in link.parameters()]
+        self.parameters = list(nn.ModuleDict(dict(links)).parameters())
         self.optimiser = _optimiser(links, config)
         self.state, self.folder, self.macs = Progress(), None, 0
         self.questions: list[AnsweredQuestion] = []
@@ -377,8 +377,8 @@ def _frozen(links: Iterable[Link]) -> Iterator[None]:
 
 def _optimiser(links: Mapping[str, Link], config: TrainerConfig) -> torch.optim.AdamW:
     """AdamW with a learning rate of their own for the gates."""
-    named = [entry for link in links.values() for entry in link.named_parameters()]
-    groups = [{'params': [parameter for name, parameter in named if (name in GATES) == chosen],
+    named = list(nn.ModuleDict(dict(links)).named_parameters())
+    groups = [{'params': [parameter for name, parameter in named if name.endswith(GATES) == chosen],
                'full_rate': rate}
               for chosen, rate in ((False, config.learning_rate), (True, config.gate_learning_rate))]
     return torch.optim.AdamW([group for group in groups if group['params']], lr=config.learning_rate,

@@ -16,7 +16,7 @@ COUNTS = ('token_width', 'kv_heads', 'head_dim', 'text_width', 'hidden', 'entrie
           'pooling_layers', 'pooling_heads', 'harmonics')
 
 
-def _option(help: str, default: Any = MISSING) -> Any:
+def option(help: str, default: Any = MISSING) -> Any:
     return field(default=default, metadata={'help': help})
 
 
@@ -27,36 +27,36 @@ class LinkConfig:
     Raises ConfigurationError for values out of range.
     """
 
-    modality: str = _option('registered name of the modality, e.g. camera')
-    encoder: str = _option('fingerprint of the encoder whose tokens the link reads; empty with soft_tokens')
-    token_width: int = _option('D, width of one token')
-    base_model: str = _option('fingerprint of the language model')
-    base_model_name: str = _option('name of the language model, for messages')
-    blocks: tuple[int, ...] = _option('linked blocks, ascending')
-    kv_heads: int = _option('H_kv, key/value heads of the language model')
-    head_dim: int = _option('d_h, width of one head')
-    text_width: int = _option('d, width of the hidden states of the language model')
-    hidden: int = _option('hidden width of the key and value aligners', 256)
-    per_block: bool = _option('own output projection per linked block; false: the same K and V in all', True)
-    gate: float = _option('initial gate weight w, g = sigmoid(w / temperature); about -6 for plugging into a '
+    modality: str = option('registered name of the modality, e.g. camera')
+    encoder: str = option('fingerprint of the encoder whose tokens the link reads; empty with soft_tokens')
+    token_width: int = option('D, width of one token')
+    base_model: str = option('fingerprint of the language model')
+    base_model_name: str = option('name of the language model, for messages')
+    blocks: tuple[int, ...] = option('linked blocks, ascending')
+    kv_heads: int = option('H_kv, key/value heads of the language model')
+    head_dim: int = option('d_h, width of one head')
+    text_width: int = option('d, width of the hidden states of the language model')
+    hidden: int = option('hidden width of the key and value aligners', 256)
+    per_block: bool = option('own output projection per linked block; false: the same K and V in all', True)
+    gate: float = option('initial gate weight w, g = sigmoid(w / temperature); about -6 for plugging into a '
                           'running system without disturbing it', 0.)
-    temperature: float = _option('tau of the gates', 1.)
-    key_gain: float = _option('spread of initial keys: weights of deviation key_gain / sqrt(hidden)', 2.)
-    zero_values: bool = _option('start the last value layer from zero', False)
-    pooling: str = _option('question: the question pools the tokens into a few prefix entries; none: each '
+    temperature: float = option('tau of the gates', 1.)
+    key_gain: float = option('spread of initial keys: weights of deviation key_gain / sqrt(hidden)', 2.)
+    zero_values: bool = option('start the last value layer from zero', False)
+    pooling: str = option('question: the question pools the tokens into a few prefix entries; none: each '
                            'token becomes one', 'question')
-    reach: str = _option('answer: only rows that decide the answer see the prefix, so that the rest of the '
+    reach: str = option('answer: only rows that decide the answer see the prefix, so that the rest of the '
                          'question is computed once; all: every row of the text sees it (the paper)',
                          'answer')
-    entries: int = _option('prefix entries that pooling makes', 4)
-    pooling_width: int = _option('width of the pooling layers', 192)
-    pooling_layers: int = _option('number of pooling layers', 2)
-    pooling_heads: int = _option('heads of each pooling layer', 12)
-    harmonics: int = _option('of the directions in which pooling looks; about 180 / harmonics degrees is how '
+    entries: int = option('prefix entries that pooling makes', 4)
+    pooling_width: int = option('width of the pooling layers', 192)
+    pooling_layers: int = option('number of pooling layers', 2)
+    pooling_heads: int = option('heads of each pooling layer', 12)
+    harmonics: int = option('of the directions in which pooling looks; about 180 / harmonics degrees is how '
                              'sharp its windows are', 16)
-    additive: bool = _option('token values are counts that add up: pooling reads them linearly and without '
+    additive: bool = option('token values are counts that add up: pooling reads them linearly and without '
                              'standardising', False)
-    soft_tokens: int = _option('learned constants in place of a sensor (the blind baseline); 0: a sensor', 0)
+    soft_tokens: int = option('learned constants in place of a sensor (the blind baseline); 0: a sensor', 0)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'blocks', tuple(self.blocks))
@@ -103,6 +103,7 @@ class LinkConfig:
         return self.blocks[0]
 
     def _requirements(self) -> list[tuple[bool, str]]:
+        """What must hold, and what to say where it does not."""
         return [
             (re.fullmatch('[a-z][a-z0-9_]*', self.modality) is not None,
              'a modality is named by lower-case letters, digits and _'),

@@ -20,9 +20,14 @@ from safetensors.torch import load, save
 
 from mpnp_ros.cache import new_folder, write_file
 from mpnp_ros.errors import ConfigurationError, LinksError
+from mpnp_ros.links.columns import ColumnLink
 from mpnp_ros.links.config import LinkConfig
 from mpnp_ros.links.connections import check_fit
+from mpnp_ros.links.ep_alm import EpAlmLink
+from mpnp_ros.links.full_llm import FullLlmLink
 from mpnp_ros.links.link import LatentLink
+from mpnp_ros.links.mma import MmaLink
+from mpnp_ros.links.prompt_fuse import PromptFuseLink
 from mpnp_ros.links.provenance import Provenance
 from mpnp_ros.links.published import PublishedLink
 from mpnp_ros.llm.language_model import LanguageModel
@@ -30,10 +35,11 @@ from mpnp_ros.llm.language_model import LanguageModel
 SCHEMA = 2
 MANIFEST = 'manifest.json'
 TENSORS = 'link.safetensors'
-KINDS = {kind.kind: kind for kind in (LatentLink, PublishedLink)}
+KINDS = {kind.kind: kind for kind in (LatentLink, PublishedLink, PromptFuseLink, EpAlmLink, FullLlmLink,
+                                      MmaLink)}
 PICKLE_STARTS = (b'\x80', b'PK\x03\x04')
 
-Link = LatentLink | PublishedLink
+Link = LatentLink | PublishedLink | ColumnLink
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class LinkManifest:
             raise TypeError('version and sha256 must be text')
         if not isinstance(entries['shapes'], dict):
             raise TypeError('shapes must be a mapping')
-        entries['config'] = LinkConfig.from_dict(entries['config'])
+        entries['config'] = KINDS[entries['kind']].config_type.from_dict(entries['config'])
         entries['provenance'] = Provenance.from_dict(entries['provenance'])
         return cls(**entries)
 
@@ -106,7 +112,7 @@ def load_link(path: str | Path, *, lm: LanguageModel | None = None, encoder: str
                          f'{encoder[:12]}; use that encoder or train a link for this one')
     tensors = _read_tensors(Path(path), manifest)
     with torch.device('meta'):
-        link = KINDS[manifest.kind](manifest.config)
+        link = _empty(manifest)
     _check_tensors(tensors, link.state_dict(), manifest, path)
     link.load_state_dict(tensors, assign=True)
     link.version = manifest.version
@@ -130,6 +136,14 @@ def read_manifest(path: str | Path, *, sha256: str | None = None,
     except (ValueError, KeyError, TypeError, RecursionError, ConfigurationError) as error:
         raise LinksError(f'the manifest of link {path} cannot be used ({error}); save the link again with '
                          'this version') from None
+
+
+def _empty(manifest: LinkManifest) -> Link:
+    """A link of the manifest's kind; what it is like follows from its configuration, or from its shapes."""
+    kind = KINDS[manifest.kind]
+    if kind is FullLlmLink:
+        return kind.like(manifest.config, manifest.shapes)
+    return kind(manifest.config)
 
 
 def _read(folder: Path, name: str) -> bytes:

@@ -33,6 +33,7 @@ class LatentLink(nn.Module):
     """
 
     kind = 'latent'
+    config_type = LinkConfig
 
     def __init__(self, config: LinkConfig) -> None:
         super().__init__()

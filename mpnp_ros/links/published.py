@@ -27,6 +27,7 @@ class PublishedLink(nn.Module):
     """
 
     kind = 'published'
+    config_type = LinkConfig
     soft_tokens = None
 
     def __init__(self, config: LinkConfig) -> None:

@@ -94,6 +94,24 @@ class TextLayout:
         return TextLayout(self.ids[:, start:], self.positions[:, start:], self.column_positions,
                           self.full_visible()[:, start:])
 
+    def behind(self, seen: torch.Tensor, counted: bool = True) -> TextLayout:
+        """The same texts behind C further columns, which are in the K/V cache.
+
+        seen: [B, C] bool, False on columns that no row sees.  counted: those that are seen have positions,
+        and the texts begin behind them; else they are all at position 0, where the texts begin too.
+        """
+        counts = seen.long() if counted else torch.zeros_like(seen, dtype=torch.long)
+        places, begin = counts.cumsum(1), counts.sum(1, keepdim=True)
+        positions = torch.cat([(places - 1).clamp(min=0), self.column_positions + begin], 1)
+        shown = seen[:, None].expand(-1, self.tokens, -1)
+        return TextLayout(self.ids, self.positions + begin, positions,
+                          torch.cat([shown, self.full_visible()], 2))
+
+    def without(self, count: int) -> TextLayout:
+        """The same tokens without the first `count` cached columns; positions stay."""
+        return TextLayout(self.ids, self.positions, self.column_positions[:, count:],
+                          None if self.visible is None else self.visible[:, :, count:])
+
     @property
     def batch(self) -> int:
         """B, the number of texts."""

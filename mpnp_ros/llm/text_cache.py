@@ -73,6 +73,13 @@ class TextCache:
                 torch.cat([_padded(pair, side, like, columns) for pair in pairs]) for side in (0, 1))
         return stacked
 
+    def rows(self, rows: torch.Tensor) -> TextCache:
+        """A cache of some rows [n] of this batch, in that order; a batch of 1 serves all of them."""
+        chosen = TextCache()
+        chosen._blocks = {block: tuple(side.expand(len(rows), -1, -1, -1) if len(side) == 1 else side[rows]
+                                       for side in pair) for block, pair in self._blocks.items()}
+        return chosen
+
     def text(self, row: int, columns: int) -> TextCache:
         """The first columns of one text of a batch, in memory of their own; of consecutive blocks."""
         pairs = [torch.stack([side[row, :, :columns] for side in pair])

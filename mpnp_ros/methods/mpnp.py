@@ -5,8 +5,8 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -36,6 +36,30 @@ from mpnp_ros.tokens import ModalityTokens
 CACHE_BYTES = 256_000_000
 GENERATED_TOKENS = 32
 CALIBRATION_BATCH = 64
+
+
+class Completion(Protocol):
+    """How the blocks that modalities have a say in are run on some questions about their frames.
+
+    lm: whose final norm and head read what :meth:`run` gives.
+    """
+
+    lm: LanguageModel
+
+    def run(self, batch: QuestionBatch, texts: torch.Tensor) -> torch.Tensor:
+        """The last block's output [b, R, d] on a batch of the questions; texts: [b] which ones those are."""
+
+
+@dataclass(frozen=True, eq=False)
+class PrefixCompletion:
+    """With what the linked blocks attend to beside the texts."""
+
+    lm: LanguageModel
+    prefix: Prefix
+
+    def run(self, batch: QuestionBatch, texts: torch.Tensor) -> torch.Tensor:
+        """See Completion."""
+        return batch.complete(self.lm, {block: one.of_texts(texts) for block, one in self.prefix.items()})
 
 
 @register_method('mpnp')
@@ -74,8 +98,9 @@ class Mpnp:
             raise QuestionError('only questions with choices are answered in a batch; stream the others')
         started, connections = time.perf_counter(), self._connections.snapshot()
         batch = self._batch(questions, connections)
-        hidden = batch.complete(self.lm, self._prefix(batch.questions, tokens, connections))
-        scores = batch.choice_log_probabilities(self.lm, hidden)
+        completion = self._completion(batch.questions, tokens, connections)
+        hidden = completion.run(batch, torch.arange(len(questions), device=self.lm.device))
+        scores = batch.choice_log_probabilities(completion.lm, hidden)
         shares = [tuple(row.exp().tolist()) for row in scores]
         seconds = (time.perf_counter() - started) / len(questions)
         return [_choice(question.trie.choices, row, _used(connections, one), seconds)
@@ -156,7 +181,7 @@ class Mpnp:
         states = self._states(questions, connections)
         for name, link in connections.links.items():
             if link.open_blocks:
-                frames = (_fitting(one.get(name), link.config) for one in tokens)
+                frames = (of_encoder(one.get(name), link.config) for one in tokens)
                 values = [one.values for one in frames if one is not None]
                 block = link.config.question_block
                 link.calibrate([one.at(block) for one in states if block in one.states],
@@ -173,9 +198,9 @@ class Mpnp:
         prepared = [_at(entry.question.prepared, connections) for entry in questions]
         if questions[0].question.choices:
             return self._choice_losses(prepared, [entry.target for entry in questions], tokens, connections)
-        batch = QuestionBatch.stack(prepared)
-        hidden = batch.complete(self.lm, self._prefix(batch.questions, tokens, connections))
-        return -batch.text_log_probabilities(self.lm, hidden, [entry.target for entry in questions])
+        batch, completion = QuestionBatch.stack(prepared), self._completion(prepared, tokens, connections)
+        hidden = completion.run(batch, torch.arange(len(prepared), device=self.lm.device))
+        return -batch.text_log_probabilities(completion.lm, hidden, [entry.target for entry in questions])
 
     def _choice_losses(self, prepared: Sequence[PreparedQuestion], targets: Sequence[int],
                        tokens: Sequence[Tokens], connections: LatentConnections) -> torch.Tensor:
@@ -183,14 +208,15 @@ class Mpnp:
         groups: dict[int, list[int]] = defaultdict(list)
         for place, (question, target) in enumerate(zip(prepared, targets, strict=True)):
             groups[rows_to_decide(question, target)].append(place)
-        prefix = self._prefix(prepared, tokens, connections)
+        completion = self._completion(prepared, tokens, connections)
         losses, order = [], []
         for count, places in groups.items():
             batch = QuestionBatch.stack([
                 replace(prepared[place], rows=prepared[place].rows.head(count)) for place in places])
             texts = torch.tensor(places, device=self.lm.device)
-            hidden = batch.complete(self.lm, {block: one.of_texts(texts) for block, one in prefix.items()})
-            losses.append(-batch.answer_log_probabilities(self.lm, hidden, [targets[at] for at in places]))
+            hidden = completion.run(batch, texts)
+            losses.append(-batch.answer_log_probabilities(completion.lm, hidden,
+                                                          [targets[at] for at in places]))
             order += places
         return torch.cat(losses)[torch.tensor(order, device=losses[0].device).argsort()]
 
@@ -233,11 +259,16 @@ class Mpnp:
                                 connections.question_blocks)
                 for start in range(0, len(prepared), CALIBRATION_BATCH)]
 
+    def _completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
+                    connections: LatentConnections) -> Completion:
+        """What the frames of some questions do to the upper blocks."""
+        return PrefixCompletion(self.lm, self._prefix(questions, tokens, connections))
+
     def _prefix(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
                 connections: LatentConnections) -> Prefix:
         frames = {}
         for name in connections.modalities:
-            fitting = [_fitting(one.get(name), connections.links[name].config) for one in tokens]
+            fitting = [of_encoder(one.get(name), connections.links[name].config) for one in tokens]
             if any(one is not None for one in fitting):
                 frames[name] = TokenBatch.stack(fitting, self.lm.device)
         return connections.prefix(frames, question_states(self.lm, questions, connections.question_blocks))
@@ -262,7 +293,7 @@ def _used(connections: LatentConnections, tokens: Tokens) -> tuple[str, ...]:
     return tuple(sorted(name for name in connections.modalities if name in tokens))
 
 
-def _fitting(tokens: ModalityTokens | None, config: LinkConfig) -> ModalityTokens | None:
+def of_encoder(tokens: ModalityTokens | None, config: LinkConfig) -> ModalityTokens | None:
     """The tokens, if the link was trained on their encoder."""
     if tokens is not None and tokens.encoder != config.encoder:
         raise LinksError(f'the {config.modality} link was trained on encoder {config.encoder[:12]}, but the '

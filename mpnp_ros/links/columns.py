@@ -1,0 +1,231 @@
+"""Links that hand a modality to the language model as columns of its text, and what they have in common.
+
+Columns are soft tokens in front of the text, from some block on.  They are causal, so they do not depend on
+the text: a frame's columns are run once, whatever is asked about it.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from mpnp_ros.errors import LinksError
+from mpnp_ros.links.aligner import Direction
+from mpnp_ros.links.config import LinkConfig, option
+from mpnp_ros.links.connections import LatentConnections
+from mpnp_ros.links.standardise import Standardise
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.prefix import Prefix
+
+
+@dataclass(frozen=True)
+class ColumnConfig(LinkConfig):
+    """What a link is made for that becomes columns of the text; what LinkConfig says of pooling is not read.
+
+    Raises ConfigurationError for values out of range.
+    """
+
+    pooling: str = option('none: nothing pools by the question', 'none')
+    reach: str = option('all: every row of the text sees columns in front of it', 'all')
+    columns: int = option('columns that a frame becomes: so many means over neighbouring tokens; 0: each '
+                          'token is one', 0)
+    prompts: int = option('learned columns beside them, shared by all modalities', 10)
+
+    @classmethod
+    def for_model(cls, lm: LanguageModel, modality: str, encoder: str, token_width: int, *,
+                  last: int | None = None, **options: Any) -> ColumnConfig:
+        """A link whose columns stand before the first of the blocks, by default before all of them.
+
+        last: of a latent link; how deep a method of columns reaches is its own to say, so it is not read.
+        """
+        return super().for_model(lm, modality, encoder, token_width,
+                                 **{'blocks': range(lm.blocks), **cls.own(options)})
+
+    @classmethod
+    def own(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options without those that only say how a latent link pools."""
+        return {name: value for name, value in options.items() if name not in OF_LATENT_LINKS}
+
+    def _requirements(self) -> list[tuple[bool, str]]:
+        return [*super()._requirements(),
+                ((self.pooling, self.reach) == ('none', 'all'),
+                 'columns are not pooled by the question and reach all rows'),
+                (min(self.columns, self.prompts) >= 0, 'columns and prompts must not be negative')]
+
+
+OF_LATENT_LINKS = frozenset({
+    'per_block', 'gate', 'temperature', 'key_gain', 'zero_values', 'pooling', 'reach', 'entries', 'additive',
+    'pooling_width', 'pooling_layers', 'pooling_heads', 'harmonics'})
+
+
+class ModalityColumns(NamedTuple):
+    """What F frames of one modality put in front of a text.
+
+    states: block -> [F, C, d], the columns at the input of the first block, and at that of each later block
+    where what has become of them is overwritten.  seen: [F, C] bool, False on padding.
+    """
+
+    states: Mapping[int, torch.Tensor]
+    seen: torch.Tensor
+
+
+class Prompts(nn.Module):
+    """Learned columns [n, d] that stand in front of all questions."""
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.states = nn.Parameter(.02 * torch.randn(count, width))
+
+
+class ColumnLink(nn.Module):
+    """Tokens of one modality -> columns of the text.
+
+    projections: what makes columns of tokens, for each block at which columns are put in.  shared: what links
+    of a method that are plugged together have in common, one module for all of them; None: nothing.
+    Parameters are float32 and all of them are trained.
+    """
+
+    kind: str
+    config_type: type[ColumnConfig] = ColumnConfig
+    pooling = None
+
+    def __init__(self, config: ColumnConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.version = ''
+        blind, width = config.soft_tokens > 0, config.token_width
+        self.soft_tokens = nn.Parameter(torch.randn(config.soft_tokens, width)) if blind else None
+        self.standard = Standardise(width)
+        self.direction = None if blind else Direction(width)
+        self.projections = nn.ModuleDict({str(block): self.new_projection() for block in self.entering})
+        self.shared = self.new_shared()
+
+    @property
+    def entering(self) -> Sequence[int]:
+        """The blocks at whose input columns are put in, ascending; the first one is that of the link."""
+        return self.config.blocks[:1]
+
+    def new_projection(self) -> nn.Module:
+        """What makes columns [F, C, d] of tokens [F, C, D]."""
+        return nn.Linear(self.config.token_width, self.config.text_width)
+
+    def new_shared(self) -> nn.Module | None:
+        """What links have in common."""
+        return Prompts(self.config.prompts, self.config.text_width)
+
+    def forward(self, values: torch.Tensor | None = None, azimuth: torch.Tensor | None = None,
+                valid: torch.Tensor | None = None, rows: torch.Tensor | None = None) -> ModalityColumns:
+        """Columns of texts; arguments as in TokenBatch.
+
+        Raises LinksError for tokens of another width, or so many that no such number of means is even.
+        """
+        read, seen = self._averaged(self._read(values, azimuth, valid), valid)
+        states = {int(block): projection(read) for block, projection in self.projections.items()}
+        if rows is not None:
+            states, seen = {block: one[rows] for block, one in states.items()}, seen[rows]
+        return ModalityColumns(states, seen)
+
+    @property
+    def open_blocks(self) -> tuple[int, ...]:
+        """All blocks of the link: none can be closed."""
+        return self.config.blocks
+
+    @property
+    def first_block(self) -> int:
+        """The lowest block that sees the columns."""
+        return self.config.blocks[0]
+
+    @torch.no_grad()
+    def calibrate(self, questions: Sequence[object], values: torch.Tensor | None) -> None:
+        """Measure what tokens [n, D] of the training set are standardised by, once."""
+        if values is not None and not self.standard.measured:
+            self.standard.measure(values.to(self.standard.mean.device))
+
+    @torch.no_grad()
+    def start_from(self, other: nn.Module) -> tuple[str, ...]:
+        """Take over all of equal name and shape that another link of this kind has learned.
+
+        Gives the names of what was not taken over.  Raises LinksError for another kind, model or blocks.
+        """
+        own, its = self.config, other.config
+        if (self.kind, own.base_model, own.blocks) != (other.kind, its.base_model, its.blocks):
+            raise LinksError(f'a {own.modality} link of kind {self.kind!r} cannot start from the '
+                             f'{its.modality} link of kind {other.kind!r}: kind, model and blocks must be '
+                             'the same')
+        tensors, others = self.state_dict(), other.state_dict()
+        left = tuple(name for name, tensor in tensors.items()
+                     if name not in others or others[name].shape != tensor.shape)
+        for name in tensors.keys() - set(left):
+            tensors[name].copy_(others[name])
+        return left
+
+    def _read(self, values: torch.Tensor | None, azimuth: torch.Tensor | None,
+              valid: torch.Tensor | None) -> torch.Tensor:
+        """Standardised tokens with their direction, [F, P, D]."""
+        if self.soft_tokens is not None:
+            return self.soft_tokens[None]
+        if values is None or azimuth is None or values.shape[-1] != self.config.token_width:
+            raise LinksError(f'the {self.config.modality} link reads tokens of width '
+                             f'{self.config.token_width} with azimuths; use the encoder it was trained with')
+        values = values if valid is None else values.masked_fill(~valid[..., None], 0.)
+        return self.direction(self.standard(values), azimuth.float())
+
+    def _averaged(self, tokens: torch.Tensor,
+                  valid: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """As many columns [F, C, D] as are wanted, and which of them are real."""
+        seen = tokens.new_ones(tokens.shape[:2], dtype=torch.bool) if valid is None else valid
+        wanted, count = self.config.columns, tokens.shape[1]
+        if self.soft_tokens is not None or wanted in (0, count):
+            return tokens, seen
+        if count % wanted:
+            raise LinksError(f'{count} {self.config.modality} tokens cannot be averaged to {wanted} columns; '
+                             f'train the link with a number of columns that divides {count}, or 0 for all')
+        groups = seen.unflatten(1, (wanted, -1))
+        sums = (tokens * seen[..., None]).unflatten(1, (wanted, -1)).sum(2)
+        return sums / groups.sum(2, keepdim=True).clamp(min=1), groups.any(2)
+
+
+class ColumnConnections(LatentConnections):
+    """Links of one kind whose columns stand in front of the text of one model.
+
+    All of them refer to one shared module: that of the link plugged last.
+    """
+
+    @property
+    def links_now(self) -> Mapping[str, ColumnLink]:
+        """Modality -> link, in the order of their columns."""
+        return self._links
+
+    @property
+    def shared(self) -> nn.Module | None:
+        """What all links have in common; None without links."""
+        return next((link.shared for link in self._links.values()), None)
+
+    @property
+    def question_blocks(self) -> tuple[int, ...]:
+        """None: nothing pools by the question."""
+        return ()
+
+    def replace(self, link: ColumnLink) -> ColumnLink | None:
+        """Plug a link in place of the modality's present one; its shared part now serves all modalities."""
+        others = [other for name, other in self._links.items() if name != link.config.modality]
+        for other in others:
+            if other.config.blocks != link.config.blocks:
+                raise LinksError(f'the {link.config.modality} link has blocks {list(link.config.blocks)}, '
+                                 f'the {other.config.modality} link {list(other.config.blocks)}; columns of '
+                                 'all modalities begin at the same block')
+        before = super().replace(link)
+        for other in others:
+            other.shared = link.shared
+        return before
+
+    def prune(self, threshold: float) -> dict[str, int]:
+        """Columns have no gates.  Raises LinksError."""
+        raise LinksError('links that are columns of the text have no gates to prune; use the method mpnp')
+
+    def prefix(self, *_: object) -> Prefix:
+        """None: these links are columns."""
+        return {}
