@@ -165,9 +165,9 @@ class BlockParts:
         if not others:
             return first
         return first._with(
-            attention={name: RowMatrices([getattr(one.attention, name) for one in choices], choice)
+            attention={name: _of_rows([getattr(one.attention, name) for one in choices], choice)
                        for name in first.projections},
-            openers=[RowMatrices(matrices, choice)
+            openers=[_of_rows(matrices, choice)
                      for matrices in zip(*(one.openers for one in choices), strict=True)])
 
     def _with(self, attention: Mapping[str, nn.Module] | None = None,
@@ -305,6 +305,12 @@ def block_parts(family: LlamaFamily, index: int) -> BlockParts:
     if isinstance(family.blocks[index], Absent):
         raise not_in_memory(f'block {index}')
     return kind(family, index)
+
+
+def _of_rows(matrices: Sequence[Matrix], choice: torch.Tensor) -> nn.Module:
+    """One for all rows where all are the same."""
+    same = all(matrix is matrices[0] for matrix in matrices)
+    return matrices[0] if same else RowMatrices(matrices, choice)
 
 
 def _with_parameters(module: Matrix, **tensors: torch.Tensor) -> Matrix:
