@@ -1,0 +1,265 @@
+"""What adapting costs at the paper's sizes, everything counted: operations of each part, and peak memory.
+
+Operations are counted by torch on steps whose tensors have sizes only, memory by the storages that live in
+them (bench/paper_memory.py).  Methods are counted in two ways: as published, where encoders run in every epoch
+and the head on every position, and kept, where all that does not depend on what is trained is computed once,
+and the head reads the positions of the answer only.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.optim import AdamW
+
+from mpnp_ros.adaptation.cost import measure_macs
+from mpnp_ros.bench.paper_memory import PeakMemory
+from mpnp_ros.bench.paper_models import TOKEN_WIDTH, Adaptation, Encoders, language_model
+from mpnp_ros.bench.paper_steps import (
+    EpAlm,
+    FullLlm,
+    Lavin,
+    MakeStep,
+    Mpnp,
+    MpnpPublished,
+    PromptFuse,
+    Step,
+)
+
+PUBLISHED, KEPT = 'published', 'kept'
+#: Element-wise operations of AdamW on a parameter, each counted as one multiply-accumulate: decay (1), first
+#: moment (2), second moment (3), root (1), correction and epsilon (1), division (1), update (1).
+ADAMW = 10
+#: Linked blocks of ours in the table, by model: those of the paper.
+LINKED = {'OPT-1.3B': 13, 'OPT-2.7B': 17, 'BLOOMZ-1.1B': 13}
+SKIPPED = 8
+WARM_STEPS = 2
+
+
+@dataclass(frozen=True)
+class PaperMethod:
+    """A method as it is counted: name, how its step is made, and in which ways it is run."""
+
+    name: str
+    make: MakeStep
+    ways: tuple[str, ...] = (PUBLISHED, KEPT)
+
+
+FULL, PROMPT_FUSE, OURS = 'Full LLM', 'PromptFuse', 'mPnP'
+OURS_ALL_ROWS = 'mPnP, all rows linked'
+
+
+def methods(linked: int) -> tuple[PaperMethod, ...]:
+    """All methods, ours and the published one with so many linked blocks."""
+    return (
+        PaperMethod(FULL, FullLlm),
+        PaperMethod(PROMPT_FUSE, PromptFuse),
+        PaperMethod('eP-ALM, prompts at the input', partial(EpAlm, published=True)),
+        PaperMethod('eP-ALM, corrected', partial(EpAlm, published=False)),
+        PaperMethod('LaVIN / MMA', Lavin),
+        PaperMethod(f'EAS, {SKIPPED} attentions skipped', partial(Lavin, skipped=SKIPPED)),
+        PaperMethod('mPnP published', partial(MpnpPublished, linked=linked)),
+        PaperMethod(OURS_ALL_ROWS, partial(Mpnp, linked=linked, reach='all'), (KEPT,)),
+        PaperMethod(OURS, partial(Mpnp, linked=linked), (KEPT,)),
+    )
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a training step at its peak.
+
+    weights: frozen and trained.  moments: of AdamW.  rest: gradients and activations.  reading: peak of
+    reading questions and encoding frames beforehand, 0 where a step does it.  stored: what was read of all
+    questions, on disk.  measured: peak on a GPU, 0 where there was none.
+    """
+
+    weights: int
+    moments: int
+    rest: int
+    reading: int = 0
+    stored: int = 0
+    measured: int = 0
+
+    @property
+    def peak(self) -> int:
+        """Of the training step."""
+        return self.weights + self.moments + self.rest
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one method takes for a whole adaptation.
+
+    In multiply-accumulates: encoders, reading of questions beforehand, steps (blocks, head and trained parts,
+    forward and backward) and optimiser.  encoders_always: of encoders that run in every epoch.
+    """
+
+    model: str
+    adaptation: str
+    method: str
+    way: str
+    parameters: int
+    encoders: float
+    encoders_always: float
+    reading: float
+    steps: float
+    optimiser: float
+    memory: Memory
+
+    @property
+    def macs(self) -> float:
+        """In all."""
+        return self.encoders + self.reading + self.steps + self.optimiser
+
+    @property
+    def macs_encoding_always(self) -> float:
+        """In all, with encoders in every epoch."""
+        return self.macs - self.encoders + self.encoders_always
+
+
+class Run:
+    """A method's step on the default device, with all that it needs there.
+
+    way: PUBLISHED or KEPT.
+    """
+
+    def __init__(self, model: str, task: Adaptation, method: PaperMethod, way: str) -> None:
+        self.task, self.way = task, way
+        self.encoders = Encoders(task) if way == PUBLISHED else None
+        self.step = _make(model, task, method.make)
+        if way == KEPT and self.step.first:
+            self.step.lm.family.leave_out(self.step.first)
+        self.optimiser = AdamW(self.step.trained(), fused=True)
+
+    @property
+    def given(self) -> bool:
+        """Whether texts were read before."""
+        return self.way == KEPT and self.step.first > 0
+
+    def tokens(self, count: int) -> dict[str, torch.Tensor]:
+        """As they are read from disk."""
+        return {one.modality: torch.zeros(count, one.tokens, TOKEN_WIDTH) for one in self.task.sensors}
+
+    def texts(self, count: int) -> torch.Tensor:
+        """As they are read from disk, or read here."""
+        if not self.given:
+            return self.step.read(count)
+        return torch.zeros(count, self.task.text, self.step.lm.width, dtype=self.step.lm.dtype)
+
+    def learn(self, tokens: Mapping[str, torch.Tensor]) -> None:
+        """A step without the optimiser's part."""
+        positions = self.task.answer if self.way == KEPT else self.task.text + self.task.tokens
+        self.step.loss(tokens, self.texts(self.task.batch), positions).backward()
+
+    def train(self) -> None:
+        """A whole step; moments are encoded one by one, the same one in place of all."""
+        batch = self.task.batch
+        self.learn({name: one.expand(batch, -1, -1) for name, one in self.encoders().items()}
+                   if self.encoders else self.tokens(batch))
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+
+    def weights(self) -> list[torch.Tensor]:
+        """All weights that are in memory."""
+        modules = [self.step, self.step.lm.model, *filter(None, [self.encoders])]
+        return [one for module in modules for one in (*module.parameters(), *module.buffers())]
+
+
+def cost(model: str, task: Adaptation, method: PaperMethod, way: str, device: str = 'cpu') -> Cost:
+    """Count one method.  device: cuda also runs the steps there, with random weights."""
+    with FakeTensorMode():
+        run = Run(model, task, method, way)
+        step = measure_macs(lambda: run.learn(run.tokens(task.batch)))
+        run.optimiser.zero_grad()
+        frame = encoding_macs(task)
+        question = reading_macs(model, task, method.make) if run.given else 0
+        memory = peak(run)
+        parameters = sum(one.numel() for one in run.step.trained())
+        kept = way == KEPT
+        reading = reading_peak(model, task, method.make, run.given) if kept else 0
+        stored = _stored(run) * task.samples if run.given else 0
+    measured = measured_peak(model, task, method, way, device) if device == 'cuda' else 0
+    return Cost(model, task.name, method.name, way, parameters,
+                encoders=frame * (task.frames if kept else task.seen), encoders_always=frame * task.seen,
+                reading=question * task.samples, steps=step / task.batch * task.seen,
+                optimiser=ADAMW * parameters * task.steps,
+                memory=Memory(*memory, reading=reading, stored=stored, measured=measured))
+
+
+def costs(model: str, task: Adaptation, device: str = 'cpu', linked: int = 0) -> list[Cost]:
+    """All methods in all their ways.  linked: blocks of ours; 0: as many as the paper links."""
+    return [cost(model, task, method, way, device)
+            for method in methods(linked or LINKED[model]) for way in method.ways]
+
+
+def encoding_macs(task: Adaptation) -> int:
+    """MACs of all encoders on one moment."""
+    encoders = Encoders(task)
+    return measure_macs(encoders)
+
+
+def reading_macs(model: str, task: Adaptation, make: MakeStep) -> float:
+    """MACs of reading one question as far as nothing trained has a say."""
+    step = _make(model, task, make)
+    return measure_macs(lambda: step.read(task.batch)) / task.batch
+
+
+def peak(run: Run) -> tuple[int, int, int]:
+    """Bytes of weights, of the optimiser's moments, and of all else at the peak of a step."""
+    weights = run.weights()
+    memory = PeakMemory().hold(weights)
+    held = memory.held
+    with memory:
+        for _ in range(WARM_STEPS):
+            run.train()
+    moments = _bytes(value for state in run.optimiser.state.values() for value in state.values())
+    return held, moments, memory.peak - held - moments
+
+
+def reading_peak(model: str, task: Adaptation, make: MakeStep, reads: bool) -> int:
+    """Bytes at the peak of what is done beforehand: encode a moment, and then read a batch of questions."""
+    encoders = Encoders(task)
+    tracked = [_peak_of(encoders, encoders)]
+    if reads:
+        step = _make(model, task, make)
+        tracked.append(_peak_of(step.lm.model, lambda: step.read(task.batch)))
+    return max(tracked)
+
+
+def measured_peak(model: str, task: Adaptation, method: PaperMethod, way: str, device: str) -> int:
+    """Bytes that torch held at most on a GPU in a real step with random weights."""
+    with torch.device(device):
+        run = Run(model, task, method, way)
+        torch.cuda.reset_peak_memory_stats(device)
+        for _ in range(WARM_STEPS):
+            run.train()
+        found = torch.cuda.max_memory_allocated(device)
+    del run
+    torch.cuda.empty_cache()
+    return found
+
+
+def _make(model: str, task: Adaptation, make: MakeStep) -> Step:
+    """A step and its language model in the precision that it wants."""
+    weights = getattr(getattr(make, 'func', make), 'weights', torch.bfloat16)
+    return make(language_model(model, weights), task)
+
+
+def _stored(run: Run) -> int:
+    """Bytes that reading leaves of one question."""
+    kept = run.texts(1).nbytes
+    return kept + (run.step.cached(1).nbytes if isinstance(run.step, Mpnp) else 0)
+
+
+def _peak_of(module: torch.nn.Module, work: Callable[[], object]) -> int:
+    memory = PeakMemory().hold([*module.parameters(), *module.buffers()])
+    with memory:
+        work()
+    return memory.peak
+
+
+def _bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(one.nbytes for one in tensors)

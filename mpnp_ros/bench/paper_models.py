@@ -1,0 +1,157 @@
+"""The sizes of the paper's experiments, and its models with these sizes and no weights (papers.md A)."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, BloomConfig, OPTConfig, PretrainedConfig
+
+from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.llm.families import family_of
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.modalities.lidar.rangevit import COLUMNS, ROWS, build_rangevit
+from mpnp_ros.modalities.lidar.rangevit import SHAPE as RANGEVIT
+from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
+
+#: Width of a token of either encoder, both being ViT-S.
+TOKEN_WIDTH = RANGEVIT.width
+#: ViT-S/16 as `WinKawaks/vit-small-patch16-224`.
+VIT = VitShape(patch=(16, 16), grid=(14, 14), epsilon=1e-12, layer_scale=False)
+IMAGE = 224
+#: Depths of the encoder, or bands of elevation, of which a view has a token each.
+TOKENS_OF_A_VIEW = 4
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """What is encoded for one moment.
+
+    views: images or sweeps, each of which becomes four tokens.  size: [channels, rows, columns] of a view.
+    """
+
+    modality: str
+    views: int
+    size: tuple[int, int, int]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all views."""
+        return self.views * TOKENS_OF_A_VIEW
+
+
+CAMERA = Sensor('camera', 6, (3, IMAGE, IMAGE))
+LIDAR = Sensor('lidar', 1, (RANGEVIT.channels, ROWS, COLUMNS))
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What is adapted to at night: nuScenes-QA-mini (papers.md E.6) in batches of the paper.
+
+    sensors: in use afterwards.  text: tokens of a question and its answer, the longest allowed; answer: those
+    of the answer and the end of the text, which are learned.  samples, epochs, batch: as published.  frames:
+    different moments that the samples are about: 1318 questions at night, about 11 of each frame, half of
+    them to train on, leave hardly a frame out.
+    """
+
+    name: str
+    sensors: tuple[Sensor, ...]
+    text: int = 72
+    answer: int = 3
+    samples: int = 659
+    epochs: int = 8
+    batch: int = 16
+    frames: int = 118
+
+    @property
+    def tokens(self) -> int:
+        """Modality tokens of a moment."""
+        return sum(sensor.tokens for sensor in self.sensors)
+
+    @property
+    def views(self) -> int:
+        """Views of a moment."""
+        return sum(sensor.views for sensor in self.sensors)
+
+    @property
+    def seen(self) -> int:
+        """Samples that are seen, each epoch's."""
+        return self.samples * self.epochs
+
+    @property
+    def steps(self) -> int:
+        """Steps of the optimiser; the last one of an epoch has what is left."""
+        return -(-self.samples // self.batch) * self.epochs
+
+
+SWITCH = Adaptation('camera to LiDAR', (LIDAR,))
+ADD = Adaptation('camera to camera + LiDAR', (CAMERA, LIDAR))
+
+MODELS: dict[str, PretrainedConfig] = {
+    'OPT-1.3B': OPTConfig(
+        hidden_size=2048, ffn_dim=8192, num_hidden_layers=24, num_attention_heads=32, vocab_size=50272,
+        word_embed_proj_dim=2048, max_position_embeddings=2048),
+    'OPT-2.7B': OPTConfig(
+        hidden_size=2560, ffn_dim=10240, num_hidden_layers=32, num_attention_heads=32, vocab_size=50272,
+        word_embed_proj_dim=2560, max_position_embeddings=2048),
+    'BLOOMZ-1.1B': BloomConfig(hidden_size=1536, n_layer=24, n_head=16, vocab_size=250880),
+}
+
+
+def language_model(name: str, dtype: torch.dtype = torch.bfloat16, first: int = 0) -> LanguageModel:
+    """One of MODELS on the default device, its weights whatever the device begins with.
+
+    first: leave out the blocks below and the token embeddings.  Raises ConfigurationError for another name.
+    """
+    if name not in MODELS:
+        raise ConfigurationError(f'{name!r} is none of the paper\'s models: {", ".join(MODELS)}')
+    model = AutoModelForCausalLM.from_config(MODELS[name], dtype=dtype)
+    if first:
+        family_of(model, name).leave_out(first)
+    return LanguageModel(model, None, name, weights_identity=name)
+
+
+def encoder(sensor: Sensor) -> VisionTransformer:
+    """The encoder of a sensor on the default device."""
+    network = build_rangevit() if sensor.modality == LIDAR.modality else VisionTransformer(VIT)
+    return network.eval().requires_grad_(False)
+
+
+class Encoders(nn.Module):
+    """All encoders of an adaptation, frozen, in half precision as the language model is."""
+
+    def __init__(self, adaptation: Adaptation, dtype: torch.dtype = torch.bfloat16) -> None:
+        super().__init__()
+        self.adaptation = adaptation
+        with default_dtype(dtype):
+            self.networks = nn.ModuleDict({one.modality: encoder(one) for one in adaptation.sensors})
+
+    @torch.no_grad()
+    def forward(self) -> dict[str, torch.Tensor]:
+        """Tokens [1, P, D] float32 of one moment by modality, from views of zeros."""
+        return {sensor.modality: self._encode(sensor) for sensor in self.adaptation.sensors}
+
+    def _encode(self, sensor: Sensor) -> torch.Tensor:
+        network = self.networks[sensor.modality]
+        views = torch.zeros(sensor.views, *sensor.size, dtype=network.cls_token.dtype)
+        if sensor.modality == LIDAR.modality:
+            patches = network.norm(network(views, (RANGEVIT.depth,)).patches[0])
+            tokens = patches.unflatten(1, (TOKENS_OF_A_VIEW, -1)).mean((2, 3))
+        else:
+            taps = range(VIT.depth - TOKENS_OF_A_VIEW + 1, VIT.depth + 1)
+            tokens = network(views, tuple(taps)).cls.transpose(0, 1)
+        return tokens.reshape(1, sensor.tokens, TOKEN_WIDTH).float()
+
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Within it, new tensors of no named type are of this one."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

@@ -1,0 +1,319 @@
+"""What each method runs in a training step, at any size: its trained parts, and the way through the blocks.
+
+The steps of bench/paper_scale.py, which counts them on tensors without data.  They are written with the
+blocks and links of this package, in its precision: frozen weights in bfloat16, what is trained in float32.
+The peers are as papers.md A.6, B and C have them; their columns are rows of the text.
+"""
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch.nn.functional import cross_entropy
+
+from mpnp_ros.bench.input_tuning import PROMPTS
+from mpnp_ros.bench.paper_models import TOKEN_WIDTH, TOKENS_OF_A_VIEW, Adaptation
+from mpnp_ros.links.config import LinkConfig
+from mpnp_ros.links.connections import LatentConnections
+from mpnp_ros.links.inputs import QuestionStates, TokenBatch
+from mpnp_ros.links.link import LatentLink
+from mpnp_ros.links.published import PublishedConnections, PublishedLink
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.layout import TextLayout
+from mpnp_ros.llm.prefix import Prefix
+from mpnp_ros.llm.text_cache import TextCache
+
+#: Modality -> tokens [B, P, D].
+Tokens = Mapping[str, torch.Tensor]
+
+
+class Step(nn.Module):
+    """A method's trained parts on a language model.
+
+    first: the lowest block that the trained parts reach; what is below depends on the text alone.
+    """
+
+    first = 0
+    weights = torch.bfloat16
+
+    def __init__(self, lm: LanguageModel, task: Adaptation) -> None:
+        super().__init__()
+        self.task = task
+        self._model = (lm,)
+
+    @property
+    def lm(self) -> LanguageModel:
+        """The language model, whose weights are not those of this module."""
+        return self._model[0]
+
+    @abstractmethod
+    def hidden(self, tokens: Tokens, texts: torch.Tensor) -> torch.Tensor:
+        """The last block's output [B, R, d] on all rows that a step runs.
+
+        texts: [B, T, d], what :meth:`read` gives.
+        """
+
+    def loss(self, tokens: Tokens, texts: torch.Tensor, positions: int) -> torch.Tensor:
+        """Mean loss; the head runs on the last `positions` rows, on all of them where there are fewer."""
+        with self.precision():
+            rows = self.hidden(tokens, texts)[:, -positions:]
+            scores = self.lm.logits(rows).float().flatten(0, 1)
+        return cross_entropy(scores, torch.zeros(len(scores), dtype=torch.long, device=scores.device))
+
+    def read(self, count: int) -> torch.Tensor:
+        """What does not depend on the sensors, once for each question: [count, T, d] at block `first`."""
+        layout = causal(count, self.task.text)
+        with torch.no_grad(), self.precision():
+            return self.lm.run_blocks(self.lm.embed(layout), layout, 0, self.first)
+
+    def trained(self) -> Sequence[nn.Parameter]:
+        """Parameters that are trained."""
+        return list(self.parameters())
+
+    def precision(self) -> AbstractContextManager[None]:
+        """That of the language model's operations."""
+        return nullcontext()
+
+    def all_blocks(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Causal rows [B, T, d] through the blocks from `first` on."""
+        return self.lm.run_blocks(hidden, causal(*hidden.shape[:2]), self.first, self.lm.blocks)
+
+
+def causal(count: int, rows: int) -> TextLayout:
+    """Texts of so many tokens, on the default device."""
+    return TextLayout.causal(torch.zeros(count, rows, dtype=torch.long))
+
+
+class PromptFuse(Step):
+    """Learned prompts and projected tokens in front of the text, from block 0 on."""
+
+    prompts = PROMPTS
+
+    def __init__(self, lm: LanguageModel, task: Adaptation) -> None:
+        super().__init__(lm, task)
+        self.projection = nn.Linear(TOKEN_WIDTH, lm.width)
+        self.prompt = nn.Parameter(torch.randn(self.prompts, lm.width))
+
+    def columns(self, tokens: Tokens) -> torch.Tensor:
+        """What stands in front of the text, [B, C, d]."""
+        projected = self.projection(torch.cat(list(tokens.values()), 1))
+        return torch.cat([self.prompt.expand(len(projected), -1, -1), projected], 1)
+
+    def hidden(self, tokens: Tokens, texts: torch.Tensor) -> torch.Tensor:
+        """See Step."""
+        return self.all_blocks(torch.cat([self.columns(tokens).to(texts.dtype), texts], 1))
+
+
+class FullLlm(PromptFuse):
+    """Projected tokens in front of the text; all weights are trained, float32 under autocast."""
+
+    prompts = 0
+    weights = torch.float32
+
+    def __init__(self, lm: LanguageModel, task: Adaptation) -> None:
+        super().__init__(lm, task)
+        lm.model.requires_grad_()
+
+    def trained(self) -> Sequence[nn.Parameter]:
+        """Those of the language model too."""
+        return [*self.lm.model.parameters(), *self.projection.parameters()]
+
+    def read(self, count: int) -> torch.Tensor:
+        """Nothing can be read beforehand: embeddings are trained too."""
+        return self.lm.embed(causal(count, self.task.text))
+
+    def precision(self) -> AbstractContextManager[None]:
+        """Products in bfloat16."""
+        return torch.autocast(self.lm.device.type, torch.bfloat16)
+
+
+class EpAlm(Step):
+    """A column for each view, overwritten in the last 40 % of the blocks but the last one (papers.md B.1).
+
+    published: the learned prompts stand at the input; else at the first linked block, as the columns do.
+    """
+
+    states, share = TOKENS_OF_A_VIEW, .6
+
+    def __init__(self, lm: LanguageModel, task: Adaptation, published: bool) -> None:
+        super().__init__(lm, task)
+        self.linked = int(self.share * lm.blocks)
+        self.first = 0 if published else self.linked
+        self.connectors = nn.ModuleList(nn.Linear(TOKEN_WIDTH, lm.width) for _ in range(self.states))
+        self.prompt = nn.Parameter(torch.randn(PROMPTS, lm.width))
+        self.prompt_layers = nn.Sequential(nn.Linear(lm.width, lm.width), nn.Tanh(),
+                                           nn.Linear(lm.width, lm.width))
+
+    def hidden(self, tokens: Tokens, texts: torch.Tensor) -> torch.Tensor:
+        """See Step."""
+        lm, views = self.lm, torch.cat(list(tokens.values()), 1).unflatten(1, (-1, self.states))
+        prompts = self.prompt_layers(self.prompt).to(texts.dtype).expand(len(texts), -1, -1)
+        hidden = torch.cat([prompts, texts], 1)
+        hidden = lm.run_blocks(hidden, causal(*hidden.shape[:2]), self.first, self.linked)
+        columns, injected = views.shape[1], range(self.linked, lm.blocks - 1)
+        layout = causal(len(texts), columns + hidden.shape[1])
+        hidden = nn.functional.pad(hidden, (0, 0, columns, 0))
+        for block in range(self.linked, lm.blocks):
+            if block in injected:
+                state = min((block - self.linked) // max(1, len(injected) // self.states), self.states - 1)
+                own = self.connectors[state](views[:, :, state]).to(hidden.dtype)
+                hidden = torch.cat([own, hidden[:, columns:]], 1)
+            hidden = lm.run_blocks(hidden, layout, block, block + 1)
+        return hidden
+
+
+class Routed(nn.Module):
+    """Two up-projections of one down-projection, mixed by a router (papers.md C.1, D.1); each in two groups.
+
+    mean: also carries what all rows hold to each of them, by a down-projection of its own.
+    """
+
+    def __init__(self, width: int, rank: int, mean: bool = False) -> None:
+        super().__init__()
+        self.router, self.down = nn.Linear(width, 2), nn.Linear(width, rank)
+        self.up = nn.ModuleList(nn.Conv1d(rank, width, 1, groups=2) for _ in range(2))
+        self.spread = nn.Linear(width, rank) if mean else None
+
+    def forward(self, normed: torch.Tensor, routing: torch.Tensor) -> torch.Tensor:
+        """normed: [B, T, d].  routing: [B, d], what the router reads."""
+        dtype = normed.dtype
+        shares = _linear(self.router, routing).softmax(-1)[:, :, None, None]
+        low = _linear(self.down, normed)
+        if self.spread is not None:
+            low = (low + _linear(self.spread, normed).mean(1, keepdim=True)) / 2
+        ups = [nn.functional.conv1d(low.mT, one.weight.to(dtype), one.bias.to(dtype), groups=2).mT
+               for one in self.up]
+        return normed + shares[:, 0] * ups[0] + shares[:, 1] * ups[1]
+
+
+def _linear(layer: nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
+    """A layer's product in the precision of its input."""
+    return nn.functional.linear(inputs, layer.weight.to(inputs.dtype), layer.bias.to(inputs.dtype))
+
+
+class Lavin(Step):
+    """Modality token and neck at the input, routed adapters in front of every attention (papers.md C.1).
+
+    skipped: of the last so many blocks the attention is left out, and an adapter that also spreads what all
+    rows hold is in its place (EAS, papers.md D.1).
+    """
+
+    rank, skipped_rank, neck_width = 8, 32, 128
+
+    def __init__(self, lm: LanguageModel, task: Adaptation, skipped: int = 0) -> None:
+        super().__init__(lm, task)
+        self.kept = lm.blocks - skipped
+        self.modality = nn.Parameter(torch.randn(1, lm.width))
+        self.neck = nn.Sequential(nn.Linear(TOKEN_WIDTH, self.neck_width), nn.SiLU(),
+                                  nn.Linear(self.neck_width, lm.width))
+        self.adapters = nn.ModuleList(
+            Routed(lm.width, self.skipped_rank if self._skips(block) else self.rank, self._skips(block))
+            for block in range(lm.blocks))
+
+    def hidden(self, tokens: Tokens, texts: torch.Tensor) -> torch.Tensor:
+        """See Step."""
+        columns = self.neck(torch.cat(list(tokens.values()), 1)).to(texts.dtype)
+        key = self.modality.to(texts.dtype).expand(len(texts), 1, -1)
+        hidden = torch.cat([key, columns, texts], 1)
+        context = self.lm.family.context(hidden, causal(*hidden.shape[:2]))
+        for block, adapter in enumerate(self.adapters):
+            parts = self.lm.parts(block)
+            normed = parts.attention_norm(hidden)
+            adapted = adapter(normed, normed[:, 0])
+            if self._skips(block):
+                opening = adapted * parts.scale.to(adapted.dtype)
+            else:
+                hidden = hidden + parts.attend(adapted, context)
+                opening = parts.feed_forward_norm(hidden)
+            hidden = hidden + parts.feed_forward(opening)
+        return hidden
+
+    def _skips(self, block: int) -> bool:
+        return block >= self.kept
+
+
+class MpnpPublished(Step):
+    """One pair of aligners for all linked blocks, zero prefixes in all others (papers.md A.1)."""
+
+    def __init__(self, lm: LanguageModel, task: Adaptation, linked: int) -> None:
+        super().__init__(lm, task)
+        self.links = nn.ModuleDict({one.modality: PublishedLink(LinkConfig.for_model(
+            lm, one.modality, 'encoder', TOKEN_WIDTH, last=linked, hidden=4 * TOKEN_WIDTH, pooling='none',
+            reach='all')) for one in task.sensors})
+        weights = self.links[task.sensors[-1].modality].link_weights
+        for link in self.links.values():
+            link.link_weights = weights
+
+    def hidden(self, tokens: Tokens, texts: torch.Tensor) -> torch.Tensor:
+        """See Step."""
+        batches = {name: TokenBatch(values, values[..., 0]) for name, values in tokens.items()}
+        prefix = PublishedConnections(self.lm, dict(self.links)).prefix(batches)
+        return self.lm.run_blocks(texts, causal(*texts.shape[:2]), 0, self.lm.blocks, prefix)
+
+
+class Mpnp(Step):
+    """Latent links that pool by the question; what they do not reach is read once for each question.
+
+    reach: which rows see the prefix, as in LinkConfig.
+    """
+
+    def __init__(self, lm: LanguageModel, task: Adaptation, linked: int, reach: str = 'answer') -> None:
+        super().__init__(lm, task)
+        self.first, self.reach = lm.blocks - linked, reach
+        self.links = nn.ModuleDict({one.modality: _latent_link(LinkConfig.for_model(
+            lm, one.modality, 'encoder', TOKEN_WIDTH, last=linked, reach=reach)) for one in task.sensors})
+
+    @property
+    def prompt(self) -> int:
+        """Tokens of a question: from its last one on each row says the next token of the answer."""
+        return self.task.text - self.task.answer + 1
+
+    @property
+    def past(self) -> int:
+        """Rows that no prefix reaches."""
+        return self.prompt - 1 if self.reach == 'answer' else 0
+
+    def read(self, count: int) -> torch.Tensor:
+        """Also the rows that no prefix reaches, through all blocks."""
+        texts = super().read(count)
+        with torch.no_grad():
+            self.lm.run_blocks(texts[:, :self.past], causal(count, self.past), self.first,
+                               self.lm.blocks if self.past else self.first, cache=TextCache())
+        return texts
+
+    def hidden(self, tokens: Tokens, texts: torch.Tensor) -> torch.Tensor:
+        """See Step."""
+        layout = causal(*texts.shape[:2]).tail(self.past)
+        return self.lm.run_blocks(texts[:, self.past:], layout, self.first, self.lm.blocks,
+                                  self._prefix(tokens, texts), self.cached(len(texts)))
+
+    def cached(self, count: int) -> TextCache:
+        """Keys and values of the rows that no prefix reaches, as they are read from disk."""
+        cache, lm = TextCache(), self.lm
+        for block in range(self.first, lm.blocks if self.past else self.first):
+            keys, values = (torch.zeros(count, lm.kv_heads, self.past, lm.head_dim, dtype=lm.dtype)
+                            for _ in range(2))
+            cache.update(keys, values, block)
+        return cache
+
+    def _prefix(self, tokens: Tokens, texts: torch.Tensor) -> Prefix:
+        asked = QuestionStates({self.first: texts[:, :self.prompt]},
+                               torch.ones(len(texts), self.prompt, dtype=torch.bool))
+        batches = {name: TokenBatch(values, values[..., 0]) for name, values in tokens.items()}
+        return LatentConnections(self.lm, dict(self.links)).prefix(batches, asked)
+
+
+def _latent_link(config: LinkConfig) -> LatentLink:
+    """A link whose gates are known to be open where all other tensors are sizes only."""
+    link = LatentLink(config)
+    with unset_fake_temporarily():
+        link.closed = torch.zeros(len(config.blocks), dtype=torch.bool, device='cpu')
+    return link
+
+
+#: A language model and an adaptation -> the step of a method.
+MakeStep = Callable[[LanguageModel, Adaptation], Step]
