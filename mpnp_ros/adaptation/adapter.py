@@ -27,6 +27,7 @@ from mpnp_ros.adaptation.policy import Condition, Decision, Outcome, Past, Plug,
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.errors import ConfigurationError, TrainingError
 from mpnp_ros.links.store import LinkStore, StoredLink
+from mpnp_ros.methods.base import method_type
 
 LOG = logging.getLogger(__name__)
 REMEMBERED = 200
@@ -69,7 +70,7 @@ class Adapter:
         self.store = store or LinkStore(folder / 'links')
         self.buffer = ReplayBuffer(folder / 'replay', config.replay)
         self.decision = Decision((), (), 'nothing is known yet')
-        self._catalogue = LinkCatalogue(self.store)
+        self._catalogue = LinkCatalogue(self.store, method_type(model.method).link_type.kind)
         self._observed = Observed()
         self._orders = JobOrders(config, model, self.buffer, self.store, self._starts, self._observed)
         self._history: list[Past] = []

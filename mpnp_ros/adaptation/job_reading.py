@@ -8,12 +8,12 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from mpnp_ros.adaptation.batches import QuestionBook
-from mpnp_ros.adaptation.cost_model import Aim, CostModel, Plan
+from mpnp_ros.adaptation.cost_model import Aim, CostModel
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.job import DATA, JobProgress, JobSpec, NewLink
 from mpnp_ros.adaptation.moments import ASKED, FEEDBACK, LABELLED
@@ -23,7 +23,7 @@ from mpnp_ros.adaptation.speedometer import machine_speed
 from mpnp_ros.adaptation.unlabelled import unlabelled_questions
 from mpnp_ros.adaptation.workload import Workload
 from mpnp_ros.cache import new_folder, write_file
-from mpnp_ros.errors import LinksError, TrainingError
+from mpnp_ros.errors import BudgetError, LinksError, TrainingError
 from mpnp_ros.links.files import Link, load_link
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.question_files import QuestionFiles
@@ -95,18 +95,15 @@ def read(folder: Path, say: Say, cancelled: Cancelled, before: float = 0.) -> No
     for link in links_beside(spec, method.lm):
         method.plug(link)
     found = [starts(spec, one, method)[0][1] for one in spec.new]
-    costs = _costs(spec, method.lm, found, train)
-    plan, steps = _planned(spec, costs, found, held_out)
-    begins_anew = len(found[0].config.blocks) != plan.linked_blocks
+    planned = _planned(spec, method, found, train, held_out)
+    begins_anew = len(found[0].config.blocks) != planned.linked_blocks
     for new, link in zip(spec.new, found, strict=True):
-        method.plug(untrained(spec, new, method, plan.linked_blocks) if begins_anew else link)
+        method.plug(untrained(spec, new, method, planned.linked_blocks) if begins_anew else link)
     examples = held_out.examples if spec.only_try else (*train.examples, *held_out.examples)
     if QuestionBook(method, QuestionFiles(spec.questions)).read(examples, cancelled, lambda done, of: say(
             JobProgress('reading', done, of, seconds=time.monotonic() - started))):
-        first = min(link.config.question_block for link in method.links().values())
-        Reading(first, tuple(sorted({example.choices for example in examples})), time.monotonic() - started,
-                costs.reading(plan.linked_blocks), plan.linked_blocks, steps, plan.batch, plan.reason,
-                begins_anew).save(folder)
+        Reading(method.first_block, tuple(sorted({example.choices for example in examples})),
+                time.monotonic() - started, **planned._asdict(), begins_anew=begins_anew).save(folder)
 
 
 def draw(spec: JobSpec, folder: Path) -> tuple[TokenDataset, TokenDataset]:
@@ -128,26 +125,39 @@ def draw(spec: JobSpec, folder: Path) -> tuple[TokenDataset, TokenDataset]:
     return TokenDataset.load(data / TRAINING_SET), TokenDataset.load(data / HELD_OUT)
 
 
-def _costs(spec: JobSpec, lm: LanguageModel, links: Sequence[Link], train: TokenDataset) -> CostModel:
-    """What training such links on these questions costs on this machine."""
-    configs = [link.config for link in links]
-    return CostModel.for_model(lm, configs, Workload.of(train, lm.tokenizer), machine_speed(lm, configs[0]))
+class _Planned(NamedTuple):
+    """What is said of it in Reading."""
+
+    macs: float
+    linked_blocks: int
+    steps: int
+    batch: int
+    reason: str
 
 
-def _planned(spec: JobSpec, costs: CostModel, links: Sequence[Link],
-             held_out: TokenDataset) -> tuple[Plan, int]:
+def _planned(spec: JobSpec, method: Method, links: Sequence[Link], train: TokenDataset,
+             held_out: TokenDataset) -> _Planned:
     """How deep to train, and at most how many steps.
 
-    Whether there is time is foreseen; how long steps really take is seen as they are taken.
+    Whether there is time is foreseen; how long steps really take is seen as they are taken.  A method that is
+    as deep as it is, is trained as configured while there is time.
     """
-    training = spec.training
+    training, configs = spec.training, [link.config for link in links]
+    if not method.depth_is_free:
+        if spec.budget.macs:
+            raise BudgetError(f'what training the method {method.name} takes is not foreseen, so it cannot '
+                              'be kept within MACs; give a budget of seconds or bytes')
+        return _Planned(0, len(configs[0].blocks), training.steps, training.batch,
+                        f'as many blocks as the method {method.name} has')
+    lm = method.lm
+    costs = CostModel.for_model(lm, configs, Workload.of(train, lm.tokenizer), machine_speed(lm, configs[0]))
     aim = Aim(training.batch, min(LEAST_STEPS, training.steps), training.steps,
-              spec.linked_blocks or len(links[0].config.blocks),
-              evaluated=EVALUATIONS * len(held_out.examples))
+              spec.linked_blocks or len(configs[0].blocks), evaluated=EVALUATIONS * len(held_out.examples))
     plan = costs.plan(spec.budget, aim)
     timeless = costs.plan(replace(spec.budget, seconds=0.),
                           replace(aim, batch=plan.batch, linked_blocks=plan.linked_blocks))
-    return plan, timeless.steps
+    return _Planned(costs.reading(plan.linked_blocks), plan.linked_blocks, timeless.steps, plan.batch,
+                    plan.reason)
 
 
 def _lived_through(spec: JobSpec) -> tuple[TokenDataset, TokenDataset]:
@@ -184,6 +194,9 @@ def starts(spec: JobSpec, new: NewLink, method: Method) -> list[tuple[str, Link]
 
 def _start(spec: JobSpec, new: NewLink, method: Method, before: Link) -> Link:
     config = before.config
+    if before.kind != method.link_type.kind:
+        raise LinksError(f'it is of kind {before.kind!r}; the method {method.name} trains '
+                         f'{method.link_type.kind!r}')
     if (config.modality, config.encoder) == (new.modality, new.encoder):
         return before
     link = _new(spec, new, method, {name: value for name, value in config.to_dict().items()

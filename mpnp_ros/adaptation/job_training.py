@@ -35,7 +35,8 @@ from mpnp_ros.links.provenance import Adaptation, Provenance
 from mpnp_ros.links.store import LinkStore
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.upper_blocks import load_upper_blocks
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.llm.weights import load_language_model
+from mpnp_ros.methods.base import Method, build_method, method_type
 
 NOISE = .01
 """So many more wrong answers on held-out questions, or one standard error, do not make new links worse."""
@@ -55,7 +56,10 @@ def train(folder: Path, say: Say, cancelled: Cancelled, before: float = 0.) -> J
     if reading is None:
         raise TrainingError(f'the questions of {folder} have not been read; run its first stage')
     torch.set_num_threads(spec.threads)
-    lm = load_upper_blocks(spec.language_model, reading.first, spec.device, spec.dtype, reading.choices)
+    if method_type(spec.method).trains_embeddings:
+        lm = load_language_model(spec.language_model, spec.device, spec.dtype)
+    else:
+        lm = load_upper_blocks(spec.language_model, reading.first, spec.device, spec.dtype, reading.choices)
     return _Training(folder, spec, reading, build_method(spec.method, lm), say, cancelled, before).work()
 
 

@@ -26,10 +26,13 @@ class LinkInUse:
 
 
 class LinkCatalogue:
-    """Reads each manifest once; those that cannot be read are left out, with a line in the log."""
+    """Reads each manifest once; those that cannot be read are left out, with a line in the log.
 
-    def __init__(self, store: LinkStore) -> None:
-        self.store = store
+    kind: of the links that the method in use takes; versions of others are not offered.
+    """
+
+    def __init__(self, store: LinkStore, kind: str) -> None:
+        self.store, self.kind = store, kind
         self._read: dict[str, LinkManifest | None] = {}
 
     def manifest(self, path: str | Path) -> LinkManifest | None:
@@ -61,7 +64,7 @@ class LinkCatalogue:
         usage = {}
         for link in self.store.list():
             manifest = self.manifest(link.path)
-            if manifest is None:
+            if manifest is None or manifest.kind != self.kind:
                 continue
             if link.modality not in usage:
                 usage[link.modality] = self.store.usage(link.modality)

@@ -27,7 +27,7 @@ from mpnp_ros.tokens import ModalityTokens
 
 Tokens = Mapping[str, ModalityTokens]
 
-_registered: dict[str, Callable[..., Method]] = {}
+_registered: dict[str, type[Method]] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +72,17 @@ class Method(Protocol):
 
     name: str
     lm: LanguageModel
+
+    link_type: type[Link]
+    """The kind of its links."""
+    depth_is_free: bool
+    """Whether links may be to any number of the uppermost blocks, so that a budget can decide."""
+    trains_embeddings: bool
+    """Whether training takes the whole language model, the table of token embeddings too."""
+
+    @property
+    def first_block(self) -> int:
+        """The lowest block in which plugged modalities have a say; below it, questions are read once."""
 
     def prepare(self, question: str, choices: Sequence[str] = ()) -> AskedQuestion:
         """Read a question as far as no modality has a say; no choices: the answer is generated.
@@ -146,8 +157,13 @@ def method_names() -> tuple[str, ...]:
     return tuple(sorted(_registered))
 
 
-def build_method(name: str, lm: LanguageModel, **options: Any) -> Method:
-    """Build a method; raises ConfigurationError that names those there are."""
+def method_type(name: str) -> type[Method]:
+    """The class of a method; raises ConfigurationError that names those there are."""
     if name not in method_names():
         raise ConfigurationError(f'method {name!r} is unknown; there are {", ".join(method_names())}')
-    return _registered[name](lm, **options)
+    return _registered[name]
+
+
+def build_method(name: str, lm: LanguageModel, **options: Any) -> Method:
+    """Build a method; errors as of :func:`method_type`."""
+    return method_type(name)(lm, **options)

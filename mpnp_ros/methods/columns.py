@@ -63,6 +63,7 @@ class ColumnMethod(Mpnp):
 
     link_type: type[ColumnLink]
     connections_type = ColumnConnections
+    depth_is_free = False
     counted = True
 
     def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> ColumnLink:

@@ -24,6 +24,7 @@ class FullLlm(ColumnMethod):
     """
 
     link_type = FullLlmLink
+    trains_embeddings = True
 
     def __init__(self, lm: LanguageModel, **options: Any) -> None:
         super().__init__(lm, **options)

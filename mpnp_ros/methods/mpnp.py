@@ -72,7 +72,9 @@ class Mpnp:
     """
 
     name: str
-    link_type: type[nn.Module] = LatentLink
+    link_type: type[Link] = LatentLink
+    depth_is_free = True
+    trains_embeddings = False
     connections_type: type[LatentConnections] = LatentConnections
 
     def __init__(self, lm: LanguageModel, *, template: PromptTemplate | None = None,
@@ -81,6 +83,11 @@ class Mpnp:
         self.template = template or PromptTemplate()
         self.cache = QuestionCache(question_cache_bytes)
         self._connections = self.connections_type(lm)
+
+    @property
+    def first_block(self) -> int:
+        """The lowest linked block; the number of blocks where nothing is linked."""
+        return self._connections.first_block
 
     def prepare(self, question: str, choices: Sequence[str] = ()) -> AskedQuestion:
         """Read a question up to the lowest linked block, once while it is in the question cache."""

@@ -26,7 +26,7 @@ from mpnp_ros.adaptation.policy import DISTILLED
 from mpnp_ros.errors import BudgetError, TrainingError
 from mpnp_ros.links.files import load_link, read_manifest
 from mpnp_ros.links.store import LinkStore
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.base import build_method, method_names, method_type
 
 ANSWERS = ('yes', 'no', 'car', 'truck')
 
@@ -247,3 +247,23 @@ def test_a_spec_is_what_was_saved_and_a_damaged_one_is_named(job, tmp_path):
         (tmp_path / 'job' / SPEC).write_text(damage)
         with pytest.raises(TrainingError, match=r'spec\.json is no adaptation job'):
             JobSpec.load(tmp_path / 'job')
+
+
+@pytest.mark.parametrize('name', [name for name in method_names() if name != 'mpnp'])
+def test_links_of_every_method_are_trained_from_what_was_lived_through(job, experience, tmp_path, name):
+    experience(tmp_path / 'buffer')
+    spec = job(method=name, starts=(), link={'hidden': 16})
+    result = ran(spec, tmp_path / 'job')
+    assert result.status == TRAINED, result.message
+    assert result.accuracy > .5 or name == 'mpnp_published'  # the published form learns more slowly
+    assert read_manifest(result.links['camera']).kind == method_type(name).link_type.kind
+
+
+def test_links_of_another_method_are_no_start_and_macs_that_nobody_foresees_no_budget(
+        job, experience, camera, tmp_path):
+    experience(tmp_path / 'buffer')
+    spec = job(method='prompt_fuse', starts=(camera,))
+    result = ran(spec, tmp_path / 'job')
+    assert read_manifest(result.links['camera']).provenance.adaptation.started_from == ''
+    with pytest.raises(BudgetError, match='prompt_fuse takes is not foreseen'):
+        ran(replace(spec, budget=Budget(macs=1e9)), tmp_path / 'other')

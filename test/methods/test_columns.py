@@ -1,5 +1,7 @@
-"""Methods whose modalities are columns of the text: what holds for all of them, and what each one computes."""
+"""Methods whose modalities are columns of the text: what holds for all, and what each one computes."""
 from __future__ import annotations
+
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from mpnp_ros.links.files import load_link, save_link
 from mpnp_ros.links.inputs import TokenBatch
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prepared import choice_log_probabilities, prepare
-from mpnp_ros.methods.base import build_method, method_names
+from mpnp_ros.methods.base import build_method, method_names, method_type
 from mpnp_ros.methods.columns import ColumnMethod
 
 QUESTION = 'how many cars are there?'
@@ -24,8 +26,7 @@ prove = settings(deadline=None, max_examples=12, derandomize=True)
 
 def peers() -> list[str]:
     """All methods of columns."""
-    from mpnp_ros.methods import base
-    return [name for name in method_names() if issubclass(base._registered[name], ColumnMethod)]
+    return [name for name in method_names() if issubclass(method_type(name), ColumnMethod)]
 
 
 def plugged(lm, name, seed=0, modalities=('camera',), **options) -> ColumnMethod:
@@ -72,8 +73,8 @@ def test_a_batch_answers_as_one_by_one(tiny_lm, frame, name, family, seed):
 @pytest.mark.parametrize('name', peers())
 def test_without_links_the_answer_is_the_text_only_models_and_unplugging_gives_it_back(tiny_lm, frame, name):
     lm = tiny_lm('llama')
-    alone = choice_log_probabilities(lm, prepare(lm, build_method(name, lm).template, QUESTION, CHOICES, 0)).exp()
     method = plugged(lm, name)
+    alone = choice_log_probabilities(lm, prepare(lm, method.template, QUESTION, CHOICES, 0)).exp()
     seen = answered(method, {'camera': frame()})
     assert not close(seen, answered(method, {'camera': frame(1)}))
     link = method.unplug('camera')
@@ -128,16 +129,13 @@ def test_generating_equals_reading_the_whole_text_again(tiny_lm, frame, name, fa
     assert reply.text.startswith(''.join(one.text for one in fragments).strip())
     ids = method.template.ids(lm.tokenizer, QUESTION)
     for fragment in fragments:
-        scores = next_token(method, ids, tokens)
+        scores = text_rows(method, ids, tokens)[0][-1]
         best = int(scores.argmax())
         assert float(scores.softmax(-1)[best]) == pytest.approx(fragment.probability, abs=1e-4)
         ids = torch.cat([ids, torch.tensor([best])])
 
 
-def next_token(method, ids, tokens) -> torch.Tensor:
-    """Scores [V] of what follows a text, which is read from its first token on."""
-    lm = method.lm
-    return text_rows(method, ids, tokens)[0][-1] if lm else torch.empty(0)
+near = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-4)
 
 
 def text_rows(method, ids, tokens) -> tuple[torch.Tensor, torch.Tensor]:
@@ -183,11 +181,11 @@ def test_prompt_fuse_reads_one_sequence_of_tokens_prompts_and_text(tiny_lm, fram
         else:
             text = torch.cat([front, text[:, front.shape[1]:]], 1)
         expected = lm.run_blocks(text, whole, 0, lm.blocks)[0, front.shape[1]:]
-    torch.testing.assert_close(text_rows(method, ids, {'camera': frame(seed)})[1], expected, rtol=1e-4, atol=1e-4)
+    near(text_rows(method, ids, {'camera': frame(seed)})[1], expected)
 
 
 @prove
-@given(st.sampled_from(['opt', 'llama', 'gpt2']), SEEDS, st.sampled_from(['link', 'input']), st.integers(1, 3))
+@given(FAMILIES, SEEDS, st.sampled_from(['link', 'input']), st.integers(1, 3))
 def test_ep_alm_overwrites_its_columns_block_by_block(tiny_lm, frame, family, seed, prompt_at, last):
     lm = tiny_lm(family)
     method = plugged(lm, 'ep_alm', seed, prompt_at=prompt_at, blocks=range(lm.blocks - last, lm.blocks),
@@ -209,7 +207,7 @@ def test_ep_alm_overwrites_its_columns_block_by_block(tiny_lm, frame, family, se
             both = lm.run_blocks(torch.cat([front, hidden], 1), layout, block, block + 1)
             front, hidden = both[:, :count], both[:, count:]
     assert first == min(states) and set(states) == set(link.config.injected)
-    torch.testing.assert_close(text_rows(method, ids, {'camera': frame(seed)})[1], hidden[0], rtol=1e-4, atol=1e-4)
+    near(text_rows(method, ids, {'camera': frame(seed)})[1], hidden[0])
 
 
 def test_ep_alm_pairs_blocks_and_depths_as_published(tiny_lm):
