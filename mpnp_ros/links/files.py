@@ -23,6 +23,7 @@ from mpnp_ros.errors import ConfigurationError, LinksError
 from mpnp_ros.links.columns import ColumnLink
 from mpnp_ros.links.config import LinkConfig
 from mpnp_ros.links.connections import check_fit
+from mpnp_ros.links.eas import EasLink
 from mpnp_ros.links.ep_alm import EpAlmLink
 from mpnp_ros.links.full_llm import FullLlmLink
 from mpnp_ros.links.link import LatentLink
@@ -36,7 +37,7 @@ SCHEMA = 2
 MANIFEST = 'manifest.json'
 TENSORS = 'link.safetensors'
 KINDS = {kind.kind: kind for kind in (LatentLink, PublishedLink, PromptFuseLink, EpAlmLink, FullLlmLink,
-                                      MmaLink)}
+                                      MmaLink, EasLink)}
 PICKLE_STARTS = (b'\x80', b'PK\x03\x04')
 
 Link = LatentLink | PublishedLink | ColumnLink

@@ -127,15 +127,20 @@ class FoldedBlock:
 class Adapters(nn.Module):
     """What all links share: t_text and the adapter of each block.
 
-    Methods that alter blocks in other ways too override :meth:`adapter` and :meth:`mix`, and the pair
-    :meth:`form` and :meth:`folded`, which must do the same.
+    A method that alters blocks in other ways too overrides what says how a block is run: :meth:`form` as
+    such, :meth:`fold` and :meth:`folded` with its form in the matrices.
     """
 
     def __init__(self, config: MmaConfig) -> None:
         super().__init__()
         self.blocks = config.blocks
         self.token = nn.Parameter(torch.randn(config.text_width))
-        self.adapters = nn.ModuleList(new_adapter(config, config.rank) for _ in self.blocks)
+        self.adapters = nn.ModuleList(new_adapter(config) for _ in range(self.adapted(config)))
+
+    @staticmethod
+    def adapted(config: MmaConfig) -> int:
+        """How many blocks have an adapter before their attention."""
+        return len(config.blocks)
 
     def adapter(self, block: int) -> Adapter:
         """What a block is altered by."""
@@ -215,6 +220,7 @@ class _RoutedBlock:
         return self.adapters.form(self.block, self.mixture)(parts, hidden, *run)
 
 
-def new_adapter(config: MmaConfig, rank: int) -> Adapter:
-    """An untrained adapter of some rank."""
-    return Adapter(config.text_width, rank, config.experts, config.groups, config.router_temperature)
+def new_adapter(config: MmaConfig, kind: type[Adapter] = Adapter, rank: int | None = None) -> Adapter:
+    """An untrained adapter, by default of the configuration's rank."""
+    return kind(config.text_width, rank or config.rank, config.experts, config.groups,
+                config.router_temperature)

@@ -46,6 +46,10 @@ class AffineMap:
         wide = vectors.float()
         return self.scale * wide + (wide @ self.down.T) @ self.up.T + self.shift
 
+    def then(self, scale: torch.Tensor, shift: torch.Tensor) -> AffineMap:
+        """This map, and behind it y -> scale * y + shift; both [d]."""
+        return AffineMap(scale * self.scale, scale[:, None] * self.up, self.down, scale * self.shift + shift)
+
     def before(self, matrix: Matrix) -> Matrix:
         """A matrix that reads x as `matrix` reads the map of x: W' = W M, b' = b + W c.
 

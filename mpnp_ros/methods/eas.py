@@ -1,0 +1,101 @@
+"""EAS: columns before the text, and blocks that go without attention (papers.md D)."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import cycle
+from typing import Any
+
+import torch
+
+from mpnp_ros.links.eas import EasAdapters, EasLink, Supernet
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.methods.base import AnsweredQuestion, Tokens, register_method
+from mpnp_ros.methods.mma import Mma
+from mpnp_ros.methods.redundancy import SearchConfig, SkipProfile, measure_skips, search_skips
+
+
+@register_method('eas')
+class Eas(Mma):
+    """As mma, but some blocks have no attention: they cost their feed-forward, and no keys and values.
+
+    Which ones is measured by :meth:`calibrate` before links are trained, and saved with them.
+    """
+
+    link_type = EasLink
+
+    def __init__(self, lm: LanguageModel, *, calibration_questions: int = 16, breadth: int = 4,
+                 **options: Any) -> None:
+        """calibration_questions: that losses are measured on; breadth: as in measure_skips."""
+        super().__init__(lm, **options)
+        self.calibration_questions, self.breadth = calibration_questions, breadth
+
+    def calibrate(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens]) -> None:
+        """As other methods do, and choose which blocks go without attention, unless the links say so."""
+        super().calibrate(questions, tokens)
+        shared: EasAdapters | None = self._connections.shared
+        if shared is not None and len(shared.skipped) and not shared.measured:
+            shared.choose(self.profile(questions, tokens, len(shared.skipped)).order)
+
+    def profile(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens],
+                count: int) -> SkipProfile:
+        """What skipping up to `count` blocks does to the loss, by direct measurement."""
+        trial = self._trial()
+        asked, frames = self._sample(questions, tokens)
+        return measure_skips(lambda skipped: trial.loss(asked, frames, skipped), trial.supernet.skippable,
+                             count, self.breadth)
+
+    def search(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens], count: int,
+               config: SearchConfig | None = None) -> frozenset[int]:
+        """Which blocks to skip by the paper's search; questions and their frames in step.
+
+        Every eighth question is held back to reward by.
+        """
+        trial, pairs = self._trial(), list(zip(questions, tokens, strict=True))
+        held, train = pairs[::8], cycle(_batches([pair for place, pair in enumerate(pairs) if place % 8]))
+        optimiser = torch.optim.AdamW(trial.trainable_parameters(), lr=1e-3)
+
+        def step(skipped: frozenset[int]) -> None:
+            optimiser.zero_grad()
+            trial.supernet.now = tuple(sorted(skipped))
+            trial.answer_losses(*zip(*next(train), strict=True)).mean().backward()
+            optimiser.step()
+
+        return search_skips(lambda skipped: trial.loss(*zip(*held, strict=True), skipped), step,
+                            trial.supernet.skippable, count, config or SearchConfig())
+
+    def _trial(self) -> _Trial:
+        return _Trial(self)
+
+    def _sample(self, questions: Sequence[AnsweredQuestion],
+                tokens: Sequence[Tokens]) -> tuple[list[AnsweredQuestion], list[Tokens]]:
+        """A few questions from all over, with some frame each."""
+        asked = list(questions[::max(1, len(questions) // self.calibration_questions)])
+        asked = asked[:self.calibration_questions]
+        return asked, [tokens[place % len(tokens)] for place in range(len(asked))]
+
+
+class _Trial(Eas):
+    """Copies of a method's links that try every block in both forms; nothing is folded."""
+
+    def __init__(self, method: Eas) -> None:
+        super().__init__(method.lm, template=method.template, fold=False)
+        for link in method.links().values():
+            config = replace(link.config, skipped=len(link.config.skippable))
+            copied = EasLink(config).to(self.lm.device)
+            copied.start_from(link)
+            copied.shared = Supernet(config)
+            self.plug(copied)
+        self.supernet: Supernet = self._connections.shared
+
+    @torch.no_grad()
+    def loss(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens],
+             skipped: frozenset[int]) -> float:
+        """The mean loss with some blocks skipped."""
+        self.supernet.now = tuple(sorted(skipped))
+        return float(self.answer_losses(questions, tokens).mean())
+
+
+def _batches(pairs: list[tuple[AnsweredQuestion, Tokens]],
+             size: int = 16) -> list[list[tuple[AnsweredQuestion, Tokens]]]:
+    return [pairs[start:start + size] for start in range(0, len(pairs), size)]

@@ -1,0 +1,119 @@
+"""Which attentions of a model can go: by direct measurement, or by the paper's search (papers.md D.3, D.5).
+
+Both ask for losses only, and know nothing of how blocks are skipped.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from mpnp_ros.errors import ConfigurationError
+
+#: The loss on a calibration batch with some blocks skipped.
+SkipLoss = Callable[[frozenset[int]], float]
+
+
+@dataclass(frozen=True)
+class SkipProfile:
+    """What skipping more and more blocks does to the loss.
+
+    base: the loss with none skipped.  order: blocks as they were chosen, one by one.  losses: with the first,
+    the first two, ... of them skipped.
+    """
+
+    base: float
+    order: tuple[int, ...]
+    losses: tuple[float, ...]
+
+    def recommended(self, tolerance: float) -> int:
+        """The largest count whose loss is at most `tolerance` above that of the whole model."""
+        return max((count for count, loss in enumerate(self.losses, 1) if loss <= self.base + tolerance),
+                   default=0)
+
+    def first(self, count: int) -> frozenset[int]:
+        """The blocks to skip if so many are to be."""
+        return frozenset(self.order[:count])
+
+
+def measure_skips(loss: SkipLoss, candidates: Sequence[int], count: int, breadth: int = 4) -> SkipProfile:
+    """Choose blocks one by one, each the one that costs least beside those chosen before.
+
+    breadth: how many are measured for each choice, those that cost least when they were measured last; as
+    many as there are candidates: all, which is the whole greedy search.
+    """
+    base = loss(frozenset())
+    known = {block: loss(frozenset({block})) - base for block in candidates}
+    order: list[int] = []
+    losses: list[float] = []
+    while len(order) < count:
+        before = losses[-1] if losses else base
+        nearest = sorted(known, key=lambda block: (known[block], block))[:breadth if order else 1]
+        for block in nearest:
+            known[block] = loss(frozenset({*order, block})) - before if order else known[block]
+        best = min(nearest, key=lambda block: (known[block], block))
+        losses.append(before + known.pop(best))
+        order.append(best)
+    return SkipProfile(base, tuple(order), tuple(losses))
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """The paper's search.  Raises ConfigurationError for values out of range.
+
+    steps: of training, of which `warm_up` come before scores change.  turn: steps between two evaluations of
+    `subsets` sets (n in the paper).  eta: how much a reward changes a score.  sharpness: of the softmax by
+    which sets are drawn.
+    """
+
+    steps: int = 1000
+    warm_up: int = 500
+    turn: int = 10
+    subsets: int = 3
+    eta: float = 2.
+    sharpness: float = 10.
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.turn, self.subsets) < 1 or self.warm_up < 0:
+            raise ConfigurationError('steps, turn and subsets must be at least 1, warm_up not negative')
+        if not (0 < self.eta < math.inf and 0 <= self.sharpness < math.inf):
+            raise ConfigurationError('eta must be positive and sharpness not negative')
+
+
+def search_skips(loss: SkipLoss, train: Callable[[frozenset[int]], None], candidates: Sequence[int],
+                 count: int, config: SearchConfig) -> frozenset[int]:
+    """Choose `count` blocks by a bandit's scores while all forms are trained.
+
+    train: one step with some blocks skipped.  After papers.md D.3, as published for LaVIN: a set's reward is
+    exp(-loss), compared with the mean of its evaluation.
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    scores = torch.zeros(len(candidates))
+
+    def draw() -> list[int]:
+        return torch.multinomial((config.sharpness * scores).softmax(0), count, generator=generator).tolist()
+
+    for step in range(config.steps):
+        train(frozenset(candidates[place] for place in draw()))
+        if step < config.warm_up or (step + 1) % config.turn:
+            continue
+        sets = _distinct(draw, config.subsets)
+        rewards = [math.exp(-loss(frozenset(candidates[place] for place in one))) for one in sets]
+        shares, mean = (config.sharpness * scores).softmax(0), sum(rewards) / len(rewards)
+        for one, reward in zip(sets, rewards, strict=True):
+            scores[one] += config.eta * (reward - mean) * shares[one] * (1 - shares[one])
+    return frozenset(candidates[place] for place in scores.topk(count).indices.tolist())
+
+
+def _distinct(draw: Callable[[], list[int]], wanted: int, tries: int = 100) -> list[list[int]]:
+    """So many different sets, or fewer where there are no more."""
+    sets: dict[frozenset[int], list[int]] = {}
+    for _ in range(tries):
+        one = draw()
+        sets.setdefault(frozenset(one), one)
+        if len(sets) == wanted:
+            break
+    return list(sets.values())

@@ -1,0 +1,93 @@
+"""Attention skipping: the skipped block as published, and the choice of what is skipped."""
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.links.eas import EasConfig
+from mpnp_ros.llm.layout import TextLayout
+from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.redundancy import SearchConfig
+
+CHOICES = ('one', 'not one', 'car', 'car truck')
+IDS = torch.tensor([[5, 9, 40, 7, 21, 33, 8, 12]])
+
+
+def questions_of(method):
+    return [method.prepare_answer('what is it?', answer, CHOICES) for answer in CHOICES]
+
+
+@pytest.mark.parametrize('family', ['llama', 'opt'])
+def test_a_skipped_block_is_the_published_one_with_a_learned_mean(new_altered, model_of, family):
+    method = new_altered('eas', family, modalities=('camera',))
+    link, parts = method.links()['camera'], method.lm.parts(3)
+    pia, hidden, layout = link.shared.adapter(3), torch.randn(1, 8, 32), TextLayout.causal(IDS)
+    with torch.no_grad():
+        mixtures = link.shared.mixtures(method.lm, [[link]])
+        model = model_of(method, ('camera',))
+        ours = model.run_blocks(hidden, layout, 3, 4)
+        u = parts.attention_norm(hidden)
+        z = (link.signals[1] + u @ pia.down.weight.T + pia.down.bias) / 2
+        constant = mixtures[3].shift[0] - mixtures[3].up[0] @ link.signals[1]
+        weights = torch.linalg.lstsq(pia.shift.T, constant[:, None]).solution[:, 0]
+        assert float(weights.sum()) == pytest.approx(1, abs=1e-4)
+        p = u + sum(weight * (z @ torch.block_diag(*up).T + shift)
+                    for weight, up, shift in zip(weights, pia.up, pia.shift, strict=True))
+        expected = hidden + parts.feed_forward(parts.scale * p + parts.shift)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_what_is_skipped_is_chosen_once_and_never_the_first_block(tiny_lm, frame, tmp_path):
+    method = build_method('eas', tiny_lm())
+    method.plug(method.new_link('camera', 'encoder', 6, hidden=8, skipped=2))
+    shared, examples = method.links()['camera'].shared, questions_of(method)
+    assert shared.skipped == (2, 3) and not shared.measured
+    frames = [{'camera': frame(seed)} for seed in range(3)]
+    profile = method.profile(examples, frames, 3)
+    assert set(profile.order) == {1, 2, 3} and len(profile.losses) == 3
+    assert shared.skipped == (2, 3)
+    method.calibrate(examples, frames)
+    assert set(shared.skipped) == set(profile.order[:2]) and shared.measured
+    method.calibrate(examples[:1], frames)
+    assert set(shared.skipped) == set(profile.order[:2])
+
+
+def test_a_new_modality_takes_over_what_is_skipped(tiny_lm):
+    method = build_method('eas', tiny_lm())
+    method.plug(method.new_link('camera', 'encoder', 6, hidden=8))
+    method.links()['camera'].shared.choose([1])
+    method.plug(method.new_link('lidar', 'encoder', 6, hidden=8))
+    assert method.links()['lidar'].shared.skipped == (1,)
+
+
+def test_measured_losses_are_those_of_the_method_with_that_skipped(tiny_lm, frame):
+    method = build_method('eas', tiny_lm())
+    method.plug(method.new_link('camera', 'encoder', 6, hidden=8, skipped=1))
+    examples, frames = questions_of(method), [{'camera': frame()}] * 4
+    profile = method.profile(examples, frames, 1)
+    method.links()['camera'].shared.choose(profile.order)
+    with torch.no_grad():
+        loss = float(method.answer_losses(examples, frames).mean())
+    assert loss == pytest.approx(profile.losses[0], abs=1e-5)
+
+
+def test_the_published_search_gives_as_many_blocks_as_are_wanted(tiny_lm, frame):
+    method = build_method('eas', tiny_lm())
+    method.plug(method.new_link('camera', 'encoder', 6, hidden=8))
+    before = {name: tensor.clone() for name, tensor in method.links()['camera'].state_dict().items()}
+    examples, frames = questions_of(method) * 4, [{'camera': frame()}] * 16
+    found = method.search(examples, frames, 2, SearchConfig(steps=6, warm_up=2, turn=2, subsets=2))
+    assert len(found) == 2 and found <= {1, 2, 3}
+    after = method.links()['camera'].state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize('wrong', [{'skipped': 4}, {'skipped': -1}, {'skipped_rank': 3}])
+def test_wrong_sizes_are_refused(tiny_lm, wrong):
+    with pytest.raises(ConfigurationError, match='camera'):
+        EasConfig.for_model(tiny_lm(), 'camera', 'encoder', 6, **wrong)
+
+
+def test_three_blocks_of_eight_are_skipped_by_default(tiny_lm):
+    assert EasConfig.for_model(tiny_lm(), 'camera', 'encoder', 6).skipped == 1

@@ -1,0 +1,63 @@
+"""Choosing what to skip, on losses that are made up."""
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.methods.redundancy import SearchConfig, measure_skips, search_skips
+
+COSTS = {1: .5, 2: .1, 3: .02, 4: .3, 5: .04}
+
+
+def additive(skipped):
+    """A loss to which every skipped block adds its own; 3 and 5 together do much more."""
+    return 1 + sum(COSTS[block] for block in skipped) + (2 if {3, 5} <= skipped else 0)
+
+
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(st.lists(st.floats(0, 1), min_size=4, max_size=6, unique=True), st.integers(1, 4))
+def test_without_interactions_the_cheapest_are_chosen(costs, count):
+    profile = measure_skips(lambda skipped: sum(costs[block] for block in skipped), range(len(costs)), count)
+    cheapest = sorted(range(len(costs)), key=costs.__getitem__)[:count]
+    assert profile.order == tuple(cheapest)
+    assert profile.losses == pytest.approx(list(itertools.accumulate(costs[block] for block in cheapest)))
+
+
+def test_what_depends_on_each_other_is_seen():
+    profile = measure_skips(additive, list(COSTS), 3)
+    assert profile.order == (3, 2, 4) and profile.losses == pytest.approx((1.02, 1.12, 1.42))
+
+
+def test_few_losses_are_asked_for():
+    asked = []
+
+    def loss(skipped):
+        asked.append(skipped)
+        return additive(skipped)
+
+    measure_skips(loss, list(COSTS), 3, breadth=2)
+    assert len(asked) == 1 + 5 + 2 * 2
+
+
+def test_the_recommended_count_is_the_largest_within_the_tolerance():
+    profile = measure_skips(additive, list(COSTS), 4)
+    assert [profile.recommended(tolerance) for tolerance in (.01, .03, .2, .5, 9)] == [0, 1, 2, 3, 4]
+    assert profile.first(2) == {2, 3}
+
+
+def test_the_search_trains_what_it_draws_and_finds_the_cheapest():
+    trained = []
+    found = search_skips(lambda skipped: sum(COSTS[block] for block in skipped), trained.append, list(COSTS),
+                         2, SearchConfig(steps=300, warm_up=0, turn=1, seed=1))
+    assert len(trained) == 300 and all(len(one) == 2 for one in trained)
+    assert found <= {2, 3, 5}
+
+
+@pytest.mark.parametrize('wrong', [{'steps': 0}, {'warm_up': -1}, {'eta': 0.}, {'sharpness': -1.}])
+def test_wrong_options_are_refused(wrong):
+    with pytest.raises(ConfigurationError):
+        SearchConfig(**wrong)
