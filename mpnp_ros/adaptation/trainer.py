@@ -225,7 +225,7 @@ class _Run:
     def _begin(self, folder: Path | None) -> str | None:
         """Set the links' statistics, go on from a checkpoint if there is one, and count a step's MACs."""
         self.folder = folder
-        self.method.calibrate(*self._samples())
+        self.method.calibrate(*calibration_samples(self.questions, self.train, self.config.seed))
         if folder is not None:
             self.state = load_checkpoint(folder, self._identity(), self.links, self.optimiser)
         self.processes.same(tensor for link in self.links.values() for tensor in link.state_dict().values())
@@ -322,15 +322,6 @@ class _Run:
             save_checkpoint(self.folder, self._identity(), self.state, self.links, self.optimiser)
         self.processes.any(False)
 
-    def _samples(self) -> tuple[list[AnsweredQuestion], list[Frame]]:
-        """Some questions and frames, all different, to measure statistics on."""
-        questions = list({id(one.question): one for one in self.questions}.values())
-        frames = list({tuple(id(tokens.values) for tokens in frame.values()): frame
-                       for frame in self.train.frames.values()}.values())
-        rng = random.Random(self.config.seed)
-        return (rng.sample(questions, min(SAMPLED_QUESTIONS, len(questions))),
-                rng.sample(frames, min(SAMPLED_FRAMES, len(frames))))
-
     def _identity(self) -> str:
         """A sha256 over what must be the same for a run to go on."""
         encoders = sorted({tokens.encoder for frame in self.train.frames.values()
@@ -350,6 +341,17 @@ class _Run:
         if lost:
             raise TrainingError(f'frame {lost[0].frame} has tokens of none of the modalities whose links are '
                                 f'trained ({", ".join(self.links)}); encode it, or leave its questions out')
+
+
+def calibration_samples(questions: Iterable[AnsweredQuestion], train: TokenDataset,
+                        seed: int) -> tuple[list[AnsweredQuestion], list[Frame]]:
+    """Some questions and frames, all different, for Method.calibrate."""
+    asked = list({id(one.question): one for one in questions}.values())
+    frames = list({tuple(id(tokens.values) for tokens in frame.values()): frame
+                   for frame in train.frames.values()}.values())
+    rng = random.Random(seed)
+    return (rng.sample(asked, min(SAMPLED_QUESTIONS, len(asked))),
+            rng.sample(frames, min(SAMPLED_FRAMES, len(frames))))
 
 
 def _is_blind(link: nn.Module) -> bool:

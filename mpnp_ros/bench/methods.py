@@ -1,0 +1,124 @@
+"""Every method of connecting a sensor to the language model, compared on the embedded driving world.
+
+    python -m mpnp_ros.bench.methods --study study --work methods --output docs
+
+The paper's runtime switch: at night, the LiDAR alone, links that begin from nothing. All methods are trained
+on the same tokens and questions, each within the same budget of multiply-accumulates with all costs
+counted, and asked the same questions about scenes that none of them has seen. Every training has a process of
+its own; what is finished stays in the work folder, and the same command goes on from there. It writes
+methods.md, .json and .png.
+"""
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mpnp_ros.adaptation.recipe import OF_COUNTS
+from mpnp_ros.adaptation.study import Study, StudyConfig
+from mpnp_ros.bench.methods_data import BenchData, identity, prepare_data
+from mpnp_ros.bench.methods_page import terminal_table, write_page
+from mpnp_ros.bench.methods_plan import BLIND, MethodsConfig, Run
+from mpnp_ros.bench.methods_processes import Job, Workers
+from mpnp_ros.bench.methods_report import MethodsReport
+from mpnp_ros.cli.interruption import CANCELLED, interruptible
+from mpnp_ros.errors import ConfigurationError, MpnpError
+from mpnp_ros.locations import shared_file
+from mpnp_ros.modalities.registry import create_encoder
+
+TRAINING, ANSWERING = 'mpnp_ros.bench.methods_run', 'mpnp_ros.bench.methods_answering'
+FAILED = 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train what is missing, write the page and print the table; exit code 1 where a method failed."""
+    options = _parser().parse_args(arguments)
+    try:
+        with interruptible() as stopped:
+            return _bench(options, stopped)
+    except MpnpError as error:
+        print(f'methods: {error}', file=sys.stderr)
+        return FAILED
+
+
+def _bench(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
+    config = MethodsConfig.load(options.config or shared_file('config/methods.yaml'))
+    study = _study(config, options)
+    data = prepare_data(study, config, options.work / 'data')
+    runs = list(config.runs(options.methods or tuple(config.methods), options.seeds or config.seeds,
+                            study.config.language_model, identity(study, config)))
+    workers = Workers(options.workers, stopped)
+    done = _train(workers, runs, options.work, data)
+    seeing = {row: jobs for row, jobs in done.items() if row != BLIND}
+    answering = _answering(workers, seeing, options.work, data)
+    if stopped():
+        print('stopped; the same command goes on where it was')
+        return CANCELLED
+    if not seeing:
+        raise ConfigurationError('no method was trained; the reasons are above')
+    report = MethodsReport.of([json.loads(job.result.read_bytes()) for jobs in done.values() for job in jobs],
+                              BenchData.load(data), config, answering, workers.failed)
+    Console(width=None if sys.stdout.isatty() else 160).print(terminal_table(report))
+    print(write_page(report, config, options.output))
+    return FAILED if workers.failed else 0
+
+
+def _study(config: MethodsConfig, options: argparse.Namespace) -> Study:
+    """The study with the encoder of the one modality that is adapted to."""
+    encoder = create_encoder(config.modality, OF_COUNTS[config.modality])
+    recipe = StudyConfig.load(options.recipe or shared_file('config/study.yaml'))
+    return Study(recipe, options.study, {config.modality: encoder})
+
+
+def _train(workers: Workers, runs: Sequence[Run], work: Path, data: Path) -> dict[str, list[Job]]:
+    """Row -> what is done of it, seed by seed."""
+    jobs = {}
+    for run in runs:
+        folder = work / 'runs' / run.name
+        run.save(folder)
+        jobs[run.row, run.seed] = Job(f'{run.row}, seed {run.seed}', folder,
+                                      (TRAINING, str(folder), str(data)))
+    workers.work(jobs.values())
+    done: dict[str, list[Job]] = {}
+    for (row, _), job in jobs.items():
+        if job.result.is_file():
+            done.setdefault(row, []).append(job)
+    return done
+
+
+def _answering(workers: Workers, done: Mapping[str, Sequence[Job]], work: Path, data: Path) -> dict[str, Any]:
+    """What the first seed of every method takes to answer; empty where nothing could be measured."""
+    if not done or workers.stopped():
+        return {}
+    folders = [str(jobs[0].folder) for jobs in done.values()]
+    folder = work / f'answering-{hashlib.sha256(" ".join(folders).encode()).hexdigest()[:8]}'
+    job = Job('answering', folder, (ANSWERING, str(folder), str(data), *folders))
+    workers.work([job])
+    return json.loads(job.result.read_bytes()) if job.result.is_file() else {}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--study', type=Path, required=True, help='the folder of mpnp evaluate --work')
+    parser.add_argument('--work', type=Path, required=True, help='where trainings are kept')
+    parser.add_argument('--output', type=Path, default=Path('docs'), metavar='FOLDER',
+                        help='where methods.md, methods.json and methods.png go (default: docs)')
+    parser.add_argument('--config', type=Path, metavar='YAML',
+                        help='default: config/methods.yaml of the package')
+    parser.add_argument('--recipe', type=Path, metavar='YAML',
+                        help='of the study; default: config/study.yaml')
+    parser.add_argument('--methods', nargs='+', metavar='NAME', help='some of those of the configuration')
+    parser.add_argument('--seeds', type=int, nargs='+', help='default: those of the configuration')
+    parser.add_argument('--workers', type=int, default=2, help='trainings at once, each with one thread')
+    return parser
+
+
+if __name__ == '__main__':
+    sys.exit(main())

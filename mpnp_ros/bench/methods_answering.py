@@ -1,0 +1,121 @@
+"""How long trained methods take to answer, all in turn in one process; started by bench/methods.py.
+
+    python -m mpnp_ros.bench.methods_answering FOLDER DATA RUN [RUN ...]
+
+Methods that skip attention answer with their adapters folded into other weights and without; both forms are
+timed, and asked the whole test.
+"""
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.dataset import Example, TokenDataset
+from mpnp_ros.adaptation.evaluation import replies_of
+from mpnp_ros.bench.methods_data import BenchData
+from mpnp_ros.bench.methods_plan import Run
+from mpnp_ros.bench.methods_processes import RESULT
+from mpnp_ros.bench.methods_run import LINK
+from mpnp_ros.bench.timing import Summary, machine, take_turns
+from mpnp_ros.cache import write_file
+from mpnp_ros.errors import MpnpError
+from mpnp_ros.links.files import load_link
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.weights import load_language_model
+from mpnp_ros.methods.base import Method, build_method
+
+ROUNDS, WARM_UP = 40, 3
+FRAME, QUESTION = 'frame', 'question'
+FOLDED, UNFOLDED = 'folded', 'unfolded'
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and write the result; gives the exit code."""
+    folder, data, *runs = map(Path, arguments or sys.argv[1:])
+    try:
+        result = measure(BenchData.load(data).test, runs)
+    except MpnpError as error:
+        print(error, file=sys.stderr)
+        return 1
+    write_file(folder / RESULT, json.dumps(result).encode())
+    return 0
+
+
+def measure(test: TokenDataset, runs: Sequence[Path]) -> dict[str, Any]:
+    """Times of every method and form, and what forms change."""
+    lm = load_language_model(Run.load(runs[0]).language_model)
+    answering = {(run.row, form): Answering(method, test) for run, form, method in _methods(runs, lm)}
+    ways = {(*key, way): getattr(one, f'to_new_{way}') for key, one in answering.items()
+            for way in (FRAME, QUESTION)}
+    seconds = take_turns(ways, ROUNDS, WARM_UP)
+    forms = [{'row': row, 'form': form, 'right': one.right() if form else None,
+              **{way: asdict(Summary.of(seconds[row, form, way])) for way in (FRAME, QUESTION)}}
+             for (row, form), one in answering.items()]
+    return {'machine': machine(), 'forms': forms, 'folding': _differences(answering)}
+
+
+class Answering:
+    """A method that answers single questions of a test, each round another one."""
+
+    def __init__(self, method: Method, test: TokenDataset) -> None:
+        self.method, self.test = method, test
+        texts = {one.question: one for one in test.examples}
+        self.examples: list[Example] = list(texts.values())
+        self.frames = [test.frames[key] for key in dict.fromkeys(one.frame for one in test.examples)]
+        by_length = sorted(self.examples, key=lambda one: len(one.question))
+        middle = by_length[len(by_length) // 2]
+        self.known = method.prepare(middle.question, middle.choices)
+
+    def to_new_frame(self, number: int) -> None:
+        """Answer a question that was read before, of middle length, about a frame that is new."""
+        self.method.answer(self.known, self.frames[number % len(self.frames)])
+
+    def to_new_question(self, number: int) -> None:
+        """Answer a question that is new about a frame that is new."""
+        example = self.examples[number % len(self.examples)]
+        frame = self.frames[-1 - number % len(self.frames)]
+        self.method.answer(self.method.prepare(example.question, example.choices), frame)
+
+    def right(self) -> list[int]:
+        """1 for each question of the test that is answered rightly."""
+        return [int(text == one.answer)
+                for (text, _), one in zip(self.replies, self.test.examples, strict=True)]
+
+    @cached_property
+    def replies(self) -> list[tuple[str, tuple[float, ...]]]:
+        """Answer and probabilities of all questions of the test."""
+        replies = replies_of(self.method, self.test.examples, QuestionBook(self.method),
+                             lambda example: self.test.frames[example.frame])
+        return [(reply.text, reply.probabilities) for reply in replies]
+
+
+def _methods(runs: Sequence[Path], lm: LanguageModel) -> Iterator[tuple[Run, str, Method]]:
+    """All methods with the links that their runs left, those that fold in both forms."""
+    for folder in runs:
+        run = Run.load(folder)
+        for form in (FOLDED, UNFOLDED):
+            method = build_method(run.method, lm)
+            method.plug(load_link(folder / LINK, lm=lm))
+            if not hasattr(method, 'fold'):
+                yield run, '', method
+                break
+            method.fold = form == FOLDED
+            yield run, form, method
+
+
+def _differences(answering: Mapping[tuple[str, str], Answering]) -> dict[str, float]:
+    """Row -> the largest difference between the probabilities of its two forms."""
+    return {row: max(abs(one - other) for (_, ours), (_, its) in zip(
+                folded.replies, answering[row, UNFOLDED].replies, strict=True)
+                for one, other in zip(ours, its, strict=True))
+            for (row, form), folded in answering.items() if form == FOLDED}
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""What all methods of a benchmark are trained and tested on: questions and tokens of a study."""
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mpnp_ros.adaptation.cost import measure_macs
+from mpnp_ros.adaptation.dataset import Example, TokenDataset
+from mpnp_ros.adaptation.key_frames import SENSOR_FRAMES, scene_of
+from mpnp_ros.adaptation.study import QUESTION_SEED, Study
+from mpnp_ros.bench.methods_plan import MethodsConfig
+from mpnp_ros.cache import cached_folder, write_file
+from mpnp_ros.errors import DatasetError
+
+TRAIN, CURVE, TEST = 'train', 'curve', 'test'
+ENCODER = 'encoder.json'
+
+
+@dataclass(frozen=True, eq=False)
+class BenchData:
+    """Questions with the tokens of one modality, in one light.
+
+    curve: about scenes of the same kind as those of `train`, none of them there.  encoder_macs: of encoding
+    one frame.
+    """
+
+    train: TokenDataset
+    curve: TokenDataset
+    test: TokenDataset
+    encoder_macs: int
+
+    @classmethod
+    def of_study(cls, study: Study, config: MethodsConfig) -> BenchData:
+        """Drawn from a study; measures its encoder on a frame.  Raises DatasetError where none is left."""
+        seen = study.sensor_training
+        frames = {key for key in seen.frames if config.light in seen.conditions.get(key, ())}
+        asked = _about(seen, (one for one in seen.examples if one.frame in frames), config.modality)
+        last = sorted({scene_of(key) for key in asked.frames})[-config.curve_scenes:]
+        train, curve = asked.split(lambda key: scene_of(key) in last)
+        if not train.examples:
+            raise DatasetError(f'no question by {config.light} is left to train on; hold out fewer than '
+                               f'{config.curve_scenes} scenes for the curve')
+        test = TokenDataset(study.test.tokens[config.light], study.test.examples)
+        return cls(_most_asked(train, config.texts), _evenly(curve, config.curve, config.modality),
+                   _evenly(test, config.test, config.modality), encoder_macs(study, config.modality))
+
+    @classmethod
+    def load(cls, folder: Path) -> BenchData:
+        """Read what :meth:`write` wrote."""
+        parts = (TokenDataset.load(folder / name) for name in (TRAIN, CURVE, TEST))
+        return cls(*parts, json.loads((folder / ENCODER).read_bytes())['macs'])
+
+    def write(self, folder: Path) -> None:
+        """Write it into an empty folder."""
+        for name in (TRAIN, CURVE, TEST):
+            part = folder / name
+            part.mkdir()
+            getattr(self, name).write(part)
+        write_file(folder / ENCODER, json.dumps({'macs': self.encoder_macs}).encode())
+
+
+def identity(study: Study, config: MethodsConfig) -> str:
+    """What the data of a benchmark follow from, as text."""
+    drawn = config.light, config.modality, config.texts, config.test, config.curve, config.curve_scenes
+    return f'{drawn} {study.config} {study.encoders[config.modality].fingerprint}'
+
+
+def prepare_data(study: Study, config: MethodsConfig, folder: Path) -> Path:
+    """The folder of the data, made unless it is there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return cached_folder(folder, identity(study, config),
+                         lambda empty: BenchData.of_study(study, config).write(empty))
+
+
+def distinct_frames(dataset: TokenDataset, modality: str) -> int:
+    """How many frames had to be encoded for the questions: turned copies share their values."""
+    return len({id(dataset.frames[one.frame][modality].values) for one in dataset.examples})
+
+
+def encoder_macs(study: Study, modality: str) -> int:
+    """MACs of encoding one key frame of the study's sensors, measured."""
+    root, encoder = study.root('sensors'), study.encoders[modality]
+    frame = SENSOR_FRAMES[modality](next(iter(root.key_frames(root.scenes[0]['name']))))
+    return measure_macs(lambda: encoder.encode(frame))
+
+
+def _about(dataset: TokenDataset, examples: Iterable[Example], modality: str) -> TokenDataset:
+    """Some of the examples, with no more tokens than they are about."""
+    kept = tuple(examples)
+    frames = {one.frame: {modality: dataset.frames[one.frame][modality]} for one in kept}
+    return replace(dataset, frames=frames, examples=kept, conditions={})
+
+
+def _most_asked(dataset: TokenDataset, texts: int) -> TokenDataset:
+    """The questions with the most frequent texts; 0: all."""
+    if not texts:
+        return dataset
+    top = {text for text, _ in Counter(one.question for one in dataset.examples).most_common(texts)}
+    return replace(dataset, examples=tuple(one for one in dataset.examples if one.question in top))
+
+
+def _evenly(dataset: TokenDataset, count: int, modality: str) -> TokenDataset:
+    """About so many questions, as many of each type."""
+    types = {one.type for one in dataset.examples}
+    limit = max(1, count // max(1, len(types)))
+    return _about(dataset, dataset.evened(limit, QUESTION_SEED).examples, modality)

@@ -1,0 +1,208 @@
+"""The page, the figures and the table of a benchmark of methods; its picture is methods_picture.py."""
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from mpnp_ros.bench.methods_answering import FOLDED, FRAME, QUESTION, ROUNDS, UNFOLDED
+from mpnp_ros.bench.methods_costs import MEASURED_STEPS, OPTIMISER, TERA
+from mpnp_ros.bench.methods_picture import draw
+from mpnp_ros.bench.methods_plan import BLIND, MethodsConfig
+from mpnp_ros.bench.methods_report import COSTS, MethodsReport, Reach, Row
+from mpnp_ros.bench.timing import machine
+
+MEGA = 1e6
+HEADS = ('method', 'right, %', 'steps', 'trained, M', 'TMAC', 'minutes', 'peak, MB', 'new frame, ms',
+         'new question, ms')
+PAGE = """# Methods: what an adaptation costs and what it is worth
+
+Made by `python -m mpnp_ros.bench.methods --study study --work methods` (config/methods.yaml) on {machine};
+all figures are in [methods.json](methods.json). It is the embedded driving world: none of this is accuracy on
+nuScenes.
+
+The paper's runtime switch: {light}, the {modality} alone, and nothing to begin from. Every method is trained
+on the same questions about the same tokens within {budget:g} TMAC (10^12 multiply-accumulates), all costs
+counted, and answers the same {questions} questions about {scenes} scenes that none has seen.
+
+{table}
+
+- *right*: mean over seeds {seeds}, after the last step; nothing was chosen by it. In brackets the 95 %
+  interval of the bootstrap over seeds and scenes, since questions of one scene hang together.
+- *{blind}*: `{ours}` with learned constants instead of the sensor, trained in the same way. *majority*: the
+  most frequent answer of each text. *rule*: a fixed rule that adds up the same tokens, without a language
+  model.
+- *steps*: of so many questions. *minutes*: in steps, one thread, evaluations left out. *peak*: of the whole
+  process from when the model is loaded, with the model, all questions and all tokens in memory.
+- *new frame*: answering a question that was read before about a frame that was not; *new question*: both are
+  new. Median / 95th percentile of {rounds} single answers, one thread, all methods in turn in one process.
+
+## The picture
+
+![accuracy against MACs](methods.png)
+
+Left: percent right of {curve} questions about scenes held out from training, which only this curve uses.
+Each point is a state on the way of the one training whose end is in the table, so its learning rate was still
+high. The band spans the seeds. Right: the table.
+
+## What this says
+
+{claims}
+
+## Where the MACs go
+
+{costs}
+
+Encoders: {modality} frames that are trained on, each once, measured on one; every method reads the same kept
+tokens. Reading: all texts, each once, through the part of the model that no modality reaches; none where
+columns stand before the first block. Calibration: what a method tries before it is trained, such as which
+attentions can go. Steps: forward and backward with the head, the mean of {measured} that were measured.
+Optimiser: AdamW, {optimiser} multiply-adds a parameter and step. Evaluations are not counted for any method.
+{folding}{failed}"""
+FOLDING = """
+## Skipped attention
+
+{table}
+
+*folded*: the adapters are part of other weights; *unfolded*: the same method and links, computing them. All
+of one seed. {differences}
+"""
+FAILED = """
+## What failed
+
+{lines}
+"""
+
+
+def write_page(report: MethodsReport, config: MethodsConfig, folder: Path) -> Path:
+    """Write methods.json, .md and .png; gives the path of the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'methods.json').write_text(json.dumps(as_json(report, config), indent=1) + '\n')
+    draw(report, config, folder / 'methods.png')
+    page = folder / 'methods.md'
+    page.write_text(text_of(report, config))
+    return page
+
+
+def terminal_table(report: MethodsReport) -> Table:
+    """The table of the page for the terminal."""
+    table = Table(title='Adaptation from nothing, all costs counted', title_justify='left')
+    for place, head in enumerate(HEADS):
+        table.add_column(head, justify='right' if place else 'left', no_wrap=True)
+    for cells in _lines(report):
+        table.add_row(*cells)
+    return table
+
+
+def text_of(report: MethodsReport, config: MethodsConfig) -> str:
+    """The page."""
+    facts, first = machine(), report.rows[0]
+    return PAGE.format(
+        machine=f'{facts["cpu"]}, {facts["cores"]} cores, torch {facts["torch"]}', light=config.light,
+        modality=config.modality, budget=config.budget / TERA, questions=f'{first.accuracy.n:,}',
+        scenes=report.test_scenes, table=_markdown(HEADS, _lines(report)), blind=BLIND, ours=config.ours[0],
+        seeds=', '.join(map(str, first.seeds)), rounds=ROUNDS, curve=report.curve_questions,
+        claims='\n'.join(f'- {line}' for line in _claims(report, config)), costs=_costs(report),
+        measured=MEASURED_STEPS, optimiser=OPTIMISER, folding=_folding(report, config),
+        failed=_failed(report.failed))
+
+
+def as_json(report: MethodsReport, config: MethodsConfig) -> dict[str, Any]:
+    """All figures, and what was set."""
+    rows = [*report.rows, *([report.blind] if report.blind else [])]
+    return {
+        'settings': asdict(config), 'machine': machine(),
+        'rows': {row.name: _row_as_json(row) for row in rows},
+        'yardsticks': asdict(report.yardsticks),
+        'ahead': {name: asdict(one) for name, one in report.ahead.items()},
+        'reach': report.reach and {**asdict(report.reach), 'share': report.reach.share},
+        'answering': {'machine': report.answering.get('machine'), 'folding': report.answering.get('folding'),
+                      'forms': [{name: value for name, value in one.items() if name != 'right'}
+                                for one in report.answering.get('forms', ())]},
+        'failed': dict(report.failed)}
+
+
+def _row_as_json(row: Row) -> dict[str, Any]:
+    return {'seeds': row.seeds, 'right': asdict(row.accuracy),
+            'of_each_seed': (100 * row.right.mean(1)).tolist(), 'steps': row.steps, 'batch': row.batch,
+            'parameters': row.parameters, 'macs': dict(row.macs), 'seconds': row.seconds,
+            'peak_bytes': row.peak_bytes, 'curve': {'macs': row.points.tolist(), 'right': row.values.tolist()}}
+
+
+def _lines(report: MethodsReport) -> Iterator[list[str]]:
+    """Cells of every row; yardsticks below the methods."""
+    for row in (*report.rows, *filter(None, [report.blind])):
+        times = report.form(row.name)
+        yield [row.name, str(row.accuracy), f'{row.steps:.0f} x {row.batch}', f'{row.parameters / MEGA:.2f}',
+               f'{row.total / TERA:.2f}', f'{row.seconds / 60:.1f}', f'{row.peak_bytes / MEGA:.0f}',
+               *(_times(times[way]) if times else '-' for way in (FRAME, QUESTION))]
+    for name in ('rule', 'majority'):
+        yield [name, str(getattr(report.yardsticks, name)), *['-'] * (len(HEADS) - 2)]
+
+
+def _times(summary: Mapping[str, float]) -> str:
+    return f'{summary["p50"]:.0f} / {summary["p95"]:.0f}'
+
+
+def _markdown(heads: Sequence[str], lines: Iterator[Sequence[str]]) -> str:
+    rows = [heads, ['---'] * len(heads), *lines]
+    return '\n'.join(f'| {" | ".join(cells)} |' for cells in rows)
+
+
+def _costs(report: MethodsReport) -> str:
+    return _markdown(('TMAC', *COSTS), ([row.name, *(f'{row.macs[part] / TERA:.3f}' for part in COSTS)]
+                                        for row in report.rows))
+
+
+def _claims(report: MethodsReport, config: MethodsConfig) -> Iterator[str]:
+    """What was to be shown, with what was found."""
+    ours = config.ours[0]
+    for peer, one in report.ahead.items():
+        low, high = one.ci95
+        said = 'more' if low > 0 else 'fewer' if high < 0 else 'no clear difference'
+        yield f'Within the same budget, `{ours}` minus `{peer}`: {one.mean:+.1f} points [{low:+.1f}, ' \
+              f'{high:+.1f}], {said}.'
+    if report.reach is not None:
+        yield _reach(ours, report.reach)
+
+
+def _reach(ours: str, reach: Reach) -> str:
+    best = (f"The best peer, `{reach.peer}`, ends at {reach.percent:.1f} % of the curve's questions after "
+            f'{reach.peer_macs / TERA:.2f} TMAC; ')
+    if reach.macs is None:
+        return f'{best}`{ours}` is that good at no point of its curve.'
+    return (f'{best}`{ours}` is that good after {reach.macs / TERA:.2f} TMAC at the latest, '
+            f'{reach.share:.2f} of that.')
+
+
+def _folding(report: MethodsReport, config: MethodsConfig) -> str:
+    """Methods that skip attention, folded and not, and without skipping; empty where there is none."""
+    rows = [(row, form) for row in config.without_skipping for form in (FOLDED, UNFOLDED)
+            if report.form(row, form)]
+    if not rows:
+        return ''
+    differences = ' '.join(f'`{row}`: probabilities of the two forms differ by at most {value:.1e}.'
+                           for row, value in report.answering['folding'].items())
+    return FOLDING.format(table=_markdown(('method', 'right, %', 'new frame, ms', 'new question, ms'),
+                                          _forms(report, config, rows)), differences=differences)
+
+
+def _forms(report: MethodsReport, config: MethodsConfig,
+           rows: Sequence[tuple[str, str]]) -> Iterator[list[str]]:
+    for row, form in rows:
+        one = report.form(row, form)
+        share = 100 * sum(one['right']) / len(one['right'])
+        yield [f'{row}, {form}', f'{share:.1f}', _times(one[FRAME]), _times(one[QUESTION])]
+        other = config.without_skipping[row]
+        if form == UNFOLDED and (plain := report.form(other)):
+            share = 100 * next(each for each in report.rows if each.name == other).right[0].mean()
+            yield [f'{other}, nothing skipped', f'{share:.1f}', _times(plain[FRAME]), _times(plain[QUESTION])]
+
+
+def _failed(failed: Mapping[str, str]) -> str:
+    lines = '\n'.join(f'- {name}: {why}' for name, why in failed.items())
+    return FAILED.format(lines=lines) if lines else ''

@@ -1,0 +1,176 @@
+"""What a benchmark of methods found: accuracies with intervals, costs, and what follows from them."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from mpnp_ros.adaptation.dataset import Example, TokenDataset
+from mpnp_ros.adaptation.evaluation import majority_answers
+from mpnp_ros.adaptation.key_frames import scene_of
+from mpnp_ros.adaptation.rule import rule_answer
+from mpnp_ros.adaptation.study_report import Figure, figure
+from mpnp_ros.adaptation.true_objects import CHANNELS
+from mpnp_ros.bench.methods_answering import FOLDED
+from mpnp_ros.bench.methods_data import BenchData
+from mpnp_ros.bench.methods_plan import BLIND, MethodsConfig
+
+Result = Mapping[str, Any]
+COSTS = ('encoders', 'reading', 'calibration', 'steps', 'optimiser')
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One method over all of its seeds.
+
+    right: [seeds, questions of the test].  points: MACs [points] of the curve, mean over seeds; values:
+    percent right there, [seeds, points].  macs: of each part of the costs; these, steps and seconds are means
+    over seeds, the peak of memory is the highest.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    right: np.ndarray
+    accuracy: Figure
+    points: np.ndarray
+    values: np.ndarray
+    steps: float
+    batch: int
+    parameters: int
+    macs: Mapping[str, float]
+    seconds: float
+    peak_bytes: int
+
+    @classmethod
+    def of(cls, results: Sequence[Result], scenes: np.ndarray) -> Row:
+        """From the results of all seeds of one method."""
+        first = results[0]
+        right = np.array([one['right'] for one in results], float)
+        curves = np.array([one['curve'] for one in results])
+        macs = {part: fmean(one['macs'][part] for one in results) for part in COSTS}
+        return cls(first['row'], tuple(one['seed'] for one in results), right, figure(right, scenes),
+                   curves[:, :, 0].mean(0), 100 * curves[:, :, 1], fmean(one['steps'] for one in results),
+                   first['batch'], first['parameters'], macs, fmean(one['seconds'] for one in results),
+                   max(one['peak_bytes'] for one in results))
+
+    @property
+    def total(self) -> float:
+        """MACs of the whole adaptation."""
+        return sum(self.macs.values())
+
+    @property
+    def curve(self) -> np.ndarray:
+        """Percent right at each point, mean over seeds."""
+        return self.values.mean(0)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What it takes to answer as many of the curve's questions as the best peer does in the end.
+
+    percent: of the best peer at its end, after `peer_macs`.  macs: of ours at its first point that is as
+    good; None: at none.
+    """
+
+    peer: str
+    percent: float
+    peer_macs: float
+    macs: float | None
+
+    @property
+    def share(self) -> float | None:
+        """Of the peer's MACs."""
+        return None if self.macs is None else self.macs / self.peer_macs
+
+
+@dataclass(frozen=True)
+class Yardsticks:
+    """Percent right without training, on the questions of the test and of the curve."""
+
+    majority: Figure
+    rule: Figure
+    majority_curve: float
+    rule_curve: float
+
+    @classmethod
+    def of(cls, data: BenchData, modality: str) -> Yardsticks:
+        """The most frequent answer of each text in training, and the fixed rule on the same tokens."""
+        def shares(part: TokenDataset) -> tuple[np.ndarray, np.ndarray]:
+            rule = [rule_answer(one.question, part.frames[one.frame][modality], CHANNELS)
+                    for one in part.examples]
+            return (_right(part.examples, majority_answers(data.train.examples, part.examples)),
+                    _right(part.examples, rule))
+
+        (majority, rule), curve = shares(data.test), shares(data.curve)
+        scenes = scenes_of(data.test)
+        return cls(figure(majority, scenes), figure(rule, scenes),
+                   *(100 * float(one.mean()) for one in curve))
+
+
+@dataclass(frozen=True, eq=False)
+class MethodsReport:
+    """Everything that the page says.
+
+    rows: methods, ours first and then by accuracy.  blind: beside them; None where none was trained.
+    ahead: peer -> how many points ours is ahead of it at the same budget.  reach: None without peers.
+    failed: label of a run -> why.
+    """
+
+    rows: tuple[Row, ...]
+    blind: Row | None
+    yardsticks: Yardsticks
+    ahead: Mapping[str, Figure]
+    reach: Reach | None
+    answering: Mapping[str, Any]
+    failed: Mapping[str, str]
+    test_scenes: int
+    curve_questions: int
+
+    @classmethod
+    def of(cls, results: Sequence[Result], data: BenchData, config: MethodsConfig,
+           answering: Mapping[str, Any], failed: Mapping[str, str]) -> MethodsReport:
+        """From what the runs wrote.  answering: what methods_answering.py wrote; empty where it failed."""
+        scenes = scenes_of(data.test)
+        rows = {name: Row.of([one for one in results if one['row'] == name], scenes)
+                for name in dict.fromkeys(one['row'] for one in results)}
+        blind, ours = rows.pop(BLIND, None), rows.get(config.ours[0])
+        peers = [row for name, row in rows.items() if name not in config.ours]
+        ordered = sorted(rows.values(), key=lambda row: (row is not ours, -row.accuracy.mean))
+        return cls(tuple(ordered), blind, Yardsticks.of(data, config.modality),
+                   {row.name: ahead_of(ours, row, scenes) for row in peers} if ours else {},
+                   reach_of(ours, peers) if ours and peers else None, answering, failed,
+                   len(set(scenes)), len(data.curve.examples))
+
+    def form(self, row: str, form: str = '') -> Mapping[str, Any] | None:
+        """How long a method took to answer; by default in the form in which it is used."""
+        wanted = (form,) if form else ('', FOLDED)
+        return next((one for one in self.answering.get('forms', ())
+                     if one['row'] == row and one['form'] in wanted), None)
+
+
+def ahead_of(ours: Row, peer: Row, scenes: np.ndarray) -> Figure:
+    """Points by which ours answers more, on the same questions, over the seeds that both have."""
+    seeds = [seed for seed in ours.seeds if seed in peer.seeds]
+    own, its = (row.right[[row.seeds.index(seed) for seed in seeds]] for row in (ours, peer))
+    return figure(own - its, scenes)
+
+
+def reach_of(ours: Row, peers: Iterable[Row]) -> Reach:
+    """When ours is as good as the best peer becomes; at a measured point, so at the latest then."""
+    best = max(peers, key=lambda row: row.curve[-1])
+    there = np.flatnonzero(ours.curve >= best.curve[-1])
+    return Reach(best.name, float(best.curve[-1]), best.total,
+                 float(ours.points[there[0]]) if len(there) else None)
+
+
+def scenes_of(dataset: TokenDataset) -> np.ndarray:
+    """The scene of each question."""
+    return np.array([scene_of(one.frame) for one in dataset.examples])
+
+
+def _right(examples: Sequence[Example], answers: Sequence[str | None]) -> np.ndarray:
+    """[1, questions] 0 or 1."""
+    return np.array([[answer == one.answer for answer, one in zip(answers, examples, strict=True)]], float)
