@@ -14,9 +14,10 @@ for a set.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -71,14 +72,16 @@ class StandIn(Adapter):
 
 @dataclass(frozen=True, eq=False)
 class SkippedBlock:
-    """The form of a block without attention; mixture: of the B texts, None where it is in the matrices.
+    """The form of a block without attention.
 
-    A linked block keeps attention over its prefix alone (papers.md D.5, point 3).
+    A linked block keeps attention over its prefix alone (papers.md D.5, point 3).  change: what stands in for
+    attention, [B, T, d] -> [B, T, d]; or folded: parts that have it, and the feed-forward norm, in their
+    matrices.
     """
 
-    stand_in: StandIn
-    mixture: Mixture | None = None
+    change: Callable[[torch.Tensor], torch.Tensor] | None = None
     folded: BlockParts | None = None
+    caches: ClassVar[bool] = False
 
     def __call__(self, parts: BlockParts, hidden: torch.Tensor, _: BlockContext, prefix: BlockPrefix | None,
                  __: TextCache | None) -> torch.Tensor:
@@ -87,8 +90,8 @@ class SkippedBlock:
         if self.folded is not None:
             branch = self.folded.feed_forward(normed)
         else:
-            adapted = self.stand_in(normed, self.mixture).float()
-            branch = parts.feed_forward((parts.scale * adapted + parts.shift).to(normed.dtype))
+            changed = self.change(normed).float()
+            branch = parts.feed_forward((parts.scale * changed + parts.shift).to(normed.dtype))
         if prefix is not None:
             branch = branch + parts.attend_prefix(normed, prefix)
         return hidden + branch
@@ -149,8 +152,9 @@ class EasAdapters(Adapters):
     def form(self, block: int, mixture: Mixture) -> BlockForm:
         """See Adapters."""
         adapter = self.adapter(block)
-        stands_in = isinstance(adapter, StandIn)
-        return SkippedBlock(adapter, mixture) if stands_in else super().form(block, mixture)
+        if not isinstance(adapter, StandIn):
+            return super().form(block, mixture)
+        return SkippedBlock(partial(adapter, mixture=mixture))
 
     def fold(self, parts: BlockParts, mixture: Mixture, row: int) -> BlockParts:
         """See Adapters."""
@@ -161,9 +165,7 @@ class EasAdapters(Adapters):
 
     def folded(self, parts: BlockParts) -> BlockForm:
         """See Adapters."""
-        adapter = self.adapter(parts.index)
-        stands_in = isinstance(adapter, StandIn)
-        return SkippedBlock(adapter, folded=parts) if stands_in else super().folded(parts)
+        return SkippedBlock(folded=parts) if parts.index in self.skipped else super().folded(parts)
 
 
 class EasLink(MmaLink):

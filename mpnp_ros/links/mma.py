@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import nn
@@ -104,6 +104,7 @@ class AdaptedBlock:
 
     adapter: Adapter
     mixture: Mixture
+    caches: ClassVar[bool] = True
 
     def __call__(self, parts: BlockParts, hidden: torch.Tensor, context: BlockContext,
                  prefix: BlockPrefix | None, cache: TextCache | None) -> torch.Tensor:
@@ -118,6 +119,7 @@ class FoldedBlock:
     """The form of a block whose own parts hold what was folded into them."""
 
     parts: BlockParts
+    caches: ClassVar[bool] = True
 
     def __call__(self, _: BlockParts, *run: object) -> torch.Tensor:
         """See BlockForm."""
@@ -208,6 +210,8 @@ class MmaLink(ColumnLink):
 
 class _RoutedBlock:
     """The form of a block on modality tokens that route themselves; keeps the mixture."""
+
+    caches = False
 
     def __init__(self, adapters: Adapters, block: int, sets: Sequence[Sequence[MmaLink]]) -> None:
         self.adapters, self.block, self.sets = adapters, block, sets

@@ -1,7 +1,7 @@
 """A view of a frozen language model of which some blocks run in another form."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -14,14 +14,17 @@ from mpnp_ros.llm.text_cache import TextCache
 
 
 class BlockForm(Protocol):
-    """What is run in place of a block."""
+    """What is run in place of a block.
+
+    caches: whether it appends to the cache as the block does; a form without attention over the text appends
+    nothing.
+    """
+
+    caches: bool
 
     def __call__(self, parts: BlockParts, hidden: torch.Tensor, context: BlockContext,
                  prefix: BlockPrefix | None, cache: TextCache | None) -> torch.Tensor:
-        """The block's output [B, T, d]; parts: of the stock block; the rest as in LanguageModel.run_block.
-
-        A form without attention over the text appends nothing to the cache.
-        """
+        """The block's output [B, T, d]; parts: of the stock block; the rest as in LanguageModel.run_block."""
 
 
 class AlteredModel(LanguageModel):
@@ -36,6 +39,11 @@ class AlteredModel(LanguageModel):
         self.__dict__.update(lm.__dict__)
         self.stock, self.forms = lm, dict(forms)
         self.fingerprint = fingerprint or lm.fingerprint
+
+    def caching_blocks(self, first: int) -> Sequence[int]:
+        """The blocks from `first` on that append to a cache."""
+        return [block for block in self.stock.caching_blocks(first)
+                if block not in self.forms or self.forms[block].caches]
 
     def run_block(self, index: int, hidden: torch.Tensor, context: BlockContext, prefix: BlockPrefix | None,
                   cache: TextCache | None) -> torch.Tensor:

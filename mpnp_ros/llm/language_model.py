@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 import torch
@@ -100,6 +100,10 @@ class LanguageModel:
                   cache: TextCache | None) -> torch.Tensor:
         """Run one block for :meth:`run_blocks`, with only the open columns of its prefix."""
         return self.family.run_block(index, hidden, context, prefix, cache)
+
+    def caching_blocks(self, first: int) -> Sequence[int]:
+        """The blocks from `first` on that append to a cache: all of them."""
+        return range(first, self.blocks)
 
     def parts(self, index: int) -> BlockParts:
         """The parts of a block, for methods that change what is between them.

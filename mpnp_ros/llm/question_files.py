@@ -53,7 +53,8 @@ class QuestionFiles:
             fresh = {name: (one.hidden, one.rows.cache.whole) for name, one in zip(new, read, strict=True)}
             self._save(shelf, fresh)
             known |= fresh
-        return [_assembled(text, known[name], first, reach) for text, name in zip(texts, names, strict=True)]
+        return [_assembled(lm, text, known[name], first, reach)
+                for text, name in zip(texts, names, strict=True)]
 
     def _unread(self, lm: LanguageModel, texts: Sequence[ChoiceText], first: int) -> QuestionError:
         words = lm.tokenizer.decode(texts[0].layout.ids[0, :texts[0].prompt_tokens])
@@ -133,6 +134,8 @@ def _names_in(file: Path) -> list[str]:
         return []
 
 
-def _assembled(text: ChoiceText, states: States, first: int, reach: Reach) -> PreparedQuestion:
+def _assembled(lm: LanguageModel, text: ChoiceText, states: States, first: int,
+               reach: Reach) -> PreparedQuestion:
     hidden, past = states
-    return text.prepared(hidden, first, reach, TextCache() if past is None else TextCache.of(past, first))
+    cache = TextCache() if past is None else TextCache.of(past, lm.caching_blocks(first))
+    return text.prepared(hidden, first, reach, cache)

@@ -19,11 +19,12 @@ class TextCache:
         self._whole: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, whole: torch.Tensor, first: int) -> TextCache:
-        """A cache of one text: keys and values [blocks, 2, H_kv, T, d_h] of blocks from `first` on."""
+    def of(cls, whole: torch.Tensor, blocks: Sequence[int]) -> TextCache:
+        """A cache of one text: keys and values [n, 2, H_kv, T, d_h] of n blocks, ascending."""
         cache = cls()
         cache._whole = whole
-        cache._blocks = {first + place: (pair[None, 0], pair[None, 1]) for place, pair in enumerate(whole)}
+        cache._blocks = {block: (pair[None, 0], pair[None, 1])
+                         for block, pair in zip(blocks, whole, strict=True)}
         return cache
 
     @property
@@ -64,7 +65,7 @@ class TextCache:
         stacked = cls()
         blocks = caches[0]._blocks.keys()
         if all(cache._whole is not None and cache._blocks.keys() == blocks for cache in caches):
-            stacked._blocks = _stacked([cache._whole for cache in caches], min(blocks), columns)
+            stacked._blocks = _stacked([cache._whole for cache in caches], list(blocks), columns)
             return stacked
         for block in sorted({block for cache in caches for block in cache._blocks}):
             pairs = [cache._blocks.get(block) for cache in caches]
@@ -81,10 +82,10 @@ class TextCache:
         return chosen
 
     def text(self, row: int, columns: int) -> TextCache:
-        """The first columns of one text of a batch, in memory of their own; of consecutive blocks."""
-        pairs = [torch.stack([side[row, :, :columns] for side in pair])
-                 for _, pair in sorted(self._blocks.items())]
-        return TextCache.of(torch.stack(pairs), min(self._blocks)) if pairs else TextCache()
+        """The first columns of one text of a batch, in memory of their own."""
+        blocks = sorted(self._blocks)
+        pairs = [torch.stack([side[row, :, :columns] for side in self._blocks[block]]) for block in blocks]
+        return TextCache.of(torch.stack(pairs), blocks) if pairs else TextCache()
 
     def length(self, block: int) -> int:
         """Number of columns held for a block."""
@@ -96,14 +97,14 @@ class TextCache:
         return sum(tensor.nbytes for pair in self._blocks.values() for tensor in pair)
 
 
-def _stacked(wholes: Sequence[torch.Tensor], first: int,
+def _stacked(wholes: Sequence[torch.Tensor], blocks: Sequence[int],
              columns: int) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
     """Of each block its keys and values [B, H_kv, columns, d_h], each text copied once."""
-    blocks, sides, heads, _, width = wholes[0].shape
-    batch = wholes[0].new_zeros(len(wholes), blocks, sides, heads, columns, width)
+    count, sides, heads, _, width = wholes[0].shape
+    batch = wholes[0].new_zeros(len(wholes), count, sides, heads, columns, width)
     for one, whole in zip(batch, wholes, strict=True):
         one[:, :, :, :whole.shape[3]] = whole
-    return {first + place: (batch[:, place, 0], batch[:, place, 1]) for place in range(blocks)}
+    return {block: (batch[:, place, 0], batch[:, place, 1]) for place, block in enumerate(blocks)}
 
 
 def _padded(pair: tuple[torch.Tensor, torch.Tensor] | None, side: int,

@@ -92,3 +92,11 @@ def test_texts_read_in_two_parts_and_stacked_equal_each_text_whole(tiny_lm: obje
         for text, tail, row in zip(texts, tails, together, strict=True):
             whole = lm.run_blocks(lm.embed(text), text, 0, lm.blocks)[0, -tail.tokens:]
             torch.testing.assert_close(row[:tail.tokens], whole, rtol=1e-4, atol=2e-5)
+
+
+def test_blocks_that_keep_nothing_are_left_out_when_texts_are_taken_and_stacked() -> None:
+    batch = TextCache.stack([filled(2, 0, 1, 4), filled(5, 0, 1, 4, seed=1)], 5)
+    stacked = TextCache.stack([batch.text(0, 2), batch.text(1, 5)], 5)
+    assert [stacked.length(block) for block in range(5)] == [5, 5, 0, 0, 5]
+    for block in (0, 1, 4):
+        assert all(map(torch.equal, held(stacked, block), held(batch, block)))
