@@ -76,8 +76,8 @@ def curve_steps(steps: int, points: int, avoided: int) -> list[int]:
     avoided: none at multiples of this but the last, as checkpoints are written there: a run that is killed
     while it measures must come past that step again.
     """
-    wanted = [FIRST_SHARE ** (1 - place / max(1, points - 1)) * steps for place in range(points)]
-    placed = [min(steps, max(1, round(step))) for step in wanted]
+    shares = [FIRST_SHARE ** (place / max(1, points - 1)) for place in reversed(range(points))]
+    placed = [max(1, round(share * steps)) for share in shares]
     return [min(steps, step + (step % avoided == 0)) for step in placed]
 
 

@@ -6,17 +6,21 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mpnp_ros.adaptation.cost import measure_macs
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.key_frames import SENSOR_FRAMES, scene_of
-from mpnp_ros.adaptation.study import QUESTION_SEED, Study
 from mpnp_ros.bench.methods_plan import MethodsConfig
 from mpnp_ros.cache import cached_folder, write_file
 from mpnp_ros.errors import DatasetError
 
+if TYPE_CHECKING:
+    from mpnp_ros.adaptation.study import Study
+
 TRAIN, CURVE, TEST = 'train', 'curve', 'test'
 ENCODER = 'encoder.json'
+DRAWING_SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,4 +110,4 @@ def _evenly(dataset: TokenDataset, count: int, modality: str) -> TokenDataset:
     """About so many questions, as many of each type."""
     types = {one.type for one in dataset.examples}
     limit = max(1, count // max(1, len(types)))
-    return _about(dataset, dataset.evened(limit, QUESTION_SEED).examples, modality)
+    return _about(dataset, dataset.evened(limit, DRAWING_SEED).examples, modality)

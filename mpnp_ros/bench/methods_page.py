@@ -130,7 +130,8 @@ def _row_as_json(row: Row) -> dict[str, Any]:
     return {'seeds': row.seeds, 'right': asdict(row.accuracy),
             'of_each_seed': (100 * row.right.mean(1)).tolist(), 'steps': row.steps, 'batch': row.batch,
             'parameters': row.parameters, 'macs': dict(row.macs), 'seconds': row.seconds,
-            'peak_bytes': row.peak_bytes, 'curve': {'macs': row.points.tolist(), 'right': row.values.tolist()}}
+            'peak_bytes': row.peak_bytes,
+            'curve': {'macs': row.points.tolist(), 'right': row.values.tolist()}}
 
 
 def _lines(report: MethodsReport) -> Iterator[list[str]]:

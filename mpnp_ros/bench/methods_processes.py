@@ -62,16 +62,14 @@ class Workers:
         """Do all that are not done yet; where stopped, tell those at work once and wait for them."""
         waiting = [job for job in jobs if not job.result.is_file()]
         working: dict[Job, subprocess.Popen[bytes]] = {}
-        while working or waiting and not self.stopped():
-            while waiting and len(working) < self.count and not self.stopped():
+        while (working or waiting) and not self.stopped():
+            while waiting and len(working) < self.count:
                 job = waiting.pop(0)
                 print(f'{job.label}: begins, {len(waiting)} more to come', flush=True)
                 working[job] = job.start()
             time.sleep(PAUSE)
             self._collect(working)
-            if self.stopped():
-                return self._end(working)
-        return None
+        self._end(working)
 
     def _collect(self, working: dict[Job, subprocess.Popen[bytes]]) -> None:
         for job, process in list(working.items()):
@@ -83,7 +81,8 @@ class Workers:
 
     @staticmethod
     def _end(working: dict[Job, subprocess.Popen[bytes]]) -> None:
-        print(f'stopping {len(working)} processes; each writes down how far it is', flush=True)
+        if working:
+            print(f'stopping {len(working)} processes; each writes down how far it is', flush=True)
         for process in working.values():
             process.terminate()
         for process in working.values():

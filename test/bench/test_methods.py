@@ -1,0 +1,238 @@
+"""The benchmark of methods on a tiny model and made-up tokens: real trainings in real processes."""
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip('matplotlib', reason='matplotlib is not installed: nothing can be drawn')
+
+from mpnp_ros.adaptation.dataset import Example, TokenDataset
+from mpnp_ros.adaptation.head_inputs import LidarInput
+from mpnp_ros.adaptation.key_frames import scene_of
+from mpnp_ros.adaptation.pretraining import PretrainingConfig, new_head
+from mpnp_ros.adaptation.study import TestSet as StudyTest
+from mpnp_ros.adaptation.true_objects import CHANNELS
+from mpnp_ros.bench import methods
+from mpnp_ros.bench.methods_data import BenchData, distinct_frames, identity, prepare_data
+from mpnp_ros.bench.methods_plan import BLIND, MethodPlan, MethodsConfig, Run
+from mpnp_ros.bench.methods_run import CHECKPOINT, MethodTraining
+from mpnp_ros.llm.weights import load_language_model
+from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.lidar.polar_encoder import PolarEncoder
+from mpnp_ros.modalities.sectors import SECTORS, sector_azimuths
+from mpnp_ros.nuscenes.categories import ANSWERS
+from mpnp_ros.nuscenes.questions import Scope, scene_questions
+from mpnp_ros.nuscenes.standin import write_standin
+from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.world.key_frames import scene_key_frames
+
+SMALL = {'last': 2, 'hidden': 16, 'pooling_width': 16, 'pooling_layers': 1, 'pooling_heads': 2, 'entries': 2,
+         'harmonics': 4, 'additive': True}
+RECIPE = {
+    'budget': 1e9, 'max_steps': 6, 'test': 40, 'curve': 15, 'curve_scenes': 1, 'points': 3, 'seeds': [1],
+    'texts': 30, 'ours': ['mpnp'],
+    'methods': {'mpnp': {'batch': 8, 'checkpoint_every': 2, 'link': SMALL},
+                'prompt_fuse': {'batch': 4, 'link': {'columns': 12, 'prompts': 2}},
+                'mpnp_published': {'link': {'last': 99}}}}
+TRAINED = ('mpnp', 'prompt_fuse', BLIND)
+
+
+def asked_about(seeds: range, encoder: str, light: str = 'night') -> TokenDataset:
+    """Questions about scenes of the world, whose tokens are random counts of 72 sectors."""
+    frames, examples, conditions = {}, [], {}
+    for seed in seeds:
+        for frame in scene_key_frames(seed, frames=2):
+            key = f'world-{seed:04d}-{light}-clear/{frame.token}/000'
+            values = np.random.default_rng(len(frames)).exponential(.1, (SECTORS, len(CHANNELS)))
+            tokens = ModalityTokens('lidar', encoder, values.astype(np.float32), sector_azimuths())
+            frames[key], conditions[key] = {'lidar': tokens}, (light, 'clear')
+            examples += [Example(one.text, one.answer, ANSWERS, one.type, one.hops, key)
+                         for one in scene_questions(frame, per_kind=6, scope=Scope(30., 1, anchors=False))]
+    return TokenDataset(frames, tuple(examples), conditions)
+
+
+@pytest.fixture(scope='module')
+def study(tmp_path_factory, tiny_lm_folder):
+    """What the benchmark takes from a study: questions by day and at night, a test at night, an encoder."""
+    encoder = PolarEncoder(LidarConfig(backbone='polar'),
+                           new_head(LidarInput(), PretrainingConfig(hidden=4, ring=16, depth=1)))
+    root = NuScenes(write_standin(tmp_path_factory.mktemp('standin') / 'root', seed=3, key_frames=1))
+    night, day = (asked_about(range(4), encoder.fingerprint, light) for light in ('night', 'day'))
+    test = asked_about(range(10, 12), encoder.fingerprint)
+    return SimpleNamespace(
+        config=SimpleNamespace(language_model=str(tiny_lm_folder)), encoders={'lidar': encoder},
+        root=lambda name: root, test=StudyTest(test.examples, {'night': test.frames}),
+        sensor_training=TokenDataset({**night.frames, **day.frames}, night.examples + day.examples,
+                                     {**night.conditions, **day.conditions}))
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+    """The recipe from a file, and the file."""
+    path = tmp_path_factory.mktemp('recipe') / 'methods.yaml'
+    path.write_text(yaml.safe_dump(RECIPE))
+    return SimpleNamespace(path=path, read=MethodsConfig.load(path))
+
+
+@pytest.fixture(scope='module')
+def data(study, config, own_cache) -> BenchData:
+    """What all methods are trained and tested on."""
+    return BenchData.of_study(study, config.read)
+
+
+@pytest.fixture(scope='module')
+def bench(study, config, tmp_path_factory, own_cache):
+    """The whole program, once; gives its exit code, its folders, and a function that runs it again."""
+    folder = tmp_path_factory.mktemp('bench')
+
+    def run(*more: str) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(methods, '_study', lambda *_: study)
+            return methods.main(['--study', str(folder), '--work', str(folder / 'work'), '--config',
+                                 str(config.path), '--output', str(folder / 'docs'), *more])
+    return SimpleNamespace(code=run(), folder=folder, run=run,
+                           written=json.loads((folder / 'docs/methods.json').read_text()))
+
+
+def results(bench) -> list[dict]:
+    """What the runs wrote."""
+    return [json.loads(path.read_bytes()) for path in bench.folder.glob('work/runs/*/result.json')]
+
+
+def test_no_scene_of_the_curve_or_the_light_of_day_is_trained_on(data, study, config):
+    trained, curve, test = ({scene_of(one.frame) for one in part.examples}
+                            for part in (data.train, data.curve, data.test))
+    assert trained == {f'world-000{seed}-night-clear' for seed in range(3)}
+    assert curve == {'world-0003-night-clear'} and not test & trained
+    assert len({one.question for one in data.train.examples}) == config.read.texts
+    assert 0 < len(data.curve.examples) <= 15 and 0 < len(data.test.examples) <= 40
+    assert distinct_frames(data.train, 'lidar') <= 6 and data.encoder_macs > 0
+
+
+def test_data_are_made_once_and_come_back_the_same(study, config, data, tmp_path, monkeypatch):
+    folder = prepare_data(study, config.read, tmp_path / 'data')
+    monkeypatch.setattr(BenchData, 'of_study', None)
+    again = BenchData.load(prepare_data(study, config.read, folder))
+    for name in ('train', 'curve', 'test'):
+        assert getattr(again, name).examples == getattr(data, name).examples
+    assert again.encoder_macs == data.encoder_macs
+    assert distinct_frames(again.train, 'lidar') == distinct_frames(data.train, 'lidar')
+
+
+@pytest.fixture
+def training(study, config, data, tiny_lm_folder):
+    """Give a function: row -> its training with so many steps, always the same."""
+    def make(row: str = 'mpnp', method: str = 'mpnp') -> MethodTraining:
+        run = Run(row, method, 0, MethodPlan(link=SMALL, batch=4, checkpoint_every=2), 'lidar', 1e9, 7, 3, .1,
+                  str(tiny_lm_folder), identity(study, config.read))
+        return MethodTraining(run, data, load_language_model(str(tiny_lm_folder)))
+    return make
+
+
+def stopping_after(count: int):
+    """Give a function that says yes when it was asked that often."""
+    asked = iter(range(10 ** 9))
+    return lambda: next(asked) >= count
+
+
+def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(training, tmp_path):
+    for name in ('whole', 'stopped'):
+        (tmp_path / name).mkdir()
+    whole = training().work(tmp_path / 'whole', lambda: False)
+    assert training().work(tmp_path / 'stopped', stopping_after(4)) is None
+    assert (tmp_path / 'stopped' / CHECKPOINT).is_dir()
+    again = training().work(tmp_path / 'stopped', lambda: False)
+    measured = ('right', 'curve', 'macs', 'steps', 'parameters')
+    assert {name: again[name] for name in measured} == {name: whole[name] for name in measured}
+    assert whole['steps'] == 7 and len(whole['curve']) == 3
+
+
+def test_the_end_of_the_curve_is_the_whole_cost(training, tmp_path):
+    result = training().work(tmp_path, lambda: False)
+    macs, last = result['macs'], result['curve'][-1]
+    assert last[0] == pytest.approx(sum(macs.values()))
+    assert macs['optimiser'] == 6 * result['parameters'] * result['steps']
+    assert macs['encoders'] > 0 < macs['reading'] and macs['calibration'] == 0
+    assert [point[0] for point in result['curve']] == sorted(point[0] for point in result['curve'])
+
+
+def test_the_blind_encode_nothing_and_answer_from_the_text_alone(training, data, tmp_path):
+    blind = training(BLIND)
+    assert blind.work(tmp_path, lambda: False)['macs']['encoders'] == 0
+    example = data.test.examples[0]
+    seen = [blind.method.answer(blind.book.question(example), frame) for frame in
+            (data.test.frames[example.frame], {})]
+    assert seen[0].probabilities == seen[1].probabilities
+
+
+@pytest.mark.timeout(240)
+def test_a_method_that_fails_is_named_and_the_others_go_on(bench):
+    assert bench.code == methods.FAILED
+    assert set(bench.written['failed']) == {'mpnp_published, seed 1'}
+    assert all('99 linked blocks' in why for why in bench.written['failed'].values())
+    assert set(bench.written['rows']) == set(TRAINED)
+    assert '99 linked blocks' in (bench.folder / 'docs/methods.md').read_text()
+
+
+@pytest.mark.timeout(240)
+def test_every_row_was_measured_on_the_same_questions_within_the_budget(bench):
+    ran = results(bench)
+    assert sorted((one['row'], one['seed']) for one in ran) == sorted((row, 1) for row in TRAINED)
+    assert len({len(one['right']) for one in ran}) == 1
+    assert all(0 < sum(one['macs'].values()) <= RECIPE['budget'] and one['steps'] <= 6 for one in ran)
+    assert all(one['peak_bytes'] > 1e6 and one['parameters'] > 0 and one['seconds'] > 0 for one in ran)
+    reading = {one['row']: one['macs']['reading'] for one in ran}
+    assert reading['mpnp'] > 0 == reading['prompt_fuse']
+    for row in TRAINED:
+        written = bench.written['rows'][row]
+        low, high = written['right']['ci95']
+        assert 0 <= low <= written['right']['mean'] <= high <= 100
+        assert np.shape(written['curve']['right']) == (1, 3)
+
+
+@pytest.mark.timeout(240)
+def test_every_method_answers_single_questions_in_turn(bench):
+    forms = {(one['row'], one['form']): one for one in bench.written['answering']['forms']}
+    assert set(forms) == {('mpnp', ''), ('prompt_fuse', '')}
+    assert all(0 < one[way]['p50'] <= one[way]['p95']
+               for one in forms.values() for way in ('frame', 'question'))
+
+
+@pytest.mark.timeout(240)
+def test_what_is_finished_is_not_trained_again(bench, capfd):
+    before = {path: path.stat().st_mtime_ns for path in bench.folder.glob('work/**/result.json')}
+    assert len(before) == 4
+    assert bench.run('--methods', 'mpnp', 'prompt_fuse') == 0
+    assert before == {path: path.stat().st_mtime_ns for path in bench.folder.glob('work/**/result.json')}
+    shown = capfd.readouterr().out
+    assert 'begins' not in shown and all(row in shown for row in (*TRAINED, 'rule', 'majority'))
+    assert (bench.folder / 'docs/methods.png').read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.mark.timeout(240)
+def test_links_that_were_trained_are_kept_and_checkpoints_are_not(bench):
+    for one in bench.folder.glob('work/runs/*/result.json'):
+        assert (one.parent / 'link').is_dir() and not (one.parent / CHECKPOINT).exists()
+
+
+def test_an_unknown_method_is_an_exit_code_with_the_names_there_are(bench, capsys):
+    assert bench.run('--methods', 'telepathy') == methods.FAILED
+    assert 'telepathy' in (said := capsys.readouterr().err) and 'prompt_fuse' in said
+
+
+def test_no_two_runs_share_a_folder(config):
+    runs = list(config.read.runs(('mpnp', 'prompt_fuse'), (0, 1), 'lm', 'data'))
+    changed = list(MethodsConfig.runs(config.read, ('mpnp',), (0,), 'lm', 'other data'))
+    assert len({run.name for run in (*runs, *changed)}) == len(runs) + len(changed) == 8
+    assert [run.row for run in runs] == ['mpnp', 'prompt_fuse', BLIND] * 2
+
+
+def test_a_run_comes_back_from_its_folder(config, tmp_path):
+    run = next(iter(config.read.runs(('mpnp',), (0,), 'lm', 'data')))
+    run.save(tmp_path / run.name)
+    assert Run.load(tmp_path / run.name) == run
