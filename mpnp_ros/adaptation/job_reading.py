@@ -147,7 +147,7 @@ def _planned(spec: JobSpec, method: Method, links: Sequence[Link], train: TokenD
         if spec.budget.macs:
             raise BudgetError(f'what training the method {method.name} takes is not foreseen, so it cannot '
                               'be kept within MACs; give a budget of seconds or bytes')
-        return _Planned(0, len(configs[0].blocks), training.steps, training.batch,
+        return _Planned(0., len(configs[0].blocks), training.steps, training.batch,
                         f'as many blocks as the method {method.name} has')
     lm = method.lm
     costs = CostModel.for_model(lm, configs, Workload.of(train, lm.tokenizer), machine_speed(lm, configs[0]))

@@ -20,7 +20,6 @@ from mpnp_ros.cli.session import add_namespace, ros_session, wait_for
 from mpnp_ros.cli.units import from_to, macs, megabytes, percent, print_table, seconds
 from mpnp_ros.errors import ConfigurationError, LinksError
 from mpnp_ros.links.files import MANIFEST, LinkManifest, load_link, read_manifest
-from mpnp_ros.links.published import PublishedLink
 from mpnp_ros.links.store import LinkStore, StoredLink, default_store, shipped_links, whole
 
 IN_USE, KEPT, WITHDRAWN, SHIPPED, OTHER = 'in use', 'to go back to', 'taken back', 'shipped', ''
@@ -135,7 +134,7 @@ def show_link(store: LinkStore, arguments: Namespace) -> int:
     stored = find(store, arguments.link)
     state = next((row.state for row in rows(store) if row.link == stored), OTHER)
     row, link = Row.of(stored, state), load_link(stored.path)
-    gates = (link.alpha if isinstance(link, PublishedLink) else link.gates).detach().tolist()
+    gates = link.gates.detach().tolist()
     parameters = sum(parameter.numel() for parameter in link.parameters())
     entries = {**row.as_dict(), 'gates': gates, 'parameters': parameters}
     if arguments.json:

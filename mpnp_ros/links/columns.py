@@ -134,6 +134,11 @@ class ColumnLink(nn.Module):
         return self.config.blocks
 
     @property
+    def gates(self) -> torch.Tensor:
+        """Columns are not gated: 1 for each block of the link."""
+        return torch.ones(len(self.config.blocks))
+
+    @property
     def first_block(self) -> int:
         """The lowest block that sees the columns."""
         return self.config.blocks[0]

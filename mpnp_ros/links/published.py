@@ -61,8 +61,8 @@ class PublishedLink(nn.Module):
         return self.config.blocks
 
     @property
-    def alpha(self) -> torch.Tensor:
-        """What multiplies keys and values of each linked block, [N]."""
+    def gates(self) -> torch.Tensor:
+        """alpha, what multiplies keys and values of each linked block, [N] in [0, 1]."""
         return torch.sigmoid(self.link_weights / self.config.temperature)
 
 
@@ -108,7 +108,7 @@ class PublishedConnections(LatentConnections):
         both = join([link(*TokenBatch(*tokens[link.config.modality])) for link in present], torch.float32)
         zeros = torch.zeros_like(both.keys, dtype=self.lm.dtype)
         prefix = dict.fromkeys(range(self.lm.blocks), BlockPrefix(zeros, zeros, both.log_gate))
-        for block, alpha in zip(present[0].config.blocks, present[0].alpha, strict=True):
+        for block, alpha in zip(present[0].config.blocks, present[0].gates, strict=True):
             keys, values = ((alpha * part).to(self.lm.dtype) for part in (both.keys, both.values))
             prefix[block] = BlockPrefix(keys, values, both.log_gate)
         return prefix

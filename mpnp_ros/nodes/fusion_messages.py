@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from std_msgs.msg import Header
 
 from mpnp_ros.conversions.time import from_nanoseconds
-from mpnp_ros.links.published import PublishedLink
 from mpnp_ros.msg import Answer as AnswerMessage
 from mpnp_ros.msg import LinkInfo, ModalityState, ModalityStates
 from mpnp_ros.msg import Question as QuestionMessage
@@ -55,9 +54,9 @@ def states_to_message(states: Sequence[ModalityStatus], stamp_ns: int) -> Modali
 def link_to_message(version: LinkVersion, active: bool) -> LinkInfo:
     """Return one version of a modality's links as a message."""
     link, config = version.link, version.link.config
-    gates = link.alpha if isinstance(link, PublishedLink) else link.gates
     return LinkInfo(
         modality=version.modality, version=version.version, path=version.path, sha256=version.sha256,
         base_model=config.base_model_name, encoder=config.encoder,
-        linked_blocks=array.array('H', config.blocks), gates=array.array('f', gates.detach().cpu().tolist()),
+        linked_blocks=array.array('H', config.blocks),
+        gates=array.array('f', link.gates.detach().cpu().tolist()),
         parameters=sum(parameter.numel() for parameter in link.parameters()), active=active)

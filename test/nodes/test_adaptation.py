@@ -39,6 +39,7 @@ from mpnp_ros.conversions.time import from_nanoseconds
 from mpnp_ros.conversions.tokens import to_message
 from mpnp_ros.links.files import read_manifest
 from mpnp_ros.links.store import LinkStore
+from mpnp_ros.methods.base import method_names
 from mpnp_ros.tokens import ModalityTokens as Tokens
 
 if TYPE_CHECKING:
@@ -61,21 +62,23 @@ ADAPTATION = {'labelled_topic': 'labelled_questions', 'starts': [''], 'settle': 
 class Robot:
     """The two nodes, a LiDAR, and somebody who asks, corrects and has it adapt."""
 
-    def __init__(self, ros: RosHarness, model: Path) -> None:
-        self.ros, self._model = ros, {'llm': str(model), 'device': 'cpu', 'dtype': 'float32',
-                                      'modalities': ['lidar']}
+    def __init__(self, ros: RosHarness, model: Path, namespace: str = NAMESPACE,
+                 method: str = 'mpnp') -> None:
+        self.ros, self.namespace = ros, namespace
+        self._model = {'llm': str(model), 'device': 'cpu', 'dtype': 'float32', 'modalities': ['lidar'],
+                       'method': method}
         self.states = ros.collect(self.topic('modalities'), ModalityStates, LATCHED)
         self.shown = ros.collect(self.topic('adaptation'), Adaptation, LATCHED)
         self.diagnostics = ros.collect('/diagnostics', DiagnosticArray, RELIABLE)
         self.tokens = ros.publisher(self.topic('tokens/lidar'), ModalityTokens)
         self.labels = ros.publisher(self.topic('labelled_questions'), LabelledQuestions, RELIABLE)
         self.feedback = ros.publisher(self.topic('feedback'), Feedback, RELIABLE)
-        self.store = LinkStore(state_root(NAMESPACE) / 'links')
+        self.store = LinkStore(state_root(namespace) / 'links')
         self.fusion, self.adaptation = self.start_fusion(), self.start_adaptation()
         self.adapt = ActionClient(ros.node, Adapt, self.topic('adapt'))
 
     def topic(self, name: str) -> str:
-        return f'{NAMESPACE}/{name}'
+        return f'{self.namespace}/{name}'
 
     def start_fusion(self) -> NodeProcess:
         return self._start('fusion', FUSION)
@@ -84,7 +87,7 @@ class Robot:
         return self._start('adaptation', ADAPTATION)
 
     def _start(self, node: str, parameters: dict[str, Any]) -> NodeProcess:
-        return self.ros.start(f'mpnp_ros.nodes.{node}', namespace=NAMESPACE,
+        return self.ros.start(f'mpnp_ros.nodes.{node}', namespace=self.namespace,
                               parameters={**self._model, **parameters})
 
     def wait(self, condition: Callable[[], Any], what: str) -> Any:
@@ -94,6 +97,18 @@ class Robot:
                                             f'{self.fusion.output}\n{self.adaptation.output}')
             time.sleep(.02)
         return value
+
+    def wait_for_nodes(self) -> None:
+        """Until nothing that is published is lost."""
+        for publisher, count in ((self.tokens, 2), (self.labels, 1), (self.feedback, 1)):
+            self.wait(lambda one=publisher, least=count: one.get_subscription_count() >= least, 'the nodes')
+
+    def end(self) -> None:
+        """Both nodes end as they should."""
+        self.adapt.destroy()
+        for process in (self.adaptation, self.fusion):
+            assert process.stop(signal.SIGTERM) == 0, process.output
+            assert 'Traceback' not in process.output
 
     def sense(self, answer: int, stamp_ns: int = 0) -> None:
         """Publish tokens that tell an answer."""
@@ -141,7 +156,7 @@ class Robot:
     def fact(self, key: str) -> str:
         """What the adaptation node says of itself."""
         said = [pair.value for message in self.diagnostics.messages for status in message.status
-                if status.name.startswith(f'{NAMESPACE[1:]}/adaptation') for pair in status.values
+                if status.name.startswith(f'{self.namespace[1:]}/adaptation') for pair in status.values
                 if pair.key == key]
         return said[-1] if said else ''
 
@@ -163,12 +178,9 @@ class Robot:
 def robot(module_ros, tiny_lm_folder, own_cache) -> Iterator[Robot]:
     """Two nodes that know nothing of the LiDAR."""
     robot = Robot(module_ros, tiny_lm_folder)
-    for publisher, count in ((robot.tokens, 2), (robot.labels, 1), (robot.feedback, 1)):
-        robot.wait(lambda one=publisher, least=count: one.get_subscription_count() >= least, 'the nodes')
+    robot.wait_for_nodes()
     yield robot
-    robot.adapt.destroy()
-    assert robot.adaptation.stop(signal.SIGTERM) == 0, robot.adaptation.output
-    assert 'Traceback' not in robot.adaptation.output
+    robot.end()
 
 
 @pytest.fixture
@@ -253,3 +265,16 @@ def test_a_training_goes_on_when_the_node_was_killed(robot, version):
     robot.wait(lambda: robot.state().links_version > version, 'its links')
     robot.wait(lambda: not jobs[0].exists(), 'the end of the job')
     assert robot.answer_to(1).text == 'no'
+
+
+@pytest.mark.parametrize('method', sorted({*method_names()} - {'mpnp', 'mpnp_published'}))
+def test_every_method_learns_and_answers_by_changing_one_parameter(
+        module_ros, tiny_lm_folder, own_cache, method):
+    robot = Robot(module_ros, tiny_lm_folder, f'/{method}', method)
+    robot.wait_for_nodes()
+    robot.live_through()
+    robot.wait(lambda: robot.state().links_version == '000001', 'links in use')
+    answers = [robot.answer_to(number) for number in range(4)]
+    assert [answer.text for answer in answers] == ANSWERS
+    assert {(answer.method, *answer.used_modalities) for answer in answers} == {(method, 'lidar')}
+    robot.end()
