@@ -31,13 +31,14 @@ from mpnp_ros.links.mma import MmaLink
 from mpnp_ros.links.prompt_fuse import PromptFuseLink
 from mpnp_ros.links.provenance import Provenance
 from mpnp_ros.links.published import PublishedLink
+from mpnp_ros.links.skipping import SkippingLink
 from mpnp_ros.llm.language_model import LanguageModel
 
 SCHEMA = 2
 MANIFEST = 'manifest.json'
 TENSORS = 'link.safetensors'
 KINDS = {kind.kind: kind for kind in (LatentLink, PublishedLink, PromptFuseLink, EpAlmLink, FullLlmLink,
-                                      MmaLink, EasLink)}
+                                      MmaLink, EasLink, SkippingLink)}
 PICKLE_STARTS = (b'\x80', b'PK\x03\x04')
 
 Link = LatentLink | PublishedLink | ColumnLink

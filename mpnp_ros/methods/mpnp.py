@@ -228,7 +228,7 @@ class Mpnp:
         return torch.cat(losses)[torch.tensor(order, device=losses[0].device).argsort()]
 
     def _own(self, link: Link) -> Link:
-        if not isinstance(link, self.link_type):
+        if link.kind != self.link_type.kind:
             raise LinksError(f'the {link.config.modality} link is of kind {link.kind!r}, but the method '
                              f'{self.name} takes {self.link_type.kind!r}; train one with this method')
         return link
