@@ -55,12 +55,14 @@ class QuestionRecipe:
 class TrainRecipe:
     """Everything but the data.  Raises ConfigurationError.
 
-    encoders: modality -> options of its encoder that are not the default.  link: options as in
-    LinkConfig.for_model.  split: one of SPLITS.  night_images: one of NIGHT_IMAGES, or empty.  seed: of
+    method: how modalities are connected to the language model.  encoders: modality -> options of its encoder
+    that are not the default.  link: options as in `for_model` of the configuration of the method's links.
+    split: one of SPLITS.  night_images: one of NIGHT_IMAGES, or empty.  seed: of
     everything that is drawn.
     """
 
     language_model: str = 'smollm2-135m-instruct'
+    method: str = 'mpnp'
     modalities: tuple[str, ...] = ('camera', 'lidar')
     encoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     link: Mapping[str, Any] = field(default_factory=dict)

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from mpnp_ros.llm.language_model import LanguageModel
     from mpnp_ros.methods.base import Method
     from mpnp_ros.modalities.base import Encoder
 
@@ -28,6 +27,7 @@ def evaluate_links(arguments: Namespace) -> int:
     from mpnp_ros.adaptation.splits import split
     from mpnp_ros.llm.question_files import QuestionFiles
     from mpnp_ros.llm.weights import load_language_model
+    from mpnp_ros.methods.base import build_method
     from mpnp_ros.nuscenes.tables import NuScenes
 
     if arguments.root is None:
@@ -36,8 +36,8 @@ def evaluate_links(arguments: Namespace) -> int:
         arguments.config = arguments.links / RECIPE
     recipe = recipe_of(arguments).changed(of_each_type=arguments.of_each_type or 0)
     root, encoders = NuScenes(arguments.root), recipe.make_encoders(arguments.device)
-    method = with_links(load_language_model(recipe.language_model, arguments.device), arguments.links,
-                        encoders)
+    lm = load_language_model(recipe.language_model, arguments.device)
+    method = with_links(build_method(recipe.method, lm), arguments.links, encoders)
     rest, test = split(arguments.split or 'none', recipe.read(root, encoders, arguments.qa, arguments.scenes),
                        root)
     if arguments.split in (None, 'none'):
@@ -52,18 +52,17 @@ def evaluate_links(arguments: Namespace) -> int:
     return 0
 
 
-def with_links(lm: LanguageModel, store: Path, encoders: Sequence[Encoder]) -> Method:
-    """A method with the newest link of each encoder's modality.  Raises LinksError where one does not fit."""
+def with_links(method: Method, store: Path, encoders: Sequence[Encoder]) -> Method:
+    """With the newest link of each encoder's modality plugged.  Raises LinksError where one does not fit."""
     from mpnp_ros.links.files import load_link
     from mpnp_ros.links.store import LinkStore
-    from mpnp_ros.methods.base import build_method
 
     if not store.is_dir():
         raise LinksError(f'there is no link store {store}; give the --output of mpnp train')
-    method, links = build_method('mpnp', lm), LinkStore(store)
+    links = LinkStore(store)
     for encoder in encoders:
         stored = links.latest(encoder.modality)
         if stored is None:
             raise LinksError(f'{store} has no links for {encoder.modality}; choose others by --modalities')
-        method.plug(load_link(stored.path, lm=lm, encoder=encoder.fingerprint, sha256=stored.sha256))
+        method.plug(load_link(stored.path, lm=method.lm, encoder=encoder.fingerprint, sha256=stored.sha256))
     return method

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 CHANGES = {'language_model': 'llm', 'last': 'blocks'}
 """Key of the recipe -> option of the command line, where they differ."""
-KEYS = ('modalities', 'max_distance', 'min_points', 'anchors', 'turns', 'per_kind', 'of_each_type', 'steps',
-        'batch', 'learning_rate', 'split', 'night_images', 'seed')
+KEYS = ('method', 'modalities', 'max_distance', 'min_points', 'anchors', 'turns', 'per_kind', 'of_each_type',
+        'steps', 'batch', 'learning_rate', 'split', 'night_images', 'seed')
 
 
 def add_recipe_arguments(parser: ArgumentParser | _ArgumentGroup) -> None:
@@ -30,6 +30,7 @@ def add_recipe_arguments(parser: ArgumentParser | _ArgumentGroup) -> None:
     parser.add_argument('--lidar-head', metavar='HEAD', help='connect counts of objects by this head')
     parser.add_argument('--radar-head', metavar='HEAD', help='connect counts of objects by this head')
     parser.add_argument('--llm', metavar='MODEL', help='language model')
+    parser.add_argument('--method', metavar='NAME', help='how modalities are connected to it')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: %(default)s)')
     parser.add_argument('--split', choices=('scene', 'mini', 'none'), help='what is held out: whole scenes, '
                         'questions as in nuScenes-QA-mini, nothing')

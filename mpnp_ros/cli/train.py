@@ -118,7 +118,7 @@ def plugged(recipe: TrainRecipe, lm: LanguageModel, encoders: Sequence[Encoder],
 
     from mpnp_ros.methods.base import build_method
 
-    method, known = build_method('mpnp', lm), links_to_start_from(start, lm) if start else {}
+    method, known = build_method(recipe.method, lm), links_to_start_from(start, lm) if start else {}
     torch.manual_seed(recipe.seed)
     for encoder in encoders:
         link = recipe.new_link(method, encoder)

@@ -158,8 +158,10 @@ def test_links_start_from_those_on_true_objects(root, tiny_encoders, tiny_lm_fol
         assert words in capsys.readouterr().err
 
 
-def test_links_are_evaluated_with_the_recipe_that_lies_beside_them(root, tiny_lm_folder, tmp_path, capsys):
-    options = ('--modalities', 'objects', '--min-points', '2')
+@pytest.mark.parametrize('method', ['mpnp', 'ep_alm', 'mma'])
+def test_links_are_evaluated_with_the_recipe_that_lies_beside_them(
+        root, tiny_lm_folder, tmp_path, capsys, method):
+    options = ('--modalities', 'objects', '--min-points', '2', '--method', method)
     assert train(root, tmp_path / 'links', tiny_lm_folder, *options) == 0
     capsys.readouterr()
     assert evaluate(root, tmp_path / 'links', '--scenes', 'scene-0002') == 0
