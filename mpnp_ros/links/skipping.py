@@ -70,7 +70,7 @@ class StandIns(nn.Module):
 
 
 class SkippingModel(AlteredModel):
-    """A language model of which some blocks go without attention; its fingerprint is one of its own.
+    """A language model of which some blocks go without attention; its identity is one of its own.
 
     stand_ins: what stands in for it.  fold: it is in the model's matrices.
     """

@@ -34,11 +34,11 @@ class AlteredModel(LanguageModel):
     """
 
     def __init__(self, lm: LanguageModel, forms: Mapping[int, BlockForm],
-                 fingerprint: str | None = None) -> None:
-        """fingerprint: where links trained on this model must not be used on `lm`; default: that of `lm`."""
+                 identity: str | None = None) -> None:
+        """identity: where questions that are read are kept on disk; default: that of `lm`."""
         self.__dict__.update(lm.__dict__)
         self.stock, self.forms = lm, dict(forms)
-        self.fingerprint = fingerprint or lm.fingerprint
+        self.identity = identity or lm.identity
 
     def caching_blocks(self, first: int) -> Sequence[int]:
         """The blocks from `first` on that append to a cache."""

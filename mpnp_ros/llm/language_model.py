@@ -31,7 +31,9 @@ class LanguageModel:
     torch.no_grad() or torch.inference_mode().
 
     name: for messages and manifests.  fingerprint: 32 hex digits, the same for the same weights,
-    whatever device and dtype they run in.  blocks (L), width (d), heads, kv_heads, head_dim: sizes.
+    whatever device and dtype they run in.  identity: the same for the same hidden states: the fingerprint,
+    but where blocks run in another form (altered_model.py).  blocks (L), width (d), heads, kv_heads,
+    head_dim: sizes.
     first_block: the lowest block in memory, and reads_text: whether token embeddings are: 0 and True but
     for :func:`mpnp_ros.llm.upper_blocks.load_upper_blocks`.
     """
@@ -49,6 +51,7 @@ class LanguageModel:
         self.first_block, self.reads_text = self.family.first_block, self.family.reads_text
         self.fingerprint = _fingerprint(model.config.model_type, self.shape,
                                         weights_identity or _hash_of_weights(model))
+        self.identity = self.fingerprint
 
     @property
     def device(self) -> torch.device:

@@ -64,7 +64,7 @@ class QuestionFiles:
             'are in memory here, so read them beforehand with the whole model')
 
     def _shelf(self, lm: LanguageModel, first: int, reach: Reach) -> Path:
-        key = f'{SCHEMA} {lm.fingerprint} {lm.dtype} {lm.device.type} {first} {reach}'
+        key = f'{SCHEMA} {lm.identity} {lm.dtype} {lm.device.type} {first} {reach}'
         shelf = self._root / hashlib.sha256(key.encode()).hexdigest()[:16]
         if shelf not in self._places:
             shelf.mkdir(parents=True, exist_ok=True)

@@ -92,12 +92,13 @@ def distil(lm: LanguageModel, texts: Sequence[torch.Tensor], config: DistilConfi
     if config.skipped > len(candidates):
         raise ConfigurationError(f'{config.skipped} attentions are to be skipped; {lm.name} can go without '
                                  f'at most {len(candidates)}')
+    if not config.skipped:
+        return StandIns((), config.rank, lm.width).to(lm.device)
     whole = _Whole(lm, texts, min(config.first, lm.blocks - 1))
     skip = measure_skips(lambda blocks: whole.untrained_distance(tuple(sorted(blocks)), config), candidates,
                          config.skipped, config.breadth).order
     stand_ins = StandIns(tuple(sorted(skip)), config.rank, lm.width).to(lm.device)
-    if skip:
-        _learn(whole, stand_ins, config)
+    _learn(whole, stand_ins, config)
     return stand_ins
 
 

@@ -29,7 +29,7 @@ class MpnpEas(Mpnp):
         super().__init__(lm.stock if isinstance(lm, SkippingModel) else lm, **options)
         self.stock, self.fold = self.lm, fold
         self.distilling = distilling or DistilConfig(
-            self.stock.blocks // 8 if skipped is None else skipped, self.stock.blocks // 2)
+            max(1, self.stock.blocks // 8) if skipped is None else skipped, self.stock.blocks // 2)
         self.stand_ins: StandIns | None = None
         if isinstance(lm, SkippingModel):
             self._adopt(lm.stand_ins)

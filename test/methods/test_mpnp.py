@@ -33,9 +33,10 @@ def close(reply, other):
 
 
 def test_methods_are_known_by_name(tiny_lm):
-    assert {'mpnp', 'mpnp_published', 'prompt_fuse', 'ep_alm', 'full_llm', 'mma', 'eas', 'mpnp_eas'} <= set(method_names())
+    assert {'mpnp', 'mpnp_published', 'mpnp_eas', 'prompt_fuse', 'ep_alm', 'full_llm', 'mma',
+            'eas'} <= set(method_names())
     assert [build_method(name, tiny_lm('opt')).name for name in method_names()] == list(method_names())
-    with pytest.raises(ConfigurationError, match="'magic' is unknown; there are .*mpnp, mpnp_eas, mpnp_published"):
+    with pytest.raises(ConfigurationError, match="'magic' is unknown; there are .*mpnp, mpnp_eas, mpnp_pub"):
         build_method('magic', tiny_lm('opt'))
 
 

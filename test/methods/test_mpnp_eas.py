@@ -140,7 +140,7 @@ def test_links_bring_the_model_that_they_were_trained_on(new_skipping, tiny_lm, 
     save_link(method.links()['camera'], tmp_path / 'camera')
     again = build_method('mpnp_eas', tiny_lm())
     again.plug(load_link(tmp_path / 'camera', lm=tiny_lm()))
-    assert again.lm.fingerprint == method.lm.fingerprint != tiny_lm().fingerprint
+    assert again.lm.identity == method.lm.identity != tiny_lm().identity
     pair = [one.answer(one.prepare(QUESTION, CHOICES), {'camera': frame()}) for one in (method, again)]
     assert pair[0].probabilities == pair[1].probabilities
 
