@@ -59,5 +59,6 @@ def _memory(ours: Memory, published: Memory, kept: Memory) -> list[Claim]:
         'training step: both kept': ours.peak / kept.peak,
         'with reading beforehand: theirs as published, ours kept': whole / published.peak,
         'with reading beforehand: both kept': whole / kept.peak,
+        'what was read of all questions in memory too: both kept': (ours.peak + ours.stored) / kept.peak,
     }
     return [Claim(f'memory / {PROMPT_FUSE}', reading, ratio, MEMORY) for reading, ratio in ratios.items()]

@@ -1,15 +1,16 @@
 """What adapting costs at the paper's sizes, everything counted: operations of each part, and peak memory.
 
 Operations are counted by torch on steps whose tensors have sizes only, memory by the storages that live in
-them (bench/paper_memory.py).  Methods are counted in two ways: as published, where encoders run in every epoch
-and the head on every position, and kept, where all that does not depend on what is trained is computed once,
-and the head reads the positions of the answer only.
+them (bench/paper_memory.py).  Methods are counted in two ways: as published, where encoders run in every
+epoch and the head on every position, and kept, where all that does not depend on what is trained is computed
+once, and the head reads the positions of the answer only.
 """
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from typing import NamedTuple
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -35,6 +36,7 @@ PUBLISHED, KEPT = 'published', 'kept'
 ADAMW = 10
 #: Linked blocks of ours in the table, by model: those of the paper.
 LINKED = {'OPT-1.3B': 13, 'OPT-2.7B': 17, 'BLOOMZ-1.1B': 13}
+DEPTHS = (4, 7, 10, 13, 16, 19, 22)
 SKIPPED = 8
 WARM_STEPS = 2
 
@@ -57,7 +59,7 @@ def methods(linked: int) -> tuple[PaperMethod, ...]:
     return (
         PaperMethod(FULL, FullLlm),
         PaperMethod(PROMPT_FUSE, PromptFuse),
-        PaperMethod('eP-ALM, prompts at the input', partial(EpAlm, published=True)),
+        PaperMethod('eP-ALM, prompts at input', partial(EpAlm, published=True)),
         PaperMethod('eP-ALM, corrected', partial(EpAlm, published=False)),
         PaperMethod('LaVIN / MMA', Lavin),
         PaperMethod(f'EAS, {SKIPPED} attentions skipped', partial(Lavin, skipped=SKIPPED)),
@@ -170,35 +172,48 @@ class Run:
 
 def cost(model: str, task: Adaptation, method: PaperMethod, way: str, device: str = 'cpu') -> Cost:
     """Count one method.  device: cuda also runs the steps there, with random weights."""
+    encoded, kept, read, question, stored = encoding(task), way == KEPT, 0, 0., 0
     with FakeTensorMode():
         run = Run(model, task, method, way)
         step = measure_macs(lambda: run.learn(run.tokens(task.batch)))
         run.optimiser.zero_grad()
-        frame = encoding_macs(task)
-        question = reading_macs(model, task, method.make) if run.given else 0
-        memory = peak(run)
-        parameters = sum(one.numel() for one in run.step.trained())
-        kept = way == KEPT
-        reading = reading_peak(model, task, method.make, run.given) if kept else 0
-        stored = _stored(run) * task.samples if run.given else 0
+        memory, parameters = peak(run), sum(one.numel() for one in run.step.trained())
+        if run.given:
+            question, read = reading_macs(model, task, method.make), reading_peak(model, task, method.make)
+            stored = _stored(run) * task.samples
     measured = measured_peak(model, task, method, way, device) if device == 'cuda' else 0
     return Cost(model, task.name, method.name, way, parameters,
-                encoders=frame * (task.frames if kept else task.seen), encoders_always=frame * task.seen,
-                reading=question * task.samples, steps=step / task.batch * task.seen,
-                optimiser=ADAMW * parameters * task.steps,
-                memory=Memory(*memory, reading=reading, stored=stored, measured=measured))
+                encoders=encoded.macs * (task.frames if kept else task.seen),
+                encoders_always=encoded.macs * task.seen, reading=question * task.samples,
+                steps=step / task.batch * task.seen, optimiser=ADAMW * parameters * task.steps,
+                memory=Memory(*memory, max(read, encoded.peak) if kept else 0, stored, measured))
 
 
-def costs(model: str, task: Adaptation, device: str = 'cpu', linked: int = 0) -> list[Cost]:
-    """All methods in all their ways.  linked: blocks of ours; 0: as many as the paper links."""
+def costs(model: str, task: Adaptation, device: str = 'cpu') -> list[Cost]:
+    """All methods in all their ways."""
     return [cost(model, task, method, way, device)
-            for method in methods(linked or LINKED[model]) for way in method.ways]
+            for method in methods(LINKED[model]) for way in method.ways]
 
 
-def encoding_macs(task: Adaptation) -> int:
-    """MACs of all encoders on one moment."""
-    encoders = Encoders(task)
-    return measure_macs(encoders)
+def by_depth(model: str, task: Adaptation, device: str = 'cpu') -> dict[int, Cost]:
+    """Number of linked blocks -> ours."""
+    return {linked: cost(model, task, PaperMethod(OURS, partial(Mpnp, linked=linked)), KEPT, device)
+            for linked in DEPTHS}
+
+
+class Encoding(NamedTuple):
+    """What encoding a moment with all sensors takes: MACs, and bytes at its peak."""
+
+    macs: int
+    peak: int
+
+
+@cache
+def encoding(task: Adaptation) -> Encoding:
+    """Count the encoders of an adaptation."""
+    with FakeTensorMode():
+        encoders = Encoders(task)
+        return Encoding(measure_macs(encoders), _peak_of(encoders, encoders))
 
 
 def reading_macs(model: str, task: Adaptation, make: MakeStep) -> float:
@@ -219,14 +234,10 @@ def peak(run: Run) -> tuple[int, int, int]:
     return held, moments, memory.peak - held - moments
 
 
-def reading_peak(model: str, task: Adaptation, make: MakeStep, reads: bool) -> int:
-    """Bytes at the peak of what is done beforehand: encode a moment, and then read a batch of questions."""
-    encoders = Encoders(task)
-    tracked = [_peak_of(encoders, encoders)]
-    if reads:
-        step = _make(model, task, make)
-        tracked.append(_peak_of(step.lm.model, lambda: step.read(task.batch)))
-    return max(tracked)
+def reading_peak(model: str, task: Adaptation, make: MakeStep) -> int:
+    """Bytes at the peak of reading a batch of questions with the whole model."""
+    step = _make(model, task, make)
+    return _peak_of(step.lm.model, lambda: step.read(task.batch))
 
 
 def measured_peak(model: str, task: Adaptation, method: PaperMethod, way: str, device: str) -> int:

@@ -123,17 +123,8 @@ def test_trained_parameters_are_counted(tiny_lm: Callable, toy: Callable) -> Non
     assert costs_of(method, toy(4, 1, ('camera', 'lidar'))).parameters(3) == trained
 
 
-# papers.md A.4: OPT-1.3B, 72 text and 4 LiDAR tokens, PFLOPs of Table 1 by linked blocks.
+# Sizes of OPT-1.3B.
 OPT = ModelShape(24, 2048, 32, 32, 64, 8192, False, 2048, 50272)
-TABLE_1 = {4: .683, 7: .743, 10: .804, 13: .865, 16: .926, 19: .987, 22: 1.048, 24: 1.088}
-
-
-def test_the_published_accounting_is_that_of_our_blocks() -> None:
-    forward, head = macs(OPT, 0, 24, 76), head_macs(OPT, 76)
-    encoder = 12 * (12 * 256 * 384 ** 2 + 2 * 256 ** 2 * 384)
-    for blocks, published in TABLE_1.items():
-        sample = encoder + forward + head + blocks / 24 * forward + head
-        assert sample * 659 * 8 / 1e15 == pytest.approx(published, abs=.01)
 
 
 @pytest.mark.parametrize('share', [.2, .3, .4])

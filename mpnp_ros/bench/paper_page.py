@@ -1,0 +1,310 @@
+"""What bench/paper_scale.py counted, as JSON, as a page and as a picture."""
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpnp_ros.bench.adaptation_page import FAINT, INK
+from mpnp_ros.bench.input_tuning import PROMPTS
+from mpnp_ros.bench.paper_accounting import COUNTED_PATCHES, NOT_DERIVED, PETA, TRUE_PATCHES, Reproduced
+from mpnp_ros.bench.paper_claims import Claim
+from mpnp_ros.bench.paper_costs import (
+    ADAMW,
+    KEPT,
+    LINKED,
+    OURS,
+    OURS_ALL_ROWS,
+    PROMPT_FUSE,
+    PUBLISHED,
+    Cost,
+    Memory,
+)
+from mpnp_ros.bench.paper_models import SWITCH
+from mpnp_ros.cli.units import UNKNOWN
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NAME = 'paper_scale'
+GIGA, MEGA = 1e9, 1e6
+PARTS = {'encoders': ('encoders', '#8c959f'), 'reading': ('questions, read once', '#e3a008'),
+         'steps': ('training steps', '#0969da')}
+BYTES = {'weights': ('weights', '#8c959f'), 'moments': ('AdamW', '#e3a008'),
+         'rest': ('gradients, activations', '#0969da')}
+WAYS = {PUBLISHED: 'as published', KEPT: 'kept'}
+COST_HEADS = ('method', 'way', 'trained, M', 'encoders', 'questions', 'steps', 'AdamW', 'PMAC in all',
+              'weights, GB', 'AdamW, GB', 'rest, GB', 'peak, GB', 'beforehand, GB', 'on disk, GB')
+MEASURED = 'on the GPU, GB'
+PAPER_HEADS = ('model', 'method', 'printed', 'formula', 'counted', 'counted / formula')
+CLAIM_HEADS = ('ours to theirs', 'reading', 'ratio', 'asked for', '')
+DEPTH_HEADS = ('linked blocks', 'trained, M', 'PMAC in all', 'training step, GB', 'beforehand, GB',
+               'on disk, GB')
+PAGE = """# What adapting costs at the paper's own sizes
+
+Made by `python -m mpnp_ros.bench.paper_scale --output docs`, which takes {minutes:.0f} minutes of one CPU
+thread; all figures are in [paper_scale.json](paper_scale.json). Nothing was trained and no weights were
+loaded: operations are those that torch's counter finds in real training steps on tensors that have sizes
+only, memory is that of the storages which live in such steps. One PMAC is 1e15 multiply-accumulates.
+
+## The paper's accounting, reproduced
+
+{paper}
+
+- The formula is met by every row: within {printed:.3f} of the tables as printed, and within {figure:.3f} of
+  OPT-2.7B, which is read off a figure. Torch's counter on the real modules agrees with it within
+  {counted:.1f} %. What the paper calls FLOPs are multiply-accumulates.
+- In it a LiDAR sweep has {patches} tokens, where RangeViT has {true_patches}; links and prompts cost nothing;
+  the head reads all positions.
+- Not reproduced: {lost}. Nothing in the formula tells these from PromptFuse with {rows} rows, {rival}.
+  Nor is the paper's column of memory (23 to 30 GB) reproduced: it does not follow from the sizes.
+
+## Everything counted
+
+{text} tokens of text, {answer} of them the answer's; {samples} questions, {epochs} epochs, batches of
+{batch}; {frames} different frames and {samples} different questions. Frozen weights are bfloat16, what is
+trained is float32; attention is fused as torch does it; no gradient checkpointing.
+
+- **As published**: encoders run in every epoch, one frame at a time, the head on all positions; nothing is
+  kept. **Kept**: tokens of a frame and all of a question that does not depend on what is trained are computed
+  once and read from disk, and the head reads the positions of the answer only. Peers too are given what can
+  be kept of them. *Beforehand* is the peak of encoding and of reading questions with the whole model.
+- Encoders are whole: all patches of every view, RangeViT's convolutions among them. Steps have blocks, head
+  and trained parts, forward and backward. AdamW counts as {adamw} operations on a parameter in each step.
+- Peers with learned prompts have {prompts} of them (the paper counts none). LaVIN's adapters within the image
+  encoder are left out, so that all methods read the same tokens. Ours scores the whole vocabulary here,
+  though with choices it reads only those rows of the head that score them.
+- No accuracy is claimed on this page. Ours lets only the rows that decide the answer see the prefix; whether
+  that says enough is a matter of [accuracy](accuracy.md). *{all_rows}* is ours with the paper's reach.
+
+{tables}
+
+![costs](paper_scale.png)
+
+### By number of linked blocks
+
+Ours, {depth_model}, {depth_task}.
+
+{depth}
+
+## What was to be shown
+
+Ours with {linked} linked blocks, {depth_model}, {depth_task}, to theirs; every reading of it, also those in
+which it does not hold.
+
+{claims}
+
+- Where encoders run in every epoch for both, they are most of what either side costs.
+- Reading questions takes the whole model in memory for a short time, which the training step does not.
+- What was read of all questions, {stored:.1f} GB, outweighs the rest where it is not left on disk. Links are
+  trained here with files mapped into memory on a CPU; on a GPU the trainer keeps it there.
+
+{others}
+
+{measured}
+"""
+TABLE = '### {model}, {adaptation}\n\n{table}'
+NOT_MEASURED = (
+    'Memory was not measured on a GPU for this page, as there was none: `--device cuda` runs the same steps\n'
+    'with random weights and shows `torch.cuda.max_memory_allocated` beside. That part was not run.\n'
+    'The tracker itself is tested against what the CPU allocator really gave to small models.')
+WAS_MEASURED = 'The last column of the tables is `torch.cuda.max_memory_allocated` of the same steps.'
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that was counted: the paper's rows, costs of all pairs of model and adaptation, ours by depth.
+
+    claims: (model, adaptation) -> ratios, the first pair being the one that is asked for.
+    """
+
+    paper: Sequence[Reproduced]
+    costs: Sequence[Cost]
+    depths: Mapping[int, Cost]
+    claims: Mapping[tuple[str, str], Sequence[Claim]]
+    seconds: float
+
+
+def write_page(found: Found, folder: Path) -> Path:
+    """Write paper_scale.json, .md and .png; gives the path of the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f'{NAME}.json').write_text(json.dumps(as_json(found), indent=1) + '\n')
+    model, adaptation = next(iter(found.claims))
+    draw([one for one in found.costs if (one.model, one.adaptation) == (model, adaptation)],
+         f'{model}, {adaptation}', folder / f'{NAME}.png')
+    page = folder / f'{NAME}.md'
+    page.write_text(text_of(found))
+    return page
+
+
+def as_json(found: Found) -> dict[str, object]:
+    """Plain values."""
+    return {'paper': [asdict(one) for one in found.paper],
+            'costs': [{**asdict(one), 'macs': one.macs, 'peak': one.memory.peak} for one in found.costs],
+            'depths': {number: {**asdict(one), 'macs': one.macs} for number, one in found.depths.items()},
+            'claims': [{'model': model, 'adaptation': adaptation, **asdict(one), 'holds': one.holds}
+                       for (model, adaptation), some in found.claims.items() for one in some]}
+
+
+def text_of(found: Found) -> str:
+    """The page."""
+    pairs = list(found.claims)
+    first = found.claims[pairs[0]]
+    measured = any(one.memory.measured for one in found.costs)
+    ours = next(one for one in found.costs if one.method == OURS)
+    return PAGE.format(
+        **_accounting(found.paper), **_sizes(), minutes=max(1, found.seconds / 60),
+        tables='\n\n'.join(_table(found, *pair) for pair in pairs),
+        depth_model=pairs[0][0], depth_task=pairs[0][1], linked=LINKED[pairs[0][0]],
+        depth=markdown(DEPTH_HEADS, depth_cells(found.depths)), stored=ours.memory.stored / GIGA,
+        claims=markdown(CLAIM_HEADS, claim_cells(first)), others=_others(found),
+        measured=WAS_MEASURED if measured else NOT_MEASURED)
+
+
+def _accounting(paper: Sequence[Reproduced]) -> dict[str, object]:
+    """What the page says of the paper's own accounting."""
+    def off(figure: bool) -> float:
+        return max((abs(one.formula - one.row.published) for one in paper if one.row.figure == figure),
+                   default=0.)
+
+    rivals = ', '.join(f'{one.formula:.3f} on {one.row.model}' for one in paper
+                       if one.row.method == PROMPT_FUSE and not one.row.figure)
+    return {'paper': markdown(PAPER_HEADS, paper_cells(paper)), 'printed': off(False), 'figure': off(True),
+            'counted': 100 * max(abs(one.counted / one.formula - 1) for one in paper), 'rival': rivals}
+
+
+def _sizes() -> dict[str, object]:
+    """What was assumed."""
+    lost = ', '.join(f'{method} on {model} (printed {printed:.2f})'
+                     for (model, method), printed in NOT_DERIVED.items())
+    sizes = {name: getattr(SWITCH, name) for name in
+             ('text', 'answer', 'samples', 'epochs', 'batch', 'frames')}
+    return {**sizes, 'patches': COUNTED_PATCHES, 'true_patches': TRUE_PATCHES, 'lost': lost,
+            'rows': SWITCH.text + SWITCH.tokens, 'adamw': ADAMW, 'prompts': PROMPTS,
+            'all_rows': OURS_ALL_ROWS}
+
+
+def _table(found: Found, model: str, adaptation: str) -> str:
+    here = [one for one in found.costs if (one.model, one.adaptation) == (model, adaptation)]
+    return TABLE.format(model=model, adaptation=adaptation, table=markdown(*cost_table(here)))
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table."""
+    lines = [heads, ['---'] * len(heads), *rows]
+    return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+
+
+def paper_cells(paper: Sequence[Reproduced]) -> list[list[str]]:
+    """Rows of the paper's own accounting."""
+    return [[one.row.model, one.row.method, f'{one.row.published:.2f}', f'{one.formula:.3f}',
+             f'{one.counted:.3f}', f'{one.counted / one.formula:.3f}'] for one in paper]
+
+
+def cost_table(costs: Sequence[Cost]) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of what methods cost, with what a GPU took where one was there."""
+    measured = any(one.memory.measured for one in costs)
+    rows = [_cost_cells(one) + [_giga(one.memory.measured)] * measured for one in costs]
+    return [*COST_HEADS, *[MEASURED] * measured], rows
+
+
+def depth_cells(depths: Mapping[int, Cost]) -> list[list[str]]:
+    """Rows of ours by linked blocks."""
+    return [[str(number), f'{one.parameters / MEGA:.1f}', f'{one.macs / PETA:.3f}', _giga(one.memory.peak),
+             _giga(one.memory.reading), _giga(one.memory.stored)] for number, one in depths.items()]
+
+
+def claim_cells(some: Sequence[Claim]) -> list[list[str]]:
+    """Rows of ratios."""
+    return [[one.of, one.reading, f'{one.ratio:.3f}', f'<= {one.limit}', 'yes' if one.holds else '**no**']
+            for one in some]
+
+
+def _cost_cells(one: Cost) -> list[str]:
+    parts = (one.encoders, one.reading, one.steps, one.optimiser, one.macs)
+    memory = one.memory
+    return [one.method, WAYS[one.way], f'{one.parameters / MEGA:.1f}', *(_peta(part) for part in parts),
+            *(_giga(part) for part in (memory.weights, memory.moments, memory.rest, memory.peak,
+                                       memory.reading, memory.stored))]
+
+
+def _peta(count: float) -> str:
+    return f'{count / PETA:.4f}' if count else UNKNOWN
+
+
+def _giga(count: float) -> str:
+    return f'{count / GIGA:.2f}' if count else UNKNOWN
+
+
+def _others(found: Found) -> str:
+    """Ratios that do not hold at the other sizes."""
+    failed = [f'- {model}, {adaptation}: {one.of}, {one.reading}: {one.ratio:.3f}, above {one.limit}'
+              for (model, adaptation), some in list(found.claims.items())[1:]
+              for one in some if not one.holds]
+    return '\n'.join(['At the other sizes all hold but for:', '', *failed] if failed else
+                     ['At the other sizes all hold.'] * (len(found.claims) > 1))
+
+
+def draw(costs: Sequence[Cost], title: str, path: Path) -> None:
+    """Bars of operations and of memory, one for each method and way."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15, 6.8), dpi=100, facecolor='white')
+    left, right = figure.subplots(1, 2, sharey=True)
+    figure.subplots_adjust(left=.215, right=.985, top=.86, bottom=.085, wspace=.05)
+    figure.text(.012, .95, f'Adapting at the size of {title}: everything counted', fontsize=14, color=INK)
+    places = _places(costs)
+    _bars(left, places, [[getattr(one, name) / PETA for name in PARTS] for one in costs], PARTS)
+    _bars(right, places, [[getattr(one.memory, name) / GIGA for name in BYTES] for one in costs], BYTES)
+    for place, one in zip(places, costs, strict=True):
+        weight = 'bold' if one.method == OURS else 'normal'
+        _write(left, one.macs / PETA, place, f'{one.macs / PETA:.2f}', weight)
+        _write(right, _seen(right, place, one.memory), place, _memory_text(one.memory), weight)
+    left.set_xlabel('1e15 multiply-accumulates of the whole adaptation', color=INK)
+    right.set_xlabel('GB at the peak of a training step', color=INK)
+    left.set_yticks(places, [f'{one.method}, {WAYS[one.way]}' for one in costs], color=INK)
+    left.invert_yaxis()
+    FigureCanvasAgg(figure).print_png(path)
+
+
+def _places(costs: Sequence[Cost]) -> list[float]:
+    """Where bars are: those of one method close together."""
+    places: list[float] = []
+    for number, one in enumerate(costs):
+        near = number and costs[number - 1].method == one.method
+        places.append((places[-1] if places else 0) + (.85 if near else 1.25))
+    return places
+
+
+def _bars(axes: Axes, places: Sequence[float], values: Sequence[Sequence[float]],
+          parts: Mapping[str, tuple[str, str]]) -> None:
+    """Stacked bars; parts: name -> label and colour."""
+    ends = [0.] * len(values)
+    for number, (label, colour) in enumerate(parts.values()):
+        lengths = [one[number] for one in values]
+        axes.barh(places, lengths, .7, ends, color=colour, label=label)
+        ends = [end + length for end, length in zip(ends, lengths, strict=True)]
+    axes.set_xlim(0, 1.08 * max(ends))
+    axes.legend(frameon=False, ncols=3, loc='lower left', bbox_to_anchor=(-.01, 1.), labelcolor=INK)
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.tick_params(colors=FAINT)
+
+
+def _write(axes: Axes, end: float, place: float, text: str, weight: str) -> None:
+    axes.text(end + axes.get_xlim()[1] * .011, place, text, va='center', fontsize=9, color=INK, weight=weight)
+
+
+def _seen(axes: Axes, place: float, memory: Memory) -> float:
+    """Draws a line where reading beforehand takes more than the step; gives where all that is drawn ends."""
+    if memory.reading <= memory.peak:
+        return memory.peak / GIGA
+    axes.plot([memory.reading / GIGA] * 2, [place - .38, place + .38], color=INK, lw=1.4)
+    return memory.reading / GIGA
+
+
+def _memory_text(memory: Memory) -> str:
+    before = f', reading questions beforehand {memory.reading / GIGA:.1f}'
+    return f'{memory.peak / GIGA:.1f}{before * (memory.reading > memory.peak)}'
