@@ -7,6 +7,7 @@ on a thread of its own.  No callback waits.
 from __future__ import annotations
 
 import gc
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ from mpnp_ros.conversions.tokens import from_message
 from mpnp_ros.errors import LinksError, MpnpError
 from mpnp_ros.links.store import LinkStore, StoredLink, shipped_links
 from mpnp_ros.llm.weights import DEFAULT_MODEL
-from mpnp_ros.methods.base import method_names
+from mpnp_ros.methods.base import method_names, method_type
 from mpnp_ros.msg import Adaptation, Answer, Feedback, LabelledQuestions, ModalityStates, ModalityTokens
 from mpnp_ros.nodes.adapt_action import AdaptAction
 from mpnp_ros.nodes.adaptation_messages import (
@@ -86,6 +87,7 @@ class AdaptationNode(PlainNode):
         self._shown = self.create_publisher(Adaptation, 'adaptation', LATCHED_QOS)
         self._writer, self._room = ThreadPoolExecutor(1, 'replay'), threading.BoundedSemaphore(QUEUE)
         self._linked = self._asking = False
+        self._measuring: subprocess.Popen[bytes] | None = None
         self._adapter = Adapter(
             options_of(AdapterConfig, values), folder,
             ModelChoice(values.llm, values.method, values.device, values.dtype), self._plug,
@@ -107,12 +109,13 @@ class AdaptationNode(PlainNode):
         self.create_timer(TICK, self._tick, callback_group=self._group,
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
         values = self.values
-        self._measuring = measure_speed(values.llm, values.device, values.dtype, values.threads)
+        if method_type(values.method).depth_is_free:
+            self._measuring = measure_speed(values.llm, values.device, values.dtype, values.threads)
         self.diagnostics.state(OK, 'watching')
 
     def destroy_node(self) -> None:
         """End the training process first; its job goes on at the next start."""
-        if hasattr(self, '_measuring'):
+        if getattr(self, '_measuring', None) is not None:
             self._measuring.terminate()
         if hasattr(self, '_adapter'):
             self._adapter.close()
@@ -183,7 +186,8 @@ class AdaptationNode(PlainNode):
         return then(self._load.call(LoadLinks.Request(path=str(link.path), sha256=link.sha256)), _taken)
 
     def _tick(self) -> None:
-        self._measuring.poll()
+        if self._measuring is not None:
+            self._measuring.poll()
         self._write('moments', self._supervision.settle)
         self._adapter.tick()
 
