@@ -54,7 +54,7 @@ def test_ratios_are_given_in_every_reading(some: list[Cost]) -> None:
 def test_the_page_hides_nothing(found: Found) -> None:
     text = text_of(found)
     assert text.count('**no**') == sum(not one.holds for one in found.claims['OPT-1.3B', SWITCH.name]) > 0
-    assert 'eP-ALM on OPT-1.3B (printed 1.11)' in text
+    assert 'eP-ALM on OPT-1.3B (1.11, 1.088)' in text
     assert 'That part was not run' in text
     assert '{' not in text
 
