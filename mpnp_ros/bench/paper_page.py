@@ -66,8 +66,8 @@ only, memory is that of the storages which live in such steps. One PMAC is 1e15 
   the head reads all positions.
 - Not reproduced within 0.01, as printed and by the formula with gradients through all blocks:
   {lost}.
-  The paper does not say how these were sized. Nor is its column of memory (23 to 30 GB) reproduced: it does not
-  follow from the sizes.
+  The paper does not say how these were sized. Nor is its column of memory (23 to 30 GB) reproduced: it does
+  not follow from the sizes.
 
 ## Everything counted
 
@@ -78,7 +78,7 @@ trained is float32; attention is fused as torch does it; no gradient checkpointi
 - **Nothing kept**, as published: encoders run in every epoch, one frame at a time, and the head on all
   positions. **Kept**: tokens of a frame and all of a question that does not depend on what is trained are
   computed once and read from disk, and the head reads the positions of the answer only. Peers too are given
-  what can be kept of them. *Beforehand* is the peak of encoding and of reading questions with the whole model.
+  what can be kept of them. *Beforehand* is the peak of encoding and of reading questions with the model whole.
 - Encoders are whole: all patches of every view, RangeViT's convolutions among them. Steps have blocks, head
   and trained parts, forward and backward. AdamW counts as {adamw} operations on a parameter in each step.
 - Peers with learned prompts have {prompts} of them (the paper counts none). LaVIN's adapters within the image
