@@ -78,7 +78,8 @@ trained is float32; attention is fused as torch does it; no gradient checkpointi
 - **Nothing kept**, as published: encoders run in every epoch, one frame at a time, and the head on all
   positions. **Kept**: tokens of a frame and all of a question that does not depend on what is trained are
   computed once and read from disk, and the head reads the positions of the answer only. Peers too are given
-  what can be kept of them. *Beforehand* is the peak of encoding and of reading questions with the model whole.
+  what can be kept of them. *Beforehand* is the peak of encoding, and of reading questions with the whole
+  model.
 - Encoders are whole: all patches of every view, RangeViT's convolutions among them. Steps have blocks, head
   and trained parts, forward and backward. AdamW counts as {adamw} operations on a parameter in each step.
 - Peers with learned prompts have {prompts} of them (the paper counts none). LaVIN's adapters within the image
