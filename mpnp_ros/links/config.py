@@ -17,6 +17,7 @@ COUNTS = ('token_width', 'kv_heads', 'head_dim', 'text_width', 'hidden', 'entrie
 
 
 def option(help: str, default: Any = MISSING) -> Any:
+    """A field of a configuration with what it means; without a default it must be given."""
     return field(default=default, metadata={'help': help})
 
 
