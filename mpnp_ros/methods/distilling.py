@@ -46,9 +46,9 @@ class DistilConfig:
     skipped: int
     first: int
     rank: int = 32
-    steps: int = 200
-    texts: int = 128
-    batch: int = 8
+    steps: int = 100
+    texts: int = 64
+    batch: int = 4
     learning_rate: float = 1e-3
     breadth: int = 2
     seed: int = 0
@@ -98,6 +98,7 @@ def distil(lm: LanguageModel, texts: Sequence[torch.Tensor], config: DistilConfi
     skip = measure_skips(lambda blocks: whole.untrained_distance(tuple(sorted(blocks)), config), candidates,
                          config.skipped, config.breadth).order
     stand_ins = StandIns(tuple(sorted(skip)), config.rank, lm.width).to(lm.device)
+    whole.begin_at(min(skip))
     _learn(whole, stand_ins, config)
     return stand_ins
 
@@ -124,13 +125,21 @@ class _Whole:
         lengths = torch.tensor([layout.tokens for layout in layouts], device=lm.device)
         self.real = torch.arange(self.layout.tokens, device=lm.device) < lengths[:, None]
         with torch.no_grad():
+            self.start, self.inputs = 0, lm.embed(self.layout)
             self.middle, self.last = self.states(lm, torch.arange(len(texts), device=lm.device))
         self.scales = [1 / (states.float()[self.real].var(0) + 1e-6) for states in (self.middle, self.last)]
+
+    @torch.no_grad()
+    def begin_at(self, block: int) -> None:
+        """Run what is below a block once and for all; at most up to the first linked block."""
+        stop = min(block, self.first)
+        self.inputs = self.lm.run_blocks(self.inputs, self.layout, self.start, stop)
+        self.start = stop
 
     def states(self, model: LanguageModel, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """At the first linked block and at the end, of some texts."""
         layout = _rows(self.layout, rows)
-        middle = model.run_blocks(model.embed(layout), layout, 0, self.first)
+        middle = model.run_blocks(self.inputs[rows], layout, self.start, self.first)
         return middle, model.run_blocks(middle, layout, self.first, model.blocks)
 
     def distance(self, model: LanguageModel, rows: torch.Tensor) -> torch.Tensor:
