@@ -22,6 +22,7 @@ from rich.console import Console
 
 from mpnp_ros.adaptation.recipe import OF_COUNTS
 from mpnp_ros.adaptation.study import Study, StudyConfig
+from mpnp_ros.adaptation.true_objects import OBJECTS
 from mpnp_ros.bench.methods_data import BenchData, identity, prepare_data
 from mpnp_ros.bench.methods_page import terminal_table, write_page
 from mpnp_ros.bench.methods_plan import BLIND, MethodsConfig, Run
@@ -70,10 +71,11 @@ def _bench(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
 
 
 def _study(config: MethodsConfig, options: argparse.Namespace) -> Study:
-    """The study with the encoder of the one modality that is adapted to."""
-    encoder = create_encoder(config.modality, OF_COUNTS[config.modality])
+    """The study with the encoder of the one modality that is adapted to; true objects need none."""
+    encoders = {} if config.modality == OBJECTS else {
+        config.modality: create_encoder(config.modality, OF_COUNTS[config.modality])}
     recipe = StudyConfig.load(options.recipe or shared_file('config/study.yaml'))
-    return Study(recipe, options.study, {config.modality: encoder})
+    return Study(recipe, options.study, encoders)
 
 
 def _train(workers: Workers, runs: Sequence[Run], work: Path, data: Path) -> dict[str, list[Job]]:

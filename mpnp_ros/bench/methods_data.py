@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mpnp_ros.adaptation.cost import measure_macs
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.key_frames import SENSOR_FRAMES, scene_of
+from mpnp_ros.adaptation.true_objects import OBJECTS, TrueObjects
 from mpnp_ros.bench.methods_plan import MethodsConfig
 from mpnp_ros.cache import cached_folder, write_file
 from mpnp_ros.errors import DatasetError
@@ -38,15 +39,12 @@ class BenchData:
 
     @classmethod
     def of_study(cls, study: Study, config: MethodsConfig) -> BenchData:
-        """Drawn from a study; measures its encoder on a frame.  Raises DatasetError where none is left."""
-        seen = study.sensor_training
-        frames = {key for key in seen.frames if config.light in seen.conditions.get(key, ())}
-        asked = _about(seen, (one for one in seen.examples if one.frame in frames), config.modality)
-        last = sorted({scene_of(key) for key in asked.frames})[-config.curve_scenes:]
-        train, curve = asked.split(lambda key: scene_of(key) in last)
-        if not train.examples:
-            raise DatasetError(f'no question by {config.light} is left to train on; hold out fewer than '
-                               f'{config.curve_scenes} scenes for the curve')
+        """Drawn from a study; measures its encoder on a frame.  Raises DatasetError where none is left.
+
+        Of true objects, as unrendered scenes have them, there is no encoder, and the study has scenes for the
+        curve.
+        """
+        train, curve = _of_objects(study) if config.modality == OBJECTS else _of_sensor(study, config)
         test = TokenDataset(study.test.tokens[config.light], study.test.examples)
         return cls(_most_asked(train, config.texts), _evenly(curve, config.curve, config.modality),
                    _evenly(test, config.test, config.modality), encoder_macs(study, config.modality))
@@ -69,7 +67,8 @@ class BenchData:
 def identity(study: Study, config: MethodsConfig) -> str:
     """What the data of a benchmark follow from, as text."""
     drawn = config.light, config.modality, config.texts, config.test, config.curve, config.curve_scenes
-    return f'{drawn} {study.config} {study.encoders[config.modality].fingerprint}'
+    encoder = study.encoders.get(config.modality) or TrueObjects(study.config.questions.scope)
+    return f'{drawn} {study.config} {encoder.fingerprint}'
 
 
 def prepare_data(study: Study, config: MethodsConfig, folder: Path) -> Path:
@@ -79,13 +78,34 @@ def prepare_data(study: Study, config: MethodsConfig, folder: Path) -> Path:
                          lambda empty: BenchData.of_study(study, config).write(empty))
 
 
+def _of_objects(study: Study) -> tuple[TokenDataset, TokenDataset]:
+    """To train on, and for the curve."""
+    return tuple(_about(dataset, dataset.examples, OBJECTS)
+                 for dataset in (study.objects_training, study.validation))
+
+
+def _of_sensor(study: Study, config: MethodsConfig) -> tuple[TokenDataset, TokenDataset]:
+    """To train on, and for the curve; the last scenes are held out for that."""
+    seen = study.sensor_training
+    frames = {key for key in seen.frames if config.light in seen.conditions.get(key, ())}
+    asked = _about(seen, (one for one in seen.examples if one.frame in frames), config.modality)
+    last = sorted({scene_of(key) for key in asked.frames})[-config.curve_scenes:]
+    train, curve = asked.split(lambda key: scene_of(key) in last)
+    if not train.examples:
+        raise DatasetError(f'no question by {config.light} is left to train on; hold out fewer than '
+                           f'{config.curve_scenes} scenes for the curve')
+    return train, curve
+
+
 def distinct_frames(dataset: TokenDataset, modality: str) -> int:
     """How many frames had to be encoded for the questions: turned copies share their values."""
     return len({id(dataset.frames[one.frame][modality].values) for one in dataset.examples})
 
 
 def encoder_macs(study: Study, modality: str) -> int:
-    """MACs of encoding one key frame of the study's sensors, measured."""
+    """MACs of encoding one key frame of the study's sensors, measured; 0 for true objects."""
+    if modality == OBJECTS:
+        return 0
     root, encoder = study.root('sensors'), study.encoders[modality]
     frame = SENSOR_FRAMES[modality](next(iter(root.key_frames(root.scenes[0]['name']))))
     return measure_macs(lambda: encoder.encode(frame))
