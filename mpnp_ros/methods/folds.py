@@ -35,6 +35,11 @@ class Folds:
         self._limit, self._lock = limit, threading.Lock()
         self._kept: OrderedDict[Hashable, _Fold] = OrderedDict()
 
+    def clear(self) -> None:
+        """Forget all: what they were folded from may change unseen, as by fused optimisers."""
+        with self._lock:
+            self._kept.clear()
+
     def get(self, key: Hashable, sources: Sequence[torch.Tensor],
             make: Callable[[], FoldedBlocks]) -> FoldedBlocks:
         """What was folded under a key, made anew if one of the tensors it depends on has changed."""

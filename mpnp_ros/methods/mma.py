@@ -41,6 +41,8 @@ class Mma(ColumnMethod):
         each = [one | always for one in seen]
         sets = list(dict.fromkeys(each))
         choice = torch.tensor([sets.index(one) for one in each], device=self.lm.device)
+        if torch.is_grad_enabled():
+            self._folds.clear()
         forms = self._folded if self.fold and not torch.is_grad_enabled() else self._unfolded
         return AlteredModel(self.lm, forms(connections, sets, choice))
 

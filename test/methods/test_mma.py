@@ -81,3 +81,18 @@ def test_wrong_sizes_are_refused(tiny_lm, wrong):
 def test_other_links_are_refused(tiny_lm):
     with pytest.raises(LinksError, match='mma'):
         build_method('mma', tiny_lm()).plug(build_method('mpnp', tiny_lm()).new_link('camera', 'encoder', 6))
+
+
+@pytest.mark.parametrize('name', ['mma', 'eas'])
+def test_what_was_trained_is_folded_anew_even_where_the_optimiser_leaves_no_trace(tiny_lm, frame, name):
+    method = build_method(name, tiny_lm())
+    method.plug(method.new_link('camera', 'encoder', 6))
+    tokens = {'camera': frame()}
+    question = method.prepare_answer('what is it?', 'car', ('car', 'bus'))
+    optimiser = torch.optim.AdamW(method.trainable_parameters(), lr=1e-2, fused=True)
+    for _ in range(3):
+        folded = method.answer(question.question, tokens).probabilities[0]
+        assert folded == pytest.approx(float((-method.answer_losses([question], [tokens])).exp()), abs=1e-5)
+        optimiser.zero_grad()
+        method.answer_losses([question], [tokens]).mean().backward()
+        optimiser.step()
