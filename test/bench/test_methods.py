@@ -35,11 +35,11 @@ SMALL = {'last': 2, 'hidden': 16, 'pooling_width': 16, 'pooling_layers': 1, 'poo
          'harmonics': 4, 'additive': True}
 RECIPE = {
     'budget': 1e9, 'max_steps': 6, 'test': 40, 'curve': 15, 'curve_scenes': 1, 'points': 3, 'seeds': [1],
-    'texts': 30, 'ours': ['mpnp'],
+    'texts': 30, 'ours': ['mpnp'], 'without_skipping': {'eas': 'mpnp'},
     'methods': {'mpnp': {'batch': 8, 'checkpoint_every': 2, 'link': SMALL},
-                'prompt_fuse': {'batch': 4, 'link': {'columns': 12, 'prompts': 2}},
+                'eas': {'batch': 4, 'link': {'columns': 12, 'hidden': 16, 'rank': 4, 'skipped_rank': 4}},
                 'mpnp_published': {'link': {'last': 99}}}}
-TRAINED = ('mpnp', 'prompt_fuse', BLIND)
+TRAINED = ('mpnp', 'eas', BLIND)
 
 
 def asked_about(seeds: range, encoder: str, light: str = 'night') -> TokenDataset:
@@ -62,7 +62,8 @@ def study(tmp_path_factory, tiny_lm_folder):
     encoder = PolarEncoder(LidarConfig(backbone='polar'),
                            new_head(LidarInput(), PretrainingConfig(hidden=4, ring=16, depth=1)))
     root = NuScenes(write_standin(tmp_path_factory.mktemp('standin') / 'root', seed=3, key_frames=1))
-    night, day = (asked_about(range(4), encoder.fingerprint, light) for light in ('night', 'day'))
+    night = asked_about(range(4), encoder.fingerprint)
+    day = asked_about(range(1), encoder.fingerprint, 'day')
     test = asked_about(range(10, 12), encoder.fingerprint)
     return SimpleNamespace(
         config=SimpleNamespace(language_model=str(tiny_lm_folder)), encoders={'lidar': encoder},
@@ -170,7 +171,7 @@ def test_the_blind_encode_nothing_and_answer_from_the_text_alone(training, data,
     assert seen[0].probabilities == seen[1].probabilities
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_a_method_that_fails_is_named_and_the_others_go_on(bench):
     assert bench.code == methods.FAILED
     assert set(bench.written['failed']) == {'mpnp_published, seed 1'}
@@ -179,7 +180,7 @@ def test_a_method_that_fails_is_named_and_the_others_go_on(bench):
     assert '99 linked blocks' in (bench.folder / 'docs/methods.md').read_text()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_every_row_was_measured_on_the_same_questions_within_the_budget(bench):
     ran = results(bench)
     assert sorted((one['row'], one['seed']) for one in ran) == sorted((row, 1) for row in TRAINED)
@@ -187,7 +188,7 @@ def test_every_row_was_measured_on_the_same_questions_within_the_budget(bench):
     assert all(0 < sum(one['macs'].values()) <= RECIPE['budget'] and one['steps'] <= 6 for one in ran)
     assert all(one['peak_bytes'] > 1e6 and one['parameters'] > 0 and one['seconds'] > 0 for one in ran)
     reading = {one['row']: one['macs']['reading'] for one in ran}
-    assert reading['mpnp'] > 0 == reading['prompt_fuse']
+    assert reading['mpnp'] > 0 == reading['eas']
     for row in TRAINED:
         written = bench.written['rows'][row]
         low, high = written['right']['ci95']
@@ -195,41 +196,50 @@ def test_every_row_was_measured_on_the_same_questions_within_the_budget(bench):
         assert np.shape(written['curve']['right']) == (1, 3)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_every_method_answers_single_questions_in_turn(bench):
     forms = {(one['row'], one['form']): one for one in bench.written['answering']['forms']}
-    assert set(forms) == {('mpnp', ''), ('prompt_fuse', '')}
+    assert set(forms) == {('mpnp', ''), ('eas', 'folded'), ('eas', 'unfolded')}
     assert all(0 < one[way]['p50'] <= one[way]['p95']
                for one in forms.values() for way in ('frame', 'question'))
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
+def test_skipping_is_measured_before_training_and_folded_after(bench):
+    calibration = {one['row']: one['macs']['calibration'] for one in results(bench)}
+    assert calibration['eas'] > 0 == calibration['mpnp'] == calibration[BLIND]
+    assert 0 < bench.written['answering']['folding']['eas'] < 1e-4
+    assert '| eas, unfolded |' in (bench.folder / 'docs/methods.md').read_text()
+
+
+@pytest.mark.timeout(400)
 def test_what_is_finished_is_not_trained_again(bench, capfd):
     before = {path: path.stat().st_mtime_ns for path in bench.folder.glob('work/**/result.json')}
     assert len(before) == 4
-    assert bench.run('--methods', 'mpnp', 'prompt_fuse') == 0
+    assert bench.run('--methods', 'mpnp', 'eas') == 0
     assert before == {path: path.stat().st_mtime_ns for path in bench.folder.glob('work/**/result.json')}
     shown = capfd.readouterr().out
     assert 'begins' not in shown and all(row in shown for row in (*TRAINED, 'rule', 'majority'))
     assert (bench.folder / 'docs/methods.png').read_bytes().startswith(b'\x89PNG')
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_links_that_were_trained_are_kept_and_checkpoints_are_not(bench):
     for one in bench.folder.glob('work/runs/*/result.json'):
         assert (one.parent / 'link').is_dir() and not (one.parent / CHECKPOINT).exists()
 
 
+@pytest.mark.timeout(400)
 def test_an_unknown_method_is_an_exit_code_with_the_names_there_are(bench, capsys):
     assert bench.run('--methods', 'telepathy') == methods.FAILED
-    assert 'telepathy' in (said := capsys.readouterr().err) and 'prompt_fuse' in said
+    assert 'telepathy' in (said := capsys.readouterr().err) and 'eas' in said
 
 
 def test_no_two_runs_share_a_folder(config):
-    runs = list(config.read.runs(('mpnp', 'prompt_fuse'), (0, 1), 'lm', 'data'))
+    runs = list(config.read.runs(('mpnp', 'eas'), (0, 1), 'lm', 'data'))
     changed = list(MethodsConfig.runs(config.read, ('mpnp',), (0,), 'lm', 'other data'))
     assert len({run.name for run in (*runs, *changed)}) == len(runs) + len(changed) == 8
-    assert [run.row for run in runs] == ['mpnp', 'prompt_fuse', BLIND] * 2
+    assert [run.row for run in runs] == ['mpnp', 'eas', BLIND] * 2
 
 
 def test_a_run_comes_back_from_its_folder(config, tmp_path):
