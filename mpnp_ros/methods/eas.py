@@ -76,15 +76,18 @@ class Eas(Mma):
 
 
 class _Trial(Eas):
-    """Copies of a method's links that try every block in both forms; nothing is folded."""
+    """Copies of a method's links that try every block in both forms; nothing is folded.
+
+    Adapters go along where the links have one for every block, because they skip nothing yet.
+    """
 
     def __init__(self, method: Eas) -> None:
         super().__init__(method.lm, template=method.template, fold=False)
         for link in method.links().values():
             config = replace(link.config, skipped=len(link.config.skippable))
             copied = EasLink(config).to(self.lm.device)
+            copied.shared = Supernet(config).to(self.lm.device)
             copied.start_from(link)
-            copied.shared = Supernet(config)
             self.plug(copied)
         self.supernet: Supernet = self._connections.shared
 
