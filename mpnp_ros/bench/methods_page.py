@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
+from mpnp_ros.adaptation.true_objects import OBJECTS
 from mpnp_ros.bench.methods_answering import FOLDED, FRAME, QUESTION, ROUNDS, UNFOLDED
 from mpnp_ros.bench.methods_costs import MEASURED_STEPS, OPTIMISER, TERA
 from mpnp_ros.bench.methods_picture import draw
@@ -21,13 +22,15 @@ HEADS = ('method', 'right, %', 'steps', 'trained, M', 'TMAC', 'minutes', 'peak, 
          'new question, ms')
 PAGE = """# Methods: what an adaptation costs and what it is worth
 
-Made by `python -m mpnp_ros.bench.methods --study study --work methods` (config/methods.yaml) on {machine};
-all figures are in [methods.json](methods.json). It is the embedded driving world: none of this is accuracy on
-nuScenes.
+Made by `python -m mpnp_ros.bench.methods --study study --work {name} --config config/{name}.yaml` on
+{machine}; all figures are in [{name}.json]({name}.json). It is the
+embedded driving world: none of this is accuracy on nuScenes.
 
-The paper's runtime switch: {light}, the {modality} alone, and nothing to begin from. Every method is trained
-on the same questions about the same tokens within {budget:g} TMAC (10^12 multiply-accumulates), all costs
-counted, and answers the same {questions} questions about {scenes} scenes that none has seen.
+{scenario}
+
+Every method is trained on the same questions about the same tokens within {budget:g} TMAC (10^12
+multiply-accumulates), all costs counted, and answers the same {questions} questions about {scenes} scenes
+that none has seen.
 
 {table}
 
@@ -43,7 +46,7 @@ counted, and answers the same {questions} questions about {scenes} scenes that n
 
 ## The picture
 
-![accuracy against MACs](methods.png)
+![accuracy against MACs]({name}.png)
 
 Left: percent right of {curve} questions about scenes held out from training, which only this curve uses.
 Each point is a state on the way of the one training whose end is in the table, so its learning rate was still
@@ -63,6 +66,9 @@ columns stand before the first block. Calibration: what a method tries before it
 attentions can go. Steps: forward and backward with the head, the mean of {measured} that were measured.
 Optimiser: AdamW, {optimiser} multiply-adds a parameter and step. Evaluations are not counted for any method.
 {folding}{failed}"""
+SENSOR = "The paper's runtime switch: {light}, the {modality} alone, and nothing to begin from."
+OBJECTS_ALONE = ('True objects in place of a sensor, as a perfect encoder would tell of them, so that no\n'
+                 "encoder's errors blur what each method carries; and nothing to begin from.")
 FOLDING = """
 ## Skipped attention
 
@@ -79,11 +85,11 @@ FAILED = """
 
 
 def write_page(report: MethodsReport, config: MethodsConfig, folder: Path) -> Path:
-    """Write methods.json, .md and .png; gives the path of the page."""
+    """Write the figures, the picture and the page; gives the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'methods.json').write_text(json.dumps(as_json(report, config), indent=1) + '\n')
-    draw(report, config, folder / 'methods.png')
-    page = folder / 'methods.md'
+    (folder / f'{config.name}.json').write_text(json.dumps(as_json(report, config), indent=1) + '\n')
+    draw(report, config, folder / f'{config.name}.png')
+    page = folder / f'{config.name}.md'
     page.write_text(text_of(report, config))
     return page
 
@@ -101,10 +107,13 @@ def terminal_table(report: MethodsReport) -> Table:
 def text_of(report: MethodsReport, config: MethodsConfig) -> str:
     """The page."""
     facts, first = machine(), report.rows[0]
+    scenario = OBJECTS_ALONE if config.modality == OBJECTS else \
+        SENSOR.format(light=config.light, modality=config.modality)
     return PAGE.format(
-        machine=f'{facts["cpu"]}, {facts["cores"]} cores, torch {facts["torch"]}', light=config.light,
-        modality=config.modality, budget=config.budget / TERA, questions=f'{first.accuracy.n:,}',
-        scenes=report.test_scenes, table=_markdown(HEADS, _lines(report)), blind=BLIND, ours=config.ours[0],
+        machine=f'{facts["cpu"]}, {facts["cores"]} cores, torch {facts["torch"]}', name=config.name,
+        scenario=scenario, modality=config.modality, budget=config.budget / TERA,
+        questions=f'{first.accuracy.n:,}', scenes=report.test_scenes,
+        table=_markdown(HEADS, _lines(report)), blind=BLIND, ours=config.ours[0],
         seeds=', '.join(map(str, first.seeds)), rounds=ROUNDS, curve=report.curve_questions,
         claims='\n'.join(f'- {line}' for line in _claims(report, config)), costs=_costs(report),
         measured=MEASURED_STEPS, optimiser=OPTIMISER, folding=_folding(report, config),
@@ -138,8 +147,10 @@ def _lines(report: MethodsReport) -> Iterator[list[str]]:
     """Cells of every row; yardsticks below the methods."""
     for row in (*report.rows, *filter(None, [report.blind])):
         times = report.form(row.name)
-        yield [row.name, str(row.accuracy), f'{row.steps:.0f} x {row.batch}', f'{row.parameters / MEGA:.2f}',
-               f'{row.total / TERA:.2f}', f'{row.seconds / 60:.1f}', f'{row.peak_bytes / MEGA:.0f}',
+        fewer = f', seeds {", ".join(map(str, row.seeds))}' if row.seeds != report.rows[0].seeds else ''
+        yield [row.name + fewer, str(row.accuracy), f'{row.steps:.0f} x {row.batch}',
+               f'{row.parameters / MEGA:.2f}', f'{row.total / TERA:.2f}', f'{row.seconds / 60:.1f}',
+               f'{row.peak_bytes / MEGA:.0f}',
                *(_times(times[way]) if times else '-' for way in (FRAME, QUESTION))]
     for name in ('rule', 'majority'):
         yield [name, str(getattr(report.yardsticks, name)), *['-'] * (len(HEADS) - 2)]

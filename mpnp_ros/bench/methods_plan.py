@@ -38,15 +38,17 @@ class MethodPlan:
 class MethodsConfig:
     """The whole benchmark; :meth:`load` reads it from YAML.  Raises ConfigurationError.
 
-    ours: the methods of this package; the first of them is compared with all that are not among them.
-    without_skipping: method that skips attention -> the same without.  light, modality: what is adapted to.
-    budget: MACs of an adaptation, all costs counted.  max_steps: more are not made, whatever the budget.
-    texts: so many most frequent texts of questions are trained on; 0: all.  test: questions of the test,
-    drawn evenly by type.  curve: questions of the curve, drawn so from `curve_scenes` of the scenes that
-    are trained on otherwise.  points: of the curve.  warm_up: share of the steps.
+    name: of the files that are written.  ours: the methods of this package; the first of them is compared
+    with all that are not among them.  without_skipping: method that skips attention -> the same without.
+    light, modality: what is adapted to; `objects`: true objects.  budget: MACs of an adaptation, all costs
+    counted.  max_steps: more are not made, whatever the budget.  texts: so many most frequent texts of
+    questions are trained on; 0: all.  test: questions of the test, drawn evenly by type.  curve: those of
+    the curve, from `curve_scenes` of the scenes that are trained on otherwise.  points: of the curve.
+    warm_up: share of the steps.
     """
 
     methods: Mapping[str, MethodPlan]
+    name: str = 'methods'
     ours: tuple[str, ...] = ('mpnp',)
     without_skipping: Mapping[str, str] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)
