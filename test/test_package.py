@@ -107,8 +107,8 @@ def test_launch_and_config_are_installed():
     command = 'install(DIRECTORY config launch worlds DESTINATION share/${PROJECT_NAME}'
     assert command in (ROOT / 'CMakeLists.txt').read_text()
     config_files = {file.name for file in (ROOT / 'config').iterdir()}
-    assert config_files == {'fastdds.xml', 'gazebo_bridge.yaml', 'methods.yaml',
-                            'methods_lidar.yaml', 'mpnp.yaml', 'nuscenes.yaml',
+    assert config_files == {'fastdds.xml', 'gazebo_bridge.yaml', 'methods_lidar.yaml',
+                            'methods_objects.yaml', 'mpnp.yaml', 'nuscenes.yaml',
                             'pretrain.yaml', 'study.yaml', 'train.yaml', 'world.yaml'}
     launch_files = {file.name for file in (ROOT / 'launch').iterdir() if file.is_file()}
     assert launch_files == {f'{name}.launch.py' for name in (

@@ -2,11 +2,11 @@
 
     python -m mpnp_ros.bench.methods --study study --work methods --output docs
 
-The paper's runtime switch: at night, the LiDAR alone, links that begin from nothing. All methods are trained
-on the same tokens and questions, each within the same budget of multiply-accumulates with all costs
+True objects, or a LiDAR at night as in the paper's runtime switch (config/methods_lidar.yaml); links begin
+from nothing. All methods are trained on the same tokens and questions, each within the same budget of multiply-accumulates with all costs
 counted, and asked the same questions about scenes that none of them has seen. Every training has a process of
 its own; what is finished stays in the work folder, and the same command goes on from there. It writes
-methods.md, .json and .png.
+a page, figures and a picture.
 """
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _bench(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
-    config = MethodsConfig.load(options.config or shared_file('config/methods.yaml'))
+    config = MethodsConfig.load(options.config or shared_file('config/methods_objects.yaml'))
     study = _study(config, options)
     data = prepare_data(study, config, options.work / 'data')
     runs = list(config.runs(options.methods or tuple(config.methods), options.seeds or config.seeds,
@@ -98,7 +98,7 @@ def _answering(workers: Workers, done: Mapping[str, Sequence[Job]], work: Path, 
     """What the first seed of every method takes to answer; empty where nothing could be measured."""
     if not done or workers.stopped():
         return {}
-    folders = [str(jobs[0].folder) for jobs in done.values()]
+    folders = sorted(str(jobs[0].folder) for jobs in done.values())
     folder = work / f'answering-{hashlib.sha256(" ".join(folders).encode()).hexdigest()[:8]}'
     job = Job('answering', folder, (ANSWERING, str(folder), str(data), *folders))
     workers.work([job])
@@ -111,9 +111,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--study', type=Path, required=True, help='the folder of mpnp evaluate --work')
     parser.add_argument('--work', type=Path, required=True, help='where trainings are kept')
     parser.add_argument('--output', type=Path, default=Path('docs'), metavar='FOLDER',
-                        help='where methods.md, methods.json and methods.png go (default: docs)')
+                        help='where page, figures and picture go (default: docs)')
     parser.add_argument('--config', type=Path, metavar='YAML',
-                        help='default: config/methods.yaml of the package')
+                        help='default: config/methods_objects.yaml of the package')
     parser.add_argument('--recipe', type=Path, metavar='YAML',
                         help='of the study; default: config/study.yaml')
     parser.add_argument('--methods', nargs='+', metavar='NAME', help='some of those of the configuration')

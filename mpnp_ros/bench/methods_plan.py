@@ -1,4 +1,4 @@
-"""What the benchmark of methods runs: config/methods.yaml, and each run that follows from it."""
+"""What the benchmark of methods runs: config/methods_*.yaml, and each run that follows from it."""
 from __future__ import annotations
 
 import hashlib

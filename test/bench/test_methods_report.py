@@ -159,7 +159,7 @@ def test_a_curve_goes_on_with_what_was_measured_before(tmp_path):
     assert curve.values == {2: .25, 4: .5}
 
 
-@pytest.mark.parametrize('name', ['methods', 'methods_lidar'])
+@pytest.mark.parametrize('name', ['methods_objects', 'methods_lidar'])
 def test_the_shipped_recipes_make_our_links_as_the_study_does(name):
     config = MethodsConfig.load(shared_file(f'config/{name}.yaml'))
     study, ours = StudyConfig.load(shared_file('config/study.yaml')), config.methods[config.ours[0]]
