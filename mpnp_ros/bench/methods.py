@@ -3,10 +3,10 @@
     python -m mpnp_ros.bench.methods --study study --work methods --output docs
 
 True objects, or a LiDAR at night as in the paper's runtime switch (config/methods_lidar.yaml); links begin
-from nothing. All methods are trained on the same tokens and questions, each within the same budget of multiply-accumulates with all costs
-counted, and asked the same questions about scenes that none of them has seen. Every training has a process of
-its own; what is finished stays in the work folder, and the same command goes on from there. It writes
-a page, figures and a picture.
+from nothing. All methods are trained on the same tokens and questions, each within the same budget of
+multiply-accumulates with all costs counted, and asked the same questions about scenes that none of them has
+seen. Every training has a process of its own; what is finished stays in the work folder, and the same command
+goes on from there. It writes a page, figures and a picture.
 """
 from __future__ import annotations
 
