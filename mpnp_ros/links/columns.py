@@ -15,7 +15,7 @@ from torch import nn
 from mpnp_ros.errors import LinksError
 from mpnp_ros.links.aligner import Direction
 from mpnp_ros.links.config import LinkConfig, option
-from mpnp_ros.links.connections import LatentConnections
+from mpnp_ros.links.sharing import SharingConnections
 from mpnp_ros.links.standardise import Standardise
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.prefix import Prefix
@@ -193,11 +193,13 @@ class ColumnLink(nn.Module):
         return sums / groups.sum(2, keepdim=True).clamp(min=1), groups.any(2)
 
 
-class ColumnConnections(LatentConnections):
+class ColumnConnections(SharingConnections):
     """Links of one kind whose columns stand in front of the text of one model.
 
     All of them refer to one shared module: that of the link plugged last.
     """
+
+    shared_name = 'shared'
 
     @property
     def links_now(self) -> Mapping[str, ColumnLink]:
@@ -208,28 +210,6 @@ class ColumnConnections(LatentConnections):
     def shared(self) -> nn.Module | None:
         """What all links have in common; None without links."""
         return next((link.shared for link in self._links.values()), None)
-
-    @property
-    def question_blocks(self) -> tuple[int, ...]:
-        """None: nothing pools by the question."""
-        return ()
-
-    def replace(self, link: ColumnLink) -> ColumnLink | None:
-        """Plug a link in place of the modality's present one; its shared part now serves all modalities."""
-        others = [other for name, other in self._links.items() if name != link.config.modality]
-        for other in others:
-            if other.config.blocks != link.config.blocks:
-                raise LinksError(f'the {link.config.modality} link has blocks {list(link.config.blocks)}, '
-                                 f'the {other.config.modality} link {list(other.config.blocks)}; columns of '
-                                 'all modalities begin at the same block')
-        before = super().replace(link)
-        for other in others:
-            other.shared = link.shared
-        return before
-
-    def prune(self, threshold: float) -> dict[str, int]:
-        """Columns have no gates.  Raises LinksError."""
-        raise LinksError('links that are columns of the text have no gates to prune; use the method mpnp')
 
     def prefix(self, *_: object) -> Prefix:
         """None: these links are columns."""

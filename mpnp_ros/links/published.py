@@ -14,8 +14,9 @@ from torch import nn
 from mpnp_ros.errors import LinksError
 from mpnp_ros.links.aligner import Aligner
 from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.connections import LatentConnections, join
+from mpnp_ros.links.connections import join
 from mpnp_ros.links.inputs import QuestionStates, TokenBatch
+from mpnp_ros.links.sharing import SharingConnections
 from mpnp_ros.llm.prefix import BlockPrefix, Prefix
 
 
@@ -66,38 +67,19 @@ class PublishedLink(nn.Module):
         return torch.sigmoid(self.link_weights / self.config.temperature)
 
 
-class PublishedConnections(LatentConnections):
+class PublishedConnections(SharingConnections):
     """The paper's links plugged into one model.
 
-    All link the same blocks and share one set of link weights: those of the link plugged last.
+    All link the same blocks and share one set of link weights: those of the link plugged last.  None can be
+    pruned: alpha = 0 still takes attention.
     """
+
+    shared_name = 'link_weights'
 
     @property
     def first_block(self) -> int:
         """Zero prefixes reach every block, so none can be cached once a modality is plugged."""
         return 0 if self._links else self.lm.blocks
-
-    @property
-    def question_blocks(self) -> tuple[int, ...]:
-        """None: nothing pools by the question."""
-        return ()
-
-    def replace(self, link: PublishedLink) -> PublishedLink | None:
-        """Plug a link in place of the modality's present one; its link weights now serve all modalities."""
-        others = [other for name, other in self._links.items() if name != link.config.modality]
-        for other in others:
-            if other.config.blocks != link.config.blocks:
-                raise LinksError(f'the {link.config.modality} link has blocks {list(link.config.blocks)}, '
-                                 f'the {other.config.modality} link {list(other.config.blocks)}; '
-                                 'the published form links the same blocks for all modalities')
-        before = super().replace(link)
-        for other in others:
-            other.link_weights = link.link_weights
-        return before
-
-    def prune(self, threshold: float) -> dict[str, int]:
-        """Not in the published form: alpha = 0 still takes attention.  Raises LinksError."""
-        raise LinksError('the published form cannot be pruned; use the method mpnp')
 
     def prefix(self, tokens: Mapping[str, TokenBatch | tuple],
                question: QuestionStates | None = None) -> Prefix:
