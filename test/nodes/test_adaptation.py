@@ -267,14 +267,22 @@ def test_a_training_goes_on_when_the_node_was_killed(robot, version):
     assert robot.answer_to(1).text == 'no'
 
 
-@pytest.mark.parametrize('method', sorted({*method_names()} - {'mpnp', 'mpnp_published'}))
-def test_every_method_learns_and_answers_by_changing_one_parameter(
-        module_ros, tiny_lm_folder, own_cache, method):
-    robot = Robot(module_ros, tiny_lm_folder, f'/{method}', method)
-    robot.wait_for_nodes()
-    robot.live_through()
-    robot.wait(lambda: robot.state().links_version == '000001', 'links in use')
-    answers = [robot.answer_to(number) for number in range(4)]
+@pytest.fixture
+def learner(request, module_ros, tiny_lm_folder, own_cache) -> Iterator[Robot]:
+    """Two nodes with a method, which end whatever comes of it."""
+    robot = Robot(module_ros, tiny_lm_folder, f'/{request.param}', request.param)
+    try:
+        yield robot
+    finally:
+        robot.end()
+
+
+@pytest.mark.parametrize('learner', sorted({*method_names()} - {'mpnp', 'mpnp_published'}), indirect=True)
+def test_every_method_learns_and_answers_by_changing_one_parameter(learner):
+    learner.wait_for_nodes()
+    learner.live_through()
+    learner.wait(lambda: learner.state() and learner.state().links_version == '000001', 'links in use')
+    answers = [learner.answer_to(number) for number in range(4)]
     assert [answer.text for answer in answers] == ANSWERS
-    assert {(answer.method, *answer.used_modalities) for answer in answers} == {(method, 'lidar')}
-    robot.end()
+    assert {(answer.method, *answer.used_modalities) for answer in answers} == {
+        (learner.namespace[1:], 'lidar')}
