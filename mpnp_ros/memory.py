@@ -1,6 +1,7 @@
 """Running out of memory, and giving it back."""
 from __future__ import annotations
 
+import errno
 import gc
 
 import torch
@@ -15,9 +16,11 @@ TEXTS = ('out of memory', 'not enough memory', "can't allocate memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: Python's, the CPU allocator's of torch, or a device's."""
+    """Whether memory ran out: Python's, the system's, the CPU allocator's of torch, or a device's."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and any(text in str(error) for text in TEXTS)
 
 

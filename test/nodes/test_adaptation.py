@@ -63,8 +63,9 @@ class Robot:
     """The two nodes, a LiDAR, and somebody who asks, corrects and has it adapt."""
 
     def __init__(self, ros: RosHarness, model: Path, namespace: str = NAMESPACE,
-                 method: str = 'mpnp') -> None:
-        self.ros, self.namespace = ros, namespace
+                 method: str = 'mpnp', **adaptation: Any) -> None:
+        """adaptation: parameters of that node that differ from ADAPTATION."""
+        self.ros, self.namespace, self._changes = ros, namespace, adaptation
         self._model = {'llm': str(model), 'device': 'cpu', 'dtype': 'float32', 'modalities': ['lidar'],
                        'method': method}
         self.states = ros.collect(self.topic('modalities'), ModalityStates, LATCHED)
@@ -84,7 +85,7 @@ class Robot:
         return self._start('fusion', FUSION)
 
     def start_adaptation(self) -> NodeProcess:
-        return self._start('adaptation', ADAPTATION)
+        return self._start('adaptation', {**ADAPTATION, **self._changes})
 
     def _start(self, node: str, parameters: dict[str, Any]) -> NodeProcess:
         return self.ros.start(f'mpnp_ros.nodes.{node}', namespace=self.namespace,
@@ -270,7 +271,7 @@ def test_a_training_goes_on_when_the_node_was_killed(robot, version):
 @pytest.fixture
 def learner(request, module_ros, tiny_lm_folder, own_cache) -> Iterator[Robot]:
     """Two nodes with a method, which end whatever comes of it."""
-    robot = Robot(module_ros, tiny_lm_folder, f'/{request.param}', request.param)
+    robot = Robot(module_ros, tiny_lm_folder, f'/{request.param}', request.param, least_questions=150)
     try:
         yield robot
     finally:
