@@ -40,6 +40,8 @@ TENSORS = 'link.safetensors'
 KINDS = {kind.kind: kind for kind in (LatentLink, PublishedLink, PromptFuseLink, EpAlmLink, FullLlmLink,
                                       MmaLink, EasLink, SkippingLink)}
 PICKLE_STARTS = (b'\x80', b'PK\x03\x04')
+HEADER = 8
+"""Bytes of the length of safetensors' header, which begins with a brace; the first of them may be any."""
 
 Link = LatentLink | PublishedLink | ColumnLink
 
@@ -161,7 +163,7 @@ def _read(folder: Path, name: str) -> bytes:
 
 def _read_tensors(folder: Path, manifest: LinkManifest) -> dict[str, torch.Tensor]:
     data = _read(folder, TENSORS)
-    if data.startswith(PICKLE_STARTS):
+    if data.startswith(PICKLE_STARTS) and data[HEADER:HEADER + 1] != b'{':
         raise LinksError(f'{folder / TENSORS} is a pickle, which is never loaded; save it as safetensors')
     if hashlib.sha256(data).hexdigest() != manifest.sha256:
         raise LinksError(f'{folder / TENSORS} does not have the sha256 of its manifest; it is damaged, '

@@ -143,6 +143,14 @@ class Harmful:
         return os.mkdir, ('executed',)
 
 
+def test_a_header_whose_length_begins_as_a_pickle_does_is_read(saved, tiny_lm):
+    tensors = load((saved / TENSORS).read_bytes())
+    whole = next(data for filler in range(0, 300, 8)
+                 if (data := save(tensors, {'filler': 'x' * filler})).startswith(b'\x80'))
+    rewrite(saved, data=whole)
+    assert load_link(saved, lm=tiny_lm('llama')).version == 'v1'
+
+
 def test_pickles_are_refused_unread(saved, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({'x': Harmful()}, tmp_path / 'archive.pt')
