@@ -27,12 +27,23 @@ class MpnpEas(Mpnp):
                  distilling: DistilConfig | None = None, **options: Any) -> None:
         """skipped: how many attentions, by default one of eight; distilling: all of how, instead of it."""
         super().__init__(lm.stock if isinstance(lm, SkippingModel) else lm, **options)
-        self.stock, self.fold = self.lm, fold
+        self.stock, self._fold = self.lm, fold
         self.distilling = distilling or DistilConfig(
             max(1, self.stock.blocks // 8) if skipped is None else skipped, self.stock.blocks // 2)
         self.stand_ins: StandIns | None = None
         if isinstance(lm, SkippingModel):
             self._adopt(lm.stand_ins)
+
+    @property
+    def fold(self) -> bool:
+        """Whether what stands in for attention is in the model's matrices; it may be set at any time."""
+        return self._fold
+
+    @fold.setter
+    def fold(self, folded: bool) -> None:
+        self._fold = folded
+        if self.stand_ins is not None:
+            self._adopt(self.stand_ins)
 
     def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> SkippingLink:
         """An untrained link; the first one may take minutes, in which attentions learn to be skipped."""
@@ -65,4 +76,4 @@ class MpnpEas(Mpnp):
 
     def _adopt(self, stand_ins: StandIns) -> None:
         self.stand_ins = stand_ins.to(self.stock.device)
-        self.lm = SkippingModel(self.stock, self.stand_ins, self.fold)
+        self.lm = SkippingModel(self.stock, self.stand_ins, self._fold)

@@ -215,3 +215,15 @@ def test_wrong_options_are_refused(wrong):
 def test_more_than_all_blocks_but_the_first_cannot_be_skipped(tiny_lm):
     with pytest.raises(ConfigurationError, match='at most 3'):
         distil(tiny_lm(), [IDS[0]], DistilConfig(4, 2))
+
+
+def test_folding_may_be_switched_while_links_are_plugged(new_skipping, frame):
+    method = new_skipping()
+    forms = []
+    for folded in (True, False):
+        method.fold = folded
+        forms.append({form.folded is not None for form in method.lm.forms.values()})
+        reply = method.answer(method.prepare(QUESTION, CHOICES), {'camera': frame()})
+        forms.append(reply.probabilities)
+    assert (forms[0], forms[2]) == ({True}, {False})
+    assert forms[1] == pytest.approx(forms[3], abs=1e-5)
