@@ -271,7 +271,8 @@ def test_a_training_goes_on_when_the_node_was_killed(robot, version):
 @pytest.fixture
 def learner(request, module_ros, tiny_lm_folder, own_cache) -> Iterator[Robot]:
     """Two nodes with a method, which end whatever comes of it."""
-    robot = Robot(module_ros, tiny_lm_folder, f'/{request.param}', request.param, least_questions=150)
+    robot = Robot(module_ros, tiny_lm_folder, f'/{request.param}', request.param, least_questions=150,
+                  target_accuracy=.99)
     try:
         yield robot
     finally:
