@@ -17,8 +17,8 @@ from mpnp_ros.links.aligner import Direction
 from mpnp_ros.links.config import LinkConfig, option
 from mpnp_ros.links.sharing import SharingConnections
 from mpnp_ros.links.standardise import Standardise
+from mpnp_ros.links.take_over import take_over
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.llm.prefix import Prefix
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,12 @@ class ModalityColumns(NamedTuple):
 
     states: Mapping[int, torch.Tensor]
     seen: torch.Tensor
+
+    def of_rows(self, rows: torch.Tensor | None) -> ModalityColumns:
+        """Those of the frames in rows [B]; None: as they are."""
+        if rows is None:
+            return self
+        return ModalityColumns({block: one[rows] for block, one in self.states.items()}, self.seen[rows])
 
 
 class Prompts(nn.Module):
@@ -124,9 +130,7 @@ class ColumnLink(nn.Module):
         """
         read, seen = self._averaged(self._read(values, azimuth, valid), valid)
         states = {int(block): projection(read) for block, projection in self.projections.items()}
-        if rows is not None:
-            states, seen = {block: one[rows] for block, one in states.items()}, seen[rows]
-        return ModalityColumns(states, seen)
+        return ModalityColumns(states, seen).of_rows(rows)
 
     @property
     def open_blocks(self) -> tuple[int, ...]:
@@ -149,7 +153,6 @@ class ColumnLink(nn.Module):
         if values is not None and not self.standard.measured:
             self.standard.measure(values.to(self.standard.mean.device))
 
-    @torch.no_grad()
     def start_from(self, other: nn.Module) -> tuple[str, ...]:
         """Take over all of equal name and shape that another link of this kind has learned.
 
@@ -160,12 +163,7 @@ class ColumnLink(nn.Module):
             raise LinksError(f'a {own.modality} link of kind {self.kind!r} cannot start from the '
                              f'{its.modality} link of kind {other.kind!r}: kind, model and blocks must be '
                              'the same')
-        tensors, others = self.state_dict(), other.state_dict()
-        left = tuple(name for name, tensor in tensors.items()
-                     if name not in others or others[name].shape != tensor.shape)
-        for name in tensors.keys() - set(left):
-            tensors[name].copy_(others[name])
-        return left
+        return take_over(self, other)
 
     def _read(self, values: torch.Tensor | None, azimuth: torch.Tensor | None,
               valid: torch.Tensor | None) -> torch.Tensor:
@@ -202,15 +200,6 @@ class ColumnConnections(SharingConnections):
     shared_name = 'shared'
 
     @property
-    def links_now(self) -> Mapping[str, ColumnLink]:
-        """Modality -> link, in the order of their columns."""
-        return self._links
-
-    @property
     def shared(self) -> nn.Module | None:
         """What all links have in common; None without links."""
         return next((link.shared for link in self._links.values()), None)
-
-    def prefix(self, *_: object) -> Prefix:
-        """None: these links are columns."""
-        return {}

@@ -84,7 +84,4 @@ class EpAlmLink(ColumnLink):
             number = self.config.connector(block)
             depth = number * depths // self.config.connectors
             states[block] = self.projections[str(self.entering[number])](read[:, depth::depths])
-        seen = seen[:, ::depths]
-        if rows is not None:
-            states, seen = {block: one[rows] for block, one in states.items()}, seen[rows]
-        return ModalityColumns(states, seen)
+        return ModalityColumns(states, seen[:, ::depths]).of_rows(rows)

@@ -12,6 +12,7 @@ from mpnp_ros.links.aligner import Aligner, Direction
 from mpnp_ros.links.config import LinkConfig
 from mpnp_ros.links.pooling import QuestionPooling
 from mpnp_ros.links.standardise import Standardise
+from mpnp_ros.links.take_over import take_over
 from mpnp_ros.llm.prefix import BlockPrefix
 
 #: What a link and the one it starts from have in common.
@@ -109,7 +110,6 @@ class LatentLink(nn.Module):
         if self.pooling is not None and not self.pooling.standard_end.measured:
             self.pooling.measure(questions)
 
-    @torch.no_grad()
     def start_from(self, other: LatentLink) -> tuple[str, ...]:
         """Take over what another link has learned; gives the names of tensors that were not taken over.
 
@@ -121,12 +121,7 @@ class LatentLink(nn.Module):
         if odd:
             raise LinksError(f'a {self.config.modality} link cannot start from the {other.config.modality} '
                              f'link: {", ".join(odd)} differ; make it with the same options')
-        own, others = self.state_dict(), other.state_dict()
-        left = tuple(name for name, tensor in own.items()
-                     if name not in others or others[name].shape != tensor.shape)
-        for name in own.keys() - set(left):
-            own[name].copy_(others[name])
-        return left
+        return take_over(self, other)
 
     def prune(self, threshold: float) -> int:
         """Close all gates below the threshold for good; gives how many were open before."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from mpnp_ros.links.columns import ColumnConnections, ColumnLink, ModalityColumns
+from mpnp_ros.links.columns import ColumnConnections, ColumnLink, ModalityColumns, Prompts
 from mpnp_ros.links.inputs import TokenBatch
 from mpnp_ros.llm import generation
 from mpnp_ros.llm.generation import Fragment
@@ -94,30 +94,31 @@ class ColumnMethod(Mpnp):
         frames, rows = _distinct(tokens, connections.modalities)
         columns = self._columns(frames, connections)
         seen = [frozenset(name for name in connections.modalities if name in frame) for frame in frames]
-        cache = self._run_columns(columns, self.model_for(connections, seen), connections.first_block)
-        return ColumnCompletion(self, connections, columns, cache, tuple(rows),
+        model = self.model_for(connections, seen)
+        cache = self._run_columns(columns, model, connections.first_block)
+        return ColumnCompletion(self, connections, model, columns, cache, tuple(rows),
                                 tuple(seen[row] for row in rows))
 
     def _columns(self, frames: Sequence[Tokens], connections: ColumnConnections) -> Columns:
         """The columns of F distinct frames: of each modality, and behind them what links share."""
         parts = []
-        for name, link in connections.links_now.items():
+        for name, link in connections.links.items():
             if link.soft_tokens is not None:
                 parts.append(_expanded(link(), len(frames)))
             elif any(name in frame for frame in frames):
                 parts.append(link(*TokenBatch.stack([of_encoder(frame.get(name), link.config)
                                                      for frame in frames], self.lm.device)))
-        shared = self.shared_columns(connections, len(frames))
+        shared = self._shared_columns(connections, len(frames))
         entering = sorted({block for part in parts for block in part.states})
         seen = torch.cat([shared.new_ones(len(frames), 0).bool(), *(part.seen for part in parts)], 1)
         return Columns({block: torch.cat([part.states[block] for part in parts], 1) for block in entering},
                        seen, shared)
 
-    def shared_columns(self, connections: ColumnConnections, count: int) -> torch.Tensor:
+    def _shared_columns(self, connections: ColumnConnections, count: int) -> torch.Tensor:
         """What stands behind the columns of so many frames at the first block, [F, S, d]: learned prompts."""
-        if connections.shared is None:
-            return torch.zeros(count, 0, self.lm.width, device=self.lm.device)
-        return connections.shared.states.expand(count, -1, -1)
+        if isinstance(connections.shared, Prompts):
+            return connections.shared.states.expand(count, -1, -1)
+        return torch.zeros(count, 0, self.lm.width, device=self.lm.device)
 
     def _run_columns(self, columns: Columns, model: LanguageModel, first: int) -> TextCache:
         """Keys and values of the columns in blocks first..L-1."""
@@ -142,29 +143,22 @@ class ColumnMethod(Mpnp):
         """What the texts of a batch are at the first block, [B, R, d]: what was prepared."""
         return batch.hidden
 
-    def _prefix(self, *_: object) -> Prefix:
-        return {}
-
 
 @dataclass(frozen=True, eq=False)
 class ColumnCompletion:
     """Texts behind the columns of their frames.
 
-    columns: of F distinct frames.  cache: their keys and values.  rows: the frame of each text.  seen: the
-    modalities of each text.
+    lm: what has run the columns; of more than one text only its norm and head serve.  columns: of F distinct
+    frames.  cache: their keys and values.  rows: the frame of each text.  seen: the modalities of each text.
     """
 
     method: ColumnMethod
     connections: ColumnConnections
+    lm: LanguageModel
     columns: Columns
     cache: TextCache
     rows: tuple[int, ...]
     seen: tuple[Seen, ...]
-
-    @cached_property
-    def lm(self) -> LanguageModel:
-        """The model that texts are read by, for its norm and head."""
-        return self.method.model_for(self.connections, self.seen[:1])
 
     @property
     def writer(self) -> LanguageModel:

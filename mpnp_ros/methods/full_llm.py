@@ -45,10 +45,6 @@ class FullLlm(ColumnMethod):
         """The texts embedded anew, as the table of embeddings is trained too."""
         return model.embed(batch.layout) if batch.first == 0 else batch.hidden
 
-    def shared_columns(self, connections: ColumnConnections, count: int) -> torch.Tensor:
-        """None: links share weights."""
-        return torch.zeros(count, 0, self.lm.width, device=self.lm.device)
-
     def answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens]) -> list[Reply]:
         """Answer questions with choices in one pass, each from its own frame.  Raises QuestionError."""
         with torch.autocast(self.lm.device.type, self.lm.dtype, enabled=self.lm.dtype != torch.float32):

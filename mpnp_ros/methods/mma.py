@@ -37,7 +37,7 @@ class Mma(ColumnMethod):
         """The model in the form that the modalities of each text ask for."""
         if connections.shared is None:
             return self.lm
-        always = {name for name, link in connections.links_now.items() if link.soft_tokens is not None}
+        always = {name for name, link in connections.links.items() if link.soft_tokens is not None}
         each = [one | always for one in seen]
         sets = list(dict.fromkeys(each))
         choice = torch.tensor([sets.index(one) for one in each], device=self.lm.device)
@@ -45,10 +45,6 @@ class Mma(ColumnMethod):
             self._folds.clear()
         forms = self._folded if self.fold and not torch.is_grad_enabled() else self._unfolded
         return AlteredModel(self.lm, forms(connections, sets, choice))
-
-    def shared_columns(self, connections: ColumnConnections, count: int) -> torch.Tensor:
-        """None: what is shared is in the blocks."""
-        return torch.zeros(count, 0, self.lm.width, device=self.lm.device)
 
     def _unfolded(self, connections: ColumnConnections, sets: Sequence[Seen],
                   choice: torch.Tensor) -> dict[int, BlockForm]:
@@ -75,4 +71,4 @@ class Mma(ColumnMethod):
 
 
 def _links(connections: ColumnConnections, modalities: Seen) -> list[MmaLink]:
-    return [connections.links_now[name] for name in sorted(modalities)]
+    return [connections.links[name] for name in sorted(modalities)]
