@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -63,6 +64,13 @@ def train(folder: Path, say: Say, cancelled: Cancelled, before: float = 0.) -> J
     return _Training(folder, spec, reading, build_method(spec.method, lm), say, cancelled, before).work()
 
 
+class Floor(NamedTuple):
+    """An accuracy on held-out questions, 0..1, that new links must reach, and whose it is."""
+
+    accuracy: float
+    whose: str
+
+
 class _Training:
     """One run of the second stage."""
 
@@ -90,12 +98,13 @@ class _Training:
             return self._tried(before)
         self._offer(before)
         begun = link_tensors(self._own())
-        report = self._fit()
+        floor = self._floor(before)
+        report = self._fit(floor.accuracy)
         self.macs += report.macs_per_step * report.steps
         if report.stopped == 'cancelled':
             return self._result(CANCELLED, 'cancelled; the same job goes on from its last step', before,
                                 math.nan, report.steps)
-        return self._conclude(before, self._settle(begun), report)
+        return self._conclude(before, floor, self._settle(begun, floor.accuracy), report)
 
     def _begin(self, new: NewLink) -> float:
         """Plug the start that answers most held-out questions rightly; gives how many, 0..1."""
@@ -179,18 +188,20 @@ class _Training:
             cancelled=self.cancelled)))
         return found[0]
 
-    def _fit(self) -> TrainingReport:
+    def _fit(self, least: float) -> TrainingReport:
+        """Train; no accuracy ends it at which the links would not be offered."""
+        asked = self.spec.budget.accuracy
         left = self.spec.budget.seconds_left(Spent(self._seconds))
         rate = self.spec.training.learning_rate if all(self.begun_with.values()) else \
             self.spec.anew_learning_rate
         config = replace(self.spec.training, learning_rate=rate, steps=self.reading.steps,
-                         batch=self.reading.batch, stop_accuracy=self.spec.budget.accuracy,
+                         batch=self.reading.batch, stop_accuracy=max(asked, least) if asked else 0.,
                          seconds=max(LEAST_SECONDS, left * FOR_STEPS) if math.isfinite(left) else 0.)
         trainer = Trainer(self.method, config, self.book, self.spec.modalities)
         validation = self.held_out.only(self.spec.modalities) if self.held_out.examples else None
         return trainer.fit(self.train, validation, self._stepped, self.cancelled, self.folder / CHECKPOINT)
 
-    def _settle(self, begun: Tensors) -> float:
+    def _settle(self, begun: Tensors, least: float) -> float:
         """Take the links half way to the trained ones unless these are clearly better; gives how well.
 
         What is held out is of the streets that were trained on.  Half way between what was known and what
@@ -202,10 +213,15 @@ class _Training:
             return accuracy
         restore_links(self._own(), {name: _midway(begun[name], tensor) for name, tensor in trained.items()})
         midway = self._accuracy()
-        if midway >= accuracy - self._slack(accuracy):
+        if midway >= min(accuracy, max(least, accuracy - self._slack(accuracy))):
             return midway
         restore_links(self._own(), trained)
         return accuracy
+
+    def _floor(self, before: float) -> Floor:
+        """What new links must reach to be offered; NaN where nothing is held out."""
+        return max(Floor(before - self._slack(before), 'the links before'),
+                   Floor(self.blind, 'the most frequent answers'))
 
     def _slack(self, accuracy: float) -> float:
         """What is noise in an accuracy on held-out questions: one standard error, at least."""
@@ -228,14 +244,12 @@ class _Training:
         self.say(self.progress)
         self.progress = replace(self.progress, offers={})
 
-    def _conclude(self, before: float, after: float, report: TrainingReport) -> JobResult:
+    def _conclude(self, before: float, floor: Floor, after: float, report: TrainingReport) -> JobResult:
         """Store what is not worse than what there was."""
-        before_at_least = before - self._slack(before)
-        floor = max((before_at_least, 'the links before'), (self.blind, 'the most frequent answers'))
-        if after < floor[0]:
+        if after < floor.accuracy:
             return self._result(WORSE, f'the new links are not offered: they answer {after:.1%} of the '
-                                f'held-out questions rightly, and {floor[1]} no less', before, after,
-                                report.steps)
+                                f'held-out questions rightly; to be as good as {floor.whose} they '
+                                f'must answer {floor.accuracy:.1%}', before, after, report.steps)
         result = self._result(TRAINED, f'stopped by {report.stopped}', before, after, report.steps)
         links = self._save(Adaptation(
             self.spec.supervision, questions=len(self.train.examples), steps=report.steps,

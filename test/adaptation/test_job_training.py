@@ -23,6 +23,7 @@ from mpnp_ros.adaptation.job_reading import draw, read
 from mpnp_ros.adaptation.job_training import train
 from mpnp_ros.adaptation.moments import ASKED, BufferedQuestion
 from mpnp_ros.adaptation.policy import DISTILLED
+from mpnp_ros.adaptation.trainer import Trainer
 from mpnp_ros.errors import BudgetError, TrainingError
 from mpnp_ros.links.files import load_link, read_manifest
 from mpnp_ros.links.store import LinkStore
@@ -222,6 +223,24 @@ def test_training_ends_when_the_accuracy_is_reached(job, experience, tmp_path):
     experience(tmp_path / 'buffer')
     result = ran(job(budget=Budget(accuracy=.3)), tmp_path / 'job')
     assert (result.status, result.message, result.steps) == (TRAINED, 'stopped by accuracy', 20)
+
+
+def test_an_accuracy_below_that_of_the_links_before_ends_no_training(
+        job, experience, camera, tmp_path, monkeypatch):
+    """Or what it ends with would be thrown away."""
+    experience(tmp_path / 'buffer')
+    stops = []
+
+    def trainer(method, config, *rest):
+        stops.append(config.stop_accuracy)
+        return Trainer(method, config, *rest)
+
+    monkeypatch.setattr(job_training, 'Trainer', trainer)
+    result = ran(job(starts=(camera,), budget=Budget(accuracy=.3)), tmp_path / 'job')
+    assert (result.status, result.start_accuracy) == (TRAINED, 1.)
+    assert stops == [.99]
+    ran(job(starts=(camera,)), tmp_path / 'without')
+    assert stops[1] == 0
 
 
 @pytest.mark.parametrize(('budget', 'message'), [
