@@ -10,6 +10,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 KIB = 1024
+ADAMW = 6
+"""Multiply-adds of AdamW on a parameter in a step: two for each moment, one for decay, one for the change."""
 STARTED = 19
 """Place of the starting time in what Linux says of a process, behind its name; in clock ticks since boot."""
 

@@ -8,14 +8,12 @@ from statistics import fmean
 import torch
 
 from mpnp_ros.adaptation.batches import BatchPlan, QuestionBook
-from mpnp_ros.adaptation.cost import measure_macs
+from mpnp_ros.adaptation.cost import ADAMW, measure_macs
 from mpnp_ros.adaptation.dataset import TokenDataset
 from mpnp_ros.adaptation.trainer import calibration_samples
 from mpnp_ros.errors import BudgetError
 from mpnp_ros.methods.base import AnsweredQuestion, Method
 
-OPTIMISER = 6
-"""Multiply-adds of AdamW for a parameter and step: two for each moment, one for decay, one for the change."""
 MEASURED_STEPS = 6
 FIRST_SHARE = 1 / 64
 TERA = 1e12
@@ -67,7 +65,7 @@ def measure_cost(method: Method, book: QuestionBook, train: TokenDataset, encodi
     calibration = measure_macs(lambda: method.calibrate(*samples))
     step = _step_macs(method, questions, train, batch, seed)
     trained = sum(one.numel() for one in method.trainable_parameters())
-    return AdaptationCost(encoding, reading, calibration, step, OPTIMISER * trained)
+    return AdaptationCost(encoding, reading, calibration, step, ADAMW * trained)
 
 
 def curve_steps(steps: int, points: int, avoided: int) -> list[int]:

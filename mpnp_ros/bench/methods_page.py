@@ -9,9 +9,10 @@ from typing import Any
 
 from rich.table import Table
 
+from mpnp_ros.adaptation.cost import ADAMW
 from mpnp_ros.adaptation.true_objects import OBJECTS
 from mpnp_ros.bench.methods_answering import FOLDED, FRAME, QUESTION, ROUNDS, UNFOLDED
-from mpnp_ros.bench.methods_costs import MEASURED_STEPS, OPTIMISER, TERA
+from mpnp_ros.bench.methods_costs import MEASURED_STEPS, TERA
 from mpnp_ros.bench.methods_picture import draw
 from mpnp_ros.bench.methods_plan import BLIND, MethodsConfig
 from mpnp_ros.bench.methods_report import COSTS, MethodsReport, Reach, Row
@@ -116,7 +117,7 @@ def text_of(report: MethodsReport, config: MethodsConfig) -> str:
         table=_markdown(HEADS, _lines(report)), blind=BLIND, ours=config.ours[0],
         seeds=', '.join(map(str, first.seeds)), rounds=ROUNDS, curve=report.curve_questions,
         claims='\n'.join(f'- {line}' for line in _claims(report, config)), costs=_costs(report),
-        measured=MEASURED_STEPS, optimiser=OPTIMISER, folding=_folding(report, config),
+        measured=MEASURED_STEPS, optimiser=ADAMW, folding=_folding(report, config),
         failed=_failed(report.failed))
 
 

@@ -16,7 +16,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import AdamW
 
-from mpnp_ros.adaptation.cost import measure_macs
+from mpnp_ros.adaptation.cost import ADAMW, measure_macs
 from mpnp_ros.bench.paper_memory import PeakMemory
 from mpnp_ros.bench.paper_models import TOKEN_WIDTH, Adaptation, Encoders, language_model
 from mpnp_ros.bench.paper_steps import (
@@ -31,9 +31,6 @@ from mpnp_ros.bench.paper_steps import (
 )
 
 PUBLISHED, KEPT = 'published', 'kept'
-#: Element-wise operations of AdamW on a parameter, each counted as one multiply-accumulate: decay (1), first
-#: moment (2), second moment (3), root (1), correction and epsilon (1), division (1), update (1).
-ADAMW = 10
 #: Linked blocks of ours in the table, by model: those of the paper.
 LINKED = {'OPT-1.3B': 13, 'OPT-2.7B': 17, 'BLOOMZ-1.1B': 13}
 DEPTHS = (4, 7, 10, 13, 16, 19, 22)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpnp_ros.adaptation.cost import ADAMW
 from mpnp_ros.bench.adaptation_page import FAINT, INK
 from mpnp_ros.bench.input_tuning import PROMPTS
 from mpnp_ros.bench.paper_accounting import (
@@ -19,7 +20,6 @@ from mpnp_ros.bench.paper_accounting import (
 )
 from mpnp_ros.bench.paper_claims import Claim
 from mpnp_ros.bench.paper_costs import (
-    ADAMW,
     KEPT,
     LINKED,
     OURS,
@@ -81,7 +81,7 @@ trained is float32; attention is fused as torch does it; no gradient checkpointi
   what can be kept of them. *Beforehand* is the peak of encoding, and of reading questions with the whole
   model.
 - Encoders are whole: all patches of every view, RangeViT's convolutions among them. Steps have blocks, head
-  and trained parts, forward and backward. AdamW counts as {adamw} operations on a parameter in each step.
+  and trained parts, forward and backward. AdamW counts as {adamw} multiply-adds a parameter and step.
 - Peers with learned prompts have {prompts} of them (the paper counts none). LaVIN's adapters within the image
   encoder are left out, so that all methods read the same tokens. Ours scores the whole vocabulary here,
   though with choices it reads only those rows of the head that score them.

@@ -2,23 +2,26 @@
 
     python -m mpnp_ros.bench.skipping --work methods --seed 0
 
-Takes the adapters that bench/methods trained (mma), measures by loss on questions that were not trained on
-which attentions it can go without and how many it recommends, and then answers the test without them, as
-they are, untrained: with adapters folded, unfolded, and with all attentions.
+Takes the adapters that bench/methods trained (mma), measures by loss on some questions which attentions it
+can go without, and on others by answers how many it recommends, and then answers the test without them, as
+they are, untrained: with adapters folded, unfolded, and with all attentions.  Both are questions about the
+scenes that were trained on, hardly any of which the training has seen.
 """
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.evaluation import Share
 from mpnp_ros.bench.methods_answering import FOLDED, ROUNDS, UNFOLDED, WARM_UP, Answering
 from mpnp_ros.bench.methods_data import BenchData
@@ -33,7 +36,7 @@ from mpnp_ros.links.mma import MmaConfig, MmaLink
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.eas import Eas
-from mpnp_ros.methods.redundancy import SkipProfile
+from mpnp_ros.methods.redundancy import SkipProfile, recommended_count
 
 TRAINED = 'mma'
 WHOLE = 'all attentions'
@@ -58,28 +61,43 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     folder = _trained(options.work, options.seed)
     lm, data = load_language_model(Run.load(folder).language_model), BenchData.load(options.work / 'data')
     trained = load_link(folder / LINK, lm=lm)
-    profile = _profile(lm, trained, data, options.count, options.questions)
-    count = profile.recommended(options.tolerance)
+    drawn = random.Random(options.seed).sample(data.train.examples, options.questions + options.judged)
+    profile = _profile(lm, trained, data.train, drawn[:options.questions], options.count)
+    judged = _Judged(lm, trained, replace(data.train, examples=tuple(drawn[options.questions:])))
+    count = recommended_count(judged, profile, options.tolerance)
     forms = {WHOLE: _method(lm, trained, ()), FOLDED: _method(lm, trained, profile.order[:count]),
              UNFOLDED: _method(lm, trained, profile.order[:count], fold=False)}
     answering = {name: Answering(method, data.test) for name, method in forms.items()}
     seconds = take_turns({name: one.to_new_frame for name, one in answering.items()}, ROUNDS, WARM_UP)
     right = {name: Share(sum(one.right()), len(data.test.examples)) for name, one in answering.items()}
     return {'machine': machine(), 'settings': {'seed': options.seed, 'tolerance': options.tolerance,
-                                               'questions': options.questions},
-            'profile': asdict(profile), 'recommended': count,
+                                               'questions': options.questions, 'judged': options.judged},
+            'profile': asdict(profile), 'judged': judged.found, 'recommended': count,
             'right': {name: [share.right, share.n] for name, share in right.items()},
             'largest difference of probabilities': _difference(answering[FOLDED], answering[UNFOLDED]),
             'seconds': {name: asdict(Summary.of(times)) for name, times in seconds.items()}}
 
 
-def _profile(lm: LanguageModel, trained: MmaLink, data: BenchData, count: int, questions: int) -> SkipProfile:
-    """What skipping does to the loss on questions of the curve."""
-    method = _method(lm, trained, (), calibration_questions=questions)
-    book, known = QuestionBook(method), data.curve.examples
-    examples = known[::max(1, len(known) // questions)][:questions]
-    return method.profile([book[one] for one in examples], [data.curve.frames[one.frame] for one in examples],
-                          count)
+def _profile(lm: LanguageModel, trained: MmaLink, data: TokenDataset, examples: Sequence[Example],
+             count: int) -> SkipProfile:
+    """What skipping does to the loss on some questions."""
+    method = _method(lm, trained, (), calibration_questions=len(examples))
+    book = QuestionBook(method)
+    frames = [data.frames[one.frame] for one in examples]
+    return method.profile([book[one] for one in examples], frames, count)
+
+
+class _Judged:
+    """Which questions are answered rightly with some blocks skipped.  found: [blocks skipped, right, of]."""
+
+    def __init__(self, lm: LanguageModel, trained: MmaLink, questions: TokenDataset) -> None:
+        self._lm, self._trained, self._questions = lm, trained, questions
+        self.found: list[tuple[int, int, int]] = []
+
+    def __call__(self, skipped: frozenset[int]) -> torch.Tensor:
+        right = Answering(_method(self._lm, self._trained, sorted(skipped)), self._questions).right()
+        self.found.append((len(skipped), sum(right), len(right)))
+        return torch.tensor(right)
 
 
 def _method(lm: LanguageModel, trained: MmaLink, skip: Sequence[int], **options: Any) -> Eas:
@@ -116,9 +134,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--work', type=Path, required=True, help='that of bench.methods')
     parser.add_argument('--output', type=Path, default=Path('docs'), help='where skipping.json goes')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--count', type=int, default=10, help='attentions that are tried')
-    parser.add_argument('--questions', type=int, default=48, help='that the loss is measured on')
-    parser.add_argument('--tolerance', type=float, default=.02, help='of the loss at the recommended count')
+    parser.add_argument('--count', type=int, default=6, help='attentions that are tried')
+    parser.add_argument('--questions', type=int, default=48, help='that blocks are chosen by')
+    parser.add_argument('--judged', type=int, default=600, help='other questions, that recommend how many')
+    parser.add_argument('--tolerance', type=float, default=.01, help='share of answers that may be lost')
     return parser
 
 

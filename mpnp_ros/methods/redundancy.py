@@ -14,6 +14,8 @@ from mpnp_ros.errors import ConfigurationError
 
 #: The loss on a calibration batch with some blocks skipped.
 SkipLoss = Callable[[frozenset[int]], float]
+#: Which of at least two questions [N] are answered rightly with some blocks skipped.
+SkipAnswers = Callable[[frozenset[int]], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,26 @@ class SkipProfile:
     order: tuple[int, ...]
     losses: tuple[float, ...]
 
-    def recommended(self, tolerance: float) -> int:
-        """The largest count whose loss is at most `tolerance` above that of the whole model."""
-        return max((count for count, loss in enumerate(self.losses, 1) if loss <= self.base + tolerance),
-                   default=0)
-
     def first(self, count: int) -> frozenset[int]:
         """The blocks to skip if so many are to be."""
         return frozenset(self.order[:count])
+
+
+def recommended_count(right: SkipAnswers, profile: SkipProfile, tolerance: float = .01) -> int:
+    """The largest count without which at most a share `tolerance` of right answers is lost, for all we know.
+
+    right: of other questions than the blocks were chosen by, as what was chosen among many for its loss had
+    luck.  One standard error of the difference counts as lost, so fewer questions recommend less.
+    """
+    whole = right(frozenset()).float()
+    return max((count for count in range(1, len(profile.order) + 1)
+                if _lost(whole, right(profile.first(count))) <= tolerance), default=0)
+
+
+def _lost(whole: torch.Tensor, without: torch.Tensor) -> float:
+    """Share of right answers that are lost, and one standard error of it."""
+    lost = whole - without.float()
+    return float(lost.mean() + lost.std() / len(lost) ** .5)
 
 
 def measure_skips(loss: SkipLoss, candidates: Sequence[int], count: int, breadth: int = 4) -> SkipProfile:

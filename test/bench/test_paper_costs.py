@@ -11,10 +11,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 from transformers import BloomConfig, OPTConfig
 
-from mpnp_ros.adaptation.cost import measure_macs
+from mpnp_ros.adaptation.cost import ADAMW, measure_macs
 from mpnp_ros.bench.input_tuning import PROMPTS
 from mpnp_ros.bench.paper_costs import (
-    ADAMW,
     KEPT,
     OURS,
     PUBLISHED,

@@ -4,11 +4,12 @@ from __future__ import annotations
 import itertools
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.methods.redundancy import SearchConfig, measure_skips, search_skips
+from mpnp_ros.methods.redundancy import SearchConfig, measure_skips, recommended_count, search_skips
 
 COSTS = {1: .5, 2: .1, 3: .02, 4: .3, 5: .04}
 
@@ -43,10 +44,21 @@ def test_few_losses_are_asked_for():
     assert len(asked) == 1 + 5 + 2 * 2
 
 
-def test_the_recommended_count_is_the_largest_within_the_tolerance():
+@pytest.mark.parametrize(('wrong', 'questions', 'tolerance', 'recommended'), [
+    ((0, 0, 1, 9, 30), 1000, .01, 2), ((0, 0, 0, 0, 9), 1000, .01, 3), ((0, 5, 0, 9, 9), 1000, .004, 2),
+    ((0, 1, 1, 1, 1), 1000, 0., 0), ((0, 0, 1, 9, 30), 50, .01, 1), ((0, 9, 9, 9, 9), 50, 1., 4)])
+def test_as_many_are_recommended_as_hardly_change_an_answer(wrong, questions, tolerance, recommended):
+    """wrong: answers that skipping 0, 1, ... blocks makes wrong; few questions show little."""
     profile = measure_skips(additive, list(COSTS), 4)
-    assert [profile.recommended(tolerance) for tolerance in (.01, .03, .2, .5, 9)] == [0, 1, 2, 3, 4]
-    assert profile.first(2) == {2, 3}
+
+    def right(skipped):
+        return torch.arange(questions) >= wrong[len(skipped)]
+
+    assert recommended_count(right, profile, tolerance) == recommended
+
+
+def test_the_first_of_an_order_are_what_costs_least():
+    assert measure_skips(additive, list(COSTS), 4).first(2) == {2, 3}
 
 
 def test_the_search_trains_what_it_draws_and_finds_the_cheapest():
