@@ -24,26 +24,34 @@ class Eas(Mma):
 
     link_type = EasLink
 
-    def __init__(self, lm: LanguageModel, *, calibration_questions: int = 16, breadth: int = 4,
+    def __init__(self, lm: LanguageModel, *, calibration_questions: int = 8, breadth: int = 2,
                  **options: Any) -> None:
-        """calibration_questions: that losses are measured on; breadth: as in measure_skips."""
+        """calibration_questions: that blocks are chosen by; breadth: as in measure_skips."""
         super().__init__(lm, **options)
         self.calibration_questions, self.breadth = calibration_questions, breadth
 
     def calibrate(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens]) -> None:
-        """As other methods do, and choose which blocks go without attention, unless the links say so."""
+        """As other methods do, and choose which blocks go without attention, unless the links say so.
+
+        By texts alone: what links say that were not trained is noise.
+        """
         super().calibrate(questions, tokens)
         shared: EasAdapters | None = self._connections.shared
         if shared is not None and len(shared.skipped) and not shared.measured:
-            shared.choose(self.profile(questions, tokens, len(shared.skipped)).order)
+            shared.choose(self.profile(questions, [{}], len(shared.skipped)).order)
 
     def profile(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens],
                 count: int) -> SkipProfile:
-        """What skipping up to `count` blocks does to the loss, by direct measurement."""
+        """How far skipping up to `count` blocks moves the log-probabilities of true answers, by measurement.
+
+        Not how far down: a model that knows little gets better by whatever makes it less sure.
+        """
         trial = self._trial()
         asked, frames = self._sample(questions, tokens)
-        return measure_skips(lambda skipped: trial.loss(asked, frames, skipped), trial.supernet.skippable,
-                             count, self.breadth)
+        whole = trial.losses(asked, frames, frozenset())
+        return measure_skips(
+            lambda skipped: float((trial.losses(asked, frames, skipped) - whole).abs().mean()),
+            trial.supernet.skippable, count, self.breadth)
 
     def search(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens], count: int,
                config: SearchConfig | None = None) -> frozenset[int]:
@@ -61,8 +69,8 @@ class Eas(Mma):
             trial.answer_losses(*zip(*next(train), strict=True)).mean().backward()
             optimiser.step()
 
-        return search_skips(lambda skipped: trial.loss(*zip(*held, strict=True), skipped), step,
-                            trial.supernet.skippable, count, config or SearchConfig())
+        return search_skips(lambda skipped: float(trial.losses(*zip(*held, strict=True), skipped).mean()),
+                            step, trial.supernet.skippable, count, config or SearchConfig())
 
     def _trial(self) -> _Trial:
         return _Trial(self)
@@ -92,11 +100,11 @@ class _Trial(Eas):
         self.supernet: Supernet = self._connections.shared
 
     @torch.no_grad()
-    def loss(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens],
-             skipped: frozenset[int]) -> float:
-        """The mean loss with some blocks skipped."""
+    def losses(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens],
+               skipped: frozenset[int]) -> torch.Tensor:
+        """[B] that of each question with some blocks skipped."""
         self.supernet.now = tuple(sorted(skipped))
-        return float(self.answer_losses(questions, tokens).mean())
+        return self.answer_losses(questions, tokens)
 
 
 def _batches(pairs: list[tuple[AnsweredQuestion, Tokens]],

@@ -1,6 +1,6 @@
 """Which attentions of a model can go: by direct measurement, or by the paper's search (papers.md D.3, D.5).
 
-Both ask for losses only, and know nothing of how blocks are skipped.
+Both ask for numbers only, and know nothing of how blocks are skipped.
 """
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import torch
 
 from mpnp_ros.errors import ConfigurationError
 
+#: What skipping some blocks does harm, 0 for none of them.
+SkipHarm = Callable[[frozenset[int]], float]
 #: The loss on a calibration batch with some blocks skipped.
 SkipLoss = Callable[[frozenset[int]], float]
 #: Which of at least two questions [N] are answered rightly with some blocks skipped.
@@ -20,15 +22,13 @@ SkipAnswers = Callable[[frozenset[int]], torch.Tensor]
 
 @dataclass(frozen=True)
 class SkipProfile:
-    """What skipping more and more blocks does to the loss.
+    """What harm skipping more and more blocks does.
 
-    base: the loss with none skipped.  order: blocks as they were chosen, one by one.  losses: with the first,
-    the first two, ... of them skipped.
+    order: blocks as they were chosen, one by one.  harm: with the first, the first two, ... of them skipped.
     """
 
-    base: float
     order: tuple[int, ...]
-    losses: tuple[float, ...]
+    harm: tuple[float, ...]
 
     def first(self, count: int) -> frozenset[int]:
         """The blocks to skip if so many are to be."""
@@ -38,8 +38,8 @@ class SkipProfile:
 def recommended_count(right: SkipAnswers, profile: SkipProfile, tolerance: float = .01) -> int:
     """The largest count without which at most a share `tolerance` of right answers is lost, for all we know.
 
-    right: of other questions than the blocks were chosen by, as what was chosen among many for its loss had
-    luck.  One standard error of the difference counts as lost, so fewer questions recommend less.
+    right: of other questions than the blocks were chosen by, as what was chosen among many had luck.
+    One standard error of the difference counts as lost, so few questions recommend little.
     """
     whole = right(frozenset()).float()
     return max((count for count in range(1, len(profile.order) + 1)
@@ -52,25 +52,24 @@ def _lost(whole: torch.Tensor, without: torch.Tensor) -> float:
     return float(lost.mean() + lost.std() / len(lost) ** .5)
 
 
-def measure_skips(loss: SkipLoss, candidates: Sequence[int], count: int, breadth: int = 4) -> SkipProfile:
-    """Choose blocks one by one, each the one that costs least beside those chosen before.
+def measure_skips(harm: SkipHarm, candidates: Sequence[int], count: int, breadth: int = 4) -> SkipProfile:
+    """Choose blocks one by one, each the one that does least harm beside those before.
 
-    breadth: how many are measured for each choice, those that cost least when they were measured last; as
+    breadth: how many are measured for each choice, those that did least when they were measured last; as
     many as there are candidates: all, which is the whole greedy search.
     """
-    base = loss(frozenset())
-    known = {block: loss(frozenset({block})) - base for block in candidates}
+    known = {block: harm(frozenset({block})) for block in candidates}
     order: list[int] = []
-    losses: list[float] = []
+    done: list[float] = []
     while len(order) < count:
-        before = losses[-1] if losses else base
+        before = done[-1] if done else 0.
         nearest = sorted(known, key=lambda block: (known[block], block))[:breadth if order else 1]
         for block in nearest:
-            known[block] = loss(frozenset({*order, block})) - before if order else known[block]
+            known[block] = harm(frozenset({*order, block})) - before if order else known[block]
         best = min(nearest, key=lambda block: (known[block], block))
-        losses.append(before + known.pop(best))
+        done.append(before + known.pop(best))
         order.append(best)
-    return SkipProfile(base, tuple(order), tuple(losses))
+    return SkipProfile(tuple(order), tuple(done))
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,8 @@ def test_what_is_skipped_is_chosen_once_and_never_the_first_block(tiny_lm, frame
     assert shared.skipped == (2, 3) and not shared.measured
     frames = [{'camera': frame(seed)} for seed in range(3)]
     method.calibrate(examples, frames)
-    profile = method.profile(examples, frames, 3)
-    assert set(profile.order) == {1, 2, 3} and len(profile.losses) == 3
+    profile = method.profile(examples, [{}], 3)
+    assert set(profile.order) == {1, 2, 3} and len(profile.harm) == 3
     assert set(shared.skipped) == set(profile.order[:2]) and shared.measured
     method.calibrate(examples[:1], frames)
     assert set(shared.skipped) == set(profile.order[:2])
@@ -60,15 +60,18 @@ def test_a_new_modality_takes_over_what_is_skipped(tiny_lm):
     assert method.links()['lidar'].shared.skipped == (1,)
 
 
-def test_measured_losses_are_those_of_the_method_with_that_skipped(tiny_lm, frame):
+def test_harm_is_how_far_skipping_moves_the_answers(tiny_lm, frame):
     method = build_method('eas', tiny_lm())
     method.plug(method.new_link('camera', 'encoder', 6, hidden=8, skipped=1))
     examples, frames = questions_of(method), [{'camera': frame()}] * 4
     profile = method.profile(examples, frames, 1)
     method.links()['camera'].shared.choose(profile.order)
+    whole = build_method('eas', method.lm)
+    whole.plug(whole.new_link('camera', 'encoder', 6, hidden=8, skipped=0))
+    whole.links()['camera'].start_from(method.links()['camera'])
     with torch.no_grad():
-        loss = float(method.answer_losses(examples, frames).mean())
-    assert loss == pytest.approx(profile.losses[0], abs=1e-5)
+        moved = method.answer_losses(examples, frames) - whole.answer_losses(examples, frames)
+    assert float(moved.abs().mean()) == pytest.approx(profile.harm[0], abs=1e-5) and profile.harm[0] > 0
 
 
 def test_the_published_search_gives_as_many_blocks_as_are_wanted(tiny_lm, frame):
