@@ -32,7 +32,6 @@ class ColumnConfig(LinkConfig):
     reach: str = option('all: every row of the text sees columns in front of it', 'all')
     columns: int = option('columns that a frame becomes: so many means over neighbouring tokens; 0: each '
                           'token is one', 0)
-    prompts: int = option('learned columns beside them, shared by all modalities', 10)
 
     @classmethod
     def for_model(cls, lm: LanguageModel, modality: str, encoder: str, token_width: int, *,
@@ -53,7 +52,7 @@ class ColumnConfig(LinkConfig):
         return [*super()._requirements(),
                 ((self.pooling, self.reach) == ('none', 'all'),
                  'columns are not pooled by the question and reach all rows'),
-                (min(self.columns, self.prompts) >= 0, 'columns and prompts must not be negative')]
+                (self.columns >= 0, 'columns must not be negative')]
 
 
 OF_LATENT_LINKS = frozenset({
@@ -76,14 +75,6 @@ class ModalityColumns(NamedTuple):
         if rows is None:
             return self
         return ModalityColumns({block: one[rows] for block, one in self.states.items()}, self.seen[rows])
-
-
-class Prompts(nn.Module):
-    """Learned columns [n, d] that stand in front of all questions."""
-
-    def __init__(self, count: int, width: int) -> None:
-        super().__init__()
-        self.states = nn.Parameter(.02 * torch.randn(count, width))
 
 
 class ColumnLink(nn.Module):
@@ -119,8 +110,8 @@ class ColumnLink(nn.Module):
         return nn.Linear(self.config.token_width, self.config.text_width)
 
     def new_shared(self) -> nn.Module | None:
-        """What links have in common."""
-        return Prompts(self.config.prompts, self.config.text_width)
+        """What links have in common, untrained; nothing, where no method says otherwise."""
+        return None
 
     def forward(self, values: torch.Tensor | None = None, azimuth: torch.Tensor | None = None,
                 valid: torch.Tensor | None = None, rows: torch.Tensor | None = None) -> ModalityColumns:

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.links.columns import ColumnConfig, ColumnLink, ModalityColumns
+from mpnp_ros.links.columns import ModalityColumns
 from mpnp_ros.links.config import option
+from mpnp_ros.links.prompts import PromptedConfig, PromptedLink
 from mpnp_ros.llm.language_model import LanguageModel
 
 LINKED_SHARE = .4
@@ -17,7 +18,7 @@ PROMPT_PLACES = ('link', 'input')
 
 
 @dataclass(frozen=True)
-class EpAlmConfig(ColumnConfig):
+class EpAlmConfig(PromptedConfig):
     """The last 40 % of the blocks, of which all but the last get columns of their own (papers.md B.1)."""
 
     connectors: int = option('linear maps, of which each serves as many blocks in a row', 6)
@@ -51,7 +52,7 @@ class EpAlmConfig(ColumnConfig):
                  f'prompt_at is {self.prompt_at!r}; expected one of {", ".join(PROMPT_PLACES)}')]
 
 
-class EpAlmLink(ColumnLink):
+class EpAlmLink(PromptedLink):
     """Per-depth linear maps of tokens; each linked block gets the columns of its depth."""
 
     kind = 'ep_alm'

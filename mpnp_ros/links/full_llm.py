@@ -59,9 +59,6 @@ class FullLlmLink(ColumnLink):
         super().__init__(config)
         self.shared = TunedWeights(shapes)
 
-    def new_shared(self) -> None:
-        """Made by whoever knows the model."""
-
     @classmethod
     def like(cls, config: ColumnConfig, tensors: Mapping[str, Sequence[int]]) -> FullLlmLink:
         """An empty link with tensors of these names and shapes."""

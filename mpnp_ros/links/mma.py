@@ -35,7 +35,6 @@ class MmaConfig(ColumnConfig):
     """What an MMA link is made for; adapters are in `blocks`, and columns stand before the first of them."""
 
     hidden: int = option('hidden width of the neck, which makes columns of tokens', 128)
-    prompts: int = option('learned columns, which this method has none of', 0)
     rank: int = option('r of the adapters', 8)
     experts: int = option('up-projections between which the router mixes', 2)
     groups: int = option('diagonal blocks of an up-projection', 2)
@@ -43,7 +42,6 @@ class MmaConfig(ColumnConfig):
 
     def _requirements(self) -> list[tuple[bool, str]]:
         return [*super()._requirements(),
-                (self.prompts == 0, 'prompts must be 0: the method has no learned columns'),
                 (min(self.rank, self.experts, self.groups) >= 1,
                  'rank, experts and groups must be at least 1'),
                 (self.rank % max(1, self.groups) == self.text_width % max(1, self.groups) == 0,

@@ -1,10 +1,10 @@
 """Links of the method prompt_fuse."""
 from __future__ import annotations
 
-from mpnp_ros.links.columns import ColumnLink
+from mpnp_ros.links.prompts import PromptedLink
 
 
-class PromptFuseLink(ColumnLink):
+class PromptFuseLink(PromptedLink):
     """One projection of tokens to the width of the model; the learned prompts are shared."""
 
     kind = 'prompt_fuse'

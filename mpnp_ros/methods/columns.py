@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
-from mpnp_ros.links.columns import ColumnConnections, ColumnLink, ModalityColumns, Prompts
+from mpnp_ros.links.columns import ColumnConnections, ColumnLink, ModalityColumns
 from mpnp_ros.links.inputs import TokenBatch
+from mpnp_ros.links.prompts import Prompts
 from mpnp_ros.llm import generation
 from mpnp_ros.llm.generation import Fragment
 from mpnp_ros.llm.language_model import LanguageModel

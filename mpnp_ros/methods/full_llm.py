@@ -32,7 +32,7 @@ class FullLlm(ColumnMethod):
 
     def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> FullLlmLink:
         """An untrained link with the weights in use."""
-        config = ColumnConfig.for_model(self.lm, modality, encoder, token_width, **{'prompts': 0, **options})
+        config = ColumnConfig.for_model(self.lm, modality, encoder, token_width, **options)
         link = FullLlmLink(config, {})
         link.shared = TunedWeights.of(self._model(self._connections.shared))
         return link

@@ -71,8 +71,7 @@ def test_folds_are_made_once_for_a_set_and_state_of_the_links(new_altered, model
         assert model_of(method, ('camera',)).forms[0].parts is not first
 
 
-@pytest.mark.parametrize('wrong', [{'rank': 3}, {'groups': 5}, {'experts': 0}, {'prompts': 2},
-                                   {'router_temperature': 0.}])
+@pytest.mark.parametrize('wrong', [{'rank': 3}, {'groups': 5}, {'experts': 0}, {'router_temperature': 0.}])
 def test_wrong_sizes_are_refused(tiny_lm, wrong):
     with pytest.raises(ConfigurationError, match='camera'):
         MmaConfig.for_model(tiny_lm(), 'camera', 'encoder', 6, **wrong)
