@@ -119,7 +119,7 @@ class _Run:
     def _step(self, batch: int) -> float:
         started = self._now()
         self.optimiser.zero_grad()
-        with torch.autocast(self.lm.device.type, self.lm.dtype, enabled=self.lm.dtype != torch.float32):
+        with self.lm.autocast():
             loss = self.method.answer_losses(self.questions[:batch], self.tokens[:batch]).mean()
         loss.backward()
         nn.utils.clip_grad_norm_(self.method.trainable_parameters(), 1.)

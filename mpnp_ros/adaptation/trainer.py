@@ -278,7 +278,7 @@ class _Run:
         own, lm = self.processes.share(seen), self.method.lm
         if not own:
             return torch.zeros((), device=lm.device, requires_grad=True)
-        with torch.autocast(lm.device.type, lm.dtype, enabled=lm.dtype != torch.float32):
+        with lm.autocast():
             losses = self.method.answer_losses([self.questions[place] for place, _ in own],
                                                [tokens for _, tokens in own])
             return losses.mean() * (len(own) / len(places))

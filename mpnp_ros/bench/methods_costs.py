@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-import torch
-
 from mpnp_ros.adaptation.batches import BatchPlan, QuestionBook
 from mpnp_ros.adaptation.cost import ADAMW, measure_macs
 from mpnp_ros.adaptation.dataset import TokenDataset
@@ -83,12 +81,11 @@ def _step_macs(method: Method, questions: Sequence[AnsweredQuestion], train: Tok
                seed: int) -> float:
     """Of the first steps of a training, without taking them."""
     plan = BatchPlan([one.question.prepared.prompt_tokens for one in questions], batch, seed)
-    lm = method.lm
 
     def step(number: int) -> None:
         places = plan[number]
         frames = [train.frames[train.examples[place].frame] for place in places]
-        with torch.autocast(lm.device.type, lm.dtype, enabled=lm.dtype != torch.float32):
+        with method.lm.autocast():
             losses = method.answer_losses([questions[place] for place in places], frames)
         losses.mean().backward()
 

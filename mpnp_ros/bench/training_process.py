@@ -162,10 +162,10 @@ class _InputRun:
 
     def loss(self, number: int) -> torch.Tensor:
         """The mean over the questions of a step."""
-        places, lm = self.plan[number], self.tuning.lm
+        places = self.plan[number]
         examples = [self.data.examples[place] for place in places]
         tokens = torch.stack([self._tokens(one) for one in examples])
-        with torch.autocast(lm.device.type, lm.dtype, enabled=lm.dtype != torch.float32):
+        with self.tuning.lm.autocast():
             return self.tuning.losses([self.questions[place] for place in places],
                                       [one.answer for one in examples], tokens).mean()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 
 import torch
@@ -62,6 +63,10 @@ class LanguageModel:
     def dtype(self) -> torch.dtype:
         """The weights' and hidden states' type."""
         return self.model.dtype
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Within it float32 parameters are trained with this model: their products are of its type."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     @property
     def max_tokens(self) -> int | None:

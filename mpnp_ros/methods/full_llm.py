@@ -47,7 +47,7 @@ class FullLlm(ColumnMethod):
 
     def answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens]) -> list[Reply]:
         """Answer questions with choices in one pass, each from its own frame.  Raises QuestionError."""
-        with torch.autocast(self.lm.device.type, self.lm.dtype, enabled=self.lm.dtype != torch.float32):
+        with self.lm.autocast():
             return super().answer_batch(questions, tokens)
 
     def _own(self, link: FullLlmLink) -> FullLlmLink:
