@@ -287,7 +287,7 @@ def learner(request, module_ros, tiny_lm_folder, own_cache) -> Iterator[Robot]:
         robot.end()
 
 
-@pytest.mark.parametrize('learner', sorted({*method_names()} - {'mpnp', 'mpnp_published'}), indirect=True)
+@pytest.mark.parametrize('learner', sorted({*method_names()} - {'mpnp'}), indirect=True)
 def test_every_method_learns_and_answers_by_changing_one_parameter(learner):
     learner.wait_for_nodes()
     learner.live_through_enough(150)
