@@ -2,10 +2,10 @@
 
     python -m mpnp_ros.bench.skipping --work methods --seed 0
 
-Takes the adapters that bench/methods trained (mma), measures by loss on some questions which attentions it
-can go without, and on others by answers how many it recommends, and then answers the test without them, as
-they are, untrained: with adapters folded, unfolded, and with all attentions.  Both are questions about the
-scenes that were trained on, hardly any of which the training has seen.
+Takes the adapters that bench/methods trained (mma), measures on some questions which attentions it can go
+without, on others how many it recommends, and then answers the test without them, as they are, untrained:
+with adapters folded, unfolded, and with all attentions.  What it measures on are questions about the scenes
+that were trained on, hardly any of which the training has seen.
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ from mpnp_ros.methods.redundancy import SkipProfile, recommended_count
 
 TRAINED = 'mma'
 WHOLE = 'all attentions'
+FEW = 60
+"""Questions that are answered in float32."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,16 +67,17 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     profile = _profile(lm, trained, data.train, drawn[:options.questions], options.count)
     judged = _Judged(lm, trained, replace(data.train, examples=tuple(drawn[options.questions:])))
     count = recommended_count(judged, profile, options.tolerance)
-    forms = {WHOLE: _method(lm, trained, ()), FOLDED: _method(lm, trained, profile.order[:count]),
-             UNFOLDED: _method(lm, trained, profile.order[:count], fold=False)}
-    answering = {name: Answering(method, data.test) for name, method in forms.items()}
+    answering = {WHOLE: Answering(_method(lm, trained, ()), data.test),
+                 **_forms(lm, trained, profile.first(count), data.test)}
     seconds = take_turns({name: one.to_new_frame for name, one in answering.items()}, ROUNDS, WARM_UP)
+    moved = {str(lm.dtype): _difference(answering),
+             str(torch.float32): _exact(options, data.test, profile.first(count))}
     right = {name: Share(sum(one.right()), len(data.test.examples)) for name, one in answering.items()}
     return {'machine': machine(), 'settings': {'seed': options.seed, 'tolerance': options.tolerance,
                                                'questions': options.questions, 'judged': options.judged},
             'profile': asdict(profile), 'judged': judged.found, 'recommended': count,
             'right': {name: [share.right, share.n] for name, share in right.items()},
-            'largest difference of probabilities': _difference(answering[FOLDED], answering[UNFOLDED]),
+            'largest difference of probabilities': moved,
             'seconds': {name: asdict(Summary.of(times)) for name, times in seconds.items()}}
 
 
@@ -88,16 +91,21 @@ def _profile(lm: LanguageModel, trained: MmaLink, data: TokenDataset, examples: 
 
 
 class _Judged:
-    """Which questions are answered rightly with some blocks skipped.  found: [blocks skipped, right, of]."""
+    """How probable the truth is with some blocks skipped.
+
+    found: how many blocks, the mean probability of true answers, right answers, and of how many.
+    """
 
     def __init__(self, lm: LanguageModel, trained: MmaLink, questions: TokenDataset) -> None:
         self._lm, self._trained, self._questions = lm, trained, questions
-        self.found: list[tuple[int, int, int]] = []
+        self.found: list[tuple[int, float, int, int]] = []
 
     def __call__(self, skipped: frozenset[int]) -> torch.Tensor:
-        right = Answering(_method(self._lm, self._trained, sorted(skipped)), self._questions).right()
-        self.found.append((len(skipped), sum(right), len(right)))
-        return torch.tensor(right)
+        answering = Answering(_method(self._lm, self._trained, sorted(skipped)), self._questions)
+        truth = torch.tensor([probabilities[one.choices.index(one.answer)] for (_, probabilities), one
+                              in zip(answering.replies, self._questions.examples, strict=True)])
+        self.found.append((len(skipped), float(truth.mean()), sum(answering.right()), len(truth)))
+        return truth
 
 
 def _method(lm: LanguageModel, trained: MmaLink, skip: Sequence[int], **options: Any) -> Eas:
@@ -116,8 +124,24 @@ def _method(lm: LanguageModel, trained: MmaLink, skip: Sequence[int], **options:
     return method
 
 
-def _difference(folded: Answering, unfolded: Answering) -> float:
-    return max(abs(one - other) for (_, ours), (_, its) in zip(folded.replies, unfolded.replies, strict=True)
+def _forms(lm: LanguageModel, trained: MmaLink, skip: Collection[int],
+           test: TokenDataset) -> dict[str, Answering]:
+    """Without some attentions, folded and not."""
+    return {form: Answering(_method(lm, trained, sorted(skip), fold=form == FOLDED), test)
+            for form in (FOLDED, UNFOLDED)}
+
+
+def _exact(options: argparse.Namespace, test: TokenDataset, skip: Collection[int]) -> float:
+    """By how much folding moves probabilities in float32, on a few questions."""
+    folder = _trained(options.work, options.seed)
+    lm = load_language_model(Run.load(folder).language_model, dtype='float32')
+    few = replace(test, examples=test.examples[::max(1, len(test.examples) // FEW)])
+    return _difference(_forms(lm, load_link(folder / LINK, lm=lm), skip, few))
+
+
+def _difference(forms: Mapping[str, Answering]) -> float:
+    return max(abs(one - other) for (_, ours), (_, its) in zip(
+                   forms[FOLDED].replies, forms[UNFOLDED].replies, strict=True)
                for one, other in zip(ours, its, strict=True))
 
 
@@ -137,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--count', type=int, default=6, help='attentions that are tried')
     parser.add_argument('--questions', type=int, default=48, help='that blocks are chosen by')
     parser.add_argument('--judged', type=int, default=600, help='other questions, that recommend how many')
-    parser.add_argument('--tolerance', type=float, default=.01, help='share of answers that may be lost')
+    parser.add_argument('--tolerance', type=float, default=.01, help='probability that may be lost')
     return parser
 
 

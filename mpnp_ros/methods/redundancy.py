@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 
@@ -16,7 +17,7 @@ from mpnp_ros.errors import ConfigurationError
 SkipHarm = Callable[[frozenset[int]], float]
 #: The loss on a calibration batch with some blocks skipped.
 SkipLoss = Callable[[frozenset[int]], float]
-#: Which of at least two questions [N] are answered rightly with some blocks skipped.
+#: The probability of the true answer to each of at least two questions, [N], with some blocks skipped.
 SkipAnswers = Callable[[frozenset[int]], torch.Tensor]
 
 
@@ -35,20 +36,21 @@ class SkipProfile:
         return frozenset(self.order[:count])
 
 
-def recommended_count(right: SkipAnswers, profile: SkipProfile, tolerance: float = .01) -> int:
-    """The largest count without which at most a share `tolerance` of right answers is lost, for all we know.
+def recommended_count(truth: SkipAnswers, profile: SkipProfile, tolerance: float = .01) -> int:
+    """The largest count up to which the truth becomes less probable by at most `tolerance`, for all we know.
 
-    right: of other questions than the blocks were chosen by, as what was chosen among many had luck.
-    One standard error of the difference counts as lost, so few questions recommend little.
+    truth: of other questions than the blocks were chosen by, as what was chosen among many had luck.  One
+    standard error of the difference counts as lost, so few questions recommend little.
     """
-    whole = right(frozenset()).float()
-    return max((count for count in range(1, len(profile.order) + 1)
-                if _lost(whole, right(profile.first(count))) <= tolerance), default=0)
+    whole = truth(frozenset())
+    counts = range(1, len(profile.order) + 1)
+    within = takewhile(lambda count: _lost(whole, truth(profile.first(count))) <= tolerance, counts)
+    return max(within, default=0)
 
 
 def _lost(whole: torch.Tensor, without: torch.Tensor) -> float:
-    """Share of right answers that are lost, and one standard error of it."""
-    lost = whole - without.float()
+    """The mean of what is lost, and one standard error of it."""
+    lost = whole - without
     return float(lost.mean() + lost.std() / len(lost) ** .5)
 
 

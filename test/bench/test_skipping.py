@@ -43,9 +43,9 @@ def test_recommends_measures_and_writes(work, capsys):
     assert skipping.main([*arguments, '--tolerance', '100']) == 0
     found = json.loads((work / 'out' / 'skipping.json').read_text())
     assert found == json.loads(capsys.readouterr().out)
-    assert [(count, n) for count, _, n in found['judged']] == [(0, 4), (1, 4), (2, 4)]
+    assert [(count, n) for count, _, _, n in found['judged']] == [(0, 4), (1, 4), (2, 4)]
     assert found['recommended'] == 2 and 0 not in found['profile']['order']
-    assert found['largest difference of probabilities'] < 1e-5
+    assert found['largest difference of probabilities']['torch.float32'] < 1e-5
     assert {n for _, n in found['right'].values()} == {8} and len(found['seconds']) == 3
 
 
