@@ -11,6 +11,7 @@ from mpnp_ros.adaptation.dataset import TokenDataset
 from mpnp_ros.adaptation.trainer import calibration_samples
 from mpnp_ros.errors import BudgetError
 from mpnp_ros.methods.base import AnsweredQuestion, Method
+from mpnp_ros.methods.mpnp_eas import MpnpEas
 
 MEASURED_STEPS = 6
 FIRST_SHARE = 1 / 64
@@ -64,6 +65,11 @@ def measure_cost(method: Method, book: QuestionBook, train: TokenDataset, encodi
     step = _step_macs(method, questions, train, batch, seed)
     trained = sum(one.numel() for one in method.trainable_parameters())
     return AdaptationCost(encoding, reading, calibration, step, ADAMW * trained)
+
+
+def measure_beforehand(method: Method) -> float:
+    """MACs of what a method does once for a language model, whatever is adapted to: mpnp_eas distils."""
+    return measure_macs(method.distil) if isinstance(method, MpnpEas) else 0
 
 
 def curve_steps(steps: int, points: int, avoided: int) -> list[int]:

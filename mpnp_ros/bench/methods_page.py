@@ -140,7 +140,7 @@ def _row_as_json(row: Row) -> dict[str, Any]:
     return {'seeds': row.seeds, 'right': asdict(row.accuracy),
             'of_each_seed': (100 * row.right.mean(1)).tolist(), 'steps': row.steps, 'batch': row.batch,
             'parameters': row.parameters, 'macs': dict(row.macs), 'seconds': row.seconds,
-            'peak_bytes': row.peak_bytes,
+            'peak_bytes': row.peak_bytes, 'beforehand': row.beforehand,
             'curve': {'macs': row.points.tolist(), 'right': row.values.tolist()}}
 
 
@@ -181,15 +181,21 @@ def _claims(report: MethodsReport, config: MethodsConfig) -> Iterator[str]:
               f'{high:+.1f}], {said}.'
     if report.reach is not None:
         yield _reach(ours, report.reach)
+    for row in report.rows:
+        if row.beforehand:
+            yield f'`{row.name}` took {row.beforehand / TERA:.2f} TMAC beforehand, once for the language ' \
+                  'model and without labels, which are not in its budget.'
 
 
 def _reach(ours: str, reach: Reach) -> str:
     best = (f"The best peer, `{reach.peer}`, ends at {reach.percent:.1f} % of the curve's questions after "
             f'{reach.peer_macs / TERA:.2f} TMAC; ')
+    if reach.blind is not None:
+        best += f'`{BLIND}` ends at {reach.blind:.1f} %; '
     if reach.macs is None:
-        return f'{best}`{ours}` is that good at no point of its curve.'
-    return (f'{best}`{ours}` is that good after {reach.macs / TERA:.2f} TMAC at the latest, '
-            f'{reach.share:.2f} of that.')
+        return f'{best}`{ours}` does not end as good.'
+    return (f'{best}from {reach.macs / TERA:.2f} TMAC on, {reach.share:.2f} of that, `{ours}` is never below '
+            'the peer.')
 
 
 def _folding(report: MethodsReport, config: MethodsConfig) -> str:

@@ -24,7 +24,7 @@ class MethodPlan:
     """How one method is trained.
 
     link: options of Method.new_link.  batch, learning_rate, gate_learning_rate, checkpoint_every: as in
-    TrainerConfig.
+    TrainerConfig.  points: of its curve; 0: as many as of the others.
     """
 
     link: Mapping[str, Any] = field(default_factory=dict)
@@ -32,6 +32,7 @@ class MethodPlan:
     learning_rate: float = 1e-3
     gate_learning_rate: float = 1e-2
     checkpoint_every: int = 50
+    points: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,10 @@ class MethodsConfig:
         for seed in seeds:
             for row in (*methods, BLIND):
                 method = self.ours[0] if row == BLIND else row
-                yield Run(row, method, seed, self.methods[method], self.modality, self.budget, self.max_steps,
-                          self.points, self.warm_up, language_model, data)
+                plan = self.methods[method]
+                points = self.points if row == BLIND else plan.points or self.points
+                yield Run(row, method, seed, plan, self.modality, self.budget, self.max_steps, points,
+                          self.warm_up, language_model, data)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ class Row:
 
     right: [seeds, questions of the test].  points: MACs [points] of the curve, mean over seeds; values:
     percent right there, [seeds, points].  macs: of each part of the costs; these, steps and seconds are means
-    over seeds, the peak of memory is the highest.
+    over seeds, the peak of memory is the highest.  beforehand: MACs once for a language model, whatever is
+    adapted to afterwards, in none of these.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Row:
     macs: Mapping[str, float]
     seconds: float
     peak_bytes: int
+    beforehand: float
 
     @classmethod
     def of(cls, results: Sequence[Result], scenes: np.ndarray) -> Row:
@@ -54,7 +56,7 @@ class Row:
         return cls(first['row'], tuple(one['seed'] for one in results), right, figure(right, scenes),
                    curves[:, :, 0].mean(0), 100 * curves[:, :, 1], fmean(one['steps'] for one in results),
                    first['batch'], first['parameters'], macs, fmean(one['seconds'] for one in results),
-                   max(one['peak_bytes'] for one in results))
+                   max(one['peak_bytes'] for one in results), first['beforehand'])
 
     @property
     def total(self) -> float:
@@ -71,14 +73,16 @@ class Row:
 class Reach:
     """What it takes to answer as many of the curve's questions as the best peer does in the end.
 
-    percent: of the best peer at its end, after `peer_macs`.  macs: of ours at its first point that is as
-    good; None: at none.
+    percent: of the best peer at its end, after `peer_macs`.  macs: of ours at its first point from which on
+    it is never worse; None: it is worse at its last.  blind: percent without a sensor at the end, which both
+    should be above; None: not trained.
     """
 
     peer: str
     percent: float
     peer_macs: float
     macs: float | None
+    blind: float | None
 
     @property
     def share(self) -> float | None:
@@ -141,7 +145,7 @@ class MethodsReport:
         ordered = sorted(rows.values(), key=lambda row: (row is not ours, -row.accuracy.mean))
         return cls(tuple(ordered), blind, Yardsticks.of(data, config.modality),
                    {row.name: ahead_of(ours, row, scenes) for row in peers} if ours else {},
-                   reach_of(ours, peers) if ours and peers else None, answering, failed,
+                   reach_of(ours, peers, blind) if ours and peers else None, answering, failed,
                    len(set(scenes)), len(data.curve.examples))
 
     def form(self, row: str, form: str = '') -> Mapping[str, Any] | None:
@@ -158,12 +162,13 @@ def ahead_of(ours: Row, peer: Row, scenes: np.ndarray) -> Figure:
     return figure(own - its, scenes)
 
 
-def reach_of(ours: Row, peers: Iterable[Row]) -> Reach:
-    """When ours is as good as the best peer becomes; at a measured point, so at the latest then."""
+def reach_of(ours: Row, peers: Iterable[Row], blind: Row | None) -> Reach:
+    """When ours becomes as good as the best peer, to stay so; at a measured point, so at the latest then."""
     best = max(peers, key=lambda row: row.curve[-1])
-    there = np.flatnonzero(ours.curve >= best.curve[-1])
+    place = 1 + max(np.flatnonzero(ours.curve < best.curve[-1]), default=-1)
     return Reach(best.name, float(best.curve[-1]), best.total,
-                 float(ours.points[there[0]]) if len(there) else None)
+                 float(ours.points[place]) if place < len(ours.points) else None,
+                 None if blind is None else float(blind.curve[-1]))
 
 
 def scenes_of(dataset: TokenDataset) -> np.ndarray:

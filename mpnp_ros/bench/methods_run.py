@@ -22,7 +22,7 @@ from mpnp_ros.adaptation.cost import peak_memory
 from mpnp_ros.adaptation.dataset import TokenDataset
 from mpnp_ros.adaptation.evaluation import answers_of, evaluate
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingReport, TrainingStep
-from mpnp_ros.bench.methods_costs import TERA, AdaptationCost, curve_steps, measure_cost
+from mpnp_ros.bench.methods_costs import TERA, AdaptationCost, curve_steps, measure_beforehand, measure_cost
 from mpnp_ros.bench.methods_data import BenchData, distinct_frames
 from mpnp_ros.bench.methods_plan import Run
 from mpnp_ros.bench.methods_processes import RESULT
@@ -76,6 +76,7 @@ class MethodTraining:
             self.data.train, progress=curve, cancelled=stopped, checkpoint=folder / CHECKPOINT)
         if report.stopped == CANCELLED_REPORT:
             return None
+        curve.complete(points[-1])
         peak = peak_memory(self.method.lm.device)
         self._keep_link(folder)
         return {**self._costs(cost, report), 'peak_bytes': peak, 'right': self._right(),
@@ -99,7 +100,7 @@ class MethodTraining:
         return {'row': self.run.row, 'seed': self.run.seed, 'steps': report.steps,
                 'batch': self.run.plan.batch, 'learning_rate': self.run.plan.learning_rate,
                 'parameters': report.parameters, 'macs': macs, 'seconds': report.seconds,
-                'final_loss': report.final_loss}
+                'final_loss': report.final_loss, 'beforehand': measure_beforehand(self.method)}
 
     def _right(self) -> list[int]:
         return right_answers(self.method, self.data.test, self.book)
@@ -129,9 +130,17 @@ class Curve:
     def __call__(self, step: TrainingStep) -> None:
         """Measure where a point is due."""
         if step.step in self.steps:
-            self.values[step.step] = self.measure()
-            write_file(self.path, json.dumps(self.values).encode())
+            self._measure(step.step)
             self.show(step, self.values[step.step])
+
+    def complete(self, last: int) -> None:
+        """Measure the last point if a run was killed between its last checkpoint and that."""
+        if last not in self.values:
+            self._measure(last)
+
+    def _measure(self, step: int) -> None:
+        self.values[step] = self.measure()
+        write_file(self.path, json.dumps(self.values).encode())
 
 
 def forget_peak() -> None:

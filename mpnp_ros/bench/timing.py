@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import platform
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,12 +36,15 @@ def take_turns(runs: Mapping[str, Callable[[int], object]], rounds: int,
                warm_up: int) -> dict[str, list[float]]:
     """Call every run once per round with the number of the round; gives the seconds of each.
 
-    In turns, so that what else the machine does falls on all alike.  The first `warm_up` rounds are not
-    in the result.
+    In turns, so that what else the machine does falls on all alike, and every round in another order, so that
+    what one leaves in the processor's caches does not always serve the same other.  The first `warm_up`
+    rounds are not in the result.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
+    order, rng = list(runs.items()), random.Random(0)
     for number in range(warm_up + rounds):
-        for name, run in runs.items():
+        rng.shuffle(order)
+        for name, run in order:
             started = time.perf_counter()
             run(number)
             seconds[name].append(time.perf_counter() - started)

@@ -1,8 +1,8 @@
 """Teaching a language model to go without some of its attentions, by itself and without labels.
 
 Which blocks are skipped is measured, and what stands in for them learned, by how far the states of the
-altered model are from those of the whole one on question texts, at the first linked block and at the end
-(papers.md D.5).
+altered model are from those of the whole one on question texts, half way up, below which links seldom begin,
+and at the end (papers.md D.5).
 """
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ QUESTIONS = (
 class DistilConfig:
     """How to distil.  Raises ConfigurationError for values out of range.
 
-    skipped: blocks without attention.  first: the lowest block that will be linked, where states are compared
-    beside the last.  rank: of what stands in.  texts: how many, `batch` of them in a step.  breadth: as in
+    skipped: blocks without attention.  first: a block below all links, where states are compared beside the
+    last.  rank: of what stands in.  texts: how many, `batch` of them in a step.  breadth: as in
     measure_skips.
     """
 
@@ -116,7 +116,7 @@ def driving_questions(count: int, seed: int) -> list[str]:
 
 
 class _Whole:
-    """What the whole model makes of some texts at the first linked block and at the end, [n, T, d] each."""
+    """What the whole model makes of some texts at block `first` and at the end, [n, T, d] each."""
 
     def __init__(self, lm: LanguageModel, texts: Sequence[torch.Tensor], first: int) -> None:
         self.lm, self.first = lm, first
@@ -131,13 +131,13 @@ class _Whole:
 
     @torch.no_grad()
     def begin_at(self, block: int) -> None:
-        """Run what is below a block once and for all; at most up to the first linked block."""
+        """Run what is below a block once and for all; at most up to block `first`."""
         stop = min(block, self.first)
         self.inputs = self.lm.run_blocks(self.inputs, self.layout, self.start, stop)
         self.start = stop
 
     def states(self, model: LanguageModel, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """At the first linked block and at the end, of some texts."""
+        """At the input of block `first` and at the end, of some texts."""
         layout = _rows(self.layout, rows)
         middle = model.run_blocks(self.inputs[rows], layout, self.start, self.first)
         return middle, model.run_blocks(middle, layout, self.first, model.blocks)

@@ -4,11 +4,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from mpnp_ros.errors import LinksError
 from mpnp_ros.links.skipping import SkippingConfig, SkippingLink, SkippingModel, StandIns
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.base import register_method
-from mpnp_ros.methods.distilling import DistilConfig, driving_questions, kept_stand_ins
+from mpnp_ros.methods.distilling import DistilConfig, distil, driving_questions, kept_stand_ins
 from mpnp_ros.methods.mpnp import Mpnp
 
 
@@ -56,11 +58,16 @@ class MpnpEas(Mpnp):
         link.shared = own
         return link
 
+    def distil(self) -> StandIns:
+        """What stands in for attention, learned anew whatever is in the cache."""
+        return distil(self.stock, self._texts(), self.distilling)
+
     def _distilled(self) -> StandIns:
-        config = self.distilling
-        texts = [self.template.ids(self.stock.tokenizer, question)
-                 for question in driving_questions(config.texts, config.seed)]
-        return kept_stand_ins(self.stock, texts, config)
+        return kept_stand_ins(self.stock, self._texts(), self.distilling)
+
+    def _texts(self) -> list[torch.Tensor]:
+        return [self.template.ids(self.stock.tokenizer, question)
+                for question in driving_questions(self.distilling.texts, self.distilling.seed)]
 
     def _own(self, link: SkippingLink) -> SkippingLink:
         """A link to the same model as all before; the first one brings what it is."""
