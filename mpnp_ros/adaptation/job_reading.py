@@ -139,20 +139,21 @@ def _planned(spec: JobSpec, method: Method, links: Sequence[Link], train: TokenD
              held_out: TokenDataset) -> _Planned:
     """How deep to train, and at most how many steps.
 
-    Whether there is time is foreseen; how long steps really take is seen as they are taken.  A method that is
-    as deep as it is, is trained as configured while there is time.
+    Whether there is time is foreseen; how long steps really take is seen as they are taken.  A method whose
+    costs are not foreseen is trained as configured while there is time.
     """
     training, configs = spec.training, [link.config for link in links]
-    if not method.depth_is_free:
+    depth = (spec.linked_blocks if method.depth_is_free else 0) or len(configs[0].blocks)
+    if not method.cost_is_foreseen:
         if spec.budget.macs:
             raise BudgetError(f'what training the method {method.name} takes is not foreseen, so it cannot '
                               'be kept within MACs; give a budget of seconds or bytes')
-        return _Planned(0., len(configs[0].blocks), training.steps, training.batch,
+        return _Planned(0., depth, training.steps, training.batch,
                         f'as many blocks as the method {method.name} has')
     lm = method.lm
     costs = CostModel.for_model(lm, configs, Workload.of(train, lm.tokenizer), machine_speed(lm, configs[0]))
     aim = Aim(training.batch, min(LEAST_STEPS, training.steps), training.steps,
-              spec.linked_blocks or len(configs[0].blocks), evaluated=EVALUATIONS * len(held_out.examples))
+              depth, evaluated=EVALUATIONS * len(held_out.examples))
     plan = costs.plan(spec.budget, aim)
     timeless = costs.plan(replace(spec.budget, seconds=0.),
                           replace(aim, batch=plan.batch, linked_blocks=plan.linked_blocks))

@@ -104,7 +104,8 @@ class _Training:
         if report.stopped == 'cancelled':
             return self._result(CANCELLED, 'cancelled; the same job goes on from its last step', before,
                                 math.nan, report.steps)
-        return self._conclude(before, floor, self._settle(begun, floor.accuracy), report)
+        least = max(floor.accuracy, self.spec.budget.accuracy)
+        return self._conclude(before, floor, self._settle(begun, least), report)
 
     def _begin(self, new: NewLink) -> float:
         """Plug the start that answers most held-out questions rightly; gives how many, 0..1."""
@@ -203,6 +204,8 @@ class _Training:
 
     def _settle(self, begun: Tensors, least: float) -> float:
         """Take the links half way to the trained ones unless these are clearly better; gives how well.
+
+        least: of the trained ones, what the others must reach too.
 
         What is held out is of the streets that were trained on.  Half way between what was known and what
         was learned from a little is better elsewhere (Wortsman et al., Robust fine-tuning of zero-shot

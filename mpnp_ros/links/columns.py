@@ -117,11 +117,17 @@ class ColumnLink(nn.Module):
                 valid: torch.Tensor | None = None, rows: torch.Tensor | None = None) -> ModalityColumns:
         """Columns of texts; arguments as in TokenBatch.
 
-        Raises LinksError for tokens of another width, or so many that no such number of means is even.
+        Raises LinksError for tokens of another width.
         """
         read, seen = self._averaged(self._read(values, azimuth, valid), valid)
         states = {int(block): projection(read) for block, projection in self.projections.items()}
         return ModalityColumns(states, seen).of_rows(rows)
+
+    @property
+    def together(self) -> object:
+        """Equal for links that may share a part: how that is made."""
+        parts = {} if self.shared is None else self.shared.state_dict()
+        return {name: tensor.shape for name, tensor in parts.items()}
 
     @property
     def open_blocks(self) -> tuple[int, ...]:
@@ -169,17 +175,18 @@ class ColumnLink(nn.Module):
 
     def _averaged(self, tokens: torch.Tensor,
                   valid: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """As many columns [F, C, D] as are wanted, and which of them are real."""
+        """As many columns [F, C, D] as are wanted, and which of them are real; each frame's by itself.
+
+        They are means over as many neighbouring tokens each as can be, or the tokens of a frame with fewer.
+        """
         seen = tokens.new_ones(tokens.shape[:2], dtype=torch.bool) if valid is None else valid
-        wanted, count = self.config.columns, tokens.shape[1]
-        if self.soft_tokens is not None or wanted in (0, count):
+        wanted = self.config.columns
+        if self.soft_tokens is not None or not wanted:
             return tokens, seen
-        if count % wanted:
-            raise LinksError(f'{count} {self.config.modality} tokens cannot be averaged to {wanted} columns; '
-                             f'train the link with a number of columns that divides {count}, or 0 for all')
-        groups = seen.unflatten(1, (wanted, -1))
-        sums = (tokens * seen[..., None]).unflatten(1, (wanted, -1)).sum(2)
-        return sums / groups.sum(2, keepdim=True).clamp(min=1), groups.any(2)
+        column = (seen.cumsum(1) - 1) * wanted // seen.sum(1, keepdim=True).clamp(min=wanted)
+        shares = (column[..., None] == torch.arange(wanted, device=column.device)) & seen[..., None]
+        counts = shares.sum(1)
+        return shares.to(tokens.dtype).mT @ tokens / counts.clamp(min=1)[..., None], counts > 0
 
 
 class ColumnConnections(SharingConnections):
@@ -189,8 +196,3 @@ class ColumnConnections(SharingConnections):
     """
 
     shared_name = 'shared'
-
-    @property
-    def shared(self) -> nn.Module | None:
-        """What all links have in common; None without links."""
-        return next((link.shared for link in self._links.values()), None)

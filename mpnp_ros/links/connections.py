@@ -83,6 +83,7 @@ class LatentConnections:
             self._check_reach(link.config)
             before = self._links.get(link.config.modality)
             self._links = dict(sorted({**self._links, link.config.modality: link}.items()))
+            self._plugged(link)
         return before
 
     def unplug(self, modality: str) -> LatentLink:
@@ -117,6 +118,9 @@ class LatentConnections:
             for block, part in self._one(link, tokens.get(modality), question).items():
                 parts.setdefault(block, []).append(part)
         return {block: join(parts[block], self.lm.dtype) for block in sorted(parts)}
+
+    def _plugged(self, link: LatentLink) -> None:
+        """A link has been plugged, under the lock."""
 
     def _check_reach(self, config: LinkConfig) -> None:
         for name, other in self._links.items():

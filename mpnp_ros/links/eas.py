@@ -186,6 +186,11 @@ class EasLink(MmaLink):
         return EasAdapters(self.config)
 
     @property
+    def together(self) -> object:
+        """Also which blocks are skipped: signals are theirs."""
+        return super().together, self.shared.skipped
+
+    @property
     def routing(self) -> tuple[nn.Parameter, ...]:
         """The parameters of this link that say how blocks run."""
         return self.key, self.signals
@@ -205,6 +210,20 @@ class Supernet(EasAdapters):
     def adapted(config: EasConfig) -> int:
         """All blocks."""
         return len(config.blocks)
+
+    def begin_with(self, own: EasAdapters) -> None:
+        """Take over every adapter of what links share, each at its block in its form."""
+        self.token = nn.Parameter(own.token.detach().clone())
+        for block in self.blocks:
+            self.now = (block,) if block in own.skipped else ()
+            self.adapter(block).load_state_dict(own.adapter(block).state_dict())
+        self.now = ()
+
+    def placed(self, signals: torch.Tensor, own: EasAdapters) -> torch.Tensor:
+        """Signals [k, r] of a link that shares `own`, at the slots that its blocks have here."""
+        placed = signals.new_zeros(len(self.skippable), signals.shape[1])
+        placed[[self.slot(block) for block in own.skipped]] = signals.detach()
+        return placed
 
     @property
     def skipped(self) -> tuple[int, ...]:

@@ -75,14 +75,15 @@ class EpAlmLink(PromptedLink):
     def forward(self, values: torch.Tensor | None = None, azimuth: torch.Tensor | None = None,
                 valid: torch.Tensor | None = None, rows: torch.Tensor | None = None) -> ModalityColumns:
         """Columns of every injected block; arguments as in TokenBatch."""
-        read, seen = self._averaged(self._read(values, azimuth, valid), valid)
-        depths = self.config.depths
+        read, depths = self._read(values, azimuth, valid), self.config.depths
         if read.shape[1] % depths:
             raise LinksError(f'{read.shape[1]} {self.config.modality} tokens are not those of {depths} '
                              'depths of the encoder; set depths to how many there are of each view')
+        own = [self._averaged(read[:, depth::depths], None if valid is None else valid[:, depth::depths])
+               for depth in range(depths)]
         states = {}
         for block in self.config.injected:
             number = self.config.connector(block)
             depth = number * depths // self.config.connectors
-            states[block] = self.projections[str(self.entering[number])](read[:, depth::depths])
-        return ModalityColumns(states, seen[:, ::depths]).of_rows(rows)
+            states[block] = self.projections[str(self.entering[number])](own[depth][0])
+        return ModalityColumns(states, own[0][1]).of_rows(rows)

@@ -57,6 +57,11 @@ class PublishedLink(nn.Module):
         """Nothing is standardised in the published form."""
 
     @property
+    def together(self) -> object:
+        """Equal for links that may share link weights."""
+        return self.config.blocks
+
+    @property
     def open_blocks(self) -> tuple[int, ...]:
         """All linked blocks: none can be closed."""
         return self.config.blocks
@@ -64,7 +69,11 @@ class PublishedLink(nn.Module):
     @property
     def gates(self) -> torch.Tensor:
         """alpha, what multiplies keys and values of each linked block, [N] in [0, 1]."""
-        return torch.sigmoid(self.link_weights / self.config.temperature)
+        return self.gates_of(self.link_weights)
+
+    def gates_of(self, link_weights: torch.Tensor) -> torch.Tensor:
+        """Alpha by link weights [N], which may be another link's."""
+        return torch.sigmoid(link_weights / self.config.temperature)
 
 
 class PublishedConnections(SharingConnections):
@@ -90,7 +99,7 @@ class PublishedConnections(SharingConnections):
         both = join([link(*TokenBatch(*tokens[link.config.modality])) for link in present], torch.float32)
         zeros = torch.zeros_like(both.keys, dtype=self.lm.dtype)
         prefix = dict.fromkeys(range(self.lm.blocks), BlockPrefix(zeros, zeros, both.log_gate))
-        for block, alpha in zip(present[0].config.blocks, present[0].gates, strict=True):
+        for block, alpha in zip(present[0].config.blocks, present[0].gates_of(self.shared), strict=True):
             keys, values = ((alpha * part).to(self.lm.dtype) for part in (both.keys, both.values))
             prefix[block] = BlockPrefix(keys, values, both.log_gate)
         return prefix

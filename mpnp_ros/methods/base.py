@@ -76,7 +76,9 @@ class Method(Protocol):
     link_type: type[Link]
     """The kind of its links."""
     depth_is_free: bool
-    """Whether links may be to any number of the uppermost blocks, so that a budget can decide."""
+    """Whether links may be to any number of the uppermost blocks."""
+    cost_is_foreseen: bool
+    """Whether the cost model knows what training them takes, so that a budget can decide how many."""
     trains_embeddings: bool
     """Whether training takes the whole language model, the table of token embeddings too."""
 

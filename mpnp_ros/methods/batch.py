@@ -62,7 +62,7 @@ class QuestionBatch:
                      in enumerate(zip(self.questions, answers, strict=True)) for decision
                      in question.trie.targets(question.trie.choices[answer], _open_prompt(question))]
         if not decisions:
-            return hidden.new_zeros(len(answers), dtype=torch.float32)
+            return 0 * hidden.float().sum((1, 2))
         competing = sorted({token for _, decision in decisions for token in decision.candidates})
         column = {token: place for place, token in enumerate(competing)}
         known = torch.zeros(len(decisions), len(competing), dtype=torch.bool)

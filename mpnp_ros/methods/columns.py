@@ -12,7 +12,9 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from torch import nn
 
+from mpnp_ros.errors import LinksError
 from mpnp_ros.links.columns import ColumnConnections, ColumnLink, ModalityColumns
 from mpnp_ros.links.inputs import TokenBatch
 from mpnp_ros.links.prompts import Prompts
@@ -64,17 +66,28 @@ class ColumnMethod(Mpnp):
 
     link_type: type[ColumnLink]
     connections_type = ColumnConnections
-    depth_is_free = False
+    depth_is_free = cost_is_foreseen = False
     counted = True
 
     def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> ColumnLink:
         """An untrained link; what plugged links have in common it begins with."""
         link = self.link_type(self.link_type.config_type.for_model(
             self.lm, modality, encoder, token_width, **options))
-        shared = self._connections.shared
-        if shared is not None and link.config.blocks == next(iter(self.links().values())).config.blocks:
-            link.shared.load_state_dict(shared.state_dict())
+        connections = self._connections.snapshot()
+        other = next(iter(connections.links.values()), None)
+        if other is not None and link.config.blocks == other.config.blocks:
+            self._share(link, connections.shared)
         return link
+
+    def _share(self, link: ColumnLink, shared: nn.Module | None) -> None:
+        """Begin with what others have in common.  Raises LinksError where that is made otherwise."""
+        if shared is None:
+            return
+        try:
+            link.shared.load_state_dict(shared.state_dict())
+        except RuntimeError:
+            raise LinksError(f'a {link.config.modality} link with such options cannot share what those that '
+                             'are plugged have in common; give it their options, or unplug them') from None
 
     def model_for(self, connections: ColumnConnections, seen: Sequence[Seen]) -> LanguageModel:
         """What runs a batch of which row i sees columns of the modalities seen[i]: the model as it is."""

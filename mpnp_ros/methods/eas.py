@@ -7,6 +7,7 @@ from itertools import cycle
 from typing import Any
 
 import torch
+from torch import nn
 
 from mpnp_ros.links.eas import EasAdapters, EasLink, Supernet
 from mpnp_ros.llm.language_model import LanguageModel
@@ -84,18 +85,17 @@ class Eas(Mma):
 
 
 class _Trial(Eas):
-    """Copies of a method's links that try every block in both forms; nothing is folded.
-
-    Adapters go along where the links have one for every block, because they skip nothing yet.
-    """
+    """Copies of a method's links that try every block in both forms; nothing is folded."""
 
     def __init__(self, method: Eas) -> None:
         super().__init__(method.lm, template=method.template, fold=False)
         for link in method.links().values():
             config = replace(link.config, skipped=len(link.config.skippable))
             copied = EasLink(config).to(self.lm.device)
-            copied.shared = Supernet(config).to(self.lm.device)
             copied.start_from(link)
+            copied.shared = Supernet(config).to(self.lm.device)
+            copied.shared.begin_with(link.shared)
+            copied.signals = nn.Parameter(copied.shared.placed(link.signals, link.shared))
             self.plug(copied)
         self.supernet: Supernet = self._connections.shared
 

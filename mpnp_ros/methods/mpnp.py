@@ -73,7 +73,7 @@ class Mpnp:
 
     name: str
     link_type: type[Link] = LatentLink
-    depth_is_free = True
+    depth_is_free = cost_is_foreseen = True
     trains_embeddings = False
     connections_type: type[LatentConnections] = LatentConnections
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from mpnp_ros.errors import LinksError
+from mpnp_ros.links.connections import check_fit
 from mpnp_ros.links.skipping import SkippingConfig, SkippingLink, SkippingModel, StandIns
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.base import register_method
@@ -72,6 +73,7 @@ class MpnpEas(Mpnp):
     def _own(self, link: SkippingLink) -> SkippingLink:
         """A link to the same model as all before; the first one brings what it is."""
         super()._own(link)
+        check_fit(link.config, self.stock)
         if self.stand_ins is None and link.shared.fingerprint == link.config.stand_ins:
             self._adopt(link.shared)
         if self.stand_ins is None or self.stand_ins.fingerprint != link.config.stand_ins:

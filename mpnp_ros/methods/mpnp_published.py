@@ -20,6 +20,7 @@ class MpnpPublished(Mpnp):
 
     link_type = PublishedLink
     connections_type = PublishedConnections
+    cost_is_foreseen = False
 
     def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> PublishedLink:
         """An untrained link with the paper's hidden width; it starts from the link weights in use (A.3)."""

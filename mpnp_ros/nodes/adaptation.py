@@ -109,7 +109,7 @@ class AdaptationNode(PlainNode):
         self.create_timer(TICK, self._tick, callback_group=self._group,
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
         values = self.values
-        if method_type(values.method).depth_is_free:
+        if method_type(values.method).cost_is_foreseen:
             self._measuring = measure_speed(values.llm, values.device, values.dtype, values.threads)
         self.diagnostics.state(OK, 'watching')
 

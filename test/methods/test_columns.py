@@ -222,17 +222,63 @@ def test_ep_alm_pairs_blocks_and_depths_as_published(tiny_lm):
 def test_columns_are_means_over_neighbouring_tokens(tiny_lm, frame):
     method = build_method('prompt_fuse', tiny_lm())
     link = method.new_link('camera', 'encoder', 6, columns=3)
-    tokens = TokenBatch.stack([frame(0, 6), frame(1, 4)])
+    tokens = TokenBatch.stack([frame(0, 6), frame(1, 4), frame(2, 2)])
     averaged = link(*tokens)
-    each = link._read(*tokens[:3])
+    read = link._read(*tokens[:3])
     with torch.no_grad():
-        expected = link.projections['0'](each[0].unflatten(0, (3, 2)).mean(1))
-        half = link.projections['0'](each[1, :4].unflatten(0, (2, 2)).mean(1))
-    torch.testing.assert_close(averaged.states[0][0], expected)
-    torch.testing.assert_close(averaged.states[0][1, :2], half)
-    assert averaged.seen.tolist() == [[True, True, True], [True, True, False]]
-    with pytest.raises(LinksError, match='5 camera tokens cannot be averaged to 3 columns'):
-        link(*TokenBatch.stack([frame(0, 5)]))
+        pairs = link.projections['0'](read[0].unflatten(0, (3, 2)).mean(1))
+        uneven = link.projections['0'](torch.stack([read[1, :2].mean(0), read[1, 2], read[1, 3]]))
+        few = link.projections['0'](read[2, :2])
+    torch.testing.assert_close(averaged.states[0][:2], torch.stack([pairs, uneven]))
+    torch.testing.assert_close(averaged.states[0][2, :2], few)
+    assert averaged.seen.tolist() == [[True] * 3, [True] * 3, [True, True, False]]
+
+
+@settings(deadline=None, max_examples=25, derandomize=True)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(1, 5), st.sampled_from([1, 2]))
+def test_columns_of_a_frame_are_the_same_in_any_batch(tiny_lm, frame, counts, columns, depths):
+    method = build_method('ep_alm', tiny_lm())
+    link = method.new_link('camera', 'encoder', 6, columns=columns, depths=depths, connectors=2)
+    frames = [frame(seed, count * depths) for seed, count in enumerate(counts)]
+    batch = link(*TokenBatch.stack(frames))
+    for row, one in enumerate(frames):
+        alone = link(*TokenBatch.stack([one]))
+        real = batch.seen[row]
+        assert int(real.sum()) == int(alone.seen.sum()) == min(columns, counts[row])
+        for block, states in alone.states.items():
+            torch.testing.assert_close(batch.states[block][row][real], states[0][alone.seen[0]])
+
+
+def test_an_answer_that_has_begun_ends_with_what_was_shared_then(tiny_lm):
+    method = build_method('prompt_fuse', tiny_lm())
+    camera, lidar = (method.new_link(name, 'encoder', 6) for name in ('camera', 'lidar'))
+    method.plug(camera)
+    begun, before = method._connections.snapshot(), camera.shared
+    method.plug(lidar)
+    assert begun.shared is before and method._connections.snapshot().shared is lidar.shared is camera.shared
+    method.unplug('lidar')
+    assert method._connections.shared is lidar.shared
+    method.unplug('camera')
+    assert method._connections.shared is None
+
+
+def test_what_links_share_must_be_made_alike(tiny_lm):
+    method = build_method('prompt_fuse', tiny_lm())
+    method.plug(method.new_link('camera', 'encoder', 6, prompts=2))
+    with pytest.raises(LinksError, match='a lidar link with such options cannot share'):
+        method.new_link('lidar', 'encoder', 6, prompts=3)
+    other = build_method('prompt_fuse', tiny_lm()).new_link('lidar', 'encoder', 6, prompts=3)
+    with pytest.raises(LinksError, match='lidar link and the camera link have in common is not made alike'):
+        method.plug(other)
+    assert list(method.links()) == ['camera']
+    eas = build_method('eas', tiny_lm())
+    for name, block in (('camera', 1), ('lidar', 2)):
+        link = build_method('eas', tiny_lm()).new_link(name, 'encoder', 6, hidden=8, skipped=1)
+        link.shared.choose([block])
+        if name == 'camera':
+            eas.plug(link)
+    with pytest.raises(LinksError, match='is not made alike'):
+        eas.plug(link)
 
 
 def test_the_shared_part_of_the_link_plugged_last_serves_all(tiny_lm):

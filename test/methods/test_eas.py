@@ -74,6 +74,18 @@ def test_harm_is_how_far_skipping_moves_the_answers(tiny_lm, frame):
     assert float(moved.abs().mean()) == pytest.approx(profile.harm[0], abs=1e-5) and profile.harm[0] > 0
 
 
+def test_links_that_skip_already_are_measured_as_they_are(new_altered, frame):
+    """Trained, so that every adapter says something, and one block skipped."""
+    method = new_altered('eas', modalities=('camera',))
+    examples, frames = questions_of(method), [{'camera': frame()}] * 4
+    trial, skipped = method._trial(), frozenset(method.links()['camera'].shared.skipped)
+    with torch.no_grad():
+        own = method.answer_losses(examples, frames)
+    assert skipped
+    torch.testing.assert_close(trial.losses(examples, frames, skipped), own, rtol=0, atol=1e-5)
+    assert not torch.allclose(trial.losses(examples, frames, frozenset()), own)
+
+
 def test_the_published_search_gives_as_many_blocks_as_are_wanted(tiny_lm, frame):
     method = build_method('eas', tiny_lm())
     method.plug(method.new_link('camera', 'encoder', 6, hidden=8))

@@ -153,6 +153,10 @@ def test_links_of_another_model_are_refused(new_skipping, tiny_lm):
         method.new_link('lidar', 'encoder', 6, **SMALL).start_from(other.links()['camera'])
     with pytest.raises(LinksError, match='mpnp_eas'):
         build_method('mpnp', tiny_lm()).plug(other.links()['lidar'])
+    foreign, fresh = new_skipping(family='opt').links()['camera'], build_method('mpnp_eas', tiny_lm())
+    with pytest.raises(LinksError, match='was made for tiny-opt'):
+        fresh.plug(foreign)
+    fresh.plug(method.unplug('camera'))
 
 
 def test_questions_on_disk_hold_no_columns_of_skipped_blocks(new_skipping, frame, tmp_path):

@@ -122,6 +122,15 @@ def test_a_shared_frame_goes_through_the_aligner_once(new_method, frame):
     assert rows == [2]
 
 
+def test_where_nothing_is_to_be_chosen_nothing_is_learned(new_method, frame):
+    method = new_method()
+    asked = method.prepare_answer('what is it?', 'car', ('car',))
+    loss = method.answer_losses([asked], [{'camera': frame()}])
+    loss.mean().backward()
+    assert loss.tolist() == [0]
+    assert not any(one.grad.any() for one in method.trainable_parameters() if one.grad is not None)
+
+
 def test_examples_prepared_too_far_and_wrong_answers_are_refused(new_method, plug, frame):
     method = new_method()
     example = method.prepare_answer('what is it?', 'car', CHOICES)
