@@ -4,8 +4,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
-
 from mpnp_ros.errors import LinksError
 from mpnp_ros.links.connections import LatentConnections
 from mpnp_ros.llm.language_model import LanguageModel
@@ -22,7 +20,7 @@ class SharingConnections(LatentConnections):
 
     def __init__(self, lm: LanguageModel, links: Mapping[str, Any] | None = None) -> None:
         super().__init__(lm, links)
-        self._shared: nn.Module | None = next(
+        self._shared: Any = next(
             (getattr(link, self.shared_name) for link in self._links.values()), None)
 
     @property
