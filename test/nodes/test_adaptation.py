@@ -199,8 +199,9 @@ def version(robot) -> str:
 
 
 def test_a_new_modality_is_learned_from_labels_and_used(robot):
-    robot.live_through()
-    robot.wait(lambda: robot.state().state == ModalityState.ADAPTING, 'the LiDAR is adapting')
+    robot.live_through_enough(301)
+    robot.wait(lambda: any(one.modalities[0].state == ModalityState.ADAPTING
+                           for one in robot.states.messages), 'the LiDAR is adapting')
     robot.wait(lambda: robot.state().links_version == '000001', 'links in use')
     robot.wait(lambda: robot.state().state == ModalityState.HEALTHY, 'the LiDAR is healthy again')
     stages = [message.state for message in robot.shown.messages if list(message.modalities) == ['lidar']]
