@@ -152,8 +152,8 @@ def _planned(spec: JobSpec, method: Method, links: Sequence[Link], train: TokenD
                         f'as many blocks as the method {method.name} has')
     lm = method.lm
     costs = CostModel.for_model(lm, configs, Workload.of(train, lm.tokenizer), machine_speed(lm, configs[0]))
-    aim = Aim(training.batch, min(LEAST_STEPS, training.steps), training.steps,
-              depth, evaluated=EVALUATIONS * len(held_out.examples))
+    aim = Aim(training.batch, min(LEAST_STEPS, training.steps), training.steps, depth,
+              evaluated=EVALUATIONS * len(held_out.examples))
     plan = costs.plan(spec.budget, aim)
     timeless = costs.plan(replace(spec.budget, seconds=0.),
                           replace(aim, batch=plan.batch, linked_blocks=plan.linked_blocks))

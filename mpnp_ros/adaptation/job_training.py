@@ -99,12 +99,12 @@ class _Training:
         self._offer(before)
         begun = link_tensors(self._own())
         floor = self._floor(before)
-        report = self._fit(floor.accuracy)
+        least = max(self.spec.budget.accuracy, floor.accuracy)
+        report = self._fit(least)
         self.macs += report.macs_per_step * report.steps
         if report.stopped == 'cancelled':
             return self._result(CANCELLED, 'cancelled; the same job goes on from its last step', before,
                                 math.nan, report.steps)
-        least = max(floor.accuracy, self.spec.budget.accuracy)
         return self._conclude(before, floor, self._settle(begun, least), report)
 
     def _begin(self, new: NewLink) -> float:
@@ -190,13 +190,12 @@ class _Training:
         return found[0]
 
     def _fit(self, least: float) -> TrainingReport:
-        """Train; no accuracy ends it at which the links would not be offered."""
-        asked = self.spec.budget.accuracy
+        """Train; where an accuracy ends it, `least`, at which the links are also offered."""
         left = self.spec.budget.seconds_left(Spent(self._seconds))
         rate = self.spec.training.learning_rate if all(self.begun_with.values()) else \
             self.spec.anew_learning_rate
         config = replace(self.spec.training, learning_rate=rate, steps=self.reading.steps,
-                         batch=self.reading.batch, stop_accuracy=max(asked, least) if asked else 0.,
+                         batch=self.reading.batch, stop_accuracy=least if self.spec.budget.accuracy else 0.,
                          seconds=max(LEAST_SECONDS, left * FOR_STEPS) if math.isfinite(left) else 0.)
         trainer = Trainer(self.method, config, self.book, self.spec.modalities)
         validation = self.held_out.only(self.spec.modalities) if self.held_out.examples else None

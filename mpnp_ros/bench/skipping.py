@@ -71,7 +71,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                  **_forms(lm, trained, profile.first(count), data.test)}
     seconds = take_turns({name: one.to_new_frame for name, one in answering.items()}, ROUNDS, WARM_UP)
     moved = {str(lm.dtype): _difference(answering),
-             str(torch.float32): _exact(options, data.test, profile.first(count))}
+             str(torch.float32): _exact(folder, data.test, profile.first(count))}
     right = {name: Share(sum(one.right()), len(data.test.examples)) for name, one in answering.items()}
     return {'machine': machine(), 'settings': {'seed': options.seed, 'tolerance': options.tolerance,
                                                'questions': options.questions, 'judged': options.judged},
@@ -83,7 +83,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def _profile(lm: LanguageModel, trained: MmaLink, data: TokenDataset, examples: Sequence[Example],
              count: int) -> SkipProfile:
-    """What skipping does to the loss on some questions."""
+    """How far skipping moves the answers to some questions."""
     method = _method(lm, trained, (), calibration_questions=len(examples))
     book = QuestionBook(method)
     frames = [data.frames[one.frame] for one in examples]
@@ -131,9 +131,8 @@ def _forms(lm: LanguageModel, trained: MmaLink, skip: Collection[int],
             for form in (FOLDED, UNFOLDED)}
 
 
-def _exact(options: argparse.Namespace, test: TokenDataset, skip: Collection[int]) -> float:
+def _exact(folder: Path, test: TokenDataset, skip: Collection[int]) -> float:
     """By how much folding moves probabilities in float32, on a few questions."""
-    folder = _trained(options.work, options.seed)
     lm = load_language_model(Run.load(folder).language_model, dtype='float32')
     few = replace(test, examples=test.examples[::max(1, len(test.examples) // FEW)])
     return _difference(_forms(lm, load_link(folder / LINK, lm=lm), skip, few))

@@ -58,8 +58,8 @@ class PublishedLink(nn.Module):
 
     @property
     def together(self) -> object:
-        """Equal for links that may share link weights."""
-        return self.config.blocks
+        """Equal for all links to the same blocks: link weights are one for each of these."""
+        return ()
 
     @property
     def open_blocks(self) -> tuple[int, ...]:

@@ -74,20 +74,10 @@ class ColumnMethod(Mpnp):
         link = self.link_type(self.link_type.config_type.for_model(
             self.lm, modality, encoder, token_width, **options))
         connections = self._connections.snapshot()
-        other = next(iter(connections.links.values()), None)
-        if other is not None and link.config.blocks == other.config.blocks:
-            self._share(link, connections.shared)
+        shared = connections.shared
+        if shared is not None and link.config.blocks == next(iter(connections.links.values())).config.blocks:
+            _begin_with(link, shared)
         return link
-
-    def _share(self, link: ColumnLink, shared: nn.Module | None) -> None:
-        """Begin with what others have in common.  Raises LinksError where that is made otherwise."""
-        if shared is None:
-            return
-        try:
-            link.shared.load_state_dict(shared.state_dict())
-        except RuntimeError:
-            raise LinksError(f'a {link.config.modality} link with such options cannot share what those that '
-                             'are plugged have in common; give it their options, or unplug them') from None
 
     def model_for(self, connections: ColumnConnections, seen: Sequence[Seen]) -> LanguageModel:
         """What runs a batch of which row i sees columns of the modalities seen[i]: the model as it is."""
@@ -228,6 +218,15 @@ class BehindColumns(LanguageModel):
                 known = layout.without(absent) if absent else layout
                 hidden = self._lm.run_blocks(hidden, known, lowest, end, prefix, cache)
         return hidden
+
+
+def _begin_with(link: ColumnLink, shared: nn.Module) -> None:
+    """Copy what others have in common.  Raises LinksError where that is made otherwise."""
+    try:
+        link.shared.load_state_dict(shared.state_dict())
+    except RuntimeError:
+        raise LinksError(f'a {link.config.modality} link with such options cannot share what those that are '
+                         'plugged have in common; give it their options, or unplug them') from None
 
 
 def _distinct(tokens: Sequence[Tokens], modalities: Sequence[str]) -> tuple[list[Tokens], list[int]]:
