@@ -27,8 +27,12 @@ SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def isolated_environment() -> dict[str, str]:
-    """Variables that keep a test run's nodes among themselves, one domain for each test process."""
-    return {'ROS_DOMAIN_ID': str(20 + os.getpid() % 80), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+    """Variables that keep a test run's nodes among themselves, one domain for each test process.
+
+    MPNP_TEST_DOMAIN names the domain where several runs share a machine.
+    """
+    return {'ROS_DOMAIN_ID': os.environ.get('MPNP_TEST_DOMAIN') or str(20 + os.getpid() % 80),
+            'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
             'ROS_PYTHON_CHECK_FIELDS': '1', 'PYTHONUNBUFFERED': '1', 'OMP_NUM_THREADS': '1',
             **transport_environment()}
 

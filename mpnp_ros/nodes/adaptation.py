@@ -41,7 +41,7 @@ from mpnp_ros.nodes.adaptation_messages import (
 )
 from mpnp_ros.nodes.deferred_service import then
 from mpnp_ros.nodes.diagnostics import OK
-from mpnp_ros.nodes.parameters import Parameter, option_parameters, options_of
+from mpnp_ros.nodes.parameters import Change, Parameter, option_parameters, options_of
 from mpnp_ros.nodes.patient_client import PatientClient
 from mpnp_ros.nodes.runtime import PlainNode, run_node
 from mpnp_ros.precision import DTYPES
@@ -56,21 +56,17 @@ LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SAME = 'As of the fusion node.'
 
 PARAMETERS = (
-    Parameter('modalities', ('camera', 'lidar', 'radar'), f'Modalities to adapt. {SAME}', read_only=True),
-    Parameter('llm', DEFAULT_MODEL, f'Language model. {SAME}', read_only=True),
-    Parameter('method', 'mpnp', f'How modalities are connected to it. {SAME}', choices=method_names(),
-              read_only=True),
-    Parameter('device', 'auto', 'Where links are trained: auto, cpu, cuda or cuda:<index>.', read_only=True),
-    Parameter('dtype', 'auto', 'Number format of the model in training.', choices=DTYPES, read_only=True),
-    Parameter('state', AUTO, f'Folder of the replay buffer and of jobs; {AUTO}: the state folder.',
-              read_only=True),
-    Parameter('link_store', AUTO, f'Folder of links that are trained; {AUTO}: in the state folder. {SAME}',
-              read_only=True),
+    Parameter('modalities', ('camera', 'lidar', 'radar'), f'Modalities to adapt. {SAME}'),
+    Parameter('llm', DEFAULT_MODEL, f'Language model. {SAME}'),
+    Parameter('method', 'mpnp', f'How modalities are connected to it. {SAME}', choices=method_names()),
+    Parameter('device', 'auto', 'Where links are trained: auto, cpu, cuda or cuda:<index>.'),
+    Parameter('dtype', 'auto', 'Number format of the model in training.', choices=DTYPES),
+    Parameter('state', AUTO, f'Folder of the replay buffer and of jobs; {AUTO}: the state folder.'),
+    Parameter('link_store', AUTO, f'Folder of links that are trained; {AUTO}: in the state folder. {SAME}'),
     Parameter('starts', (SHIPPED,), 'Folders of links that new ones may begin with, beside those in use; '
-              f'{SHIPPED}: those that come with the package; an empty name: none.', read_only=True),
-    Parameter('labelled_topic', '/labelled_questions', 'Questions with true answers, where there are any.',
-              read_only=True),
-    *option_parameters('', AdapterConfig, 'Read at start.'),
+              f'{SHIPPED}: those that come with the package; an empty name: none.'),
+    Parameter('labelled_topic', '/labelled_questions', 'Questions with true answers, where there are any.'),
+    *option_parameters('', AdapterConfig, Change.START),
 )
 
 

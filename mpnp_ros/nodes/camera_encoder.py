@@ -14,17 +14,21 @@ from mpnp_ros.modalities.base import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.health import CameraLimits
 from mpnp_ros.nodes.encoder_node import Input, encoder_parameters
-from mpnp_ros.nodes.parameters import Parameter
+from mpnp_ros.nodes.parameters import Change, Parameter
 from mpnp_ros.nodes.runtime import run_node
 from mpnp_ros.nodes.synchronized_encoder import SynchronizedEncoder, set_parameters, topics_of
 
 NUSCENES = ('cam_front', 'cam_front_left', 'cam_front_right', 'cam_back', 'cam_back_left', 'cam_back_right')
 PARAMETERS = encoder_parameters(CameraConfig, (
-    Parameter('cameras', NUSCENES, 'Names of the cameras.'),
-    Parameter('image_topic', '{camera}/image_rect/compressed', 'Topic of the images of {camera}.'),
-    Parameter('transport', 'compressed', 'CompressedImage or Image messages.', choices=('compressed', 'raw')),
-    Parameter('camera_info_topic', '{camera}/camera_info', 'Topic of the calibration of {camera}.'),
-    Parameter('rectified', True, 'Whether the images are rectified: P of the calibration holds, not K.'),
+    Parameter('cameras', NUSCENES, 'Names of the cameras.', change=Change.CONFIGURE),
+    Parameter('image_topic', '{camera}/image_rect/compressed', 'Topic of the images of {camera}.',
+              change=Change.CONFIGURE),
+    Parameter('transport', 'compressed', 'CompressedImage or Image messages.', choices=('compressed', 'raw'),
+              change=Change.ACTIVATE),
+    Parameter('camera_info_topic', '{camera}/camera_info', 'Topic of the calibration of {camera}.',
+              change=Change.CONFIGURE),
+    Parameter('rectified', True, 'Whether the images are rectified: P of the calibration holds, not K.',
+              change=Change.LIVE),
     *set_parameters('images', 0.06, 0.15),
 ), CameraLimits)
 TYPES = {'compressed': CompressedImage, 'raw': Image}

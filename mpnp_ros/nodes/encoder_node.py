@@ -27,7 +27,8 @@ from mpnp_ros.modalities.base import EncoderConfig
 from mpnp_ros.modalities.health import Health, HealthLimits, Judge
 from mpnp_ros.modalities.registry import create_encoder, create_judge
 from mpnp_ros.msg import ModalityTokens as TokensMessage
-from mpnp_ros.nodes.parameters import Parameter, option_parameters
+from mpnp_ros.nodes.concerns import Concerns
+from mpnp_ros.nodes.parameters import Change, Parameter, option_parameters
 from mpnp_ros.nodes.runtime import AUTOSTART, THREADS, ManagedNode, set_threads
 from mpnp_ros.nodes.tally import Tally
 from mpnp_ros.nodes.transforms import StaticTransforms
@@ -37,10 +38,13 @@ from mpnp_ros.tokens import ModalityTokens
 OPTION, HEALTH = 'encoder.', 'health.'
 COMMON = (
     AUTOSTART,
-    Parameter('base_frame', 'base_link', 'Frame in which directions are expressed: x ahead, y left.'),
-    Parameter('depth', 5, 'Messages of each input that may wait for the node.', minimum=1, maximum=100),
+    Parameter('base_frame', 'base_link', 'Frame in which directions are expressed: x ahead, y left.',
+              change=Change.LIVE),
+    Parameter('depth', 5, 'Messages of each input that may wait for the node.', minimum=1, maximum=100,
+              change=Change.ACTIVATE),
     THREADS,
-    Parameter('absent_after', 2.0, 'An input silent for so long is not waited for.', 's', 0.1, 60.0),
+    Parameter('absent_after', 2.0, 'An input silent for so long is not waited for.', 's', 0.1, 60.0,
+              change=Change.ACTIVATE),
 )
 
 
@@ -50,8 +54,8 @@ def encoder_parameters(config: type[EncoderConfig], table: Sequence[Parameter],
 
     The options of the encoder are ``encoder.<option>``, those of the judge ``health.<option>``.
     """
-    return (*COMMON, *table, *option_parameters(OPTION, config),
-            *(option_parameters(HEALTH, limits) if limits else ()))
+    return (*COMMON, *table, *option_parameters(OPTION, config, Change.CONFIGURE),
+            *(option_parameters(HEALTH, limits, Change.CONFIGURE) if limits else ()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +91,7 @@ class EncoderNode(ManagedNode):
         self.encoder: Any = None
         self.judge: Judge | None = None
         self.transforms: StaticTransforms | None = None
+        self.concerns = Concerns(self.diagnostics)
         self.tally = Tally()
         self.inputs_group = MutuallyExclusiveCallbackGroup()
         self._worker: LatestWorker[tuple[Input, ...]] | None = None
@@ -139,6 +144,7 @@ class EncoderNode(ManagedNode):
             self.destroy_publisher(self._publisher)
             self._publisher = None
         self._arrivals.clear()
+        self.concerns.clear()
         self._health = Health(math.nan)
 
     def release(self) -> None:
@@ -222,14 +228,15 @@ class EncoderNode(ManagedNode):
 
     def _judged(self, tokens: ModalityTokens, frame: Any) -> ModalityTokens:
         """Say how good the input was; a judge that fails costs no frame."""
-        if self.judge is None:
-            return tokens
         try:
-            self._health = self.judge.judge(frame)
+            self._health = self.judge.judge(frame) if self.judge else Health(math.nan)
         except Exception as error:
             self.diagnostics.warn('not judged', f'how good the input is cannot be told: {error}')
-            return tokens
-        return dataclasses.replace(tokens, quality=self._health.quality, concerns=self._health.concerns)
+            self._health = Health(math.nan)
+        worst = self.concerns.quality()
+        quality = min(self._health.quality, worst) if worst < 1 else self._health.quality
+        return dataclasses.replace(tokens, quality=worst if math.isnan(quality) and worst < 1 else quality,
+                                   concerns=(*self._health.concerns, *self.concerns.texts()))
 
     def _faulty(self, parts: dict[Input, Any]) -> dict[Input, Exception]:
         faulty = {}

@@ -44,7 +44,7 @@ from mpnp_ros.nodes.fusion_messages import (
     state_to_message,
     states_to_message,
 )
-from mpnp_ros.nodes.parameters import Parameter, option_parameters, options_of
+from mpnp_ros.nodes.parameters import Change, Parameter, option_parameters, options_of
 from mpnp_ros.nodes.runtime import AUTOSTART, ManagedNode, run_node
 from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.precision import DTYPES
@@ -62,7 +62,7 @@ TICK = 0.1
 TICKS_PER_SHOWING = 10
 INACTIVE = 'fusion is not active; activate it'
 UNCONFIGURED = 'fusion is not configured; configure and activate it'
-WHEN = 'Read when the node is configured.'
+CONFIGURE = Change.CONFIGURE
 SHIPPED, AUTO = 'shipped', 'auto'
 NAMED_CHOICES = {'': (), 'nuscenes_qa': ANSWERS}
 TOKENS_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -71,30 +71,33 @@ LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 PARAMETERS = (
     AUTOSTART,
     Parameter('llm', DEFAULT_MODEL, 'Language model: the name of the packaged one, a folder in the format of '
-              f'transformers, or a hub id. {WHEN}'),
-    Parameter('device', 'auto', f'Where the model runs: auto, cpu, cuda or cuda:<index>. {WHEN}'),
-    Parameter('dtype', 'auto', f'Number format of the model. {WHEN}', choices=DTYPES),
-    Parameter('threads', 0, f'CPU threads of the model; 0: half of the cores. {WHEN}',
-              minimum=0, maximum=256),
-    Parameter('method', 'mpnp', f'How modalities are connected to the model. {WHEN}', choices=method_names()),
+              'transformers, or a hub id.', change=CONFIGURE),
+    Parameter('device', 'auto', 'Where the model runs: auto, cpu, cuda or cuda:<index>.', change=CONFIGURE),
+    Parameter('dtype', 'auto', 'Number format of the model.', choices=DTYPES, change=CONFIGURE),
+    Parameter('threads', 0, 'CPU threads of the model; 0: half of the cores.', minimum=0, maximum=256,
+              change=CONFIGURE),
+    Parameter('method', 'mpnp', 'How modalities are connected to the model.', choices=method_names(),
+              change=CONFIGURE),
     Parameter('modalities', ('camera', 'lidar', 'radar'),
-              'Modalities to listen to, each on tokens/<modality>.', read_only=True),
+              'Modalities to listen to, each on tokens/<modality>.'),
     Parameter('links', (SHIPPED,), f'Folders of the links to begin with; {SHIPPED}: those that come with the '
-              f'package, where they fit the model; an empty name: none. {WHEN}'),
+              'package, where they fit the model; an empty name: none.', change=CONFIGURE),
     Parameter('link_store', AUTO, 'Folder of links that are learned on the robot. Those in use when the node '
-              f'ends are in use again when it begins. {AUTO}: in the state folder; an empty name: none. '
-              f'{WHEN}'),
-    Parameter('choices', '', 'Named list of answers for questions that come without one; empty: none, '
-              'the answer is generated.', choices=tuple(NAMED_CHOICES)),
-    *option_parameters('', WatchLimits, WHEN),
-    Parameter('queue_size', 16, f'Questions that may wait; more are rejected. {WHEN}',
-              minimum=1, maximum=1000),
-    Parameter('standing_size', 16, f'Standing questions that are taken; more are rejected. {WHEN}',
-              minimum=0, maximum=1000),
-    Parameter('max_new_tokens', 32, f'Longest generated answer. {WHEN}', unit='tokens',
-              minimum=1, maximum=1024),
-    Parameter('question_cache_mb', 64., f'Memory for questions that have been read. {WHEN}', unit='MB',
-              minimum=0, maximum=65536),
+              f'ends are in use again when it begins. {AUTO}: in the state folder; an empty name: none.',
+              change=CONFIGURE),
+    Parameter('choices', 'nuscenes_qa', 'Named list of answers for questions that come without one; empty: '
+              'none, the answer is generated.', choices=tuple(NAMED_CHOICES), change=Change.LIVE),
+    Parameter('answer_without_sensors', False, 'Whether a question that no sensor can help with still gets '
+              'what its text suggests, with the status NO_SENSOR; false: it gets that status and no text.',
+              change=Change.LIVE),
+    *option_parameters('', WatchLimits, CONFIGURE),
+    Parameter('queue_size', 16, 'Questions that may wait; more are rejected.', minimum=1, maximum=1000,
+              change=CONFIGURE),
+    Parameter('standing_size', 16, 'Standing questions that are taken; more are rejected.',
+              minimum=0, maximum=1000, change=CONFIGURE),
+    Parameter('max_new_tokens', 32, 'Longest generated answer.', 'tokens', 1, 1024, change=CONFIGURE),
+    Parameter('question_cache_mb', 64., 'Memory for questions that have been read.', 'MB', 0, 65536,
+              change=CONFIGURE),
 )
 
 

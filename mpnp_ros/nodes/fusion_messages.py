@@ -31,7 +31,8 @@ def answer_to_message(answer: Answer) -> AnswerMessage:
         used_modalities=[entry.modality for entry in answer.used],
         modality_stamps=[from_nanoseconds(entry.stamp_ns) for entry in answer.used],
         modality_ages=array.array('f', [entry.age for entry in answer.used]),
-        missing_modalities=list(answer.missing), links_version=answer.links_version, method=answer.method,
+        missing_modalities=list(answer.missing), concerns=list(answer.concerns),
+        links_version=answer.links_version, method=answer.method,
         latency=answer.latency, compute_duration=answer.compute)
     message.header.stamp = from_nanoseconds(answer.stamp_ns)
     return message

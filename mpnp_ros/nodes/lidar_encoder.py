@@ -13,12 +13,12 @@ from mpnp_ros.modalities.base import LidarFrame
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.health import LidarLimits
 from mpnp_ros.nodes.encoder_node import EncoderNode, Input, encoder_parameters
-from mpnp_ros.nodes.parameters import Parameter
+from mpnp_ros.nodes.parameters import Change, Parameter
 from mpnp_ros.nodes.runtime import run_node
 
 PARAMETERS = encoder_parameters(LidarConfig, (
-    Parameter('topic', 'lidar_top', 'Topic of the point clouds.'),
-    Parameter('sensor', 'lidar_top', 'Name of the sensor in the tokens.'),
+    Parameter('topic', 'lidar_top', 'Topic of the point clouds.', change=Change.ACTIVATE),
+    Parameter('sensor', 'lidar_top', 'Name of the sensor in the tokens.', change=Change.LIVE),
 ), LidarLimits)
 
 

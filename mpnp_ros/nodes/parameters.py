@@ -11,6 +11,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
@@ -28,6 +29,15 @@ _LIMIT = {int: 2 ** 63 - 1, float: math.inf}
 _RCLPY_OWN = ('use_sim_time', 'start_type_description_service')
 
 
+class Change(Enum):
+    """When a parameter takes a new value.  At any other time a change is refused with the reason."""
+
+    LIVE = 'any time'
+    ACTIVATE = 'before it is activated'
+    CONFIGURE = 'before it is configured'
+    START = 'at start'
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One parameter of one node.
@@ -38,7 +48,7 @@ class Parameter:
     unit: of the value, e.g. ``s``.
     minimum, maximum: inclusive limits of a number, or of every number in a list.
     choices: allowed values; for a list, of every item.
-    read_only: set at start only.
+    change: when a new value is taken; what is not LIVE is refused once it would have no effect.
     """
 
     name: str
@@ -48,7 +58,7 @@ class Parameter:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[Scalar, ...] = ()
-    read_only: bool = False
+    change: Change = Change.START
 
     def __post_init__(self) -> None:
         if problem := self.problem(self.default):
@@ -128,11 +138,12 @@ class ParameterValues:
             raise AttributeError(f'no parameter {name!r}; there are {", ".join(self._table)}') from None
 
 
-def option_parameters(prefix: str, options: type[Options], note: str = '') -> tuple[Parameter, ...]:
-    """Return a parameter ``<prefix><option>`` for each of the options; note: put after every description."""
+def option_parameters(prefix: str, options: type[Options], change: Change) -> tuple[Parameter, ...]:
+    """Return a parameter ``<prefix><option>`` for each of the options; change: when each is taken."""
     return tuple(Parameter(
-        f'{prefix}{item.name}', item.default, f'{_sentence(item.metadata["help"])} {note}'.strip(),
-        item.metadata['unit'], item.metadata['low'], item.metadata['high'], item.metadata['choices'])
+        f'{prefix}{item.name}', item.default, _sentence(item.metadata['help']),
+        item.metadata['unit'], item.metadata['low'], item.metadata['high'], item.metadata['choices'],
+        change)
         for item in dataclasses.fields(options))
 
 
@@ -142,10 +153,12 @@ def options_of(options: type[Own], values: ParameterValues, prefix: str = '') ->
 
 
 def declare_parameters(node: Node, table: Sequence[Parameter],
-                       changed: Callable[[str, Any], None] = lambda name, value: None) -> ParameterValues:
+                       changed: Callable[[str, Any], None] = lambda name, value: None,
+                       too_late: Callable[[Change], str] = lambda change: '') -> ParameterValues:
     """Declare every parameter of ``table`` on ``node`` and return a view of their values.
 
     changed: called with name and value of every change that is accepted later.
+    too_late: why a parameter of that kind cannot take a new value now, empty where it can.
     Raises ConfigurationError naming every override that is refused, not only the first.
     """
     from rcl_interfaces.msg import SetParametersResult
@@ -159,6 +172,8 @@ def declare_parameters(node: Node, table: Sequence[Parameter],
     def check(changes: Sequence[Any]) -> SetParametersResult:
         ours = [change for change in changes if change.name in entries]
         problems = [entries[change.name].problem(change.value) for change in ours]
+        problems += [f'{change.name} {reason}' for change in ours
+                     if (reason := too_late(entries[change.name].change))]
         reason = '; '.join(filter(None, problems))
         for change in ours if not reason else ():
             changed(change.name, entries[change.name].convert(change.value))
@@ -178,8 +193,8 @@ def descriptor(entry: Parameter) -> ParameterDescriptor:
     from rcl_interfaces.msg import ParameterDescriptor as Descriptor
 
     text = f'{entry.description} [{entry.unit}]' if entry.unit else entry.description
-    result = Descriptor(name=entry.name, description=text, read_only=entry.read_only, dynamic_typing=True,
-                        additional_constraints=entry.constraint)
+    result = Descriptor(name=entry.name, description=text, read_only=entry.change is Change.START,
+                        dynamic_typing=True, additional_constraints=entry.constraint)
     limited = entry.minimum is not None or entry.maximum is not None
     if limited and not isinstance(entry.default, tuple):
         largest = _LIMIT[entry.kind]
@@ -196,9 +211,8 @@ def markdown_table(table: Sequence[Parameter]) -> str:
     """Return the parameters as a markdown table, one row each."""
     rows = ['| parameter | type | default | limits | set | description |', '|---|---|---|---|---|---|']
     for entry in table:
-        when = 'at start' if entry.read_only else 'any time'
         rows.append(f'| `{entry.name}` | {entry.type_name} | `{_yaml(entry)}` | {entry.constraint} '
-                    f'| {when} | {entry.description} |')
+                    f'| {entry.change.value} | {entry.description} |')
     return '\n'.join(rows) + '\n'
 
 

@@ -13,14 +13,14 @@ from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.health import RadarLimits
 from mpnp_ros.modalities.radar.returns import FIELDS, SOUND, radar_scan
 from mpnp_ros.nodes.encoder_node import Input, encoder_parameters
-from mpnp_ros.nodes.parameters import Parameter
+from mpnp_ros.nodes.parameters import Change, Parameter
 from mpnp_ros.nodes.runtime import run_node
 from mpnp_ros.nodes.synchronized_encoder import SynchronizedEncoder, set_parameters, topics_of
 
 NUSCENES = ('radar_front', 'radar_front_left', 'radar_front_right', 'radar_back_left', 'radar_back_right')
 PARAMETERS = encoder_parameters(RadarConfig, (
-    Parameter('radars', NUSCENES, 'Names of the radars.'),
-    Parameter('topic', '{radar}', 'Topic of the points of {radar}.'),
+    Parameter('radars', NUSCENES, 'Names of the radars.', change=Change.CONFIGURE),
+    Parameter('topic', '{radar}', 'Topic of the points of {radar}.', change=Change.CONFIGURE),
     *set_parameters('scans', 0.08, 0.15),
 ), RadarLimits)
 

@@ -20,24 +20,23 @@ from rosgraph_msgs.msg import Clock
 from mpnp_ros.conversions.time import from_nanoseconds
 from mpnp_ros.errors import ConfigurationError, MpnpError
 from mpnp_ros.nodes.diagnostics import OK
-from mpnp_ros.nodes.parameters import Parameter
+from mpnp_ros.nodes.parameters import Change, Parameter
 from mpnp_ros.nodes.runtime import PlainNode, run_node
 from mpnp_ros.nuscenes.bag_player import BagPlayer, BagTopic
 
 PARAMETERS = (
-    Parameter('bag', '', 'Bag folder, or a bare .mcap or .db3 file.', read_only=True),
-    Parameter('rate', 1.0, 'Speed; 1 is real time.', minimum=0.01, maximum=100.0),
-    Parameter('paused', False, 'Whether playback stands still; may be set from the start.'),
-    Parameter('start', 0.0, 'Where in the bag to begin.', 's', 0.0, read_only=True),
-    Parameter('loop', False, 'Begin again at the end.', read_only=True),
-    Parameter('loop_period', 0.5, 'Shortest bag time between two beginnings.', 's', 0.0, read_only=True),
-    Parameter('restamp', False, 'In a loop, move all stamps so that time never jumps back.', read_only=True),
-    Parameter('topics', (), 'Play these topics only; none: all.', read_only=True),
-    Parameter('clock_rate', 100.0, 'How often /clock is published; 0: never.', 'Hz', 0.0, 1000.0,
-              read_only=True),
-    Parameter('wait_for', (), 'Topics that must have a subscriber before playback begins.', read_only=True),
-    Parameter('wait_timeout', 60.0, 'Begin after so long even if a subscriber is missing.', 's', 0.0,
-              read_only=True),
+    Parameter('bag', '', 'Bag folder, or a bare .mcap or .db3 file.'),
+    Parameter('rate', 1.0, 'Speed; 1 is real time.', minimum=0.01, maximum=100.0, change=Change.LIVE),
+    Parameter('paused', False, 'Whether playback stands still; may be set from the start.',
+              change=Change.LIVE),
+    Parameter('start', 0.0, 'Where in the bag to begin.', 's', 0.0),
+    Parameter('loop', False, 'Begin again at the end.'),
+    Parameter('loop_period', 0.5, 'Shortest bag time between two beginnings.', 's', 0.0),
+    Parameter('restamp', False, 'In a loop, move all stamps so that time never jumps back.'),
+    Parameter('topics', (), 'Play these topics only; none: all.'),
+    Parameter('clock_rate', 100.0, 'How often /clock is published; 0: never.', 'Hz', 0.0, 1000.0),
+    Parameter('wait_for', (), 'Topics that must have a subscriber before playback begins.'),
+    Parameter('wait_timeout', 60.0, 'Begin after so long even if a subscriber is missing.', 's', 0.0),
 )
 
 

@@ -24,12 +24,11 @@ from rclpy.signals import SignalHandlerOptions
 
 from mpnp_ros.errors import ConfigurationError, MpnpError
 from mpnp_ros.nodes.diagnostics import ERROR, OK, Diagnostics
-from mpnp_ros.nodes.parameters import Parameter, declare_parameters
+from mpnp_ros.nodes.parameters import Change, Parameter, declare_parameters
 
-AUTOSTART = Parameter('autostart', True, 'Configure and activate at start, without a lifecycle manager.',
-                      read_only=True)
+AUTOSTART = Parameter('autostart', True, 'Configure and activate at start, without a lifecycle manager.')
 THREADS = Parameter('threads', 0, 'Threads of the network on a CPU; 0: half of the cores.',
-                    minimum=0, maximum=256)
+                    minimum=0, maximum=256, change=Change.CONFIGURE)
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -44,9 +43,10 @@ class ManagedNode(LifecycleNode):
     """
 
     def __init__(self, name: str, table: Sequence[Parameter], **options: object) -> None:
+        self._reached = 'unconfigured'
         super().__init__(name, **options)
         try:
-            self.values = declare_parameters(self, table)
+            self.values = declare_parameters(self, table, self.changed, self._too_late)
         except MpnpError:
             self.destroy_node()
             raise
@@ -54,6 +54,9 @@ class ManagedNode(LifecycleNode):
         self.diagnostics.state(OK, 'unconfigured')
         self.failure: Exception | None = None
         self._refuse_impossible_transitions()
+
+    def changed(self, name: str, value: object) -> None:
+        """Called when a parameter is changed."""
 
     def load(self) -> None:
         """Load what is heavy: weights, caches."""
@@ -90,8 +93,17 @@ class ManagedNode(LifecycleNode):
         self._transition('stop', self.stop, None, 'finalized')
         return self._transition('shut down', self.release, None, 'finalized')
 
+    def _too_late(self, change: Change) -> str:
+        """Say why a parameter of that kind cannot take a new value in the state the node is in."""
+        if change is Change.CONFIGURE and self._reached != 'unconfigured':
+            return 'is read when the node is configured; deactivate it, clean it up and set it then'
+        if change is Change.ACTIVATE and self._reached not in ('unconfigured', 'inactive'):
+            return 'is read when the node is activated; deactivate it and set it then'
+        return ''
+
     def _transition(self, verb: str, action: Callable[[], None], undo: Callable[[], None] | None,
                     reached: str) -> TransitionCallbackReturn:
+        before, self._reached = self._reached, verb
         try:
             action()
         except Exception as error:  # rclpy would swallow it without a word
@@ -102,8 +114,9 @@ class ManagedNode(LifecycleNode):
             self.diagnostics.state(ERROR, f'cannot {verb}: {error}')
             if undo:
                 undo()
+            self._reached = before
             return FAILURE
-        self.failure = None
+        self.failure, self._reached = None, reached
         self.diagnostics.state(OK, reached)
         return SUCCESS
 

@@ -9,16 +9,16 @@ from rclpy.clock import Clock, ClockType
 from mpnp_ros.conversions.time import SECOND
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.nodes.encoder_node import EncoderNode, Input
-from mpnp_ros.nodes.parameters import Parameter
+from mpnp_ros.nodes.parameters import Change, Parameter
 from mpnp_ros.nodes.synchronizer import Synchronizer
 
 
 def set_parameters(things: str, slop: float, timeout: float) -> tuple[Parameter, ...]:
     """Return the parameters of a set of `things`, such as images, with their defaults in seconds."""
     return (Parameter('slop', slop, f'Largest difference of the stamps within a set of {things}.', 's', 0.0,
-                      10.0),
+                      10.0, change=Change.ACTIVATE),
             Parameter('timeout', timeout, f'How long a set waits for the {things} that are missing.', 's',
-                      0.0, 10.0))
+                      0.0, 10.0, change=Change.ACTIVATE))
 
 
 class SynchronizedEncoder(EncoderNode):

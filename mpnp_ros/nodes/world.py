@@ -21,7 +21,7 @@ from rosgraph_msgs.msg import Clock
 
 from mpnp_ros.conversions.time import from_nanoseconds
 from mpnp_ros.nodes.diagnostics import OK
-from mpnp_ros.nodes.parameters import Parameter
+from mpnp_ros.nodes.parameters import Change, Parameter
 from mpnp_ros.nodes.runtime import PlainNode, run_node
 from mpnp_ros.nuscenes.questions import Scope, scene_questions
 from mpnp_ros.nuscenes.scene_recording import LATCHED_TOPICS
@@ -35,36 +35,35 @@ from mpnp_ros.world.state import WorldState
 from mpnp_ros.world.tour import Tour
 
 PARAMETERS = (
-    Parameter('seed', 0, 'Of streets and traffic.', minimum=0, maximum=MAX_SEED, read_only=True),
-    Parameter('light', 'day', 'Light of the scene.', choices=LIGHTS),
-    Parameter('weather', 'clear', 'Weather of the scene.', choices=WEATHERS),
+    Parameter('seed', 0, 'Of streets and traffic.', minimum=0, maximum=MAX_SEED),
+    Parameter('light', 'day', 'Light of the scene.', choices=LIGHTS, change=Change.LIVE),
+    Parameter('weather', 'clear', 'Weather of the scene.', choices=WEATHERS, change=Change.LIVE),
     Parameter('rate', 1.0, 'Speed; 1 is real time, where the machine is fast enough.',
-              minimum=0.01, maximum=100.0),
-    Parameter('paused', False, 'Whether the world stands still; may be set from the start.'),
+              minimum=0.01, maximum=100.0, change=Change.LIVE),
+    Parameter('paused', False, 'Whether the world stands still; may be set from the start.',
+              change=Change.LIVE),
     Parameter('hold', False, 'Whether the world pauses itself at every key frame, until `paused` is set to '
-              'false.'),
+              'false.', change=Change.LIVE),
     Parameter('key_frame_rate', 2.0, 'Images, sweeps, boxes and questions a second of the world.', 'Hz',
-              0.1, 20.0, read_only=True),
+              0.1, 20.0),
     Parameter('motion_rate', 20.0, 'How often /clock, /odom and /tf are published in a second of the world, '
-              'and the 100 readings of /imu.', 'Hz', 1.0, 100.0, read_only=True),
+              'and the 100 readings of /imu.', 'Hz', 1.0, 100.0),
     Parameter('sensors', ('camera', 'lidar', 'radar'), 'Sensors the vehicle has.',
-              choices=tuple(CHANNELS), read_only=True),
-    Parameter('width', 400, 'Of the images.', 'pixel', 16, 1600, read_only=True),
-    Parameter('height', 225, 'Of the images.', 'pixel', 16, 900, read_only=True),
-    Parameter('questions', 6, 'Most labelled questions of each kind a key frame.', minimum=0, maximum=1000,
-              read_only=True),
+              choices=tuple(CHANNELS)),
+    Parameter('width', 400, 'Of the images.', 'pixel', 16, 1600),
+    Parameter('height', 225, 'Of the images.', 'pixel', 16, 900),
+    Parameter('questions', 6, 'Most labelled questions of each kind a key frame.', minimum=0, maximum=1000),
     Parameter('question_distance', Scope.max_distance, 'How far away things are that labelled questions are '
-              'about.', 'm', 1.0, 80.0, read_only=True),
+              'about.', 'm', 1.0, 80.0),
     Parameter('question_points', Scope.min_points, 'LiDAR and radar points that such a thing has at least.',
-              minimum=0, maximum=1000, read_only=True),
+              minimum=0, maximum=1000),
     Parameter('question_anchors', Scope.anchors, 'Whether labelled questions also ask where things are from '
-              'other things than the vehicle.', read_only=True),
+              'other things than the vehicle.'),
     Parameter('scene_duration', 20.0, 'After so long the drive goes on in the streets of the next seed.', 's',
-              1.0, float(SLOT), read_only=True),
-    Parameter('duration', 3600.0, 'After so long the world ends.', 's', 0.1, 1e6, read_only=True),
-    Parameter('wait_for', (), 'Topics that must have a subscriber before it begins.', read_only=True),
-    Parameter('wait_timeout', 60.0, 'Begin after so long even if a subscriber is missing.', 's', 0.0,
-              read_only=True),
+              1.0, float(SLOT)),
+    Parameter('duration', 3600.0, 'After so long the world ends.', 's', 0.1, 1e6),
+    Parameter('wait_for', (), 'Topics that must have a subscriber before it begins.'),
+    Parameter('wait_timeout', 60.0, 'Begin after so long even if a subscriber is missing.', 's', 0.0),
 )
 LARGEST_LAG = 1.0
 """Seconds that the world makes up for after it was slow; the rest is let go."""

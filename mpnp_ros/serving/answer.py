@@ -13,6 +13,7 @@ class Status(IntEnum):
     OK = 0
     REJECTED = 1
     FAILED = 2
+    NO_SENSOR = 3
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Answer:
 
     stamp_ns: oldest sensor stamp the answer rests on, or when it was asked if it rests on none.
     probabilities: one per choice.  missing: modalities that have links but no usable tokens.
+    concerns: what lowers the worth of what it rests on, in words.
     latency, compute: seconds.
     """
 
@@ -42,6 +44,7 @@ class Answer:
     probabilities: tuple[float, ...] = ()
     used: tuple[UsedModality, ...] = ()
     missing: tuple[str, ...] = ()
+    concerns: tuple[str, ...] = ()
     links_version: str = ''
     method: str = ''
     latency: float = 0.

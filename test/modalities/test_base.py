@@ -54,7 +54,7 @@ def test_lidar_options_that_contradict_each_other_are_refused(values, message):
 
 def test_fingerprint_follows_weights_code_and_shaping_options_only():
     def fingerprint(weights='w', version=1, **options):
-        return CameraConfig(**options).fingerprint('camera', weights, version)
+        return CameraConfig(tokens='columns', **options).fingerprint('camera', weights, version)
     same = {fingerprint(), fingerprint(dtype='bfloat16'), fingerprint(device='cpu'),
             fingerprint(max_pixels=9)}
     others = {fingerprint('x'), fingerprint(version=2), fingerprint(columns=5),

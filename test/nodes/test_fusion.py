@@ -162,7 +162,7 @@ def start_fusion(ros_harness, model_folder) -> Iterator[Callable[..., Fusion]]:
     started: list[Fusion] = []
 
     def start(namespace: str, **parameters: Any) -> Fusion:
-        common = {'llm': str(model_folder), 'device': 'cpu', 'dtype': 'float32', 'threads': 1}
+        common = {'llm': str(model_folder), 'device': 'cpu', 'dtype': 'float32', 'threads': 1, 'choices': ''}
         started.append(Fusion(ros_harness, namespace, {**common, **parameters}))
         return started[-1]
 

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
 
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.nodes.parameters import Parameter, declare_parameters, markdown_table, yaml_text
+from mpnp_ros.nodes.parameters import Change, Parameter, declare_parameters, markdown_table, yaml_text
 
 TABLE = (
-    Parameter('rate', 2.0, 'Publications a second.', 'Hz', 0.1, 10.0),
-    Parameter('depth', 5, 'Messages kept.', minimum=1, maximum=100),
-    Parameter('device', 'auto', 'Where it runs.', choices=('auto', 'cpu')),
-    Parameter('names', ('left', 'right'), 'What there is.'),
-    Parameter('weights', (0.5, 1.0), 'How much each counts.', minimum=0.0),
-    Parameter('extra', (), 'Names that are not there by default.'),
-    Parameter('enabled', True, 'Whether it runs.'),
-    Parameter('path', 'a: b', 'Text that needs quotes in YAML.', read_only=True),
+    Parameter('rate', 2.0, 'Publications a second.', 'Hz', 0.1, 10.0, change=Change.LIVE),
+    Parameter('depth', 5, 'Messages kept.', minimum=1, maximum=100, change=Change.LIVE),
+    Parameter('device', 'auto', 'Where it runs.', choices=('auto', 'cpu'), change=Change.LIVE),
+    Parameter('names', ('left', 'right'), 'What there is.', change=Change.LIVE),
+    Parameter('weights', (0.5, 1.0), 'How much each counts.', minimum=0.0, change=Change.LIVE),
+    Parameter('extra', (), 'Names that are not there by default.', change=Change.LIVE),
+    Parameter('enabled', True, 'Whether it runs.', change=Change.LIVE),
+    Parameter('path', 'a: b', 'Text that needs quotes in YAML.', change=Change.START),
 )
 RATE, DEPTH, DEVICE, NAMES, WEIGHTS, EXTRA, ENABLED, PATH = TABLE
 

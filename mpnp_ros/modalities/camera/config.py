@@ -9,9 +9,9 @@ from mpnp_ros.modalities.base import EncoderConfig, option
 
 @dataclass(frozen=True)
 class CameraConfig(EncoderConfig):
-    """Defaults: DINOv2 on 224 x 126 pixels, four columns a view.
+    """Defaults: numbers of objects by direction, which the shipped links read.
 
-    The paper's tokens (papers.md A.1) are ``tokens='cls'``, ``blocks=(9, 10, 11, 12)`` and
+    The paper's tokens (arXiv 2312.07886, section 3) are ``tokens='cls'``, ``blocks=(9, 10, 11, 12)`` and
     ``backbone='WinKawaks/vit-small-patch16-224'`` at 224 x 224.
     """
 
@@ -29,7 +29,7 @@ class CameraConfig(EncoderConfig):
     bottom: float = option(
         1.0, 'rows below this share of the height are cut off', low=0.05, high=1, added=True)
     tokens: str = option(
-        'columns', 'columns: mean and maximum of vertical bands; columns+cls: one more token a view, CLS and '
+        'objects', 'columns: mean and maximum of vertical bands; columns+cls: one more token a view, CLS and '
                    'mean of the whole image; cls: the CLS token after each block; objects: the numbers of '
                    'objects by direction that the head finds, which then sets all options above but backbone',
         choices=('columns', 'columns+cls', 'cls', 'objects'))

