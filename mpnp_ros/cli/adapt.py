@@ -70,27 +70,24 @@ def adapt(node: Node, arguments: Namespace, view: View, interrupted: Callable[[]
     from mpnp_ros.action import Adapt
 
     client, newest = ActionClient(node, Adapt, 'adapt'), deque(maxlen=1)
-    try:
-        nobody = (f'nobody serves {node.resolve_topic_name("adapt")}; start the adaptation node with `mpnp '
-                  'bringup`, and give its --namespace and ROS_DOMAIN_ID here too')
-        wait_for(lambda: client.server_is_ready() or interrupted(), arguments.timeout, nobody)
-        if interrupted():
-            raise KeyboardInterrupt
-        sending = client.send_goal_async(_goal(arguments),
-                                         feedback_callback=lambda message: newest.append(message.feedback))
-        goal = wait_for(lambda: sending.done() and sending.result(), arguments.timeout,
-                        f'no reply within {arguments.timeout:g} s; allow more with --timeout')
-        if not goal.accepted:
-            raise NotAnsweringError('the adaptation node did not accept; `mpnp status` says what it is doing')
-        result, watch = goal.get_result_async(), Watch(client, goal, interrupted)
-        while not result.done():
-            watch.check()
-            if newest:
-                view.update(newest.pop())
-            time.sleep(REFRESH)
-        return result.result().result
-    finally:
-        client.destroy()
+    absent = (f'no node serves {node.resolve_topic_name("adapt")}; start the adaptation node with `mpnp '
+              'bringup`, and give its --namespace and ROS_DOMAIN_ID here too')
+    wait_for(lambda: client.server_is_ready() or interrupted(), arguments.timeout, absent)
+    if interrupted():
+        raise KeyboardInterrupt
+    sending = client.send_goal_async(_goal(arguments),
+                                     feedback_callback=lambda message: newest.append(message.feedback))
+    goal = wait_for(lambda: sending.done() and sending.result(), arguments.timeout,
+                    f'no reply within {arguments.timeout:g} s; allow more with --timeout')
+    if not goal.accepted:
+        raise NotAnsweringError('the adaptation node did not accept; `mpnp status` says what it is doing')
+    result, watch = goal.get_result_async(), Watch(client, goal, interrupted)
+    while not result.done():
+        watch.check()
+        if newest:
+            view.update(newest.pop())
+        time.sleep(REFRESH)
+    return result.result().result
 
 
 class Watch:

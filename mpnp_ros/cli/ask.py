@@ -1,7 +1,7 @@
 """Ask the fusion node a question and watch the answer come.
 
-An answer of your own choosing comes with --choices yes no; with --standing the question is answered again
-on every new frame until Ctrl-C.
+With --choices yes no the answer is one of these; with --standing the question is answered again on every new
+frame until Ctrl-C.  Exit code 0: answered. 1: rejected or failed. 2: not running. 3: no sensor can be used.
 """
 from __future__ import annotations
 
@@ -9,18 +9,30 @@ import json
 import math
 import queue
 import sys
+import time
 import uuid
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mpnp_ros.cli.node_processes import FUSION
+from mpnp_ros.cli.node_reports import NodeReports
 from mpnp_ros.cli.session import NotAnsweringError, add_namespace, ros_session, wait_for
+from mpnp_ros.cli.values import count, not_negative, positive
 
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-OK = 0
+OK, REJECTED, NO_SENSOR = 0, 1, 3
+EXIT_CODES = {OK: 0, NO_SENSOR: 3}
 QUEUE = 100
+LEASE, RENEWAL = 10., 3.
+"""Seconds that a standing question outlives its asker, and between two renewals of it."""
+GONE_AFTER = 10.
+"""Seconds without a sign of life from the fusion node after which it has gone."""
+AGAIN = .5
+MEETING, RESPONSE, POLL = .2, 5., .02
+"""Seconds for the fusion node to discover this process, within which it accepts a goal, and between looks."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -29,68 +41,122 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--choices', nargs='+', default=[], metavar='ANSWER',
                         help='closed list of answers (default: the answer is generated)')
     parser.add_argument('--standing', action='store_true', help='answer on every new frame, until Ctrl-C')
-    parser.add_argument('--period', type=float, default=0., metavar='S',
+    parser.add_argument('--period', type=not_negative, default=0., metavar='S',
                         help='shortest time between two standing answers (default: every frame)')
-    parser.add_argument('--max-new-tokens', type=int, default=0, metavar='N',
+    parser.add_argument('--max-new-tokens', type=count, default=0, metavar='N',
                         help='length of a generated answer (default: as the node is set)')
-    parser.add_argument('--timeout', type=float, default=60., metavar='S',
+    parser.add_argument('--timeout', type=positive, default=60., metavar='S',
                         help='seconds to wait for the node and for an answer (default: %(default)s)')
     parser.add_argument('--json', action='store_true', help='one JSON object per answer')
     add_namespace(parser)
 
 
 def run(arguments: Namespace) -> int:
-    """Print the answer; exit code 0, or 1 where the node rejected the question or failed."""
+    """Print the answer; exit code 0, 1 where the node rejected the question or failed, 3 without a sensor."""
     with ros_session(arguments.namespace) as node:
+        reports = NodeReports(node)
         if arguments.standing:
-            return follow(node, arguments)
+            return follow(node, arguments, reports)
         printer = StreamPrinter()
-        answer = ask_once(node, arguments, None if arguments.json else printer.update)
+        answer = ask_patiently(node, arguments, reports, None if arguments.json else printer.update)
     show(answer, arguments.json, printer)
-    return 0 if answer.status == OK else 1
+    return EXIT_CODES.get(answer.status, 1)
 
 
-def ask_once(node: Node, arguments: Namespace, progress: Callable[[str], None] | None) -> Any:
-    """Return the Answer message of one question; Ctrl-C cancels it. progress: gets the text so far."""
+def ask_patiently(node: Node, arguments: Namespace, reports: NodeReports,
+                  progress: Callable[[str], None] | None) -> Any:
+    """Return the Answer message of one question; while the fusion node is starting, ask again."""
     from rclpy.action import ActionClient
 
     from mpnp_ros.action import Ask
 
     client = ActionClient(node, Ask, 'ask_stream')
-    try:
-        wait_for(client.server_is_ready, arguments.timeout, _nobody(node, 'ask_stream'))
+    end, told = time.monotonic() + arguments.timeout, False
+    while True:
+        answer = ask_once(client, arguments, reports, progress)
+        if answer.status != REJECTED or time.monotonic() > end:
+            return answer
+        reports.wait()
+        report = reports[FUSION]
+        if report is None or not report.starting:
+            return answer
+        if not told:
+            print(f'mpnp ask: the fusion node is starting: {report.text}; waiting', file=sys.stderr,
+                  flush=True)
+            told = True
+        time.sleep(AGAIN)
+
+
+def ask_once(client: Any, arguments: Namespace, reports: NodeReports,
+             progress: Callable[[str], None] | None) -> Any:
+    """Return the Answer message of one question; Ctrl-C cancels it.
+
+    client: of the action ``ask_stream``.  progress: gets the text so far.
+    Raises NotAnsweringError where the fusion node is not there, goes, or takes longer than the time-out.
+    """
+    from mpnp_ros.action import Ask
+
+    wait_for(client.server_is_ready, arguments.timeout, reports.why_absent)
+    late = f'no answer within {arguments.timeout:g} s; allow more with --timeout'
+    watch, goal, end = Watch(client, reports), None, time.monotonic() + arguments.timeout
+    while goal is None:  # a server that has not discovered this client yet drops its response
+        time.sleep(MEETING)
         sending = client.send_goal_async(
             Ask.Goal(question=_question(arguments), max_new_tokens=arguments.max_new_tokens),
             feedback_callback=progress and (lambda message: progress(message.feedback.text)))
-        late = f'no answer within {arguments.timeout:g} s; allow more with --timeout'
-        goal = wait_for(lambda: sending.done() and sending.result(), arguments.timeout, late)
-        if not goal.accepted:
-            raise NotAnsweringError('the fusion node did not accept the question; see `mpnp status`')
-        result = goal.get_result_async()
-        try:
-            return wait_for(lambda: result.done() and result.result(), arguments.timeout, late).result.answer
-        except (KeyboardInterrupt, NotAnsweringError):
-            goal.cancel_goal_async()
-            raise
-    finally:
-        client.destroy()
+        again = min(end, time.monotonic() + RESPONSE)
+        while goal is None and time.monotonic() < again:
+            watch.check()
+            goal = sending.result() if sending.done() else time.sleep(POLL)
+        if goal is None and time.monotonic() >= end:
+            raise NotAnsweringError(late)
+    if not goal.accepted:
+        raise NotAnsweringError('the fusion node did not accept the question; see `mpnp status`')
+    result = goal.get_result_async()
+    try:
+        return wait_for(lambda: watch.check() or result.done() and result.result(), arguments.timeout,
+                        late).result.answer
+    except (KeyboardInterrupt, NotAnsweringError):
+        goal.cancel_goal_async()
+        raise
 
 
-def follow(node: Node, arguments: Namespace) -> int:
-    """Print every answer to a standing question until Ctrl-C, then withdraw the question."""
+class Watch:
+    """Notices where the fusion node has gone while it was answering."""
+
+    def __init__(self, client: Any, reports: NodeReports) -> None:
+        self._client, self._reports = client, reports
+        self._seen = time.monotonic()
+
+    def check(self) -> None:
+        """Look once; raises NotAnsweringError where the server, or every sign of life, has been gone."""
+        now = time.monotonic()
+        if self._client.server_is_ready() and self._reports.silence(FUSION) < GONE_AFTER:
+            self._seen = now
+        elif now - self._seen > 1:
+            raise NotAnsweringError('the fusion node has gone before it answered; see its log and ask again')
+
+
+def follow(node: Node, arguments: Namespace, reports: NodeReports) -> int:
+    """Print every answer to a standing question until Ctrl-C, then withdraw the question.
+
+    The question is sent again and again: its lease ends soon after this process, however that ends.
+    """
     from mpnp_ros.msg import Answer, Question
 
     identity = f'mpnp-{uuid.uuid4().hex[:8]}'
     answers: queue.Queue[Any] = queue.Queue(QUEUE)
     node.create_subscription(Answer, 'answer', lambda answer: _keep(answers, answer, identity), QUEUE)
     publisher = node.create_publisher(Question, 'question', 10)
-    wait_for(publisher.get_subscription_count, arguments.timeout, _nobody(node, 'question'))
-    publisher.publish(_question(arguments, identity))
+    wait_for(publisher.get_subscription_count, arguments.timeout, reports.why_absent)
+    question = _question(arguments, identity)
+    publisher.publish(question)
+    node.create_timer(RENEWAL, lambda: publisher.publish(question))
     try:
         while True:
             answer = _next(answers, arguments.timeout)
             show(answer, arguments.json)
-            if answer.status != OK:
+            if answer.status not in (OK, NO_SENSOR):
                 return 1
     finally:
         publisher.publish(Question(id=identity, standing=True))  # its text is empty: withdrawn
@@ -117,19 +183,22 @@ def show(answer: Any, as_json: bool, printer: StreamPrinter | None = None) -> No
     if as_json:
         print(json.dumps(as_dict(answer)), flush=True)
     elif answer.status != OK:
-        print(f'mpnp ask: {answer.error}', file=sys.stderr)
+        print(f'mpnp ask: {answer.error}', file=sys.stderr, flush=True)
+        if answer.status == NO_SENSOR and answer.text:
+            print(f'  the question alone suggests: {answer.text}', flush=True)
     else:
         (printer or StreamPrinter()).update(answer.text)
         print(f'\n  {describe(answer)}', flush=True)
 
 
 def describe(answer: Any) -> str:
-    """Confidence, sensors with their ages, and latency in one line."""
+    """Confidence, sensors with their ages, and latency in one line; what lowers its worth below."""
     ages = [f'{name} ({age:.2f} s old)' for name, age in zip(answer.used_modalities, answer.modality_ages,
                                                             strict=False)]
     rests = ', '.join(ages) or 'no sensor'
     missing = f'; missing {", ".join(answer.missing_modalities)}' if answer.missing_modalities else ''
-    return f'confidence {answer.confidence:.2f}, rests on {rests}{missing}, took {answer.latency:.2f} s'
+    lines = [f'confidence {answer.confidence:.2f}, rests on {rests}{missing}, took {answer.latency:.2f} s']
+    return '\n  '.join([*lines, *(f'but {concern}' for concern in answer.concerns)])
 
 
 def as_dict(answer: Any) -> dict[str, object]:
@@ -144,7 +213,8 @@ def as_dict(answer: Any) -> dict[str, object]:
         'text': answer.text, 'confidence': _finite(answer.confidence), 'probabilities': probabilities,
         'used_modalities': {name: {'stamp': seconds(stamp), 'age': _finite(age)} for name, stamp, age in
                             zip(names, answer.modality_stamps, answer.modality_ages, strict=False)},
-        'missing_modalities': list(answer.missing_modalities), 'stamp': seconds(answer.header.stamp),
+        'missing_modalities': list(answer.missing_modalities), 'concerns': list(answer.concerns),
+        'stamp': seconds(answer.header.stamp),
         'links_version': answer.links_version, 'method': answer.method,
         'latency': _finite(answer.latency), 'compute_duration': _finite(answer.compute_duration)}
 
@@ -157,7 +227,8 @@ def _question(arguments: Namespace, identity: str = '') -> Any:
     from mpnp_ros.msg import Question
 
     return Question(id=identity, text=arguments.question, choices=arguments.choices,
-                    standing=arguments.standing, period=arguments.period)
+                    standing=arguments.standing, period=arguments.period,
+                    lease=LEASE if arguments.standing else 0.)
 
 
 def _keep(answers: queue.Queue[Any], answer: Any, identity: str) -> None:
@@ -175,7 +246,3 @@ def _seconds(seconds: float) -> Any:
 
     return Duration(seconds=seconds)
 
-
-def _nobody(node: Node, name: str) -> str:
-    return (f'nobody serves {node.resolve_topic_name(name)}; start the system with `mpnp bringup`, '
-            'and give its --namespace and ROS_DOMAIN_ID here too')

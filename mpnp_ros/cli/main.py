@@ -32,6 +32,7 @@ COMMANDS = (
     Command('doctor', 'mpnp_ros.cli.doctor', 'check this machine and say how to mend what is missing'),
     Command('bringup', 'mpnp_ros.cli.bringup', 'start encoders and fusion (and a replay) as processes'),
     Command('ask', 'mpnp_ros.cli.ask', 'ask the fusion node a question and watch the answer come'),
+    Command('questions', 'mpnp_ros.cli.questions', 'list standing questions, and withdraw them'),
     Command('status', 'mpnp_ros.cli.status', 'show the modalities as the fusion node sees them'),
     Command('adapt', 'mpnp_ros.cli.adapt', 'let the running robot train links within a budget, and watch'),
     Command('links', 'mpnp_ros.cli.links', 'list, show, take back and prune the links that a robot keeps'),

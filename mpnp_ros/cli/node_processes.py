@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -89,6 +90,17 @@ def listeners(modalities: Sequence[str]) -> list[str]:
 def absolute(namespace: str) -> str:
     """Return a namespace with its leading slash and without one at the end."""
     return '/' + namespace.strip('/')
+
+
+def checked_namespace(namespace: str) -> str:
+    """Return a namespace with its leading slash, or an empty one as it is.
+
+    Raises ConfigurationError where ROS does not allow the name.
+    """
+    if namespace and not re.fullmatch(r'(/?[A-Za-z_]\w*)+/?', namespace, re.ASCII):
+        raise ConfigurationError(f'namespace {namespace}: letters, digits and _ only, no part beginning with '
+                                 'a digit, e.g. /robot1')
+    return absolute(namespace) if namespace else ''
 
 
 def _common(node: str, placement: Placement) -> dict[str, object]:

@@ -23,7 +23,9 @@ class NodeStates:
         from lifecycle_msgs.srv import GetState
 
         self._node, self._request = node, GetState.Request()
-        self._clients = {name: node.create_client(GetState, f'{name}/get_state') for name in names}
+        self._kind = GetState
+        self._names = tuple(names)
+        self._clients: dict[str, object] = {}
         self._labels = dict.fromkeys(names, UNKNOWN)
         self._asked = dict.fromkeys(names, -PATIENCE)
         self._pending: dict[str, object] = {}
@@ -41,14 +43,14 @@ class NodeStates:
         now = time.monotonic()
         present = {name for name, namespace in self._node.get_node_names_and_namespaces()
                    if namespace == self._node.get_namespace()}
-        for name, client in self._clients.items():
+        for name in self._names:
             if now - self._asked[name] < (PATIENCE if name in self._pending else PERIOD):
                 continue
             self._asked[name] = now
-            if client.service_is_ready():
+            if name not in self._clients and name in present:
+                self._meet(name)
+            if name in self._clients and self._clients[name].service_is_ready():
                 self._ask(name)
-            elif name in present and not self._has_life_cycle(name):
-                self._labels[name] = RUNNING
 
     def _ask(self, name: str) -> None:
         future = self._clients[name].call_async(self._request)
@@ -60,6 +62,15 @@ class NodeStates:
             del self._pending[name]
             self._labels[name] = future.result().current_state.label
 
-    def _has_life_cycle(self, name: str) -> bool:
-        services = self._node.get_service_names_and_types_by_node(name, self._node.get_namespace())
-        return not services or any(service.endswith('/get_state') for service, _ in services)
+    def _meet(self, name: str) -> None:
+        """Make the client of a node with a life cycle, and note that one without is running.
+
+        A client makes its service appear in the graph even where no node serves it, and `ros2 lifecycle`
+        would wait for that node for ever.
+        """
+        services = [service for service, _ in self._node.get_service_names_and_types_by_node(
+            name, self._node.get_namespace())]
+        if any(service.endswith('/get_state') for service in services):
+            self._clients[name] = self._node.create_client(self._kind, f'{name}/get_state')
+        elif services:
+            self._labels[name] = RUNNING

@@ -5,9 +5,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from mpnp_ros.cli.node_processes import checked_namespace
 from mpnp_ros.errors import ConfigurationError, MpnpError
 from mpnp_ros.transport import additions
 
@@ -28,34 +29,39 @@ def add_namespace(parser: ArgumentParser) -> None:
 
 @contextmanager
 def ros_session(namespace: str = '') -> Iterator[Node]:
-    """Yield a node in ``namespace`` whose callbacks run on threads of their own.
+    """Yield a node in ``namespace`` whose callbacks run on a thread of their own.
 
     Ctrl-C stays a KeyboardInterrupt of the main thread, so that a command can still say goodbye to the
-    nodes it talked to.  Raises ConfigurationError where ROS 2 is not installed.
+    nodes it talked to.  What the command makes on the node is destroyed with it, after that thread has ended:
+    rclpy reports an exception for everything that is destroyed while its executor waits on it.
+    Raises ConfigurationError where ROS 2 is not installed or ROS does not allow the namespace.
     """
+    namespace = checked_namespace(namespace)
     os.environ.update(additions(os.environ))
     rclpy = import_rclpy()
-    from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+    from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
 
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = rclpy.create_node(f'_mpnp_{os.getpid()}', namespace=namespace, start_parameter_services=False,
                                  enable_rosout=False)
-        executor = MultiThreadedExecutor(num_threads=2)
+        executor, ended = SingleThreadedExecutor(), threading.Event()
         executor.add_node(node)
 
         def spin() -> None:
-            with suppress(ExternalShutdownException):
-                executor.spin()
+            while not ended.is_set():
+                executor.spin_once()
 
         spinning = threading.Thread(target=spin, daemon=True)
         spinning.start()
         try:
             yield node
         finally:
-            executor.shutdown()
+            ended.set()
+            executor.create_task(lambda: None)  # for spin_once to return
             spinning.join(5.)
+            executor.shutdown()
             node.destroy_node()
     finally:
         rclpy.try_shutdown()
@@ -72,11 +78,14 @@ def import_rclpy() -> Any:
     return rclpy
 
 
-def wait_for(condition: Callable[[], Any], timeout: float, otherwise: str) -> Any:
-    """Return the first true value of ``condition()``; raise NotAnsweringError after ``timeout`` seconds."""
+def wait_for(condition: Callable[[], Any], timeout: float, otherwise: str | Callable[[], str]) -> Any:
+    """Return the first true value of ``condition()``; raise NotAnsweringError after ``timeout`` seconds.
+
+    otherwise: what the error says, or a function that finds it out then.
+    """
     end = time.monotonic() + timeout
     while not (value := condition()):
         if time.monotonic() > end:
-            raise NotAnsweringError(otherwise)
+            raise NotAnsweringError(otherwise if isinstance(otherwise, str) else otherwise())
         time.sleep(.02)
     return value

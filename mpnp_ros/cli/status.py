@@ -1,6 +1,7 @@
 """Show the modalities as the fusion node sees them: state, rate, age, whether answers use them.
 
-Where an adaptation node runs, also what it is doing and why.
+Below them: what answers rest on, what each node warns of, and what the adaptation node is doing and why.
+Exit code 0: a sensor can be used. 1: none can. 2: the system is starting or not running.
 """
 from __future__ import annotations
 
@@ -8,11 +9,15 @@ import json
 import math
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from mpnp_ros.cli.node_reports import LEVELS, NodeReport, NodeReports
+from mpnp_ros.cli.node_reports import OK as SOUND
 from mpnp_ros.cli.session import NotAnsweringError, add_namespace, ros_session, wait_for
 from mpnp_ros.cli.units import from_to, macs, megabytes, seconds
+from mpnp_ros.cli.values import positive
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -29,25 +34,24 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument('--watch', action='store_true', help='go on until Ctrl-C')
     parser.add_argument('--json', action='store_true', help='one JSON object per report')
-    parser.add_argument('--timeout', type=float, default=10., metavar='S',
+    parser.add_argument('--timeout', type=positive, default=10., metavar='S',
                         help='seconds to wait for the fusion node (default: %(default)s)')
     add_namespace(parser)
 
 
 def run(arguments: Namespace) -> int:
-    """Print the table once or, with --watch, keep it up to date."""
+    """Print the report once or, with --watch, keep it up to date."""
     with ros_session(arguments.namespace) as node:
-        latest = LatestStates(node)
-        nobody = (f'nobody publishes {node.resolve_topic_name("modalities")}; start the system with '
-                  '`mpnp bringup`, and give its --namespace and ROS_DOMAIN_ID here too')
-        states = wait_for(latest.take, arguments.timeout, nobody)
+        latest, reports = LatestStates(node), NodeReports(node)
+        states = wait_for(latest.take, arguments.timeout, reports.why_absent)
+        reports.wait()
         with suppress(NotAnsweringError):
             wait_for(lambda: latest.adaptation, ADAPTATION_TIMEOUT, 'there is no adaptation node')
         if arguments.watch:
-            watch(latest, states, arguments.json)
+            watch(latest, reports, states, arguments.json)
         else:
-            show(states, arguments.json, latest.adaptation)
-    return 0
+            show(states, arguments.json, latest.adaptation, reports)
+    return 0 if usable(states) else 1
 
 
 class LatestStates:
@@ -79,36 +83,54 @@ class LatestStates:
         self.adaptation = adaptation
 
 
-def show(states: Any, as_json: bool, adaptation: Any = None) -> None:
+def show(states: Any, as_json: bool, adaptation: Any = None, reports: Iterable[NodeReport] = ()) -> None:
     """Print one report."""
     if as_json:
         entries = as_dict(states)
-        print(json.dumps(entries | {'adaptation': adaptation_as_dict(adaptation)} if adaptation else entries),
-              flush=True)
+        nodes = {report.name: {'level': LEVELS[report.level], 'text': report.text} for report in reports}
+        more = {'nodes': nodes, 'adaptation': adaptation and adaptation_as_dict(adaptation)}
+        print(json.dumps(entries | {key: value for key, value in more.items() if value}), flush=True)
         return
     from rich.console import Console
-    Console().print(page(states, adaptation))
+    Console(highlight=False).print(page(states, adaptation, reports))
 
 
-def watch(latest: LatestStates, states: Any, as_json: bool) -> None:
+def watch(latest: LatestStates, reports: NodeReports, states: Any, as_json: bool) -> None:
     """Print every report; as a table, in the place of the one before it."""
     if as_json:
         while True:
-            show(states, as_json, latest.adaptation)
+            show(states, as_json, latest.adaptation, reports)
             states = wait_for(latest.take, math.inf, '')
     from rich.live import Live
-    with Live(page(states, latest.adaptation), auto_refresh=False) as live:
+    with Live(page(states, latest.adaptation, reports), auto_refresh=False) as live:
         while True:
             states = latest.take() or states
-            live.update(page(states, latest.adaptation), refresh=True)
+            live.update(page(states, latest.adaptation, reports), refresh=True)
             time.sleep(REFRESH)
 
 
-def page(states: Any, adaptation: Any = None) -> Group:
-    """Return the table, and below it what the adaptation node is doing."""
+def page(states: Any, adaptation: Any = None, reports: Iterable[NodeReport] = ()) -> Group:
+    """Return the table, and below it lines as wide as the terminal.
+
+    They say what answers rest on, why a modality is as it is, what nodes warn of, and what is adapted.
+    """
     from rich.console import Group
     from rich.text import Text
-    return Group(table(states), *([Text(describe(adaptation))] if adaptation else []))
+
+    found = usable(states)
+    lines = [f'answers rest on: {", ".join(found)}'] if found else ['no sensor can be used']
+    lines += [f'{name}: {state["detail"]}' for name, state in as_dict(states).items() if state['detail']]
+    lines += [f'{report.name}: {LEVELS[report.level]}: {report.text}' for report in reports
+              if report.level != SOUND or report.starting]
+    lines += [describe(adaptation)] if adaptation else []
+    return Group(table(states), *map(Text, lines))
+
+
+def usable(states: Any) -> list[str]:
+    """Return the modalities that answers can rest on now: plugged, with links and with fresh tokens."""
+    return [name for name, state in as_dict(states).items()
+            if state['plugged'] and state['links_version'] and state['age'] is not None
+            and state['state'] not in ('absent', 'stale')]
 
 
 def describe(adaptation: Any) -> str:
@@ -149,15 +171,14 @@ def table(states: Any) -> Table:
 
     result = Table()
     for heading in ('modality', 'state', 'plugged', 'rate', 'age', 'quality', 'links'):
-        result.add_column(heading, no_wrap=True)
-    result.add_column('detail')
+        result.add_column(heading, overflow='fold')
     for name, state in as_dict(states).items():
         label = state['state']
         colour = COLOURS.get(label, 'cyan')
         plugged = ('yes' if state['plugged'] else 'no') + (', by hand' if state['pinned'] else '')
         result.add_row(name, f'[{colour}]{label}[/]', plugged, _number(state['rate'], ' Hz'),
                        _number(state['age'], ' s'), _number(state['quality'], ''),
-                       state['links_version'] or '-', state['detail'])
+                       state['links_version'] or '-')
     return result
 
 

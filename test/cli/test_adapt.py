@@ -140,4 +140,4 @@ def test_ctrl_c_cancels_waits_for_the_result_and_is_130(ros, adaptation):
 def test_nobody_there_is_said(ros):
     running = start(ros, 'adapt', '--timeout', '.5')
     errors = running.communicate(timeout=PATIENCE)[1]
-    assert (running.returncode, errors[:42]) == (2, 'mpnp adapt: nobody serves /test/adapt; sta')
+    assert (running.returncode, errors[:42]) == (2, 'mpnp adapt: no node serves /test/adapt; st')

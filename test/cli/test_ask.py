@@ -3,11 +3,15 @@ from __future__ import annotations
 
 import json
 import math
+import threading
+import time
+from argparse import Namespace
 from types import SimpleNamespace
 
 import pytest
 
 from mpnp_ros.cli.ask import StreamPrinter, as_dict, describe, show
+from mpnp_ros.cli.main import main
 
 
 def answer(**changes: object) -> SimpleNamespace:
@@ -16,7 +20,7 @@ def answer(**changes: object) -> SimpleNamespace:
     fields = {
         'id': 'q1', 'question': 'moving?', 'status': 0, 'error': '', 'text': 'yes', 'confidence': .75,
         'choices': ['yes', 'no'], 'probabilities': [.75, .25], 'used_modalities': ['camera'],
-        'modality_stamps': [stamp], 'modality_ages': [.125], 'missing_modalities': ['lidar'],
+        'modality_stamps': [stamp], 'modality_ages': [.125], 'missing_modalities': ['lidar'], 'concerns': [],
         'header': SimpleNamespace(stamp=stamp), 'links_version': 'v3', 'method': 'mpnp', 'latency': .5,
         'compute_duration': .25}
     return SimpleNamespace(**{**fields, **changes})
@@ -27,6 +31,11 @@ def test_description():
         'confidence 0.75, rests on camera (0.12 s old); missing lidar, took 0.50 s'
     blind = answer(used_modalities=[], modality_ages=[], missing_modalities=[])
     assert 'rests on no sensor,' in describe(blind)
+
+
+def test_what_lowers_the_worth_of_an_answer_stands_below_it():
+    assert describe(answer(concerns=['front: no calibration', 'front: not mounted'])).splitlines()[1:] == \
+        ['  but front: no calibration', '  but front: not mounted']
 
 
 def test_json_has_seconds_and_no_nan(capsys):
@@ -51,6 +60,140 @@ def test_a_text_that_is_taken_back_starts_a_new_line(capsys):
     printer.update('a bus')
     printer.update('a car')
     assert capsys.readouterr().out == 'a bus\na car'
+
+
+def test_what_the_question_alone_suggests_is_called_so(capsys):
+    show(answer(status=3, error='no sensor can be used', text='no', confidence=0.), as_json=False)
+    captured = capsys.readouterr()
+    assert captured.err == 'mpnp ask: no sensor can be used\n'
+    assert captured.out == '  the question alone suggests: no\n'
+
+
+@pytest.mark.parametrize('options, words', [
+    (['--timeout', '0'], '0 is not a number above 0'), (['--timeout', 'nan'], 'nan is not a number above 0'),
+    (['--timeout', '-1'], '-1 is not'), (['--period', '-1'], '-1 is not a number of 0 or more'),
+    (['--max-new-tokens', '-1'], '-1 is not a whole number'),
+    (['--max-new-tokens', '5000000000'], 'from 0 to'),
+    (['--timeout', 'soon'], 'soon is not a number'),
+])
+def test_wrong_values_are_one_line_and_exit_code_2(options, words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(['ask', 'moving?', *options])
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize('name', ['robot-1', 'bad ns!', '1st', 'a//b', 'ä'])
+def test_a_namespace_that_ros_does_not_allow_is_one_line(name, capsys):
+    assert main(['ask', 'moving?', '--namespace', name]) == 2
+    assert capsys.readouterr().err.startswith(f'mpnp ask: namespace {name}: letters, digits and _ only')
+
+
+class FusionDouble:
+    """Answers goals of `ask_stream` in turn, on an executor of its own; an answer may be a function."""
+
+    def __init__(self, ros, answers):
+        import rclpy
+        from mpnp_ros.action import Ask
+        from rclpy.action import ActionServer
+        from rclpy.context import Context
+        from rclpy.executors import SingleThreadedExecutor
+
+        self._answers, self._result, self._ended = iter(answers), Ask.Result, threading.Event()
+        self._context = Context()
+        rclpy.init(context=self._context, domain_id=int(ros.environment['ROS_DOMAIN_ID']))
+        self._node = rclpy.create_node('fusion_double', context=self._context, namespace='/test')
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._server = ActionServer(self._node, Ask, 'ask_stream', self._answer)
+        self._spinning = threading.Thread(target=self._spin)
+
+    def __enter__(self):
+        self._spinning.start()
+
+    def __exit__(self, *error):
+        import rclpy
+
+        self._ended.set()
+        self._spinning.join()
+        self._executor.shutdown()
+        self._node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+    def _spin(self):
+        while not self._ended.is_set():
+            self._executor.spin_once(.05)
+
+    def _answer(self, handle):
+        answer = next(self._answers)
+        answer = answer() if callable(answer) else answer
+        handle.succeed()
+        return self._result(answer=answer)
+
+
+def report(ros, text, level=0, node='test/fusion'):
+    """Publish what the fusion node says of itself, once a second, until the test ends."""
+    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+
+    publisher = ros.publisher('/diagnostics', DiagnosticArray)
+    message = DiagnosticArray(status=[DiagnosticStatus(name=f'{node}: fusion', message=text,
+                                                       level=bytes([level]))])
+    timer = ros.node.create_timer(.2, lambda: publisher.publish(message))
+    return lambda: ros.node.destroy_timer(timer)
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize('status, code', [(0, 0), (1, 1), (2, 1), (3, 3)])
+def test_exit_codes(ros, capsys, status, code):
+    from mpnp_ros.msg import Answer
+
+    with FusionDouble(ros, [Answer(status=status, error='because' if status else '', text='yes')]):
+        assert main(['ask', 'moving?', '--namespace', '/test', '--timeout', '30', '--json']) == code
+    assert json.loads(capsys.readouterr().out)['status'] == status
+
+
+@pytest.mark.ros
+def test_while_the_fusion_node_is_starting_the_question_is_asked_again(ros, capsys):
+    from mpnp_ros.msg import Answer
+
+    stop = report(ros, 'configuring: loading the language model')
+    with FusionDouble(ros, [Answer(status=1, error='fusion is not configured'), Answer(text='yes')]):
+        assert main(['ask', 'moving?', '--namespace', '/test', '--timeout', '30']) == 0
+    stop()
+    captured = capsys.readouterr()
+    assert captured.out.startswith('yes')
+    assert 'the fusion node is starting: configuring: loading the language model; waiting' in captured.err
+
+
+@pytest.mark.ros
+def test_not_running_starting_and_failed_are_told_apart(ros, capsys):
+    command = ['ask', 'moving?', '--timeout', '1', '--namespace']
+    assert main([*command, '/nowhere']) == 2
+    assert 'no node of mpnp_ros runs in namespace /nowhere' in capsys.readouterr().err
+    stop = report(ros, 'cannot configure: no such model', level=2, node='broken/fusion')
+    assert main([*command, '/broken']) == 2
+    stop()
+    assert 'the fusion node has failed: cannot configure: no such model' in capsys.readouterr().err
+
+
+@pytest.mark.ros
+def test_a_fusion_node_that_dies_while_it_answers_is_noticed(ros, monkeypatch):
+    from mpnp_ros.msg import Answer
+
+    from mpnp_ros.cli import ask
+
+    monkeypatch.setattr(ask, 'GONE_AFTER', 1.)
+    stop, noticed = report(ros, 'active'), threading.Event()
+
+    def die() -> Answer:
+        time.sleep(3)  # for the asker to have heard that it lives
+        stop()
+        noticed.wait(8)
+        return Answer()
+
+    with FusionDouble(ros, [die]), pytest.raises(ask.NotAnsweringError, match='has gone before it answered'):
+        ask.run(Namespace(namespace='/test', question='moving?', choices=[], standing=False, period=0.,
+                          max_new_tokens=0, timeout=30., json=True))
 
 
 def test_an_error_goes_to_stderr(capsys):

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from mpnp_ros.cli.main import main
-from mpnp_ros.cli.status import DOING, STATES, as_dict, show
+from mpnp_ros.cli.node_reports import WARN, NodeReport
+from mpnp_ros.cli.status import DOING, STATES, as_dict, show, usable
 
 
 def states(**changes: object) -> SimpleNamespace:
@@ -38,6 +39,24 @@ def test_table(capsys):
     text = capsys.readouterr().out
     for part in ('camera', 'healthy', 'no, by hand', '10.00 Hz', '0.05 s'):
         assert part in text
+
+
+def test_what_answers_rest_on_and_why_not_stands_below_in_whole_lines(capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '80')
+    show(states(), as_json=False)
+    assert 'answers rest on: camera' in capsys.readouterr().out
+    reason = 'no image topic found; set image_topic of camera_encoder'
+    report = NodeReport('camera_encoder', WARN, reason, 0.)
+    show(states(state=4, detail='no tokens for 3.0 s'), False, None, [report])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3:] == ['no sensor can be used', 'camera: no tokens for 3.0 s',
+                          f'camera_encoder: warning: {reason}']
+
+
+@pytest.mark.parametrize('changes', [
+    {'state': 0}, {'state': 4}, {'plugged': False}, {'links_version': ''}, {'age': math.nan}])
+def test_what_cannot_be_used_is_not_said_to_be_usable(changes):
+    assert usable(states()) == ['camera'] and usable(states(**changes)) == []
 
 
 def test_what_the_adaptation_node_is_doing(capsys):
@@ -72,6 +91,6 @@ def test_latched_reports_of_both_nodes_are_shown(ros, capsys):
     ros.publisher('modalities', ModalityStates, latched).publish(
         ModalityStates(modalities=[ModalityState(modality='radar')]))
     ros.publisher('adaptation', Adaptation, latched).publish(Adaptation(decision='all is well'))
-    assert main(['status', '--json', '--namespace', '/test', '--timeout', '30']) == 0
+    assert main(['status', '--json', '--namespace', '/test', '--timeout', '30']) == 1
     data = json.loads(capsys.readouterr().out)
     assert (data['radar']['state'], data['adaptation']['decision']) == ('absent', 'all is well')

@@ -113,20 +113,23 @@ def test_a_standing_question_is_withdrawn_by_ctrl_c(robot):
 
 def test_status(robot):
     done = mpnp('status', '--json', '--namespace', 'robot1')
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     states = json.loads(done.stdout)
-    assert set(states) == {'camera', 'lidar', 'radar'}
+    assert set(states) == {'camera', 'lidar', 'radar', 'nodes'}
+    assert states['nodes']['fusion']['text']
     assert states['camera']['state'] == 'absent'
     assert states['camera']['age'] is None
     table = mpnp('status', '--namespace', 'robot1').stdout
     assert 'camera' in table
     assert 'absent' in table
+    assert 'no sensor can be used' in table
 
 
 def test_another_namespace_has_nobody(robot):
     done = mpnp('status', '--timeout', '1')
     assert done.returncode == 2
-    assert done.stderr.startswith('mpnp status: nobody publishes /modalities; start the system')
+    assert done.stderr.startswith('mpnp status: no node of mpnp_ros runs in namespace / of ROS_DOMAIN_ID')
+    assert 'start the system with `mpnp bringup`' in done.stderr
 
 
 def test_a_killed_node_comes_back(robot):

@@ -1,0 +1,96 @@
+"""What the nodes of a robot report on ``/diagnostics``, and why its fusion node does not answer."""
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mpnp_ros.cli.node_processes import FUSION, NODES
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+OK, WARN, ERROR, STALE = range(4)
+LEVELS = ('ok', 'warning', 'error', 'stale')
+PERIOD = 1.0
+"""Seconds between two reports of a node."""
+STARTING = ('starting', 'configuring', 'activating')
+"""First words of the report of a node that will be active without further orders."""
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """The newest report of one node.  level: OK, WARN, ERROR or STALE.  arrived: s, monotonic clock."""
+
+    name: str
+    level: int
+    text: str
+    arrived: float
+
+    @property
+    def starting(self) -> bool:
+        """Whether the node is on its way to be active."""
+        return self.level == OK and self.text.startswith(STARTING)
+
+
+class NodeReports:
+    """Keeps the newest report of every node of this package in the namespace of the node that asks."""
+
+    def __init__(self, node: Node) -> None:
+        from diagnostic_msgs.msg import DiagnosticArray
+
+        self._node = node
+        self._namespace = node.get_namespace().strip('/')
+        self._newest: dict[str, NodeReport] = {}
+        node.create_subscription(DiagnosticArray, '/diagnostics', self._keep, 100)
+
+    def __getitem__(self, name: str) -> NodeReport | None:
+        return self._newest.get(name)
+
+    def __iter__(self) -> Iterator[NodeReport]:
+        """Reports in the order in which data passes through the nodes."""
+        return iter([self._newest[name] for name in NODES if name in self._newest])
+
+    def running(self) -> list[str]:
+        """Return the names of the nodes that are in the graph."""
+        return [name for name in NODES if (name, self._node.get_namespace()) in
+                self._node.get_node_names_and_namespaces()]
+
+    def wait(self, timeout: float = 1.5 * PERIOD) -> None:
+        """Wait until every node in the graph has reported, at most ``timeout`` seconds."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end and not (self._newest and set(self.running()) <= self._newest.keys()):
+            time.sleep(.02)
+
+    def silence(self, name: str) -> float:
+        """Return the seconds since the newest report of a node, 0 where there has been none."""
+        report = self._newest.get(name)
+        return time.monotonic() - report.arrived if report else 0.
+
+    def why_absent(self) -> str:
+        """Say why the fusion node does not answer: starting, failed, or not started."""
+        self.wait()
+        running, report = self.running(), self._newest.get(FUSION)
+        if report and report.level == ERROR:
+            return f'the fusion node has failed: {report.text}'
+        if FUSION in running or report:
+            return f'the fusion node is starting{f": {report.text}" if report else ""}; try again in a moment'
+        if running:
+            return (f'the fusion node is not running, but {", ".join(running)} {_verb(running)}: it is '
+                    'starting again, or has failed; see the log of `mpnp bringup` or of its launch file')
+        return (f'no node of mpnp_ros runs in namespace /{self._namespace} of ROS_DOMAIN_ID '
+                f'{os.environ.get("ROS_DOMAIN_ID", "0")}; start the system with `mpnp bringup`, or give its '
+                '--namespace and ROS_DOMAIN_ID here too')
+
+    def _keep(self, message: Any) -> None:
+        for status in message.status:
+            path, _, name = status.name.partition(': ')
+            namespace, _, node = path.rpartition('/')
+            if node == name and node in NODES and namespace == self._namespace:
+                self._newest[node] = NodeReport(node, status.level[0], status.message, time.monotonic())
+
+
+def _verb(names: list[str]) -> str:
+    return 'is' if len(names) == 1 else 'are'
