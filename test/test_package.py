@@ -167,7 +167,7 @@ def test_nothing_is_unpickled_and_no_code_comes_with_weights(module):
 
 
 def test_every_test_belongs_to_a_ctest():
-    """CMakeLists.txt makes one of each folder and of each file beside them; nothing lies deeper or elsewhere."""
+    """CMakeLists.txt makes one of each folder and of each file beside the folders."""
     for file in (ROOT / 'test').rglob('test_*.py'):
         folder = file.relative_to(ROOT / 'test').parts[0]
         assert folder == file.name or list((ROOT / 'test' / folder).glob('*.py')), file
