@@ -26,11 +26,11 @@ ROS = {'rclpy', 'launch', 'launch_ros', 'ament_index_python', 'cv_bridge', 'sens
        'rcl_interfaces', 'rosgraph_msgs', 'sensor_msgs', 'std_msgs', 'tf2_msgs', 'visualization_msgs',
        'mpnp_ros.msg', 'mpnp_ros.srv', 'mpnp_ros.action'}
 MAY_TOUCH_ROS = {'conversions', 'nodes'}
-BASE = {'errors', 'tokens', 'cache', 'precision', 'locations', 'options'}
+BASE = {'errors', 'tokens', 'cache', 'precision', 'locations', 'options', 'progress'}
 # The table of docs/architecture.md: what a folder may import of this package, at the top or in a function.
 MAY_IMPORT = {
     'errors': set(), 'tokens': {'errors'}, 'cache': {'errors'}, 'precision': {'errors'},
-    'options': {'errors'}, 'memory': set(),
+    'options': {'errors'}, 'memory': set(), 'progress': set(),
     'locations': {'errors'}, 'transport': {'errors', 'locations'}, 'supervisor': {'errors'},
     'llm': BASE, 'links': BASE | {'llm'}, 'methods': BASE | {'llm', 'links'},
     'modalities': BASE, 'nuscenes': BASE,
@@ -164,6 +164,13 @@ def test_nothing_is_unpickled_and_no_code_comes_with_weights(module):
         assert not re.match(r'(pickle|joblib|dill)\.loads?\(', call), call
         assert not call.startswith('torch.load(') or 'weights_only=True' in call, call
         assert not re.search(r'(trust_remote_code|allow_pickle)=(?!False)', call), call
+
+
+def test_every_test_belongs_to_a_ctest():
+    """CMakeLists.txt makes one of each folder and of each file beside the folders."""
+    for file in (ROOT / 'test').rglob('test_*.py'):
+        folder = file.relative_to(ROOT / 'test').parts[0]
+        assert folder == file.name or list((ROOT / 'test' / folder).glob('*.py')), file
 
 
 @pytest.mark.skipif(not os.environ.get('MPNP_TEST_COLCON'), reason='takes a minute; set MPNP_TEST_COLCON=1')

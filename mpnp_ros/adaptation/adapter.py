@@ -76,6 +76,7 @@ class Adapter:
         self._history: list[Past] = []
         self._fusion_since = -math.inf
         self._running: Running | None = None
+        self._failure = ''
         self._lock = threading.RLock()
         self._jobs = folder / 'jobs'
         self._jobs.mkdir(parents=True, exist_ok=True)
@@ -95,9 +96,11 @@ class Adapter:
 
     @property
     def reason(self) -> str:
-        """Why is trained what is trained now; else the newest decision's."""
+        """Why links are trained now; else how the last training failed, and the newest decision's reason."""
         running = self._running
-        return running.actions[0].reason if running else self.decision.reason
+        if running is not None:
+            return running.actions[0].reason
+        return '; '.join(filter(None, [self._failure, self.decision.reason]))
 
     @property
     def seconds(self) -> float:
@@ -276,6 +279,8 @@ class Adapter:
         good = result.status == TRAINED and not refusal
         if refusal:
             result = replace(result, status=FAILED, message=f'the fusion node did not take them: {refusal}')
+        names = ' and '.join(running.spec.modalities)
+        self._failure = '' if good else f'training {names} ended: {result.status}, {result.message}'
         self._ended(running.actions, Outcome.DONE if good else Outcome.FAILED)
         shutil.rmtree(running.process.folder, ignore_errors=True)
         for name in running.spec.modalities:

@@ -103,24 +103,27 @@ def turn_tokens(tokens: ModalityTokens, theta: float) -> ModalityTokens:
 def key_frame_dataset(root: NuScenes, encoders: Sequence[Encoder], turns: int = 24, seed: int = 0, *,
                       scenes: Iterable[str] | None = None, samples: Container[str] | None = None,
                       scope: Scope = FROM_THE_VEHICLE, per_kind: int = PER_KIND,
-                      cache: str | Path | None = None, night_images: str = '') -> TokenDataset:
+                      cache: str | Path | None = None, night_images: str = '',
+                      progress: Callable[[int], None] = lambda done: None) -> TokenDataset:
     """Questions about all key frames of some scenes (default: all), see :func:`question_dataset`.
 
-    samples: tokens of the key frames to take (default: all).
+    samples: tokens of the key frames to take (default: all).  progress: as in question_dataset.
     """
     names = [scene['name'] for scene in root.scenes] if scenes is None else scenes
     frames = (frame for name in names for frame in root.key_frames(name)
               if samples is None or frame.token in samples)
     return question_dataset(frames, encoders, turns, seed, scope=scope, per_kind=per_kind, cache=cache,
-                            night_images=night_images)
+                            night_images=night_images, progress=progress)
 
 
 def question_dataset(frames: Iterable[KeyFrame], encoders: Sequence[Encoder], turns: int = 24, seed: int = 0,
                      *, scope: Scope = FROM_THE_VEHICLE, per_kind: int = PER_KIND,
-                     cache: str | Path | None = None, night_images: str = '') -> TokenDataset:
+                     cache: str | Path | None = None, night_images: str = '',
+                     progress: Callable[[int], None] = lambda done: None) -> TokenDataset:
     """Key frames in `turns` evenly spread headings, with questions.
 
-    per_kind: as in scene_questions.  cache, night_images: as in encode.
+    per_kind: as in scene_questions.  cache, night_images: as in encode.  progress: called with the number of
+    frames that are encoded, after each.
 
     The questions are balanced over all frames so that no text gives its answer away; those that are
     always answered alike are dropped.  Frames are named <scene>/<sample>/<heading>.
@@ -129,8 +132,9 @@ def question_dataset(frames: Iterable[KeyFrame], encoders: Sequence[Encoder], tu
     seen: dict[str, dict[str, ModalityTokens]] = {}
     asked: dict[str, list[LabelledQuestion]] = {}
     conditions: dict[str, tuple[str, ...]] = {}
-    for frame in frames:
+    for done, frame in enumerate(frames, 1):
         tokens = {encoder.modality: encode(frame, encoder, cache, night_images) for encoder in encoders}
+        progress(done)
         for heading, turned in enumerate(_turned(frame, turns)):
             key = key_of(frame, heading)
             conditions[key] = conditions_of(frame.description)
@@ -143,12 +147,13 @@ def question_dataset(frames: Iterable[KeyFrame], encoders: Sequence[Encoder], tu
 
 
 def official_dataset(root: NuScenes, questions: Iterable[LabelledQuestion], encoders: Sequence[Encoder], *,
-                     cache: str | Path | None = None, night_images: str = '') -> TokenDataset:
+                     cache: str | Path | None = None, night_images: str = '',
+                     progress: Callable[[int], None] = lambda done: None) -> TokenDataset:
     """The published questions as examples, in their order, about the key frames as they were recorded.
 
     questions: of :func:`~mpnp_ros.nuscenes.official_qa.read_nuscenes_qa`, all about key frames of `root`.
-    cache, night_images: as in encode.  Raises DatasetError where there are none, or for an answer that is
-    not one of the 30.
+    cache, night_images: as in encode.  progress: as in question_dataset.  Raises DatasetError where there
+    are none, or for an answer that is not one of the 30.
     """
     questions = tuple(questions)
     odd = next((one for one in questions if one.answer not in ANSWERS), None)
@@ -159,8 +164,11 @@ def official_dataset(root: NuScenes, questions: Iterable[LabelledQuestion], enco
                            'version of nuScenes')
     frames = {token: root.key_frame(token) for token in dict.fromkeys(one.sample_token for one in questions)}
     keys = {token: key_of(frame) for token, frame in frames.items()}
-    tokens = {keys[token]: {encoder.modality: encode(frame, encoder, cache, night_images)
-                            for encoder in encoders} for token, frame in frames.items()}
+    tokens = {}
+    for done, (token, frame) in enumerate(frames.items(), 1):
+        tokens[keys[token]] = {encoder.modality: encode(frame, encoder, cache, night_images)
+                               for encoder in encoders}
+        progress(done)
     examples = tuple(Example(one.text, one.answer, ANSWERS, one.type, one.hops, keys[one.sample_token])
                      for one in questions)
     return TokenDataset(tokens, examples, {keys[token]: conditions_of(frame.description)

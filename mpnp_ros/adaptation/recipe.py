@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -127,10 +127,12 @@ class TrainRecipe:
                                **{'additive': counts, **self.link})
 
     def read(self, root: NuScenes, encoders: Sequence[Encoder], qa: Sequence[str | Path] = (),
-             scenes: Sequence[str] | None = None) -> TokenDataset:
+             scenes: Sequence[str] | None = None,
+             progress: Callable[[int, int], None] = lambda done, of: None) -> TokenDataset:
         """Questions and tokens: published questions where files of them are given, else made from boxes.
 
         scenes: names or tokens of those to take, default: all.  Several processes encode a share each.
+        progress: called with how many key frames of how many are encoded.
         """
         asked = self.questions
         samples = [sample['token'] for scene in scenes or [record['token'] for record in root.scenes]
@@ -141,9 +143,14 @@ class TrainRecipe:
                          if one.sample_token in kept]
             samples = list(dict.fromkeys(one.sample_token for one in questions))
         self._encode(root, encoders, samples)
-        dataset = official_dataset(root, questions, encoders, night_images=self.night_images) if qa else \
+
+        def tell(done: int) -> None:
+            progress(done, len(samples))
+
+        dataset = official_dataset(root, questions, encoders, night_images=self.night_images,
+                                   progress=tell) if qa else \
             key_frame_dataset(root, encoders, asked.turns, self.seed, scenes=scenes, scope=asked.scope,
-                              per_kind=asked.per_kind, night_images=self.night_images)
+                              per_kind=asked.per_kind, night_images=self.night_images, progress=tell)
         return dataset.evened(asked.of_each_type, self.seed) if asked.of_each_type else dataset
 
     def save(self, path: Path) -> None:

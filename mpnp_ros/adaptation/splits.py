@@ -21,6 +21,9 @@ MINI_SEED = 123
 MINI_WARNING = ('questions about one frame, and other wordings of one fact, are on both sides of this split: '
                 'accuracy on it says little about other scenes; use --split scene for that')
 
+SAME_SCENES_WARNING = ('other headings of the same key frames are on both sides: accuracy on them says '
+                       'little about other scenes; give at least 4 scenes')
+
 
 def split(name: str, dataset: TokenDataset, root: NuScenes) -> tuple[TokenDataset, TokenDataset]:
     """The training and the held-out set by one of SPLITS; with none nothing is held out.
@@ -52,6 +55,12 @@ def held_out(dataset: TokenDataset, every: int = HELD_OUT_EVERY) -> Callable[[st
                            '(--split none)')
     chosen = set(scenes[every - 1::every] or scenes[-1:])
     return lambda key: twins(scene_of(key)) in chosen
+
+
+def shared_scenes(train: TokenDataset, test: TokenDataset) -> set[str]:
+    """Return the scenes, day and night twins counted as one, of which frames are on both sides."""
+    first, second = ({twins(scene_of(key)) for key in part.frames} for part in (train, test))
+    return first & second
 
 
 def mini_split(dataset: TokenDataset, root: NuScenes) -> tuple[TokenDataset, TokenDataset]:

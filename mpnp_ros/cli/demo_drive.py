@@ -4,7 +4,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -19,16 +19,16 @@ BOTH = (CAMERA, LIDAR)
 SCOPE = Scope(max_distance=30.0, min_points=5, anchors=False)
 """What the shipped links were trained to answer."""
 QUESTIONS_A_FRAME, MOST_SKIPPED = 16, 5
-LONGEST_ADAPTATION = 240.
-"""Seconds after which a phase that waits for an adaptation ends without it."""
+LONGEST_PAUSE, LONGEST_ADAPTATION = 300., 1200.
+"""Seconds after which a phase ends without the adaptation it waits for: with none under way, and in all."""
 
 
 @dataclass(frozen=True)
 class Phase:
     """A part of the drive.
 
-    title: for people.  sensors: whose encoders run.  share: of the time, relative to others; 0: until the
-    adaptation that it brings about has ended.
+    title: for people.  sensors: whose encoders run.  share: of the time, relative to others; 0: until a
+    training has ended and links to all of its sensors are in use.  without: the title where they are not.
     """
 
     name: str
@@ -36,10 +36,11 @@ class Phase:
     light: str
     sensors: tuple[str, ...]
     share: float = 0.
+    without: str = ''
 
     @property
     def adapts(self) -> bool:
-        """Whether it lasts until an adaptation has ended."""
+        """Whether it lasts until adapted links are in use."""
         return not self.share
 
 
@@ -49,12 +50,12 @@ PHASES = {
         DAY, Phase('dusk', 'dusk, camera', 'dusk', (CAMERA,), 1),
         Phase('night', 'night, camera', 'night', (CAMERA,), 3),
         Phase('plugged', 'night, a LiDAR is plugged in', 'night', BOTH),
-        Phase('adapted', 'night, adapted', 'night', BOTH, 4),
+        Phase('adapted', 'night, adapted', 'night', BOTH, 4, 'night, not adapted'),
         Phase('morning', 'morning, both', 'day', BOTH, 3)),
     DISTILLED: (
         DAY, Phase('plugged', 'day, a LiDAR is plugged in; the camera teaches it', 'day', BOTH),
         Phase('dusk', 'dusk, both', 'dusk', BOTH, 1),
-        Phase('night', 'night, adapted', 'night', BOTH, 5),
+        Phase('night', 'night, adapted', 'night', BOTH, 5, 'night, not adapted'),
         Phase('morning', 'morning, both', 'day', BOTH, 3))}
 """By what teaches the new sensor: labelled questions at night, or the camera while it is still day."""
 
@@ -169,13 +170,18 @@ class Moment:
 
 @dataclass
 class Drive:
-    """What has happened so far.  skipped: key frames whose tokens did not come."""
+    """What has happened so far.
+
+    skipped: key frames whose tokens did not come.  waiting: since when, on the monotonic clock, a phase that
+    adapts has seen no adaptation under way.
+    """
 
     phases: Sequence[Phase]
     moments: list[Moment] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     adaptations: list[Costs] = field(default_factory=list)
     skipped: int = 0
+    waiting: float = 0.
 
     def skip(self) -> None:
         """A key frame cannot be asked about.  Raises NotAnsweringError where there were too many of them."""
@@ -272,31 +278,53 @@ def drive_through(vehicle: Vehicle, phases: Sequence[Phase], seconds: float, maj
                   view: View) -> Drive:
     """Drive through the phases, at least one key frame each, and ask at each of them.
 
-    seconds: of all phases that do not wait for an adaptation.
+    seconds: of all phases that do not wait for an adaptation.  Where that does not come, the phases after it
+    are called what they are.
     """
     drive, chooser, start = Drive(phases), Chooser(majority), time.monotonic()
     total = sum(phase.share for phase in phases)
-    for phase in phases:
+    for place in range(len(phases)):
+        phase = drive.phases[place]
         vehicle.enter(phase)
         view.entered(phase)
         drive.events.append(Event(time.monotonic() - start, 'phase', phase.title))
         before, began = len(drive.adaptations), time.monotonic()
-        length = LONGEST_ADAPTATION if phase.adapts else seconds * phase.share / total
-        while not _is_over(drive, phase, time.monotonic() - began, length, before):
+        drive.waiting = began
+        while True:
             frame = vehicle.next_frame(phase.sensors)
             if frame is None:
                 drive.skip()
                 continue
             _ask_about(vehicle, frame, drive, phase, chooser, majority, view, start)
+            passed = time.monotonic() - began
+            if phase.adapts and has_adapted(drive, phase, before):
+                break
+            if phase.adapts and _is_given_up(drive, passed):
+                drive.phases = [*drive.phases[:place + 1], *(
+                    replace(later, title=later.without or later.title) for later in drive.phases[place + 1:])]
+                break
+            if not phase.adapts and passed >= seconds * phase.share / total:
+                break
     return drive
 
 
-def _is_over(drive: Drive, phase: Phase, seconds: float, length: float, adaptations: int) -> bool:
-    """Whether a phase has lasted its time, or brought about a training."""
-    if not drive.exchanges(phase):
-        return False
-    trained = any(costs.steps for costs in drive.adaptations[adaptations:])
-    return seconds >= length or phase.adapts and trained
+def has_adapted(drive: Drive, phase: Phase, before: int = 0) -> bool:
+    """Whether a training since the adaptation number ``before`` has ended, and answers rest on all sensors.
+
+    The newest answer tells which links are in use: it rests on a sensor that was new to the phase only where
+    links to it are.
+    """
+    trained = any(costs.steps for costs in drive.adaptations[before:])
+    exchanges = drive.exchanges(phase)
+    return trained and bool(exchanges) and set(exchanges[-1].used) == set(phase.sensors)
+
+
+def _is_given_up(drive: Drive, seconds: float) -> bool:
+    """Whether a phase that adapts has waited long enough; an adaptation under way is waited for."""
+    exchanges = drive.exchanges()
+    if exchanges and exchanges[-1].training:
+        drive.waiting = time.monotonic()
+    return seconds >= LONGEST_ADAPTATION or time.monotonic() - drive.waiting >= LONGEST_PAUSE
 
 
 def _ask_about(vehicle: Vehicle, frame: tuple[Sight, Sequence[LabelledQuestion]], drive: Drive, phase: Phase,

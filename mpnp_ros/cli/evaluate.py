@@ -13,11 +13,14 @@ is not given is as `mpnp train` noted it in the store.
 """
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpnp_ros.cli.recipe_options import add_recipe_arguments
+from mpnp_ros.progress import progress
 
 if TYPE_CHECKING:
     from mpnp_ros.adaptation.trainer import TrainingStep
@@ -35,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
                        help='default: config/study.yaml of the package')
     study.add_argument('--seeds', type=int, nargs='+',
                        help="some of the recipe's seeds, to be measured now; the report needs all of them")
-    study.add_argument('--quiet', action='store_true', help='no progress bars')
+    study.add_argument('--quiet', action='store_true', help='no progress')
     links = parser.add_argument_group('with --links')
     links.add_argument('--root', type=Path, help='nuScenes: samples/ and v1.0-*/')
     add_recipe_arguments(links)
@@ -62,9 +65,17 @@ def run_study(arguments: Namespace) -> int:
              'lidar': arguments.lidar_head or 'lidar-driving-world'}
     encoders = {'camera': create_encoder('camera', {'tokens': 'objects', 'head': heads['camera']}),
                 'lidar': create_encoder('lidar', {'backbone': 'polar', 'head': heads['lidar']})}
-    study = Study(config, arguments.work, encoders, _Bars(arguments.quiet))
-    for seed in arguments.seeds or config.seeds:
-        study.run_seed(seed)
+    bars = _Bars(arguments.quiet)
+    study = Study(config, arguments.work, encoders, bars)
+    try:
+        for seed in arguments.seeds or config.seeds:
+            study.run_seed(seed)
+    except KeyboardInterrupt:
+        print(f'stopped; what is finished, and a checkpoint of every 250 training steps, are kept in '
+              f'{arguments.work}: the same command resumes', file=sys.stderr)
+        raise
+    finally:
+        bars.close()
     if not all((arguments.work / f'seed-{seed}.json').is_file() for seed in config.seeds):
         print('measured; the report is written when all seeds are')
         return 0
@@ -73,16 +84,19 @@ def run_study(arguments: Namespace) -> int:
 
 
 class _Bars:
-    """One progress bar for each thing that is trained."""
+    """The progress of one thing after the other that is trained."""
 
     def __init__(self, quiet: bool) -> None:
-        self.quiet, self.name, self.bar = quiet, '', None
+        self._quiet, self._name = quiet, ''
+        self._shown = ExitStack()
 
     def __call__(self, name: str, step: TrainingStep) -> None:
-        from tqdm import tqdm
+        if name != self._name:
+            self.close()
+            self._name = name
+            self._show = self._shown.enter_context(progress(name, quiet=self._quiet))
+        self._show(step.step, step.steps, f'loss {step.loss:.3f}')
 
-        if name != self.name:
-            self.name = name
-            self.bar = tqdm(total=step.steps, desc=name, disable=self.quiet or None, leave=False)
-        self.bar.set_postfix(loss=f'{step.loss:.3f}', refresh=False)
-        self.bar.update(step.step - self.bar.n)
+    def close(self) -> None:
+        """End what is shown."""
+        self._shown.close()

@@ -1,17 +1,18 @@
 """Accuracy of the links of a store on the key frames of a nuScenes root."""
 from __future__ import annotations
 
+import json
 from argparse import Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpnp_ros.cli.accuracy_table import condition_table, table
 from mpnp_ros.cli.recipe_options import recipe_of
-from mpnp_ros.cli.train import RECIPE, announce
+from mpnp_ros.cli.train import RECIPE, SCENES, announce
 from mpnp_ros.errors import ConfigurationError, LinksError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from mpnp_ros.methods.base import Method
     from mpnp_ros.modalities.base import Encoder
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 def evaluate_links(arguments: Namespace) -> int:
     """Load, encode, ask, print; exit code 0.
 
-    All questions are asked, with --split those that it holds out.
+    All questions are asked, with --split those that it holds out.  Where some of them are about scenes that
+    the links were trained on, that is said.
     """
     from mpnp_ros.adaptation.batches import QuestionBook
     from mpnp_ros.adaptation.evaluation import majority, sensor_dependence
+    from mpnp_ros.adaptation.key_frames import scene_of
     from mpnp_ros.adaptation.splits import split
     from mpnp_ros.llm.question_files import QuestionFiles
     from mpnp_ros.llm.weights import load_language_model
@@ -45,11 +48,25 @@ def evaluate_links(arguments: Namespace) -> int:
     else:
         announce(recipe, rest, test)
 
+    asked = {scene_of(key) for key in test.frames}
+    if seen := trained_on(arguments.links) & asked:
+        print(f'warning: the links were trained on {len(seen)} of the {len(asked)} scenes asked about; '
+              'choose others with --scenes, or what was held out with --split')
     rows = sensor_dependence(method, test, recipe.seed, QuestionBook(method, QuestionFiles())).rows
     if rest.examples:
         rows['majority'] = majority(rest, test)
     print(*filter(None, [table(rows), condition_table(rows)]), sep='\n\n')
     return 0
+
+
+def trained_on(store: Path) -> set[str]:
+    """Return the names of the scenes that the links of a store were trained on, as far as it tells."""
+    try:
+        return set(json.loads((store / SCENES).read_bytes()))
+    except FileNotFoundError:
+        return set()
+    except (OSError, ValueError, TypeError) as error:
+        raise LinksError(f'{store / SCENES} cannot be read ({error}); remove it') from None
 
 
 def with_links(method: Method, store: Path, encoders: Sequence[Encoder]) -> Method:

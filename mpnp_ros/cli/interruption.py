@@ -1,9 +1,12 @@
-"""Ctrl-C as a question that long work asks itself, so that it can end in order."""
+"""Ctrl-C as a question that long work asks itself, so that it can end in order, and what it goes on from."""
 from __future__ import annotations
 
+import hashlib
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CANCELLED = 130
@@ -30,3 +33,19 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(pressed)
     finally:
         restore()
+
+
+def checkpoint_folder(output: Path, *what: object) -> Path:
+    """Return where work towards ``output`` is kept until it is finished: beside it, named by what it is.
+
+    what: all that the result depends on, so that the same command goes on and another one begins afresh.
+    """
+    digest = hashlib.sha256(repr(what).encode()).hexdigest()[:12]
+    return output.parent / f'.{output.name}.checkpoint' / digest
+
+
+def forget_checkpoint(folder: Path) -> None:
+    """Remove a checkpoint of work that is finished."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.parent.is_dir() and not any(folder.parent.iterdir()):
+        folder.parent.rmdir()

@@ -1,7 +1,8 @@
 """Train a head that turns a sensor into counts of objects by direction, on the boxes of nuScenes roots.
 
 Features are computed once and cached. Scenes are held out by seed: day and night twins of the embedded world
-stay on one side. Ctrl-C stops; with --checkpoint the same command goes on from there. The head is used by
+stay on one side. Ctrl-C or SIGTERM stops; the same command resumes from its checkpoint, written after every
+epoch and at the end. The head is used by
 `encoder.tokens: objects` of the camera, `encoder.backbone: polar` of the LiDAR, and always by the radar, with
 its folder as `encoder.head`.
 
@@ -9,15 +10,16 @@ its folder as `encoder.head`.
 """
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpnp_ros.cli.interruption import CANCELLED, interruptible
+from mpnp_ros.cli.interruption import CANCELLED, checkpoint_folder, forget_checkpoint, interruptible
 from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.progress import progress
 
 if TYPE_CHECKING:
     from mpnp_ros.adaptation.head_inputs import HeadInput
@@ -39,14 +41,16 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help='the recipe (default: config/pretrain.yaml of the package)')
     parser.add_argument('--epochs', type=int, help="instead of the recipe's")
     parser.add_argument('--seed', type=int, default=0, help='of everything that is drawn')
-    parser.add_argument('--checkpoint', type=Path, metavar='FOLDER', help='go on from here after a stop')
+    parser.add_argument('--checkpoint', type=Path, metavar='FOLDER',
+                        help='where a stopped run resumes (default: a hidden folder beside --output, removed '
+                             'at the end)')
     parser.add_argument('--features-only', action='store_true',
                         help='only fill the cache; several processes may, each with scenes of its own')
     parser.add_argument('--licence', default=LICENCE, help='of the head, as the data asks '
                                                            '(default: %(default)s)')
     parser.add_argument('--device', default='auto', help='of the backbone: auto, cpu or cuda '
                                                          '(default: %(default)s)')
-    parser.add_argument('--quiet', action='store_true', help='no progress bars')
+    parser.add_argument('--quiet', action='store_true', help='no progress')
 
 
 def run(arguments: Namespace) -> int:
@@ -56,21 +60,29 @@ def run(arguments: Namespace) -> int:
 
     config = recipe(arguments)
     source = head_input(arguments)
-    dataset = read(arguments, source, config)
-    if arguments.features_only:
-        return 0
-    train, validation = dataset.split(config.validation, config.seed)
-    print(f'{len(train)} frames to train on, {len(validation)} held out ({scenes_text(validation)})')
-    head = new_head(source, config)
-    with _bar(arguments, 'training') as show, interruptible() as cancelled:
-        report = pretrain(head, train, validation, config, lambda step: show(
-            step.step, step.steps, f'loss {step.loss:.3f}, explained {step.explained or 0:.3f}'),
-            cancelled, arguments.checkpoint)
+    checkpoint = arguments.checkpoint or checkpoint_folder(
+        arguments.output, config, arguments.modality, arguments.root, arguments.scenes)
+    with interruptible() as cancelled:
+        dataset = read(arguments, source, config, cancelled)
+        if arguments.features_only:
+            return 0
+        train, validation = dataset.split(config.validation, config.seed)
+        print(f'{len(train)} frames to train on, {len(validation)} for validation, by which the best epoch '
+              f'is chosen ({scenes_text(validation)})')
+        head = new_head(source, config)
+        with progress('training', quiet=arguments.quiet) as show:
+            report = pretrain(head, train, validation, config, lambda step: show(
+                step.step, step.steps, f'loss {step.loss:.3f}, explained {step.explained or 0:.3f}'),
+                cancelled, checkpoint)
     print(describe(report))
     if report.stopped == 'cancelled':
+        print(f'stopped after step {report.steps}; the same command resumes from {checkpoint}',
+              file=sys.stderr)
         return CANCELLED
     manifest = save_head(arguments.output, head, licence=arguments.licence, accuracy=report.scores.to_dict(),
                          provenance=provenance(arguments, config, train))
+    if arguments.checkpoint is None:
+        forget_checkpoint(checkpoint)
     print(f'{arguments.output}: {manifest.kind} head {manifest.sha256[:12]}')
     return 0
 
@@ -102,14 +114,21 @@ def head_input(arguments: Namespace) -> HeadInput:
     return {'lidar': LidarInput, 'radar': RadarInput}[arguments.modality]()
 
 
-def read(arguments: Namespace, source: HeadInput, config: PretrainingConfig) -> SectorDataset:
+def read(arguments: Namespace, source: HeadInput, config: PretrainingConfig,
+         cancelled: Callable[[], bool]) -> SectorDataset:
     """All key frames of the scenes, their inputs from the cache or made now."""
     from mpnp_ros.adaptation.sector_dataset import sector_dataset
 
     frames = list(chain.from_iterable(key_frames(root, arguments.scenes) for root in arguments.root))
-    with _bar(arguments, 'reading') as show:
-        return sector_dataset(frames, source, config.scope,
-                              progress=lambda count: show(count, len(frames), ''))
+    with progress('reading', 'key frame', arguments.quiet) as show:
+        def made(done: int) -> None:
+            show(done, len(frames))
+            if cancelled():
+                print(f'stopped; {done} of {len(frames)} key frames are kept in the cache, the same command '
+                      'resumes', file=sys.stderr)
+                raise KeyboardInterrupt
+
+        return sector_dataset(frames, source, config.scope, progress=made)
 
 
 def key_frames(root: Path, scenes: list[str] | None) -> Iterator[KeyFrame]:
@@ -138,16 +157,3 @@ def scenes_text(dataset: SectorDataset) -> str:
     """The scenes of a data set, shortened."""
     names = sorted(set(dataset.scenes))
     return ', '.join(names[:6]) + (f' and {len(names) - 6} more' if len(names) > 6 else '')
-
-
-@contextmanager
-def _bar(arguments: Namespace, name: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar as a function: (done, of how many, text)."""
-    from tqdm import tqdm
-
-    with tqdm(desc=name, disable=arguments.quiet or None, leave=False) as bar:
-        def show(done: int, total: int, text: str) -> None:
-            bar.total = total
-            bar.set_postfix_str(text, refresh=False)
-            bar.update(done - bar.n)
-        yield show

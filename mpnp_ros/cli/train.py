@@ -3,7 +3,8 @@
 Every key frame is encoded once. Questions are made from its boxes, for many headings of the vehicle, or are
 those of NuScenes-QA (--qa). The table compares answers about what was held out: with the sensors, with
 tokens of other frames, without tokens, of links that never saw a sensor (--blind) and of the majority, each
-with its 95 % interval. Ctrl-C stops; with --checkpoint the same command goes on from there.
+with its 95 % interval. Ctrl-C or SIGTERM stops; the same command resumes from its checkpoint, which is
+written every 100 steps and at the end.
 
     mpnp train --root world --output links
     mpnp train --root nuscenes --qa NuScenes_train_questions.json --split scene --output links
@@ -11,29 +12,31 @@ with its 95 % interval. Ctrl-C stops; with --checkpoint the same command goes on
 """
 from __future__ import annotations
 
+import json
+import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpnp_ros.cli.accuracy_table import condition_table, table
-from mpnp_ros.cli.interruption import CANCELLED, interruptible
+from mpnp_ros.cli.interruption import CANCELLED, checkpoint_folder, forget_checkpoint, interruptible
 from mpnp_ros.cli.recipe_options import add_recipe_arguments, recipe_of
+from mpnp_ros.progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from mpnp_ros.adaptation.dataset import TokenDataset
     from mpnp_ros.adaptation.evaluation import Accuracy
     from mpnp_ros.adaptation.recipe import TrainRecipe
-    from mpnp_ros.adaptation.trainer import Trainer, TrainingReport, TrainingStep
+    from mpnp_ros.adaptation.trainer import Trainer, TrainingReport
     from mpnp_ros.links.files import Link
     from mpnp_ros.llm.language_model import LanguageModel
     from mpnp_ros.methods.base import Method
     from mpnp_ros.modalities.base import Encoder
 
-RECIPE = 'recipe.yaml'
+RECIPE, SCENES = 'recipe.yaml', 'scenes.json'
+"""Beside the links of a store: how they were trained, and on which scenes."""
 SHIPPED = 'shipped'
 LICENCE = 'CC BY-NC-SA 4.0 (nuScenes)'
 LICENCES = {'v1.0-world': 'Apache-2.0 (trained on the embedded driving world)'}
@@ -53,10 +56,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--batch', type=int, metavar='N', help='questions a step, over all processes')
     parser.add_argument('--learning-rate', type=float, metavar='RATE', help='of aligners')
     parser.add_argument('--blind', action='store_true', help='train the blind baseline as well')
-    parser.add_argument('--checkpoint', type=Path, metavar='FOLDER', help='go on from here after a stop')
+    parser.add_argument('--checkpoint', type=Path, metavar='FOLDER',
+                        help='where a stopped run resumes (default: a hidden folder beside --output, removed '
+                             'at the end)')
     parser.add_argument('--licence', help='of the links, as the data asks (default: that of nuScenes, or of '
                         'the embedded world)')
-    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+    parser.add_argument('--quiet', action='store_true', help='no progress')
 
 
 def run(arguments: Namespace) -> int:
@@ -70,30 +75,50 @@ def run(arguments: Namespace) -> int:
     from mpnp_ros.nuscenes.tables import NuScenes
 
     recipe = recipe_of(arguments)
+    checkpoint = arguments.checkpoint or checkpoint_folder(
+        arguments.output, recipe, arguments.root, arguments.scenes, arguments.qa, arguments.start)
     with joined(arguments.device) as device, interruptible() as cancelled:
         first = Processes.current().is_first
+        quiet = arguments.quiet or not first
         root, encoders = NuScenes(arguments.root), recipe.make_encoders(device)
         method = plugged(recipe, language_model(recipe, device), encoders, arguments.start)
-        train, test = split(recipe.split, recipe.read(root, encoders, arguments.qa, arguments.scenes), root)
+        with progress('encoding', 'key frame', quiet) as show:
+            def encoded(done: int, of: int) -> None:
+                show(done, of)
+                if cancelled():
+                    print(f'stopped; {done} of {of} key frames are kept in the cache, the same command '
+                          'resumes', file=sys.stderr)
+                    raise KeyboardInterrupt
+
+            dataset = recipe.read(root, encoders, arguments.qa, arguments.scenes, encoded)
+        train, test = split(recipe.split, dataset, root)
         if first:
             announce(recipe, train, test)
 
         trainer = Trainer(method, recipe.training, QuestionBook(method, QuestionFiles()))
-        with progress_bar(arguments, 'links', first) as show:
-            report = trainer.fit(train, progress=show, cancelled=cancelled, checkpoint=arguments.checkpoint)
+        with progress('links', quiet=quiet) as show:
+            report = trainer.fit(train, progress=lambda step: show(
+                step.step, step.steps, f'loss {step.loss:.3f}'), cancelled=cancelled, checkpoint=checkpoint)
         if first:
             print(describe(report))
         if report.stopped == 'cancelled':
+            print(f'stopped after step {report.steps} of {recipe.training.steps}; the same command resumes '
+                  f'from {checkpoint}', file=sys.stderr)
             return CANCELLED
 
         blind = None
         if arguments.blind:
-            with progress_bar(arguments, 'blind', first) as show:
-                blind, _ = train_blind(method, train, recipe.training, progress=show, book=trainer.book)
+            with progress('blind', quiet=quiet) as show:
+                blind, _ = train_blind(method, train, recipe.training, book=trainer.book,
+                                       progress=lambda step: show(step.step, step.steps,
+                                                                  f'loss {step.loss:.3f}'))
         if first:
             rows = examine(trainer, blind, train, test, recipe.seed)
             print(*filter(None, [table(rows), condition_table(rows)]), sep='\n\n')
-            save(method, recipe, arguments, rows, arguments.licence or LICENCES.get(root.version, LICENCE))
+            save(method, recipe, arguments, rows, arguments.licence or LICENCES.get(root.version, LICENCE),
+                 trained_scenes(train))
+            if arguments.checkpoint is None:
+                forget_checkpoint(checkpoint)
     return 0
 
 
@@ -153,25 +178,21 @@ def fitting(links: dict[str, Link], modality: str, start: str) -> Link:
 
 def announce(recipe: TrainRecipe, train: TokenDataset, test: TokenDataset) -> None:
     """Say how much there is to learn, and what the split does not show."""
-    from mpnp_ros.adaptation.splits import MINI_WARNING
+    from mpnp_ros.adaptation.splits import MINI_WARNING, SAME_SCENES_WARNING, shared_scenes
 
     print(f'{len(train.examples)} questions on {len(train.frames)} frames to train on, '
           f'{len(test.examples)} on {len(test.frames)} held out')
     if recipe.split == 'mini':
         print(f'warning: {MINI_WARNING}')
+    elif shared_scenes(train, test):
+        print(f'warning: {SAME_SCENES_WARNING}')
 
 
-@contextmanager
-def progress_bar(arguments: Namespace, name: str, wanted: bool) -> Iterator[Callable[[TrainingStep], None]]:
-    """Show steps and loss on a bar; nothing where it is unwanted or no terminal is there."""
-    from tqdm import tqdm
+def trained_scenes(train: TokenDataset) -> list[str]:
+    """Return the names of the scenes that links were trained on."""
+    from mpnp_ros.adaptation.key_frames import scene_of
 
-    with tqdm(desc=name, disable=arguments.quiet or not wanted or None, leave=False) as bar:
-        def show(step: TrainingStep) -> None:
-            bar.total = step.steps
-            bar.set_postfix(loss=f'{step.loss:.3f}', refresh=False)
-            bar.update(step.step - bar.n)
-        yield show
+    return sorted({scene_of(key) for key in train.frames})
 
 
 def describe(report: TrainingReport) -> str:
@@ -197,8 +218,9 @@ def examine(trainer: Trainer, blind: Method | None, train: TokenDataset, test: T
 
 
 def save(method: Method, recipe: TrainRecipe, arguments: Namespace, rows: dict[str, Accuracy],
-         licence: str) -> None:
-    """Add the links to the store, with where they come from and what was measured, and the recipe."""
+         licence: str, scenes: Sequence[str]) -> None:
+    """Add the links to the store, with where they come from and what was measured, the recipe and scenes."""
+    from mpnp_ros.cache import write_file
     from mpnp_ros.links.files import Provenance
     from mpnp_ros.links.store import LinkStore
 
@@ -209,6 +231,7 @@ def save(method: Method, recipe: TrainRecipe, arguments: Namespace, rows: dict[s
     accuracy = {label: row.value for label, row in rows.items()}
     store = LinkStore(arguments.output)
     recipe.save(store.folder / RECIPE)
+    write_file(store.folder / SCENES, json.dumps(scenes, indent=0).encode())
     for link in method.links().values():
         saved = store.save(link, Provenance(licence, text, accuracy))
         print(f'{saved.modality}: {saved.path}')

@@ -14,11 +14,11 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache, partial
+from itertools import count
 from pathlib import Path
 
-from tqdm import tqdm
-
 from mpnp_ros.errors import ConfigurationError, DatasetError
+from mpnp_ros.progress import progress as shown
 from mpnp_ros.world.conditions import Conditions
 from mpnp_ros.world.identity import SLOT, SceneIdentity
 from mpnp_ros.world.key_frames import scene_key_frames
@@ -75,9 +75,11 @@ def generate(path: str | Path, identities: Sequence[SceneIdentity], recipe: Reci
     root = Path(path)
     prepare(root, asdict(recipe))
     missing = [identity for identity in identities if not scene_file(root, identity, recipe).is_file()]
-    with tqdm(total=len(identities), initial=len(identities) - len(missing), unit='scene',
-              desc=f'generating {root.name}', disable=not progress) as bar:
-        run_in_processes(partial(make_scene, root, recipe), missing, workers, bar.update)
+    done = count(len(identities) - len(missing))
+    with shown(f'generating {root.name}', 'scene', quiet=not progress) as show:
+        show(next(done), len(identities))
+        run_in_processes(partial(make_scene, root, recipe), missing, workers,
+                         lambda: show(next(done), len(identities)))
     if recipe.sensors:
         merge(root)
     return root

@@ -13,9 +13,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from functools import lru_cache, partial
 from itertools import islice
 
-from tqdm import tqdm
-
 from mpnp_ros.nuscenes.key_frame import KeyFrame
+from mpnp_ros.progress import progress as shown
 from mpnp_ros.world.annotations import MAX_DISTANCE, annotate, seen
 from mpnp_ros.world.conditions import Conditions
 from mpnp_ros.world.drive import World
@@ -61,8 +60,10 @@ def object_key_frames(seeds: Sequence[int], frames_per_scene: int = 10, interval
     make = partial(scene_key_frames, frames=frames_per_scene, interval=interval)
     count = workers or len(os.sched_getaffinity(0))
     scenes = map(make, seeds) if count == 1 else _in_processes(make, seeds, count)
-    for scene in tqdm(scenes, total=len(seeds), unit='scene', desc='driving', disable=not progress):
-        yield from scene
+    with shown('driving', 'scene', quiet=not progress) as show:
+        for done, scene in enumerate(scenes, 1):
+            show(done, len(seeds))
+            yield from scene
 
 
 def _in_processes(make: Callable[[int], list[KeyFrame]], seeds: Sequence[int],

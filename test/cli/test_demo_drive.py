@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -106,10 +107,28 @@ def test_every_phase_is_driven_and_the_one_that_adapts_until_links_are_trained(p
     assert drive.adaptations == [TRIED, TRAINED]
 
 
-def test_a_phase_that_adapts_does_not_wait_for_ever(monkeypatch):
-    monkeypatch.setattr(demo_drive, 'LONGEST_ADAPTATION', 0.)
-    drive = drive_through(FakeVehicle(slow=10_000), PHASES[LABELLED], 0., Majority({}, {}), Silence())
-    assert len(drive.moments) == len(PHASES[LABELLED]) and drive.adaptations == [TRIED]
+@pytest.mark.parametrize('limit', ['LONGEST_ADAPTATION', 'LONGEST_PAUSE'])
+@pytest.mark.parametrize('phases', PHASES.values(), ids=PHASES)
+def test_a_phase_without_its_adaptation_ends_and_none_after_it_is_called_adapted(monkeypatch, phases, limit):
+    monkeypatch.setattr(demo_drive, limit, 0.)
+    drive = drive_through(FakeVehicle(slow=10_000), phases, 0., Majority({}, {}), Silence())
+    assert len(drive.moments) == len(phases) and drive.adaptations == [TRIED]
+    titles = [phase.title for phase in drive.phases]
+    assert 'night, not adapted' in titles and 'night, adapted' not in titles
+    assert [event.text for event in drive.events if event.kind == 'phase'] == titles
+    assert [phase.title for phase, _ in drive.scores()] == titles
+
+
+def test_a_training_alone_is_no_adaptation_while_answers_rest_on_the_camera():
+    class Unheard(FakeVehicle):
+        def ask(self, question: LabelledQuestion, guess: str) -> Exchange:
+            used = ('camera',) if self.frames < 9 else self.entered[-1].sensors
+            return replace(super().ask(question, guess), used=used)
+
+    drive = drive_through(Unheard(), PHASES[LABELLED], 0., Majority({}, {}), Silence())
+    plugged = next(phase for phase in drive.phases if phase.adapts)
+    frames = [moment.sight.stamp_ns for moment in drive.moments if moment.phase is plugged]
+    assert frames[-1] == 9 and drive.exchanges(plugged)[-1].used == BOTH
 
 
 def test_what_has_happened_is_kept_in_order_with_what_the_drive_did():

@@ -31,7 +31,7 @@ def train(root, tmp_path, monkeypatch):
 def test_trains_measures_and_saves(train, tmp_path, capsys):
     assert train() == 0
     shown = capsys.readouterr().out
-    assert '1 frames to train on, 1 held out' in shown and 'deviance explained' in shown
+    assert '1 frames to train on, 1 for validation' in shown and 'deviance explained' in shown
     manifest = json.loads((tmp_path / 'head/manifest.json').read_text())
     assert manifest['kind'] == 'lidar' and len(manifest['channels']) == 24
     assert 'seed 0' in manifest['provenance'] and 'explained' in manifest['accuracy']
@@ -52,15 +52,26 @@ def test_features_only_fills_the_cache(train, tmp_path):
     assert not (tmp_path / 'head').exists()
 
 
-def test_a_cancelled_run_saves_its_state_and_no_head(train, tmp_path, monkeypatch):
+def test_a_cancelled_run_resumes_without_being_told_where(train, tmp_path, monkeypatch, capsys):
     from contextlib import contextmanager
+    from functools import partial
+    from itertools import count
 
     @contextmanager
-    def pressed():
-        yield lambda: True
-    monkeypatch.setattr(pretrain, 'interruptible', pressed)
-    assert train('--checkpoint', str(tmp_path / 'run')) == 130
-    assert (tmp_path / 'run').is_dir() and not (tmp_path / 'head').exists()
+    def pressed(at):
+        asked = count()
+        yield lambda: next(asked) >= at
+
+    for at, words in ((0, '1 of 2 key frames are kept in the cache, the same command resumes'),
+                      (2, 'stopped after step 0; the same command resumes from')):
+        monkeypatch.setattr(pretrain, 'interruptible', partial(pressed, at))
+        assert train() == 130
+        assert words in capsys.readouterr().err
+    checkpoint = tmp_path / '.head.checkpoint'
+    assert checkpoint.is_dir() and not (tmp_path / 'head').exists()
+    monkeypatch.undo()
+    assert train() == 0
+    assert (tmp_path / 'head').is_dir() and not checkpoint.exists()
 
 
 @pytest.mark.parametrize('text', ['camera: {}', 'lidar: 3', 'lidar: {epoch: 3}', ': :'])

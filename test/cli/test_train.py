@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from functools import partial
+from itertools import count
 
 import pytest
 import torch
@@ -164,6 +166,9 @@ def test_links_are_evaluated_with_the_recipe_that_lies_beside_them(
     options = ('--modalities', 'objects', '--min-points', '2', '--method', method)
     assert train(root, tmp_path / 'links', tiny_lm_folder, *options) == 0
     capsys.readouterr()
+    assert evaluate(root, tmp_path / 'links', '--scenes', 'scene-0001') == 0
+    warning = 'warning: the links were trained on 1 of the 1 scenes asked about'
+    assert capsys.readouterr().out.startswith(warning)
     assert evaluate(root, tmp_path / 'links', '--scenes', 'scene-0002') == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [line[0] for line in lines[1:]] == ['sensors', 'shuffled', 'unplugged']
@@ -174,16 +179,22 @@ def test_links_are_evaluated_with_the_recipe_that_lies_beside_them(
     assert 'there is no link store' in capsys.readouterr().err
 
 
-def test_a_stopped_run_goes_on_from_its_checkpoint(root, tiny_lm_folder, tmp_path, monkeypatch):
-    options = ('--modalities', 'objects', '--checkpoint', str(tmp_path / 'run'))
+def test_a_stopped_run_resumes_without_being_told_where(root, tiny_lm_folder, tmp_path, monkeypatch, capsys):
+    options = ('--modalities', 'objects')
 
     @contextmanager
-    def pressed():
-        yield lambda: True
+    def pressed(at):
+        asked = count()
+        yield lambda: next(asked) >= at
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_command, 'interruptible', pressed)
-        assert train(root, tmp_path / 'links', tiny_lm_folder, *options) == 130
+        for at, words in ((0, '1 of 1 key frames are kept in the cache, the same command resumes'),
+                          (4, 'of 2; the same command resumes from')):
+            patch.setattr(train_command, 'interruptible', partial(pressed, at))
+            assert train(root, tmp_path / 'links', tiny_lm_folder, *options) == 130
+            assert words in capsys.readouterr().err
     assert LinkStore(tmp_path / 'links').latest('objects') is None
+    assert (tmp_path / '.links.checkpoint').is_dir()
     assert train(root, tmp_path / 'links', tiny_lm_folder, *options) == 0
     assert LinkStore(tmp_path / 'links').latest('objects').version == '000001'
+    assert not (tmp_path / '.links.checkpoint').exists()
