@@ -309,14 +309,14 @@ def drive_through(vehicle: Vehicle, phases: Sequence[Phase], seconds: float, maj
 
 
 def has_adapted(drive: Drive, phase: Phase, before: int = 0) -> bool:
-    """Whether a training since the adaptation number ``before`` has ended, and answers rest on all sensors.
+    """Whether a training since the adaptation number ``before`` has ended, and answers rest on the new sensors.
 
-    The newest answer tells which links are in use: it rests on a sensor that was new to the phase only where
-    links to it are.
+    The newest answer tells whether links to them are in use.
     """
     trained = any(costs.steps for costs in drive.adaptations[before:])
     exchanges = drive.exchanges(phase)
-    return trained and bool(exchanges) and set(exchanges[-1].used) == set(phase.sensors)
+    new = set(phase.sensors) - set(drive.phases[0].sensors)
+    return trained and bool(exchanges) and new <= set(exchanges[-1].used)
 
 
 def _is_given_up(drive: Drive, seconds: float) -> bool:

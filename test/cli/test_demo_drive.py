@@ -122,13 +122,13 @@ def test_a_phase_without_its_adaptation_ends_and_none_after_it_is_called_adapted
 def test_a_training_alone_is_no_adaptation_while_answers_rest_on_the_camera():
     class Unheard(FakeVehicle):
         def ask(self, question: LabelledQuestion, guess: str) -> Exchange:
-            used = ('camera',) if self.frames < 9 else self.entered[-1].sensors
+            used = ('camera',) if self.frames < 9 else ('lidar',)
             return replace(super().ask(question, guess), used=used)
 
     drive = drive_through(Unheard(), PHASES[LABELLED], 0., Majority({}, {}), Silence())
     plugged = next(phase for phase in drive.phases if phase.adapts)
     frames = [moment.sight.stamp_ns for moment in drive.moments if moment.phase is plugged]
-    assert frames[-1] == 9 and drive.exchanges(plugged)[-1].used == BOTH
+    assert frames[-1] == 9 and drive.exchanges(plugged)[-1].used == ('lidar',)
 
 
 def test_what_has_happened_is_kept_in_order_with_what_the_drive_did():
