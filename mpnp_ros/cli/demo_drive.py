@@ -309,7 +309,7 @@ def drive_through(vehicle: Vehicle, phases: Sequence[Phase], seconds: float, maj
 
 
 def has_adapted(drive: Drive, phase: Phase, before: int = 0) -> bool:
-    """Whether a training since the adaptation number ``before`` has ended, and answers rest on the new sensors.
+    """Whether a training since adaptation number ``before`` has ended, and answers rest on the new sensors.
 
     The newest answer tells whether links to them are in use.
     """
