@@ -95,8 +95,7 @@ def check_transport() -> Iterator[Finding]:
         text, _, remedy = problem.partition(': ')
         yield Finding('shared memory', WARNING, text, remedy)
     text = 'set by mpnp and the launch files, not in this shell' if unset else 'set in this shell'
-    remedy = 'for other programs that handle images: export ' + ' '.join(
-        f'{name}={value}' for name, value in unset.items())
+    remedy = 'for other programs that handle images, such as camera drivers: eval "$(mpnp doctor --exports)"'
     yield Finding('environment', NOTE if unset else OK, text, remedy)
 
 

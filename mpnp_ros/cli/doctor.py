@@ -1,12 +1,19 @@
-"""Check this machine: packages, ROS 2, messages, transport, weights; and say how to mend what is missing."""
+"""Check this machine: packages, ROS 2, messages, transport, weights; and suggest fixes.
+
+Drivers of cameras and LiDARs need the environment of the transport too, or Fast DDS loses their images. In
+the terminal or service that starts them: eval "$(mpnp doctor --exports)"
+"""
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from mpnp_ros.cli.checks import CHECKS, MISSING, NOTE, OK, WARNING, Finding
+from mpnp_ros.transport import additions
 
 COLOURS = {OK: 'green', NOTE: 'cyan', WARNING: 'yellow', MISSING: 'red'}
 ENOUGH = .9
@@ -17,10 +24,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--no-test', dest='test', action='store_false',
                         help='leave out sending large images between two processes (5 s)')
     parser.add_argument('--json', action='store_true', help='findings as a JSON list')
+    parser.add_argument('--exports', action='store_true',
+                        help='only print the shell commands that set the environment of the transport')
 
 
 def run(arguments: Namespace) -> int:
     """Print all findings; exit code 1 where something needed is missing."""
+    if arguments.exports:
+        for name, value in additions(os.environ).items():
+            print(f'export {name}={shlex.quote(value)}')
+        return 0
     findings = [finding for check in CHECKS for finding in check()]
     if arguments.test:
         findings += send_images(findings)

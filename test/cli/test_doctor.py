@@ -4,6 +4,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 
 import pytest
@@ -106,6 +107,14 @@ def test_images_that_do_not_arrive(monkeypatch, count, state):
     monkeypatch.setattr(transport_probe, 'images_received', lambda: count)
     finding, = doctor.send_images([])
     assert finding.state == state
+
+
+def test_the_environment_of_drivers_is_set_by_eval(capsys, monkeypatch):
+    monkeypatch.delenv('FASTRTPS_DEFAULT_PROFILES_FILE', raising=False)
+    assert main(['doctor', '--exports']) == 0
+    script = capsys.readouterr().out + 'test -f "$FASTRTPS_DEFAULT_PROFILES_FILE" && echo found'
+    done = subprocess.run(['sh', '-c', script], capture_output=True, text=True, check=True)
+    assert done.stdout == 'found\n'
 
 
 def test_nothing_is_sent_without_ros():
