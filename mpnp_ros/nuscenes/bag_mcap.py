@@ -27,7 +27,7 @@ else:
 
 MCAP_MAGIC = b'\x89MCAP0\r\n'
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK = 1, 2, 3, 4, 5, 6
-CHUNK_INDEX, STATISTICS, DATA_END = 8, 11, 15
+CHUNK_INDEX, STATISTICS = 8, 11
 _PREFIX = struct.Struct('<BQ')
 _MESSAGE = struct.Struct('<HIQQ')
 _CHUNK = struct.Struct('<QQQI')
@@ -96,7 +96,7 @@ class McapFile:
     def _walk_file(self) -> None:
         """Read the top-level records up to the footer, or as far as they go."""
         self._file.seek(len(MCAP_MAGIC))
-        offset, data_over = len(MCAP_MAGIC), False
+        offset = len(MCAP_MAGIC)
         while True:
             prefix = self._read(offset, _PREFIX.size)
             if len(prefix) < _PREFIX.size:
@@ -107,12 +107,7 @@ class McapFile:
             following = offset + _PREFIX.size + length
             if kind == 0 or following > self._size:
                 return self._unfinished(offset)
-            try:
-                self._take(kind, offset, length)
-            except (struct.error, UnicodeDecodeError, ValueError) as error:
-                self._report(f'{self.path}: the record at byte {offset} is damaged ({error}) and left out; '
-                             'copy the file again where it came from')
-            data_over = data_over or kind == DATA_END
+            self._take(kind, offset, length)
             offset = following
 
     def _unfinished(self, offset: int) -> None:
@@ -138,7 +133,7 @@ class McapFile:
         while position < self._size - _FOOTER_SIZE:
             kind, length = _PREFIX.unpack(self._read(position, _PREFIX.size))
             if kind == CHUNK_INDEX:
-                start, finish, chunk, _ = struct.unpack('<QQQQ', self._read(position + _PREFIX.size, 32))
+                start, finish, chunk = struct.unpack('<QQQ', self._read(position + _PREFIX.size, 24))
                 if chunk > offset:
                     self._chunks[chunk] = _Chunk(chunk, start, finish)
             self._take(kind, position, length)
@@ -146,6 +141,14 @@ class McapFile:
         return True
 
     def _take(self, kind: int, offset: int, length: int) -> None:
+        """Keep what a top-level record says; report it where that cannot be read."""
+        try:
+            self._keep(kind, offset, length)
+        except (struct.error, ValueError) as error:
+            self._report(f'{self.path}: the record at byte {offset} is damaged ({error}) and left out; '
+                         'copy the file again')
+
+    def _keep(self, kind: int, offset: int, length: int) -> None:
         body = offset + _PREFIX.size
         if kind == HEADER:
             self.profile = _text(self._read(body, length), 0)[0]
@@ -182,7 +185,7 @@ class McapFile:
         encoding, position = _text(data, position)
         end = position + 4 + struct.unpack_from('<I', data, position)[0]
         position, extra = position + 4, {}
-        while position < end:
+        while position < min(end, len(data)):
             name, position = _text(data, position)
             extra[name], position = _text(data, position)
         type_name, form, text = self._schemas.get(schema, ('', '', ''))
@@ -197,12 +200,16 @@ class McapFile:
         for offset, chunk in list(self._chunks.items()):
             stamps = []
             for kind, body in self._records(chunk):
-                if kind in (SCHEMA, CHANNEL):
-                    self._learn(kind, body)
-                elif kind == MESSAGE:
-                    key, _, stamp, _ = _MESSAGE.unpack_from(body)
-                    counts[key] += 1
-                    stamps.append(stamp)
+                try:
+                    if kind in (SCHEMA, CHANNEL):
+                        self._learn(kind, body)
+                    elif kind == MESSAGE:
+                        key, _, stamp, _ = _MESSAGE.unpack_from(body)
+                        counts[key] += 1
+                        stamps.append(stamp)
+                except (struct.error, ValueError) as error:
+                    self._report(f'{self.path}: a record in the chunk at byte {offset} is damaged ({error}) '
+                                 'and left out; copy the file again')
             self._chunks[offset] = replace(chunk, start=min(stamps, default=0), end=max(stamps, default=0))
         self._statistics = (len(self._channels), counts)
 
@@ -212,7 +219,7 @@ class McapFile:
         yield max(chunk.start, start), -1, 0, None
         found = []
         for place, (kind, body) in enumerate(self._records(chunk)):
-            if kind == MESSAGE:
+            if kind == MESSAGE and len(body) >= _MESSAGE.size:
                 key, _, stamp, _ = _MESSAGE.unpack_from(body)
                 if key in keys and stamp >= start:
                     found.append((stamp, chunk.offset + place, key, body[_MESSAGE.size:]))
@@ -260,7 +267,7 @@ class McapFile:
 
     def _read(self, offset: int, size: int) -> bytes:
         self._file.seek(max(0, offset))
-        return self._file.read(size)
+        return self._file.read(min(size, self._size))
 
 
 def _text(data: bytes, position: int) -> tuple[str, int]:
@@ -268,4 +275,4 @@ def _text(data: bytes, position: int) -> tuple[str, int]:
     end = position + 4 + struct.unpack_from('<I', data, position)[0]
     if end > len(data):
         raise ValueError('a text in it is cut off')
-    return data[position + 4:end].decode(), end
+    return data[position + 4:end].decode('utf-8', 'replace'), end

@@ -257,7 +257,7 @@ class BagPlayer:
         """Set where playback begins; a hole before the first message is skipped."""
         first = next(self._bag.messages(self._bag.topics), None)
         if first is None:
-            raise BagError(f'bag {self.path} holds no messages; record it again')
+            raise BagError(f'bag {self.path} holds no messages that can be read; record it again')
         begin = first.stamp_ns + round(start * 1e9)
         self._latched = {topic.name for topic in self.topics.values() if topic.latched}
         others = [name for name in self.topics if name not in self._latched]

@@ -10,6 +10,8 @@ from mpnp_ros.errors import BagError
 from mpnp_ros.nuscenes.bag_records import CDR, RecordedTopic, offered_qos, type_in_full
 
 SQLITE_MAGIC = b'SQLite format 3\0'
+_FAILURES = (sqlite3.Error, UnicodeDecodeError, TypeError, ValueError)
+"""What damaged bytes lead to; sqlite3 cannot even decode some of its own messages then."""
 REMEDY = 'copy the file again, or let `sqlite3 FILE .recover` make a new one'
 
 
@@ -26,16 +28,16 @@ class SqliteFile:
         self._database = _open(path)
         try:
             self.topics = tuple(self._read_topics())
-        except sqlite3.Error as error:
-            self.close()
-            raise BagError(f'bag {path} is damaged: {error}; {REMEDY}') from None
-        except BaseException:
+        except BagError:
             self.close()
             raise
+        except _FAILURES as error:
+            self.close()
+            raise BagError(f'bag {path} is damaged: {error}; {REMEDY}') from None
         try:
             low, high = self._database.execute(
                 'SELECT MIN(timestamp), MAX(timestamp) FROM messages').fetchone()
-        except sqlite3.Error:  # messages() says it, and gives what can be read
+        except _FAILURES:  # messages() says it, and gives what can be read
             low, high = 0, 2 ** 62
         self.start_ns, self.end_ns = low or 0, high or 0
 
@@ -45,30 +47,38 @@ class SqliteFile:
 
     def messages(self, keys: Collection[int], start: int = 0) -> Iterator[tuple[int, int, bytes]]:
         """Give log time, key and bytes of the messages of some topics from ``start`` on, by log time."""
-        chosen = ','.join(str(int(key)) for key in keys)
-        rows = self._database.execute('SELECT rowid, topic_id, timestamp FROM messages WHERE topic_id IN '
-                                      f'({chosen}) AND timestamp >= ? ORDER BY timestamp, rowid', (start,))
-        damaged = 0
-        while True:
-            try:
-                row = rows.fetchone()
-            except sqlite3.Error as error:
-                self._report(f'{self.path} is damaged ({error}); it is played up to there. To get the rest, '
-                             f'{REMEDY}')
-                return
-            if row is None:
-                return
-            number, key, stamp = row
+        damaged = False
+        for number, key, stamp in self._rows(keys, start):
             try:
                 (data,) = self._database.execute('SELECT data FROM messages WHERE rowid = ?',
                                                  (number,)).fetchone()
-            except (sqlite3.Error, TypeError) as error:
-                damaged += 1
-                if damaged == 1:
+                message = bytes(memoryview(data))
+            except _FAILURES as error:
+                if not damaged:
                     self._report(f'{self.path}: message {number} is damaged ({error}) and left out, as are '
                                  f'others like it; {REMEDY}')
-                continue
-            yield stamp, key, bytes(data) if isinstance(data, bytes) else str(data).encode()
+                damaged = True
+            else:
+                yield stamp, key, message
+
+    def _rows(self, keys: Collection[int], start: int) -> Iterator[tuple[int, int, int]]:
+        """Give number, key and log time of messages by log time, or as they lie if the index is damaged."""
+        chosen = f'topic_id IN ({",".join(str(int(key)) for key in keys)}) AND timestamp >= {int(start)}'
+        sound, given = True, False
+        for table, order in (('messages', 'timestamp, rowid'), ('messages NOT INDEXED', 'rowid')):
+            try:
+                for row in self._database.execute(f'SELECT rowid, topic_id, timestamp FROM {table} '
+                                                  f'WHERE {chosen} ORDER BY {order}'):
+                    if all(isinstance(value, int) for value in row):
+                        given = True
+                        yield row
+            except _FAILURES as error:
+                sound, failure = False, error
+            if sound or given:
+                break
+        if not sound:
+            self._report(f'{self.path} is damaged ({failure}); it is played up to there. To get the rest, '
+                         f'{REMEDY}')
 
     def _read_topics(self) -> Iterator[RecordedTopic]:
         tables = {name for (name,) in self._database.execute('SELECT name FROM sqlite_master')}
@@ -77,17 +87,21 @@ class SqliteFile:
                            'topics and messages; give a bag')
         definitions = {}
         if 'message_definitions' in tables:  # from Iron on
-            definitions = {type_in_full(name): (form, text) for name, form, text in self._database.execute(
-                'SELECT topic_type, encoding, encoded_message_definition FROM message_definitions')}
+            definitions = {type_in_full(str(name)): (str(form), str(text)) for name, form, text in
+                           self._database.execute('SELECT topic_type, encoding, encoded_message_definition '
+                                                  'FROM message_definitions')}
         columns = {row[1] for row in self._database.execute('PRAGMA table_info(topics)')}
         wanted = ('id', 'name', 'type', 'serialization_format', 'offered_qos_profiles',
                   'type_description_hash')
         query = ', '.join(name if name in columns else "''" for name in wanted)
         try:
             counts = dict(self._database.execute('SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id'))
-        except sqlite3.Error:
+        except _FAILURES:
             counts = {}
         for key, name, kind, encoding, qos, digest in self._database.execute(f'SELECT {query} FROM topics'):
+            if not (isinstance(name, str) and isinstance(kind, str)):
+                self._report(f'{self.path}: the record of topic {key} is damaged and left out; {REMEDY}')
+                continue
             form, text = definitions.get(type_in_full(kind), ('', ''))
             yield RecordedTopic(key, name, type_in_full(kind), encoding or CDR, form, text, digest or '',
                                 offered_qos(qos or ''), counts.get(key, 0))
@@ -98,12 +112,13 @@ def _open(path: Path) -> sqlite3.Connection:
     for option in ('mode=ro', 'immutable=1'):
         database = sqlite3.connect(f'file:{quote(str(path.absolute()))}?{option}', uri=True,
                                    check_same_thread=False)
+        database.text_factory = lambda data: data.decode('utf-8', 'replace')
         try:
             database.execute('SELECT name FROM sqlite_master').fetchall()
         except sqlite3.OperationalError as error:
             failure = error
             database.close()
-        except sqlite3.Error as error:
+        except _FAILURES as error:
             database.close()
             raise BagError(f'bag {path} is damaged: {error}; {REMEDY}') from None
         else:

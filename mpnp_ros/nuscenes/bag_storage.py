@@ -65,7 +65,7 @@ class Bag:
         if not self.topics:
             raise BagError(f'bag {path} {_why_nothing(self.left_out, self._files)}')
         if not any(file.end_ns for file in self._files) and next(self.messages(self.topics), None) is None:
-            raise BagError(f'bag {path} holds no messages; record it again')
+            raise BagError(f'bag {path} holds no messages that can be read; record it again')
 
     @property
     def end_ns(self) -> int:

@@ -25,6 +25,8 @@ def learn_type(types: Typestore, topic: RecordedTopic) -> str:
     its bytes are passed on as they are.
     """
     name = topic.type_name
+    if not name:
+        return 'the bag does not say of what type it is'
     if name.split('/')[1:2] != ['msg']:
         return f'{name} is not a message but a part of a service or action'
     found = _defined_in(topic)
