@@ -1,7 +1,8 @@
 """Node: plays a bag in place of the sensors, with its own timing and ``/clock``.
 
-The serialised messages of the bag are published as they are.  One thread follows the bag; a change of
-``rate`` or ``paused`` takes effect at once, also while it waits.
+The serialised messages of the bag are published as they are; what cannot be published is left out, with a
+warning.  What never changes, e.g. /tf_static, is latched and comes first.  One thread follows the bag, another
+publishes ``/clock``; a change of ``rate`` or ``paused`` takes effect at once, also while they wait.
 """
 from __future__ import annotations
 
@@ -70,7 +71,7 @@ class Replay(PlainNode):
                 f'{name}: {reason}' for name, reason in self._left_out.items()))
         self.diagnostics.add_source(lambda: {'left out': ', '.join(self._left_out)} if self._left_out else {})
         self._ticks = self.create_publisher(Clock, '/clock', QoSProfile(
-            depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
+            depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)) if values.clock_rate else None
         self._told_ns = 0
         self._stopping, self._clock_changed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._play, name='playback', daemon=True)
@@ -80,7 +81,7 @@ class Replay(PlainNode):
         """Start the clock and playback."""
         if self.values.paused:
             self._player.pause()
-        if self.values.clock_rate:
+        if self._ticks:
             self._clock_thread.start()
         self._thread.start()
 
@@ -120,7 +121,7 @@ class Replay(PlainNode):
         if not reason:
             durability = DurabilityPolicy.TRANSIENT_LOCAL if topic.latched else DurabilityPolicy.VOLATILE
             reliability = ReliabilityPolicy.BEST_EFFORT if topic.best_effort else ReliabilityPolicy.RELIABLE
-            depth = min(max(1, topic.message_count), OPENING_DEPTH) if topic.latched else 10
+            depth = min(topic.message_count or OPENING_DEPTH, OPENING_DEPTH) if topic.latched else 10
             try:
                 return self.create_publisher(kind, topic.name, QoSProfile(
                     depth=depth, durability=durability, reliability=reliability))
@@ -139,7 +140,7 @@ class Replay(PlainNode):
             self.diagnostics.state(OK, 'playing')
             for message in self._player.play():
                 self._clock_changed.set()
-                if message.stamp_ns - self._told_ns > JUMP_NS:  # a gap was skipped
+                if message.stamp_ns > self._told_ns + JUMP_NS:  # a gap was skipped
                     self._publish_time()
                 self._publish(message)
             self._publish_time()
@@ -148,7 +149,7 @@ class Replay(PlainNode):
             self.finish(error)
         else:
             if not self._stopping.is_set():
-                self.get_logger().info('the bag is over; /clock has stopped' if self.values.clock_rate
+                self.get_logger().info('the bag is over; /clock has stopped' if self._ticks
                                        else 'the bag is over')
             self.finish()
 
@@ -214,7 +215,7 @@ class Replay(PlainNode):
             self._stopping.wait(SETTLING)
 
     def _publish_time(self) -> None:
-        if self.values.clock_rate and not self._stopping.is_set():
+        if self._ticks and not self._stopping.is_set():
             self._told_ns = self._player.now_ns
             self._ticks.publish(Clock(clock=from_nanoseconds(self._told_ns)))
 

@@ -25,7 +25,7 @@ class SqliteFile:
     def __init__(self, path: Path, report: Callable[[str], None]) -> None:
         self.path = path
         self._report = report
-        self._database = _open(path)
+        self._database = _open(path, report)
         try:
             self.topics = tuple(self._read_topics())
         except BagError:
@@ -107,7 +107,7 @@ class SqliteFile:
                                 offered_qos(qos or ''), counts.get(key, 0))
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path, report: Callable[[str], None]) -> sqlite3.Connection:
     """Open it with what a killed recorder has left beside it, else, e.g. on a read-only disk, as it is."""
     for option in ('mode=ro', 'immutable=1'):
         database = sqlite3.connect(f'file:{quote(str(path.absolute()))}?{option}', uri=True,
@@ -122,5 +122,9 @@ def _open(path: Path) -> sqlite3.Connection:
             database.close()
             raise BagError(f'bag {path} is damaged: {error}; {REMEDY}') from None
         else:
+            left = path.with_name(f'{path.name}-wal')
+            if option != 'mode=ro' and left.exists() and left.stat().st_size:
+                report(f'{path}: the messages in {left.name}, which a killed recorder has left, are left out; '
+                       'copy both files to a folder that may be written')
             return database
     raise BagError(f'bag {path} cannot be opened: {failure}; check that it may be read')
