@@ -1,8 +1,8 @@
 """Node: plays a bag in place of the sensors, with its own timing and ``/clock``.
 
 The serialised messages of the bag are published as they are; what cannot be published is left out, with a
-warning.  What never changes, e.g. /tf_static, is latched and comes first.  One thread follows the bag, another
-publishes ``/clock``; a change of ``rate`` or ``paused`` takes effect at once, also while they wait.
+warning.  What never changes, e.g. ``/tf_static``, is latched and comes first.  One thread follows the bag,
+another publishes ``/clock``; a change of ``rate`` or ``paused`` takes effect at once, also while they wait.
 """
 from __future__ import annotations
 

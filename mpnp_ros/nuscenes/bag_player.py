@@ -335,8 +335,9 @@ def _is_static(name: str) -> bool:
 
 def _topic(topic: RecordedTopic) -> BagTopic:
     said = topic.offered
-    single = topic.count == 1 or (topic.name.endswith('/map') and topic.type_name.startswith('nav_msgs/'))
-    latched = said.latched or _is_static(topic.name) or (single and not said.known)
+    once = (topic.type_name == 'sensor_msgs/msg/CameraInfo' and topic.count == 1) \
+        or topic.type_name in ('nav_msgs/msg/OccupancyGrid', 'nav_msgs/msg/MapMetaData')
+    latched = said.latched or _is_static(topic.name) or (once and not said.known)
     return BagTopic(topic.name, topic.type_name, latched, topic.count, said.best_effort and not latched)
 
 

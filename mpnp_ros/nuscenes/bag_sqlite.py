@@ -124,7 +124,7 @@ def _open(path: Path, report: Callable[[str], None]) -> sqlite3.Connection:
         else:
             left = path.with_name(f'{path.name}-wal')
             if option != 'mode=ro' and left.exists() and left.stat().st_size:
-                report(f'{path}: the messages in {left.name}, which a killed recorder has left, are left out; '
+                report(f'{path}: the messages in {left.name}, which a killed recorder left, are not read; '
                        'copy both files to a folder that may be written')
             return database
     raise BagError(f'bag {path} cannot be opened: {failure}; check that it may be read')

@@ -21,6 +21,7 @@ from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from mpnp_ros.errors import BagError, ConfigurationError
+from mpnp_ros.nuscenes.bag_messages import MessageFactory
 from mpnp_ros.nuscenes.bag_player import BagMessage, BagPlayer
 from mpnp_ros.nuscenes.bag_writer import write_bag
 from mpnp_ros.nuscenes.playback_clock import PlaybackClock
@@ -292,12 +293,23 @@ def test_what_never_changes_is_latched_and_comes_first_whatever_the_bag_says(tmp
     path = write_texts(tmp_path / 'bag', [
         ('/image', start, 'first'), ('/tf_static', start + 1, 'lidar'), ('/image', start + 2, 'x'),
         ('/tf_static', start + 3, 'camera'), ('/tf_static', start + 4, 'lidar'),
-        ('/arm/robot_description', start + 5, 'urdf'), ('/calibration', start + 5, 'single')])
+        ('/arm/robot_description', start + 5, 'urdf'), ('/image', start + 5, 'y')])
     player = BagPlayer(path, clock=FakeTime().clock())
     assert {topic.name for topic in player.topics.values() if topic.latched} == {
-        '/tf_static', '/arm/robot_description', '/calibration'}
+        '/tf_static', '/arm/robot_description'}
     assert texts(player.opening) == ['camera', 'lidar', 'urdf']
-    assert texts(player) == ['camera', 'lidar', 'urdf', 'first', 'x', 'single']
+    assert texts(player) == ['camera', 'lidar', 'urdf', 'first', 'x', 'y']
+
+
+@pytest.mark.parametrize(('count', 'latched'), [(1, True), (2, False)])
+def test_a_calibration_that_was_recorded_once_is_latched(tmp_path: Path, count: int, latched: bool) -> None:
+    kind = 'sensor_msgs/msg/CameraInfo'
+    message = TYPES.serialize_cdr(MessageFactory(TYPES).new(kind), kind)
+    with Writer(tmp_path / 'bag', version=8, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        connection = writer.add_connection('/camera/camera_info', kind, typestore=TYPES)
+        for number in range(count):
+            writer.write(connection, number, message)
+    assert BagPlayer(tmp_path / 'bag').topics['/camera/camera_info'].latched is latched
 
 
 def test_all_static_transforms_come_where_playback_starts_in_the_middle(tmp_path: Path) -> None:
