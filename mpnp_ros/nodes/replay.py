@@ -63,13 +63,14 @@ class Replay(PlainNode):
         self._player = BagPlayer(values.bag, values.rate, values.start, values.loop, values.loop_period,
                                  values.restamp, values.topics or None, exclude=values.exclude,
                                  longest_gap=values.longest_gap, report=self._report)
-        self._left_out = dict(self._player.left_out)
+        self._left_out: dict[str, str] = {}
         self._bag_publishers = {topic.name: publisher for topic in self._player.topics.values()
                                 if (publisher := self._make_publisher(topic))}
         if not self._bag_publishers:
             raise BagError(f'bag {values.bag}: nothing is left to play: ' + '; '.join(
                 f'{name}: {reason}' for name, reason in self._left_out.items()))
-        self.diagnostics.add_source(lambda: {'left out': ', '.join(self._left_out)} if self._left_out else {})
+        self.diagnostics.add_source(
+            lambda: {'left out': ', '.join([*self._player.left_out, *self._left_out])})
         self._ticks = self.create_publisher(Clock, '/clock', QoSProfile(
             depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)) if values.clock_rate else None
         self._told_ns = 0

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+
+from rosbags.serde import SerdeError
 
 from mpnp_ros.errors import BagError, ConfigurationError
 from mpnp_ros.nuscenes.bag_records import RecordedTopic
@@ -157,8 +159,7 @@ class BagPlayer:
                 if not self._restamp:
                     self._origin_ns = self._start_ns - begin
                 offset = self._origin_ns + begin - self._start_ns
-                for message in self.opening:
-                    yield self._moved(message, offset)
+                yield from self._moved(self.opening, offset)
         finally:
             self._bag.close()
 
@@ -181,15 +182,23 @@ class BagPlayer:
             if not self._clock.wait_until(due):
                 return None
             if message.topic in self._seen or self._look_at(message):
-                kind = self.topics[message.topic].type_name
-                yield self._moved(BagMessage(message.stamp_ns, message.topic, kind, message.data), offset)
+                due_now = BagMessage(message.stamp_ns, message.topic, self.topics[message.topic].type_name,
+                                     message.data)
+                yield from self._moved([due_now], offset)
         return due
 
-    def _moved(self, message: BagMessage, offset: int) -> BagMessage:
-        if not offset:
-            return message
-        data = self._shifter.shift(message.type_name, message.data, offset)
-        return BagMessage(message.stamp_ns + offset, message.topic, message.type_name, data)
+    def _moved(self, messages: Iterable[BagMessage], offset: int) -> Iterator[BagMessage]:
+        """Move all stamps by ``offset`` nanoseconds; a message in which that fails is left out."""
+        for message in messages:
+            data = message.data
+            try:
+                if offset:
+                    data = self._shifter.shift(message.type_name, data, offset)
+            except Exception as error:  # whatever foreign bytes lead to
+                self._say(f'{message.topic}: messages are left out, because their stamps cannot be moved '
+                          f'({type(error).__name__}); set restamp: false or exclude the topic')
+                continue
+            yield BagMessage(message.stamp_ns + offset, message.topic, message.type_name, data)
 
     def _look_at(self, message: StoredMessage) -> bool:
         """Leave a topic out whose first message does not decode; say if its stamp is far from log time."""
@@ -199,11 +208,15 @@ class BagPlayer:
             return True
         try:
             content = self._types.deserialize_cdr(message.data, topic.type_name)
-        except Exception as error:  # whatever foreign bytes lead to
-            self.left_out[topic.name] = f'its first message does not decode as {topic.type_name} ' \
-                                        f'({type(error).__name__}); it was recorded with another definition'
+        except SerdeError as error:
+            if message.data[1:2] > b'\1':  # an encapsulation that rosbags does not know, but DDS may
+                return True
+            self.left_out[topic.name] = f'its first message does not decode as {topic.type_name} ({error}) ' \
+                                        'It was recorded with another definition, or is damaged'
             self._say(f'{topic.name} is left out: {self.left_out[topic.name]}')
             return False
+        except Exception:  # a type that rosbags cannot decode, as one with wstring
+            return True
         header = getattr(content, 'header', None)
         if topic.latched or not hasattr(header, 'stamp'):
             return True

@@ -54,7 +54,7 @@ class Bag:
     def __init__(self, path: Path, report: Callable[[str], None]) -> None:
         self.path = path.parent if path.name == 'metadata.yaml' and path.is_file() else path
         self._report, self._said = report, set[str]()
-        self._workshop = TemporaryDirectory(prefix='mpnp_bag.')
+        self._workshop: TemporaryDirectory[str] | None = None
         try:
             metadata = _read_metadata(self.path, self._say)
             self._files = self._open_files(_storage_files(self.path, metadata, self._say))
@@ -76,7 +76,8 @@ class Bag:
         """Close all files; do not call it while messages are read."""
         for file in self._files:
             file.close()
-        self._workshop.cleanup()
+        if self._workshop:
+            self._workshop.cleanup()
 
     def messages(self, topics: Collection[str], start: int = 0) -> Iterator[StoredMessage]:
         """Give the messages of some of :attr:`topics` from log time ``start`` on, in order of log times."""
@@ -117,11 +118,16 @@ class Bag:
             self._said.add(text)
             self._report(text)
 
+    def _space(self) -> Path:
+        """Return a folder for unpacked files."""
+        self._workshop = self._workshop or TemporaryDirectory(prefix='mpnp_bag.')
+        return Path(self._workshop.name)
+
     def _open_files(self, paths: Collection[Path]) -> list[StorageFile]:
         files, failures = [], []
         for path in paths:
             try:
-                files.append(_open_file(path, self._say, Path(self._workshop.name)))
+                files.append(_open_file(path, self._say, self._space))
             except BagError as error:
                 failures.append(error)
         if not files:
@@ -179,7 +185,7 @@ def _what_folder(path: Path, metadata: Mapping[str, Any]) -> str:
     return 'cannot be opened: the folder holds neither metadata.yaml nor .mcap or .db3 files; give a bag'
 
 
-def _open_file(path: Path, report: Callable[[str], None], workshop: Path) -> StorageFile:
+def _open_file(path: Path, report: Callable[[str], None], space: Callable[[], Path]) -> StorageFile:
     """Open a storage file by what its first bytes are, whatever it is called."""
     with path.open('rb') as file:
         head = file.read(64)
@@ -188,7 +194,7 @@ def _open_file(path: Path, report: Callable[[str], None], workshop: Path) -> Sto
     if head.startswith(SQLITE_MAGIC):
         return SqliteFile(path, report)
     if head.startswith(ZSTD_MAGIC):
-        plain = workshop / path.stem
+        plain = space() / path.stem
         try:
             with zstd.open(path, 'rb') as packed, plain.open('wb') as unpacked:
                 shutil.copyfileobj(packed, unpacked)
@@ -198,7 +204,7 @@ def _open_file(path: Path, report: Callable[[str], None], workshop: Path) -> Sto
             if not plain.stat().st_size:
                 raise BagError(f'bag {path} is damaged: {error}; copy it again') from None
             report(f'{path} breaks off ({error}); it is played up to there. Copy the file again')
-        return _open_file(plain, report, workshop)
+        return _open_file(plain, report, space)
     if head.startswith(b'#ROSBAG V'):
         raise BagError(f'bag {path} is one of ROS 1; convert it first: '
                        f'`rosbags-convert --src {path} --dst BAG`')

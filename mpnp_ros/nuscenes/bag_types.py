@@ -1,13 +1,14 @@
 """Whether the message types of a bag are those that are known here."""
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rosbags.interfaces import Nodetype
-from rosbags.typesys import get_types_from_idl, get_types_from_msg
+from rosbags.typesys import TypesysError, get_types_from_idl, get_types_from_msg
 from rosbags.typesys.store import Typestore
 
 from mpnp_ros.nuscenes.bag_records import RecordedTopic
@@ -32,13 +33,21 @@ def learn_type(types: Typestore, topic: RecordedTopic) -> str:
     found = _defined_in(topic)
     if name in types.fielddefs:
         same = _same_layout(name, types.fielddefs, found) if name in found else (
-            not topic.digest.startswith('RIHS01_') or topic.digest == types.hash_rihs01(name))
+            not topic.digest.startswith('RIHS01_') or topic.digest == _hash(types, name))
         return '' if same else OTHER_DEFINITION.format(name)
     if name not in found:
         found = _installed(name, types.fielddefs)
     if name in found:
-        types.register({key: fields for key, fields in found.items() if key not in types.fielddefs})
+        with contextlib.suppress(TypesysError):  # it then stays unknown
+            types.register({key: fields for key, fields in found.items() if key not in types.fielddefs})
     return ''
+
+
+def _hash(types: Typestore, name: str) -> str:
+    try:
+        return types.hash_rihs01(name)
+    except (TypesysError, KeyError):  # a type in it is unknown
+        return ''
 
 
 def _defined_in(topic: RecordedTopic) -> Mapping[str, Any]:

@@ -382,3 +382,27 @@ def test_stamps_that_are_not_the_log_times_are_said_once(tmp_path: Path, seconds
     said: list[str] = []
     assert len(list(BagPlayer(tmp_path / 'bag', clock=FakeTime().clock(), report=said.append))) == 4
     assert len(said) == (1 if words else 0) and words in ''.join(said)
+
+
+def test_what_cannot_be_decoded_here_but_perhaps_by_others_is_passed_on(tmp_path: Path) -> None:
+    """Types with wstring, and encapsulations of XTypes, are unknown to the library that looks at them."""
+    types = get_typestore(Stores.EMPTY)
+    types.register(get_types_from_msg('int32 value', 'odd_msgs/msg/Wide'))
+    types.register(get_types_from_msg('string data', 'std_msgs/msg/String'))
+    with Writer(tmp_path / 'bag', version=8, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        for topic, kind, data in (('/wide', 'odd_msgs/msg/Wide', b'\0\1\0\0\1\0\0\0a\0\0\0'),
+                                  ('/new', 'std_msgs/msg/String', b'\0\7\0\0\2\0\0\0a\0')):
+            writer.write(writer.add_connection(topic, kind, typestore=types), 10, data)
+    with sqlite3.connect(tmp_path / 'bag' / 'bag.db3') as database:
+        database.execute("UPDATE message_definitions SET encoding = 'ros2msg', encoded_message_definition = "
+                         "'wstring data' WHERE topic_type = 'odd_msgs/msg/Wide'")
+    said: list[str] = []
+    player = BagPlayer(tmp_path / 'bag', loop=True, restamp=True, loop_period=.1, clock=FakeTime().clock(),
+                       report=said.append)
+    topics = []
+    for message in player:
+        topics.append(message.topic)
+        if len(topics) == 3:
+            player.stop()
+    assert topics == ['/wide', '/new', '/new'], 'its stamps cannot be moved in the second pass'
+    assert len(said) == 1 and '/wide: messages are left out' in said[0]
