@@ -46,7 +46,7 @@ class DatasetError(MpnpError):
 
 
 class BagError(MpnpError):
-    """A bag cannot be read or written."""
+    """A bag cannot be read, written or played."""
 
 
 class TrainingError(MpnpError):

@@ -100,7 +100,8 @@ RADAR = (
 REPLAY = (
     Endpoint('replay', PUBLISHES, '/clock', 'rosgraph_msgs/msg/Clock', 'time in the bag', SENSOR_DATA),
     Endpoint('replay', PUBLISHES, '<topics of the bag>', '<as in the bag>',
-             'as `ros2 bag info` lists them; latched where they were recorded so', RELIABLE),
+             'as `ros2 bag info` lists them, latched or best effort where recorded so; /tf_static and '
+             'robot_description always latched, and before all others', RELIABLE),
 )
 WORLD = (
     Endpoint('world', PUBLISHES, '/clock', 'rosgraph_msgs/msg/Clock', 'time in the world', SENSOR_DATA),

@@ -4,11 +4,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
 
 from mpnp_ros.cli.main import main
+from mpnp_ros.cli.replay import add_replay_options, replay_parameters
 from mpnp_ros.nuscenes.bag_player import BagPlayer
 from mpnp_ros.nuscenes.standin import write_standin
 from mpnp_ros.nuscenes.tables import NuScenes
@@ -73,6 +75,35 @@ def test_replay_plays_to_the_end(bag):
     done = replay(str(bag), '--rate', '5')
     assert done.returncode == 0, done.stdout
     assert 'the bag is over' in done.stdout
+
+
+def test_topics_of_the_bag_are_chosen_on_the_command_line():
+    """By `mpnp bringup --bag` as well; what is not given is left to the parameter files."""
+    parser = ArgumentParser()
+    add_replay_options(parser)
+    arguments = parser.parse_args(['--topics', '/a', '/b', '--topics', 'c/*', '--exclude', '/c/d',
+                                   '--longest-gap', '3'])
+    arguments.bag = Path('bag')
+    assert replay_parameters(arguments) == {
+        'bag': Path('bag'), 'rate': 1., 'loop': False, 'topics': ['/a', '/b', 'c/*'], 'exclude': ['/c/d'],
+        'longest_gap': 3.}
+    arguments = parser.parse_args([])
+    arguments.bag = Path('bag')
+    assert set(replay_parameters(arguments)) == {'bag', 'rate', 'loop'}
+
+
+@pytest.mark.ros
+def test_replay_leaves_out_what_is_excluded_and_names_the_bags_of_a_folder(bag, root, tmp_path):
+    pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
+    done = replay(str(bag), '--exclude', '/cam_*', '/lidar_top', '/no/such/topic', '--rate', '5')
+    assert done.returncode == 0, done.stdout
+    assert 'has no topic /no/such/topic, which is to be excluded' in done.stdout
+    assert main(['convert', str(root), str(tmp_path / 'bags'), '--no-questions', '--quiet']) == 0
+    done = replay(str(tmp_path / 'bags'))
+    assert done.returncode == 1
+    for record in NuScenes(root).scenes:
+        assert record['name'] in done.stdout
+    assert 'name one' in done.stdout and 'reindex' not in done.stdout
 
 
 @pytest.mark.ros

@@ -70,6 +70,7 @@ def test_a_bag_is_played_in_order_with_its_clock_and_ends(ros, bag):
     assert ticks == sorted(ticks)
     assert ticks[0] >= BEGIN and BEGIN + 19 * STEP - 10 ** 8 <= ticks[-1] <= BEGIN + 20 * STEP + 10 ** 9
     assert '/fuel is left out: absent_msgs/msg/Fuel is not installed; install absent_msgs' in process.output
+    assert 'the bag is over; /clock has stopped' in process.output
 
 
 def test_it_pauses_resumes_changes_rate_and_loops(ros, bag):
@@ -77,9 +78,14 @@ def test_it_pauses_resumes_changes_rate_and_loops(ros, bag):
     clock = ros.collect('/clock', Clock)
     process = ros.start(MODULE, parameters={'bag': str(bag), 'paused': True, 'loop': True, 'rate': 0.5,
                                             'topics': ['/text']})
-    ticks = clock.wait(50)
+    ticks = clock.wait(4)
     assert texts.messages == []
     assert ticks[0] == ticks[-1]
+    before = len(clock.messages)
+    time.sleep(2)
+    assert len(clock.messages) - before <= 10, 'unchanged time is not published at the full rate'
+    late = ros.collect('/clock', Clock)
+    assert late.wait(1)[0] == ticks[0], 'but who comes later hears it'
     assert not set_parameter(ros, 'rate', ParameterType.PARAMETER_DOUBLE, double_value=0.0).successful
     assert set_parameter(ros, 'rate', ParameterType.PARAMETER_DOUBLE, double_value=10.0).successful
     assert set_parameter(ros, 'paused', ParameterType.PARAMETER_BOOL, bool_value=False).successful
@@ -94,6 +100,33 @@ def test_it_pauses_resumes_changes_rate_and_loops(ros, bag):
     assert process.stop() == 0
 
 
+def write(path, messages):
+    """A bag of texts: topic, log time and text of each."""
+    types = message_types()
+    with Writer(path, version=8, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        connections = {}
+        for topic, stamp, text in messages:
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, 'std_msgs/msg/String', typestore=types)
+            data = types.serialize_cdr(types.types['std_msgs/msg/String'](text), 'std_msgs/msg/String')
+            writer.write(connections[topic], stamp, data)
+    return path
+
+
+def test_static_transforms_are_there_before_the_first_message(ros, tmp_path):
+    """Though the bag holds them later, and says nothing of QoS; who comes later gets them too."""
+    bag = write(tmp_path / 'bag', [('/text', BEGIN, 'one'), ('/robot_description', BEGIN + STEP, 'two'),
+                                   ('/text', BEGIN + 60 * STEP, 'three')])
+    texts = ros.collect('/text', String, 10)
+    description = ros.collect('/robot_description', String, LATCHED)
+    process = ros.start(MODULE, parameters={'bag': str(bag), 'wait_for': ['/text']})
+    texts.wait(1)
+    assert [message.data for message in description.messages] == ['two']
+    late = ros.collect('/robot_description', String, LATCHED)
+    assert late.wait(1)[0].data == 'two'
+    assert process.wait() == 0
+
+
 @pytest.mark.parametrize('parameters, words', [
     ({}, 'bag is empty; give the path'),
     ({'bag': '/nowhere/at/all'}, '/nowhere/at/all'),
@@ -102,3 +135,38 @@ def test_a_bag_that_cannot_be_played_ends_it_with_the_reason(ros, parameters, wo
     process = ros.start(MODULE, parameters=parameters)
     assert process.wait() != 0
     assert words in process.output and 'Traceback' not in process.output
+
+
+def test_topics_that_cannot_be_published_are_left_out(ros, tmp_path):
+    """A name that ROS does not allow, a second clock, what is excluded; the rest is played over a hole."""
+    bag = write(tmp_path / 'bag', [
+        ('/text', 0, 'early'), ('/CAM FRONT', BEGIN, 'x'), ('/noise', BEGIN, 'x'), ('/text', BEGIN, 'late')])
+    types = message_types()
+    texts = ros.collect('/text', String, 10)
+    clock = ros.collect('/clock', Clock)
+    process = ros.start(MODULE, parameters={'bag': str(bag), 'wait_for': ['/text'], 'exclude': ['/noise']})
+    assert process.wait() == 0, process.output
+    assert [message.data for message in texts.messages] == ['early', 'late']
+    assert '/CAM FRONT is left out: ROS does not allow this name' in process.output
+    assert 'nothing was recorded for 18519 days after 0.000 s; that time is skipped' in process.output
+    assert clock.messages[-1].clock.sec == BEGIN // 10 ** 9
+    with Writer(tmp_path / 'clock', version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection('/clock', 'rosgraph_msgs/msg/Clock', typestore=types)
+        stamp = types.types['builtin_interfaces/msg/Time'](7, 0)
+        message = types.types['rosgraph_msgs/msg/Clock'](stamp)
+        writer.write(connection, BEGIN, types.serialize_cdr(message, 'rosgraph_msgs/msg/Clock'))
+    process = ros.start(MODULE, parameters={'bag': str(tmp_path / 'clock')})
+    assert process.wait() == 1
+    assert 'nothing is left to play: /clock: this node publishes log time there' in process.output
+
+
+def test_without_the_listeners_that_are_required_it_ends_with_an_error(ros, bag):
+    ros.collect('/text', String, LATCHED)  # wants what is latched, which it is not
+    given = {'bag': str(bag), 'wait_for': ['/text', 'question'], 'wait_timeout': 2.0}
+    process = ros.start(MODULE, parameters={**given, 'require_listeners': True})
+    assert process.wait() == 1
+    assert '/text has only subscribers whose QoS does not fit; /question has no subscriber' in process.output
+    assert 'is not played' in process.output and 'Traceback' not in process.output
+    process = ros.start(MODULE, parameters=given)
+    assert process.wait() == 0
+    assert '/question has no subscriber after 2 s; the bag is played all the same' in process.output

@@ -9,11 +9,13 @@ import pytest
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
 
 from mpnp_ros.msg import ModalityTokens
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
 from mpnp_ros.conversions.tokens import from_message
 from mpnp_ros.nodes.camera_encoder import NUSCENES
 from mpnp_ros.nuscenes.bag_writer import write_bag
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.nuscenes.typestore import message_types
 
 KEYFRAME = Path(__file__).parents[3] / 'shared/data/nuscenes_keyframe'
 pytestmark = [pytest.mark.ros, pytest.mark.skipif(not KEYFRAME.exists(), reason='no nuScenes key frame here')]
@@ -42,3 +44,25 @@ def test_a_looping_scene_gives_directed_tokens_again_and_again(ros, tmp_path, ti
         azimuth = np.degrees(tokens.azimuth[tokens.source_index == index])
         off = (azimuth - YAWS[name] + 180) % 360 - 180
         assert np.abs(off).max() < 40 and off[0] > 0 > off[-1], (name, azimuth)
+
+
+def test_the_first_frame_knows_the_mounts_though_the_bag_says_nothing_of_qos(ros, tmp_path, tiny_camera):
+    """As rosbags-convert leaves it, with the transforms recorded last."""
+    scene = write_bag(NuScenes(KEYFRAME), tmp_path / 'scene', progress=False)
+    types = message_types()
+    with Reader(scene) as reader, Writer(tmp_path / 'bag', version=8,
+                                         storage_plugin=StoragePlugin.MCAP) as writer:
+        for given in reader.connections:
+            connection = writer.add_connection(given.topic, given.msgtype, typestore=types)
+            for _, stamp, data in reader.messages([given]):
+                writer.write(connection, stamp + 10 ** 9 * (given.topic == '/tf_static'), data)
+    cameras = ros.collect('/tokens/camera', ModalityTokens)
+    encoder = ros.start('mpnp_ros.nodes.camera_encoder', parameters={**tiny_camera, 'use_sim_time': True})
+    replay = ros.start('mpnp_ros.nodes.replay', parameters={'bag': str(tmp_path / 'bag'), 'wait_for': [
+        f'/{camera}/image_rect/compressed' for camera in NUSCENES]})
+    tokens = from_message(cameras.wait(1)[0])
+    azimuth = np.degrees(tokens.azimuth)
+    for index, name in enumerate(tokens.sources):
+        assert np.abs((azimuth[tokens.source_index == index] - YAWS[name] + 180) % 360 - 180).max() < 40, name
+    assert 'does not connect' not in encoder.output
+    assert replay.wait() == 0

@@ -115,6 +115,22 @@ def test_impossible_rates_are_refused(time: FakeTime, rate: float) -> None:
     assert clock.rate == 1
 
 
+def test_even_centuries_are_waited_for_in_pieces(time: FakeTime) -> None:
+    """The system refuses to wait for longer than threading.TIMEOUT_MAX."""
+    clock = time.clock(.01)
+    stretches = []
+
+    def wait(_: threading.Condition, seconds: float | None) -> None:
+        stretches.append(seconds)
+        clock.stop()
+
+    clock._wait = wait
+    clock.start()
+    assert clock.running
+    assert not clock.wait_until(2 ** 62)
+    assert stretches == [3600.] and not clock.running
+
+
 def test_another_thread_wakes_the_waiting_one() -> None:
     """With the real condition: the wait below would last for an hour."""
     clock = PlaybackClock()
