@@ -154,3 +154,10 @@ def test_a_wrong_light_ends_it_with_the_reason(ros):
     process = ros.start(MODULE, parameters={'light': 'noon'})
     assert process.wait(PATIENCE) == 2
     assert "light is 'noon'; it must be one of day, dusk, night" in process.output
+
+
+def test_it_ends_where_listeners_are_required_and_do_not_come(ros):
+    process = ros.start(MODULE, parameters={**SMALL, 'wait_for': ['nowhere'], 'wait_timeout': .5,
+                                            'require_listeners': True})
+    assert process.wait() == 1
+    assert 'no subscriber of nowhere after 0.5 s' in process.output
