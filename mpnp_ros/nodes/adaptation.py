@@ -23,7 +23,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from mpnp_ros.adaptation.adapter import Adapter
 from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.job_orders import ModelChoice
-from mpnp_ros.adaptation.job_process import measure_speed
+from mpnp_ros.adaptation.job_process import PATIENCE, measure_speed
 from mpnp_ros.adaptation.supervision import Supervision
 from mpnp_ros.cache import state_root
 from mpnp_ros.conversions.time import to_nanoseconds
@@ -74,6 +74,8 @@ PARAMETERS = (
 class AdaptationNode(PlainNode):
     """See the module; interface in docs/interfaces.md."""
 
+    patience = PATIENCE + 2.
+
     def __init__(self) -> None:
         super().__init__('adaptation', PARAMETERS)
         values = self.values
@@ -90,7 +92,8 @@ class AdaptationNode(PlainNode):
             ModelChoice(values.llm, values.method, values.device, values.dtype), self._plug,
             store=None if values.link_store == AUTO else LinkStore(values.link_store),
             starts=_starts(values.starts), changed=self._show)
-        self._supervision = Supervision(self._adapter.buffer)
+        self._supervision = Supervision(self._adapter.buffer, unwritten=partial(
+            self.diagnostics.warn, 'moments not kept'))
         self._adapt = AdaptAction(self, self._adapter, self._group)
         self.diagnostics.add_source(self._facts)
 

@@ -26,7 +26,7 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from mpnp_ros.errors import ConfigurationError, MpnpError
+from mpnp_ros.errors import ConfigurationError, MpnpError, StorageError
 from mpnp_ros.nodes import signals
 from mpnp_ros.nodes.diagnostics import ERROR, OK, Diagnostics
 from mpnp_ros.nodes.parameter_files import explain
@@ -39,7 +39,7 @@ THREADS = Parameter('threads', 0, 'Threads of the network on a CPU; 0: half of t
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 DOING = {'configure': 'configuring', 'activate': 'activating', 'deactivate': 'deactivating',
          'cleanup': 'cleaning up', 'shutdown': 'shutting down'}
-LOADING, LEAVING = 1., 3.
+LOADING, LEAVING = 1., 2.
 """Seconds after the end was asked for: how long loading may go on, and until what still runs is cut off."""
 AGAIN = 100
 """Times in a row that the executor takes up its work again after an entity was destroyed under its hands."""
@@ -54,8 +54,10 @@ class ManagedNode(LifecycleNode):
     holds :data:`AUTOSTART`.
 
     values: the parameters.  diagnostics: counters and warnings.  ending: set when the process ends; no
-    transition begins any more.
+    transition begins any more.  patience: seconds that the node may take to end.
     """
+
+    patience = LEAVING
 
     def __init__(self, name: str, table: Sequence[Parameter], **options: object) -> None:
         self._reached = 'unconfigured'
@@ -236,8 +238,10 @@ class PlainNode(Node):
     """A node without a life cycle.
 
     values: the parameters.  diagnostics: counters and warnings.
-    finish: ends the process; with an error, as a failure.
+    finish: ends the process; with an error, as a failure.  patience: seconds that the node may take to end.
     """
+
+    patience = LEAVING
 
     def __init__(self, name: str, table: Sequence[Parameter], **options: object) -> None:
         super().__init__(name, **options)
@@ -265,8 +269,8 @@ def run_node(factory: Callable[[], ManagedNode | PlainNode], args: Sequence[str]
 
     A lifecycle node with the parameter ``autostart`` is configured and activated.  Exit code 0: ended
     in order, by a signal too.  1: it could not start, or a callback failed.  2: a parameter or a parameter
-    file is wrong, so that starting it again is of no use.  The log says why.  Where something still runs
-    that cannot be stopped, such as a model being loaded, the process ends here.
+    file is wrong, or a disk is full, so that starting it again is of no use.  The log says why.  Where
+    something still runs that cannot be stopped, such as a model being loaded, the process ends here.
     """
     end = signals.End()
     with signals.ending(end):
@@ -278,7 +282,7 @@ def run_node(factory: Callable[[], ManagedNode | PlainNode], args: Sequence[str]
         running = _Running(factory, end)
         running.start()
         end.wait()
-        cut_off = threading.Timer(LEAVING, running.cut_off)
+        cut_off = threading.Timer(running.patience, running.cut_off)
         cut_off.daemon = True
         cut_off.start()
         code, whole = running.close()
@@ -376,6 +380,11 @@ class _Running:
             self._failure = error
         self._end.ask()
 
+    @property
+    def patience(self) -> float:
+        """Seconds that the node may take to end."""
+        return LEAVING if self._node is None else self._node.patience
+
     def close(self) -> tuple[int, bool]:
         """End the node; returns the exit code, and False where something goes on that cannot be stopped."""
         if isinstance(self._node, ManagedNode):
@@ -393,8 +402,8 @@ class _Running:
 
     def cut_off(self) -> None:
         """End the process: the node has not ended by itself."""
-        get_logger('mpnp_ros').warning(f'something still runs {LEAVING:g} s after the end was asked for; '
-                                       'it is cut off')
+        get_logger('mpnp_ros').warning('something still runs and is cut off: the end was asked for '
+                                       f'{self.patience:g} s ago')
         signals.leave(_exit_code(self._failure))
 
     def _begin(self) -> None:
@@ -522,4 +531,4 @@ def _in_one_line(error: Exception) -> str:
 def _exit_code(error: Exception | None) -> int:
     if error is None:
         return 0
-    return 2 if isinstance(error, ConfigurationError) else 1
+    return 2 if isinstance(error, ConfigurationError | StorageError) else 1
