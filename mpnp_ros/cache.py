@@ -106,9 +106,10 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 def locked(path: str | Path) -> Iterator[None]:
     """Hold the lock that belongs to `path`, alone among threads and processes; released if a holder dies."""
     path = Path(path)
+    lock = path.with_name(f'.{path.name}.lock')
     with _on_disk(path.parent):
-        stream = open(path.with_name(f'.{path.name}.lock'), 'w')
-    with stream:
+        lock.touch()
+    with open(lock, 'w') as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 

@@ -1,7 +1,7 @@
 """State of a node on ``/diagnostics``, once a second: counters, last warnings, and what the node adds.
 
-The publication is driven by the steady clock on a thread of the executor that is its own callback
-group, so it goes on while simulated time stands still and while the node loads weights.
+The publication is driven by the steady clock on its own thread, so it goes on while simulated time stands
+still and while the node loads weights.
 """
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock, ClockType
+
+from mpnp_ros.nodes.worker import Ticker
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -43,8 +43,11 @@ class Diagnostics:
         self._warning = (-RECENT, '')
         self._logged: dict[str, float] = {}
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        node.create_timer(PERIOD, self.publish, callback_group=MutuallyExclusiveCallbackGroup(),
-                          clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._ticker = Ticker('diagnostics', PERIOD, self.publish)
+
+    def close(self) -> None:
+        """Publish no more."""
+        self._ticker.close()
 
     def count(self, key: str, by: int = 1) -> None:
         """Add ``by`` to the counter ``key``."""
@@ -102,7 +105,7 @@ class Diagnostics:
                                 values=pairs)
 
     def publish(self) -> None:
-        """Publish now; the timer calls this once a second."""
+        """Publish now; it happens once a second."""
         message = DiagnosticArray(status=[self.status()])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -21,7 +22,6 @@ from typing import Any
 
 import torch
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock, ClockType
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 
@@ -110,6 +110,7 @@ class FusionNode(ManagedNode):
         self._server: AnswerServer | None = None
         self._listening = self._active = False
         self._shown: list[tuple] = []
+        self._showing = threading.Lock()
         self._ticks = 0
         self._group = MutuallyExclusiveCallbackGroup()
         self._answers = self.create_publisher(AnswerMessage, 'answer', DEPTH)
@@ -187,8 +188,7 @@ class FusionNode(ManagedNode):
         self.create_service(ListLinks, 'list_links', self._on_list_links, callback_group=self._group)
         self.create_service(SetModality, 'set_modality', self._on_set_modality, callback_group=self._group)
         self._ask_stream = AskStream(self, self._on_goal)
-        self.create_timer(TICK, self._tick, callback_group=self._group,
-                          clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.every(TICK, self._tick)
 
     def _listen(self) -> None:
         subscribe = partial(self.create_subscription, callback_group=self._group)
@@ -320,11 +320,13 @@ class FusionNode(ManagedNode):
 
     def _show(self) -> None:
         """Publish the states of the modalities if they differ from what was last published."""
-        states = self._server.board.states() if self._server is not None else []
-        shown = [(s.modality, s.state, s.plugged, s.pinned, s.links_version, s.encoder) for s in states]
-        if states and shown != self._shown:
-            self._states.publish(states_to_message(states, self._now()))
-            self._shown = shown
+        with self._showing:
+            server = self._server
+            states = server.board.states() if server is not None else []
+            shown = [(s.modality, s.state, s.plugged, s.pinned, s.links_version, s.encoder) for s in states]
+            if states and shown != self._shown:
+                self._states.publish(states_to_message(states, self._now()))
+                self._shown = shown
 
     def _facts(self) -> dict[str, object]:
         """What /diagnostics says beside the counters."""

@@ -31,6 +31,7 @@ from mpnp_ros.nodes import signals
 from mpnp_ros.nodes.diagnostics import ERROR, OK, Diagnostics
 from mpnp_ros.nodes.parameter_files import explain
 from mpnp_ros.nodes.parameters import Change, Parameter, declare_parameters
+from mpnp_ros.nodes.worker import Ticker
 
 RCLError = rclpy_implementation.RCLError
 AUTOSTART = Parameter('autostart', True, 'Configure and activate at start, without a lifecycle manager.')
@@ -46,7 +47,23 @@ AGAIN = 100
 LOG = logging.getLogger('mpnp_ros')
 
 
-class ManagedNode(LifecycleNode):
+class _Ticking:
+    """What both kinds of nodes can: do something at intervals, until they are destroyed."""
+
+    def every(self, period: float, work: Callable[[], object]) -> None:
+        """Call ``work`` every ``period`` seconds of the steady clock, on its own thread."""
+        self.__dict__.setdefault('_tickers', []).append(Ticker(work.__name__, period, work))
+
+    def destroy_node(self) -> None:
+        """End what happens at intervals first."""
+        for ticker in self.__dict__.pop('_tickers', ()):
+            ticker.close()
+        if hasattr(self, 'diagnostics'):
+            self.diagnostics.close()
+        super().destroy_node()
+
+
+class ManagedNode(_Ticking, LifecycleNode):
     """A lifecycle node whose transitions say why they failed, and that undoes what a failed one began.
 
     A subclass overrides :meth:`load`, :meth:`start`, :meth:`stop` and :meth:`release`; ``stop`` and
@@ -234,7 +251,7 @@ class ManagedNode(LifecycleNode):
         service.callback_group.add_entity(service)
 
 
-class PlainNode(Node):
+class PlainNode(_Ticking, Node):
     """A node without a life cycle.
 
     values: the parameters.  diagnostics: counters and warnings.
