@@ -36,8 +36,9 @@ class AdaptAction:
         self._server = ActionServer(
             node, Adapt, 'adapt', execute_callback=lambda handle: Adapt.Result(),
             handle_accepted_callback=self._accept, cancel_callback=self._cancel, callback_group=group)
-        node.create_timer(PERIOD, self._feed_back, callback_group=group,
-                          clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._timer = node.create_timer(PERIOD, self._feed_back, callback_group=group,
+                                        clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._timer.cancel()  # until there is a goal
 
     def _accept(self, handle: ServerGoalHandle) -> None:
         try:
@@ -46,6 +47,7 @@ class AdaptAction:
             handle.execute(partial(self._conclude, JobResult(FAILED, str(error))))
             return
         self._handle = handle
+        self._timer.reset()
         done.add_done_callback(lambda future: handle.execute(partial(self._conclude, future.result())))
 
     def _cancel(self, handle: ServerGoalHandle) -> CancelResponse:
@@ -64,6 +66,7 @@ class AdaptAction:
     def _conclude(self, result: JobResult, handle: ServerGoalHandle) -> Adapt.Result:
         if handle is self._handle:
             self._handle = None
+            self._timer.cancel()
         if result.status == TRAINED:
             handle.succeed()
         elif _is_cancelled(handle, result):

@@ -1,18 +1,19 @@
 """State of a node on ``/diagnostics``, once a second: counters, last warnings, and what the node adds.
 
-The publication is driven by the steady clock on a thread of the executor that is its own callback
-group, so it goes on while simulated time stands still and while the node loads weights.
+The publication is driven by the steady clock on its own thread, so it goes on while simulated time stands
+still and while the node loads weights.
 """
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock, ClockType
+
+from mpnp_ros.nodes.worker import Ticker
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -21,6 +22,7 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 PERIOD = 1.0
 RECENT = 5.0
 LOG_PERIOD = 5.0
+LOG = logging.getLogger(__name__)
 
 
 class Diagnostics:
@@ -41,8 +43,11 @@ class Diagnostics:
         self._warning = (-RECENT, '')
         self._logged: dict[str, float] = {}
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        node.create_timer(PERIOD, self.publish, callback_group=MutuallyExclusiveCallbackGroup(),
-                          clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._ticker = Ticker('diagnostics', PERIOD, self.publish)
+
+    def close(self) -> None:
+        """Publish no more."""
+        self._ticker.close()
 
     def count(self, key: str, by: int = 1) -> None:
         """Add ``by`` to the counter ``key``."""
@@ -90,20 +95,29 @@ class Diagnostics:
             values: dict[str, Any] = dict(self._counters)
             sources, checks = list(self._sources), list(self._checks)
         amiss = [warning] if time.monotonic() - warned_at < RECENT else []
-        amiss += filter(None, (check() for check in checks))
+        amiss += filter(None, (_asked(check, '') for check in checks))
         if level == OK and amiss:
             level, text = WARN, '; '.join(amiss)
         for source in sources:
-            values.update(source())
+            values.update(_asked(source, {}))
         pairs = [KeyValue(key=key, value=_text(value)) for key, value in values.items()]
         return DiagnosticStatus(level=level, name=self._name, message=text, hardware_id=self._hardware_id,
                                 values=pairs)
 
     def publish(self) -> None:
-        """Publish now; the timer calls this once a second."""
+        """Publish now; it happens once a second."""
         message = DiagnosticArray(status=[self.status()])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
+
+
+def _asked(ask: Callable[[], Any], otherwise: Any) -> Any:
+    """What a part of the node has to say; in the midst of a transition it may lack what it speaks about."""
+    try:
+        return ask()
+    except Exception as error:
+        LOG.debug('diagnostics: %s', error)
+        return otherwise
 
 
 def _text(value: Any) -> str:

@@ -13,14 +13,15 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from resource import RUSAGE_SELF, getrusage
+from typing import Any
 
 import torch
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock, ClockType
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 
@@ -44,7 +45,7 @@ from mpnp_ros.nodes.fusion_messages import (
     state_to_message,
     states_to_message,
 )
-from mpnp_ros.nodes.parameters import Change, Parameter, option_parameters, options_of
+from mpnp_ros.nodes.parameters import Change, Parameter, option_parameters, options_of, topic_problem
 from mpnp_ros.nodes.runtime import AUTOSTART, ManagedNode, run_node
 from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.precision import DTYPES
@@ -109,6 +110,7 @@ class FusionNode(ManagedNode):
         self._server: AnswerServer | None = None
         self._listening = self._active = False
         self._shown: list[tuple] = []
+        self._showing = threading.Lock()
         self._ticks = 0
         self._group = MutuallyExclusiveCallbackGroup()
         self._answers = self.create_publisher(AnswerMessage, 'answer', DEPTH)
@@ -116,6 +118,11 @@ class FusionNode(ManagedNode):
         self._states = self.create_publisher(ModalityStates, 'modalities', LATCHED_QOS)
         self._serve()
         self.diagnostics.add_source(self._facts)
+
+    def problem(self, values: Mapping[str, Any]) -> str:
+        """Say where a modality has no topic."""
+        problems = (topic_problem('modalities', f'tokens/{name}') for name in values['modalities'])
+        return next(filter(None, problems), '')
 
     def load(self) -> None:
         """Load model, method and links; questions are still rejected."""
@@ -181,8 +188,7 @@ class FusionNode(ManagedNode):
         self.create_service(ListLinks, 'list_links', self._on_list_links, callback_group=self._group)
         self.create_service(SetModality, 'set_modality', self._on_set_modality, callback_group=self._group)
         self._ask_stream = AskStream(self, self._on_goal)
-        self.create_timer(TICK, self._tick, callback_group=self._group,
-                          clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.every(TICK, self._tick)
 
     def _listen(self) -> None:
         subscribe = partial(self.create_subscription, callback_group=self._group)
@@ -314,11 +320,13 @@ class FusionNode(ManagedNode):
 
     def _show(self) -> None:
         """Publish the states of the modalities if they differ from what was last published."""
-        states = self._server.board.states() if self._server is not None else []
-        shown = [(s.modality, s.state, s.plugged, s.pinned, s.links_version, s.encoder) for s in states]
-        if states and shown != self._shown:
-            self._states.publish(states_to_message(states, self._now()))
-            self._shown = shown
+        with self._showing:
+            server = self._server
+            states = server.board.states() if server is not None else []
+            shown = [(s.modality, s.state, s.plugged, s.pinned, s.links_version, s.encoder) for s in states]
+            if states and shown != self._shown:
+                self._states.publish(states_to_message(states, self._now()))
+                self._shown = shown
 
     def _facts(self) -> dict[str, object]:
         """What /diagnostics says beside the counters."""

@@ -38,14 +38,16 @@ class PatientClient:
         self._client = node.create_client(kind, name, callback_group=group)
         self._calls: list[_Call] = []
         self._lock = threading.RLock()
-        node.create_timer(PERIOD, self._look, callback_group=group,
-                          clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._timer = node.create_timer(PERIOD, self._look, callback_group=group,
+                                        clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._timer.cancel()  # until there is something to look for: each time costs milliseconds
 
     def call(self, request: Any) -> Future[Any]:
         """Ask; the future gives the response, or raises LinksError where nobody answers for a minute."""
         call = _Call(request, time.monotonic())
         with self._lock:
             self._calls.append(call)
+            self._timer.reset()
         self._look()
         return call.answer
 
@@ -59,6 +61,8 @@ class PatientClient:
                     given_up.append(call)
                 elif now - call.sent > AGAIN and self._client.service_is_ready():
                     self._send(call, now)
+            if not self._calls:
+                self._timer.cancel()
         for call in given_up:
             call.answer.set_exception(LinksError(f'nobody answers {self._name}; start the fusion node'))
 
