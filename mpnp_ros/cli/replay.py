@@ -26,11 +26,19 @@ def add_replay_options(parser: ArgumentParser) -> None:
     """Add the options that `mpnp bringup --bag` has too."""
     parser.add_argument('--rate', type=float, default=1., help='speed of time (default: %(default)s)')
     parser.add_argument('--loop', action='store_true', help='start the replay again at its end')
+    parser.add_argument('--topics', nargs='+', action='extend', default=[], metavar='TOPIC',
+                        help="play these topics of the bag only; wildcards in quotes: '/camera/*'")
+    parser.add_argument('--exclude', nargs='+', action='extend', default=[], metavar='TOPIC',
+                        help='do not play these topics of the bag; wildcards as above')
+    parser.add_argument('--longest-gap', type=float, metavar='S',
+                        help='skip times without any message that are longer (default: 60; 0: none)')
 
 
 def replay_parameters(arguments: Namespace) -> dict[str, object]:
     """Return the parameters of the replay node that the command line sets."""
-    return {'bag': arguments.bag, 'rate': arguments.rate, 'loop': arguments.loop}
+    given = {'topics': arguments.topics, 'exclude': arguments.exclude, 'longest_gap': arguments.longest_gap}
+    return {'bag': arguments.bag, 'rate': arguments.rate, 'loop': arguments.loop,
+            **{name: value for name, value in given.items() if value not in (None, [])}}
 
 
 def run(arguments: Namespace) -> int:

@@ -9,20 +9,20 @@ import importlib
 import sys
 import threading
 import time
-from typing import Any
+import traceback
 
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock as RosClock
-from rclpy.clock import ClockType
+from rclpy.duration import Duration
+from rclpy.exceptions import InvalidTopicNameException
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
 from mpnp_ros.conversions.time import from_nanoseconds
-from mpnp_ros.errors import ConfigurationError, MpnpError
+from mpnp_ros.errors import BagError, ConfigurationError, MpnpError
 from mpnp_ros.nodes.diagnostics import OK
 from mpnp_ros.nodes.parameters import Change, Parameter
 from mpnp_ros.nodes.runtime import PlainNode, run_node
-from mpnp_ros.nuscenes.bag_player import BagPlayer, BagTopic
+from mpnp_ros.nuscenes.bag_player import OPENING_DEPTH, BagMessage, BagPlayer, BagTopic
 
 PARAMETERS = (
     Parameter('bag', '', 'Bag folder, or a bare .mcap or .db3 file.'),
@@ -33,11 +33,22 @@ PARAMETERS = (
     Parameter('loop', False, 'Begin again at the end.'),
     Parameter('loop_period', 0.5, 'Shortest bag time between two beginnings.', 's', 0.0),
     Parameter('restamp', False, 'In a loop, move all stamps so that time never jumps back.'),
-    Parameter('topics', (), 'Play these topics only; none: all.'),
+    Parameter('topics', (), 'Play these topics only, wildcards allowed; none: all.'),
+    Parameter('exclude', (), 'Do not play these topics, wildcards allowed.'),
+    Parameter('longest_gap', 60.0, 'A longer time without any message is skipped; 0: never.', 's', 0.0),
     Parameter('clock_rate', 100.0, 'How often /clock is published; 0: never.', 'Hz', 0.0, 1000.0),
     Parameter('wait_for', (), 'Topics that must have a subscriber before playback begins.'),
     Parameter('wait_timeout', 60.0, 'Begin after so long even if a subscriber is missing.', 's', 0.0),
+    Parameter('require_listeners', False, 'End with an error instead where a subscriber is missing then.'),
 )
+STILL_PERIOD = 0.5
+"""Seconds between two /clock messages while time stands still, for nodes that start meanwhile."""
+ACKNOWLEDGED_WITHIN = 5.0
+"""Seconds that subscribers have to take the latched messages before the others follow."""
+JUMP_NS = 10 ** 9
+"""A message that lies so much after the last /clock comes with one of its own."""
+SETTLING = 0.2
+"""Seconds from there until their callbacks have surely run."""
 
 
 class Replay(PlainNode):
@@ -49,21 +60,28 @@ class Replay(PlainNode):
         if not values.bag:
             raise ConfigurationError('bag is empty; give the path of a bag')
         self._player = BagPlayer(values.bag, values.rate, values.start, values.loop, values.loop_period,
-                                 values.restamp, values.topics or None)
+                                 values.restamp, values.topics or None, exclude=values.exclude,
+                                 longest_gap=values.longest_gap, report=self._report)
+        self._left_out = dict(self._player.left_out)
         self._bag_publishers = {topic.name: publisher for topic in self._player.topics.values()
                                 if (publisher := self._make_publisher(topic))}
+        if not self._bag_publishers:
+            raise BagError(f'bag {values.bag}: nothing is left to play: ' + '; '.join(
+                f'{name}: {reason}' for name, reason in self._left_out.items()))
+        self.diagnostics.add_source(lambda: {'left out': ', '.join(self._left_out)} if self._left_out else {})
         self._ticks = self.create_publisher(Clock, '/clock', QoSProfile(
             depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
+        self._told_ns = 0
+        self._stopping, self._clock_changed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._play, name='playback', daemon=True)
+        self._clock_thread = threading.Thread(target=self._tick, name='clock', daemon=True)
 
     def begin(self) -> None:
         """Start the clock and playback."""
         if self.values.paused:
             self._player.pause()
         if self.values.clock_rate:
-            self.create_timer(1 / self.values.clock_rate, self._tick,
-                              callback_group=MutuallyExclusiveCallbackGroup(),
-                              clock=RosClock(clock_type=ClockType.STEADY_TIME))
+            self._clock_thread.start()
         self._thread.start()
 
     def changed(self, name: str, value: object) -> None:
@@ -72,53 +90,143 @@ class Replay(PlainNode):
             self._player.set_rate(value)
         elif name == 'paused':
             (self._player.pause if value else self._player.resume)()
+            self._clock_changed.set()
 
     def destroy_node(self) -> None:
         """Stop playback first."""
-        if hasattr(self, '_player'):
+        if hasattr(self, '_thread'):
+            self._stopping.set()
+            self._clock_changed.set()
             self._player.stop()
-        if hasattr(self, '_thread') and self._thread.is_alive():
-            self._thread.join()
+            for thread in (self._thread, self._clock_thread):
+                if thread.is_alive():
+                    thread.join()
         super().destroy_node()
 
-    def _make_publisher(self, topic: BagTopic) -> Any:
+    def _report(self, text: str) -> None:
+        self.get_logger().warning(text)
+        self.diagnostics.count('faults of the bag')
+
+    def _make_publisher(self, topic: BagTopic) -> Publisher | None:
+        """Create the publisher of a topic; None, with a warning, where it cannot be had here."""
+        reason = ''
         package, _, name = topic.type_name.split('/')
         try:
             kind = getattr(importlib.import_module(f'{package}.msg'), name)
         except (ImportError, AttributeError):
-            text = f'{topic.name} is left out: {topic.type_name} is not installed; install {package}'
-            self.diagnostics.warn(f'{topic.name} skipped', text)
-            return None
-        durability = DurabilityPolicy.TRANSIENT_LOCAL if topic.latched else DurabilityPolicy.VOLATILE
-        depth = min(max(1, topic.message_count), 100) if topic.latched else 10
-        return self.create_publisher(kind, topic.name, QoSProfile(depth=depth, durability=durability))
+            reason = f'{topic.type_name} is not installed; install {package}'
+        if topic.name.lstrip('/') == 'clock' and self.values.clock_rate:
+            reason = 'this node publishes log time there; with clock_rate: 0 the clock of the bag is played'
+        if not reason:
+            durability = DurabilityPolicy.TRANSIENT_LOCAL if topic.latched else DurabilityPolicy.VOLATILE
+            reliability = ReliabilityPolicy.BEST_EFFORT if topic.best_effort else ReliabilityPolicy.RELIABLE
+            depth = min(max(1, topic.message_count), OPENING_DEPTH) if topic.latched else 10
+            try:
+                return self.create_publisher(kind, topic.name, QoSProfile(
+                    depth=depth, durability=durability, reliability=reliability))
+            except InvalidTopicNameException:
+                reason = 'ROS does not allow this name; rename the topic in the bag'
+            except Exception as error:  # e.g. a type without type support, or one in use on the topic already
+                reason = f'{topic.type_name} cannot be published: {error}'
+        self._left_out[topic.name] = reason
+        self.diagnostics.warn(f'{topic.name} skipped', f'{topic.name} is left out: {reason}')
+        return None
 
     def _play(self) -> None:
         try:
             self._wait_for_subscribers()
+            self._publish_opening()
             self.diagnostics.state(OK, 'playing')
-            for message in self._player:
-                if publisher := self._bag_publishers.get(message.topic):
-                    publisher.publish(message.data)
-                    self.diagnostics.count(f'{message.topic} published')
-        except MpnpError as error:
-            self.get_logger().fatal(str(error))
+            for message in self._player.play():
+                self._clock_changed.set()
+                if message.stamp_ns - self._told_ns > JUMP_NS:  # a gap was skipped
+                    self._publish_time()
+                self._publish(message)
+            self._publish_time()
+        except Exception as error:
+            self.get_logger().fatal(str(error) if isinstance(error, MpnpError) else traceback.format_exc())
             self.finish(error)
         else:
-            self.get_logger().info('the bag is over')
+            if not self._stopping.is_set():
+                self.get_logger().info('the bag is over; /clock has stopped' if self.values.clock_rate
+                                       else 'the bag is over')
             self.finish()
 
-    def _wait_for_subscribers(self) -> None:
-        self.diagnostics.state(OK, 'waiting for subscribers')
-        end = time.monotonic() + self.values.wait_timeout
-        while missing := [topic for topic in self.values.wait_for if not self.count_subscribers(topic)]:
-            if time.monotonic() > end:
-                self.diagnostics.warn('no subscriber', f'nobody subscribes to {", ".join(missing)}')
+    def _publish(self, message: BagMessage) -> None:
+        publisher = self._bag_publishers.get(message.topic)
+        if publisher is None:
+            return
+        try:
+            publisher.publish(message.data)
+        except Exception as error:  # bytes that the middleware refuses
+            if self._stopping.is_set():
                 return
-            time.sleep(0.05)
+            self.diagnostics.warn(f'{message.topic} refused',
+                                  f'a message on {message.topic} is left out: {error}')
+        else:
+            self.diagnostics.count(f'{message.topic} published')
+
+    def _wait_for_subscribers(self) -> None:
+        """Wait until the topics of ``wait_for`` have subscribers; BagError where a required one lacks."""
+        wanted = {topic: self.resolve_topic_name(topic) for topic in self.values.wait_for}
+        if wanted:
+            self.diagnostics.state(OK, 'waiting for subscribers')
+            self.get_logger().info(f'waiting for subscribers of {", ".join(wanted.values())}')
+        end = time.monotonic() + self.values.wait_timeout
+        while missing := [name for name in wanted.values() if not self._has_subscriber(name)]:
+            if self._stopping.wait(0.05):
+                return
+            if time.monotonic() > end:
+                text = '; '.join(f'{name} has ' + ('only subscribers whose QoS does not fit'
+                                 if self.count_subscribers(name) else 'no subscriber') for name in missing)
+                text += f' after {self.values.wait_timeout:g} s'
+                if self.values.require_listeners:
+                    raise BagError(f'bag {self.values.bag} is not played: {text}; see why its node is not '
+                                   'active, or raise wait_timeout')
+                self.diagnostics.warn('no subscriber', f'{text}; the bag is played all the same')
+                return
+
+    def _has_subscriber(self, name: str) -> bool:
+        """Whether a topic has a subscriber; of a topic of the bag, one whose QoS fits."""
+        for publisher in self._bag_publishers.values():
+            if publisher.topic_name == name:
+                return publisher.get_subscription_count() > 0
+        return self.count_subscribers(name) > 0
+
+    def _publish_opening(self) -> None:
+        """Publish what holds before everything else, and wait until those who subscribe to it have it."""
+        topics = {message.topic for message in self._player.opening} & self._bag_publishers.keys()
+        for message in self._player.opening:
+            self._publish(message)
+        end = time.monotonic() + ACKNOWLEDGED_WITHIN
+        heard = [publisher for topic in topics
+                 if (publisher := self._bag_publishers[topic]).get_subscription_count()]
+        for publisher in heard:
+            while not publisher.wait_for_all_acked(Duration(seconds=0.1)):
+                if self._stopping.is_set():
+                    return
+                if time.monotonic() > end:
+                    self.diagnostics.warn(
+                        'not acknowledged', f'not all subscribers of {publisher.topic_name} have taken it '
+                        f'within {ACKNOWLEDGED_WITHIN:g} s; the bag goes on')
+                    break
+        if heard:
+            self._stopping.wait(SETTLING)
+
+    def _publish_time(self) -> None:
+        if self.values.clock_rate and not self._stopping.is_set():
+            self._told_ns = self._player.now_ns
+            self._ticks.publish(Clock(clock=from_nanoseconds(self._told_ns)))
 
     def _tick(self) -> None:
-        self._ticks.publish(Clock(clock=from_nanoseconds(self._player.now_ns)))
+        """Publish ``/clock``, seldom while time stands still."""
+        while not self._stopping.is_set():
+            self._clock_changed.clear()
+            self._publish_time()
+            if self._player.running:
+                self._stopping.wait(1 / self.values.clock_rate)
+            else:
+                self._clock_changed.wait(STILL_PERIOD)
 
 
 def main() -> int:

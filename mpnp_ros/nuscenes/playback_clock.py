@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 from mpnp_ros.errors import ConfigurationError
 
+LONGEST_WAIT = 3600.
+"""Seconds that a thread waits at a stretch; the system refuses to wait for centuries."""
+
 
 class PlaybackClock:
     """Counts nanoseconds of playback from zero, ``rate`` times as fast as the wall clock.
@@ -43,6 +46,11 @@ class PlaybackClock:
     def stopped(self) -> bool:
         """Whether :meth:`stop` has been called."""
         return self._stopped
+
+    @property
+    def running(self) -> bool:
+        """Whether time goes on: started, neither paused nor stopped."""
+        return self._since is not None and not self._stopped
 
     @property
     def rate(self) -> float:
@@ -89,7 +97,8 @@ class PlaybackClock:
                 remaining = position_ns - self._now()
                 if remaining <= 0 and not self._paused:
                     return True
-                self._wait(self._condition, None if self._since is None else remaining / self._rate / 1e9)
+                seconds = remaining / self._rate / 1e9
+                self._wait(self._condition, None if self._since is None else min(seconds, LONGEST_WAIT))
             return False
 
     def _now(self) -> float:

@@ -77,7 +77,7 @@ def test_it_pauses_resumes_changes_rate_and_loops(ros, bag):
     clock = ros.collect('/clock', Clock)
     process = ros.start(MODULE, parameters={'bag': str(bag), 'paused': True, 'loop': True, 'rate': 0.5,
                                             'topics': ['/text']})
-    ticks = clock.wait(50)
+    ticks = clock.wait(4)
     assert texts.messages == []
     assert ticks[0] == ticks[-1]
     assert not set_parameter(ros, 'rate', ParameterType.PARAMETER_DOUBLE, double_value=0.0).successful

@@ -1,0 +1,111 @@
+"""Reads the SQLite files of rosbag2 from every distribution, and what can be read of damaged ones."""
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from mpnp_ros.errors import BagError
+from mpnp_ros.nuscenes.bag_records import CDR, RecordedTopic, offered_qos, type_in_full
+
+SQLITE_MAGIC = b'SQLite format 3\0'
+REMEDY = 'copy the file again, or let `sqlite3 FILE .recover` make a new one'
+
+
+class SqliteFile:
+    """One database of rosbag2, open until :meth:`close`.
+
+    topics, start_ns, end_ns and report as of :class:`~mpnp_ros.nuscenes.bag_mcap.McapFile`.
+    Raises BagError where nothing of the file can be read.
+    """
+
+    def __init__(self, path: Path, report: Callable[[str], None]) -> None:
+        self.path = path
+        self._report = report
+        self._database = _open(path)
+        try:
+            self.topics = tuple(self._read_topics())
+        except sqlite3.Error as error:
+            self.close()
+            raise BagError(f'bag {path} is damaged: {error}; {REMEDY}') from None
+        except BaseException:
+            self.close()
+            raise
+        try:
+            low, high = self._database.execute(
+                'SELECT MIN(timestamp), MAX(timestamp) FROM messages').fetchone()
+        except sqlite3.Error:  # messages() says it, and gives what can be read
+            low, high = 0, 2 ** 62
+        self.start_ns, self.end_ns = low or 0, high or 0
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def messages(self, keys: Collection[int], start: int = 0) -> Iterator[tuple[int, int, bytes]]:
+        """Give log time, key and bytes of the messages of some topics from ``start`` on, by log time."""
+        chosen = ','.join(str(int(key)) for key in keys)
+        rows = self._database.execute('SELECT rowid, topic_id, timestamp FROM messages WHERE topic_id IN '
+                                      f'({chosen}) AND timestamp >= ? ORDER BY timestamp, rowid', (start,))
+        damaged = 0
+        while True:
+            try:
+                row = rows.fetchone()
+            except sqlite3.Error as error:
+                self._report(f'{self.path} is damaged ({error}); it is played up to there. To get the rest, '
+                             f'{REMEDY}')
+                return
+            if row is None:
+                return
+            number, key, stamp = row
+            try:
+                (data,) = self._database.execute('SELECT data FROM messages WHERE rowid = ?',
+                                                 (number,)).fetchone()
+            except (sqlite3.Error, TypeError) as error:
+                damaged += 1
+                if damaged == 1:
+                    self._report(f'{self.path}: message {number} is damaged ({error}) and left out, as are '
+                                 f'others like it; {REMEDY}')
+                continue
+            yield stamp, key, bytes(data) if isinstance(data, bytes) else str(data).encode()
+
+    def _read_topics(self) -> Iterator[RecordedTopic]:
+        tables = {name for (name,) in self._database.execute('SELECT name FROM sqlite_master')}
+        if not {'topics', 'messages'} <= tables:
+            raise BagError(f'bag {self.path} is a database, but not one of rosbag2: it lacks the tables '
+                           'topics and messages; give a bag')
+        definitions = {}
+        if 'message_definitions' in tables:  # from Iron on
+            definitions = {type_in_full(name): (form, text) for name, form, text in self._database.execute(
+                'SELECT topic_type, encoding, encoded_message_definition FROM message_definitions')}
+        columns = {row[1] for row in self._database.execute('PRAGMA table_info(topics)')}
+        wanted = ('id', 'name', 'type', 'serialization_format', 'offered_qos_profiles',
+                  'type_description_hash')
+        query = ', '.join(name if name in columns else "''" for name in wanted)
+        try:
+            counts = dict(self._database.execute('SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id'))
+        except sqlite3.Error:
+            counts = {}
+        for key, name, kind, encoding, qos, digest in self._database.execute(f'SELECT {query} FROM topics'):
+            form, text = definitions.get(type_in_full(kind), ('', ''))
+            yield RecordedTopic(key, name, type_in_full(kind), encoding or CDR, form, text, digest or '',
+                                offered_qos(qos or ''), counts.get(key, 0))
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Open it with what a killed recorder has left beside it, else, e.g. on a read-only disk, as it is."""
+    for option in ('mode=ro', 'immutable=1'):
+        database = sqlite3.connect(f'file:{quote(str(path.absolute()))}?{option}', uri=True,
+                                   check_same_thread=False)
+        try:
+            database.execute('SELECT name FROM sqlite_master').fetchall()
+        except sqlite3.OperationalError as error:
+            failure = error
+            database.close()
+        except sqlite3.Error as error:
+            database.close()
+            raise BagError(f'bag {path} is damaged: {error}; {REMEDY}') from None
+        else:
+            return database
+    raise BagError(f'bag {path} cannot be opened: {failure}; check that it may be read')
