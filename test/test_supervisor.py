@@ -22,11 +22,9 @@ from mpnp_ros.supervisor import (
 
 POLITE = """
 import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: (print('told to end', flush=True), sys.exit()))
 print('up', flush=True)
-try:
-    signal.pause()
-except KeyboardInterrupt:
-    print('told to end', flush=True)
+while True: signal.pause()
 """
 STUBBORN = """
 import signal
@@ -95,7 +93,7 @@ def test_children_are_told_once_and_their_last_words_are_passed_on():
 
 
 def test_a_child_that_ignores_signals_is_killed(monkeypatch):
-    monkeypatch.setattr('mpnp_ros.supervisor.GRACE', {2: .1, 15: .1, 9: 5.})
+    monkeypatch.setattr('mpnp_ros.supervisor.GRACE', ((15, .1), (15, .1), (9, 5.)))
     log = Log()
     with Supervisor([python('a', STUBBORN)], write=log) as supervisor:
         log.wait_for('a', 'up')

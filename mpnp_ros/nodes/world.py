@@ -20,6 +20,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
 from mpnp_ros.conversions.time import from_nanoseconds
+from mpnp_ros.errors import WorldError
 from mpnp_ros.nodes.diagnostics import OK
 from mpnp_ros.nodes.parameters import Change, Parameter
 from mpnp_ros.nodes.runtime import PlainNode, run_node
@@ -64,6 +65,7 @@ PARAMETERS = (
     Parameter('duration', 3600.0, 'After so long the world ends.', 's', 0.1, 1e6),
     Parameter('wait_for', (), 'Topics that must have a subscriber before it begins.'),
     Parameter('wait_timeout', 60.0, 'Begin after so long even if a subscriber is missing.', 's', 0.0),
+    Parameter('require_listeners', False, 'End with an error instead where a subscriber is missing then.'),
 )
 LARGEST_LAG = 1.0
 """Seconds that the world makes up for after it was slow; the rest is let go."""
@@ -188,9 +190,13 @@ class DrivingWorld(PlainNode):
     def _wait_for_subscribers(self) -> None:
         self.diagnostics.state(OK, 'waiting for subscribers')
         end = time.monotonic() + self.values.wait_timeout
-        while missing := [topic for topic in self.values.wait_for if not self.count_subscribers(topic)]:
+        wanted = [self.resolve_topic_name(topic) for topic in self.values.wait_for]
+        while missing := [topic for topic in wanted if not self.count_subscribers(topic)]:
             if time.monotonic() > end:
-                self.diagnostics.warn('no subscriber', f'nobody subscribes to {", ".join(missing)}')
+                text = f'{", ".join(missing)} without a subscriber after {self.values.wait_timeout:g} s'
+                if self.values.require_listeners:
+                    raise WorldError(f'{text}; see why its node is not active, or raise wait_timeout')
+                self.diagnostics.warn('no subscriber', text)
                 return
             if self._pace.stopped.wait(0.05):
                 return
