@@ -7,20 +7,26 @@ from something else is made again.
 """
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.errors import ConfigurationError, StorageError
 
 MANIFEST = 'manifest.json'
 SCHEMA = 1
+UNWRITABLE = {errno.ENOSPC: 'the disk is full', errno.EDQUOT: 'the quota is used up',
+              errno.EROFS: 'the disk can only be read', errno.EIO: 'the disk fails'}
+OF_RUST = re.compile(r'Os \{ code: (\d+)')
+"""How safetensors reports an error of the operating system."""
 
 
 def cache_root(folder: str | Path | None = None) -> Path:
@@ -57,58 +63,69 @@ def write_file(path: str | Path, data: bytes, durable: bool = True) -> None:
 
     durable: wait until it is on the disk, milliseconds; without, that holds for processes that are killed,
     but a file of the last seconds may be damaged when the power fails.
+    Raises StorageError, naming folder and remedy, where the disk is full or can only be read.
     """
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', dir=path.parent)
-    try:
-        with os.fdopen(handle, 'wb') as stream:
-            stream.write(data)
-            stream.flush()
-            if durable:
-                os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    if durable:
-        _sync(path.parent)
+    with _on_disk(path.parent):
+        handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', dir=path.parent)
+        try:
+            with os.fdopen(handle, 'wb') as stream:
+                stream.write(data)
+                stream.flush()
+                if durable:
+                    os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        if durable:
+            _sync(path.parent)
 
 
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
-    """Yield an empty folder to fill; it replaces `path` if the block ends well and is removed if not."""
+    """Yield an empty folder to fill; it replaces `path` if the block ends well and is removed if not.
+
+    Raises StorageError, naming folder and remedy, where the disk is full or can only be read.
+    """
     path = Path(path)
-    temporary = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
-    try:
-        yield temporary
-        for file in temporary.rglob('*'):
-            _sync(file)
-        _sync(temporary)
-        _replace_folder(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    _sync(path.parent)
+    with _on_disk(path.parent):
+        temporary = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
+        try:
+            yield temporary
+            for file in temporary.rglob('*'):
+                _sync(file)
+            _sync(temporary)
+            _replace_folder(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        _sync(path.parent)
 
 
 @contextmanager
 def locked(path: str | Path) -> Iterator[None]:
     """Hold the lock that belongs to `path`, alone among threads and processes; released if a holder dies."""
     path = Path(path)
-    with open(path.with_name(f'.{path.name}.lock'), 'w') as stream:
+    with _on_disk(path.parent):
+        stream = open(path.with_name(f'.{path.name}.lock'), 'w')
+    with stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
 
-def cached_folder(path: str | Path, source: str, build: Callable[[Path], None]) -> Path:
+def cached_folder(path: str | Path, source: str, build: Callable[[Path], None], size: int = 0) -> Path:
     """The folder at `path`, made by `build(empty folder)` unless a whole one made from `source` is there.
 
-    source: identity of what it is made from (a sha256 and a version of the recipe).
+    source: identity of what it is made from (a sha256 and a version of the recipe).  size: bytes that it
+    takes, about; StorageError before it is begun where there is no room for them.
     Two processes that want the same folder make it once.
     """
     path = Path(path)
     with locked(path):
         if not is_whole(path, source):
             _remove_leftovers(path)
+            if shutil.disk_usage(path.parent).free < size:
+                raise _storage_error(path.parent, 'the disk is full', size)
             with new_folder(path) as folder:
                 build(folder)
                 write_file(folder / MANIFEST, _manifest(folder, source))
@@ -151,6 +168,35 @@ def _replace_folder(new: Path, path: Path) -> None:
         os.rename(new, path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _on_disk(folder: Path) -> Iterator[None]:
+    """Say in words, with folder and remedy, why something cannot be written there."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:
+        found = OF_RUST.search(str(error))
+        reason = UNWRITABLE.get(int(found.group(1)) if found else getattr(error, 'errno', None))
+        if reason is None:
+            raise
+        raise _storage_error(folder, reason) from error
+
+
+def _storage_error(folder: Path, reason: str, size: int = 0) -> StorageError:
+    needed = f'{size / 1e6:.0f} MB are needed, ' if size else ''
+    try:
+        free = f'{needed}{shutil.disk_usage(folder).free / 1e6:.1f} MB are free'
+    except OSError:
+        free = needed
+    places = {'MPNP_CACHE': os.environ.get('MPNP_CACHE') or '~/.cache/mpnp_ros',
+              'MPNP_STATE': os.environ.get('MPNP_STATE') or '~/.local/state/mpnp_ros'}
+    inside = [name for name, place in places.items()
+              if folder.resolve().is_relative_to(Path(place).expanduser().resolve())]
+    remedy = f'set {inside[0]} to a folder on another disk' if inside else 'give a folder on another disk'
+    return StorageError(f'{folder} cannot be written: {reason} ({free}); make room, or {remedy}')
 
 
 def _sync(path: Path) -> None:

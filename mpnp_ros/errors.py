@@ -13,6 +13,10 @@ class ConfigurationError(MpnpError):
     """A parameter, file or command line argument is out of range, unknown or contradictory."""
 
 
+class StorageError(MpnpError, OSError):
+    """A file or a folder cannot be written: the disk is full or can only be read."""
+
+
 class WeightsError(MpnpError):
     """Model weights are missing, of the wrong hash or shape, or of an unsafe format."""
 

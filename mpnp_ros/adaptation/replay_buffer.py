@@ -183,10 +183,17 @@ class ReplayBuffer:
         if len(data) > self.limits.bytes:
             raise ConfigurationError(f'a moment of {len(data)} bytes does not fit a replay buffer of '
                                      f'{self.limits.bytes}; let it have more')
+        before = self._stored.get(moment.stamp_ns)
         self._stored[moment.stamp_ns] = _Stored.of(moment, len(data))
         self._make_room(moment.stamp_ns)
         if moment.stamp_ns in self._stored:
-            write_file(_path(self.folder, moment.stamp_ns), data, durable=False)
+            try:
+                write_file(_path(self.folder, moment.stamp_ns), data, durable=False)
+            except OSError:
+                self._stored.pop(moment.stamp_ns)
+                if before is not None:  # its file is as it was
+                    self._stored[moment.stamp_ns] = before
+                raise
 
     def _make_room(self, unwritten: int | None = None) -> None:
         """Let go of what is too much, if anything; what is about to be written may go too.

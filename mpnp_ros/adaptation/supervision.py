@@ -78,11 +78,15 @@ class Supervision:
     """Gathers moments and puts them into a buffer.  Thread-safe; call `settle` a few times a second."""
 
     def __init__(self, buffer: ReplayBuffer, settings: SupervisionSettings | None = None,
-                 clock: Callable[[], float] = time.monotonic) -> None:
-        """clock: seconds, for patience; it does not have to agree with stamps."""
+                 clock: Callable[[], float] = time.monotonic,
+                 unwritten: Callable[[str], None] = LOG.warning) -> None:
+        """clock: seconds, for patience; it does not have to agree with stamps.
+
+        unwritten: called with the reason for every moment that cannot be kept.
+        """
         self.buffer, self.settings = buffer, settings or SupervisionSettings()
         self.history = TokenHistory(self.settings.history, self.settings.tolerance)
-        self._clock = clock
+        self._clock, self._unwritten = clock, unwritten
         self._lock = threading.RLock()
         self._waiting: OrderedDict[int, _Waiting] = OrderedDict()
         self._answered: OrderedDict[str, _Answered] = OrderedDict()
@@ -203,7 +207,7 @@ class Supervision:
             self.buffer.add(tokens, questions, stamp_ns, conditions)
             self._kept.update(one.source for one in questions)
         except (MpnpError, OSError) as error:
-            LOG.warning('a moment is not kept: %s', error)
+            self._unwritten(f'a moment is not kept: {error}')
             self._drop(NOT_WRITTEN, len(questions))
 
     def _keep_unasked(self, stamp_ns: int) -> None:

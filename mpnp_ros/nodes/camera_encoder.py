@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,12 @@ from mpnp_ros.modalities.camera.health import CameraLimits
 from mpnp_ros.nodes.encoder_node import Input, encoder_parameters
 from mpnp_ros.nodes.parameters import Change, Parameter
 from mpnp_ros.nodes.runtime import run_node
-from mpnp_ros.nodes.synchronized_encoder import SynchronizedEncoder, set_parameters, topics_of
+from mpnp_ros.nodes.synchronized_encoder import (
+    SynchronizedEncoder,
+    set_parameters,
+    topics_of,
+    topics_problem,
+)
 
 NUSCENES = ('cam_front', 'cam_front_left', 'cam_front_right', 'cam_back', 'cam_back_left', 'cam_back_right')
 PARAMETERS = encoder_parameters(CameraConfig, (
@@ -43,8 +48,14 @@ class CameraEncoder(SynchronizedEncoder):
         self._topics: dict[str, str] = {}
         self._info_topics: dict[str, str] = {}
 
+    def problem(self, values: Mapping[str, Any]) -> str:
+        """Say where cameras and topics do not fit each other."""
+        keys = ('image_topic', 'camera_info_topic')
+        problems = (topics_problem('camera', values['cameras'], values[key], key) for key in keys)
+        return next(filter(None, problems), '')
+
     def load(self) -> None:
-        """Check the topics, then load the encoder."""
+        """Load the encoder."""
         self._topics = topics_of('camera', self.values.cameras, self.values.image_topic, 'image_topic')
         self._info_topics = topics_of('camera', self.values.cameras, self.values.camera_info_topic,
                                       'camera_info_topic')

@@ -5,6 +5,7 @@ group, so it goes on while simulated time stands still and while the node loads 
 """
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 PERIOD = 1.0
 RECENT = 5.0
 LOG_PERIOD = 5.0
+LOG = logging.getLogger(__name__)
 
 
 class Diagnostics:
@@ -90,11 +92,11 @@ class Diagnostics:
             values: dict[str, Any] = dict(self._counters)
             sources, checks = list(self._sources), list(self._checks)
         amiss = [warning] if time.monotonic() - warned_at < RECENT else []
-        amiss += filter(None, (check() for check in checks))
+        amiss += filter(None, (_asked(check, '') for check in checks))
         if level == OK and amiss:
             level, text = WARN, '; '.join(amiss)
         for source in sources:
-            values.update(source())
+            values.update(_asked(source, {}))
         pairs = [KeyValue(key=key, value=_text(value)) for key, value in values.items()]
         return DiagnosticStatus(level=level, name=self._name, message=text, hardware_id=self._hardware_id,
                                 values=pairs)
@@ -104,6 +106,15 @@ class Diagnostics:
         message = DiagnosticArray(status=[self.status()])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
+
+
+def _asked(ask: Callable[[], Any], otherwise: Any) -> Any:
+    """What a part of the node has to say; in the midst of a transition it may lack what it speaks about."""
+    try:
+        return ask()
+    except Exception as error:
+        LOG.debug('diagnostics: %s', error)
+        return otherwise
 
 
 def _text(value: Any) -> str:

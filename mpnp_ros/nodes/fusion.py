@@ -13,10 +13,11 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from resource import RUSAGE_SELF, getrusage
+from typing import Any
 
 import torch
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -44,7 +45,7 @@ from mpnp_ros.nodes.fusion_messages import (
     state_to_message,
     states_to_message,
 )
-from mpnp_ros.nodes.parameters import Change, Parameter, option_parameters, options_of
+from mpnp_ros.nodes.parameters import Change, Parameter, option_parameters, options_of, topic_problem
 from mpnp_ros.nodes.runtime import AUTOSTART, ManagedNode, run_node
 from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.precision import DTYPES
@@ -116,6 +117,11 @@ class FusionNode(ManagedNode):
         self._states = self.create_publisher(ModalityStates, 'modalities', LATCHED_QOS)
         self._serve()
         self.diagnostics.add_source(self._facts)
+
+    def problem(self, values: Mapping[str, Any]) -> str:
+        """Say where a modality has no topic."""
+        problems = (topic_problem('modalities', f'tokens/{name}') for name in values['modalities'])
+        return next(filter(None, problems), '')
 
     def load(self) -> None:
         """Load model, method and links; questions are still rejected."""

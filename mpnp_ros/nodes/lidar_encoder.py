@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from mpnp_ros.modalities.base import LidarFrame
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.health import LidarLimits
 from mpnp_ros.nodes.encoder_node import EncoderNode, Input, encoder_parameters
-from mpnp_ros.nodes.parameters import Change, Parameter
+from mpnp_ros.nodes.parameters import Change, Parameter, topic_problem
 from mpnp_ros.nodes.runtime import run_node
 
 PARAMETERS = encoder_parameters(LidarConfig, (
@@ -27,6 +27,10 @@ class LidarEncoder(EncoderNode):
 
     def __init__(self) -> None:
         super().__init__('lidar', PARAMETERS)
+
+    def problem(self, values: Mapping[str, Any]) -> str:
+        """Say where the topic is none."""
+        return topic_problem('topic', values['topic'])
 
     def start(self) -> None:
         """Subscribe to the sensor."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -49,6 +50,7 @@ class Parameter:
     minimum, maximum: inclusive limits of a number, or of every number in a list.
     choices: allowed values; for a list, of every item.
     change: when a new value is taken; what is not LIVE is refused once it would have no effect.
+    options: the dataclass that it is an option of, and what stands before the option's name.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Parameter:
     maximum: float | None = None
     choices: tuple[Scalar, ...] = ()
     change: Change = Change.START
+    options: tuple[type[Options], str] | None = None
 
     def __post_init__(self) -> None:
         if problem := self.problem(self.default):
@@ -81,7 +84,7 @@ class Parameter:
         """Limits in words, with the unit; empty where there are none."""
         unit = f' {self.unit}' if self.unit else ''
         if self.choices:
-            return 'one of ' + ', '.join(map(str, self.choices))
+            return 'one of ' + ', '.join(str(choice) or "''" for choice in self.choices)
         if self.minimum is not None and self.maximum is not None:
             return f'{self.minimum:g} to {self.maximum:g}{unit}'
         if self.minimum is not None:
@@ -91,6 +94,8 @@ class Parameter:
     def problem(self, value: Any) -> str | None:
         """Return why ``value`` is refused, naming key and limit, or None where it is right."""
         if isinstance(self.default, tuple):
+            if value is None:
+                return f'{self.name} has no value, as ROS reads []; leave it out, or give a {self.type_name}'
             if isinstance(value, str | bytes) or not isinstance(value, Iterable):
                 return f'{self.name} must be a {self.type_name}, not {value!r}'
             return next(filter(None, map(self._item_problem, value)), None)
@@ -141,9 +146,9 @@ class ParameterValues:
 def option_parameters(prefix: str, options: type[Options], change: Change) -> tuple[Parameter, ...]:
     """Return a parameter ``<prefix><option>`` for each of the options; change: when each is taken."""
     return tuple(Parameter(
-        f'{prefix}{item.name}', item.default, _sentence(item.metadata['help']),
+        f'{prefix}{item.name}', item.default, _sentence(item.metadata['help'], item),
         item.metadata['unit'], item.metadata['low'], item.metadata['high'], item.metadata['choices'],
-        change)
+        change, (options, prefix))
         for item in dataclasses.fields(options))
 
 
@@ -154,33 +159,55 @@ def options_of(options: type[Own], values: ParameterValues, prefix: str = '') ->
 
 def declare_parameters(node: Node, table: Sequence[Parameter],
                        changed: Callable[[str, Any], None] = lambda name, value: None,
-                       too_late: Callable[[Change], str] = lambda change: '') -> ParameterValues:
+                       too_late: Callable[[Change], str] = lambda change: '',
+                       problem: Callable[[Mapping[str, Any]], str] = lambda values: '') -> ParameterValues:
     """Declare every parameter of ``table`` on ``node`` and return a view of their values.
 
     changed: called with name and value of every change that is accepted later.
     too_late: why a parameter of that kind cannot take a new value now, empty where it can.
+    problem: why these values of all parameters cannot go together, empty where they can; that options which
+    belong together fit each other is looked at in any case.
     Raises ConfigurationError naming every override that is refused, not only the first.
     """
     from rcl_interfaces.msg import SetParametersResult
 
     entries = {entry.name: entry for entry in table}
-    _check_overrides(node, entries)
+    _check_overrides(node, entries, problem)
     for entry in table:
         default = list(entry.default) if isinstance(entry.default, tuple) else entry.default
         node.declare_parameter(entry.name, default, descriptor(entry))
+    values = ParameterValues(node, table)
 
     def check(changes: Sequence[Any]) -> SetParametersResult:
-        ours = [change for change in changes if change.name in entries]
-        problems = [entries[change.name].problem(change.value) for change in ours]
-        problems += [f'{change.name} {reason}' for change in ours
-                     if (reason := too_late(entries[change.name].change))]
+        ours = {change.name: change.value for change in changes if change.name in entries}
+        problems = [entries[name].problem(value) for name, value in ours.items()]
+        problems += [f'{name} {reason}' for name in ours if (reason := too_late(entries[name].change))]
+        if not any(problems) and ours:
+            new = {name: entries[name].convert(value) for name, value in ours.items()}
+            problems += _together({**{name: values[name] for name in entries}, **new}, entries, problem)
         reason = '; '.join(filter(None, problems))
-        for change in ours if not reason else ():
-            changed(change.name, entries[change.name].convert(change.value))
         return SetParametersResult(successful=not reason, reason=reason)
 
+    def tell(changes: Sequence[Any]) -> None:
+        for change in changes:
+            if change.name in entries:
+                changed(change.name, values[change.name])
+
     node.add_on_set_parameters_callback(check)
-    return ParameterValues(node, table)
+    node.add_post_set_parameters_callback(tell)
+    return values
+
+
+def topic_problem(name: str, topic: str) -> str:
+    """Return why the value ``topic`` of the parameter ``name`` names no topic; empty where it does."""
+    from rclpy.exceptions import InvalidTopicNameException
+    from rclpy.validate_topic_name import validate_topic_name
+
+    try:
+        validate_topic_name(topic)
+    except InvalidTopicNameException as error:
+        return f'{name} is {topic!r}, which is no name of a topic: {str(error).splitlines()[0]}'
+    return ''
 
 
 def descriptor(entry: Parameter) -> ParameterDescriptor:
@@ -232,9 +259,14 @@ def _yaml(entry: Parameter) -> str:
     return text.removesuffix('\n').removesuffix('\n...')
 
 
-def _check_overrides(node: Node, entries: dict[str, Parameter]) -> None:
+def _check_overrides(node: Node, entries: Mapping[str, Parameter],
+                     problem: Callable[[Mapping[str, Any]], str]) -> None:
     overrides = node._parameter_overrides  # rclpy has no public way to see what was given but not declared
-    problems = [entries[name].problem(given.value) for name, given in overrides.items() if name in entries]
+    given = {name: override.value for name, override in overrides.items() if name in entries}
+    problems = [entries[name].problem(value) for name, value in given.items()]
+    values = {name: entry.convert(given[name] if name in given and not entry.problem(given[name])
+                                  else entry.default) for name, entry in entries.items()}
+    problems += _together(values, entries, problem)
     if any(problems):
         raise ConfigurationError('; '.join(filter(None, problems)))
     for name in overrides:
@@ -245,5 +277,20 @@ def _check_overrides(node: Node, entries: dict[str, Parameter]) -> None:
             node.get_logger().warning(f'parameter {name!r} is unknown and ignored; {hint}')
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:].rstrip('.') + '.'
+def _together(values: Mapping[str, Any], entries: Mapping[str, Parameter],
+              problem: Callable[[Mapping[str, Any]], str]) -> list[str]:
+    """Return why right values cannot go together."""
+    problems = []
+    for options, prefix in dict.fromkeys(entry.options for entry in entries.values() if entry.options):
+        try:
+            options(**{item.name: values[f'{prefix}{item.name}'] for item in dataclasses.fields(options)})
+        except ConfigurationError as error:
+            problems.append(f'{prefix}{error}')
+    return [text for text in (*problems, problem(values)) if text]
+
+
+def _sentence(text: str, item: dataclasses.Field) -> str:
+    """A help text as a sentence; what begins with a value of the option keeps its spelling."""
+    word = re.match(r'[^\s:;,(]*', text).group()
+    value = '-' in word or '_' in word or word in item.metadata['choices']
+    return (text[:1] if value else text[:1].upper()) + text[1:].rstrip('.') + '.'

@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sensor_msgs.msg import PointCloud2
 
@@ -15,7 +16,12 @@ from mpnp_ros.modalities.radar.returns import FIELDS, SOUND, radar_scan
 from mpnp_ros.nodes.encoder_node import Input, encoder_parameters
 from mpnp_ros.nodes.parameters import Change, Parameter
 from mpnp_ros.nodes.runtime import run_node
-from mpnp_ros.nodes.synchronized_encoder import SynchronizedEncoder, set_parameters, topics_of
+from mpnp_ros.nodes.synchronized_encoder import (
+    SynchronizedEncoder,
+    set_parameters,
+    topics_of,
+    topics_problem,
+)
 
 NUSCENES = ('radar_front', 'radar_front_left', 'radar_front_right', 'radar_back_left', 'radar_back_right')
 PARAMETERS = encoder_parameters(RadarConfig, (
@@ -32,8 +38,12 @@ class RadarEncoder(SynchronizedEncoder):
         super().__init__('radar', PARAMETERS)
         self._topics: dict[str, str] = {}
 
+    def problem(self, values: Mapping[str, Any]) -> str:
+        """Say where radars and topics do not fit each other."""
+        return topics_problem('radar', values['radars'], values['topic'], 'topic')
+
     def load(self) -> None:
-        """Check the topics, then load the encoder."""
+        """Load the encoder."""
         self._topics = topics_of('radar', self.values.radars, self.values.topic, 'topic')
         super().load()
 

@@ -1,35 +1,49 @@
 """How every node of this package starts, changes state and ends.
 
-The executor spins on its own thread and the main thread only waits: Python runs signal handlers on the
-main thread between two bytecodes, so SIGINT and SIGTERM are seen at once and the node leaves in order,
-with its publishers still alive.
+The main thread only waits for the end, which a signal, the node itself or a failure asks for.  The node is
+made, configured and activated on a thread of its own and its callbacks run on others, so a signal is heeded
+while weights are loaded, and the node leaves in order, with its publishers still alive.  What does not end by
+itself within a few seconds is ended.
 """
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-import signal
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import rclpy
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.exceptions import InvalidHandle
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, ShutdownException
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from mpnp_ros.errors import ConfigurationError, MpnpError
+from mpnp_ros.errors import ConfigurationError, MpnpError, StorageError
+from mpnp_ros.nodes import signals
 from mpnp_ros.nodes.diagnostics import ERROR, OK, Diagnostics
+from mpnp_ros.nodes.parameter_files import explain
 from mpnp_ros.nodes.parameters import Change, Parameter, declare_parameters
 
+RCLError = rclpy_implementation.RCLError
 AUTOSTART = Parameter('autostart', True, 'Configure and activate at start, without a lifecycle manager.')
 THREADS = Parameter('threads', 0, 'Threads of the network on a CPU; 0: half of the cores.',
                     minimum=0, maximum=256, change=Change.CONFIGURE)
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+DOING = {'configure': 'configuring', 'activate': 'activating', 'deactivate': 'deactivating',
+         'cleanup': 'cleaning up', 'shutdown': 'shutting down'}
+LOADING, LEAVING = 1., 2.
+"""Seconds after the end was asked for: how long loading may go on, and until what still runs is cut off."""
+AGAIN = 100
+"""Times in a row that the executor takes up its work again after an entity was destroyed under its hands."""
+LOG = logging.getLogger('mpnp_ros')
 
 
 class ManagedNode(LifecycleNode):
@@ -39,24 +53,33 @@ class ManagedNode(LifecycleNode):
     ``release`` must be safe to call when only a part was started or loaded.  Its table of parameters
     holds :data:`AUTOSTART`.
 
-    values: the parameters.  diagnostics: counters and warnings.
+    values: the parameters.  diagnostics: counters and warnings.  ending: set when the process ends; no
+    transition begins any more.  patience: seconds that the node may take to end.
     """
+
+    patience = LEAVING
 
     def __init__(self, name: str, table: Sequence[Parameter], **options: object) -> None:
         self._reached = 'unconfigured'
+        self._changing = threading.Lock()
+        self.ending = False
+        self.failure: Exception | None = None
         super().__init__(name, **options)
         try:
-            self.values = declare_parameters(self, table, self.changed, self._too_late)
+            self.values = declare_parameters(self, table, self.changed, self._too_late, self.problem)
         except MpnpError:
             self.destroy_node()
             raise
         self.diagnostics = Diagnostics(self, name)
         self.diagnostics.state(OK, 'unconfigured')
-        self.failure: Exception | None = None
-        self._refuse_impossible_transitions()
+        self._serve_transitions()
 
     def changed(self, name: str, value: object) -> None:
         """Called when a parameter is changed."""
+
+    def problem(self, values: Mapping[str, Any]) -> str:
+        """Say why these values of all parameters cannot go together; empty where they can."""
+        return ''
 
     def load(self) -> None:
         """Load what is heavy: weights, caches."""
@@ -70,82 +93,160 @@ class ManagedNode(LifecycleNode):
     def release(self) -> None:
         """Undo :meth:`load`: give the memory back."""
 
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def trigger_configure(self) -> TransitionCallbackReturn:
         """Unconfigured to inactive: :meth:`load`."""
+        return self._trigger('configure', super().trigger_configure)
+
+    def trigger_activate(self) -> TransitionCallbackReturn:
+        """Inactive to active: :meth:`start`."""
+        return self._trigger('activate', super().trigger_activate)
+
+    def trigger_deactivate(self) -> TransitionCallbackReturn:
+        """Active to inactive: :meth:`stop`."""
+        return self._trigger('deactivate', super().trigger_deactivate)
+
+    def trigger_cleanup(self) -> TransitionCallbackReturn:
+        """Inactive to unconfigured: :meth:`release`."""
+        return self._trigger('cleanup', super().trigger_cleanup)
+
+    def trigger_shutdown(self) -> TransitionCallbackReturn:
+        """Any state to finalized."""
+        return self._trigger('shutdown', super().trigger_shutdown)
+
+    def close(self, patience: float) -> bool:
+        """Stop and release for good; False where a transition is still at work after ``patience`` seconds."""
+        self.ending = True
+        if not self._changing.acquire(timeout=max(0., patience)):
+            return False
+        try:
+            if self._reached not in ('unconfigured', 'finalized'):
+                super().trigger_shutdown()
+        finally:
+            self._changing.release()
+        return True
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Called by :meth:`trigger_configure` and by the service."""
         return self._transition('configure', self.load, self.release, 'inactive')
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Inactive to active: :meth:`start`."""
+        """Called by :meth:`trigger_activate` and by the service."""
         super().on_activate(state)
         return self._transition('activate', self.start, self.stop, 'active')
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Active to inactive: :meth:`stop`."""
+        """Called by :meth:`trigger_deactivate` and by the service."""
         super().on_deactivate(state)
         return self._transition('deactivate', self.stop, None, 'inactive')
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Inactive to unconfigured: :meth:`release`."""
-        return self._transition('clean up', self.release, None, 'unconfigured')
+        """Called by :meth:`trigger_cleanup` and by the service."""
+        return self._transition('cleanup', self.release, None, 'unconfigured')
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Any state to finalized."""
-        self._transition('stop', self.stop, None, 'finalized')
-        return self._transition('shut down', self.release, None, 'finalized')
+        """Called by :meth:`trigger_shutdown` and by the service."""
+        self._transition('shutdown', self.stop, None, 'finalized')
+        return self._transition('shutdown', self.release, None, 'finalized')
 
     def _too_late(self, change: Change) -> str:
         """Say why a parameter of that kind cannot take a new value in the state the node is in."""
-        if change is Change.CONFIGURE and self._reached != 'unconfigured':
-            return 'is read when the node is configured; deactivate it, clean it up and set it then'
-        if change is Change.ACTIVATE and self._reached not in ('unconfigured', 'inactive'):
-            return 'is read when the node is activated; deactivate it and set it then'
+        state = DOING.get(self._reached, self._reached)
+        if change is Change.CONFIGURE and state != 'unconfigured':
+            return f'is read when the node is configured, and the node is {state}; ' \
+                   'deactivate it, clean it up and set it then'
+        if change is Change.ACTIVATE and state not in ('unconfigured', 'inactive'):
+            return f'is read when the node is activated, and the node is {state}; ' \
+                   'deactivate it and set it then'
         return ''
 
     def _transition(self, verb: str, action: Callable[[], None], undo: Callable[[], None] | None,
                     reached: str) -> TransitionCallbackReturn:
         before, self._reached = self._reached, verb
+        self.diagnostics.state(OK, DOING[verb])
         try:
-            action()
+            with _told(lambda text: self.diagnostics.state(OK, f'{DOING[verb]}: {text}')):
+                action()
         except Exception as error:  # rclpy would swallow it without a word
-            self.failure = error
-            self.get_logger().error(f'cannot {verb}: {error}')
-            if not isinstance(error, MpnpError):
-                self.get_logger().error(traceback.format_exc())
-            self.diagnostics.state(ERROR, f'cannot {verb}: {error}')
+            self._failed(verb, error)
             if undo:
-                undo()
-            self._reached = before
+                try:
+                    undo()
+                except Exception as another:
+                    self._failed(f'undo {verb}', another)
+            self.failure, self._reached = error, before
             return FAILURE
         self.failure, self._reached = None, reached
         self.diagnostics.state(OK, reached)
         return SUCCESS
 
-    def _refuse_impossible_transitions(self) -> None:
-        """Answer `activate` of an active node with success: false; rclpy would let it end the executor."""
-        change_state = self._service_change_state.callback
+    def _failed(self, verb: str, error: Exception) -> None:
+        if self.ending:
+            return  # what it needed has been taken away
+        self.get_logger().error(f'cannot {verb}: {error}')
+        if not isinstance(error, MpnpError):
+            self.get_logger().error(traceback.format_exc())
+        self.diagnostics.state(ERROR, f'cannot {verb}: {error}')
 
-        def guarded(request: object, response: object) -> object:
+    def _trigger(self, transition: str,
+                 trigger: Callable[[], TransitionCallbackReturn]) -> TransitionCallbackReturn:
+        """Raises ConfigurationError for a transition that is not possible now."""
+        with self._claimed(transition):
+            return trigger()
+
+    @contextlib.contextmanager
+    def _claimed(self, transition: str) -> Iterator[None]:
+        """Keep others from changing the state; ConfigurationError where `transition` is not possible now."""
+        if not self._changing.acquire(blocking=False):
+            raise ConfigurationError(self._refusal(transition, DOING.get(self._reached, self._reached), ()))
+        try:
+            possible = {label for _, label, *_ in self._state_machine.available_transitions}
+            if self.ending or transition not in possible:
+                state = 'ending' if self.ending else self._state_machine.current_state[1]
+                raise ConfigurationError(self._refusal(transition, state, () if self.ending else possible))
+            yield
+        finally:
+            self._changing.release()
+
+    @staticmethod
+    def _refusal(transition: str, state: str, possible: Sequence[str]) -> str:
+        return f'transition refused: {transition!r} is not possible in state {state!r}; possible: ' \
+               f'{", ".join(sorted(possible)) or "none, until that has ended"}'
+
+    def _serve_transitions(self) -> None:
+        """Change state by the service, apart from the node's other services, which answer meanwhile."""
+        service = self._service_change_state
+        change_state = service.callback
+
+        def guarded(request: Any, response: Any) -> Any:
+            wanted = request.transition.label or next(
+                (label for number, label, *_ in self._state_machine.transition_graph
+                 if number == request.transition.id), str(request.transition.id))
             try:
-                return change_state(request, response)
-            except Exception as error:
-                self.get_logger().warning(f'transition refused: {error}')
+                with self._claimed(wanted):
+                    return change_state(request, response)
+            except Exception as error:  # rclpy would let it end the executor
+                self.get_logger().warning(str(error))
                 response.success = False
                 return response
 
-        self._service_change_state.callback = guarded
+        service.callback = guarded
+        service.callback_group = MutuallyExclusiveCallbackGroup()
+        service.callback_group.add_entity(service)
 
 
 class PlainNode(Node):
     """A node without a life cycle.
 
     values: the parameters.  diagnostics: counters and warnings.
-    finish: ends the process; with an error, as a failure.
+    finish: ends the process; with an error, as a failure.  patience: seconds that the node may take to end.
     """
+
+    patience = LEAVING
 
     def __init__(self, name: str, table: Sequence[Parameter], **options: object) -> None:
         super().__init__(name, **options)
         try:
-            self.values = declare_parameters(self, table, self.changed)
+            self.values = declare_parameters(self, table, self.changed, problem=self.problem)
         except MpnpError:
             self.destroy_node()
             raise
@@ -158,21 +259,38 @@ class PlainNode(Node):
     def changed(self, name: str, value: object) -> None:
         """Called when a parameter is changed."""
 
+    def problem(self, values: Mapping[str, Any]) -> str:
+        """Say why these values of all parameters cannot go together; empty where they can."""
+        return ''
+
 
 def run_node(factory: Callable[[], ManagedNode | PlainNode], args: Sequence[str] | None = None) -> int:
     """Run the node that ``factory`` makes until a signal, its own end or a failure; return the exit code.
 
     A lifecycle node with the parameter ``autostart`` is configured and activated.  Exit code 0: ended
-    in order.  1: it could not start, or a callback failed.  2: a parameter is wrong, so that
-    starting it again is of no use.  The log says why.
+    in order, by a signal too.  1: it could not start, or a callback failed.  2: a parameter or a parameter
+    file is wrong, or a disk is full, so that starting it again is of no use.  The log says why.  Where
+    something still runs that cannot be stopped, such as a model being loaded, the process ends here.
     """
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    ended = threading.Event()
-    try:
-        with _signals_set(ended):
-            return _run(factory, ended)
-    finally:
+    end = signals.End()
+    with signals.ending(end):
+        try:
+            rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        except (RCLError, rclpy_implementation.UnknownROSArgsError) as error:
+            get_logger('mpnp_ros').fatal(explain(error))
+            return 2
+        running = _Running(factory, end)
+        running.start()
+        end.wait()
+        cut_off = threading.Timer(running.patience, running.cut_off)
+        cut_off.daemon = True
+        cut_off.start()
+        code, whole = running.close()
         rclpy.try_shutdown()
+        if not whole:
+            signals.leave(code)
+        cut_off.cancel()
+    return code
 
 
 def set_threads(count: int) -> None:
@@ -185,34 +303,177 @@ def set_threads(count: int) -> None:
     torch.set_num_threads(count or max(1, len(os.sched_getaffinity(0)) // 2))
 
 
-def _run(factory: Callable[[], ManagedNode | PlainNode], ended: threading.Event) -> int:
-    try:
-        node = factory()
-    except MpnpError as error:
-        get_logger('mpnp_ros').fatal(str(error))
-        return _exit_code(error)
-    _pass_on_log(node)
-    executor = MultiThreadedExecutor(num_threads=4)
-    executor.add_node(node)
-    failures: list[Exception] = []
+class _Executor(MultiThreadedExecutor):
+    """An executor that outlasts entities which are destroyed while it waits for them; it ends in order."""
 
-    def finish(error: Exception | None = None) -> None:
-        failures.extend([error] if error else [])
-        ended.set()
+    def wait_for_ready_callbacks(self, *args: Any, **kwargs: Any) -> Any:
+        """As rclpy's; what was destroyed between two of its steps is left out of the next round."""
+        for _ in range(AGAIN):
+            if self._is_shutdown or not self.context.ok():
+                break
+            with contextlib.suppress(InvalidHandle, RCLError):
+                return super().wait_for_ready_callbacks(*args, **kwargs)
+            time.sleep(.01)
+        return super().wait_for_ready_callbacks(*args, **kwargs)
 
-    spinning = threading.Thread(target=_spin, args=(executor, finish, ended), name='executor')
-    spinning.start()
-    try:
-        failure = _begin(node, finish)
-        if failure is None:
-            ended.wait()
-        _shut_down(node)
-        return _exit_code(failure or next(iter(failures), None))
-    finally:
-        ended.set()
-        executor.shutdown()
-        spinning.join()
-        node.destroy_node()
+    def _take_subscription(self, sub: Any) -> Any:
+        return self._taken(super()._take_subscription, sub, f'a message on {sub.topic_name}')
+
+    def _take_service(self, srv: Any) -> Any:
+        return self._taken(super()._take_service, srv, f'a request of {srv.srv_name}')
+
+    def _take_client(self, client: Any) -> Any:
+        return self._taken(super()._take_client, client, f'a response of {client.srv_name}')
+
+    def _take_waitable(self, waitable: Any) -> Any:
+        return self._taken(super()._take_waitable, waitable, 'an event')
+
+    @staticmethod
+    def _taken(take: Callable[[Any], Any], entity: Any, what: str) -> Any:
+        """Where this raised, rclpy would leave the callback group locked for ever."""
+        try:
+            return take(entity)
+        except InvalidHandle:
+            return None
+        except Exception as error:
+            get_logger('mpnp_ros').warning(f'{what} cannot be read and is dropped: {error}',
+                                           throttle_duration_sec=5.)
+            return None
+
+    def end(self, spinning: threading.Thread, patience: float) -> bool:
+        """Begin no callback any more; False where one still runs after ``patience`` seconds.
+
+        rclpy's shutdown() waits for none: it takes away what they need.
+        """
+        until = time.monotonic() + patience
+        self._is_shutdown = True
+        self.wake()
+        spinning.join(patience)
+        self._executor.shutdown(wait=False)
+        threads = [spinning, *self._executor._threads]
+        for thread in threads:
+            thread.join(max(0., until - time.monotonic()))
+        if any(thread.is_alive() for thread in threads):
+            return False
+        self.shutdown()
+        return True
+
+
+class _Running:
+    """A node that runs: on one thread it is made and begins, on others its callbacks run."""
+
+    def __init__(self, factory: Callable[[], ManagedNode | PlainNode], end: signals.End) -> None:
+        self._factory, self._end = factory, end
+        self._node: ManagedNode | PlainNode | None = None
+        self._executor: _Executor | None = None
+        self._spinning = threading.Thread(target=self._spin, name='executor', daemon=True)
+        self._begun, self._for_ever = threading.Event(), threading.Event()
+        self._failure: Exception | None = None
+
+    def start(self) -> None:
+        """Make the node and let it begin; returns at once."""
+        threading.Thread(target=self._begin, name='beginning', daemon=True).start()
+
+    def finish(self, error: Exception | None = None) -> None:
+        """Ask for the end; the first error decides about the exit code."""
+        if not self._end.asked:
+            self._failure = error
+        self._end.ask()
+
+    @property
+    def patience(self) -> float:
+        """Seconds that the node may take to end."""
+        return LEAVING if self._node is None else self._node.patience
+
+    def close(self) -> tuple[int, bool]:
+        """End the node; returns the exit code, and False where something goes on that cannot be stopped."""
+        if isinstance(self._node, ManagedNode):
+            self._node.ending = True
+        whole = self._begun.wait(LOADING)
+        node, executor = self._node, self._executor
+        if node is None:
+            return _exit_code(self._failure), whole
+        if isinstance(node, ManagedNode):
+            whole &= node.close(LOADING if whole else 0.)
+        whole &= executor.end(self._spinning, LOADING if whole else .2)
+        with contextlib.suppress(InvalidHandle):
+            node.destroy_node()
+        return _exit_code(self._failure), whole
+
+    def cut_off(self) -> None:
+        """End the process: the node has not ended by itself."""
+        get_logger('mpnp_ros').warning('something still runs and is cut off: the end was asked for '
+                                       f'{self.patience:g} s ago')
+        signals.leave(_exit_code(self._failure))
+
+    def _begin(self) -> None:
+        """Stays to the end: processes that the node starts are tied to the thread that starts them."""
+        try:
+            self._make_and_begin()
+        finally:
+            self._begun.set()
+        self._for_ever.wait()
+
+    def _make_and_begin(self) -> None:
+        try:
+            node = self._factory()
+        except Exception as error:
+            self._complain('cannot start', error)
+            self.finish(_named(error))
+            return
+        log = _RosLog(node)
+        LOG.setLevel(logging.INFO)
+        LOG.addHandler(log)
+        self._executor = _Executor(num_threads=4)
+        self._executor.add_node(node)
+        self._node = node
+        self._spinning.start()
+        if self._end.asked:
+            return
+        try:
+            failure = self._let_begin(node)
+        except Exception as error:
+            self._complain('cannot begin', error)
+            failure = error
+        if failure is not None:
+            self.finish(failure)
+
+    def _let_begin(self, node: ManagedNode | PlainNode) -> Exception | None:
+        """Let the node begin, a lifecycle node by configure and activate; return why that failed."""
+        if isinstance(node, PlainNode):
+            node.finish = self.finish
+            node.begin()
+            return None
+        if not node.values.autostart:
+            return None
+        for trigger in (node.trigger_configure, node.trigger_activate):
+            try:
+                if not self._end.asked:
+                    trigger()
+            except ConfigurationError as error:
+                get_logger('mpnp_ros').fatal(f'cannot start by itself: {error}; set autostart: false where a '
+                                             'lifecycle manager does it')
+                return error
+            if node.failure is not None:
+                return node.failure
+        return None
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except (ExternalShutdownException, ShutdownException):
+            self.finish()
+        except Exception as error:
+            if self._end.asked:
+                return
+            get_logger('mpnp_ros').fatal(f'a callback failed: {error}\n{traceback.format_exc()}')
+            self.finish(error)
+
+    def _complain(self, what: str, error: Exception) -> None:
+        if not self._end.asked:
+            known = isinstance(_named(error), MpnpError)
+            get_logger('mpnp_ros').fatal(_in_one_line(error) if known else
+                                         f'{what}: {error}\n{traceback.format_exc()}')
 
 
 class _RosLog(logging.Handler):
@@ -233,68 +494,41 @@ class _RosLog(logging.Handler):
             self._log.info(text)
 
 
-def _pass_on_log(node: Node) -> None:
-    log = logging.getLogger('mpnp_ros')
-    log.setLevel(logging.INFO)
-    log.addHandler(_RosLog(node))
+class _Teller(logging.Handler):
+    """Passes what this thread logs to a function."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._tell, self._thread = tell, threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass on one record."""
+        if threading.get_ident() == self._thread:
+            self._tell(record.getMessage())
 
 
-def _spin(executor: MultiThreadedExecutor, finish: Callable[[Exception | None], None],
-          ended: threading.Event) -> None:
+@contextlib.contextmanager
+def _told(tell: Callable[[str], None]) -> Iterator[None]:
+    """Call ``tell`` with what the package logs on this thread meanwhile."""
+    teller = _Teller(tell)
+    LOG.addHandler(teller)
     try:
-        executor.spin()
-    except ExternalShutdownException:
-        finish(None)
-    except Exception as error:
-        if ended.is_set() and isinstance(error, InvalidHandle):
-            return  # shutdown() does not wait for this thread before it destroys what the thread waits on
-        get_logger('mpnp_ros').fatal(f'a callback failed: {error}\n{traceback.format_exc()}')
-        finish(error)
+        yield
+    finally:
+        LOG.removeHandler(teller)
 
 
-def _begin(node: ManagedNode | PlainNode, finish: Callable[[Exception | None], None]) -> Exception | None:
-    """Let the node begin, a lifecycle node by configure and activate; return why that failed."""
-    if isinstance(node, PlainNode):
-        node.finish = finish
-        node.begin()
-        return None
-    return _autostart(node) if node.values.autostart else None
+def _named(error: Exception) -> Exception:
+    """An error of rclpy that is one of a parameter or an argument, as such."""
+    wrong = (rclpy.exceptions.NameValidationException, rclpy.exceptions.ParameterException)
+    return ConfigurationError(_in_one_line(error)) if isinstance(error, wrong) else error
 
 
-def _autostart(node: ManagedNode) -> Exception | None:
-    try:
-        node.trigger_configure()
-        if node.failure is None:
-            node.trigger_activate()
-    except Exception as error:  # a lifecycle manager was quicker
-        get_logger('mpnp_ros').fatal(f'cannot start by itself: {error}; set autostart: false')
-        return error
-    return node.failure
+def _in_one_line(error: Exception) -> str:
+    return ' '.join(str(error).split())
 
 
 def _exit_code(error: Exception | None) -> int:
     if error is None:
         return 0
-    return 2 if isinstance(error, ConfigurationError) else 1
-
-
-def _shut_down(node: ManagedNode | PlainNode) -> None:
-    if isinstance(node, ManagedNode):
-        with contextlib.suppress(Exception):  # it may be finalized already, or between two states
-            node.trigger_shutdown()
-
-
-@contextlib.contextmanager
-def _signals_set(ended: threading.Event) -> Iterator[None]:
-    """Make the first SIGINT or SIGTERM set ``ended``, and the second end the process at once."""
-    def handle(number: int, frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        ended.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
+    return 2 if isinstance(error, ConfigurationError | StorageError) else 1

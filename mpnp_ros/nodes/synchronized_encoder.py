@@ -9,7 +9,7 @@ from rclpy.clock import Clock, ClockType
 from mpnp_ros.conversions.time import SECOND
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.nodes.encoder_node import EncoderNode, Input
-from mpnp_ros.nodes.parameters import Change, Parameter
+from mpnp_ros.nodes.parameters import Change, Parameter, topic_problem
 from mpnp_ros.nodes.synchronizer import Synchronizer
 
 
@@ -69,6 +69,16 @@ class SynchronizedEncoder(EncoderNode):
         if len(items) < self._sources:
             self.diagnostics.count('partial sets')
         self.submit(tuple(items.values()))
+
+
+def topics_problem(sensor: str, names: Sequence[str], pattern: str, key: str) -> str:
+    """Return why :func:`topics_of` these is not possible, or which is no topic; empty where all is well."""
+    try:
+        topics = topics_of(sensor, names, pattern, key)
+    except ConfigurationError as error:
+        return str(error)
+    problems = (topic_problem(f'{key} of {name}', topic) for name, topic in topics.items())
+    return next(filter(None, problems), '')
 
 
 def topics_of(sensor: str, names: Sequence[str], pattern: str, key: str) -> dict[str, str]:

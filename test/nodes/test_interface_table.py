@@ -33,7 +33,7 @@ NAMESPACE = '/table'
 FILLED_IN = {
     ('fusion', 'tokens/<modality>'): {'tokens/camera', 'tokens/lidar', 'tokens/radar'},
     ('adaptation', 'tokens/<modality>'): {'tokens/camera', 'tokens/lidar', 'tokens/radar'},
-    ('adaptation', '<labelled_topic>'): {'/labelled_questions'},
+    ('adaptation', '<labelled_topic>'): {'labelled_questions'},
     ('camera_encoder', '<image_topic>'): {'cam_front/image_rect/compressed'},
     ('camera_encoder', '<camera_info_topic>'): {'cam_front/camera_info'},
     ('lidar_encoder', '<topic>'): {'lidar_top'},
