@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mpnp_ros.errors import ConfigurationError
 
@@ -29,17 +30,11 @@ traceback on SIGINT.  A node leaves in order on the first one and at once on the
 STOP_POLL = .02
 DRAIN = 2.
 """Seconds in which the last lines of children that have ended are passed on."""
-TIE = """
-import ctypes, os, sys
-PR_SET_PDEATHSIG, SIGTERM = 1, 15
-ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGTERM)
-if os.getppid() == int(sys.argv[1]):
-    os.execvp(sys.argv[2], sys.argv[2:])
-"""
+TIE = Path(__file__).with_name('tie.py')
 """Becomes the command of a child that is to end with its parent.
 
-Not Popen's preexec_fn, which may lock up in a process with threads.  The tie outlasts execvp, and is to the
-thread that started the child: :meth:`Supervisor.poll` belongs on one that stays.
+Not Popen's preexec_fn, which may lock up in a process with threads.  The tie is to the thread that started
+the child: :meth:`Supervisor.poll` belongs on one that stays.
 """
 
 
@@ -236,7 +231,7 @@ def tie() -> list[str]:
     """What to put before a command so that its process ends with this one; empty where that cannot be."""
     if not sys.platform.startswith('linux'):
         return []
-    return [sys.executable, '-I', '-S', '-c', TIE, str(os.getpid())]
+    return [sys.executable, '-I', '-S', str(TIE), str(os.getpid())]
 
 
 class PrefixedLines:

@@ -27,6 +27,8 @@ from pathlib import Path
 
 MARK = 'MPNP_SYSTEM_START'
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+HANDLED_AFTER = 2.
+"""Seconds after which a command has set its handlers; before that it ignores what it inherits as ignored."""
 LEFT_AFTER = 3.
 """Seconds after the end of a system within which what it started must have ended too."""
 AMISS = re.compile(r'Traceback|Exception ignored|never retrieved|terminate called|Segmentation fault|'
@@ -38,8 +40,8 @@ IGNORING = ['sh', '-c', 'trap "" INT; exec "$@"', 'sh']
 class Ending:
     """How one system ended.
 
-    number: of the signal.  ignored: whether SIGINT was inherited as ignored.  after, took: s, from the start to
-    the signal and from there to the end.  amiss: what is wrong, empty where nothing is.
+    number: of the signal.  ignored: whether SIGINT was inherited as ignored.  after, took: s, from the start
+    to the signal and from there to the end.  amiss: what is wrong, empty where nothing is.
     """
 
     number: int
@@ -60,10 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(sys.argv[1:] if argv is None else argv)
     chosen, endings = random.Random(arguments.seed), []
     for index in range(arguments.count):
-        number = SIGNALS[index % len(SIGNALS)]
+        number, after = SIGNALS[index % len(SIGNALS)], chosen.uniform(0., arguments.longest)
         ignored = number == signal.SIGINT and index // len(SIGNALS) % 2 == 1
-        ending = start_and_end(arguments.command, number, chosen.uniform(0., arguments.longest), ignored,
-                               arguments.bound)
+        if ignored:
+            after = max(after, HANDLED_AFTER)
+        ending = start_and_end(arguments.command, number, after, ignored, arguments.bound)
         endings.append(ending)
         print(f'{index + 1:4}  {ending}', flush=True)
     faults = sum(bool(ending.amiss) for ending in endings)
