@@ -1,8 +1,9 @@
 """Drive through a street in Gazebo with the whole system: ros2 launch mpnp_ros gazebo.launch.py
 
 Needs ros_gz_sim, ros_gz_bridge, ros_gz_image, compressed_image_transport and robot_state_publisher
-(docs/gazebo.md). All arguments of bringup.launch.py can be given too; use_sim_time is set.
+(docs/gazebo.md). All arguments of bringup.launch.py can be given too.
 """
+from functools import partial
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription
@@ -13,20 +14,21 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from mpnp_ros.cli.launching import system_actions, system_arguments
 from mpnp_ros.locations import shared_file
 from mpnp_ros.world.rig import CAMERAS
 from mpnp_ros.world.urdf import rig_urdf
 
-BRINGUP = Path(__file__).with_name('bringup.launch.py')
+OVERLAY = 'config/nuscenes.yaml'
 IMAGE_TOPICS = [f'/{channel.lower()}/image_rect' for channel in CAMERAS]
 
 
 def generate_launch_description() -> LaunchDescription:
     """The system of bringup.launch.py under simulated time, Gazebo, and what carries its topics to ROS."""
-    given = {'use_sim_time': 'true', 'params_file': LaunchConfiguration('params_file')}
-    system = IncludeLaunchDescription(PythonLaunchDescriptionSource(str(BRINGUP)),
-                                      launch_arguments=given.items())
-    return LaunchDescription([*arguments(), system, OpaqueFunction(function=simulator), *bridges()])
+    return LaunchDescription([
+        *arguments(), *system_arguments(OVERLAY, clock='Gazebo'),
+        OpaqueFunction(function=partial(system_actions, overlay=OVERLAY)),
+        OpaqueFunction(function=simulator), *bridges()])
 
 
 def arguments() -> list[DeclareLaunchArgument]:
@@ -36,8 +38,6 @@ def arguments() -> list[DeclareLaunchArgument]:
                               description='SDF file, such as `mpnp world sdf` writes'),
         DeclareLaunchArgument('gui', default_value='true', choices=['true', 'false'],
                               description='Show the window of Gazebo; without it a GPU is still needed'),
-        DeclareLaunchArgument('params_file', default_value=str(shared_file('config/nuscenes.yaml')),
-                              description='YAML file with the parameters of the nodes'),
     ]
 
 

@@ -16,23 +16,25 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mpnp_ros.errors import ConfigurationError
 
 RUNNING, WAITING, ENDED, FAILED = 'running', 'waiting', 'ended', 'failed'
-GRACE = {signal.SIGINT: 8., signal.SIGTERM: 3., signal.SIGKILL: 3.}
-"""How long, in seconds, a child may take after each signal before the next, stronger one."""
-TIE = """
-import ctypes, os, sys
-PR_SET_PDEATHSIG, SIGTERM = 1, 15
-ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGTERM)
-if os.getppid() == int(sys.argv[1]):
-    os.execvp(sys.argv[2], sys.argv[2:])
+GRACE = ((signal.SIGTERM, 4.), (signal.SIGTERM, 2.), (signal.SIGKILL, 3.))
+"""How long, in seconds, a child may take after each signal before the next one.
+
+Not SIGINT: a Python process that does not handle signals yet ends without a word on SIGTERM, and with a
+traceback on SIGINT.  A node leaves in order on the first one and at once on the second.
 """
+STOP_POLL = .02
+DRAIN = 2.
+"""Seconds in which the last lines of children that have ended are passed on."""
+TIE = Path(__file__).with_name('tie.py')
 """Becomes the command of a child that is to end with its parent.
 
-Not Popen's preexec_fn, which may lock up in a process with threads.  The tie outlasts execvp, and is to the
-thread that started the child: :meth:`Supervisor.poll` belongs on one that stays.
+Not Popen's preexec_fn, which may lock up in a process with threads.  The tie is to the thread that started
+the child: :meth:`Supervisor.poll` belongs on one that stays.
 """
 
 
@@ -110,10 +112,10 @@ class Child:
             return False
         return True
 
-    def drain(self) -> None:
+    def drain(self, timeout: float = DRAIN) -> None:
         """Wait until the last lines of an ended process have been passed on."""
         if self._reader:
-            self._reader.join(2.)
+            self._reader.join(max(0., timeout))
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         with process.stdout as lines:
@@ -126,13 +128,16 @@ class Supervisor:
 
     write: gets (name, line) for everything a child prints, from several threads.
     changed: called with a child whenever its state changes.
+    hurry: asked while children end; each time it says true, the next signal follows at once.
     """
 
     def __init__(self, specs: Iterable[ProcessSpec], policy: RestartPolicy | None = None, *,
                  write: Callable[[str, str], None] | None = None,
                  changed: Callable[[Child], None] = lambda child: None,
+                 hurry: Callable[[], bool] = lambda: False,
                  clock: Callable[[], float] = time.monotonic) -> None:
         specs = list(specs)
+        self._hurry = hurry
         self._write = PrefixedLines([spec.name for spec in specs]) if write is None else write
         self._policy, self._changed, self._clock = policy or RestartPolicy(), changed, clock
         self.children = [Child(spec, self._write) for spec in specs]
@@ -168,21 +173,25 @@ class Supervisor:
         self._become(child, FAILED)
 
     def stop(self) -> None:
-        """End every child: SIGINT first, so that nodes shut down cleanly, then stronger signals.
+        """End all children at once: SIGTERM, so that nodes shut down in order, then as :data:`GRACE` says.
 
         A KeyboardInterrupt in the meantime goes on to the next signal at once.
         """
         left = [child for child in self.children if child.state == RUNNING]
-        for number, grace in GRACE.items():
-            for child in left:
-                child.send(number)
-            end = time.monotonic() + grace
+        for number, grace in GRACE:
             with contextlib.suppress(KeyboardInterrupt):
+                left = [child for child in left if not child.wait(0.)]
                 for child in left:
-                    child.wait(end - time.monotonic())
-            left = [child for child in left if not child.wait(0.)]
+                    child.send(number)
+                end = time.monotonic() + grace
+                while not all(child.wait(0.) for child in left) and time.monotonic() < end \
+                        and not self._hurry():
+                    time.sleep(STOP_POLL)
+        end = time.monotonic() + DRAIN
         for child in self.children:
-            child.drain()
+            if child.state == RUNNING:
+                child.send(signal.SIGKILL)  # what it started and left behind
+            child.drain(end - time.monotonic())
             if child.state in (RUNNING, WAITING):
                 self._become(child, ENDED)
 
@@ -213,11 +222,16 @@ def tied(command: Sequence[str], path: str | None = None) -> list[str]:
 
     Raises FileNotFoundError where there is no such program.
     """
-    if not sys.platform.startswith('linux'):
-        return list(command)
-    if shutil.which(command[0], path=path) is None:
+    if sys.platform.startswith('linux') and shutil.which(command[0], path=path) is None:
         raise FileNotFoundError(f'{command[0]!r} is not a program on this machine')
-    return [sys.executable, '-I', '-S', '-c', TIE, str(os.getpid()), *command]
+    return [*tie(), *command]
+
+
+def tie() -> list[str]:
+    """What to put before a command so that its process ends with this one; empty where that cannot be."""
+    if not sys.platform.startswith('linux'):
+        return []
+    return [sys.executable, '-I', '-S', str(TIE), str(os.getpid())]
 
 
 class PrefixedLines:

@@ -22,11 +22,9 @@ from mpnp_ros.supervisor import (
 
 POLITE = """
 import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: (print('told to end', flush=True), sys.exit()))
 print('up', flush=True)
-try:
-    signal.pause()
-except KeyboardInterrupt:
-    print('told to end', flush=True)
+while True: signal.pause()
 """
 STUBBORN = """
 import signal
@@ -95,12 +93,43 @@ def test_children_are_told_once_and_their_last_words_are_passed_on():
 
 
 def test_a_child_that_ignores_signals_is_killed(monkeypatch):
-    monkeypatch.setattr('mpnp_ros.supervisor.GRACE', {2: .1, 15: .1, 9: 5.})
+    monkeypatch.setattr('mpnp_ros.supervisor.GRACE', ((15, .1), (15, .1), (9, 5.)))
     log = Log()
     with Supervisor([python('a', STUBBORN)], write=log) as supervisor:
         log.wait_for('a', 'up')
         pid = supervisor['a'].pid
     assert not alive(pid)
+
+
+def test_a_hurry_goes_on_to_the_next_signal(monkeypatch):
+    monkeypatch.setattr('mpnp_ros.supervisor.GRACE', ((15, 60.), (15, 60.), (9, 5.)))
+    log, hurry = Log(), iter([True, True, False])
+    with Supervisor([python('a', STUBBORN)], write=log, hurry=lambda: next(hurry)) as supervisor:
+        log.wait_for('a', 'up')
+        pid = supervisor['a'].pid
+    assert not alive(pid)
+
+
+def test_children_that_hang_are_ended_at_the_same_time(monkeypatch):
+    """Not one after the other: ten of them would take ten times as long."""
+    monkeypatch.setattr('mpnp_ros.supervisor.GRACE', ((15, .1), (15, .1), (9, 5.)))
+    log = Log()
+    specs = [python(name, STUBBORN) for name in 'abc']
+    sent = []
+    with Supervisor(specs, write=log) as supervisor:
+        for child in supervisor.children:
+            log.wait_for(child.spec.name, 'up')
+            monkeypatch.setattr(child, 'send', lambda number, name=child.spec.name, send=child.send: (
+                sent.append((number, name)), send(number)))
+    assert sent[:9] == [(number, name) for number in (15, 15, 9) for name in 'abc']
+
+
+def test_a_child_that_is_still_starting_ends_without_a_traceback():
+    log = Log()
+    for _ in range(5):
+        with Supervisor([python('a', 'import time; time.sleep(60)')], write=log):
+            pass
+    assert not log
 
 
 SUPERVISED = """
@@ -132,7 +161,10 @@ def test_grandchildren_end_too():
     with Supervisor([python('a', PARENT)], write=log):
         grandchild = int(log.wait_for('a', 'child').split()[1])
         assert alive(grandchild)
-    assert not alive(grandchild)
+    end = time.monotonic() + 10.
+    while alive(grandchild):  # killed, and a moment later gone
+        assert time.monotonic() < end, f'{grandchild} outlives its parent'
+        time.sleep(.01)
 
 
 def test_the_environment_is_added_to_ours(monkeypatch):

@@ -8,14 +8,24 @@ from __future__ import annotations
 import signal
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from mpnp_ros.cli.node_processes import ENCODERS, LOG_LEVELS, USUAL, Placement, system_processes
+from mpnp_ros.cli import signals
+from mpnp_ros.cli.node_processes import (
+    ENCODERS,
+    LOG_LEVELS,
+    NODES,
+    USUAL,
+    Placement,
+    checked_namespace,
+    system_processes,
+)
+from mpnp_ros.cli.parameter_files import unmatched
 from mpnp_ros.cli.replay import add_replay_options, replay_parameters
-from mpnp_ros.cli.session import add_namespace
+from mpnp_ros.cli.session import add_namespace, import_rclpy
 from mpnp_ros.cli.system import POLL, System
+from mpnp_ros.cli.values import positive
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -27,6 +37,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
                         help='parameters on top of config/mpnp.yaml; repeatable, later ones win')
     add_namespace(parser)
+    parser.add_argument('--remap', action='append', default=[], metavar='FROM:=TO',
+                        help='another name for a topic or service of all nodes, e.g. '
+                        '/tf_static:=/robot1/tf_static; repeatable')
     parser.add_argument('--use-sim-time', action='store_true', help='follow /clock (set with --bag, --world)')
     parser.add_argument('--no-autostart', dest='autostart', action='store_false',
                         help='leave nodes unconfigured, for a lifecycle manager')
@@ -37,46 +50,44 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_replay_options(parser)
     parser.add_argument('--restarts', type=int, default=5, metavar='N',
                         help='start a fallen node again up to N times, 0: never (default: %(default)s)')
-    parser.add_argument('--timeout', type=float, default=300., metavar='S',
+    parser.add_argument('--timeout', type=positive, default=300., metavar='S',
                         help='seconds that the nodes have to become ready (default: %(default)s)')
     parser.add_argument('--log-level', choices=LOG_LEVELS, default='info', help='of the nodes')
 
 
 def run(arguments: Namespace) -> int:
-    """Keep the system running; exit code 0 after SIGTERM or a good end, 1 where a node has failed."""
-    replay = replay_parameters(arguments) if arguments.bag else None
+    """Keep it running; exit code 0 after SIGTERM or a good end, 130 after Ctrl-C, 1 after a failure."""
     placement = Placement(arguments.namespace, arguments.params_file, arguments.use_sim_time,
-                          arguments.autostart, arguments.log_level)
-    specs = system_processes(arguments.modalities, placement, replay, _world_parameters(arguments),
-                             arguments.adaptation)
-    try:
-        with stopped_by_sigterm(), System(specs, placement, arguments.restarts) as system:
+                          arguments.autostart, arguments.log_level, arguments.remap)
+    specs = system_processes(arguments.modalities, placement, _replay_parameters(arguments),
+                             _world_parameters(arguments), arguments.adaptation)
+    with signals.at_once():  # there is nothing to end in order yet
+        import_rclpy()
+    with signals.noted() as told:
+        with System(specs, placement, arguments.restarts, told) as system:
+            for sentence in _unmatched(placement, [spec.name for spec in specs]):
+                system.say(sentence)
             system.wait_ready(arguments.timeout)
             while system.poll():
                 time.sleep(POLL)
-            return 1 if system.failed() else 0
-    except _Stopped:
-        return 0
+        if told:
+            return signals.exit_code(told[0]) if told[0] == signal.SIGINT else 0
+        return 1 if system.why or system.failed() else 0
+
+
+def _unmatched(placement: Placement, nodes: Sequence[str]) -> list[str]:
+    namespace = checked_namespace(placement.namespace)
+    return [sentence for file in placement.params_files
+            for sentence in unmatched(file, nodes, namespace, NODES)]
+
+
+def _replay_parameters(arguments: Namespace) -> dict[str, object] | None:
+    if arguments.bag is None:
+        return None
+    return {**replay_parameters(arguments), 'wait_timeout': arguments.timeout}
 
 
 def _world_parameters(arguments: Namespace) -> dict[str, object] | None:
-    return None if arguments.world is None else {'seed': arguments.world, 'rate': arguments.rate}
-
-
-class _Stopped(KeyboardInterrupt):
-    """SIGTERM or SIGHUP came: the orderly end that service managers and closed terminals ask for."""
-
-
-@contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end what goes on inside as Ctrl-C would, so that no node is left behind."""
-    def handle(number: int, frame: object) -> None:
-        raise _Stopped
-
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, handle) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+    if arguments.world is None:
+        return None
+    return {'seed': arguments.world, 'rate': arguments.rate, 'wait_timeout': arguments.timeout}

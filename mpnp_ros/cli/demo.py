@@ -58,17 +58,14 @@ def run(arguments: Namespace) -> int:
     """Drive, ask, show; exit code 0."""
     from rich.console import Console
 
-    from mpnp_ros.cli.bringup import stopped_by_sigterm
-
     console = Console()
     if not console.is_terminal:  # a log: wide enough for questions on one line
         console = Console(width=LOG_WIDTH)
-    with stopped_by_sigterm():
-        demo = _Demo(console, arguments)
-        if arguments.nuscenes:
-            demo.look_at(_scene(arguments.root))
-        else:
-            demo.drive()
+    demo = _Demo(console, arguments)
+    if arguments.nuscenes:
+        demo.look_at(_scene(arguments.root))
+    else:
+        demo.drive()
     return 0
 
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from types import ModuleType
 
 from mpnp_ros import __version__
+from mpnp_ros.cli import signals
 from mpnp_ros.errors import MpnpError
 
 FAILED, INTERRUPTED = 2, 130
@@ -47,8 +48,20 @@ COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code: 2 after a named error, 130 after Ctrl-C."""
-    chosen = _overview().parse_args(sys.argv[1:] if argv is None else argv)
+    """Run one subcommand and return its exit code: 2 after a named error, 130 after Ctrl-C.
+
+    argv: default: those of the process, which signals end without a word before the command begins and after
+    it has ended.
+    """
+    with signals.at_once():
+        code = _run(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        signals.end_at_once()
+    return code
+
+
+def _run(argv: Sequence[str]) -> int:
+    chosen = _overview().parse_args(argv)
     command = next(entry for entry in COMMANDS if entry.name == chosen.command)
     try:
         module = command.load()
@@ -56,11 +69,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MpnpError as error:
         return _complain(command, error)
     try:
-        return module.run(arguments)
+        with signals.raised():
+            return module.run(arguments)
     except MpnpError as error:
         if arguments.debug:
             raise
         return _complain(command, error)
+    except signals.Interrupted as interruption:
+        return interruption.code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as `head` does

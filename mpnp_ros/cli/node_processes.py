@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mpnp_ros.cli.parameter_files import check_parameter_file
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.locations import shared_file
 from mpnp_ros.supervisor import ProcessSpec
@@ -23,6 +24,8 @@ REPLAYED = {'camera': '/cam_front/image_rect/compressed', 'lidar': '/lidar_top',
 OVERLAYS = {REPLAY: 'config/nuscenes.yaml', WORLD: 'config/world.yaml'}
 """Parameters that all nodes need with that source."""
 NODES = (*ENCODERS.values(), FUSION, ADAPTATION, REPLAY, WORLD)
+_NAME = r'[A-Za-z_]\w*'
+_TOPIC = rf'(~/|~|/)?{_NAME}(/{_NAME})*'
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 
 
@@ -32,6 +35,7 @@ class Placement:
 
     namespace: empty or absolute, e.g. ``/robot1``.
     params_files: read after config/mpnp.yaml in this order; later ones win.
+    remaps: rules ``from:=to`` of all nodes; see :func:`checked_remap`.
     """
 
     namespace: str = ''
@@ -39,6 +43,7 @@ class Placement:
     use_sim_time: bool = False
     autostart: bool = True
     log_level: str = 'info'
+    remaps: Sequence[str] = ()
 
 
 def node_process(node: str, placement: Placement,
@@ -53,7 +58,8 @@ def node_process(node: str, placement: Placement,
     for name, value in {**_common(node, placement), **(parameters or {})}.items():
         arguments += ['-p', f'{name}:={_yaml(value)}']
     if placement.namespace:
-        arguments += ['-r', f'__ns:={absolute(placement.namespace)}']
+        arguments += ['-r', f'__ns:={checked_namespace(placement.namespace)}']
+    arguments += [part for rule in placement.remaps for part in ('-r', checked_remap(rule))]
     command = [sys.executable, '-m', f'mpnp_ros.nodes.{node}', '--ros-args', *arguments,
                '--log-level', placement.log_level]
     return ProcessSpec(node, command, additions(os.environ))
@@ -79,17 +85,17 @@ def system_processes(modalities: Sequence[str], placement: Placement,
     files = [shared_file(OVERLAYS[source]), *placement.params_files]
     placement = replace(placement, params_files=files, use_sim_time=True)
     return [*(node_process(node, placement) for node in nodes),
-            node_process(source, placement, {'wait_for': listeners(modalities), **parameters})]
+            node_process(source, placement, {**waiting(modalities), **parameters})]
+
+
+def waiting(modalities: Sequence[str]) -> dict[str, object]:
+    """Return the parameters of a source that begins when all listen, and fails where they do not come."""
+    return {'wait_for': listeners(modalities), 'require_listeners': True}
 
 
 def listeners(modalities: Sequence[str]) -> list[str]:
     """Return topics that have a subscriber once these encoders and fusion are active."""
     return [*(topic for name, topic in REPLAYED.items() if name in modalities), 'question']
-
-
-def absolute(namespace: str) -> str:
-    """Return a namespace with its leading slash and without one at the end."""
-    return '/' + namespace.strip('/')
 
 
 def checked_namespace(namespace: str) -> str:
@@ -100,7 +106,20 @@ def checked_namespace(namespace: str) -> str:
     if namespace and not re.fullmatch(r'(/?[A-Za-z_]\w*)+/?', namespace, re.ASCII):
         raise ConfigurationError(f'namespace {namespace}: letters, digits and _ only, no part beginning with '
                                  'a digit, e.g. /robot1')
-    return absolute(namespace) if namespace else ''
+    return '/' + namespace.strip('/') if namespace else ''
+
+
+def checked_remap(rule: str) -> str:
+    """Return a remapping rule as it is, such as ``/tf:=tf`` or ``camera_encoder:/clock:=/sim/clock``.
+
+    Raises ConfigurationError where ROS would refuse it, which ends a node with a traceback.
+    """
+    if rule.startswith('__'):
+        raise ConfigurationError(f'remapping {rule!r} renames all nodes; give --namespace instead')
+    if not re.fullmatch(rf'({_NAME}:)?{_TOPIC}:={_TOPIC}', rule, re.ASCII):
+        raise ConfigurationError(f'remapping {rule!r} is not FROM:=TO with two names of topics or services; '
+                                 'write for example /tf_static:=/robot1/tf_static')
+    return rule
 
 
 def _common(node: str, placement: Placement) -> dict[str, object]:
@@ -112,8 +131,7 @@ def _common(node: str, placement: Placement) -> dict[str, object]:
 
 def _parameter_files(placement: Placement) -> Sequence[Path]:
     for file in placement.params_files:
-        if not Path(file).is_file():
-            raise ConfigurationError(f'parameter file {file} does not exist')
+        check_parameter_file(file)
     return [shared_file('config/mpnp.yaml'), *placement.params_files]
 
 

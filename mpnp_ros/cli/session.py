@@ -4,10 +4,11 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from mpnp_ros.cli import signals
 from mpnp_ros.cli.node_processes import checked_namespace
 from mpnp_ros.errors import ConfigurationError, MpnpError
 from mpnp_ros.transport import additions
@@ -28,8 +29,8 @@ def add_namespace(parser: ArgumentParser) -> None:
 
 
 @contextmanager
-def ros_session(namespace: str = '') -> Iterator[Node]:
-    """Yield a node in ``namespace`` whose callbacks run on a thread of their own.
+def ros_session(namespace: str = '', remaps: Sequence[str] = ()) -> Iterator[Node]:
+    """Yield a node in ``namespace`` whose callbacks run on a thread of their own; remaps: ``from:=to``.
 
     Ctrl-C stays a KeyboardInterrupt of the main thread, so that a command can still say goodbye to the
     nodes it talked to.  What the command makes on the node is destroyed with it, after that thread has ended:
@@ -38,11 +39,13 @@ def ros_session(namespace: str = '') -> Iterator[Node]:
     """
     namespace = checked_namespace(namespace)
     os.environ.update(additions(os.environ))
-    rclpy = import_rclpy()
-    from rclpy.executors import SingleThreadedExecutor
-    from rclpy.signals import SignalHandlerOptions
+    with signals.put_off():  # an import that is broken off may look like a package that is missing
+        rclpy = import_rclpy()
+        from rclpy.executors import SingleThreadedExecutor
+        from rclpy.signals import SignalHandlerOptions
 
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    rules = [part for rule in remaps for part in ('-r', rule)]
+    rclpy.init(args=['--ros-args', *rules] if rules else [], signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = rclpy.create_node(f'_mpnp_{os.getpid()}', namespace=namespace, start_parameter_services=False,
                                  enable_rosout=False)

@@ -5,50 +5,85 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
-from mpnp_ros.cli.node_processes import FUSION, Placement, absolute
+from mpnp_ros.cli.complaints import Complaints
+from mpnp_ros.cli.node_processes import ENCODERS, FUSION, REPLAY, WORLD, Placement, checked_namespace
+from mpnp_ros.cli.node_reports import NodeReports
 from mpnp_ros.cli.node_states import RUNNING, NodeStates
 from mpnp_ros.cli.session import NotAnsweringError, ros_session
-from mpnp_ros.supervisor import FAILED, WAITING, Child, PrefixedLines, ProcessSpec, RestartPolicy, Supervisor
+from mpnp_ros.supervisor import (
+    ENDED,
+    FAILED,
+    WAITING,
+    Child,
+    PrefixedLines,
+    ProcessSpec,
+    RestartPolicy,
+    Supervisor,
+)
 from mpnp_ros.supervisor import RUNNING as PROCESS_RUNNING
 
 POLL = .05
 WRONG_PARAMETER = 2  # exit code of mpnp_ros.nodes.runtime.run_node
 SET_UP = ('unconfigured', 'inactive')
+SOURCES = (REPLAY, WORLD)
 
 
 class System:
-    """The processes of a robot and what their nodes say of themselves; a status line for every change."""
+    """The processes of a robot and what their nodes say of themselves; a status line for every change.
 
-    def __init__(self, specs: Sequence[ProcessSpec], placement: Placement, restarts: int = 5) -> None:
+    signals: grows by each signal that tells the system to end; another one while it ends hurries that.
+    why: why the system cannot go on, empty as long as it can.
+    """
+
+    def __init__(self, specs: Sequence[ProcessSpec], placement: Placement, restarts: int = 5,
+                 signals: Sequence[int] = ()) -> None:
         self._names = [spec.name for spec in specs]
-        self._placement = placement
-        self._write = PrefixedLines([*self._names, 'mpnp'])
+        self._placement, self._signals, self._heeded = placement, signals, 0
+        self.why = ''
+        self._lines = PrefixedLines([*self._names, 'mpnp'])
+        self._complaints = Complaints(lambda name, text: self.say(f'{name:16} {text}'))
         self._supervisor = Supervisor(specs, RestartPolicy(limit=restarts), write=self._write,
-                                      changed=self._process_changed)
+                                      changed=self._process_changed, hurry=self._hurry)
         self._stack = ExitStack()
         self._seen: dict[str, str] = {}
         self._ever_ready: set[str] = set()
+        self._announced = False
 
     def __enter__(self) -> System:
         with ExitStack() as stack:
-            namespace = self._placement.namespace
-            node = stack.enter_context(ros_session(absolute(namespace) if namespace else ''))
-            self._states = NodeStates(node, self._names)
-            stack.enter_context(self._supervisor)
+            namespace = checked_namespace(self._placement.namespace)
+            node = stack.enter_context(ros_session(namespace, self._placement.remaps))
+            self._states, self._reports = NodeStates(node, self._names), NodeReports(node)
+            if not self._signals:
+                stack.enter_context(self._supervisor)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._heeded = len(self._signals)
         self._stack.__exit__(*error)
 
+    def say(self, text: str) -> None:
+        """Write a line of the system's own."""
+        self._lines('mpnp', text)
+
     def poll(self) -> bool:
-        """Keep processes running and report what has changed; False once the system has ended."""
+        """Keep processes running and report what has changed; False once the system is to end."""
+        if self._signals or self.why:
+            return False
         runs = self._supervisor.poll()
         self._states.poll()
         for child in self._supervisor.children:
             if child.state == PROCESS_RUNNING:
                 self._report(child, self._states[child.spec.name])
-        return runs and self._supervisor[FUSION].state != FAILED
+        if self._announced:
+            for report in self._reports:
+                if report.name in self._names and self._supervisor[report.name].state == PROCESS_RUNNING:
+                    self._complaints.report(report.name, report.level, report.text)
+        self.why = self._why_it_ends()
+        if self.why:
+            self.say(f'{self.why}; the system ends')
+        return runs and not self.why
 
     def wait_ready(self, timeout: float) -> None:
         """Wait until every node that has not failed is ready; raise NotAnsweringError after ``timeout`` s."""
@@ -59,8 +94,10 @@ class System:
             if time.monotonic() > end:
                 raise NotAnsweringError(f'{", ".join(late)} not ready in {timeout:g} s; see the log above')
             time.sleep(POLL)
-        if not self.failed():
-            self._write('mpnp', 'all nodes are ready; Ctrl-C ends them')
+        failed = self.failed()
+        self.say(f'ready without {", ".join(failed)}, see the log above; Ctrl-C ends the others' if failed
+                 else 'all nodes are ready; Ctrl-C ends them')
+        self._announced = True
 
     def failed(self) -> list[str]:
         """Names of the nodes that have been given up."""
@@ -70,22 +107,50 @@ class System:
         """Process id of each node, None while it does not run."""
         return {child.spec.name: child.pid for child in self._supervisor.children}
 
+    def _why_it_ends(self) -> str:
+        """Say which part that nothing can go on without has ended for good, and what follows."""
+        gone = {child.spec.name: child for child in self._supervisor.children
+                if child.state in (ENDED, FAILED)}
+        encoders = [name for name in self._names if name in ENCODERS.values()]
+        source = next((name for name in self._names if name in SOURCES), None)
+        if FUSION in gone:
+            return f'{FUSION} has {_ending(gone[FUSION])}: no question can be answered without it'
+        if encoders and all(name in gone for name in encoders):
+            return f'no encoder is left ({", ".join(encoders)}): nothing is perceived'
+        if source in gone and gone[source].state == FAILED:
+            return f'{source} has {_ending(gone[source])}: there are no sensors without it'
+        missing = [name for name in encoders if name in gone and name not in self._ever_ready]
+        if source and missing:
+            return (f'{source} waits for {", ".join(missing)}, which has {_ending(gone[missing[0]])} '
+                    '(mend it, or leave it out with --modalities)')
+        return ''
+
     def _not_ready(self) -> list[str]:
         failed = self.failed()
         return [name for name in self._names if name not in failed and name not in self._ever_ready]
 
+    def _write(self, name: str, line: str) -> None:
+        self._complaints.log(name, line)
+        self._lines(name, line)
+
+    def _hurry(self) -> bool:
+        """Whether another signal has come since this was asked last, while the system ends."""
+        before, self._heeded = self._heeded, len(self._signals)
+        return self._heeded > before
+
     def _process_changed(self, child: Child) -> None:
         name = child.spec.name
         self._states.forget(name)
+        self._complaints.forget(name)
         if child.state == WAITING and self._is_hopeless(child):
             self._supervisor.give_up(child)
         elif child.state != PROCESS_RUNNING:
             self._report(child, child.state)
 
     def _is_hopeless(self, child: Child) -> bool:
-        """Whether it would only fall again: a wrong parameter, or missing weights at the first start."""
-        code = child.returncode
-        return code == WRONG_PARAMETER or (code > 0 and child.spec.name not in self._ever_ready)
+        """Whether it would only fall again: a wrong parameter, a bag that cannot be read, missing weights."""
+        code, name = child.returncode, child.spec.name
+        return code == WRONG_PARAMETER or (code > 0 and (name in SOURCES or name not in self._ever_ready))
 
     def _report(self, child: Child, state: str) -> None:
         name = child.spec.name
@@ -94,10 +159,16 @@ class System:
         text = f'{name:16} {state:13}{_details(child)}'
         if self._seen.get(name) != text:
             self._seen[name] = text
-            self._write('mpnp', text)
+            self.say(text)
 
     def _ready_states(self) -> tuple[str, ...]:
         return (RUNNING, 'active') if self._placement.autostart else (RUNNING, 'active', *SET_UP)
+
+
+def _ending(child: Child) -> str:
+    if child.state == ENDED:
+        return 'ended'
+    return f'failed with exit code {child.returncode}'
 
 
 def _details(child: Child) -> str:

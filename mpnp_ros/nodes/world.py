@@ -190,12 +190,13 @@ class DrivingWorld(PlainNode):
     def _wait_for_subscribers(self) -> None:
         self.diagnostics.state(OK, 'waiting for subscribers')
         end = time.monotonic() + self.values.wait_timeout
-        while missing := [topic for topic in self.values.wait_for if not self.count_subscribers(topic)]:
+        wanted = [self.resolve_topic_name(topic) for topic in self.values.wait_for]
+        while missing := [topic for topic in wanted if not self.count_subscribers(topic)]:
             if time.monotonic() > end:
-                text = f'no subscriber of {", ".join(missing)} after {self.values.wait_timeout:g} s'
+                text = f'{", ".join(missing)} without a subscriber after {self.values.wait_timeout:g} s'
                 if self.values.require_listeners:
                     raise WorldError(f'{text}; see why its node is not active, or raise wait_timeout')
-                self.diagnostics.warn('no subscriber', f'{text}; the world begins all the same')
+                self.diagnostics.warn('no subscriber', text)
                 return
             if self._pace.stopped.wait(0.05):
                 return

@@ -40,14 +40,16 @@ def test_a_replay_makes_the_others_follow_its_clock_and_waits_for_them():
     *others, replay = system_processes(['camera'], Placement(), {'bag': Path('a bag'), 'loop': True})
     assert all(parameters_of(spec.command)['use_sim_time'] for spec in others)
     assert parameters_of(replay.command) == {
-        'bag': 'a bag', 'loop': True, 'wait_for': ['/cam_front/image_rect/compressed', 'question']}
+        'bag': 'a bag', 'loop': True, 'wait_for': ['/cam_front/image_rect/compressed', 'question'],
+        'require_listeners': True}
     assert str(ROOT / 'config/nuscenes.yaml') in replay.command
 
 
 def test_the_world_takes_the_place_of_sensors_as_a_replay_does():
     *others, world = system_processes(['lidar'], Placement(), world={'seed': 7, 'rate': .5})
     assert all(parameters_of(spec.command)['use_sim_time'] for spec in others)
-    assert parameters_of(world.command) == {'seed': 7, 'rate': .5, 'wait_for': ['/lidar_top', 'question']}
+    assert parameters_of(world.command) == {'seed': 7, 'rate': .5, 'wait_for': ['/lidar_top', 'question'],
+                                            'require_listeners': True}
     assert world.name == 'world' and str(ROOT / 'config/world.yaml') in world.command
 
 

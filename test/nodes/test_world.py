@@ -160,4 +160,4 @@ def test_it_ends_where_listeners_are_required_and_do_not_come(ros):
     process = ros.start(MODULE, parameters={**SMALL, 'wait_for': ['nowhere'], 'wait_timeout': .5,
                                             'require_listeners': True})
     assert process.wait() == 1
-    assert 'no subscriber of nowhere after 0.5 s' in process.output
+    assert 'nowhere without a subscriber after 0.5 s' in process.output

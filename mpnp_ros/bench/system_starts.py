@@ -1,0 +1,157 @@
+"""Whole systems started and ended by signals at random moments: what is left, and how long the end takes.
+
+    python -m mpnp_ros.bench.system_starts --count 60 --params-file tiny.yaml -- --world 3
+    python -m mpnp_ros.bench.system_starts --command ros2 launch mpnp_ros bringup.launch.py
+
+What follows ``--`` goes to the command, `mpnp bringup` unless another one is given. Each system gets SIGINT,
+SIGTERM or SIGHUP in turn, every second SIGINT where it is inherited as ignored, as a shell's background jobs
+do. A process belongs to a system if it has the mark of it in its environment. Exit code 1 where a process is
+left, a system does not end within --bound, or a traceback is in its output.
+"""
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+MARK = 'MPNP_SYSTEM_START'
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+HANDLED_AFTER = 2.
+"""Seconds after which a command has set its handlers; before that it ignores what it inherits as ignored."""
+LEFT_AFTER = 3.
+"""Seconds after the end of a system within which what it started must have ended too."""
+AMISS = re.compile(r'Traceback|Exception ignored|never retrieved|terminate called|Segmentation fault|'
+                   'Fatal Python')
+IGNORING = ['sh', '-c', 'trap "" INT; exec "$@"', 'sh']
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How one system ended.
+
+    number: of the signal.  ignored: whether SIGINT was inherited as ignored.  after, took: s, from the start
+    to the signal and from there to the end.  amiss: what is wrong, empty where nothing is.
+    """
+
+    number: int
+    ignored: bool
+    after: float
+    took: float
+    code: int | None
+    amiss: tuple[str, ...]
+
+    def __str__(self) -> str:
+        name = signal.Signals(self.number).name + (' (inherited as ignored)' if self.ignored else '')
+        return (f'{name} after {self.after:.2f} s: ended in {self.took:.2f} s, exit code {self.code}'
+                f'{"; " if self.amiss else ""}{"; ".join(self.amiss)}')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; exit code 1 where a system did not end as it should."""
+    arguments = _arguments(sys.argv[1:] if argv is None else argv)
+    chosen, endings = random.Random(arguments.seed), []
+    for index in range(arguments.count):
+        number, after = SIGNALS[index % len(SIGNALS)], chosen.uniform(0., arguments.longest)
+        ignored = number == signal.SIGINT and index // len(SIGNALS) % 2 == 1
+        if ignored:
+            after = max(after, HANDLED_AFTER)
+        ending = start_and_end(arguments.command, number, after, ignored, arguments.bound)
+        endings.append(ending)
+        print(f'{index + 1:4}  {ending}', flush=True)
+    faults = sum(bool(ending.amiss) for ending in endings)
+    print(f'{len(endings)} systems, {faults} with faults; the end took at most '
+          f'{max(ending.took for ending in endings):.2f} s')
+    return 1 if faults else 0
+
+
+def start_and_end(command: Sequence[str], number: int, after: float, ignored: bool = False,
+                  bound: float = 15.) -> Ending:
+    """Start a command, send it a signal ``after`` so many seconds, and see how it ends.
+
+    number: of the signal; ignored: whether it inherits SIGINT as ignored; bound: s.
+    """
+    mark = uuid.uuid4().hex
+    with tempfile.TemporaryFile('w+', errors='replace') as output:
+        process = subprocess.Popen([*(IGNORING if ignored else ()), *command], stdout=output,
+                                   stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                                   env={**os.environ, MARK: mark}, start_new_session=True)
+        time.sleep(after)
+        sent = time.monotonic()
+        process.send_signal(number)
+        amiss = []
+        try:
+            code: int | None = process.wait(bound)
+        except subprocess.TimeoutExpired:
+            code = None
+            amiss.append(f'runs on {bound:g} s later')
+            process.kill()
+            process.wait()
+        took = time.monotonic() - sent
+        amiss += [f'{line} is left' for line in _left(mark)]
+        output.seek(0)
+        text = output.read()
+    if found := AMISS.search(text):
+        amiss.append(f'{found[0]!r} in the output:\n{text[max(0, found.start() - 500):][:3000]}')
+    return Ending(number, ignored, after, took, code, tuple(amiss))
+
+
+def _left(mark: str) -> list[str]:
+    """Kill what is left of a system after a while, and return its command lines."""
+    end = time.monotonic() + LEFT_AFTER
+    while (left := marked(mark)) and time.monotonic() < end:
+        time.sleep(.05)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return list(left.values())
+
+
+def marked(mark: str) -> dict[int, str]:
+    """Return process id and command line of each process whose environment holds a mark."""
+    found = {}
+    for folder in Path('/proc').iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            if f'{MARK}={mark}'.encode() in (folder / 'environ').read_bytes().split(b'\0'):
+                words = (folder / 'cmdline').read_bytes().split(b'\0')
+                found[int(folder.name)] = b' '.join(words).decode(errors='replace')[:150]
+        except OSError:  # it has just ended, or is not ours
+            continue
+    return found
+
+
+def _arguments(argv: Sequence[str]) -> Namespace:
+    own, rest = list(argv), []
+    if '--' in own:
+        own, rest = own[:own.index('--')], own[own.index('--') + 1:]
+    parser = ArgumentParser(prog='system_starts', description=__doc__.partition('\n')[0])
+    parser.add_argument('--count', type=int, default=60, help='systems to start (default: %(default)s)')
+    parser.add_argument('--longest', type=float, default=15., metavar='S',
+                        help='latest moment of the signal (default: %(default)s)')
+    parser.add_argument('--bound', type=float, default=15., metavar='S',
+                        help='within which a system must end (default: %(default)s)')
+    parser.add_argument('--params-file', type=Path, help='parameters of the systems, e.g. of tiny models')
+    parser.add_argument('--seed', type=int, default=0, help='of the moments (default: %(default)s)')
+    parser.add_argument('--command', nargs='+', help='what starts a system (default: mpnp bringup)')
+    arguments = parser.parse_args(own)
+    command = arguments.command or [sys.executable, '-m', 'mpnp_ros.cli.main', 'bringup']
+    if arguments.params_file:
+        rest = ['--params-file', str(arguments.params_file), *rest]
+    arguments.command = [*command, *rest]
+    return arguments
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""What the launch files share: arguments, and the nodes of a system as actions of ROS 2's own launch."""
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpnp_ros.cli.node_processes import (
+    ADAPTATION,
+    ENCODERS,
+    FUSION,
+    LOG_LEVELS,
+    NODES,
+    USUAL,
+    checked_namespace,
+    checked_remap,
+    waiting,
+)
+from mpnp_ros.cli.parameter_files import unmatched
+from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.locations import shared_file
+from mpnp_ros.supervisor import tie
+from mpnp_ros.transport import additions
+
+if TYPE_CHECKING:
+    from launch import Action, LaunchContext
+    from launch.actions import DeclareLaunchArgument
+
+SWITCH = ('true', 'false')
+SHIPPED = 'config/mpnp.yaml'
+
+
+def system_arguments(overlay: str = '', clock: str = '', source: str = '') -> list[DeclareLaunchArgument]:
+    """Return the arguments of every launch file.
+
+    overlay: file with what the source of data needs, read after config/mpnp.yaml.  clock: who else publishes
+    /clock, which the system then follows.  source: the node in place of sensors, which publishes it too.
+    """
+    from launch.actions import DeclareLaunchArgument
+
+    files = f'{SHIPPED} and {overlay}' if overlay else SHIPPED
+    clock = clock or (f'the {source}' if source else '')
+    follows = ('true', ['true'], f'Follow /clock, which {clock} publishes') if clock else (
+        'false', list(SWITCH), 'Follow /clock, as with a bag or a simulator')
+    patience = [DeclareLaunchArgument('timeout', default_value='300.0', description=(
+        f'Seconds that {clock} waits for the nodes to listen before it fails'))] if source else []
+    return [
+        DeclareLaunchArgument('namespace', default_value='',
+                              description='Namespace of all nodes, e.g. robot1'),
+        DeclareLaunchArgument('params_file', default_value='',
+                              description=f'YAML file with parameters on top of {files}'),
+        DeclareLaunchArgument('remap', default_value='', description=(
+            'Other names for topics or services of all nodes, as from:=to from:=to')),
+        DeclareLaunchArgument('autostart', default_value='true', choices=list(SWITCH),
+                              description='Configure and activate the nodes without a lifecycle manager'),
+        DeclareLaunchArgument('use_sim_time', default_value=follows[0], choices=follows[1],
+                              description=follows[2]),
+        *(DeclareLaunchArgument(modality, default_value=str(modality in USUAL).lower(),
+                                choices=list(SWITCH), description=f'Start the {modality} encoder')
+          for modality in ENCODERS),
+        DeclareLaunchArgument('adaptation', default_value='true', choices=list(SWITCH),
+                              description='Start the adaptation node, which trains links that are missing'),
+        *patience,
+        DeclareLaunchArgument('log_level', default_value='info', choices=list(LOG_LEVELS),
+                              description='Log level of the nodes'),
+    ]
+
+
+def system_actions(context: LaunchContext, overlay: str = '', source: str = '',
+                   parameters: Mapping[str, object] | None = None) -> list[Action]:
+    """Return encoders, fusion and adaptation as the arguments say, and the source of data.
+
+    source: the node in place of sensors, with these parameters; empty where there is none.
+    Raises ConfigurationError, which ends the launch, where an argument is wrong.
+    """
+    from launch.actions import SetEnvironmentVariable
+    from launch.logging import get_logger
+    from launch_ros.actions import Node
+
+    given = context.launch_configurations
+    modalities = [name for name in ENCODERS if given[name] == 'true']
+    nodes = [*(ENCODERS[name] for name in modalities), FUSION,
+             *([ADAPTATION] if given['adaptation'] == 'true' else []), *([source] if source else [])]
+    namespace = checked_namespace(given['namespace'])
+    files = [shared_file(SHIPPED), *([shared_file(overlay)] if overlay else [])]
+    if given['params_file']:
+        files.append(Path(given['params_file']).expanduser())
+        pushed = '/' + given.get('ros_namespace', '').strip('/')
+        for sentence in unmatched(files[-1], nodes, pushed.rstrip('/') + namespace, NODES):
+            get_logger('mpnp_ros').warning(sentence)
+    switches = {name: given[name] == 'true' for name in ('autostart', 'use_sim_time')}
+    own = {ADAPTATION: {'use_sim_time': switches['use_sim_time']}}
+    if source:
+        own[source] = {**waiting(modalities), 'wait_timeout': number(given, 'timeout'), **(parameters or {})}
+    rules = [tuple(checked_remap(rule).split(':=')) for rule in re.split(r'[\s,]+', given['remap']) if rule]
+    environment = [SetEnvironmentVariable(name, value) for name, value in additions(os.environ).items()]
+    return [*environment, *(
+        Node(package='mpnp_ros', executable=node, exec_name=node, namespace=given['namespace'],
+             parameters=[*map(str, files), own.get(node, switches)], remappings=rules,
+             prefix=_prefix(given, node), ros_arguments=['--log-level', given['log_level']],
+             output='screen', emulate_tty=True)
+        for node in nodes)]
+
+
+def number(given: Mapping[str, str], name: str, kind: type = float) -> float:
+    """Return an argument as a number; raises ConfigurationError where it is none."""
+    try:
+        return kind(given[name])
+    except ValueError:
+        raise ConfigurationError(f'{name} is {given[name]!r}; give a number ({kind.__name__})') from None
+
+
+def _prefix(given: Mapping[str, str], executable: str) -> str:
+    """Return what stands before the command of a node: it ends with the launch, however that ends.
+
+    `ros2 launch` leaves its processes behind when it is ended by SIGTERM, SIGHUP or SIGKILL.  The user's own
+    prefix (--launch-prefix) follows.
+    """
+    prefix, wanted = given.get('launch-prefix', ''), given.get('launch-prefix-filter', '')
+    return ' '.join(filter(None, [shlex.join(tie()), prefix if re.match(wanted, executable) else '']))
