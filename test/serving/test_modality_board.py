@@ -18,7 +18,7 @@ FIT = LinkFit('e1', 4, 'v1')
 
 @pytest.fixture
 def board(clock) -> ModalityBoard:
-    board = ModalityBoard(clock, ('camera', 'lidar'), WatchLimits(stale_after=1.))
+    board = ModalityBoard(clock, ('camera', 'lidar'), WatchLimits(stale_after=1.), clock)
     board.connect({'camera': FIT})
     return board
 
@@ -158,7 +158,7 @@ ACTIONS = ['offer', 'misfit', 'connect', 'disconnect', *Command]
 @given(steps=st.lists(st.tuples(st.sampled_from(ACTIONS), st.floats(-5, 5)), max_size=40))
 def test_usable_means_plugged_fresh_linked_and_fitting(make_clock, tokens, steps):
     clock = make_clock()
-    board = ModalityBoard(clock, ('camera',), WatchLimits(stale_after=1.))
+    board = ModalityBoard(clock, ('camera',), WatchLimits(stale_after=1.), clock)
     newest, arrived, linked, command, latest = None, 0, False, Command.AUTO, clock.now
     for action, seconds in steps:
         clock.advance(seconds)
@@ -190,7 +190,7 @@ def test_rows_keep_the_order_of_the_parameter(board):
 def make_board(clock):
     """Makes boards with camera and LiDAR plugged."""
     def make(**limits: object) -> ModalityBoard:
-        board = ModalityBoard(clock, ('camera', 'lidar'), WatchLimits(**limits))
+        board = ModalityBoard(clock, ('camera', 'lidar'), WatchLimits(**{'stale_after': 1., **limits}), clock)
         board.connect({'camera': FIT, 'lidar': FIT})
         return board
     return make
@@ -325,8 +325,8 @@ def test_adapting_is_shown_while_tokens_come_and_changes_nothing_else(make_board
                                 st.floats(0, 4)), max_size=80))
 def test_whatever_comes_counts_add_up_and_changes_are_bounded_by_time(make_clock, tokens, steps):
     clock = make_clock()
-    limits = WatchLimits(degrade_after=.5, recover_after=2.)
-    board = ModalityBoard(clock, ('camera',), limits)
+    limits = WatchLimits(stale_after=1., degrade_after=.5, recover_after=2.)
+    board = ModalityBoard(clock, ('camera',), limits, clock)
     board.connect({'camera': FIT})
     start, shown, changes, accepted, rejected = clock.now, State.ABSENT, 0, 0, 0
     for action, seconds in steps:
