@@ -36,7 +36,7 @@ def standing_to_message(standing: Sequence[Standing]) -> ListQuestions.Response:
 def facts_from_message(message: EncoderInfo) -> EncoderFacts:
     """Return what an encoder says of itself."""
     return EncoderFacts(message.modality, message.node, message.encoder, message.token_width,
-                        tuple(message.changed))
+                        tuple(message.changed), tuple(message.topics))
 
 
 def answer_to_message(answer: Answer) -> AnswerMessage:

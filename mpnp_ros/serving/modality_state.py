@@ -41,7 +41,7 @@ class LinkFit:
 class EncoderFacts:
     """What an encoder says of itself before its first tokens; fields as in msg/EncoderInfo.
 
-    changed: options that shape its tokens and are not at their defaults.
+    changed: options that shape its tokens and are not at their defaults.  topics: that it reads.
     """
 
     modality: str
@@ -49,6 +49,7 @@ class EncoderFacts:
     encoder: str
     token_width: int
     changed: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

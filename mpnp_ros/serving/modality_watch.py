@@ -97,13 +97,15 @@ class ModalityWatch:
             return ''
         if reason := self._mismatch():
             return reason
-        node = f'{self.modality}_encoder'
-        if self._newest is None and not self.publishers:
+        known = next(iter(self.encoders.values()), None)
+        node = known.node if known else f'{self.modality}_encoder'
+        if self._newest is None and not (self.publishers or known):
             return 'no publisher; start its encoder'
         if self._complaint:
             return self._complaint
         if self._newest is None:
-            return f'no tokens yet ({node} publishes no tokens; see its diagnostics)'
+            does = f'reads {", ".join(known.topics)}' if known and known.topics else 'publishes no tokens'
+            return f'no tokens yet ({node} {does}; see its diagnostics)'
         gone = f'see the diagnostics of {node}' if self.publishers else 'its encoder has gone; start it again'
         silence = f'no tokens for {self._stream.silence(now):.1f} s'
         return '; '.join(filter(None, (silence, self.clock_note or gone)))

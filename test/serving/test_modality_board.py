@@ -451,12 +451,17 @@ def test_which_links_fit_which_encoder_is_known_before_the_first_tokens(board):
     assert board.state('camera').detail == 'no tokens yet'
     board.introduce(facts('e2', 'encoder.tokens: columns'))
     misfit = ('links v1 do not fit encoder e2 of /camera_encoder, which has encoder.tokens: columns set; '
-              'remove that setting, or train links for it with `mpnp train` and name them in the parameter links')
+              'remove that setting, or train links for it with `mpnp train` and name them in the parameter '
+              'links')
     assert board.fits() == {'/camera_encoder': (False, f'camera: {misfit}')}
     assert (board.state('camera').state, board.state('camera').detail) == (State.PROBING, misfit)
     assert board.absences() == {'camera': misfit}
     board.introduce(facts('e2'))
     assert 'were trained with e1' in board.state('camera').detail
+    board.introduce(EncoderFacts('camera', '/camera_encoder', 'e1', 4, (), ('/front', '/rear')))
+    assert board.absences() == {
+        'camera': 'no tokens yet (/camera_encoder reads /front, /rear; see its diagnostics)'}
+    board.introduce(facts('e2'))
     board.connect({})
     assert 'no links are loaded for encoder e2' in board.state('camera').detail
     board.connect({'camera': LinkFit('e2', 4, 'v2')})
