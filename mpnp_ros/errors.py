@@ -45,6 +45,10 @@ class QuestionError(MpnpError):
     """A question cannot be answered as asked: empty, too long, bad choices, queue full."""
 
 
+class CancelledError(MpnpError):
+    """Work was given up because its result is not wanted any more."""
+
+
 class DatasetError(MpnpError):
     """A nuScenes root or question file is missing tables, records or sensor files."""
 

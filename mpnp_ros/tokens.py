@@ -13,6 +13,8 @@ import numpy as np
 from mpnp_ros.errors import TokensError
 
 DTYPES = ('float32', 'float16')
+NO_SOURCE = 65535
+"""Source index of a token whose direction no source looks to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +27,14 @@ class ModalityTokens:
     azimuth: [P] float32, radians in (-pi, pi], counter-clockwise from +x of ``frame_id``
         (REP-103: 0 is ahead, +pi/2 is left); NaN for a token without a direction.
     sources: names of the views or sensors in the set, e.g. ``('cam_front', 'cam_back')``.
-    source_index: [P] uint16, which source each token comes from.
+    source_index: [P] uint16, which source each token comes from; NO_SOURCE where none looks that way.
     source_stamps_ns: sensor time of each source, nanoseconds.
     stamp_ns: sensor time of the oldest source, nanoseconds.
     frame_id: frame in which the azimuths are expressed.
     quality: of the input, 0 (nothing can be seen in it) to 1; NaN where nobody has judged it.
     concerns: what lowers the quality, in words.
+    input_age: seconds, age of the newest input when it arrived at the encoder; NaN: not told.
+    encode_duration: seconds from that arrival to publication; NaN: not told.
     """
 
     modality: str
@@ -44,6 +48,8 @@ class ModalityTokens:
     frame_id: str = 'base_link'
     quality: float = math.nan
     concerns: tuple[str, ...] = ()
+    input_age: float = math.nan
+    encode_duration: float = math.nan
 
     def __post_init__(self) -> None:
         v, a, name = self.values, self.azimuth, self.modality or '(unnamed)'

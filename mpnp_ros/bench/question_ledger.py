@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-OK, REJECTED = 0, 1
+OK, REJECTED, NO_SENSOR = 0, 1, 3
 PATIENCE = 30.
 """Seconds after which a question that reached a running node counts as lost."""
 FORGIVEN = 5.
@@ -191,7 +191,7 @@ class QuestionLedger:
             self.latencies.append(reply.latency)
             self.torn += [f'{reply.name}: {fault}'
                           for fault in faults(reply, one.text, self._choices, self._makers)]
-        elif reply.status == REJECTED and reply.error:
+        elif reply.status in (REJECTED, NO_SENSOR) and reply.error:
             self.counts['rejected'] += 1
         else:
             self.counts['failed'] += 1

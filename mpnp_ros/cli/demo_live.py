@@ -164,11 +164,13 @@ class Robot:
     def _ask_until(self, question: LabelledQuestion, guess: str, fits: Callable[[Any], bool],
                    wanted: str) -> Exchange:
         """Raises NotAnsweringError where no fitting answer comes."""
+        from mpnp_ros.msg import Answer
+
         end = time.monotonic() + ANSWER_TIMEOUT
         while True:
             training = self.diary.training
             answer = self._answer(question.text)
-            if fits(answer):
+            if answer.status == Answer.OK and fits(answer):
                 return Exchange(question.text, question.type, question.answer, guess, answer.text,
                                 answer.confidence, tuple(answer.used_modalities), answer.latency, training,
                                 answer.links_version)
@@ -188,7 +190,7 @@ class Robot:
                 answer = self._answers.get(timeout=min(left, .5))
             except queue.Empty:
                 continue
-            if answer.id == name and answer.status != Answer.OK:
+            if answer.id == name and answer.status not in (Answer.OK, Answer.NO_SENSOR):
                 raise NotAnsweringError(f'{text!r} was not answered: {answer.error}')
             if answer.id == name:
                 return answer

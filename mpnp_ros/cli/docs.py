@@ -20,7 +20,18 @@ if TYPE_CHECKING:
 MADE = 'Made by `make docs` from the code; do not edit.'
 NAMES = """\
 Names are relative to the namespace of the node unless they begin with a slash, so remapping and two robots
-side by side work as with every ROS 2 node. `<...>` stands for what a parameter fills in."""
+side by side work as with every ROS 2 node. `<...>` stands for what a parameter fills in.
+
+On a command line, quote choices that YAML would read as something else than text:
+
+    ros2 service call /ask mpnp_ros/srv/Ask "{question: {text: 'is a car ahead?', choices: ['yes', 'no']}}"
+    ros2 action send_goal --feedback /ask_stream mpnp_ros/action/Ask "{question: {text: 'what is ahead?'}}"
+    ros2 topic pub --once /question mpnp_ros/msg/Question "{text: 'is a car ahead?', choices: ['yes', 'no']}"
+
+A service sends every reply to every client, and a client keeps the newest ten: of many calls at once some
+replies are lost, though every answer is on the topic `answer`. For bursts of questions use the topic
+`question` or the action `ask_stream`, and wait for a reply of a service for a bounded time. A text ends at
+its first NUL character; what is behind it does not reach the node."""
 SETTING = """\
 Set them in a file like [config/mpnp.yaml](../config/mpnp.yaml), with `--ros-args -p name:=value`, or, where
 the table says "any time", with `ros2 param set`. A value of the wrong type or out of range is refused with a

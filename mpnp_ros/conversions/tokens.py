@@ -14,7 +14,7 @@ import numpy as np
 from mpnp_ros.conversions.time import from_nanoseconds, to_nanoseconds
 from mpnp_ros.errors import TokensError
 from mpnp_ros.msg import ModalityTokens as TokensMessage
-from mpnp_ros.tokens import DTYPES, ModalityTokens
+from mpnp_ros.tokens import DTYPES, NO_SOURCE, ModalityTokens
 
 _SLACK = 1e-4  # float32 rounding of pi
 
@@ -53,7 +53,7 @@ def from_message(message: TokensMessage) -> ModalityTokens:
         message.modality, message.encoder, values, azimuth, tuple(message.sources),
         np.frombuffer(message.source_index, np.uint16), tuple(map(to_nanoseconds, message.source_stamps)),
         to_nanoseconds(message.header.stamp), message.header.frame_id, message.quality,
-        tuple(message.concerns))
+        tuple(message.concerns), message.input_age, message.encode_duration)
 
 
 def _values(message: TokensMessage, name: str) -> np.ndarray:
@@ -75,6 +75,7 @@ def _check_sources(message: TokensMessage, name: str) -> None:
     sources, index = len(message.sources), np.frombuffer(message.source_index, np.uint16)
     if len(message.source_stamps) not in (0, sources):
         raise TokensError(f'{name}: {sources} sources but {len(message.source_stamps)} source_stamps')
+    index = index[index != NO_SOURCE]
     if index.size and index.max() >= sources:
         raise TokensError(f'{name}: source_index {index.max()} but only {sources} sources')
 

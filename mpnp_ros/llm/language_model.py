@@ -15,6 +15,7 @@ from mpnp_ros.llm.absent import not_in_memory
 from mpnp_ros.llm.attention import open_columns
 from mpnp_ros.llm.block_parts import BlockParts, block_parts
 from mpnp_ros.llm.families import BlockContext, ModelShape, family_of
+from mpnp_ros.llm.interruption import check_interruption
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prefix import BlockPrefix, Prefix
 from mpnp_ros.llm.text_cache import TextCache
@@ -92,7 +93,7 @@ class LanguageModel:
         blocks outside first..last-1 are not touched.  cache: keys and values of earlier columns of
         `layout`; grows.  Gives the input of block `last`, [B, T, d].
         Raises LinksError for a prefix that does not fit the model or the batch, WeightsError for blocks
-        that are not in memory.
+        that are not in memory, CancelledError as :func:`mpnp_ros.llm.interruption.interruptible` says.
         """
         if not 0 <= first <= last <= self.blocks:
             raise ValueError(f'blocks {first}..{last} are not within 0..{self.blocks} of {self.name}')
@@ -101,6 +102,7 @@ class LanguageModel:
         prefix = self._checked(prefix)
         context = self.family.context(hidden, layout)
         for index in range(first, last):
+            check_interruption()
             hidden = self.run_block(index, hidden, context, open_columns(prefix.get(index)), cache)
         return hidden
 

@@ -17,6 +17,8 @@ from mpnp_ros.llm.text_cache import TextCache
 
 #: Which rows of a text see a prefix: all of them, or those that decide the answer.
 Reach = Literal['all', 'answer']
+MOST_PROMPT_TOKENS = 2048
+"""Reading takes time in proportion: 2000 characters are 500 tokens of English, but up to 6000 of emoji."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +78,7 @@ def prepare(lm: LanguageModel, template: PromptTemplate, question: str, choices:
                              first, reach)[0]
     prompt = template.ids(lm.tokenizer, question)
     layout, cache = TextLayout.causal(prompt[None]).to(lm.device), TextCache()
-    _check_length(lm, layout)
+    _check_length(lm, layout, len(prompt))
     hidden = lm.run_blocks(lm.embed(layout), layout, 0, first, cache=cache)
     rows = open_rows(lm, layout, hidden, first, len(prompt), reach)
     return PreparedQuestion(layout, len(prompt), hidden, first, rows, None, cache)
@@ -94,7 +96,7 @@ class ChoiceText:
         prompt = template.ids(lm.tokenizer, question)
         self.trie, self.prompt_tokens = trie, len(prompt)
         self.layout = trie.layout_with_branches(prompt).to(lm.device)
-        _check_length(lm, self.layout)
+        _check_length(lm, self.layout, len(prompt))
 
     def start(self, reach: Reach) -> int:
         """The first row that a prefix may change."""
@@ -134,7 +136,10 @@ def _columns_before(lm: LanguageModel, texts: Sequence[ChoiceText], hidden: torc
     return [cache.text(row, start) for row, start in enumerate(starts)]
 
 
-def _check_length(lm: LanguageModel, layout: TextLayout) -> None:
+def _check_length(lm: LanguageModel, layout: TextLayout, prompt: int) -> None:
+    if prompt > MOST_PROMPT_TOKENS:
+        raise QuestionError(f'the question is {prompt} tokens long to {lm.name}; at most '
+                            f'{MOST_PROMPT_TOKENS} are read; say it in fewer or plainer words')
     if lm.max_tokens is not None and layout.tokens > lm.max_tokens:
         raise QuestionError(f'the question has {layout.tokens} tokens with its choices; {lm.name} reads '
                             f'at most {lm.max_tokens}')

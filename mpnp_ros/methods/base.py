@@ -86,6 +86,10 @@ class Method(Protocol):
     def first_block(self) -> int:
         """The lowest block in which plugged modalities have a say; below it, questions are read once."""
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities whose tokens have a say: plugged, and not closed by their gates; sorted."""
+
     def prepare(self, question: str, choices: Sequence[str] = ()) -> AskedQuestion:
         """Read a question as far as no modality has a say; no choices: the answer is generated.
 

@@ -89,6 +89,11 @@ class Mpnp:
         """The lowest linked block; the number of blocks where nothing is linked."""
         return self._connections.first_block
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities whose tokens have a say, sorted."""
+        return self._connections.modalities
+
     def prepare(self, question: str, choices: Sequence[str] = ()) -> AskedQuestion:
         """Read a question up to the lowest linked block, once while it is in the question cache."""
         return AskedQuestion(question, tuple(choices),

@@ -17,7 +17,7 @@ from rclpy.node import Node
 from mpnp_ros.action import Ask
 from mpnp_ros.nodes.fusion_messages import answer_to_message
 from mpnp_ros.serving.answer import Answer, Progress, Status
-from mpnp_ros.serving.inquiry import Inquiry
+from mpnp_ros.serving.inquiry import CANCELLED, Inquiry
 
 PATIENCE = 1.0
 
@@ -46,12 +46,11 @@ class AskStream:
         inquiry = self._goals.get(_key(handle))
         if inquiry is None:
             return CancelResponse.REJECT
-        inquiry.cancel()
-        return CancelResponse.ACCEPT
+        return CancelResponse.ACCEPT if inquiry.cancel() else CancelResponse.REJECT
 
     def _conclude(self, answer: Answer, handle: ServerGoalHandle) -> Ask.Result:
         inquiry = self._goals.pop(_key(handle))
-        if inquiry.cancelled:
+        if inquiry.reason == CANCELLED:
             _wait_for_cancel(handle)
         if handle.is_cancel_requested:
             handle.canceled()

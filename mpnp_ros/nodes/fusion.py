@@ -11,7 +11,6 @@ node is not active it rejects questions, in words.
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -20,7 +19,6 @@ from functools import partial
 from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
-import torch
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
@@ -32,7 +30,7 @@ from mpnp_ros.links.store import LinkStore, default_store, shipped_links
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model
 from mpnp_ros.memory import release_memory
 from mpnp_ros.methods.base import build_method, method_names
-from mpnp_ros.msg import Adaptation, ModalityStates
+from mpnp_ros.msg import Adaptation, EncoderInfo, ModalityStates
 from mpnp_ros.msg import Answer as AnswerMessage
 from mpnp_ros.msg import ModalityTokens as TokensMessage
 from mpnp_ros.msg import Question as QuestionMessage
@@ -40,13 +38,15 @@ from mpnp_ros.nodes.ask_action import AskStream
 from mpnp_ros.nodes.deferred_service import create_deferred_service, then
 from mpnp_ros.nodes.fusion_messages import (
     answer_to_message,
+    facts_from_message,
     link_to_message,
     question_from_message,
+    standing_to_message,
     state_to_message,
     states_to_message,
 )
 from mpnp_ros.nodes.parameters import Change, Parameter, option_parameters, options_of, topic_problem
-from mpnp_ros.nodes.runtime import AUTOSTART, ManagedNode, run_node
+from mpnp_ros.nodes.runtime import AUTOSTART, ManagedNode, run_node, set_threads
 from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.precision import DTYPES
 from mpnp_ros.serving.answer import Answer, Progress, Status
@@ -54,20 +54,23 @@ from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.inquiry import Inquiry
 from mpnp_ros.serving.link_versions import LinkVersion, links_at_start, read_link_version
 from mpnp_ros.serving.modality_board import ModalityBoard
-from mpnp_ros.serving.questions import Question
+from mpnp_ros.serving.modality_state import EncoderFacts
+from mpnp_ros.serving.questions import MOST_NEW_TOKENS, Question
 from mpnp_ros.serving.watch_limits import WatchLimits
-from mpnp_ros.srv import Ask, ListLinks, LoadLinks, RollbackLinks, SetModality
+from mpnp_ros.srv import Ask, ListLinks, ListQuestions, LoadLinks, RollbackLinks, SetModality
 
 DEPTH = 100
 TICK = 0.1
 TICKS_PER_SHOWING = 10
 INACTIVE = 'fusion is not active; activate it'
+DEACTIVATED = 'the fusion node was deactivated'
 UNCONFIGURED = 'fusion is not configured; configure and activate it'
 CONFIGURE = Change.CONFIGURE
 SHIPPED, AUTO = 'shipped', 'auto'
 NAMED_CHOICES = {'': (), 'nuscenes_qa': ANSWERS}
 TOKENS_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+ENCODERS_QOS = QoSProfile(depth=DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 PARAMETERS = (
     AUTOSTART,
@@ -96,7 +99,8 @@ PARAMETERS = (
               change=CONFIGURE),
     Parameter('standing_size', 16, 'Standing questions that are taken; more are rejected.',
               minimum=0, maximum=1000, change=CONFIGURE),
-    Parameter('max_new_tokens', 32, 'Longest generated answer.', 'tokens', 1, 1024, change=CONFIGURE),
+    Parameter('max_new_tokens', 32, 'Longest generated answer, where the question does not say.', 'tokens',
+              1, MOST_NEW_TOKENS, change=CONFIGURE),
     Parameter('question_cache_mb', 64., 'Memory for questions that have been read.', 'MB', 0, 65536,
               change=CONFIGURE),
 )
@@ -111,6 +115,9 @@ class FusionNode(ManagedNode):
         self._listening = self._active = False
         self._shown: list[tuple] = []
         self._showing = threading.Lock()
+        self._encoders: dict[str, EncoderFacts] = {}
+        self._fits: dict[str, str] = {}
+        self._clock_amiss = False
         self._ticks = 0
         self._group = MutuallyExclusiveCallbackGroup()
         self._answers = self.create_publisher(AnswerMessage, 'answer', DEPTH)
@@ -118,6 +125,7 @@ class FusionNode(ManagedNode):
         self._states = self.create_publisher(ModalityStates, 'modalities', LATCHED_QOS)
         self._serve()
         self.diagnostics.add_source(self._facts)
+        self.diagnostics.add_check(self._amiss)
 
     def problem(self, values: Mapping[str, Any]) -> str:
         """Say where a modality has no topic."""
@@ -126,15 +134,15 @@ class FusionNode(ManagedNode):
 
     def load(self) -> None:
         """Load model, method and links; questions are still rejected."""
-        values = self.values
-        torch.set_num_threads(values.threads or _half_of_the_cores())
+        values, limits = self.values, options_of(WatchLimits, self.values)
+        set_threads(values.threads)
         lm = load_language_model(values.llm, values.device, values.dtype)
         method = build_method(values.method, lm, question_cache_bytes=round(values.question_cache_mb * 1e6))
-        board = ModalityBoard(self._now, values.modalities, options_of(WatchLimits, values))
+        board = ModalityBoard(self._now, values.modalities, limits)
         self._server = AnswerServer(
             method, board, capacity=values.queue_size, standing_capacity=values.standing_size,
             max_new_tokens=values.max_new_tokens, read_links=partial(read_link_version, lm=lm),
-            deliver=self._deliver)
+            deliver=self._deliver, without_sensors=lambda: self.values.answer_without_sensors)
         self._server.pause(INACTIVE)
         for path in filter(None, set(values.links) - {SHIPPED}):
             self._server.load_links(path).result()
@@ -152,7 +160,7 @@ class FusionNode(ManagedNode):
         """Reject questions, waiting ones included, and ignore tokens."""
         self._active = False
         if self._server is not None:
-            self._server.pause(INACTIVE)
+            self._server.pause(INACTIVE, DEACTIVATED)
 
     def release(self) -> None:
         """Give model, links and caches back."""
@@ -186,6 +194,8 @@ class FusionNode(ManagedNode):
         create_deferred_service(self, LoadLinks, 'load_links', self._on_load_links, self._group)
         create_deferred_service(self, RollbackLinks, 'rollback_links', self._on_rollback_links, self._group)
         self.create_service(ListLinks, 'list_links', self._on_list_links, callback_group=self._group)
+        self.create_service(ListQuestions, 'list_questions', self._on_list_questions,
+                            callback_group=self._group)
         self.create_service(SetModality, 'set_modality', self._on_set_modality, callback_group=self._group)
         self._ask_stream = AskStream(self, self._on_goal)
         self.every(TICK, self._tick)
@@ -197,6 +207,7 @@ class FusionNode(ManagedNode):
         subscribe(QuestionMessage, 'question', self._on_question, DEPTH)
         subscribe(String, 'question_text', self._on_question_text, DEPTH)
         subscribe(Adaptation, 'adaptation', self._on_adaptation, LATCHED_QOS)
+        subscribe(EncoderInfo, 'encoders', self._on_encoder, ENCODERS_QOS)
         self._listening = True
 
     def _on_tokens(self, modality: str, message: TokensMessage) -> None:
@@ -218,6 +229,26 @@ class FusionNode(ManagedNode):
         """Note whose links are being trained."""
         if (server := self._server) is not None:
             server.board.adapting(set(message.modalities) & set(server.board.modalities))
+
+    def _on_encoder(self, message: EncoderInfo) -> None:
+        """Note what an encoder says of itself, and say which links fit it."""
+        if message.modality in self.values.modalities:
+            self._encoders[message.node] = facts_from_message(message)
+            if (server := self._server) is not None:
+                server.board.introduce(self._encoders[message.node])
+                self._tell_fits(server.board)
+
+    def _tell_fits(self, board: ModalityBoard) -> None:
+        """Log which links fit which encoder, where that is new."""
+        fits = board.fits()
+        for node, (good, text) in fits.items():
+            if self._fits.get(node) == text:
+                continue
+            if good:  # on a line of its own: rclpy knows a place in the code by its severity
+                self.get_logger().info(text)
+            else:
+                self.get_logger().warning(text)
+        self._fits = {node: text for node, (_, text) in fits.items()}
 
     def _on_question(self, message: QuestionMessage) -> None:
         self._ask(self._question(message))
@@ -253,7 +284,8 @@ class FusionNode(ManagedNode):
     def _deliver(self, answer: Answer) -> None:
         """Publish an answer; called on the thread that made it."""
         self._answers.publish(answer_to_message(answer))
-        self._answer_texts.publish(String(data=f'[{answer.error}]' if answer.error else answer.text))
+        said = f'[{answer.error}] {answer.text}'.rstrip() if answer.error else answer.text
+        self._answer_texts.publish(String(data=said))
         self.diagnostics.count(f'answers_{answer.status.name.lower()}')
         if answer.status is not Status.OK:
             self.diagnostics.warn(f'questions_{answer.status.name.lower()}', answer.error)
@@ -288,6 +320,11 @@ class FusionNode(ManagedNode):
             response.links = [link_to_message(version, active) for version, active in server.links]
         return response
 
+    def _on_list_questions(self, request: ListQuestions.Request,
+                           response: ListQuestions.Response) -> ListQuestions.Response:
+        server = self._server
+        return response if server is None else standing_to_message(server.standing())
+
     def _on_set_modality(self, request: SetModality.Request,
                          response: SetModality.Response) -> SetModality.Response:
         server = self._server
@@ -311,12 +348,36 @@ class FusionNode(ManagedNode):
             return
         self._ticks += 1
         if self._ticks % TICKS_PER_SHOWING == 0:
-            for modality in server.board.modalities:
-                server.board.announce(modality, self.count_publishers(f'tokens/{modality}'))
-            if not self.count_publishers('adaptation'):
-                server.board.adapting(())
+            self._look_around(server.board)
+            server.look()
             self._shown = []
         self._show()
+
+    def _look_around(self, board: ModalityBoard) -> None:
+        """Tell the board who is there, and log what has become amiss."""
+        for modality in board.modalities:
+            board.announce(modality, self.count_publishers(f'tokens/{modality}'))
+        if not self.count_publishers('adaptation'):
+            board.adapting(())
+        board.hold(self.count_publishers('/clock') > 0)
+        there = {f'{one.node_namespace.rstrip("/")}/{one.node_name}' for one in
+                 self.get_publishers_info_by_topic(self.resolve_topic_name('encoders'))}
+        for node in there & set(self._encoders):
+            board.introduce(self._encoders[node])
+        board.retain_encoders(there)
+        self._tell_fits(board)
+        note = board.clock_note()
+        if note and not self._clock_amiss:
+            self.get_logger().warning(note)
+        self._clock_amiss = bool(note)
+
+    def _amiss(self) -> str:
+        """What stays wrong, for /diagnostics: encoders that no links fit, and the clock."""
+        server = self._server
+        if server is None:
+            return ''
+        misfits = [text for good, text in server.board.fits().values() if not good]
+        return '; '.join(filter(None, [*misfits, server.board.clock_note()]))
 
     def _show(self) -> None:
         """Publish the states of the modalities if they differ from what was last published."""
@@ -335,6 +396,7 @@ class FusionNode(ManagedNode):
             return {}
         load = server.load()
         facts = {'questions_waiting': load.waiting, 'questions_standing': load.standing,
+                 'questions_expired': load.expired,
                  'frames_skipped': load.skipped_frames, 'links': server.links.name,
                  'memory_peak_mb': getrusage(RUSAGE_SELF).ru_maxrss / 1024}
         for status in server.board.states():
@@ -346,11 +408,6 @@ class FusionNode(ManagedNode):
 
     def _now(self) -> int:
         return self.get_clock().now().nanoseconds
-
-
-def _half_of_the_cores() -> int:
-    """The encoders want the others; as many busy threads as cores wait for each other (20 times slower)."""
-    return max(1, len(os.sched_getaffinity(0)) // 2)
 
 
 def main() -> int:

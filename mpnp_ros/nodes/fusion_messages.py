@@ -8,18 +8,35 @@ from std_msgs.msg import Header
 
 from mpnp_ros.conversions.time import from_nanoseconds
 from mpnp_ros.msg import Answer as AnswerMessage
-from mpnp_ros.msg import LinkInfo, ModalityState, ModalityStates
+from mpnp_ros.msg import EncoderInfo, LinkInfo, ModalityState, ModalityStates
 from mpnp_ros.msg import Question as QuestionMessage
 from mpnp_ros.serving.answer import Answer
 from mpnp_ros.serving.link_versions import LinkVersion
-from mpnp_ros.serving.modality_state import ModalityStatus
-from mpnp_ros.serving.questions import Question
+from mpnp_ros.serving.modality_state import EncoderFacts, ModalityStatus
+from mpnp_ros.serving.questions import Question, Standing
+from mpnp_ros.srv import ListQuestions
 
 
 def question_from_message(message: QuestionMessage, default_choices: Sequence[str] = ()) -> Question:
     """Return the question of `message`; one without choices gets the default ones."""
     choices = tuple(message.choices) or tuple(default_choices)
-    return Question(message.text, choices, message.id, message.standing, message.period)
+    return Question(message.text, choices, message.id, message.standing, message.period, message.lease)
+
+
+def standing_to_message(standing: Sequence[Standing]) -> ListQuestions.Response:
+    """Return the standing questions as the response that lists them."""
+    questions = [QuestionMessage(id=one.id, text=one.text, choices=list(one.choices), standing=one.standing,
+                                 period=one.period, lease=one.lease)
+                 for one in (entry.question for entry in standing)]
+    return ListQuestions.Response(
+        questions=questions, answered=array.array('I', [entry.answered for entry in standing]),
+        remaining=array.array('f', [entry.remaining for entry in standing]))
+
+
+def facts_from_message(message: EncoderInfo) -> EncoderFacts:
+    """Return what an encoder says of itself."""
+    return EncoderFacts(message.modality, message.node, message.encoder, message.token_width,
+                        tuple(message.changed), tuple(message.topics))
 
 
 def answer_to_message(answer: Answer) -> AnswerMessage:

@@ -22,7 +22,7 @@ from mpnp_ros.serving.answer import Answer, Progress, Status
 from mpnp_ros.serving.inquiry import Inquiry
 from mpnp_ros.serving.link_versions import LinkVersion, LinkVersions
 from mpnp_ros.serving.modality_board import ModalityBoard
-from mpnp_ros.serving.questions import Question, StandingQuestions
+from mpnp_ros.serving.questions import MOST_NEW_TOKENS, Question, Standing, StandingQuestions
 from mpnp_ros.serving.responder import Responder
 from mpnp_ros.tokens import ModalityTokens
 
@@ -31,35 +31,46 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Load:
-    """How busy a server is: questions waiting, standing questions, frames these skipped for a newer one."""
+    """How busy a server is.
+
+    waiting, standing: questions.  skipped_frames: that standing ones skipped for a newer one.  expired:
+    standing questions that were withdrawn because their lease ended.
+    """
 
     waiting: int
     standing: int
     skipped_frames: int
+    expired: int
 
 
 class AnswerServer:
     """Gives every question exactly one answer, and every standing question one per new frame.
 
     Standing questions see the newest frame only; frames that came while an answer was made are skipped
-    and counted.  They take turns with single questions, so that neither keeps the other waiting.
+    and counted.  They take turns with single questions, so that neither keeps the other waiting.  That no
+    sensor can be used is told to each once.  One with a lease is withdrawn unless it is sent again in time;
+    that renews it and gets no answer of its own.
     Thread-safe; :meth:`close` it to end its threads.
     """
 
     def __init__(self, method: Method, board: ModalityBoard, *, capacity: int = 16,
                  standing_capacity: int = 16, max_new_tokens: int = 32,
                  read_links: Callable[[str, str], LinkVersion] | None = None,
-                 deliver: Callable[[Answer], None] = lambda answer: None) -> None:
+                 deliver: Callable[[Answer], None] = lambda answer: None,
+                 without_sensors: Callable[[], bool] = lambda: False,
+                 steady: Callable[[], float] = time.monotonic) -> None:
         """capacity: questions that may wait.  read_links(path, sha256): reads and checks a link file.
 
-        deliver: called with every answer, on the thread that made it.
+        max_new_tokens: of a generated answer where a question does not say.  deliver: called with every
+        answer, on the thread that made it.  without_sensors: whether a question that no sensor can help with
+        gets what its text suggests.  steady: seconds, by which leases end.
         """
         self.board, self._capacity, self._max_new_tokens = board, capacity, max_new_tokens
         self._read_links, self._deliver = read_links, deliver
         self.links = LinkVersions(method)
         board.connect(self.links.fits())
-        self._responder = Responder(method, board, self.links)
-        self._standing = StandingQuestions(standing_capacity)
+        self._responder = Responder(method, board, self.links, without_sensors)
+        self._standing = StandingQuestions(standing_capacity, steady)
         self._queue: deque[Inquiry] = deque()
         self._changes: deque[tuple[Callable[[], LinkVersion], Future[LinkVersion]]] = deque()
         self._frame, self._frame_arrived, self._standing_next = 0, 0., False
@@ -78,12 +89,17 @@ class AnswerServer:
                max_new_tokens: int = 0) -> Inquiry:
         """Ask, and be told of every token; the inquiry can be cancelled.
 
-        on_progress: called on the worker's thread; must not wait.  max_new_tokens: 0 for the server's.
+        on_progress: called on the worker's thread; must not wait.  max_new_tokens: 0 for the server's; more
+        than MOST_NEW_TOKENS are refused.
         """
-        limit = min(max_new_tokens or self._max_new_tokens, self._max_new_tokens)
+        limit = max_new_tokens or self._max_new_tokens
+        question = question.normalised()
         inquiry = Inquiry(question.named(), self.board.now(), limit, on_progress, self._drop)
         try:
             question.checked()
+            if not 0 < limit <= MOST_NEW_TOKENS:
+                raise QuestionError(f'max_new_tokens is {limit}; it may be 1 to {MOST_NEW_TOKENS}, or 0 for '
+                                    f'the parameter of the node')
             if question.withdraws:
                 self._withdraw(inquiry)
             else:
@@ -120,10 +136,28 @@ class AnswerServer:
     def load(self) -> Load:
         """How busy it is."""
         with self._wake:
-            return Load(len(self._queue), len(self._standing), self._standing.skipped)
+            return Load(len(self._queue), len(self._standing), self._standing.skipped, self._standing.expired)
 
-    def pause(self, reason: str) -> None:
-        """Reject what waits and what comes, giving the reason, until resumed; cancel the running answer."""
+    def standing(self) -> list[Standing]:
+        """The standing questions, in the order in which they were asked."""
+        with self._wake:
+            return self._standing.listed()
+
+    def look(self) -> None:
+        """End leases, and tell standing questions once that no sensor can be used; call it now and then."""
+        nothing = not self.board.usable()
+        with self._wake:
+            for name in self._standing.expire():
+                LOG.info('the standing question %s is withdrawn: its lease was not renewed', name)
+            if nothing and not self._refusal and self._standing.any_unaware():
+                self._frame, self._frame_arrived = self._frame + 1, time.monotonic()
+                self._wake.notify()
+
+    def pause(self, reason: str, ended: str = '') -> None:
+        """Reject what waits and what comes, giving the reason, until resumed; give the running answer up.
+
+        ended: what the answer that is given up says; default: the reason.
+        """
         with self._wake:
             self._refusal = reason
             rejected, current = list(self._queue), self._current
@@ -131,7 +165,7 @@ class AnswerServer:
         for inquiry in rejected:
             self._reject(inquiry, reason)
         if current is not None:
-            current.cancel()
+            current.cancel(ended or reason)
 
     def resume(self) -> None:
         """Take questions again; standing ones are still there."""
@@ -156,11 +190,14 @@ class AnswerServer:
         with self._wake:
             if self._refusal:
                 raise QuestionError(self._refusal)
+            if question.standing and self._standing.renew(question):
+                inquiry.future.set_result(inquiry.settle(Answer(question, Status.OK, inquiry.asked_ns)))
+                return
             if len(self._queue) >= self._capacity:
                 raise QuestionError(f'{self._capacity} questions wait already; ask again later, more slowly, '
                                     f'or raise queue_size')
             if question.standing:
-                self._standing.place(question, self._frame, inquiry.asked_ns)
+                self._standing.place(question, self._frame, self.board.time())
             self._queue.append(inquiry)
             self._wake.notify()
 
@@ -181,9 +218,11 @@ class AnswerServer:
     def _reject(self, inquiry: Inquiry, reason: str) -> None:
         self._finish(inquiry, inquiry.rejection(reason))
 
-    def _finish(self, inquiry: Inquiry, answer: Answer) -> None:
+    def _finish(self, inquiry: Inquiry, answer: Answer, told: bool = True) -> None:
+        answer = inquiry.settle(answer)
         try:
-            self._deliver(answer)
+            if told:
+                self._deliver(answer)
         except Exception:
             LOG.exception('answer %s could not be delivered', answer.question.id)
         inquiry.future.set_result(answer)
@@ -210,16 +249,20 @@ class AnswerServer:
             self._standing_next = True
             return self._queue.popleft()
         self._standing_next = False
-        question = None if self._refusal else self._standing.next(self._frame, self.board.now())
+        question = None if self._refusal else self._standing.next(self._frame, self.board.time())
         if question is not None:
-            return Inquiry(question, self.board.now(), self._max_new_tokens, arrived=self._frame_arrived)
+            return Inquiry(question, self.board.now(), self._max_new_tokens, arrived=self._frame_arrived,
+                           repeated=True)
         return self._queue.popleft() if self._queue else None
 
     def _respond(self, inquiry: Inquiry) -> None:
-        answer = self._responder.respond(inquiry)
+        answer, told = self._responder.respond(inquiry), True
         with self._wake:
             self._current = None
-        self._finish(inquiry, answer)
+            if inquiry.question.standing:
+                told = self._standing.note(inquiry.question.id, answer.status is Status.NO_SENSOR,
+                                           inquiry.repeated)
+        self._finish(inquiry, answer, told)
 
     def _read_and_install(self, path: str, sha256: str) -> LinkVersion:
         version = self._read_links(path, sha256)

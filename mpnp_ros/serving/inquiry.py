@@ -6,24 +6,27 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 
 from mpnp_ros.serving.answer import Answer, Progress, Status
 from mpnp_ros.serving.questions import Question
 
 LOG = logging.getLogger(__name__)
+CANCELLED = 'cancelled'
 
 
 class Inquiry:
     """One question that waits for, and gets, exactly one answer.
 
     question: as asked.  asked_ns: when, on the board's clock.  max_new_tokens: limit of a generated
-    answer.  future: resolves to the answer and never to an error.
+    answer.  future: resolves to the answer and never to an error.  repeated: asked again of a new frame.
+    reason: why it was given up, empty where it was not.
     """
 
     def __init__(self, question: Question, asked_ns: int, max_new_tokens: int,
                  on_progress: Callable[[Progress], None] | None = None,
                  on_cancel: Callable[[Inquiry], None] = lambda inquiry: None,
-                 arrived: float | None = None) -> None:
+                 arrived: float | None = None, repeated: bool = False) -> None:
         """on_progress: called at every stage and token.  on_cancel: called on the canceller's thread.
 
         arrived: seconds of time.monotonic() when the question or its frame came; None: now.
@@ -35,22 +38,39 @@ class Inquiry:
         self.future.set_running_or_notify_cancel()
         self._on_progress, self._on_cancel = on_progress, on_cancel
         self._arrived = time.monotonic() if arrived is None else arrived
-        self._cancelled = threading.Event()
+        self.repeated, self.reason = repeated, ''
+        self._settled, self._lock = False, threading.Lock()
 
     @property
     def cancelled(self) -> bool:
-        """Whether the asker has lost interest."""
-        return self._cancelled.is_set()
+        """Whether it has been given up."""
+        return bool(self.reason)
 
     @property
     def waited(self) -> float:
         """Seconds since the question, or the frame that it is asked of, arrived."""
         return time.monotonic() - self._arrived
 
-    def cancel(self) -> None:
-        """Give the question up: at once where it still waits, within one token where it is being answered."""
-        self._cancelled.set()
+    def cancel(self, reason: str = CANCELLED) -> bool:
+        """Give the question up; gives whether that was in time, so that no answer comes of it.
+
+        It ends at once where it still waits, and before the next block of the model where it is answered.
+        """
+        with self._lock:
+            if self._settled:
+                return False
+            self.reason = self.reason or reason
         self._on_cancel(self)
+        return True
+
+    def settle(self, answer: Answer) -> Answer:
+        """The answer that goes out: this one, unless the question was given up; no cancel comes after it."""
+        with self._lock:
+            self._settled = True
+        if not self.cancelled or answer.status not in (Status.OK, Status.NO_SENSOR):
+            return answer
+        return replace(answer, status=Status.FAILED, error=self.reason, text='', confidence=0.,
+                       probabilities=())
 
     def rejection(self, reason: str) -> Answer:
         """The answer to a question that is not attempted."""

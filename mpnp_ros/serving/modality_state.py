@@ -38,10 +38,26 @@ class LinkFit:
 
 
 @dataclass(frozen=True)
+class EncoderFacts:
+    """What an encoder says of itself before its first tokens; fields as in msg/EncoderInfo.
+
+    changed: options that shape its tokens and are not at their defaults.  topics: that it reads.
+    """
+
+    modality: str
+    node: str
+    encoder: str
+    token_width: int
+    changed: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ModalityStatus:
     """One row of the board; fields as in msg/ModalityState, and counters.
 
-    rate: Hz.  age: seconds since the sensor stamp of the newest tokens, NaN while there are none.
+    rate: Hz.  age: seconds since the sensor stamp of the newest tokens, NaN while there are none or the clock
+    does not tell.
     quality: 0..1, smoothed, NaN while unknown.  accepted, rejected: token messages since the start.
     """
 

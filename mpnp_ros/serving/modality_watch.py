@@ -4,18 +4,22 @@ from __future__ import annotations
 import math
 
 from mpnp_ros.errors import TokensError
-from mpnp_ros.serving.modality_state import Command, LinkFit, ModalityStatus, State
+from mpnp_ros.serving.modality_state import Command, EncoderFacts, LinkFit, ModalityStatus, State
 from mpnp_ros.serving.steady_state import SECOND, SteadyState
 from mpnp_ros.serving.token_stream import TokenStream
 from mpnp_ros.serving.watch_limits import WatchLimits
 from mpnp_ros.tokens import ModalityTokens
 
 MOST_TOKENS = 8192
+OTHERWISE = ('set the options of the encoder as they were when its links were trained, or train links for it '
+             'with `mpnp train` and name them in the parameter links')
 
 
 class ModalityWatch:
     """Watches one modality.  Not thread-safe: :class:`~mpnp_ros.serving.modality_board.ModalityBoard` locks.
 
+    clock_note: what is wrong with the clock, in words; held: whether it stands still for a reason, so that
+    tokens stay what they are while their encoder is there.  encoders: by the name of their node.
     Every method takes `now`, nanoseconds of the clock the tokens are stamped with.  Whether tokens have
     stopped is judged by their arrival, so that an encoder whose clock is wrong is late, not silent.
     What is seen at a moment becomes the modality's state once it has lasted (:class:`SteadyState`); whether
@@ -28,6 +32,8 @@ class ModalityWatch:
         self.fit: LinkFit | None = None
         self.publishers = 0
         self.adapting = False
+        self.clock_note, self.held = '', False
+        self.encoders: dict[str, EncoderFacts] = {}
         self._limits = limits
         self._patience = round(limits.stale_after * SECOND)
         self._newest: ModalityTokens | None = None
@@ -66,11 +72,43 @@ class ModalityWatch:
         if fit is None:
             return
         if tokens.encoder != fit.encoder:
-            raise TokensError(f'{name} tokens are of encoder {tokens.encoder[:80] or "(unnamed)"}, but its '
-                              f'links {fit.version} were trained with {fit.encoder}; load others')
+            facts = next((one for one in self.encoders.values() if one.encoder == tokens.encoder), None)
+            raise TokensError(self._misfit(facts, fit) if facts else
+                              f'{name} tokens are of encoder {tokens.encoder[:80] or "(unnamed)"}, but its '
+                              f'links {fit.version} were trained with {fit.encoder}; {OTHERWISE}')
         if tokens.width != fit.token_width:
             raise TokensError(f'{name} tokens are {tokens.width} wide, but its links {fit.version} '
                               f'read {fit.token_width}; load links for this encoder')
+
+    def judge(self) -> dict[str, tuple[bool, str]]:
+        """Of each encoder, by the name of its node: whether the links fit it, and that in words."""
+        fit, name = self.fit, self.modality
+        return {node: (True, f'{name}: links {fit.version} fit encoder {one.encoder} of {node}')
+                if fit is not None and self._fits(one, fit) else (False, f'{name}: {self._misfit(one, fit)}')
+                for node, one in sorted(self.encoders.items())}
+
+    def absence(self, now: int) -> str:
+        """Why no answer rests on it now and what to do about that; empty where one does."""
+        if self.fit is None:
+            return self._mismatch() or 'no links are loaded; load some, or train them with `mpnp train`'
+        if self.command is Command.UNPLUG:
+            return 'unplugged by hand; plug it with set_modality'
+        if self.usable(now) is not None:
+            return ''
+        if reason := self._mismatch():
+            return reason
+        known = next(iter(self.encoders.values()), None)
+        node = known.node if known else f'{self.modality}_encoder'
+        if self._newest is None and not (self.publishers or known):
+            return 'no publisher; start its encoder'
+        if self._complaint:
+            return self._complaint
+        if self._newest is None:
+            does = f'reads {", ".join(known.topics)}' if known and known.topics else 'publishes no tokens'
+            return f'no tokens yet ({node} {does}; see its diagnostics)'
+        gone = f'see the diagnostics of {node}' if self.publishers else 'its encoder has gone; start it again'
+        silence = f'no tokens for {self._stream.silence(now):.1f} s'
+        return '; '.join(filter(None, (silence, self.clock_note or gone)))
 
     def connect(self, fit: LinkFit | None) -> None:
         """New links, or none: tokens that do not fit them are dropped."""
@@ -90,7 +128,14 @@ class ModalityWatch:
 
     def usable(self, now: int) -> ModalityTokens | None:
         """The newest tokens where an answer may rest on them: plugged, fresh and with links."""
-        return self._newest if self.plugged and self.fit is not None and self._stream.fresh(now) else None
+        return self._newest if self.plugged and self.fit is not None and self._fresh(now) else None
+
+    def concerns(self, now: int) -> tuple[str, ...]:
+        """What lowers the worth of an answer that rests on it now, in words."""
+        _, seen, reason = self._look(now)
+        own = self._newest.concerns if self._newest is not None else ()
+        told = reason if seen is State.DEGRADED and not (own and reason.startswith('quality is ')) else ''
+        return tuple(f'{self.modality}: {text}' for text in (*own, told) if text)
 
     def degraded(self, now: int) -> bool:
         """Whether it is degraded; before it is either that or healthy, what is seen at the moment counts."""
@@ -103,7 +148,7 @@ class ModalityWatch:
         newest = self._newest
         return ModalityStatus(
             self.modality, state, self.plugged, self.command is not Command.AUTO, self._stream.rate(now),
-            math.nan if newest is None else age(newest.stamp_ns, now),
+            math.nan if newest is None or self._untold else age(newest.stamp_ns, now),
             self.fit.version if self.fit else '', self._encoder, detail,
             self._accepted, self._rejected, self._stream.quality)
 
@@ -112,7 +157,9 @@ class ModalityWatch:
         if seen is State.HEALTHY and shown is not State.HEALTHY:
             detail = (f'good again for {self._steady.lasted(now):.1f} s; trusted after '
                       f'{self._limits.recover_after:g} s')
-        if not self.adapting or self.command is Command.UNPLUG or not self._stream.fresh(now):
+        if self.clock_note and self.clock_note not in detail and self._newest is not None:
+            detail = '; '.join(filter(None, [detail, self.clock_note]))
+        if not self.adapting or self.command is Command.UNPLUG or not self._fresh(now):
             return shown, detail
         return State.ADAPTING, '; '.join(filter(None, ['its links are being trained', detail]))
 
@@ -125,9 +172,13 @@ class ModalityWatch:
         if self._complaint and now - self._complained_at <= self._patience:
             return State.DEGRADED, self._complaint
         if self._newest is None:
-            return (State.PROBING, 'no tokens yet') if self._known() else (State.ABSENT, 'no publisher')
-        if not self._stream.fresh(now):
-            return State.STALE, f'no tokens for {self._stream.silence(now):.1f} s'
+            state = State.PROBING if self._known() else State.ABSENT
+            return state, self._mismatch() or ('no tokens yet' if self._known() else 'no publisher')
+        if not self._fresh(now):
+            gone = '; its encoder has gone' if self._stream.fresh(now) else ''
+            return State.STALE, f'no tokens for {self._stream.silence(now):.1f} s{gone}'
+        if self._untold:
+            return State.DEGRADED, self.clock_note
         if fault := self._stream.fault():
             return State.DEGRADED, fault
         if self._stream.count < self._limits.probe_tokens:
@@ -135,7 +186,42 @@ class ModalityWatch:
         return State.HEALTHY, ''
 
     def _known(self) -> bool:
-        return bool(self.publishers or self._accepted or self._rejected)
+        return bool(self.publishers or self._accepted or self._rejected or self.encoders)
+
+    @property
+    def _untold(self) -> bool:
+        """Whether the clock has stopped for no known reason, so that it tells no ages."""
+        return bool(self.clock_note) and not self.held
+
+    def _fresh(self, now: int) -> bool:
+        """Whether the newest tokens are of now; where time is held, as long as their encoder is there."""
+        here = self.publishers or not (self.held and self.clock_note)
+        return bool(here) and self._stream.fresh(now)
+
+    def _mismatch(self) -> str:
+        """Why no encoder that is there fits the links; empty where one does, or where none is there."""
+        found = self.encoders.values()
+        if not found or (self.fit is not None and any(self._fits(one, self.fit) for one in found)):
+            return ''
+        return self._misfit(next(iter(found)), self.fit)
+
+    @staticmethod
+    def _fits(facts: EncoderFacts, fit: LinkFit) -> bool:
+        return facts.encoder == fit.encoder and facts.token_width == fit.token_width
+
+    @staticmethod
+    def _misfit(facts: EncoderFacts, fit: LinkFit | None) -> str:
+        """What to do about an encoder that links do not fit, or for which there are none."""
+        encoder = f'encoder {facts.encoder[:80] or "(unnamed)"} of {facts.node}'
+        if fit is None:
+            return (f'no links are loaded for {encoder}; load links that were trained with it, or train some '
+                    f'with `mpnp train`')
+        if not facts.changed:
+            return (f'links {fit.version} were trained with {fit.encoder} and do not fit {encoder}; '
+                    f'{OTHERWISE}')
+        those = 'that setting' if len(facts.changed) == 1 else 'those settings'
+        return (f'links {fit.version} do not fit {encoder}, which has {", ".join(facts.changed)} set; remove '
+                f'{those}, or train links for it with `mpnp train` and name them in the parameter links')
 
 
 def age(stamp_ns: int, now: int) -> float:

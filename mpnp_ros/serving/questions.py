@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 import math
+import time
 import unicodedata
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mpnp_ros.errors import QuestionError
@@ -13,6 +14,9 @@ MOST_CHARACTERS = 2000
 MOST_CHOICES = 256
 MOST_CHOICE_CHARACTERS = 200
 MOST_ID_CHARACTERS = 200
+MOST_NEW_TOKENS = 1024
+FILLERS = frozenset('\u115f\u1160\u2800\u3164\uffa0')
+"""Letters and symbols that show nothing, beside those that Unicode calls space or format."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class Question:
     """A question as asked; fields as in msg/Question.  It may be anything until it is :meth:`checked`.
 
     period: seconds, the shortest time between two answers of a standing question.
+    lease: seconds after which a standing question is withdrawn unless it is asked again; 0: never.
     """
 
     text: str
@@ -27,6 +32,7 @@ class Question:
     id: str = ''
     standing: bool = False
     period: float = 0.
+    lease: float = 0.
 
     @property
     def withdraws(self) -> bool:
@@ -38,8 +44,15 @@ class Question:
         _check_text('id', self.id, MOST_ID_CHARACTERS, empty=True)
         _check_text('text', self.text, MOST_CHARACTERS, empty=self.withdraws)
         self._check_choices()
-        if not (math.isfinite(self.period) and self.period >= 0):
-            raise QuestionError(f'the period of a question is {self.period} s; it must be 0 or more')
+        for name in ('period', 'lease'):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise QuestionError(f'the {name} of a question is {value} s; it must be 0 or more')
+
+    def normalised(self) -> Question:
+        """The same with text and choices composed (NFC), as the language model was trained to read them."""
+        return replace(self, text=unicodedata.normalize('NFC', self.text),
+                       choices=tuple(unicodedata.normalize('NFC', choice) for choice in self.choices))
 
     def named(self) -> Question:
         """The same, with an id made up where there is none."""
@@ -54,28 +67,74 @@ class Question:
     def _check_choices(self) -> None:
         if len(self.choices) == 1 or len(self.choices) > MOST_CHOICES:
             raise QuestionError(f'{len(self.choices)} choices; give 2 to {MOST_CHOICES}, or none at all')
-        if len(set(self.choices)) < len(self.choices):
-            raise QuestionError('the choices of a question repeat; each may be given once')
         for choice in self.choices:
             _check_text('choice', choice, MOST_CHOICE_CHARACTERS)
+        if len({_seen(choice) for choice in self.choices}) < len(self.choices):
+            raise QuestionError('the choices of a question repeat, or differ only in what cannot be seen; '
+                                'each may be given once')
 
 
 class StandingQuestions:
     """Questions that are answered again on every new frame, at most `capacity` of them.
 
     Not thread-safe; the answer server locks.  Frames are numbered by the server.
+    expired: how many were withdrawn because their lease was not renewed.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, steady: Callable[[], float] = time.monotonic) -> None:
+        """steady: seconds of a clock that always runs, by which leases end."""
         self.capacity = capacity
-        self.skipped = 0
+        self.skipped = self.expired = 0
+        self._steady = steady
         self._entries: dict[str, _Standing] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __iter__(self) -> Iterator[Question]:
-        return iter([entry.question for entry in self._entries.values()])
+    def listed(self) -> list[Standing]:
+        """What stands, in the order in which it was asked."""
+        self.expire()
+        now = self._steady()
+        return [Standing(entry.question, entry.count, entry.until - now if entry.question.lease else math.nan)
+                for entry in self._entries.values()]
+
+    def expire(self) -> list[str]:
+        """Withdraw the questions whose lease is over, and give their ids."""
+        over = [name for name, entry in self._entries.items()
+                if entry.question.lease and entry.until <= self._steady()]
+        for name in over:
+            del self._entries[name]
+        self.expired += len(over)
+        return over
+
+    def renew(self, question: Question) -> bool:
+        """Begin the lease of a question anew, if it has one and stands unchanged; gives whether it does.
+
+        When it is answered next does not change by it.
+        """
+        self.expire()
+        entry = self._entries.get(question.id)
+        if not question.lease or entry is None or replace(entry.question, lease=question.lease) != question:
+            return False
+        entry.question, entry.until = question, self._steady() + question.lease
+        return True
+
+    def note(self, name: str, bare: bool, repeated: bool) -> bool:
+        """Note that a question was answered; gives whether that is worth telling.
+
+        bare: the answer rests on no sensor.  That is told once, until an answer rests on one again.
+        repeated: of a new frame, so not the answer that follows the asking.
+        """
+        entry = self._entries.get(name)
+        if entry is None:
+            return True
+        told = bare and entry.bare and repeated
+        entry.bare, entry.count = bare, entry.count + (not told)
+        return not told
+
+    def any_unaware(self) -> bool:
+        """Whether some question has not been told yet that its answers rest on no sensor."""
+        return any(not entry.bare for entry in self._entries.values())
 
     def place(self, question: Question, frame: int, now: int) -> None:
         """Let a question stand; one of the same id gives way.
@@ -83,10 +142,11 @@ class StandingQuestions:
         frame: newest frame, which the first answer will rest on.  now: nanoseconds.
         Raises QuestionError where there are too many.
         """
+        self.expire()
         if question.id not in self._entries and len(self._entries) >= self.capacity:
             raise QuestionError(f'{self.capacity} questions stand already; '
                                 f'withdraw one by its id with an empty text')
-        self._entries[question.id] = _Standing(question, frame, now)
+        self._entries[question.id] = _Standing(question, frame, now, self._steady() + question.lease)
 
     def withdraw(self, name: str) -> None:
         """Forget the question of an id.  Raises QuestionError where there is none."""
@@ -95,6 +155,7 @@ class StandingQuestions:
 
     def next(self, frame: int, now: int) -> Question | None:
         """The question that has waited longest, now marked as answered; None if none is due."""
+        self.expire()
         due = [entry for entry in self._entries.values() if entry.due(frame, now)]
         if not due:
             return None
@@ -105,11 +166,23 @@ class StandingQuestions:
         return entry.question
 
 
+@dataclass(frozen=True)
+class Standing:
+    """A standing question, how often it has been answered, and the seconds until its lease ends (or NaN)."""
+
+    question: Question
+    answered: int
+    remaining: float
+
+
 @dataclass
 class _Standing:
     question: Question
     frame: int
     answered: int
+    until: float
+    count: int = 0
+    bare: bool = True
 
     def due(self, frame: int, now: int) -> bool:
         waited = (now - self.answered) / 1e9
@@ -119,7 +192,24 @@ class _Standing:
 def _check_text(what: str, text: str, most: int, empty: bool = False) -> None:
     if len(text) > most:
         raise QuestionError(f'the {what} of a question has {len(text)} characters; at most {most} may be')
-    if not text.strip() and not (empty and not text):
+    if not _seen(text) and not (empty and not text):
         raise QuestionError(f'the {what} of a question is empty')
     if any(unicodedata.category(c) in ('Cc', 'Cs') and c not in '\n\t' for c in text):
         raise QuestionError(f'the {what} of a question holds control characters; send plain text')
+
+
+def _seen(text: str) -> str:
+    """What can be seen of a text: single spaces between what is neither space, format nor filler.
+
+    Marks that belong to a character before them count with it, and alone they show nothing.
+    """
+    shown = ''.join(' ' if c.isspace() else c for c in unicodedata.normalize('NFC', text)
+                    if unicodedata.category(c) != 'Cf' and c not in FILLERS and not _varies(c))
+    bare = all(c == ' ' or unicodedata.category(c) in ('Mn', 'Me') for c in shown)
+    return '' if bare else ' '.join(shown.split())
+
+
+def _varies(character: str) -> bool:
+    """Whether a character only selects how the one before it is drawn, or joins marks."""
+    return unicodedata.name(character, '').startswith(('VARIATION SELECTOR', 'MONGOLIAN FREE VARIATION',
+                                                       'COMBINING GRAPHEME JOINER'))

@@ -1,20 +1,22 @@
 """Makes one answer from a question and what can be used now; never raises."""
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from mpnp_ros.errors import LinksError, MpnpError, QuestionError
+from mpnp_ros.errors import CancelledError, LinksError, MpnpError, QuestionError
+from mpnp_ros.llm.interruption import interruptible
 from mpnp_ros.memory import is_out_of_memory, release_memory
 from mpnp_ros.methods.base import AskedQuestion, Method
 from mpnp_ros.serving.answer import Answer, Status, UsedModality
+from mpnp_ros.serving.coverage import covered, unseen
 from mpnp_ros.serving.inquiry import Inquiry
 from mpnp_ros.serving.link_versions import LinkVersions
 from mpnp_ros.serving.modality_board import ModalityBoard
-from mpnp_ros.serving.modality_watch import age
 from mpnp_ros.tokens import ModalityTokens
 
 LOG = logging.getLogger(__name__)
@@ -30,11 +32,17 @@ class Responder:
     made.  Whatever the method raises becomes a FAILED answer with the reason, and memory is given back.
     """
 
-    def __init__(self, method: Method, board: ModalityBoard, links: LinkVersions) -> None:
+    def __init__(self, method: Method, board: ModalityBoard, links: LinkVersions,
+                 without_sensors: Callable[[], bool] = lambda: False) -> None:
+        """without_sensors: whether what the text alone suggests is said where no sensor can help."""
         self._method, self._board, self._links = method, board, links
+        self._without_sensors = without_sensors
 
     def respond(self, inquiry: Inquiry) -> Answer:
-        """The answer; REJECTED only where the method finds that the question cannot be asked of it."""
+        """The answer; REJECTED only where the method finds that the question cannot be asked of it.
+
+        NO_SENSOR where no sensor can be used, or none looks in the direction that the question names.
+        """
         tokens, started = self._board.usable(), time.monotonic()
         missing = tuple(name for name in self._links.modalities if name not in tokens)
         blank = Answer(inquiry.question, Status.OK, inquiry.asked_ns, missing=missing,
@@ -46,6 +54,8 @@ class Responder:
         try:
             return self._answer(inquiry, tokens, blank)
         except Exception as error:
+            if isinstance(error, CancelledError):
+                return _given_up(inquiry, blank)
             answer = replace(blank, status=_status(error), error=_describe(error))
             out_of_memory = is_out_of_memory(error)
             if not isinstance(error, MpnpError):
@@ -55,37 +65,61 @@ class Responder:
         return answer
 
     def _answer(self, inquiry: Inquiry, tokens: Tokens, blank: Answer) -> Answer:
-        inquiry.progress('reading')
         question = inquiry.question
-        asked = self._method.prepare(question.text, question.choices)
-        if not question.choices:
-            return self._generate(inquiry, asked, tokens, blank)
+        heard = {name: one for name, one in tokens.items() if name in self._method.modalities}
+        lacking, doubt = self._lacking(question.text, tokens, heard)
+        if lacking:
+            blank, heard = replace(blank, status=Status.NO_SENSOR, error=lacking), {}
+            if not self._without_sensors():
+                return blank
+        concerns = (*self._board.concerns(heard), *filter(None, [doubt]))
+        inquiry.progress('reading')
+        with interruptible(lambda: inquiry.cancelled):
+            asked = self._method.prepare(question.text, question.choices)
+            answer = (self._choose if question.choices else self._generate)(inquiry, asked, heard, blank)
+        return replace(self._resting_on(answer, heard), concerns=concerns,
+                       confidence=0. if lacking else answer.confidence)
+
+    def _lacking(self, text: str, tokens: Tokens, heard: Tokens) -> tuple[str, str]:
+        """Why no sensor can help with a question, and what lowers the worth of the answer where one can."""
+        if heard:
+            return unseen(text, {name: covered(one) for name, one in heard.items()})
+        reasons = {**self._board.absences(), **dict.fromkeys(
+            tokens, 'its links have no say, all of their gates are closed; load others')}
+        if not reasons:
+            return 'no sensor can be used: no links are loaded; name some in the parameter links', ''
+        each = '; '.join(f'{name}: {why}' for name, why in sorted(reasons.items()))
+        return f'no sensor can be used: {each}', ''
+
+    def _choose(self, inquiry: Inquiry, asked: AskedQuestion, tokens: Tokens, blank: Answer) -> Answer:
         reply = self._method.answer(asked, tokens)
-        return replace(self._resting_on(blank, reply.used, tokens), text=reply.text,
-                       confidence=_proper(reply.confidence),
+        return replace(blank, text=reply.text, confidence=_proper(reply.confidence),
                        probabilities=tuple(map(_proper, reply.probabilities)))
 
-    def _generate(self, inquiry: Inquiry, asked: AskedQuestion, tokens: Tokens,
-                  blank: Answer) -> Answer:
+    def _generate(self, inquiry: Inquiry, asked: AskedQuestion, tokens: Tokens, blank: Answer) -> Answer:
         text, logs = '', []
-        for fragment in self._method.stream(asked, tokens, inquiry.max_new_tokens):
-            if inquiry.cancelled:
-                break
-            text += fragment.text
-            logs.append(math.log(max(_proper(fragment.probability), LEAST_PROBABILITY)))
-            inquiry.progress('answering', text, len(logs))
+        with contextlib.suppress(CancelledError):
+            for fragment in self._method.stream(asked, tokens, inquiry.max_new_tokens):
+                if inquiry.cancelled:
+                    break
+                text += fragment.text
+                logs.append(math.log(max(_proper(fragment.probability), LEAST_PROBABILITY)))
+                inquiry.progress('answering', text, len(logs))
         if inquiry.cancelled:
-            blank = replace(blank, status=Status.FAILED, error=f'cancelled after {len(logs)} tokens')
+            blank = _given_up(inquiry, blank, len(logs))
         confidence = math.exp(sum(logs) / len(logs)) if logs else 0.
-        return replace(self._resting_on(blank, tokens, tokens), text=text.strip(), confidence=confidence)
+        return replace(blank, text=text.strip(), confidence=confidence)
 
-    def _resting_on(self, answer: Answer, modalities: Iterable[str], tokens: Tokens) -> Answer:
-        now = self._board.now()
-        used = tuple(UsedModality(name, tokens[name].stamp_ns, age(tokens[name].stamp_ns, now))
-                     for name in sorted(modalities))
+    def _resting_on(self, answer: Answer, tokens: Tokens) -> Answer:
+        used = tuple(UsedModality(name, one.stamp_ns, self._board.age(one.stamp_ns))
+                     for name, one in sorted(tokens.items()))
         oldest = min((entry.stamp_ns for entry in used), default=answer.stamp_ns)
         return replace(answer, used=used, stamp_ns=oldest)
 
+
+def _given_up(inquiry: Inquiry, blank: Answer, tokens: int = 0) -> Answer:
+    when = f'after {tokens} tokens' if tokens else 'while it was read'
+    return replace(blank, status=Status.FAILED, error=f'{inquiry.reason} {when}')
 
 
 def _proper(probability: float) -> float:

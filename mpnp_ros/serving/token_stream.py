@@ -10,6 +10,8 @@ from mpnp_ros.serving.watch_limits import WatchLimits
 from mpnp_ros.tokens import ModalityTokens
 
 SECOND = 1_000_000_000
+SLOWEST = 4  # times stale_after, after which tokens are stale however slow their encoder is
+AGREE = 'use_sim_time and that the machines agree on the time'
 RATE_WINDOW = 20
 PACE_WINDOW = 5
 
@@ -27,7 +29,7 @@ class TokenStream:
         """What comes next is of another run."""
         self._arrivals.clear()
         self._concerns: tuple[str, ...] = ()
-        self._lag = 0
+        self._lag, self._input_age, self._duration = 0, 0., 0.
         self._usual = self.quality = math.nan
         self._poor = False
 
@@ -44,11 +46,14 @@ class TokenStream:
         self._arrivals.append(now)
         self._learn_rate()
         self._lag, self._concerns = now - tokens.stamp_ns, tokens.concerns
+        self._input_age, self._duration = (0. if math.isnan(told) else told
+                                           for told in (tokens.input_age, tokens.encode_duration))
         self._smooth(tokens.quality)
 
     def fresh(self, now: int) -> bool:
-        """Whether tokens have come within the limit."""
-        return bool(self._arrivals) and now - self._arrivals[-1] <= self._stale_after
+        """Whether tokens have come within the limit, or within two frames of an encoder that is slower."""
+        limit = max(self._stale_after, round(2 * self._duration * SECOND))
+        return bool(self._arrivals) and now - self._arrivals[-1] <= min(limit, SLOWEST * self._stale_after)
 
     def silence(self, now: int) -> float:
         """Seconds since the newest tokens."""
@@ -64,12 +69,21 @@ class TokenStream:
     def fault(self) -> str:
         """What was wrong with the newest frames, in words; empty where nothing was."""
         if abs(self._lag) > self._stale_after:
-            return (f'stamps are {abs(self._lag) / SECOND:.1f} s {"behind" if self._lag > 0 else "ahead of"} '
-                    f'the clock; check use_sim_time and that the machines agree on the time')
+            return self._late(self._lag / SECOND)
         pace = self._pace()
         if pace < self._limits.lowest_rate * self._usual:
             return f'tokens come at {pace:.2g} Hz instead of {self._usual:.2g} Hz'
         return f'quality is {self.quality:.2f}{self._reason()}' if self._poor else ''
+
+    def _late(self, lag: float) -> str:
+        """Why stamps are so many seconds behind the clock, or ahead of it where that is negative."""
+        if lag > 0 and self._duration >= lag / 2:
+            return (f'tokens are {lag:.1f} s old when they come: the encoder takes {self._duration:.1f} s a '
+                    f'frame; give it more of the processor, or fewer or smaller inputs')
+        if abs(self._input_age) >= abs(lag) / 2 and self._input_age * lag > 0:
+            return (f'stamps of the sensor are {abs(self._input_age):.1f} s {_side(lag)} the clock when its '
+                    f'messages reach the encoder; check the driver, {AGREE}')
+        return f'stamps are {abs(lag):.1f} s {_side(lag)} the clock; check {AGREE}'
 
     def _reason(self) -> str:
         if not self._concerns:
@@ -98,3 +112,7 @@ class TokenStream:
         gap = median(later - earlier for earlier, later in pairwise(newest)) \
             if len(newest) > PACE_WINDOW else 0
         return SECOND / gap if gap > 0 else math.nan
+
+
+def _side(lag: float) -> str:
+    return 'behind' if lag > 0 else 'ahead of'

@@ -17,7 +17,7 @@ class WatchLimits(Options):
     """
 
     stale_after: float = option(
-        1.0, 'time without tokens after which a modality is not used any more; stamps that are off by more '
+        3.0, 'time without tokens after which a modality is not used any more; stamps that are off by more '
              'are late', unit='s', low=0.05, high=3600)
     probe_tokens: int = option(2, 'frames of tokens after which a modality is known', low=1, high=1000)
     quality_low: float = option(0.5, 'smoothed quality below which a modality is poor', low=0, high=1)

@@ -43,6 +43,7 @@ def test_tokens_survive_the_wire(count, width, dtype, seed):
     for name in ('modality', 'encoder', 'sources', 'source_stamps_ns', 'stamp_ns', 'frame_id'):
         assert getattr(read, name) == getattr(tokens, name)
     assert (message.input_age, message.encode_duration) == (0.25, 0.5)
+    assert (read.input_age, read.encode_duration) == (0.25, 0.5)
 
 
 def test_reading_does_not_copy():
@@ -69,6 +70,7 @@ def test_a_slice_of_a_larger_array_can_be_published():
     ({'azimuth': [0.0, 0.0, 0.0, np.inf]}, 'outside'),
     ({'source_index': [0]}, '4 tokens but 1 source indices'),
     ({'source_index': [0, 0, 0, 2]}, 'source_index 2 but only 2 sources'),
+    ({'source_index': [0, 65535, 65534, 1]}, 'source_index 65534 but only 2 sources'),
     ({'source_stamps': [Time()]}, '2 sources but 1 source_stamps'),
     ({'data': array.array('B', np.full(12, np.nan, np.float32).tobytes())}, 'NaN or Inf'),
 ])

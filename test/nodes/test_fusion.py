@@ -1,6 +1,7 @@
 """The fusion node in its own process, with a tiny language model of random weights."""
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -17,8 +18,8 @@ from action_msgs.msg import GoalStatus
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from mpnp_ros.action import Ask as AskAction
-from mpnp_ros.msg import Answer, ModalityState, ModalityStates, ModalityTokens, Question
-from mpnp_ros.srv import Ask, ListLinks, LoadLinks, RollbackLinks, SetModality
+from mpnp_ros.msg import Answer, EncoderInfo, ModalityState, ModalityStates, ModalityTokens, Question
+from mpnp_ros.srv import Ask, ListLinks, ListQuestions, LoadLinks, RollbackLinks, SetModality
 from rclpy.action import ActionClient
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
@@ -93,10 +94,13 @@ class Fusion:
         for collected in (self.answers, self.texts, self.states):
             self.wait(lambda topic=collected.topic: self.ros.node.count_publishers(topic) > ghosts)
 
-    def reset(self) -> None:
-        """Forget what has been collected, and hand all modalities back to automatic."""
+    def reset(self, used: str = '') -> None:
+        """Hand all modalities back to automatic, let one be used, and forget what has been collected."""
         for modality in self.tokens:
             assert self.command(modality, SetModality.Request.AUTO).success
+        last = self.offer_until_used(used).id if used else self.ask().id
+        self.answers.wait(1, where=lambda answer: answer.id == last)
+        self.wait(lambda: len(self.texts.messages) >= len(self.answers.messages))
         for collected in (self.answers, self.texts):
             collected.messages.clear()
 
@@ -174,7 +178,8 @@ def start_fusion(ros_harness, model_folder) -> Iterator[Callable[..., Fusion]]:
 
 @pytest.fixture(scope='module')
 def camera_fusion(start_fusion, saved) -> Fusion:
-    return start_fusion('/one', links=[saved('camera', 'old')[0]], stale_after=60., max_new_tokens=200)
+    return start_fusion('/one', links=[saved('camera', 'old')[0]], stale_after=60., max_new_tokens=200,
+                        answer_without_sensors=True)
 
 
 @pytest.fixture(scope='module')
@@ -185,8 +190,8 @@ def busy_fusion(start_fusion, saved) -> Fusion:
 
 @pytest.fixture
 def node(camera_fusion) -> Fusion:
-    """A node with links for the camera, whose tokens stay fresh for a minute."""
-    camera_fusion.reset()
+    """A node with links for the camera, whose tokens are there and stay fresh for a minute."""
+    camera_fusion.reset('camera')
     return camera_fusion
 
 
@@ -278,7 +283,7 @@ def test_every_way_of_asking_gets_exactly_one_answer(node, goals):
     assert service in answers and result.result.answer in answers
     assert len({answer.id for answer in answers}) == 4
     assert topic.latency >= topic.compute_duration > 0
-    assert (topic.method, list(topic.missing_modalities)) == ('mpnp', ['camera'])
+    assert (topic.method, list(topic.missing_modalities)) == ('mpnp', [])
     assert result.status == GoalStatus.STATUS_SUCCEEDED
     assert [entry.stage for entry in heard][:2] == ['waiting', 'reading']
     assert [entry.tokens for entry in heard if entry.stage == 'answering'] == [1, 2, 3]
@@ -289,6 +294,72 @@ def test_every_way_of_asking_gets_exactly_one_answer(node, goals):
     assert len(node.answers.wait(5)) == len(node.answers.messages) == 5
 
 
+def test_every_way_of_asking_says_that_an_answer_would_rest_on_nothing(busy, goals):
+    busy.wait(lambda: busy.ask().status == Answer.NO_SENSOR)
+    busy.reset()
+    busy.questions.publish(Question(id='topic', text=LONG, choices=CHOICES))
+    busy.question_texts.publish(String(data=LONG))
+    busy.questions.publish(Question(id='standing', text=LONG, standing=True, lease=60.))
+    response = busy.call(Ask, 'ask', question=Question(text=LONG, id='service'))
+    asked = goals(busy)
+    result = asked.result(asked.send(LONG))
+    answers = busy.answers.wait(5)
+    assert [answer.status for answer in answers] == [Answer.NO_SENSOR] * 5
+    assert not any(answer.text or answer.confidence or answer.probabilities for answer in answers)
+    assert (response.success, result.status) == (False, GoalStatus.STATUS_ABORTED)
+    for error in (response.message, result.result.answer.error, *(answer.error for answer in answers)):
+        assert error.startswith('no sensor can be used: camera: ') and '; lidar: ' in error
+    assert all(text.data.startswith('[no sensor can be used: ') for text in busy.texts.wait(5))
+    busy.questions.publish(Question(id='standing', standing=True))
+    busy.answers.wait(1, where=lambda answer: answer.id == 'standing' and answer.status == Answer.OK)
+
+
+def test_which_links_fit_which_encoder_is_said_before_the_first_tokens(start_fusion, saved, ros_harness):
+    encoders = ros_harness.publisher('/fits/encoders', EncoderInfo, LATCHED)
+    encoders.publish(EncoderInfo(modality='camera', node='/test/test', encoder='camera encoder',
+                                 token_width=WIDTH))
+    node = start_fusion('/fits', links=[saved('camera', 'f')[0], saved('lidar', 'f')[0]])
+    node.process.wait_for_output('camera: links f fit encoder camera encoder of /test/test')
+    encoders.publish(EncoderInfo(modality='lidar', node='/test/test', encoder='another', token_width=WIDTH,
+                                 changed=['encoder.x: 1']))
+    misfit = 'links f do not fit encoder another of /test/test, which has encoder.x: 1 set; remove that'
+    node.process.wait_for_output(f'lidar: {misfit}')
+    node.wait(lambda: misfit in node.wait_for_state('lidar').detail)
+    node.wait(lambda: any(misfit in status.message for message in node.diagnostics.messages[-20:]
+                          for status in message.status if status.name.startswith('fits/fusion')))
+    assert misfit in node.ask().error
+    encoders.publish(EncoderInfo(modality='radar', node='/test/test', encoder='a radar', token_width=WIDTH))
+    node.process.wait_for_output('radar: no links are loaded for encoder a radar of /test/test')
+
+
+def test_standing_questions_are_listed_and_end_with_their_lease(node):
+    stands = Question(id='leased', text=LONG, choices=CHOICES, standing=True, lease=2.)
+    for question in (stands, Question(id='kept', text=LONG, choices=CHOICES, standing=True)):
+        node.questions.publish(question)
+        node.answers.wait(1, where=lambda answer, name=question.id: answer.id == name)
+    listed = node.call(ListQuestions, 'list_questions')
+    assert [question.id for question in listed.questions] == ['leased', 'kept']
+    assert (listed.questions[0], listed.answered[1]) == (stands, 1)
+    assert 0 < listed.remaining[0] <= 2
+    assert np.isnan(listed.remaining[1])
+    for _ in range(5):
+        time.sleep(.5)
+        node.questions.publish(stands)
+    assert len(node.call(ListQuestions, 'list_questions').questions) == 2, 'renewed for longer than its lease'
+    node.wait(lambda: [one.id for one in node.call(ListQuestions, 'list_questions').questions] == ['kept'])
+    assert [answer.id for answer in node.answers.messages] == ['leased', 'kept'], 'renewing asks nothing'
+    node.wait(lambda: node.counter('questions_expired') == 1)
+    node.questions.publish(Question(id='kept', standing=True))
+    node.wait(lambda: not node.call(ListQuestions, 'list_questions').questions)
+
+
+def test_more_tokens_than_may_be_asked_for_are_refused_in_words(node, goals):
+    asked = goals(node)
+    result = asked.result(asked.send(LONG, 4294967295))
+    assert (result.status, result.result.answer.status) == (GoalStatus.STATUS_ABORTED, Answer.REJECTED)
+    assert 'max_new_tokens is 4294967295' in result.result.answer.error
+
+
 def test_cancelled_goals_end_as_cancelled_and_serving_goes_on(node, goals):
     asked = goals(node)
     handles = [asked.send(LONG) for _ in range(6)]
@@ -297,13 +368,14 @@ def test_cancelled_goals_end_as_cancelled_and_serving_goes_on(node, goals):
     assert len(cancelled.goals_canceling) == 1
     assert result.status == GoalStatus.STATUS_CANCELED
     assert 'cancelled' in result.result.answer.error
+    assert result.result.answer.status in (Answer.FAILED, Answer.REJECTED)
     assert asked.result(handles[0]).status == GoalStatus.STATUS_SUCCEEDED
     assert node.ask().status == Answer.OK
 
 
 def test_used_modalities_follow_plugging_while_questions_flow(busy, streaming):
-    asked = busy.ask()
-    assert (asked.status, list(asked.missing_modalities)) == (Answer.OK, ['camera', 'lidar'])
+    asked = busy.wait(lambda: (answer := busy.ask()).status == Answer.NO_SENSOR and answer)
+    assert list(asked.missing_modalities) == ['camera', 'lidar']
     end = streaming(busy, 'camera', 'lidar')
     busy.wait_for_state('camera', state=ModalityState.HEALTHY, plugged=True)
     busy.wait_for_state('lidar', state=ModalityState.HEALTHY, plugged=True, links_version='a')
@@ -324,7 +396,8 @@ def test_used_modalities_follow_plugging_while_questions_flow(busy, streaming):
     busy.wait_for_state('camera', state=ModalityState.STALE)
     busy.wait_for_state('lidar', state=ModalityState.STALE)
     asked = busy.ask()
-    assert (asked.status, list(asked.used_modalities)) == (Answer.OK, [])
+    assert (asked.status, list(asked.used_modalities)) == (Answer.NO_SENSOR, [])
+    assert 'camera: no tokens for ' in asked.error
     assert list(asked.missing_modalities) == ['camera', 'lidar']
 
 
@@ -358,7 +431,10 @@ def test_bad_tokens_are_counted_and_ignored(node):
     node.wait_for_state('camera', state=ModalityState.HEALTHY)
 
 
-def test_a_flood_is_bounded_with_a_word_to_everyone(busy):
+def test_a_flood_is_bounded_with_a_word_to_everyone(busy, streaming):
+    streaming(busy, 'camera', 'lidar')
+    busy.wait(lambda: busy.ask().status == Answer.OK)
+    busy.reset()
     busy.questions.publish(Question(id='long', text='x' * 1_000_000))
     busy.questions.publish(Question(id='bell', text='is it\a?'))
     refused = busy.answers.wait(2)
@@ -434,7 +510,7 @@ def test_life_cycle_again_and_again_with_a_word_in_every_state(node):
         assert not node.command('camera', SetModality.Request.PLUG).success
         node.change_state('configure')
         node.change_state('activate')
-    node.answers.messages.clear()
+    node.reset('camera')
     node.questions.publish(Question(id='one', text=LONG))
     node.ask(id='two')
     assert sorted(answer.id for answer in node.answers.wait(2)) == ['one', 'two']
@@ -448,6 +524,10 @@ def test_a_deactivation_ends_what_is_under_way_in_words(node, goals):
     node.change_state('activate')
     assert all(result.result.answer.error or result.status == GoalStatus.STATUS_SUCCEEDED
                for result in answers)
+    assert not any('cancelled' in result.result.answer.error for result in answers)
+    assert all('the fusion node was deactivated' in result.result.answer.error for result in answers
+               if result.result.answer.status == Answer.FAILED)
+    assert GoalStatus.STATUS_CANCELED not in [result.status for result in answers]
     assert asked.result(asked.send(LONG, 2)).status == GoalStatus.STATUS_SUCCEEDED
 
 
@@ -477,6 +557,25 @@ def test_simulated_time_stands_still_and_jumps_back(start_fusion, saved, ros_har
     assert used_at(10) == []
     offer_at(10)
     assert used_at(10) == ['camera']
+    time.sleep(2.5)
+    assert node.ask(choices=CHOICES).status == Answer.OK, 'a pause: who sets the clock is there'
+    assert 'is the simulation paused?' in node.wait_for_state('camera').detail
+    ros_harness.node.destroy_publisher(clock)
+    stopped = node.wait(lambda: (answer := node.ask(choices=CHOICES)).status == Answer.NO_SENSOR and answer)
+    assert re.search(r'camera: no tokens for .* s; the clock has stopped for \d+ s', stopped.error)
+    detail = node.wait_for_state('camera', state=ModalityState.STALE).detail
+    assert 'is the bag over or the simulation paused?' in detail
+    node.process.wait_for_output('the clock has stopped for')
+    node.offer('camera', stamp_ns=10_000_000_000)
+    again = node.wait(lambda: (answer := node.ask(choices=CHOICES)).status == Answer.OK and answer)
+    assert np.isnan(again.modality_ages[0]), 'a clock that has stopped tells no age'
+
+
+def test_simulated_time_that_never_begins_is_named(start_fusion, saved, ros_harness):
+    node = start_fusion('/timeless', links=[saved('camera', 's')[0]], stale_after=1., use_sim_time=True)
+    node.offer_until_used('camera')
+    asked = node.wait(lambda: (answer := node.ask(choices=CHOICES)).status == Answer.NO_SENSOR and answer)
+    assert 'use_sim_time is set, but /clock does not run' in asked.error
 
 
 def test_killed_and_started_again_it_answers(busy):
@@ -485,7 +584,7 @@ def test_killed_and_started_again_it_answers(busy):
     busy.process.stop(signal.SIGKILL)
     busy.start(ghosts=1)
     busy.questions.publish(Question(id='after', text=LONG, choices=CHOICES))
-    assert busy.answers.wait(1, where=lambda answer: answer.id == 'after')[0].status == Answer.OK
+    assert busy.answers.wait(1, where=lambda answer: answer.id == 'after')[0].status == Answer.NO_SENSOR
 
 
 def test_what_cannot_be_loaded_ends_the_start_with_the_reason(ros_harness, model_folder):

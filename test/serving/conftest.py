@@ -11,6 +11,7 @@ from mpnp_ros.errors import LinksError
 from mpnp_ros.links.config import LinkConfig
 from mpnp_ros.links.link import LatentLink
 from mpnp_ros.llm.generation import Fragment
+from mpnp_ros.llm.interruption import check_interruption
 from mpnp_ros.methods.base import Reply
 from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.link_versions import LinkVersion
@@ -40,7 +41,7 @@ class FakeMethod:
 
     Like a real one it refuses tokens that do not fit its links, and it computes on one thread only.
     gate: cleared, it makes the method wait, so that tests decide when an answer is made.
-    failures: raised by the next answers, one each.
+    failures: raised by the next answers, one each.  deaf: modalities whose links have no say.
     """
 
     name = 'fake'
@@ -49,6 +50,7 @@ class FakeMethod:
         self.plugged: dict[str, LatentLink] = {}
         self.threads: set[int] = set()
         self.failures: list[Exception] = []
+        self.deaf: set[str] = set()
         self.gate = threading.Event()
         self.gate.set()
         self.begun = threading.Semaphore(0)
@@ -70,6 +72,10 @@ class FakeMethod:
             self._compute(tokens)
             yield Fragment(f' {word}', .5)
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(sorted(set(self.plugged) - self.deaf))
+
     def links(self) -> Mapping[str, LatentLink]:
         return dict(self.plugged)
 
@@ -82,6 +88,7 @@ class FakeMethod:
         self.threads.add(threading.get_ident())
         self.begun.release()
         assert self.gate.wait(10)
+        check_interruption()
         for name, entry in tokens.items():
             assert entry.encoder == self.plugged[name].config.encoder
             assert entry.width == self.plugged[name].config.token_width
@@ -102,16 +109,21 @@ def make_tokens(modality: str, value: float = 1., encoder: str = 'e1', width: in
                 stamp_ns: int = START, **more: object) -> ModalityTokens:
     """Tokens that all hold `value`."""
     return ModalityTokens(modality, encoder, np.full((count, width), value, np.float32),
-                          np.zeros(count, np.float32), stamp_ns=stamp_ns, **more)
+                          **{'azimuth': np.zeros(count, np.float32), 'stamp_ns': stamp_ns, **more})
 
 
 class Bench:
-    """A server on a fake method with its board and clock; `delivered` holds every answer it has given out."""
+    """A server on a fake method with its board and clock; `delivered` holds every answer it has given out.
+
+    It says what the text suggests where no sensor can be used.
+    """
 
     def __init__(self, **options: object) -> None:
+        options = {'without_sensors': lambda: True, **options}
         self.clock = FakeClock()
         self.method = FakeMethod()
-        self.board = ModalityBoard(self.clock, ('camera', 'lidar'), WatchLimits(stale_after=1.))
+        self.board = ModalityBoard(self.clock, ('camera', 'lidar'), WatchLimits(stale_after=1.),
+                                   self.clock)
         self.delivered: list = []
         self.files: dict[str, LatentLink] = {}
         self.server = AnswerServer(self.method, self.board, deliver=self.delivered.append,

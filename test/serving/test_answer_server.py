@@ -5,6 +5,7 @@ import math
 import threading
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +17,7 @@ from mpnp_ros.serving.answer import Status
 from mpnp_ros.serving.link_versions import LinkVersion
 from mpnp_ros.serving.modality_state import Command
 from mpnp_ros.serving.questions import Question
+from mpnp_ros.tokens import NO_SOURCE
 
 WAIT = 10
 FREE = Question('q')
@@ -33,10 +35,85 @@ def begun(bench) -> None:
     assert bench.method.begun.acquire(timeout=WAIT)
 
 
-def test_answer_without_any_sensor_comes_at_once_and_says_what_is_missing(bench):
+@pytest.mark.parametrize('question', [FREE, CLOSED])
+def test_an_answer_that_would_rest_on_nothing_says_so_and_why(make_bench, question):
+    bench = make_bench(without_sensors=lambda: False)
+    answer = bench.server.ask(question).result(WAIT)
+    assert (answer.status, answer.text, answer.confidence) == (Status.NO_SENSOR, '', 0.)
+    assert answer.error == 'no sensor can be used: no links are loaded; name some in the parameter links'
+    bench.plug('camera')
+    bench.plug('lidar')
+    bench.board.announce('camera', 1)
+    answer = bench.server.ask(question).result(WAIT)
+    assert (answer.status, answer.text, answer.confidence) == (Status.NO_SENSOR, '', 0.)
+    assert (answer.used, answer.probabilities, answer.missing) == ((), (), ('camera', 'lidar'))
+    assert answer.error == (
+        'no sensor can be used: camera: no tokens yet (camera_encoder publishes no tokens; see its '
+        'diagnostics); lidar: no publisher; start its encoder')
+    assert not bench.method.threads, 'the model was not run'
+    bench.offer('camera')
+    assert bench.server.ask(question).result(WAIT).status is Status.OK
+    bench.clock.advance(5)
+    assert 'camera: no tokens for 5.0 s' in bench.server.ask(question).result(WAIT).error
+    bench.board.command('camera', Command.UNPLUG)
+    assert 'camera: unplugged by hand' in bench.server.ask(question).result(WAIT).error
+
+
+def test_links_that_have_no_say_are_no_sensor(make_bench):
+    bench = make_bench(without_sensors=lambda: False)
+    bench.plug('camera')
+    bench.offer('camera')
+    bench.method.deaf = {'camera'}
+    for question in (FREE, CLOSED):
+        answer = bench.server.ask(question).result(WAIT)
+        assert (answer.status, answer.used) == (Status.NO_SENSOR, ())
+        assert 'camera: its links have no say' in answer.error
+
+
+def test_concerns_of_what_an_answer_rests_on_go_with_it(bench):
+    bench.plug('camera')
+    bench.plug('lidar')
+    bench.offer('camera', concerns=('front: no calibration',))
+    bench.offer('lidar', stamp_ns=bench.clock.now - 5_000_000_000)
+    bench.board.command('lidar', Command.PLUG)
+    answer = bench.server.ask(CLOSED).result(WAIT)
+    assert answer.status is Status.OK
+    assert answer.concerns[0] == 'camera: front: no calibration'
+    assert answer.concerns[1].startswith('lidar: stamps are 5.0 s behind the clock')
+    assert len(answer.concerns) == 2
+    bench.board.command('lidar', Command.UNPLUG)
+    assert bench.server.ask(CLOSED).result(WAIT).concerns == ('camera: front: no calibration',)
+
+
+def looking_ahead(first: float, last: float) -> dict[str, object]:
+    """Options of tokens every 5 degrees, of which a camera sees those between two angles."""
+    degrees = np.arange(-177.5, 180, 5)
+    return {'count': 72, 'azimuth': np.radians(degrees).astype(np.float32), 'sources': ('front',),
+            'source_index': np.where((degrees > first) & (degrees < last), 0, NO_SOURCE).astype(np.uint16)}
+
+
+def test_a_question_about_where_no_sensor_looks_is_not_answered(make_bench):
+    bench = make_bench(without_sensors=lambda: False)
+    bench.plug('camera')
+    bench.plug('lidar')
+    bench.offer('camera', **looking_ahead(-33, 33))
+    behind = Question('Are there any cars to the back of me?', ('no', 'yes'))
+    answer = bench.server.ask(behind).result(WAIT)
+    assert (answer.status, answer.text, answer.confidence, answer.used) == (Status.NO_SENSOR, '', 0., ())
+    assert answer.error == 'no sensor looks to the back: camera sees from -35 to 35 deg; add one that does'
+    answer = bench.server.ask(Question('Are there any cars to the front of me?', ('no', 'yes'))).result(WAIT)
+    assert (answer.status, answer.concerns) == (Status.OK, ())
+    answer = bench.server.ask(Question('How many cars are there?', ('no', 'yes'))).result(WAIT)
+    assert answer.concerns == ('not all around is seen: camera sees from -35 to 35 deg',)
+    bench.offer('lidar')
+    assert bench.server.ask(behind).result(WAIT).status is Status.OK
+
+
+def test_what_the_text_suggests_is_said_only_where_that_is_wished(bench):
     bench.plug('camera')
     answer = bench.server.ask(CLOSED).result(WAIT)
-    assert (answer.status, answer.text) == (Status.OK, 'yes')
+    assert (answer.status, answer.text, answer.confidence) == (Status.NO_SENSOR, 'yes', 0.)
+    assert 'camera: no publisher' in answer.error
     assert answer.probabilities == pytest.approx((1 / 3, 2 / 3))
     assert (answer.used, answer.missing) == ((), ('camera',))
     assert answer.stamp_ns == bench.clock.now
@@ -93,7 +170,7 @@ def test_full_queue_rejects_at_once_in_words(make_bench):
     assert refused.result().status is Status.REJECTED
     assert 'queue_size' in refused.result().error
     bench.method.gate.set()
-    assert [future.result(WAIT).status for future in (running, *waiting)] == [Status.OK] * 3
+    assert [future.result(WAIT).status for future in (running, *waiting)] == [Status.NO_SENSOR] * 3
 
 
 def test_bad_questions_are_rejected_and_not_echoed_in_full(bench):
@@ -135,9 +212,14 @@ def test_stream_tells_every_token_and_ends_at_the_limit(bench):
     assert seen[-1].text.strip() == 'q on on'
 
 
-def test_stream_never_exceeds_the_servers_limit(make_bench):
+def test_the_asked_for_length_is_obeyed_up_to_a_bound_and_refused_beyond(make_bench):
     bench = make_bench(max_new_tokens=4)
-    assert bench.server.stream(FREE, max_new_tokens=1000).future.result(WAIT).text == 'q on on on'
+    assert bench.server.ask(FREE).result(WAIT).text == 'q on on on'
+    assert len(bench.server.stream(FREE, max_new_tokens=1024).future.result(WAIT).text.split()) == 1024
+    for limit in (1025, 4294967295):
+        answer = bench.server.stream(FREE, max_new_tokens=limit).future.result(0)
+        assert (answer.status, f'max_new_tokens is {limit}' in answer.error) == (Status.REJECTED, True)
+        assert '1024' in answer.error
 
 
 def test_cancel_takes_effect_within_one_token(bench):
@@ -154,7 +236,38 @@ def test_cancel_takes_effect_within_one_token(bench):
     bench.method.gate.set()
     answer = inquiry.future.result(WAIT)
     assert (answer.status, answer.text, answer.error) == (Status.FAILED, 'q on', 'cancelled after 2 tokens')
-    assert bench.server.ask(FREE).result(WAIT).status is Status.OK
+    assert bench.server.ask(FREE).result(WAIT).status is Status.NO_SENSOR
+
+
+@pytest.mark.parametrize('question', [FREE, CLOSED])
+def test_cancel_is_heeded_while_the_model_reads(bench, question):
+    held(bench)
+    inquiry = bench.server.stream(question)
+    begun(bench)
+    assert inquiry.cancel()
+    bench.method.gate.set()
+    answer = inquiry.future.result(WAIT)
+    assert (answer.status, answer.text, answer.error) == (Status.FAILED, '', 'cancelled while it was read')
+    assert not inquiry.cancel(), 'it is over'
+
+
+def test_a_cancel_that_the_method_does_not_heed_still_leaves_no_answer(bench):
+    bench.plug('camera')
+    bench.offer('camera')
+    answered = bench.method.answer
+
+    def answer_and_be_cancelled(prepared, tokens):
+        reply = answered(prepared, tokens)
+        inquiry.cancel()
+        return reply
+
+    bench.method.answer = answer_and_be_cancelled
+    held(bench)
+    inquiry = bench.server.stream(CLOSED)
+    bench.method.gate.set()
+    answer = inquiry.future.result(WAIT)
+    assert (answer.status, answer.text, answer.error) == (Status.FAILED, '', 'cancelled')
+    assert (answer.confidence, answer.probabilities) == (0., ())
 
 
 def test_cancel_of_a_waiting_question_answers_at_once(bench):
@@ -166,7 +279,7 @@ def test_cancel_of_a_waiting_question_answers_at_once(bench):
     waiting.cancel()
     assert waiting.future.result(0).status is Status.REJECTED
     bench.method.gate.set()
-    assert running.result(WAIT).status is Status.OK
+    assert running.result(WAIT).status is Status.NO_SENSOR
     assert len(bench.delivered) == 2
 
 
@@ -174,7 +287,7 @@ def test_a_listener_that_fails_does_not_harm_the_answer(bench):
     def on_progress(progress):
         raise OSError('gone')
 
-    assert bench.server.stream(FREE, on_progress).future.result(WAIT).status is Status.OK
+    assert bench.server.stream(FREE, on_progress).future.result(WAIT).status is Status.NO_SENSOR
 
 
 def wait_for_answers(bench, count: int) -> list:
@@ -202,6 +315,46 @@ def test_standing_question_is_answered_on_every_new_frame_until_withdrawn(bench)
     assert Counter(answer.question.id for answer in bench.delivered)['s'] == 4
     again = bench.server.ask(Question('', id='s', standing=True)).result(WAIT)
     assert again.status is Status.REJECTED
+
+
+def test_a_standing_question_is_told_once_that_no_sensor_can_be_used(make_bench):
+    bench = make_bench(without_sensors=lambda: False)
+    bench.plug('camera')
+    bench.server.ask(Question('q', ('no', 'yes'), 's', True)).result(WAIT)
+    for _ in range(3):
+        bench.server.look()
+    bench.offer('camera')
+    wait_for_answers(bench, 2)
+    bench.clock.advance(2)
+    for count in (3, 3, 3):
+        bench.server.look()
+        wait_for_answers(bench, count)
+    bench.server.ask(Question('q', id='last')).result(WAIT)
+    told = [answer.status for answer in bench.delivered if answer.question.id == 's']
+    assert told == [Status.NO_SENSOR, Status.OK, Status.NO_SENSOR]
+    assert [entry.answered for entry in bench.server.standing()] == [3]
+
+
+def test_a_standing_question_whose_asker_has_gone_ends_with_its_lease(make_bench):
+    now = [100.]
+    bench = make_bench(steady=lambda: now[0])
+    bench.plug('camera')
+    leased = Question('q', ('no', 'yes'), 's', True, lease=10.)
+    bench.server.ask(leased).result(WAIT)
+    bench.server.ask(Question('q', id='t', standing=True)).result(WAIT)
+    now[0] += 6
+    assert bench.server.ask(leased).result(0).text == '', 'renewed, not asked again'
+    now[0] += 6
+    assert [(entry.question.id, entry.answered, entry.remaining) for entry in bench.server.standing()] == [
+        ('s', 1, 4.), ('t', 1, pytest.approx(math.nan, nan_ok=True))]
+    assert len(bench.delivered) == 2
+    now[0] += 4
+    bench.server.look()
+    assert [entry.question.id for entry in bench.server.standing()] == ['t']
+    load = bench.server.load()
+    assert (load.standing, load.expired) == (1, 1)
+    bench.server.ask(leased).result(WAIT)
+    assert len(bench.delivered) == 3, 'asked anew, it is answered'
 
 
 def test_newest_frame_wins_and_skipped_ones_are_counted(bench):
@@ -297,10 +450,11 @@ def test_paused_it_rejects_with_the_reason_and_resumed_it_answers(bench):
     running = bench.server.ask(FREE)
     begun(bench)
     waiting = bench.server.ask(FREE)
-    bench.server.pause('out for lunch')
+    bench.server.pause('out for lunch', 'interrupted by lunch')
     assert (waiting.result(0).status, waiting.result(0).error) == (Status.REJECTED, 'out for lunch')
     bench.method.gate.set()
-    assert running.result(WAIT).status is Status.FAILED
+    assert (running.result(WAIT).status, running.result().error) == (
+        Status.FAILED, 'interrupted by lunch while it was read')
     assert bench.server.ask(FREE).result(0).error == 'out for lunch'
     bench.server.resume()
     count = len(bench.delivered)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.serving.modality_board import ModalityBoard
-from mpnp_ros.serving.modality_state import Command, LinkFit, State
+from mpnp_ros.serving.modality_state import Command, EncoderFacts, LinkFit, State
 from mpnp_ros.serving.modality_watch import MOST_TOKENS
 from mpnp_ros.serving.watch_limits import WatchLimits
 
@@ -18,7 +18,7 @@ FIT = LinkFit('e1', 4, 'v1')
 
 @pytest.fixture
 def board(clock) -> ModalityBoard:
-    board = ModalityBoard(clock, ('camera', 'lidar'), WatchLimits(stale_after=1.))
+    board = ModalityBoard(clock, ('camera', 'lidar'), WatchLimits(stale_after=1.), clock)
     board.connect({'camera': FIT})
     return board
 
@@ -158,7 +158,7 @@ ACTIONS = ['offer', 'misfit', 'connect', 'disconnect', *Command]
 @given(steps=st.lists(st.tuples(st.sampled_from(ACTIONS), st.floats(-5, 5)), max_size=40))
 def test_usable_means_plugged_fresh_linked_and_fitting(make_clock, tokens, steps):
     clock = make_clock()
-    board = ModalityBoard(clock, ('camera',), WatchLimits(stale_after=1.))
+    board = ModalityBoard(clock, ('camera',), WatchLimits(stale_after=1.), clock)
     newest, arrived, linked, command, latest = None, 0, False, Command.AUTO, clock.now
     for action, seconds in steps:
         clock.advance(seconds)
@@ -190,7 +190,7 @@ def test_rows_keep_the_order_of_the_parameter(board):
 def make_board(clock):
     """Makes boards with camera and LiDAR plugged."""
     def make(**limits: object) -> ModalityBoard:
-        board = ModalityBoard(clock, ('camera', 'lidar'), WatchLimits(**limits))
+        board = ModalityBoard(clock, ('camera', 'lidar'), WatchLimits(**{'stale_after': 1., **limits}), clock)
         board.connect({'camera': FIT, 'lidar': FIT})
         return board
     return make
@@ -325,8 +325,8 @@ def test_adapting_is_shown_while_tokens_come_and_changes_nothing_else(make_board
                                 st.floats(0, 4)), max_size=80))
 def test_whatever_comes_counts_add_up_and_changes_are_bounded_by_time(make_clock, tokens, steps):
     clock = make_clock()
-    limits = WatchLimits(degrade_after=.5, recover_after=2.)
-    board = ModalityBoard(clock, ('camera',), limits)
+    limits = WatchLimits(stale_after=1., degrade_after=.5, recover_after=2.)
+    board = ModalityBoard(clock, ('camera',), limits, clock)
     board.connect({'camera': FIT})
     start, shown, changes, accepted, rejected = clock.now, State.ABSENT, 0, 0, 0
     for action, seconds in steps:
@@ -345,3 +345,136 @@ def test_whatever_comes_counts_add_up_and_changes_are_bounded_by_time(make_clock
         assert (row.accepted, row.rejected) == (accepted, rejected)
     elapsed = (clock.now - start) / 1e9
     assert changes <= 2 + elapsed / min(limits.degrade_after, limits.recover_after)
+
+
+@pytest.fixture
+def stopping(clock, make_clock):
+    """A board with a healthy camera, its clock, and a clock that always runs."""
+    steady = make_clock()
+    board = ModalityBoard(clock, ('camera', 'lidar'), WatchLimits(stale_after=1.), steady)
+    board.connect({'camera': FIT})
+    board.announce('camera', 1)
+    return board, clock, steady
+
+
+def run_for(board, clock, steady, tokens, seconds: float, running: bool = True) -> None:
+    for _ in range(round(seconds * 10)):
+        steady.advance(.1)
+        clock.advance(.1 if running else 0)
+        board.offer(tokens('camera', stamp_ns=clock.now))
+
+
+def test_a_clock_that_stops_does_not_keep_tokens_fresh(stopping, tokens):
+    board, clock, steady = stopping
+    run_for(board, clock, steady, tokens, 4)
+    assert (board.state('camera').state, board.age(clock.now - 10 ** 9)) == (State.HEALTHY, 1.)
+    assert board.clock_note() == ''
+    steady.advance(1.9)
+    assert list(board.usable()) == ['camera']
+    steady.advance(60)
+    assert not board.usable()
+    row = board.state('camera')
+    assert row.state is State.STALE
+    assert row.detail == ('no tokens for 60.9 s; the clock has stopped for 62 s; is the bag over or the '
+                          'simulation paused?')
+    assert math.isnan(row.age) and math.isnan(board.age(clock.now))
+    assert 'the clock has stopped' in board.absences()['camera']
+    run_for(board, clock, steady, tokens, 4)
+    assert (board.state('camera').state, board.state('camera').detail) == (State.HEALTHY, '')
+    assert board.age(clock.now) == 0.
+
+
+def test_tokens_that_come_while_the_clock_has_stopped_can_be_used_but_have_no_age(stopping, tokens):
+    board, clock, steady = stopping
+    run_for(board, clock, steady, tokens, 2)
+    run_for(board, clock, steady, tokens, 5, running=False)
+    row = board.state('camera')
+    assert (row.state, list(board.usable())) == (State.DEGRADED, ['camera'])
+    assert 'the clock has stopped for 5 s' in row.detail
+    assert math.isnan(row.age) and row.rate == pytest.approx(10.)
+    assert board.concerns(['camera']) == (f'camera: {row.detail}',)
+    steady.advance(3)
+    assert not board.usable()
+
+
+def test_in_a_pause_tokens_stay_what_they_are_while_their_encoder_is_there(stopping, tokens):
+    board, clock, steady = stopping
+    board.hold(True)
+    run_for(board, clock, steady, tokens, 4)
+    steady.advance(600)
+    assert list(board.usable()) == ['camera']
+    row = board.state('camera')
+    assert (row.state, row.age) == (State.HEALTHY, 0.)
+    assert row.detail == 'the clock has stopped for 600 s; is the simulation paused?'
+    board.announce('camera', 0)
+    assert not board.usable()
+    assert 'its encoder has gone' in board.state('camera').detail
+    board.announce('camera', 1)
+    assert board.usable()
+    board.hold(False)
+    assert not board.usable(), 'who set the clock has gone too'
+
+
+def test_a_clock_that_has_never_run_is_not_a_pause(make_clock, tokens):
+    clock, steady = make_clock(), make_clock()
+    clock.now = 0
+    board = ModalityBoard(clock, ('camera',), WatchLimits(stale_after=1.), steady)
+    board.connect({'camera': FIT})
+    board.announce('camera', 1)
+    board.hold(True)
+    run_for(board, clock, steady, tokens, 2, running=False)
+    assert list(board.usable()) == ['camera']
+    assert board.clock_note().startswith('use_sim_time is set, but /clock does not run')
+    steady.advance(5)
+    assert not board.usable()
+
+
+def test_a_slow_simulation_is_measured_by_its_own_time(stopping, tokens):
+    board, clock, steady = stopping
+    board.hold(True)
+    for _ in range(20):
+        board.offer(tokens('camera', stamp_ns=clock.now))
+        for _ in range(5):
+            clock.advance(.1)
+            steady.advance(1.9)
+            assert list(board.usable()) == ['camera']
+    assert board.state('camera').state is State.HEALTHY
+
+
+def facts(encoder: str = 'e1', *changed: str, node: str = '/camera_encoder') -> EncoderFacts:
+    return EncoderFacts('camera', node, encoder, 4, changed)
+
+
+def test_which_links_fit_which_encoder_is_known_before_the_first_tokens(board):
+    board.introduce(facts())
+    assert board.fits() == {'/camera_encoder': (True, 'camera: links v1 fit encoder e1 of /camera_encoder')}
+    assert board.state('camera').detail == 'no tokens yet'
+    board.introduce(facts('e2', 'encoder.tokens: columns'))
+    misfit = ('links v1 do not fit encoder e2 of /camera_encoder, which has encoder.tokens: columns set; '
+              'remove that setting, or train links for it with `mpnp train` and name them in the parameter '
+              'links')
+    assert board.fits() == {'/camera_encoder': (False, f'camera: {misfit}')}
+    assert (board.state('camera').state, board.state('camera').detail) == (State.PROBING, misfit)
+    assert board.absences() == {'camera': misfit}
+    board.introduce(facts('e2'))
+    assert 'were trained with e1' in board.state('camera').detail
+    board.introduce(EncoderFacts('camera', '/camera_encoder', 'e1', 4, (), ('/front', '/rear')))
+    assert board.absences() == {
+        'camera': 'no tokens yet (/camera_encoder reads /front, /rear; see its diagnostics)'}
+    board.introduce(facts('e2'))
+    board.connect({})
+    assert 'no links are loaded for encoder e2' in board.state('camera').detail
+    board.connect({'camera': LinkFit('e2', 4, 'v2')})
+    assert board.fits()['/camera_encoder'][0]
+    board.retain_encoders(['/lidar_encoder'])
+    assert not board.fits()
+    assert board.absences() == {'camera': 'no publisher; start its encoder'}
+
+
+def test_a_rejection_names_what_to_set(board, tokens):
+    board.introduce(facts('e2', 'encoder.tokens: columns', 'encoder.height: 9'))
+    assert not board.offer(tokens('camera', encoder='e2'))
+    assert 'has encoder.tokens: columns, encoder.height: 9 set; remove those settings' \
+        in board.state('camera').detail
+    assert not board.offer(tokens('camera', encoder='e3'))
+    assert 'train links for it with `mpnp train`' in board.state('camera').detail

@@ -12,11 +12,15 @@ from mpnp_ros.errors import QuestionError
 from mpnp_ros.serving.questions import MOST_CHARACTERS, MOST_CHOICES, Question, StandingQuestions
 
 SECOND = 1_000_000_000
+UNSEEN = ('\u200b\u200b', '\ufeff', '\u00ad \u2060', '\u3164', '\u2800', '\u00a0\u3000', '\u115f',
+          '\ufe0f', '\u034f', '\U000e0020', '\u202e', '\u0301')
 
 
 @pytest.mark.parametrize('question', [
     Question('is there a car?'), Question('x' * MOST_CHARACTERS), Question('two\nlines\tof Ünïcode 车'),
-    Question('which?', ('yes', 'no'), 'a', True, 2.5), Question('', id='a', standing=True)])
+    Question('which?', ('yes', 'no'), 'a', True, 2.5, 9.), Question('', id='a', standing=True),
+    Question('\U0001f468\u200d\U0001f469?', ('\U0001f697', '\U0001f68c')),
+    Question('\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645')])
 def test_good_questions_pass(question):
     question.checked()
 
@@ -31,7 +35,15 @@ def test_good_questions_pass(question):
     (Question('a', ('yes', 'n' * 201)), 'choice'),
     (Question('a', tuple(map(str, range(MOST_CHOICES + 1)))), '257 choices'),
     (Question('a', period=-1.), 'period'), (Question('a', period=math.nan), 'period'),
-    (Question('a', period=math.inf), 'period')])
+    (Question('a', period=math.inf), 'period'), (Question('a', lease=-1.), 'lease'),
+    (Question('a', lease=math.nan), 'lease'),
+    *((Question(text), 'empty') for text in UNSEEN),
+    *((Question('a', ('yes', text)), 'empty') for text in UNSEEN),
+    (Question('a', id='\u200b'), 'id'),
+    (Question('a', ('yes', 'yes\u200b')), 'cannot be seen'),
+    (Question('a', ('caf\u00e9', 'cafe\u0301')), 'repeat'),
+    (Question('a', ('yes', ' yes')), 'repeat'), (Question('a', ('\u2764', '\u2764\ufe0f')), 'cannot be seen'),
+    (Question('a', ('a b', 'a\u00a0b')), 'repeat')])
 def test_bad_questions_are_refused_with_the_reason(question, reason):
     with pytest.raises(QuestionError, match=reason):
         question.checked()
@@ -93,7 +105,7 @@ def test_same_id_replaces_and_the_number_is_bounded():
     standing.place(replace(asked('a'), text='new?'), 0, 0)
     with pytest.raises(QuestionError, match='2 questions stand'):
         standing.place(asked('c'), 0, 0)
-    assert {question.text for question in standing} == {'new?', 'b?'}
+    assert {entry.question.text for entry in standing.listed()} == {'new?', 'b?'}
 
 
 def test_withdrawing():
@@ -104,3 +116,30 @@ def test_withdrawing():
     assert standing.next(1, 0) is None
     with pytest.raises(QuestionError, match='id a'):
         standing.withdraw('a')
+
+
+def test_text_and_choices_are_composed():
+    question = Question('cafe\u0301?', ('u\u0308', 'no')).normalised()
+    assert (question.text, question.choices) == ('caf\u00e9?', ('\u00fc', 'no'))
+
+
+def test_a_lease_ends_unless_it_is_renewed_unchanged():
+    now = [0.]
+    standing = StandingQuestions(2, lambda: now[0])
+    leased = replace(asked('a'), lease=10.)
+    standing.place(leased, 0, 0)
+    standing.place(asked('b'), 0, 0)
+    now[0] = 9.
+    assert standing.renew(replace(leased, lease=20.))
+    assert not standing.renew(replace(leased, text='other?'))
+    assert not standing.renew(asked('b')), 'without a lease, asking again begins anew'
+    now[0] = 28.
+    assert [entry.remaining for entry in standing.listed()] == [1., pytest.approx(math.nan, nan_ok=True)]
+    assert standing.next(1, 0).id == 'a'
+    now[0] = 29.
+    assert not standing.renew(replace(leased, lease=20.))
+    assert (len(standing), standing.expired) == (1, 1)
+    standing.place(leased, 0, 0)
+    now[0] = 40.
+    standing.place(asked('c'), 0, 0)
+    assert len(standing) == 2, 'what has expired leaves room'

@@ -76,3 +76,24 @@ def test_the_smoothed_quality_stays_within_what_has_come(tokens, qualities):
         assert min(judged) - 1e-9 <= stream.quality <= max(judged) + 1e-9
     else:
         assert math.isnan(stream.quality)
+
+
+@pytest.mark.parametrize(('lag', 'told', 'fault'), [
+    (4., {'input_age': .008, 'encode_duration': 3.9}, 'the encoder takes 3.9 s a frame; give it more'),
+    (4., {'input_age': 3.9, 'encode_duration': .1}, 'stamps of the sensor are 3.9 s behind the clock'),
+    (-4., {'input_age': -4.1, 'encode_duration': .1}, 'stamps of the sensor are 4.1 s ahead of the clock'),
+    (4., {'input_age': .1, 'encode_duration': .1}, 'stamps are 4.0 s behind the clock; check use_sim_time'),
+    (4., {}, 'stamps are 4.0 s behind the clock; check use_sim_time'),
+    (-4., {'input_age': .1, 'encode_duration': 3.9}, 'stamps are 4.0 s ahead of the clock')])
+def test_a_slow_encoder_is_told_from_clocks_that_disagree(tokens, lag, told, fault):
+    stream, now = TokenStream(WatchLimits()), 100 * SECOND
+    stream.note(tokens('camera', stamp_ns=now - round(lag * SECOND), **told), now)
+    assert fault in stream.fault()
+
+
+def test_an_encoder_that_is_slow_is_given_the_time_it_takes(tokens):
+    stream = TokenStream(WatchLimits(stale_after=1.))
+    stream.note(tokens('camera', stamp_ns=0, encode_duration=1.5), 0)
+    assert stream.fresh(3 * SECOND) and not stream.fresh(3 * SECOND + 1)
+    stream.note(tokens('camera', stamp_ns=0, encode_duration=100.), 0)
+    assert stream.fresh(4 * SECOND) and not stream.fresh(4 * SECOND + 1), 'within a bound'

@@ -13,7 +13,7 @@ from mpnp_ros.modalities.heads import Head, load_head
 from mpnp_ros.modalities.sector_head import ring_shares
 from mpnp_ros.modalities.sectors import SECTORS, sector_azimuths
 from mpnp_ros.modalities.vision_weights import Backbone, load_backbone
-from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.tokens import NO_SOURCE, ModalityTokens
 
 
 class CameraObjectEncoder:
@@ -54,5 +54,6 @@ class CameraObjectEncoder:
 
 
 def principal_views(ring: CameraRing) -> np.ndarray:
-    """Return the view that sees most of each sector, uint16 [SECTORS]; the first where none does."""
-    return ring_shares(ring.edges, SECTORS).sum(1).argmax(0).numpy().astype(np.uint16)
+    """Return the view that sees most of each sector, uint16 [SECTORS]; NO_SOURCE where none sees it."""
+    most, view = ring_shares(ring.edges, SECTORS).sum(1).max(0)
+    return torch.where(most > 0, view, NO_SOURCE).numpy().astype(np.uint16)

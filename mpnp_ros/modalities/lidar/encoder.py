@@ -15,11 +15,14 @@ from mpnp_ros.modalities.base import LidarFrame
 from mpnp_ros.modalities.directions import wrap_azimuth
 from mpnp_ros.modalities.lidar.config import PICTURES, LidarConfig
 from mpnp_ros.modalities.lidar.preprocess import range_view, sector_azimuths, sensor_heading
+from mpnp_ros.modalities.mounting import in_base_frame
 from mpnp_ros.modalities.pooling import merge_taps, pool_columns
+from mpnp_ros.modalities.sectors import SECTORS, sector_of
 from mpnp_ros.modalities.vision_weights import Backbone, load_backbone
-from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.tokens import NO_SOURCE, ModalityTokens
 
 VERSION = 1  # goes up whenever the code gives other tokens for the same sweep
+BLIND = 6  # so many sectors of 5 degrees side by side without a single point are not looked to
 
 
 class LidarEncoder:
@@ -61,8 +64,20 @@ class LidarEncoder:
 
 def sector_tokens(frame: LidarFrame, fingerprint: str, values: np.ndarray,
                   azimuth: np.ndarray) -> ModalityTokens:
-    """Return tokens ``values`` [sectors, D] of one sweep with their directions [sectors]."""
+    """Return tokens ``values`` [sectors, D] of one sweep with their directions [sectors].
+
+    Their source index is NO_SOURCE where the sensor does not look.
+    """
     return ModalityTokens(
         modality='lidar', encoder=fingerprint, values=values, azimuth=azimuth, sources=(frame.name,),
-        source_index=np.zeros(len(values), np.uint16), source_stamps_ns=(frame.stamp_ns,),
-        stamp_ns=frame.stamp_ns, frame_id=frame.frame_id)
+        source_index=np.where(_looked_to(frame)[sector_of(azimuth)], 0, NO_SOURCE).astype(np.uint16),
+        source_stamps_ns=(frame.stamp_ns,), stamp_ns=frame.stamp_ns, frame_id=frame.frame_id)
+
+
+def _looked_to(frame: LidarFrame) -> np.ndarray:
+    """Which sectors of the base frame the sensor looks to, bool [SECTORS]: all but wide gaps in the sweep."""
+    points = np.asarray(frame.points)[:, :3]
+    x, y, _ = in_base_frame(frame, points[np.isfinite(points).all(1)]).T
+    empty = np.bincount(sector_of(np.arctan2(y, x)), minlength=SECTORS) == 0
+    gap = np.logical_and.reduce([np.roll(empty, -step) for step in range(BLIND)])
+    return ~np.logical_or.reduce([np.roll(gap, step) for step in range(BLIND)])

@@ -13,7 +13,10 @@ from mpnp_ros.modalities.mounting import sensor_rotation
 from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.polar import VERSION, polar_grid
 from mpnp_ros.modalities.sectors import sector_azimuths
-from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.tokens import NO_SOURCE, ModalityTokens
+
+WIDEST = np.radians(75.0)
+"""How far to the side of its heading a radar measures anything, generously."""
 
 
 class RadarEncoder:
@@ -49,7 +52,11 @@ class RadarEncoder:
 
 
 def principal_radars(frame: RadarFrame) -> np.ndarray:
-    """Return the radar that looks most nearly in the direction of each sector, uint16 [SECTORS]."""
+    """Return the radar that looks most nearly in the direction of each sector, uint16 [SECTORS].
+
+    NO_SOURCE where none looks there.
+    """
     headings = np.array([heading_of(sensor_rotation(scan)) for scan in frame.scans])
     apart = sector_azimuths()[:, None] - headings
-    return np.abs(wrap_azimuth(apart.ravel()).reshape(apart.shape)).argmin(1).astype(np.uint16)
+    apart = np.abs(wrap_azimuth(apart.ravel()).reshape(apart.shape))
+    return np.where(apart.min(1) < WIDEST, apart.argmin(1), NO_SOURCE).astype(np.uint16)

@@ -13,6 +13,7 @@ from mpnp_ros.modalities.camera.object_encoder import CameraObjectEncoder
 from mpnp_ros.modalities.heads import save_head
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.modalities.vision_weights import load_backbone
+from mpnp_ros.tokens import NO_SOURCE
 
 OBJECTS = CameraConfig(tokens='objects')
 SECTOR = np.radians(5)
@@ -38,6 +39,14 @@ def test_there_is_one_token_a_sector_of_numbers_of_objects(encoder, picture):
     assert encoder.channels == (('car', 'moving'), ('car', 'parked'), ('barrier', None))
     assert (tokens.encoder, tokens.stamp_ns, tokens.frame_id) == (encoder.fingerprint, 7, 'base_footprint')
     assert tokens.source_index[[36, 48, 71]].tolist() == [0, 1, 2]
+
+
+def test_a_sector_that_no_camera_looks_to_has_no_source(encoder, picture):
+    index = encoder.encode(CameraFrame(rig(picture).views[:1])).source_index
+    degrees = -177.5 + 5 * np.arange(72)
+    half = np.abs(degrees[index == 0]).max()
+    assert 25 < half < 60
+    assert index.tolist() == np.where(np.abs(degrees) <= half, 0, NO_SOURCE).tolist()
 
 
 def test_turning_the_rig_turns_the_tokens(encoder, picture):

@@ -12,6 +12,7 @@ from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.polar import polar_grid
 from mpnp_ros.modalities.lidar.polar_encoder import PolarEncoder
 from mpnp_ros.modalities.registry import create_encoder
+from mpnp_ros.tokens import NO_SOURCE
 
 POLAR = LidarConfig(backbone='polar', min_range=0.0)
 
@@ -78,3 +79,15 @@ def test_the_registry_builds_it_from_a_folder(tiny_heads, tmp_path, frame, encod
     built = create_encoder('lidar', {'backbone': 'polar', 'head': str(tmp_path / 'head')})
     assert np.array_equal(built.encode(frame).values, encoder.encode(frame).values)
     assert built.fingerprint != encoder.fingerprint and manifest.sha256
+
+
+@pytest.mark.parametrize('turn', [0.0, 2.0])
+def test_a_sweep_that_does_not_go_round_says_so(encoder, frame, turn):
+    assert (encoder.encode(frame).source_index == 0).all()
+    azimuth = np.degrees(np.arctan2(*frame.points.T[1::-1]))
+    kept = np.abs(azimuth) < 60
+    ahead = replace(frame, points=frame.points[kept], intensity=frame.intensity[kept], rotation=turning(turn))
+    tokens = encoder.encode(ahead)
+    apart = np.abs(np.degrees(np.angle(np.exp(1j * (tokens.azimuth - turn)))))
+    assert (tokens.source_index[apart < 55] == 0).all()
+    assert (tokens.source_index[apart > 65] == NO_SOURCE).all()

@@ -12,6 +12,7 @@ from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.encoder import RadarEncoder
 from mpnp_ros.modalities.radar.polar import polar_grid, radial_speed
 from mpnp_ros.modalities.registry import create_encoder
+from mpnp_ros.tokens import NO_SOURCE
 
 NEAR = RadarConfig(min_range=0.0)
 
@@ -82,8 +83,12 @@ def test_there_is_one_token_a_sector(encoder, frame):
 
 def test_a_sector_belongs_to_the_radar_that_looks_there(encoder, frame):
     tokens = encoder.encode(frame)
-    nearer_left = np.abs(np.angle(np.exp(1j * (tokens.azimuth - np.pi / 2)))) < np.abs(tokens.azimuth)
-    assert tokens.source_index.tolist() == nearer_left.astype(int).tolist()
+    from_left = np.abs(np.angle(np.exp(1j * (tokens.azimuth - np.pi / 2))))
+    from_front = np.abs(tokens.azimuth)
+    looked_to = np.minimum(from_left, from_front) < np.radians(75)
+    expected = np.where(looked_to, from_left < from_front, NO_SOURCE)
+    assert tokens.source_index.tolist() == expected.tolist()
+    assert (~looked_to).sum() == 72 - (75 + 90 + 75) // 5
 
 
 def test_turning_the_radars_turns_the_tokens(encoder, frame):

@@ -1,0 +1,114 @@
+"""Which directions sensors look to, and which ones a question asks about."""
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from mpnp_ros.tokens import NO_SOURCE, ModalityTokens
+
+SECTORS = 72
+STEP = 360 // SECTORS
+SIDE = 60.0
+"""Degrees to either side of its axis that a view may see of which one direction alone is known."""
+NEARLY_ALL = 0.95
+
+DIRECTIONS: Mapping[str, tuple[int, int]] = {
+    'front': (-30, 30), 'front left': (30, 90), 'back left': (90, 150), 'back': (150, 210),
+    'back right': (210, 270), 'front right': (270, 330), 'left': (30, 150), 'right': (210, 330)}
+"""Degrees counter-clockwise from ahead; the six of NuScenes-QA, and left and right as a whole."""
+
+_PLACE = re.compile(r'\b(?:to|on|at|from|in) (?:the |my |our |your )?'
+                    r'(?P<along>front|back|rear)?(?:[ -](?=left|right))?(?P<across>left|right)?\b')
+_WORD = re.compile(r'\b(?P<word>behind|ahead|in front)\b')
+_ASKER = re.compile(r'(?:me|us|you|myself|ourselves|yourself|the ego(?:[ -]?vehicle|[ -]?car)?|'
+                    r'(?:the|this) robot|(?:my|our|your|this) (?:car|vehicle|robot))\b')
+
+
+def covered(tokens: ModalityTokens) -> np.ndarray:
+    """Return which sectors of 5 degrees some source looks to, bool [SECTORS], beginning straight behind.
+
+    Every sector where that cannot be told: tokens that name no sources, or that have no direction.
+    """
+    seeing = tokens.source_index != NO_SOURCE
+    if not seeing.size or np.isnan(tokens.azimuth[seeing]).any():
+        return np.ones(SECTORS, bool)
+    degrees, index = np.degrees(tokens.azimuth[seeing].astype(np.float64)), tokens.source_index[seeing]
+    gaps = np.concatenate([_gaps(degrees[index == source]) for source in np.unique(index)] or [[]])
+    half = float(np.median(gaps)) / 2 if gaps.size else SIDE
+    offsets = np.linspace(0.1 - half, half - 0.1, 2 + math.ceil(2 * half / STEP))
+    places = np.floor((degrees[:, None] + offsets + 180) % 360 / STEP).astype(int) % SECTORS
+    seen = np.zeros(SECTORS, bool)
+    seen[places.ravel()] = True
+    return seen
+
+
+def share(seen: np.ndarray, direction: str) -> float:
+    """Return how much of a direction is seen, 0..1.  direction: one of :data:`DIRECTIONS`."""
+    first, last = ((edge + 180) // STEP for edge in DIRECTIONS[direction])
+    return float(np.take(seen, range(first, last), mode='wrap').mean())
+
+
+def ranges(seen: np.ndarray) -> str:
+    """Return what is seen in words, such as ``from -35 to 35 deg``; ``all around`` and ``nothing`` too."""
+    if seen.all() or not seen.any():
+        return 'all around' if seen.all() else 'nothing'
+    begins = np.flatnonzero(seen & ~np.roll(seen, 1))
+    lengths = [int(np.argmin(np.roll(seen, -begin))) for begin in begins]
+    edges = [(begin * STEP - 180, (begin + length) * STEP - 180)
+             for begin, length in zip(begins.tolist(), lengths, strict=True)]
+    return ' and '.join(f'from {begin} to {end} deg' for begin, end in edges)
+
+
+def directions_asked(text: str) -> tuple[str, ...]:
+    """Return the directions from the asker that a question names, as keys of :data:`DIRECTIONS`.
+
+    Read are the wordings of NuScenes-QA ("to the back left of me") and the usual others ("behind us", "on my
+    left", "ahead").  What is said of another thing ("behind the truck") is not among them.
+    """
+    words = ' '.join(text.casefold().split())
+    found: dict[str, None] = {}
+    for match in _PLACE.finditer(words):
+        along, across = match['along'] or '', match['across'] or ''
+        name = ' '.join(filter(None, ('back' if along == 'rear' else along, across)))
+        if name and _of_the_asker(words[match.end():]):
+            found[name] = None
+    for match in _WORD.finditer(words):
+        rest = words[match.end():]
+        alone = re.match(r'\s*(?:$|[?.!,;:]|(?:and|or|now|there)\b)', rest)
+        if alone or _ASKER.match(rest.removeprefix(' of').lstrip()) \
+                or (match['word'] == 'ahead' and not rest.startswith(' of ')):
+            found['back' if match['word'] == 'behind' else 'front'] = None
+    return tuple(found)
+
+
+def unseen(text: str, seen: Mapping[str, np.ndarray]) -> tuple[str, str]:
+    """Say what a question asks about and nothing looks to: (why there is no answer, why it is worth less).
+
+    seen: :func:`covered` of each modality an answer would rest on, at least one.  At most one text is not
+    empty.
+    """
+    together = np.logical_or.reduce(list(seen.values()))
+    asked = directions_asked(text)
+    shares = {name: share(together, name) for name in asked}
+    sees = '; '.join(f'{name} sees {ranges(one)}' for name, one in sorted(seen.items()))
+    if asked and not any(shares.values()):
+        return f'no sensor looks to the {" or the ".join(asked)}: {sees}; add one that does', ''
+    little = [f'{100 * part:.0f} % of the {name}' for name, part in shares.items() if part < NEARLY_ALL]
+    if little:
+        return '', f'seen is only {" and ".join(little)}: {sees}'
+    return '', '' if asked or together.mean() >= NEARLY_ALL else f'not all around is seen: {sees}'
+
+
+def _of_the_asker(rest: str) -> bool:
+    """Whether what follows a direction leaves it the asker's: "of me", or nothing that it is of."""
+    rest = re.sub(r'^[ -](?:hand )?side\b', '', rest)
+    return not rest.startswith(' of ') or _ASKER.match(rest.removeprefix(' of ')) is not None
+
+
+def _gaps(degrees: np.ndarray) -> np.ndarray:
+    """Angles between neighbouring directions of one source."""
+    apart = np.diff(np.unique(degrees))
+    return np.minimum(apart, 360 - apart)
