@@ -51,7 +51,7 @@ class _Message(Generic[Item]):
 
 @dataclass(eq=False)
 class _Source(Generic[Item]):
-    """waiting: by stamp.  gaps: between stamps.  ages: clock minus stamp.  unpaired: since it was in a set."""
+    """waiting: by stamp.  gaps: of stamps.  ages: clock minus stamp.  unpaired: since it was in a set."""
 
     waiting: list[_Message[Item]] = field(default_factory=list)
     newest_ns: int | None = None
@@ -206,7 +206,7 @@ class Synchronizer(Generic[Item]):
                 or (abs(age - true) > self._reach and self._sources[source].unpaired > UNPAIRED)}
 
     def _straggles(self, message: _Message[Item], now_ns: int) -> bool:
-        """Whether a message came too late: the set of its moment, or one of a later moment, has been given."""
+        """Whether a message came too late: the set of its moment, or of a later one, has been given."""
         last = self._last
         if last is None or len(self._sources) == 1 or now_ns - last.at_ns > self._timeout + self._reach:
             return False
@@ -244,7 +244,8 @@ class Synchronizer(Generic[Item]):
                 self._give_up_waiting(oldest, now_ns)
 
     def _due(self, group: Sequence[_Message[Item]], now_ns: int) -> bool:
-        full = any(len(self._sources[message.source].waiting) > MAX_WAITING for message in group)
+        full = any(len(waiting) > MAX_WAITING and waiting[0] in group
+                   for waiting in (self._sources[message.source].waiting for message in group))
         return full or min(message.arrived_ns for message in group) + self._timeout <= now_ns
 
     def _complete(self, now_ns: int) -> list[_Message[Item]] | None:
