@@ -74,21 +74,16 @@ class Topic:
 
 
 @dataclass(frozen=True)
-class Camera:
-    """Where one camera is read.  info: the topic of its calibration, whether or not it exists."""
+class Sensor:
+    """Where one sensor is read.
+
+    transport: of a camera, raw or compressed.  info: topic of its calibration, whether or not it exists.
+    """
 
     name: str
     topic: str
-    transport: str
-    info: str
-
-
-@dataclass(frozen=True)
-class Cloud:
-    """Where one LiDAR or radar is read."""
-
-    name: str
-    topic: str
+    transport: str = ''
+    info: str = ''
 
 
 def below(topics: Iterable[Topic], namespace: str) -> list[Topic]:
@@ -98,7 +93,7 @@ def below(topics: Iterable[Topic], namespace: str) -> list[Topic]:
 
 
 def find_cameras(topics: Iterable[Topic], namespace: str = '/',
-                 named: Mapping[str, str] | None = None) -> list[Camera]:
+                 named: Mapping[str, str] | None = None) -> list[Sensor]:
     """Return the colour cameras, one topic of each, sorted by name of the topic.
 
     Of one camera the rectified image is preferred, then colour to grey, then the compressed transport.  Of
@@ -110,15 +105,15 @@ def find_cameras(topics: Iterable[Topic], namespace: str = '/',
     groups: dict[tuple[str, ...], list[Topic]] = {}
     for topic in inside:
         if topic.type in TRANSPORTS and not words(topic.name, namespace) & _NO_COLOUR:
-            groups.setdefault(_device(topic.name), []).append(topic)
+            groups.setdefault(device_of(topic.name), []).append(topic)
     kept = _without_stereo(groups, inside)
     chosen = sorted((min(groups[device], key=_image_rank) for device in kept), key=lambda topic: topic.name)
     names = _unique_names([topic.name for topic in chosen], namespace, named or {}, 'camera')
-    return [Camera(name, topic.name, TRANSPORTS[topic.type], info_topic(topic.name, infos))
+    return [Sensor(name, topic.name, TRANSPORTS[topic.type], info_topic(topic.name, infos))
             for name, topic in zip(names, chosen, strict=True)]
 
 
-def find_lidars(topics: Iterable[Topic], namespace: str = '/') -> list[Cloud]:
+def find_lidars(topics: Iterable[Topic], namespace: str = '/') -> list[Sensor]:
     """Return the LiDARs, the likeliest first: its own driver's cloud before one that something made of it."""
     clouds = [topic for topic in below(topics, namespace) if topic.type == CLOUD]
     ranks: dict[str, tuple[int, ...]] = {}
@@ -128,26 +123,26 @@ def find_lidars(topics: Iterable[Topic], namespace: str = '/') -> list[Cloud]:
             continue
         ranks[topic.name] = (bool(said & _DERIVED), not said & _LIDAR, not said & _CLOUD)
     ordered = sorted(ranks, key=lambda name: (ranks[name], name))
-    return [Cloud(name, topic) for name, topic in
+    return [Sensor(name, topic) for name, topic in
             zip(_unique_names(ordered, namespace, {}, 'lidar'), ordered, strict=True)]
 
 
-def equals(topics: Sequence[Cloud]) -> list[Cloud]:
+def equals(topics: Sequence[Sensor]) -> list[Sensor]:
     """Return the LiDARs that are as likely as the first of :func:`find_lidars`, without the first."""
-    def rank(cloud: Cloud) -> tuple[bool, bool]:
+    def rank(cloud: Sensor) -> tuple[bool, bool]:
         said = words(cloud.topic)
         return bool(said & _DERIVED), not said & _LIDAR
     return [cloud for cloud in topics[1:] if rank(cloud) == rank(topics[0])]
 
 
 def find_radars(topics: Iterable[Topic], namespace: str = '/',
-                named: Mapping[str, str] | None = None) -> list[Cloud]:
+                named: Mapping[str, str] | None = None) -> list[Sensor]:
     """Return the radars sorted by topic; what something made of points only where there are no others."""
     clouds = [topic.name for topic in below(topics, namespace)
               if topic.type == CLOUD and 'radar' in words(topic.name, namespace)]
     raw = [name for name in clouds if not words(name, namespace) & _DERIVED] or clouds
     chosen = sorted(raw)
-    return [Cloud(name, topic) for name, topic in
+    return [Sensor(name, topic) for name, topic in
             zip(_unique_names(chosen, namespace, named or {}, 'radar'), chosen, strict=True)]
 
 
@@ -165,7 +160,7 @@ def info_topic(image_topic: str, existing: Collection[str] = ()) -> str:
 def sensor_name(topic: str, namespace: str = '/', kind: str = 'camera') -> str:
     """Return what the sensor of a topic is called: the last part of the name that says more than its type."""
     parts = [part for part in _relative(topic, namespace).split('/') if part]
-    device = list(_device('/'.join(parts))) if kind == 'camera' else parts
+    device = list(device_of('/'.join(parts))) if kind == 'camera' else parts
     telling = [part for part in device if not _GENERIC.fullmatch(part)]
     generic = [part for part in device if part in ('camera', 'cam')]
     if device and kind == 'camera' and _GENERIC.fullmatch(device[-1]) and generic:
@@ -173,6 +168,15 @@ def sensor_name(topic: str, namespace: str = '/', kind: str = 'camera') -> str:
         telling = [part for part in telling if _direction(part)]
     name = telling[-1] if telling else (generic[-1] if generic else kind)
     return _direction(name) or name
+
+
+def device_of(topic: str) -> tuple[str, ...]:
+    """Return the parts of a topic that say which camera it is, without those that say which image."""
+    parts = [part for part in topic.split('/') if part]
+    lowered = [part.lower() for part in parts]
+    while lowered and _IMAGE_LEAF.fullmatch(lowered[-1]):
+        lowered.pop()
+    return tuple(parts[:len(lowered)])
 
 
 def words(name: str, namespace: str = '/') -> set[str]:
@@ -193,15 +197,6 @@ def similar(topic: str, candidates: Iterable[str], limit: int = 3) -> list[str]:
 def _relative(name: str, namespace: str) -> str:
     prefix = f'{namespace.rstrip("/")}/'
     return name[len(prefix):] if name.startswith(prefix) else name.lstrip('/')
-
-
-def _device(topic: str) -> tuple[str, ...]:
-    """Return the parts of a name that say which camera it is, without those that say which image."""
-    parts = [part for part in topic.split('/') if part]
-    lowered = [part.lower() for part in parts]
-    while lowered and _IMAGE_LEAF.fullmatch(lowered[-1]):
-        lowered.pop()
-    return tuple(parts[:len(lowered)])
 
 
 def _image_rank(topic: Topic) -> tuple[object, ...]:
@@ -248,7 +243,7 @@ def _unique_names(topics: Sequence[str], namespace: str, named: Mapping[str, str
     for topic, name in zip(topics, names, strict=True):
         if topic not in named and (names.count(name) > 1 or name in taken):
             longer = [part for part in _relative(topic, namespace).split('/') if part]
-            device = list(_device('/'.join(longer))) if kind == 'camera' else longer
+            device = list(device_of('/'.join(longer))) if kind == 'camera' else longer
             name = '_'.join(dict.fromkeys(device)) or name
         free = (number for number in range(1, len(topics) + 2))
         candidate = name

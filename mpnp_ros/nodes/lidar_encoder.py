@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,27 +12,55 @@ from mpnp_ros.conversions.pointclouds import to_points
 from mpnp_ros.modalities.base import LidarFrame
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.health import LidarLimits
+from mpnp_ros.nodes.discovery import CLOUD, Sensor, Topic, equals, find_lidars, sensor_name
 from mpnp_ros.nodes.encoder_node import EncoderNode, Input, encoder_parameters
+from mpnp_ros.nodes.found_sensors import FoundSensors
 from mpnp_ros.nodes.parameters import Change, Parameter
 from mpnp_ros.nodes.runtime import run_node
 
 PARAMETERS = encoder_parameters(LidarConfig, (
-    Parameter('topic', 'lidar_top', 'Topic of the point clouds.', change=Change.ACTIVATE),
-    Parameter('sensor', 'lidar_top', 'Name of the sensor in the tokens.', change=Change.LIVE),
+    Parameter('topic', '', 'Topic of the point clouds; empty: that of the LiDAR that publishes below the '
+              'namespace of the node, as soon as it does.', change=Change.ACTIVATE),
+    Parameter('sensor', '', 'Name of the sensor in the tokens; empty: as its topic is called.',
+              change=Change.LIVE),
 ), LidarLimits)
 
 
 class LidarEncoder(EncoderNode):
     """Encodes the newest sweep."""
 
+    HINT = 'set `topic`'
+
     def __init__(self) -> None:
         super().__init__('lidar', PARAMETERS)
+        self._named = ''
+        self._found = FoundSensors(self, 'a LiDAR', 'topic', (CLOUD,), kin='lidar|livox|velodyne|scan|ouster',
+                                   find=self._choose, same=str, read=self._read,
+                                   leave=lambda lidar: self.forget(lidar.topic))
+
+    @property
+    def discovers(self) -> bool:
+        """Where no topic is named."""
+        return not self.values.topic
 
     def start(self) -> None:
-        """Subscribe to the sensor."""
+        """Subscribe to the sensor where it is named."""
         super().start()
-        self.expect(self.values.topic)
-        self.listen(PointCloud2, self.values.topic, self._receive)
+        if topic := self.values.topic:
+            self._read(Sensor(sensor_name(topic, kind='lidar'), topic))
+
+    def stop(self) -> None:
+        """Unsubscribe."""
+        super().stop()
+        self._found.clear()
+
+    def discover(self, graph: Sequence[Topic]) -> None:
+        """Read the LiDAR that is found."""
+        self._found.follow(graph, graph, {})
+
+    def readable(self, graph: Sequence[Topic]) -> list[str]:
+        """Return the topics of LiDARs."""
+        return [lidar.topic for lidar in find_lidars(graph)]
 
     def part(self, item: Input) -> LidarFrame:
         """Return the sweep, with the mount from ``/tf_static``."""
@@ -50,8 +78,25 @@ class LidarEncoder(EncoderNode):
         """Return the one sweep."""
         return parts[0]
 
+    def _choose(self, graph: Sequence[Topic], namespace: str, read: Mapping[str, str]) -> list[Sensor]:
+        """Return the likeliest LiDAR, or the one that is read where that is as likely."""
+        found = find_lidars(graph, namespace)
+        if not found:
+            return []
+        others = equals(found)
+        kept = next((lidar for lidar in (found[0], *others) if lidar.topic in read), found[0])
+        if others and not read:
+            self.warn_once('several LiDARs', f'there are several LiDARs; {kept.topic} is read, and not '
+                           f'{", ".join(lidar.topic for lidar in others)}: set `topic` to read another')
+        return [kept]
+
+    def _read(self, lidar: Sensor) -> None:
+        self._named = lidar.name
+        self.expect(lidar.topic)
+        self.listen(PointCloud2, lidar.topic, self._receive)
+
     def _receive(self, topic: str, message: Any) -> None:
-        self.submit((self.receive(topic, self.values.sensor, message),))
+        self.submit((self.receive(topic, self.values.sensor or self._named, message),))
 
 
 def main() -> int:

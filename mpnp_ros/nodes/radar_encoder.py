@@ -12,15 +12,19 @@ from mpnp_ros.modalities.base import RadarFrame, RadarScan
 from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.health import RadarLimits
 from mpnp_ros.modalities.radar.returns import FIELDS, SOUND, radar_scan
+from mpnp_ros.nodes.discovery import CLOUD, Topic, find_radars, sensor_name
 from mpnp_ros.nodes.encoder_node import Input, encoder_parameters
+from mpnp_ros.nodes.found_sensors import FoundSensors, matching
 from mpnp_ros.nodes.parameters import Change, Parameter
 from mpnp_ros.nodes.runtime import run_node
 from mpnp_ros.nodes.synchronized_encoder import SynchronizedEncoder, set_parameters, topics_of
 
-NUSCENES = ('radar_front', 'radar_front_left', 'radar_front_right', 'radar_back_left', 'radar_back_right')
+PATTERN = '{radar}'
 PARAMETERS = encoder_parameters(RadarConfig, (
-    Parameter('radars', NUSCENES, 'Names of the radars.', change=Change.CONFIGURE),
-    Parameter('topic', '{radar}', 'Topic of the points of {radar}.', change=Change.CONFIGURE),
+    Parameter('radars', (), 'Names of the radars; empty: all that publish below the namespace of the node, '
+              'as soon as they do.', change=Change.CONFIGURE),
+    Parameter('topic', PATTERN, 'Topic of the points of {radar}. Without {radar}, and with radars empty: of '
+              'the one radar.', change=Change.CONFIGURE),
     *set_parameters('scans', 0.08, 0.15),
 ), RadarLimits)
 
@@ -28,19 +32,51 @@ PARAMETERS = encoder_parameters(RadarConfig, (
 class RadarEncoder(SynchronizedEncoder):
     """Groups scans of one moment and encodes them together; a radar that is absent is left out."""
 
+    HINT = 'set `topic` (and `radars`)'
+
     def __init__(self) -> None:
         super().__init__('radar', PARAMETERS)
         self._topics: dict[str, str] = {}
+        self._found = FoundSensors(
+            self, 'radars', 'topic', (CLOUD,), kin='radar', find=find_radars, same=str,
+            read=lambda radar: self.join(radar.name, PointCloud2, radar.topic),
+            leave=lambda radar: self.leave(radar.name))
+
+    @property
+    def discovers(self) -> bool:
+        """Where no radar is named."""
+        return not self._topics
 
     def load(self) -> None:
         """Check the topics, then load the encoder."""
-        self._topics = topics_of('radar', self.values.radars, self.values.topic, 'topic')
+        names, pattern = self.values.radars, self.values.topic
+        names = names or (() if '{radar}' in pattern else (sensor_name(pattern, kind='radar'),))
+        self._topics = topics_of('radar', names, pattern, 'topic') if names else {}
         super().load()
 
     def start(self) -> None:
-        """Subscribe to every radar."""
+        """Subscribe to every radar that is named."""
         super().start()
-        self.gather(PointCloud2, self._topics)
+        self.begin()
+        for radar, topic in self._topics.items():
+            self.join(radar, PointCloud2, topic)
+
+    def stop(self) -> None:
+        """Unsubscribe from every radar."""
+        super().stop()
+        self._found.clear()
+
+    def discover(self, graph: Sequence[Topic]) -> None:
+        """Join the radars that are found."""
+        named: dict[str, str] = {}
+        if self.values.topic != PATTERN:
+            named = matching(graph, self.values.topic, 'radar', self.get_namespace())
+            graph = [topic for topic in graph if topic.name in named]
+        self._found.follow(graph, graph, named)
+
+    def readable(self, graph: Sequence[Topic]) -> list[str]:
+        """Return the topics of radars."""
+        return [radar.topic for radar in find_radars(graph)]
 
     def part(self, item: Input) -> RadarScan:
         """Return the scan, with the mount from ``/tf_static``, without which its points lie nowhere."""

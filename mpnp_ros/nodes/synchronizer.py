@@ -51,7 +51,9 @@ class _Message(Generic[Item]):
 
 @dataclass(eq=False)
 class _Source(Generic[Item]):
-    """waiting: by stamp.  gaps: of stamps.  ages: clock minus stamp.  unpaired: since it was in a set."""
+    """waiting: by stamp.  gaps: of stamps.  ages: clock minus stamp, since since_ns.  unpaired: since
+    it was in a set.
+    """
 
     waiting: list[_Message[Item]] = field(default_factory=list)
     newest_ns: int | None = None
@@ -60,6 +62,7 @@ class _Source(Generic[Item]):
     ages: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT))
     distances: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT))
     unpaired: int = 0
+    since_ns: int = 0
 
     @property
     def age_ns(self) -> int:
@@ -181,7 +184,12 @@ class Synchronizer(Generic[Item]):
             state.gaps.append(stamp - state.newest_ns)
         state.newest_ns = stamp if state.newest_ns is None else max(state.newest_ns, stamp)
         state.seen_ns = message.arrived_ns
-        state.ages.append(clock_ns - stamp)
+        age = clock_ns - stamp
+        if state.ages and abs(age - state.age_ns) > 4 * self._reach:  # a clock was set, or a bag begins
+            state.ages.clear()
+        if not state.ages:
+            state.since_ns = message.arrived_ns
+        state.ages.append(age)
         others = [abs(stamp - other.newest_ns) for name, other in self._sources.items()
                   if name not in (message.source, *self._odd) and other.newest_ns is not None
                   and state.seen_ns - other.seen_ns < self._absent_after]
@@ -200,10 +208,16 @@ class Synchronizer(Generic[Item]):
             agreeing = sum(abs(age - ages[source]) <= self._reach for age in ages.values())
             return agreeing, -abs(ages[source])
 
-        true = ages[max(ages, key=trust)]
-        return {source: age - true for source, age in ages.items()
-                if abs(age - true) > 4 * self._reach
-                or (abs(age - true) > self._reach and self._sources[source].unpaired > UNPAIRED)}
+        true = max(ages, key=trust)
+        odd = {source: age - ages[true] for source, age in ages.items()
+               if abs(age - ages[true]) > self._reach and self._comparable(source, true)}
+        return {source: offset for source, offset in odd.items()
+                if abs(offset) > 4 * self._reach or self._sources[source].unpaired > UNPAIRED}
+
+    def _comparable(self, one: str, other: str) -> bool:
+        """Whether both have sent since the other's clock was last set: else both may have been set alike."""
+        first, second = self._sources[one], self._sources[other]
+        return first.seen_ns >= second.since_ns and second.seen_ns >= first.since_ns
 
     def _straggles(self, message: _Message[Item], now_ns: int) -> bool:
         """Whether a message came too late: the set of its moment, or of a later one, has been given."""
@@ -310,12 +324,12 @@ class Synchronizer(Generic[Item]):
         items = {message.source: message.item for message in group}
         for source, state in self._sources.items():
             own = stamps.get(source, first - 1)
-            chosen = [message for message in state.waiting if message in group]
-            passed = [message for message in state.waiting
-                      if message.stamp_ns <= own and message not in chosen]
-            self._drop(*passed)
-            for message in chosen:
-                state.waiting.remove(message)
+            passed = [message for message in state.waiting if message.stamp_ns <= own and (
+                source in stamps or message.stamp_ns >= first - 4 * self._reach)]  # or a bag starts again
+            self._drop(*(message for message in passed if message not in group))
+            for message in passed:
+                if message in group:
+                    state.waiting.remove(message)
             if source in stamps and len(stamps) > 1:
                 state.unpaired = 0
         self._last = _Given(now_ns, first, last, stamps)

@@ -11,7 +11,7 @@ pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this ma
 from mpnp_ros.msg import ModalityTokens
 
 from mpnp_ros.conversions.tokens import from_message
-from mpnp_ros.nodes.camera_encoder import NUSCENES
+from mpnp_ros.world.rig import CAMERAS
 from mpnp_ros.nuscenes.bag_writer import write_bag
 from mpnp_ros.nuscenes.tables import NuScenes
 
@@ -29,7 +29,7 @@ def test_a_looping_scene_gives_directed_tokens_again_and_again(ros, tmp_path, ti
     ros.start('mpnp_ros.nodes.camera_encoder', parameters={**tiny_camera, 'use_sim_time': True})
     ros.start('mpnp_ros.nodes.lidar_encoder', parameters={**tiny_lidar, 'use_sim_time': True})
     ros.start('mpnp_ros.nodes.replay', parameters={'bag': str(bag), 'loop': True, 'wait_for': [
-        '/lidar_top', *(f'/{camera}/image_rect/compressed' for camera in NUSCENES)]})
+        '/lidar_top', *(f'/{camera}/image_rect/compressed' for camera in map(str.lower, CAMERAS))]})
     tokens = from_message(cameras.wait(3, where=lambda message: len(message.sources) == 6)[-1])
     sweep = from_message(lidars.wait(3)[-1])
 

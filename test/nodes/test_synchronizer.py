@@ -241,6 +241,15 @@ def test_a_clock_that_was_put_right_is_believed_again():
     assert list(bench.sets[-1]) == ['a', 'b'] and bench.sync.misfits() == {}
 
 
+def test_a_clock_that_is_set_while_all_run_costs_no_set():
+    bench = Bench('ab')
+    bench.add('a', 0, now=10 ** 6)  # one has sent more than the other
+    for now in range(10 ** 6 + 300, 10 ** 6 + 6000, 300):
+        for source in 'ba':
+            bench.add(source, now + (10 ** 9 if now > 10 ** 6 + 900 else -10 ** 9), now=now, clock=now)
+    assert [sorted(group) for group in bench.sets] == [['a'], *[['a', 'b']] * 19]
+
+
 def test_messages_that_are_late_by_less_than_the_wait_are_no_sign_of_a_wrong_clock():
     bench = Bench('ab')
     for now in range(10 ** 6, 10 ** 6 + 6000, 300):
@@ -363,5 +372,5 @@ def test_messages_that_are_by_far_the_nearest_to_each_other_are_paired(drawn):
              and clearly_nearest(b, stamps['a']) == a and abs(a - b) <= 60_000}
     given_sets = {(group['a'], group['b']) for group in synchronized(events, 'ab', 60_000, 150_000)
                   if len(group) == 2}
-    first = min(map(max, pairs), default=0) + 4 * drawn['period']  # until the rates are known
+    first = 10 ** 6 + 20 * drawn['period']  # until the rates are known
     assert {pair for pair in pairs - given_sets if min(pair) > first} == set()
