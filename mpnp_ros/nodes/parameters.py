@@ -91,6 +91,8 @@ class Parameter:
     def problem(self, value: Any) -> str | None:
         """Return why ``value`` is refused, naming key and limit, or None where it is right."""
         if isinstance(self.default, tuple):
+            if value is None and not self.default:
+                return None  # what rcl makes of an empty list in a file
             if isinstance(value, str | bytes) or not isinstance(value, Iterable):
                 return f'{self.name} must be a {self.type_name}, not {value!r}'
             return next(filter(None, map(self._item_problem, value)), None)
@@ -99,7 +101,7 @@ class Parameter:
     def convert(self, value: Any) -> Any:
         """Return a right value in the declared type: whole numbers become floats, lists tuples."""
         if isinstance(self.default, tuple):
-            return tuple(self.kind(item) for item in value)
+            return tuple(self.kind(item) for item in value or ())
         return self.kind(value)
 
     def _item_problem(self, value: Any) -> str | None:
