@@ -8,7 +8,7 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo
 
 from mpnp_ros.errors import ImageError
-from mpnp_ros.modalities.camera.distortion import BROWN, EQUIDISTANT, MODELS, MOST, Distortion
+from mpnp_ros.modalities.camera.distortion import BROWN, EQUIDISTANT, MODELS, MOST, Distortion, undistort
 
 SAME_SHAPE = 0.01  # by which width over height may differ in two sizes of the same picture
 TRANSPORTS = ('compressed', 'theora', 'ffmpeg', 'zstd', 'draco')
@@ -48,6 +48,11 @@ def calibration(message: CameraInfo, size: tuple[int, int] | None = None,
         concerns.append(f'{other} is empty, and {name} need not be the same, because the lens distorts; '
                         f'taking {name}; calibrate the camera again')
     concerns.append(_fit(matrix, message, size))
+    if lens and size:
+        ends = (np.array([-0.5, size[0] - 0.5]) - matrix[0, 2]) / matrix[0, 0]
+        if not undistort(lens, np.column_stack([ends, np.zeros(2)]))[1].all():
+            concerns.append('D holds for the middle of the image only, since the distortion that it gives '
+                            'folds back before the sides; calibrate the camera with patterns there too')
     return Calibration(matrix, lens, '; '.join(filter(None, concerns)))
 
 

@@ -28,10 +28,10 @@ from mpnp_ros.modalities.health import Health, HealthLimits, Judge
 from mpnp_ros.modalities.registry import create_encoder, create_judge
 from mpnp_ros.msg import ModalityTokens as TokensMessage
 from mpnp_ros.nodes.concerns import Concerns
+from mpnp_ros.nodes.mounts import Mounts
 from mpnp_ros.nodes.parameters import Change, Parameter, option_parameters
 from mpnp_ros.nodes.runtime import AUTOSTART, THREADS, ManagedNode, set_threads
 from mpnp_ros.nodes.tally import Tally
-from mpnp_ros.nodes.transforms import StaticTransforms
 from mpnp_ros.nodes.worker import LatestWorker
 from mpnp_ros.tokens import ModalityTokens
 
@@ -90,7 +90,7 @@ class EncoderNode(ManagedNode):
         self.modality = modality
         self.encoder: Any = None
         self.judge: Judge | None = None
-        self.transforms: StaticTransforms | None = None
+        self.mounts: Mounts | None = None
         self.concerns = Concerns(self.diagnostics)
         self.tally = Tally()
         self.inputs_group = MutuallyExclusiveCallbackGroup()
@@ -98,7 +98,6 @@ class EncoderNode(ManagedNode):
         self._publisher: Any = None
         self._subscriptions_made: list[Any] = []
         self._arrivals: dict[str, float] = {}
-        self._once: set[str] = set()
         self._duration = 0.
         self._health = Health(math.nan)
         self.diagnostics.add_source(self._report)
@@ -114,11 +113,11 @@ class EncoderNode(ManagedNode):
         raise NotImplementedError
 
     def load(self) -> None:
-        """Load the encoder's weights and begin to follow ``/tf_static``."""
+        """Load the encoder's weights and begin to follow the sensors' mounts."""
         set_threads(self.values.threads)
         self.encoder = create_encoder(self.modality, self._options(OPTION))
         self.judge = create_judge(self.modality, self._options(HEALTH))
-        self.transforms = StaticTransforms(self, self.diagnostics)
+        self.mounts = Mounts(self, self.diagnostics, self.concerns)
         self.get_logger().info(f'encoder {self.encoder.fingerprint} is loaded')
 
     def start(self) -> None:
@@ -149,9 +148,9 @@ class EncoderNode(ManagedNode):
 
     def release(self) -> None:
         """Give back the memory of the weights."""
-        if self.transforms:
-            self.transforms.destroy()
-        self.transforms = self.encoder = self.judge = None
+        if self.mounts:
+            self.mounts.destroy()
+        self.mounts = self.encoder = self.judge = None
         gc.collect()
         torch = sys.modules.get('torch')
         if torch and torch.cuda.is_available():
@@ -188,12 +187,6 @@ class EncoderNode(ManagedNode):
     def supersede(self, items: Sequence[Input]) -> None:
         """Count messages that a newer one has replaced."""
         self.tally.settle((item.topic for item in items), 'superseded')
-
-    def warn_once(self, key: str, text: str) -> None:
-        """Warn the first time only."""
-        if key not in self._once:
-            self._once.add(key)
-            self.diagnostics.warn(key, text)
 
     def _encode(self, items: tuple[Input, ...]) -> None:
         parts = self._convert(items)

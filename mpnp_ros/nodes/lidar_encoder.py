@@ -35,13 +35,10 @@ class LidarEncoder(EncoderNode):
         self.listen(PointCloud2, self.values.topic, self._receive)
 
     def part(self, item: Input) -> LidarFrame:
-        """Return the sweep, with the mount from ``/tf_static``."""
-        points = to_points(item.message)
-        frame_id, base = item.message.header.frame_id, self.values.base_frame
-        pose = self.transforms.lookup(base, frame_id)
+        """Return the sweep, with its mount; where that is unknown the sensor is taken as the base frame."""
+        points, base = to_points(item.message), self.values.base_frame
+        pose = self.mounts.pose(item.source, item.message.header.frame_id, base, 'taking them as the same')
         if pose is None:
-            self.warn_once('unmounted', f'{item.source}: /tf_static does not connect {frame_id!r} with '
-                                        f'{base!r}; taking them as the same')
             pose = np.eye(4)
         return LidarFrame(points.xyz, points.intensity, pose[:3, :3], pose[:3, 3], item.stamp_ns, item.source,
                           base)

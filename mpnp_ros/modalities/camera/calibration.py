@@ -1,7 +1,10 @@
 """Which way each column, and each row, of an image looks."""
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
+from PIL import Image
 
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.base import CameraView
@@ -67,6 +70,16 @@ def view_intrinsics(view: CameraView, size: tuple[int, int], config: CameraConfi
     width, height = size
     focal = width / 2 / np.tan(np.radians(config.nominal_fov) / 2)
     return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
+
+
+def image_size(image: np.ndarray | bytes) -> tuple[int, int] | None:
+    """Return width and height of an image, see CameraView; None where it cannot be read."""
+    if isinstance(image, np.ndarray):
+        return image.shape[1], image.shape[0]
+    try:
+        return Image.open(BytesIO(image)).size
+    except Exception:  # damaged files make Pillow raise errors of every kind
+        return None
 
 
 def view_rotation(view: CameraView, config: CameraConfig) -> np.ndarray:
