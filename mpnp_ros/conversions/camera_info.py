@@ -152,13 +152,13 @@ def _fit(matrix: np.ndarray, message: CameraInfo, size: tuple[int, int] | None) 
 
 
 def _near(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    return all(abs(mine - its) <= 1 for mine, its in zip(size, other, strict=True))
+    return all(its > 0 and abs(mine - its) <= 1 for mine, its in zip(size, other, strict=True))
 
 
 def _alike(size: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether two sizes may be of the same picture: a pixel is lost by rounding, or one in a hundred."""
     across, down = size[0] * other[1], size[1] * other[0]
-    return abs(across - down) <= max(SAME_SHAPE * max(across, down), *other)
+    return min(other) > 0 and abs(across - down) <= max(SAME_SHAPE * max(across, down), *other)
 
 
 def _cut(matrix: np.ndarray, corner: tuple[float, float]) -> None:
