@@ -35,10 +35,10 @@ from mpnp_ros.nodes.adapted_subscription import AdaptedSubscription
 from mpnp_ros.nodes.concerns import Concerns
 from mpnp_ros.nodes.discovery import Topic
 from mpnp_ros.nodes.input_watch import InputWatch
+from mpnp_ros.nodes.mounts import Mounts
 from mpnp_ros.nodes.parameters import Change, Parameter, option_parameters
 from mpnp_ros.nodes.runtime import AUTOSTART, SUCCESS, THREADS, ManagedNode, set_threads
 from mpnp_ros.nodes.tally import Tally
-from mpnp_ros.nodes.transforms import StaticTransforms
 from mpnp_ros.nodes.worker import LatestWorker
 from mpnp_ros.tokens import ModalityTokens
 
@@ -106,7 +106,7 @@ class EncoderNode(ManagedNode):
         self.modality = modality
         self.encoder: Any = None
         self.judge: Judge | None = None
-        self.transforms: StaticTransforms | None = None
+        self.mounts: Mounts | None = None
         self.concerns, self.conditions = Concerns(self.diagnostics), Concerns(self.diagnostics)
         self.watch = InputWatch(self, self.conditions, self.readable, self.HINT)
         self.tally = Tally()
@@ -115,11 +115,11 @@ class EncoderNode(ManagedNode):
         self._publisher: Any = None
         self._info_publisher: Any = None
         self._inputs: dict[str, AdaptedSubscription] = {}
+        self._subscriptions_made: list[Any] = []
         self._watching: Any = None
         self._changing = threading.Lock()
         self._arrivals: dict[str, float] = {}
         self._newest: dict[str, tuple[int, float]] = {}
-        self._once: set[str] = set()
         self._duration = 0.
         self._health = Health(math.nan)
         self.diagnostics.add_source(self._report)
@@ -146,11 +146,11 @@ class EncoderNode(ManagedNode):
         return False
 
     def load(self) -> None:
-        """Load the encoder's weights and begin to follow ``/tf_static``."""
+        """Load the encoder's weights and begin to follow the sensors' mounts."""
         set_threads(self.values.threads)
         self.encoder = create_encoder(self.modality, self._options(OPTION))
         self.judge = create_judge(self.modality, self._options(HEALTH))
-        self.transforms = StaticTransforms(self, self.diagnostics)
+        self.mounts = Mounts(self, self.diagnostics, self.concerns)
         self.get_logger().info(f'encoder {self.encoder.fingerprint} is loaded')
         self._info_publisher = self.create_publisher(
             EncoderInfo, 'encoders', QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
@@ -188,6 +188,9 @@ class EncoderNode(ManagedNode):
             self._inputs.clear()
         if self._worker:
             self._worker.stop()  # and is kept: a callback that still runs may submit to it
+        for subscription in self._subscriptions_made:  # by the worker
+            self.destroy_subscription(subscription)
+        self._subscriptions_made.clear()
         if self._publisher:
             self.destroy_publisher(self._publisher)
             self._publisher = None
@@ -199,11 +202,11 @@ class EncoderNode(ManagedNode):
 
     def release(self) -> None:
         """Give back the memory of the weights."""
-        if self.transforms:
-            self.transforms.destroy()
+        if self.mounts:
+            self.mounts.destroy()
         if self._info_publisher:
             self.destroy_publisher(self._info_publisher)
-        self.transforms = self.encoder = self.judge = self._info_publisher = None
+        self.mounts = self.encoder = self.judge = self._info_publisher = None
         gc.collect()
         torch = sys.modules.get('torch')
         if torch and torch.cuda.is_available():
@@ -261,12 +264,6 @@ class EncoderNode(ManagedNode):
     def supersede(self, items: Sequence[Input]) -> None:
         """Count messages that a newer one has replaced."""
         self.tally.settle((item.topic for item in items), 'superseded')
-
-    def warn_once(self, key: str, text: str) -> None:
-        """Warn the first time only."""
-        if key not in self._once:
-            self._once.add(key)
-            self.diagnostics.warn(key, text)
 
     def _encode(self, items: tuple[Input, ...]) -> None:
         parts = self._convert(items)

@@ -34,6 +34,7 @@ class LidarEncoder(EncoderNode):
     def __init__(self) -> None:
         super().__init__('lidar', PARAMETERS)
         self._named = ''
+        self._others: list[str] = []
         self._found = FoundSensors(self, 'a LiDAR', 'topic', (CLOUD,), kin='lidar|livox|velodyne|scan|ouster',
                                    find=self._choose, same=str, read=self._read,
                                    leave=lambda lidar: self.forget(lidar.topic))
@@ -63,13 +64,10 @@ class LidarEncoder(EncoderNode):
         return [lidar.topic for lidar in find_lidars(graph)]
 
     def part(self, item: Input) -> LidarFrame:
-        """Return the sweep, with the mount from ``/tf_static``."""
-        points = to_points(item.message)
-        frame_id, base = item.message.header.frame_id, self.values.base_frame
-        pose = self.transforms.lookup(base, frame_id)
+        """Return the sweep, with its mount; where that is unknown the sensor is taken as the base frame."""
+        points, base = to_points(item.message), self.values.base_frame
+        pose = self.mounts.pose(item.source, item.message.header.frame_id, base, 'taking them as the same')
         if pose is None:
-            self.warn_once('unmounted', f'{item.source}: /tf_static does not connect {frame_id!r} with '
-                                        f'{base!r}; taking them as the same')
             pose = np.eye(4)
         return LidarFrame(points.xyz, points.intensity, pose[:3, :3], pose[:3, 3], item.stamp_ns, item.source,
                           base)
@@ -83,15 +81,16 @@ class LidarEncoder(EncoderNode):
         found = find_lidars(graph, namespace)
         if not found:
             return []
-        others = equals(found)
-        kept = next((lidar for lidar in (found[0], *others) if lidar.topic in read), found[0])
-        if others and not read:
-            self.warn_once('several LiDARs', f'there are several LiDARs; {kept.topic} is read, and not '
-                           f'{", ".join(lidar.topic for lidar in others)}: set `topic` to read another')
+        likely = [found[0], *equals(found)]
+        kept = next((lidar for lidar in likely if lidar.topic in read), found[0])
+        self._others = [lidar.topic for lidar in likely if lidar != kept]
         return [kept]
 
     def _read(self, lidar: Sensor) -> None:
         self._named = lidar.name
+        if self._others:
+            self.get_logger().warning(f'there are several LiDARs: {lidar.topic} is read, and not '
+                                      f'{", ".join(self._others)}; set `topic` to read another')
         self.expect(lidar.topic)
         self.listen(PointCloud2, lidar.topic, self._receive)
 

@@ -102,9 +102,14 @@ class Parameter:
         """Return a right value in the declared type: whole numbers become floats, lists tuples."""
         if isinstance(self.default, tuple):
             return tuple(self.kind(item) for item in value or ())
-        return self.kind(value)
+        return self.kind(self._unquoted(value))
+
+    def _unquoted(self, value: Any) -> Any:
+        """Return 'true' or 'false' where those are choices and YAML has made a boolean of the word."""
+        return str(value).lower() if isinstance(value, bool) and 'true' in self.choices else value
 
     def _item_problem(self, value: Any) -> str | None:
+        value = self._unquoted(value)
         right_type = type(value) is self.kind or (self.kind is float and type(value) is int)
         if not right_type:
             return f'{self.name} must be a {self.type_name}, not {value!r}'

@@ -4,6 +4,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+import numpy as np
 from sensor_msgs.msg import PointCloud2
 
 from mpnp_ros.conversions.pointclouds import to_records
@@ -79,13 +80,18 @@ class RadarEncoder(SynchronizedEncoder):
         return [radar.topic for radar in find_radars(graph)]
 
     def part(self, item: Input) -> RadarScan:
-        """Return the scan, with the mount from ``/tf_static``, without which its points lie nowhere."""
+        """Return the scan, with its mount.
+
+        The only radar is taken as the base frame where its mount is unknown; one of several may look any way.
+        """
         records = to_records(item.message, FIELDS, SOUND)
-        frame_id, base = item.message.header.frame_id, self.values.base_frame
-        pose = self.transforms.lookup(base, frame_id)
+        frame_id, base, alone = item.message.header.frame_id, self.values.base_frame, len(self.joined) == 1
+        pose = self.mounts.pose(item.source, frame_id, base,
+                                'taking them as the same' if alone else 'leaving it out')
+        if pose is None and not alone:
+            raise PointCloudError(f'{item.source}: {self.mounts.unknown(frame_id, base)}')
         if pose is None:
-            raise PointCloudError(f'{item.source}: /tf_static does not connect {frame_id!r} with {base!r}; '
-                                  'publish how the radar is mounted')
+            pose = np.eye(4)
         return radar_scan(records, item.source, item.stamp_ns, pose[:3, :3], pose[:3, 3])
 
     def frame(self, parts: Sequence[RadarScan]) -> RadarFrame:

@@ -57,6 +57,7 @@ class SynchronizedEncoder(EncoderNode):
         """Read a sensor no more."""
         self.forget(self.joined.pop(source))
         self._synchronizer.leave(source)
+        self.concerns.clear(f'{source} ')
 
     def stop(self) -> None:
         """Unsubscribe; messages that wait count as superseded."""
