@@ -63,6 +63,8 @@ class AdaptedSubscription:
             self._node.destroy_subscription(self._retired)
             self._retired = None
             self._heard.clear()
+        if self._subscription is None:
+            self._subscription = self._subscribe()
         self._adapt()
 
     def losses(self) -> tuple[int, int, float]:
@@ -79,23 +81,26 @@ class AdaptedSubscription:
     def incompatible(self) -> list[tuple[TopicEndpointInfo, str]]:
         """Return the publishers whose offer does not meet what is asked, with the reason."""
         found = []
-        for info in self.publishers:
+        for info in self.publishers if self._subscription is not None else ():
             verdict, reason = qos_check_compatible(info.qos_profile, self._subscription.qos_profile)
             if info.topic_type == self.type_name and verdict == QoSCompatibility.ERROR:
                 found.append((info, reason.removeprefix('ERROR: ').rstrip(';. ')))
         return found
 
     def retype(self, kind: type) -> None:
-        """Read messages of another type from now on."""
+        """Read messages of another type from the next :meth:`look` on.
+
+        A process can have one type on a topic only, and the executor may hold the subscription yet.
+        """
         self.kind = kind
-        self._replace()
+        self.destroy()
 
     def destroy(self) -> None:
         """Unsubscribe."""
         for subscription in (self._retired, self._subscription):
             if subscription is not None:
                 self._node.destroy_subscription(subscription)
-        self._retired = None
+        self._retired = self._subscription = None
 
     def _override(self, policy: QoSPolicyKind) -> str:
         return f'qos_overrides.{self.topic}.subscription.{policy.name.lower()}'
@@ -109,7 +114,7 @@ class AdaptedSubscription:
 
     def _adapt(self) -> None:
         self.publishers = self._offers()
-        if self.publishers and self._all_reliable() != self.reliable \
+        if self._subscription is not None and self.publishers and self._all_reliable() != self.reliable \
                 and QoSPolicyKind.RELIABILITY not in self._overridden:
             self._replace()
 

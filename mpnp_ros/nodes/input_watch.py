@@ -171,7 +171,7 @@ class InputWatch:
 def seconds(value: float) -> str:
     """Return a number of seconds as people write it: 0.12, 3.4, 250, 1.7e9."""
     if abs(value) < 100_000:
-        return f'{value:.2f}' if abs(value) < 1 else f'{value:.3g}'
+        return f'{value:.2f}' if abs(value) < 1 else f'{value:.3g}' if abs(value) < 100 else f'{value:.0f}'
     mantissa, exponent = f'{value:.1e}'.split('e')
     return f'{mantissa}e{int(exponent)}'
 
