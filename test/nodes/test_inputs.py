@@ -177,8 +177,8 @@ def test_a_subscription_is_reliable_while_its_publishers_are(ros, tiny_lidar):
 def test_an_offer_that_does_not_meet_what_is_asked_is_said(ros, tiny_lidar, tmp_path):
     ros.publisher('/offer/lidar', PointCloud2, BEST_EFFORT)
     file = tmp_path / 'params.yaml'
-    file.write_text('/**:\n  ros__parameters:\n    qos_overrides:\n      /offer/lidar:\n        subscription:\n'
-                    '          reliability: reliable\n')
+    file.write_text('/**:\n  ros__parameters:\n    qos_overrides:\n      /offer/lidar:\n'
+                    '        subscription:\n          reliability: reliable\n')
     process = ros.start(LIDAR, namespace='/offer', parameters=tiny_lidar, params_file=file)
     process.wait_for_output('/offer/lidar: nothing comes from test, which offers less than is asked for')
 
@@ -209,7 +209,8 @@ def test_simulated_time_that_does_not_run_is_said_and_sets_do_not_wait_for_it(ro
     front = ros.publisher('/sim/front/image_raw', Image)
     tokens = ros.collect('/sim/tokens/camera', ModalityTokens)
     process = ros.start(CAMERA, namespace='/sim', parameters={
-        **tiny_camera, 'use_sim_time': True, 'cameras': ['front', 'rear'], 'image_topic': '{camera}/image_raw'})
+        **tiny_camera, 'use_sim_time': True, 'cameras': ['front', 'rear'],
+        'image_topic': '{camera}/image_raw'})
     publish_until(lambda: tokens.messages, lambda: front.publish(image()), 'tokens of the front camera')
     assert tokens.messages[0].sources == ['front']
     process.wait_for_output('use_sim_time is set but nothing publishes /clock')
