@@ -144,8 +144,12 @@ class RosHarness:
         arguments += [part for key, value in (parameters or {}).items()
                       for part in ('-p', f'{key}:={_as_yaml(value)}')]
         arguments += ['--params-file', str(params_file)] if params_file else []
-        process = NodeProcess([sys.executable, '-m', module, '--ros-args', *arguments],
-                              {**os.environ, **self.environment, **(environment or {})})
+        return self.run([sys.executable, '-m', module, '--ros-args', *arguments],
+                        {**os.environ, **self.environment, **(environment or {})})
+
+    def run(self, command: list[str], environment: Mapping[str, str]) -> NodeProcess:
+        """Start a command with this environment and no other."""
+        process = NodeProcess(command, environment)
         self._processes.append(process)
         return process
 

@@ -99,7 +99,9 @@ def measure(lm: LanguageModel, question: str, choices: Sequence[str], sensors: S
     placement = Placement(log_level='error')
     with ros_session() as node:
         robot = _Robot(node, sensors, rate)
-        with _running([node_process(name, placement) for name in ENCODERS.values()], robot.checks):
+        named = {'camera': {'cameras': [*sensors.images]}, 'lidar': {'topic': 'lidar_top'}}
+        encoders = [node_process(name, placement, named.get(key)) for key, name in ENCODERS.items()]
+        with _running(encoders, robot.checks):
             robot.publish(PATIENCE, 'tokens of every modality', lambda: robot.encoders)
             links = _save_links(lm, robot.encoders, folder, last)
             fusion = node_process(FUSION, placement, {'links': links, 'stale_after': 5.})

@@ -74,8 +74,8 @@ def measure(seconds: float, pretrained: bool = False,
 
 def encoder_parameters(backbone: str | None) -> dict[str, dict[str, object]]:
     """Return module to parameters of the two encoder nodes; backbone: a small one, else the default."""
-    camera: dict[str, object] = {'transport': 'raw', 'image_topic': '{camera}/image_rect'}
-    lidar: dict[str, object] = {}
+    camera: dict[str, object] = {'transport': 'raw', 'image_topic': '{camera}/image_rect', 'cameras': CAMERAS}
+    lidar: dict[str, object] = {'topic': 'lidar_top'}
     if backbone is not None:
         small = {'encoder.backbone': backbone, 'encoder.device': 'cpu', 'encoder.dtype': 'float32',
                  'encoder.blocks': [1, 2]}

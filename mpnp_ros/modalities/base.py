@@ -6,12 +6,15 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from mpnp_ros import options
 from mpnp_ros.tokens import ModalityTokens
+
+if TYPE_CHECKING:
+    from mpnp_ros.modalities.camera.distortion import Distortion
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +28,7 @@ class CameraView:
     rotation: [3, 3] from the camera's optical frame (x right, y down, z ahead) to the base frame
         (x ahead, y left, z up); None means unknown.
     stamp_ns: sensor time, nanoseconds.
+    distortion: of the lens, where the image is not rectified; used with intrinsics only.
     """
 
     name: str
@@ -32,6 +36,7 @@ class CameraView:
     intrinsics: np.ndarray | None = None
     rotation: np.ndarray | None = None
     stamp_ns: int = 0
+    distortion: Distortion | None = None
 
 
 @dataclass(frozen=True, eq=False)

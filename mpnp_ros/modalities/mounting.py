@@ -6,7 +6,9 @@ from typing import Protocol
 import numpy as np
 
 from mpnp_ros.errors import PointCloudError
-from mpnp_ros.modalities.directions import check_rotation
+from mpnp_ros.modalities.directions import check_rotation, heading_of
+
+LEVEL = 3.0  # degrees: more than the body of a vehicle leans, and about two beams of a LiDAR of 32
 
 
 class Mounted(Protocol):
@@ -22,6 +24,25 @@ def sensor_rotation(reading: Mounted) -> np.ndarray:
     if reading.rotation is None:
         return np.eye(3)
     return check_rotation(reading.rotation, reading.name, PointCloudError)
+
+
+def is_level(rotation: np.ndarray) -> bool:
+    """Whether a sensor with this rotation to the base frame leans by no more than :data:`LEVEL`."""
+    return bool(rotation[2, 2] >= np.cos(np.radians(LEVEL)))
+
+
+def levelled(reading: Mounted, points: np.ndarray) -> np.ndarray:
+    """Return points [N, 3] of the sensor frame as a level sensor in its place, with its heading, sees them.
+
+    The points of a sensor that is level are as they were.
+    """
+    rotation = sensor_rotation(reading)
+    if is_level(rotation):
+        return points
+    heading = heading_of(rotation)
+    cos, sin = np.cos(heading), np.sin(heading)
+    back = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
+    return points @ (back @ rotation).T
 
 
 def in_base_frame(reading: Mounted, points: np.ndarray) -> np.ndarray:

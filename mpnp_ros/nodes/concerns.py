@@ -35,6 +35,11 @@ class Concerns:
         if text and text != known:
             self._diagnostics.warn(key, text)
 
+    def text(self, key: str) -> str:
+        """Return what is amiss under ``key``, empty where nothing is."""
+        with self._lock:
+            return self._lasting.get(key, ('', 1.))[0]
+
     def clear(self, prefix: str = '') -> None:
         """Forget the concerns whose key begins with ``prefix``."""
         with self._lock:

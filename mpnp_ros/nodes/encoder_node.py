@@ -10,14 +10,17 @@ import dataclasses
 import gc
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import PublisherEventCallbacks
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from mpnp_ros.conversions.time import SECOND, to_nanoseconds
@@ -25,17 +28,23 @@ from mpnp_ros.conversions.tokens import to_message
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.modalities.base import EncoderConfig
 from mpnp_ros.modalities.health import Health, HealthLimits, Judge
-from mpnp_ros.modalities.registry import create_encoder, create_judge
+from mpnp_ros.modalities.registry import create_encoder, create_judge, find_modality
+from mpnp_ros.msg import EncoderInfo
 from mpnp_ros.msg import ModalityTokens as TokensMessage
+from mpnp_ros.nodes.adapted_subscription import AdaptedSubscription
 from mpnp_ros.nodes.concerns import Concerns
+from mpnp_ros.nodes.discovery import Topic
+from mpnp_ros.nodes.input_watch import InputWatch
+from mpnp_ros.nodes.mounts import Mounts
 from mpnp_ros.nodes.parameters import Change, Parameter, option_parameters
-from mpnp_ros.nodes.runtime import AUTOSTART, THREADS, ManagedNode, set_threads
+from mpnp_ros.nodes.runtime import AUTOSTART, SUCCESS, THREADS, ManagedNode, set_threads
 from mpnp_ros.nodes.tally import Tally
-from mpnp_ros.nodes.transforms import StaticTransforms
 from mpnp_ros.nodes.worker import LatestWorker
 from mpnp_ros.tokens import ModalityTokens
 
 OPTION, HEALTH = 'encoder.', 'health.'
+WATCH_PERIOD = 1.0
+"""Seconds between two looks at the graph."""
 COMMON = (
     AUTOSTART,
     Parameter('base_frame', 'base_link', 'Frame in which directions are expressed: x ahead, y left.',
@@ -81,28 +90,39 @@ class Input:
 class EncoderNode(ManagedNode):
     """Base of the encoder nodes.
 
-    A subclass subscribes in :meth:`start` through :meth:`listen`, hands frames to :meth:`submit`, and
-    says what becomes of them: :meth:`part` of one message, :meth:`frame` of all parts.
+    A subclass subscribes in :meth:`start` through :meth:`listen`, or where its parameters name no topic in
+    :meth:`discover`, hands frames to :meth:`submit`, and says what becomes of them: :meth:`part` of one
+    message, :meth:`frame` of all parts.
+
+    concerns: what lowers the worth of the tokens, and goes with them.  conditions: what is amiss with the
+    way that messages take.
     """
+
+    HINT = 'set the topic by hand'
+    """How a topic is named by hand."""
 
     def __init__(self, modality: str, table: Sequence[Parameter]) -> None:
         super().__init__(f'{modality}_encoder', table)
         self.modality = modality
         self.encoder: Any = None
         self.judge: Judge | None = None
-        self.transforms: StaticTransforms | None = None
-        self.concerns = Concerns(self.diagnostics)
+        self.mounts: Mounts | None = None
+        self.concerns, self.conditions = Concerns(self.diagnostics), Concerns(self.diagnostics)
+        self.watch = InputWatch(self, self.conditions, self.readable, self.HINT)
         self.tally = Tally()
         self.inputs_group = MutuallyExclusiveCallbackGroup()
         self._worker: LatestWorker[tuple[Input, ...]] | None = None
         self._publisher: Any = None
+        self._info_publisher: Any = None
+        self._inputs: dict[str, AdaptedSubscription] = {}
         self._subscriptions_made: list[Any] = []
+        self._watching: Any = None
+        self._changing = threading.Lock()
         self._arrivals: dict[str, float] = {}
-        self._once: set[str] = set()
+        self._newest: dict[str, tuple[int, float]] = {}
         self._duration = 0.
         self._health = Health(math.nan)
         self.diagnostics.add_source(self._report)
-        self.diagnostics.add_check(self._silent)
         self.diagnostics.add_check(lambda: '; '.join(self._health.concerns))
 
     def part(self, item: Input) -> Any:
@@ -113,13 +133,35 @@ class EncoderNode(ManagedNode):
         """Return what the encoder takes, of at least one part."""
         raise NotImplementedError
 
+    def discover(self, graph: Sequence[Topic]) -> None:
+        """Subscribe to what is found among the published topics; called once a second while active."""
+
+    def readable(self, graph: Sequence[Topic]) -> list[str]:
+        """Return the topics among those published that this node could read."""
+        return []
+
+    @property
+    def discovers(self) -> bool:
+        """Whether :meth:`discover` has to look at the graph."""
+        return False
+
     def load(self) -> None:
-        """Load the encoder's weights and begin to follow ``/tf_static``."""
+        """Load the encoder's weights and begin to follow the sensors' mounts."""
         set_threads(self.values.threads)
         self.encoder = create_encoder(self.modality, self._options(OPTION))
         self.judge = create_judge(self.modality, self._options(HEALTH))
-        self.transforms = StaticTransforms(self, self.diagnostics)
+        self.mounts = Mounts(self, self.diagnostics, self.concerns)
         self.get_logger().info(f'encoder {self.encoder.fingerprint} is loaded')
+        self._info_publisher = self.create_publisher(
+            EncoderInfo, 'encoders', QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+        self.tell()
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Inactive to active: :meth:`start`, then tell what is read."""
+        result = super().on_activate(state)
+        if result == SUCCESS:
+            self.tell()
+        return result
 
     def start(self) -> None:
         """Begin to publish; a subclass goes on with its subscriptions."""
@@ -132,43 +174,75 @@ class EncoderNode(ManagedNode):
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
         self._worker = LatestWorker(self.get_name(), self._encode, superseded=self.supersede,
                                     failed=lambda items, error: self._warn_unexpected(error))
+        self._watching = self.create_timer(WATCH_PERIOD, self._look, callback_group=self.inputs_group,
+                                           clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def stop(self) -> None:
         """Unsubscribe, let the running frame finish, stop publishing."""
-        for subscription in self._subscriptions_made:
-            self.destroy_subscription(subscription)
-        self._subscriptions_made.clear()
+        with self._changing:
+            if self._watching:
+                self.destroy_timer(self._watching)
+                self._watching = None
+            for subscription in self._inputs.values():
+                subscription.destroy()
+            self._inputs.clear()
         if self._worker:
             self._worker.stop()  # and is kept: a callback that still runs may submit to it
+        for subscription in self._subscriptions_made:  # by the worker
+            self.destroy_subscription(subscription)
+        self._subscriptions_made.clear()
         if self._publisher:
             self.destroy_publisher(self._publisher)
             self._publisher = None
         self._arrivals.clear()
+        self._newest.clear()
         self.concerns.clear()
+        self.conditions.clear()
         self._health = Health(math.nan)
 
     def release(self) -> None:
         """Give back the memory of the weights."""
-        if self.transforms:
-            self.transforms.destroy()
-        self.transforms = self.encoder = self.judge = None
+        if self.mounts:
+            self.mounts.destroy()
+        if self._info_publisher:
+            self.destroy_publisher(self._info_publisher)
+        self.mounts = self.encoder = self.judge = self._info_publisher = None
         gc.collect()
         torch = sys.modules.get('torch')
         if torch and torch.cuda.is_available():
             torch.cuda.empty_cache()
 
+    def tell(self) -> None:
+        """Publish which encoder is loaded, how it is set and what it reads."""
+        options = find_modality(self.modality).config
+        changed = [f'{OPTION}{item.name}: {_text(value)}' for item in dataclasses.fields(options)
+                   if item.metadata['shapes_tokens']
+                   and (value := self.values[OPTION + item.name]) != item.default]
+        message = EncoderInfo(modality=self.modality, node=self.get_fully_qualified_name(),
+                              encoder=self.encoder.fingerprint, token_width=self.encoder.token_width,
+                              changed=changed, topics=sorted(self._arrivals))
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._info_publisher.publish(message)
+
     def listen(self, kind: type, topic: str, callback: Callable[[str, Any], None]) -> None:
-        """Subscribe with ``callback(resolved topic, message)``; best effort matches whatever is offered."""
+        """Subscribe with ``callback(resolved topic, message)``, adapted to what is offered."""
         resolved = self.resolve_topic_name(topic)
-        qos = QoSProfile(depth=self.values.depth, reliability=ReliabilityPolicy.BEST_EFFORT)
-        events = SubscriptionEventCallbacks(
-            incompatible_qos=lambda event: self.diagnostics.warn(
-                'incompatible QoS', f'{resolved}: the publisher offers another quality of service '
-                                    f'({event.last_policy_kind}); nothing will come'),
-            message_lost=lambda event: self.diagnostics.count(f'{resolved} lost', event.total_count_change))
-        self._subscriptions_made.append(self.create_subscription(
-            kind, topic, lambda message: callback(resolved, message), qos, callback_group=self.inputs_group,
-            event_callbacks=events, qos_overriding_options=QoSOverridingOptions.with_default_policies()))
+        self._inputs[resolved] = AdaptedSubscription(
+            self, kind, topic, lambda message: callback(resolved, message), depth=self.values.depth,
+            group=self.inputs_group, lost=lambda count: self.diagnostics.count(f'{resolved} lost', count))
+
+    def subscription(self, topic: str) -> AdaptedSubscription:
+        """Return the subscription to a topic that is listened to."""
+        return self._inputs[self.resolve_topic_name(topic)]
+
+    def forget(self, topic: str) -> None:
+        """Unsubscribe from a topic."""
+        resolved = self.resolve_topic_name(topic)
+        if subscription := self._inputs.pop(resolved, None):
+            subscription.destroy()
+        self._arrivals.pop(resolved, None)
+        self._newest.pop(resolved, None)
+        self.conditions.clear(f'{resolved} ')
 
     def expect(self, topic: str) -> None:
         """Begin to watch ``topic`` for silence."""
@@ -178,8 +252,10 @@ class EncoderNode(ManagedNode):
         """Count a message that has come."""
         self.tally.receive(topic)
         arrived = self._arrivals[topic] = time.monotonic()
-        now = self.get_clock().now().nanoseconds
-        return Input(topic, source, message, arrived, (now - to_nanoseconds(message.header.stamp)) / SECOND)
+        stamp = to_nanoseconds(message.header.stamp)
+        age = (self.get_clock().now().nanoseconds - stamp) / SECOND
+        self._newest[topic] = stamp, age
+        return Input(topic, source, message, arrived, age)
 
     def submit(self, items: tuple[Input, ...]) -> None:
         """Hand a frame to the worker."""
@@ -188,12 +264,6 @@ class EncoderNode(ManagedNode):
     def supersede(self, items: Sequence[Input]) -> None:
         """Count messages that a newer one has replaced."""
         self.tally.settle((item.topic for item in items), 'superseded')
-
-    def warn_once(self, key: str, text: str) -> None:
-        """Warn the first time only."""
-        if key not in self._once:
-            self._once.add(key)
-            self.diagnostics.warn(key, text)
 
     def _encode(self, items: tuple[Input, ...]) -> None:
         parts = self._convert(items)
@@ -265,8 +335,31 @@ class EncoderNode(ManagedNode):
         return {**counts, 'encode duration (s)': self._duration, 'quality': self._health.quality,
                 'encoder': self.encoder.fingerprint if self.encoder else ''}
 
-    def _silent(self) -> str:
-        """Name the inputs from which nothing has come for ``absent_after`` seconds."""
-        oldest = time.monotonic() - self.values.absent_after
-        silent = [topic for topic, arrived in list(self._arrivals.items()) if arrived < oldest]
-        return f'nothing comes on {", ".join(silent)}' if silent else ''
+    def _look(self) -> None:
+        """Adapt to the graph and say what is amiss; a fault in here costs one look."""
+        with self._changing:
+            if self._watching is None:
+                return
+            try:
+                before = set(self._inputs)
+                for subscription in self._inputs.values():
+                    subscription.look()
+                if self.discovers:
+                    self.discover(self.watch.graph())
+                self.watch.inputs(self._inputs.values(), self._arrivals, self.values.absent_after)
+                for topic, (stamp_ns, age) in list(self._newest.items()):
+                    self.watch.stamps(topic, stamp_ns, age)
+                self.watch.clock()
+                self.watch.twins()
+                self.check()
+                if set(self._inputs) != before:
+                    self.tell()
+            except Exception as error:
+                self.diagnostics.warn('graph', f'the graph cannot be looked at: {error}')
+
+    def check(self) -> None:
+        """Set concerns of this modality's own; called once a second while active."""
+
+
+def _text(value: Any) -> str:
+    return f'[{", ".join(map(str, value))}]' if isinstance(value, tuple) else str(value)

@@ -77,27 +77,34 @@ ADAPTATION = (
 )
 CAMERA = (
     Endpoint('camera_encoder', SUBSCRIBES, '<image_topic>', 'sensor_msgs/msg/CompressedImage',
-             'one for each of `cameras`; sensor_msgs/msg/Image where `transport` is raw', SENSOR_DATA),
+             'one for each camera; sensor_msgs/msg/Image where that is published; reliable where all of its '
+             'publishers are', SENSOR_DATA),
     Endpoint('camera_encoder', SUBSCRIBES, '<camera_info_topic>', 'sensor_msgs/msg/CameraInfo',
-             'one for each of `cameras`; without it the direction is taken from the name', SENSOR_DATA),
+             'one for each camera, latched or not; else `encoder.nominal_fov` holds', SENSOR_DATA),
     Endpoint('camera_encoder', SUBSCRIBES, '/tf_static', 'tf2_msgs/msg/TFMessage',
-             'how the cameras are mounted', LATCHED),
+             'how the cameras are mounted; `/tf` too where it does not tell', LATCHED),
+    Endpoint('camera_encoder', PUBLISHES, 'encoders', 'mpnp_ros/msg/EncoderInfo',
+             'which encoder is loaded, what of it is not at its default, what it reads', LATCHED),
     Endpoint('camera_encoder', PUBLISHES, 'tokens/camera', 'mpnp_ros/msg/ModalityTokens',
              'for each set of images of one moment', SENSOR_DATA),
 )
 LIDAR = (
     Endpoint('lidar_encoder', SUBSCRIBES, '<topic>', 'sensor_msgs/msg/PointCloud2', 'sweeps', SENSOR_DATA),
     Endpoint('lidar_encoder', SUBSCRIBES, '/tf_static', 'tf2_msgs/msg/TFMessage',
-             'how the sensor is mounted', LATCHED),
+             'how the sensor is mounted; `/tf` too where it does not tell', LATCHED),
+    Endpoint('lidar_encoder', PUBLISHES, 'encoders', 'mpnp_ros/msg/EncoderInfo',
+             'which encoder is loaded, what of it is not at its default, what it reads', LATCHED),
     Endpoint('lidar_encoder', PUBLISHES, 'tokens/lidar', 'mpnp_ros/msg/ModalityTokens',
              'for each sweep, or the newest where sweeps come faster', SENSOR_DATA),
 )
 RADAR = (
     Endpoint('radar_encoder', SUBSCRIBES, '<topic>', 'sensor_msgs/msg/PointCloud2',
-             'one for each of `radars`, with the fields x y z dyn_prop rcs vx vy vx_comp vy_comp of nuScenes',
+             'one for each radar, with the fields x y z dyn_prop rcs vx vy vx_comp vy_comp of nuScenes',
              SENSOR_DATA),
     Endpoint('radar_encoder', SUBSCRIBES, '/tf_static', 'tf2_msgs/msg/TFMessage',
-             'how the radars are mounted; without it their points are refused', LATCHED),
+             'how the radars are mounted; `/tf` too where it does not tell', LATCHED),
+    Endpoint('radar_encoder', PUBLISHES, 'encoders', 'mpnp_ros/msg/EncoderInfo',
+             'which encoder is loaded, what of it is not at its default, what it reads', LATCHED),
     Endpoint('radar_encoder', PUBLISHES, 'tokens/radar', 'mpnp_ros/msg/ModalityTokens',
              'for each set of scans of one moment', SENSOR_DATA),
 )

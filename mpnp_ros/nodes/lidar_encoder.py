@@ -12,40 +12,66 @@ from mpnp_ros.conversions.pointclouds import to_points
 from mpnp_ros.modalities.base import LidarFrame
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.health import LidarLimits
+from mpnp_ros.nodes.discovery import CLOUD, Sensor, Topic, equals, find_lidars, sensor_name
 from mpnp_ros.nodes.encoder_node import EncoderNode, Input, encoder_parameters
+from mpnp_ros.nodes.found_sensors import FoundSensors
 from mpnp_ros.nodes.parameters import Change, Parameter, topic_problem
 from mpnp_ros.nodes.runtime import run_node
 
 PARAMETERS = encoder_parameters(LidarConfig, (
-    Parameter('topic', 'lidar_top', 'Topic of the point clouds.', change=Change.ACTIVATE),
-    Parameter('sensor', 'lidar_top', 'Name of the sensor in the tokens.', change=Change.LIVE),
+    Parameter('topic', '', 'Topic of the point clouds; empty: that of the LiDAR that publishes below the '
+              'namespace of the node, as soon as it does.', change=Change.ACTIVATE),
+    Parameter('sensor', '', 'Name of the sensor in the tokens; empty: as its topic is called.',
+              change=Change.LIVE),
 ), LidarLimits)
 
 
 class LidarEncoder(EncoderNode):
     """Encodes the newest sweep."""
 
+    HINT = 'set `topic`'
+
     def __init__(self) -> None:
         super().__init__('lidar', PARAMETERS)
+        self._named = ''
+        self._others: list[str] = []
+        self._found = FoundSensors(self, 'a LiDAR', 'topic', (CLOUD,), kin='lidar|livox|velodyne|scan|ouster',
+                                   find=self._choose, same=str, read=self._read,
+                                   leave=lambda lidar: self.forget(lidar.topic))
+
+    @property
+    def discovers(self) -> bool:
+        """Where no topic is named."""
+        return not self.values.topic
 
     def problem(self, values: Mapping[str, Any]) -> str:
         """Say where the topic is none."""
-        return topic_problem('topic', values['topic'])
+        return topic_problem('topic', values['topic']) if values['topic'] else ''
 
     def start(self) -> None:
-        """Subscribe to the sensor."""
+        """Subscribe to the sensor where it is named."""
         super().start()
-        self.expect(self.values.topic)
-        self.listen(PointCloud2, self.values.topic, self._receive)
+        if topic := self.values.topic:
+            self._read(Sensor(sensor_name(topic, kind='lidar'), topic))
+
+    def stop(self) -> None:
+        """Unsubscribe."""
+        super().stop()
+        self._found.clear()
+
+    def discover(self, graph: Sequence[Topic]) -> None:
+        """Read the LiDAR that is found."""
+        self._found.follow(graph, graph, {})
+
+    def readable(self, graph: Sequence[Topic]) -> list[str]:
+        """Return the topics of LiDARs."""
+        return [lidar.topic for lidar in find_lidars(graph)]
 
     def part(self, item: Input) -> LidarFrame:
-        """Return the sweep, with the mount from ``/tf_static``."""
-        points = to_points(item.message)
-        frame_id, base = item.message.header.frame_id, self.values.base_frame
-        pose = self.transforms.lookup(base, frame_id)
+        """Return the sweep, with its mount; where that is unknown the sensor is taken as the base frame."""
+        points, base = to_points(item.message), self.values.base_frame
+        pose = self.mounts.pose(item.source, item.message.header.frame_id, base, 'taking them as the same')
         if pose is None:
-            self.warn_once('unmounted', f'{item.source}: /tf_static does not connect {frame_id!r} with '
-                                        f'{base!r}; taking them as the same')
             pose = np.eye(4)
         return LidarFrame(points.xyz, points.intensity, pose[:3, :3], pose[:3, 3], item.stamp_ns, item.source,
                           base)
@@ -54,8 +80,26 @@ class LidarEncoder(EncoderNode):
         """Return the one sweep."""
         return parts[0]
 
+    def _choose(self, graph: Sequence[Topic], namespace: str, read: Mapping[str, str]) -> list[Sensor]:
+        """Return the likeliest LiDAR, or the one that is read where that is as likely."""
+        found = find_lidars(graph, namespace)
+        if not found:
+            return []
+        likely = [found[0], *equals(found)]
+        kept = next((lidar for lidar in likely if lidar.topic in read), found[0])
+        self._others = [lidar.topic for lidar in likely if lidar != kept]
+        return [kept]
+
+    def _read(self, lidar: Sensor) -> None:
+        self._named = lidar.name
+        if self._others:
+            self.get_logger().warning(f'there are several LiDARs: {lidar.topic} is read, and not '
+                                      f'{", ".join(self._others)}; set `topic` to read another')
+        self.expect(lidar.topic)
+        self.listen(PointCloud2, lidar.topic, self._receive)
+
     def _receive(self, topic: str, message: Any) -> None:
-        self.submit((self.receive(topic, self.values.sensor, message),))
+        self.submit((self.receive(topic, self.values.sensor or self._named, message),))
 
 
 def main() -> int:

@@ -94,6 +94,8 @@ class Parameter:
     def problem(self, value: Any) -> str | None:
         """Return why ``value`` is refused, naming key and limit, or None where it is right."""
         if isinstance(self.default, tuple):
+            if value is None and not self.default:
+                return None  # what rcl makes of an empty list in a file
             if value is None:
                 return f'{self.name} has no value, as ROS reads []; leave it out, or give a {self.type_name}'
             if isinstance(value, str | bytes) or not isinstance(value, Iterable):
@@ -104,10 +106,15 @@ class Parameter:
     def convert(self, value: Any) -> Any:
         """Return a right value in the declared type: whole numbers become floats, lists tuples."""
         if isinstance(self.default, tuple):
-            return tuple(self.kind(item) for item in value)
-        return self.kind(value)
+            return tuple(self.kind(item) for item in value or ())
+        return self.kind(self._unquoted(value))
+
+    def _unquoted(self, value: Any) -> Any:
+        """Return 'true' or 'false' where those are choices and YAML has made a boolean of the word."""
+        return str(value).lower() if isinstance(value, bool) and 'true' in self.choices else value
 
     def _item_problem(self, value: Any) -> str | None:
+        value = self._unquoted(value)
         right_type = type(value) is self.kind or (self.kind is float and type(value) is int)
         if not right_type:
             return f'{self.name} must be a {self.type_name}, not {value!r}'

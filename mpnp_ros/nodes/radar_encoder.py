@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from sensor_msgs.msg import PointCloud2
 
 from mpnp_ros.conversions.pointclouds import to_records
@@ -13,7 +14,9 @@ from mpnp_ros.modalities.base import RadarFrame, RadarScan
 from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.health import RadarLimits
 from mpnp_ros.modalities.radar.returns import FIELDS, SOUND, radar_scan
+from mpnp_ros.nodes.discovery import CLOUD, Topic, find_radars, sensor_name
 from mpnp_ros.nodes.encoder_node import Input, encoder_parameters
+from mpnp_ros.nodes.found_sensors import FoundSensors, matching
 from mpnp_ros.nodes.parameters import Change, Parameter
 from mpnp_ros.nodes.runtime import run_node
 from mpnp_ros.nodes.synchronized_encoder import (
@@ -23,10 +26,12 @@ from mpnp_ros.nodes.synchronized_encoder import (
     topics_problem,
 )
 
-NUSCENES = ('radar_front', 'radar_front_left', 'radar_front_right', 'radar_back_left', 'radar_back_right')
+PATTERN = '{radar}'
 PARAMETERS = encoder_parameters(RadarConfig, (
-    Parameter('radars', NUSCENES, 'Names of the radars.', change=Change.CONFIGURE),
-    Parameter('topic', '{radar}', 'Topic of the points of {radar}.', change=Change.CONFIGURE),
+    Parameter('radars', (), 'Names of the radars; empty: all that publish below the namespace of the node, '
+              'as soon as they do.', change=Change.CONFIGURE),
+    Parameter('topic', PATTERN, 'Topic of the points of {radar}. Without {radar}, and with radars empty: of '
+              'the one radar.', change=Change.CONFIGURE),
     *set_parameters('scans', 0.08, 0.15),
 ), RadarLimits)
 
@@ -34,32 +39,74 @@ PARAMETERS = encoder_parameters(RadarConfig, (
 class RadarEncoder(SynchronizedEncoder):
     """Groups scans of one moment and encodes them together; a radar that is absent is left out."""
 
+    HINT = 'set `topic` (and `radars`)'
+
     def __init__(self) -> None:
         super().__init__('radar', PARAMETERS)
         self._topics: dict[str, str] = {}
+        self._found = FoundSensors(
+            self, 'radars', 'topic', (CLOUD,), kin='radar', find=find_radars, same=str,
+            read=lambda radar: self.join(radar.name, PointCloud2, radar.topic),
+            leave=lambda radar: self.leave(radar.name))
+
+    @property
+    def discovers(self) -> bool:
+        """Where no radar is named."""
+        return not self._topics
 
     def problem(self, values: Mapping[str, Any]) -> str:
         """Say where radars and topics do not fit each other."""
-        return topics_problem('radar', values['radars'], values['topic'], 'topic')
+        return topics_problem('radar', self._names(values), values['topic'], 'topic')
+
+    @staticmethod
+    def _names(values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the radars that parameters name; none: they are to be found."""
+        topic = values['topic']
+        return values['radars'] or (() if '{radar}' in topic else (sensor_name(topic, kind='radar'),))
 
     def load(self) -> None:
         """Load the encoder."""
-        self._topics = topics_of('radar', self.values.radars, self.values.topic, 'topic')
+        names = self._names(self.values)
+        self._topics = topics_of('radar', names, self.values.topic, 'topic') if names else {}
         super().load()
 
     def start(self) -> None:
-        """Subscribe to every radar."""
+        """Subscribe to every radar that is named."""
         super().start()
-        self.gather(PointCloud2, self._topics)
+        self.begin()
+        for radar, topic in self._topics.items():
+            self.join(radar, PointCloud2, topic)
+
+    def stop(self) -> None:
+        """Unsubscribe from every radar."""
+        super().stop()
+        self._found.clear()
+
+    def discover(self, graph: Sequence[Topic]) -> None:
+        """Join the radars that are found."""
+        named: dict[str, str] = {}
+        if self.values.topic != PATTERN:
+            named = matching(graph, self.values.topic, 'radar', self.get_namespace())
+            graph = [topic for topic in graph if topic.name in named]
+        self._found.follow(graph, graph, named)
+
+    def readable(self, graph: Sequence[Topic]) -> list[str]:
+        """Return the topics of radars."""
+        return [radar.topic for radar in find_radars(graph)]
 
     def part(self, item: Input) -> RadarScan:
-        """Return the scan, with the mount from ``/tf_static``, without which its points lie nowhere."""
+        """Return the scan, with its mount.
+
+        The only radar is taken as the base frame where its mount is unknown; one of several may look any way.
+        """
         records = to_records(item.message, FIELDS, SOUND)
-        frame_id, base = item.message.header.frame_id, self.values.base_frame
-        pose = self.transforms.lookup(base, frame_id)
+        frame_id, base, alone = item.message.header.frame_id, self.values.base_frame, len(self.joined) == 1
+        pose = self.mounts.pose(item.source, frame_id, base,
+                                'taking them as the same' if alone else 'leaving it out')
+        if pose is None and not alone:
+            raise PointCloudError(f'{item.source}: {self.mounts.unknown(frame_id, base)}')
         if pose is None:
-            raise PointCloudError(f'{item.source}: /tf_static does not connect {frame_id!r} with {base!r}; '
-                                  'publish how the radar is mounted')
+            pose = np.eye(4)
         return radar_scan(records, item.source, item.stamp_ns, pose[:3, :3], pose[:3, 3])
 
     def frame(self, parts: Sequence[RadarScan]) -> RadarFrame:

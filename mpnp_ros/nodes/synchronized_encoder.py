@@ -1,16 +1,17 @@
 """What encoder nodes of several sensors share: what the sensors saw at one moment is encoded together."""
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-from rclpy.clock import Clock, ClockType
 
 from mpnp_ros.conversions.time import SECOND
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.nodes.encoder_node import EncoderNode, Input
+from mpnp_ros.nodes.input_watch import seconds
 from mpnp_ros.nodes.parameters import Change, Parameter, topic_problem
-from mpnp_ros.nodes.synchronizer import Synchronizer
+from mpnp_ros.nodes.synchronizer import Misfit, Synchronizer
+from mpnp_ros.nodes.worker import Alarm
 
 
 def set_parameters(things: str, slop: float, timeout: float) -> tuple[Parameter, ...]:
@@ -24,57 +25,92 @@ def set_parameters(things: str, slop: float, timeout: float) -> tuple[Parameter,
 class SynchronizedEncoder(EncoderNode):
     """Groups messages of one moment; a sensor that is absent is left out.
 
-    A subclass has :func:`set_parameters` and calls :meth:`gather` in :meth:`start`.
+    A subclass has :func:`set_parameters`, calls :meth:`begin` in :meth:`start`, and then :meth:`join` for
+    each sensor, at any time.
     """
 
     def __init__(self, modality: str, table: Sequence[Parameter]) -> None:
         super().__init__(modality, table)
-        self._sources = 0
+        self.joined: dict[str, str] = {}
+        """Topic of each sensor that is read, as it was given."""
         self._synchronizer: Synchronizer[Input] | None = None
-        self._timer: Any = None
+        self._alarm: Alarm | None = None
+        self._misfits: dict[str, Misfit] = {}
 
-    def gather(self, kind: type, topics: Mapping[str, str]) -> None:
-        """Subscribe to the topic of every sensor; what is of one moment is submitted together."""
+    def begin(self) -> None:
+        """Begin to group what sensors send; there are none at first."""
         values = self.values
         spans = (round(SECOND * value) for value in (values.slop, values.timeout, values.absent_after))
-        self._sources = len(topics)
-        self._synchronizer = Synchronizer(topics, *spans, ready=self._ready,
+        self._synchronizer = Synchronizer((), *spans, ready=self._ready,
                                           superseded=lambda item: self.supersede([item]))
-        for source, topic in topics.items():
-            self.expect(topic)
-            self.listen(kind, topic, self._callback(source))
-        self._timer = self.create_timer(max(0.01, values.timeout / 5), self._poll,
-                                        callback_group=self.inputs_group,
-                                        clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._alarm = Alarm(f'{self.get_name()} sets', self._synchronizer.deadline, self._poll,
+                            failed=self._warn_unexpected)
+
+    def join(self, source: str, kind: type, topic: str) -> None:
+        """Subscribe to the topic of a sensor; what is of one moment is submitted together."""
+        self.joined[source] = topic
+        self._synchronizer.join(source)
+        self.expect(topic)
+        self.listen(kind, topic, self._callback(source))
+
+    def leave(self, source: str) -> None:
+        """Read a sensor no more."""
+        self.forget(self.joined.pop(source))
+        self._synchronizer.leave(source)
+        self.concerns.clear(f'{source} ')
 
     def stop(self) -> None:
         """Unsubscribe; messages that wait count as superseded."""
-        if self._timer:
-            self.destroy_timer(self._timer)
-            self._timer = None
+        if self._alarm:
+            self._alarm.stop()
+            self._alarm = None
         if self._synchronizer:
             self._synchronizer.close()
         super().stop()
+        self.joined.clear()
+
+    def check(self) -> None:
+        """Say which sensors come into no set with the others, and why; what lasts for two looks."""
+        before, self._misfits = self._misfits, self._synchronizer.misfits()
+        for source in self.joined:
+            misfit = self._misfits.get(source) if source in before else None
+            text = self._misfit_text(source, misfit) if misfit else ''
+            self.concerns.set(f'{source} set', text, quality=1.)
+
+    def _misfit_text(self, source: str, misfit: Misfit) -> str:
+        offset = self.watch.steady(f'{source} set', misfit.offset_ns / SECOND)
+        others = f'the other {self.modality}{"s" if len(self.joined) > 2 else ""}'
+        if misfit.clock:
+            return (f'{source}: stamps are {seconds(abs(offset))} s {"behind" if offset > 0 else "ahead of"} '
+                    f'{others}, so it is left out; check its clock')
+        return (f'{source}: its messages are {seconds(offset)} s away from those of {others} at best, and '
+                f'slop is {self.values.slop:g} s; raise slop, or trigger them together')
 
     def _callback(self, source: str) -> Any:
         def callback(topic: str, message: Any) -> None:
-            item = self.receive(topic, source, message)
-            self._synchronizer.add(source, item.stamp_ns, item, self.get_clock().now().nanoseconds)
+            item, alarm = self.receive(topic, source, message), self._alarm
+            self._synchronizer.add(source, item.stamp_ns, item, time.monotonic_ns(),
+                                   self.get_clock().now().nanoseconds)
+            if alarm:
+                alarm.look()
         return callback
 
     def _poll(self) -> None:
-        self._synchronizer.poll(self.get_clock().now().nanoseconds)
+        self._synchronizer.poll(time.monotonic_ns())
 
     def _ready(self, items: Mapping[str, Input]) -> None:
-        if len(items) < self._sources:
+        if len(items) < len(self.joined):
             self.diagnostics.count('partial sets')
         self.submit(tuple(items.values()))
 
 
 def topics_problem(sensor: str, names: Sequence[str], pattern: str, key: str) -> str:
-    """Return why :func:`topics_of` these is not possible, or which is no topic; empty where all is well."""
+    """Return why :func:`topics_of` these is not possible, or which is no topic; empty where all is well.
+
+    names: none where sensors are to be found, and the pattern only has to be one.
+    """
     try:
-        topics = topics_of(sensor, names, pattern, key)
+        topics = topics_of(sensor, names or [sensor], pattern, key)
     except ConfigurationError as error:
         return str(error)
     problems = (topic_problem(f'{key} of {name}', topic) for name, topic in topics.items())

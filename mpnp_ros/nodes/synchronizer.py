@@ -1,31 +1,86 @@
 """Messages of several sources that belong to one moment, without ever waiting long for one that is absent.
 
-A set holds at most one message of each source, all within ``slop`` of each other.  It is ready when every
-source that is alive has contributed, or when ``timeout`` has passed since its first message.  Stamps
-decide what belongs together and arrival decides what is newer, so a clock that jumps back (a bag that
-starts again) or a camera whose clock is wrong neither blocks nor mispairs.
+A set holds at most one message of each source, all within ``slop`` of each other.  Of the sets around one
+message the narrowest is taken, as ApproximateTime of message_filters does, with two differences: a set is
+given as soon as nothing that may still come could be nearer, judged by how far apart each source's messages
+have been; and what has waited for ``timeout`` is given without the sources that are missing.
+
+Stamps decide what belongs together and a steady clock how long it is waited, so simulated time may stand
+still or jump.  A source whose clock disagrees with the others' is left out, not the others: the majority
+decides, and of two the one whose stamps are nearer to this machine's clock.
 """
 from __future__ import annotations
 
+import bisect
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 Item = TypeVar('Item')
-MAX_OPEN = 4
-"""Sets that may be incomplete at the same time; it bounds the memory that waiting images take."""
+MAX_WAITING = 4
+"""Messages of one source that may wait; it bounds the memory that images take."""
+RECENT = 8
+"""Messages by which rate and clock of a source are judged."""
+UNPAIRED = 3
+"""Messages that come into no set with others before a clock that is a little off is not believed."""
+GAP = 0.8
+"""The next message of a source is not expected earlier than after this share of its least distance."""
 
 
-@dataclass
-class _Set(Generic[Item]):
-    opened_ns: int
-    items: dict[str, Item] = field(default_factory=dict)
-    stamps_ns: list[int] = field(default_factory=list)
+@dataclass(frozen=True)
+class Misfit:
+    """Why a source comes into no set with the others.
 
-    def fits(self, source: str, stamp_ns: int, slop_ns: int) -> bool:
-        spread = max(*self.stamps_ns, stamp_ns) - min(*self.stamps_ns, stamp_ns)
-        return source not in self.items and spread <= slop_ns
+    clock: its clock disagrees, by offset_ns (positive: its stamps are behind the others').  Otherwise clocks
+    agree, and offset_ns is how far from any other its messages are at best.
+    """
+
+    clock: bool
+    offset_ns: int
+
+
+@dataclass(eq=False)
+class _Message(Generic[Item]):
+    source: str
+    stamp_ns: int
+    item: Item
+    arrived_ns: int
+
+
+@dataclass(eq=False)
+class _Source(Generic[Item]):
+    """waiting: by stamp.  gaps: of stamps.  ages: clock minus stamp, since since_ns.  unpaired: since
+    it was in a set.
+    """
+
+    waiting: list[_Message[Item]] = field(default_factory=list)
+    newest_ns: int | None = None
+    seen_ns: int = 0
+    gaps: deque[int] = field(default_factory=lambda: deque(maxlen=2 * RECENT))
+    ages: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT))
+    distances: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT))
+    unpaired: int = 0
+    since_ns: int = 0
+
+    @property
+    def age_ns(self) -> int:
+        return sorted(self.ages)[(len(self.ages) - 1) // 2]
+
+    def expected_ns(self) -> int | None:
+        """Earliest stamp that the next message may have, as far as is known."""
+        return self.newest_ns + round(GAP * min(self.gaps)) if self.gaps else None
+
+
+@dataclass(frozen=True)
+class _Given:
+    """The last set: when, what moments, whose."""
+
+    at_ns: int
+    first_ns: int
+    last_ns: int
+    stamps: Mapping[str, int]
 
 
 class Synchronizer(Generic[Item]):
@@ -35,94 +90,271 @@ class Synchronizer(Generic[Item]):
     rest.  absent_after_ns: a source that was missing for so long is not waited for.
     ready: called with each set, source to item, in the order of ``sources``.
     superseded: called with every item that comes into no set.
-    Both are called under the lock and must be quick.  Nanoseconds throughout; ``now_ns`` is any clock.
+    Both are called under the lock and must be quick.  Nanoseconds throughout; ``now_ns`` is a steady clock.
     """
 
     def __init__(self, sources: Iterable[str], slop_ns: int, timeout_ns: int, absent_after_ns: int, *,
                  ready: Callable[[Mapping[str, Item]], object],
                  superseded: Callable[[Item], object] = lambda item: None) -> None:
-        self._sources = tuple(sources)
+        self._sources: dict[str, _Source[Item]] = {source: _Source() for source in sources}
         self._slop, self._timeout, self._absent_after = slop_ns, timeout_ns, absent_after_ns
+        self._reach = max(timeout_ns + 2 * slop_ns, absent_after_ns // 10)
         self._ready, self._superseded = ready, superseded
         self._lock = threading.Lock()
-        self._open: list[_Set[Item]] = []
-        self._seen: dict[str, int] = {}
         self._began: int | None = None
-        self._newest = 0
-        self._last = (0, 0)
+        self._last: _Given | None = None
+        self._odd: dict[str, int] = {}
         self._closed = False
 
-    def add(self, source: str, stamp_ns: int, item: Item, now_ns: int) -> None:
-        """Take an item with the sensor time ``stamp_ns``; may make a set ready."""
+    def join(self, source: str) -> None:
+        """Take a further source."""
         with self._lock:
-            if self._closed:
+            self._sources.setdefault(source, _Source())
+
+    def leave(self, source: str) -> None:
+        """Forget a source; what waits of it is superseded."""
+        with self._lock:
+            gone = self._sources.pop(source, None)
+            self._odd.pop(source, None)
+            for message in gone.waiting if gone else ():
+                self._superseded(message.item)
+
+    def add(self, source: str, stamp_ns: int, item: Item, now_ns: int, clock_ns: int | None = None) -> None:
+        """Take an item with the sensor time ``stamp_ns``; may make a set ready.
+
+        clock_ns: what the node's own clock, of which stamps should be, shows now.
+        """
+        with self._lock:
+            state = self._sources.get(source)
+            if self._closed or state is None:
                 self._superseded(item)
                 return
-            if self._began is None or now_ns < self._newest - self._timeout:  # the first, or time jumped back
-                self._began = now_ns
-            self._newest = self._seen[source] = now_ns
-            joined = self._join(source, stamp_ns, item, now_ns)
-            if self._alive(now_ns) <= joined.items.keys():
-                self._finish(joined, now_ns)
-            elif len(self._open) > MAX_OPEN:
-                self._drop(self._open[0])
-            self._expire(now_ns)
+            self._began = now_ns if self._began is None else self._began
+            message = _Message(source, stamp_ns, item, now_ns)
+            self._note(state, message, now_ns if clock_ns is None else clock_ns)
+            self._odd = self._odd_ones(now_ns)
+            for odd in self._odd:
+                self._drop(*self._sources[odd].waiting)
+            if source in self._odd or self._straggles(message, now_ns):
+                self._superseded(item)
+            else:
+                bisect.insort(state.waiting, message, key=lambda other: other.stamp_ns)
+            self._settle(now_ns)
 
     def poll(self, now_ns: int) -> None:
-        """Let go of sets that have waited long enough; call it several times within a timeout."""
+        """Let go of what has waited long enough; call it at :meth:`deadline`."""
         with self._lock:
-            self._expire(now_ns)
+            self._settle(now_ns)
+
+    def deadline(self) -> int | None:
+        """Return when :meth:`poll` has something to do next; None while nothing waits."""
+        with self._lock:
+            waiting = self._all()
+            return min(message.arrived_ns for message in waiting) + self._timeout if waiting else None
+
+    def misfits(self) -> dict[str, Misfit]:
+        """Return the sources that come into no set with the others, and why."""
+        with self._lock:
+            said = {source: Misfit(True, offset) for source, offset in self._odd.items()}
+            now = max((state.seen_ns for state in self._sources.values()), default=0)
+            for source, state in self._sources.items():
+                alone = state.unpaired >= 2 * RECENT and now - state.seen_ns < self._absent_after
+                if source not in said and alone and state.distances and min(state.distances) > self._slop:
+                    said[source] = Misfit(False, min(state.distances))
+            return said
 
     def close(self) -> None:
         """Supersede all that waits and all that still comes."""
         with self._lock:
             self._closed = True
-            for group in list(self._open):
-                self._drop(group)
+            self._drop(*self._all())
 
-    def _join(self, source: str, stamp_ns: int, item: Item, now_ns: int) -> _Set[Item]:
-        group = next((group for group in self._open if group.fits(source, stamp_ns, self._slop)), None)
-        if group is None:
-            group = _Set(now_ns)
-            self._open.append(group)
-        group.items[source] = item
-        group.stamps_ns.append(stamp_ns)
-        return group
+    def _all(self) -> list[_Message[Item]]:
+        return [message for state in self._sources.values() for message in state.waiting]
 
-    def _alive(self, now_ns: int) -> set[str]:
+    def _note(self, state: _Source[Item], message: _Message[Item], clock_ns: int) -> None:
+        """Learn rate and clock of a source from a message."""
+        stamp = message.stamp_ns
+        if state.newest_ns is not None and stamp < state.newest_ns - self._reach:  # a bag starts again
+            self._drop(*state.waiting)
+            for kept in state.gaps, state.ages, state.distances:
+                kept.clear()
+            state.newest_ns = None
+        if state.newest_ns is not None and stamp > state.newest_ns:
+            state.gaps.append(stamp - state.newest_ns)
+        state.newest_ns = stamp if state.newest_ns is None else max(state.newest_ns, stamp)
+        state.seen_ns = message.arrived_ns
+        age = clock_ns - stamp
+        if state.ages and abs(age - state.age_ns) > 4 * self._reach:  # a clock was set, or a bag begins
+            state.ages.clear()
+        if not state.ages:
+            state.since_ns = message.arrived_ns
+        state.ages.append(age)
+        others = [abs(stamp - other.newest_ns) for name, other in self._sources.items()
+                  if name not in (message.source, *self._odd) and other.newest_ns is not None
+                  and state.seen_ns - other.seen_ns < self._absent_after]
+        if others:
+            state.distances.append(min(others))
+            state.unpaired += 1
+
+    def _odd_ones(self, now_ns: int) -> dict[str, int]:
+        """Return the sources whose clocks the majority does not share, and how far they are behind."""
+        ages = {source: state.age_ns for source, state in self._sources.items()
+                if state.ages and now_ns - state.seen_ns < self._absent_after}
+        if not ages:
+            return {}
+
+        def trust(source: str) -> tuple[int, int]:
+            agreeing = sum(abs(age - ages[source]) <= self._reach for age in ages.values())
+            return agreeing, -abs(ages[source])
+
+        true = max(ages, key=trust)
+        odd = {source: age - ages[true] for source, age in ages.items()
+               if abs(age - ages[true]) > self._reach and self._comparable(source, true)}
+        return {source: offset for source, offset in odd.items()
+                if abs(offset) > 4 * self._reach or self._sources[source].unpaired > UNPAIRED}
+
+    def _comparable(self, one: str, other: str) -> bool:
+        """Whether both have sent since the other's clock was last set: else both may have been set alike."""
+        first, second = self._sources[one], self._sources[other]
+        return first.seen_ns >= second.since_ns and second.seen_ns >= first.since_ns
+
+    def _straggles(self, message: _Message[Item], now_ns: int) -> bool:
+        """Whether a message came too late: the set of its moment, or of a later one, has been given."""
+        last = self._last
+        if last is None or len(self._sources) == 1 or now_ns - last.at_ns > self._timeout + self._reach:
+            return False
+        if message.stamp_ns < last.first_ns - self._reach:
+            return False  # its clock is another one
+        own = last.stamps.get(message.source)
+        return message.stamp_ns <= last.last_ns if own is None else message.stamp_ns < own
+
+    def _awaited(self, now_ns: int) -> set[str]:
         """Return the sources worth waiting for: all at first, later those that were not missed for long.
 
         How long is counted up to the last set, so that sensors which all come rarely are waited for.
         """
-        if abs(now_ns - self._began) < self._absent_after:
-            return set(self._sources)
-        last = self._last[0]
-        return {source for source, seen in self._seen.items() if last - seen < self._absent_after}
+        if now_ns - (now_ns if self._began is None else self._began) < self._absent_after:
+            return self._sources.keys() - self._odd
+        last = self._last.at_ns if self._last else now_ns
+        return {source for source, state in self._sources.items() if state.ages
+                and last - state.seen_ns < self._absent_after} - self._odd.keys()
 
-    def _expire(self, now_ns: int) -> None:
-        for group in list(self._open):
-            if abs(now_ns - group.opened_ns) >= self._timeout:  # in either direction: simulated time jumps
-                if self._straggles(group, now_ns):
-                    self._drop(group)
-                else:
-                    self._finish(group, now_ns)
+    def _settle(self, now_ns: int) -> None:
+        while True:
+            if (complete := self._complete(now_ns)) and (
+                    self._cannot_improve(complete) or self._due(complete, now_ns)):
+                self._give(complete, now_ns)
+                continue
+            waiting = self._all()
+            overdue = [message for message in waiting if message.arrived_ns + self._timeout <= now_ns] or [
+                state.waiting[0] for state in self._sources.values() if len(state.waiting) > MAX_WAITING]
+            if not overdue:
+                return
+            oldest = min(overdue, key=lambda message: (message.arrived_ns, message.stamp_ns))
+            if self._straggles(oldest, now_ns):
+                self._drop(oldest)
+            else:
+                self._give_up_waiting(oldest, now_ns)
 
-    def _straggles(self, group: _Set[Item], now_ns: int) -> bool:
-        """Whether a set of the same moments has at least twice as many items: these came too late for it."""
-        at, size = self._last
-        sizes = [len(other.items) for other in self._open]
-        sizes += [size] if abs(now_ns - at) < self._timeout else []
-        return max(sizes) >= 2 * len(group.items)
+    def _due(self, group: Sequence[_Message[Item]], now_ns: int) -> bool:
+        full = any(len(waiting) > MAX_WAITING and waiting[0] in group
+                   for waiting in (self._sources[message.source].waiting for message in group))
+        return full or min(message.arrived_ns for message in group) + self._timeout <= now_ns
 
-    def _finish(self, group: _Set[Item], now_ns: int) -> None:
-        position = self._open.index(group)
-        for older in self._open[:position]:
-            self._drop(older)
-        self._open.remove(group)
-        self._last = (now_ns, len(group.items))
-        self._ready({source: group.items[source] for source in self._sources if source in group.items})
+    def _complete(self, now_ns: int) -> list[_Message[Item]] | None:
+        """Return the narrowest set of all awaited sources around the first message that has one."""
+        awaited = self._awaited(now_ns)
+        if not awaited or not all(self._sources[source].waiting for source in awaited):
+            return None
+        latest = max(self._sources[source].waiting[0].stamp_ns for source in awaited)
+        waiting = self._all()
+        for pivot in sorted(waiting, key=lambda message: message.stamp_ns):
+            if pivot.stamp_ns < latest or pivot.source not in awaited:
+                continue
+            group, narrower = None, self._narrowest(pivot, waiting)
+            while awaited <= {message.source for message in narrower} and (
+                    group is None or _spread(narrower) < _spread(group)):
+                group = narrower
+                narrower = self._narrowest(max(group, key=lambda message: message.stamp_ns), waiting)
+            if group:
+                return group
+        return None
 
-    def _drop(self, group: _Set[Item]) -> None:
-        self._open.remove(group)
-        for item in group.items.values():
-            self._superseded(item)
+    def _narrowest(self, pivot: _Message[Item],
+                   messages: Sequence[_Message[Item]]) -> list[_Message[Item]]:
+        """Return the set around `pivot` of as many sources as can be, the narrowest such."""
+        near = [message for message in messages
+                if message.source != pivot.source and abs(message.stamp_ns - pivot.stamp_ns) <= self._slop]
+        starts = {pivot.stamp_ns, *(item.stamp_ns for item in near if item.stamp_ns < pivot.stamp_ns)}
+        best = min((_chosen(pivot, near, start, start + self._slop) for start in starts),
+                   key=lambda group: (-len(group), _spread(group), -min(item.stamp_ns for item in group)))
+        first = min(message.stamp_ns for message in best)
+        return _chosen(pivot, near, first, first + _spread(best), nearest=True)
+
+    def _cannot_improve(self, group: Sequence[_Message[Item]]) -> bool:
+        """Whether no message that may still come would make the set narrower."""
+        pivot = max(group, key=lambda message: message.stamp_ns)
+        coming = [_Message(message.source, expected, None, 0) for message in group
+                  if (expected := self._sources[message.source].expected_ns()) is not None]
+        return _spread(self._narrowest(pivot, [*self._all(), *coming])) >= _spread(group)
+
+    def _give_up_waiting(self, oldest: _Message[Item], now_ns: int) -> None:
+        """Give the set of a message that waited long enough, or drop it where others have nearer ones."""
+        waiting = self._all()
+        group = self._narrowest(oldest, waiting)
+        pivot = max(group, key=lambda message: message.stamp_ns)
+        nearest = self._narrowest(pivot, waiting)
+        if oldest in nearest:
+            group = nearest
+        elif len(group) > 1:
+            self._drop(oldest)
+            return
+        last = self._last
+        recent = last is not None and now_ns - last.at_ns < self._timeout
+        if recent and len(last.stamps) >= 2 * len(group) and not last.stamps.keys() & {
+                message.source for message in group}:
+            self._drop(*group)  # they came too late for it
+        else:
+            self._give(group, now_ns)
+
+    def _give(self, group: Sequence[_Message[Item]], now_ns: int) -> None:
+        stamps = {message.source: message.stamp_ns for message in group}
+        first, last = min(stamps.values()), max(stamps.values())
+        items = {message.source: message.item for message in group}
+        for source, state in self._sources.items():
+            own = stamps.get(source, first - 1)
+            passed = [message for message in state.waiting if message.stamp_ns <= own and (
+                source in stamps or message.stamp_ns >= first - 4 * self._reach)]  # or a bag starts again
+            self._drop(*(message for message in passed if message not in group))
+            for message in passed:
+                if message in group:
+                    state.waiting.remove(message)
+            if source in stamps and len(stamps) > 1:
+                state.unpaired = 0
+        self._last = _Given(now_ns, first, last, stamps)
+        self._ready({source: items[source] for source in self._sources if source in items})
+
+    def _drop(self, *messages: _Message[Item]) -> None:
+        for message in messages:
+            self._sources[message.source].waiting.remove(message)
+            self._superseded(message.item)
+
+
+def _chosen(pivot: _Message, near: Sequence[_Message], first: int, last: int,
+            nearest: bool = False) -> list[_Message]:
+    """Return pivot and of each other source one message of first..last, the narrowest or the nearest such."""
+    def rank(message: _Message) -> tuple[bool, int]:
+        return (not nearest and message.stamp_ns > pivot.stamp_ns, abs(message.stamp_ns - pivot.stamp_ns))
+
+    chosen = {pivot.source: pivot}
+    for message in near:
+        if first <= message.stamp_ns <= last and (
+                message.source not in chosen or rank(message) < rank(chosen[message.source])):
+            chosen[message.source] = message
+    return list(chosen.values())
+
+
+def _spread(group: Sequence[_Message]) -> int:
+    stamps = [message.stamp_ns for message in group]
+    return max(stamps) - min(stamps)

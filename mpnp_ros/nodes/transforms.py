@@ -1,14 +1,17 @@
-"""How sensors are mounted, from ``/tf_static``.
+"""Where frames are, from ``/tf_static`` and, as long as that does not tell, ``/tf``.
 
-tf2_ros is not needed for that: mounts do not move, so the newest transform of each frame holds.
+tf2_ros is not needed for that: sensors are mounted for good, or turn slowly, so the newest transform of each
+frame holds.
 """
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
 
 if TYPE_CHECKING:
@@ -16,65 +19,171 @@ if TYPE_CHECKING:
 
     from mpnp_ros.nodes.diagnostics import Diagnostics
 
+FIXED, MOVING = '/tf_static', '/tf'
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # one from each publisher
+STREAM = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+SHIFT, TURN = 0.05, np.radians(2.0)  # metres and radians beyond which two poses clearly differ
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where one frame is in another.
+
+    pose: homogeneous [4, 4].  fixed: all of it is from ``/tf_static``.  disputes: contradictions about the
+    frames on the way, in words.
+    """
+
+    pose: np.ndarray
+    fixed: bool = True
+    disputes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Edge:
+    parent: str
+    pose: np.ndarray
+    fixed: bool
 
 
 class TransformTree:
-    """Fixed poses of frames in their parents; every method may be called from any thread."""
+    """Poses of frames in their parents, the newest of each; every method may be called from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._parents: dict[str, tuple[str, np.ndarray]] = {}
+        self._changed = threading.Condition()
+        self._edges: dict[str, _Edge] = {}
+        self._disputes: dict[str, str] = {}
 
-    def add(self, parent: str, child: str, pose: np.ndarray) -> None:
-        """Set the pose of ``child`` in ``parent``, homogeneous [4, 4]."""
-        with self._lock:
-            self._parents[child.lstrip('/')] = (parent.lstrip('/'), pose)
+    def add(self, parent: str, child: str, pose: np.ndarray, fixed: bool = True) -> str:
+        """Set the pose of ``child`` in ``parent``, homogeneous [4, 4]; return how it contradicts the last.
+
+        fixed: it is announced as one that does not change.  Of frames that move only the parent can
+        contradict.
+        """
+        parent, child = parent.lstrip('/'), child.lstrip('/')
+        with self._changed:
+            before = self._edges.get(child)
+            self._edges[child] = _Edge(parent, pose, fixed)
+            self._changed.notify_all()
+        if before is None:
+            return ''
+        if before.parent != parent:
+            return f'frame {child!r} is announced as part of {before.parent!r} and of {parent!r}'
+        words = difference(before.pose, pose) if fixed or before.fixed else ''
+        return f'frame {child!r} is announced at two places of {parent!r}, {words}' if words else ''
+
+    def dispute(self, child: str, text: str) -> None:
+        """Keep a contradiction about ``child``, in words, for all placements that depend on it."""
+        with self._changed:
+            self._disputes[child.lstrip('/')] = text
+
+    def place(self, target: str, source: str) -> Placement | None:
+        """Return where ``source`` is in ``target``, or None where nothing connects them."""
+        target, source = target.lstrip('/'), source.lstrip('/')
+        with self._changed:
+            to_target, to_source = self._ancestors(target), self._ancestors(source)
+            common = next((frame for frame in to_source if frame in to_target), None)
+            if common is None:
+                return None
+            path = [frame for poses in (to_source, to_target)
+                    for frame in takewhile(lambda frame: frame != common, poses)]
+            fixed = all(self._edges[frame].fixed for frame in path)
+            disputes = tuple(self._disputes[frame] for frame in path if frame in self._disputes)
+        return Placement(np.linalg.inv(to_target[common]) @ to_source[common], fixed, disputes)
 
     def lookup(self, target: str, source: str) -> np.ndarray | None:
         """Return the [4, 4] that takes points of ``source`` to ``target``, or None where nothing does."""
-        with self._lock:
-            to_target, to_source = self._ancestors(target.lstrip('/')), self._ancestors(source.lstrip('/'))
-        common = next((frame for frame in to_source if frame in to_target), None)
-        return None if common is None else np.linalg.inv(to_target[common]) @ to_source[common]
+        placement = self.place(target, source)
+        return None if placement is None else placement.pose
+
+    def wait(self, target: str, source: str, seconds: float) -> Placement | None:
+        """As :meth:`place`, but wait so long for what is missing."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.place(target, source), max(0., seconds))
+            return self.place(target, source)
+
+    def frames(self) -> tuple[str, ...]:
+        """Return the names of all frames, in order."""
+        with self._changed:
+            return tuple(sorted({*self._edges, *(edge.parent for edge in self._edges.values())}))
 
     def _ancestors(self, frame: str) -> dict[str, np.ndarray]:
         """Poses of ``frame`` in itself and in each of its ancestors, nearest first."""
         poses = {frame: np.eye(4)}
-        while frame in self._parents:
-            parent, pose = self._parents[frame]
-            if parent in poses:  # a cycle: somebody publishes nonsense
+        while frame in self._edges:
+            edge = self._edges[frame]
+            if edge.parent in poses:  # a cycle: somebody publishes nonsense
                 break
-            poses[parent] = pose @ poses[frame]
-            frame = parent
+            poses[edge.parent] = edge.pose @ poses[frame]
+            frame = edge.parent
         return poses
 
 
-class StaticTransforms:
-    """A :class:`TransformTree` that follows ``/tf_static``."""
+class Transforms:
+    """A :class:`TransformTree` that follows ``/tf_static``, and ``/tf`` where it is asked to."""
 
     def __init__(self, node: Node, diagnostics: Diagnostics) -> None:
         self._node, self._diagnostics = node, diagnostics
         self.tree = TransformTree()
-        self._subscription = node.create_subscription(TFMessage, '/tf_static', self._add, LATCHED)
+        self._publishers: dict[str, frozenset[tuple[int, ...]]] = {}
+        self._fixed = node.create_subscription(TFMessage, FIXED, self._add_fixed, LATCHED)
+        self._moving: object | None = None
 
-    def lookup(self, target: str, source: str) -> np.ndarray | None:
-        """As :meth:`TransformTree.lookup`."""
-        return self.tree.lookup(target, source)
+    def follow(self, moving: bool) -> None:
+        """Begin or end to listen to ``/tf``, on which a robot may send hundreds of messages a second."""
+        if moving and self._moving is None:
+            self._moving = self._node.create_subscription(TFMessage, MOVING, self._add_moving, STREAM)
+        elif not moving and self._moving is not None:
+            self._node.destroy_subscription(self._moving)
+            self._moving = None
 
     def destroy(self) -> None:
         """Unsubscribe."""
-        self._node.destroy_subscription(self._subscription)
+        self._node.destroy_subscription(self._fixed)
+        self.follow(False)
 
-    def _add(self, message: TFMessage) -> None:
+    def _add_fixed(self, message: TFMessage) -> None:
+        """Take what is latched; a dispute is what a publisher says that another has said otherwise.
+
+        ROS does not tell who sent a message.  So a frame is taken as mounted anew, not disputed, where there
+        is but one publisher, or one of those that were there before has gone.
+        """
+        infos = self._node.get_publishers_info_by_topic(self._fixed.topic_name)
+        present = frozenset(tuple(info.endpoint_gid) for info in infos)
         for item in message.transforms:
-            turn, shift = item.transform.rotation, item.transform.translation
-            pose = pose_matrix((turn.w, turn.x, turn.y, turn.z), (shift.x, shift.y, shift.z))
-            if pose is None:
-                text = f'/tf_static: {item.child_frame_id!r} has no proper rotation and translation; ignored'
-                self._diagnostics.warn('bad transforms', text)
-            else:
-                self.tree.add(item.header.frame_id, item.child_frame_id, pose)
+            contradiction, child = self._add(item, True), item.child_frame_id.lstrip('/')
+            replaced = self._publishers.get(child, frozenset()) - present
+            if contradiction and len(present) > 1 and not replaced:
+                names = sorted({f'{info.node_namespace.rstrip("/")}/{info.node_name}' for info in infos})
+                text = (f'{contradiction}; taking the newest; {len(present)} publishers are on '
+                        f'{self._fixed.topic_name} ({", ".join(names)}); give every robot its own: '
+                        '-r /tf:=tf -r /tf_static:=tf_static')
+                self.tree.dispute(child, text)
+                self._diagnostics.warn('disputed frames', text)
+            self._publishers[child] = present
+
+    def _add_moving(self, message: TFMessage) -> None:
+        for item in message.transforms:
+            contradiction = self._add(item, False)
+            if contradiction:
+                self.tree.dispute(item.child_frame_id, f'{contradiction}; announce it once')
+
+    def _add(self, item: object, fixed: bool) -> str:
+        turn, shift = item.transform.rotation, item.transform.translation
+        pose = pose_matrix((turn.w, turn.x, turn.y, turn.z), (shift.x, shift.y, shift.z))
+        if pose is None:
+            topic = FIXED if fixed else MOVING
+            text = f'{topic}: {item.child_frame_id!r} has no proper rotation and translation; ignored'
+            self._diagnostics.warn('bad transforms', text)
+            return ''
+        return self.tree.add(item.header.frame_id, item.child_frame_id, pose, fixed)
+
+
+def difference(before: np.ndarray, after: np.ndarray) -> str:
+    """Return how far two poses [4, 4] clearly are apart, in words; empty where they are about the same."""
+    shift = float(np.linalg.norm(after[:3, 3] - before[:3, 3]))
+    cosine = (np.trace(before[:3, :3].T @ after[:3, :3]) - 1) / 2
+    turn = float(np.arccos(np.clip(cosine, -1, 1)))
+    return f'{shift:.2f} m and {np.degrees(turn):.0f} degrees apart' if shift > SHIFT or turn > TURN else ''
 
 
 def pose_matrix(quaternion: tuple[float, ...], translation: tuple[float, ...]) -> np.ndarray | None:

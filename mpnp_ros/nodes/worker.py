@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -109,3 +110,51 @@ class LatestWorker(Generic[Item]):
             except Exception as error:
                 self._failed(item, error)
             del item  # a frame can be 30 MB; do not hold it until the next one comes
+
+
+class Alarm:
+    """Calls ``ring()`` at the times that ``due()`` names, on its own thread, which sleeps for the rest.
+
+    due: returns the next time on the monotonic clock in nanoseconds, or None.  failed: as of LatestWorker.
+    """
+
+    def __init__(self, name: str, due: Callable[[], int | None], ring: Callable[[], None], *,
+                 failed: Callable[[Exception], None] = lambda error: None) -> None:
+        self._due, self._ring, self._failed = due, ring, failed
+        self._changed = threading.Condition()
+        self._next: int | None = None
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def look(self) -> None:
+        """Ask again when it is due, because that may be earlier now."""
+        due = self._due()
+        if due is None or (self._next is not None and self._next <= due):
+            return  # the thread asks for a later time by itself
+        with self._changed:
+            self._next = due
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Ring no more; waits for one that rings."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._stopping and (self._next is None or time.monotonic_ns() < self._next):
+                    left = None if self._next is None else (self._next - time.monotonic_ns()) / 1e9
+                    self._changed.wait(None if left is None else max(0., left) + 1e-4)
+                if self._stopping:
+                    return
+                self._next = None
+            try:
+                self._ring()
+            except Exception as error:
+                self._failed(error)
+            self.look()

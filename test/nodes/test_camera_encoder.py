@@ -13,6 +13,8 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TransformStamped
 from mpnp_ros.msg import ModalityTokens
 from PIL import Image as Picture
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
@@ -49,6 +51,10 @@ class Rig:
         while not connected():
             self.stamp += SECOND
             self.ros.publish_until(lambda: self.shoot(self.stamp), tokens)
+
+    def shoot_once(self):
+        self.stamp += SECOND
+        self.shoot(self.stamp)
 
     def shoot(self, stamp_ns, cameras=None, data=None):
         for camera in cameras or self.publishers:
@@ -95,7 +101,7 @@ def test_a_set_of_images_becomes_tokens_with_the_oldest_stamp(pair):
     assert read.values.shape == (4, 32)
     assert abs(read.azimuth[:2].mean()) < 0.05 and np.abs(read.azimuth[2:]).min() > 2
     assert message.encode_duration > 0
-    assert (read.quality, read.concerns) == (1., ())
+    assert (read.quality, len(read.concerns)) == (0.75, 4)  # no camera has a mount or a calibration
 
 
 def test_a_missing_camera_is_left_out_after_the_timeout(pair):
@@ -136,7 +142,7 @@ def test_raw_images_of_any_encoding(ros, tiny_camera):
     message = from_rgb(np.zeros((900, 1600, 3), np.uint8), 'cam_front', STAMP)
     ros.publish_until(lambda: publisher.publish(message), tokens)
     black = tokens.messages[0]
-    assert (black.quality, black.concerns) == (0., ['cam_front is dark (mean 0 of 255)'])
+    assert black.quality == 0 and black.concerns[0] == 'cam_front is dark (mean 0 of 255)'
     message.step = 5
     publisher.publish(message)
     process.wait_for_output('step is 5; it needs 4800')
@@ -174,6 +180,114 @@ def test_directions_follow_the_mount_and_the_calibration(ros, tiny_camera):
         if left_of(tokens.messages[-1]):
             return
     pytest.fail(f'azimuths stay {from_message(tokens.messages[-1]).azimuth}')
+
+
+def turned(child, *quaternion):
+    """Return a transform to base_link with x, y, z, w of a rotation."""
+    mount = TransformStamped(child_frame_id=child)
+    mount.header.frame_id = 'base_link'
+    turn = mount.transform.rotation
+    turn.x, turn.y, turn.z, turn.w = quaternion
+    return TFMessage(transforms=[mount])
+
+
+def degrees(message):
+    return np.degrees(from_message(message).azimuth)
+
+
+def test_a_camera_of_which_nothing_is_known_looks_ahead_and_says_what_is_assumed(ros, tiny_camera):
+    publisher = ros.publisher('/camera/image_raw', Image)
+    info = ros.publisher('/camera/camera_info', CameraInfo)
+    tokens = ros.collect('/tokens/camera', ModalityTokens)
+    process = ros.start(MODULE, parameters={**tiny_camera, 'cameras': ['camera'], 'transport': 'raw',
+                                            'image_topic': '{camera}/image_raw'})
+    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    message = from_rgb(noise, '', STAMP)
+    ros.publish_until(lambda: publisher.publish(message), tokens)
+    bare = tokens.messages[0]
+    assert degrees(bare) == pytest.approx([17.7, -17.7], abs=0.1)
+    assert bare.quality == 0.75
+    mount, calibration = bare.concerns
+    assert mount.startswith('camera: header.frame_id is empty')
+    assert mount.endswith('taking it as looking ahead')
+    assert calibration == ('camera: no calibration on /camera/camera_info; taking a field of view of '
+                           '65 degrees')
+
+    message.header.frame_id = 'eye'
+    sharp = CameraInfo(width=128, height=96, k=[32., 0., 63.5, 0., 32., 47.5, 0., 0., 1.])
+
+    def shoot():
+        info.publish(sharp)
+        publisher.publish(message)
+
+    for _ in range(20):
+        ros.publish_until(shoot, tokens)
+        if len(tokens.messages[-1].concerns) == 1:
+            break
+    assert degrees(tokens.messages[-1]) == pytest.approx([45, -45], abs=0.1)
+    assert "frame 'eye' is not connected to 'base_link'" in tokens.messages[-1].concerns[0]
+    assert process.output.count('no calibration on') == 1
+
+
+def test_a_calibration_latched_before_for_another_size_and_a_frame_that_is_not_optical(ros, tiny_camera):
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    ros.publisher('/tf_static', TFMessage, latched).publish(turned('camera_link', 0., 0., 0., 1.))
+    calibration = CameraInfo(width=1600, height=900, k=[600., 0., 799.5, 0., 600., 449.5, 0., 0., 1.])
+    ros.publisher('/eye/camera_info', CameraInfo, latched).publish(calibration)
+    image = ros.publisher('/eye/image_rect/compressed', CompressedImage)
+    tokens = ros.collect('/tokens/camera', ModalityTokens)
+    ros.start(MODULE, parameters={**tiny_camera, 'cameras': ['eye'], 'encoder.columns': 4})
+    ros.wait_for_subscriber(image)
+    message = from_encoded(jpeg(800, 450), 'camera_link', STAMP)
+    ros.publish_until(lambda: image.publish(message), tokens)
+    assert degrees(tokens.messages[0]) == pytest.approx([45, 18.4, -18.4, -45], abs=0.1)
+    concern, = (text for text in tokens.messages[0].concerns if text.startswith('eye: '))
+    assert "'camera_link' is not an optical frame" in concern and "put 'camera_optical_frame'" in concern
+
+
+def test_raw_images_are_undistorted_unless_it_is_told_that_they_are_rectified(ros, tiny_camera):
+    image, info = (ros.publisher(f'/eye/{name}', kind) for name, kind in
+                   (('image_raw', Image), ('camera_info', CameraInfo)))
+    tokens = ros.collect('/tokens/camera', ModalityTokens)
+    process = ros.start(MODULE, parameters={
+        **tiny_camera, 'cameras': ['eye'], 'image_topic': '{camera}/image_raw', 'transport': 'raw'})
+    message = from_rgb(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8), '', STAMP)
+    calibration = CameraInfo(width=64, height=48, distortion_model='equidistant', d=[0.] * 4,
+                             k=[16., 0., 31.5, 0., 16., 23.5, 0., 0., 1.],
+                             p=[32., 0., 31.5, 0., 0., 32., 23.5, 0., 0., 0., 1., 0.])
+
+    def shoot():
+        info.publish(calibration)
+        image.publish(message)
+
+    def angle_becomes(wanted):
+        for _ in range(20):
+            ros.publish_until(shoot, tokens)
+            if degrees(tokens.messages[-1]) == pytest.approx([wanted, -wanted], abs=0.1):
+                return
+        pytest.fail(f'azimuths stay {degrees(tokens.messages[-1])}\n{process.output}')
+
+    angle_becomes(np.degrees(1.))
+    request = SetParameters.Request(parameters=[Parameter('rectified', value=True).to_parameter_msg()])
+    assert ros.call(SetParameters, '/camera_encoder/set_parameters', request).results[0].successful
+    angle_becomes(np.degrees(np.arctan(.5)))
+    calibration.p = [0.] * 12  # of rectified images nothing else is known now
+    angle_becomes(45.)
+    assert 'P is empty' in tokens.messages[-1].concerns[1]
+
+
+def test_of_two_cameras_the_one_of_which_the_direction_is_unknown_is_left_out(ros, tiny_camera):
+    rig, tokens = Rig(ros, ['cam_front', 'mast']), ros.collect('/tokens/camera', ModalityTokens)
+    process = ros.start(MODULE, parameters={**tiny_camera, 'cameras': ['cam_front', 'mast']})
+    for _ in range(20):
+        ros.publish_until(rig.shoot_once, tokens)
+        if any('mast: ' in concern for concern in tokens.messages[-1].concerns):
+            break
+    assert tokens.messages[-1].sources == ['cam_front']
+    said, = (concern for concern in tokens.messages[-1].concerns if concern.startswith('mast: '))
+    assert said.endswith('leaving it out')
+    process.wait_for_output('add its name to encoder.nominal_views')
 
 
 def test_transitions_repeat_and_impossible_ones_are_refused(ros, tiny_camera):

@@ -66,7 +66,8 @@ def graph(module_ros, own_cache, tiny_lm_folder, tiny_camera, tiny_lidar, bag):
     """All nodes, running, seen by a node of the test's own."""
     parameters = {
         'fusion': {'llm': str(tiny_lm_folder), 'device': 'cpu', 'dtype': 'float32'},
-        'camera_encoder': {**tiny_camera, 'cameras': ['cam_front']}, 'lidar_encoder': tiny_lidar,
+        'camera_encoder': {**tiny_camera, 'cameras': ['cam_front']},
+        'lidar_encoder': {**tiny_lidar, 'topic': 'lidar_top'},
         'radar_encoder': {'radars': ['radar_front']},
         'adaptation': {'llm': str(tiny_lm_folder), 'automatic': False},
         'replay': {'bag': str(bag), 'paused': True}, 'world': {'paused': True}}

@@ -9,9 +9,11 @@ import pytest
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
 
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import TransformStamped
 from mpnp_ros.msg import ModalityTokens
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import PointCloud2
+from tf2_msgs.msg import TFMessage
 
 from mpnp_ros.conversions.pointclouds import Points, from_points
 from mpnp_ros.conversions.tokens import from_message
@@ -50,7 +52,9 @@ def test_sweeps_become_tokens_and_malformed_ones_are_counted(ros, tiny_lidar):
     assert (read.modality, read.sources, read.stamp_ns, read.frame_id) == \
         ('lidar', ('lidar_top',), STAMP, 'base_link')
     assert read.values.shape == (8, 32) and np.isfinite(read.azimuth).all()
-    assert (read.quality, read.concerns) == (0.25, ('lidar_top has few returns (500)',))
+    assert read.quality == 0.25 and read.concerns == (
+        'lidar_top has few returns (500)', "lidar_top: frame 'lidar_top' is not connected to 'base_link', "
+        'and no transform has come; publish it; taking them as the same')
 
     for number, message in enumerate(malformed(), start=1):
         publisher.publish(message)
@@ -69,6 +73,24 @@ def test_sweeps_become_tokens_and_malformed_ones_are_counted(ros, tiny_lidar):
     assert end['rejected'] + end['superseded'] >= 6
     assert end['received'] == end['encoded'] + end['superseded'] + end['rejected']
     assert process.running
+
+
+def test_robots_that_share_a_network_have_transforms_of_their_own_by_remapping(ros, tiny_lidar):
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    for topic, half_turn in (('/tf_static', 1.), ('/r1/tf_static', 0.)):
+        mount = TransformStamped(child_frame_id='lidar_top')
+        mount.header.frame_id = 'base_link'
+        turn = mount.transform.rotation
+        turn.z, turn.w = half_turn, 1 - half_turn
+        ros.publisher(topic, TFMessage, latched).publish(TFMessage(transforms=[mount]))
+    publisher = ros.publisher('/r1/lidar_top', PointCloud2)
+    tokens = ros.collect('/r1/tokens/lidar', ModalityTokens)
+    ros.start(MODULE, parameters=tiny_lidar, namespace='/r1',
+              remap={'/tf': 'tf', '/tf_static': 'tf_static'})
+    ros.publish_until(lambda: publisher.publish(sweep(STAMP)), tokens)
+    read = from_message(tokens.messages[0])
+    assert not any('frame' in concern for concern in read.concerns)
+    assert np.degrees(read.azimuth[0]) == pytest.approx(157.5)
 
 
 def test_any_quality_of_service_of_the_publisher_is_matched(ros, tiny_lidar):

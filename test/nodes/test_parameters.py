@@ -62,6 +62,14 @@ def test_a_wrong_value_is_named_with_its_limit(entry, value, words):
     assert all(word in problem for word in words), problem
 
 
+@pytest.mark.parametrize('given_value, taken', [(True, 'true'), (False, 'false'), ('auto', 'auto'),
+                                                ('false', 'false')])
+def test_words_that_yaml_makes_booleans_are_taken_as_words_where_those_are_choices(given_value, taken):
+    entry = Parameter('rectified', 'auto', 'Whether it is.', choices=('auto', 'true', 'false'))
+    assert entry.problem(given_value) is None and entry.convert(given_value) == taken
+    assert 'must be a str' in entry.problem(1)
+
+
 @given(st.integers(-5, 15) | st.floats(-5, 15) | st.just(math.inf) | st.booleans() | st.text(max_size=3))
 def test_a_number_is_accepted_exactly_within_its_limits(value):
     right = type(value) in (int, float) and 0.1 <= value <= 10

@@ -128,10 +128,21 @@ def test_scans_that_cannot_be_used_are_counted_and_the_others_of_the_set_are_use
 
 def test_a_radar_without_a_mounting_is_refused_with_the_remedy(pair):
     publishers, _, _, process = pair
-    said = "does not connect 'nowhere_mount' with 'base_link'; publish how the radar"
+    said = "frame 'nowhere_mount' is not connected to 'base_link' (known: base_link, radar_back_mount"
     for number in range(60):  # as often as it takes: of the same topic little is logged within five seconds
         publishers['radar_back'].publish(cloud('nowhere', STAMP + (3000 + number) * SECOND))
         time.sleep(.5)
         if said in process.output:
             break
     assert said in process.output
+
+
+def test_the_only_radar_is_taken_as_the_base_frame_where_its_mount_is_unknown(ros):
+    publisher = ros.publisher('/alone/radar', PointCloud2)
+    tokens = ros.collect('/alone/tokens/radar', ModalityTokens)
+    ros.start(MODULE, namespace='/alone', parameters={'radars': ['radar'], 'base_frame': 'elsewhere'})
+    ros.publish_until(lambda: publisher.publish(cloud('nowhere', STAMP)), tokens)
+    message = tokens.messages[0]
+    assert message.quality <= 0.75
+    assert any("'nowhere_mount' is not connected to 'elsewhere'" in concern and
+               concern.endswith('taking them as the same') for concern in message.concerns)

@@ -12,10 +12,10 @@ from mpnp_ros.msg import ModalityTokens
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
 from mpnp_ros.conversions.tokens import from_message
-from mpnp_ros.nodes.camera_encoder import NUSCENES
 from mpnp_ros.nuscenes.bag_writer import write_bag
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.nuscenes.typestore import message_types
+from mpnp_ros.world.rig import CAMERAS
 
 KEYFRAME = Path(__file__).parents[3] / 'shared/data/nuscenes_keyframe'
 pytestmark = [pytest.mark.ros, pytest.mark.skipif(not KEYFRAME.exists(), reason='no nuScenes key frame here')]
@@ -28,10 +28,13 @@ def test_a_looping_scene_gives_directed_tokens_again_and_again(ros, tmp_path, ti
     bag = write_bag(root, tmp_path / 'bag', progress=False)
     cameras = ros.collect('/tokens/camera', ModalityTokens)
     lidars = ros.collect('/tokens/lidar', ModalityTokens)
-    ros.start('mpnp_ros.nodes.camera_encoder', parameters={**tiny_camera, 'use_sim_time': True})
-    ros.start('mpnp_ros.nodes.lidar_encoder', parameters={**tiny_lidar, 'use_sim_time': True})
+    names = [camera.lower() for camera in CAMERAS]
+    ros.start('mpnp_ros.nodes.camera_encoder',
+              parameters={**tiny_camera, 'use_sim_time': True, 'cameras': names})
+    ros.start('mpnp_ros.nodes.lidar_encoder',
+              parameters={**tiny_lidar, 'use_sim_time': True, 'topic': 'lidar_top'})
     ros.start('mpnp_ros.nodes.replay', parameters={'bag': str(bag), 'loop': True, 'wait_for': [
-        '/lidar_top', *(f'/{camera}/image_rect/compressed' for camera in NUSCENES)]})
+        '/lidar_top', *(f'/{camera}/image_rect/compressed' for camera in names)]})
     tokens = from_message(cameras.wait(3, where=lambda message: len(message.sources) == 6)[-1])
     sweep = from_message(lidars.wait(3)[-1])
 
@@ -59,7 +62,7 @@ def test_the_first_frame_knows_the_mounts_though_the_bag_says_nothing_of_qos(ros
     cameras = ros.collect('/tokens/camera', ModalityTokens)
     encoder = ros.start('mpnp_ros.nodes.camera_encoder', parameters={**tiny_camera, 'use_sim_time': True})
     replay = ros.start('mpnp_ros.nodes.replay', parameters={'bag': str(tmp_path / 'bag'), 'wait_for': [
-        f'/{camera}/image_rect/compressed' for camera in NUSCENES]})
+        f'/{camera}/image_rect/compressed' for camera in map(str.lower, CAMERAS)]})
     tokens = from_message(cameras.wait(1)[0])
     azimuth = np.degrees(tokens.azimuth)
     for index, name in enumerate(tokens.sources):

@@ -56,3 +56,30 @@ def test_a_cycle_ends():
     tree.add('a', 'b', QUARTER)
     tree.add('b', 'a', QUARTER)
     assert tree.lookup('base', 'a') is None
+
+
+def test_a_placement_tells_whether_it_is_fixed_and_what_is_disputed_on_the_way():
+    tree = TransformTree()
+    tree.add('map', 'base', QUARTER, fixed=False)
+    tree.add('base', 'mast', QUARTER, fixed=False)
+    tree.add('mast', 'camera', QUARTER)
+    tree.add('base', 'lidar', QUARTER)
+    tree.dispute('mast', 'two masts')
+    tree.dispute('base', 'two maps')
+    camera, lidar = tree.place('base', 'camera'), tree.place('base', 'lidar')
+    assert (camera.fixed, camera.disputes) == (False, ('two masts',))
+    assert (lidar.fixed, lidar.disputes) == (True, ())
+    assert tree.frames() == ('base', 'camera', 'lidar', 'map', 'mast')
+
+
+def test_another_parent_or_a_clearly_different_fixed_pose_is_a_contradiction():
+    near, far = QUARTER.copy(), QUARTER.copy()
+    near[0, 3] += 0.01
+    far[0, 3] += 0.5
+    tree = TransformTree()
+    assert tree.add('base', 'camera', QUARTER) == ''
+    assert tree.add('base', 'camera', near) == ''
+    assert "'camera' is announced at two places of 'base', 0.49 m" in tree.add('base', 'camera', far)
+    assert "part of 'base' and of 'mast'" in tree.add('mast', 'camera', far)
+    assert tree.add('mast', 'arm', QUARTER, fixed=False) == ''
+    assert tree.add('mast', 'arm', far, fixed=False) == ''  # it moves

@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpnp_ros.nodes.tally import Tally
-from mpnp_ros.nodes.worker import LatestWorker
+from mpnp_ros.nodes.worker import Alarm, LatestWorker
 
 PATIENCE = 10
 
@@ -94,3 +95,45 @@ def test_the_tally_always_adds_up(events):
         counts = tally.counts()['/a']
         assert counts['received'] == sum(counts.values()) - counts['received']
         assert counts['received'] <= events.count('receive')
+
+
+def test_an_alarm_rings_when_it_is_due_and_sleeps_otherwise():
+    due, rung, asked, failed = [], threading.Semaphore(0), [], []
+
+    def ring():
+        due.pop(0)
+        rung.release()
+        if len(due) == 1:
+            raise ValueError('no good')
+
+    def when():
+        asked.append(1)
+        return due[0] if due else None
+
+    alarm = Alarm('test', when, ring, failed=failed.append)
+    alarm.look()  # nothing is due
+    due += [time.monotonic_ns(), time.monotonic_ns() + 20_000_000, time.monotonic_ns() + 40_000_000]
+    alarm.look()
+    for _ in range(3):
+        assert rung.acquire(timeout=PATIENCE)
+    assert not rung.acquire(timeout=.1)
+    assert [str(error) for error in failed] == ['no good'] and len(asked) < 10
+    alarm.stop()
+    due.append(time.monotonic_ns())
+    alarm.look()
+    assert not rung.acquire(timeout=.1)
+
+
+def test_an_alarm_that_was_set_late_rings_earlier_where_that_is_due():
+    due, rung = [time.monotonic_ns() + 3600 * 10 ** 9], threading.Event()
+
+    def ring():
+        due.clear()
+        rung.set()
+
+    alarm = Alarm('test', lambda: due[0] if due else None, ring)
+    alarm.look()
+    due[0] = time.monotonic_ns()
+    alarm.look()
+    assert rung.wait(PATIENCE)
+    alarm.stop()

@@ -28,8 +28,8 @@ BLIND = 6  # so many sectors of 5 degrees side by side without a single point ar
 class LidarEncoder:
     """Encode a :class:`LidarFrame`; see :class:`mpnp_ros.modalities.base.Encoder`.
 
-    One token per sector, clockwise from the sensor's back.  A sensor turned on the robot changes the
-    azimuths only.
+    One token per sector, clockwise from the sensor's back.  A sensor turned about the vertical on the robot
+    changes the azimuths only, and of one that leans the sweep is as a level one would see it.
     """
 
     modality = 'lidar'

@@ -22,6 +22,7 @@ import numpy as np
 
 from mpnp_ros.modalities.base import LidarFrame
 from mpnp_ros.modalities.health import SCALE, Finding, Health, HealthLimits, grade, health, worst
+from mpnp_ros.modalities.mounting import levelled
 from mpnp_ros.options import option
 
 SECTORS = 36
@@ -51,17 +52,17 @@ class LidarLimits(HealthLimits):
 
 
 class LidarJudge:
-    """Judges a :class:`LidarFrame`, in the frame of the sensor."""
+    """Judges a :class:`LidarFrame`, seen from the sensor."""
 
     def __init__(self, limits: LidarLimits) -> None:
         self._limits = limits
 
     def judge(self, frame: LidarFrame) -> Health:
         """Return the grade of the worst property, and that as the only concern."""
-        return health({frame.name: worst(self._findings(np.asarray(frame.points)[:, :3]))})
+        return health({frame.name: worst(self._findings(frame))})
 
-    def _findings(self, points: np.ndarray) -> Iterator[Finding]:
-        limits = self._limits
+    def _findings(self, frame: LidarFrame) -> Iterator[Finding]:
+        limits, points = self._limits, np.asarray(frame.points)[:, :3]
         with np.errstate(over='ignore', invalid='ignore'):
             distance = np.sqrt(np.square(points, dtype=np.float32).sum(axis=1))
             usable = np.isfinite(distance) & (distance >= limits.min_range)
@@ -71,7 +72,7 @@ class LidarJudge:
         if not len(points):
             return
         middle, far = np.percentile(distance, (50, 95))
-        empty = 1 - len(np.unique(_sectors(points))) / SECTORS
+        empty = 1 - len(np.unique(_sectors(levelled(frame, points)))) / SECTORS
         yield Finding(grade(middle, limits.median_range), f'sees too near (median range {middle:.1f} m)')
         yield Finding(grade(far, limits.far_range), f'does not see far (95 % within {far:.1f} m)')
         yield Finding(grade(empty, limits.empty), f'sees nothing in {empty:.0%} of all directions')

@@ -13,7 +13,7 @@ from mpnp_ros.errors import PointCloudError
 from mpnp_ros.modalities.base import LidarFrame
 from mpnp_ros.modalities.directions import heading_of, wrap_azimuth
 from mpnp_ros.modalities.lidar.config import LidarConfig
-from mpnp_ros.modalities.mounting import in_base_frame, sensor_rotation
+from mpnp_ros.modalities.mounting import in_base_frame, levelled, sensor_rotation
 
 FARTHEST, LOWEST, HIGHEST = 80.0, -1.0, 5.0  # metres that the fields of the range view span
 
@@ -55,12 +55,15 @@ def range_view(frame: LidarFrame, config: LidarConfig) -> np.ndarray:
 
     float32 [3, config.rows, config.columns].  Columns are azimuths in the base frame, seen from its origin
     and counted from the sensor's heading, so that a sensor turned on the robot gives the same view; rows
-    are elevations from the sensor, so that a beam stays a row.
+    are elevations from the sensor over the base frame's level.  Of a sensor that is about level, see
+    :func:`~mpnp_ros.modalities.mounting.levelled`, a beam stays a row.
     """
     cloud = usable_points(frame, config.min_range)
     base = in_base_frame(frame, cloud.points)
     azimuth = wrap_azimuth(np.arctan2(base[:, 1], base[:, 0]) - sensor_heading(frame))
-    pixels = project(azimuth, elevation(cloud), config.rows, config.columns, config.fov_up, config.fov_down)
+    seen = levelled(frame, cloud.points)
+    pixels = project(azimuth, elevation(seen, cloud.distance), config.rows, config.columns, config.fov_up,
+                     config.fov_down)
     fields = np.stack([np.log1p(cloud.distance) / np.log1p(FARTHEST),
                        cloud.intensity / config.max_intensity,
                        (base[:, 2] - LOWEST) / (HIGHEST - LOWEST)])
@@ -72,9 +75,9 @@ def sensor_heading(frame: LidarFrame) -> float:
     return heading_of(sensor_rotation(frame))
 
 
-def elevation(cloud: Cloud) -> np.ndarray:
-    """Return the elevation of each point as the sensor sees it, radians [N]."""
-    return np.arcsin((cloud.points[:, 2] / cloud.distance).clip(-1, 1))
+def elevation(points: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Return the elevation of each of the points [N, 3] that are ``distance`` [N] away, radians [N]."""
+    return np.arcsin((points[:, 2] / distance).clip(-1, 1))
 
 
 def project(azimuth: np.ndarray, elevation: np.ndarray, rows: int, columns: int, fov_up: float,

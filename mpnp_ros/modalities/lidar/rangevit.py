@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mpnp_ros.cache import is_whole
 from mpnp_ros.errors import WeightsError
 from mpnp_ros.modalities.base import LidarFrame
-from mpnp_ros.modalities.directions import azimuth_of
+from mpnp_ros.modalities.directions import azimuth_of, heading_of, wrap_azimuth
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import sector_tokens
 from mpnp_ros.modalities.lidar.preprocess import (
@@ -25,7 +25,7 @@ from mpnp_ros.modalities.lidar.preprocess import (
     sector_azimuths,
     usable_points,
 )
-from mpnp_ros.modalities.mounting import sensor_rotation
+from mpnp_ros.modalities.mounting import is_level, levelled, sensor_rotation
 from mpnp_ros.modalities.pooling import pool_columns
 from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import Backbone, freeze, read_safetensors
@@ -128,19 +128,23 @@ class RangeVitEncoder:
 
     def _azimuths(self, frame: LidarFrame) -> np.ndarray:
         azimuth = sector_azimuths(self.config.sectors)
+        rotation = sensor_rotation(frame)
+        if not is_level(rotation):
+            return wrap_azimuth(azimuth + heading_of(rotation))
         level = np.stack([np.cos(azimuth), np.sin(azimuth), np.zeros_like(azimuth)], axis=1)
-        return azimuth_of(level @ sensor_rotation(frame).T)
+        return azimuth_of(level @ rotation.T)
 
 
 def rangevit_view(frame: LidarFrame, min_range: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return RangeViT's input before scaling, in the sensor frame as it was trained.
+    """Return RangeViT's input before scaling, in the frame of the sensor, levelled, as it was trained.
 
     float32 [5, 32, 2048]: range, x, y, z in metres and the intensity as it comes; bool [32, 2048].
     """
     cloud = usable_points(frame, min_range)
-    pixels = project(np.arctan2(cloud.points[:, 1], cloud.points[:, 0]), elevation(cloud), ROWS, COLUMNS,
+    points = levelled(frame, cloud.points)
+    pixels = project(np.arctan2(points[:, 1], points[:, 0]), elevation(points, cloud.distance), ROWS, COLUMNS,
                      FOV_UP, FOV_DOWN)
-    fields = np.concatenate([cloud.distance[None], cloud.points.T, cloud.intensity[None]])
+    fields = np.concatenate([cloud.distance[None], points.T, cloud.intensity[None]])
     return paint(pixels, cloud.distance, fields, ROWS, COLUMNS)
 
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.base import CameraView
@@ -14,9 +16,13 @@ from mpnp_ros.modalities.camera.calibration import (
     column_azimuths,
     column_edges,
     facing,
+    image_size,
+    nominal_yaw,
+    optical_rotation,
     ray_slopes,
 )
 from mpnp_ros.modalities.camera.config import CameraConfig
+from mpnp_ros.modalities.camera.distortion import EQUIDISTANT, Distortion
 
 CONFIG = CameraConfig()
 SIZE = (1600, 900)
@@ -96,3 +102,59 @@ def test_slopes_fall_from_row_to_row_within_the_part_that_is_kept(picture):
     slopes = ray_slopes(view, (160, 90), 3, 5, CameraConfig(top=0.5, bottom=0.8))
     assert slopes[:, 2] == pytest.approx([-0.045, -0.135, -0.225], abs=1e-5)
     assert (np.abs(slopes[:, 0]) < np.abs(slopes[:, 2])).all()
+
+
+def test_a_lens_bends_columns_and_slopes_alike(picture):
+    pinhole = np.array([[60.0, 0, 79.5], [0, 60, 44.5], [0, 0, 1]])
+    view = CameraView('front', picture, pinhole, facing(0.4), distortion=Distortion(EQUIDISTANT))
+    edges = column_edges(view, (160, 90), 2, CONFIG)
+    assert edges - 0.4 == pytest.approx([80 / 60, 0, -80 / 60], abs=1e-6)
+    assert axis_azimuth(view, (160, 90), CONFIG) == pytest.approx([0.4])
+    slopes = ray_slopes(view, (160, 90), 3, 1, CONFIG)
+    assert np.arctan(slopes[:, 0]) == pytest.approx([0.5, 0, -0.5], abs=1e-6)
+    whole_sphere = replace(view, intrinsics=pinhole / [[4], [4], [1]])
+    assert np.isfinite(ray_slopes(whole_sphere, (160, 90), 3, 5, CONFIG)).all()
+
+
+def test_a_camera_without_intrinsics_has_no_distortion_either():
+    bent = view(intrinsics=None, distortion=Distortion(EQUIDISTANT))
+    assert np.array_equal(column_azimuths(bent, SIZE, 4, CONFIG),
+                          column_azimuths(view(intrinsics=None), SIZE, 4, CONFIG))
+
+
+def about(axis, degrees):
+    """Rotation about x, y or z."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turn = np.eye(3)
+    others = [(1, 2), (2, 0), (0, 1)]['xyz'.index(axis)]
+    turn[np.ix_(others, others)] = [[cos, -sin], [sin, cos]]
+    return turn
+
+
+@given(st.floats(-180, 180), st.floats(-40, 40))
+def test_the_body_of_a_camera_looks_along_x_and_its_optical_frame_along_z(yaw, pitch):
+    body = about('z', yaw) @ about('y', pitch)
+    optical = body @ facing(0.)
+    for frame in ('camera_link', 'camera_optical_frame'):
+        rotation, amiss = optical_rotation(optical, frame)
+        assert np.array_equal(rotation, optical) and not amiss
+    rotation, amiss = optical_rotation(body, 'camera_link')
+    assert np.allclose(rotation, optical)
+    assert "'camera_link' is not an optical frame" in amiss and "'camera_optical_frame'" in amiss
+
+
+def test_a_frame_that_is_called_optical_is_one_but_a_wrong_axis_is_said():
+    rotation, amiss = optical_rotation(np.eye(3), 'eye_optical')
+    assert np.array_equal(rotation, np.eye(3)) and 'z axis points 90 degrees up; check its transform' in amiss
+
+
+def test_what_the_name_tells():
+    assert nominal_yaw('cam_back', CONFIG) == pytest.approx(np.pi)
+    assert nominal_yaw('camera', CONFIG) is None
+
+
+def test_the_size_of_an_image_is_read_without_decoding_it(picture):
+    stream = BytesIO()
+    Image.fromarray(picture).save(stream, 'JPEG')
+    assert image_size(picture) == image_size(stream.getvalue()) == (picture.shape[1], picture.shape[0])
+    assert image_size(b'no image') is None

@@ -47,3 +47,9 @@ def test_what_is_wrong_with_a_sweep_is_said(points, concern):
 def test_a_sensor_that_looks_ahead_only_is_good_where_the_limits_say_so():
     ahead = LidarFrame(sweep(turn=np.pi / 2))
     assert create_judge('lidar', {'empty': [1.0, 0.8]}).judge(ahead) == Health(1.)
+
+
+def test_a_sensor_on_its_side_is_judged_by_the_directions_of_the_world():
+    points, side = sweep(turn=np.pi), np.array([[1., 0, 0], [0, 0, -1], [0, 1, 0]])
+    lying = LidarFrame(points @ side, rotation=side, name='lidar_top')
+    assert LidarLimits().judge().judge(lying) == judged(points)

@@ -10,6 +10,7 @@ from mpnp_ros.errors import PointCloudError
 from mpnp_ros.modalities.base import LidarFrame
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.preprocess import paint, project, range_view, sector_azimuths, usable_points
+from mpnp_ros.modalities.mounting import levelled
 
 CONFIG = LidarConfig(rows=8, columns=16, sectors=4)
 
@@ -80,6 +81,36 @@ def test_turning_the_sensor_on_the_robot_leaves_the_view_alone():
         turn = about_z(theta)
         turned = LidarFrame(points, None, turn @ straight.rotation, turn @ straight.translation)
         assert np.mean(range_view(turned, CONFIG) != range_view(straight, CONFIG)) < 0.01
+
+
+def about_x(roll):
+    return np.roll(np.roll(about_z(roll), 1, axis=0), 1, axis=1)
+
+
+def street(seed=0):
+    """Points of the world around the origin, within the rows of CONFIG."""
+    random = np.random.default_rng(seed)
+    azimuth, distance = random.uniform(-np.pi, np.pi, 40_000), random.uniform(3, 60, 40_000)
+    height = distance * np.tan(np.radians(random.uniform(-25, 8, 40_000)))
+    return np.stack([distance * np.cos(azimuth), distance * np.sin(azimuth), height], axis=1)
+
+
+@pytest.mark.parametrize('roll', [180, 90, 20, -8])
+def test_a_sensor_that_is_not_level_sees_what_a_level_one_sees(roll):
+    world, config = street(), LidarConfig(rows=32, columns=720)
+    lean = about_z(0.7) @ about_x(np.radians(roll))
+    level = range_view(LidarFrame(world @ about_z(0.7), world[:, 2], about_z(0.7)), config)
+    leaning = range_view(LidarFrame(world @ lean, world[:, 2], lean), config)
+    assert (level[0] > 0).mean() > 0.7
+    assert np.mean(~np.isclose(leaning, level, atol=1e-5)) < 0.001
+
+
+def test_the_points_of_a_sensor_that_is_about_level_are_as_they_were():
+    points = np.float32(street()[:50])
+    for rotation in (None, about_z(2.), about_x(np.radians(2.9)) @ about_z(1.)):
+        assert levelled(LidarFrame(points, rotation=rotation), points) is points
+    frame = LidarFrame(points, rotation=about_x(np.radians(3.1)))
+    assert np.allclose(levelled(frame, points), points @ frame.rotation.T)
 
 
 def test_lost_and_near_returns_are_dropped():

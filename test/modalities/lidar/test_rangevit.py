@@ -99,6 +99,16 @@ def test_a_converted_checkpoint_encodes_a_sweep(folder, frame, monkeypatch):
     assert np.degrees(turned.azimuth[:2]) == pytest.approx([-112.5, -157.5])
 
 
+def test_a_sensor_upside_down_is_seen_as_a_level_one(folder, frame, monkeypatch):
+    monkeypatch.setattr('mpnp_ros.modalities.lidar.rangevit.COLUMNS', 256)
+    encoder = create_encoder('lidar', {'backbone': str(folder), 'sectors': 8, 'dtype': 'float32'})
+    over = np.diag([1., -1, -1])
+    level, hanging = encoder.encode(frame), encoder.encode(
+        LidarFrame(frame.points @ over, frame.intensity, over))
+    assert np.array_equal(level.values, hanging.values)
+    assert hanging.azimuth == pytest.approx(level.azimuth)
+
+
 def test_the_stem_makes_one_patch_of_two_by_eight_pixels(folder):
     network = load_rangevit(str(folder), 'cpu', 'float32').network
     with torch.inference_mode():
