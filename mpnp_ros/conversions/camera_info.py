@@ -63,23 +63,12 @@ def intrinsics(message: CameraInfo, rectified: bool = True) -> np.ndarray | None
 
 def is_rectified_topic(topic: str) -> bool:
     """Whether the name of an image topic says that its images are rectified, as ``image_rect`` does."""
-    names = _names(topic.lower())
+    names = [name for name in topic.lower().split('/') if name]
+    while len(names) > 1 and names[-1].startswith(TRANSPORTS):
+        names.pop()
     said = [re.findall(r'(?:^|_)(rect|undist|raw|unrect)', name) for name in reversed(names)]
     words = next(filter(None, said), [])
     return 'rect' in words or 'undist' in words
-
-
-def topic_beside(topic: str) -> str:
-    """Return where the calibration of the images on ``topic`` is by the convention of image_transport."""
-    return '/'.join(['', *_names(topic)[:-1], 'camera_info'])
-
-
-def _names(topic: str) -> list[str]:
-    """Parts of the name of an image topic, without that of a transport."""
-    names = [name for name in topic.split('/') if name]
-    while len(names) > 1 and names[-1].startswith(TRANSPORTS):
-        names.pop()
-    return names
 
 
 def _matrix(message: CameraInfo, rectified: bool) -> tuple[str, np.ndarray | None]:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from rclpy.event_handler import SubscriptionEventCallbacks
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from mpnp_ros.conversions.camera_info import Calibration, calibration, is_rectified_topic, topic_beside
+from mpnp_ros.conversions.camera_info import Calibration, calibration, is_rectified_topic
 from mpnp_ros.conversions.images import to_encoded, to_rgb
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.base import CameraFrame, CameraView
@@ -49,7 +49,7 @@ class CameraEncoder(SynchronizedEncoder):
         self._infos: dict[str, CameraInfo] = {}
         self._topics: dict[str, str] = {}
         self._info_topics: dict[str, str] = {}
-        self._heard: set[tuple[str, str]] = set()
+        self._latched: set[str] = set()
 
     def load(self) -> None:
         """Check the topics, then load the encoder."""
@@ -62,7 +62,7 @@ class CameraEncoder(SynchronizedEncoder):
     def start(self) -> None:
         """Subscribe to every camera."""
         super().start()
-        self._heard.clear()
+        self._latched.clear()
         for camera, topic in self._info_topics.items():
             self.listen(CameraInfo, topic, self._info_callback(camera))
         self.gather(TYPES[self.values.transport], self._topics)
@@ -101,7 +101,7 @@ class CameraEncoder(SynchronizedEncoder):
         """Where the pixels look; as long as something has to be assumed for that, it is a concern."""
         camera, field = item.source, f'{self.encoder.config.nominal_fov:g} degrees'
         topic = self.resolve_topic_name(self._info_topics[camera])
-        info = self._info(item, topic)
+        info = self._info(camera, topic)
         said = self.values.rectified
         rectified = is_rectified_topic(item.topic) if said == 'auto' else said == 'true'
         try:
@@ -116,40 +116,27 @@ class CameraEncoder(SynchronizedEncoder):
         self.concerns.set(f'{camera} calibration', f'{camera}: {concern}' if concern else '')
         return found
 
-    def _info(self, item: Input, topic: str) -> CameraInfo | None:
+    def _info(self, camera: str, topic: str) -> CameraInfo | None:
         """Return the newest calibration; the first frame waits for it a moment.
 
-        What :meth:`start` subscribes to hears no calibration that was latched before, and where drivers
-        publish beside the images is not always where ``camera_info_topic`` says.  Both have subscriptions of
-        their own, made where such publishers are seen: others would be told that nothing will come of them.
+        A calibration that was latched before the node came is heard by a subscription of its own.  It is made
+        where such a publisher is seen, because one of other publishers would be told that nothing will come.
         """
-        camera, beside = item.source, topic_beside(item.topic)
-        others = [topic_beside(self.resolve_topic_name(images)) for name, images in self._topics.items()
-                  if name != camera]
         while camera not in self._infos:
-            self._hear_too(camera, topic, False)
-            if beside != topic and beside not in others:
-                self._hear_too(camera, beside, not self.count_publishers(topic))
+            if camera not in self._latched and any(
+                    publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+                    for publisher in self.get_publishers_info_by_topic(topic)):
+                self._latched.add(camera)
+                self._subscriptions_made.append(self.create_subscription(
+                    CameraInfo, self._info_topics[camera], partial(self._info_callback(camera), topic),
+                    QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+                    callback_group=self.inputs_group,
+                    event_callbacks=SubscriptionEventCallbacks(incompatible_qos=lambda event: None)))
             left = self.mounts.patience()
             if left <= 0:
                 break
             time.sleep(min(0.05, left))
         return self._infos.get(camera)
-
-    def _hear_too(self, camera: str, topic: str, volatile: bool) -> None:
-        """Subscribe to calibrations that are latched, and to others only where ``volatile``."""
-        publishers = self.get_publishers_info_by_topic(topic)
-        latched = any(each.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for each in publishers)
-        if (camera, topic) in self._heard or not (latched or (publishers and volatile)):
-            return
-        self._heard.add((camera, topic))
-        qos = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL) if latched else \
-            QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-        self._subscriptions_made.append(self.create_subscription(
-            CameraInfo, topic, partial(self._info_callback(camera), topic), qos,
-            callback_group=self.inputs_group,
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=lambda event: None)))
-        self.get_logger().info(f'{camera}: taking {"the latched " if latched else ""}calibration on {topic}')
 
     def _info_callback(self, camera: str) -> Any:
         def callback(topic: str, message: CameraInfo) -> None:

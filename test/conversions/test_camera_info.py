@@ -10,7 +10,7 @@ pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this ma
 
 from sensor_msgs.msg import CameraInfo
 
-from mpnp_ros.conversions.camera_info import calibration, intrinsics, is_rectified_topic, topic_beside
+from mpnp_ros.conversions.camera_info import calibration, intrinsics, is_rectified_topic
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.base import CameraView
 from mpnp_ros.modalities.camera.calibration import column_azimuths, facing
@@ -160,13 +160,6 @@ def test_zeros_at_the_end_of_a_distortion_are_left_out():
     ('/compressed', False)])
 def test_the_name_of_the_topic_tells_whether_images_are_rectified(topic, rectified):
     assert is_rectified_topic(topic) is rectified
-
-
-@pytest.mark.parametrize('topic, beside', [
-    ('/camera/color/image_raw', '/camera/color/camera_info'), ('/image', '/camera_info'),
-    ('/Left/image_rect/compressed', '/Left/camera_info')])
-def test_a_calibration_is_beside_the_images(topic, beside):
-    assert topic_beside(topic) == beside
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=16),

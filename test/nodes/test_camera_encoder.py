@@ -229,18 +229,15 @@ def test_a_camera_of_which_nothing_is_known_looks_ahead_and_says_what_is_assumed
     assert process.output.count('no calibration on') == 1
 
 
-@pytest.mark.parametrize('topics', [
-    {'image_topic': '/optics/image_rect/compressed'},
-    {'image_topic': '/optics/image_rect/compressed', 'camera_info_topic': '/optics/camera_info'}])
-def test_a_latched_calibration_for_another_size_and_a_frame_that_is_not_optical(ros, tiny_camera, topics):
+def test_a_calibration_latched_before_for_another_size_and_a_frame_that_is_not_optical(ros, tiny_camera):
     from rclpy.qos import DurabilityPolicy, QoSProfile
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     ros.publisher('/tf_static', TFMessage, latched).publish(turned('camera_link', 0., 0., 0., 1.))
     calibration = CameraInfo(width=1600, height=900, k=[600., 0., 799.5, 0., 600., 449.5, 0., 0., 1.])
-    ros.publisher('/optics/camera_info', CameraInfo, latched).publish(calibration)
-    image = ros.publisher('/optics/image_rect/compressed', CompressedImage)
+    ros.publisher('/eye/camera_info', CameraInfo, latched).publish(calibration)
+    image = ros.publisher('/eye/image_rect/compressed', CompressedImage)
     tokens = ros.collect('/tokens/camera', ModalityTokens)
-    ros.start(MODULE, parameters={**tiny_camera, 'cameras': ['eye'], 'encoder.columns': 4, **topics})
+    ros.start(MODULE, parameters={**tiny_camera, 'cameras': ['eye'], 'encoder.columns': 4})
     ros.wait_for_subscriber(image)
     message = from_encoded(jpeg(800, 450), 'camera_link', STAMP)
     ros.publish_until(lambda: image.publish(message), tokens)
