@@ -62,6 +62,7 @@ def test_the_parameter_file_is_accepted_by_every_node(node, overlay):
         given = yaml.safe_load((ROOT / f'config/{overlay}.yaml').read_text()).get(f'/**/{node}', {})
         for entry in table:
             expected = given.get('ros__parameters', {}).get(entry.name, entry.default)
+            expected = tuple(expected) if isinstance(expected, list) else expected
             assert values[entry.name] == expected, entry.name
         assert overrides == {entry.name for entry in table if entry.default != ()}
         reader.destroy_node()
