@@ -334,27 +334,27 @@ class _Executor(MultiThreadedExecutor):
         return super().wait_for_ready_callbacks(*args, **kwargs)
 
     def _take_subscription(self, sub: Any) -> Any:
-        return self._taken(super()._take_subscription, sub, f'a message on {sub.topic_name}')
+        return self._taken(super()._take_subscription, sub, 'a message', 'topic')
 
     def _take_service(self, srv: Any) -> Any:
-        return self._taken(super()._take_service, srv, f'a request of {srv.srv_name}')
+        return self._taken(super()._take_service, srv, 'a request', 'srv_name')
 
     def _take_client(self, client: Any) -> Any:
-        return self._taken(super()._take_client, client, f'a response of {client.srv_name}')
+        return self._taken(super()._take_client, client, 'a response', 'srv_name')
 
     def _take_waitable(self, waitable: Any) -> Any:
-        return self._taken(super()._take_waitable, waitable, 'an event')
+        return self._taken(super()._take_waitable, waitable, 'an event', 'event_type')
 
     @staticmethod
-    def _taken(take: Callable[[Any], Any], entity: Any, what: str) -> Any:
+    def _taken(take: Callable[[Any], Any], entity: Any, what: str, name: str) -> Any:
         """Where this raised, rclpy would leave the callback group locked for ever."""
         try:
             return take(entity)
         except InvalidHandle:
             return None
         except Exception as error:
-            get_logger('mpnp_ros').warning(f'{what} cannot be read and is dropped: {error}',
-                                           throttle_duration_sec=5.)
+            get_logger('mpnp_ros').warning(f'{what} of {getattr(entity, name, "")} cannot be read and is '
+                                           f'dropped: {error}', throttle_duration_sec=5.)
             return None
 
     def end(self, spinning: threading.Thread, patience: float) -> bool:

@@ -101,7 +101,7 @@ def test_a_second_signal_of_any_kind_ends_at_once(ros):
 @pytest.mark.parametrize('node', ['camera_encoder', 'lidar_encoder', 'radar_encoder', 'fusion', 'adaptation',
                                   'replay', 'world'])
 def test_a_signal_amid_the_imports_ends_a_node(node):
-    """The import of the first heavy package waits for ever here, as one from a slow disk would for a while."""
+    """The import of the first heavy package waits here, as one from a slow disk would."""
     code = ('import importlib.abc, runpy, sys, threading\n'
             'class Slow(importlib.abc.MetaPathFinder):\n'
             '    def find_spec(self, name, path, target=None):\n'
