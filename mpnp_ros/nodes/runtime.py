@@ -8,6 +8,7 @@ itself within a few seconds is ended.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import threading
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import rclpy
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, ShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
@@ -158,12 +159,21 @@ class ManagedNode(_Ticking, LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Called by :meth:`trigger_cleanup` and by the service."""
-        return self._transition('cleanup', self.release, None, 'unconfigured')
+        done = self._transition('cleanup', self.release, None, 'unconfigured')
+        self._give_back()
+        return done
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Called by :meth:`trigger_shutdown` and by the service."""
         self._transition('shutdown', self.stop, None, 'finalized')
         return self._transition('shutdown', self.release, None, 'finalized')
+
+    def _give_back(self) -> None:
+        """Let nothing grow from cycle to cycle: callback groups keep a reference to all they ever had."""
+        for group in [value for value in vars(self).values() if isinstance(value, CallbackGroup)]:
+            group.entities.difference_update([one for one in list(group.entities) if one() is None])
+        with contextlib.suppress(AttributeError, OSError):  # where the C library is another than glibc
+            ctypes.CDLL(None).malloc_trim(0)
 
     def _too_late(self, change: Change) -> str:
         """Say why a parameter of that kind cannot take a new value in the state the node is in."""
