@@ -2,9 +2,10 @@
 
     python -m mpnp_ros.bench.starts --starts 200
 
-Signals are SIGINT, SIGTERM and SIGHUP in turn; moments lie anywhere from the first tenth of a second, before
-which Python itself is not up, to when the node is at work.  The exit code is 1 where a node does not end with
-0 within ``--most`` seconds, prints a traceback, or leaves a process behind.
+Signals are SIGINT, SIGTERM and SIGHUP in turn; moments lie anywhere from when Python is up and has come to
+this package, before which a signal does what it does to any program, to when the node is at work.  The exit
+code is 1 where a node does not end with 0 within ``--most`` seconds, prints a traceback, or leaves a process
+behind.
 """
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ from mpnp_ros.cli.node_processes import ADAPTATION, ENCODERS, FUSION, WORLD, Pla
 NODES = (*ENCODERS.values(), FUSION, ADAPTATION, WORLD)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MARK, NAMESPACE = 'MPNP_STARTS_MARK', '/starts'
-FIRST, HUNG, LEFT_AFTER = .1, 30., 2.
-"""Seconds: earliest signal, when a node is killed, and how long what it started may take to end."""
+HUNG, LEFT_AFTER = 30., 2.
+"""Seconds: when a node is killed, and how long what it started may take to end."""
 WRONG = ('Traceback', 'never retrieved', 'never awaited', 'Exception in thread', '[FATAL]', '[ERROR]')
 
 
@@ -51,11 +52,15 @@ class End:
 
 def start_and_end(command: Sequence[str], environment: Mapping[str, str], moment: float,
                   number: signal.Signals) -> End:
-    """Start a process and send it a signal after ``moment`` seconds."""
+    """Start a process and send it a signal ``moment`` seconds after it has begun to heed signals."""
     mark = uuid.uuid4().hex
     process = subprocess.Popen(command, env={**os.environ, **environment, MARK: mark}, text=True,
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                errors='replace', start_new_session=True)
+    begun = time.monotonic()
+    while not _heeds(process.pid, signal.SIGHUP) and process.poll() is None \
+            and time.monotonic() - begun < HUNG:
+        time.sleep(.001)
     time.sleep(moment)
     process.send_signal(number)
     told = time.monotonic()
@@ -75,6 +80,15 @@ def start_and_end(command: Sequence[str], environment: Mapping[str, str], moment
             os.kill(pid, signal.SIGKILL)
     wrong = ', '.join(filter(None, (bad, f'left {len(left)} processes' if left else '')))
     return End(moment, number, seconds, process.returncode, wrong)
+
+
+def _heeds(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal."""
+    with suppress(OSError):
+        for line in Path(f'/proc/{pid}/status').read_text().splitlines():
+            if line.startswith('SigCgt:'):
+                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
 
 
 def _marked(mark: str) -> list[int]:
@@ -99,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     moments, failed = random.Random(chosen.seed), 0
     for node in chosen.nodes:
         spec = node_process(node, Placement(NAMESPACE))
-        ends = [start_and_end(spec.command, spec.environment, moments.uniform(FIRST, chosen.span),
+        ends = [start_and_end(spec.command, spec.environment, moments.uniform(0., chosen.span),
                               SIGNALS[number % len(SIGNALS)]) for number in range(chosen.starts)]
         bad = list(filter(None, (end.verdict(chosen.most) for end in ends)))
         failed += len(bad)

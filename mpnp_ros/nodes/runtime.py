@@ -43,6 +43,8 @@ DOING = {'configure': 'configuring', 'activate': 'activating', 'deactivate': 'de
          'cleanup': 'cleaning up', 'shutdown': 'shutting down'}
 LOADING, LEAVING = 1., 2.
 """Seconds after the end was asked for: how long loading may go on, and until what still runs is cut off."""
+M_ARENA_MAX, ARENAS = -8, 2
+"""Pools of the C library's memory: with one for each thread that ever was, each holds what a frame takes."""
 AGAIN = 100
 """Times in a row that the executor takes up its work again after an entity was destroyed under its hands."""
 LOG = logging.getLogger('mpnp_ros')
@@ -300,6 +302,8 @@ def run_node(factory: Callable[[], ManagedNode | PlainNode], args: Sequence[str]
     something still runs that cannot be stopped, such as a model being loaded, the process ends here.
     """
     end = signals.End()
+    with contextlib.suppress(AttributeError, OSError):  # where the C library is another than glibc
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
     with signals.ending(end):
         try:
             rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
