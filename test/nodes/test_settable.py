@@ -4,6 +4,7 @@ from __future__ import annotations
 import dataclasses
 import os
 
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
@@ -210,3 +211,28 @@ def test_every_problem_is_named_at_the_start_before_anything_is_loaded(make, nam
     with pytest.raises(ConfigurationError) as caught:
         make(name, **given)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_moments_that_are_lost_to_a_full_disk_are_counted_and_logged_now_and_then(make, monkeypatch, capfd):
+    from mpnp_ros.adaptation import replay_buffer
+    from mpnp_ros.adaptation.moments import LABELLED, BufferedQuestion
+    from mpnp_ros.errors import StorageError
+    from mpnp_ros.tokens import ModalityTokens
+
+    def full(*_, **__):
+        raise StorageError('FOLDER cannot be written: the disk is full')
+
+    node = make('adaptation')
+    monkeypatch.setattr(replay_buffer, 'write_file', full)
+    for stamp in range(0, 20 * 10 ** 9, 10 ** 9):
+        node._supervision.take_tokens(ModalityTokens(
+            'camera', 'e', np.zeros((1, 1), np.float32), np.zeros(1, np.float32), stamp_ns=stamp))
+        question = BufferedQuestion.read('why?', 'yes', ('yes', 'no'), LABELLED)
+        node._supervision.take_questions(stamp, [question])
+    for _ in range(2):
+        node._supervision._clock = lambda: 1e9
+        node._supervision.settle()
+    counted = node.diagnostics.counters()['moments not kept']
+    assert counted >= 10
+    assert capfd.readouterr().err.count('FOLDER cannot be written') == 1
+    assert 'FOLDER cannot be written' in node.diagnostics.status().message
