@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import multiprocessing
+import os
 import threading
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from mpnp_ros.cache import (
     cache_root,
@@ -17,7 +20,7 @@ from mpnp_ros.cache import (
     state_root,
     write_file,
 )
-from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.errors import ConfigurationError, StorageError
 
 
 def build(folder: Path) -> None:
@@ -156,3 +159,45 @@ def test_what_a_robot_has_learned_lies_apart_from_the_cache(tmp_path: Path,
     (tmp_path / 'state' / 'file').touch()
     with pytest.raises(ConfigurationError, match='state folder .* set MPNP_STATE'):
         state_root('file')
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+
+@pytest.mark.parametrize('variable', ['MPNP_CACHE', 'MPNP_STATE'])
+def test_a_full_disk_is_named_with_the_folder_and_what_to_set(tmp_path: Path, monkeypatch,
+                                                              variable: str) -> None:
+    monkeypatch.setenv(variable, str(tmp_path))
+    monkeypatch.setattr(os, 'replace', full)
+    with pytest.raises(StorageError) as caught:
+        write_file(tmp_path / 'file', b'new')
+    said = str(caught.value)
+    assert said.startswith(f'{tmp_path} cannot be written: the disk is full (') and 'MB are free' in said
+    assert said.endswith(f'make room, or set {variable} to a folder on another disk')
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_known_by_the_words_of_safetensors_too(tmp_path: Path) -> None:
+    text = 'Error while serializing: I/O error: Os { code: 28, kind: StorageFull, message: "No space left" }'
+    with pytest.raises(StorageError, match='the disk is full') as caught, new_folder(tmp_path / 'folder'):
+        raise SafetensorError(text)
+    assert isinstance(caught.value, OSError)
+    with pytest.raises(SafetensorError), new_folder(tmp_path / 'folder'):
+        raise SafetensorError('header too large')
+
+
+def test_what_does_not_fit_is_not_begun_and_the_need_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r'\(1000000000000 MB are needed, [0-9.]+ MB are free\)'):
+        cached_folder(tmp_path / 'entry', 'v1', refuse, size=10 ** 18)
+    cached_folder(tmp_path / 'entry', 'v1', build)
+    assert cached_folder(tmp_path / 'entry', 'v1', refuse, size=10 ** 18) == tmp_path / 'entry'
+
+
+def test_a_disk_that_can_only_be_read_is_named(tmp_path: Path, monkeypatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, 'Read-only file system')
+
+    monkeypatch.setattr(Path, 'touch', refused)
+    with pytest.raises(StorageError, match='can only be read'), locked(tmp_path / 'entry'):
+        pass

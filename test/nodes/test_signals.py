@@ -1,0 +1,162 @@
+"""A signal ends a node at any moment of its start: at once, with 0, without a traceback or another step."""
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
+
+from mpnp_ros.nodes import signals
+
+pytestmark = pytest.mark.ros
+ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+BOUND = 20.
+"""Seconds within which a process must have ended: a hang takes longer, a busy machine does not."""
+SLOW = """
+import sys, threading, time
+from mpnp_ros.nodes import signals
+from mpnp_ros.nodes.runtime import AUTOSTART, ManagedNode, PlainNode, run_node
+
+class Slow(ManagedNode):
+    def __init__(self):
+        if {where!r} == 'construction':
+            print('busy', flush=True); time.sleep(60)
+        super().__init__('slow', (AUTOSTART,))
+    def load(self):
+        if {where!r} == 'load':
+            print('busy', flush=True); time.sleep(60)
+        if {where!r} == 'short load':
+            print('busy', flush=True); time.sleep(.5)
+    def start(self):
+        print('started', flush=True)
+        if {where!r} == 'start':
+            print('busy', flush=True); time.sleep(60)
+    def stop(self):
+        if {where!r} == 'stop':
+            print('busy', flush=True); time.sleep(60)
+
+class Plain(PlainNode):
+    def __init__(self):
+        super().__init__('slow', ())
+    def begin(self):
+        print('busy', flush=True); time.sleep(60)
+
+sys.exit(run_node(Plain if {where!r} == 'begin' else Slow))
+"""
+
+
+def start(*command):
+    return subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            text=True, env={**os.environ, 'PYTHONUNBUFFERED': '1'})
+
+
+def ended(process):
+    """Return exit code and output of a process that has been told to end."""
+    try:
+        output, _ = process.communicate(timeout=BOUND)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise AssertionError(f'it runs on: {process.communicate()[0]}') from None
+    return process.returncode, output
+
+
+@pytest.mark.parametrize('where', ['construction', 'load', 'start', 'begin'])
+@pytest.mark.parametrize('number', ALL)
+def test_what_cannot_be_interrupted_does_not_keep_a_node_from_ending(ros, where, number):
+    process = start('-c', SLOW.format(where=where))
+    assert process.stdout.readline() == ('started\n' if where == 'start' else 'busy\n')
+    process.send_signal(number)
+    code, output = ended(process)
+    assert code == 0 and 'Traceback' not in output and 'never retrieved' not in output
+    assert 'started' not in output
+
+
+def test_a_node_is_not_activated_after_the_signal(ros):
+    process = start('-c', SLOW.format(where='short load'))
+    assert process.stdout.readline() == 'busy\n'
+    process.send_signal(signal.SIGINT)
+    assert ended(process) == (0, '')
+
+
+def test_a_second_signal_of_any_kind_ends_at_once(ros):
+    process = start('-c', SLOW.format(where='load').replace('from mpnp_ros.nodes.runtime',
+                                                            'import mpnp_ros.nodes.runtime as runtime\n'
+                                                            'runtime.LOADING = 30.; runtime.LEAVING = 40.\n'
+                                                            'runtime.ManagedNode.patience = 40.\n'
+                                                            'from mpnp_ros.nodes.runtime'))
+    assert process.stdout.readline() == 'busy\n'
+    process.send_signal(signal.SIGINT)
+    time.sleep(signals.ONE + .7)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert ended(process) == (128 + signal.SIGTERM, '')
+
+
+@pytest.mark.parametrize('node', ['camera_encoder', 'lidar_encoder', 'radar_encoder', 'fusion', 'adaptation',
+                                  'replay', 'world'])
+def test_a_signal_amid_the_imports_ends_a_node(node):
+    """The import of the first heavy package waits here, as one from a slow disk would."""
+    code = ('import importlib.abc, runpy, sys, threading\n'
+            'class Slow(importlib.abc.MetaPathFinder):\n'
+            '    def find_spec(self, name, path, target=None):\n'
+            '        if name in ("numpy", "rclpy", "torch"):\n'
+            '            print("importing", flush=True); threading.Event().wait(60)\n'
+            'sys.meta_path.insert(0, Slow())\n'
+            f'sys.orig_argv = [sys.executable, "-m", "mpnp_ros.nodes.{node}"]\n'
+            'sys.argv = ["-m"]\n'
+            f'runpy.run_module("mpnp_ros.nodes.{node}", run_name="__main__", alter_sys=False)\n')
+    for number in ALL:
+        process = start('-c', code)
+        assert process.stdout.readline() == 'importing\n'
+        process.send_signal(number)
+        assert ended(process) == (0, '')
+
+
+def test_an_executable_heeds_signals_before_it_imports_its_node():
+    code = ('import threading, mpnp_ros.nodes.executables as executables\n'
+            'def slow(name):\n'
+            '    print("importing", flush=True); threading.Event().wait(60)\n'
+            'executables.import_module = slow\n'
+            'executables.fusion()\n')
+    process = start('-c', code)
+    assert process.stdout.readline() == 'importing\n'
+    process.send_signal(signal.SIGINT)
+    assert ended(process) == (0, '')
+
+
+def test_importing_the_nodes_leaves_the_signals_of_another_program_alone():
+    code = ('import signal, mpnp_ros.nodes.runtime\n'
+            'assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n'
+            'assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL\n')
+    assert subprocess.run([sys.executable, '-c', code], timeout=60).returncode == 0
+
+
+def test_an_ignored_hangup_stays_ignored():
+    code = ('import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n'
+            'from mpnp_ros.nodes import signals; signals.heed()\n'
+            'assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN\n')
+    assert subprocess.run([sys.executable, '-c', code], timeout=60).returncode == 0
+
+
+def test_the_end_may_be_asked_for_before_it_is_waited_for_and_by_any_thread():
+    end = signals.End()
+    for _ in range(100_000):  # more than a pipe holds
+        end.ask()
+    end.wait()
+    end.close()
+    other = signals.End()
+    threading.Timer(.05, other.ask).start()
+    other.wait()
+    other.close()
+
+
+def test_a_command_line_of_a_node_is_known():
+    assert signals.is_node(['python', '-X', 'dev', '-m', 'mpnp_ros.nodes.fusion', '-m'], 'mpnp_ros.nodes')
+    assert not signals.is_node(['python', '-m', 'pytest', 'mpnp_ros.nodes.fusion'], 'mpnp_ros.nodes')
+    assert not signals.is_node(['python', '-m'], 'mpnp_ros.nodes')
