@@ -102,7 +102,8 @@ def start_and_end(command: Sequence[str], number: int, after: float, ignored: bo
             time.sleep(STACKS)
             process.kill()
             process.wait()
-            amiss.append(f'runs on {bound:g} s later, with {"; ".join(running.values())}\n{_text(output)[-3000:]}')
+            amiss.append(f'runs on {bound:g} s later, with {"; ".join(running.values())}\n'
+                         f'{_text(output)[-3000:]}')
         took = time.monotonic() - sent
         amiss += [f'{line} is left' for line in _left(mark)]
         text = _text(output)

@@ -79,6 +79,15 @@ def test_while_a_command_is_imported_the_process_ends_without_a_word(number, cod
     assert end(process, number) == (code, '', '')
 
 
+@pytest.mark.parametrize(('arguments', 'command_line', 'right'), [
+    (['/usr/bin/mpnp', 'ask'], ['python', '/usr/bin/mpnp', 'ask'], True),
+    (['-m', 'ask'], ['python', '-m', 'mpnp_ros.cli.main', 'ask'], True),
+    (['-m'], ['python', '-m', 'mpnp_ros.nodes.fusion'], False), (['/usr/bin/ros2'], ['ros2'], False),
+    ([''], ['python'], False), ([], ['python'], False)])
+def test_a_process_knows_whether_it_is_the_command(arguments, command_line, right):
+    assert signals.is_command(arguments, command_line) is right
+
+
 def test_after_the_command_too():
     process = start(COMMAND.format(loading='pass', after=LOADING).replace('        time.sleep(60)\n', ''))
     assert process.stdout.readline() == 'in order\n'
