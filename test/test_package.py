@@ -31,7 +31,7 @@ BASE = {'errors', 'tokens', 'cache', 'precision', 'locations', 'options'}
 MAY_IMPORT = {
     'errors': set(), 'tokens': {'errors'}, 'cache': {'errors'}, 'precision': {'errors'},
     'options': {'errors'}, 'memory': set(),
-    'locations': {'errors'}, 'transport': {'errors', 'locations'}, 'supervisor': {'errors'}, 'tie': set(),
+    'locations': {'errors'}, 'transport': {'errors', 'locations'}, 'supervisor': {'errors', 'tie'}, 'tie': set(),
     'llm': BASE, 'links': BASE | {'llm'}, 'methods': BASE | {'llm', 'links'},
     'modalities': BASE, 'nuscenes': BASE,
     'world': BASE | {'nuscenes'},

@@ -133,4 +133,5 @@ def _prefix(given: Mapping[str, str], executable: str) -> str:
     prefix (--launch-prefix) follows.
     """
     prefix, wanted = given.get('launch-prefix', ''), given.get('launch-prefix-filter', '')
-    return ' '.join(filter(None, [shlex.join(tie()), prefix if re.match(wanted, executable) else '']))
+    own = prefix if re.match(wanted, executable) else ''
+    return ' '.join(filter(None, [shlex.join(tie(hold_sigint=not own)), own]))

@@ -78,11 +78,11 @@ def test_remappings_reach_every_node(warned):
 
 
 def test_nodes_end_with_the_launch_and_a_prefix_of_ones_own_stays(warned):
-    expected = ' '.join(tie())
+    expected = ' '.join(tie(hold_sigint=True))
     assert {node.prefix for node in start().values()} == {expected}
     given = {'launch-prefix': 'gdb --args', 'launch-prefix-filter': 'fus'}
     nodes = start(**given)
-    assert nodes['fusion'].prefix == f'{expected} gdb --args'.strip()
+    assert nodes['fusion'].prefix == f'{" ".join(tie())} gdb --args'.strip()
     assert nodes['lidar_encoder'].prefix == expected
 
 
