@@ -4,19 +4,23 @@ On Linux only. Run by its path, so that nothing of the package is imported. The 
 the thread that started this process. With --hold-sigint a SIGINT waits until the command lets it in, as nodes
 do with their first import: one that meets Python while it starts ends it with a traceback.
 """
-import ctypes
-import os
-import signal
+import _signal  # at once: signal, os and ctypes take a while to import
 import sys
 
 HOLD = '--hold-sigint'
-PR_SET_PDEATHSIG = 1
 
 if __name__ == '__main__':
     arguments = sys.argv[1:]
     if arguments[0] == HOLD:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGINT])
         arguments.pop(0)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+
+import ctypes  # noqa: E402
+import os  # noqa: E402
+
+PR_SET_PDEATHSIG = 1
+
+if __name__ == '__main__':
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(_signal.SIGTERM))
     if os.getppid() == int(arguments[0]):  # otherwise it has ended already
         os.execvp(arguments[1], arguments[1:])
