@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.tie import HOLD
 
 RUNNING, WAITING, ENDED, FAILED = 'running', 'waiting', 'ended', 'failed'
 GRACE = ((signal.SIGTERM, 4.), (signal.SIGTERM, 2.), (signal.SIGKILL, 3.))
@@ -227,11 +228,14 @@ def tied(command: Sequence[str], path: str | None = None) -> list[str]:
     return [*tie(), *command]
 
 
-def tie() -> list[str]:
-    """What to put before a command so that its process ends with this one; empty where that cannot be."""
+def tie(hold_sigint: bool = False) -> list[str]:
+    """What to put before a command so that its process ends with this one; empty where that cannot be.
+
+    hold_sigint: for a node that gets SIGINT at any moment; see tie.py.
+    """
     if not sys.platform.startswith('linux'):
         return []
-    return [sys.executable, '-I', '-S', str(TIE), str(os.getpid())]
+    return [sys.executable, '-I', '-S', str(TIE), *([HOLD] if hold_sigint else []), str(os.getpid())]
 
 
 class PrefixedLines:

@@ -30,8 +30,8 @@ BASE = {'errors', 'tokens', 'cache', 'precision', 'locations', 'options', 'progr
 # The table of docs/architecture.md: what a folder may import of this package, at the top or in a function.
 MAY_IMPORT = {
     'errors': set(), 'tokens': {'errors'}, 'cache': {'errors'}, 'precision': {'errors'},
-    'options': {'errors'}, 'memory': set(), 'progress': set(),
-    'locations': {'errors'}, 'transport': {'errors', 'locations'}, 'supervisor': {'errors'}, 'tie': set(),
+    'options': {'errors'}, 'memory': set(), 'progress': set(), 'tie': set(),
+    'locations': {'errors'}, 'transport': {'errors', 'locations'}, 'supervisor': {'errors', 'tie'},
     'llm': BASE, 'links': BASE | {'llm'}, 'methods': BASE | {'llm', 'links'},
     'modalities': BASE, 'nuscenes': BASE,
     'world': BASE | {'nuscenes'},

@@ -18,6 +18,7 @@ from mpnp_ros.supervisor import (
     ProcessSpec,
     RestartPolicy,
     Supervisor,
+    tie,
 )
 
 POLITE = """
@@ -130,6 +131,27 @@ def test_a_child_that_is_still_starting_ends_without_a_traceback():
         with Supervisor([python('a', 'import time; time.sleep(60)')], write=log):
             pass
     assert not log
+
+
+HELD = """
+import signal, sys, time
+print('up', flush=True)
+time.sleep(.5)
+signal.signal(signal.SIGINT, lambda *_: sys.exit(7))
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='only Linux tells a child of its parent')
+def test_sigint_waits_until_a_node_lets_it_in():
+    """At once after the start, when Python itself would answer with a traceback."""
+    process = subprocess.Popen([*tie(hold_sigint=True), sys.executable, '-c', HELD], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == 'up\n'
+    process.send_signal(2)
+    assert process.communicate(timeout=30) == ('', '')
+    assert process.returncode == 7
 
 
 SUPERVISED = """

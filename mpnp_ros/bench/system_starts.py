@@ -24,12 +24,14 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 MARK = 'MPNP_SYSTEM_START'
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 HANDLED_AFTER = 2.
 """Seconds after which a command has set its handlers; before that it ignores what it inherits as ignored."""
-LEFT_AFTER = 3.
+STACKS, STACKS_ON_ABORT = 2., {'PYTHONFAULTHANDLER': '1'}
+LEFT_AFTER = 5.
 """Seconds after the end of a system within which what it started must have ended too."""
 AMISS = re.compile(r'Traceback|Exception ignored|never retrieved|terminate called|Segmentation fault|'
                    'Fatal Python')
@@ -85,7 +87,7 @@ def start_and_end(command: Sequence[str], number: int, after: float, ignored: bo
     with tempfile.TemporaryFile('w+', errors='replace') as output:
         process = subprocess.Popen([*(IGNORING if ignored else ()), *command], stdout=output,
                                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                   env={**os.environ, MARK: mark}, start_new_session=True)
+                                   env={**os.environ, MARK: mark, **STACKS_ON_ABORT}, start_new_session=True)
         time.sleep(after)
         sent = time.monotonic()
         process.send_signal(number)
@@ -94,16 +96,30 @@ def start_and_end(command: Sequence[str], number: int, after: float, ignored: bo
             code: int | None = process.wait(bound)
         except subprocess.TimeoutExpired:
             code = None
-            amiss.append(f'runs on {bound:g} s later')
+            running = marked(mark)
+            for pid in running.keys() - {process.pid}:
+                _send(pid, signal.SIGABRT)  # they print what they are doing
+            time.sleep(STACKS)
             process.kill()
             process.wait()
+            amiss.append(f'runs on {bound:g} s later, with {"; ".join(running.values())}\n'
+                         f'{_text(output)[-3000:]}')
         took = time.monotonic() - sent
         amiss += [f'{line} is left' for line in _left(mark)]
-        output.seek(0)
-        text = output.read()
+        text = _text(output)
     if found := AMISS.search(text):
         amiss.append(f'{found[0]!r} in the output:\n{text[max(0, found.start() - 500):][:3000]}')
     return Ending(number, ignored, after, took, code, tuple(amiss))
+
+
+def _text(output: IO[str]) -> str:
+    output.seek(0)
+    return output.read()
+
+
+def _send(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _left(mark: str) -> list[str]:
@@ -112,8 +128,7 @@ def _left(mark: str) -> list[str]:
     while (left := marked(mark)) and time.monotonic() < end:
         time.sleep(.05)
     for pid in left:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        _send(pid, signal.SIGKILL)
     return list(left.values())
 
 

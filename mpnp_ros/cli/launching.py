@@ -4,6 +4,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,6 +82,7 @@ def system_actions(context: LaunchContext, overlay: str = '', source: str = '',
     from launch.logging import get_logger
     from launch_ros.actions import Node
 
+    _heed_ctrl_c()
     given = context.launch_configurations
     modalities = [name for name in ENCODERS if given[name] == 'true']
     nodes = [*(ENCODERS[name] for name in modalities), FUSION,
@@ -113,6 +116,16 @@ def number(given: Mapping[str, str], name: str, kind: type = float) -> float:
         raise ConfigurationError(f'{name} is {given[name]!r}; give a number ({kind.__name__})') from None
 
 
+def _heed_ctrl_c() -> None:
+    """Let launch hear SIGINT where it was inherited as ignored, as in a shell's background job.
+
+    It relies on the handler that Python sets itself, and not in that case.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and \
+            threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _prefix(given: Mapping[str, str], executable: str) -> str:
     """Return what stands before the command of a node: it ends with the launch, however that ends.
 
@@ -120,4 +133,5 @@ def _prefix(given: Mapping[str, str], executable: str) -> str:
     prefix (--launch-prefix) follows.
     """
     prefix, wanted = given.get('launch-prefix', ''), given.get('launch-prefix-filter', '')
-    return ' '.join(filter(None, [shlex.join(tie()), prefix if re.match(wanted, executable) else '']))
+    own = prefix if re.match(wanted, executable) else ''
+    return ' '.join(filter(None, [shlex.join(tie(hold_sigint=not own)), own]))

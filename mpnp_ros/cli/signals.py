@@ -67,6 +67,13 @@ def end_at_once() -> None:
     _set(_end)
 
 
+def is_command(arguments: Sequence[str], command_line: Sequence[str]) -> bool:
+    """Whether a process is the `mpnp` command, started by its name or by ``python -m``."""
+    if arguments[:1] == ['-m']:
+        return 'mpnp_ros.cli.main' in command_line
+    return os.path.basename(''.join(arguments[:1])) == 'mpnp'
+
+
 def _end(number: int) -> None:
     os._exit(exit_code(number))
 

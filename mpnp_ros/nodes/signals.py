@@ -55,6 +55,7 @@ def heed() -> None:
     for number in ENDING:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _on_signal)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # which mpnp_ros/tie.py may hold back until now
 
 
 @contextlib.contextmanager

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mpnp_ros.cli.node_processes import NODES, Placement, listeners, node_process, system_processes
+from mpnp_ros.cli.node_processes import (
+    NODES,
+    Placement,
+    checked_namespace,
+    checked_remap,
+    listeners,
+    node_process,
+    system_processes,
+)
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.transport import PROFILE_VARIABLES
 
@@ -97,3 +105,26 @@ def test_every_executable_of_a_node_is_known_here():
     lines = (ROOT / 'resource/executables.txt').read_text().splitlines()
     nodes = {line.split(' = ')[0] for line in lines if 'mpnp_ros.nodes.' in line}
     assert nodes == set(NODES)
+
+
+@pytest.mark.parametrize(('given', 'right'), [('', ''), ('robot1', '/robot1'), ('/a/b_2/', '/a/b_2')])
+def test_namespaces(given, right):
+    assert checked_namespace(given) == right
+
+
+@pytest.mark.parametrize('given', ['robot-1', 'a b', '1a', 'a//b', '/', '~a', 'é'])
+def test_a_namespace_that_ros_refuses_is_named(given):
+    with pytest.raises(ConfigurationError, match=f'namespace {given}: letters, digits and _ only'):
+        checked_namespace(given)
+
+
+@pytest.mark.parametrize('rule', ['/tf_static:=/r1/tf_static', '/tf:=tf', '~/x:=y', 'fusion:/clock:=/a/b'])
+def test_remappings_reach_every_node(rule):
+    for spec in system_processes(['camera'], Placement(remaps=[rule]), {'bag': 'b'}):
+        assert spec.command[spec.command.index(rule) - 1] == '-r'
+
+
+@pytest.mark.parametrize('rule', ['/tf_static', ':=x', 'a:=', 'a:=b c', '__ns:=/r1', 'a:=b:=c', 'a-:=b'])
+def test_a_remapping_that_ros_refuses_is_named(rule):
+    with pytest.raises(ConfigurationError, match='remapping'):
+        checked_remap(rule)

@@ -14,6 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from mpnp_ros.bench.system_starts import start_and_end
+from mpnp_ros.cli.node_processes import Placement, ProcessSpec
+from mpnp_ros.cli.system import System
+from mpnp_ros.supervisor import ENDED, FAILED
+
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
 pytestmark = pytest.mark.ros
 MPNP = [sys.executable, '-m', 'mpnp_ros.cli.main']
@@ -29,9 +34,12 @@ def environment() -> dict[str, str]:
 class Running:
     """A command that goes on, with its output so far."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, ignoring: int = 0) -> None:
+        before = signal.signal(ignoring, signal.SIG_IGN) if ignoring else None
         self.process = subprocess.Popen([*MPNP, *arguments], env=environment(), text=True,
                                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if ignoring:
+            signal.signal(ignoring, before)
         self.lines: list[str] = []
         threading.Thread(target=lambda: self.lines.extend(iter(self.process.stdout.readline, '')),
                          daemon=True).start()
@@ -55,6 +63,11 @@ def mpnp(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run([*MPNP, *arguments], env=environment(), text=True, capture_output=True,
                           timeout=PATIENCE)
+
+
+def ends(output: str) -> list[str]:
+    """Why the system ended by itself."""
+    return re.findall(r'\[mpnp\] +(.*); the system ends', output)
 
 
 def pids(lines: list[str]) -> list[int]:
@@ -158,6 +171,39 @@ def test_a_wrong_parameter_is_told_and_not_tried_again(tmp_path):
     assert done.returncode == 1
     assert 'queue_size' in done.stdout
     assert done.stdout.count(' starting ') == 1
+    assert ends(done.stdout) == ['fusion has failed with exit code 2: no question can be answered without it']
+
+
+def test_keys_that_match_no_node_and_what_is_silent_are_said(tiny_system, tmp_path):
+    own = tmp_path / 'own.yaml'
+    own.write_text('camera_encoder:\n  ros__parameters: {slop: 0.1}\n')
+    running = Running('bringup', '--modalities', 'camera', '--no-adaptation', '--namespace', 'robot2',
+                      '--params-file', str(tiny_system), '--params-file', str(own))
+    try:
+        running.wait_for(lambda lines: any(re.match(r'\[mpnp\] +camera_encoder +.*/cam_front/', line)
+                                           for line in lines))
+        ready = next(index for index, line in enumerate(running.lines) if 'nodes are ready' in line)
+        assert any('/cam_front/' in line for line in running.lines[ready:])
+        assert any('/camera_encoder matches no node and is ignored; camera_encoder runs in the namespace '
+                   '/robot2; write /**/camera_encoder' in line for line in running.lines)
+    finally:
+        running.end(signal.SIGTERM)
+
+
+def test_without_any_encoder_the_system_ends(tmp_path):
+    params = tmp_path / 'params.yaml'
+    params.write_text('/**/lidar_encoder:\n  ros__parameters: {depth: 0}\n')
+    done = mpnp('bringup', '--modalities', 'lidar', '--no-adaptation', '--no-autostart', '--params-file',
+                str(params))
+    assert done.returncode == 1
+    assert ends(done.stdout) == ['no encoder is left (lidar_encoder): nothing is perceived']
+
+
+def test_without_its_bag_the_system_ends(tmp_path):
+    done = mpnp('bringup', '--modalities', '--no-adaptation', '--no-autostart', '--bag', str(tmp_path / 'no'))
+    assert done.returncode == 1
+    assert re.fullmatch(r'replay has failed with exit code \d: there are no sensors without it',
+                        ends(done.stdout)[0])
 
 
 def test_a_parameter_file_that_does_not_exist():
@@ -172,6 +218,24 @@ def test_sigterm_is_a_good_end():
     assert running.end(signal.SIGTERM) == 0
 
 
+def test_sigint_that_is_inherited_as_ignored_ends_the_system():
+    """As of `mpnp bringup &` in a script."""
+    running = Running('bringup', '--modalities', '--no-adaptation', '--no-autostart', ignoring=signal.SIGINT)
+    found = running.wait_for(lambda lines: re.search(r'fusion +\w+ +pid (\d+)', ''.join(lines)))
+    assert running.end(signal.SIGINT) == 130
+    assert not Path('/proc', found[1]).exists()
+    assert not any('Traceback' in line for line in running.lines)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize('after', [.8, 3.])
+def test_a_signal_at_any_moment_leaves_nothing_behind(monkeypatch, number, after):
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    command = [*MPNP, 'bringup', '--modalities', 'lidar', '--no-autostart']
+    assert start_and_end(command, number, after, bound=PATIENCE).amiss == ()
+
+
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='only Linux tells a child of its parent')
 def test_a_bringup_that_is_killed_leaves_no_node_behind():
     running = Running('bringup', '--modalities', '--no-adaptation', '--no-autostart')
@@ -183,3 +247,20 @@ def test_a_bringup_that_is_killed_leaves_no_node_behind():
     while node.exists():
         assert time.monotonic() < end, ''.join(running.lines)
         time.sleep(.05)
+
+
+@pytest.mark.parametrize(('states', 'code', 'why'), [
+    ({}, 0, ''),
+    ({'adaptation': FAILED}, 1, ''),
+    ({'camera_encoder': FAILED}, 1, 'replay waits for camera_encoder, which has failed with exit code 1'),
+    ({'camera_encoder': FAILED, 'lidar_encoder': ENDED}, 0, 'no encoder is left'),
+    ({'fusion': ENDED}, 0, 'fusion has ended: no question can be answered'),
+    ({'fusion': FAILED}, -9, 'fusion has failed with exit code -9'),
+    ({'replay': FAILED}, 1, 'replay has failed with exit code 1: there are no sensors'),
+    ({'replay': ENDED}, 0, '')])
+def test_what_nothing_can_go_on_without(states, code, why):
+    nodes = ('camera_encoder', 'lidar_encoder', 'fusion', 'adaptation', 'replay')
+    system = System([ProcessSpec(name, ['true']) for name in nodes], Placement())
+    for child in system._supervisor.children:
+        child.state, child.returncode = states.get(child.spec.name, 'running'), code
+    assert system._why_it_ends().startswith(why) and bool(system._why_it_ends()) == bool(why)
