@@ -100,7 +100,7 @@ def test_choices_as_json(robot):
     assert done.returncode != 0, 'it rests on no sensor'
     answer = json.loads(done.stdout)
     assert (answer['status'], answer['confidence']) == (3, 0.)
-    assert answer['error'].startswith('no sensor can be used: camera: no publisher')
+    assert answer['error'].startswith('no sensor can be used: no links are loaded')
     assert answer['text'] in ('yes', 'no')
     assert sum(answer['probabilities'].values()) == pytest.approx(1., abs=1e-5)
     assert answer['used_modalities'] == {}
@@ -109,7 +109,7 @@ def test_choices_as_json(robot):
 def test_a_generated_answer_that_rests_on_nothing_says_why(robot):
     done = mpnp('ask', 'what is ahead?', '--max-new-tokens', '3', '--namespace', '/robot1')
     assert done.returncode != 0
-    assert 'no sensor can be used: camera: no publisher; start its encoder' in done.stderr
+    assert 'no sensor can be used: no links are loaded' in done.stderr
 
 
 def test_a_rejected_question_is_exit_code_1_with_the_reason(robot):
