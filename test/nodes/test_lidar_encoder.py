@@ -31,7 +31,8 @@ def sweep(stamp_ns, count=500):
 
 def malformed():
     """Yield clouds that no encoder can use."""
-    changes = ({'data': array.array('B')}, {'width': 501}, {'fields': []}, {'point_step': 17}, {'width': 0})
+    changes = ({'data': array.array('B')}, {'width': 501}, {'fields': []},
+               {'data': array.array('B', bytes(7999))}, {'width': 0})
     for change in changes:
         message = sweep(0)
         for field, value in change.items():
@@ -90,7 +91,7 @@ def test_intensities_come_on_the_scale_of_the_encoder_or_are_a_concern(ros, tiny
     """Shares of 1 are read as if they went to 255; photons are said to be none of that."""
     publisher = ros.publisher('/lidar_top', PointCloud2)
     tokens = ros.collect('/tokens/lidar', ModalityTokens)
-    ros.start(MODULE, parameters={**tiny_lidar, 'health.returns': [100., 200.]})
+    ros.start(MODULE, parameters={**tiny_lidar, 'health.returns': [100., 200.], 'health.far_range': [1., 2.]})
     ros.publish_until(lambda: publisher.publish(sweep(STAMP)), tokens)
     seen = []
     for number, factor in enumerate((1., 255., 25500.), start=1):
