@@ -24,6 +24,7 @@ from mpnp_ros.modalities.directions import wrap_azimuth
 from mpnp_ros.modalities.radar.returns import radar_scan
 from mpnp_ros.nuscenes.balance import balance
 from mpnp_ros.nuscenes.categories import ANSWERS
+from mpnp_ros.nuscenes.images import read_image
 from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
 from mpnp_ros.nuscenes.pointclouds import read_lidar, read_radar, read_sensor_file
 from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope, scene_questions
@@ -39,8 +40,8 @@ BASE_FRAME = 'base_link'
 def camera_frame(frame: KeyFrame) -> CameraFrame:
     """The images of a key frame as JPEG bytes with their calibration."""
     return CameraFrame(tuple(
-        CameraView(name.lower(), read_sensor_file(item.path), item.intrinsics, item.extrinsics.rotation,
-                   item.stamp_ns) for name, item in frame.cameras.items()), BASE_FRAME)
+        CameraView(name.lower(), read_image(item), item.intrinsics, item.extrinsics.rotation, item.stamp_ns)
+        for name, item in frame.cameras.items()), BASE_FRAME)
 
 
 def lidar_frame(frame: KeyFrame) -> LidarFrame:

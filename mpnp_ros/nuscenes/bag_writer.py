@@ -34,12 +34,14 @@ STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 
 def write_bag(root: NuScenes, output: str | Path, scenes: Sequence[str] | None = None,
               questions: Questions | None = scene_questions, storage: str = 'mcap',
-              overwrite: bool = False, progress: bool = True, samples: Collection[str] | None = None) -> Path:
+              overwrite: bool = False, progress: bool = True, samples: Collection[str] | None = None,
+              partial: bool = False) -> Path:
     """Write scenes, sweeps included, to the bag folder ``output`` and return its path.
 
     scenes: names or tokens, all if None; questions: gives the labelled questions of a key frame, None
     leaves them out; storage: ``mcap`` or ``sqlite3``; samples: tokens of the key frames to write, and
-    nothing between them; None writes all, with sweeps. The folder appears only when it is complete.
+    nothing between them; None writes all, with sweeps; partial: leave out sensor files that are absent.
+    The folder appears only when it is complete.
     Raises BagError where ``output`` exists or cannot be written, DatasetError where ``root`` lacks files.
     """
     output = Path(output)
@@ -51,7 +53,7 @@ def write_bag(root: NuScenes, output: str | Path, scenes: Sequence[str] | None =
     _check_free(output, overwrite)
     types = message_types()
     factory = MessageFactory(types)
-    recordings = (SceneRecording(root, record, factory, questions, samples)
+    recordings = (SceneRecording(root, record, factory, questions, samples, partial)
                   for record in sorted(records, key=lambda record: _start(root, record)))
     with _complete_or_absent(output) as folder, Writer(
             folder, version=METADATA_VERSION, storage_plugin=STORAGES[storage]) as writer:
