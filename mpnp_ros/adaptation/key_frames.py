@@ -124,19 +124,28 @@ def question_dataset(frames: Iterable[KeyFrame], encoders: Sequence[Encoder], tu
     per_kind: as in scene_questions.  cache, night_images: as in encode.
 
     The questions are balanced over all frames so that no text gives its answer away; those that are
-    always answered alike are dropped.  Frames are named <scene>/<sample>/<heading>.
+    always answered alike are dropped.  Frames are named <scene>/<sample>/<heading>; those of scenes without
+    annotations are left out.
     Raises DatasetError where nothing is left to ask.
     """
     seen: dict[str, dict[str, ModalityTokens]] = {}
     asked: dict[str, list[LabelledQuestion]] = {}
     conditions: dict[str, tuple[str, ...]] = {}
+    bare = 0
     for frame in frames:
+        if not frame.annotated:
+            bare += 1
+            continue
         tokens = {encoder.modality: encode(frame, encoder, cache, night_images) for encoder in encoders}
         for heading, turned in enumerate(_turned(frame, turns)):
             key = key_of(frame, heading)
             conditions[key] = conditions_of(frame.description)
             seen[key] = {name: turn_tokens(one, turned.turn) for name, one in tokens.items()}
             asked[key] = scene_questions(turned, seed, per_kind, scope)
+    if bare and not seen:
+        raise DatasetError(f'nothing is annotated in the scenes of all {bare} key frames, so that no true '
+                           'answer is known; use a version with annotations, v1.0-mini or v1.0-trainval, or '
+                           'published questions (--qa)')
     examples = _examples(asked, seed)
     if not examples:
         raise DatasetError(f'{len(seen)} frames have no question whose answer varies; use more headings')

@@ -1,6 +1,7 @@
 """Writes nuScenes scenes as a rosbag2 bag that ``ros2 bag play`` and :class:`BagPlayer` can play."""
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -104,8 +105,11 @@ def _offered_qos(latched: bool) -> Qos:
 
 
 def _check_free(output: Path, overwrite: bool) -> None:
-    if not output.exists():
-        return
+    try:
+        if not output.exists():
+            return
+    except OSError as error:
+        raise BagError(f'bag {output} cannot be written: {error.strerror}; choose another name') from None
     if not overwrite:
         raise BagError(f'{output} exists already; choose another name or allow overwriting')
     if not (output / 'metadata.yaml').is_file():
@@ -123,5 +127,5 @@ def _complete_or_absent(output: Path) -> Iterator[Path]:
             if output.exists():
                 output.rename(Path(workshop, 'replaced'))
             folder.rename(output)
-    except (OSError, WriterError) as error:
+    except (OSError, WriterError, sqlite3.Error) as error:
         raise BagError(f'bag {output} cannot be written: {error}') from error

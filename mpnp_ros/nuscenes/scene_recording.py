@@ -159,6 +159,8 @@ class SceneRecording:
             return
         rows = read_json(path, 'CAN bus file', IMU_AGAIN, DatasetError)
         try:
+            if not isinstance(rows, list):
+                raise TypeError
             rows = [(_whole(row['utime']) * 1000,
                      *(_numbers(row[name], count) for name, count in IMU.items())) for row in rows]
         except (ValueError, KeyError, TypeError, OverflowError):

@@ -178,9 +178,10 @@ class NuScenes:
         """Tokens of the records of each sample."""
         groups: dict[str, list[str]] = defaultdict(list)
         for token, record in self.table(table).items():
-            if not isinstance(record.get('sample_token'), str):
+            sample = record.get('sample_token')
+            if not isinstance(sample, str) or not sample:
                 self.get(table, token)  # says what is wrong
-            groups[record['sample_token']].append(token)
+            groups[sample].append(token)
         return groups
 
     def _data(self, sample_token: str) -> list[Record]:
