@@ -21,6 +21,8 @@ from mpnp_ros.cache import cache_root, cached_folder
 from mpnp_ros.errors import ConfigurationError, DatasetError
 from mpnp_ros.modalities.base import CameraFrame, CameraView, Encoder, LidarFrame, RadarFrame
 from mpnp_ros.modalities.directions import wrap_azimuth
+from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.lidar.intensity import IntensityScale
 from mpnp_ros.modalities.radar.returns import radar_scan
 from mpnp_ros.nuscenes.balance import balance
 from mpnp_ros.nuscenes.categories import ANSWERS
@@ -45,12 +47,16 @@ def camera_frame(frame: KeyFrame) -> CameraFrame:
 
 
 def lidar_frame(frame: KeyFrame) -> LidarFrame:
-    """The LiDAR sweep of a key frame with its mounting.  Raises DatasetError where it has none."""
+    """The LiDAR sweep of a key frame with its mounting, with intensities up to 255, as in nuScenes.
+
+    Raises DatasetError where it has none.
+    """
     reading = frame.lidar
     if reading is None:
         raise DatasetError(f'key frame {frame.token} has no LiDAR sweep; train without the lidar')
     points, mounting = read_lidar(reading.path), reading.extrinsics
-    return LidarFrame(points[:, :3], points[:, 3], mounting.rotation, mounting.translation,
+    intensity, _ = IntensityScale(LidarConfig.max_intensity).fit(points[:, 3])
+    return LidarFrame(points[:, :3], intensity, mounting.rotation, mounting.translation,
                       reading.stamp_ns, reading.channel.lower(), BASE_FRAME)
 
 
@@ -94,6 +100,29 @@ def encode(frame: KeyFrame, encoder: Encoder, cache: str | Path | None = None,
 
     path = cached_folder(folder / source[:16], f'{encoder.fingerprint} {source}', build)
     return TokenDataset.load(path).frames[frame.token][name]
+
+
+def check_files(root: NuScenes, samples: Iterable[str], modalities: Container[str]) -> None:
+    """Raise DatasetError where sensor files of key frames are absent, before any of them is encoded.
+
+    samples: tokens; modalities: whose files are needed.
+    """
+    absent: list[Path] = []
+    named, whole_scenes = 0, dict[str, bool]()
+    for token in samples:
+        paths = [path for sensor, path in root.files_of(token, key_frames_only=True)
+                 if sensor['modality'] in modalities]
+        gone = [path for path in paths if not path.is_file()]
+        named, absent = named + len(paths), absent + gone
+        scene = root.get('sample', token)['scene_token']
+        whole_scenes[scene] = whole_scenes.get(scene, True) and not gone
+    if absent:
+        whole = [root.get('scene', token)['name'] for token, is_whole in whole_scenes.items() if is_whole]
+        raise DatasetError(f'{named - len(absent)} of {named} sensor files of the key frames are there, '
+                           f'{absent[0]} is not; download the file blobs of {root.version} into the same '
+                           'root, or leave the sensor out' + (
+                               f', or choose scenes that have all (--scenes): {", ".join(whole[:10])}'
+                               f'{" ..." if len(whole) > 10 else ""}' if whole else ''))
 
 
 def turn_tokens(tokens: ModalityTokens, theta: float) -> ModalityTokens:

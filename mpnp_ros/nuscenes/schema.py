@@ -171,7 +171,7 @@ FIELDS: Mapping[str, Mapping[str, tuple[Check] | tuple[Check, Any]]] = {
         'sample_token': (_token,), 'ego_pose_token': (_token,), 'calibrated_sensor_token': (_token,),
         'timestamp': (_timestamp,), 'filename': (_filename,), 'is_key_frame': (_flag,),
         'width': (_whole(0), 0), 'height': (_whole(0), 0)},
-    'scene': {'name': (_name,), 'description': (_text, ''), 'first_sample_token': (_token,)},
+    'scene': {'name': (_name,), 'description': (_text, ''), 'first_sample_token': (_link, '')},
     'sensor': {'channel': (_token,), 'modality': (_text,)},
 }
 """Table -> field -> its check, and what it is where a record does not have it."""

@@ -95,11 +95,14 @@ class NuScenes:
     def samples(self, scene: Record | str) -> Iterator[Record]:
         """Sample records of a scene in time order.
 
-        Raises DatasetError where they form a circle, lead into another scene or are not in time order.
+        Raises DatasetError where there are none, they form a circle, lead into another scene or are not in time order.
         """
         record = self.scene(scene) if isinstance(scene, str) else scene
         where, asked = f'samples of {record["name"]} in {self._path("sample")}', f'scene {record["name"]}'
         token, seen, before = record['first_sample_token'], set(), None
+        if not token:
+            raise DatasetError(f'record {record["token"]!r} of {self._path("scene")} lacks first_sample_token; '
+                               f'{AGAIN}')
         while token:
             if token in seen:
                 raise DatasetError(f'{where} form a circle: {before["token"]!r} leads back to {token!r}; '
@@ -152,7 +155,12 @@ class NuScenes:
     def files(self, scene: Record | str) -> Iterator[tuple[Record, Path]]:
         """Sensor record and path of every sensor file that a scene names, whether it is there or not."""
         for sample in self.samples(scene):
-            for data in self._data(sample['token']):
+            yield from self.files_of(sample['token'])
+
+    def files_of(self, sample_token: str, key_frames_only: bool = False) -> Iterator[tuple[Record, Path]]:
+        """The same of one sample, with the sweeps that lead up to it or without."""
+        for data in self._data(sample_token):
+            if data['is_key_frame'] or not key_frames_only:
                 yield self._sensor(data)[1], self.root / data['filename']
 
     def readings(self, scene: Record | str) -> list[SensorReading]:

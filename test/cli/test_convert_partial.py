@@ -217,7 +217,7 @@ def test_a_full_disk_leaves_no_half_bag(root, tmp_path):
     for storage in ('mcap', 'sqlite3'):
         done = subprocess.run([sys.executable, '-c', limit, 'convert', str(root), str(tmp_path / 'bag'),
                                '--quiet', '--scenes', 'scene-0001', '--storage', storage], text=True,
-                              timeout=100, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                              timeout=100, capture_output=True)
         assert done.returncode == 2, done.stderr
         assert 'cannot be written' in done.stderr and 'Traceback' not in done.stderr
         assert sorted(entry.name for entry in tmp_path.iterdir()) == ['root']
