@@ -21,9 +21,12 @@ from mpnp_ros.cache import cache_root, cached_folder
 from mpnp_ros.errors import ConfigurationError, DatasetError
 from mpnp_ros.modalities.base import CameraFrame, CameraView, Encoder, LidarFrame, RadarFrame
 from mpnp_ros.modalities.directions import wrap_azimuth
+from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.lidar.intensity import IntensityScale
 from mpnp_ros.modalities.radar.returns import radar_scan
 from mpnp_ros.nuscenes.balance import balance
 from mpnp_ros.nuscenes.categories import ANSWERS
+from mpnp_ros.nuscenes.images import read_image
 from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
 from mpnp_ros.nuscenes.pointclouds import read_lidar, read_radar, read_sensor_file
 from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope, scene_questions
@@ -39,17 +42,21 @@ BASE_FRAME = 'base_link'
 def camera_frame(frame: KeyFrame) -> CameraFrame:
     """The images of a key frame as JPEG bytes with their calibration."""
     return CameraFrame(tuple(
-        CameraView(name.lower(), read_sensor_file(item.path), item.intrinsics, item.extrinsics.rotation,
-                   item.stamp_ns) for name, item in frame.cameras.items()), BASE_FRAME)
+        CameraView(name.lower(), read_image(item), item.intrinsics, item.extrinsics.rotation, item.stamp_ns)
+        for name, item in frame.cameras.items()), BASE_FRAME)
 
 
 def lidar_frame(frame: KeyFrame) -> LidarFrame:
-    """The LiDAR sweep of a key frame with its mounting.  Raises DatasetError where it has none."""
+    """The LiDAR sweep of a key frame with its mounting, with intensities up to 255, as in nuScenes.
+
+    Raises DatasetError where it has none.
+    """
     reading = frame.lidar
     if reading is None:
         raise DatasetError(f'key frame {frame.token} has no LiDAR sweep; train without the lidar')
     points, mounting = read_lidar(reading.path), reading.extrinsics
-    return LidarFrame(points[:, :3], points[:, 3], mounting.rotation, mounting.translation,
+    intensity, _ = IntensityScale(LidarConfig.max_intensity).fit(points[:, 3])
+    return LidarFrame(points[:, :3], intensity, mounting.rotation, mounting.translation,
                       reading.stamp_ns, reading.channel.lower(), BASE_FRAME)
 
 
@@ -95,6 +102,29 @@ def encode(frame: KeyFrame, encoder: Encoder, cache: str | Path | None = None,
     return TokenDataset.load(path).frames[frame.token][name]
 
 
+def check_files(root: NuScenes, samples: Iterable[str], modalities: Container[str]) -> None:
+    """Raise DatasetError where sensor files of key frames are absent, before any of them is encoded.
+
+    samples: tokens; modalities: whose files are needed.
+    """
+    absent: list[Path] = []
+    named, whole_scenes = 0, dict[str, bool]()
+    for token in samples:
+        paths = [path for sensor, path in root.files_of(token, key_frames_only=True)
+                 if sensor['modality'] in modalities]
+        gone = [path for path in paths if not path.is_file()]
+        named, absent = named + len(paths), absent + gone
+        scene = root.get('sample', token)['scene_token']
+        whole_scenes[scene] = whole_scenes.get(scene, True) and not gone
+    if absent:
+        whole = [root.get('scene', token)['name'] for token, is_whole in whole_scenes.items() if is_whole]
+        raise DatasetError(f'{named - len(absent)} of {named} sensor files of the key frames are there, '
+                           f'{absent[0]} is not; download the file blobs of {root.version} into the same '
+                           'root, or leave the sensor out' + (
+                               f', or choose scenes that have all (--scenes): {", ".join(whole[:10])}'
+                               f'{" ..." if len(whole) > 10 else ""}' if whole else ''))
+
+
 def turn_tokens(tokens: ModalityTokens, theta: float) -> ModalityTokens:
     """The tokens of the same moment from a vehicle turned left by theta radians; values are shared."""
     return tokens if theta == 0 else replace(tokens, azimuth=wrap_azimuth(tokens.azimuth - theta))
@@ -126,13 +156,18 @@ def question_dataset(frames: Iterable[KeyFrame], encoders: Sequence[Encoder], tu
     frames that are encoded, after each.
 
     The questions are balanced over all frames so that no text gives its answer away; those that are
-    always answered alike are dropped.  Frames are named <scene>/<sample>/<heading>.
+    always answered alike are dropped.  Frames are named <scene>/<sample>/<heading>; those of scenes without
+    annotations are left out.
     Raises DatasetError where nothing is left to ask.
     """
     seen: dict[str, dict[str, ModalityTokens]] = {}
     asked: dict[str, list[LabelledQuestion]] = {}
     conditions: dict[str, tuple[str, ...]] = {}
+    bare = 0
     for done, frame in enumerate(frames, 1):
+        if not frame.annotated:
+            bare += 1
+            continue
         tokens = {encoder.modality: encode(frame, encoder, cache, night_images) for encoder in encoders}
         progress(done)
         for heading, turned in enumerate(_turned(frame, turns)):
@@ -140,6 +175,10 @@ def question_dataset(frames: Iterable[KeyFrame], encoders: Sequence[Encoder], tu
             conditions[key] = conditions_of(frame.description)
             seen[key] = {name: turn_tokens(one, turned.turn) for name, one in tokens.items()}
             asked[key] = scene_questions(turned, seed, per_kind, scope)
+    if bare and not seen:
+        raise DatasetError(f'nothing is annotated in the scenes of all {bare} key frames, so that no true '
+                           'answer is known; use a version with annotations, v1.0-mini or v1.0-trainval, or '
+                           'published questions (--qa)')
     examples = _examples(asked, seed)
     if not examples:
         raise DatasetError(f'{len(seen)} frames have no question whose answer varies; use more headings')

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from mpnp_ros.adaptation.dataset import TokenDataset
-from mpnp_ros.adaptation.key_frames import encode, key_frame_dataset, official_dataset
+from mpnp_ros.adaptation.key_frames import check_files, encode, key_frame_dataset, official_dataset
 from mpnp_ros.adaptation.night_images import NIGHT_IMAGES
 from mpnp_ros.adaptation.processes import Processes
 from mpnp_ros.adaptation.splits import SPLITS
@@ -142,6 +142,7 @@ class TrainRecipe:
             questions = [one for path in qa for one in read_nuscenes_qa(path, root).questions
                          if one.sample_token in kept]
             samples = list(dict.fromkeys(one.sample_token for one in questions))
+        check_files(root, samples, self.modalities)
         self._encode(root, encoders, samples)
 
         def tell(done: int) -> None:

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from mpnp_ros.errors import DatasetError
 from mpnp_ros.nuscenes.categories import CATEGORIES, STATUSES_OF_CATEGORY
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame
 from mpnp_ros.nuscenes.questions import Scope, askable
@@ -37,7 +38,13 @@ class TrueObjects:
         self.fingerprint = f'objects-{self.scope.max_distance:g}m-{self.scope.min_points}'
 
     def encode(self, frame: KeyFrame) -> ModalityTokens:
-        """The objects of a key frame that questions may be about."""
+        """The objects of a key frame that questions may be about.
+
+        Raises DatasetError where its scene is not annotated.
+        """
+        if not frame.annotated:
+            raise DatasetError(f'nothing is annotated in scene {frame.scene}, so that its objects are not '
+                               'known; use scenes with annotations')
         objects = askable(frame.objects, self.scope)
         values = np.zeros((max(1, len(objects)), self.token_width), np.float32)
         azimuth = np.full(len(values), np.nan, np.float32)

@@ -1,18 +1,26 @@
 """Write nuScenes scenes with their sweeps, and questions with true answers, as bags that ROS can play.
 
 One scene becomes the bag OUTPUT, several become OUTPUT/<scene>: days lie between scenes, and a replay of one
-bag would wait for that long.
+bag would wait for that long. Scenes, sensors, sweeps and annotations that are not in the root are left out;
+which ones is said before anything is written.
 """
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpnp_ros.errors import BagError, DatasetError
+
 if TYPE_CHECKING:
     from mpnp_ros.nuscenes.scene_recording import Questions
+    from mpnp_ros.nuscenes.schema import Record
     from mpnp_ros.nuscenes.tables import NuScenes
+
+MODALITIES = ('camera', 'lidar', 'radar')
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -32,21 +40,99 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Write the bags and say where they are."""
+    """Write the bags and say where they are, and what is left out because it is not in the root."""
     from mpnp_ros.nuscenes.bag_writer import write_bag
     from mpnp_ros.nuscenes.tables import NuScenes
 
     root = NuScenes(arguments.root, arguments.version)
-    scenes = arguments.scenes or [record['name'] for record in root.scenes]
     questions = _questions(root, arguments)
+    scenes = _scenes_with_files(root, arguments.scenes)
+    _say_what_is_not_annotated(root, scenes, arguments)
     if len(scenes) > 1:
-        arguments.output.mkdir(parents=True, exist_ok=True)
+        _make_folder(arguments.output)
     for scene in scenes:
         output = arguments.output / scene if len(scenes) > 1 else arguments.output
-        path = write_bag(root, output, [scene], questions, storage=arguments.storage,
+        path = write_bag(root, output, [scene], questions, storage=arguments.storage, partial=True,
                          overwrite=arguments.overwrite, progress=not arguments.quiet)
         print(f'{path}: play it with `mpnp replay {path}` or `ros2 bag play {path} --clock`')
     return 0
+
+
+def _scenes_with_files(root: NuScenes, chosen: list[str] | None) -> list[str]:
+    """Names of the scenes to write: the chosen ones, else all of which some files are there.
+
+    Says which scenes, and of each sensor how many files, are left out.  Raises DatasetError where nothing is
+    there to write.
+    """
+    records = [root.scene(name) for name in chosen] if chosen else root.scenes
+    holdings = {record['name']: _Holding.of(root, record) for record in records}
+    empty = [scene for scene, holding in holdings.items() if not holding.there.total()]
+    if empty and (chosen or len(empty) == len(holdings)):
+        raise DatasetError(f'0 of {sum(holdings[scene].named.total() for scene in empty)} sensor files of '
+                           f'{_names(empty)} are in {root.root}; download the file blobs of {root.version} '
+                           f'into it{", or choose other scenes" if chosen else ""}')
+    if empty:
+        print(f'{len(empty)} of {len(holdings)} scenes are left out, none of their files is in {root.root}: '
+              f'{_names(empty)}')
+    kept = {scene: holding for scene, holding in holdings.items() if scene not in empty}
+    for line in dict.fromkeys(line for holding in kept.values() for line in holding.foreign):
+        print(line)
+    for channel in dict.fromkeys(channel for holding in kept.values() for channel in holding.absent):
+        there, named = (sum(getattr(holding, kind)[channel] for holding in kept.values())
+                        for kind in ('there', 'named'))
+        first = next(holding.absent[channel] for holding in kept.values() if channel in holding.absent)
+        print(f'{channel}: {there} of {named} files are there; left out are the others, such as {first}')
+    return list(kept)
+
+
+@dataclass
+class _Holding:
+    """How many files of each channel a scene names, and how many are there.
+
+    absent: the first that is not there, by channel.  foreign: sensors that are not written, in words.
+    """
+
+    named: Counter[str] = field(default_factory=Counter)
+    there: Counter[str] = field(default_factory=Counter)
+    absent: dict[str, Path] = field(default_factory=dict)
+    foreign: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, root: NuScenes, scene: Record) -> _Holding:
+        """Look for the files of a scene."""
+        found = cls()
+        for sensor, path in root.files(scene):
+            channel, modality = sensor['channel'], sensor['modality']
+            if modality not in MODALITIES:
+                found.foreign.append(f'{channel}: left out, as its modality {modality!r} is none of '
+                                     f'{", ".join(MODALITIES)}')
+                continue
+            found.named[channel] += 1
+            if path.is_file():
+                found.there[channel] += 1
+            else:
+                found.absent.setdefault(channel, path)
+        return found
+
+
+def _say_what_is_not_annotated(root: NuScenes, scenes: list[str], arguments: Namespace) -> None:
+    bare = [scene for scene in scenes if not root.has_annotations(scene)]
+    if bare:
+        made = not (arguments.no_questions or arguments.nuscenes_qa)
+        print(f'no {"labelled questions and no " if made else ""}markers are written of {_names(bare)}: '
+              f'{root.version} has no annotations there')
+
+
+def _names(scenes: list[str]) -> str:
+    return ', '.join(scenes[:5]) + (f' and {len(scenes) - 5} more scenes' if len(scenes) > 5 else '')
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BagError(f'folder {path} for the bags cannot be made ({error.strerror}); choose another name'
+                       ) from None
 
 
 def _questions(root: NuScenes, arguments: Namespace) -> Questions | None:

@@ -63,9 +63,9 @@ def find_scene(root: Path | None = None) -> RealScene | None:
     if path is None:
         return None
     tables = NuScenes(path)
-    frame = next((one for scene in tables.scenes for one in tables.key_frames(scene)), None)
+    frame = next((one for scene in tables.scenes for one in tables.key_frames(scene) if one.annotated), None)
     if frame is None:
-        raise DatasetError(f'{path} has no key frames in its tables; download the metadata again')
+        raise DatasetError(f'{path} has no annotated key frames; use v1.0-mini or v1.0-trainval')
     return RealScene(tables, frame)
 
 

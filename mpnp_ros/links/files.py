@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from mpnp_ros.cache import new_folder, write_file
+from mpnp_ros.contents import mistaken
 from mpnp_ros.errors import ConfigurationError, LinksError
 from mpnp_ros.links.columns import ColumnLink
 from mpnp_ros.links.config import LinkConfig
@@ -66,6 +67,10 @@ class LinkManifest:
     def from_json(cls, data: bytes) -> LinkManifest:
         """Strict reading; ValueError, KeyError, TypeError or ConfigurationError say what does not fit."""
         entries: dict[str, Any] = json.loads(data)
+        if not isinstance(entries, dict):
+            raise TypeError('it is not an object')
+        if 'schema' not in entries:
+            raise ValueError('it has no schema')
         if entries['schema'] != SCHEMA:
             raise ValueError(f'schema version {entries["schema"]!r}, but this package reads {SCHEMA}')
         if set(entries) != {entry.name for entry in fields(cls)}:
@@ -155,10 +160,13 @@ def _read(folder: Path, name: str) -> bytes:
     if file.resolve().parent != folder.resolve():
         raise LinksError(f'{file} is a symbolic link that leaves its folder; copy the file there')
     try:
-        return file.read_bytes()
+        data = file.read_bytes()
     except OSError as error:
         raise LinksError(f'{file} cannot be read ({error.strerror}); a link is a folder with {TENSORS} and '
                          f'{MANIFEST}') from None
+    if fault := mistaken(data):
+        raise LinksError(f'{file} {fault}')
+    return data
 
 
 def _read_tensors(folder: Path, manifest: LinkManifest) -> dict[str, torch.Tensor]:

@@ -5,23 +5,30 @@ Those that are shipped lie in ``mpnp_ros/data/heads`` and are found by name.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors.torch import save
 
 import mpnp_ros
 from mpnp_ros.cache import new_folder, sha256_of, write_file
-from mpnp_ros.errors import WeightsError
+from mpnp_ros.contents import head_of, mistaken, read_json
+from mpnp_ros.errors import ConfigurationError, WeightsError
+from mpnp_ros.modalities.base import EncoderConfig
 from mpnp_ros.modalities.sector_head import CameraSectorHead, Channel, PolarSectorHead
 from mpnp_ros.modalities.sectors import SECTORS
 from mpnp_ros.modalities.vision_weights import read_safetensors
 
 WEIGHTS, MANIFEST = 'head.safetensors', 'manifest.json'
 SCHEMA = 1
+AGAIN = 'fetch or train it again'
 NETWORKS = {'camera': CameraSectorHead, 'lidar': PolarSectorHead, 'radar': PolarSectorHead}
+
+
+Config = TypeVar('Config', bound=EncoderConfig)
 
 
 @dataclass(frozen=True)
@@ -56,10 +63,26 @@ class HeadManifest:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A network, frozen where it was loaded, with its manifest."""
+    """A network, frozen where it was loaded, with its manifest and the folder that it comes from."""
 
     manifest: HeadManifest
     network: CameraSectorHead | PolarSectorHead
+    folder: Path = Path()
+
+    def configure(self, config: Config) -> Config:
+        """Return the options with those that the head was trained with over them.
+
+        Raises WeightsError for one that the encoder does not have, or a value that it does not take.
+        """
+        known = {entry.name for entry in fields(config) if entry.metadata['shapes_tokens']}
+        if odd := self.manifest.input.keys() - known:
+            raise WeightsError(f'head {self.folder}: input of its {MANIFEST} has options that the encoder of '
+                               f'the {self.manifest.kind} does not have: {", ".join(sorted(odd))}; {AGAIN}')
+        try:
+            return replace(config, **self.manifest.input)
+        except ConfigurationError as error:
+            raise WeightsError(f'head {self.folder}: input of its {MANIFEST} cannot be used: {error}; {AGAIN}'
+                               ) from None
 
 
 def shipped_heads() -> Path:
@@ -81,18 +104,26 @@ def load_head(name: str | Path, kind: str, backbone: str = '') -> Head:
     if manifest.backbone != backbone:
         raise WeightsError(f'head {name} reads features of other weights ({manifest.backbone[:12]}) than '
                            f'those of the backbone ({backbone[:12]}); choose the backbone it was trained on')
-    return Head(manifest, _read_network(folder, manifest))
+    return Head(manifest, _read_network(folder, manifest), folder)
 
 
 def read_manifest(folder: Path) -> HeadManifest:
     """Return what a folder says about its head; raises WeightsError."""
-    try:
-        content = json.loads((folder / MANIFEST).read_bytes())
-        content['channels'] = tuple((category, status) for category, status in content['channels'])
-        manifest = HeadManifest(**content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f'head {folder} has no readable {MANIFEST} ({error}); fetch or train it again'
-                           ) from None
+    content = read_json(folder / MANIFEST, 'head manifest', AGAIN, WeightsError)
+    if not isinstance(content, dict):
+        raise WeightsError(f'head manifest {folder / MANIFEST} is not an object; {AGAIN}')
+    known = {entry.name: entry for entry in fields(HeadManifest)}
+    if odd := content.keys() - known.keys():
+        raise WeightsError(f'head manifest {folder / MANIFEST} has unknown keys {", ".join(sorted(odd))}; '
+                           f'{AGAIN}')
+    for name, entry in known.items():
+        if name not in content:
+            if entry.default is MISSING and entry.default_factory is MISSING:
+                raise WeightsError(f'head manifest {folder / MANIFEST} lacks {name}; {AGAIN}')
+        elif not _CHECKS[entry.type](content[name]):
+            raise WeightsError(f'head manifest {folder / MANIFEST}: {name} is {content[name]!r:.80}, '
+                               f'expected {_WORDS[entry.type]}; {AGAIN}')
+    manifest = HeadManifest(**{**content, 'channels': tuple(map(tuple, content['channels']))})
     if (manifest.schema, manifest.sectors) != (SCHEMA, SECTORS) or manifest.kind not in NETWORKS:
         raise WeightsError(f'head {folder} is of schema {manifest.schema}, kind {manifest.kind!r} and '
                            f'{manifest.sectors} sectors; this package reads {SCHEMA}, {", ".join(NETWORKS)} '
@@ -126,10 +157,39 @@ def _folder(name: str | Path) -> Path:
 def _read_network(folder: Path, manifest: HeadManifest) -> CameraSectorHead | PolarSectorHead:
     path = folder / WEIGHTS
     if path.is_file() and sha256_of(path) != manifest.sha256:
-        raise WeightsError(f'{path} is not the file that its manifest names; fetch or train it again')
+        fault = mistaken(head_of(path)) or f'is not the file that its manifest names; {AGAIN}'
+        raise WeightsError(f'{path} {fault}')
+    tensors = read_safetensors(path)
+    if broken := next((name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())), ''):
+        raise WeightsError(f'{path} holds NaN or Inf in {broken}; {AGAIN}')
     try:
         network = manifest.build()
-        network.load_state_dict(read_safetensors(path))
-    except (RuntimeError, TypeError) as error:
-        raise WeightsError(f'the weights of head {folder} do not fit its manifest: {error}') from None
+        network.load_state_dict(tensors)
+    except (RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
+        raise WeightsError(f'the weights of head {folder} do not fit its manifest: {error}; {AGAIN}'
+                           ) from None
     return network.eval().requires_grad_(False)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_channel(value: Any) -> bool:
+    return (isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
+            and (value[1] is None or isinstance(value[1], str)))
+
+
+_CHECKS = {
+    'str': lambda value: isinstance(value, str),
+    'int': lambda value: type(value) is int and value >= 0,
+    'float': lambda value: _is_number(value) and value > 0,
+    'tuple[Channel, ...]': lambda value: isinstance(value, list) and value and all(map(_is_channel, value)),
+    'Mapping[str, Any]': lambda value: isinstance(value, dict),
+    'Mapping[str, float]': lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+}
+_WORDS = {
+    'str': 'text', 'int': 'a whole number, 0 or more', 'float': 'a number above 0',
+    'tuple[Channel, ...]': 'a list of pairs [category, status or null]', 'Mapping[str, Any]': 'an object',
+    'Mapping[str, float]': 'an object of numbers',
+}

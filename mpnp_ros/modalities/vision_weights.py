@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mpnp_ros.cache import cache_root, cached_folder, sha256_of
+from mpnp_ros.contents import head_of, mistaken, read_json
 from mpnp_ros.errors import WeightsError
 from mpnp_ros.modalities.vision_names import read_onnx_vit, to_timm_names
 from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
@@ -62,10 +63,9 @@ def load_backbone(source: str, device: str = 'auto', dtype: str = 'auto') -> Bac
     folder = _hugging_face_folder(source)
     weights = folder / 'model.safetensors'
     shape = _hugging_face_shape(folder)
-    processor = folder / 'preprocessor_config.json'
-    scaling = _json(processor) if processor.exists() else {}
-    return freeze(VisionTransformer(shape), to_timm_names(read_safetensors(weights)), sha256_of(weights),
-                  scaling.get('image_mean', (0.5,) * 3), scaling.get('image_std', (0.5,) * 3), device, dtype)
+    mean, deviation = _hugging_face_scaling(folder)
+    state = to_timm_names(read_safetensors(weights))
+    return freeze(VisionTransformer(shape), state, sha256_of(weights), mean, deviation, device, dtype)
 
 
 def freeze(network: nn.Module, state: dict[str, Tensor], sha256: str, mean: tuple[float, ...],
@@ -85,9 +85,11 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f'{path} is missing; pickled weights (.bin, .pth) are not read: '
                            'save the model with safe_serialization=True')
+    if fault := mistaken(head_of(path)):
+        raise WeightsError(f'{path} {fault}')
     try:
         return load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise WeightsError(f'{path} is damaged ({error}); fetch it again') from None
 
 
@@ -121,20 +123,52 @@ def _hugging_face_folder(source: str) -> Path:
 
 
 def _hugging_face_shape(folder: Path) -> VitShape:
-    config = _json(folder / 'config.json')
+    path = folder / 'config.json'
+    config = _object(path)
     kind = config.get('model_type')
     plain = config.get('hidden_act', 'gelu') == 'gelu' and not config.get('use_swiglu_ffn')
     if kind not in ('vit', 'dinov2') or not plain:
         raise WeightsError(f'{folder} holds a model of type {kind!r}; use a ViT or DINOv2 with GELU')
-    width, patch, size = config['hidden_size'], config['patch_size'], config['image_size']
-    return VitShape(width=width, depth=config['num_hidden_layers'], heads=config['num_attention_heads'],
-                    hidden=config.get('intermediate_size') or int(width * config['mlp_ratio']),
-                    patch=(patch, patch), grid=(size // patch, size // patch),
-                    epsilon=config['layer_norm_eps'], layer_scale=kind == 'dinov2')
+    width, heads = _size(config, path, 'hidden_size'), _size(config, path, 'num_attention_heads')
+    patch, size = _size(config, path, 'patch_size'), _size(config, path, 'image_size')
+    if width % heads or size < patch:
+        raise WeightsError(f'{path}: hidden_size {width} is not a multiple of num_attention_heads {heads}, '
+                           f'or image_size {size} is below patch_size {patch}; fetch it again')
+    hidden = _size(config, path, 'intermediate_size') if config.get('intermediate_size') is not None else \
+        width * _size(config, path, 'mlp_ratio')
+    epsilon = config.get('layer_norm_eps')
+    if type(epsilon) not in (int, float) or not 0 < epsilon < 1:
+        raise WeightsError(f'{path}: layer_norm_eps is {epsilon!r}, expected a number from 0 to 1; '
+                           'fetch it again')
+    return VitShape(width=width, depth=_size(config, path, 'num_hidden_layers'), heads=heads, hidden=hidden,
+                    patch=(patch, patch), grid=(size // patch, size // patch), epsilon=epsilon,
+                    layer_scale=kind == 'dinov2')
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f'{path} cannot be read: {error}') from None
+def _hugging_face_scaling(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of the input, 0.5 each where the folder does not say."""
+    path = folder / 'preprocessor_config.json'
+    content = _object(path) if path.exists() else {}
+    found = []
+    for key, least in (('image_mean', -math.inf), ('image_std', 0)):
+        values = content.get(key, [0.5] * 3)
+        if not isinstance(values, list) or len(values) != 3 or not all(
+                type(value) in (int, float) and least < value < math.inf for value in values):
+            raise WeightsError(f'{path}: {key} is {values!r:.80}, expected three numbers'
+                               f'{" above 0" if least == 0 else ""}; fetch it again')
+        found.append(tuple(values))
+    return found[0], found[1]
+
+
+def _size(config: dict[str, Any], path: Path, key: str) -> int:
+    value = config.get(key)
+    if type(value) not in (int, float) or value % 1 or not 0 < value < 1e6:
+        raise WeightsError(f'{path}: {key} is {value!r:.80}, expected a whole number above 0; fetch it again')
+    return int(value)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    content = read_json(path, 'configuration', 'fetch it again', WeightsError)
+    if not isinstance(content, dict):
+        raise WeightsError(f'configuration {path} is not an object; fetch it again')
+    return content

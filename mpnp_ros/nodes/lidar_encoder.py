@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from mpnp_ros.conversions.pointclouds import to_points
 from mpnp_ros.modalities.base import LidarFrame
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.health import LidarLimits
+from mpnp_ros.modalities.lidar.intensity import IntensityScale
 from mpnp_ros.nodes.discovery import CLOUD, Sensor, Topic, equals, find_lidars, sensor_name
 from mpnp_ros.nodes.encoder_node import EncoderNode, Input, encoder_parameters
 from mpnp_ros.nodes.found_sensors import FoundSensors
@@ -23,6 +25,9 @@ PARAMETERS = encoder_parameters(LidarConfig, (
               'namespace of the node, as soon as it does.', change=Change.ACTIVATE),
     Parameter('sensor', '', 'Name of the sensor in the tokens; empty: as its topic is called.',
               change=Change.LIVE),
+    Parameter('full_intensity', 0.0, 'Intensity that a perfect reflector has in the point clouds; 0: it is '
+              'found, 1 of intensities from 0 to 1 and encoder.max_intensity of others.', minimum=0.0,
+              maximum=1e6, change=Change.ACTIVATE),
 ), LidarLimits)
 
 
@@ -33,6 +38,7 @@ class LidarEncoder(EncoderNode):
 
     def __init__(self) -> None:
         super().__init__('lidar', PARAMETERS)
+        self._scale = IntensityScale(LidarConfig.max_intensity)
         self._named = ''
         self._others: list[str] = []
         self._found = FoundSensors(self, 'a LiDAR', 'topic', (CLOUD,), kin='lidar|livox|velodyne|scan|ouster',
@@ -51,6 +57,7 @@ class LidarEncoder(EncoderNode):
     def start(self) -> None:
         """Subscribe to the sensor where it is named."""
         super().start()
+        self._scale = IntensityScale(self.encoder.config.max_intensity, self.values.full_intensity)
         if topic := self.values.topic:
             self._read(Sensor(sensor_name(topic, kind='lidar'), topic))
 
@@ -77,8 +84,10 @@ class LidarEncoder(EncoderNode):
                           base)
 
     def frame(self, parts: Sequence[LidarFrame]) -> LidarFrame:
-        """Return the one sweep."""
-        return parts[0]
+        """Return the one sweep, with intensities as the encoder reads them."""
+        intensity, concern = self._scale.fit(parts[0].intensity)
+        self.concerns.set('intensity', f'{parts[0].name}: {concern}' if concern else '')
+        return replace(parts[0], intensity=intensity)
 
     def _choose(self, graph: Sequence[Topic], namespace: str, read: Mapping[str, str]) -> list[Sensor]:
         """Return the likeliest LiDAR, or the one that is read where that is as likely."""

@@ -61,8 +61,9 @@ class MessageFactory:
         return self.new('std_msgs/msg/Header', stamp=stamp, frame_id=frame_id)
 
     def compressed_image(self, reading: SensorReading, jpeg: bytes) -> Any:
-        """sensor_msgs/CompressedImage that carries the JPEG file untouched."""
-        return self.new('sensor_msgs/msg/CompressedImage', header=self._header_of(reading), format='jpeg',
+        """sensor_msgs/CompressedImage that carries the JPEG or PNG file untouched."""
+        return self.new('sensor_msgs/msg/CompressedImage', header=self._header_of(reading),
+                        format='png' if jpeg.startswith(b'\x89PNG') else 'jpeg',
                         data=np.frombuffer(jpeg, np.uint8))
 
     def camera_info(self, reading: SensorReading) -> Any:

@@ -1,6 +1,7 @@
 """Writes nuScenes scenes as a rosbag2 bag that ``ros2 bag play`` and :class:`BagPlayer` can play."""
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,12 +35,14 @@ STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 
 def write_bag(root: NuScenes, output: str | Path, scenes: Sequence[str] | None = None,
               questions: Questions | None = scene_questions, storage: str = 'mcap',
-              overwrite: bool = False, progress: bool = True, samples: Collection[str] | None = None) -> Path:
+              overwrite: bool = False, progress: bool = True, samples: Collection[str] | None = None,
+              partial: bool = False) -> Path:
     """Write scenes, sweeps included, to the bag folder ``output`` and return its path.
 
     scenes: names or tokens, all if None; questions: gives the labelled questions of a key frame, None
     leaves them out; storage: ``mcap`` or ``sqlite3``; samples: tokens of the key frames to write, and
-    nothing between them; None writes all, with sweeps. The folder appears only when it is complete.
+    nothing between them; None writes all, with sweeps; partial: leave out sensor files that are absent.
+    The folder appears only when it is complete.
     Raises BagError where ``output`` exists or cannot be written, DatasetError where ``root`` lacks files.
     """
     output = Path(output)
@@ -51,7 +54,7 @@ def write_bag(root: NuScenes, output: str | Path, scenes: Sequence[str] | None =
     _check_free(output, overwrite)
     types = message_types()
     factory = MessageFactory(types)
-    recordings = (SceneRecording(root, record, factory, questions, samples)
+    recordings = (SceneRecording(root, record, factory, questions, samples, partial)
                   for record in sorted(records, key=lambda record: _start(root, record)))
     with _complete_or_absent(output) as folder, Writer(
             folder, version=METADATA_VERSION, storage_plugin=STORAGES[storage]) as writer:
@@ -102,8 +105,11 @@ def _offered_qos(latched: bool) -> Qos:
 
 
 def _check_free(output: Path, overwrite: bool) -> None:
-    if not output.exists():
-        return
+    try:
+        if not output.exists():
+            return
+    except OSError as error:
+        raise BagError(f'bag {output} cannot be written: {error.strerror}; choose another name') from None
     if not overwrite:
         raise BagError(f'{output} exists already; choose another name or allow overwriting')
     if not (output / 'metadata.yaml').is_file():
@@ -121,5 +127,5 @@ def _complete_or_absent(output: Path) -> Iterator[Path]:
             if output.exists():
                 output.rename(Path(workshop, 'replaced'))
             folder.rename(output)
-    except (OSError, WriterError) as error:
+    except (OSError, WriterError, sqlite3.Error) as error:
         raise BagError(f'bag {output} cannot be written: {error}') from error

@@ -64,6 +64,7 @@ class KeyFrame:
     token: nuScenes sample token; scene: its scene's name; stamp_ns: time of the sample.
     ego_pose: ego frame -> map frame at the time of the LiDAR sweep; objects are in that ego frame.
     turn: radians by which :meth:`turned` has turned the vehicle, 0 for the frame as recorded.
+    annotated: False where its scene has no annotations, and no objects do not mean that nothing is there.
     """
 
     token: str
@@ -76,6 +77,7 @@ class KeyFrame:
     radars: dict[str, SensorReading]
     objects: tuple[AnnotatedObject, ...]
     turn: float = field(default=0.0)
+    annotated: bool = True
 
     @property
     def is_night(self) -> bool:

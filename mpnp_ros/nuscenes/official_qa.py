@@ -1,17 +1,20 @@
 """The published NuScenes-QA question files (papers.md E.1)."""
 from __future__ import annotations
 
-import json
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from mpnp_ros.contents import read_json
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.nuscenes.questions import LabelledQuestion
 from mpnp_ros.nuscenes.tables import NuScenes
 
 KEYS = ('sample_token', 'question', 'answer', 'template_type', 'num_hop')
+AGAIN = 'correct it, or download the file again'
 
 
 @dataclass(frozen=True)
@@ -46,35 +49,38 @@ class OfficialQuestions:
 def read_nuscenes_qa(path: str | Path, root: NuScenes) -> OfficialQuestions:
     """Read a NuScenes-QA JSON file and keep the questions whose key frames ``root`` has.
 
-    Raises DatasetError where the file is absent or not in the published format. A file of which nothing
-    matches is not an error: ``matched`` is 0 then.
+    Raises DatasetError where the file is absent or not in the published format, naming the question at
+    fault, be it about this root or not. A file of which nothing matches is not an error: ``matched`` is 0
+    then.
     """
-    records = _read_records(Path(path))
+    path = Path(path)
+    records = _read_records(path)
     samples = root.table('sample')
-    kept = tuple(_question(record) for record in records if record['sample_token'] in samples)
-    return OfficialQuestions(kept, len(records))
+    questions = (_question(record, f'question {index} of {path}') for index, record in enumerate(records))
+    return OfficialQuestions(tuple(one for one in questions if one.sample_token in samples), len(records))
 
 
-def _question(record: dict[str, str]) -> LabelledQuestion:
-    return LabelledQuestion(
-        text=record['question'], answer=str(record['answer']), type=record['template_type'],
-        hops=int(record['num_hop']), template='', sample_token=record['sample_token'])
+def _question(record: Any, where: str) -> LabelledQuestion:
+    if not isinstance(record, dict):
+        raise DatasetError(f'{where} is not an object; it is not a NuScenes-QA file')
+    if missing := [key for key in KEYS if key not in record]:
+        raise DatasetError(f'{where} lacks {", ".join(missing)}; it is not a NuScenes-QA file')
+    for key in ('sample_token', 'question', 'template_type'):
+        if not isinstance(record[key], str) or not record[key].strip():
+            raise DatasetError(f'{where}: {key} is {record[key]!r}, expected text; {AGAIN}')
+    answer, hops = record['answer'], record['num_hop']
+    if type(answer) not in (str, int) or not str(answer).strip():
+        raise DatasetError(f'{where}: answer is {answer!r}, expected text or a whole number; {AGAIN}')
+    if type(hops) not in (str, int, float) or not re.fullmatch(r'\d{1,2}(\.0*)?', str(hops), re.ASCII):
+        raise DatasetError(f'{where}: num_hop is {hops!r}, expected a whole number; {AGAIN}')
+    return LabelledQuestion(text=record['question'], answer=str(answer), type=record['template_type'],
+                            hops=int(float(hops)), template='', sample_token=record['sample_token'])
 
 
-def _read_records(path: Path) -> list[dict[str, str]]:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DatasetError(f'question file {path} cannot be read ({error.strerror}); download '
-                           'NuScenes_train_questions.json or NuScenes_val_questions.json') from None
-    except ValueError as error:
-        raise DatasetError(f'question file {path} is not valid JSON ({error}); download it again') from None
+def _read_records(path: Path) -> list[Any]:
+    content = read_json(path, 'question file', 'download it again', DatasetError,
+                        'download NuScenes_train_questions.json or NuScenes_val_questions.json')
     records = content.get('questions') if isinstance(content, dict) else None
     if not isinstance(records, list):
         raise DatasetError(f'question file {path} has no list "questions"; it is not a NuScenes-QA file')
-    for index, record in enumerate(records):
-        missing = [key for key in KEYS if key not in record]
-        if missing:
-            raise DatasetError(f'question {index} of {path} lacks {", ".join(missing)}; '
-                               'it is not a NuScenes-QA file')
     return records

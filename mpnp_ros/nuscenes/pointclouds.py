@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mpnp_ros.contents import mistaken
 from mpnp_ros.errors import DatasetError
 
 LIDAR_FIELDS = ('x', 'y', 'z', 'intensity', 'ring')
@@ -18,24 +19,43 @@ RADAR_DTYPE = np.dtype([
 """The 18 fields of a nuScenes radar point: metres, metres/second, dB and the sensor's own codes."""
 
 
+FARTHEST = 10_000.0
+"""Metres that no coordinate of a LiDAR point exceeds."""
+MOST_RINGS = 256
+
+
 def read_sensor_file(path: Path) -> bytes:
-    """All bytes of a sensor file. Raises DatasetError with the remedy where it is absent."""
+    """All bytes of a sensor file. Raises DatasetError with the remedy where it is absent or another file."""
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise DatasetError(
             f'sensor file {path} cannot be read ({error.strerror}); '
             'download the file blobs of this nuScenes version into the same root') from None
+    if fault := mistaken(data):
+        raise DatasetError(f'sensor file {path} {fault}')
+    return data
 
 
 def read_lidar(path: Path) -> np.ndarray:
     """LiDAR points [N, 5] float32: x, y, z (metres, sensor frame), intensity 0..255, ring."""
     data = read_sensor_file(path)
     width = 4 * len(LIDAR_FIELDS)
-    if not data or len(data) % width:
+    if len(data) % width:
         raise DatasetError(f'LiDAR file {path} has {len(data)} bytes, not a multiple of {width}; '
                            'it is truncated: download it again')
-    return np.frombuffer(data, '<f4').reshape(-1, len(LIDAR_FIELDS))
+    points = np.frombuffer(data, '<f4').reshape(-1, len(LIDAR_FIELDS))
+    ring = points[:, 4]
+    with np.errstate(invalid='ignore'):
+        rings = ((ring >= 0) & (ring < MOST_RINGS) & (ring % 1 == 0)).all()
+        near = not (np.abs(points[:, :3]) > FARTHEST).any()
+    if not rings or not near:
+        fault = (f'its fifth number is no ring, a whole number from 0 to {MOST_RINGS - 1}' if not rings else
+                 f'it has coordinates beyond {FARTHEST:g} m')
+        raise DatasetError(f'LiDAR file {path} does not hold float32 {" ".join(LIDAR_FIELDS)} for each '
+                           f'point, as nuScenes does: {fault}; convert it (KITTI has x y z intensity), or '
+                           'download it again')
+    return points
 
 
 def read_radar(path: Path) -> np.ndarray:
@@ -47,7 +67,9 @@ def read_radar(path: Path) -> np.ndarray:
     header, _, body = data.partition(b'DATA binary\n')
     declared = _pcd_declarations(header)
     fields, points = declared.get('FIELDS', '').split(), declared.get('POINTS', '')
-    if fields != list(RADAR_DTYPE.names) or not points.isdigit():
+    sizes = [RADAR_DTYPE[name].itemsize for name in RADAR_DTYPE.names]
+    if fields != list(RADAR_DTYPE.names) or not points.isdecimal() or not points.isascii() or (
+            declared.get('SIZE', '').split() not in ([], [str(size) for size in sizes])):
         raise DatasetError(f'radar file {path} is not a binary PCD with the 18 nuScenes radar fields; '
                            'download it again')
     count = int(points)

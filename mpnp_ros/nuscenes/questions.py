@@ -76,8 +76,11 @@ def scene_questions(frame: KeyFrame, seed: int = 0, per_kind: int = 6,
     """Questions about a key frame, the same for the same ``seed``.
 
     At most ``per_kind`` of each type and hop count, spread over the possible answers. The frame's turn
-    enters the choice, so that turned copies of a frame bring different questions.
+    enters the choice, so that turned copies of a frame bring different questions. None about a frame whose
+    scene is not annotated, as nothing true is known about it.
     """
+    if not frame.annotated:
+        return []
     rng = random.Random(f'{seed}/{frame.token}/{frame.turn:.6f}')
     facts = SceneFacts(askable(frame.objects, scope), scope.anchors)
     kinds: dict[tuple[str, int], list[Fact]] = defaultdict(list)

@@ -5,7 +5,7 @@ sensor's own time, in its header as in the log.
 """
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +13,23 @@ from typing import Any
 
 import numpy as np
 
+from mpnp_ros.contents import read_json
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.nuscenes.bag_messages import BASE_FRAME, MAP_FRAME, MessageFactory, motion
 from mpnp_ros.nuscenes.geometry import Transform
+from mpnp_ros.nuscenes.images import read_image
 from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
-from mpnp_ros.nuscenes.pointclouds import LIDAR_FIELDS, read_lidar, read_radar, read_sensor_file
+from mpnp_ros.nuscenes.pointclouds import LIDAR_FIELDS, read_lidar, read_radar
 from mpnp_ros.nuscenes.questions import LabelledQuestion
+from mpnp_ros.nuscenes.schema import LATEST
 from mpnp_ros.nuscenes.tables import NuScenes, Record
 
 LATCHED_TOPICS = frozenset({'/tf_static'})
+MODALITIES = ('camera', 'lidar', 'radar')
+IMU = {'q': 4, 'rotation_rate': 3, 'linear_accel': 3}
+IMU_AGAIN = 'unpack the CAN bus expansion again'
+TAKEN = frozenset({'tf', 'tf_static', 'odom', 'imu', 'markers', 'labelled_questions'})
+"""Names that no channel may have, because other topics of the bag have them."""
 
 Questions = Callable[[KeyFrame], Sequence[LabelledQuestion]]
 
@@ -42,10 +50,13 @@ class SceneRecording:
 
     questions: gives the labelled questions of a key frame; None leaves ``/labelled_questions`` out.
     samples: tokens of the key frames that are recorded, and nothing between them; None: all, with sweeps.
+    partial: leave out sensor files that are absent, and sensors that are neither cameras, LiDARs nor radars.
+    Raises DatasetError where files are absent and not left out, or all are; for a channel whose name cannot
+    be that of a topic; and as :class:`NuScenes`.
     """
 
-    def __init__(self, root: NuScenes, scene: Record, factory: MessageFactory,
-                 questions: Questions | None, samples: Collection[str] | None = None) -> None:
+    def __init__(self, root: NuScenes, scene: Record, factory: MessageFactory, questions: Questions | None,
+                 samples: Collection[str] | None = None, partial: bool = False) -> None:
         self._root = root
         self._scene = scene
         self._factory = factory
@@ -53,14 +64,42 @@ class SceneRecording:
         self._whole = samples is None
         self._frames = [frame for frame in root.key_frames(scene)
                         if samples is None or frame.token in samples]
-        self._readings = root.readings(scene) if self._whole else [
+        named = root.readings(scene) if self._whole else [
             reading for frame in self._frames for reading in frame.readings]
+        self._readings = self._present([reading for reading in named
+                                        if not partial or reading.modality in MODALITIES], partial)
+        self._check_names()
+
+    def _present(self, named: list[SensorReading], partial: bool) -> list[SensorReading]:
+        scene = self._scene['name']
+        if not named:
+            raise DatasetError(f'{scene} has no sensor data in {self._root.root}; '
+                               'download the metadata again')
+        present = [reading for reading in named if reading.path.is_file()]
+        if not present or len(present) < len(named) and not partial:
+            absent = next(reading.path for reading in named if not reading.path.is_file())
+            raise DatasetError(f'{len(present)} of {len(named)} sensor files of {scene} are there, {absent} '
+                               'is not; download the file blobs of this nuScenes version into the same root')
+        return present
+
+    def _check_names(self) -> None:
+        modalities = {reading.channel: reading.modality for reading in self._readings}
+        table = self._root.table('sensor').values()
+        for channel, modality in modalities.items():
+            name = channel.lower()
+            sound = re.fullmatch(r'[a-z]\w*', name, re.ASCII)
+            fault = ('letters, digits and _ make the name of its topic' if not sound
+                     else f'modality {modality!r} is not known' if modality not in MODALITIES
+                     else f'/{name} is another topic of the bag' if name in TAKEN
+                     else 'another channel differs in case only' if sum(
+                         other.lower() == name for other in modalities) > 1 else '')
+            if fault:
+                token = next((record['token'] for record in table if record.get('channel') == channel), '')
+                raise DatasetError(f'record {token!r} of table sensor of {self._root.root}: channel '
+                                   f'{channel!r} cannot be written, {fault}; rename it')
 
     def entries(self) -> list[Entry]:
         """All messages in time order; files are opened when a message is made."""
-        if not self._readings:
-            raise DatasetError(f'{self._scene["name"]} has no sensor data in {self._root.root}; '
-                               'download the metadata again')
         return sorted([*self._sensors(), *self._poses(), *self._key_frames(), *self._imu()])
 
     def _sensors(self) -> Iterator[Entry]:
@@ -72,7 +111,7 @@ class SceneRecording:
         name, stamp = f'/{reading.channel.lower()}', reading.stamp_ns
         if reading.modality == 'camera':
             yield self._entry(stamp, f'{name}/image_rect/compressed', 'sensor_msgs/msg/CompressedImage',
-                              lambda: self._factory.compressed_image(reading, read_sensor_file(reading.path)))
+                              lambda: self._factory.compressed_image(reading, read_image(reading)))
             yield self._entry(stamp, f'{name}/camera_info', 'sensor_msgs/msg/CameraInfo',
                               lambda: self._factory.camera_info(reading))
         else:
@@ -102,10 +141,13 @@ class SceneRecording:
                               self._factory.odometry(*values))
 
     def _key_frames(self) -> Iterator[Entry]:
+        """Of a scene that is not annotated: no markers, and no questions but those of others."""
         for frame in self._frames:
-            yield self._entry(frame.stamp_ns, '/markers/annotations', 'visualization_msgs/msg/MarkerArray',
-                              lambda frame=frame: self._factory.annotations(frame))
-            if self._questions:
+            if frame.annotated:
+                yield self._entry(frame.stamp_ns, '/markers/annotations',
+                                  'visualization_msgs/msg/MarkerArray',
+                                  lambda frame=frame: self._factory.annotations(frame))
+            if self._questions and (frame.annotated or self._questions(frame)):
                 yield self._entry(frame.stamp_ns, '/labelled_questions', 'mpnp_ros/msg/LabelledQuestions',
                                   lambda frame=frame: self._factory.labelled_questions(
                                       frame.stamp_ns, frame.token, self._questions(frame)))
@@ -115,12 +157,15 @@ class SceneRecording:
         path = self._root.root / 'can_bus' / f'{self._scene["name"]}_ms_imu.json'
         if not (self._whole and path.is_file()):
             return
+        rows = read_json(path, 'CAN bus file', IMU_AGAIN, DatasetError)
         try:
-            rows = [(row['utime'] * 1000, row['q'], row['rotation_rate'], row['linear_accel'])
-                    for row in json.loads(path.read_bytes())]
-        except (ValueError, KeyError, TypeError):
-            raise DatasetError(f'CAN bus file {path} is damaged; '
-                               'unpack the CAN bus expansion again') from None
+            if not isinstance(rows, list):
+                raise TypeError
+            rows = [(_whole(row['utime']) * 1000,
+                     *(_numbers(row[name], count) for name, count in IMU.items())) for row in rows]
+        except (ValueError, KeyError, TypeError, OverflowError):
+            raise DatasetError(f'CAN bus file {path} is damaged: not every row has utime and '
+                               f'{", ".join(IMU)} as finite numbers; {IMU_AGAIN}') from None
         for row in rows:
             yield self._entry(row[0], '/imu', 'sensor_msgs/msg/Imu', lambda row=row: self._factory.imu(*row))
 
@@ -130,3 +175,15 @@ class SceneRecording:
 
 def _lidar_points(path: Path) -> np.ndarray:
     return read_lidar(path).view([(name, '<f4') for name in LIDAR_FIELDS])[:, 0]
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or int(value) != value or not 0 <= value < LATEST:
+        raise ValueError
+    return int(value)
+
+
+def _numbers(values: Any, count: int) -> list[float]:
+    if len(values) != count or not np.isfinite(values).all():
+        raise ValueError
+    return [float(value) for value in values]

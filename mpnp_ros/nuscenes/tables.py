@@ -5,61 +5,83 @@ as with the official devkit; v1.0-mini takes next to nothing.
 """
 from __future__ import annotations
 
-import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from mpnp_ros.contents import read_json
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.nuscenes.categories import ATTRIBUTE_OF_NUSCENES, CATEGORY_OF_NUSCENES
 from mpnp_ros.nuscenes.geometry import Transform
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame, SensorReading
+from mpnp_ros.nuscenes.schema import AGAIN, Record, check_record
 
 TABLES = ('attribute', 'calibrated_sensor', 'category', 'ego_pose', 'instance', 'log', 'map', 'sample',
           'sample_annotation', 'sample_data', 'scene', 'sensor', 'visibility')
 MAX_VELOCITY_INTERVAL = 1.5
 """Seconds between two annotations above which no velocity is derived, as in the official devkit."""
-
-Record = dict[str, Any]
+LEAST_INTERVAL = 1000
+"""Microseconds between two key frames of a scene below which their stamps are in another unit."""
 
 
 class NuScenes:
     """Reads one version folder (``v1.0-mini``, ``v1.0-trainval``, ...) of a nuScenes root.
 
-    version: name of the version folder; may be left out where the root holds only one.
-    Raises DatasetError, naming what is missing and the remedy.
+    root: may be that folder too.  version: name of the version folder; may be left out where the root holds
+    only one.  Raises DatasetError, naming what is missing and the remedy.
     """
 
     def __init__(self, root: str | Path, version: str | None = None) -> None:
         self.root = Path(root)
+        if version is None and (self.root / 'scene.json').is_file():
+            self.root, version = self.root.resolve().parent, self.root.resolve().name
         self.version = version or self._only_version()
         self._tables: dict[str, dict[str, Record]] = {}
+        self._sound: dict[str, dict[str, Record]] = defaultdict(dict)
         if not (self.root / self.version).is_dir():
             raise DatasetError(f'{self.root} has no folder {self.version}; '
                                f'it has: {", ".join(self._versions()) or "no version folder"}')
 
     def table(self, name: str) -> dict[str, Record]:
-        """All records of a table by token, in file order."""
+        """All records of a table by token, in file order, as they are stored."""
         if name not in self._tables:
-            self._tables[name] = {record['token']: record for record in self._read_table(name)}
+            records: dict[str, Record] = {}
+            for record in self._read_table(name):
+                if records.setdefault(record['token'], record) != record:
+                    raise DatasetError(f'nuScenes table {self._path(name)} has two records '
+                                       f'{record["token"]!r} that differ; {AGAIN}')
+            self._tables[name] = records
         return self._tables[name]
 
-    def get(self, table: str, token: str) -> Record:
-        """One record. Raises DatasetError where the table has no such token."""
-        try:
-            return self.table(table)[token]
-        except KeyError:
-            raise DatasetError(f'table {table} of {self.root / self.version} has no record {token!r}; '
-                               'the tables do not belong together: download the metadata again') from None
+    def get(self, table: str, token: str, asked: str = '') -> Record:
+        """One record, its fields checked.
 
-    @property
+        asked: what names it, for the message.  Raises DatasetError where the table has no such token, or the
+        record lacks a field or has one of another type.
+        """
+        sound = self._sound[table]
+        if token not in sound:
+            record = self.table(table).get(token)
+            if record is None:
+                raise DatasetError(f'table {table} of {self.root / self.version} has no record {token!r}'
+                                   f'{f", which {asked} names" if asked else ""}; the tables do not belong '
+                                   'together: download the metadata again')
+            sound[token] = check_record(table, record, str(self._path(table)))
+        return sound[token]
+
+    @cached_property
     def scenes(self) -> tuple[Record, ...]:
-        """Scene records in file order."""
-        return tuple(self.table('scene').values())
+        """Scene records in file order.  Raises DatasetError where there is none, or two of one name."""
+        records = tuple(self.get('scene', token) for token in self.table('scene'))
+        if not records:
+            raise DatasetError(f'there is no scene in {self._path("scene")}; download the metadata again')
+        name, count = Counter(record['name'] for record in records).most_common(1)[0]
+        if count > 1:
+            raise DatasetError(f'{count} scenes of {self._path("scene")} are named {name!r}; {AGAIN}')
+        return records
 
     def scene(self, name: str) -> Record:
         """The scene of this name (``scene-0061``) or token."""
@@ -71,13 +93,38 @@ class NuScenes:
                            f'{", ".join(known[:10])}{" ..." if len(known) > 10 else ""}')
 
     def samples(self, scene: Record | str) -> Iterator[Record]:
-        """Sample records of a scene in time order."""
+        """Sample records of a scene in time order.
+
+        Raises DatasetError where there are none, they form a circle, lead into another scene or are not in
+        time order.
+        """
         record = self.scene(scene) if isinstance(scene, str) else scene
-        token = record['first_sample_token']
+        where, asked = f'samples of {record["name"]} in {self._path("sample")}', f'scene {record["name"]}'
+        token, seen, before = record['first_sample_token'], set(), None
+        if not token:
+            raise DatasetError(f'record {record["token"]!r} of {self._path("scene")} lacks '
+                               f'first_sample_token; '
+                               f'{AGAIN}')
         while token:
-            sample = self.get('sample', token)
+            if token in seen:
+                raise DatasetError(f'{where} form a circle: {before["token"]!r} leads back to {token!r}; '
+                                   f'{AGAIN}')
+            sample = self.get('sample', token, asked)
+            if sample['scene_token'] != record['token']:
+                raise DatasetError(f'{where} lead to {token!r}, which is of scene {sample["scene_token"]!r}; '
+                                   f'{AGAIN}')
+            if before and sample['timestamp'] - before['timestamp'] < LEAST_INTERVAL:
+                raise DatasetError(
+                    f'{where} are not in time order: {token!r} follows {before["token"]!r} after '
+                    f'{sample["timestamp"] - before["timestamp"]} microseconds; {AGAIN}')
             yield sample
-            token = sample['next']
+            seen.add(token)
+            token, before, asked = sample['next'], sample, f'sample {token!r}'
+
+    def has_annotations(self, scene: Record | str) -> bool:
+        """Whether anything is annotated in a scene; in v1.0-test nothing is, whatever is there."""
+        record = self.scene(scene) if isinstance(scene, str) else scene
+        return record['token'] in self._annotated_scenes
 
     def key_frames(self, scene: Record | str) -> Iterator[KeyFrame]:
         """Key frames of a scene (its record, name or token) in time order."""
@@ -87,9 +134,13 @@ class NuScenes:
     def key_frame(self, token: str) -> KeyFrame:
         """The key frame of a sample token."""
         sample = self.get('sample', token)
-        scene = self.get('scene', sample['scene_token'])
-        records = [data for data in self._data_of_sample[token] if data['is_key_frame']]
-        readings = {reading.channel: reading for reading in map(self._reading, records)}
+        scene = self.get('scene', sample['scene_token'], f'sample {token!r}')
+        readings: dict[str, SensorReading] = {}
+        for reading in (self._reading(data) for data in self._data(token) if data['is_key_frame']):
+            if reading.channel in readings:
+                raise DatasetError(f'sample {token!r} has two key frames of {reading.channel} in '
+                                   f'{self._path("sample_data")}; {AGAIN}')
+            readings[reading.channel] = reading
         if not readings:
             raise DatasetError(f'sample {token} has no sensor data in {self.root / self.version}; '
                                'download the metadata again')
@@ -100,43 +151,82 @@ class NuScenes:
             stamp_ns=sample['timestamp'] * 1000, ego_pose=ego_pose, lidar=lidar,
             cameras={c: reading for c, reading in sorted(readings.items()) if reading.modality == 'camera'},
             radars={c: reading for c, reading in sorted(readings.items()) if reading.modality == 'radar'},
-            objects=tuple(self._objects(token, ego_pose)),
+            objects=tuple(self._objects(token, ego_pose)), annotated=self.has_annotations(scene),
         )
+
+    def files(self, scene: Record | str) -> Iterator[tuple[Record, Path]]:
+        """Sensor record and path of every sensor file that a scene names, whether it is there or not."""
+        for sample in self.samples(scene):
+            yield from self.files_of(sample['token'])
+
+    def files_of(self, sample_token: str, key_frames_only: bool = False) -> Iterator[tuple[Record, Path]]:
+        """The same of one sample, with the sweeps that lead up to it or without."""
+        for data in self._data(sample_token):
+            if data['is_key_frame'] or not key_frames_only:
+                yield self._sensor(data)[1], self.root / data['filename']
 
     def readings(self, scene: Record | str) -> list[SensorReading]:
         """All sensor readings of a scene in time order, the sweeps between key frames included."""
-        records = (data for sample in self.samples(scene) for data in self._data_of_sample[sample['token']])
+        records = (data for sample in self.samples(scene) for data in self._data(sample['token']))
         return sorted(map(self._reading, records), key=lambda reading: (reading.stamp_ns, reading.channel))
 
     @cached_property
-    def _data_of_sample(self) -> dict[str, list[Record]]:
+    def _annotated_scenes(self) -> frozenset[str]:
+        samples = self.table('sample')
+        return frozenset(self.get('sample', token)['scene_token'] for token in self._annotations_of_sample
+                         if token in samples)
+
+    @cached_property
+    def _data_of_sample(self) -> dict[str, list[str]]:
         return self._group_by_sample('sample_data')
 
     @cached_property
-    def _annotations_of_sample(self) -> dict[str, list[Record]]:
+    def _annotations_of_sample(self) -> dict[str, list[str]]:
         return self._group_by_sample('sample_annotation')
 
-    def _group_by_sample(self, table: str) -> dict[str, list[Record]]:
-        groups: dict[str, list[Record]] = defaultdict(list)
-        for record in self.table(table).values():
-            groups[record['sample_token']].append(record)
+    def _group_by_sample(self, table: str) -> dict[str, list[str]]:
+        """Tokens of the records of each sample."""
+        groups: dict[str, list[str]] = defaultdict(list)
+        for token, record in self.table(table).items():
+            sample = record.get('sample_token')
+            if not isinstance(sample, str) or not sample:
+                self.get(table, token)  # says what is wrong
+            groups[sample].append(token)
         return groups
 
+    def _data(self, sample_token: str) -> list[Record]:
+        return [self.get('sample_data', token) for token in self._data_of_sample.get(sample_token, ())]
+
     def _reading(self, data: Record) -> SensorReading:
-        calibration = self.get('calibrated_sensor', data['calibrated_sensor_token'])
-        sensor = self.get('sensor', calibration['sensor_token'])
+        calibration, sensor = self._sensor(data)
         is_camera = sensor['modality'] == 'camera'
+        if is_camera and not calibration['camera_intrinsic']:
+            raise DatasetError(f'record {calibration["token"]!r} of {self._path("calibrated_sensor")}: '
+                               f'camera_intrinsic of {sensor["channel"]} is empty, expected 3 x 3 numbers; '
+                               f'{AGAIN}')
+        if is_camera and not (data['width'] and data['height']):
+            raise DatasetError(f'record {data["token"]!r} of {self._path("sample_data")} has no width and '
+                               f'height of the image; {AGAIN}')
         return SensorReading(
             channel=sensor['channel'], modality=sensor['modality'], path=self.root / data['filename'],
             stamp_ns=data['timestamp'] * 1000, is_key_frame=data['is_key_frame'],
-            extrinsics=_pose(calibration), ego_pose=_pose(self.get('ego_pose', data['ego_pose_token'])),
+            extrinsics=_pose(calibration),
+            ego_pose=_pose(self.get('ego_pose', data['ego_pose_token'], f'sample_data {data["token"]!r}')),
             intrinsics=np.array(calibration['camera_intrinsic'], np.float64) if is_camera else None,
             size=(data['width'], data['height']) if is_camera else None,
         )
 
+    def _sensor(self, data: Record) -> tuple[Record, Record]:
+        """The calibrated_sensor and the sensor of a sample_data record."""
+        calibration = self.get('calibrated_sensor', data['calibrated_sensor_token'],
+                               f'sample_data {data["token"]!r}')
+        return calibration, self.get('sensor', calibration['sensor_token'],
+                                     f'calibrated_sensor {calibration["token"]!r}')
+
     def _objects(self, sample_token: str, ego_pose: Transform) -> Iterator[AnnotatedObject]:
         to_ego = ego_pose.inverse()
-        for annotation in self._annotations_of_sample[sample_token]:
+        for token in self._annotations_of_sample.get(sample_token, ()):
+            annotation = self.get('sample_annotation', token)
             category = CATEGORY_OF_NUSCENES.get(self._category(annotation))
             if category:
                 yield self._object(annotation, category, to_ego)
@@ -145,43 +235,52 @@ class NuScenes:
         box = to_ego @ _pose(annotation)
         velocity = self._velocity(annotation)
         width, length, height = annotation['size']
-        attributes = (self.get('attribute', token)['name'] for token in annotation['attribute_tokens'])
+        attributes = (self.get('attribute', token, f'sample_annotation {annotation["token"]!r}')['name']
+                      for token in annotation['attribute_tokens'])
         return AnnotatedObject(
             instance=annotation['instance_token'], category=category,
             attribute=next((ATTRIBUTE_OF_NUSCENES.get(name) for name in attributes), None),
             centre=tuple(box.translation.tolist()), size=(length, width, height), yaw=box.yaw,
             velocity=None if velocity is None else tuple((to_ego.rotation @ velocity)[:2].tolist()),
             num_lidar_pts=annotation['num_lidar_pts'], num_radar_pts=annotation['num_radar_pts'],
-            visibility=int(annotation['visibility_token'] or 0),
+            visibility=annotation['visibility_token'],
         )
 
     def _category(self, annotation: Record) -> str:
-        instance = self.get('instance', annotation['instance_token'])
-        return self.get('category', instance['category_token'])['name']
+        instance = self.get('instance', annotation['instance_token'],
+                            f'sample_annotation {annotation["token"]!r}')
+        return self.get('category', instance['category_token'], f'instance {instance["token"]!r}')['name']
 
     def _velocity(self, annotation: Record) -> np.ndarray | None:
         """Velocity [3] in the map frame from the annotations before and after (devkit: box_velocity)."""
-        first, last = (self.get('sample_annotation', annotation[side] or annotation['token'])
+        asked = f'sample_annotation {annotation["token"]!r}'
+        first, last = (self.get('sample_annotation', annotation[side] or annotation['token'], asked)
                        for side in ('prev', 'next'))
-        start, end = (self.get('sample', item['sample_token'])['timestamp'] / 1e6 for item in (first, last))
+        for neighbour in (first, last):
+            if neighbour['instance_token'] != annotation['instance_token']:
+                raise DatasetError(f'{asked} of {self._path("sample_annotation")} leads to '
+                                   f'{neighbour["token"]!r}, which is of another instance; {AGAIN}')
+        start, end = (self.get('sample', item['sample_token'],
+                               f'sample_annotation {item["token"]!r}')['timestamp'] / 1e6
+                      for item in (first, last))
         limit = MAX_VELOCITY_INTERVAL * (2 if annotation['prev'] and annotation['next'] else 1)
         if not 0 < end - start <= limit:
             return None
         return (np.array(last['translation']) - np.array(first['translation'])) / (end - start)
 
+    def _path(self, table: str) -> Path:
+        return self.root / self.version / f'{table}.json'
+
     def _read_table(self, name: str) -> list[Record]:
-        path = self.root / self.version / f'{name}.json'
-        try:
-            records = json.loads(path.read_bytes())
-        except OSError as error:
-            raise DatasetError(f'nuScenes table {path} cannot be read ({error.strerror}); unpack the '
-                               f'metadata archive of {self.version} into {self.root}') from None
-        except ValueError as error:
-            raise DatasetError(f'nuScenes table {path} is not valid JSON ({error}); '
-                               'download the metadata again') from None
-        if not isinstance(records, list) or not all(isinstance(record, dict) and 'token' in record
-                                                    for record in records):
-            raise DatasetError(f'nuScenes table {path} is not a list of records with tokens; '
+        path = self._path(name)
+        records = read_json(path, 'nuScenes table', 'download the metadata again', DatasetError,
+                            f'unpack the metadata archive of {self.version} into {self.root}')
+        if not isinstance(records, list):
+            raise DatasetError(f'nuScenes table {path} is not a list of records; download the metadata again')
+        odd = next((index for index, record in enumerate(records) if not isinstance(record, dict)
+                    or not isinstance(record.get('token'), str) or not record['token']), None)
+        if odd is not None:
+            raise DatasetError(f'record {odd} of nuScenes table {path} is not an object with a token; '
                                'download the metadata again')
         return records
 
@@ -191,11 +290,13 @@ class NuScenes:
     def _only_version(self) -> str:
         versions = self._versions()
         if not versions:
+            nested = next(iter(sorted(self.root.glob('*/v*/scene.json'))), None)
+            hint = f'; {nested.parents[1]} is one' if nested else ''
             raise DatasetError(f'{self.root} is not a nuScenes root: it has no v1.0-*/scene.json; give the '
-                               'folder that holds samples/, maps/ and v1.0-mini/ (or v1.0-trainval/)')
+                               f'folder that holds samples/, maps/ and v1.0-mini/ (or v1.0-trainval/){hint}')
         if len(versions) > 1:
-            raise DatasetError(f'{self.root} holds several nuScenes versions; name one of them: '
-                               f'{", ".join(versions)}')
+            raise DatasetError(f'{self.root} holds several nuScenes versions: {", ".join(versions)}; name '
+                               f'one of them, or give its folder: {self.root / versions[0]}')
         return versions[0]
 
 

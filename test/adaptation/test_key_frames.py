@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from mpnp_ros.modalities.lidar.encoder import LidarEncoder
 from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import freeze
 from mpnp_ros.nuscenes.categories import ANSWERS
+from mpnp_ros.nuscenes.pointclouds import read_lidar
 from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.nuscenes.standin import write_standin
 from mpnp_ros.nuscenes.tables import NuScenes
@@ -155,3 +157,13 @@ def test_says_what_cannot_be_made(root, encoders, cache, monkeypatch):
     monkeypatch.setattr(encoders[0], 'modality', 'audio', raising=False)
     with pytest.raises(ConfigurationError, match='not audio'):
         encode(first_frame(root), encoders[0], cache)
+
+
+def test_a_sweep_whose_intensities_are_shares_is_read_on_the_scale_of_nuscenes(root, tmp_path):
+    frame = first_frame(root)
+    points = read_lidar(frame.lidar.path).copy()
+    points[:, 3] = np.random.default_rng(0).uniform(0, 1, len(points))
+    (tmp_path / 'shares.pcd.bin').write_bytes(points.tobytes())
+    shares = replace(frame, lidar=replace(frame.lidar, path=tmp_path / 'shares.pcd.bin'))
+    np.testing.assert_allclose(lidar_frame(shares).intensity, points[:, 3] * 255)
+    np.testing.assert_array_equal(lidar_frame(frame).intensity, read_lidar(frame.lidar.path)[:, 3])

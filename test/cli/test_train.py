@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
@@ -90,6 +91,29 @@ def test_the_same_seed_gives_the_same_links(root, tiny_encoders, tiny_lm_folder,
 def test_a_wrong_root_is_one_line(tiny_encoders, tiny_lm_folder, tmp_path, capsys):
     assert train(tmp_path, tmp_path / 'links', tiny_lm_folder) == 2
     assert capsys.readouterr().err.count('\n') == 1
+
+
+def test_a_root_without_annotations_is_refused(root, tiny_encoders, tiny_lm_folder, tmp_path, capsys):
+    """As v1.0-test: no boxes do not mean that nothing is there."""
+    shutil.copytree(root, tmp_path / 'root')
+    for table in ('sample_annotation', 'instance'):
+        (tmp_path / 'root' / 'v1.0-mini' / f'{table}.json').write_text('[]')
+    for modalities in ('camera', 'objects'):
+        assert train(tmp_path / 'root', tmp_path / 'links', tiny_lm_folder, '--modalities', modalities) == 2
+        error = capsys.readouterr().err
+        assert 'nothing is annotated in' in error and error.count('\n') == 1
+    assert not (tmp_path / 'links').exists()
+
+
+def test_absent_files_are_counted_before_anything_is_encoded(root, tiny_encoders, tiny_lm_folder, tmp_path,
+                                                             capsys):
+    shutil.copytree(root, tmp_path / 'root')
+    gone = next((tmp_path / 'root' / 'samples' / 'CAM_BACK').glob('*scene-0001*'))
+    gone.unlink()
+    assert train(tmp_path / 'root', tmp_path / 'links', tiny_lm_folder) == 2
+    assert f'6 of 7 sensor files of the key frames are there, {gone} is not' in capsys.readouterr().err
+    assert not (tmp_path / 'cache' / 'tokens').exists()
+    assert train(tmp_path / 'root', tmp_path / 'links', tiny_lm_folder, '--modalities', 'lidar') == 0
 
 
 @pytest.fixture(scope='module')

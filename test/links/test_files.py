@@ -112,10 +112,19 @@ def test_a_wrong_manifest_is_refused(saved, change, message):
         load_link(saved)
 
 
-@pytest.mark.parametrize('text', ['', '{', '[]', 'null', '\x80', '[' * 100000])
-def test_a_manifest_that_is_no_json_object_is_refused(saved, text):
+@pytest.mark.parametrize('text, message', [
+    ('', 'is empty'), ('{', 'cannot be used'), ('[]', 'cannot be used .it is not an object'),
+    ('null', 'it is not an object'), ('{}', 'it has no schema'), ('\x80', 'cannot be used'),
+    ('[' * 100000, 'cannot be used'), ('version https://git-lfs.github.com/spec/v1', '`git lfs pull`')])
+def test_a_manifest_that_is_no_json_object_is_refused(saved, text, message):
     (saved / MANIFEST).write_text(text)
-    with pytest.raises(LinksError, match='cannot be used'):
+    with pytest.raises(LinksError, match=message):
+        load_link(saved)
+
+
+def test_a_pointer_in_place_of_tensors_is_told_apart_from_damage(saved):
+    (saved / TENSORS).write_text('version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n')
+    with pytest.raises(LinksError, match=r'link\.safetensors is a Git LFS pointer, .*`git lfs pull`'):
         load_link(saved)
 
 
@@ -164,7 +173,7 @@ def test_pickles_are_refused_unread(saved, tmp_path, monkeypatch):
 @pytest.mark.parametrize('data', [b'', b'\x08', b'\xff' * 64, b'{}' * 20])
 def test_other_bytes_are_refused(saved, data):
     rewrite(saved, data=data)
-    with pytest.raises(LinksError, match='is not safetensors'):
+    with pytest.raises(LinksError, match='is not safetensors' if data else 'is empty'):
         load_link(saved)
 
 

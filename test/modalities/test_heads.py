@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import copy
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from mpnp_ros.errors import WeightsError
 from mpnp_ros.modalities.heads import load_head, save_head
+from mpnp_ros.modalities.registry import find_modality
 
 
 @pytest.fixture
@@ -51,10 +54,59 @@ def test_damaged_weights_are_refused(folder):
 
 @pytest.mark.parametrize('change, message', [
     ({'schema': 9}, 'schema 9'), ({'kind': 'sonar'}, "kind 'sonar'"), ({'sectors': 8}, '8 sectors'),
-    ({'colour': 'red'}, 'no readable manifest'), ({'shape': {'ring': 7}}, 'do not fit its manifest'),
-    ({'channels': [['car', 'moving']]}, 'do not fit its manifest')])
+    ({'colour': 'red'}, 'unknown keys colour'), ({'shape': {'ring': 7}}, 'do not fit its manifest'),
+    ({'channels': [['car', 'moving']]}, 'do not fit its manifest'),
+    ({'input': None}, r'manifest\.json: input is None, expected an object'),
+    ({'input': ['blocks']}, 'input is .*expected an object'), ({'shape': None}, 'shape is None'),
+    ({'shape': {'ring': 'wide'}}, 'do not fit its manifest'), ({'shape': {'ranges': 0}}, 'do not fit'),
+    ({'shape': {'depth': -1}}, 'do not fit its manifest'), ({'channels': []}, 'channels is .*list of pairs'),
+    ({'channels': [['car']]}, 'expected a list of pairs'), ({'channels': {'car': None}}, 'list of pairs'),
+    ({'channels': [['car', 7]]}, 'expected a list of pairs'), ({'kind': 7}, 'kind is 7, expected text'),
+    ({'max_distance': 'far'}, 'max_distance is .far., expected a number'), ({'min_points': -1}, 'min_points'),
+    ({'max_distance': float('nan')}, 'max_distance is nan'), ({'accuracy': {'all': 'good'}}, 'accuracy is'),
+    ({'sectors': None}, 'sectors is None, expected a whole number'), ({'sha256': None}, 'sha256 is None')])
 def test_a_manifest_that_does_not_fit_is_refused(folder, change, message):
     path = folder / 'manifest.json'
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(WeightsError, match=message):
         load_head(folder, 'lidar')
+
+
+@pytest.mark.parametrize('content, message', [
+    (b'[]', 'is not an object'), (b'{', 'is not valid JSON'), (b'', 'is empty'),
+    (b'\xff\xfe\xfd', 'is not valid JSON'),
+    (b'{}', 'lacks kind'), (b'version https://git-lfs.github.com/spec/v1\noid sha256:0', 'git lfs pull')])
+def test_another_manifest_is_refused_by_name(folder, content, message):
+    (folder / 'manifest.json').write_bytes(content)
+    with pytest.raises(WeightsError, match=rf'manifest\.json .*{message}'):
+        load_head(folder, 'lidar')
+
+
+@pytest.mark.parametrize('modality, options, message', [
+    ('lidar', {'colour': 'red'}, 'options that the encoder of the lidar does not have: colour'),
+    ('lidar', {'device': 'cuda'}, 'does not have: device'),
+    ('lidar', {'min_range': 'near'}, 'min_range must be of type float'),
+    ('radar', {'min_range': -1.0}, 'min_range is -1.0; it must be within'),
+    ('camera', {'blocks': None}, 'blocks must be a list')])
+def test_input_that_the_encoder_does_not_take_is_refused(tiny_heads, tmp_path, modality, options, message):
+    config = find_modality(modality).config()
+    folder = tmp_path / 'head'
+    save_head(folder, tiny_heads[modality], input=options)
+    head = load_head(folder, modality, tiny_heads[modality].manifest.backbone)
+    with pytest.raises(WeightsError, match=rf'head {folder}: input of its manifest\.json .*{message}'):
+        head.configure(config)
+
+
+def test_a_pointer_in_place_of_weights_is_told_apart_from_damage(folder):
+    pointer = b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n'
+    (folder / 'head.safetensors').write_bytes(pointer)
+    with pytest.raises(WeightsError, match=r'head\.safetensors is a Git LFS pointer, .*`git lfs pull`'):
+        load_head(folder, 'lidar')
+
+
+def test_weights_that_are_no_numbers_are_refused(tiny_heads, tmp_path):
+    broken = copy.deepcopy(tiny_heads['lidar'].network)
+    broken.distance.data[0] = float('nan')
+    save_head(tmp_path / 'head', replace(tiny_heads['lidar'], network=broken))
+    with pytest.raises(WeightsError, match='holds NaN or Inf in distance'):
+        load_head(tmp_path / 'head', 'lidar')

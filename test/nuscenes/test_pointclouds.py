@@ -34,8 +34,11 @@ def test_empty_radar_sweep_has_no_points(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(('data', 'words'), [
-    (b'', 'not a binary PCD'), (b'FIELDS x y\nPOINTS 1\nDATA binary\n12345678', 'not a binary PCD'),
+    (b'', 'is empty'), (b'FIELDS x y\nPOINTS 1\nDATA binary\n12345678', 'not a binary PCD'),
     (radar_file(np.zeros(2, RADAR_DTYPE))[:-20], 'truncated'),
+    (radar_file(np.zeros(2, RADAR_DTYPE)).replace(b'SIZE 4 4 4 1', b'SIZE 4 4 4 4'), 'not a binary PCD'),
+    (radar_file(np.zeros(2, RADAR_DTYPE)).replace(b'POINTS 2', 'POINTS ²'.encode()), 'not a binary PCD'),
+    (b'<!DOCTYPE html>', 'is a web page'),
 ])
 def test_damaged_radar_file_is_named(tmp_path: Path, data: bytes, words: str) -> None:
     (tmp_path / 'bad.pcd').write_bytes(data)
@@ -55,3 +58,22 @@ def test_lidar_file_missing_or_truncated_is_named(tmp_path: Path) -> None:
     (tmp_path / 'short.pcd.bin').write_bytes(b'123')
     with pytest.raises(DatasetError, match=r'short\.pcd\.bin.*truncated'):
         read_lidar(tmp_path / 'short.pcd.bin')
+
+
+KITTI = np.round(np.random.default_rng(0).uniform(-40, 40, (500, 4)), 3).astype('<f4')
+
+
+@pytest.mark.parametrize(('data', 'words'), [
+    (KITTI.tobytes(), 'fifth number is no ring.*KITTI'), (b'', 'is empty'),
+    (np.full((40, 5), 32.5, '<f4').tobytes(), 'no ring'), (np.full((40, 5), -1, '<f4').tobytes(), 'no ring'),
+    (np.full((40, 5), np.nan, '<f4').tobytes(), 'no ring'),
+    (np.full((40, 5), 300, '<f4').tobytes(), 'no ring'),
+    (np.tile(np.array([1e30, 0, 0, 7, 3], '<f4'), (40, 1)).tobytes(), 'coordinates beyond'),
+    (np.random.default_rng(0).normal(size=(40, 5)).tobytes(), 'no ring'), (bytes(4000), 'begins with zeros'),
+    (b'version https://git-lfs.github.com/spec/v1\noid sha256:00\n', 'git lfs pull'),
+    (b'  <html><body>please log in', 'is a web page'),
+])
+def test_a_lidar_file_of_another_form_is_named(tmp_path: Path, data: bytes, words: str) -> None:
+    (tmp_path / 'a.pcd.bin').write_bytes(data)
+    with pytest.raises(DatasetError, match=rf'a\.pcd\.bin.*{words}'):
+        read_lidar(tmp_path / 'a.pcd.bin')

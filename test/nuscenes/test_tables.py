@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from mpnp_ros.errors import DatasetError
 from mpnp_ros.nuscenes.geometry import Transform, box_corners, rotation_about_z
 from mpnp_ros.nuscenes.key_frame import KeyFrame
 from mpnp_ros.nuscenes.pointclouds import read_lidar
+from mpnp_ros.nuscenes.questions import scene_questions
 from mpnp_ros.nuscenes.tables import TABLES, NuScenes
 
 
@@ -145,3 +147,187 @@ def test_dangling_token_is_named(copied_tables: Path) -> None:
 def test_unknown_scene_lists_the_known_ones(small_root: NuScenes) -> None:
     with pytest.raises(DatasetError, match="no scene 'scene-0061'; it has 2: scene-0001, scene-0002"):
         list(small_root.key_frames('scene-0061'))
+
+
+def change_table(root: Path, table: str, change: Callable[[list], object]) -> None:
+    """Change the records of a table in place."""
+    path = root / 'v1.0-mini' / f'{table}.json'
+    records = json.loads(path.read_text())
+    change(records)
+    path.write_text(json.dumps(records))
+
+
+def read_all(root: Path) -> list:
+    """Everything of the tables that is ever used."""
+    tables = NuScenes(root)
+    return [(list(tables.key_frames(scene)), tables.readings(scene)) for scene in tables.scenes]
+
+
+NUMBERS = [None, 'text', [1, 2], ['1', '2', '3'], [1, 2, None], [float('nan')] * 3, [1, 2, float('inf')],
+           {'x': 1}, [True, 2, 3]]
+
+
+@pytest.mark.parametrize(('table', 'field', 'values'), [
+    ('ego_pose', 'translation', NUMBERS), ('calibrated_sensor', 'translation', NUMBERS),
+    ('sample_annotation', 'translation', NUMBERS), ('sample_annotation', 'size', [*NUMBERS, [1, -1, 1]]),
+    ('ego_pose', 'rotation', [[0, 0, 0, 0], [1, 0, 0], [float('nan'), 0, 0, 1], None]),
+    ('calibrated_sensor', 'rotation', [[0, 0, 0, 0], 'w']), ('sample_annotation', 'rotation', [[0, 0, 0, 0]]),
+    ('calibrated_sensor', 'camera_intrinsic', [[[1, 2, 3]], None, [[1, 2, 3]] * 2 + [[0, 0, None]], 'K',
+                                               [[float('nan'), 0, 0]] * 3]),
+    ('sample', 'timestamp', ['1600000000000000', 1600000000.5, None, float('nan'), -1, 1600000000000000000,
+                             True, [1]]),
+    ('sample_data', 'timestamp', [1532402927.647951, 'soon']), ('sample_data', 'is_key_frame', ['yes', None]),
+    ('sample_data', 'filename', ['../../secret', '/etc/passwd', '', None, 'samples/../../x', 7]),
+    ('sample_data', 'width', [0.5, 'wide', None, -1]), ('sample_data', 'sample_token', [None, 7, '']),
+    ('sample_annotation', 'num_lidar_pts', [None, 'many', 1.5, -1]),
+    ('sample_annotation', 'attribute_tokens', [None, 'token', [7]]),
+    ('sample_annotation', 'visibility_token', ['v0-40', 9, []]), ('sample_annotation', 'next', [7, []]),
+    ('scene', 'name', ['../up', '', None, 'a/b', '..']), ('scene', 'description', [None, 7]),
+    ('sensor', 'channel', [None, '', 7]), ('category', 'name', [None]), ('attribute', 'name', [7]),
+], ids=lambda value: value if isinstance(value, str) else '')
+def test_a_value_of_another_kind_is_named_with_record_and_field(copied_tables: Path, table: str, field: str,
+                                                                values: list) -> None:
+    original = (copied_tables / 'v1.0-mini' / f'{table}.json').read_text()
+    for value in values:
+        (copied_tables / 'v1.0-mini' / f'{table}.json').write_text(original)
+        change_table(copied_tables, table, lambda records, value=value: [
+            record.update({field: value}) for record in records])
+        with pytest.raises(DatasetError, match=rf"(?s)record '.+' of .*{table}\.json: {field} is .*expected"):
+            read_all(copied_tables)
+
+
+@pytest.mark.parametrize(('table', 'field'), [
+    ('sample_annotation', 'num_lidar_pts'), ('sample_annotation', 'attribute_tokens'), ('sample', 'next'),
+    ('sample_annotation', 'next'), ('sample', 'scene_token'), ('sample', 'timestamp'),
+    ('sample_data', 'filename'), ('sample_data', 'calibrated_sensor_token'), ('sample_data', 'is_key_frame'),
+    ('scene', 'name'),
+    ('scene', 'first_sample_token'), ('sensor', 'modality'), ('ego_pose', 'rotation'),
+    ('instance', 'category_token'), ('sample_data', 'sample_token')])
+def test_a_field_that_is_missing_is_named(copied_tables: Path, table: str, field: str) -> None:
+    change_table(copied_tables, table, lambda records: records[0].pop(field))
+    with pytest.raises(DatasetError, match=rf"record '.+' of .*{table}\.json lacks {field}; correct it"):
+        read_all(copied_tables)
+
+
+def test_what_has_an_obvious_default_may_be_missing(copied_tables: Path) -> None:
+    for table, field in (('scene', 'description'), ('sample_annotation', 'num_radar_pts'), ('sample', 'prev'),
+                         ('sample_annotation', 'visibility_token')):
+        change_table(copied_tables, table, lambda records, field=field: [one.pop(field) for one in records])
+    (copied_tables / 'v1.0-mini' / 'map.json').unlink()
+    (copied_tables / 'v1.0-mini' / 'log.json').unlink()
+    frame = read_all(copied_tables)[0][0][0]
+    assert frame.description == ''
+    assert {item.visibility for item in frame.objects} == {0}
+
+
+def test_whole_numbers_of_another_spelling_are_whole_numbers(copied_tables: Path) -> None:
+    before = read_all(copied_tables)
+    for table in ('sample', 'sample_data'):
+        change_table(copied_tables, table, lambda records: [
+            one.update(timestamp=float(one['timestamp'])) for one in records])
+    change_table(copied_tables, 'sample_data', lambda records: [
+        one.update(is_key_frame=1) for one in records])
+    after = read_all(copied_tables)
+    assert [frame.stamp_ns for frames, _ in after for frame in frames] == \
+        [frame.stamp_ns for frames, _ in before for frame in frames]
+    assert type(after[0][0][0].stamp_ns) is int
+
+
+@pytest.mark.parametrize(('change', 'words'), [
+    (lambda records: records[1].update(next=records[1]['token']), 'of scene-0001 .* form a circle'),
+    (lambda records: records[1].update(next=records[0]['token']), 'of scene-0001 .* form a circle'),
+    (lambda records: records[1].update(next=records[2]['token']), 'which is of scene'),
+    (lambda records: records[1].update(timestamp=records[0]['timestamp'] - 1), 'not in time order'),
+    (lambda records: records[1].update(timestamp=records[0]['timestamp'] + 1), 'after 1 microseconds'),
+    (lambda records: records[1].update(next='nowhere'), "no record 'nowhere', which sample '.+' names"),
+])
+def test_samples_that_lead_astray_are_named(copied_tables: Path, change: Callable, words: str) -> None:
+    change_table(copied_tables, 'sample', change)
+    with pytest.raises(DatasetError, match=words):
+        list(NuScenes(copied_tables).samples('scene-0001'))
+
+
+def test_records_of_one_token_must_be_the_same(copied_tables: Path) -> None:
+    change_table(copied_tables, 'sample', lambda records: records.append(dict(records[0])))
+    assert read_all(copied_tables)
+    change_table(copied_tables, 'sample', lambda records: records[-1].update(timestamp=7))
+    with pytest.raises(DatasetError, match=r'sample\.json has two records .* that differ'):
+        read_all(copied_tables)
+
+
+def test_boxes_of_different_instances_do_not_follow_each_other(copied_tables: Path) -> None:
+    change_table(copied_tables, 'sample_annotation', lambda records: records[0].update(
+        next=records[1]['token']))
+    with pytest.raises(DatasetError, match='which is of another instance'):
+        read_all(copied_tables)
+
+
+def test_a_sensor_has_one_key_frame_a_sample_and_a_camera_has_intrinsics(copied_tables: Path) -> None:
+    shutil.copytree(copied_tables, copied_tables / 'again')
+    change_table(copied_tables, 'sample_data', lambda records: records.append(
+        {**records[0], 'token': 'twice'}))
+    with pytest.raises(DatasetError, match='two key frames of'):
+        read_all(copied_tables)
+    change_table(copied_tables / 'again', 'calibrated_sensor', lambda records: [
+        one.update(camera_intrinsic=[]) for one in records])
+    with pytest.raises(DatasetError, match='camera_intrinsic of CAM_[A-Z_]+ is empty'):
+        read_all(copied_tables / 'again')
+
+
+def test_no_scene_is_an_error(copied_tables: Path) -> None:
+    (copied_tables / 'v1.0-mini' / 'scene.json').write_text('[]')
+    with pytest.raises(DatasetError, match=r'there is no scene in .*scene\.json'):
+        _ = NuScenes(copied_tables).scenes
+
+
+def test_two_scenes_of_one_name_are_an_error(copied_tables: Path) -> None:
+    change_table(copied_tables, 'scene', lambda records: records[1].update(name=records[0]['name']))
+    with pytest.raises(DatasetError, match="2 scenes of .* are named 'scene-0001'"):
+        _ = NuScenes(copied_tables).scenes
+
+
+@pytest.mark.parametrize(('content', 'words'), [
+    ('version https://git-lfs.github.com/spec/v1\noid sha256:0', 'is a Git LFS pointer.*`git lfs pull`'),
+    ('<!DOCTYPE html><title>Log in', 'is a web page'), ('', 'is empty'), ('[' * 100_000, 'not valid JSON'),
+    ('[{"token": ""}]', 'record 0 of .* is not an object with a token'), ('[{"token": 7}]', 'record 0 of'),
+])
+def test_a_table_that_is_something_else_is_named(copied_tables: Path, content: str, words: str) -> None:
+    (copied_tables / 'v1.0-mini' / 'sensor.json').write_text(content)
+    with pytest.raises(DatasetError, match=rf'(?s)(?=.*sensor\.json).*{words}'):
+        read_all(copied_tables)
+
+
+def test_the_folder_of_a_version_chooses_it(copied_tables: Path) -> None:
+    shutil.copytree(copied_tables / 'v1.0-mini', copied_tables / 'v1.0-trainval')
+    with pytest.raises(DatasetError, match=r'or give its folder: .*v1\.0-mini'):
+        NuScenes(copied_tables)
+    chosen = NuScenes(copied_tables / 'v1.0-trainval')
+    assert (chosen.root, chosen.version) == (copied_tables, 'v1.0-trainval')
+
+
+def test_a_root_that_lies_deeper_is_named(copied_tables: Path) -> None:
+    (copied_tables / 'outer').mkdir()
+    shutil.move(copied_tables / 'v1.0-mini', copied_tables / 'outer' / 'inner' / 'v1.0-mini')
+    with pytest.raises(DatasetError, match=r'not a nuScenes root: .*; .*/outer/inner is one'):
+        NuScenes(copied_tables / 'outer')
+
+
+def test_nothing_is_known_of_scenes_without_annotations(copied_tables: Path) -> None:
+    first, second = NuScenes(copied_tables).scenes
+    kept = {sample['token'] for sample in NuScenes(copied_tables).samples(first)}
+    change_table(copied_tables, 'sample_annotation', lambda records: records.__setitem__(
+        slice(None), [one for one in records if one['sample_token'] in kept]))
+    root = NuScenes(copied_tables)
+    assert (root.has_annotations(first), root.has_annotations(second)) == (True, False)
+    assert [next(root.key_frames(scene)).annotated for scene in root.scenes] == [True, False]
+    assert scene_questions(next(root.key_frames(first)))
+    assert scene_questions(next(root.key_frames(second))) == []
+
+
+def test_a_key_frame_without_boxes_in_an_annotated_scene_shows_nothing(copied_tables: Path) -> None:
+    token = NuScenes(copied_tables).scene('scene-0001')['first_sample_token']
+    change_table(copied_tables, 'sample_annotation', lambda records: records.__setitem__(
+        slice(None), [{**one, 'prev': ''} for one in records if one['sample_token'] != token]))
+    frame = NuScenes(copied_tables).key_frame(token)
+    assert frame.annotated and not frame.objects
+    assert {question.answer for question in scene_questions(frame)} == {'no', '0'}

@@ -1,8 +1,6 @@
 """The camera encoder whose tokens say how many objects of each kind lie in which direction."""
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 
@@ -29,7 +27,7 @@ class CameraObjectEncoder:
                  head: Head | None = None) -> None:
         self.backbone = backbone or load_backbone(config.backbone, config.device, config.dtype)
         self.head = head or load_head(config.head, self.modality, self.backbone.sha256)
-        self.config = replace(config, **self.head.manifest.input)
+        self.config = self.head.configure(config)
         self.backbone.network.check(self.config.height, self.config.width, self.config.blocks)
         self.channels = self.head.manifest.channels
         self.token_width = len(self.channels)

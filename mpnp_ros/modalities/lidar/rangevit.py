@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mpnp_ros.cache import is_whole
+from mpnp_ros.contents import head_of, mistaken, read_json
 from mpnp_ros.errors import WeightsError
 from mpnp_ros.modalities.base import LidarFrame
 from mpnp_ros.modalities.directions import azimuth_of, heading_of, wrap_azimuth
@@ -151,15 +152,22 @@ def rangevit_view(frame: LidarFrame, min_range: float) -> tuple[np.ndarray, np.n
 def is_rangevit(folder: str) -> bool:
     """Whether ``folder`` is one that the converter has made."""
     try:
-        return json.loads((Path(folder) / 'config.json').read_bytes()).get('model_type') == 'rangevit'
-    except (OSError, ValueError):
+        content = json.loads((Path(folder) / 'config.json').read_bytes())
+    except (OSError, ValueError, RecursionError):
         return False
+    return isinstance(content, dict) and content.get('model_type') == 'rangevit'
 
 
 def load_rangevit(folder: str, device: str = 'auto', dtype: str = 'auto') -> Backbone:
     """Load a converted checkpoint; raises WeightsError where a file of it was changed or damaged."""
     path = Path(folder)
-    source = json.loads((path / 'config.json').read_bytes())['source_sha256']
+    source = read_json(path / 'config.json', 'configuration', 'convert the checkpoint again', WeightsError)
+    source = source.get('source_sha256') if isinstance(source, dict) else None
+    if not isinstance(source, str):
+        raise WeightsError(f'{path / "config.json"} has no source_sha256; convert the checkpoint again')
+    weights = path / 'model.safetensors'
+    if weights.is_file() and (fault := mistaken(head_of(weights))):
+        raise WeightsError(f'{weights} {fault}')
     if not is_whole(path, f'rangevit {source}'):
         raise WeightsError(f'{folder} was changed or is damaged; convert the checkpoint again')
     state = read_safetensors(path / 'model.safetensors')

@@ -1,8 +1,6 @@
 """The radar encoder: tokens say how many objects of each kind lie in which direction."""
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 
@@ -29,7 +27,7 @@ class RadarEncoder:
 
     def __init__(self, config: RadarConfig, head: Head | None = None) -> None:
         self.head = head or load_head(config.head, self.modality)
-        self.config = replace(config, **self.head.manifest.input)
+        self.config = self.head.configure(config)
         self.channels = self.head.manifest.channels
         self.token_width = len(self.channels)
         self.fingerprint = self.config.fingerprint(self.modality, self.head.manifest.sha256, VERSION)
