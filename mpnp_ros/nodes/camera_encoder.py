@@ -9,7 +9,7 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from mpnp_ros.conversions.camera_info import intrinsics
-from mpnp_ros.conversions.images import to_encoded, to_rgb
+from mpnp_ros.conversions.images import to_image_file, to_rgb
 from mpnp_ros.modalities.base import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.health import CameraLimits
@@ -60,8 +60,8 @@ class CameraEncoder(SynchronizedEncoder):
     def part(self, item: Input) -> CameraView:
         """Return the view, with the direction from ``/tf_static`` and the calibration that came last."""
         message, info = item.message, self._infos.get(item.source)
-        image = to_encoded(message) if isinstance(message, CompressedImage) else \
-            to_rgb(message, self.values['encoder.max_pixels'])
+        convert = to_image_file if isinstance(message, CompressedImage) else to_rgb
+        image = convert(message, self.values['encoder.max_pixels'])
         matrix = intrinsics(info, self.values.rectified) if info else None
         if matrix is None:
             self.warn_once(f'{item.source} uncalibrated', f'{item.source}: no calibration on '
