@@ -124,7 +124,7 @@ def test_bad_images_are_counted_and_the_good_ones_of_the_same_set_are_used(pair,
         assert each['waiting'] == 0
         assert each['received'] == each['encoded'] + each['superseded'] + each['rejected']
     assert process.running
-    assert 'neither JPEG nor PNG' in process.output
+    assert 'not a readable image' in process.output
 
 
 def test_raw_images_of_any_encoding(ros, tiny_camera):

@@ -153,8 +153,6 @@ def _to_rgb(image: Image.Image, pixels: str) -> Image.Image:
     if image.mode == 'LAB':
         profiles = ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB')
         image = ImageCms.profileToProfile(image, *profiles, outputMode='RGB')
-    if image.mode == 'La':
-        image = image.convert('LA')
     if image.mode != 'RGB':
         image = image.convert('RGB')
     return Image.merge('RGB', image.split()[::-1]) if pixels == SWAPPED else image

@@ -22,7 +22,7 @@ from PIL import Image
 
 END = b'\xff\xd9'
 PADDING = b'\xff\x00' * 8  # no Huffman code is all ones; the decoder looks ahead by less than eight bytes
-SURPLUS = 64               # some cameras leave a few bytes between the last pixel and the end
+SURPLUS = 16               # some cameras leave a few bytes between the last pixel and the end
 ZEROS = bytes(16)
 GREY = 128                 # what libjpeg fills in
 HEADER_READ = 1024         # Pillow reads headers in smaller pieces, data in larger ones
