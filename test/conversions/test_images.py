@@ -289,10 +289,13 @@ def test_sixteen_bits_are_the_same_raw_and_in_a_png():
     assert np.array_equal(found, to_rgb(raw)) and found[0, :, 0].tolist() == list(range(256))
 
 
+DEPTH = bytes(12) + picture_file('PNG')
+
+
 @pytest.mark.parametrize('text, data, words', [
-    ('32FC1; compressedDepth', bytes(12) + picture_file('PNG'), 'depth image of the compressedDepth transport'),
-    ('16UC1; compressedDepth png', bytes(12) + picture_file('PNG'), "'16UC1; compressedDepth png'.*subscribe"),
-    ('png', bytes(12) + picture_file('PNG'), 'depth image'),
+    ('32FC1; compressedDepth', DEPTH, 'depth image of the compressedDepth transport; subscribe'),
+    ('16UC1; compressedDepth png', DEPTH, "'16UC1; compressedDepth png'.*the colour image"),
+    ('png', DEPTH, 'depth image'),
     ('h264', b'\0\0\0\1\x67\x42', "'h264': this is a video stream"),
     ('hevc', b'anything', 'video stream'),
     ('', b'\0\0\1\x09', 'video stream'),
