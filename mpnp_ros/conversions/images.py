@@ -1,4 +1,4 @@
-"""``sensor_msgs/Image`` and ``CompressedImage`` <-> numpy.
+"""``sensor_msgs/Image`` and ``CompressedImage`` <-> numpy and image files.
 
 Encodings are those of ``sensor_msgs/image_encodings.hpp``.  What is not in :data:`ENCODINGS` is handed
 to cv_bridge where the distribution has it; it is never needed for what is.
@@ -6,6 +6,7 @@ to cv_bridge where the distribution has it; it is never needed for what is.
 from __future__ import annotations
 
 import array
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,46 +15,75 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from mpnp_ros.conversions.time import from_nanoseconds
 from mpnp_ros.errors import ImageError
+from mpnp_ros.modalities.camera.decode import SWAPPED, ImageFile
+from mpnp_ros.modalities.camera.mosaic import CELLS, demosaic
 
 MAX_PIXELS = 40_000_000
 MAGIC = {b'\xff\xd8\xff': 'JPEG', b'\x89PNG\r\n\x1a\n': 'PNG'}
+_DEPTH_HEADER = 12  # bytes that compressedDepth puts in front of a PNG
+_VIDEO = re.compile(r'h\.?26[3-6]|hevc|avc|av1\b|vp[89]|mpeg-?[124]|theora|ffmpeg|ogg', re.IGNORECASE)
+_BAYER = re.compile(rf'bayer_({"|".join(CELLS)})(8|16)')
+_NUMBERS = re.compile(r'\d+([USF])C(\d+)')
 
 
 @dataclass(frozen=True)
 class Encoding:
     """How the pixels of one encoding lie in memory.
 
-    channels: values in a pixel of a row.  dtype: of a value.  rows: rows of data for every two of the image.
-    convert: [rows, W, channels] and the image's height to uint8 RGB [H, W, 3].
+    channels: values in a pixel of a row.  dtype: of a value.  convert: [rows, W, channels] and the image's
+    height to uint8 RGB [H, W, 3].  paired: two pixels share their colour, so that rows hold an even number.
+    chroma: of planes, by how much the one of the colours that follows that of Y is reduced; 0: no planes.
     """
 
     channels: int
     dtype: str
     convert: Callable[[np.ndarray, int], np.ndarray]
-    rows: int = 2
+    paired: bool = False
+    chroma: int = 0
 
 
 def to_rgb(message: Image, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Return the image as uint8 RGB [H, W, 3]; for rgb8, rgba8, bgr8 and mono8 a view of the message's bytes.
 
-    16-bit values keep their high byte.  8UC3 and 8UC4 are taken as BGR, as OpenCV has them.
+    16-bit values keep their high byte, so that a camera of 12 bits must send them in the upper ones.  Alpha
+    is ignored.  Images without the name of a colour (8UC3, 16UC4, ...) are taken as BGR, as OpenCV has them.
     Raises ImageError naming what is wrong: size, step, amount of data, encoding.
     """
-    encoding = ENCODINGS.get(message.encoding.lower())
+    encoding = _BY_NAME.get(message.encoding.lower())
     _check_size(message, max_pixels)
     if encoding is None:
         return _through_cv_bridge(message)
-    return encoding.convert(_pixels(message, encoding), message.height)
+    pixels = _planes(message, encoding) if encoding.chroma else _pixels(message, encoding)
+    return encoding.convert(pixels, message.height)[:, :message.width]
 
 
-def to_encoded(message: CompressedImage) -> bytes:
-    """Return the JPEG or PNG file in ``message``; raises ImageError where it is neither."""
-    data = message.data
-    start = bytes(data[:8])
-    if not any(start.startswith(magic) for magic in MAGIC):
-        raise ImageError(f'compressed image of format {message.format!r}: its {len(data)} bytes are neither '
-                         f'{" nor ".join(MAGIC.values())}; publish one of them')
-    return bytes(data)
+def to_image_file(message: CompressedImage, max_pixels: int = MAX_PIXELS) -> ImageFile:
+    """Return the image file in ``message``, not decoded; raises ImageError where there is none that is read.
+
+    ``message.format`` is understood as compressed_image_transport writes it: 'encoding; codec compressed
+    pixels'.  A mosaic is known by an encoding such as bayer_rggb8 where the file is grey and no other pixels
+    are named; with pixels rgb8 the file has red and blue in each other's place, and so has a TIFF of rgb8.
+    """
+    data, text = bytes(message.data), message.format
+    if 'compresseddepth' in text.lower() or data[_DEPTH_HEADER:].startswith(b'\x89PNG\r\n\x1a\n'):
+        raise ImageError(f'compressed image of format {text!r}: this is a depth image of the compressedDepth '
+                         'transport; subscribe to the topic of the colour image')
+    encoding, _, rest = text.lower().partition(';')
+    named = re.search(r'compressed\s+(\w+)', rest)
+    pixels, mosaic = named.group(1) if named else '', _BAYER.fullmatch(encoding.strip())
+    meaning = ''
+    if mosaic and (not pixels or pixels.startswith('bayer')):
+        meaning = mosaic.group(1)
+    elif (pixels or (encoding if 'tiff' in rest else '')).startswith('rgb'):
+        meaning = SWAPPED
+    file = ImageFile(data, meaning)
+    try:
+        file.check(max_pixels)
+    except ImageError as error:
+        video = _VIDEO.search(text) or data.startswith((b'\0\0\1', b'\0\0\0\1'))
+        reason = 'this is a video stream; decode it and publish its images' if video else error
+        raise ImageError(f'compressed image of format {text!r}: {reason}') from None
+    return file
 
 
 def from_rgb(image: np.ndarray, frame_id: str = '', stamp_ns: int = 0) -> Image:
@@ -81,22 +111,49 @@ def _check_size(message: Image, max_pixels: int) -> None:
 
 
 def _pixels(message: Image, encoding: Encoding) -> np.ndarray:
-    """View the data as [rows, W, channels] of the encoding's dtype in its byte order."""
-    name, width, step = message.encoding, message.width, message.step
-    rows, odd = divmod(message.height * encoding.rows, 2)
+    """View the data as [H, W, channels] of the encoding's dtype in its byte order; W is even where paired."""
+    name, height, step = message.encoding, message.height, message.step
+    width = message.width + message.width % 2 * encoding.paired
     dtype = np.dtype(encoding.dtype).newbyteorder('>' if message.is_bigendian else '<')
     row_bytes = width * encoding.channels * dtype.itemsize
-    if odd:
-        raise ImageError(f'{name} image: the height {message.height} is odd')
-    if step < row_bytes:
-        raise ImageError(f'{name} image {width} pixels wide: step is {step}; it needs {row_bytes}')
-    if len(message.data) != step * rows:
-        raise ImageError(f'{name} image of {width} x {message.height}: {len(message.data)} bytes; '
-                         f'step {step} x {rows} rows are {step * rows}')
-    data = np.frombuffer(message.data, np.uint8).reshape(rows, step)[:, :row_bytes]
+    _check_step(message, row_bytes)
+    if len(message.data) != step * height:
+        raise ImageError(f'{name} image of {message.width} x {height}: {len(message.data)} bytes; '
+                         f'step {step} x {height} rows are {step * height}')
+    data = np.frombuffer(message.data, np.uint8).reshape(height, step)[:, :row_bytes]
     if dtype.itemsize > 1:
         data = np.ascontiguousarray(data).view(dtype)
-    return data.reshape(rows, width, encoding.channels)
+    return data.reshape(height, width, encoding.channels)
+
+
+def _planes(message: Image, encoding: Encoding) -> np.ndarray:
+    """Return Y, U and V of planes, each as large as the image: [H, W, 3].
+
+    ``step`` is that of Y.  Rows of U and V, which alternate, are as long where there are half as many of
+    each, and twice as long where there are as many; a half is rounded up.
+    """
+    reduced, (width, height), step = encoding.chroma, (message.width, message.height), message.step
+    pairs, rows = -(-width // reduced), -(-height // reduced)
+    if reduced == 1 and len(message.data) == 3 * width * height:
+        step = width  # whatever is said: there is no padding
+    else:
+        _check_step(message, max(width, 2 * pairs // (3 - reduced)))
+    long = step * (3 - reduced)
+    if len(message.data) != step * height + long * rows:
+        raise ImageError(f'{message.encoding} image of {width} x {height}: {len(message.data)} bytes; '
+                         f'step {step} x {height} rows and {long} x {rows} of colours are '
+                         f'{step * height + long * rows}')
+    data = np.frombuffer(message.data, np.uint8)
+    luma = data[:step * height].reshape(height, step)[:, :width, None]
+    chroma = data[step * height:].reshape(rows, long)[:, :2 * pairs].reshape(rows, pairs, 2)
+    chroma = chroma.repeat(reduced, axis=0).repeat(reduced, axis=1)[:height, :width]
+    return np.concatenate([luma, chroma], axis=2)
+
+
+def _check_step(message: Image, row_bytes: int) -> None:
+    if message.step < row_bytes:
+        raise ImageError(f'{message.encoding} image {message.width} pixels wide: step is {message.step}; '
+                         f'it needs {row_bytes}')
 
 
 def _colours(*order: int) -> Callable[[np.ndarray, int], np.ndarray]:
@@ -114,41 +171,21 @@ def _high_byte(convert: Callable[[np.ndarray, int], np.ndarray]) -> Callable[[np
     return lambda pixels, height: convert((pixels >> 8).astype(np.uint8), height)
 
 
-def _bayer(red: int, blue: int) -> Callable[[np.ndarray, int], np.ndarray]:
-    """Demosaic: the four pixels of a cell, numbered row by row, share one colour.
-
-    The result has the size of the image, so that its calibration holds; encoders shrink it anyway.
-    """
-    def convert(pixels: np.ndarray, height: int) -> np.ndarray:
-        mosaic = pixels[..., 0]
-        mosaic = np.pad(mosaic, [(0, size % 2) for size in mosaic.shape], mode='edge')
-        cells = [mosaic[row::2, column::2] for row in (0, 1) for column in (0, 1)]
-        first, second = (cells[index] for index in range(4) if index not in (red, blue))
-        green = ((first.astype(np.uint16) + second) >> 1).astype(mosaic.dtype)
-        small = np.stack([cells[red], green, cells[blue]], axis=-1)
-        return small.repeat(2, axis=0).repeat(2, axis=1)[:height, :pixels.shape[1]]
-    return convert
+def _bayer(pattern: str) -> Callable[[np.ndarray, int], np.ndarray]:
+    return lambda pixels, height: demosaic(pixels[..., 0], pattern)
 
 
 def _packed_yuv(luma: int) -> Callable[[np.ndarray, int], np.ndarray]:
     """4:2:2: two pixels share a U and a V; ``luma`` is where in a pixel's two bytes its Y is."""
     def convert(pixels: np.ndarray, height: int) -> np.ndarray:
-        if pixels.shape[1] % 2:
-            raise ImageError(f'a 4:2:2 image must have an even width, not {pixels.shape[1]}')
         u, v = (pixels[:, first::2, 1 - luma].repeat(2, axis=1) for first in (0, 1))
         return _yuv_to_rgb(pixels[..., luma], u, v)
     return convert
 
 
 def _planar_yuv(u: int) -> Callable[[np.ndarray, int], np.ndarray]:
-    """4:2:0: rows of Y, then half as many of interleaved U and V, U at ``u``."""
-    def convert(pixels: np.ndarray, height: int) -> np.ndarray:
-        width = pixels.shape[1]
-        if width % 2:
-            raise ImageError(f'a 4:2:0 image must have an even width, not {width}')
-        chroma = pixels[height:, :, 0].reshape(height // 2, width // 2, 2).repeat(2, axis=0).repeat(2, axis=1)
-        return _yuv_to_rgb(pixels[:height, :, 0], chroma[..., u], chroma[..., 1 - u])
-    return convert
+    """Y, U and V of each pixel; ``u``: where U is, the other is V."""
+    return lambda pixels, height: _yuv_to_rgb(pixels[..., 0], pixels[..., u], pixels[..., 3 - u])
 
 
 def _yuv_to_rgb(y: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -160,6 +197,13 @@ def _yuv_to_rgb(y: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _through_cv_bridge(message: Image) -> np.ndarray:
+    numbers = _NUMBERS.fullmatch(message.encoding.upper())
+    if numbers:
+        kind, channels = numbers.groups()
+        held = {'F': 'floating-point numbers, as a depth image does', 'S': 'numbers with a sign'}.get(
+            kind, f'{channels} values a pixel')
+        raise ImageError(f'image encoding {message.encoding!r} holds {held}, which are no colours; '
+                         f'publish one of {", ".join(ENCODINGS)}')
     try:
         from cv_bridge import CvBridge, CvBridgeError
     except ImportError:
@@ -173,17 +217,22 @@ def _through_cv_bridge(message: Image) -> np.ndarray:
 
 
 _RGB, _BGR = _colours(0, 1, 2), _colours(2, 1, 0)
-_CELLS = {'rggb': (0, 3), 'bggr': (3, 0), 'gbrg': (2, 1), 'grbg': (1, 2)}
+_ORDERED = {'rgb': (3, _RGB), 'rgba': (4, _RGB), 'bgr': (3, _BGR), 'bgra': (4, _BGR), 'mono': (1, _grey)}
+_PLAIN = {'C1': (1, _grey), 'C3': (3, _BGR), 'C4': (4, _BGR)}
+_UYVY = Encoding(2, 'u1', _packed_yuv(1), paired=True)
+_YUYV = Encoding(2, 'u1', _packed_yuv(0), paired=True)
 ENCODINGS = {
-    'rgb8': Encoding(3, 'u1', _RGB), 'bgr8': Encoding(3, 'u1', _BGR), '8uc3': Encoding(3, 'u1', _BGR),
-    'rgba8': Encoding(4, 'u1', _RGB), 'bgra8': Encoding(4, 'u1', _BGR), '8uc4': Encoding(4, 'u1', _BGR),
-    'rgb16': Encoding(3, 'u2', _high_byte(_RGB)), 'bgr16': Encoding(3, 'u2', _high_byte(_BGR)),
-    'mono8': Encoding(1, 'u1', _grey), '8uc1': Encoding(1, 'u1', _grey),
-    'mono16': Encoding(1, 'u2', _high_byte(_grey)), '16uc1': Encoding(1, 'u2', _high_byte(_grey)),
-    **{f'bayer_{name}8': Encoding(1, 'u1', _bayer(*cell)) for name, cell in _CELLS.items()},
-    **{f'bayer_{name}16': Encoding(1, 'u2', _high_byte(_bayer(*cell))) for name, cell in _CELLS.items()},
-    'yuv422': Encoding(2, 'u1', _packed_yuv(1)), 'uyvy': Encoding(2, 'u1', _packed_yuv(1)),
-    'yuv422_yuy2': Encoding(2, 'u1', _packed_yuv(0)), 'yuyv': Encoding(2, 'u1', _packed_yuv(0)),
-    'nv12': Encoding(1, 'u1', _planar_yuv(0), rows=3), 'nv21': Encoding(1, 'u1', _planar_yuv(1), rows=3),
+    **{f'{name}8': Encoding(channels, 'u1', convert) for name, (channels, convert) in _ORDERED.items()},
+    **{f'{name}16': Encoding(channels, 'u2', _high_byte(convert))
+       for name, (channels, convert) in _ORDERED.items()},
+    **{f'8U{name}': Encoding(channels, 'u1', convert) for name, (channels, convert) in _PLAIN.items()},
+    **{f'16U{name}': Encoding(channels, 'u2', _high_byte(convert))
+       for name, (channels, convert) in _PLAIN.items()},
+    **{f'bayer_{name}8': Encoding(1, 'u1', _bayer(name)) for name in CELLS},
+    **{f'bayer_{name}16': Encoding(1, 'u2', _high_byte(_bayer(name))) for name in CELLS},
+    'yuv422': _UYVY, 'uyvy': _UYVY, 'yuv422_yuy2': _YUYV, 'yuyv': _YUYV,
+    'nv12': Encoding(1, 'u1', _planar_yuv(1), chroma=2), 'nv21': Encoding(1, 'u1', _planar_yuv(2), chroma=2),
+    'nv24': Encoding(1, 'u1', _planar_yuv(1), chroma=1),
 }
-"""Supported encodings, in lower case."""
+"""Supported encodings, as ``image_encodings.hpp`` spells them; a message may use any case."""
+_BY_NAME = {name.lower(): encoding for name, encoding in ENCODINGS.items()}

@@ -14,6 +14,7 @@ from mpnp_ros import options
 from mpnp_ros.tokens import ModalityTokens
 
 if TYPE_CHECKING:
+    from mpnp_ros.modalities.camera.decode import ImageFile
     from mpnp_ros.modalities.camera.distortion import Distortion
 
 
@@ -22,7 +23,8 @@ class CameraView:
     """One image of one camera.
 
     name: unique within the frame, e.g. ``cam_front``.
-    image: uint8 RGB [H, W, 3], or the bytes of a JPEG or PNG file.
+    image: uint8 RGB [H, W, 3]; or the bytes of an image file, or that as an ImageFile, which is decoded once
+        for encoder and judge.
     intrinsics: [3, 3] pinhole matrix in pixels of the full-size image; None or a zero focal length
         (the ROS convention) means uncalibrated.
     rotation: [3, 3] from the camera's optical frame (x right, y down, z ahead) to the base frame
@@ -32,7 +34,7 @@ class CameraView:
     """
 
     name: str
-    image: np.ndarray | bytes
+    image: np.ndarray | bytes | ImageFile
     intrinsics: np.ndarray | None = None
     rotation: np.ndarray | None = None
     stamp_ns: int = 0

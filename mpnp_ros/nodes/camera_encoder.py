@@ -13,7 +13,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from mpnp_ros.conversions.camera_info import Calibration, calibration, is_rectified_topic
-from mpnp_ros.conversions.images import to_encoded, to_rgb
+from mpnp_ros.conversions.images import to_image_file, to_rgb
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.base import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.calibration import facing, image_size, nominal_yaw, optical_rotation
@@ -155,8 +155,8 @@ class CameraEncoder(SynchronizedEncoder):
     def part(self, item: Input) -> CameraView:
         """Return the view, with the direction of its mount and the calibration that came last."""
         message = item.message
-        image = to_encoded(message) if isinstance(message, CompressedImage) else \
-            to_rgb(message, self.values['encoder.max_pixels'])
+        convert = to_image_file if isinstance(message, CompressedImage) else to_rgb
+        image = convert(message, self.values['encoder.max_pixels'])
         rotation, lens = self._rotation(item), self._calibration(item, image)
         return CameraView(item.source, image, lens.matrix, rotation, item.stamp_ns, lens.distortion)
 

@@ -130,7 +130,21 @@ def test_bad_images_are_counted_and_the_good_ones_of_the_same_set_are_used(pair,
         assert each['waiting'] == 0
         assert each['received'] == each['encoded'] + each['superseded'] + each['rejected']
     assert process.running
-    assert 'neither JPEG nor PNG' in process.output
+    assert 'not a readable image' in process.output
+
+
+def test_a_damaged_jpeg_is_encoded_with_a_concern(pair):
+    rig, tokens, _ = pair
+    data = jpeg(320, 180)
+    for number, (part, damaged) in enumerate((
+            (data, False), (data[:-2], False), (data[:len(data) * 8 // 10], True))):
+        stamp = STAMP + (400 + number) * SECOND
+        rig.shoot(stamp, ['cam_front'], part)
+        rig.shoot(stamp, ['cam_back'])
+        message = tokens.wait(where=lambda message, stamp=stamp: stamp_of(message) == stamp)[0]
+        assert message.sources == ['cam_front', 'cam_back']
+        assert (message.quality < 1) == damaged
+        assert any('cam_front is a damaged JPEG' in text for text in message.concerns) == damaged
 
 
 def test_raw_images_of_any_encoding(ros, tiny_camera):

@@ -9,6 +9,7 @@ from PIL import Image
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.base import CameraView
 from mpnp_ros.modalities.camera.config import CameraConfig
+from mpnp_ros.modalities.camera.decode import ImageFile
 from mpnp_ros.modalities.camera.distortion import undistort
 from mpnp_ros.modalities.directions import azimuth_of, check_rotation
 
@@ -72,12 +73,12 @@ def view_intrinsics(view: CameraView, size: tuple[int, int], config: CameraConfi
     return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
 
 
-def image_size(image: np.ndarray | bytes) -> tuple[int, int] | None:
+def image_size(image: np.ndarray | bytes | ImageFile) -> tuple[int, int] | None:
     """Return width and height of an image, see CameraView; None where it cannot be read."""
     if isinstance(image, np.ndarray):
         return image.shape[1], image.shape[0]
     try:
-        return Image.open(BytesIO(image)).size
+        return Image.open(BytesIO(image.data if isinstance(image, ImageFile) else image)).size
     except Exception:  # damaged files make Pillow raise errors of every kind
         return None
 

@@ -1,7 +1,7 @@
-"""Whether there is anything to be seen in the images: light, contrast, sharpness, and that they move on.
+"""Whether there is anything to be seen in the images: light, contrast, sharpness; whole files that move on.
 
-Images are judged at about 100 pixels across, where an encoder that sees 224 would still see something; a
-JPEG is not decoded larger than that.  Seen with the limits below, lowest / median / highest of sets of six:
+Images are judged at about 100 pixels across, where an encoder that sees 224 would still see something; a file
+is decoded once for both.  Seen with the limits below, lowest / median / highest of sets of six:
 
     ============================  ================  ======================  ====
     images                        mean luminance    quality of the set      sets
@@ -18,13 +18,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 
 import numpy as np
-from PIL import Image
 
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.base import CameraFrame, CameraView
+from mpnp_ros.modalities.camera.decode import ImageFile, Picture, decode
 from mpnp_ros.modalities.health import (
     SCALE,
     SECOND,
@@ -41,6 +40,7 @@ from mpnp_ros.options import option
 WIDTH = 96
 SAMPLED = 8
 BLACK, WHITE = 5, 250
+DAMAGED = 0.4  # worth of a damaged file of which no rows are missing: what it shows may not have been there
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,10 @@ class CameraJudge:
         limits, still = self._limits, self._still(view)
         frozen = 0 < limits.frozen_after <= still
         yield Finding(0. if frozen else 1., f'is frozen (the same image for {still:.1f} s)')
-        pixels = luminance(view)
+        picture = _picture(view)
+        if picture.damage:
+            yield Finding(DAMAGED * (1 - picture.missing), f'is a damaged JPEG ({picture.damage})')
+        pixels = luminance(picture)
         mean, (low, high) = pixels.mean(), np.percentile(pixels, (5, 95))
         clipped = np.mean((pixels <= BLACK) | (pixels >= WHITE))
         sharp = sharpness(pixels)
@@ -101,7 +104,8 @@ class CameraJudge:
         So a single image that is shown again and again, as by a replay of one key frame, is not frozen.
         """
         image = view.image
-        data = image[::SAMPLED, ::SAMPLED].tobytes() if isinstance(image, np.ndarray) else image
+        data = image[::SAMPLED, ::SAMPLED].tobytes() if isinstance(image, np.ndarray) else \
+            image.data if isinstance(image, ImageFile) else image
         mark, (before, since) = zlib.crc32(data), self._seen.get(view.name, (None, None))
         if mark != before:
             self._seen[view.name] = (mark, None if before is None else view.stamp_ns)
@@ -109,19 +113,17 @@ class CameraJudge:
         return 0. if since is None else (view.stamp_ns - since) / SECOND
 
 
-def luminance(view: CameraView) -> np.ndarray:
-    """Return the view in grey, float32 [H, W] of 0..255, W from 96 to twice that unless it has fewer.
-
-    Raises ImageError naming the view where it cannot be read.
-    """
+def _picture(view: CameraView) -> Picture:
     try:
-        image = Image.fromarray(view.image) if isinstance(view.image, np.ndarray) else \
-            Image.open(BytesIO(view.image))
-        image.draft('L', (WIDTH, 1))
-        reduced = image.reduce(max(1, image.width // WIDTH)).convert('L')
-    except Exception as error:  # damaged files make Pillow raise errors of every kind
-        raise ImageError(f'view {view.name!r}: the image is truncated or damaged ({error})') from None
-    return np.asarray(reduced, np.float32)
+        return decode(view.image, (WIDTH, 1))
+    except ImageError as error:
+        raise ImageError(f'view {view.name!r}: {error}') from None
+
+
+def luminance(picture: Picture) -> np.ndarray:
+    """Return the picture in grey, float32 [H, W] of 0..255, W from 96 to twice that unless it has fewer."""
+    image = picture.image
+    return np.asarray(image.reduce(max(1, image.width // WIDTH)).convert('L'), np.float32)
 
 
 def sharpness(pixels: np.ndarray) -> float:

@@ -1,0 +1,158 @@
+"""Image files of every kind, and arrays, to 8-bit RGB: the one way in which encoder and judge see an image.
+
+The pixels are those that the file holds: the orientation that EXIF names is not followed, because a
+calibration is of the pixels as they lie; alpha is ignored; colour profiles are not applied.  16-bit values
+keep their high byte, as those of raw images do, and the 12-bit values of TIFF their highest eight bits.
+"""
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from PIL import Image, ImageCms, TiffImagePlugin
+
+from mpnp_ros.errors import ImageError
+from mpnp_ros.modalities.camera.jpeg import JpegFile, missing
+from mpnp_ros.modalities.camera.mosaic import CELLS, demosaic
+
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'AVIF', 'JPEG2000', 'TIFF', 'BMP', 'DIB', 'GIF', 'PPM', 'QOI', 'SGI', 'SUN',
+           'PCX')
+"""What is read of all that Pillow reads: what it knows by its first bytes and decodes by itself."""
+SWAPPED = 'bgr'
+MOST_MISSING = 0.5
+_WIDE = ('I;16', 'I;16L', 'I;16B', 'I;16N')
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
+_WHITE_IS_ZERO, _SIGNED = 0, 2
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image.
+
+    image: 8-bit RGB, a JPEG at 1/2, 1/4 or 1/8 of its size where that was large enough.
+    size: width and height of the whole.  damage: what is wrong with the file, in words, or nothing.
+    missing: share of the rows, counted from below, for which the file held no data.
+    """
+
+    image: Image.Image
+    size: tuple[int, int]
+    damage: str = ''
+    missing: float = 0.
+
+
+class ImageFile:
+    """The bytes of an image file; decoded once for all who look at it, as encoder and judge do.
+
+    pixels: what its values are where the file does not say so: nothing, the pattern of a mosaic that a grey
+    file holds ('rggb', ...), or 'bgr' where red and blue are in each other's place.
+    """
+
+    def __init__(self, data: bytes, pixels: str = '') -> None:
+        self.data = data
+        self.pixels = pixels
+        self._picture: Picture | None = None
+
+    def picture(self, wanted: tuple[int, int], max_pixels: int | None = None) -> Picture:
+        """Return the image, not smaller than ``wanted`` (width, height) unless it is; raises ImageError."""
+        kept = self._picture
+        if kept and all(have >= min(need, whole) for have, need, whole in
+                        zip(kept.image.size, wanted, kept.size, strict=True)):
+            return kept
+        self._picture = _decode(self.data, self.pixels, wanted, max_pixels)
+        return self._picture
+
+    def check(self, max_pixels: int | None = None) -> None:
+        """Raise ImageError where the file is of no kind that is read, or too large; nothing is decoded."""
+        _open(BytesIO(self.data), self.data, max_pixels)
+
+
+def decode(image: np.ndarray | bytes | ImageFile, wanted: tuple[int, int],
+           max_pixels: int | None = None) -> Picture:
+    """Return ``image``, uint8 RGB [H, W, 3] or a file, as a picture; see :meth:`ImageFile.picture`."""
+    if not isinstance(image, np.ndarray):
+        return (image if isinstance(image, ImageFile) else ImageFile(image)).picture(wanted, max_pixels)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ImageError(f'the image is {image.dtype} {list(image.shape)}; expected uint8 RGB [H, W, 3]')
+    size = (image.shape[1], image.shape[0])
+    _check_size(size, max_pixels)
+    return Picture(Image.fromarray(image), size)
+
+
+def _decode(data: bytes, pixels: str, wanted: tuple[int, int], max_pixels: int | None) -> Picture:
+    jpeg = JpegFile(data) if data.startswith(b'\xff\xd8\xff') else None
+    image = _open(jpeg.stream if jpeg else BytesIO(data), data, max_pixels)
+    size, reduced = image.size, wanted if pixels not in CELLS else image.size
+    try:
+        image.draft('RGB', reduced)
+        image.load()
+        if jpeg and jpeg.is_short():
+            image = Image.open(jpeg.plain, formats=('JPEG',))
+            image.draft('RGB', reduced)
+            image.load()
+    except Exception as error:  # damaged files make Pillow raise errors of every kind
+        raise ImageError(f'the image is truncated or damaged ({error})') from None
+    damage, lost = '', 0.
+    if jpeg and jpeg.is_damaged(image):
+        lost = missing(image)
+        if lost > MOST_MISSING:
+            raise ImageError(f'the image is truncated: {lost:.0%} of its rows are missing')
+        damage = f'{lost:.0%} of its rows are missing' if lost >= 0.005 else 'data is lost or changed'
+    return Picture(_to_rgb(image, pixels), size, damage, lost)
+
+
+def _open(stream: BytesIO, data: bytes, max_pixels: int | None) -> Image.Image:
+    """Read the header of a file."""
+    try:
+        image = Image.open(stream, formats=_formats())
+    except Image.DecompressionBombError:
+        raise ImageError(f'the image has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels; '
+                         'send smaller images') from None
+    except Exception as error:  # as above
+        raise ImageError(f'{len(data)} bytes are not a readable image ({type(error).__name__}); '
+                         f'send one of {", ".join(_formats())}') from None
+    _check_size(image.size, max_pixels)
+    if image.format not in ('MPO', 'TIFF') and getattr(image, 'is_animated', False):
+        raise ImageError(f'the {image.format} is an animation; send one image a message')
+    return image
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Of FORMATS, those that this build of Pillow reads."""
+    Image.init()
+    return tuple(kind for kind in FORMATS if kind in Image.OPEN)
+
+
+def _check_size(size: Sequence[int], max_pixels: int | None) -> None:
+    width, height = size
+    if width == 0 or height == 0:
+        raise ImageError(f'the image is empty ({width} x {height})')
+    if max_pixels is not None and width * height > max_pixels:
+        raise ImageError(f'{width} x {height} pixels are more than max_pixels = {max_pixels}; '
+                         'send smaller images or raise it')
+
+
+def _to_rgb(image: Image.Image, pixels: str) -> Image.Image:
+    """Convert an image of any mode; raises ImageError where its numbers are no colours."""
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    bits = max(tags.get(_BITS, (16,)))
+    signed = _SIGNED in tags.get(_SAMPLE_FORMAT, ())
+    if image.mode == 'F' or signed or (image.mode == 'I' and tags):
+        kind = 'floating-point numbers' if image.mode == 'F' else f'integers of {bits} bits'
+        raise ImageError(f'the {image.format} holds {kind}{" with a sign" * signed}, which are no colours; '
+                         'send 8 or 16 bits without a sign')
+    if image.mode == 'I' or image.mode in _WIDE:
+        high = np.asarray(image).astype(np.uint32) >> max(bits - 8, 0)
+        grey = high.clip(0, 255).astype(np.uint8)
+        image = Image.fromarray(~grey if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey)
+    if pixels in CELLS and image.mode == 'L':
+        return Image.fromarray(demosaic(np.asarray(image), pixels))
+    if image.mode == 'LAB':
+        profiles = ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB')
+        image = ImageCms.profileToProfile(image, *profiles, outputMode='RGB')
+    if image.mode != 'RGB':
+        image = image.convert('RGB')
+    return Image.merge('RGB', image.split()[::-1]) if pixels == SWAPPED else image
