@@ -533,6 +533,9 @@ def test_a_deactivation_ends_what_is_under_way_in_words(node, goals):
 
 def test_simulated_time_stands_still_and_jumps_back(start_fusion, saved, ros_harness):
     node = start_fusion('/simulated', links=[saved('camera', 's')[0]], stale_after=1., use_sim_time=True)
+    node.offer_until_used('camera')
+    asked = node.wait(lambda: (answer := node.ask(choices=CHOICES)).status == Answer.NO_SENSOR and answer)
+    assert 'use_sim_time is set, but /clock does not run' in asked.error, 'it has not begun'
     clock = ros_harness.publisher('/clock', Clock)
     ros_harness.wait_for_subscriber(clock)
 
@@ -569,13 +572,6 @@ def test_simulated_time_stands_still_and_jumps_back(start_fusion, saved, ros_har
     node.offer('camera', stamp_ns=10_000_000_000)
     again = node.wait(lambda: (answer := node.ask(choices=CHOICES)).status == Answer.OK and answer)
     assert np.isnan(again.modality_ages[0]), 'a clock that has stopped tells no age'
-
-
-def test_simulated_time_that_never_begins_is_named(start_fusion, saved, ros_harness):
-    node = start_fusion('/timeless', links=[saved('camera', 's')[0]], stale_after=1., use_sim_time=True)
-    node.offer_until_used('camera')
-    asked = node.wait(lambda: (answer := node.ask(choices=CHOICES)).status == Answer.NO_SENSOR and answer)
-    assert 'use_sim_time is set, but /clock does not run' in asked.error
 
 
 def test_killed_and_started_again_it_answers(busy):
