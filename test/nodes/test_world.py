@@ -154,3 +154,11 @@ def test_a_wrong_light_ends_it_with_the_reason(ros):
     process = ros.start(MODULE, parameters={'light': 'noon'})
     assert process.wait(PATIENCE) == 2
     assert "light is 'noon'; it must be one of day, dusk, night" in process.output
+
+
+def test_without_those_who_must_listen_the_world_fails_and_says_so(ros):
+    """The name is remapped first, as a publisher's would be."""
+    process = ros.start(MODULE, parameters={**SMALL, 'wait_for': ['question'], 'wait_timeout': .5,
+                                            'require_listeners': True}, remap={'question': '/r1/question'})
+    assert process.wait(PATIENCE) == 1
+    assert 'the world has failed: /r1/question without a subscriber after 0.5 s' in process.output
