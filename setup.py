@@ -103,8 +103,8 @@ setup(
     cmdclass={'build_py': BuildWithInterfaces},
     distclass=BinaryDistribution,
     python_requires='>=3.10',
-    install_requires=['numpy', 'pillow', 'simplejpeg', 'pyyaml', 'safetensors', 'tqdm', 'rich', 'matplotlib',
-                      'rosbags', 'transformers'],
+    install_requires=['numpy', 'pillow', 'pyyaml', 'safetensors', 'tqdm', 'rich', 'matplotlib', 'rosbags',
+                      'transformers'],
     entry_points={'console_scripts': [
         f'{name if name == "mpnp" else f"mpnp_{name}"} = {target}' for name, target in EXECUTABLES.items()]},
     zip_safe=False,

@@ -23,7 +23,6 @@ NEEDED = {'numpy': 'numpy', 'torch': 'torch', 'transformers': 'transformers', 's
           'rosbags': 'rosbags'}
 USEFUL = {'gguf': ('gguf', 'the default language model is converted with it once'),
           'onnx': ('onnx', 'the default camera encoder is read with it once'),
-          'simplejpeg': ('simplejpeg', 'damaged JPEGs are noticed with it, and sound ones decoded faster'),
           'matplotlib': ('matplotlib', 'the demo draws with it'),
           'moderngl': ('moderngl', 'the cameras of the embedded world draw with it'),
           'embreex': ('embreex', 'the LiDAR and radars of the embedded world cast rays with it')}
