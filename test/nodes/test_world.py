@@ -156,17 +156,9 @@ def test_a_wrong_light_ends_it_with_the_reason(ros):
     assert "light is 'noon'; it must be one of day, dusk, night" in process.output
 
 
-<<<<<<< HEAD
-def test_it_ends_where_listeners_are_required_and_do_not_come(ros):
-    process = ros.start(MODULE, parameters={**SMALL, 'wait_for': ['nowhere'], 'wait_timeout': .5,
-                                            'require_listeners': True})
-    assert process.wait() == 1
-    assert 'nowhere without a subscriber after 0.5 s' in process.output
-=======
 def test_without_those_who_must_listen_the_world_fails_and_says_so(ros):
     """The name is remapped first, as a publisher's would be."""
     process = ros.start(MODULE, parameters={**SMALL, 'wait_for': ['question'], 'wait_timeout': .5,
                                             'require_listeners': True}, remap={'question': '/r1/question'})
     assert process.wait(PATIENCE) == 1
     assert 'the world has failed: /r1/question without a subscriber after 0.5 s' in process.output
->>>>>>> bringup
