@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from mpnp_ros.errors import ImageError
-from mpnp_ros.modalities.camera.jpeg import JpegFile, missing
+from mpnp_ros.modalities.camera.jpeg import JpegFile, missing, precision
 from mpnp_ros.modalities.camera.mosaic import CELLS, demosaic
 
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'AVIF', 'JPEG2000', 'TIFF', 'BMP', 'DIB', 'GIF', 'PPM', 'QOI', 'SGI', 'SUN',
@@ -85,17 +85,23 @@ def _decode(data: bytes, pixels: str, wanted: tuple[int, int], max_pixels: int |
     jpeg = JpegFile(data) if data.startswith(b'\xff\xd8\xff') else None
     image = _open(jpeg.stream if jpeg else BytesIO(data), data, max_pixels)
     size, reduced = image.size, wanted if pixels not in CELLS else image.size
+
+    def load(stream: BytesIO) -> Image.Image:
+        again = Image.open(stream, formats=('JPEG',))
+        again.draft('RGB', reduced)
+        again.load()
+        return again
+
     try:
         image.draft('RGB', reduced)
         image.load()
         if jpeg and jpeg.is_short():
-            image = Image.open(jpeg.plain, formats=('JPEG',))
-            image.draft('RGB', reduced)
-            image.load()
+            image = load(jpeg.plain)
+        damaged = jpeg is not None and jpeg.is_damaged(image, load)
     except Exception as error:  # damaged files make Pillow raise errors of every kind
         raise ImageError(f'the image is truncated or damaged ({error})') from None
     damage, lost = '', 0.
-    if jpeg and jpeg.is_damaged(image):
+    if damaged:
         lost = missing(image)
         if lost > MOST_MISSING:
             raise ImageError(f'the image is truncated: {lost:.0%} of its rows are missing')
@@ -111,6 +117,8 @@ def _open(stream: BytesIO, data: bytes, max_pixels: int | None) -> Image.Image:
         raise ImageError(f'the image has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels; '
                          'send smaller images') from None
     except Exception as error:  # as above
+        if data.startswith(b'\xff\xd8\xff') and precision(data) not in (0, 8):
+            raise ImageError(f'the JPEG has values of {precision(data)} bits; send 8 bits') from None
         raise ImageError(f'{len(data)} bytes are not a readable image ({type(error).__name__}); '
                          f'send one of {", ".join(_formats())}') from None
     _check_size(image.size, max_pixels)

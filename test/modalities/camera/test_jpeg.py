@@ -113,6 +113,22 @@ def test_damage_in_the_middle_is_said(form, wanted, damage):
     assert judged(broken).concerns == ('cam_front is a damaged JPEG (data is lost or changed)',)
 
 
+def test_data_lost_in_the_first_scans_of_a_progressive_file_is_said():
+    data = jpeg(street(), progressive=True)
+    assert not decode(data, (224, 126)).damage
+    for at in range(2000, read_layout(data).ends[2] - 400, 700):
+        broken = data[:at] + data[at + 300:]
+        picture = decode(broken, WHOLE)
+        assert picture.damage and np.array_equal(np.asarray(picture.image), as_libjpeg(broken))
+
+
+def test_a_jpeg_of_twelve_bits_is_named():
+    data = jpeg(street())
+    at = data.index(b'\xff\xc0') + 4
+    with pytest.raises(ImageError, match='the JPEG has values of 12 bits; send 8 bits'):
+        decode(data[:at] + b'\x0c' + data[at + 1:], WHOLE)
+
+
 def test_data_lost_between_two_restart_markers_is_found_by_decoding_them_alone():
     data = jpeg(street(), restart_marker_rows=1)
     layout = read_layout(data)
