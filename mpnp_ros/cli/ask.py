@@ -193,8 +193,8 @@ def show(answer: Any, as_json: bool, printer: StreamPrinter | None = None) -> No
 
 def describe(answer: Any) -> str:
     """Confidence, sensors with their ages, and latency in one line; what lowers its worth below."""
-    ages = [f'{name} ({age:.2f} s old)' for name, age in zip(answer.used_modalities, answer.modality_ages,
-                                                            strict=False)]
+    ages = [f'{name} ({age:.2f} s old)' if math.isfinite(age) else f'{name} (age unknown)'
+            for name, age in zip(answer.used_modalities, answer.modality_ages, strict=False)]
     rests = ', '.join(ages) or 'no sensor'
     missing = f'; missing {", ".join(answer.missing_modalities)}' if answer.missing_modalities else ''
     lines = [f'confidence {answer.confidence:.2f}, rests on {rests}{missing}, took {answer.latency:.2f} s']

@@ -29,6 +29,7 @@ def answer(**changes: object) -> SimpleNamespace:
 def test_description():
     assert describe(answer()) == \
         'confidence 0.75, rests on camera (0.12 s old); missing lidar, took 0.50 s'
+    assert 'rests on camera (age unknown);' in describe(answer(modality_ages=[math.nan]))
     blind = answer(used_modalities=[], modality_ages=[], missing_modalities=[])
     assert 'rests on no sensor,' in describe(blind)
 
