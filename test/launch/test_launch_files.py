@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from mpnp_ros.bench.system_starts import start_and_end
+
 pytest.importorskip('ros2launch', reason='ros2launch is not installed: there are no wheels of it')
 pytestmark = pytest.mark.ros
 ROOT = Path(__file__).parents[2]
@@ -58,6 +60,29 @@ def test_a_wrong_choice_is_refused():
     shown, _ = launch(str(ROOT / 'launch/bringup.launch.py'), 'camera:=maybe').communicate(timeout=PATIENCE)
     assert 'maybe' in shown
     assert 'process started' not in shown
+
+
+@pytest.mark.parametrize(('name', 'argument', 'message'), [
+    ('bringup', 'params_file:=nope.yaml', 'parameter file nope.yaml does not exist'),
+    ('bringup', 'namespace:=robot-1', 'namespace robot-1: letters, digits and _ only'),
+    ('bringup', 'remap:=/tf_static', "remapping '/tf_static' is not FROM:=TO"),
+    ('world', 'rate:=fast', "rate is 'fast'; give a number"),
+    ('world', 'use_sim_time:=false', "Valid options are: ['true']")])
+def test_what_is_wrong_ends_the_launch(name, argument, message):
+    process = launch(str(ROOT / f'launch/{name}.launch.py'), argument)
+    shown, _ = process.communicate(timeout=PATIENCE)
+    assert message in shown
+    assert process.returncode == 1
+    assert 'process started' not in shown
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_no_node_outlives_its_launch(monkeypatch, number):
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    command = [sys.executable, '-c', LAUNCH, str(ROOT / 'launch/bringup.launch.py'), 'autostart:=false',
+               'camera:=false', 'adaptation:=false']
+    assert start_and_end(command, number, after=6., bound=PATIENCE).amiss == ()
 
 
 def test_a_real_start_with_namespace_environment_and_parameters(tmp_path, tiny_lm_folder):
