@@ -106,13 +106,20 @@ def _decode(data: bytes, pixels: str, wanted: tuple[int, int], max_pixels: int |
         if lost > MOST_MISSING:
             raise ImageError(f'the image is truncated: {lost:.0%} of its rows are missing')
         damage = f'{lost:.0%} of its rows are missing' if lost >= 0.005 else 'data is lost or changed'
-    return Picture(_to_rgb(image, pixels), size, damage, lost)
+    try:
+        return Picture(_to_rgb(image, pixels), size, damage, lost)
+    except ImageError:
+        raise
+    except Exception as error:  # as above
+        raise ImageError(f'the {image.format} of mode {image.mode} has no colours that are known ({error}); '
+                         'send RGB or grey') from None
 
 
 def _open(stream: BytesIO, data: bytes, max_pixels: int | None) -> Image.Image:
     """Read the header of a file."""
     try:
         image = Image.open(stream, formats=_formats())
+        animated = image.format not in ('MPO', 'TIFF') and getattr(image, 'is_animated', False)
     except Image.DecompressionBombError:
         raise ImageError(f'the image has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels; '
                          'send smaller images') from None
@@ -122,7 +129,7 @@ def _open(stream: BytesIO, data: bytes, max_pixels: int | None) -> Image.Image:
         raise ImageError(f'{len(data)} bytes are not a readable image ({type(error).__name__}); '
                          f'send one of {", ".join(_formats())}') from None
     _check_size(image.size, max_pixels)
-    if image.format not in ('MPO', 'TIFF') and getattr(image, 'is_animated', False):
+    if animated:
         raise ImageError(f'the {image.format} is an animation; send one image a message')
     return image
 

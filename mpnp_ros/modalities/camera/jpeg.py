@@ -32,7 +32,7 @@ HEADER_READ = 1024         # Pillow reads headers in smaller pieces, data in lar
 LONGEST = 65_500           # pixels in a row of a JPEG
 TRIED = 64                 # parts between restart markers that are decoded again, at most
 DHT, EOI, SOS, DQT, DRI = 0xC4, 0xD9, 0xDA, 0xDB, 0xDD
-SEQUENTIAL = (0xC0, 0xC1)
+SEQUENTIAL, PROGRESSIVE = (0xC0, 0xC1), 0xC2
 FRAMES = frozenset(range(0xC0, 0xD0)) - {DHT, 0xC8, 0xCC}
 SEGMENTS = FRAMES | {DHT, 0xCC, SOS, DQT, 0xDC, DRI, 0xFE, *range(0xE0, 0xF0)}
 
@@ -129,6 +129,8 @@ class JpegFile:
         if self._watched and self.stream.asked <= layout.end - SURPLUS:
             return True
         if not layout.sequential:
+            if layout.frame not in (*SEQUENTIAL, PROGRESSIVE):
+                return False  # arithmetic coding may leave out zeros at the end
             edges = [0, *layout.ends, len(self._data)]
             parts = [self._data[begin:end] for begin, end in zip(edges, edges[1:], strict=False)]
             return image.tobytes() != load(BytesIO(OTHER.join(parts))).tobytes()

@@ -3,10 +3,13 @@ from __future__ import annotations
 
 import struct
 import zlib
+from contextlib import suppress
 from io import BytesIO
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, features
 
 from mpnp_ros.errors import ImageError
@@ -143,6 +146,18 @@ def test_a_colour_is_that_colour_whatever_holds_it(name):
     assert np.abs(np.asarray(picture.image).astype(int) - COLOUR).max() <= 4
     encoder, judge = seen_by_both(ONE_COLOUR[name])
     assert judge == pytest.approx(encoder, abs=1)
+
+
+@pytest.mark.filterwarnings('ignore::UserWarning')
+@given(st.sampled_from([*GREY_RAMP.values(), *ONE_COLOUR.values()]), st.binary(max_size=40),
+       st.integers(0, 10_000), st.integers(0, 60))
+@settings(max_examples=300, deadline=None)
+def test_whatever_is_wrong_with_a_file_it_is_decoded_or_refused(data, junk, at, lost):
+    at %= len(data)
+    file = ImageFile(data[:at] + junk + data[at + lost:])
+    with suppress(ImageError):
+        file.check(10_000_000)
+        assert file.picture(WHOLE, 10_000_000).image.mode == 'RGB'
 
 
 def test_lab_is_converted():
