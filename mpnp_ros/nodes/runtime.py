@@ -347,6 +347,12 @@ class _Executor(MultiThreadedExecutor):
             time.sleep(.01)
         return super().wait_for_ready_callbacks(*args, **kwargs)
 
+    def _take_timer(self, tmr: Any) -> Any:
+        try:
+            return super()._take_timer(tmr)
+        except RCLError:  # cancelled since it became due
+            return None
+
     def _take_subscription(self, sub: Any) -> Any:
         return self._taken(super()._take_subscription, sub, 'a message', 'topic')
 

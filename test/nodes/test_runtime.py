@@ -229,6 +229,19 @@ def test_entities_made_and_destroyed_while_data_flows_break_nothing(ros):
     assert failures == []
 
 
+def test_a_timer_that_is_cancelled_as_it_becomes_due_breaks_nothing(ros):
+    import rclpy
+    node = rclpy.create_node('timers', context=ros.node.context, namespace='/test')
+    executor = runtime._Executor(num_threads=4, context=ros.node.context)
+    timer = node.create_timer(3600., lambda: None)
+    timer.cancel()
+    assert executor._take_timer(timer) is None
+    spinning = threading.Thread(target=executor.spin)
+    spinning.start()
+    assert executor.end(spinning, 30.)
+    node.destroy_node()
+
+
 def test_a_message_that_cannot_be_read_is_dropped_and_the_next_one_is_read(ros, monkeypatch):
     import rclpy
     from rclpy.executors import MultiThreadedExecutor
