@@ -110,7 +110,8 @@ def test_images_that_do_not_arrive(monkeypatch, count, state):
 
 
 def test_the_environment_of_drivers_is_set_by_eval(capsys, monkeypatch):
-    monkeypatch.delenv('FASTRTPS_DEFAULT_PROFILES_FILE', raising=False)
+    for name in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):
+        monkeypatch.delenv(name, raising=False)
     assert main(['doctor', '--exports']) == 0
     script = capsys.readouterr().out + 'test -f "$FASTRTPS_DEFAULT_PROFILES_FILE" && echo found'
     done = subprocess.run(['sh', '-c', script], capture_output=True, text=True, check=True)

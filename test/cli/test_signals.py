@@ -126,5 +126,6 @@ def test_a_forked_child_ends_as_if_nothing_had_been_set():
         if not pid:
             time.sleep(60)
             os._exit(0)
+        time.sleep(.5)  # for what runs in the child after the fork
         os.kill(pid, TERM)
         assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == TERM

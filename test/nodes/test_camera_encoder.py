@@ -143,7 +143,7 @@ def test_a_damaged_jpeg_is_encoded_with_a_concern(pair):
         rig.shoot(stamp, ['cam_back'])
         message = tokens.wait(where=lambda message, stamp=stamp: stamp_of(message) == stamp)[0]
         assert message.sources == ['cam_front', 'cam_back']
-        assert (message.quality < 1) == damaged
+        assert (message.quality < 0.75) == damaged  # without calibration it is never higher
         assert any('cam_front is a damaged JPEG' in text for text in message.concerns) == damaged
 
 
