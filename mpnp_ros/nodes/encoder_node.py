@@ -117,7 +117,7 @@ class EncoderNode(ManagedNode):
         self._inputs: dict[str, AdaptedSubscription] = {}
         self._subscriptions_made: list[Any] = []
         self._watching: Any = None
-        self._changing = threading.Lock()
+        self._inputs_changing = threading.Lock()
         self._arrivals: dict[str, float] = {}
         self._newest: dict[str, tuple[int, float]] = {}
         self._duration = 0.
@@ -179,7 +179,7 @@ class EncoderNode(ManagedNode):
 
     def stop(self) -> None:
         """Unsubscribe, let the running frame finish, stop publishing."""
-        with self._changing:
+        with self._inputs_changing:
             if self._watching:
                 self.destroy_timer(self._watching)
                 self._watching = None
@@ -337,7 +337,7 @@ class EncoderNode(ManagedNode):
 
     def _look(self) -> None:
         """Adapt to the graph and say what is amiss; a fault in here costs one look."""
-        with self._changing:
+        with self._inputs_changing:
             if self._watching is None:
                 return
             try:

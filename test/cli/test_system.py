@@ -180,7 +180,8 @@ def test_keys_that_match_no_node_and_what_is_silent_are_said(tiny_system, tmp_pa
     running = Running('bringup', '--modalities', 'camera', '--no-adaptation', '--namespace', 'robot2',
                       '--params-file', str(tiny_system), '--params-file', str(own))
     try:
-        running.wait_for(lambda lines: any('no topic of cameras found below /robot2' in line for line in lines))
+        running.wait_for(lambda lines: any('no topic of cameras found below /robot2' in line
+                                           for line in lines))
         running.wait_for(lambda lines: any('nodes are ready' in line for line in lines))
         assert any('/camera_encoder matches no node and is ignored; camera_encoder runs in the namespace '
                    '/robot2; write /**/camera_encoder' in line for line in running.lines)
