@@ -110,7 +110,7 @@ def test_a_radar_that_sees_nothing_is_there_and_a_silent_one_is_left_out(pair):
 def test_scans_that_cannot_be_used_are_counted_and_the_others_of_the_set_are_used(pair):
     publishers, tokens, diagnostics, process = pair
     before = counts(diagnostics, '/pair/radar_front')['rejected']
-    changes = ({'data': array.array('B')}, {'fields': cloud('', 0).fields[:-1]}, {'point_step': 0})
+    changes = ({'data': array.array('B')}, {'fields': cloud('', 0).fields[:-1]}, {'width': 10 ** 6})
     for number, change in enumerate(changes):
         stamp = STAMP + (1000 + number) * SECOND
         broken = cloud('radar_front', stamp)
