@@ -204,7 +204,7 @@ def test_values_that_go_together_only_with_each_other_are_taken_at_once(make, na
 
 @pytest.mark.parametrize('name, given, words', [
     ('fusion', {'quality_low': .9, 'queue_size': 0}, ['quality_low is 0.9', 'queue_size is 0']),
-    ('camera_encoder', {'encoder.nominal_yaws': [1.], 'image_topic': 'image'},
+    ('camera_encoder', {'encoder.nominal_yaws': [1.], 'cameras': ['a', 'b'], 'image_topic': 'image'},
      ['encoder.nominal_yaws has 1', '{camera}']),
     ('adaptation', {'labelled_topic': 'my labels'}, ['labelled_topic', 'no name of a topic']),
 ])
