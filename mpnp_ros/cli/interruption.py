@@ -4,6 +4,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,14 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(pressed)
     finally:
         restore()
+
+
+def end_encoding(cancelled: Callable[[], bool], done: int, of: int) -> None:
+    """End where it was asked for, between two key frames that go into the cache, and say what is kept."""
+    if cancelled():
+        print(f'stopped; {done} of {of} key frames are kept in the cache, the same command resumes',
+              file=sys.stderr)
+        raise KeyboardInterrupt
 
 
 def checkpoint_folder(output: Path, *what: object) -> Path:

@@ -55,8 +55,8 @@ class NodeReports:
 
     def running(self) -> list[str]:
         """Return the names of the nodes that are in the graph."""
-        return [name for name in NODES if (name, self._node.get_namespace()) in
-                self._node.get_node_names_and_namespaces()]
+        graph, namespace = self._node.get_node_names_and_namespaces(), self._node.get_namespace()
+        return [name for name in NODES if (name, namespace) in graph]
 
     def wait(self, timeout: float = 1.5 * PERIOD) -> None:
         """Wait until every node in the graph has reported, at most ``timeout`` seconds."""

@@ -17,7 +17,13 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpnp_ros.cli.interruption import CANCELLED, checkpoint_folder, forget_checkpoint, interruptible
+from mpnp_ros.cli.interruption import (
+    CANCELLED,
+    checkpoint_folder,
+    end_encoding,
+    forget_checkpoint,
+    interruptible,
+)
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.progress import progress
 
@@ -123,10 +129,7 @@ def read(arguments: Namespace, source: HeadInput, config: PretrainingConfig,
     with progress('reading', 'key frame', arguments.quiet) as show:
         def made(done: int) -> None:
             show(done, len(frames))
-            if cancelled():
-                print(f'stopped; {done} of {len(frames)} key frames are kept in the cache, the same command '
-                      'resumes', file=sys.stderr)
-                raise KeyboardInterrupt
+            end_encoding(cancelled, done, len(frames))
 
         return sector_dataset(frames, source, config.scope, progress=made)
 

@@ -12,9 +12,8 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.cli.node_reports import NodeReports
-from mpnp_ros.cli.session import NotAnsweringError, add_namespace, ros_session, wait_for
+from mpnp_ros.cli.session import NotAnsweringError, add_fusion, ros_session, wait_for
 from mpnp_ros.cli.units import print_table, seconds
-from mpnp_ros.cli.values import positive
 from mpnp_ros.errors import QuestionError
 
 if TYPE_CHECKING:
@@ -29,9 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help='end these standing questions')
     parser.add_argument('--withdraw-all', action='store_true', help='end all standing questions')
     parser.add_argument('--json', action='store_true', help='one JSON object')
-    parser.add_argument('--timeout', type=positive, default=10., metavar='S',
-                        help='seconds to wait for the fusion node (default: %(default)s)')
-    add_namespace(parser)
+    add_fusion(parser)
 
 
 def run(arguments: Namespace) -> int:

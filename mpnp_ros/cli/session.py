@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.cli import signals
 from mpnp_ros.cli.node_processes import checked_namespace
+from mpnp_ros.cli.values import positive
 from mpnp_ros.errors import ConfigurationError, MpnpError
 from mpnp_ros.transport import additions
 
@@ -26,6 +27,13 @@ class NotAnsweringError(MpnpError):
 def add_namespace(parser: ArgumentParser) -> None:
     """Add the option that says which robot is meant."""
     parser.add_argument('--namespace', default='', metavar='NS', help='namespace of the nodes, e.g. /robot1')
+
+
+def add_fusion(parser: ArgumentParser) -> None:
+    """Add the options that say which fusion node is meant, and how long it is waited for."""
+    parser.add_argument('--timeout', type=positive, default=10., metavar='S',
+                        help='seconds to wait for the fusion node (default: %(default)s)')
+    add_namespace(parser)
 
 
 @contextmanager

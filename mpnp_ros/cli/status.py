@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.cli.node_reports import LEVELS, NodeReport, NodeReports
 from mpnp_ros.cli.node_reports import OK as SOUND
-from mpnp_ros.cli.session import NotAnsweringError, add_namespace, ros_session, wait_for
+from mpnp_ros.cli.session import NotAnsweringError, add_fusion, ros_session, wait_for
 from mpnp_ros.cli.units import from_to, macs, megabytes, seconds
-from mpnp_ros.cli.values import positive
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -34,9 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument('--watch', action='store_true', help='go on until Ctrl-C')
     parser.add_argument('--json', action='store_true', help='one JSON object per report')
-    parser.add_argument('--timeout', type=positive, default=10., metavar='S',
-                        help='seconds to wait for the fusion node (default: %(default)s)')
-    add_namespace(parser)
+    add_fusion(parser)
 
 
 def run(arguments: Namespace) -> int:

@@ -19,7 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpnp_ros.cli.accuracy_table import condition_table, table
-from mpnp_ros.cli.interruption import CANCELLED, checkpoint_folder, forget_checkpoint, interruptible
+from mpnp_ros.cli.interruption import (
+    CANCELLED,
+    checkpoint_folder,
+    end_encoding,
+    forget_checkpoint,
+    interruptible,
+)
 from mpnp_ros.cli.recipe_options import add_recipe_arguments, recipe_of
 from mpnp_ros.progress import progress
 
@@ -85,10 +91,7 @@ def run(arguments: Namespace) -> int:
         with progress('encoding', 'key frame', quiet) as show:
             def encoded(done: int, of: int) -> None:
                 show(done, of)
-                if cancelled():
-                    print(f'stopped; {done} of {of} key frames are kept in the cache, the same command '
-                          'resumes', file=sys.stderr)
-                    raise KeyboardInterrupt
+                end_encoding(cancelled, done, of)
 
             dataset = recipe.read(root, encoders, arguments.qa, arguments.scenes, encoded)
         train, test = split(recipe.split, dataset, root)

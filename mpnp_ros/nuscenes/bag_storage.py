@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from mpnp_ros.contents import GIT_LFS, mistaken
 from mpnp_ros.errors import BagError
 from mpnp_ros.nuscenes.bag_mcap import MCAP_MAGIC, McapFile
 from mpnp_ros.nuscenes.bag_records import CDR, ZSTD_MAGIC, Offered, RecordedTopic, offered_qos
@@ -208,8 +209,8 @@ def _open_file(path: Path, report: Callable[[str], None], space: Callable[[], Pa
     if head.startswith(b'#ROSBAG V'):
         raise BagError(f'bag {path} is one of ROS 1; convert it first: '
                        f'`rosbags-convert --src {path} --dst BAG`')
-    if head.startswith(b'version https://git-lfs'):
-        raise BagError(f'bag {path} is a Git LFS pointer, not the file itself; fetch it: `git lfs pull`')
+    if head.startswith(GIT_LFS):
+        raise BagError(f'bag {path} {mistaken(head)}')
     if not head:
         raise BagError(f'bag {path} is damaged: the file is empty; copy it again')
     if head.lstrip()[:1] == b'<':
@@ -228,8 +229,8 @@ def _read_metadata(path: Path, say: Callable[[str], None]) -> dict[str, Any]:
         content = yaml.safe_load(text)['rosbag2_bagfile_information']
         return {**content}
     except (yaml.YAMLError, TypeError, KeyError):
-        pointer = text.startswith('version https://git-lfs')
-        say(f'{file} is a Git LFS pointer; fetch it: `git lfs pull`' if pointer else
+        pointer = text.encode().startswith(GIT_LFS)
+        say(f'{file} {mistaken(text.encode())}' if pointer else
             f'{file} is damaged and not used; `ros2 bag reindex` writes it anew')
         return {'damaged': True}
 

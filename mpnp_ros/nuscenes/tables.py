@@ -103,8 +103,7 @@ class NuScenes:
         token, seen, before = record['first_sample_token'], set(), None
         if not token:
             raise DatasetError(f'record {record["token"]!r} of {self._path("scene")} lacks '
-                               f'first_sample_token; '
-                               f'{AGAIN}')
+                               f'first_sample_token; {AGAIN}')
         while token:
             if token in seen:
                 raise DatasetError(f'{where} form a circle: {before["token"]!r} leads back to {token!r}; '
