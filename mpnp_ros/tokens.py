@@ -13,6 +13,10 @@ import numpy as np
 from mpnp_ros.errors import TokensError
 
 DTYPES = ('float32', 'float16')
+SECTOR, SECTORS = 5, 72
+"""Sectors of 5 degrees, counter-clockwise; the first one begins straight behind."""
+VIEW = 120.0
+"""Degrees that a view may see of which one direction alone is known."""
 NO_SOURCE = 65535
 """Source index of a token whose direction no source looks to."""
 
@@ -35,6 +39,12 @@ class ModalityTokens:
     concerns: what lowers the quality, in words.
     input_age: seconds, age of the newest input when it arrived at the encoder; NaN: not told.
     encode_duration: seconds from that arrival to publication; NaN: not told.
+    distance: [P] float32, metres from the origin of ``frame_id``, NaN where it is not known; empty: for no
+        token.
+    known: [D] bool, which channels of tokens that count the encoder can tell at all; empty: all.
+    looked: [SECTORS] bool, in which sectors some source looks; empty: where the sources of tokens look, see
+        :meth:`sectors_looked_at`.
+    max_distance: metres up to which the encoder counts; NaN: not told.
     """
 
     modality: str
@@ -50,6 +60,10 @@ class ModalityTokens:
     concerns: tuple[str, ...] = ()
     input_age: float = math.nan
     encode_duration: float = math.nan
+    distance: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    known: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    looked: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    max_distance: float = math.nan
 
     def __post_init__(self) -> None:
         v, a, name = self.values, self.azimuth, self.modality or '(unnamed)'
@@ -61,6 +75,10 @@ class ModalityTokens:
             raise TokensError(f'{name} tokens: {len(v)} tokens but azimuth of shape {list(a.shape)}')
         if len(self.source_index) not in (0, len(v)):
             raise TokensError(f'{name} tokens: {len(v)} tokens but {len(self.source_index)} source indices')
+        for field_name, size in (('distance', len(v)), ('known', v.shape[1]), ('looked', SECTORS)):
+            if len(getattr(self, field_name)) not in (0, size):
+                raise TokensError(f'{name} tokens: {field_name} has {len(getattr(self, field_name))} values; '
+                                  f'expected {size}, or none')
         if not np.isfinite(v).all():
             raise TokensError(f'{name} tokens hold NaN or Inf; the encoder or its input is broken')
 
@@ -73,3 +91,28 @@ class ModalityTokens:
     def width(self) -> int:
         """D, the width of one token."""
         return self.values.shape[1]
+
+    def sectors_looked_at(self) -> np.ndarray:
+        """Return in which sectors some source looks, bool [SECTORS].
+
+        Every sector where that cannot be told: tokens that name no sources, or that have no direction.
+        """
+        if len(self.looked):
+            return self.looked
+        seeing = self.source_index != NO_SOURCE
+        if not seeing.size or np.isnan(self.azimuth[seeing]).any():
+            return np.ones(SECTORS, bool)
+        degrees, index = np.degrees(self.azimuth[seeing].astype(np.float64)), self.source_index[seeing]
+        apart = np.concatenate([_gaps(degrees[index == source]) for source in np.unique(index)] or [[]])
+        half = float(np.median(apart)) / 2 if apart.size else VIEW / 2
+        offsets = np.linspace(0.1 - half, half - 0.1, 2 + math.ceil(2 * half / SECTOR))
+        places = np.floor((degrees[:, None] + offsets + 180) % 360 / SECTOR).astype(int) % SECTORS
+        seen = np.zeros(SECTORS, bool)
+        seen[places.ravel()] = True
+        return seen
+
+
+def _gaps(degrees: np.ndarray) -> np.ndarray:
+    """Angles between neighbouring directions of one source."""
+    apart = np.diff(np.unique(degrees))
+    return np.minimum(apart, 360 - apart)

@@ -21,10 +21,12 @@ from mpnp_ros.adaptation.workload import Workload
 from mpnp_ros.errors import BudgetError, ConfigurationError
 from mpnp_ros.links.config import LinkConfig
 from mpnp_ros.links.cost import link_macs, prefix_columns
+from mpnp_ros.links.counting import FREQUENCIES
 from mpnp_ros.links.link import LatentLink
 from mpnp_ros.llm.cost import block_weights, head_macs
 from mpnp_ros.llm.families import ModelShape
 from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.tokens import SECTORS
 
 #: Bytes a trained parameter takes: itself, its gradient, two moments of AdamW, and copies of it as it was
 #: before training and at its best.
@@ -292,6 +294,11 @@ def _link_numbers(config: LinkConfig, tokens: float, prompt: float) -> float:
     prefix = 2 * len(config.blocks) * config.kv_heads * config.head_dim
     if config.pooling == 'none':
         return tokens * (4 * config.token_width + 4 * config.hidden + prefix)
+    if config.pooling == 'counting':
+        layer = 4 * prompt * width + 4 * config.probes * width
+        each = config.probes * (8 * (tokens + SECTORS) + 4 * FREQUENCIES * (tokens + SECTORS))
+        return (3 * prompt * config.text_width + each + config.pooling_layers * layer
+                + entries * (4 * config.hidden + prefix))
     layer = tokens * (width + 4 * entries * heads) + 4 * prompt * width + 24 * entries * width
     return (tokens * 2 * width + 3 * prompt * config.text_width + config.pooling_layers * layer
             + entries * (4 * config.hidden + prefix))

@@ -20,6 +20,8 @@ from mpnp_ros.tokens import ModalityTokens
 ARRAYS, TABLE = 'tokens.safetensors', 'dataset.json'
 SCHEMA = 1
 
+ARRAYS_OF_TOKENS = ('values', 'azimuth', 'source_index', 'distance', 'known', 'looked')
+
 Frame = Mapping[str, ModalityTokens]
 
 
@@ -153,13 +155,12 @@ class ArrayTable:
 
 def tokens_to_json(tokens: ModalityTokens, arrays: ArrayTable) -> dict[str, Any]:
     """All of some tokens for JSON; their arrays by name, added to the table."""
-    parts = ('values', 'azimuth', 'source_index')
-    plain = {name: value for name, value in vars(tokens).items() if name not in parts}
-    return {**plain, **{name: arrays.add(getattr(tokens, name)) for name in parts}}
+    plain = {name: value for name, value in vars(tokens).items() if name not in ARRAYS_OF_TOKENS}
+    return {**plain, **{name: arrays.add(getattr(tokens, name)) for name in ARRAYS_OF_TOKENS}}
 
 
 def tokens_from_json(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ModalityTokens:
     """What :func:`tokens_to_json` made.  Raises KeyError, TypeError or TokensError for anything else."""
-    parts = {name: arrays[entry[name]] for name in ('values', 'azimuth', 'source_index')}
+    parts = {name: arrays[entry[name]] for name in ARRAYS_OF_TOKENS if name in entry}
     lists = {name: tuple(entry.get(name, ())) for name in ('sources', 'source_stamps_ns', 'concerns')}
     return ModalityTokens(**{**entry, **parts, **lists})

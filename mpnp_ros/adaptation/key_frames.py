@@ -13,6 +13,8 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from mpnp_ros.adaptation.conditions import conditions_of
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.night_images import change_images
@@ -31,7 +33,7 @@ from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
 from mpnp_ros.nuscenes.pointclouds import read_lidar, read_radar, read_sensor_file
 from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope, scene_questions
 from mpnp_ros.nuscenes.tables import NuScenes
-from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.tokens import SECTORS, ModalityTokens
 
 FROM_THE_VEHICLE = Scope(anchors=False)
 """Questions relative to other objects are most of what can be asked, and take many key frames to learn."""
@@ -127,7 +129,10 @@ def check_files(root: NuScenes, samples: Iterable[str], modalities: Container[st
 
 def turn_tokens(tokens: ModalityTokens, theta: float) -> ModalityTokens:
     """The tokens of the same moment from a vehicle turned left by theta radians; values are shared."""
-    return tokens if theta == 0 else replace(tokens, azimuth=wrap_azimuth(tokens.azimuth - theta))
+    if theta == 0:
+        return tokens
+    looked = np.roll(tokens.looked, -round(theta / math.tau * SECTORS)) if len(tokens.looked) else tokens.looked
+    return replace(tokens, azimuth=wrap_azimuth(tokens.azimuth - theta), looked=looked)
 
 
 def key_frame_dataset(root: NuScenes, encoders: Sequence[Encoder], turns: int = 24, seed: int = 0, *,

@@ -6,12 +6,12 @@ relation between things; the others get no answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from mpnp_ros.modalities.sector_head import Channel
 from mpnp_ros.nuscenes.categories import MAX_COUNT, THING
+from mpnp_ros.nuscenes.phrasing import Meaning
 from mpnp_ros.nuscenes.relations import relation
 from mpnp_ros.nuscenes.templates import Description
 from mpnp_ros.nuscenes.wording import descriptions, read_question
@@ -19,16 +19,6 @@ from mpnp_ros.tokens import ModalityTokens
 
 FORMS = ('any', 'me')
 PRESENT = 0.5
-
-
-@dataclass(frozen=True)
-class ParsedQuestion:
-    """A question by its parts: type as in TEMPLATES, what it is about, where, and what it is compared to."""
-
-    type: str
-    thing: Description
-    direction: str | None = None
-    second: Description | None = None
 
 
 def rule_answer(question: str, tokens: ModalityTokens, channels: Sequence[Channel]) -> str | None:
@@ -42,14 +32,14 @@ def rule_answer(question: str, tokens: ModalityTokens, channels: Sequence[Channe
     return _ANSWERS[parsed.type](parsed, _Counts(tokens, channels))
 
 
-def parse_question(question: str) -> ParsedQuestion | None:
+def parse_question(question: str) -> Meaning | None:
     """The parts of a question, or None where it follows no template of the forms "any" and "me"."""
     wording = read_question(question)
     if wording is None or wording.kind[2] not in FORMS:
         return None
     parts = wording.slots
     names = [descriptions()[parts[slot]] for slot in ('things', 'thing', 'first', 'second') if slot in parts]
-    return ParsedQuestion(wording.kind[0], names[0], parts.get('relation'), names[1] if names[1:] else None)
+    return Meaning(wording.kind[0], names[0], parts.get('relation'), names[1] if names[1:] else None)
 
 
 class _Counts:
@@ -76,27 +66,27 @@ class _Counts:
         return max(totals, key=totals.__getitem__)
 
 
-def _exist(parsed: ParsedQuestion, counts: _Counts) -> str:
+def _exist(parsed: Meaning, counts: _Counts) -> str:
     return _yes_no(counts.of(parsed.thing, parsed.direction).sum() > PRESENT)
 
 
-def _count(parsed: ParsedQuestion, counts: _Counts) -> str:
+def _count(parsed: Meaning, counts: _Counts) -> str:
     return str(min(MAX_COUNT, round(counts.of(parsed.thing, parsed.direction).sum())))
 
 
-def _object(parsed: ParsedQuestion, counts: _Counts) -> str:
+def _object(parsed: Meaning, counts: _Counts) -> str:
     return counts.likeliest(parsed.thing, parsed.direction, 0)
 
 
-def _status(parsed: ParsedQuestion, counts: _Counts) -> str:
+def _status(parsed: Meaning, counts: _Counts) -> str:
     return counts.likeliest(parsed.thing, parsed.direction, 1)
 
 
-def _comparison(parsed: ParsedQuestion, counts: _Counts) -> str:
+def _comparison(parsed: Meaning, counts: _Counts) -> str:
     return _yes_no(_status(parsed, counts) == counts.likeliest(parsed.second, None, 1))
 
 
-_ANSWERS: dict[str, Callable[[ParsedQuestion, _Counts], str]] = {
+_ANSWERS: dict[str, Callable[[Meaning, _Counts], str]] = {
     'exist': _exist, 'count': _count, 'object': _object, 'status': _status, 'comparison': _comparison}
 
 

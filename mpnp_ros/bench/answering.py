@@ -191,7 +191,7 @@ def _looking_macs(config: LinkConfig, frame: Frame) -> int:
 def _prefix_columns(configs: Sequence[LinkConfig], frame: Frame) -> dict[int, int]:
     columns: dict[int, int] = {}
     for config in configs:
-        count = config.entries if config.pooling == 'question' else frame[config.modality].count
+        count = frame[config.modality].count if config.pooling == 'none' else config.entries
         for block in config.blocks:
             columns[block] = columns.get(block, 0) + count
     return columns

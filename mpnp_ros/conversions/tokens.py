@@ -33,6 +33,9 @@ def to_message(tokens: ModalityTokens, input_age: float = 0., encode_duration: f
     message.input_age = float(input_age)
     message.encode_duration = float(encode_duration)
     message.quality, message.concerns = float(tokens.quality), list(tokens.concerns)
+    message.distance = _packed('f', tokens.distance.astype(np.float32, copy=False))
+    message.known, message.looked = tokens.known.tolist(), tokens.looked.tolist()
+    message.max_distance = float(tokens.max_distance)
     return message
 
 
@@ -53,7 +56,9 @@ def from_message(message: TokensMessage) -> ModalityTokens:
         message.modality, message.encoder, values, azimuth, tuple(message.sources),
         np.frombuffer(message.source_index, np.uint16), tuple(map(to_nanoseconds, message.source_stamps)),
         to_nanoseconds(message.header.stamp), message.header.frame_id, message.quality,
-        tuple(message.concerns), message.input_age, message.encode_duration)
+        tuple(message.concerns), message.input_age, message.encode_duration,
+        np.frombuffer(message.distance, np.float32), np.array(message.known, bool),
+        np.array(message.looked, bool), message.max_distance)
 
 
 def _values(message: TokensMessage, name: str) -> np.ndarray:

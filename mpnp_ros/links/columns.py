@@ -15,6 +15,7 @@ from torch import nn
 from mpnp_ros.errors import LinksError
 from mpnp_ros.links.aligner import Direction
 from mpnp_ros.links.config import LinkConfig, option
+from mpnp_ros.links.inputs import TokenBatch
 from mpnp_ros.links.sharing import SharingConnections
 from mpnp_ros.links.standardise import Standardise
 from mpnp_ros.links.take_over import take_over
@@ -113,15 +114,11 @@ class ColumnLink(nn.Module):
         """What links have in common, untrained; nothing, where no method says otherwise."""
         return None
 
-    def forward(self, values: torch.Tensor | None = None, azimuth: torch.Tensor | None = None,
-                valid: torch.Tensor | None = None, rows: torch.Tensor | None = None) -> ModalityColumns:
-        """Columns of texts; arguments as in TokenBatch.
-
-        Raises LinksError for tokens of another width.
-        """
-        read, seen = self._averaged(self._read(values, azimuth, valid), valid)
+    def forward(self, tokens: TokenBatch | None = None) -> ModalityColumns:
+        """Columns of texts; a link on soft tokens takes none.  Raises LinksError for tokens of another width."""
+        read, seen = self._averaged(self._read(tokens), None if tokens is None else tokens.valid)
         states = {int(block): projection(read) for block, projection in self.projections.items()}
-        return ModalityColumns(states, seen).of_rows(rows)
+        return ModalityColumns(states, seen).of_rows(None if tokens is None else tokens.rows)
 
     @property
     def together(self) -> object:
@@ -162,16 +159,17 @@ class ColumnLink(nn.Module):
                              'the same')
         return take_over(self, other)
 
-    def _read(self, values: torch.Tensor | None, azimuth: torch.Tensor | None,
-              valid: torch.Tensor | None) -> torch.Tensor:
+    def _read(self, tokens: TokenBatch | None) -> torch.Tensor:
         """Standardised tokens with their direction, [F, P, D]."""
         if self.soft_tokens is not None:
             return self.soft_tokens[None]
-        if values is None or azimuth is None or values.shape[-1] != self.config.token_width:
+        if tokens is None or tokens.values.shape[-1] != self.config.token_width:
             raise LinksError(f'the {self.config.modality} link reads tokens of width '
                              f'{self.config.token_width} with azimuths; use the encoder it was trained with')
-        values = values if valid is None else values.masked_fill(~valid[..., None], 0.)
-        return self.direction(self.standard(values), azimuth.float())
+        values = tokens.values
+        if tokens.valid is not None:
+            values = values.masked_fill(~tokens.valid[..., None], 0.)
+        return self.direction(self.standard(values), tokens.azimuth.float())
 
     def _averaged(self, tokens: torch.Tensor,
                   valid: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,10 +10,11 @@ from typing import Any
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.llm.language_model import LanguageModel
 
-POOLINGS = ('question', 'none')
+POOLINGS = ('counting', 'question', 'none')
 REACHES = ('answer', 'all')
 COUNTS = ('token_width', 'kv_heads', 'head_dim', 'text_width', 'hidden', 'entries', 'pooling_width',
-          'pooling_layers', 'pooling_heads', 'harmonics')
+          'pooling_layers', 'pooling_heads', 'harmonics', 'probes')
+SINCE_COUNTING: Mapping[str, Any] = {'channels': (), 'probes': 6}
 
 
 def option(help: str, default: Any = MISSING) -> Any:
@@ -44,8 +45,9 @@ class LinkConfig:
     temperature: float = option('tau of the gates', 1.)
     key_gain: float = option('spread of initial keys: weights of deviation key_gain / sqrt(hidden)', 2.)
     zero_values: bool = option('start the last value layer from zero', False)
-    pooling: str = option('question: the question pools the tokens into a few prefix entries; none: each '
-                           'token becomes one', 'question')
+    pooling: str = option('counting: the question counts what tokens that hold expected numbers say, and the '
+                           'counts become a few prefix entries; question: the question pools tokens of any '
+                           'kind into a few entries; none: each token becomes one', 'question')
     reach: str = option('answer: only rows that decide the answer see the prefix, so that the rest of the '
                          'question is computed once; all: every row of the text sees it (the paper)',
                          'answer')
@@ -55,12 +57,15 @@ class LinkConfig:
     pooling_heads: int = option('heads of each pooling layer', 12)
     harmonics: int = option('of the directions in which pooling looks; about 180 / harmonics degrees is how '
                              'sharp its windows are', 16)
-    additive: bool = option('token values are counts that add up: pooling reads them linearly and without '
-                             'standardising', False)
+    additive: bool = option('how links to counts were made before there was the pooling that counts; they '
+                             'still answer', False)
+    channels: tuple[str, ...] = option('what the channels of counting tokens count, e.g. "car: moving" or "barrier"', ())
+    probes: int = option('sums that counting makes for a question', 6)
     soft_tokens: int = option('learned constants in place of a sensor (the blind baseline); 0: a sensor', 0)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'blocks', tuple(self.blocks))
+        object.__setattr__(self, 'channels', tuple(self.channels))
         for holds, text in self._requirements():
             if not holds:
                 raise ConfigurationError(f'link {self.modality!r}: {text}')
@@ -85,7 +90,11 @@ class LinkConfig:
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> LinkConfig:
-        """From JSON values; every key must be there, none more, each of its type."""
+        """From JSON values; every key must be there, none more, each of its type.
+
+        What links made before counting do not have is what it was then.
+        """
+        entries = {**SINCE_COUNTING, **entries}
         names = {entry.name for entry in fields(cls)}
         if names != set(entries):
             odd = ', '.join(sorted(names ^ set(entries)))
@@ -96,7 +105,7 @@ class LinkConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
-        return {**asdict(self), 'blocks': list(self.blocks)}
+        return {**asdict(self), 'blocks': list(self.blocks), 'channels': list(self.channels)}
 
     @property
     def question_block(self) -> int:
@@ -119,6 +128,9 @@ class LinkConfig:
             (self.pooling_width % max(1, self.pooling_heads) == 0,
              'pooling_width must be a multiple of pooling_heads'),
             (not self.additive or self.pooling == 'question', 'additive tokens need pooling by the question'),
+            (self.pooling != 'counting' or len(self.channels) == self.token_width,
+             f'it counts {len(self.channels)} named channels, but tokens are {self.token_width} wide'),
+            (self.pooling != 'counting' or self.soft_tokens == 0, 'learned constants cannot be counted'),
             (self.soft_tokens >= 0, 'soft_tokens must not be negative'),
             ((self.encoder == '') == (self.soft_tokens > 0),
              'a link reads the tokens of one encoder, or soft_tokens and no encoder'),
@@ -132,6 +144,7 @@ def _check_type(name: str, value: object, annotation: str) -> None:
         'int': isinstance(value, int) and not isinstance(value, bool),
         'float': isinstance(value, (int, float)) and not isinstance(value, bool),
         'tuple[int, ...]': isinstance(value, (list, tuple)) and all(type(entry) is int for entry in value),
+        'tuple[str, ...]': isinstance(value, (list, tuple)) and all(type(entry) is str for entry in value),
     }[annotation]
     if not fits:
         raise ConfigurationError(f'link configuration: {name} is {value!r}; expected {annotation}')

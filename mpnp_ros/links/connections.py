@@ -2,14 +2,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.links.config import LinkConfig
 from mpnp_ros.links.inputs import QuestionStates, TokenBatch
-from mpnp_ros.links.link import LatentLink
+from mpnp_ros.links.link import LatentLink, Question
+from mpnp_ros.links.worth import fuse
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.prefix import BlockPrefix, Prefix
 from mpnp_ros.llm.prepared import Reach
@@ -112,15 +113,39 @@ class LatentConnections:
         links with question pooling.  Keys and values are of the model's dtype.
         """
         parts: dict[int, list[BlockPrefix]] = {}
+        counting: dict[int, list[tuple[LatentLink, TokenBatch]]] = {}
         for modality, link in self._links.items():
             if link.soft_tokens is None and modality not in tokens:
                 continue
-            for block, part in self._one(link, tokens.get(modality), question).items():
+            if link.config.pooling == 'counting' and link.open_blocks:
+                counting.setdefault(id(link.pooling), []).append((link, TokenBatch(*tokens[modality])))
+                continue
+            batch = TokenBatch(*tokens[modality]) if link.soft_tokens is None else None
+            for block, part in link(batch, self._asked(link, question)).items():
+                parts.setdefault(block, []).append(part)
+        for group in counting.values():
+            for block, part in self._counted(group, question).items():
                 parts.setdefault(block, []).append(part)
         return {block: join(parts[block], self.lm.dtype) for block in sorted(parts)}
 
+    def _counted(self, group: Sequence[tuple[LatentLink, TokenBatch]],
+                 question: QuestionStates | None) -> dict[int, BlockPrefix]:
+        """One prefix for all links of one reader: their counts are fused, and it is as open as the most open."""
+        reader = group[0][0]
+        if len(group) == 1:
+            return reader(group[0][1], self._asked(reader, question))
+        columns = [link.columns(batch) for link, batch in group]
+        texts = max(column.shape[1] for column in columns)
+        opened = torch.stack([column.expand(-1, texts) for column in columns]).amax(0)
+        counts = fuse([(link.count(batch), link.worth) for link, batch in group])
+        return reader.prefix_of(counts, opened, self._asked(reader, question))
+
     def _plugged(self, link: LatentLink) -> None:
-        """A link has been plugged, under the lock."""
+        """A link has been plugged, under the lock: with those that read alike it shares their reader."""
+        for other in self._links.values():
+            if other is not link and link.reads_like(other):
+                link.share_reader(other)
+                return
 
     def _check_reach(self, config: LinkConfig) -> None:
         for name, other in self._links.items():
@@ -129,13 +154,12 @@ class LatentConnections:
                                  f'link {other.config.reach!r}; links that are used together must reach '
                                  'the same rows')
 
-    def _one(self, link: LatentLink, batch: TokenBatch | tuple | None,
-             question: QuestionStates | None) -> dict[int, BlockPrefix]:
-        values, azimuth, valid, rows = TokenBatch(*batch) if link.soft_tokens is None else (None,) * 4
-        asked = None
-        if link.pooling is not None and link.open_blocks and question is not None:
-            asked = question.at(link.config.question_block)
-        return link(values, azimuth, valid, asked, rows)
+    @staticmethod
+    def _asked(link: LatentLink, question: QuestionStates | None) -> Question | None:
+        """The states of the question that a link pools by, None for one that does not."""
+        if link.pooling is None or not link.open_blocks or question is None:
+            return None
+        return question.at(link.config.question_block)
 
 
 def join(parts: Iterable[BlockPrefix], dtype: torch.dtype) -> BlockPrefix:

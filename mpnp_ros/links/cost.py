@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from mpnp_ros.links.aligner import HARMONICS
 from mpnp_ros.links.config import LinkConfig
+from mpnp_ros.links.counting import COMPARED, EDGES, NUMBERS, SUPERVISED
 from mpnp_ros.links.pooling import CONTENTS
+from mpnp_ros.tokens import SECTORS
 
 #: Fused attention computes its scores again on the way back: 5 products after 2.
 ATTENTION_BACK = 5 / 2
@@ -31,7 +33,10 @@ def link_macs(config: LinkConfig, texts: int, frames: float, tokens: float,
     blind = config.soft_tokens > 0
     frames, tokens = (1, config.soft_tokens) if blind else (frames, tokens)
     parts, width, rows = [_directions(config, frames * tokens)], config.token_width, frames * tokens
-    if config.pooling == 'question':
+    if config.pooling == 'counting':
+        parts = _counting(config, texts, frames, tokens, question_tokens)
+        width, rows = config.pooling_width, texts * config.entries
+    elif config.pooling == 'question':
         seen = tokens if blind else texts * tokens
         parts += [*_reading(config, frames * tokens), *_pooling(config, texts, tokens, seen, question_tokens)]
         width, rows = config.pooling_width, texts * config.entries
@@ -42,7 +47,7 @@ def link_macs(config: LinkConfig, texts: int, frames: float, tokens: float,
 
 def prefix_columns(config: LinkConfig, tokens: float) -> float:
     """P, the columns that a link adds to each of its blocks."""
-    return config.entries if config.pooling == 'question' else config.soft_tokens or tokens
+    return config.soft_tokens or tokens if config.pooling == 'none' else config.entries
 
 
 def _product(macs: float, back: float = 2.) -> Passes:
@@ -53,6 +58,26 @@ def _directions(config: LinkConfig, rows: float) -> Passes:
     """Adding where tokens come from; the Fourier features are data."""
     directed = not config.additive and not config.soft_tokens
     return _product(rows * 2 * HARMONICS * config.token_width if directed else 0., 1)
+
+
+def _counting(config: LinkConfig, texts: int, frames: float, tokens: float,
+              question_tokens: float) -> list[Passes]:
+    """As training counts: with a token for each sector for what the sensor misses."""
+    width, channels, directions = config.pooling_width, config.token_width, 2 * config.harmonics + 1
+    asked, probes, seen = texts * question_tokens, texts * config.probes, tokens + SECTORS
+    layer = [_product(probes * 2 * width ** 2 + asked * 2 * width ** 2),
+             _product(2 * probes * question_tokens * width, ATTENTION_BACK)]
+    return config.pooling_layers * layer + [
+        _product(frames * tokens * channels ** 2, 1),
+        _product(texts * config.text_width * width, 1), _product(asked * config.text_width * width),
+        _product(probes * 4 * width ** 2),
+        _product(probes * width * (2 * directions + len(EDGES) + 1 + channels)),
+        _product(probes * ((seen + SECTORS) * directions + seen * (len(EDGES) + 1) + SECTORS * channels), 1),
+        _product(2 * probes * seen * channels),
+        _product(probes * width * (NUMBERS + 3 + 2 * channels + width)),
+        _product(texts * SUPERVISED * channels * COMPARED),
+        _product(texts * ((2 * config.probes * width + COMPARED) * 2 * width
+                          + 2 * width * config.entries * width))]
 
 
 def _reading(config: LinkConfig, rows: float) -> list[Passes]:

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from mpnp_ros.errors import LinksError
 from mpnp_ros.links.columns import ModalityColumns
 from mpnp_ros.links.config import option
+from mpnp_ros.links.inputs import TokenBatch
 from mpnp_ros.links.prompts import PromptedConfig, PromptedLink
 from mpnp_ros.llm.language_model import LanguageModel
 
@@ -72,10 +71,10 @@ class EpAlmLink(PromptedLink):
             served.setdefault(self.config.connector(block), block)
         return sorted(served.values())
 
-    def forward(self, values: torch.Tensor | None = None, azimuth: torch.Tensor | None = None,
-                valid: torch.Tensor | None = None, rows: torch.Tensor | None = None) -> ModalityColumns:
-        """Columns of every injected block; arguments as in TokenBatch."""
-        read, depths = self._read(values, azimuth, valid), self.config.depths
+    def forward(self, tokens: TokenBatch | None = None) -> ModalityColumns:
+        """Columns of every injected block; a link on soft tokens takes no tokens."""
+        read, depths = self._read(tokens), self.config.depths
+        valid, rows = (None, None) if tokens is None else (tokens.valid, tokens.rows)
         if read.shape[1] % depths:
             raise LinksError(f'{read.shape[1]} {self.config.modality} tokens are not those of {depths} '
                              'depths of the encoder; set depths to how many there are of each view')

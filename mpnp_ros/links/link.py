@@ -10,16 +10,22 @@ from torch.nn.functional import logsigmoid
 from mpnp_ros.errors import LinksError
 from mpnp_ros.links.aligner import Aligner, Direction
 from mpnp_ros.links.config import LinkConfig
+from mpnp_ros.links.counting import CountingPooling, Counts
+from mpnp_ros.links.inputs import TokenBatch
 from mpnp_ros.links.pooling import QuestionPooling
 from mpnp_ros.links.standardise import Standardise
 from mpnp_ros.links.take_over import take_over
+from mpnp_ros.links.worth import Worth
 from mpnp_ros.llm.prefix import BlockPrefix
+from mpnp_ros.tokens import SECTORS
 
 #: What a link and the one it starts from have in common.
 SAME_AT_START = (
     'base_model', 'blocks', 'kv_heads', 'head_dim', 'text_width', 'hidden', 'per_block', 'pooling', 'entries',
-    'pooling_width', 'pooling_layers', 'pooling_heads', 'harmonics', 'additive')
+    'pooling_width', 'pooling_layers', 'pooling_heads', 'harmonics', 'additive', 'channels', 'probes')
 
+#: What links that count together have in common, and what they do not is the worth of what they count.
+READER = ('pooling', 'key_aligner', 'value_aligner')
 Question = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -40,50 +46,84 @@ class LatentLink(nn.Module):
         super().__init__()
         self.config = config
         self.version = ''
-        blind, pooled = config.soft_tokens > 0, config.pooling == 'question'
+        blind, counting = config.soft_tokens > 0, config.pooling == 'counting'
         constants = torch.randn(config.soft_tokens, config.token_width)
         self.soft_tokens = nn.Parameter(constants) if blind else None
-        self.standard = Standardise(config.token_width)
-        self.norm = nn.LayerNorm(config.token_width)
-        self.direction = None if blind else Direction(config.token_width)
-        self.pooling = QuestionPooling(
-            config.token_width, config.text_width, config.pooling_width, config.entries,
-            config.pooling_layers, config.pooling_heads, config.harmonics,
-            config.additive) if pooled else None
-        sizes = (config.pooling_width if pooled else config.token_width, config.hidden,
+        self.standard = None if counting else Standardise(config.token_width)
+        self.norm = None if counting else nn.LayerNorm(config.token_width)
+        self.direction = None if blind or counting else Direction(config.token_width)
+        self.worth = Worth(config.token_width) if counting else None
+        self.pooling = _pooling(config)
+        sizes = (config.token_width if self.pooling is None else config.pooling_width, config.hidden,
                  len(config.blocks) if config.per_block else 1, config.kv_heads, config.head_dim)
         self.key_aligner, self.value_aligner = Aligner(*sizes), Aligner(*sizes)
         self.gate_weights = nn.Parameter(torch.full((len(config.blocks),), config.gate))
         self.register_buffer('closed', torch.zeros(len(config.blocks), dtype=torch.bool))
         self._start()
 
-    def forward(self, values: torch.Tensor | None = None, azimuth: torch.Tensor | None = None,
-                valid: torch.Tensor | None = None, question: Question | None = None,
-                rows: torch.Tensor | None = None) -> dict[int, BlockPrefix]:
+    def forward(self, tokens: TokenBatch | None = None,
+                question: Question | None = None) -> dict[int, BlockPrefix]:
         """The prefix of every linked block that is not pruned.
 
-        values [F, P, D], azimuth [F, P], valid [F, P], rows [B]: see TokenBatch; a link with soft tokens
-        takes none of them.  question: states [B, T, d] at the input of block `config.question_block`
-        and their mask [B, T]; only needed, and only read, with question pooling.
+        tokens: none for a link on soft tokens.  question: states [B, T, d] at the input of block
+        `config.question_block` and their mask [B, T]; only needed, and only read, where it pools.
         """
-        linked = [place for place, closed in enumerate(self.closed.tolist()) if not closed]
+        linked = self._open_places()
         if not linked:
             return {}
-        tokens = self._read(values, azimuth, valid)
+        if self.config.pooling == 'counting':
+            counts = self.count(tokens)
+            return self.prefix_of(counts, self.columns(tokens), self._asked(question))
+        valid, rows = (None, None) if tokens is None else (tokens.valid, tokens.rows)
+        read = self._read(tokens)
         if self.pooling is not None:
-            tokens, valid, rows = self._pool(tokens, azimuth, valid, rows, question)
-        keys, values = (aligner(tokens, linked) for aligner in (self.key_aligner, self.value_aligner))
+            seen = self.pooling.see(read, None if self.soft_tokens is not None else tokens.azimuth)
+            read = self.pooling(seen.of_rows(rows, valid), self._asked(question))
+            valid = valid if valid is None or rows is None else valid[rows]
+            valid, rows = None if valid is None else valid.any(1, keepdim=True).expand(read.shape[:2]), None
+        keys, values = (aligner(read, linked) for aligner in (self.key_aligner, self.value_aligner))
         if rows is not None:
             keys, values, valid = keys[:, rows], values[:, rows], None if valid is None else valid[rows]
-        gates = self._columns(valid)
-        of_block = [0] * len(linked) if len(keys) == 1 else range(len(linked))
-        return {self.config.blocks[place]: BlockPrefix(keys[i], values[i], gates[place])
-                for i, place in zip(of_block, linked, strict=True)}
+        gates = self._log_gates()[linked, None, None, None]
+        if valid is not None:
+            gates = torch.where(valid[:, None, :], gates, -torch.inf)
+        return self._blocks(keys, values, gates)
+
+    def count(self, tokens: TokenBatch) -> Counts:
+        """What the tokens say is there, corrected by what they are worth, of each text [B, ...]."""
+        self._check(tokens)
+        values, azimuth = tokens.values.float().clamp(0), tokens.azimuth.float()
+        frames, places = values.shape[:2]
+        distance = values.new_full((frames, places), torch.nan) if tokens.distance is None else tokens.distance
+        looked = values.new_ones(frames, SECTORS) if tokens.looked is None else tokens.looked.float()
+        known = values.new_ones(frames, values.shape[2]) if tokens.known is None else tokens.known.float()
+        if tokens.valid is not None:
+            values = values.masked_fill(~tokens.valid[..., None], 0.)
+        counts = Counts(values, azimuth, distance, looked[:, :, None] * known[:, None])
+        return self.worth(counts).of_rows(tokens.rows)
+
+    def columns(self, tokens: TokenBatch) -> torch.Tensor:
+        """Log g of every linked block for each text, [N, B or 1]; -inf where it is closed or has no tokens."""
+        gates = self._log_gates().masked_fill(self.closed, -torch.inf)[:, None]
+        if tokens.valid is None:
+            return gates
+        there = tokens.valid.any(1)
+        return torch.where(there if tokens.rows is None else there[tokens.rows], gates, -torch.inf)
+
+    def prefix_of(self, counts: Counts, columns: torch.Tensor, question: Question) -> dict[int, BlockPrefix]:
+        """The prefix that counts make, which may be those of several links.
+
+        columns: [N, B or 1] log g of every linked block, open where one of those links is.
+        """
+        entries = self.pooling(counts, question)
+        opened = [place for place in range(len(columns)) if bool((columns[place] > -torch.inf).any())]
+        keys, values = (aligner(entries, opened) for aligner in (self.key_aligner, self.value_aligner))
+        return self._blocks(keys, values, columns[opened, :, None, None], opened)
 
     @property
     def gates(self) -> torch.Tensor:
         """Of each linked block in config.blocks its g, [N] in [0, 1]; exactly 0 where pruned."""
-        return torch.sigmoid(self.gate_weights / self.config.temperature).masked_fill(self.closed, 0.)
+        return self._log_gates().exp().masked_fill(self.closed, 0.)
 
     @property
     def open_blocks(self) -> tuple[int, ...]:
@@ -105,9 +145,10 @@ class LatentLink(nn.Module):
         questions: as in forward, of the training set; read by a link that pools.  values: [n, D] tokens of
         the training set; None without a sensor.
         """
-        if values is not None and not self.config.additive and not self.standard.measured:
+        standardised = self.standard is not None and not self.config.additive
+        if values is not None and standardised and not self.standard.measured:
             self.standard.measure(values.to(self.standard.mean.device))
-        if self.pooling is not None and not self.pooling.standard_end.measured:
+        if self.pooling is not None and not self.pooling.measured:
             self.pooling.measure(questions)
 
     def start_from(self, other: LatentLink) -> tuple[str, ...]:
@@ -136,35 +177,67 @@ class LatentLink(nn.Module):
             nn.init.zeros_(self.value_aligner.output.weight)
             nn.init.zeros_(self.value_aligner.output.bias)
 
-    def _read(self, values: torch.Tensor | None, azimuth: torch.Tensor | None,
-              valid: torch.Tensor | None) -> torch.Tensor:
+    def share_reader(self, other: LatentLink) -> None:
+        """Count with the reader of another link, so that the counts of both can be fused."""
+        self.pooling, self.key_aligner, self.value_aligner = (
+            other.pooling, other.key_aligner, other.value_aligner)
+
+    def reads_like(self, other: LatentLink) -> bool:
+        """Whether both count, and by readers that are the same in every number."""
+        if not (self.config.pooling == other.config.pooling == 'counting'):
+            return False
+        if any(getattr(self.config, name) != getattr(other.config, name) for name in SAME_AT_START):
+            return False
+        pairs = ((one, two) for name in READER for one, two in zip(
+            getattr(self, name).state_dict().values(), getattr(other, name).state_dict().values(), strict=True))
+        return self.pooling is other.pooling or all(torch.equal(one, two.to(one.device)) for one, two in pairs)
+
+    def _read(self, tokens: TokenBatch | None) -> torch.Tensor:
         """Normalised tokens with their direction, [F, P, D]."""
         if self.soft_tokens is not None:
             return self.norm(self.soft_tokens)[None]
-        if values is None or azimuth is None or values.shape[-1] != self.config.token_width:
-            width = 'no' if values is None or azimuth is None else values.shape[-1]
-            raise LinksError(f'the {self.config.modality} link reads tokens of width '
-                             f'{self.config.token_width} with azimuths, but was given {width}; '
-                             'use the encoder it was trained with')
-        values = values if valid is None else values.masked_fill(~valid[..., None], 0.)
+        self._check(tokens)
+        values = tokens.values
+        if tokens.valid is not None:
+            values = values.masked_fill(~tokens.valid[..., None], 0.)
         if self.config.additive:
             return values
-        return self.direction(self.norm(self.standard(values)), azimuth.float())
+        return self.direction(self.norm(self.standard(values)), tokens.azimuth.float())
 
-    def _pool(self, tokens: torch.Tensor, azimuth: torch.Tensor | None, valid: torch.Tensor | None,
-              rows: torch.Tensor | None, question: Question | None,
-              ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
-        """Entries [B, M, w] and which of them are real [B, M]."""
+    def _check(self, tokens: TokenBatch | None) -> None:
+        if tokens is None or tokens.values.shape[-1] != self.config.token_width:
+            width = 'no tokens' if tokens is None else f'tokens of width {tokens.values.shape[-1]}'
+            raise LinksError(f'the {self.config.modality} link reads tokens of width '
+                             f'{self.config.token_width}, but was given {width}; use the encoder it was '
+                             'trained with')
+
+    def _asked(self, question: Question | None) -> Question:
         if question is None:
             raise LinksError(f'the {self.config.modality} link pools by the question; hand it the states of '
                              f'the question at block {self.config.question_block}')
-        seen = self.pooling.see(tokens, None if self.soft_tokens is not None else azimuth)
-        entries = self.pooling(seen.of_rows(rows, valid), question)
-        valid = valid if valid is None or rows is None else valid[rows]
-        present = None if valid is None else valid.any(1, keepdim=True).expand(entries.shape[:2])
-        return entries, present, None
+        return question
 
-    def _columns(self, valid: torch.Tensor | None) -> torch.Tensor:
-        """Of every linked block log g of its columns, [N, B or 1, 1, P or 1]; -inf where nothing is real."""
-        gates = logsigmoid(self.gate_weights / self.config.temperature)[:, None, None, None]
-        return gates if valid is None else torch.where(valid[:, None, :], gates, -torch.inf)
+    def _open_places(self) -> list[int]:
+        return [place for place, closed in enumerate(self.closed.tolist()) if not closed]
+
+    def _log_gates(self) -> torch.Tensor:
+        """[N], closed ones included."""
+        return logsigmoid(self.gate_weights / self.config.temperature)
+
+    def _blocks(self, keys: torch.Tensor, values: torch.Tensor, gates: torch.Tensor,
+                places: Sequence[int] | None = None) -> dict[int, BlockPrefix]:
+        """Keys and values [n or 1, B, ...] of the linked blocks at some places (default: all open ones)."""
+        places = self._open_places() if places is None else places
+        of_block = [0] * len(places) if len(keys) == 1 else range(len(places))
+        return {self.config.blocks[place]: BlockPrefix(keys[i], values[i], gate)
+                for i, place, gate in zip(of_block, places, gates, strict=True)}
+
+
+def _pooling(config: LinkConfig) -> CountingPooling | QuestionPooling | None:
+    if config.pooling == 'none':
+        return None
+    sizes = config.token_width, config.text_width, config.pooling_width, config.entries, config.pooling_layers, \
+        config.pooling_heads, config.harmonics
+    if config.pooling == 'counting':
+        return CountingPooling(*sizes, config.probes)
+    return QuestionPooling(*sizes, config.additive)

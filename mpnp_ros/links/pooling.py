@@ -141,8 +141,13 @@ class QuestionPooling(nn.Module):
 
     def measure(self, questions: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
         """Measure what question states are standardised by, from pairs of states and masks."""
-        self.standard_question.measure(torch.cat([states[_inner(mask)] for states, mask in questions]))
-        self.standard_end.measure(torch.cat([_end(states, mask) for states, mask in questions]))
+        self.standard_question.measure(torch.cat([states[without_first(mask)] for states, mask in questions]))
+        self.standard_end.measure(torch.cat([end_state(states, mask) for states, mask in questions]))
+
+    @property
+    def measured(self) -> bool:
+        """Whether :meth:`measure` has been called."""
+        return self.standard_end.measured
 
     def see(self, tokens: torch.Tensor, azimuth: torch.Tensor | None) -> Seen:
         """tokens: [F, P, D].  azimuth: [F, P] radians, NaN: none; None: no token has a direction."""
@@ -150,7 +155,7 @@ class QuestionPooling(nn.Module):
         contents = self.read_contents(tokens if self.additive else read)
         if azimuth is None:
             azimuth = tokens.new_full(tokens.shape[:2], torch.nan)
-        return Seen(read, _with_one(contents), _with_one(fourier(azimuth.float(), self.harmonics)))
+        return Seen(read, with_one(contents), with_one(fourier(azimuth.float(), self.harmonics)))
 
     def forward(self, seen: Seen, question: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         """Pool what is seen for each question.
@@ -158,24 +163,24 @@ class QuestionPooling(nn.Module):
         question: states [B, T, d] and mask [B, T], padded on either side.  Gives [B, M, w].
         """
         states, mask = question
-        entries = self.entries + self.read_end(self.standard_end(_end(states, mask)))[:, None]
+        entries = self.entries + self.read_end(self.standard_end(end_state(states, mask)))[:, None]
         asked = self.read_question(self.standard_question(states))
         for layer in self.layers:
-            entries = layer(entries, asked, _inner(mask), seen)
+            entries = layer(entries, asked, without_first(mask), seen)
         return self.norm(entries)
 
 
-def _with_one(features: torch.Tensor) -> torch.Tensor:
+def with_one(features: torch.Tensor) -> torch.Tensor:
     """[..., n] -> [..., n + 1]: with a constant 1."""
     return torch.cat([features, torch.ones_like(features[..., :1])], -1)
 
 
-def _end(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def end_state(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """The state of each question's last position, [B, d]."""
     return states[torch.arange(len(states), device=states.device), mask.cumsum(1).argmax(1)]
 
 
-def _inner(mask: torch.Tensor) -> torch.Tensor:
+def without_first(mask: torch.Tensor) -> torch.Tensor:
     """[B, T]: without the first position, where language models park attention: its state says nothing.
 
     A question of a single position keeps it.

@@ -42,10 +42,10 @@ class PublishedLink(nn.Module):
         self.key_aligner, self.value_aligner = Aligner(*sizes), Aligner(*sizes)
         self.link_weights = nn.Parameter(torch.empty(len(config.blocks)).uniform_(-1., 1.))
 
-    def forward(self, values: torch.Tensor, azimuth: torch.Tensor | None = None,
-                valid: torch.Tensor | None = None, rows: torch.Tensor | None = None) -> BlockPrefix:
-        """Keys and values before alpha; arguments as in TokenBatch, the azimuth is not read."""
-        keys, values = self.key_aligner(values.float())[0], self.value_aligner(values.float())[0]
+    def forward(self, tokens: TokenBatch) -> BlockPrefix:
+        """Keys and values before alpha; the azimuth is not read."""
+        valid, rows = tokens.valid, tokens.rows
+        keys, values = (aligner(tokens.values.float())[0] for aligner in (self.key_aligner, self.value_aligner))
         gate = keys.new_zeros(1, 1, 1)
         if valid is not None:
             gate = torch.where(valid[:, None, :], gate, -torch.inf)
@@ -96,7 +96,7 @@ class PublishedConnections(SharingConnections):
         present = [link for name, link in self._links.items() if name in tokens]
         if not present:
             return {}
-        both = join([link(*TokenBatch(*tokens[link.config.modality])) for link in present], torch.float32)
+        both = join([link(TokenBatch(*tokens[link.config.modality])) for link in present], torch.float32)
         zeros = torch.zeros_like(both.keys, dtype=self.lm.dtype)
         prefix = dict.fromkeys(range(self.lm.blocks), BlockPrefix(zeros, zeros, both.log_gate))
         for block, alpha in zip(present[0].config.blocks, present[0].gates_of(self.shared), strict=True):

@@ -110,8 +110,8 @@ class ColumnMethod(Mpnp):
             if link.soft_tokens is not None:
                 parts.append(_expanded(link(), len(frames)))
             elif any(name in frame for frame in frames):
-                parts.append(link(*TokenBatch.stack([of_encoder(frame.get(name), link.config)
-                                                     for frame in frames], self.lm.device)))
+                parts.append(link(TokenBatch.stack([of_encoder(frame.get(name), link.config)
+                                                    for frame in frames], self.lm.device)))
         shared = self._shared_columns(connections, len(frames))
         entering = sorted({block for part in parts for block in part.states})
         seen = torch.cat([shared.new_ones(len(frames), 0).bool(), *(part.seen for part in parts)], 1)

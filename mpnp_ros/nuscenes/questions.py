@@ -86,11 +86,11 @@ def scene_questions(frame: KeyFrame, seed: int = 0, per_kind: int = 6,
     kinds: dict[tuple[str, int], list[Fact]] = defaultdict(list)
     for fact in facts:
         kinds[fact.kind[:2]].append(fact)
-    chosen = [fact for group in kinds.values() for fact in _spread(group, per_kind, rng)]
+    chosen = [fact for group in kinds.values() for fact in spread(group, per_kind, rng)]
     return [fact.ask(rng, frame.token) for fact in chosen]
 
 
-def _spread(facts: Sequence[Fact], limit: int, rng: random.Random) -> list[Fact]:
+def spread(facts: Sequence[Fact], limit: int, rng: random.Random) -> list[Fact]:
     """Up to ``limit`` facts, as even over the answers and the forms as they allow."""
     piles: dict[tuple[str, str], list[Fact]] = defaultdict(list)
     for fact in facts:

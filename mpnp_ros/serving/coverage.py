@@ -1,18 +1,13 @@
 """Which directions sensors look to, and which ones a question asks about."""
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 
 import numpy as np
 
-from mpnp_ros.tokens import NO_SOURCE, ModalityTokens
+from mpnp_ros.tokens import SECTOR
 
-SECTORS = 72
-STEP = 360 // SECTORS
-SIDE = 60.0
-"""Degrees to either side of its axis that a view may see of which one direction alone is known."""
 NEARLY_ALL = 0.95
 
 DIRECTIONS: Mapping[str, tuple[int, int]] = {
@@ -27,27 +22,9 @@ _ASKER = re.compile(r'(?:me|us|you|myself|ourselves|yourself|the ego(?:[ -]?vehi
                     r'(?:the|this) robot|(?:my|our|your|this) (?:car|vehicle|robot))\b')
 
 
-def covered(tokens: ModalityTokens) -> np.ndarray:
-    """Return which sectors of 5 degrees some source looks to, bool [SECTORS], beginning straight behind.
-
-    Every sector where that cannot be told: tokens that name no sources, or that have no direction.
-    """
-    seeing = tokens.source_index != NO_SOURCE
-    if not seeing.size or np.isnan(tokens.azimuth[seeing]).any():
-        return np.ones(SECTORS, bool)
-    degrees, index = np.degrees(tokens.azimuth[seeing].astype(np.float64)), tokens.source_index[seeing]
-    gaps = np.concatenate([_gaps(degrees[index == source]) for source in np.unique(index)] or [[]])
-    half = float(np.median(gaps)) / 2 if gaps.size else SIDE
-    offsets = np.linspace(0.1 - half, half - 0.1, 2 + math.ceil(2 * half / STEP))
-    places = np.floor((degrees[:, None] + offsets + 180) % 360 / STEP).astype(int) % SECTORS
-    seen = np.zeros(SECTORS, bool)
-    seen[places.ravel()] = True
-    return seen
-
-
 def share(seen: np.ndarray, direction: str) -> float:
     """Return how much of a direction is seen, 0..1.  direction: one of :data:`DIRECTIONS`."""
-    first, last = ((edge + 180) // STEP for edge in DIRECTIONS[direction])
+    first, last = ((edge + 180) // SECTOR for edge in DIRECTIONS[direction])
     return float(np.take(seen, range(first, last), mode='wrap').mean())
 
 
@@ -57,7 +34,7 @@ def ranges(seen: np.ndarray) -> str:
         return 'all around' if seen.all() else 'nothing'
     begins = np.flatnonzero(seen & ~np.roll(seen, 1))
     lengths = [int(np.argmin(np.roll(seen, -begin))) for begin in begins]
-    edges = [(begin * STEP - 180, (begin + length) * STEP - 180)
+    edges = [(begin * SECTOR - 180, (begin + length) * SECTOR - 180)
              for begin, length in zip(begins.tolist(), lengths, strict=True)]
     return ' and '.join(f'from {begin} to {end} deg' for begin, end in edges)
 
@@ -87,7 +64,7 @@ def directions_asked(text: str) -> tuple[str, ...]:
 def unseen(text: str, seen: Mapping[str, np.ndarray]) -> tuple[str, str]:
     """Say what a question asks about and nothing looks to: (why there is no answer, why it is worth less).
 
-    seen: :func:`covered` of each modality an answer would rest on, at least one.  At most one text is not
+    seen: :meth:`~mpnp_ros.tokens.ModalityTokens.sectors_looked_at` of each modality an answer would rest on, at least one.  At most one text is not
     empty.
     """
     together = np.logical_or.reduce(list(seen.values()))
@@ -106,9 +83,3 @@ def _of_the_asker(rest: str) -> bool:
     """Whether what follows a direction leaves it the asker's: "of me", or nothing that it is of."""
     rest = re.sub(r'^[ -](?:hand )?side\b', '', rest)
     return not rest.startswith(' of ') or _ASKER.match(rest.removeprefix(' of ')) is not None
-
-
-def _gaps(degrees: np.ndarray) -> np.ndarray:
-    """Angles between neighbouring directions of one source."""
-    apart = np.diff(np.unique(degrees))
-    return np.minimum(apart, 360 - apart)

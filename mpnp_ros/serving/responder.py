@@ -13,7 +13,7 @@ from mpnp_ros.llm.interruption import interruptible
 from mpnp_ros.memory import is_out_of_memory, release_memory
 from mpnp_ros.methods.base import AskedQuestion, Method
 from mpnp_ros.serving.answer import Answer, Status, UsedModality
-from mpnp_ros.serving.coverage import covered, unseen
+from mpnp_ros.serving.coverage import unseen
 from mpnp_ros.serving.inquiry import Inquiry
 from mpnp_ros.serving.link_versions import LinkVersions
 from mpnp_ros.serving.modality_board import ModalityBoard
@@ -83,7 +83,7 @@ class Responder:
     def _lacking(self, text: str, tokens: Tokens, heard: Tokens) -> tuple[str, str]:
         """Why no sensor can help with a question, and what lowers the worth of the answer where one can."""
         if heard:
-            return unseen(text, {name: covered(one) for name, one in heard.items()})
+            return unseen(text, {name: one.sectors_looked_at() for name, one in heard.items()})
         reasons = {**self._board.absences(), **dict.fromkeys(
             tokens, 'its links have no say, all of their gates are closed; load others')}
         if not reasons:

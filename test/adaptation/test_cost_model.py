@@ -63,7 +63,7 @@ def counted_step(method: Method, data: TokenDataset) -> int:
 
 @pytest.mark.parametrize('options', [
     {}, {'last': 4}, {'reach': 'all', 'last': 3}, {'pooling': 'none'}, {'additive': True},
-    {'per_block': False}], ids=str)
+    {'pooling': 'counting', 'channels': tuple('abcdefgh')}, {'per_block': False}], ids=str)
 def test_a_step_costs_what_is_counted(tiny_lm: Callable, toy: Callable, family: str, options: dict) -> None:
     data = of_one_length(toy(16, 1, ('camera', 'lidar')))
     method = linked(tiny_lm(family), ('camera', 'lidar'), **options)

@@ -14,7 +14,7 @@ from mpnp_ros.tokens import ModalityTokens
 def test_shapes_fit_grouped_heads(tiny_lm, new_link, new_tokens, new_text, pooling, entries):
     lm = tiny_lm('llama')
     link, text = new_link(lm, pooling=pooling, gate=-6.), new_text(lm, 2)
-    prefix = link(*new_tokens(2)[:2], question=text.states(2).at(2))
+    prefix = link(new_tokens(2), text.states(2).at(2))
     assert sorted(prefix) == [2, 3] == list(link.open_blocks)
     for part in prefix.values():
         assert part.keys.shape == part.values.shape == (2, lm.kv_heads, entries, lm.head_dim)
@@ -24,7 +24,7 @@ def test_shapes_fit_grouped_heads(tiny_lm, new_link, new_tokens, new_text, pooli
 
 def test_gates_are_the_sigmoid_over_the_temperature(tiny_lm, new_link, new_tokens):
     link = new_link(tiny_lm('opt'), temperature=.5, pooling='none')
-    part = link(*new_tokens()[:2])[3]
+    part = link(new_tokens())[3]
     torch.testing.assert_close(part.log_gate.exp().squeeze(), torch.sigmoid(link.gate_weights[1] * 2))
     torch.testing.assert_close(part.log_gate.exp().squeeze(), link.gates[1])
 
@@ -32,9 +32,9 @@ def test_gates_are_the_sigmoid_over_the_temperature(tiny_lm, new_link, new_token
 def test_direction_is_periodic_and_matters(tiny_lm, new_link, new_tokens):
     link = new_link(tiny_lm('llama'), pooling='none')
     values, azimuth = new_tokens()[:2]
-    keys = link(values, azimuth)[3].keys
-    torch.testing.assert_close(link(values, azimuth + 2 * torch.pi)[3].keys, keys, rtol=0, atol=1e-4)
-    turned = link(values, azimuth + .5)[3].keys
+    keys = link(TokenBatch(values, azimuth))[3].keys
+    torch.testing.assert_close(link(TokenBatch(values, azimuth + 2 * torch.pi))[3].keys, keys, rtol=0, atol=1e-4)
+    turned = link(TokenBatch(values, azimuth + .5))[3].keys
     assert torch.equal(turned[:, :, 0], keys[:, :, 0]), 'a token without direction does not turn'
     assert not torch.allclose(turned[:, :, 1:], keys[:, :, 1:], atol=1e-2)
 
@@ -43,8 +43,8 @@ def test_the_order_of_tokens_is_not_read(tiny_lm, new_link, new_tokens, new_text
     lm = tiny_lm('llama')
     link, (values, azimuth, *_) = new_link(lm, pooling='question'), new_tokens()
     question = new_text(lm).states(2).at(2)
-    turned = link(values.flip(1), azimuth.flip(1), question=question)[3].values
-    straight = link(values, azimuth, question=question)[3].values
+    turned = link(TokenBatch(values.flip(1), azimuth.flip(1)), question)[3].values
+    straight = link(TokenBatch(values, azimuth), question)[3].values
     torch.testing.assert_close(turned, straight, rtol=0, atol=1e-5)
 
 
@@ -52,9 +52,9 @@ def test_pooling_depends_on_the_question_and_counts_tokens(tiny_lm, new_link, ne
     lm = tiny_lm('llama')
     link, (values, azimuth, *_) = new_link(lm, pooling='question'), new_tokens()
     one, other = (new_text(lm, seed=seed).states(2).at(2) for seed in (0, 1))
-    answers = [link(values, azimuth, question=question)[3].values for question in (one, other)]
+    answers = [link(TokenBatch(values, azimuth), question)[3].values for question in (one, other)]
     assert not torch.allclose(*answers, atol=1e-3)
-    twice = link(values.repeat(1, 2, 1), azimuth.repeat(1, 2), question=one)[3].values
+    twice = link(TokenBatch(values.repeat(1, 2, 1), azimuth.repeat(1, 2)), one)[3].values
     assert not torch.allclose(twice, answers[0], atol=1e-3), 'an average alone cannot tell two cars from one'
 
 
@@ -66,8 +66,8 @@ def test_padding_is_not_read_even_where_it_is_not_finite(tiny_lm, new_link, new_
     question = new_text(lm).states(2).at(2)
     for pooling in ('none', 'question'):
         link = new_link(lm, pooling=pooling)
-        part = link(padded, torch.cat([azimuth, azimuth], 1), valid, question)[3]
-        alone = link(values, azimuth, question=question)[3]
+        part = link(TokenBatch(padded, torch.cat([azimuth, azimuth], 1), valid), question)[3]
+        alone = link(TokenBatch(values, azimuth), question)[3]
         shown = part.log_gate.expand(1, 1, part.keys.shape[2])[0, 0].isfinite()
         torch.testing.assert_close(part.keys[:, :, shown], alone.keys, rtol=0, atol=1e-5)
         assert part.values.isfinite().all()
@@ -79,14 +79,14 @@ def test_frames_once_and_indexed_equal_frames_repeated(tiny_lm, new_link, new_to
     link, tokens, rows = new_link(lm, pooling=pooling), new_tokens(2), torch.tensor([1, 0, 1])
     question = new_text(lm, 3).states(2).at(2)
     valid = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
-    indexed = link(*tokens[:2], valid, question, rows)[2]
-    repeated = link(tokens.values[rows], tokens.azimuth[rows], valid[rows], question)[2]
+    indexed = link(TokenBatch(*tokens[:2], valid, rows), question)[2]
+    repeated = link(TokenBatch(tokens.values[rows], tokens.azimuth[rows], valid[rows]), question)[2]
     for name in ('keys', 'values', 'log_gate'):
         torch.testing.assert_close(getattr(indexed, name), getattr(repeated, name), rtol=0, atol=1e-5)
 
 
 def test_zero_values_start_silent(tiny_lm, new_link, new_tokens):
-    part = new_link(tiny_lm('llama'), zero_values=True, pooling='none')(*new_tokens()[:2])[3]
+    part = new_link(tiny_lm('llama'), zero_values=True, pooling='none')(new_tokens())[3]
     assert not part.values.any() and part.keys.any()
 
 
@@ -94,9 +94,9 @@ def test_one_more_token_among_others_counts(tiny_lm, new_link, new_tokens, new_t
     lm = tiny_lm('llama')
     link, (values, azimuth, *_) = new_link(lm), new_tokens()
     question = new_text(lm).states(2).at(2)
-    more = link(torch.cat([values, values[:, 2:3]], 1), torch.cat([azimuth, azimuth[:, 2:3]], 1),
-                question=question)[3].values
-    assert not torch.allclose(more, link(values, azimuth, question=question)[3].values, atol=1e-3)
+    more = link(TokenBatch(torch.cat([values, values[:, 2:3]], 1), torch.cat([azimuth, azimuth[:, 2:3]], 1)),
+                question)[3].values
+    assert not torch.allclose(more, link(TokenBatch(values, azimuth), question)[3].values, atol=1e-3)
 
 
 def test_pooling_turns_with_the_tokens_but_not_without_directions(tiny_lm, new_link, new_tokens, new_text):
@@ -105,7 +105,7 @@ def test_pooling_turns_with_the_tokens_but_not_without_directions(tiny_lm, new_l
     question = new_text(lm).states(2).at(2)
 
     def entries(angles):
-        return link(values, angles, question=question)[3].keys
+        return link(TokenBatch(values, angles), question)[3].keys
 
     torch.testing.assert_close(entries(azimuth + 2 * torch.pi), entries(azimuth), rtol=0, atol=1e-4)
     assert not torch.allclose(entries(azimuth + .5), entries(azimuth), atol=1e-3)
@@ -118,12 +118,12 @@ def test_a_token_marked_invalid_does_not_count(tiny_lm, new_link, new_tokens, ne
     lm = tiny_lm('llama')
     link, (values, azimuth, *_) = new_link(lm), new_tokens(2)
     question, valid = new_text(lm, 2).states(2).at(2), torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
-    part = link(values, azimuth, valid, question)[3]
-    other = link(values + ~valid[..., None] * 7., azimuth + ~valid * 1., valid, question)[3]
+    part = link(TokenBatch(values, azimuth, valid), question)[3]
+    other = link(TokenBatch(values + ~valid[..., None] * 7., azimuth + ~valid * 1., valid), question)[3]
     assert torch.equal(part.keys, other.keys) and torch.equal(part.values, other.values)
-    fewer = link(values[1:, :3], azimuth[1:, :3], question=[one[1:] for one in question])[3]
+    fewer = link(TokenBatch(values[1:, :3], azimuth[1:, :3]), [one[1:] for one in question])[3]
     torch.testing.assert_close(part.values[1:], fewer.values, rtol=0, atol=1e-5)
-    everything = link(values, azimuth, question=question)[3]
+    everything = link(TokenBatch(values, azimuth), question)[3]
     assert not torch.allclose(everything.values[1], part.values[1], atol=1e-3)
 
 
@@ -131,7 +131,7 @@ def test_a_token_marked_invalid_does_not_count(tiny_lm, new_link, new_tokens, ne
 def test_any_number_of_heads_that_divides_the_width(tiny_lm, new_link, new_tokens, new_text, heads):
     lm = tiny_lm('llama')
     link = new_link(lm, pooling_heads=heads, pooling_width=20 * heads)
-    assert link(*new_tokens()[:2], question=new_text(lm).states(2).at(2))[3].values.isfinite().all()
+    assert link(new_tokens(), new_text(lm).states(2).at(2))[3].values.isfinite().all()
 
 
 def test_a_question_of_one_token_is_pooled(tiny_lm, new_link, new_tokens, new_text):
@@ -139,12 +139,12 @@ def test_a_question_of_one_token_is_pooled(tiny_lm, new_link, new_tokens, new_te
     states, mask = new_text(lm, 2).states(2).at(2)
     mask = torch.tensor([[True] + [False] * 6, [True] * 7])
     link, tokens = new_link(lm), new_tokens(2)
-    together = link(*tokens[:2], question=(states, mask))[3].values
-    alone = link(tokens.values[:1], tokens.azimuth[:1], question=(states[:1, :1], mask[:1, :1]))[3].values
+    together = link(tokens, (states, mask))[3].values
+    alone = link(TokenBatch(tokens.values[:1], tokens.azimuth[:1]), (states[:1, :1], mask[:1, :1]))[3].values
     torch.testing.assert_close(together[:1], alone, rtol=0, atol=1e-5)
     first = states.clone()
     first[1, 0] += 9
-    changed = link(*tokens[:2], question=(first, mask))[3].values
+    changed = link(tokens, (first, mask))[3].values
     assert torch.equal(changed[1], together[1]), 'the first of several positions says nothing'
 
 
@@ -156,10 +156,10 @@ def test_a_calibrated_link_does_not_see_a_constant_shift_of_the_states(tiny_lm, 
     plain, shifted, neither = (new_link(lm) for _ in range(3))
     plain.calibrate([(states, mask)], tokens.values.flatten(0, 1))
     shifted.calibrate([(states + shift, mask)], tokens.values.flatten(0, 1) - 2)
-    expected = plain(*tokens[:2], question=(states, mask))[3].values
-    after = shifted(tokens.values - 2, tokens.azimuth, question=(states + shift, mask))[3].values
+    expected = plain(tokens, (states, mask))[3].values
+    after = shifted(TokenBatch(tokens.values - 2, tokens.azimuth), (states + shift, mask))[3].values
     torch.testing.assert_close(after, expected, rtol=0, atol=1e-3)
-    uncalibrated = [neither(*tokens[:2], question=(one, mask))[3].values for one in (states, states + shift)]
+    uncalibrated = [neither(tokens, (one, mask))[3].values for one in (states, states + shift)]
     assert not torch.allclose(*uncalibrated, atol=1e-2)
 
 
@@ -176,10 +176,10 @@ def test_what_has_been_measured_stays(tiny_lm, new_link, new_tokens, new_text, p
 
 def test_what_does_not_fit_is_named(tiny_lm, new_link, new_tokens):
     lm = tiny_lm('llama')
-    with pytest.raises(LinksError, match='width 6 .* given 7'):
-        new_link(lm)(torch.zeros(1, 2, 7), torch.zeros(1, 2))
+    with pytest.raises(LinksError, match='width 6, .* of width 7'):
+        new_link(lm)(TokenBatch(torch.zeros(1, 2, 7), torch.zeros(1, 2)))
     with pytest.raises(LinksError, match='question at block 2'):
-        new_link(lm, pooling='question')(*new_tokens()[:2])
+        new_link(lm, pooling='question')(new_tokens())
 
 
 def test_stacking_keeps_each_frame_once():
@@ -204,7 +204,7 @@ def test_a_link_starts_from_another_with_all_that_fits(tiny_lm, new_link, new_to
     other.calibrate([question], values[0])
     assert link.start_from(other) == ()
     assert link.config.modality == 'camera' and link.config.encoder == 16 * '1'
-    found, expected = (one(values, azimuth, question=question)[3] for one in (link, other))
+    found, expected = (one(TokenBatch(values, azimuth), question)[3] for one in (link, other))
     assert all(torch.equal(getattr(found, name), getattr(expected, name)) for name in vars(expected))
     with torch.no_grad():
         other.gate_weights.add_(1)

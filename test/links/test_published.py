@@ -9,6 +9,7 @@ from transformers import DynamicCache
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.links.config import LinkConfig
+from mpnp_ros.links.inputs import TokenBatch
 from mpnp_ros.links.published import PublishedConnections, PublishedLink
 
 WIDTH = 6
@@ -98,8 +99,8 @@ def test_what_the_published_form_lacks(tiny_lm):
 def test_padding_and_frames_by_row(tiny_lm, new_tokens):
     link, tokens, rows = published(tiny_lm('opt')), new_tokens(2), torch.tensor([1, 0, 1])
     valid = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
-    indexed = link(*tokens[:2], valid, rows)
-    repeated = link(tokens.values[rows], tokens.azimuth[rows], valid[rows])
+    indexed = link(TokenBatch(*tokens[:2], valid, rows))
+    repeated = link(TokenBatch(tokens.values[rows], tokens.azimuth[rows], valid[rows]))
     torch.testing.assert_close(indexed.keys, repeated.keys, rtol=1e-6, atol=1e-6)  # batches round differently
     assert torch.equal(indexed.log_gate, repeated.log_gate)
     assert indexed.log_gate[0, 0].tolist() == [0, 0, 0, -torch.inf, -torch.inf]

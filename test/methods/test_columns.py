@@ -170,7 +170,7 @@ def test_prompt_fuse_reads_one_sequence_of_tokens_prompts_and_text(tiny_lm, fram
     method = plugged(tiny_lm(family), 'prompt_fuse', seed)
     lm, link = method.lm, method.links()['camera']
     ids = method.template.ids(lm.tokenizer, QUESTION)
-    columns = link(*TokenBatch.stack([frame(seed)])).states[0]
+    columns = link(TokenBatch.stack([frame(seed)])).states[0]
     front = torch.cat([columns, link.shared.states[None]], 1)
     whole = TextLayout.causal(torch.cat([torch.zeros(front.shape[1], dtype=torch.long), ids])[None])
     with torch.no_grad():
@@ -191,7 +191,7 @@ def test_ep_alm_overwrites_its_columns_block_by_block(tiny_lm, frame, family, se
     method = plugged(lm, 'ep_alm', seed, prompt_at=prompt_at, blocks=range(lm.blocks - last, lm.blocks),
                      connectors=2)
     link, ids = method.links()['camera'], method.template.ids(lm.tokenizer, QUESTION)
-    states, prompts = link(*TokenBatch.stack([frame(seed)])).states, link.shared.states[None]
+    states, prompts = link(TokenBatch.stack([frame(seed)])).states, link.shared.states[None]
     first, asked = link.config.blocks[0], TextLayout.causal(ids[None])
     with torch.no_grad():
         front, hidden = prompts[:, :0], lm.embed(asked)
@@ -223,8 +223,8 @@ def test_columns_are_means_over_neighbouring_tokens(tiny_lm, frame):
     method = build_method('prompt_fuse', tiny_lm())
     link = method.new_link('camera', 'encoder', 6, columns=3)
     tokens = TokenBatch.stack([frame(0, 6), frame(1, 4), frame(2, 2)])
-    averaged = link(*tokens)
-    read = link._read(*tokens[:3])
+    averaged = link(tokens)
+    read = link._read(tokens)
     with torch.no_grad():
         pairs = link.projections['0'](read[0].unflatten(0, (3, 2)).mean(1))
         uneven = link.projections['0'](torch.stack([read[1, :2].mean(0), read[1, 2], read[1, 3]]))
@@ -240,9 +240,9 @@ def test_columns_of_a_frame_are_the_same_in_any_batch(tiny_lm, frame, counts, co
     method = build_method('ep_alm', tiny_lm())
     link = method.new_link('camera', 'encoder', 6, columns=columns, depths=depths, connectors=2)
     frames = [frame(seed, count * depths) for seed, count in enumerate(counts)]
-    batch = link(*TokenBatch.stack(frames))
+    batch = link(TokenBatch.stack(frames))
     for row, one in enumerate(frames):
-        alone = link(*TokenBatch.stack([one]))
+        alone = link(TokenBatch.stack([one]))
         real = batch.seen[row]
         assert int(real.sum()) == int(alone.seen.sum()) == min(columns, counts[row])
         for block, states in alone.states.items():

@@ -8,8 +8,8 @@ import pytest
 
 from mpnp_ros.nuscenes.relations import RELATIONS
 from mpnp_ros.nuscenes.templates import TEMPLATES
-from mpnp_ros.serving.coverage import SECTORS, covered, directions_asked, ranges, share, unseen
-from mpnp_ros.tokens import NO_SOURCE, ModalityTokens
+from mpnp_ros.serving.coverage import directions_asked, ranges, share, unseen
+from mpnp_ros.tokens import NO_SOURCE, SECTORS, ModalityTokens
 
 
 def looking(degrees, index, sources=('one', 'two')) -> ModalityTokens:
@@ -32,7 +32,7 @@ SECTOR_CENTRES = np.arange(-177.5, 180, 5)
     (looking([10, 10], [0, 0]), 'from -50 to 70 deg'), (looking([np.nan, 10], [0, 0]), 'all around'),
     (looking([10], []), 'all around')])
 def test_what_is_seen_follows_from_the_tokens_that_have_a_source(tokens, seen):
-    assert ranges(covered(tokens)) == seen
+    assert ranges(tokens.sectors_looked_at()) == seen
 
 
 @pytest.mark.parametrize(('text', 'directions'), [

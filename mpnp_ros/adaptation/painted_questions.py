@@ -1,0 +1,187 @@
+"""Questions about painted frames: their meanings, their answers and ever other words for them."""
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
+from mpnp_ros.adaptation.dense_frames import PaintedFrame
+from mpnp_ros.adaptation.true_objects import CHANNELS
+from mpnp_ros.cache import new_folder, write_file
+from mpnp_ros.errors import DatasetError
+from mpnp_ros.nuscenes.categories import ANSWERS, THING
+from mpnp_ros.nuscenes.key_frame import AnnotatedObject
+from mpnp_ros.nuscenes.phrasing import Meaning, say, say_beyond
+from mpnp_ros.nuscenes.questions import Fact, SceneFacts, spread
+from mpnp_ros.nuscenes.relations import relation
+from mpnp_ros.nuscenes.templates import TEMPLATES, Description
+from mpnp_ros.nuscenes.wording import descriptions
+
+SIDES = {'left': ('front left', 'back left'), 'right': ('front right', 'back right')}
+REACHES = (5., 8., 10., 12., 15., 20., 25.)
+MEANINGS = 'meanings.json'
+WORDINGS = 8
+"""Wordings of each meaning that are read; more frames ask in the same words."""
+
+
+@dataclass(frozen=True, eq=False)
+class PaintedDataset:
+    """Questions about painted frames, with what they mean.
+
+    dataset: frames have tokens of one modality.  meanings: of every text in it.  beyond: texts that counts
+    cannot answer.
+    """
+
+    dataset: TokenDataset
+    meanings: Mapping[str, Meaning]
+    beyond: tuple[str, ...] = ()
+
+    @cached_property
+    def identity(self) -> str:
+        """A sha256 of the questions."""
+        digest = hashlib.sha256(repr(self.beyond).encode())
+        for example in self.dataset.examples:
+            digest.update(f'{example.question}\n{example.answer}\n{example.frame}\n'.encode())
+        return digest.hexdigest()
+
+    def save(self, folder: str | Path) -> None:
+        """Write the folder, all of it or nothing."""
+        with new_folder(folder) as path:
+            self.write(path)
+
+    def write(self, folder: Path) -> None:
+        """Write the files into an empty folder."""
+        self.dataset.write(folder)
+        meanings = {text: asdict(meaning) for text, meaning in self.meanings.items()}
+        write_file(folder / MEANINGS, json.dumps({'meanings': meanings, 'beyond': self.beyond}).encode())
+
+    @classmethod
+    def load(cls, folder: str | Path) -> PaintedDataset:
+        """Read what :meth:`save` wrote.  Raises DatasetError where it cannot be used."""
+        dataset = TokenDataset.load(folder)
+        try:
+            entries = json.loads((Path(folder) / MEANINGS).read_bytes())
+            meanings = {text: _meaning(entry) for text, entry in entries['meanings'].items()}
+            return cls(dataset, meanings, tuple(entries['beyond']))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f'painted frames {folder} cannot be read ({error}); make them again') from None
+
+
+def ask(painted: PaintedFrame, rng: random.Random, per_kind: int) -> list[tuple[Meaning, str, str]]:
+    """Meanings, their answers and a wording of the templates (empty where none fits) for one frame.
+
+    per_kind: of each type and hop count at most, and as many again of left and right, and of distances where
+    the tokens carry some.
+    """
+    objects = painted.frame.objects
+    asked = [_of_fact(fact, rng) for fact in _chosen(SceneFacts(objects, anchors=False), per_kind, rng)]
+    for side, parts in SIDES.items():
+        group = [item for item in objects if relation(*item.centre[:2]) in parts]
+        asked += [_of_fact(fact, rng, direction=side) for fact in _chosen(_plain(group), per_kind // 2, rng)]
+    if len(painted.tokens.distance):
+        reach, direction = rng.choice(REACHES), rng.choice((None, 'front', 'back', 'left', 'right', 'front left'))
+        group = [item for item in objects if item.distance <= reach and (direction is None or relation(
+            *item.centre[:2]) in SIDES.get(direction, (direction,)))]
+        asked += [_of_fact(fact, rng, direction=direction, reach=reach)
+                  for fact in _chosen(_plain(group), per_kind, rng)]
+    return asked
+
+
+def painted_questions(frames: Iterable[PaintedFrame], seed: int = 0, per_kind: int = 10, of_each_type: int = 0,
+                      free: float = 0.65, beyond: int = 0) -> PaintedDataset:
+    """Questions about frames, balanced so that no meaning gives its answer away.
+
+    of_each_type: so many at most, 0: all.  free: the share in free words; the rest is in words of the
+    templates where there are some.  beyond: how many questions that counts cannot answer.
+    """
+    tokens: dict[str, Frame] = {}
+    rng = random.Random(f'{seed}/questions')
+    piles: dict[Meaning, dict[str, list[tuple[str, int]]]] = defaultdict(lambda: defaultdict(list))
+    for number, frame in enumerate(frames):
+        tokens[str(number)] = {frame.tokens.modality: frame.tokens}
+        for meaning, answer, text in ask(frame, rng, per_kind):
+            piles[meaning][answer].append((text, number))
+    by_type: dict[str, list[Example]] = defaultdict(list)
+    meanings: dict[str, Meaning] = {}
+    for meaning, answers in piles.items():
+        sizes = sorted(map(len, answers.values()), reverse=True)
+        cap = sizes[1] if len(sizes) > 1 else 0
+        words: list[str] = []
+        for answer, asked in answers.items():
+            for text, number in asked if len(asked) <= cap else rng.sample(asked, cap):
+                if not text or rng.random() < free:
+                    if len(words) < WORDINGS:
+                        words.append(say(meaning, rng))
+                    text = rng.choice(words)
+                if meanings.setdefault(text, meaning) == meaning:
+                    by_type[meaning.type].append(Example(text, answer, ANSWERS, meaning.type, 0, str(number)))
+    chosen: list[Example] = []
+    for questions in by_type.values():
+        chosen += rng.sample(questions, of_each_type) if 0 < of_each_type < len(questions) else questions
+    used = {example.question for example in chosen}
+    return PaintedDataset(TokenDataset(tokens, tuple(chosen)),
+                          {text: meaning for text, meaning in meanings.items() if text in used},
+                          tuple(sorted({say_beyond(rng) for _ in range(beyond)} - used)))
+
+
+def target_of(meaning: Meaning, azimuths: np.ndarray,
+              distances: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the first two probes should count, 0 or 1: [2, azimuths], [2, distances], [2, C].
+
+    The second is what things are compared to, elsewhere the same again.
+    """
+    parts = SIDES.get(meaning.direction, (meaning.direction,))
+    direction = np.array([meaning.direction is None or relation(math.cos(angle), math.sin(angle)) in parts
+                          for angle in azimuths], np.float32)
+    reach = (distances <= (math.inf if meaning.reach is None else meaning.reach)).astype(np.float32)
+    mask = channels_of(meaning.thing)
+    if meaning.second is None:
+        return np.stack([direction] * 2), np.stack([reach] * 2), np.stack([mask] * 2)
+    return (np.stack([direction, np.ones_like(direction)]), np.ones((2, len(distances)), np.float32),
+            np.stack([mask, channels_of(meaning.second)]))
+
+
+def channels_of(thing: Description) -> np.ndarray:
+    """1 for the channels that a description fits, float32 [C]."""
+    return np.array([float(thing.category in (THING, category) and thing.status in (None, status))
+                     for category, status in CHANNELS], np.float32)
+
+
+def _meaning(entry: Mapping[str, Any]) -> Meaning:
+    """What a dictionary of a meaning's fields says."""
+    second = entry['second']
+    return Meaning(**{**entry, 'thing': Description(**entry['thing']),
+                      'second': None if second is None else Description(**second)})
+
+
+def _plain(objects: Sequence[AnnotatedObject]) -> Iterator[Fact]:
+    """Facts about a group as if it were all there is."""
+    return (fact for fact in SceneFacts(objects, anchors=False)
+            if fact.kind[2] == 'any' and fact.kind[0] != 'comparison')
+
+
+def _chosen(facts: Iterable[Fact], per_kind: int, rng: random.Random) -> list[Fact]:
+    kinds: dict[tuple[str, int], list[Fact]] = defaultdict(list)
+    for fact in facts:
+        kinds[fact.kind[:2]].append(fact)
+    return [fact for group in kinds.values() for fact in spread(group, per_kind, rng)]
+
+
+def _of_fact(fact: Fact, rng: random.Random, direction: str | None = None,
+             reach: float | None = None) -> tuple[Meaning, str, str]:
+    named, slots = descriptions(), fact.slots
+    first = named[slots.get('first') or slots.get('things') or slots['thing']]
+    second = named[slots['second']] if 'second' in slots else None
+    meaning = Meaning(fact.kind[0], first, slots.get('relation', direction), second, reach)
+    standard = direction is None and reach is None
+    return meaning, fact.answer, rng.choice(TEMPLATES[fact.kind]).format(**slots) if standard else ''

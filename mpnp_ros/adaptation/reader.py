@@ -1,0 +1,220 @@
+"""Teaching a link to count, before the language model has any part in it.
+
+First the words: what a question means is known in training, so the probes are told which directions,
+distances and sorts it is about, and which questions counts cannot answer.  Then the numbers: a linear
+classifier, which is thrown away afterwards, answers from the entries.  The language model is only read, once a
+text; that is why this takes minutes where learning through its upper blocks takes hours.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+
+from mpnp_ros.adaptation.batches import BatchPlan, QuestionBook
+from mpnp_ros.adaptation.checkpoint import Progress, load_checkpoint, save_checkpoint
+from mpnp_ros.adaptation.dataset import Example
+from mpnp_ros.adaptation.painted_questions import PaintedDataset, target_of
+from mpnp_ros.errors import TrainingError
+from mpnp_ros.links.counting import EDGES, SUPERVISED
+from mpnp_ros.links.inputs import TokenBatch
+from mpnp_ros.links.link import LatentLink, Question
+from mpnp_ros.methods.base import Method
+from mpnp_ros.methods.batch import question_states
+from mpnp_ros.modalities.sectors import sector_azimuths
+from mpnp_ros.nuscenes.categories import ANSWERS
+from mpnp_ros.nuscenes.phrasing import Meaning
+
+CHECKPOINT_EVERY = 200
+TYPES = ('exist', 'count', 'object', 'status', 'comparison')
+
+
+@dataclass(frozen=True)
+class ReaderConfig:
+    """How a reader learns.
+
+    word_steps, word_batch, word_rate: of the first stage, texts; number_steps, number_batch, number_rate: of
+    the second, questions about frames.  Rates fall on half a cosine after `warm_up` steps.  words_still: how fast
+    what the first stage learned goes on learning, of the second stage's rate.  meaning: weight of what questions mean in the second stage.  beyond: one question in so many is one that counts cannot answer.
+    """
+
+    word_steps: int = 1200
+    word_batch: int = 128
+    word_rate: float = 2e-3
+    number_steps: int = 2000
+    number_batch: int = 64
+    number_rate: float = 1e-3
+    warm_up: int = 60
+    words_still: float = 0.05
+    meaning: float = 1.0
+    beyond: int = 8
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ReaderStep:
+    """One step as it is reported: stage ('words' or 'numbers'), number (from 1) of how many, loss."""
+
+    stage: str
+    step: int
+    steps: int
+    loss: float
+
+
+class ReaderTraining:
+    """One training of the reader of a link that is plugged into a method.
+
+    Raises TrainingError for a link that does not count.
+    """
+
+    def __init__(self, method: Method, modality: str, data: PaintedDataset, book: QuestionBook,
+                 config: ReaderConfig | None = None, checkpoint: str | Path | None = None) -> None:
+        """checkpoint: folder that is written now and then, and from which a stopped training goes on."""
+        self.link: LatentLink = method.links()[modality]
+        if self.link.config.pooling != 'counting':
+            raise TrainingError(f'the {modality} link does not count; make it with pooling: counting')
+        self.method, self.modality, self.data, self.book = method, modality, data, book
+        self.config = config or ReaderConfig()
+        self.folder = None if checkpoint is None else Path(checkpoint)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            width = self.link.config.entries * self.link.config.pooling_width
+            self.classifier = nn.Linear(width, len(ANSWERS)).to(method.lm.device)
+            self.types = nn.Linear(self.link.config.probes * self.link.config.pooling_width, len(TYPES)).to(
+                method.lm.device)
+        self.examples = data.dataset.examples
+        self.beyond = tuple(Example(text, ANSWERS[0], ANSWERS, 'beyond', 0, '') for text in data.beyond)
+        self._targets: dict[Meaning, tuple[torch.Tensor, ...]] = {}
+        self._states: dict[str, torch.Tensor] = {}
+
+    def run(self, progress: Callable[[ReaderStep], None] = lambda step: None,
+            cancelled: Callable[[], bool] = lambda: False) -> bool:
+        """Train; False where it was cancelled.  A stopped training goes on from its checkpoint."""
+        if not self.book.read([*self.examples, *self.beyond], cancelled):
+            return False
+        self._states = {one.question: self._state(one) for one in (*self.examples, *self.beyond)}
+        texts = list({example.question: example for example in self.examples}.values())
+        sample = random.Random(self.config.seed).sample(texts, min(512, len(texts)))
+        self.link.calibrate([self._question(sample)], None)
+        stages = (('words', self.config.word_steps, self.config.word_rate, self._words(texts)),
+                  ('numbers', self.config.number_steps, self.config.number_rate, self._numbers()))
+        return all(self._stage(*stage, progress, cancelled) for stage in stages)
+
+    def _stage(self, name: str, steps: int, rate: float, loss_of: Callable[[int], torch.Tensor],
+               progress: Callable[[ReaderStep], None], cancelled: Callable[[], bool]) -> bool:
+        config, parts = self.config, {self.modality: self.link, 'classifier': self.classifier, 'types': self.types}
+        pooling = self.link.pooling
+        words = [*pooling.probes.parameters(), *pooling.answerable.parameters(), *self.types.parameters()]
+        known = {id(one) for one in words}
+        numbers = [one for one in pooling.parameters() if id(one) not in known] + [*self.classifier.parameters()]
+        groups = [{'params': words, 'full_rate': rate}]
+        if name == 'numbers':
+            groups = [{'params': words, 'full_rate': rate * config.words_still},
+                      {'params': numbers, 'full_rate': rate}]
+        parameters = [one for group in groups for one in group['params']]
+        optimiser = torch.optim.AdamW(groups, lr=rate, weight_decay=config.weight_decay, fused=True)
+        folder = None if self.folder is None else self.folder / name
+        state = Progress() if folder is None else load_checkpoint(folder, self._identity(), parts, optimiser)
+        while state.step < steps:
+            if cancelled():
+                return False
+            started = time.perf_counter()
+            fall = 0.02 + 0.49 * (1 + math.cos(math.pi * state.step / steps))
+            for group in optimiser.param_groups:
+                group['lr'] = group['full_rate'] * fall * min(1., (state.step + 1) / config.warm_up)
+            loss = loss_of(state.step)
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, config.clip)
+            if not math.isfinite(loss.item()):
+                raise TrainingError(f'the loss is {loss.item()} at step {state.step + 1} of {name}; try lower '
+                                    'rates')
+            optimiser.step()
+            state.step += 1
+            state.losses.append(loss.item())
+            state.seconds += time.perf_counter() - started
+            if folder is not None and (state.step % CHECKPOINT_EVERY == 0 or state.step == steps):
+                save_checkpoint(folder, self._identity(), state, parts, optimiser)
+            progress(ReaderStep(name, state.step, steps, state.losses[-1]))
+        return True
+
+    def _words(self, texts: Sequence[Example]) -> Callable[[int], torch.Tensor]:
+        """The loss of the first stage at a step."""
+        plan = self._plan(texts, self.config.word_batch)
+
+        def loss(step: int) -> torch.Tensor:
+            batch = [texts[place] for place in plan[step]]
+            return self._meaning(batch, self._asked(batch, step))
+        return loss
+
+    def _numbers(self) -> Callable[[int], torch.Tensor]:
+        """The loss of the second stage at a step."""
+        plan = self._plan(self.examples, self.config.number_batch)
+
+        def loss(step: int) -> torch.Tensor:
+            batch = [self.examples[place] for place in plan[step]]
+            asked = self._asked(batch, step)
+            tokens = TokenBatch.stack([self.data.dataset.frames[one.frame][self.modality] for one in batch],
+                                      self.method.lm.device)
+            entries = self.link.pooling.entries_of(self.link.count(tokens), asked[:len(batch)])
+            answers = torch.tensor([ANSWERS.index(one.answer) for one in batch], device=entries.device)
+            return (cross_entropy(self.classifier(entries.flatten(1)), answers)
+                    + self.config.meaning * self._meaning(batch, asked))
+        return loss
+
+    def _asked(self, batch: Sequence[Example], step: int) -> torch.Tensor:
+        """Probes of a batch, and behind them those of some questions that counts cannot answer."""
+        rng = random.Random(f'{self.config.seed}/{step}')
+        count = min(len(self.beyond), max(1, len(batch) // self.config.beyond))
+        return self.link.pooling.probes(*self._question([*batch, *rng.sample(self.beyond, count)]))
+
+    def _meaning(self, batch: Sequence[Example], asked: torch.Tensor) -> torch.Tensor:
+        """The loss of what the questions mean, of what type they are and of whether counts can answer them."""
+        together = (torch.stack(parts) for parts in zip(*map(self._target, batch), strict=True))
+        types = torch.tensor([TYPES.index(one.type) for one in batch], device=asked.device)
+        known, pooling = asked[:len(batch)], self.link.pooling
+        answerable = (torch.arange(len(asked), device=asked.device) < len(batch)).float()
+        return (pooling.supervision(known, *together) + cross_entropy(self.types(known.flatten(1)), types)
+                + binary_cross_entropy_with_logits(pooling.can_answer(asked), answerable))
+
+    def _state(self, example: Example) -> torch.Tensor:
+        """What links read of a question, [T, d]."""
+        prepared = self.book.question(example).prepared
+        block = self.link.config.question_block
+        return question_states(self.method.lm, [prepared], [block]).states[block][0]
+
+    def _question(self, batch: Sequence[Example]) -> Question:
+        states = [self._states[one.question] for one in batch]
+        lengths = torch.tensor([len(one) for one in states], device=states[0].device)
+        padded = pad_sequence(states, batch_first=True).float()
+        return padded, torch.arange(padded.shape[1], device=lengths.device) < lengths[:, None]
+
+    def _target(self, example: Example) -> tuple[torch.Tensor, ...]:
+        meaning = self.data.meanings[example.question]
+        if meaning not in self._targets:
+            distances = np.array(EDGES) - EDGES[0] / 2
+            self._targets[meaning] = tuple(
+                torch.from_numpy(part[:SUPERVISED]).to(self.method.lm.device)
+                for part in target_of(meaning, sector_azimuths(), distances))
+        return self._targets[meaning]
+
+    def _plan(self, examples: Sequence[Example], batch: int) -> BatchPlan:
+        return BatchPlan([len(self._states[one.question]) for one in examples], batch, self.config.seed)
+
+    def _identity(self) -> str:
+        """A sha256 over what must be the same for a training to go on."""
+        text = json.dumps([asdict(self.config), self.link.config.to_dict(), self.data.identity])
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,163 @@
+"""One's own words: many ways to say what the templates of NuScenes-QA say in one.
+
+A meaning is what a question asks, whatever its words.  :func:`say` puts it into words drawn from forms and
+synonyms: questions, orders and fragments, with and without capitals and question marks, now and then with a
+typing error.  They stand in data/phrasing.yaml.  Those that are held out there are said only where they are
+asked for, so that tests can ask in words that no training has seen.
+"""
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from mpnp_ros.nuscenes.categories import STATUSES_OF_CATEGORY
+from mpnp_ros.nuscenes.templates import Description
+
+NEAR = 10.0
+"""What "near" and "close" mean, metres."""
+
+NUMBERS = {5: 'five', 8: 'eight', 10: 'ten', 12: 'twelve', 15: 'fifteen', 20: 'twenty', 25: 'twenty-five'}
+METRES = ('m', 'metres', 'meters')
+ANYWHERE = 'anywhere'
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a question asks of the things around the vehicle, whatever its words.
+
+    type: exist, count, object, status or comparison.  direction: one of the six of NuScenes-QA, left or
+    right; None: all around.  reach: metres up to which things count, None: as far as one sees.  second: what
+    the status of the thing is compared to, anywhere.
+    """
+
+    type: str
+    thing: Description
+    direction: str | None = None
+    second: Description | None = None
+    reach: float | None = None
+
+
+@cache
+def grammar() -> dict[str, Any]:
+    """The tables of data/phrasing.yaml."""
+    return yaml.safe_load(resources.files('mpnp_ros').joinpath('data/phrasing.yaml').read_text('utf-8'))
+
+
+def say(meaning: Meaning, rng: random.Random, held_out: bool = False) -> str:
+    """Put a meaning into words.  held_out: at least one of them, or the form, is never used in training."""
+    while True:
+        wording = _Wording(rng)
+        text = wording.of(meaning)
+        if held_out != wording.parts.isdisjoint(grammar()['held_out']):
+            return _typed(text, rng)
+
+
+def say_beyond(rng: random.Random) -> str:
+    """Say a question that counts of road users cannot answer."""
+    tables = grammar()
+    thing, things = rng.choice(rng.choice(list(tables['nouns'].values())))
+    untold, untolds = rng.choice(tables['untold'])
+    place = rng.choice(rng.choice(list(tables['places'].values())))
+    text = rng.choice(tables['beyond']).format(
+        thing=thing, things=things, untold=untold, untolds=untolds, where=place, look=rng.choice(tables['looks']),
+        person=rng.choice(tables['persons']), team=rng.choice(tables['events']),
+        place=rng.choice(tables['destinations']), a=rng.randrange(20), b=rng.randrange(20))
+    return _typed(_tidy(text), rng)
+
+
+class _Wording:
+    """One wording.  parts: the forms and words it was made of."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng, self.tables = rng, grammar()
+        self.parts: set[str] = set()
+
+    def of(self, meaning: Meaning) -> str:
+        """The words, written with care."""
+        kind, thing = meaning.type, meaning.thing
+        if kind in ('exist', 'count') and thing.status and self.rng.random() < 0.5:
+            kind += ' status'
+        form = self._one_of(self.tables['forms'][kind])
+        noun, nouns = self._noun(thing)
+        singular, plural = self._described(thing, noun, nouns)
+        slots = {'where': self._where(meaning), 'noun': noun, 'nouns': nouns, 'thing': singular, 'things': plural}
+        if thing.status:
+            slots['status'] = self._one_of(self._behind(thing))
+        if meaning.second:
+            slots['second'] = self._described(meaning.second, *self._noun(meaning.second))[0]
+        if '{statuses}' in form:
+            of_thing = STATUSES_OF_CATEGORY.get(thing.category) or ('moving', 'parked', 'stopped')
+            listed = self.rng.sample(of_thing, len(of_thing))
+            slots['statuses'] = ', '.join(listed[:-1]) + ' or ' + listed[-1]
+        return _tidy(form.format(**slots))
+
+    def _one_of(self, choices: list[str]) -> str:
+        chosen = self.rng.choice(choices)
+        self.parts.add(chosen)
+        return chosen
+
+    def _noun(self, thing: Description) -> tuple[str, str]:
+        noun, nouns = self.rng.choice(self.tables['nouns'][thing.category])
+        self.parts.add(noun)
+        return noun, nouns
+
+    def _behind(self, thing: Description) -> list[str]:
+        """Ways to say a status behind its noun."""
+        walks = (thing.category, thing.status) == ('pedestrian', 'moving')
+        return self.tables['walking'] if walks else self.tables['behind'][thing.status]
+
+    def _described(self, thing: Description, noun: str, nouns: str) -> tuple[str, str]:
+        """A description in singular and plural, its status before or behind."""
+        if thing.status is None:
+            return noun, nouns
+        if thing.status in self.tables['before'] and self.rng.random() < 0.6:
+            before = self.tables['before'][thing.status]
+            if (thing.category, thing.status) == ('pedestrian', 'moving'):
+                before = ['moving', 'walking']
+            word = self._one_of(before)
+            return f'{word} {noun}', f'{word} {nouns}'
+        word = self._one_of(self._behind(thing))
+        if word.startswith('with'):
+            return f'{noun} {word}', f'{nouns} {word}'
+        return f'{noun} that is {word}', f'{nouns} that are {word}'
+
+    def _where(self, meaning: Meaning) -> str:
+        """Direction and reach in either order."""
+        place = self._one_of(self.tables['places'][meaning.direction or ANYWHERE])
+        if meaning.reach is None:
+            return place
+        if meaning.reach == NEAR and self.rng.random() < 0.3:
+            return f'{place if meaning.direction else ""} {self._one_of(self.tables["close"])}'
+        whole = int(meaning.reach)
+        number = NUMBERS[whole] if whole in NUMBERS and self.rng.random() < 0.3 else str(whole)
+        reach = self._one_of(self.tables['reaches']).format(reach=f'{number} {self.rng.choice(METRES)}')
+        return ' '.join([place, reach] if self.rng.random() < 0.7 else [reach, place])
+
+
+def _tidy(text: str) -> str:
+    """Articles, spaces and the first letter put right."""
+    text = re.sub(r'\ba (?=[aeio])', 'an ', text)
+    text = re.sub(r'\s+([?.,:;])', r'\1', ' '.join(text.split())).lstrip(',: ')
+    text = re.sub(r'^Look(:| and)', r'Look around\1', text)
+    return text[:1].upper() + text[1:]
+
+
+def _typed(text: str, rng: random.Random) -> str:
+    """As people type: an opening, no capitals, no mark at the end, a slip of the finger."""
+    if rng.random() < 0.06:
+        text = rng.choice(grammar()['openings']) + text[:1].lower() + text[1:]
+    if rng.random() < 0.25:
+        text = text.lower()
+    if rng.random() < 0.25:
+        text = text.rstrip('?.')
+    if rng.random() < 0.06:
+        places = [match.start() for match in re.finditer(r'[a-z](?=[a-z])', text)]
+        at = rng.choice(places)
+        text = text[:at] + text[at + 1] + text[at] + text[at + 2:]
+    return text
