@@ -64,10 +64,10 @@ class NodeReports:
         graph, namespace = self._node.get_node_names_and_namespaces(), self._node.get_namespace()
         return [name for name in NODES if (name, namespace) in graph]
 
-    def wait(self, timeout: float = 1.5 * PERIOD) -> None:
+    def wait(self, timeout: float = 2 * PERIOD) -> None:
         """Wait until every node in the graph has reported, at most ``timeout`` seconds.
 
-        The graph of a process that has just begun fills little by little.
+        The graph of a process that has just begun fills little by little, and reports may come before it has.
         """
         known: set[str] = set()
         changed = time.monotonic()
@@ -76,7 +76,7 @@ class NodeReports:
             running = set(self.running())
             if running != known:
                 known, changed = running, now
-            elif now - changed > SETTLED and self._newest and known <= self._newest.keys():
+            elif now - changed > SETTLED and known and known == self._newest.keys():
                 return
             time.sleep(.02)
 
@@ -101,7 +101,7 @@ class NodeReports:
             return f'the fusion node is starting{state}; try again in a moment'
         if running:
             return (f'the fusion node is not running, but {", ".join(running)} {_verb(running)}: it is '
-                    'starting again, or has failed; see the log of `mpnp bringup` or of its launch file')
+                    'starting, or has failed; see the log of `mpnp bringup` or of its launch file')
         return (f'no node of mpnp_ros runs in namespace /{self._namespace} of ROS_DOMAIN_ID '
                 f'{os.environ.get("ROS_DOMAIN_ID", "0")}; start the system with `mpnp bringup`, or give its '
                 '--namespace and ROS_DOMAIN_ID here too')
