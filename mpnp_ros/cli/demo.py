@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mpnp_ros.cli.demo_live import Robot
 
 LOG_WIDTH = 132
+STARTING = 'starting nodes; the first time they convert the models, which takes about a minute'
 BEGUN_WITH = ('camera', 'objects')
 """Shipped links that the robot has: to its camera, and those to true objects, which all others come from."""
 
@@ -72,7 +73,8 @@ def run(arguments: Namespace) -> int:
 def _scene(root: Path | None) -> RealScene:
     scene = find_scene(root)
     if scene is None:
-        raise ConfigurationError('there is no nuScenes key frame here; give a nuScenes root with --root')
+        raise ConfigurationError('there is no nuScenes key frame here; give a nuScenes root with --root or '
+                                 'in NUSCENES_ROOT')
     return scene
 
 
@@ -136,7 +138,7 @@ class _Demo:
             processes.plug_in(BOTH)
             with processes.replay(scene.bag()):
                 majority = self._wait(robot, BOTH)
-                with self.console.status('asking'):
+                with self._busy('asking'):
                     answers = interview(robot, scene.questions(majority), majority)
         self.console.print(types_table(answers))
         self.console.print(examples_table(answers[BOTH]))
@@ -154,10 +156,18 @@ class _Demo:
 
     def _wait(self, robot: Robot, modalities: Sequence[str]) -> Majority:
         """Count what the majority says while the nodes start."""
-        with self.console.status('starting nodes'):
+        with self._busy(STARTING):
             majority = count_majority(SCOPE, QUESTIONS_A_KIND)
             robot.wait_until_ready(modalities, self.arguments.timeout)
         return majority
+
+    @contextmanager
+    def _busy(self, doing: str) -> Iterator[None]:
+        """Show what is being done: in a log, where a spinner would be nothing, by a line."""
+        if not self.console.is_terminal:
+            self.console.print(doing)
+        with self.console.status(doing):
+            yield
 
     def _end(self, picture: Path) -> None:
         self.console.print(f'[bold]Picture[/]   {picture}')

@@ -16,23 +16,29 @@ OK, WARN, ERROR, STALE = range(4)
 LEVELS = ('ok', 'warning', 'error', 'stale')
 PERIOD = 1.0
 """Seconds between two reports of a node."""
+SETTLED = .5
+"""Seconds without a change after which the nodes in the graph are taken for all there are."""
 STARTING = ('starting', 'configuring', 'activating')
-"""First words of the report of a node that will be active without further orders."""
+"""First words of the state of a node that will be active without further orders."""
 
 
 @dataclass(frozen=True)
 class NodeReport:
-    """The newest report of one node.  level: OK, WARN, ERROR or STALE.  arrived: s, monotonic clock."""
+    """The newest report of one node.
+
+    level: OK, WARN, ERROR or STALE.  text: what is amiss, else the state.  arrived: s, monotonic clock.
+    """
 
     name: str
     level: int
     text: str
     arrived: float
+    state: str = ''
 
     @property
     def starting(self) -> bool:
         """Whether the node is on its way to be active."""
-        return self.level == OK and self.text.startswith(STARTING)
+        return self.level < ERROR and self.state.startswith(STARTING)
 
 
 class NodeReports:
@@ -58,11 +64,26 @@ class NodeReports:
         graph, namespace = self._node.get_node_names_and_namespaces(), self._node.get_namespace()
         return [name for name in NODES if (name, namespace) in graph]
 
-    def wait(self, timeout: float = 1.5 * PERIOD) -> None:
-        """Wait until every node in the graph has reported, at most ``timeout`` seconds."""
-        end = time.monotonic() + timeout
-        while time.monotonic() < end and not (self._newest and set(self.running()) <= self._newest.keys()):
+    def wait(self, timeout: float = 2 * PERIOD) -> None:
+        """Wait until every node in the graph has reported, at most ``timeout`` seconds.
+
+        The graph of a process that has just begun fills little by little, and reports may come before it has.
+        """
+        known: set[str] = set()
+        changed = time.monotonic()
+        end = changed + timeout
+        while (now := time.monotonic()) < end:
+            running = set(self.running())
+            if running != known:
+                known, changed = running, now
+            elif now - changed > SETTLED and known and known == self._newest.keys():
+                return
             time.sleep(.02)
+
+    def is_starting(self, name: str) -> bool:
+        """Whether the newest report of a node says that it is on its way to be active."""
+        report = self._newest.get(name)
+        return report is not None and report.starting
 
     def silence(self, name: str) -> float:
         """Return the seconds since the newest report of a node, 0 where there has been none."""
@@ -76,10 +97,11 @@ class NodeReports:
         if report and report.level == ERROR:
             return f'the fusion node has failed: {report.text}'
         if FUSION in running or report:
-            return f'the fusion node is starting{f": {report.text}" if report else ""}; try again in a moment'
+            state = f': {report.state}' if report else ''
+            return f'the fusion node is starting{state}; try again in a moment'
         if running:
             return (f'the fusion node is not running, but {", ".join(running)} {_verb(running)}: it is '
-                    'starting again, or has failed; see the log of `mpnp bringup` or of its launch file')
+                    'starting, or has failed; see the log of `mpnp bringup` or of its launch file')
         return (f'no node of mpnp_ros runs in namespace /{self._namespace} of ROS_DOMAIN_ID '
                 f'{os.environ.get("ROS_DOMAIN_ID", "0")}; start the system with `mpnp bringup`, or give its '
                 '--namespace and ROS_DOMAIN_ID here too')
@@ -89,7 +111,9 @@ class NodeReports:
             path, _, name = status.name.partition(': ')
             namespace, _, node = path.rpartition('/')
             if node == name and node in NODES and namespace == self._namespace:
-                self._newest[node] = NodeReport(node, status.level[0], status.message, time.monotonic())
+                state = next((pair.value for pair in status.values if pair.key == 'state'), status.message)
+                self._newest[node] = NodeReport(node, status.level[0], status.message, time.monotonic(),
+                                                state)
 
 
 def _verb(names: list[str]) -> str:

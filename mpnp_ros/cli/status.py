@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from mpnp_ros.cli.node_processes import FUSION
 from mpnp_ros.cli.node_reports import LEVELS, NodeReport, NodeReports
 from mpnp_ros.cli.node_reports import OK as SOUND
 from mpnp_ros.cli.session import NotAnsweringError, add_fusion, ros_session, wait_for
@@ -42,6 +43,9 @@ def run(arguments: Namespace) -> int:
         latest, reports = LatestStates(node), NodeReports(node)
         states = wait_for(latest.take, arguments.timeout, reports.why_absent)
         reports.wait()
+        if not arguments.watch:
+            wait_for(lambda: not reports.is_starting(FUSION), arguments.timeout, reports.why_absent)
+            states = latest.take() or states
         with suppress(NotAnsweringError):
             wait_for(lambda: latest.adaptation, ADAPTATION_TIMEOUT, 'there is no adaptation node')
         if arguments.watch:
@@ -117,7 +121,8 @@ def page(states: Any, adaptation: Any = None, reports: Iterable[NodeReport] = ()
     found = usable(states)
     lines = [f'answers rest on: {", ".join(found)}'] if found else ['no sensor can be used']
     lines += [f'{name}: {state["detail"]}' for name, state in as_dict(states).items() if state['detail']]
-    lines += [f'{report.name}: {LEVELS[report.level]}: {report.text}' for report in reports
+    lines += [f'{report.name}: {report.state}' if report.level == SOUND else
+              f'{report.name}: {LEVELS[report.level]}: {report.text}' for report in reports
               if report.level != SOUND or report.starting]
     lines += [describe(adaptation)] if adaptation else []
     return Group(table(states), *map(Text, lines))

@@ -28,8 +28,9 @@ LOG = logging.getLogger(__name__)
 class Diagnostics:
     """Counters and warnings of one node.
 
-    Every method may be called from any thread.  A warning raises the published level for five seconds;
-    :meth:`state` sets the level and text that hold until changed.
+    Every method may be called from any thread.  A warning raises the published level for five seconds and
+    takes the place of the text; :meth:`state` sets the level and text that hold until changed, and the text
+    is always among the values, as ``state``.
     """
 
     def __init__(self, node: Node, name: str, hardware_id: str = '') -> None:
@@ -94,8 +95,10 @@ class Diagnostics:
             warned_at, warning = self._warning
             values: dict[str, Any] = dict(self._counters)
             sources, checks = list(self._sources), list(self._checks)
-        amiss = [warning] if time.monotonic() - warned_at < RECENT else []
-        amiss += filter(None, (_asked(check, '') for check in checks))
+        values['state'] = text
+        amiss = [text for text in (_asked(check, '') for check in checks) if text]
+        if time.monotonic() - warned_at < RECENT and not any(warning in text for text in amiss):
+            amiss.insert(0, warning)
         if level == OK and amiss:
             level, text = WARN, '; '.join(amiss)
         for source in sources:

@@ -346,10 +346,10 @@ class EncoderNode(ManagedNode):
                     subscription.look()
                 if self.discovers:
                     self.discover(self.watch.graph())
+                self.watch.clock()
                 self.watch.inputs(self._inputs.values(), self._arrivals, self.values.absent_after)
                 for topic, (stamp_ns, age) in list(self._newest.items()):
                     self.watch.stamps(topic, stamp_ns, age)
-                self.watch.clock()
                 self.watch.twins()
                 self.check()
                 if set(self._inputs) != before:

@@ -42,16 +42,19 @@ class InputWatch:
         self._node, self._conditions, self._candidates, self._hint = node, conditions, candidates, hint
         self._shown: dict[str, float] = {}
         self._before: set[str] = set()
-        self._clock = (-1, time.monotonic())
+        self._time, self._moved, self._resumed = -1, time.monotonic(), 0.
+        self._stands = False
 
     def inputs(self, subscriptions: Collection[AdaptedSubscription], arrivals: dict[str, float],
                absent_after: float) -> None:
         """Set what is amiss with each topic.
 
         arrivals: when the last message came of those that are watched for silence, monotonic clock.
+        While simulated time stands still, as before a replay begins, nothing is silent.
         """
+        now = self._moved if self._node.get_parameter('use_sim_time').value else time.monotonic()
         silent = [subscription for subscription in subscriptions if subscription.topic in arrivals
-                  and arrivals[subscription.topic] < time.monotonic() - absent_after]
+                  and max(arrivals[subscription.topic], self._resumed) < now - absent_after]
         graph = self.graph() if silent else []
         for subscription in subscriptions:
             topic = subscription.topic
@@ -79,12 +82,15 @@ class InputWatch:
         text, now = '', time.monotonic()
         if self._node.get_parameter('use_sim_time').value:
             moment = self._node.get_clock().now().nanoseconds
-            if moment != self._clock[0]:
-                self._clock = (moment, now)
-            elif now - self._clock[1] >= STANDSTILL:
+            moves = moment != self._time
+            if moves:
+                self._resumed = now if self._stands else self._resumed
+                self._time, self._moved = moment, now
+            elif now - self._moved >= STANDSTILL:
                 text = ('simulated time stands still: nothing moves /clock'
                         if self._node.count_publishers('/clock') else
                         'use_sim_time is set but nothing publishes /clock; start what does, or set it false')
+            self._stands = not moves
         self._conditions.set('clock', text)
 
     def twins(self) -> None:

@@ -91,7 +91,8 @@ class ManagedNode(_Ticking, LifecycleNode):
             self.destroy_node()
             raise
         self.diagnostics = Diagnostics(self, name)
-        self.diagnostics.state(OK, 'unconfigured')
+        if not self.values.autostart:  # else it is starting
+            self.diagnostics.state(OK, 'unconfigured')
         self._serve_transitions()
 
     def changed(self, name: str, value: object) -> None:

@@ -111,7 +111,7 @@ def _check_free(output: Path, overwrite: bool) -> None:
     except OSError as error:
         raise BagError(f'bag {output} cannot be written: {error.strerror}; choose another name') from None
     if not overwrite:
-        raise BagError(f'{output} exists already; choose another name or allow overwriting')
+        raise BagError(f'{output} exists already; choose another name, or replace it with --overwrite')
     if not (output / 'metadata.yaml').is_file():
         raise BagError(f'{output} exists and is not a bag, so it is not overwritten; choose another name')
 

@@ -75,7 +75,7 @@ def unseen(text: str, seen: Mapping[str, np.ndarray]) -> tuple[str, str]:
         return f'no sensor looks to the {" or the ".join(asked)}: {sees}; add one that does', ''
     little = [f'{100 * part:.0f} % of the {name}' for name, part in shares.items() if part < NEARLY_ALL]
     if little:
-        return '', f'seen is only {" and ".join(little)}: {sees}'
+        return '', f'only {" and ".join(little)} is seen: {sees}'
     return '', '' if asked or together.mean() >= NEARLY_ALL else f'not all around is seen: {sees}'
 
 

@@ -135,7 +135,8 @@ class ModalityWatch:
         _, seen, reason = self._look(now)
         own = self._newest.concerns if self._newest is not None else ()
         told = reason if seen is State.DEGRADED and not (own and reason.startswith('quality is ')) else ''
-        return tuple(f'{self.modality}: {text}' for text in (*own, told) if text)
+        name = f'{self.modality}: '  # which is that of the one sensor too where its topic tells no other
+        return tuple(name + text.removeprefix(name) for text in (*own, told) if text)
 
     def degraded(self, now: int) -> bool:
         """Whether it is degraded; before it is either that or healthy, what is seen at the moment counts."""

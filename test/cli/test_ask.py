@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mpnp_ros.cli import ask
 from mpnp_ros.cli.ask import StreamPrinter, as_dict, describe, show
 from mpnp_ros.cli.main import main
 
@@ -132,12 +133,13 @@ class FusionDouble:
         return self._result(answer=answer)
 
 
-def report(ros, text, level=0, node='test/fusion'):
+def report(ros, text, level=0, node='test/fusion', state=''):
     """Publish what the fusion node says of itself, once a second, until the test ends."""
-    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
     publisher = ros.publisher('/diagnostics', DiagnosticArray)
     message = DiagnosticArray(status=[DiagnosticStatus(name=f'{node}: fusion', message=text,
+                                                       values=[KeyValue(key='state', value=state or text)],
                                                        level=bytes([level]))])
     timer = ros.node.create_timer(.2, lambda: publisher.publish(message))
     return lambda: ros.node.destroy_timer(timer)
@@ -164,6 +166,27 @@ def test_while_the_fusion_node_is_starting_the_question_is_asked_again(ros, caps
     captured = capsys.readouterr()
     assert captured.out.startswith('yes')
     assert 'the fusion node is starting: configuring: loading the language model; waiting' in captured.err
+
+
+@pytest.mark.ros
+def test_a_warning_of_the_fusion_node_does_not_hide_that_it_is_starting(ros, capsys):
+    """The rejection of the question itself is one."""
+    from mpnp_ros.msg import Answer
+
+    stop = report(ros, 'fusion is not configured', level=1, state='configuring')
+    with FusionDouble(ros, [Answer(status=1, error='fusion is not configured'), Answer(text='yes')]):
+        assert main(['ask', 'moving?', '--namespace', '/test', '--timeout', '30']) == 0
+    stop()
+    assert 'the fusion node is starting: configuring; waiting' in capsys.readouterr().err
+
+
+@pytest.mark.ros
+def test_a_long_wait_for_the_fusion_node_is_said(ros, capsys, monkeypatch):
+    monkeypatch.setattr(ask, 'PATIENCE', .1)
+    assert main(['ask', 'moving?', '--timeout', '4', '--namespace', '/nowhere']) == 2
+    waiting, ended = capsys.readouterr().err.splitlines()
+    assert waiting.startswith('mpnp ask: no node of mpnp_ros runs in namespace /nowhere')
+    assert waiting.endswith('; waiting for 4 s') and 'waiting' not in ended
 
 
 @pytest.mark.ros

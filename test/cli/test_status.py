@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from mpnp_ros.cli.main import main
-from mpnp_ros.cli.node_reports import WARN, NodeReport
+from mpnp_ros.cli.node_reports import OK, WARN, NodeReport
 from mpnp_ros.cli.status import DOING, STATES, as_dict, show, usable
 
 
@@ -80,6 +80,32 @@ def test_the_states_are_those_of_the_messages():
     messages = pytest.importorskip('mpnp_ros.msg', reason='the messages are not built')
     for message, names in ((messages.ModalityState, STATES), (messages.Adaptation, DOING)):
         assert [getattr(message, name.upper()) for name in names] == list(range(len(names)))
+
+
+def test_what_a_node_is_doing_while_it_starts(capsys):
+    reports = [NodeReport('fusion', OK, 'configuring', 0., 'configuring'),
+               NodeReport('lidar_encoder', OK, 'active', 0., 'active')]
+    show(states(), False, None, reports)
+    assert capsys.readouterr().out.splitlines()[-1] == 'fusion: configuring'
+
+
+@pytest.mark.ros
+def test_while_the_fusion_node_is_starting_it_is_waited_for(ros, capsys):
+    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+    from mpnp_ros.msg import ModalityState, ModalityStates
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    ros.publisher('modalities', ModalityStates, latched).publish(
+        ModalityStates(modalities=[ModalityState(modality='radar')]))
+    publisher = ros.publisher('/diagnostics', DiagnosticArray)
+    message = DiagnosticArray(status=[DiagnosticStatus(
+        name='test/fusion: fusion', level=b'\1', message='no links', values=[
+            KeyValue(key='state', value='configuring: loading')])])
+    timer = ros.node.create_timer(.2, lambda: publisher.publish(message))
+    assert main(['status', '--namespace', '/test', '--timeout', '3']) == 2
+    ros.node.destroy_timer(timer)
+    assert 'the fusion node is starting: configuring: loading; try again' in capsys.readouterr().err
 
 
 @pytest.mark.ros

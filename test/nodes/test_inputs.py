@@ -1,6 +1,7 @@
 """What an encoder node reads by itself, and what it says where input does not come as it should."""
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
@@ -10,8 +11,10 @@ import pytest
 
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
 
+from builtin_interfaces.msg import Time
 from mpnp_ros.msg import EncoderInfo, ModalityTokens
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
 from mpnp_ros.conversions.images import from_rgb
@@ -135,6 +138,16 @@ def test_one_topic_needs_no_name_of_a_camera(ros, tiny_camera):
     assert tokens.messages[0].sources == ['front']
 
 
+def test_an_empty_list_of_cameras_in_a_file_is_none_by_name(ros, tiny_camera, tmp_path):
+    file = tmp_path / 'robot.yaml'
+    file.write_text('/**/camera_encoder:\n  ros__parameters: {cameras: []}\n')
+    publisher = ros.publisher('/empty/front/image_raw', Image)
+    tokens = ros.collect('/empty/tokens/camera', ModalityTokens)
+    ros.start(CAMERA, namespace='/empty', parameters=tiny_camera, params_file=file)
+    publish_until(lambda: tokens.messages, lambda: publisher.publish(image()), 'tokens')
+    assert tokens.messages[0].sources == ['front']
+
+
 def test_a_pattern_narrows_what_is_found(ros, tiny_camera):
     publishers = [ros.publisher(f'/wide/{name}/picture', Image) for name in ('front', 'back')]
     ros.publisher('/wide/left/image_raw', Image)
@@ -214,6 +227,18 @@ def test_simulated_time_that_does_not_run_is_said_and_sets_do_not_wait_for_it(ro
     publish_until(lambda: tokens.messages, lambda: front.publish(image()), 'tokens of the front camera')
     assert tokens.messages[0].sources == ['front']
     process.wait_for_output('use_sim_time is set but nothing publishes /clock')
+
+
+def test_while_simulated_time_stands_still_nothing_is_called_silent(ros, tiny_camera):
+    """As before a replay begins, which waits for this node."""
+    publisher, clock = ros.publisher('/still/front/image_raw', Image), ros.publisher('/clock', Clock)
+    process = ros.start(CAMERA, namespace='/still', parameters={
+        **tiny_camera, 'use_sim_time': True, 'cameras': ['front'], 'image_topic': '{camera}/image_raw'})
+    process.wait_for_output('simulated time stands still: nothing moves /clock')
+    assert 'nothing comes on' not in process.output
+    ticks = itertools.count(1)
+    publish_until(lambda: f'nothing comes on {publisher.topic_name}, though' in process.output,
+                  lambda: clock.publish(Clock(clock=Time(sec=next(ticks)))), 'it is silent while time runs')
 
 
 def test_a_camera_whose_clock_is_wrong_is_left_out_and_said(ros, tiny_camera):

@@ -16,6 +16,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from mpnp_ros.errors import ConfigurationError, WeightsError
 from mpnp_ros.nodes import diagnostics as diagnostics_module
 from mpnp_ros.nodes import runtime
+from mpnp_ros.nodes.concerns import Concerns
 from mpnp_ros.nodes.diagnostics import ERROR, OK, WARN
 from mpnp_ros.nodes.runtime import AUTOSTART, ManagedNode
 
@@ -179,7 +180,7 @@ def test_a_source_of_diagnostics_that_fails_costs_nothing_but_its_values(recorde
     node.diagnostics.add_source(lambda: {'rate': None.rate})
     node.diagnostics.add_check(lambda: None.text)
     node.diagnostics.count('answers')
-    assert [pair.key for pair in node.diagnostics.status().values] == ['answers']
+    assert [pair.key for pair in node.diagnostics.status().values] == ['answers', 'state']
 
 
 def test_entities_made_and_destroyed_while_data_flows_break_nothing(ros):
@@ -284,6 +285,17 @@ def test_warnings_are_counted_and_raise_the_level_for_a_while(recorder, monkeypa
     assert (node.diagnostics.status().level, node.diagnostics.status().message) == (OK, 'inactive')
 
 
+def test_a_warning_that_lasts_is_said_once_and_hides_no_state(recorder):
+    node = recorder()
+    assert node.diagnostics.status().message == 'starting', 'it is configured without further orders'
+    lasting = Concerns(node.diagnostics)
+    lasting.set('mount', 'the mount is unknown')
+    lasting.set('calibration', 'no calibration')
+    status = node.diagnostics.status()
+    assert (status.level, status.message) == (WARN, 'the mount is unknown; no calibration')
+    assert {pair.key: pair.value for pair in status.values}['state'] == 'starting'
+
+
 def test_sources_and_checks_are_asked_at_every_publication(recorder, ros):
     from ros_harness import wait_until
     node = recorder()
@@ -297,5 +309,6 @@ def test_sources_and_checks_are_asked_at_every_publication(recorder, ros):
         return [status for array in arrays.messages for status in array.status if 'recorder' in status.name]
 
     status = wait_until(published, 'diagnostics')[-1]
-    assert {pair.key: pair.value for pair in status.values} == {'rate': '2.500', 'answers': '2'}
+    assert {pair.key: pair.value for pair in status.values} == {
+        'rate': '2.500', 'answers': '2', 'state': 'starting'}
     assert (status.name, status.level, status.message) == ('recorder: recorder', WARN, 'nothing comes on /a')

@@ -83,6 +83,8 @@ def test_concerns_of_what_an_answer_rests_on_go_with_it(bench):
     assert len(answer.concerns) == 2
     bench.board.command('lidar', Command.UNPLUG)
     assert bench.server.ask(CLOSED).result(WAIT).concerns == ('camera: front: no calibration',)
+    bench.offer('camera', concerns=('camera: no calibration',))  # of the one camera, which is called so
+    assert bench.server.ask(CLOSED).result(WAIT).concerns == ('camera: no calibration',)
 
 
 def looking_ahead(first: float, last: float) -> dict[str, object]:

@@ -67,7 +67,7 @@ def test_what_is_not_seen_is_said_where_it_is_asked_about():
     assert unseen('cars behind me?', {'camera': ahead}) == (
         'no sensor looks to the back: camera sees from -35 to 35 deg; add one that does', '')
     assert unseen('cars to the front left of me?', {'camera': ahead}) == (
-        '', 'seen is only 8 % of the front left: camera sees from -35 to 35 deg')
+        '', 'only 8 % of the front left is seen: camera sees from -35 to 35 deg')
     assert unseen('cars to the front of me?', {'camera': ahead}) == ('', '')
     assert unseen('any cars?', {'camera': ahead})[1].startswith('not all around is seen')
     for question in ('any cars?', 'cars behind me?'):

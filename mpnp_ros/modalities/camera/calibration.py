@@ -97,7 +97,9 @@ def view_rotation(view: CameraView, config: CameraConfig) -> np.ndarray:
 def nominal_yaw(name: str, config: CameraConfig) -> float | None:
     """Return the direction that the name of a view tells, radians, or None where it tells none."""
     yaws = dict(zip(config.nominal_views, config.nominal_yaws, strict=True))
-    return np.radians(yaws[_bare(name)]) if _bare(name) in yaws else None
+    bare = _bare(name)
+    known = bare if bare in yaws else bare.replace('rear', 'back')
+    return np.radians(yaws[known]) if known in yaws else None
 
 
 def optical_rotation(rotation: np.ndarray, frame: str) -> tuple[np.ndarray, str]:

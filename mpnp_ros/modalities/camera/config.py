@@ -42,8 +42,8 @@ class CameraConfig(EncoderConfig):
         shapes_tokens=False)
     nominal_views: tuple[str, ...] = option(
         ('front', 'front_left', 'front_right', 'back', 'back_left', 'back_right'),
-        'views whose direction is known without calibration; a leading cam_ or camera_ is ignored',
-        shapes_tokens=False)
+        'views whose direction is known without calibration; a leading cam_ or camera_ is ignored, and rear '
+        'is read as back', shapes_tokens=False)
     nominal_yaws: tuple[float, ...] = option(
         (0.0, 55.0, -55.0, 180.0, 110.0, -110.0),
         'direction of each of nominal_views, counter-clockwise from ahead', unit='degree', low=-180, high=180,

@@ -58,7 +58,8 @@ def test_a_camera_that_looks_straight_down_has_no_azimuth():
 
 
 @pytest.mark.parametrize('name, yaw', [('cam_front', 0), ('CAM_FRONT_LEFT', 55), ('camera_front_right', -55),
-                                       ('back', 180), ('cam_back_left', 110), ('cam_back_right', -110)])
+                                       ('back', 180), ('cam_back_left', 110), ('cam_back_right', -110),
+                                       ('rear', 180), ('camera_rear_left', 110)])
 def test_without_calibration_the_name_tells_the_direction(name, yaw):
     bare = CameraView(name, b'')
     assert axis_azimuth(bare, SIZE, CONFIG) == pytest.approx(np.radians([yaw]))
@@ -74,8 +75,9 @@ def test_zero_intrinsics_count_as_none(intrinsics):
 
 
 def test_a_direction_can_be_given_in_the_config():
-    config = replace(CONFIG, nominal_views=('mast',), nominal_yaws=(90.0,))
-    assert axis_azimuth(CameraView('mast', b''), SIZE, config) == pytest.approx([np.pi / 2])
+    config = replace(CONFIG, nominal_views=('mast', 'rear', 'back'), nominal_yaws=(90., 170., 180.))
+    for name, yaw in zip(config.nominal_views, config.nominal_yaws, strict=True):
+        assert axis_azimuth(CameraView(name, b''), SIZE, config) == pytest.approx([np.radians(yaw)])
 
 
 @pytest.mark.parametrize('bad, message', [
