@@ -98,7 +98,8 @@ setup(
     name=NAME,
     version=VERSION,
     packages=find_packages(include=[NAME, f'{NAME}.*']),
-    package_data={NAME: ['data/*.yaml', 'data/heads/*/*', 'data/links/*/*/*/*', 'world/*.npz', 'world/*.NOTICE']},
+    package_data={NAME: ['data/*.yaml', 'data/heads/*/*', 'data/links/*/*/*/*', 'world/*.npz',
+                         'world/*.NOTICE']},
     package_dir={'': '.'},  # makes `pip install -e` use a plain .pth, which extend_path can follow
     cmdclass={'build_py': BuildWithInterfaces},
     distclass=BinaryDistribution,

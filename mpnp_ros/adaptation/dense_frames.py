@@ -28,7 +28,8 @@ PLACE = {channel: place for place, channel in enumerate(CHANNELS)}
 USUAL = {'moving': 0.35, 'parked': 0.5, 'stopped': 0.15, 'standing': 0.3, 'not standing': 0.05,
          'with rider': 0.5, 'without rider': 0.5}
 """How frequent statuses are among what has them."""
-SIZES = {'car': (4.5, 1.9, 1.7), 'truck': (8.0, 2.5, 3.2), 'bus': (11.0, 2.9, 3.3), 'pedestrian': (0.7, 0.7, 1.8)}
+SIZES = {'car': (4.5, 1.9, 1.7), 'truck': (8.0, 2.5, 3.2), 'bus': (11.0, 2.9, 3.3),
+         'pedestrian': (0.7, 0.7, 1.8)}
 ALIKE = (('car', 'truck', 'bus', 'trailer', 'construction vehicle'), ('bicycle', 'motorcycle', 'pedestrian'),
          ('barrier', 'traffic cone'))
 """Categories that sensors take for each other."""
@@ -154,8 +155,8 @@ class _Belief:
 
 def _object(name: str, category: str, attribute: str | None, x: float, y: float,
             yaw: float = 0.) -> AnnotatedObject:
-    return AnnotatedObject(name, category, attribute, (x, y, 0.), SIZES.get(category, (1., 1., 1.)), yaw, None,
-                           num_lidar_pts=50)
+    size = SIZES.get(category, (1., 1., 1.))
+    return AnnotatedObject(name, category, attribute, (x, y, 0.), size, yaw, None, num_lidar_pts=50)
 
 
 def _row(rng: random.Random) -> list[AnnotatedObject]:
@@ -210,6 +211,7 @@ def _tokens(seen: Sequence[tuple[AnnotatedObject, np.ndarray]], known: np.ndarra
         np.add.at(sums, sector_of(azimuth), values)
         values, azimuth, distances = sums, sector_azimuths(), False
     elif not len(values):
-        values, azimuth, distance = np.zeros((1, len(CHANNELS)), np.float32), np.array([np.nan]), np.array([np.nan])
+        values = np.zeros((1, len(CHANNELS)), np.float32)
+        azimuth = distance = np.array([np.nan])
     return ModalityTokens(OBJECTS, ENCODER, values, azimuth.astype(np.float32), known=known, looked=looked,
                           distance=distance.astype(np.float32) if distances else np.zeros(0, np.float32))

@@ -131,7 +131,7 @@ def turn_tokens(tokens: ModalityTokens, theta: float) -> ModalityTokens:
     """The tokens of the same moment from a vehicle turned left by theta radians; values are shared."""
     if theta == 0:
         return tokens
-    looked = np.roll(tokens.looked, -round(theta / math.tau * SECTORS)) if len(tokens.looked) else tokens.looked
+    looked = np.roll(tokens.looked, -round(theta / math.tau * SECTORS))
     return replace(tokens, azimuth=wrap_azimuth(tokens.azimuth - theta), looked=looked)
 
 

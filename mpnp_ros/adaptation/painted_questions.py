@@ -23,11 +23,10 @@ from mpnp_ros.nuscenes.categories import ANSWERS, THING
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject
 from mpnp_ros.nuscenes.phrasing import Meaning, say, say_beyond
 from mpnp_ros.nuscenes.questions import Fact, SceneFacts, spread
-from mpnp_ros.nuscenes.relations import relation
+from mpnp_ros.nuscenes.relations import RELATIONS, SIDES, lies
 from mpnp_ros.nuscenes.templates import TEMPLATES, Description
 from mpnp_ros.nuscenes.wording import descriptions
 
-SIDES = {'left': ('front left', 'back left'), 'right': ('front right', 'back right')}
 REACHES = (5., 8., 10., 12., 15., 20., 25.)
 MEANINGS = 'meanings.json'
 WORDINGS = 8
@@ -85,20 +84,20 @@ def ask(painted: PaintedFrame, rng: random.Random, per_kind: int) -> list[tuple[
     """
     objects = painted.frame.objects
     asked = [_of_fact(fact, rng) for fact in _chosen(SceneFacts(objects, anchors=False), per_kind, rng)]
-    for side, parts in SIDES.items():
-        group = [item for item in objects if relation(*item.centre[:2]) in parts]
+    for side in SIDES:
+        group = [item for item in objects if lies(side, *item.centre[:2])]
         asked += [_of_fact(fact, rng, direction=side) for fact in _chosen(_plain(group), per_kind // 2, rng)]
     if len(painted.tokens.distance):
-        reach, direction = rng.choice(REACHES), rng.choice((None, 'front', 'back', 'left', 'right', 'front left'))
-        group = [item for item in objects if item.distance <= reach and (direction is None or relation(
-            *item.centre[:2]) in SIDES.get(direction, (direction,)))]
+        reach, direction = rng.choice(REACHES), rng.choice((None, *SIDES, *RELATIONS))
+        group = [item for item in objects if item.distance <= reach
+                 and (direction is None or lies(direction, *item.centre[:2]))]
         asked += [_of_fact(fact, rng, direction=direction, reach=reach)
                   for fact in _chosen(_plain(group), per_kind, rng)]
     return asked
 
 
-def painted_questions(frames: Iterable[PaintedFrame], seed: int = 0, per_kind: int = 10, of_each_type: int = 0,
-                      free: float = 0.65, beyond: int = 0) -> PaintedDataset:
+def painted_questions(frames: Iterable[PaintedFrame], seed: int = 0, per_kind: int = 10,
+                      of_each_type: int = 0, free: float = 0.65, beyond: int = 0) -> PaintedDataset:
     """Questions about frames, balanced so that no meaning gives its answer away.
 
     of_each_type: so many at most, 0: all.  free: the share in free words; the rest is in words of the
@@ -140,8 +139,7 @@ def target_of(meaning: Meaning, azimuths: np.ndarray,
 
     The second is what things are compared to, elsewhere the same again.
     """
-    parts = SIDES.get(meaning.direction, (meaning.direction,))
-    direction = np.array([meaning.direction is None or relation(math.cos(angle), math.sin(angle)) in parts
+    direction = np.array([meaning.direction is None or lies(meaning.direction, math.cos(angle), math.sin(angle))
                           for angle in azimuths], np.float32)
     reach = (distances <= (math.inf if meaning.reach is None else meaning.reach)).astype(np.float32)
     mask = channels_of(meaning.thing)

@@ -2,8 +2,8 @@
 
 First the words: what a question means is known in training, so the probes are told which directions,
 distances and sorts it is about, and which questions counts cannot answer.  Then the numbers: a linear
-classifier, which is thrown away afterwards, answers from the entries.  The language model is only read, once a
-text; that is why this takes minutes where learning through its upper blocks takes hours.
+classifier, which is thrown away afterwards, answers from the entries.  The language model only reads each
+text once; that is why this takes minutes where learning through its upper blocks takes hours.
 """
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ class ReaderConfig:
     """How a reader learns.
 
     word_steps, word_batch, word_rate: of the first stage, texts; number_steps, number_batch, number_rate: of
-    the second, questions about frames.  Rates fall on half a cosine after `warm_up` steps.  words_still: how fast
-    what the first stage learned goes on learning, of the second stage's rate.  meaning: weight of what questions mean in the second stage.  beyond: one question in so many is one that counts cannot answer.
+    the second, questions about frames.  Rates fall on half a cosine after `warm_up` steps.  words_still: at
+    which share of the second stage's rate the words go on learning in it.  meaning: weight of what questions
+    mean in the second stage.  beyond: one question in so many is one that counts cannot answer.
     """
 
     word_steps: int = 1200
@@ -115,11 +116,12 @@ class ReaderTraining:
 
     def _stage(self, name: str, steps: int, rate: float, loss_of: Callable[[int], torch.Tensor],
                progress: Callable[[ReaderStep], None], cancelled: Callable[[], bool]) -> bool:
-        config, parts = self.config, {self.modality: self.link, 'classifier': self.classifier, 'types': self.types}
-        pooling = self.link.pooling
+        config, pooling = self.config, self.link.pooling
+        parts = {self.modality: self.link, 'classifier': self.classifier, 'types': self.types}
         words = [*pooling.probes.parameters(), *pooling.answerable.parameters(), *self.types.parameters()]
         known = {id(one) for one in words}
-        numbers = [one for one in pooling.parameters() if id(one) not in known] + [*self.classifier.parameters()]
+        numbers = [one for one in (*pooling.parameters(), *self.classifier.parameters())
+                   if id(one) not in known]
         groups = [{'params': words, 'full_rate': rate}]
         if name == 'numbers':
             groups = [{'params': words, 'full_rate': rate * config.words_still},
@@ -140,8 +142,8 @@ class ReaderTraining:
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, config.clip)
             if not math.isfinite(loss.item()):
-                raise TrainingError(f'the loss is {loss.item()} at step {state.step + 1} of {name}; try lower '
-                                    'rates')
+                raise TrainingError(f'the loss is {loss.item()} at step {state.step + 1} of {name}; '
+                                    'try lower rates')
             optimiser.step()
             state.step += 1
             state.losses.append(loss.item())
@@ -182,7 +184,7 @@ class ReaderTraining:
         return self.link.pooling.probes(*self._question([*batch, *rng.sample(self.beyond, count)]))
 
     def _meaning(self, batch: Sequence[Example], asked: torch.Tensor) -> torch.Tensor:
-        """The loss of what the questions mean, of what type they are and of whether counts can answer them."""
+        """The loss of what questions mean, of what type they are and of whether counts can answer them."""
         together = (torch.stack(parts) for parts in zip(*map(self._target, batch), strict=True))
         types = torch.tensor([TYPES.index(one.type) for one in batch], device=asked.device)
         known, pooling = asked[:len(batch)], self.link.pooling

@@ -12,7 +12,7 @@ import numpy as np
 from mpnp_ros.modalities.sector_head import Channel
 from mpnp_ros.nuscenes.categories import MAX_COUNT, THING
 from mpnp_ros.nuscenes.phrasing import Meaning
-from mpnp_ros.nuscenes.relations import relation
+from mpnp_ros.nuscenes.relations import lies
 from mpnp_ros.nuscenes.templates import Description
 from mpnp_ros.nuscenes.wording import descriptions, read_question
 from mpnp_ros.tokens import ModalityTokens
@@ -21,15 +21,13 @@ FORMS = ('any', 'me')
 PRESENT = 0.5
 
 
-def rule_answer(question: str, tokens: ModalityTokens, channels: Sequence[Channel]) -> str | None:
+def rule_answer(question: str | Meaning, tokens: ModalityTokens, channels: Sequence[Channel]) -> str | None:
     """Answer a question of the package's templates from the expected numbers in tokens, None for others.
 
-    tokens: values [sectors, C] in the order of ``channels``, with their azimuths.
+    question: its words, or what it means.  tokens: values [P, C] in the order of ``channels``, with azimuths.
     """
-    parsed = parse_question(question)
-    if parsed is None:
-        return None
-    return _ANSWERS[parsed.type](parsed, _Counts(tokens, channels))
+    meaning = parse_question(question) if isinstance(question, str) else question
+    return None if meaning is None else _ANSWERS[meaning.type](meaning, _Counts(tokens, channels))
 
 
 def parse_question(question: str) -> Meaning | None:
@@ -43,47 +41,54 @@ def parse_question(question: str) -> Meaning | None:
 
 
 class _Counts:
-    """Expected numbers, added up over directions and channels."""
+    """Expected numbers, added up over directions, distances and channels."""
 
     def __init__(self, tokens: ModalityTokens, channels: Sequence[Channel]) -> None:
-        self.channels = channels
-        self._values = tokens.values.astype(np.float64)
-        self._directions = np.array([relation(np.cos(angle), np.sin(angle)) for angle in tokens.azimuth])
+        self.channels, self._tokens = channels, tokens
 
-    def of(self, thing: Description, direction: str | None) -> np.ndarray:
-        """The numbers [C] in a direction, 0 for channels that the description does not fit."""
-        there = self._values if direction is None else self._values[self._directions == direction]
+    def of(self, thing: Description, direction: str | None, reach: float | None = None) -> np.ndarray:
+        """The numbers [C] there, 0 for channels that the description does not fit."""
+        tokens = self._tokens
+        there = np.ones(tokens.count, bool)
+        if direction is not None:
+            there = np.array([lies(direction, np.cos(angle), np.sin(angle)) for angle in tokens.azimuth])
+        if reach is not None and len(tokens.distance):
+            there &= ~(tokens.distance > reach)
         fits = [thing.category in (THING, category) and thing.status in (None, status)
                 for category, status in self.channels]
-        return there.sum(0) * fits
+        return tokens.values[there].astype(np.float64).sum(0) * fits
 
-    def likeliest(self, thing: Description, direction: str | None, part: int) -> str:
+    def asked(self, meaning: Meaning) -> np.ndarray:
+        """The numbers [C] of what a question is about."""
+        return self.of(meaning.thing, meaning.direction, meaning.reach)
+
+    def likeliest(self, numbers: np.ndarray, part: int) -> str:
         """The category (part 0) or status (part 1) that most of the objects have."""
         totals: dict[str, float] = {}
-        for channel, number in zip(self.channels, self.of(thing, direction), strict=True):
+        for channel, number in zip(self.channels, numbers, strict=True):
             if channel[part] is not None:
                 totals[channel[part]] = totals.get(channel[part], 0.0) + number
         return max(totals, key=totals.__getitem__)
 
 
-def _exist(parsed: Meaning, counts: _Counts) -> str:
-    return _yes_no(counts.of(parsed.thing, parsed.direction).sum() > PRESENT)
+def _exist(meaning: Meaning, counts: _Counts) -> str:
+    return _yes_no(counts.asked(meaning).sum() > PRESENT)
 
 
-def _count(parsed: Meaning, counts: _Counts) -> str:
-    return str(min(MAX_COUNT, round(counts.of(parsed.thing, parsed.direction).sum())))
+def _count(meaning: Meaning, counts: _Counts) -> str:
+    return str(min(MAX_COUNT, round(counts.asked(meaning).sum())))
 
 
-def _object(parsed: Meaning, counts: _Counts) -> str:
-    return counts.likeliest(parsed.thing, parsed.direction, 0)
+def _object(meaning: Meaning, counts: _Counts) -> str:
+    return counts.likeliest(counts.asked(meaning), 0)
 
 
-def _status(parsed: Meaning, counts: _Counts) -> str:
-    return counts.likeliest(parsed.thing, parsed.direction, 1)
+def _status(meaning: Meaning, counts: _Counts) -> str:
+    return counts.likeliest(counts.asked(meaning), 1)
 
 
-def _comparison(parsed: Meaning, counts: _Counts) -> str:
-    return _yes_no(_status(parsed, counts) == counts.likeliest(parsed.second, None, 1))
+def _comparison(meaning: Meaning, counts: _Counts) -> str:
+    return _yes_no(_status(meaning, counts) == counts.likeliest(counts.of(meaning.second, None), 1))
 
 
 _ANSWERS: dict[str, Callable[[Meaning, _Counts], str]] = {

@@ -2,6 +2,7 @@
 
 With --choices yes no the answer is one of these; with --standing the question is answered again on every new
 frame until Ctrl-C.  Exit code 0: answered. 1: rejected or failed. 2: not running. 3: no sensor can be used.
+4: what the sensors tell does not answer it.
 """
 from __future__ import annotations
 
@@ -20,12 +21,13 @@ from mpnp_ros.cli.node_processes import FUSION
 from mpnp_ros.cli.node_reports import NodeReports
 from mpnp_ros.cli.session import NotAnsweringError, add_namespace, ros_session, wait_for
 from mpnp_ros.cli.values import count, not_negative, positive
+from mpnp_ros.serving.coverage import DIRECTIONS
 
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-OK, REJECTED, NO_SENSOR = 0, 1, 3
-EXIT_CODES = {OK: 0, NO_SENSOR: 3}
+OK, REJECTED, NO_SENSOR, UNKNOWN = 0, 1, 3, 4
+EXIT_CODES = {OK: 0, NO_SENSOR: 3, UNKNOWN: 4}
 QUEUE = 100
 LEASE, RENEWAL = 10., 3.
 """Seconds that a standing question outlives its asker, and between two renewals of it."""
@@ -50,6 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help='length of a generated answer (default: as the node is set)')
     parser.add_argument('--timeout', type=positive, default=60., metavar='S',
                         help='seconds to wait for the node and for an answer (default: %(default)s)')
+    parser.add_argument('-v', '--verbose', action='store_true', help='say what was counted, by which sensor')
     parser.add_argument('--json', action='store_true', help='one JSON object per answer')
     add_namespace(parser)
 
@@ -62,7 +65,7 @@ def run(arguments: Namespace) -> int:
             return follow(node, arguments, reports)
         printer = StreamPrinter()
         answer = ask_patiently(node, arguments, reports, None if arguments.json else printer.update)
-    show(answer, arguments.json, printer)
+    show(answer, arguments.json, printer, arguments.verbose)
     return EXIT_CODES.get(answer.status, 1)
 
 
@@ -168,8 +171,8 @@ def follow(node: Node, arguments: Namespace, reports: NodeReports) -> int:
     try:
         while True:
             answer = _next(answers, arguments.timeout)
-            show(answer, arguments.json)
-            if answer.status not in (OK, NO_SENSOR):
+            show(answer, arguments.json, verbose=arguments.verbose)
+            if answer.status not in (OK, NO_SENSOR, UNKNOWN):
                 return 1
     finally:
         publisher.publish(Question(id=identity, standing=True))  # its text is empty: withdrawn
@@ -191,8 +194,11 @@ class StreamPrinter:
         self._shown = text
 
 
-def show(answer: Any, as_json: bool, printer: StreamPrinter | None = None) -> None:
-    """Print an answer: as JSON, or what is left of its text and a line that says what it rests on."""
+def show(answer: Any, as_json: bool, printer: StreamPrinter | None = None, verbose: bool = False) -> None:
+    """Print an answer: as JSON, or what is left of its text and a line that says what it rests on.
+
+    verbose: lines that say what was counted for it, too.
+    """
     if as_json:
         print(json.dumps(as_dict(answer)), flush=True)
     elif answer.status != OK:
@@ -202,6 +208,9 @@ def show(answer: Any, as_json: bool, printer: StreamPrinter | None = None) -> No
     else:
         (printer or StreamPrinter()).update(answer.text)
         print(f'\n  {describe(answer)}', flush=True)
+    if verbose and not as_json:
+        for counted in answer.counted:
+            print(f'  counted {describe_counted(counted)}', flush=True)
 
 
 def describe(answer: Any) -> str:
@@ -212,6 +221,17 @@ def describe(answer: Any) -> str:
     missing = f'; missing {", ".join(answer.missing_modalities)}' if answer.missing_modalities else ''
     lines = [f'confidence {answer.confidence:.2f}, rests on {rests}{missing}, took {answer.latency:.2f} s']
     return '\n  '.join([*lines, *(f'but {concern}' for concern in answer.concerns)])
+
+
+def describe_counted(counted: Any) -> str:
+    """Say what was counted, where and by what, in one line."""
+    where = counted.direction or 'all around'
+    if where in DIRECTIONS:
+        where = f'to the {where}'
+    reach = f' within {counted.reach:g} m' if math.isfinite(counted.reach) else ''
+    by = counted.modality or 'all sensors together'
+    return (f'{counted.expected:.1f} of {counted.sort} {where}{reach} by {by} (none: {counted.none:.0%}; '
+            f'seen: {counted.covered:.0%})')
 
 
 def as_dict(answer: Any) -> dict[str, object]:
@@ -227,6 +247,9 @@ def as_dict(answer: Any) -> dict[str, object]:
         'used_modalities': {name: {'stamp': seconds(stamp), 'age': _finite(age)} for name, stamp, age in
                             zip(names, answer.modality_stamps, answer.modality_ages, strict=False)},
         'missing_modalities': list(answer.missing_modalities), 'concerns': list(answer.concerns),
+        'counted': [{'modality': one.modality, 'direction': one.direction, 'reach': _finite(one.reach),
+                     'sort': one.sort, 'expected': _finite(one.expected), 'none': _finite(one.none),
+                     'covered': _finite(one.covered)} for one in answer.counted],
         'stamp': seconds(answer.header.stamp),
         'links_version': answer.links_version, 'method': answer.method,
         'latency': _finite(answer.latency), 'compute_duration': _finite(answer.compute_duration)}

@@ -115,7 +115,10 @@ class ColumnLink(nn.Module):
         return None
 
     def forward(self, tokens: TokenBatch | None = None) -> ModalityColumns:
-        """Columns of texts; a link on soft tokens takes none.  Raises LinksError for tokens of another width."""
+        """Columns of texts; a link on soft tokens takes none.
+
+        Raises LinksError for tokens of another width.
+        """
         read, seen = self._averaged(self._read(tokens), None if tokens is None else tokens.valid)
         states = {int(block): projection(read) for block, projection in self.projections.items()}
         return ModalityColumns(states, seen).of_rows(None if tokens is None else tokens.rows)

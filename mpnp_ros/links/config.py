@@ -59,7 +59,8 @@ class LinkConfig:
                              'sharp its windows are', 16)
     additive: bool = option('how links to counts were made before there was the pooling that counts; they '
                              'still answer', False)
-    channels: tuple[str, ...] = option('what the channels of counting tokens count, e.g. "car: moving" or "barrier"', ())
+    channels: tuple[str, ...] = option('what the channels of counting tokens count, e.g. "car: moving" or '
+                                       '"barrier"', ())
     probes: int = option('sums that counting makes for a question', 6)
     soft_tokens: int = option('learned constants in place of a sensor (the blind baseline); 0: a sensor', 0)
 

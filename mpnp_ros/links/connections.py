@@ -8,6 +8,7 @@ import torch
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.links.config import LinkConfig
+from mpnp_ros.links.counting import Counted
 from mpnp_ros.links.inputs import QuestionStates, TokenBatch
 from mpnp_ros.links.link import LatentLink, Question
 from mpnp_ros.links.worth import fuse
@@ -113,24 +114,50 @@ class LatentConnections:
         links with question pooling.  Keys and values are of the model's dtype.
         """
         parts: dict[int, list[BlockPrefix]] = {}
-        counting: dict[int, list[tuple[LatentLink, TokenBatch]]] = {}
         for modality, link in self._links.items():
-            if link.soft_tokens is None and modality not in tokens:
-                continue
-            if link.config.pooling == 'counting' and link.open_blocks:
-                counting.setdefault(id(link.pooling), []).append((link, TokenBatch(*tokens[modality])))
+            if link.config.pooling == 'counting' or (link.soft_tokens is None and modality not in tokens):
                 continue
             batch = TokenBatch(*tokens[modality]) if link.soft_tokens is None else None
             for block, part in link(batch, self._asked(link, question)).items():
                 parts.setdefault(block, []).append(part)
-        for group in counting.values():
-            for block, part in self._counted(group, question).items():
+        for group in self._readers(tokens).values():
+            for block, part in self._fused(group, question).items():
                 parts.setdefault(block, []).append(part)
         return {block: join(parts[block], self.lm.dtype) for block in sorted(parts)}
 
-    def _counted(self, group: Sequence[tuple[LatentLink, TokenBatch]],
+    def counted(self, tokens: Mapping[str, TokenBatch | tuple],
+                question: QuestionStates | None) -> tuple[tuple[Counted, ...], float]:
+        """What was counted for one question, and the probability that it can be answered by counting.
+
+        Of every reader: all its sensors together, then, where there are several, each of them.  Nothing, and
+        probability 1, where no link counts.
+        """
+        found: list[Counted] = []
+        answerable = 1.
+        for group in self._readers(tokens).values():
+            reader, names = group[0][0], group[0][0].config.channels
+            asked = reader.pooling.probes(*question.at(reader.config.question_block))
+            parts = [(link.count(batch), link.worth) for link, batch in group]
+            alone = group[0][0].config.modality if len(group) == 1 else ''
+            found += reader.pooling.evidence(fuse(parts), asked, alone, names)
+            for (link, _), (counts, _) in zip(group, parts, strict=True):
+                if not alone:
+                    found += reader.pooling.evidence(counts, asked, link.config.modality, names)
+            answerable = min(answerable, float(torch.sigmoid(reader.pooling.can_answer(asked))[0]))
+        return tuple(found), answerable
+
+    def _readers(self, tokens: Mapping[str, TokenBatch | tuple],
+                 ) -> dict[int, list[tuple[LatentLink, TokenBatch]]]:
+        """The links that count and have tokens, by the reader that they share."""
+        readers: dict[int, list[tuple[LatentLink, TokenBatch]]] = {}
+        for modality, link in self._links.items():
+            if modality in tokens and link.config.pooling == 'counting' and link.open_blocks:
+                readers.setdefault(id(link.pooling), []).append((link, TokenBatch(*tokens[modality])))
+        return readers
+
+    def _fused(self, group: Sequence[tuple[LatentLink, TokenBatch]],
                  question: QuestionStates | None) -> dict[int, BlockPrefix]:
-        """One prefix for all links of one reader: their counts are fused, and it is as open as the most open."""
+        """One prefix for the links of a reader: their counts are fused, and the most open one opens it."""
         reader = group[0][0]
         if len(group) == 1:
             return reader(group[0][1], self._asked(reader, question))

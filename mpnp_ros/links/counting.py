@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy
@@ -55,9 +57,9 @@ class Counts(NamedTuple):
 class Tally(NamedTuple):
     """What the probes of B questions counted.
 
-    windows: [B, K, P] and masks: [B, K, C] in 0..1.  number: [B, K] expected; probabilities: [B, K, NUMBERS + 1]
-    of 0, 1, ... and of more; kinds: [B, K, C] the expected number by sort; covered: [B, K] how much of what
-    the probe asks about is seen, 0..1.
+    windows: [B, K, P] and masks: [B, K, C] in 0..1.  number: [B, K] expected; probabilities:
+    [B, K, NUMBERS + 1] of 0, 1, ... and of more; kinds: [B, K, C] the expected number by sort; covered:
+    [B, K] how much of what the probe asks about is seen, 0..1.
     """
 
     windows: torch.Tensor
@@ -68,6 +70,46 @@ class Tally(NamedTuple):
     covered: torch.Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """What one probe counted for one question: where, of what, and what came out.
+
+    modality: of one sensor; empty: of all together.  sectors: bool [SECTORS], where it looked; reach:
+    metres up to which things count, inf: all.  sort: of what, e.g. "parked car".  expected: number.  none:
+    probability that nothing is there.  covered: how much of it is looked at and can be told, 0..1.
+    """
+
+    modality: str
+    sectors: np.ndarray
+    reach: float
+    sort: str
+    expected: float
+    none: float
+    covered: float
+
+
+def sort_of(chosen: Sequence[str], names: Sequence[str]) -> str:
+    """What some of the named channels have in common: "car", "parked car", "moving thing", "thing".
+
+    names: of all channels, "category: status" or "category".  Others are listed.
+    """
+    if set(chosen) == set(names):
+        return 'thing'
+    parts = {name: name.partition(': ')[::2] for name in names}
+    categories, statuses = ({parts[name][place] for name in chosen} for place in (0, 1))
+    if len(categories) == 1 and len(chosen) == sum(parts[name][0] in categories for name in names):
+        return categories.pop()
+    if len(statuses) == 1 and len(chosen) == sum(parts[name][1] in statuses for name in names):
+        return _with_status('thing', statuses.pop())
+    return ' or '.join(_with_status(*parts[name]) for name in chosen) or 'nothing'
+
+
+def _with_status(category: str, status: str) -> str:
+    if not status:
+        return category
+    return f'{category} {status}' if status.endswith('rider') else f'{status} {category}'
+
+
 def sector_centres(device: torch.device | str = 'cpu') -> torch.Tensor:
     """[SECTORS] radians, rising."""
     return (torch.arange(SECTORS, device=device) + 0.5) * math.tau / SECTORS - math.pi
@@ -76,9 +118,9 @@ def sector_centres(device: torch.device | str = 'cpu') -> torch.Tensor:
 def number_probabilities(each: torch.Tensor) -> torch.Tensor:
     """[..., P] expected numbers -> [..., NUMBERS + 1] probabilities of 0, 1, ... objects, and of more.
 
-    Objects are independent.  Of an expected number above 1 the whole part is certain.  The generating function
-    of the sum is evaluated on a circle of radius DAMPING and transformed back, so that the cost grows with P
-    only, and higher numbers hardly come in as lower ones.
+    Objects are independent.  Of an expected number above 1 the whole part is certain.  The generating
+    function of the sum is evaluated on a circle of radius DAMPING and transformed back, so that the cost
+    grows with P only, and higher numbers hardly come in as lower ones.
     """
     angle = torch.arange(FREQUENCIES // 2 + 1, device=each.device) * math.tau / FREQUENCIES
     point = torch.polar(torch.full_like(angle, DAMPING), angle)
@@ -124,7 +166,8 @@ class Probes(nn.Module):
         asked = self.queries + self.read_end(self.standard_end(end_state(states, mask)))[:, None]
         read, padding = self.read(self.standard_question(states)), ~without_first(mask)
         for attention, norm in zip(self.attention, self.norms, strict=True):
-            asked = asked + attention(norm(asked), read, read, key_padding_mask=padding, need_weights=False)[0]
+            found, _ = attention(norm(asked), read, read, key_padding_mask=padding, need_weights=False)
+            asked = asked + found
         return asked + self.think(asked)
 
     def measure(self, questions: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
@@ -181,11 +224,30 @@ class CountingPooling(nn.Module):
         """Entries [B, M, w] of what the probes [B, K, width] ask for."""
         tally = self.tally(counts, asked)
         shares = tally.kinds / (tally.number[..., None] + 0.1)
-        numbers = torch.cat([tally.probabilities, tally.number[..., None].asinh(), tally.kinds.asinh(), shares,
-                             tally.covered[..., None]], -1)
+        numbers = torch.cat([tally.probabilities, tally.number[..., None].asinh(), tally.kinds.asinh(),
+                             shares, tally.covered[..., None]], -1)
         first, second = self.compare(shares[:, :2]).unbind(1)
         found = torch.cat([self.number(numbers).flatten(1), asked.flatten(1), first * second], -1)
         return self.norm(self.combine(found).unflatten(-1, (self.entries, -1)))
+
+    @torch.no_grad()
+    def evidence(self, counts: Counts, asked: torch.Tensor, modality: str,
+                 names: Sequence[str]) -> tuple[Counted, ...]:
+        """What the first probes [1, K, width] counted, those that count the same once; names: of channels."""
+        tally, device = self.tally(counts, asked), asked.device
+        around = self.probes.directions(asked, sector_centres(device)[None])[0] > 0.5
+        within = self.probes.reaches(asked, torch.tensor(EDGES, device=device)[None] - EDGES[0] / 2)[0] > 0.5
+        found: list[Counted] = []
+        for probe in range(SUPERVISED):
+            beyond = (~within[probe]).nonzero()
+            chosen = [names[channel] for channel in (tally.masks[0, probe] > 0.5).nonzero()[:, 0].tolist()]
+            one = Counted(modality, around[probe].cpu().numpy(),
+                          EDGES[int(beyond[0])] if len(beyond) else math.inf,
+                          sort_of(chosen, names), float(tally.number[0, probe]),
+                          float(tally.probabilities[0, probe, 0]), float(tally.covered[0, probe]))
+            if not any((one.sectors == other.sectors).all() and one.sort == other.sort for other in found):
+                found.append(one)
+        return tuple(found)
 
     def can_answer(self, asked: torch.Tensor) -> torch.Tensor:
         """Log-odds [B] that the probes [B, K, width] are of a question that counts can answer at all."""
@@ -211,7 +273,8 @@ class CountingPooling(nn.Module):
         """
         asked = asked[:, :SUPERVISED]
         distances = torch.tensor(EDGES, device=asked.device)[None] - EDGES[0] / 2
-        return (binary_cross_entropy(self.probes.directions(asked, sector_centres(asked.device)[None]), directions)
+        around = sector_centres(asked.device)[None]
+        return (binary_cross_entropy(self.probes.directions(asked, around), directions)
                 + binary_cross_entropy(self.probes.reaches(asked, distances), reaches)
                 + binary_cross_entropy(self.probes.masks(asked), masks))
 

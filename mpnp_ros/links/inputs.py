@@ -17,9 +17,9 @@ class TokenBatch(NamedTuple):
 
     values: [F, P, D] float.  azimuth: [F, P] radians, NaN: no direction.  valid: [F, P] bool, False on
     padding and for a frame without this modality; None: all real.  rows: [B] the frame of each text;
-    None: text b has frame b.  distance: [F, P] metres, NaN: unknown.  looked: [F, SECTORS] bool, in
-    which sectors a source looks; known: [F, D] bool, which channels the encoder can tell.  None: no distance is
-    known, all is looked at and told.
+    None: text b has frame b.  distance: [F, P] metres, NaN: unknown.  looked: [F, SECTORS] bool,
+    in which sectors a source looks; known: [F, D] bool, which channels the encoder can tell.  None: no
+    distance is known, all is looked at and told.
     """
 
     values: torch.Tensor

@@ -94,16 +94,17 @@ class LatentLink(nn.Module):
         self._check(tokens)
         values, azimuth = tokens.values.float().clamp(0), tokens.azimuth.float()
         frames, places = values.shape[:2]
-        distance = values.new_full((frames, places), torch.nan) if tokens.distance is None else tokens.distance
-        looked = values.new_ones(frames, SECTORS) if tokens.looked is None else tokens.looked.float()
-        known = values.new_ones(frames, values.shape[2]) if tokens.known is None else tokens.known.float()
+        distance, looked, known = tokens.distance, tokens.looked, tokens.known
+        distance = values.new_full((frames, places), torch.nan) if distance is None else distance
+        looked = values.new_ones(frames, SECTORS) if looked is None else looked.float()
+        known = values.new_ones(frames, values.shape[2]) if known is None else known.float()
         if tokens.valid is not None:
             values = values.masked_fill(~tokens.valid[..., None], 0.)
         counts = Counts(values, azimuth, distance, looked[:, :, None] * known[:, None])
         return self.worth(counts).of_rows(tokens.rows)
 
     def columns(self, tokens: TokenBatch) -> torch.Tensor:
-        """Log g of every linked block for each text, [N, B or 1]; -inf where it is closed or has no tokens."""
+        """Log g of every linked block for each text, [N, B or 1]; -inf where closed or without tokens."""
         gates = self._log_gates().masked_fill(self.closed, -torch.inf)[:, None]
         if tokens.valid is None:
             return gates
@@ -188,9 +189,11 @@ class LatentLink(nn.Module):
             return False
         if any(getattr(self.config, name) != getattr(other.config, name) for name in SAME_AT_START):
             return False
-        pairs = ((one, two) for name in READER for one, two in zip(
-            getattr(self, name).state_dict().values(), getattr(other, name).state_dict().values(), strict=True))
-        return self.pooling is other.pooling or all(torch.equal(one, two.to(one.device)) for one, two in pairs)
+        if self.pooling is other.pooling:
+            return True
+        own, its = ([tensor for name in READER for tensor in getattr(link, name).state_dict().values()]
+                    for link in (self, other))
+        return all(torch.equal(one, two.to(one.device)) for one, two in zip(own, its, strict=True))
 
     def _read(self, tokens: TokenBatch | None) -> torch.Tensor:
         """Normalised tokens with their direction, [F, P, D]."""
@@ -236,8 +239,8 @@ class LatentLink(nn.Module):
 def _pooling(config: LinkConfig) -> CountingPooling | QuestionPooling | None:
     if config.pooling == 'none':
         return None
-    sizes = config.token_width, config.text_width, config.pooling_width, config.entries, config.pooling_layers, \
-        config.pooling_heads, config.harmonics
+    sizes = (config.token_width, config.text_width, config.pooling_width, config.entries,
+             config.pooling_layers, config.pooling_heads, config.harmonics)
     if config.pooling == 'counting':
         return CountingPooling(*sizes, config.probes)
     return QuestionPooling(*sizes, config.additive)

@@ -45,7 +45,8 @@ class PublishedLink(nn.Module):
     def forward(self, tokens: TokenBatch) -> BlockPrefix:
         """Keys and values before alpha; the azimuth is not read."""
         valid, rows = tokens.valid, tokens.rows
-        keys, values = (aligner(tokens.values.float())[0] for aligner in (self.key_aligner, self.value_aligner))
+        read = tokens.values.float()
+        keys, values = self.key_aligner(read)[0], self.value_aligner(read)[0]
         gate = keys.new_zeros(1, 1, 1)
         if valid is not None:
             gate = torch.where(valid[:, None, :], gate, -torch.inf)

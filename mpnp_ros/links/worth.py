@@ -21,9 +21,9 @@ class Worth(nn.Module):
 
     confusion: [C, C], how much of what is seen as one sort (column) is which sort (row), what is missed of it
     and imagined included; it begins as the identity.  missed: [C], the number of each sort to expect in a
-    sector that is looked at, whatever is seen; begins as 0.  trust, presence: [C], the logarithm of the weight
-    of a sensor's word beside others', and what is added to it where the sensor says that something is there.
-    turn: radians to the left by which what is seen is to be turned.
+    sector that is looked at, whatever is seen; begins as 0.  trust, presence: [C], the logarithm of the
+    weight of a sensor's word beside others', and what is added to it where the sensor says that something is
+    there.  turn: radians to the left by which what is seen is to be turned.
     """
 
     def __init__(self, channels: int) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 
 from mpnp_ros import methods
 from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.links.counting import Counted
 from mpnp_ros.links.files import Link
 from mpnp_ros.llm.generation import Fragment
 from mpnp_ros.llm.language_model import LanguageModel
@@ -54,7 +55,9 @@ class Reply:
 
     confidence: in [0, 1], of the choice, or the geometric mean over generated tokens.  probabilities:
     one per choice in their order; they add up to 1; empty for a generated answer.  used: modalities it
-    rests on, sorted.  seconds: of computing, shared evenly where several were answered at once.
+    rests on, sorted.  seconds: of computing, shared evenly where several were answered at once.  counted:
+    what links that count have counted for it.  answerable: probability that counts can answer it at all, 1
+    where no link counts; both only of questions that are answered alone.
     """
 
     text: str
@@ -62,6 +65,8 @@ class Reply:
     probabilities: tuple[float, ...]
     used: tuple[str, ...]
     seconds: float
+    counted: tuple[Counted, ...] = ()
+    answerable: float = 1.
 
 
 class Method(Protocol):

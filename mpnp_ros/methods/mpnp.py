@@ -15,6 +15,7 @@ from torch import nn
 from mpnp_ros.errors import LinksError, QuestionError
 from mpnp_ros.links.config import LinkConfig
 from mpnp_ros.links.connections import LatentConnections
+from mpnp_ros.links.counting import Counted
 from mpnp_ros.links.files import Link
 from mpnp_ros.links.inputs import QuestionStates, TokenBatch
 from mpnp_ros.links.link import LatentLink
@@ -101,14 +102,23 @@ class Mpnp:
 
     def answer(self, question: AskedQuestion, tokens: Tokens) -> Reply:
         """Answer from the tokens of one frame: the most probable choice, or generated text."""
-        return self.answer_batch([question], [tokens])[0] if question.choices else self._say(question, tokens)
+        if not question.choices:
+            return self._say(question, tokens)
+        started, connections = time.perf_counter(), self._connections.snapshot()
+        reply = self._answer_batch([question], [tokens], connections)[0]
+        counted, answerable = self._counted(question, tokens, connections)
+        return replace(reply, counted=counted, answerable=answerable, seconds=time.perf_counter() - started)
 
-    @torch.no_grad()
     def answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens]) -> list[Reply]:
         """Answer questions with choices in one pass, each from its own frame.  Raises QuestionError."""
+        return self._answer_batch(questions, tokens, self._connections.snapshot())
+
+    @torch.no_grad()
+    def _answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens],
+                      connections: LatentConnections) -> list[Reply]:
         if not all(question.choices for question in questions):
             raise QuestionError('only questions with choices are answered in a batch; stream the others')
-        started, connections = time.perf_counter(), self._connections.snapshot()
+        started = time.perf_counter()
         batch = self._batch(questions, connections)
         completion = self._completion(batch.questions, tokens, connections)
         hidden = completion.run(batch, torch.arange(len(questions), device=self.lm.device))
@@ -276,14 +286,29 @@ class Mpnp:
         """What the frames of some questions do to the upper blocks."""
         return PrefixCompletion(self.lm, self._prefix(questions, tokens, connections))
 
+    @torch.no_grad()
+    def _counted(self, question: AskedQuestion, tokens: Tokens,
+                 connections: LatentConnections) -> tuple[tuple[Counted, ...], float]:
+        """What links that count have counted for a question, see LatentConnections.counted."""
+        if not connections.question_blocks:
+            return (), 1.
+        prepared = self._batch([question], connections).questions
+        return connections.counted(self._frames([tokens], connections),
+                                   question_states(self.lm, prepared, connections.question_blocks))
+
     def _prefix(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
                 connections: LatentConnections) -> Prefix:
+        return connections.prefix(self._frames(tokens, connections),
+                                  question_states(self.lm, questions, connections.question_blocks))
+
+    def _frames(self, tokens: Sequence[Tokens], connections: LatentConnections) -> dict[str, TokenBatch]:
+        """The tokens of each modality that has a say."""
         frames = {}
         for name in connections.modalities:
             fitting = [of_encoder(one.get(name), connections.links[name].config) for one in tokens]
             if any(one is not None for one in fitting):
                 frames[name] = TokenBatch.stack(fitting, self.lm.device)
-        return connections.prefix(frames, question_states(self.lm, questions, connections.question_blocks))
+        return frames
 
     def _say(self, question: AskedQuestion, tokens: Tokens) -> Reply:
         """A generated answer as a whole."""

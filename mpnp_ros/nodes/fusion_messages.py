@@ -8,9 +8,11 @@ from std_msgs.msg import Header
 
 from mpnp_ros.conversions.time import from_nanoseconds
 from mpnp_ros.msg import Answer as AnswerMessage
+from mpnp_ros.msg import Counted as CountedMessage
 from mpnp_ros.msg import EncoderInfo, LinkInfo, ModalityState, ModalityStates
 from mpnp_ros.msg import Question as QuestionMessage
 from mpnp_ros.serving.answer import Answer
+from mpnp_ros.serving.evidence import direction_of
 from mpnp_ros.serving.link_versions import LinkVersion
 from mpnp_ros.serving.modality_state import EncoderFacts, ModalityStatus
 from mpnp_ros.serving.questions import Question, Standing
@@ -49,6 +51,9 @@ def answer_to_message(answer: Answer) -> AnswerMessage:
         modality_stamps=[from_nanoseconds(entry.stamp_ns) for entry in answer.used],
         modality_ages=array.array('f', [entry.age for entry in answer.used]),
         missing_modalities=list(answer.missing), concerns=list(answer.concerns),
+        counted=[CountedMessage(modality=one.modality, direction=direction_of(one.sectors), reach=one.reach,
+                                sort=one.sort, expected=one.expected, none=one.none, covered=one.covered)
+                 for one in answer.counted],
         links_version=answer.links_version, method=answer.method,
         latency=answer.latency, compute_duration=answer.compute)
     message.header.stamp = from_nanoseconds(answer.stamp_ns)

@@ -65,9 +65,10 @@ def say_beyond(rng: random.Random) -> str:
     untold, untolds = rng.choice(tables['untold'])
     place = rng.choice(rng.choice(list(tables['places'].values())))
     text = rng.choice(tables['beyond']).format(
-        thing=thing, things=things, untold=untold, untolds=untolds, where=place, look=rng.choice(tables['looks']),
-        person=rng.choice(tables['persons']), team=rng.choice(tables['events']),
-        place=rng.choice(tables['destinations']), a=rng.randrange(20), b=rng.randrange(20))
+        thing=thing, things=things, untold=untold, untolds=untolds, where=place,
+        look=rng.choice(tables['looks']), person=rng.choice(tables['persons']),
+        team=rng.choice(tables['events']), place=rng.choice(tables['destinations']), a=rng.randrange(20),
+        b=rng.randrange(20))
     return _typed(_tidy(text), rng)
 
 
@@ -86,7 +87,8 @@ class _Wording:
         form = self._one_of(self.tables['forms'][kind])
         noun, nouns = self._noun(thing)
         singular, plural = self._described(thing, noun, nouns)
-        slots = {'where': self._where(meaning), 'noun': noun, 'nouns': nouns, 'thing': singular, 'things': plural}
+        slots = {'where': self._where(meaning), 'noun': noun, 'nouns': nouns, 'thing': singular,
+                 'things': plural}
         if thing.status:
             slots['status'] = self._one_of(self._behind(thing))
         if meaning.second:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 
 RELATIONS = ('front', 'front left', 'front right', 'back left', 'back right', 'back')
+SIDES = {'left': ('front left', 'back left'), 'right': ('front right', 'back right')}
+"""What people mean by left and right: both of their sixths."""
 
 
 def relation(x: float, y: float) -> str:
@@ -24,3 +26,8 @@ def relation(x: float, y: float) -> str:
     if -150 < angle <= -30:
         return 'front right' if angle > -90 else 'back right'
     return 'back'
+
+
+def lies(direction: str, x: float, y: float) -> bool:
+    """Whether a vector points in a direction, one of :data:`RELATIONS` or :data:`SIDES`."""
+    return relation(x, y) in SIDES.get(direction, (direction,))

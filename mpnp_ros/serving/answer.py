@@ -4,6 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from mpnp_ros.links.counting import Counted
 from mpnp_ros.serving.questions import Question
 
 
@@ -14,6 +15,7 @@ class Status(IntEnum):
     REJECTED = 1
     FAILED = 2
     NO_SENSOR = 3
+    UNKNOWN = 4
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Answer:
 
     stamp_ns: oldest sensor stamp the answer rests on, or when it was asked if it rests on none.
     probabilities: one per choice.  missing: modalities that have links but no usable tokens.
-    concerns: what lowers the worth of what it rests on, in words.
+    concerns: what lowers the worth of what it rests on, in words.  counted: by links that count.
     latency, compute: seconds.
     """
 
@@ -45,6 +47,7 @@ class Answer:
     used: tuple[UsedModality, ...] = ()
     missing: tuple[str, ...] = ()
     concerns: tuple[str, ...] = ()
+    counted: tuple[Counted, ...] = ()
     links_version: str = ''
     method: str = ''
     latency: float = 0.

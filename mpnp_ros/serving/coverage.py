@@ -64,8 +64,8 @@ def directions_asked(text: str) -> tuple[str, ...]:
 def unseen(text: str, seen: Mapping[str, np.ndarray]) -> tuple[str, str]:
     """Say what a question asks about and nothing looks to: (why there is no answer, why it is worth less).
 
-    seen: :meth:`~mpnp_ros.tokens.ModalityTokens.sectors_looked_at` of each modality an answer would rest on, at least one.  At most one text is not
-    empty.
+    seen: the sectors that each modality an answer would rest on looks at, of at least one.  At most one text
+    is not empty.
     """
     together = np.logical_or.reduce(list(seen.values()))
     asked = directions_asked(text)

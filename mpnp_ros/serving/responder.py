@@ -14,6 +14,7 @@ from mpnp_ros.memory import is_out_of_memory, release_memory
 from mpnp_ros.methods.base import AskedQuestion, Method
 from mpnp_ros.serving.answer import Answer, Status, UsedModality
 from mpnp_ros.serving.coverage import unseen
+from mpnp_ros.serving.evidence import not_known
 from mpnp_ros.serving.inquiry import Inquiry
 from mpnp_ros.serving.link_versions import LinkVersions
 from mpnp_ros.serving.modality_board import ModalityBoard
@@ -21,6 +22,7 @@ from mpnp_ros.tokens import ModalityTokens
 
 LOG = logging.getLogger(__name__)
 LEAST_PROBABILITY = 1e-30
+UNKNOWN = 'unknown'
 
 Tokens = Mapping[str, ModalityTokens]
 
@@ -41,7 +43,8 @@ class Responder:
     def respond(self, inquiry: Inquiry) -> Answer:
         """The answer; REJECTED only where the method finds that the question cannot be asked of it.
 
-        NO_SENSOR where no sensor can be used, or none looks in the direction that the question names.
+        NO_SENSOR where no sensor can be used, or none looks in the direction that the question names; UNKNOWN
+        where what they count cannot answer it.
         """
         tokens, started = self._board.usable(), time.monotonic()
         missing = tuple(name for name in self._links.modalities if name not in tokens)
@@ -93,8 +96,12 @@ class Responder:
 
     def _choose(self, inquiry: Inquiry, asked: AskedQuestion, tokens: Tokens, blank: Answer) -> Answer:
         reply = self._method.answer(asked, tokens)
-        return replace(blank, text=reply.text, confidence=_proper(reply.confidence),
-                       probabilities=tuple(map(_proper, reply.probabilities)))
+        answer = replace(blank, text=reply.text, confidence=_proper(reply.confidence), counted=reply.counted,
+                         probabilities=tuple(map(_proper, reply.probabilities)))
+        if blank.status == Status.OK and (reason := not_known(reply.counted, reply.answerable)):
+            return replace(answer, status=Status.UNKNOWN, text=UNKNOWN, error=reason, confidence=0.,
+                           probabilities=())
+        return answer
 
     def _generate(self, inquiry: Inquiry, asked: AskedQuestion, tokens: Tokens, blank: Answer) -> Answer:
         text, logs = '', []

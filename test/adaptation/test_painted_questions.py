@@ -9,7 +9,6 @@ import pytest
 
 from mpnp_ros.adaptation.dense_frames import Painter
 from mpnp_ros.adaptation.painted_questions import (
-    SIDES,
     PaintedDataset,
     channels_of,
     painted_questions,
@@ -21,7 +20,7 @@ from mpnp_ros.errors import DatasetError
 from mpnp_ros.modalities.sectors import sector_azimuths
 from mpnp_ros.nuscenes.phrasing import Meaning
 from mpnp_ros.nuscenes.questions import Scope
-from mpnp_ros.nuscenes.relations import relation
+from mpnp_ros.nuscenes.relations import SIDES, relation
 from mpnp_ros.nuscenes.templates import Description
 from mpnp_ros.world.key_frames import scene_key_frames
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpnp_ros.links.connections import LatentConnections
-from mpnp_ros.links.counting import NUMBERS, Counts, CountingPooling, number_probabilities, sector_centres
+from mpnp_ros.links.counting import NUMBERS, CountingPooling, Counts, number_probabilities, sector_centres
 from mpnp_ros.links.inputs import TokenBatch
 from mpnp_ros.links.worth import Worth, fuse, in_sectors
 from mpnp_ros.tokens import SECTORS
@@ -98,7 +98,8 @@ def test_what_nobody_looks_at_and_nobody_can_tell_is_not_covered(pooling):
 
 def test_a_distance_that_is_not_known_is_within_every_reach(pooling):
     asked = pooling.probes(*question())
-    near, far, unknown = (pooling.probes.reaches(asked, torch.tensor([[value]])) for value in (2., 45., math.nan))
+    near, far, unknown = (pooling.probes.reaches(asked, torch.tensor([[metres]]))
+                          for metres in (2., 45., math.nan))
     assert (unknown == 1).all() and not torch.equal(near, far)
 
 
@@ -161,7 +162,7 @@ def test_links_that_read_alike_share_one_reader_and_others_speak_for_themselves(
         connections.plug(link)
     assert lidar.pooling is camera.pooling and other.pooling is not camera.pooling
     tokens, states = new_tokens(), new_text(lm).states(2)
-    asked = {name: tokens for name in ('camera', 'lidar', 'radar')}
+    asked = dict.fromkeys(('camera', 'lidar', 'radar'), tokens)
     entries = camera.config.entries
     assert connections.prefix(asked, states)[3].keys.shape[2] == 2 * entries
     assert connections.prefix({'camera': tokens, 'lidar': tokens}, states)[3].keys.shape[2] == entries
@@ -177,7 +178,8 @@ def test_a_fused_prefix_is_as_open_as_the_most_open_link(tiny_lm, new_link, new_
         lidar.gate_weights.copy_(torch.tensor([1., -2.]))
     tokens, states = new_tokens(), new_text(lm).states(2)
     both = {'camera': tokens, 'lidar': tokens}
-    opened = [part.log_gate.exp().max().item() for _, part in sorted(connections.prefix(both, states).items())]
+    prefix = connections.prefix(both, states)
+    opened = [prefix[block].log_gate.exp().max().item() for block in sorted(prefix)]
     assert opened == pytest.approx([torch.sigmoid(torch.tensor(value)).item() for value in (1., 2.)])
     camera.prune(.99)
     alone = connections.prefix({'lidar': tokens}, states)

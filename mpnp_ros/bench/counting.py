@@ -1,0 +1,159 @@
+"""What links that count answer from what is known of the things around the vehicle, with and without doubt.
+
+    python -m mpnp_ros.bench.counting --links LINK [--root NUSCENES] [--output counting.json]
+
+Without --root, on painted frames of streets of the embedded world that nothing was trained on; with --root, on
+the true objects of key frames in nuScenes form.  Beside each accuracy: the majority, the fixed rule on the same
+tokens, and both on tokens that are turned away by 120 degrees.  All of it through the language model.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
+from mpnp_ros.adaptation.dense_frames import DOUBTS, Painter
+from mpnp_ros.adaptation.evaluation import answers_of, majority_answers
+from mpnp_ros.adaptation.key_frames import question_dataset, turn_tokens
+from mpnp_ros.adaptation.painted_questions import PaintedDataset, painted_questions
+from mpnp_ros.adaptation.rule import parse_question, rule_answer
+from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects
+from mpnp_ros.links.files import load_link
+from mpnp_ros.llm.question_files import QuestionFiles
+from mpnp_ros.llm.weights import load_language_model
+from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.nuscenes.phrasing import Meaning, say
+from mpnp_ros.nuscenes.questions import Scope
+from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.world.key_frames import object_key_frames
+
+SCOPE = Scope(30., 5, anchors=False)
+SEEDS = range(40_000, 40_040)
+SURE = 0.6
+AWAY = math.radians(120)
+CATEGORY = np.array([category for category, _ in CHANNELS])
+
+Rows = dict[str, dict[str, float]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; see the module."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--links', type=Path, required=True, help='folder of a link to true objects')
+    parser.add_argument('--root', type=Path, help='nuScenes root with annotations')
+    parser.add_argument('--frames', type=int, default=600, help='painted frames (default: %(default)s)')
+    parser.add_argument('--of-each-type', type=int, default=300, help='questions (default: %(default)s)')
+    parser.add_argument('--turns', type=int, default=6, help='headings a key frame (default: %(default)s)')
+    parser.add_argument('--output', type=Path, help='JSON file of all figures')
+    given = parser.parse_args(arguments)
+    lm = load_language_model('smollm2-135m-instruct')
+    method = build_method('mpnp', lm)
+    link = load_link(given.links, lm=lm)
+    method.plug(link)
+    book = QuestionBook(method, QuestionFiles())
+    rows: dict[str, Rows] = {}
+    if given.root:
+        rows = real(method, book, link.config.encoder, given)
+    else:
+        rows = painted(method, book, link.config.encoder, given)
+    for name, row in rows.items():
+        print(f'{name:24}' + '  '.join(f'{who} {table(shares)}' for who, shares in row.items()))
+    if given.output:
+        given.output.write_text(json.dumps(rows, indent=1))
+    return 0
+
+
+def real(method: Method, book: QuestionBook, encoder: str, given: argparse.Namespace) -> dict[str, Rows]:
+    """Rows about all key frames of a root."""
+    root = NuScenes(given.root)
+    frames = [frame for scene in root.scenes for frame in root.key_frames(scene['name'])]
+    data = question_dataset(frames, [TrueObjects(SCOPE)], given.turns, scope=SCOPE)
+    data = data.evened(given.of_each_type)
+    print(f'{len(data.examples)} questions about {len(data.frames)} frames with '
+          f'{np.mean([frame[OBJECTS].values.sum() for frame in data.frames.values()]):.1f} things each')
+    views: dict[str, Callable[[ModalityTokens], ModalityTokens]] = {
+        'hard': lambda tokens: tokens, f'statuses {SURE:.0%} sure': less_sure,
+        'away': lambda tokens: turn_tokens(tokens, AWAY)}
+    said = [parse_question(one.question) for one in data.examples]
+    return {name: measure(method, book, encoder, data, said, view) for name, view in views.items()}
+
+
+def painted(method: Method, book: QuestionBook, encoder: str, given: argparse.Namespace) -> dict[str, Rows]:
+    """Rows about painted frames, in the templates' words and in others."""
+    base = list(object_key_frames(SEEDS, 6, 4., progress=False))
+    rows: dict[str, Rows] = {}
+    for place, doubt in enumerate(DOUBTS):
+        painter = Painter(base, SCOPE, 100 + place)
+        data = painted_questions((painter.paint(index, doubt, whole=True) for index in range(given.frames)),
+                                 place, of_each_type=given.of_each_type, free=0.)
+        said = [data.meanings[one.question] for one in data.dataset.examples]
+        rows[doubt] = measure(method, book, encoder, data.dataset, said)
+        if doubt == 'hard':
+            for name, held_out in (('free words', False), ('held-out words', True)):
+                rows[name] = measure(method, book, encoder, reworded(data, held_out), said)
+            rows['away'] = measure(method, book, encoder, data.dataset, said,
+                                   lambda one: turn_tokens(one, AWAY))
+    return rows
+
+
+def measure(method: Method, book: QuestionBook, encoder: str, data: TokenDataset,
+            meanings: Sequence[Meaning],
+            view: Callable[[ModalityTokens], ModalityTokens] = lambda tokens: tokens) -> Rows:
+    """Shares of right answers by type: of the majority of each text, of the rule and of the links."""
+    seen: dict[str, Frame] = {key: {OBJECTS: replace(view(frame[OBJECTS]), encoder=encoder)}
+                              for key, frame in data.frames.items()}
+    answers = {
+        'majority': majority_answers(data.examples, data.examples),
+        'rule': [rule_answer(meaning, seen[one.frame][OBJECTS], CHANNELS)
+                 for one, meaning in zip(data.examples, meanings, strict=True)],
+        'links': answers_of(method, data.examples, book, lambda one: seen[one.frame])}
+    return {who: shares(data.examples, given) for who, given in answers.items()}
+
+
+def shares(examples: Sequence[Example], answers: Sequence[str | None]) -> dict[str, float]:
+    """Of all and by type, in percent."""
+    right: dict[str, list[bool]] = defaultdict(list)
+    for example, answer in zip(examples, answers, strict=True):
+        right['all'].append(answer == example.answer)
+        right[example.type].append(answer == example.answer)
+    return {name: round(100 * float(np.mean(values)), 1) for name, values in right.items()}
+
+
+def less_sure(tokens: ModalityTokens) -> ModalityTokens:
+    """Each object's status is said with probability SURE; the other statuses share the rest."""
+    same = CATEGORY[:, None] == CATEGORY[None]
+    others = same & ~np.eye(len(CATEGORY), dtype=bool)
+    spread = others / np.maximum(others.sum(1, keepdims=True), 1)
+    share = np.where(others.any(1), SURE, 1.)
+    values = tokens.values * share + (tokens.values * (1 - share)) @ spread
+    return replace(tokens, values=values.astype(np.float32))
+
+
+def reworded(data: PaintedDataset, held_out: bool) -> TokenDataset:
+    """The same questions in free words; held_out: in words that training never says."""
+    rng = random.Random(int(held_out))
+    return replace(data.dataset, examples=tuple(
+        replace(one, question=say(data.meanings[one.question], rng, held_out))
+        for one in data.dataset.examples))
+
+
+def table(of: Mapping[str, float]) -> str:
+    """Of all, then by type."""
+    types = ' '.join(f'{name} {value:.0f}' for name, value in sorted(of.items()) if name != 'all')
+    return f'{of["all"]:.1f} ({types})'
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""What was counted for an answer, in words, and when that says that the answer is not known."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mpnp_ros.links.counting import Counted
+from mpnp_ros.serving.coverage import DIRECTIONS, ranges, share
+from mpnp_ros.tokens import SECTOR
+
+CAN_ANSWER = 0.5
+"""Probability below which a question is taken for one that counts cannot answer."""
+TOLD = 0.02
+"""Share of what is asked about that must be looked at and told at all."""
+
+
+def direction_of(sectors: np.ndarray) -> str:
+    """Return where was looked: a direction, what ranges, or nothing for all around."""
+    if sectors.all():
+        return ''
+    named = (name for name in DIRECTIONS if share(sectors, name) == 1 and sectors.sum() == _width(name))
+    return next(named, ranges(sectors))
+
+
+def not_known(counted: Sequence[Counted], answerable: float) -> str:
+    """Return why an answer is not known, empty where it is.
+
+    counted: by all sensors together first.  answerable: probability that counts can answer the question.
+    """
+    if answerable < CAN_ANSWER:
+        return ('unknown: the sensors in use count road users by direction and status, which does not answer '
+                'this; ask what is where, how many there are, or what they do')
+    if counted and not counted[0].covered > TOLD:
+        return f'unknown: no sensor in use can tell a {counted[0].sort} there; add one that does'
+    return ''
+
+
+def _width(direction: str) -> int:
+    first, last = DIRECTIONS[direction]
+    return (last - first) // SECTOR
