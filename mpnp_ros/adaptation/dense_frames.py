@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS
+from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects
 from mpnp_ros.modalities.sectors import SECTORS, sector_azimuths, sector_of
 from mpnp_ros.nuscenes.categories import CATEGORIES, STATUSES_OF_CATEGORY
 from mpnp_ros.nuscenes.geometry import Transform
@@ -33,8 +33,6 @@ SIZES = {'car': (4.5, 1.9, 1.7), 'truck': (8.0, 2.5, 3.2), 'bus': (11.0, 2.9, 3.
 ALIKE = (('car', 'truck', 'bus', 'trailer', 'construction vehicle'), ('bicycle', 'motorcycle', 'pedestrian'),
          ('barrier', 'traffic cone'))
 """Categories that sensors take for each other."""
-ENCODER = 'painted'
-"""Fingerprint on painted tokens."""
 DOUBTS = ('hard', 'status', 'soft')
 
 
@@ -56,6 +54,7 @@ class Painter:
 
     def __init__(self, frames: Sequence[KeyFrame], scope: Scope, seed: int = 0) -> None:
         self.frames, self.scope, self.seed = frames, scope, seed
+        self.encoder = TrueObjects(scope).fingerprint
 
     def paint(self, index: int, doubt: str = '', whole: bool = False) -> PaintedFrame:
         """The frame number `index`.
@@ -89,7 +88,8 @@ class Painter:
                          Transform.about_z(0.), {}, None, {}, tuple(true))
         distances = whole or rng.random() < 0.6
         in_sectors = not whole and rng.random() < 0.4
-        return PaintedFrame(frame, _tokens(seen, known, looked, distances, in_sectors), doubt)
+        return PaintedFrame(frame, _tokens(self.encoder, seen, known, looked, distances, in_sectors),
+                            doubt)
 
     def _street(self, rng: random.Random) -> list[AnnotatedObject]:
         """Askable objects of a dense street, each of another name."""
@@ -197,8 +197,8 @@ def _limits(rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
     return known, looked
 
 
-def _tokens(seen: Sequence[tuple[AnnotatedObject, np.ndarray]], known: np.ndarray, looked: np.ndarray,
-            distances: bool, in_sectors: bool) -> ModalityTokens:
+def _tokens(encoder: str, seen: Sequence[tuple[AnnotatedObject, np.ndarray]], known: np.ndarray,
+            looked: np.ndarray, distances: bool, in_sectors: bool) -> ModalityTokens:
     """The tokens of what is believed."""
     values = np.array([shares for _, shares in seen], np.float32).reshape(-1, len(CHANNELS))
     azimuth = np.array([math.atan2(item.centre[1], item.centre[0]) for item, _ in seen])
@@ -213,5 +213,5 @@ def _tokens(seen: Sequence[tuple[AnnotatedObject, np.ndarray]], known: np.ndarra
     elif not len(values):
         values = np.zeros((1, len(CHANNELS)), np.float32)
         azimuth = distance = np.array([np.nan])
-    return ModalityTokens(OBJECTS, ENCODER, values, azimuth.astype(np.float32), known=known, looked=looked,
+    return ModalityTokens(OBJECTS, encoder, values, azimuth.astype(np.float32), known=known, looked=looked,
                           distance=distance.astype(np.float32) if distances else np.zeros(0, np.float32))

@@ -139,7 +139,8 @@ def target_of(meaning: Meaning, azimuths: np.ndarray,
 
     The second is what things are compared to, elsewhere the same again.
     """
-    direction = np.array([meaning.direction is None or lies(meaning.direction, math.cos(angle), math.sin(angle))
+    asked = meaning.direction
+    direction = np.array([asked is None or lies(asked, math.cos(angle), math.sin(angle))
                           for angle in azimuths], np.float32)
     reach = (distances <= (math.inf if meaning.reach is None else meaning.reach)).astype(np.float32)
     mask = channels_of(meaning.thing)

@@ -15,7 +15,7 @@ from mpnp_ros.adaptation.night_images import NIGHT_IMAGES
 from mpnp_ros.adaptation.processes import Processes
 from mpnp_ros.adaptation.splits import SPLITS
 from mpnp_ros.adaptation.trainer import TrainerConfig
-from mpnp_ros.adaptation.true_objects import OBJECTS, TrueObjects
+from mpnp_ros.adaptation.true_objects import OBJECTS, TrueObjects, counting
 from mpnp_ros.cache import write_file
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.links.files import Link
@@ -121,10 +121,10 @@ class TrainRecipe:
                 for name in self.modalities]
 
     def new_link(self, method: Method, encoder: Encoder) -> Link:
-        """An untrained link for an encoder; one for an encoder of counts adds them up."""
-        counts = hasattr(encoder, 'channels')
+        """An untrained link for an encoder; one of latent links for an encoder of counts counts."""
+        counts = counting(encoder.channels) if hasattr(encoder, 'channels') else {}
         return method.new_link(encoder.modality, encoder.fingerprint, encoder.token_width,
-                               **{'additive': counts, **self.link})
+                               **{**counts, **self.link})
 
     def read(self, root: NuScenes, encoders: Sequence[Encoder], qa: Sequence[str | Path] = (),
              scenes: Sequence[str] | None = None,

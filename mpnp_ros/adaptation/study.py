@@ -20,11 +20,14 @@ import yaml
 from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.blind import train_blind
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
+from mpnp_ros.adaptation.dense_frames import Painter
 from mpnp_ros.adaptation.evaluation import answers_of, majority_answers
 from mpnp_ros.adaptation.key_frames import encode, question_dataset, scene_of
+from mpnp_ros.adaptation.painted_questions import PaintedDataset, painted_questions
+from mpnp_ros.adaptation.reader import ReaderConfig, ReaderTraining
 from mpnp_ros.adaptation.rule import rule_answer
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingStep
-from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects
+from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects, counting
 from mpnp_ros.cache import cached_folder, write_file
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.links.files import Link, Provenance, load_link
@@ -45,6 +48,7 @@ from mpnp_ros.world.key_frames import object_key_frames
 SENSORS = ('camera', 'lidar')
 LICENCE = 'Apache-2.0 (trained on the embedded driving world)'
 QUESTION_SEED = 0
+BEYOND = 4000
 
 
 @dataclass(frozen=True)
@@ -108,10 +112,26 @@ class Learning(Scenes):
 
 
 @dataclass(frozen=True)
+class Counting(Scenes):
+    """Scenes that painted frames are made from, and how links to true objects learn on them.
+
+    frames: so many are painted.  reader: how the reader learns, see ReaderConfig; steps and the rest: how it
+    learns to speak to the language model after that.
+    """
+
+    frames: int = 8000
+    reader: Mapping[str, Any] = field(default_factory=dict)
+    steps: int = 700
+    batch: int = 64
+    learning_rate: float = 6e-4
+    modality_dropout: float = 0.
+
+
+@dataclass(frozen=True)
 class StudyConfig:
     """The whole study; :meth:`load` reads it from YAML.  link: options of LinkConfig.for_model."""
 
-    objects: Learning
+    objects: Counting
     sensors: Learning
     blind: Training
     test: Scenes
@@ -124,7 +144,7 @@ class StudyConfig:
     @classmethod
     def load(cls, path: str | Path) -> StudyConfig:
         """Read a YAML file.  Raises ConfigurationError, naming the file and the key at fault."""
-        parts = {'objects': Learning, 'sensors': Learning, 'blind': Training, 'test': Scenes,
+        parts = {'objects': Counting, 'sensors': Learning, 'blind': Training, 'test': Scenes,
                  'validation': Scenes, 'questions': Questions}
         try:
             entries = dict(yaml.safe_load(Path(path).read_text(encoding='utf-8')))
@@ -192,13 +212,14 @@ class Study:
         method = build_method('mpnp', self.lm)
         store, encoder = self.store(seed), TrueObjects(self.config.questions.scope)
         torch.manual_seed(seed)
-        link = method.new_link(OBJECTS, encoder.fingerprint, encoder.token_width, additive=True,
+        link = method.new_link(OBJECTS, encoder.fingerprint, encoder.token_width, **counting(CHANNELS),
                                **self.config.link)
         method.plug(link)
         if stored := store.latest(OBJECTS):
             method.replace(load_link(stored.path, lm=self.lm, sha256=stored.sha256))
             return method
-        self._fit(method, self.objects_training, self.config.objects, seed, OBJECTS, self.validation)
+        self._teach(method, seed)
+        self._fit(method, self.painted.dataset, self.config.objects, seed, OBJECTS)
         self._save(store, method, seed, 'true objects', self.config.objects)
         return method
 
@@ -208,7 +229,7 @@ class Study:
         stored = {name: store.latest(name) for name in SENSORS}
         for name in SENSORS:
             encoder = self.encoders[name]
-            link = method.new_link(name, encoder.fingerprint, encoder.token_width, additive=True,
+            link = method.new_link(name, encoder.fingerprint, encoder.token_width, **counting(CHANNELS),
                                    **self.config.link)
             link.start_from(start)
             method.plug(link)
@@ -233,13 +254,24 @@ class Study:
     def book(self) -> QuestionBook:
         """All questions as the language model has read them: all links here read at the same block."""
         method = build_method('mpnp', self.lm)
-        method.plug(method.new_link(OBJECTS, 'book', len(CHANNELS), additive=True, **self.config.link))
+        method.plug(method.new_link(OBJECTS, 'book', len(CHANNELS), **counting(CHANNELS), **self.config.link))
         return QuestionBook(method, QuestionFiles())
 
     @cached_property
-    def objects_training(self) -> TokenDataset:
-        """Questions about true objects of unrendered scenes."""
-        return self._about_objects('objects')
+    def painted(self) -> PaintedDataset:
+        """Questions about painted frames made from unrendered scenes."""
+        part = self.config.objects
+
+        def build(empty: Path) -> None:
+            frames = list(object_key_frames(part.seeds, part.key_frames, part.interval, progress=False))
+            painter = Painter(frames, self.config.questions.scope, QUESTION_SEED)
+            painted_questions(map(painter.paint, range(part.frames)), QUESTION_SEED, part.per_kind,
+                              part.of_each_type, beyond=BEYOND).write(empty)
+
+        place = self.folder / 'questions' / 'painted'
+        place.parent.mkdir(parents=True, exist_ok=True)
+        source = f'{part.drawn} {part.frames} {self.config.questions}'
+        return PaintedDataset.load(cached_folder(place, source, build))
 
     @cached_property
     def validation(self) -> TokenDataset:
@@ -285,11 +317,11 @@ class Study:
         test = self.test
         on_objects = self.objects_link(seed)
         on_sensors = self.sensor_links(seed, on_objects.links()[OBJECTS])
-        blind, _ = train_blind(on_objects, self.objects_training, self._trainer(self.config.blind, seed),
+        blind, _ = train_blind(on_objects, self.painted.dataset, self._trainer(self.config.blind, seed),
                                progress=lambda step: self.show('blind', step), book=self.book)
         answers = {'true_objects': self._answers(on_objects, 'day', (OBJECTS,)),
                    'blind': self._answers(blind, 'day', ()),
-                   'majority': majority_answers(self.objects_training.examples, test.examples)}
+                   'majority': majority_answers(test.examples, test.examples)}
         for row, (light, modalities) in ROWS.items():
             answers[row] = self._answers(on_sensors, light, modalities)
         for row in [row for row, (_, modalities) in ROWS.items() if len(modalities) == 1]:
@@ -327,7 +359,7 @@ class Study:
                                  scope=self.config.questions.scope)
         return asked.evened(part.of_each_type, QUESTION_SEED)
 
-    def _fit(self, method: Method, train: TokenDataset, part: Learning, seed: int, name: str,
+    def _fit(self, method: Method, train: TokenDataset, part: Learning | Counting, seed: int, name: str,
              validation: TokenDataset | None = None) -> None:
         folder = self.folder / 'training' / f'{name}-{seed}'
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -335,16 +367,24 @@ class Study:
             train, validation, lambda step: self.show(name, step), checkpoint=folder)
         write_file(folder.with_suffix('.json'), json.dumps(asdict(report)).encode())
 
+    def _teach(self, method: Method, seed: int) -> None:
+        """Teach the reader of a link on true objects to count."""
+        config = ReaderConfig(**{**self.config.objects.reader, 'seed': seed})
+        training = ReaderTraining(method, OBJECTS, self.painted, self.book, config,
+                                  self.folder / 'training' / f'reader-{seed}')
+        training.run(lambda step: self.show(step.stage, TrainingStep(step.step, step.steps, step.loss, None)))
+
     def _report(self, name: str, seed: int) -> dict[str, Any]:
         """What a training cost, see TrainingReport."""
         return json.loads((self.folder / 'training' / f'{name}-{seed}.json').read_bytes())
 
-    def _trainer(self, part: Learning | Training, seed: int) -> TrainerConfig:
+    def _trainer(self, part: Learning | Counting | Training, seed: int) -> TrainerConfig:
         return TrainerConfig(steps=part.steps, batch=part.batch, learning_rate=part.learning_rate,
                              modality_dropout=part.modality_dropout, warm_up=100, evaluate_every=250,
                              checkpoint_every=250, seed=seed)
 
-    def _save(self, store: LinkStore, method: Method, seed: int, what: str, part: Learning) -> None:
+    def _save(self, store: LinkStore, method: Method, seed: int, what: str,
+              part: Learning | Counting) -> None:
         text = (f'mpnp evaluate: {what} of {len(part.seeds)} scenes of the embedded driving world '
                 f'(seeds {part.scenes[0]} to {part.scenes[1] - 1}), {part.steps} steps of {part.batch}, '
                 f'seed {seed}')

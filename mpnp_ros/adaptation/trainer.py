@@ -35,6 +35,8 @@ from mpnp_ros.errors import ConfigurationError, TrainingError
 from mpnp_ros.links.files import Link
 from mpnp_ros.methods.base import AnsweredQuestion, Method
 
+PARTS = ('all', 'worth')
+WORTH = '.worth.'
 GATES = ('gate_weights', 'link_weights')
 RECENT = 20
 SAMPLED_QUESTIONS, SAMPLED_FRAMES = 2048, 512
@@ -52,7 +54,8 @@ class TrainerConfig:
     loss of the last 20 steps is below.  stop_accuracy: stop when the validation set is answered that well
     (0: never).  seconds: stop when steps have taken so long (0: no limit); learning rates then fall with
     time where steps are slow, and the result depends on the machine.  checkpoint_every: steps between
-    checkpoints.
+    checkpoints.  part: all; or worth: only what the counts of a sensor are worth, and gates, of links that
+    count.  worth_rate: learning rate of that.
     """
 
     steps: int = 300
@@ -70,13 +73,17 @@ class TrainerConfig:
     stop_accuracy: float = 0.
     seconds: float = 0.
     checkpoint_every: int = 100
+    part: str = 'all'
+    worth_rate: float = 1e-2
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ('steps', 'batch', 'evaluate_every', 'checkpoint_every'):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be at least 1')
-        for name in ('learning_rate', 'gate_learning_rate', 'clip'):
+        if self.part not in PARTS:
+            raise ConfigurationError(f'part is {self.part!r}; it must be one of {", ".join(PARTS)}')
+        for name in ('learning_rate', 'gate_learning_rate', 'worth_rate', 'clip'):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be positive')
         for name in ('final_rate', 'modality_dropout'):
@@ -190,8 +197,8 @@ class _Run:
         self.train, self.validation, self.links = train, validation, links
         self.modalities = tuple(name for name, link in method.links().items() if not _is_blind(link))
         self._check()
-        self.parameters = list(nn.ModuleDict(dict(links)).parameters())
         self.optimiser = _optimiser(links, config)
+        self.parameters = [one for group in self.optimiser.param_groups for one in group['params']]
         self.state, self.folder, self.macs = Progress(), None, 0
         self.questions: list[AnsweredQuestion] = []
 
@@ -378,10 +385,15 @@ def _frozen(links: Iterable[Link]) -> Iterator[None]:
 
 
 def _optimiser(links: Mapping[str, Link], config: TrainerConfig) -> torch.optim.AdamW:
-    """AdamW with a learning rate of their own for the gates."""
-    named = list(nn.ModuleDict(dict(links)).named_parameters())
-    groups = [{'params': [parameter for name, parameter in named if name.endswith(GATES) == chosen],
-               'full_rate': rate}
-              for chosen, rate in ((False, config.learning_rate), (True, config.gate_learning_rate))]
+    """AdamW with learning rates of their own for gates and for what counts are worth."""
+    rates = {'worth': config.worth_rate, 'gates': config.gate_learning_rate}
+    if config.part == 'all':
+        rates['rest'] = config.learning_rate
+    groups = {kind: {'params': [], 'full_rate': rate} for kind, rate in rates.items()}
+    for name, parameter in nn.ModuleDict(dict(links)).named_parameters():
+        kind = 'worth' if WORTH in name else 'gates' if name.endswith(GATES) else 'rest'
+        if kind in groups:
+            groups[kind]['params'].append(parameter)
+    groups = list(groups.values())
     return torch.optim.AdamW([group for group in groups if group['params']], lr=config.learning_rate,
                              weight_decay=config.weight_decay, fused=True)

@@ -6,6 +6,8 @@ sensors' heads, expected numbers of objects by category and status.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,12 @@ OBJECTS = 'objects'
 CHANNELS: tuple[tuple[str, str | None], ...] = tuple(
     (category, status) for category in CATEGORIES for status in STATUSES_OF_CATEGORY[category] or (None,))
 """What a token counts: (category, status); status None for what never has one."""
+
+
+def counting(channels: Iterable[tuple[str, str | None]]) -> dict[str, Any]:
+    """Options of a link that counts what an encoder's channels are about."""
+    names = tuple(category if status is None else f'{category}: {status}' for category, status in channels)
+    return {'pooling': 'counting', 'channels': names}
 
 
 class TrueObjects:

@@ -2,9 +2,9 @@
 
     python -m mpnp_ros.bench.counting --links LINK [--root NUSCENES] [--output counting.json]
 
-Without --root, on painted frames of streets of the embedded world that nothing was trained on; with --root, on
-the true objects of key frames in nuScenes form.  Beside each accuracy: the majority, the fixed rule on the same
-tokens, and both on tokens that are turned away by 120 degrees.  All of it through the language model.
+Without --root, on painted frames of streets of the embedded world that nothing was trained on; with --root,
+on the true objects of key frames in nuScenes form.  Beside each accuracy: the majority, the fixed rule on the
+same tokens, and both on tokens that are turned away by 120 degrees.  All of it through the language model.
 """
 from __future__ import annotations
 

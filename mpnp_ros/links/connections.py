@@ -137,10 +137,10 @@ class LatentConnections:
         for group in self._readers(tokens).values():
             reader, names = group[0][0], group[0][0].config.channels
             asked = reader.pooling.probes(*question.at(reader.config.question_block))
-            parts = [(link.count(batch), link.worth) for link, batch in group]
+            parts = [(link.count(batch), link.worth, link.gates.max()) for link, batch in group]
             alone = group[0][0].config.modality if len(group) == 1 else ''
             found += reader.pooling.evidence(fuse(parts), asked, alone, names)
-            for (link, _), (counts, _) in zip(group, parts, strict=True):
+            for (link, _), (counts, _, _) in zip(group, parts, strict=True):
                 if not alone:
                     found += reader.pooling.evidence(counts, asked, link.config.modality, names)
             answerable = min(answerable, float(torch.sigmoid(reader.pooling.can_answer(asked))[0]))
@@ -148,10 +148,10 @@ class LatentConnections:
 
     def _readers(self, tokens: Mapping[str, TokenBatch | tuple],
                  ) -> dict[int, list[tuple[LatentLink, TokenBatch]]]:
-        """The links that count and have tokens, by the reader that they share."""
+        """The links that count, have tokens and are not closed, by the reader that they share."""
         readers: dict[int, list[tuple[LatentLink, TokenBatch]]] = {}
         for modality, link in self._links.items():
-            if modality in tokens and link.config.pooling == 'counting' and link.open_blocks:
+            if modality in tokens and link.config.pooling == 'counting' and bool(link.gates.any()):
                 readers.setdefault(id(link.pooling), []).append((link, TokenBatch(*tokens[modality])))
         return readers
 
@@ -164,7 +164,7 @@ class LatentConnections:
         columns = [link.columns(batch) for link, batch in group]
         texts = max(column.shape[1] for column in columns)
         opened = torch.stack([column.expand(-1, texts) for column in columns]).amax(0)
-        counts = fuse([(link.count(batch), link.worth) for link, batch in group])
+        counts = fuse([(link.count(batch), link.worth, link.gates.max()) for link, batch in group])
         return reader.prefix_of(counts, opened, self._asked(reader, question))
 
     def _plugged(self, link: LatentLink) -> None:

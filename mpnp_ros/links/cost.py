@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mpnp_ros.links.aligner import HARMONICS
 from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.counting import COMPARED, EDGES, NUMBERS, SUPERVISED
+from mpnp_ros.links.counting import EDGES, NUMBERS, SUPERVISED, sort_groups
 from mpnp_ros.links.pooling import CONTENTS
 from mpnp_ros.tokens import SECTORS
 
@@ -62,9 +62,11 @@ def _directions(config: LinkConfig, rows: float) -> Passes:
 
 def _counting(config: LinkConfig, texts: int, frames: float, tokens: float,
               question_tokens: float) -> list[Passes]:
-    """As training counts: with a token for each sector for what the sensor misses."""
+    """With one more token for each sector, for what the sensor misses."""
     width, channels, directions = config.pooling_width, config.token_width, 2 * config.harmonics + 1
     asked, probes, seen = texts * question_tokens, texts * config.probes, tokens + SECTORS
+    groups = sort_groups(config.channels).shape[1]
+    features = NUMBERS + 3 + channels + groups
     layer = [_product(probes * 2 * width ** 2 + asked * 2 * width ** 2),
              _product(2 * probes * question_tokens * width, ATTENTION_BACK)]
     return config.pooling_layers * layer + [
@@ -74,9 +76,9 @@ def _counting(config: LinkConfig, texts: int, frames: float, tokens: float,
         _product(probes * width * (2 * directions + len(EDGES) + 1 + channels)),
         _product(probes * ((seen + SECTORS) * directions + seen * (len(EDGES) + 1) + SECTORS * channels), 1),
         _product(2 * probes * seen * channels),
-        _product(probes * width * (NUMBERS + 3 + 2 * channels + width)),
-        _product(texts * SUPERVISED * channels * COMPARED),
-        _product(texts * ((2 * config.probes * width + COMPARED) * 2 * width
+        _product(probes * channels * groups, 1), _product(probes * width * (features + width)),
+        _product(texts * (SUPERVISED * features + groups) * (config.probes + config.entries) * width),
+        _product(texts * ((2 * config.probes * width + groups) * 2 * width
                           + 2 * width * config.entries * width))]
 
 

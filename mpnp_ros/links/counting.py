@@ -3,14 +3,16 @@
 Tokens that hold expected numbers of objects are added up here and nowhere else.  The question's states choose
 probes.  Each probe has a window over directions and distances and a mask over sorts of objects; what both
 let through is summed.  Handed on are the probability of every number, as of independent objects that are
-there or not (the Poisson binomial distribution), the expected number by sort, and how much of what was asked
-about any sensor can see.  Every sum is linear in the tokens: half an object counts one half.
+there or not (the Poisson binomial distribution), the expected number by sort, the share of each category and
+status, and how much of what was asked about any sensor can see.  Every sum is linear in the tokens: half an
+object counts one half.
 """
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -27,8 +29,6 @@ NUMBERS = 13
 """The probability of each number below this one is handed on, and that of all others together."""
 FREQUENCIES, DAMPING = 24, 0.7
 """Of the Fourier transform that adds up independent objects; numbers that many higher come in as 0.7^24."""
-COMPARED = 16
-"""Features in which the kinds of the first two sums are held against each other."""
 EDGES = tuple(2.5 * step for step in range(1, 21))
 """Distances, metres, at which windows may end; the ones between are blends."""
 DISTANCES = 2.0
@@ -102,6 +102,18 @@ def sort_of(chosen: Sequence[str], names: Sequence[str]) -> str:
     if len(statuses) == 1 and len(chosen) == sum(parts[name][1] in statuses for name in names):
         return _with_status('thing', statuses.pop())
     return ' or '.join(_with_status(*parts[name]) for name in chosen) or 'nothing'
+
+
+@cache
+def sort_groups(names: tuple[str, ...]) -> np.ndarray:
+    """Float32 [C, G], 1 where a channel is of a category or has a status.
+
+    G: all categories, then all statuses.
+    """
+    parts = [name.partition(': ')[::2] for name in names]
+    groups = [*dict.fromkeys((0, category) for category, _ in parts),
+              *dict.fromkeys((1, status) for _, status in parts if status)]
+    return np.array([[part[place] == value for place, value in groups] for part in parts], np.float32)
 
 
 def _with_status(category: str, status: str) -> str:
@@ -195,15 +207,21 @@ class Probes(nn.Module):
 class CountingPooling(nn.Module):
     """Counts -> M entries for each question, which aligners turn into keys and values."""
 
-    def __init__(self, channels: int, text_width: int, width: int, entries: int, layers: int, heads: int,
-                 harmonics: int, probes: int) -> None:
+    def __init__(self, channels: Sequence[str], text_width: int, width: int, entries: int, layers: int,
+                 heads: int, harmonics: int, probes: int) -> None:
+        """channels: "category: status" or "category" each."""
         super().__init__()
-        self.probes = Probes(channels, text_width, probes, width, layers, heads, harmonics)
-        self.number = nn.Sequential(nn.Linear(NUMBERS + 3 + 2 * channels, width), nn.GELU(),
+        self.probes = Probes(len(channels), text_width, probes, width, layers, heads, harmonics)
+        self.channels = tuple(channels)
+        sorts = sort_groups(self.channels).shape[1]
+        features = NUMBERS + 3 + len(channels) + sorts
+        self.number = nn.Sequential(nn.Linear(features, width), nn.GELU(),
                                     nn.Linear(width, width))
-        self.compare = nn.Linear(channels, COMPARED, bias=False)
-        self.combine = nn.Sequential(nn.Linear(2 * probes * width + COMPARED, 2 * width), nn.GELU(),
+        self.combine = nn.Sequential(nn.Linear(2 * probes * width + sorts, 2 * width), nn.GELU(),
                                      nn.Linear(2 * width, entries * width))
+        plain = SUPERVISED * features + sorts
+        self.choose = nn.Linear(probes * width, plain)
+        self.straight = nn.Linear(plain, entries * width, bias=False)
         self.answerable = nn.Sequential(nn.Linear(probes * width, width), nn.GELU(), nn.Linear(width, 1))
         self.entries, self.norm = entries, nn.LayerNorm(width)
 
@@ -223,12 +241,15 @@ class CountingPooling(nn.Module):
     def entries_of(self, counts: Counts, asked: torch.Tensor) -> torch.Tensor:
         """Entries [B, M, w] of what the probes [B, K, width] ask for."""
         tally = self.tally(counts, asked)
-        shares = tally.kinds / (tally.number[..., None] + 0.1)
+        groups = torch.from_numpy(sort_groups(self.channels)).to(asked.device)
+        shares = tally.kinds @ groups / (tally.number[..., None] + 0.1)
         numbers = torch.cat([tally.probabilities, tally.number[..., None].asinh(), tally.kinds.asinh(),
                              shares, tally.covered[..., None]], -1)
-        first, second = self.compare(shares[:, :2]).unbind(1)
-        found = torch.cat([self.number(numbers).flatten(1), asked.flatten(1), first * second], -1)
-        return self.norm(self.combine(found).unflatten(-1, (self.entries, -1)))
+        alike = shares[:, 0] * shares[:, 1]
+        found = torch.cat([self.number(numbers).flatten(1), asked.flatten(1), alike], -1)
+        plain = torch.cat([numbers[:, :SUPERVISED].flatten(1), alike], -1)
+        entries = self.combine(found) + self.straight(plain * (1 + self.choose(asked.flatten(1))))
+        return self.norm(entries.unflatten(-1, (self.entries, -1)))
 
     @torch.no_grad()
     def evidence(self, counts: Counts, asked: torch.Tensor, modality: str,

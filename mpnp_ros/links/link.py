@@ -156,14 +156,17 @@ class LatentLink(nn.Module):
         """Take over what another link has learned; gives the names of tensors that were not taken over.
 
         Everything of equal name and shape is, with its statistics: a link to another sensor whose tokens
-        count the same things begins with all of it.  Raises LinksError where their pooling, blocks or
-        heads differ.
+        count the same things begins with all of it, but for what the other sensor's counts are worth.  Raises
+        LinksError where their pooling, blocks or heads differ.
         """
         odd = [name for name in SAME_AT_START if getattr(self.config, name) != getattr(other.config, name)]
         if odd:
             raise LinksError(f'a {self.config.modality} link cannot start from the {other.config.modality} '
                              f'link: {", ".join(odd)} differ; make it with the same options')
-        return take_over(self, other)
+        left = take_over(self, other)
+        if self.worth is not None and self.config.modality != other.config.modality:
+            self.worth.load_state_dict(Worth(self.config.token_width).state_dict())
+        return left
 
     def prune(self, threshold: float) -> int:
         """Close all gates below the threshold for good; gives how many were open before."""
@@ -239,8 +242,8 @@ class LatentLink(nn.Module):
 def _pooling(config: LinkConfig) -> CountingPooling | QuestionPooling | None:
     if config.pooling == 'none':
         return None
-    sizes = (config.token_width, config.text_width, config.pooling_width, config.entries,
-             config.pooling_layers, config.pooling_heads, config.harmonics)
+    sizes = (config.text_width, config.pooling_width, config.entries, config.pooling_layers,
+             config.pooling_heads, config.harmonics)
     if config.pooling == 'counting':
-        return CountingPooling(*sizes, config.probes)
-    return QuestionPooling(*sizes, config.additive)
+        return CountingPooling(config.channels, *sizes, config.probes)
+    return QuestionPooling(config.token_width, *sizes, config.additive)

@@ -34,39 +34,36 @@ class Worth(nn.Module):
         self.register_buffer('turn', torch.zeros(()))
 
     def forward(self, counts: Counts) -> Counts:
-        """Correct counts.
-
-        What is missed is added as one more token for each sector, but only where something of it is learned.
-        """
+        """Correct counts; what is missed is one more token for each sector."""
         numbers = counts.numbers @ self.confusion.clamp(0).T
         azimuth, distance = counts.azimuth + self.turn, counts.distance
-        missed = self.missed.clamp(0)
-        if bool((missed > 0).any()) or (self.missed.requires_grad and torch.is_grad_enabled()):
-            frames = len(numbers)
-            numbers = torch.cat([numbers, missed * counts.covered], 1)
-            azimuth = torch.cat([azimuth, sector_centres(azimuth.device).expand(frames, -1)], 1)
-            distance = torch.cat([distance, distance.new_full((frames, SECTORS), math.nan)], 1)
+        frames = len(numbers)
+        numbers = torch.cat([numbers, self.missed.clamp(0) * counts.covered], 1)
+        azimuth = torch.cat([azimuth, sector_centres(azimuth.device).expand(frames, -1)], 1)
+        distance = torch.cat([distance, distance.new_full((frames, SECTORS), math.nan)], 1)
         covered = counts.covered if not bool(self.turn) else torch.roll(
             counts.covered, round(float(self.turn) / math.tau * SECTORS), 1)
         return Counts(numbers, azimuth, distance, covered)
 
 
-def fuse(parts: Sequence[tuple[Counts, Worth]]) -> Counts:
+def fuse(parts: Sequence[tuple[Counts, Worth, torch.Tensor]]) -> Counts:
     """The counts [B, ...] of several sensors as one: in each sector and of each sort their weighted mean.
 
-    A sensor that does not look into a sector, or cannot tell a sort, has no say there.
+    parts: of each sensor its counts, their worth and how open its link is, a scalar in 0..1, by which its
+    weight fades.  A sensor that does not look into a sector, or cannot tell a sort, has no say there.
     """
     if len(parts) == 1:
         return parts[0][0]
     numbers, distances, weights = [], [], []
-    for counts, worth in parts:
+    for counts, worth, openness in parts:
         sums, distance = in_sectors(counts)
         numbers.append(sums)
         distances.append(distance)
-        weights.append(counts.covered * torch.exp(worth.trust + worth.presence * sums.clamp(max=1.)))
+        trust = torch.exp(worth.trust + worth.presence * sums.clamp(max=1.))
+        weights.append(counts.covered * openness * trust)
     number, weight = torch.stack(numbers), torch.stack(weights)
     mean = (number * weight).sum(0) / weight.sum(0).clamp(min=1e-9)
-    covered = torch.stack([counts.covered for counts, _ in parts]).amax(0)
+    covered = torch.stack([counts.covered for counts, _, _ in parts]).amax(0)
     azimuth = sector_centres(mean.device).expand(len(mean), -1)
     return Counts(mean, azimuth, torch.stack(distances).nanmean(0), covered)
 

@@ -25,7 +25,7 @@ class MpnpPublished(Mpnp):
     def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> PublishedLink:
         """An untrained link with the paper's hidden width; it starts from the link weights in use (A.3)."""
         link = super().new_link(modality, encoder, token_width, **{
-            'hidden': 4 * token_width, **options, 'pooling': 'none', 'reach': 'all', 'additive': False})
+            'hidden': 4 * token_width, **options, 'pooling': 'none', 'reach': 'all', 'channels': ()})
         for other in self.links().values():
             if other.config.blocks == link.config.blocks:
                 with torch.no_grad():

@@ -15,12 +15,14 @@ from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 
 WIDTH = 6
+NAMES = ('car: moving', 'car: parked', 'bus: moving', 'bus: parked', 'cone', 'barrier')
 SMALL = {'hidden': 16, 'pooling_width': 16, 'pooling_layers': 2, 'pooling_heads': 2, 'entries': 3}
 
 
 def make_link(lm: LanguageModel, modality: str = 'camera', seed: int = 0, **options: object) -> LatentLink:
     """A small random link to the upper two blocks, with gates that differ."""
-    config = {**SMALL, 'last': 2, 'encoder': 'e' * 32, **options}
+    names = NAMES if options.get('pooling') == 'counting' else ()
+    config = {**SMALL, 'last': 2, 'encoder': 'e' * 32, 'channels': names, **options}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         link = LatentLink(LinkConfig.for_model(lm, modality, token_width=WIDTH, **config))

@@ -15,14 +15,15 @@ from mpnp_ros.links.worth import Worth, fuse, in_sectors
 from mpnp_ros.tokens import SECTORS
 
 CHANNELS = 6
+OPEN = torch.tensor(1.)
 NAMES = tuple(f'sort {number}' for number in range(CHANNELS))
-COUNTING = {'pooling': 'counting', 'channels': NAMES}
+COUNTING = {'pooling': 'counting'}
 
 
 @pytest.fixture
 def pooling() -> CountingPooling:
     torch.manual_seed(0)
-    return CountingPooling(CHANNELS, 32, 16, 3, 2, 2, 4, 5)
+    return CountingPooling(NAMES, 32, 16, 3, 2, 2, 4, 5)
 
 
 def counts(numbers: torch.Tensor, azimuth: torch.Tensor, distance: torch.Tensor | None = None) -> Counts:
@@ -69,7 +70,7 @@ def test_probabilities_have_gradients_everywhere():
 @given(st.integers(1, 8), st.floats(0, 2), st.integers(0, 99))
 def test_half_an_object_counts_one_half(count, share, seed):
     torch.manual_seed(0)
-    pooling, generator = CountingPooling(CHANNELS, 32, 16, 3, 2, 2, 4, 5), torch.Generator().manual_seed(seed)
+    pooling, generator = CountingPooling(NAMES, 32, 16, 3, 2, 2, 4, 5), torch.Generator().manual_seed(seed)
     numbers = torch.rand(count, CHANNELS, generator=generator)
     azimuth = (torch.rand(count, generator=generator) - .5) * 6
     asked = pooling.probes(*question(seed=seed))
@@ -106,8 +107,9 @@ def test_a_distance_that_is_not_known_is_within_every_reach(pooling):
 def test_a_new_link_takes_counts_as_they_are_said():
     said = counts(torch.rand(4, CHANNELS), torch.zeros(4))
     with torch.no_grad():
-        assert all(torch.equal(found, expected) or found is said.distance
-                   for found, expected in zip(Worth(CHANNELS)(said)[:2], said[:2], strict=True))
+        taken = Worth(CHANNELS)(said)
+    assert torch.equal(taken.numbers[:, :4], said.numbers) and not taken.numbers[:, 4:].any()
+    assert torch.equal(taken.azimuth[:, :4], said.azimuth)
 
 
 def test_worth_corrects_what_is_mistaken_missed_and_turned():
@@ -126,9 +128,9 @@ def test_sensors_that_agree_say_together_what_each_says():
     azimuth = sector_centres()[[5, 30]]
     said = counts(torch.rand(2, CHANNELS), azimuth)
     numbers, _ = in_sectors(said)
-    together = fuse([(said, Worth(CHANNELS)), (said, Worth(CHANNELS))])
+    together = fuse([(said, Worth(CHANNELS), OPEN), (said, Worth(CHANNELS), OPEN)])
     torch.testing.assert_close(together.numbers, numbers)
-    assert fuse([(said, Worth(CHANNELS))]) is said
+    assert fuse([(said, Worth(CHANNELS), OPEN)]) is said
 
 
 def test_a_sensor_has_no_say_where_it_does_not_look_or_cannot_tell():
@@ -136,20 +138,23 @@ def test_a_sensor_has_no_say_where_it_does_not_look_or_cannot_tell():
     one, other = counts(torch.ones(2, CHANNELS), azimuth), counts(torch.zeros(2, CHANNELS), azimuth)
     covered = torch.ones(1, SECTORS, CHANNELS)
     covered[0, 30], covered[..., 2] = 0, 0
-    together = fuse([(one, Worth(CHANNELS)), (other._replace(covered=covered), Worth(CHANNELS))])
+    together = fuse([(one, Worth(CHANNELS), OPEN), (other._replace(covered=covered), Worth(CHANNELS), OPEN)])
     assert together.numbers[0, 5].tolist() == pytest.approx([.5, .5, 1, .5, .5, .5])
     assert together.numbers[0, 30].tolist() == pytest.approx([1] * CHANNELS)
 
 
 def test_trust_decides_between_sensors():
     azimuth = sector_centres()[[5]]
-    parts = [(counts(number * torch.ones(1, CHANNELS), azimuth), Worth(CHANNELS)) for number in (0., 1.)]
+    parts = [(counts(number * torch.ones(1, CHANNELS), azimuth), Worth(CHANNELS), OPEN)
+             for number in (0., 1.)]
     with torch.no_grad():
         parts[1][1].trust.fill_(math.log(3))
     assert fuse(parts).numbers[0, 5].tolist() == pytest.approx([.75] * CHANNELS)
     with torch.no_grad():
         parts[1][1].presence.fill_(math.log(3))
     assert fuse(parts).numbers[0, 5].tolist() == pytest.approx([.9] * CHANNELS)
+    closing = [parts[0], (*parts[1][:2], OPEN / 9)]
+    assert fuse(closing).numbers[0, 5].tolist() == pytest.approx([.5] * CHANNELS)
 
 
 def test_links_that_read_alike_share_one_reader_and_others_speak_for_themselves(tiny_lm, new_link, new_tokens,

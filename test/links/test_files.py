@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.links.config import LinkConfig
+from mpnp_ros.links.config import SINCE_COUNTING, LinkConfig
 from mpnp_ros.links.connections import LatentConnections
 from mpnp_ros.links.files import MANIFEST, TENSORS, load_link, read_manifest, save_link
 from mpnp_ros.links.provenance import Adaptation, Provenance
@@ -46,7 +46,7 @@ def rewrite_tensors(folder, change):
 
 
 @settings(deadline=None, max_examples=12, derandomize=True)
-@given(st.sampled_from(['llama', 'opt', 'gpt2']), st.sampled_from(['none', 'question']),
+@given(st.sampled_from(['llama', 'opt', 'gpt2']), st.sampled_from(['none', 'question', 'counting']),
        st.sampled_from(['answer', 'all']), st.integers(0, 99), st.booleans())
 def test_loaded_links_give_the_same_logits(tiny_lm, new_link, new_tokens, new_text, tmp_path_factory, family,
                                            pooling, reach, seed, per_block):
@@ -258,3 +258,15 @@ def test_provenance_of_the_wrong_form_is_refused(saved, provenance):
     rewrite(saved, {'provenance': provenance})
     with pytest.raises(LinksError, match='cannot be used'):
         read_manifest(saved)
+
+
+def test_links_made_before_counting_answer_as_they_did(tiny_lm, new_link, new_tokens, new_text, tmp_path):
+    lm = tiny_lm('llama')
+    link = new_link(lm, additive=True)
+    save_link(link, tmp_path / 'old')
+    entries = json.loads((tmp_path / 'old' / MANIFEST).read_bytes())
+    before = {name: value for name, value in entries['config'].items() if name not in SINCE_COUNTING}
+    rewrite(tmp_path / 'old', {'config': before})
+    loaded, tokens, states = load_link(tmp_path / 'old', lm=lm), new_tokens(), new_text(lm).states(2)
+    for block, part in link(tokens, states.at(2)).items():
+        assert torch.equal(loaded(tokens, states.at(2))[block].values, part.values)

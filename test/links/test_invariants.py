@@ -13,7 +13,7 @@ from mpnp_ros.links.inputs import TokenBatch
 from mpnp_ros.llm.layout import TextLayout
 
 FAMILIES = st.sampled_from(['llama', 'opt', 'bloom', 'gpt2'])
-POOLINGS = st.sampled_from(['none', 'question'])
+POOLINGS = st.sampled_from(['none', 'question', 'counting'])
 REACHES = st.sampled_from(['answer', 'all'])
 SEEDS = st.integers(0, 99)
 prove = settings(deadline=None, max_examples=25, derandomize=True)
@@ -134,22 +134,28 @@ def test_a_sample_without_a_modality_is_as_without_the_link(
 def test_every_trainable_parameter_learns_and_the_model_stays(
         tiny_lm, new_link, new_tokens, new_text, family, pooling, reach, per_block, blind):
     lm = tiny_lm(family)
+    blind = blind and pooling != 'counting'
     constants = {'encoder': '', 'soft_tokens': 4} if blind else {}
     link = new_link(lm, pooling=pooling, reach=reach, per_block=per_block, **constants)
     connections, text = LatentConnections(lm, {'camera': link}), new_text(lm, 2)
+    if pooling == 'counting':  # two sensors count, so that there is somebody to be trusted or not
+        connections.plug(new_link(lm, 'lidar', pooling=pooling, reach=reach, per_block=per_block))
     frozen = {name: tensor.clone() for name, tensor in lm.model.state_dict().items()}
     before = {name: parameter.detach().clone() for name, parameter in link.named_parameters()}
     optimiser = torch.optim.SGD(link.parameters(), lr=1.)
-    text.logits(connections, {'camera': new_tokens(2)})[:, -1].log_softmax(-1)[:, 5].sum().backward()
-    idle = [name for name, parameter in link.named_parameters() if not parameter.grad.abs().sum() > 0]
+    seen = {name: one._replace(distance=one.azimuth.abs() * 9) for name, one in
+            (('camera', new_tokens(2)), ('lidar', new_tokens(2, seed=1)))}
+    text.logits(connections, seen)[:, -1].log_softmax(-1)[:, 5].sum().backward()
+    learning = {name: parameter for name, parameter in link.named_parameters() if 'answerable' not in name}
+    idle = [name for name, parameter in learning.items() if not parameter.grad.abs().sum() > 0]
     assert idle == []
     optimiser.step()
-    assert all(not torch.equal(parameter, before[name]) for name, parameter in link.named_parameters())
+    assert all(not torch.equal(parameter, before[name]) for name, parameter in learning.items())
     assert all(torch.equal(tensor, frozen[name]) for name, tensor in lm.model.state_dict().items())
     assert all(parameter.grad is None for parameter in lm.model.parameters())
 
 
-@pytest.mark.parametrize('pooling', ['none', 'question'])
+@pytest.mark.parametrize('pooling', ['none', 'question', 'counting'])
 def test_split_at_the_first_block_equals_the_whole_run(
         tiny_lm, new_link, new_tokens, new_text, family, pooling):
     lm = tiny_lm(family)

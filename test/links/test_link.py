@@ -10,7 +10,7 @@ from mpnp_ros.links.inputs import TokenBatch
 from mpnp_ros.tokens import ModalityTokens
 
 
-@pytest.mark.parametrize('pooling, entries', [('none', 5), ('question', 3)])
+@pytest.mark.parametrize('pooling, entries', [('none', 5), ('question', 3), ('counting', 3)])
 def test_shapes_fit_grouped_heads(tiny_lm, new_link, new_tokens, new_text, pooling, entries):
     lm = tiny_lm('llama')
     link, text = new_link(lm, pooling=pooling, gate=-6.), new_text(lm, 2)
@@ -74,7 +74,7 @@ def test_padding_is_not_read_even_where_it_is_not_finite(tiny_lm, new_link, new_
         assert part.values.isfinite().all()
 
 
-@pytest.mark.parametrize('pooling', ['none', 'question'])
+@pytest.mark.parametrize('pooling', ['none', 'question', 'counting'])
 def test_frames_once_and_indexed_equal_frames_repeated(tiny_lm, new_link, new_tokens, new_text, pooling):
     lm = tiny_lm('llama')
     link, tokens, rows = new_link(lm, pooling=pooling), new_tokens(2), torch.tensor([1, 0, 1])
