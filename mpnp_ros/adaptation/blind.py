@@ -15,11 +15,14 @@ SOFT_TOKENS = 24
 def blind_method(method: Method) -> Method:
     """A method of the same kind with a new blind link of the same size in place of each link.
 
+    Constants cannot be counted: where a link counts, its twin pools by the question.
     Raises ConfigurationError where a kind of link cannot be blind.
     """
     blind = build_method(method.name, method.lm, template=method.template)
     for modality, link in method.links().items():
-        config = replace(link.config, modality=f'blind_{modality}', encoder='', soft_tokens=SOFT_TOKENS)
+        counts = {'pooling': 'question', 'channels': ()} if link.config.pooling == 'counting' else {}
+        config = replace(link.config, modality=f'blind_{modality}', encoder='', soft_tokens=SOFT_TOKENS,
+                         **counts)
         blind.plug(type(link)(config))
     return blind
 

@@ -48,7 +48,6 @@ from mpnp_ros.world.key_frames import object_key_frames
 SENSORS = ('camera', 'lidar')
 LICENCE = 'Apache-2.0 (trained on the embedded driving world)'
 QUESTION_SEED = 0
-BEYOND = 4000
 
 
 @dataclass(frozen=True)
@@ -93,12 +92,13 @@ class Scenes:
 
 @dataclass(frozen=True)
 class Training:
-    """How long and how fast links learn, see TrainerConfig."""
+    """How long, how fast and what of links learns, see TrainerConfig."""
 
     steps: int
     batch: int = 128
     learning_rate: float = 6e-4
     modality_dropout: float = 0.5
+    part: str = 'all'
 
 
 @dataclass(frozen=True)
@@ -109,21 +109,24 @@ class Learning(Scenes):
     batch: int = 128
     learning_rate: float = 6e-4
     modality_dropout: float = 0.5
+    part: str = 'all'
 
 
 @dataclass(frozen=True)
 class Counting(Scenes):
     """Scenes that painted frames are made from, and how links to true objects learn on them.
 
-    frames: so many are painted.  reader: how the reader learns, see ReaderConfig; steps and the rest: how it
-    learns to speak to the language model after that.
+    frames: so many are painted.  beyond: questions that counts cannot answer.  reader: how the reader learns,
+    see ReaderConfig; steps and the rest: how its aligners learn to speak to the language model after that.
     """
 
+    part: str = 'aligners'
     frames: int = 8000
+    beyond: int = 4000
     reader: Mapping[str, Any] = field(default_factory=dict)
-    steps: int = 700
+    steps: int = 300
     batch: int = 64
-    learning_rate: float = 6e-4
+    learning_rate: float = 2e-3
     modality_dropout: float = 0.
 
 
@@ -219,7 +222,7 @@ class Study:
             method.replace(load_link(stored.path, lm=self.lm, sha256=stored.sha256))
             return method
         self._teach(method, seed)
-        self._fit(method, self.painted.dataset, self.config.objects, seed, OBJECTS)
+        self._fit(method, self.painted.dataset, self.config.objects, seed, OBJECTS, self.validation)
         self._save(store, method, seed, 'true objects', self.config.objects)
         return method
 
@@ -266,11 +269,11 @@ class Study:
             frames = list(object_key_frames(part.seeds, part.key_frames, part.interval, progress=False))
             painter = Painter(frames, self.config.questions.scope, QUESTION_SEED)
             painted_questions(map(painter.paint, range(part.frames)), QUESTION_SEED, part.per_kind,
-                              part.of_each_type, beyond=BEYOND).write(empty)
+                              part.of_each_type, beyond=part.beyond).write(empty)
 
         place = self.folder / 'questions' / 'painted'
         place.parent.mkdir(parents=True, exist_ok=True)
-        source = f'{part.drawn} {part.frames} {self.config.questions}'
+        source = f'{part.drawn} {part.frames} {part.beyond} {self.config.questions}'
         return PaintedDataset.load(cached_folder(place, source, build))
 
     @cached_property
@@ -381,7 +384,7 @@ class Study:
     def _trainer(self, part: Learning | Counting | Training, seed: int) -> TrainerConfig:
         return TrainerConfig(steps=part.steps, batch=part.batch, learning_rate=part.learning_rate,
                              modality_dropout=part.modality_dropout, warm_up=100, evaluate_every=250,
-                             checkpoint_every=250, seed=seed)
+                             checkpoint_every=250, part=part.part, seed=seed)
 
     def _save(self, store: LinkStore, method: Method, seed: int, what: str,
               part: Learning | Counting) -> None:

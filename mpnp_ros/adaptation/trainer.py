@@ -11,10 +11,11 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,8 +36,7 @@ from mpnp_ros.errors import ConfigurationError, TrainingError
 from mpnp_ros.links.files import Link
 from mpnp_ros.methods.base import AnsweredQuestion, Method
 
-PARTS = ('all', 'worth')
-WORTH = '.worth.'
+PARTS = ('all', 'aligners', 'worth')
 GATES = ('gate_weights', 'link_weights')
 RECENT = 20
 SAMPLED_QUESTIONS, SAMPLED_FRAMES = 2048, 512
@@ -54,8 +54,9 @@ class TrainerConfig:
     loss of the last 20 steps is below.  stop_accuracy: stop when the validation set is answered that well
     (0: never).  seconds: stop when steps have taken so long (0: no limit); learning rates then fall with
     time where steps are slow, and the result depends on the machine.  checkpoint_every: steps between
-    checkpoints.  part: all; or worth: only what the counts of a sensor are worth, and gates, of links that
-    count.  worth_rate: learning rate of that.
+    checkpoints.  part: what of the links is trained, beside their gates: all; aligners: from a reader that
+    counts already to the language model; worth: what the counts of a sensor are worth.  worth_rate: learning
+    rate of that.
     """
 
     steps: int = 300
@@ -177,7 +178,7 @@ class Trainer:
         own = {name: links[name] for name in self.trained}
         before = link_tensors(own)
         try:
-            with _frozen(link for name, link in links.items() if name not in own):
+            with _only_trained(links, _groups(links, own, self.config)):
                 run = _Run(self.method, self.config, self.book, train, validation, own)
                 return run.work(progress, cancelled or (lambda: False),
                                 Path(checkpoint) if checkpoint else None)
@@ -197,8 +198,10 @@ class _Run:
         self.train, self.validation, self.links = train, validation, links
         self.modalities = tuple(name for name, link in method.links().items() if not _is_blind(link))
         self._check()
-        self.optimiser = _optimiser(links, config)
-        self.parameters = [one for group in self.optimiser.param_groups for one in group['params']]
+        groups = _groups(method.links(), links, config)
+        self.parameters = [one for group in groups for one in group['params']]
+        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay,
+                                           fused=True)
         self.state, self.folder, self.macs = Progress(), None, 0
         self.questions: list[AnsweredQuestion] = []
 
@@ -372,28 +375,35 @@ def _without(dataset: TokenDataset, modalities: Iterable[str]) -> list[Example]:
 
 
 @contextmanager
-def _frozen(links: Iterable[Link]) -> Iterator[None]:
-    """Nothing of these links is trained meanwhile, and no gradient of theirs is computed."""
-    parameters = [parameter for link in links for parameter in link.parameters()]
-    for parameter in parameters:
+def _only_trained(links: Mapping[str, Link], groups: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+    """No gradient of anything else in these links is computed meanwhile."""
+    trained = {id(one) for group in groups for one in group['params']}
+    others = {id(one): one for link in links.values() for one in link.parameters() if id(one) not in trained}
+    for parameter in others.values():
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in parameters:
+        for parameter in others.values():
             parameter.requires_grad_(True)
 
 
-def _optimiser(links: Mapping[str, Link], config: TrainerConfig) -> torch.optim.AdamW:
-    """AdamW with learning rates of their own for gates and for what counts are worth."""
-    rates = {'worth': config.worth_rate, 'gates': config.gate_learning_rate}
-    if config.part == 'all':
-        rates['rest'] = config.learning_rate
-    groups = {kind: {'params': [], 'full_rate': rate} for kind, rate in rates.items()}
-    for name, parameter in nn.ModuleDict(dict(links)).named_parameters():
-        kind = 'worth' if WORTH in name else 'gates' if name.endswith(GATES) else 'rest'
-        if kind in groups:
+def _groups(links: Mapping[str, Link], own: Mapping[str, Link],
+            config: TrainerConfig) -> list[dict[str, Any]]:
+    """What is trained of the links in `own`, by learning rate; nothing that other plugged links read by."""
+    kept = {id(one) for name, link in links.items() if name not in own for one in link.parameters()}
+    rates = {'gates': config.gate_learning_rate, 'worth': config.worth_rate, 'aligners': config.learning_rate,
+             'all': config.learning_rate}
+    groups = {kind: {'params': [], 'full_rate': rate} for kind, rate in rates.items()
+              if kind in ('gates', config.part) or config.part == 'all'}
+    for name, parameter in nn.ModuleDict(dict(own)).named_parameters():
+        kind = 'all'
+        if name.endswith(GATES):
+            kind = 'gates'
+        elif '.worth.' in name:
+            kind = 'worth'
+        elif '_aligner.' in name:
+            kind = 'aligners'
+        if kind in groups and id(parameter) not in kept:
             groups[kind]['params'].append(parameter)
-    groups = list(groups.values())
-    return torch.optim.AdamW([group for group in groups if group['params']], lr=config.learning_rate,
-                             weight_decay=config.weight_decay, fused=True)
+    return [group for group in groups.values() if group['params']]

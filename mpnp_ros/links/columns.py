@@ -58,7 +58,7 @@ class ColumnConfig(LinkConfig):
 
 OF_LATENT_LINKS = frozenset({
     'per_block', 'gate', 'temperature', 'key_gain', 'zero_values', 'pooling', 'reach', 'entries', 'additive',
-    'pooling_width', 'pooling_layers', 'pooling_heads', 'harmonics'})
+    'pooling_width', 'pooling_layers', 'pooling_heads', 'harmonics', 'channels', 'probes'})
 
 
 class ModalityColumns(NamedTuple):

@@ -99,7 +99,8 @@ def sort_of(chosen: Sequence[str], names: Sequence[str]) -> str:
     categories, statuses = ({parts[name][place] for name in chosen} for place in (0, 1))
     if len(categories) == 1 and len(chosen) == sum(parts[name][0] in categories for name in names):
         return categories.pop()
-    if len(statuses) == 1 and len(chosen) == sum(parts[name][1] in statuses for name in names):
+    alike = sum(parts[name][1] in statuses for name in names)
+    if len(categories) > 1 and len(statuses) == 1 and len(chosen) == alike:
         return _with_status('thing', statuses.pop())
     return ' or '.join(_with_status(*parts[name]) for name in chosen) or 'nothing'
 

@@ -71,8 +71,8 @@ def fuse(parts: Sequence[tuple[Counts, Worth, torch.Tensor]]) -> Counts:
 def in_sectors(counts: Counts) -> tuple[torch.Tensor, torch.Tensor]:
     """Numbers [B, SECTORS, C] added up by sector, and the mean distance of what is there, [B, SECTORS].
 
-    Tokens without a direction are spread over all sectors.  The distance is NaN where some of what is there
-    has none.
+    Tokens without a direction are spread over all sectors.  The distance is NaN where it is not known of most
+    of what is there.
     """
     batch, _, channels = counts.numbers.shape
     nowhere = counts.azimuth.isnan()
@@ -84,5 +84,7 @@ def in_sectors(counts: Counts) -> tuple[torch.Tensor, torch.Tensor]:
     sums = sums + (counts.numbers - placed).sum(1, keepdim=True) / SECTORS
     each = placed.detach().sum(-1)
     total = each.new_zeros(batch, SECTORS).scatter_add(1, sector, each)
-    far = each.new_zeros(batch, SECTORS).scatter_add(1, sector, each * counts.distance)
-    return sums, torch.where(total > 0, far / total, torch.nan)
+    known = each.masked_fill(counts.distance.isnan(), 0.)
+    measured = each.new_zeros(batch, SECTORS).scatter_add(1, sector, known)
+    far = each.new_zeros(batch, SECTORS).scatter_add(1, sector, known * counts.distance.nan_to_num())
+    return sums, torch.where(measured > total / 2, far / measured, torch.nan)

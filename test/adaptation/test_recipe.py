@@ -70,7 +70,9 @@ def test_true_objects_are_counts_within_the_scope_and_questions_are_about_them(r
                          questions=QuestionRecipe(max_distance=20., turns=8, per_kind=40, of_each_type=9))
     encoders = recipe.make_encoders()
     link = recipe.new_link(toy_method(), encoders[0])
-    assert link.config.additive and link.config.token_width == len(CHANNELS) and link.config.hidden == 16
+    assert link.config.pooling == 'counting' and link.config.token_width == len(CHANNELS)
+    assert link.config.channels[:3] == ('barrier', 'bicycle: with rider', 'bicycle: without rider')
+    assert link.config.hidden == 16
     assert link.config.encoder == 'objects-20m-1'
     dataset = recipe.read(root, encoders)
     assert len(dataset.frames) == 16

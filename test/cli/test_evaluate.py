@@ -34,7 +34,9 @@ RECIPE = {
     'seeds': [0, 1],
     'link': {'last': 2, 'hidden': 16, 'pooling_width': 16, 'pooling_layers': 1, 'pooling_heads': 2,
              'entries': 2, 'harmonics': 4},
-    'objects': {'scenes': [0, 3], 'key_frames': 3, **STEPS}, 'blind': STEPS,
+    'objects': {'scenes': [0, 3], 'key_frames': 3, 'frames': 12, 'beyond': 6, 'of_each_type': 12,
+                'reader': {'word_steps': 2, 'word_batch': 8, 'number_steps': 2, 'number_batch': 8}, **STEPS},
+    'blind': STEPS,
     'sensors': {'scenes': [20, 21], 'turns': 2, **SEEN, **STEPS},
     'test': {'scenes': [30, 32], **SEEN}, 'validation': {'scenes': [10, 12], 'key_frames': 2}}
 
@@ -104,8 +106,8 @@ def test_links_are_kept_and_those_to_sensors_began_as_those_on_true_objects(stud
     on_objects = made.objects_link(0).links()
     on_sensors = made.sensor_links(0, on_objects['objects']).links()
     assert (list(on_objects), sorted(on_sensors)) == (['objects'], ['camera', 'lidar'])
-    measured = on_objects['objects'].pooling.standard_end.mean
-    assert all(torch.equal(link.pooling.standard_end.mean, measured) for link in on_sensors.values())
+    measured = on_objects['objects'].pooling.probes.standard_end.mean
+    assert all(torch.equal(link.pooling.probes.standard_end.mean, measured) for link in on_sensors.values())
 
 
 @pytest.mark.timeout(400)

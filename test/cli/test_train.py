@@ -177,7 +177,7 @@ def test_links_start_from_those_on_true_objects(root, tiny_encoders, tiny_lm_fol
             torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-6)
     capsys.readouterr()
     assert train(root, tmp_path / 'other', tiny_lm_folder, '--modalities', 'camera', *more[2:]) == 2
-    assert 'cannot start from the objects link: additive differ' in capsys.readouterr().err
+    assert 'cannot start from the objects link: pooling, channels differ' in capsys.readouterr().err
     for store, words in ((tmp_path / 'none', 'there is no link store'),
                          (tmp_path, 'has no links for objects')):
         assert train(root, tmp_path / 'other', tiny_lm_folder, *more[:2], '--start', str(store)) == 2

@@ -133,6 +133,14 @@ def test_sensors_that_agree_say_together_what_each_says():
     assert fuse([(said, Worth(CHANNELS), OPEN)]) is said
 
 
+def test_distances_of_a_sector_are_a_mean_where_they_are_known_of_most():
+    azimuth = sector_centres()[[5, 5, 9]]
+    numbers = torch.tensor([1., 3., 1.])[:, None] * torch.eye(CHANNELS)[0]
+    _, distance = in_sectors(counts(numbers, azimuth, torch.tensor([10., 20., math.nan])))
+    assert distance[0, 5].item() == pytest.approx(17.5)
+    assert distance.isfinite().sum() == 1
+
+
 def test_a_sensor_has_no_say_where_it_does_not_look_or_cannot_tell():
     azimuth = sector_centres()[[5, 30]]
     one, other = counts(torch.ones(2, CHANNELS), azimuth), counts(torch.zeros(2, CHANNELS), azimuth)
