@@ -80,14 +80,15 @@ def real(method: Method, book: QuestionBook, encoder: str, given: argparse.Names
     root = NuScenes(given.root)
     frames = [frame for scene in root.scenes for frame in root.key_frames(scene['name'])]
     data = question_dataset(frames, [TrueObjects(SCOPE)], given.turns, scope=SCOPE)
-    data = data.evened(given.of_each_type)
+    everything, data = data.examples, data.evened(given.of_each_type)
     print(f'{len(data.examples)} questions about {len(data.frames)} frames with '
           f'{np.mean([frame[OBJECTS].values.sum() for frame in data.frames.values()]):.1f} things each')
     views: dict[str, Callable[[ModalityTokens], ModalityTokens]] = {
         'hard': lambda tokens: tokens, f'statuses {SURE:.0%} sure': less_sure,
         'away': lambda tokens: turn_tokens(tokens, AWAY)}
     said = [parse_question(one.question) for one in data.examples]
-    return {name: measure(method, book, encoder, data, said, view) for name, view in views.items()}
+    return {name: measure(method, book, encoder, data, said, view, everything)
+            for name, view in views.items()}
 
 
 def painted(method: Method, book: QuestionBook, encoder: str, given: argparse.Namespace) -> dict[str, Rows]:
@@ -110,12 +111,17 @@ def painted(method: Method, book: QuestionBook, encoder: str, given: argparse.Na
 
 def measure(method: Method, book: QuestionBook, encoder: str, data: TokenDataset,
             meanings: Sequence[Meaning],
-            view: Callable[[ModalityTokens], ModalityTokens] = lambda tokens: tokens) -> Rows:
-    """Shares of right answers by type: of the majority of each text, of the rule and of the links."""
+            view: Callable[[ModalityTokens], ModalityTokens] = lambda tokens: tokens,
+            majority_of: Sequence[Example] = ()) -> Rows:
+    """Shares of right answers by type: of the majority of each text, of the rule and of the links.
+
+    majority_of: the examples whose majorities are taken; default: those that are measured, which flatters
+    the majority where texts are rare.
+    """
     seen: dict[str, Frame] = {key: {OBJECTS: replace(view(frame[OBJECTS]), encoder=encoder)}
                               for key, frame in data.frames.items()}
     answers = {
-        'majority': majority_answers(data.examples, data.examples),
+        'majority': majority_answers(majority_of or data.examples, data.examples),
         'rule': [rule_answer(meaning, seen[one.frame][OBJECTS], CHANNELS)
                  for one, meaning in zip(data.examples, meanings, strict=True)],
         'links': answers_of(method, data.examples, book, lambda one: seen[one.frame])}

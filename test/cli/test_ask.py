@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from mpnp_ros.cli import ask
-from mpnp_ros.cli.ask import StreamPrinter, as_dict, describe, show
+from mpnp_ros.cli.ask import StreamPrinter, as_dict, describe, describe_counted, show
 from mpnp_ros.cli.main import main
+from mpnp_ros.msg import Counted
 
 
 def answer(**changes: object) -> SimpleNamespace:
@@ -38,6 +39,15 @@ def test_description():
 def test_what_lowers_the_worth_of_an_answer_stands_below_it():
     assert describe(answer(concerns=['front: no calibration', 'front: not mounted'])).splitlines()[1:] == \
         ['  but front: no calibration', '  but front: not mounted']
+
+
+def test_what_was_counted_is_said_in_one_line():
+    one = Counted(modality='camera', direction='front left', reach=10., sort='parked car', expected=2.25, none=.1,
+                  covered=.9)
+    assert describe_counted(one) == \
+        '2.2 of parked car to the front left within 10 m by camera (none: 10%; seen: 90%)'
+    around = Counted(reach=math.inf, sort='pedestrian', expected=.5, none=.6, covered=1.)
+    assert describe_counted(around) == '0.5 of pedestrian all around by all sensors together (none: 60%; seen: 100%)'
 
 
 def test_json_has_seconds_and_no_nan(capsys):
