@@ -19,7 +19,7 @@ ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 BOUND = 20.
 """Seconds within which a process must have ended: a hang takes longer, a busy machine does not."""
 SLOW = """
-import sys, threading, time
+import signal, sys, threading, time
 from mpnp_ros.nodes import signals
 from mpnp_ros.nodes.runtime import AUTOSTART, ManagedNode, PlainNode, run_node
 
@@ -33,6 +33,8 @@ class Slow(ManagedNode):
             print('busy', flush=True); time.sleep(60)
         if {where!r} == 'short load':
             print('busy', flush=True); time.sleep(.5)
+        if {where!r} == 'another thread':
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM); time.sleep(60)
     def start(self):
         print('started', flush=True)
         if {where!r} == 'start':
@@ -82,6 +84,11 @@ def test_a_node_is_not_activated_after_the_signal(ros):
     assert process.stdout.readline() == 'busy\n'
     process.send_signal(signal.SIGINT)
     assert ended(process) == (0, '')
+
+
+def test_a_signal_that_does_not_wake_the_main_thread_ends_a_node_too(ros):
+    """One that another thread takes, or that comes when the main thread is about to wait, is such."""
+    assert ended(start('-c', SLOW.format(where='another thread'))) == (0, '')
 
 
 def test_a_second_signal_of_any_kind_ends_at_once(ros):
