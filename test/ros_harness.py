@@ -24,7 +24,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from mpnp_ros.transport import transport_environment
 
 RCLError = rclpy_implementation.RCLError
-PATIENCE = 30.0
+PATIENCE = 60.0
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
@@ -233,7 +233,7 @@ class RosHarness:
         failures, self._failures = self._failures, []
         with contextlib.ExitStack() as left:  # where one fails, the others end all the same
             for process in processes:
-                left.callback(process.stop, signal.SIGINT, 10)
+                left.callback(process.stop)
             for process in processes:
                 left.callback(process.interrupt)
             for remove in entities:

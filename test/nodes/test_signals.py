@@ -69,14 +69,15 @@ def ended(process):
 
 
 @pytest.mark.parametrize('where', ['construction', 'load', 'start', 'begin'])
-@pytest.mark.parametrize('number', ALL)
-def test_what_cannot_be_interrupted_does_not_keep_a_node_from_ending(ros, where, number):
-    process = start('-c', SLOW.format(where=where))
-    assert process.stdout.readline() == ('started\n' if where == 'start' else 'busy\n')
-    process.send_signal(number)
-    code, output = ended(process)
-    assert code == 0 and 'Traceback' not in output and 'never retrieved' not in output
-    assert 'started' not in output
+def test_what_cannot_be_interrupted_does_not_keep_a_node_from_ending(ros, where):
+    processes = {number: start('-c', SLOW.format(where=where)) for number in ALL}
+    for number, process in processes.items():
+        assert process.stdout.readline() == ('started\n' if where == 'start' else 'busy\n')
+        process.send_signal(number)
+    for process in processes.values():
+        code, output = ended(process)
+        assert code == 0 and 'Traceback' not in output and 'never retrieved' not in output
+        assert 'started' not in output
 
 
 def test_a_node_is_not_activated_after_the_signal(ros):
@@ -108,27 +109,29 @@ def test_a_second_signal_of_any_kind_ends_at_once(ros):
 @pytest.mark.parametrize('node', ['camera_encoder', 'lidar_encoder', 'radar_encoder', 'fusion', 'adaptation',
                                   'replay', 'world'])
 def test_a_signal_amid_the_imports_ends_a_node(node):
-    """The import of the first heavy package waits here, as one from a slow disk would."""
-    code = ('import importlib.abc, runpy, sys, threading\n'
+    """The import of the first heavy package waits here, as one from a slow disk would, in short turns."""
+    code = ('import importlib.abc, runpy, sys, time\n'
             'class Slow(importlib.abc.MetaPathFinder):\n'
             '    def find_spec(self, name, path, target=None):\n'
             '        if name in ("numpy", "rclpy", "torch"):\n'
-            '            print("importing", flush=True); threading.Event().wait(60)\n'
+            '            print("importing", flush=True)\n'
+            '            for _ in range(1200): time.sleep(.05)\n'
             'sys.meta_path.insert(0, Slow())\n'
             f'sys.orig_argv = [sys.executable, "-m", "mpnp_ros.nodes.{node}"]\n'
             'sys.argv = ["-m"]\n'
             f'runpy.run_module("mpnp_ros.nodes.{node}", run_name="__main__", alter_sys=False)\n')
-    for number in ALL:
-        process = start('-c', code)
+    processes = {number: start('-c', code) for number in ALL}
+    for number, process in processes.items():
         assert process.stdout.readline() == 'importing\n'
         process.send_signal(number)
-        assert ended(process) == (0, '')
+    assert [ended(process) for process in processes.values()] == [(0, '')] * len(ALL)
 
 
 def test_an_executable_heeds_signals_before_it_imports_its_node():
-    code = ('import threading, mpnp_ros.nodes.executables as executables\n'
+    code = ('import time, mpnp_ros.nodes.executables as executables\n'
             'def slow(name):\n'
-            '    print("importing", flush=True); threading.Event().wait(60)\n'
+            '    print("importing", flush=True)\n'
+            '    for _ in range(1200): time.sleep(.05)\n'
             'executables.import_module = slow\n'
             'executables.fusion()\n')
     process = start('-c', code)
