@@ -51,6 +51,9 @@ STDERR = pytest.StashKey[int]()
 # Where these are set, pytest writes out the whole difference between two values that should be equal: for
 # megabytes of bytes that takes hours.
 hypothesis.settings.load_profile('ci' if 'CI' in os.environ else 'default')
+# Where other programs are at work, any example may take long.
+hypothesis.settings.register_profile('any load', hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile('any load')
 for variable in ('CI', 'BUILD_NUMBER'):
     os.environ.pop(variable, None)
 

@@ -16,12 +16,15 @@ import rclpy
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.exceptions import InvalidHandle
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, ShutdownException
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from mpnp_ros.transport import transport_environment
 
-PATIENCE = 30.0
+RCLError = rclpy_implementation.RCLError
+PATIENCE = 60.0
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
@@ -112,6 +115,11 @@ class NodeProcess:
             self.wait()
             raise AssertionError(f'runs on {timeout:g} s after signal {number}:\n{self.output}') from None
 
+    def interrupt(self) -> None:
+        """Ask for the end, and do not wait for it."""
+        if self.running:
+            self._process.send_signal(signal.SIGINT)
+
     def _read(self) -> None:
         for line in self._process.stdout:
             self.lines.append(line)
@@ -130,6 +138,7 @@ class RosHarness:
         self._executor = MultiThreadedExecutor(2, context=self._context)
         self._executor.add_node(self.node)
         self._group = ReentrantCallbackGroup()
+        self._failures: list[Exception] = []
         self._spinning = threading.Thread(target=self._spin, daemon=True)
         self._spinning.start()
         self._processes: list[NodeProcess] = []
@@ -215,16 +224,22 @@ class RosHarness:
         return len(self._processes), len(self._entities)
 
     def clean(self, mark: tuple[int, int] = (0, 0)) -> None:
-        """Stop every process and remove every publisher, subscription and client made since ``mark``."""
+        """Stop every process and remove every publisher, subscription and client made since ``mark``.
+
+        The newest go first.  Raises AssertionError where a callback has raised meanwhile.
+        """
         processes, self._processes = self._processes[mark[0]:], self._processes[:mark[0]]
         entities, self._entities = self._entities[mark[1]:], self._entities[:mark[1]]
-        for remove in entities:
-            remove()
-        for process in processes:
-            if process.running:
-                os.kill(process.pid, signal.SIGINT)
-        for process in processes:
-            process.stop(signal.SIGINT, 10)
+        failures, self._failures = self._failures, []
+        with contextlib.ExitStack() as left:  # where one fails, the others end all the same
+            for process in processes:
+                left.callback(process.stop)
+            for process in processes:
+                left.callback(process.interrupt)
+            for remove in entities:
+                left.callback(remove)
+        if failures:
+            raise AssertionError('a callback of the test failed') from failures[0]
 
     def close(self) -> None:
         """Leave the domain."""
@@ -245,8 +260,16 @@ class RosHarness:
         return client
 
     def _spin(self) -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            self._executor.spin()
+        """Go on to the end: what one test's callback raises is that test's failure, and no other's."""
+        while True:
+            try:
+                return self._executor.spin()
+            except (ExternalShutdownException, ShutdownException):
+                return None
+            except (InvalidHandle, RCLError):  # destroyed while it was waited for
+                time.sleep(.01)
+            except Exception as error:
+                self._failures.append(error)
 
 
 def _as_yaml(value: Any) -> str:

@@ -54,9 +54,9 @@ def start_and_end(command: Sequence[str], environment: Mapping[str, str], moment
                   number: signal.Signals) -> End:
     """Start a process and send it a signal ``moment`` seconds after it has begun to heed signals."""
     mark = uuid.uuid4().hex
-    process = subprocess.Popen(command, env={**os.environ, **environment, MARK: mark}, text=True,
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                               errors='replace', start_new_session=True)
+    process = subprocess.Popen(command, text=True, errors='replace', start_new_session=True,
+                               env={**os.environ, **environment, MARK: mark, 'PYTHONFAULTHANDLER': '1'},
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     begun = time.monotonic()
     while not _heeds(process.pid, signal.SIGHUP) and process.poll() is None \
             and time.monotonic() - begun < HUNG:
@@ -67,9 +67,13 @@ def start_and_end(command: Sequence[str], environment: Mapping[str, str], moment
     try:
         output, _ = process.communicate(timeout=HUNG)
     except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # prints the stacks of all threads
+        output = ''
+        with suppress(subprocess.TimeoutExpired):
+            output, _ = process.communicate(timeout=LEFT_AFTER)
         process.kill()
         process.wait()
-        return End(moment, number, HUNG, None, 'hung')
+        return End(moment, number, HUNG, None, f'hung:\n{output}')
     seconds = time.monotonic() - told
     bad = next((line.strip() for line in output.splitlines() if any(word in line for word in WRONG)), '')
     end = time.monotonic() + LEFT_AFTER

@@ -33,7 +33,8 @@ LEASE, RENEWAL = 10., 3.
 """Seconds that a standing question outlives its asker, and between two renewals of it."""
 GONE_AFTER = 10.
 """Seconds without a sign of life from the fusion node after which it has gone."""
-AGAIN = .5
+AGAIN, REPORT = .5, 5.
+"""Seconds until a question is asked again, and within which a node that has answered reports on itself."""
 PATIENCE = 3.
 """Seconds of silence after which it is said that the fusion node is waited for, and why."""
 MEETING, RESPONSE, POLL = .2, 5., .02
@@ -82,7 +83,8 @@ def ask_patiently(node: Node, arguments: Namespace, reports: NodeReports,
         answer = ask_once(client, arguments, reports, progress)
         if answer.status != REJECTED or time.monotonic() > end:
             return answer
-        reports.wait()
+        with contextlib.suppress(NotAnsweringError):
+            wait_for(lambda: reports[FUSION], REPORT, '')
         if not reports.is_starting(FUSION):
             return answer
         if not told:

@@ -16,6 +16,8 @@ OK, WARN, ERROR, STALE = range(4)
 LEVELS = ('ok', 'warning', 'error', 'stale')
 PERIOD = 1.0
 """Seconds between two reports of a node."""
+HEARD_WITHIN = 2 * PERIOD
+"""Seconds that the nodes in the graph have to report."""
 SETTLED = .5
 """Seconds without a change after which the nodes in the graph are taken for all there are."""
 STARTING = ('starting', 'configuring', 'activating')
@@ -64,14 +66,14 @@ class NodeReports:
         graph, namespace = self._node.get_node_names_and_namespaces(), self._node.get_namespace()
         return [name for name in NODES if (name, namespace) in graph]
 
-    def wait(self, timeout: float = 2 * PERIOD) -> None:
-        """Wait until every node in the graph has reported, at most ``timeout`` seconds.
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until every node in the graph has reported, at most ``timeout`` seconds (HEARD_WITHIN).
 
         The graph of a process that has just begun fills little by little, and reports may come before it has.
         """
         known: set[str] = set()
         changed = time.monotonic()
-        end = changed + timeout
+        end = changed + (HEARD_WITHIN if timeout is None else timeout)
         while (now := time.monotonic()) < end:
             running = set(self.running())
             if running != known:

@@ -99,6 +99,8 @@ def run(arguments: Namespace) -> int:
             announce(recipe, train, test)
 
         trainer = Trainer(method, recipe.training, QuestionBook(method, QuestionFiles()))
+        with progress('questions', 'text', quiet) as show:
+            trainer.book.read(Processes.current().share(train.examples), cancelled, show)
         with progress('links', quiet=quiet) as show:
             report = trainer.fit(train, progress=lambda step: show(
                 step.step, step.steps, f'loss {step.loss:.3f}'), cancelled=cancelled, checkpoint=checkpoint)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import threading
@@ -322,6 +323,7 @@ def run_node(factory: Callable[[], ManagedNode | PlainNode], args: Sequence[str]
         if not whole:
             signals.leave(code)
         cut_off.cancel()
+    gc.freeze()  # or Python looks through all objects of torch before it ends: half a second
     return code
 
 

@@ -21,7 +21,9 @@ ONE = 0.3
 class End:
     """The end of a node: asked for by a signal or any thread, waited for by the main thread.
 
-    No lock is used, since a signal handler may come in the midst of anything that the main thread does.
+    No lock is used, since a signal handler may come in the midst of anything that the main thread does.  A
+    signal itself writes into what the main thread reads: Python runs its handler there only once the main
+    thread goes on, and a signal that comes just before it waits, or on another thread, does not wake it.
     """
 
     def __init__(self) -> None:
@@ -39,6 +41,10 @@ class End:
         """Return once the end has been asked for; signal handlers run meanwhile."""
         while not self.asked:
             os.read(self._out, 1)
+
+    def listen(self) -> int:
+        """Let signals wake :meth:`wait`; returns the descriptor that they have written to so far."""
+        return signal.set_wakeup_fd(self._in, warn_on_full_buffer=False)
 
     def close(self) -> None:
         """Give the descriptors back."""
@@ -64,10 +70,12 @@ def ending(end: End) -> Iterator[None]:
     global _end, _first
     before = {number: signal.getsignal(number) for number in ENDING}
     _end, _first = end, float('-inf')
+    woken = end.listen()
     heed()
     try:
         yield
     finally:
+        signal.set_wakeup_fd(woken)
         for number, handler in before.items():
             if handler is not None:  # as where it was not Python that set it
                 signal.signal(number, handler)

@@ -364,7 +364,7 @@ def ending(lidar) -> Iterator[Adapter]:
 @pytest.mark.timeout(300)
 def test_a_real_training(robot, ending, monkeypatch):
     monkeypatch.setattr(module, 'JobProcess', JobProcess)
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while not robot.fusion.plugged and time.monotonic() < end:
         ending.tick()
         time.sleep(.1)

@@ -1,8 +1,11 @@
 """Tiny links on a tiny language model and tiny encoders, for the demo and whatever starts a whole system."""
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -14,6 +17,9 @@ from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.base import build_method
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.nuscenes.standin import write_standin
+
+if TYPE_CHECKING:
+    from ros_harness import RosHarness
 
 
 @pytest.fixture
@@ -49,3 +55,26 @@ def tiny_system(tmp_path_factory: pytest.TempPathFactory, tiny_lm_folder: Path, 
 def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generated nuScenes root of one key frame, to be read only."""
     return Path(write_standin(tmp_path_factory.mktemp('standin') / 'root', seed=3, scenes=1, key_frames=1))
+
+
+@pytest.fixture
+def report(ros: RosHarness) -> Iterator[Callable[..., Callable[[], None]]]:
+    """Give a function: text -> what a fusion node says of itself, until it is called or the test ends."""
+    import rclpy
+    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+    from mpnp_ros.nodes.worker import Ticker
+
+    with contextlib.ExitStack() as left:
+        def begin(text: str, level: int = 0, namespace: str = '/test', state: str = '') -> Callable[[], None]:
+            node = rclpy.create_node('fusion', context=ros.node.context, namespace=namespace)
+            left.callback(node.destroy_node)
+            publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+            message = DiagnosticArray(status=[DiagnosticStatus(
+                name=f'{namespace[1:]}/fusion: fusion', message=text, level=bytes([level]),
+                values=[KeyValue(key='state', value=state or text)])])
+            ticker = Ticker('report', .2, lambda: publisher.publish(message))
+            left.callback(ticker.close)
+            return ticker.close
+
+        yield begin

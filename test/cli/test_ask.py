@@ -3,17 +3,22 @@ from __future__ import annotations
 
 import json
 import math
-import threading
-import time
+import re
 from argparse import Namespace
+from itertools import chain, repeat
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import pytest
+from mpnp_ros.msg import Counted
 
-from mpnp_ros.cli import ask
+from mpnp_ros.cli import ask, node_reports
 from mpnp_ros.cli.ask import StreamPrinter, as_dict, describe, describe_counted, show
 from mpnp_ros.cli.main import main
-from mpnp_ros.msg import Counted
+from mpnp_ros.cli.node_reports import NodeReports
+from mpnp_ros.cli.session import NotAnsweringError, wait_for
+
+PATIENCE = 30.
 
 
 def answer(**changes: object) -> SimpleNamespace:
@@ -23,7 +28,7 @@ def answer(**changes: object) -> SimpleNamespace:
         'id': 'q1', 'question': 'moving?', 'status': 0, 'error': '', 'text': 'yes', 'confidence': .75,
         'choices': ['yes', 'no'], 'probabilities': [.75, .25], 'used_modalities': ['camera'],
         'modality_stamps': [stamp], 'modality_ages': [.125], 'missing_modalities': ['lidar'], 'concerns': [],
-        'header': SimpleNamespace(stamp=stamp), 'links_version': 'v3', 'method': 'mpnp', 'latency': .5,
+        'counted': [], 'header': SimpleNamespace(stamp=stamp), 'links_version': 'v3', 'method': 'mpnp', 'latency': .5,
         'compute_duration': .25}
     return SimpleNamespace(**{**fields, **changes})
 
@@ -42,12 +47,13 @@ def test_what_lowers_the_worth_of_an_answer_stands_below_it():
 
 
 def test_what_was_counted_is_said_in_one_line():
-    one = Counted(modality='camera', direction='front left', reach=10., sort='parked car', expected=2.25, none=.1,
-                  covered=.9)
+    one = Counted(modality='camera', direction='front left', reach=10., sort='parked car', expected=2.25,
+                  none=.1, covered=.9)
     assert describe_counted(one) == \
         '2.2 of parked car to the front left within 10 m by camera (none: 10%; seen: 90%)'
     around = Counted(reach=math.inf, sort='pedestrian', expected=.5, none=.6, covered=1.)
-    assert describe_counted(around) == '0.5 of pedestrian all around by all sensors together (none: 60%; seen: 100%)'
+    assert describe_counted(around) == \
+        '0.5 of pedestrian all around by all sensors together (none: 60%; seen: 100%)'
 
 
 def test_json_has_seconds_and_no_nan(capsys):
@@ -102,7 +108,11 @@ def test_a_namespace_that_ros_does_not_allow_is_one_line(name, capsys):
 
 
 class FusionDouble:
-    """Answers goals of `ask_stream` in turn, on an executor of its own; an answer may be a function."""
+    """Answers goals of `ask_stream` on an executor of its own; an answer may be a function.
+
+    Answers are given in turn, the last one again and again: a goal whose response was lost is sent again.
+    ended: set when no answer is wanted any more.
+    """
 
     def __init__(self, ros, answers):
         import rclpy
@@ -111,14 +121,14 @@ class FusionDouble:
         from rclpy.context import Context
         from rclpy.executors import SingleThreadedExecutor
 
-        self._answers, self._result, self._ended = iter(answers), Ask.Result, threading.Event()
+        self._answers, self._result, self.ended = chain(answers, repeat(answers[-1])), Ask.Result, Event()
         self._context = Context()
         rclpy.init(context=self._context, domain_id=int(ros.environment['ROS_DOMAIN_ID']))
         self._node = rclpy.create_node('fusion_double', context=self._context, namespace='/test')
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._server = ActionServer(self._node, Ask, 'ask_stream', self._answer)
-        self._spinning = threading.Thread(target=self._spin)
+        self._spinning = Thread(target=self._spin)
 
     def __enter__(self):
         self._spinning.start()
@@ -126,14 +136,14 @@ class FusionDouble:
     def __exit__(self, *error):
         import rclpy
 
-        self._ended.set()
+        self.ended.set()
         self._spinning.join()
         self._executor.shutdown()
         self._node.destroy_node()
         rclpy.shutdown(context=self._context)
 
     def _spin(self):
-        while not self._ended.is_set():
+        while not self.ended.is_set():
             self._executor.spin_once(.05)
 
     def _answer(self, handle):
@@ -143,89 +153,95 @@ class FusionDouble:
         return self._result(answer=answer)
 
 
-def report(ros, text, level=0, node='test/fusion', state=''):
-    """Publish what the fusion node says of itself, once a second, until the test ends."""
-    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-
-    publisher = ros.publisher('/diagnostics', DiagnosticArray)
-    message = DiagnosticArray(status=[DiagnosticStatus(name=f'{node}: fusion', message=text,
-                                                       values=[KeyValue(key='state', value=state or text)],
-                                                       level=bytes([level]))])
-    timer = ros.node.create_timer(.2, lambda: publisher.publish(message))
-    return lambda: ros.node.destroy_timer(timer)
-
-
 @pytest.mark.ros
 @pytest.mark.parametrize('status, code', [(0, 0), (1, 1), (2, 1), (3, 3)])
-def test_exit_codes(ros, capsys, status, code):
+def test_exit_codes(ros, capsys, monkeypatch, status, code):
     from mpnp_ros.msg import Answer
 
+    monkeypatch.setattr(ask, 'REPORT', .1)
     with FusionDouble(ros, [Answer(status=status, error='because' if status else '', text='yes')]):
         assert main(['ask', 'moving?', '--namespace', '/test', '--timeout', '30', '--json']) == code
     assert json.loads(capsys.readouterr().out)['status'] == status
 
 
-@pytest.mark.ros
-def test_while_the_fusion_node_is_starting_the_question_is_asked_again(ros, capsys):
+@pytest.fixture
+def rejecting(ros, monkeypatch):
+    """A fusion node that rejects the question until that has been heard, then answers yes."""
     from mpnp_ros.msg import Answer
 
-    stop = report(ros, 'configuring: loading the language model')
-    with FusionDouble(ros, [Answer(status=1, error='fusion is not configured'), Answer(text='yes')]):
-        assert main(['ask', 'moving?', '--namespace', '/test', '--timeout', '30']) == 0
-    stop()
+    heard, ask_once = [], ask.ask_once
+
+    def listen(*arguments):
+        heard.append(ask_once(*arguments))
+        return heard[-1]
+
+    monkeypatch.setattr(ask, 'REPORT', PATIENCE)
+    monkeypatch.setattr(ask, 'ask_once', listen)
+    with FusionDouble(ros, [lambda: Answer(text='yes') if heard else
+                            Answer(status=1, error='fusion is not configured')]):
+        yield
+
+
+@pytest.mark.ros
+def test_while_the_fusion_node_is_starting_the_question_is_asked_again(rejecting, report, capsys):
+    report('configuring: loading the language model')
+    assert main(['ask', 'moving?', '--namespace', '/test', '--timeout', '30']) == 0
     captured = capsys.readouterr()
     assert captured.out.startswith('yes')
     assert 'the fusion node is starting: configuring: loading the language model; waiting' in captured.err
 
 
 @pytest.mark.ros
-def test_a_warning_of_the_fusion_node_does_not_hide_that_it_is_starting(ros, capsys):
+def test_a_warning_of_the_fusion_node_does_not_hide_that_it_is_starting(rejecting, report, capsys):
     """The rejection of the question itself is one."""
-    from mpnp_ros.msg import Answer
-
-    stop = report(ros, 'fusion is not configured', level=1, state='configuring')
-    with FusionDouble(ros, [Answer(status=1, error='fusion is not configured'), Answer(text='yes')]):
-        assert main(['ask', 'moving?', '--namespace', '/test', '--timeout', '30']) == 0
-    stop()
+    report('fusion is not configured', level=1, state='configuring')
+    assert main(['ask', 'moving?', '--namespace', '/test', '--timeout', '30']) == 0
     assert 'the fusion node is starting: configuring; waiting' in capsys.readouterr().err
 
 
 @pytest.mark.ros
 def test_a_long_wait_for_the_fusion_node_is_said(ros, capsys, monkeypatch):
     monkeypatch.setattr(ask, 'PATIENCE', .1)
-    assert main(['ask', 'moving?', '--timeout', '4', '--namespace', '/nowhere']) == 2
+    monkeypatch.setattr(node_reports, 'HEARD_WITHIN', .1)
+    assert main(['ask', 'moving?', '--timeout', '3', '--namespace', '/nowhere']) == 2
     waiting, ended = capsys.readouterr().err.splitlines()
     assert waiting.startswith('mpnp ask: no node of mpnp_ros runs in namespace /nowhere')
-    assert waiting.endswith('; waiting for 4 s') and 'waiting' not in ended
+    assert re.search('; waiting for [1-3] s$', waiting)
+    assert 'waiting' not in ended
 
 
 @pytest.mark.ros
-def test_not_running_starting_and_failed_are_told_apart(ros, capsys):
-    command = ['ask', 'moving?', '--timeout', '1', '--namespace']
-    assert main([*command, '/nowhere']) == 2
+def test_where_nothing_runs_it_is_said(ros, capsys, monkeypatch):
+    monkeypatch.setattr(node_reports, 'HEARD_WITHIN', .1)
+    assert main(['ask', 'moving?', '--timeout', '.1', '--namespace', '/nowhere']) == 2
     assert 'no node of mpnp_ros runs in namespace /nowhere' in capsys.readouterr().err
-    stop = report(ros, 'cannot configure: no such model', level=2, node='broken/fusion')
-    assert main([*command, '/broken']) == 2
-    stop()
+
+
+@pytest.mark.ros
+def test_a_fusion_node_that_has_failed_is_said(report, capsys, monkeypatch):
+    monkeypatch.setattr(node_reports, 'HEARD_WITHIN', PATIENCE)
+    report('cannot configure: no such model', level=2, namespace='/broken')
+    assert main(['ask', 'moving?', '--timeout', '.1', '--namespace', '/broken']) == 2
     assert 'the fusion node has failed: cannot configure: no such model' in capsys.readouterr().err
 
 
 @pytest.mark.ros
-def test_a_fusion_node_that_dies_while_it_answers_is_noticed(ros, monkeypatch):
+def test_a_fusion_node_that_dies_while_it_answers_is_noticed(ros, report, monkeypatch):
     from mpnp_ros.msg import Answer
 
-    from mpnp_ros.cli import ask
-
+    heard = []
     monkeypatch.setattr(ask, 'GONE_AFTER', 1.)
-    stop, noticed = report(ros, 'active'), threading.Event()
+    monkeypatch.setattr(ask, 'NodeReports', lambda node: heard.append(NodeReports(node)) or heard[-1])
+    stop = report('active')
 
     def die() -> Answer:
-        time.sleep(3)  # for the asker to have heard that it lives
+        wait_for(lambda: heard[0]['fusion'], PATIENCE, 'the asker has not heard that it lives')
         stop()
-        noticed.wait(8)
+        double.ended.wait(PATIENCE)
         return Answer()
 
-    with FusionDouble(ros, [die]), pytest.raises(ask.NotAnsweringError, match='has gone before it answered'):
+    double = FusionDouble(ros, [die])
+    with double, pytest.raises(NotAnsweringError, match='has gone before it answered'):
         ask.run(Namespace(namespace='/test', question='moving?', choices=[], standing=False, period=0.,
                           max_new_tokens=0, timeout=30., json=True))
 

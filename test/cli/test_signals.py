@@ -12,11 +12,15 @@ import pytest
 from mpnp_ros.cli import signals
 
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
-LOADING = "print('up', flush=True); time.sleep(60)"
+LOADING = "print('up', flush=True); work()"
 COMMAND = """
 import sys, time
 from types import SimpleNamespace
 from mpnp_ros.cli import main as cli
+
+def work():  # in short turns: Python may heed a signal that comes just before it waits only after it
+    for _ in range(1200):
+        time.sleep(.05)
 
 def load(command):
     {loading}
@@ -25,7 +29,7 @@ def load(command):
 def run(arguments):
     try:
         print('up', flush=True)
-        time.sleep(60)
+        work()
     finally:
         print('in order', flush=True)
 
@@ -89,7 +93,7 @@ def test_a_process_knows_whether_it_is_the_command(arguments, command_line, righ
 
 
 def test_after_the_command_too():
-    process = start(COMMAND.format(loading='pass', after=LOADING).replace('        time.sleep(60)\n', ''))
+    process = start(COMMAND.format(loading='pass', after=LOADING).replace('        work()\n', ''))
     assert process.stdout.readline() == 'in order\n'
     assert process.stdout.readline() == 'up\n'
     assert end(process, INT) == (130, '', '')
@@ -121,11 +125,16 @@ def test_handlers_are_as_before_afterwards():
 
 def test_a_forked_child_ends_as_if_nothing_had_been_set():
     """A pool of workers is ended by SIGTERM, and must not print a traceback for it."""
+    told, tell = os.pipe()
     with signals.raised():
         pid = os.fork()
         if not pid:
-            time.sleep(60)
+            os.write(tell, b'.')
+            for _ in range(1200):  # in short turns, as above
+                time.sleep(.05)
             os._exit(0)
-        time.sleep(.5)  # for what runs in the child after the fork
+        os.read(told, 1)
         os.kill(pid, TERM)
         assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == TERM
+    os.close(told)
+    os.close(tell)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mpnp_ros.cli import node_reports, status
 from mpnp_ros.cli.main import main
 from mpnp_ros.cli.node_reports import OK, WARN, NodeReport
 from mpnp_ros.cli.status import DOING, STATES, as_dict, show, usable
@@ -90,32 +91,29 @@ def test_what_a_node_is_doing_while_it_starts(capsys):
 
 
 @pytest.mark.ros
-def test_while_the_fusion_node_is_starting_it_is_waited_for(ros, capsys):
-    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+def test_while_the_fusion_node_is_starting_it_is_waited_for(ros, report, capsys, monkeypatch):
     from mpnp_ros.msg import ModalityState, ModalityStates
     from rclpy.qos import DurabilityPolicy, QoSProfile
 
+    monkeypatch.setattr(node_reports, 'HEARD_WITHIN', 30.)
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     ros.publisher('modalities', ModalityStates, latched).publish(
         ModalityStates(modalities=[ModalityState(modality='radar')]))
-    publisher = ros.publisher('/diagnostics', DiagnosticArray)
-    message = DiagnosticArray(status=[DiagnosticStatus(
-        name='test/fusion: fusion', level=b'\1', message='no links', values=[
-            KeyValue(key='state', value='configuring: loading')])])
-    timer = ros.node.create_timer(.2, lambda: publisher.publish(message))
-    assert main(['status', '--namespace', '/test', '--timeout', '3']) == 2
-    ros.node.destroy_timer(timer)
+    report('no links', level=1, state='configuring: loading')
+    assert main(['status', '--namespace', '/test', '--timeout', '1']) == 2
     assert 'the fusion node is starting: configuring: loading; try again' in capsys.readouterr().err
 
 
 @pytest.mark.ros
-def test_latched_reports_of_both_nodes_are_shown(ros, capsys):
+def test_latched_reports_of_both_nodes_are_shown(ros, capsys, monkeypatch):
     from mpnp_ros.msg import Adaptation, ModalityState, ModalityStates
     from rclpy.qos import DurabilityPolicy, QoSProfile
 
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     ros.publisher('modalities', ModalityStates, latched).publish(
         ModalityStates(modalities=[ModalityState(modality='radar')]))
+    monkeypatch.setattr(node_reports, 'HEARD_WITHIN', .1)
+    monkeypatch.setattr(status, 'ADAPTATION_TIMEOUT', 30.)
     ros.publisher('adaptation', Adaptation, latched).publish(Adaptation(decision='all is well'))
     assert main(['status', '--json', '--namespace', '/test', '--timeout', '30']) == 1
     data = json.loads(capsys.readouterr().out)

@@ -49,16 +49,17 @@ def tiny_encoders(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setenv('MPNP_CACHE', str(tmp_path / 'cache'))
 
 
-def train(root, folder, lm_folder, *more: str) -> int:
+def train(root, folder, lm_folder, *more: str, quiet: bool = True) -> int:
     """Run the command for two short steps."""
     return cli.main(['train', '--root', str(root), '--output', str(folder), '--llm', str(lm_folder),
                      '--device', 'cpu', '--scenes', 'scene-0001', '--turns', '8', '--steps', '2',
-                     '--per-kind', '20', '--batch', '8', '--blocks', '2', '--quiet', *more])
+                     '--per-kind', '20', '--batch', '8', '--blocks', '2', *['--quiet'][:quiet], *more])
 
 
 def test_trains_shows_and_saves(root, tiny_encoders, tiny_lm_folder, tmp_path, capsys):
-    assert train(root, tmp_path / 'links', tiny_lm_folder, '--blind') == 0
-    shown = capsys.readouterr().out
+    assert train(root, tmp_path / 'links', tiny_lm_folder, '--blind', quiet=False) == 0
+    shown, told = capsys.readouterr()
+    assert all(f'{words} ' in told for words in ('encoding: key frame', 'questions: text', 'links: step'))
     rows = ('sensors', 'shuffled', 'unplugged', 'camera alone', 'lidar alone', 'blind', 'majority')
     assert all(f'\n{row} ' in shown for row in rows)
     assert '2 steps of' in shown and 'on 2 held out' in shown

@@ -107,7 +107,7 @@ class Fusion:
     def topic(self, name: str) -> str:
         return f'{self.namespace}/{name}'
 
-    def wait(self, condition: Callable[[], Any], timeout: float = 20.) -> Any:
+    def wait(self, condition: Callable[[], Any], timeout: float = 60.) -> Any:
         end = time.monotonic() + timeout
         while not (value := condition()):
             assert time.monotonic() < end, f'not within {timeout} s; the output is:\n{self.process.output}'
@@ -170,10 +170,12 @@ def start_fusion(ros_harness, model_folder) -> Iterator[Callable[..., Fusion]]:
         started.append(Fusion(ros_harness, namespace, {**common, **parameters}))
         return started[-1]
 
+    mark = ros_harness.mark()
     yield start
-    for fusion in started:
-        assert fusion.process.stop(signal.SIGTERM) == 0
-    ros_harness.clean()
+    try:
+        assert [fusion.process.stop(signal.SIGTERM) for fusion in started] == [0] * len(started)
+    finally:
+        ros_harness.clean(mark)
 
 
 @pytest.fixture(scope='module')

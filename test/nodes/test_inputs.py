@@ -56,7 +56,7 @@ def cloud():
     return from_points(points, 'lidar', time.time_ns())
 
 
-def publish_until(condition, publish, what, timeout=40.):
+def publish_until(condition, publish, what, timeout=80.):
     """Publish ten times a second until a condition holds."""
     end = time.monotonic() + timeout
     while not condition():

@@ -19,7 +19,7 @@ ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 BOUND = 20.
 """Seconds within which a process must have ended: a hang takes longer, a busy machine does not."""
 SLOW = """
-import sys, threading, time
+import signal, sys, threading, time
 from mpnp_ros.nodes import signals
 from mpnp_ros.nodes.runtime import AUTOSTART, ManagedNode, PlainNode, run_node
 
@@ -33,6 +33,8 @@ class Slow(ManagedNode):
             print('busy', flush=True); time.sleep(60)
         if {where!r} == 'short load':
             print('busy', flush=True); time.sleep(.5)
+        if {where!r} == 'another thread':
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM); time.sleep(60)
     def start(self):
         print('started', flush=True)
         if {where!r} == 'start':
@@ -67,14 +69,15 @@ def ended(process):
 
 
 @pytest.mark.parametrize('where', ['construction', 'load', 'start', 'begin'])
-@pytest.mark.parametrize('number', ALL)
-def test_what_cannot_be_interrupted_does_not_keep_a_node_from_ending(ros, where, number):
-    process = start('-c', SLOW.format(where=where))
-    assert process.stdout.readline() == ('started\n' if where == 'start' else 'busy\n')
-    process.send_signal(number)
-    code, output = ended(process)
-    assert code == 0 and 'Traceback' not in output and 'never retrieved' not in output
-    assert 'started' not in output
+def test_what_cannot_be_interrupted_does_not_keep_a_node_from_ending(ros, where):
+    processes = {number: start('-c', SLOW.format(where=where)) for number in ALL}
+    for number, process in processes.items():
+        assert process.stdout.readline() == ('started\n' if where == 'start' else 'busy\n')
+        process.send_signal(number)
+    for process in processes.values():
+        code, output = ended(process)
+        assert code == 0 and 'Traceback' not in output and 'never retrieved' not in output
+        assert 'started' not in output
 
 
 def test_a_node_is_not_activated_after_the_signal(ros):
@@ -82,6 +85,11 @@ def test_a_node_is_not_activated_after_the_signal(ros):
     assert process.stdout.readline() == 'busy\n'
     process.send_signal(signal.SIGINT)
     assert ended(process) == (0, '')
+
+
+def test_a_signal_that_does_not_wake_the_main_thread_ends_a_node_too(ros):
+    """One that another thread takes, or that comes when the main thread is about to wait, is such."""
+    assert ended(start('-c', SLOW.format(where='another thread'))) == (0, '')
 
 
 def test_a_second_signal_of_any_kind_ends_at_once(ros):
@@ -101,27 +109,29 @@ def test_a_second_signal_of_any_kind_ends_at_once(ros):
 @pytest.mark.parametrize('node', ['camera_encoder', 'lidar_encoder', 'radar_encoder', 'fusion', 'adaptation',
                                   'replay', 'world'])
 def test_a_signal_amid_the_imports_ends_a_node(node):
-    """The import of the first heavy package waits here, as one from a slow disk would."""
-    code = ('import importlib.abc, runpy, sys, threading\n'
+    """The import of the first heavy package waits here, as one from a slow disk would, in short turns."""
+    code = ('import importlib.abc, runpy, sys, time\n'
             'class Slow(importlib.abc.MetaPathFinder):\n'
             '    def find_spec(self, name, path, target=None):\n'
             '        if name in ("numpy", "rclpy", "torch"):\n'
-            '            print("importing", flush=True); threading.Event().wait(60)\n'
+            '            print("importing", flush=True)\n'
+            '            for _ in range(1200): time.sleep(.05)\n'
             'sys.meta_path.insert(0, Slow())\n'
             f'sys.orig_argv = [sys.executable, "-m", "mpnp_ros.nodes.{node}"]\n'
             'sys.argv = ["-m"]\n'
             f'runpy.run_module("mpnp_ros.nodes.{node}", run_name="__main__", alter_sys=False)\n')
-    for number in ALL:
-        process = start('-c', code)
+    processes = {number: start('-c', code) for number in ALL}
+    for number, process in processes.items():
         assert process.stdout.readline() == 'importing\n'
         process.send_signal(number)
-        assert ended(process) == (0, '')
+    assert [ended(process) for process in processes.values()] == [(0, '')] * len(ALL)
 
 
 def test_an_executable_heeds_signals_before_it_imports_its_node():
-    code = ('import threading, mpnp_ros.nodes.executables as executables\n'
+    code = ('import time, mpnp_ros.nodes.executables as executables\n'
             'def slow(name):\n'
-            '    print("importing", flush=True); threading.Event().wait(60)\n'
+            '    print("importing", flush=True)\n'
+            '    for _ in range(1200): time.sleep(.05)\n'
             'executables.import_module = slow\n'
             'executables.fusion()\n')
     process = start('-c', code)
