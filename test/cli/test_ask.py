@@ -28,7 +28,8 @@ def answer(**changes: object) -> SimpleNamespace:
         'id': 'q1', 'question': 'moving?', 'status': 0, 'error': '', 'text': 'yes', 'confidence': .75,
         'choices': ['yes', 'no'], 'probabilities': [.75, .25], 'used_modalities': ['camera'],
         'modality_stamps': [stamp], 'modality_ages': [.125], 'missing_modalities': ['lidar'],
-        'concerns': [], 'counted': [], 'header': SimpleNamespace(stamp=stamp), 'links_version': 'v3', 'method': 'mpnp', 'latency': .5,
+        'concerns': [], 'counted': [], 'header': SimpleNamespace(stamp=stamp), 'links_version': 'v3',
+        'method': 'mpnp', 'latency': .5,
         'compute_duration': .25}
     return SimpleNamespace(**{**fields, **changes})
 
