@@ -1,9 +1,11 @@
 """What links that count answer from what is known of the things around the vehicle, with and without doubt.
 
     python -m mpnp_ros.bench.counting --links LINK [--root NUSCENES] [--output counting.json]
+        [--own-words test/adaptation/own_words.txt] [--beyond test/adaptation/beyond.txt]
 
-Without --root, on painted frames of streets of the embedded world that nothing was trained on; with --root,
-on the true objects of key frames in nuScenes form.  Beside each accuracy: the majority, the fixed rule on the
+Without --root, on painted frames of streets of the embedded world that nothing was trained on, and, where
+they are given, in people's own words and with questions that counts cannot answer; with --root, on the true
+objects of key frames in nuScenes form.  Beside each accuracy: the majority, the fixed rule on the
 same tokens, and both on tokens that are turned away by 120 degrees.  All of it through the language model.
 """
 from __future__ import annotations
@@ -32,9 +34,12 @@ from mpnp_ros.links.files import load_link
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.nuscenes.phrasing import Meaning, say
 from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.nuscenes.templates import Description
+from mpnp_ros.serving.evidence import CAN_ANSWER
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.world.key_frames import object_key_frames
 
@@ -53,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--links', type=Path, required=True, help='folder of a link to true objects')
     parser.add_argument('--root', type=Path, help='nuScenes root with annotations')
+    parser.add_argument('--own-words', type=Path, metavar='FILE', help='questions with their meanings')
+    parser.add_argument('--beyond', type=Path, metavar='FILE', help='questions that counts cannot answer')
     parser.add_argument('--frames', type=int, default=600, help='painted frames (default: %(default)s)')
     parser.add_argument('--of-each-type', type=int, default=300, help='questions (default: %(default)s)')
     parser.add_argument('--turns', type=int, default=6, help='headings a key frame (default: %(default)s)')
@@ -106,6 +113,8 @@ def painted(method: Method, book: QuestionBook, encoder: str, given: argparse.Na
                 rows[name] = measure(method, book, encoder, reworded(data, held_out), said)
             rows['away'] = measure(method, book, encoder, data.dataset, said,
                                    lambda one: turn_tokens(one, AWAY))
+            seen = [replace(frame[OBJECTS], encoder=encoder) for frame in data.dataset.frames.values()]
+            rows |= words_of_people(method, given.own_words, given.beyond, seen)
     return rows
 
 
@@ -128,13 +137,64 @@ def measure(method: Method, book: QuestionBook, encoder: str, data: TokenDataset
     return {who: shares(data.examples, given) for who, given in answers.items()}
 
 
+def words_of_people(method: Method, own_words: Path | None, beyond: Path | None,
+                    frames: Sequence[ModalityTokens]) -> dict[str, Rows]:
+    """Shares of right answers by type, and of questions that are called unknown, rightly or not.
+
+    A line of own_words: words | type | category: status | direction | reach | what is compared to.
+    """
+    rng, right, unknown = random.Random(0), defaultdict(list), defaultdict(list)
+    for line in _lines(own_words):
+        text, kind, thing, direction, reach, second = (part.strip() for part in line.split('|'))
+        meaning = Meaning(kind, _described(thing), direction or None, _described(second) if second else None,
+                          float(reach) if reach else None)
+        by_answer = defaultdict(list)
+        for frame in frames:
+            if _asks_of_one(meaning, frame) and (len(frame.distance) or not reach):
+                by_answer[rule_answer(meaning, frame, CHANNELS)].append(frame)
+        asked = method.prepare(text, ANSWERS)
+        for answer in rng.choices(sorted(by_answer), k=6):
+            reply = method.answer(asked, {OBJECTS: rng.choice(by_answer[answer])})
+            right['all'].append(reply.text == answer)
+            right[kind].append(reply.text == answer)
+        unknown['of own words'].append(reply.answerable < CAN_ANSWER)
+    for text in _lines(beyond):
+        reply = method.answer(method.prepare(text, ANSWERS), {OBJECTS: frames[0]})
+        unknown['of what counts cannot answer'].append(reply.answerable < CAN_ANSWER)
+    own = {'links': {name: percent(values) for name, values in right.items()}} if right else {}
+    return {'own words': own,
+            'called unknown': {name: {'all': percent(values)} for name, values in unknown.items()}}
+
+
+def _lines(path: Path | None) -> list[str]:
+    return [line for line in path.read_text('utf-8').splitlines() if line[:1] != '#'] if path else []
+
+
+def _asks_of_one(meaning: Meaning, frame: ModalityTokens) -> bool:
+    """Whether what a question calls "the ..." is one thing in a frame."""
+    alone = Meaning('count', meaning.thing, meaning.direction, reach=meaning.reach)
+    if meaning.type not in ('exist', 'count') and rule_answer(alone, frame, CHANNELS) != '1':
+        return False
+    return meaning.second is None or rule_answer(Meaning('count', meaning.second), frame, CHANNELS) == '1'
+
+
+def _described(text: str) -> Description:
+    category, _, status = text.partition(': ')
+    return Description(category, status or None)
+
+
+def percent(values: Sequence[bool]) -> float:
+    """Share of True, in percent, one digit."""
+    return round(100 * float(np.mean(values)), 1)
+
+
 def shares(examples: Sequence[Example], answers: Sequence[str | None]) -> dict[str, float]:
     """Of all and by type, in percent."""
     right: dict[str, list[bool]] = defaultdict(list)
     for example, answer in zip(examples, answers, strict=True):
         right['all'].append(answer == example.answer)
         right[example.type].append(answer == example.answer)
-    return {name: round(100 * float(np.mean(values)), 1) for name, values in right.items()}
+    return {name: percent(values) for name, values in right.items()}
 
 
 def less_sure(tokens: ModalityTokens) -> ModalityTokens:
