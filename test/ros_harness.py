@@ -210,10 +210,13 @@ class RosHarness:
 
     def state(self, node: str) -> str:
         """Return the label of a lifecycle node's state."""
-        for _ in range(10):
-            with contextlib.suppress(AssertionError):  # the first response is lost where the node is slow
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:  # the first response is lost where the node is slow
                 return self.call(GetState, f'{node}/get_state', GetState.Request(), 3.).current_state.label
-        raise AssertionError(f'{node} does not tell its state')
+            except AssertionError:
+                if time.monotonic() > end:
+                    raise AssertionError(f'{node} does not tell its state') from None
 
     def wait_for_state(self, node: str, label: str) -> None:
         """Wait until a lifecycle node is in the state ``label``."""
