@@ -1,0 +1,65 @@
+"""What links that count tell beside the answer."""
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.modalities.sectors import sector_azimuths
+from mpnp_ros.tokens import SECTORS, ModalityTokens
+
+NAMES = ('car: moving', 'car: parked', 'cone')
+SMALL = {'last': 2, 'hidden': 16, 'pooling_width': 24, 'pooling_heads': 4, 'entries': 2, 'harmonics': 4}
+QUESTION, CHOICES = 'how many cars are to the front?', ('0', '1', '2')
+
+
+def linked(tiny_lm, names: tuple[str, ...]) -> Method:
+    """A method with links that read alike."""
+    method = build_method('mpnp', tiny_lm('llama'))
+    for name in names:
+        torch.manual_seed(0)
+        method.plug(method.new_link(name, 'e', 3, pooling='counting', channels=NAMES, **SMALL))
+    return method
+
+
+def tokens(name: str, number: float, **more: object) -> ModalityTokens:
+    values = np.zeros((SECTORS, 3), np.float32)
+    values[36] = number
+    return ModalityTokens(name, 'e', values, sector_azimuths(), **more)
+
+
+def test_an_answer_says_what_was_counted_together_and_by_whom(tiny_lm):
+    method = linked(tiny_lm, ('camera', 'lidar'))
+    asked = method.prepare(QUESTION, CHOICES)
+    reply = method.answer(asked, {'camera': tokens('camera', 0.), 'lidar': tokens('lidar', 1.)})
+    by = {one.modality: one for one in reply.counted}
+    assert list(by) == ['', 'camera', 'lidar'] and 0 < reply.answerable < 1
+    assert by['camera'].expected == 0 and by['camera'].none == pytest.approx(1, abs=1e-3)
+    assert by[''].expected == pytest.approx(by['lidar'].expected / 2, rel=1e-3)
+    alone = method.answer(asked, {'lidar': tokens('lidar', 1.)}).counted
+    assert {one.modality for one in alone} == {'lidar'}
+
+
+def test_what_nobody_looks_at_changes_nothing_and_what_is_counted_does(tiny_lm):
+    method = linked(tiny_lm, ('camera',))
+    asked = method.prepare(QUESTION, CHOICES)
+    one, two, none = (method.answer(asked, {'camera': tokens('camera', number)}) for number in (1., 2., 0.))
+    assert len({reply.probabilities for reply in (one, two, none)}) == 3
+    assert [reply.counted[0].expected for reply in (two, none)] == pytest.approx(
+        [2 * one.counted[0].expected, 0.], rel=1e-3)
+    blind = method.answer(asked, {'camera': tokens('camera', 0., looked=np.zeros(SECTORS, bool))})
+    assert blind.counted[0].covered == 0 < none.counted[0].covered
+
+
+def test_other_links_and_batches_say_nothing_of_it(tiny_lm):
+    method = linked(tiny_lm, ('camera',))
+    asked, seen = method.prepare(QUESTION, CHOICES), {'camera': tokens('camera', 1.)}
+    assert replace(method.answer(asked, seen), counted=(), answerable=1., seconds=0) == replace(
+        method.answer_batch([asked], [seen])[0], seconds=0)
+    method = build_method('mpnp', tiny_lm('llama'))
+    method.plug(method.new_link('camera', 'e', 3, **SMALL))
+    reply = method.answer(method.prepare(QUESTION, CHOICES), seen)
+    assert (reply.counted, reply.answerable) == ((), 1.)
