@@ -129,6 +129,9 @@ class Counting(Scenes):
     learning_rate: float = 2e-3
     modality_dropout: float = 0.
 
+    def __post_init__(self) -> None:
+        ReaderConfig(**self.reader)  # names it does not have are told before anything is made
+
 
 @dataclass(frozen=True)
 class StudyConfig:

@@ -48,7 +48,8 @@ def test_neighbours_do_not_overlap(recipe):
 
 
 @pytest.mark.parametrize('more, word', [({'colour': 1}, 'colour'), ({'test': 3}, 'keys are'),
-                                        ({'blind': {'pace': 2}}, 'pace')])
+                                        ({'blind': {'pace': 2}}, 'pace'),
+                                        ({'objects': {'scenes': [0, 9], 'reader': {'pages': 1}}}, 'pages')])
 def test_a_wrong_recipe_is_named(recipe, more, word):
     with pytest.raises(ConfigurationError, match=rf'study\.yaml is no recipe of a study .*{word}'):
         StudyConfig.load(recipe({}, **more))
