@@ -171,7 +171,8 @@ class ReaderTraining:
             asked = self._asked(batch, step)
             tokens = TokenBatch.stack([self.data.dataset.frames[one.frame][self.modality] for one in batch],
                                       self.method.lm.device)
-            entries = self.link.pooling.entries_of(self.link.count(tokens), asked[:len(batch)])
+            known, pooling = asked[:len(batch)], self.link.pooling
+            entries = pooling.entries_of(pooling.tally(self.link.count(tokens), known), known)
             answers = torch.tensor([ANSWERS.index(one.answer) for one in batch], device=entries.device)
             return (cross_entropy(self.classifier(entries.flatten(1)), answers)
                     + self.config.meaning * self._meaning(batch, asked))

@@ -8,7 +8,7 @@ import torch
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.counting import Counted
+from mpnp_ros.links.counting import Evidence
 from mpnp_ros.links.inputs import QuestionStates, TokenBatch
 from mpnp_ros.links.link import LatentLink, Question
 from mpnp_ros.links.worth import fuse
@@ -106,12 +106,13 @@ class LatentConnections:
         return type(self)(self.lm, self._links)
 
     def prefix(self, tokens: Mapping[str, TokenBatch | tuple],
-               question: QuestionStates | None = None) -> Prefix:
+               question: QuestionStates | None = None, evidence: Evidence | None = None) -> Prefix:
         """What the linked blocks attend to beside the text.
 
         tokens: modality -> TokenBatch (or a tuple of its first fields); modalities without a link, and
         links without tokens, add nothing; a link on soft tokens is always there.  question: needed by
-        links with question pooling.  Keys and values are of the model's dtype.
+        links with question pooling.  evidence: of a single question, gets what links that count have counted.
+        Keys and values are of the model's dtype.
         """
         parts: dict[int, list[BlockPrefix]] = {}
         for modality, link in self._links.items():
@@ -121,30 +122,9 @@ class LatentConnections:
             for block, part in link(batch, self._asked(link, question)).items():
                 parts.setdefault(block, []).append(part)
         for group in self._readers(tokens).values():
-            for block, part in self._fused(group, question).items():
+            for block, part in self._fused(group, question, evidence).items():
                 parts.setdefault(block, []).append(part)
         return {block: join(parts[block], self.lm.dtype) for block in sorted(parts)}
-
-    def counted(self, tokens: Mapping[str, TokenBatch | tuple],
-                question: QuestionStates | None) -> tuple[tuple[Counted, ...], float]:
-        """What was counted for one question, and the probability that it can be answered by counting.
-
-        Of every reader: all its sensors together, then, where there are several, each of them.  Nothing, and
-        probability 1, where no link counts.
-        """
-        found: list[Counted] = []
-        answerable = 1.
-        for group in self._readers(tokens).values():
-            reader, names = group[0][0], group[0][0].config.channels
-            asked = reader.pooling.probes(*question.at(reader.config.question_block))
-            parts = [(link.count(batch), link.worth, link.gates.max()) for link, batch in group]
-            alone = group[0][0].config.modality if len(group) == 1 else ''
-            found += reader.pooling.evidence(fuse(parts), asked, alone, names)
-            for (link, _), (counts, _, _) in zip(group, parts, strict=True):
-                if not alone:
-                    found += reader.pooling.evidence(counts, asked, link.config.modality, names)
-            answerable = min(answerable, float(torch.sigmoid(reader.pooling.can_answer(asked))[0]))
-        return tuple(found), answerable
 
     def _readers(self, tokens: Mapping[str, TokenBatch | tuple],
                  ) -> dict[int, list[tuple[LatentLink, TokenBatch]]]:
@@ -155,17 +135,27 @@ class LatentConnections:
                 readers.setdefault(id(link.pooling), []).append((link, TokenBatch(*tokens[modality])))
         return readers
 
-    def _fused(self, group: Sequence[tuple[LatentLink, TokenBatch]],
-                 question: QuestionStates | None) -> dict[int, BlockPrefix]:
+    def _fused(self, group: Sequence[tuple[LatentLink, TokenBatch]], question: QuestionStates | None,
+               evidence: Evidence | None) -> dict[int, BlockPrefix]:
         """One prefix for the links of a reader: their counts are fused, and the most open one opens it."""
         reader = group[0][0]
-        if len(group) == 1:
-            return reader(group[0][1], self._asked(reader, question))
+        pooling, states = reader.pooling, self._asked(reader, question)
+        if states is None:
+            return reader(group[0][1])
+        asked = pooling.probes(*states)
+        parts = [(link.count(batch), link.worth, link.gates.max()) for link, batch in group]
+        tally = pooling.tally(fuse(parts), asked)
+        if evidence is not None:
+            several = len(group) > 1
+            evidence.counted += pooling.counted(tally, asked, '' if several else reader.config.modality)
+            for (link, _), (counts, _, _) in zip(group, parts if several else (), strict=several):
+                evidence.counted += pooling.counted(pooling.tally(counts, asked), asked, link.config.modality)
+            answerable = float(torch.sigmoid(pooling.can_answer(asked.detach()))[0].detach())
+            evidence.answerable = min(evidence.answerable, answerable)
         columns = [link.columns(batch) for link, batch in group]
         texts = max(column.shape[1] for column in columns)
         opened = torch.stack([column.expand(-1, texts) for column in columns]).amax(0)
-        counts = fuse([(link.count(batch), link.worth, link.gates.max()) for link, batch in group])
-        return reader.prefix_of(counts, opened, self._asked(reader, question))
+        return reader.prefix_of(pooling.entries_of(tally, asked), opened)
 
     def _plugged(self, link: LatentLink) -> None:
         """A link has been plugged, under the lock: with those that read alike it shares their reader."""

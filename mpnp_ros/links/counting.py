@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
@@ -86,6 +86,17 @@ class Counted:
     expected: float
     none: float
     covered: float
+
+
+@dataclass
+class Evidence:
+    """What was counted for an answer: of every reader all its sensors together, then each of several.
+
+    answerable: probability that counts can answer the question at all; 1 where no link counts.
+    """
+
+    counted: list[Counted] = field(default_factory=list)
+    answerable: float = 1.
 
 
 def sort_of(chosen: Sequence[str], names: Sequence[str]) -> str:
@@ -237,11 +248,11 @@ class CountingPooling(nn.Module):
 
     def forward(self, counts: Counts, question: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         """Entries [B, M, w] of each question, states [B, T, d] and mask [B, T], about its own frame."""
-        return self.entries_of(counts, self.probes(*question))
+        asked = self.probes(*question)
+        return self.entries_of(self.tally(counts, asked), asked)
 
-    def entries_of(self, counts: Counts, asked: torch.Tensor) -> torch.Tensor:
-        """Entries [B, M, w] of what the probes [B, K, width] ask for."""
-        tally = self.tally(counts, asked)
+    def entries_of(self, tally: Tally, asked: torch.Tensor) -> torch.Tensor:
+        """Entries [B, M, w] of what the probes [B, K, width] ask for and have counted."""
         groups = torch.from_numpy(sort_groups(self.channels)).to(asked.device)
         shares = tally.kinds @ groups / (tally.number[..., None] + 0.1)
         numbers = torch.cat([tally.probabilities, tally.number[..., None].asinh(), tally.kinds.asinh(),
@@ -253,10 +264,9 @@ class CountingPooling(nn.Module):
         return self.norm(entries.unflatten(-1, (self.entries, -1)))
 
     @torch.no_grad()
-    def evidence(self, counts: Counts, asked: torch.Tensor, modality: str,
-                 names: Sequence[str]) -> tuple[Counted, ...]:
-        """What the first probes [1, K, width] counted, those that count the same once; names: of channels."""
-        tally, device = self.tally(counts, asked), asked.device
+    def counted(self, tally: Tally, asked: torch.Tensor, modality: str) -> list[Counted]:
+        """What the first probes [1, K, width] have counted, those that count the same once."""
+        device, names = asked.device, self.channels
         around = self.probes.directions(asked, sector_centres(device)[None])[0] > 0.5
         within = self.probes.reaches(asked, torch.tensor(EDGES, device=device)[None] - EDGES[0] / 2)[0] > 0.5
         found: list[Counted] = []
@@ -269,7 +279,7 @@ class CountingPooling(nn.Module):
                           float(tally.probabilities[0, probe, 0]), float(tally.covered[0, probe]))
             if not any((one.sectors == other.sectors).all() and one.sort == other.sort for other in found):
                 found.append(one)
-        return tuple(found)
+        return found
 
     def can_answer(self, asked: torch.Tensor) -> torch.Tensor:
         """Log-odds [B] that the probes [B, K, width] are of a question that counts can answer at all."""

@@ -72,8 +72,8 @@ class LatentLink(nn.Module):
         if not linked:
             return {}
         if self.config.pooling == 'counting':
-            counts = self.count(tokens)
-            return self.prefix_of(counts, self.columns(tokens), self._asked(question))
+            entries = self.pooling(self.count(tokens), self._asked(question))
+            return self.prefix_of(entries, self.columns(tokens))
         valid, rows = (None, None) if tokens is None else (tokens.valid, tokens.rows)
         read = self._read(tokens)
         if self.pooling is not None:
@@ -111,12 +111,11 @@ class LatentLink(nn.Module):
         there = tokens.valid.any(1)
         return torch.where(there if tokens.rows is None else there[tokens.rows], gates, -torch.inf)
 
-    def prefix_of(self, counts: Counts, columns: torch.Tensor, question: Question) -> dict[int, BlockPrefix]:
-        """The prefix that counts make, which may be those of several links.
+    def prefix_of(self, entries: torch.Tensor, columns: torch.Tensor) -> dict[int, BlockPrefix]:
+        """The prefix that entries [B, M, w] make, of which the counts may be those of several links.
 
         columns: [N, B or 1] log g of every linked block, open where one of those links is.
         """
-        entries = self.pooling(counts, question)
         opened = [place for place in range(len(columns)) if bool((columns[place] > -torch.inf).any())]
         keys, values = (aligner(entries, opened) for aligner in (self.key_aligner, self.value_aligner))
         return self._blocks(keys, values, columns[opened, :, None, None], opened)

@@ -15,6 +15,7 @@ from mpnp_ros.errors import LinksError
 from mpnp_ros.links.aligner import Aligner
 from mpnp_ros.links.config import LinkConfig
 from mpnp_ros.links.connections import join
+from mpnp_ros.links.counting import Evidence
 from mpnp_ros.links.inputs import QuestionStates, TokenBatch
 from mpnp_ros.links.sharing import SharingConnections
 from mpnp_ros.llm.prefix import BlockPrefix, Prefix
@@ -92,7 +93,7 @@ class PublishedConnections(SharingConnections):
         return 0 if self._links else self.lm.blocks
 
     def prefix(self, tokens: Mapping[str, TokenBatch | tuple],
-               question: QuestionStates | None = None) -> Prefix:
+               question: QuestionStates | None = None, evidence: Evidence | None = None) -> Prefix:
         """A prefix for every block of the model: (alpha K, alpha V) where linked, zeros elsewhere."""
         present = [link for name, link in self._links.items() if name in tokens]
         if not present:

@@ -16,6 +16,7 @@ from torch import nn
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.links.columns import ColumnConnections, ColumnLink, ModalityColumns
+from mpnp_ros.links.counting import Evidence
 from mpnp_ros.links.inputs import TokenBatch
 from mpnp_ros.links.prompts import Prompts
 from mpnp_ros.llm import generation
@@ -94,7 +95,7 @@ class ColumnMethod(Mpnp):
                                      max_new_tokens, cancelled)
 
     def _completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
-                    connections: ColumnConnections) -> ColumnCompletion:
+                    connections: ColumnConnections, evidence: Evidence | None = None) -> ColumnCompletion:
         frames, rows = _distinct(tokens, connections.modalities)
         columns = self._columns(frames, connections)
         seen = [frozenset(name for name in connections.modalities if name in frame) for frame in frames]

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from mpnp_ros.links.columns import ColumnConfig, ColumnConnections
+from mpnp_ros.links.counting import Evidence
 from mpnp_ros.links.full_llm import FullLlmLink, TunedWeights
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.base import AskedQuestion, Reply, Tokens, register_method
@@ -45,10 +46,10 @@ class FullLlm(ColumnMethod):
         """The texts embedded anew, as the table of embeddings is trained too."""
         return model.embed(batch.layout) if batch.first == 0 else batch.hidden
 
-    def answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens]) -> list[Reply]:
-        """Answer questions with choices in one pass, each from its own frame.  Raises QuestionError."""
+    def _answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens],
+                      connections: ColumnConnections, evidence: Evidence | None = None) -> list[Reply]:
         with self.lm.autocast():
-            return super().answer_batch(questions, tokens)
+            return super()._answer_batch(questions, tokens, connections, evidence)
 
     def _own(self, link: FullLlmLink) -> FullLlmLink:
         link = super()._own(link)

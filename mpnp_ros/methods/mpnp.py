@@ -15,7 +15,7 @@ from torch import nn
 from mpnp_ros.errors import LinksError, QuestionError
 from mpnp_ros.links.config import LinkConfig
 from mpnp_ros.links.connections import LatentConnections
-from mpnp_ros.links.counting import Counted
+from mpnp_ros.links.counting import Evidence
 from mpnp_ros.links.files import Link
 from mpnp_ros.links.inputs import QuestionStates, TokenBatch
 from mpnp_ros.links.link import LatentLink
@@ -104,10 +104,9 @@ class Mpnp:
         """Answer from the tokens of one frame: the most probable choice, or generated text."""
         if not question.choices:
             return self._say(question, tokens)
-        started, connections = time.perf_counter(), self._connections.snapshot()
-        reply = self._answer_batch([question], [tokens], connections)[0]
-        counted, answerable = self._counted(question, tokens, connections)
-        return replace(reply, counted=counted, answerable=answerable, seconds=time.perf_counter() - started)
+        evidence = Evidence()
+        reply = self._answer_batch([question], [tokens], self._connections.snapshot(), evidence)[0]
+        return replace(reply, counted=tuple(evidence.counted), answerable=evidence.answerable)
 
     def answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens]) -> list[Reply]:
         """Answer questions with choices in one pass, each from its own frame.  Raises QuestionError."""
@@ -115,12 +114,12 @@ class Mpnp:
 
     @torch.no_grad()
     def _answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens],
-                      connections: LatentConnections) -> list[Reply]:
+                      connections: LatentConnections, evidence: Evidence | None = None) -> list[Reply]:
         if not all(question.choices for question in questions):
             raise QuestionError('only questions with choices are answered in a batch; stream the others')
         started = time.perf_counter()
         batch = self._batch(questions, connections)
-        completion = self._completion(batch.questions, tokens, connections)
+        completion = self._completion(batch.questions, tokens, connections, evidence)
         hidden = completion.run(batch, torch.arange(len(questions), device=self.lm.device))
         scores = batch.choice_log_probabilities(completion.lm, hidden)
         shares = [tuple(row.exp().tolist()) for row in scores]
@@ -282,24 +281,14 @@ class Mpnp:
                 for start in range(0, len(prepared), CALIBRATION_BATCH)]
 
     def _completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
-                    connections: LatentConnections) -> Completion:
+                    connections: LatentConnections, evidence: Evidence | None = None) -> Completion:
         """What the frames of some questions do to the upper blocks."""
-        return PrefixCompletion(self.lm, self._prefix(questions, tokens, connections))
-
-    @torch.no_grad()
-    def _counted(self, question: AskedQuestion, tokens: Tokens,
-                 connections: LatentConnections) -> tuple[tuple[Counted, ...], float]:
-        """What links that count have counted for a question, see LatentConnections.counted."""
-        if not connections.question_blocks:
-            return (), 1.
-        prepared = self._batch([question], connections).questions
-        return connections.counted(self._frames([tokens], connections),
-                                   question_states(self.lm, prepared, connections.question_blocks))
+        return PrefixCompletion(self.lm, self._prefix(questions, tokens, connections, evidence))
 
     def _prefix(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
-                connections: LatentConnections) -> Prefix:
-        return connections.prefix(self._frames(tokens, connections),
-                                  question_states(self.lm, questions, connections.question_blocks))
+                connections: LatentConnections, evidence: Evidence | None = None) -> Prefix:
+        states = question_states(self.lm, questions, connections.question_blocks)
+        return connections.prefix(self._frames(tokens, connections), states, evidence)
 
     def _frames(self, tokens: Sequence[Tokens], connections: LatentConnections) -> dict[str, TokenBatch]:
         """The tokens of each modality that has a say."""

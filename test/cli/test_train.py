@@ -174,7 +174,7 @@ def test_links_start_from_those_on_true_objects(root, tiny_encoders, tiny_lm_fol
     begun = LinkStore(tmp_path / 'more').latest('objects')
     before, after = (load_file(one.path / 'link.safetensors') for one in (objects, begun))
     for name, tensor in before.items():
-        if name != 'gate_weights':
+        if not name.startswith(('gate_weights', 'worth.')):  # those have learning rates of their own
             torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-6)
     capsys.readouterr()
     assert train(root, tmp_path / 'other', tiny_lm_folder, '--modalities', 'camera', *more[2:]) == 2
