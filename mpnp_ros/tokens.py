@@ -14,7 +14,10 @@ from mpnp_ros.errors import TokensError
 
 DTYPES = ('float32', 'float16')
 SECTOR, SECTORS = 5, 72
-"""Sectors of 5 degrees, counter-clockwise; the first one begins straight behind."""
+"""Sectors of 5 degrees, counter-clockwise; the first one begins straight behind.
+
+The borders of NuScenes-QA's six directions are borders of sectors.
+"""
 VIEW = 120.0
 """Degrees that a view may see of which one direction alone is known."""
 NO_SOURCE = 65535

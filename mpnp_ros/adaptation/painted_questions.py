@@ -22,7 +22,7 @@ from mpnp_ros.errors import DatasetError
 from mpnp_ros.nuscenes.categories import ANSWERS, THING
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject
 from mpnp_ros.nuscenes.phrasing import Meaning, say, say_beyond
-from mpnp_ros.nuscenes.questions import Fact, SceneFacts, spread
+from mpnp_ros.nuscenes.questions import Fact, SceneFacts, chosen_facts
 from mpnp_ros.nuscenes.relations import RELATIONS, SIDES, lies
 from mpnp_ros.nuscenes.templates import TEMPLATES, Description
 from mpnp_ros.nuscenes.wording import descriptions
@@ -83,16 +83,17 @@ def ask(painted: PaintedFrame, rng: random.Random, per_kind: int) -> list[tuple[
     the tokens carry some.
     """
     objects = painted.frame.objects
-    asked = [_of_fact(fact, rng) for fact in _chosen(SceneFacts(objects, anchors=False), per_kind, rng)]
+    asked = [_of_fact(fact, rng) for fact in chosen_facts(SceneFacts(objects, anchors=False), per_kind, rng)]
     for side in SIDES:
         group = [item for item in objects if lies(side, *item.centre[:2])]
-        asked += [_of_fact(fact, rng, direction=side) for fact in _chosen(_plain(group), per_kind // 2, rng)]
+        asked += [_of_fact(fact, rng, direction=side)
+                  for fact in chosen_facts(_plain(group), per_kind // 2, rng)]
     if len(painted.tokens.distance):
         reach, direction = rng.choice(REACHES), rng.choice((None, *SIDES, *RELATIONS))
         group = [item for item in objects if item.distance <= reach
                  and (direction is None or lies(direction, *item.centre[:2]))]
         asked += [_of_fact(fact, rng, direction=direction, reach=reach)
-                  for fact in _chosen(_plain(group), per_kind, rng)]
+                  for fact in chosen_facts(_plain(group), per_kind, rng)]
     return asked
 
 
@@ -167,13 +168,6 @@ def _plain(objects: Sequence[AnnotatedObject]) -> Iterator[Fact]:
     """Facts about a group as if it were all there is."""
     return (fact for fact in SceneFacts(objects, anchors=False)
             if fact.kind[2] == 'any' and fact.kind[0] != 'comparison')
-
-
-def _chosen(facts: Iterable[Fact], per_kind: int, rng: random.Random) -> list[Fact]:
-    kinds: dict[tuple[str, int], list[Fact]] = defaultdict(list)
-    for fact in facts:
-        kinds[fact.kind[:2]].append(fact)
-    return [fact for group in kinds.values() for fact in spread(group, per_kind, rng)]
 
 
 def _of_fact(fact: Fact, rng: random.Random, direction: str | None = None,

@@ -148,9 +148,11 @@ class LatentConnections:
         if evidence is not None:
             several = len(group) > 1
             evidence.counted += pooling.counted(tally, asked, '' if several else reader.config.modality)
-            for (link, _), (counts, _, _) in zip(group, parts if several else (), strict=several):
-                evidence.counted += pooling.counted(pooling.tally(counts, asked), asked, link.config.modality)
-            answerable = float(torch.sigmoid(pooling.can_answer(asked.detach()))[0].detach())
+            if several:
+                for (link, _), (counts, _, _) in zip(group, parts, strict=True):
+                    own = pooling.tally(counts, asked)
+                    evidence.counted += pooling.counted(own, asked, link.config.modality)
+            answerable = pooling.can_answer(asked).sigmoid().item()
             evidence.answerable = min(evidence.answerable, answerable)
         columns = [link.columns(batch) for link, batch in group]
         texts = max(column.shape[1] for column in columns)

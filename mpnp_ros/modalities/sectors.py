@@ -4,9 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from mpnp_ros.modalities.directions import wrap_azimuth
-
-SECTORS = 72
-"""Of 5 degrees each, so that the borders of NuScenes-QA's six directions are borders of sectors."""
+from mpnp_ros.tokens import SECTORS
 
 
 def sector_azimuths(sectors: int = SECTORS) -> np.ndarray:

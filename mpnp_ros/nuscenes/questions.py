@@ -83,14 +83,18 @@ def scene_questions(frame: KeyFrame, seed: int = 0, per_kind: int = 6,
         return []
     rng = random.Random(f'{seed}/{frame.token}/{frame.turn:.6f}')
     facts = SceneFacts(askable(frame.objects, scope), scope.anchors)
+    return [fact.ask(rng, frame.token) for fact in chosen_facts(facts, per_kind, rng)]
+
+
+def chosen_facts(facts: Iterable[Fact], per_kind: int, rng: random.Random) -> list[Fact]:
+    """At most ``per_kind`` facts of each type and hop count, spread over the possible answers."""
     kinds: dict[tuple[str, int], list[Fact]] = defaultdict(list)
     for fact in facts:
         kinds[fact.kind[:2]].append(fact)
-    chosen = [fact for group in kinds.values() for fact in spread(group, per_kind, rng)]
-    return [fact.ask(rng, frame.token) for fact in chosen]
+    return [fact for group in kinds.values() for fact in _spread(group, per_kind, rng)]
 
 
-def spread(facts: Sequence[Fact], limit: int, rng: random.Random) -> list[Fact]:
+def _spread(facts: Sequence[Fact], limit: int, rng: random.Random) -> list[Fact]:
     """Up to ``limit`` facts, as even over the answers and the forms as they allow."""
     piles: dict[tuple[str, str], list[Fact]] = defaultdict(list)
     for fact in facts:
