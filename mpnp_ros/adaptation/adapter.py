@@ -58,7 +58,7 @@ class Adapter:
 
     folder: of the replay buffer, the link store and the jobs.  starts: folders of links that new links may
     begin with, beside those in use and in the store.  changed: called from any thread when :attr:`progress`
-    or :attr:`decision` may be another.  clock: seconds.
+    or :attr:`decision` may be another.  clock: seconds.  :meth:`tick` and :meth:`adapt` wait for each other.
     """
 
     def __init__(self, config: AdapterConfig, folder: Path, model: ModelChoice, plug: Plugging, *,
@@ -136,13 +136,14 @@ class Adapter:
 
     def tick(self) -> None:
         """Look whether a training has ended, decide, and begin what is decided."""
-        self._conclude()
-        self.decision = decide(self._situation(), self.config.policy)
-        for action in self.decision.actions:
-            if isinstance(action, Plug):
-                self._plug(action)
-            elif isinstance(action, Train) and self._running is None:
-                self._train_as_decided(action)
+        with self._lock:
+            self._conclude()
+            self.decision = decide(self._situation(), self.config.policy)
+            for action in self.decision.actions:
+                if isinstance(action, Plug):
+                    self._plug(action)
+                elif isinstance(action, Train) and self._running is None:
+                    self._train_as_decided(action)
         self._changed()
 
     def adapt(self, request: Request) -> Future[JobResult]:
@@ -150,11 +151,12 @@ class Adapter:
 
         Raises ConfigurationError or TrainingError where it cannot begin, and says why.
         """
-        if self._running is not None:
-            raise TrainingError(f'{" and ".join(self._running.spec.modalities)} is being trained; '
-                                'cancel that, or wait for its end')
-        spec = self._orders.requested(request, self.decision)
-        return self._begin(spec, _trainings(spec, 'somebody asked for it'))
+        with self._lock:
+            if self._running is not None:
+                raise TrainingError(f'{" and ".join(self._running.spec.modalities)} is being trained; '
+                                    'cancel that, or wait for its end')
+            spec = self._orders.requested(request, self.decision)
+            return self._begin(spec, _trainings(spec, 'somebody asked for it'))
 
     def cancel(self) -> None:
         """End the training under way within a step."""

@@ -24,7 +24,7 @@ from mpnp_ros.cli.node_processes import (
 from mpnp_ros.cli.parameter_files import unmatched
 from mpnp_ros.cli.replay import add_replay_options, replay_parameters
 from mpnp_ros.cli.session import add_namespace, import_rclpy
-from mpnp_ros.cli.system import POLL, System
+from mpnp_ros.cli.system import WATCH, System
 from mpnp_ros.cli.values import positive
 
 
@@ -69,7 +69,7 @@ def run(arguments: Namespace) -> int:
                 system.say(sentence)
             system.wait_ready(arguments.timeout)
             while system.poll():
-                time.sleep(POLL)
+                time.sleep(WATCH)
         if told:
             return signals.exit_code(told[0]) if told[0] == signal.SIGINT else 0
         return 1 if system.why or system.failed() else 0

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 UNKNOWN = 'starting'
-RUNNING = 'running'
-PERIOD, PATIENCE = .3, 3.
+RUNNING, ACTIVE = 'running', 'active'
+PERIOD, SETTLED, PATIENCE = .3, 2., 3.
+"""Seconds until a node is asked again: before it is active, from then on, and while it does not answer."""
 
 
 class NodeStates:
@@ -41,10 +42,13 @@ class NodeStates:
     def poll(self) -> None:
         """Ask every node that has not been asked lately; answers come in on the executor's thread."""
         now = time.monotonic()
+        if all(now - asked < PERIOD for asked in self._asked.values()):
+            return
         present = {name for name, namespace in self._node.get_node_names_and_namespaces()
                    if namespace == self._node.get_namespace()}
         for name in self._names:
-            if now - self._asked[name] < (PATIENCE if name in self._pending else PERIOD):
+            period = SETTLED if self._labels[name] == ACTIVE else PERIOD
+            if now - self._asked[name] < (PATIENCE if name in self._pending else period):
                 continue
             self._asked[name] = now
             if name not in self._clients and name in present:

@@ -22,7 +22,8 @@ from mpnp_ros.supervisor import (
 )
 from mpnp_ros.supervisor import RUNNING as PROCESS_RUNNING
 
-POLL = .05
+POLL, WATCH = .05, .25
+"""Seconds between looks at the processes: until they are ready, and from then on."""
 WRONG_PARAMETER = 2  # exit code of mpnp_ros.nodes.runtime.run_node
 SET_UP = ('unconfigured', 'inactive')
 SOURCES = (REPLAY, WORLD)

@@ -7,9 +7,11 @@ on a thread of its own.  No callback waits.
 from __future__ import annotations
 
 import gc
+import math
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -17,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock, ClockType
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from mpnp_ros.adaptation.adapter import Adapter
@@ -49,7 +50,8 @@ from mpnp_ros.precision import DTYPES
 from mpnp_ros.srv import ListLinks, LoadLinks
 
 SHIPPED, AUTO = 'shipped', 'auto'
-TICK = 0.5
+TICK, AGAIN = 0.5, 10.0
+"""Seconds between decisions; and until what is unchanged is told, and the links in use asked for, again."""
 QUEUE = 500
 """Things that may wait for the replay buffer."""
 TOKENS_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -86,6 +88,9 @@ class AdaptationNode(PlainNode):
         self._shown = self.create_publisher(Adaptation, 'adaptation', LATCHED_QOS)
         self._writer, self._room = ThreadPoolExecutor(1, 'replay'), threading.BoundedSemaphore(QUEUE)
         self._linked = self._asking = False
+        self._versions: dict[str, str] | None = None
+        self._asked_at = self._told_at = -math.inf
+        self._told = ''
         self._measuring: subprocess.Popen[bytes] | None = None
         self._adapter = Adapter(
             options_of(AdapterConfig, values), folder,
@@ -112,12 +117,11 @@ class AdaptationNode(PlainNode):
         subscribe(LabelledQuestions, self.values.labelled_topic, self._on_labelled, 10)
         subscribe(Answer, 'answer', self._on_answer, 100)
         subscribe(Feedback, 'feedback', self._on_feedback, 100)
-        self.create_timer(TICK, self._tick, callback_group=self._group,
-                          clock=Clock(clock_type=ClockType.STEADY_TIME))
         values = self.values
         if method_type(values.method).cost_is_foreseen:
             self._measuring = measure_speed(values.llm, values.device, values.dtype, values.threads)
         self.diagnostics.state(OK, 'watching')
+        self.every(TICK, self._tick)
 
     def destroy_node(self) -> None:
         """End the training process first; its job goes on at the next start."""
@@ -174,13 +178,16 @@ class AdaptationNode(PlainNode):
         if self._linked and not linked:
             self._adapter.fusion_came_back()
         self._linked = linked
-        if not self._asking:
-            self._asking = True
+        versions, now = {row.modality: row.links_version for row in message.modalities}, time.monotonic()
+        if not self._asking and (versions != self._versions or now - self._asked_at >= AGAIN):
+            self._asking, self._versions, self._asked_at = True, versions, now
             self._list.call(ListLinks.Request()).add_done_callback(self._on_links)
 
     def _on_links(self, done: Future[ListLinks.Response]) -> None:
         self._asking = False
-        if done.exception() is None:
+        if done.exception() is not None:
+            self._versions = None
+        else:
             self._adapter.in_use(in_use_from_message(link) for link in done.result().links if link.active)
 
     def _plug(self, link: StoredLink | None) -> Future[None]:
@@ -199,9 +206,15 @@ class AdaptationNode(PlainNode):
 
     def _show(self) -> None:
         """Publish what is being done and why."""
-        adapter = getattr(self, '_adapter', None)
-        if adapter is not None:
-            self._shown.publish(adaptation_to_message(adapter, self.get_clock().now().to_msg()))
+        adapter, now = getattr(self, '_adapter', None), time.monotonic()
+        if adapter is None:
+            return
+        message = adaptation_to_message(adapter)
+        if (told := repr(message)) == self._told and now - self._told_at < AGAIN:
+            return
+        self._told, self._told_at = told, now
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._shown.publish(message)
 
     def _facts(self) -> dict[str, object]:
         counts, dropped = self._adapter.buffer.counts, self._supervision.counts.dropped

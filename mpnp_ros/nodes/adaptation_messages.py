@@ -3,8 +3,6 @@ from __future__ import annotations
 
 import math
 
-from builtin_interfaces.msg import Time
-
 from mpnp_ros.adaptation.adapter import Adapter
 from mpnp_ros.adaptation.job import JobProgress
 from mpnp_ros.adaptation.link_catalogue import LinkInUse
@@ -39,13 +37,12 @@ def _choices(one: LabelledQuestion) -> tuple[str, ...]:
     return tuple(one.question.choices) or (ANSWERS if one.answer in ANSWERS else ())
 
 
-def adaptation_to_message(adapter: Adapter, stamp: Time) -> Adaptation:
-    """What is being done and why."""
+def adaptation_to_message(adapter: Adapter) -> Adaptation:
+    """What is being done and why; without a stamp."""
     counts, spec = adapter.buffer.counts, adapter.training
     message = Adaptation(
         state=Adaptation.IDLE, decision=adapter.reason, accuracy=math.nan, start_accuracy=math.nan,
         labelled_questions=counts.questions[LABELLED], frames=counts.frames)
-    message.header.stamp = stamp
     progress = adapter.progress
     if spec is not None and progress is not None:
         _add_progress(message, progress, adapter.seconds)

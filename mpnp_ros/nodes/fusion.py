@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -54,14 +55,14 @@ from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.inquiry import Inquiry
 from mpnp_ros.serving.link_versions import LinkVersion, links_at_start, read_link_version
 from mpnp_ros.serving.modality_board import ModalityBoard
-from mpnp_ros.serving.modality_state import EncoderFacts
+from mpnp_ros.serving.modality_state import EncoderFacts, ModalityStatus, State
 from mpnp_ros.serving.questions import MOST_NEW_TOKENS, Question
 from mpnp_ros.serving.watch_limits import WatchLimits
 from mpnp_ros.srv import Ask, ListLinks, ListQuestions, LoadLinks, RollbackLinks, SetModality
 
 DEPTH = 100
-TICK = 0.1
-TICKS_PER_SHOWING = 10
+TICK, SHOWING = 0.1, 1.0
+"""Seconds between looks at the board while tokens come, and between those around; each wakes a core."""
 INACTIVE = 'fusion is not active; activate it'
 DEACTIVATED = 'the fusion node was deactivated'
 UNCONFIGURED = 'fusion is not configured; configure and activate it'
@@ -118,7 +119,7 @@ class FusionNode(ManagedNode):
         self._encoders: dict[str, EncoderFacts] = {}
         self._fits: dict[str, str] = {}
         self._clock_amiss = False
-        self._ticks = 0
+        self._shown_again, self._quiet = 0., True
         self._group = MutuallyExclusiveCallbackGroup()
         self._answers = self.create_publisher(AnswerMessage, 'answer', DEPTH)
         self._answer_texts = self.create_publisher(String, 'answer_text', DEPTH)
@@ -224,11 +225,14 @@ class FusionNode(ManagedNode):
             return
         if not server.offer(tokens):
             self.diagnostics.warn(f'{modality}_rejected', server.board.state(modality).detail)
+        if self._quiet:
+            self._show()
 
     def _on_adaptation(self, message: Adaptation) -> None:
         """Note whose links are being trained."""
         if (server := self._server) is not None:
             server.board.adapting(set(message.modalities) & set(server.board.modalities))
+            self._show()
 
     def _on_encoder(self, message: EncoderInfo) -> None:
         """Note what an encoder says of itself, and say which links fit it."""
@@ -312,6 +316,7 @@ class FusionNode(ManagedNode):
         version = done.result()
         message = f'{version.modality} links {version.version} are in use'
         self.get_logger().info(message)
+        self._show()
         return kind.Response(success=True, message=message, link=link_to_message(version, True))
 
     def _on_list_links(self, request: ListLinks.Request, response: ListLinks.Response) -> ListLinks.Response:
@@ -341,17 +346,19 @@ class FusionNode(ManagedNode):
         self._show()
         return response
 
-    def _tick(self) -> None:
+    def _tick(self) -> float | None:
         """Look for publishers, and show the board where it has changed, at least once a second."""
         server = self._server
         if server is None:
-            return
-        self._ticks += 1
-        if self._ticks % TICKS_PER_SHOWING == 0:
+            return SHOWING
+        now = time.monotonic()
+        if now >= self._shown_again:
+            self._shown_again = now + SHOWING
             self._look_around(server.board)
             server.look()
             self._shown = []
-        self._show()
+        self._quiet = all(status.state is State.STALE or not status.accepted for status in self._show())
+        return SHOWING if self._quiet else TICK
 
     def _look_around(self, board: ModalityBoard) -> None:
         """Tell the board who is there, and log what has become amiss."""
@@ -379,8 +386,8 @@ class FusionNode(ManagedNode):
         misfits = [text for good, text in server.board.fits().values() if not good]
         return '; '.join(filter(None, [*misfits, server.board.clock_note()]))
 
-    def _show(self) -> None:
-        """Publish the states of the modalities if they differ from what was last published."""
+    def _show(self) -> list[ModalityStatus]:
+        """Return the states of the modalities; publish them if they differ from what was published last."""
         with self._showing:
             server = self._server
             states = server.board.states() if server is not None else []
@@ -388,6 +395,7 @@ class FusionNode(ManagedNode):
             if states and shown != self._shown:
                 self._states.publish(states_to_message(states, self._now()))
                 self._shown = shown
+            return states
 
     def _facts(self) -> dict[str, object]:
         """What /diagnostics says beside the counters."""

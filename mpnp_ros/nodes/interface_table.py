@@ -67,7 +67,7 @@ ADAPTATION = (
     Endpoint('adaptation', SUBSCRIBES, 'feedback', 'mpnp_ros/msg/Feedback',
              'corrections, by the id of an answer or by question and stamp', RELIABLE),
     Endpoint('adaptation', PUBLISHES, 'adaptation', 'mpnp_ros/msg/Adaptation',
-             'what is decided and trained, and why', LATCHED),
+             'what is decided and trained, and why: on every change and every ten seconds', LATCHED),
     Endpoint('adaptation', CALLS, 'load_links', 'mpnp_ros/srv/LoadLinks',
              'of the fusion node, to hand new links over'),
     Endpoint('adaptation', CALLS, 'list_links', 'mpnp_ros/srv/ListLinks',

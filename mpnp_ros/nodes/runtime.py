@@ -54,8 +54,8 @@ LOG = logging.getLogger('mpnp_ros')
 class _Ticking:
     """What both kinds of nodes can: do something at intervals, until they are destroyed."""
 
-    def every(self, period: float, work: Callable[[], object]) -> None:
-        """Call ``work`` every ``period`` seconds of the steady clock, on its own thread."""
+    def every(self, period: float, work: Callable[[], float | None]) -> None:
+        """Call ``work`` every ``period`` seconds of the steady clock, on its own thread; see Ticker."""
         self.__dict__.setdefault('_tickers', []).append(Ticker(work.__name__, period, work))
 
     def destroy_node(self) -> None:

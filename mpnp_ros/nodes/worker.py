@@ -18,11 +18,12 @@ LOG = logging.getLogger(__name__)
 class Ticker:
     """Calls ``work`` every ``period`` seconds of the steady clock on its own thread, until it is closed.
 
-    A timer of rclpy costs milliseconds each time, since the executor builds its wait set anew three times.
+    Where ``work`` returns a number, that many seconds pass until it is called again.  A timer of rclpy costs
+    milliseconds each time, since the executor builds its wait set anew three times.
     An exception that ``work`` raises is logged when it is another than the time before.
     """
 
-    def __init__(self, name: str, period: float, work: Callable[[], object]) -> None:
+    def __init__(self, name: str, period: float, work: Callable[[], float | None]) -> None:
         self._period, self._work = period, work
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -35,10 +36,11 @@ class Ticker:
             self._thread.join(patience)
 
     def _run(self) -> None:
-        failure = ''
-        while not self._closed.wait(self._period):
+        failure, pause = '', self._period
+        while not self._closed.wait(pause):
+            pause = self._period
             try:
-                self._work()
+                pause = self._work() or self._period
                 failure = ''
             except Exception as error:
                 if not self._closed.is_set() and str(error) != failure:
