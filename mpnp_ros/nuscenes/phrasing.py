@@ -81,16 +81,15 @@ class _Wording:
 
     def of(self, meaning: Meaning) -> str:
         """The words, written with care."""
-        kind, thing = meaning.type, meaning.thing
-        if kind in ('exist', 'count') and thing.status and self.rng.random() < 0.5:
-            kind += ' status'
-        form = self._one_of(self.tables['forms'][kind])
+        thing = meaning.thing
+        form = self._one_of(self.tables['forms'][self._kind(meaning)])
         noun, nouns = self._noun(thing)
         singular, plural = self._described(thing, noun, nouns)
         slots = {'where': self._where(meaning), 'noun': noun, 'nouns': nouns, 'thing': singular,
                  'things': plural}
         if thing.status:
             slots['status'] = self._one_of(self._behind(thing))
+            slots['verb'], slots['verbs'] = self._verbs(thing)
         if meaning.second:
             slots['second'] = self._described(meaning.second, *self._noun(meaning.second))[0]
         if '{statuses}' in form:
@@ -98,6 +97,17 @@ class _Wording:
             listed = self.rng.sample(of_thing, len(of_thing))
             slots['statuses'] = ', '.join(listed[:-1]) + ' or ' + listed[-1]
         return _tidy(form.format(**slots))
+
+    def _kind(self, meaning: Meaning) -> str:
+        """Which forms to draw from: those in which the status stands apart, or somebody or something is meant."""
+        kind, thing, forms = meaning.type, meaning.thing, self.tables['forms']
+        vague = f'{kind} {thing.category}'
+        if vague in forms and self.rng.random() < 0.35:
+            kind = vague
+        apart = [name for name in (f'{kind} status', f'{kind} verb') if name in forms and thing.status]
+        if apart and (kind == vague or self.rng.random() < 0.5):
+            kind = self.rng.choice(apart)
+        return kind
 
     def _one_of(self, choices: list[str]) -> str:
         chosen = self.rng.choice(choices)
@@ -114,10 +124,25 @@ class _Wording:
         walks = (thing.category, thing.status) == ('pedestrian', 'moving')
         return self.tables['walking'] if walks else self.tables['behind'][thing.status]
 
+    def _verbs(self, thing: Description) -> tuple[str, str]:
+        """A status as what several do, and as what one does."""
+        walks = (thing.category, thing.status) == ('pedestrian', 'moving')
+        several, one = self.rng.choice(self.tables['verbs']['walking' if walks else thing.status])
+        self.parts.add(several)
+        return several, one
+
     def _described(self, thing: Description, noun: str, nouns: str) -> tuple[str, str]:
-        """A description in singular and plural, its status before or behind."""
+        """A description in singular and plural, its status before, behind or in one word with the noun."""
         if thing.status is None:
             return noun, nouns
+        names = self.tables['names'].get(f'{thing.category}: {thing.status}')
+        if names and self.rng.random() < 0.3:
+            name, plural = self.rng.choice(names)
+            self.parts.add(name)
+            return name, plural
+        if self.rng.random() < 0.15:
+            several, one = self._verbs(thing)
+            return f'{noun} that {one}', f'{nouns} that {several}'
         if thing.status in self.tables['before'] and self.rng.random() < 0.6:
             before = self.tables['before'][thing.status]
             if (thing.category, thing.status) == ('pedestrian', 'moving'):
@@ -151,9 +176,12 @@ def _tidy(text: str) -> str:
 
 
 def _typed(text: str, rng: random.Random) -> str:
-    """As people type: an opening, no capitals, no mark at the end, a slip of the finger."""
+    """As people type: an opening or closing, no capitals, no mark at the end, a slip of the finger."""
     if rng.random() < 0.06:
         text = rng.choice(grammar()['openings']) + text[:1].lower() + text[1:]
+    if rng.random() < 0.08:
+        mark = text[-1] if text[-1] in '?.' else ''
+        text = text.removesuffix(mark) + rng.choice(grammar()['closings']) + mark
     if rng.random() < 0.25:
         text = text.lower()
     if rng.random() < 0.25:
@@ -161,5 +189,6 @@ def _typed(text: str, rng: random.Random) -> str:
     if rng.random() < 0.06:
         places = [match.start() for match in re.finditer(r'[a-z](?=[a-z])', text)]
         at = rng.choice(places)
-        text = text[:at] + text[at + 1] + text[at] + text[at + 2:]
+        slip = rng.choice((text[at + 1] + text[at], text[at], text[at] * 2 + text[at + 1]))
+        text = text[:at] + slip + text[at + 2:]
     return text
