@@ -37,8 +37,8 @@ WORDINGS = 8
 class PaintedDataset:
     """Questions about painted frames, with what they mean.
 
-    dataset: frames have tokens of one modality.  meanings: of every text in it.  beyond: texts that counts
-    cannot answer.
+    dataset: frames have tokens of one modality.  meanings: of every text in it, and of others that say the
+    same.  beyond: texts that counts cannot answer.
     """
 
     dataset: TokenDataset
@@ -98,11 +98,13 @@ def ask(painted: PaintedFrame, rng: random.Random, per_kind: int) -> list[tuple[
 
 
 def painted_questions(frames: Iterable[PaintedFrame], seed: int = 0, per_kind: int = 10,
-                      of_each_type: int = 0, free: float = 0.65, beyond: int = 0) -> PaintedDataset:
+                      of_each_type: int = 0, free: float = 0.65, beyond: int = 0,
+                      wordings: int = 0) -> PaintedDataset:
     """Questions about frames, balanced so that no meaning gives its answer away.
 
     of_each_type: so many at most, 0: all.  free: the share in free words; the rest is in words of the
-    templates where there are some.  beyond: how many questions that counts cannot answer.
+    templates where there are some.  beyond: how many questions that counts cannot answer.  wordings: how many
+    more texts of the same meanings.
     """
     tokens: dict[str, Frame] = {}
     rng = random.Random(f'{seed}/questions')
@@ -129,9 +131,15 @@ def painted_questions(frames: Iterable[PaintedFrame], seed: int = 0, per_kind: i
     for questions in by_type.values():
         chosen += rng.sample(questions, of_each_type) if 0 < of_each_type < len(questions) else questions
     used = {example.question for example in chosen}
-    return PaintedDataset(TokenDataset(tokens, tuple(chosen)),
-                          {text: meaning for text, meaning in meanings.items() if text in used},
-                          tuple(sorted({say_beyond(rng) for _ in range(beyond)} - used)))
+    meanings = {text: meaning for text, meaning in meanings.items() if text in used}
+    said: dict[str, list[Meaning]] = defaultdict(list)
+    for meaning in dict.fromkeys(meanings.values()):
+        said[meaning.type].append(meaning)
+    for _ in range(wordings):
+        meaning = rng.choice(said[rng.choice(list(said))])
+        meanings.setdefault(say(meaning, rng), meaning)
+    return PaintedDataset(TokenDataset(tokens, tuple(chosen)), meanings,
+                          tuple(sorted({say_beyond(rng) for _ in range(beyond)} - meanings.keys())))
 
 
 def target_of(meaning: Meaning, azimuths: np.ndarray,

@@ -22,16 +22,15 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
-from mpnp_ros.adaptation.batches import BatchPlan, QuestionBook
+from mpnp_ros.adaptation.batches import BatchPlan
 from mpnp_ros.adaptation.checkpoint import Progress, load_checkpoint, save_checkpoint
-from mpnp_ros.adaptation.dataset import Example
 from mpnp_ros.adaptation.painted_questions import PaintedDataset, target_of
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.links.counting import EDGES, SUPERVISED
 from mpnp_ros.links.inputs import TokenBatch
 from mpnp_ros.links.link import LatentLink, Question
+from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.methods.base import Method
-from mpnp_ros.methods.batch import question_states
 from mpnp_ros.modalities.sectors import sector_azimuths
 from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.nuscenes.phrasing import Meaning
@@ -67,7 +66,10 @@ class ReaderConfig:
 
 @dataclass(frozen=True)
 class ReaderStep:
-    """One step as it is reported: stage ('words' or 'numbers'), number (from 1) of how many, loss."""
+    """One step as it is reported: stage, number (from 1) of how many, and loss.
+
+    stage: 'reading', which has no loss, 'words' or 'numbers'.
+    """
 
     stage: str
     step: int
@@ -81,13 +83,13 @@ class ReaderTraining:
     Raises TrainingError for a link that does not count.
     """
 
-    def __init__(self, method: Method, modality: str, data: PaintedDataset, book: QuestionBook,
+    def __init__(self, method: Method, modality: str, data: PaintedDataset,
                  config: ReaderConfig | None = None, checkpoint: str | Path | None = None) -> None:
         """checkpoint: folder that is written now and then, and from which a stopped training goes on."""
         self.link: LatentLink = method.links()[modality]
         if self.link.config.pooling != 'counting':
             raise TrainingError(f'the {modality} link does not count; make it with pooling: counting')
-        self.method, self.modality, self.data, self.book = method, modality, data, book
+        self.method, self.modality, self.data = method, modality, data
         self.config = config or ReaderConfig()
         self.folder = None if checkpoint is None else Path(checkpoint)
         with torch.random.fork_rng(devices=[]):
@@ -97,20 +99,18 @@ class ReaderTraining:
             self.types = nn.Linear(self.link.config.probes * self.link.config.pooling_width, len(TYPES)).to(
                 method.lm.device)
         self.examples = data.dataset.examples
-        self.beyond = tuple(Example(text, ANSWERS[0], ANSWERS, 'beyond', 0, '') for text in data.beyond)
+        self.texts, self.beyond = tuple(data.meanings), data.beyond
         self._targets: dict[Meaning, tuple[torch.Tensor, ...]] = {}
         self._states: dict[str, torch.Tensor] = {}
 
     def run(self, progress: Callable[[ReaderStep], None] = lambda step: None,
             cancelled: Callable[[], bool] = lambda: False) -> bool:
         """Train; False where it was cancelled.  A stopped training goes on from its checkpoint."""
-        if not self.book.read([*self.examples, *self.beyond], cancelled):
+        if not self._read(progress, cancelled):
             return False
-        self._states = {one.question: self._state(one) for one in (*self.examples, *self.beyond)}
-        texts = list({example.question: example for example in self.examples}.values())
-        sample = random.Random(self.config.seed).sample(texts, min(512, len(texts)))
+        sample = random.Random(self.config.seed).sample(self.texts, min(512, len(self.texts)))
         self.link.calibrate([self._question(sample)], None)
-        stages = (('words', self.config.word_steps, self.config.word_rate, self._words(texts)),
+        stages = (('words', self.config.word_steps, self.config.word_rate, self._words()),
                   ('numbers', self.config.number_steps, self.config.number_rate, self._numbers()))
         return all(self._stage(*stage, progress, cancelled) for stage in stages)
 
@@ -153,60 +153,76 @@ class ReaderTraining:
             progress(ReaderStep(name, state.step, steps, state.losses[-1]))
         return True
 
-    def _words(self, texts: Sequence[Example]) -> Callable[[int], torch.Tensor]:
+    def _words(self) -> Callable[[int], torch.Tensor]:
         """The loss of the first stage at a step."""
-        plan = self._plan(texts, self.config.word_batch)
+        plan = self._plan(self.texts, self.config.word_batch)
 
         def loss(step: int) -> torch.Tensor:
-            batch = [texts[place] for place in plan[step]]
+            batch = [self.texts[place] for place in plan[step]]
             return self._meaning(batch, self._asked(batch, step))
         return loss
 
     def _numbers(self) -> Callable[[int], torch.Tensor]:
         """The loss of the second stage at a step."""
-        plan = self._plan(self.examples, self.config.number_batch)
+        plan = self._plan([one.question for one in self.examples], self.config.number_batch)
 
         def loss(step: int) -> torch.Tensor:
             batch = [self.examples[place] for place in plan[step]]
-            asked = self._asked(batch, step)
+            texts = [one.question for one in batch]
+            asked = self._asked(texts, step)
             tokens = TokenBatch.stack([self.data.dataset.frames[one.frame][self.modality] for one in batch],
                                       self.method.lm.device)
             known, pooling = asked[:len(batch)], self.link.pooling
             entries = pooling.entries_of(pooling.tally(self.link.count(tokens), known), known)
             answers = torch.tensor([ANSWERS.index(one.answer) for one in batch], device=entries.device)
             return (cross_entropy(self.classifier(entries.flatten(1)), answers)
-                    + self.config.meaning * self._meaning(batch, asked))
+                    + self.config.meaning * self._meaning(texts, asked))
         return loss
 
-    def _asked(self, batch: Sequence[Example], step: int) -> torch.Tensor:
-        """Probes of a batch, and behind them those of some questions that counts cannot answer."""
+    def _asked(self, texts: Sequence[str], step: int) -> torch.Tensor:
+        """Probes of some texts, and behind them those of some questions that counts cannot answer."""
         rng = random.Random(f'{self.config.seed}/{step}')
-        count = min(len(self.beyond), max(1, len(batch) // self.config.beyond))
-        return self.link.pooling.probes(*self._question([*batch, *rng.sample(self.beyond, count)]))
+        count = min(len(self.beyond), max(1, len(texts) // self.config.beyond))
+        return self.link.pooling.probes(*self._question([*texts, *rng.sample(self.beyond, count)]))
 
-    def _meaning(self, batch: Sequence[Example], asked: torch.Tensor) -> torch.Tensor:
+    def _meaning(self, texts: Sequence[str], asked: torch.Tensor) -> torch.Tensor:
         """The loss of what questions mean, of what type they are and of whether counts can answer them."""
-        together = (torch.stack(parts) for parts in zip(*map(self._target, batch), strict=True))
-        types = torch.tensor([TYPES.index(one.type) for one in batch], device=asked.device)
-        known, pooling = asked[:len(batch)], self.link.pooling
-        answerable = (torch.arange(len(asked), device=asked.device) < len(batch)).float()
+        meanings = [self.data.meanings[text] for text in texts]
+        together = (torch.stack(parts) for parts in zip(*map(self._target, meanings), strict=True))
+        types = torch.tensor([TYPES.index(one.type) for one in meanings], device=asked.device)
+        known, pooling = asked[:len(texts)], self.link.pooling
+        answerable = (torch.arange(len(asked), device=asked.device) < len(texts)).float()
         return (pooling.supervision(known, *together) + cross_entropy(self.types(known.flatten(1)), types)
                 + binary_cross_entropy_with_logits(pooling.can_answer(asked), answerable))
 
-    def _state(self, example: Example) -> torch.Tensor:
-        """What links read of a question, [T, d]."""
-        prepared = self.book.question(example).prepared
-        block = self.link.config.question_block
-        return question_states(self.method.lm, [prepared], [block]).states[block][0]
+    def _read(self, progress: Callable[[ReaderStep], None], cancelled: Callable[[], bool]) -> bool:
+        """Let the language model read every text up to where links read it; False where it was cancelled.
 
-    def _question(self, batch: Sequence[Example]) -> Question:
-        states = [self._states[one.question] for one in batch]
+        The states of 40,000 texts are 1 GB, in half precision; they are not kept on disk.
+        """
+        lm, block, size = self.method.lm, self.link.config.question_block, self.config.word_batch
+        ids = {text: self.method.template.ids(lm.tokenizer, text) for text in (*self.texts, *self.beyond)}
+        ordered = sorted(ids, key=lambda text: len(ids[text]))
+        parts = range(0, len(ordered), size)
+        for number, start in enumerate(parts):
+            if cancelled():
+                return False
+            texts = ordered[start:start + size]
+            layout = TextLayout.stack([TextLayout.causal(ids[text][None]) for text in texts]).to(lm.device)
+            with torch.no_grad():
+                hidden = lm.run_blocks(lm.embed(layout), layout, 0, block)
+            for text, states in zip(texts, hidden, strict=True):
+                self._states[text] = states[:len(ids[text])].half().clone()
+            progress(ReaderStep('reading', number + 1, len(parts), 0.))
+        return True
+
+    def _question(self, texts: Sequence[str]) -> Question:
+        states = [self._states[text] for text in texts]
         lengths = torch.tensor([len(one) for one in states], device=states[0].device)
         padded = pad_sequence(states, batch_first=True).float()
         return padded, torch.arange(padded.shape[1], device=lengths.device) < lengths[:, None]
 
-    def _target(self, example: Example) -> tuple[torch.Tensor, ...]:
-        meaning = self.data.meanings[example.question]
+    def _target(self, meaning: Meaning) -> tuple[torch.Tensor, ...]:
         if meaning not in self._targets:
             distances = np.array(EDGES) - EDGES[0] / 2
             self._targets[meaning] = tuple(
@@ -214,8 +230,8 @@ class ReaderTraining:
                 for part in target_of(meaning, sector_azimuths(), distances))
         return self._targets[meaning]
 
-    def _plan(self, examples: Sequence[Example], batch: int) -> BatchPlan:
-        return BatchPlan([len(self._states[one.question]) for one in examples], batch, self.config.seed)
+    def _plan(self, texts: Sequence[str], batch: int) -> BatchPlan:
+        return BatchPlan([len(self._states[text]) for text in texts], batch, self.config.seed)
 
     def _identity(self) -> str:
         """A sha256 over what must be the same for a training to go on."""

@@ -19,6 +19,7 @@ import yaml
 
 from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.blind import train_blind
+from mpnp_ros.adaptation.calibration import fit_temperature
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.dense_frames import Painter
 from mpnp_ros.adaptation.evaluation import answers_of, majority_answers
@@ -116,13 +117,17 @@ class Learning(Scenes):
 class Counting(Scenes):
     """Scenes that painted frames are made from, and how links to true objects learn on them.
 
-    frames: so many are painted.  beyond: questions that counts cannot answer.  reader: how the reader learns,
-    see ReaderConfig; steps and the rest: how its aligners learn to speak to the language model after that.
+    frames: so many are painted.  beyond: questions that counts cannot answer.  wordings: texts that only
+    words are learned from.  reader: how the reader learns, see ReaderConfig; steps and the rest: how its
+    aligners learn to speak to the language model after that.  calibrated_on: questions of each
+    type about painted frames of the validation's scenes, on which the temperature of answers is fitted.
     """
 
     part: str = 'aligners'
     frames: int = 8000
     beyond: int = 4000
+    wordings: int = 30_000
+    calibrated_on: int = 600
     reader: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 300
     batch: int = 64
@@ -226,6 +231,9 @@ class Study:
             return method
         self._teach(method, seed)
         self._fit(method, self.painted.dataset, self.config.objects, seed, OBJECTS, self.validation)
+        held_out = self.painted_validation.dataset
+        fit_temperature(method, OBJECTS, held_out.examples, self.book,
+                        lambda example: held_out.frames[example.frame])
         self._save(store, method, seed, 'true objects', self.config.objects)
         return method
 
@@ -267,17 +275,14 @@ class Study:
     def painted(self) -> PaintedDataset:
         """Questions about painted frames made from unrendered scenes."""
         part = self.config.objects
+        return self._paint('painted', part, part.frames, part.beyond, part.wordings)
 
-        def build(empty: Path) -> None:
-            frames = list(object_key_frames(part.seeds, part.key_frames, part.interval, progress=False))
-            painter = Painter(frames, self.config.questions.scope, QUESTION_SEED)
-            painted_questions(map(painter.paint, range(part.frames)), QUESTION_SEED, part.per_kind,
-                              part.of_each_type, beyond=part.beyond).write(empty)
-
-        place = self.folder / 'questions' / 'painted'
-        place.parent.mkdir(parents=True, exist_ok=True)
-        source = f'{part.drawn} {part.frames} {part.beyond} {self.config.questions}'
-        return PaintedDataset.load(cached_folder(place, source, build))
+    @cached_property
+    def painted_validation(self) -> PaintedDataset:
+        """The same of other scenes, for the temperature of answers."""
+        count = self.config.objects.calibrated_on
+        return self._paint('painted-validation', replace(self.config.validation.drawn, of_each_type=count),
+                           count)
 
     @cached_property
     def validation(self) -> TokenDataset:
@@ -360,6 +365,19 @@ class Study:
         source = f'{part.drawn} {self.config.questions}'
         return TokenDataset.load(cached_folder(place, source, build))
 
+    def _paint(self, name: str, part: Scenes, frames: int, beyond: int = 0, wordings: int = 0,
+               ) -> PaintedDataset:
+        def build(empty: Path) -> None:
+            thin = list(object_key_frames(part.seeds, part.key_frames, part.interval, progress=False))
+            painter = Painter(thin, self.config.questions.scope, QUESTION_SEED)
+            painted_questions(map(painter.paint, range(frames)), QUESTION_SEED, part.per_kind,
+                              part.of_each_type, beyond=beyond, wordings=wordings).write(empty)
+
+        place = self.folder / 'questions' / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        source = f'{part.drawn} {frames} {beyond} {wordings} {self.config.questions}'
+        return PaintedDataset.load(cached_folder(place, source, build))
+
     def _ask(self, frames: Iterable[KeyFrame], encoders: Sequence[Encoder], part: Scenes) -> TokenDataset:
         asked = question_dataset(frames, encoders, part.turns, QUESTION_SEED, per_kind=part.per_kind,
                                  scope=self.config.questions.scope)
@@ -376,7 +394,7 @@ class Study:
     def _teach(self, method: Method, seed: int) -> None:
         """Teach the reader of a link on true objects to count."""
         config = ReaderConfig(**{**self.config.objects.reader, 'seed': seed})
-        training = ReaderTraining(method, OBJECTS, self.painted, self.book, config,
+        training = ReaderTraining(method, OBJECTS, self.painted, config,
                                   self.folder / 'training' / f'reader-{seed}')
         training.run(lambda step: self.show(step.stage, TrainingStep(step.step, step.steps, step.loss, None)))
 

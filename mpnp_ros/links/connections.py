@@ -111,7 +111,7 @@ class LatentConnections:
 
         tokens: modality -> TokenBatch (or a tuple of its first fields); modalities without a link, and
         links without tokens, add nothing; a link on soft tokens is always there.  question: needed by
-        links with question pooling.  evidence: of a single question, gets what links that count have counted.
+        links with question pooling.  evidence: gets what links that count have to say beside the prefix.
         Keys and values are of the model's dtype.
         """
         parts: dict[int, list[BlockPrefix]] = {}
@@ -146,6 +146,10 @@ class LatentConnections:
         parts = [(link.count(batch), link.worth, link.gates.max()) for link, batch in group]
         tally = pooling.tally(fuse(parts), asked)
         if evidence is not None:
+            temperature = pooling.temperature(asked)
+            evidence.temperature = temperature if evidence.temperature is None else \
+                torch.maximum(evidence.temperature, temperature)
+        if evidence is not None and evidence.alone:
             several = len(group) > 1
             evidence.counted += pooling.counted(tally, asked, '' if several else reader.config.modality)
             if several:

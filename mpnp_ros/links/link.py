@@ -91,6 +91,10 @@ class LatentLink(nn.Module):
 
     def count(self, tokens: TokenBatch) -> Counts:
         """What the tokens say is there, corrected by what they are worth, of each text [B, ...]."""
+        return self.worth(self.counts_of(tokens)).of_rows(tokens.rows)
+
+    def counts_of(self, tokens: TokenBatch) -> Counts:
+        """What the tokens of F frames say is there."""
         self._check(tokens)
         values, azimuth = tokens.values.float().clamp(0), tokens.azimuth.float()
         frames, places = values.shape[:2]
@@ -100,8 +104,7 @@ class LatentLink(nn.Module):
         known = values.new_ones(frames, values.shape[2]) if known is None else known.float()
         if tokens.valid is not None:
             values = values.masked_fill(~tokens.valid[..., None], 0.)
-        counts = Counts(values, azimuth, distance, looked[:, :, None] * known[:, None])
-        return self.worth(counts).of_rows(tokens.rows)
+        return Counts(values, azimuth, distance, looked[:, :, None] * known[:, None])
 
     def columns(self, tokens: TokenBatch) -> torch.Tensor:
         """Log g of every linked block for each text, [N, B or 1]; -inf where closed or without tokens."""

@@ -47,7 +47,7 @@ class FullLlm(ColumnMethod):
         return model.embed(batch.layout) if batch.first == 0 else batch.hidden
 
     def _answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens],
-                      connections: ColumnConnections, evidence: Evidence | None = None) -> list[Reply]:
+                      connections: ColumnConnections, evidence: Evidence) -> list[Reply]:
         with self.lm.autocast():
             return super()._answer_batch(questions, tokens, connections, evidence)
 

@@ -104,17 +104,17 @@ class Mpnp:
         """Answer from the tokens of one frame: the most probable choice, or generated text."""
         if not question.choices:
             return self._say(question, tokens)
-        evidence = Evidence()
+        evidence = Evidence(alone=True)
         reply = self._answer_batch([question], [tokens], self._connections.snapshot(), evidence)[0]
         return replace(reply, counted=tuple(evidence.counted), answerable=evidence.answerable)
 
     def answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens]) -> list[Reply]:
         """Answer questions with choices in one pass, each from its own frame.  Raises QuestionError."""
-        return self._answer_batch(questions, tokens, self._connections.snapshot())
+        return self._answer_batch(questions, tokens, self._connections.snapshot(), Evidence())
 
     @torch.no_grad()
     def _answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens],
-                      connections: LatentConnections, evidence: Evidence | None = None) -> list[Reply]:
+                      connections: LatentConnections, evidence: Evidence) -> list[Reply]:
         if not all(question.choices for question in questions):
             raise QuestionError('only questions with choices are answered in a batch; stream the others')
         started = time.perf_counter()
@@ -122,6 +122,9 @@ class Mpnp:
         completion = self._completion(batch.questions, tokens, connections, evidence)
         hidden = completion.run(batch, torch.arange(len(questions), device=self.lm.device))
         scores = batch.choice_log_probabilities(completion.lm, hidden)
+        if evidence.temperature is not None:
+            scores = [(row / warmth).log_softmax(-1)
+                      for row, warmth in zip(scores, evidence.temperature, strict=True)]
         shares = [tuple(row.exp().tolist()) for row in scores]
         seconds = (time.perf_counter() - started) / len(questions)
         return [_choice(question.trie.choices, row, _used(connections, one), seconds)

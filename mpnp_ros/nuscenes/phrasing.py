@@ -25,6 +25,7 @@ NEAR = 10.0
 NUMBERS = {5: 'five', 8: 'eight', 10: 'ten', 12: 'twelve', 15: 'fifteen', 20: 'twenty', 25: 'twenty-five'}
 METRES = ('m', 'metres', 'meters')
 ANYWHERE = 'anywhere'
+VEHICLES = ('moving', 'parked', 'stopped')
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def say_beyond(rng: random.Random) -> str:
         thing=thing, things=things, untold=untold, untolds=untolds, where=place,
         look=rng.choice(tables['looks']), person=rng.choice(tables['persons']),
         team=rng.choice(tables['events']), place=rng.choice(tables['destinations']), a=rng.randrange(20),
-        b=rng.randrange(20))
+        b=rng.randrange(20), ago=rng.choice(tables['ago']))
     return _typed(_tidy(text), rng)
 
 
@@ -91,23 +92,33 @@ class _Wording:
             slots['status'] = self._one_of(self._behind(thing))
             slots['verb'], slots['verbs'] = self._verbs(thing)
         if meaning.second:
-            slots['second'] = self._described(meaning.second, *self._noun(meaning.second))[0]
-        if '{statuses}' in form:
-            of_thing = STATUSES_OF_CATEGORY.get(thing.category) or ('moving', 'parked', 'stopped')
-            listed = self.rng.sample(of_thing, len(of_thing))
-            slots['statuses'] = ', '.join(listed[:-1]) + ' or ' + listed[-1]
+            other = 'other ' if meaning.second.category == thing.category else ''
+            slots['second'] = other + self._described(meaning.second, *self._noun(meaning.second))[0]
+        if meaning.type == 'status':
+            slots |= self._statuses(thing.category)
         return _tidy(form.format(**slots))
 
     def _kind(self, meaning: Meaning) -> str:
-        """Which forms to draw from: those in which the status stands apart, or somebody or something is meant."""
+        """Which forms to draw from: the status may stand apart, somebody or something may be meant."""
         kind, thing, forms = meaning.type, meaning.thing, self.tables['forms']
         vague = f'{kind} {thing.category}'
-        if vague in forms and self.rng.random() < 0.35:
+        if f'{kind} bare' in forms and thing.status is None and self.rng.random() < 0.35:
+            return f'{kind} bare'
+        if (vague in forms or f'{vague} status' in forms and thing.status) and self.rng.random() < 0.35:
             kind = vague
         apart = [name for name in (f'{kind} status', f'{kind} verb') if name in forms and thing.status]
         if apart and (kind == vague or self.rng.random() < 0.5):
             kind = self.rng.choice(apart)
         return kind
+
+    def _statuses(self, category: str) -> dict[str, str]:
+        """What a thing may be doing, to choose from: in the words of the answers, in others, and as verbs."""
+        each = self.rng.sample(found := STATUSES_OF_CATEGORY.get(category) or VEHICLES, len(found))
+        described = [Description(category, status) for status in each]
+        listed = {'statuses': each,
+                  'alternatives': [self.rng.choice(self._behind(one)) for one in described],
+                  'doings': [self._verbs(one)[0] for one in described]}
+        return {name: ', '.join(words[:-1]) + ' or ' + words[-1] for name, words in listed.items()}
 
     def _one_of(self, choices: list[str]) -> str:
         chosen = self.rng.choice(choices)

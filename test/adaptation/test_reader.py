@@ -4,7 +4,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.dense_frames import Painter
 from mpnp_ros.adaptation.painted_questions import PaintedDataset, painted_questions
 from mpnp_ros.adaptation.reader import ReaderConfig, ReaderTraining
@@ -22,7 +21,7 @@ CONFIG = ReaderConfig(word_steps=30, word_batch=32, word_rate=1e-2, number_steps
 @pytest.fixture(scope='module')
 def data() -> PaintedDataset:
     painter = Painter(scene_key_frames(0, 3, 4.), Scope(20., 5, anchors=False))
-    return painted_questions(map(painter.paint, range(12)), of_each_type=60, beyond=40)
+    return painted_questions(map(painter.paint, range(12)), of_each_type=60, beyond=40, wordings=50)
 
 
 @pytest.fixture
@@ -35,9 +34,10 @@ def method(tiny_lm) -> Method:
 
 def trained(method: Method, data: PaintedDataset, config: ReaderConfig = CONFIG, **options) -> dict:
     """Train, and give the losses by stage."""
-    losses: dict[str, list[float]] = {'words': [], 'numbers': []}
-    training = ReaderTraining(method, OBJECTS, data, QuestionBook(method), config, **options)
+    losses: dict[str, list[float]] = {'reading': [], 'words': [], 'numbers': []}
+    training = ReaderTraining(method, OBJECTS, data, config, **options)
     assert training.run(lambda step: losses[step.stage].append(step.loss))
+    assert set(losses.pop('reading')) == {0.}
     return losses
 
 
@@ -64,8 +64,9 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(tiny_lm, method, data,
     torch.manual_seed(0)
     other.plug(other.new_link(OBJECTS, 'e', len(CHANNELS), **counting(CHANNELS), **SMALL))
     done: list[float] = []
-    training = ReaderTraining(other, OBJECTS, data, QuestionBook(other), config, tmp_path / 'ck')
-    assert not training.run(lambda step: done.append(step.loss), lambda: len(done) == 6)
+    training = ReaderTraining(other, OBJECTS, data, config, tmp_path / 'ck')
+    assert not training.run(lambda step: step.stage == 'reading' or done.append(step.loss),
+                            lambda: len(done) == 6)
     again = trained(other, data, config, checkpoint=tmp_path / 'ck')
     assert again == {'words': [], 'numbers': whole['numbers']} and done == whole['words']
 
@@ -74,4 +75,4 @@ def test_a_link_that_does_not_count_is_refused(tiny_lm, data):
     method = build_method('mpnp', tiny_lm('llama'))
     method.plug(method.new_link(OBJECTS, 'e', len(CHANNELS), last=2))
     with pytest.raises(TrainingError, match='pooling: counting'):
-        ReaderTraining(method, OBJECTS, data, QuestionBook(method))
+        ReaderTraining(method, OBJECTS, data)

@@ -1,0 +1,90 @@
+"""What a sensor's counts are worth, from moments in which a trusted sensor looks at the same place.
+
+No question is asked and no label is needed: what the new sensor counts is compared, sector by sector, with
+what is known to be there.  First the new sensor is turned to where both agree best; then the confusion of
+sorts, and what is missed, follow from non-negative least squares that are drawn towards a perfect sensor.
+It takes a second, where learning the same from answers takes minutes.
+"""
+from __future__ import annotations
+
+import math
+
+import torch
+
+from mpnp_ros.errors import TrainingError
+from mpnp_ros.links.counting import Counts
+from mpnp_ros.links.worth import Worth, in_sectors
+from mpnp_ros.tokens import SECTORS
+
+WINDOW = 5
+"""Sectors that are compared together, as two sensors seldom see a thing in the same one."""
+FEWEST = 20
+"""Frames below which nothing is concluded."""
+PRIOR = 4.0
+"""Things of a sort that must have been seen until they count as much as the belief in a perfect sensor."""
+ROUNDS = 500
+
+
+@torch.no_grad()
+def fit_worth(worth: Worth, seen: Counts, trusted: Counts) -> Worth:
+    """Set what a sensor's counts are worth; returns `worth`.
+
+    seen: what the sensor counted in some frames [F, ...], as it is, and trusted: what is known to be there,
+    in the same frames.  Raises TrainingError where there are too few frames.
+    """
+    if len(seen.numbers) < FEWEST:
+        raise TrainingError(f'{len(seen.numbers)} frames are too few to compare two sensors in; '
+                            f'wait until there are {FEWEST}')
+    there, _ = in_sectors(trusted)
+    turn = _turn(in_sectors(seen)[0], there, trusted.covered)
+    own, _ = in_sectors(seen._replace(azimuth=seen.azimuth + turn))
+    shift = round(turn / math.tau * SECTORS)
+    both = (torch.roll(seen.covered, shift, 1).amin(2) * trusted.covered.amin(2))[..., None]
+    windows = [_around(part * both) for part in (own, there, both)]
+    known = windows[2][..., 0] > WINDOW - .5
+    source, target = windows[0][known], windows[1][known]
+    source = torch.cat([source, source.new_full((len(source), 1), float(WINDOW))], 1)
+    channels = there.shape[2]
+    start = torch.cat([torch.eye(channels), torch.zeros(1, channels)]).to(source)
+    stiffness = torch.cat([source.new_full((channels,), PRIOR), source.new_full((1,), PRIOR * WINDOW)])
+    solution = _least_squares(source, target, start, stiffness * WINDOW)
+    worth.turn.fill_(turn)
+    worth.confusion.copy_(solution[:channels].T)
+    worth.missed.copy_(solution[channels])
+    return worth
+
+
+def _turn(seen: torch.Tensor, there: torch.Tensor, covered: torch.Tensor) -> float:
+    """Radians to the left by which numbers [F, SECTORS, C] agree best with those that are there."""
+    seen, there = _around(seen.sum(2, keepdim=True)), _around((there * covered).sum(2, keepdim=True))
+    seen, there = seen - seen.mean(), there - there.mean()
+    agreement = torch.stack([(torch.roll(seen, shift, 1) * there).sum() for shift in range(SECTORS)])
+    best = int(agreement.argmax())
+    before, here, behind = (float(agreement[(best + step) % SECTORS]) for step in (-1, 0, 1))
+    bend = before - 2 * here + behind
+    exact = best + (0.5 * (before - behind) / bend if bend < 0 else 0.)
+    return (exact + SECTORS / 2) % SECTORS * math.tau / SECTORS - math.pi
+
+
+def _around(numbers: torch.Tensor) -> torch.Tensor:
+    """Sums [F, SECTORS, C] over WINDOW sectors around each."""
+    reach = WINDOW // 2
+    return sum(torch.roll(numbers, step, 1) for step in range(-reach, reach + 1))
+
+
+def _least_squares(source: torch.Tensor, target: torch.Tensor, start: torch.Tensor,
+                   stiffness: torch.Tensor) -> torch.Tensor:
+    """X >= 0, [n, m], that makes |source X - target|^2 + |sqrt(stiffness) (X - start)|^2 least.
+
+    By accelerated projected gradients (Beck and Teboulle, SIAM J. Imaging Sciences 2, 2009).
+    """
+    gram = source.T @ source + torch.diag(stiffness)
+    wanted = source.T @ target + stiffness[:, None] * start
+    step = 1 / torch.linalg.matrix_norm(gram, 2)
+    found, ahead, momentum = start, start, 1.
+    for _ in range(ROUNDS):
+        new = (ahead - step * (gram @ ahead - wanted)).clamp(min=0)
+        later = (1 + math.sqrt(1 + 4 * momentum ** 2)) / 2
+        ahead = new + (momentum - 1) / later * (new - found)
+        found, momentum = new, later
+    return found
