@@ -209,8 +209,8 @@ def write_page(page: Path, rows: Sequence[Row], majority: float) -> None:
     lines += ['', f'Right answers in percent; the most frequent answer of each text gives {majority:.1f}.',
               f'Labelled: {QUESTIONS} questions with true answers.  Label-free: no question, only moments in',
               'which a trusted sensor looks at the same place.  Offline: questions without end about the same',
-              'streets.  Rule: a fixed rule on the damaged tokens.  All answers are about other streets and go',
-              'through the language model.', '',
+              'streets.  Rule: a fixed rule on the damaged tokens.  All answers are about other streets and',
+              'go through the language model.', '',
               f'![damaged sensors]({page.with_suffix(".png").name})', '']
     page.write_text('\n'.join(lines), encoding='utf-8')
     page.with_suffix('.json').write_text(json.dumps([asdict(row) for row in rows], indent=1) + '\n')

@@ -23,7 +23,8 @@ class Worth(nn.Module):
     and imagined included; it begins as the identity.  missed: [C], the number of each sort to expect in a
     sector that is looked at, whatever is seen; begins as 0.  trust, presence: [C], the logarithm of the
     weight of a sensor's word beside others', and what is added to it where the sensor says that something is
-    there.  turn: radians to the left by which what is seen is to be turned.
+    there.  turn: radians to the left by which what is seen is to be turned; it is learned from answers only
+    while one sensor counts, as several are fused by sector.
     """
 
     def __init__(self, channels: int) -> None:
@@ -31,18 +32,18 @@ class Worth(nn.Module):
         self.confusion = nn.Parameter(torch.eye(channels))
         self.missed = nn.Parameter(torch.zeros(channels))
         self.trust, self.presence = nn.Parameter(torch.zeros(channels)), nn.Parameter(torch.zeros(channels))
-        self.register_buffer('turn', torch.zeros(()))
+        self.turn = nn.Parameter(torch.zeros(()))
 
     def forward(self, counts: Counts) -> Counts:
         """Correct counts; what is missed is one more token for each sector."""
         numbers = counts.numbers @ self.confusion.clamp(0).T
-        azimuth, distance = counts.azimuth + self.turn, counts.distance
-        frames = len(numbers)
+        nowhere, distance, frames = counts.azimuth.isnan(), counts.distance, len(numbers)
+        azimuth = torch.where(nowhere, counts.azimuth, counts.azimuth + self.turn)
         numbers = torch.cat([numbers, self.missed.clamp(0) * counts.covered], 1)
         azimuth = torch.cat([azimuth, sector_centres(azimuth.device).expand(frames, -1)], 1)
         distance = torch.cat([distance, distance.new_full((frames, SECTORS), math.nan)], 1)
         covered = counts.covered if not bool(self.turn) else torch.roll(
-            counts.covered, round(float(self.turn) / math.tau * SECTORS), 1)
+            counts.covered, round(self.turn.item() / math.tau * SECTORS), 1)
         return Counts(numbers, azimuth, distance, covered)
 
 
