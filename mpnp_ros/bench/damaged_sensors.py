@@ -208,7 +208,7 @@ def write_page(page: Path, rows: Sequence[Row], majority: float) -> None:
               f'{row.label_free_seconds:.1f} |' for row in rows]
     lines += ['', f'Right answers in percent; the most frequent answer of each text gives {majority:.1f}.',
               f'Labelled: {QUESTIONS} questions with true answers.  Label-free: no question, only moments in',
-              'which a trusted sensor looks at the same place.  Offline: questions without end about the same',
+              'which a trusted sensor looks at the same place.  Offline: questions without end, same',
               'streets.  Rule: a fixed rule on the damaged tokens.  All answers are about other streets and',
               'go through the language model.', '',
               f'![damaged sensors]({page.with_suffix(".png").name})', '']

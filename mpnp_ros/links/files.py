@@ -86,13 +86,17 @@ class LinkManifest:
         return cls(**entries)
 
 
-def save_link(link: Link, path: str | Path, provenance: Provenance | None = None) -> str:
+def save_link(link: Link, path: str | Path, provenance: Provenance | None = None, half: bool = False) -> str:
     """Write a link as the folder `path`, all of it or nothing; gives the sha256 of its manifest.
 
-    The folder's name becomes the link's version.  Raises LinksError for NaN or Inf in the parameters.
+    The folder's name becomes the link's version.  half: in half precision, as links are shipped.  Raises
+    LinksError for NaN or Inf in what would be written.
     """
     path = Path(path)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in link.state_dict().items()}
+    if half:
+        tensors = {name: tensor.half() if tensor.dtype == torch.float32 else tensor
+                   for name, tensor in tensors.items()}
     _check_finite(tensors, f'the {link.config.modality} link')
     data = save(tensors)
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
@@ -177,9 +181,11 @@ def _read_tensors(folder: Path, manifest: LinkManifest) -> dict[str, torch.Tenso
         raise LinksError(f'{folder / TENSORS} does not have the sha256 of its manifest; it is damaged, '
                          'copy it again')
     try:
-        return load(data)
+        tensors = load(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise LinksError(f'{folder / TENSORS} is not safetensors ({error}); save the link again') from None
+    return {name: tensor.float() if tensor.dtype == torch.float16 else tensor
+            for name, tensor in tensors.items()}
 
 
 def _check_tensors(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor],

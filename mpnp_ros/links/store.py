@@ -89,13 +89,16 @@ class LinkStore:
             raise ConfigurationError(f'link store {self.folder} cannot be made ({error.strerror}); '
                                      'give a folder that can be written') from None
 
-    def save(self, link: Link, provenance: Provenance | None = None) -> StoredLink:
-        """Write a link as the next version of its modality; which one is current stays as it is."""
+    def save(self, link: Link, provenance: Provenance | None = None, half: bool = False) -> StoredLink:
+        """Write a link as the next version of its modality; which one is current stays as it is.
+
+        half: see save_link.
+        """
         modality = link.config.modality
         with self._writing(modality) as folder:
             numbers = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()]
             path = folder / f'{max(numbers, default=0) + 1:06d}'
-            return StoredLink(modality, path.name, path, save_link(link, path, provenance))
+            return StoredLink(modality, path.name, path, save_link(link, path, provenance, half))
 
     def list(self, modality: str | None = None) -> list[StoredLink]:
         """All versions, of one modality or of all, oldest first within a modality."""

@@ -132,7 +132,7 @@ def test_a_pointer_in_place_of_tensors_is_told_apart_from_damage(saved):
     (lambda t: t.pop('gate_weights'), 'missing or unknown tensors .gate_weights'),
     (lambda t: t.update(surplus=torch.zeros(1)), 'missing or unknown tensors .surplus'),
     (lambda t: t.update(gate_weights=torch.zeros(3)), r'gate_weights is torch.float32 \[3\]'),
-    (lambda t: t.update(gate_weights=torch.zeros(2).half()), 'gate_weights is torch.float16'),
+    (lambda t: t.update(gate_weights=torch.zeros(2).double()), 'gate_weights is torch.float64'),
     (lambda t: t['gate_weights'].fill_(torch.nan), 'NaN or Inf in gate_weights')])
 def test_wrong_tensors_are_refused(saved, change, message):
     rewrite_tensors(saved, change)
@@ -270,3 +270,18 @@ def test_links_made_before_counting_answer_as_they_did(tiny_lm, new_link, new_to
     loaded, tokens, states = load_link(tmp_path / 'old', lm=lm), new_tokens(), new_text(lm).states(2)
     for block, part in link(tokens, states.at(2)).items():
         assert torch.equal(loaded(tokens, states.at(2))[block].values, part.values)
+
+
+def test_a_link_in_half_precision_is_half_as_large_and_answers_alike(tiny_lm, new_link, new_tokens, new_text,
+                                                                     tmp_path):
+    lm = tiny_lm('llama')
+    link = new_link(lm, pooling='counting')
+    for name, half in (('whole', False), ('half', True)):
+        save_link(link, tmp_path / name, half=half)
+    sizes = [(tmp_path / name / TENSORS).stat().st_size for name in ('half', 'whole')]
+    assert sizes[0] < .6 * sizes[1]
+    loaded = load_link(tmp_path / 'half', lm=lm)
+    assert all(parameter.dtype == torch.float32 for parameter in loaded.parameters())
+    text, tokens = new_text(lm), {'camera': new_tokens()}
+    before, after = (text.logits(LatentConnections(lm, {'camera': one}), tokens) for one in (link, loaded))
+    assert torch.allclose(before, after, atol=.02)
