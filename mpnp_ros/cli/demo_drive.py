@@ -70,7 +70,8 @@ class Exchange:
     """A question with its true answer, the answer that came, and what the majority would have said.
 
     used: modalities the answer rests on.  latency: seconds from the question to the answer.  training:
-    whether links were being trained meanwhile.  links: version of those in use, as in Answer.
+    whether links were being trained meanwhile.  links: version of those in use, as in Answer.  counted: what
+    was counted for it, in words.
     """
 
     question: str
@@ -83,6 +84,7 @@ class Exchange:
     latency: float
     training: bool = False
     links: str = ''
+    counted: str = ''
 
     @property
     def is_right(self) -> bool:

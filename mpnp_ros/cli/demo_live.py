@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from mpnp_ros.cli.ask import describe_counted
 from mpnp_ros.cli.demo_diary import Diary
 from mpnp_ros.cli.demo_drive import BOTH, Costs, Event, Exchange, Phase, Sight
 from mpnp_ros.cli.node_processes import REPLAYED
@@ -170,10 +171,10 @@ class Robot:
         while True:
             training = self.diary.training
             answer = self._answer(question.text)
-            if answer.status == Answer.OK and fits(answer):
+            if answer.status in (Answer.OK, Answer.UNKNOWN) and fits(answer):
                 return Exchange(question.text, question.type, question.answer, guess, answer.text,
                                 answer.confidence, tuple(answer.used_modalities), answer.latency, training,
-                                answer.links_version)
+                                answer.links_version, '; '.join(map(describe_counted, answer.counted[:2])))
             if time.monotonic() > end:
                 raise NotAnsweringError(f'answers do not rest on {wanted}')
             time.sleep(.05)
@@ -190,7 +191,7 @@ class Robot:
                 answer = self._answers.get(timeout=min(left, .5))
             except queue.Empty:
                 continue
-            if answer.id == name and answer.status not in (Answer.OK, Answer.NO_SENSOR):
+            if answer.id == name and answer.status not in (Answer.OK, Answer.NO_SENSOR, Answer.UNKNOWN):
                 raise NotAnsweringError(f'{text!r} was not answered: {answer.error}')
             if answer.id == name:
                 return answer

@@ -202,12 +202,15 @@ def happened(event: Event) -> str:
 
 
 def conversation(exchanges: Sequence[Exchange]) -> Table:
-    """Questions and answers."""
+    """Questions and answers, and what was counted for them where links count."""
     table = Table(box=None, pad_edge=False)
+    counts = any(one.counted for one in exchanges)
     for name in ('question', 'answer', '', 'truth', 'rests on', 'latency'):
         table.add_column(name, justify='right' if name == 'latency' else 'left', no_wrap=True)
+    if counts:
+        table.add_column('counted', no_wrap=True, overflow='ellipsis')
     for one in exchanges:
         mark = Text('✓', 'green') if one.is_right else Text('✗', 'red')
         table.add_row(one.question, one.answer, mark, one.truth, sensors(one.used),
-                      f'{1e3 * one.latency:.0f} ms')
+                      f'{1e3 * one.latency:.0f} ms', *([one.counted] if counts else []))
     return table

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,17 @@ from mpnp_ros.cli.demo_drive import (
 from mpnp_ros.cli.demo_picture import draw_drive, draw_key_frame
 from mpnp_ros.cli.demo_scene import find_scene
 from mpnp_ros.cli.demo_tables import adaptations_table, examples, phases_table, types_table
-from mpnp_ros.cli.demo_view import BAR, EMPTY, FULL, LiveView, PlainView, bar, make_view, progress
+from mpnp_ros.cli.demo_view import (
+    BAR,
+    EMPTY,
+    FULL,
+    LiveView,
+    PlainView,
+    bar,
+    conversation,
+    make_view,
+    progress,
+)
 
 STEPS = PHASES[LABELLED]
 DAY, NIGHT, PLUGGED = STEPS[0], STEPS[2], STEPS[3]
@@ -221,3 +232,10 @@ def test_the_real_key_frame_as_a_picture(standin, tmp_path):
 def test_pictures_of_nuscenes_have_a_name_that_git_ignores():
     ignored = Path(__file__).parents[2].joinpath('.gitignore').read_text().split()
     assert 'docs/demo_nuscenes.png' in ignored and 'docs/demo.png' not in ignored
+
+
+def test_what_was_counted_stands_beside_the_answer():
+    told = replace(exchange(), counted='2.1 of car to the left by camera')
+    shown = Console(width=160, record=True, file=io.StringIO())
+    shown.print(conversation([told, exchange('no')]))
+    assert '2.1 of car to the left by camera' in shown.export_text()
