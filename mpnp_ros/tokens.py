@@ -107,6 +107,8 @@ class ModalityTokens:
             return np.ones(SECTORS, bool)
         degrees, index = np.degrees(self.azimuth[seeing].astype(np.float64)), self.source_index[seeing]
         apart = np.concatenate([_gaps(degrees[index == source]) for source in np.unique(index)] or [[]])
+        if not apart.size and not seeing.all():  # a source that looks to one of many tokens
+            apart = _gaps(np.degrees(self.azimuth.astype(np.float64)))
         half = float(np.median(apart)) / 2 if apart.size else VIEW / 2
         offsets = np.linspace(0.1 - half, half - 0.1, 2 + math.ceil(2 * half / SECTOR))
         places = np.floor((degrees[:, None] + offsets + 180) % 360 / SECTOR).astype(int) % SECTORS

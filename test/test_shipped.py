@@ -31,6 +31,14 @@ def test_heads_load_and_count_what_links_read(kind):
     assert head.manifest.licence and head.manifest.accuracy['explained'] > .3
 
 
+@pytest.mark.parametrize(('kind', 'unknown'), [
+    ('camera', ()), ('lidar', ('stopped',)), ('radar', ('moving', 'stopped'))])
+def test_heads_say_which_channels_they_can_tell(kind, unknown):
+    head = load_head(f'{kind}-driving-world', kind, BACKBONES[kind])
+    assert set(CHANNELS) - set(head.manifest.known) == {('construction vehicle', one) for one in unknown}
+    assert head.limits['known'].sum() == 24 - len(unknown) and head.limits['max_distance'] == 30
+
+
 @pytest.mark.parametrize('modality', ['camera', 'lidar', 'objects'])
 def test_links_load_strictly_and_say_where_they_come_from(modality):
     stored = shipped_links()[modality]

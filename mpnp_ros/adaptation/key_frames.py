@@ -101,7 +101,8 @@ def encode(frame: KeyFrame, encoder: Encoder, cache: str | Path | None = None,
         TokenDataset({frame.token: {name: tokens}}, ()).write(empty)
 
     path = cached_folder(folder / source[:16], f'{encoder.fingerprint} {source}', build)
-    return TokenDataset.load(path).frames[frame.token][name]
+    tokens = TokenDataset.load(path).frames[frame.token][name]
+    return replace(tokens, **getattr(encoder, 'limits', {}))  # not in the fingerprint: caches may be older
 
 
 def check_files(root: NuScenes, samples: Iterable[str], modalities: Container[str]) -> None:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +33,7 @@ from mpnp_ros.adaptation.sector_scores import SectorScores, score_sectors
 from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.errors import ConfigurationError, TrainingError
 from mpnp_ros.modalities.heads import Head, HeadManifest
+from mpnp_ros.modalities.sector_head import Channel
 from mpnp_ros.nuscenes.questions import Scope
 
 WINDOWS = (1, 3, 6, 12, 36, 72)
@@ -120,7 +122,8 @@ class PretrainingStep:
 @dataclass(frozen=True)
 class PretrainingReport:
     """What a run did.  stopped: why it ended: epochs, patience or cancelled.  history: (step, deviance
-    explained) on the validation set after each epoch.  scores: of the network it ended with.
+    explained) on the validation set after each epoch.  scores: of the network it ended with.  known: the
+    channels that occur in training and that it can tell, see ChannelScore.told.
     """
 
     stopped: str
@@ -129,6 +132,7 @@ class PretrainingReport:
     history: tuple[tuple[int, float], ...]
     scores: SectorScores
     seconds: float
+    known: tuple[Channel, ...]
 
 
 def new_head(source: HeadInput, config: PretrainingConfig) -> Head:
@@ -191,8 +195,11 @@ class _Run:
         if self.state.best is not None:
             restore_links({'head': self.network}, self.state.best)
         state, scores = self.state, evaluate_head(self.head, self.validation, self.config.batch)
+        learned = np.max([(one.weights > 0.5).any(0) for one in self.train.targets], axis=0)
+        known = tuple(channel for channel, occurs in zip(self.head.manifest.channels, learned, strict=True)
+                      if occurs and scores.channels[channel].told)
         return PretrainingReport(stopped, state.step, tuple(state.losses), tuple(state.accuracies), scores,
-                                 state.seconds)
+                                 state.seconds, known)
 
     def _step(self) -> float:
         started, state, config = time.perf_counter(), self.state, self.config

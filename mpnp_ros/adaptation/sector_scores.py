@@ -11,6 +11,36 @@ from mpnp_ros.modalities.sector_head import Channel
 from mpnp_ros.modalities.sectors import SECTORS
 
 DIRECTIONS = 6
+ENOUGH = 10
+"""So many sixths of the circle must hold something of a channel before it can count as told."""
+BETTER = 0.1
+"""How far from chance to perfect the average precision of a channel must be for that."""
+
+
+@dataclass(frozen=True)
+class ChannelScore:
+    """How well one channel is found.
+
+    precision: average precision of its presence in sixths of the circle.  prevalence: share of sixths that
+    hold it, which is the precision of chance.  present: their number.
+    """
+
+    precision: float
+    prevalence: float
+    present: int
+
+    @property
+    def told(self) -> bool:
+        """Whether the head has shown that it can tell the channel at all, see ENOUGH and BETTER.
+
+        A status that the head guesses from the category counts where that is right often enough; how sure
+        it is, its expected numbers say.
+        """
+        return (self.present >= ENOUGH
+                and self.precision - self.prevalence >= BETTER * (1 - self.prevalence))
+
+    def __str__(self) -> str:
+        return f'AP {self.precision:.2f} in {self.present} sixths, chance {self.prevalence:.2f}'
 
 
 @dataclass(frozen=True)
@@ -21,7 +51,7 @@ class SectorScores:
     a category in a direction; constant_count_error: that of always saying the mean.  status: share of
     statuses that are right where a direction holds one object of a category; common_status: that of always
     saying its most common one.  explained: share of the deviance of the counts by sector that the head
-    explains; below 0 it is worse than the mean.
+    explains; below 0 it is worse than the mean.  channels: how well each is found by itself.
     """
 
     precision: Mapping[str, float]
@@ -31,6 +61,7 @@ class SectorScores:
     status: float
     common_status: float
     explained: float
+    channels: Mapping[Channel, ChannelScore]
 
     @property
     def mean_precision(self) -> float:
@@ -65,11 +96,15 @@ def score_sectors(rates: Tensor, counts: Tensor, channels: Sequence[Channel]) ->
     present = there > 0.5
     occurring = [place for place in range(len(names)) if present[:, place].any()]
     status, common = _status_shares(expected, true, groups)
+    by_channel = {
+        channel: ChannelScore(average_precision(scores, holds), holds.float().mean().item(), int(holds.sum()))
+        for channel, scores, holds in zip(channels, expected.flatten(0, 1).T, true.flatten(0, 1).T > 0.5,
+                                          strict=True)}
     return SectorScores(
         {names[place]: average_precision(found[:, place], present[:, place]) for place in occurring},
         {names[place]: present[:, place].float().mean().item() for place in occurring},
         (found - there).abs().mean().item(), (there.mean(0) - there).abs().mean().item(), status, common,
-        explained_deviance(rates, counts))
+        explained_deviance(rates, counts), by_channel)
 
 
 def by_direction(values: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ def run(arguments: Namespace) -> int:
               file=sys.stderr)
         return CANCELLED
     manifest = save_head(arguments.output, head, licence=arguments.licence, accuracy=report.scores.to_dict(),
-                         provenance=provenance(arguments, config, train))
+                         known=report.known, provenance=provenance(arguments, config, train))
     if arguments.checkpoint is None:
         forget_checkpoint(checkpoint)
     print(f'{arguments.output}: {manifest.kind} head {manifest.sha256[:12]}')
@@ -145,8 +145,12 @@ def key_frames(root: Path, scenes: list[str] | None) -> Iterator[KeyFrame]:
 
 def describe(report: PretrainingReport) -> str:
     """What the training cost and reached, in a few lines."""
+    untold = [f'\n  {": ".join(filter(None, channel))}: {score}'
+              for channel, score in report.scores.channels.items() if channel not in report.known]
     return (f'{report.steps} steps in {report.seconds:.0f} s, ended by {report.stopped}, '
-            f'loss {report.losses[-1] if report.losses else 0:.3f}\n{report.scores.table()}')
+            f'loss {report.losses[-1] if report.losses else 0:.3f}\n{report.scores.table()}'
+            + (f'\nwhat it could not be seen to tell, and tokens call unknown; more scenes may show it:'
+               f'{"".join(untold)}' if untold else ''))
 
 
 def provenance(arguments: Namespace, config: PretrainingConfig, train: SectorDataset) -> str:

@@ -106,6 +106,8 @@ class Encoder(Protocol):
     fingerprint: ``<modality>-<12 hex digits>``, equal for encoders whose tokens mean the same:
         it covers the weights and every option that changes the tokens, not device or dtype.
     token_width: D of its tokens.
+
+    One with a head has limits too: what its tokens cannot know, see Head.limits.
     """
 
     modality: str

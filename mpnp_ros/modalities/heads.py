@@ -11,6 +11,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from safetensors.torch import save
 
 import mpnp_ros
@@ -39,7 +40,8 @@ class HeadManifest:
     min_points: of the objects that it counts, metres and points of LiDAR and radar.  backbone: sha256 of the
     weights whose features it reads, empty where it reads the sensor itself.  input: the encoder's options
     that it was trained with.  shape: arguments of its network.  sha256: of head.safetensors.  accuracy:
-    measured on held-out scenes.
+    measured on held-out scenes.  known: which of the channels it can tell at all, as these scenes have shown;
+    None: all.  It is no part of the encoder's fingerprint.
     """
 
     kind: str
@@ -53,6 +55,7 @@ class HeadManifest:
     licence: str = ''
     provenance: str = ''
     accuracy: Mapping[str, float] = field(default_factory=dict)
+    known: tuple[Channel, ...] | None = None
     sectors: int = SECTORS
     schema: int = SCHEMA
 
@@ -68,6 +71,13 @@ class Head:
     manifest: HeadManifest
     network: CameraSectorHead | PolarSectorHead
     folder: Path = Path()
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What its tokens cannot know: the entries known and max_distance of ModalityTokens."""
+        known = self.manifest.known
+        told = [] if known is None else [channel in known for channel in self.manifest.channels]
+        return {'known': np.array(told, bool), 'max_distance': self.manifest.max_distance}
 
     def configure(self, config: Config) -> Config:
         """Return the options with those that the head was trained with over them.
@@ -123,11 +133,17 @@ def read_manifest(folder: Path) -> HeadManifest:
         elif not _CHECKS[entry.type](content[name]):
             raise WeightsError(f'head manifest {folder / MANIFEST}: {name} is {content[name]!r:.80}, '
                                f'expected {_WORDS[entry.type]}; {AGAIN}')
-    manifest = HeadManifest(**{**content, 'channels': tuple(map(tuple, content['channels']))})
+    lists = {name: tuple(map(tuple, content[name])) for name in ('channels', 'known')
+             if content.get(name) is not None}
+    manifest = HeadManifest(**{**content, **lists})
     if (manifest.schema, manifest.sectors) != (SCHEMA, SECTORS) or manifest.kind not in NETWORKS:
         raise WeightsError(f'head {folder} is of schema {manifest.schema}, kind {manifest.kind!r} and '
                            f'{manifest.sectors} sectors; this package reads {SCHEMA}, {", ".join(NETWORKS)} '
                            f'and {SECTORS}')
+    if strange := set(manifest.known or ()).difference(manifest.channels):
+        names = ', '.join(sorted(': '.join(filter(None, channel)) for channel in strange))
+        raise WeightsError(f'head manifest {folder / MANIFEST}: known names what is not among its channels: '
+                           f'{names}; take it out, or {AGAIN}')
     return manifest
 
 
@@ -185,11 +201,14 @@ _CHECKS = {
     'int': lambda value: type(value) is int and value >= 0,
     'float': lambda value: _is_number(value) and value > 0,
     'tuple[Channel, ...]': lambda value: isinstance(value, list) and value and all(map(_is_channel, value)),
+    'tuple[Channel, ...] | None': lambda value: value is None or (
+        isinstance(value, list) and all(map(_is_channel, value))),
     'Mapping[str, Any]': lambda value: isinstance(value, dict),
     'Mapping[str, float]': lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
 }
 _WORDS = {
     'str': 'text', 'int': 'a whole number, 0 or more', 'float': 'a number above 0',
-    'tuple[Channel, ...]': 'a list of pairs [category, status or null]', 'Mapping[str, Any]': 'an object',
-    'Mapping[str, float]': 'an object of numbers',
+    'tuple[Channel, ...]': 'a list of pairs [category, status or null]',
+    'tuple[Channel, ...] | None': 'a list of pairs [category, status or null], or null',
+    'Mapping[str, Any]': 'an object', 'Mapping[str, float]': 'an object of numbers',
 }

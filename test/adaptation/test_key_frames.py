@@ -106,6 +106,15 @@ def test_a_damaged_cache_and_changed_files_are_encoded_again(root, encoders, tmp
     assert len(calls) == 3
 
 
+def test_what_an_encoder_can_tell_is_never_that_of_an_older_cache(root, encoders, tmp_path, monkeypatch):
+    frame, lidar = first_frame(root), encoders[1]
+    assert encode(frame, lidar, tmp_path).known.size == 0
+    known = np.arange(lidar.token_width) < 3
+    monkeypatch.setattr(lidar, 'limits', {'known': known, 'max_distance': 30.}, raising=False)
+    tokens = encode(frame, lidar, tmp_path)
+    assert (tokens.known == known).all() and tokens.max_distance == 30
+
+
 def test_questions_are_about_their_frame_and_no_text_gives_its_answer_away(dataset, root):
     assert dataset.modalities == ('camera', 'lidar') and len(dataset.frames) == 16
     answers = defaultdict(Counter)

@@ -74,6 +74,15 @@ def test_a_head_learns_to_count_what_it_sees_in_scenes_it_has_not_seen(kind):
     assert report.scores.explained > 0.4 and report.scores.mean_precision > 0.8
     again = evaluate_head(head, made_up(kind).split(0.25)[1])
     assert again.explained == pytest.approx(max(value for _, value in report.history), abs=1e-5)
+    assert report.known == tuple(CHANNELS[place] for place in sorted(KINDS))
+
+
+def test_what_is_not_in_training_is_not_known():
+    train, validation = made_up('lidar').split(0.25)
+    barriers = [replace(one, azimuth=one.azimuth[1:], weights=one.weights[1:]) for one in train.targets]
+    report = pretrain(new_head(Source('lidar'), CONFIG), replace(train, targets=tuple(barriers)), validation,
+                      replace(CONFIG, epochs=8))
+    assert report.known == (('barrier', None),)
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):

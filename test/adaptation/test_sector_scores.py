@@ -3,7 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mpnp_ros.adaptation.sector_scores import average_precision, by_direction, score_sectors
+from mpnp_ros.adaptation.sector_scores import (
+    ChannelScore,
+    average_precision,
+    by_direction,
+    score_sectors,
+)
 
 CHANNELS = (('car', 'moving'), ('car', 'parked'), ('barrier', None))
 
@@ -32,6 +37,26 @@ def test_the_mean_explains_nothing(counts):
 def test_what_does_not_occur_has_no_precision(counts):
     counts[..., 2] = 0
     assert set(score_sectors(counts, counts, CHANNELS).precision) == {'car'}
+
+
+def test_a_channel_is_told_that_is_found_better_than_by_chance(counts):
+    rates = counts.clone()
+    rates[..., 1] = torch.rand(20, 72, generator=torch.Generator().manual_seed(1))
+    counts[..., 2] = 0
+    counts[:4, 0, 2] = rates[:4, 0, 2] = 1
+    scores = score_sectors(rates, counts, CHANNELS).channels
+    moving, parked, barrier = (scores[channel] for channel in CHANNELS)
+    assert moving.precision == 1 and moving.told
+    assert abs(parked.precision - parked.prevalence) < 0.1 and not parked.told
+    assert (barrier.present, barrier.prevalence) == (4, pytest.approx(4 / 120)) and not barrier.told
+    assert str(barrier).endswith('in 4 sixths, chance 0.03')
+
+
+@pytest.mark.parametrize('precision, prevalence, present, told', [
+    (0.12, 0.01, 10, True), (0.12, 0.01, 9, False), (0.10, 0.01, 99, False), (0.5, 0.42, 99, True),
+    (0.5, 0.46, 99, False), (1.0, 0.9, 99, True)])
+def test_better_is_a_tenth_of_the_way_to_perfect(precision, prevalence, present, told):
+    assert ChannelScore(precision, prevalence, present).told == told
 
 
 def test_directions_are_those_of_questions():

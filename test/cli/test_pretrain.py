@@ -35,7 +35,22 @@ def test_trains_measures_and_saves(train, tmp_path, capsys):
     manifest = json.loads((tmp_path / 'head/manifest.json').read_text())
     assert manifest['kind'] == 'lidar' and len(manifest['channels']) == 24
     assert 'seed 0' in manifest['provenance'] and 'explained' in manifest['accuracy']
-    assert create_encoder('lidar', {'backbone': 'polar', 'head': str(tmp_path / 'head')}).token_width == 24
+    encoder = create_encoder('lidar', {'backbone': 'polar', 'head': str(tmp_path / 'head')})
+    assert encoder.token_width == 24 and not encoder.limits['known'].any()
+    assert manifest['known'] == [] and 'tokens call unknown' in shown and 'traffic cone: AP' in shown
+
+
+def test_what_the_head_can_tell_is_written(train, tmp_path, monkeypatch, capsys):
+    from mpnp_ros.adaptation import sector_scores
+
+    monkeypatch.setattr(sector_scores, 'ENOUGH', 1)
+    monkeypatch.setattr(sector_scores, 'BETTER', -1)
+    assert train() == 0
+    known = json.loads((tmp_path / 'head/manifest.json').read_text())['known']
+    encoder = create_encoder('lidar', {'backbone': 'polar', 'head': str(tmp_path / 'head')})
+    assert 0 < len(known) < 24 and encoder.limits['known'].sum() == len(known)
+    shown = capsys.readouterr().out
+    assert all(f'\n  {": ".join(filter(None, channel))}: AP' not in shown for channel in known)
 
 
 def test_the_same_seed_gives_the_same_head(train, tmp_path):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,14 @@ def tiny_heads() -> dict[str, Head]:
         torch.manual_seed(0)
         manifests = [HeadManifest(kind, channels, 30.0, 5, *rest) for kind, rest in kinds.items()]
         return {one.kind: Head(one, one.build().eval().requires_grad_(False)) for one in manifests}
+
+
+@pytest.fixture(scope='session')
+def knowing() -> Callable[[Head], Head]:
+    """Give a function: head -> the same, which knows only moving cars and counts up to 20 m."""
+    def limited(head: Head) -> Head:
+        return replace(head, manifest=replace(head.manifest, known=(('car', 'moving'),), max_distance=20.0))
+    return limited
 
 
 @pytest.fixture(scope='session')

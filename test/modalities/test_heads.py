@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from mpnp_ros.errors import WeightsError
+from mpnp_ros.modalities.camera.config import CameraConfig
+from mpnp_ros.modalities.camera.object_encoder import CameraObjectEncoder
 from mpnp_ros.modalities.heads import load_head, save_head
+from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.lidar.polar_encoder import PolarEncoder
+from mpnp_ros.modalities.radar.config import RadarConfig
+from mpnp_ros.modalities.radar.encoder import RadarEncoder
 from mpnp_ros.modalities.registry import find_modality
 
 
@@ -26,6 +32,36 @@ def test_what_is_saved_is_loaded(tiny_heads, folder):
     grid = torch.rand(1, 6, 288, 8)
     assert torch.equal(head.network(grid), tiny_heads['lidar'].network(grid))
     assert not any(one.requires_grad for one in head.network.parameters())
+
+
+def test_a_head_says_what_its_tokens_cannot_know(tiny_heads, tmp_path):
+    told = (('car', 'parked'),)
+    save_head(tmp_path / 'head', tiny_heads['lidar'], known=told)
+    head = load_head(tmp_path / 'head', 'lidar')
+    assert head.manifest.known == told
+    assert head.limits['known'].tolist() == [False, True, False] and head.limits['max_distance'] == 30
+    save_head(tmp_path / 'nothing', tiny_heads['lidar'], known=())
+    assert load_head(tmp_path / 'nothing', 'lidar').limits['known'].tolist() == [False] * 3
+
+
+def test_a_manifest_that_does_not_say_what_is_known_knows_all(folder):
+    path = folder / 'manifest.json'
+    content = json.loads(path.read_text())
+    assert content.pop('known') is None
+    path.write_text(json.dumps(content))
+    head = load_head(folder, 'lidar')
+    assert head.manifest.known is None and head.limits['known'].size == 0
+
+
+@pytest.mark.parametrize('kind', ['camera', 'lidar', 'radar'])
+def test_what_is_known_is_no_part_of_the_fingerprint(tiny_backbone, tiny_heads, kind):
+    head = tiny_heads[kind]
+    less = replace(head, manifest=replace(head.manifest, known=()))
+    names = {{'camera': lambda one: CameraObjectEncoder(CameraConfig(tokens='objects'), tiny_backbone, one),
+              'lidar': lambda one: PolarEncoder(LidarConfig(backbone='polar'), one),
+              'radar': lambda one: RadarEncoder(RadarConfig(), one)}[kind](one).fingerprint
+             for one in (head, less)}
+    assert len(names) == 1
 
 
 def test_a_head_of_another_kind_is_refused(folder):
@@ -64,7 +100,11 @@ def test_damaged_weights_are_refused(folder):
     ({'channels': [['car', 7]]}, 'expected a list of pairs'), ({'kind': 7}, 'kind is 7, expected text'),
     ({'max_distance': 'far'}, 'max_distance is .far., expected a number'), ({'min_points': -1}, 'min_points'),
     ({'max_distance': float('nan')}, 'max_distance is nan'), ({'accuracy': {'all': 'good'}}, 'accuracy is'),
-    ({'sectors': None}, 'sectors is None, expected a whole number'), ({'sha256': None}, 'sha256 is None')])
+    ({'sectors': None}, 'sectors is None, expected a whole number'), ({'sha256': None}, 'sha256 is None'),
+    ({'known': [['tram', 'parked'], ['car', 'parked']]},
+     r'manifest\.json: known names what is not among its channels: tram: parked; take it out, or fetch'),
+    ({'known': [['car', None]]}, r'known names what is not among its channels: car;'),
+    ({'known': 'car'}, r'known is .car., expected a list of pairs \[category, status or null\], or null')])
 def test_a_manifest_that_does_not_fit_is_refused(folder, change, message):
     path = folder / 'manifest.json'
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))

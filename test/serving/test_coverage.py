@@ -25,6 +25,7 @@ SECTOR_CENTRES = np.arange(-177.5, 180, 5)
     (looking(SECTOR_CENTRES, np.where(abs(SECTOR_CENTRES) < 33, 0, NO_SOURCE)), 'from -35 to 35 deg'),
     (looking(SECTOR_CENTRES, np.where(abs(SECTOR_CENTRES) > 140, 1, NO_SOURCE)), 'from 140 to 220 deg'),
     (looking(SECTOR_CENTRES, [0] * 72), 'all around'),
+    (looking(SECTOR_CENTRES, np.where(SECTOR_CENTRES == 2.5, 0, NO_SOURCE)), 'from 0 to 5 deg'),
     (looking(SECTOR_CENTRES, [NO_SOURCE] * 72), 'nothing'),
     (looking([25, 15, 5, -5, -15, -25], [0] * 6), 'from -30 to 30 deg'),
     (looking([25, 15, 5, -5, -15, -25, -155, -165, -175, 175, 165, 155], [0] * 6 + [1] * 6),

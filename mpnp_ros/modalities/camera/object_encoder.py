@@ -29,7 +29,7 @@ class CameraObjectEncoder:
         self.head = head or load_head(config.head, self.modality, self.backbone.sha256)
         self.config = self.head.configure(config)
         self.backbone.network.check(self.config.height, self.config.width, self.config.blocks)
-        self.channels = self.head.manifest.channels
+        self.channels, self.limits = self.head.manifest.channels, self.head.limits
         self.token_width = len(self.channels)
         weights = f'{self.backbone.sha256} {self.head.manifest.sha256}'
         self.fingerprint = self.config.fingerprint(self.modality, weights, VERSION)
@@ -43,7 +43,7 @@ class CameraObjectEncoder:
             modality=self.modality, encoder=self.fingerprint, values=self._values(ring),
             azimuth=sector_azimuths(), sources=tuple(view.name for view in frame.views),
             source_index=principal_views(ring), source_stamps_ns=stamps, stamp_ns=min(stamps),
-            frame_id=frame.frame_id)
+            frame_id=frame.frame_id, **self.limits)
 
     @torch.inference_mode()
     def _values(self, ring: CameraRing) -> np.ndarray:

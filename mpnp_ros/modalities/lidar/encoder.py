@@ -5,6 +5,8 @@ range views carry over: scans agree with each other at .89 to .97, shuffled ones
 """
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -63,15 +65,16 @@ class LidarEncoder:
 
 
 def sector_tokens(frame: LidarFrame, fingerprint: str, values: np.ndarray,
-                  azimuth: np.ndarray) -> ModalityTokens:
+                  azimuth: np.ndarray, **limits: Any) -> ModalityTokens:
     """Return tokens ``values`` [sectors, D] of one sweep with their directions [sectors].
 
-    Their source index is NO_SOURCE where the sensor does not look.
+    Their source index is NO_SOURCE where the sensor does not look.  limits: of a head, see Head.limits.
     """
     return ModalityTokens(
         modality='lidar', encoder=fingerprint, values=values, azimuth=azimuth, sources=(frame.name,),
         source_index=np.where(_looked_to(frame)[sector_of(azimuth)], 0, NO_SOURCE).astype(np.uint16),
-        source_stamps_ns=(frame.stamp_ns,), stamp_ns=frame.stamp_ns, frame_id=frame.frame_id)
+        source_stamps_ns=(frame.stamp_ns,), stamp_ns=frame.stamp_ns, frame_id=frame.frame_id,
+        **limits)
 
 
 def _looked_to(frame: LidarFrame) -> np.ndarray:

@@ -24,7 +24,7 @@ class PolarEncoder:
     def __init__(self, config: LidarConfig, head: Head | None = None) -> None:
         self.head = head or load_head(config.head, self.modality)
         self.config = self.head.configure(config)
-        self.channels = self.head.manifest.channels
+        self.channels, self.limits = self.head.manifest.channels, self.head.limits
         self.token_width = len(self.channels)
         self.fingerprint = self.config.fingerprint(self.modality, self.head.manifest.sha256, VERSION)
 
@@ -32,7 +32,8 @@ class PolarEncoder:
         """Return one token a sector; raises PointCloudError where no point can be used."""
         network = self.head.network
         grid = polar_grid(frame, self.config, network.azimuths, network.ranges)
-        return sector_tokens(frame, self.fingerprint, self._values(torch.from_numpy(grid)), sector_azimuths())
+        return sector_tokens(frame, self.fingerprint, self._values(torch.from_numpy(grid)), sector_azimuths(),
+                             **self.limits)
 
     @torch.inference_mode()
     def _values(self, grid: torch.Tensor) -> np.ndarray:

@@ -28,7 +28,7 @@ class RadarEncoder:
     def __init__(self, config: RadarConfig, head: Head | None = None) -> None:
         self.head = head or load_head(config.head, self.modality)
         self.config = self.head.configure(config)
-        self.channels = self.head.manifest.channels
+        self.channels, self.limits = self.head.manifest.channels, self.head.limits
         self.token_width = len(self.channels)
         self.fingerprint = self.config.fingerprint(self.modality, self.head.manifest.sha256, VERSION)
 
@@ -41,7 +41,7 @@ class RadarEncoder:
             modality=self.modality, encoder=self.fingerprint, values=self._values(torch.from_numpy(grid)),
             azimuth=sector_azimuths(), sources=tuple(scan.name for scan in frame.scans),
             source_index=principal_radars(frame), source_stamps_ns=stamps, stamp_ns=min(stamps),
-            frame_id=frame.frame_id)
+            frame_id=frame.frame_id, **self.limits)
 
     @torch.inference_mode()
     def _values(self, grid: torch.Tensor) -> np.ndarray:

@@ -49,6 +49,24 @@ def test_a_sector_that_no_camera_looks_to_has_no_source(encoder, picture):
     assert index.tolist() == np.where(np.abs(degrees) <= half, 0, NO_SOURCE).tolist()
 
 
+def test_tokens_say_what_they_cannot_know(encoder, tiny_backbone, tiny_heads, knowing, picture):
+    tokens = CameraObjectEncoder(OBJECTS, tiny_backbone, knowing(tiny_heads['camera'])).encode(rig(picture))
+    assert tokens.known.tolist() == [True, False, False] and tokens.max_distance == 20
+    tokens = encoder.encode(rig(picture))
+    assert tokens.known.size == 0 and tokens.max_distance == 30
+
+
+@pytest.mark.parametrize('degrees', [60, 4])
+def test_a_frame_of_one_view_looks_where_that_looks(encoder, picture, degrees):
+    focal = picture.shape[1] / 2 / np.tan(np.radians(degrees) / 2)
+    intrinsics = np.array([[focal, 0, picture.shape[1] / 2], [0, focal, picture.shape[0] / 2], [0, 0, 1]])
+    view = CameraView('left', picture, intrinsics, facing(np.radians(92.5)))
+    tokens = encoder.encode(CameraFrame((view,)))
+    apart = np.abs(-177.5 + 5 * np.arange(72) - 92.5)
+    assert tokens.sectors_looked_at().tolist() == (apart < degrees / 2 + 2.5).tolist()
+    assert tokens.looked.size == 0
+
+
 def test_turning_the_rig_turns_the_tokens(encoder, picture):
     straight = encoder.encode(rig(picture)).values
     assert np.allclose(np.roll(straight, 9, 0), encoder.encode(rig(picture, 9 * SECTOR)).values, atol=1e-5)

@@ -81,6 +81,13 @@ def test_the_registry_builds_it_from_a_folder(tiny_heads, tmp_path, frame, encod
     assert built.fingerprint != encoder.fingerprint and manifest.sha256
 
 
+def test_tokens_say_what_they_cannot_know(encoder, tiny_heads, knowing, frame):
+    tokens = PolarEncoder(POLAR, knowing(tiny_heads['lidar'])).encode(frame)
+    assert tokens.known.tolist() == [True, False, False] and tokens.max_distance == 20
+    tokens = encoder.encode(frame)
+    assert tokens.known.size == 0 and tokens.max_distance == 30
+
+
 @pytest.mark.parametrize('turn', [0.0, 2.0])
 def test_a_sweep_that_does_not_go_round_says_so(encoder, frame, turn):
     assert (encoder.encode(frame).source_index == 0).all()
@@ -91,3 +98,5 @@ def test_a_sweep_that_does_not_go_round_says_so(encoder, frame, turn):
     apart = np.abs(np.degrees(np.angle(np.exp(1j * (tokens.azimuth - turn)))))
     assert (tokens.source_index[apart < 55] == 0).all()
     assert (tokens.source_index[apart > 65] == NO_SOURCE).all()
+    assert tokens.looked.size == 0
+    assert tokens.sectors_looked_at().tolist() == (tokens.source_index != NO_SOURCE).tolist()

@@ -89,6 +89,14 @@ def test_a_sector_belongs_to_the_radar_that_looks_there(encoder, frame):
     expected = np.where(looked_to, from_left < from_front, NO_SOURCE)
     assert tokens.source_index.tolist() == expected.tolist()
     assert (~looked_to).sum() == 72 - (75 + 90 + 75) // 5
+    assert tokens.looked.size == 0 and tokens.sectors_looked_at().tolist() == looked_to.tolist()
+
+
+def test_tokens_say_what_they_cannot_know(encoder, tiny_heads, knowing, frame):
+    tokens = RadarEncoder(RadarConfig(), knowing(tiny_heads['radar'])).encode(frame)
+    assert tokens.known.tolist() == [True, False, False] and tokens.max_distance == 20
+    tokens = encoder.encode(frame)
+    assert tokens.known.size == 0 and tokens.max_distance == 30
 
 
 def test_turning_the_radars_turns_the_tokens(encoder, frame):
