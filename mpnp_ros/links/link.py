@@ -104,7 +104,7 @@ class LatentLink(nn.Module):
         known = values.new_ones(frames, values.shape[2]) if known is None else known.float()
         if tokens.valid is not None:
             values = values.masked_fill(~tokens.valid[..., None], 0.)
-        return Counts(values, azimuth, distance, looked[:, :, None] * known[:, None])
+        return Counts(values * known[:, None], azimuth, distance, looked[:, :, None] * known[:, None])
 
     def columns(self, tokens: TokenBatch) -> torch.Tensor:
         """Log g of every linked block for each text, [N, B or 1]; -inf where closed or without tokens."""
