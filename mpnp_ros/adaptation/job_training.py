@@ -14,7 +14,7 @@ from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.budget import Spent
 from mpnp_ros.adaptation.checkpoint import Tensors, link_tensors, restore_links
 from mpnp_ros.adaptation.cost import measure_macs, peak_memory
-from mpnp_ros.adaptation.dataset import TokenDataset
+from mpnp_ros.adaptation.dataset import Frame, TokenDataset
 from mpnp_ros.adaptation.distillation import distilled
 from mpnp_ros.adaptation.evaluation import evaluate, majority
 from mpnp_ros.adaptation.job import (
@@ -30,10 +30,14 @@ from mpnp_ros.adaptation.job import (
 from mpnp_ros.adaptation.job_reading import Cancelled, Reading, Say, draw, links_beside, starts, untrained
 from mpnp_ros.adaptation.policy import DISTILLED
 from mpnp_ros.adaptation.trainer import Trainer, TrainingReport, TrainingStep
+from mpnp_ros.adaptation.trusted import FEWEST, fit_worth
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.links.files import Link
+from mpnp_ros.links.inputs import TokenBatch
+from mpnp_ros.links.link import LatentLink
 from mpnp_ros.links.provenance import Adaptation, Provenance
 from mpnp_ros.links.store import LinkStore
+from mpnp_ros.links.worth import fuse
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.upper_blocks import load_upper_blocks
 from mpnp_ros.llm.weights import load_language_model
@@ -91,7 +95,8 @@ class _Training:
         if self.spec.supervision == DISTILLED:
             self.held_out = self._labelled(self.held_out, self.spec.teachers)
         before = max(self._begin(new) for new in self.spec.new)
-        if self.spec.supervision == DISTILLED:
+        shared = self._seen_together()
+        if self.spec.supervision == DISTILLED and not shared:
             self._label()
         self._tell(accuracy=before, start_accuracy=before)
         if self.spec.only_try:
@@ -100,12 +105,13 @@ class _Training:
         begun = link_tensors(self._own())
         floor = self._floor(before)
         least = max(self.spec.budget.accuracy, floor.accuracy)
-        report = self._fit(least)
+        report = self._compare(shared) if shared else self._fit(least)
         self.macs += report.macs_per_step * report.steps
         if report.stopped == 'cancelled':
             return self._result(CANCELLED, 'cancelled; the same job goes on from its last step', before,
                                 math.nan, report.steps)
-        return self._conclude(before, floor, self._settle(begun, least), report)
+        after = self._accuracy() if shared else self._settle(begun, least)
+        return self._conclude(before, floor, after, report)
 
     def _begin(self, new: NewLink) -> float:
         """Plug the start that answers most held-out questions rightly; gives how many, 0..1."""
@@ -189,13 +195,48 @@ class _Training:
             cancelled=self.cancelled)))
         return found[0]
 
+    def _seen_together(self) -> list[Frame]:
+        """Frames of trusted sensors and of those that learn from them, where one reader counts for all.
+
+        Empty where learning is from answers, or there are too few of them.
+        """
+        own, links = self._own().values(), self.method.links()
+        trusted = [links[name] for name in self.spec.teachers] if self.spec.supervision == DISTILLED else []
+        alike = trusted and all(self.begun_with.values()) and all(
+            isinstance(link, LatentLink) and link.reads_like(trusted[0]) for link in (*own, *trusted))
+        names = {*self.spec.modalities, *self.spec.teachers}
+        frames = [frame for frame in self.train.frames.values() if names <= frame.keys()] if alike else []
+        return frames if len(frames) >= FEWEST else []
+
+    def _compare(self, frames: Sequence[Frame]) -> TrainingReport:
+        """Learn what counts are worth from what trusted sensors count of the same frames."""
+        links, started, device = self.method.links(), time.monotonic(), self.method.lm.device
+        seen = {name: TokenBatch.stack([frame[name] for frame in frames], device)
+                for name in (*self.spec.modalities, *self.spec.teachers)}
+        with torch.no_grad():
+            trusted = [links[name] for name in self.spec.teachers]
+            known = fuse([(link.count(seen[link.config.modality]), link.worth, link.gates.max())
+                          for link in trusted])
+            for name, link in self._own().items():
+                fit_worth(link.worth, link.counts_of(seen[name]), known)
+        parameters = sum(one.numel() for link in self._own().values() for one in link.worth.parameters())
+        return TrainingReport(f'the comparison with {" and ".join(self.spec.teachers)}', 0, (), (),
+                              parameters, time.monotonic() - started, 0, peak_memory(device))
+
     def _fit(self, least: float) -> TrainingReport:
-        """Train; where an accuracy ends it, `least`, at which the links are also offered."""
+        """Train; where an accuracy ends it, `least`, at which the links are also offered.
+
+        Of links that count and have begun with others, what their counts are worth: that takes the fewest
+        questions.
+        """
+        own = self._own().values()
+        worth = all(self.begun_with.values()) and all(getattr(link, 'worth', None) for link in own)
         left = self.spec.budget.seconds_left(Spent(self._seconds))
         rate = self.spec.training.learning_rate if all(self.begun_with.values()) else \
             self.spec.anew_learning_rate
         config = replace(self.spec.training, learning_rate=rate, steps=self.reading.steps,
-                         batch=self.reading.batch, stop_accuracy=least if self.spec.budget.accuracy else 0.,
+                         batch=self.reading.batch, part='worth' if worth else 'all',
+                         stop_accuracy=least if self.spec.budget.accuracy else 0.,
                          seconds=max(LEAST_SECONDS, left * FOR_STEPS) if math.isfinite(left) else 0.)
         trainer = Trainer(self.method, config, self.book, self.spec.modalities)
         validation = self.held_out.only(self.spec.modalities) if self.held_out.examples else None
