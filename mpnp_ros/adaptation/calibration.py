@@ -39,7 +39,7 @@ def calibration_error(confidences: Sequence[float], right: Sequence[bool], bins:
 
 def fit_temperature(method: Method, modality: str, examples: Sequence[Example], book: QuestionBook,
                     see: Callable[[Example], Frame]) -> tuple[float, float]:
-    """Fit the temperature of a plugged link and of those that share its reader.
+    """Fit the temperature of a plugged link.
 
     examples: with choices, not of the training set.  see: what each question's answer may rest on.  Returns
     the mean negative log-likelihood of the true answers before and after.  Raises TrainingError for a link
@@ -48,7 +48,7 @@ def fit_temperature(method: Method, modality: str, examples: Sequence[Example], 
     link = method.links()[modality]
     if not isinstance(link, LatentLink) or link.config.pooling != 'counting':
         raise TrainingError(f'the {modality} link does not count and has no temperature to be fitted')
-    doubt = link.pooling.doubt
+    doubt = link.doubt
     with torch.no_grad():
         doubt.weight.zero_()
         doubt.bias.zero_()

@@ -104,13 +104,17 @@ class Training:
 
 @dataclass(frozen=True)
 class Learning(Scenes):
-    """Scenes to learn on, and how."""
+    """Scenes to learn on, and how.
+
+    calibrated_on: questions of each type on which the temperature of answers is fitted.
+    """
 
     steps: int = 1000
     batch: int = 128
     learning_rate: float = 6e-4
     modality_dropout: float = 0.5
-    part: str = 'all'
+    part: str = 'worth'
+    calibrated_on: int = 300
 
 
 @dataclass(frozen=True)
@@ -251,7 +255,12 @@ class Study:
             for entry in stored.values():
                 method.replace(load_link(entry.path, lm=self.lm, sha256=entry.sha256))
             return method
-        self._fit(method, self.sensor_training, self.config.sensors, seed, 'sensors')
+        part, train = self.config.sensors, self.sensor_training
+        self._fit(method, train, part, seed, 'sensors')
+        asked = train.evened(part.calibrated_on, seed).examples
+        for name in SENSORS:
+            fit_temperature(method, name, asked, self.book,
+                            lambda example, name=name: {name: train.frames[example.frame][name]})
         self._save(store, method, seed, 'camera and LiDAR', self.config.sensors)
         return method
 

@@ -146,9 +146,9 @@ class LatentConnections:
         parts = [(link.count(batch), link.worth, link.gates.max()) for link, batch in group]
         tally = pooling.tally(fuse(parts), asked)
         if evidence is not None:
-            temperature = pooling.temperature(asked)
-            evidence.temperature = temperature if evidence.temperature is None else \
-                torch.maximum(evidence.temperature, temperature)
+            warmths = [link.temperature(asked) for link, _ in group]
+            before = [] if evidence.temperature is None else [evidence.temperature]
+            evidence.temperature = torch.stack(before + warmths).amax(0)
         if evidence is not None and evidence.alone:
             several = len(group) > 1
             evidence.counted += pooling.counted(tally, asked, '' if several else reader.config.modality)

@@ -240,9 +240,6 @@ class CountingPooling(nn.Module):
         self.choose = nn.Linear(probes * width, plain)
         self.straight = nn.Linear(plain, entries * width, bias=False)
         self.answerable = nn.Sequential(nn.Linear(probes * width, width), nn.GELU(), nn.Linear(width, 1))
-        self.doubt = nn.Linear(probes * width, 1)
-        nn.init.zeros_(self.doubt.weight)
-        nn.init.zeros_(self.doubt.bias)
         self.entries, self.norm = entries, nn.LayerNorm(width)
 
     def measure(self, questions: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
@@ -292,13 +289,6 @@ class CountingPooling(nn.Module):
     def can_answer(self, asked: torch.Tensor) -> torch.Tensor:
         """Log-odds [B] that the probes [B, K, width] are of a question that counts can answer at all."""
         return self.answerable(asked.flatten(1))[:, 0]
-
-    def temperature(self, asked: torch.Tensor) -> torch.Tensor:
-        """By what the log-probabilities of answers to the questions of the probes are to be divided, [B].
-
-        1 until it has been fitted, see adaptation/calibration.py (Guo et al., arXiv 1706.04599, section 4.2).
-        """
-        return self.doubt(asked.flatten(1))[:, 0].clamp(-3, 3).exp()
 
     def tally(self, counts: Counts, asked: torch.Tensor) -> Tally:
         """Add up what the probes [B, K, width] ask for."""

@@ -53,6 +53,7 @@ class LatentLink(nn.Module):
         self.norm = None if counting else nn.LayerNorm(config.token_width)
         self.direction = None if blind or counting else Direction(config.token_width)
         self.worth = Worth(config.token_width) if counting else None
+        self.doubt = nn.Linear(config.probes * config.pooling_width, 1) if counting else None
         self.pooling = _pooling(config)
         sizes = (config.token_width if self.pooling is None else config.pooling_width, config.hidden,
                  len(config.blocks) if config.per_block else 1, config.kv_heads, config.head_dim)
@@ -105,6 +106,13 @@ class LatentLink(nn.Module):
         if tokens.valid is not None:
             values = values.masked_fill(~tokens.valid[..., None], 0.)
         return Counts(values * known[:, None], azimuth, distance, looked[:, :, None] * known[:, None])
+
+    def temperature(self, asked: torch.Tensor) -> torch.Tensor:
+        """By what log-probabilities of answers are to be divided, [B], for probes [B, K, width].
+
+        1 until it has been fitted, see adaptation/calibration.py (Guo et al., arXiv 1706.04599, section 4.2).
+        """
+        return self.doubt(asked.flatten(1))[:, 0].clamp(-3, 3).exp()
 
     def columns(self, tokens: TokenBatch) -> torch.Tensor:
         """Log g of every linked block for each text, [N, B or 1]; -inf where closed or without tokens."""
@@ -179,6 +187,9 @@ class LatentLink(nn.Module):
 
     def _start(self) -> None:
         nn.init.normal_(self.key_aligner.output.weight, std=self.config.key_gain / self.config.hidden ** 0.5)
+        if self.doubt is not None:
+            nn.init.zeros_(self.doubt.weight)
+            nn.init.zeros_(self.doubt.bias)
         if self.config.zero_values:
             nn.init.zeros_(self.value_aligner.output.weight)
             nn.init.zeros_(self.value_aligner.output.bias)

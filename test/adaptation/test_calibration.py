@@ -60,7 +60,7 @@ def test_a_fitted_temperature_suits_the_answers_better_and_changes_none(method, 
     before, after = fit_temperature(method, OBJECTS, examples, book,
                                     lambda one: data.dataset.frames[one.frame])
     fitted = replies()
-    assert after < before and float(link.pooling.doubt.weight.abs().sum()) > 0
+    assert after < before and float(link.doubt.weight.abs().sum()) > 0
     assert [reply.text for reply in fitted] == answers
     assert all(sum(reply.probabilities) == pytest.approx(1, abs=1e-4) for reply in fitted)
     alone = method.answer(book.question(examples[0]), data.dataset.frames[examples[0].frame])
@@ -75,7 +75,7 @@ def test_training_leaves_the_temperature_alone(method, data):
     losses = method.answer_losses([book[one] for one in examples],
                                   [data.dataset.frames[one.frame] for one in examples])
     losses.sum().backward()
-    doubt: nn.Linear = method.links()[OBJECTS].pooling.doubt
+    doubt: nn.Linear = method.links()[OBJECTS].doubt
     assert doubt.weight.grad is None and doubt.bias.grad is None
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,7 +25,8 @@ from mpnp_ros.adaptation.job_reading import draw, read
 from mpnp_ros.adaptation.job_training import train
 from mpnp_ros.adaptation.moments import ASKED, BufferedQuestion
 from mpnp_ros.adaptation.policy import DISTILLED
-from mpnp_ros.adaptation.trainer import Trainer
+from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
+from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.errors import BudgetError, TrainingError
 from mpnp_ros.links.files import load_link, read_manifest
 from mpnp_ros.links.store import LinkStore
@@ -199,6 +201,33 @@ def test_a_teacher_that_is_not_sure_is_not_believed(job, experience, camera, tmp
     spec = job('lidar', beside=(camera,), supervision=DISTILLED, teachers=('camera',), confidence=1.)
     with pytest.raises(TrainingError, match='camera answered no question with a confidence of 1'):
         ran(spec, tmp_path / 'job')
+
+
+@pytest.mark.usefixtures('made_up')
+def test_a_trusted_sensor_that_counts_teaches_by_comparison(job, experience, toy, tmp_path):
+    """The new sensor takes every sort for the next one, and counts half; no question is answered for it."""
+    counting = {**job().link, 'pooling': 'counting', 'channels': tuple('abcdefgh'), 'probes': 3}
+    experience(tmp_path / 'camera-buffer')
+    first = ran(job(buffer=str(tmp_path / 'camera-buffer'), store=str(tmp_path / 'first'), link=counting,
+                    training=TrainerConfig(steps=120, batch=32, warm_up=5)), tmp_path / 'camera-job')
+    assert first.accuracy > .5
+    camera = first.links['camera']
+    buffer = ReplayBuffer(tmp_path / 'buffer')
+    for number, frame in enumerate(toy(160, 1).frames.values()):
+        seen = frame['camera']
+        odd = replace(seen, modality='lidar', encoder='lidar-encoder',
+                      values=np.roll(seen.values.clip(0), 1, 1) / 2)
+        asked = [BufferedQuestion('what is it?', noise(number), ANSWERS, 'object', 0, ASKED)]
+        buffer.add({'camera': seen, 'lidar': odd}, asked, number * 500_000_000)
+    spec = job('lidar', starts=(camera,), beside=(camera,), supervision=DISTILLED, teachers=('camera',),
+               confidence=.3)
+    result = ran(spec, tmp_path / 'job')
+    assert (result.status, result.steps) == (TRAINED, 0)
+    assert result.accuracy > .9 > result.start_accuracy
+    assert 'the comparison with camera' in result.message
+    learned, before = weights(result.links['lidar']), weights(camera)
+    assert {name.split('.')[0] for name, tensor in learned.items()
+            if not torch.equal(tensor, before[name])} == {'worth'}
 
 
 def test_a_cancelled_job_goes_on_to_the_same_links(job, experience, tmp_path):
