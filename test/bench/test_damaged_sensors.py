@@ -1,0 +1,64 @@
+"""Damages do what they are called, and the page shows what was measured."""
+from __future__ import annotations
+
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+
+from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS
+from mpnp_ros.bench.damaged_sensors import CATEGORY, DAMAGES, Row, write_page
+from mpnp_ros.tokens import ModalityTokens
+
+
+@pytest.fixture
+def tokens() -> ModalityTokens:
+    """A thing of every sort, near and far."""
+    values = np.eye(len(CHANNELS), dtype=np.float32).repeat(20, 0)
+    places = np.linspace(-3, 3, len(values), dtype=np.float32)
+    return ModalityTokens(OBJECTS, 'e', values, places, distance=np.tile(
+        np.linspace(2, 30, 20, dtype=np.float32), len(CHANNELS)))
+
+
+def left(damage: str, tokens: ModalityTokens) -> dict[str, float]:
+    """What is counted of each category, to what was there."""
+    seen = DAMAGES[damage](tokens, random.Random(0)).values.sum(0)
+    return {name: float(seen[name == CATEGORY].sum() / tokens.values[:, name == CATEGORY].sum())
+            for name in dict.fromkeys(CATEGORY)}
+
+
+def test_people_are_missed_and_nothing_else(tokens):
+    shares = left('40 % of people missed', tokens)
+    assert .4 < shares.pop('pedestrian') < .8 and set(shares.values()) == {1.}
+
+
+def test_trucks_become_buses(tokens):
+    shares = left('trucks taken for buses', tokens)
+    assert (shares['truck'], shares['bus'], shares['car']) == (0, 2, 1)
+
+
+def test_everything_counts_more(tokens):
+    assert set(left('everything 1.5 times', tokens).values()) == {1.5}
+
+
+def test_a_turned_sensor_sees_elsewhere(tokens):
+    seen = DAMAGES['turned by 15 degrees'](tokens, random.Random(0))
+    apart = (seen.azimuth - tokens.azimuth + math.pi) % math.tau - math.pi
+    assert np.degrees(np.abs(apart)) == pytest.approx(15, abs=1e-3)
+
+
+def test_fog_takes_what_is_far(tokens):
+    seen = DAMAGES['fog'](tokens, random.Random(0)).values.sum(1)
+    assert seen[tokens.distance <= 10].all() and .1 < seen[tokens.distance > 20].mean() < .5
+
+
+def test_the_page_tells_what_is_given_back(tmp_path):
+    row = Row('fog', 99., 60., 61., 78., 76., 80., 30., 1.)
+    assert row.given_back(row.labelled) == pytest.approx(90)
+    write_page(tmp_path / 'page.md', [row], 40.)
+    text = (tmp_path / 'page.md').read_text('utf-8')
+    assert '| fog | 99.0 | 60.0 | 61.0 | 78.0 | 76.0 | 80.0 | 90 % | 80 % | 30 | 1.0 |' in text
+    assert json.loads((tmp_path / 'page.json').read_text())[0]['damage'] == 'fog'
+    assert (tmp_path / 'page.png').read_bytes()[:4] == b'\x89PNG'
