@@ -84,12 +84,17 @@ class Painter:
         known, looked = np.ones(len(CHANNELS), bool), np.ones(SECTORS, bool)
         if not whole:
             known, looked = _limits(rng)
+        haze, blur = None, 0.
+        if not whole and rng.random() < 0.5:
+            haze, blur = np.zeros((SECTORS, len(CHANNELS))), draw.uniform(0, 1.2) * (doubt != 'hard')
+            if doubt == 'soft':
+                haze = draw.gamma(0.3, draw.uniform(0, 4) / haze.size / 0.3, haze.shape)
+                haze *= np.outer(looked, known)
+                true += self._in_haze(draw, haze)
         frame = KeyFrame(f'{index:06d}', f'painted-{self.seed}-{index:06d}', '', self.frames[0].stamp_ns,
                          Transform.about_z(0.), {}, None, {}, tuple(true))
         distances = whole or rng.random() < 0.6
-        in_sectors = not whole and rng.random() < 0.4
-        return PaintedFrame(frame, _tokens(self.encoder, seen, known, looked, distances, in_sectors),
-                            doubt)
+        return PaintedFrame(frame, _tokens(self.encoder, seen, known, looked, distances, haze, blur), doubt)
 
     def _street(self, rng: random.Random) -> list[AnnotatedObject]:
         """Askable objects of a dense street, each of another name."""
@@ -109,6 +114,16 @@ class Painter:
             angle, distance = draw.uniform(-math.pi, math.pi), draw.uniform(3., self.scope.max_distance)
             items.append(_object(f'i{number}', CATEGORIES[draw.integers(len(CATEGORIES))], None,
                                  distance * math.cos(angle), distance * math.sin(angle)))
+        return items
+
+
+    def _in_haze(self, draw: np.random.Generator, haze: np.ndarray) -> list[AnnotatedObject]:
+        """What is there of what a sensor holds possible everywhere, numbers [SECTORS, C]."""
+        items = []
+        for sector, channel in np.argwhere(draw.poisson(haze)):
+            angle, distance = sector_azimuths()[sector], draw.uniform(3., self.scope.max_distance)
+            items.append(_object(f'h{len(items)}', *CHANNELS[channel], distance * math.cos(angle),
+                                 distance * math.sin(angle)))
         return items
 
 
@@ -198,20 +213,35 @@ def _limits(rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _tokens(encoder: str, seen: Sequence[tuple[AnnotatedObject, np.ndarray]], known: np.ndarray,
-            looked: np.ndarray, distances: bool, in_sectors: bool) -> ModalityTokens:
-    """The tokens of what is believed."""
+            looked: np.ndarray, distances: bool, haze: np.ndarray | None, blur: float) -> ModalityTokens:
+    """The tokens of what is believed.
+
+    haze: [SECTORS, C] numbers to be added to what is added up by sector; None: one token an object.  blur: by
+    how many sectors, standard deviation, what is seen is spread over its neighbours.
+    """
     values = np.array([shares for _, shares in seen], np.float32).reshape(-1, len(CHANNELS))
     azimuth = np.array([math.atan2(item.centre[1], item.centre[0]) for item, _ in seen])
     distance = np.array([item.distance for item, _ in seen])
     values *= known
     there = looked[sector_of(azimuth)] & (values.sum(1) > 0)
     values, azimuth, distance = values[there], azimuth[there], distance[there]
-    if in_sectors:
-        sums = np.zeros((SECTORS, len(CHANNELS)), np.float32)
+    if haze is not None:
+        sums = np.zeros((SECTORS, len(CHANNELS)))
         np.add.at(sums, sector_of(azimuth), values)
-        values, azimuth, distances = sums, sector_azimuths(), False
+        sums = np.where(looked[:, None], _spread(sums, blur), 0.) + haze
+        values, azimuth, distances = sums.astype(np.float32), sector_azimuths(), False
     elif not len(values):
         values = np.zeros((1, len(CHANNELS)), np.float32)
         azimuth = distance = np.array([np.nan])
     return ModalityTokens(OBJECTS, encoder, values, azimuth.astype(np.float32), known=known, looked=looked,
                           distance=distance.astype(np.float32) if distances else np.zeros(0, np.float32))
+
+
+def _spread(numbers: np.ndarray, blur: float) -> np.ndarray:
+    """Numbers [SECTORS, C] spread over neighbouring sectors by a normal distribution; their sum stays."""
+    if blur < 0.1:
+        return numbers
+    steps = np.arange(-4, 5)
+    shares = np.exp(-0.5 * (steps / blur) ** 2)
+    return sum(share * np.roll(numbers, step, 0)
+               for share, step in zip(shares / shares.sum(), steps, strict=True))

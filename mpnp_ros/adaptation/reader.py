@@ -45,8 +45,9 @@ class ReaderConfig:
 
     word_steps, word_batch, word_rate: of the first stage, texts; number_steps, number_batch, number_rate: of
     the second, questions about frames.  Rates fall on half a cosine after `warm_up` steps.  words_still: at
-    which share of the second stage's rate the words go on learning in it.  meaning: weight of what questions
-    mean in the second stage.  beyond: one question in so many is one that counts cannot answer.
+    which share of the second stage's rate the words go on learning in it.  dropout: share of what is read of
+    texts that is left out in the first stage.  meaning: weight of what questions mean in the second stage.
+    beyond: one question in so many is one that counts cannot answer.
     """
 
     word_steps: int = 1200
@@ -57,6 +58,7 @@ class ReaderConfig:
     number_rate: float = 1e-3
     warm_up: int = 60
     words_still: float = 0.05
+    dropout: float = 0.15
     meaning: float = 1.0
     beyond: int = 8
     weight_decay: float = 0.01
@@ -112,7 +114,8 @@ class ReaderTraining:
         self.link.calibrate([self._question(sample)], None)
         stages = (('words', self.config.word_steps, self.config.word_rate, self._words()),
                   ('numbers', self.config.number_steps, self.config.number_rate, self._numbers()))
-        return all(self._stage(*stage, progress, cancelled) for stage in stages)
+        with torch.random.fork_rng(devices=[]):
+            return all(self._stage(*stage, progress, cancelled) for stage in stages)
 
     def _stage(self, name: str, steps: int, rate: float, loss_of: Callable[[int], torch.Tensor],
                progress: Callable[[ReaderStep], None], cancelled: Callable[[], bool]) -> bool:
@@ -158,8 +161,13 @@ class ReaderTraining:
         plan = self._plan(self.texts, self.config.word_batch)
 
         def loss(step: int) -> torch.Tensor:
-            batch = [self.texts[place] for place in plan[step]]
-            return self._meaning(batch, self._asked(batch, step))
+            batch, probes = [self.texts[place] for place in plan[step]], self.link.pooling.probes
+            torch.manual_seed(self.config.seed + step)
+            probes.dropout = self.config.dropout
+            try:
+                return self._meaning(batch, self._asked(batch, step))
+            finally:
+                probes.dropout = 0.
         return loss
 
     def _numbers(self) -> Callable[[int], torch.Tensor]:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import binary_cross_entropy
+from torch.nn.functional import binary_cross_entropy, dropout
 
 from mpnp_ros.links.aligner import fourier
 from mpnp_ros.links.pooling import end_state, with_one, without_first
@@ -167,12 +167,15 @@ def number_probabilities(each: torch.Tensor) -> torch.Tensor:
 
 
 class Probes(nn.Module):
-    """What a question asks to count: K vectors, and the windows and masks that they mean."""
+    """What a question asks to count: K vectors, and the windows and masks that they mean.
+
+    dropout: share of what is read of the question that is left out at random; 0 but while words are learned.
+    """
 
     def __init__(self, channels: int, text_width: int, probes: int, width: int, layers: int, heads: int,
                  harmonics: int) -> None:
         super().__init__()
-        self.harmonics = harmonics
+        self.harmonics, self.dropout = harmonics, 0.
         self.standard_question, self.standard_end = Standardise(text_width), Standardise(text_width)
         self.read = nn.Sequential(nn.LayerNorm(text_width), nn.Linear(text_width, width), nn.GELU())
         self.read_end = nn.Linear(text_width, width)
@@ -193,10 +196,11 @@ class Probes(nn.Module):
     def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """States [B, T, d] and mask [B, T] of the questions -> [B, K, width]."""
         asked = self.queries + self.read_end(self.standard_end(end_state(states, mask)))[:, None]
-        read, padding = self.read(self.standard_question(states)), ~without_first(mask)
+        read = dropout(self.read(self.standard_question(states)), self.dropout)
+        padding = ~without_first(mask)
         for attention, norm in zip(self.attention, self.norms, strict=True):
             found, _ = attention(norm(asked), read, read, key_padding_mask=padding, need_weights=False)
-            asked = asked + found
+            asked = asked + dropout(found, self.dropout)
         return asked + self.think(asked)
 
     def measure(self, questions: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:

@@ -10,6 +10,7 @@ from mpnp_ros.adaptation.dense_frames import DOUBTS, Painter
 from mpnp_ros.adaptation.true_objects import CHANNELS, TrueObjects
 from mpnp_ros.modalities.sectors import sector_of
 from mpnp_ros.nuscenes.questions import Scope
+from mpnp_ros.tokens import SECTORS
 from mpnp_ros.world.key_frames import scene_key_frames
 
 SCOPE = Scope(30., 5, anchors=False)
@@ -66,3 +67,14 @@ def test_what_is_not_looked_at_or_not_told_has_no_tokens_but_stays_true(painter)
         assert tokens.looked[sector_of(tokens.azimuth[seen])].all()
         hidden += len(painted.frame.objects) > seen.sum()
     assert hidden > len(limited) / 3
+
+
+def test_what_is_spread_over_sectors_stays_as_many(painter):
+    """Of many frames whose tokens are sums by sector, as many things are there as the tokens expect."""
+    frames = [painter.paint(index, 'soft') for index in range(400)]
+    sums = [one for one in frames if len(one.tokens.values) == SECTORS and one.tokens.looked.all()
+            and one.tokens.known.all()]
+    expected = sum(float(one.tokens.values.sum()) for one in sums)
+    there = sum(len(one.frame.objects) for one in sums)
+    assert len(sums) > 60 and .9 < expected / there < 1.05  # up to 15 % are missed
+    assert max(float((one.tokens.values > 0).mean()) for one in sums) > .5  # haze is everywhere
