@@ -130,7 +130,7 @@ class Counting(Scenes):
     part: str = 'aligners'
     frames: int = 8000
     beyond: int = 4000
-    wordings: int = 30_000
+    wordings: int = 40_000
     calibrated_on: int = 600
     reader: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 300
