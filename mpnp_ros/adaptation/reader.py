@@ -86,8 +86,12 @@ class ReaderTraining:
     """
 
     def __init__(self, method: Method, modality: str, data: PaintedDataset,
-                 config: ReaderConfig | None = None, checkpoint: str | Path | None = None) -> None:
-        """checkpoint: folder that is written now and then, and from which a stopped training goes on."""
+                 config: ReaderConfig | None = None, checkpoint: str | Path | None = None,
+                 states: dict[str, torch.Tensor] | None = None) -> None:
+        """checkpoint: folder that is written now and then, and from which a stopped training goes on.
+
+        states: what the language model has read of texts already; it is added to, for the next training.
+        """
         self.link: LatentLink = method.links()[modality]
         if self.link.config.pooling != 'counting':
             raise TrainingError(f'the {modality} link does not count; make it with pooling: counting')
@@ -103,7 +107,7 @@ class ReaderTraining:
         self.examples = data.dataset.examples
         self.texts, self.beyond = tuple(data.meanings), data.beyond
         self._targets: dict[Meaning, tuple[torch.Tensor, ...]] = {}
-        self._states: dict[str, torch.Tensor] = {}
+        self._states = {} if states is None else states
 
     def run(self, progress: Callable[[ReaderStep], None] = lambda step: None,
             cancelled: Callable[[], bool] = lambda: False) -> bool:
@@ -209,7 +213,8 @@ class ReaderTraining:
         The states of 40,000 texts are 1 GB, in half precision; they are not kept on disk.
         """
         lm, block, size = self.method.lm, self.link.config.question_block, self.config.word_batch
-        ids = {text: self.method.template.ids(lm.tokenizer, text) for text in (*self.texts, *self.beyond)}
+        ids = {text: self.method.template.ids(lm.tokenizer, text) for text in (*self.texts, *self.beyond)
+               if text not in self._states}
         ordered = sorted(ids, key=lambda text: len(ids[text]))
         parts = range(0, len(ordered), size)
         for number, start in enumerate(parts):

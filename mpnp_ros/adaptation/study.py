@@ -214,6 +214,7 @@ class Study:
     def __init__(self, config: StudyConfig, folder: Path, encoders: Mapping[str, Encoder],
                  show: Callable[[str, TrainingStep], None] = lambda name, step: None) -> None:
         self.config, self.folder, self.encoders, self.show = config, folder, encoders, show
+        self._texts: dict[str, torch.Tensor] = {}
 
     def run_seed(self, seed: int) -> dict[str, Any]:
         """Everything of one seed: right or wrong of every question in every row, and what training cost."""
@@ -404,7 +405,7 @@ class Study:
         """Teach the reader of a link on true objects to count."""
         config = ReaderConfig(**{**self.config.objects.reader, 'seed': seed})
         training = ReaderTraining(method, OBJECTS, self.painted, config,
-                                  self.folder / 'training' / f'reader-{seed}')
+                                  self.folder / 'training' / f'reader-{seed}', self._texts)
         training.run(lambda step: self.show(step.stage, TrainingStep(step.step, step.steps, step.loss, None)))
 
     def _report(self, name: str, seed: int) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from mpnp_ros.links.counting import Counts
 from mpnp_ros.links.worth import Worth, in_sectors
 from mpnp_ros.tokens import SECTORS
 
-WINDOW = 5
-"""Sectors that are compared together, as two sensors seldom see a thing in the same one."""
+WINDOW, BLUR = 12, 5
+"""Sectors that are compared together: as wide as questions ask, and when a turn is looked for."""
 FEWEST = 20
 """Frames below which nothing is concluded."""
-PRIOR = 4.0
+PRIOR = 20.0
 """Things of a sort that must have been seen until they count as much as the belief in a perfect sensor."""
 ROUNDS = 500
 
@@ -38,9 +38,8 @@ def fit_worth(worth: Worth, seen: Counts, trusted: Counts) -> Worth:
     there, _ = in_sectors(trusted)
     turn = _turn(in_sectors(seen)[0], there, trusted.covered)
     own, _ = in_sectors(seen._replace(azimuth=seen.azimuth + turn))
-    shift = round(turn / math.tau * SECTORS)
-    both = (torch.roll(seen.covered, shift, 1).amin(2) * trusted.covered.amin(2))[..., None]
-    windows = [_around(part * both) for part in (own, there, both)]
+    looked = torch.roll(seen.covered, round(turn / math.tau * SECTORS), 1).amax(2) * trusted.covered.amax(2)
+    windows = [_around(part, WINDOW) for part in (own, there, looked[..., None])]
     known = windows[2][..., 0] > WINDOW - .5
     source, target = windows[0][known], windows[1][known]
     source = torch.cat([source, source.new_full((len(source), 1), float(WINDOW))], 1)
@@ -48,15 +47,16 @@ def fit_worth(worth: Worth, seen: Counts, trusted: Counts) -> Worth:
     start = torch.cat([torch.eye(channels), torch.zeros(1, channels)]).to(source)
     stiffness = torch.cat([source.new_full((channels,), PRIOR), source.new_full((1,), PRIOR * WINDOW)])
     solution = _least_squares(source, target, start, stiffness * WINDOW)
+    told = trusted.covered.amax((0, 1)) > 0
     worth.turn.fill_(turn)
-    worth.confusion.copy_(solution[:channels].T)
-    worth.missed.copy_(solution[channels])
+    worth.confusion.copy_(torch.where(told[:, None], solution[:channels].T, start[:channels]))
+    worth.missed.copy_(solution[channels] * told)
     return worth
 
 
 def _turn(seen: torch.Tensor, there: torch.Tensor, covered: torch.Tensor) -> float:
     """Radians to the left by which numbers [F, SECTORS, C] agree best with those that are there."""
-    seen, there = _around(seen.sum(2, keepdim=True)), _around((there * covered).sum(2, keepdim=True))
+    seen, there = (_around(part.sum(2, keepdim=True), BLUR) for part in (seen, there * covered))
     seen, there = seen - seen.mean(), there - there.mean()
     agreement = torch.stack([(torch.roll(seen, shift, 1) * there).sum() for shift in range(SECTORS)])
     best = int(agreement.argmax())
@@ -66,10 +66,9 @@ def _turn(seen: torch.Tensor, there: torch.Tensor, covered: torch.Tensor) -> flo
     return (exact + SECTORS / 2) % SECTORS * math.tau / SECTORS - math.pi
 
 
-def _around(numbers: torch.Tensor) -> torch.Tensor:
-    """Sums [F, SECTORS, C] over WINDOW sectors around each."""
-    reach = WINDOW // 2
-    return sum(torch.roll(numbers, step, 1) for step in range(-reach, reach + 1))
+def _around(numbers: torch.Tensor, width: int) -> torch.Tensor:
+    """Sums [F, SECTORS, C] over so many sectors around each."""
+    return sum(torch.roll(numbers, step - width // 2, 1) for step in range(width))
 
 
 def _least_squares(source: torch.Tensor, target: torch.Tensor, start: torch.Tensor,
