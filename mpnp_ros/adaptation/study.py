@@ -100,6 +100,7 @@ class Training:
     learning_rate: float = 6e-4
     modality_dropout: float = 0.5
     part: str = 'all'
+    worth_rate: float = 1e-2
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class Learning(Scenes):
     learning_rate: float = 6e-4
     modality_dropout: float = 0.5
     part: str = 'worth'
+    worth_rate: float = 1e-2
     calibrated_on: int = 300
 
 
@@ -137,6 +139,7 @@ class Counting(Scenes):
     batch: int = 64
     learning_rate: float = 2e-3
     modality_dropout: float = 0.
+    worth_rate: float = 1e-2
 
     def __post_init__(self) -> None:
         ReaderConfig(**self.reader)  # names it does not have are told before anything is made
@@ -414,8 +417,9 @@ class Study:
 
     def _trainer(self, part: Learning | Counting | Training, seed: int) -> TrainerConfig:
         return TrainerConfig(steps=part.steps, batch=part.batch, learning_rate=part.learning_rate,
-                             modality_dropout=part.modality_dropout, warm_up=100, evaluate_every=250,
-                             checkpoint_every=250, part=part.part, seed=seed)
+                             modality_dropout=part.modality_dropout,
+                             warm_up=min(100, part.steps // 5), evaluate_every=250,
+                             checkpoint_every=250, part=part.part, worth_rate=part.worth_rate, seed=seed)
 
     def _save(self, store: LinkStore, method: Method, seed: int, what: str,
               part: Learning | Counting) -> None:

@@ -36,7 +36,8 @@ from mpnp_ros.errors import ConfigurationError, TrainingError
 from mpnp_ros.links.files import Link
 from mpnp_ros.methods.base import AnsweredQuestion, Method
 
-PARTS = ('all', 'aligners', 'worth')
+PARTS = ('all', 'aligners', 'worth', 'trust')
+TRUST = ('worth.trust', 'worth.presence')
 GATES = ('gate_weights', 'link_weights')
 RECENT = 20
 SAMPLED_QUESTIONS, SAMPLED_FRAMES = 2048, 512
@@ -55,8 +56,8 @@ class TrainerConfig:
     (0: never).  seconds: stop when steps have taken so long (0: no limit); learning rates then fall with
     time where steps are slow, and the result depends on the machine.  checkpoint_every: steps between
     checkpoints.  part: what of the links is trained, beside their gates: all; aligners: from a reader that
-    counts already to the language model; worth: what the counts of a sensor are worth.  worth_rate: learning
-    rate of that.
+    counts already to the language model; worth: what the counts of a sensor are worth; trust: only how
+    far its word counts beside others'.  worth_rate: learning rate of both.
     """
 
     steps: int = 300
@@ -392,14 +393,17 @@ def _groups(links: Mapping[str, Link], own: Mapping[str, Link],
             config: TrainerConfig) -> list[dict[str, Any]]:
     """What is trained of the links in `own`, by learning rate; nothing that other plugged links read by."""
     kept = {id(one) for name, link in links.items() if name not in own for one in link.parameters()}
-    rates = {'gates': config.gate_learning_rate, 'worth': config.worth_rate, 'aligners': config.learning_rate,
-             'all': config.learning_rate}
+    rates = {'gates': config.gate_learning_rate, 'worth': config.worth_rate, 'trust': config.worth_rate,
+             'aligners': config.learning_rate, 'all': config.learning_rate}
     groups = {kind: {'params': [], 'full_rate': rate} for kind, rate in rates.items()
-              if kind in ('gates', config.part) or config.part == 'all'}
+              if kind in ('gates', config.part) or config.part == 'all'
+              or (kind, config.part) == ('trust', 'worth')}
     for name, parameter in nn.ModuleDict(dict(own)).named_parameters():
         kind = 'all'
         if name.endswith(GATES):
             kind = 'gates'
+        elif name.endswith(TRUST):
+            kind = 'trust'
         elif '.worth.' in name:
             kind = 'worth'
         elif '_aligner.' in name:
