@@ -6,7 +6,8 @@
 Without --root, on painted frames of streets of the embedded world that nothing was trained on, and, where
 they are given, in people's own words and with questions that counts cannot answer; with --root, on the true
 objects of key frames in nuScenes form.  Beside each accuracy: the majority, the fixed rule on the
-same tokens, and both on tokens that are turned away by 120 degrees.  All of it through the language model.
+same tokens, and both on tokens that are turned away by 120 degrees.  On doubtful tokens, the expected calibration error too (it needs
+--of-each-type 1500 to be told from noise).  All of it through the language model.
 """
 from __future__ import annotations
 
@@ -23,9 +24,10 @@ from pathlib import Path
 import numpy as np
 
 from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.calibration import calibration_error
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.dense_frames import DOUBTS, Painter
-from mpnp_ros.adaptation.evaluation import answers_of, majority_answers
+from mpnp_ros.adaptation.evaluation import answers_of, majority_answers, replies_of
 from mpnp_ros.adaptation.key_frames import question_dataset, turn_tokens
 from mpnp_ros.adaptation.painted_questions import PaintedDataset, painted_questions
 from mpnp_ros.adaptation.rule import parse_question, rule_answer
@@ -108,6 +110,8 @@ def painted(method: Method, book: QuestionBook, encoder: str, given: argparse.Na
                                  place, of_each_type=given.of_each_type, free=0.)
         said = [data.meanings[one.question] for one in data.dataset.examples]
         rows[doubt] = measure(method, book, encoder, data.dataset, said)
+        if doubt == 'soft':
+            rows['calibration error'] = calibration(method, book, encoder, data.dataset)
         if doubt == 'hard':
             for name, held_out in (('free words', False), ('held-out words', True)):
                 rows[name] = measure(method, book, encoder, reworded(data, held_out), said)
@@ -135,6 +139,24 @@ def measure(method: Method, book: QuestionBook, encoder: str, data: TokenDataset
                  for one, meaning in zip(data.examples, meanings, strict=True)],
         'links': answers_of(method, data.examples, book, lambda one: seen[one.frame])}
     return {who: shares(data.examples, given) for who, given in answers.items()}
+
+
+def calibration(method: Method, book: QuestionBook, encoder: str, data: TokenDataset) -> Rows:
+    """Expected calibration errors in percent by type, with the temperature of the links and without."""
+    seen = {key: {OBJECTS: replace(frame[OBJECTS], encoder=encoder)} for key, frame in data.frames.items()}
+    doubt, found = method.links()[OBJECTS].doubt, {}
+    fitted = {name: tensor.clone() for name, tensor in doubt.state_dict().items()}
+    for name, tensors in (('without temperature', {key: tensor * 0 for key, tensor in fitted.items()}),
+                          ('with', fitted)):
+        doubt.load_state_dict(tensors)
+        replies = replies_of(method, data.examples, book, lambda one: seen[one.frame])
+        sure: dict[str, list[tuple[float, bool]]] = defaultdict(list)
+        for example, reply in zip(data.examples, replies, strict=True):
+            for kind in ('all', example.type):
+                sure[kind].append((reply.confidence, reply.text == example.answer))
+        found[name] = {kind: round(100 * calibration_error(*zip(*pairs, strict=True)), 1)
+                       for kind, pairs in sure.items()}
+    return found
 
 
 def words_of_people(method: Method, own_words: Path | None, beyond: Path | None,

@@ -291,3 +291,25 @@ def test_ends_when_the_answers_are_good_enough(toy, toy_method):
     report = Trainer(toy_method(), config).fit(toy(32, 1), toy(16, 2))
     assert report.stopped == 'accuracy' and report.accuracies[-1][1] >= .6
     assert all(value < .6 for _, value in report.accuracies[:-1])
+
+
+@pytest.mark.parametrize('part, changed', [
+    ('trust', {'worth.trust', 'worth.presence'}),
+    ('worth', {'worth.trust', 'worth.presence', 'worth.confusion', 'worth.missed'}),
+    ('aligners', {'key_aligner', 'value_aligner'})])
+def test_only_a_part_of_links_that_count_is_trained(toy, tiny_lm, part, changed):
+    """Beside the gates.  Two sensors count by one reader, so that there is somebody to be trusted or not."""
+    method = build_method('mpnp', tiny_lm())
+    torch.manual_seed(0)
+    camera, lidar = (method.new_link(name, f'{name}-encoder', 8, last=2, pooling='counting', hidden=16,
+                                     channels=tuple('abcdefgh'), pooling_width=16, pooling_heads=2)
+                     for name in ('camera', 'lidar'))
+    lidar.start_from(camera)
+    for link in (camera, lidar):
+        method.plug(link)
+    before = {name: tensor.clone() for name, tensor in lidar.state_dict().items()}
+    train = toy(16, 0, ('camera', 'lidar'))
+    Trainer(method, TrainerConfig(steps=3, batch=16, warm_up=1, part=part, modality_dropout=0.)).fit(train)
+    learned = {name for name, tensor in lidar.state_dict().items() if not torch.equal(tensor, before[name])
+               and 'standard' not in name and name != 'gate_weights'}
+    assert {name if name.startswith('worth') else name.split('.')[0] for name in learned} == changed
