@@ -6,8 +6,9 @@
 Without --root, on painted frames of streets of the embedded world that nothing was trained on, and, where
 they are given, in people's own words and with questions that counts cannot answer; with --root, on the true
 objects of key frames in nuScenes form.  Beside each accuracy: the majority, the fixed rule on the
-same tokens, and both on tokens that are turned away by 120 degrees.  On doubtful tokens, the expected calibration error too (it needs
---of-each-type 1500 to be told from noise).  All of it through the language model.
+same tokens, and both on tokens that are turned away by 120 degrees.  On doubtful tokens, the expected
+calibration error too; it needs --of-each-type 1500 to be told from noise.  All of it through the language
+model.
 """
 from __future__ import annotations
 
