@@ -43,8 +43,13 @@ def test_heads_say_which_channels_they_can_tell(kind, unknown):
 def test_links_load_strictly_and_say_where_they_come_from(modality):
     stored = shipped_links()[modality]
     link, provenance = load_link(stored.path, sha256=stored.sha256), read_manifest(stored.path).provenance
-    assert link.config.additive and link.config.token_width == len(CHANNELS)
+    assert link.config.pooling == 'counting' and link.config.token_width == len(CHANNELS)
     assert 'embedded driving world' in provenance.licence and 'seed' in provenance.text
+
+
+def test_links_count_by_one_reader():
+    first, *others = (load_link(stored.path) for stored in shipped_links().values())
+    assert len(others) == 2 and all(link.reads_like(first) for link in others)
 
 
 def test_links_are_for_the_shipped_encoders():
