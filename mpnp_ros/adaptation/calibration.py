@@ -1,9 +1,9 @@
 """Confidence that can be believed: how far it is from the share of right answers, and the cure.
 
-A link that counts holds a temperature by which the log-probabilities of answers are divided, a number for
-each question that follows from what its probes ask for (Guo et al., arXiv 1706.04599, section 4.2, with one
-temperature for all questions).  It is fitted on questions that the link has not learned from, changes no
-answer, and is stored with the link.
+A link that counts holds a temperature by which the log-probabilities of answers are divided: a number for
+each question and frame that follows from what is asked and from how uncertain the counts are (after Guo et
+al., arXiv 1706.04599, section 4.2, who have one for all).  It is fitted on questions that the link has not
+learned from, changes no answer, and is stored with the link.
 """
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from torch.nn.functional import nll_loss
 from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.dataset import Example, Frame
 from mpnp_ros.errors import TrainingError
+from mpnp_ros.links.inputs import TokenBatch
 from mpnp_ros.links.link import LatentLink
 from mpnp_ros.methods.base import Method
 from mpnp_ros.methods.batch import question_states
 
 BINS = 15
 BATCH = 64
-STIFFNESS = 1e-3
+STIFFNESS = 10.0
 """Weight of the squares of what is fitted, so that a temperature differs between questions for a reason."""
 ROUNDS = 60
 
@@ -48,34 +49,34 @@ def fit_temperature(method: Method, modality: str, examples: Sequence[Example], 
     link = method.links()[modality]
     if not isinstance(link, LatentLink) or link.config.pooling != 'counting':
         raise TrainingError(f'the {modality} link does not count and has no temperature to be fitted')
-    doubt = link.doubt
     with torch.no_grad():
-        doubt.weight.zero_()
-        doubt.bias.zero_()
+        link.doubt.weight.zero_()
+        link.doubt.bias.zero_()
     book.read(examples)
-    scores, asked, true = [], [], []
+    logs, true, asked, tallies = [], [], [], []
     for start in range(0, len(examples), BATCH):
         batch = examples[start:start + BATCH]
-        questions = [book.question(example) for example in batch]
-        replies = method.answer_batch(questions, [see(example) for example in batch])
-        scores += [reply.probabilities for reply in replies]
+        questions, frames = [book.question(example) for example in batch], [see(example) for example in batch]
+        replies = method.answer_batch(questions, frames)
+        logs += [torch.tensor(reply.probabilities).clamp(min=1e-12).log() for reply in replies]
         true += [one.prepared.trie.choices.index(example.answer)
                  for one, example in zip(questions, batch, strict=True)]
-        states = question_states(method.lm, [one.prepared for one in questions], [link.config.question_block])
+        block = link.config.question_block
+        states = question_states(method.lm, [one.prepared for one in questions], [block])
         with torch.no_grad():
-            asked.append(link.pooling.probes(*states.at(link.config.question_block)).flatten(1))
-    logs = torch.tensor(scores, device=method.lm.device).clamp(min=1e-12).log()
-    features = torch.cat(asked)
-    answers = torch.tensor(true, device=method.lm.device)
-    optimiser = torch.optim.LBFGS(doubt.parameters(), max_iter=ROUNDS, line_search_fn='strong_wolfe')
+            asked.append(link.pooling.probes(*states.at(block)))
+            tokens = TokenBatch.stack([frame[modality] for frame in frames], method.lm.device)
+            tallies.append(link.pooling.tally(link.count(tokens), asked[-1]))
+    scores, answers = torch.stack(logs).to(method.lm.device), torch.tensor(true, device=method.lm.device)
+    optimiser = torch.optim.LBFGS(link.doubt.parameters(), max_iter=ROUNDS, line_search_fn='strong_wolfe')
 
     def loss_of() -> torch.Tensor:
-        warmth = doubt(features).clamp(-3, 3).exp()
-        return nll_loss((logs / warmth).log_softmax(-1), answers)
+        warmth = torch.cat([link.temperature(*pair) for pair in zip(asked, tallies, strict=True)])
+        return nll_loss((scores / warmth[:, None]).log_softmax(-1), answers)
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
-        loss = loss_of() + STIFFNESS * doubt.weight.square().sum()
+        loss = loss_of() + STIFFNESS * link.doubt.weight.square().sum()
         loss.backward()
         return loss
 

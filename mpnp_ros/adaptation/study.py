@@ -345,7 +345,7 @@ class Study:
                                progress=lambda step: self.show('blind', step), book=self.book)
         answers = {'true_objects': self._answers(on_objects, 'day', (OBJECTS,)),
                    'blind': self._answers(blind, 'day', ()),
-                   'majority': majority_answers(test.examples, test.examples)}
+                   'majority': majority_answers(self.sensor_training.examples, test.examples)}
         for row, (light, modalities) in ROWS.items():
             answers[row] = self._answers(on_sensors, light, modalities)
         for row in [row for row, (_, modalities) in ROWS.items() if len(modalities) == 1]:

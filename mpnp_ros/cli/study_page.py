@@ -34,7 +34,7 @@ It is a synthetic world: none of this is accuracy on nuScenes.
 {table}
 
 {questions} questions on {scenes} scenes that nothing was trained on, the same ones by day and at night,
-balanced so that the text gives little away, {answers} answers to choose from; {seeds} seeds. In brackets the
+balanced so that the text gives little away, {answers} answers to choose from; seeds: {seeds}. In brackets the
 95 % interval (bootstrap over seeds and scenes). Questions ask what is where from the vehicle, up to
 {distance:g} m and with at least {points} LiDAR points; those that relate two other things to each other are
 left out. The language model is {model}, frozen; {last} blocks are linked.
@@ -78,14 +78,16 @@ def write_page(results: Sequence[Mapping[str, Any]], config: StudyConfig, folder
 
 
 def draw(report: StudyReport, results: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Bars with their intervals, and how the links on true objects learned."""
+    """Bars with their intervals, and how the links on true objects learned where that was looked at often."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 5.2), dpi=110, facecolor='white')
-    left, right = figure.subplots(1, 2, width_ratios=(1.7, 1))
-    _bars(left, report)
-    _curves(right, results)
+    curves = any(len(one['training'].get('objects', {}).get('accuracies', ())) > 2 for one in results)
+    figure = Figure(figsize=(13 if curves else 8.5, 5.2), dpi=110, facecolor='white')
+    axes = figure.subplots(1, 1 + curves, width_ratios=(1.7, 1)[:1 + curves], squeeze=False)[0]
+    _bars(axes[0], report)
+    if curves:
+        _curves(axes[1], results)
     figure.tight_layout(w_pad=3)
     FigureCanvasAgg(figure).print_png(path)
 

@@ -146,7 +146,7 @@ class LatentConnections:
         parts = [(link.count(batch), link.worth, link.gates.max()) for link, batch in group]
         tally = pooling.tally(fuse(parts), asked)
         if evidence is not None:
-            warmths = [link.temperature(asked) for link, _ in group]
+            warmths = [link.temperature(asked, tally) for link, _ in group]
             before = [] if evidence.temperature is None else [evidence.temperature]
             evidence.temperature = torch.stack(before + warmths).amax(0)
         if evidence is not None and evidence.alone:

@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid
 from mpnp_ros.errors import LinksError
 from mpnp_ros.links.aligner import Aligner, Direction
 from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.counting import CountingPooling, Counts
+from mpnp_ros.links.counting import CountingPooling, Counts, Tally
 from mpnp_ros.links.inputs import TokenBatch
 from mpnp_ros.links.pooling import QuestionPooling
 from mpnp_ros.links.standardise import Standardise
@@ -53,7 +53,7 @@ class LatentLink(nn.Module):
         self.norm = None if counting else nn.LayerNorm(config.token_width)
         self.direction = None if blind or counting else Direction(config.token_width)
         self.worth = Worth(config.token_width) if counting else None
-        self.doubt = nn.Linear(config.probes * config.pooling_width, 1) if counting else None
+        self.doubt = nn.Linear(config.probes * (config.pooling_width + 2), 1) if counting else None
         self.pooling = _pooling(config)
         sizes = (config.token_width if self.pooling is None else config.pooling_width, config.hidden,
                  len(config.blocks) if config.per_block else 1, config.kv_heads, config.head_dim)
@@ -107,12 +107,15 @@ class LatentLink(nn.Module):
             values = values.masked_fill(~tokens.valid[..., None], 0.)
         return Counts(values * known[:, None], azimuth, distance, looked[:, :, None] * known[:, None])
 
-    def temperature(self, asked: torch.Tensor) -> torch.Tensor:
+    def temperature(self, asked: torch.Tensor, tally: Tally) -> torch.Tensor:
         """By what log-probabilities of answers are to be divided, [B], for probes [B, K, width].
 
-        1 until it has been fitted, see adaptation/calibration.py (Guo et al., arXiv 1706.04599, section 4.2).
+        It follows from what is asked, how uncertain the numbers are and how much of it is seen.  1 until it
+        has been fitted, see adaptation/calibration.py (Guo et al., arXiv 1706.04599, section 4.2).
         """
-        return self.doubt(asked.flatten(1))[:, 0].clamp(-3, 3).exp()
+        entropy = torch.special.entr(tally.probabilities).sum(-1)
+        known = torch.cat([asked.flatten(1), entropy, tally.covered], 1)
+        return self.doubt(known)[:, 0].clamp(-3, 3).exp()
 
     def columns(self, tokens: TokenBatch) -> torch.Tensor:
         """Log g of every linked block for each text, [N, B or 1]; -inf where closed or without tokens."""

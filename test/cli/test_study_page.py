@@ -13,9 +13,11 @@ pytest.importorskip('matplotlib', reason='matplotlib is not installed: nothing c
 from mpnp_ros.cli.study_page import write_page
 
 REPORT = {'steps': 500, 'seconds': 90., 'parameters': 1_250_000, 'macs_per_step': 3_400_000_000,
-          'peak_bytes': 2_100_000_000, 'accuracies': [[250, .4], [500, .6]]}
+          'peak_bytes': 2_100_000_000, 'accuracies': [[125, .2], [250, .4], [500, .6]]}
 CONFIG = SimpleNamespace(questions=SimpleNamespace(max_distance=30., min_points=5), link={'last': 2},
-                         language_model='tiny', blind=SimpleNamespace(steps=7))
+                         language_model='tiny', blind=SimpleNamespace(steps=7),
+                         objects=SimpleNamespace(reader={'word_steps': 11}),
+                         sensors=SimpleNamespace(part='trust'))
 
 
 def result(seed: int, training: dict) -> dict:
@@ -29,7 +31,7 @@ def test_page_figures_and_picture_are_written(tmp_path):
     page = write_page(results, CONFIG, tmp_path / 'docs')
     text = page.read_text()
     assert page == tmp_path / 'docs/accuracy.md' and '{' not in text
-    assert '3 questions on 2 scenes' in text and '2 seeds' in text and 'up to\n30 m' in text
+    assert '3 questions on 2 scenes' in text and 'seeds: 2.' in text and '11 steps on texts' in text and 'up to\n30 m' in text
     assert '| objects, seed 0 | 500 | 0.18 | 1.5 | 1.25 | 3.4 | 2.10 |' in text
     assert json.loads((page.parent / 'accuracy.json').read_text())['camera_day']['mean'] == 50
     with Image.open(page.parent / 'accuracy.png') as picture:
