@@ -49,7 +49,7 @@ LIVED, ELSEWHERE = range(41_000, 41_020), range(42_000, 42_024)
 """Scenes that are driven through, and those that questions are about."""
 CATEGORY = np.array([category for category, _ in CHANNELS])
 HEADING = 15.0
-QUESTIONS, TESTED, ENDLESS = 300, 300, 2000
+QUESTIONS, TESTED, ENDLESS = 300, 200, 1000
 """Labelled questions in all; of each type in the test; and of each type for training without end."""
 
 Damage = Callable[[ModalityTokens, random.Random], ModalityTokens]
@@ -151,7 +151,7 @@ class Measuring:
         results, seconds = {}, {}
         for way, adapt in (('damaged', lambda: None), ('labelled', partial(self._learn, labelled, 80)),
                            ('label_free', partial(self._compare, lived)),
-                           ('offline', partial(self._learn, lived, 500))):
+                           ('offline', partial(self._learn, lived, 250))):
             self.link.worth.load_state_dict(Worth(len(CHANNELS)).state_dict())
             started = time.perf_counter()
             adapt()
