@@ -105,9 +105,10 @@ class Row:
     labelled_seconds: float
     label_free_seconds: float
 
-    def given_back(self, accuracy: float) -> float:
-        """Percent of what training without end gives."""
-        return 100 * (accuracy - self.damaged) / max(1e-9, self.offline - self.damaged)
+    def given_back(self, accuracy: float) -> str:
+        """Percent of what the best of the three ways gives; a dash where that is less than a point."""
+        most = max(self.offline, self.labelled, self.label_free) - self.damaged
+        return f'{100 * (accuracy - self.damaged) / most:.0f} %' if most >= 1 else '-'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -203,8 +204,8 @@ def write_page(page: Path, rows: Sequence[Row], majority: float) -> None:
              '| damage | sound | damaged | rule | labelled | label-free | offline | given back, labelled | '
              'label-free | labelled, s | label-free, s |', '|' + '---|' * 11]
     lines += [f'| {row.damage} | {row.sound:.1f} | {row.damaged:.1f} | {row.rule:.1f} | {row.labelled:.1f} | '
-              f'{row.label_free:.1f} | {row.offline:.1f} | {row.given_back(row.labelled):.0f} % | '
-              f'{row.given_back(row.label_free):.0f} % | {row.labelled_seconds:.0f} | '
+              f'{row.label_free:.1f} | {row.offline:.1f} | {row.given_back(row.labelled)} | '
+              f'{row.given_back(row.label_free)} | {row.labelled_seconds:.0f} | '
               f'{row.label_free_seconds:.1f} |' for row in rows]
     lines += ['', f'Right answers in percent; the most frequent answer of each text gives {majority:.1f}.',
               f'Labelled: {QUESTIONS} questions with true answers.  Label-free: no question, only moments in',

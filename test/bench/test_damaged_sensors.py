@@ -56,7 +56,8 @@ def test_fog_takes_what_is_far(tokens):
 
 def test_the_page_tells_what_is_given_back(tmp_path):
     row = Row('fog', 99., 60., 61., 78., 76., 80., 30., 1.)
-    assert row.given_back(row.labelled) == pytest.approx(90)
+    assert row.given_back(row.labelled) == '90 %'
+    assert Row('', 99., 99., 98., 99.1, 99.2, 99.3, 1., 1.).given_back(99.1) == '-'
     write_page(tmp_path / 'page.md', [row], 40.)
     text = (tmp_path / 'page.md').read_text('utf-8')
     assert '| fog | 99.0 | 60.0 | 61.0 | 78.0 | 76.0 | 80.0 | 90 % | 80 % | 30 | 1.0 |' in text
