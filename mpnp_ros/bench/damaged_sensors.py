@@ -80,9 +80,8 @@ def turned(tokens: ModalityTokens, rng: random.Random) -> ModalityTokens:
 
 
 def foggy(tokens: ModalityTokens, rng: random.Random) -> ModalityTokens:
-    """What is beyond 10 m is seen the less the farther it is."""
-    seen = np.minimum(1, np.exp(-(np.nan_to_num(tokens.distance) - 10) / 10))
-    kept = np.array([rng.random() < share for share in seen])
+    """Half of all things are not seen."""
+    kept = np.array([rng.random() < .5 for _ in range(len(tokens.values))])
     return replace(tokens, values=tokens.values * kept[:, None])
 
 
