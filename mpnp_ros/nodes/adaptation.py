@@ -125,6 +125,7 @@ class AdaptationNode(PlainNode):
 
     def destroy_node(self) -> None:
         """End the training process first; its job goes on at the next start."""
+        self.stop_ticking()  # or a tick would write to what is closed here
         if getattr(self, '_measuring', None) is not None:
             self._measuring.terminate()
         if hasattr(self, '_adapter'):

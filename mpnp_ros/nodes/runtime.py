@@ -58,10 +58,14 @@ class _Ticking:
         """Call ``work`` every ``period`` seconds of the steady clock, on its own thread; see Ticker."""
         self.__dict__.setdefault('_tickers', []).append(Ticker(work.__name__, period, work))
 
-    def destroy_node(self) -> None:
-        """End what happens at intervals first."""
+    def stop_ticking(self) -> None:
+        """End what happens at intervals; waits for what is under way."""
         for ticker in self.__dict__.pop('_tickers', ()):
             ticker.close()
+
+    def destroy_node(self) -> None:
+        """End what happens at intervals first."""
+        self.stop_ticking()
         if hasattr(self, 'diagnostics'):
             self.diagnostics.close()
         super().destroy_node()
