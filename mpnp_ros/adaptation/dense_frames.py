@@ -116,7 +116,6 @@ class Painter:
                                  distance * math.cos(angle), distance * math.sin(angle)))
         return items
 
-
     def _in_haze(self, draw: np.random.Generator, haze: np.ndarray) -> list[AnnotatedObject]:
         """What is there of what a sensor holds possible everywhere, numbers [SECTORS, C]."""
         items = []

@@ -36,7 +36,9 @@ from mpnp_ros.errors import ConfigurationError, TrainingError
 from mpnp_ros.links.files import Link
 from mpnp_ros.methods.base import AnsweredQuestion, Method
 
-PARTS = ('all', 'aligners', 'worth', 'trust')
+PARTS = {'all': ('all', 'aligners', 'worth', 'trust'), 'aligners': ('aligners',), 'worth': ('worth', 'trust'),
+         'trust': ('trust',)}
+"""Groups of parameters that each part consists of, beside the gates."""
 TRUST = ('worth.trust', 'worth.presence')
 GATES = ('gate_weights', 'link_weights')
 RECENT = 20
@@ -396,8 +398,7 @@ def _groups(links: Mapping[str, Link], own: Mapping[str, Link],
     rates = {'gates': config.gate_learning_rate, 'worth': config.worth_rate, 'trust': config.worth_rate,
              'aligners': config.learning_rate, 'all': config.learning_rate}
     groups = {kind: {'params': [], 'full_rate': rate} for kind, rate in rates.items()
-              if kind in ('gates', config.part) or config.part == 'all'
-              or (kind, config.part) == ('trust', 'worth')}
+              if kind in ('gates', *PARTS[config.part])}
     for name, parameter in nn.ModuleDict(dict(own)).named_parameters():
         kind = 'all'
         if name.endswith(GATES):

@@ -132,8 +132,7 @@ def measure(method: Method, book: QuestionBook, encoder: str, data: TokenDataset
     majority_of: the examples whose majorities are taken; default: those that are measured, which flatters
     the majority where texts are rare.
     """
-    seen: dict[str, Frame] = {key: {OBJECTS: replace(view(frame[OBJECTS]), encoder=encoder)}
-                              for key, frame in data.frames.items()}
+    seen = as_seen(data, encoder, view)
     answers = {
         'majority': majority_answers(majority_of or data.examples, data.examples),
         'rule': [rule_answer(meaning, seen[one.frame][OBJECTS], CHANNELS)
@@ -142,9 +141,16 @@ def measure(method: Method, book: QuestionBook, encoder: str, data: TokenDataset
     return {who: shares(data.examples, given) for who, given in answers.items()}
 
 
+def as_seen(data: TokenDataset, encoder: str,
+            view: Callable[[ModalityTokens], ModalityTokens] = lambda tokens: tokens) -> dict[str, Frame]:
+    """The frames of true objects as tokens of the encoder that the links are for."""
+    return {key: {OBJECTS: replace(view(frame[OBJECTS]), encoder=encoder)}
+            for key, frame in data.frames.items()}
+
+
 def calibration(method: Method, book: QuestionBook, encoder: str, data: TokenDataset) -> Rows:
     """Expected calibration errors in percent by type, with the temperature of the links and without."""
-    seen = {key: {OBJECTS: replace(frame[OBJECTS], encoder=encoder)} for key, frame in data.frames.items()}
+    seen = as_seen(data, encoder)
     doubt, found = method.links()[OBJECTS].doubt, {}
     fitted = {name: tensor.clone() for name, tensor in doubt.state_dict().items()}
     for name, tensors in (('without temperature', {key: tensor * 0 for key, tensor in fitted.items()}),

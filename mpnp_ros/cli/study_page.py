@@ -24,7 +24,7 @@ BARS = (('majority', 'majority', '#b8bec5'), ('blind', 'blind', '#8c959f'),
 LEARNED = {'trust': 'whose word counts how far where both look',
            'worth': 'what their counts are worth: what is missed, confused and imagined, and whose word '
                     'counts how far',
-           'all': 'all of it'}
+           'aligners': 'how what was counted is told to the language model', 'all': 'all of it'}
 """By the part of links to sensors that is trained."""
 PAGE = """# Accuracy in the embedded driving world
 

@@ -26,6 +26,7 @@ NUMBERS = {5: 'five', 8: 'eight', 10: 'ten', 12: 'twelve', 15: 'fifteen', 20: 't
 METRES = ('m', 'metres', 'meters')
 ANYWHERE = 'anywhere'
 VEHICLES = ('moving', 'parked', 'stopped')
+WALKER = Description('pedestrian', 'moving')
 
 
 @dataclass(frozen=True)
@@ -132,13 +133,11 @@ class _Wording:
 
     def _behind(self, thing: Description) -> list[str]:
         """Ways to say a status behind its noun."""
-        walks = (thing.category, thing.status) == ('pedestrian', 'moving')
-        return self.tables['walking'] if walks else self.tables['behind'][thing.status]
+        return self.tables['walking'] if thing == WALKER else self.tables['behind'][thing.status]
 
     def _verbs(self, thing: Description) -> tuple[str, str]:
         """A status as what several do, and as what one does."""
-        walks = (thing.category, thing.status) == ('pedestrian', 'moving')
-        several, one = self.rng.choice(self.tables['verbs']['walking' if walks else thing.status])
+        several, one = self.rng.choice(self.tables['verbs']['walking' if thing == WALKER else thing.status])
         self.parts.add(several)
         return several, one
 
@@ -156,7 +155,7 @@ class _Wording:
             return f'{noun} that {one}', f'{nouns} that {several}'
         if thing.status in self.tables['before'] and self.rng.random() < 0.6:
             before = self.tables['before'][thing.status]
-            if (thing.category, thing.status) == ('pedestrian', 'moving'):
+            if thing == WALKER:
                 before = ['moving', 'walking']
             word = self._one_of(before)
             return f'{word} {noun}', f'{word} {nouns}'
