@@ -23,11 +23,24 @@ from mpnp_ros.adaptation.job_orders import JobOrders, ModelChoice, Request
 from mpnp_ros.adaptation.job_process import JobProcess
 from mpnp_ros.adaptation.link_catalogue import LinkCatalogue, LinkInUse
 from mpnp_ros.adaptation.observed import Observed
-from mpnp_ros.adaptation.policy import Condition, Decision, Outcome, Past, Plug, Situation, Train, decide
+from mpnp_ros.adaptation.policy import (
+    Condition,
+    Copy,
+    Decision,
+    Outcome,
+    Past,
+    Plug,
+    Situation,
+    Train,
+    decide,
+)
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
-from mpnp_ros.errors import ConfigurationError, TrainingError
+from mpnp_ros.errors import ConfigurationError, LinksError, TrainingError
+from mpnp_ros.links.files import copied_link
+from mpnp_ros.links.provenance import COPIED, Adaptation, Provenance
 from mpnp_ros.links.store import LinkStore, StoredLink
 from mpnp_ros.methods.base import method_type
+from mpnp_ros.tokens import ModalityTokens
 
 LOG = logging.getLogger(__name__)
 REMEMBERED = 200
@@ -113,9 +126,9 @@ class Adapter:
         """Which modalities are degraded now: what is lived through then is kept apart."""
         return self._observed.concerns
 
-    def seen(self, modality: str, width: int) -> None:
-        """Tokens of a modality have come, so wide."""
-        self._observed.widths[modality] = width
+    def seen(self, tokens: ModalityTokens) -> None:
+        """Tokens of a modality have come."""
+        self._observed.take_tokens(tokens)
 
     def conditions(self, conditions: Iterable[Condition]) -> None:
         """What the fusion node says of the modalities; since when a state holds is seen here."""
@@ -142,6 +155,8 @@ class Adapter:
             for action in self.decision.actions:
                 if isinstance(action, Plug):
                     self._plug(action)
+                elif isinstance(action, Copy):
+                    self._copy(action)
                 elif isinstance(action, Train) and self._running is None:
                     self._train_as_decided(action)
         self._changed()
@@ -183,7 +198,10 @@ class Adapter:
                 self._history[done[-1]] = replace(self._history[done[-1]], outcome=Outcome.WITHDRAWN)
 
     def _situation(self) -> Situation:
-        conditions = self._observed.linked_conditions(self._catalogue)
+        conditions = [
+            one if one.linked or not one.encoder else
+            replace(one, alike=self._orders.alike(one.modality, self._catalogue))
+            for one in self._observed.linked_conditions(self._catalogue)]
         lessons = {one.modality: self._orders.lessons(one.modality) for one in conditions}
         return Situation(self._clock(), self._language_model(), conditions, tuple(self._catalogue.stored()),
                          lessons, tuple(self._history), self._fusion_since)
@@ -197,6 +215,25 @@ class Adapter:
         """Ask the fusion node to use a stored version."""
         self._remember(Past(action, self._clock()))
         self._hand_over(self.store.path(action.modality, action.version)).add_done_callback(
+            lambda done: self._ended([action], Outcome.FAILED if done.exception() else Outcome.DONE))
+
+    def _copy(self, action: Copy) -> None:
+        """Make links to a modality's tokens that count as others do, and ask the fusion node to use them.
+
+        That takes a few tenths of a second.
+        """
+        self._remember(Past(action, self._clock()))
+        source = Path(action.source)
+        try:
+            link = copied_link(source, action.modality, action.encoder)
+            text = f'copied on a robot from {source.parent.name}/{source.name}, not trained'
+            stored = self.store.save(link, Provenance(text=text, adaptation=Adaptation(
+                COPIED, started_from=f'{source.parent.name}/{source.name}')))
+        except (LinksError, OSError) as error:
+            LOG.warning('no copy of %s for %s: %s', source, action.modality, error)
+            self._ended([action], Outcome.FAILED)
+            return
+        self._hand_over(stored.path).add_done_callback(
             lambda done: self._ended([action], Outcome.FAILED if done.exception() else Outcome.DONE))
 
     def _hand_over(self, path: str | Path) -> Future[None]:
@@ -289,7 +326,7 @@ class Adapter:
             self.store.prune(self.config.kept_versions, name)
         _resolve(running.done, result)
 
-    def _ended(self, actions: Iterable[Plug | Train], outcome: Outcome) -> None:
+    def _ended(self, actions: Iterable[Plug | Copy | Train], outcome: Outcome) -> None:
         with self._lock:
             ended = {id(action) for action in actions}
             self._history = [replace(past, outcome=outcome, ended=self._clock())

@@ -39,6 +39,8 @@ class AdapterConfig(Options):
     threads: int = option(1, 'of the training process on a CPU', low=1, high=256)
     niceness: int = option(10, 'of the training process: the higher, the more it lets others go first', low=0,
                            high=19)
+    copy_links: bool = option(True, 'give a new modality whose tokens count things a copy of links that '
+                                    'count the same, at once, until it is trained')
     least_tried: int = option(200, 'labelled questions about a new modality with which it is tried what its '
                                    'links could begin with; 0: it is not', low=0, high=1_000_000)
     least_questions: int = option(1200, 'labelled questions about a modality with fewer of which it is not '
@@ -77,8 +79,8 @@ class AdapterConfig(Options):
     def policy(self) -> PolicyLimits:
         """Questions that are made up count as the moments that they are made up about."""
         return PolicyLimits(
-            automatic=self.automatic, least_tried=self.least_tried, linked_blocks=self.linked_blocks,
-            settle=self.settle,
+            automatic=self.automatic, copy=self.copy_links, least_tried=self.least_tried,
+            linked_blocks=self.linked_blocks, settle=self.settle,
             least_labelled=math.inf if self.supervision == DISTILLED else self.least_questions,
             least_paired=math.inf if self.supervision == LABELLED else self.least_moments,
             between=self.between, retry=self.retry, drop=self.drop)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.budget import Budget
 from mpnp_ros.adaptation.job import JobSpec, NewLink
+from mpnp_ros.adaptation.link_catalogue import LinkCatalogue
 from mpnp_ros.adaptation.observed import Observed
 from mpnp_ros.adaptation.policy import DISTILLED, HEALTHY, LABELLED, Decision, Lessons, Plug, Train
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
@@ -68,6 +69,23 @@ class JobOrders:
         condition = self.observed.conditions.get(modality)
         encoder = condition.encoder if condition else ''
         return Lessons(self.buffer.labelled(modality, encoder), self.buffer.moments_with(modality, encoder))
+
+    def alike(self, modality: str, catalogue: LinkCatalogue) -> str:
+        """The folder of links that count what a modality's tokens count; empty where there are none.
+
+        Links in use come first: what is copied from them counts together with them.
+        """
+        if modality not in self.observed.counting:
+            return ''
+        new = self._new(modality)
+        used = {link.path for link in self.observed.in_use.values()}
+        for path in sorted(new.starts, key=lambda path: path not in used):
+            manifest = catalogue.manifest(path)
+            if (manifest is not None and manifest.kind == catalogue.kind
+                    and getattr(manifest.config, 'pooling', '') == 'counting'
+                    and manifest.config.token_width == new.token_width):
+                return path
+        return ''
 
     def _wanting(self, decision: Decision) -> tuple[str, ...]:
         """What the policy finds missing, else everything that is healthy."""

@@ -6,18 +6,28 @@ from dataclasses import replace
 
 from mpnp_ros.adaptation.link_catalogue import LinkCatalogue, LinkInUse
 from mpnp_ros.adaptation.policy import DEGRADED, Condition
+from mpnp_ros.tokens import ModalityTokens
 
 
 class Observed:
     """Modalities, the width of their tokens, and the links in use.  Mappings are replaced, never changed.
 
-    conditions, widths, in_use: by modality.
+    conditions, widths, in_use: by modality.  counting: those whose tokens hold numbers of things.
     """
 
     def __init__(self) -> None:
         self.conditions: dict[str, Condition] = {}
         self.widths: dict[str, int] = {}
+        self.counting: set[str] = set()
         self.in_use: dict[str, LinkInUse] = {}
+
+    def take_tokens(self, tokens: ModalityTokens) -> None:
+        """What the newest tokens of a modality are like."""
+        self.widths[tokens.modality] = tokens.width
+        if len(tokens.known):
+            self.counting.add(tokens.modality)
+        else:
+            self.counting.discard(tokens.modality)
 
     @property
     def concerns(self) -> tuple[str, ...]:

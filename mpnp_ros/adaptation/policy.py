@@ -25,8 +25,9 @@ class Condition:
     state: as on the board, in lower case; since: when it began, seconds.  encoder: fingerprint of its newest
     tokens, '' before the first.  quality: 0..1, NaN: unknown.  unplugged: by hand.  links_version,
     links_encoder: of the links in use and what they read; '' for none.  links_trained: whether they were
-    trained on such tokens, not only tried.  links_accuracy: 0..1 as measured when they were made;
-    fresh_accuracy: on `fresh_questions` labelled questions since; NaN: not measured.
+    trained on such tokens, not only tried or copied.  links_accuracy: 0..1 as measured when they were made;
+    fresh_accuracy: on `fresh_questions` labelled questions since; NaN: not measured.  alike: folder of links
+    that count what its tokens count, so that a copy of them can be used untrained; '' for none.
     """
 
     modality: str
@@ -41,6 +42,7 @@ class Condition:
     links_accuracy: float = math.nan
     fresh_accuracy: float = math.nan
     fresh_questions: int = 0
+    alike: str = ''
 
     @property
     def linked(self) -> bool:
@@ -97,6 +99,19 @@ class Plug:
 
 
 @dataclass(frozen=True)
+class Copy:
+    """Put a copy of other links into use, which count the same things, for tokens of an encoder.
+
+    source: folder of those links.
+    """
+
+    modality: str
+    encoder: str
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Train:
     """Train links of a modality: by labels, or by the answers of a teacher.
 
@@ -121,14 +136,14 @@ class Wait:
     reason: str
 
 
-Action = Plug | Train | Wait
+Action = Plug | Copy | Train | Wait
 
 
 @dataclass(frozen=True)
 class Past:
     """An action that was taken; at: when it began, seconds; ended: when it was over, None while it runs."""
 
-    action: Plug | Train
+    action: Plug | Copy | Train
     at: float
     outcome: Outcome = Outcome.RUNNING
     ended: float | None = None
@@ -148,7 +163,8 @@ class Past:
 class PolicyLimits:
     """What the policy may do.  Raises ConfigurationError for values out of range.
 
-    automatic: false: only links that were in use are plugged again.  least_labelled, least_paired: fewer
+    automatic: false: only links that were in use are plugged again.  copy: whether links of which a copy can
+    be used untrained are, until there is enough to train on.  least_labelled, least_paired: fewer
     questions are not trained on; inf: never by such.  least_tried: with so many labelled questions what links
     could begin with is tried, so that something is in use before there is enough to train on; 0: never.
     least_quality: of tokens to learn from.  between: seconds between two times that links of a modality are
@@ -159,6 +175,7 @@ class PolicyLimits:
     """
 
     automatic: bool = True
+    copy: bool = True
     least_labelled: float = 200
     least_paired: float = 200
     least_tried: int = 0
@@ -202,7 +219,8 @@ class Decision:
     """What to do.
 
     active: modalities that answers should rest on, sorted.  actions: of each modality that lacks something
-    at most one; at most one is a training, and none where links are to be plugged.  reason: one sentence.
+    at most one; at most one is a training, and none where links are to be plugged or copied.  reason: one
+    sentence.
     """
 
     active: tuple[str, ...]
@@ -248,11 +266,13 @@ class _Policy:
         if not self.limits.automatic:
             return Wait(condition.modality, f'{need}, but automatic adaptation is off')
         stored = [] if condition.linked else self._fitting(condition)
-        return self._plug(condition, stored) if stored else self._train(condition, need)
+        if stored:
+            return self._plug(condition, stored)
+        return self._copy(condition, need) or self._train(condition, need)
 
     def in_order(self, wanted: Sequence[Action]) -> Iterator[Action]:
         """Plugging first; one training at a time, then what has to wait."""
-        plugs = [action for action in wanted if isinstance(action, Plug)]
+        plugs = [action for action in wanted if isinstance(action, Plug | Copy)]
         trainings = sorted((action for action in wanted if isinstance(action, Train)), key=self._rank)
         yield from plugs
         busy = next((past.action.modality for past in self.situation.history
@@ -277,7 +297,7 @@ class _Policy:
         if not condition.linked:
             return f'the links {version} of {name} do not read the tokens of its encoder {condition.encoder}'
         if not condition.links_trained:
-            return f'the links {version} of {name} were tried, not trained'
+            return f'the links {version} of {name} were not trained on its tokens yet'
         fall = condition.links_accuracy - condition.fresh_accuracy
         if condition.fresh_questions >= limits.least_fresh and fall >= limits.drop:
             return (f'the links {version} of {name} answer {condition.fresh_accuracy:.0%} of fresh questions '
@@ -313,6 +333,15 @@ class _Policy:
             return Wait(name, f'links of {name} were plugged {before:.0f} s ago; the next time is in '
                               f'{self.limits.between - before:.0f} s')
         return Plug(name, chosen.version, f'the links {chosen.version} of {name} fit and are not in use')
+
+    def _copy(self, condition: Condition, need: str) -> Copy | None:
+        """A copy of links that count the same things, once for an encoder."""
+        name, encoder = condition.modality, condition.encoder
+        copied = any(past.action.encoder == encoder for past in self._past(name, Copy))
+        if condition.linked or copied or not condition.alike or not self.limits.copy:
+            return None
+        return Copy(name, encoder, condition.alike, f'{need}; a copy of links that count the same is used '
+                                                    'until it is trained')
 
     def _train(self, condition: Condition, need: str) -> Action:
         name = condition.modality

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,17 @@ def load_link(path: str | Path, *, lm: LanguageModel | None = None, encoder: str
     _check_tensors(tensors, link.state_dict(), manifest, path)
     link.load_state_dict(tensors, assign=True)
     link.version = manifest.version
+    return link
+
+
+def copied_link(path: str | Path, modality: str, encoder: str) -> Link:
+    """A link that counts as the link at `path` does, to tokens of another encoder with the same channels.
+
+    Raises LinksError where that link cannot be read.
+    """
+    other = load_link(path)
+    link = type(other)(replace(other.config, modality=modality, encoder=encoder))
+    link.start_from(other)
     return link
 
 

@@ -5,13 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+COPIED = 'copied'
+
 
 @dataclass(frozen=True)
 class Adaptation:
     """How a robot trained a link by itself, and what it took.
 
-    supervision: ``labelled`` or ``distilled``.  started_from: <modality>/<version> of the links it began
-    with; empty: from nothing.  macs: multiply-accumulates.  peak_bytes: of the training process.
+    supervision: ``labelled``, ``distilled``, or ``copied`` from other links without training.  started_from:
+    <modality>/<version> of the links it began with; empty: from nothing.  macs: multiply-accumulates.
+    peak_bytes: of the training process.
     Accuracies are those on held-out questions in [0, 1], before and after training and of the most frequent
     answer to each type of question; None: not measured.
     """

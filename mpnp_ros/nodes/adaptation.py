@@ -139,7 +139,7 @@ class AdaptationNode(PlainNode):
         except MpnpError as error:
             self.diagnostics.warn('tokens rejected', str(error))
             return
-        self._adapter.seen(tokens.modality, tokens.width)
+        self._adapter.seen(tokens)
         self._write('tokens', partial(self._supervision.take_tokens, tokens))
 
     def _on_labelled(self, message: LabelledQuestions) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,10 +20,12 @@ from mpnp_ros.adaptation.job_process import JobProcess
 from mpnp_ros.adaptation.link_catalogue import LinkInUse
 from mpnp_ros.adaptation.policy import Condition
 from mpnp_ros.errors import ConfigurationError, LinksError, TrainingError
+from mpnp_ros.links.files import load_link, read_manifest
 from mpnp_ros.links.provenance import Adaptation, Provenance
 from mpnp_ros.links.store import LinkStore, StoredLink
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.base import build_method
+from mpnp_ros.tokens import ModalityTokens
 
 WIDTH = 8
 CONFIG = {'settle': 0., 'between': 0., 'retry': 1000., 'least_tried': 0, 'least_questions': 100,
@@ -120,6 +123,12 @@ def healthy(modality: str, version: str = '', **changes: object) -> Condition:
                                   'links_version': version, **changes})
 
 
+def tokens(modality: str, **changes: object) -> ModalityTokens:
+    """One token of a modality's encoder."""
+    return ModalityTokens(modality, f'{modality}-encoder', np.ones((1, WIDTH), np.float32),
+                          np.zeros(1, np.float32), **changes)
+
+
 def in_use(link: StoredLink, encoder: str = '') -> LinkInUse:
     """As the fusion node lists it."""
     return LinkInUse(link.modality, link.version, str(link.path), encoder or f'{link.modality}-encoder')
@@ -130,7 +139,7 @@ def lidar(robot, experience) -> Adapter:
     """An adapter that has seen a LiDAR and labelled questions about it."""
     experience(robot.folder / 'replay', ('lidar',), 40)
     adapter = robot.start()
-    adapter.seen('lidar', WIDTH)
+    adapter.seen(tokens('lidar'))
     adapter.conditions([healthy('lidar')])
     return adapter
 
@@ -263,7 +272,7 @@ def test_a_trusted_modality_teaches_where_there_are_no_labels(robot, experience)
     experience(robot.folder / 'replay', ('camera', 'lidar'), 40)
     adapter, camera = robot.start(supervision='distilled'), robot.links('camera', accuracy_after=.9)
     for name in ('camera', 'lidar'):
-        adapter.seen(name, WIDTH)
+        adapter.seen(tokens(name))
     adapter.conditions([healthy('camera', camera.version), healthy('lidar')])
     adapter.in_use([in_use(camera)])
     adapter.tick()
@@ -286,10 +295,34 @@ def test_a_request_without_names_is_for_what_is_missing(robot, lidar):
     assert robot.process.spec.modalities == ('lidar',)
 
 
+def test_a_sensor_that_counts_is_linked_at_once_by_a_copy(robot):
+    sorts = tuple(f'kind {place}' for place in range(WIDTH))
+    counting = robot.method.new_link('camera', 'camera-encoder', WIDTH, last=2, pooling='counting',
+                                     channels=sorts)
+    camera = robot.store.save(counting, Provenance())
+    adapter = robot.start()
+    adapter.seen(tokens('lidar', known=np.ones(WIDTH, bool)))
+    adapter.seen(tokens('radar'))
+    adapter.conditions([healthy('camera', camera.version), healthy('lidar'), healthy('radar')])
+    adapter.in_use([in_use(camera)])
+    adapter.tick()
+    made, = robot.fusion.plugged
+    assert made.modality == 'lidar', 'radar tokens do not say that they count'
+    link = load_link(made.path, encoder='lidar-encoder')
+    assert link.reads_like(counting)
+    own = read_manifest(made.path).provenance.adaptation
+    assert (own.supervision, own.started_from, own.steps) == ('copied', f'camera/{camera.version}', 0)
+    adapter.conditions([healthy('camera', camera.version), healthy('lidar', made.version)])
+    adapter.tick()
+    assert 'were not trained on its tokens yet' in adapter.decision.reason
+    assert len(robot.fusion.plugged) == 1
+    assert robot.begun == []
+
+
 def test_automatic_adaptation_can_be_off(robot, experience):
     experience(robot.folder / 'replay', ('lidar',), 40)
     adapter = robot.start(automatic=False)
-    adapter.seen('lidar', WIDTH)
+    adapter.seen(tokens('lidar'))
     adapter.conditions([healthy('lidar')])
     adapter.tick()
     assert robot.begun == []

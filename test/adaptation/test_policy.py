@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mpnp_ros.adaptation.policy import (
     Condition,
+    Copy,
     Decision,
     Lessons,
     Outcome,
@@ -44,7 +45,7 @@ def decided(*conditions: Condition, limits: PolicyLimits | None = None, **known:
     return decide(situation(*conditions, **known), limits)
 
 
-def only(decision: Decision) -> Plug | Train | Wait:
+def only(decision: Decision) -> Plug | Copy | Train | Wait:
     """The only action of a decision."""
     action, = decision.actions
     assert decision.reason == action.reason
@@ -99,8 +100,24 @@ def test_tries_what_links_could_begin_with_once_and_then_trains() -> None:
         assert only(decided(lessons={'lidar': many}, limits=limits, history=tried)).only_try is False
     in_use = replace(LIDAR, links_version='000001', links_encoder=LIDAR.encoder, links_trained=False)
     training = only(decided(in_use, lessons={'lidar': many}, limits=limits))
-    assert training.reason == ('the links 000001 of lidar were tried, not trained; training on 200 labelled '
-                               'questions')
+    assert training.reason == ('the links 000001 of lidar were not trained on its tokens yet; training on '
+                               '200 labelled questions')
+
+
+def test_links_that_count_the_same_are_copied_at_once_and_only_once() -> None:
+    alike = replace(LIDAR, since=1000., alike='links/camera/000001')
+    action = only(decided(CAMERA, alike))
+    assert action == Copy('lidar', LIDAR.encoder, 'links/camera/000001', 'lidar is healthy and has no links; '
+                          'a copy of links that count the same is used until it is trained')
+    assert isinstance(only(decided(CAMERA, alike, limits=PolicyLimits(copy=False))), Wait)
+    assert isinstance(only(decided(CAMERA, alike, limits=PolicyLimits(automatic=False))), Wait)
+    assert decided(CAMERA, replace(alike, state='degraded')).actions == ()
+    assert isinstance(only(decided(CAMERA, alike, stored=[STORED])), Plug), 'its own come first'
+    for outcome in (Outcome.DONE, Outcome.FAILED):
+        copied = [Past(action, 999., outcome, 1000.)]
+        assert isinstance(only(decided(CAMERA, alike, history=copied)), Wait)
+    other = replace(alike, encoder='another')
+    assert isinstance(only(decided(CAMERA, other, history=copied)), Copy), 'another encoder, another copy'
 
 
 def test_else_on_answers_of_the_modality_that_saw_most_beside_it() -> None:
