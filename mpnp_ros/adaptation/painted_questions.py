@@ -16,10 +16,15 @@ import numpy as np
 
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.dense_frames import PaintedFrame
-from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.cache import new_folder, write_file
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.nuscenes.categories import ANSWERS, THING
+from mpnp_ros.nuscenes.categories import (
+    ANSWERS,
+    CATEGORIES,
+    STATUSES,
+    STATUSES_OF_CATEGORY,
+    THING,
+)
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject
 from mpnp_ros.nuscenes.phrasing import Meaning, say, say_beyond
 from mpnp_ros.nuscenes.questions import Fact, SceneFacts, chosen_facts
@@ -27,6 +32,7 @@ from mpnp_ros.nuscenes.relations import RELATIONS, SIDES, lies
 from mpnp_ros.nuscenes.templates import TEMPLATES, Description
 from mpnp_ros.nuscenes.wording import descriptions
 
+TYPES = ('exist', 'count', 'object', 'status', 'comparison')
 REACHES = (5., 8., 10., 12., 15., 20., 25.)
 MEANINGS = 'meanings.json'
 WORDINGS = 8
@@ -104,7 +110,7 @@ def painted_questions(frames: Iterable[PaintedFrame], seed: int = 0, per_kind: i
 
     of_each_type: so many at most, 0: all.  free: the share in free words; the rest is in words of the
     templates where there are some.  beyond: how many questions that counts cannot answer.  wordings: how many
-    more texts of the same meanings.
+    more texts, whose meanings are drawn from all that can be meant.
     """
     tokens: dict[str, Frame] = {}
     rng = random.Random(f'{seed}/questions')
@@ -132,19 +138,38 @@ def painted_questions(frames: Iterable[PaintedFrame], seed: int = 0, per_kind: i
         chosen += rng.sample(questions, of_each_type) if 0 < of_each_type < len(questions) else questions
     used = {example.question for example in chosen}
     meanings = {text: meaning for text, meaning in meanings.items() if text in used}
-    said: dict[str, list[Meaning]] = defaultdict(list)
-    for meaning in dict.fromkeys(meanings.values()):
-        said[meaning.type].append(meaning)
     for _ in range(wordings):
-        meaning = rng.choice(said[rng.choice(list(said))])
+        meaning = drawn_meaning(rng)
         meanings.setdefault(say(meaning, rng), meaning)
     return PaintedDataset(TokenDataset(tokens, tuple(chosen)), meanings,
                           tuple(sorted({say_beyond(rng) for _ in range(beyond)} - meanings.keys())))
 
 
+def drawn_meaning(rng: random.Random) -> Meaning:
+    """Any meaning that a question can have: categories, statuses and directions evenly.
+
+    What is rare in streets is as often asked about as what is not.
+    """
+    kind = rng.choice(TYPES)
+    direction = rng.choice((None, None, None, *RELATIONS, *SIDES))
+    active = [category for category, statuses in STATUSES_OF_CATEGORY.items() if statuses]
+    if kind == 'object':
+        return Meaning(kind, Description(THING, rng.choice((None, None, *STATUSES))), direction)
+    if kind == 'status':
+        return Meaning(kind, Description(rng.choice((THING, THING, *active))), direction)
+    if kind == 'comparison':
+        return Meaning(kind, Description(rng.choice((THING, *active))), direction,
+                       Description(rng.choice((THING, *active, *active))))
+    category = rng.choice((THING, THING, *CATEGORIES))
+    statuses = STATUSES_OF_CATEGORY.get(category, STATUSES)
+    status = rng.choice(statuses) if statuses and rng.random() < 0.5 else None
+    return Meaning(kind, Description(category, status), direction,
+                   reach=rng.choice(REACHES) if rng.random() < 0.25 else None)
+
+
 def target_of(meaning: Meaning, azimuths: np.ndarray,
-              distances: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What the first two probes should count, 0 or 1: [2, azimuths], [2, distances], [2, C].
+              distances: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[Description, Description]]:
+    """Where the first two probes should count, 0 or 1: [2, azimuths], [2, distances], and what.
 
     The second is what things are compared to, elsewhere the same again.
     """
@@ -152,17 +177,10 @@ def target_of(meaning: Meaning, azimuths: np.ndarray,
     direction = np.array([asked is None or lies(asked, math.cos(angle), math.sin(angle))
                           for angle in azimuths], np.float32)
     reach = (distances <= (math.inf if meaning.reach is None else meaning.reach)).astype(np.float32)
-    mask = channels_of(meaning.thing)
     if meaning.second is None:
-        return np.stack([direction] * 2), np.stack([reach] * 2), np.stack([mask] * 2)
+        return np.stack([direction] * 2), np.stack([reach] * 2), (meaning.thing, meaning.thing)
     return (np.stack([direction, np.ones_like(direction)]), np.ones((2, len(distances)), np.float32),
-            np.stack([mask, channels_of(meaning.second)]))
-
-
-def channels_of(thing: Description) -> np.ndarray:
-    """1 for the channels that a description fits, float32 [C]."""
-    return np.array([float(thing.category in (THING, category) and thing.status in (None, status))
-                     for category, status in CHANNELS], np.float32)
+            (meaning.thing, meaning.second))
 
 
 def _meaning(entry: Mapping[str, Any]) -> Meaning:

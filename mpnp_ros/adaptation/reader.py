@@ -24,7 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mpnp_ros.adaptation.batches import BatchPlan
 from mpnp_ros.adaptation.checkpoint import Progress, load_checkpoint, save_checkpoint
-from mpnp_ros.adaptation.painted_questions import PaintedDataset, target_of
+from mpnp_ros.adaptation.painted_questions import TYPES, PaintedDataset, target_of
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.links.counting import EDGES, SUPERVISED
 from mpnp_ros.links.inputs import TokenBatch
@@ -32,11 +32,10 @@ from mpnp_ros.links.link import LatentLink, Question
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.methods.base import Method
 from mpnp_ros.modalities.sectors import sector_azimuths
-from mpnp_ros.nuscenes.categories import ANSWERS
+from mpnp_ros.nuscenes.categories import ANSWERS, THING
 from mpnp_ros.nuscenes.phrasing import Meaning
 
 CHECKPOINT_EVERY = 200
-TYPES = ('exist', 'count', 'object', 'status', 'comparison')
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class ReaderStep:
 class ReaderTraining:
     """One training of the reader of a link that is plugged into a method.
 
-    Raises TrainingError for a link that does not count.
+    Raises TrainingError for a link that does not count, or that was made to choose channel by channel.
     """
 
     def __init__(self, method: Method, modality: str, data: PaintedDataset,
@@ -93,8 +92,9 @@ class ReaderTraining:
         states: what the language model has read of texts already; it is added to, for the next training.
         """
         self.link: LatentLink = method.links()[modality]
-        if self.link.config.pooling != 'counting':
-            raise TrainingError(f'the {modality} link does not count; make it with pooling: counting')
+        if (self.link.config.pooling, self.link.config.masks) != ('counting', 'sorts'):
+            raise TrainingError(f'the {modality} link does not count by sort; make it with pooling: counting '
+                                'and masks: sorts')
         self.method, self.modality, self.data = method, modality, data
         self.config = config or ReaderConfig()
         self.folder = None if checkpoint is None else Path(checkpoint)
@@ -238,9 +238,11 @@ class ReaderTraining:
     def _target(self, meaning: Meaning) -> tuple[torch.Tensor, ...]:
         if meaning not in self._targets:
             distances = np.array(EDGES) - EDGES[0] / 2
-            self._targets[meaning] = tuple(
-                torch.from_numpy(part[:SUPERVISED]).to(self.method.lm.device)
-                for part in target_of(meaning, sector_azimuths(), distances))
+            *where, things = target_of(meaning, sector_azimuths(), distances)
+            sorts = np.array([self.link.pooling.sort_index(None if one.category == THING else one.category,
+                                                           one.status) for one in things])
+            self._targets[meaning] = tuple(torch.from_numpy(part[:SUPERVISED]).to(self.method.lm.device)
+                                           for part in (*where, sorts))
         return self._targets[meaning]
 
     def _plan(self, texts: Sequence[str], batch: int) -> BatchPlan:

@@ -14,7 +14,8 @@ POOLINGS = ('counting', 'question', 'none')
 REACHES = ('answer', 'all')
 COUNTS = ('token_width', 'kv_heads', 'head_dim', 'text_width', 'hidden', 'entries', 'pooling_width',
           'pooling_layers', 'pooling_heads', 'harmonics', 'probes')
-SINCE_COUNTING: Mapping[str, Any] = {'channels': (), 'probes': 6}
+SINCE_COUNTING: Mapping[str, Any] = {'channels': (), 'probes': 6, 'masks': 'channels'}
+MASKS = ('sorts', 'channels')
 
 
 def option(help: str, default: Any = MISSING) -> Any:
@@ -62,6 +63,8 @@ class LinkConfig:
     channels: tuple[str, ...] = option('what the channels of counting tokens count, e.g. "car: moving" or '
                                        '"barrier"', ())
     probes: int = option('sums that counting makes for a question', 6)
+    masks: str = option('sorts: what counting counts is chosen by category and by status; channels: '
+                        'channel by channel, as in links made before', 'sorts')
     soft_tokens: int = option('learned constants in place of a sensor (the blind baseline); 0: a sensor', 0)
 
     def __post_init__(self) -> None:
@@ -125,6 +128,7 @@ class LinkConfig:
             (0 < self.temperature < math.inf, 'temperature must be positive'),
             (0 <= self.key_gain < math.inf, 'key_gain must not be negative'),
             (self.pooling in POOLINGS, f'pooling is {self.pooling!r}; expected one of {", ".join(POOLINGS)}'),
+            (self.masks in MASKS, f'masks is {self.masks!r}; expected one of {", ".join(MASKS)}'),
             (self.reach in REACHES, f'reach is {self.reach!r}; expected one of {", ".join(REACHES)}'),
             (self.pooling_width % max(1, self.pooling_heads) == 0,
              'pooling_width must be a multiple of pooling_heads'),

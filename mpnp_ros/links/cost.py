@@ -66,6 +66,7 @@ def _counting(config: LinkConfig, texts: int, frames: float, tokens: float,
     width, channels, directions = config.pooling_width, config.token_width, 2 * config.harmonics + 1
     asked, probes, seen = texts * question_tokens, texts * config.probes, tokens + SECTORS
     groups = sort_groups(config.channels).shape[1]
+    masks, composed = (groups + 2, channels * groups) if config.masks == 'sorts' else (channels, 0)
     features = NUMBERS + 3 + channels + groups
     layer = [_product(probes * 2 * width ** 2 + asked * 2 * width ** 2),
              _product(2 * probes * question_tokens * width, ATTENTION_BACK)]
@@ -73,7 +74,8 @@ def _counting(config: LinkConfig, texts: int, frames: float, tokens: float,
         _product(frames * tokens * channels ** 2, 1),
         _product(texts * config.text_width * width, 1), _product(asked * config.text_width * width),
         _product(probes * 4 * width ** 2),
-        _product(probes * width * (2 * directions + len(EDGES) + 1 + channels)),
+        _product(probes * width * (2 * directions + len(EDGES) + 1 + masks)),
+        _product(probes * composed, 1),
         _product(probes * (SECTORS * directions + seen * (len(EDGES) + 1) + SECTORS * channels), 1),
         _product(probes * seen * (directions + 2 * channels)),
         _product(probes * channels * groups, 1), _product(probes * width * (features + width)),

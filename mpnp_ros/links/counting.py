@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import binary_cross_entropy, dropout
+from torch.nn.functional import binary_cross_entropy, cross_entropy, dropout
 
 from mpnp_ros.links.aligner import fourier
 from mpnp_ros.links.pooling import end_state, with_one, without_first
@@ -122,15 +122,22 @@ def sort_of(chosen: Sequence[str], names: Sequence[str]) -> str:
 
 
 @cache
+def sorts_of(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The categories and the statuses of channels that are named "category: status" or "category"."""
+    parts = [name.partition(': ')[::2] for name in names]
+    return (tuple(dict.fromkeys(category for category, _ in parts)),
+            tuple(dict.fromkeys(status for _, status in parts if status)))
+
+
+@cache
 def sort_groups(names: tuple[str, ...]) -> np.ndarray:
     """Float32 [C, G], 1 where a channel is of a category or has a status.
 
     G: all categories, then all statuses.
     """
-    parts = [name.partition(': ')[::2] for name in names]
-    groups = [*dict.fromkeys((0, category) for category, _ in parts),
-              *dict.fromkeys((1, status) for _, status in parts if status)]
-    return np.array([[part[place] == value for place, value in groups] for part in parts], np.float32)
+    parts, (categories, statuses) = [name.partition(': ')[::2] for name in names], sorts_of(names)
+    return np.array([[category == one for one in categories] + [status == one for one in statuses]
+                     for category, status in parts], np.float32)
 
 
 def _with_status(category: str, status: str) -> str:
@@ -170,12 +177,15 @@ class Probes(nn.Module):
     """What a question asks to count: K vectors, and the windows and masks that they mean.
 
     dropout: share of what is read of the question that is left out at random; 0 but while words are learned.
+    by_sort: a probe chooses one category or any, and one status or any, and its mask is what both let
+    through; else it weighs each channel.
     """
 
-    def __init__(self, channels: int, text_width: int, probes: int, width: int, layers: int, heads: int,
-                 harmonics: int) -> None:
+    def __init__(self, channels: tuple[str, ...], text_width: int, probes: int, width: int, layers: int,
+                 heads: int, harmonics: int, by_sort: bool) -> None:
         super().__init__()
-        self.harmonics, self.dropout = harmonics, 0.
+        self.harmonics, self.dropout, self.by_sort = harmonics, 0., by_sort
+        self.channels, (categories, statuses) = channels, sorts_of(channels)
         self.standard_question, self.standard_end = Standardise(text_width), Standardise(text_width)
         self.read = nn.Sequential(nn.LayerNorm(text_width), nn.Linear(text_width, width), nn.GELU())
         self.read_end = nn.Linear(text_width, width)
@@ -187,11 +197,16 @@ class Probes(nn.Module):
                                    nn.Linear(2 * width, width))
         self.direction = nn.Linear(width, 2 * harmonics + 1)
         self.reach = nn.Linear(width, len(EDGES) + 1)
-        self.mask = nn.Linear(width, channels)
+        if by_sort:
+            self.category = nn.Linear(width, len(categories) + 1)
+            self.status = nn.Linear(width, len(statuses) + 1)
+        else:
+            self.mask = nn.Linear(width, len(channels))
         with torch.no_grad():
             self.direction.bias[-1] = 1.
             self.reach.bias[-1] = 1.
-            self.mask.bias.fill_(1.)
+            if not by_sort:
+                self.mask.bias.fill_(1.)
 
     def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """States [B, T, d] and mask [B, T] of the questions -> [B, K, width]."""
@@ -222,18 +237,24 @@ class Probes(nn.Module):
 
     def masks(self, asked: torch.Tensor) -> torch.Tensor:
         """How much a probe counts of each sort, [B, K, C] in 0..1."""
-        return torch.sigmoid(2 * self.mask(asked))
+        if not self.by_sort:
+            return torch.sigmoid(2 * self.mask(asked))
+        category, status = (of(asked).softmax(-1) for of in (self.category, self.status))
+        groups = torch.from_numpy(sort_groups(self.channels)).to(asked.device).T
+        categories = category.shape[-1] - 1
+        return ((category[..., :-1] @ groups[:categories] + category[..., -1:])
+                * (status[..., :-1] @ groups[categories:] + status[..., -1:]))
 
 
 class CountingPooling(nn.Module):
     """Counts -> M entries for each question, which aligners turn into keys and values."""
 
     def __init__(self, channels: Sequence[str], text_width: int, width: int, entries: int, layers: int,
-                 heads: int, harmonics: int, probes: int) -> None:
+                 heads: int, harmonics: int, probes: int, by_sort: bool = True) -> None:
         """channels: "category: status" or "category" each."""
         super().__init__()
-        self.probes = Probes(len(channels), text_width, probes, width, layers, heads, harmonics)
         self.channels = tuple(channels)
+        self.probes = Probes(self.channels, text_width, probes, width, layers, heads, harmonics, by_sort)
         sorts = sort_groups(self.channels).shape[1]
         features = NUMBERS + 3 + len(channels) + sorts
         self.number = nn.Sequential(nn.Linear(features, width), nn.GELU(),
@@ -305,18 +326,29 @@ class CountingPooling(nn.Module):
         return Tally(windows, masks, each.sum(-1), number_probabilities(each), (windows @ there) * masks,
                      covered / (around.sum(-1) * masks.sum(-1) + 1e-6))
 
+    def sort_index(self, category: str | None, status: str | None) -> tuple[int, int]:
+        """Places of a category and a status among those that probes choose from; None: any.
+
+        Raises ValueError for what no channel counts.
+        """
+        categories, statuses = sorts_of(self.channels)
+        return (len(categories) if category is None else categories.index(category),
+                len(statuses) if status is None else statuses.index(status))
+
     def supervision(self, asked: torch.Tensor, directions: torch.Tensor, reaches: torch.Tensor,
-                    masks: torch.Tensor) -> torch.Tensor:
+                    sorts: torch.Tensor) -> torch.Tensor:
         """Loss of the first of the probes [B, K, width] against what the questions mean, a mean over B.
 
         directions: [B, SUPERVISED, SECTORS], reaches: [B, SUPERVISED, len(EDGES)], of distances half an edge
-        below each; masks: [B, SUPERVISED, C]; all 0 or 1.
+        below each; all 0 or 1.  sorts: int64 [B, SUPERVISED, 2], see :meth:`sort_index`.  For probes that
+        choose by sort.
         """
-        asked = asked[:, :SUPERVISED]
+        asked, probes = asked[:, :SUPERVISED], self.probes
         distances = torch.tensor(EDGES, device=asked.device)[None] - EDGES[0] / 2
         around = sector_centres(asked.device)[None]
-        return (binary_cross_entropy(self.probes.directions(asked, around), directions)
-                + binary_cross_entropy(self.probes.reaches(asked, distances), reaches)
-                + binary_cross_entropy(self.probes.masks(asked), masks))
+        return (binary_cross_entropy(probes.directions(asked, around), directions)
+                + binary_cross_entropy(probes.reaches(asked, distances), reaches)
+                + cross_entropy(probes.category(asked).flatten(0, 1), sorts[..., 0].flatten())
+                + cross_entropy(probes.status(asked).flatten(0, 1), sorts[..., 1].flatten()))
 
 

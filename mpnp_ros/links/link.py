@@ -261,5 +261,5 @@ def _pooling(config: LinkConfig) -> CountingPooling | QuestionPooling | None:
     sizes = (config.text_width, config.pooling_width, config.entries, config.pooling_layers,
              config.pooling_heads, config.harmonics)
     if config.pooling == 'counting':
-        return CountingPooling(config.channels, *sizes, config.probes)
+        return CountingPooling(config.channels, *sizes, config.probes, config.masks == 'sorts')
     return QuestionPooling(config.token_width, *sizes, config.additive)

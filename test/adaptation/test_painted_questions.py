@@ -10,7 +10,6 @@ import pytest
 from mpnp_ros.adaptation.dense_frames import Painter
 from mpnp_ros.adaptation.painted_questions import (
     PaintedDataset,
-    channels_of,
     painted_questions,
     target_of,
 )
@@ -78,13 +77,13 @@ def test_no_meaning_gives_its_answer_away(data):
 
 def test_targets_are_what_a_meaning_is_about():
     meaning = Meaning('count', Description('car', 'parked'), 'left', reach=10.)
-    directions, reaches, masks = target_of(meaning, sector_azimuths(), np.array([5., 9., 11.]))
+    directions, reaches, things = target_of(meaning, sector_azimuths(), np.array([5., 9., 11.]))
     assert directions[0].sum() == 24 and np.array_equal(directions[0], directions[1])
-    assert reaches[0].tolist() == [1, 1, 0] and masks[0].sum() == 1
+    assert reaches[0].tolist() == [1, 1, 0] and things == (meaning.thing, meaning.thing)
     compared = Meaning('comparison', Description('car'), 'front', Description('bus'))
-    directions, _, masks = target_of(compared, sector_azimuths(), np.array([5.]))
+    directions, _, things = target_of(compared, sector_azimuths(), np.array([5.]))
     assert directions.sum(1).tolist() == [12, 72]
-    assert np.array_equal(masks[1], channels_of(Description('bus')))
+    assert things == (Description('car'), Description('bus'))
 
 
 def test_what_was_saved_is_loaded(tmp_path, data):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from mpnp_ros.links.connections import LatentConnections
 from mpnp_ros.links.counting import NUMBERS, CountingPooling, Counts, number_probabilities, sector_centres
@@ -57,6 +58,21 @@ def test_numbers_have_the_probabilities_of_independent_objects(numbers):
 def test_what_is_certain_is_a_number(count):
     found = number_probabilities(torch.ones(count))
     assert found.argmax() == min(count, NUMBERS) and found.max() > .999
+
+
+def test_a_probe_counts_what_its_category_and_its_status_let_through():
+    names = ('barrier', 'car: moving', 'car: parked', 'bus: moving')
+    probes = CountingPooling(names, 32, 16, 3, 2, 2, 4, 5).probes
+    for layer in (probes.category, probes.status):
+        nn.init.zeros_(layer.weight)
+    for category, status, expected in (('car', 'moving', [0, 1, 0, 0]), ('car', None, [0, 1, 1, 0]),
+                                       (None, 'moving', [0, 1, 0, 1]), (None, None, [1, 1, 1, 1]),
+                                       ('barrier', None, [1, 0, 0, 0])):
+        for layer, place in zip((probes.category, probes.status),
+                                CountingPooling(names, 32, 16, 3, 2, 2, 4, 5).sort_index(category, status),
+                                strict=True):
+            layer.bias.data = torch.full_like(layer.bias, -50.).index_fill(0, torch.tensor(place), 50.)
+        assert probes.masks(torch.zeros(1, 5, 16))[0, 0].tolist() == pytest.approx(expected)
 
 
 def test_probabilities_have_gradients_everywhere():

@@ -272,6 +272,19 @@ def test_links_made_before_counting_answer_as_they_did(tiny_lm, new_link, new_to
         assert torch.equal(loaded(tokens, states.at(2))[block].values, part.values)
 
 
+def test_links_that_choose_channel_by_channel_answer_as_they_did(tiny_lm, new_link, new_tokens, new_text,
+                                                                 tmp_path):
+    lm = tiny_lm('llama')
+    link = new_link(lm, pooling='counting', masks='channels')
+    save_link(link, tmp_path / 'old')
+    entries = json.loads((tmp_path / 'old' / MANIFEST).read_bytes())
+    entries['config'].pop('masks')
+    rewrite(tmp_path / 'old', {'config': entries['config']})
+    loaded, tokens, states = load_link(tmp_path / 'old', lm=lm), new_tokens(), new_text(lm).states(2)
+    for block, part in link(tokens, states.at(2)).items():
+        assert torch.equal(loaded(tokens, states.at(2))[block].values, part.values)
+
+
 def test_a_link_in_half_precision_is_half_as_large_and_answers_alike(tiny_lm, new_link, new_tokens, new_text,
                                                                      tmp_path):
     lm = tiny_lm('llama')
