@@ -45,6 +45,22 @@ class QuestionError(MpnpError):
     """A question cannot be answered as asked: empty, too long, bad choices, queue full."""
 
 
+class NotAnsweringError(MpnpError):
+    """A node that is needed does not answer."""
+
+
+class NotRunningError(NotAnsweringError):
+    """A node that is needed cannot be found: it is not running, or in another namespace or domain."""
+
+
+class RequestError(MpnpError):
+    """A node refused a request or failed at it; ``response`` is the message that it replied with."""
+
+    def __init__(self, text: str, response: object = None) -> None:
+        super().__init__(text)
+        self.response = response
+
+
 class CancelledError(MpnpError):
     """Work was given up because its result is not wanted any more."""
 

@@ -23,9 +23,10 @@ from mpnp_ros.cli.node_processes import (
 )
 from mpnp_ros.cli.parameter_files import unmatched
 from mpnp_ros.cli.replay import add_replay_options, replay_parameters
-from mpnp_ros.cli.session import add_namespace, import_rclpy
+from mpnp_ros.cli.session import add_namespace
 from mpnp_ros.cli.system import WATCH, System
 from mpnp_ros.cli.values import positive
+from mpnp_ros.client.session import import_rclpy
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mpnp_ros.adaptation.policy import DISTILLED, LABELLED
 from mpnp_ros.cli.demo_majority import Majority
-from mpnp_ros.cli.session import NotAnsweringError
+from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope
 
 CAMERA, LIDAR = 'camera', 'lidar'

@@ -16,7 +16,8 @@ from mpnp_ros.cli.ask import describe_counted
 from mpnp_ros.cli.demo_diary import Diary
 from mpnp_ros.cli.demo_drive import BOTH, Costs, Event, Exchange, Phase, Sight
 from mpnp_ros.cli.node_processes import REPLAYED
-from mpnp_ros.cli.session import NotAnsweringError, wait_for
+from mpnp_ros.cli.session import wait_for
+from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.nuscenes.questions import LabelledQuestion
 

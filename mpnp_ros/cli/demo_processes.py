@@ -21,7 +21,7 @@ from mpnp_ros.cli.node_processes import (
     listeners,
     node_process,
 )
-from mpnp_ros.cli.session import NotAnsweringError
+from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.locations import shared_file
 from mpnp_ros.supervisor import RUNNING, ProcessSpec, RestartPolicy, Supervisor
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mpnp_ros.cli.interface_files import Field, Interface, read_interfaces
 from mpnp_ros.cli.node_processes import NODES
-from mpnp_ros.cli.session import import_rclpy
+from mpnp_ros.client.session import import_rclpy
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.locations import source_folder
 

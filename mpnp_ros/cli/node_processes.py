@@ -12,18 +12,16 @@ from pathlib import Path
 from mpnp_ros.cli.parameter_files import check_parameter_file
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.locations import shared_file
+from mpnp_ros.node_names import ADAPTATION, ENCODERS, FUSION, NODES, REPLAY, WORLD, checked_namespace
 from mpnp_ros.supervisor import ProcessSpec
 from mpnp_ros.transport import additions
 
-ENCODERS = {'camera': 'camera_encoder', 'lidar': 'lidar_encoder', 'radar': 'radar_encoder'}
 USUAL = ('camera', 'lidar')
 """Modalities whose encoders are started unless others are asked for."""
-FUSION, ADAPTATION, REPLAY, WORLD = 'fusion', 'adaptation', 'replay', 'world'
 REPLAYED = {'camera': '/cam_front/image_rect/compressed', 'lidar': '/lidar_top', 'radar': '/radar_front'}
 """A topic of a bag, and of the world, that the encoder of each modality listens to once it is active."""
 OVERLAYS = {REPLAY: 'config/nuscenes.yaml', WORLD: 'config/world.yaml'}
 """Parameters that all nodes need with that source."""
-NODES = (*ENCODERS.values(), FUSION, ADAPTATION, REPLAY, WORLD)
 _NAME = r'[A-Za-z_]\w*'
 _TOPIC = rf'(~/|~|/)?{_NAME}(/{_NAME})*'
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
@@ -96,17 +94,6 @@ def waiting(modalities: Sequence[str]) -> dict[str, object]:
 def listeners(modalities: Sequence[str]) -> list[str]:
     """Return topics that have a subscriber once these encoders and fusion are active."""
     return [*(topic for name, topic in REPLAYED.items() if name in modalities), 'question']
-
-
-def checked_namespace(namespace: str) -> str:
-    """Return a namespace with its leading slash, or an empty one as it is.
-
-    Raises ConfigurationError where ROS does not allow the name.
-    """
-    if namespace and not re.fullmatch(r'(/?[A-Za-z_]\w*)+/?', namespace, re.ASCII):
-        raise ConfigurationError(f'namespace {namespace}: letters, digits and _ only, no part beginning with '
-                                 'a digit, e.g. /robot1')
-    return '/' + namespace.strip('/') if namespace else ''
 
 
 def checked_remap(rule: str) -> str:

@@ -7,9 +7,10 @@ from contextlib import ExitStack
 
 from mpnp_ros.cli.complaints import Complaints
 from mpnp_ros.cli.node_processes import ENCODERS, FUSION, REPLAY, WORLD, Placement, checked_namespace
-from mpnp_ros.cli.node_reports import NodeReports
 from mpnp_ros.cli.node_states import RUNNING, NodeStates
-from mpnp_ros.cli.session import NotAnsweringError, ros_session
+from mpnp_ros.cli.session import ros_session
+from mpnp_ros.client.node_reports import NodeReports
+from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.supervisor import (
     ENDED,
     FAILED,

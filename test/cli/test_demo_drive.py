@@ -28,7 +28,7 @@ from mpnp_ros.cli.demo_drive import (
     drive_through,
 )
 from mpnp_ros.cli.demo_majority import Majority
-from mpnp_ros.cli.session import NotAnsweringError
+from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.nuscenes.questions import LabelledQuestion
 
 TYPES = {'exist': ('yes', 'no'), 'count': ('0', '1', '2'), 'object': ('car', 'bus')}

@@ -30,7 +30,7 @@ from mpnp_ros.cli import demo_live
 from mpnp_ros.cli.demo_drive import BOTH, CAMERA, LABELLED, PHASES
 from mpnp_ros.cli.demo_live import Robot
 from mpnp_ros.cli.node_processes import REPLAYED
-from mpnp_ros.cli.session import NotAnsweringError
+from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.nuscenes.questions import LabelledQuestion as Labelled
 
 QUESTION = Labelled('is it dark?', 'yes', 'exist', 0, '', 'sample')

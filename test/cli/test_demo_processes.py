@@ -12,7 +12,7 @@ pytest.importorskip('rclpy', reason='rclpy is not installed: the tables of the n
 from mpnp_ros.cli import demo_processes
 from mpnp_ros.cli.demo_processes import PARAMETERS, Processes
 from mpnp_ros.cli.docs import parameter_tables
-from mpnp_ros.cli.session import NotAnsweringError
+from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.supervisor import ProcessSpec
 
 

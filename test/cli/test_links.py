@@ -9,6 +9,7 @@ import pytest
 
 from mpnp_ros.cli import links as command
 from mpnp_ros.cli.main import main
+from mpnp_ros.errors import NotRunningError
 from mpnp_ros.links.config import LinkConfig
 from mpnp_ros.links.link import LatentLink
 from mpnp_ros.links.provenance import Adaptation, Provenance
@@ -33,7 +34,10 @@ def store(tmp_path, monkeypatch) -> LinkStore:
 @pytest.fixture
 def alone(monkeypatch) -> None:
     """No fusion node runs."""
-    monkeypatch.setattr(command, 'ask_fusion', lambda arguments: None)
+    def connected(*where: object) -> None:
+        raise NotRunningError
+
+    monkeypatch.setattr(command, 'connected', connected)
 
 
 @pytest.fixture
@@ -131,5 +135,6 @@ def test_a_running_fusion_node_is_asked(ros, store, success, as_json, capsys):
         ros.node.destroy_service(service)
     data = json.loads(capsys.readouterr().out)
     assert (code, data['by'], data['success'], data['message']) == (
-        0 if success else 1, 'fusion', success, 'the fusion node says: about camera')
+        0 if success else 1, 'fusion', success, 'the fusion node says: ' + (
+            'camera links 000001 are in use' if success else 'about camera'))
     assert store.current('camera').version == '000002'

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mpnp_ros.cli.node_reports import NodeReports
+from mpnp_ros.client.node_reports import NodeReports
 
 diagnostics = pytest.importorskip('diagnostic_msgs.msg', reason='no ROS 2 on this machine')
 
@@ -20,7 +20,7 @@ class Graph:
     def get_namespace(self):
         return '/r1'
 
-    def create_subscription(self, kind, topic, callback, depth):
+    def create_subscription(self, kind, topic, callback, depth, callback_group):
         self.hear = callback
 
     def get_node_names_and_namespaces(self):

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mpnp_ros.cli.node_processes import FUSION, NODES
+from mpnp_ros.node_names import FUSION, NODES
 
 if TYPE_CHECKING:
+    from rclpy.callback_groups import CallbackGroup
     from rclpy.node import Node
 
 OK, WARN, ERROR, STALE = range(4)
@@ -46,13 +47,19 @@ class NodeReport:
 class NodeReports:
     """Keeps the newest report of every node of this package in the namespace of the node that asks."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, group: CallbackGroup | None = None) -> None:
+        """group: of the callback; default: that of the node."""
         from diagnostic_msgs.msg import DiagnosticArray
 
         self._node = node
         self._namespace = node.get_namespace().strip('/')
         self._newest: dict[str, NodeReport] = {}
-        node.create_subscription(DiagnosticArray, '/diagnostics', self._keep, 100)
+        self._subscription = node.create_subscription(DiagnosticArray, '/diagnostics', self._keep, 100,
+                                                      callback_group=group)
+
+    def close(self) -> None:
+        """Listen no more; for a node that goes on."""
+        self._node.destroy_subscription(self._subscription)
 
     def __getitem__(self, name: str) -> NodeReport | None:
         return self._newest.get(name)
