@@ -5,6 +5,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent import futures
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpnp_ros.client.async_robot import AsyncRobot, Update
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mpnp_ros.msg import Adaptation, Answer, LinkInfo, ModalityState
 
 T = TypeVar('T')
+CLOSED = 'the robot has been closed'
 LEAVING = 5.
 """Seconds that what was broken off has to be put in order."""
 
@@ -98,7 +100,8 @@ class Robot:
         suggests) or UNKNOWN (what the sensors tell does not answer it); see its ``error``.
         Raises RequestError, with the Answer as response, where the question is rejected or has failed.
         """
-        return self._wait(self._robot.ask(question, choices, max_new_tokens=max_new_tokens, timeout=timeout))
+        return self._wait(lambda: self._robot.ask(question, choices, max_new_tokens=max_new_tokens,
+                                                  timeout=timeout))
 
     def ask_stream(self, question: str, choices: Sequence[str] = (), *, max_new_tokens: int = 0,
                    timeout: float | None = None) -> Iterator[Update]:
@@ -119,31 +122,31 @@ class Robot:
 
     def modalities(self, timeout: float | None = None) -> dict[str, ModalityState]:
         """Return the newest state of every modality, by its name."""
-        return self._wait(self._robot.modalities(timeout))
+        return self._wait(lambda: self._robot.modalities(timeout))
 
     def adaptation(self, timeout: float = .5) -> Adaptation | None:
         """Return what the adaptation node is doing and why; None where none says so within ``timeout``."""
-        return self._wait(self._robot.adaptation(timeout))
+        return self._wait(lambda: self._robot.adaptation(timeout))
 
     def plug(self, modality: str, timeout: float | None = None) -> ModalityState:
         """Let answers rest on a modality while it is healthy, until it is unplugged or released."""
-        return self._wait(self._robot.plug(modality, timeout))
+        return self._wait(lambda: self._robot.plug(modality, timeout))
 
     def unplug(self, modality: str, timeout: float | None = None) -> ModalityState:
         """Let no answer rest on a modality until it is plugged or released."""
-        return self._wait(self._robot.unplug(modality, timeout))
+        return self._wait(lambda: self._robot.unplug(modality, timeout))
 
     def release(self, modality: str, timeout: float | None = None) -> ModalityState:
         """Hand a modality back to the fusion node, which plugs and unplugs it by itself."""
-        return self._wait(self._robot.release(modality, timeout))
+        return self._wait(lambda: self._robot.release(modality, timeout))
 
     def links(self, timeout: float | None = None) -> list[LinkInfo]:
         """Return the links that are loaded, and the versions kept for :meth:`rollback`."""
-        return self._wait(self._robot.links(timeout))
+        return self._wait(lambda: self._robot.links(timeout))
 
     def rollback(self, modality: str, timeout: float | None = None) -> LinkInfo:
         """Use the version of a modality's links before the present one again, and return it."""
-        return self._wait(self._robot.rollback(modality, timeout))
+        return self._wait(lambda: self._robot.rollback(modality, timeout))
 
     def adapt(self, modalities: Sequence[str] = (), *, supervision: str = '', linked_blocks: int = 0,
               budget_duration: float = 0., budget_macs: float = 0., budget_memory: int = 0,
@@ -157,20 +160,20 @@ class Robot:
         stopped, and its end is waited for.  timeout: for the node to be found and to accept.
         Raises RequestError, with the Adapt.Result as response, where no links were made.
         """
-        return self._wait(self._robot.adapt(
+        return self._wait(lambda: self._robot.adapt(
             modalities, supervision=supervision, linked_blocks=linked_blocks, budget_duration=budget_duration,
             budget_macs=budget_macs, budget_memory=budget_memory, target_accuracy=target_accuracy,
             progress=progress, cancelled=cancelled, timeout=timeout))
 
-    def _wait(self, work: Awaitable[T]) -> T:
+    def _wait(self, work: Callable[[], Awaitable[T]]) -> T:
         """Return the result of what runs on the loop; cancel it where this thread is interrupted."""
         if self._closed:
-            raise CancelledError('the robot has been closed')
+            raise CancelledError(CLOSED)
         ended = threading.Event()
 
         async def run() -> T:
             try:
-                return await work
+                return await work()
             finally:
                 ended.set()
 
@@ -178,7 +181,7 @@ class Robot:
         try:
             return running.result()
         except futures.CancelledError:
-            raise CancelledError('the robot was closed') from None
+            raise CancelledError(CLOSED) from None
         except BaseException:
             if not running.done():
                 running.cancel()
@@ -190,12 +193,12 @@ class Robot:
         try:
             while True:
                 try:
-                    yield self._wait(anext(stream))
+                    yield self._wait(lambda: anext(stream))
                 except StopAsyncIteration:
                     return
         finally:
-            if not self._closed:
-                self._wait(stream.aclose())
+            with suppress(CancelledError):
+                self._wait(stream.aclose)
                 self._streams.remove(stream)
 
 
@@ -205,5 +208,5 @@ async def _end(streams: Iterable[AsyncGenerator[Any, None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    for stream in streams:
+    for stream in list(streams):
         await stream.aclose()
