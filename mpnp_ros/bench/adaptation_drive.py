@@ -25,11 +25,13 @@ from mpnp_ros.adaptation.evaluation import answers_of
 from mpnp_ros.adaptation.study import Study, StudyConfig
 from mpnp_ros.bench.timing import machine
 from mpnp_ros.cache import write_file
-from mpnp_ros.cli.demo_drive import CAMERA, LIDAR, PHASES, SCOPE, Drive, Score, drive_through
+from mpnp_ros.cli.demo_drive import CAMERA, LIDAR, PHASES, SCOPE, Drive, drive_through
 from mpnp_ros.cli.demo_live import Robot
 from mpnp_ros.cli.demo_majority import Majority, count_majority
-from mpnp_ros.cli.demo_processes import QUESTIONS_A_KIND, SEED, Processes, own_domain
+from mpnp_ros.cli.demo_processes import QUESTIONS_A_KIND, SEED, Processes
 from mpnp_ros.cli.demo_view import make_view
+from mpnp_ros.cli.exchanges import Score
+from mpnp_ros.cli.logged_processes import own_domain
 from mpnp_ros.cli.session import ros_session
 from mpnp_ros.links.files import load_link
 from mpnp_ros.links.store import LinkStore

@@ -11,6 +11,7 @@ import numpy as np
 
 from mpnp_ros.adaptation.policy import DISTILLED, LABELLED
 from mpnp_ros.cli.demo_majority import Majority
+from mpnp_ros.cli.exchanges import Exchange, Score
 from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope
 
@@ -63,60 +64,6 @@ PHASES = {
 def sensors(names: Iterable[str]) -> str:
     """Sensors in words."""
     return ' + '.join({CAMERA: 'camera', LIDAR: 'LiDAR'}.get(name, name) for name in names) or 'nothing'
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """A question with its true answer, the answer that came, and what the majority would have said.
-
-    used: modalities the answer rests on.  latency: seconds from the question to the answer.  training:
-    whether links were being trained meanwhile.  links: version of those in use, as in Answer.  counted: what
-    was counted for it, in words.
-    """
-
-    question: str
-    type: str
-    truth: str
-    guess: str
-    answer: str
-    confidence: float
-    used: tuple[str, ...]
-    latency: float
-    training: bool = False
-    links: str = ''
-    counted: str = ''
-
-    @property
-    def is_right(self) -> bool:
-        """Whether the answer is the true one."""
-        return self.answer == self.truth
-
-
-@dataclass(frozen=True)
-class Score:
-    """Sums over exchanges.  guessed: how many the majority gets right.  latency: median, seconds."""
-
-    asked: int
-    right: int
-    guessed: int
-    latency: float
-
-    @classmethod
-    def of(cls, exchanges: Sequence[Exchange]) -> Score:
-        """Count."""
-        latencies = [one.latency for one in exchanges] or [float('nan')]
-        return cls(len(exchanges), sum(one.is_right for one in exchanges),
-                   sum(one.guess == one.truth for one in exchanges), float(np.median(latencies)))
-
-    @property
-    def percent(self) -> float:
-        """Answers that are right; NaN without questions."""
-        return 100 * self.right / self.asked if self.asked else float('nan')
-
-    @property
-    def guess_percent(self) -> float:
-        """What the majority reaches on the same questions."""
-        return 100 * self.guessed / self.asked if self.asked else float('nan')
 
 
 @dataclass(frozen=True)

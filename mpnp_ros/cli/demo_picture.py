@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from mpnp_ros.cli.demo_drive import BOTH, Drive, Exchange, Moment, Score, sensors
+from mpnp_ros.cli.demo_drive import BOTH, Drive, Moment, sensors
 from mpnp_ros.cli.demo_scene import RealScene
 from mpnp_ros.cli.demo_strips import FAINT, INK, LEFT, RIGHT, draw_timeline
-from mpnp_ros.cli.demo_tables import TYPES, adaptation_cells, examples, interval, of_type, score_cells
+from mpnp_ros.cli.demo_tables import adaptation_cells, examples, score_cells
 from mpnp_ros.cli.demo_timeline import adaptations
+from mpnp_ros.cli.exchanges import TYPES, Exchange, Score, interval, of_type
 from mpnp_ros.cli.units import UNKNOWN
 from mpnp_ros.nuscenes.categories import CATEGORIES
 from mpnp_ros.nuscenes.geometry import box_corners

@@ -8,8 +8,8 @@ import numpy as np
 
 from mpnp_ros.adaptation.evaluation import Share
 from mpnp_ros.cli.demo_drive import BOTH, CAMERA, LIDAR, Drive, sensors
-from mpnp_ros.cli.demo_tables import milliseconds, p95
 from mpnp_ros.cli.demo_timeline import Course, Milestone, milestones, moving_sums, phase_spans
+from mpnp_ros.cli.exchanges import milliseconds, p95
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,16 +4,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 from rich.table import Table
 
-from mpnp_ros.adaptation.evaluation import Share
-from mpnp_ros.cli.demo_drive import Drive, Exchange, Score, sensors
+from mpnp_ros.cli.demo_drive import Drive, sensors
 from mpnp_ros.cli.demo_timeline import Adaptation, Course, adaptations, plugged_in
 from mpnp_ros.cli.demo_view import conversation
+from mpnp_ros.cli.exchanges import TYPES, Exchange, Score, interval, milliseconds, of_type, p95
 from mpnp_ros.cli.units import UNKNOWN, from_to, macs, megabytes, seconds
 
-TYPES = ('exist', 'count', 'object', 'status', 'comparison')
 EXAMPLES = 4
 CAPTION = ('majority: the most frequent answer to each question on other streets, without looking;\n'
            'questions are chosen so that it is right about half of the time.')
@@ -65,22 +63,6 @@ def adaptation_cells(drive: Drive, one: Adaptation) -> tuple[str, ...]:
             UNKNOWN if math.isnan(busy / idle) else f'{busy / idle:.2f}')
 
 
-def p95(latencies: np.ndarray) -> float:
-    """What 95 % of latencies [n] do not exceed; NaN of none."""
-    return float(np.percentile(latencies, 95)) if len(latencies) else math.nan
-
-
-def interval(score: Score) -> str:
-    """Of the percentage: 95 %, Wilson."""
-    low, high = Share(score.right, score.asked).interval
-    return f'{100 * low:.0f} to {100 * high:.0f}' if score.asked else ''
-
-
-def milliseconds(latency: float) -> str:
-    """A latency in seconds; a dash for NaN."""
-    return UNKNOWN if math.isnan(latency) else f'{1e3 * latency:.0f} ms'
-
-
 def score_cells(score: Score) -> tuple[str, str, str]:
     """Right of asked, and both percentages."""
     if not score.asked:
@@ -115,8 +97,3 @@ def examples(exchanges: Iterable[Exchange], right: bool) -> list[Exchange]:
     firsts = {one.type: one for one in reversed(matching)}
     rest = [one for one in matching if one is not firsts[one.type]]
     return [*firsts.values(), *rest][:EXAMPLES]
-
-
-def of_type(exchanges: Iterable[Exchange], kind: str | None) -> list[Exchange]:
-    """Those of a type; None: all."""
-    return [one for one in exchanges if kind in (None, one.type)]

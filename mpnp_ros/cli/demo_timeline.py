@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from mpnp_ros.cli.demo_drive import Costs, Drive, Exchange, Phase, sensors
+from mpnp_ros.cli.demo_drive import Costs, Drive, Phase, sensors
+from mpnp_ros.cli.exchanges import Exchange
 
 HANDING_OVER = .5
 """Seconds before the end of an adaptation from which links that come in use are those it has made."""

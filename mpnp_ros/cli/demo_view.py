@@ -14,7 +14,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from mpnp_ros.cli.demo_drive import Costs, Drive, Event, Exchange, Moment, Phase, Score, sensors
+from mpnp_ros.cli.demo_drive import Costs, Drive, Event, Moment, Phase, sensors
+from mpnp_ros.cli.exchanges import Exchange, Score
 from mpnp_ros.cli.units import from_to, macs, megabytes, seconds
 
 if TYPE_CHECKING:

@@ -67,7 +67,7 @@ def test_encoders_run_while_they_are_plugged_in(tmp_path, monkeypatch):
 def test_a_node_that_has_ended_is_named_with_its_last_words(tmp_path):
     processes = Processes(tmp_path / 'nodes.log')
     code = 'print("[ERROR] [1.0] [fusion]: the links are gone"); raise SystemExit(2)'
-    with processes._run([ProcessSpec('fusion', [sys.executable, '-c', code])]), \
+    with processes.run([ProcessSpec('fusion', [sys.executable, '-c', code])]), \
             pytest.raises(NotAnsweringError, match='fusion ended with exit code 2 .the links are gone.; see'):
         for _ in range(1000):
             processes.check()

@@ -6,19 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpnp_ros.cli.demo_drive import (
-    BOTH,
-    CAMERA,
-    LABELLED,
-    LIDAR,
-    PHASES,
-    Costs,
-    Drive,
-    Event,
-    Exchange,
-    Moment,
-    Sight,
-)
+from mpnp_ros.cli.demo_drive import BOTH, CAMERA, LABELLED, LIDAR, PHASES, Costs, Drive, Event, Moment, Sight
 from mpnp_ros.cli.demo_strips import label_rows
 from mpnp_ros.cli.demo_timeline import (
     Course,
@@ -28,6 +16,7 @@ from mpnp_ros.cli.demo_timeline import (
     phase_spans,
     plugged_in,
 )
+from mpnp_ros.cli.exchanges import Exchange
 
 STEPS = PHASES[LABELLED]
 TRIED = Costs(LABELLED, 10., 0, 1e12, 500, .6, .6)

@@ -11,18 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from mpnp_ros.cli.demo_diary import Diary, Running, Sense
-from mpnp_ros.cli.demo_drive import (
-    BOTH,
-    LABELLED,
-    PHASES,
-    Costs,
-    Drive,
-    Event,
-    Exchange,
-    Moment,
-    Phase,
-    Sight,
-)
+from mpnp_ros.cli.demo_drive import BOTH, LABELLED, PHASES, Costs, Drive, Event, Moment, Phase, Sight
 from mpnp_ros.cli.demo_picture import draw_drive, draw_key_frame
 from mpnp_ros.cli.demo_scene import find_scene
 from mpnp_ros.cli.demo_tables import adaptations_table, examples, phases_table, types_table
@@ -37,6 +26,7 @@ from mpnp_ros.cli.demo_view import (
     make_view,
     progress,
 )
+from mpnp_ros.cli.exchanges import Exchange
 
 STEPS = PHASES[LABELLED]
 DAY, NIGHT, PLUGGED = STEPS[0], STEPS[2], STEPS[3]
