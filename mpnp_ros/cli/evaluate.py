@@ -1,4 +1,10 @@
-"""Measure how well links answer: those of a study in the embedded driving world, or links that you have.
+"""Measure accuracy: of a running system on a bag, of links on a data set, or in the embedded driving world.
+
+With --bag it is the running system. The bag, written by `mpnp convert`, is replayed, and its questions are
+asked at the key frames that they are about; playback pauses until they are answered. Encoders and fusion are
+started with your links and parameters, or those that run are asked (--running). A table shows the accuracy by
+type of question, the most frequent answers, the model without its sensors, what was refused or lost and why,
+and latencies. Ctrl-C ends it and shows what was measured so far.
 
 With --work it is the study: what is missing - scenes, links of every seed, answers - is made and kept in the
 work folder, so that the same command goes on where it was stopped; two may run at once, each with --seeds of
@@ -8,6 +14,7 @@ docs/accuracy.md, .json and .png.
 With --links it is the links of a store, on the key frames of a nuScenes root: a table is printed. Whatever
 is not given is as `mpnp train` noted it in the store.
 
+    mpnp evaluate --bag scene-0103
     mpnp evaluate --work study --output docs
     mpnp evaluate --links links --root nuscenes --qa NuScenes_val_questions.json
 """
@@ -20,6 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpnp_ros.cli.recipe_options import add_recipe_arguments
+from mpnp_ros.cli.session import add_namespace
+from mpnp_ros.cli.values import count, positive
 from mpnp_ros.progress import progress
 
 if TYPE_CHECKING:
@@ -29,8 +38,26 @@ if TYPE_CHECKING:
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
     what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument('--bag', type=Path, help='a bag with questions: the running system is asked')
     what.add_argument('--work', type=Path, metavar='FOLDER', help='the study: its scenes, links, answers')
     what.add_argument('--links', type=Path, metavar='STORE', help='the links that `mpnp train` wrote')
+    parser.add_argument('--quiet', action='store_true', help='no progress')
+    live = parser.add_argument_group('with --bag', 'and --modalities: whose encoders are started (default: '
+                                     'camera lidar)')
+    live.add_argument('--running', action='store_true',
+                       help='ask the system that runs, started with `mpnp bringup --use-sim-time`, in its '
+                       'ROS_DOMAIN_ID (default: start encoders and fusion)')
+    live.add_argument('--rate', type=positive, default=1., help='speed of time (default: %(default)g)')
+    live.add_argument('--per-frame', type=count, default=0, metavar='N',
+                       help='questions of each key frame, spread over types and answers (default: all)')
+    live.add_argument('--no-blind', dest='blind', action='store_false',
+                       help='do not ask again without sensors at the end')
+    live.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
+                       help='parameters of the nodes on top of config/mpnp.yaml; repeatable')
+    live.add_argument('--timeout', type=positive, default=300., metavar='S',
+                       help='seconds that the nodes have to become ready (default: %(default)g)')
+    live.add_argument('--json', action='store_true', help='the result as one JSON object')
+    add_namespace(live)
     study = parser.add_argument_group('with --work')
     study.add_argument('--output', type=Path, default=Path('docs'), metavar='FOLDER',
                        help='where accuracy.md, accuracy.json and accuracy.png go (default: docs)')
@@ -38,14 +65,17 @@ def add_arguments(parser: ArgumentParser) -> None:
                        help='default: config/study.yaml of the package')
     study.add_argument('--seeds', type=int, nargs='+',
                        help="some of the recipe's seeds, to be measured now; the report needs all of them")
-    study.add_argument('--quiet', action='store_true', help='no progress')
     links = parser.add_argument_group('with --links')
     links.add_argument('--root', type=Path, help='nuScenes: samples/ and v1.0-*/')
     add_recipe_arguments(links)
 
 
 def run(arguments: Namespace) -> int:
-    """Measure the study or the links; exit code 0."""
+    """Measure; exit code 0, 130 after Ctrl-C."""
+    if arguments.bag is not None:
+        from mpnp_ros.cli.evaluate_bag import evaluate_bag
+
+        return evaluate_bag(arguments)
     if arguments.work is not None:
         return run_study(arguments)
     from mpnp_ros.cli.evaluate_links import evaluate_links

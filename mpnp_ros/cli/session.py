@@ -15,14 +15,14 @@ from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.node_names import checked_namespace
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
+    from argparse import ArgumentParser, _ArgumentGroup
 
     from rclpy.node import Node
 
     from mpnp_ros.client.robot import Robot
 
 
-def add_namespace(parser: ArgumentParser) -> None:
+def add_namespace(parser: ArgumentParser | _ArgumentGroup) -> None:
     """Add the option that says which robot is meant."""
     parser.add_argument('--namespace', default='', metavar='NS', help='namespace of the nodes, e.g. /robot1')
 
