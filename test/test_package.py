@@ -39,6 +39,7 @@ MAY_IMPORT = {
                           'supervisor'},
     'serving': BASE | {'llm', 'links', 'methods', 'memory'},
     'conversions': BASE | {'modalities'},
+    'node_names': {'errors'}, 'client': {'errors', 'node_names', 'transport'},
 }
 
 

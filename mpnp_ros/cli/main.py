@@ -39,7 +39,7 @@ COMMANDS = (
     Command('links', 'mpnp_ros.cli.links', 'list, show, take back and prune the links that a robot keeps'),
     Command('train', 'mpnp_ros.cli.train', 'train links on nuScenes and show what answers rest on'),
     Command('pretrain', 'mpnp_ros.cli.pretrain', 'train a head that counts objects by direction'),
-    Command('evaluate', 'mpnp_ros.cli.evaluate', 'measure accuracy in the driving world and write its page'),
+    Command('evaluate', 'mpnp_ros.cli.evaluate', 'measure accuracy: of a running system on a bag, of links'),
     Command('convert', 'mpnp_ros.cli.convert', 'write nuScenes scenes as a bag that ROS can play'),
     Command('replay', 'mpnp_ros.cli.replay', 'play such a bag with its clock and its questions'),
     Command('world', 'mpnp_ros.cli.world', 'make data sets in the embedded driving world, or look at it'),
