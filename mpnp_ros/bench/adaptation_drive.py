@@ -26,7 +26,7 @@ from mpnp_ros.adaptation.study import Study, StudyConfig
 from mpnp_ros.bench.timing import machine
 from mpnp_ros.cache import write_file
 from mpnp_ros.cli.demo_drive import CAMERA, LIDAR, PHASES, SCOPE, Drive, drive_through
-from mpnp_ros.cli.demo_live import Robot
+from mpnp_ros.cli.demo_live import LiveVehicle
 from mpnp_ros.cli.demo_majority import Majority, count_majority
 from mpnp_ros.cli.demo_processes import QUESTIONS_A_KIND, SEED, Processes
 from mpnp_ros.cli.demo_view import make_view
@@ -78,7 +78,7 @@ def drive_once(study: Path, seed: int, supervision: str, seconds: float, run: Pa
         node = stack.enter_context(ros_session())
         stack.enter_context(processes.robot())
         processes.plug_in([CAMERA])
-        robot = Robot(node, processes)
+        robot = LiveVehicle(node, processes)
         with processes.world():
             robot.wait_until_ready([CAMERA], READY)
             with make_view(Console(width=160), robot.diary) as view:

@@ -31,7 +31,7 @@ from mpnp_ros.locations import source_folder
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mpnp_ros.cli.demo_live import Robot
+    from mpnp_ros.cli.demo_live import LiveVehicle
 
 LOG_WIDTH = 132
 STARTING = 'starting nodes; the first time they convert the models, which takes about a minute'
@@ -146,16 +146,16 @@ class _Demo:
         self._end(draw_key_frame(scene, answers, self.pictures / 'demo_nuscenes.png'))
 
     @contextmanager
-    def _robot(self, processes: Processes, adapts: bool = True) -> Iterator[Robot]:
-        from mpnp_ros.cli.demo_live import Robot
+    def _robot(self, processes: Processes, adapts: bool = True) -> Iterator[LiveVehicle]:
+        from mpnp_ros.cli.demo_live import LiveVehicle
         from mpnp_ros.cli.session import ros_session
 
         with ExitStack() as stack:
             node = stack.enter_context(ros_session())
             stack.enter_context(processes.robot(adapts))
-            yield Robot(node, processes)
+            yield LiveVehicle(node, processes)
 
-    def _wait(self, robot: Robot, modalities: Sequence[str]) -> Majority:
+    def _wait(self, robot: LiveVehicle, modalities: Sequence[str]) -> Majority:
         """Count what the majority says while the nodes start."""
         with self._busy(STARTING):
             majority = count_majority(SCOPE, QUESTIONS_A_KIND)

@@ -40,7 +40,7 @@ class Sensors(Protocol):
         """Raises where a node has ended."""
 
 
-class Robot:
+class LiveVehicle:
     """A running system as seen from its topics; see :class:`~mpnp_ros.cli.demo_drive.Vehicle`."""
 
     def __init__(self, node: Node, sensors: Sensors) -> None:

@@ -6,6 +6,7 @@ callbacks run on the executor's thread and do no more than hand what has come to
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import math
 import time
@@ -92,6 +93,7 @@ class AsyncRobot:
         self._met: set[int] = set()
         self._newest: dict[str, Any] = {}
         self._listeners: set[Callable[[Answer], None]] = set()
+        atexit.register(self.close)  # threads of rclpy do not survive the end of the interpreter
 
     async def __aenter__(self) -> AsyncRobot:
         return self
@@ -101,6 +103,7 @@ class AsyncRobot:
 
     def close(self) -> None:
         """Leave the robot; a node that was given stays."""
+        atexit.unregister(self.close)
         destroy, self._destroy = self._destroy, []
         executor = None if self._own else self.node.executor
         if self._own or executor is None:  # an own node takes all with it

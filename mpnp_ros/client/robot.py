@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent import futures
@@ -62,6 +63,7 @@ class Robot:
         self._thread.start()
         self._closed = False
         self._streams: list[AsyncGenerator[Any, None]] = []
+        atexit.register(self.close)
 
     def __enter__(self) -> Robot:
         return self
@@ -74,7 +76,9 @@ class Robot:
         if self._closed:
             return
         self._closed = True
-        asyncio.run_coroutine_threadsafe(_end(self._streams), self._loop).result(LEAVING)
+        atexit.unregister(self.close)
+        with suppress(futures.TimeoutError):
+            asyncio.run_coroutine_threadsafe(_end(self._streams), self._loop).result(LEAVING)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(LEAVING)
         self._robot.close()
