@@ -25,8 +25,8 @@ from mpnp_ros.methods.base import build_method
 from mpnp_ros.nodes.worker import Ticker
 from mpnp_ros.tokens import ModalityTokens as Tokens
 
-pytestmark = [pytest.mark.ros, pytest.mark.timeout(180)]
-NAMESPACE, WIDTH, PATIENCE = '/test', 8, 60.
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(300)]
+NAMESPACE, WIDTH, PATIENCE = '/test', 8, 150.
 CHOICES = ['yes', 'no', 'car']
 LONG = {'question': 'what is to the front left of the truck?', 'max_new_tokens': 1000}
 
