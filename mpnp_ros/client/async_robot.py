@@ -16,6 +16,7 @@ from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mpnp_ros.client.handover import QUEUE, awaitable, cancel_accepted, destroy, into
 from mpnp_ros.client.node_reports import NodeReports
 from mpnp_ros.client.session import ros_session
 from mpnp_ros.errors import (
@@ -48,7 +49,6 @@ LOOK = .2
 """Seconds between two looks at whether a node that works on a goal is still there."""
 SILENT_FUSION, GONE_FUSION, GONE_ADAPTATION = 10., 1., 30.
 """Seconds without a sign of life that count as gone, and that a node has to be gone to be given up."""
-QUEUE = 100
 DEPARTURE = 1.
 """Seconds within which what is said at the end has to arrive."""
 
@@ -104,13 +104,13 @@ class AsyncRobot:
     def close(self) -> None:
         """Leave the robot; a node that was given stays."""
         atexit.unregister(self.close)
-        destroy, self._destroy = self._destroy, []
-        executor = None if self._own else self.node.executor
-        if self._own or executor is None:  # an own node takes all with it
-            for entity in () if self._own else destroy:
-                entity()
-        else:  # rclpy reports an exception for what is destroyed while an executor waits for it
-            executor.create_task(lambda: [entity() for entity in destroy])
+        entities, self._destroy = self._destroy, []
+        executor = self.node.executor
+        if not self._own and executor is None:
+            for end in entities:
+                end()
+        elif not self._own:  # rclpy reports an exception for what is destroyed while an executor waits for it
+            executor.create_task(lambda: [end() for end in entities])
         self._stack.close()
 
     async def ask(self, question: str, choices: Sequence[str] = (), *, max_new_tokens: int = 0,
@@ -159,7 +159,7 @@ class AsyncRobot:
             timeout = self.timeout if question else math.inf
         identity = f'mpnp-{uuid.uuid4().hex[:8]}' if question else ''
         answers: asyncio.Queue[Answer] = asyncio.Queue()
-        put = _into(answers)
+        put = into(answers)
 
         def listen(answer: Answer) -> None:
             if not question or answer.id == identity:
@@ -286,7 +286,7 @@ class AsyncRobot:
         while (left := end - time.monotonic()) > 0:
             sending = client.call_async(request)
             with suppress(asyncio.TimeoutError):
-                return await asyncio.wait_for(_awaitable(sending), min(again, left))
+                return await asyncio.wait_for(awaitable(sending), min(again, left))
             client.remove_pending_request(sending)
         raise NotAnsweringError(f'the fusion node does not reply on {self.node.resolve_service_name(name)} '
                                 f'within {REPLY:g} s; see its log and try again')
@@ -304,7 +304,7 @@ class AsyncRobot:
         await self._meet(client, client.server_is_ready, end - time.monotonic(), cancelled)
         is_ask = name == 'ask_stream'
         messages: asyncio.Queue[Any] = asyncio.Queue()
-        put = _into(messages)
+        put = into(messages)
         handle = None
         while handle is None:
             left = end - time.monotonic()
@@ -312,9 +312,9 @@ class AsyncRobot:
                 raise NotAnsweringError(late)
             sending = client.send_goal_async(goal, feedback_callback=lambda message: put(message.feedback))
             try:  # a question may be repeated: the server drops its response to whom it does not know yet
-                handle = await asyncio.wait_for(_awaitable(sending), min(left, RESPONSE) if is_ask else left)
+                handle = await asyncio.wait_for(awaitable(sending), min(left, RESPONSE) if is_ask else left)
             except (asyncio.TimeoutError, asyncio.CancelledError) as error:
-                sending.add_done_callback(_cancel)
+                sending.add_done_callback(cancel_accepted)
                 if isinstance(error, asyncio.CancelledError):
                     raise
         if not handle.accepted:
@@ -412,7 +412,7 @@ class AsyncRobot:
         """Return what was created on the node under this name; it is kept until the end."""
         if name not in self._entities:
             entity = self._entities[name] = create()
-            self._destroy.append(lambda: _destroy(self.node, entity))
+            self._destroy.append(lambda: destroy(self.node, entity))
         return self._entities[name]
 
 
@@ -439,64 +439,10 @@ def _watch_adaptation(client: Any, handle: Any, cancelled: Callable[[], bool] | 
     return check
 
 
-def _cancel(sending: Any) -> None:
-    """Cancel a goal that is accepted when nobody waits for it any more."""
-    if not sending.cancelled() and sending.exception() is None and sending.result().accepted:
-        sending.result().cancel_goal_async()
-
-
 def _succeeded(response: Any) -> Any:
     if not response.success:
         raise RequestError(response.message, response)
     return response
-
-
-def _destroy(node: Node, entity: Any) -> None:
-    """Destroy a subscription, publisher or client of a node, whichever it is."""
-    if any(destroy(entity) for destroy in (node.destroy_subscription, node.destroy_publisher,
-                                           node.destroy_client)):
-        return
-    entity.destroy()  # an action client
-
-
-def _into(messages: asyncio.Queue[Any]) -> Callable[[Any], None]:
-    """Give a function for other threads that puts a message into a queue of this loop.
-
-    A queue that nobody empties loses its oldest messages.
-    """
-    loop = asyncio.get_running_loop()
-
-    def put(message: Any) -> None:
-        if messages.qsize() >= QUEUE:
-            messages.get_nowait()
-        messages.put_nowait(message)
-
-    def call(message: Any) -> None:
-        with suppress(RuntimeError):  # the loop has been closed
-            loop.call_soon_threadsafe(put, message)
-
-    return call
-
-
-def _awaitable(future: Any) -> asyncio.Future[Any]:
-    """Return a future of this loop for one of rclpy."""
-    loop = asyncio.get_running_loop()
-    waiting: asyncio.Future[Any] = loop.create_future()
-
-    def resolve(error: Exception | None) -> None:
-        if waiting.done():
-            return
-        if error is not None:
-            waiting.set_exception(error)
-        else:
-            waiting.set_result(future.result())
-
-    def done(_: Any) -> None:
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(resolve, future.exception())
-
-    future.add_done_callback(done)
-    return waiting
 
 
 async def _renew(publisher: Any, question: Any) -> None:
