@@ -36,10 +36,10 @@ from mpnp_ros.adaptation.policy import (
 )
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.errors import ConfigurationError, LinksError, TrainingError
-from mpnp_ros.links.files import copied_link
-from mpnp_ros.links.provenance import COPIED, Adaptation, Provenance
-from mpnp_ros.links.store import LinkStore, StoredLink
-from mpnp_ros.methods.base import method_type
+from mpnp_ros.methods.link_files import copied_link
+from mpnp_ros.methods.link_store import LinkStore, StoredLink
+from mpnp_ros.methods.provenance import COPIED, Adaptation, Provenance
+from mpnp_ros.methods.registry import method_type
 from mpnp_ros.tokens import ModalityTokens
 
 LOG = logging.getLogger(__name__)

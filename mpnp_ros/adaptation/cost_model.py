@@ -19,13 +19,13 @@ from mpnp_ros.adaptation.budget import Budget, Spent, said
 from mpnp_ros.adaptation.speed import Speed
 from mpnp_ros.adaptation.workload import Workload
 from mpnp_ros.errors import BudgetError, ConfigurationError
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.cost import link_macs, prefix_columns
-from mpnp_ros.links.counting import FREQUENCIES
-from mpnp_ros.links.link import LatentLink
 from mpnp_ros.llm.cost import block_weights, head_macs
 from mpnp_ros.llm.families import ModelShape
 from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.mpnp.cost import link_macs, prefix_columns
+from mpnp_ros.methods.mpnp.counting import FREQUENCIES
+from mpnp_ros.methods.mpnp.link import LatentLink
 from mpnp_ros.tokens import SECTORS
 
 #: Bytes a trained parameter takes: itself, its gradient, two moments of AdamW, and copies of it as it was

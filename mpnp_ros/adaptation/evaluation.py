@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.methods.base import Method, Reply
+from mpnp_ros.methods.registry import Method, Reply
 
 BATCH = 64
 Z95 = 1.959964

@@ -13,7 +13,7 @@ from mpnp_ros.adaptation.policy import DISTILLED, HEALTHY, LABELLED, Decision, L
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.cache import cache_root
 from mpnp_ros.errors import ConfigurationError, TrainingError
-from mpnp_ros.links.store import LinkStore
+from mpnp_ros.methods.link_store import LinkStore
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,11 @@ from mpnp_ros.adaptation.unlabelled import unlabelled_questions
 from mpnp_ros.adaptation.workload import Workload
 from mpnp_ros.cache import new_folder, write_file
 from mpnp_ros.errors import BudgetError, LinksError, TrainingError
-from mpnp_ros.links.files import Link, load_link
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.link_files import Link, load_link
+from mpnp_ros.methods.registry import Method, build_method
 
 TRAINING_SET, HELD_OUT, READING = 'train', 'held_out', 'reading.json'
 TRUSTED = .5

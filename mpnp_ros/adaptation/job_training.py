@@ -32,16 +32,16 @@ from mpnp_ros.adaptation.policy import DISTILLED
 from mpnp_ros.adaptation.trainer import Trainer, TrainingReport, TrainingStep
 from mpnp_ros.adaptation.trusted import FEWEST, fit_worth
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.links.files import Link
-from mpnp_ros.links.inputs import TokenBatch
-from mpnp_ros.links.link import LatentLink
-from mpnp_ros.links.provenance import Adaptation, Provenance
-from mpnp_ros.links.store import LinkStore
-from mpnp_ros.links.worth import fuse
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.upper_blocks import load_upper_blocks
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method, method_type
+from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.link_files import Link
+from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.mpnp.worth import fuse
+from mpnp_ros.methods.provenance import Adaptation, Provenance
+from mpnp_ros.methods.registry import Method, build_method, method_type
 
 NOISE = .01
 """So many more wrong answers on held-out questions, or one standard error, do not make new links worse."""

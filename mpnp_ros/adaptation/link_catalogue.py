@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mpnp_ros.adaptation.policy import StoredVersion
 from mpnp_ros.errors import LinksError
-from mpnp_ros.links.files import LinkManifest, read_manifest
-from mpnp_ros.links.store import LinkStore
+from mpnp_ros.methods.link_files import LinkManifest, read_manifest
+from mpnp_ros.methods.link_store import LinkStore
 
 LOG = logging.getLogger(__name__)
 

@@ -26,11 +26,11 @@ from mpnp_ros.adaptation.batches import BatchPlan
 from mpnp_ros.adaptation.checkpoint import Progress, load_checkpoint, save_checkpoint
 from mpnp_ros.adaptation.painted_questions import TYPES, PaintedDataset, target_of
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.links.counting import EDGES, SUPERVISED
-from mpnp_ros.links.inputs import TokenBatch
-from mpnp_ros.links.link import LatentLink, Question
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.methods.base import Method
+from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.mpnp.counting import EDGES, SUPERVISED
+from mpnp_ros.methods.mpnp.link import LatentLink, Question
+from mpnp_ros.methods.registry import Method
 from mpnp_ros.modalities.sectors import sector_azimuths
 from mpnp_ros.nuscenes.categories import ANSWERS, THING
 from mpnp_ros.nuscenes.phrasing import Meaning

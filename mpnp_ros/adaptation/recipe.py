@@ -18,8 +18,8 @@ from mpnp_ros.adaptation.trainer import TrainerConfig
 from mpnp_ros.adaptation.true_objects import OBJECTS, TrueObjects, counting
 from mpnp_ros.cache import write_file
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.links.files import Link
-from mpnp_ros.methods.base import Method
+from mpnp_ros.methods.link_files import Link
+from mpnp_ros.methods.registry import Method
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.nuscenes.official_qa import read_nuscenes_qa
 from mpnp_ros.nuscenes.questions import Scope

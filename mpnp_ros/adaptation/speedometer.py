@@ -21,10 +21,10 @@ from mpnp_ros.adaptation.speed import Speed, TimedStep, fit_rates, machine_key
 from mpnp_ros.adaptation.workload import Workload
 from mpnp_ros.cache import cache_root, locked
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.link import LatentLink
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.methods.base import AnsweredQuestion, build_method
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.registry import AnsweredQuestion, build_method
 from mpnp_ros.nuscenes.categories import ANSWERS, CATEGORIES
 from mpnp_ros.nuscenes.relations import RELATIONS
 from mpnp_ros.tokens import ModalityTokens
@@ -32,7 +32,7 @@ from mpnp_ros.tokens import ModalityTokens
 MONTH = 30 * 86_400.
 TOKENS, TEXTS, WARM_UP, TIMED = 72, 24, 1, 3
 MADE_UP, WIDTH, POLITE = 'made_up', 24, 10
-PROCESS = ('import torch, mpnp_ros.methods.mpnp, mpnp_ros.adaptation.trainer as trainer; '
+PROCESS = ('import torch, mpnp_ros.methods.method, mpnp_ros.adaptation.trainer as trainer; '
            'print(trainer.peak_memory(torch.device("cpu")))')
 
 

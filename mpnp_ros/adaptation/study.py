@@ -31,12 +31,12 @@ from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingStep
 from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects, counting
 from mpnp_ros.cache import cached_folder, write_file
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.links.files import Link, Provenance, load_link
-from mpnp_ros.links.store import LinkStore
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.link_files import Link, Provenance, load_link
+from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.registry import Method, build_method
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.nuscenes.key_frame import KeyFrame
 from mpnp_ros.nuscenes.questions import Scope

@@ -33,8 +33,8 @@ from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.evaluation import evaluate
 from mpnp_ros.adaptation.processes import Processes
 from mpnp_ros.errors import ConfigurationError, TrainingError
-from mpnp_ros.links.files import Link
-from mpnp_ros.methods.base import AnsweredQuestion, Method
+from mpnp_ros.methods.link_files import Link
+from mpnp_ros.methods.registry import AnsweredQuestion, Method
 
 PARTS = {'all': ('all', 'aligners', 'worth', 'trust'), 'aligners': ('aligners',), 'worth': ('worth', 'trust'),
          'trust': ('trust',)}

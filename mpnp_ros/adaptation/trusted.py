@@ -12,8 +12,8 @@ import math
 import torch
 
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.links.counting import Counts
-from mpnp_ros.links.worth import Worth, in_sectors
+from mpnp_ros.methods.mpnp.counting import Counts
+from mpnp_ros.methods.mpnp.worth import Worth, in_sectors
 from mpnp_ros.tokens import SECTORS
 
 WINDOW, BLUR = 12, 5

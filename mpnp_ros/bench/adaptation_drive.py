@@ -33,10 +33,10 @@ from mpnp_ros.cli.demo_view import make_view
 from mpnp_ros.cli.exchanges import Score
 from mpnp_ros.cli.logged_processes import own_domain
 from mpnp_ros.cli.session import ros_session
-from mpnp_ros.links.files import load_link
-from mpnp_ros.links.store import LinkStore
 from mpnp_ros.locations import shared_file
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.registry import build_method
 from mpnp_ros.modalities.registry import create_encoder
 
 READY = 300.

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from mpnp_ros.links.aligner import Aligner
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.pooling import CONTENTS
 from mpnp_ros.llm.cost import macs
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.prepared import PreparedQuestion, open_rows, prepare
 from mpnp_ros.llm.prompt import PromptTemplate
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.aligner import Aligner
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.mpnp.pooling import CONTENTS
+from mpnp_ros.methods.registry import build_method
 from mpnp_ros.tokens import ModalityTokens
 
 Frame = Mapping[str, ModalityTokens]

@@ -28,11 +28,11 @@ from mpnp_ros.adaptation.key_frames import key_frame_dataset
 from mpnp_ros.adaptation.recipe import OF_COUNTS
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.cache import write_file
-from mpnp_ros.links.files import Link, load_link
-from mpnp_ros.links.store import LinkStore
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.link_files import Link, load_link
+from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.registry import Method, build_method
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.nuscenes.questions import Scope

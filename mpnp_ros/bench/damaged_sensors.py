@@ -33,13 +33,13 @@ from mpnp_ros.adaptation.rule import rule_answer
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects
 from mpnp_ros.adaptation.trusted import fit_worth
-from mpnp_ros.links.files import load_link
-from mpnp_ros.links.inputs import TokenBatch
-from mpnp_ros.links.link import LatentLink
-from mpnp_ros.links.worth import Worth
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.mpnp.worth import Worth
+from mpnp_ros.methods.registry import Method, build_method
 from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.world.key_frames import object_key_frames

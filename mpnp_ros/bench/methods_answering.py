@@ -25,10 +25,10 @@ from mpnp_ros.bench.methods_run import LINK
 from mpnp_ros.bench.timing import Summary, machine, take_turns
 from mpnp_ros.cache import write_file
 from mpnp_ros.errors import MpnpError
-from mpnp_ros.links.files import load_link
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.registry import Method, build_method
 
 ROUNDS, WARM_UP = 40, 3
 FRAME, QUESTION = 'frame', 'question'

@@ -29,10 +29,10 @@ from mpnp_ros.bench.methods_processes import RESULT
 from mpnp_ros.cache import write_file
 from mpnp_ros.cli.interruption import CANCELLED, interruptible
 from mpnp_ros.errors import MpnpError
-from mpnp_ros.links.files import save_link
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.link_files import save_link
+from mpnp_ros.methods.registry import Method, build_method
 
 CURVE, CHECKPOINT, LINK = 'curve.json', 'checkpoint', 'link'
 CANCELLED_REPORT = 'cancelled'

@@ -17,15 +17,15 @@ from torch.nn.functional import cross_entropy
 
 from mpnp_ros.bench.input_tuning import PROMPTS
 from mpnp_ros.bench.paper_models import TOKEN_WIDTH, TOKENS_OF_A_VIEW, Adaptation
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.connections import LatentConnections
-from mpnp_ros.links.inputs import QuestionStates, TokenBatch
-from mpnp_ros.links.link import LatentLink
-from mpnp_ros.links.published import PublishedConnections, PublishedLink
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prefix import Prefix
 from mpnp_ros.llm.text_cache import TextCache
+from mpnp_ros.methods.connections import LatentConnections
+from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.mpnp_published.link import PublishedConnections, PublishedLink
 
 #: Modality -> tokens [B, P, D].
 Tokens = Mapping[str, torch.Tensor]

@@ -21,9 +21,9 @@ import numpy as np
 from mpnp_ros.cli.node_processes import ENCODERS, FUSION, Placement, node_process
 from mpnp_ros.cli.session import ros_session
 from mpnp_ros.errors import MpnpError
-from mpnp_ros.links.store import LinkStore
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.registry import build_method
 from mpnp_ros.nuscenes.pointclouds import read_lidar, read_sensor_file
 from mpnp_ros.nuscenes.standin import write_standin
 from mpnp_ros.nuscenes.tables import NuScenes

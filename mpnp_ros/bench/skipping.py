@@ -30,13 +30,13 @@ from mpnp_ros.bench.methods_run import LINK
 from mpnp_ros.bench.timing import Summary, machine, take_turns
 from mpnp_ros.cache import write_file
 from mpnp_ros.errors import DatasetError, MpnpError
-from mpnp_ros.links.eas import EasConfig, EasLink
-from mpnp_ros.links.files import load_link
-from mpnp_ros.links.mma import MmaConfig, MmaLink
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.eas import Eas
-from mpnp_ros.methods.redundancy import SkipProfile, recommended_count
+from mpnp_ros.methods.eas.link import EasConfig, EasLink
+from mpnp_ros.methods.eas.method import Eas
+from mpnp_ros.methods.eas.redundancy import SkipProfile, recommended_count
+from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.mma.link import MmaConfig, MmaLink
 
 TRAINED = 'mma'
 WHOLE = 'all attentions'

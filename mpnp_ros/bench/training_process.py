@@ -20,14 +20,14 @@ from mpnp_ros.adaptation.cost import measure_macs
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.bench.input_tuning import InputTuning
-from mpnp_ros.links.files import Link, load_link, save_link
-from mpnp_ros.links.store import shipped_links
 from mpnp_ros.llm.choices import ChoiceTrie
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.upper_blocks import load_upper_blocks
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.link_files import Link, load_link, save_link
+from mpnp_ros.methods.link_store import shipped_links
+from mpnp_ros.methods.registry import Method, build_method
 
 MODALITY = 'lidar'
 READ, WHOLE, UPPER, INPUT, RECOMPUTED = 'read', 'whole', 'upper', 'input', 'recomputed'

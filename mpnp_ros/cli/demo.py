@@ -108,7 +108,7 @@ class _Demo:
         from mpnp_ros.cli.demo_picture import draw_drive
         from mpnp_ros.cli.demo_tables import adaptations_table, phases_table
         from mpnp_ros.cli.demo_view import make_view
-        from mpnp_ros.links.store import shipped_links
+        from mpnp_ros.methods.link_store import shipped_links
 
         if problem := drawing_problem():
             raise ConfigurationError(problem)

@@ -14,7 +14,7 @@ from mpnp_ros.errors import ConfigurationError, LinksError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mpnp_ros.methods.base import Method
+    from mpnp_ros.methods.registry import Method
     from mpnp_ros.modalities.base import Encoder
 
 
@@ -30,7 +30,7 @@ def evaluate_links(arguments: Namespace) -> int:
     from mpnp_ros.adaptation.splits import split
     from mpnp_ros.llm.question_files import QuestionFiles
     from mpnp_ros.llm.weights import load_language_model
-    from mpnp_ros.methods.base import build_method
+    from mpnp_ros.methods.registry import build_method
     from mpnp_ros.nuscenes.tables import NuScenes
 
     if arguments.root is None:
@@ -71,8 +71,8 @@ def trained_on(store: Path) -> set[str]:
 
 def with_links(method: Method, store: Path, encoders: Sequence[Encoder]) -> Method:
     """With the newest link of each encoder's modality plugged.  Raises LinksError where one does not fit."""
-    from mpnp_ros.links.files import load_link
-    from mpnp_ros.links.store import LinkStore
+    from mpnp_ros.methods.link_files import load_link
+    from mpnp_ros.methods.link_store import LinkStore
 
     if not store.is_dir():
         raise LinksError(f'there is no link store {store}; give the --output of mpnp train')

@@ -30,9 +30,9 @@ from mpnp_ros.cache import state_root
 from mpnp_ros.conversions.time import to_nanoseconds
 from mpnp_ros.conversions.tokens import from_message
 from mpnp_ros.errors import LinksError, MpnpError
-from mpnp_ros.links.store import LinkStore, StoredLink, shipped_links
 from mpnp_ros.llm.weights import DEFAULT_MODEL
-from mpnp_ros.methods.base import method_names, method_type
+from mpnp_ros.methods.link_store import LinkStore, StoredLink, shipped_links
+from mpnp_ros.methods.registry import method_names, method_type
 from mpnp_ros.msg import Adaptation, Answer, Feedback, LabelledQuestions, ModalityStates, ModalityTokens
 from mpnp_ros.nodes.adapt_action import AdaptAction
 from mpnp_ros.nodes.adaptation_messages import (

@@ -27,10 +27,10 @@ from std_msgs.msg import String
 from mpnp_ros.action import Ask as AskAction
 from mpnp_ros.conversions.tokens import from_message
 from mpnp_ros.errors import ConfigurationError, LinksError, TokensError
-from mpnp_ros.links.store import LinkStore, default_store, shipped_links
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model
 from mpnp_ros.memory import release_memory
-from mpnp_ros.methods.base import build_method, method_names
+from mpnp_ros.methods.link_store import LinkStore, default_store, shipped_links
+from mpnp_ros.methods.registry import build_method, method_names
 from mpnp_ros.msg import Adaptation, EncoderInfo, ModalityStates
 from mpnp_ros.msg import Answer as AnswerMessage
 from mpnp_ros.msg import ModalityTokens as TokensMessage

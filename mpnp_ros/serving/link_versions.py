@@ -8,10 +8,10 @@ from pathlib import Path
 
 from mpnp_ros.cache import sha256_of
 from mpnp_ros.errors import LinksError
-from mpnp_ros.links.files import MANIFEST, Link, load_link
-from mpnp_ros.links.store import REMEMBERED, LinkStore, StoredLink, holding, whole
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.methods.base import Method
+from mpnp_ros.methods.link_files import MANIFEST, Link, load_link
+from mpnp_ros.methods.link_store import REMEMBERED, LinkStore, StoredLink, holding, whole
+from mpnp_ros.methods.registry import Method
 from mpnp_ros.serving.modality_state import LinkFit
 
 LOG = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from mpnp_ros.adaptation.job import JobSpec, NewLink
 from mpnp_ros.adaptation.moments import LABELLED, BufferedQuestion
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.adaptation.trainer import TrainerConfig
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.registry import Method, build_method
 from mpnp_ros.tokens import ModalityTokens
 
 ANSWERS = ('yes', 'no', 'car', 'truck')

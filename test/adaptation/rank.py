@@ -18,7 +18,7 @@ from mpnp_ros.adaptation.processes import Processes, joined
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.registry import Method, build_method
 
 # Adam turns the rounding of a gradient that is about zero into a step: at small rates these stay small.
 CONFIG = TrainerConfig(steps=6, batch=7, warm_up=2, learning_rate=1e-4, evaluate_every=2, checkpoint_every=2)

@@ -14,8 +14,8 @@ from mpnp_ros.adaptation.dense_frames import Painter
 from mpnp_ros.adaptation.painted_questions import PaintedDataset, painted_questions
 from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, counting
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.links.files import load_link, save_link
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.link_files import load_link, save_link
+from mpnp_ros.methods.registry import Method, build_method
 from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.world.key_frames import scene_key_frames
 

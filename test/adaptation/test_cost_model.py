@@ -18,11 +18,11 @@ from mpnp_ros.adaptation.dataset import Frame, TokenDataset
 from mpnp_ros.adaptation.speed import Speed
 from mpnp_ros.adaptation.workload import Workload
 from mpnp_ros.errors import BudgetError, ConfigurationError
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.link import LatentLink
 from mpnp_ros.llm.cost import head_macs, macs
 from mpnp_ros.llm.families import ModelShape
-from mpnp_ros.methods.base import AnsweredQuestion, Method, build_method
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.registry import AnsweredQuestion, Method, build_method
 
 FREE = Speed(0, 0, 0, 0)
 SLOW = Speed(.1, .01, 1e-9, 1e-9, 1e-10, 5., 4e8)

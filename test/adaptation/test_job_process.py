@@ -15,7 +15,7 @@ from mpnp_ros.adaptation.job import CANCELLED, FAILED, RESULT, SPEC, TRAINED, Jo
 from mpnp_ros.adaptation.job_process import JobProcess
 from mpnp_ros.adaptation.job_reading import read
 from mpnp_ros.adaptation.job_training import train
-from mpnp_ros.links.files import load_link, read_manifest
+from mpnp_ros.methods.link_files import load_link, read_manifest
 
 PATIENCE = 120.
 

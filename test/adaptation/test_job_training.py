@@ -28,9 +28,9 @@ from mpnp_ros.adaptation.policy import DISTILLED
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.errors import BudgetError, TrainingError
-from mpnp_ros.links.files import load_link, read_manifest
-from mpnp_ros.links.store import LinkStore
-from mpnp_ros.methods.base import build_method, method_names, method_type
+from mpnp_ros.methods.link_files import load_link, read_manifest
+from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.registry import build_method, method_names, method_type
 
 ANSWERS = ('yes', 'no', 'car', 'truck')
 

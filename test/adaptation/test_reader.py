@@ -9,7 +9,7 @@ from mpnp_ros.adaptation.painted_questions import PaintedDataset, painted_questi
 from mpnp_ros.adaptation.reader import ReaderConfig, ReaderTraining
 from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, counting
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.registry import Method, build_method
 from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.world.key_frames import scene_key_frames
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mpnp_ros.adaptation import speed as speed_module
 from mpnp_ros.adaptation.speed import Speed, TimedStep, fit_rates, machine_key
 from mpnp_ros.adaptation.speedometer import machine_speed, measure_speed
-from mpnp_ros.links.config import LinkConfig
+from mpnp_ros.methods.link_options import LinkConfig
 
 WORK = [(depth, batch * (1e7 + 1e5 * depth), batch * depth * 5e6) for depth in (3, 15) for batch in (16, 64)]
 

@@ -14,10 +14,10 @@ from mpnp_ros.adaptation.checkpoint import STATE, TENSORS
 from mpnp_ros.adaptation.evaluation import evaluate, majority, sensor_dependence
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.errors import ConfigurationError, TrainingError
-from mpnp_ros.links.files import load_link, save_link
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.methods.base import build_method
-from mpnp_ros.methods.mpnp import Mpnp
+from mpnp_ros.methods.link_files import load_link, save_link
+from mpnp_ros.methods.method import Mpnp
+from mpnp_ros.methods.registry import build_method
 
 QUICK = TrainerConfig(steps=150, batch=16, warm_up=5, learning_rate=1e-2)
 SHORT = replace(QUICK, steps=12, checkpoint_every=4)

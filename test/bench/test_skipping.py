@@ -11,9 +11,9 @@ from mpnp_ros.bench import skipping
 from mpnp_ros.bench.methods_data import BenchData
 from mpnp_ros.bench.methods_plan import MethodPlan, Run
 from mpnp_ros.bench.methods_run import LINK
-from mpnp_ros.links.files import save_link
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.link_files import save_link
+from mpnp_ros.methods.registry import build_method
 from mpnp_ros.tokens import ModalityTokens
 
 ANSWERS = ('yes', 'no', 'car')

@@ -12,9 +12,9 @@ import torch
 import yaml
 from rich.console import Console
 
-from mpnp_ros.links.files import save_link
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.link_files import save_link
+from mpnp_ros.methods.registry import build_method
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.nuscenes.standin import write_standin
 

@@ -17,7 +17,7 @@ from mpnp_ros.adaptation.pretraining import PretrainingConfig, new_head
 from mpnp_ros.adaptation.study import Study, StudyConfig
 from mpnp_ros.adaptation.trainer import Trainer
 from mpnp_ros.cli import main as cli
-from mpnp_ros.links.store import LinkStore
+from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.modalities import registry
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.object_encoder import CameraObjectEncoder

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from mpnp_ros.cache import sha256_of
 from mpnp_ros.cli import main as cli
 from mpnp_ros.cli import train as train_command
-from mpnp_ros.links.store import LinkStore
 from mpnp_ros.llm.weights import load_language_model
+from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.modalities import registry
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.encoder import CameraEncoder
@@ -73,7 +73,7 @@ def test_trains_shows_and_saves(root, tiny_encoders, tiny_lm_folder, tmp_path, c
 
 def cli_load(stored, lm):
     """The link and its provenance, read strictly."""
-    from mpnp_ros.links.files import load_link, read_manifest
+    from mpnp_ros.methods.link_files import load_link, read_manifest
 
     provenance = read_manifest(stored.path).provenance
     assert 'seed 0' in provenance.text and 'nuScenes' in provenance.licence

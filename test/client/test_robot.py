@@ -19,9 +19,9 @@ from mpnp_ros.srv import ListQuestions, LoadLinks
 from mpnp_ros.client import AsyncRobot, NotRunningError, RequestError, Robot, node_reports
 from mpnp_ros.conversions.tokens import to_message
 from mpnp_ros.errors import CancelledError, ConfigurationError
-from mpnp_ros.links.files import save_link
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.link_files import save_link
+from mpnp_ros.methods.registry import build_method
 from mpnp_ros.nodes.worker import Ticker
 from mpnp_ros.tokens import ModalityTokens as Tokens
 

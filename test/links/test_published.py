@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from transformers import DynamicCache
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.inputs import TokenBatch
-from mpnp_ros.links.published import PublishedConnections, PublishedLink
+from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.mpnp_published.link import PublishedConnections, PublishedLink
 
 WIDTH = 6
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.registry import Method, build_method
 from mpnp_ros.tokens import ModalityTokens
 
 WIDTH = 6

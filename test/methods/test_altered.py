@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpnp_ros.links.files import load_link, save_link
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.text_cache import TextCache
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.link_files import load_link, save_link
+from mpnp_ros.methods.registry import build_method
 
 CHOICES = ('one', 'not one', 'car', 'car truck')
 QUESTIONS = ('how many cars are there?', 'what is it?', 'is it a truck?')

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.link import LatentLink
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.registry import build_method
 
 CHOICES = ('one', 'not one', 'car', 'car truck')
 TEXTS = ('how many cars are there?', 'what is it?', 'is the truck to the front moving?', 'what?')

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.links.files import load_link, save_link
-from mpnp_ros.links.inputs import TokenBatch
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prepared import choice_log_probabilities, prepare
-from mpnp_ros.methods.base import build_method, method_names, method_type
-from mpnp_ros.methods.columns import ColumnMethod
+from mpnp_ros.methods.columns.method import ColumnMethod
+from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.link_files import load_link, save_link
+from mpnp_ros.methods.registry import build_method, method_names, method_type
 
 QUESTION = 'how many cars are there?'
 CHOICES = ('one', 'not one', 'car', 'car truck')

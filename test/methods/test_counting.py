@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.registry import Method, build_method
 from mpnp_ros.modalities.sectors import sector_azimuths
 from mpnp_ros.tokens import SECTORS, ModalityTokens
 

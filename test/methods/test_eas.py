@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.links.eas import EasConfig
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.methods.base import build_method
-from mpnp_ros.methods.redundancy import SearchConfig
+from mpnp_ros.methods.eas.link import EasConfig
+from mpnp_ros.methods.eas.redundancy import SearchConfig
+from mpnp_ros.methods.registry import build_method
 
 CHOICES = ('one', 'not one', 'car', 'car truck')
 IDS = torch.tensor([[5, 9, 40, 7, 21, 33, 8, 12]])

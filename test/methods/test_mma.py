@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from mpnp_ros.errors import ConfigurationError, LinksError
-from mpnp_ros.links.mma import MmaConfig
 from mpnp_ros.llm.altered_model import AlteredModel
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.mma.link import MmaConfig
+from mpnp_ros.methods.registry import build_method
 
 CHOICES = ('one', 'not one')
 IDS = torch.tensor([[5, 9, 40, 7, 21, 33, 8, 12]])

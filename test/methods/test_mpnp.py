@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import ConfigurationError, LinksError, QuestionError
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.connections import LatentConnections
-from mpnp_ros.links.files import load_link, save_link
-from mpnp_ros.links.inputs import QuestionStates, TokenBatch
-from mpnp_ros.links.link import LatentLink
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prepared import choice_log_probabilities, prepare
-from mpnp_ros.methods.base import build_method, method_names
+from mpnp_ros.methods.connections import LatentConnections
+from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
+from mpnp_ros.methods.link_files import load_link, save_link
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.registry import build_method, method_names
 
 QUESTION = 'how many cars are there?'
 CHOICES = ('one', 'not one', 'car', 'car truck')

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import LinksError, QuestionError
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.connections import LatentConnections
-from mpnp_ros.links.inputs import QuestionStates, TokenBatch
-from mpnp_ros.links.link import LatentLink
 from mpnp_ros.llm.choices import answer_tokens
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.connections import LatentConnections
+from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.registry import build_method
 
 CHOICES = ('one', 'not one', 'car', 'car truck')
 NAMES = st.sampled_from(['mpnp', 'mpnp_published'])

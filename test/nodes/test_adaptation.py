@@ -37,9 +37,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from mpnp_ros.cache import state_root
 from mpnp_ros.conversions.time import from_nanoseconds
 from mpnp_ros.conversions.tokens import to_message
-from mpnp_ros.links.files import read_manifest
-from mpnp_ros.links.store import LinkStore
-from mpnp_ros.methods.base import method_names
+from mpnp_ros.methods.link_files import read_manifest
+from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.registry import method_names
 from mpnp_ros.tokens import ModalityTokens as Tokens
 
 if TYPE_CHECKING:

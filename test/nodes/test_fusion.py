@@ -26,9 +26,9 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 
 from mpnp_ros.conversions.tokens import to_message
-from mpnp_ros.links.files import save_link
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.link_files import save_link
+from mpnp_ros.methods.registry import Method, build_method
 from mpnp_ros.tokens import ModalityTokens as Tokens
 
 if TYPE_CHECKING:

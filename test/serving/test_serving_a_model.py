@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.registry import Method, build_method
 from mpnp_ros.serving.answer import Answer, Status
 from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.link_versions import LinkVersion

@@ -1,0 +1,1 @@
+"""Tuning of the whole language model."""

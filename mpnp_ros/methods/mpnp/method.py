@@ -1,0 +1,2 @@
+"""The default method, under the name of its folder."""
+from mpnp_ros.methods.method import Mpnp as Mpnp

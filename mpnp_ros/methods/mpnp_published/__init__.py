@@ -1,0 +1,1 @@
+"""mPnP-LLM as published, to compare with."""

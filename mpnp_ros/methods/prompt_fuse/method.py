@@ -1,0 +1,17 @@
+"""PromptFuse: tokens of modalities at the input of a frozen language model (papers.md A.6, baselines)."""
+from __future__ import annotations
+
+from mpnp_ros.methods.columns.method import ColumnMethod
+from mpnp_ros.methods.prompt_fuse.link import PromptFuseLink
+from mpnp_ros.methods.registry import register_method
+
+
+@register_method('prompt_fuse')
+class PromptFuse(ColumnMethod):
+    """Learned prompts and projected tokens in front of the text, at block 0.
+
+    The model stays frozen and only prompts and projections are trained, but gradients go down through all
+    blocks.  (The original is described for a visual encoder of its own; how the paper sized it is not known.)
+    """
+
+    link_type = PromptFuseLink
