@@ -39,7 +39,7 @@ from mpnp_ros.errors import ConfigurationError, LinksError, TrainingError
 from mpnp_ros.methods.link_files import copied_link
 from mpnp_ros.methods.link_store import LinkStore, StoredLink
 from mpnp_ros.methods.provenance import COPIED, Adaptation, Provenance
-from mpnp_ros.methods.registry import method_type
+from mpnp_ros.methods.registry import find_method
 from mpnp_ros.tokens import ModalityTokens
 
 LOG = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Adapter:
         self.store = store or LinkStore(folder / 'links')
         self.buffer = ReplayBuffer(folder / 'replay', config.replay)
         self.decision = Decision((), (), 'nothing is known yet')
-        self._catalogue = LinkCatalogue(self.store, method_type(model.method).link_type.kind)
+        self._catalogue = LinkCatalogue(self.store, find_method(model.method).link.kind)
         self._observed = Observed()
         self._orders = JobOrders(config, model, self.buffer, self.store, self._starts, self._observed)
         self._history: list[Past] = []

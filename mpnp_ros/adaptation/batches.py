@@ -9,7 +9,8 @@ from itertools import groupby
 from mpnp_ros.adaptation.dataset import Example, Frame
 from mpnp_ros.errors import QuestionError
 from mpnp_ros.llm.question_files import QuestionFiles
-from mpnp_ros.methods.registry import AnsweredQuestion, AskedQuestion, Method
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.questions import AnsweredQuestion, AskedQuestion
 
 POOL = 16
 READ_AT_ONCE = 32

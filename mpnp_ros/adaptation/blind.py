@@ -7,7 +7,8 @@ from dataclasses import replace
 from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.dataset import TokenDataset
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingReport, TrainingStep
-from mpnp_ros.methods.registry import Method, build_method
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
 
 SOFT_TOKENS = 24
 
@@ -18,7 +19,7 @@ def blind_method(method: Method) -> Method:
     Constants cannot be counted: where a link counts, its twin pools by the question.
     Raises ConfigurationError where a kind of link cannot be blind.
     """
-    blind = build_method(method.name, method.lm, template=method.template)
+    blind = create_method(method.name, method.lm, template=method.template)
     for modality, link in method.links().items():
         counts = {'pooling': 'question', 'channels': ()} if link.config.pooling == 'counting' else {}
         config = replace(link.config, modality=f'blind_{modality}', encoder='', soft_tokens=SOFT_TOKENS,

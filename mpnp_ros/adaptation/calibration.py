@@ -18,8 +18,8 @@ from mpnp_ros.adaptation.dataset import Example, Frame
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.batch import question_states
 from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp.link import LatentLink
-from mpnp_ros.methods.registry import Method
 
 BINS = 15
 BATCH = 64

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 
 from mpnp_ros.cache import new_folder, write_file
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.methods.link_files import Link
+from mpnp_ros.methods.link import Link
 
 TENSORS, STATE = 'training.safetensors', 'training.json'
 SCHEMA = 1

@@ -22,11 +22,9 @@ from mpnp_ros.errors import BudgetError, ConfigurationError
 from mpnp_ros.llm.cost import block_weights, head_macs
 from mpnp_ros.llm.families import ModelShape
 from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.methods.link import Link
 from mpnp_ros.methods.link_options import LinkConfig
-from mpnp_ros.methods.mpnp.cost import link_macs, prefix_columns
-from mpnp_ros.methods.mpnp.counting import FREQUENCIES
-from mpnp_ros.methods.mpnp.link import LatentLink
-from mpnp_ros.tokens import SECTORS
+from mpnp_ros.methods.registry import MethodSpec
 
 #: Bytes a trained parameter takes: itself, its gradient, two moments of AdamW, and copies of it as it was
 #: before training and at its best.
@@ -88,28 +86,33 @@ class Aim:
 class CostModel:
     """Costs of training some links together on one language model.
 
-    links: of the modalities that are trained, of any depth; the number of linked blocks is varied.
+    method: whose links they are; it must know their cost.  links: of the modalities that are trained, of any
+    depth; the number of linked blocks is varied.
     """
 
-    def __init__(self, shape: ModelShape, links: Sequence[LinkConfig], workload: Workload, speed: Speed,
-                 number_bytes: int = 4) -> None:
+    def __init__(self, shape: ModelShape, method: MethodSpec, links: Sequence[LinkConfig], workload: Workload,
+                 speed: Speed, number_bytes: int = 4) -> None:
         """number_bytes: of one number of the language model."""
         if not links:
             raise ConfigurationError('there is no link to train; name at least one')
+        if method.cost is None:
+            raise ConfigurationError(f'the method {method.name} does not say what its links cost')
+        self.link, self.link_cost = method.link, method.cost
         self.shape, self.links, self.workload, self.speed = shape, tuple(links), workload, speed
         self.number_bytes = number_bytes
         self._reach_all = links[0].reach == 'all'
 
     @classmethod
-    def for_model(cls, lm: LanguageModel, links: Sequence[LinkConfig], workload: Workload,
-                  speed: Speed) -> CostModel:
+    def for_model(cls, lm: LanguageModel, method: MethodSpec, links: Sequence[LinkConfig],
+                  workload: Workload, speed: Speed) -> CostModel:
         """With the sizes and the number format of a language model."""
-        return cls(lm.shape, links, workload, speed, lm.dtype.itemsize)
+        return cls(lm.shape, method, links, workload, speed, lm.dtype.itemsize)
 
     def step(self, linked_blocks: int, batch: int) -> Work:
         """One training step, forward and backward."""
-        links = [link_macs(config, batch, self.workload.distinct_frames(batch), self._tokens(config),
-                           self.workload.prompt) for config in self._linked(linked_blocks)]
+        links = [self.link_cost.macs(config, batch, self.workload.distinct_frames(batch),
+                                     self._tokens(config), self.workload.prompt)
+                 for config in self._linked(linked_blocks)]
         first, others = self._block(self.workload.rows)
         head = 2 * head_macs(self.shape, self.workload.decisions, self.workload.candidates)
         return Work(sum(part.forward + part.backward for part in links),
@@ -117,7 +120,7 @@ class CostModel:
 
     def answer(self, linked_blocks: int) -> Work:
         """Answering one question, as an evaluation does."""
-        links = [link_macs(config, 1, 1, self._tokens(config), self.workload.prompt).forward
+        links = [self.link_cost.macs(config, 1, 1, self._tokens(config), self.workload.prompt).forward
                  for config in self._linked(linked_blocks)]
         rows, columns = self._open(self.workload.tree)
         head = head_macs(self.shape, self.workload.decisions, self.workload.candidates)
@@ -132,7 +135,7 @@ class CostModel:
 
     def parameters(self, linked_blocks: int) -> int:
         """Parameters that are trained."""
-        return sum(map(_parameters, self._linked(linked_blocks)))
+        return sum(_parameters(self.link, config) for config in self._linked(linked_blocks))
 
     def bytes(self, linked_blocks: int, batch: int) -> float:
         """Peak memory of a process that trains and has only the linked blocks and the head in memory.
@@ -157,8 +160,9 @@ class CostModel:
         row = 6 * shape.width + (3 if shape.gated else 2) * shape.feedforward + 3 * inner
         scores = 3 * shape.heads * rows * (columns + self._prefix)
         block = self.number_bytes * (rows * row + 2 * columns * cached) + 4 * scores
-        return linked_blocks * block + sum(4 * _link_numbers(config, self._tokens(config), prompt)
-                                           for config in self._linked(linked_blocks))
+        return linked_blocks * block + 4 * sum(
+            self.link_cost.activations(config, self._tokens(config), prompt)
+            for config in self._linked(linked_blocks))
 
     def seconds(self, linked_blocks: int, batch: int) -> float:
         """Of one training step."""
@@ -247,7 +251,7 @@ class CostModel:
     @property
     def _prefix(self) -> float:
         """P, columns that all links together add to a block."""
-        return sum(prefix_columns(config, self._tokens(config)) for config in self.links)
+        return sum(self.link_cost.columns(config, self._tokens(config)) for config in self.links)
 
     def _open(self, rows: float) -> tuple[float, float]:
         """Rows that are run for a frame, and columns of the text that they see."""
@@ -274,9 +278,9 @@ class CostModel:
 
 
 @cache
-def _parameters(config: LinkConfig) -> int:
+def _parameters(link: type[Link], config: LinkConfig) -> int:
     with torch.device('meta'):
-        return sum(one.numel() for one in LatentLink(config).parameters())
+        return sum(parameter.numel() for parameter in link(config).parameters())
 
 
 def _steps(steps: int, aim: Aim, batch: int) -> int:
@@ -286,19 +290,3 @@ def _steps(steps: int, aim: Aim, batch: int) -> int:
 
 def _blocks(count: int) -> str:
     return f'{count} linked block{"s" if count > 1 else ""}'
-
-
-def _link_numbers(config: LinkConfig, tokens: float, prompt: float) -> float:
-    """Numbers that a link holds for the way back of one question, estimated."""
-    width, entries, heads = config.pooling_width, config.entries, config.pooling_heads
-    prefix = 2 * len(config.blocks) * config.kv_heads * config.head_dim
-    if config.pooling == 'none':
-        return tokens * (4 * config.token_width + 4 * config.hidden + prefix)
-    if config.pooling == 'counting':
-        layer = 4 * prompt * width + 4 * config.probes * width
-        each = config.probes * (8 * (tokens + SECTORS) + 4 * FREQUENCIES * (tokens + SECTORS))
-        return (3 * prompt * config.text_width + each + config.pooling_layers * layer
-                + entries * (4 * config.hidden + prefix))
-    layer = tokens * (width + 4 * entries * heads) + 4 * prompt * width + 24 * entries * width
-    return (tokens * 2 * width + 3 * prompt * config.text_width + config.pooling_layers * layer
-            + entries * (4 * config.hidden + prefix))

@@ -8,7 +8,8 @@ from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.evaluation import replies_of
 from mpnp_ros.adaptation.experience import balanced
-from mpnp_ros.methods.registry import Method, Reply
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.questions import Reply
 
 Accept = Callable[[Example, Reply], bool]
 

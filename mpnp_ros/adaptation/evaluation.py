@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.methods.registry import Method, Reply
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.questions import Reply
 
 BATCH = 64
 Z95 = 1.959964

@@ -23,6 +23,7 @@ from mpnp_ros.adaptation.policy import LABELLED
 from mpnp_ros.adaptation.trainer import TrainerConfig
 from mpnp_ros.cache import write_file
 from mpnp_ros.errors import TrainingError
+from mpnp_ros.methods.registry import DEFAULT_METHOD
 
 SPEC, RESULT, DATA, CHECKPOINT = 'spec.json', 'result.json', 'data', 'checkpoint'
 TRAINED, WORSE, CANCELLED, FAILED = 'trained', 'worse', 'cancelled', 'failed'
@@ -79,7 +80,7 @@ class JobSpec:
     language_model: str = 'smollm2-135m-instruct'
     linked_blocks: int = 0
     each: int = 40
-    method: str = 'mpnp'
+    method: str = DEFAULT_METHOD
     device: str = 'auto'
     dtype: str = 'auto'
     threads: int = 1

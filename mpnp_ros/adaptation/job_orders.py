@@ -14,6 +14,7 @@ from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.cache import cache_root
 from mpnp_ros.errors import ConfigurationError, TrainingError
 from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.registry import DEFAULT_METHOD
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class ModelChoice:
     """The language model and method of the fusion node; names as of its parameters."""
 
     llm: str
-    method: str = 'mpnp'
+    method: str = DEFAULT_METHOD
     device: str = 'auto'
     dtype: str = 'auto'
 

@@ -27,8 +27,10 @@ from mpnp_ros.errors import BudgetError, LinksError, TrainingError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.link_files import Link, load_link
-from mpnp_ros.methods.registry import Method, build_method
+from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
 
 TRAINING_SET, HELD_OUT, READING = 'train', 'held_out', 'reading.json'
 TRUSTED = .5
@@ -91,7 +93,7 @@ def read(folder: Path, say: Say, cancelled: Cancelled, before: float = 0.) -> No
     started, spec = time.monotonic() - before, JobSpec.load(folder)
     torch.set_num_threads(spec.threads)
     train, held_out = draw(spec, folder)
-    method = build_method(spec.method, load_language_model(spec.language_model, spec.device, spec.dtype))
+    method = create_method(spec.method, load_language_model(spec.language_model, spec.device, spec.dtype))
     for link in links_beside(spec, method.lm):
         method.plug(link)
     found = [starts(spec, one, method)[0][1] for one in spec.new]
@@ -143,15 +145,16 @@ def _planned(spec: JobSpec, method: Method, links: Sequence[Link], train: TokenD
     costs are not foreseen is trained as configured while there is time.
     """
     training, configs = spec.training, [link.config for link in links]
-    depth = (spec.linked_blocks if method.depth_is_free else 0) or len(configs[0].blocks)
-    if not method.cost_is_foreseen:
+    depth = (spec.linked_blocks if method.spec.any_depth else 0) or len(configs[0].blocks)
+    if method.spec.cost is None:
         if spec.budget.macs:
             raise BudgetError(f'what training the method {method.name} takes is not foreseen, so it cannot '
                               'be kept within MACs; give a budget of seconds or bytes')
         return _Planned(0., depth, training.steps, training.batch,
                         f'as many blocks as the method {method.name} has')
     lm = method.lm
-    costs = CostModel.for_model(lm, configs, Workload.of(train, lm.tokenizer), machine_speed(lm, configs[0]))
+    speed = machine_speed(lm, method.spec, configs[0])
+    costs = CostModel.for_model(lm, method.spec, configs, Workload.of(train, lm.tokenizer), speed)
     aim = Aim(training.batch, min(LEAST_STEPS, training.steps), training.steps, depth,
               evaluated=EVALUATIONS * len(held_out.examples))
     plan = costs.plan(spec.budget, aim)
@@ -195,9 +198,9 @@ def starts(spec: JobSpec, new: NewLink, method: Method) -> list[tuple[str, Link]
 
 def _start(spec: JobSpec, new: NewLink, method: Method, before: Link) -> Link:
     config = before.config
-    if before.kind != method.link_type.kind:
+    if before.kind != method.spec.link.kind:
         raise LinksError(f'it is of kind {before.kind!r}; the method {method.name} trains '
-                         f'{method.link_type.kind!r}')
+                         f'{method.spec.link.kind!r}')
     if (config.modality, config.encoder) == (new.modality, new.encoder):
         return before
     link = _new(spec, new, method, {name: value for name, value in config.to_dict().items()

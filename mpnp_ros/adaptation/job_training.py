@@ -36,12 +36,12 @@ from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.upper_blocks import load_upper_blocks
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.inputs import TokenBatch
-from mpnp_ros.methods.link_files import Link
+from mpnp_ros.methods.link import Link
 from mpnp_ros.methods.link_store import LinkStore
-from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp.worth import fuse
 from mpnp_ros.methods.provenance import Adaptation, Provenance
-from mpnp_ros.methods.registry import Method, build_method, method_type
+from mpnp_ros.methods.registry import create_method, find_method
 
 NOISE = .01
 """So many more wrong answers on held-out questions, or one standard error, do not make new links worse."""
@@ -61,11 +61,11 @@ def train(folder: Path, say: Say, cancelled: Cancelled, before: float = 0.) -> J
     if reading is None:
         raise TrainingError(f'the questions of {folder} have not been read; run its first stage')
     torch.set_num_threads(spec.threads)
-    if method_type(spec.method).trains_embeddings:
+    if find_method(spec.method).trains_whole_model:
         lm = load_language_model(spec.language_model, spec.device, spec.dtype)
     else:
         lm = load_upper_blocks(spec.language_model, reading.first, spec.device, spec.dtype, reading.choices)
-    return _Training(folder, spec, reading, build_method(spec.method, lm), say, cancelled, before).work()
+    return _Training(folder, spec, reading, create_method(spec.method, lm), say, cancelled, before).work()
 
 
 class Floor(NamedTuple):
@@ -206,7 +206,7 @@ class _Training:
         own, links = self._own().values(), self.method.links()
         trusted = [links[name] for name in self.spec.teachers] if self.spec.supervision == DISTILLED else []
         alike = trusted and all(self.begun_with.values()) and all(
-            isinstance(link, LatentLink) and link.reads_like(trusted[0]) for link in (*own, *trusted))
+            link.reads_like(trusted[0]) for link in (*own, *trusted))
         names = {*self.spec.modalities, *self.spec.teachers}
         frames = [frame for frame in self.train.frames.values() if names <= frame.keys()] if alike else []
         return frames if len(frames) >= FEWEST else []

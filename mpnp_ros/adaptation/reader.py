@@ -28,9 +28,9 @@ from mpnp_ros.adaptation.painted_questions import TYPES, PaintedDataset, target_
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp.counting import EDGES, SUPERVISED
 from mpnp_ros.methods.mpnp.link import LatentLink, Question
-from mpnp_ros.methods.registry import Method
 from mpnp_ros.modalities.sectors import sector_azimuths
 from mpnp_ros.nuscenes.categories import ANSWERS, THING
 from mpnp_ros.nuscenes.phrasing import Meaning

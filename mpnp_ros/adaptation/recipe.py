@@ -18,8 +18,9 @@ from mpnp_ros.adaptation.trainer import TrainerConfig
 from mpnp_ros.adaptation.true_objects import OBJECTS, TrueObjects, counting
 from mpnp_ros.cache import write_file
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.methods.link_files import Link
-from mpnp_ros.methods.registry import Method
+from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import DEFAULT_METHOD
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.nuscenes.official_qa import read_nuscenes_qa
 from mpnp_ros.nuscenes.questions import Scope
@@ -62,7 +63,7 @@ class TrainRecipe:
     """
 
     language_model: str = 'smollm2-135m-instruct'
-    method: str = 'mpnp'
+    method: str = DEFAULT_METHOD
     modalities: tuple[str, ...] = ('camera', 'lidar')
     encoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     link: Mapping[str, Any] = field(default_factory=dict)

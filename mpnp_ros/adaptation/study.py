@@ -34,9 +34,12 @@ from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.link_files import Link, Provenance, load_link
+from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.link_store import LinkStore
-from mpnp_ros.methods.registry import Method, build_method
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.provenance import Provenance
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.nuscenes.key_frame import KeyFrame
 from mpnp_ros.nuscenes.questions import Scope
@@ -228,7 +231,7 @@ class Study:
 
     def objects_link(self, seed: int) -> Method:
         """Links on true objects, trained or from the study's store."""
-        method = build_method('mpnp', self.lm)
+        method = create_method('mpnp', self.lm)
         store, encoder = self.store(seed), TrueObjects(self.config.questions.scope)
         torch.manual_seed(seed)
         link = method.new_link(OBJECTS, encoder.fingerprint, encoder.token_width, **counting(CHANNELS),
@@ -247,7 +250,7 @@ class Study:
 
     def sensor_links(self, seed: int, start: Link) -> Method:
         """Links on camera and LiDAR that began as the links on true objects, trained or from the store."""
-        method, store = build_method('mpnp', self.lm), self.store(seed)
+        method, store = create_method('mpnp', self.lm), self.store(seed)
         stored = {name: store.latest(name) for name in SENSORS}
         for name in SENSORS:
             encoder = self.encoders[name]
@@ -280,7 +283,7 @@ class Study:
     @cached_property
     def book(self) -> QuestionBook:
         """All questions as the language model has read them: all links here read at the same block."""
-        method = build_method('mpnp', self.lm)
+        method = create_method('mpnp', self.lm)
         method.plug(method.new_link(OBJECTS, 'book', len(CHANNELS), **counting(CHANNELS), **self.config.link))
         return QuestionBook(method, QuestionFiles())
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,13 @@ from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.evaluation import evaluate
 from mpnp_ros.adaptation.processes import Processes
 from mpnp_ros.errors import ConfigurationError, TrainingError
-from mpnp_ros.methods.link_files import Link
-from mpnp_ros.methods.registry import AnsweredQuestion, Method
+from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.questions import AnsweredQuestion
 
 PARTS = {'all': ('all', 'aligners', 'worth', 'trust'), 'aligners': ('aligners',), 'worth': ('worth', 'trust'),
          'trust': ('trust',)}
-"""Groups of parameters that each part consists of, beside the gates."""
-TRUST = ('worth.trust', 'worth.presence')
-GATES = ('gate_weights', 'link_weights')
+"""Groups of parameters that each part consists of, beside the gates; MethodSpec says which is in which."""
 RECENT = 20
 SAMPLED_QUESTIONS, SAMPLED_FRAMES = 2048, 512
 
@@ -181,7 +181,7 @@ class Trainer:
         own = {name: links[name] for name in self.trained}
         before = link_tensors(own)
         try:
-            with _only_trained(links, _groups(links, own, self.config)):
+            with _only_trained(links, _groups(self.method, own, self.config)):
                 run = _Run(self.method, self.config, self.book, train, validation, own)
                 return run.work(progress, cancelled or (lambda: False),
                                 Path(checkpoint) if checkpoint else None)
@@ -201,7 +201,7 @@ class _Run:
         self.train, self.validation, self.links = train, validation, links
         self.modalities = tuple(name for name, link in method.links().items() if not _is_blind(link))
         self._check()
-        groups = _groups(method.links(), links, config)
+        groups = _groups(method, links, config)
         self.parameters = [one for group in groups for one in group['params']]
         self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay,
                                            fused=True)
@@ -391,24 +391,18 @@ def _only_trained(links: Mapping[str, Link], groups: Sequence[Mapping[str, Any]]
             parameter.requires_grad_(True)
 
 
-def _groups(links: Mapping[str, Link], own: Mapping[str, Link],
-            config: TrainerConfig) -> list[dict[str, Any]]:
+def _groups(method: Method, own: Mapping[str, Link], config: TrainerConfig) -> list[dict[str, Any]]:
     """What is trained of the links in `own`, by learning rate; nothing that other plugged links read by."""
-    kept = {id(one) for name, link in links.items() if name not in own for one in link.parameters()}
+    kept = {id(one) for name, link in method.links().items() if name not in own for one in link.parameters()}
     rates = {'gates': config.gate_learning_rate, 'worth': config.worth_rate, 'trust': config.worth_rate,
              'aligners': config.learning_rate, 'all': config.learning_rate}
     groups = {kind: {'params': [], 'full_rate': rate} for kind, rate in rates.items()
               if kind in ('gates', *PARTS[config.part])}
+    patterns = method.spec.parameter_groups
     for name, parameter in nn.ModuleDict(dict(own)).named_parameters():
-        kind = 'all'
-        if name.endswith(GATES):
-            kind = 'gates'
-        elif name.endswith(TRUST):
-            kind = 'trust'
-        elif '.worth.' in name:
-            kind = 'worth'
-        elif '_aligner.' in name:
-            kind = 'aligners'
+        inside = name.partition('.')[2]
+        kind = next((group for group, known in patterns.items()
+                     if any(fnmatchcase(inside, pattern) for pattern in known)), 'all')
         if kind in groups and id(parameter) not in kept:
             groups[kind]['params'].append(parameter)
     return [group for group in groups.values() if group['params']]

@@ -36,7 +36,7 @@ from mpnp_ros.cli.session import ros_session
 from mpnp_ros.locations import shared_file
 from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.link_store import LinkStore
-from mpnp_ros.methods.registry import build_method
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.registry import create_encoder
 
 READY = 300.
@@ -106,7 +106,7 @@ class Held:
         return {link.version: self._percent([link.path], (LIDAR,)) for link in store.list(LIDAR)}
 
     def _percent(self, paths: Sequence[Path], modalities: tuple[str, ...], light: str = 'night') -> float:
-        method, examples = build_method('mpnp', self.study.lm), self.study.test.examples
+        method, examples = create_method('mpnp', self.study.lm), self.study.test.examples
         for path in paths:
             method.plug(load_link(path, lm=self.study.lm))
         answers = answers_of(method, examples, self.study.book, self.study.test.see(light, modalities))

@@ -30,9 +30,11 @@ from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.cache import write_file
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.link_files import Link, load_link
+from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.link_store import LinkStore
-from mpnp_ros.methods.registry import Method, build_method
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.nuscenes.questions import Scope
@@ -95,7 +97,7 @@ class Continual:
         return method
 
     def _method(self, start: Link, more: Sequence[str], seed: int = 0) -> Method:
-        method = build_method('mpnp', self.lm)
+        method = create_method('mpnp', self.lm)
         own = method.new_link(start.config.modality, start.config.encoder, start.config.token_width,
                               **_options(start))
         own.load_state_dict(start.state_dict())

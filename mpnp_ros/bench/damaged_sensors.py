@@ -37,9 +37,10 @@ from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.inputs import TokenBatch
 from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp.link import LatentLink
 from mpnp_ros.methods.mpnp.worth import Worth
-from mpnp_ros.methods.registry import Method, build_method
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.world.key_frames import object_key_frames
@@ -133,7 +134,7 @@ class Measuring:
 
     def __init__(self, links: Path) -> None:
         lm = load_language_model('smollm2-135m-instruct')
-        self.method: Method = build_method('mpnp', lm)
+        self.method: Method = create_method('mpnp', lm)
         self.link: LatentLink = load_link(links, lm=lm)
         self.method.plug(self.link)
         self.book = QuestionBook(self.method, QuestionFiles())

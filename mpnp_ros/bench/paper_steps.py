@@ -21,11 +21,11 @@ from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prefix import Prefix
 from mpnp_ros.llm.text_cache import TextCache
-from mpnp_ros.methods.connections import LatentConnections
 from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
 from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.mpnp.connections import LatentConnections
 from mpnp_ros.methods.mpnp.link import LatentLink
-from mpnp_ros.methods.mpnp_published.link import PublishedConnections, PublishedLink
+from mpnp_ros.methods.mpnp_published import PublishedConnections, PublishedLink
 
 #: Modality -> tokens [B, P, D].
 Tokens = Mapping[str, torch.Tensor]

@@ -14,7 +14,7 @@ from mpnp_ros.errors import ConfigurationError, LinksError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mpnp_ros.methods.registry import Method
+    from mpnp_ros.methods.method import Method
     from mpnp_ros.modalities.base import Encoder
 
 
@@ -30,7 +30,7 @@ def evaluate_links(arguments: Namespace) -> int:
     from mpnp_ros.adaptation.splits import split
     from mpnp_ros.llm.question_files import QuestionFiles
     from mpnp_ros.llm.weights import load_language_model
-    from mpnp_ros.methods.registry import build_method
+    from mpnp_ros.methods.registry import create_method
     from mpnp_ros.nuscenes.tables import NuScenes
 
     if arguments.root is None:
@@ -40,7 +40,7 @@ def evaluate_links(arguments: Namespace) -> int:
     recipe = recipe_of(arguments).changed(of_each_type=arguments.of_each_type or 0)
     root, encoders = NuScenes(arguments.root), recipe.make_encoders(arguments.device)
     lm = load_language_model(recipe.language_model, arguments.device)
-    method = with_links(build_method(recipe.method, lm), arguments.links, encoders)
+    method = with_links(create_method(recipe.method, lm), arguments.links, encoders)
     rest, test = split(arguments.split or 'none', recipe.read(root, encoders, arguments.qa, arguments.scenes),
                        root)
     if arguments.split in (None, 'none'):

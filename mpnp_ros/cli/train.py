@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from mpnp_ros.adaptation.recipe import TrainRecipe
     from mpnp_ros.adaptation.trainer import Trainer, TrainingReport
     from mpnp_ros.llm.language_model import LanguageModel
-    from mpnp_ros.methods.link_files import Link
-    from mpnp_ros.methods.registry import Method
+    from mpnp_ros.methods.link import Link
+    from mpnp_ros.methods.method import Method
     from mpnp_ros.modalities.base import Encoder
 
 RECIPE, SCENES = 'recipe.yaml', 'scenes.json'
@@ -146,9 +146,9 @@ def plugged(recipe: TrainRecipe, lm: LanguageModel, encoders: Sequence[Encoder],
     """A method with a link for each encoder: untrained, or begun as links of a store."""
     import torch
 
-    from mpnp_ros.methods.registry import build_method
+    from mpnp_ros.methods.registry import create_method
 
-    method, known = build_method(recipe.method, lm), links_to_start_from(start, lm) if start else {}
+    method, known = create_method(recipe.method, lm), links_to_start_from(start, lm) if start else {}
     torch.manual_seed(recipe.seed)
     for encoder in encoders:
         link = recipe.new_link(method, encoder)
@@ -226,8 +226,8 @@ def save(method: Method, recipe: TrainRecipe, arguments: Namespace, rows: dict[s
          licence: str, scenes: Sequence[str]) -> None:
     """Add the links to the store, with where they come from and what was measured, the recipe and scenes."""
     from mpnp_ros.cache import write_file
-    from mpnp_ros.methods.link_files import Provenance
     from mpnp_ros.methods.link_store import LinkStore
+    from mpnp_ros.methods.provenance import Provenance
 
     asked = ', '.join(path.name for path in arguments.qa) or f'{recipe.questions.turns} headings'
     text = (f'mpnp train on {arguments.root.name}: {", ".join(recipe.modalities)}, {asked}, '

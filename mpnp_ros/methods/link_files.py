@@ -22,29 +22,18 @@ from mpnp_ros.cache import new_folder, write_file
 from mpnp_ros.contents import mistaken
 from mpnp_ros.errors import ConfigurationError, LinksError
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.methods.columns.link import ColumnLink
 from mpnp_ros.methods.connections import check_fit
-from mpnp_ros.methods.eas.link import EasLink
-from mpnp_ros.methods.ep_alm.link import EpAlmLink
-from mpnp_ros.methods.full_llm.link import FullLlmLink
+from mpnp_ros.methods.link import Link
 from mpnp_ros.methods.link_options import LinkConfig
-from mpnp_ros.methods.mma.link import MmaLink
-from mpnp_ros.methods.mpnp.link import LatentLink
-from mpnp_ros.methods.mpnp_eas.link import SkippingLink
-from mpnp_ros.methods.mpnp_published.link import PublishedLink
-from mpnp_ros.methods.prompt_fuse.link import PromptFuseLink
 from mpnp_ros.methods.provenance import Provenance
+from mpnp_ros.methods.registry import find_link
 
 SCHEMA = 2
 MANIFEST = 'manifest.json'
 TENSORS = 'link.safetensors'
-KINDS = {kind.kind: kind for kind in (LatentLink, PublishedLink, PromptFuseLink, EpAlmLink, FullLlmLink,
-                                      MmaLink, EasLink, SkippingLink)}
 PICKLE_STARTS = (b'\x80', b'PK\x03\x04')
 HEADER = 8
 """Bytes of the length of safetensors' header, which begins with a brace; the first of them may be any."""
-
-Link = LatentLink | PublishedLink | ColumnLink
 
 
 @dataclass(frozen=True)
@@ -75,13 +64,12 @@ class LinkManifest:
             raise ValueError(f'schema version {entries["schema"]!r}, but this package reads {SCHEMA}')
         if set(entries) != {entry.name for entry in fields(cls)}:
             raise ValueError('missing or unknown keys')
-        if entries['kind'] not in KINDS:
-            raise ValueError(f'kind {entries["kind"]!r}, but known are {", ".join(KINDS)}')
+        link = find_link(entries['kind'])
         if not isinstance(entries['version'], str) or not isinstance(entries['sha256'], str):
             raise TypeError('version and sha256 must be text')
         if not isinstance(entries['shapes'], dict):
             raise TypeError('shapes must be a mapping')
-        entries['config'] = KINDS[entries['kind']].config_type.from_dict(entries['config'])
+        entries['config'] = link.config_type.from_dict(entries['config'])
         entries['provenance'] = Provenance.from_dict(entries['provenance'])
         return cls(**entries)
 
@@ -125,7 +113,7 @@ def load_link(path: str | Path, *, lm: LanguageModel | None = None, encoder: str
                          f'{encoder[:12]}; use that encoder or train a link for this one')
     tensors = _read_tensors(Path(path), manifest)
     with torch.device('meta'):
-        link = _empty(manifest)
+        link = find_link(manifest.kind).empty(manifest.config, manifest.shapes)
     _check_tensors(tensors, link.state_dict(), manifest, path)
     link.load_state_dict(tensors, assign=True)
     link.version = manifest.version
@@ -160,14 +148,6 @@ def read_manifest(path: str | Path, *, sha256: str | None = None,
     except (ValueError, KeyError, TypeError, RecursionError, ConfigurationError) as error:
         raise LinksError(f'the manifest of link {path} cannot be used ({error}); save the link again with '
                          'this version') from None
-
-
-def _empty(manifest: LinkManifest) -> Link:
-    """A link of the manifest's kind; what it is like follows from its configuration, or from its shapes."""
-    kind = KINDS[manifest.kind]
-    if kind is FullLlmLink:
-        return kind.like(manifest.config, manifest.shapes)
-    return kind(manifest.config)
 
 
 def _read(folder: Path, name: str) -> bytes:

@@ -21,7 +21,8 @@ from pathlib import Path
 import mpnp_ros
 from mpnp_ros.cache import locked, sha256_of, state_root, write_file
 from mpnp_ros.errors import ConfigurationError, LinksError
-from mpnp_ros.methods.link_files import MANIFEST, TENSORS, Link, read_manifest, save_link
+from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link_files import MANIFEST, TENSORS, read_manifest, save_link
 from mpnp_ros.methods.provenance import Provenance
 
 LOG = logging.getLogger(__name__)

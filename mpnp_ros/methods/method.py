@@ -1,12 +1,13 @@
-"""The default method: log-gated latent connections over cached lower blocks (papers.md A.7)."""
+"""The base class of methods: questions in, answers out, with modalities that plug and unplug."""
 from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -25,13 +26,12 @@ from mpnp_ros.llm.question_cache import QuestionCache
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.text_cache import TextCache
 from mpnp_ros.methods.batch import QuestionBatch, question_states, rows_to_decide
-from mpnp_ros.methods.connections import LatentConnections
+from mpnp_ros.methods.connections import Connections
 from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
-from mpnp_ros.methods.link_files import Link
+from mpnp_ros.methods.link import Link
 from mpnp_ros.methods.link_options import LinkConfig
-from mpnp_ros.methods.mpnp.counting import Evidence
-from mpnp_ros.methods.mpnp.link import LatentLink
-from mpnp_ros.methods.registry import AnsweredQuestion, AskedQuestion, Reply, Tokens, register_method
+from mpnp_ros.methods.questions import AnsweredQuestion, AskedQuestion, Evidence, Reply, Tokens
+from mpnp_ros.methods.registry import MethodSpec
 from mpnp_ros.tokens import ModalityTokens
 
 CACHE_BYTES = 256_000_000
@@ -40,7 +40,7 @@ CALIBRATION_BATCH = 64
 
 
 class Completion(Protocol):
-    """How the blocks that modalities have a say in are run on some questions about their frames.
+    """How the linked blocks are run on some questions about their frames.
 
     lm: whose final norm and head read what :meth:`run` gives.
     """
@@ -50,33 +50,41 @@ class Completion(Protocol):
     def run(self, batch: QuestionBatch, texts: torch.Tensor) -> torch.Tensor:
         """The last block's output [b, R, d] on a batch of the questions; texts: [b] which ones those are."""
 
+    def begin(self, question: PreparedQuestion) -> tuple[LanguageModel, PreparedQuestion, Prefix | None]:
+        """What generates the answer to the only question: a model, the text to go on with, and a prefix."""
+
 
 @dataclass(frozen=True, eq=False)
 class PrefixCompletion:
-    """With what the linked blocks attend to beside the texts."""
+    """The linked blocks attend to a prefix beside the texts."""
 
     lm: LanguageModel
     prefix: Prefix
 
     def run(self, batch: QuestionBatch, texts: torch.Tensor) -> torch.Tensor:
         """See Completion."""
-        return batch.complete(self.lm, {block: one.of_texts(texts) for block, one in self.prefix.items()})
+        return batch.complete(self.lm, {block: part.of_texts(texts) for block, part in self.prefix.items()})
+
+    def begin(self, question: PreparedQuestion) -> tuple[LanguageModel, PreparedQuestion, Prefix]:
+        """See Completion."""
+        return self.lm, question, self.prefix
 
 
-@register_method('mpnp')
-class Mpnp:
-    """A frozen language model whose upper blocks read modalities through plugged links.
+class Method(ABC):
+    """A frozen language model that reads modalities through plugged links.
 
     The blocks below the lowest link see the question only and are run once per question, and so are
     the keys and values of all rows that links with reach 'answer' do not reach; a further frame costs the
     linked blocks on the rows that are left, and the head at the deciding positions.
+
+    A subclass says in :meth:`completion` how the linked blocks are run; all else is here.  It is safe among
+    threads: an answer rests on the links that are plugged when it begins.
+
+    spec: what is registered of the method.  connections_type: how plugged links are kept together.
     """
 
-    name: str
-    link_type: type[Link] = LatentLink
-    depth_is_free = cost_is_foreseen = True
-    trains_embeddings = False
-    connections_type: type[LatentConnections] = LatentConnections
+    spec: ClassVar[MethodSpec]
+    connections_type: ClassVar[type[Connections]] = Connections
 
     def __init__(self, lm: LanguageModel, *, template: PromptTemplate | None = None,
                  question_cache_bytes: int = CACHE_BYTES) -> None:
@@ -84,6 +92,20 @@ class Mpnp:
         self.template = template or PromptTemplate()
         self.cache = QuestionCache(question_cache_bytes)
         self._connections = self.connections_type(lm)
+
+    @abstractmethod
+    def completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
+                   connections: Connections, evidence: Evidence | None = None) -> Completion:
+        """How the linked blocks run on questions, each about its own frame.
+
+        connections: the links of this moment.  evidence: gets what links can say beside the answer; a method
+        whose links say nothing leaves it alone.  Gradients lead into the links where they are enabled.
+        """
+
+    @property
+    def name(self) -> str:
+        """The name under which the method is registered."""
+        return self.spec.name
 
     @property
     def first_block(self) -> int:
@@ -114,12 +136,12 @@ class Mpnp:
 
     @torch.no_grad()
     def _answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens],
-                      connections: LatentConnections, evidence: Evidence) -> list[Reply]:
+                      connections: Connections, evidence: Evidence) -> list[Reply]:
         if not all(question.choices for question in questions):
             raise QuestionError('only questions with choices are answered in a batch; stream the others')
         started = time.perf_counter()
         batch = self._batch(questions, connections)
-        completion = self._completion(batch.questions, tokens, connections, evidence)
+        completion = self.completion(batch.questions, tokens, connections, evidence)
         hidden = completion.run(batch, torch.arange(len(questions), device=self.lm.device))
         scores = batch.choice_log_probabilities(completion.lm, hidden)
         if evidence.temperature is not None:
@@ -136,12 +158,13 @@ class Mpnp:
         connections = self._connections.snapshot()
         with torch.no_grad():
             batch = self._batch([question], connections)
-            prefix = self._prefix(batch.questions, [tokens], connections)
-        return generation.stream(self.lm, batch.questions[0], prefix, max_new_tokens, cancelled)
+            begun = self.completion(batch.questions, [tokens], connections).begin(batch.questions[0])
+        return generation.stream(*begun, max_new_tokens, cancelled)
 
     def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> Link:
-        """An untrained link, not plugged; options as in LinkConfig and LinkConfig.for_model."""
-        return self.link_type(LinkConfig.for_model(self.lm, modality, encoder, token_width, **options))
+        """An untrained link, not plugged; options as in the configuration of this method's links."""
+        link = self.spec.link
+        return link(link.config_type.for_model(self.lm, modality, encoder, token_width, **options))
 
     def plug(self, link: Link) -> None:
         """Plug a link of a modality that has none.  Raises LinksError."""
@@ -222,17 +245,17 @@ class Mpnp:
         prepared = [_at(entry.question.prepared, connections) for entry in questions]
         if questions[0].question.choices:
             return self._choice_losses(prepared, [entry.target for entry in questions], tokens, connections)
-        batch, completion = QuestionBatch.stack(prepared), self._completion(prepared, tokens, connections)
+        batch, completion = QuestionBatch.stack(prepared), self.completion(prepared, tokens, connections)
         hidden = completion.run(batch, torch.arange(len(prepared), device=self.lm.device))
         return -batch.text_log_probabilities(completion.lm, hidden, [entry.target for entry in questions])
 
     def _choice_losses(self, prepared: Sequence[PreparedQuestion], targets: Sequence[int],
-                       tokens: Sequence[Tokens], connections: LatentConnections) -> torch.Tensor:
+                       tokens: Sequence[Tokens], connections: Connections) -> torch.Tensor:
         """As `answer_losses`; texts that as many rows decide go together, without the rows behind."""
         groups: dict[int, list[int]] = defaultdict(list)
         for place, (question, target) in enumerate(zip(prepared, targets, strict=True)):
             groups[rows_to_decide(question, target)].append(place)
-        completion = self._completion(prepared, tokens, connections)
+        completion = self.completion(prepared, tokens, connections)
         losses, order = [], []
         for count, places in groups.items():
             batch = QuestionBatch.stack([
@@ -245,13 +268,13 @@ class Mpnp:
         return torch.cat(losses)[torch.tensor(order, device=losses[0].device).argsort()]
 
     def _own(self, link: Link) -> Link:
-        if link.kind != self.link_type.kind:
+        if link.kind != self.spec.link.kind:
             raise LinksError(f'the {link.config.modality} link is of kind {link.kind!r}, but the method '
-                             f'{self.name} takes {self.link_type.kind!r}; train one with this method')
+                             f'{self.name} takes {self.spec.link.kind!r}; train one with this method')
         return link
 
     def _prepared(self, question: str, choices: tuple[str, ...],
-                  connections: LatentConnections) -> PreparedQuestion:
+                  connections: Connections) -> PreparedQuestion:
         first, reach = connections.first_block, connections.reach
         return self.cache.get((question, choices, first, reach),
                               lambda: prepare(self.lm, self.template, question, choices, first, reach))
@@ -267,14 +290,14 @@ class Mpnp:
         rows = open_rows(self.lm, layout, hidden, first, len(prompt), reach)
         return PreparedQuestion(layout, len(prompt), hidden, first, rows, None, TextCache())
 
-    def _batch(self, questions: Sequence[AskedQuestion], connections: LatentConnections) -> QuestionBatch:
+    def _batch(self, questions: Sequence[AskedQuestion], connections: Connections) -> QuestionBatch:
         """The questions at the lowest linked block, read again if the links have changed since."""
         return QuestionBatch.stack([
             question.prepared if _fits(question.prepared, connections)
             else self._prepared(question.text, question.choices, connections) for question in questions])
 
     def _states(self, questions: Sequence[AnsweredQuestion],
-                connections: LatentConnections) -> list[QuestionStates]:
+                connections: Connections) -> list[QuestionStates]:
         """What pooling links read of many questions, in batches; empty if none pools."""
         if not connections.question_blocks:
             return []
@@ -283,18 +306,8 @@ class Mpnp:
                                 connections.question_blocks)
                 for start in range(0, len(prepared), CALIBRATION_BATCH)]
 
-    def _completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
-                    connections: LatentConnections, evidence: Evidence | None = None) -> Completion:
-        """What the frames of some questions do to the upper blocks."""
-        return PrefixCompletion(self.lm, self._prefix(questions, tokens, connections, evidence))
-
-    def _prefix(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
-                connections: LatentConnections, evidence: Evidence | None = None) -> Prefix:
-        states = question_states(self.lm, questions, connections.question_blocks)
-        return connections.prefix(self._frames(tokens, connections), states, evidence)
-
-    def _frames(self, tokens: Sequence[Tokens], connections: LatentConnections) -> dict[str, TokenBatch]:
-        """The tokens of each modality that has a say."""
+    def frames(self, tokens: Sequence[Tokens], connections: Connections) -> dict[str, TokenBatch]:
+        """The tokens of each modality that has a say, for a batch of texts."""
         frames = {}
         for name in connections.modalities:
             fitting = [of_encoder(one.get(name), connections.links[name].config) for one in tokens]
@@ -318,7 +331,7 @@ def _choice(choices: Sequence[str], shares: tuple[float, ...], used: tuple[str, 
     return Reply(choices[best], shares[best], shares, used, seconds)
 
 
-def _used(connections: LatentConnections, tokens: Tokens) -> tuple[str, ...]:
+def _used(connections: Connections, tokens: Tokens) -> tuple[str, ...]:
     return tuple(sorted(name for name in connections.modalities if name in tokens))
 
 
@@ -330,12 +343,12 @@ def of_encoder(tokens: ModalityTokens | None, config: LinkConfig) -> ModalityTok
     return tokens
 
 
-def _fits(prepared: PreparedQuestion, connections: LatentConnections) -> bool:
+def _fits(prepared: PreparedQuestion, connections: Connections) -> bool:
     """Whether a question was read exactly as far as the links allow."""
     return prepared.first == connections.first_block and prepared.rows.reach == connections.reach
 
 
-def _at(prepared: PreparedQuestion, connections: LatentConnections) -> PreparedQuestion:
+def _at(prepared: PreparedQuestion, connections: Connections) -> PreparedQuestion:
     """A question read no further than the links allow; without links any reach is right."""
     same_rows = prepared.rows.reach == connections.reach or not connections.links
     if prepared.first > connections.first_block or not same_rows:

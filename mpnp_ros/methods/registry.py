@@ -1,180 +1,139 @@
-"""What a method is, and which methods there are.
+"""Which methods there are: modules of this folder, and entry points of other packages.
 
-A new method is one new module in this folder that registers a class of the shape of :class:`Method`::
+A method is one module here, or one folder with a ``method.py``, under the method's own name.  Another package
+names its module by an entry point of the group ``mpnp_ros.methods``.  Either way the module says at its top
+level what the method is::
 
-    @register_method('mpnp')
-    class Mpnp: ...
+    SPEC = MethodSpec('mean_prefix', 'the mean of all tokens as one prefix entry', MeanPrefix, MeanLink)
+
+Nothing is imported before it is asked for: :func:`find_method` imports one method, :func:`methods` all.
 """
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from torch import nn
-
-from mpnp_ros import methods
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.llm.generation import Fragment
-from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.llm.prepared import PreparedQuestion
-from mpnp_ros.llm.question_files import QuestionFiles
-from mpnp_ros.methods.link_files import Link
-from mpnp_ros.methods.mpnp.counting import Counted
-from mpnp_ros.tokens import ModalityTokens
 
-Tokens = Mapping[str, ModalityTokens]
+if TYPE_CHECKING:
+    from mpnp_ros.llm.language_model import LanguageModel
+    from mpnp_ros.methods.link import Link
+    from mpnp_ros.methods.method import Method
 
-_registered: dict[str, type[Method]] = {}
+ENTRY_POINTS = 'mpnp_ros.methods'
+DEFAULT_METHOD = 'mpnp'
+LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class AskedQuestion:
-    """A question as :meth:`Method.prepare` read it; good for any number of frames and across plugging."""
+class Passes(NamedTuple):
+    """Multiply-accumulates (MACs) of the forward and of the backward pass."""
 
-    text: str
-    choices: tuple[str, ...]
-    prepared: PreparedQuestion
-
-
-@dataclass(frozen=True, eq=False)
-class AnsweredQuestion:
-    """A question with its true answer, for training: as text, and as a choice or token ids."""
-
-    question: AskedQuestion
-    answer: str
-    target: int | tuple[int, ...]
+    forward: float
+    backward: float
 
 
 @dataclass(frozen=True)
-class Reply:
-    """An answer.
+class LinkCost:
+    """What a link costs that hands a prefix to the uppermost blocks; its options are the first argument.
 
-    confidence: in [0, 1], of the choice, or the geometric mean over generated tokens.  probabilities:
-    one per choice in their order; they add up to 1; empty for a generated answer.  used: modalities it
-    rests on, sorted.  seconds: of computing, shared evenly where several were answered at once.  counted:
-    what links that count have counted for it.  answerable: probability that counts can answer it at all, 1
-    where no link counts; both only of questions that are answered alone.
+    macs: (options, texts, frames, tokens, question_tokens) -> Passes, for texts that look at so many distinct
+    frames of so many tokens each.  columns: (options, tokens) -> what the link adds to the columns of each
+    linked block.  activations: (options, tokens, question_tokens) -> numbers that the link holds for the
+    backward pass of one question, estimated.
     """
 
-    text: str
-    confidence: float
-    probabilities: tuple[float, ...]
-    used: tuple[str, ...]
-    seconds: float
-    counted: tuple[Counted, ...] = ()
-    answerable: float = 1.
+    macs: Callable[[Any, int, float, float, float], Passes]
+    columns: Callable[[Any, float], float]
+    activations: Callable[[Any, float, float], float]
 
 
-class Method(Protocol):
-    """Questions in, answers out, with modalities that plug and unplug.
+@dataclass(frozen=True)
+class MethodSpec:
+    """What the rest of the package needs to know of a method; `method` gets it as its ``spec``.
 
-    Safe among threads: an answer rests on the links there were when it began.
+    name: of its module or entry point, and the value of the parameter ``method``.
+    summary: a noun phrase for the documentation.
+    method: called with the language model, and with options by name.
+    link: the class of its links; link files find it by its ``kind``.
+    any_depth: links may be to any number of the uppermost blocks; False: the blocks follow from the method.
+    cost: of a link, so that a budget can decide how deep and how long to train; None: a budget in MACs is
+    refused, and links are trained as configured while there is time.
+    trains_whole_model: training needs the language model from its token embeddings up.
+    parameter_groups: learning rate group (see TrainerConfig) -> patterns of the names of a link's parameters;
+    the first group that matches is the parameter's, all others are in the group ``all``.
     """
 
     name: str
-    lm: LanguageModel
+    summary: str
+    method: type[Method]
+    link: type[Link]
+    any_depth: bool = False
+    cost: LinkCost | None = None
+    trains_whole_model: bool = False
+    parameter_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    link_type: type[Link]
-    """The kind of its links."""
-    depth_is_free: bool
-    """Whether links may be to any number of the uppermost blocks."""
-    cost_is_foreseen: bool
-    """Whether the cost model knows what training them takes, so that a budget can decide how many."""
-    trains_embeddings: bool
-    """Whether training takes the whole language model, the table of token embeddings too."""
-
-    @property
-    def first_block(self) -> int:
-        """The lowest block in which plugged modalities have a say; below it, questions are read once."""
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """Modalities whose tokens have a say: plugged, and not closed by their gates; sorted."""
-
-    def prepare(self, question: str, choices: Sequence[str] = ()) -> AskedQuestion:
-        """Read a question as far as no modality has a say; no choices: the answer is generated.
-
-        Raises QuestionError.
-        """
-
-    def answer(self, question: AskedQuestion, tokens: Tokens) -> Reply:
-        """Answer from the tokens of one frame; modalities without a link are not read."""
-
-    def answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens]) -> list[Reply]:
-        """Answer questions with choices in one pass, each from its own frame."""
-
-    def stream(self, question: AskedQuestion, tokens: Tokens, max_new_tokens: int = 32,
-               cancelled: Callable[[], bool] | None = None) -> Iterator[Fragment]:
-        """Generate the answer to a question without choices, token by token."""
-
-    def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> Link:
-        """An untrained link of this method's kind, not plugged; options as in LinkConfig."""
-
-    def plug(self, link: Link) -> None:
-        """Plug a link of a modality that has none.  Raises LinksError."""
-
-    def replace(self, link: Link) -> Link | None:
-        """Swap a link in at once, between two answers; gives back the one before."""
-
-    def unplug(self, modality: str) -> Link:
-        """Unplug a modality and give back its link.  Raises LinksError."""
-
-    def links(self) -> Mapping[str, Link]:
-        """Modality -> link, as plugged now."""
-
-    def prune(self, threshold: float) -> dict[str, int]:
-        """Close gates below the threshold exactly; gives how many per modality."""
-
-    def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        """All that training may change; nothing of the language model is among it."""
-
-    def prepare_answer(self, question: str, answer: str, choices: Sequence[str] = ()) -> AnsweredQuestion:
-        """Read a question with its true answer, once for all epochs.  Raises QuestionError."""
-
-    def prepare_answers(self, pairs: Sequence[tuple[str, str]], choices: Sequence[str],
-                        files: QuestionFiles | None = None) -> list[AnsweredQuestion]:
-        """As `prepare_answer`, (question, answer) pairs with the same choices in one pass.
-
-        files: what was read before is taken from there, and what is read now is kept there.
-        """
-
-    def calibrate(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens]) -> None:
-        """Let untrained links measure what they standardise by; once, before they are trained."""
-
-    def answer_losses(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens]) -> torch.Tensor:
-        """[B] minus log-probability of each answer, from its own frame, with gradients into the links.
-
-        All questions have choices, or none has.
-        """
+    def __post_init__(self) -> None:
+        self.method.spec = self
 
 
-def register_method(name: str) -> Callable[[type], type]:
-    """Register the decorated class, called as class(lm, **options), under `name`, which it also gets."""
-    def register(method: type) -> type:
-        _registered[name] = method
-        method.name = name
-        return method
-    return register
+def methods() -> dict[str, MethodSpec]:
+    """Return all methods by name, sorted; a plug-in that cannot be used is logged and left out."""
+    return {spec.name: spec for spec in sorted(_found(), key=lambda spec: spec.name)}
 
 
-def method_names() -> tuple[str, ...]:
-    """The names of all methods, sorted."""
-    for module in pkgutil.iter_modules(methods.__path__):
-        importlib.import_module(f'{methods.__name__}.{module.name}{".method" * module.ispkg}')
-    return tuple(sorted(_registered))
+def find_method(name: str) -> MethodSpec:
+    """Return one method; raises ConfigurationError that names those there are."""
+    found = next(_found(lambda module: module == name), None)
+    if found is None:
+        raise ConfigurationError(f'method {name!r} is unknown; there are {", ".join(methods())}')
+    return found
 
 
-def method_type(name: str) -> type[Method]:
-    """The class of a method; raises ConfigurationError that names those there are."""
-    if name not in method_names():
-        raise ConfigurationError(f'method {name!r} is unknown; there are {", ".join(method_names())}')
-    return _registered[name]
+def find_link(kind: str) -> type[Link]:
+    """Return the class of links of a kind; raises ConfigurationError that names the kinds there are."""
+    found = next((spec.link for spec in _found() if spec.link.kind == kind), None)
+    if found is not None:
+        return found
+    kinds = ', '.join(spec.link.kind for spec in methods().values())
+    raise ConfigurationError(f'kind {kind!r}, but known are {kinds}')
 
 
-def build_method(name: str, lm: LanguageModel, **options: Any) -> Method:
-    """Build a method; errors as of :func:`method_type`."""
-    return method_type(name)(lm, **options)
+def create_method(name: str, lm: LanguageModel, **options: Any) -> Method:
+    """Build a method; raises ConfigurationError as :func:`find_method`."""
+    return find_method(name).method(lm, **options)
+
+
+def _found(wanted: Callable[[str], bool] = lambda name: True) -> Iterator[MethodSpec]:
+    """Methods whose module or entry point has a wanted name: imported ones, built-in ones, plug-ins."""
+    folder = sys.modules[__package__].__path__
+    built_in = {entry.name: f'{__package__}.{entry.name}{".method" if entry.ispkg else ""}'
+                for entry in pkgutil.iter_modules(folder)}
+    for name, path in sorted(built_in.items(), key=lambda item: item[1] not in sys.modules):
+        if wanted(name):
+            module = importlib.import_module(path)
+            if hasattr(module, 'SPEC'):
+                yield module.SPEC
+    for point in entry_points(group=ENTRY_POINTS):
+        if wanted(point.name) and (spec := _plug_in(point, point.name in built_in)):
+            yield spec
+
+
+def _plug_in(point: EntryPoint, taken: bool) -> MethodSpec | None:
+    """The method of another package; None where it cannot be used.  taken: its name is built in."""
+    try:
+        if taken:
+            raise ConfigurationError('the name is taken; choose another one')
+        loaded = point.load()
+        spec = getattr(loaded, 'SPEC', loaded)
+        if not isinstance(spec, MethodSpec) or spec.name != point.name:
+            raise TypeError(f'it has no MethodSpec of the name {point.name!r} as SPEC')
+    except Exception as error:  # a broken third-party plug-in must not stop start-up
+        LOG.warning('method %r of %s cannot be used: %s', point.name, point.value, error)
+        return None
+    return spec

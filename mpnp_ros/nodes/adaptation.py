@@ -32,7 +32,7 @@ from mpnp_ros.conversions.tokens import from_message
 from mpnp_ros.errors import LinksError, MpnpError
 from mpnp_ros.llm.weights import DEFAULT_MODEL
 from mpnp_ros.methods.link_store import LinkStore, StoredLink, shipped_links
-from mpnp_ros.methods.registry import method_names, method_type
+from mpnp_ros.methods.registry import DEFAULT_METHOD, find_method
 from mpnp_ros.msg import Adaptation, Answer, Feedback, LabelledQuestions, ModalityStates, ModalityTokens
 from mpnp_ros.nodes.adapt_action import AdaptAction
 from mpnp_ros.nodes.adaptation_messages import (
@@ -43,7 +43,14 @@ from mpnp_ros.nodes.adaptation_messages import (
 )
 from mpnp_ros.nodes.deferred_service import then
 from mpnp_ros.nodes.diagnostics import OK
-from mpnp_ros.nodes.parameters import Change, Parameter, option_parameters, options_of, topic_problem
+from mpnp_ros.nodes.parameters import (
+    Change,
+    Parameter,
+    method_problem,
+    option_parameters,
+    options_of,
+    topic_problem,
+)
 from mpnp_ros.nodes.patient_client import PatientClient
 from mpnp_ros.nodes.runtime import PlainNode, run_node
 from mpnp_ros.precision import DTYPES
@@ -61,7 +68,7 @@ SAME = 'As of the fusion node.'
 PARAMETERS = (
     Parameter('modalities', ('camera', 'lidar', 'radar'), f'Modalities to adapt. {SAME}'),
     Parameter('llm', DEFAULT_MODEL, f'Language model. {SAME}'),
-    Parameter('method', 'mpnp', f'How modalities are connected to it. {SAME}', choices=method_names()),
+    Parameter('method', DEFAULT_METHOD, f'Method that connects modalities to it. {SAME}'),
     Parameter('device', 'auto', 'Where links are trained: auto, cpu, cuda or cuda:<index>.'),
     Parameter('dtype', 'auto', 'Number format of the model in training.', choices=DTYPES),
     Parameter('state', AUTO, f'Folder of the replay buffer and of jobs; {AUTO}: the state folder.'),
@@ -103,10 +110,11 @@ class AdaptationNode(PlainNode):
         self.diagnostics.add_source(self._facts)
 
     def problem(self, values: Mapping[str, Any]) -> str:
-        """Say where what is listened to is no topic."""
+        """Say where there is no such method, or what is listened to is no topic."""
         topics = [('labelled_topic', values['labelled_topic']),
                   *(('modalities', f'tokens/{name}') for name in values['modalities'])]
-        return next(filter(None, (topic_problem(*topic) for topic in topics)), '')
+        problems = (method_problem(values['method']), *(topic_problem(*topic) for topic in topics))
+        return next(filter(None, problems), '')
 
     def begin(self) -> None:
         """Listen."""
@@ -118,7 +126,7 @@ class AdaptationNode(PlainNode):
         subscribe(Answer, 'answer', self._on_answer, 100)
         subscribe(Feedback, 'feedback', self._on_feedback, 100)
         values = self.values
-        if method_type(values.method).cost_is_foreseen:
+        if find_method(values.method).cost is not None:
             self._measuring = measure_speed(values.llm, values.device, values.dtype, values.threads)
         self.diagnostics.state(OK, 'watching')
         self.every(TICK, self._tick)

@@ -30,7 +30,7 @@ from mpnp_ros.errors import ConfigurationError, LinksError, TokensError
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model
 from mpnp_ros.memory import release_memory
 from mpnp_ros.methods.link_store import LinkStore, default_store, shipped_links
-from mpnp_ros.methods.registry import build_method, method_names
+from mpnp_ros.methods.registry import DEFAULT_METHOD, create_method
 from mpnp_ros.msg import Adaptation, EncoderInfo, ModalityStates
 from mpnp_ros.msg import Answer as AnswerMessage
 from mpnp_ros.msg import ModalityTokens as TokensMessage
@@ -46,7 +46,14 @@ from mpnp_ros.nodes.fusion_messages import (
     state_to_message,
     states_to_message,
 )
-from mpnp_ros.nodes.parameters import Change, Parameter, option_parameters, options_of, topic_problem
+from mpnp_ros.nodes.parameters import (
+    Change,
+    Parameter,
+    method_problem,
+    option_parameters,
+    options_of,
+    topic_problem,
+)
 from mpnp_ros.nodes.runtime import AUTOSTART, ManagedNode, run_node, set_threads
 from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.precision import DTYPES
@@ -81,8 +88,8 @@ PARAMETERS = (
     Parameter('dtype', 'auto', 'Number format of the model.', choices=DTYPES, change=CONFIGURE),
     Parameter('threads', 0, 'CPU threads of the model; 0: half of the cores.', minimum=0, maximum=256,
               change=CONFIGURE),
-    Parameter('method', 'mpnp', 'How modalities are connected to the model.', choices=method_names(),
-              change=CONFIGURE),
+    Parameter('method', DEFAULT_METHOD, 'Method that connects modalities to the model: a built-in one, see '
+              'docs/methods.md, or one of an installed package.', change=CONFIGURE),
     Parameter('modalities', ('camera', 'lidar', 'radar'),
               'Modalities to listen to, each on tokens/<modality>.'),
     Parameter('links', (SHIPPED,), f'Folders of the links to begin with; {SHIPPED}: those that come with the '
@@ -129,16 +136,16 @@ class FusionNode(ManagedNode):
         self.diagnostics.add_check(self._amiss)
 
     def problem(self, values: Mapping[str, Any]) -> str:
-        """Say where a modality has no topic."""
-        problems = (topic_problem('modalities', f'tokens/{name}') for name in values['modalities'])
-        return next(filter(None, problems), '')
+        """Say where there is no such method, or a modality has no topic."""
+        topics = (topic_problem('modalities', f'tokens/{name}') for name in values['modalities'])
+        return next(filter(None, (method_problem(values['method']), *topics)), '')
 
     def load(self) -> None:
         """Load model, method and links; questions are still rejected."""
         values, limits = self.values, options_of(WatchLimits, self.values)
         set_threads(values.threads)
         lm = load_language_model(values.llm, values.device, values.dtype)
-        method = build_method(values.method, lm, question_cache_bytes=round(values.question_cache_mb * 1e6))
+        method = create_method(values.method, lm, question_cache_bytes=round(values.question_cache_mb * 1e6))
         board = ModalityBoard(self._now, values.modalities, limits)
         self._server = AnswerServer(
             method, board, capacity=values.queue_size, standing_capacity=values.standing_size,

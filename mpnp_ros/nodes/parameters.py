@@ -205,6 +205,17 @@ def declare_parameters(node: Node, table: Sequence[Parameter],
     return values
 
 
+def method_problem(name: str) -> str:
+    """Return why the parameter ``method`` cannot be ``name``; empty where there is such a method."""
+    from mpnp_ros.methods.registry import find_method
+
+    try:
+        find_method(name)
+    except ConfigurationError as error:
+        return str(error)
+    return ''
+
+
 def topic_problem(name: str, topic: str) -> str:
     """Return why the value ``topic`` of the parameter ``name`` names no topic; empty where it does."""
     from rclpy.exceptions import InvalidTopicNameException

@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from mpnp_ros.methods.mpnp.counting import Counted
+from mpnp_ros.methods.questions import Counted
 from mpnp_ros.serving.questions import Question
 
 

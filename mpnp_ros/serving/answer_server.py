@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from mpnp_ros.errors import LinksError, QuestionError
-from mpnp_ros.methods.registry import Method
+from mpnp_ros.methods.method import Method
 from mpnp_ros.serving.answer import Answer, Progress, Status
 from mpnp_ros.serving.inquiry import Inquiry
 from mpnp_ros.serving.link_versions import LinkVersion, LinkVersions

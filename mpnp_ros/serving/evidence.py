@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mpnp_ros.methods.mpnp.counting import Counted
+from mpnp_ros.methods.questions import Counted
 from mpnp_ros.serving.coverage import DIRECTIONS, ranges, share
 from mpnp_ros.tokens import SECTOR
 

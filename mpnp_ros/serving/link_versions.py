@@ -9,9 +9,10 @@ from pathlib import Path
 from mpnp_ros.cache import sha256_of
 from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.methods.link_files import MANIFEST, Link, load_link
+from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link_files import MANIFEST, load_link
 from mpnp_ros.methods.link_store import REMEMBERED, LinkStore, StoredLink, holding, whole
-from mpnp_ros.methods.registry import Method
+from mpnp_ros.methods.method import Method
 from mpnp_ros.serving.modality_state import LinkFit
 
 LOG = logging.getLogger(__name__)

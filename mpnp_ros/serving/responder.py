@@ -11,7 +11,8 @@ from dataclasses import replace
 from mpnp_ros.errors import CancelledError, LinksError, MpnpError, QuestionError
 from mpnp_ros.llm.interruption import interruptible
 from mpnp_ros.memory import is_out_of_memory, release_memory
-from mpnp_ros.methods.registry import AskedQuestion, Method
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.questions import AskedQuestion
 from mpnp_ros.serving.answer import Answer, Status, UsedModality
 from mpnp_ros.serving.coverage import unseen
 from mpnp_ros.serving.evidence import not_known

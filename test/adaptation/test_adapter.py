@@ -24,7 +24,7 @@ from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import load_link, read_manifest
 from mpnp_ros.methods.link_store import LinkStore, StoredLink
 from mpnp_ros.methods.provenance import Adaptation, Provenance
-from mpnp_ros.methods.registry import build_method
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.tokens import ModalityTokens
 
 WIDTH = 8
@@ -83,7 +83,7 @@ class Robot:
         self.folder, self.llm, self.fusion, self.now = folder, llm, Fusion(), 1000.
         self.begun: list[FakeProcess] = []
         self.store = LinkStore(folder / 'links')
-        self.method = build_method('mpnp', load_language_model(llm, 'cpu', 'float32'))
+        self.method = create_method('mpnp', load_language_model(llm, 'cpu', 'float32'))
 
     def start(self, **config: object) -> Adapter:
         """An adapter on this folder."""

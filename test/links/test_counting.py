@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mpnp_ros.methods.connections import LatentConnections
 from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.mpnp.connections import LatentConnections
 from mpnp_ros.methods.mpnp.counting import (
     NUMBERS,
     CountingPooling,

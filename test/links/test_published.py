@@ -10,7 +10,7 @@ from transformers import DynamicCache
 from mpnp_ros.errors import LinksError
 from mpnp_ros.methods.inputs import TokenBatch
 from mpnp_ros.methods.link_options import LinkConfig
-from mpnp_ros.methods.mpnp_published.link import PublishedConnections, PublishedLink
+from mpnp_ros.methods.mpnp_published import PublishedConnections, PublishedLink
 
 WIDTH = 6
 

@@ -12,7 +12,7 @@ from mpnp_ros.llm.generation import Fragment
 from mpnp_ros.llm.interruption import check_interruption
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp.link import LatentLink
-from mpnp_ros.methods.registry import Reply
+from mpnp_ros.methods.questions import Reply
 from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.link_versions import LinkVersion
 from mpnp_ros.serving.modality_board import ModalityBoard

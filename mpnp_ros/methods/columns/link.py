@@ -6,7 +6,7 @@ the text: a frame's columns are run once, whatever is asked about it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import torch
@@ -15,16 +15,19 @@ from torch import nn
 from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.aligner import Direction
+from mpnp_ros.methods.connections import SharingConnections
 from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.link import Link
 from mpnp_ros.methods.link_options import LinkConfig, option
-from mpnp_ros.methods.sharing import SharingConnections
 from mpnp_ros.methods.standardise import Standardise
-from mpnp_ros.methods.take_over import take_over
+
+#: Options of LinkConfig that links of columns read, beside those that follow from the model.
+READ = frozenset({'modality', 'encoder', 'token_width', 'blocks', 'hidden', 'soft_tokens'})
 
 
 @dataclass(frozen=True)
 class ColumnConfig(LinkConfig):
-    """What a link is made for that becomes columns of the text; what LinkConfig says of pooling is not read.
+    """What a link is made for that becomes columns of the text; of LinkConfig it reads only READ.
 
     Raises ConfigurationError for values out of range.
     """
@@ -46,19 +49,15 @@ class ColumnConfig(LinkConfig):
 
     @classmethod
     def own(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Options without those that only say how a latent link pools."""
-        return {name: value for name, value in options.items() if name not in OF_LATENT_LINKS}
+        """Options without those that any link has and links of columns do not read."""
+        common = {entry.name for entry in fields(LinkConfig)} - READ
+        return {name: value for name, value in options.items() if name not in common}
 
     def _requirements(self) -> list[tuple[bool, str]]:
         return [*super()._requirements(),
                 ((self.pooling, self.reach) == ('none', 'all'),
                  'columns are not pooled by the question and reach all rows'),
                 (self.columns >= 0, 'columns must not be negative')]
-
-
-OF_LATENT_LINKS = frozenset({
-    'per_block', 'gate', 'temperature', 'key_gain', 'zero_values', 'pooling', 'reach', 'entries', 'additive',
-    'pooling_width', 'pooling_layers', 'pooling_heads', 'harmonics', 'channels', 'probes'})
 
 
 class ModalityColumns(NamedTuple):
@@ -78,7 +77,7 @@ class ModalityColumns(NamedTuple):
         return ModalityColumns({block: one[rows] for block, one in self.states.items()}, self.seen[rows])
 
 
-class ColumnLink(nn.Module):
+class ColumnLink(Link):
     """Tokens of one modality -> columns of the text.
 
     projections: what makes columns of tokens, for each block at which columns are put in.  shared: what links
@@ -86,18 +85,12 @@ class ColumnLink(nn.Module):
     Parameters are float32 and all of them are trained.
     """
 
-    kind: str
-    config_type: type[ColumnConfig] = ColumnConfig
-    pooling = None
+    config_type = ColumnConfig
 
     def __init__(self, config: ColumnConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.version = ''
-        blind, width = config.soft_tokens > 0, config.token_width
-        self.soft_tokens = nn.Parameter(torch.randn(config.soft_tokens, width)) if blind else None
-        self.standard = Standardise(width)
-        self.direction = None if blind else Direction(width)
+        super().__init__(config)
+        self.standard = Standardise(config.token_width)
+        self.direction = None if config.soft_tokens else Direction(config.token_width)
         self.projections = nn.ModuleDict({str(block): self.new_projection() for block in self.entering})
         self.shared = self.new_shared()
 
@@ -129,38 +122,11 @@ class ColumnLink(nn.Module):
         parts = {} if self.shared is None else self.shared.state_dict()
         return {name: tensor.shape for name, tensor in parts.items()}
 
-    @property
-    def open_blocks(self) -> tuple[int, ...]:
-        """All blocks of the link: none can be closed."""
-        return self.config.blocks
-
-    @property
-    def gates(self) -> torch.Tensor:
-        """Columns are not gated: 1 for each block of the link."""
-        return torch.ones(len(self.config.blocks))
-
-    @property
-    def first_block(self) -> int:
-        """The lowest block that sees the columns."""
-        return self.config.blocks[0]
-
     @torch.no_grad()
     def calibrate(self, questions: Sequence[object], values: torch.Tensor | None) -> None:
         """Measure what tokens [n, D] of the training set are standardised by, once."""
         if values is not None and not self.standard.measured:
             self.standard.measure(values.to(self.standard.mean.device))
-
-    def start_from(self, other: nn.Module) -> tuple[str, ...]:
-        """Take over all of equal name and shape that another link of this kind has learned.
-
-        Gives the names of what was not taken over.  Raises LinksError for another kind, model or blocks.
-        """
-        own, its = self.config, other.config
-        if (self.kind, own.base_model, own.blocks) != (other.kind, its.base_model, its.blocks):
-            raise LinksError(f'a {own.modality} link of kind {self.kind!r} cannot start from the '
-                             f'{its.modality} link of kind {other.kind!r}: kind, model and blocks must be '
-                             'the same')
-        return take_over(self, other)
 
     def _read(self, tokens: TokenBatch | None) -> torch.Tensor:
         """Standardised tokens with their direction, [F, P, D]."""
@@ -188,6 +154,35 @@ class ColumnLink(nn.Module):
         shares = (column[..., None] == torch.arange(wanted, device=column.device)) & seen[..., None]
         counts = shares.sum(1)
         return shares.to(tokens.dtype).mT @ tokens / counts.clamp(min=1)[..., None], counts > 0
+
+
+@dataclass(frozen=True)
+class PromptedConfig(ColumnConfig):
+    """What a link is made for that shares learned columns with all others."""
+
+    prompts: int = option('learned columns beside those of modalities, shared by all of these', 10)
+
+    def _requirements(self) -> list[tuple[bool, str]]:
+        return [*super()._requirements(), (self.prompts >= 0, 'prompts must not be negative')]
+
+
+class Prompts(nn.Module):
+    """Learned columns [n, d] that stand in front of all questions."""
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.states = nn.Parameter(.02 * torch.randn(count, width))
+
+
+class PromptedLink(ColumnLink):
+    """Tokens of one modality -> columns; learned columns are shared."""
+
+    config_type = PromptedConfig
+    config: PromptedConfig
+
+    def new_shared(self) -> Prompts:
+        """Untrained prompts."""
+        return Prompts(self.config.prompts, self.config.text_width)
 
 
 class ColumnConnections(SharingConnections):

@@ -5,7 +5,7 @@ frame of a batch, alone, into a K/V cache; the texts are then run behind it, eac
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -15,20 +15,16 @@ import torch
 from torch import nn
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.llm import generation
-from mpnp_ros.llm.generation import Fragment
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prefix import Prefix
 from mpnp_ros.llm.prepared import PreparedQuestion
 from mpnp_ros.llm.text_cache import TextCache
 from mpnp_ros.methods.batch import QuestionBatch
-from mpnp_ros.methods.columns.link import ColumnConnections, ColumnLink, ModalityColumns
-from mpnp_ros.methods.columns.prompts import Prompts
+from mpnp_ros.methods.columns.link import ColumnConnections, ColumnLink, ModalityColumns, Prompts
 from mpnp_ros.methods.inputs import TokenBatch
-from mpnp_ros.methods.method import GENERATED_TOKENS, Mpnp, of_encoder
-from mpnp_ros.methods.mpnp.counting import Evidence
-from mpnp_ros.methods.registry import AskedQuestion, Tokens
+from mpnp_ros.methods.method import Method, of_encoder
+from mpnp_ros.methods.questions import Evidence, Tokens
 
 #: Modalities of whose columns a text is behind.
 Seen = frozenset[str]
@@ -57,23 +53,19 @@ class Columns:
         return torch.cat([self.seen, self.shared.new_ones(self.shared.shape[:2], dtype=torch.bool)], 1)
 
 
-class ColumnMethod(Mpnp):
+class ColumnMethod(Method):
     """A language model that reads modalities as columns of the text, from one block on.
 
-    What it takes from :class:`Mpnp` is all that has nothing to do with how modalities are read.  Columns and
-    texts are run by the models that :meth:`model_for` gives.  counted: columns have positions of their own
-    and the text begins behind them, as at the input layer; else they are all at position 0.
+    Columns and texts are run by the models that :meth:`model_for` gives.  counted: columns have positions of
+    their own and the text begins behind them, as at the input layer; else they are all at position 0.
     """
 
-    link_type: type[ColumnLink]
     connections_type = ColumnConnections
-    depth_is_free = cost_is_foreseen = False
     counted = True
 
     def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> ColumnLink:
         """An untrained link; what plugged links have in common it begins with."""
-        link = self.link_type(self.link_type.config_type.for_model(
-            self.lm, modality, encoder, token_width, **options))
+        link = super().new_link(modality, encoder, token_width, **options)
         connections = self._connections.snapshot()
         shared = connections.shared
         if shared is not None and link.config.blocks == next(iter(connections.links.values())).config.blocks:
@@ -84,18 +76,9 @@ class ColumnMethod(Mpnp):
         """What runs a batch of which row i sees columns of the modalities seen[i]: the model as it is."""
         return self.lm
 
-    def stream(self, question: AskedQuestion, tokens: Tokens, max_new_tokens: int = GENERATED_TOKENS,
-               cancelled: Callable[[], bool] | None = None) -> Iterator[Fragment]:
-        """Generate the answer token by token.  Raises QuestionError for a question with choices."""
-        connections = self._connections.snapshot()
-        with torch.no_grad():
-            batch = self._batch([question], connections)
-            completion = self._completion(batch.questions, [tokens], connections)
-            return generation.stream(completion.writer, completion.behind(batch.questions[0]), None,
-                                     max_new_tokens, cancelled)
-
-    def _completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
-                    connections: ColumnConnections, evidence: Evidence | None = None) -> ColumnCompletion:
+    def completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
+                   connections: ColumnConnections, evidence: Evidence | None = None) -> ColumnCompletion:
+        """See Method."""
         frames, rows = _distinct(tokens, connections.modalities)
         columns = self._columns(frames, connections)
         seen = [frozenset(name for name in connections.modalities if name in frame) for frame in frames]
@@ -180,12 +163,13 @@ class ColumnCompletion:
             self.method.text_states(model, batch), layout, batch.first, model.blocks,
             cache=self.cache.rows(frames))
 
-    def behind(self, question: PreparedQuestion) -> PreparedQuestion:
-        """The only question with its text behind its columns."""
+    def begin(self, question: PreparedQuestion) -> tuple[LanguageModel, PreparedQuestion, None]:
+        """See Completion; the text is behind its columns."""
         layout = question.layout.behind(self.columns.real, self.method.counted)
         hidden = self.method.text_states(self.lm, QuestionBatch.stack([question]))
         rows = replace(question.rows, layout=layout, hidden=hidden, cache=self.cache)
-        return replace(question, layout=layout, hidden=hidden, rows=rows)
+        behind = replace(question, layout=layout, hidden=hidden, rows=rows)
+        return self.writer, behind, None
 
     def _behind_columns(self, model: LanguageModel) -> LanguageModel:
         entering = min(self.columns.states, default=model.blocks)

@@ -13,17 +13,15 @@ from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.eas.link import EasAdapters, EasLink, Supernet
 from mpnp_ros.methods.eas.redundancy import SearchConfig, SkipProfile, measure_skips, search_skips
 from mpnp_ros.methods.mma.method import Mma
-from mpnp_ros.methods.registry import AnsweredQuestion, Tokens, register_method
+from mpnp_ros.methods.questions import AnsweredQuestion, Tokens
+from mpnp_ros.methods.registry import MethodSpec
 
 
-@register_method('eas')
 class Eas(Mma):
     """As mma, but some blocks have no attention: they cost their feed-forward, and no keys and values.
 
     Which ones is measured by :meth:`calibrate` before links are trained, and saved with them.
     """
-
-    link_type = EasLink
 
     def __init__(self, lm: LanguageModel, *, calibration_questions: int = 8, breadth: int = 2,
                  **options: Any) -> None:
@@ -110,3 +108,7 @@ class _Trial(Eas):
 def _batches(pairs: list[tuple[AnsweredQuestion, Tokens]],
              size: int = 16) -> list[list[tuple[AnsweredQuestion, Tokens]]]:
     return [pairs[start:start + size] for start in range(0, len(pairs), size)]
+
+
+SPEC = MethodSpec(
+    'eas', 'Efficient Attention Skipping: as `mma`, and some blocks have no attention at all', Eas, EasLink)

@@ -1,7 +1,10 @@
 """LaVIN's way: columns before the text, and adapters mixed by which modalities are there (papers.md C)."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -12,20 +15,59 @@ from mpnp_ros.llm.block_parts import BlockParts
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.columns.link import ColumnConnections
 from mpnp_ros.methods.columns.method import ColumnMethod, Seen
-from mpnp_ros.methods.mma.folds import FoldedBlocks, Folds
 from mpnp_ros.methods.mma.link import MmaLink
-from mpnp_ros.methods.registry import register_method
+from mpnp_ros.methods.registry import MethodSpec
+
+FoldedBlocks = Mapping[int, BlockParts]
 
 
-@register_method('mma')
+@dataclass(frozen=True, eq=False)
+class _Fold:
+    """Folded blocks, and of which tensors in which state."""
+
+    sources: tuple[torch.Tensor, ...]
+    versions: tuple[int, ...]
+    blocks: FoldedBlocks
+
+    def fits(self, sources: Sequence[torch.Tensor]) -> bool:
+        """Whether the sources are the same tensors and none of them has been written to since."""
+        return len(sources) == len(self.sources) and all(
+            own is given and given._version == version
+            for own, given, version in zip(self.sources, sources, self.versions, strict=True))
+
+
+class Folds:
+    """Of the sets used last so many; safe among threads."""
+
+    def __init__(self, limit: int = 8) -> None:
+        self._limit, self._lock = limit, threading.Lock()
+        self._kept: OrderedDict[Hashable, _Fold] = OrderedDict()
+
+    def clear(self) -> None:
+        """Forget all: what they were folded from may change unseen, as by fused optimisers."""
+        with self._lock:
+            self._kept.clear()
+
+    def get(self, key: Hashable, sources: Sequence[torch.Tensor],
+            make: Callable[[], FoldedBlocks]) -> FoldedBlocks:
+        """What was folded under a key, made anew if one of the tensors it depends on has changed."""
+        with self._lock:
+            fold = self._kept.get(key)
+            if fold is None or not fold.fits(sources):
+                versions = tuple(source._version for source in sources)
+                fold = self._kept[key] = _Fold(tuple(sources), versions, make())
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._limit:
+                self._kept.popitem(last=False)
+            return fold.blocks
+
+
 class Mma(ColumnMethod):
     """Adapters before the attention of every block, routed by the set of modalities.
 
     Where no gradients are wanted they are folded into the model's matrices, once for each set of modalities
     and state of the links; texts of one batch may see different sets.
     """
-
-    link_type = MmaLink
 
     def __init__(self, lm: LanguageModel, *, fold: bool = True, **options: Any) -> None:
         """fold: False runs adapters as such also when answering, to compare with."""
@@ -72,3 +114,8 @@ class Mma(ColumnMethod):
 
 def _links(connections: ColumnConnections, modalities: Seen) -> list[MmaLink]:
     return [connections.links[name] for name in sorted(modalities)]
+
+
+SPEC = MethodSpec(
+    'mma', "LaVIN's Mixture-of-Modality Adaptation: tokens in front, an adapter before every attention, "
+    'mixed by which modalities are there', Mma, MmaLink)

@@ -5,23 +5,15 @@ gradient of each of its factors that leads to a parameter: twice, but once where
 """
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from mpnp_ros.methods.aligner import HARMONICS
 from mpnp_ros.methods.link_options import LinkConfig
-from mpnp_ros.methods.mpnp.counting import EDGES, NUMBERS, SUPERVISED, sort_groups
+from mpnp_ros.methods.mpnp.counting import EDGES, FREQUENCIES, NUMBERS, SUPERVISED, sort_groups
 from mpnp_ros.methods.mpnp.pooling import CONTENTS
+from mpnp_ros.methods.registry import LinkCost, Passes
 from mpnp_ros.tokens import SECTORS
 
 #: Fused attention computes its scores again on the way back: 5 products after 2.
 ATTENTION_BACK = 5 / 2
-
-
-class Passes(NamedTuple):
-    """MACs of the forward and of the backward pass."""
-
-    forward: float
-    backward: float
 
 
 def link_macs(config: LinkConfig, texts: int, frames: float, tokens: float,
@@ -48,6 +40,22 @@ def link_macs(config: LinkConfig, texts: int, frames: float, tokens: float,
 def prefix_columns(config: LinkConfig, tokens: float) -> float:
     """P, the columns that a link adds to each of its blocks."""
     return config.soft_tokens or tokens if config.pooling == 'none' else config.entries
+
+
+def held_numbers(config: LinkConfig, tokens: float, question_tokens: float) -> float:
+    """Numbers that a latent link holds for the backward pass of one question, estimated."""
+    width, entries, heads = config.pooling_width, config.entries, config.pooling_heads
+    prefix = 2 * len(config.blocks) * config.kv_heads * config.head_dim
+    if config.pooling == 'none':
+        return tokens * (4 * config.token_width + 4 * config.hidden + prefix)
+    if config.pooling == 'counting':
+        layer = 4 * question_tokens * width + 4 * config.probes * width
+        each = config.probes * (8 * (tokens + SECTORS) + 4 * FREQUENCIES * (tokens + SECTORS))
+        return (3 * question_tokens * config.text_width + each + config.pooling_layers * layer
+                + entries * (4 * config.hidden + prefix))
+    layer = tokens * (width + 4 * entries * heads) + 4 * question_tokens * width + 24 * entries * width
+    return (tokens * 2 * width + 3 * question_tokens * config.text_width + config.pooling_layers * layer
+            + entries * (4 * config.hidden + prefix))
 
 
 def _product(macs: float, back: float = 2.) -> Passes:
@@ -110,3 +118,6 @@ def _pooling(config: LinkConfig, texts: int, tokens: float, seen: float,
     ]
     start = [_product(texts * config.text_width * width, 1), _product(asked * config.text_width * width)]
     return start + config.pooling_layers * layer
+
+
+LATENT_COST = LinkCost(link_macs, prefix_columns, held_numbers)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from torch.nn.functional import binary_cross_entropy, cross_entropy, dropout
 
 from mpnp_ros.methods.aligner import fourier
 from mpnp_ros.methods.mpnp.pooling import end_state, with_one, without_first
+from mpnp_ros.methods.questions import Counted
 from mpnp_ros.methods.standardise import Standardise
 from mpnp_ros.tokens import SECTORS
 
@@ -68,40 +68,6 @@ class Tally(NamedTuple):
     probabilities: torch.Tensor
     kinds: torch.Tensor
     covered: torch.Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Counted:
-    """What one probe counted for one question: where, of what, and what came out.
-
-    modality: of one sensor; empty: of all together.  sectors: bool [SECTORS], where it looked; reach:
-    metres up to which things count, inf: all.  sort: of what, e.g. "parked car".  expected: number.  none:
-    probability that nothing is there.  covered: how much of it is looked at and can be told, 0..1.
-    """
-
-    modality: str
-    sectors: np.ndarray
-    reach: float
-    sort: str
-    expected: float
-    none: float
-    covered: float
-
-
-@dataclass
-class Evidence:
-    """What links that count have to say beside a prefix.
-
-    alone: whether the prefix is of a single question, of which it is told what was counted: of every reader
-    all its sensors together, then each of several.  answerable: probability that counts can answer that
-    question at all; 1 where no link counts.  temperature: [B], by which the log-probabilities of answers are
-    to be divided, or None.
-    """
-
-    alone: bool = False
-    counted: list[Counted] = field(default_factory=list)
-    answerable: float = 1.
-    temperature: torch.Tensor | None = None
 
 
 def sort_of(chosen: Sequence[str], names: Sequence[str]) -> str:

@@ -11,12 +11,12 @@ from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.prefix import BlockPrefix
 from mpnp_ros.methods.aligner import Aligner, Direction
 from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.link import Link, take_over
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp.counting import CountingPooling, Counts, Tally
 from mpnp_ros.methods.mpnp.pooling import QuestionPooling
 from mpnp_ros.methods.mpnp.worth import Worth
 from mpnp_ros.methods.standardise import Standardise
-from mpnp_ros.methods.take_over import take_over
 from mpnp_ros.tokens import SECTORS
 
 #: What a link and the one it starts from have in common.
@@ -29,26 +29,19 @@ READER = ('pooling', 'key_aligner', 'value_aligner')
 Question = tuple[torch.Tensor, torch.Tensor]
 
 
-class LatentLink(nn.Module):
+class LatentLink(Link):
     """Tokens of one modality -> a gated K/V prefix for every linked block (papers.md A.1, A.7).
 
     Parameters are float32 and all of them are trained.  Each linked block has its own gate
     g = sigmoid(w / temperature), handed on as log g; a pruned gate is exactly 0 and its block gets no
     prefix at all.
-
-    config: what it was made for.  version: of the file it came from; '' for a link never saved.
     """
 
     kind = 'latent'
-    config_type = LinkConfig
 
     def __init__(self, config: LinkConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.version = ''
+        super().__init__(config)
         blind, counting = config.soft_tokens > 0, config.pooling == 'counting'
-        constants = torch.randn(config.soft_tokens, config.token_width)
-        self.soft_tokens = nn.Parameter(constants) if blind else None
         self.standard = None if counting else Standardise(config.token_width)
         self.norm = None if counting else nn.LayerNorm(config.token_width)
         self.direction = None if blind or counting else Direction(config.token_width)

@@ -9,13 +9,13 @@ import torch
 from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.connections import check_fit
-from mpnp_ros.methods.method import Mpnp
+from mpnp_ros.methods.mpnp.cost import LATENT_COST
+from mpnp_ros.methods.mpnp.method import LATENT_GROUPS, Mpnp
 from mpnp_ros.methods.mpnp_eas.distillation import DistilConfig, distil, driving_questions, kept_stand_ins
 from mpnp_ros.methods.mpnp_eas.link import SkippingConfig, SkippingLink, SkippingModel, StandIns
-from mpnp_ros.methods.registry import register_method
+from mpnp_ros.methods.registry import MethodSpec
 
 
-@register_method('mpnp_eas')
 class MpnpEas(Mpnp):
     """As mpnp, on a model that goes without the attention of some blocks.
 
@@ -23,8 +23,6 @@ class MpnpEas(Mpnp):
     cache), fixed from then on, and brought by every link that was trained on it; links that bring something
     else are refused.  A skipped block that is linked keeps attention over its prefix alone.
     """
-
-    link_type = SkippingLink
 
     def __init__(self, lm: LanguageModel, *, skipped: int | None = None, fold: bool = True,
                  distilling: DistilConfig | None = None, **options: Any) -> None:
@@ -86,3 +84,8 @@ class MpnpEas(Mpnp):
     def _adopt(self, stand_ins: StandIns) -> None:
         self.stand_ins = stand_ins.to(self.stock.device)
         self.lm = SkippingModel(self.stock, self.stand_ins, self._fold)
+
+
+SPEC = MethodSpec(
+    'mpnp_eas', 'the same, on a model that goes without the attention of some blocks', MpnpEas, SkippingLink,
+    any_depth=True, cost=LATENT_COST, parameter_groups=LATENT_GROUPS)

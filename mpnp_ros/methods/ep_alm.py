@@ -1,4 +1,4 @@
-"""Links of the method ep_alm."""
+"""eP-ALM: columns that are overwritten block by block in the upper part of the model (papers.md B)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -7,10 +7,11 @@ from typing import Any
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.methods.columns.link import ModalityColumns
-from mpnp_ros.methods.columns.prompts import PromptedConfig, PromptedLink
+from mpnp_ros.methods.columns.link import ModalityColumns, PromptedConfig, PromptedLink
+from mpnp_ros.methods.columns.method import ColumnMethod
 from mpnp_ros.methods.inputs import TokenBatch
 from mpnp_ros.methods.link_options import option
+from mpnp_ros.methods.registry import MethodSpec
 
 LINKED_SHARE = .4
 PROMPT_PLACES = ('link', 'input')
@@ -86,3 +87,20 @@ class EpAlmLink(PromptedLink):
             depth = number * depths // self.config.connectors
             states[block] = self.projections[str(self.entering[number])](own[depth][0])
         return ModalityColumns(states, own[0][1]).of_rows(rows)
+
+
+class EpAlm(ColumnMethod):
+    """Tokens enter at the first linked block and again, from a deeper connector, at each one above.
+
+    Corrected (papers.md B.4): columns see themselves and what is before them, never the text, so that the
+    model stays causal; learned prompts stand at the first linked block, so that blocks below it see the text
+    only and are cached, as with latent links; only the answer is learned.  ``prompt_at='input'`` puts the
+    prompts where they are published.  Columns and prompts are all at position 0.
+    """
+
+    counted = False
+
+
+SPEC = MethodSpec(
+    'ep_alm', 'eP-ALM: tokens in front of the text from the first linked block on, overwritten at each block '
+    'by a connector of its own', EpAlm, EpAlmLink)

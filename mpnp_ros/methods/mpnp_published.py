@@ -1,4 +1,4 @@
-"""Latent connections exactly as the paper has them, to compare with (papers.md A.1).
+"""The method exactly as published, to compare with (papers.md A.1): no gate, no cached lower blocks.
 
 One alpha_j per linked block for all modalities multiplies keys and values, and every other block gets a
 zero prefix of the same length.  Known defects (papers.md A.7, points 2 and 3): alpha = 0 is not "not
@@ -6,22 +6,26 @@ linked", zero prefixes take attention from the text, and plugging one modality c
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.prefix import BlockPrefix, Prefix
+from mpnp_ros.llm.prepared import PreparedQuestion
 from mpnp_ros.methods.aligner import Aligner
-from mpnp_ros.methods.connections import join
+from mpnp_ros.methods.connections import SharingConnections, join
 from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
+from mpnp_ros.methods.link import Link
 from mpnp_ros.methods.link_options import LinkConfig
-from mpnp_ros.methods.mpnp.counting import Evidence
-from mpnp_ros.methods.sharing import SharingConnections
+from mpnp_ros.methods.method import Method, PrefixCompletion
+from mpnp_ros.methods.questions import Evidence, Tokens
+from mpnp_ros.methods.registry import MethodSpec
 
 
-class PublishedLink(nn.Module):
+class PublishedLink(Link):
     """Key and Value Aligner of one modality, and the weights w_j that all modalities share.
 
     Of the configuration it reads the sizes, `blocks` and `temperature`; the paper's `hidden` is
@@ -29,16 +33,12 @@ class PublishedLink(nn.Module):
     """
 
     kind = 'published'
-    config_type = LinkConfig
-    soft_tokens = None
 
     def __init__(self, config: LinkConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         if (config.pooling, config.reach, config.soft_tokens) != ('none', 'all', 0):
             raise LinksError(f'the {config.modality} link: the published form has no question pooling and no '
                              'soft tokens, and reaches all rows; use the method mpnp for anything else')
-        self.config = config
-        self.version = ''
         sizes = config.token_width, config.hidden, 1, config.kv_heads, config.head_dim
         self.key_aligner, self.value_aligner = Aligner(*sizes), Aligner(*sizes)
         self.link_weights = nn.Parameter(torch.empty(len(config.blocks)).uniform_(-1., 1.))
@@ -55,18 +55,10 @@ class PublishedLink(nn.Module):
             keys, values, gate = keys[rows], values[rows], gate if valid is None else gate[rows]
         return BlockPrefix(keys, values, gate)
 
-    def calibrate(self, *_measured: object) -> None:
-        """Nothing is standardised in the published form."""
-
     @property
     def together(self) -> object:
         """Equal for all links to the same blocks: link weights are one for each of these."""
         return ()
-
-    @property
-    def open_blocks(self) -> tuple[int, ...]:
-        """All linked blocks: none can be closed."""
-        return self.config.blocks
 
     @property
     def gates(self) -> torch.Tensor:
@@ -93,7 +85,7 @@ class PublishedConnections(SharingConnections):
         return 0 if self._links else self.lm.blocks
 
     def prefix(self, tokens: Mapping[str, TokenBatch | tuple],
-               question: QuestionStates | None = None, evidence: Evidence | None = None) -> Prefix:
+               question: QuestionStates | None = None) -> Prefix:
         """A prefix for every block of the model: (alpha K, alpha V) where linked, zeros elsewhere."""
         present = [link for name, link in self._links.items() if name in tokens]
         if not present:
@@ -105,3 +97,34 @@ class PublishedConnections(SharingConnections):
             keys, values = ((alpha * part).to(self.lm.dtype) for part in (both.keys, both.values))
             prefix[block] = BlockPrefix(keys, values, both.log_gate)
         return prefix
+
+
+class MpnpPublished(Method):
+    """One alpha per linked block times K and V, zero prefixes in all other blocks.
+
+    A question is scored and cached as by the default method, but from block 0 on as soon as a modality is
+    plugged, because zero prefixes change every block.
+    """
+
+    connections_type = PublishedConnections
+
+    def completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
+                   connections: PublishedConnections, evidence: Evidence | None = None) -> PrefixCompletion:
+        """See Method."""
+        return PrefixCompletion(self.lm, connections.prefix(self.frames(tokens, connections)))
+
+    def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> PublishedLink:
+        """An untrained link with the paper's hidden width; it starts from the link weights in use (A.3)."""
+        link = super().new_link(modality, encoder, token_width, **{
+            'hidden': 4 * token_width, **options, 'pooling': 'none', 'reach': 'all', 'channels': ()})
+        for other in self.links().values():
+            if other.config.blocks == link.config.blocks:
+                with torch.no_grad():
+                    link.link_weights.copy_(other.link_weights)
+        return link
+
+
+SPEC = MethodSpec(
+    'mpnp_published', 'mPnP-LLM as published: one alpha a block on keys and values, zero prefixes below',
+    MpnpPublished, PublishedLink, any_depth=True,
+    parameter_groups={'gates': ('link_weights',), 'aligners': ('*_aligner.*',)})

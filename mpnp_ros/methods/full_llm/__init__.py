@@ -1,1 +1,0 @@
-"""Tuning of the whole language model."""

@@ -1,1 +1,0 @@
-"""mPnP-LLM as published, to compare with."""
