@@ -73,7 +73,7 @@ def test_the_parameter_file_is_accepted_by_every_node(node, overlay):
 
 def test_every_link_between_documents_leads_somewhere():
     files = [ROOT / name for name in ('README.md', 'CONTRIBUTING.md') if (ROOT / name).is_file()]
-    for file in [*files, *(ROOT / 'docs').glob('*.md')]:
+    for file in [*files, *(ROOT / 'docs').rglob('*.md')]:
         text = file.read_text()
         for target in re.findall(r'\]\((?!https?:)([^)\s#]+)', text):
             assert (file.parent / target).exists(), f'{file.name} links to {target}'
