@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,6 +39,13 @@ def test_methods_are_known_by_name(tiny_lm):
     assert [create_method(name, tiny_lm('opt')).name for name in methods()] == list(methods())
     with pytest.raises(ConfigurationError, match="'magic' is unknown; there are .*mpnp, mpnp_eas, mpnp_pub"):
         create_method('magic', tiny_lm('opt'))
+
+
+def test_the_documentation_has_every_method():
+    table = (Path(__file__).parents[2] / 'docs/methods.md').read_text()
+    for spec in methods().values():
+        if spec.method.__module__.startswith('mpnp_ros.'):
+            assert f'| `{spec.name}`' in table and f'| {spec.summary} |' in table
 
 
 @pytest.mark.parametrize('name', ['mpnp', 'mpnp_published'])
