@@ -21,7 +21,7 @@ from mpnp_ros.conversions.tokens import to_message
 from mpnp_ros.errors import CancelledError, ConfigurationError
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import save_link
-from mpnp_ros.methods.registry import build_method
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.nodes.worker import Ticker
 from mpnp_ros.tokens import ModalityTokens as Tokens
 
@@ -34,7 +34,7 @@ LONG = {'question': 'what is to the front left of the truck?', 'max_new_tokens':
 @pytest.fixture(scope='module')
 def system(module_ros, tiny_lm_folder, tmp_path_factory) -> Iterator[SimpleNamespace]:
     """A fusion node with links to a camera that looks five times a second, and an adaptation node."""
-    method = build_method('mpnp', load_language_model(tiny_lm_folder, 'cpu', 'float32'))
+    method = create_method('mpnp', load_language_model(tiny_lm_folder, 'cpu', 'float32'))
     folders = [tmp_path_factory.mktemp('links') / version for version in ('first', 'second')]
     for folder in folders:
         save_link(method.new_link('camera', 'camera encoder', WIDTH, last=2), folder)
