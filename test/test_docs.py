@@ -13,7 +13,7 @@ from mpnp_ros.cli.main import main
 from mpnp_ros.cli.node_processes import NODES
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ('docs/interfaces.md', 'docs/parameters.md', 'config/mpnp.yaml')
+DOCUMENTS = ('docs/reference/interfaces.md', 'docs/reference/parameters.md', 'config/mpnp.yaml')
 
 
 @pytest.fixture(scope='module')
@@ -29,14 +29,14 @@ def test_is_current(wanted, name):
 
 def test_an_outdated_file_is_found_and_written(tmp_path, monkeypatch, capsys):
     for name in DOCUMENTS:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text((ROOT / name).read_text())
     for kind in ('msg', 'srv', 'action'):
         (tmp_path / kind).symlink_to(ROOT / kind)
     monkeypatch.setattr(docs, 'source_folder', lambda: tmp_path)
-    (tmp_path / 'docs/parameters.md').write_text('old')
+    (tmp_path / 'docs/reference/parameters.md').write_text('old')
     assert main(['docs', '--check']) == 1
-    assert capsys.readouterr().err == 'docs/parameters.md is not current; run `mpnp docs`\n'
+    assert capsys.readouterr().err == 'docs/reference/parameters.md is not current; run `mpnp docs`\n'
     assert main(['docs']) == 0
     assert main(['docs', '--check']) == 0
 

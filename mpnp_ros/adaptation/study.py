@@ -1,4 +1,4 @@
-"""The study behind docs/accuracy.md: what links answer from true objects, camera and LiDAR, day and night.
+"""The study behind docs/results/accuracy.md: accuracy with true objects, camera and LiDAR, day and night.
 
 For every seed: links learn on true objects of unrendered scenes; links to camera and LiDAR start from those
 and learn on other, rendered scenes; all of them answer the same questions about held-out scenes, which a

@@ -1,6 +1,6 @@
-"""The day-to-night drive as a running ROS system, several times: docs/adaptation.json, .md and .png.
+"""The day-to-night drive as a running ROS system, several times: docs/results/adaptation.json, .md and .png.
 
-    python -m mpnp_ros.bench.adaptation_drive --study study --work drives --output docs
+    python -m mpnp_ros.bench.adaptation_drive --study study --work drives --output docs/results
 
 For every seed the links of the study (`mpnp evaluate --work study`) to the camera are what the robot has;
 those to the LiDAR it must learn by itself, once from labelled questions at night, once taught by the camera
@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--study', type=Path, required=True, help='the folder of mpnp evaluate --work')
     parser.add_argument('--work', type=Path, required=True, help='where drives are kept')
-    parser.add_argument('--output', type=Path, default=Path('docs'))
+    parser.add_argument('--output', type=Path, default=Path('docs/results'))
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--supervision', nargs='+', choices=tuple(PHASES), default=list(PHASES))
     parser.add_argument('--note', default='', help='for the page, on the circumstances')

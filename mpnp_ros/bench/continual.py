@@ -1,6 +1,6 @@
-"""Several adaptations in a row against training jointly: docs/continual.json and a table.
+"""Several adaptations in a row against training jointly: docs/results/continual.json and a table.
 
-    python -m mpnp_ros.bench.continual --study study --work continual --output docs
+    python -m mpnp_ros.bench.continual --study study --work continual --output docs/results
 
 A robot with links to its camera gets a LiDAR, later a radar.  Each time only the new modality's links are
 trained, as the adaptation node does it, on moments when the others were there too, beside their links, which
@@ -154,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--study', type=Path, required=True, help='the folder of mpnp evaluate --work')
     parser.add_argument('--work', type=Path, required=True, help='where scenes and results are kept')
-    parser.add_argument('--output', type=Path, default=Path('docs'))
+    parser.add_argument('--output', type=Path, default=Path('docs/results'))
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     return parser
 

@@ -1,6 +1,6 @@
 """What is given back to answers when a sensor's counts go wrong in known ways.
 
-    python -m mpnp_ros.bench.damaged_sensors --links LINK [--page docs/damaged_sensors.md]
+    python -m mpnp_ros.bench.damaged_sensors --links LINK [--page docs/results/damaged_sensors.md]
 
 A robot drives through streets of the embedded world with a sensor that counts the things around it, and the
 sensor is damaged: it misses people, takes trucks for buses, counts too much, is turned, or looks into fog.
@@ -199,8 +199,8 @@ def _right(examples: Sequence[Example], answers: Sequence[str | None]) -> float:
 def write_page(page: Path, rows: Sequence[Row], majority: float) -> None:
     """The page, its figures as JSON and its picture."""
     lines = ['# Sensors that go wrong, and what adaptation gives back', '',
-             'Made by `python -m mpnp_ros.bench.damaged_sensors --page docs/damaged_sensors.md`, on 2 cores '
-             'without a GPU.', '',
+             'Made by `python -m mpnp_ros.bench.damaged_sensors --page docs/results/damaged_sensors.md`, '
+             'on 2 cores without a GPU.', '',
              '| damage | sound | damaged | rule | labelled | label-free | offline | given back, labelled | '
              'label-free | labelled, s | label-free, s |', '|' + '---|' * 11]
     lines += [f'| {row.damage} | {row.sound:.1f} | {row.damaged:.1f} | {row.rule:.1f} | {row.labelled:.1f} | '

@@ -50,8 +50,8 @@ DEPTH_HEADS = ('linked blocks', 'trained, M', 'PMAC in all', 'training step, GB'
                'on disk, GB')
 PAGE = """# What adapting costs at the paper's own sizes
 
-Made by `python -m mpnp_ros.bench.paper_scale --output docs`, which takes {minutes:.0f} minutes of one CPU
-thread; all figures are in [paper_scale.json](paper_scale.json). Nothing was trained and no weights were
+Made by `python -m mpnp_ros.bench.paper_scale --output docs/results`, which takes {minutes:.0f} minutes of one
+CPU thread; all figures are in [paper_scale.json](paper_scale.json). Nothing was trained and no weights were
 loaded: operations are those that torch's counter finds in real training steps on tensors that have sizes
 only, memory is that of the storages which live in such steps. One PMAC is 1e15 multiply-accumulates.
 

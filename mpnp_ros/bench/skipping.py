@@ -1,4 +1,4 @@
-"""How many attentions a trained model can go without, and what that saves, for docs/benchmarks.md.
+"""How many attentions a trained model can go without, and what that saves, for docs/lab/benchmarks.md.
 
     python -m mpnp_ros.bench.skipping --work methods --seed 0
 
@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work', type=Path, required=True, help='that of bench.methods')
-    parser.add_argument('--output', type=Path, default=Path('docs'), help='where skipping.json goes')
+    parser.add_argument('--output', type=Path, default=Path('docs/results'), help='where skipping.json goes')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--count', type=int, default=6, help='attentions that are tried')
     parser.add_argument('--questions', type=int, default=48, help='that blocks are chosen by')

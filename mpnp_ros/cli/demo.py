@@ -49,7 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--nuscenes', action='store_true', help='show a real nuScenes key frame instead')
     parser.add_argument('--root', type=Path, help='a nuScenes root (default: $NUSCENES_ROOT)')
     parser.add_argument('--pictures', type=Path, metavar='FOLDER',
-                        help='where the pictures go (default: docs/ of a checkout)')
+                        help='where the pictures go (default: docs/results of a checkout)')
     parser.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
                         help="parameters on top of the demo's, e.g. of your own links; repeatable")
     parser.add_argument('--timeout', type=float, default=300., metavar='S',
@@ -98,7 +98,7 @@ class _Demo:
         self.console, self.arguments = console, arguments
         self.started = time.monotonic()
         checkout = source_folder()
-        self.pictures = arguments.pictures or (checkout / 'docs' if checkout else Path())
+        self.pictures = arguments.pictures or (checkout / 'docs/results' if checkout else Path())
         own_domain()
         self.log = cache_root() / 'demo' / 'nodes.log'
         self.log.parent.mkdir(exist_ok=True)

@@ -33,9 +33,9 @@ replies are lost, though every answer is on the topic `answer`. For bursts of qu
 `question` or the action `ask_stream`, and wait for a reply of a service for a bounded time. A text ends at
 its first NUL character; what is behind it does not reach the node."""
 SETTING = """\
-Set them in a file like [config/mpnp.yaml](../config/mpnp.yaml), with `--ros-args -p name:=value`, or, where
-the table says "any time", with `ros2 param set`. A value of the wrong type or out of range is refused with a
-reason; a name that is not in the table is warned about."""
+Set them in a file like [config/mpnp.yaml](../../config/mpnp.yaml), with `--ros-args -p name:=value`, or,
+where the table says "any time", with `ros2 param set`. A value of the wrong type or out of range is refused
+with a reason. A name that is not in the table causes a warning."""
 KINDS = {'msg': 'Messages', 'srv': 'Services', 'action': 'Actions'}
 
 
@@ -63,12 +63,13 @@ def run(arguments: Namespace) -> int:
 
 def documents(folder: Path) -> dict[str, str]:
     """Return every generated file of a source checkout by its name in it."""
-    return {'docs/interfaces.md': interfaces_document(folder), 'docs/parameters.md': parameters_document(),
+    return {'docs/reference/interfaces.md': interfaces_document(folder),
+            'docs/reference/parameters.md': parameters_document(),
             'config/mpnp.yaml': parameter_file()}
 
 
 def interfaces_document(folder: Path) -> str:
-    """Return docs/interfaces.md: names of every node, then fields of every message, service and action."""
+    """Return the page of interfaces: endpoints of every node, then fields of every message and service."""
     from mpnp_ros.nodes.interface_table import ENDPOINTS, EVERY_NODE
 
     lines = ['# Interfaces', '', MADE, '', NAMES, '']
@@ -85,7 +86,7 @@ def interfaces_document(folder: Path) -> str:
 
 
 def parameters_document() -> str:
-    """Return docs/parameters.md: a table for every node."""
+    """Return the page of parameters: a table for every node."""
     from mpnp_ros.nodes.parameters import markdown_table
 
     lines = ['# Parameters', '', MADE, '', SETTING, '']

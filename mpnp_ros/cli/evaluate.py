@@ -9,13 +9,13 @@ and latencies. Ctrl-C ends it and shows what was measured so far.
 With --work it is the study: what is missing - scenes, links of every seed, answers - is made and kept in the
 work folder, so that the same command goes on where it was stopped; two may run at once, each with --seeds of
 its own. The heads of camera and LiDAR are those of `mpnp pretrain`, by default the shipped ones. It writes
-docs/accuracy.md, .json and .png.
+docs/results/accuracy.md, .json and .png.
 
 With --links it is the links of a store, on the key frames of a nuScenes root: a table is printed. Whatever
 is not given is as `mpnp train` noted it in the store.
 
     mpnp evaluate --bag scene-0103
-    mpnp evaluate --work study --output docs
+    mpnp evaluate --work study --output docs/results
     mpnp evaluate --links links --root nuscenes --qa NuScenes_val_questions.json
 """
 from __future__ import annotations
@@ -59,8 +59,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     live.add_argument('--json', action='store_true', help='the result as one JSON object')
     add_namespace(live)
     study = parser.add_argument_group('with --work')
-    study.add_argument('--output', type=Path, default=Path('docs'), metavar='FOLDER',
-                       help='where accuracy.md, accuracy.json and accuracy.png go (default: docs)')
+    study.add_argument('--output', type=Path, default=Path('docs/results'), metavar='FOLDER',
+                       help='where accuracy.md, accuracy.json and accuracy.png go (default: docs/results)')
     study.add_argument('--recipe', type=Path, metavar='YAML',
                        help='default: config/study.yaml of the package')
     study.add_argument('--seeds', type=int, nargs='+',

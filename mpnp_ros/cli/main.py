@@ -43,7 +43,7 @@ COMMANDS = (
     Command('convert', 'mpnp_ros.cli.convert', 'write nuScenes scenes as a bag that ROS can play'),
     Command('replay', 'mpnp_ros.cli.replay', 'play such a bag with its clock and its questions'),
     Command('world', 'mpnp_ros.cli.world', 'make data sets in the embedded driving world, or look at it'),
-    Command('docs', 'mpnp_ros.cli.docs', 'write docs/interfaces.md, docs/parameters.md and config/mpnp.yaml'),
+    Command('docs', 'mpnp_ros.cli.docs', 'write the pages of docs/reference and config/mpnp.yaml'),
 )
 
 

@@ -1,4 +1,4 @@
-"""The report of a study: docs/accuracy.json, docs/accuracy.md and the picture in it."""
+"""The report of a study: docs/results/accuracy.json, docs/results/accuracy.md and the picture in it."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -49,8 +49,8 @@ left out. The language model is {model}, frozen; {last} blocks are linked.
 ## Training
 
 Links on true objects learn to count first, which the table leaves out: {words} steps on texts alone and
-{numbers} on painted frames ([experiments.md](experiments.md), section 7). After that their aligners learn to
-speak to the language model.
+{numbers} on painted frames ([experiments.md](../lab/experiments.md), section 7). After that their aligners
+learn to speak to the language model.
 
 | links | steps | seconds a step | minutes | parameters, M | GMAC a step | peak memory, GB |
 |---|---|---|---|---|---|---|

@@ -1,4 +1,4 @@
-"""Write a drive through the embedded world as an SDF file for Gazebo (docs/gazebo.md)."""
+"""Write a drive through the embedded world as an SDF file for Gazebo (docs/guide/gazebo.md)."""
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace

@@ -16,7 +16,7 @@ class Standardise(nn.Module):
     The hidden states of a language model have a large mean that hardly depends on the question and a few
     channels a hundred times stronger than the others.  A layer norm keeps both and leaves a learner
     next to nothing of the question; on a real key frame links without this did not learn at all
-    (docs/experiments.md).
+    (docs/lab/experiments.md).
     """
 
     def __init__(self, width: int) -> None:

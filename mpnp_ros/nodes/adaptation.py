@@ -81,7 +81,7 @@ PARAMETERS = (
 
 
 class AdaptationNode(PlainNode):
-    """See the module; interface in docs/interfaces.md."""
+    """See the module; interface in docs/reference/interfaces.md."""
 
     patience = PATIENCE + 2.
 

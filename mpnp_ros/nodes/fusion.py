@@ -115,7 +115,7 @@ PARAMETERS = (
 
 
 class FusionNode(ManagedNode):
-    """See the module; interface in docs/interfaces.md."""
+    """See the module; interface in docs/reference/interfaces.md."""
 
     def __init__(self, **options: object) -> None:
         super().__init__('fusion', PARAMETERS, **options)

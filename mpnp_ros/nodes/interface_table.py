@@ -1,4 +1,4 @@
-"""Every name that the nodes offer to others or listen to, in one table; docs/interfaces.md is made from it.
+"""Every topic, service and action of the nodes, in one table; source of docs/reference/interfaces.md.
 
 test/nodes/test_interface_table.py starts the nodes and compares what they really have with this table.
 """

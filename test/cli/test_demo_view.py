@@ -221,7 +221,7 @@ def test_the_real_key_frame_as_a_picture(standin, tmp_path):
 
 def test_pictures_of_nuscenes_have_a_name_that_git_ignores():
     ignored = Path(__file__).parents[2].joinpath('.gitignore').read_text().split()
-    assert 'docs/demo_nuscenes.png' in ignored and 'docs/demo.png' not in ignored
+    assert 'docs/results/demo_nuscenes.png' in ignored and 'docs/results/demo.png' not in ignored
 
 
 def test_what_was_counted_stands_beside_the_answer():
