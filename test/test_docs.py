@@ -86,3 +86,14 @@ def test_every_link_between_documents_leads_somewhere():
 def test_the_parameter_file_opens_with_the_command_that_uses_it():
     for name in ('mpnp', 'nuscenes', 'world'):
         assert (ROOT / f'config/{name}.yaml').read_text().startswith('# mpnp bringup --')
+
+
+def test_first_page_and_tour_stay_short():
+    assert len((ROOT / 'README.md').read_bytes()) <= 7000
+    assert len((ROOT / 'docs/guide/architecture.md').read_text().split()) <= 1200
+
+
+def test_files_named_in_the_guide_exist():
+    for page in (ROOT / 'docs/guide').glob('*.md'):
+        for name in re.findall(r'`(\w+(?:/\w+)+\.(?:py|yaml))`', page.read_text()):
+            assert any((folder / name).is_file() for folder in (ROOT, ROOT / 'mpnp_ros')), f'{page.name}: {name}'

@@ -43,7 +43,7 @@ class PatientClient:
         self._timer.cancel()  # until there is something to look for: each time costs milliseconds
 
     def call(self, request: Any) -> Future[Any]:
-        """Ask; the future gives the response, or raises LinksError where nobody answers for a minute."""
+        """Send a request; the future gives the response, or LinksError after a minute without one."""
         call = _Call(request, time.monotonic())
         with self._lock:
             self._calls.append(call)
@@ -52,7 +52,7 @@ class PatientClient:
         return call.answer
 
     def _look(self) -> None:
-        """Send what has not been sent, or not been answered, and give up what is too old."""
+        """Send new requests, repeat unanswered ones, and give up those that are too old."""
         now, given_up = time.monotonic(), []
         with self._lock:
             for call in list(self._calls):
@@ -64,7 +64,8 @@ class PatientClient:
             if not self._calls:
                 self._timer.cancel()
         for call in given_up:
-            call.answer.set_exception(LinksError(f'nobody answers {self._name}; start the fusion node'))
+            call.answer.set_exception(LinksError(
+                f'no answer from service {self._name} within {PATIENCE:g} s; is the fusion node running?'))
 
     def _send(self, call: _Call, now: float) -> None:
         if call.pending is not None:
