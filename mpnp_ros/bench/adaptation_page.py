@@ -28,10 +28,10 @@ BIN, LEAST_IN_BIN = 20, 60
 TAUGHT = {LABELLED: 'at night, trained on labels', DISTILLED: 'by day, taught by the camera'}
 PAGE = """# Adaptation: what a drive from day into night shows
 
-Made by `python -m mpnp_ros.bench.adaptation_drive --study study --work drives --output docs/results` on
-{machine}; figures of every run are in [adaptation.json](adaptation.json). Real processes on real topics, in
-the embedded world: nothing here is accuracy on nuScenes. The robot has links to its camera only. Night falls; a LiDAR's
-encoder is started; the rest happens by itself.
+Output of `python -m mpnp_ros.bench.adaptation_drive --study study --work drives --output docs/results` on
+{machine}; figures of every run are in [adaptation.json](adaptation.json). The drives run as
+processes on ROS topics in the simulated world: nothing here is accuracy on nuScenes. The robot has links to
+its camera only. Night falls and a LiDAR encoder is started. The robot gets no command.
 
 ## Accuracy, percent right
 

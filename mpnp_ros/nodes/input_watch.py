@@ -101,7 +101,7 @@ class InputWatch:
         lasts = count > 1 and self._lasts('twins')
         if count < 2:
             self._ends('twins')
-        text = (f'{count} nodes are called {name}: their messages mix; stop one, or give it another namespace '
+        text = (f'{count} nodes are called {name}: their messages mix; stop one or change its namespace '
                 '(a killed node disappears from the graph after 20 s)')
         self._conditions.set('twins', text if lasts else '')
 
