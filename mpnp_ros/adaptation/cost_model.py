@@ -1,6 +1,6 @@
 """What training links costs as a function of the number of linked blocks, and the plan that a budget allows.
 
-MACs and bytes follow from sizes (papers.md A.4 in its corrected form): the linked blocks run forward and
+MACs and bytes follow from sizes, as in arXiv:2312.07886 but with all costs: the linked blocks run forward and
 give gradients to their inputs, not to their weights, on the rows that decide an answer only where links
 reach no others; the blocks below cost once per text, the encoders nothing, as tokens are kept.  Seconds
 follow from MACs by what was measured on this machine (`speed.py`).
@@ -64,8 +64,8 @@ class Aim:
 
     batch: questions a step.  least_steps: fewer are not worth while.  most_steps: more are of no use.
     linked_blocks: of links that exist already; 0: there are none, as many as the budget allows.
-    most_blocks: 0: half of the blocks, where accuracy saturates (papers.md A.6).  evaluated: questions that
-    are answered to evaluate, all evaluations together.
+    most_blocks: 0: half of the blocks, where accuracy saturates (arXiv:2312.07886, table 1).  evaluated:
+    questions answered in all evaluations together.
     """
 
     batch: int = 64

@@ -30,7 +30,7 @@ class Example:
     """A question about one frame and its true answer.
 
     choices: closed list of answers, empty where the answer is generated.  type, hops: kind of question
-    (papers.md E).  frame: key of its frame in :attr:`TokenDataset.frames`.
+    (arXiv:2305.14836).  frame: key of its frame in :attr:`TokenDataset.frames`.
     """
 
     question: str

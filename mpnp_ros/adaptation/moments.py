@@ -29,7 +29,7 @@ class BufferedQuestion:
     """A question about one moment.
 
     answer: the true one; empty where nobody knows it (source ASKED).  choices: closed list of answers, empty
-    where the answer is generated.  type, hops: kind of question (papers.md E), OTHER and 0 for free words.
+    where the answer is generated.  type, hops: kind of NuScenes-QA question; OTHER and 0 for free words.
     source: LABELLED with the recording, FEEDBACK of somebody who corrected an answer, or only ASKED.
     """
 

@@ -1,6 +1,6 @@
 """What is done to the cameras' images of night scenes before they are encoded.
 
-Cameras of nuScenes see more at night than one would think, so the paper makes night harder (papers.md E.6).
+Cameras of nuScenes see more at night than one would think, so arXiv:2312.07886 makes night harder.
 """
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RADIUS, BRIGHTNESS = 7, 0.2
 
 
 def night_80dimgaussian7(image: Image.Image) -> Image.Image:
-    """Blur at full resolution, then dim to a fifth; noise is not added (papers.md E.6)."""
+    """Blur at full resolution, then dim to a fifth; noise is not added."""
     blurred = image.convert('RGB').filter(ImageFilter.GaussianBlur(RADIUS))
     return ImageEnhance.Brightness(blurred).enhance(BRIGHTNESS)
 

@@ -1,6 +1,6 @@
 """Answers without a language model: a fixed rule that reads the question and adds up sector tokens.
 
-The yardstick of learning.md: what the tokens themselves know.  It understands questions that follow no
+A yardstick for links: what the tokens themselves know.  It understands questions that follow no
 relation between things; the others get no answer.
 """
 from __future__ import annotations

@@ -64,7 +64,7 @@ def shared_scenes(train: TokenDataset, test: TokenDataset) -> set[str]:
 
 
 def mini_split(dataset: TokenDataset, root: NuScenes) -> tuple[TokenDataset, TokenDataset]:
-    """The halves of nuScenes-QA-mini (papers.md E.6), from questions in the order of train file, val file.
+    """The halves of nuScenes-QA-mini (arXiv:2312.07886), from questions in the order of train file, val file.
 
     The first key frame of each scene is lost, as by a bug in the notebook that made the paper's set.  Night
     is a description with "Night" in it.  One generator of seed 123 shuffles the questions of the day and

@@ -1,4 +1,4 @@
-"""Training the plugged links of a method on questions about cached tokens (learning.md).
+"""Training the plugged links of a method on questions about cached tokens.
 
 The language model stays frozen; only the probability of the answer counts.  What a step sees follows
 from the seed and its number, so a run that was stopped goes on exactly as if it had not been.  Several

@@ -2,10 +2,10 @@
 
     out = softmax([q~ K_p / sqrt(d_h) + log g | q k / sqrt(d_h) + mask]) [V_p ; v]
 
-after papers.md A.7 (point 3, the log-gate; point 10, position-neutral prefix keys) and A.8.  q~ is the
-query before its rotation (RoPE), so that a prefix looks the same from every position.  A block without
-open prefix columns runs the model's own attention, so its output is that of the text-only model to the
-last bit.
+The method of arXiv:2312.07886 with two corrections: the log-gate, and prefix keys without position.  q~ is
+the query before its rotation (RoPE), so that a prefix looks the same from every position.  A block without
+open prefix columns runs the model's own attention, so its output equals that of the text-only model bit for
+bit.
 """
 from __future__ import annotations
 

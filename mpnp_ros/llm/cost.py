@@ -1,7 +1,7 @@
 """What running blocks costs, in multiply-accumulates (MACs), exactly.
 
-papers.md A.4, "consistent form", with the true cost of grouped K/V heads and gated feed-forwards.
-Counted as a profiler counts: matrix products only, attention over all columns whether masked or not.
+The accounting of arXiv:2312.07886, with the true cost of grouped K/V heads and gated feed-forwards.  Like a
+profiler, it counts matrix products only, and attention over all columns whether masked or not.
 """
 from __future__ import annotations
 

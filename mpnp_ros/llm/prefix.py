@@ -13,7 +13,7 @@ class BlockPrefix:
 
     keys, values: [B, H_kv, P, d_h]; keys carry no positional encoding.
     log_gate: broadcastable to [B, H_kv, P]; it is added to the attention logits of the prefix
-        columns (papers.md A.7, point 3).  0 is an open gate, -inf is exactly "not linked".
+        columns.  0 is an open gate, -inf is exactly "not linked".
 
     B may be 1 and is then shared by the whole text batch.
     """

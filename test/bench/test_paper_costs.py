@@ -146,7 +146,7 @@ def test_encoders_run_in_every_epoch_or_once_a_frame() -> None:
 
 
 def test_encoders_are_counted_whole() -> None:
-    """RangeViT's blocks and its convolutions, and six views of ViT-S (papers.md A.5, 7)."""
+    """RangeViT's blocks and its convolutions, and six views of ViT-S."""
     lidar, both = encoding(SWITCH).macs, encoding(ADD).macs
     assert lidar > 242e9
     assert both - lidar == pytest.approx(27.6e9, rel=.01)

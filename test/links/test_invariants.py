@@ -1,4 +1,4 @@
-"""The invariants of papers.md G that concern links, for models of four kinds, both poolings and reaches."""
+"""Invariants of links, for models of four kinds, both poolings and reaches."""
 from __future__ import annotations
 
 from dataclasses import replace

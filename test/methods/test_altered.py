@@ -1,4 +1,4 @@
-"""What holds for all methods that alter blocks by the set of modalities (papers.md G)."""
+"""What holds for all methods that alter blocks by the set of modalities."""
 from __future__ import annotations
 
 import pytest

@@ -244,7 +244,7 @@ def test_links_are_swapped_between_two_answers_while_others_ask(new_method, plug
 @prove
 @given(FAMILIES, POOLINGS, REACHES, st.integers(0, 50))
 def test_closed_gates_pruning_and_unplugging(new_method, plug, frame, family, pooling, reach, seed):
-    """papers.md G, 1 to 3, on whole answers."""
+    """Closed gates, unplugged and pruned links change nothing, on whole answers."""
     method = new_method(family, seed=seed, pooling=pooling, reach=reach)
     asked, tokens = method.prepare(QUESTION, CHOICES), {'camera': frame(), 'lidar': frame(1)}
     blank, camera = method.answer(asked, {}).probabilities, method.answer(asked, tokens).probabilities
@@ -265,7 +265,7 @@ def test_closed_gates_pruning_and_unplugging(new_method, plug, frame, family, po
 @prove
 @given(FAMILIES, POOLINGS, REACHES, st.integers(0, 50))
 def test_generation_is_full_refeeding(new_method, frame, long_way, family, pooling, reach, seed):
-    """papers.md G, 6."""
+    """Cached decoding equals feeding the whole text again."""
     method = new_method(family, seed=seed, pooling=pooling, reach=reach)
     lm, tokens = method.lm, {'camera': frame(seed)}
     ids = method.template.ids(lm.tokenizer, QUESTION)

@@ -1,6 +1,6 @@
 """RangeViT's encoder: a convolutional stem and a vision transformer on the range view of a whole sweep.
 
-Ando et al. 2023, valeoai/rangevit; used by the paper without its decoder (papers.md A.1 and E.6).  The
+Ando et al. 2023, valeoai/rangevit; used by arXiv:2312.07886 without its decoder.  The
 weights come from :mod:`mpnp_ros.modalities.lidar.convert`.  Module names are those of the checkpoint.
 """
 from __future__ import annotations
