@@ -6,13 +6,13 @@ started with your links and parameters, or those that run are asked (--running).
 type of question, the most frequent answers, the model without its sensors, what was refused or lost and why,
 and latencies. Ctrl-C ends it and shows what was measured so far.
 
-With --work it is the study: what is missing - scenes, links of every seed, answers - is made and kept in the
-work folder, so that the same command goes on where it was stopped; two may run at once, each with --seeds of
-its own. The heads of camera and LiDAR are those of `mpnp pretrain`, by default the shipped ones. It writes
+With --work, run the study. Scenes, links of every seed and answers are made if missing and kept in the work
+folder, so the same command resumes a stopped run. Two runs may work at once, with different --seeds. The
+heads of camera and LiDAR are those of `mpnp pretrain`, by default the shipped ones. The study writes
 docs/results/accuracy.md, .json and .png.
 
-With --links it is the links of a store, on the key frames of a nuScenes root: a table is printed. Whatever
-is not given is as `mpnp train` noted it in the store.
+With --links, print a table for the links of a store on the key frames of a nuScenes root. Omitted options
+are those that `mpnp train` stored with the links.
 
     mpnp evaluate --bag scene-0103
     mpnp evaluate --work study --output docs/results
@@ -60,13 +60,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_namespace(live)
     study = parser.add_argument_group('with --work')
     study.add_argument('--output', type=Path, default=Path('docs/results'), metavar='FOLDER',
-                       help='where accuracy.md, accuracy.json and accuracy.png go (default: docs/results)')
+                       help='folder for accuracy.md, accuracy.json and accuracy.png (default: docs/results)')
     study.add_argument('--recipe', type=Path, metavar='YAML',
-                       help='default: config/study.yaml of the package')
+                       help='recipe of the study (default: config/study.yaml of the package)')
     study.add_argument('--seeds', type=int, nargs='+',
                        help="some of the recipe's seeds, to be measured now; the report needs all of them")
     links = parser.add_argument_group('with --links')
-    links.add_argument('--root', type=Path, help='nuScenes: samples/ and v1.0-*/')
+    links.add_argument('--root', type=Path, help='nuScenes root: the folder of samples/ and v1.0-*/')
     add_recipe_arguments(links)
 
 
@@ -101,20 +101,20 @@ def run_study(arguments: Namespace) -> int:
         for seed in arguments.seeds or config.seeds:
             study.run_seed(seed)
     except KeyboardInterrupt:
-        print(f'stopped; what is finished, and a checkpoint of every 250 training steps, are kept in '
-              f'{arguments.work}: the same command resumes', file=sys.stderr)
+        print(f'stopped; the same command resumes from {arguments.work}, which has a checkpoint of every 250 '
+              'training steps', file=sys.stderr)
         raise
     finally:
         bars.close()
     if not all((arguments.work / f'seed-{seed}.json').is_file() for seed in config.seeds):
-        print('measured; the report is written when all seeds are')
+        print('measured; the report will be written after the last seed')
         return 0
     print(write_page([study.run_seed(seed) for seed in config.seeds], config, arguments.output))
     return 0
 
 
 class _Bars:
-    """The progress of one thing after the other that is trained."""
+    """Progress bars of trainings that follow each other."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet, self._name = quiet, ''
@@ -128,5 +128,5 @@ class _Bars:
         self._show(step.step, step.steps, f'loss {step.loss:.3f}')
 
     def close(self) -> None:
-        """End what is shown."""
+        """End the current bar."""
         self._shown.close()

@@ -1,8 +1,8 @@
-"""The adaptation node: watches the modalities and trains the links that are missing.
+"""The adaptation node: watches the modalities and trains missing links.
 
-The node only passes on: tokens, questions and answers to the supervision, states and links to the adapter,
-and its wishes to the fusion node.  Training runs in a process of its own, and the replay buffer is written
-on a thread of its own.  No callback waits.
+The node passes tokens, questions and answers to the supervision, states and links to the adapter, and
+requests to the fusion node.  Training runs in a separate process; the replay buffer is written on a separate
+thread.  No callback waits.
 """
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ from mpnp_ros.srv import ListLinks, LoadLinks
 
 SHIPPED, AUTO = 'shipped', 'auto'
 TICK, AGAIN = 0.5, 10.0
-"""Seconds between decisions; and until what is unchanged is told, and the links in use asked for, again."""
+"""Seconds between decisions; and between repeated publications and queries of the links in use."""
 QUEUE = 500
-"""Things that may wait for the replay buffer."""
+"""Maximum number of pending writes to the replay buffer."""
 TOKENS_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SAME = 'As of the fusion node.'
@@ -117,7 +117,7 @@ class AdaptationNode(PlainNode):
         return next(filter(None, problems), '')
 
     def begin(self) -> None:
-        """Listen."""
+        """Subscribe, and start to decide."""
         subscribe = partial(self.create_subscription, callback_group=self._group)
         for modality in self.values.modalities:
             subscribe(ModalityTokens, f'tokens/{modality}', self._on_tokens, TOKENS_QOS)
@@ -132,7 +132,7 @@ class AdaptationNode(PlainNode):
         self.every(TICK, self._tick)
 
     def destroy_node(self) -> None:
-        """End the training process first; its job goes on at the next start."""
+        """Stop the training process first; its job resumes at the next start."""
         self.stop_ticking()  # or a tick would write to what is closed here
         if getattr(self, '_measuring', None) is not None:
             self._measuring.terminate()
@@ -169,7 +169,7 @@ class AdaptationNode(PlainNode):
             to_nanoseconds(message.header.stamp)))
 
     def _write(self, what: str, work: Callable[[], object]) -> None:
-        """Do it on the writing thread; what is refused, or comes faster than it is written, is counted."""
+        """Run ``work`` on the writing thread; count what is refused or does not fit the queue."""
         def refused(done: Future[object]) -> None:
             self._room.release()
             if not done.cancelled() and (error := done.exception()) is not None:
@@ -214,7 +214,7 @@ class AdaptationNode(PlainNode):
         self._adapter.tick()
 
     def _show(self) -> None:
-        """Publish what is being done and why."""
+        """Publish the current work and its reason."""
         adapter, now = getattr(self, '_adapter', None), time.monotonic()
         if adapter is None:
             return
@@ -234,7 +234,7 @@ class AdaptationNode(PlainNode):
 
 
 def _taken(done: Future[LoadLinks.Response]) -> None:
-    """Raises LinksError with what the fusion node says against links."""
+    """Raise LinksError with the reason if the fusion node refused the links."""
     if not done.result().success:
         raise LinksError(done.result().message)
 

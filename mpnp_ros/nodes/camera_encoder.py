@@ -1,4 +1,4 @@
-"""Node: images of any number of cameras in, camera tokens out."""
+"""Node: encodes images of any number of cameras to camera tokens."""
 from __future__ import annotations
 
 import sys
@@ -60,7 +60,7 @@ PARAMETERS = encoder_parameters(CameraConfig, (
 
 
 class CameraEncoder(SynchronizedEncoder):
-    """Groups images of one moment and encodes them together; a camera that is absent is left out."""
+    """Groups images of one moment and encodes them together; absent cameras are omitted."""
 
     HINT = 'set `image_topic` (and `cameras`)'
 
@@ -75,11 +75,11 @@ class CameraEncoder(SynchronizedEncoder):
 
     @property
     def discovers(self) -> bool:
-        """Where no camera is named."""
+        """Return whether no parameter names cameras."""
         return not self._topics
 
     def problem(self, values: Mapping[str, Any]) -> str:
-        """Say where cameras and topics do not fit each other."""
+        """Return why cameras and topics do not match."""
         names = self._names(values)
         problems = (topics_problem('camera', names, values[key], key)
                     for key in ('image_topic', 'camera_info_topic') if values[key])
@@ -87,7 +87,7 @@ class CameraEncoder(SynchronizedEncoder):
 
     @staticmethod
     def _names(values: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the cameras that parameters name; none: they are to be found."""
+        """Return the cameras named by parameters; none if they have to be discovered."""
         topic = values['image_topic']
         return values['cameras'] or (() if '{camera}' in topic else (sensor_name(topic),))
 
@@ -102,7 +102,7 @@ class CameraEncoder(SynchronizedEncoder):
         super().load()
 
     def start(self) -> None:
-        """Subscribe to every camera that is named."""
+        """Subscribe to the cameras named by parameters."""
         super().start()
         self._latched.clear()
         self.begin()
@@ -113,7 +113,7 @@ class CameraEncoder(SynchronizedEncoder):
             self._read(Sensor(camera, topic, transport, self._info_topics[camera]))
 
     def discover(self, graph: Sequence[Topic]) -> None:
-        """Join the cameras that are found."""
+        """Subscribe to discovered cameras."""
         pattern, transport = self.values.image_topic, self.values.transport
         allowed = [topic for topic in graph if transport in ('auto', TRANSPORTS.get(topic.type, 'auto'))]
         named: dict[str, str] = {}
@@ -128,7 +128,7 @@ class CameraEncoder(SynchronizedEncoder):
         return [camera.topic for camera in find_cameras(graph)]
 
     def check(self) -> None:
-        """Read what is published where the transport is left open."""
+        """Choose the published transport if the parameter does not."""
         super().check()
         for topic in self.joined.values() if self.values.transport == 'auto' else ():
             subscription = self.subscription(topic)
@@ -153,7 +153,7 @@ class CameraEncoder(SynchronizedEncoder):
         self._found.clear()
 
     def part(self, item: Input) -> CameraView:
-        """Return the view, with the direction of its mount and the calibration that came last."""
+        """Return the view with its mounting and newest calibration."""
         message = item.message
         convert = to_image_file if isinstance(message, CompressedImage) else to_rgb
         image = convert(message, self.values['encoder.max_pixels'])
@@ -165,7 +165,7 @@ class CameraEncoder(SynchronizedEncoder):
         return CameraFrame(tuple(parts), self.values.base_frame)
 
     def _rotation(self, item: Input) -> np.ndarray | None:
-        """[3, 3] optical frame to base frame; None where the name of the camera tells the direction."""
+        """[3, 3] optical frame to base frame; None if the name of the camera gives the direction."""
         camera, frame_id = item.source, item.message.header.frame_id
         named = nominal_yaw(camera, self.encoder.config) is not None
         alone = len(self.joined) == 1
@@ -183,7 +183,7 @@ class CameraEncoder(SynchronizedEncoder):
                          'name to encoder.nominal_views and its direction to encoder.nominal_yaws')
 
     def _calibration(self, item: Input, image: np.ndarray | bytes) -> Calibration:
-        """Where the pixels look; as long as something has to be assumed for that, it is a concern."""
+        """Return the viewing directions of the pixels; every assumption is a concern while it lasts."""
         camera, field = item.source, f'{self.encoder.config.nominal_fov:g} degrees'
         topic = self.resolve_topic_name(self._info_topics[camera])
         info = self._info(camera, topic)

@@ -1,8 +1,8 @@
-"""What the encoder nodes of all modalities share: from a message that has come to tokens that are published.
+"""Base of the encoder nodes: from received messages to published tokens.
 
-Callbacks only count a message and hand it on; converting and encoding happen on one worker thread, and
-the newest frame wins.  Every message ends as encoded, superseded by a newer one, or rejected with a
-reason, and ``/diagnostics`` shows these counts for every topic.
+Callbacks only count a message and pass it on; converting and encoding happen on one worker thread, and the
+newest frame wins.  Every message ends as encoded, superseded by a newer one, or rejected with a reason;
+``/diagnostics`` shows these counts for every topic.
 """
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from mpnp_ros.tokens import ModalityTokens
 
 OPTION, HEALTH = 'encoder.', 'health.'
 WATCH_PERIOD = 1.0
-"""Seconds between two looks at the graph."""
+"""Seconds between two checks of the graph."""
 COMMON = (
     AUTOSTART,
     Parameter('base_frame', 'base_link', 'Frame in which directions are expressed: x ahead, y left.',
@@ -59,9 +59,9 @@ COMMON = (
 
 def encoder_parameters(config: type[EncoderConfig], table: Sequence[Parameter],
                        limits: type[HealthLimits] | None = None) -> tuple[Parameter, ...]:
-    """Return the table of an encoder node: what all have, its own, and those of its encoder and its judge.
+    """Return the table of an encoder node: common and own parameters, those of encoder and health check.
 
-    The options of the encoder are ``encoder.<option>``, those of the judge ``health.<option>``.
+    The options of the encoder are ``encoder.<option>``, those of the health check ``health.<option>``.
     """
     return (*COMMON, *table, *option_parameters(OPTION, config, Change.CONFIGURE),
             *(option_parameters(HEALTH, limits, Change.CONFIGURE) if limits else ()))
@@ -83,23 +83,22 @@ class Input:
 
     @property
     def stamp_ns(self) -> int:
-        """Sensor time."""
+        """Return the sensor time."""
         return to_nanoseconds(self.message.header.stamp)
 
 
 class EncoderNode(ManagedNode):
     """Base of the encoder nodes.
 
-    A subclass subscribes in :meth:`start` through :meth:`listen`, or where its parameters name no topic in
-    :meth:`discover`, hands frames to :meth:`submit`, and says what becomes of them: :meth:`part` of one
-    message, :meth:`frame` of all parts.
-
-    concerns: what lowers the worth of the tokens, and goes with them.  conditions: what is amiss with the
-    way that messages take.
+    A subclass subscribes in :meth:`start` through :meth:`listen`, or in :meth:`discover` if its parameters
+    name no topic.  It passes frames to :meth:`submit`, and converts them by :meth:`part` (one message) and
+    :meth:`frame` (all parts).
+    concerns: lower the quality of the tokens and are sent with them.  conditions: problems with receiving
+    messages.
     """
 
     HINT = 'set the topic by hand'
-    """How a topic is named by hand."""
+    """How to set a topic by hand."""
 
     def __init__(self, modality: str, table: Sequence[Parameter]) -> None:
         super().__init__(f'{modality}_encoder', table)
@@ -130,23 +129,23 @@ class EncoderNode(ManagedNode):
         raise NotImplementedError
 
     def frame(self, parts: Sequence[Any]) -> Any:
-        """Return what the encoder takes, of at least one part."""
+        """Return the input of the encoder, from at least one part."""
         raise NotImplementedError
 
     def discover(self, graph: Sequence[Topic]) -> None:
-        """Subscribe to what is found among the published topics; called once a second while active."""
+        """Subscribe to discovered topics; called once a second while active."""
 
     def readable(self, graph: Sequence[Topic]) -> list[str]:
-        """Return the topics among those published that this node could read."""
+        """Return the published topics that this node could read."""
         return []
 
     @property
     def discovers(self) -> bool:
-        """Whether :meth:`discover` has to look at the graph."""
+        """Return whether topics have to be discovered."""
         return False
 
     def load(self) -> None:
-        """Load the encoder's weights and begin to follow the sensors' mounts."""
+        """Load the weights of the encoder and start to follow the mounting of the sensors."""
         set_threads(self.values.threads)
         self.encoder = create_encoder(self.modality, self._options(OPTION))
         self.judge = create_judge(self.modality, self._options(HEALTH))
@@ -157,14 +156,14 @@ class EncoderNode(ManagedNode):
         self.tell()
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Inactive to active: :meth:`start`, then tell what is read."""
+        """Inactive to active: :meth:`start`, then publish the encoder's description."""
         result = super().on_activate(state)
         if result == SUCCESS:
             self.tell()
         return result
 
     def start(self) -> None:
-        """Begin to publish; a subclass goes on with its subscriptions."""
+        """Start publishing; a subclass adds its subscriptions."""
         qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         events = PublisherEventCallbacks(incompatible_qos=lambda event: self.diagnostics.warn(
             'incompatible QoS', f'a subscriber of tokens/{self.modality} asks for more than best effort; '
@@ -178,7 +177,7 @@ class EncoderNode(ManagedNode):
                                            clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def stop(self) -> None:
-        """Unsubscribe, let the running frame finish, stop publishing."""
+        """Unsubscribe, finish the running frame, stop publishing."""
         with self._inputs_changing:
             if self._watching:
                 self.destroy_timer(self._watching)
@@ -201,7 +200,7 @@ class EncoderNode(ManagedNode):
         self._health = Health(math.nan)
 
     def release(self) -> None:
-        """Give back the memory of the weights."""
+        """Release the memory of the weights."""
         if self.mounts:
             self.mounts.destroy()
         if self._info_publisher:
@@ -213,7 +212,7 @@ class EncoderNode(ManagedNode):
             torch.cuda.empty_cache()
 
     def tell(self) -> None:
-        """Publish which encoder is loaded, how it is set and what it reads."""
+        """Publish which encoder is loaded, its options and its topics."""
         options = find_modality(self.modality).config
         changed = [f'{OPTION}{item.name}: {_text(value)}' for item in dataclasses.fields(options)
                    if item.metadata['shapes_tokens']
@@ -225,14 +224,14 @@ class EncoderNode(ManagedNode):
         self._info_publisher.publish(message)
 
     def listen(self, kind: type, topic: str, callback: Callable[[str, Any], None]) -> None:
-        """Subscribe with ``callback(resolved topic, message)``, adapted to what is offered."""
+        """Subscribe with ``callback(resolved topic, message)`` and the reliability of the publishers."""
         resolved = self.resolve_topic_name(topic)
         self._inputs[resolved] = AdaptedSubscription(
             self, kind, topic, lambda message: callback(resolved, message), depth=self.values.depth,
             group=self.inputs_group, lost=lambda count: self.diagnostics.count(f'{resolved} lost', count))
 
     def subscription(self, topic: str) -> AdaptedSubscription:
-        """Return the subscription to a topic that is listened to."""
+        """Return the subscription of a topic."""
         return self._inputs[self.resolve_topic_name(topic)]
 
     def forget(self, topic: str) -> None:
@@ -245,11 +244,11 @@ class EncoderNode(ManagedNode):
         self.conditions.clear(f'{resolved} ')
 
     def expect(self, topic: str) -> None:
-        """Begin to watch ``topic`` for silence."""
+        """Watch ``topic`` for silence."""
         self._arrivals[self.resolve_topic_name(topic)] = time.monotonic()
 
     def receive(self, topic: str, source: str, message: Any) -> Input:
-        """Count a message that has come."""
+        """Count a received message."""
         self.tally.receive(topic)
         arrived = self._arrivals[topic] = time.monotonic()
         stamp = to_nanoseconds(message.header.stamp)
@@ -258,11 +257,11 @@ class EncoderNode(ManagedNode):
         return Input(topic, source, message, arrived, age)
 
     def submit(self, items: tuple[Input, ...]) -> None:
-        """Hand a frame to the worker."""
+        """Pass a frame to the worker."""
         self._worker.submit(items)
 
     def supersede(self, items: Sequence[Input]) -> None:
-        """Count messages that a newer one has replaced."""
+        """Count messages replaced by a newer one."""
         self.tally.settle((item.topic for item in items), 'superseded')
 
     def _encode(self, items: tuple[Input, ...]) -> None:
@@ -285,7 +284,7 @@ class EncoderNode(ManagedNode):
         return parts
 
     def _tokens(self, parts: dict[Input, Any]) -> ModalityTokens | None:
-        """Encode; where that fails, reject the parts that fail alone too and encode the others."""
+        """Encode; on failure, reject the parts that also fail alone and encode the others."""
         try:
             frame = self.frame(list(parts.values()))
             return self._judged(self.encoder.encode(frame), frame)
@@ -297,7 +296,7 @@ class EncoderNode(ManagedNode):
         return self._tokens(parts) if parts else None
 
     def _judged(self, tokens: ModalityTokens, frame: Any) -> ModalityTokens:
-        """Say how good the input was; a judge that fails costs no frame."""
+        """Add quality and concerns of the input; a failing health check costs no frame."""
         try:
             self._health = self.judge.judge(frame) if self.judge else Health(math.nan)
         except Exception as error:
@@ -336,7 +335,7 @@ class EncoderNode(ManagedNode):
                 'encoder': self.encoder.fingerprint if self.encoder else ''}
 
     def _look(self) -> None:
-        """Adapt to the graph and say what is amiss; a fault in here costs one look."""
+        """Adapt to the graph and set conditions; an exception costs one check."""
         with self._inputs_changing:
             if self._watching is None:
                 return
@@ -358,7 +357,7 @@ class EncoderNode(ManagedNode):
                 self.diagnostics.warn('graph', f'the graph cannot be looked at: {error}')
 
     def check(self) -> None:
-        """Set concerns of this modality's own; called once a second while active."""
+        """Set concerns of the modality; called once a second while active."""
 
 
 def _text(value: Any) -> str:

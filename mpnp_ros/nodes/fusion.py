@@ -1,12 +1,12 @@
-"""The fusion node: hosts the frozen language model and answers questions from what the sensors say now.
+"""The fusion node: hosts the frozen language model and answers questions from the current sensor data.
 
-The node only passes on: tokens to the board, questions to the answer server, answers to the topic.  No
-callback waits.  Everything slow happens on the server's own thread, so that tokens are taken, answers
-cancelled and services answered while the model computes.
+The node passes tokens to the board, questions to the answer server and answers to the topic.  No callback
+waits. Everything slow happens on the thread of the server, so that tokens are received, answers cancelled and
+services answered while the model computes.
 
-Topics, services and the action are made once, at start (the token and question topics at the first
-activation), and kept: a subscription that is destroyed and made again loses messages in rclpy.  While the
-node is not active it rejects questions, in words.
+Topics, services and the action are created once, at start (the token and question topics at the first
+activation), and kept: a subscription that is destroyed and created again loses messages in rclpy.  While the
+node is not active it rejects questions with a reason.
 """
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ from mpnp_ros.srv import Ask, ListLinks, ListQuestions, LoadLinks, RollbackLinks
 
 DEPTH = 100
 TICK, SHOWING = 0.1, 1.0
-"""Seconds between looks at the board while tokens come, and between those around; each wakes a core."""
+"""Seconds between checks of the board while tokens arrive, and otherwise; each check wakes a core."""
 INACTIVE = 'fusion is not active; activate it'
 DEACTIVATED = 'the fusion node was deactivated'
 UNCONFIGURED = 'fusion is not configured; configure and activate it'
@@ -158,7 +158,7 @@ class FusionNode(ManagedNode):
         self.get_logger().info(f'{lm.name} on {lm.device}, links: {self._server.links.name or "none"}')
 
     def start(self) -> None:
-        """Listen and answer."""
+        """Subscribe and answer."""
         if not self._listening:
             self._listen()
         self._active = True
@@ -171,7 +171,7 @@ class FusionNode(ManagedNode):
             self._server.pause(INACTIVE, DEACTIVATED)
 
     def release(self) -> None:
-        """Give model, links and caches back."""
+        """Release model, links and caches."""
         server, self._server = self._server, None
         if server is not None:
             server.close()
@@ -179,7 +179,7 @@ class FusionNode(ManagedNode):
         release_memory()
 
     def _load_stored_links(self) -> None:
-        """Take what comes with the package, and what was in use when the node last ended, where it fits."""
+        """Install the shipped links, and those in use when the node last ended, if they fit."""
         values, store = self.values, self._link_store()
         shipped = shipped_links() if SHIPPED in values.links else {}
         stored = links_at_start(store, shipped, values.modalities) if store else \
@@ -197,7 +197,7 @@ class FusionNode(ManagedNode):
         return default_store(self.get_namespace()) if name == AUTO else LinkStore(name) if name else None
 
     def _serve(self) -> None:
-        """Services, the action and the look at the board."""
+        """Create services, the action and the periodic check."""
         create_deferred_service(self, Ask, 'ask', self._on_ask, self._group, DEPTH)
         create_deferred_service(self, LoadLinks, 'load_links', self._on_load_links, self._group)
         create_deferred_service(self, RollbackLinks, 'rollback_links', self._on_rollback_links, self._group)
@@ -236,13 +236,13 @@ class FusionNode(ManagedNode):
             self._show()
 
     def _on_adaptation(self, message: Adaptation) -> None:
-        """Note whose links are being trained."""
+        """Record the modalities in training."""
         if (server := self._server) is not None:
             server.board.adapting(set(message.modalities) & set(server.board.modalities))
             self._show()
 
     def _on_encoder(self, message: EncoderInfo) -> None:
-        """Note what an encoder says of itself, and say which links fit it."""
+        """Record the description of an encoder, and log which links fit it."""
         if message.modality in self.values.modalities:
             self._encoders[message.node] = facts_from_message(message)
             if (server := self._server) is not None:
@@ -250,7 +250,7 @@ class FusionNode(ManagedNode):
                 self._tell_fits(server.board)
 
     def _tell_fits(self, board: ModalityBoard) -> None:
-        """Log which links fit which encoder, where that is new."""
+        """Log changes of which links fit which encoder."""
         fits = board.fits()
         for node, (good, text) in fits.items():
             if self._fits.get(node) == text:
@@ -293,7 +293,7 @@ class FusionNode(ManagedNode):
         return inquiry
 
     def _deliver(self, answer: Answer) -> None:
-        """Publish an answer; called on the thread that made it."""
+        """Publish an answer; called on the thread that computed it."""
         self._answers.publish(answer_to_message(answer))
         said = f'[{answer.error}] {answer.text}'.rstrip() if answer.error else answer.text
         self._answer_texts.publish(String(data=said))
@@ -354,7 +354,7 @@ class FusionNode(ManagedNode):
         return response
 
     def _tick(self) -> float | None:
-        """Look for publishers, and show the board where it has changed, at least once a second."""
+        """Count publishers, and publish the board on change and at least once a second."""
         server = self._server
         if server is None:
             return SHOWING
@@ -368,7 +368,7 @@ class FusionNode(ManagedNode):
         return SHOWING if self._quiet else TICK
 
     def _look_around(self, board: ModalityBoard) -> None:
-        """Tell the board who is there, and log what has become amiss."""
+        """Update the publishers on the board, and log new problems."""
         for modality in board.modalities:
             board.announce(modality, self.count_publishers(f'tokens/{modality}'))
         if not self.count_publishers('adaptation'):
@@ -386,7 +386,7 @@ class FusionNode(ManagedNode):
         self._clock_amiss = bool(note)
 
     def _amiss(self) -> str:
-        """What stays wrong, for /diagnostics: encoders that no links fit, and the clock."""
+        """Return the lasting problems for /diagnostics: encoders without fitting links, and the clock."""
         server = self._server
         if server is None:
             return ''
@@ -394,7 +394,7 @@ class FusionNode(ManagedNode):
         return '; '.join(filter(None, [*misfits, server.board.clock_note()]))
 
     def _show(self) -> list[ModalityStatus]:
-        """Return the states of the modalities; publish them if they differ from what was published last."""
+        """Return the states of the modalities; publish them if they changed."""
         with self._showing:
             server = self._server
             states = server.board.states() if server is not None else []
@@ -405,7 +405,7 @@ class FusionNode(ManagedNode):
             return states
 
     def _facts(self) -> dict[str, object]:
-        """What /diagnostics says beside the counters."""
+        """Return the values on /diagnostics beside the counters."""
         server = self._server
         if server is None:
             return {}
@@ -426,7 +426,7 @@ class FusionNode(ManagedNode):
 
 
 def main() -> int:
-    """Run the node; gives the exit code."""
+    """Run the node; returns the exit code."""
     try:
         return run_node(FusionNode)
     finally:

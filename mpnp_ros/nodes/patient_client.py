@@ -1,4 +1,4 @@
-"""Calls of a service whose node may be killed and come back: what is not answered is asked again."""
+"""A service client that repeats requests, for a server that may be killed and restarted."""
 from __future__ import annotations
 
 import math
@@ -16,12 +16,12 @@ from rclpy.node import Node
 from mpnp_ros.errors import LinksError
 
 PERIOD, AGAIN, PATIENCE = .2, 10., 60.
-"""Seconds between looks, before a call is repeated, and before it is given up."""
+"""Seconds between checks, before a request is repeated, and before it is given up."""
 
 
 @dataclass(eq=False)
 class _Call:
-    """A request, its answer, since when it waits, and when it was last sent."""
+    """A request, its answer, when it was made, and when it was last sent."""
 
     request: Any
     since: float
@@ -31,7 +31,7 @@ class _Call:
 
 
 class PatientClient:
-    """A client of a service that may be called twice with the same request."""
+    """A client of an idempotent service."""
 
     def __init__(self, node: Node, kind: type, name: str, group: CallbackGroup) -> None:
         self._name = node.resolve_service_name(name)

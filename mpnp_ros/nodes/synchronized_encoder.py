@@ -1,4 +1,4 @@
-"""What encoder nodes of several sensors share: what the sensors saw at one moment is encoded together."""
+"""Base of encoder nodes with several sensors: messages of one moment are encoded together."""
 from __future__ import annotations
 
 import time
@@ -23,7 +23,7 @@ def set_parameters(things: str, slop: float, timeout: float) -> tuple[Parameter,
 
 
 class SynchronizedEncoder(EncoderNode):
-    """Groups messages of one moment; a sensor that is absent is left out.
+    """Groups messages of one moment; absent sensors are omitted.
 
     A subclass has :func:`set_parameters`, calls :meth:`begin` in :meth:`start`, and then :meth:`join` for
     each sensor, at any time.
@@ -32,13 +32,13 @@ class SynchronizedEncoder(EncoderNode):
     def __init__(self, modality: str, table: Sequence[Parameter]) -> None:
         super().__init__(modality, table)
         self.joined: dict[str, str] = {}
-        """Topic of each sensor that is read, as it was given."""
+        """Topic of each sensor that is read, as given."""
         self._synchronizer: Synchronizer[Input] | None = None
         self._alarm: Alarm | None = None
         self._misfits: dict[str, Misfit] = {}
 
     def begin(self) -> None:
-        """Begin to group what sensors send; there are none at first."""
+        """Start grouping, at first without sensors."""
         values = self.values
         spans = (round(SECOND * value) for value in (values.slop, values.timeout, values.absent_after))
         self._synchronizer = Synchronizer((), *spans, ready=self._ready,
@@ -47,20 +47,20 @@ class SynchronizedEncoder(EncoderNode):
                             failed=self._warn_unexpected)
 
     def join(self, source: str, kind: type, topic: str) -> None:
-        """Subscribe to the topic of a sensor; what is of one moment is submitted together."""
+        """Subscribe to the topic of a sensor; messages of one moment are submitted together."""
         self.joined[source] = topic
         self._synchronizer.join(source)
         self.expect(topic)
         self.listen(kind, topic, self._callback(source))
 
     def leave(self, source: str) -> None:
-        """Read a sensor no more."""
+        """Stop reading a sensor."""
         self.forget(self.joined.pop(source))
         self._synchronizer.leave(source)
         self.concerns.clear(f'{source} ')
 
     def stop(self) -> None:
-        """Unsubscribe; messages that wait count as superseded."""
+        """Unsubscribe; waiting messages count as superseded."""
         if self._alarm:
             self._alarm.stop()
             self._alarm = None
@@ -70,7 +70,7 @@ class SynchronizedEncoder(EncoderNode):
         self.joined.clear()
 
     def check(self) -> None:
-        """Say which sensors come into no set with the others, and why; what lasts for two looks."""
+        """Report sensors that match no others in two consecutive checks, and why."""
         before, self._misfits = self._misfits, self._synchronizer.misfits()
         for source in self.joined:
             misfit = self._misfits.get(source) if source in before else None
