@@ -1,4 +1,4 @@
-"""What training links costs as a function of the number of linked blocks, and the plan that a budget allows.
+"""Training costs as a function of the number of linked blocks, and the plan that a budget allows.
 
 MACs and bytes follow from sizes, as in arXiv:2312.07886 but with all costs: the linked blocks run forward and
 give gradients to their inputs, not to their weights, on the rows that decide an answer only where links
@@ -41,15 +41,15 @@ class Work(NamedTuple):
 
     @property
     def macs(self) -> float:
-        """Of both."""
+        """Return the sum of both."""
         return self.links + self.blocks
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Spent):
-    """A training that fits a budget, and what it is expected to cost.
+    """A training that fits a budget, with its expected costs.
 
-    linked_blocks: N, the uppermost ones.  steps: of `batch` questions.  reason: why this N, in words.
+    linked_blocks: N, the uppermost ones.  steps: of `batch` questions.  reason: why this N.
     """
 
     linked_blocks: int
@@ -127,7 +127,7 @@ class CostModel:
         return Work(sum(links), linked_blocks * self._forward(rows, columns + self._prefix) + head)
 
     def reading(self, linked_blocks: int) -> float:
-        """MACs of running every text through the blocks where no link has a say, once."""
+        """Return the MACs of running every text once through the blocks below the links."""
         prompt, tokens = self.workload.prompt, self._open(self.workload.tree)[1]
         lower = (self.shape.blocks - linked_blocks) * self._forward(tokens, tokens)
         upper = 0 if self._reach_all else linked_blocks * self._forward(prompt - 1, prompt - 1)
@@ -138,9 +138,9 @@ class CostModel:
         return sum(_parameters(self.link, config) for config in self._linked(linked_blocks))
 
     def bytes(self, linked_blocks: int, batch: int) -> float:
-        """Peak memory of a process that trains and has only the linked blocks and the head in memory.
+        """Return the peak memory of a training process with only the linked blocks and the head in memory.
 
-        Activations are an estimate, good to a factor of about 1.5.
+        Activations are estimated within a factor of about 1.5.
         """
         shape, work = self.shape, self.workload
         rows, columns = self._open(work.rows)
@@ -153,7 +153,7 @@ class CostModel:
                 + batch * (self.activations(linked_blocks) + self.number_bytes * kept))
 
     def activations(self, linked_blocks: int) -> float:
-        """Bytes that one question of a step holds for the way back, estimated."""
+        """Return the estimated bytes that one question of a step keeps for the backward pass."""
         shape, prompt = self.shape, self.workload.prompt
         rows, columns = self._open(self.workload.rows)
         inner, cached = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
@@ -165,11 +165,11 @@ class CostModel:
             for config in self._linked(linked_blocks))
 
     def seconds(self, linked_blocks: int, batch: int) -> float:
-        """Of one training step."""
+        """Return the seconds of one training step."""
         return self.speed.step(linked_blocks, *self.step(linked_blocks, batch))
 
     def cost(self, linked_blocks: int, steps: int, batch: int, evaluated: int = 0) -> Spent:
-        """Of a whole training: starting, reading, training and evaluating."""
+        """Return the cost of a whole training: start, reading, training and evaluating."""
         answers, step = self.answer(linked_blocks), self.step(linked_blocks, batch)
         reading, speed = self.reading(linked_blocks), self.speed
         seconds = (speed.startup + speed.reading(reading) + steps * speed.step(linked_blocks, *step)
@@ -178,12 +178,13 @@ class CostModel:
                      self.bytes(linked_blocks, batch))
 
     def plan(self, budget: Budget, aim: Aim | None = None) -> Plan:
-        """The training with the most linked blocks, then the largest batch, then the most steps that fits.
+        """Return the fitting training with the most linked blocks, then the largest batch, then the most steps.
 
-        At least `least_steps` x `batch` questions are seen.  Links that exist keep their blocks where that
-        fits; else the plan has fewer and says why.  A larger budget never gives fewer blocks, nor for the
-        same blocks a smaller batch, nor for the same batch fewer steps.
-        Raises BudgetError, which says what is too small and what would fit.
+        At least `least_steps` x `batch` questions are seen.  Existing links keep their blocks if that fits;
+        otherwise the plan has fewer and gives the reason.  A larger budget never gives fewer blocks, nor for
+        the same blocks a smaller batch, nor for the same batch fewer steps.
+
+        Raises BudgetError with the limit that is too small and the amount that fits.
         """
         aim = aim or Aim()
         for linked_blocks, batch, least in self._candidates(aim):
@@ -203,7 +204,7 @@ class CostModel:
                 batch //= 2
 
     def _grown(self, budget: Budget, aim: Aim, linked_blocks: int, batch: int, least: int) -> Plan:
-        """As many steps as fit, at least those that are known to."""
+        """Return the most steps that fit, at least the given ones."""
         most = _steps(aim.most_steps, aim, batch)
         start = self.cost(linked_blocks, 0, batch, aim.evaluated)
         one = Spent(self.seconds(linked_blocks, batch), self.step(linked_blocks, batch).macs)
@@ -218,11 +219,11 @@ class CostModel:
         wanted, blocks = self._most(aim), _blocks(linked_blocks)
         if linked_blocks == wanted:
             return f'{blocks}, as the links have' if aim.linked_blocks else f'{blocks}, as many as are useful'
-        of_links = 'those that the links have' if aim.linked_blocks else 'more'
+        of_links = 'as many as the links have' if aim.linked_blocks else 'more'
         return f'{blocks}, not {of_links}: {self._shortage(budget, aim, wanted)}'
 
     def _shortage(self, budget: Budget, aim: Aim, linked_blocks: int) -> str:
-        """What the least useful training with so many blocks needs and the budget does not give."""
+        """Return what the smallest useful training with so many blocks needs beyond the budget."""
         def excess(candidate: tuple[int, int, Spent]) -> float:
             return max(getattr(candidate[2], name) / getattr(budget, name)
                        for name in budget.too_small_for(candidate[2]))
@@ -235,7 +236,7 @@ class CostModel:
         return f'{steps} steps of {batch} questions with {_blocks(linked_blocks)} take {" and ".join(short)}'
 
     def _too_small(self, budget: Budget, aim: Aim) -> str:
-        return (f'no useful training fits the budget: {self._shortage(budget, aim, 1)}; raise the budget to '
+        return (f'no training fits the budget:  {self._shortage(budget, aim, 1)}; raise the budget to '
                 'that, or ask for fewer steps or questions')
 
     def _most(self, aim: Aim) -> int:
@@ -254,7 +255,7 @@ class CostModel:
         return sum(self.link_cost.columns(config, self._tokens(config)) for config in self.links)
 
     def _open(self, rows: float) -> tuple[float, float]:
-        """Rows that are run for a frame, and columns of the text that they see."""
+        """Return the rows that run for a frame, and the text columns they see."""
         columns = self.workload.prompt - 1 + rows
         return (columns if self._reach_all else rows), columns
 
@@ -263,10 +264,10 @@ class CostModel:
         return rows * (block_weights(self.shape) + 2 * columns * self.shape.heads * self.shape.head_dim)
 
     def _block(self, rows: float) -> tuple[float, float]:
-        """MACs of a step in the first linked block and in one above it, for one question.
+        """Return the MACs of a step in the first linked block and in one above it, for one question.
 
-        Going back, a frozen matrix costs once and a product of attention twice; in the first block nothing
-        leads to a link but prefix and what comes behind attention.
+        Backward, a frozen matrix costs once and a product of attention twice.  In the first block only the
+        prefix and the parts behind attention lead to a link.
         """
         shape, prefix = self.shape, self._prefix
         rows, columns = self._open(rows)
@@ -284,7 +285,7 @@ def _parameters(link: type[Link], config: LinkConfig) -> int:
 
 
 def _steps(steps: int, aim: Aim, batch: int) -> int:
-    """How many smaller steps see as many questions."""
+    """Return how many smaller steps see as many questions."""
     return math.ceil(steps * aim.batch / batch)
 
 

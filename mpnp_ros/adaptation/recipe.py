@@ -1,4 +1,4 @@
-"""The recipe of `mpnp train`: what is asked, what sensors see, how links learn and what is held out."""
+"""The recipe of `mpnp train`: questions, sensors, training and held-out data."""
 from __future__ import annotations
 
 import json
@@ -32,7 +32,7 @@ OF_COUNTS = {'camera': {'tokens': 'objects'}, 'lidar': {'backbone': 'polar'}, 'r
 
 @dataclass(frozen=True)
 class QuestionRecipe:
-    """What is asked.
+    """Options of questions.
 
     max_distance (metres), min_points, anchors: see :class:`~mpnp_ros.nuscenes.questions.Scope`.  turns:
     headings a key frame.  per_kind: see scene_questions.  These make questions from boxes; published ones
@@ -48,13 +48,13 @@ class QuestionRecipe:
 
     @property
     def scope(self) -> Scope:
-        """Which things are asked about."""
+        """Return the objects that questions are about."""
         return Scope(self.max_distance, self.min_points, self.anchors)
 
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """Everything but the data.  Raises ConfigurationError.
+    """All options of a training except the data.  Raises ConfigurationError.
 
     method: how modalities are connected to the language model.  encoders: modality -> options of its encoder
     that are not the default.  link: options as in `for_model` of the configuration of the method's links.
@@ -82,7 +82,7 @@ class TrainRecipe:
 
     @classmethod
     def load(cls, path: str | Path) -> TrainRecipe:
-        """Read a YAML file.  Raises ConfigurationError, naming the file and what is wrong in it."""
+        """Read a YAML file.  Raises ConfigurationError with the file and the problem."""
         try:
             entries = dict(yaml.safe_load(Path(path).read_text(encoding='utf-8')) or {})
             entries['questions'] = QuestionRecipe(**entries.get('questions') or {})
@@ -92,11 +92,11 @@ class TrainRecipe:
                 entries[name] = dict(entries.get(name) or {})
             return cls(**entries)
         except (OSError, yaml.YAMLError, TypeError, ValueError, ConfigurationError) as error:
-            raise ConfigurationError(f'{path} is no recipe of mpnp train ({error}); its keys are '
+            raise ConfigurationError(f'{path} is not a recipe of mpnp train ({error}); its keys are '
                                      f'{", ".join(entry.name for entry in fields(cls))}') from None
 
     def changed(self, **entries: Any) -> TrainRecipe:
-        """With other values, by the names of this class and of its parts; None leaves a value as it is.
+        """Return it with other values, by the names of this class and of its parts; None keeps a value.
 
         seed is that of training too; last is that of `link`.
         """
@@ -108,13 +108,13 @@ class TrainRecipe:
         return replace(self, **{'link': link, **parts, **own})
 
     def counting(self, heads: Mapping[str, str | None]) -> TrainRecipe:
-        """With tokens that are counts of a head; heads: modality -> its name or folder, or None."""
+        """Return it with tokens of object counts; heads: modality -> its name or folder, or None."""
         chosen = {name: {**self.encoders.get(name, {}), **OF_COUNTS[name], 'head': head}
                   for name, head in heads.items() if head}
         return replace(self, encoders={**self.encoders, **chosen})
 
     def make_encoders(self, device: str = 'auto') -> list[Encoder]:
-        """The encoder of every modality; 'objects' is that of true objects."""
+        """Return the encoder of every modality; 'objects' is that of true objects."""
         from mpnp_ros.modalities.registry import create_encoder
 
         return [TrueObjects(self.questions.scope) if name == OBJECTS else
@@ -122,7 +122,7 @@ class TrainRecipe:
                 for name in self.modalities]
 
     def new_link(self, method: Method, encoder: Encoder) -> Link:
-        """An untrained link for an encoder; one of latent links for an encoder of counts counts."""
+        """Return an untrained link for an encoder; a counting one for an encoder of counts."""
         counts = counting(encoder.channels) if hasattr(encoder, 'channels') else {}
         return method.new_link(encoder.modality, encoder.fingerprint, encoder.token_width,
                                **{**counts, **self.link})
@@ -130,10 +130,10 @@ class TrainRecipe:
     def read(self, root: NuScenes, encoders: Sequence[Encoder], qa: Sequence[str | Path] = (),
              scenes: Sequence[str] | None = None,
              progress: Callable[[int, int], None] = lambda done, of: None) -> TokenDataset:
-        """Questions and tokens: published questions where files of them are given, else made from boxes.
+        """Return the data: published questions if files are given, otherwise generated from boxes.
 
-        scenes: names or tokens of those to take, default: all.  Several processes encode a share each.
-        progress: called with how many key frames of how many are encoded.
+        scenes: names or tokens, default: all.  Several processes encode a share each.
+        progress: called with (encoded key frames, all key frames).
         """
         asked = self.questions
         samples = [sample['token'] for scene in scenes or [record['token'] for record in root.scenes]
@@ -156,12 +156,12 @@ class TrainRecipe:
         return dataset.evened(asked.of_each_type, self.seed) if asked.of_each_type else dataset
 
     def save(self, path: Path) -> None:
-        """Write what :meth:`load` reads."""
+        """Write the YAML file."""
         entries = json.loads(json.dumps(asdict(self)))
         write_file(path, yaml.safe_dump(entries, sort_keys=False).encode())
 
     def _encode(self, root: NuScenes, encoders: Sequence[Encoder], samples: Sequence[str]) -> None:
-        """Let each of several processes encode a share, into the cache, and wait for the others."""
+        """Let each process encode a share into the cache, and wait for the others."""
         processes = Processes.current()
         if processes.count > 1:
             for token in processes.share(samples):

@@ -1,4 +1,4 @@
-"""Measuring how fast this machine trains links: a few real steps at two depths and two batch sizes."""
+"""Measurement of the training speed: a few real steps at two depths and two batch sizes."""
 from __future__ import annotations
 
 import os
@@ -59,7 +59,7 @@ def machine_speed(lm: LanguageModel, method: MethodSpec, link: LinkConfig,
 def measure_speed(lm: LanguageModel, method: MethodSpec, link: LinkConfig, batch: int = 64) -> Speed:
     """Train new links on made-up tokens for a few steps and time them.
 
-    link: what they are like; its modality, encoder and depth do not matter.  The model needs all its blocks.
+    link: a link of that kind; its modality, encoder and depth do not matter.  The model needs all its blocks.
     """
     depths = sorted({max(1, lm.blocks // 8), max(1, lm.blocks // 2)})
     with torch.random.fork_rng(devices=[lm.device] if lm.device.type == 'cuda' else []):
@@ -71,7 +71,7 @@ def measure_speed(lm: LanguageModel, method: MethodSpec, link: LinkConfig, batch
 
 
 def made_up_dataset(width: int, frames: int) -> TokenDataset:
-    """One question a frame of random tokens, in the words of NuScenes-QA and with all of its answers."""
+    """Return one question a frame of random tokens, in the words and with the answers of NuScenes-QA."""
     random, asked = np.random.default_rng(0), tuple(product(CATEGORIES, RELATIONS))
     texts = [f'How many {thing}s are to the {where} of me?' for thing, where in asked[:TEXTS]]
     examples = tuple(Example(texts[n % TEXTS], ANSWERS[n % len(ANSWERS)], ANSWERS, 'count', 1, str(n))
@@ -83,7 +83,7 @@ def made_up_dataset(width: int, frames: int) -> TokenDataset:
 
 
 class _Run:
-    """Links of one depth that are trained on made-up tokens; reading the questions is timed at once."""
+    """Links of one depth that are trained on random tokens; reading the questions is timed at once."""
 
     def __init__(self, lm: LanguageModel, method: MethodSpec, link: LinkConfig, depth: int,
                  batch: int) -> None:
@@ -99,13 +99,13 @@ class _Run:
         self.method.calibrate(self.questions, self.tokens)
 
     def timed(self, batch: int) -> TimedStep:
-        """The median of a few steps as the trainer takes them."""
+        """Return the median time of a few steps of the trainer."""
         seconds = [self._step(batch) for _ in range(WARM_UP + TIMED)][WARM_UP:]
         work = self._costs(self.data.examples[:batch]).step(self.depth, batch)
         return TimedStep(self.depth, *work, statistics.median(seconds))
 
     def _read(self) -> tuple[list[AnsweredQuestion], float]:
-        """The questions, and how long reading a text of them took per MAC."""
+        """Return the questions, and the time per MAC of reading a text."""
         texts = self.data.examples[:TEXTS]
         self._prepared(texts[:2])
         started = self._now()
@@ -129,7 +129,7 @@ class _Run:
         return self._now() - started
 
     def _costs(self, examples: Sequence[Example]) -> CostModel:
-        """The cost model of some of the questions, which tells their MACs."""
+        """Return the cost model of some of the questions."""
         work = Workload.of(replace(self.data, examples=tuple(examples)), self.lm.tokenizer)
         return CostModel.for_model(self.lm, self.method.spec, [self.link], work, Speed(0, 0, 0, 0))
 
@@ -151,7 +151,7 @@ def _empty_process(method: MethodSpec) -> tuple[float, int]:
 
 
 def main() -> int:
-    """Measure now what the first adaptation needs to know, where it is not known yet; gives the exit code.
+    """Measure the speed for the first adaptation unless it is known; returns the exit code.
 
     Arguments: language model, device, dtype and threads, as of the adaptation node.
     """

@@ -56,7 +56,7 @@ QUESTION_SEED = 0
 
 @dataclass(frozen=True)
 class Questions:
-    """What is asked about, see :class:`~mpnp_ros.nuscenes.questions.Scope`."""
+    """Objects of questions, see :class:`~mpnp_ros.nuscenes.questions.Scope`."""
 
     max_distance: float = 30.0
     min_points: int = 5
@@ -90,13 +90,13 @@ class Scenes:
 
     @property
     def drawn(self) -> Scenes:
-        """Without how links learn on them."""
+        """Return it without the training options."""
         return Scenes(**{entry.name: getattr(self, entry.name) for entry in fields(Scenes)})
 
 
 @dataclass(frozen=True)
 class Training:
-    """How long, how fast and what of links learns, see TrainerConfig."""
+    """Steps, rates and trained part of links, see TrainerConfig."""
 
     steps: int
     batch: int = 128
@@ -108,7 +108,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Learning(Scenes):
-    """Scenes to learn on, and how.
+    """Training scenes, and options of the training.
 
     calibrated_on: questions of each type on which the temperature of answers is fitted.
     """
@@ -173,7 +173,7 @@ class StudyConfig:
                     for name, value in entries.items()}
             return cls(**_tuples(made))
         except (OSError, yaml.YAMLError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigurationError(f'{path} is no recipe of a study ({error}); its keys are '
+            raise ConfigurationError(f'{path} is not a recipe of a study ({error}); its keys are '
                                      f'{", ".join(entry.name for entry in fields(cls))}') from None
 
     @property
@@ -190,7 +190,7 @@ class StudyConfig:
 
 @dataclass(frozen=True, eq=False)
 class TestSet:
-    """Questions about held-out scenes, and what each light lets every modality make of their frames.
+    """Questions about held-out scenes, and the tokens of every modality in each light.
 
     examples: their frames are those of the day.  tokens: light -> key of the day's frame -> tokens.
     """
@@ -199,7 +199,7 @@ class TestSet:
     tokens: Mapping[str, Mapping[str, Frame]]
 
     def see(self, light: str, modalities: Sequence[str]) -> Callable[[Example], dict[str, ModalityTokens]]:
-        """What a question's answer may rest on."""
+        """Return the tokens for a question."""
         return lambda example: {name: self.tokens[light][example.frame][name] for name in modalities}
 
 
@@ -223,7 +223,7 @@ class Study:
         self._texts: dict[str, torch.Tensor] = {}
 
     def run_seed(self, seed: int) -> dict[str, Any]:
-        """Everything of one seed: right or wrong of every question in every row, and what training cost."""
+        """Run one seed: right or wrong of every question in every row, and the training costs."""
         path = self.folder / f'seed-{seed}.json'
         if not path.is_file():
             write_file(path, json.dumps(self._measure(seed)).encode())
@@ -289,32 +289,32 @@ class Study:
 
     @cached_property
     def painted(self) -> PaintedDataset:
-        """Questions about painted frames made from unrendered scenes."""
+        """Return questions about painted frames made from unrendered scenes."""
         part = self.config.objects
         return self._paint('painted', part, part.frames, part.beyond, part.wordings)
 
     @cached_property
     def painted_validation(self) -> PaintedDataset:
-        """The same of other scenes, for the temperature of answers."""
+        """Return the same of other scenes, for the temperature of answers."""
         count = self.config.objects.calibrated_on
         return self._paint('painted-validation', replace(self.config.validation.drawn, of_each_type=count),
                            count)
 
     @cached_property
     def validation(self) -> TokenDataset:
-        """The same of other scenes."""
+        """Return the same of other scenes."""
         return self._about_objects('validation')
 
     @cached_property
     def sensor_training(self) -> TokenDataset:
-        """Questions about rendered scenes in all their lights."""
+        """Return questions about rendered scenes in all their lights."""
         part, root = self.config.sensors, self.root('sensors')
         frames = (frame for scene in root.scenes for frame in root.key_frames(scene['name']))
         return self._ask(frames, list(self.encoders.values()), part)
 
     @cached_property
     def test(self) -> TestSet:
-        """Questions about rendered scenes that nothing was trained on; the same at night as by day."""
+        """Return questions about held-out rendered scenes, equal by day and at night."""
         part, root = self.config.test, self.root('test')
         by_day = [(identity, list(root.key_frames(identity.name)))
                   for identity in self._identities(part, ('day',))]
@@ -330,7 +330,7 @@ class Study:
         return TestSet(asked.examples, tokens)
 
     def root(self, name: str) -> NuScenes:
-        """The rendered scenes of a part, made where they are not there yet."""
+        """Return the rendered scenes of a part, generated if necessary."""
         part = getattr(self.config, name)
         recipe = Recipe(part.key_frames, part.interval, sensors=SENSORS)
         return NuScenes(generate(self.folder / 'world' / name, self._identities(part, part.lights), recipe,
@@ -415,7 +415,7 @@ class Study:
         training.run(lambda step: self.show(step.stage, TrainingStep(step.step, step.steps, step.loss, None)))
 
     def _report(self, name: str, seed: int) -> dict[str, Any]:
-        """What a training cost, see TrainingReport."""
+        """Return the cost of a training, see TrainingReport."""
         return json.loads((self.folder / 'training' / f'{name}-{seed}.json').read_bytes())
 
     def _trainer(self, part: Learning | Counting | Training, seed: int) -> TrainerConfig:

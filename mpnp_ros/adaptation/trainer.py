@@ -1,8 +1,8 @@
-"""Training the plugged links of a method on questions about cached tokens.
+"""Training of the plugged links of a method on questions about cached tokens.
 
-The language model stays frozen; only the probability of the answer counts.  What a step sees follows
-from the seed and its number, so a run that was stopped goes on exactly as if it had not been.  Several
-processes (`processes.py`) share out the questions of a step.
+The language model stays frozen; only the probability of the answer is trained.  A step depends only on the
+seed and its number, so a resumed run equals an uninterrupted one.  Several processes (`processes.py`) share
+the questions of a step.
 """
 from __future__ import annotations
 
@@ -98,14 +98,14 @@ class TrainerConfig:
                 raise ConfigurationError(f'{name} is {getattr(self, name)}; it must not be negative')
 
     def rate(self, step: int, seconds: float = 0.) -> float:
-        """The factor on learning rates at a step, counted from 0, before which steps took so long."""
+        """Return the learning rate factor of a step, counted from 0, after so many seconds of steps."""
         done = max(step / self.steps, seconds / self.seconds if self.seconds else 0.)
         return min(1., (step + 1) / max(1, self.warm_up)) * max(self.final_rate, 1 - done)
 
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """One step as it is reported: number (from 1) of how many, loss, newest accuracy or None."""
+    """Progress of one step: number (from 1) of how many, loss, newest accuracy or None."""
 
     step: int
     steps: int
@@ -115,12 +115,13 @@ class TrainingStep:
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What a training run did and what it cost, measured.
+    """Result and measured costs of a training run.
 
     stopped: why it ended: steps, seconds, loss, accuracy, patience or cancelled.  losses: of each step.
-    accuracies: (step, value) on the validation set.  parameters: trained.  seconds: in steps, evaluation
-    left out.  macs_per_step: matrix products of one real step, forward and backward.  peak_bytes: of GPU
-    memory, or of this process.
+    accuracies: (step, value) on the validation set.  parameters: trained.  seconds: in steps, without
+    evaluation.
+    macs_per_step: matrix products of one real step, forward and backward.  peak_bytes: of GPU memory, or of
+    this process.
     """
 
     stopped: str
@@ -134,36 +135,36 @@ class TrainingReport:
 
     @property
     def seconds_per_step(self) -> float:
-        """Mean, seconds."""
+        """Return the mean, in seconds."""
         return self.seconds / max(1, self.steps)
 
     @property
     def final_loss(self) -> float:
-        """Mean of the last 20 steps; NaN before the first."""
+        """Return the mean of the last 20 steps; NaN before the first."""
         recent = self.losses[-RECENT:]
         return sum(recent) / len(recent) if recent else math.nan
 
 
 class Trainer:
-    """Trains links that are plugged into a method; the others keep what they are and have their say.
+    """Trains links that are plugged into a method; the others stay unchanged and contribute.
 
-    Where several processes train, each calls :meth:`fit` with the same recipe and data; they stop together,
-    with the same links.
+    With several processes, each calls :meth:`fit` with the same recipe and data; they stop together, with the
+    same links.
     """
 
     def __init__(self, method: Method, config: TrainerConfig | None = None,
                  book: QuestionBook | None = None, trained: Iterable[str] = ()) -> None:
-        """book: questions that a method with links to the same blocks has read already.
+        """book: questions that a method with links to the same blocks has read.
 
-        trained: modalities whose links are trained; default: all that are plugged.  Raises TrainingError
-        where one of them is not plugged.
+        trained: modalities of the links to train; default: all plugged ones.  Raises TrainingError if one of
+        them is not plugged.
         """
         self.method = method
         self.config = config or TrainerConfig()
         self.book = book or QuestionBook(method)
         self.trained = tuple(trained) or tuple(method.links())
         if lost := set(self.trained) - method.links().keys():
-            raise TrainingError(f'{", ".join(sorted(lost))} is to be trained but not plugged; plug its link')
+            raise TrainingError(f'{", ".join(sorted(lost))} has no plugged link to train; plug one')
 
     def fit(self, train: TokenDataset, validation: TokenDataset | None = None,
             progress: Callable[[TrainingStep], None] | None = None,
@@ -171,11 +172,10 @@ class Trainer:
             checkpoint: str | Path | None = None) -> TrainingReport:
         """Train.
 
-        progress: called after every step.  cancelled: asked before every step and every batch of questions
+        progress: called after every step.  cancelled: called before every step and every batch of questions
         that is read or validated; the links stay as trained so far.  checkpoint: folder that is written
-        now and then and at the end, and from which a stopped run goes on.  validation: the links end as
-        they were at its best evaluation.  After any error, TrainingError for NaN among them, the links are
-        as before.
+        periodically and at the end, and from which a stopped run resumes.  validation: the links end in their
+        state at its best evaluation.  After an error, also TrainingError for NaN, the links are as before.
         """
         links = self.method.links()
         own = {name: links[name] for name in self.trained}
@@ -195,7 +195,7 @@ class _Run:
 
     def __init__(self, method: Method, config: TrainerConfig, book: QuestionBook, train: TokenDataset,
                  validation: TokenDataset | None, links: Mapping[str, Link]) -> None:
-        """links: those to be trained."""
+        """links: those to train."""
         self.method, self.config, self.book = method, config, book
         self.processes = Processes.current()
         self.train, self.validation, self.links = train, validation, links
@@ -210,7 +210,7 @@ class _Run:
 
     def work(self, progress: Callable[[TrainingStep], None] | None, cancelled: Callable[[], bool],
              folder: Path | None) -> TrainingReport:
-        """From reading the questions to the last step."""
+        """Run from reading the questions to the last step."""
         device = self.method.lm.device
         reset_peak_memory(device)
         stopped = self._read(cancelled) or self._begin(folder)
@@ -224,10 +224,9 @@ class _Run:
                               state.seconds, self.macs, peak_memory(device))
 
     def _read(self, cancelled: Callable[[], bool]) -> str | None:
-        """Run all questions through the blocks that no link changes.
+        """Run all questions through the blocks below the links.
 
-        Processes read a share each, then all of them: where questions are kept on disk, no text is read
-        twice.
+        Each process reads a share, then all of them: with questions on disk, no text is read twice.
         """
         for examples in (self.processes.share(self.train.examples), self.train.examples):
             if self.processes.any(not self.book.read(examples, cancelled)):
@@ -236,7 +235,7 @@ class _Run:
         return None
 
     def _begin(self, folder: Path | None) -> str | None:
-        """Set the links' statistics, go on from a checkpoint if there is one, and count a step's MACs."""
+        """Set the links' statistics, resume from a checkpoint, and count the MACs of a step."""
         self.folder = folder
         self.method.calibrate(*calibration_samples(self.questions, self.train, self.config.seed))
         if folder is not None:
@@ -250,7 +249,7 @@ class _Run:
 
     def _advance(self, progress: Callable[[TrainingStep], None] | None,
                  cancelled: Callable[[], bool]) -> str | None:
-        """One evaluation or one step; gives why training ends, None if it does not."""
+        """Run one evaluation or one step; returns why training ends, None if it does not."""
         state = self.state
         if self._evaluation_is_due():
             self._evaluate(cancelled)
@@ -283,7 +282,7 @@ class _Run:
         return value
 
     def _loss(self, step: int) -> torch.Tensor:
-        """This process's part of the mean over all questions of the step."""
+        """Return this process's part of the mean over all questions of the step."""
         rng = random.Random(f'{self.config.seed}/{step}')
         places = self.plan[step]
         seen = [(place, drop_modalities(self.train.frames[self.train.examples[place].frame], self.modalities,
@@ -330,13 +329,13 @@ class _Run:
         return 'patience' if 0 < config.patience <= state.evaluations_since_best else None
 
     def _save(self) -> None:
-        """Write the checkpoint where one is wanted; nobody goes on before it is there."""
+        """Write the checkpoint if there is a folder; no process continues before it is written."""
         if self.folder is not None and self.processes.is_first:
             save_checkpoint(self.folder, self._identity(), self.state, self.links, self.optimiser)
         self.processes.any(False)
 
     def _identity(self) -> str:
-        """A sha256 over what must be the same for a run to go on."""
+        """Return a sha256 of everything that must be equal to resume a run."""
         encoders = sorted({tokens.encoder for frame in self.train.frames.values()
                            for tokens in frame.values()})
         links = {name: link.config.to_dict() for name, link in self.links.items()}
@@ -346,9 +345,9 @@ class _Run:
 
     def _check(self) -> None:
         if not self.links:
-            raise TrainingError('no link is plugged; plug the links that are to be trained')
+            raise TrainingError('no link to train; plug the links first')
         if not self.train.examples:
-            raise TrainingError('there are no questions to train on')
+            raise TrainingError('no questions to train on')
         blind = any(_is_blind(link) for link in self.links.values())
         lost = [] if blind else _without(self.train, self.links)
         if lost:
@@ -358,7 +357,7 @@ class _Run:
 
 def calibration_samples(questions: Iterable[AnsweredQuestion], train: TokenDataset,
                         seed: int) -> tuple[list[AnsweredQuestion], list[Frame]]:
-    """Some questions and frames, all different, for Method.calibrate."""
+    """Return different questions and frames for Method.calibrate."""
     asked = list({id(one.question): one for one in questions}.values())
     frames = list({tuple(id(tokens.values) for tokens in frame.values()): frame
                    for frame in train.frames.values()}.values())
@@ -372,14 +371,14 @@ def _is_blind(link: nn.Module) -> bool:
 
 
 def _without(dataset: TokenDataset, modalities: Iterable[str]) -> list[Example]:
-    """The examples whose frames have none of the modalities."""
+    """Return the examples whose frames have none of the modalities."""
     return [example for example in dataset.examples
             if not any(name in dataset.frames[example.frame] for name in modalities)]
 
 
 @contextmanager
 def _only_trained(links: Mapping[str, Link], groups: Sequence[Mapping[str, Any]]) -> Iterator[None]:
-    """No gradient of anything else in these links is computed meanwhile."""
+    """Disable gradients of all other parameters of these links."""
     trained = {id(one) for group in groups for one in group['params']}
     others = {id(one): one for link in links.values() for one in link.parameters() if id(one) not in trained}
     for parameter in others.values():

@@ -178,8 +178,8 @@ class AdaptationNode(PlainNode):
         if self._room.acquire(blocking=False):
             self._writer.submit(work).add_done_callback(refused)
         else:
-            self.diagnostics.warn(f'{what} dropped', f'{QUEUE} things wait for the replay buffer; {what} '
-                                                     'are dropped: send fewer, or use a faster disk')
+            self.diagnostics.warn(f'{what} dropped', f'{what} dropped: {QUEUE} items wait for the replay '
+                                                     'buffer; send fewer, or use a faster disk')
 
     def _on_states(self, message: ModalityStates) -> None:
         self._adapter.conditions(map(condition_from_message, message.modalities))
@@ -203,7 +203,7 @@ class AdaptationNode(PlainNode):
         """Ask the fusion node to use a version."""
         if link is None:
             gone: Future[None] = Future()
-            gone.set_exception(LinksError('the links to be used have been removed'))
+            gone.set_exception(LinksError('the links to install have been removed'))
             return gone
         return then(self._load.call(LoadLinks.Request(path=str(link.path), sha256=link.sha256)), _taken)
 

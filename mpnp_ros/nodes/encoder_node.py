@@ -166,8 +166,8 @@ class EncoderNode(ManagedNode):
         """Start publishing; a subclass adds its subscriptions."""
         qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         events = PublisherEventCallbacks(incompatible_qos=lambda event: self.diagnostics.warn(
-            'incompatible QoS', f'a subscriber of tokens/{self.modality} asks for more than best effort; '
-                                'it gets nothing'))
+            'incompatible QoS', f'QoS mismatch on tokens/{self.modality}: a subscriber requests '
+                                'RELIABLE or more, this node offers BEST_EFFORT'))
         self._publisher = self.create_publisher(
             TokensMessage, f'tokens/{self.modality}', qos, event_callbacks=events,
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
@@ -300,7 +300,7 @@ class EncoderNode(ManagedNode):
         try:
             self._health = self.judge.judge(frame) if self.judge else Health(math.nan)
         except Exception as error:
-            self.diagnostics.warn('not judged', f'how good the input is cannot be told: {error}')
+            self.diagnostics.warn('not judged', f'the health check of the input failed: {error}')
             self._health = Health(math.nan)
         worst = self.concerns.quality()
         quality = min(self._health.quality, worst) if worst < 1 else self._health.quality
@@ -322,7 +322,7 @@ class EncoderNode(ManagedNode):
         self.diagnostics.warn(f'{item.topic} refused', f'{item.topic}: {kind}{error}')
 
     def _warn_unexpected(self, error: Exception) -> None:
-        self.diagnostics.warn('publishing failed', f'tokens cannot be published: {error}')
+        self.diagnostics.warn('publishing failed', f'cannot publish tokens: {error}')
 
     def _options(self, prefix: str) -> dict[str, Any]:
         return {name.removeprefix(prefix): self.values[name] for name in self.values
@@ -354,7 +354,7 @@ class EncoderNode(ManagedNode):
                 if set(self._inputs) != before:
                     self.tell()
             except Exception as error:
-                self.diagnostics.warn('graph', f'the graph cannot be looked at: {error}')
+                self.diagnostics.warn('graph', f'the check of the graph failed: {error}')
 
     def check(self) -> None:
         """Set concerns of the modality; called once a second while active."""

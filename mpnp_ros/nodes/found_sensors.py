@@ -81,13 +81,13 @@ class FoundSensors:
             other = [topic for topic in graph if self._kin.search(f'{topic.name} {topic.type}')]
             shown = ', '.join(f'{topic.name} ({topic.type})' for topic in other[:3])
             return f'{text}; {shown} cannot be read: publish {kinds}' if other else \
-                f'{text}; nothing publishes {kinds}: start the driver'
+                f'{text}; no publisher of {kinds}: start the driver'
         within = below(likely, namespace) or likely
         shown = similar('/'.join((namespace.rstrip('/'), self._things)), {topic.name for topic in within})
         kind = {topic.name: topic.type for topic in within}
         listed = ', '.join(f'{name} ({kind[name]})' for name in shown)
         more = f' and {len(kind) - len(shown)} more' if len(kind) > len(shown) else ''
-        return f'{text}; there is {listed}{more}: set `{self._parameter}` to read one'
+        return f'{text}; similar: {listed}{more}: set `{self._parameter}` to read one'
 
 
 def matching(topics: Sequence[Topic], pattern: str, sensor: str, namespace: str) -> dict[str, str]:

@@ -188,7 +188,7 @@ class FusionNode(ManagedNode):
             try:
                 self._server.load_links(str(link.path), link.sha256).result()
             except LinksError as error:
-                self.get_logger().warning(f'links are left out: {error}')
+                self.get_logger().warning(f'links skipped: {error}')
         if store:
             self._server.links.keep_in(store)
 

@@ -102,7 +102,7 @@ class LidarEncoder(EncoderNode):
     def _read(self, lidar: Sensor) -> None:
         self._named = lidar.name
         if self._others:
-            self.get_logger().warning(f'there are several LiDARs: {lidar.topic} is read, and not '
+            self.get_logger().warning(f'several LiDARs found: reading {lidar.topic}, not '
                                       f'{", ".join(self._others)}; set `topic` to read another')
         self.expect(lidar.topic)
         self.listen(PointCloud2, lidar.topic, self._receive)

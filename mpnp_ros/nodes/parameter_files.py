@@ -68,7 +68,7 @@ def _problems(node: yaml.Node, inside: bool = False, name: str = '') -> Iterator
         if not inside and key.value != KEY and re.fullmatch(r'ros_*param\w*', str(key.value)):
             yield _line(key), f'{key.value} is not {KEY}; write it with two underscores'
         elif not inside and key.value == KEY and not isinstance(value, yaml.MappingNode):
-            yield _line(key), f'there are no parameters below {KEY}; indent them further than it'
+            yield _line(key), f'no parameters below {KEY}; indent them further than it'
         else:
             yield from _problems(value, inside or key.value == KEY, '' if key.value == KEY else label)
 

@@ -67,7 +67,7 @@ class Replay(PlainNode):
         self._bag_publishers = {topic.name: publisher for topic in self._player.topics.values()
                                 if (publisher := self._make_publisher(topic))}
         if not self._bag_publishers:
-            raise BagError(f'bag {values.bag}: nothing is left to play: ' + '; '.join(
+            raise BagError(f'bag {values.bag}: no topic to play: ' + '; '.join(
                 f'{name}: {reason}' for name, reason in self._left_out.items()))
         self.diagnostics.add_source(
             lambda: {'left out': ', '.join([*self._player.left_out, *self._left_out])})
@@ -131,7 +131,7 @@ class Replay(PlainNode):
             except Exception as error:  # e.g. a type without type support, or one in use on the topic already
                 reason = f'{topic.type_name} cannot be published: {error}'
         self._left_out[topic.name] = reason
-        self.diagnostics.warn(f'{topic.name} skipped', f'{topic.name} is left out: {reason}')
+        self.diagnostics.warn(f'{topic.name} skipped', f'{topic.name} skipped: {reason}')
         return None
 
     def _play(self) -> None:
@@ -164,7 +164,7 @@ class Replay(PlainNode):
             if self._stopping.is_set():
                 return
             self.diagnostics.warn(f'{message.topic} refused',
-                                  f'a message on {message.topic} is left out: {error}')
+                                  f'message on {message.topic} skipped: {error}')
         else:
             self.diagnostics.count(f'{message.topic} published')
 

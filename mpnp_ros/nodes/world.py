@@ -146,7 +146,7 @@ class DrivingWorld(PlainNode):
             self.diagnostics.state(OK, 'driving')
             self._drive()
         except Exception as error:
-            self.get_logger().fatal(f'the world has failed: {error}')
+            self.get_logger().fatal(f'the world failed: {error}')
             self.finish(error)
         else:
             self.finish()
@@ -169,7 +169,7 @@ class DrivingWorld(PlainNode):
                 self._hold()
                 self._publish(self._broadcast.frame(sensors.perceive(state, number // ticks_a_frame)))
                 self.diagnostics.count('key frames')
-        self.get_logger().info(f'the world ends after {values.duration:g} s')
+        self.get_logger().info(f'the world ended after {values.duration:g} s')
 
     def _hold(self) -> None:
         """Pause at a key frame if ``hold`` is set, until it is released."""

@@ -195,7 +195,7 @@ class BagPlayer:
                 if offset:
                     data = self._shifter.shift(message.type_name, data, offset)
             except Exception as error:  # whatever foreign bytes lead to
-                self._say(f'{message.topic}: messages are left out, because their stamps cannot be moved '
+                self._say(f'{message.topic}: messages skipped, because their stamps cannot be moved '
                           f'({type(error).__name__}); set restamp: false or exclude the topic')
                 continue
             yield BagMessage(message.stamp_ns + offset, message.topic, message.type_name, data)
@@ -213,7 +213,7 @@ class BagPlayer:
                 return True
             self.left_out[topic.name] = f'its first message does not decode as {topic.type_name} ({error}) ' \
                                         'It was recorded with another definition, or is damaged'
-            self._say(f'{topic.name} is left out: {self.left_out[topic.name]}')
+            self._say(f'{topic.name} skipped: {self.left_out[topic.name]}')
             return False
         except Exception:  # a type that rosbags cannot decode, as one with wstring
             return True
@@ -257,7 +257,7 @@ class BagPlayer:
                 else:
                     found.append(topic)
         for name, reason in self.left_out.items():
-            self._say(f'{name}: {reason}' if name in map(_name, found) else f'{name} is left out: {reason}')
+            self._say(f'{name}: {reason}' if name in map(_name, found) else f'{name} skipped: {reason}')
         self.left_out = {name: reason for name, reason in self.left_out.items()
                          if name not in map(_name, found)}
         if not found:

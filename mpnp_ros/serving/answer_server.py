@@ -97,7 +97,7 @@ class AnswerServer:
         try:
             question.checked()
             if not 0 < limit <= MOST_NEW_TOKENS:
-                raise QuestionError(f'max_new_tokens is {limit}; it may be 1 to {MOST_NEW_TOKENS}, or 0 for '
+                raise QuestionError(f'max_new_tokens is {limit}; use 1 to {MOST_NEW_TOKENS}, or 0 for '
                                     f'the parameter of the node')
             if question.withdraws:
                 self._withdraw(inquiry)
@@ -147,7 +147,7 @@ class AnswerServer:
         nothing = not self.board.usable()
         with self._wake:
             for name in self._standing.expire():
-                LOG.info('the standing question %s is withdrawn: its lease was not renewed', name)
+                LOG.info('standing question %s withdrawn: its lease was not renewed', name)
             if nothing and not self._refusal and self._standing.any_unaware():
                 self._frame, self._frame_arrived = self._frame + 1, time.monotonic()
                 self._wake.notify()
@@ -193,8 +193,8 @@ class AnswerServer:
                 inquiry.future.set_result(inquiry.settle(Answer(question, Status.OK, inquiry.asked_ns)))
                 return
             if len(self._queue) >= self._capacity:
-                raise QuestionError(f'{self._capacity} questions wait already; ask again later, more slowly, '
-                                    f'or raise queue_size')
+                raise QuestionError(f'the queue is full ({self._capacity} questions); ask later or more '
+                                    f'slowly, or raise queue_size')
             if question.standing:
                 self._standing.place(question, self._frame, self.board.time())
             self._queue.append(inquiry)
@@ -212,7 +212,7 @@ class AnswerServer:
                 self._queue.remove(inquiry)
             except ValueError:
                 return
-        self._reject(inquiry, 'cancelled before it was begun')
+        self._reject(inquiry, 'cancelled before it was started')
 
     def _reject(self, inquiry: Inquiry, reason: str) -> None:
         self._finish(inquiry, inquiry.rejection(reason))

@@ -180,7 +180,7 @@ def test_links_keep_their_blocks_where_that_fits_and_else_have_fewer(model: Cost
     assert model.plan(Budget(), aim).linked_blocks == 3
     fewer = model.plan(Budget(seconds=model.cost(2, 40, 64).seconds), aim)
     assert fewer.linked_blocks == 2 and fewer.steps == 40
-    assert re.fullmatch('2 linked blocks, not those that the links have: 40 steps of 64 questions with 3 '
+    assert re.fullmatch('2 linked blocks, not as many as the links have: 40 steps of 64 questions with 3 '
                         r'linked blocks take [\d.]+ s where [\d.]+ s are allowed', fewer.reason)
 
 

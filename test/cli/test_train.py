@@ -180,7 +180,7 @@ def test_links_start_from_those_on_true_objects(root, tiny_encoders, tiny_lm_fol
     assert train(root, tmp_path / 'other', tiny_lm_folder, '--modalities', 'camera', *more[2:]) == 2
     assert 'cannot start from the objects link: pooling, channels differ' in capsys.readouterr().err
     for store, words in ((tmp_path / 'none', 'no link store'),
-                         (tmp_path, 'has no links for objects')):
+                         (tmp_path, 'no links for objects or objects')):
         assert train(root, tmp_path / 'other', tiny_lm_folder, *more[:2], '--start', str(store)) == 2
         assert words in capsys.readouterr().err
 

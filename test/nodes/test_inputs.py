@@ -107,9 +107,9 @@ def test_where_nothing_is_found_it_is_said_what_there_is(ros, tiny_camera, tiny_
     ros.publisher('/lost/camera/depth/points', PointCloud2)
     camera = ros.start(CAMERA, namespace='/lost', parameters=tiny_camera)
     lidar = ros.start(LIDAR, namespace='/lost', parameters=tiny_lidar)
-    camera.wait_for_output('no topic of cameras found below /lost; there is /lost/depth/image_raw '
+    camera.wait_for_output('no topic of cameras found below /lost; similar: /lost/depth/image_raw '
                            '(sensor_msgs/msg/Image): set `image_topic` to read one')
-    lidar.wait_for_output('no topic of a LiDAR found below /lost; there is /lost/camera/depth/points')
+    lidar.wait_for_output('no topic of a LiDAR found below /lost; similar: /lost/camera/depth/points')
 
 
 def test_a_named_topic_that_is_silent_is_said_with_others_that_there_are(ros, tiny_camera):

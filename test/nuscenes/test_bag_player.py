@@ -363,7 +363,7 @@ def test_one_bad_topic_does_not_cost_the_bag(tmp_path: Path) -> None:
         database.execute("UPDATE topics SET type = 'odd_msgs/srv/Add_Event' WHERE name = '/event'")
     player = BagPlayer(tmp_path / 'bag', clock=FakeTime().clock(), report=said.append)
     assert texts(player) == ['a', 'a']
-    assert said == [f'{name} is left out: {reason}' for name, reason in player.left_out.items()]
+    assert said == [f'{name} skipped: {reason}' for name, reason in player.left_out.items()]
     assert {name: reason.split()[0] for name, reason in player.left_out.items()} == {
         '/answer': 'mpnp_ros/msg/Answer', '/event': 'odd_msgs/srv/Add_Event', '/cut': 'its'}
     assert 'does not decode as std_msgs/msg/String' in player.left_out['/cut']
@@ -405,4 +405,4 @@ def test_what_cannot_be_decoded_here_but_perhaps_by_others_is_passed_on(tmp_path
         if len(topics) == 3:
             player.stop()
     assert topics == ['/wide', '/new', '/new'], 'its stamps cannot be moved in the second pass'
-    assert len(said) == 1 and '/wide: messages are left out' in said[0]
+    assert len(said) == 1 and '/wide: messages skipped' in said[0]
