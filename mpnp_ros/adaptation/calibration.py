@@ -1,10 +1,9 @@
 """Calibration of confidence.
 
 A counting link has a temperature by which the log-probabilities of answers are divided.  It depends on
-question and
-frame: on what is asked and on the uncertainty of the counts (after Guo et al., arXiv:1706.04599, section 4.2,
-who have one temperature for all).  It is fitted on questions not used for training, changes no answer, and is
-stored with the link.
+question and frame: on what is asked and on the uncertainty of the counts (after Guo et al., arXiv:1706.04599,
+section 4.2, who have one temperature for all).  It is fitted on questions not used for training, changes no
+answer, and is stored with the link.
 """
 from __future__ import annotations
 

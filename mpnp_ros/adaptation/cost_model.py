@@ -178,7 +178,7 @@ class CostModel:
                      self.bytes(linked_blocks, batch))
 
     def plan(self, budget: Budget, aim: Aim | None = None) -> Plan:
-        """Return the fitting training with the most linked blocks, then the largest batch, then the most steps.
+        """Return the fitting training with the most linked blocks, then the largest batch, then most steps.
 
         At least `least_steps` x `batch` questions are seen.  Existing links keep their blocks if that fits;
         otherwise the plan has fewer and gives the reason.  A larger budget never gives fewer blocks, nor for

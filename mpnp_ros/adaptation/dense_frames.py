@@ -1,10 +1,9 @@
 """Training frames that resemble streets: dense, and with calibrated uncertainty.
 
 Thin frames are overlaid, turned at random, with rows of parked cars, queues and crowds among them.  Then
-tokens are
-painted: the belief of a sensor about every object (existence, category, status), missed and imagined objects,
-unseen sectors and unknown channels.  Finally the true world is drawn from the tokens, so that every
-probability in them is right.
+tokens are painted: the belief of a sensor about every object (existence, category, status), missed and
+imagined objects, unseen sectors and unknown channels.  Finally the true world is drawn from the tokens, so
+that every probability in them is right.
 """
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """True objects as a modality: an encoder without errors.
 
 Links are developed on these first, and links to sensors start from them.  The channels are those of the
-sensors'
-heads: expected numbers of objects by category and status.
+sensors' heads: expected numbers of objects by category and status.
 """
 from __future__ import annotations
 
