@@ -1,4 +1,4 @@
-"""What the demo found, as tables."""
+"""Results of the demo as tables."""
 from __future__ import annotations
 
 import math
@@ -21,7 +21,7 @@ ADAPTATIONS_CAPTION = (
 
 
 def phases_table(drive: Drive) -> Table:
-    """What every phase rested on."""
+    """Return the table of the phases."""
     table = Table(title='What the phases of the drive rested on', title_justify='left')
     table.add_column('phase')
     table.add_column('answers rested on')
@@ -37,7 +37,7 @@ def phases_table(drive: Drive) -> Table:
 
 
 def adaptations_table(drive: Drive) -> Table:
-    """What every adaptation took and gave."""
+    """Return the table of the adaptations."""
     table = Table(title='What was adapted, by itself', title_justify='left')
     table.add_column('adaptation')
     for name in ('in use', 'trained', 'took', 'steps', 'compute', 'peak memory', 'held-out',
@@ -50,7 +50,7 @@ def adaptations_table(drive: Drive) -> Table:
 
 
 def adaptation_cells(drive: Drive, one: Adaptation) -> tuple[str, ...]:
-    """One row; what is not known is a dash."""
+    """Return one row; unknown values are a dash."""
     plugged, course, costs = plugged_in(drive), Course.of(drive), one.costs
     begun, trained = (None if at is None or plugged is None else at - plugged
                       for at in (one.begun_in_use, one.trained_in_use))

@@ -1,4 +1,4 @@
-"""The ``mpnp`` command: one module per subcommand, all of them in one table."""
+"""The ``mpnp`` command: a table with one module per subcommand."""
 from __future__ import annotations
 
 import argparse

@@ -36,7 +36,7 @@ def add_replay_options(parser: ArgumentParser) -> None:
 
 
 def replay_parameters(arguments: Namespace) -> dict[str, object]:
-    """Return the parameters of the replay node that the command line sets."""
+    """Return the parameters of the replay node set by the command line."""
     given = {'topics': arguments.topics, 'exclude': arguments.exclude, 'longest_gap': arguments.longest_gap}
     return {'bag': arguments.bag, 'rate': arguments.rate, 'loop': arguments.loop,
             **{name: value for name, value in given.items() if value not in (None, [])}}

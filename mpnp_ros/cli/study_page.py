@@ -1,4 +1,4 @@
-"""The report of a study: docs/results/accuracy.json, docs/results/accuracy.md and the picture in it."""
+"""The report of a study: docs/results/accuracy.json, docs/results/accuracy.md and their picture."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ LEARNED = {'trust': 'whose word counts how far where both look',
            'worth': 'what their counts are worth: what is missed, confused and imagined, and whose word '
                     'counts how far',
            'aligners': 'how what was counted is told to the language model', 'all': 'all of it'}
-"""By the part of links to sensors that is trained."""
+"""Description of the trained part of links to sensors."""
 PAGE = """# Accuracy in the embedded driving world
 
 Made by `mpnp evaluate --work study` (config/study.yaml); the figures are in [accuracy.json](accuracy.json).
@@ -78,7 +78,7 @@ def write_page(results: Sequence[Mapping[str, Any]], config: StudyConfig, folder
 
 
 def draw(report: StudyReport, results: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Bars with their intervals, and how the links on true objects learned where that was looked at often."""
+    """Draw bars with their intervals, and the learning curve of links on true objects if it was measured."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

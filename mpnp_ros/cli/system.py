@@ -1,4 +1,4 @@
-"""Encoders, fusion and replay as supervised processes, with what their nodes say of themselves."""
+"""Encoders, fusion and replay as supervised processes, with the states of their nodes."""
 from __future__ import annotations
 
 import time
@@ -24,17 +24,17 @@ from mpnp_ros.supervisor import (
 from mpnp_ros.supervisor import RUNNING as PROCESS_RUNNING
 
 POLL, WATCH = .05, .25
-"""Seconds between looks at the processes: until they are ready, and from then on."""
+"""Seconds between polls of the processes: until they are ready, and afterwards."""
 WRONG_PARAMETER = 2  # exit code of mpnp_ros.nodes.runtime.run_node
 SET_UP = ('unconfigured', 'inactive')
 SOURCES = (REPLAY, WORLD)
 
 
 class System:
-    """The processes of a robot and what their nodes say of themselves; a status line for every change.
+    """The processes of a robot and the states of their nodes; prints a status line for every change.
 
-    signals: grows by each signal that tells the system to end; another one while it ends hurries that.
-    why: why the system cannot go on, empty as long as it can.
+    signals: grows by each signal to end the system; another one during the shutdown accelerates it.
+    why: why the system cannot continue, empty as long as it can.
     """
 
     def __init__(self, specs: Sequence[ProcessSpec], placement: Placement, restarts: int = 5,
@@ -66,11 +66,11 @@ class System:
         self._stack.__exit__(*error)
 
     def say(self, text: str) -> None:
-        """Write a line of the system's own."""
+        """Print a line of the system."""
         self._lines('mpnp', text)
 
     def poll(self) -> bool:
-        """Keep processes running and report what has changed; False once the system is to end."""
+        """Restart processes and print changes; False once the system is to end."""
         if self._signals or self.why:
             return False
         runs = self._supervisor.poll()
@@ -102,15 +102,15 @@ class System:
         self._announced = True
 
     def failed(self) -> list[str]:
-        """Names of the nodes that have been given up."""
+        """Return the names of the nodes that are not restarted any more."""
         return [child.spec.name for child in self._supervisor.children if child.state == FAILED]
 
     def pids(self) -> Mapping[str, int | None]:
-        """Process id of each node, None while it does not run."""
+        """Return the process id of each node, None while it does not run."""
         return {child.spec.name: child.pid for child in self._supervisor.children}
 
     def _why_it_ends(self) -> str:
-        """Say which part that nothing can go on without has ended for good, and what follows."""
+        """Return which indispensable part has ended, and the consequence."""
         gone = {child.spec.name: child for child in self._supervisor.children
                 if child.state in (ENDED, FAILED)}
         encoders = [name for name in self._names if name in ENCODERS.values()]
@@ -136,7 +136,7 @@ class System:
         self._lines(name, line)
 
     def _hurry(self) -> bool:
-        """Whether another signal has come since this was asked last, while the system ends."""
+        """Return whether another signal has arrived during the shutdown."""
         before, self._heeded = self._heeded, len(self._signals)
         return self._heeded > before
 
@@ -150,7 +150,7 @@ class System:
             self._report(child, child.state)
 
     def _is_hopeless(self, child: Child) -> bool:
-        """Whether it would only fall again: a wrong parameter, a bag that cannot be read, missing weights."""
+        """Return whether a restart is useless: a wrong parameter, an unreadable bag, missing weights."""
         code, name = child.returncode, child.spec.name
         return code == WRONG_PARAMETER or (code > 0 and (name in SOURCES or name not in self._ever_ready))
 

@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     from mpnp_ros.modalities.base import Encoder
 
 RECIPE, SCENES = 'recipe.yaml', 'scenes.json'
-"""Beside the links of a store: how they were trained, and on which scenes."""
+"""Files beside the links of a store: their recipe, and their training scenes."""
 SHIPPED = 'shipped'
 LICENCE = 'CC BY-NC-SA 4.0 (nuScenes)'
 LICENCES = {'v1.0-world': 'Apache-2.0 (trained on the embedded driving world)'}
-"""Version of a root -> licence of links trained on it, where it is not that of nuScenes."""
+"""Version of a root -> licence of links trained on it, if it is not that of nuScenes."""
 SAMPLE = 2000
 
 
@@ -212,7 +212,7 @@ def describe(report: TrainingReport) -> str:
 
 def examine(trainer: Trainer, blind: Method | None, train: TokenDataset, test: TokenDataset,
             seed: int) -> dict[str, Accuracy]:
-    """Accuracies about what was held out, by what the answers may rest on, and on a part of the training."""
+    """Return accuracies on held-out data by the available tokens, and on a part of the training data."""
     from mpnp_ros.adaptation.evaluation import evaluate, majority, sensor_dependence
 
     method, book = trainer.method, trainer.book
@@ -226,7 +226,7 @@ def examine(trainer: Trainer, blind: Method | None, train: TokenDataset, test: T
 
 def save(method: Method, recipe: TrainRecipe, arguments: Namespace, rows: dict[str, Accuracy],
          licence: str, scenes: Sequence[str]) -> None:
-    """Add the links to the store, with where they come from and what was measured, the recipe and scenes."""
+    """Add the links to the store, with provenance, measurements, recipe and scenes."""
     from mpnp_ros.cache import write_file
     from mpnp_ros.methods.link_store import LinkStore
     from mpnp_ros.methods.provenance import Provenance

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mpnp_ros.world.state import WorldState
 
 STEPS = 10
-"""Steps of the traffic between two waypoints, which are a second apart."""
+"""Steps of the traffic between two waypoints, one second."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
