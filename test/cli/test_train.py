@@ -192,7 +192,7 @@ def test_links_are_evaluated_with_the_recipe_that_lies_beside_them(
     assert train(root, tmp_path / 'links', tiny_lm_folder, *options) == 0
     capsys.readouterr()
     assert evaluate(root, tmp_path / 'links', '--scenes', 'scene-0001') == 0
-    warning = 'warning: the links were trained on 1 of the 1 scenes asked about'
+    warning = 'warning: 1 of the 1 scenes are training scenes of these links'
     assert capsys.readouterr().out.startswith(warning)
     assert evaluate(root, tmp_path / 'links', '--scenes', 'scene-0002') == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
