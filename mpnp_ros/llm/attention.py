@@ -32,7 +32,7 @@ Attended = tuple[torch.Tensor, torch.Tensor | None]
 
 
 def open_columns(prefix: BlockPrefix | None) -> BlockPrefix | None:
-    """Return the prefix without columns that are closed (-inf) for every row and head; None if none is left."""
+    """Return the prefix without columns closed (-inf) for every row and head; None if none is left."""
     if prefix is None or prefix.keys.shape[2] == 0:
         return None
     gate = prefix.log_gate
