@@ -198,20 +198,20 @@ def _right(examples: Sequence[Example], answers: Sequence[str | None]) -> float:
 
 def write_page(page: Path, rows: Sequence[Row], majority: float) -> None:
     """The page, its figures as JSON and its picture."""
-    lines = ['# Sensors that go wrong, and what adaptation gives back', '',
-             'Made by `python -m mpnp_ros.bench.damaged_sensors --page docs/results/damaged_sensors.md`, '
+    lines = ['# Damaged sensors: accuracy recovered by adaptation', '',
+             'Output of `python -m mpnp_ros.bench.damaged_sensors --page docs/results/damaged_sensors.md`, '
              'on 2 cores without a GPU.', '',
-             '| damage | sound | damaged | rule | labelled | label-free | offline | given back, labelled | '
+             '| damage | sound | damaged | rule | labelled | label-free | offline | recovered, labelled | '
              'label-free | labelled, s | label-free, s |', '|' + '---|' * 11]
     lines += [f'| {row.damage} | {row.sound:.1f} | {row.damaged:.1f} | {row.rule:.1f} | {row.labelled:.1f} | '
               f'{row.label_free:.1f} | {row.offline:.1f} | {row.given_back(row.labelled)} | '
               f'{row.given_back(row.label_free)} | {row.labelled_seconds:.0f} | '
               f'{row.label_free_seconds:.1f} |' for row in rows]
     lines += ['', f'Right answers in percent; the most frequent answer of each text gives {majority:.1f}.',
-              f'Labelled: {QUESTIONS} questions with true answers.  Label-free: no question, only moments in',
-              'which a trusted sensor looks at the same place.  Offline: questions without end, same',
+              f'Labelled: {QUESTIONS} questions with true answers.  Label-free: no questions, only moments',
+              'in which a trusted sensor looks at the same place.  Offline: unlimited questions on the same',
               'streets.  Rule: a fixed rule on the damaged tokens.  All answers are about other streets and',
-              'go through the language model.', '',
+              'use the language model.', '',
               f'![damaged sensors]({page.with_suffix(".png").name})', '']
     page.write_text('\n'.join(lines), encoding='utf-8')
     page.with_suffix('.json').write_text(json.dumps([asdict(row) for row in rows], indent=1) + '\n')

@@ -47,7 +47,7 @@ class Complaints:
         if content == before or now - self._when.get(node, now - PERIOD) < PERIOD:
             return
         self._said[node], self._when[node] = content, now
-        self._write(node, '; '.join(parts) or f'in order again: {text}')
+        self._write(node, '; '.join(parts) or f'recovered: {text}')
 
 
 def _without_numbers(text: str) -> str:

@@ -92,7 +92,7 @@ class LiveVehicle:
         self._sensors.plug_in(phase.sensors)
         for name in phase.sensors:
             self._wait(lambda topic=REPLAYED[name]: self._node.count_subscribers(topic) > 1, ENCODER_TIMEOUT,
-                       f'the {name} encoder does not listen')
+                       f'the {name} encoder has not subscribed')
 
     def plug(self, plugged: Sequence[str]) -> None:
         """Plug these modalities and unplug the others."""
@@ -110,7 +110,7 @@ class LiveVehicle:
         before = self._newest.get('questions')
         self._world.set('paused', False)
         self._wait(lambda: self._newest.get('questions') is not before, FRAME_TIMEOUT,
-                   f'the world shows nothing new within {FRAME_TIMEOUT:g} s')
+                   f'no new key frame within {FRAME_TIMEOUT:g} s')
         message = self._newest['questions']
         stamp = _nanoseconds(message.header.stamp)
         end = time.monotonic() + TOKENS_TIMEOUT
@@ -175,7 +175,7 @@ class LiveVehicle:
             if answer.status in (Answer.OK, Answer.UNKNOWN) and fits(answer):
                 return Exchange.of(question, guess, answer, training)
             if time.monotonic() > end:
-                raise NotAnsweringError(f'answers do not rest on {wanted}')
+                raise NotAnsweringError(f'answers do not use {wanted}')
             time.sleep(.05)
 
     def _answer(self, text: str) -> Any:
@@ -191,7 +191,7 @@ class LiveVehicle:
             except queue.Empty:
                 continue
             if answer.id == name and answer.status not in (Answer.OK, Answer.NO_SENSOR, Answer.UNKNOWN):
-                raise NotAnsweringError(f'{text!r} was not answered: {answer.error}')
+                raise NotAnsweringError(f'{text!r} was rejected or failed:  {answer.error}')
             if answer.id == name:
                 return answer
         raise NotAnsweringError(f'no answer to {text!r} within {ANSWER_TIMEOUT:g} s')
@@ -201,12 +201,12 @@ class LiveVehicle:
         states = self._newest.get('states')
         rows = [row for row in (states.modalities if states else ()) if row.modality in plugged]
         said = [f'{row.modality}: {row.detail}' for row in rows if row.detail]
-        return '; '.join(said) or 'fusion gives no reason'
+        return '; '.join(said) or 'the fusion node gives no reason'
 
     def _call(self, client: Any, request: Any, name: str) -> Any:
-        self._wait(client.service_is_ready, ANSWER_TIMEOUT, f'nobody serves {name}')
+        self._wait(client.service_is_ready, ANSWER_TIMEOUT, f'no server for {name}')
         future = client.call_async(request)
-        self._wait(future.done, ANSWER_TIMEOUT, f'{name} does not answer')
+        self._wait(future.done, ANSWER_TIMEOUT, f'no response from {name}')
         return future.result()
 
     def _wait(self, condition: Callable[[], Any], timeout: float, otherwise: str) -> None:

@@ -69,7 +69,7 @@ def draw_key_frame(scene: RealScene, answers: Mapping[tuple[str, ...], Sequence[
     _annotated_sweep(figure.add_subplot(grid[:2, 3]), scene)
     _examples(figure.add_subplot(grid[2, :2]), answers[BOTH])
     _types(figure.add_subplot(grid[2, 2:]), answers)
-    figure.suptitle(f'Real nuScenes, {scene.title}; links that have never seen nuScenes', x=.02, ha='left',
+    figure.suptitle(f'Real nuScenes, {scene.title}; links not trained on nuScenes', x=.02, ha='left',
                     fontsize=13, color=INK)
     return _write(canvas, path)
 

@@ -97,7 +97,7 @@ def _accuracy(axes: Axes, course: Course) -> None:
     axes.fill_between(seconds, *100 * intervals.T, color=RIGHT, alpha=.15, lw=0, zorder=2,
                       label='95 % interval')
     axes.plot(seconds, 100 * (guessed / asked)[known], color=INK, lw=1.1, ls='--', zorder=3,
-              label='the majority, without looking')
+              label='the majority')
     axes.plot(seconds, 100 * (right / asked)[known], color=RIGHT, lw=2.4, zorder=4,
               label=f'right answers, of the last {WINDOW}')
     axes.set(ylim=(0, 100))
@@ -115,7 +115,7 @@ def _rests(axes: Axes, course: Course) -> None:
     axes.set(ylim=(2.6, -.6))
     axes.set_yticks(range(3), [*(f'on {name}' for name, *_ in bars), 'training'])
     axes.tick_params(labelbottom=False, left=False)
-    axes.set_title('what answers rest on, and when links are trained', loc='left', fontsize=9, color=INK,
+    axes.set_title('sensors used by answers, and trainings', loc='left', fontsize=9, color=INK,
                    pad=3)
 
 

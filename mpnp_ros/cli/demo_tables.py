@@ -13,7 +13,7 @@ from mpnp_ros.cli.exchanges import TYPES, Exchange, Score, interval, millisecond
 from mpnp_ros.cli.units import UNKNOWN, from_to, macs, megabytes, seconds
 
 EXAMPLES = 4
-CAPTION = ('majority: the most frequent answer to each question on other streets, without looking;\n'
+CAPTION = ('majority: the most frequent answer to each question on other streets;\n'
            'questions are chosen so that it is right about half of the time.')
 ADAPTATIONS_CAPTION = (
     'in use, trained: since the sensor was plugged in, until its first links and trained ones were in use;\n'
@@ -22,9 +22,9 @@ ADAPTATIONS_CAPTION = (
 
 def phases_table(drive: Drive) -> Table:
     """Return the table of the phases."""
-    table = Table(title='What the phases of the drive rested on', title_justify='left')
+    table = Table(title='Phases of the drive', title_justify='left')
     table.add_column('phase')
-    table.add_column('answers rested on')
+    table.add_column('sensors used')
     for name in ('right', '%', '95 % interval', 'majority %', 'median latency'):
         table.add_column(name, justify='right')
     for phase, score in drive.scores():
@@ -38,7 +38,7 @@ def phases_table(drive: Drive) -> Table:
 
 def adaptations_table(drive: Drive) -> Table:
     """Return the table of the adaptations."""
-    table = Table(title='What was adapted, by itself', title_justify='left')
+    table = Table(title='Adaptations', title_justify='left')
     table.add_column('adaptation')
     for name in ('in use', 'trained', 'took', 'steps', 'compute', 'peak memory', 'held-out',
                  'p95 latency', 'idle', 'ratio'):

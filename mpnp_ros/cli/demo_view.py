@@ -79,7 +79,7 @@ class LiveView:
             parts += [progress(now.drive, now.phase, now.exchanges), '']
         head = Text.assemble((self._title, 'bold'), f'   {time.monotonic() - self._start:.0f} s, key frame '
                              f'{frames}')
-        parts = [head, '', *parts, Panel(system(self._diary), title='the system, by itself',
+        parts = [head, '', *parts, Panel(system(self._diary), title='events',
                                          title_align='left', border_style='dim')]
         room = self._height - AROUND - len(self._diary.senses) - (len(now.drive.phases) if now else 0)
         if self._last and room > 0:

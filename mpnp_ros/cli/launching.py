@@ -48,7 +48,7 @@ def system_arguments(overlay: str = '', clock: str = '', source: str = '') -> li
     follows = ('true', ['true'], f'Follow /clock, which {clock} publishes') if clock else (
         'false', list(SWITCH), 'Follow /clock, as with a bag or a simulator')
     patience = [DeclareLaunchArgument('timeout', default_value='300.0', description=(
-        f'Seconds that {clock} waits for the nodes to listen before it fails'))] if source else []
+        f'Seconds that {clock} waits for the nodes to subscribe before it fails'))] if source else []
     return [
         DeclareLaunchArgument('namespace', default_value='',
                               description='Namespace of all nodes, e.g. robot1'),
@@ -64,7 +64,7 @@ def system_arguments(overlay: str = '', clock: str = '', source: str = '') -> li
                                 choices=list(SWITCH), description=f'Start the {modality} encoder')
           for modality in ENCODERS),
         DeclareLaunchArgument('adaptation', default_value='true', choices=list(SWITCH),
-                              description='Start the adaptation node, which trains links that are missing'),
+                              description='Start the adaptation node, which trains missing links'),
         *patience,
         DeclareLaunchArgument('log_level', default_value='info', choices=list(LOG_LEVELS),
                               description='Log level of the nodes'),

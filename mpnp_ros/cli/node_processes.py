@@ -51,7 +51,7 @@ def node_process(node: str, placement: Placement,
     Raises ConfigurationError if the node or a parameter file does not exist.
     """
     if node not in NODES:
-        raise ConfigurationError(f'there is no node {node!r}; there are {", ".join(NODES)}')
+        raise ConfigurationError(f'no node {node!r}; use one of {", ".join(NODES)}')
     arguments = [part for file in _parameter_files(placement) for part in ('--params-file', str(file))]
     for name, value in {**_common(node, placement), **(parameters or {})}.items():
         arguments += ['-p', f'{name}:={_yaml(value)}']

@@ -84,7 +84,7 @@ class System:
                     self._complaints.report(report.name, report.level, report.text)
         self.why = self._why_it_ends()
         if self.why:
-            self.say(f'{self.why}; the system ends')
+            self.say(f'{self.why}; shutting down')
         return runs and not self.why
 
     def wait_ready(self, timeout: float) -> None:
@@ -116,15 +116,15 @@ class System:
         encoders = [name for name in self._names if name in ENCODERS.values()]
         source = next((name for name in self._names if name in SOURCES), None)
         if FUSION in gone:
-            return f'{FUSION} has {_ending(gone[FUSION])}: no question can be answered without it'
+            return f'{FUSION} has {_ending(gone[FUSION])}: questions cannot be answered'
         if encoders and all(name in gone for name in encoders):
-            return f'no encoder is left ({", ".join(encoders)}): nothing is perceived'
+            return f'no encoder is left ({", ".join(encoders)}): no sensor data'
         if source in gone and gone[source].state == FAILED:
-            return f'{source} has {_ending(gone[source])}: there are no sensors without it'
+            return f'{source} has {_ending(gone[source])}: no sensor data'
         missing = [name for name in encoders if name in gone and name not in self._ever_ready]
         if source and missing:
             return (f'{source} waits for {", ".join(missing)}, which has {_ending(gone[missing[0]])} '
-                    '(mend it, or leave it out with --modalities)')
+                    '(fix it, or omit it with --modalities)')
         return ''
 
     def _not_ready(self) -> list[str]:
@@ -176,5 +176,5 @@ def _ending(child: Child) -> str:
 def _details(child: Child) -> str:
     if child.pid:
         return f' pid {child.pid}'
-    again = ', to be started again' if child.state == WAITING else ''
+    again = ', restarting' if child.state == WAITING else ''
     return f' exit code {child.returncode}{again}' if child.returncode is not None else ''

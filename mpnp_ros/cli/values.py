@@ -17,7 +17,7 @@ def not_negative(text: str) -> float:
     """Parse a finite number >= 0, e.g. a period in seconds."""
     value = _number(text)
     if not (math.isfinite(value) and value >= 0):
-        raise ArgumentTypeError(f'{text} is not a number of 0 or more')
+        raise ArgumentTypeError(f'{text} is not a number >= 0')
     return value
 
 

@@ -54,7 +54,7 @@ class Recipe:
             raise ConfigurationError(f'{self.key_frames} key frames every {self.interval:g} s last longer '
                                      f'than the {SLOT} s that a scene may; make more scenes instead')
         if unknown := set(self.sensors) - set(SENSORS):
-            raise ConfigurationError(f'there is no sensor {", ".join(sorted(unknown))}; '
+            raise ConfigurationError(f'no sensor {", ".join(sorted(unknown))}; '
                                      f'there are {", ".join(SENSORS)}')
 
 

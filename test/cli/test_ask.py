@@ -92,7 +92,7 @@ def test_what_the_question_alone_suggests_is_called_so(capsys):
 
 @pytest.mark.parametrize('options, words', [
     (['--timeout', '0'], '0 is not a number above 0'), (['--timeout', 'nan'], 'nan is not a number above 0'),
-    (['--timeout', '-1'], '-1 is not'), (['--period', '-1'], '-1 is not a number of 0 or more'),
+    (['--timeout', '-1'], '-1 is not'), (['--period', '-1'], '-1 is not a number >= 0'),
     (['--max-new-tokens', '-1'], '-1 is not a whole number'),
     (['--max-new-tokens', '5000000000'], 'from 0 to'),
     (['--timeout', 'soon'], 'soon is not a number'),

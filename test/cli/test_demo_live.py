@@ -136,7 +136,7 @@ def test_a_phase_sets_the_light_and_starts_encoders(robot, system):
 
 def test_an_encoder_that_does_not_come_up_is_named(robot, system, monkeypatch):
     monkeypatch.setattr(system, 'count_subscribers', lambda topic: 1)
-    with pytest.raises(NotAnsweringError, match='the camera encoder does not listen'):
+    with pytest.raises(NotAnsweringError, match='the camera encoder has not subscribed'):
         robot.enter(PHASES[LABELLED][0])
 
 

@@ -49,7 +49,7 @@ def drive() -> Drive:
 def test_milestones_are_what_was_noticed_decided_and_done(drive):
     assert [(one.seconds, one.text) for one in milestones(drive)] == [
         (20., 'dusk'), (40., 'night falls'), (42., 'camera degraded'), (60., 'LiDAR plugged in'),
-        (61., 'LiDAR healthy'), (62., 'first links tried'), (70.2, 'first links in use'),
+        (61., 'LiDAR healthy'), (62., 'initial links evaluated'), (70.2, 'first links in use'),
         (80.5, 'training begins'), (95.1, 'trained links in use'), (100., 'morning'),
         (104., 'camera healthy again')]
 

@@ -81,7 +81,7 @@ def test_the_page_is_written_when_all_seeds_are_measured(study):
     assert study.codes == (0, False, 0)
     assert {path.name for path in (study.folder / 'docs').iterdir()} == {
         'accuracy.md', 'accuracy.json', 'accuracy.png'}
-    assert 'Made by `mpnp evaluate' in (study.folder / 'docs/accuracy.md').read_text()
+    assert 'Output of `mpnp evaluate' in (study.folder / 'docs/accuracy.md').read_text()
 
 
 @pytest.mark.timeout(400)
