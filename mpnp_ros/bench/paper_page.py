@@ -53,7 +53,8 @@ PAGE = """# Cost of adapting at the sizes of the paper
 Output of `python -m mpnp_ros.bench.paper_scale --output docs/results`, which takes {minutes:.0f} minutes of
 one CPU thread. The paper is arXiv:2312.07886. All figures are in [paper_scale.json](paper_scale.json).
 Nothing was trained and no weights were loaded: operations are counted by torch in real training steps on
-tensors without data, memory is that of the storages alive in such steps. One PMAC is 1e15 multiply-accumulates.
+tensors without data, memory is that of the storages alive in such steps.
+One PMAC is 1e15 multiply-accumulates.
 
 ## The paper's accounting, reproduced
 

@@ -36,8 +36,8 @@ It is a synthetic world: none of this is accuracy on nuScenes.
 {questions} questions on {scenes} held-out scenes, the same ones by day and at night, balanced so that
 the text gives little away, with {answers} choices; seeds: {seeds}. In brackets is the 95 % interval
 (bootstrap over seeds and scenes). Questions ask for objects relative to the vehicle, up to {distance:g} m
-away and with at least {points} LiDAR points. Questions that relate two other objects to each other are omitted. The
-language model is {model}, frozen; {last} blocks are linked.
+away and with at least {points} LiDAR points. Questions that relate two other objects to each other are
+omitted. The language model is {model}, frozen; {last} blocks are linked.
 
 - **Blind** links see learned constants instead of tokens: same parameters, same questions, same code,
   {blind} steps. They reach the majority answers.
