@@ -218,7 +218,8 @@ class Decision:
     """The decided actions.
 
     active: modalities that answers should use, sorted.  actions: at most one for each modality that lacks
-    something; at most one is a training, and none if links are to be plugged or copied.  reason: one sentence.
+    something; at most one is a training, and none if links are to be plugged or copied.  reason: one
+    sentence.
     """
 
     active: tuple[str, ...]
