@@ -304,7 +304,7 @@ def test_a_spec_is_what_was_saved_and_a_damaged_one_is_named(job, tmp_path):
     assert JobSpec.load(tmp_path / 'job') == replace(spec)
     for damage in ('', '{', '[]', '{"new": [{}]}', '{"new": [], "colour": 1}'):
         (tmp_path / 'job' / SPEC).write_text(damage)
-        with pytest.raises(TrainingError, match=r'spec\.json is no adaptation job'):
+        with pytest.raises(TrainingError, match=r'spec\.json is not a valid job file'):
             JobSpec.load(tmp_path / 'job')
 
 

@@ -134,8 +134,8 @@ def test_what_has_no_links_teaches_nothing(odd: dict) -> None:
     teacher, lessons = replace(CAMERA, state='stale', **odd), {'lidar': Lessons(12, {'camera': 300})}
     decision = decided(teacher, LIDAR, lessons=lessons)
     assert only(decision).reason == (
-        'lidar is healthy and has no links; labelled questions with lidar tokens so far: 12 of 200; no other '
-        'modality with links can teach it')
+        'lidar is healthy and has no links; labelled questions with lidar tokens so far: 12 of 200; no '
+        'trusted modality has links')
 
 
 def test_says_how_much_is_lacking() -> None:

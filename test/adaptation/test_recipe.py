@@ -57,7 +57,7 @@ def test_heads_make_tokens_of_counts():
 @pytest.mark.parametrize('text, words', [
     ('steps: 3', 'steps'), ('training: {steps: 0}', 'at least 1'), ('training: {pace: 1}', 'pace'),
     ('split: half', 'one of scene, mini, none'), ('night_images: dark', 'night_80dimgaussian7'),
-    ('questions: 3', 'no recipe'), (': :', 'no recipe'), ('- 1', 'no recipe')])
+    ('questions: 3', 'not a recipe'), (': :', 'not a recipe'), ('- 1', 'not a recipe')])
 def test_a_wrong_file_is_refused_by_name_and_key(tmp_path, text, words):
     path = tmp_path / 'wrong.yaml'
     path.write_text(text)

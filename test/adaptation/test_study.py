@@ -51,7 +51,7 @@ def test_neighbours_do_not_overlap(recipe):
                                         ({'blind': {'pace': 2}}, 'pace'),
                                         ({'objects': {'scenes': [0, 9], 'reader': {'pages': 1}}}, 'pages')])
 def test_a_wrong_recipe_is_named(recipe, more, word):
-    with pytest.raises(ConfigurationError, match=rf'study\.yaml is no recipe of a study .*{word}'):
+    with pytest.raises(ConfigurationError, match=rf'study\.yaml is not a recipe of a study .*{word}'):
         StudyConfig.load(recipe({}, **more))
     with pytest.raises(ConfigurationError, match='gone'):
         StudyConfig.load('gone.yaml')

@@ -273,7 +273,7 @@ def test_trains_one_link_and_leaves_the_other_as_it_was(toy, toy_method):
 
 
 def test_what_is_trained_must_be_plugged_and_be_seen(toy, toy_method):
-    with pytest.raises(TrainingError, match='radar is to be trained but not plugged'):
+    with pytest.raises(TrainingError, match='radar has no plugged link to train'):
         Trainer(toy_method(), SHORT, trained=['radar'])
     with pytest.raises(TrainingError, match='tokens of none of the modalities whose links are trained'):
         Trainer(toy_method('camera', 'lidar'), SHORT, trained=['lidar']).fit(toy(8, 1, ('camera',)))

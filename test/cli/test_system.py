@@ -153,7 +153,7 @@ def test_a_killed_node_comes_back(robot):
     os.kill(first, signal.SIGKILL)
     second = robot.wait_for(lambda lines: len(pids(lines)) > 1 and pids(lines))[-1]
     assert second != first
-    assert any('to be started again' in line for line in robot.lines)
+    assert any('restarting' in line for line in robot.lines)
     assert mpnp('ask', 'moving?', '--choices', 'yes', 'no', '--namespace', 'robot1').returncode == 3
 
 

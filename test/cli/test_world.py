@@ -76,7 +76,7 @@ def test_wrong_options_are_refused_with_the_reason(tmp_path, capsys, option, val
 def test_a_folder_of_something_else_is_refused(tmp_path, capsys):
     (tmp_path / 'mine').write_text('keep')
     assert main(['world', 'generate', '--output', str(tmp_path)]) == 2
-    assert 'holds something else' in capsys.readouterr().err
+    assert 'contains something else' in capsys.readouterr().err
 
 
 def test_a_package_that_is_missing_is_named_with_the_remedy(tmp_path, capsys, monkeypatch):
