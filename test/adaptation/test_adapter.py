@@ -326,7 +326,7 @@ def test_automatic_adaptation_can_be_off(robot, experience):
     adapter.conditions([healthy('lidar')])
     adapter.tick()
     assert robot.begun == []
-    assert 'automatic adaptation is off' in adapter.decision.reason
+    assert 'automatic adaptation is disabled' in adapter.decision.reason
     adapter.adapt(Request())
     assert len(robot.begun) == 1
 

@@ -110,7 +110,8 @@ def test_a_damaged_spec_fails_and_is_named(job, tmp_path):
     (tmp_path / 'job' / SPEC).write_text('{')
     result = Watched(tmp_path / 'job').result()
     assert result.status == FAILED
-    assert result.message.startswith('TrainingError') and 'spec.json is not a valid job file' in result.message
+    assert result.message.startswith('TrainingError')
+    assert 'spec.json is not a valid job file' in result.message
 
 
 def test_a_job_that_is_closed_leaves_no_process(job, experience, tmp_path):
