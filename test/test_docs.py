@@ -98,3 +98,13 @@ def test_files_named_in_the_guide_exist():
         for name in re.findall(r'`(\w+(?:/\w+)+\.py)`', page.read_text()):
             found = any((folder / name).is_file() for folder in (ROOT, ROOT / 'mpnp_ros'))
             assert found, f'{page.name}: {name}'
+
+
+def test_no_text_names_a_document_that_is_not_here():
+    files = [*(ROOT / 'mpnp_ros').rglob('*.py'), *(ROOT / 'docs').rglob('*.md'), ROOT / 'README.md']
+    here = {page.name for folder in (ROOT / 'docs', ROOT / 'examples') for page in folder.rglob('*.md')}
+    here |= {page.name for page in ROOT.glob('*.md')} | {f'{name}.md' for name in (
+        'paper_scale', 'methods')}  # written by the programs that name them
+    for file in files:
+        for name in re.findall(r'\b(\w+\.md)\b', file.read_text()):
+            assert name in here, f'{file.relative_to(ROOT)} names {name}'

@@ -40,9 +40,9 @@ COMMANDS = (
     Command('train', 'mpnp_ros.cli.train', 'train links on nuScenes key frames'),
     Command('pretrain', 'mpnp_ros.cli.pretrain', 'train a head that counts objects by direction'),
     Command('evaluate', 'mpnp_ros.cli.evaluate', 'measure accuracy: of a running system on a bag, of links'),
-    Command('convert', 'mpnp_ros.cli.convert', 'write nuScenes scenes as a bag that ROS can play'),
-    Command('replay', 'mpnp_ros.cli.replay', 'play such a bag with its clock and its questions'),
-    Command('world', 'mpnp_ros.cli.world', 'make data sets in the embedded driving world, or look at it'),
+    Command('convert', 'mpnp_ros.cli.convert', 'convert nuScenes scenes to ROS 2 bags'),
+    Command('replay', 'mpnp_ros.cli.replay', 'play a bag with its clock and its questions'),
+    Command('world', 'mpnp_ros.cli.world', 'generate, show or run the simulated world'),
     Command('docs', 'mpnp_ros.cli.docs', 'write the pages of docs/reference and config/mpnp.yaml'),
 )
 

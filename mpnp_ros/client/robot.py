@@ -32,8 +32,8 @@ class Robot:
     in a method, and leaving the loop over a stream, cancel what the robot is doing for it.
 
     Results are the ROS messages of this package, such as ``mpnp_ros.msg.Answer``, not classes of their own:
-    their fields are documented in docs/interfaces.md, they are what a subscriber gets, and they can be
-    published and recorded as they are.
+    their fields are documented in docs/reference/interfaces.md, they are what a subscriber gets, and they can
+    be published and recorded as they are.
 
     Every method raises
 

@@ -11,7 +11,7 @@ HARMONICS = 4
 
 
 class Aligner(nn.Module):
-    """Key or Value Aligner: GELU(x W1 + b1) W2 + b2 (papers.md A.1), W2 as wide as H_kv d_h.
+    """Key or Value Aligner: GELU(x W1 + b1) W2 + b2 (arXiv:2312.07886), W2 as wide as H_kv d_h.
 
     outputs: number of output projections over the one hidden layer: 1, shared by all linked blocks as
         in the paper, or one for each of them.

@@ -1,4 +1,4 @@
-"""eP-ALM: columns that are overwritten block by block in the upper part of the model (papers.md B)."""
+"""eP-ALM: columns that are overwritten block by block in the upper part of the model (arXiv:2303.11403)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ PROMPT_PLACES = ('link', 'input')
 
 @dataclass(frozen=True)
 class EpAlmConfig(PromptedConfig):
-    """The last 40 % of the blocks, of which all but the last get columns of their own (papers.md B.1)."""
+    """The last 40 % of the blocks, of which all but the last get columns of their own."""
 
     connectors: int = option('linear maps, of which each serves as many blocks in a row', 6)
     depths: int = option('depths of the encoder that a frame has tokens of, side by side for each view; '
@@ -92,7 +92,7 @@ class EpAlmLink(PromptedLink):
 class EpAlm(ColumnMethod):
     """Tokens enter at the first linked block and again, from a deeper connector, at each one above.
 
-    Corrected (papers.md B.4): columns see themselves and what is before them, never the text, so that the
+    Corrected (docs/guide/methods.md): columns see themselves and what is before them, never the text, so the
     model stays causal; learned prompts stand at the first linked block, so that blocks below it see the text
     only and are cached, as with latent links; only the answer is learned.  ``prompt_at='input'`` puts the
     prompts where they are published.  Columns and prompts are all at position 0.

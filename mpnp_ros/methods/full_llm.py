@@ -80,7 +80,7 @@ def _flat(name: str) -> str:
 
 
 class FullLlm(ColumnMethod):
-    """Projected tokens in front of the text; the projection and the whole model are trained (papers.md A.6).
+    """Projected tokens in front of the text; the projection and the whole model are trained.
 
     The method's own model is never changed: each link brings a float32 copy of its weights, 540 MB for the
     default model.  They are run in the model's number format.

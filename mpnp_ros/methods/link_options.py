@@ -25,7 +25,7 @@ def option(help: str, default: Any = MISSING) -> Any:
 
 @dataclass(frozen=True)
 class LinkConfig:
-    """One modality's latent connection to one language model (papers.md A.1, A.7; learning.md).
+    """One modality's latent connection to one language model (arXiv:2312.07886).
 
     Raises ConfigurationError for values out of range.
     """
@@ -77,7 +77,7 @@ class LinkConfig:
     @classmethod
     def for_model(cls, lm: LanguageModel, modality: str, encoder: str, token_width: int, *,
                   last: int | None = None, **options: Any) -> LinkConfig:
-        """A link to the `last` blocks (default: half of them, papers.md A.4), or to `blocks`, of a model."""
+        """A link to the `last` blocks (default: half of them), or to `blocks`, of a model."""
         count = max(1, lm.blocks // 2) if last is None else last
         if not 1 <= count <= lm.blocks:
             raise ConfigurationError(f'link {modality!r}: {count} linked blocks; {lm.name} has {lm.blocks}')

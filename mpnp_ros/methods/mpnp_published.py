@@ -1,7 +1,7 @@
-"""The method exactly as published, to compare with (papers.md A.1): no gate, no cached lower blocks.
+"""The method exactly as published in arXiv:2312.07886, for comparison: no gate, no cached lower blocks.
 
 One alpha_j per linked block for all modalities multiplies keys and values, and every other block gets a
-zero prefix of the same length.  Known defects (papers.md A.7, points 2 and 3): alpha = 0 is not "not
+zero prefix of the same length.  Known defects: alpha = 0 is not "not
 linked", zero prefixes take attention from the text, and plugging one modality changes what another says.
 """
 from __future__ import annotations

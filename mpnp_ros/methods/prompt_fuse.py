@@ -1,4 +1,4 @@
-"""PromptFuse: tokens of modalities at the input of a frozen language model (papers.md A.6, baselines)."""
+"""PromptFuse: tokens of modalities at the input of the frozen model, as in arXiv:2312.07886."""
 from __future__ import annotations
 
 from mpnp_ros.methods.columns.link import PromptedLink

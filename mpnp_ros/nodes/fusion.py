@@ -89,7 +89,7 @@ PARAMETERS = (
     Parameter('threads', 0, 'CPU threads of the model; 0: half of the cores.', minimum=0, maximum=256,
               change=CONFIGURE),
     Parameter('method', DEFAULT_METHOD, 'Method that connects modalities to the model: a built-in one, see '
-              'docs/methods.md, or one of an installed package.', change=CONFIGURE),
+              'docs/guide/methods.md, or one of an installed package.', change=CONFIGURE),
     Parameter('modalities', ('camera', 'lidar', 'radar'),
               'Modalities to listen to, each on tokens/<modality>.'),
     Parameter('links', (SHIPPED,), f'Folders of the links to begin with; {SHIPPED}: those that come with the '

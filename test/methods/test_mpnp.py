@@ -42,7 +42,7 @@ def test_methods_are_known_by_name(tiny_lm):
 
 
 def test_the_documentation_has_every_method():
-    table = (Path(__file__).parents[2] / 'docs/methods.md').read_text()
+    table = (Path(__file__).parents[2] / 'docs/guide/methods.md').read_text()
     for spec in methods().values():
         if spec.method.__module__.startswith('mpnp_ros.'):
             assert f'| `{spec.name}`' in table and f'| {spec.summary} |' in table

@@ -1,6 +1,6 @@
 """Attention skipping (EAS): blocks without attention, which an adapter before the feed-forward stands in for.
 
-papers.md D.1, corrected as in D.5.  A block that keeps its attention has the adapter of
+arXiv:2403.15226, corrected as in docs/guide/methods.md.  A block that keeps its attention has the adapter of
 :mod:`mpnp_ros.methods.mma.link` before it.  A skipped block is
 
     u = attention_norm(x),   z = (m + C u + b_C) / 2,   p = u + sum_k w_k (B_k z + b_k)
@@ -74,7 +74,7 @@ class StandIn(Adapter):
 class SkippedBlock:
     """The form of a block without attention.
 
-    A linked block keeps attention over its prefix alone (papers.md D.5, point 3).  change: what stands in for
+    A linked block keeps attention over its prefix alone.  change: what stands in for
     attention, [B, T, d] -> [B, T, d]; or folded: parts that have it, and the feed-forward norm, in their
     matrices.
     """

@@ -1,4 +1,4 @@
-"""EAS: columns before the text, and blocks that go without attention (papers.md D)."""
+"""EAS: columns before the text, and blocks that go without attention (arXiv:2403.15226)."""
 from __future__ import annotations
 
 from collections.abc import Sequence

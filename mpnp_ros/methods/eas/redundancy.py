@@ -1,4 +1,4 @@
-"""Which attentions of a model can go: by direct measurement, or by the paper's search (papers.md D.3, D.5).
+"""Which attentions of a model can go: by direct measurement, or by the search of arXiv:2403.15226.
 
 Both ask for numbers only, and know nothing of how blocks are skipped.
 """
@@ -102,7 +102,7 @@ def search_skips(loss: SkipLoss, train: Callable[[frozenset[int]], None], candid
                  count: int, config: SearchConfig) -> frozenset[int]:
     """Choose `count` blocks by a bandit's scores while all forms are trained.
 
-    train: one step with some blocks skipped.  After papers.md D.3, as published for LaVIN: a set's reward is
+    train: one step with some blocks skipped.  As published for LaVIN (arXiv:2403.15226): a set's reward is
     exp(-loss), compared with the mean of its evaluation.
     """
     generator = torch.Generator().manual_seed(config.seed)

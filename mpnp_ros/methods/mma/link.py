@@ -1,6 +1,6 @@
 """Mixture-of-modality adaptation (LaVIN): adapters that are mixed by which modalities are there.
 
-papers.md C.1, without the defects of C.4.  Before the attention of each block
+arXiv:2305.15023, corrected as in docs/guide/methods.md.  Before the attention of each block
 
     u' = u + sum_k w_k (B_k (A u + b_A) + b_k),   w = softmax((W_r t + b_r) / tau)
 

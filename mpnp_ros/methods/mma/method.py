@@ -1,4 +1,4 @@
-"""LaVIN's way: columns before the text, and adapters mixed by which modalities are there (papers.md C)."""
+"""LaVIN's way: columns before the text, and adapters mixed by the modalities present (arXiv:2305.15023)."""
 from __future__ import annotations
 
 import threading

@@ -30,7 +30,7 @@ Question = tuple[torch.Tensor, torch.Tensor]
 
 
 class LatentLink(Link):
-    """Tokens of one modality -> a gated K/V prefix for every linked block (papers.md A.1, A.7).
+    """Tokens of one modality -> a gated K/V prefix for every linked block (arXiv:2312.07886).
 
     Parameters are float32 and all of them are trained.  Each linked block has its own gate
     g = sigmoid(w / temperature), handed on as log g; a pruned gate is exactly 0 and its block gets no

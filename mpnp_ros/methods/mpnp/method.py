@@ -1,4 +1,4 @@
-"""The default method: gated latent links over cached lower blocks (papers.md A.7)."""
+"""The default method: gated latent links over cached lower blocks (arXiv:2312.07886)."""
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Question-conditioned pooling: the question picks from many tokens what a few prefix entries carry.
 
-A plain aligner hands every token to the language model and most of what the encoder knows is lost on
-the way (learning.md).  Here a small network reads the question's states, which depend on its text only,
+A plain aligner hands every token to the language model and most of what the encoder knows is lost on the way
+(docs/lab/experiments.md).  Here a small network reads the question's states, which depend on text only,
 chooses directions to look in, sums what the tokens hold there, and hands on a few entries.  Sums, not
 averages, so that counts survive; weights that are linear in the direction's Fourier features and in the
 content, so that there is a slope to learn from before anything is known.

@@ -2,7 +2,7 @@
 
 Which blocks are skipped is measured, and what stands in for them learned, by how far the states of the
 altered model are from those of the whole one on question texts, half way up, below which links seldom begin,
-and at the end (papers.md D.5).
+and at the end.
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Latent links to a language model of which some blocks go without attention (papers.md D.5, point 3).
+"""Latent links to a language model of which some blocks go without attention.
 
 What stands in for their attention was made to say what the whole model says (see distillation.py) and is
 never trained with a link, so blocks below the links still depend on the question alone.  It travels with

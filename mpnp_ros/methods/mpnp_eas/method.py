@@ -1,4 +1,4 @@
-"""Latent links to a language model of which some attentions are skipped (papers.md D.5, F)."""
+"""Latent links to a language model with skipped attentions (arXiv:2403.15226)."""
 from __future__ import annotations
 
 from dataclasses import replace
