@@ -246,5 +246,6 @@ class PrefixedLines:
         self._lock = threading.Lock()
 
     def __call__(self, name: str, line: str) -> None:
+        """Write one line of ``name``."""
         with self._lock:
             print(f'[{name}]'.ljust(self._width), line, file=sys.stdout, flush=True)
