@@ -119,6 +119,7 @@ class Child:
             self._reader.join(max(0., timeout))
 
     def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout
         with process.stdout as lines:
             for line in lines:
                 self._write(self.spec.name, line.rstrip('\n'))

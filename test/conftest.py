@@ -49,6 +49,7 @@ CORPUS = ['question: is the car moving? how many cars are to the front left of t
 BLOCKS = 4
 WINDOW = 4
 STUCK = 180.
+LONG_NAME = 80
 LONGEST = ('nodes/test_adaptation.py', 'nodes/test_fusion.py', 'nodes/test_inputs.py', 'cli/test_system.py',
            'nodes/test_camera_encoder.py', 'cli/test_demo.py', 'nodes/test_signals.py',
            'cli/test_evaluate.py', 'nodes/test_lifecycle.py', 'adaptation/test_adapter.py',
@@ -75,6 +76,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the real stderr, which tests' output is captured away from."""
     config.stash[STDERR] = os.dup(2)
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name long parameters by their length: the bytes of some files differ between two processes."""
+    if isinstance(val, bytes | str) and len(val) > LONG_NAME:
+        return f'{type(val).__name__} of {len(val)}'
+    return None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
