@@ -5,6 +5,7 @@ import faulthandler
 import fcntl
 import importlib.util
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -50,6 +51,7 @@ BLOCKS = 4
 WINDOW = 4
 STUCK = 180.
 LONG_NAME = 80
+ROOFS = {'world': r'^world/|test_(world|demo)', 'bench': r'^bench/|test_study'}
 LONGEST = ('nodes/test_adaptation.py', 'nodes/test_fusion.py', 'nodes/test_inputs.py', 'cli/test_system.py',
            'nodes/test_camera_encoder.py', 'cli/test_demo.py', 'nodes/test_signals.py',
            'cli/test_evaluate.py', 'nodes/test_lifecycle.py', 'adaptation/test_adapter.py',
@@ -86,7 +88,15 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest where processes share a run, so that all end together."""
+    """Mark the tests of simulator and benchmarks, and let processes that share a run end together.
+
+    They begin with the files that take longest.
+    """
+    for item in items:
+        path = str(item.path.relative_to(Path(__file__).parent))
+        for marker, pattern in ROOFS.items():
+            if re.search(pattern, path):
+                item.add_marker(marker)
     if hasattr(config, 'workerinput'):
         order = {str(Path(__file__).parent / name): rank for rank, name in enumerate(LONGEST)}
         items.sort(key=lambda item: order.get(str(item.path), len(order)))
