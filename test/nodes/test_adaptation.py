@@ -55,7 +55,7 @@ TEXTS = {'what is it?': 'object', 'what is to the front left of the truck?': 'st
 FUSION = {'links': [''], 'stale_after': 600., 'lowest_rate': 0., 'threads': 1}
 ADAPTATION = {'labelled_topic': 'labelled_questions', 'starts': [''], 'settle': 0., 'between': 0.,
               'retry': 1000., 'least_tried': 0, 'least_questions': 300, 'steps': 400, 'batch': 32,
-              'learning_rate': 1e-3, 'anew_learning_rate': 1e-2, 'turns': 1, 'target_accuracy': .99,
+              'learning_rate': 1e-3, 'anew_learning_rate': 1e-2, 'turns': 1, 'target_accuracy': .95,
               'niceness': 0}
 
 
