@@ -51,10 +51,11 @@ demo: install  ## drive from day into night while the robot adapts by itself; DE
 	@mpnp demo $(DEMO)
 
 # Many processes share the cores in tests: one thread each, which also makes sums the same everywhere.
+# A hang ends the run: a process started in place of the one that hung would begin with the same test.
 test: export OMP_NUM_THREADS := 1
 test: export OMP_WAIT_POLICY := PASSIVE
 test: install  ## all tests, in as many processes as WORKERS says
-	@python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	@python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 lint: install  ## ruff and mypy
 	@ruff check .
