@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(300)]
 NAMESPACE = '/learning'
-SECOND, PATIENCE = 1_000_000_000, 90.
+SECOND, PATIENCE = 1_000_000_000, 150.
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 RELIABLE = QoSProfile(depth=1000)
 ANSWERS = ['yes', 'no', 'car', 'truck']
