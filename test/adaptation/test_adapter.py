@@ -334,7 +334,7 @@ def test_automatic_adaptation_can_be_off(robot, experience):
 @pytest.mark.parametrize(('request_', 'error', 'message'), [
     (Request(('radar',)), TrainingError, '0 of 100 labelled questions'),
     (Request(('radar',), 'labelled'), TrainingError, 'no radar tokens received; start its encoder'),
-    (Request(('lidar',), 'distilled'), TrainingError, '0 of 20 moments shared with a possible teacher'),
+    (Request(('lidar',), 'distilled'), TrainingError, '0 of 20 moments with a modality that could teach'),
     (Request(('lidar',), 'guessed'), ConfigurationError, "supervision is 'guessed'; use labelled, distilled"),
 ])
 def test_what_cannot_be_trained_is_said(robot, lidar, request_, error, message):
@@ -344,7 +344,7 @@ def test_what_cannot_be_trained_is_said(robot, lidar, request_, error, message):
 
 
 def test_nothing_healthy_to_adapt(robot):
-    with pytest.raises(TrainingError, match='no modality is healthy; plug a sensor in'):
+    with pytest.raises(TrainingError, match='no healthy modality; start a sensor'):
         robot.start().adapt(Request())
 
 

@@ -218,7 +218,7 @@ def test_a_moment_larger_than_the_buffer_is_refused(tmp_path):
 
 
 def test_a_folder_that_is_no_buffer_is_named(tmp_path):
-    with pytest.raises(DatasetError, match='no replay buffer'):
+    with pytest.raises(DatasetError, match='is not a replay buffer'):
         ReplayBuffer.read(tmp_path / 'none')
     (tmp_path / 'file').write_text('')
     with pytest.raises(ConfigurationError, match='cannot be written'):

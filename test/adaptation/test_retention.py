@@ -78,5 +78,5 @@ def test_what_is_kept_is_spread_over_all_the_time_with_the_newest_whole():
 
 
 def test_a_buffer_that_may_hold_nothing_is_refused():
-    with pytest.raises(ConfigurationError, match='holds nothing'):
+    with pytest.raises(ConfigurationError, match='is too small'):
         Limits(bytes=0)

@@ -200,7 +200,7 @@ def test_only_the_newest_answers_are_remembered(make):
     for place in range(5):
         supervision.take_answer(f'q{place}', CARS, ['yes', 'no'], 0, {'camera': 0})
     supervision.take_feedback('no', 'q2')
-    with pytest.raises(QuestionError, match='only the last 3'):
+    with pytest.raises(QuestionError, match='among the last 3'):
         supervision.take_feedback('no', 'q1')
 
 

@@ -234,7 +234,7 @@ def test_says_what_is_missing(toy, toy_method, tiny_lm):
         Trainer(toy_method('lidar'), SHORT).fit(toy(8, 1))
     method = toy_method()
     method.unplug('camera')
-    with pytest.raises(TrainingError, match='no link is plugged'):
+    with pytest.raises(TrainingError, match='no link to train'):
         Trainer(method, SHORT).fit(toy(8, 1))
 
 
