@@ -16,6 +16,7 @@ from mpnp_ros.locations import source_folder
 
 if TYPE_CHECKING:
     from mpnp_ros.nodes.interface_table import Endpoint
+    from mpnp_ros.options import Options
 
 MADE = 'Made by `make docs` from the code; do not edit.'
 NAMES = """\
@@ -89,8 +90,8 @@ def parameters_document() -> str:
     from mpnp_ros.nodes.parameters import markdown_table
 
     lines = ['# Parameters', '', MADE, '', SETTING, '']
-    for node, table in parameter_tables().items():
-        lines += [f'## Node `{node}`', '', markdown_table(table)]
+    for node in NODES:
+        lines += [f'## Node `{node}`', '', markdown_table(parameters_of(node).declared())]
     return '\n'.join(lines)
 
 
@@ -101,13 +102,13 @@ def parameter_file() -> str:
     head = ('# mpnp bringup --params-file config/mpnp.yaml\n'
             '# ros2 launch mpnp_ros bringup.launch.py params_file:=config/mpnp.yaml\n'
             f'# Every parameter with its default. {MADE}\n')
-    return '\n'.join([head, *(yaml_text(f'/**/{node}', table) for node, table in parameter_tables().items())])
+    return '\n'.join([head, *(yaml_text(f'/**/{node}', parameters_of(node).declared()) for node in NODES)])
 
 
-def parameter_tables() -> dict[str, tuple]:
-    """Return the PARAMETERS table of every node by the node's name."""
+def parameters_of(node: str) -> type[Options]:
+    """Return the options that are the parameters of a node."""
     import_rclpy()
-    return {node: import_module(f'mpnp_ros.nodes.{node}').PARAMETERS for node in NODES}
+    return import_module(f'mpnp_ros.nodes.{node}').PARAMETERS
 
 
 def _is_current(file: Path, text: str) -> bool:

@@ -15,10 +15,12 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import rclpy
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, ShutdownException
@@ -32,13 +34,11 @@ from mpnp_ros.errors import ConfigurationError, MpnpError, StorageError
 from mpnp_ros.nodes import signals
 from mpnp_ros.nodes.diagnostics import ERROR, OK, Diagnostics
 from mpnp_ros.nodes.parameter_files import explain
-from mpnp_ros.nodes.parameters import Change, Parameter, declare_parameters
+from mpnp_ros.nodes.parameters import declare_parameters, described
 from mpnp_ros.nodes.worker import Ticker
+from mpnp_ros.options import Change, Options, option
 
 RCLError = rclpy_implementation.RCLError
-AUTOSTART = Parameter('autostart', True, 'Configure and activate at start, without a lifecycle manager.')
-THREADS = Parameter('threads', 0, 'Threads of the network on a CPU; 0: half of the cores.',
-                    minimum=0, maximum=256, change=Change.CONFIGURE)
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 DOING = {'configure': 'configuring', 'activate': 'activating', 'deactivate': 'deactivating',
          'cleanup': 'cleaning up', 'shutdown': 'shutting down'}
@@ -49,6 +49,13 @@ M_ARENA_MAX, ARENAS = -8, 2
 AGAIN = 100
 """Times in a row that the executor takes up its work again after an entity was destroyed under its hands."""
 LOG = logging.getLogger('mpnp_ros')
+
+
+@dataclass(frozen=True)
+class ManagedOptions(Options):
+    """Parameters that every lifecycle node has."""
+
+    autostart: bool = option(True, 'configure and activate at start, without a lifecycle manager')
 
 
 class _Ticking:
@@ -63,6 +70,12 @@ class _Ticking:
         for ticker in self.__dict__.pop('_tickers', ()):
             ticker.close()
 
+    def describe_parameter(self, name: str) -> ParameterDescriptor:
+        """Return the descriptor that ``ros2 param describe`` shows; what is read at start is read-only."""
+        descriptor = super().describe_parameter(name)
+        values = self.__dict__.get('values')
+        return described(descriptor, type(values.now)) if values else descriptor
+
     def destroy_node(self) -> None:
         """End what happens at intervals first."""
         self.stop_ticking()
@@ -75,8 +88,7 @@ class ManagedNode(_Ticking, LifecycleNode):
     """A lifecycle node whose transitions say why they failed, and that undoes what a failed one began.
 
     A subclass overrides :meth:`load`, :meth:`start`, :meth:`stop` and :meth:`release`; ``stop`` and
-    ``release`` must be safe to call when only a part was started or loaded.  Its table of parameters
-    holds :data:`AUTOSTART`.
+    ``release`` must be safe to call when only a part was started or loaded.
 
     values: the parameters.  diagnostics: counters and warnings.  ending: set when the process ends; no
     transition begins any more.  patience: seconds that the node may take to end.
@@ -84,14 +96,14 @@ class ManagedNode(_Ticking, LifecycleNode):
 
     patience = LEAVING
 
-    def __init__(self, name: str, table: Sequence[Parameter], **options: object) -> None:
+    def __init__(self, name: str, parameters: type[ManagedOptions], **options: object) -> None:
         self._reached = 'unconfigured'
         self._changing = threading.Lock()
         self.ending = False
         self.failure: Exception | None = None
         super().__init__(name, **options)
         try:
-            self.values = declare_parameters(self, table, self.changed, self._too_late, self.problem)
+            self.values = declare_parameters(self, parameters, self.changed, self._too_late)
         except MpnpError:
             self.destroy_node()
             raise
@@ -102,10 +114,6 @@ class ManagedNode(_Ticking, LifecycleNode):
 
     def changed(self, name: str, value: object) -> None:
         """Called when a parameter is changed."""
-
-    def problem(self, values: Mapping[str, Any]) -> str:
-        """Say why these values of all parameters cannot go together; empty where they can."""
-        return ''
 
     def load(self) -> None:
         """Load what is heavy: weights, caches."""
@@ -278,10 +286,10 @@ class PlainNode(_Ticking, Node):
 
     patience = LEAVING
 
-    def __init__(self, name: str, table: Sequence[Parameter], **options: object) -> None:
+    def __init__(self, name: str, parameters: type[Options], **options: object) -> None:
         super().__init__(name, **options)
         try:
-            self.values = declare_parameters(self, table, self.changed, problem=self.problem)
+            self.values = declare_parameters(self, parameters, self.changed)
         except MpnpError:
             self.destroy_node()
             raise
@@ -293,10 +301,6 @@ class PlainNode(_Ticking, Node):
 
     def changed(self, name: str, value: object) -> None:
         """Called when a parameter is changed."""
-
-    def problem(self, values: Mapping[str, Any]) -> str:
-        """Say why these values of all parameters cannot go together; empty where they can."""
-        return ''
 
 
 def run_node(factory: Callable[[], ManagedNode | PlainNode], args: Sequence[str] | None = None) -> int:
