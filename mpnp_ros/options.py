@@ -211,13 +211,14 @@ class OptionSpec:
     def add_argument(self, parser: ArgumentParser | _ArgumentGroup) -> None:
         """Add the option of a command line; None stands for one that is not given."""
         flag = self.notes.get('flag') or '--' + self.path[-1].replace('_', '-')
+        text = self.help.replace('%', '%%')
         if self.kind is bool:
             action: Any = BooleanOptionalAction if self.default else 'store_const'
             const = {} if self.default else {'const': True}
-            parser.add_argument(flag, dest=self.name, action=action, default=None, help=self.help, **const)
+            parser.add_argument(flag, dest=self.name, action=action, default=None, help=text, **const)
             return
         parser.add_argument(flag, dest=self.name, type=self.kind, choices=self.choices or None,
-                            nargs='+' if self.is_list else None, help=self.help.replace('%', '%%'),
+                            nargs='+' if self.is_list else None, help=text,
                             metavar=self.notes.get('metavar', None if self.choices else
                                                    self.unit.upper() or self.kind.__name__.upper()))
 

@@ -5,15 +5,16 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpnp_ros.adaptation.recipe import OF_COUNTS, TrainRecipe
+from mpnp_ros.locations import shared_file
+
 if TYPE_CHECKING:
     from argparse import _ArgumentGroup
 
-    from mpnp_ros.adaptation.recipe import TrainRecipe
-
-CHANGES = {'language_model': 'llm', 'last': 'blocks'}
-"""Key of the recipe -> option of the command line, where they differ."""
-KEYS = ('method', 'modalities', 'max_distance', 'min_points', 'anchors', 'turns', 'per_kind', 'of_each_type',
-        'steps', 'batch', 'learning_rate', 'split', 'night_images', 'seed')
+SHARED = ('modalities', 'language_model', 'method', 'split', 'night_images', 'questions.max_distance',
+          'questions.min_points', 'questions.anchors', 'questions.turns', 'questions.per_kind',
+          'questions.of_each_type', 'seed')
+"""Options of the recipe that both commands have."""
 
 
 def add_recipe_arguments(parser: ArgumentParser | _ArgumentGroup) -> None:
@@ -24,33 +25,20 @@ def add_recipe_arguments(parser: ArgumentParser | _ArgumentGroup) -> None:
     parser.add_argument('--scenes', nargs='+', metavar='SCENE', help='names or tokens (default: all)')
     parser.add_argument('--config', type=Path, metavar='YAML',
                         help='the recipe (default: config/train.yaml of the package)')
-    parser.add_argument('--modalities', nargs='+', metavar='NAME',
-                        help='camera, lidar, radar, objects (true ones)')
     parser.add_argument('--camera-head', metavar='HEAD', help='connect counts of objects by this head')
     parser.add_argument('--lidar-head', metavar='HEAD', help='connect counts of objects by this head')
     parser.add_argument('--radar-head', metavar='HEAD', help='connect counts of objects by this head')
-    parser.add_argument('--llm', metavar='MODEL', help='language model')
-    parser.add_argument('--method', metavar='NAME', help='how modalities are connected to it')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: %(default)s)')
-    parser.add_argument('--split', choices=('scene', 'mini', 'none'), help='what is held out: whole scenes, '
-                        'questions as in nuScenes-QA-mini, nothing')
-    parser.add_argument('--night-images', metavar='NAME', help='e.g. night_80dimgaussian7')
-    parser.add_argument('--max-distance', type=float, metavar='METRES', help='of things asked about')
-    parser.add_argument('--min-points', type=int, metavar='N', help='of LiDAR and radar on such a thing')
-    parser.add_argument('--anchors', action='store_true', default=None,
-                        help='ask also where things are from other things; for many key frames')
-    parser.add_argument('--turns', type=int, metavar='N', help='headings a key frame')
-    parser.add_argument('--per-kind', type=int, metavar='N', help='questions of each kind a frame, at most')
-    parser.add_argument('--of-each-type', type=int, metavar='N', help='questions of each type, at most')
-    parser.add_argument('--seed', type=int, help='of everything that is drawn')
+    TrainRecipe.add_arguments(parser, SHARED)
 
 
 def recipe_of(arguments: Namespace) -> TrainRecipe:
     """The recipe with what the command line changes.  Raises ConfigurationError."""
-    from mpnp_ros.adaptation.recipe import OF_COUNTS, TrainRecipe
-    from mpnp_ros.locations import shared_file
-
     recipe = TrainRecipe.load(arguments.config or shared_file('config/train.yaml'))
-    given = {key: getattr(arguments, CHANGES.get(key, key), None) for key in (*KEYS, *CHANGES)}
+    given = TrainRecipe.given(arguments)
+    if 'seed' in given:
+        given['training.seed'] = given['seed']
+    if blocks := getattr(arguments, 'blocks', None):
+        given['link'] = {**recipe.link, 'last': blocks}
     heads = {name: getattr(arguments, f'{name}_head') for name in OF_COUNTS}
     return recipe.changed(**given).counting(heads)

@@ -18,6 +18,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpnp_ros.adaptation.recipe import TrainRecipe
 from mpnp_ros.cli.accuracy_table import condition_table, table
 from mpnp_ros.cli.interruption import (
     CANCELLED,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from mpnp_ros.adaptation.dataset import TokenDataset
     from mpnp_ros.adaptation.evaluation import Accuracy
-    from mpnp_ros.adaptation.recipe import TrainRecipe
     from mpnp_ros.adaptation.trainer import Trainer, TrainingReport
     from mpnp_ros.links.files import Link
     from mpnp_ros.llm.language_model import LanguageModel
@@ -58,9 +58,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--start', metavar='STORE', help='begin with the links of this store, else with its '
                         f'links on true objects; {SHIPPED}: those that come with the package')
     parser.add_argument('--blocks', type=int, metavar='N', help='linked blocks, the last ones')
-    parser.add_argument('--steps', type=int, metavar='N', help='of training')
-    parser.add_argument('--batch', type=int, metavar='N', help='questions a step, over all processes')
-    parser.add_argument('--learning-rate', type=float, metavar='RATE', help='of aligners')
+    TrainRecipe.add_arguments(parser, ['training.steps', 'training.batch', 'training.learning_rate'])
     parser.add_argument('--blind', action='store_true', help='train the blind baseline as well')
     parser.add_argument('--checkpoint', type=Path, metavar='FOLDER',
                         help='where a stopped run resumes (default: a hidden folder beside --output, removed '
