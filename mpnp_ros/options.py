@@ -267,10 +267,11 @@ class Options:
         that they came from.  Raises OptionError for an unknown name, one that is missing and a wrong value.
         """
         specs = {spec.name: spec for spec in _fields(cls)}
-        given: dict[str, Any] = {name: MISSING for name, spec in specs.items() if spec.default is MISSING}
+        given: dict[str, Any] = {}
         problems = _put(given, values, specs, {row.name: row.path for row in cls.declared()})
+        missing = {name: MISSING for name, spec in specs.items() if spec.default is MISSING}
         try:
-            made = cls(**given)
+            made = cls(**{**missing, **given})
         except OptionError as error:
             problems += error.problems
         if problems:
