@@ -14,12 +14,13 @@ from torch import nn
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.links.aligner import Direction
-from mpnp_ros.links.config import LinkConfig, option
+from mpnp_ros.links.config import POOLINGS, REACHES, LinkConfig
 from mpnp_ros.links.inputs import TokenBatch
 from mpnp_ros.links.sharing import SharingConnections
 from mpnp_ros.links.standardise import Standardise
 from mpnp_ros.links.take_over import take_over
 from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.options import option
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,11 @@ class ColumnConfig(LinkConfig):
     Raises ConfigurationError for values out of range.
     """
 
-    pooling: str = option('none: nothing pools by the question', 'none')
-    reach: str = option('all: every row of the text sees columns in front of it', 'all')
-    columns: int = option('columns that a frame becomes: so many means over neighbouring tokens; 0: each '
-                          'token is one', 0)
+    pooling: str = option('none', 'none: nothing pools by the question', choices=POOLINGS)
+    reach: str = option('all', 'all: every row of the text sees columns in front of it', choices=REACHES)
+    columns: int = option(
+        0, 'columns that a frame becomes: so many means over neighbouring tokens; 0: each token is one',
+        low=0)
 
     @classmethod
     def for_model(cls, lm: LanguageModel, modality: str, encoder: str, token_width: int, *,
@@ -52,8 +54,7 @@ class ColumnConfig(LinkConfig):
     def _requirements(self) -> list[tuple[bool, str]]:
         return [*super()._requirements(),
                 ((self.pooling, self.reach) == ('none', 'all'),
-                 'columns are not pooled by the question and reach all rows'),
-                (self.columns >= 0, 'columns must not be negative')]
+                 'columns are not pooled by the question and reach all rows')]
 
 
 OF_LATENT_LINKS = frozenset({

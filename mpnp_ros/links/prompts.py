@@ -7,17 +7,14 @@ import torch
 from torch import nn
 
 from mpnp_ros.links.columns import ColumnConfig, ColumnLink
-from mpnp_ros.links.config import option
+from mpnp_ros.options import option
 
 
 @dataclass(frozen=True)
 class PromptedConfig(ColumnConfig):
     """What a link is made for that shares learned columns with all others."""
 
-    prompts: int = option('learned columns beside those of modalities, shared by all of these', 10)
-
-    def _requirements(self) -> list[tuple[bool, str]]:
-        return [*super()._requirements(), (self.prompts >= 0, 'prompts must not be negative')]
+    prompts: int = option(10, 'learned columns beside those of modalities, shared by all of these', low=0)
 
 
 class Prompts(nn.Module):
