@@ -23,11 +23,14 @@ from dataclasses import MISSING, dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from mpnp_ros.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Change(Enum):
