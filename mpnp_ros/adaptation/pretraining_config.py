@@ -15,19 +15,19 @@ class PretrainingConfig(Options):
     The learning rate rises on a line and falls to almost nothing on half a cosine.
     """
 
-    max_distance: float = option(30.0, 'largest distance of objects that count', unit='m', low=.1)
+    max_distance: float = option(30.0, 'largest distance of objects that count', unit='m', low=1e-30)
     min_points: int = option(5, 'LiDAR and radar points on an object that counts', low=0)
-    validation: float = option(0.15, 'share of the scenes that is held out', low=.001, high=.999)
+    validation: float = option(0.15, 'share of the scenes that is held out', low=1e-30, high=.999)
     epochs: int = option(20, 'epochs, at most', low=1)
     batch: int = option(32, 'frames per step', low=1)
-    learning_rate: float = option(2e-3, 'highest learning rate', low=1e-9)
+    learning_rate: float = option(2e-3, 'highest learning rate', low=1e-30)
     weight_decay: float = option(0.05, 'weight decay', low=0)
     warm_up: float = option(0.15, 'share of the steps over which the learning rate rises', low=0, high=.999)
     patience: int = option(
         0, 'epochs without a better validation after which training stops; 0: never', low=0)
     presence: float = option(0.5, 'weight of the loss on presence', low=0)
     hide_views: float = option(0.2, 'share of frames in which some cameras are left out', low=0, high=.999)
-    clip: float = option(1.0, 'largest norm of the gradient', low=1e-9)
+    clip: float = option(1.0, 'largest norm of the gradient', low=1e-30)
     hidden: int = option(64, 'hidden width of the network', low=1)
     ring: int = option(128, 'width of the layers around the circle', low=1)
     depth: int = option(3, 'number of layers around the circle', low=1)

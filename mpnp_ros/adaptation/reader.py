@@ -48,10 +48,10 @@ class ReaderConfig(Options):
 
     word_steps: int = option(1200, 'steps of the first stage', low=1)
     word_batch: int = option(128, 'texts per step of the first stage', low=1)
-    word_rate: float = option(2e-3, 'highest learning rate of the first stage', low=1e-9)
+    word_rate: float = option(2e-3, 'highest learning rate of the first stage', low=1e-30)
     number_steps: int = option(2000, 'steps of the second stage', low=1)
     number_batch: int = option(64, 'questions per step of the second stage', low=1)
-    number_rate: float = option(1e-3, 'highest learning rate of the second stage', low=1e-9)
+    number_rate: float = option(1e-3, 'highest learning rate of the second stage', low=1e-30)
     warm_up: int = option(60, 'steps over which rates rise', low=0)
     words_still: float = option(
         0.05, "share of the second stage's rate at which words go on learning in it", low=0)
@@ -60,7 +60,7 @@ class ReaderConfig(Options):
     meaning: float = option(1.0, 'weight of what questions mean in the second stage', low=0)
     beyond: int = option(8, 'one question in so many is one that counts cannot answer', low=1)
     weight_decay: float = option(0.01, 'weight decay', low=0)
-    clip: float = option(1.0, 'largest norm of the gradient', low=1e-9)
+    clip: float = option(1.0, 'largest norm of the gradient', low=1e-30)
     seed: int = option(0, 'random seed')
 
 

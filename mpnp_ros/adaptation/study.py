@@ -71,7 +71,7 @@ class Scenes(Options):
 
     scenes: tuple[int, int] = option(help='first seed of the scenes, and the seed after the last', low=0)
     key_frames: int = option(8, 'key frames of each scene', low=1)
-    interval: float = option(3.0, 'time between key frames', unit='s', low=.01)
+    interval: float = option(3.0, 'time between key frames', unit='s', low=1e-30)
     lights: tuple[str, ...] = option(('day',), 'lights that are rendered', choices=LIGHTS)
     turns: int = option(1, 'headings per key frame', low=1)
     per_kind: int = option(6, 'maximum questions of each kind per frame', low=0)
@@ -94,11 +94,11 @@ class Training(Options):
 
     steps: int = option(help='training steps', low=1)
     batch: int = option(128, 'questions per step', low=1)
-    learning_rate: float = option(6e-4, 'learning rate of aligners', low=1e-9)
+    learning_rate: float = option(6e-4, 'learning rate of aligners', low=1e-30)
     modality_dropout: float = option(
         0.5, 'share of questions that see only a part of their modalities', low=0, high=1)
     part: str = option('all', 'what of the links is trained', choices=tuple(PARTS))
-    worth_rate: float = option(1e-2, 'learning rate of worth and trust', low=1e-9)
+    worth_rate: float = option(1e-2, 'learning rate of worth and trust', low=1e-30)
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,11 @@ class Learning(Scenes):
 
     steps: int = option(1000, 'training steps', low=1)
     batch: int = option(128, 'questions per step', low=1)
-    learning_rate: float = option(6e-4, 'learning rate of aligners', low=1e-9)
+    learning_rate: float = option(6e-4, 'learning rate of aligners', low=1e-30)
     modality_dropout: float = option(
         0.5, 'share of questions that see only a part of their modalities', low=0, high=1)
     part: str = option('worth', 'what of the links is trained', choices=tuple(PARTS))
-    worth_rate: float = option(1e-2, 'learning rate of worth and trust', low=1e-9)
+    worth_rate: float = option(1e-2, 'learning rate of worth and trust', low=1e-30)
     calibrated_on: int = option(
         300, 'questions of each type on which the temperature of answers is fitted', low=0)
 
@@ -126,7 +126,7 @@ class Counting(Learning):
 
     steps: int = option(300, 'training steps', low=1)
     batch: int = option(64, 'questions per step', low=1)
-    learning_rate: float = option(2e-3, 'learning rate of aligners', low=1e-9)
+    learning_rate: float = option(2e-3, 'learning rate of aligners', low=1e-30)
     modality_dropout: float = option(
         0., 'share of questions that see only a part of their modalities', low=0, high=1)
     part: str = option('aligners', 'what of the links is trained', choices=tuple(PARTS))

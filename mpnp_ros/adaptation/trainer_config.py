@@ -20,11 +20,11 @@ class TrainerConfig(Options):
 
     steps: int = option(300, 'training steps, of `batch` questions each', low=1)
     batch: int = option(64, 'questions per step, over all processes', low=1)
-    learning_rate: float = option(1e-3, 'highest learning rate of aligners', low=1e-9)
-    gate_learning_rate: float = option(1e-2, 'highest learning rate of gates', low=1e-9)
+    learning_rate: float = option(1e-3, 'highest learning rate of aligners', low=1e-30)
+    gate_learning_rate: float = option(1e-2, 'highest learning rate of gates', low=1e-30)
     warm_up: int = option(60, 'steps over which learning rates rise', low=0)
     final_rate: float = option(.03, 'share of the learning rates that is left at the end', low=0, high=1)
-    clip: float = option(1., 'largest norm of the gradient', low=1e-9)
+    clip: float = option(1., 'largest norm of the gradient', low=1e-30)
     weight_decay: float = option(.01, 'weight decay', low=0)
     modality_dropout: float = option(
         .5, 'share of questions that see only a random non-empty part of their modalities', low=0, high=1)
@@ -42,7 +42,7 @@ class TrainerConfig(Options):
         'all', 'what of the links is trained beside their gates; all; aligners: from a reader that counts '
                'already to the language model; worth: what the counts of a sensor are worth; trust: only how '
                'far its word counts beside others', choices=tuple(PARTS))
-    worth_rate: float = option(1e-2, 'learning rate of worth and trust', low=1e-9)
+    worth_rate: float = option(1e-2, 'learning rate of worth and trust', low=1e-30)
     seed: int = option(0, 'random seed')
 
     def rate(self, step: int, seconds: float = 0.) -> float:

@@ -23,8 +23,8 @@ class MethodPlan(Options):
 
     link: Mapping[str, Any] = option({}, 'options of Method.new_link')
     batch: int = option(32, 'questions per step', low=1)
-    learning_rate: float = option(1e-3, 'learning rate of aligners', low=1e-9)
-    gate_learning_rate: float = option(1e-2, 'learning rate of gates', low=1e-9)
+    learning_rate: float = option(1e-3, 'learning rate of aligners', low=1e-30)
+    gate_learning_rate: float = option(1e-2, 'learning rate of gates', low=1e-30)
     checkpoint_every: int = option(50, 'steps between checkpoints', low=1)
     points: int = option(0, 'points of its curve; 0: as many as of the others', low=0)
 

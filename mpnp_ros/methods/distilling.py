@@ -46,7 +46,7 @@ class DistilConfig(Options):
     steps: int = option(100, 'training steps', low=0)
     texts: int = option(64, 'texts that are learned from', low=1)
     batch: int = option(4, 'texts per step', low=1)
-    learning_rate: float = option(1e-3, 'learning rate', low=1e-9)
+    learning_rate: float = option(1e-3, 'learning rate', low=1e-30)
     breadth: int = option(2, 'as in measure_skips', low=1)
     seed: int = option(0, 'random seed')
 

@@ -82,7 +82,7 @@ class SearchConfig(Options):
     warm_up: int = option(500, 'steps before scores change', low=0)
     turn: int = option(10, 'steps between two evaluations of sets', low=1)
     subsets: int = option(3, 'sets that are evaluated, n in the paper', low=1)
-    eta: float = option(2., 'how much a reward changes a score', low=1e-9)
+    eta: float = option(2., 'how much a reward changes a score', low=1e-30)
     sharpness: float = option(10., 'of the softmax by which sets are drawn', low=0)
     seed: int = option(0, 'random seed')
 

@@ -39,7 +39,7 @@ class Recipe(Options):
     """How a scene is made.  Raises OptionError."""
 
     key_frames: int = option(10, 'key frames of each scene', low=1)
-    interval: float = option(2.0, 'time between key frames; nuScenes: 0.5', unit='s', low=.01)
+    interval: float = option(2.0, 'time between key frames; nuScenes: 0.5', unit='s', low=1e-30)
     size: tuple[int, int] = option(
         (400, 225), 'width and height of the images; nuScenes: 1600x900', unit='pixel', low=1)
     sensors: tuple[str, ...] = option(
