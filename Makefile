@@ -58,7 +58,7 @@ test: install  ## all tests
 lint: install  ## ruff
 	@ruff check .
 
-docs: install  ## regenerate docs/interfaces.md and docs/parameters.md
+docs: install  ## regenerate docs/reference and config/mpnp.yaml
 	@mpnp docs
 
 bench: install  ## the programs behind the published figures

@@ -1,7 +1,7 @@
 """Drive through a street in Gazebo with the whole system: ros2 launch mpnp_ros gazebo.launch.py
 
 Needs ros_gz_sim, ros_gz_bridge, ros_gz_image, compressed_image_transport and robot_state_publisher
-(docs/gazebo.md). All arguments of bringup.launch.py can be given too.
+(docs/guide/gazebo.md). All arguments of bringup.launch.py can be given too.
 """
 from functools import partial
 from pathlib import Path

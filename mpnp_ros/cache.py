@@ -1,9 +1,9 @@
-"""Files and folders that are either whole and proven, or not there.
+"""Files and folders that are either complete and verified, or absent.
 
 Everything is written under another name in the same folder, flushed to disk and then renamed, so that a
-process killed at any point never leaves a part under the right name.  A cached folder carries a manifest with
-the sha256 of each of its files and of what it was made from; one that is damaged, half written or made
-from something else is made again.
+process killed at any point never leaves a partial file under the final name.  A cached folder has a manifest
+with the sha256 of each of its files and of its source; one that is damaged, incomplete or of another source
+is made again.
 """
 from __future__ import annotations
 
@@ -30,27 +30,28 @@ OF_RUST = re.compile(r'Os \{ code: (\d+)')
 
 
 def cache_root(folder: str | Path | None = None) -> Path:
-    """The cache folder, made if need be: the argument, $MPNP_CACHE or ~/.cache/mpnp_ros.
+    """Return the cache folder, created if necessary: the argument, $MPNP_CACHE or ~/.cache/mpnp_ros.
 
-    Raises ConfigurationError where it cannot be written.
+    Raises ConfigurationError if it cannot be written.
     """
     root = Path(folder or os.environ.get('MPNP_CACHE') or '~/.cache/mpnp_ros').expanduser()
     return _writable(root, 'cache', 'MPNP_CACHE')
 
 
 def state_root(namespace: str = '') -> Path:
-    """The folder of what a robot has learned and nothing can make again, such as links; made if need be.
+    """Return the folder of learned data that cannot be recreated, such as links; created if necessary.
 
-    $MPNP_STATE or ~/.local/state/mpnp_ros, not the cache: an engineer who empties caches must not make the
-    robot forget.  namespace: of the robot's nodes; each has a folder in it, so that robots on one machine
-    learn apart.  Raises ConfigurationError where it cannot be written.
+    $MPNP_STATE or ~/.local/state/mpnp_ros, not the cache, so that clearing caches does not delete learned
+    links.
+    namespace: of the robot's nodes; each has its own folder, so that robots on one machine learn separately.
+    Raises ConfigurationError if it cannot be written.
     """
     root = Path(os.environ.get('MPNP_STATE') or '~/.local/state/mpnp_ros').expanduser()
     return _writable(root.joinpath(*filter(None, namespace.split('/'))), 'state', 'MPNP_STATE')
 
 
 def sha256_of(path: str | Path) -> str:
-    """The sha256 of a file's bytes, 64 hex digits."""
+    """Return the sha256 of a file's bytes, 64 hex digits."""
     digest, block = hashlib.sha256(), memoryview(bytearray(1 << 20))
     with open(path, 'rb', buffering=0) as stream:
         while count := stream.readinto(block):
@@ -61,9 +62,9 @@ def sha256_of(path: str | Path) -> str:
 def write_file(path: str | Path, data: bytes, durable: bool = True) -> None:
     """Write a file so that readers and crashes see the old bytes or the new ones, never a part.
 
-    durable: wait until it is on the disk, milliseconds; without, that holds for processes that are killed,
-    but a file of the last seconds may be damaged when the power fails.
-    Raises StorageError, naming folder and remedy, where the disk is full or can only be read.
+    durable: wait until it is on the disk, milliseconds; otherwise the guarantee holds for killed processes,
+    but a file of the last seconds may be damaged by a power failure. Raises StorageError, naming folder and
+    remedy, if the disk is full or read-only.
     """
     path = Path(path)
     with _on_disk(path.parent):
@@ -84,9 +85,9 @@ def write_file(path: str | Path, data: bytes, durable: bool = True) -> None:
 
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
-    """Yield an empty folder to fill; it replaces `path` if the block ends well and is removed if not.
+    """Yield an empty folder to fill; it replaces `path` if the block succeeds and is removed otherwise.
 
-    Raises StorageError, naming folder and remedy, where the disk is full or can only be read.
+    Raises StorageError, naming folder and remedy, if the disk is full or read-only.
     """
     path = Path(path)
     with _on_disk(path.parent):
@@ -104,7 +105,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(path: str | Path) -> Iterator[None]:
-    """Hold the lock that belongs to `path`, alone among threads and processes; released if a holder dies."""
+    """Hold the lock of `path` among threads and processes; released if its holder dies."""
     path = Path(path)
     lock = path.with_name(f'.{path.name}.lock')
     with _on_disk(path.parent):
@@ -115,11 +116,11 @@ def locked(path: str | Path) -> Iterator[None]:
 
 
 def cached_folder(path: str | Path, source: str, build: Callable[[Path], None], size: int = 0) -> Path:
-    """The folder at `path`, made by `build(empty folder)` unless a whole one made from `source` is there.
+    """Return the folder at `path`, made by `build(empty folder)` unless a valid one of `source` exists.
 
-    source: identity of what it is made from (a sha256 and a version of the recipe).  size: bytes that it
-    takes, about; StorageError before it is begun where there is no room for them.
-    Two processes that want the same folder make it once.
+    source: identity of its source (a sha256 and a version of the recipe).  size: its approximate bytes;
+    StorageError before the start if there is not enough space. Two processes that want the same folder make
+    it once.
     """
     path = Path(path)
     with locked(path):
@@ -134,7 +135,7 @@ def cached_folder(path: str | Path, source: str, build: Callable[[Path], None], 
 
 
 def is_whole(path: str | Path, source: str) -> bool:
-    """Whether a cached folder was made from `source` and none of its files has changed since."""
+    """Return whether a cached folder was made from `source` and none of its files has changed since."""
     path = Path(path)
     try:
         manifest = json.loads((path / MANIFEST).read_bytes())
@@ -152,14 +153,14 @@ def _manifest(folder: Path, source: str) -> bytes:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what killed processes left unfinished; the caller holds the lock, so nobody is at work there."""
+    """Remove unfinished work of killed processes; the caller holds the lock."""
     for left in path.parent.glob(f'.{path.name}.*'):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
 
 
 def _replace_folder(new: Path, path: Path) -> None:
-    """Put `new` in the place of `path`; the old one is moved aside first, as folders cannot be swapped."""
+    """Replace `path` by `new`; the old folder is moved aside first, because folders cannot be swapped."""
     if not path.exists():
         os.rename(new, path)
         return
@@ -173,7 +174,7 @@ def _replace_folder(new: Path, path: Path) -> None:
 
 @contextmanager
 def _on_disk(folder: Path) -> Iterator[None]:
-    """Say in words, with folder and remedy, why something cannot be written there."""
+    """Return a StorageError with folder, reason and remedy."""
     try:
         yield
     except StorageError:

@@ -1,4 +1,4 @@
-"""Files that are not what their names say, and JSON files, with what is wrong in one sentence."""
+"""Detection of files with unexpected content, and reading of JSON, with one-line errors."""
 from __future__ import annotations
 
 import json
@@ -9,11 +9,11 @@ from mpnp_ros.errors import MpnpError
 
 GIT_LFS = b'version https://git-lfs.github.com/spec/'
 ENOUGH = 512
-"""Bytes at the beginning of a file that show what it holds."""
+"""Bytes at the start of a file that identify its content."""
 
 
 def mistaken(data: bytes) -> str:
-    """Return what stands in place of a file that begins with ``data``, with the remedy, or ''."""
+    """Return what a file that begins with ``data`` really is, with the remedy, or ''."""
     if not data:
         return 'is empty; copy or download it again'
     text = data[:ENOUGH].lstrip(b'\xef\xbb\xbf \t\r\n').lower()
@@ -33,9 +33,9 @@ def head_of(path: str | Path) -> bytes:
 
 
 def read_json(path: Path, name: str, remedy: str, error: type[MpnpError], absent: str = '') -> Any:
-    """Return what a JSON file holds, in UTF-8, with a byte order mark or without, UTF-16 or UTF-32.
+    """Return the content of a JSON file in UTF-8, with or without byte order mark, UTF-16 or UTF-32.
 
-    Raises ``error`` with ``name``, the path and ``remedy``, or ``absent`` where the file cannot be read.
+    Raises ``error`` with ``name``, the path and ``remedy``, or ``absent`` if the file cannot be read.
     """
     try:
         data = path.read_bytes()

@@ -1,7 +1,7 @@
-"""Every error that this package raises on purpose, by name.
+"""Errors that this package raises on purpose.
 
-All derive from :class:`MpnpError`, so that a node or the command line can catch one type, count it
-and go on.  A message names the thing that is wrong and the remedy.
+All derive from :class:`MpnpError`, so that a node or the command line can catch one type.  A message names
+the problem and the remedy.
 """
 
 
@@ -14,7 +14,7 @@ class ConfigurationError(MpnpError):
 
 
 class StorageError(MpnpError, OSError):
-    """A file or a folder cannot be written: the disk is full or can only be read."""
+    """A file or a folder cannot be written: the disk is full or read-only."""
 
 
 class WeightsError(MpnpError):
@@ -45,8 +45,24 @@ class QuestionError(MpnpError):
     """A question cannot be answered as asked: empty, too long, bad choices, queue full."""
 
 
+class NotAnsweringError(MpnpError):
+    """A node that is needed does not answer."""
+
+
+class NotRunningError(NotAnsweringError):
+    """A node that is needed cannot be found: it is not running, or in another namespace or domain."""
+
+
+class RequestError(MpnpError):
+    """A node refused a request or failed at it; ``response`` is the message that it replied with."""
+
+    def __init__(self, text: str, response: object = None) -> None:
+        super().__init__(text)
+        self.response = response
+
+
 class CancelledError(MpnpError):
-    """Work was given up because its result is not wanted any more."""
+    """Work was cancelled because its result is no longer needed."""
 
 
 class DatasetError(MpnpError):
@@ -62,8 +78,8 @@ class TrainingError(MpnpError):
 
 
 class BudgetError(MpnpError):
-    """No useful training fits a budget; the message says which limit is too small and what would fit."""
+    """No training fits a budget; the message names the small limit and the amount that would fit."""
 
 
 class WorldError(MpnpError):
-    """The embedded driving world cannot be made or seen: no OpenGL, a folder that is not its own."""
+    """The simulated world cannot be generated or rendered: no OpenGL, a folder of something else."""

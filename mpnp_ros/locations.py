@@ -1,4 +1,4 @@
-"""Where the files lie that are installed beside the code: config/, launch/, msg/."""
+"""Locations of files that are installed beside the code: config/, launch/, msg/."""
 from __future__ import annotations
 
 import os
@@ -9,7 +9,7 @@ from mpnp_ros.errors import ConfigurationError
 
 
 def source_folder() -> Path | None:
-    """The source checkout that the running code is part of, or None for an installed package."""
+    """Return the source checkout of the running code, or None for an installed package."""
     folder = Path(__file__).resolve().parents[1]
     return folder if (folder / 'package.xml').is_file() else None
 

@@ -1,4 +1,4 @@
-"""Running out of memory, and giving it back."""
+"""Detecting a lack of memory, and releasing memory."""
 from __future__ import annotations
 
 import errno
@@ -16,7 +16,7 @@ TEXTS = ('out of memory', 'not enough memory', "can't allocate memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: Python's, the system's, the CPU allocator's of torch, or a device's."""
+    """Return whether memory ran out: Python's, the system's, the CPU allocator's of torch, or a device's."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     if isinstance(error, OSError):
@@ -25,7 +25,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory() -> None:
-    """Give back what nothing refers to any more, on the device too."""
+    """Release unreferenced memory, on the device too."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,9 +1,8 @@
-"""Where frozen weights run and in which number format, for the language model and the encoders.
+"""Device and number format of frozen weights, for the language model and the encoders.
 
-bfloat16 halves the memory and, on processors with matrix instructions for it, runs a matrix product
-about four times as fast as float32; on others it is several times slower.  Only a measurement tells.
-It is taken once per process and not at all for small models, whose products are too short for a clock to
-tell: two runs with one seed would otherwise compute in different formats on a busy machine.
+bfloat16 halves the memory and, on processors with matrix instructions for it, runs a matrix product about
+four times as fast as float32; on others it is several times slower.  So it is measured once per process.
+Small models are not measured; their products are too short.
 """
 from __future__ import annotations
 
@@ -56,9 +55,9 @@ def choose_dtype(requested: str, device: torch.device | str, width: int) -> torc
 
 def product_seconds(device: torch.device, width: int, tokens: int = 64,
                     tries: int = 30) -> tuple[float, float]:
-    """Best times in seconds of ``tokens`` rows [width] times a matrix [4 width, width].
+    """Return the best times in seconds of ``tokens`` rows [width] times a matrix [4 width, width].
 
-    Gives that in float32 and that in bfloat16, tried in turn so that a busy moment strikes both.
+    Measured in float32 and bfloat16 in turn, so that a busy moment affects both.
     """
     operands = [(torch.ones(tokens, width, dtype=dtype, device=device),
                  torch.ones(4 * width, width, dtype=dtype, device=device))
@@ -69,7 +68,7 @@ def product_seconds(device: torch.device, width: int, tokens: int = 64,
 
 @cache
 def _gains(device: torch.device, width: int) -> bool:
-    """Whether bfloat16 is clearly faster; the first answer stands."""
+    """Return whether bfloat16 is clearly faster; the first result is kept."""
     if device.type == 'cuda' and not torch.cuda.is_bf16_supported(including_emulation=False):
         return False
     exact, rounded = product_seconds(device, width)

@@ -1,4 +1,4 @@
-"""How far long work is: a bar on a terminal, a line now and then anywhere else."""
+"""Progress of long work: a bar on a terminal, otherwise lines."""
 from __future__ import annotations
 
 import sys
@@ -8,16 +8,16 @@ from contextlib import contextmanager
 from typing import TextIO
 
 LINE_PERIOD = 10.0
-"""Seconds between two lines where there is no terminal."""
+"""Seconds between two lines without a terminal."""
 
 
 @contextmanager
 def progress(name: str, unit: str = 'step', quiet: bool = False, stream: TextIO | None = None,
              period: float = LINE_PERIOD) -> Iterator[Callable[[int, int, str], None]]:
-    """Yield a function that is told how much is done: ``show(done, total, text)``.
+    """Yield a function to report progress: ``show(done, total, text)``.
 
-    On a terminal it moves a bar.  Elsewhere, as in a log, it writes a line at the first call, at most one
-    every ``period`` seconds, and one at the end.  quiet: nothing is shown.  stream: stderr by default.
+    On a terminal it moves a bar.  Otherwise, as in a log, it writes a line at the first call, at most one
+    every ``period`` seconds, and one at the end.  quiet: show nothing.  stream: stderr by default.
     """
     stream = stream or sys.stderr
     if quiet:
@@ -37,7 +37,7 @@ def progress(name: str, unit: str = 'step', quiet: bool = False, stream: TextIO 
 
 
 class _Lines:
-    """``links: step 120 of 300, 40 s, about 60 s left, loss 0.512``."""
+    """Lines such as ``links: step 120 of 300, 40 s, about 60 s left, loss 0.512``."""
 
     def __init__(self, name: str, unit: str, stream: TextIO, period: float) -> None:
         self._name, self._unit, self._stream, self._period = name, unit, stream, period
@@ -47,7 +47,7 @@ class _Lines:
         self._newest = self._last = ''
 
     def show(self, done: int, total: int, text: str = '') -> None:
-        """Write a line where one is due."""
+        """Write a line if one is due."""
         passed = time.monotonic() - self._began
         if self._first is None:  # work that is resumed begins somewhere in the middle
             self._first, self._began = done, time.monotonic()
@@ -59,7 +59,7 @@ class _Lines:
             self._write(passed)
 
     def end(self) -> None:
-        """Write how far it came."""
+        """Write the final progress."""
         if self._newest != self._last:
             self._write(0.)
 

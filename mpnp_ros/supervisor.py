@@ -1,8 +1,8 @@
-"""Runs a set of processes as one: starts them, passes on what they print, restarts what falls, ends all.
+"""Supervision of a set of processes: start, print their output, restart, end.
 
-Every child leads a session of its own, so Ctrl-C in a terminal reaches this process alone and each child
-is told once, by :meth:`Supervisor.stop`.  On Linux a child gets SIGTERM if this process dies without a
-word (kill -9), so nothing is left behind.  Nothing here knows ROS.
+Every child leads its own session, so Ctrl-C in a terminal reaches this process only and each child gets one
+signal, by :meth:`Supervisor.stop`.  On Linux a child gets SIGTERM if this process is killed, so nothing is
+left behind.
 """
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from mpnp_ros.tie import HOLD
 
 RUNNING, WAITING, ENDED, FAILED = 'running', 'waiting', 'ended', 'failed'
 GRACE = ((signal.SIGTERM, 4.), (signal.SIGTERM, 2.), (signal.SIGKILL, 3.))
-"""How long, in seconds, a child may take after each signal before the next one.
+"""Seconds that a child may take after each signal before the next one.
 
-Not SIGINT: a Python process that does not handle signals yet ends without a word on SIGTERM, and with a
-traceback on SIGINT.  A node leaves in order on the first one and at once on the second.
+Not SIGINT: a Python process that does not handle signals yet ends silently on SIGTERM, and with a traceback
+on SIGINT.  A node shuts down in order on the first one and ends at once on the second.
 """
 STOP_POLL = .02
 DRAIN = 2.
-"""Seconds in which the last lines of children that have ended are passed on."""
+"""Seconds for printing the last lines of ended children."""
 TIE = Path(__file__).with_name('tie.py')
-"""Becomes the command of a child that is to end with its parent.
+"""Replaces itself by the command of a child that must end with its parent.
 
-Not Popen's preexec_fn, which may lock up in a process with threads.  The tie is to the thread that started
-the child: :meth:`Supervisor.poll` belongs on one that stays.
+Not Popen's preexec_fn, which can deadlock in a process with threads.  The child is tied to the thread that
+started it: call :meth:`Supervisor.poll` on one that stays.
 """
 
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """What to start: a short name for its log lines, the command, and variables added to the environment."""
+    """A process to start: a short name for its log lines, the command, and added environment variables."""
 
     name: str
     command: Sequence[str]
@@ -50,9 +50,9 @@ class ProcessSpec:
 
 @dataclass(frozen=True)
 class RestartPolicy:
-    """When a process that fell over is started again.
+    """When a crashed process is restarted.
 
-    limit: restarts in a row before it is given up; 0: never restarted.
+    limit: consecutive restarts before it is given up; 0: never restarted.
     delay: s before the first restart; doubles each time up to ``longest`` s.
     steady: s of running after which the count starts anew.
     """
@@ -63,7 +63,7 @@ class RestartPolicy:
     steady: float = 60.
 
     def pause(self, restarts: int) -> float:
-        """Seconds to wait before restart number ``restarts`` (from 0)."""
+        """Return the seconds before restart number ``restarts`` (from 0)."""
         return min(self.delay * 2. ** restarts, self.longest)
 
 
@@ -82,11 +82,11 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Process id while it runs."""
+        """Return the process id while it runs."""
         return self.process.pid if self.process and self.state == RUNNING else None
 
     def start(self, now: float) -> None:
-        """Start the process; its output goes line by line to ``write``."""
+        """Start the process; its output is passed line by line to ``write``."""
         environment = {**os.environ, 'PYTHONUNBUFFERED': '1', **self.spec.environment}
         try:
             self.process = subprocess.Popen(
@@ -100,13 +100,13 @@ class Child:
         self._reader.start()
 
     def send(self, number: int) -> None:
-        """Send a signal to the process and to all it started."""
+        """Send a signal to the process and all its children."""
         if self.process:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, number)
 
     def wait(self, timeout: float) -> bool:
-        """Wait for the end of the process; False where it is still there after ``timeout`` seconds."""
+        """Wait for the end of the process; False after ``timeout`` seconds."""
         try:
             self.returncode = self.process.wait(max(0., timeout)) if self.process else self.returncode
         except subprocess.TimeoutExpired:
@@ -114,7 +114,7 @@ class Child:
         return True
 
     def drain(self, timeout: float = DRAIN) -> None:
-        """Wait until the last lines of an ended process have been passed on."""
+        """Wait until the last lines of an ended process have been printed."""
         if self._reader:
             self._reader.join(max(0., timeout))
 
@@ -159,7 +159,7 @@ class Supervisor:
         return next(child for child in self.children if child.spec.name == name)
 
     def poll(self) -> bool:
-        """Note what has ended, start again what is due; False once nothing runs or will run."""
+        """Record ended processes, restart those that are due; False once nothing runs or will run."""
         now = self._clock()
         for child in self.children:
             if child.state == RUNNING and child.wait(0.):
@@ -170,13 +170,13 @@ class Supervisor:
         return any(child.state in (RUNNING, WAITING) for child in self.children)
 
     def give_up(self, child: Child) -> None:
-        """Do not start a fallen child again: the caller knows that it would only fall again."""
+        """Do not restart a crashed child again, because it would only crash again."""
         self._become(child, FAILED)
 
     def stop(self) -> None:
-        """End all children at once: SIGTERM, so that nodes shut down in order, then as :data:`GRACE` says.
+        """End all children: SIGTERM, so that nodes shut down in order, then as in :data:`GRACE`.
 
-        A KeyboardInterrupt in the meantime goes on to the next signal at once.
+        A KeyboardInterrupt meanwhile sends the next signal at once.
         """
         left = [child for child in self.children if child.state == RUNNING]
         for number, grace in GRACE:
@@ -219,9 +219,9 @@ class Supervisor:
 
 
 def tied(command: Sequence[str], path: str | None = None) -> list[str]:
-    """The command line of a process that ends with this one, where the system can do that.
+    """Return the command line of a process that ends with this one, if the system supports it.
 
-    Raises FileNotFoundError where there is no such program.
+    Raises FileNotFoundError if there is no such program.
     """
     if sys.platform.startswith('linux') and shutil.which(command[0], path=path) is None:
         raise FileNotFoundError(f'{command[0]!r} is not a program on this machine')
@@ -229,9 +229,9 @@ def tied(command: Sequence[str], path: str | None = None) -> list[str]:
 
 
 def tie(hold_sigint: bool = False) -> list[str]:
-    """What to put before a command so that its process ends with this one; empty where that cannot be.
+    """Return the prefix of a command whose process must end with this one; empty if that is not possible.
 
-    hold_sigint: for a node that gets SIGINT at any moment; see tie.py.
+    hold_sigint: for a node that can get SIGINT at any moment; see tie.py.
     """
     if not sys.platform.startswith('linux'):
         return []
@@ -239,7 +239,7 @@ def tie(hold_sigint: bool = False) -> list[str]:
 
 
 class PrefixedLines:
-    """Writes ``[name] line`` with names padded to one width, a whole line at a time from any thread."""
+    """Writes ``[name] line`` with names padded to one width, thread-safe."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._width = max(map(len, names), default=0) + 2

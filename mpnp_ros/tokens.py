@@ -1,7 +1,7 @@
-"""Tokens of one modality: what an encoder gives and a latent connection reads.
+"""Tokens of one modality: the output of an encoder and the input of a link.
 
-The in-memory twin of ``mpnp_ros/msg/ModalityTokens``; :mod:`mpnp_ros.conversions.tokens` maps one
-to the other without copying.
+The in-memory twin of ``mpnp_ros/msg/ModalityTokens``; :mod:`mpnp_ros.conversions.tokens` maps one to the
+other without copying.
 """
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SECTOR, SECTORS = 5, 72
 The borders of NuScenes-QA's six directions are borders of sectors.
 """
 VIEW = 120.0
-"""Degrees that a view may see of which one direction alone is known."""
+"""Degrees that a view is assumed to see if only one direction is known."""
 NO_SOURCE = 65535
-"""Source index of a token whose direction no source looks to."""
+"""Source index of a token in whose direction no source looks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,18 +87,18 @@ class ModalityTokens:
 
     @property
     def count(self) -> int:
-        """P, the number of tokens."""
+        """Return P, the number of tokens."""
         return self.values.shape[0]
 
     @property
     def width(self) -> int:
-        """D, the width of one token."""
+        """Return D, the width of one token."""
         return self.values.shape[1]
 
     def sectors_looked_at(self) -> np.ndarray:
-        """Return in which sectors some source looks, bool [SECTORS].
+        """Return the sectors in which some source looks, bool [SECTORS].
 
-        Every sector where that cannot be told: tokens that name no sources, or that have no direction.
+        All sectors if unknown: tokens without source names, or without directions.
         """
         if len(self.looked):
             return self.looked
@@ -118,6 +118,6 @@ class ModalityTokens:
 
 
 def _gaps(degrees: np.ndarray) -> np.ndarray:
-    """Angles between neighbouring directions of one source."""
+    """Return the angles between neighbouring directions of one source."""
     apart = np.diff(np.unique(degrees))
     return np.minimum(apart, 360 - apart)

@@ -1,9 +1,8 @@
-"""Environment variables without which camera images arrive late or not at all; for launch files, bringup
-and doctor.
+"""Environment variables for the transport of camera images; for launch files, bringup and doctor.
 
-Fast DDS as it comes loses nearly every large best-effort message: of six cameras of 1600 x 900 at 10 Hz
-not one image arrives.  With ``config/fastdds.xml`` all do.  A process reads these variables once, when
-it starts, so they must be set by whatever starts it.
+Fast DDS loses nearly every large best-effort message by default: of six cameras of 1600 x 900 at 10 Hz no
+image arrives.  With ``config/fastdds.xml`` all do.  A process reads these variables once, when it starts, so
+the launching process must set them.
 """
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ SHARED_MEMORY_NEEDED = 512 << 20
 
 
 def profile_file() -> Path:
-    """Return the Fast DDS profile; raises ConfigurationError where it is not installed."""
+    """Return the Fast DDS profile; raises ConfigurationError if it is not installed."""
     return shared_file('config/fastdds.xml')
 
 
@@ -34,14 +33,14 @@ def transport_environment() -> dict[str, str]:
 
 
 def additions(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables to add to ``environ``; a profile or limit of the user's own stays as it is."""
+    """Return the variables to add to ``environ``; the user's own profile or limit is kept."""
     own_profile = any(environ.get(name) for name in PROFILE_VARIABLES)
     return {name: value for name, value in transport_environment().items()
             if name not in environ and not (own_profile and name in PROFILE_VARIABLES)}
 
 
 def problems(environ: Mapping[str, str]) -> list[str]:
-    """Return what in ``environ`` or on this machine will lose images or slow them down, with the remedy."""
+    """Return problems of ``environ`` or this machine that lose images or delay them, with the remedy."""
     found = [f'{name} is not set: large images take four times as long; set it to {value}'
              for name, value in ALLOCATOR.items() if name not in environ]
     if environ.get('RMW_IMPLEMENTATION', 'rmw_fastrtps_cpp') == 'rmw_fastrtps_cpp':

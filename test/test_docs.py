@@ -13,7 +13,7 @@ from mpnp_ros.cli.main import main
 from mpnp_ros.cli.node_processes import NODES
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ('docs/interfaces.md', 'docs/parameters.md', 'config/mpnp.yaml')
+DOCUMENTS = ('docs/reference/interfaces.md', 'docs/reference/parameters.md', 'config/mpnp.yaml')
 
 
 @pytest.fixture(scope='module')
@@ -29,14 +29,14 @@ def test_is_current(wanted, name):
 
 def test_an_outdated_file_is_found_and_written(tmp_path, monkeypatch, capsys):
     for name in DOCUMENTS:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text((ROOT / name).read_text())
     for kind in ('msg', 'srv', 'action'):
         (tmp_path / kind).symlink_to(ROOT / kind)
     monkeypatch.setattr(docs, 'source_folder', lambda: tmp_path)
-    (tmp_path / 'docs/parameters.md').write_text('old')
+    (tmp_path / 'docs/reference/parameters.md').write_text('old')
     assert main(['docs', '--check']) == 1
-    assert capsys.readouterr().err == 'docs/parameters.md is not current; run `mpnp docs`\n'
+    assert capsys.readouterr().err == 'docs/reference/parameters.md is not current; run `mpnp docs`\n'
     assert main(['docs']) == 0
     assert main(['docs', '--check']) == 0
 
@@ -74,7 +74,7 @@ def test_the_parameter_file_is_accepted_by_every_node(node, overlay):
 
 def test_every_link_between_documents_leads_somewhere():
     files = [ROOT / name for name in ('README.md', 'CONTRIBUTING.md') if (ROOT / name).is_file()]
-    for file in [*files, *(ROOT / 'docs').glob('*.md')]:
+    for file in [*files, *(ROOT / 'docs').rglob('*.md')]:
         text = file.read_text()
         for target in re.findall(r'\]\((?!https?:)([^)\s#]+)', text):
             assert (file.parent / target).exists(), f'{file.name} links to {target}'
@@ -87,3 +87,25 @@ def test_every_link_between_documents_leads_somewhere():
 def test_the_parameter_file_opens_with_the_command_that_uses_it():
     for name in ('mpnp', 'nuscenes', 'world'):
         assert (ROOT / f'config/{name}.yaml').read_text().startswith('# mpnp bringup --')
+
+
+def test_first_page_and_tour_stay_short():
+    assert len((ROOT / 'README.md').read_bytes()) <= 7000
+    assert len((ROOT / 'docs/guide/architecture.md').read_text().split()) <= 1200
+
+
+def test_files_named_in_the_guide_exist():
+    for page in (ROOT / 'docs/guide').glob('*.md'):
+        for name in re.findall(r'`(\w+(?:/\w+)+\.py)`', page.read_text()):
+            found = any((folder / name).is_file() for folder in (ROOT, ROOT / 'mpnp_ros'))
+            assert found, f'{page.name}: {name}'
+
+
+def test_no_text_names_a_document_that_is_not_here():
+    files = [*(ROOT / 'mpnp_ros').rglob('*.py'), *(ROOT / 'docs').rglob('*.md'), ROOT / 'README.md']
+    here = {page.name for folder in (ROOT / 'docs', ROOT / 'examples') for page in folder.rglob('*.md')}
+    here |= {page.name for page in ROOT.glob('*.md')} | {f'{name}.md' for name in (
+        'paper_scale', 'methods')}  # written by the programs that name them
+    for file in files:
+        for name in re.findall(r'\b(\w+\.md)\b', file.read_text()):
+            assert name in here, f'{file.relative_to(ROOT)} names {name}'

@@ -27,18 +27,19 @@ ROS = {'rclpy', 'launch', 'launch_ros', 'ament_index_python', 'cv_bridge', 'sens
        'mpnp_ros.msg', 'mpnp_ros.srv', 'mpnp_ros.action'}
 MAY_TOUCH_ROS = {'conversions', 'nodes'}
 BASE = {'errors', 'tokens', 'cache', 'contents', 'precision', 'locations', 'options', 'progress'}
-# The table of docs/architecture.md: what a folder may import of this package, at the top or in a function.
+# What a folder may import of this package, at the top or in a function.
 MAY_IMPORT = {
     'errors': set(), 'tokens': {'errors'}, 'cache': {'errors'}, 'contents': {'errors'},
     'precision': {'errors'}, 'options': {'errors'}, 'memory': set(), 'progress': set(), 'tie': set(),
     'locations': {'errors'}, 'transport': {'errors', 'locations'}, 'supervisor': {'errors', 'tie'},
-    'llm': BASE, 'links': BASE | {'llm'}, 'methods': BASE | {'llm', 'links'},
+    'llm': BASE, 'methods': BASE | {'llm'},
     'modalities': BASE, 'nuscenes': BASE,
     'world': BASE | {'nuscenes'},
-    'adaptation': BASE | {'llm', 'links', 'methods', 'modalities', 'nuscenes', 'world', 'memory',
+    'adaptation': BASE | {'llm', 'methods', 'modalities', 'nuscenes', 'world', 'memory',
                           'supervisor'},
-    'serving': BASE | {'llm', 'links', 'methods', 'memory'},
+    'serving': BASE | {'llm', 'methods', 'memory'},
     'conversions': BASE | {'modalities'},
+    'node_names': {'errors'}, 'client': {'errors', 'node_names', 'transport'},
 }
 
 

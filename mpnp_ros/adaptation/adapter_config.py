@@ -1,4 +1,4 @@
-"""What the adaptation node may do, as options that are its parameters."""
+"""Options of the adaptation node, which are its parameters."""
 from __future__ import annotations
 
 import math
@@ -72,12 +72,12 @@ class AdapterConfig(Options):
 
     @property
     def budget(self) -> Budget:
-        """Of a training that nobody asked for."""
+        """Return the budget of an automatic training."""
         return Budget(self.budget_duration, self.budget_macs, self.budget_memory * MB, self.target_accuracy)
 
     @property
     def policy(self) -> PolicyLimits:
-        """Questions that are made up count as the moments that they are made up about."""
+        """Return the limits of the policy; generated questions count as the moments they are about."""
         return PolicyLimits(
             automatic=self.automatic, copy=self.copy_links, least_tried=self.least_tried,
             linked_blocks=self.linked_blocks, settle=self.settle,
@@ -87,12 +87,12 @@ class AdapterConfig(Options):
 
     @property
     def replay(self) -> Limits:
-        """Of the replay buffer."""
+        """Return the limits of the replay buffer."""
         return Limits(round(self.replay_mb * MB), self.replay_questions)
 
     @property
     def training(self) -> TrainerConfig:
-        """Of links that begin with something."""
+        """Return the training options of links with a start."""
         return TrainerConfig(
             steps=self.steps, batch=self.batch, seed=self.seed, modality_dropout=1., warm_up=20,
             learning_rate=self.learning_rate, evaluate_every=max(10, self.steps // 10), patience=4,

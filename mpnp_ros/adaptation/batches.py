@@ -1,4 +1,4 @@
-"""What one training step sees: questions of similar length, and the tokens that each may look at."""
+"""Contents of one training step: questions of similar length, and the tokens that each sees."""
 from __future__ import annotations
 
 import random
@@ -9,7 +9,8 @@ from itertools import groupby
 from mpnp_ros.adaptation.dataset import Example, Frame
 from mpnp_ros.errors import QuestionError
 from mpnp_ros.llm.question_files import QuestionFiles
-from mpnp_ros.methods.base import AnsweredQuestion, AskedQuestion, Method
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.questions import AnsweredQuestion, AskedQuestion
 
 POOL = 16
 READ_AT_ONCE = 32
@@ -18,22 +19,22 @@ Key = tuple[str, tuple[str, ...] | str]
 
 
 class QuestionBook:
-    """Questions as a method has read them, each text once however many frames and answers it has.
+    """Questions that a method has read, each text once for all frames and answers.
 
-    Good as long as no link is plugged below those that were plugged when it was read.
+    Valid as long as no link is plugged below those plugged at the reading.
     """
 
     def __init__(self, method: Method, files: QuestionFiles | None = None) -> None:
-        """files: where questions are kept for the next run; default: nowhere."""
+        """files: folder of questions for the next run; default: none."""
         self._method, self._files = method, files
         self._read: dict[Key, AnsweredQuestion] = {}
 
     def read(self, examples: Iterable[Example], cancelled: Callable[[], bool] = lambda: False,
              progress: Callable[[int, int], None] = lambda read, of: None) -> bool:
-        """Read what is not known yet, in batches of similar length; False where it was cancelled.
+        """Read unknown texts in batches of similar length; False if cancelled.
 
-        cancelled: asked before every batch.  progress: called after it with how many texts of how many
-        have been read.  Raises QuestionError.
+        cancelled: called before every batch.  progress: called after it with (texts read, all texts).  Raises
+        QuestionError.
         """
         new = {_key(example): example for example in examples}
         new = {key: example for key, example in new.items() if key not in self._read}
@@ -47,12 +48,12 @@ class QuestionBook:
         return True
 
     def question(self, example: Example) -> AskedQuestion:
-        """The example's question, read now if need be; with choices, its answer need not be known."""
+        """Return the question of an example; with choices, its answer may be unknown."""
         self.read([example])
         return self._read[_key(example)].question
 
     def __getitem__(self, example: Example) -> AnsweredQuestion:
-        """The example's question with its answer, read now if need be.  Raises QuestionError."""
+        """Return the question of an example with its answer, read now if necessary.  Raises QuestionError."""
         self.read([example])
         known = self._read[_key(example)]
         if known.answer == example.answer:
@@ -83,10 +84,10 @@ def _batches(examples: Iterable[Example]) -> Iterator[list[Example]]:
 
 
 class BatchPlan:
-    """Which examples each step sees; depends on the seed and the step only, so that training can resume.
+    """The examples of each step; depends on the seed and the step only, so that training can resume.
 
-    Every epoch goes through all examples in a new order.  Within pools of 16 batches they are put in order
-    of length, so that a batch is of similar lengths and little is padded.
+    Every epoch visits all examples in a new order.  Pools of 16 batches are sorted by length, so that batches
+    need little padding.
     """
 
     def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
@@ -95,7 +96,7 @@ class BatchPlan:
         self._epoch: tuple[int, list[list[int]]] = (-1, [])
 
     def __getitem__(self, step: int) -> list[int]:
-        """The places of the examples of a step."""
+        """Return the indices of the examples of a step."""
         epoch, place = divmod(step, self._count)
         if self._epoch[0] != epoch:
             self._epoch = epoch, self._shuffled(random.Random(f'{self._seed}/{epoch}'))
@@ -119,7 +120,7 @@ class BatchPlan:
 
 def drop_modalities(frame: Frame, modalities: Sequence[str], probability: float, rng: random.Random,
                     trained: Container[str] | None = None) -> Frame:
-    """The tokens of the linked modalities; with some probability only a random part of them.
+    """Return the tokens of the linked modalities; with some probability of a random part of them.
 
     trained: modalities of which at least one is in that part; default: all of them.
     """

@@ -1,4 +1,4 @@
-"""The blind baseline: the same links on learned constants, trained by the same code on the same questions."""
+"""The blind baseline: equal links on learned constants, trained by the same code on the same questions."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -7,18 +7,19 @@ from dataclasses import replace
 from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.dataset import TokenDataset
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingReport, TrainingStep
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
 
 SOFT_TOKENS = 24
 
 
 def blind_method(method: Method) -> Method:
-    """A method of the same kind with a new blind link of the same size in place of each link.
+    """Return a method of the same kind with an equal blind link in place of each link.
 
-    Constants cannot be counted: where a link counts, its twin pools by the question.
-    Raises ConfigurationError where a kind of link cannot be blind.
+    Constants cannot be counted: the twin of a counting link pools by the question.  Raises ConfigurationError
+    if a kind of link cannot be blind.
     """
-    blind = build_method(method.name, method.lm, template=method.template)
+    blind = create_method(method.name, method.lm, template=method.template)
     for modality, link in method.links().items():
         counts = {'pooling': 'question', 'channels': ()} if link.config.pooling == 'counting' else {}
         config = replace(link.config, modality=f'blind_{modality}', encoder='', soft_tokens=SOFT_TOKENS,
@@ -32,6 +33,6 @@ def train_blind(method: Method, train: TokenDataset, config: TrainerConfig | Non
                 progress: Callable[[TrainingStep], None] | None = None,
                 cancelled: Callable[[], bool] | None = None,
                 book: QuestionBook | None = None) -> tuple[Method, TrainingReport]:
-    """Train the blind twin of a method; what it answers rests on the text alone.  book: see Trainer."""
+    """Train the blind twin of a method; its answers use the text alone.  book: see Trainer."""
     blind = blind_method(method)
     return blind, Trainer(blind, config, book).fit(train, validation, progress, cancelled)

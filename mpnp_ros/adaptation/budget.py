@@ -1,4 +1,4 @@
-"""What an adaptation may cost, and what it has cost so far."""
+"""Budget of an adaptation, and its costs so far."""
 from __future__ import annotations
 
 import math
@@ -11,10 +11,10 @@ _UNITS = {'seconds': (1, 's'), 'macs': (1e9, 'GMACs'), 'bytes': (1e6, 'MB of mem
 
 @dataclass(frozen=True)
 class Spent:
-    """What a training has cost or would cost.
+    """Costs of a training, measured or expected.
 
-    seconds: of wall time from the decision on.  macs: multiply-accumulates of reading questions, training
-    and evaluating.  bytes: peak memory of the training process.
+    seconds: of wall time from the decision on.  macs: multiply-accumulates of reading questions, training and
+    evaluating.  bytes: peak memory of the training process.
     """
 
     seconds: float = 0.
@@ -44,29 +44,29 @@ class Budget:
             raise ConfigurationError(f'the accuracy to reach is {self.accuracy}; it must be at most 1')
 
     def or_else(self, default: Budget) -> Budget:
-        """With the limits of another budget where this one has none."""
+        """Return it with missing limits taken from another budget."""
         return Budget(*(getattr(self, entry.name) or getattr(default, entry.name) for entry in fields(self)))
 
     def too_small_for(self, cost: Spent) -> tuple[str, ...]:
-        """Which limits a cost goes beyond: seconds, macs, bytes."""
+        """Return the limits that a cost exceeds: seconds, macs, bytes."""
         return tuple(name for name in _UNITS if 0 < getattr(self, name) < getattr(cost, name))
 
     def exhausted(self, spent: Spent) -> str:
-        """Which limits have been reached, in words; empty while there is something left of all of them."""
+        """Return the reached limits, in words; empty if there are none."""
         used = [said(name, getattr(self, name)) for name in _UNITS
                 if 0 < getattr(self, name) <= getattr(spent, name)]
         return f'{" and ".join(used)} are used up' if used else ''
 
     def reached(self, accuracy: float) -> bool:
-        """Whether an accuracy is what was asked for; never without a target."""
+        """Return whether an accuracy reaches the target; False without a target."""
         return 0 < self.accuracy <= accuracy
 
     def seconds_left(self, spent: Spent) -> float:
-        """At least 0; inf without a limit."""
+        """Return the seconds left, at least 0; inf without a limit."""
         return max(0., self.seconds - spent.seconds) if self.seconds else math.inf
 
 
 def said(name: str, value: float) -> str:
-    """An amount of seconds, macs or bytes in words, rounded up to a tenth."""
+    """Return seconds, macs or bytes in words, rounded up to a tenth."""
     size, unit = _UNITS[name]
     return f'{math.ceil(10 * value / size) / 10:.1f} {unit}'

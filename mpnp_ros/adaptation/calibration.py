@@ -1,9 +1,9 @@
-"""Confidence that can be believed: how far it is from the share of right answers, and the cure.
+"""Calibration of confidence.
 
-A link that counts holds a temperature by which the log-probabilities of answers are divided: a number for
-each question and frame that follows from what is asked and from how uncertain the counts are (after Guo et
-al., arXiv 1706.04599, section 4.2, who have one for all).  It is fitted on questions that the link has not
-learned from, changes no answer, and is stored with the link.
+A counting link has a temperature by which the log-probabilities of answers are divided.  It depends on
+question and frame: on what is asked and on the uncertainty of the counts (after Guo et al., arXiv:1706.04599,
+section 4.2, who have one temperature for all).  It is fitted on questions not used for training, changes no
+answer, and is stored with the link.
 """
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from torch.nn.functional import nll_loss
 from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.dataset import Example, Frame
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.links.inputs import TokenBatch
-from mpnp_ros.links.link import LatentLink
-from mpnp_ros.methods.base import Method
 from mpnp_ros.methods.batch import question_states
+from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.mpnp.link import LatentLink
 
 BINS = 15
 BATCH = 64
 STIFFNESS = 10.0
-"""Weight of the squares of what is fitted, so that a temperature differs between questions for a reason."""
+"""Weight of the squares of the parameters, so that temperatures differ only for a reason."""
 ROUNDS = 60
 
 
 def calibration_error(confidences: Sequence[float], right: Sequence[bool], bins: int = BINS) -> float:
-    """Expected calibration error in [0, 1] (arXiv 1706.04599, equation 3); NaN of none."""
+    """Return the expected calibration error in [0, 1] (arXiv:1706.04599, equation 3); NaN without answers."""
     sure, good = np.asarray(confidences, float), np.asarray(right, float)
     if not len(sure):
         return float('nan')
@@ -42,7 +42,7 @@ def fit_temperature(method: Method, modality: str, examples: Sequence[Example], 
                     see: Callable[[Example], Frame]) -> tuple[float, float]:
     """Fit the temperature of a plugged link.
 
-    examples: with choices, not of the training set.  see: what each question's answer may rest on.  Returns
+    examples: with choices, not from the training set.  see: returns the tokens for each question.  Returns
     the mean negative log-likelihood of the true answers before and after.  Raises TrainingError for a link
     that does not count.
     """

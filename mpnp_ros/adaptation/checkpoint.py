@@ -1,4 +1,4 @@
-"""The state of a training run on disk: safetensors and JSON, whole or not there, never a pickle."""
+"""The state of a training run on disk: safetensors and JSON, written atomically, never a pickle."""
 from __future__ import annotations
 
 import json
@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 
 from mpnp_ros.cache import new_folder, write_file
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.links.files import Link
+from mpnp_ros.methods.link import Link
 
 TENSORS, STATE = 'training.safetensors', 'training.json'
 SCHEMA = 1
@@ -23,7 +23,7 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass
 class Progress:
-    """Where a training run stands.
+    """Progress of a training run.
 
     step: steps done.  losses: mean loss of each.  accuracies: (step, value) of every evaluation.
     best: the links at the best evaluation, None before the first.  seconds: spent in steps.
@@ -37,24 +37,24 @@ class Progress:
 
     @property
     def best_accuracy(self) -> float:
-        """Of the best evaluation, -1 before the first."""
+        """Accuracy of the best evaluation, -1 before the first."""
         return max((value for _, value in self.accuracies), default=-1.)
 
     @property
     def evaluations_since_best(self) -> int:
-        """How many evaluations in a row have not been better than one before."""
+        """Number of evaluations since the best one."""
         values = [value for _, value in self.accuracies]
         return len(values) - 1 - values.index(max(values)) if values else 0
 
 
 def link_tensors(links: Mapping[str, Link]) -> Tensors:
-    """A copy of all parameters and statistics of the links, as <modality>/<name>."""
+    """Return a copy of all parameters and statistics of the links, as <modality>/<name>."""
     return {f'{modality}/{name}': tensor.detach().clone()
             for modality, link in links.items() for name, tensor in link.state_dict().items()}
 
 
 def restore_links(links: Mapping[str, Link], tensors: Tensors) -> None:
-    """Put parameters and statistics back.  Raises TrainingError where they are of other links."""
+    """Restore parameters and statistics.  Raises TrainingError if they belong to other links."""
     for modality, link in links.items():
         own = {name.removeprefix(f'{modality}/'): tensor for name, tensor in tensors.items()
                if name.startswith(f'{modality}/')}
@@ -66,7 +66,7 @@ def restore_links(links: Mapping[str, Link], tensors: Tensors) -> None:
 
 def save_checkpoint(folder: Path, identity: str, progress: Progress, links: Mapping[str, Link],
                     optimiser: torch.optim.Optimizer) -> None:
-    """Write links, optimiser and progress; identity: of the recipe and the data, see load_checkpoint."""
+    """Write links, optimiser and progress; identity: hash of recipe and data, see load_checkpoint."""
     tensors = {f'links/{name}': tensor for name, tensor in link_tensors(links).items()}
     tensors |= {f'best/{name}': tensor for name, tensor in (progress.best or {}).items()}
     tensors |= {f'optimiser/{place}/{name}': tensor
@@ -81,7 +81,7 @@ def save_checkpoint(folder: Path, identity: str, progress: Progress, links: Mapp
 
 def load_checkpoint(folder: Path, identity: str, links: Mapping[str, Link],
                     optimiser: torch.optim.Optimizer) -> Progress:
-    """Put links and optimiser back to where they were; a folder that is not there is a fresh start.
+    """Restore links and optimiser; a missing folder is a fresh start.
 
     Raises TrainingError for a damaged checkpoint or one of another recipe or other data.
     """

@@ -1,4 +1,4 @@
-"""Light and weather of a scene, as far as its description tells."""
+"""Light and weather of a scene from its description."""
 from __future__ import annotations
 
 import re
@@ -8,9 +8,9 @@ WEATHERS = {'rain': r'\brain(y|ing)?\b', 'fog': r'\bfog(gy)?\b'}
 
 
 def conditions_of(description: str) -> tuple[str, str]:
-    """(light, weather): night, dusk or day; rain, fog or clear, that is neither is mentioned.
+    """Return (light, weather): night, dusk or day; rain, fog or clear, the default.
 
-    description: of a scene of nuScenes ("Night, after rain, ...") or of the embedded world.
+    description: of a scene of nuScenes ("Night, after rain, ...") or of the simulated world.
     """
     return _first(LIGHTS, description, 'day'), _first(WEATHERS, description, 'clear')
 

@@ -1,4 +1,4 @@
-"""What a training step costs, measured."""
+"""Measured costs of a training step."""
 from __future__ import annotations
 
 import os
@@ -17,7 +17,7 @@ STARTED = 19
 
 
 def measure_macs(step: Callable[[], object]) -> int:
-    """MACs of all matrix products that `step()` really runs, forward and backward, counted once.
+    """Return the MACs of all matrix products that `step()` runs, forward and backward.
 
     A rough check from llm/cost.py: 3 x the MACs of the linked blocks for the forward pass (1) and the
     gradients of states (1) and of weights (at most 1, links only).
@@ -31,7 +31,7 @@ def measure_macs(step: Callable[[], object]) -> int:
 
 
 def process_seconds() -> float:
-    """Since this process began; on Linux with the time that it took to load its code."""
+    """Return the seconds since this process started; on Linux including the loading of its code."""
     try:
         began = int(Path('/proc/self/stat').read_text().rpartition(')')[2].split()[STARTED])
         return time.clock_gettime(time.CLOCK_BOOTTIME) - began / os.sysconf('SC_CLK_TCK')
@@ -40,15 +40,15 @@ def process_seconds() -> float:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Begin a measurement of GPU memory; the peak of a process cannot be reset."""
+    """Start a measurement of GPU memory; the peak of a process cannot be reset."""
     if device.type == 'cuda':
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: peak of what torch held on a GPU since the reset, or of this process since it began.
+    """Return bytes: peak of torch on a GPU since the reset, or of this process since its start.
 
-    Not getrusage: a process that a large one starts has the peak of that one there.
+    Not from getrusage: a process started by a large one inherits its peak there.
     """
     if device.type == 'cuda':
         return torch.cuda.max_memory_allocated(device)

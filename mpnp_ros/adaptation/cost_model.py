@@ -1,6 +1,6 @@
-"""What training links costs as a function of the number of linked blocks, and the plan that a budget allows.
+"""Training costs as a function of the number of linked blocks, and the plan that a budget allows.
 
-MACs and bytes follow from sizes (papers.md A.4 in its corrected form): the linked blocks run forward and
+MACs and bytes follow from sizes, as in arXiv:2312.07886 but with all costs: the linked blocks run forward and
 give gradients to their inputs, not to their weights, on the rows that decide an answer only where links
 reach no others; the blocks below cost once per text, the encoders nothing, as tokens are kept.  Seconds
 follow from MACs by what was measured on this machine (`speed.py`).
@@ -19,14 +19,12 @@ from mpnp_ros.adaptation.budget import Budget, Spent, said
 from mpnp_ros.adaptation.speed import Speed
 from mpnp_ros.adaptation.workload import Workload
 from mpnp_ros.errors import BudgetError, ConfigurationError
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.cost import link_macs, prefix_columns
-from mpnp_ros.links.counting import FREQUENCIES
-from mpnp_ros.links.link import LatentLink
 from mpnp_ros.llm.cost import block_weights, head_macs
 from mpnp_ros.llm.families import ModelShape
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.tokens import SECTORS
+from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.registry import MethodSpec
 
 #: Bytes a trained parameter takes: itself, its gradient, two moments of AdamW, and copies of it as it was
 #: before training and at its best.
@@ -43,15 +41,15 @@ class Work(NamedTuple):
 
     @property
     def macs(self) -> float:
-        """Of both."""
+        """Return the sum of both."""
         return self.links + self.blocks
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Spent):
-    """A training that fits a budget, and what it is expected to cost.
+    """A training that fits a budget, with its expected costs.
 
-    linked_blocks: N, the uppermost ones.  steps: of `batch` questions.  reason: why this N, in words.
+    linked_blocks: N, the uppermost ones.  steps: of `batch` questions.  reason: why this N.
     """
 
     linked_blocks: int
@@ -66,8 +64,8 @@ class Aim:
 
     batch: questions a step.  least_steps: fewer are not worth while.  most_steps: more are of no use.
     linked_blocks: of links that exist already; 0: there are none, as many as the budget allows.
-    most_blocks: 0: half of the blocks, where accuracy saturates (papers.md A.6).  evaluated: questions that
-    are answered to evaluate, all evaluations together.
+    most_blocks: 0: half of the blocks, where accuracy saturates (arXiv:2312.07886, table 1).  evaluated:
+    questions answered in all evaluations together.
     """
 
     batch: int = 64
@@ -88,28 +86,33 @@ class Aim:
 class CostModel:
     """Costs of training some links together on one language model.
 
-    links: of the modalities that are trained, of any depth; the number of linked blocks is varied.
+    method: whose links they are; it must know their cost.  links: of the modalities that are trained, of any
+    depth; the number of linked blocks is varied.
     """
 
-    def __init__(self, shape: ModelShape, links: Sequence[LinkConfig], workload: Workload, speed: Speed,
-                 number_bytes: int = 4) -> None:
+    def __init__(self, shape: ModelShape, method: MethodSpec, links: Sequence[LinkConfig], workload: Workload,
+                 speed: Speed, number_bytes: int = 4) -> None:
         """number_bytes: of one number of the language model."""
         if not links:
             raise ConfigurationError('there is no link to train; name at least one')
+        if method.cost is None:
+            raise ConfigurationError(f'the method {method.name} does not say what its links cost')
+        self.link, self.link_cost = method.link, method.cost
         self.shape, self.links, self.workload, self.speed = shape, tuple(links), workload, speed
         self.number_bytes = number_bytes
         self._reach_all = links[0].reach == 'all'
 
     @classmethod
-    def for_model(cls, lm: LanguageModel, links: Sequence[LinkConfig], workload: Workload,
-                  speed: Speed) -> CostModel:
+    def for_model(cls, lm: LanguageModel, method: MethodSpec, links: Sequence[LinkConfig],
+                  workload: Workload, speed: Speed) -> CostModel:
         """With the sizes and the number format of a language model."""
-        return cls(lm.shape, links, workload, speed, lm.dtype.itemsize)
+        return cls(lm.shape, method, links, workload, speed, lm.dtype.itemsize)
 
     def step(self, linked_blocks: int, batch: int) -> Work:
         """One training step, forward and backward."""
-        links = [link_macs(config, batch, self.workload.distinct_frames(batch), self._tokens(config),
-                           self.workload.prompt) for config in self._linked(linked_blocks)]
+        links = [self.link_cost.macs(config, batch, self.workload.distinct_frames(batch),
+                                     self._tokens(config), self.workload.prompt)
+                 for config in self._linked(linked_blocks)]
         first, others = self._block(self.workload.rows)
         head = 2 * head_macs(self.shape, self.workload.decisions, self.workload.candidates)
         return Work(sum(part.forward + part.backward for part in links),
@@ -117,14 +120,14 @@ class CostModel:
 
     def answer(self, linked_blocks: int) -> Work:
         """Answering one question, as an evaluation does."""
-        links = [link_macs(config, 1, 1, self._tokens(config), self.workload.prompt).forward
+        links = [self.link_cost.macs(config, 1, 1, self._tokens(config), self.workload.prompt).forward
                  for config in self._linked(linked_blocks)]
         rows, columns = self._open(self.workload.tree)
         head = head_macs(self.shape, self.workload.decisions, self.workload.candidates)
         return Work(sum(links), linked_blocks * self._forward(rows, columns + self._prefix) + head)
 
     def reading(self, linked_blocks: int) -> float:
-        """MACs of running every text through the blocks where no link has a say, once."""
+        """Return the MACs of running every text once through the blocks below the links."""
         prompt, tokens = self.workload.prompt, self._open(self.workload.tree)[1]
         lower = (self.shape.blocks - linked_blocks) * self._forward(tokens, tokens)
         upper = 0 if self._reach_all else linked_blocks * self._forward(prompt - 1, prompt - 1)
@@ -132,12 +135,12 @@ class CostModel:
 
     def parameters(self, linked_blocks: int) -> int:
         """Parameters that are trained."""
-        return sum(map(_parameters, self._linked(linked_blocks)))
+        return sum(_parameters(self.link, config) for config in self._linked(linked_blocks))
 
     def bytes(self, linked_blocks: int, batch: int) -> float:
-        """Peak memory of a process that trains and has only the linked blocks and the head in memory.
+        """Return the peak memory of a training process with only the linked blocks and the head in memory.
 
-        Activations are an estimate, good to a factor of about 1.5.
+        Activations are estimated within a factor of about 1.5.
         """
         shape, work = self.shape, self.workload
         rows, columns = self._open(work.rows)
@@ -150,22 +153,23 @@ class CostModel:
                 + batch * (self.activations(linked_blocks) + self.number_bytes * kept))
 
     def activations(self, linked_blocks: int) -> float:
-        """Bytes that one question of a step holds for the way back, estimated."""
+        """Return the estimated bytes that one question of a step keeps for the backward pass."""
         shape, prompt = self.shape, self.workload.prompt
         rows, columns = self._open(self.workload.rows)
         inner, cached = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
         row = 6 * shape.width + (3 if shape.gated else 2) * shape.feedforward + 3 * inner
         scores = 3 * shape.heads * rows * (columns + self._prefix)
         block = self.number_bytes * (rows * row + 2 * columns * cached) + 4 * scores
-        return linked_blocks * block + sum(4 * _link_numbers(config, self._tokens(config), prompt)
-                                           for config in self._linked(linked_blocks))
+        return linked_blocks * block + 4 * sum(
+            self.link_cost.activations(config, self._tokens(config), prompt)
+            for config in self._linked(linked_blocks))
 
     def seconds(self, linked_blocks: int, batch: int) -> float:
-        """Of one training step."""
+        """Return the seconds of one training step."""
         return self.speed.step(linked_blocks, *self.step(linked_blocks, batch))
 
     def cost(self, linked_blocks: int, steps: int, batch: int, evaluated: int = 0) -> Spent:
-        """Of a whole training: starting, reading, training and evaluating."""
+        """Return the cost of a whole training: start, reading, training and evaluating."""
         answers, step = self.answer(linked_blocks), self.step(linked_blocks, batch)
         reading, speed = self.reading(linked_blocks), self.speed
         seconds = (speed.startup + speed.reading(reading) + steps * speed.step(linked_blocks, *step)
@@ -174,12 +178,13 @@ class CostModel:
                      self.bytes(linked_blocks, batch))
 
     def plan(self, budget: Budget, aim: Aim | None = None) -> Plan:
-        """The training with the most linked blocks, then the largest batch, then the most steps that fits.
+        """Return the fitting training with the most linked blocks, then the largest batch, then most steps.
 
-        At least `least_steps` x `batch` questions are seen.  Links that exist keep their blocks where that
-        fits; else the plan has fewer and says why.  A larger budget never gives fewer blocks, nor for the
-        same blocks a smaller batch, nor for the same batch fewer steps.
-        Raises BudgetError, which says what is too small and what would fit.
+        At least `least_steps` x `batch` questions are seen.  Existing links keep their blocks if that fits;
+        otherwise the plan has fewer and gives the reason.  A larger budget never gives fewer blocks, nor for
+        the same blocks a smaller batch, nor for the same batch fewer steps.
+
+        Raises BudgetError with the limit that is too small and the amount that fits.
         """
         aim = aim or Aim()
         for linked_blocks, batch, least in self._candidates(aim):
@@ -199,7 +204,7 @@ class CostModel:
                 batch //= 2
 
     def _grown(self, budget: Budget, aim: Aim, linked_blocks: int, batch: int, least: int) -> Plan:
-        """As many steps as fit, at least those that are known to."""
+        """Return the most steps that fit, at least the given ones."""
         most = _steps(aim.most_steps, aim, batch)
         start = self.cost(linked_blocks, 0, batch, aim.evaluated)
         one = Spent(self.seconds(linked_blocks, batch), self.step(linked_blocks, batch).macs)
@@ -214,11 +219,11 @@ class CostModel:
         wanted, blocks = self._most(aim), _blocks(linked_blocks)
         if linked_blocks == wanted:
             return f'{blocks}, as the links have' if aim.linked_blocks else f'{blocks}, as many as are useful'
-        of_links = 'those that the links have' if aim.linked_blocks else 'more'
+        of_links = 'as many as the links have' if aim.linked_blocks else 'more'
         return f'{blocks}, not {of_links}: {self._shortage(budget, aim, wanted)}'
 
     def _shortage(self, budget: Budget, aim: Aim, linked_blocks: int) -> str:
-        """What the least useful training with so many blocks needs and the budget does not give."""
+        """Return what the smallest useful training with so many blocks needs beyond the budget."""
         def excess(candidate: tuple[int, int, Spent]) -> float:
             return max(getattr(candidate[2], name) / getattr(budget, name)
                        for name in budget.too_small_for(candidate[2]))
@@ -231,7 +236,7 @@ class CostModel:
         return f'{steps} steps of {batch} questions with {_blocks(linked_blocks)} take {" and ".join(short)}'
 
     def _too_small(self, budget: Budget, aim: Aim) -> str:
-        return (f'no useful training fits the budget: {self._shortage(budget, aim, 1)}; raise the budget to '
+        return (f'no training fits the budget:  {self._shortage(budget, aim, 1)}; raise the budget to '
                 'that, or ask for fewer steps or questions')
 
     def _most(self, aim: Aim) -> int:
@@ -247,10 +252,10 @@ class CostModel:
     @property
     def _prefix(self) -> float:
         """P, columns that all links together add to a block."""
-        return sum(prefix_columns(config, self._tokens(config)) for config in self.links)
+        return sum(self.link_cost.columns(config, self._tokens(config)) for config in self.links)
 
     def _open(self, rows: float) -> tuple[float, float]:
-        """Rows that are run for a frame, and columns of the text that they see."""
+        """Return the rows that run for a frame, and the text columns they see."""
         columns = self.workload.prompt - 1 + rows
         return (columns if self._reach_all else rows), columns
 
@@ -259,10 +264,10 @@ class CostModel:
         return rows * (block_weights(self.shape) + 2 * columns * self.shape.heads * self.shape.head_dim)
 
     def _block(self, rows: float) -> tuple[float, float]:
-        """MACs of a step in the first linked block and in one above it, for one question.
+        """Return the MACs of a step in the first linked block and in one above it, for one question.
 
-        Going back, a frozen matrix costs once and a product of attention twice; in the first block nothing
-        leads to a link but prefix and what comes behind attention.
+        Backward, a frozen matrix costs once and a product of attention twice.  In the first block only the
+        prefix and the parts behind attention lead to a link.
         """
         shape, prefix = self.shape, self._prefix
         rows, columns = self._open(rows)
@@ -274,31 +279,15 @@ class CostModel:
 
 
 @cache
-def _parameters(config: LinkConfig) -> int:
+def _parameters(link: type[Link], config: LinkConfig) -> int:
     with torch.device('meta'):
-        return sum(one.numel() for one in LatentLink(config).parameters())
+        return sum(parameter.numel() for parameter in link(config).parameters())
 
 
 def _steps(steps: int, aim: Aim, batch: int) -> int:
-    """How many smaller steps see as many questions."""
+    """Return how many smaller steps see as many questions."""
     return math.ceil(steps * aim.batch / batch)
 
 
 def _blocks(count: int) -> str:
     return f'{count} linked block{"s" if count > 1 else ""}'
-
-
-def _link_numbers(config: LinkConfig, tokens: float, prompt: float) -> float:
-    """Numbers that a link holds for the way back of one question, estimated."""
-    width, entries, heads = config.pooling_width, config.entries, config.pooling_heads
-    prefix = 2 * len(config.blocks) * config.kv_heads * config.head_dim
-    if config.pooling == 'none':
-        return tokens * (4 * config.token_width + 4 * config.hidden + prefix)
-    if config.pooling == 'counting':
-        layer = 4 * prompt * width + 4 * config.probes * width
-        each = config.probes * (8 * (tokens + SECTORS) + 4 * FREQUENCIES * (tokens + SECTORS))
-        return (3 * prompt * config.text_width + each + config.pooling_layers * layer
-                + entries * (4 * config.hidden + prefix))
-    layer = tokens * (width + 4 * entries * heads) + 4 * prompt * width + 24 * entries * width
-    return (tokens * 2 * width + 3 * prompt * config.text_width + config.pooling_layers * layer
-            + entries * (4 * config.hidden + prefix))

@@ -1,4 +1,4 @@
-"""Questions with true answers, and the tokens of the frames that they are asked about."""
+"""Questions with true answers, and the tokens of their frames."""
 from __future__ import annotations
 
 import json
@@ -30,7 +30,7 @@ class Example:
     """A question about one frame and its true answer.
 
     choices: closed list of answers, empty where the answer is generated.  type, hops: kind of question
-    (papers.md E).  frame: key of its frame in :attr:`TokenDataset.frames`.
+    (arXiv:2305.14836).  frame: key of its frame in :attr:`TokenDataset.frames`.
     """
 
     question: str
@@ -45,9 +45,8 @@ class Example:
 class TokenDataset:
     """Frames as {key: {modality: tokens}}, and examples about them.
 
-    Frames may share value arrays (turned copies do); they are held and written once.  conditions: of a
-    frame's scene where they are known, as ('night', 'rain').
-    Raises DatasetError where an example names a frame that is not there.
+    Frames may share value arrays (turned copies do); they are stored once.  conditions: of a frame's scene if
+    known, as ('night', 'rain'). Raises DatasetError if an example names a missing frame.
     """
 
     frames: Mapping[str, Frame]
@@ -66,27 +65,27 @@ class TokenDataset:
         return tuple(sorted({name for frame in self.frames.values() for name in frame}))
 
     def only(self, modalities: Iterable[str]) -> TokenDataset:
-        """The same examples with the tokens of some modalities; none: a set for the blind."""
+        """Return the same examples with the tokens of some modalities; none: a set for the blind baseline."""
         kept = set(modalities)
         return replace(self, frames={key: {name: tokens for name, tokens in frame.items() if name in kept}
                                      for key, frame in self.frames.items()})
 
     def deduplicated(self) -> TokenDataset:
-        """Without repeated questions about the same frame; the first of each stays."""
+        """Return it without repeated questions about the same frame; the first of each stays."""
         kept: dict[tuple[str, str], Example] = {}
         for example in self.examples:
             kept.setdefault((example.frame, example.question), example)
         return replace(self, examples=tuple(kept.values()))
 
     def sample(self, count: int, seed: int = 0) -> TokenDataset:
-        """At most `count` of the examples, drawn at random, with all frames."""
+        """Return at most `count` random examples, with all frames."""
         if count >= len(self.examples):
             return self
         drawn = random.Random(seed).sample(self.examples, count)
         return replace(self, examples=tuple(drawn))
 
     def evened(self, limit: int, seed: int = 0) -> TokenDataset:
-        """At most `limit` examples of each type, drawn at random, with all frames."""
+        """Return at most `limit` random examples of each type, with all frames."""
         taken, drawn = Counter(), []
         for example in random.Random(seed).sample(self.examples, len(self.examples)):
             taken[example.type] += 1
@@ -95,12 +94,12 @@ class TokenDataset:
         return replace(self, examples=tuple(drawn))
 
     def split(self, held_out: Callable[[str], bool]) -> tuple[TokenDataset, TokenDataset]:
-        """The rest, and what is held out: by the key of the frame, so that no frame is in both."""
+        """Return (rest, held out) by the key of the frame, so that no frame is in both."""
         chosen = {key for key in self.frames if held_out(key)}
         return self._of(self.frames.keys() - chosen), self._of(chosen)
 
     def save(self, folder: str | Path) -> None:
-        """Write the folder, all of it or nothing."""
+        """Write the folder atomically."""
         with new_folder(folder) as path:
             self.write(path)
 
@@ -116,7 +115,7 @@ class TokenDataset:
 
     @classmethod
     def load(cls, folder: str | Path) -> TokenDataset:
-        """Read what :meth:`save` wrote.  Raises DatasetError, naming the folder, where it cannot be used."""
+        """Read a saved folder.  Raises DatasetError, naming the folder, if it is unusable."""
         try:
             table = json.loads((Path(folder) / TABLE).read_bytes())
             arrays = load_file(Path(folder) / ARRAYS)
@@ -154,13 +153,13 @@ class ArrayTable:
 
 
 def tokens_to_json(tokens: ModalityTokens, arrays: ArrayTable) -> dict[str, Any]:
-    """All of some tokens for JSON; their arrays by name, added to the table."""
+    """Return tokens as JSON; their arrays are added to the table."""
     plain = {name: value for name, value in vars(tokens).items() if name not in ARRAYS_OF_TOKENS}
     return {**plain, **{name: arrays.add(getattr(tokens, name)) for name in ARRAYS_OF_TOKENS}}
 
 
 def tokens_from_json(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ModalityTokens:
-    """What :func:`tokens_to_json` made.  Raises KeyError, TypeError or TokensError for anything else."""
+    """Read the result of :func:`tokens_to_json`.  Raises KeyError, TypeError or TokensError."""
     parts = {name: arrays[entry[name]] for name in ARRAYS_OF_TOKENS if name in entry}
     lists = {name: tuple(entry.get(name, ())) for name in ('sources', 'source_stamps_ns', 'concerns')}
     return ModalityTokens(**{**entry, **parts, **lists})

@@ -1,9 +1,9 @@
-"""Training frames as streets are: dense, and seen with doubts that are true.
+"""Training frames that resemble streets: dense, and with calibrated uncertainty.
 
-Frames of thin streets are laid over each other, turned at random, with rows of parked cars, queues and crowds
-among them.  Then tokens are painted: what a sensor believes of every object (does it exist, what is it, what
-does it do), what it misses, what it imagines, where it does not look and what it cannot tell.  Last, the true
-world is drawn from what the tokens say, so that every probability in them is right.
+Thin frames are overlaid, turned at random, with rows of parked cars, queues and crowds among them.  Then
+tokens are painted: the belief of a sensor about every object (existence, category, status), missed and
+imagined objects, unseen sectors and unknown channels.  Finally the true world is drawn from the tokens, so
+that every probability in them is right.
 """
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from mpnp_ros.nuscenes.questions import Scope, askable
 from mpnp_ros.tokens import ModalityTokens
 
 LAYERS = (1, 1, 2, 2, 3, 4, 5)
-"""How many thin frames are laid over each other, drawn evenly."""
+"""Numbers of thin frames to overlay, drawn evenly."""
 PLACE = {channel: place for place, channel in enumerate(CHANNELS)}
 USUAL = {'moving': 0.35, 'parked': 0.5, 'stopped': 0.15, 'standing': 0.3, 'not standing': 0.05,
          'with rider': 0.5, 'without rider': 0.5}
-"""How frequent statuses are among what has them."""
+"""Frequencies of statuses."""
 SIZES = {'car': (4.5, 1.9, 1.7), 'truck': (8.0, 2.5, 3.2), 'bus': (11.0, 2.9, 3.3),
          'pedestrian': (0.7, 0.7, 1.8)}
 ALIKE = (('car', 'truck', 'bus', 'trailer', 'construction vehicle'), ('bicycle', 'motorcycle', 'pedestrian'),
          ('barrier', 'traffic cone'))
-"""Categories that sensors take for each other."""
+"""Categories that sensors confuse."""
 DOUBTS = ('hard', 'status', 'soft')
 
 
 @dataclass(frozen=True, eq=False)
 class PaintedFrame:
-    """What is true, and what a sensor says of it.
+    """The true objects of a frame, and a sensor's tokens of them.
 
     frame: the true objects.  tokens: expected numbers in CHANNELS, one token an object or one a sector.
     doubt: one of DOUBTS.
@@ -50,17 +50,17 @@ class PaintedFrame:
 
 
 class Painter:
-    """Makes painted frames, the same for the same seed, from thin `frames`."""
+    """Makes painted frames from thin `frames`, reproducible by seed."""
 
     def __init__(self, frames: Sequence[KeyFrame], scope: Scope, seed: int = 0) -> None:
         self.frames, self.scope, self.seed = frames, scope, seed
         self.encoder = TrueObjects(scope).fingerprint
 
     def paint(self, index: int, doubt: str = '', whole: bool = False) -> PaintedFrame:
-        """The frame number `index`.
+        """Return the frame number `index`.
 
         doubt: one of DOUBTS; empty: a quarter hard, a quarter of doubtful status, the rest soft.  whole: seen
-        all around, with every sort told, one token an object.
+        all around, with all channels known, one token an object.
         """
         rng = random.Random(f'{self.seed}/{index}')
         draw = np.random.default_rng(rng.getrandbits(64))
@@ -97,7 +97,7 @@ class Painter:
         return PaintedFrame(frame, _tokens(self.encoder, seen, known, looked, distances, haze, blur), doubt)
 
     def _street(self, rng: random.Random) -> list[AnnotatedObject]:
-        """Askable objects of a dense street, each of another name."""
+        """Return the objects of a dense street that questions can be about, with unique names."""
         layers = [rng.choice(self.frames).turned(rng.random() * math.tau) for _ in range(rng.choice(LAYERS))]
         objects = [item for frame in layers for item in askable(frame.objects, self.scope)]
         if rng.random() < 0.4:
@@ -108,7 +108,7 @@ class Painter:
         return [replace(item, instance=str(place)) for place, item in enumerate(within)]
 
     def _imagined(self, draw: np.random.Generator) -> list[AnnotatedObject]:
-        """Where something may be seen although there is mostly nothing."""
+        """Return objects that may be detected although most of them do not exist."""
         items = []
         for number in range(draw.poisson(1.5)):
             angle, distance = draw.uniform(-math.pi, math.pi), draw.uniform(3., self.scope.max_distance)
@@ -117,7 +117,7 @@ class Painter:
         return items
 
     def _in_haze(self, draw: np.random.Generator, haze: np.ndarray) -> list[AnnotatedObject]:
-        """What is there of what a sensor holds possible everywhere, numbers [SECTORS, C]."""
+        """Return the objects among the low probabilities everywhere, numbers [SECTORS, C]."""
         items = []
         for sector, channel in np.argwhere(draw.poisson(haze)):
             angle, distance = sector_azimuths()[sector], draw.uniform(3., self.scope.max_distance)
@@ -127,9 +127,9 @@ class Painter:
 
 
 class _Belief:
-    """What one sensor believes in one frame about what objects are and do.
+    """Belief of one sensor in one frame about categories and statuses of objects.
 
-    certainty: how sure it is that what it sees exists; missing: the share that it does not see.
+    certainty: of the existence of seen objects; missing: share of unseen ones.
     """
 
     def __init__(self, doubt: str, draw: np.random.Generator) -> None:
@@ -139,7 +139,7 @@ class _Belief:
         self.mistaken = draw.uniform(0, 0.4) if doubt == 'soft' and draw.random() < 0.5 else 0.
 
     def about(self, item: AnnotatedObject) -> tuple[np.ndarray, AnnotatedObject]:
-        """Its share in every channel, [C], 1 in all; and the object drawn from them."""
+        """Return the share of each channel [C], 1 in total, and the object drawn from it."""
         if self.doubt == 'hard':
             return self._certain(item), item
         shares = np.zeros(len(CHANNELS))
@@ -162,7 +162,7 @@ class _Belief:
         return shares
 
     def _alike(self, category: str) -> str:
-        """Another category that it may be taken for."""
+        """Return a category that it may be confused with."""
         group = next(group for group in ALIKE if category in group)
         return group[self.draw.integers(len(group))]
 
@@ -174,7 +174,7 @@ def _object(name: str, category: str, attribute: str | None, x: float, y: float,
 
 
 def _row(rng: random.Random) -> list[AnnotatedObject]:
-    """Vehicles one behind the other along a line beside the robot: parked, or waiting in a queue."""
+    """Return vehicles in a row along a line beside the robot: parked, or waiting in a queue."""
     heading, aside = rng.random() * math.tau, rng.uniform(3., 14.) * rng.choice((-1, 1))
     start, gap = rng.uniform(-30., 5.), rng.uniform(5.5, 8.)
     attribute = rng.choice(('parked', 'parked', 'stopped', 'moving'))
@@ -190,7 +190,7 @@ def _row(rng: random.Random) -> list[AnnotatedObject]:
 
 
 def _crowd(rng: random.Random) -> list[AnnotatedObject]:
-    """People close together."""
+    """Return a group of people."""
     angle, distance, spread = rng.random() * math.tau, rng.uniform(5., 25.), rng.uniform(0.8, 4.)
     attribute = rng.choice(('moving', 'standing'))
     return [_object('', 'pedestrian', attribute if rng.random() < 0.8 else
@@ -200,7 +200,7 @@ def _crowd(rng: random.Random) -> list[AnnotatedObject]:
 
 
 def _limits(rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
-    """Which channels a sensor can tell, and in which sectors it looks."""
+    """Return the known channels of a sensor, and the sectors it sees."""
     known, looked = np.ones(len(CHANNELS), bool), np.ones(SECTORS, bool)
     if rng.random() < 0.25:
         unknown = rng.sample(CATEGORIES, rng.randrange(1, 5))
@@ -213,10 +213,10 @@ def _limits(rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
 
 def _tokens(encoder: str, seen: Sequence[tuple[AnnotatedObject, np.ndarray]], known: np.ndarray,
             looked: np.ndarray, distances: bool, haze: np.ndarray | None, blur: float) -> ModalityTokens:
-    """The tokens of what is believed.
+    """Return the tokens of a belief.
 
-    haze: [SECTORS, C] numbers to be added to what is added up by sector; None: one token an object.  blur: by
-    how many sectors, standard deviation, what is seen is spread over its neighbours.
+    haze: [SECTORS, C] numbers added to the sums by sector; None: one token an object.  blur: standard
+    deviation in sectors by which objects are spread over neighbours.
     """
     values = np.array([shares for _, shares in seen], np.float32).reshape(-1, len(CHANNELS))
     azimuth = np.array([math.atan2(item.centre[1], item.centre[0]) for item, _ in seen])
@@ -237,7 +237,7 @@ def _tokens(encoder: str, seen: Sequence[tuple[AnnotatedObject, np.ndarray]], kn
 
 
 def _spread(numbers: np.ndarray, blur: float) -> np.ndarray:
-    """Numbers [SECTORS, C] spread over neighbouring sectors by a normal distribution; their sum stays."""
+    """Spread numbers [SECTORS, C] over neighbouring sectors by a normal distribution; the sum stays."""
     if blur < 0.1:
         return numbers
     steps = np.arange(-4, 5)

@@ -1,4 +1,4 @@
-"""Labels from answers: what trusted modalities say teaches a new one, without a person."""
+"""Labels from answers: trusted modalities teach a new one."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
@@ -8,28 +8,29 @@ from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.evaluation import replies_of
 from mpnp_ros.adaptation.experience import balanced
-from mpnp_ros.methods.base import Method, Reply
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.questions import Reply
 
 Accept = Callable[[Example, Reply], bool]
 
 
 def confident(at_least: float) -> Accept:
-    """Accept replies of at least some confidence, 0..1."""
+    """Return a filter for replies of at least some confidence, 0..1."""
     return lambda example, reply: reply.confidence >= at_least
 
 
 def distilled(dataset: TokenDataset, method: Method, teachers: Collection[str],
               students: Collection[str] = (), accept: float | Accept = .6, book: QuestionBook | None = None,
               cancelled: Callable[[], bool] | None = None, by: str = 'type', seed: int = 0) -> TokenDataset:
-    """The questions of a data set with the answers that the method gives from the teachers' tokens alone.
+    """Return the questions of a data set with the answers that the method gives from the teachers' tokens.
 
-    What the data set has for answers is not looked at.  Left out are frames without tokens of a teacher or of
-    any student, questions without choices, and answers that rest on nothing since no teacher has links, so
-    nothing may be left.  A turned frame is answered for itself.
-    students: modalities whose tokens the result shows, default: all.  accept: the least confidence of an
-    answer that is believed, or a function that says which are.  book: questions read before.  cancelled:
-    asked before every batch; what was answered until then counts.  by: how the answers are balanced, see
-    :func:`~mpnp_ros.adaptation.experience.balanced`; empty: not at all.
+    The answers of the data set are ignored.  Frames without tokens of a teacher or of any student, questions
+    without choices, and answers without linked teachers are omitted, so the result may be empty.  A turned
+    frame is answered separately.
+    students: modalities of the result, default: all.  accept: the least confidence of an answer to use, or a
+    function that selects answers.  book: questions read before.  cancelled: called before every batch;
+    answers until then are used.  by: balancing of the answers, see
+    :func:`~mpnp_ros.adaptation.experience.balanced`; empty: none.
     """
     seen = {key: _part(frame, teachers) for key, frame in dataset.frames.items()}
     shown = {key: _part(frame, students) if students else frame for key, frame in dataset.frames.items()}

@@ -1,4 +1,4 @@
-"""How many questions are answered rightly, and how much of that comes from the sensors."""
+"""Accuracy, and its dependence on the sensors."""
 from __future__ import annotations
 
 import math
@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.methods.base import Method, Reply
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.questions import Reply
 
 BATCH = 64
 Z95 = 1.959964
@@ -18,19 +19,19 @@ Z95 = 1.959964
 
 @dataclass(frozen=True)
 class Share:
-    """How many of n were right."""
+    """Number of right answers out of n."""
 
     right: int
     n: int
 
     @property
     def value(self) -> float:
-        """In [0, 1]; NaN of none."""
+        """Return it in [0, 1]; NaN for none."""
         return self.right / self.n if self.n else math.nan
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % Wilson score interval (Wilson, JASA 22, 1927), in [0, 1]."""
+        """Return the 95 % Wilson score interval (Wilson, JASA 22, 1927), in [0, 1]."""
         if not self.n:
             return 0., 1.
         weight = Z95 ** 2 / self.n
@@ -54,7 +55,7 @@ class Accuracy:
 
     @property
     def value(self) -> float:
-        """Of all, in [0, 1]."""
+        """Return the overall accuracy, in [0, 1]."""
         return self.overall.value
 
     @property
@@ -78,10 +79,10 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class SensorDependence:
-    """One method, one set of questions, different tokens.
+    """One method and one set of questions with different tokens.
 
-    sensors: the true frames.  shuffled: every question sees another frame of the set.  unplugged: no
-    tokens at all.  alone: each modality without the others.
+    sensors: the true frames.  shuffled: every question sees another frame of the set.  unplugged: no tokens.
+    alone: each modality without the others.
     """
 
     sensors: Accuracy
@@ -91,7 +92,7 @@ class SensorDependence:
 
     @property
     def rows(self) -> dict[str, Accuracy]:
-        """All of it by name; a single modality is not shown alone."""
+        """Return all rows by name; a single modality is not repeated alone."""
         rows = {'sensors': self.sensors, 'shuffled': self.shuffled, 'unplugged': self.unplugged}
         if len(self.alone) > 1:
             rows |= {f'{name} alone': accuracy for name, accuracy in self.alone.items()}
@@ -101,11 +102,12 @@ class SensorDependence:
 def evaluate(method: Method, dataset: TokenDataset, book: QuestionBook | None = None,
              tokens_of: Callable[[Example], Frame] | None = None, batch: int = BATCH,
              cancelled: Callable[[], bool] | None = None) -> Accuracy:
-    """Answer all questions of a dataset with the links as plugged now.
+    """Answer all questions of a dataset with the plugged links.
 
-    book: questions that the method has read before.  tokens_of: what each question sees, by default its
-    frame.  cancelled: asked before every batch; what was answered until then counts.
-    Raises TrainingError for a dataset without questions.
+    book: questions that the method has read before.  tokens_of: the tokens for each question, by default its
+    frame.
+    cancelled: called before every batch; answers until then are counted. Raises TrainingError for a dataset
+    without questions.
     """
     see = tokens_of or (lambda example: dataset.frames[example.frame])
     answers = answers_of(method, dataset.examples, book or QuestionBook(method), see, batch, cancelled)
@@ -118,9 +120,9 @@ def evaluate(method: Method, dataset: TokenDataset, book: QuestionBook | None = 
 def answers_of(method: Method, examples: Sequence[Example], book: QuestionBook,
                see: Callable[[Example], Frame], batch: int = BATCH,
                cancelled: Callable[[], bool] | None = None) -> list[str | None]:
-    """The answer to every question in its order, each from what it sees; None where that was cancelled.
+    """Return the answer to every question in order; None if cancelled.
 
-    Raises TrainingError where there is no question.
+    Raises TrainingError if there is no question.
     """
     replies = replies_of(method, examples, book, see, batch, cancelled)
     return [None if reply is None else reply.text for reply in replies]
@@ -129,7 +131,7 @@ def answers_of(method: Method, examples: Sequence[Example], book: QuestionBook,
 def replies_of(method: Method, examples: Sequence[Example], book: QuestionBook,
                see: Callable[[Example], Frame], batch: int = BATCH,
                cancelled: Callable[[], bool] | None = None) -> list[Reply | None]:
-    """As :func:`answers_of`, with how sure each answer is.  No true answer need be known of choices."""
+    """As :func:`answers_of`, with confidences.  With choices, the true answer may be unknown."""
     if not examples:
         raise TrainingError('there are no questions to evaluate on; hold out fewer or more frames')
     places = range(len(examples))
@@ -147,7 +149,7 @@ def replies_of(method: Method, examples: Sequence[Example], book: QuestionBook,
 
 def sensor_dependence(method: Method, dataset: TokenDataset, seed: int = 0,
                       book: QuestionBook | None = None) -> SensorDependence:
-    """Show what answers rest on; raises TrainingError where there is no other frame to shuffle with."""
+    """Measure the dependence on the sensors; raises TrainingError without another frame to shuffle with."""
     book = book or QuestionBook(method)
     other = other_frames(dataset, seed)
     names = dataset.modalities
@@ -165,7 +167,7 @@ def sensor_dependence(method: Method, dataset: TokenDataset, seed: int = 0,
 
 
 def other_frames(dataset: TokenDataset, seed: int) -> dict[Example, str]:
-    """For every example the key of a random frame that is not its own."""
+    """Return for every example the key of a random frame that is not its own."""
     keys = sorted(dataset.frames)
     if len(keys) < 2:
         raise TrainingError('shuffling needs two frames or more; use more headings or scenes')
@@ -175,12 +177,12 @@ def other_frames(dataset: TokenDataset, seed: int) -> dict[Example, str]:
 
 
 def majority(train: TokenDataset, test: TokenDataset) -> Accuracy:
-    """What :func:`majority_answers` gets right."""
+    """Return the accuracy of :func:`majority_answers`."""
     return Accuracy.of(test.examples, majority_answers(train.examples, test.examples), test.conditions)
 
 
 def majority_answers(train: Sequence[Example], test: Sequence[Example]) -> list[str]:
-    """The most frequent answer of each question's text in training, else of its type."""
+    """Return the most frequent training answer of each question's text, otherwise of its type."""
     by_text: dict[str, Counter[str]] = defaultdict(Counter)
     by_type: dict[str, Counter[str]] = defaultdict(Counter)
     for example in train:

@@ -1,4 +1,4 @@
-"""The reading side of a replay buffer: what was lived through, as data sets for training and trying."""
+"""The replay buffer as data sets for training and evaluation."""
 from __future__ import annotations
 
 import math
@@ -50,11 +50,11 @@ class Experience:
         return TokenDataset(frames, tuple(examples), conditions)
 
     def split(self, every: int = 4, block: float = 10., gap: float = 1.) -> tuple[Experience, Experience]:
-        """The rest, and what is held out: the last of every `every` blocks of time.
+        """Return (rest, held out): the last of every `every` blocks of time is held out.
 
-        block: seconds of stamps.  gap: seconds; nothing that is held out is closer than this to anything of
-        the rest, so moments at the edges are in neither.  The same moments are held out however much is
-        added or evicted.
+        block: seconds of stamps.  gap: seconds; held-out moments are at least this far from all others, so
+        moments at the edges are in neither.  Later additions and evictions do not change which moments are
+        held out.
         """
         period, start, margin = (round(value * SECOND) for value in
                                  (every * block, (every - 1) * block, gap))
@@ -64,19 +64,19 @@ class Experience:
         return self._of(rest), self._of(held)
 
     def halves(self) -> tuple[Experience, Experience]:
-        """Every other moment with true answers, and those between: too few to be apart, enough to try on."""
+        """Return every other moment with true answers, and those between: enough for a trial."""
         told = [one for one in self.moments if any(asked.answer for asked in one.questions)]
         return Experience(tuple(told[::2])), Experience(tuple(told[1::2]))
 
     def asking(self, questions: Sequence[BufferedQuestion], each: int, seed: int = 0) -> Experience:
-        """The same moments with other questions: each gets `each` of them, drawn at random."""
+        """Return the same moments with `each` other questions, drawn at random."""
         def drawn(stamp_ns: int) -> tuple[BufferedQuestion, ...]:
             return tuple(random.Random(f'{seed}/{stamp_ns}').sample(questions, min(each, len(questions))))
 
         return Experience(tuple(replace(one, questions=drawn(one.stamp_ns)) for one in self.moments))
 
     def together(self, modalities: Collection[str], quality: float = 0.) -> Experience:
-        """The moments that have tokens of all these modalities, none judged to be of less than a quality."""
+        """Return the moments with tokens of all these modalities, of at least a quality."""
         return self._of({moment.stamp_ns for moment, tokens in self._seen(modalities)
                          if set(modalities) <= tokens.keys()
                          and not any(one.quality < quality for one in tokens.values())})
@@ -94,10 +94,10 @@ class Experience:
 
 
 def balanced(dataset: TokenDataset, by: str = 'text', seed: int = 0) -> TokenDataset:
-    """With the most frequent answer of every group of questions capped at the second most frequent one.
+    """Return it with the most frequent answer of every group capped at the second most frequent one.
 
-    by: as in :func:`~mpnp_ros.nuscenes.balance.balance`; 'text' where there are many frames, else no text is
-    asked often enough and little is left: 'type'.
+    by: as in :func:`~mpnp_ros.nuscenes.balance.balance`; 'text' for many frames, otherwise 'type', because
+    few texts are repeated.
     """
     asked = [LabelledQuestion(one.question, one.answer, one.type, one.hops, '', str(place))
              for place, one in enumerate(dataset.examples)]

@@ -1,4 +1,4 @@
-"""What heads read, from key frames: computed once and cached, one folder a frame."""
+"""Inputs of heads from key frames: computed once and cached, one folder a frame."""
 from __future__ import annotations
 
 import hashlib
@@ -86,7 +86,7 @@ class CameraInput:
 
 
 class PolarInput:
-    """The polar grid of a key frame.  Subclasses say of which sensor: its kind, and what makes the grid."""
+    """The polar grid of a key frame.  Subclasses define the sensor and the grid."""
 
     kind: str
     backbone = ''
@@ -117,7 +117,7 @@ class RadarInput(PolarInput):
 
 
 def cached_inputs(frame: KeyFrame, source: HeadInput, cache: str | Path | None = None) -> Inputs:
-    """The inputs of a key frame, from the cache where the same files gave them before.
+    """Return the inputs of a key frame, cached by its files.
 
     cache: folder, default :func:`mpnp_ros.cache.cache_root`.
     """
@@ -132,7 +132,7 @@ def cached_inputs(frame: KeyFrame, source: HeadInput, cache: str | Path | None =
 
 
 def recipe_of(source: HeadInput) -> str:
-    """A sha256 over what shapes the inputs besides the frame."""
+    """Return a sha256 of everything that shapes the inputs besides the frame."""
     versions = {'camera': ring.VERSION, 'lidar': lidar_polar.VERSION, 'radar': radar_polar.VERSION}
     text = json.dumps([source.kind, versions[source.kind], source.backbone, source.options, source.shape],
                       sort_keys=True)

@@ -23,6 +23,7 @@ from mpnp_ros.adaptation.policy import LABELLED
 from mpnp_ros.adaptation.trainer import TrainerConfig
 from mpnp_ros.cache import write_file
 from mpnp_ros.errors import TrainingError
+from mpnp_ros.methods.registry import DEFAULT_METHOD
 
 SPEC, RESULT, DATA, CHECKPOINT = 'spec.json', 'result.json', 'data', 'checkpoint'
 TRAINED, WORSE, CANCELLED, FAILED = 'trained', 'worse', 'cancelled', 'failed'
@@ -30,10 +31,10 @@ TRAINED, WORSE, CANCELLED, FAILED = 'trained', 'worse', 'cancelled', 'failed'
 
 @dataclass(frozen=True)
 class NewLink:
-    """A link to be trained: for tokens of which encoder, and what it may begin with.
+    """A link to train, the encoder of its tokens, and its possible starts.
 
     starts: link folders, of this modality or of another whose tokens mean the same; the best on held-out
-    questions is taken, and without any the link begins untrained.
+    questions is chosen.  Without any the link starts untrained.
     """
 
     modality: str
@@ -79,7 +80,7 @@ class JobSpec:
     language_model: str = 'smollm2-135m-instruct'
     linked_blocks: int = 0
     each: int = 40
-    method: str = 'mpnp'
+    method: str = DEFAULT_METHOD
     device: str = 'auto'
     dtype: str = 'auto'
     threads: int = 1
@@ -87,17 +88,17 @@ class JobSpec:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Those whose links are trained."""
+        """Return the modalities to train."""
         return tuple(one.modality for one in self.new)
 
     def save(self, folder: Path) -> None:
-        """Begin a job: make its folder with the spec in it."""
+        """Create the folder of a job with its spec."""
         folder.mkdir(parents=True, exist_ok=True)
         write_file(folder / SPEC, json.dumps(asdict(self), indent=1).encode())
 
     @classmethod
     def load(cls, folder: Path) -> JobSpec:
-        """Read what :meth:`save` wrote.  Raises TrainingError, naming the file."""
+        """Read a spec.  Raises TrainingError, naming the file."""
         try:
             entries = json.loads((folder / SPEC).read_bytes())
             new = tuple(NewLink(**{**one, 'starts': tuple(one['starts'])}) for one in entries.pop('new'))
@@ -107,7 +108,7 @@ class JobSpec:
                      for name, value in entries.items()}
             return cls(new=new, **parts, **plain)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TrainingError(f'{folder / SPEC} is no adaptation job ({error}); remove the folder'
+            raise TrainingError(f'{folder / SPEC} is not a valid job file ({error}); remove the folder'
                                 ) from None
 
 
@@ -137,12 +138,12 @@ class JobResult:
     questions: int = 0
 
     def save(self, folder: Path) -> None:
-        """Finish a job."""
+        """Write the result."""
         write_file(folder / RESULT, json.dumps(asdict(self), indent=1).encode())
 
     @classmethod
     def load(cls, folder: Path) -> JobResult | None:
-        """Of a finished job; None for one that is not."""
+        """Read the result of a finished job; None for an unfinished one."""
         try:
             return cls(**json.loads((folder / RESULT).read_bytes()))
         except FileNotFoundError:
@@ -153,11 +154,12 @@ class JobResult:
 
 @dataclass(frozen=True)
 class JobProgress:
-    """Where a job stands.
+    """Progress of a job.
 
     stage: reading, training or evaluating.  loss: of the newest step.  accuracy: newest on held-out
-    questions.  seconds: of training so far; remaining: of the budget.  macs: so far.  memory: bytes, peak
-    of the process.  offers: modality -> folder of links that may be used until training has ended.
+    questions.
+    seconds: of training so far; remaining: of the budget.  macs: so far.  memory: bytes, peak of the
+    process.  offers: modality -> folder of links that may be used until training ends.
     """
 
     stage: str
@@ -173,12 +175,12 @@ class JobProgress:
     offers: Mapping[str, str] = field(default_factory=dict)
 
     def to_line(self) -> str:
-        """One line of JSON."""
+        """Return one line of JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_line(cls, line: str) -> JobProgress:
-        """Of :meth:`to_line`.  Raises ValueError for anything else a process may print."""
+        """Parse :meth:`to_line`.  Raises ValueError for other output of a process."""
         entries = json.loads(line)
         if not isinstance(entries, dict) or 'stage' not in entries:
             raise ValueError('no progress of a job')

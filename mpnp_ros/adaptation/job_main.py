@@ -1,11 +1,10 @@
 """The processes of an adaptation.
 
-    python -m mpnp_ros.adaptation.job_main read JOB
-    python -m mpnp_ros.adaptation.job_main train JOB
+python -m mpnp_ros.adaptation.job_main read JOB python -m mpnp_ros.adaptation.job_main train JOB
 
-Progress goes to stdout, one line of JSON each.  SIGTERM or SIGINT ends either within a step; what is done by
-then is on disk, and the same command goes on from there.  Any failure is written down as the job's result, so
-that nobody tries the same again; a process that is killed leaves none, and may be started again.
+Progress goes to stdout, one line of JSON each.  SIGTERM or SIGINT ends either within a step; finished work is
+on disk, and the same command resumes.  A failure is written as the job's result, so that it is not repeated;
+a killed process leaves none, and may be started again.
 """
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ AUTOGROUP = Path('/proc/self/autogroup')
 
 
 def main() -> int:
-    """Run one stage; gives the exit code: 0 done, 1 failed for good, 130 interrupted."""
+    """Run one stage; returns the exit code: 0 done, 1 failed finally, 130 interrupted."""
     stage, folder = sys.argv[1], Path(sys.argv[2])
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -46,7 +45,7 @@ def main() -> int:
 
 
 def step_back(niceness: int) -> None:
-    """Let others go first; where Linux shares the processor among sessions, with this whole session."""
+    """Raise the niceness of this process and of its autogroup."""
     with suppress(OSError):
         os.nice(niceness)
     with suppress(OSError):
@@ -54,7 +53,7 @@ def step_back(niceness: int) -> None:
 
 
 def limit_memory(size: int) -> None:
-    """Let this process allocate no more than so many bytes; 0: no limit."""
+    """Limit the memory that this process can allocate to so many bytes; 0: no limit."""
     if size:
         resource.setrlimit(resource.RLIMIT_DATA, (size, size))
 

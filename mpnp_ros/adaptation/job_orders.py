@@ -1,4 +1,4 @@
-"""From a decision, or a wish, to the job that carries it out."""
+"""From a decision or request to a job."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,25 +13,26 @@ from mpnp_ros.adaptation.policy import DISTILLED, HEALTHY, LABELLED, Decision, L
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.cache import cache_root
 from mpnp_ros.errors import ConfigurationError, TrainingError
-from mpnp_ros.links.store import LinkStore
+from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.registry import DEFAULT_METHOD
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """The language model and method of the fusion node; names as of its parameters."""
+    """Language model and method of the fusion node; names as in its parameters."""
 
     llm: str
-    method: str = 'mpnp'
+    method: str = DEFAULT_METHOD
     device: str = 'auto'
     dtype: str = 'auto'
 
 
 @dataclass(frozen=True)
 class Request:
-    """An adaptation that somebody asks for.
+    """A requested adaptation.
 
-    modalities: empty: what the policy finds missing, else all healthy ones.  supervision: LABELLED,
-    DISTILLED, or empty for what there is enough of.  linked_blocks: 0: as configured.
+    modalities: empty: those that the policy finds missing, otherwise all healthy ones.  supervision:
+    LABELLED, DISTILLED, or empty for the one with enough data.  linked_blocks: 0: as configured.
     """
 
     modalities: tuple[str, ...] = ()
@@ -41,10 +42,10 @@ class Request:
 
 
 class JobOrders:
-    """Makes specs of jobs from what is known of the modalities at the time.
+    """Makes job specs from the current state of the modalities.
 
-    starts: folders of links that new links may begin with, beside those in use and in the store.
-    All methods raise TrainingError, in words, for what cannot be trained.
+    starts: folders of links that new links may start from, besides those in use and in the store.
+    All methods raise TrainingError with the reason if training is not possible.
     """
 
     def __init__(self, config: AdapterConfig, model: ModelChoice, buffer: ReplayBuffer, store: LinkStore,
@@ -53,19 +54,19 @@ class JobOrders:
         self.starts, self.observed = starts, observed
 
     def decided(self, action: Train) -> JobSpec:
-        """What the policy has decided."""
+        """Return the job of a decision of the policy."""
         teachers = (action.teacher,) if action.teacher else ()
         return replace(self._spec((action.modality,), action.supervision, teachers), only_try=action.only_try)
 
     def requested(self, request: Request, decision: Decision) -> JobSpec:
-        """What somebody asks for; decision: the newest, which says what is missing."""
+        """Return the job of a request; decision: the newest one."""
         modalities = tuple(dict.fromkeys(request.modalities)) or self._wanting(decision)
         spec = self._spec(modalities, *self._supervision(modalities, request.supervision))
         return replace(spec, budget=request.budget.or_else(spec.budget),
                        linked_blocks=request.linked_blocks or spec.linked_blocks)
 
     def lessons(self, modality: str) -> Lessons:
-        """What the buffer has to learn a modality from, as its present encoder sees; moments are pairs."""
+        """Return the buffer's training data of a modality for its present encoder; moments are pairs."""
         condition = self.observed.conditions.get(modality)
         encoder = condition.encoder if condition else ''
         return Lessons(self.buffer.labelled(modality, encoder), self.buffer.moments_with(modality, encoder))
@@ -88,17 +89,17 @@ class JobOrders:
         return ''
 
     def _wanting(self, decision: Decision) -> tuple[str, ...]:
-        """What the policy finds missing, else everything that is healthy."""
+        """Return the modalities that the policy finds missing, otherwise all healthy ones."""
         missing = [action.modality for action in decision.actions if not isinstance(action, Plug)]
         healthy = [name for name, one in self.observed.conditions.items()
                    if one.state == HEALTHY and one.encoder]
         found = tuple(missing) or tuple(healthy)
         if not found:
-            raise TrainingError('no modality is healthy; plug a sensor in, or name the modalities')
+            raise TrainingError('no healthy modality; start a sensor, or name the modalities')
         return found
 
     def _supervision(self, modalities: Sequence[str], wanted: str) -> tuple[str, tuple[str, ...]]:
-        """By what to train, and who teaches."""
+        """Return the supervision and the teachers."""
         if wanted not in ('', LABELLED, DISTILLED):
             raise ConfigurationError(f'supervision is {wanted!r}; use {LABELLED}, {DISTILLED} or nothing')
         lessons = [self.lessons(name) for name in modalities]
@@ -110,13 +111,13 @@ class JobOrders:
         teacher = max(common, key=common.get, default='')
         if not teacher or common[teacher] < self.config.least_moments:
             raise TrainingError(
-                f'there is too little to train {" and ".join(modalities)} on: {labelled} of {least} labelled '
+                f'too little to train {" and ".join(modalities)} on: {labelled} of {least} labelled '
                 f'questions, {common.get(teacher, 0)} of {self.config.least_moments} moments with a modality '
                 'that could teach')
         return DISTILLED, (teacher,)
 
     def _spec(self, modalities: Sequence[str], supervision: str, teachers: tuple[str, ...]) -> JobSpec:
-        """With the bounds as configured."""
+        """Return the spec with the configured limits."""
         config, model, in_use = self.config, self.model, self.observed.in_use.values()
         beside = [link.path for link in in_use if link.path and link.modality not in modalities
                   and self._helps(link.modality, teachers)]
@@ -129,24 +130,24 @@ class JobOrders:
             dtype=model.dtype, threads=config.threads, niceness=config.niceness)
 
     def _offers_starts(self, modalities: Sequence[str]) -> bool:
-        """Whether what training begins with is worth using meanwhile: not where it is in use already."""
+        """Return whether the start is worth using during training: not if it is in use already."""
         return self.config.offer_starts and not all(map(self._is_read, modalities))
 
     def _is_read(self, modality: str) -> bool:
-        """Whether links are in use that read its tokens."""
+        """Return whether links in use read its tokens."""
         link, condition = self.observed.in_use.get(modality), self.observed.conditions.get(modality)
         return link is not None and condition is not None and link.encoder == condition.encoder
 
     def _helps(self, modality: str, teachers: Sequence[str]) -> bool:
-        """Whether new links should get along with those of a modality: it teaches, or is healthy."""
+        """Return whether new links are trained beside those of a modality: it teaches, or is healthy."""
         condition = self.observed.conditions.get(modality)
         return modality in teachers or (condition is not None and condition.state == HEALTHY)
 
     def _new(self, modality: str) -> NewLink:
-        """A link to be trained, and all that it may begin with, what is most like it first."""
+        """Return a link to train with its possible starts, the most similar first."""
         condition, width = self.observed.conditions.get(modality), self.observed.widths.get(modality)
         if condition is None or not condition.encoder or width is None:
-            raise TrainingError(f'no {modality} tokens have come; start its encoder')
+            raise TrainingError(f'no {modality} tokens received; start its encoder')
         own = self.observed.in_use.get(modality)
         if own and own.path and own.encoder == condition.encoder:
             return NewLink(modality, condition.encoder, width, (own.path,))

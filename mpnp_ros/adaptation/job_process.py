@@ -1,4 +1,4 @@
-"""An adaptation job as seen from the process that wants it: started, watched, cancelled, begun again."""
+"""An adaptation job as seen by its owner: started, watched, cancelled, restarted."""
 from __future__ import annotations
 
 import logging
@@ -18,30 +18,30 @@ from mpnp_ros.supervisor import tied
 LOG = logging.getLogger(__name__)
 ATTEMPTS = 4
 PATIENCE = 5.
-"""Seconds that a process which was told to end may take before it is killed: a step, and a checkpoint."""
+"""Seconds for a process to end after a signal before it is killed: a step, and a checkpoint."""
 
 
 def measure_speed(llm: str, device: str, dtype: str, threads: int) -> subprocess.Popen[bytes]:
-    """Begin to measure how fast this machine trains, so that the first job need not; tied to this thread."""
+    """Start measuring the training speed of this machine before the first job; tied to this thread."""
     command = [sys.executable, '-m', 'mpnp_ros.adaptation.speedometer', llm, device, dtype, str(threads)]
     return subprocess.Popen(tied(command), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                             start_new_session=True, env=bounded_environment(threads))
 
 
 def bounded_environment(threads: int) -> dict[str, str]:
-    """Bounded threads from the start, and memory given back rather than kept by each thread."""
+    """Return environment variables that limit threads and return memory to the system."""
     return {**os.environ, 'OMP_NUM_THREADS': str(threads), 'MKL_NUM_THREADS': str(threads),
             'OMP_WAIT_POLICY': 'PASSIVE', **LEAN, 'TOKENIZERS_PARALLELISM': 'false'}
 
 
 class JobProcess:
-    """Runs the stages of a job one after the other; a process that is killed is started again and goes on.
+    """Runs the stages of a job in order; a killed process is restarted and resumes.
 
     future: the result; it never raises.  A cancelled or failed job has one too.
     """
 
     def __init__(self, folder: Path, on_progress: Callable[[JobProgress], None]) -> None:
-        """on_progress: called on a thread of its own; must not wait."""
+        """on_progress: called on a separate thread; must not wait."""
         self.folder, self._on_progress = folder, on_progress
         self.future: Future[JobResult] = Future()
         self._process: subprocess.Popen[str] | None = None
@@ -52,12 +52,12 @@ class JobProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the process that works now."""
+        """Return the process id of the current stage."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
     def cancel(self) -> None:
-        """End it within a training step; what is done stays on disk."""
+        """End it within a training step; finished work stays on disk."""
         with self._lock:
             self._cancelled.set()
             if self._process is not None:
@@ -84,7 +84,7 @@ class JobProcess:
             if (result := JobResult.load(self.folder)) is not None:
                 return result
             if self._cancelled.is_set():
-                return JobResult(CANCELLED, 'cancelled; the same job goes on where it was')
+                return JobResult(CANCELLED, 'cancelled; the job can be resumed')
             if code != DONE:
                 break
         return JobResult(FAILED, f'the stage {stage} ended {ATTEMPTS} times with exit code {code}; see its '
@@ -101,7 +101,7 @@ class JobProcess:
         return code
 
     def _attempt(self, stage: str) -> int:
-        """Run a stage to its end; gives the exit code.  It ends with this process, whatever ends that."""
+        """Run a stage to its end; returns the exit code.  The stage ends with this process."""
         command = tied([sys.executable, '-m', 'mpnp_ros.adaptation.job_main', stage, str(self.folder)])
         with self._lock:
             if self._cancelled.is_set():

@@ -1,4 +1,4 @@
-"""The first stage of an adaptation: what is asked, and the question texts read below the links."""
+"""The first stage of an adaptation: draw the questions and read their texts up to the links."""
 from __future__ import annotations
 
 import json
@@ -24,24 +24,25 @@ from mpnp_ros.adaptation.unlabelled import unlabelled_questions
 from mpnp_ros.adaptation.workload import Workload
 from mpnp_ros.cache import new_folder, write_file
 from mpnp_ros.errors import BudgetError, LinksError, TrainingError
-from mpnp_ros.links.files import Link, load_link
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
 
 TRAINING_SET, HELD_OUT, READING = 'train', 'held_out', 'reading.json'
 TRUSTED = .5
-"""Quality of tokens from which a modality teaches."""
+"""Least quality of tokens from which a modality teaches."""
 LEAST_STEPS, EVALUATIONS, INVENTED = 40, 8, 400
-"""Fewer steps are not worth while; how often all held-out questions are answered in a training; how many
-different questions are made up where answers are distilled."""
+"""Fewest useful steps; evaluations of a training; generated questions for distillation."""
 HELD_OUT_MORE = 3
-"""So many times as many questions are made up about a moment that is held out: there are few of them."""
+"""Factor of generated questions for a held-out moment, because there are few such moments."""
 
 OF_THE_MODALITY = ('modality', 'encoder', 'token_width', 'base_model', 'base_model_name', 'kv_heads',
                    'head_dim', 'text_width')
-"""What a link's configuration says about its tokens and its language model, not about itself."""
+"""Fields of a link's configuration about its tokens and language model."""
 LOG = logging.getLogger(__name__)
 
 Say = Callable[[JobProgress], None]
@@ -50,11 +51,11 @@ Cancelled = Callable[[], bool]
 
 @dataclass(frozen=True)
 class Reading:
-    """What the first stage found out for the second.
+    """Result of the first stage for the second.
 
     first: the lowest block that training runs.  choices: all lists of answers.  seconds, macs: of reading.
-    linked_blocks, steps, batch: as planned within the budget, and `reason`, why.  begins_anew: whether what
-    links could begin with has other blocks than planned and is of no use.
+    linked_blocks, steps, batch: as planned within the budget, with `reason`.  begins_anew: whether the starts
+    have other blocks than planned and are unusable.
     """
 
     first: int
@@ -68,12 +69,12 @@ class Reading:
     begins_anew: bool
 
     def save(self, folder: Path) -> None:
-        """Say that reading is finished."""
+        """Write it, which marks reading as finished."""
         write_file(folder / READING, json.dumps(vars(self)).encode())
 
     @classmethod
     def load(cls, folder: Path) -> Reading | None:
-        """None where reading is not finished."""
+        """Read it; None if reading is not finished."""
         if not (folder / READING).is_file():
             return None
         entries = json.loads((folder / READING).read_bytes())
@@ -83,15 +84,15 @@ class Reading:
 def read(folder: Path, say: Say, cancelled: Cancelled, before: float = 0.) -> None:
     """Draw the job's questions, plan within its budget, and keep the states of all texts on disk.
 
-    before: seconds of this stage that have passed already.  Done before, it is not repeated.
-    Raises TrainingError where there is nothing to train on, BudgetError.
+    before: seconds of this stage that have passed already.  A finished stage is not repeated.
+    Raises TrainingError if there is nothing to train on, BudgetError.
     """
     if Reading.load(folder) is not None:
         return
     started, spec = time.monotonic() - before, JobSpec.load(folder)
     torch.set_num_threads(spec.threads)
     train, held_out = draw(spec, folder)
-    method = build_method(spec.method, load_language_model(spec.language_model, spec.device, spec.dtype))
+    method = create_method(spec.method, load_language_model(spec.language_model, spec.device, spec.dtype))
     for link in links_beside(spec, method.lm):
         method.plug(link)
     found = [starts(spec, one, method)[0][1] for one in spec.new]
@@ -107,15 +108,15 @@ def read(folder: Path, say: Say, cancelled: Cancelled, before: float = 0.) -> No
 
 
 def draw(spec: JobSpec, folder: Path) -> tuple[TokenDataset, TokenDataset]:
-    """What is trained on and what is held out, drawn from the buffer once.
+    """Return training and held-out data, drawn from the buffer once.
 
-    Raises TrainingError where the buffer has no question that fits.
+    Raises TrainingError if the buffer has no suitable question.
     """
     data = folder / DATA
     if not data.is_dir():
         train, held_out = _lived_through(spec)
         if not train.examples:
-            raise TrainingError('the replay buffer holds no questions about frames with tokens of '
+            raise TrainingError('no questions in the replay buffer about frames with tokens of '
                                 f'{" and ".join(spec.modalities)}; ask or label some while it is plugged in')
         with new_folder(data) as empty:
             for name, whole, most in ((TRAINING_SET, train, spec.most_questions),
@@ -126,7 +127,7 @@ def draw(spec: JobSpec, folder: Path) -> tuple[TokenDataset, TokenDataset]:
 
 
 class _Planned(NamedTuple):
-    """What is said of it in Reading."""
+    """The planned fields of Reading."""
 
     macs: float
     linked_blocks: int
@@ -137,21 +138,22 @@ class _Planned(NamedTuple):
 
 def _planned(spec: JobSpec, method: Method, links: Sequence[Link], train: TokenDataset,
              held_out: TokenDataset) -> _Planned:
-    """How deep to train, and at most how many steps.
+    """Return the planned depth and the maximum number of steps.
 
-    Whether there is time is foreseen; how long steps really take is seen as they are taken.  A method whose
-    costs are not foreseen is trained as configured while there is time.
+    Planned time is an estimate; training also measures its steps.  A method with unpredictable costs is
+    trained as configured while there is time.
     """
     training, configs = spec.training, [link.config for link in links]
-    depth = (spec.linked_blocks if method.depth_is_free else 0) or len(configs[0].blocks)
-    if not method.cost_is_foreseen:
+    depth = (spec.linked_blocks if method.spec.any_depth else 0) or len(configs[0].blocks)
+    if method.spec.cost is None:
         if spec.budget.macs:
             raise BudgetError(f'what training the method {method.name} takes is not foreseen, so it cannot '
                               'be kept within MACs; give a budget of seconds or bytes')
         return _Planned(0., depth, training.steps, training.batch,
-                        f'as many blocks as the method {method.name} has')
+                        f'all blocks of the method {method.name} has')
     lm = method.lm
-    costs = CostModel.for_model(lm, configs, Workload.of(train, lm.tokenizer), machine_speed(lm, configs[0]))
+    speed = machine_speed(lm, method.spec, configs[0])
+    costs = CostModel.for_model(lm, method.spec, configs, Workload.of(train, lm.tokenizer), speed)
     aim = Aim(training.batch, min(LEAST_STEPS, training.steps), training.steps, depth,
               evaluated=EVALUATIONS * len(held_out.examples))
     plan = costs.plan(spec.budget, aim)
@@ -162,7 +164,7 @@ def _planned(spec: JobSpec, method: Method, links: Sequence[Link], train: TokenD
 
 
 def _lived_through(spec: JobSpec) -> tuple[TokenDataset, TokenDataset]:
-    """What the buffer holds for a job; where answers are distilled, its questions have none yet."""
+    """Return the data of the buffer for a job; with distillation its questions have no answers yet."""
     moments = ReplayBuffer.read(spec.buffer).together(spec.modalities)
     if spec.supervision == DISTILLED:
         invented = unlabelled_questions(spec.training.seed, INVENTED)
@@ -175,29 +177,29 @@ def _lived_through(spec: JobSpec) -> tuple[TokenDataset, TokenDataset]:
 
 
 def links_beside(spec: JobSpec, lm: LanguageModel) -> list[Link]:
-    """The links that are plugged and stay as they are."""
+    """Return the links that are plugged and stay unchanged."""
     return [load_link(path, lm=lm) for path in spec.beside]
 
 
 def starts(spec: JobSpec, new: NewLink, method: Method) -> list[tuple[str, Link]]:
-    """Links to begin with and the names of what they come from; where no start fits, an untrained one.
+    """Return possible starts by name; an untrained link if none fits.
 
-    A start of another modality, or for another encoder, hands over what it has learned.
+    A start of another modality, or for another encoder, passes on what it has learned.
     """
     found = []
     for path in new.starts:
         try:
             found.append((_name(path), _start(spec, new, method, load_link(path, lm=method.lm))))
         except LinksError as error:
-            LOG.warning('%s is no start for %s links: %s', path, new.modality, error)
+            LOG.warning('cannot initialise %s links from %s: %s', new.modality, path, error)
     return found or [('', _new(spec, new, method, spec.link))]
 
 
 def _start(spec: JobSpec, new: NewLink, method: Method, before: Link) -> Link:
     config = before.config
-    if before.kind != method.link_type.kind:
+    if before.kind != method.spec.link.kind:
         raise LinksError(f'it is of kind {before.kind!r}; the method {method.name} trains '
-                         f'{method.link_type.kind!r}')
+                         f'{method.spec.link.kind!r}')
     if (config.modality, config.encoder) == (new.modality, new.encoder):
         return before
     link = _new(spec, new, method, {name: value for name, value in config.to_dict().items()
@@ -207,7 +209,7 @@ def _start(spec: JobSpec, new: NewLink, method: Method, before: Link) -> Link:
 
 
 def untrained(spec: JobSpec, new: NewLink, method: Method, linked_blocks: int) -> Link:
-    """A link to so many of the uppermost blocks that knows nothing."""
+    """Return an untrained link to so many of the uppermost blocks."""
     return _new(spec, new, method, {**spec.link, 'last': linked_blocks})
 
 
@@ -217,12 +219,12 @@ def _new(spec: JobSpec, new: NewLink, method: Method, options: Mapping[str, Any]
 
 
 def _name(path: str) -> str:
-    """<modality>/<version> of a link's folder."""
+    """Return <modality>/<version> of a link's folder."""
     return '/'.join(Path(path).parts[-2:])
 
 
 def _few(dataset: TokenDataset, most: int, most_texts: int, seed: int) -> TokenDataset:
-    """At most so many questions in so many different words, as evenly by type as there are."""
+    """Return at most so many questions with so many texts, as evenly by type as possible."""
     kinds = max(1, len({example.type for example in dataset.examples}))
     texts = _Texts(most_texts // kinds)
     drawn = dataset.evened(len(dataset.examples), seed).examples
@@ -237,7 +239,7 @@ class _Texts:
         self._known: dict[str, set[str]] = defaultdict(set)
 
     def admit(self, example: Example) -> bool:
-        """Whether its text is one of them."""
+        """Return whether its text is one of them."""
         known = self._known[example.type]
         if len(known) < self._limit:
             known.add(example.question)

@@ -1,4 +1,4 @@
-"""The second stage of an adaptation: train with the upper blocks alone, and store what is better."""
+"""The second stage of an adaptation: train with the upper blocks only, and store improved links."""
 from __future__ import annotations
 
 import math
@@ -32,44 +32,44 @@ from mpnp_ros.adaptation.policy import DISTILLED
 from mpnp_ros.adaptation.trainer import Trainer, TrainingReport, TrainingStep
 from mpnp_ros.adaptation.trusted import FEWEST, fit_worth
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.links.files import Link
-from mpnp_ros.links.inputs import TokenBatch
-from mpnp_ros.links.link import LatentLink
-from mpnp_ros.links.provenance import Adaptation, Provenance
-from mpnp_ros.links.store import LinkStore
-from mpnp_ros.links.worth import fuse
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.upper_blocks import load_upper_blocks
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method, method_type
+from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.mpnp.worth import fuse
+from mpnp_ros.methods.provenance import Adaptation, Provenance
+from mpnp_ros.methods.registry import create_method, find_method
 
 NOISE = .01
-"""So many more wrong answers on held-out questions, or one standard error, do not make new links worse."""
+"""Share of additional wrong held-out answers that still counts as equal; at least one standard error."""
 FOR_STEPS, LEAST_SECONDS = .85, 1.
-"""Share of what is left of the budget that steps may take: evaluations take the rest."""
+"""Share of the remaining budget for steps, the rest is for evaluations; and its minimum in seconds."""
 LEAST_CHECK = 50
-"""Held-out questions below which links are not offered before training has ended."""
+"""Minimum held-out questions for offering links before training has ended."""
 
 
 def train(folder: Path, say: Say, cancelled: Cancelled, before: float = 0.) -> JobResult:
-    """Train, and put new links into the store if they answer no worse than those they began with.
+    """Train, and store new links that answer no worse than their start.
 
     before: seconds of this stage that have passed already.
-    Raises TrainingError for NaN or a job that has not been read, and the errors of links and weights.
+    Raises TrainingError for NaN or an unread job, and the errors of links and weights.
     """
     reading, spec = Reading.load(folder), JobSpec.load(folder)
     if reading is None:
         raise TrainingError(f'the questions of {folder} have not been read; run its first stage')
     torch.set_num_threads(spec.threads)
-    if method_type(spec.method).trains_embeddings:
+    if find_method(spec.method).trains_whole_model:
         lm = load_language_model(spec.language_model, spec.device, spec.dtype)
     else:
         lm = load_upper_blocks(spec.language_model, reading.first, spec.device, spec.dtype, reading.choices)
-    return _Training(folder, spec, reading, build_method(spec.method, lm), say, cancelled, before).work()
+    return _Training(folder, spec, reading, create_method(spec.method, lm), say, cancelled, before).work()
 
 
 class Floor(NamedTuple):
-    """An accuracy on held-out questions, 0..1, that new links must reach, and whose it is."""
+    """An accuracy on held-out questions, 0..1, that new links must reach, and its origin."""
 
     accuracy: float
     whose: str
@@ -91,7 +91,7 @@ class _Training:
         self.progress = JobProgress('evaluating')
 
     def work(self) -> JobResult:
-        """From choosing what to begin with to versions in the store."""
+        """Run from the choice of a start to versions in the store."""
         if self.spec.supervision == DISTILLED:
             self.held_out = self._labelled(self.held_out, self.spec.teachers)
         before = max(self._begin(new) for new in self.spec.new)
@@ -108,7 +108,7 @@ class _Training:
         report = self._compare(shared) if shared else self._fit(least)
         self.macs += report.macs_per_step * report.steps
         if report.stopped == 'cancelled':
-            return self._result(CANCELLED, 'cancelled; the same job goes on from its last step', before,
+            return self._result(CANCELLED, 'cancelled; the job can be resumed from its last step', before,
                                 math.nan, report.steps)
         after = self._accuracy() if shared else self._settle(begun, least)
         if shared and after < before:  # a sound sensor needs no correction
@@ -117,7 +117,7 @@ class _Training:
         return self._conclude(before, floor, after, report)
 
     def _begin(self, new: NewLink) -> float:
-        """Plug the start that answers most held-out questions rightly; gives how many, 0..1."""
+        """Plug the start with the best accuracy on held-out questions; returns it, 0..1."""
         if self.reading.begins_anew:
             found = [('', untrained(self.spec, new, self.method, self.reading.linked_blocks))]
         else:
@@ -132,7 +132,7 @@ class _Training:
         return self._accuracy()
 
     def _accuracy(self) -> float:
-        """Of held-out questions, from the modalities that are trained alone; NaN without any."""
+        """Return the accuracy on held-out questions from the trained modalities alone; NaN without any."""
         if not self.held_out.examples:
             return math.nan
         alone = self.held_out.only(self.spec.modalities)
@@ -142,10 +142,10 @@ class _Training:
 
     @property
     def blind(self) -> float:
-        """What the most frequent answer to each type of question gets right of the held-out ones.
+        """Return the accuracy of the most frequent answer to each type of question on the held-out ones.
 
-        Not to each text: what was lived through is a few streets, where the same question often has the same
-        answer a moment later, and that is nothing which can be known elsewhere.
+        By type and not by text: a buffer has few streets, where the same question often has the same answer a
+        moment later, which is no knowledge about other streets.
         """
         if not self.held_out.examples:
             return math.nan
@@ -153,26 +153,26 @@ class _Training:
 
     @property
     def _seconds(self) -> float:
-        """Of both stages until now."""
+        """Return the seconds of both stages so far."""
         return self.reading.seconds + time.monotonic() - self.started
 
     def _sees(self, accuracy: float) -> bool:
-        """Whether what is begun with clearly sees something."""
+        """Return whether the start is clearly better than the blind baseline."""
         known = len(self.held_out.examples) >= LEAST_CHECK and all(self.begun_with.values())
         return known and accuracy > self.blind + NOISE
 
     def _offer(self, accuracy: float) -> None:
-        """Let what is begun with be used until training has ended."""
+        """Offer the start for use until training has ended."""
         if self.spec.offer_starts and self._sees(accuracy):
             self._tell(offers=self._save(self._untrained(accuracy)))
 
     def _tried(self, accuracy: float) -> JobResult:
-        """Offer what was tried, where it sees something."""
+        """Offer the evaluated start if it is useful."""
         if not self._sees(accuracy):
             return self._result(WORSE, f'what links could begin with answers {accuracy:.1%} of '
                                 f'{len(self.held_out.examples)} questions rightly, the most frequent answers '
                                 f'{self.blind:.1%}', accuracy, accuracy, 0)
-        result = self._result(TRAINED, 'tried, not trained yet', accuracy, accuracy, 0)
+        result = self._result(TRAINED, 'initial links, not trained yet', accuracy, accuracy, 0)
         return replace(result, links=self._save(self._untrained(accuracy)))
 
     def _untrained(self, accuracy: float) -> Adaptation:
@@ -180,10 +180,10 @@ class _Training:
                           accuracy_blind=self.blind, seconds=self._seconds, macs=self.macs)
 
     def _label(self) -> None:
-        """Take confident answers of what is trusted, and of what the new links begin with, for true.
+        """Use confident answers of the trusted modality, combined with those of the start, as labels.
 
-        Together these are right more often than what is trusted alone.  What is held out is judged by what
-        is trusted alone, or links would be held against what they said themselves before.
+        Together they are right more often than the trusted modality alone.  Held-out questions are judged by
+        the trusted modality alone; otherwise links would be compared with their own answers.
         """
         seeing = [name for name, source in self.begun_with.items() if source]
         self.train = self._labelled(self.train, (*self.spec.teachers, *seeing))
@@ -199,20 +199,20 @@ class _Training:
         return found[0]
 
     def _seen_together(self) -> list[Frame]:
-        """Frames of trusted sensors and of those that learn from them, where one reader counts for all.
+        """Return frames of trusted and learning sensors, if all links share one reader.
 
-        Empty where learning is from answers, or there are too few of them.
+        Empty with supervision by answers, or if there are too few frames.
         """
         own, links = self._own().values(), self.method.links()
         trusted = [links[name] for name in self.spec.teachers] if self.spec.supervision == DISTILLED else []
         alike = trusted and all(self.begun_with.values()) and all(
-            isinstance(link, LatentLink) and link.reads_like(trusted[0]) for link in (*own, *trusted))
+            link.reads_like(trusted[0]) for link in (*own, *trusted))
         names = {*self.spec.modalities, *self.spec.teachers}
         frames = [frame for frame in self.train.frames.values() if names <= frame.keys()] if alike else []
         return frames if len(frames) >= FEWEST else []
 
     def _compare(self, frames: Sequence[Frame]) -> TrainingReport:
-        """Learn what counts are worth from what trusted sensors count of the same frames."""
+        """Learn the worth of counts by comparison with those of trusted sensors in the same frames."""
         links, started, device = self.method.links(), time.monotonic(), self.method.lm.device
         seen = {name: TokenBatch.stack([frame[name] for frame in frames], device)
                 for name in (*self.spec.modalities, *self.spec.teachers)}
@@ -227,10 +227,9 @@ class _Training:
                               parameters, time.monotonic() - started, 0, peak_memory(device))
 
     def _fit(self, least: float) -> TrainingReport:
-        """Train; where an accuracy ends it, `least`, at which the links are also offered.
+        """Train; `least` is the accuracy at which training may stop and links are offered.
 
-        Of links that count and have begun with others, what their counts are worth: that takes the fewest
-        questions.
+        Counting links with a start learn only the worth of their counts, which needs the fewest questions.
         """
         own = self._own().values()
         worth = all(self.begun_with.values()) and all(getattr(link, 'worth', None) for link in own)
@@ -246,13 +245,11 @@ class _Training:
         return trainer.fit(self.train, validation, self._stepped, self.cancelled, self.folder / CHECKPOINT)
 
     def _settle(self, begun: Tensors, least: float) -> float:
-        """Take the links half way to the trained ones unless these are clearly better; gives how well.
+        """Take the links half way to the trained ones unless these are clearly better; returns the accuracy.
 
-        least: of the trained ones, what the others must reach too.
-
-        What is held out is of the streets that were trained on.  Half way between what was known and what
-        was learned from a little is better elsewhere (Wortsman et al., Robust fine-tuning of zero-shot
-        models, CVPR 2022).
+        least: of the trained ones, which the others must reach too. Held-out questions are from the training
+        streets.  Half way between the start and the result of a small training set generalises better
+        (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
         """
         trained, accuracy = link_tensors(self._own()), self._accuracy()
         if not all(self.begun_with.values()):
@@ -265,16 +262,16 @@ class _Training:
         return accuracy
 
     def _floor(self, before: float) -> Floor:
-        """What new links must reach to be offered; NaN where nothing is held out."""
+        """Return the accuracy that new links must reach to be offered; NaN without held-out questions."""
         return max(Floor(before - self._slack(before), 'the links before'),
                    Floor(self.blind, 'the most frequent answers'))
 
     def _slack(self, accuracy: float) -> float:
-        """What is noise in an accuracy on held-out questions: one standard error, at least."""
+        """Return the noise of an accuracy on held-out questions: at least one standard error."""
         return max(NOISE, math.sqrt(accuracy * (1 - accuracy) / max(1, len(self.held_out.examples))))
 
     def _own(self) -> dict[str, Link]:
-        """The links that are trained."""
+        """Return the trained links."""
         links = self.method.links()
         return {name: links[name] for name in self.spec.modalities}
 
@@ -291,7 +288,7 @@ class _Training:
         self.progress = replace(self.progress, offers={})
 
     def _conclude(self, before: float, floor: Floor, after: float, report: TrainingReport) -> JobResult:
-        """Store what is not worse than what there was."""
+        """Store links that are not worse than those before."""
         if after < floor.accuracy:
             return self._result(WORSE, f'the new links are not offered: they answer {after:.1%} of the '
                                 f'held-out questions rightly; to be as good as {floor.whose} they '
@@ -304,7 +301,7 @@ class _Training:
         return replace(result, links=links)
 
     def _save(self, adaptation: Adaptation) -> dict[str, str]:
-        """A version of each trained link; gives their folders."""
+        """Store a version of each trained link; returns the folders."""
         saved = {}
         for name in self.spec.modalities:
             own = replace(adaptation, started_from=self.begun_with[name])
@@ -322,7 +319,7 @@ class _Training:
 
 
 def _by_type(dataset: TokenDataset) -> TokenDataset:
-    """With the type of each question for its text."""
+    """Return questions with their type in place of the text."""
     return replace(dataset, examples=tuple(replace(one, question=one.type) for one in dataset.examples))
 
 

@@ -1,8 +1,8 @@
 """Token datasets from nuScenes: key frames encoded once, turned many times, with questions.
 
-A vehicle turned by theta records the same files through sensors mounted turned by -theta, and encoders
-put directions into azimuths only; so the tokens of a turned frame are those of the frame with their
-azimuths shifted, and nothing is encoded again.
+A vehicle turned by theta records the same files with sensors mounted turned by -theta, and encoders put
+directions into azimuths only.  So the tokens of a turned frame are those of the frame with shifted azimuths,
+and nothing is encoded again.
 """
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.tokens import SECTORS, ModalityTokens
 
 FROM_THE_VEHICLE = Scope(anchors=False)
-"""Questions relative to other objects are most of what can be asked, and take many key frames to learn."""
+"""Scope without questions relative to other objects, which need many key frames."""
 PER_KIND = 2000
 BASE_FRAME = 'base_link'
 
 
 def camera_frame(frame: KeyFrame) -> CameraFrame:
-    """The images of a key frame as JPEG bytes with their calibration."""
+    """Return the images of a key frame as JPEG bytes with their calibration."""
     return CameraFrame(tuple(
         CameraView(name.lower(), read_image(item), item.intrinsics, item.extrinsics.rotation, item.stamp_ns)
         for name, item in frame.cameras.items()), BASE_FRAME)
 
 
 def lidar_frame(frame: KeyFrame) -> LidarFrame:
-    """The LiDAR sweep of a key frame with its mounting, with intensities up to 255, as in nuScenes.
+    """Return the LiDAR sweep of a key frame with its mounting and intensities up to 255, as in nuScenes.
 
-    Raises DatasetError where it has none.
+    Raises DatasetError if it has none.
     """
     reading = frame.lidar
     if reading is None:
@@ -63,7 +63,7 @@ def lidar_frame(frame: KeyFrame) -> LidarFrame:
 
 
 def radar_frame(frame: KeyFrame) -> RadarFrame:
-    """The scans of all radars of a key frame with their mountings.  Raises DatasetError where it has none."""
+    """Return the radar scans of a key frame with their mountings.  Raises DatasetError if it has none."""
     if not frame.radars:
         raise DatasetError(f'key frame {frame.token} has no radar scan; train without the radar')
     return RadarFrame(tuple(
@@ -77,11 +77,11 @@ SENSOR_FRAMES: Mapping[str, Callable[[KeyFrame], CameraFrame | LidarFrame | Rada
 
 def encode(frame: KeyFrame, encoder: Encoder, cache: str | Path | None = None,
            night_images: str = '') -> ModalityTokens:
-    """The tokens of a key frame, from the cache where the same files were encoded the same way before.
+    """Return the tokens of a key frame, cached by files and encoder.
 
-    cache: folder, default :func:`mpnp_ros.cache.cache_root`.  night_images: what is done to the images of
-    night scenes, one of NIGHT_IMAGES; empty: nothing.
-    Raises ConfigurationError for a modality that nuScenes does not have, DatasetError.
+    cache: folder, default :func:`mpnp_ros.cache.cache_root`.  night_images: change of the images of night
+    scenes, one of NIGHT_IMAGES; empty: none. Raises ConfigurationError for a modality that nuScenes does not
+    have, DatasetError.
     """
     name = encoder.modality
     if name == OBJECTS:
@@ -106,7 +106,7 @@ def encode(frame: KeyFrame, encoder: Encoder, cache: str | Path | None = None,
 
 
 def check_files(root: NuScenes, samples: Iterable[str], modalities: Container[str]) -> None:
-    """Raise DatasetError where sensor files of key frames are absent, before any of them is encoded.
+    """Raise DatasetError if sensor files are missing, before any key frame is encoded.
 
     samples: tokens; modalities: whose files are needed.
     """
@@ -129,7 +129,7 @@ def check_files(root: NuScenes, samples: Iterable[str], modalities: Container[st
 
 
 def turn_tokens(tokens: ModalityTokens, theta: float) -> ModalityTokens:
-    """The tokens of the same moment from a vehicle turned left by theta radians; values are shared."""
+    """Return the tokens of the same moment from a vehicle turned left by theta radians; values are shared."""
     if theta == 0:
         return tokens
     looked = np.roll(tokens.looked, -round(theta / math.tau * SECTORS))
@@ -221,22 +221,22 @@ def official_dataset(root: NuScenes, questions: Iterable[LabelledQuestion], enco
 
 
 def key_of(frame: KeyFrame, heading: int = 0) -> str:
-    """The key of a frame in a data set: <scene>/<sample>/<heading>."""
+    """Return the key of a frame in a data set: <scene>/<sample>/<heading>."""
     return f'{frame.scene}/{frame.token}/{heading:03d}'
 
 
 def scene_of(key: str) -> str:
-    """The scene in the key of a frame."""
+    """Return the scene of a frame key."""
     return key.split('/')[0]
 
 
 def sample_of(key: str) -> str:
-    """The nuScenes sample in the key of a frame."""
+    """Return the nuScenes sample of a frame key."""
     return key.split('/')[1]
 
 
 def heading_of(key: str) -> int:
-    """The number of the heading in the key of a frame."""
+    """Return the heading number of a frame key."""
     return int(key.rsplit('/', 1)[-1])
 
 
@@ -245,7 +245,7 @@ def _turned(frame: KeyFrame, turns: int) -> Iterator[KeyFrame]:
 
 
 def _examples(asked: Mapping[str, Sequence[LabelledQuestion]], seed: int) -> tuple[Example, ...]:
-    """Balanced over all frames, with all answers of NuScenes-QA to choose from."""
+    """Return balanced examples over all frames, with all answers of NuScenes-QA as choices."""
     frame_of = {id(question): key for key, questions in asked.items() for question in questions}
     pool = [question for questions in asked.values() for question in questions]
     return tuple(Example(question.text, question.answer, ANSWERS, question.type, question.hops,
@@ -253,7 +253,7 @@ def _examples(asked: Mapping[str, Sequence[LabelledQuestion]], seed: int) -> tup
 
 
 def frame_identity(frame: KeyFrame, modality: str) -> str:
-    """A sha256 over the bytes of a modality's files and their calibration."""
+    """Return a sha256 over the bytes of a modality's files and their calibration."""
     readings = {'camera': frame.cameras.values(), 'lidar': [frame.lidar], 'radar': frame.radars.values()}
     digest = hashlib.sha256(frame.token.encode())
     for reading in filter(None, readings[modality]):

@@ -1,4 +1,4 @@
-"""What is known of link versions by their manifests alone."""
+"""Link versions as described by their manifests."""
 from __future__ import annotations
 
 import logging
@@ -9,15 +9,15 @@ from pathlib import Path
 
 from mpnp_ros.adaptation.policy import StoredVersion
 from mpnp_ros.errors import LinksError
-from mpnp_ros.links.files import LinkManifest, read_manifest
-from mpnp_ros.links.store import LinkStore
+from mpnp_ros.methods.link_files import LinkManifest, read_manifest
+from mpnp_ros.methods.link_store import LinkStore
 
 LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class LinkInUse:
-    """Links that the fusion node uses; path: their folder, empty where they are of no folder."""
+    """Links in use by the fusion node; path: their folder, empty if they have none."""
 
     modality: str
     version: str
@@ -26,9 +26,9 @@ class LinkInUse:
 
 
 class LinkCatalogue:
-    """Reads each manifest once; those that cannot be read are left out, with a line in the log.
+    """Reads each manifest once; unreadable ones are skipped with a log line.
 
-    kind: of the links that the method in use takes; versions of others are not offered.
+    kind: of the links of the current method; versions of other kinds are not offered.
     """
 
     def __init__(self, store: LinkStore, kind: str) -> None:
@@ -36,7 +36,7 @@ class LinkCatalogue:
         self._read: dict[str, LinkManifest | None] = {}
 
     def manifest(self, path: str | Path) -> LinkManifest | None:
-        """Of a link's folder; None where it cannot be read."""
+        """Return the manifest of a link folder; None if it is unreadable."""
         key = str(path)
         if key not in self._read:
             try:
@@ -47,20 +47,20 @@ class LinkCatalogue:
         return self._read[key]
 
     def accuracy(self, path: str | Path) -> float:
-        """As measured when the links were made, 0..1; NaN: not measured."""
+        """Return the accuracy measured at training, 0..1; NaN: not measured."""
         manifest = self.manifest(path) if path else None
         adapted = manifest.provenance.adaptation if manifest else None
         measured = adapted.accuracy_after if adapted else None
         return math.nan if measured is None else measured
 
     def is_trained(self, path: str | Path) -> bool:
-        """Whether links were trained on tokens of their modality, not only tried."""
+        """Return whether links were trained on tokens of their modality, not only evaluated as a start."""
         manifest = self.manifest(path) if path else None
         adapted = manifest.provenance.adaptation if manifest else None
         return adapted is None or adapted.steps > 0
 
     def stored(self) -> Iterator[StoredVersion]:
-        """All versions of the store."""
+        """Return all versions of the store."""
         usage = {}
         for link in self.store.list():
             manifest = self.manifest(link.path)
@@ -74,7 +74,7 @@ class LinkCatalogue:
                                 link.version in used.withdrawn)
 
     def language_model(self, name: str, paths: Iterable[str | Path]) -> str:
-        """The fingerprint of a language model, from links made for it; empty where there are none."""
+        """Return the fingerprint of a language model from links made for it; empty without any."""
         for path in paths:
             manifest = self.manifest(path)
             if manifest is not None and manifest.config.base_model_name == Path(name).name:

@@ -1,4 +1,4 @@
-"""One moment of a drive: its tokens and what is asked of them, as one file."""
+"""One moment of a drive as a file: its tokens and the questions about it."""
 from __future__ import annotations
 
 import json
@@ -17,9 +17,9 @@ from mpnp_ros.nuscenes.wording import read_question
 SCHEMA = 1
 LABELLED, FEEDBACK, ASKED = 'labelled', 'feedback', 'asked'
 SOURCES = (ASKED, LABELLED, FEEDBACK)
-"""Where a question comes from; a later one is believed more about the same words."""
+"""Origins of a question, by increasing trust for the same text."""
 OTHER = 'other'
-"""The type of a question that follows no template."""
+"""Type of a question without a template."""
 
 Cell = tuple[Any, ...]
 
@@ -28,9 +28,9 @@ Cell = tuple[Any, ...]
 class BufferedQuestion:
     """A question about one moment.
 
-    answer: the true one; empty where nobody knows it (source ASKED).  choices: closed list of answers, empty
-    where the answer is generated.  type, hops: kind of question (papers.md E), OTHER and 0 for free words.
-    source: LABELLED with the recording, FEEDBACK of somebody who corrected an answer, or only ASKED.
+    answer: the true one; empty if unknown (source ASKED).  choices: closed list of answers, empty if the
+    answer is generated.  type, hops: kind of NuScenes-QA question; OTHER and 0 for free words.
+    source: LABELLED with the recording, FEEDBACK from a correction, or only ASKED.
     """
 
     question: str
@@ -42,7 +42,7 @@ class BufferedQuestion:
 
     @classmethod
     def read(cls, question: str, answer: str, choices: Sequence[str], source: str) -> BufferedQuestion:
-        """A question whose kind only its words can tell."""
+        """Return a question with its type parsed from the text."""
         wording = read_question(question)
         kind, hops = wording.kind[:2] if wording else (OTHER, 0)
         return cls(question, answer, tuple(choices), kind, hops, source)
@@ -65,20 +65,20 @@ class Moment:
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        """What each question is an example of; of equal cells, the buffer holds about equally many."""
+        """Return the cell of each question; the buffer keeps about equally many of each."""
         return tuple((one.source, one.type, one.answer, self.conditions) for one in self.questions)
 
     def joined(self, other: Moment) -> Moment:
-        """With the tokens and questions of another too; where both have one, the other's counts."""
+        """Return it joined with another one, whose data has precedence."""
         return Moment(self.stamp_ns, {**self.tokens, **other.tokens}, (*self.questions, *other.questions),
                       other.conditions or self.conditions)
 
     def thinned(self, places: Iterable[int]) -> Moment:
-        """With some of the questions only."""
+        """Return it with some of the questions."""
         return replace(self, questions=tuple(self.questions[place] for place in places))
 
     def to_bytes(self) -> bytes:
-        """A safetensors file with everything that is not an array as JSON in its metadata."""
+        """Return a safetensors file, with everything that is not an array as JSON metadata."""
         arrays = ArrayTable()
         tokens = {name: tokens_to_json(one, arrays) for name, one in self.tokens.items()}
         choices = {one: place for place, one in enumerate(dict.fromkeys(
@@ -92,7 +92,7 @@ class Moment:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Moment:
-        """Read what :meth:`to_bytes` made.  Raises DatasetError for anything else, damaged files included."""
+        """Read the result of :meth:`to_bytes`.  Raises DatasetError for other and damaged files."""
         try:
             header = int.from_bytes(data[:8], 'little')
             stored = json.loads(data[8:8 + header])['__metadata__']
@@ -112,7 +112,7 @@ class Moment:
 
 
 def _once(questions: Iterable[BufferedQuestion]) -> tuple[BufferedQuestion, ...]:
-    """Each text once: that of the most trusted source, the latest of those."""
+    """Return each text once: from the most trusted source, and of those the latest."""
     kept: dict[str, BufferedQuestion] = {}
     for one in questions:
         known = kept.get(one.question)

@@ -1,6 +1,6 @@
-"""What is done to the cameras' images of night scenes before they are encoded.
+"""Degradation of camera images of night scenes before encoding.
 
-Cameras of nuScenes see more at night than one would think, so the paper makes night harder (papers.md E.6).
+The cameras of nuScenes see well at night, so arXiv:2312.07886 makes night harder.
 """
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RADIUS, BRIGHTNESS = 7, 0.2
 
 
 def night_80dimgaussian7(image: Image.Image) -> Image.Image:
-    """Blur at full resolution, then dim to a fifth; noise is not added (papers.md E.6)."""
+    """Blur at full resolution, then dim to a fifth; no noise is added."""
     blurred = image.convert('RGB').filter(ImageFilter.GaussianBlur(RADIUS))
     return ImageEnhance.Brightness(blurred).enhance(BRIGHTNESS)
 
@@ -28,7 +28,7 @@ NIGHT_IMAGES: Mapping[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def change_images(frame: CameraFrame, name: str) -> CameraFrame:
-    """The frame with the change of this name made to every image; sizes stay as they are.
+    """Return the frame with the named change applied to every image; sizes are unchanged.
 
     Raises ConfigurationError for an unknown name, ImageError, naming the view, for a damaged image.
     """

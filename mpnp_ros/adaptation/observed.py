@@ -1,4 +1,4 @@
-"""What the adaptation node knows of the modalities now, as others told it."""
+"""The current state of the modalities as published by other nodes."""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -31,11 +31,11 @@ class Observed:
 
     @property
     def concerns(self) -> tuple[str, ...]:
-        """Which modalities are degraded, in words."""
+        """Return the degraded modalities, in words."""
         return tuple(f'{name} {DEGRADED}' for name, one in self.conditions.items() if one.state == DEGRADED)
 
     def take_conditions(self, conditions: Iterable[Condition], now: float) -> None:
-        """What the fusion node says of all modalities; since when a state holds is seen here."""
+        """Record the states published by the fusion node, and since when they hold."""
         fresh = {}
         for one in conditions:
             before = self.conditions.get(one.modality)
@@ -44,19 +44,19 @@ class Observed:
         self.conditions = fresh
 
     def take_links(self, links: Iterable[LinkInUse]) -> list[LinkInUse]:
-        """The links that the fusion node uses; gives those of before that it does not use any more."""
+        """Record the links in use; returns previous ones that are no longer in use."""
         before, self.in_use = self.in_use, {link.modality: link for link in links}
         now = {link.path for link in self.in_use.values()}
         return [link for link in before.values() if link.path not in now]
 
     def plugged(self, link: LinkInUse) -> None:
-        """The fusion node has taken links, and has not said so on its topic yet."""
+        """Record installed links before the fusion node publishes them."""
         self.in_use = {**self.in_use, link.modality: link}
         if known := self.conditions.get(link.modality):
             self.conditions = {**self.conditions, link.modality: replace(known, links_version=link.version)}
 
     def linked_conditions(self, catalogue: LinkCatalogue) -> list[Condition]:
-        """With what the manifests of the links in use say; links that are not known yet count as fitting."""
+        """Return the conditions with the manifests of the links in use; unknown links count as fitting."""
         return [self._linked(one, self.in_use.get(name), catalogue) for name, one in self.conditions.items()]
 
     def _linked(self, condition: Condition, link: LinkInUse | None, catalogue: LinkCatalogue) -> Condition:

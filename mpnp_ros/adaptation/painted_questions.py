@@ -1,4 +1,4 @@
-"""Questions about painted frames: their meanings, their answers and ever other words for them."""
+"""Questions about painted frames: meanings, answers and wordings."""
 from __future__ import annotations
 
 import hashlib
@@ -36,15 +36,15 @@ TYPES = ('exist', 'count', 'object', 'status', 'comparison')
 REACHES = (5., 8., 10., 12., 15., 20., 25.)
 MEANINGS = 'meanings.json'
 WORDINGS = 8
-"""Wordings of each meaning that are read; more frames ask in the same words."""
+"""Wordings of each meaning that are read; further frames reuse them."""
 
 
 @dataclass(frozen=True, eq=False)
 class PaintedDataset:
-    """Questions about painted frames, with what they mean.
+    """Questions about painted frames with their meanings.
 
-    dataset: frames have tokens of one modality.  meanings: of every text in it, and of others that say the
-    same.  beyond: texts that counts cannot answer.
+    dataset: frames have tokens of one modality.  meanings: of every text in it, and of other wordings.
+    beyond: texts that counts cannot answer.
     """
 
     dataset: TokenDataset
@@ -53,14 +53,14 @@ class PaintedDataset:
 
     @cached_property
     def identity(self) -> str:
-        """A sha256 of the questions."""
+        """Return a sha256 of the questions."""
         digest = hashlib.sha256(repr(self.beyond).encode())
         for example in self.dataset.examples:
             digest.update(f'{example.question}\n{example.answer}\n{example.frame}\n'.encode())
         return digest.hexdigest()
 
     def save(self, folder: str | Path) -> None:
-        """Write the folder, all of it or nothing."""
+        """Write the folder atomically."""
         with new_folder(folder) as path:
             self.write(path)
 
@@ -72,7 +72,7 @@ class PaintedDataset:
 
     @classmethod
     def load(cls, folder: str | Path) -> PaintedDataset:
-        """Read what :meth:`save` wrote.  Raises DatasetError where it cannot be used."""
+        """Read a saved folder.  Raises DatasetError if it is unusable."""
         dataset = TokenDataset.load(folder)
         try:
             entries = json.loads((Path(folder) / MEANINGS).read_bytes())
@@ -184,14 +184,14 @@ def target_of(meaning: Meaning, azimuths: np.ndarray,
 
 
 def _meaning(entry: Mapping[str, Any]) -> Meaning:
-    """What a dictionary of a meaning's fields says."""
+    """Return the meaning from a dictionary of its fields."""
     second = entry['second']
     return Meaning(**{**entry, 'thing': Description(**entry['thing']),
                       'second': None if second is None else Description(**second)})
 
 
 def _plain(objects: Sequence[AnnotatedObject]) -> Iterator[Fact]:
-    """Facts about a group as if it were all there is."""
+    """Return facts about a group of objects, ignoring all others."""
     return (fact for fact in SceneFacts(objects, anchors=False)
             if fact.kind[2] == 'any' and fact.kind[0] != 'comparison')
 

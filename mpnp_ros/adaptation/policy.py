@@ -1,6 +1,6 @@
-"""What to do when modalities come, go and change: plug links, train them, or wait and say why.
+"""What to do when modalities appear, disappear and change: plug links, train them, or wait, with the reason.
 
-Pure: everything it knows is in a :class:`Situation`, so it can be asked at any rate and by any clock.
+Pure: the :class:`Situation` contains all inputs, so it can be called at any rate and with any clock.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mpnp_ros.errors import ConfigurationError
 HEALTHY, DEGRADED, ADAPTING = 'healthy', 'degraded', 'adapting'
 LABELLED, DISTILLED = 'labelled', 'distilled'
 LONGEST_RETRY = 2 ** 6
-"""A failure that repeats is tried again after twice the time, up to so many times the first."""
+"""Maximum factor on the retry time, which doubles with each repeated failure."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Condition:
 
     @property
     def linked(self) -> bool:
-        """Whether links are in use that read its tokens, or will when these come."""
+        """Return whether links in use read its tokens, or will when they arrive."""
         return bool(self.links_version) and self.encoder in ('', self.links_encoder)
 
 
@@ -55,7 +55,8 @@ class StoredVersion:
     """A version of links on disk.
 
     encoder, language_model: fingerprints.  accuracy: 0..1 as measured, NaN: never.  current: last put into
-    use.  withdrawn: taken back by hand, not to be offered again.
+    use.
+    withdrawn: rolled back by hand, not to be offered again.
     """
 
     modality: str
@@ -70,10 +71,10 @@ class StoredVersion:
 
 @dataclass(frozen=True)
 class Lessons:
-    """What the replay buffer has to learn a modality from.
+    """Training data of a modality in the replay buffer.
 
-    labelled: questions with true answers and tokens of the modality.  paired: other modality -> questions
-    at moments when it was healthy and there were tokens of both.
+    labelled: questions with true answers and tokens of the modality.  paired: other modality -> questions at
+    moments when it was healthy and both had tokens.
     """
 
     labelled: int = 0
@@ -81,7 +82,7 @@ class Lessons:
 
 
 class Outcome(Enum):
-    """What came of an adaptation."""
+    """Outcome of an adaptation."""
 
     RUNNING = 'running'
     DONE = 'done'
@@ -91,7 +92,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Plug:
-    """Put a stored version into use."""
+    """Install a stored version."""
 
     modality: str
     version: str
@@ -115,8 +116,7 @@ class Copy:
 class Train:
     """Train links of a modality: by labels, or by the answers of a teacher.
 
-    encoder: whose tokens they are to read.  lessons: how many questions there are.  only_try: whether what
-    links could begin with is tried, and nothing trained yet.
+    encoder: of the tokens.  lessons: number of questions.  only_try: evaluate initial links only.
     """
 
     modality: str
@@ -130,7 +130,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Wait:
-    """A modality lacks something that cannot be given now."""
+    """A modality lacks something that cannot be provided now."""
 
     modality: str
     reason: str
@@ -141,7 +141,7 @@ Action = Plug | Copy | Train | Wait
 
 @dataclass(frozen=True)
 class Past:
-    """An action that was taken; at: when it began, seconds; ended: when it was over, None while it runs."""
+    """A past action; at: its start in seconds; ended: its end, None while it runs."""
 
     action: Plug | Copy | Train
     at: float
@@ -150,12 +150,12 @@ class Past:
 
     @property
     def failed(self) -> bool:
-        """Whether it must not be repeated at once."""
+        """Return whether it must not be repeated at once."""
         return self.outcome in (Outcome.FAILED, Outcome.WITHDRAWN)
 
     @property
     def over(self) -> float:
-        """When it ended, as far as it has."""
+        """Return its end, as far as it has ended."""
         return self.at if self.ended is None else self.ended
 
 
@@ -198,11 +198,10 @@ class PolicyLimits:
 
 @dataclass(frozen=True)
 class Situation:
-    """All that is known at a moment.
+    """All inputs of a decision.
 
-    now: seconds of any clock, the one that all times here are of.  language_model: fingerprint.  lessons: by
-    modality.  history: oldest first.  fusion_since: when the fusion node came up; what was plugged before is
-    lost.
+    now: seconds of any clock, the one of all times here.  language_model: fingerprint.  lessons: by
+    modality.  history: oldest first.  fusion_since: start of the fusion node; links plugged before are lost.
     """
 
     now: float
@@ -216,10 +215,10 @@ class Situation:
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do.
+    """The decided actions.
 
-    active: modalities that answers should rest on, sorted.  actions: of each modality that lacks something
-    at most one; at most one is a training, and none where links are to be plugged or copied.  reason: one
+    active: modalities that answers should use, sorted.  actions: at most one for each modality that lacks
+    something; at most one is a training, and none if links are to be plugged or copied.  reason: one
     sentence.
     """
 
@@ -229,7 +228,7 @@ class Decision:
 
 
 def decide(situation: Situation, limits: PolicyLimits | None = None) -> Decision:
-    """What to do in a situation: plug first; else train what is healthiest and has most to learn from."""
+    """Decide: plug first; otherwise train the healthiest modality with the most training data."""
     policy, active = _Policy(situation, limits or PolicyLimits()), active_modalities(situation.conditions)
     wanted = [action for condition in situation.conditions if (action := policy.action(condition))]
     actions = tuple(policy.in_order(wanted))
@@ -237,7 +236,7 @@ def decide(situation: Situation, limits: PolicyLimits | None = None) -> Decision
 
 
 def active_modalities(conditions: Sequence[Condition]) -> tuple[str, ...]:
-    """What answers should rest on: all that are healthy, else the best degraded one alone."""
+    """Return the modalities for answers: all healthy ones, otherwise the best degraded one alone."""
     usable = [one for one in conditions if one.linked and not one.unplugged]
     sound = sorted(one.modality for one in usable if one.state in (HEALTHY, ADAPTING))
     degraded = [one for one in usable if one.state == DEGRADED]
@@ -247,14 +246,14 @@ def active_modalities(conditions: Sequence[Condition]) -> tuple[str, ...]:
 
 
 class _Policy:
-    """What each modality of a situation needs, and what can be done about it."""
+    """The needs of each modality of a situation, and the possible actions."""
 
     def __init__(self, situation: Situation, limits: PolicyLimits) -> None:
         self.situation, self.limits, self.now = situation, limits, situation.now
         self.conditions = {one.modality: one for one in situation.conditions}
 
     def action(self, condition: Condition) -> Action | None:
-        """The best for one modality; None where nothing is missing or nothing can be known yet."""
+        """Return the best action for one modality; None if nothing is missing or known yet."""
         if condition.unplugged or self._is_trained_now(condition.modality):
             return None
         lost = None if condition.linked else self._lost(condition)
@@ -264,14 +263,14 @@ class _Policy:
         if not need:
             return None
         if not self.limits.automatic:
-            return Wait(condition.modality, f'{need}, but automatic adaptation is off')
+            return Wait(condition.modality, f'{need}, but automatic adaptation is disabled')
         stored = [] if condition.linked else self._fitting(condition)
         if stored:
             return self._plug(condition, stored)
         return self._copy(condition, need) or self._train(condition, need)
 
     def in_order(self, wanted: Sequence[Action]) -> Iterator[Action]:
-        """Plugging first; one training at a time, then what has to wait."""
+        """Return the actions in order: plugging first; then one training, then the waiting ones."""
         plugs = [action for action in wanted if isinstance(action, Plug | Copy)]
         trainings = sorted((action for action in wanted if isinstance(action, Train)), key=self._rank)
         yield from plugs
@@ -286,7 +285,7 @@ class _Policy:
         yield from (action for action in wanted if isinstance(action, Wait))
 
     def _need(self, condition: Condition) -> str:
-        """Why a modality needs other links, in words; '' if it does not or cannot be learned from now."""
+        """Return why a modality needs other links; '' if it does not or cannot be trained now."""
         name, version, limits = condition.modality, condition.links_version, self.limits
         refused = condition.state == DEGRADED and bool(version) and not condition.linked
         sound = condition.state == HEALTHY or refused
@@ -305,20 +304,20 @@ class _Policy:
         return ''
 
     def _lost(self, condition: Condition) -> StoredVersion | None:
-        """The links that were in use and that a fusion node which came back has not got."""
+        """Return the links that were in use and that a restarted fusion node lacks."""
         if condition.links_version:
             return None
         return next((one for one in self._plausible(condition) if one.current), None)
 
     def _fitting(self, condition: Condition) -> list[StoredVersion]:
-        """Stored versions that can be plugged, the best first: that last in use, then by accuracy and age."""
+        """Return stored versions to plug, the best first: last in use, then by accuracy and age."""
         blocks = self.limits.linked_blocks
         found = [one for one in self._plausible(condition) if not blocks or one.linked_blocks == blocks]
         return sorted(found, key=lambda one: (one.current, _known(one.accuracy, -1.), one.version),
                       reverse=True)
 
     def _plausible(self, condition: Condition) -> Iterator[StoredVersion]:
-        """Versions for this language model and, where tokens have come, their encoder."""
+        """Return versions for this language model and, if known, the encoder."""
         for one in self.situation.stored:
             if (one.modality == condition.modality and not one.withdrawn
                     and one.language_model == self.situation.language_model
@@ -362,14 +361,14 @@ class _Policy:
         return Wait(name, f'{need}; {self._too_little(name, lessons, teachers)}')
 
     def _trial(self, condition: Condition, need: str, labelled: int) -> Train | None:
-        """Try what links could begin with, once for an encoder, where too little is there to train on."""
+        """Evaluate initial links once for an encoder, while there is too little to train on."""
         name, limits = condition.modality, self.limits
         tried = any(past.action.only_try and past.action.encoder == condition.encoder
                     for past in self._past(name, Train))
         by_labels = 0 < limits.least_tried <= labelled < limits.least_labelled < math.inf
         if condition.linked or tried or not by_labels:
             return None
-        return Train(name, LABELLED, f'{need}; trying what they could begin with on {labelled} labelled '
+        return Train(name, LABELLED, f'{need}; evaluating initial links on {labelled} labelled '
                      'questions', '', condition.encoder, labelled, only_try=True)
 
     def _too_little(self, name: str, lessons: Lessons, teachers: Sequence[tuple[int, str]]) -> str:
@@ -377,30 +376,30 @@ class _Policy:
                    f'{self.limits.least_labelled}'
         if math.isinf(self.limits.least_paired):
             return labelled
-        taught = 'no other modality with links can teach it'
+        taught = 'no trusted modality has links'
         if teachers:
             taught = (f'questions for {teachers[0][1]} to teach it: {teachers[0][0]} of '
                       f'{self.limits.least_paired}')
         return taught if math.isinf(self.limits.least_labelled) else f'{labelled}; {taught}'
 
     def _teachers(self, name: str, lessons: Lessons) -> list[tuple[int, str]]:
-        """How many questions there are for which modality with links in use to answer, most first."""
+        """Return (questions, teacher) for each modality with links in use, most questions first."""
         found = [(lessons.paired.get(other, 0), other) for other, one in self.conditions.items()
                  if other != name and one.linked and not one.unplugged]
         return sorted(found, reverse=True)
 
     def _not_before(self, condition: Condition) -> Iterator[tuple[float, str]]:
-        """When training may begin at the earliest, and what it waits for."""
+        """Return the earliest time of a training, and what it waits for."""
         name, limits = condition.modality, self.limits
-        yield condition.since + limits.settle, f'{name} has just become {condition.state}'
+        yield condition.since + limits.settle, f'{name} has only just become {condition.state}'
         trained = max((past.over for past in self._past(name, Train) if not past.action.only_try),
                       default=-math.inf)
-        yield trained + limits.between, f'{name} was trained a short time ago'
-        yield self._plugged(name) + limits.between, f'links of {name} were plugged a short time ago'
-        yield self._failed_until(Train(name, '', '')), f'training {name} came to nothing before'
+        yield trained + limits.between, f'{name} was trained recently'
+        yield self._plugged(name) + limits.between, f'links of {name} were plugged recently'
+        yield self._failed_until(Train(name, '', '')), f'training {name} failed before'
 
     def _failed_until(self, action: Plug | Train) -> float:
-        """When something that has failed may be tried again; -inf where it did not fail the last time."""
+        """Return when a failed action may be repeated; -inf if the last one did not fail."""
         same = [past for past in self._past(action.modality, type(action))
                 if (not past.action.only_try if isinstance(action, Train) else
                     past.action.version == action.version)]
@@ -412,7 +411,7 @@ class _Policy:
         return same[-1].over + self.limits.retry * min(2 ** (failures - 1), LONGEST_RETRY)
 
     def _plugged(self, modality: str) -> float:
-        """When links of a modality were last plugged into the fusion node that runs now; -inf for never."""
+        """Return when links of a modality were last plugged into the running fusion node; -inf for never."""
         return max((past.at for past in self._past(modality, Plug)
                     if not past.failed and past.at >= self.situation.fusion_since), default=-math.inf)
 
@@ -424,7 +423,7 @@ class _Policy:
         return any(past.outcome is Outcome.RUNNING for past in self._past(modality, Train))
 
     def _rank(self, training: Train) -> tuple[float, int]:
-        """Smallest for the healthiest, then for the one with most to learn from."""
+        """Return a sort key, smallest for the healthiest, then for the most training data."""
         quality = _known(self.conditions[training.modality].quality, 1.)
         return -round(quality, 1), -training.lessons
 
@@ -435,5 +434,5 @@ def _known(value: float, default: float) -> float:
 
 def _contentment(active: tuple[str, ...]) -> str:
     if not active:
-        return 'no modality can be used now, and nothing can be done about it'
+        return 'no usable modality and no action available'
     return f'answers rest on {" and ".join(active)}; nothing is missing'

@@ -1,8 +1,7 @@
-"""Training heads on the boxes of key frames: a few minutes on one core.
+"""Training of heads on the boxes of key frames: a few minutes on one core.
 
-The counts in sectors are taken as Poisson distributed; whether anything is there is asked of windows of many
-widths as well, as questions do.  What a step sees follows from the seed and its number, so a run that was
-stopped goes on exactly as if it had not been.
+The counts in sectors are Poisson distributed; presence is also trained in windows of many widths, as
+questions ask. A step depends only on the seed and its number, so a resumed run equals an uninterrupted one.
 """
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ from mpnp_ros.modalities.heads import Head, HeadManifest
 from mpnp_ros.modalities.sector_head import Channel
 
 WINDOWS = (1, 3, 6, 12, 36, 72)
-"""Widths of the windows that presence is asked of, sectors."""
+"""Widths of the windows for presence, in sectors."""
 CALIBRATED_ON = 256
 PRIOR = 5.0  # objects: rare categories are moved less
 
@@ -82,11 +81,11 @@ def pretrain(head: Head, train: SectorDataset, validation: SectorDataset, config
              progress: Callable[[PretrainingStep], None] | None = None,
              cancelled: Callable[[], bool] | None = None,
              checkpoint: str | Path | None = None) -> PretrainingReport:
-    """Train a head's network; it ends as it was at the best validation.
+    """Train a head's network; it ends in its state at the best validation.
 
-    progress: called after every step.  cancelled: asked before every step.  checkpoint: folder that is
-    written after every epoch and at the end, and from which a stopped run goes on.
-    Raises TrainingError where the loss is not finite.
+    progress: called after every step.  cancelled: called before every step.  checkpoint: folder that is
+    written after every epoch and at the end, and from which a stopped run resumes. Raises TrainingError if
+    the loss is not finite.
     """
     run = _Run(head, train, validation, config, Path(checkpoint) if checkpoint else None)
     return run.work(progress or (lambda step: None), cancelled or (lambda: False))
@@ -111,7 +110,7 @@ class _Run:
 
     def work(self, progress: Callable[[PretrainingStep], None],
              cancelled: Callable[[], bool]) -> PretrainingReport:
-        """From the first step, or where it was stopped, to the last."""
+        """Run from the first step, or from the checkpoint, to the last."""
         stopped = self._finished()
         while stopped is None:
             if cancelled():
@@ -164,14 +163,14 @@ class _Run:
                            self.network.rates.member)
 
     def _places(self) -> list[int]:
-        """The frames of this step: every epoch has an order of its own."""
+        """Return the frames of this step; every epoch has its own order."""
         epoch, step = divmod(self.state.step, self.epoch_steps)
         order = list(range(len(self.train)))
         random.Random(f'{self.config.seed}/epoch {epoch}').shuffle(order)
         return order[step * self.config.batch:(step + 1) * self.config.batch]
 
     def _evaluate(self) -> None:
-        """Measure, and keep if it is the best, the network as it counts after calibration."""
+        """Calibrate and measure the network, and keep it if it is the best."""
         links = {'head': self.network}
         before = link_tensors(links)
         calibrate_counts(self.head, self.sample, self.config.batch)
@@ -193,7 +192,7 @@ class _Run:
                             self.optimiser)
 
     def _identity(self) -> str:
-        """A sha256 over what must be the same for a run to go on."""
+        """Return a sha256 of everything that must be equal to resume a run."""
         manifest = self.head.manifest
         objects = [[one.azimuth.tolist(), one.weights.tolist()] for one in self.train.targets]
         text = json.dumps([asdict(self.config), manifest.kind, manifest.shape, manifest.provenance,
@@ -223,7 +222,7 @@ def window_sums(values: Tensor, window: int) -> Tensor:
 
 @torch.inference_mode()
 def expected_counts(head: Head, dataset: SectorDataset, batch: int = 32) -> tuple[Tensor, Tensor]:
-    """What a head expects and what is there, both [N, SECTORS, C]."""
+    """Return expected and true numbers, both [N, SECTORS, C]."""
     head.network.eval()
     pairs = []
     for start in range(0, len(dataset), batch):
@@ -235,10 +234,10 @@ def expected_counts(head: Head, dataset: SectorDataset, batch: int = 32) -> tupl
 
 @torch.no_grad()
 def calibrate_counts(head: Head, dataset: SectorDataset, batch: int = 32) -> None:
-    """Let the expected number of each category add up to the true one.
+    """Scale the expected numbers of each category to the true total.
 
-    Dropout makes the log rates noisy in training; the mean of their exponential is then higher than the
-    exponential of their mean, by which the network counts too few afterwards.
+    Dropout makes the log rates noisy in training; the mean of their exponential exceeds the exponential of
+    their mean, so without dropout the network would count too few.
     """
     rates = head.network.rates
     expected, true = (values.sum((0, 1)) @ rates.member for values in expected_counts(head, dataset, batch))
@@ -246,17 +245,17 @@ def calibrate_counts(head: Head, dataset: SectorDataset, batch: int = 32) -> Non
 
 
 def evaluate_head(head: Head, dataset: SectorDataset, batch: int = 32) -> SectorScores:
-    """Score a head on frames as they are."""
+    """Score a head on unchanged frames."""
     return score_sectors(*expected_counts(head, dataset, batch), head.manifest.channels)
 
 
 def _some_views(views: int, rng: random.Random) -> list[int]:
-    """Some of the views, never all."""
+    """Return some of the views, never all."""
     return rng.sample(range(views), rng.randrange(1, views)) if views > 1 else []
 
 
 def _calibrate(network: nn.Module, train: SectorDataset) -> None:
-    """Standardise by the training set, and begin with its mean numbers."""
+    """Standardise by the training set, and start with its mean numbers."""
     counts = torch.stack([torch.from_numpy(one.counts()) for one in train.targets])
     network.rates.start_at(counts.mean((0, 1)))
     features = train.inputs['features' if 'features' in train.inputs else 'grid']
@@ -264,7 +263,7 @@ def _calibrate(network: nn.Module, train: SectorDataset) -> None:
 
 
 def _optimiser(network: nn.Module, config: PretrainingConfig) -> torch.optim.AdamW:
-    """AdamW; vectors, such as biases, are not decayed."""
+    """Return AdamW without weight decay on vectors such as biases."""
     parameters = [one for one in network.parameters() if one.requires_grad]
     groups = [{'params': [one for one in parameters if (one.ndim > 1) == matrix],
                'weight_decay': config.weight_decay if matrix else 0.0} for matrix in (True, False)]

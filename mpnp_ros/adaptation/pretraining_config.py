@@ -36,11 +36,11 @@ class PretrainingConfig(Options):
 
     @property
     def scope(self) -> Scope:
-        """Which objects count."""
+        """Return the objects that count."""
         return Scope(self.max_distance, self.min_points)
 
     def rate(self, step: int, steps: int) -> float:
-        """The factor on the learning rate at a step, counted from 0: up on a line, down on half a cosine."""
+        """Return the learning rate factor of a step, counted from 0: linear warm-up, then half a cosine."""
         rise = max(1, round(self.warm_up * steps))
         if step < rise:
             return (step + 1) / rise

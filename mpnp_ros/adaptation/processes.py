@@ -1,8 +1,8 @@
-"""Several processes that train the same links together, started by torchrun; usually there is one.
+"""Several processes that train the same links, started by torchrun; usually there is one.
 
-All of them go through the same steps with the same links.  What is shared out are the questions of a step:
-the gradients are added up, so that a step is that of one process with all of its questions.  Only the first
-process evaluates and writes; the others wait for it.
+All processes run the same steps with the same links and share the questions of a step.  Gradients are summed,
+so a step equals that of one process with all questions.  Only the first process evaluates and writes; the
+others wait.
 """
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 from torch import distributed, nn
 
 PATIENCE = timedelta(hours=6)
-"""How long processes wait for the first one while it evaluates; torchrun ends them if one of them dies."""
+"""Time to wait for the first process while it evaluates; torchrun ends the others if one dies."""
 
 Item = TypeVar('Item')
 
@@ -31,7 +31,7 @@ class Processes:
 
     @classmethod
     def current(cls) -> Processes:
-        """Those that torch.distributed was initialised for, else this one alone."""
+        """Return the processes of torch.distributed, or this one alone."""
         if not (distributed.is_available() and distributed.is_initialized()):
             return cls()
         return cls(distributed.get_rank(), distributed.get_world_size())
@@ -42,15 +42,15 @@ class Processes:
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """The part of the items that this process works on; all parts together are all of them."""
+        """Return the part of the items of this process; the parts of all processes are complete."""
         return items[self.rank::self.count]
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so in any process; all of them wait for each other here."""
+        """Return whether it is true in any process; all processes wait for each other here."""
         return self.total(float(flag)) > 0
 
     def total(self, number: float) -> float:
-        """The sum over all processes."""
+        """Return the sum over all processes."""
         if self.count == 1:
             return number
         tensor = torch.tensor(number, dtype=torch.float64)
@@ -58,7 +58,7 @@ class Processes:
         return tensor.item()
 
     def of_first(self, numbers: Sequence[float]) -> list[float]:
-        """What the first process gave; the others give as many numbers, of any value."""
+        """Return the values of the first process; the others pass as many numbers."""
         if self.count == 1:
             return list(numbers)
         tensor = torch.tensor(numbers, dtype=torch.float64)
@@ -66,14 +66,14 @@ class Processes:
         return tensor.tolist()
 
     def same(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Give all processes the first one's floating tensors, in place."""
+        """Copy the floating tensors of the first process to all processes, in place."""
         if self.count > 1:
             for tensor in tensors:
                 if tensor.is_floating_point():
                     distributed.broadcast(tensor, src=0)
 
     def add_gradients(self, parameters: Iterable[nn.Parameter], loss: torch.Tensor) -> torch.Tensor:
-        """Replace gradients by their sums over all processes; gives the sum of the losses."""
+        """Replace gradients by their sums over all processes; returns the sum of the losses."""
         if self.count == 1:
             return loss
         parameters = list(parameters)
@@ -88,9 +88,9 @@ class Processes:
 
 @contextmanager
 def joined(device: str = 'auto') -> Iterator[str]:
-    """Join the processes that torchrun started, until the end of the block; yields this one's device.
+    """Join the processes that torchrun started, until the end of the block; yields the device.
 
-    device: as asked for; 'auto' is a GPU for each process where there are GPUs.  Alone, nothing happens.
+    device: as requested; 'auto' is a GPU for each process if there are GPUs.  A single process joins nothing.
     """
     if int(os.environ.get('WORLD_SIZE', '1')) < 2 or distributed.is_initialized():
         yield device

@@ -1,9 +1,9 @@
-"""Teaching a link to count, before the language model has any part in it.
+"""Teaching a link to count, without the language model's upper blocks.
 
-First the words: what a question means is known in training, so the probes are told which directions,
-distances and sorts it is about, and which questions counts cannot answer.  Then the numbers: a linear
-classifier, which is thrown away afterwards, answers from the entries.  The language model only reads each
-text once; that is why this takes minutes where learning through its upper blocks takes hours.
+First the words: the meaning of training questions is known, so the probes learn their directions, distances
+and categories, and which questions counts cannot answer.  Then the numbers: a linear classifier, discarded
+afterwards, answers from the entries.  The language model only reads each text once, so this takes minutes;
+learning through its upper blocks takes hours.
 """
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from mpnp_ros.adaptation.batches import BatchPlan
 from mpnp_ros.adaptation.checkpoint import Progress, load_checkpoint, save_checkpoint
 from mpnp_ros.adaptation.painted_questions import TYPES, PaintedDataset, target_of
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.links.counting import EDGES, SUPERVISED
-from mpnp_ros.links.inputs import TokenBatch
-from mpnp_ros.links.link import LatentLink, Question
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.methods.base import Method
+from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.mpnp.counting import EDGES, SUPERVISED
+from mpnp_ros.methods.mpnp.link import LatentLink, Question
 from mpnp_ros.modalities.sectors import sector_azimuths
 from mpnp_ros.nuscenes.categories import ANSWERS, THING
 from mpnp_ros.nuscenes.phrasing import Meaning
@@ -78,7 +78,7 @@ class ReaderStep:
 
 
 class ReaderTraining:
-    """One training of the reader of a link that is plugged into a method.
+    """One training of the reader of a plugged link.
 
     Raises TrainingError for a link that does not count, or that was made to choose channel by channel.
     """
@@ -86,9 +86,9 @@ class ReaderTraining:
     def __init__(self, method: Method, modality: str, data: PaintedDataset,
                  config: ReaderConfig | None = None, checkpoint: str | Path | None = None,
                  states: dict[str, torch.Tensor] | None = None) -> None:
-        """checkpoint: folder that is written now and then, and from which a stopped training goes on.
+        """checkpoint: folder from which a stopped training resumes.
 
-        states: what the language model has read of texts already; it is added to, for the next training.
+        states: texts that the language model has read; new ones are added for the next training.
         """
         self.link: LatentLink = method.links()[modality]
         if (self.link.config.pooling, self.link.config.masks) != ('counting', 'sorts'):
@@ -110,7 +110,7 @@ class ReaderTraining:
 
     def run(self, progress: Callable[[ReaderStep], None] = lambda step: None,
             cancelled: Callable[[], bool] = lambda: False) -> bool:
-        """Train; False where it was cancelled.  A stopped training goes on from its checkpoint."""
+        """Train; False if cancelled.  A stopped training resumes from its checkpoint."""
         if not self._read(progress, cancelled):
             return False
         sample = random.Random(self.config.seed).sample(self.texts, min(512, len(self.texts)))
@@ -191,13 +191,13 @@ class ReaderTraining:
         return loss
 
     def _asked(self, texts: Sequence[str], step: int) -> torch.Tensor:
-        """Probes of some texts, and behind them those of some questions that counts cannot answer."""
+        """Return the probes of some texts, followed by those of questions that counts cannot answer."""
         rng = random.Random(f'{self.config.seed}/{step}')
         count = min(len(self.beyond), max(1, len(texts) // self.config.beyond))
         return self.link.pooling.probes(*self._question([*texts, *rng.sample(self.beyond, count)]))
 
     def _meaning(self, texts: Sequence[str], asked: torch.Tensor) -> torch.Tensor:
-        """The loss of what questions mean, of what type they are and of whether counts can answer them."""
+        """Return the loss of meanings, of question types and of answerability by counts."""
         meanings = [self.data.meanings[text] for text in texts]
         together = (torch.stack(parts) for parts in zip(*map(self._target, meanings), strict=True))
         types = torch.tensor([TYPES.index(one.type) for one in meanings], device=asked.device)
@@ -207,9 +207,9 @@ class ReaderTraining:
                 + binary_cross_entropy_with_logits(pooling.can_answer(asked), answerable))
 
     def _read(self, progress: Callable[[ReaderStep], None], cancelled: Callable[[], bool]) -> bool:
-        """Let the language model read every text up to where links read it; False where it was cancelled.
+        """Let the language model read every text up to the block that links read; False if cancelled.
 
-        The states of 40,000 texts are 1 GB, in half precision; they are not kept on disk.
+        The states of 40,000 texts take 1 GB in half precision; they are not kept on disk.
         """
         lm, block, size = self.method.lm, self.link.config.question_block, self.config.word_batch
         ids = {text: self.method.template.ids(lm.tokenizer, text) for text in (*self.texts, *self.beyond)
@@ -248,6 +248,6 @@ class ReaderTraining:
         return BatchPlan([len(self._states[text]) for text in texts], batch, self.config.seed)
 
     def _identity(self) -> str:
-        """A sha256 over what must be the same for a training to go on."""
+        """Return a sha256 of everything that must be equal to resume a training."""
         text = json.dumps([asdict(self.config), self.link.config.to_dict(), self.data.identity])
         return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The recipe of `mpnp train`: what is asked, what sensors see, how links learn and what is held out."""
+"""The recipe of `mpnp train`: questions, sensors, training and held-out data."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,13 +12,14 @@ from mpnp_ros.adaptation.night_images import NIGHT_IMAGES
 from mpnp_ros.adaptation.splits import SPLITS
 from mpnp_ros.adaptation.trainer_config import TrainerConfig
 from mpnp_ros.cache import write_file
+from mpnp_ros.methods.registry import DEFAULT_METHOD
 from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.options import Options, option
 
 if TYPE_CHECKING:
     from mpnp_ros.adaptation.dataset import TokenDataset
-    from mpnp_ros.links.files import Link
-    from mpnp_ros.methods.base import Method
+    from mpnp_ros.methods.link import Link
+    from mpnp_ros.methods.method import Method
     from mpnp_ros.modalities.base import Encoder
     from mpnp_ros.nuscenes.tables import NuScenes
 
@@ -28,7 +29,7 @@ OF_COUNTS = {'camera': {'tokens': 'objects'}, 'lidar': {'backbone': 'polar'}, 'r
 
 @dataclass(frozen=True)
 class QuestionRecipe(Options):
-    """What is asked: questions made from boxes; published ones are taken as they are."""
+    """Options of questions made from boxes; published questions are taken as they are."""
 
     max_distance: float = option(50., 'maximum distance of the objects in questions', unit='m', low=0)
     min_points: int = option(1, 'minimum LiDAR and radar points on an object in questions', low=0)
@@ -39,18 +40,18 @@ class QuestionRecipe(Options):
 
     @property
     def scope(self) -> Scope:
-        """Which things are asked about."""
+        """Return the objects that questions are about."""
         return Scope(self.max_distance, self.min_points, self.anchors)
 
 
 @dataclass(frozen=True)
 class TrainRecipe(Options):
-    """Everything but the data.  Raises OptionError."""
+    """All options of a training except the data.  Raises OptionError."""
 
     language_model: str = option(
         'smollm2-135m-instruct', 'language model', flag='--llm', metavar='MODEL')
     method: str = option(
-        'mpnp', 'method of connecting modalities to the language model', metavar='NAME')
+        DEFAULT_METHOD, 'method of connecting modalities to the language model', metavar='NAME')
     modalities: tuple[str, ...] = option(
         ('camera', 'lidar'), 'modalities: camera, lidar, radar, objects (true objects)', metavar='NAME')
     encoders: Mapping[str, Mapping[str, Any]] = option(
@@ -67,20 +68,20 @@ class TrainRecipe(Options):
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], source: str | Path = '') -> TrainRecipe:
-        """As of all options; where training has no seed, it has that of the recipe."""
+        """Return the recipe as for all options; the default seed of training is that of the recipe."""
         training = values.get('training') or {}
         if 'seed' in values and isinstance(training, Mapping):
             values = {**values, 'training': {'seed': values['seed'], **training}}
         return super().from_mapping(values, source)
 
     def counting(self, heads: Mapping[str, str | None]) -> TrainRecipe:
-        """With tokens that are counts of a head; heads: modality -> its name or folder, or None."""
+        """Return it with tokens of object counts; heads: modality -> its name or folder, or None."""
         chosen = {name: {**self.encoders.get(name, {}), **OF_COUNTS[name], 'head': head}
                   for name, head in heads.items() if head}
         return self.changed(encoders={**self.encoders, **chosen})
 
     def make_encoders(self, device: str = 'auto') -> list[Encoder]:
-        """The encoder of every modality; 'objects' is that of true objects."""
+        """Return the encoder of every modality; 'objects' is that of true objects."""
         from mpnp_ros.adaptation.true_objects import OBJECTS, TrueObjects
         from mpnp_ros.modalities.registry import create_encoder
 
@@ -89,7 +90,7 @@ class TrainRecipe(Options):
                 for name in self.modalities]
 
     def new_link(self, method: Method, encoder: Encoder) -> Link:
-        """An untrained link for an encoder; one of latent links for an encoder of counts counts."""
+        """Return an untrained link for an encoder; a counting one for an encoder of counts."""
         from mpnp_ros.adaptation.true_objects import counting
 
         counts = counting(encoder.channels) if hasattr(encoder, 'channels') else {}
@@ -99,10 +100,10 @@ class TrainRecipe(Options):
     def read(self, root: NuScenes, encoders: Sequence[Encoder], qa: Sequence[str | Path] = (),
              scenes: Sequence[str] | None = None,
              progress: Callable[[int, int], None] = lambda done, of: None) -> TokenDataset:
-        """Questions and tokens: published questions where files of them are given, else made from boxes.
+        """Return the data: published questions if files are given, otherwise generated from boxes.
 
-        scenes: names or tokens of those to take, default: all.  Several processes encode a share each.
-        progress: called with how many key frames of how many are encoded.
+        scenes: names or tokens, default: all.  Several processes encode a share each.
+        progress: called with (encoded key frames, all key frames).
         """
         from mpnp_ros.adaptation.key_frames import check_files, key_frame_dataset, official_dataset
         from mpnp_ros.nuscenes.official_qa import read_nuscenes_qa
@@ -128,11 +129,11 @@ class TrainRecipe(Options):
         return dataset.evened(asked.of_each_type, self.seed) if asked.of_each_type else dataset
 
     def save(self, path: Path) -> None:
-        """Write what :meth:`load` reads."""
+        """Write the YAML file."""
         write_file(path, yaml.safe_dump(self.to_mapping(), sort_keys=False).encode())
 
     def _encode(self, root: NuScenes, encoders: Sequence[Encoder], samples: Sequence[str]) -> None:
-        """Let each of several processes encode a share, into the cache, and wait for the others."""
+        """Let each process encode a share into the cache, and wait for the others."""
         from mpnp_ros.adaptation.key_frames import encode
         from mpnp_ros.adaptation.processes import Processes
 

@@ -1,7 +1,7 @@
-"""The replay buffer: tokens of moments and questions about them on disk, bounded, balanced and never torn.
+"""The replay buffer: tokens of moments and questions about them on disk; bounded, balanced and atomic.
 
-    <folder>/limits.json                        what it may hold
-    <folder>/00001537295833964000.safetensors   a moment, see moments.py, named by its stamp in nanoseconds
+<folder>/limits.json                        its limits
+<folder>/00001537295833964000.safetensors   a moment, see moments.py, named by its stamp in nanoseconds
 
 One process writes (:class:`ReplayBuffer`); others read at any time (:mod:`~mpnp_ros.adaptation.experience`).
 """
@@ -26,14 +26,14 @@ from mpnp_ros.tokens import ModalityTokens
 LOG = logging.getLogger(__name__)
 LIMITS, SUFFIX = 'limits.json', '.safetensors'
 SLACK = 15 / 16
-"""What is left of the limits when room is made, so that it is not made again for every moment."""
+"""Share of the limits that is kept when room is made, so that not every moment evicts."""
 
 
 @dataclass(frozen=True)
 class BufferCounts:
-    """What a buffer holds: moments, questions by source, moments by modality, bytes on disk.
+    """Contents of a buffer: moments, questions by source, moments by modality, bytes on disk.
 
-    evicted: questions that had to go since it was opened.
+    evicted: questions removed since it was opened.
     """
 
     frames: int
@@ -47,7 +47,7 @@ class BufferCounts:
 class _Stored(Holding):
     """A moment on disk.
 
-    cells, places: of its questions in use; written: how many its file has.  encoders: by modality.
+    cells, places: of its questions in use; written: number in its file.  encoders: by modality.
     """
 
     places: tuple[int, ...] = ()
@@ -61,7 +61,7 @@ class _Stored(Holding):
                    {name: tokens.encoder for name, tokens in moment.tokens.items()})
 
     def sees(self, modality: str, encoder: str) -> bool:
-        """Whether it has tokens of a modality, of this encoder or, where that is '', of any."""
+        """Return whether it has tokens of a modality and, unless '', of this encoder."""
         return modality in self.encoders and encoder in ('', self.encoders[modality])
 
     def thinned(self, places: tuple[int, ...]) -> _Stored:
@@ -70,18 +70,18 @@ class _Stored(Holding):
 
 
 class ReplayBuffer:
-    """A folder of moments, each known by its stamp; what goes when it is full says :mod:`.retention`.
+    """A folder of moments by stamp; :mod:`.retention` decides what is evicted.
 
-    A moment is written at once and whole, so a process that is killed loses at most the one it was writing;
-    when the power fails, files of the last seconds may be damaged, and are dropped.  A file is written again
-    when half of its questions have gone; until then they stay in it, and readers leave them out.  Never holds
-    more bytes on disk, nor more questions, than its limits.  Thread-safe.
+    A moment is written at once and atomically, so a killed process loses at most the current one.  After a
+    power failure, files of the last seconds may be damaged, and are dropped.  A file is rewritten when half
+    of its questions are evicted; until then readers skip them.  The buffer never exceeds its limits of bytes
+    and questions. Thread-safe.
     """
 
     def __init__(self, folder: str | Path, limits: Limits | None = None) -> None:
-        """Open or begin a buffer; damaged files and what a killed process left are removed, with a log line.
+        """Open or create a buffer; damaged and unfinished files are removed with a log line.
 
-        Raises ConfigurationError where the folder cannot be written.
+        Raises ConfigurationError if the folder cannot be written.
         """
         self.folder, self.limits = Path(folder), limits or Limits()
         self._lock = threading.RLock()
@@ -99,11 +99,10 @@ class ReplayBuffer:
 
     def add(self, frame: Frame, questions: Iterable[BufferedQuestion], stamp_ns: int,
             conditions: tuple[str, ...] = ()) -> None:
-        """Add a moment, or more tokens of and questions about one that is there.
+        """Add a moment, or further tokens and questions of an existing one.
 
-        conditions: light and weather, where they are known.
-        Raises ConfigurationError for a moment that is larger than the whole buffer may be, DatasetError for
-        one without tokens.
+        conditions: light and weather, if known. Raises ConfigurationError for a moment larger than the whole
+        buffer, DatasetError for one without tokens.
         """
         moment = Moment(stamp_ns, frame, tuple(questions), conditions)
         with self._lock:
@@ -115,22 +114,22 @@ class ReplayBuffer:
             self._write(moment)
 
     def extend(self, stamp_ns: int, questions: Iterable[BufferedQuestion]) -> None:
-        """Add questions about a moment.  Raises DatasetError where it is not, or no longer, there."""
+        """Add questions about a moment.  Raises DatasetError if it does not exist."""
         self.add({}, questions, stamp_ns)
 
     def add_tokens(self, stamp_ns: int, tokens: ModalityTokens) -> None:
-        """Add tokens of a modality to a moment, which begins with them if it is not there."""
+        """Add tokens of a modality to a moment, which is created if necessary."""
         self.add({tokens.modality: tokens}, (), stamp_ns)
 
     def nearest(self, stamp_ns: int, tolerance_ns: int) -> int | None:
-        """The stamp of the moment that is nearest in time, None where there is none within the tolerance."""
+        """Return the stamp of the nearest moment, None if there is none within the tolerance."""
         with self._lock:
             stamp = min(self._stored, key=lambda one: abs(one - stamp_ns), default=None)
         return None if stamp is None or abs(stamp - stamp_ns) > tolerance_ns else stamp
 
     @property
     def counts(self) -> BufferCounts:
-        """What there is now."""
+        """Return the current contents."""
         with self._lock:
             stored = list(self._stored.values())
             evicted = self._evicted
@@ -140,27 +139,27 @@ class ReplayBuffer:
                             sum(one.size for one in stored), evicted)
 
     def labelled(self, modality: str, encoder: str = '') -> int:
-        """Questions with true answers about moments with tokens of a modality; encoder: '' for any."""
+        """Return the number of labelled questions about moments with a modality; encoder: '' for any."""
         with self._lock:
             return sum(cell[0] in (LABELLED, FEEDBACK) for one in self._stored.values()
                        if one.sees(modality, encoder) for cell in one.cells)
 
     def moments_with(self, modality: str, encoder: str = '') -> Mapping[str, int]:
-        """Of every other modality how many moments there are with tokens of both; encoder: '' for any."""
+        """Return for every other modality the number of moments with tokens of both; encoder: '' for any."""
         with self._lock:
             return Counter(other for one in self._stored.values() if one.sees(modality, encoder)
                            for other in one.encoders if other != modality)
 
     @staticmethod
     def read(folder: str | Path) -> Experience:
-        """What a buffer holds now, from any process, while another one writes or not.
+        """Return the contents of a buffer, from any process, also while another one writes.
 
-        Raises DatasetError for a folder that is no buffer.
+        Raises DatasetError for a folder that is not a buffer.
         """
         try:
             limits = Limits(**json.loads((Path(folder) / LIMITS).read_bytes()))
         except (OSError, ValueError, TypeError) as error:
-            raise DatasetError(f'{folder} is no replay buffer ({error})') from None
+            raise DatasetError(f'{folder} is not a replay buffer ({error})') from None
         moments = {moment.stamp_ns: (moment, size) for moment, size in _moments(Path(folder))}
         kept = retained((Holding(stamp, size, moment.cells) for stamp, (moment, size) in moments.items()),
                         limits)
@@ -171,7 +170,7 @@ class ReplayBuffer:
             yield _Stored.of(moment, size)
 
     def _moment(self, stamp_ns: int) -> Moment | None:
-        """A moment as its file has it; None where somebody has removed or damaged that."""
+        """Read a moment from its file; None if it has been removed or damaged."""
         try:
             return Moment.from_bytes(_path(self.folder, stamp_ns).read_bytes())
         except (OSError, DatasetError) as error:
@@ -196,9 +195,9 @@ class ReplayBuffer:
                 raise
 
     def _make_room(self, unwritten: int | None = None) -> None:
-        """Let go of what is too much, if anything; what is about to be written may go too.
+        """Evict what exceeds the limits; this can include the moment about to be written.
 
-        unwritten: stamp of the moment whose file is not there yet, or not as it will be.
+        unwritten: stamp of the moment whose file is missing or outdated.
         """
         stored = self._stored.values()
         if (sum(one.size for one in stored) <= self.limits.bytes
@@ -213,7 +212,7 @@ class ReplayBuffer:
                 self._thin(stamp, places, stamp == unwritten)
 
     def _thin(self, stamp_ns: int, places: tuple[int, ...], unwritten: bool) -> None:
-        """Forget some questions of a moment; its file is written again when half of them have gone."""
+        """Evict some questions of a moment; its file is rewritten when half of them are gone."""
         before = self._stored[stamp_ns]
         self._evicted += len(before.cells) - len(places)
         self._stored[stamp_ns] = after = before.thinned(places)
@@ -235,7 +234,7 @@ def _path(folder: Path, stamp_ns: int) -> Path:
 
 def _moments(folder: Path,
              refuse: Callable[[Path], None] = lambda path: None) -> Iterator[tuple[Moment, int]]:
-    """The whole moments of a folder with the sizes of their files; the others are logged and refused."""
+    """Yield the valid moments of a folder with their file sizes; damaged ones are logged and skipped."""
     for path in sorted(folder.glob(f'[0-9]*{SUFFIX}')):
         try:
             data = path.read_bytes()
@@ -243,5 +242,5 @@ def _moments(folder: Path,
         except FileNotFoundError:
             continue
         except (OSError, DatasetError) as error:
-            LOG.warning('%s is left out of the replay buffer: %s', path, error)
+            LOG.warning('%s skipped in the replay buffer:  %s', path, error)
             refuse(path)

@@ -1,10 +1,10 @@
-"""What a replay buffer keeps when there is more than it may hold; nothing is read or written here.
+"""Selection of moments to keep in a full replay buffer; no input or output here.
 
-A quarter of it is the newest moments, whole, so that a change of light is there as soon as it happens.  The
-rest is an even sample over all the time before: every moment draws a number, fixed by its stamp, and of the
-questions of one cell (source, type, answer, conditions) those of the lowest numbers stay, equally many in
-every cell that has as many.  So a cell is an even sample of all its questions ever (bottom-k sampling: Cohen
-and Kaplan, PODC 2007), whatever the order of adding and evicting, and a rare cell keeps all it has.
+A quarter is for the newest moments, so that a change of light is there at once.  The rest is an even sample
+over all earlier time: every moment draws a number, fixed by its stamp, and of the questions of one cell
+(source, type, answer, conditions) those of the lowest numbers stay, equally many in every cell that has
+enough.  So a cell is an even sample of all its questions ever (bottom-k sampling: Cohen and Kaplan, PODC
+2007), whatever the order of adding and evicting, and a rare cell keeps all it has.
 """
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from mpnp_ros.adaptation.moments import Cell
 from mpnp_ros.errors import ConfigurationError
 
 RECENT = .25
-"""Share of the limits that the newest moments have for themselves."""
+"""Share of the limits for the newest moments."""
 UNASKED: Cell = ('unasked',)
 """The cell of a moment without questions, which counts as one question."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a buffer may hold: bytes of its files, and questions.  Raises ConfigurationError below 1."""
+    """Limits of a buffer: bytes of its files, and questions.  Raises ConfigurationError below 1."""
 
     bytes: int = 256_000_000
     questions: int = 40_000
@@ -32,16 +32,16 @@ class Limits:
     def __post_init__(self) -> None:
         if self.bytes < 1 or self.questions < 1:
             raise ConfigurationError(f'a replay buffer of {self.bytes} bytes and {self.questions} questions '
-                                     'holds nothing; give at least 1 of each')
+                                     'is too small; use at least 1 of each')
 
     def share(self, part: float) -> Limits:
-        """A part of both, at least 1."""
+        """Return a share of both, at least 1."""
         return Limits(max(1, int(part * self.bytes)), max(1, int(part * self.questions)))
 
 
 @dataclass(frozen=True)
 class Holding:
-    """What is known of a moment without its file: its size in bytes and the cells of its questions."""
+    """A moment without its file: its size in bytes and the cells of its questions."""
 
     stamp_ns: int
     size: int
@@ -49,7 +49,7 @@ class Holding:
 
     @property
     def units(self) -> tuple[Cell, ...]:
-        """The cells that it counts in, at least one."""
+        """Return the cells it counts in, at least one."""
         return self.cells or (UNASKED,)
 
 
@@ -68,7 +68,7 @@ def retained(holdings: Iterable[Holding], limits: Limits) -> dict[int, tuple[int
 
 
 def _recent(newest_first: Sequence[Holding], limits: Limits) -> int:
-    """How many of the newest moments fit."""
+    """Return the number of newest moments that fit."""
     size = questions = 0
     for place, one in enumerate(newest_first):
         size, questions = size + one.size, questions + len(one.units)
@@ -78,9 +78,9 @@ def _recent(newest_first: Sequence[Holding], limits: Limits) -> int:
 
 
 def _sampled(drawn: Sequence[Holding], questions: int, size: int) -> dict[int, tuple[int, ...]]:
-    """The first questions of every cell, up to one level for all; then the moments that fit.
+    """Return the first questions of every cell, up to one level for all, then the moments that fit.
 
-    Moments with a question that comes early in its cell go first, so that bytes too are shared by all cells.
+    Moments with a question that is early in its cell come first, so that cells share bytes too.
     """
     seen: Counter[Cell] = Counter()
     ranks: list[list[int]] = []
@@ -101,7 +101,7 @@ def _sampled(drawn: Sequence[Holding], questions: int, size: int) -> dict[int, t
 
 
 def _level(counts: Sequence[int], room: int) -> int:
-    """How many of each cell may stay so that all fit; counts ascending."""
+    """Return the number per cell so that all fit; counts ascending."""
     for place, count in enumerate(counts):
         cells = len(counts) - place
         if count * cells > room:

@@ -1,6 +1,6 @@
-"""Answers without a language model: a fixed rule that reads the question and adds up sector tokens.
+"""A fixed rule that answers from sector tokens without a language model.
 
-The yardstick of learning.md: what the tokens themselves know.  It understands questions that follow no
+A yardstick for links: what the tokens themselves know.  It understands questions that follow no
 relation between things; the others get no answer.
 """
 from __future__ import annotations
@@ -24,14 +24,14 @@ PRESENT = 0.5
 def rule_answer(question: str | Meaning, tokens: ModalityTokens, channels: Sequence[Channel]) -> str | None:
     """Answer a question of the package's templates from the expected numbers in tokens, None for others.
 
-    question: its words, or what it means.  tokens: values [P, C] in the order of ``channels``, with azimuths.
+    question: its text, or its meaning.  tokens: values [P, C] in the order of ``channels``, with azimuths.
     """
     meaning = parse_question(question) if isinstance(question, str) else question
     return None if meaning is None else _ANSWERS[meaning.type](meaning, _Counts(tokens, channels))
 
 
 def parse_question(question: str) -> Meaning | None:
-    """The parts of a question, or None where it follows no template of the forms "any" and "me"."""
+    """Return the parts of a question, or None if it follows no template of the forms "any" and "me"."""
     wording = read_question(question)
     if wording is None or wording.kind[2] not in FORMS:
         return None
@@ -47,7 +47,7 @@ class _Counts:
         self.channels, self._tokens = channels, tokens
 
     def of(self, thing: Description, direction: str | None, reach: float | None = None) -> np.ndarray:
-        """The numbers [C] there, 0 for channels that the description does not fit."""
+        """Return the numbers [C] there, 0 for channels that do not match the description."""
         tokens = self._tokens
         there = np.ones(tokens.count, bool)
         if direction is not None:
@@ -59,11 +59,11 @@ class _Counts:
         return tokens.values[there].astype(np.float64).sum(0) * fits
 
     def asked(self, meaning: Meaning) -> np.ndarray:
-        """The numbers [C] of what a question is about."""
+        """Return the numbers [C] of the objects in a question."""
         return self.of(meaning.thing, meaning.direction, meaning.reach)
 
     def likeliest(self, numbers: np.ndarray, part: int) -> str:
-        """The category (part 0) or status (part 1) that most of the objects have."""
+        """Return the category (part 0) or status (part 1) of most of the objects."""
         totals: dict[str, float] = {}
         for channel, number in zip(self.channels, numbers, strict=True):
             if channel[part] is not None:

@@ -1,4 +1,4 @@
-"""Frames to train a head on: inputs and boxes, turned, mirrored and with cameras left out."""
+"""Training frames of a head: inputs and boxes, turned, mirrored and with omitted cameras."""
 from __future__ import annotations
 
 import math
@@ -18,7 +18,7 @@ from mpnp_ros.nuscenes.key_frame import KeyFrame
 from mpnp_ros.nuscenes.questions import Scope
 
 HEADINGS = 288
-"""Turns of a frame by parts of this: those that move a polar grid by whole cells."""
+"""Number of headings that move a polar grid by whole cells."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +33,9 @@ class SectorDataset:
         return len(self.scenes)
 
     def split(self, share: float, seed: int = 0) -> tuple[SectorDataset, SectorDataset]:
-        """The rest, and a share of the scenes drawn at random; twins stay together.
+        """Return (rest, held out), with a random share of the scenes held out; twins stay together.
 
-        Raises TrainingError where there are fewer than two scenes that are not twins.
+        Raises TrainingError if there are fewer than two scenes that are not twins.
         """
         groups = sorted({twins(scene) for scene in self.scenes})
         if len(groups) < 2:
@@ -48,7 +48,7 @@ class SectorDataset:
                 self.part([place for place in places if twins(self.scenes[place]) in held]))
 
     def part(self, places: Sequence[int]) -> SectorDataset:
-        """Some of the frames."""
+        """Return some of the frames."""
         return SectorDataset({name: one[list(places)] for name, one in self.inputs.items()},
                              tuple(self.targets[place] for place in places),
                              tuple(self.scenes[place] for place in places))

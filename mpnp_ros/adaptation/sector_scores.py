@@ -1,4 +1,4 @@
-"""How good a head is: what it finds, how well it counts, which status it gives, in sixths of the circle."""
+"""Scores of a head: detection, counting and status, in sixths of the circle."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -12,17 +12,17 @@ from mpnp_ros.modalities.sectors import SECTORS
 
 DIRECTIONS = 6
 ENOUGH = 10
-"""So many sixths of the circle must hold something of a channel before it can count as told."""
+"""Number of sixths with a channel for it to count as known."""
 BETTER = 0.1
-"""How far from chance to perfect the average precision of a channel must be for that."""
+"""Minimum way from chance to perfect of a known channel's average precision."""
 
 
 @dataclass(frozen=True)
 class ChannelScore:
-    """How well one channel is found.
+    """Score of one channel.
 
     precision: average precision of its presence in sixths of the circle.  prevalence: share of sixths that
-    hold it, which is the precision of chance.  present: their number.
+    contain it, the precision of chance.  present: their number.
     """
 
     precision: float
@@ -31,10 +31,10 @@ class ChannelScore:
 
     @property
     def told(self) -> bool:
-        """Whether the head has shown that it can tell the channel at all, see ENOUGH and BETTER.
+        """Return whether the head can tell the channel, see ENOUGH and BETTER.
 
-        A status that the head guesses from the category counts where that is right often enough; how sure
-        it is, its expected numbers say.
+        A status guessed from the category counts if it is right often enough; the expected numbers contain
+        its uncertainty.
         """
         return (self.present >= ENOUGH
                 and self.precision - self.prevalence >= BETTER * (1 - self.prevalence))
@@ -65,11 +65,11 @@ class SectorScores:
 
     @property
     def mean_precision(self) -> float:
-        """Over the categories that occur, 0 of none."""
+        """Return the mean over the categories that occur, 0 without any."""
         return sum(self.precision.values()) / max(1, len(self.precision))
 
     def table(self) -> str:
-        """Several lines of text."""
+        """Return several lines of text."""
         rows = [f'  {name:21} {value:.3f}  {self.prevalence[name]:.3f}'
                 for name, value in self.precision.items()]
         return '\n'.join([
@@ -79,7 +79,7 @@ class SectorScores:
             f'deviance explained {self.explained:.3f}'])
 
     def to_dict(self) -> dict[str, float]:
-        """Flat, for a manifest."""
+        """Return a flat dictionary for a manifest."""
         numbers = {name: value for name, value in vars(self).items() if isinstance(value, float)}
         numbers |= {'mean_precision': self.mean_precision}
         numbers |= {f'precision of {name}': value for name, value in self.precision.items()}
@@ -116,7 +116,7 @@ def by_direction(values: Tensor) -> Tensor:
 
 
 def average_precision(scores: Tensor, truth: Tensor) -> float:
-    """Area under precision over recall of scores [N] for truth [N]; 0 where nothing is true."""
+    """Return the area under precision over recall of scores [N] for truth [N]; 0 if nothing is true."""
     hits = truth[scores.argsort(descending=True, stable=True)].float()
     precision = hits.cumsum(0) / torch.arange(1, len(hits) + 1)
     return ((precision * hits).sum() / hits.sum().clamp(min=1)).item()
@@ -135,7 +135,7 @@ def _deviance(rates: Tensor, counts: Tensor) -> float:
 
 
 def _status_shares(expected: Tensor, true: Tensor, groups: Sequence[Sequence[int]]) -> tuple[float, float]:
-    """Shares that are right: of the likeliest status, and of the most common one of each category."""
+    """Return the shares of right statuses: the likeliest one, and the most common one of each category."""
     right = common = total = 0
     for group in (group for group in groups if len(group) > 1):
         single = (true[..., group].sum(-1) == 1) & (true[..., group].amax(-1) == 1)

@@ -1,4 +1,4 @@
-"""What heads are trained on: where the boxes of a frame lie, counted by sector and kind."""
+"""Training targets of heads: the boxes of a frame, counted by sector and channel."""
 from __future__ import annotations
 
 import re
@@ -37,16 +37,16 @@ class SectorTargets:
 
 
 def sector_targets(frame: KeyFrame, scope: Scope) -> SectorTargets:
-    """The objects of a key frame that questions of this scope may be about."""
+    """Return the objects of a key frame in the scope of questions."""
     tokens = TrueObjects(scope).encode(frame)
     there = np.isfinite(tokens.azimuth)
     return SectorTargets(tokens.azimuth[there].astype(np.float64), tokens.values[there])
 
 
 def twins(scene: str) -> str:
-    """What scenes have in common that may not be on both sides of a split: the seed of a world's scene.
+    """Return the key of scenes that must be on one side of a split: the seed of a simulated scene.
 
-    Day and night scenes of a seed show the same traffic.  Other scenes stand for themselves.
+    Day and night scenes of a seed have the same traffic.  Other scenes are independent.
     """
     found = _WORLD_SCENE.match(scene)
     return found[1] if found else scene

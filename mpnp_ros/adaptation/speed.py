@@ -1,4 +1,4 @@
-"""How fast this machine trains links: a few rates, fitted to measurements and kept on disk."""
+"""Training speed of this machine: a few rates, fitted to measurements and kept on disk."""
 from __future__ import annotations
 
 import hashlib
@@ -58,7 +58,7 @@ class Speed:
 
     @classmethod
     def load(cls, path: Path, since: float = -math.inf) -> Speed | None:
-        """What was measured after a time (seconds since 1970); None where nothing usable is there."""
+        """Read the measurement made after a time (seconds since 1970); None if there is no usable one."""
         try:
             entries = json.loads(path.read_bytes())
             if entries.pop('schema') != SCHEMA:
@@ -80,10 +80,10 @@ class TimedStep(NamedTuple):
 
 
 def fit_rates(steps: Sequence[TimedStep]) -> tuple[float, float, float, float]:
-    """The rates of :class:`Speed` that explain timed steps best, by relative error; none is negative.
+    """Return the rates of :class:`Speed` that fit timed steps best, by relative error; none is negative.
 
-    So a deeper link or a larger batch never seems cheaper, whatever the clock saw.  Every set of rates that
-    may differ from zero is tried (there are 15).
+    So a deeper link or a larger batch never seems cheaper.  Every subset of non-zero rates is tried (there
+    are 15).
     """
     table = np.array([(1, *step[:3]) for step in steps], float)
     table /= np.array([step.seconds for step in steps])[:, None]
@@ -100,7 +100,7 @@ def fit_rates(steps: Sequence[TimedStep]) -> tuple[float, float, float, float]:
 
 
 def machine_key(lm: LanguageModel, reach: str) -> str:
-    """What a measurement holds for: machine, threads, torch, model, number format and reach, as 16 digits."""
+    """Return the key of a measurement, 16 digits: machine, threads, torch, model, number format, reach."""
     device = torch.cuda.get_device_name(lm.device) if lm.device.type == 'cuda' else _processor()
     facts = (device, platform.machine(), os.cpu_count(), torch.get_num_threads(), torch.__version__,
              lm.fingerprint, str(lm.dtype), reach)
@@ -108,7 +108,7 @@ def machine_key(lm: LanguageModel, reach: str) -> str:
 
 
 def _processor() -> str:
-    """The name of the processor, as far as the system tells it."""
+    """Return the name of the processor, as far as the system reports it."""
     try:
         lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError:

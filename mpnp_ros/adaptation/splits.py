@@ -1,7 +1,7 @@
-"""Which frames or questions are trained on and which are held out.
+"""Training and held-out frames or questions.
 
-Splits by scene say how well links do elsewhere.  The split of nuScenes-QA-mini, by question, does not: it
-is here for comparison with the paper.
+Splits by scene measure accuracy elsewhere.  The split of nuScenes-QA-mini, by question, does not; it exists
+for comparison with the paper.
 """
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ SAME_SCENES_WARNING = ('other headings of the same key frames are on both sides:
 
 
 def split(name: str, dataset: TokenDataset, root: NuScenes) -> tuple[TokenDataset, TokenDataset]:
-    """The training and the held-out set by one of SPLITS; with none nothing is held out.
+    """Return the training and the held-out set by one of SPLITS; with none nothing is held out.
 
-    Raises DatasetError where it cannot be split, or one frame alone is held out: its questions cannot be
-    asked about another.
+    Raises DatasetError if it cannot be split, or if a single frame is held out, which cannot be shuffled.
     """
     if name == 'none':
         return dataset.split(lambda key: False)
@@ -41,10 +40,10 @@ def split(name: str, dataset: TokenDataset, root: NuScenes) -> tuple[TokenDatase
 
 
 def held_out(dataset: TokenDataset, every: int = HELD_OUT_EVERY) -> Callable[[str], bool]:
-    """Which frames to hold out: every 4th scene where there are as many, else every 4th heading.
+    """Return the frames to hold out: every 4th scene if there are enough, otherwise every 4th heading.
 
-    Day and night twins of the embedded world count as one scene.  Where there are few scenes and one
-    heading, the last scene is held out.  Raises DatasetError where there is one scene in one heading.
+    Day and night twins of the simulated world count as one scene.  With few scenes and one heading, the last
+    scene is held out.  Raises DatasetError for one scene in one heading.
     """
     scenes = sorted({twins(scene_of(key)) for key in dataset.frames})
     headings = {heading_of(key) for key in dataset.frames}
@@ -58,13 +57,13 @@ def held_out(dataset: TokenDataset, every: int = HELD_OUT_EVERY) -> Callable[[st
 
 
 def shared_scenes(train: TokenDataset, test: TokenDataset) -> set[str]:
-    """Return the scenes, day and night twins counted as one, of which frames are on both sides."""
+    """Return the scenes, day and night twins counted as one, with frames on both sides."""
     first, second = ({twins(scene_of(key)) for key in part.frames} for part in (train, test))
     return first & second
 
 
 def mini_split(dataset: TokenDataset, root: NuScenes) -> tuple[TokenDataset, TokenDataset]:
-    """The halves of nuScenes-QA-mini (papers.md E.6), from questions in the order of train file, val file.
+    """The halves of nuScenes-QA-mini (arXiv:2312.07886), from questions in the order of train file, val file.
 
     The first key frame of each scene is lost, as by a bug in the notebook that made the paper's set.  Night
     is a description with "Night" in it.  One generator of seed 123 shuffles the questions of the day and

@@ -1,4 +1,4 @@
-"""The study behind docs/accuracy.md: what links answer from true objects, camera and LiDAR, day and night.
+"""The study behind docs/results/accuracy.md: accuracy with true objects, camera and LiDAR, day and night.
 
 For every seed: links learn on true objects of unrendered scenes; links to camera and LiDAR start from those
 and learn on other, rendered scenes; all of them answer the same questions about held-out scenes, which a
@@ -30,12 +30,15 @@ from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingStep
 from mpnp_ros.adaptation.trainer_config import PARTS
 from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects, counting
 from mpnp_ros.cache import cached_folder, write_file
-from mpnp_ros.links.files import Link, Provenance, load_link
-from mpnp_ros.links.store import LinkStore
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.provenance import Provenance
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.nuscenes.key_frame import KeyFrame
 from mpnp_ros.nuscenes.questions import Scope
@@ -54,7 +57,7 @@ QUESTION_SEED = 0
 
 @dataclass(frozen=True)
 class Questions(Options):
-    """What is asked about, see :class:`~mpnp_ros.nuscenes.questions.Scope`."""
+    """Objects of questions, see :class:`~mpnp_ros.nuscenes.questions.Scope`."""
 
     max_distance: float = option(30.0, 'maximum distance of the objects in questions', unit='m', low=0)
     min_points: int = option(5, 'minimum LiDAR and radar points on an object in questions', low=0)
@@ -84,13 +87,13 @@ class Scenes(Options):
 
     @property
     def drawn(self) -> Scenes:
-        """Without how links learn on them."""
+        """Return it without the training options."""
         return Scenes(**{entry.name: getattr(self, entry.name) for entry in fields(Scenes)})
 
 
 @dataclass(frozen=True)
 class Training(Options):
-    """How long, how fast and what of links learns, see TrainerConfig."""
+    """Steps, rates and trained part of links, see TrainerConfig."""
 
     steps: int = option(help='training steps', low=1)
     batch: int = option(128, 'questions per step', low=1)
@@ -103,7 +106,7 @@ class Training(Options):
 
 @dataclass(frozen=True)
 class Learning(Scenes):
-    """Scenes to learn on, and how."""
+    """Training scenes, and options of the training."""
 
     steps: int = option(1000, 'training steps', low=1)
     batch: int = option(128, 'questions per step', low=1)
@@ -167,7 +170,7 @@ class StudyConfig(Options):
 
 @dataclass(frozen=True, eq=False)
 class TestSet:
-    """Questions about held-out scenes, and what each light lets every modality make of their frames.
+    """Questions about held-out scenes, and the tokens of every modality in each light.
 
     examples: their frames are those of the day.  tokens: light -> key of the day's frame -> tokens.
     """
@@ -176,7 +179,7 @@ class TestSet:
     tokens: Mapping[str, Mapping[str, Frame]]
 
     def see(self, light: str, modalities: Sequence[str]) -> Callable[[Example], dict[str, ModalityTokens]]:
-        """What a question's answer may rest on."""
+        """Return the tokens for a question."""
         return lambda example: {name: self.tokens[light][example.frame][name] for name in modalities}
 
 
@@ -200,7 +203,7 @@ class Study:
         self._texts: dict[str, torch.Tensor] = {}
 
     def run_seed(self, seed: int) -> dict[str, Any]:
-        """Everything of one seed: right or wrong of every question in every row, and what training cost."""
+        """Run one seed: right or wrong of every question in every row, and the training costs."""
         path = self.folder / f'seed-{seed}.json'
         if not path.is_file():
             write_file(path, json.dumps(self._measure(seed)).encode())
@@ -208,7 +211,7 @@ class Study:
 
     def objects_link(self, seed: int) -> Method:
         """Links on true objects, trained or from the study's store."""
-        method = build_method('mpnp', self.lm)
+        method = create_method('mpnp', self.lm)
         store, encoder = self.store(seed), TrueObjects(self.config.questions.scope)
         torch.manual_seed(seed)
         link = method.new_link(OBJECTS, encoder.fingerprint, encoder.token_width, **counting(CHANNELS),
@@ -227,7 +230,7 @@ class Study:
 
     def sensor_links(self, seed: int, start: Link) -> Method:
         """Links on camera and LiDAR that began as the links on true objects, trained or from the store."""
-        method, store = build_method('mpnp', self.lm), self.store(seed)
+        method, store = create_method('mpnp', self.lm), self.store(seed)
         stored = {name: store.latest(name) for name in SENSORS}
         for name in SENSORS:
             encoder = self.encoders[name]
@@ -260,38 +263,38 @@ class Study:
     @cached_property
     def book(self) -> QuestionBook:
         """All questions as the language model has read them: all links here read at the same block."""
-        method = build_method('mpnp', self.lm)
+        method = create_method('mpnp', self.lm)
         method.plug(method.new_link(OBJECTS, 'book', len(CHANNELS), **counting(CHANNELS), **self.config.link))
         return QuestionBook(method, QuestionFiles())
 
     @cached_property
     def painted(self) -> PaintedDataset:
-        """Questions about painted frames made from unrendered scenes."""
+        """Return questions about painted frames made from unrendered scenes."""
         part = self.config.objects
         return self._paint('painted', part, part.frames, part.beyond, part.wordings)
 
     @cached_property
     def painted_validation(self) -> PaintedDataset:
-        """The same of other scenes, for the temperature of answers."""
+        """Return the same of other scenes, for the temperature of answers."""
         count = self.config.objects.calibrated_on
         return self._paint('painted-validation', replace(self.config.validation.drawn, of_each_type=count),
                            count)
 
     @cached_property
     def validation(self) -> TokenDataset:
-        """The same of other scenes."""
+        """Return the same of other scenes."""
         return self._about_objects('validation')
 
     @cached_property
     def sensor_training(self) -> TokenDataset:
-        """Questions about rendered scenes in all their lights."""
+        """Return questions about rendered scenes in all their lights."""
         part, root = self.config.sensors, self.root('sensors')
         frames = (frame for scene in root.scenes for frame in root.key_frames(scene['name']))
         return self._ask(frames, list(self.encoders.values()), part)
 
     @cached_property
     def test(self) -> TestSet:
-        """Questions about rendered scenes that nothing was trained on; the same at night as by day."""
+        """Return questions about held-out rendered scenes, equal by day and at night."""
         part, root = self.config.test, self.root('test')
         by_day = [(identity, list(root.key_frames(identity.name)))
                   for identity in self._identities(part, ('day',))]
@@ -307,7 +310,7 @@ class Study:
         return TestSet(asked.examples, tokens)
 
     def root(self, name: str) -> NuScenes:
-        """The rendered scenes of a part, made where they are not there yet."""
+        """Return the rendered scenes of a part, generated if necessary."""
         part = getattr(self.config, name)
         recipe = Recipe(part.key_frames, part.interval, sensors=SENSORS)
         return NuScenes(generate(self.folder / 'world' / name, self._identities(part, part.lights), recipe,
@@ -392,7 +395,7 @@ class Study:
         training.run(lambda step: self.show(step.stage, TrainingStep(step.step, step.steps, step.loss, None)))
 
     def _report(self, name: str, seed: int) -> dict[str, Any]:
-        """What a training cost, see TrainingReport."""
+        """Return the cost of a training, see TrainingReport."""
         return json.loads((self.folder / 'training' / f'{name}-{seed}.json').read_bytes())
 
     def _trainer(self, part: Learning | Counting | Training, seed: int) -> TrainerConfig:

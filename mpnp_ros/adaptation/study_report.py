@@ -1,4 +1,4 @@
-"""What a study found: means over seeds with intervals, as JSON and as a page to read."""
+"""Results of a study: means over seeds with intervals, as JSON and as a page."""
 from __future__ import annotations
 
 import json
@@ -27,7 +27,7 @@ ROWS: dict[str, str] = {
     'camera_lidar_day': 'camera + LiDAR by day',
     'camera_lidar_night': 'camera + LiDAR at night',
 }
-"""Row -> what it is, in the order of the page."""
+"""Row -> its description, in the order of the page."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,10 @@ class StudyReport:
 
 
 def figure(right: np.ndarray, scenes: np.ndarray) -> Figure:
-    """Mean and its 95 % interval by the bootstrap over seeds and scenes.
+    """Return mean and 95 % interval by the bootstrap over seeds and scenes.
 
-    right: [seeds, questions] 0 or 1.  scenes: [questions].  Questions of one scene hang together, so
-    scenes are drawn, not questions; and seeds, so that the interval tells of both.
+    right: [seeds, questions] 0 or 1.  scenes: [questions].  Questions of one scene are correlated, so scenes
+    are resampled, not questions; seeds are resampled too.
     """
     names, place = np.unique(scenes, return_inverse=True)
     hits = np.stack([np.bincount(place, one, len(names)) for one in right])

@@ -1,7 +1,7 @@
-"""From what happens on the robot to what can be learned from: questions brought together with their tokens.
+"""Match questions, answers and corrections with tokens of the same time.
 
-Tokens, labelled questions, answers and corrections come at any time and in any order.  What belongs to one
-moment is gathered, and goes into the replay buffer when nothing more of it is expected.
+Tokens, labelled questions, answers and corrections arrive at any time and in any order.  They are gathered by
+moment, and written to the replay buffer when nothing more is expected.
 """
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ NOT_A_CHOICE, NOT_WRITTEN = 'the answer is not among the choices', 'the buffer c
 
 @dataclass(frozen=True)
 class SupervisionSettings:
-    """How moments are gathered.
+    """Options of gathering moments.
 
-    history: seconds that tokens are held.  tolerance: seconds that one moment's sensors may be apart.
-    patience: seconds to wait for tokens of a moment.  waiting: moments that may wait.  answers: that are
-    remembered for corrections.  period: seconds between moments that are kept without being asked about, for
-    distillation, infinite for none; they need tokens of two modalities.  asked: whether what is
-    asked is kept, without answers.
+    history: seconds that tokens are held.  tolerance: largest difference of sensor times in one moment.
+    patience: seconds to wait for tokens of a moment.  waiting: maximum waiting moments.  answers: number
+    remembered for corrections.  period: seconds between stored moments without questions, for distillation,
+    infinite for none; they need tokens of two modalities.  asked: whether questions of the robot are stored,
+    without answers.
     """
 
     history: float = SECONDS
@@ -58,7 +58,7 @@ class SupervisionCounts:
 
 @dataclass
 class _Waiting:
-    """A moment that is being gathered, since when on the clock; tokens: what is known to belong to it."""
+    """A moment being gathered, since when on the clock; tokens: those known to belong to it."""
 
     since: float
     questions: list[BufferedQuestion] = field(default_factory=list)
@@ -75,14 +75,14 @@ class _Answered:
 
 
 class Supervision:
-    """Gathers moments and puts them into a buffer.  Thread-safe; call `settle` a few times a second."""
+    """Gathers moments and writes them to a buffer.  Thread-safe; call `settle` a few times a second."""
 
     def __init__(self, buffer: ReplayBuffer, settings: SupervisionSettings | None = None,
                  clock: Callable[[], float] = time.monotonic,
                  unwritten: Callable[[str], None] = LOG.warning) -> None:
-        """clock: seconds, for patience; it does not have to agree with stamps.
+        """clock: seconds, for patience; it need not agree with stamps.
 
-        unwritten: called with the reason for every moment that cannot be kept.
+        unwritten: called with the reason for every moment that cannot be stored.
         """
         self.buffer, self.settings = buffer, settings or SupervisionSettings()
         self.history = TokenHistory(self.settings.history, self.settings.tolerance)
@@ -96,7 +96,7 @@ class Supervision:
         self._last_unasked: int | None = None
 
     def take_tokens(self, tokens: ModalityTokens) -> None:
-        """Tokens have come."""
+        """Add received tokens."""
         with self._lock:
             self.history.add(tokens)
             self._keep_unasked(tokens.stamp_ns)
@@ -105,7 +105,7 @@ class Supervision:
 
     def take_questions(self, stamp_ns: int, questions: Iterable[BufferedQuestion],
                        conditions: tuple[str, ...] = ()) -> None:
-        """Labelled questions about a moment have come, before its tokens or after them."""
+        """Add labelled questions about a moment, before or after its tokens."""
         good = []
         with self._lock:
             for one in questions:
@@ -119,9 +119,9 @@ class Supervision:
 
     def take_answer(self, name: str, question: str, choices: Sequence[str], stamp_ns: int,
                     stamps: Mapping[str, int]) -> None:
-        """A question has been answered.
+        """Add an answered question.
 
-        name: its id.  stamp_ns: of the answer.  stamps: of the tokens of each modality that it rests on.
+        name: its id.  stamp_ns: of the answer.  stamps: of the tokens of each modality that it used.
         """
         with self._lock:
             rests_on = {modality: self.history.exactly(modality, stamp) for modality, stamp in stamps.items()}
@@ -135,16 +135,16 @@ class Supervision:
             self.settle()
 
     def take_feedback(self, answer: str, name: str = '', question: str = '', stamp_ns: int = 0) -> None:
-        """Somebody says what the answer should have been: to the question of an id, or of a text and stamp.
+        """Add a correction: of the question of an id, or of a text and stamp.
 
-        Raises QuestionError for an id or a moment that is not remembered, for a text that is not that of the
-        id, and for an answer that the question cannot have.
+        Raises QuestionError for an unknown id or moment, for a text that is not that of the id, and for an
+        answer that the question does not allow.
         """
         with self._lock:
             known = self._named(name, question) if name else self._asked_at(question, stamp_ns)
             plain = ' '.join(answer.split())
             if not plain or known.choices and plain not in known.choices:
-                raise QuestionError(f'{answer!r} cannot be the answer to {known.question!r}; '
+                raise QuestionError(f'{answer!r} is not an allowed answer to {known.question!r}; '
                                     f'it must be one of {", ".join(known.choices) or "any words"}')
             tokens = {**self.history.at(known.stamp_ns), **known.tokens}
             if not tokens:
@@ -154,7 +154,7 @@ class Supervision:
             self._store(known.stamp_ns, tokens, [correction], ())
 
     def settle(self) -> None:
-        """Put the moments into the buffer that are complete or have waited long enough."""
+        """Write the moments that are complete or have waited long enough."""
         with self._lock:
             for stamp, one in list(self._waiting.items()):
                 if self.history.passed(stamp) and self._seen(stamp, one) \
@@ -164,7 +164,7 @@ class Supervision:
 
     @property
     def counts(self) -> SupervisionCounts:
-        """So far."""
+        """Return the counts so far."""
         with self._lock:
             return SupervisionCounts(dict(self._kept), dict(self._dropped), len(self._waiting))
 
@@ -190,7 +190,7 @@ class Supervision:
 
     def _store(self, stamp_ns: int, tokens: Frame, questions: Sequence[BufferedQuestion],
                conditions: tuple[str, ...]) -> None:
-        """Into the buffer: into the moment that has any of these tokens, or a new one."""
+        """Write to the existing moment that has any of these tokens, or to a new one."""
         stamps = {name: one.stamp_ns for name, one in tokens.items()}
         place = next((place for place, there in reversed(self._moments.items())
                       if stamps.items() & there.items()), stamp_ns)
@@ -207,11 +207,11 @@ class Supervision:
             self.buffer.add(tokens, questions, stamp_ns, conditions)
             self._kept.update(one.source for one in questions)
         except (MpnpError, OSError) as error:
-            self._unwritten(f'a moment is not kept: {error}')
+            self._unwritten(f'moment not stored:  {error}')
             self._drop(NOT_WRITTEN, len(questions))
 
     def _keep_unasked(self, stamp_ns: int) -> None:
-        """Begin a moment without questions, if it is time for one."""
+        """Start a moment without questions, if it is due."""
         last, period = self._last_unasked, self.settings.period * 1e9
         due = math.isfinite(period) and (last is None or abs(stamp_ns - last) >= period)
         if due and len(self.history.modalities) > 1:
@@ -219,7 +219,7 @@ class Supervision:
             self._gather(stamp_ns, [])
 
     def _bring_late(self, tokens: ModalityTokens) -> None:
-        """Add tokens to the moment that went into the buffer without them."""
+        """Add tokens to a moment that was written without them."""
         lacking = [place for place, there in self._moments.items() if tokens.modality not in there
                    and apart(tokens, place) <= self.history.tolerance_ns]
         place = min(lacking, key=lambda one: apart(tokens, one), default=None)
@@ -230,15 +230,15 @@ class Supervision:
     def _named(self, name: str, question: str) -> _Answered:
         known = self._answered.get(name)
         if known is None:
-            raise QuestionError(f'no answer of the id {name!r} is remembered, only the last '
-                                f'{self.settings.answers} are; send its question and stamp, and no id')
+            raise QuestionError(f'no answer with the id {name!r} among the last '
+                                f'{self.settings.answers}; send its question and stamp, and no id')
         if question and question != known.question:
             raise QuestionError(f'the question of the id {name!r} was {known.question!r}, not {question!r}; '
                                 'send the id alone')
         return known
 
     def _asked_at(self, question: str, stamp_ns: int) -> _Answered:
-        """What was asked of a moment; answers in the words of NuScenes-QA where it follows a template."""
+        """Return the question of a moment; with the answers of NuScenes-QA if it follows a template."""
         if not question.strip():
             raise QuestionError('a correction needs the id of an answer, or a question and its stamp')
         for known in reversed(self._answered.values()):

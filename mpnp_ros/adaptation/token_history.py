@@ -1,4 +1,4 @@
-"""The newest seconds of tokens of all modalities, found again by the time they were sensed."""
+"""The tokens of the last seconds by sensor time."""
 from __future__ import annotations
 
 import threading
@@ -13,13 +13,13 @@ SECONDS, TOLERANCE = 10., .06
 
 
 def span(tokens: ModalityTokens) -> tuple[int, int]:
-    """Stamps in nanoseconds of the oldest and the newest source."""
+    """Return the stamps in nanoseconds of the oldest and the newest source."""
     stamps = tokens.stamp_ns, *tokens.source_stamps_ns
     return min(stamps), max(stamps)
 
 
 def apart(tokens: ModalityTokens, stamp_ns: int) -> int:
-    """Nanoseconds between a time and the tokens' sources, 0 where it is among them."""
+    """Return the nanoseconds between a time and the tokens' sources, 0 if it is among them."""
     first, last = span(tokens)
     return max(first - stamp_ns, stamp_ns - last, 0)
 
@@ -27,11 +27,11 @@ def apart(tokens: ModalityTokens, stamp_ns: int) -> int:
 class TokenHistory:
     """Tokens of the last seconds by their stamps.  Thread-safe.
 
-    A stamp that is older than all that is held (a replay that starts again) forgets everything.
+    A stamp older than all held ones (a replay that starts again) clears the history.
     """
 
     def __init__(self, seconds: float = SECONDS, tolerance: float = TOLERANCE) -> None:
-        """seconds: how long tokens are held.  tolerance: seconds that one moment's sensors may be apart."""
+        """seconds: how long tokens are held.  tolerance: largest difference of sensor times in one moment."""
         self.tolerance_ns = round(tolerance * SECOND)
         self._length = round(seconds * SECOND)
         self._held: dict[str, deque[ModalityTokens]] = {}
@@ -39,7 +39,7 @@ class TokenHistory:
         self._lock = threading.Lock()
 
     def add(self, tokens: ModalityTokens) -> None:
-        """Take the tokens that have just come."""
+        """Add received tokens."""
         with self._lock:
             if tokens.stamp_ns < self._newest - self._length:
                 self._held.clear()
@@ -50,31 +50,31 @@ class TokenHistory:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Those that tokens are held of, sorted."""
+        """Return the modalities with tokens, sorted."""
         with self._lock:
             return tuple(sorted(self._held))
 
     def at(self, stamp_ns: int) -> Frame:
-        """Of each modality the tokens nearest to a time, where they are within the tolerance."""
+        """Return the tokens of each modality nearest to a time, within the tolerance."""
         with self._lock:
             nearest = {name: min(held, key=lambda one: (apart(one, stamp_ns), abs(one.stamp_ns - stamp_ns)))
                        for name, held in self._held.items()}
         return {name: one for name, one in nearest.items() if apart(one, stamp_ns) <= self.tolerance_ns}
 
     def exactly(self, modality: str, stamp_ns: int) -> ModalityTokens | None:
-        """The tokens of a modality with a stamp, None where they are not held."""
+        """Return the tokens of a modality with a stamp, None if they are not held."""
         with self._lock:
             return next((one for one in self._held.get(modality, ()) if one.stamp_ns == stamp_ns), None)
 
     def passed(self, stamp_ns: int) -> bool:
-        """Whether nothing nearer to a time is to come: each modality is exactly there, or beyond it."""
+        """Return whether no nearer tokens can arrive: each modality is exactly there, or later."""
         with self._lock:
             return all(any(span(one)[1] >= stamp_ns for one in held) for held in self._held.values())
 
     def moments(self, modalities: Collection[str]) -> list[Frame]:
-        """All moments at which there are tokens of each of some modalities, oldest first.
+        """Return all moments with tokens of each of some modalities, oldest first.
 
-        One for all tokens of the modality that comes least often, with the nearest of the others.
+        There is one for all tokens of the least frequent modality, with the nearest of the others.
         """
         with self._lock:
             rarest = min((list(self._held.get(name, ())) for name in modalities), key=len, default=[])

@@ -1,8 +1,8 @@
-"""Training the plugged links of a method on questions about cached tokens (learning.md).
+"""Training of the plugged links of a method on questions about cached tokens.
 
-The language model stays frozen; only the probability of the answer counts.  What a step sees follows
-from the seed and its number, so a run that was stopped goes on exactly as if it had not been.  Several
-processes (`processes.py`) share out the questions of a step.
+The language model stays frozen; only the probability of the answer is trained.  A step depends only on the
+seed and its number, so a resumed run equals an uninterrupted one.  Several processes (`processes.py`) share
+the questions of a step.
 """
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +35,17 @@ from mpnp_ros.adaptation.evaluation import evaluate
 from mpnp_ros.adaptation.processes import Processes
 from mpnp_ros.adaptation.trainer_config import PARTS, TrainerConfig
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.links.files import Link
-from mpnp_ros.methods.base import AnsweredQuestion, Method
+from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.questions import AnsweredQuestion
 
-TRUST = ('worth.trust', 'worth.presence')
-GATES = ('gate_weights', 'link_weights')
 RECENT = 20
 SAMPLED_QUESTIONS, SAMPLED_FRAMES = 2048, 512
 
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """One step as it is reported: number (from 1) of how many, loss, newest accuracy or None."""
+    """Progress of one step: number (from 1) of how many, loss, newest accuracy or None."""
 
     step: int
     steps: int
@@ -55,12 +55,13 @@ class TrainingStep:
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What a training run did and what it cost, measured.
+    """Result and measured costs of a training run.
 
     stopped: why it ended: steps, seconds, loss, accuracy, patience or cancelled.  losses: of each step.
-    accuracies: (step, value) on the validation set.  parameters: trained.  seconds: in steps, evaluation
-    left out.  macs_per_step: matrix products of one real step, forward and backward.  peak_bytes: of GPU
-    memory, or of this process.
+    accuracies: (step, value) on the validation set.  parameters: trained.  seconds: in steps, without
+    evaluation.
+    macs_per_step: matrix products of one real step, forward and backward.  peak_bytes: of GPU memory, or of
+    this process.
     """
 
     stopped: str
@@ -74,36 +75,36 @@ class TrainingReport:
 
     @property
     def seconds_per_step(self) -> float:
-        """Mean, seconds."""
+        """Return the mean, in seconds."""
         return self.seconds / max(1, self.steps)
 
     @property
     def final_loss(self) -> float:
-        """Mean of the last 20 steps; NaN before the first."""
+        """Return the mean of the last 20 steps; NaN before the first."""
         recent = self.losses[-RECENT:]
         return sum(recent) / len(recent) if recent else math.nan
 
 
 class Trainer:
-    """Trains links that are plugged into a method; the others keep what they are and have their say.
+    """Trains links that are plugged into a method; the others stay unchanged and contribute.
 
-    Where several processes train, each calls :meth:`fit` with the same recipe and data; they stop together,
-    with the same links.
+    With several processes, each calls :meth:`fit` with the same recipe and data; they stop together, with the
+    same links.
     """
 
     def __init__(self, method: Method, config: TrainerConfig | None = None,
                  book: QuestionBook | None = None, trained: Iterable[str] = ()) -> None:
-        """book: questions that a method with links to the same blocks has read already.
+        """book: questions that a method with links to the same blocks has read.
 
-        trained: modalities whose links are trained; default: all that are plugged.  Raises TrainingError
-        where one of them is not plugged.
+        trained: modalities of the links to train; default: all plugged ones.  Raises TrainingError if one of
+        them is not plugged.
         """
         self.method = method
         self.config = config or TrainerConfig()
         self.book = book or QuestionBook(method)
         self.trained = tuple(trained) or tuple(method.links())
         if lost := set(self.trained) - method.links().keys():
-            raise TrainingError(f'{", ".join(sorted(lost))} is to be trained but not plugged; plug its link')
+            raise TrainingError(f'{", ".join(sorted(lost))} has no plugged link to train; plug one')
 
     def fit(self, train: TokenDataset, validation: TokenDataset | None = None,
             progress: Callable[[TrainingStep], None] | None = None,
@@ -111,17 +112,16 @@ class Trainer:
             checkpoint: str | Path | None = None) -> TrainingReport:
         """Train.
 
-        progress: called after every step.  cancelled: asked before every step and every batch of questions
+        progress: called after every step.  cancelled: called before every step and every batch of questions
         that is read or validated; the links stay as trained so far.  checkpoint: folder that is written
-        now and then and at the end, and from which a stopped run goes on.  validation: the links end as
-        they were at its best evaluation.  After any error, TrainingError for NaN among them, the links are
-        as before.
+        periodically and at the end, and from which a stopped run resumes.  validation: the links end in their
+        state at its best evaluation.  After an error, also TrainingError for NaN, the links are as before.
         """
         links = self.method.links()
         own = {name: links[name] for name in self.trained}
         before = link_tensors(own)
         try:
-            with _only_trained(links, _groups(links, own, self.config)):
+            with _only_trained(links, _groups(self.method, own, self.config)):
                 run = _Run(self.method, self.config, self.book, train, validation, own)
                 return run.work(progress, cancelled or (lambda: False),
                                 Path(checkpoint) if checkpoint else None)
@@ -135,13 +135,13 @@ class _Run:
 
     def __init__(self, method: Method, config: TrainerConfig, book: QuestionBook, train: TokenDataset,
                  validation: TokenDataset | None, links: Mapping[str, Link]) -> None:
-        """links: those to be trained."""
+        """links: those to train."""
         self.method, self.config, self.book = method, config, book
         self.processes = Processes.current()
         self.train, self.validation, self.links = train, validation, links
         self.modalities = tuple(name for name, link in method.links().items() if not _is_blind(link))
         self._check()
-        groups = _groups(method.links(), links, config)
+        groups = _groups(method, links, config)
         self.parameters = [one for group in groups for one in group['params']]
         self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay,
                                            fused=True)
@@ -150,7 +150,7 @@ class _Run:
 
     def work(self, progress: Callable[[TrainingStep], None] | None, cancelled: Callable[[], bool],
              folder: Path | None) -> TrainingReport:
-        """From reading the questions to the last step."""
+        """Run from reading the questions to the last step."""
         device = self.method.lm.device
         reset_peak_memory(device)
         stopped = self._read(cancelled) or self._begin(folder)
@@ -164,10 +164,9 @@ class _Run:
                               state.seconds, self.macs, peak_memory(device))
 
     def _read(self, cancelled: Callable[[], bool]) -> str | None:
-        """Run all questions through the blocks that no link changes.
+        """Run all questions through the blocks below the links.
 
-        Processes read a share each, then all of them: where questions are kept on disk, no text is read
-        twice.
+        Each process reads a share, then all of them: with questions on disk, no text is read twice.
         """
         for examples in (self.processes.share(self.train.examples), self.train.examples):
             if self.processes.any(not self.book.read(examples, cancelled)):
@@ -176,7 +175,7 @@ class _Run:
         return None
 
     def _begin(self, folder: Path | None) -> str | None:
-        """Set the links' statistics, go on from a checkpoint if there is one, and count a step's MACs."""
+        """Set the links' statistics, resume from a checkpoint, and count the MACs of a step."""
         self.folder = folder
         self.method.calibrate(*calibration_samples(self.questions, self.train, self.config.seed))
         if folder is not None:
@@ -190,7 +189,7 @@ class _Run:
 
     def _advance(self, progress: Callable[[TrainingStep], None] | None,
                  cancelled: Callable[[], bool]) -> str | None:
-        """One evaluation or one step; gives why training ends, None if it does not."""
+        """Run one evaluation or one step; returns why training ends, None if it does not."""
         state = self.state
         if self._evaluation_is_due():
             self._evaluate(cancelled)
@@ -223,7 +222,7 @@ class _Run:
         return value
 
     def _loss(self, step: int) -> torch.Tensor:
-        """This process's part of the mean over all questions of the step."""
+        """Return this process's part of the mean over all questions of the step."""
         rng = random.Random(f'{self.config.seed}/{step}')
         places = self.plan[step]
         seen = [(place, drop_modalities(self.train.frames[self.train.examples[place].frame], self.modalities,
@@ -270,13 +269,13 @@ class _Run:
         return 'patience' if 0 < config.patience <= state.evaluations_since_best else None
 
     def _save(self) -> None:
-        """Write the checkpoint where one is wanted; nobody goes on before it is there."""
+        """Write the checkpoint if there is a folder; no process continues before it is written."""
         if self.folder is not None and self.processes.is_first:
             save_checkpoint(self.folder, self._identity(), self.state, self.links, self.optimiser)
         self.processes.any(False)
 
     def _identity(self) -> str:
-        """A sha256 over what must be the same for a run to go on."""
+        """Return a sha256 of everything that must be equal to resume a run."""
         encoders = sorted({tokens.encoder for frame in self.train.frames.values()
                            for tokens in frame.values()})
         links = {name: link.config.to_dict() for name, link in self.links.items()}
@@ -286,9 +285,9 @@ class _Run:
 
     def _check(self) -> None:
         if not self.links:
-            raise TrainingError('no link is plugged; plug the links that are to be trained')
+            raise TrainingError('no link to train; plug the links first')
         if not self.train.examples:
-            raise TrainingError('there are no questions to train on')
+            raise TrainingError('no questions to train on')
         blind = any(_is_blind(link) for link in self.links.values())
         lost = [] if blind else _without(self.train, self.links)
         if lost:
@@ -298,7 +297,7 @@ class _Run:
 
 def calibration_samples(questions: Iterable[AnsweredQuestion], train: TokenDataset,
                         seed: int) -> tuple[list[AnsweredQuestion], list[Frame]]:
-    """Some questions and frames, all different, for Method.calibrate."""
+    """Return different questions and frames for Method.calibrate."""
     asked = list({id(one.question): one for one in questions}.values())
     frames = list({tuple(id(tokens.values) for tokens in frame.values()): frame
                    for frame in train.frames.values()}.values())
@@ -312,14 +311,14 @@ def _is_blind(link: nn.Module) -> bool:
 
 
 def _without(dataset: TokenDataset, modalities: Iterable[str]) -> list[Example]:
-    """The examples whose frames have none of the modalities."""
+    """Return the examples whose frames have none of the modalities."""
     return [example for example in dataset.examples
             if not any(name in dataset.frames[example.frame] for name in modalities)]
 
 
 @contextmanager
 def _only_trained(links: Mapping[str, Link], groups: Sequence[Mapping[str, Any]]) -> Iterator[None]:
-    """No gradient of anything else in these links is computed meanwhile."""
+    """Disable gradients of all other parameters of these links."""
     trained = {id(one) for group in groups for one in group['params']}
     others = {id(one): one for link in links.values() for one in link.parameters() if id(one) not in trained}
     for parameter in others.values():
@@ -331,24 +330,18 @@ def _only_trained(links: Mapping[str, Link], groups: Sequence[Mapping[str, Any]]
             parameter.requires_grad_(True)
 
 
-def _groups(links: Mapping[str, Link], own: Mapping[str, Link],
-            config: TrainerConfig) -> list[dict[str, Any]]:
+def _groups(method: Method, own: Mapping[str, Link], config: TrainerConfig) -> list[dict[str, Any]]:
     """What is trained of the links in `own`, by learning rate; nothing that other plugged links read by."""
-    kept = {id(one) for name, link in links.items() if name not in own for one in link.parameters()}
+    kept = {id(one) for name, link in method.links().items() if name not in own for one in link.parameters()}
     rates = {'gates': config.gate_learning_rate, 'worth': config.worth_rate, 'trust': config.worth_rate,
              'aligners': config.learning_rate, 'all': config.learning_rate}
     groups = {kind: {'params': [], 'full_rate': rate} for kind, rate in rates.items()
               if kind in ('gates', *PARTS[config.part])}
+    patterns = method.spec.parameter_groups
     for name, parameter in nn.ModuleDict(dict(own)).named_parameters():
-        kind = 'all'
-        if name.endswith(GATES):
-            kind = 'gates'
-        elif name.endswith(TRUST):
-            kind = 'trust'
-        elif '.worth.' in name:
-            kind = 'worth'
-        elif '_aligner.' in name:
-            kind = 'aligners'
+        inside = name.partition('.')[2]
+        kind = next((group for group, known in patterns.items()
+                     if any(fnmatchcase(inside, pattern) for pattern in known)), 'all')
         if kind in groups and id(parameter) not in kept:
             groups[kind]['params'].append(parameter)
     return [group for group in groups.values() if group['params']]

@@ -7,7 +7,7 @@ from mpnp_ros.options import Options, option
 
 PARTS = {'all': ('all', 'aligners', 'worth', 'trust'), 'aligners': ('aligners',), 'worth': ('worth', 'trust'),
          'trust': ('trust',)}
-"""Groups of parameters that each part consists of, beside the gates."""
+"""Groups of parameters that each part consists of, beside the gates; MethodSpec says which is in which."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,6 @@ class TrainerConfig(Options):
     seed: int = option(0, 'random seed')
 
     def rate(self, step: int, seconds: float = 0.) -> float:
-        """The factor on learning rates at a step, counted from 0, before which steps took so long."""
+        """Return the learning rate factor of a step, counted from 0, after so many seconds of steps."""
         done = max(step / self.steps, seconds / self.seconds if self.seconds else 0.)
         return min(1., (step + 1) / max(1, self.warm_up)) * max(self.final_rate, 1 - done)

@@ -1,7 +1,7 @@
-"""True objects as a modality: what links could know if an encoder made no mistake.
+"""True objects as a modality: an encoder without errors.
 
-Links are made to work on these first, and links to sensors start from them: the channels are those of the
-sensors' heads, expected numbers of objects by category and status.
+Links are developed on these first, and links to sensors start from them.  The channels are those of the
+sensors' heads: expected numbers of objects by category and status.
 """
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from mpnp_ros.tokens import ModalityTokens
 OBJECTS = 'objects'
 CHANNELS: tuple[tuple[str, str | None], ...] = tuple(
     (category, status) for category in CATEGORIES for status in STATUSES_OF_CATEGORY[category] or (None,))
-"""What a token counts: (category, status); status None for what never has one."""
+"""Channels of a token: (category, status); status None for categories without status."""
 
 
 def counting(channels: Iterable[tuple[str, str | None]]) -> dict[str, Any]:
-    """Options of a link that counts what an encoder's channels are about."""
+    """Return the options of a link that counts an encoder's channels."""
     names = tuple(category if status is None else f'{category}: {status}' for category, status in channels)
     return {'pooling': 'counting', 'channels': names}
 
@@ -46,9 +46,9 @@ class TrueObjects:
         self.fingerprint = f'objects-{self.scope.max_distance:g}m-{self.scope.min_points}'
 
     def encode(self, frame: KeyFrame) -> ModalityTokens:
-        """The objects of a key frame that questions may be about.
+        """Return the objects of a key frame in the scope of questions.
 
-        Raises DatasetError where its scene is not annotated.
+        Raises DatasetError if its scene is not annotated.
         """
         if not frame.annotated:
             raise DatasetError(f'nothing is annotated in scene {frame.scene}, so that its objects are not '

@@ -1,9 +1,9 @@
-"""What a sensor's counts are worth, from moments in which a trusted sensor looks at the same place.
+"""Worth of a sensor's counts, from moments in which a trusted sensor looks at the same place.
 
-No question is asked and no label is needed: what the new sensor counts is compared, sector by sector, with
-what is known to be there.  First the new sensor is turned to where both agree best; then the confusion of
-sorts, and what is missed, follow from non-negative least squares that are drawn towards a perfect sensor.
-It takes a second, where learning the same from answers takes minutes.
+It needs no question and no label: the counts of the new sensor are compared, sector by sector, with the true
+or trusted ones.  First the new sensor is turned to the best agreement.  Then the confusion of categories, and
+the missed share, follow from non-negative least squares with a perfect sensor as prior.  It takes a second;
+learning the same from answers takes minutes.
 """
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import math
 import torch
 
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.links.counting import Counts
-from mpnp_ros.links.worth import Worth, in_sectors
+from mpnp_ros.methods.mpnp.counting import Counts
+from mpnp_ros.methods.mpnp.worth import Worth, in_sectors
 from mpnp_ros.tokens import SECTORS
 
 WINDOW, BLUR = 12, 5
-"""Sectors that are compared together: as wide as questions ask, and when a turn is looked for."""
+"""Sectors that are compared together: as wide as questions ask, and in the search for the turn."""
 FEWEST = 20
-"""Frames below which nothing is concluded."""
+"""Frames below which there is no result."""
 PRIOR = 20.0
-"""Things of a sort that must have been seen until they count as much as the belief in a perfect sensor."""
+"""Number of objects of a channel that weigh as much as the prior of a perfect sensor."""
 ROUNDS = 500
 
 
 @torch.no_grad()
 def fit_worth(worth: Worth, seen: Counts, trusted: Counts) -> Worth:
-    """Set what a sensor's counts are worth; returns `worth`.
+    """Set the worth of a sensor's counts; returns `worth`.
 
-    seen: what the sensor counted in some frames [F, ...], as it is, and trusted: what is known to be there,
-    in the same frames.  Raises TrainingError where there are too few frames.
+    seen: counts of the sensor in some frames [F, ...], unchanged, and trusted: known counts of the same
+    frames. Raises TrainingError if there are too few frames.
     """
     if len(seen.numbers) < FEWEST:
         raise TrainingError(f'{len(seen.numbers)} frames are too few to compare two sensors in; '
@@ -55,7 +55,7 @@ def fit_worth(worth: Worth, seen: Counts, trusted: Counts) -> Worth:
 
 
 def _turn(seen: torch.Tensor, there: torch.Tensor, covered: torch.Tensor) -> float:
-    """Radians to the left by which numbers [F, SECTORS, C] agree best with those that are there."""
+    """Return the radians to the left by which numbers [F, SECTORS, C] agree best with the true ones."""
     seen, there = (_around(part.sum(2, keepdim=True), BLUR) for part in (seen, there * covered))
     seen, there = seen - seen.mean(), there - there.mean()
     agreement = torch.stack([(torch.roll(seen, shift, 1) * there).sum() for shift in range(SECTORS)])
@@ -67,7 +67,7 @@ def _turn(seen: torch.Tensor, there: torch.Tensor, covered: torch.Tensor) -> flo
 
 
 def _around(numbers: torch.Tensor, width: int) -> torch.Tensor:
-    """Sums [F, SECTORS, C] over so many sectors around each."""
+    """Return sums [F, SECTORS, C] over so many sectors around each."""
     return sum(torch.roll(numbers, step - width // 2, 1) for step in range(width))
 
 

@@ -1,4 +1,4 @@
-"""Questions that can be asked anywhere, about what is around the vehicle, with answers that nobody knows."""
+"""Questions without answers about the surroundings of any vehicle."""
 from __future__ import annotations
 
 import random
@@ -12,7 +12,7 @@ from mpnp_ros.nuscenes.templates import ANYTHING, TEMPLATES, Description
 
 FROM_THE_VEHICLE = ('any', 'me')
 OF_THINGS = ('moving', 'parked', 'stopped', 'with rider', 'without rider')
-"""The statuses that leave open which category a thing has; only pedestrians stand."""
+"""Statuses that do not determine the category; only pedestrians stand."""
 
 
 def unlabelled_questions(seed: int, count: int) -> list[BufferedQuestion]:
@@ -36,7 +36,7 @@ def _shuffled(kind: tuple[str, int, str], rng: random.Random) -> list[BufferedQu
 
 
 def _slots(kind: tuple[str, int, str]) -> Iterator[dict[str, str]]:
-    """What a kind of question can be about, as questions.py has it."""
+    """Return the slots of a kind of question, as in questions.py."""
     if kind[0] == 'comparison':
         yield from _compared(near=kind[2] == 'me')
         return
@@ -58,7 +58,7 @@ def _descriptions(kind: str) -> Iterator[Description]:
 
 
 def _compared(near: bool) -> Iterator[dict[str, str]]:
-    """near: the first one is there, in a direction; the second one may be of the same category elsewhere."""
+    """near: the first object, in a direction; the second one may have the same category elsewhere."""
     names = _with_status()
     for place, first in enumerate((*names, *([THING] if near else []))):
         yield from ({'first': first, 'second': second} for second in (names if near else names[place + 1:]))

@@ -1,4 +1,4 @@
-"""What a training has to read, on the average: how long questions are and what decides their answers."""
+"""Average size of the questions of a training."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -39,12 +39,12 @@ class Workload:
     @classmethod
     def of(cls, dataset: TokenDataset, tokenizer: PreTrainedTokenizerBase,
            template: PromptTemplate | None = None, seed: int = 0) -> Workload:
-        """What stands in a data set, from at most 512 of its questions.  Raises TrainingError if empty.
+        """Return the workload of at most 512 questions of a data set.  Raises TrainingError if empty.
 
-        Where an answer is not known yet, any of the choices stands for it.
+        An unknown answer is replaced by any of the choices.
         """
         if not dataset.examples:
-            raise TrainingError('there are no questions to train on')
+            raise TrainingError('no questions to train on')
         sampled = dataset.sample(SAMPLED, seed).examples
         read = _Reader(tokenizer, template or PromptTemplate())
         each = [read(example) for example in sampled]
@@ -55,7 +55,7 @@ class Workload:
                    len(frames), _tokens(dataset, sampled))
 
     def distinct_frames(self, batch: int) -> float:
-        """How many different frames a batch has on the average, drawn without putting back."""
+        """Return the mean number of different frames in a batch, drawn without replacement."""
         left_out = max(0., 1 - batch / self.questions)
         return self.frames * (1 - left_out ** (self.questions / self.frames))
 
@@ -83,12 +83,12 @@ class _Reader:
 
 
 def _rows(positions: list[int], prompt: int) -> int:
-    """Rows from the prompt's last one up to the last position."""
+    """Return the rows from the prompt's last one to the last position."""
     return max((place - prompt + 2 for place in positions), default=1)
 
 
 def _tokens(dataset: TokenDataset, examples: tuple[Example, ...]) -> dict[str, float]:
-    """Of every modality the tokens of a frame that has it."""
+    """Return for every modality the tokens of a frame that has it."""
     frames = [dataset.frames[example.frame] for example in examples]
     return {name: fmean(frame[name].count for frame in frames if name in frame)
             for name in dataset.modalities if any(name in frame for frame in frames)}

@@ -1,6 +1,6 @@
-"""The day-to-night drive as a running ROS system, several times: docs/adaptation.json, .md and .png.
+"""The day-to-night drive as a running ROS system, several times: docs/results/adaptation.json, .md and .png.
 
-    python -m mpnp_ros.bench.adaptation_drive --study study --work drives --output docs
+    python -m mpnp_ros.bench.adaptation_drive --study study --work drives --output docs/results
 
 For every seed the links of the study (`mpnp evaluate --work study`) to the camera are what the robot has;
 those to the LiDAR it must learn by itself, once from labelled questions at night, once taught by the camera
@@ -25,16 +25,18 @@ from mpnp_ros.adaptation.evaluation import answers_of
 from mpnp_ros.adaptation.study import Study, StudyConfig
 from mpnp_ros.bench.timing import machine
 from mpnp_ros.cache import write_file
-from mpnp_ros.cli.demo_drive import CAMERA, LIDAR, PHASES, SCOPE, Drive, Score, drive_through
-from mpnp_ros.cli.demo_live import Robot
+from mpnp_ros.cli.demo_drive import CAMERA, LIDAR, PHASES, SCOPE, Drive, drive_through
+from mpnp_ros.cli.demo_live import LiveVehicle
 from mpnp_ros.cli.demo_majority import Majority, count_majority
-from mpnp_ros.cli.demo_processes import QUESTIONS_A_KIND, SEED, Processes, own_domain
+from mpnp_ros.cli.demo_processes import QUESTIONS_A_KIND, SEED, Processes
 from mpnp_ros.cli.demo_view import make_view
+from mpnp_ros.cli.exchanges import Score
+from mpnp_ros.cli.logged_processes import own_domain
 from mpnp_ros.cli.session import ros_session
-from mpnp_ros.links.files import load_link
-from mpnp_ros.links.store import LinkStore
 from mpnp_ros.locations import shared_file
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.registry import create_encoder
 
 READY = 300.
@@ -76,7 +78,7 @@ def drive_once(study: Path, seed: int, supervision: str, seconds: float, run: Pa
         node = stack.enter_context(ros_session())
         stack.enter_context(processes.robot())
         processes.plug_in([CAMERA])
-        robot = Robot(node, processes)
+        robot = LiveVehicle(node, processes)
         with processes.world():
             robot.wait_until_ready([CAMERA], READY)
             with make_view(Console(width=160), robot.diary) as view:
@@ -104,7 +106,7 @@ class Held:
         return {link.version: self._percent([link.path], (LIDAR,)) for link in store.list(LIDAR)}
 
     def _percent(self, paths: Sequence[Path], modalities: tuple[str, ...], light: str = 'night') -> float:
-        method, examples = build_method('mpnp', self.study.lm), self.study.test.examples
+        method, examples = create_method('mpnp', self.study.lm), self.study.test.examples
         for path in paths:
             method.plug(load_link(path, lm=self.study.lm))
         answers = answers_of(method, examples, self.study.book, self.study.test.see(light, modalities))
@@ -141,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--study', type=Path, required=True, help='the folder of mpnp evaluate --work')
     parser.add_argument('--work', type=Path, required=True, help='where drives are kept')
-    parser.add_argument('--output', type=Path, default=Path('docs'))
+    parser.add_argument('--output', type=Path, default=Path('docs/results'))
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--supervision', nargs='+', choices=tuple(PHASES), default=list(PHASES))
     parser.add_argument('--note', default='', help='for the page, on the circumstances')

@@ -26,42 +26,42 @@ COLOURS = {'camera_day': '#e3a008', 'camera_night': '#6b4f00', 'tried': '#9ec5f0
 BIN, LEAST_IN_BIN = 20, 60
 """Seconds that are taken together in the picture, and with how many questions at least."""
 TAUGHT = {LABELLED: 'at night, trained on labels', DISTILLED: 'by day, taught by the camera'}
-PAGE = """# Adaptation: what a drive from day into night shows
+PAGE = """# Adaptation: drives from day into night
 
-Made by `python -m mpnp_ros.bench.adaptation_drive --study study --work drives --output docs` on {machine};
-figures of every run in [adaptation.json](adaptation.json). Real processes on real topics, in the embedded
-world: nothing here is accuracy on nuScenes. The robot has links to its camera only. Night falls; a LiDAR's
-encoder is started; the rest happens by itself.
+Output of `python -m mpnp_ros.bench.adaptation_drive --study study --work drives --output docs/results` on
+{machine}; figures of every run are in [adaptation.json](adaptation.json). The drives run as
+processes on ROS topics in the simulated world: nothing here is accuracy on nuScenes. The robot has links to
+its camera only. Night falls and a LiDAR encoder is started. The robot gets no command.
 
 ## Accuracy, percent right
 
-On the {questions} questions of [the study](accuracy.md) about 24 held-out scenes, with the links as the
-drives left them; mean over seeds {seeds}, in brackets each seed.
+On the {questions} questions of [the study](accuracy.md) about 24 held-out scenes, with the links at the
+end of the drives; mean over seeds {seeds}, in brackets each seed.
 
 {accuracy}
 
 - Labelled adaptation reaches **{share:.0f} %** of what offline training of the same links gives, and gains
   {gain:.1f} points over the camera at night; that is {gain_share:.0f} % of what offline training gains.
 - Label-free adaptation reaches **{free_share:.0f} %** of the gain of labelled adaptation.
-- *Tried* are links that were only begun with what the camera's or true objects' links know, without a step
-  of training: they are in use first.
+- *Tried* are the initial links, copied from those of the camera or of true objects without training. They
+  are in use first.
 
 ## Time and cost
 
 {costs}
 
-Seconds count from the moment at which the LiDAR's encoder is started. Costs are those of the whole
-adaptation: reading the questions, trying, training, every evaluation; the encoders run for the answers
-anyway. Memory is the peak of the training process; `python -m mpnp_ros.bench.adaptation_memory` compares it
-with input-layer tuning. {note}
+Seconds count from the start of the LiDAR encoder. Costs are those of the whole adaptation: reading the
+questions, trying, training and every evaluation, without the encoders, which run for the answers anyway.
+Memory is the peak of the training process; `python -m mpnp_ros.bench.adaptation_memory` compares it with
+input-layer tuning. {note}
 
-## Live, on the way
+## During the drives
 
 {live}
 
-{asked} questions in all were asked on the way, and every one was answered: a drive in which one is not ends
-with an error. Questions are chosen so that the most frequent answer is right about half of the time, so these
-figures are lower than those above.
+{asked} questions were asked during the drives, and each was answered; otherwise a drive ends with an error.
+Questions are chosen so that the most frequent answer is right about half of the time, so these figures are
+lower than those above.
 
 ![adaptation](adaptation.png)
 """

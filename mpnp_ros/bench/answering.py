@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from mpnp_ros.links.aligner import Aligner
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.pooling import CONTENTS
 from mpnp_ros.llm.cost import macs
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.prepared import PreparedQuestion, open_rows, prepare
 from mpnp_ros.llm.prompt import PromptTemplate
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.aligner import Aligner
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.mpnp.pooling import CONTENTS
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.tokens import ModalityTokens
 
 Frame = Mapping[str, ModalityTokens]
@@ -49,7 +49,7 @@ class Split:
     def __init__(self, lm: LanguageModel, question: str, choices: Sequence[str], frame: Frame,
                  **link_options: object) -> None:
         """frame: what links are made for.  link_options: as in LinkConfig.for_model."""
-        self.lm, self.method = lm, build_method('mpnp', lm)
+        self.lm, self.method = lm, create_method('mpnp', lm)
         for modality, tokens in frame.items():
             self.method.plug(self.method.new_link(modality, tokens.encoder, tokens.width, **link_options))
         self.question = self.method.prepare(question, choices)

@@ -1,6 +1,6 @@
-"""Several adaptations in a row against training jointly: docs/continual.json and a table.
+"""Several adaptations in a row against training jointly: docs/results/continual.json and a table.
 
-    python -m mpnp_ros.bench.continual --study study --work continual --output docs
+    python -m mpnp_ros.bench.continual --study study --work continual --output docs/results
 
 A robot with links to its camera gets a LiDAR, later a radar.  Each time only the new modality's links are
 trained, as the adaptation node does it, on moments when the others were there too, beside their links, which
@@ -28,11 +28,13 @@ from mpnp_ros.adaptation.key_frames import key_frame_dataset
 from mpnp_ros.adaptation.recipe import OF_COUNTS
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.cache import write_file
-from mpnp_ros.links.files import Link, load_link
-from mpnp_ros.links.store import LinkStore
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.nuscenes.questions import Scope
@@ -95,7 +97,7 @@ class Continual:
         return method
 
     def _method(self, start: Link, more: Sequence[str], seed: int = 0) -> Method:
-        method = build_method('mpnp', self.lm)
+        method = create_method('mpnp', self.lm)
         own = method.new_link(start.config.modality, start.config.encoder, start.config.token_width,
                               **_options(start))
         own.load_state_dict(start.state_dict())
@@ -152,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--study', type=Path, required=True, help='the folder of mpnp evaluate --work')
     parser.add_argument('--work', type=Path, required=True, help='where scenes and results are kept')
-    parser.add_argument('--output', type=Path, default=Path('docs'))
+    parser.add_argument('--output', type=Path, default=Path('docs/results'))
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     return parser
 

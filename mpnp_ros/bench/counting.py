@@ -33,10 +33,11 @@ from mpnp_ros.adaptation.key_frames import question_dataset, turn_tokens
 from mpnp_ros.adaptation.painted_questions import PaintedDataset, painted_questions
 from mpnp_ros.adaptation.rule import parse_question, rule_answer
 from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects
-from mpnp_ros.links.files import load_link
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.nuscenes.phrasing import Meaning, say
 from mpnp_ros.nuscenes.questions import Scope
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--output', type=Path, help='JSON file of all figures')
     given = parser.parse_args(arguments)
     lm = load_language_model('smollm2-135m-instruct')
-    method = build_method('mpnp', lm)
+    method = create_method('mpnp', lm)
     link = load_link(given.links, lm=lm)
     method.plug(link)
     book = QuestionBook(method, QuestionFiles())

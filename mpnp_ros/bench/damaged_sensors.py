@@ -1,6 +1,6 @@
 """What is given back to answers when a sensor's counts go wrong in known ways.
 
-    python -m mpnp_ros.bench.damaged_sensors --links LINK [--page docs/damaged_sensors.md]
+    python -m mpnp_ros.bench.damaged_sensors --links LINK [--page docs/results/damaged_sensors.md]
 
 A robot drives through streets of the embedded world with a sensor that counts the things around it, and the
 sensor is damaged: it misses people, takes trucks for buses, counts too much, is turned, or looks into fog.
@@ -33,13 +33,14 @@ from mpnp_ros.adaptation.rule import rule_answer
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects
 from mpnp_ros.adaptation.trusted import fit_worth
-from mpnp_ros.links.files import load_link
-from mpnp_ros.links.inputs import TokenBatch
-from mpnp_ros.links.link import LatentLink
-from mpnp_ros.links.worth import Worth
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.mpnp.worth import Worth
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.world.key_frames import object_key_frames
@@ -133,7 +134,7 @@ class Measuring:
 
     def __init__(self, links: Path) -> None:
         lm = load_language_model('smollm2-135m-instruct')
-        self.method: Method = build_method('mpnp', lm)
+        self.method: Method = create_method('mpnp', lm)
         self.link: LatentLink = load_link(links, lm=lm)
         self.method.plug(self.link)
         self.book = QuestionBook(self.method, QuestionFiles())
@@ -197,20 +198,20 @@ def _right(examples: Sequence[Example], answers: Sequence[str | None]) -> float:
 
 def write_page(page: Path, rows: Sequence[Row], majority: float) -> None:
     """The page, its figures as JSON and its picture."""
-    lines = ['# Sensors that go wrong, and what adaptation gives back', '',
-             'Made by `python -m mpnp_ros.bench.damaged_sensors --page docs/damaged_sensors.md`, on 2 cores '
-             'without a GPU.', '',
-             '| damage | sound | damaged | rule | labelled | label-free | offline | given back, labelled | '
+    lines = ['# Damaged sensors: accuracy recovered by adaptation', '',
+             'Output of `python -m mpnp_ros.bench.damaged_sensors --page docs/results/damaged_sensors.md`, '
+             'on 2 cores without a GPU.', '',
+             '| damage | sound | damaged | rule | labelled | label-free | offline | recovered, labelled | '
              'label-free | labelled, s | label-free, s |', '|' + '---|' * 11]
     lines += [f'| {row.damage} | {row.sound:.1f} | {row.damaged:.1f} | {row.rule:.1f} | {row.labelled:.1f} | '
               f'{row.label_free:.1f} | {row.offline:.1f} | {row.given_back(row.labelled)} | '
               f'{row.given_back(row.label_free)} | {row.labelled_seconds:.0f} | '
               f'{row.label_free_seconds:.1f} |' for row in rows]
     lines += ['', f'Right answers in percent; the most frequent answer of each text gives {majority:.1f}.',
-              f'Labelled: {QUESTIONS} questions with true answers.  Label-free: no question, only moments in',
-              'which a trusted sensor looks at the same place.  Offline: questions without end, same',
+              f'Labelled: {QUESTIONS} questions with true answers.  Label-free: no questions, only moments',
+              'in which a trusted sensor looks at the same place.  Offline: unlimited questions on the same',
               'streets.  Rule: a fixed rule on the damaged tokens.  All answers are about other streets and',
-              'go through the language model.', '',
+              'use the language model.', '',
               f'![damaged sensors]({page.with_suffix(".png").name})', '']
     page.write_text('\n'.join(lines), encoding='utf-8')
     page.with_suffix('.json').write_text(json.dumps([asdict(row) for row in rows], indent=1) + '\n')

@@ -42,7 +42,7 @@ from mpnp_ros.bench.timing import Summary, machine
 from mpnp_ros.cli.node_processes import ADAPTATION, FUSION
 from mpnp_ros.cli.session import ros_session
 from mpnp_ros.errors import MpnpError
-from mpnp_ros.links.store import LinkStore, shipped_links
+from mpnp_ros.methods.link_store import LinkStore, shipped_links
 
 PLUGGED, READING, EVALUATING, HANDED, TRAINING, UNPLUGGED = PHASES = (
     'plugged in', 'reading', 'evaluating', 'handed over', 'training', 'unplugged')

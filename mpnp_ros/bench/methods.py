@@ -1,6 +1,6 @@
 """Every method of connecting a sensor to the language model, compared on the embedded driving world.
 
-    python -m mpnp_ros.bench.methods --study study --work methods --output docs
+    python -m mpnp_ros.bench.methods --study study --work methods --output docs/results
 
 True objects, or a LiDAR at night as in the paper's runtime switch (config/methods_lidar.yaml); links begin
 from nothing. All methods are trained on the same tokens and questions, each within the same budget of
@@ -110,8 +110,8 @@ def _parser() -> argparse.ArgumentParser:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--study', type=Path, required=True, help='the folder of mpnp evaluate --work')
     parser.add_argument('--work', type=Path, required=True, help='where trainings are kept')
-    parser.add_argument('--output', type=Path, default=Path('docs'), metavar='FOLDER',
-                        help='where page, figures and picture go (default: docs)')
+    parser.add_argument('--output', type=Path, default=Path('docs/results'), metavar='FOLDER',
+                        help='where page, figures and picture go (default: docs/results)')
     parser.add_argument('--config', type=Path, metavar='YAML',
                         help='default: config/methods_objects.yaml of the package')
     parser.add_argument('--recipe', type=Path, metavar='YAML',

@@ -25,10 +25,11 @@ from mpnp_ros.bench.methods_run import LINK
 from mpnp_ros.bench.timing import Summary, machine, take_turns
 from mpnp_ros.cache import write_file
 from mpnp_ros.errors import MpnpError
-from mpnp_ros.links.files import load_link
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
 
 ROUNDS, WARM_UP = 40, 3
 FRAME, QUESTION = 'frame', 'question'
@@ -100,7 +101,7 @@ def _methods(runs: Sequence[Path], lm: LanguageModel) -> Iterator[tuple[Run, str
     for folder in runs:
         run = Run.load(folder)
         for form in (FOLDED, UNFOLDED):
-            method = build_method(run.method, lm)
+            method = create_method(run.method, lm)
             method.plug(load_link(folder / LINK, lm=lm))
             if not hasattr(method, 'fold'):
                 yield run, '', method

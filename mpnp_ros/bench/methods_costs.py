@@ -10,8 +10,9 @@ from mpnp_ros.adaptation.cost import ADAMW, measure_macs
 from mpnp_ros.adaptation.dataset import TokenDataset
 from mpnp_ros.adaptation.trainer import calibration_samples
 from mpnp_ros.errors import BudgetError
-from mpnp_ros.methods.base import AnsweredQuestion, Method
-from mpnp_ros.methods.mpnp_eas import MpnpEas
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.mpnp_eas.method import MpnpEas
+from mpnp_ros.methods.questions import AnsweredQuestion
 
 MEASURED_STEPS = 6
 FIRST_SHARE = 1 / 64

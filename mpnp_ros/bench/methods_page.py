@@ -21,28 +21,28 @@ from mpnp_ros.bench.timing import machine
 MEGA = 1e6
 HEADS = ('method', 'right, %', 'steps', 'trained, M', 'TMAC', 'minutes', 'peak, MB', 'new frame, ms',
          'new question, ms')
-PAGE = """# Methods: what an adaptation costs and what it is worth
+PAGE = """# Methods: cost and accuracy of an adaptation
 
-Made by `python -m mpnp_ros.bench.methods --study study --work {name} --config config/{name}.yaml` on
-{machine}; all figures are in [{name}.json]({name}.json). It is the
-embedded driving world: none of this is accuracy on nuScenes.
+Output of `python -m mpnp_ros.bench.methods --study study --work {name} --config config/{name}.yaml` on
+{machine}; all figures are in [{name}.json]({name}.json). They were measured in the simulated
+world: none of this is accuracy on nuScenes.
 
 {scenario}
 
 Every method is trained on the same questions about the same tokens within {budget:g} TMAC (10^12
-multiply-accumulates), all costs counted, and answers the same {questions} questions about {scenes} scenes
-that none has seen.
+multiply-accumulates), all costs counted, and answers the same {questions} questions about {scenes} held-out
+scenes.
 
 {table}
 
-- *right*: mean over seeds {seeds}, after the last step; nothing was chosen by it. In brackets the 95 %
-  interval of the bootstrap over seeds and scenes, since questions of one scene hang together.
+- *right*: mean over seeds {seeds}, after the last step, without any selection by it. In brackets is the 95 %
+  interval of the bootstrap over seeds and scenes, because questions of one scene are correlated.
 - *{blind}*: `{ours}` with learned constants instead of the sensor, trained in the same way. *majority*: the
   most frequent answer of each text. *rule*: a fixed rule that adds up the same tokens, without a language
   model.
-- *steps*: of so many questions. *minutes*: in steps, one thread, evaluations left out. *peak*: of the whole
-  process from when the model is loaded, with the model, all questions and all tokens in memory.
-- *new frame*: answering a question that was read before about a frame that was not; *new question*: both are
+- *steps*: number x questions per step. *minutes*: in steps, one thread, without evaluations. *peak*: of the
+  whole process after the model is loaded, with the model, all questions and all tokens in memory.
+- *new frame*: answering a known question about a new frame; *new question*: both are
   new. Median / 95th percentile of {rounds} single answers, one thread, all methods in turn in one process.
 
 ## The picture
@@ -50,10 +50,10 @@ that none has seen.
 ![accuracy against MACs]({name}.png)
 
 Left: percent right of {curve} questions about scenes held out from training, which only this curve uses.
-Each point is a state on the way of the one training whose end is in the table, so its learning rate was still
+Each point is an intermediate state of the training in the table, so its learning rate was still
 high. The band spans the seeds. Right: the table.
 
-## What this says
+## Findings
 
 {claims}
 
@@ -61,10 +61,10 @@ high. The band spans the seeds. Right: the table.
 
 {costs}
 
-Encoders: {modality} frames that are trained on, each once, measured on one; every method reads the same kept
-tokens. Reading: all texts, each once, through the part of the model that no modality reaches; none where
-columns stand before the first block. Calibration: what a method tries before it is trained, such as which
-attentions can go. Steps: forward and backward with the head, the mean of {measured} that were measured.
+Encoders: the {modality} frames of the training, each once, measured on one; every method reads the same
+stored tokens. Reading: all texts, each once, through the part of the model below the modalities; none if
+columns are in front of the first block. Calibration: trials of a method before training, such as the choice
+of skipped attentions. Steps: forward and backward with the head, the mean of {measured} measured ones.
 Optimiser: AdamW, {optimiser} multiply-adds a parameter and step. Evaluations are not counted for any method.
 {folding}{failed}"""
 SENSOR = "The paper's runtime switch: {light}, the {modality} alone, and nothing to begin from."

@@ -29,10 +29,11 @@ from mpnp_ros.bench.methods_processes import RESULT
 from mpnp_ros.cache import write_file
 from mpnp_ros.cli.interruption import CANCELLED, interruptible
 from mpnp_ros.errors import MpnpError
-from mpnp_ros.links.files import save_link
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.link_files import save_link
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
 
 CURVE, CHECKPOINT, LINK = 'curve.json', 'checkpoint', 'link'
 CANCELLED_REPORT = 'cancelled'
@@ -153,7 +154,7 @@ def new_method(run: Run, train: TokenDataset, lm: LanguageModel) -> Method:
     """The method of a run with an untrained link to the tokens of the data, or to learned constants."""
     torch.manual_seed(run.seed)
     tokens = train.frames[train.examples[0].frame][run.modality]
-    method = build_method(run.method, lm)
+    method = create_method(run.method, lm)
     method.plug(method.new_link(run.modality, tokens.encoder, tokens.width, **run.plan.link))
     return blind_method(method) if run.blind else method
 

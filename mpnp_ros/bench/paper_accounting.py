@@ -1,4 +1,4 @@
-"""The paper's own count of operations, by its formula and by torch's counter on its models (papers.md A.4).
+"""The paper's own count of operations, by its formula and by torch's counter on its models.
 
 What it calls FLOPs are multiply-accumulates: a forward pass of all blocks, the head on all positions and a
 LiDAR encoder of 256 tokens, and one way back through the linked blocks, to activations only.  There is one
@@ -29,7 +29,7 @@ VIT_BLOCKS = 12
 class Row:
     """A row of the paper: model, method and PFLOPs as published.
 
-    linked: blocks that gradients go through.  derived: as papers.md derives them.  whole: all weights are
+    linked: blocks that gradients go through.  derived: by the formula of the paper.  whole: all weights are
     trained, which costs as much again.  figure: published in a figure, from which it is read to about 0.02.
     """
 
@@ -122,7 +122,7 @@ class Reproduced:
 
 
 def reproduce() -> list[Reproduced]:
-    """All rows that papers.md derives."""
+    """Return all rows of the tables that the formula gives."""
     shapes = {model: shape_of(model) for model in MODELS}
     return [Reproduced(row, petas(sample_macs(shapes[row.model], row.linked, row.whole)),
                        petas(count_sample(row))) for row in ROWS_OF_THE_PAPER]

@@ -1,4 +1,4 @@
-"""The sizes of the paper's experiments, and its models with these sizes and no weights (papers.md A)."""
+"""The sizes of the experiments of arXiv:2312.07886, and its models with these sizes and no weights."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ LIDAR = Sensor('lidar', 1, (RANGEVIT.channels, ROWS, COLUMNS))
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What is adapted to at night: nuScenes-QA-mini (papers.md E.6) in batches of the paper.
+    """What is adapted to at night: nuScenes-QA-mini in batches of the paper.
 
     sensors: in use afterwards.  text: tokens of a question and its answer, the longest allowed; answer: those
     of the answer and the end of the text, which are learned.  samples, epochs, batch: as published.  frames:

@@ -48,26 +48,27 @@ PAPER_HEADS = ('model', 'method', 'printed', 'formula', 'counted', 'counted / fo
 CLAIM_HEADS = ('ours to theirs', 'reading', 'ratio', 'asked for', '')
 DEPTH_HEADS = ('linked blocks', 'trained, M', 'PMAC in all', 'training step, GB', 'beforehand, GB',
                'on disk, GB')
-PAGE = """# What adapting costs at the paper's own sizes
+PAGE = """# Cost of adapting at the sizes of the paper
 
-Made by `python -m mpnp_ros.bench.paper_scale --output docs`, which takes {minutes:.0f} minutes of one CPU
-thread; all figures are in [paper_scale.json](paper_scale.json). Nothing was trained and no weights were
-loaded: operations are those that torch's counter finds in real training steps on tensors that have sizes
-only, memory is that of the storages which live in such steps. One PMAC is 1e15 multiply-accumulates.
+Output of `python -m mpnp_ros.bench.paper_scale --output docs/results`, which takes {minutes:.0f} minutes of
+one CPU thread. The paper is arXiv:2312.07886. All figures are in [paper_scale.json](paper_scale.json).
+Nothing was trained and no weights were loaded: operations are counted by torch in real training steps on
+tensors without data, memory is that of the storages alive in such steps.
+One PMAC is 1e15 multiply-accumulates.
 
 ## The paper's accounting, reproduced
 
 {paper}
 
 - The formula gives every row above: within {printed:.3f} of the tables as printed, and within {figure:.3f} of
-  OPT-2.7B, which is read off a figure. Torch's counter on the real modules agrees with it within
+  OPT-2.7B, which is read from a figure. Torch's counter on the real modules agrees with it within
   {counted:.1f} %. What the paper calls FLOPs are multiply-accumulates.
 - In it a LiDAR sweep has {patches} tokens, where RangeViT has {true_patches}; links and prompts cost nothing;
   the head reads all positions.
 - Not reproduced within 0.01, as printed and by the formula with gradients through all blocks:
   {lost}.
-  The paper does not say how these were sized. Nor is its column of memory (23 to 30 GB) reproduced: it does
-  not follow from the sizes.
+  The paper does not state their sizes. Its memory column (23 to 30 GB) does not follow from the sizes
+  either.
 
 ## Everything counted
 
@@ -77,16 +78,16 @@ trained is float32; attention is fused as torch does it; no gradient checkpointi
 
 - **Nothing kept**, as published: encoders run in every epoch, one frame at a time, and the head on all
   positions. **Kept**: tokens of a frame and all of a question that does not depend on what is trained are
-  computed once and read from disk, and the head reads the positions of the answer only. Peers too are given
-  what can be kept of them. *Beforehand* is the peak of encoding, and of reading questions with the whole
-  model.
-- Encoders are whole: all patches of every view, RangeViT's convolutions among them. Steps have blocks, head
+  computed once and read from disk, and the head reads the positions of the answer only. The same is kept
+  for the other methods where possible. *Beforehand* is the peak of encoding, and of reading questions with
+  the whole model.
+- Encoders are complete: all patches of every view, and the convolutions of RangeViT. Steps have blocks, head
   and trained parts, forward and backward. AdamW counts as {adamw} multiply-adds a parameter and step.
 - Peers with learned prompts have {prompts} of them (the paper counts none). LaVIN's adapters within the image
   encoder are left out, so that all methods read the same tokens. Ours scores the whole vocabulary here,
   though with choices it reads only those rows of the head that score them.
-- No accuracy is claimed on this page. Ours lets only the rows that decide the answer see the prefix; whether
-  that says enough is a matter of [accuracy](accuracy.md). *{all_rows}* is ours with the paper's reach.
+- This page contains no accuracy. In ours only the rows that decide the answer see the prefix; its
+  [accuracy](accuracy.md) is measured separately. *{all_rows}* is ours with the paper's reach.
 
 {tables}
 
@@ -98,16 +99,16 @@ Ours, {depth_model}, {depth_task}.
 
 {depth}
 
-## What was to be shown
+## Ratios
 
-Ours with {linked} linked blocks, {depth_model}, {depth_task}, to theirs; every reading of it, also those in
-which it does not hold.
+Ours with {linked} linked blocks, {depth_model}, {depth_task}, compared with the other methods, under every
+accounting.
 
 {claims}
 
-- Where encoders run in every epoch for both, they are most of what either side costs.
+- If encoders run in every epoch for both, they dominate the cost of both.
 - Reading questions takes the whole model in memory for a short time, which the training step does not.
-- What was read of all questions, {stored:.1f} GB, outweighs the rest where it is not left on disk. Links are
+- The states of all questions, {stored:.1f} GB, exceed the rest unless they stay on disk. Links are
   trained here with files mapped into memory on a CPU; on a GPU the trainer keeps it there.
 
 {others}

@@ -1,6 +1,6 @@
 """What runtime adaptation costs at the paper's own sizes: operations and memory of all methods, counted.
 
-    python -m mpnp_ros.bench.paper_scale --output docs
+    python -m mpnp_ros.bench.paper_scale --output docs/results
 
 First the paper's own accounting is reproduced, then everything is counted.
 """

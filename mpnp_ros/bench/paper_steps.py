@@ -2,7 +2,7 @@
 
 The steps of bench/paper_scale.py, which counts them on tensors without data.  They are written with the
 blocks and links of this package, in its precision: frozen weights in bfloat16, what is trained in float32.
-The peers are as papers.md A.6, B and C have them; their columns are rows of the text.
+The peers are as published; their columns are rows of the text.
 """
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from torch.nn.functional import cross_entropy
 
 from mpnp_ros.bench.input_tuning import PROMPTS
 from mpnp_ros.bench.paper_models import TOKEN_WIDTH, TOKENS_OF_A_VIEW, Adaptation
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.connections import LatentConnections
-from mpnp_ros.links.inputs import QuestionStates, TokenBatch
-from mpnp_ros.links.link import LatentLink
-from mpnp_ros.links.published import PublishedConnections, PublishedLink
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prefix import Prefix
 from mpnp_ros.llm.text_cache import TextCache
+from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.mpnp.connections import LatentConnections
+from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.mpnp_published import PublishedConnections, PublishedLink
 
 #: Modality -> tokens [B, P, D].
 Tokens = Mapping[str, torch.Tensor]
@@ -132,7 +132,7 @@ class FullLlm(PromptFuse):
 
 
 class EpAlm(Step):
-    """A column for each view, overwritten in the last 40 % of the blocks but the last one (papers.md B.1).
+    """A column for each view, overwritten in the last 40 % of the blocks but the last one (arXiv:2303.11403).
 
     published: the learned prompts stand at the input; else at the first linked block, as the columns do.
     """
@@ -167,7 +167,7 @@ class EpAlm(Step):
 
 
 class Routed(nn.Module):
-    """Two up-projections of one down-projection, mixed by a router (papers.md C.1, D.1); each in two groups.
+    """Two up-projections of one down-projection, mixed by a router; each in two groups.
 
     mean: also carries what all rows hold to each of them, by a down-projection of its own.
     """
@@ -196,10 +196,10 @@ def _linear(layer: nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
 
 
 class Lavin(Step):
-    """Modality token and neck at the input, routed adapters in front of every attention (papers.md C.1).
+    """Modality token and neck at the input, routed adapters in front of every attention (arXiv:2305.15023).
 
     skipped: of the last so many blocks the attention is left out, and an adapter that also spreads what all
-    rows hold is in its place (EAS, papers.md D.1).
+    rows hold is in its place (EAS, arXiv:2403.15226).
     """
 
     rank, skipped_rank, neck_width = 8, 32, 128
@@ -237,7 +237,7 @@ class Lavin(Step):
 
 
 class MpnpPublished(Step):
-    """One pair of aligners for all linked blocks, zero prefixes in all others (papers.md A.1)."""
+    """One pair of aligners for all linked blocks, zero prefixes in all others (arXiv:2312.07886)."""
 
     def __init__(self, lm: LanguageModel, task: Adaptation, linked: int) -> None:
         super().__init__(lm, task)

@@ -21,9 +21,9 @@ import numpy as np
 from mpnp_ros.cli.node_processes import ENCODERS, FUSION, Placement, node_process
 from mpnp_ros.cli.session import ros_session
 from mpnp_ros.errors import MpnpError
-from mpnp_ros.links.store import LinkStore
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.nuscenes.pointclouds import read_lidar, read_sensor_file
 from mpnp_ros.nuscenes.standin import write_standin
 from mpnp_ros.nuscenes.tables import NuScenes
@@ -249,7 +249,7 @@ def _running(specs: Sequence[ProcessSpec], checks: list[Callable[[], None]]) -> 
 def _save_links(lm: LanguageModel, encoders: Mapping[str, tuple[str, int]], folder: Path,
                 last: int) -> list[str]:
     """Write an untrained link for every encoder; gives their folders."""
-    method, store = build_method('mpnp', lm), LinkStore(folder)
+    method, store = create_method('mpnp', lm), LinkStore(folder)
     return [str(store.save(method.new_link(modality, encoder, width, last=last)).path)
             for modality, (encoder, width) in encoders.items()]
 

@@ -1,4 +1,4 @@
-"""How many attentions a trained model can go without, and what that saves, for docs/benchmarks.md.
+"""How many attentions a trained model can go without, and what that saves, for docs/lab/benchmarks.md.
 
     python -m mpnp_ros.bench.skipping --work methods --seed 0
 
@@ -30,13 +30,13 @@ from mpnp_ros.bench.methods_run import LINK
 from mpnp_ros.bench.timing import Summary, machine, take_turns
 from mpnp_ros.cache import write_file
 from mpnp_ros.errors import DatasetError, MpnpError
-from mpnp_ros.links.eas import EasConfig, EasLink
-from mpnp_ros.links.files import load_link
-from mpnp_ros.links.mma import MmaConfig, MmaLink
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.eas import Eas
-from mpnp_ros.methods.redundancy import SkipProfile, recommended_count
+from mpnp_ros.methods.eas.link import EasConfig, EasLink
+from mpnp_ros.methods.eas.method import Eas
+from mpnp_ros.methods.eas.redundancy import SkipProfile, recommended_count
+from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.mma.link import MmaConfig, MmaLink
 
 TRAINED = 'mma'
 WHOLE = 'all attentions'
@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work', type=Path, required=True, help='that of bench.methods')
-    parser.add_argument('--output', type=Path, default=Path('docs'), help='where skipping.json goes')
+    parser.add_argument('--output', type=Path, default=Path('docs/results'), help='where skipping.json goes')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--count', type=int, default=6, help='attentions that are tried')
     parser.add_argument('--questions', type=int, default=48, help='that blocks are chosen by')

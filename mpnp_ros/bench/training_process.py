@@ -20,14 +20,16 @@ from mpnp_ros.adaptation.cost import measure_macs
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.bench.input_tuning import InputTuning
-from mpnp_ros.links.files import Link, load_link, save_link
-from mpnp_ros.links.store import shipped_links
 from mpnp_ros.llm.choices import ChoiceTrie
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.upper_blocks import load_upper_blocks
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link_files import load_link, save_link
+from mpnp_ros.methods.link_store import shipped_links
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
 
 MODALITY = 'lidar'
 READ, WHOLE, UPPER, INPUT, RECOMPUTED = 'read', 'whole', 'upper', 'input', 'recomputed'
@@ -99,7 +101,7 @@ def _read(folder: Path, setting: Setting, way: str, batch: int) -> dict[str, flo
     """Let the whole model read all questions, as a process does that serves."""
     lm = load_language_model(setting.llm, 'cpu', setting.dtype)
     loaded = peak_resident()
-    method = build_method('mpnp', lm)
+    method = create_method('mpnp', lm)
     method.plug(_starting_link(method))
     save_link(method.links()[MODALITY], folder / LINK)
     QuestionBook(method, QuestionFiles(folder / QUESTIONS)).read(TokenDataset.load(folder / DATA).examples)
@@ -112,7 +114,7 @@ def _links(folder: Path, setting: Setting, way: str, batch: int) -> dict[str, fl
     lm = load_language_model(setting.llm, 'cpu', setting.dtype) if way == WHOLE else load_upper_blocks(
         setting.llm, link.first_block, 'cpu', setting.dtype, {one.choices for one in data.examples})
     loaded = peak_resident()
-    method = build_method('mpnp', lm)
+    method = create_method('mpnp', lm)
     method.plug(link)
     book = QuestionBook(method, QuestionFiles(folder / QUESTIONS))
     report = Trainer(method, TrainerConfig(steps=setting.steps, batch=batch), book).fit(data)

@@ -1,6 +1,6 @@
 """The mpnp command: one module per subcommand.
 
-Where this process is that command, a signal ends it without a word from here on, until the command has begun.
+In the process of the command, a signal ends it silently from here on, until the subcommand has started.
 """
 import sys
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def table(rows: Mapping[str, Accuracy]) -> str:
-    """Accuracies in per cent with their 95 % Wilson intervals, overall, by type and by hops."""
+    """Return accuracies in per cent with 95 % Wilson intervals: overall, by type and by hops."""
     parts = {label: {**row.by_type, **{f'{hops} hop': share for hops, share in row.by_hops.items()}}
              for label, row in rows.items()}
     names = [*sorted({name for row in rows.values() for name in row.by_type}),
@@ -20,9 +20,9 @@ def table(rows: Mapping[str, Accuracy]) -> str:
 
 
 def condition_table(rows: Mapping[str, Accuracy]) -> str:
-    """The same by light and weather with the numbers of questions; empty where all scenes are alike.
+    """Return the same by light and weather with the numbers of questions; empty if all scenes are alike.
 
-    Rows about other questions than the first one's are left out.
+    Rows about other questions than the first one's are omitted.
     """
     names = sorted({name for row in rows.values() for name in row.by_condition})
     if len(names) <= 2:

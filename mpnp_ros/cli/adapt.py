@@ -10,21 +10,17 @@ import math
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from mpnp_ros.cli.interruption import CANCELLED, interruptible
-from mpnp_ros.cli.session import NotAnsweringError, add_namespace, ros_session, wait_for
+from mpnp_ros.cli.session import add_namespace, connected
 from mpnp_ros.cli.units import from_to, macs, megabytes, percent, print_table, seconds
-from mpnp_ros.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from rclpy.node import Node
+from mpnp_ros.errors import CancelledError, ConfigurationError, RequestError
 
 SUPERVISIONS = ('labelled', 'distilled')
 LARGEST = {'seconds': 86400., 'macs': 1e18, 'memory': 1e6, 'accuracy': 1., 'blocks': 65535}
-REFRESH, LINE_EVERY, PATIENCE = .2, 5., 30.
+LINE_EVERY = 5.
+"""Seconds between two lines of one stage."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -55,61 +51,21 @@ def run(arguments: Namespace) -> int:
             raise ConfigurationError(f'--{name} is {getattr(arguments, name):g}; '
                                      f'it must be from 0 to {largest:g}')
     view = NoView() if arguments.json else BarView() if sys.stdout.isatty() else LineView()
-    with ros_session(arguments.namespace) as node, interruptible() as interrupted:
-        with view:
-            result = adapt(node, arguments, view, interrupted)
+    with connected('adapt', arguments.namespace, arguments.timeout) as robot, \
+            interruptible() as interrupted, view:
+        try:
+            result = robot.adapt(
+                arguments.modalities, supervision=arguments.supervision or '',
+                linked_blocks=arguments.blocks, budget_duration=arguments.seconds, budget_macs=arguments.macs,
+                budget_memory=round(arguments.memory * 1e6), target_accuracy=arguments.accuracy,
+                progress=view.update, cancelled=interrupted)
+        except RequestError as error:
+            result = error.response
+        except CancelledError:
+            return CANCELLED
         cancelled = interrupted()
     show(result, arguments.json)
     return CANCELLED if cancelled else 0 if result.success else 1
-
-
-def adapt(node: Node, arguments: Namespace, view: View, interrupted: Callable[[], bool]) -> Any:
-    """Return the Adapt.Result of one goal, cancelled once `interrupted`."""
-    from rclpy.action import ActionClient
-
-    from mpnp_ros.action import Adapt
-
-    client, newest = ActionClient(node, Adapt, 'adapt'), deque(maxlen=1)
-    absent = (f'no node serves {node.resolve_topic_name("adapt")}; start the adaptation node with `mpnp '
-              'bringup`, and give its --namespace and ROS_DOMAIN_ID here too')
-    wait_for(lambda: client.server_is_ready() or interrupted(), arguments.timeout, absent)
-    if interrupted():
-        raise KeyboardInterrupt
-    sending = client.send_goal_async(_goal(arguments),
-                                     feedback_callback=lambda message: newest.append(message.feedback))
-    goal = wait_for(lambda: sending.done() and sending.result(), arguments.timeout,
-                    f'no reply within {arguments.timeout:g} s; allow more with --timeout')
-    if not goal.accepted:
-        raise NotAnsweringError('the adaptation node did not accept; `mpnp status` says what it is doing')
-    result, watch = goal.get_result_async(), Watch(client, goal, interrupted)
-    while not result.done():
-        watch.check()
-        if newest:
-            view.update(newest.pop())
-        time.sleep(REFRESH)
-    return result.result().result
-
-
-class Watch:
-    """Cancels a goal once `interrupted`, and notices where nobody is left to end it."""
-
-    def __init__(self, client: Any, goal: Any, interrupted: Callable[[], bool]) -> None:
-        self._client, self._goal, self._interrupted = client, goal, interrupted
-        self._cancelled = False
-        self._end = math.inf
-
-    def check(self) -> None:
-        """Look once; raises NotAnsweringError where the node has gone or does not stop."""
-        now = time.monotonic()
-        if self._interrupted() and not self._cancelled:
-            self._goal.cancel_goal_async()
-            self._cancelled, self._end = True, now + PATIENCE
-        if not self._cancelled:
-            self._end = math.inf if self._client.server_is_ready() else min(self._end, now + PATIENCE)
-        if now > self._end:
-            raise NotAnsweringError('the adaptation node did not stop; see its log' if self._cancelled else
-                                    'the adaptation node has gone; when it is back it goes on by itself, '
-                                    'see `mpnp status`')
 
 
 class View(Protocol):
@@ -205,12 +161,3 @@ def as_dict(result: Any) -> dict[str, object]:
     links = [{'modality': link.modality, 'version': link.version, 'path': link.path, 'sha256': link.sha256}
              for link in result.links]
     return {'success': result.success, 'message': result.message, 'links': links, **numbers}
-
-
-def _goal(arguments: Namespace) -> Any:
-    from mpnp_ros.action import Adapt
-
-    return Adapt.Goal(modalities=arguments.modalities, supervision=arguments.supervision or '',
-                      linked_blocks=arguments.blocks, budget_duration=arguments.seconds,
-                      budget_macs=arguments.macs, budget_memory=round(arguments.memory * 1e6),
-                      target_accuracy=arguments.accuracy)

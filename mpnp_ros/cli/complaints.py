@@ -1,4 +1,4 @@
-"""What nodes report on ``/diagnostics`` and do not log, as lines of `mpnp bringup`."""
+"""Reports on ``/diagnostics`` that nodes do not log, as lines of `mpnp bringup`."""
 from __future__ import annotations
 
 import re
@@ -7,16 +7,16 @@ from collections import deque
 from collections.abc import Callable
 
 LINES = 100
-"""Newest lines of each node's log in which a report is looked for."""
+"""Newest log lines of each node that are searched for a report."""
 PERIOD = 10.
-"""Shortest time in seconds between two lines about one node."""
+"""Minimum seconds between two lines about one node."""
 OK = 0
 
 
 class Complaints:
-    """Writes what is amiss with a node when that changes, unless the node's own log says it.
+    """Writes the problems of a node when they change, unless its log already contains them.
 
-    write: gets (node, line).  Numbers in a report may change without a new line.
+    write: called with (node, line).  Numbers in a report may change without a new line.
     """
 
     def __init__(self, write: Callable[[str, str], None],
@@ -27,7 +27,7 @@ class Complaints:
         self._when: dict[str, float] = {}
 
     def log(self, node: str, line: str) -> None:
-        """Note a line that the node has logged; called from any thread."""
+        """Record a log line of a node; called from any thread."""
         self._logged.setdefault(node, deque(maxlen=LINES)).append(_without_numbers(line))
 
     def forget(self, node: str) -> None:
@@ -36,7 +36,7 @@ class Complaints:
             memory.pop(node, None)
 
     def report(self, node: str, level: int, text: str) -> None:
-        """Write a report where it says something new; a text is made of parts with ``; `` between them."""
+        """Write a report if it is new; its parts are separated by ``; ``."""
         known = list(self._logged.get(node, ()))
         parts = [] if level == OK else [part for part in text.split('; ') if part and not any(
             _without_numbers(part) in line for line in known)]
@@ -47,7 +47,7 @@ class Complaints:
         if content == before or now - self._when.get(node, now - PERIOD) < PERIOD:
             return
         self._said[node], self._when[node] = content, now
-        self._write(node, '; '.join(parts) or f'in order again: {text}')
+        self._write(node, '; '.join(parts) or f'recovered: {text}')
 
 
 def _without_numbers(text: str) -> str:

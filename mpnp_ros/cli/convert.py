@@ -1,8 +1,8 @@
-"""Write nuScenes scenes with their sweeps, and questions with true answers, as bags that ROS can play.
+"""Convert nuScenes scenes with their sweeps, and questions with true answers, to ROS 2 bags.
 
-One scene becomes the bag OUTPUT, several become OUTPUT/<scene>: days lie between scenes, and a replay of one
-bag would wait for that long. Scenes, sensors, sweeps and annotations that are not in the root are left out;
-which ones is said before anything is written.
+One scene becomes the bag OUTPUT, several become OUTPUT/<scene>, because scenes are days apart and a replay of
+one bag would wait for that long. Scenes, sensors, sweeps and annotations that are missing in the root are
+skipped; the command lists them before it writes.
 """
 from __future__ import annotations
 
@@ -25,22 +25,25 @@ MODALITIES = ('camera', 'lidar', 'radar')
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument('root', type=Path, help='folder that holds samples/, sweeps/ and v1.0-*/')
-    parser.add_argument('output', type=Path, help='bag folder to write, or the folder of several')
-    parser.add_argument('--version', help='tables to read, e.g. v1.0-mini (default: the only one there is)')
-    parser.add_argument('--scenes', nargs='+', metavar='SCENE', help='names or tokens (default: all)')
-    parser.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap', help='default: %(default)s')
+    parser.add_argument('root', type=Path, help='nuScenes root: the folder of samples/, sweeps/ and v1.0-*/')
+    parser.add_argument('output', type=Path, help='bag to write, or the folder of several bags')
+    parser.add_argument('--version', help='tables to read, e.g. v1.0-mini (default: the only one)')
+    parser.add_argument('--scenes', nargs='+', metavar='SCENE',
+                        help='names or tokens of scenes (default: all)')
+    parser.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap',
+                        help='storage format (default: %(default)s)')
     questions = parser.add_mutually_exclusive_group()
     questions.add_argument('--nuscenes-qa', type=Path, metavar='JSON',
-                           help='take the questions from a published NuScenes-QA file')
-    questions.add_argument('--seed', type=int, default=0, help='of the questions made from the annotations')
-    questions.add_argument('--no-questions', action='store_true', help='write sensors and annotations only')
-    parser.add_argument('--overwrite', action='store_true', help='replace a bag that is there')
-    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+                           help='question file of NuScenes-QA (default: questions made from the boxes)')
+    questions.add_argument('--seed', type=int, default=0,
+                           help='random seed of questions made from the boxes')
+    questions.add_argument('--no-questions', action='store_true', help='write no questions')
+    parser.add_argument('--overwrite', action='store_true', help='replace existing bags')
+    parser.add_argument('--quiet', action='store_true', help='print no progress')
 
 
 def run(arguments: Namespace) -> int:
-    """Write the bags and say where they are, and what is left out because it is not in the root."""
+    """Write the bags and print their paths and the data missing in the root."""
     from mpnp_ros.nuscenes.bag_writer import write_bag
     from mpnp_ros.nuscenes.tables import NuScenes
 
@@ -59,10 +62,10 @@ def run(arguments: Namespace) -> int:
 
 
 def _scenes_with_files(root: NuScenes, chosen: list[str] | None) -> list[str]:
-    """Names of the scenes to write: the chosen ones, else all of which some files are there.
+    """Return the names of the scenes to write: the chosen ones, otherwise all with at least one file.
 
-    Says which scenes, and of each sensor how many files, are left out.  Raises DatasetError where nothing is
-    there to write.
+    Prints skipped scenes, and for each sensor the number of missing files.  Raises DatasetError if no file is
+    there.
     """
     records = [root.scene(name) for name in chosen] if chosen else root.scenes
     holdings = {record['name']: _Holding.of(root, record) for record in records}
@@ -87,9 +90,9 @@ def _scenes_with_files(root: NuScenes, chosen: list[str] | None) -> list[str]:
 
 @dataclass
 class _Holding:
-    """How many files of each channel a scene names, and how many are there.
+    """Number of files of each channel in the tables of a scene, and on disk.
 
-    absent: the first that is not there, by channel.  foreign: sensors that are not written, in words.
+    absent: the first missing file, by channel.  foreign: messages about sensors that are not written.
     """
 
     named: Counter[str] = field(default_factory=Counter)
@@ -99,7 +102,7 @@ class _Holding:
 
     @classmethod
     def of(cls, root: NuScenes, scene: Record) -> _Holding:
-        """Look for the files of a scene."""
+        """Count the files of a scene."""
         found = cls()
         for sensor, path in root.files(scene):
             channel, modality = sensor['channel'], sensor['modality']
@@ -131,7 +134,7 @@ def _make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BagError(f'folder {path} for the bags cannot be made ({error.strerror}); choose another name'
+        raise BagError(f'cannot create folder {path} for the bags: {error.strerror}; choose another name'
                        ) from None
 
 

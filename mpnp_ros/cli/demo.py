@@ -1,13 +1,11 @@
-"""Drive from day into night while the robot adapts by itself, and see how many answers are right.
+"""Drive from day into night while the robot adapts, and show the accuracy of its answers.
 
-The embedded world, the camera's encoder, the fusion node and the adaptation node run as processes. By day
-the camera is all there is; night falls, and the camera sees little, which the system notices. Then a LiDAR's
-encoder is started, as when a sensor is plugged in: its links, which do not exist, begin with what the
-camera's have learned, are tried, are trained beside the answers within a budget, and are swapped in. At every
-key frame the world waits until questions about it are answered.
-With --supervision distilled the camera teaches the LiDAR while it is still day, without a label. --nuscenes
-shows a real nuScenes key frame instead: --root, $NUSCENES_ROOT, or ../shared/data of a checkout; the links
-have never seen nuScenes.
+The simulated world, the camera encoder, the fusion node and the adaptation node run as processes. By day the
+camera is the only sensor. At night its image quality drops, which the system detects. Then a LiDAR encoder is
+started. It has no links yet: candidate initial links are evaluated, used, trained within a budget while the
+robot answers, and replaced. At every key frame the world waits until the questions about it are answered.
+With --supervision distilled the camera teaches the LiDAR by day, without labels. --nuscenes shows a real
+nuScenes key frame instead, from --root or $NUSCENES_ROOT; the links were not trained on nuScenes.
 """
 from __future__ import annotations
 
@@ -22,37 +20,39 @@ from typing import TYPE_CHECKING
 from mpnp_ros.cache import cache_root
 from mpnp_ros.cli.demo_drive import BOTH, CAMERA, LABELLED, PHASES, SCOPE, drive_through
 from mpnp_ros.cli.demo_majority import Majority, count_majority
-from mpnp_ros.cli.demo_processes import QUESTIONS_A_KIND, SEED, Processes, own_domain
+from mpnp_ros.cli.demo_processes import QUESTIONS_A_KIND, SEED, Processes
 from mpnp_ros.cli.demo_scene import RealScene, find_scene, interview
+from mpnp_ros.cli.logged_processes import own_domain
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.locations import source_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mpnp_ros.cli.demo_live import Robot
+    from mpnp_ros.cli.demo_live import LiveVehicle
 
 LOG_WIDTH = 132
-STARTING = 'starting nodes; the first time they convert the models, which takes about a minute'
+STARTING = 'starting nodes; the first start converts the models, which takes about a minute'
 BEGUN_WITH = ('camera', 'objects')
-"""Shipped links that the robot has: to its camera, and those to true objects, which all others come from."""
+"""Shipped links of the robot: those to its camera, and those to true objects, from which new links start."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument('--supervision', choices=tuple(PHASES), default=LABELLED,
-                        help='what teaches the new sensor (default: %(default)s)')
+                        help='supervision of the new sensor (default: %(default)s)')
     parser.add_argument('--seconds', type=float, default=50., metavar='S',
-                        help='how long to drive, beside the adaptation (default: %(default)g)')
-    parser.add_argument('--seed', type=int, default=SEED, help='of the streets (default: %(default)s)')
+                        help='driving time in addition to the adaptation (default: %(default)g)')
+    parser.add_argument('--seed', type=int, default=SEED,
+                        help='random seed of the streets (default: %(default)s)')
     parser.add_argument('--nuscenes', action='store_true', help='show a real nuScenes key frame instead')
-    parser.add_argument('--root', type=Path, help='a nuScenes root (default: $NUSCENES_ROOT)')
+    parser.add_argument('--root', type=Path, help='nuScenes root (default: $NUSCENES_ROOT)')
     parser.add_argument('--pictures', type=Path, metavar='FOLDER',
-                        help='where the pictures go (default: docs/ of a checkout)')
+                        help='folder for the pictures (default: docs/results of a checkout)')
     parser.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
-                        help="parameters on top of the demo's, e.g. of your own links; repeatable")
+                        help='parameters on top of those of the demo; repeatable')
     parser.add_argument('--timeout', type=float, default=300., metavar='S',
-                        help='seconds that the nodes have to become ready (default: %(default)g)')
+                        help='maximum time for the nodes to become ready (default: %(default)g)')
 
 
 def run(arguments: Namespace) -> int:
@@ -73,31 +73,31 @@ def run(arguments: Namespace) -> int:
 def _scene(root: Path | None) -> RealScene:
     scene = find_scene(root)
     if scene is None:
-        raise ConfigurationError('there is no nuScenes key frame here; give a nuScenes root with --root or '
-                                 'in NUSCENES_ROOT')
+        raise ConfigurationError('no nuScenes key frame found; set a nuScenes root with --root or '
+                                 'NUSCENES_ROOT')
     return scene
 
 
 def drawing_problem() -> str:
-    """Why the world cannot be shown here, with the remedy; empty where it can."""
+    """Return why the world cannot be rendered here, with the remedy; empty if it can."""
     from mpnp_ros.cli.checks import OK, check_graphics
     from mpnp_ros.cli.world import PACKAGES
 
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         return f'the world needs {" and ".join(missing)}: pip install {" ".join(missing)}'
-    return next((f'the cameras of the world cannot draw: {found.text}; {found.remedy}'
+    return next((f'the simulated cameras cannot render: {found.text}; {found.remedy}'
                  for found in check_graphics() if found.state != OK), '')
 
 
 class _Demo:
-    """Either show."""
+    """The drive, or the nuScenes key frame."""
 
     def __init__(self, console: Console, arguments: Namespace) -> None:
         self.console, self.arguments = console, arguments
         self.started = time.monotonic()
         checkout = source_folder()
-        self.pictures = arguments.pictures or (checkout / 'docs' if checkout else Path())
+        self.pictures = arguments.pictures or (checkout / 'docs/results' if checkout else Path())
         own_domain()
         self.log = cache_root() / 'demo' / 'nodes.log'
         self.log.parent.mkdir(exist_ok=True)
@@ -107,7 +107,7 @@ class _Demo:
         from mpnp_ros.cli.demo_picture import draw_drive
         from mpnp_ros.cli.demo_tables import adaptations_table, phases_table
         from mpnp_ros.cli.demo_view import make_view
-        from mpnp_ros.links.store import shipped_links
+        from mpnp_ros.methods.link_store import shipped_links
 
         if problem := drawing_problem():
             raise ConfigurationError(problem)
@@ -127,12 +127,12 @@ class _Demo:
         self._end(draw_drive(drive, self.pictures / 'demo.png'))
 
     def look_at(self, scene: RealScene) -> None:
-        """Ask about a real key frame what was asked about the world."""
+        """Ask questions about a real key frame."""
         from mpnp_ros.cli.demo_picture import draw_key_frame
         from mpnp_ros.cli.demo_tables import examples_table, types_table
 
-        self.console.print(f'[bold]nuScenes[/]  {scene.title}; the links have never seen nuScenes, and '
-                           'nothing is tuned')
+        self.console.print(f'[bold]nuScenes[/]  {scene.title}; the links were not trained on '
+                           'nuScenes')
         processes = Processes(self.log, self.arguments.params_file)
         with self._robot(processes, adapts=False) as robot:
             processes.plug_in(BOTH)
@@ -145,16 +145,16 @@ class _Demo:
         self._end(draw_key_frame(scene, answers, self.pictures / 'demo_nuscenes.png'))
 
     @contextmanager
-    def _robot(self, processes: Processes, adapts: bool = True) -> Iterator[Robot]:
-        from mpnp_ros.cli.demo_live import Robot
+    def _robot(self, processes: Processes, adapts: bool = True) -> Iterator[LiveVehicle]:
+        from mpnp_ros.cli.demo_live import LiveVehicle
         from mpnp_ros.cli.session import ros_session
 
         with ExitStack() as stack:
             node = stack.enter_context(ros_session())
             stack.enter_context(processes.robot(adapts))
-            yield Robot(node, processes)
+            yield LiveVehicle(node, processes)
 
-    def _wait(self, robot: Robot, modalities: Sequence[str]) -> Majority:
+    def _wait(self, robot: LiveVehicle, modalities: Sequence[str]) -> Majority:
         """Count what the majority says while the nodes start."""
         with self._busy(STARTING):
             majority = count_majority(SCOPE, QUESTIONS_A_KIND)
@@ -163,7 +163,7 @@ class _Demo:
 
     @contextmanager
     def _busy(self, doing: str) -> Iterator[None]:
-        """Show what is being done: in a log, where a spinner would be nothing, by a line."""
+        """Show the current work: a spinner on a terminal, a line in a log."""
         if not self.console.is_terminal:
             self.console.print(doing)
         with self.console.status(doing):

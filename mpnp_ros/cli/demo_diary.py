@@ -1,4 +1,4 @@
-"""What the system notices and does by itself, as its topics tell it: noted when it changes."""
+"""Events and actions of the running system, recorded from its topics when they change."""
 from __future__ import annotations
 
 import re
@@ -16,7 +16,7 @@ IDLE, TRAINING = 0, 2
 
 @dataclass(frozen=True)
 class Note:
-    """Something that was seen at a time of the monotonic clock."""
+    """An observation at a time of the monotonic clock."""
 
     at: float
     kind: str
@@ -25,7 +25,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Sense:
-    """A modality as the fusion node sees it now.  links: version of those in use, '' for none."""
+    """State of a modality in the fusion node.  links: version in use, '' for none."""
 
     modality: str
     state: str
@@ -35,7 +35,7 @@ class Sense:
 
 @dataclass(frozen=True)
 class Running:
-    """An adaptation under way.  done, of: what the stage has done.  remaining: seconds of the budget."""
+    """An adaptation in progress.  done, of: progress of the stage.  remaining: seconds of the budget."""
 
     stage: str
     done: int
@@ -45,7 +45,7 @@ class Running:
 
 
 class Diary:
-    """Thread-safe; takes messages of the topics `modalities` and `adaptation`."""
+    """Collects messages of the topics `modalities` and `adaptation`; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -58,39 +58,39 @@ class Diary:
 
     @property
     def training(self) -> bool:
-        """Whether an adaptation is under way."""
+        """Return whether an adaptation is in progress."""
         return self.running is not None
 
     @property
     def decision(self) -> str:
-        """The newest one of the adaptation node, in words."""
+        """Return the newest decision of the adaptation node."""
         with self._lock:
             return self._decision
 
     @property
     def running(self) -> Running | None:
-        """The adaptation under way, so far."""
+        """Return the progress of the adaptation."""
         with self._lock:
             return self._running
 
     @property
     def senses(self) -> list[Sense]:
-        """The modalities now, by name."""
+        """Return the modalities by name."""
         with self._lock:
             return [self._senses[name] for name in sorted(self._senses)]
 
     def events(self, start: float) -> list[Event]:
-        """All that was noted since the start, with seconds from there."""
+        """Return all events since the start, with their seconds."""
         with self._lock:
             return [Event(note.at - start, note.kind, note.text) for note in self._notes if note.at >= start]
 
     def adaptations(self) -> list[Costs]:
-        """Those that have ended."""
+        """Return the finished adaptations."""
         with self._lock:
             return list(self._ended)
 
     def note_states(self, message: Any) -> None:
-        """States of the modalities, and their links."""
+        """Record the states of the modalities, and their links."""
         with self._lock:
             for row in message.modalities:
                 sense = Sense(row.modality, STATES[row.state], row.links_version, row.detail)
@@ -99,7 +99,7 @@ class Diary:
                 self._note('links', f'{sense.modality} links', f'{sense.modality} {sense.links or "none"}')
 
     def note_adaptation(self, message: Any) -> None:
-        """What the adaptation node does and why; a decision is new where more than its numbers is."""
+        """Record the work of the adaptation node; a decision is new if more than its numbers changes."""
         with self._lock:
             self._decision = message.decision
             self._note('decision', 'decision', message.decision, re.sub(r'\d+', '#', message.decision))
@@ -111,14 +111,14 @@ class Diary:
                 self._ended.append(before.costs)
 
     def _note(self, kind: str, name: str, text: str, gist: str = '') -> None:
-        """Note what differs from before; gist: what it is compared by, where that is not the text."""
+        """Record a change; gist: what is compared, if not the text."""
         if self._newest.get(name) != (gist or text):
             self._newest[name] = gist or text
             self._notes.append(Note(time.monotonic(), kind, text))
 
 
 def _running(message: Any, steps: int) -> Running:
-    """As an Adaptation says; steps: of training so far, as other stages count other things."""
+    """Return the progress of an Adaptation message; steps: of training so far."""
     steps = max(steps, message.step) if message.state == TRAINING else steps
     return Running(STAGES[message.state], message.step, message.steps, message.remaining, Costs(
         message.supervision, message.duration, steps, message.macs, message.memory,

@@ -1,4 +1,4 @@
-"""The drive of the demo: its phases, what is asked on the way and what came of it; nothing here knows ROS."""
+"""The drive of the demo: its phases, questions and results, without ROS."""
 from __future__ import annotations
 
 import time
@@ -11,24 +11,25 @@ import numpy as np
 
 from mpnp_ros.adaptation.policy import DISTILLED, LABELLED
 from mpnp_ros.cli.demo_majority import Majority
-from mpnp_ros.cli.session import NotAnsweringError
+from mpnp_ros.cli.exchanges import Exchange, Score
+from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope
 
 CAMERA, LIDAR = 'camera', 'lidar'
 BOTH = (CAMERA, LIDAR)
 SCOPE = Scope(max_distance=30.0, min_points=5, anchors=False)
-"""What the shipped links were trained to answer."""
+"""Scope of the questions that the shipped links were trained on."""
 QUESTIONS_A_FRAME, MOST_SKIPPED = 16, 5
 LONGEST_PAUSE, LONGEST_ADAPTATION = 300., 1200.
-"""Seconds after which a phase ends without the adaptation it waits for: with none under way, and in all."""
+"""Seconds after which a phase ends without its adaptation: if none is in progress, and in total."""
 
 
 @dataclass(frozen=True)
 class Phase:
     """A part of the drive.
 
-    title: for people.  sensors: whose encoders run.  share: of the time, relative to others; 0: until a
-    training has ended and links to all of its sensors are in use.  without: the title where they are not.
+    title: for display.  sensors: running encoders.  share: of the time, relative to others; 0: until a
+    training has ended and links to all of its sensors are in use.  without: the title if they are not.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Phase:
 
     @property
     def adapts(self) -> bool:
-        """Whether it lasts until adapted links are in use."""
+        """Return whether it lasts until adapted links are in use."""
         return not self.share
 
 
@@ -57,71 +58,17 @@ PHASES = {
         Phase('dusk', 'dusk, both', 'dusk', BOTH, 1),
         Phase('night', 'night, adapted', 'night', BOTH, 5, 'night, not adapted'),
         Phase('morning', 'morning, both', 'day', BOTH, 3))}
-"""By what teaches the new sensor: labelled questions at night, or the camera while it is still day."""
+"""Phases by supervision: labelled questions at night, or the camera by day."""
 
 
 def sensors(names: Iterable[str]) -> str:
-    """Sensors in words."""
+    """Return sensors in words."""
     return ' + '.join({CAMERA: 'camera', LIDAR: 'LiDAR'}.get(name, name) for name in names) or 'nothing'
 
 
 @dataclass(frozen=True)
-class Exchange:
-    """A question with its true answer, the answer that came, and what the majority would have said.
-
-    used: modalities the answer rests on.  latency: seconds from the question to the answer.  training:
-    whether links were being trained meanwhile.  links: version of those in use, as in Answer.  counted: what
-    was counted for it, in words.
-    """
-
-    question: str
-    type: str
-    truth: str
-    guess: str
-    answer: str
-    confidence: float
-    used: tuple[str, ...]
-    latency: float
-    training: bool = False
-    links: str = ''
-    counted: str = ''
-
-    @property
-    def is_right(self) -> bool:
-        """Whether the answer is the true one."""
-        return self.answer == self.truth
-
-
-@dataclass(frozen=True)
-class Score:
-    """Sums over exchanges.  guessed: how many the majority gets right.  latency: median, seconds."""
-
-    asked: int
-    right: int
-    guessed: int
-    latency: float
-
-    @classmethod
-    def of(cls, exchanges: Sequence[Exchange]) -> Score:
-        """Count."""
-        latencies = [one.latency for one in exchanges] or [float('nan')]
-        return cls(len(exchanges), sum(one.is_right for one in exchanges),
-                   sum(one.guess == one.truth for one in exchanges), float(np.median(latencies)))
-
-    @property
-    def percent(self) -> float:
-        """Answers that are right; NaN without questions."""
-        return 100 * self.right / self.asked if self.asked else float('nan')
-
-    @property
-    def guess_percent(self) -> float:
-        """What the majority reaches on the same questions."""
-        return 100 * self.guessed / self.asked if self.asked else float('nan')
-
-
-@dataclass(frozen=True)
 class Sight:
-    """What the sensors published of one key frame.
+    """Published sensor data of one key frame.
 
     images: JPEG bytes by camera, such as cam_front.  points: [N, 3] metres, vehicle's frame.
     """
@@ -133,10 +80,10 @@ class Sight:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that the system noticed or did by itself.  seconds: since the drive began.
+    """An event noticed or caused by the system.  seconds: since the start of the drive.
 
     kind: state (of a modality, in `text` as 'lidar healthy'), decision, stage (of an adaptation), links (a
-    new version in use) or phase (what the drive did).
+    new version in use) or phase (of the drive).
     """
 
     seconds: float
@@ -146,9 +93,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Costs:
-    """Of one adaptation, as the node says.  accuracies: 0..1 on held-out questions, before and newest.
+    """Costs of one adaptation as published by the node.
 
-    seconds: since it was decided.  memory: bytes, peak of the training process.
+    accuracies: 0..1 on held-out questions, before and newest.  seconds: since the decision.  memory: bytes,
+    peak of the training process.
     """
 
     supervision: str
@@ -162,7 +110,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Moment:
-    """A key frame and what was asked about it.  seconds: since the drive began."""
+    """A key frame and the questions about it.  seconds: since the start of the drive."""
 
     phase: Phase
     seconds: float
@@ -172,10 +120,10 @@ class Moment:
 
 @dataclass
 class Drive:
-    """What has happened so far.
+    """The drive so far.
 
-    skipped: key frames whose tokens did not come.  waiting: since when, on the monotonic clock, a phase that
-    adapts has seen no adaptation under way.
+    skipped: key frames without tokens.  waiting: since when, on the monotonic clock, a phase that adapts has
+    had no adaptation in progress.
     """
 
     phases: Sequence[Phase]
@@ -186,26 +134,26 @@ class Drive:
     waiting: float = 0.
 
     def skip(self) -> None:
-        """A key frame cannot be asked about.  Raises NotAnsweringError where there were too many of them."""
+        """Record a key frame without tokens.  Raises NotAnsweringError if there are too many of them."""
         self.skipped += 1
         if self.skipped > MOST_SKIPPED:
             raise NotAnsweringError(f'{self.skipped} key frames came without tokens; the machine is too busy')
 
     def exchanges(self, phase: Phase | None = None) -> list[Exchange]:
-        """Of one phase, or all."""
+        """Return the exchanges of one phase, or all."""
         return [one for moment in self.moments if phase in (None, moment.phase) for one in moment.exchanges]
 
     def scores(self) -> list[tuple[Phase, Score]]:
-        """The score of every phase; of one that adapts, only while it did."""
+        """Return the score of every phase; for one that adapts, only of the adaptation."""
         return [(phase, Score.of(self.exchanges(phase))) for phase in self.phases]
 
     def when(self, kind: str, text: str, after: float = 0.) -> float | None:
-        """Seconds of the first event of a kind whose text contains something; None where there is none."""
+        """Return the seconds of the first event of a kind whose text contains something; None without one."""
         return next((event.seconds for event in self.events
                      if event.kind == kind and text in event.text and event.seconds >= after), None)
 
     def latencies(self, training: bool) -> np.ndarray:
-        """[n] seconds, of the questions asked while links were trained, or while none were."""
+        """Return [n] seconds of questions asked while links were trained, or while none were."""
         return np.array([one.latency for one in self.exchanges() if one.training is training])
 
 
@@ -213,39 +161,39 @@ class Vehicle(Protocol):
     """A system in a world that waits at every key frame."""
 
     def enter(self, phase: Phase) -> None:
-        """Make the light of a phase and start the encoders of its sensors."""
+        """Set the light of a phase and start the encoders of its sensors."""
 
     def next_frame(self, sensors: Sequence[str]) -> tuple[Sight, Sequence[LabelledQuestion]] | None:
-        """Drive to the next key frame; None where the tokens of the sensors did not come."""
+        """Drive to the next key frame; None if its tokens did not arrive."""
 
     def ask(self, question: LabelledQuestion, guess: str) -> Exchange:
-        """Ask about the present key frame."""
+        """Ask about the current key frame."""
 
     def news(self, start: float) -> tuple[list[Event], list[Costs]]:
-        """What has happened by itself since the start of the drive, and the adaptations that have ended.
+        """Return events since the start of the drive, and finished adaptations.
 
-        start: seconds of the monotonic clock, from which those of events count.
+        start: seconds of the monotonic clock, the origin of event times.
         """
 
 
 class View(Protocol):
-    """What is shown on the way."""
+    """Display of the drive."""
 
     def entered(self, phase: Phase) -> None:
-        """A phase begins."""
+        """Show the start of a phase."""
 
     def answered(self, drive: Drive, phase: Phase, exchanges: Sequence[Exchange]) -> None:
-        """Another question about the present key frame is answered; exchanges: all about it so far."""
+        """Show another answer about the current key frame; exchanges: all about it so far."""
 
     def passed(self, drive: Drive, moment: Moment) -> None:
-        """All about a key frame is answered."""
+        """Show a completed key frame."""
 
 
 class Chooser:
-    """Chooses questions so that types come up as evenly as frames allow, and so do answers within a type.
+    """Chooses questions so that types, and answers within a type, are as even as possible.
 
-    As the question's text alone should give little away, as many are chosen of each type that the majority
-    gets wrong as right, where there are any.
+    To balance the text alone, as many questions of each type are chosen that the majority answers wrong as
+    right, if there are any.
     """
 
     def __init__(self, majority: Majority) -> None:
@@ -255,7 +203,7 @@ class Chooser:
         self._answers: Counter[tuple[str, str]] = Counter()
 
     def choose(self, questions: Iterable[LabelledQuestion], count: int) -> list[LabelledQuestion]:
-        """At most ``count`` of them; what was chosen before counts."""
+        """Return at most ``count`` questions; earlier choices count."""
         left, chosen = list(questions), []
         while left and len(chosen) < count:
             rarest = min(left, key=self._times)
@@ -267,7 +215,7 @@ class Chooser:
         return chosen
 
     def _times(self, question: LabelledQuestion) -> tuple[int, int, int]:
-        """How often the like has been chosen."""
+        """Return how often similar questions have been chosen."""
         kind = question.type
         return (self._types[kind], self._expected[kind, self._is_expected(question)],
                 self._answers[kind, question.answer])
@@ -280,8 +228,8 @@ def drive_through(vehicle: Vehicle, phases: Sequence[Phase], seconds: float, maj
                   view: View) -> Drive:
     """Drive through the phases, at least one key frame each, and ask at each of them.
 
-    seconds: of all phases that do not wait for an adaptation.  Where that does not come, the phases after it
-    are called what they are.
+    seconds: of all phases that do not wait for an adaptation.  Without adaptation, later phases have their
+    title ``without``.
     """
     drive, chooser, start = Drive(phases), Chooser(majority), time.monotonic()
     total = sum(phase.share for phase in phases)
@@ -311,9 +259,9 @@ def drive_through(vehicle: Vehicle, phases: Sequence[Phase], seconds: float, maj
 
 
 def has_adapted(drive: Drive, phase: Phase, before: int = 0) -> bool:
-    """Whether a training since adaptation number ``before`` has ended, and answers rest on the new sensors.
+    """Return whether a training after adaptation ``before`` has ended, and answers use the new sensors.
 
-    The newest answer tells whether links to them are in use.
+    The newest answer shows whether links to them are in use.
     """
     trained = any(costs.steps for costs in drive.adaptations[before:])
     exchanges = drive.exchanges(phase)
@@ -322,7 +270,7 @@ def has_adapted(drive: Drive, phase: Phase, before: int = 0) -> bool:
 
 
 def _is_given_up(drive: Drive, seconds: float) -> bool:
-    """Whether a phase that adapts has waited long enough; an adaptation under way is waited for."""
+    """Return whether a phase that adapts has waited long enough; a running adaptation is waited for."""
     exchanges = drive.exchanges()
     if exchanges and exchanges[-1].training:
         drive.waiting = time.monotonic()
@@ -331,7 +279,7 @@ def _is_given_up(drive: Drive, seconds: float) -> bool:
 
 def _ask_about(vehicle: Vehicle, frame: tuple[Sight, Sequence[LabelledQuestion]], drive: Drive, phase: Phase,
                chooser: Chooser, majority: Majority, view: View, start: float) -> None:
-    """Ask about one key frame, and note what else has happened."""
+    """Ask about one key frame, and record other events."""
     sight, questions = frame
     exchanges: list[Exchange] = []
     for question in chooser.choose(questions, QUESTIONS_A_FRAME):

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from mpnp_ros.cli.ask import describe_counted
 from mpnp_ros.cli.demo_diary import Diary
-from mpnp_ros.cli.demo_drive import BOTH, Costs, Event, Exchange, Phase, Sight
+from mpnp_ros.cli.demo_drive import BOTH, Costs, Event, Phase, Sight
+from mpnp_ros.cli.exchanges import Exchange
+from mpnp_ros.cli.node_parameters import NodeParameters
 from mpnp_ros.cli.node_processes import REPLAYED
-from mpnp_ros.cli.session import NotAnsweringError, wait_for
+from mpnp_ros.cli.session import wait_for
+from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.nuscenes.questions import LabelledQuestion
 
@@ -38,11 +40,10 @@ class Sensors(Protocol):
         """Raises where a node has ended."""
 
 
-class Robot:
+class LiveVehicle:
     """A running system as seen from its topics; see :class:`~mpnp_ros.cli.demo_drive.Vehicle`."""
 
     def __init__(self, node: Node, sensors: Sensors) -> None:
-        from rcl_interfaces.srv import SetParameters
         from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
         from sensor_msgs.msg import CompressedImage, PointCloud2
 
@@ -76,7 +77,7 @@ class Robot:
             listen(ModalityTokens, f'tokens/{name}', partial(self._note_tokens, name), sensor)
         self._question = node.create_publisher(Question, 'question', 10)
         self._setter = node.create_client(SetModality, 'set_modality')
-        self._world = node.create_client(SetParameters, '/world/set_parameters')
+        self._world = NodeParameters(node, '/world', self._wait)
 
     def wait_until_ready(self, modalities: Sequence[str], timeout: float) -> None:
         """Wait until tokens of these modalities have come; raises NotAnsweringError, naming them."""
@@ -87,11 +88,11 @@ class Robot:
 
     def enter(self, phase: Phase) -> None:
         """Make the light of a phase, and let the encoders of its sensors run."""
-        self._set_world('light', phase.light)
+        self._world.set('light', phase.light)
         self._sensors.plug_in(phase.sensors)
         for name in phase.sensors:
             self._wait(lambda topic=REPLAYED[name]: self._node.count_subscribers(topic) > 1, ENCODER_TIMEOUT,
-                       f'the {name} encoder does not listen')
+                       f'the {name} encoder has not subscribed')
 
     def plug(self, plugged: Sequence[str]) -> None:
         """Plug these modalities and unplug the others."""
@@ -107,9 +108,9 @@ class Robot:
     def next_frame(self, sensors: Sequence[str]) -> tuple[Sight, Sequence[LabelledQuestion]] | None:
         """Let the world go on to its next key frame, where it waits."""
         before = self._newest.get('questions')
-        self._set_world('paused', False)
+        self._world.set('paused', False)
         self._wait(lambda: self._newest.get('questions') is not before, FRAME_TIMEOUT,
-                   f'the world shows nothing new within {FRAME_TIMEOUT:g} s')
+                   f'no new key frame within {FRAME_TIMEOUT:g} s')
         message = self._newest['questions']
         stamp = _nanoseconds(message.header.stamp)
         end = time.monotonic() + TOKENS_TIMEOUT
@@ -172,11 +173,9 @@ class Robot:
             training = self.diary.training
             answer = self._answer(question.text)
             if answer.status in (Answer.OK, Answer.UNKNOWN) and fits(answer):
-                return Exchange(question.text, question.type, question.answer, guess, answer.text,
-                                answer.confidence, tuple(answer.used_modalities), answer.latency, training,
-                                answer.links_version, '; '.join(map(describe_counted, answer.counted[:2])))
+                return Exchange.of(question, guess, answer, training)
             if time.monotonic() > end:
-                raise NotAnsweringError(f'answers do not rest on {wanted}')
+                raise NotAnsweringError(f'answers do not use {wanted}')
             time.sleep(.05)
 
     def _answer(self, text: str) -> Any:
@@ -192,7 +191,7 @@ class Robot:
             except queue.Empty:
                 continue
             if answer.id == name and answer.status not in (Answer.OK, Answer.NO_SENSOR, Answer.UNKNOWN):
-                raise NotAnsweringError(f'{text!r} was not answered: {answer.error}')
+                raise NotAnsweringError(f'{text!r} was rejected or failed:  {answer.error}')
             if answer.id == name:
                 return answer
         raise NotAnsweringError(f'no answer to {text!r} within {ANSWER_TIMEOUT:g} s')
@@ -202,21 +201,12 @@ class Robot:
         states = self._newest.get('states')
         rows = [row for row in (states.modalities if states else ()) if row.modality in plugged]
         said = [f'{row.modality}: {row.detail}' for row in rows if row.detail]
-        return '; '.join(said) or 'fusion gives no reason'
-
-    def _set_world(self, name: str, value: str | bool) -> None:
-        from rcl_interfaces.srv import SetParameters
-        from rclpy.parameter import Parameter
-
-        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-        result = self._call(self._world, request, 'the world').results[0]
-        if not result.successful:
-            raise NotAnsweringError(f'the world refused {name}: {result.reason}')
+        return '; '.join(said) or 'the fusion node gives no reason'
 
     def _call(self, client: Any, request: Any, name: str) -> Any:
-        self._wait(client.service_is_ready, ANSWER_TIMEOUT, f'nobody serves {name}')
+        self._wait(client.service_is_ready, ANSWER_TIMEOUT, f'no server for {name}')
         future = client.call_async(request)
-        self._wait(future.done, ANSWER_TIMEOUT, f'{name} does not answer')
+        self._wait(future.done, ANSWER_TIMEOUT, f'no response from {name}')
         return future.result()
 
     def _wait(self, condition: Callable[[], Any], timeout: float, otherwise: str) -> None:

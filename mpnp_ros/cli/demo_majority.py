@@ -1,4 +1,4 @@
-"""What one would say without looking: the most frequent answer to each question, on other streets."""
+"""Majority answers of the demo: the most frequent answer to each question, on other streets."""
 from __future__ import annotations
 
 import hashlib
@@ -18,7 +18,7 @@ FILE = 'majority.json'
 
 @dataclass(frozen=True)
 class Majority:
-    """The most frequent answer of each question's text and, for texts that never came up, of its type."""
+    """The most frequent answer of each question text and, for unknown texts, of its type."""
 
     by_text: Mapping[str, str]
     by_type: Mapping[str, str]
@@ -35,14 +35,14 @@ class Majority:
                      for table in (texts, types)))
 
     def guess(self, question: LabelledQuestion) -> str:
-        """Answer without looking; empty for a type that never came up."""
+        """Return the majority answer; empty for an unknown type."""
         return self.by_text.get(question.text, self.by_type.get(question.type, ''))
 
 
 def count_majority(scope: Scope, per_kind: int) -> Majority:
-    """Of questions about true objects in scenes of the world that the demo does not drive through.
+    """Return the majority of questions about true objects in scenes that the demo does not use.
 
-    scope, per_kind: as in scene_questions.  Taken from the cache where it was counted before.
+    scope, per_kind: as in scene_questions.  Cached.
     """
     recipe = f'{__version__} {scope} {per_kind} {SEEDS} {KEY_FRAMES} {INTERVAL}'
     folder = cache_root() / 'demo' / f'majority-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}'

@@ -1,4 +1,4 @@
-"""The demo as pictures: the drive by day and at night, and the real key frame."""
+"""Pictures of the demo: the drive by day and at night, and the real key frame."""
 from __future__ import annotations
 
 import io
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from mpnp_ros.cli.demo_drive import BOTH, Drive, Exchange, Moment, Score, sensors
+from mpnp_ros.cli.demo_drive import BOTH, Drive, Moment, sensors
 from mpnp_ros.cli.demo_scene import RealScene
 from mpnp_ros.cli.demo_strips import FAINT, INK, LEFT, RIGHT, draw_timeline
-from mpnp_ros.cli.demo_tables import TYPES, adaptation_cells, examples, interval, of_type, score_cells
+from mpnp_ros.cli.demo_tables import adaptation_cells, examples, score_cells
 from mpnp_ros.cli.demo_timeline import adaptations
+from mpnp_ros.cli.exchanges import TYPES, Exchange, Score, interval, of_type
 from mpnp_ros.cli.units import UNKNOWN
 from mpnp_ros.nuscenes.categories import CATEGORIES
 from mpnp_ros.nuscenes.geometry import box_corners
@@ -31,7 +32,7 @@ AHEAD = ('cam_front_left', FRONT, 'cam_front_right')
 BEHIND = ('cam_back_left', 'cam_back', 'cam_back_right')
 WIDTH, DPI, CAPTION = 480, 100, 52
 NEAR, FAR = 27., 40.
-"""Metres shown from above to either side, of the world's narrow streets and of real ones."""
+"""Metres shown to either side in views from above, of the simulated streets and of real ones."""
 WRONG = '#cf222e'
 BAR_COLOURS = ('#1a7f37', '#e3a008', '#0969da')
 
@@ -68,7 +69,7 @@ def draw_key_frame(scene: RealScene, answers: Mapping[tuple[str, ...], Sequence[
     _annotated_sweep(figure.add_subplot(grid[:2, 3]), scene)
     _examples(figure.add_subplot(grid[2, :2]), answers[BOTH])
     _types(figure.add_subplot(grid[2, 2:]), answers)
-    figure.suptitle(f'Real nuScenes, {scene.title}; links that have never seen nuScenes', x=.02, ha='left',
+    figure.suptitle(f'Real nuScenes, {scene.title}; links not trained on nuScenes', x=.02, ha='left',
                     fontsize=13, color=INK)
     return _write(canvas, path)
 
@@ -88,7 +89,7 @@ def _write(canvas: FigureCanvasAgg, path: Path) -> Path:
 
 
 def _fullest(moments: Sequence[Moment], light: str) -> Moment | None:
-    """The key frame by that light about which most was asked; the first of them."""
+    """Return the first key frame in that light with the most questions."""
     return max((moment for moment in moments if moment.phase.light == light),
                key=lambda moment: (len(moment.exchanges), len(moment.sight.images)), default=None)
 
@@ -106,7 +107,7 @@ def _image(axes: Axes, jpeg: bytes | None, name: str) -> None:
 
 
 def _sweep(axes: Axes, points: np.ndarray, reach: float, height: float) -> None:
-    """LiDAR points [N, 3] from above, the vehicle's heading up; reach, height: metres to the sides, ahead."""
+    """Draw LiDAR points [N, 3] from above, heading up; reach, height: metres to the sides, ahead."""
     axes.set(xlim=(-reach, reach), ylim=(-height, height), xticks=[], yticks=[], aspect='equal')
     axes.scatter(-points[:, 1], points[:, 0], s=.35, c=np.clip(points[:, 2], -1, 4), cmap='viridis',
                  linewidths=0)
@@ -116,7 +117,7 @@ def _sweep(axes: Axes, points: np.ndarray, reach: float, height: float) -> None:
 
 
 def _talk(axes: Axes, light: str, moment: Moment | None) -> None:
-    """Below a picture: a question that was asked about it, answered rightly where there is one."""
+    """Draw a question about a picture below it, if possible one with a right answer."""
     if moment is None or not moment.exchanges:
         said = f'The drive had no {light}.'
     else:
@@ -127,7 +128,7 @@ def _talk(axes: Axes, light: str, moment: Moment | None) -> None:
 
 
 def _phases(axes: Axes, drive: Drive) -> None:
-    """The table of the phases, and of adaptations what they took."""
+    """Draw the table of the phases, and the costs of adaptations."""
     axes.set_axis_off()
     columns = dict(zip((0., .71, .77, .88, 1.), ('phase', 'right', '%', '95 %', 'majority'), strict=True))
     lines = [tuple(columns.values())] + [
@@ -143,7 +144,7 @@ def _phases(axes: Axes, drive: Drive) -> None:
 
 
 def _adapted(cells: Sequence[str]) -> str:
-    """A row of the table of adaptations as a line."""
+    """Return a row of the table of adaptations as a line."""
     name, begun, trained, took, steps, compute, memory, *_ = cells
     parts = [f'links in use after {begun}' * (begun != UNKNOWN),
              f'trained after {trained}' * (trained != UNKNOWN),
@@ -152,7 +153,7 @@ def _adapted(cells: Sequence[str]) -> str:
 
 
 def _annotated_sweep(axes: Axes, scene: RealScene) -> None:
-    """The LiDAR points and the annotated boxes from above."""
+    """Draw the LiDAR points and the annotated boxes from above."""
     from matplotlib import colormaps
 
     lidar = scene.frame.lidar
@@ -170,7 +171,7 @@ def _annotated_sweep(axes: Axes, scene: RealScene) -> None:
 
 
 def _examples(axes: Axes, exchanges: Sequence[Exchange]) -> None:
-    """Some right and some wrong answers."""
+    """Return some right and some wrong answers."""
     axes.set_axis_off()
     chosen = [*examples(exchanges, True), *examples(exchanges, False)]
     axes.set(xlim=(0, 1), ylim=(10, -.6))
@@ -186,7 +187,7 @@ def _examples(axes: Axes, exchanges: Sequence[Exchange]) -> None:
 
 
 def _types(axes: Axes, answers: Mapping[tuple[str, ...], Sequence[Exchange]]) -> None:
-    """Bars by type of question and by what was plugged."""
+    """Draw bars by type of question and by plugged modalities."""
     kinds = [kind for kind in (*TYPES, None) if of_type(answers[BOTH], kind)]
     for number, (plugged, exchanges) in enumerate(answers.items()):
         scores = [Score.of(of_type(exchanges, kind)) for kind in kinds]

@@ -1,9 +1,7 @@
 """The demo's nodes: fusion and adaptation all along, encoders as they are plugged in, and the world."""
 from __future__ import annotations
 
-import os
 import shutil
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from mpnp_ros.cli.demo_drive import BOTH, SCOPE
+from mpnp_ros.cli.logged_processes import LoggedProcesses
 from mpnp_ros.cli.node_processes import (
     ADAPTATION,
     ENCODERS,
@@ -21,9 +20,8 @@ from mpnp_ros.cli.node_processes import (
     listeners,
     node_process,
 )
-from mpnp_ros.cli.session import NotAnsweringError
 from mpnp_ros.locations import shared_file
-from mpnp_ros.supervisor import RUNNING, ProcessSpec, RestartPolicy, Supervisor
+from mpnp_ros.supervisor import ProcessSpec
 
 SEED, INTERVAL, SCENE_SECONDS = 31_000, 3.0, 24.0
 """A scene that nothing was trained on, seconds between its key frames, and when the next seed begins."""
@@ -41,7 +39,7 @@ PARAMETERS: Mapping[str, Mapping[str, object]] = {
 }
 
 
-class Processes:
+class Processes(LoggedProcesses):
     """Starts nodes in processes of their own; what they print goes to ``log``.
 
     links: folders of the links to begin with; starts: of those that new links may begin with, default: the
@@ -50,7 +48,7 @@ class Processes:
 
     def __init__(self, log: Path, params_files: Sequence[Path] = (), links: Sequence[Path] = (),
                  starts: Sequence[Path] = (), supervision: str = 'any', seed: int = SEED) -> None:
-        self.log = log
+        super().__init__(log)
         self.state = log.parent / 'state'
         shutil.rmtree(self.state, ignore_errors=True)
         own = log.with_suffix('.yaml')
@@ -61,16 +59,13 @@ class Processes:
                                        for node, values in PARAMETERS.items()}))
         files = [shared_file('config/world.yaml'), own, *params_files]
         self._placement = Placement(params_files=files, use_sim_time=True)
-        self._lock = threading.Lock()
-        self._running: list[Supervisor] = []
         self._encoders: dict[str, ExitStack] = {}
-        log.write_text('')
 
     @contextmanager
     def robot(self, adapts: bool = True) -> Iterator[None]:
         """Fusion, the adaptation node where it adapts, and the encoders that are plugged in meanwhile."""
         nodes = (FUSION, ADAPTATION) if adapts else (FUSION,)
-        with self._run([self._node(node) for node in nodes]):
+        with self.run([self._node(node) for node in nodes]):
             try:
                 yield
             finally:
@@ -83,62 +78,27 @@ class Processes:
         for name in modalities:
             if name not in self._encoders:
                 stack = ExitStack()
-                stack.enter_context(self._run([self._node(ENCODERS[name])]))
+                stack.enter_context(self.run([self._node(ENCODERS[name])]))
                 self._encoders[name] = stack
 
     @contextmanager
     def world(self) -> Iterator[None]:
         """The embedded world."""
-        with self._run([self._node(WORLD, _waiting(['camera']))]):
+        with self.run([self._node(WORLD, _waiting(['camera']))]):
             yield
 
     @contextmanager
     def replay(self, bag: Path) -> Iterator[None]:
         """A bag, again and again, with stamps that go on."""
-        with self._run([self._node(REPLAY, {'bag': bag, 'restamp': True, **_waiting(BOTH)})]):
+        with self.run([self._node(REPLAY, {'bag': bag, 'restamp': True, **_waiting(BOTH)})]):
             yield
-
-    def check(self) -> None:
-        """Raises NotAnsweringError, naming the node, where one has ended."""
-        for group in list(self._running):
-            group.poll()
-            for child in group.children:
-                if child.state != RUNNING:
-                    raise NotAnsweringError(f'{child.spec.name} ended with exit code {child.returncode}'
-                                            f'{self._last_words(child.spec.name)}; see {self.log}')
 
     def _node(self, node: str, parameters: Mapping[str, object] | None = None) -> ProcessSpec:
         """The process of a node, whose robot begins with a memory of nothing."""
         spec = node_process(node, self._placement, parameters)
         return ProcessSpec(spec.name, spec.command, {**spec.environment, 'MPNP_STATE': str(self.state)})
 
-    @contextmanager
-    def _run(self, specs: Sequence[ProcessSpec]) -> Iterator[None]:
-        with Supervisor(specs, RestartPolicy(limit=0), write=self._write) as group:
-            self._running.append(group)
-            try:
-                yield
-            finally:
-                self._running.remove(group)
-
-    def _write(self, name: str, line: str) -> None:
-        with self._lock, self.log.open('a') as stream:
-            stream.write(f'[{name}] {line}\n')
-
-    def _last_words(self, name: str) -> str:
-        """The last thing a node said that sounds like the reason."""
-        said = [line for line in self.log.read_text().splitlines()
-                if line.startswith(f'[{name}]') and ('ERROR' in line or 'FATAL' in line)]
-        return f' ({said[-1].split("]: ")[-1]})' if said else ''
-
 
 def _waiting(modalities: Sequence[str]) -> dict[str, object]:
     """The source of data begins when everybody listens."""
     return {'wait_for': listeners(modalities), 'wait_timeout': 600.0}
-
-
-def own_domain() -> None:
-    """Keep the demo's nodes among themselves, unless the user has chosen a domain."""
-    import random
-
-    os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randrange(1, 100)))

@@ -1,4 +1,4 @@
-"""The real key frame of the demo: where it is, and what the same nodes answer about it."""
+"""The real key frame of the demo, and the answers about it."""
 from __future__ import annotations
 
 import hashlib
@@ -10,8 +10,9 @@ from typing import Protocol
 
 from mpnp_ros import __version__
 from mpnp_ros.cache import cache_root, cached_folder
-from mpnp_ros.cli.demo_drive import BOTH, CAMERA, LIDAR, SCOPE, Chooser, Exchange
+from mpnp_ros.cli.demo_drive import BOTH, CAMERA, LIDAR, SCOPE, Chooser
 from mpnp_ros.cli.demo_majority import Majority
+from mpnp_ros.cli.exchanges import Exchange
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.locations import source_folder
 from mpnp_ros.nuscenes.bag_writer import write_bag
@@ -33,17 +34,17 @@ class RealScene:
 
     @property
     def title(self) -> str:
-        """What it is, for people."""
+        """Return its title."""
         return (f'{self.frame.scene}: {len(self.frame.cameras)} cameras, '
                 f'{"a LiDAR sweep" if self.frame.lidar else "no LiDAR"}, '
                 f'{len(self.frame.objects)} annotated objects')
 
     def questions(self, majority: Majority) -> list[LabelledQuestion]:
-        """What is asked, spread over types and answers, and half of it unexpected."""
+        """Return the questions, even over types and answers; half of them have a rare answer."""
         return Chooser(majority).choose(scene_questions(self.frame, 0, PER_KIND, SCOPE), QUESTIONS)
 
     def bag(self) -> Path:
-        """The key frame as a bag, from the cache where it was written before."""
+        """Return the key frame as a cached bag."""
         identity = f'{__version__} {self.root.root.resolve()} {self.frame.token}'
         folder = cache_root() / 'demo' / f'bag-{hashlib.sha256(identity.encode()).hexdigest()[:12]}'
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -53,9 +54,9 @@ class RealScene:
 
 
 def find_scene(root: Path | None = None) -> RealScene | None:
-    """The first key frame of the given root, of $NUSCENES_ROOT or of shared data; None where there is none.
+    """Return the first key frame of the given root, of $NUSCENES_ROOT or of shared data; None without one.
 
-    Raises DatasetError where a root that was named cannot be read.
+    Raises DatasetError if the given root cannot be read.
     """
     named = root or (Path(os.environ['NUSCENES_ROOT']) if os.environ.get('NUSCENES_ROOT') else None)
     checkout = source_folder()
@@ -76,12 +77,12 @@ class Asked(Protocol):
         """Plug these modalities and unplug the others."""
 
     def ask_of(self, question: LabelledQuestion, guess: str, plugged: Sequence[str]) -> Exchange:
-        """Ask about what is seen now."""
+        """Ask about the current frame."""
 
 
 def interview(robot: Asked, questions: Sequence[LabelledQuestion],
               majority: Majority) -> Mapping[tuple[str, ...], Sequence[Exchange]]:
-    """The same questions with both modalities plugged and with each alone."""
+    """Ask the same questions with both modalities plugged and with each alone."""
     answers = {}
     for plugged in TRIALS:
         robot.plug(plugged)

@@ -1,4 +1,4 @@
-"""The timeline of the demo's drive: right answers, what they rest on, latency, and what happened."""
+"""The timeline of the drive: accuracy, sensors in use, latency, and events."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ import numpy as np
 
 from mpnp_ros.adaptation.evaluation import Share
 from mpnp_ros.cli.demo_drive import BOTH, CAMERA, LIDAR, Drive, sensors
-from mpnp_ros.cli.demo_tables import milliseconds, p95
 from mpnp_ros.cli.demo_timeline import Course, Milestone, milestones, moving_sums, phase_spans
+from mpnp_ros.cli.exchanges import milliseconds, p95
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ SKY = {'day': '#fff8db', 'dusk': '#f6dcc8', 'night': '#d5dced'}
 COLOURS = {CAMERA: '#0969da', LIDAR: '#8250df'}
 LEFT, WIDE = .055, .93
 LATENCY, RESTS, BOTTOM, TOP = (.055, .115), (.195, .095), .315, .7
-"""Lowest edge and height of strips, lowest edge of the uppermost, end of labels: shares of the height."""
+"""Shares of the height: lowest edge and height of strips, lowest edge of the uppermost, end of labels."""
 ROW, GAP = .0205, 8.
 """Height of a row of labels, and pixels between two labels in it."""
 
@@ -49,9 +49,9 @@ def draw_timeline(figure: Figure, canvas: FigureCanvasAgg, drive: Drive) -> None
 
 
 def label_rows(spans: Sequence[tuple[float, float]]) -> list[int]:
-    """A row for every label, so that none meets another or is crossed by another's line.
+    """Return a row for every label, so that labels do not overlap each other or another one's line.
 
-    spans: from where to where each label is, in order of where it begins; its line goes down from there.
+    spans: start and end of each label, sorted by start; its line goes down from the start.
     """
     rows = [0] * len(spans)
     for place in reversed(range(len(spans))):
@@ -63,7 +63,7 @@ def label_rows(spans: Sequence[tuple[float, float]]) -> list[int]:
 
 def _label_spans(figure: Figure, canvas: FigureCanvasAgg, found: Sequence[Milestone],
                  end: float) -> list[tuple[float, float]]:
-    """Where labels begin and end: pixels."""
+    """Return the start and end of each label in pixels."""
     width = figure.bbox.width
     begins = [(LEFT + WIDE * one.seconds / end) * width for one in found]
     lengths = []
@@ -77,7 +77,7 @@ def _label_spans(figure: Figure, canvas: FigureCanvasAgg, found: Sequence[Milest
 
 
 def _strip(axes: Axes, drive: Drive, found: Sequence[Milestone]) -> None:
-    """The light behind a strip, and a line for everything that happened."""
+    """Draw the light behind a strip, and a line for every event."""
     for phase, begin, end in phase_spans(drive):
         axes.axvspan(begin, end, color=SKY[phase.light], lw=0, zorder=0)
     for one in found:
@@ -87,7 +87,7 @@ def _strip(axes: Axes, drive: Drive, found: Sequence[Milestone]) -> None:
 
 
 def _accuracy(axes: Axes, course: Course) -> None:
-    """The moving mean with its interval, and the majority's."""
+    """Draw the moving mean with its interval, and that of the majority."""
     asked = moving_sums(np.ones(len(course.exchanges), bool), WINDOW)
     right, guessed = moving_sums(course.right, WINDOW), moving_sums(course.guessed, WINDOW)
     known = asked >= min(WINDOW, 16)
@@ -97,7 +97,7 @@ def _accuracy(axes: Axes, course: Course) -> None:
     axes.fill_between(seconds, *100 * intervals.T, color=RIGHT, alpha=.15, lw=0, zorder=2,
                       label='95 % interval')
     axes.plot(seconds, 100 * (guessed / asked)[known], color=INK, lw=1.1, ls='--', zorder=3,
-              label='the majority, without looking')
+              label='the majority')
     axes.plot(seconds, 100 * (right / asked)[known], color=RIGHT, lw=2.4, zorder=4,
               label=f'right answers, of the last {WINDOW}')
     axes.set(ylim=(0, 100))
@@ -107,7 +107,7 @@ def _accuracy(axes: Axes, course: Course) -> None:
 
 
 def _rests(axes: Axes, course: Course) -> None:
-    """On which sensors answers rested, and when links were trained."""
+    """Draw the sensors used by answers, and the trainings."""
     bars = [(sensors([name]), COLOURS[name], course.rests_on(name)) for name in BOTH]
     for row, (_, colour, flags) in enumerate([*bars, ('', BUSY, course.training)]):
         axes.broken_barh([(begin, end - begin) for begin, end in course.runs(flags)], (row - .32, .64),
@@ -115,12 +115,12 @@ def _rests(axes: Axes, course: Course) -> None:
     axes.set(ylim=(2.6, -.6))
     axes.set_yticks(range(3), [*(f'on {name}' for name, *_ in bars), 'training'])
     axes.tick_params(labelbottom=False, left=False)
-    axes.set_title('what answers rest on, and when links are trained', loc='left', fontsize=9, color=INK,
+    axes.set_title('sensors used by answers, and trainings', loc='left', fontsize=9, color=INK,
                    pad=3)
 
 
 def _latency(axes: Axes, course: Course) -> None:
-    """Every answer's, on a logarithmic axis."""
+    """Draw the latency of every answer on a logarithmic axis."""
     said = []
     for training, colour, name in ((False, INK, 'idle'), (True, BUSY, 'while training')):
         chosen = course.training == training
@@ -136,7 +136,7 @@ def _latency(axes: Axes, course: Course) -> None:
 
 
 def _label(axes: Axes, one: Milestone, begin: float, row: int) -> None:
-    """What happened, above the strip, with its line; begin: pixels from the left."""
+    """Draw the label of an event above the strip, with its line; begin: pixels from the left."""
     place, figure = axes.get_position(), axes.figure
     low = place.y1 + ROW * row
     axes.plot([one.seconds] * 2, [1, 1 + (low + .7 * ROW - place.y1) / place.height], color=FAINT, lw=.8,

@@ -1,21 +1,19 @@
-"""What the demo found, as tables."""
+"""Results of the demo as tables."""
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 from rich.table import Table
 
-from mpnp_ros.adaptation.evaluation import Share
-from mpnp_ros.cli.demo_drive import Drive, Exchange, Score, sensors
+from mpnp_ros.cli.demo_drive import Drive, sensors
 from mpnp_ros.cli.demo_timeline import Adaptation, Course, adaptations, plugged_in
 from mpnp_ros.cli.demo_view import conversation
+from mpnp_ros.cli.exchanges import TYPES, Exchange, Score, interval, milliseconds, of_type, p95
 from mpnp_ros.cli.units import UNKNOWN, from_to, macs, megabytes, seconds
 
-TYPES = ('exist', 'count', 'object', 'status', 'comparison')
 EXAMPLES = 4
-CAPTION = ('majority: the most frequent answer to each question on other streets, without looking;\n'
+CAPTION = ('majority: the most frequent answer to each question on other streets;\n'
            'questions are chosen so that it is right about half of the time.')
 ADAPTATIONS_CAPTION = (
     'in use, trained: since the sensor was plugged in, until its first links and trained ones were in use;\n'
@@ -23,10 +21,10 @@ ADAPTATIONS_CAPTION = (
 
 
 def phases_table(drive: Drive) -> Table:
-    """What every phase rested on."""
-    table = Table(title='What the phases of the drive rested on', title_justify='left')
+    """Return the table of the phases."""
+    table = Table(title='Phases of the drive', title_justify='left')
     table.add_column('phase')
-    table.add_column('answers rested on')
+    table.add_column('sensors used')
     for name in ('right', '%', '95 % interval', 'majority %', 'median latency'):
         table.add_column(name, justify='right')
     for phase, score in drive.scores():
@@ -39,8 +37,8 @@ def phases_table(drive: Drive) -> Table:
 
 
 def adaptations_table(drive: Drive) -> Table:
-    """What every adaptation took and gave."""
-    table = Table(title='What was adapted, by itself', title_justify='left')
+    """Return the table of the adaptations."""
+    table = Table(title='Adaptations', title_justify='left')
     table.add_column('adaptation')
     for name in ('in use', 'trained', 'took', 'steps', 'compute', 'peak memory', 'held-out',
                  'p95 latency', 'idle', 'ratio'):
@@ -52,7 +50,7 @@ def adaptations_table(drive: Drive) -> Table:
 
 
 def adaptation_cells(drive: Drive, one: Adaptation) -> tuple[str, ...]:
-    """One row; what is not known is a dash."""
+    """Return one row; unknown values are a dash."""
     plugged, course, costs = plugged_in(drive), Course.of(drive), one.costs
     begun, trained = (None if at is None or plugged is None else at - plugged
                       for at in (one.begun_in_use, one.trained_in_use))
@@ -63,22 +61,6 @@ def adaptation_cells(drive: Drive, one: Adaptation) -> tuple[str, ...]:
         macs(costs.macs), megabytes(costs.memory), from_to(costs.start_accuracy, costs.accuracy))
     return (given[0], seconds(begun), seconds(trained), *given[1:], milliseconds(busy), milliseconds(idle),
             UNKNOWN if math.isnan(busy / idle) else f'{busy / idle:.2f}')
-
-
-def p95(latencies: np.ndarray) -> float:
-    """What 95 % of latencies [n] do not exceed; NaN of none."""
-    return float(np.percentile(latencies, 95)) if len(latencies) else math.nan
-
-
-def interval(score: Score) -> str:
-    """Of the percentage: 95 %, Wilson."""
-    low, high = Share(score.right, score.asked).interval
-    return f'{100 * low:.0f} to {100 * high:.0f}' if score.asked else ''
-
-
-def milliseconds(latency: float) -> str:
-    """A latency in seconds; a dash for NaN."""
-    return UNKNOWN if math.isnan(latency) else f'{1e3 * latency:.0f} ms'
 
 
 def score_cells(score: Score) -> tuple[str, str, str]:
@@ -115,8 +97,3 @@ def examples(exchanges: Iterable[Exchange], right: bool) -> list[Exchange]:
     firsts = {one.type: one for one in reversed(matching)}
     rest = [one for one in matching if one is not firsts[one.type]]
     return [*firsts.values(), *rest][:EXAMPLES]
-
-
-def of_type(exchanges: Iterable[Exchange], kind: str | None) -> list[Exchange]:
-    """Those of a type; None: all."""
-    return [one for one in exchanges if kind in (None, one.type)]

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from mpnp_ros.cli.demo_drive import Costs, Drive, Exchange, Phase, sensors
+from mpnp_ros.cli.demo_drive import Costs, Drive, Phase, sensors
+from mpnp_ros.cli.exchanges import Exchange
 
 HANDING_OVER = .5
 """Seconds before the end of an adaptation from which links that come in use are those it has made."""
@@ -183,7 +184,7 @@ def _of_adaptations(drive: Drive) -> Iterator[Milestone]:
     found = adaptations(drive)
     for place, one in enumerate(found):
         if one.costs and not one.costs.steps:
-            yield Milestone(one.begin, 'first links tried')
+            yield Milestone(one.begin, 'initial links evaluated')
         else:
             yield Milestone(one.begin, 'training begins')
         if one.begun_in_use is not None and all(earlier.begun_in_use is None for earlier in found[:place]):

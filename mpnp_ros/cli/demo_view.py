@@ -14,7 +14,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from mpnp_ros.cli.demo_drive import Costs, Drive, Event, Exchange, Moment, Phase, Score, sensors
+from mpnp_ros.cli.demo_drive import Costs, Drive, Event, Moment, Phase, sensors
+from mpnp_ros.cli.exchanges import Exchange, Score
 from mpnp_ros.cli.units import from_to, macs, megabytes, seconds
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class LiveView:
             parts += [progress(now.drive, now.phase, now.exchanges), '']
         head = Text.assemble((self._title, 'bold'), f'   {time.monotonic() - self._start:.0f} s, key frame '
                              f'{frames}')
-        parts = [head, '', *parts, Panel(system(self._diary), title='the system, by itself',
+        parts = [head, '', *parts, Panel(system(self._diary), title='events',
                                          title_align='left', border_style='dim')]
         room = self._height - AROUND - len(self._diary.senses) - (len(now.drive.phases) if now else 0)
         if self._last and room > 0:

@@ -1,6 +1,6 @@
-"""Check this machine: packages, ROS 2, messages, transport, weights; and suggest fixes.
+"""Check packages, ROS 2, messages, transport and weights of this machine, and suggest fixes.
 
-Drivers of cameras and LiDARs need the environment of the transport too, or Fast DDS loses their images. In
+Camera and LiDAR drivers need the transport environment too; without it Fast DDS loses large messages. Run in
 the terminal or service that starts them: eval "$(mpnp doctor --exports)"
 """
 from __future__ import annotations
@@ -22,14 +22,14 @@ ENOUGH = .9
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument('--no-test', dest='test', action='store_false',
-                        help='leave out sending large images between two processes (5 s)')
-    parser.add_argument('--json', action='store_true', help='findings as a JSON list')
+                        help='skip the test that sends large images between two processes (5 s)')
+    parser.add_argument('--json', action='store_true', help='print findings as a JSON list')
     parser.add_argument('--exports', action='store_true',
-                        help='only print the shell commands that set the environment of the transport')
+                        help='only print the shell commands that set the transport environment')
 
 
 def run(arguments: Namespace) -> int:
-    """Print all findings; exit code 1 where something needed is missing."""
+    """Print all findings; exit code 1 if something required is missing."""
     if arguments.exports:
         for name, value in additions(os.environ).items():
             print(f'export {name}={shlex.quote(value)}')
@@ -45,7 +45,7 @@ def run(arguments: Namespace) -> int:
 
 
 def send_images(findings: Sequence[Finding]) -> Iterator[Finding]:
-    """Send large images from one process to another, where ROS is there to do it."""
+    """Send large images from one process to another, if ROS is available."""
     if any(finding.name in ('rclpy', 'ROS messages') and finding.state == MISSING for finding in findings):
         return
     from mpnp_ros.cli.transport_probe import COUNT, images_received
@@ -55,11 +55,11 @@ def send_images(findings: Sequence[Finding]) -> Iterator[Finding]:
     text = f'{count} of {COUNT} images of 4.3 MB arrived from another process'
     yield Finding('large messages', state, text,
                   'allow UDP on the loopback interface, give /dev/shm 1 GB (containers: --shm-size=1g '
-                  '--ipc=host), and free it of what killed processes left (`fastdds shm clean`)')
+                  '--ipc=host), and remove segments of killed processes (`fastdds shm clean`)')
 
 
 def show(findings: Sequence[Finding]) -> None:
-    """Print a table, or plain lines where rich is what is missing; remedies below it."""
+    """Print a table, or plain lines if rich is missing, and the remedies below."""
     try:
         from rich.console import Console
         from rich.table import Table
@@ -75,4 +75,4 @@ def show(findings: Sequence[Finding]) -> None:
         if finding.state != OK:
             print(f'{finding.name}: {finding.remedy}')
     bad = [finding.name for finding in findings if finding.state == MISSING]
-    print(f'Missing: {", ".join(bad)}.' if bad else 'Everything that is needed is here.')
+    print(f'Missing: {", ".join(bad)}.' if bad else 'All requirements are met.')

@@ -1,4 +1,4 @@
-"""Reads .msg, .srv and .action files with their comments, for the documentation."""
+"""Reader of .msg, .srv and .action files with their comments, for the documentation."""
 from __future__ import annotations
 
 import re
@@ -17,7 +17,7 @@ _FIELD = re.compile(r"""
 
 @dataclass(frozen=True)
 class Field:
-    """One field, or a constant where it has a value."""
+    """A field, or a constant if it has a value."""
 
     type: str
     name: str
@@ -36,7 +36,7 @@ class Interface:
 
     @property
     def full_name(self) -> str:
-        """As ROS names it, e.g. ``mpnp_ros/msg/Answer``."""
+        """Return its ROS name, e.g. ``mpnp_ros/msg/Answer``."""
         return f'mpnp_ros/{self.kind}/{self.name}'
 
 

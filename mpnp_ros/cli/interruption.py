@@ -1,4 +1,4 @@
-"""Ctrl-C as a question that long work asks itself, so that it can end in order, and what it goes on from."""
+"""Interruption of long work by Ctrl-C or SIGTERM, and the checkpoint to resume from."""
 from __future__ import annotations
 
 import hashlib
@@ -11,12 +11,12 @@ from pathlib import Path
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CANCELLED = 130
-"""Exit code of a command that was stopped."""
+"""Exit code of a stopped command."""
 
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Ask whether Ctrl-C was pressed, or SIGTERM sent; a second one ends the process at once."""
+    """Yield a function that tells whether to stop; a second signal ends the process at once."""
     pressed: list[int] = []
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
@@ -37,7 +37,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
 
 def end_encoding(cancelled: Callable[[], bool], done: int, of: int) -> None:
-    """End where it was asked for, between two key frames that go into the cache, and say what is kept."""
+    """Stop between two cached key frames if requested, and print what is kept."""
     if cancelled():
         print(f'stopped; {done} of {of} key frames are kept in the cache, the same command resumes',
               file=sys.stderr)
@@ -45,16 +45,16 @@ def end_encoding(cancelled: Callable[[], bool], done: int, of: int) -> None:
 
 
 def checkpoint_folder(output: Path, *what: object) -> Path:
-    """Return where work towards ``output`` is kept until it is finished: beside it, named by what it is.
+    """Return the folder of unfinished work for ``output``: beside it, named by its inputs.
 
-    what: all that the result depends on, so that the same command goes on and another one begins afresh.
+    what: everything that the result depends on, so that the same command resumes and another one starts anew.
     """
     digest = hashlib.sha256(repr(what).encode()).hexdigest()[:12]
     return output.parent / f'.{output.name}.checkpoint' / digest
 
 
 def forget_checkpoint(folder: Path) -> None:
-    """Remove a checkpoint of work that is finished."""
+    """Remove the checkpoint of finished work."""
     shutil.rmtree(folder, ignore_errors=True)
     if folder.parent.is_dir() and not any(folder.parent.iterdir()):
         folder.parent.rmdir()

@@ -1,4 +1,4 @@
-"""What the launch files share: arguments, and the nodes of a system as actions of ROS 2's own launch."""
+"""Common parts of the launch files: arguments, and the nodes of a system as launch actions."""
 from __future__ import annotations
 
 import os
@@ -38,8 +38,8 @@ SHIPPED = 'config/mpnp.yaml'
 def system_arguments(overlay: str = '', clock: str = '', source: str = '') -> list[DeclareLaunchArgument]:
     """Return the arguments of every launch file.
 
-    overlay: file with what the source of data needs, read after config/mpnp.yaml.  clock: who else publishes
-    /clock, which the system then follows.  source: the node in place of sensors, which publishes it too.
+    overlay: parameter file of the source of data, read after config/mpnp.yaml.  clock: other publisher of
+    /clock, which the system then follows.  source: the node in place of sensors, which publishes /clock too.
     """
     from launch.actions import DeclareLaunchArgument
 
@@ -48,7 +48,7 @@ def system_arguments(overlay: str = '', clock: str = '', source: str = '') -> li
     follows = ('true', ['true'], f'Follow /clock, which {clock} publishes') if clock else (
         'false', list(SWITCH), 'Follow /clock, as with a bag or a simulator')
     patience = [DeclareLaunchArgument('timeout', default_value='300.0', description=(
-        f'Seconds that {clock} waits for the nodes to listen before it fails'))] if source else []
+        f'Seconds that {clock} waits for the nodes to subscribe before it fails'))] if source else []
     return [
         DeclareLaunchArgument('namespace', default_value='',
                               description='Namespace of all nodes, e.g. robot1'),
@@ -64,7 +64,7 @@ def system_arguments(overlay: str = '', clock: str = '', source: str = '') -> li
                                 choices=list(SWITCH), description=f'Start the {modality} encoder')
           for modality in ENCODERS),
         DeclareLaunchArgument('adaptation', default_value='true', choices=list(SWITCH),
-                              description='Start the adaptation node, which trains links that are missing'),
+                              description='Start the adaptation node, which trains missing links'),
         *patience,
         DeclareLaunchArgument('log_level', default_value='info', choices=list(LOG_LEVELS),
                               description='Log level of the nodes'),
@@ -73,10 +73,10 @@ def system_arguments(overlay: str = '', clock: str = '', source: str = '') -> li
 
 def system_actions(context: LaunchContext, overlay: str = '', source: str = '',
                    parameters: Mapping[str, object] | None = None) -> list[Action]:
-    """Return encoders, fusion and adaptation as the arguments say, and the source of data.
+    """Return the actions of encoders, fusion and adaptation, and of the source of data.
 
-    source: the node in place of sensors, with these parameters; empty where there is none.
-    Raises ConfigurationError, which ends the launch, where an argument is wrong.
+    source: the node in place of sensors, with these parameters; empty if there is none.
+    Raises ConfigurationError, which ends the launch, for a wrong argument.
     """
     from launch.actions import SetEnvironmentVariable
     from launch.logging import get_logger
@@ -109,7 +109,7 @@ def system_actions(context: LaunchContext, overlay: str = '', source: str = '',
 
 
 def number(given: Mapping[str, str], name: str, kind: type = float) -> float:
-    """Return an argument as a number; raises ConfigurationError where it is none."""
+    """Return an argument as a number; raises ConfigurationError if it is none."""
     try:
         return kind(given[name])
     except ValueError:
@@ -117,9 +117,9 @@ def number(given: Mapping[str, str], name: str, kind: type = float) -> float:
 
 
 def _heed_ctrl_c() -> None:
-    """Let launch hear SIGINT where it was inherited as ignored, as in a shell's background job.
+    """Let launch handle SIGINT if it was inherited as ignored, as in a background job of a shell.
 
-    It relies on the handler that Python sets itself, and not in that case.
+    Launch relies on the handler of Python, which is not set in that case.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and \
             threading.current_thread() is threading.main_thread():
@@ -127,7 +127,7 @@ def _heed_ctrl_c() -> None:
 
 
 def _prefix(given: Mapping[str, str], executable: str) -> str:
-    """Return what stands before the command of a node: it ends with the launch, however that ends.
+    """Return the prefix of a node's command, which ends the node with the launch.
 
     `ros2 launch` leaves its processes behind when it is ended by SIGTERM, SIGHUP or SIGKILL.  The user's own
     prefix (--launch-prefix) follows.

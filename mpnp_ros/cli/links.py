@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from mpnp_ros.cache import sha256_of
-from mpnp_ros.cli.session import add_namespace, ros_session, wait_for
+from mpnp_ros.cli.session import add_namespace, connected
 from mpnp_ros.cli.units import from_to, macs, megabytes, percent, print_table, seconds
-from mpnp_ros.errors import ConfigurationError, LinksError
-from mpnp_ros.links.files import MANIFEST, LinkManifest, load_link, read_manifest
-from mpnp_ros.links.store import LinkStore, StoredLink, default_store, shipped_links, whole
+from mpnp_ros.errors import ConfigurationError, LinksError, NotRunningError, RequestError
+from mpnp_ros.methods.link_files import MANIFEST, LinkManifest, load_link, read_manifest
+from mpnp_ros.methods.link_store import LinkStore, StoredLink, default_store, shipped_links, whole
 
 IN_USE, KEPT, WITHDRAWN, SHIPPED, OTHER = 'in use', 'to go back to', 'taken back', 'shipped', ''
 HEADS = ('modality', 'version', 'state', 'model', 'encoder', 'blocks', 'supervision', 'accuracy', 'trained',
@@ -167,36 +167,23 @@ def find(store: LinkStore, name: str) -> StoredLink:
 
 def roll_back(store: LinkStore, arguments: Namespace) -> int:
     """Ask the fusion node where one runs, else change the store; say which."""
-    answer = ask_fusion(arguments)
-    if answer is not None:
-        version, by, message = answer.link.version, 'fusion', f'the fusion node says: {answer.message}'
-    else:
-        version, by = go_back(store, arguments.modality), 'store'
-        message = (f'no fusion node was found, so none was asked; it will start with {arguments.modality} '
-                   f'links {version or SHIPPED} (noted in {store.folder})')
-    refused = answer is not None and not answer.success
+    modality, by, refused = arguments.modality, 'fusion', False
+    try:
+        with connected('links', arguments.namespace, arguments.timeout) as robot:
+            version = robot.rollback(modality).version
+            message = f'the fusion node says: {modality} links {version} are in use'
+    except (ConfigurationError, NotRunningError):  # no ROS 2, or no fusion node
+        by, version = 'store', go_back(store, modality)
+        message = (f'no fusion node was found, so none was asked; it will start with {modality} links '
+                   f'{version or SHIPPED} (noted in {store.folder})')
+    except RequestError as error:
+        refused, version, message = True, '', f'the fusion node says: {error}'
     if arguments.json:
-        print(json.dumps({'modality': arguments.modality, 'version': version or None, 'by': by,
-                          'success': not refused, 'message': message}))
+        print(json.dumps({'modality': modality, 'version': version or None, 'by': by, 'success': not refused,
+                          'message': message}))
     else:
         print(message, file=sys.stderr if refused else sys.stdout)
     return 1 if refused else 0
-
-
-def ask_fusion(arguments: Namespace) -> Any:
-    """The fusion node's response to rollback_links; None where no fusion node or no ROS 2 is there."""
-    try:
-        with ros_session(arguments.namespace) as node:
-            from mpnp_ros.srv import RollbackLinks
-
-            client = node.create_client(RollbackLinks, 'rollback_links')
-            if not client.wait_for_service(arguments.timeout):
-                return None
-            done = client.call_async(RollbackLinks.Request(modality=arguments.modality))
-            return wait_for(lambda: done.done() and done.result(), 30.,
-                            'the fusion node does not answer; see `mpnp status` and try again')
-    except ConfigurationError:
-        return None
 
 
 def go_back(store: LinkStore, modality: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The ``mpnp`` command: one module per subcommand, all of them in one table."""
+"""The ``mpnp`` command: a table with one module per subcommand."""
 from __future__ import annotations
 
 import argparse
@@ -24,34 +24,33 @@ class Command:
     summary: str
 
     def load(self) -> ModuleType:
-        """Import the module; only the command that was asked for pays for its imports."""
+        """Import the module of the command, and no other."""
         return import_module(self.module)
 
 
 COMMANDS = (
-    Command('demo', 'mpnp_ros.cli.demo', 'drive from day into night with live accuracy, all in one go'),
-    Command('doctor', 'mpnp_ros.cli.doctor', 'check this machine and say how to mend what is missing'),
-    Command('bringup', 'mpnp_ros.cli.bringup', 'start encoders and fusion (and a replay) as processes'),
-    Command('ask', 'mpnp_ros.cli.ask', 'ask the fusion node a question and watch the answer come'),
-    Command('questions', 'mpnp_ros.cli.questions', 'list standing questions, and withdraw them'),
-    Command('status', 'mpnp_ros.cli.status', 'show the modalities as the fusion node sees them'),
-    Command('adapt', 'mpnp_ros.cli.adapt', 'let the running robot train links within a budget, and watch'),
-    Command('links', 'mpnp_ros.cli.links', 'list, show, take back and prune the links that a robot keeps'),
-    Command('train', 'mpnp_ros.cli.train', 'train links on nuScenes and show what answers rest on'),
+    Command('demo', 'mpnp_ros.cli.demo', 'demo: a drive from day into night with live accuracy'),
+    Command('doctor', 'mpnp_ros.cli.doctor', 'check this machine and suggest fixes'),
+    Command('bringup', 'mpnp_ros.cli.bringup', 'start encoders, fusion and adaptation'),
+    Command('ask', 'mpnp_ros.cli.ask', 'ask a question and print the answer as it is generated'),
+    Command('questions', 'mpnp_ros.cli.questions', 'list and withdraw standing questions'),
+    Command('status', 'mpnp_ros.cli.status', 'show the state of each modality'),
+    Command('adapt', 'mpnp_ros.cli.adapt', 'train links on the running robot within a budget'),
+    Command('links', 'mpnp_ros.cli.links', 'list, show, roll back and prune the links of a robot'),
+    Command('train', 'mpnp_ros.cli.train', 'train links on nuScenes key frames'),
     Command('pretrain', 'mpnp_ros.cli.pretrain', 'train a head that counts objects by direction'),
-    Command('evaluate', 'mpnp_ros.cli.evaluate', 'measure accuracy in the driving world and write its page'),
-    Command('convert', 'mpnp_ros.cli.convert', 'write nuScenes scenes as a bag that ROS can play'),
-    Command('replay', 'mpnp_ros.cli.replay', 'play such a bag with its clock and its questions'),
-    Command('world', 'mpnp_ros.cli.world', 'make data sets in the embedded driving world, or look at it'),
-    Command('docs', 'mpnp_ros.cli.docs', 'write docs/interfaces.md, docs/parameters.md and config/mpnp.yaml'),
+    Command('evaluate', 'mpnp_ros.cli.evaluate', 'measure accuracy: of a running system on a bag, of links'),
+    Command('convert', 'mpnp_ros.cli.convert', 'convert nuScenes scenes to ROS 2 bags'),
+    Command('replay', 'mpnp_ros.cli.replay', 'play a bag with its clock and its questions'),
+    Command('world', 'mpnp_ros.cli.world', 'generate, show or run the simulated world'),
+    Command('docs', 'mpnp_ros.cli.docs', 'write the pages of docs/reference and config/mpnp.yaml'),
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code: 2 after a named error, 130 after Ctrl-C.
 
-    argv: default: those of the process, which signals end without a word before the command begins and after
-    it has ended.
+    argv: default: the arguments of the process; signals before and after the command end it silently.
     """
     with signals.at_once():
         code = _run(sys.argv[1:] if argv is None else argv)

@@ -1,4 +1,4 @@
-"""The nodes of a running system and the command lines that start them."""
+"""The nodes of a system and their command lines."""
 from __future__ import annotations
 
 import json
@@ -12,18 +12,16 @@ from pathlib import Path
 from mpnp_ros.cli.parameter_files import check_parameter_file
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.locations import shared_file
+from mpnp_ros.node_names import ADAPTATION, ENCODERS, FUSION, NODES, REPLAY, WORLD, checked_namespace
 from mpnp_ros.supervisor import ProcessSpec
 from mpnp_ros.transport import additions
 
-ENCODERS = {'camera': 'camera_encoder', 'lidar': 'lidar_encoder', 'radar': 'radar_encoder'}
 USUAL = ('camera', 'lidar')
 """Modalities whose encoders are started unless others are asked for."""
-FUSION, ADAPTATION, REPLAY, WORLD = 'fusion', 'adaptation', 'replay', 'world'
 REPLAYED = {'camera': '/cam_front/image_rect/compressed', 'lidar': '/lidar_top', 'radar': '/radar_front'}
-"""A topic of a bag, and of the world, that the encoder of each modality listens to once it is active."""
+"""A topic of a bag and of the world that the active encoder of each modality subscribes to."""
 OVERLAYS = {REPLAY: 'config/nuscenes.yaml', WORLD: 'config/world.yaml'}
 """Parameters that all nodes need with that source."""
-NODES = (*ENCODERS.values(), FUSION, ADAPTATION, REPLAY, WORLD)
 _NAME = r'[A-Za-z_]\w*'
 _TOPIC = rf'(~/|~|/)?{_NAME}(/{_NAME})*'
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
@@ -31,7 +29,7 @@ LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 
 @dataclass(frozen=True)
 class Placement:
-    """What all nodes of one robot share.
+    """Settings shared by all nodes of one robot.
 
     namespace: empty or absolute, e.g. ``/robot1``.
     params_files: read after config/mpnp.yaml in this order; later ones win.
@@ -48,12 +46,12 @@ class Placement:
 
 def node_process(node: str, placement: Placement,
                  parameters: Mapping[str, object] | None = None) -> ProcessSpec:
-    """Return the process of one node; ``parameters`` win over the parameter files.
+    """Return the process of one node; ``parameters`` take precedence over the parameter files.
 
-    Raises ConfigurationError where the node or a parameter file does not exist.
+    Raises ConfigurationError if the node or a parameter file does not exist.
     """
     if node not in NODES:
-        raise ConfigurationError(f'there is no node {node!r}; there are {", ".join(NODES)}')
+        raise ConfigurationError(f'no node {node!r}; use one of {", ".join(NODES)}')
     arguments = [part for file in _parameter_files(placement) for part in ('--params-file', str(file))]
     for name, value in {**_common(node, placement), **(parameters or {})}.items():
         arguments += ['-p', f'{name}:={_yaml(value)}']
@@ -68,10 +66,10 @@ def node_process(node: str, placement: Placement,
 def system_processes(modalities: Sequence[str], placement: Placement,
                      replay: Mapping[str, object] | None = None, world: Mapping[str, object] | None = None,
                      adaptation: bool = True) -> list[ProcessSpec]:
-    """Return the processes of encoders, fusion and adaptation, and of what takes the place of sensors.
+    """Return the processes of encoders, fusion and adaptation, and of the node in place of sensors.
 
-    replay, world: the parameters of that node; at most one of them is given.  adaptation: without it, links
-    stay as they are.
+    replay, world: the parameters of that node; at most one of them is given.  adaptation: whether to start
+    that node.
     """
     unknown = set(modalities) - set(ENCODERS)
     if unknown:
@@ -89,7 +87,7 @@ def system_processes(modalities: Sequence[str], placement: Placement,
 
 
 def waiting(modalities: Sequence[str]) -> dict[str, object]:
-    """Return the parameters of a source that begins when all listen, and fails where they do not come."""
+    """Return the parameters of a source that starts when all nodes subscribe, and fails if they do not."""
     return {'wait_for': listeners(modalities), 'require_listeners': True}
 
 
@@ -98,21 +96,10 @@ def listeners(modalities: Sequence[str]) -> list[str]:
     return [*(topic for name, topic in REPLAYED.items() if name in modalities), 'question']
 
 
-def checked_namespace(namespace: str) -> str:
-    """Return a namespace with its leading slash, or an empty one as it is.
-
-    Raises ConfigurationError where ROS does not allow the name.
-    """
-    if namespace and not re.fullmatch(r'(/?[A-Za-z_]\w*)+/?', namespace, re.ASCII):
-        raise ConfigurationError(f'namespace {namespace}: letters, digits and _ only, no part beginning with '
-                                 'a digit, e.g. /robot1')
-    return '/' + namespace.strip('/') if namespace else ''
-
-
 def checked_remap(rule: str) -> str:
-    """Return a remapping rule as it is, such as ``/tf:=tf`` or ``camera_encoder:/clock:=/sim/clock``.
+    """Return a remapping rule unchanged, such as ``/tf:=tf`` or ``camera_encoder:/clock:=/sim/clock``.
 
-    Raises ConfigurationError where ROS would refuse it, which ends a node with a traceback.
+    Raises ConfigurationError if ROS would refuse it, which would end a node with a traceback.
     """
     if rule.startswith('__'):
         raise ConfigurationError(f'remapping {rule!r} renames all nodes; give --namespace instead')

@@ -1,4 +1,4 @@
-"""Lifecycle states of nodes, as far as they have told, asked for again and again without waiting."""
+"""Lifecycle states of nodes, polled without waiting."""
 from __future__ import annotations
 
 import time
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 UNKNOWN = 'starting'
 RUNNING, ACTIVE = 'running', 'active'
 PERIOD, SETTLED, PATIENCE = .3, 2., 3.
-"""Seconds until a node is asked again: before it is active, from then on, and while it does not answer."""
+"""Seconds between two queries of a node: before it is active, afterwards, and while it does not respond."""
 
 
 class NodeStates:
-    """Watches nodes by name, relative to the namespace of the node that asks.
+    """Watches nodes by name, relative to the namespace of the caller's node.
 
     A node without a life cycle counts as :data:`RUNNING` once it is in the graph.
     """
@@ -40,7 +40,7 @@ class NodeStates:
         self._labels[name] = UNKNOWN
 
     def poll(self) -> None:
-        """Ask every node that has not been asked lately; answers come in on the executor's thread."""
+        """Query nodes that are due; responses arrive on the executor's thread."""
         now = time.monotonic()
         if all(now - asked < PERIOD for asked in self._asked.values()):
             return
@@ -67,10 +67,10 @@ class NodeStates:
             self._labels[name] = future.result().current_state.label
 
     def _meet(self, name: str) -> None:
-        """Make the client of a node with a life cycle, and note that one without is running.
+        """Create the client of a lifecycle node; other nodes count as running.
 
-        A client makes its service appear in the graph even where no node serves it, and `ros2 lifecycle`
-        would wait for that node for ever.
+        A client makes its service appear in the graph even without a server, and `ros2 lifecycle` would wait
+        for that node for ever.
         """
         services = [service for service, _ in self._node.get_service_names_and_types_by_node(
             name, self._node.get_namespace())]

@@ -1,4 +1,4 @@
-"""Parameter files of the user: can they be read, and which of their keys match no node that is started."""
+"""Checks of the user's parameter files: readability, and keys that match no started node."""
 from __future__ import annotations
 
 import difflib
@@ -16,8 +16,8 @@ MARK = 'ros__parameters'
 def check_parameter_file(path: Path) -> list[str]:
     """Return the node names of a parameter file, such as ``/**/camera_encoder``.
 
-    Raises ConfigurationError where the file is missing, is not YAML, or is not a parameter file: a node that
-    gets it would end with a traceback, or take its defaults without a word.
+    Raises ConfigurationError if the file is missing, is not YAML, or is not a parameter file: a node would
+    end with a traceback, or silently use its defaults.
     """
     if not Path(path).is_file():
         raise ConfigurationError(f'parameter file {path} does not exist')
@@ -26,9 +26,9 @@ def check_parameter_file(path: Path) -> list[str]:
 
 
 def unmatched(path: Path, nodes: Sequence[str], namespace: str, known: Sequence[str]) -> list[str]:
-    """Return a sentence for each key of a parameter file that matches none of the nodes that are started.
+    """Return a sentence for each key of a parameter file that matches no started node.
 
-    nodes: names of the nodes that are started, in ``namespace``, which is empty or begins with a slash.
+    nodes: names of the started nodes, in ``namespace``, which is empty or begins with a slash.
     known: names of all nodes that could be started.
     """
     full = {f'{namespace}/{node}': node for node in nodes}
@@ -50,14 +50,14 @@ def unmatched(path: Path, nodes: Sequence[str], namespace: str, known: Sequence[
 
 
 def matches(key: str, name: str) -> bool:
-    """Whether a key of a parameter file means the node of that name; * is one part of it, ** any number."""
+    """Return whether a key of a parameter file matches the node of that name; * is one part, ** are any."""
     parts = [{'*': r'/\w+', '**': r'(/\w+)*'}.get(part, '/' + re.escape(part))
              for part in key.strip('/').split('/')]
     return re.fullmatch(''.join(parts), name) is not None
 
 
 def _parts(last: str, known: Sequence[str]) -> list[str]:
-    """Nodes with a part of that name, as ``camera`` of ``camera_encoder``."""
+    """Return nodes with a part of that name, such as ``camera`` of ``camera_encoder``."""
     return [node for node in known if set(last.lower().split('_')) & set(node.split('_'))]
 
 

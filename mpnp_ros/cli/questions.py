@@ -11,10 +11,10 @@ import time
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from mpnp_ros.cli.node_reports import NodeReports
-from mpnp_ros.cli.session import NotAnsweringError, add_fusion, ros_session, wait_for
+from mpnp_ros.cli.session import add_fusion, ros_session, wait_for
 from mpnp_ros.cli.units import print_table, seconds
-from mpnp_ros.errors import QuestionError
+from mpnp_ros.client.node_reports import NodeReports
+from mpnp_ros.errors import NotAnsweringError, QuestionError
 
 if TYPE_CHECKING:
     from rclpy.node import Node

@@ -1,4 +1,4 @@
-"""The options that `mpnp train` and `mpnp evaluate --links` share: data, and what differs from the recipe."""
+"""Options shared by `mpnp train` and `mpnp evaluate --links`: data, and overrides of the recipe."""
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
@@ -18,22 +18,23 @@ SHARED = ('modalities', 'language_model', 'method', 'split', 'night_images', 'qu
 
 
 def add_recipe_arguments(parser: ArgumentParser | _ArgumentGroup) -> None:
-    """Add the options; those that are not given are as in the recipe."""
+    """Add the options; omitted ones keep the value of the recipe."""
     parser.add_argument('--qa', nargs='+', action='extend', type=Path, default=[], metavar='JSON',
-                        help='question files of NuScenes-QA, train before val (default: questions are made '
+                        help='question files of NuScenes-QA, train before val (default: questions made '
                              'from the boxes)')
-    parser.add_argument('--scenes', nargs='+', metavar='SCENE', help='names or tokens (default: all)')
+    parser.add_argument('--scenes', nargs='+', metavar='SCENE',
+                        help='names or tokens of scenes (default: all)')
     parser.add_argument('--config', type=Path, metavar='YAML',
-                        help='the recipe (default: config/train.yaml of the package)')
-    parser.add_argument('--camera-head', metavar='HEAD', help='connect counts of objects by this head')
-    parser.add_argument('--lidar-head', metavar='HEAD', help='connect counts of objects by this head')
-    parser.add_argument('--radar-head', metavar='HEAD', help='connect counts of objects by this head')
+                        help='recipe (default: config/train.yaml of the package)')
+    parser.add_argument('--camera-head', metavar='HEAD', help='head that counts objects in the images')
+    parser.add_argument('--lidar-head', metavar='HEAD', help='head that counts objects in the point clouds')
+    parser.add_argument('--radar-head', metavar='HEAD', help='head that counts objects in the radar scans')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: %(default)s)')
     TrainRecipe.add_arguments(parser, SHARED)
 
 
 def recipe_of(arguments: Namespace) -> TrainRecipe:
-    """The recipe with what the command line changes.  Raises ConfigurationError."""
+    """Return the recipe with the overrides of the command line.  Raises ConfigurationError."""
     recipe = TrainRecipe.load(arguments.config or shared_file('config/train.yaml'))
     given = TrainRecipe.given(arguments)
     if 'seed' in given:

@@ -1,7 +1,7 @@
-"""Play a bag in its own time: sensors, transforms, questions with their true answers, and /clock.
+"""Play a bag with its own time: sensors, transforms, questions with true answers, and /clock.
 
-Everything else must follow that clock: start it with `mpnp bringup --use-sim-time`, or start both at once
-with `mpnp bringup --bag BAG`.
+Other nodes must follow that clock: start them with `mpnp bringup --use-sim-time`, or start both with
+`mpnp bringup --bag BAG`.
 """
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument('bag', type=Path, help='bag folder, or an .mcap or .db3 file')
     add_replay_options(parser)
-    parser.add_argument('--start', type=float, default=0., metavar='S', help='where in the bag to begin')
+    parser.add_argument('--start', type=float, default=0., metavar='S',
+                        help='start time in the bag (default: 0)')
     parser.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
                         help='parameters on top of config/mpnp.yaml; repeatable, later ones win')
     add_namespace(parser)
@@ -27,22 +28,22 @@ def add_replay_options(parser: ArgumentParser) -> None:
     parser.add_argument('--rate', type=float, default=1., help='speed of time (default: %(default)s)')
     parser.add_argument('--loop', action='store_true', help='start the replay again at its end')
     parser.add_argument('--topics', nargs='+', action='extend', default=[], metavar='TOPIC',
-                        help="play these topics of the bag only; wildcards in quotes: '/camera/*'")
+                        help="topics to play (default: all); wildcards in quotes: '/camera/*'")
     parser.add_argument('--exclude', nargs='+', action='extend', default=[], metavar='TOPIC',
-                        help='do not play these topics of the bag; wildcards as above')
+                        help='topics not to play; wildcards as above')
     parser.add_argument('--longest-gap', type=float, metavar='S',
-                        help='skip times without any message that are longer (default: 60; 0: none)')
+                        help='longest time without messages; longer gaps are skipped (default: 60; 0: never)')
 
 
 def replay_parameters(arguments: Namespace) -> dict[str, object]:
-    """Return the parameters of the replay node that the command line sets."""
+    """Return the parameters of the replay node set by the command line."""
     given = {'topics': arguments.topics, 'exclude': arguments.exclude, 'longest_gap': arguments.longest_gap}
     return {'bag': arguments.bag, 'rate': arguments.rate, 'loop': arguments.loop,
             **{name: value for name, value in given.items() if value not in (None, [])}}
 
 
 def run(arguments: Namespace) -> int:
-    """Become the replay node; its exit code is ours."""
+    """Replace this process by the replay node."""
     from mpnp_ros.cli.node_processes import REPLAY, Placement, node_process
 
     placement = Placement(arguments.namespace, arguments.params_file)

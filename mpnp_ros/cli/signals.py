@@ -1,7 +1,7 @@
-"""What SIGINT, SIGTERM and SIGHUP do to a command at each stage of it.
+"""Handling of SIGINT, SIGTERM and SIGHUP at each stage of a command.
 
-Every stage sets its handlers itself: what a shell starts in the background inherits SIGINT as ignored, and
-Python then leaves it so.  SIGHUP stays ignored where it is, as `nohup` wants it.
+Every stage sets its own handlers: background processes of a shell inherit SIGINT as ignored, and Python then
+leaves it so.  SIGHUP stays ignored if it is, as with `nohup`.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A command was told to end.  number: of the signal.  code: the exit code that shells expect."""
+    """The command was interrupted.  number: of the signal.  code: the exit code that shells expect."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -23,7 +23,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def exit_code(number: int) -> int:
-    """Return the exit code of a command that a signal has ended."""
+    """Return the exit code of a command ended by a signal."""
     return 128 + number
 
 

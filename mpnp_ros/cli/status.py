@@ -9,20 +9,20 @@ import json
 import math
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mpnp_ros.cli.node_processes import FUSION
-from mpnp_ros.cli.node_reports import LEVELS, NodeReport, NodeReports
-from mpnp_ros.cli.node_reports import OK as SOUND
-from mpnp_ros.cli.session import NotAnsweringError, add_fusion, ros_session, wait_for
+from mpnp_ros.cli.session import add_fusion, connected, wait_for
 from mpnp_ros.cli.units import from_to, macs, megabytes, seconds
+from mpnp_ros.client.node_reports import LEVELS, NodeReport
+from mpnp_ros.client.node_reports import OK as SOUND
+from mpnp_ros.node_names import FUSION
 
 if TYPE_CHECKING:
-    from rclpy.node import Node
     from rich.console import Group
     from rich.table import Table
+
+    from mpnp_ros.client.robot import Robot
 
 STATES = ('absent', 'probing', 'healthy', 'degraded', 'stale', 'adapting')
 DOING = ('idle', 'reading', 'training', 'evaluating')
@@ -39,53 +39,23 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print the report once or, with --watch, keep it up to date."""
-    with ros_session(arguments.namespace) as node:
-        latest, reports = LatestStates(node), NodeReports(node)
-        states = wait_for(latest.take, arguments.timeout, reports.why_absent)
+    with connected('status', arguments.namespace, arguments.timeout) as robot:
+        states, reports = robot.modalities(), robot.reports
         reports.wait()
         if not arguments.watch:
             wait_for(lambda: not reports.is_starting(FUSION), arguments.timeout, reports.why_absent)
-            states = latest.take() or states
-        with suppress(NotAnsweringError):
-            wait_for(lambda: latest.adaptation, ADAPTATION_TIMEOUT, 'there is no adaptation node')
+            states = robot.modalities()
+        adaptation = robot.adaptation(ADAPTATION_TIMEOUT)
         if arguments.watch:
-            watch(latest, reports, states, arguments.json)
+            watch(robot, arguments.json)
         else:
-            show(states, arguments.json, latest.adaptation, reports)
+            show(states, arguments.json, adaptation, reports)
     return 0 if usable(states) else 1
 
 
-class LatestStates:
-    """The newest reports of the fusion node and the adaptation node; latched, so the last ones come at once.
-
-    adaptation: a message of that type, None where no such node runs.
-    """
-
-    def __init__(self, node: Node) -> None:
-        from rclpy.qos import DurabilityPolicy, QoSProfile
-
-        from mpnp_ros.msg import Adaptation, ModalityStates
-
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._newest: Any = None
-        self.adaptation: Any = None
-        node.create_subscription(ModalityStates, 'modalities', self._keep, latched)
-        node.create_subscription(Adaptation, 'adaptation', self._keep_adaptation, latched)
-
-    def take(self) -> Any:
-        """Return a report of the fusion node that has not been taken yet, or None."""
-        newest, self._newest = self._newest, None
-        return newest
-
-    def _keep(self, states: Any) -> None:
-        self._newest = states
-
-    def _keep_adaptation(self, adaptation: Any) -> None:
-        self.adaptation = adaptation
-
-
-def show(states: Any, as_json: bool, adaptation: Any = None, reports: Iterable[NodeReport] = ()) -> None:
-    """Print one report."""
+def show(states: Mapping[str, Any], as_json: bool, adaptation: Any = None,
+         reports: Iterable[NodeReport] = ()) -> None:
+    """Print one report; states: ModalityState messages by modality."""
     if as_json:
         entries = as_dict(states)
         nodes = {report.name: {'level': LEVELS[report.level], 'text': report.text} for report in reports}
@@ -96,21 +66,23 @@ def show(states: Any, as_json: bool, adaptation: Any = None, reports: Iterable[N
     Console(highlight=False).print(page(states, adaptation, reports))
 
 
-def watch(latest: LatestStates, reports: NodeReports, states: Any, as_json: bool) -> None:
-    """Print every report; as a table, in the place of the one before it."""
+def watch(robot: Robot, as_json: bool) -> None:
+    """Print what has changed, again and again; as a table, in the place of the one before it."""
     if as_json:
+        shown = None
         while True:
-            show(states, as_json, latest.adaptation, reports)
-            states = wait_for(latest.take, math.inf, '')
+            if (states := robot.modalities(math.inf)) is not shown:
+                show(states, as_json, robot.adaptation(0.), robot.reports)
+            shown = states
+            time.sleep(REFRESH)
     from rich.live import Live
-    with Live(page(states, latest.adaptation, reports), auto_refresh=False) as live:
+    with Live(auto_refresh=False) as live:
         while True:
-            states = latest.take() or states
-            live.update(page(states, latest.adaptation, reports), refresh=True)
+            live.update(page(robot.modalities(math.inf), robot.adaptation(0.), robot.reports), refresh=True)
             time.sleep(REFRESH)
 
 
-def page(states: Any, adaptation: Any = None, reports: Iterable[NodeReport] = ()) -> Group:
+def page(states: Mapping[str, Any], adaptation: Any = None, reports: Iterable[NodeReport] = ()) -> Group:
     """Return the table, and below it lines as wide as the terminal.
 
     They say what answers rest on, why a modality is as it is, what nodes warn of, and what is adapted.
@@ -128,7 +100,7 @@ def page(states: Any, adaptation: Any = None, reports: Iterable[NodeReport] = ()
     return Group(table(states), *map(Text, lines))
 
 
-def usable(states: Any) -> list[str]:
+def usable(states: Mapping[str, Any]) -> list[str]:
     """Return the modalities that answers can rest on now: plugged, with links and with fresh tokens."""
     return [name for name, state in as_dict(states).items()
             if state['plugged'] and state['links_version'] and state['age'] is not None
@@ -158,17 +130,17 @@ def adaptation_as_dict(adaptation: Any) -> dict[str, object]:
             **{name: getattr(adaptation, name) for name in counts}}
 
 
-def as_dict(states: Any) -> dict[str, object]:
-    """Return a ModalityStates message as plain data, by modality; unknown numbers are None."""
+def as_dict(states: Mapping[str, Any]) -> dict[str, object]:
+    """Return the states of modalities as plain data, by modality; unknown numbers are None."""
     return {state.modality: {
         'state': STATES[state.state], 'plugged': state.plugged, 'pinned': state.pinned,
         'rate': _known(state.rate), 'age': _known(state.age), 'quality': _known(state.quality),
         'links_version': state.links_version, 'encoder': state.encoder, 'detail': state.detail,
-    } for state in states.modalities}
+    } for state in states.values()}
 
 
-def table(states: Any) -> Table:
-    """Return a ModalityStates message as a table."""
+def table(states: Mapping[str, Any]) -> Table:
+    """Return the states of modalities as a table."""
     from rich.table import Table
 
     result = Table()

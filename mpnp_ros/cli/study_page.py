@@ -1,4 +1,4 @@
-"""The report of a study: docs/accuracy.json, docs/accuracy.md and the picture in it."""
+"""The report of a study: docs/results/accuracy.json, docs/results/accuracy.md and their picture."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -20,36 +20,36 @@ BARS = (('majority', 'majority', '#b8bec5'), ('blind', 'blind', '#8c959f'),
         ('camera_lidar_day', 'camera + LiDAR, day', '#1a7f37'),
         ('camera_lidar_night', 'camera + LiDAR, night', '#0b4d20'),
         ('true_objects', 'true objects', '#8250df'))
-LEARNED = {'trust': 'whose word counts how far where both look',
-           'worth': 'what their counts are worth: what is missed, confused and imagined, and whose word '
-                    'counts how far',
-           'aligners': 'how what was counted is told to the language model', 'all': 'all of it'}
-"""By the part of links to sensors that is trained."""
-PAGE = """# Accuracy in the embedded driving world
+LEARNED = {'trust': 'the weight of each sensor where both look',
+           'worth': 'the worth of their counts: missed, confused and imagined objects, and the weight '
+                    'of each sensor',
+           'aligners': 'how counts are passed to the language model', 'all': 'everything'}
+"""Description of the trained part of links to sensors."""
+PAGE = """# Accuracy in the simulated world
 
-Made by `mpnp evaluate --work study` (config/study.yaml); the figures are in [accuracy.json](accuracy.json).
+Output of `mpnp evaluate --work study` (config/study.yaml); the figures are in [accuracy.json](accuracy.json).
 It is a synthetic world: none of this is accuracy on nuScenes.
 
 {table}
 
-{questions} questions on {scenes} scenes that nothing was trained on, the same ones by day and at night,
-balanced so that the text gives little away, {answers} answers to choose from; seeds: {seeds}. In brackets the
-95 % interval (bootstrap over seeds and scenes). Questions ask what is where from the vehicle, up to
-{distance:g} m and with at least {points} LiDAR points; those that relate two other things to each other are
-left out. The language model is {model}, frozen; {last} blocks are linked.
+{questions} questions on {scenes} held-out scenes, the same ones by day and at night, balanced so that
+the text gives little away, with {answers} choices; seeds: {seeds}. In brackets is the 95 % interval
+(bootstrap over seeds and scenes). Questions ask for objects relative to the vehicle, up to {distance:g} m
+away and with at least {points} LiDAR points. Questions that relate two other objects to each other are
+omitted. The language model is {model}, frozen; {last} blocks are linked.
 
 - **Blind** links see learned constants instead of tokens: same parameters, same questions, same code,
-  {blind} steps, by which they say what the majority says.
-- The **rule** reads the same tokens without a language model: it adds up what the question asks for.
-- Links on **true objects** say what the link mechanism itself transmits. Links to sensors start from them.
-- Links to camera and LiDAR count by the reader of those on true objects, as it is. What they learn is
-  {sensors}. One pair of links serves all rows.
+  {blind} steps. They reach the majority answers.
+- The **rule** reads the same tokens without a language model: it adds up the counts for the question.
+- Links on **true objects** show what the link mechanism transmits. Links to sensors start from them.
+- Links to camera and LiDAR use the unchanged reader of links on true objects. They learn
+  {sensors}. All rows use one pair of links.
 
 ## Training
 
-Links on true objects learn to count first, which the table leaves out: {words} steps on texts alone and
-{numbers} on painted frames ([experiments.md](experiments.md), section 7). After that their aligners learn to
-speak to the language model.
+Links on true objects learn to count first, which is not in the table: {words} steps on texts alone and
+{numbers} on painted frames ([experiments.md](../lab/experiments.md), section 7). After that their aligners
+learn to pass the counts to the language model.
 
 | links | steps | seconds a step | minutes | parameters, M | GMAC a step | peak memory, GB |
 |---|---|---|---|---|---|---|
@@ -77,7 +77,7 @@ def write_page(results: Sequence[Mapping[str, Any]], config: StudyConfig, folder
 
 
 def draw(report: StudyReport, results: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Bars with their intervals, and how the links on true objects learned where that was looked at often."""
+    """Draw bars with their intervals, and the learning curve of links on true objects if it was measured."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -101,7 +101,7 @@ def _bars(axes: Axes, report: StudyReport) -> None:
     axes.axvline(report.overall['blind'].mean, color=FAINT, lw=1, ls=':')
     axes.set_yticks(range(len(bars)), [label for _, label, _ in bars], fontsize=9)
     axes.invert_yaxis()
-    axes.set(xlim=(0, 105), xlabel='questions answered rightly, %')
+    axes.set(xlim=(0, 105), xlabel='right answers, %')
     axes.set_title('held-out scenes; dotted: blind', loc='left', fontsize=10, color=INK)
     _plain(axes)
 

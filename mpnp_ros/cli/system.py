@@ -1,4 +1,4 @@
-"""Encoders, fusion and replay as supervised processes, with what their nodes say of themselves."""
+"""Encoders, fusion and replay as supervised processes, with the states of their nodes."""
 from __future__ import annotations
 
 import time
@@ -7,9 +7,10 @@ from contextlib import ExitStack
 
 from mpnp_ros.cli.complaints import Complaints
 from mpnp_ros.cli.node_processes import ENCODERS, FUSION, REPLAY, WORLD, Placement, checked_namespace
-from mpnp_ros.cli.node_reports import NodeReports
 from mpnp_ros.cli.node_states import RUNNING, NodeStates
-from mpnp_ros.cli.session import NotAnsweringError, ros_session
+from mpnp_ros.cli.session import ros_session
+from mpnp_ros.client.node_reports import NodeReports
+from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.supervisor import (
     ENDED,
     FAILED,
@@ -23,17 +24,17 @@ from mpnp_ros.supervisor import (
 from mpnp_ros.supervisor import RUNNING as PROCESS_RUNNING
 
 POLL, WATCH = .05, .25
-"""Seconds between looks at the processes: until they are ready, and from then on."""
+"""Seconds between polls of the processes: until they are ready, and afterwards."""
 WRONG_PARAMETER = 2  # exit code of mpnp_ros.nodes.runtime.run_node
 SET_UP = ('unconfigured', 'inactive')
 SOURCES = (REPLAY, WORLD)
 
 
 class System:
-    """The processes of a robot and what their nodes say of themselves; a status line for every change.
+    """The processes of a robot and the states of their nodes; prints a status line for every change.
 
-    signals: grows by each signal that tells the system to end; another one while it ends hurries that.
-    why: why the system cannot go on, empty as long as it can.
+    signals: grows by each signal to end the system; another one during the shutdown accelerates it.
+    why: why the system cannot continue, empty as long as it can.
     """
 
     def __init__(self, specs: Sequence[ProcessSpec], placement: Placement, restarts: int = 5,
@@ -65,11 +66,11 @@ class System:
         self._stack.__exit__(*error)
 
     def say(self, text: str) -> None:
-        """Write a line of the system's own."""
+        """Print a line of the system."""
         self._lines('mpnp', text)
 
     def poll(self) -> bool:
-        """Keep processes running and report what has changed; False once the system is to end."""
+        """Restart processes and print changes; False once the system is to end."""
         if self._signals or self.why:
             return False
         runs = self._supervisor.poll()
@@ -83,7 +84,7 @@ class System:
                     self._complaints.report(report.name, report.level, report.text)
         self.why = self._why_it_ends()
         if self.why:
-            self.say(f'{self.why}; the system ends')
+            self.say(f'{self.why}; shutting down')
         return runs and not self.why
 
     def wait_ready(self, timeout: float) -> None:
@@ -101,29 +102,29 @@ class System:
         self._announced = True
 
     def failed(self) -> list[str]:
-        """Names of the nodes that have been given up."""
+        """Return the names of the nodes that are not restarted any more."""
         return [child.spec.name for child in self._supervisor.children if child.state == FAILED]
 
     def pids(self) -> Mapping[str, int | None]:
-        """Process id of each node, None while it does not run."""
+        """Return the process id of each node, None while it does not run."""
         return {child.spec.name: child.pid for child in self._supervisor.children}
 
     def _why_it_ends(self) -> str:
-        """Say which part that nothing can go on without has ended for good, and what follows."""
+        """Return which indispensable part has ended, and the consequence."""
         gone = {child.spec.name: child for child in self._supervisor.children
                 if child.state in (ENDED, FAILED)}
         encoders = [name for name in self._names if name in ENCODERS.values()]
         source = next((name for name in self._names if name in SOURCES), None)
         if FUSION in gone:
-            return f'{FUSION} has {_ending(gone[FUSION])}: no question can be answered without it'
+            return f'{FUSION} has {_ending(gone[FUSION])}: questions cannot be answered'
         if encoders and all(name in gone for name in encoders):
-            return f'no encoder is left ({", ".join(encoders)}): nothing is perceived'
+            return f'no encoder is left ({", ".join(encoders)}): no sensor data'
         if source in gone and gone[source].state == FAILED:
-            return f'{source} has {_ending(gone[source])}: there are no sensors without it'
+            return f'{source} has {_ending(gone[source])}: no sensor data'
         missing = [name for name in encoders if name in gone and name not in self._ever_ready]
         if source and missing:
             return (f'{source} waits for {", ".join(missing)}, which has {_ending(gone[missing[0]])} '
-                    '(mend it, or leave it out with --modalities)')
+                    '(fix it, or omit it with --modalities)')
         return ''
 
     def _not_ready(self) -> list[str]:
@@ -135,7 +136,7 @@ class System:
         self._lines(name, line)
 
     def _hurry(self) -> bool:
-        """Whether another signal has come since this was asked last, while the system ends."""
+        """Return whether another signal has arrived during the shutdown."""
         before, self._heeded = self._heeded, len(self._signals)
         return self._heeded > before
 
@@ -149,7 +150,7 @@ class System:
             self._report(child, child.state)
 
     def _is_hopeless(self, child: Child) -> bool:
-        """Whether it would only fall again: a wrong parameter, a bag that cannot be read, missing weights."""
+        """Return whether a restart is useless: a wrong parameter, an unreadable bag, missing weights."""
         code, name = child.returncode, child.spec.name
         return code == WRONG_PARAMETER or (code > 0 and (name in SOURCES or name not in self._ever_ready))
 
@@ -175,5 +176,5 @@ def _ending(child: Child) -> str:
 def _details(child: Child) -> str:
     if child.pid:
         return f' pid {child.pid}'
-    again = ', to be started again' if child.state == WAITING else ''
+    again = ', restarting' if child.state == WAITING else ''
     return f' exit code {child.returncode}{again}' if child.returncode is not None else ''

@@ -1,10 +1,10 @@
-"""Train latent connections on the key frames of a nuScenes root and show what their answers rest on.
+"""Train links on the key frames of a nuScenes root and print their accuracy.
 
-Every key frame is encoded once. Questions are made from its boxes, for many headings of the vehicle, or are
-those of NuScenes-QA (--qa). The table compares answers about what was held out: with the sensors, with
-tokens of other frames, without tokens, of links that never saw a sensor (--blind) and of the majority, each
-with its 95 % interval. Ctrl-C or SIGTERM stops; the same command resumes from its checkpoint, which is
-written every 100 steps and at the end.
+Every key frame is encoded once. Questions are generated from its boxes, for many headings of the vehicle, or
+taken from NuScenes-QA (--qa). The table compares answers to held-out questions: with the sensors, with tokens
+of other frames, without tokens, of links trained without any sensor (--blind) and of the majority, each with
+its 95 % interval. Ctrl-C or SIGTERM stops; the same command resumes from its checkpoint, which is written
+every 100 steps and at the end.
 
     mpnp train --root world --output links
     mpnp train --root nuscenes --qa NuScenes_train_questions.json --split scene --output links
@@ -36,36 +36,38 @@ if TYPE_CHECKING:
     from mpnp_ros.adaptation.dataset import TokenDataset
     from mpnp_ros.adaptation.evaluation import Accuracy
     from mpnp_ros.adaptation.trainer import Trainer, TrainingReport
-    from mpnp_ros.links.files import Link
     from mpnp_ros.llm.language_model import LanguageModel
-    from mpnp_ros.methods.base import Method
+    from mpnp_ros.methods.link import Link
+    from mpnp_ros.methods.method import Method
     from mpnp_ros.modalities.base import Encoder
 
 RECIPE, SCENES = 'recipe.yaml', 'scenes.json'
-"""Beside the links of a store: how they were trained, and on which scenes."""
+"""Files beside the links of a store: their recipe, and their training scenes."""
 SHIPPED = 'shipped'
 LICENCE = 'CC BY-NC-SA 4.0 (nuScenes)'
 LICENCES = {'v1.0-world': 'Apache-2.0 (trained on the embedded driving world)'}
-"""Version of a root -> licence of links trained on it, where it is not that of nuScenes."""
+"""Version of a root -> licence of links trained on it, if it is not that of nuScenes."""
 SAMPLE = 2000
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument('--root', type=Path, required=True, help='nuScenes: samples/ and v1.0-*/')
+    parser.add_argument('--root', type=Path, required=True,
+                        help='nuScenes root: the folder of samples/ and v1.0-*/')
     parser.add_argument('--output', type=Path, required=True, help='link store to add the links to')
     add_recipe_arguments(parser)
-    parser.add_argument('--start', metavar='STORE', help='begin with the links of this store, else with its '
-                        f'links on true objects; {SHIPPED}: those that come with the package')
-    parser.add_argument('--blocks', type=int, metavar='N', help='linked blocks, the last ones')
+    parser.add_argument('--start', metavar='STORE', help='start from the links of this store for the same '
+                        f'modality, otherwise for true objects; {SHIPPED}: the shipped links')
+    parser.add_argument('--blocks', type=int, metavar='N',
+                        help='number of linked blocks, counted from the last')
     TrainRecipe.add_arguments(parser, ['training.steps', 'training.batch', 'training.learning_rate'])
-    parser.add_argument('--blind', action='store_true', help='train the blind baseline as well')
+    parser.add_argument('--blind', action='store_true', help='also train the blind baseline')
     parser.add_argument('--checkpoint', type=Path, metavar='FOLDER',
-                        help='where a stopped run resumes (default: a hidden folder beside --output, removed '
-                             'at the end)')
-    parser.add_argument('--licence', help='of the links, as the data asks (default: that of nuScenes, or of '
-                        'the embedded world)')
-    parser.add_argument('--quiet', action='store_true', help='no progress')
+                        help='folder from which a stopped run resumes (default: a hidden folder beside '
+                             '--output, removed at the end)')
+    parser.add_argument('--licence', help='licence of the links (default: that of nuScenes or of the '
+                        'simulated world)')
+    parser.add_argument('--quiet', action='store_true', help='print no progress')
 
 
 def run(arguments: Namespace) -> int:
@@ -126,7 +128,7 @@ def run(arguments: Namespace) -> int:
 
 
 def language_model(recipe: TrainRecipe, device: str) -> LanguageModel:
-    """The language model, in all processes in the number format that the first one found best."""
+    """Return the language model, in the number format that the first process has chosen."""
     import torch
 
     from mpnp_ros.adaptation.processes import Processes
@@ -141,12 +143,12 @@ def language_model(recipe: TrainRecipe, device: str) -> LanguageModel:
 
 
 def plugged(recipe: TrainRecipe, lm: LanguageModel, encoders: Sequence[Encoder], start: str | None) -> Method:
-    """A method with a link for each encoder: untrained, or begun as links of a store."""
+    """Return a method with a link for each encoder: untrained, or started from links of a store."""
     import torch
 
-    from mpnp_ros.methods.base import build_method
+    from mpnp_ros.methods.registry import create_method
 
-    method, known = build_method(recipe.method, lm), links_to_start_from(start, lm) if start else {}
+    method, known = create_method(recipe.method, lm), links_to_start_from(start, lm) if start else {}
     torch.manual_seed(recipe.seed)
     for encoder in encoders:
         link = recipe.new_link(method, encoder)
@@ -157,34 +159,34 @@ def plugged(recipe: TrainRecipe, lm: LanguageModel, encoders: Sequence[Encoder],
 
 
 def links_to_start_from(start: str, lm: LanguageModel) -> dict[str, Link]:
-    """The newest link of each modality in a store, or those that come with the package."""
+    """Return the newest link of each modality in a store, or the shipped ones."""
     from mpnp_ros.errors import LinksError
-    from mpnp_ros.links.files import load_link
-    from mpnp_ros.links.store import LinkStore, shipped_links
+    from mpnp_ros.methods.link_files import load_link
+    from mpnp_ros.methods.link_store import LinkStore, shipped_links
 
     if start != SHIPPED and not Path(start).is_dir():
-        raise LinksError(f'there is no link store {start} to start from; give the --output of another run')
+        raise LinksError(f'no link store to start from: {start}; use the --output of another run')
     stored = shipped_links() if start == SHIPPED else {one.modality: one for one in LinkStore(start).list()}
     return {name: load_link(one.path, lm=lm, sha256=one.sha256) for name, one in stored.items()}
 
 
 def fitting(links: dict[str, Link], modality: str, start: str) -> Link:
-    """The link of a modality, else that of true objects.  Raises LinksError where there is neither."""
+    """Return the link of a modality, otherwise that of true objects; LinksError if there is neither."""
     from mpnp_ros.adaptation.true_objects import OBJECTS
     from mpnp_ros.errors import LinksError
 
     if modality not in links and OBJECTS not in links:
-        raise LinksError(f'{start} has no links for {modality} and none for {OBJECTS} to start from; it has: '
+        raise LinksError(f'no links for {modality} or {OBJECTS} to start from in {start}; available: '
                          f'{", ".join(links) or "none"}')
     return links.get(modality) or links[OBJECTS]
 
 
 def announce(recipe: TrainRecipe, train: TokenDataset, test: TokenDataset) -> None:
-    """Say how much there is to learn, and what the split does not show."""
+    """Print the size of the data sets and the limits of the split."""
     from mpnp_ros.adaptation.splits import MINI_WARNING, SAME_SCENES_WARNING, shared_scenes
 
-    print(f'{len(train.examples)} questions on {len(train.frames)} frames to train on, '
-          f'{len(test.examples)} on {len(test.frames)} held out')
+    print(f'{len(train.examples)} training questions on {len(train.frames)} frames, '
+          f'{len(test.examples)} held-out questions on {len(test.frames)} frames')
     if recipe.split == 'mini':
         print(f'warning: {MINI_WARNING}')
     elif shared_scenes(train, test):
@@ -192,14 +194,14 @@ def announce(recipe: TrainRecipe, train: TokenDataset, test: TokenDataset) -> No
 
 
 def trained_scenes(train: TokenDataset) -> list[str]:
-    """Return the names of the scenes that links were trained on."""
+    """Return the names of the training scenes."""
     from mpnp_ros.adaptation.key_frames import scene_of
 
     return sorted({scene_of(key) for key in train.frames})
 
 
 def describe(report: TrainingReport) -> str:
-    """What the training cost, in one line."""
+    """Return the cost of the training in one line."""
     return (f'{report.steps} steps of {report.seconds_per_step:.2f} s and '
             f'{report.macs_per_step / 1e9:.1f} GMACs, {report.seconds:.0f} s in all; '
             f'{report.parameters / 1e6:.2f} M parameters, loss {report.final_loss:.3f}, '
@@ -208,7 +210,7 @@ def describe(report: TrainingReport) -> str:
 
 def examine(trainer: Trainer, blind: Method | None, train: TokenDataset, test: TokenDataset,
             seed: int) -> dict[str, Accuracy]:
-    """Accuracies about what was held out, by what the answers may rest on, and on a part of the training."""
+    """Return accuracies on held-out data by the available tokens, and on a part of the training data."""
     from mpnp_ros.adaptation.evaluation import evaluate, majority, sensor_dependence
 
     method, book = trainer.method, trainer.book
@@ -222,10 +224,10 @@ def examine(trainer: Trainer, blind: Method | None, train: TokenDataset, test: T
 
 def save(method: Method, recipe: TrainRecipe, arguments: Namespace, rows: dict[str, Accuracy],
          licence: str, scenes: Sequence[str]) -> None:
-    """Add the links to the store, with where they come from and what was measured, the recipe and scenes."""
+    """Add the links to the store, with provenance, measurements, recipe and scenes."""
     from mpnp_ros.cache import write_file
-    from mpnp_ros.links.files import Provenance
-    from mpnp_ros.links.store import LinkStore
+    from mpnp_ros.methods.link_store import LinkStore
+    from mpnp_ros.methods.provenance import Provenance
 
     asked = ', '.join(path.name for path in arguments.qa) or f'{recipe.questions.turns} headings'
     text = (f'mpnp train on {arguments.root.name}: {", ".join(recipe.modalities)}, {asked}, '

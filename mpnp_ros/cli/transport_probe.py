@@ -1,4 +1,4 @@
-"""Whether camera images get from one process to another: publishes some and counts what arrives.
+"""Test of the transport of camera images between processes: publish some and count the received ones.
 
 As a program (``python -m mpnp_ros.cli.transport_probe``) it is the publisher.
 """

@@ -1,4 +1,4 @@
-"""Measured numbers as the commands print them; what was not measured is a dash."""
+"""Formats of measured numbers; unknown ones are a dash."""
 from __future__ import annotations
 
 import math
@@ -6,36 +6,36 @@ import sys
 from collections.abc import Sequence
 
 UNKNOWN = '-'
-"""What was not measured."""
+"""Text of an unknown number."""
 
 
 def percent(share: float | None) -> str:
-    """A share in [0, 1], e.g. an accuracy."""
+    """Return a share in [0, 1] as per cent."""
     return f'{100 * share:.1f} %' if _known(share) else UNKNOWN
 
 
 def from_to(before: float | None, after: float | None) -> str:
-    """How a share has changed."""
+    """Return the change of a share."""
     return f'{percent(before)} -> {percent(after)}'
 
 
 def seconds(value: float | None) -> str:
-    """A time in seconds."""
+    """Return a time in seconds."""
     return f'{value:.0f} s' if _known(value) else UNKNOWN
 
 
 def macs(value: float | None) -> str:
-    """Multiply-accumulates, in units of 1e12."""
+    """Return multiply-accumulates in units of 1e12."""
     return f'{value / 1e12:.2f} TMACs' if _known(value) else UNKNOWN
 
 
 def megabytes(value: float | None) -> str:
-    """Bytes, in units of 1e6."""
+    """Return bytes in units of 1e6."""
     return f'{value / 1e6:.1f} MB' if _known(value) else UNKNOWN
 
 
 def print_table(cells: Sequence[Sequence[str]], heads: Sequence[str] = ()) -> None:
-    """Print rows: in a terminal with lines and folded to its width, else aligned text, a line each."""
+    """Print rows: on a terminal as a table folded to its width, otherwise as aligned lines."""
     if not sys.stdout.isatty():
         lines = [*([heads] if heads else []), *cells]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

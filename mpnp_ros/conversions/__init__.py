@@ -1,1 +1,1 @@
-"""ROS messages to numpy and back, and nothing else."""
+"""Conversions of ROS messages to numpy and back."""

@@ -1,4 +1,4 @@
-"""``sensor_msgs/CameraInfo`` -> pinhole matrix and distortion of the images as they come."""
+"""``sensor_msgs/CameraInfo`` -> pinhole matrix and distortion of the received images."""
 from __future__ import annotations
 
 import re
@@ -16,10 +16,10 @@ TRANSPORTS = ('compressed', 'theora', 'ffmpeg', 'zstd', 'draco')
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Where the pixels of an image look.
+    """Viewing directions of the pixels of an image.
 
-    matrix: [3, 3] in pixels of the image, None where the camera is uncalibrated.  distortion: of the lens,
-    None where the image has none.  concern: what had to be assumed, in words; empty where nothing had to be.
+    matrix: [3, 3] in pixels of the image, None for an uncalibrated camera.  distortion: of the lens, None if
+    the image has none.  concern: assumptions, in words; empty without any.
     """
 
     matrix: np.ndarray | None
@@ -57,12 +57,12 @@ def calibration(message: CameraInfo, size: tuple[int, int] | None = None,
 
 
 def intrinsics(message: CameraInfo, rectified: bool = True) -> np.ndarray | None:
-    """Return the matrix of :func:`calibration` for images as the message says."""
+    """Return the matrix of :func:`calibration` for images as described by the message."""
     return calibration(message, None, rectified).matrix
 
 
 def is_rectified_topic(topic: str) -> bool:
-    """Whether the name of an image topic says that its images are rectified, as ``image_rect`` does."""
+    """Return whether an image topic has rectified images by its name, such as ``image_rect``."""
     names = [name for name in topic.lower().split('/') if name]
     while len(names) > 1 and names[-1].startswith(TRANSPORTS):
         names.pop()
@@ -72,7 +72,7 @@ def is_rectified_topic(topic: str) -> bool:
 
 
 def _matrix(message: CameraInfo, rectified: bool) -> tuple[str, np.ndarray | None]:
-    """Name and a copy of the matrix that holds, with 1 in its corner."""
+    """Return the name and a copy of the valid matrix, with 1 in its corner."""
     matrices = {'P': np.array(message.p, np.float64).reshape(3, -1)[:, :3],
                 'K': np.array(message.k, np.float64).reshape(3, -1)}
     given = [name for name in ('PK' if rectified else 'KP') if matrices[name].any()]
@@ -87,7 +87,7 @@ def _matrix(message: CameraInfo, rectified: bool) -> tuple[str, np.ndarray | Non
 
 
 def _distorts(message: CameraInfo) -> bool:
-    """Whether the lens bends the light: no equidistant lens is without."""
+    """Return whether the lens distorts; an equidistant one always does."""
     return bool(np.any(message.d)) or MODELS.get(_model(message)) == EQUIDISTANT
 
 
@@ -96,7 +96,7 @@ def _model(message: CameraInfo) -> str:
 
 
 def _lens(message: CameraInfo) -> tuple[Distortion | None, str]:
-    """The distortion, and what is amiss with it."""
+    """Return the distortion, and its problem."""
     model, coefficients = _model(message), tuple(map(float, message.d))
     family = MODELS.get(model)
     if not _distorts(message):
@@ -115,7 +115,7 @@ def _lens(message: CameraInfo) -> tuple[Distortion | None, str]:
 
 
 def _fit(matrix: np.ndarray, message: CameraInfo, size: tuple[int, int] | None) -> str:
-    """Change the matrix from the full resolution to an image of ``size``; return what had to be assumed."""
+    """Change the matrix from the full resolution to an image of ``size``; return the assumption made."""
     region, full = message.roi, (message.width, message.height)
     corner = (region.x_offset, region.y_offset)
     binning = (max(1, message.binning_x), max(1, message.binning_y))
@@ -156,7 +156,7 @@ def _near(size: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 def _alike(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether two sizes may be of the same picture: a pixel is lost by rounding, or one in a hundred."""
+    """Return whether two sizes can be of the same picture, up to a pixel of rounding or one per cent."""
     across, down = size[0] * other[1], size[1] * other[0]
     return min(other) > 0 and abs(across - down) <= max(SAME_SHAPE * max(across, down), *other)
 
@@ -166,7 +166,7 @@ def _cut(matrix: np.ndarray, corner: tuple[float, float]) -> None:
 
 
 def _bin(matrix: np.ndarray, binning: tuple[int, int]) -> None:
-    """As image_geometry has it."""
+    """Apply binning as image_geometry does."""
     matrix[0] /= binning[0]
     matrix[1] /= binning[1]
 

@@ -28,11 +28,11 @@ _NUMBERS = re.compile(r'\d+([USF])C(\d+)')
 
 @dataclass(frozen=True)
 class Encoding:
-    """How the pixels of one encoding lie in memory.
+    """Memory layout of the pixels of one encoding.
 
-    channels: values in a pixel of a row.  dtype: of a value.  convert: [rows, W, channels] and the image's
-    height to uint8 RGB [H, W, 3].  paired: two pixels share their colour, so that rows hold an even number.
-    chroma: of planes, by how much the one of the colours that follows that of Y is reduced; 0: no planes.
+    channels: values per pixel.  dtype: of a value.  convert: [rows, W, channels] and the image's height to
+    uint8 RGB [H, W, 3].  paired: two pixels share their colour, so that rows hold an even number.
+    chroma: of planes, the reduction of the colour plane that follows Y; 0: no planes.
     """
 
     channels: int

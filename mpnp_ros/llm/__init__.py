@@ -1,1 +1,1 @@
-"""The frozen language model: weights, blocks, prefix attention, choices and generation; knows no modality."""
+"""The frozen language model: weights, blocks, prefix attention, choices and generation."""

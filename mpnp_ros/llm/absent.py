@@ -1,4 +1,4 @@
-"""What stands in a language model for the parts that were not read into memory."""
+"""Placeholders for weights that are not loaded."""
 from __future__ import annotations
 
 import torch
@@ -8,7 +8,7 @@ from mpnp_ros.errors import WeightsError
 
 
 class Absent(nn.Module):
-    """A part that is not in memory; running it raises WeightsError.
+    """A part that is not loaded; running it raises WeightsError.
 
     name: of the part, for the message.
     """
@@ -34,7 +34,7 @@ class AnswerHead(nn.Module):
         self.ids = nn.Buffer(ids, persistent=False)
 
     def rows(self, vocabulary: torch.Tensor) -> torch.Tensor:
-        """The rows of some token ids; WeightsError if one is not among those in memory."""
+        """Return the rows of some token ids; WeightsError if one is not loaded."""
         places = torch.searchsorted(self.ids, vocabulary).clamp(max=len(self.ids) - 1)
         strangers = vocabulary[self.ids[places] != vocabulary].tolist()
         if strangers:
@@ -43,12 +43,12 @@ class AnswerHead(nn.Module):
         return self.weight[places]
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Raise WeightsError: the other rows are not in memory."""
+        """Raise WeightsError: the other rows are not loaded."""
         raise WeightsError(f'of the head only the {len(self.ids)} rows of answers are in memory; load the '
                            'upper blocks without naming choices')
 
 
 def not_in_memory(part: str) -> WeightsError:
-    """The error for a part that is to be run and is not in memory."""
+    """Return the error for running a part that is not loaded."""
     return WeightsError(f'{part} of the language model is not in memory, only upper blocks are: read '
                         'questions with the whole model (load_language_model) and keep them in QuestionFiles')

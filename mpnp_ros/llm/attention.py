@@ -2,10 +2,10 @@
 
     out = softmax([q~ K_p / sqrt(d_h) + log g | q k / sqrt(d_h) + mask]) [V_p ; v]
 
-after papers.md A.7 (point 3, the log-gate; point 10, position-neutral prefix keys) and A.8.  q~ is the
-query before its rotation (RoPE), so that a prefix looks the same from every position.  A block without
-open prefix columns runs the model's own attention, so its output is that of the text-only model to the
-last bit.
+The method of arXiv:2312.07886 with two corrections: the log-gate, and prefix keys without position.  q~ is
+the query before its rotation (RoPE), so that a prefix looks the same from every position.  A block without
+open prefix columns runs the model's own attention, so its output equals that of the text-only model bit for
+bit.
 """
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Attended = tuple[torch.Tensor, torch.Tensor | None]
 
 
 def open_columns(prefix: BlockPrefix | None) -> BlockPrefix | None:
-    """The prefix without the columns that are closed (-inf) for every row and head; None if none is left."""
+    """Return the prefix without columns closed (-inf) for every row and head; None if none is left."""
     if prefix is None or prefix.keys.shape[2] == 0:
         return None
     gate = prefix.log_gate
@@ -116,7 +116,7 @@ def _check(prefix: BlockPrefix, batch: int, kv_heads: int, width: int) -> None:
 
 
 def _prefix_attention(stock: Callable[..., Attended]) -> Callable[..., Attended]:
-    """An attention function for transformers that is `stock` wherever no prefix is passed down."""
+    """Return an attention function for transformers that equals `stock` without a prefix."""
 
     def forward(module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
                 attention_mask: torch.Tensor | None, *, prefix: BlockPrefix | None = None,
@@ -132,7 +132,7 @@ def _prefix_attention(stock: Callable[..., Attended]) -> Callable[..., Attended]
 
 
 def _own_eager(module: nn.Module, *arguments: object, **options: object) -> Attended:
-    """The eager attention of the model's own file."""
+    """Return the eager attention of the model's own file."""
     return sys.modules[type(module).__module__].eager_attention_forward(module, *arguments, **options)
 
 

@@ -1,8 +1,8 @@
-"""Answering from a closed list: one pass gives the probability of every choice.
+"""Answers from a closed list: one pass gives the probability of every choice.
 
-The choices' tokens form a tree.  Only where it branches has the model anything to decide, so the
-probability of a choice is the product, over the branching nodes of its path, of a softmax restricted to
-the tokens that go on from there.  The probabilities of all choices add up to 1.
+The tokens of the choices form a tree, and the model decides only where it branches.  So the probability of a
+choice is the product, over the branching nodes of its path, of a softmax restricted to the possible next
+tokens.  The probabilities of all choices add up to 1.
 """
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _Node:
     slot: int = -1
 
     def candidates(self, end: int) -> tuple[int, ...]:
-        """The tokens that may follow; `end` among them where a choice is complete but others go on."""
+        """Return the tokens that may follow; `end` among them if a choice is complete but others continue."""
         stops = (end,) if self.choice is not None and self.children else ()
         return (*self.children, *stops)
 
@@ -55,7 +55,7 @@ class ChoiceTrie:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, choices: Sequence[str]) -> None:
-        """Raises QuestionError for no, too many, too long, empty or equal choices."""
+        """Raises QuestionError for none, too many, too long, empty or equal choices."""
         self.choices = _checked(choices)
         self._end = _end_token(tokenizer)
         self._paths = [answer_tokens(tokenizer, choice) for choice in self.choices]

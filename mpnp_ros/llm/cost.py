@@ -1,7 +1,7 @@
-"""What running blocks costs, in multiply-accumulates (MACs), exactly.
+"""Costs of running blocks in multiply-accumulates (MACs), exactly.
 
-papers.md A.4, "consistent form", with the true cost of grouped K/V heads and gated feed-forwards.
-Counted as a profiler counts: matrix products only, attention over all columns whether masked or not.
+The accounting of arXiv:2312.07886, with the true cost of grouped K/V heads and gated feed-forwards.  Like a
+profiler, it counts matrix products only, and attention over all columns whether masked or not.
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mpnp_ros.llm.families import ModelShape
 def macs(shape: ModelShape, first: int, last: int, tokens: int,
          prefix_columns: Mapping[int, int] | None = None, past: int = 0,
          positions: int = 0, vocabulary: int | None = None) -> int:
-    """MACs of blocks first..last-1 on T `tokens` and of the head on `positions` of them.
+    """Return the MACs of blocks first..last-1 on T `tokens` and of the head on `positions` of them.
 
     prefix_columns: linked block -> P.  past: columns already in the K/V cache.  vocabulary: number of
     token ids scored, default all.

@@ -1,4 +1,4 @@
-"""One small adapter per family of language models: how its embedding, blocks and head are run.
+"""Adapters of language model families: how their embedding, blocks and head are run.
 
 Supported are decoder models of transformers whose blocks can be run one by one; attention itself is in
 :mod:`mpnp_ros.llm.attention`.
@@ -43,7 +43,7 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class BlockContext:
-    """What all blocks of one run share: layout, attention masks [B, 1, T, S] and the rotation."""
+    """Shared inputs of all blocks of one run: layout, attention masks [B, 1, T, S] and the rotation."""
 
     layout: TextLayout
     mask: torch.Tensor | None
@@ -93,9 +93,9 @@ class LlamaFamily:
         return not isinstance(getattr(self.body, self.inputs[0]), Absent)
 
     def leave_out(self, first: int) -> None:
-        """Leave out of a model without weights what block `first` and those above do not need.
+        """Remove the parts of a model without weights that block `first` and those above do not need.
 
-        What is computed rather than stored is made here.
+        Computed buffers are created here.
         """
         for index in range(first):
             self.blocks[index] = Absent(f'block {index}')
@@ -317,7 +317,7 @@ FAMILIES: dict[str, type[LlamaFamily]] = {
 
 
 def check_family(model_type: str, name: str) -> None:
-    """Raise UnsupportedModelError, which lists what is supported, unless `model_type` is."""
+    """Raise UnsupportedModelError with the supported families unless `model_type` is one of them."""
     if model_type not in FAMILIES:
         raise UnsupportedModelError(
             f'{name} is of family {model_type!r}, which cannot be run block by block; '
@@ -325,7 +325,7 @@ def check_family(model_type: str, name: str) -> None:
 
 
 def family_of(model: PreTrainedModel, name: str) -> LlamaFamily:
-    """The adapter for a model; UnsupportedModelError if there is none."""
+    """Return the adapter for a model; UnsupportedModelError if there is none."""
     check_family(model.config.model_type, name)
     return FAMILIES[model.config.model_type](model)
 

@@ -1,4 +1,4 @@
-"""Answers in the model's own words, token by token."""
+"""Free text answers, token by token."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -58,7 +58,7 @@ def _tokens(lm: LanguageModel, prepared: PreparedQuestion, prefix: Prefix | None
 
 
 class _GrowingText:
-    """Text of the tokens so far, given out in whole characters."""
+    """Text of the tokens so far, returned in whole characters."""
 
     def __init__(self, lm: LanguageModel) -> None:
         self._decode = lm.tokenizer.decode
@@ -66,7 +66,7 @@ class _GrowingText:
         self._given = 0
 
     def add(self, token: int) -> str:
-        """Take one token; returns the text that is complete now and has not been given out."""
+        """Add a token; returns the new complete text."""
         self._ids.append(token)
         text = self._decode(self._ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         text = text.lstrip(' ')

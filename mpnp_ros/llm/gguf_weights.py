@@ -1,7 +1,7 @@
-"""Turn a Llama-like model in a GGUF file into a folder that transformers loads fast.
+"""Convert a Llama-like model in a GGUF file to a folder that transformers loads fast.
 
-The file is read with the `gguf` package and dequantised to float32 once; transformers' own reader would
-need one more package and takes several times as long at every start.
+The file is read with the `gguf` package and dequantised to float32 once; transformers' own reader needs
+another package and takes several times as long at every start.
 """
 from __future__ import annotations
 

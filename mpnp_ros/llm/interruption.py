@@ -1,4 +1,4 @@
-"""Giving up a computation between two blocks of a language model."""
+"""Cancelling a computation between two blocks of a language model."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ _cancelled: ContextVar[Callable[[], bool] | None] = ContextVar('cancelled', defa
 
 @contextmanager
 def interruptible(cancelled: Callable[[], bool]) -> Iterator[None]:
-    """Within it, on this thread, a model stops before its next block once ``cancelled()`` is true.
+    """Stop the model on this thread before its next block once ``cancelled()`` is true.
 
     It stops with CancelledError.  cancelled: called for every block, so it must be quick.
     """
@@ -24,7 +24,7 @@ def interruptible(cancelled: Callable[[], bool]) -> Iterator[None]:
 
 
 def check_interruption() -> None:
-    """Raise CancelledError where the computation under way is not wanted any more."""
+    """Raise CancelledError if the current computation is cancelled."""
     cancelled = _cancelled.get()
     if cancelled is not None and cancelled():
         raise CancelledError('the computation was cancelled')

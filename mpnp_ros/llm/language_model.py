@@ -57,21 +57,21 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.model.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The weights' and hidden states' type."""
+        """Type of weights and hidden states."""
         return self.model.dtype
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Within it float32 parameters are trained with this model: their products are of its type."""
+        """Context in which float32 parameters are trained with this model in its number format."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     @property
     def max_tokens(self) -> int | None:
-        """The longest text that the model has positions for; None where there is no limit (ALiBi)."""
+        """Maximum number of text positions of the model; None without a limit (ALiBi)."""
         return getattr(self.model.config, 'max_position_embeddings', None)
 
     @property
@@ -82,7 +82,7 @@ class LanguageModel:
         return frozenset(i for entry in ids for i in _as_tuple(entry))
 
     def embed(self, layout: TextLayout) -> torch.Tensor:
-        """Input of block 0, [B, T, d].  Raises WeightsError where token embeddings are not in memory."""
+        """Return the input of block 0, [B, T, d].  Raises WeightsError if token embeddings are not loaded."""
         return self.family.embed(layout)
 
     def run_blocks(self, hidden: torch.Tensor, layout: TextLayout, first: int, last: int,

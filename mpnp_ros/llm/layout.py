@@ -1,4 +1,4 @@
-"""How text tokens lie in a batch: their positions and which of them each one may see."""
+"""Layout of text tokens in a batch: positions and visibility."""
 from __future__ import annotations
 
 from collections.abc import Sequence

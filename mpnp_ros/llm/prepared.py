@@ -1,4 +1,4 @@
-"""Questions read as far as no modality has a say, and their completion for one frame."""
+"""Questions read up to the links, and their completion for one frame."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from mpnp_ros.llm.text_cache import TextCache
 #: Which rows of a text see a prefix: all of them, or those that decide the answer.
 Reach = Literal['all', 'answer']
 MOST_PROMPT_TOKENS = 2048
-"""Reading takes time in proportion: 2000 characters are 500 tokens of English, but up to 6000 of emoji."""
+"""The time of reading is proportional: 2000 characters are 500 tokens of English, but up to 6000 of emoji."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class OpenRows:
     cache: TextCache
 
     def head(self, count: int) -> OpenRows:
-        """The first `count` rows alone; what becomes of them is the same."""
+        """Return the first `count` rows; their results are the same."""
         return replace(self, layout=self.layout.head(count), hidden=self.hidden[:, :count])
 
 
@@ -45,10 +45,9 @@ class PreparedQuestion:
     """A question after blocks 0..first-1, which depend on its text only.
 
     layout: one text, [1, T] or with the tree of its choices behind it.  prompt_tokens: length of the
-    prompt alone.  hidden: [1, T, d], the input of block `first`.  rows: what remains to be run for a
-    frame: all of it, or the rows that decide the answer, where only these see a prefix.  trie: of its
-    choices; None where the answer is generated, and then `cache` holds the keys and values of the lower
-    blocks.
+    prompt alone.  hidden: [1, T, d], the input of block `first`.  rows: what remains to be run for a frame:
+    all of it, or the rows that decide the answer, where only these see a prefix.  trie: of its choices; None
+    where the answer is generated, and then `cache` holds the keys and values of the lower blocks.
     """
 
     layout: TextLayout
@@ -99,7 +98,7 @@ class ChoiceText:
         _check_length(lm, self.layout, len(prompt))
 
     def start(self, reach: Reach) -> int:
-        """The first row that a prefix may change."""
+        """Return the first row that a prefix can change."""
         return 0 if reach == 'all' else self.prompt_tokens - 1
 
     def prepared(self, hidden: torch.Tensor, first: int, reach: Reach, cache: TextCache) -> PreparedQuestion:

@@ -1,4 +1,4 @@
-"""How a question becomes the text that the language model continues with its answer."""
+"""Conversion of a question to the prompt whose continuation is the answer."""
 from __future__ import annotations
 
 import unicodedata
@@ -32,7 +32,7 @@ class PromptTemplate:
                                      'such as "answer:", without a space behind it')
 
     def ids(self, tokenizer: PreTrainedTokenizerBase, question: str) -> torch.Tensor:
-        """Token ids [T] of the prompt, on the CPU.
+        """Return the token ids [T] of the prompt, on the CPU.
 
         Names of special tokens in the question are read as plain text.  Raises QuestionError.
         """
@@ -44,7 +44,7 @@ class PromptTemplate:
 
 
 def clean_question(question: str) -> str:
-    """The question on one line without control characters; QuestionError if empty or over 2000 characters."""
+    """Return the question on one line without control characters; QuestionError if empty or too long."""
     if len(question) > MAX_CHARACTERS:
         raise QuestionError(f'the question has {len(question)} characters; at most {MAX_CHARACTERS} are read')
     plain = ''.join(' ' if unicodedata.category(c) in ('Cc', 'Cs', 'Zl', 'Zp') else c for c in question)

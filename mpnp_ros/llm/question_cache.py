@@ -1,4 +1,4 @@
-"""Prepared questions, kept for the next frame."""
+"""Cache of prepared questions in memory."""
 from __future__ import annotations
 
 import threading
@@ -9,9 +9,9 @@ from mpnp_ros.llm.prepared import PreparedQuestion
 
 
 class QuestionCache:
-    """The most recently used prepared questions, within a bound on their bytes; safe among threads.
+    """The most recently used prepared questions, limited by bytes; thread-safe.
 
-    hits, misses: how often :meth:`get` found a question and how often it had to be made.
+    hits, misses: number of found questions, and of prepared ones.
     """
 
     def __init__(self, capacity_bytes: int) -> None:
@@ -23,9 +23,9 @@ class QuestionCache:
         self.misses = 0
 
     def get(self, key: Hashable, make: Callable[[], PreparedQuestion]) -> PreparedQuestion:
-        """The question kept under `key`, or the one that `make` gives, which is then kept.
+        """Return the question of `key`, or the result of `make`, which is then kept.
 
-        `make` runs outside the lock: other questions need not wait for it.
+        `make` runs outside the lock, so other questions need not wait.
         """
         with self._lock:
             if key in self._entries:
@@ -39,7 +39,7 @@ class QuestionCache:
         return made
 
     def clear(self) -> None:
-        """Forget all questions, for instance because other blocks are linked now."""
+        """Remove all questions, for instance because other blocks are linked now."""
         with self._lock:
             self._entries.clear()
             self._bytes = 0

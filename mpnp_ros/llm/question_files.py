@@ -1,4 +1,4 @@
-"""Questions read before, on disk, so that a further training run on them begins at once."""
+"""Prepared questions on disk, for later trainings."""
 from __future__ import annotations
 
 import hashlib
@@ -74,7 +74,7 @@ class QuestionFiles:
         return shelf
 
     def _load(self, shelf: Path, names: Iterable[str], lm: LanguageModel) -> dict[str, States]:
-        """What is there of some texts; a file that is damaged or gone counts as absent."""
+        """Return the stored texts; a damaged or missing file counts as absent."""
         places, loaded = self._places[shelf], {}
         for file in {places[name] for name in names if name in places}:
             try:
@@ -104,7 +104,7 @@ class QuestionFiles:
         self._places[shelf] |= dict.fromkeys(states, file)
 
     def _has_room(self, size: int) -> bool:
-        """Make room among other folders; where that is not enough, say so once."""
+        """Make room among other folders; if that is not enough, log it once."""
         others = sorted((other for other in self._root.iterdir() if other not in self._places),
                         key=lambda other: other.stat().st_mtime)
         while not self._full and self._bytes() + size > self._limit:
@@ -123,7 +123,7 @@ class QuestionFiles:
 
 
 def _name(text: ChoiceText, reach: Reach) -> str:
-    """A digest of all that reading depends on."""
+    """Return a digest of everything that reading depends on."""
     layout = text.layout.to('cpu')
     parts = layout.ids, layout.positions, layout.full_visible()
     digest = hashlib.sha256(f'{text.start(reach)} {layout.tokens}'.encode())

@@ -1,4 +1,4 @@
-"""Keys and values of text already read, per block."""
+"""Keys and values of text that has been read, per block."""
 from __future__ import annotations
 
 from collections.abc import Sequence

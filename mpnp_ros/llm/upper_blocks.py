@@ -1,7 +1,7 @@
-"""A language model of which only the upper blocks are in memory, for training beside a robot's work.
+"""A language model with only the upper blocks in memory, for training on a robot.
 
 Links are trained on questions that the whole model has read before (:mod:`mpnp_ros.llm.question_files`),
-which takes neither the table of token embeddings nor the blocks below the lowest link.
+which needs neither the token embeddings nor the blocks below the lowest link.
 """
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mpnp_ros.precision import choose_device, choose_dtype
 
 FORMATS = {'F64': torch.float64, 'F32': torch.float32, 'F16': torch.float16, 'BF16': torch.bfloat16}
 HEADER = 8
-"""Bytes before the header of a safetensors file, which say how long it is."""
+"""Bytes before the header of a safetensors file, which contain its length."""
 
 
 def load_upper_blocks(source: str | Path, first: int, device: str = 'auto', dtype: str = 'auto',
@@ -62,21 +62,21 @@ def load_upper_blocks(source: str | Path, first: int, device: str = 'auto', dtyp
 
 
 def _vocabulary(tokenizer: PreTrainedTokenizerBase, choices: Iterable[Sequence[str]]) -> torch.Tensor:
-    """The tokens that compete in any of the lists, ascending."""
+    """Return the tokens that compete in any of the lists, ascending."""
     tries = [ChoiceTrie(tokenizer, one) for one in {tuple(one) for one in choices}]
     return torch.tensor(sorted({token for trie in tries for token in trie.vocabulary.tolist()}),
                         dtype=torch.long)
 
 
 def _without_weights(stored: ModelFolder, dtype: torch.dtype) -> PreTrainedModel:
-    """The model with shapes in place of tensors."""
+    """Return the model with shapes in place of tensors."""
     config = AutoConfig.from_pretrained(stored.path, local_files_only=True, trust_remote_code=False)
     with torch.device('meta'):
         return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
 
 
 def _leave_out(model: PreTrainedModel, name: str, first: int) -> None:
-    """Leave out what comes before block `first`."""
+    """Remove the parts before block `first`."""
     family = family_of(model, name)
     if not 0 <= first < len(family.blocks):
         raise ConfigurationError(f'block {first} is none of {name}, which has 0..{len(family.blocks) - 1}')

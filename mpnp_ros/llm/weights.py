@@ -1,6 +1,6 @@
-"""Where the weights of a language model come from: the default model's package, a folder or a model hub.
+"""Weights of a language model: the default model's package, a folder or a model hub.
 
-Only safetensors are read and no code that comes with weights is ever run.
+Only safetensors are read, and no code from a model is run.
 """
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class ModelFolder:
 
 
 def find_weights(source: str, cache: str | Path | None = None) -> Path:
-    """The folder with the safetensors, config and tokenizer of `source`; WeightsError if there is none."""
+    """Return the folder with safetensors, config and tokenizer of `source`; WeightsError if there is none."""
     if source == DEFAULT_MODEL:
         return default_model_folder(cache)
     if Path(source).expanduser().is_dir():
@@ -131,7 +131,7 @@ def default_model_folder(cache: str | Path | None = None) -> Path:
 
 
 def packaged_gguf() -> Path | None:
-    """The GGUF file inside the installed package, which is not imported; None where it is not installed."""
+    """Return the GGUF file of the installed package, which is not imported; None if it is not installed."""
     spec = importlib.util.find_spec(PACKAGE.replace('-', '_'))
     folders = spec.submodule_search_locations if spec else None
     found = [Path(folder) / GGUF_FILE for folder in folders or ()]
@@ -162,7 +162,7 @@ def _hub_snapshot(source: str) -> Path:
 
 
 def _hub_files(source: str) -> list[str]:
-    """File names of a hub model, asked in a thread of its own so that a dead network costs 1.5 s at most."""
+    """Return the file names of a hub model, on a separate thread: a dead network costs at most 1.5 s."""
     answer: list[list[str]] = []
 
     def ask() -> None:
@@ -229,7 +229,7 @@ def _load(stored: ModelFolder, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def wrong_tensors(name: str, wrong: Sequence[str]) -> WeightsError:
-    """The error for tensors of a model that are absent or of another shape, by their names."""
+    """Return the error for missing tensors or wrong shapes, by their names."""
     return WeightsError(f'{name} lacks or misshapes {len(wrong)} tensors, {wrong[0]} the first; '
                         'its files do not belong together, fetch the model again')
 

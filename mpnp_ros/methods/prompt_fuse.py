@@ -1,12 +1,17 @@
-"""PromptFuse: tokens of modalities at the input of a frozen language model (papers.md A.6, baselines)."""
+"""PromptFuse: tokens of modalities at the input of the frozen model, as in arXiv:2312.07886."""
 from __future__ import annotations
 
-from mpnp_ros.links.prompt_fuse import PromptFuseLink
-from mpnp_ros.methods.base import register_method
-from mpnp_ros.methods.columns import ColumnMethod
+from mpnp_ros.methods.columns.link import PromptedLink
+from mpnp_ros.methods.columns.method import ColumnMethod
+from mpnp_ros.methods.registry import MethodSpec
 
 
-@register_method('prompt_fuse')
+class PromptFuseLink(PromptedLink):
+    """One projection of tokens to the width of the model; the learned prompts are shared."""
+
+    kind = 'prompt_fuse'
+
+
 class PromptFuse(ColumnMethod):
     """Learned prompts and projected tokens in front of the text, at block 0.
 
@@ -14,4 +19,6 @@ class PromptFuse(ColumnMethod):
     blocks.  (The original is described for a visual encoder of its own; how the paper sized it is not known.)
     """
 
-    link_type = PromptFuseLink
+
+SPEC = MethodSpec('prompt_fuse', 'PromptFuse: tokens and learned prompts in front of the text',
+                  PromptFuse, PromptFuseLink)

@@ -1,4 +1,4 @@
-"""Rotations and azimuths, checked and wrapped one way for all modalities (REP-103)."""
+"""Rotations and azimuths, checked and wrapped in one way for all modalities (REP-103)."""
 from __future__ import annotations
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Where a sensor that measures points is mounted on the robot, and its points in the base frame."""
+"""Mounting of a sensor that measures points, and its points in the base frame."""
 from __future__ import annotations
 
 from typing import Protocol
@@ -12,7 +12,7 @@ LEVEL = 3.0  # degrees: more than the body of a vehicle leans, and about two bea
 
 
 class Mounted(Protocol):
-    """What a sensor measured, with its name and mounting, as of a LidarFrame."""
+    """Measurement of a sensor with its name and mounting, as in a LidarFrame."""
 
     name: str
     rotation: np.ndarray | None
@@ -27,7 +27,7 @@ def sensor_rotation(reading: Mounted) -> np.ndarray:
 
 
 def is_level(rotation: np.ndarray) -> bool:
-    """Whether a sensor with this rotation to the base frame leans by no more than :data:`LEVEL`."""
+    """Return whether a sensor with this rotation to the base frame leans by at most :data:`LEVEL`."""
     return bool(rotation[2, 2] >= np.cos(np.radians(LEVEL)))
 
 

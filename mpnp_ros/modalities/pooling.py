@@ -1,4 +1,4 @@
-"""Patches to tokens that keep direction: each token sums up one vertical band of the image."""
+"""Pooling of patches to tokens with direction: each token summarises one vertical band of the image."""
 from __future__ import annotations
 
 import torch

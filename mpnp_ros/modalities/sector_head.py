@@ -1,7 +1,7 @@
-"""Light networks that turn what a sensor sees into how many objects of each kind lie in which direction.
+"""Small networks from sensor features to expected object counts by direction.
 
-Each is trained on boxes (:mod:`mpnp_ros.adaptation.pretraining`) and frozen.  Nothing in them knows where
-ahead is: turning the input by whole sectors turns the output.
+Each is trained on boxes (:mod:`mpnp_ros.adaptation.pretraining`) and frozen.  They are equivariant: turning
+the input by whole sectors turns the output.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.nn import functional
 from mpnp_ros.modalities.sectors import SECTORS
 
 Channel = tuple[str, str | None]
-"""A category with one of its statuses, or with None where it has none."""
+"""A category with one of its statuses, or with None if it has none."""
 
 FINE = 2  # bins a sector that a camera's columns are spread over
 HIGHEST_LOG_RATE = 3.0  # twenty objects of one kind in a sector
@@ -47,7 +47,7 @@ class SectorRates(nn.Module):
 
     @torch.no_grad()
     def start_at(self, rates: Tensor) -> None:
-        """Begin with these mean numbers a sector [C] everywhere, whatever is seen."""
+        """Initialise with these mean numbers a sector [C], independent of the input."""
         rates = rates.clamp(min=1e-5)
         for layer, bias in ((self.category, (rates @ self.member).log()), (self.status, rates.log())):
             layer.weight.mul_(0.1)

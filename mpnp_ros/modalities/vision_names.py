@@ -1,7 +1,7 @@
-"""Vision transformer weights under other people's names, brought to those of timm.
+"""Conversion of vision transformer weights to the names of timm.
 
-Hugging Face's ViT and DINOv2 differ from timm in names only, and in keeping query, key and value apart.
-An exported ONNX file has lost the names of its matrices; the biases beside them tell.
+Hugging Face's ViT and DINOv2 differ from timm in names, and in separate query, key and value.  An exported
+ONNX file has lost the names of its matrices; they are found by the biases beside them.
 """
 from __future__ import annotations
 

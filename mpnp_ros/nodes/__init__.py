@@ -1,7 +1,7 @@
-"""One thin module per node, and what the nodes share.
+"""Nodes, one module each, and the code they share.
 
-Where this process is a node's (``python -m mpnp_ros.nodes.fusion``), it heeds signals from here on: what a
-node imports takes seconds, and a signal in the midst of that is an end like any other.
+If this process is a node (``python -m mpnp_ros.nodes.fusion``), it handles signals from here on: the imports
+of a node take seconds, and a signal during them must end the process in the usual way.
 """
 import sys
 

@@ -1,7 +1,7 @@
-"""The action ``adapt``: a training within a budget, while one watches.
+"""The action ``adapt``: train within a budget, with feedback.
 
-No thread waits for a training: feedback goes out now and then, and the goal is concluded when the job has
-ended.
+No thread waits for a training: feedback is published periodically, and the goal is concluded when the job
+ends.
 """
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class AdaptAction:
     """Serves ``adapt`` with an adapter."""
 
     def __init__(self, node: Node, adapter: Adapter, group: CallbackGroup) -> None:
-        """group: of all that touches the adapter."""
+        """group: callback group of everything that uses the adapter."""
         self._adapter = adapter
         self._handle: ServerGoalHandle | None = None
         self._server = ActionServer(
@@ -77,7 +77,7 @@ class AdaptAction:
 
 
 def _is_cancelled(handle: ServerGoalHandle, result: JobResult) -> bool:
-    """The job may have ended before rclpy has noted the cancellation that it is due to."""
+    """Return whether the goal is cancelled; a job can end before rclpy has recorded its cancellation."""
     end = time.monotonic() + PATIENCE
     while result.status == CANCELLED and not handle.is_cancel_requested and time.monotonic() < end:
         time.sleep(.001)

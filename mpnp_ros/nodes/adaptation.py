@@ -1,8 +1,8 @@
-"""The adaptation node: watches the modalities and trains the links that are missing.
+"""The adaptation node: watches the modalities and trains missing links.
 
-The node only passes on: tokens, questions and answers to the supervision, states and links to the adapter,
-and its wishes to the fusion node.  Training runs in a process of its own, and the replay buffer is written
-on a thread of its own.  No callback waits.
+The node passes tokens, questions and answers to the supervision, states and links to the adapter, and
+requests to the fusion node.  Training runs in a separate process; the replay buffer is written on a separate
+thread.  No callback waits.
 """
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from mpnp_ros.cache import state_root
 from mpnp_ros.conversions.time import to_nanoseconds
 from mpnp_ros.conversions.tokens import from_message
 from mpnp_ros.errors import LinksError, MpnpError
-from mpnp_ros.links.store import LinkStore, StoredLink, shipped_links
 from mpnp_ros.llm.weights import DEFAULT_MODEL
-from mpnp_ros.methods.base import method_names, method_type
+from mpnp_ros.methods.link_store import LinkStore, StoredLink, shipped_links
+from mpnp_ros.methods.registry import DEFAULT_METHOD, find_method
 from mpnp_ros.msg import Adaptation, Answer, Feedback, LabelledQuestions, ModalityStates, ModalityTokens
 from mpnp_ros.nodes.adapt_action import AdaptAction
 from mpnp_ros.nodes.adaptation_messages import (
@@ -43,7 +43,7 @@ from mpnp_ros.nodes.adaptation_messages import (
 )
 from mpnp_ros.nodes.deferred_service import then
 from mpnp_ros.nodes.diagnostics import OK
-from mpnp_ros.nodes.parameters import topic_problem
+from mpnp_ros.nodes.parameters import method_problem, topic_problem
 from mpnp_ros.nodes.patient_client import PatientClient
 from mpnp_ros.nodes.runtime import PlainNode, run_node
 from mpnp_ros.options import Options, option
@@ -52,9 +52,9 @@ from mpnp_ros.srv import ListLinks, LoadLinks
 
 SHIPPED, AUTO = 'shipped', 'auto'
 TICK, AGAIN = 0.5, 10.0
-"""Seconds between decisions; and until what is unchanged is told, and the links in use asked for, again."""
+"""Seconds between decisions; and between repeated publications and queries of the links in use."""
 QUEUE = 500
-"""Things that may wait for the replay buffer."""
+"""Maximum number of pending writes to the replay buffer."""
 TOKENS_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SAME = 'As of the fusion node.'
@@ -66,7 +66,7 @@ class AdaptationOptions(Options):
 
     modalities: tuple[str, ...] = option(('camera', 'lidar', 'radar'), f'modalities to adapt. {SAME}')
     llm: str = option(DEFAULT_MODEL, f'language model. {SAME}')
-    method: str = option('mpnp', f'how modalities are connected to it. {SAME}', choices=method_names())
+    method: str = option(DEFAULT_METHOD, f'method that connects modalities to it. {SAME}')
     device: str = option('auto', 'where links are trained: auto, cpu, cuda or cuda:<index>')
     dtype: str = option('auto', 'number format of the model in training', choices=DTYPES)
     state: str = option(AUTO, f'folder of the replay buffer and of jobs; {AUTO}: the state folder')
@@ -79,17 +79,17 @@ class AdaptationOptions(Options):
     adapter: AdapterConfig = option(AdapterConfig(), 'when and how links are trained', flat=True)
 
     def check(self) -> Iterator[str]:
-        """What is listened to must be topics."""
+        """The method must exist, and names of inputs must be topics."""
         topics = [('labelled_topic', self.labelled_topic),
                   *(('modalities', f'tokens/{name}') for name in self.modalities)]
-        yield from filter(None, (topic_problem(*topic) for topic in topics))
+        yield from filter(None, (method_problem(self.method), *(topic_problem(*topic) for topic in topics)))
 
 
 PARAMETERS = AdaptationOptions
 
 
 class AdaptationNode(PlainNode):
-    """See the module; interface in docs/interfaces.md."""
+    """See the module; interface in docs/reference/interfaces.md."""
 
     patience = PATIENCE + 2.
 
@@ -118,7 +118,7 @@ class AdaptationNode(PlainNode):
         self.diagnostics.add_source(self._facts)
 
     def begin(self) -> None:
-        """Listen."""
+        """Subscribe, and start to decide."""
         subscribe = partial(self.create_subscription, callback_group=self._group)
         for modality in self.values.modalities:
             subscribe(ModalityTokens, f'tokens/{modality}', self._on_tokens, TOKENS_QOS)
@@ -127,14 +127,14 @@ class AdaptationNode(PlainNode):
         subscribe(Answer, 'answer', self._on_answer, 100)
         subscribe(Feedback, 'feedback', self._on_feedback, 100)
         values = self.values
-        if method_type(values.method).cost_is_foreseen:
+        if find_method(values.method).cost is not None:
             self._measuring = measure_speed(values.llm, values.device, values.dtype,
                                             values.adapter.threads)
         self.diagnostics.state(OK, 'watching')
         self.every(TICK, self._tick)
 
     def destroy_node(self) -> None:
-        """End the training process first; its job goes on at the next start."""
+        """Stop the training process first; its job resumes at the next start."""
         self.stop_ticking()  # or a tick would write to what is closed here
         if getattr(self, '_measuring', None) is not None:
             self._measuring.terminate()
@@ -171,7 +171,7 @@ class AdaptationNode(PlainNode):
             to_nanoseconds(message.header.stamp)))
 
     def _write(self, what: str, work: Callable[[], object]) -> None:
-        """Do it on the writing thread; what is refused, or comes faster than it is written, is counted."""
+        """Run ``work`` on the writing thread; count what is refused or does not fit the queue."""
         def refused(done: Future[object]) -> None:
             self._room.release()
             if not done.cancelled() and (error := done.exception()) is not None:
@@ -180,8 +180,8 @@ class AdaptationNode(PlainNode):
         if self._room.acquire(blocking=False):
             self._writer.submit(work).add_done_callback(refused)
         else:
-            self.diagnostics.warn(f'{what} dropped', f'{QUEUE} things wait for the replay buffer; {what} '
-                                                     'are dropped: send fewer, or use a faster disk')
+            self.diagnostics.warn(f'{what} dropped', f'{what} dropped: {QUEUE} items wait for the replay '
+                                                     'buffer; send fewer, or use a faster disk')
 
     def _on_states(self, message: ModalityStates) -> None:
         self._adapter.conditions(map(condition_from_message, message.modalities))
@@ -205,7 +205,7 @@ class AdaptationNode(PlainNode):
         """Ask the fusion node to use a version."""
         if link is None:
             gone: Future[None] = Future()
-            gone.set_exception(LinksError('the links to be used have been removed'))
+            gone.set_exception(LinksError('the links to install have been removed'))
             return gone
         return then(self._load.call(LoadLinks.Request(path=str(link.path), sha256=link.sha256)), _taken)
 
@@ -216,7 +216,7 @@ class AdaptationNode(PlainNode):
         self._adapter.tick()
 
     def _show(self) -> None:
-        """Publish what is being done and why."""
+        """Publish the current work and its reason."""
         adapter, now = getattr(self, '_adapter', None), time.monotonic()
         if adapter is None:
             return
@@ -236,7 +236,7 @@ class AdaptationNode(PlainNode):
 
 
 def _taken(done: Future[LoadLinks.Response]) -> None:
-    """Raises LinksError with what the fusion node says against links."""
+    """Raise LinksError with the reason if the fusion node refused the links."""
     if not done.result().success:
         raise LinksError(done.result().message)
 

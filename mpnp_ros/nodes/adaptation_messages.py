@@ -1,4 +1,4 @@
-"""What the adaptation node hears and says <-> messages."""
+"""Conversions between the data of the adaptation node and messages."""
 from __future__ import annotations
 
 import math
@@ -16,29 +16,29 @@ STAGES = {'reading': Adaptation.READING, 'training': Adaptation.TRAINING, 'evalu
 
 
 def condition_from_message(row: ModalityState) -> Condition:
-    """What the fusion node says of a modality."""
+    """Return the condition of a modality as published by the fusion node."""
     return Condition(row.modality, State(row.state).name.lower(), row.encoder, row.quality,
                      unplugged=row.pinned and not row.plugged, links_version=row.links_version)
 
 
 def in_use_from_message(link: LinkInfo) -> LinkInUse:
-    """Links that the fusion node uses."""
+    """Return the links that the fusion node uses."""
     return LinkInUse(link.modality, link.version, link.path, link.encoder)
 
 
 def labelled_from_message(message: LabelledQuestions) -> list[BufferedQuestion]:
-    """The questions of a key frame with their true answers."""
+    """Return the questions of a key frame with their true answers."""
     return [BufferedQuestion(one.question.text, one.answer, _choices(one), one.type, one.hops, LABELLED)
             for one in message.questions]
 
 
 def _choices(one: LabelledQuestion) -> tuple[str, ...]:
-    """As asked; those of NuScenes-QA where none are given and the answer is one of them."""
+    """Return the choices of the question; those of NuScenes-QA if it has none and they fit."""
     return tuple(one.question.choices) or (ANSWERS if one.answer in ANSWERS else ())
 
 
 def adaptation_to_message(adapter: Adapter) -> Adaptation:
-    """What is being done and why; without a stamp."""
+    """Return the state of the adaptation as a message without a stamp."""
     counts, spec = adapter.buffer.counts, adapter.training
     message = Adaptation(
         state=Adaptation.IDLE, decision=adapter.reason, accuracy=math.nan, start_accuracy=math.nan,

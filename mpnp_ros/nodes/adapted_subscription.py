@@ -1,8 +1,8 @@
-"""A subscription that asks for what its publishers offer.
+"""A subscription with the reliability that its publishers offer.
 
-Best effort hears every publisher, but of large messages whose publisher runs without the Fast DDS profile
-(transport.py) it loses most: of 150 raw images of 640 x 480 at 15 Hz 124 were lost, and none where the same
-subscription asked for reliable.  So it is reliable as long as all publishers of the topic are.
+Best effort is compatible with every publisher, but it loses most large messages of a publisher that runs
+without the Fast DDS profile (transport.py): 124 of 150 raw images of 640 x 480 at 15 Hz, where the same
+subscription with reliable loses none.  So the subscription is reliable while all publishers of the topic are.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 WINDOW = 10
-"""Calls of :meth:`AdaptedSubscription.look` over which losses are counted, one a second."""
+"""Calls of :meth:`AdaptedSubscription.look`, one a second, over which losses are counted."""
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 _OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY)
 
@@ -57,7 +57,7 @@ class AdaptedSubscription:
         return '/'.join((self.kind.__module__.split('.')[0], 'msg', self.kind.__name__))
 
     def look(self) -> None:
-        """Look who publishes now, adapt to it, and end a subscription that was replaced before."""
+        """Look up the current publishers, adapt to them, and end a replaced subscription."""
         self._history.append((time.monotonic(), self._received, self._missed))
         if self._retired is not None:
             self._node.destroy_subscription(self._retired)
@@ -68,7 +68,7 @@ class AdaptedSubscription:
         self._adapt()
 
     def losses(self) -> tuple[int, int, float]:
-        """Return how many messages of how many were lost in the last seconds, and in how many seconds."""
+        """Return (lost messages, all messages, seconds) of the last seconds."""
         if len(self._history) < 2:
             return 0, 0, 0.
         (since, received, missed), (now, all_received, all_missed) = self._history[0], self._history[-1]
@@ -79,7 +79,7 @@ class AdaptedSubscription:
         return [info for info in self.publishers if info.topic_type != self.type_name]
 
     def incompatible(self) -> list[tuple[TopicEndpointInfo, str]]:
-        """Return the publishers whose offer does not meet what is asked, with the reason."""
+        """Return the publishers with an incompatible offer, with the reason."""
         found = []
         for info in self.publishers if self._subscription is not None else ():
             verdict, reason = qos_check_compatible(info.qos_profile, self._subscription.qos_profile)

@@ -1,7 +1,7 @@
-"""The action ``ask_stream``: an answer while it is made.
+"""The action ``ask_stream``: an answer with its text as feedback.
 
-No thread waits for an answer: feedback is published by the thread that makes the answer, and the goal is
-concluded when the answer is there.
+No thread waits for an answer: the thread that computes it publishes the feedback, and the goal is concluded
+when the answer is complete.
 """
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _feed_back(handle: ServerGoalHandle, progress: Progress) -> None:
 
 
 def _wait_for_cancel(handle: ServerGoalHandle) -> None:
-    """The answer may be there before rclpy has noted the cancellation that it is due to."""
+    """Wait for the cancellation; the answer can be complete before rclpy has recorded it."""
     end = time.monotonic() + PATIENCE
     while not handle.is_cancel_requested and time.monotonic() < end:
         time.sleep(0.001)

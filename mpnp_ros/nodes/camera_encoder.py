@@ -1,4 +1,4 @@
-"""Node: images of any number of cameras in, camera tokens out."""
+"""Node: encodes images of any number of cameras to camera tokens."""
 from __future__ import annotations
 
 import sys
@@ -90,7 +90,7 @@ PARAMETERS = CameraOptions
 
 
 class CameraEncoder(SynchronizedEncoder):
-    """Groups images of one moment and encodes them together; a camera that is absent is left out."""
+    """Groups images of one moment and encodes them together; absent cameras are omitted."""
 
     HINT = 'set `image_topic` (and `cameras`)'
 
@@ -105,7 +105,7 @@ class CameraEncoder(SynchronizedEncoder):
 
     @property
     def discovers(self) -> bool:
-        """Where no camera is named."""
+        """Return whether no parameter names cameras."""
         return not self._topics
 
     def load(self) -> None:
@@ -119,7 +119,7 @@ class CameraEncoder(SynchronizedEncoder):
         super().load()
 
     def start(self) -> None:
-        """Subscribe to every camera that is named."""
+        """Subscribe to the cameras named by parameters."""
         super().start()
         self._latched.clear()
         self.begin()
@@ -130,7 +130,7 @@ class CameraEncoder(SynchronizedEncoder):
             self._read(Sensor(camera, topic, transport, self._info_topics[camera]))
 
     def discover(self, graph: Sequence[Topic]) -> None:
-        """Join the cameras that are found."""
+        """Subscribe to discovered cameras."""
         pattern, transport = self.values.image_topic, self.values.transport
         allowed = [topic for topic in graph if transport in ('auto', TRANSPORTS.get(topic.type, 'auto'))]
         named: dict[str, str] = {}
@@ -145,7 +145,7 @@ class CameraEncoder(SynchronizedEncoder):
         return [camera.topic for camera in find_cameras(graph)]
 
     def check(self) -> None:
-        """Read what is published where the transport is left open."""
+        """Choose the published transport if the parameter does not."""
         super().check()
         for topic in self.joined.values() if self.values.transport == 'auto' else ():
             subscription = self.subscription(topic)
@@ -170,7 +170,7 @@ class CameraEncoder(SynchronizedEncoder):
         self._found.clear()
 
     def part(self, item: Input) -> CameraView:
-        """Return the view, with the direction of its mount and the calibration that came last."""
+        """Return the view with its mounting and newest calibration."""
         message = item.message
         convert = to_image_file if isinstance(message, CompressedImage) else to_rgb
         image = convert(message, self.values.encoder.max_pixels)
@@ -182,7 +182,7 @@ class CameraEncoder(SynchronizedEncoder):
         return CameraFrame(tuple(parts), self.values.base_frame)
 
     def _rotation(self, item: Input) -> np.ndarray | None:
-        """[3, 3] optical frame to base frame; None where the name of the camera tells the direction."""
+        """[3, 3] optical frame to base frame; None if the name of the camera gives the direction."""
         camera, frame_id = item.source, item.message.header.frame_id
         named = nominal_yaw(camera, self.encoder.config) is not None
         alone = len(self.joined) == 1
@@ -200,7 +200,7 @@ class CameraEncoder(SynchronizedEncoder):
                          'name to encoder.nominal_views and its direction to encoder.nominal_yaws')
 
     def _calibration(self, item: Input, image: np.ndarray | bytes) -> Calibration:
-        """Where the pixels look; as long as something has to be assumed for that, it is a concern."""
+        """Return the viewing directions of the pixels; every assumption is a concern while it lasts."""
         camera, field = item.source, f'{self.encoder.config.nominal_fov:g} degrees'
         topic = self.resolve_topic_name(self._info_topics[camera])
         info = self._info(camera, topic)

@@ -1,4 +1,4 @@
-"""What lowers the worth of what a node makes, for as long as it lasts."""
+"""Conditions that lower the quality of a node's output, while they last."""
 from __future__ import annotations
 
 import threading
@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from mpnp_ros.nodes.diagnostics import Diagnostics
 
 NOMINAL = 0.75
-"""Quality of input of which something had to be assumed: above the limit at which it counts as poor."""
+"""Quality of input with an assumption: above the limit of poor input."""
 
 
 class Concerns:
     """Concerns by key; every method may be called from any thread.
 
-    A concern is logged when it comes and when its text changes, is a warning on ``/diagnostics`` as long as
-    it lasts, and goes with the tokens of an encoder and from there into answers.
+    A concern is logged when it starts and when its text changes.  It is a warning on ``/diagnostics`` while
+    it lasts, and is part of the tokens of an encoder and of the answers that use them.
     """
 
     def __init__(self, diagnostics: Diagnostics) -> None:
@@ -25,7 +25,7 @@ class Concerns:
         diagnostics.add_check(lambda: '; '.join(self.texts()))
 
     def set(self, key: str, text: str, quality: float = NOMINAL) -> None:
-        """Say what is amiss, or with an empty text that nothing is; quality: 0..1, of the input."""
+        """Set the concern of a key, or end it with an empty text; quality: 0..1, of the input."""
         with self._lock:
             known = self._lasting.get(key, ('', 1.))[0]
             if text:
@@ -36,22 +36,22 @@ class Concerns:
             self._diagnostics.warn(key, text)
 
     def text(self, key: str) -> str:
-        """Return what is amiss under ``key``, empty where nothing is."""
+        """Return the concern of ``key``, empty if there is none."""
         with self._lock:
             return self._lasting.get(key, ('', 1.))[0]
 
     def clear(self, prefix: str = '') -> None:
-        """Forget the concerns whose key begins with ``prefix``."""
+        """End the concerns whose key begins with ``prefix``."""
         with self._lock:
             self._lasting = {key: concern for key, concern in self._lasting.items()
                              if not key.startswith(prefix)}
 
     def texts(self) -> tuple[str, ...]:
-        """Return what is amiss now, in words."""
+        """Return the current concerns."""
         with self._lock:
             return tuple(text for text, _ in self._lasting.values())
 
     def quality(self) -> float:
-        """Return the lowest quality of all concerns, 1 where there are none."""
+        """Return the lowest quality of all concerns, 1 without any."""
         with self._lock:
             return min((quality for _, quality in self._lasting.values()), default=1.)

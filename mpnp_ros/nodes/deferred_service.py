@@ -1,8 +1,8 @@
-"""A service that answers later, without holding a thread of the executor meanwhile.
+"""A service that responds later, without holding a thread of the executor.
 
-rclpy's executor calls ``service.send_response(what the callback returned, header)``.  Here the callback
-returns a Future of the response, and sending it waits for that Future instead of for a thread.  (An
-awaiting coroutine would do too, but rclpy polls it without pause.)
+rclpy's executor calls ``service.send_response(result of the callback, header)``.  Here the callback returns a
+Future of the response, and the response is sent when the Future is done.  (An awaiting coroutine would work
+too, but rclpy polls it without pause.)
 """
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def create_deferred_service(node: Node, kind: type, name: str, callback: Callabl
 
 
 def then(future: Future[Any], convert: Callable[[Future[Any]], Any]) -> Future[Any]:
-    """Return a Future of what `convert` makes of `future` when that is done, or of what it raises."""
+    """Return a Future of ``convert`` applied to the result of ``future``, or of the exception."""
     converted: Future[Any] = Future()
 
     def resolve(done: Future[Any]) -> None:

@@ -1,7 +1,7 @@
-"""State of a node on ``/diagnostics``, once a second: counters, last warnings, and what the node adds.
+"""State of a node on ``/diagnostics``, once a second: counters, recent warnings, and values of the node.
 
-The publication is driven by the steady clock on its own thread, so it goes on while simulated time stands
-still and while the node loads weights.
+It is published on a separate thread by the steady clock, so it continues while simulated time stands still
+and while the node loads weights.
 """
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Diagnostics:
         self._ticker = Ticker('diagnostics', PERIOD, self.publish)
 
     def close(self) -> None:
-        """Publish no more."""
+        """Stop publishing."""
         self._ticker.close()
 
     def count(self, key: str, by: int = 1) -> None:
@@ -62,12 +62,12 @@ class Diagnostics:
             self._state = (level, text)
 
     def add_source(self, source: Callable[[], Mapping[str, Any]]) -> None:
-        """Ask ``source`` for more key-value pairs at every publication."""
+        """Add the key-value pairs of ``source`` to every publication."""
         with self._lock:
             self._sources.append(source)
 
     def add_check(self, check: Callable[[], str]) -> None:
-        """Ask ``check`` at every publication what is amiss; any text but an empty one is a warning."""
+        """Call ``check`` at every publication; a non-empty text is a warning."""
         with self._lock:
             self._checks.append(check)
 
@@ -90,7 +90,7 @@ class Diagnostics:
             return dict(self._counters)
 
     def status(self) -> DiagnosticStatus:
-        """Return what is published now."""
+        """Return the status that would be published now."""
         with self._lock:
             level, text = self._state
             warned_at, warning = self._warning
@@ -108,21 +108,21 @@ class Diagnostics:
                                 values=[self._pair(key, _text(value)) for key, value in values.items()])
 
     def _pair(self, key: str, value: str) -> KeyValue:
-        """The message of before where the value is: on a core that slept, making one takes 60 us."""
+        """Return the previous message if the value is unchanged: creating one takes up to 60 us."""
         pair = self._pairs.get(key)
         if pair is None or pair.value != value:
             pair = self._pairs[key] = KeyValue(key=key, value=value)
         return pair
 
     def publish(self) -> None:
-        """Publish now; it happens once a second."""
+        """Publish now; called once a second."""
         message = DiagnosticArray(status=[self.status()])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
 
 
 def _asked(ask: Callable[[], Any], otherwise: Any) -> Any:
-    """What a part of the node has to say; in the midst of a transition it may lack what it speaks about."""
+    """Return the result of a source, or nothing if it fails during a transition."""
     try:
         return ask()
     except Exception as error:

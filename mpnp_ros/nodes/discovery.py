@@ -1,7 +1,7 @@
-"""Which topics of a ROS graph are a robot's cameras, its LiDAR and its radars.
+"""Discovery of cameras, LiDARs and radars among the topics of a ROS graph.
 
-Topics are known by name, type and publishers only, and drivers name them as they like.  What is decided
-here is a default for a robot that says nothing: parameters name topics where it is not right.
+A topic is judged by its name, type and publishers; drivers choose names freely.  The result is a default;
+parameters name topics where it is wrong.
 """
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _GENERIC = re.compile(
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic that somebody publishes.  type: such as ``sensor_msgs/msg/Image``."""
+    """A published topic.  type: such as ``sensor_msgs/msg/Image``."""
 
     name: str
     type: str
@@ -75,9 +75,9 @@ class Topic:
 
 @dataclass(frozen=True)
 class Sensor:
-    """Where one sensor is read.
+    """A discovered sensor and its topics.
 
-    transport: of a camera, raw or compressed.  info: topic of its calibration, whether or not it exists.
+    transport: of a camera, raw or compressed.  info: topic of its calibration, which may not exist.
     """
 
     name: str
@@ -114,7 +114,7 @@ def find_cameras(topics: Iterable[Topic], namespace: str = '/',
 
 
 def find_lidars(topics: Iterable[Topic], namespace: str = '/') -> list[Sensor]:
-    """Return the LiDARs, the likeliest first: its own driver's cloud before one that something made of it."""
+    """Return the LiDARs, the likeliest first: a driver's own cloud before derived ones."""
     clouds = [topic for topic in below(topics, namespace) if topic.type == CLOUD]
     ranks: dict[str, tuple[int, ...]] = {}
     for topic in clouds:
@@ -128,7 +128,7 @@ def find_lidars(topics: Iterable[Topic], namespace: str = '/') -> list[Sensor]:
 
 
 def equals(topics: Sequence[Sensor]) -> list[Sensor]:
-    """Return the LiDARs that are as likely as the first of :func:`find_lidars`, without the first."""
+    """Return the LiDARs as likely as the first of :func:`find_lidars`, without that one."""
     def rank(cloud: Sensor) -> tuple[bool, bool]:
         said = words(cloud.topic)
         return bool(said & _DERIVED), not said & _LIDAR
@@ -137,7 +137,7 @@ def equals(topics: Sequence[Sensor]) -> list[Sensor]:
 
 def find_radars(topics: Iterable[Topic], namespace: str = '/',
                 named: Mapping[str, str] | None = None) -> list[Sensor]:
-    """Return the radars sorted by topic; what something made of points only where there are no others."""
+    """Return the radars sorted by topic; derived clouds only if there are no others."""
     clouds = [topic.name for topic in below(topics, namespace)
               if topic.type == CLOUD and 'radar' in words(topic.name, namespace)]
     raw = [name for name in clouds if not words(name, namespace) & _DERIVED] or clouds
@@ -158,7 +158,7 @@ def info_topic(image_topic: str, existing: Collection[str] = ()) -> str:
 
 
 def sensor_name(topic: str, namespace: str = '/', kind: str = 'camera') -> str:
-    """Return what the sensor of a topic is called: the last part of the name that says more than its type."""
+    """Return the sensor name of a topic: its last part that is more than a type."""
     parts = [part for part in _relative(topic, namespace).split('/') if part]
     device = list(device_of('/'.join(parts))) if kind == 'camera' else parts
     telling = [part for part in device if not _GENERIC.fullmatch(part)]
@@ -171,7 +171,7 @@ def sensor_name(topic: str, namespace: str = '/', kind: str = 'camera') -> str:
 
 
 def device_of(topic: str) -> tuple[str, ...]:
-    """Return the parts of a topic that say which camera it is, without those that say which image."""
+    """Return the parts of a topic that identify the camera, without those that identify the image."""
     parts = [part for part in topic.split('/') if part]
     lowered = [part.lower() for part in parts]
     while lowered and _IMAGE_LEAF.fullmatch(lowered[-1]):
@@ -180,7 +180,7 @@ def device_of(topic: str) -> tuple[str, ...]:
 
 
 def words(name: str, namespace: str = '/') -> set[str]:
-    """Return the words of a topic's name below a namespace, in lower case without digits at their ends."""
+    """Return the words of a topic name below a namespace, in lower case without trailing digits."""
     split = re.sub(r'(?<=[a-z0-9])(?=[A-Z][a-z])', '_', _relative(name, namespace)).lower()
     parts = re.split(r'[/_]+', split)
     whole = {part.replace('_', '') for part in split.split('/')}
@@ -207,7 +207,7 @@ def _image_rank(topic: Topic) -> tuple[object, ...]:
 
 def _without_stereo(groups: Mapping[tuple[str, ...], Sequence[Topic]],
                     inside: Sequence[Topic]) -> list[tuple[str, ...]]:
-    """Leave out what a stereo camera shows twice: objects in two images would be counted twice."""
+    """Remove duplicate views of a stereo camera, whose objects would be counted twice."""
     kept = []
     for device in groups:
         parent, eye = device[:-1], _EYE.fullmatch(device[-1].lower()) if device else None

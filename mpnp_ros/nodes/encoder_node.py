@@ -1,8 +1,8 @@
-"""What the encoder nodes of all modalities share: from a message that has come to tokens that are published.
+"""Base of the encoder nodes: from received messages to published tokens.
 
-Callbacks only count a message and hand it on; converting and encoding happen on one worker thread, and
-the newest frame wins.  Every message ends as encoded, superseded by a newer one, or rejected with a
-reason, and ``/diagnostics`` shows these counts for every topic.
+Callbacks only count a message and pass it on; converting and encoding happen on one worker thread, and the
+newest frame wins.  Every message ends as encoded, superseded by a newer one, or rejected with a reason;
+``/diagnostics`` shows these counts for every topic.
 """
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from mpnp_ros.options import Change, option
 from mpnp_ros.tokens import ModalityTokens
 
 WATCH_PERIOD = 1.0
-"""Seconds between two looks at the graph."""
+"""Seconds between two checks of the graph."""
 
 
 @dataclass(frozen=True)
@@ -79,23 +79,22 @@ class Input:
 
     @property
     def stamp_ns(self) -> int:
-        """Sensor time."""
+        """Return the sensor time."""
         return to_nanoseconds(self.message.header.stamp)
 
 
 class EncoderNode(ManagedNode):
     """Base of the encoder nodes.
 
-    A subclass subscribes in :meth:`start` through :meth:`listen`, or where its parameters name no topic in
-    :meth:`discover`, hands frames to :meth:`submit`, and says what becomes of them: :meth:`part` of one
-    message, :meth:`frame` of all parts.
-
-    concerns: what lowers the worth of the tokens, and goes with them.  conditions: what is amiss with the
-    way that messages take.
+    A subclass subscribes in :meth:`start` through :meth:`listen`, or in :meth:`discover` if its parameters
+    name no topic.  It passes frames to :meth:`submit`, and converts them by :meth:`part` (one message) and
+    :meth:`frame` (all parts).
+    concerns: lower the quality of the tokens and are sent with them.  conditions: problems with receiving
+    messages.
     """
 
     HINT = 'set the topic by hand'
-    """How a topic is named by hand."""
+    """How to set a topic by hand."""
 
     def __init__(self, modality: str, parameters: type[EncoderOptions]) -> None:
         super().__init__(f'{modality}_encoder', parameters)
@@ -126,23 +125,23 @@ class EncoderNode(ManagedNode):
         raise NotImplementedError
 
     def frame(self, parts: Sequence[Any]) -> Any:
-        """Return what the encoder takes, of at least one part."""
+        """Return the input of the encoder, from at least one part."""
         raise NotImplementedError
 
     def discover(self, graph: Sequence[Topic]) -> None:
-        """Subscribe to what is found among the published topics; called once a second while active."""
+        """Subscribe to discovered topics; called once a second while active."""
 
     def readable(self, graph: Sequence[Topic]) -> list[str]:
-        """Return the topics among those published that this node could read."""
+        """Return the published topics that this node could read."""
         return []
 
     @property
     def discovers(self) -> bool:
-        """Whether :meth:`discover` has to look at the graph."""
+        """Return whether topics have to be discovered."""
         return False
 
     def load(self) -> None:
-        """Load the encoder's weights and begin to follow the sensors' mounts."""
+        """Load the weights of the encoder and start to follow the mounting of the sensors."""
         set_threads(self.values.threads)
         self.encoder = create_encoder(self.modality, self.values.encoder)
         self.judge = create_judge(self.modality, getattr(self.values.now, 'health', None))
@@ -153,18 +152,18 @@ class EncoderNode(ManagedNode):
         self.tell()
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Inactive to active: :meth:`start`, then tell what is read."""
+        """Inactive to active: :meth:`start`, then publish the encoder's description."""
         result = super().on_activate(state)
         if result == SUCCESS:
             self.tell()
         return result
 
     def start(self) -> None:
-        """Begin to publish; a subclass goes on with its subscriptions."""
+        """Start publishing; a subclass adds its subscriptions."""
         qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         events = PublisherEventCallbacks(incompatible_qos=lambda event: self.diagnostics.warn(
-            'incompatible QoS', f'a subscriber of tokens/{self.modality} asks for more than best effort; '
-                                'it gets nothing'))
+            'incompatible QoS', f'QoS mismatch on tokens/{self.modality}: a subscriber requests '
+                                'RELIABLE or more, this node offers BEST_EFFORT'))
         self._publisher = self.create_publisher(
             TokensMessage, f'tokens/{self.modality}', qos, event_callbacks=events,
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
@@ -174,7 +173,7 @@ class EncoderNode(ManagedNode):
                                            clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def stop(self) -> None:
-        """Unsubscribe, let the running frame finish, stop publishing."""
+        """Unsubscribe, finish the running frame, stop publishing."""
         with self._inputs_changing:
             if self._watching:
                 self.destroy_timer(self._watching)
@@ -197,7 +196,7 @@ class EncoderNode(ManagedNode):
         self._health = Health(math.nan)
 
     def release(self) -> None:
-        """Give back the memory of the weights."""
+        """Release the memory of the weights."""
         if self.mounts:
             self.mounts.destroy()
         if self._info_publisher:
@@ -209,7 +208,7 @@ class EncoderNode(ManagedNode):
             torch.cuda.empty_cache()
 
     def tell(self) -> None:
-        """Publish which encoder is loaded, how it is set and what it reads."""
+        """Publish which encoder is loaded, its options and its topics."""
         config = self.values.encoder
         changed = [f'encoder.{row.name}: {_text(config[row.name])}' for row in type(config).declared()
                    if row.notes.get('shapes_tokens', True) and config[row.name] != row.default]
@@ -220,14 +219,14 @@ class EncoderNode(ManagedNode):
         self._info_publisher.publish(message)
 
     def listen(self, kind: type, topic: str, callback: Callable[[str, Any], None]) -> None:
-        """Subscribe with ``callback(resolved topic, message)``, adapted to what is offered."""
+        """Subscribe with ``callback(resolved topic, message)`` and the reliability of the publishers."""
         resolved = self.resolve_topic_name(topic)
         self._inputs[resolved] = AdaptedSubscription(
             self, kind, topic, lambda message: callback(resolved, message), depth=self.values.depth,
             group=self.inputs_group, lost=lambda count: self.diagnostics.count(f'{resolved} lost', count))
 
     def subscription(self, topic: str) -> AdaptedSubscription:
-        """Return the subscription to a topic that is listened to."""
+        """Return the subscription of a topic."""
         return self._inputs[self.resolve_topic_name(topic)]
 
     def forget(self, topic: str) -> None:
@@ -240,11 +239,11 @@ class EncoderNode(ManagedNode):
         self.conditions.clear(f'{resolved} ')
 
     def expect(self, topic: str) -> None:
-        """Begin to watch ``topic`` for silence."""
+        """Watch ``topic`` for silence."""
         self._arrivals[self.resolve_topic_name(topic)] = time.monotonic()
 
     def receive(self, topic: str, source: str, message: Any) -> Input:
-        """Count a message that has come."""
+        """Count a received message."""
         self.tally.receive(topic)
         arrived = self._arrivals[topic] = time.monotonic()
         stamp = to_nanoseconds(message.header.stamp)
@@ -253,11 +252,11 @@ class EncoderNode(ManagedNode):
         return Input(topic, source, message, arrived, age)
 
     def submit(self, items: tuple[Input, ...]) -> None:
-        """Hand a frame to the worker."""
+        """Pass a frame to the worker."""
         self._worker.submit(items)
 
     def supersede(self, items: Sequence[Input]) -> None:
-        """Count messages that a newer one has replaced."""
+        """Count messages replaced by a newer one."""
         self.tally.settle((item.topic for item in items), 'superseded')
 
     def _encode(self, items: tuple[Input, ...]) -> None:
@@ -280,7 +279,7 @@ class EncoderNode(ManagedNode):
         return parts
 
     def _tokens(self, parts: dict[Input, Any]) -> ModalityTokens | None:
-        """Encode; where that fails, reject the parts that fail alone too and encode the others."""
+        """Encode; on failure, reject the parts that also fail alone and encode the others."""
         try:
             frame = self.frame(list(parts.values()))
             return self._judged(self.encoder.encode(frame), frame)
@@ -292,11 +291,11 @@ class EncoderNode(ManagedNode):
         return self._tokens(parts) if parts else None
 
     def _judged(self, tokens: ModalityTokens, frame: Any) -> ModalityTokens:
-        """Say how good the input was; a judge that fails costs no frame."""
+        """Add quality and concerns of the input; a failing health check costs no frame."""
         try:
             self._health = self.judge.judge(frame) if self.judge else Health(math.nan)
         except Exception as error:
-            self.diagnostics.warn('not judged', f'how good the input is cannot be told: {error}')
+            self.diagnostics.warn('not judged', f'the health check of the input failed: {error}')
             self._health = Health(math.nan)
         worst = self.concerns.quality()
         quality = min(self._health.quality, worst) if worst < 1 else self._health.quality
@@ -318,7 +317,7 @@ class EncoderNode(ManagedNode):
         self.diagnostics.warn(f'{item.topic} refused', f'{item.topic}: {kind}{error}')
 
     def _warn_unexpected(self, error: Exception) -> None:
-        self.diagnostics.warn('publishing failed', f'tokens cannot be published: {error}')
+        self.diagnostics.warn('publishing failed', f'cannot publish tokens: {error}')
 
     def _report(self) -> dict[str, Any]:
         counts = {f'{topic} {name}': count for topic, counters in self.tally.counts().items()
@@ -327,7 +326,7 @@ class EncoderNode(ManagedNode):
                 'encoder': self.encoder.fingerprint if self.encoder else ''}
 
     def _look(self) -> None:
-        """Adapt to the graph and say what is amiss; a fault in here costs one look."""
+        """Adapt to the graph and set conditions; an exception costs one check."""
         with self._inputs_changing:
             if self._watching is None:
                 return
@@ -346,10 +345,10 @@ class EncoderNode(ManagedNode):
                 if set(self._inputs) != before:
                     self.tell()
             except Exception as error:
-                self.diagnostics.warn('graph', f'the graph cannot be looked at: {error}')
+                self.diagnostics.warn('graph', f'the check of the graph failed: {error}')
 
     def check(self) -> None:
-        """Set concerns of this modality's own; called once a second while active."""
+        """Set concerns of the modality; called once a second while active."""
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The nodes as executables: signals are heeded before anything heavy is imported."""
+"""Entry points of the nodes: signals are handled before heavy imports."""
 from __future__ import annotations
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Keeps what an encoder node reads the sensors that are found on the graph, where no parameter names them."""
+"""Keeps an encoder node subscribed to discovered sensors, if no parameter names topics."""
 from __future__ import annotations
 
 import re
@@ -15,12 +15,13 @@ Find = Callable[[Sequence[Topic], str, Mapping[str, str]], list[Sensor]]
 
 
 class FoundSensors:
-    """Sensors that were found and are read.
+    """Discovered sensors that the node reads.
 
-    things: what they are called, such as ``cameras``.  parameter: which names their topic.  types: of what
-    they send.  kin: finds in name and type a topic of such a sensor in another form.  find: topics, namespace
-    and names that are given already -> sensors.  read, leave: begin and end to read one.  same: what is equal
-    for two topics of one sensor.
+    things: their name in messages, such as ``cameras``.  parameter: names their topic.  types: of their
+    messages.
+    kin: recognises by name and type a topic of such a sensor in another form.  find: (topics, namespace,
+    settled names) -> sensors.  read, leave: start and stop reading one.  same: key that is equal for two
+    topics of one sensor.
     """
 
     def __init__(self, node: EncoderNode, things: str, parameter: str, types: Sequence[str], *, kin: str,
@@ -33,14 +34,14 @@ class FoundSensors:
         self._read_now: dict[str, Sensor] = {}
 
     def clear(self) -> None:
-        """Begin anew; the sensors are read no more."""
+        """Stop reading all sensors and start again."""
         self._before = None
         self._read_now.clear()
 
     def follow(self, graph: Sequence[Topic], topics: Sequence[Topic], named: Mapping[str, str]) -> None:
-        """Read what has been there for two looks; graph: all topics.  topics: those that may be read.
+        """Read sensors found in two consecutive checks; graph: all topics.  topics: candidates.
 
-        named: names that are settled, by topic.
+        named: settled names, by topic.
         """
         namespace = self._node.get_namespace()
         names = {**named, **{sensor.topic: sensor.name for sensor in self._read_now.values()}}
@@ -71,7 +72,7 @@ class FoundSensors:
         self._before = {sensor.topic for sensor in found}
 
     def _nothing(self, graph: Sequence[Topic], namespace: str) -> str:
-        """Say that nothing is found, and what could be meant."""
+        """Return that no sensor is found, with similar topics."""
         kinds = ' or '.join(self._types)
         inside = '' if namespace == '/' else f' below {namespace}'
         text = f'no topic of {self._things} found{inside}'
@@ -80,17 +81,17 @@ class FoundSensors:
             other = [topic for topic in graph if self._kin.search(f'{topic.name} {topic.type}')]
             shown = ', '.join(f'{topic.name} ({topic.type})' for topic in other[:3])
             return f'{text}; {shown} cannot be read: publish {kinds}' if other else \
-                f'{text}; nothing publishes {kinds}: start the driver'
+                f'{text}; no publisher of {kinds}: start the driver'
         within = below(likely, namespace) or likely
         shown = similar('/'.join((namespace.rstrip('/'), self._things)), {topic.name for topic in within})
         kind = {topic.name: topic.type for topic in within}
         listed = ', '.join(f'{name} ({kind[name]})' for name in shown)
         more = f' and {len(kind) - len(shown)} more' if len(kind) > len(shown) else ''
-        return f'{text}; there is {listed}{more}: set `{self._parameter}` to read one'
+        return f'{text}; similar: {listed}{more}: set `{self._parameter}` to read one'
 
 
 def matching(topics: Sequence[Topic], pattern: str, sensor: str, namespace: str) -> dict[str, str]:
-    """Return the topics that fit a pattern with {sensor} in it, and what stands there."""
+    """Return the topics that match a pattern with {sensor}, and the sensor names."""
     absolute = pattern if pattern.startswith('/') else f'{namespace.rstrip("/")}/{pattern}'
     before, _, after = absolute.partition(f'{{{sensor}}}')
     after = re.escape(after).replace(re.escape(f'{{{sensor}}}'), '(?P=name)')

@@ -1,12 +1,12 @@
-"""The fusion node: hosts the frozen language model and answers questions from what the sensors say now.
+"""The fusion node: hosts the frozen language model and answers questions from the current sensor data.
 
-The node only passes on: tokens to the board, questions to the answer server, answers to the topic.  No
-callback waits.  Everything slow happens on the server's own thread, so that tokens are taken, answers
-cancelled and services answered while the model computes.
+The node passes tokens to the board, questions to the answer server and answers to the topic.  No callback
+waits. Everything slow happens on the thread of the server, so that tokens are received, answers cancelled and
+services answered while the model computes.
 
-Topics, services and the action are made once, at start (the token and question topics at the first
-activation), and kept: a subscription that is destroyed and made again loses messages in rclpy.  While the
-node is not active it rejects questions, in words.
+Topics, services and the action are created once, at start (the token and question topics at the first
+activation), and kept: a subscription that is destroyed and created again loses messages in rclpy.  While the
+node is not active it rejects questions with a reason.
 """
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from std_msgs.msg import String
 from mpnp_ros.action import Ask as AskAction
 from mpnp_ros.conversions.tokens import from_message
 from mpnp_ros.errors import ConfigurationError, LinksError, TokensError
-from mpnp_ros.links.store import LinkStore, default_store, shipped_links
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model
 from mpnp_ros.memory import release_memory
-from mpnp_ros.methods.base import build_method, method_names
+from mpnp_ros.methods.link_store import LinkStore, default_store, shipped_links
+from mpnp_ros.methods.registry import DEFAULT_METHOD, create_method
 from mpnp_ros.msg import Adaptation, EncoderInfo, ModalityStates
 from mpnp_ros.msg import Answer as AnswerMessage
 from mpnp_ros.msg import ModalityTokens as TokensMessage
@@ -46,7 +46,7 @@ from mpnp_ros.nodes.fusion_messages import (
     state_to_message,
     states_to_message,
 )
-from mpnp_ros.nodes.parameters import topic_problem
+from mpnp_ros.nodes.parameters import method_problem, topic_problem
 from mpnp_ros.nodes.runtime import ManagedNode, ManagedOptions, run_node, set_threads
 from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.options import Change, option
@@ -63,7 +63,7 @@ from mpnp_ros.srv import Ask, ListLinks, ListQuestions, LoadLinks, RollbackLinks
 
 DEPTH = 100
 TICK, SHOWING = 0.1, 1.0
-"""Seconds between looks at the board while tokens come, and between those around; each wakes a core."""
+"""Seconds between checks of the board while tokens arrive, and otherwise; each check wakes a core."""
 INACTIVE = 'fusion is not active; activate it'
 DEACTIVATED = 'the fusion node was deactivated'
 UNCONFIGURED = 'fusion is not configured; configure and activate it'
@@ -88,7 +88,9 @@ class FusionOptions(ManagedOptions):
     threads: int = option(
         0, 'CPU threads of the model; 0: half of the cores', low=0, high=256, change=Change.CONFIGURE)
     method: str = option(
-        'mpnp', 'how modalities are connected to the model', choices=method_names(), change=Change.CONFIGURE)
+        DEFAULT_METHOD,
+        'method that connects modalities to the model: a built-in one, see docs/guide/methods.md, or one of '
+        'an installed package', change=Change.CONFIGURE)
     modalities: tuple[str, ...] = option(
         ('camera', 'lidar', 'radar'), 'modalities to listen to, each on tokens/<modality>')
     links: tuple[str, ...] = option(
@@ -120,16 +122,16 @@ class FusionOptions(ManagedOptions):
         change=Change.CONFIGURE)
 
     def check(self) -> Iterator[str]:
-        """Every modality must have a topic."""
-        problems = (topic_problem('modalities', f'tokens/{name}') for name in self.modalities)
-        yield from filter(None, problems)
+        """The method must exist, and every modality must have a topic."""
+        topics = (topic_problem('modalities', f'tokens/{name}') for name in self.modalities)
+        yield from filter(None, (method_problem(self.method), *topics))
 
 
 PARAMETERS = FusionOptions
 
 
 class FusionNode(ManagedNode):
-    """See the module; interface in docs/interfaces.md."""
+    """See the module; interface in docs/reference/interfaces.md."""
 
     def __init__(self, **options: object) -> None:
         super().__init__('fusion', FusionOptions, **options)
@@ -154,7 +156,7 @@ class FusionNode(ManagedNode):
         values = self.values
         set_threads(values.threads)
         lm = load_language_model(values.llm, values.device, values.dtype)
-        method = build_method(values.method, lm, question_cache_bytes=round(values.question_cache_mb * 1e6))
+        method = create_method(values.method, lm, question_cache_bytes=round(values.question_cache_mb * 1e6))
         board = ModalityBoard(self._now, values.modalities, values.watch)
         self._server = AnswerServer(
             method, board, capacity=values.queue_size, standing_capacity=values.standing_size,
@@ -167,7 +169,7 @@ class FusionNode(ManagedNode):
         self.get_logger().info(f'{lm.name} on {lm.device}, links: {self._server.links.name or "none"}')
 
     def start(self) -> None:
-        """Listen and answer."""
+        """Subscribe and answer."""
         if not self._listening:
             self._listen()
         self._active = True
@@ -180,7 +182,7 @@ class FusionNode(ManagedNode):
             self._server.pause(INACTIVE, DEACTIVATED)
 
     def release(self) -> None:
-        """Give model, links and caches back."""
+        """Release model, links and caches."""
         server, self._server = self._server, None
         if server is not None:
             server.close()
@@ -188,7 +190,7 @@ class FusionNode(ManagedNode):
         release_memory()
 
     def _load_stored_links(self) -> None:
-        """Take what comes with the package, and what was in use when the node last ended, where it fits."""
+        """Install the shipped links, and those in use when the node last ended, if they fit."""
         values, store = self.values, self._link_store()
         shipped = shipped_links() if SHIPPED in values.links else {}
         stored = links_at_start(store, shipped, values.modalities) if store else \
@@ -197,7 +199,7 @@ class FusionNode(ManagedNode):
             try:
                 self._server.load_links(str(link.path), link.sha256).result()
             except LinksError as error:
-                self.get_logger().warning(f'links are left out: {error}')
+                self.get_logger().warning(f'links skipped: {error}')
         if store:
             self._server.links.keep_in(store)
 
@@ -206,7 +208,7 @@ class FusionNode(ManagedNode):
         return default_store(self.get_namespace()) if name == AUTO else LinkStore(name) if name else None
 
     def _serve(self) -> None:
-        """Services, the action and the look at the board."""
+        """Create services, the action and the periodic check."""
         create_deferred_service(self, Ask, 'ask', self._on_ask, self._group, DEPTH)
         create_deferred_service(self, LoadLinks, 'load_links', self._on_load_links, self._group)
         create_deferred_service(self, RollbackLinks, 'rollback_links', self._on_rollback_links, self._group)
@@ -245,13 +247,13 @@ class FusionNode(ManagedNode):
             self._show()
 
     def _on_adaptation(self, message: Adaptation) -> None:
-        """Note whose links are being trained."""
+        """Record the modalities in training."""
         if (server := self._server) is not None:
             server.board.adapting(set(message.modalities) & set(server.board.modalities))
             self._show()
 
     def _on_encoder(self, message: EncoderInfo) -> None:
-        """Note what an encoder says of itself, and say which links fit it."""
+        """Record the description of an encoder, and log which links fit it."""
         if message.modality in self.values.modalities:
             self._encoders[message.node] = facts_from_message(message)
             if (server := self._server) is not None:
@@ -259,7 +261,7 @@ class FusionNode(ManagedNode):
                 self._tell_fits(server.board)
 
     def _tell_fits(self, board: ModalityBoard) -> None:
-        """Log which links fit which encoder, where that is new."""
+        """Log changes of which links fit which encoder."""
         fits = board.fits()
         for node, (good, text) in fits.items():
             if self._fits.get(node) == text:
@@ -302,7 +304,7 @@ class FusionNode(ManagedNode):
         return inquiry
 
     def _deliver(self, answer: Answer) -> None:
-        """Publish an answer; called on the thread that made it."""
+        """Publish an answer; called on the thread that computed it."""
         self._answers.publish(answer_to_message(answer))
         said = f'[{answer.error}] {answer.text}'.rstrip() if answer.error else answer.text
         self._answer_texts.publish(String(data=said))
@@ -363,7 +365,7 @@ class FusionNode(ManagedNode):
         return response
 
     def _tick(self) -> float | None:
-        """Look for publishers, and show the board where it has changed, at least once a second."""
+        """Count publishers, and publish the board on change and at least once a second."""
         server = self._server
         if server is None:
             return SHOWING
@@ -377,7 +379,7 @@ class FusionNode(ManagedNode):
         return SHOWING if self._quiet else TICK
 
     def _look_around(self, board: ModalityBoard) -> None:
-        """Tell the board who is there, and log what has become amiss."""
+        """Update the publishers on the board, and log new problems."""
         for modality in board.modalities:
             board.announce(modality, self.count_publishers(f'tokens/{modality}'))
         if not self.count_publishers('adaptation'):
@@ -395,7 +397,7 @@ class FusionNode(ManagedNode):
         self._clock_amiss = bool(note)
 
     def _amiss(self) -> str:
-        """What stays wrong, for /diagnostics: encoders that no links fit, and the clock."""
+        """Return the lasting problems for /diagnostics: encoders without fitting links, and the clock."""
         server = self._server
         if server is None:
             return ''
@@ -403,7 +405,7 @@ class FusionNode(ManagedNode):
         return '; '.join(filter(None, [*misfits, server.board.clock_note()]))
 
     def _show(self) -> list[ModalityStatus]:
-        """Return the states of the modalities; publish them if they differ from what was published last."""
+        """Return the states of the modalities; publish them if they changed."""
         with self._showing:
             server = self._server
             states = server.board.states() if server is not None else []
@@ -414,7 +416,7 @@ class FusionNode(ManagedNode):
             return states
 
     def _facts(self) -> dict[str, object]:
-        """What /diagnostics says beside the counters."""
+        """Return the values on /diagnostics beside the counters."""
         server = self._server
         if server is None:
             return {}
@@ -435,7 +437,7 @@ class FusionNode(ManagedNode):
 
 
 def main() -> int:
-    """Run the node; gives the exit code."""
+    """Run the node; returns the exit code."""
     try:
         return run_node(FusionNode)
     finally:

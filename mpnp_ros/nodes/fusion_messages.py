@@ -1,4 +1,4 @@
-"""Questions, answers, states and links <-> messages."""
+"""Conversions of questions, answers, states and links to and from messages."""
 from __future__ import annotations
 
 import array
@@ -36,7 +36,7 @@ def standing_to_message(standing: Sequence[Standing]) -> ListQuestions.Response:
 
 
 def facts_from_message(message: EncoderInfo) -> EncoderFacts:
-    """Return what an encoder says of itself."""
+    """Return the description of an encoder."""
     return EncoderFacts(message.modality, message.node, message.encoder, message.token_width,
                         tuple(message.changed), tuple(message.topics))
 

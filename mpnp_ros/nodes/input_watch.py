@@ -1,7 +1,7 @@
-"""Says why input does not come, comes in part, or has times that cannot be right; once a second.
+"""Check once a second for missing messages, lost messages and wrong stamps, and name the cause.
 
-Everything here is known from the graph, from what the middleware reports, and from the stamps.  What lasts
-is a condition: on ``/diagnostics`` as long as it lasts, and in the log when it comes or changes.
+The sources are the ROS graph, the events of the middleware and the stamps.  A lasting problem is a condition:
+it is on ``/diagnostics`` while it lasts, and in the log when it starts or changes.
 """
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 LOST = 0.05
-"""Share of lost messages above which it is said."""
+"""Share of lost messages above which losses are reported."""
 _SENSORS = re.compile(r'sensor_msgs/msg/(Image|Compressed|Camera|Point|Laser|MultiEcho)|Packet|livox|lidar|'
                       r'velodyne|ouster|radar|Radar|Image')
 AHEAD = 1.0
-"""Seconds that stamps may be ahead of the clock."""
+"""Seconds by which stamps may be ahead of the clock."""
 STANDSTILL = 5.0
-"""Seconds after which simulated time that does not move is said to stand still."""
+"""Seconds after which constant simulated time is reported."""
 
 
 class InputWatch:
     """Keeps the conditions of a node's inputs.
 
-    conditions: where they are set.  candidates: of a graph's topics, those that the node could read.
-    hint: how to name a topic by hand, such as "set `topic`".
+    conditions: receives them.  candidates: selects the topics of a graph that the node can read.
+    hint: how to set a topic by hand, such as "set `topic`".
     """
 
     def __init__(self, node: Node, conditions: Concerns, candidates: Callable[[Sequence[Topic]], list[str]],
@@ -47,10 +47,10 @@ class InputWatch:
 
     def inputs(self, subscriptions: Collection[AdaptedSubscription], arrivals: dict[str, float],
                absent_after: float) -> None:
-        """Set what is amiss with each topic.
+        """Set the conditions of each topic.
 
-        arrivals: when the last message came of those that are watched for silence, monotonic clock.
-        While simulated time stands still, as before a replay begins, nothing is silent.
+        arrivals: arrival of the last message of each topic that is watched for silence, monotonic clock.
+        While simulated time is constant, as before a replay starts, no topic counts as silent.
         """
         now = self._moved if self._node.get_parameter('use_sim_time').value else time.monotonic()
         silent = [subscription for subscription in subscriptions if subscription.topic in arrivals
@@ -65,20 +65,20 @@ class InputWatch:
             self._conditions.set(f'{topic} silent', self._silent(subscription, graph) if amiss else '')
 
     def stamps(self, topic: str, stamp_ns: int, age: float) -> None:
-        """Say where the newest stamp of a topic is absent or of the future; age: s when it came."""
+        """Report a newest stamp that is zero or in the future; age: s at its arrival."""
         text, clock = '', self._node.get_clock().now().nanoseconds
         if stamp_ns == 0:
-            text = f'{topic}: header.stamp is zero; let the driver fill it in'
+            text = f'{topic}: header.stamp is zero; the driver must set it'
         elif age < -AHEAD and clock and self._lasts(f'{topic} ahead'):
             ahead = self.steady(f'{topic} ahead', -age)
             text = (f'{topic}: stamps are {seconds(ahead)} s ahead of the clock; check use_sim_time and that '
-                    'the machines agree on the time')
+                    'the clocks of the machines are synchronised')
         if age >= -AHEAD:
             self._ends(f'{topic} ahead')
         self._conditions.set(f'{topic} stamps', text)
 
     def clock(self) -> None:
-        """Say where simulated time is asked for and does not run."""
+        """Report simulated time that is enabled but does not advance."""
         text, now = '', time.monotonic()
         if self._node.get_parameter('use_sim_time').value:
             moment = self._node.get_clock().now().nanoseconds
@@ -87,26 +87,26 @@ class InputWatch:
                 self._resumed = now if self._stands else self._resumed
                 self._time, self._moved = moment, now
             elif now - self._moved >= STANDSTILL:
-                text = ('simulated time stands still: nothing moves /clock'
+                text = ('simulated time does not advance: /clock is constant or has no messages'
                         if self._node.count_publishers('/clock') else
-                        'use_sim_time is set but nothing publishes /clock; start what does, or set it false')
+                        'use_sim_time is true but /clock has no publisher; start one, or set it to false')
             self._stands = not moves
         self._conditions.set('clock', text)
 
     def twins(self) -> None:
-        """Say where another node has this node's name."""
+        """Report another node of the same name."""
         name = self._node.get_fully_qualified_name()
         count = [f'{namespace.rstrip("/")}/{node}' for node, namespace
                  in self._node.get_node_names_and_namespaces()].count(name)
         lasts = count > 1 and self._lasts('twins')
         if count < 2:
             self._ends('twins')
-        text = (f'{count} nodes are called {name}: their messages mix; end one, or give it another namespace '
-                '(one that was killed is forgotten after 20 s)')
+        text = (f'{count} nodes are called {name}: their messages mix; stop one or change its namespace '
+                '(a killed node disappears from the graph after 20 s)')
         self._conditions.set('twins', text if lasts else '')
 
     def graph(self) -> list[Topic]:
-        """Return the topics of sensors that are published."""
+        """Return the published sensor topics."""
         found = []
         for name, kinds in self._node.get_topic_names_and_types():
             if any(_SENSORS.search(kind) for kind in kinds):
@@ -115,7 +115,7 @@ class InputWatch:
         return found
 
     def steady(self, key: str, value: float) -> float:
-        """Return the value shown before while the new one is about the same: texts stay as they are."""
+        """Return the value shown last while the new one is within 25 %, so that texts do not flicker."""
         shown = self._shown.get(key)
         if shown is None or abs(value - shown) > .25 * abs(shown):
             self._shown[key] = shown = value
@@ -124,10 +124,10 @@ class InputWatch:
     def _silent(self, subscription: AdaptedSubscription, graph: Sequence[Topic]) -> str:
         topic = subscription.topic
         if subscription.publishers:
-            return f'nothing comes on {topic}, though {names(subscription)} publishes it'
+            return f'no messages on {topic}, which {names(subscription)} publishes'
         there = similar(topic, (name for name in self._candidates(graph) if name != topic))
-        others = f'; there is {", ".join(there)}: {self._hint}' if there else ''
-        return f'nothing comes on {topic}: nothing publishes it{others}'
+        others = f'; similar: {", ".join(there)}: {self._hint}' if there else ''
+        return f'no messages on {topic}: no publisher{others}'
 
     def _wrong_type(self, subscription: AdaptedSubscription) -> str:
         others = subscription.others()
@@ -137,16 +137,16 @@ class InputWatch:
         remedy = ''
         if kinds in ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'):
             remedy = f'; set transport: {"raw" if kinds.endswith("/Image") else "compressed"}'
-        return (f'{subscription.topic} is {kinds} of {others[0].node_name}, and this node reads '
-                f'{subscription.type_name}{remedy}')
+        return (f'{subscription.topic}: type mismatch: {others[0].node_name} publishes {kinds}, this node '
+                f'subscribes to {subscription.type_name}{remedy}')
 
     def _incompatible(self, subscription: AdaptedSubscription) -> str:
         found = subscription.incompatible()
         if not found:
             return ''
         info, reason = found[0]
-        return (f'{subscription.topic}: nothing comes from {info.node_name}, which offers less than is asked '
-                f'for ({reason}); change its quality of service, or qos_overrides of this node')
+        return (f'{subscription.topic}: QoS mismatch: {info.node_name} offers less than this node requests '
+                f'({reason}); change its QoS, or qos_overrides of this node')
 
     def _losses(self, subscription: AdaptedSubscription) -> str:
         lost, total, span = subscription.losses()
@@ -160,12 +160,12 @@ class InputWatch:
         profile = ''
         with contextlib.suppress(MpnpError):
             profile = str(profile_file())
-        return (f'{subscription.topic}: {lost} of {total} messages of the last {span:.0f} s were lost; '
+        return (f'{subscription.topic}: {lost} of {total} messages lost in the last {span:.0f} s; '
                 f'start {names(subscription)} with {PROFILE_VARIABLES[0]}={profile} (see `mpnp doctor`), '
-                'let it offer reliable, or send compressed images')
+                'publish reliably, or publish compressed images')
 
     def _lasts(self, key: str) -> bool:
-        """Whether this was so the last time too."""
+        """Whether the problem was there in the last check too."""
         before = key in self._before
         self._before.add(key)
         return before
@@ -175,7 +175,7 @@ class InputWatch:
 
 
 def seconds(value: float) -> str:
-    """Return a number of seconds as people write it: 0.12, 3.4, 250, 1.7e9."""
+    """Return seconds as text with about three digits: 0.12, 3.4, 250, 1.7e9."""
     if abs(value) < 100_000:
         return f'{value:.2f}' if abs(value) < 1 else f'{value:.3g}' if abs(value) < 100 else f'{value:.0f}'
     mantissa, exponent = f'{value:.1e}'.split('e')
@@ -183,6 +183,6 @@ def seconds(value: float) -> str:
 
 
 def names(subscription: AdaptedSubscription) -> str:
-    """Return the nodes that publish to a subscription."""
+    """Return the full names of the nodes that publish to a subscription."""
     return ', '.join(sorted({f'{info.node_namespace.rstrip("/")}/{info.node_name}'
                              for info in subscription.publishers})) or 'its publisher'

@@ -1,4 +1,4 @@
-"""Node: point clouds of a LiDAR in, LiDAR tokens out."""
+"""Node: encodes point clouds of a LiDAR to LiDAR tokens."""
 from __future__ import annotations
 
 import sys
@@ -64,11 +64,11 @@ class LidarEncoder(EncoderNode):
 
     @property
     def discovers(self) -> bool:
-        """Where no topic is named."""
+        """Return whether no parameter names a topic."""
         return not self.values.topic
 
     def start(self) -> None:
-        """Subscribe to the sensor where it is named."""
+        """Subscribe to the topic named by the parameter."""
         super().start()
         self._scale = IntensityScale(self.encoder.config.max_intensity, self.values.full_intensity)
         if topic := self.values.topic:
@@ -80,7 +80,7 @@ class LidarEncoder(EncoderNode):
         self._found.clear()
 
     def discover(self, graph: Sequence[Topic]) -> None:
-        """Read the LiDAR that is found."""
+        """Subscribe to the discovered LiDAR."""
         self._found.follow(graph, graph, {})
 
     def readable(self, graph: Sequence[Topic]) -> list[str]:
@@ -88,7 +88,7 @@ class LidarEncoder(EncoderNode):
         return [lidar.topic for lidar in find_lidars(graph)]
 
     def part(self, item: Input) -> LidarFrame:
-        """Return the sweep, with its mount; where that is unknown the sensor is taken as the base frame."""
+        """Return the sweep with its mounting; without one, the sensor is in the base frame."""
         points, base = to_points(item.message), self.values.base_frame
         pose = self.mounts.pose(item.source, item.message.header.frame_id, base, 'taking them as the same')
         if pose is None:
@@ -97,13 +97,13 @@ class LidarEncoder(EncoderNode):
                           base)
 
     def frame(self, parts: Sequence[LidarFrame]) -> LidarFrame:
-        """Return the one sweep, with intensities as the encoder reads them."""
+        """Return the sweep with intensities on the scale of the encoder."""
         intensity, concern = self._scale.fit(parts[0].intensity)
         self.concerns.set('intensity', f'{parts[0].name}: {concern}' if concern else '')
         return replace(parts[0], intensity=intensity)
 
     def _choose(self, graph: Sequence[Topic], namespace: str, read: Mapping[str, str]) -> list[Sensor]:
-        """Return the likeliest LiDAR, or the one that is read where that is as likely."""
+        """Return the likeliest LiDAR, or the current one if it is as likely."""
         found = find_lidars(graph, namespace)
         if not found:
             return []
@@ -115,7 +115,7 @@ class LidarEncoder(EncoderNode):
     def _read(self, lidar: Sensor) -> None:
         self._named = lidar.name
         if self._others:
-            self.get_logger().warning(f'there are several LiDARs: {lidar.topic} is read, and not '
+            self.get_logger().warning(f'several LiDARs found: reading {lidar.topic}, not '
                                       f'{", ".join(self._others)}; set `topic` to read another')
         self.expect(lidar.topic)
         self.listen(PointCloud2, lidar.topic, self._receive)

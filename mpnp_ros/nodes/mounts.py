@@ -1,7 +1,7 @@
-"""How sensors are mounted: one policy for the encoder nodes of all modalities.
+"""Mounting of the sensors: one policy for the encoder nodes of all modalities.
 
-The first frame waits a moment for the transforms.  A mount that stays unknown is a concern as long as it
-does, and the node says what it takes instead; one that changes is followed.
+The first frame waits a moment for the transforms.  An unknown mounting is a concern while it lasts, and the
+node states its assumption.  A changed mounting is followed.
 """
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMED = 6
 
 
 class Mounts:
-    """Mounts of the sensors of one node; :meth:`pose` is called by one thread, the others by any."""
+    """Mountings of the sensors of one node; :meth:`pose` is called by one thread, the others by any."""
 
     def __init__(self, node: Node, diagnostics: Diagnostics, concerns: Concerns) -> None:
         self._node, self._diagnostics, self._concerns = node, diagnostics, concerns
@@ -34,10 +34,10 @@ class Mounts:
         self._said: set[str] = set()
 
     def pose(self, source: str, frame: str, base: str, otherwise: str) -> np.ndarray | None:
-        """Return where ``frame`` is in the frame ``base``, homogeneous [4, 4], or None where that is unknown.
+        """Return the pose of ``frame`` in the frame ``base``, homogeneous [4, 4], or None if it is unknown.
 
-        source: name of the sensor.  otherwise: what the node does where it is unknown, such as ``taking them
-        as the same``; it is said in the concern.
+        source: name of the sensor.  otherwise: the assumption of the node for an unknown pose, such as
+        ``taking them as the same``; it is part of the concern.
         """
         placement = self._place(source, frame, base)
         if placement is None:
@@ -51,7 +51,7 @@ class Mounts:
         return placement.pose
 
     def unknown(self, frame: str, base: str) -> str:
-        """Return why the mount is unknown and what to do about it."""
+        """Return why the mounting is unknown and how to provide it."""
         if not frame.strip('/'):
             return 'header.frame_id is empty; set it in the driver and publish the transform of that frame'
         frames, apart = self.transforms.tree.frames(), f'frame {frame!r} is not connected to {base!r}'
@@ -64,7 +64,7 @@ class Mounts:
         return f'{apart} ({known}); publish its transform'
 
     def patience(self) -> float:
-        """Return the seconds that the node's first frame may still wait for what is missing."""
+        """Return the remaining seconds for which the first frame may wait."""
         if self._began is None:
             self._began = time.monotonic()
         return max(0., self._began + MOVING_WITHIN - time.monotonic())
@@ -92,7 +92,7 @@ class Mounts:
         return placement
 
     def _follow(self, source: str, placement: Placement) -> None:
-        """Say once that a mount has changed: each time where it is fixed, else the first time."""
+        """Log a changed mounting: every change of a fixed one, otherwise the first."""
         last = self._last.setdefault(source, placement)
         words = difference(last.pose, placement.pose)
         if not words:

@@ -1,4 +1,4 @@
-"""What is wrong with the ROS arguments of a node, in one line: rcl says it in the terms of its own parser."""
+"""Explain invalid ROS arguments of a node in one line."""
 from __future__ import annotations
 
 import re
@@ -22,7 +22,7 @@ REMEDIES = (('\\t', 'indent with spaces, not with tabs'),
 
 
 def explain(error: Exception) -> str:
-    """Return what rcl refuses, in one line: the file, the line and what to write instead."""
+    """Return the error of rcl in one line: file, line and remedy."""
     text = ' '.join(RCL_PLACE.sub('', str(error)).split()).removeprefix('failed to initialize rcl: ')
     if match := OF_FILE.search(text):
         path = match['path']
@@ -55,7 +55,7 @@ def _file_problem(path: Path) -> str:
 
 
 def _problems(node: yaml.Node, inside: bool = False, name: str = '') -> Iterator[tuple[int, str]]:
-    """Lines and problems, of a part of the file that is ``inside`` ros__parameters or around it."""
+    """Yield lines and problems of a part of the file, ``inside`` ros__parameters or around it."""
     if not isinstance(node, yaml.MappingNode):
         if inside:
             yield from _value_problems(node, name)
@@ -68,7 +68,7 @@ def _problems(node: yaml.Node, inside: bool = False, name: str = '') -> Iterator
         if not inside and key.value != KEY and re.fullmatch(r'ros_*param\w*', str(key.value)):
             yield _line(key), f'{key.value} is not {KEY}; write it with two underscores'
         elif not inside and key.value == KEY and not isinstance(value, yaml.MappingNode):
-            yield _line(key), f'there are no parameters below {KEY}; indent them further than it'
+            yield _line(key), f'no parameters below {KEY}; indent them further than it'
         else:
             yield from _problems(value, inside or key.value == KEY, '' if key.value == KEY else label)
 
@@ -89,7 +89,7 @@ def _value_problems(node: yaml.Node, name: str) -> Iterator[tuple[int, str]]:
 
 
 def _instead(node: yaml.SequenceNode, kinds: list[str]) -> str:
-    """What to write for the first item that makes a list one of mixed types."""
+    """Return the replacement of the first item that makes a list mixed."""
     numbers = set(kinds) <= {'int', 'float'}
     for item, kind in zip(node.value, kinds, strict=True):
         if numbers and kind == 'int':
@@ -110,7 +110,7 @@ def _value_problem(name: str, value: str) -> str:
 
 
 def _kind(item: yaml.ScalarNode) -> str:
-    """Type that rcl takes a value for."""
+    """Return the type that rcl infers for a value."""
     if item.style is not None:
         return 'str'
     patterns = {'bool': BOOL, 'int': INT, 'float': FLOAT}

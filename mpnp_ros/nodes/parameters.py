@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.options import Change, OptionError, Options, OptionSpec
 
 if TYPE_CHECKING:
@@ -89,6 +90,17 @@ def described(descriptor: ParameterDescriptor, parameters: type[Options]) -> Par
     shown.read_only = any(row.name == shown.name and row.change is Change.START
                           for row in parameters.declared())
     return shown
+
+
+def method_problem(name: str) -> str:
+    """Return why the parameter ``method`` cannot be ``name``; empty where there is such a method."""
+    from mpnp_ros.methods.registry import find_method
+
+    try:
+        find_method(name)
+    except ConfigurationError as error:
+        return str(error)
+    return ''
 
 
 def topic_problem(name: str, topic: str) -> str:

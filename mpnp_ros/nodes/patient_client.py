@@ -1,4 +1,4 @@
-"""Calls of a service whose node may be killed and come back: what is not answered is asked again."""
+"""A service client that repeats requests, for a server that may be killed and restarted."""
 from __future__ import annotations
 
 import math
@@ -16,12 +16,12 @@ from rclpy.node import Node
 from mpnp_ros.errors import LinksError
 
 PERIOD, AGAIN, PATIENCE = .2, 10., 60.
-"""Seconds between looks, before a call is repeated, and before it is given up."""
+"""Seconds between checks, before a request is repeated, and before it is given up."""
 
 
 @dataclass(eq=False)
 class _Call:
-    """A request, its answer, since when it waits, and when it was last sent."""
+    """A request, its answer, when it was made, and when it was last sent."""
 
     request: Any
     since: float
@@ -31,7 +31,7 @@ class _Call:
 
 
 class PatientClient:
-    """A client of a service that may be called twice with the same request."""
+    """A client of an idempotent service."""
 
     def __init__(self, node: Node, kind: type, name: str, group: CallbackGroup) -> None:
         self._name = node.resolve_service_name(name)
@@ -43,7 +43,7 @@ class PatientClient:
         self._timer.cancel()  # until there is something to look for: each time costs milliseconds
 
     def call(self, request: Any) -> Future[Any]:
-        """Ask; the future gives the response, or raises LinksError where nobody answers for a minute."""
+        """Send a request; the future gives the response, or LinksError after a minute without one."""
         call = _Call(request, time.monotonic())
         with self._lock:
             self._calls.append(call)
@@ -52,7 +52,7 @@ class PatientClient:
         return call.answer
 
     def _look(self) -> None:
-        """Send what has not been sent, or not been answered, and give up what is too old."""
+        """Send new requests, repeat unanswered ones, and give up those that are too old."""
         now, given_up = time.monotonic(), []
         with self._lock:
             for call in list(self._calls):
@@ -64,7 +64,8 @@ class PatientClient:
             if not self._calls:
                 self._timer.cancel()
         for call in given_up:
-            call.answer.set_exception(LinksError(f'nobody answers {self._name}; start the fusion node'))
+            call.answer.set_exception(LinksError(
+                f'no answer from service {self._name} within {PATIENCE:g} s; is the fusion node running?'))
 
     def _send(self, call: _Call, now: float) -> None:
         if call.pending is not None:

@@ -1,4 +1,4 @@
-"""Node: points of any number of radars in, radar tokens out."""
+"""Node: encodes points of any number of radars to radar tokens."""
 from __future__ import annotations
 
 import sys
@@ -60,7 +60,7 @@ PARAMETERS = RadarOptions
 
 
 class RadarEncoder(SynchronizedEncoder):
-    """Groups scans of one moment and encodes them together; a radar that is absent is left out."""
+    """Groups scans of one moment and encodes them together; absent radars are omitted."""
 
     HINT = 'set `topic` (and `radars`)'
 
@@ -74,7 +74,7 @@ class RadarEncoder(SynchronizedEncoder):
 
     @property
     def discovers(self) -> bool:
-        """Where no radar is named."""
+        """Return whether no parameter names radars."""
         return not self._topics
 
     def load(self) -> None:
@@ -84,7 +84,7 @@ class RadarEncoder(SynchronizedEncoder):
         super().load()
 
     def start(self) -> None:
-        """Subscribe to every radar that is named."""
+        """Subscribe to the radars named by parameters."""
         super().start()
         self.begin()
         for radar, topic in self._topics.items():
@@ -96,7 +96,7 @@ class RadarEncoder(SynchronizedEncoder):
         self._found.clear()
 
     def discover(self, graph: Sequence[Topic]) -> None:
-        """Join the radars that are found."""
+        """Subscribe to discovered radars."""
         named: dict[str, str] = {}
         if self.values.topic != PATTERN:
             named = matching(graph, self.values.topic, 'radar', self.get_namespace())
@@ -108,9 +108,9 @@ class RadarEncoder(SynchronizedEncoder):
         return [radar.topic for radar in find_radars(graph)]
 
     def part(self, item: Input) -> RadarScan:
-        """Return the scan, with its mount.
+        """Return the scan with its mounting.
 
-        The only radar is taken as the base frame where its mount is unknown; one of several may look any way.
+        A single radar without mounting is in the base frame; one of several is rejected.
         """
         records = to_records(item.message, FIELDS, SOUND)
         frame_id, base, alone = item.message.header.frame_id, self.values.base_frame, len(self.joined) == 1

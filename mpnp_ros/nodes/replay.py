@@ -1,8 +1,8 @@
 """Node: plays a bag in place of the sensors, with its own timing and ``/clock``.
 
-The serialised messages of the bag are published as they are; what cannot be published is left out, with a
-warning.  What never changes, e.g. ``/tf_static``, is latched and comes first.  One thread follows the bag,
-another publishes ``/clock``; a change of ``rate`` or ``paused`` takes effect at once, also while they wait.
+The serialised messages of the bag are published unchanged; unpublishable topics are omitted with a warning.
+Constant data such as ``/tf_static`` is latched and published first.  One thread follows the bag, another
+publishes ``/clock``; a change of ``rate`` or ``paused`` takes effect at once.
 """
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ class ReplayOptions(Options):
 
 PARAMETERS = ReplayOptions
 STILL_PERIOD = 0.5
-"""Seconds between two /clock messages while time stands still, for nodes that start meanwhile."""
+"""Seconds between two /clock messages during a pause, for nodes that start meanwhile."""
 ACKNOWLEDGED_WITHIN = 5.0
-"""Seconds that subscribers have to take the latched messages before the others follow."""
+"""Time for subscribers to acknowledge the latched messages before the others follow."""
 JUMP_NS = 10 ** 9
-"""A message that lies so much after the last /clock comes with one of its own."""
+"""A message this much later than the last /clock is preceded by one."""
 SETTLING = 0.2
-"""Seconds from there until their callbacks have surely run."""
+"""Seconds after which the callbacks of that /clock have run."""
 
 
 class Replay(PlainNode):
-    """Publishes what :class:`BagPlayer` gives; ends when the bag is over."""
+    """Publishes the messages of a :class:`BagPlayer`; ends with the bag."""
 
     def __init__(self) -> None:
         super().__init__('replay', ReplayOptions)
@@ -77,7 +77,7 @@ class Replay(PlainNode):
         self._bag_publishers = {topic.name: publisher for topic in self._player.topics.values()
                                 if (publisher := self._make_publisher(topic))}
         if not self._bag_publishers:
-            raise BagError(f'bag {values.bag}: nothing is left to play: ' + '; '.join(
+            raise BagError(f'bag {values.bag}: no topic to play: ' + '; '.join(
                 f'{name}: {reason}' for name, reason in self._left_out.items()))
         self.diagnostics.add_source(
             lambda: {'left out': ', '.join([*self._player.left_out, *self._left_out])})
@@ -89,7 +89,7 @@ class Replay(PlainNode):
         self._clock_thread = threading.Thread(target=self._tick, name='clock', daemon=True)
 
     def begin(self) -> None:
-        """Start the clock and playback."""
+        """Start the clock and the playback."""
         if self.values.paused:
             self._player.pause()
         if self._ticks:
@@ -97,7 +97,7 @@ class Replay(PlainNode):
         self._thread.start()
 
     def changed(self, name: str, value: object) -> None:
-        """Follow ``rate`` and ``paused``."""
+        """Apply a change of ``rate`` or ``paused``."""
         if name == 'rate':
             self._player.set_rate(value)
         elif name == 'paused':
@@ -105,7 +105,7 @@ class Replay(PlainNode):
             self._clock_changed.set()
 
     def destroy_node(self) -> None:
-        """Stop playback first."""
+        """Stop the playback first."""
         if hasattr(self, '_thread'):
             self._stopping.set()
             self._clock_changed.set()
@@ -120,7 +120,7 @@ class Replay(PlainNode):
         self.diagnostics.count('faults of the bag')
 
     def _make_publisher(self, topic: BagTopic) -> Publisher | None:
-        """Create the publisher of a topic; None, with a warning, where it cannot be had here."""
+        """Create the publisher of a topic; None, with a warning, if that is not possible."""
         reason = ''
         package, _, name = topic.type_name.split('/')
         try:
@@ -141,7 +141,7 @@ class Replay(PlainNode):
             except Exception as error:  # e.g. a type without type support, or one in use on the topic already
                 reason = f'{topic.type_name} cannot be published: {error}'
         self._left_out[topic.name] = reason
-        self.diagnostics.warn(f'{topic.name} skipped', f'{topic.name} is left out: {reason}')
+        self.diagnostics.warn(f'{topic.name} skipped', f'{topic.name} skipped: {reason}')
         return None
 
     def _play(self) -> None:
@@ -174,12 +174,12 @@ class Replay(PlainNode):
             if self._stopping.is_set():
                 return
             self.diagnostics.warn(f'{message.topic} refused',
-                                  f'a message on {message.topic} is left out: {error}')
+                                  f'message on {message.topic} skipped: {error}')
         else:
             self.diagnostics.count(f'{message.topic} published')
 
     def _wait_for_subscribers(self) -> None:
-        """Wait until the topics of ``wait_for`` have subscribers; BagError where a required one lacks."""
+        """Wait until the topics of ``wait_for`` have subscribers; BagError if a required one is missing."""
         wanted = {topic: self.resolve_topic_name(topic) for topic in self.values.wait_for}
         if wanted:
             self.diagnostics.state(OK, 'waiting for subscribers')
@@ -199,14 +199,14 @@ class Replay(PlainNode):
                 return
 
     def _has_subscriber(self, name: str) -> bool:
-        """Whether a topic has a subscriber; of a topic of the bag, one whose QoS fits."""
+        """Return whether a topic has a subscriber, for topics of the bag with compatible QoS."""
         for publisher in self._bag_publishers.values():
             if publisher.topic_name == name:
                 return publisher.get_subscription_count() > 0
         return self.count_subscribers(name) > 0
 
     def _publish_opening(self) -> None:
-        """Publish what holds before everything else, and wait until those who subscribe to it have it."""
+        """Publish constant data, and wait until its subscribers have received it."""
         topics = {message.topic for message in self._player.opening} & self._bag_publishers.keys()
         for message in self._player.opening:
             self._publish(message)
@@ -231,7 +231,7 @@ class Replay(PlainNode):
             self._ticks.publish(Clock(clock=from_nanoseconds(self._told_ns)))
 
     def _tick(self) -> None:
-        """Publish ``/clock``, seldom while time stands still."""
+        """Publish ``/clock``, less often during a pause."""
         while not self._stopping.is_set():
             self._clock_changed.clear()
             self._publish_time()

@@ -1,9 +1,9 @@
-"""How every node of this package starts, changes state and ends.
+"""Start, state changes and end of every node of this package.
 
-The main thread only waits for the end, which a signal, the node itself or a failure asks for.  The node is
-made, configured and activated on a thread of its own and its callbacks run on others, so a signal is heeded
-while weights are loaded, and the node leaves in order, with its publishers still alive.  What does not end by
-itself within a few seconds is ended.
+The main thread only waits for the end, which a signal, the node or a failure requests.  The node is created,
+configured and activated on a second thread, and its callbacks run on others.  So a signal is handled while
+weights are loaded, and the node shuts down in order, with its publishers still alive.  A node that does not
+end within a few seconds is terminated.
 """
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 DOING = {'configure': 'configuring', 'activate': 'activating', 'deactivate': 'deactivating',
          'cleanup': 'cleaning up', 'shutdown': 'shutting down'}
 LOADING, LEAVING = 1., 2.
-"""Seconds after the end was asked for: how long loading may go on, and until what still runs is cut off."""
+"""Seconds after the end was requested: how long loading may continue, and when the process is terminated."""
 M_ARENA_MAX, ARENAS = -8, 2
-"""Pools of the C library's memory: with one for each thread that ever was, each holds what a frame takes."""
+"""Arenas of malloc: with one per thread, each would keep the memory of a frame."""
 AGAIN = 100
-"""Times in a row that the executor takes up its work again after an entity was destroyed under its hands."""
+"""Consecutive retries of the executor after an entity was destroyed while it waited."""
 LOG = logging.getLogger('mpnp_ros')
 
 
@@ -59,14 +59,14 @@ class ManagedOptions(Options):
 
 
 class _Ticking:
-    """What both kinds of nodes can: do something at intervals, until they are destroyed."""
+    """Periodic work of both kinds of nodes."""
 
     def every(self, period: float, work: Callable[[], float | None]) -> None:
-        """Call ``work`` every ``period`` seconds of the steady clock, on its own thread; see Ticker."""
+        """Call ``work`` every ``period`` seconds of the steady clock, on a separate thread; see Ticker."""
         self.__dict__.setdefault('_tickers', []).append(Ticker(work.__name__, period, work))
 
     def stop_ticking(self) -> None:
-        """End what happens at intervals; waits for what is under way."""
+        """Stop the periodic work, and wait for a running call."""
         for ticker in self.__dict__.pop('_tickers', ()):
             ticker.close()
 
@@ -77,7 +77,7 @@ class _Ticking:
         return described(descriptor, type(values.now)) if values else descriptor
 
     def destroy_node(self) -> None:
-        """End what happens at intervals first."""
+        """Stop the periodic work first."""
         self.stop_ticking()
         if hasattr(self, 'diagnostics'):
             self.diagnostics.close()
@@ -85,13 +85,12 @@ class _Ticking:
 
 
 class ManagedNode(_Ticking, LifecycleNode):
-    """A lifecycle node whose transitions say why they failed, and that undoes what a failed one began.
+    """A lifecycle node whose transitions name the reason of a failure and undo partial work.
 
     A subclass overrides :meth:`load`, :meth:`start`, :meth:`stop` and :meth:`release`; ``stop`` and
-    ``release`` must be safe to call when only a part was started or loaded.
-
-    values: the parameters.  diagnostics: counters and warnings.  ending: set when the process ends; no
-    transition begins any more.  patience: seconds that the node may take to end.
+    ``release`` must be safe to call after a partial start or load.
+    values: the parameters.  diagnostics: counters and warnings.  ending: set when the process ends; then no
+    transition starts.  patience: seconds that the node may take to end.
     """
 
     patience = LEAVING
@@ -113,10 +112,10 @@ class ManagedNode(_Ticking, LifecycleNode):
         self._serve_transitions()
 
     def changed(self, name: str, value: object) -> None:
-        """Called when a parameter is changed."""
+        """Called after a parameter has changed."""
 
     def load(self) -> None:
-        """Load what is heavy: weights, caches."""
+        """Load weights and caches."""
 
     def start(self) -> None:
         """Create subscriptions, services and threads."""
@@ -125,7 +124,7 @@ class ManagedNode(_Ticking, LifecycleNode):
         """Undo :meth:`start`."""
 
     def release(self) -> None:
-        """Undo :meth:`load`: give the memory back."""
+        """Undo :meth:`load`: release the memory."""
 
     def trigger_configure(self) -> TransitionCallbackReturn:
         """Unconfigured to inactive: :meth:`load`."""
@@ -148,7 +147,7 @@ class ManagedNode(_Ticking, LifecycleNode):
         return self._trigger('shutdown', super().trigger_shutdown)
 
     def close(self, patience: float) -> bool:
-        """Stop and release for good; False where a transition is still at work after ``patience`` seconds."""
+        """Stop and release finally; False if a transition is still running after ``patience`` seconds."""
         self.ending = True
         if not self._changing.acquire(timeout=max(0., patience)):
             return False
@@ -185,14 +184,14 @@ class ManagedNode(_Ticking, LifecycleNode):
         return self._transition('shutdown', self.release, None, 'finalized')
 
     def _give_back(self) -> None:
-        """Let nothing grow from cycle to cycle: callback groups keep a reference to all they ever had."""
+        """Release references that callback groups keep to all entities they ever had."""
         for group in [value for value in vars(self).values() if isinstance(value, CallbackGroup)]:
             group.entities.difference_update([one for one in list(group.entities) if one() is None])
         with contextlib.suppress(AttributeError, OSError):  # where the C library is another than glibc
             ctypes.CDLL(None).malloc_trim(0)
 
     def _too_late(self, change: Change) -> str:
-        """Say why a parameter of that kind cannot take a new value in the state the node is in."""
+        """Return why a parameter of that kind cannot change in the current state."""
         state = DOING.get(self._reached, self._reached)
         if change is Change.CONFIGURE and state != 'unconfigured':
             return f'is read when the node is configured, and the node is {state}; ' \
@@ -232,13 +231,13 @@ class ManagedNode(_Ticking, LifecycleNode):
 
     def _trigger(self, transition: str,
                  trigger: Callable[[], TransitionCallbackReturn]) -> TransitionCallbackReturn:
-        """Raises ConfigurationError for a transition that is not possible now."""
+        """Run a transition; ConfigurationError if it is not possible now."""
         with self._claimed(transition):
             return trigger()
 
     @contextlib.contextmanager
     def _claimed(self, transition: str) -> Iterator[None]:
-        """Keep others from changing the state; ConfigurationError where `transition` is not possible now."""
+        """Hold the state lock; ConfigurationError if `transition` is not possible now."""
         if not self._changing.acquire(blocking=False):
             raise ConfigurationError(self._refusal(transition, DOING.get(self._reached, self._reached), ()))
         try:
@@ -256,7 +255,7 @@ class ManagedNode(_Ticking, LifecycleNode):
                f'{", ".join(sorted(possible)) or "none, until that has ended"}'
 
     def _serve_transitions(self) -> None:
-        """Change state by the service, apart from the node's other services, which answer meanwhile."""
+        """Serve lifecycle transitions in a separate group, so that other services respond meanwhile."""
         service = self._service_change_state
         change_state = service.callback
 
@@ -297,19 +296,19 @@ class PlainNode(_Ticking, Node):
         self.finish: Callable[[Exception | None], None] = lambda error=None: None
 
     def begin(self) -> None:
-        """Called once the executor runs."""
+        """Called when the executor runs."""
 
     def changed(self, name: str, value: object) -> None:
-        """Called when a parameter is changed."""
+        """Called after a parameter has changed."""
 
 
 def run_node(factory: Callable[[], ManagedNode | PlainNode], args: Sequence[str] | None = None) -> int:
     """Run the node that ``factory`` makes until a signal, its own end or a failure; return the exit code.
 
-    A lifecycle node with the parameter ``autostart`` is configured and activated.  Exit code 0: ended
-    in order, by a signal too.  1: it could not start, or a callback failed.  2: a parameter or a parameter
-    file is wrong, or a disk is full, so that starting it again is of no use.  The log says why.  Where
-    something still runs that cannot be stopped, such as a model being loaded, the process ends here.
+    A lifecycle node with the parameter ``autostart`` is configured and activated.  Exit code 0: ended in
+    order, also by a signal.  1: it could not start, or a callback failed.  2: a parameter or a parameter file
+    is wrong, or a disk is full, so that a restart is of no use.  The log has the reason.  If something still
+    runs that cannot be stopped, such as a model being loaded, the process ends here.
     """
     end = signals.End()
     with contextlib.suppress(AttributeError, OSError):  # where the C library is another than glibc
@@ -336,20 +335,20 @@ def run_node(factory: Callable[[], ManagedNode | PlainNode], args: Sequence[str]
 
 
 def set_threads(count: int) -> None:
-    """Let PyTorch use ``count`` threads; 0: half of the cores that this process may use.
+    """Let PyTorch use ``count`` threads; 0: half of the available cores.
 
-    Several processes that each take all cores slow each other down by more than they gain: of six images
-    and a sweep on two busy cores, 430 ms of processor time with two threads and 85 ms with one.
+    Several processes that each use all cores slow each other down: for six images and a sweep on two busy
+    cores, 430 ms of processor time with two threads and 85 ms with one.
     """
     import torch
     torch.set_num_threads(count or max(1, len(os.sched_getaffinity(0)) // 2))
 
 
 class _Executor(MultiThreadedExecutor):
-    """An executor that outlasts entities which are destroyed while it waits for them; it ends in order."""
+    """An executor that tolerates entities destroyed while it waits for them, and ends in order."""
 
     def wait_for_ready_callbacks(self, *args: Any, **kwargs: Any) -> Any:
-        """As rclpy's; what was destroyed between two of its steps is left out of the next round."""
+        """As in rclpy; entities destroyed between two of its steps are omitted from the next round."""
         for _ in range(AGAIN):
             if self._is_shutdown or not self.context.ok():
                 break
@@ -378,7 +377,7 @@ class _Executor(MultiThreadedExecutor):
 
     @staticmethod
     def _taken(take: Callable[[Any], Any], entity: Any, what: str, name: str) -> Any:
-        """Where this raised, rclpy would leave the callback group locked for ever."""
+        """Take the work of an entity; an exception here would leave rclpy's callback group locked."""
         try:
             return take(entity)
         except InvalidHandle:
@@ -389,9 +388,9 @@ class _Executor(MultiThreadedExecutor):
             return None
 
     def end(self, spinning: threading.Thread, patience: float) -> bool:
-        """Begin no callback any more; False where one still runs after ``patience`` seconds.
+        """Start no more callbacks; False if one still runs after ``patience`` seconds.
 
-        rclpy's shutdown() waits for none: it takes away what they need.
+        rclpy's shutdown() waits for none and takes away what they need.
         """
         until = time.monotonic() + patience
         self._is_shutdown = True
@@ -408,7 +407,7 @@ class _Executor(MultiThreadedExecutor):
 
 
 class _Running:
-    """A node that runs: on one thread it is made and begins, on others its callbacks run."""
+    """A running node: one thread creates and starts it, others run its callbacks."""
 
     def __init__(self, factory: Callable[[], ManagedNode | PlainNode], end: signals.End) -> None:
         self._factory, self._end = factory, end
@@ -419,11 +418,11 @@ class _Running:
         self._failure: Exception | None = None
 
     def start(self) -> None:
-        """Make the node and let it begin; returns at once."""
+        """Create and start the node; returns at once."""
         threading.Thread(target=self._begin, name='beginning', daemon=True).start()
 
     def finish(self, error: Exception | None = None) -> None:
-        """Ask for the end; the first error decides about the exit code."""
+        """Request the end; the first error determines the exit code."""
         if not self._end.asked:
             self._failure = error
         self._end.ask()
@@ -434,7 +433,7 @@ class _Running:
         return LEAVING if self._node is None else self._node.patience
 
     def close(self) -> tuple[int, bool]:
-        """End the node; returns the exit code, and False where something goes on that cannot be stopped."""
+        """End the node; returns the exit code, and False if something is still running."""
         if isinstance(self._node, ManagedNode):
             self._node.ending = True
         whole = self._begun.wait(LOADING)
@@ -449,13 +448,13 @@ class _Running:
         return _exit_code(self._failure), whole
 
     def cut_off(self) -> None:
-        """End the process: the node has not ended by itself."""
+        """Terminate the process: the node has not ended by itself."""
         get_logger('mpnp_ros').warning('something still runs and is cut off: the end was asked for '
                                        f'{self.patience:g} s ago')
         signals.leave(_exit_code(self._failure))
 
     def _begin(self) -> None:
-        """Stays to the end: processes that the node starts are tied to the thread that starts them."""
+        """Start the node, and stay until the end: child processes are tied to the thread that starts them."""
         try:
             self._make_and_begin()
         finally:
@@ -487,7 +486,7 @@ class _Running:
             self.finish(failure)
 
     def _let_begin(self, node: ManagedNode | PlainNode) -> Exception | None:
-        """Let the node begin, a lifecycle node by configure and activate; return why that failed."""
+        """Start the node, a lifecycle node by configure and activate; return why that failed."""
         if isinstance(node, PlainNode):
             node.finish = self.finish
             node.begin()
@@ -525,7 +524,7 @@ class _Running:
 
 
 class _RosLog(logging.Handler):
-    """What code without ROS has to say, in the node's log."""
+    """Forwards log records of code without ROS to the log of the node."""
 
     def __init__(self, node: Node) -> None:
         super().__init__()
@@ -543,21 +542,21 @@ class _RosLog(logging.Handler):
 
 
 class _Teller(logging.Handler):
-    """Passes what this thread logs to a function."""
+    """Forwards log records of this thread to a function."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         super().__init__(logging.INFO)
         self._tell, self._thread = tell, threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Pass on one record."""
+        """Forward one record."""
         if threading.get_ident() == self._thread:
             self._tell(record.getMessage())
 
 
 @contextlib.contextmanager
 def _told(tell: Callable[[str], None]) -> Iterator[None]:
-    """Call ``tell`` with what the package logs on this thread meanwhile."""
+    """Call ``tell`` with the log records of the package on this thread."""
     teller = _Teller(tell)
     LOG.addHandler(teller)
     try:
@@ -567,7 +566,7 @@ def _told(tell: Callable[[str], None]) -> Iterator[None]:
 
 
 def _named(error: Exception) -> Exception:
-    """An error of rclpy that is one of a parameter or an argument, as such."""
+    """Return errors of rclpy about parameters or arguments as ConfigurationError."""
     wrong = (rclpy.exceptions.NameValidationException, rclpy.exceptions.ParameterException)
     return ConfigurationError(_in_one_line(error)) if isinstance(error, wrong) else error
 

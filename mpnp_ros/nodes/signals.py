@@ -1,7 +1,7 @@
-"""What SIGINT, SIGTERM and SIGHUP do to the process of a node; needs nothing but the standard library.
+"""Handling of SIGINT, SIGTERM and SIGHUP in the process of a node; imports only the standard library.
 
-The first one ends the node in order with the exit code 0, at any moment: also while it imports, before there
-is a node.  A second one ends the process at once.
+The first signal ends the node in order with exit code 0, at any moment, also during imports.  A second one
+ends the process at once.
 """
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ONE = 0.3
-"""Seconds within which two signals are one: a terminal and a launcher both pass on the same Ctrl-C."""
+"""Seconds within which two signals count as one: a terminal and a launcher both forward the same Ctrl-C."""
 
 
 class End:
-    """The end of a node: asked for by a signal or any thread, waited for by the main thread.
+    """The end of a node: requested by a signal or any thread, awaited by the main thread.
 
-    No lock is used, since a signal handler may come in the midst of anything that the main thread does.  A
-    signal itself writes into what the main thread reads: Python runs its handler there only once the main
-    thread goes on, and a signal that comes just before it waits, or on another thread, does not wake it.
+    No lock is used, because a signal handler can interrupt the main thread anywhere.  A signal writes to the
+    descriptor that the main thread reads: Python runs its handler only when the main thread continues, and a
+    signal that arrives just before it waits, or on another thread, does not wake it.
     """
 
     def __init__(self) -> None:
@@ -38,16 +38,16 @@ class End:
             os.write(self._in, b'.')
 
     def wait(self) -> None:
-        """Return once the end has been asked for; signal handlers run meanwhile."""
+        """Return when the end has been requested; signal handlers run meanwhile."""
         while not self.asked:
             os.read(self._out, 1)
 
     def listen(self) -> int:
-        """Let signals wake :meth:`wait`; returns the descriptor that they have written to so far."""
+        """Let signals wake :meth:`wait`; returns the previous wake-up descriptor."""
         return signal.set_wakeup_fd(self._in, warn_on_full_buffer=False)
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
         os.close(self._in)
         os.close(self._out)
 
@@ -57,7 +57,7 @@ _first = float('-inf')
 
 
 def heed() -> None:
-    """End this process, with the exit code 0, when a signal comes; SIGHUP stays ignored under nohup."""
+    """End this process with exit code 0 on a signal; SIGHUP stays ignored under nohup."""
     for number in ENDING:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _on_signal)
@@ -66,7 +66,7 @@ def heed() -> None:
 
 @contextlib.contextmanager
 def ending(end: End) -> Iterator[None]:
-    """Let a signal ask for ``end`` meanwhile."""
+    """Let a signal request ``end`` meanwhile."""
     global _end, _first
     before = {number: signal.getsignal(number) for number in ENDING}
     _end, _first = end, float('-inf')
@@ -83,7 +83,7 @@ def ending(end: End) -> Iterator[None]:
 
 
 def leave(code: int) -> None:
-    """End the process at once, whatever its threads are doing; what was written is not lost."""
+    """End the process at once, whatever its threads do, after flushing its output."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # it may be closed, or in the midst of being written
             stream.flush()
@@ -91,7 +91,7 @@ def leave(code: int) -> None:
 
 
 def is_node(command: Sequence[str], package: str) -> bool:
-    """Whether a command line runs a module of ``package`` with ``-m``."""
+    """Return whether a command line runs a module of ``package`` with ``-m``."""
     module = next((after for option, after in zip(command, command[1:], strict=False) if option == '-m'), '')
     return module.startswith(f'{package}.')
 

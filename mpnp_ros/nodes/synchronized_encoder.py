@@ -1,4 +1,4 @@
-"""What encoder nodes of several sensors share: what the sensors saw at one moment is encoded together."""
+"""Base of encoder nodes with several sensors: messages of one moment are encoded together."""
 from __future__ import annotations
 
 import time
@@ -28,7 +28,7 @@ def timeout_option(things: str, default: float) -> Any:
 
 
 class SynchronizedEncoder(EncoderNode):
-    """Groups messages of one moment; a sensor that is absent is left out.
+    """Groups messages of one moment; absent sensors are omitted.
 
     A subclass has the parameters ``slop`` and ``timeout``, calls :meth:`begin` in :meth:`start`, and then
     :meth:`join` for each sensor, at any time.
@@ -37,13 +37,13 @@ class SynchronizedEncoder(EncoderNode):
     def __init__(self, modality: str, parameters: type[EncoderOptions]) -> None:
         super().__init__(modality, parameters)
         self.joined: dict[str, str] = {}
-        """Topic of each sensor that is read, as it was given."""
+        """Topic of each sensor that is read, as given."""
         self._synchronizer: Synchronizer[Input] | None = None
         self._alarm: Alarm | None = None
         self._misfits: dict[str, Misfit] = {}
 
     def begin(self) -> None:
-        """Begin to group what sensors send; there are none at first."""
+        """Start grouping, at first without sensors."""
         values = self.values
         spans = (round(SECOND * value) for value in (values.slop, values.timeout, values.absent_after))
         self._synchronizer = Synchronizer((), *spans, ready=self._ready,
@@ -52,20 +52,20 @@ class SynchronizedEncoder(EncoderNode):
                             failed=self._warn_unexpected)
 
     def join(self, source: str, kind: type, topic: str) -> None:
-        """Subscribe to the topic of a sensor; what is of one moment is submitted together."""
+        """Subscribe to the topic of a sensor; messages of one moment are submitted together."""
         self.joined[source] = topic
         self._synchronizer.join(source)
         self.expect(topic)
         self.listen(kind, topic, self._callback(source))
 
     def leave(self, source: str) -> None:
-        """Read a sensor no more."""
+        """Stop reading a sensor."""
         self.forget(self.joined.pop(source))
         self._synchronizer.leave(source)
         self.concerns.clear(f'{source} ')
 
     def stop(self) -> None:
-        """Unsubscribe; messages that wait count as superseded."""
+        """Unsubscribe; waiting messages count as superseded."""
         if self._alarm:
             self._alarm.stop()
             self._alarm = None
@@ -75,7 +75,7 @@ class SynchronizedEncoder(EncoderNode):
         self.joined.clear()
 
     def check(self) -> None:
-        """Say which sensors come into no set with the others, and why; what lasts for two looks."""
+        """Report sensors that match no others in two consecutive checks, and why."""
         before, self._misfits = self._misfits, self._synchronizer.misfits()
         for source in self.joined:
             misfit = self._misfits.get(source) if source in before else None

@@ -1,13 +1,13 @@
-"""Messages of several sources that belong to one moment, without ever waiting long for one that is absent.
+"""Sets of messages of several sources at one moment, without long waits for absent sources.
 
-A set holds at most one message of each source, all within ``slop`` of each other.  Of the sets around one
-message the narrowest is taken, as ApproximateTime of message_filters does, with two differences: a set is
-given as soon as nothing that may still come could be nearer, judged by how far apart each source's messages
-have been; and what has waited for ``timeout`` is given without the sources that are missing.
+A set has at most one message of each source, all within ``slop`` of each other.  Of the sets around one
+message the narrowest is chosen, as ApproximateTime of message_filters does, with two differences.  A set is
+released when no expected message could be nearer, judged by the intervals of each source.  After ``timeout``
+it is released without the missing sources.
 
-Stamps decide what belongs together and a steady clock how long it is waited, so simulated time may stand
-still or jump.  A source whose clock disagrees with the others' is left out, not the others: the majority
-decides, and of two the one whose stamps are nearer to this machine's clock.
+Stamps decide what belongs together and a steady clock how long to wait, so simulated time may stand still or
+jump. A source whose clock disagrees with the others is left out: the majority decides, and of two sources the
+one whose stamps are nearer to this machine's clock.
 """
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from typing import Generic, TypeVar
 
 Item = TypeVar('Item')
 MAX_WAITING = 4
-"""Messages of one source that may wait; it bounds the memory that images take."""
+"""Maximum waiting messages of one source; limits the memory for images."""
 RECENT = 8
-"""Messages by which rate and clock of a source are judged."""
+"""Messages by which interval and clock of a source are estimated."""
 UNPAIRED = 3
-"""Messages that come into no set with others before a clock that is a little off is not believed."""
+"""Unmatched messages after which a slightly different clock counts as wrong."""
 GAP = 0.8
-"""The next message of a source is not expected earlier than after this share of its least distance."""
+"""The next message of a source is not expected before this share of its smallest interval."""
 
 
 @dataclass(frozen=True)
 class Misfit:
-    """Why a source comes into no set with the others.
+    """Why a source matches no others.
 
     clock: its clock disagrees, by offset_ns (positive: its stamps are behind the others').  Otherwise clocks
     agree, and offset_ns is how far from any other its messages are at best.
@@ -51,9 +51,7 @@ class _Message(Generic[Item]):
 
 @dataclass(eq=False)
 class _Source(Generic[Item]):
-    """waiting: by stamp.  gaps: of stamps.  ages: clock minus stamp, since since_ns.  unpaired: since
-    it was in a set.
-    """
+    """waiting: by stamp.  gaps: of stamps.  ages: clock minus stamp.  unpaired: messages in no set."""
 
     waiting: list[_Message[Item]] = field(default_factory=list)
     newest_ns: int | None = None
@@ -69,13 +67,13 @@ class _Source(Generic[Item]):
         return sorted(self.ages)[(len(self.ages) - 1) // 2]
 
     def expected_ns(self) -> int | None:
-        """Earliest stamp that the next message may have, as far as is known."""
+        """Return the earliest expected stamp of the next message."""
         return self.newest_ns + round(GAP * min(self.gaps)) if self.gaps else None
 
 
 @dataclass(frozen=True)
 class _Given:
-    """The last set: when, what moments, whose."""
+    """The last set: its time, stamps and sources."""
 
     at_ns: int
     first_ns: int
@@ -107,12 +105,12 @@ class Synchronizer(Generic[Item]):
         self._closed = False
 
     def join(self, source: str) -> None:
-        """Take a further source."""
+        """Add a source."""
         with self._lock:
             self._sources.setdefault(source, _Source())
 
     def leave(self, source: str) -> None:
-        """Forget a source; what waits of it is superseded."""
+        """Remove a source; its waiting messages are superseded."""
         with self._lock:
             gone = self._sources.pop(source, None)
             self._odd.pop(source, None)
@@ -120,9 +118,9 @@ class Synchronizer(Generic[Item]):
                 self._superseded(message.item)
 
     def add(self, source: str, stamp_ns: int, item: Item, now_ns: int, clock_ns: int | None = None) -> None:
-        """Take an item with the sensor time ``stamp_ns``; may make a set ready.
+        """Add an item with the sensor time ``stamp_ns``; this can complete a set.
 
-        clock_ns: what the node's own clock, of which stamps should be, shows now.
+        clock_ns: current time of the node's clock, by which stamps are judged.
         """
         with self._lock:
             state = self._sources.get(source)
@@ -142,18 +140,18 @@ class Synchronizer(Generic[Item]):
             self._settle(now_ns)
 
     def poll(self, now_ns: int) -> None:
-        """Let go of what has waited long enough; call it at :meth:`deadline`."""
+        """Release sets that have waited long enough; call it at :meth:`deadline`."""
         with self._lock:
             self._settle(now_ns)
 
     def deadline(self) -> int | None:
-        """Return when :meth:`poll` has something to do next; None while nothing waits."""
+        """Return when :meth:`poll` is due; None while nothing waits."""
         with self._lock:
             waiting = self._all()
             return min(message.arrived_ns for message in waiting) + self._timeout if waiting else None
 
     def misfits(self) -> dict[str, Misfit]:
-        """Return the sources that come into no set with the others, and why."""
+        """Return the sources that match no others, and why."""
         with self._lock:
             said = {source: Misfit(True, offset) for source, offset in self._odd.items()}
             now = max((state.seen_ns for state in self._sources.values()), default=0)
@@ -164,7 +162,7 @@ class Synchronizer(Generic[Item]):
             return said
 
     def close(self) -> None:
-        """Supersede all that waits and all that still comes."""
+        """Supersede all waiting and future items."""
         with self._lock:
             self._closed = True
             self._drop(*self._all())
@@ -173,7 +171,7 @@ class Synchronizer(Generic[Item]):
         return [message for state in self._sources.values() for message in state.waiting]
 
     def _note(self, state: _Source[Item], message: _Message[Item], clock_ns: int) -> None:
-        """Learn rate and clock of a source from a message."""
+        """Update interval and clock of a source."""
         stamp = message.stamp_ns
         if state.newest_ns is not None and stamp < state.newest_ns - self._reach:  # a bag starts again
             self._drop(*state.waiting)
@@ -198,7 +196,7 @@ class Synchronizer(Generic[Item]):
             state.unpaired += 1
 
     def _odd_ones(self, now_ns: int) -> dict[str, int]:
-        """Return the sources whose clocks the majority does not share, and how far they are behind."""
+        """Return the sources whose clock differs from the majority, and by how much they are behind."""
         ages = {source: state.age_ns for source, state in self._sources.items()
                 if state.ages and now_ns - state.seen_ns < self._absent_after}
         if not ages:
@@ -215,12 +213,12 @@ class Synchronizer(Generic[Item]):
                 if abs(offset) > 4 * self._reach or self._sources[source].unpaired > UNPAIRED}
 
     def _comparable(self, one: str, other: str) -> bool:
-        """Whether both have sent since the other's clock was last set: else both may have been set alike."""
+        """Return whether both have sent since the other's clock was last set."""
         first, second = self._sources[one], self._sources[other]
         return first.seen_ns >= second.since_ns and second.seen_ns >= first.since_ns
 
     def _straggles(self, message: _Message[Item], now_ns: int) -> bool:
-        """Whether a message came too late: the set of its moment, or of a later one, has been given."""
+        """Return whether a message is too late: the set of its moment, or a later one, was released."""
         last = self._last
         if last is None or len(self._sources) == 1 or now_ns - last.at_ns > self._timeout + self._reach:
             return False
@@ -230,9 +228,9 @@ class Synchronizer(Generic[Item]):
         return message.stamp_ns <= last.last_ns if own is None else message.stamp_ns < own
 
     def _awaited(self, now_ns: int) -> set[str]:
-        """Return the sources worth waiting for: all at first, later those that were not missed for long.
+        """Return the sources worth waiting for: all at first, later those not missing for long.
 
-        How long is counted up to the last set, so that sensors which all come rarely are waited for.
+        The time is counted up to the last set, so that rare sensors are waited for.
         """
         if now_ns - (now_ns if self._began is None else self._began) < self._absent_after:
             return self._sources.keys() - self._odd
@@ -283,7 +281,7 @@ class Synchronizer(Generic[Item]):
 
     def _narrowest(self, pivot: _Message[Item],
                    messages: Sequence[_Message[Item]]) -> list[_Message[Item]]:
-        """Return the set around `pivot` of as many sources as can be, the narrowest such."""
+        """Return the narrowest of the largest sets around `pivot`."""
         near = [message for message in messages
                 if message.source != pivot.source and abs(message.stamp_ns - pivot.stamp_ns) <= self._slop]
         starts = {pivot.stamp_ns, *(item.stamp_ns for item in near if item.stamp_ns < pivot.stamp_ns)}
@@ -293,14 +291,14 @@ class Synchronizer(Generic[Item]):
         return _chosen(pivot, near, first, first + _spread(best), nearest=True)
 
     def _cannot_improve(self, group: Sequence[_Message[Item]]) -> bool:
-        """Whether no message that may still come would make the set narrower."""
+        """Return whether no expected message could make the set narrower."""
         pivot = max(group, key=lambda message: message.stamp_ns)
         coming = [_Message(message.source, expected, None, 0) for message in group
                   if (expected := self._sources[message.source].expected_ns()) is not None]
         return _spread(self._narrowest(pivot, [*self._all(), *coming])) >= _spread(group)
 
     def _give_up_waiting(self, oldest: _Message[Item], now_ns: int) -> None:
-        """Give the set of a message that waited long enough, or drop it where others have nearer ones."""
+        """Release the set of a message that waited long enough, or drop it if others have nearer ones."""
         waiting = self._all()
         group = self._narrowest(oldest, waiting)
         pivot = max(group, key=lambda message: message.stamp_ns)

@@ -1,7 +1,7 @@
-"""Where every received message went.
+"""Accounting of received messages.
 
-``received == encoded + superseded + rejected + waiting`` holds at any moment for every topic, so a
-message that was lost inside the node would show.
+``received == encoded + superseded + rejected + waiting`` holds at any moment for every topic, so a message
+lost inside the node would show.
 """
 from __future__ import annotations
 

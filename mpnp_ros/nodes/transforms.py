@@ -1,7 +1,7 @@
-"""Where frames are, from ``/tf_static`` and, as long as that does not tell, ``/tf``.
+"""Poses of frames from ``/tf_static`` and, as long as that has none, from ``/tf``.
 
-tf2_ros is not needed for that: sensors are mounted for good, or turn slowly, so the newest transform of each
-frame holds.
+tf2_ros is not needed: sensors are mounted rigidly or turn slowly, so the newest transform of each frame
+holds.
 """
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHIFT, TURN = 0.05, np.radians(2.0)  # metres and radians beyond which two poses
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where one frame is in another.
+    """Pose of one frame in another.
 
     pose: homogeneous [4, 4].  fixed: all of it is from ``/tf_static``.  disputes: contradictions about the
     frames on the way, in words.
@@ -56,8 +56,7 @@ class TransformTree:
     def add(self, parent: str, child: str, pose: np.ndarray, fixed: bool = True) -> str:
         """Set the pose of ``child`` in ``parent``, homogeneous [4, 4]; return how it contradicts the last.
 
-        fixed: it is announced as one that does not change.  Of frames that move only the parent can
-        contradict.
+        fixed: announced as constant.  For moving frames only the parent can contradict.
         """
         parent, child = parent.lstrip('/'), child.lstrip('/')
         with self._changed:
@@ -77,7 +76,7 @@ class TransformTree:
             self._disputes[child.lstrip('/')] = text
 
     def place(self, target: str, source: str) -> Placement | None:
-        """Return where ``source`` is in ``target``, or None where nothing connects them."""
+        """Return the pose of ``source`` in ``target``, or None if nothing connects them."""
         target, source = target.lstrip('/'), source.lstrip('/')
         with self._changed:
             to_target, to_source = self._ancestors(target), self._ancestors(source)
@@ -91,12 +90,12 @@ class TransformTree:
         return Placement(np.linalg.inv(to_target[common]) @ to_source[common], fixed, disputes)
 
     def lookup(self, target: str, source: str) -> np.ndarray | None:
-        """Return the [4, 4] that takes points of ``source`` to ``target``, or None where nothing does."""
+        """Return the [4, 4] that takes points of ``source`` to ``target``, or None."""
         placement = self.place(target, source)
         return None if placement is None else placement.pose
 
     def wait(self, target: str, source: str, seconds: float) -> Placement | None:
-        """As :meth:`place`, but wait so long for what is missing."""
+        """As :meth:`place`, but wait up to ``timeout`` for missing transforms."""
         with self._changed:
             self._changed.wait_for(lambda: self.place(target, source), max(0., seconds))
             return self.place(target, source)
@@ -119,7 +118,7 @@ class TransformTree:
 
 
 class Transforms:
-    """A :class:`TransformTree` that follows ``/tf_static``, and ``/tf`` where it is asked to."""
+    """A :class:`TransformTree` that follows ``/tf_static``, and ``/tf`` on request."""
 
     def __init__(self, node: Node, diagnostics: Diagnostics) -> None:
         self._node, self._diagnostics = node, diagnostics
@@ -129,7 +128,7 @@ class Transforms:
         self._moving: object | None = None
 
     def follow(self, moving: bool) -> None:
-        """Begin or end to listen to ``/tf``, on which a robot may send hundreds of messages a second."""
+        """Start or stop to listen to ``/tf``, which can have hundreds of messages a second."""
         if moving and self._moving is None:
             self._moving = self._node.create_subscription(TFMessage, MOVING, self._add_moving, STREAM)
         elif not moving and self._moving is not None:
@@ -142,10 +141,10 @@ class Transforms:
         self.follow(False)
 
     def _add_fixed(self, message: TFMessage) -> None:
-        """Take what is latched; a dispute is what a publisher says that another has said otherwise.
+        """Add latched transforms; a dispute is a contradiction between publishers.
 
-        ROS does not tell who sent a message.  So a frame is taken as mounted anew, not disputed, where there
-        is but one publisher, or one of those that were there before has gone.
+        ROS does not tell who sent a message.  So a frame counts as mounted anew, not disputed, if there is
+        only one publisher, or if one of the previous publishers has gone.
         """
         infos = self._node.get_publishers_info_by_topic(self._fixed.topic_name)
         present = frozenset(tuple(info.endpoint_gid) for info in infos)
@@ -179,7 +178,7 @@ class Transforms:
 
 
 def difference(before: np.ndarray, after: np.ndarray) -> str:
-    """Return how far two poses [4, 4] clearly are apart, in words; empty where they are about the same."""
+    """Return how two poses [4, 4] clearly differ, in words; empty if they are about equal."""
     shift = float(np.linalg.norm(after[:3, 3] - before[:3, 3]))
     cosine = (np.trace(before[:3, :3].T @ after[:3, :3]) - 1) / 2
     turn = float(np.arccos(np.clip(cosine, -1, 1)))

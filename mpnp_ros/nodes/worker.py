@@ -1,7 +1,7 @@
-"""Threads for the slow work of a node and for what it does at intervals, apart from the executor.
+"""Threads for slow and for periodic work of a node, apart from the executor.
 
-The newest item wins: an item that comes while another one waits takes its place.  A robot wants the
-answer about now, and a queue would only make every answer older.
+The newest item wins: an item that arrives while another one waits replaces it.  A robot needs the current
+answer, and a queue would only make every answer older.
 """
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ LOG = logging.getLogger(__name__)
 class Ticker:
     """Calls ``work`` every ``period`` seconds of the steady clock on its own thread, until it is closed.
 
-    Where ``work`` returns a number, that many seconds pass until it is called again.  A timer of rclpy costs
-    milliseconds each time, since the executor builds its wait set anew three times.
-    An exception that ``work`` raises is logged when it is another than the time before.
+    If ``work`` returns a number, that many seconds pass until the next call.  A timer of rclpy would cost
+    milliseconds each time, because the executor rebuilds its wait set three times.  An exception of ``work``
+    is logged if it differs from the previous one.
     """
 
     def __init__(self, name: str, period: float, work: Callable[[], float | None]) -> None:
@@ -30,7 +30,7 @@ class Ticker:
         self._thread.start()
 
     def close(self, patience: float = 1.) -> None:
-        """End it; waits ``patience`` seconds for a call that is running."""
+        """Stop; waits up to ``patience`` seconds for a running call."""
         self._closed.set()
         if threading.current_thread() is not self._thread:
             self._thread.join(patience)
@@ -68,7 +68,7 @@ class LatestWorker(Generic[Item]):
         self._thread.start()
 
     def submit(self, item: Item) -> bool:
-        """Hand over ``item``, replacing one that still waits; False (item superseded) once stopped."""
+        """Pass ``item``, replacing a waiting one; False (item superseded) once stopped."""
         with self._changed:
             accepted = not self._stopping
             replaced = self._waiting if accepted else [item]
@@ -79,12 +79,12 @@ class LatestWorker(Generic[Item]):
         return accepted
 
     def wait_idle(self, timeout: float | None = None) -> bool:
-        """Wait until nothing waits or runs; False where that took longer than ``timeout`` seconds."""
+        """Wait until nothing waits or runs; False after ``timeout`` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting and not self._busy, timeout)
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Drop the waiting item and wait for the running one; False where it outlasts ``timeout`` seconds."""
+        """Drop the waiting item and wait for the running one; False after ``timeout`` seconds."""
         with self._changed:
             self._stopping = True
             dropped, self._waiting = self._waiting, []
@@ -115,7 +115,7 @@ class LatestWorker(Generic[Item]):
 
 
 class Alarm:
-    """Calls ``ring()`` at the times that ``due()`` names, on its own thread, which sleeps for the rest.
+    """Calls ``ring()`` at the times of ``due()``, on its own thread, which sleeps in between.
 
     due: returns the next time on the monotonic clock in nanoseconds, or None.  failed: as of LatestWorker.
     """
@@ -130,7 +130,7 @@ class Alarm:
         self._thread.start()
 
     def look(self) -> None:
-        """Ask again when it is due, because that may be earlier now."""
+        """Evaluate ``due()`` again, because it can be earlier now."""
         due = self._due()
         if due is None or (self._next is not None and self._next <= due):
             return  # the thread asks for a later time by itself
@@ -139,7 +139,7 @@ class Alarm:
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Ring no more; waits for one that rings."""
+        """Stop; waits for a running call."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()

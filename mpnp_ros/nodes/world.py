@@ -1,9 +1,8 @@
-"""Node: the embedded driving world in place of sensors, live, with ``/clock``.
+"""Node: the simulated driving world in place of sensors, live, with ``/clock``.
 
-It publishes what the replay of bags of the same scenes would, one scene after the other.  Light and weather
-may be changed while it runs: day turns into night in the midst of the same traffic.  One thread makes the
-world go on and publishes; it waits where it is ahead of time, and where the machine is too slow, time goes
-slower.
+It publishes what a replay of bags of the same scenes would, one scene after the other.  Light and weather can
+be changed while it runs, in the middle of the same traffic.  One thread advances the world and publishes.  It
+waits when it is ahead of time; on a machine that is too slow, time runs slower.
 """
 from __future__ import annotations
 
@@ -83,13 +82,13 @@ class WorldOptions(Options):
 
 PARAMETERS = WorldOptions
 LARGEST_LAG = 1.0
-"""Seconds that the world makes up for after it was slow; the rest is let go."""
+"""Seconds of lag that the world makes up for; more is dropped."""
 
 
 class Pace:
     """Keeps the time of the world in step with the wall clock.
 
-    rate, paused: asked again and again.  stopped: ends every wait when it is set.
+    rate, paused: called repeatedly.  stopped: ends every wait when it is set.
     """
 
     def __init__(self, rate: Callable[[], float], paused: Callable[[], bool]) -> None:
@@ -98,7 +97,7 @@ class Pace:
         self._due = time.monotonic()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until ``seconds`` of the world have passed; False where it was stopped instead."""
+        """Wait until ``seconds`` of the world have passed; False if it was stopped."""
         self._due = max(self._due, time.monotonic() - LARGEST_LAG) + seconds / self._rate()
         self.stopped.wait(max(0.0, self._due - time.monotonic()))
         while self._paused() and not self.stopped.wait(0.02):
@@ -107,7 +106,7 @@ class Pace:
 
 
 class DrivingWorld(PlainNode):
-    """Lets a vehicle drive through the world and publishes what its sensors perceive."""
+    """Drives a vehicle through the world and publishes its sensor data."""
 
     def __init__(self) -> None:
         super().__init__('world', WorldOptions)
@@ -127,11 +126,11 @@ class DrivingWorld(PlainNode):
         self._thread = threading.Thread(target=self._run, name='world', daemon=True)
 
     def begin(self) -> None:
-        """Let the world begin."""
+        """Start the world."""
         self._thread.start()
 
     def changed(self, name: str, value: Any) -> None:
-        """Follow light, weather, ``rate`` and ``paused``."""
+        """Apply a change of light, weather, ``rate`` or ``paused``."""
         if name in ('light', 'weather'):
             given = {'light': self._conditions.light, 'weather': self._conditions.weather, name: value}
             self._conditions = Conditions(**given)
@@ -162,13 +161,13 @@ class DrivingWorld(PlainNode):
             self.diagnostics.state(OK, 'driving')
             self._drive()
         except Exception as error:
-            self.get_logger().fatal(f'the world has failed: {error}')
+            self.get_logger().fatal(f'the world failed: {error}')
             self.finish(error)
         else:
             self.finish()
 
     def _drive(self) -> None:
-        """Tick by tick; every few ticks a key frame."""
+        """Advance tick by tick; every few ticks is a key frame."""
         values = self.values
         tick = 1 / values.motion_rate
         ticks_a_frame = max(1, round(values.motion_rate / values.key_frame_rate))
@@ -185,15 +184,15 @@ class DrivingWorld(PlainNode):
                 self._hold()
                 self._publish(self._broadcast.frame(sensors.perceive(state, number // ticks_a_frame)))
                 self.diagnostics.count('key frames')
-        self.get_logger().info(f'the world ends after {values.duration:g} s')
+        self.get_logger().info(f'the world ended after {values.duration:g} s')
 
     def _hold(self) -> None:
-        """Stand still from here where that is wanted; whoever sees this key frame says when to go on."""
+        """Pause at a key frame if ``hold`` is set, until it is released."""
         if self.values.hold:
             self.set_parameters([RosParameter('paused', value=True)])
 
     def _move(self, before: WorldState, state: WorldState) -> None:
-        """Tell the time and how the vehicle has moved."""
+        """Publish time and vehicle motion."""
         self._ticks.publish(Clock(clock=from_nanoseconds(self._broadcast.stamp_ns(state.time))))
         self._publish(map(self._broadcast.inertial, inertial_readings(before, state)))
         self._publish(self._broadcast.motion(state))

@@ -120,7 +120,7 @@ class McapFile:
                            f'{offset}, before the first message; copy it again, or record it again')
         else:
             self._report(f'{self.path} is unfinished: it breaks off at byte {offset}, where the recorder was '
-                         'ended or the copy broke off; it is played up to there. '
+                         'ended or the copy broke off; it is played up to that point. '
                          f'`mcap recover {self.path} -o NEW.mcap` makes a whole file of it')
 
     def _resume_from_index(self, offset: int) -> bool:

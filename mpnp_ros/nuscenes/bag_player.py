@@ -195,7 +195,7 @@ class BagPlayer:
                 if offset:
                     data = self._shifter.shift(message.type_name, data, offset)
             except Exception as error:  # whatever foreign bytes lead to
-                self._say(f'{message.topic}: messages are left out, because their stamps cannot be moved '
+                self._say(f'{message.topic}: messages skipped, because their stamps cannot be moved '
                           f'({type(error).__name__}); set restamp: false or exclude the topic')
                 continue
             yield BagMessage(message.stamp_ns + offset, message.topic, message.type_name, data)
@@ -213,7 +213,7 @@ class BagPlayer:
                 return True
             self.left_out[topic.name] = f'its first message does not decode as {topic.type_name} ({error}) ' \
                                         'It was recorded with another definition, or is damaged'
-            self._say(f'{topic.name} is left out: {self.left_out[topic.name]}')
+            self._say(f'{topic.name} skipped: {self.left_out[topic.name]}')
             return False
         except Exception:  # a type that rosbags cannot decode, as one with wstring
             return True
@@ -241,7 +241,7 @@ class BagPlayer:
                            f'{", ".join(names)}')
         for pattern in exclude:
             if not any(_fits(name, [pattern]) for name in names):
-                self._say(f'bag {self.path} has no topic {pattern}, which is to be excluded')
+                self._say(f'bag {self.path} has no topic {pattern} to exclude')
         chosen = [name for name in names if (topics is None or _fits(name, topics))
                   and not _fits(name, exclude)]
         self.left_out = {name: reason for name, reason in self.left_out.items() if name in chosen}
@@ -257,12 +257,12 @@ class BagPlayer:
                 else:
                     found.append(topic)
         for name, reason in self.left_out.items():
-            self._say(f'{name}: {reason}' if name in map(_name, found) else f'{name} is left out: {reason}')
+            self._say(f'{name}: {reason}' if name in map(_name, found) else f'{name} skipped: {reason}')
         self.left_out = {name: reason for name, reason in self.left_out.items()
                          if name not in map(_name, found)}
         if not found:
             reasons = '; '.join(f'{name}: {reason}' for name, reason in self.left_out.items())
-            raise BagError(f'bag {self.path}: nothing is left to play. '
+            raise BagError(f'bag {self.path}: no topic to play.  '
                            f'{reasons or "All topics are excluded"}')
         return found
 
@@ -270,7 +270,7 @@ class BagPlayer:
         """Set where playback begins; a hole before the first message is skipped."""
         first = next(self._bag.messages(self._bag.topics), None)
         if first is None:
-            raise BagError(f'bag {self.path} holds no messages that can be read; record it again')
+            raise BagError(f'bag {self.path} contains no readable messages; record it again')
         begin = first.stamp_ns + round(start * 1e9)
         self._latched = {topic.name for topic in self.topics.values() if topic.latched}
         others = [name for name in self.topics if name not in self._latched]
@@ -319,8 +319,8 @@ class BagPlayer:
         return message.stamp_ns <= self._static_end_ns.get(message.topic, self._first_other_ns - 1)
 
     def _say_gap(self, gap: int, since: int) -> None:
-        self._say(f'bag {self.path}: nothing was recorded for {span(gap / 1e9)} after {since / 1e9:.3f} s; '
-                  'that time is skipped (parameter longest_gap)')
+        self._say(f'bag {self.path}: no messages for {span(gap / 1e9)} after {since / 1e9:.3f} s; '
+                  'the gap is skipped (parameter longest_gap)')
 
     def _say(self, text: str) -> None:
         if text not in self._said:

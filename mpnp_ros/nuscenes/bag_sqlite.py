@@ -77,7 +77,7 @@ class SqliteFile:
             if sound or given:
                 break
         if not sound:
-            self._report(f'{self.path} is damaged ({failure}); it is played up to there. To get the rest, '
+            self._report(f'{self.path} is damaged ({failure}); played up to that point. To get the rest, '
                          f'{REMEDY}')
 
     def _read_topics(self) -> Iterator[RecordedTopic]:

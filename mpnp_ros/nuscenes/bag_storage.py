@@ -66,7 +66,7 @@ class Bag:
         if not self.topics:
             raise BagError(f'bag {path} {_why_nothing(self.left_out, self._files)}')
         if not any(file.end_ns for file in self._files) and next(self.messages(self.topics), None) is None:
-            raise BagError(f'bag {path} holds no messages that can be read; record it again')
+            raise BagError(f'bag {path} contains no readable messages; record it again')
 
     @property
     def end_ns(self) -> int:
@@ -143,7 +143,7 @@ def _storage_files(path: Path, metadata: Mapping[str, Any], say: Callable[[str],
     if path.is_file():
         return [path]
     if not path.exists():
-        raise BagError(f'bag {path} cannot be opened: there is no such file or folder')
+        raise BagError(f'bag {path} cannot be opened: no such file or folder')
     present = sorted((file for file in path.iterdir() if file.name.endswith(_SUFFIXES)), key=_in_order)
     named = [path / re.split(r'[/\\]', str(name))[-1] for name in metadata.get('relative_file_paths') or ()]
     missing = [file for file in named if not file.exists()]
@@ -183,7 +183,7 @@ def _what_folder(path: Path, metadata: Mapping[str, Any]) -> str:
         return 'is a nuScenes root; convert it first: `mpnp convert ROOT BAG`'
     if any(path.glob('*.bag')):
         return 'holds ROS 1 bags; convert one first: `rosbags-convert --src X.bag --dst BAG`'
-    return 'cannot be opened: the folder holds neither metadata.yaml nor .mcap or .db3 files; give a bag'
+    return 'cannot be opened: the folder has neither metadata.yaml nor .mcap or .db3 files; give a bag'
 
 
 def _open_file(path: Path, report: Callable[[str], None], space: Callable[[], Path]) -> StorageFile:
@@ -204,10 +204,10 @@ def _open_file(path: Path, report: Callable[[str], None], space: Callable[[], Pa
         except Exception as error:
             if not plain.stat().st_size:
                 raise BagError(f'bag {path} is damaged: {error}; copy it again') from None
-            report(f'{path} breaks off ({error}); it is played up to there. Copy the file again')
+            report(f'{path} breaks off ({error}); it is played up to that point. Copy the file again')
         return _open_file(plain, report, space)
     if head.startswith(b'#ROSBAG V'):
-        raise BagError(f'bag {path} is one of ROS 1; convert it first: '
+        raise BagError(f'bag {path} is a ROS 1 bag; convert it first:  '
                        f'`rosbags-convert --src {path} --dst BAG`')
     if head.startswith(GIT_LFS):
         raise BagError(f'bag {path} {mistaken(head)}')

@@ -1,4 +1,4 @@
-"""Words of NuScenes-QA for the categories, attributes and answers of nuScenes (papers.md E.2, E.3)."""
+"""Words of NuScenes-QA for the categories, attributes and answers of nuScenes (arXiv:2305.14836)."""
 from __future__ import annotations
 
 CATEGORY_OF_NUSCENES = {

@@ -1,4 +1,4 @@
-"""The published NuScenes-QA question files (papers.md E.1)."""
+"""The published NuScenes-QA question files (arXiv:2305.14836)."""
 from __future__ import annotations
 
 import re

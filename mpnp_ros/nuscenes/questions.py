@@ -1,4 +1,4 @@
-"""Questions with true answers about a key frame, in the manner of NuScenes-QA (papers.md E).
+"""Questions with true answers about a key frame, in the manner of NuScenes-QA (arXiv:2305.14836).
 
 A fact is something true that the annotations say (a count, a status, ...); a question is a fact in one of
 the wordings of :mod:`~mpnp_ros.nuscenes.templates`. "The ..." is only said of an object that its

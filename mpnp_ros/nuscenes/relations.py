@@ -1,4 +1,4 @@
-"""The six directions of NuScenes-QA, from a signed angle (papers.md E.3).
+"""The six directions of NuScenes-QA, from a signed angle (arXiv:2305.14836).
 
 The released labels appear to have lost the sign, so left and right are mixed up in them; here the angle
 comes from atan2 and left means left.

@@ -77,7 +77,7 @@ class NuScenes:
         """Scene records in file order.  Raises DatasetError where there is none, or two of one name."""
         records = tuple(self.get('scene', token) for token in self.table('scene'))
         if not records:
-            raise DatasetError(f'there is no scene in {self._path("scene")}; download the metadata again')
+            raise DatasetError(f'no scene in {self._path("scene")}; download the metadata again')
         name, count = Counter(record['name'] for record in records).most_common(1)[0]
         if count > 1:
             raise DatasetError(f'{count} scenes of {self._path("scene")} are named {name!r}; {AGAIN}')

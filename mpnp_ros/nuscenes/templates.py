@@ -1,4 +1,4 @@
-"""The wording of NuScenes-QA questions (papers.md E.3), with singular and plural put right.
+"""The wording of NuScenes-QA questions (arXiv:2305.14836), with singular and plural put right.
 
 A template is a format string. Its slots: ``things`` and ``thing`` (a description in plural or singular),
 ``relation``, ``anchor`` (what the relation is relative to: "me" or "the ..."), ``a_anchor`` ("a ..."),

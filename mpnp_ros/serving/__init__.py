@@ -1,1 +1,1 @@
-"""What the fusion node does without ROS: usable modalities, queued and standing questions, answers."""
+"""The fusion node without ROS: usable modalities, queued and standing questions, answers."""

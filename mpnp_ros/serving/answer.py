@@ -4,12 +4,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from mpnp_ros.links.counting import Counted
+from mpnp_ros.methods.questions import Counted
 from mpnp_ros.serving.questions import Question
 
 
 class Status(IntEnum):
-    """How a question fared, numbered as in msg/Answer."""
+    """Outcome of a question, numbered as in msg/Answer."""
 
     OK = 0
     REJECTED = 1
@@ -20,7 +20,7 @@ class Status(IntEnum):
 
 @dataclass(frozen=True)
 class UsedModality:
-    """A modality an answer rests on: sensor stamp in nanoseconds and age in seconds when it was computed."""
+    """A modality used by an answer: sensor stamp in nanoseconds, and age in seconds at the computation."""
 
     modality: str
     stamp_ns: int
@@ -29,11 +29,11 @@ class UsedModality:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a question; fields as in msg/Answer.
+    """Answer to a question; fields as in msg/Answer.
 
-    stamp_ns: oldest sensor stamp the answer rests on, or when it was asked if it rests on none.
+    stamp_ns: oldest sensor stamp used, or the time of the question if none is used.
     probabilities: one per choice.  missing: modalities that have links but no usable tokens.
-    concerns: what lowers the worth of what it rests on, in words.  counted: by links that count.
+    concerns: statements that lower the value of the answer.  counted: by counting links.
     latency, compute: seconds.
     """
 
@@ -56,7 +56,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Progress:
-    """An answer while it is made: text so far, stage (waiting, reading or answering) and tokens so far."""
+    """A partial answer: text so far, stage (waiting, reading or answering) and tokens so far."""
 
     stage: str
     text: str = ''

@@ -1,9 +1,8 @@
-"""Answers questions one after the other on a thread of its own.
+"""Answers questions one after the other on a separate thread.
 
-All inference happens on one worker thread, so that a ROS executor stays free to take tokens and to
-cancel, and so that links can be exchanged at the one moment when no answer rests on them: between two
-answers.  Questions wait in a bounded queue.  A question that finds it full is rejected at once, in words;
-none is lost in silence.
+All inference happens on one worker thread, so that a ROS executor stays free to receive tokens and to cancel,
+and so that links can be exchanged between two answers.  Questions wait in a bounded queue.  When it is full,
+a question is rejected at once with the reason.
 """
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from mpnp_ros.errors import LinksError, QuestionError
-from mpnp_ros.methods.base import Method
+from mpnp_ros.methods.method import Method
 from mpnp_ros.serving.answer import Answer, Progress, Status
 from mpnp_ros.serving.inquiry import Inquiry
 from mpnp_ros.serving.link_versions import LinkVersion, LinkVersions
@@ -31,10 +30,10 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Load:
-    """How busy a server is.
+    """Load of a server.
 
-    waiting, standing: questions.  skipped_frames: that standing ones skipped for a newer one.  expired:
-    standing questions that were withdrawn because their lease ended.
+    waiting, standing: questions.  skipped_frames: frames that standing questions skipped for a newer one.
+    expired: standing questions withdrawn because their lease ended.
     """
 
     waiting: int
@@ -46,11 +45,12 @@ class Load:
 class AnswerServer:
     """Gives every question exactly one answer, and every standing question one per new frame.
 
-    Standing questions see the newest frame only; frames that came while an answer was made are skipped
-    and counted.  They take turns with single questions, so that neither keeps the other waiting.  That no
-    sensor can be used is told to each once.  One with a lease is withdrawn unless it is sent again in time;
-    that renews it and gets no answer of its own.
-    Thread-safe; :meth:`close` it to end its threads.
+    Standing questions see the newest frame only; frames that arrive during an answer are skipped and
+    counted.  They take turns with single questions.  Each is told once that no sensor can be used.  A
+    question with a lease is withdrawn unless it is sent again in time; that renews it without an extra
+    answer.
+
+    Thread-safe; :meth:`close` ends its threads.
     """
 
     def __init__(self, method: Method, board: ModalityBoard, *, capacity: int = 16,
@@ -59,11 +59,10 @@ class AnswerServer:
                  deliver: Callable[[Answer], None] = lambda answer: None,
                  without_sensors: Callable[[], bool] = lambda: False,
                  steady: Callable[[], float] = time.monotonic) -> None:
-        """capacity: questions that may wait.  read_links(path, sha256): reads and checks a link file.
-
-        max_new_tokens: of a generated answer where a question does not say.  deliver: called with every
-        answer, on the thread that made it.  without_sensors: whether a question that no sensor can help with
-        gets what its text suggests.  steady: seconds, by which leases end.
+        """capacity: maximum waiting questions.  read_links(path, sha256): reads and checks a link file.
+        max_new_tokens: of a generated answer, unless the question has its own.  deliver: called with every
+        answer, on the thread that computed it.  without_sensors: whether to answer from the text alone if no
+        sensor can help.  steady: seconds of the clock for leases.
         """
         self.board, self._capacity, self._max_new_tokens = board, capacity, max_new_tokens
         self._read_links, self._deliver = read_links, deliver
@@ -82,12 +81,12 @@ class AnswerServer:
         self._worker.start()
 
     def ask(self, question: Question) -> Future[Answer]:
-        """Ask.  The future resolves to an answer, REJECTED ones included; it never raises."""
+        """Ask; the future resolves to an answer, REJECTED ones included, and never raises."""
         return self.stream(question).future
 
     def stream(self, question: Question, on_progress: Callable[[Progress], None] | None = None,
                max_new_tokens: int = 0) -> Inquiry:
-        """Ask, and be told of every token; the inquiry can be cancelled.
+        """Ask, with progress for every token; the inquiry can be cancelled.
 
         on_progress: called on the worker's thread; must not wait.  max_new_tokens: 0 for the server's; more
         than MOST_NEW_TOKENS are refused.
@@ -98,7 +97,7 @@ class AnswerServer:
         try:
             question.checked()
             if not 0 < limit <= MOST_NEW_TOKENS:
-                raise QuestionError(f'max_new_tokens is {limit}; it may be 1 to {MOST_NEW_TOKENS}, or 0 for '
+                raise QuestionError(f'max_new_tokens is {limit}; use 1 to {MOST_NEW_TOKENS}, or 0 for '
                                     f'the parameter of the node')
             if question.withdraws:
                 self._withdraw(inquiry)
@@ -109,7 +108,7 @@ class AnswerServer:
         return inquiry
 
     def offer(self, tokens: ModalityTokens) -> bool:
-        """Hand tokens to the board; where they are usable, standing questions are asked of them."""
+        """Pass tokens to the board; if they are usable, standing questions are asked."""
         taken = self.board.offer(tokens)
         if taken and tokens.modality in self.board.usable():
             with self._wake:
@@ -118,45 +117,45 @@ class AnswerServer:
         return taken
 
     def load_links(self, path: str, sha256: str = '') -> Future[LinkVersion]:
-        """Read a link file beside the answers and put it into use between two of them.
+        """Read a link file while answering, and install it between two answers.
 
-        sha256: of the file; empty: as its manifest says.  The future raises what reading or the method
-        raises; the links before are then untouched.
+        sha256: of the file; empty: as its manifest says.  The future raises the errors of reading and of the
+        method; then the links before stay in use.
         """
         return self._in_reader(partial(self._read_and_install, path, sha256))
 
     def install(self, version: LinkVersion) -> Future[LinkVersion]:
-        """Put a link into use between two answers.  The future raises LinksError where it does not fit."""
+        """Install a link between two answers.  The future raises LinksError if it does not fit."""
         return self._between_answers(partial(self._changed, self.links.install, version))
 
     def rollback(self, modality: str) -> Future[LinkVersion]:
-        """Go back to the version before.  The future raises LinksError where there is none."""
+        """Go back to the previous version.  The future raises LinksError if there is none."""
         return self._between_answers(partial(self._changed, self.links.rollback, modality))
 
     def load(self) -> Load:
-        """How busy it is."""
+        """Return the current load."""
         with self._wake:
             return Load(len(self._queue), len(self._standing), self._standing.skipped, self._standing.expired)
 
     def standing(self) -> list[Standing]:
-        """The standing questions, in the order in which they were asked."""
+        """Return the standing questions, oldest first."""
         with self._wake:
             return self._standing.listed()
 
     def look(self) -> None:
-        """End leases, and tell standing questions once that no sensor can be used; call it now and then."""
+        """End leases, and tell standing questions once that no sensor can be used; call it periodically."""
         nothing = not self.board.usable()
         with self._wake:
             for name in self._standing.expire():
-                LOG.info('the standing question %s is withdrawn: its lease was not renewed', name)
+                LOG.info('standing question %s withdrawn: its lease was not renewed', name)
             if nothing and not self._refusal and self._standing.any_unaware():
                 self._frame, self._frame_arrived = self._frame + 1, time.monotonic()
                 self._wake.notify()
 
     def pause(self, reason: str, ended: str = '') -> None:
-        """Reject what waits and what comes, giving the reason, until resumed; give the running answer up.
+        """Reject waiting and new questions with the reason until resumed, and give up the running answer.
 
-        ended: what the answer that is given up says; default: the reason.
+        ended: reason of the answer that is given up; default: ``reason``.
         """
         with self._wake:
             self._refusal = reason
@@ -168,12 +167,12 @@ class AnswerServer:
             current.cancel(ended or reason)
 
     def resume(self) -> None:
-        """Take questions again; standing ones are still there."""
+        """Accept questions again; standing questions are kept."""
         with self._wake:
             self._refusal = self._refusal if self._closed else ''
 
     def close(self) -> None:
-        """Reject what waits, cancel the running answer and end the threads; may be called twice."""
+        """Reject waiting questions, cancel the running answer and end the threads; may be called twice."""
         self.pause('the server is closed')
         with self._wake:
             self._closed = True
@@ -194,8 +193,8 @@ class AnswerServer:
                 inquiry.future.set_result(inquiry.settle(Answer(question, Status.OK, inquiry.asked_ns)))
                 return
             if len(self._queue) >= self._capacity:
-                raise QuestionError(f'{self._capacity} questions wait already; ask again later, more slowly, '
-                                    f'or raise queue_size')
+                raise QuestionError(f'the queue is full ({self._capacity} questions); ask later or more '
+                                    f'slowly, or raise queue_size')
             if question.standing:
                 self._standing.place(question, self._frame, self.board.time())
             self._queue.append(inquiry)
@@ -207,13 +206,13 @@ class AnswerServer:
         self._finish(inquiry, Answer(inquiry.question, Status.OK, inquiry.asked_ns))
 
     def _drop(self, inquiry: Inquiry) -> None:
-        """Take a cancelled inquiry out of the queue, if it is still in it."""
+        """Remove a cancelled inquiry from the queue."""
         with self._wake:
             try:
                 self._queue.remove(inquiry)
             except ValueError:
                 return
-        self._reject(inquiry, 'cancelled before it was begun')
+        self._reject(inquiry, 'cancelled before it was started')
 
     def _reject(self, inquiry: Inquiry, reason: str) -> None:
         self._finish(inquiry, inquiry.rejection(reason))
@@ -232,7 +231,7 @@ class AnswerServer:
             job()
 
     def _next(self) -> Callable[[], None] | None:
-        """What to do now: a change of links, else a question; None at the end."""
+        """Return the next work: a change of links, otherwise a question; None at the end."""
         with self._wake:
             while not self._closed:
                 if self._changes:
@@ -244,7 +243,7 @@ class AnswerServer:
         return None
 
     def _next_inquiry(self) -> Inquiry | None:
-        """The next question; single and standing ones take turns where both wait."""
+        """Return the next question; single and standing ones take turns."""
         if self._queue and not self._standing_next:
             self._standing_next = True
             return self._queue.popleft()

@@ -1,4 +1,4 @@
-"""Which directions sensors look to, and which ones a question asks about."""
+"""Directions in which sensors look, and directions in questions."""
 from __future__ import annotations
 
 import re
@@ -13,7 +13,7 @@ NEARLY_ALL = 0.95
 DIRECTIONS: Mapping[str, tuple[int, int]] = {
     'front': (-30, 30), 'front left': (30, 90), 'back left': (90, 150), 'back': (150, 210),
     'back right': (210, 270), 'front right': (270, 330), 'left': (30, 150), 'right': (210, 330)}
-"""Degrees counter-clockwise from ahead; the six of NuScenes-QA, and left and right as a whole."""
+"""Degrees counter-clockwise from ahead: the six of NuScenes-QA, and left and right as a whole."""
 
 _PLACE = re.compile(r'\b(?:to|on|at|from|in) (?:the |my |our |your )?'
                     r'(?P<along>front|back|rear)?(?:[ -](?=left|right))?(?P<across>left|right)?\b')
@@ -23,13 +23,13 @@ _ASKER = re.compile(r'(?:me|us|you|myself|ourselves|yourself|the ego(?:[ -]?vehi
 
 
 def share(seen: np.ndarray, direction: str) -> float:
-    """Return how much of a direction is seen, 0..1.  direction: one of :data:`DIRECTIONS`."""
+    """Return the visible share of a direction, 0..1.  direction: one of :data:`DIRECTIONS`."""
     first, last = ((edge + 180) // SECTOR for edge in DIRECTIONS[direction])
     return float(np.take(seen, range(first, last), mode='wrap').mean())
 
 
 def ranges(seen: np.ndarray) -> str:
-    """Return what is seen in words, such as ``from -35 to 35 deg``; ``all around`` and ``nothing`` too."""
+    """Return the visible ranges in words, such as ``from -35 to 35 deg``, ``all around`` or ``nothing``."""
     if seen.all() or not seen.any():
         return 'all around' if seen.all() else 'nothing'
     begins = np.flatnonzero(seen & ~np.roll(seen, 1))
@@ -40,10 +40,10 @@ def ranges(seen: np.ndarray) -> str:
 
 
 def directions_asked(text: str) -> tuple[str, ...]:
-    """Return the directions from the asker that a question names, as keys of :data:`DIRECTIONS`.
+    """Return the directions relative to the asker in a question, as keys of :data:`DIRECTIONS`.
 
-    Read are the wordings of NuScenes-QA ("to the back left of me") and the usual others ("behind us", "on my
-    left", "ahead").  What is said of another thing ("behind the truck") is not among them.
+    Recognised are the wordings of NuScenes-QA ("to the back left of me") and common others ("behind us", "on
+    my left", "ahead").  Directions relative to another object ("behind the truck") are not among them.
     """
     words = ' '.join(text.casefold().split())
     found: dict[str, None] = {}
@@ -62,10 +62,9 @@ def directions_asked(text: str) -> tuple[str, ...]:
 
 
 def unseen(text: str, seen: Mapping[str, np.ndarray]) -> tuple[str, str]:
-    """Say what a question asks about and nothing looks to: (why there is no answer, why it is worth less).
+    """Return why a direction of the question is not seen: (why there is no answer, why it is worth less).
 
-    seen: the sectors that each modality an answer would rest on looks at, of at least one.  At most one text
-    is not empty.
+    seen: the sectors of each modality that an answer would use, at least one.  At most one text is not empty.
     """
     together = np.logical_or.reduce(list(seen.values()))
     asked = directions_asked(text)
@@ -80,6 +79,6 @@ def unseen(text: str, seen: Mapping[str, np.ndarray]) -> tuple[str, str]:
 
 
 def _of_the_asker(rest: str) -> bool:
-    """Whether what follows a direction leaves it the asker's: "of me", or nothing that it is of."""
+    """Return whether a direction is the asker's: followed by "of me", or by no other object."""
     rest = re.sub(r'^[ -](?:hand )?side\b', '', rest)
     return not rest.startswith(' of ') or _ASKER.match(rest.removeprefix(' of ')) is not None

@@ -1,22 +1,22 @@
-"""What was counted for an answer, in words, and when that says that the answer is not known."""
+"""Counts behind an answer, in words, and when they make the answer unknown."""
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from mpnp_ros.links.counting import Counted
+from mpnp_ros.methods.questions import Counted
 from mpnp_ros.serving.coverage import DIRECTIONS, ranges, share
 from mpnp_ros.tokens import SECTOR
 
 CAN_ANSWER = 0.5
-"""Probability below which a question is taken for one that counts cannot answer."""
+"""Probability below which counts cannot answer a question."""
 TOLD = 0.02
-"""Share of what is asked about that must be looked at and told at all."""
+"""Share of the asked region and channels that must be seen and known."""
 
 
 def direction_of(sectors: np.ndarray) -> str:
-    """Return where was looked: a direction, what ranges, or nothing for all around."""
+    """Return the region of a count: a direction, ranges, or empty for all around."""
     if sectors.all():
         return ''
     named = (name for name in DIRECTIONS if share(sectors, name) == 1 and sectors.sum() == _width(name))
@@ -24,7 +24,7 @@ def direction_of(sectors: np.ndarray) -> str:
 
 
 def not_known(counted: Sequence[Counted], answerable: float) -> str:
-    """Return why an answer is not known, empty where it is.
+    """Return why an answer is unknown, empty if it is not.
 
     counted: by all sensors together first.  answerable: probability that counts can answer the question.
     """

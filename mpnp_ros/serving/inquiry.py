@@ -1,4 +1,4 @@
-"""A question on its way to its answer."""
+"""A question that waits for its answer."""
 from __future__ import annotations
 
 import logging
@@ -18,9 +18,9 @@ CANCELLED = 'cancelled'
 class Inquiry:
     """One question that waits for, and gets, exactly one answer.
 
-    question: as asked.  asked_ns: when, on the board's clock.  max_new_tokens: limit of a generated
-    answer.  future: resolves to the answer and never to an error.  repeated: asked again of a new frame.
-    reason: why it was given up, empty where it was not.
+    question: as asked.  asked_ns: time on the board's clock.  max_new_tokens: limit of a generated answer.
+    future: resolves to the answer and never to an error.  repeated: asked again about a new frame.
+    reason: why it was given up, empty if it was not.
     """
 
     def __init__(self, question: Question, asked_ns: int, max_new_tokens: int,
@@ -43,18 +43,18 @@ class Inquiry:
 
     @property
     def cancelled(self) -> bool:
-        """Whether it has been given up."""
+        """Return whether it was given up."""
         return bool(self.reason)
 
     @property
     def waited(self) -> float:
-        """Seconds since the question, or the frame that it is asked of, arrived."""
+        """Return the seconds since the question, or the frame it is asked about, arrived."""
         return time.monotonic() - self._arrived
 
     def cancel(self, reason: str = CANCELLED) -> bool:
-        """Give the question up; gives whether that was in time, so that no answer comes of it.
+        """Give the question up; returns whether that was in time.
 
-        It ends at once where it still waits, and before the next block of the model where it is answered.
+        A waiting question ends at once, a running one before the next block of the model.
         """
         with self._lock:
             if self._settled:
@@ -64,7 +64,7 @@ class Inquiry:
         return True
 
     def settle(self, answer: Answer) -> Answer:
-        """The answer that goes out: this one, unless the question was given up; no cancel comes after it."""
+        """Set the final answer: this one, unless the question was given up; later cancels are ignored."""
         with self._lock:
             self._settled = True
         if not self.cancelled or answer.status not in (Status.OK, Status.NO_SENSOR):
@@ -73,11 +73,11 @@ class Inquiry:
                        probabilities=())
 
     def rejection(self, reason: str) -> Answer:
-        """The answer to a question that is not attempted."""
+        """Return the answer to a question that is not attempted."""
         return Answer(self.question.clipped(), Status.REJECTED, self.asked_ns, reason, latency=self.waited)
 
     def progress(self, stage: str, text: str = '', tokens: int = 0) -> None:
-        """Tell the asker how far it is.  An asker that cannot listen does not harm the answer."""
+        """Report progress to the asker.  An exception of the asker does not affect the answer."""
         if self._on_progress is None:
             return
         try:

@@ -1,4 +1,4 @@
-"""Which links are plugged into the method, and which were before them; kept across a restart in a store."""
+"""Links plugged into the method, and their predecessors; kept across a restart in a store."""
 from __future__ import annotations
 
 import logging
@@ -8,10 +8,11 @@ from pathlib import Path
 
 from mpnp_ros.cache import sha256_of
 from mpnp_ros.errors import LinksError
-from mpnp_ros.links.files import MANIFEST, Link, load_link
-from mpnp_ros.links.store import REMEMBERED, LinkStore, StoredLink, holding, whole
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.methods.base import Method
+from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link_files import MANIFEST, load_link
+from mpnp_ros.methods.link_store import REMEMBERED, LinkStore, StoredLink, holding, whole
+from mpnp_ros.methods.method import Method
 from mpnp_ros.serving.modality_state import LinkFit
 
 LOG = logging.getLogger(__name__)
@@ -19,9 +20,9 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class LinkVersion:
-    """A link and the folder it came from.
+    """A link and its folder.
 
-    sha256: of its manifest.  Both texts are empty for a link that was made in memory.
+    sha256: of its manifest.  Both texts are empty for a link created in memory.
     """
 
     link: Link
@@ -30,25 +31,25 @@ class LinkVersion:
 
     @property
     def modality(self) -> str:
-        """The modality it connects."""
+        """Return its modality."""
         return self.link.config.modality
 
     @property
     def version(self) -> str:
-        """A name for messages."""
+        """Return its name for messages."""
         return self.link.version or self.sha256[:12] or 'unsaved'
 
     @property
     def fit(self) -> LinkFit:
-        """What it asks of tokens."""
+        """Return its requirements on tokens."""
         return LinkFit(self.link.config.encoder, self.link.config.token_width, self.version)
 
 
 class LinkVersions:
-    """The links of one method by modality, newest last, a few old ones kept for rollback.
+    """Versions of the links of one method by modality, newest last, with a few old ones for rollback.
 
-    Changes are made by one thread, between two answers; reading is safe from any thread, because every
-    change puts a new mapping in the place of the old one.
+    Changes are made by one thread, between two answers; reading is safe from any thread, because every change
+    replaces the mapping.
     """
 
     def __init__(self, method: Method) -> None:
@@ -57,37 +58,37 @@ class LinkVersions:
             name: (LinkVersion(link),) for name, link in method.links().items()}
 
     def __iter__(self) -> Iterator[tuple[LinkVersion, bool]]:
-        """Every version at hand and whether it is the one in use, the newest of each modality first."""
+        """Yield every version and whether it is in use, the newest of each modality first."""
         for versions in self._versions.values():
             for version in reversed(versions):
                 yield version, version is versions[-1]
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Modalities that have links."""
+        """Return the modalities with links."""
         return tuple(sorted(self._versions))
 
     @property
     def name(self) -> str:
-        """Of the set of links in use, e.g. ``camera=1f3a lidar=77b0``."""
+        """Return the name of the set of links in use, e.g. ``camera=1f3a lidar=77b0``."""
         return ' '.join(f'{name}={self._versions[name][-1].version}' for name in self.modalities)
 
     def fits(self) -> dict[str, LinkFit]:
-        """What the links in use ask of tokens."""
+        """Return the requirements of the links in use on tokens."""
         return {name: versions[-1].fit for name, versions in self._versions.items()}
 
     def keep_in(self, store: LinkStore) -> None:
-        """From now on, note in a store which of its versions is current, for the next start.
+        """Record every change of the current versions in a store, for the next start.
 
-        Call it when the links of the start are in use.  Links that do not lie in the store are not noted;
-        a rollback to such ones, or to the shipped ones, is noted as none.
+        Call it when the links of the start are in use.  Links outside the store are not recorded; a rollback
+        to such ones, or to the shipped ones, is recorded as none.
         """
         self._store = store
 
     def install(self, version: LinkVersion) -> LinkVersion:
-        """Put a link into use.  Where the method refuses it, the one before stays and the error goes on.
+        """Install a link.  If the method refuses it, the previous one stays and the error is raised.
 
-        What is in use already is not kept for a rollback to itself: who offers links may ask twice.
+        A link that is in use already gets no rollback entry to itself, because links can be offered twice.
         """
         self._method.replace(version.link)
         before = self._versions.get(version.modality, ())
@@ -98,7 +99,7 @@ class LinkVersions:
         return version
 
     def rollback(self, modality: str) -> LinkVersion:
-        """Use the version before again and drop the present one.  Raises LinksError where there is none."""
+        """Use the previous version again and drop the current one.  Raises LinksError if there is none."""
         versions = self._versions.get(modality, ())
         if len(versions) < 2:
             raise LinksError(f'{modality[:80] or "(unnamed)"} has no earlier links to go back to; '
@@ -109,7 +110,7 @@ class LinkVersions:
         return versions[-2]
 
     def _note(self, version: LinkVersion, back: bool = False) -> None:
-        """Write down what is in use.  That it cannot be written must not stop what is in use already."""
+        """Record the links in use; a failure to write does not affect them."""
         if self._store is None:
             return
         try:
@@ -124,7 +125,7 @@ class LinkVersions:
 def read_link_version(path: str | Path, sha256: str, lm: LanguageModel) -> LinkVersion:
     """Read a link folder for a model.
 
-    sha256: that its manifest must have; empty: any.  Raises LinksError for whatever does not fit.
+    sha256: required hash of its manifest; empty: any.  Raises LinksError if it does not fit.
     """
     with holding(path):
         link = load_link(path, lm=lm, sha256=sha256 or None)
@@ -133,11 +134,11 @@ def read_link_version(path: str | Path, sha256: str, lm: LanguageModel) -> LinkV
 
 def links_at_start(store: LinkStore, shipped: Mapping[str, StoredLink],
                    modalities: Iterable[str]) -> list[StoredLink]:
-    """What to install when a node starts, in this order, so that the last good links are in use again.
+    """Return what to install when a node starts, in this order, so that the last good links are in use again.
 
-    Of each modality the shipped link, then the versions of the store that were put into use, oldest first:
-    where one does not fit the model it is left out and the one before it stays, and a rollback finds what
-    it goes back to.  Damaged versions are left out, with a line in the log.
+    For each modality the shipped link, then the versions of the store that were put into use, oldest first.
+    A version that does not fit the model is skipped, so the previous one stays and a rollback finds its
+    predecessor.  Damaged versions are skipped with a log line.
     """
     begun = [(name, [shipped[name]] if name in shipped else []) for name in modalities]
     return [link for name, first in begun for link in whole([*first, *store.used(name)])]

@@ -1,4 +1,4 @@
-"""Which modalities can be used now."""
+"""The modalities that can be used now."""
 from __future__ import annotations
 
 import math
@@ -16,18 +16,17 @@ from mpnp_ros.tokens import ModalityTokens
 
 
 class ModalityBoard:
-    """Newest tokens, state and plug of every modality.  Thread-safe; nothing here waits.
+    """Newest tokens, state and plug of every modality.  Thread-safe; no method waits.
 
-    clock: gives nanoseconds; it may stand still and it may jump.  When it jumps back by more than
-    `stale_after` (a replay that starts again), all tokens are forgotten: they belong to another run.  When it
-    stands still and nothing says that it is held (:meth:`hold`), tokens grow old by the
-    steady clock.
+    clock: returns nanoseconds; it may stand still and jump.  When it jumps back by more than `stale_after` (a
+    replay that starts again), all tokens are dropped.  When it stands still without being held
+    (:meth:`hold`), tokens age by the steady clock.
     """
 
     def __init__(self, clock: Callable[[], int], modalities: Iterable[str],
                  limits: WatchLimits | None = None,
                  steady: Callable[[], int] = time.monotonic_ns) -> None:
-        """modalities: the names that may come.  limits: the default ones where there are none."""
+        """modalities: their names.  limits: default limits if None."""
         self._limits = limits or WatchLimits()
         self._stale_after = round(self._limits.stale_after * SECOND)
         self._watches = {name: ModalityWatch(name, self._limits) for name in modalities}
@@ -37,25 +36,25 @@ class ModalityBoard:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names, in the order given."""
+        """Return the names, in the order given."""
         return tuple(self._watches)
 
     def now(self) -> int:
-        """Nanoseconds of the board's clock."""
+        """Return nanoseconds of the board's clock."""
         return self._clock.shown()
 
     def time(self) -> int:
-        """Nanoseconds of the board's clock, which go on while it stands still for no reason."""
+        """Return nanoseconds of the board's clock, which continue while it stands still without a reason."""
         with self._lock:
             return self._clock.now()
 
     def age(self, stamp_ns: int) -> float:
-        """Seconds since a stamp; NaN while the clock has stopped and cannot tell."""
+        """Return seconds since a stamp; NaN while the clock has stopped."""
         with self._lock:
             return math.nan if self._clock.stopped else age(stamp_ns, self._clock.shown())
 
     def hold(self, paused: bool) -> None:
-        """Say whether the clock, while it stands still, is held by who sets it: a simulation in a pause.
+        """Set whether a clock that stands still is held by its publisher, as by a paused simulation.
 
         Tokens then stay usable as long as their encoder is there, because nothing in the world changes.
         """
@@ -63,12 +62,12 @@ class ModalityBoard:
             self._clock.paused = paused
 
     def clock_note(self) -> str:
-        """What is wrong with the clock, in words; empty where nothing is."""
+        """Return the problem of the clock, empty if there is none."""
         with self._lock:
             return self._clock.note()
 
     def offer(self, tokens: ModalityTokens) -> bool:
-        """Take tokens, or count them as rejected and keep the reason; gives whether they were taken.
+        """Accept tokens, or count them as rejected with the reason; returns whether they were accepted.
 
         Raises ConfigurationError for a modality that is not on the board.
         """
@@ -82,17 +81,17 @@ class ModalityBoard:
             return True
 
     def reject(self, modality: str, reason: str) -> None:
-        """Count a message of a modality that could not even be read."""
+        """Count an unreadable message of a modality."""
         with self._lock:
             self._watch(modality).reject(reason, self._now())
 
     def announce(self, modality: str, publishers: int) -> None:
-        """Say how many publishers of a modality's tokens there are."""
+        """Set the number of publishers of a modality's tokens."""
         with self._lock:
             self._watch(modality).publishers = publishers
 
     def introduce(self, facts: EncoderFacts) -> None:
-        """Take what an encoder says of itself.
+        """Record the description of an encoder.
 
         Raises ConfigurationError for a modality that is not on the board.
         """
@@ -107,12 +106,12 @@ class ModalityBoard:
                 watch.encoders = {node: one for node, one in watch.encoders.items() if node in kept}
 
     def fits(self) -> dict[str, tuple[bool, str]]:
-        """Of each encoder, by the name of its node: whether links fit it, and that in words."""
+        """Return for each encoder, by node name, whether links fit it, and that in words."""
         with self._lock:
             return {node: said for watch in self._watches.values() for node, said in watch.judge().items()}
 
     def absences(self) -> dict[str, str]:
-        """Of each modality that has links or an encoder: why no answer rests on it, and what to do."""
+        """Return for each modality with links or an encoder why no answer uses it, and the remedy."""
         used = self.usable()
         with self._lock:
             now = self._now()
@@ -123,7 +122,7 @@ class ModalityBoard:
                     for watch in watches}
 
     def concerns(self, modalities: Iterable[str]) -> tuple[str, ...]:
-        """What lowers the worth of an answer that rests on some modalities now."""
+        """Return the concerns of answers that use the modalities now."""
         with self._lock:
             now = self._now()
             own = tuple(text for name in sorted(modalities) for text in self._watch(name).concerns(now))
@@ -144,13 +143,13 @@ class ModalityBoard:
             return watch.status(self._now())
 
     def connect(self, fits: Mapping[str, LinkFit]) -> None:
-        """Say which links are loaded now; tokens held that do not fit them are dropped."""
+        """Set the loaded links; held tokens that do not fit them are dropped."""
         with self._lock:
             for name, watch in self._watches.items():
                 watch.connect(fits.get(name))
 
     def adapting(self, modalities: Iterable[str]) -> None:
-        """Say of which modalities links are being trained now; what can be used does not change by it.
+        """Set the modalities in training; this does not change which can be used.
 
         Raises ConfigurationError for a modality that is not on the board.
         """
@@ -160,10 +159,9 @@ class ModalityBoard:
                 watch.adapting = watch in trained
 
     def usable(self) -> dict[str, ModalityTokens]:
-        """Newest tokens of each modality that is plugged, fresh and has links.
+        """Return the newest tokens of each modality that is plugged, fresh and has links.
 
-        Degraded ones are among them where the limits say so (``use_degraded``), and always those that are
-        plugged by hand.
+        Degraded ones are included if the limits allow (``use_degraded``), and always if plugged by hand.
         """
         with self._lock:
             now = self._now()
@@ -176,13 +174,13 @@ class ModalityBoard:
                     if name in sound or self._watches[name].command is Command.PLUG}
 
     def states(self) -> list[ModalityStatus]:
-        """One row per modality, in the order given."""
+        """Return one row per modality, in the order given."""
         with self._lock:
             now = self._now()
             return [watch.status(now) for watch in self._watches.values()]
 
     def state(self, modality: str) -> ModalityStatus:
-        """The row of one modality.  Raises ConfigurationError for an unknown one."""
+        """Return the row of one modality.  Raises ConfigurationError for an unknown one."""
         with self._lock:
             return self._watch(modality).status(self._now())
 

@@ -1,4 +1,4 @@
-"""What is said about a modality: its state, what an operator commands, what its links ask of tokens."""
+"""State of a modality, commands of the operator, and requirements of links on tokens."""
 from __future__ import annotations
 
 import math
@@ -18,7 +18,7 @@ class State(IntEnum):
 
 
 class Command(IntEnum):
-    """What an operator may say about a modality, numbered as in srv/SetModality."""
+    """Command of an operator for a modality, numbered as in srv/SetModality."""
 
     AUTO = 0
     PLUG = 1
@@ -27,7 +27,7 @@ class Command(IntEnum):
 
 @dataclass(frozen=True)
 class LinkFit:
-    """What loaded links ask of the tokens.
+    """Requirements of loaded links on tokens.
 
     encoder: fingerprint of the encoder they were trained with.  token_width: D.  version: of the links.
     """
@@ -39,7 +39,7 @@ class LinkFit:
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """What an encoder says of itself before its first tokens; fields as in msg/EncoderInfo.
+    """Description of an encoder before its first tokens; fields as in msg/EncoderInfo.
 
     changed: options that shape its tokens and are not at their defaults.  topics: that it reads.
     """

@@ -1,4 +1,4 @@
-"""What is known about one modality from the tokens that come in: fresh or stale, trusted or not, and why."""
+"""State of one modality from its tokens: fresh or stale, trusted or not, and why."""
 from __future__ import annotations
 
 import math
@@ -45,11 +45,11 @@ class ModalityWatch:
 
     @property
     def plugged(self) -> bool:
-        """By hand where an operator has spoken; otherwise as soon as there are links."""
+        """Return whether it is plugged: by hand if the operator has said so, otherwise if it has links."""
         return self.fit is not None if self.command is Command.AUTO else self.command is Command.PLUG
 
     def accept(self, tokens: ModalityTokens, now: int) -> None:
-        """Take tokens as the newest.  Where they do not fit, raises TokensError and keeps the old ones."""
+        """Store tokens as the newest.  If they do not fit, raises TokensError and keeps the old ones."""
         self._encoder = tokens.encoder
         self.check(tokens)
         self._look(now)  # a silence that nobody has looked at ends here
@@ -59,13 +59,13 @@ class ModalityWatch:
         self._look(now)
 
     def reject(self, reason: str, now: int) -> None:
-        """Count a message that could not be used."""
+        """Count an unusable message."""
         self._complaint, self._complained_at = reason, now
         self._rejected += 1
         self._look(now)
 
     def check(self, tokens: ModalityTokens) -> None:
-        """Raises TokensError unless the tokens fit the links (any fit where there are none)."""
+        """Raise TokensError unless the tokens fit the links (any fit without links)."""
         name, fit = self.modality, self.fit
         if tokens.count > MOST_TOKENS:
             raise TokensError(f'{tokens.count} {name} tokens in one frame; at most {MOST_TOKENS} are taken')
@@ -81,14 +81,14 @@ class ModalityWatch:
                               f'read {fit.token_width}; load links for this encoder')
 
     def judge(self) -> dict[str, tuple[bool, str]]:
-        """Of each encoder, by the name of its node: whether the links fit it, and that in words."""
+        """Return for each encoder, by node name, whether the links fit it, and that in words."""
         fit, name = self.fit, self.modality
         return {node: (True, f'{name}: links {fit.version} fit encoder {one.encoder} of {node}')
                 if fit is not None and self._fits(one, fit) else (False, f'{name}: {self._misfit(one, fit)}')
                 for node, one in sorted(self.encoders.items())}
 
     def absence(self, now: int) -> str:
-        """Why no answer rests on it now and what to do about that; empty where one does."""
+        """Return why no answer uses it now and the remedy; empty if one can."""
         if self.fit is None:
             return self._mismatch() or 'no links are loaded; load some, or train them with `mpnp train`'
         if self.command is Command.UNPLUG:
@@ -111,7 +111,7 @@ class ModalityWatch:
         return '; '.join(filter(None, (silence, self.clock_note or gone)))
 
     def connect(self, fit: LinkFit | None) -> None:
-        """New links, or none: tokens that do not fit them are dropped."""
+        """Set new links, or none: tokens that do not fit them are dropped."""
         self.fit = fit
         try:
             if self._newest is not None:
@@ -120,18 +120,18 @@ class ModalityWatch:
             self.forget()
 
     def forget(self) -> None:
-        """Drop the tokens, for instance because time has jumped back and they are of another run."""
+        """Drop the tokens, for instance because time has jumped back."""
         self._newest = None
         self._complaint = ''
         self._stream.forget()
         self._steady.reset()
 
     def usable(self, now: int) -> ModalityTokens | None:
-        """The newest tokens where an answer may rest on them: plugged, fresh and with links."""
+        """Return the newest tokens if an answer may use them: plugged, fresh and with links."""
         return self._newest if self.plugged and self.fit is not None and self._fresh(now) else None
 
     def concerns(self, now: int) -> tuple[str, ...]:
-        """What lowers the worth of an answer that rests on it now, in words."""
+        """Return the concerns of an answer that uses it now."""
         _, seen, reason = self._look(now)
         own = self._newest.concerns if self._newest is not None else ()
         told = reason if seen is State.DEGRADED and not (own and reason.startswith('quality is ')) else ''
@@ -139,12 +139,12 @@ class ModalityWatch:
         return tuple(name + text.removeprefix(name) for text in (*own, told) if text)
 
     def degraded(self, now: int) -> bool:
-        """Whether it is degraded; before it is either that or healthy, what is seen at the moment counts."""
+        """Return whether it is degraded; before the first state, the current observation counts."""
         shown, seen, _ = self._look(now)
         return State.DEGRADED is (shown if shown in (State.HEALTHY, State.DEGRADED) else seen)
 
     def status(self, now: int) -> ModalityStatus:
-        """The row for the board."""
+        """Return the row for the board."""
         state, detail = self._said(now)
         newest = self._newest
         return ModalityStatus(
@@ -165,7 +165,7 @@ class ModalityWatch:
         return State.ADAPTING, '; '.join(filter(None, ['its links are being trained', detail]))
 
     def _look(self, now: int) -> tuple[State, State, str]:
-        """The state that is shown, what is seen at this moment, and why."""
+        """Return the shown state, the current observation, and its reason."""
         seen, reason = self._see(now)
         return self._steady.follow(seen, now), seen, reason
 
@@ -191,16 +191,16 @@ class ModalityWatch:
 
     @property
     def _untold(self) -> bool:
-        """Whether the clock has stopped for no known reason, so that it tells no ages."""
+        """Return whether the clock has stopped without a known reason, so that ages are unknown."""
         return bool(self.clock_note) and not self.held
 
     def _fresh(self, now: int) -> bool:
-        """Whether the newest tokens are of now; where time is held, as long as their encoder is there."""
+        """Return whether the newest tokens are current; in held time, while their encoder is there."""
         here = self.publishers or not (self.held and self.clock_note)
         return bool(here) and self._stream.fresh(now)
 
     def _mismatch(self) -> str:
-        """Why no encoder that is there fits the links; empty where one does, or where none is there."""
+        """Return why no present encoder fits the links; empty if one does, or none is there."""
         found = self.encoders.values()
         if not found or (self.fit is not None and any(self._fits(one, self.fit) for one in found)):
             return ''
@@ -212,7 +212,7 @@ class ModalityWatch:
 
     @staticmethod
     def _misfit(facts: EncoderFacts, fit: LinkFit | None) -> str:
-        """What to do about an encoder that links do not fit, or for which there are none."""
+        """Return the remedy for an encoder without fitting links."""
         encoder = f'encoder {facts.encoder[:80] or "(unnamed)"} of {facts.node}'
         if fit is None:
             return (f'no links are loaded for {encoder}; load links that were trained with it, or train some '
@@ -226,5 +226,5 @@ class ModalityWatch:
 
 
 def age(stamp_ns: int, now: int) -> float:
-    """Seconds from a stamp until now, 0 for a stamp of the future."""
+    """Return seconds from a stamp until now, 0 for a future stamp."""
     return max(0, now - stamp_ns) / SECOND

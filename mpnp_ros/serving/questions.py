@@ -1,4 +1,4 @@
-"""Questions: what may be asked, and those that stand until withdrawn."""
+"""Questions: validation, and standing questions until they are withdrawn."""
 from __future__ import annotations
 
 import math
@@ -16,12 +16,12 @@ MOST_CHOICE_CHARACTERS = 200
 MOST_ID_CHARACTERS = 200
 MOST_NEW_TOKENS = 1024
 FILLERS = frozenset('\u115f\u1160\u2800\u3164\uffa0')
-"""Letters and symbols that show nothing, beside those that Unicode calls space or format."""
+"""Letters and symbols that show nothing, besides Unicode spaces and format characters."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question as asked; fields as in msg/Question.  It may be anything until it is :meth:`checked`.
+    """Question as asked; fields as in msg/Question.  It is unvalidated until :meth:`checked`.
 
     period: seconds, the shortest time between two answers of a standing question.
     lease: seconds after which a standing question is withdrawn unless it is asked again; 0: never.
@@ -36,11 +36,11 @@ class Question:
 
     @property
     def withdraws(self) -> bool:
-        """Whether this ends the standing question of its id."""
+        """Return whether it withdraws the standing question of its id."""
         return self.standing and bool(self.id) and not self.text
 
     def checked(self) -> None:
-        """Raises QuestionError, saying what is wrong and what is allowed."""
+        """Return it; raises QuestionError with the problem and the allowed values."""
         _check_text('id', self.id, MOST_ID_CHARACTERS, empty=True)
         _check_text('text', self.text, MOST_CHARACTERS, empty=self.withdraws)
         self._check_choices()
@@ -50,16 +50,16 @@ class Question:
                 raise QuestionError(f'the {name} of a question is {value} s; it must be 0 or more')
 
     def normalised(self) -> Question:
-        """The same with text and choices composed (NFC), as the language model was trained to read them."""
+        """Return it with text and choices composed (NFC), as the language model was trained."""
         return replace(self, text=unicodedata.normalize('NFC', self.text),
                        choices=tuple(unicodedata.normalize('NFC', choice) for choice in self.choices))
 
     def named(self) -> Question:
-        """The same, with an id made up where there is none."""
+        """Return it with a generated id if it has none."""
         return self if self.id else replace(self, id=uuid.uuid4().hex[:12])
 
     def clipped(self) -> Question:
-        """The same, cut to what may be echoed; for the rejection of a question that is too long."""
+        """Return it cut to the length that is echoed, for the rejection of a long question."""
         return replace(
             self, text=self.text[:MOST_CHARACTERS], id=self.id[:MOST_ID_CHARACTERS],
             choices=tuple(choice[:MOST_CHOICE_CHARACTERS] for choice in self.choices[:MOST_CHOICES]))
@@ -78,11 +78,11 @@ class StandingQuestions:
     """Questions that are answered again on every new frame, at most `capacity` of them.
 
     Not thread-safe; the answer server locks.  Frames are numbered by the server.
-    expired: how many were withdrawn because their lease was not renewed.
+    expired: number of questions whose lease was not renewed.
     """
 
     def __init__(self, capacity: int, steady: Callable[[], float] = time.monotonic) -> None:
-        """steady: seconds of a clock that always runs, by which leases end."""
+        """steady: seconds of a clock that always runs, for leases."""
         self.capacity = capacity
         self.skipped = self.expired = 0
         self._steady = steady
@@ -92,14 +92,14 @@ class StandingQuestions:
         return len(self._entries)
 
     def listed(self) -> list[Standing]:
-        """What stands, in the order in which it was asked."""
+        """Return the standing questions, oldest first."""
         self.expire()
         now = self._steady()
         return [Standing(entry.question, entry.count, entry.until - now if entry.question.lease else math.nan)
                 for entry in self._entries.values()]
 
     def expire(self) -> list[str]:
-        """Withdraw the questions whose lease is over, and give their ids."""
+        """Withdraw the questions whose lease is over, and return their ids."""
         over = [name for name, entry in self._entries.items()
                 if entry.question.lease and entry.until <= self._steady()]
         for name in over:
@@ -108,9 +108,9 @@ class StandingQuestions:
         return over
 
     def renew(self, question: Question) -> bool:
-        """Begin the lease of a question anew, if it has one and stands unchanged; gives whether it does.
+        """Renew the lease of an unchanged standing question; returns whether there is one.
 
-        When it is answered next does not change by it.
+        This does not change when it is answered next.
         """
         self.expire()
         entry = self._entries.get(question.id)
@@ -120,10 +120,10 @@ class StandingQuestions:
         return True
 
     def note(self, name: str, bare: bool, repeated: bool) -> bool:
-        """Note that a question was answered; gives whether that is worth telling.
+        """Record an answer; returns whether to deliver it.
 
-        bare: the answer rests on no sensor.  That is told once, until an answer rests on one again.
-        repeated: of a new frame, so not the answer that follows the asking.
+        bare: it uses no sensor; that is delivered once, until an answer uses one again.
+        repeated: about a new frame, so not the first answer.
         """
         entry = self._entries.get(name)
         if entry is None:
@@ -133,14 +133,14 @@ class StandingQuestions:
         return not told
 
     def any_unaware(self) -> bool:
-        """Whether some question has not been told yet that its answers rest on no sensor."""
+        """Return whether some question has not been told that no sensor is used."""
         return any(not entry.bare for entry in self._entries.values())
 
     def place(self, question: Question, frame: int, now: int) -> None:
-        """Let a question stand; one of the same id gives way.
+        """Add a standing question; it replaces one of the same id.
 
-        frame: newest frame, which the first answer will rest on.  now: nanoseconds.
-        Raises QuestionError where there are too many.
+        frame: newest frame, which the first answer uses.  now: nanoseconds.
+        Raises QuestionError if there are too many.
         """
         self.expire()
         if question.id not in self._entries and len(self._entries) >= self.capacity:
@@ -149,12 +149,12 @@ class StandingQuestions:
         self._entries[question.id] = _Standing(question, frame, now, self._steady() + question.lease)
 
     def withdraw(self, name: str) -> None:
-        """Forget the question of an id.  Raises QuestionError where there is none."""
+        """Remove the question of an id.  Raises QuestionError if there is none."""
         if self._entries.pop(name, None) is None:
             raise QuestionError(f'no standing question has the id {name}; nothing is withdrawn')
 
     def next(self, frame: int, now: int) -> Question | None:
-        """The question that has waited longest, now marked as answered; None if none is due."""
+        """Return the question that has waited longest, now marked as answered; None if none is due."""
         self.expire()
         due = [entry for entry in self._entries.values() if entry.due(frame, now)]
         if not due:
@@ -199,7 +199,7 @@ def _check_text(what: str, text: str, most: int, empty: bool = False) -> None:
 
 
 def _seen(text: str) -> str:
-    """What can be seen of a text: single spaces between what is neither space, format nor filler.
+    """Return the visible text: single spaces between characters that are not space, format or filler.
 
     Marks that belong to a character before them count with it, and alone they show nothing.
     """
@@ -210,6 +210,6 @@ def _seen(text: str) -> str:
 
 
 def _varies(character: str) -> bool:
-    """Whether a character only selects how the one before it is drawn, or joins marks."""
+    """Return whether a character only selects how the previous one is drawn, or joins marks."""
     return unicodedata.name(character, '').startswith(('VARIATION SELECTOR', 'MONGOLIAN FREE VARIATION',
                                                        'COMBINING GRAPHEME JOINER'))

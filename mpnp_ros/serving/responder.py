@@ -1,4 +1,4 @@
-"""Makes one answer from a question and what can be used now; never raises."""
+"""Computes one answer from a question and the usable tokens; never raises."""
 from __future__ import annotations
 
 import contextlib
@@ -11,7 +11,8 @@ from dataclasses import replace
 from mpnp_ros.errors import CancelledError, LinksError, MpnpError, QuestionError
 from mpnp_ros.llm.interruption import interruptible
 from mpnp_ros.memory import is_out_of_memory, release_memory
-from mpnp_ros.methods.base import AskedQuestion, Method
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.questions import AskedQuestion
 from mpnp_ros.serving.answer import Answer, Status, UsedModality
 from mpnp_ros.serving.coverage import unseen
 from mpnp_ros.serving.evidence import not_known
@@ -30,21 +31,21 @@ Tokens = Mapping[str, ModalityTokens]
 class Responder:
     """Answers from the tokens on the board, one question at a time; used by one thread.
 
-    An answer rests on what is usable at its beginning and on nothing that comes or goes while it is
-    made.  Whatever the method raises becomes a FAILED answer with the reason, and memory is given back.
+    An answer uses what is usable at its start; later changes do not affect it.  An exception of the method
+    becomes a FAILED answer with the reason, and memory is released.
     """
 
     def __init__(self, method: Method, board: ModalityBoard, links: LinkVersions,
                  without_sensors: Callable[[], bool] = lambda: False) -> None:
-        """without_sensors: whether what the text alone suggests is said where no sensor can help."""
+        """without_sensors: whether to answer from the text alone if no sensor can help."""
         self._method, self._board, self._links = method, board, links
         self._without_sensors = without_sensors
 
     def respond(self, inquiry: Inquiry) -> Answer:
-        """The answer; REJECTED only where the method finds that the question cannot be asked of it.
+        """Return the answer; REJECTED only if the method refuses the question.
 
-        NO_SENSOR where no sensor can be used, or none looks in the direction that the question names; UNKNOWN
-        where what they count cannot answer it.
+        NO_SENSOR if no sensor can be used, or none looks in the direction of the question; UNKNOWN if the
+        counts cannot answer it.
         """
         tokens, started = self._board.usable(), time.monotonic()
         missing = tuple(name for name in self._links.modalities if name not in tokens)
@@ -84,7 +85,7 @@ class Responder:
                        confidence=0. if lacking else answer.confidence)
 
     def _lacking(self, text: str, tokens: Tokens, heard: Tokens) -> tuple[str, str]:
-        """Why no sensor can help with a question, and what lowers the worth of the answer where one can."""
+        """Return why no sensor can help with a question, otherwise what lowers the answer's value."""
         if heard:
             return unseen(text, {name: one.sectors_looked_at() for name, one in heard.items()})
         reasons = {**self._board.absences(), **dict.fromkeys(

@@ -1,4 +1,4 @@
-"""A state that changes only for a reason that lasts: a sensor that flickers does not make it flicker."""
+"""A state that changes only for a lasting reason, so that a flickering sensor does not make it flicker."""
 from __future__ import annotations
 
 from mpnp_ros.serving.modality_state import State
@@ -9,11 +9,11 @@ BEGINNINGS = (State.ABSENT, State.PROBING)
 
 
 class SteadyState:
-    """Follows what is seen of a modality.
+    """Follows the observations of a modality.
 
-    What is wrong must last ``degrade_after`` seconds, what is right again ``recover_after``; silence has
-    lasted when it is seen.  Whatever is seen, a state stays for the shorter of both, except that the first
-    thing seen of a modality is believed at once: then a state of :data:`BEGINNINGS` is left the first time.
+    Problems must last ``degrade_after`` seconds, recovery ``recover_after``; silence counts at once.  A state
+    stays at least for the shorter of both, except that the first observation of a modality counts at once: it
+    leaves a state of :data:`BEGINNINGS`.
     """
 
     def __init__(self, limits: WatchLimits) -> None:
@@ -22,13 +22,13 @@ class SteadyState:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: what follows is another run."""
+        """Reset for a new run."""
         self.shown = self._seen = State.ABSENT
         self._since = self._changed = 0
         self._left: set[State] = set()
 
     def follow(self, seen: State, now: int) -> State:
-        """Say what is seen now, nanoseconds; gives the state to be shown."""
+        """Add an observation at a time in nanoseconds; returns the state to show."""
         if seen is not self._seen:
             self._seen, self._since = seen, now
         if seen is not self.shown and self._due(now):
@@ -37,7 +37,7 @@ class SteadyState:
         return self.shown
 
     def lasted(self, now: int) -> float:
-        """Seconds since when what is seen has been the same."""
+        """Return the seconds since the observation last changed."""
         return max(0, now - self._since) / SECOND
 
     def _due(self, now: int) -> bool:

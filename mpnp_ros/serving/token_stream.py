@@ -1,4 +1,4 @@
-"""How the tokens of one modality come: how often, how late, and of which quality."""
+"""Arrival of one modality's tokens: rate, delay and quality."""
 from __future__ import annotations
 
 import math
@@ -17,7 +17,7 @@ PACE_WINDOW = 5
 
 
 class TokenStream:
-    """Measures what has come.  Times are nanoseconds of the clock that the tokens are stamped with."""
+    """Measures arriving tokens.  Times are nanoseconds of the clock of their stamps."""
 
     def __init__(self, limits: WatchLimits) -> None:
         self._limits = limits
@@ -26,7 +26,7 @@ class TokenStream:
         self.forget()
 
     def forget(self) -> None:
-        """What comes next is of another run."""
+        """Reset for a new run."""
         self._arrivals.clear()
         self._concerns: tuple[str, ...] = ()
         self._lag, self._input_age, self._duration = 0, 0., 0.
@@ -35,11 +35,11 @@ class TokenStream:
 
     @property
     def count(self) -> int:
-        """Frames since the last silence, as far as they are remembered."""
+        """Return the number of remembered frames since the last silence."""
         return len(self._arrivals)
 
     def note(self, tokens: ModalityTokens, now: int) -> None:
-        """Measure tokens that have come now; after a silence rate and quality begin anew."""
+        """Measure tokens that arrived now; after a silence rate and quality start anew."""
         if self._arrivals and not self.fresh(now):
             self._arrivals.clear()
             self.quality, self._poor = math.nan, False
@@ -51,23 +51,23 @@ class TokenStream:
         self._smooth(tokens.quality)
 
     def fresh(self, now: int) -> bool:
-        """Whether tokens have come within the limit, or within two frames of an encoder that is slower."""
+        """Return whether tokens arrived within the limit, or within two frames of a slower encoder."""
         limit = max(self._stale_after, round(2 * self._duration * SECOND))
         return bool(self._arrivals) and now - self._arrivals[-1] <= min(limit, SLOWEST * self._stale_after)
 
     def silence(self, now: int) -> float:
-        """Seconds since the newest tokens."""
+        """Return the seconds since the newest tokens."""
         return max(0, now - self._arrivals[-1]) / SECOND
 
     def rate(self, now: int) -> float:
-        """Hz, 0 while it is unknown or nothing comes."""
+        """Return Hz, 0 while it is unknown or nothing arrives."""
         if len(self._arrivals) < 2 or not self.fresh(now):
             return 0.
         span = self._arrivals[-1] - self._arrivals[0]
         return (len(self._arrivals) - 1) * SECOND / span if span > 0 else 0.
 
     def fault(self) -> str:
-        """What was wrong with the newest frames, in words; empty where nothing was."""
+        """Return the problem of the newest frames, empty if there is none."""
         if abs(self._lag) > self._stale_after:
             return self._late(self._lag / SECOND)
         pace = self._pace()
@@ -76,7 +76,7 @@ class TokenStream:
         return f'quality is {self.quality:.2f}{self._reason()}' if self._poor else ''
 
     def _late(self, lag: float) -> str:
-        """Why stamps are so many seconds behind the clock, or ahead of it where that is negative."""
+        """Return the text for stamps that many seconds behind the clock, or ahead if negative."""
         if lag > 0 and self._duration >= lag / 2:
             return (f'tokens are {lag:.1f} s old when they come: the encoder takes {self._duration:.1f} s a '
                     f'frame; give it more of the processor, or fewer or smaller inputs')
@@ -92,7 +92,7 @@ class TokenStream:
         return f': {self._concerns[0]}{f" and {more} more" if more else ""}'
 
     def _smooth(self, quality: float) -> None:
-        """Frames that nobody has judged leave it as it is."""
+        """Update the smoothed quality; frames without a score leave it unchanged."""
         if math.isnan(quality):
             return
         limits, before = self._limits, self.quality
@@ -107,7 +107,7 @@ class TokenStream:
         self._usual = pace if math.isnan(self._usual) else self._usual + share * (pace - self._usual)
 
     def _pace(self) -> float:
-        """Hz of the newest few frames, whatever single gaps are between them; NaN while it is not known."""
+        """Return Hz of the newest frames, robust to single gaps; NaN while unknown."""
         newest = list(self._arrivals)[-PACE_WINDOW - 1:]
         gap = median(later - earlier for earlier, later in pairwise(newest)) \
             if len(newest) > PACE_WINDOW else 0

@@ -1,4 +1,4 @@
-"""When a modality counts as healthy, degraded or stale, and whether answers may rest on a degraded one."""
+"""Limits for healthy, degraded and stale, and the use of degraded modalities."""
 from __future__ import annotations
 
 from collections.abc import Iterator

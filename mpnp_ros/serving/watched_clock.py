@@ -1,4 +1,4 @@
-"""A clock that is known to stand still when it does."""
+"""A clock that detects that it stands still."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -8,35 +8,35 @@ PATIENCE = SECOND
 
 
 class WatchedClock:
-    """A clock that may stand still, jump or never begin, seen beside one that always runs.
+    """A clock that may stand still, jump or never start, compared with one that always runs.
 
     paused: whether who sets it is there, so that it may stand still for a reason; then time stands still too.
     """
 
     def __init__(self, clock: Callable[[], int], steady: Callable[[], int], patience: float) -> None:
-        """clock, steady: give nanoseconds.  patience: seconds of a pause that are not worth a word."""
+        """clock, steady: return nanoseconds.  patience: seconds of a pause that are not reported."""
         self._clock, self._steady = clock, steady
         self._long = max(PATIENCE, round(patience * SECOND))
         self._seen, self._moved = clock(), steady()
         self.paused = False
 
     def shown(self) -> int:
-        """Nanoseconds that the clock shows."""
+        """Return the nanoseconds of the clock."""
         return self._clock()
 
     def now(self) -> int:
-        """Nanoseconds of the clock; they go on with the steady one where it has stopped for no reason."""
+        """Return nanoseconds of the clock; by the steady one after it stopped without a reason."""
         shown, still = self._look()
         return shown if self._held(shown) else shown + max(0, still - PATIENCE)
 
     @property
     def stopped(self) -> bool:
-        """Whether it stands still for no reason that is known, so that it tells no ages."""
+        """Return whether it stands still without a known reason, so that ages are unknown."""
         shown, still = self._look()
         return still > PATIENCE and not self._held(shown)
 
     def note(self) -> str:
-        """What is wrong with it, in words; empty where nothing is."""
+        """Return the problem of the clock, empty if there is none."""
         shown, still = self._look()
         held = self._held(shown)
         if still <= (self._long if held else PATIENCE):
@@ -48,7 +48,7 @@ class WatchedClock:
         return f'the clock has stopped for {still / SECOND:.0f} s; {why}'
 
     def _look(self) -> tuple[int, int]:
-        """What it shows, and for how many nanoseconds it has shown that."""
+        """Return the current value and for how many nanoseconds it has been constant."""
         shown, steady = self._clock(), self._steady()
         if shown != self._seen:
             self._seen, self._moved = shown, steady

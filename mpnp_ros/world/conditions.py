@@ -19,7 +19,7 @@ class Conditions:
     def __post_init__(self) -> None:
         for name, value, known in (('light', self.light, LIGHTS), ('weather', self.weather, WEATHERS)):
             if value not in known:
-                raise ConfigurationError(f'{name} {value!r} is unknown; there are {", ".join(known)}')
+                raise ConfigurationError(f'{name} {value!r} is unknown; use one of {", ".join(known)}')
 
     @property
     def description(self) -> str:

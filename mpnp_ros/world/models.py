@@ -40,7 +40,7 @@ def model_of(kind: str, body: int = 0, pose: int = 0) -> Mesh:
     if kind == SIGNAL_HEAD:
         return signal_head().smoothed()
     if kind not in builders:
-        raise ConfigurationError(f'nothing is modelled as {kind!r}; there are {", ".join(builders)}')
+        raise ConfigurationError(f'no model of {kind!r}; there are {", ".join(builders)}')
     mesh = builders[kind]().smoothed()
     return mesh.scaled(tuple(1 / np.array(POLES[kind]))) if kind in POLES else mesh.fitted()
 

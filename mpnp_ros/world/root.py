@@ -45,7 +45,7 @@ def prepare(root: Path, recipe: Mapping[str, Any]) -> None:
                                'another folder')
         return
     if root.exists() and any(root.iterdir()):
-        raise DatasetError(f'{root} exists and holds something else; give a new folder or one that '
+        raise DatasetError(f'{root} exists and contains something else; use a new folder or one that '
                            '`mpnp world generate` has begun')
     root.mkdir(parents=True, exist_ok=True)
     write_file(note, json.dumps(recipe, indent=1).encode())

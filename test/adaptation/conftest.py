@@ -13,7 +13,8 @@ from mpnp_ros.adaptation.job import JobSpec, NewLink
 from mpnp_ros.adaptation.moments import LABELLED, BufferedQuestion
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.adaptation.trainer import TrainerConfig
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.tokens import ModalityTokens
 
 ANSWERS = ('yes', 'no', 'car', 'truck')
@@ -82,7 +83,7 @@ def toy() -> Callable[..., TokenDataset]:
 def toy_method(tiny_lm: Callable) -> Callable[..., Method]:
     """Give a function: modalities -> method with an untrained link for each, always the same."""
     def make(*modalities: str) -> Method:
-        method = build_method('mpnp', tiny_lm())
+        method = create_method('mpnp', tiny_lm())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             for name in modalities or ('camera',):

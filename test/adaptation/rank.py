@@ -18,7 +18,8 @@ from mpnp_ros.adaptation.processes import Processes, joined
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
 
 # Adam turns the rounding of a gradient that is about zero into a step: at small rates these stay small.
 CONFIG = TrainerConfig(steps=6, batch=7, warm_up=2, learning_rate=1e-4, evaluate_every=2, checkpoint_every=2)
@@ -35,7 +36,7 @@ class Rank:
 
     def method(self, seed: int = 0) -> Method:
         """Untrained links to two modalities."""
-        method = build_method('mpnp', self.lm)
+        method = create_method('mpnp', self.lm)
         torch.manual_seed(seed)
         for name in self.train.modalities:
             method.plug(method.new_link(name, f'{name}-encoder', 8, **LINK))

@@ -20,11 +20,11 @@ from mpnp_ros.adaptation.job_process import JobProcess
 from mpnp_ros.adaptation.link_catalogue import LinkInUse
 from mpnp_ros.adaptation.policy import Condition
 from mpnp_ros.errors import ConfigurationError, LinksError, TrainingError
-from mpnp_ros.links.files import load_link, read_manifest
-from mpnp_ros.links.provenance import Adaptation, Provenance
-from mpnp_ros.links.store import LinkStore, StoredLink
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.link_files import load_link, read_manifest
+from mpnp_ros.methods.link_store import LinkStore, StoredLink
+from mpnp_ros.methods.provenance import Adaptation, Provenance
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.tokens import ModalityTokens
 
 WIDTH = 8
@@ -83,7 +83,7 @@ class Robot:
         self.folder, self.llm, self.fusion, self.now = folder, llm, Fusion(), 1000.
         self.begun: list[FakeProcess] = []
         self.store = LinkStore(folder / 'links')
-        self.method = build_method('mpnp', load_language_model(llm, 'cpu', 'float32'))
+        self.method = create_method('mpnp', load_language_model(llm, 'cpu', 'float32'))
 
     def start(self, **config: object) -> Adapter:
         """An adapter on this folder."""
@@ -186,7 +186,7 @@ def test_a_failure_is_remembered_and_tried_again_later(robot, lidar, status):
     robot.process.end(status)
     lidar.tick()
     assert robot.fusion.asked == []
-    assert 'came to nothing before' in lidar.decision.reason
+    assert 'failed before' in lidar.decision.reason
     robot.now += 999
     lidar.tick()
     assert len(robot.begun) == 1
@@ -202,7 +202,7 @@ def test_links_that_the_fusion_node_refuses_are_a_failure(robot, lidar):
     lidar.tick()
     result = done.result(0)
     assert (result.status, result.accuracy) == (FAILED, .9)
-    assert result.message == 'the fusion node did not take them: they are for another model'
+    assert result.message == 'the fusion node refused them:  they are for another model'
 
 
 def test_a_training_is_over_when_its_links_are_in_use(robot, lidar):
@@ -264,7 +264,7 @@ def test_trained_links_that_are_rolled_back_are_a_failure(robot, lidar):
     lidar.conditions([healthy('lidar')])
     lidar.in_use([])
     lidar.tick()
-    assert 'came to nothing before' in lidar.decision.reason
+    assert 'failed before' in lidar.decision.reason
     assert len(robot.begun) == 1
 
 
@@ -326,15 +326,15 @@ def test_automatic_adaptation_can_be_off(robot, experience):
     adapter.conditions([healthy('lidar')])
     adapter.tick()
     assert robot.begun == []
-    assert 'automatic adaptation is off' in adapter.decision.reason
+    assert 'automatic adaptation is disabled' in adapter.decision.reason
     adapter.adapt(Request())
     assert len(robot.begun) == 1
 
 
 @pytest.mark.parametrize(('request_', 'error', 'message'), [
     (Request(('radar',)), TrainingError, '0 of 100 labelled questions'),
-    (Request(('radar',), 'labelled'), TrainingError, 'no radar tokens have come; start its encoder'),
-    (Request(('lidar',), 'distilled'), TrainingError, '0 of 20 moments with a modality that could teach'),
+    (Request(('radar',), 'labelled'), TrainingError, 'no radar tokens received; start its encoder'),
+    (Request(('lidar',), 'distilled'), TrainingError, '0 of 20 moments shared with a possible teacher'),
     (Request(('lidar',), 'guessed'), ConfigurationError, "supervision is 'guessed'; use labelled, distilled"),
 ])
 def test_what_cannot_be_trained_is_said(robot, lidar, request_, error, message):
@@ -363,7 +363,7 @@ def test_a_job_on_disk_goes_on_at_the_next_start(robot, lidar):
     first = robot.process
     lidar.close()
     assert first.closed
-    assert done.result(0).status == CANCELLED and 'goes on' in done.result(0).message
+    assert done.result(0).status == CANCELLED and 'resumes' in done.result(0).message
     again = robot.start()
     assert (robot.process.folder, again.training) == (first.folder, first.spec)
     link = robot.links('lidar')

@@ -14,8 +14,9 @@ from mpnp_ros.adaptation.dense_frames import Painter
 from mpnp_ros.adaptation.painted_questions import PaintedDataset, painted_questions
 from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, counting
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.links.files import load_link, save_link
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.link_files import load_link, save_link
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.world.key_frames import scene_key_frames
 
@@ -30,7 +31,7 @@ def data() -> PaintedDataset:
 
 @pytest.fixture
 def method(tiny_lm, data) -> Method:
-    method = build_method('mpnp', tiny_lm('llama'))
+    method = create_method('mpnp', tiny_lm('llama'))
     torch.manual_seed(0)
     encoder = next(iter(data.dataset.frames.values()))[OBJECTS].encoder
     method.plug(method.new_link(OBJECTS, encoder, len(CHANNELS), **counting(CHANNELS), **SMALL))
@@ -80,7 +81,7 @@ def test_training_leaves_the_temperature_alone(method, data):
 
 
 def test_a_link_that_does_not_count_has_none(tiny_lm):
-    method = build_method('mpnp', tiny_lm('llama'))
+    method = create_method('mpnp', tiny_lm('llama'))
     method.plug(method.new_link(OBJECTS, 'e', len(CHANNELS), last=2))
     with pytest.raises(TrainingError, match='does not count'):
         fit_temperature(method, OBJECTS, (), QuestionBook(method), lambda one: {})

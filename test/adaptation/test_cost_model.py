@@ -18,11 +18,13 @@ from mpnp_ros.adaptation.dataset import Frame, TokenDataset
 from mpnp_ros.adaptation.speed import Speed
 from mpnp_ros.adaptation.workload import Workload
 from mpnp_ros.errors import BudgetError, ConfigurationError
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.link import LatentLink
 from mpnp_ros.llm.cost import head_macs, macs
 from mpnp_ros.llm.families import ModelShape
-from mpnp_ros.methods.base import AnsweredQuestion, Method, build_method
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.questions import AnsweredQuestion
+from mpnp_ros.methods.registry import create_method, find_method
 
 FREE = Speed(0, 0, 0, 0)
 SLOW = Speed(.1, .01, 1e-9, 1e-9, 1e-10, 5., 4e8)
@@ -31,7 +33,7 @@ SMALL = {'hidden': 16, 'pooling_width': 18, 'pooling_layers': 2, 'pooling_heads'
 
 def linked(lm, names: tuple[str, ...] = ('camera',), **options: object) -> Method:
     """A method with an untrained link for each modality."""
-    method = build_method('mpnp', lm)
+    method = create_method('mpnp', lm)
     for name in names:
         method.plug(method.new_link(name, f'{name}-encoder', 8, **{'last': 2, **SMALL, **options}))
     return method
@@ -40,7 +42,7 @@ def linked(lm, names: tuple[str, ...] = ('camera',), **options: object) -> Metho
 def costs_of(method: Method, data: TokenDataset, speed: Speed = FREE) -> CostModel:
     """The cost model of a method's links on a data set."""
     links = [link.config for link in method.links().values()]
-    return CostModel.for_model(method.lm, links, Workload.of(data, method.lm.tokenizer), speed)
+    return CostModel.for_model(method.lm, method.spec, links, Workload.of(data, method.lm.tokenizer), speed)
 
 
 def of_one_length(data: TokenDataset) -> TokenDataset:
@@ -78,7 +80,7 @@ def test_padding_is_the_only_thing_that_is_not_counted(tiny_lm: Callable, toy: C
 
 
 def test_links_on_learned_constants_cost_what_is_counted(tiny_lm: Callable, toy: Callable) -> None:
-    data, method = of_one_length(toy(16, 1)), build_method('mpnp', tiny_lm())
+    data, method = of_one_length(toy(16, 1)), create_method('mpnp', tiny_lm())
     blind = LinkConfig.blind(method.lm, 8, 5, last=2, **SMALL)
     method.plug(LatentLink(blind))
     assert costs_of(method, data).step(2, 16).macs == pytest.approx(counted_step(method, data), rel=.001)
@@ -136,7 +138,7 @@ def test_blocks_follow_from_the_share_of_a_full_step(share: float) -> None:
     link = LinkConfig('lidar', 'e', 384, 'opt', 'opt', (23,), 32, 64, 2048, pooling='none', reach='all',
                       hidden=1, per_block=False)
     work = Workload(73, 3, 3, 3, 50272, 1, 1, 1, {'lidar': 4})
-    model = CostModel(OPT, [link], work, FREE)
+    model = CostModel(OPT, find_method('mpnp'), [link], work, FREE)
     budget = Budget(macs=model.reading(blocks) + allowed)
     plan = model.plan(budget, Aim(1, 1, 1, most_blocks=24))
     assert abs(plan.linked_blocks - blocks) <= 1 and 1 < blocks < 24
@@ -178,7 +180,7 @@ def test_links_keep_their_blocks_where_that_fits_and_else_have_fewer(model: Cost
     assert model.plan(Budget(), aim).linked_blocks == 3
     fewer = model.plan(Budget(seconds=model.cost(2, 40, 64).seconds), aim)
     assert fewer.linked_blocks == 2 and fewer.steps == 40
-    assert re.fullmatch('2 linked blocks, not those that the links have: 40 steps of 64 questions with 3 '
+    assert re.fullmatch('2 linked blocks, not as many as the links have: 40 steps of 64 questions with 3 '
                         r'linked blocks take [\d.]+ s where [\d.]+ s are allowed', fewer.reason)
 
 

@@ -15,7 +15,7 @@ from mpnp_ros.adaptation.job import CANCELLED, FAILED, RESULT, SPEC, TRAINED, Jo
 from mpnp_ros.adaptation.job_process import JobProcess
 from mpnp_ros.adaptation.job_reading import read
 from mpnp_ros.adaptation.job_training import train
-from mpnp_ros.links.files import load_link, read_manifest
+from mpnp_ros.methods.link_files import load_link, read_manifest
 
 PATIENCE = 120.
 
@@ -95,7 +95,7 @@ def test_a_cancelled_job_ends_within_a_step_and_goes_on_later(job, undisturbed, 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(('budget', 'message'), [
-    (Budget(seconds=.001), 'BudgetError: no useful training fits'), (Budget(bytes=1e8), 'raise')])
+    (Budget(seconds=.001), 'BudgetError: no training fits'), (Budget(bytes=1e8), 'raise')])
 def test_a_budget_that_nothing_fits_fails_and_says_so(job, experience, tmp_path, budget, message):
     experience(tmp_path / 'buffer')
     job(budget=budget).save(tmp_path / 'job')
@@ -110,7 +110,8 @@ def test_a_damaged_spec_fails_and_is_named(job, tmp_path):
     (tmp_path / 'job' / SPEC).write_text('{')
     result = Watched(tmp_path / 'job').result()
     assert result.status == FAILED
-    assert result.message.startswith('TrainingError') and 'spec.json is no adaptation job' in result.message
+    assert result.message.startswith('TrainingError')
+    assert 'spec.json is not a valid job file' in result.message
 
 
 def test_a_job_that_is_closed_leaves_no_process(job, experience, tmp_path):

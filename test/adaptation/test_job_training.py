@@ -28,9 +28,9 @@ from mpnp_ros.adaptation.policy import DISTILLED
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.errors import BudgetError, TrainingError
-from mpnp_ros.links.files import load_link, read_manifest
-from mpnp_ros.links.store import LinkStore
-from mpnp_ros.methods.base import build_method, method_names, method_type
+from mpnp_ros.methods.link_files import load_link, read_manifest
+from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.registry import create_method, find_method, methods
 
 ANSWERS = ('yes', 'no', 'car', 'truck')
 
@@ -182,8 +182,8 @@ def made_up(monkeypatch) -> None:
 def test_a_trusted_modality_teaches_a_new_one(job, experience, camera, tmp_path, monkeypatch):
     """The labels in the buffer are noise and not looked at; the teacher's links stay to the last bit."""
     methods = []
-    monkeypatch.setattr(job_training, 'build_method',
-                        lambda *given: methods.append(build_method(*given)) or methods[-1])
+    monkeypatch.setattr(job_training, 'create_method',
+                        lambda *given: methods.append(create_method(*given)) or methods[-1])
     experience(tmp_path / 'buffer', ('camera', 'lidar'), labels=noise)
     before = weights(camera)
     spec = job('lidar', beside=(camera,), supervision=DISTILLED, teachers=('camera',))
@@ -304,18 +304,18 @@ def test_a_spec_is_what_was_saved_and_a_damaged_one_is_named(job, tmp_path):
     assert JobSpec.load(tmp_path / 'job') == replace(spec)
     for damage in ('', '{', '[]', '{"new": [{}]}', '{"new": [], "colour": 1}'):
         (tmp_path / 'job' / SPEC).write_text(damage)
-        with pytest.raises(TrainingError, match=r'spec\.json is no adaptation job'):
+        with pytest.raises(TrainingError, match=r'spec\.json is not a valid job file'):
             JobSpec.load(tmp_path / 'job')
 
 
-@pytest.mark.parametrize('name', [name for name in method_names() if name != 'mpnp'])
+@pytest.mark.parametrize('name', [name for name in methods() if name != 'mpnp'])
 def test_links_of_every_method_are_trained_from_what_was_lived_through(job, experience, tmp_path, name):
     experience(tmp_path / 'buffer')
     spec = job(method=name, starts=(), link={'hidden': 16})
     result = ran(spec, tmp_path / 'job')
     assert result.status == TRAINED, result.message
     assert result.accuracy > .5 or name == 'mpnp_published'  # the published form learns more slowly
-    assert read_manifest(result.links['camera']).kind == method_type(name).link_type.kind
+    assert read_manifest(result.links['camera']).kind == find_method(name).link.kind
 
 
 def test_links_of_another_method_are_no_start_and_macs_that_nobody_foresees_no_budget(

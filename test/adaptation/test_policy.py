@@ -134,8 +134,8 @@ def test_what_has_no_links_teaches_nothing(odd: dict) -> None:
     teacher, lessons = replace(CAMERA, state='stale', **odd), {'lidar': Lessons(12, {'camera': 300})}
     decision = decided(teacher, LIDAR, lessons=lessons)
     assert only(decision).reason == (
-        'lidar is healthy and has no links; labelled questions with lidar tokens so far: 12 of 200; no other '
-        'modality with links can teach it')
+        'lidar is healthy and has no links; labelled questions with lidar tokens so far: 12 of 200; no '
+        'trusted modality has links')
 
 
 def test_says_how_much_is_lacking() -> None:
@@ -190,7 +190,7 @@ def test_what_was_taken_back_by_hand_is_not_offered_again() -> None:
     older = replace(STORED, version='000001')
     assert only(decided(stored=[STORED, older], history=[taken])).version == '000001'
     trained = Past(Train('lidar', 'labelled', ''), 900., Outcome.WITHDRAWN, 950.)
-    assert 'came to nothing before' in only(decided(lessons=MUCH, history=[trained])).reason
+    assert 'failed before' in only(decided(lessons=MUCH, history=[trained])).reason
 
 
 def test_what_is_unplugged_by_hand_is_left_alone() -> None:
@@ -201,7 +201,7 @@ def test_what_is_unplugged_by_hand_is_left_alone() -> None:
 
 def test_without_automation_it_says_so() -> None:
     action = only(decided(stored=[STORED], lessons=MUCH, limits=PolicyLimits(automatic=False)))
-    assert action == Wait('lidar', 'lidar is healthy and has no links, but automatic adaptation is off')
+    assert action == Wait('lidar', 'lidar is healthy and has no links, but automatic adaptation is disabled')
 
 
 @pytest.mark.parametrize('odd', [{'state': 'probing'}, {'state': 'degraded'}, {'state': 'stale'},
@@ -227,13 +227,13 @@ def test_plugging_goes_before_training_and_one_is_trained_at_a_time() -> None:
 def test_a_modality_settles_before_it_is_trained() -> None:
     fresh = replace(LIDAR, since=998.)
     assert only(decided(CAMERA, fresh, lessons=MUCH)) == Wait('lidar', (
-        'lidar is healthy and has no links; lidar has just become healthy, so training waits for 1 s'))
+        'lidar is healthy and has no links; lidar has only just become healthy, so training waits for 1 s'))
     assert isinstance(only(decided(CAMERA, replace(LIDAR, since=997.), lessons=MUCH)), Train)
 
 
 def test_links_of_a_modality_are_not_trained_twice_in_a_row() -> None:
-    for kind, words in ((Train('lidar', 'labelled', ''), 'lidar was trained a short time ago'),
-                        (Plug('lidar', '000001', ''), 'links of lidar were plugged a short time ago')):
+    for kind, words in ((Train('lidar', 'labelled', ''), 'lidar was trained recently'),
+                        (Plug('lidar', '000001', ''), 'links of lidar were plugged recently')):
         past = Past(kind, 990., Outcome.DONE, 990.)
         assert f'{words}, so training waits for 50 s' in only(decided(lessons=MUCH, history=[past])).reason
         assert isinstance(only(decided(lessons=MUCH, history=[past], now=1050.)), Train)

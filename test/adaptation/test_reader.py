@@ -9,7 +9,8 @@ from mpnp_ros.adaptation.painted_questions import PaintedDataset, painted_questi
 from mpnp_ros.adaptation.reader import ReaderConfig, ReaderTraining
 from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, counting
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.world.key_frames import scene_key_frames
 
@@ -26,7 +27,7 @@ def data() -> PaintedDataset:
 
 @pytest.fixture
 def method(tiny_lm) -> Method:
-    method = build_method('mpnp', tiny_lm('llama'))
+    method = create_method('mpnp', tiny_lm('llama'))
     torch.manual_seed(0)
     method.plug(method.new_link(OBJECTS, 'e', len(CHANNELS), **counting(CHANNELS), **SMALL))
     return method
@@ -61,7 +62,7 @@ def test_nothing_but_the_reader_is_trained(method, data):
 def test_a_stopped_training_goes_on_as_if_it_had_not_been(tiny_lm, method, data, tmp_path):
     config = ReaderConfig(word_steps=6, word_batch=16, number_steps=6, number_batch=16, warm_up=2)
     whole = trained(method, data, config)
-    other = build_method('mpnp', tiny_lm('llama'))
+    other = create_method('mpnp', tiny_lm('llama'))
     torch.manual_seed(0)
     other.plug(other.new_link(OBJECTS, 'e', len(CHANNELS), **counting(CHANNELS), **SMALL))
     done: list[float] = []
@@ -73,7 +74,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(tiny_lm, method, data,
 
 
 def test_a_link_that_does_not_count_is_refused(tiny_lm, data):
-    method = build_method('mpnp', tiny_lm('llama'))
+    method = create_method('mpnp', tiny_lm('llama'))
     method.plug(method.new_link(OBJECTS, 'e', len(CHANNELS), last=2))
     with pytest.raises(TrainingError, match='pooling: counting'):
         ReaderTraining(method, OBJECTS, data)

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from mpnp_ros.adaptation import speed as speed_module
 from mpnp_ros.adaptation.speed import Speed, TimedStep, fit_rates, machine_key
 from mpnp_ros.adaptation.speedometer import machine_speed, measure_speed
-from mpnp_ros.links.config import LinkConfig
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.registry import find_method
 
+METHOD = find_method('mpnp')
 WORK = [(depth, batch * (1e7 + 1e5 * depth), batch * depth * 5e6) for depth in (3, 15) for batch in (16, 64)]
 
 
@@ -49,7 +51,7 @@ def link(tiny_lm: Callable) -> LinkConfig:
 
 
 def test_real_steps_are_measured(tiny_lm: Callable, link: LinkConfig) -> None:
-    speed = measure_speed(tiny_lm(), link, batch=4)
+    speed = measure_speed(tiny_lm(), METHOD, link, batch=4)
     assert all(getattr(speed, entry.name) >= 0 for entry in fields(Speed))
     assert speed.step(2, 1e6, 1e6) > 0 and speed.per_reading_mac > 0
     assert speed.startup > 0 and speed.process_bytes > 5e7 and speed.measured <= time.time()
@@ -59,17 +61,17 @@ def test_measured_again_only_when_old_or_another(tiny_lm: Callable, link: LinkCo
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     measured = []
 
-    def measure(lm: object, config: LinkConfig) -> Speed:
+    def measure(lm: object, method: object, config: LinkConfig) -> Speed:
         measured.append(config.reach)
         return Speed(1, 1, 1, 1, measured=time.time())
 
     for _ in range(2):
-        machine_speed(tiny_lm(), link, tmp_path, measure=measure)
+        machine_speed(tiny_lm(), METHOD, link, tmp_path, measure=measure)
     assert len(measured) == 1
-    machine_speed(tiny_lm(), link, tmp_path, max_age=-1, measure=measure)
-    machine_speed(tiny_lm('opt'), link, tmp_path, measure=measure)
+    machine_speed(tiny_lm(), METHOD, link, tmp_path, max_age=-1, measure=measure)
+    machine_speed(tiny_lm('opt'), METHOD, link, tmp_path, measure=measure)
     monkeypatch.setattr(speed_module, '_processor', lambda: 'another processor')
-    machine_speed(tiny_lm(), link, tmp_path, measure=measure)
+    machine_speed(tiny_lm(), METHOD, link, tmp_path, measure=measure)
     assert len(measured) == 4
 
 

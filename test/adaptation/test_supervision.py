@@ -176,7 +176,7 @@ def test_a_correction_may_name_question_and_stamp(make):
 
 
 @pytest.mark.parametrize(('feedback', 'reason'), [
-    ({'answer': 'no', 'name': 'q9'}, "no answer of the id 'q9' is remembered"),
+    ({'answer': 'no', 'name': 'q9'}, "no answer with the id 'q9' among the last"),
     ({'answer': 'maybe', 'name': 'q1'}, 'must be one of yes, no'),
     ({'answer': ' ', 'name': 'q1'}, 'must be one of yes, no'),
     ({'answer': 'no', 'name': 'q1', 'question': 'Is it wet?'}, 'send the id alone'),
@@ -210,4 +210,4 @@ def test_a_buffer_that_cannot_be_written_stops_nothing(tmp_path):
     supervision.take_tokens(tokens('camera', 0))
     supervision.take_questions(0, [labelled()])
     assert supervision.counts.dropped == {NOT_WRITTEN: 1} and Counter(supervision.counts.kept).total() == 0
-    assert len(said) == 1 and said[0].startswith('a moment is not kept: a moment of ')
+    assert len(said) == 1 and said[0].startswith('moment not stored:  a moment of ')

@@ -14,10 +14,10 @@ from mpnp_ros.adaptation.checkpoint import STATE, TENSORS
 from mpnp_ros.adaptation.evaluation import evaluate, majority, sensor_dependence
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.errors import ConfigurationError, TrainingError
-from mpnp_ros.links.files import load_link, save_link
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.methods.base import build_method
-from mpnp_ros.methods.mpnp import Mpnp
+from mpnp_ros.methods.link_files import load_link, save_link
+from mpnp_ros.methods.mpnp.method import Mpnp
+from mpnp_ros.methods.registry import create_method
 
 QUICK = TrainerConfig(steps=150, batch=16, warm_up=5, learning_rate=1e-2)
 SHORT = replace(QUICK, steps=12, checkpoint_every=4)
@@ -156,7 +156,7 @@ def test_nan_is_an_error_and_the_links_are_as_before(toy, toy_method, monkeypatc
 
 
 def test_links_of_a_model_in_bfloat16_learn_in_float32(toy, tiny_model, tiny_tokenizer):
-    method = build_method('mpnp', LanguageModel(tiny_model('llama').bfloat16(), tiny_tokenizer, 'half'))
+    method = create_method('mpnp', LanguageModel(tiny_model('llama').bfloat16(), tiny_tokenizer, 'half'))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         method.plug(method.new_link('camera', 'camera-encoder', 8, last=2, hidden=16, pooling_width=16,
@@ -273,7 +273,7 @@ def test_trains_one_link_and_leaves_the_other_as_it_was(toy, toy_method):
 
 
 def test_what_is_trained_must_be_plugged_and_be_seen(toy, toy_method):
-    with pytest.raises(TrainingError, match='radar is to be trained but not plugged'):
+    with pytest.raises(TrainingError, match='radar has no plugged link to train'):
         Trainer(toy_method(), SHORT, trained=['radar'])
     with pytest.raises(TrainingError, match='tokens of none of the modalities whose links are trained'):
         Trainer(toy_method('camera', 'lidar'), SHORT, trained=['lidar']).fit(toy(8, 1, ('camera',)))
@@ -299,7 +299,7 @@ def test_ends_when_the_answers_are_good_enough(toy, toy_method):
     ('aligners', {'key_aligner', 'value_aligner'})])
 def test_only_a_part_of_links_that_count_is_trained(toy, tiny_lm, part, changed):
     """Beside the gates.  Two sensors count by one reader, so that there is somebody to be trusted or not."""
-    method = build_method('mpnp', tiny_lm())
+    method = create_method('mpnp', tiny_lm())
     torch.manual_seed(0)
     camera, lidar = (method.new_link(name, f'{name}-encoder', 8, last=2, pooling='counting', hidden=16,
                                      channels=tuple('abcdefgh'), pooling_width=16, pooling_heads=2)

@@ -10,14 +10,14 @@ from mpnp_ros.errors import QuestionError, WeightsError
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.upper_blocks import load_upper_blocks
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.registry import create_method
 
 SMALL = {'last': 2, 'hidden': 16, 'pooling_width': 16, 'pooling_layers': 1, 'pooling_heads': 2, 'entries': 2}
 
 
 def with_link(lm, reach):
     """A method with an untrained link, always the same."""
-    method = build_method('mpnp', lm)
+    method = create_method('mpnp', lm)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         method.plug(method.new_link('camera', 'camera-encoder', 8, **SMALL, reach=reach))

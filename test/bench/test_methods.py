@@ -177,7 +177,7 @@ def test_a_method_that_fails_is_named_and_the_others_go_on(bench):
     assert set(bench.written['failed']) == {'mpnp_published, seed 1'}
     assert all('99 linked blocks' in why for why in bench.written['failed'].values())
     assert set(bench.written['rows']) == set(TRAINED)
-    assert '99 linked blocks' in (bench.folder / 'docs/methods.md').read_text()
+    assert '99 linked blocks' in (bench.folder / 'docs/guide/methods.md').read_text()
 
 
 @pytest.mark.timeout(400)
@@ -209,7 +209,7 @@ def test_skipping_is_measured_before_training_and_folded_after(bench):
     calibration = {one['row']: one['macs']['calibration'] for one in results(bench)}
     assert calibration['eas'] > 0 == calibration['mpnp'] == calibration[BLIND]
     assert 0 < bench.written['answering']['folding']['eas'] < 1e-4
-    assert '| eas, unfolded |' in (bench.folder / 'docs/methods.md').read_text()
+    assert '| eas, unfolded |' in (bench.folder / 'docs/guide/methods.md').read_text()
 
 
 @pytest.mark.timeout(400)

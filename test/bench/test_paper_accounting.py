@@ -1,4 +1,4 @@
-"""The paper's own accounting of operations: by its formula and by torch's counter (papers.md A.4)."""
+"""The paper's own accounting of operations: by its formula and by torch's counter (arXiv:2312.07886)."""
 from __future__ import annotations
 
 import pytest
@@ -39,7 +39,7 @@ def test_the_counter_agrees_with_the_formula(row: Row) -> None:
 def test_sizes_are_those_of_the_paper() -> None:
     assert shape_of('OPT-1.3B') == ModelShape(24, 2048, 32, 32, 64, 8192, False, 2048, 50272)
     assert (SWITCH.tokens, ADD.tokens, SWITCH.steps) == (4, 28, 42 * 8)
-    # papers.md A.5, 7 and A.7, 6.
+    # All views and all tokens of the encoders.
     assert 6 * encoder_macs(197) == pytest.approx(27e9, rel=.02)
     assert encoder_macs(4097) == pytest.approx(242e9, rel=.01)
     assert sample_macs(shape_of('OPT-1.3B'), 13) == pytest.approx(164.1e9, rel=.001)

@@ -27,9 +27,9 @@ from mpnp_ros.bench.paper_costs import (
 )
 from mpnp_ros.bench.paper_memory import PeakMemory
 from mpnp_ros.bench.paper_models import ADD, MODELS, SWITCH, TOKEN_WIDTH, language_model
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.cost import ATTENTION_BACK, link_macs
 from mpnp_ros.llm.cost import block_weights, head_macs, macs
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.mpnp.cost import ATTENTION_BACK, link_macs
 
 TINY = replace(SWITCH, text=20, batch=4, samples=12, epochs=2, frames=5)
 LINKED = 2
@@ -146,7 +146,7 @@ def test_encoders_run_in_every_epoch_or_once_a_frame() -> None:
 
 
 def test_encoders_are_counted_whole() -> None:
-    """RangeViT's blocks and its convolutions, and six views of ViT-S (papers.md A.5, 7)."""
+    """RangeViT's blocks and its convolutions, and six views of ViT-S."""
     lidar, both = encoding(SWITCH).macs, encoding(ADD).macs
     assert lidar > 242e9
     assert both - lidar == pytest.approx(27.6e9, rel=.01)

@@ -11,9 +11,9 @@ from mpnp_ros.bench import skipping
 from mpnp_ros.bench.methods_data import BenchData
 from mpnp_ros.bench.methods_plan import MethodPlan, Run
 from mpnp_ros.bench.methods_run import LINK
-from mpnp_ros.links.files import save_link
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.link_files import save_link
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.tokens import ModalityTokens
 
 ANSWERS = ('yes', 'no', 'car')
@@ -31,7 +31,7 @@ def work(tmp_path, tiny_lm_folder):
     BenchData(data, data, data, 0).write(tmp_path / 'data')
     run = Run('mma', 'mma', 0, MethodPlan(), 'lidar', 1e12, 1, 1, 0., str(tiny_lm_folder), 'data')
     run.save(tmp_path / 'runs' / run.name)
-    method = build_method('mma', load_language_model(str(tiny_lm_folder), 'cpu', 'float32'))
+    method = create_method('mma', load_language_model(str(tiny_lm_folder), 'cpu', 'float32'))
     save_link(method.new_link('lidar', 'encoder', 4), tmp_path / 'runs' / run.name / LINK)
     return tmp_path
 
@@ -53,7 +53,7 @@ def test_without_skipping_it_is_what_was_trained(work, tiny_lm_folder):
     lm = load_language_model(str(tiny_lm_folder), 'cpu', 'float32')
     folder = next((work / 'runs').iterdir())
     trained = skipping.load_link(folder / LINK, lm=lm)
-    mma = build_method('mma', lm)
+    mma = create_method('mma', lm)
     mma.plug(trained)
     tokens = BenchData.load(work / 'data').test.frames['f1']
     replies = [method.answer(method.prepare('what is it?', ANSWERS), tokens)

@@ -12,9 +12,9 @@ import torch
 import yaml
 from rich.console import Console
 
-from mpnp_ros.links.files import save_link
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.link_files import save_link
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.nuscenes.standin import write_standin
 
@@ -33,7 +33,7 @@ def tiny_system(tmp_path_factory: pytest.TempPathFactory, tiny_lm_folder: Path, 
                 tiny_lidar: dict) -> Path:
     """A parameter file of a whole system without any pre-trained weights: untrained links, small images."""
     folder = tmp_path_factory.mktemp('tiny_system')
-    method = build_method('mpnp', load_language_model(tiny_lm_folder, 'cpu', 'float32'))
+    method = create_method('mpnp', load_language_model(tiny_lm_folder, 'cpu', 'float32'))
     links = []
     for name, given in (('camera', tiny_camera), ('lidar', tiny_lidar)):
         encoder = create_encoder(name, {key.removeprefix('encoder.'): value for key, value in given.items()})

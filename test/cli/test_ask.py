@@ -12,11 +12,13 @@ from types import SimpleNamespace
 import pytest
 from mpnp_ros.msg import Counted
 
-from mpnp_ros.cli import ask, node_reports
+from mpnp_ros.cli import ask
 from mpnp_ros.cli.ask import StreamPrinter, as_dict, describe, describe_counted, show
 from mpnp_ros.cli.main import main
-from mpnp_ros.cli.node_reports import NodeReports
-from mpnp_ros.cli.session import NotAnsweringError, wait_for
+from mpnp_ros.cli.session import wait_for
+from mpnp_ros.client import AsyncRobot, async_robot, node_reports
+from mpnp_ros.client.node_reports import NodeReports
+from mpnp_ros.errors import NotAnsweringError
 
 PATIENCE = 30.
 
@@ -90,7 +92,7 @@ def test_what_the_question_alone_suggests_is_called_so(capsys):
 
 @pytest.mark.parametrize('options, words', [
     (['--timeout', '0'], '0 is not a number above 0'), (['--timeout', 'nan'], 'nan is not a number above 0'),
-    (['--timeout', '-1'], '-1 is not'), (['--period', '-1'], '-1 is not a number of 0 or more'),
+    (['--timeout', '-1'], '-1 is not'), (['--period', '-1'], '-1 is not a number >= 0'),
     (['--max-new-tokens', '-1'], '-1 is not a whole number'),
     (['--max-new-tokens', '5000000000'], 'from 0 to'),
     (['--timeout', 'soon'], 'soon is not a number'),
@@ -159,7 +161,7 @@ class FusionDouble:
 def test_exit_codes(ros, capsys, monkeypatch, status, code):
     from mpnp_ros.msg import Answer
 
-    monkeypatch.setattr(ask, 'REPORT', .1)
+    monkeypatch.setattr(async_robot, 'REPORT', .1)
     with FusionDouble(ros, [Answer(status=status, error='because' if status else '', text='yes')]):
         assert main(['ask', 'moving?', '--namespace', '/test', '--timeout', '30', '--json']) == code
     assert json.loads(capsys.readouterr().out)['status'] == status
@@ -170,14 +172,14 @@ def rejecting(ros, monkeypatch):
     """A fusion node that rejects the question until that has been heard, then answers yes."""
     from mpnp_ros.msg import Answer
 
-    heard, ask_once = [], ask.ask_once
+    heard, is_starting = [], AsyncRobot._is_starting
 
-    def listen(*arguments):
-        heard.append(ask_once(*arguments))
-        return heard[-1]
+    async def note(robot):
+        heard.append(robot)
+        return await is_starting(robot)
 
-    monkeypatch.setattr(ask, 'REPORT', PATIENCE)
-    monkeypatch.setattr(ask, 'ask_once', listen)
+    monkeypatch.setattr(async_robot, 'REPORT', PATIENCE)
+    monkeypatch.setattr(AsyncRobot, '_is_starting', note)
     with FusionDouble(ros, [lambda: Answer(text='yes') if heard else
                             Answer(status=1, error='fusion is not configured')]):
         yield
@@ -202,7 +204,7 @@ def test_a_warning_of_the_fusion_node_does_not_hide_that_it_is_starting(rejectin
 
 @pytest.mark.ros
 def test_a_long_wait_for_the_fusion_node_is_said(ros, capsys, monkeypatch):
-    monkeypatch.setattr(ask, 'PATIENCE', .1)
+    monkeypatch.setattr(async_robot, 'PATIENCE', .1)
     monkeypatch.setattr(node_reports, 'HEARD_WITHIN', .1)
     assert main(['ask', 'moving?', '--timeout', '3', '--namespace', '/nowhere']) == 2
     waiting, ended = capsys.readouterr().err.splitlines()
@@ -231,8 +233,9 @@ def test_a_fusion_node_that_dies_while_it_answers_is_noticed(ros, report, monkey
     from mpnp_ros.msg import Answer
 
     heard = []
-    monkeypatch.setattr(ask, 'GONE_AFTER', 1.)
-    monkeypatch.setattr(ask, 'NodeReports', lambda node: heard.append(NodeReports(node)) or heard[-1])
+    monkeypatch.setattr(async_robot, 'SILENT_FUSION', 1.)
+    monkeypatch.setattr(async_robot, 'NodeReports',
+                        lambda *where: heard.append(NodeReports(*where)) or heard[-1])
     stop = report('active')
 
     def die() -> Answer:

@@ -32,7 +32,7 @@ def test_what_is_silent_is_said_once_and_when_it_is_in_order_again(heard):
     assert heard.report(0, 'active') == []
     assert heard.report(1, SILENT) == [f'camera_encoder {SILENT}']
     assert heard.report(1, SILENT) == []
-    assert heard.report(0, 'active') == ['camera_encoder in order again: active']
+    assert heard.report(0, 'active') == ['camera_encoder recovered: active']
     assert heard.report(0, 'active') == []
 
 

@@ -141,7 +141,7 @@ def test_published_questions_are_written_though_nothing_is_annotated(root, tmp_p
 def test_nothing_to_do_is_no_success(root, tmp_path, capsys):
     (root / 'v1.0-mini' / 'scene.json').write_text('[]')
     assert convert(root, tmp_path / 'bag') == 2
-    assert 'there is no scene in' in capsys.readouterr().err
+    assert 'no scene in' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(('channel', 'data', 'words'), [

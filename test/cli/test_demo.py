@@ -127,7 +127,7 @@ def test_a_real_key_frame(alone, tiny_system, standin, tmp_path, monkeypatch, ca
                  '--pictures', str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert re.search(r'all +│ +\d of 5 +│ +\d of 5 +│ +\d of 5', told)
-    assert 'never seen nuScenes' in told.replace('\n', ' ')
+    assert 'not trained on nuScenes' in told.replace('\n', ' ')
     with Image.open(tmp_path / 'demo_nuscenes.png') as image:
         assert image.width == 1600
     assert 'Traceback' not in log_of(tmp_path)

@@ -21,14 +21,13 @@ from mpnp_ros.cli.demo_drive import (
     Chooser,
     Costs,
     Event,
-    Exchange,
     Phase,
-    Score,
     Sight,
     drive_through,
 )
 from mpnp_ros.cli.demo_majority import Majority
-from mpnp_ros.cli.session import NotAnsweringError
+from mpnp_ros.cli.exchanges import Exchange, Score
+from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.nuscenes.questions import LabelledQuestion
 
 TYPES = {'exist': ('yes', 'no'), 'count': ('0', '1', '2'), 'object': ('car', 'bus')}

@@ -28,9 +28,9 @@ from std_msgs.msg import Header
 
 from mpnp_ros.cli import demo_live
 from mpnp_ros.cli.demo_drive import BOTH, CAMERA, LABELLED, PHASES
-from mpnp_ros.cli.demo_live import Robot
+from mpnp_ros.cli.demo_live import LiveVehicle
 from mpnp_ros.cli.node_processes import REPLAYED
-from mpnp_ros.cli.session import NotAnsweringError
+from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.nuscenes.questions import LabelledQuestion as Labelled
 
 QUESTION = Labelled('is it dark?', 'yes', 'exist', 0, '', 'sample')
@@ -121,8 +121,8 @@ def system(monkeypatch: pytest.MonkeyPatch) -> FakeSystem:
 
 
 @pytest.fixture
-def robot(system: FakeSystem) -> Robot:
-    return Robot(system, system)
+def robot(system: FakeSystem) -> LiveVehicle:
+    return LiveVehicle(system, system)
 
 
 def test_a_phase_sets_the_light_and_starts_encoders(robot, system):
@@ -136,7 +136,7 @@ def test_a_phase_sets_the_light_and_starts_encoders(robot, system):
 
 def test_an_encoder_that_does_not_come_up_is_named(robot, system, monkeypatch):
     monkeypatch.setattr(system, 'count_subscribers', lambda topic: 1)
-    with pytest.raises(NotAnsweringError, match='the camera encoder does not listen'):
+    with pytest.raises(NotAnsweringError, match='the camera encoder has not subscribed'):
         robot.enter(PHASES[LABELLED][0])
 
 

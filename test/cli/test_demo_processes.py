@@ -12,7 +12,7 @@ pytest.importorskip('rclpy', reason='rclpy is not installed: the tables of the n
 from mpnp_ros.cli import demo_processes
 from mpnp_ros.cli.demo_processes import PARAMETERS, Processes
 from mpnp_ros.cli.docs import parameters_of
-from mpnp_ros.cli.session import NotAnsweringError
+from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.supervisor import ProcessSpec
 
 
@@ -65,7 +65,7 @@ def test_encoders_run_while_they_are_plugged_in(tmp_path, monkeypatch):
 def test_a_node_that_has_ended_is_named_with_its_last_words(tmp_path):
     processes = Processes(tmp_path / 'nodes.log')
     code = 'print("[ERROR] [1.0] [fusion]: the links are gone"); raise SystemExit(2)'
-    with processes._run([ProcessSpec('fusion', [sys.executable, '-c', code])]), \
+    with processes.run([ProcessSpec('fusion', [sys.executable, '-c', code])]), \
             pytest.raises(NotAnsweringError, match='fusion ended with exit code 2 .the links are gone.; see'):
         for _ in range(1000):
             processes.check()

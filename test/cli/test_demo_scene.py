@@ -8,9 +8,10 @@ import pytest
 from rosbags.rosbag2 import Reader
 
 from mpnp_ros.cli import demo_scene
-from mpnp_ros.cli.demo_drive import BOTH, Exchange
+from mpnp_ros.cli.demo_drive import BOTH
 from mpnp_ros.cli.demo_majority import Majority
 from mpnp_ros.cli.demo_scene import QUESTIONS, find_scene, interview
+from mpnp_ros.cli.exchanges import Exchange
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.nuscenes.questions import LabelledQuestion
 

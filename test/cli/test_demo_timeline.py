@@ -6,19 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpnp_ros.cli.demo_drive import (
-    BOTH,
-    CAMERA,
-    LABELLED,
-    LIDAR,
-    PHASES,
-    Costs,
-    Drive,
-    Event,
-    Exchange,
-    Moment,
-    Sight,
-)
+from mpnp_ros.cli.demo_drive import BOTH, CAMERA, LABELLED, LIDAR, PHASES, Costs, Drive, Event, Moment, Sight
 from mpnp_ros.cli.demo_strips import label_rows
 from mpnp_ros.cli.demo_timeline import (
     Course,
@@ -28,6 +16,7 @@ from mpnp_ros.cli.demo_timeline import (
     phase_spans,
     plugged_in,
 )
+from mpnp_ros.cli.exchanges import Exchange
 
 STEPS = PHASES[LABELLED]
 TRIED = Costs(LABELLED, 10., 0, 1e12, 500, .6, .6)
@@ -60,7 +49,7 @@ def drive() -> Drive:
 def test_milestones_are_what_was_noticed_decided_and_done(drive):
     assert [(one.seconds, one.text) for one in milestones(drive)] == [
         (20., 'dusk'), (40., 'night falls'), (42., 'camera degraded'), (60., 'LiDAR plugged in'),
-        (61., 'LiDAR healthy'), (62., 'first links tried'), (70.2, 'first links in use'),
+        (61., 'LiDAR healthy'), (62., 'initial links evaluated'), (70.2, 'first links in use'),
         (80.5, 'training begins'), (95.1, 'trained links in use'), (100., 'morning'),
         (104., 'camera healthy again')]
 

@@ -11,18 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from mpnp_ros.cli.demo_diary import Diary, Running, Sense
-from mpnp_ros.cli.demo_drive import (
-    BOTH,
-    LABELLED,
-    PHASES,
-    Costs,
-    Drive,
-    Event,
-    Exchange,
-    Moment,
-    Phase,
-    Sight,
-)
+from mpnp_ros.cli.demo_drive import BOTH, LABELLED, PHASES, Costs, Drive, Event, Moment, Phase, Sight
 from mpnp_ros.cli.demo_picture import draw_drive, draw_key_frame
 from mpnp_ros.cli.demo_scene import find_scene
 from mpnp_ros.cli.demo_tables import adaptations_table, examples, phases_table, types_table
@@ -37,6 +26,7 @@ from mpnp_ros.cli.demo_view import (
     make_view,
     progress,
 )
+from mpnp_ros.cli.exchanges import Exchange
 
 STEPS = PHASES[LABELLED]
 DAY, NIGHT, PLUGGED = STEPS[0], STEPS[2], STEPS[3]
@@ -121,7 +111,7 @@ def test_in_a_terminal_there_is_one_screen(drive):
     assert 'cam_front is dark' in first and 'no links' in first and 'lidar is trained' in first
     assert 'held-out' not in first and 'key frame 3' in second and '250 ms' in second and '✓' in second
     assert '120 of 400, 61 s left; labelled, 200 steps, held-out 43.0 % -> 66.0 %, 2.00 TMACs' in second
-    assert 'the system, by itself' in console.file.getvalue()
+    assert 'events' in console.file.getvalue()
 
 
 def test_a_low_terminal_shows_fewer_questions(drive):
@@ -231,7 +221,7 @@ def test_the_real_key_frame_as_a_picture(standin, tmp_path):
 
 def test_pictures_of_nuscenes_have_a_name_that_git_ignores():
     ignored = Path(__file__).parents[2].joinpath('.gitignore').read_text().split()
-    assert 'docs/demo_nuscenes.png' in ignored and 'docs/demo.png' not in ignored
+    assert 'docs/results/demo_nuscenes.png' in ignored and 'docs/results/demo.png' not in ignored
 
 
 def test_what_was_counted_stands_beside_the_answer():

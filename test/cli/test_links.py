@@ -9,10 +9,11 @@ import pytest
 
 from mpnp_ros.cli import links as command
 from mpnp_ros.cli.main import main
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.link import LatentLink
-from mpnp_ros.links.provenance import Adaptation, Provenance
-from mpnp_ros.links.store import LinkStore
+from mpnp_ros.errors import NotRunningError
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.provenance import Adaptation, Provenance
 
 CONFIG = LinkConfig('camera', 'camera-e1', 4, 'm' * 32, 'tiny', (6, 7), 1, 2, 4, hidden=4)
 ADAPTATION = Adaptation('distilled', 'camera/000001', 812, 300, 95.5, 4.2e12, 600_000_000, .31, .52, math.nan)
@@ -33,7 +34,10 @@ def store(tmp_path, monkeypatch) -> LinkStore:
 @pytest.fixture
 def alone(monkeypatch) -> None:
     """No fusion node runs."""
-    monkeypatch.setattr(command, 'ask_fusion', lambda arguments: None)
+    def connected(*where: object) -> None:
+        raise NotRunningError
+
+    monkeypatch.setattr(command, 'connected', connected)
 
 
 @pytest.fixture
@@ -131,5 +135,6 @@ def test_a_running_fusion_node_is_asked(ros, store, success, as_json, capsys):
         ros.node.destroy_service(service)
     data = json.loads(capsys.readouterr().out)
     assert (code, data['by'], data['success'], data['message']) == (
-        0 if success else 1, 'fusion', success, 'the fusion node says: about camera')
+        0 if success else 1, 'fusion', success, 'the fusion node says: ' + (
+            'camera links 000001 are in use' if success else 'about camera'))
     assert store.current('camera').version == '000002'

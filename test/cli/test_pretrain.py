@@ -31,7 +31,7 @@ def train(root, tmp_path, monkeypatch):
 def test_trains_measures_and_saves(train, tmp_path, capsys):
     assert train() == 0
     shown = capsys.readouterr().out
-    assert '1 frames to train on, 1 for validation' in shown and 'deviance explained' in shown
+    assert '1 training frames, 1 validation frames' in shown and 'deviance explained' in shown
     manifest = json.loads((tmp_path / 'head/manifest.json').read_text())
     assert manifest['kind'] == 'lidar' and len(manifest['channels']) == 24
     assert 'seed 0' in manifest['provenance'] and 'explained' in manifest['accuracy']

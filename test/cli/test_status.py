@@ -7,17 +7,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from mpnp_ros.cli import node_reports, status
+from mpnp_ros.cli import status
 from mpnp_ros.cli.main import main
-from mpnp_ros.cli.node_reports import OK, WARN, NodeReport
 from mpnp_ros.cli.status import DOING, STATES, as_dict, show, usable
+from mpnp_ros.client import node_reports
+from mpnp_ros.client.node_reports import OK, WARN, NodeReport
 
 
-def states(**changes: object) -> SimpleNamespace:
+def states(**changes: object) -> dict[str, SimpleNamespace]:
     """A report on one modality, as the message has it."""
     fields = {'modality': 'camera', 'state': 2, 'plugged': True, 'pinned': False, 'rate': 10., 'age': .05,
               'quality': math.nan, 'links_version': 'v3', 'encoder': 'camera-1', 'detail': ''}
-    return SimpleNamespace(modalities=[SimpleNamespace(**{**fields, **changes})])
+    return {'camera': SimpleNamespace(**{**fields, **changes})}
 
 
 def adaptation(**changes: object) -> SimpleNamespace:

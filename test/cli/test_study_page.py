@@ -30,8 +30,8 @@ def test_page_figures_and_picture_are_written(tmp_path):
     results = [result(0, {'objects': REPORT, 'sensors': {**REPORT, 'accuracies': []}}), result(1, {})]
     page = write_page(results, CONFIG, tmp_path / 'docs')
     text = page.read_text()
-    assert page == tmp_path / 'docs/accuracy.md' and '{' not in text
-    assert '3 questions on 2 scenes' in text and 'seeds: 2.' in text and 'up to\n30 m' in text
+    assert page == tmp_path / 'docs/results/accuracy.md' and '{' not in text
+    assert '3 questions on 2 held-out scenes' in text and 'seeds: 2.' in text and 'up to 30 m' in text
     assert '11 steps on texts' in text
     assert '| objects, seed 0 | 500 | 0.18 | 1.5 | 1.25 | 3.4 | 2.10 |' in text
     assert json.loads((page.parent / 'accuracy.json').read_text())['camera_day']['mean'] == 50

@@ -67,7 +67,7 @@ def mpnp(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def ends(output: str) -> list[str]:
     """Why the system ended by itself."""
-    return re.findall(r'\[mpnp\] +(.*); the system ends', output)
+    return re.findall(r'\[mpnp\] +(.*); shutting down', output)
 
 
 def pids(lines: list[str]) -> list[int]:
@@ -153,7 +153,7 @@ def test_a_killed_node_comes_back(robot):
     os.kill(first, signal.SIGKILL)
     second = robot.wait_for(lambda lines: len(pids(lines)) > 1 and pids(lines))[-1]
     assert second != first
-    assert any('to be started again' in line for line in robot.lines)
+    assert any('restarting' in line for line in robot.lines)
     assert mpnp('ask', 'moving?', '--choices', 'yes', 'no', '--namespace', 'robot1').returncode == 3
 
 
@@ -171,7 +171,7 @@ def test_a_wrong_parameter_is_told_and_not_tried_again(tmp_path):
     assert done.returncode == 1
     assert 'queue_size' in done.stdout
     assert done.stdout.count(' starting ') == 1
-    assert ends(done.stdout) == ['fusion has failed with exit code 2: no question can be answered without it']
+    assert ends(done.stdout) == ['fusion has failed with exit code 2: questions cannot be answered']
 
 
 def test_keys_that_match_no_node_and_what_is_silent_are_said(tiny_system, tmp_path):
@@ -195,13 +195,13 @@ def test_without_any_encoder_the_system_ends(tmp_path):
     done = mpnp('bringup', '--modalities', 'lidar', '--no-adaptation', '--no-autostart', '--params-file',
                 str(params))
     assert done.returncode == 1
-    assert ends(done.stdout) == ['no encoder is left (lidar_encoder): nothing is perceived']
+    assert ends(done.stdout) == ['no encoder is left (lidar_encoder): no sensor data']
 
 
 def test_without_its_bag_the_system_ends(tmp_path):
     done = mpnp('bringup', '--modalities', '--no-adaptation', '--no-autostart', '--bag', str(tmp_path / 'no'))
     assert done.returncode == 1
-    assert re.fullmatch(r'replay has failed with exit code \d: there are no sensors without it',
+    assert re.fullmatch(r'replay has failed with exit code \d: no sensor data',
                         ends(done.stdout)[0])
 
 

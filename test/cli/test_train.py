@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from mpnp_ros.cache import sha256_of
 from mpnp_ros.cli import main as cli
 from mpnp_ros.cli import train as train_command
-from mpnp_ros.links.store import LinkStore
 from mpnp_ros.llm.weights import load_language_model
+from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.modalities import registry
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.encoder import CameraEncoder
@@ -62,7 +62,7 @@ def test_trains_shows_and_saves(root, tiny_encoders, tiny_lm_folder, tmp_path, c
     assert all(f'{words} ' in told for words in ('encoding: key frame', 'questions: text', 'links: step'))
     rows = ('sensors', 'shuffled', 'unplugged', 'camera alone', 'lidar alone', 'blind', 'majority')
     assert all(f'\n{row} ' in shown for row in rows)
-    assert '2 steps of' in shown and 'on 2 held out' in shown
+    assert '2 steps of' in shown and 'held-out questions on 2 frames' in shown
     lm, store = load_language_model(str(tiny_lm_folder), 'cpu'), LinkStore(tmp_path / 'links')
     for modality in ('camera', 'lidar'):
         stored = store.latest(modality)
@@ -73,7 +73,7 @@ def test_trains_shows_and_saves(root, tiny_encoders, tiny_lm_folder, tmp_path, c
 
 def cli_load(stored, lm):
     """The link and its provenance, read strictly."""
-    from mpnp_ros.links.files import load_link, read_manifest
+    from mpnp_ros.methods.link_files import load_link, read_manifest
 
     provenance = read_manifest(stored.path).provenance
     assert 'seed 0' in provenance.text and 'nuScenes' in provenance.licence
@@ -141,7 +141,7 @@ def test_published_questions_are_trained_on_by_scene_and_measured_by_light(
     assert train(drive, tmp_path / 'links', tiny_lm_folder, '--qa', str(qa), '--scenes', 'scene-0001',
                  'scene-0002', '--night-images', 'night_80dimgaussian7') == 0
     shown = capsys.readouterr().out
-    assert '6 questions on 2 frames to train on, 6 on 2 held out' in shown
+    assert '6 training questions on 2 frames, 6 held-out questions on 2 frames' in shown
     assert evaluate(drive, tmp_path / 'links', '--qa', str(qa), '--scenes', 'scene-0001', 'scene-0002') == 0
     shown = capsys.readouterr().out
     assert ['clear', 'day', 'night'] in [line.split() for line in shown.splitlines()]
@@ -160,7 +160,7 @@ def test_the_split_of_the_paper_comes_with_a_warning(drive, tiny_lm_folder, qa, 
     assert train(drive, tmp_path / 'links', tiny_lm_folder, '--qa', str(qa), '--modalities', 'objects',
                  '--split', 'mini', '--scenes', 'scene-0001', 'scene-0002') == 0
     shown = capsys.readouterr().out
-    assert '2 questions on 2 frames to train on, 4 on 2 held out' in shown
+    assert '2 training questions on 2 frames, 4 held-out questions on 2 frames' in shown
     assert 'warning: questions about one frame' in shown
 
 
@@ -179,8 +179,8 @@ def test_links_start_from_those_on_true_objects(root, tiny_encoders, tiny_lm_fol
     capsys.readouterr()
     assert train(root, tmp_path / 'other', tiny_lm_folder, '--modalities', 'camera', *more[2:]) == 2
     assert 'cannot start from the objects link: pooling, channels differ' in capsys.readouterr().err
-    for store, words in ((tmp_path / 'none', 'there is no link store'),
-                         (tmp_path, 'has no links for objects')):
+    for store, words in ((tmp_path / 'none', 'no link store'),
+                         (tmp_path, 'no links for objects or objects')):
         assert train(root, tmp_path / 'other', tiny_lm_folder, *more[:2], '--start', str(store)) == 2
         assert words in capsys.readouterr().err
 
@@ -192,7 +192,7 @@ def test_links_are_evaluated_with_the_recipe_that_lies_beside_them(
     assert train(root, tmp_path / 'links', tiny_lm_folder, *options) == 0
     capsys.readouterr()
     assert evaluate(root, tmp_path / 'links', '--scenes', 'scene-0001') == 0
-    warning = 'warning: the links were trained on 1 of the 1 scenes asked about'
+    warning = 'warning: 1 of the 1 scenes are training scenes of these links'
     assert capsys.readouterr().out.startswith(warning)
     assert evaluate(root, tmp_path / 'links', '--scenes', 'scene-0002') == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -201,7 +201,7 @@ def test_links_are_evaluated_with_the_recipe_that_lies_beside_them(
     assert 'use that encoder or train a link for this one' in capsys.readouterr().err
     assert evaluate(root, tmp_path / 'links', '--modalities', 'lidar', '--lidar-head', 'none') == 2
     assert evaluate(root, tmp_path / 'nowhere') == 2
-    assert 'there is no link store' in capsys.readouterr().err
+    assert 'no link store' in capsys.readouterr().err
 
 
 def test_a_stopped_run_resumes_without_being_told_where(root, tiny_lm_folder, tmp_path, monkeypatch, capsys):

@@ -63,8 +63,8 @@ def test_show_draws_the_moment(tmp_path):
 
 
 @pytest.mark.parametrize(('option', 'value', 'words'), [
-    ('--seeds', 'many', 'neither a seed, as 3, nor a range, as 0:20'), ('--seeds', '5:5', 'holds no seed'),
-    ('--size', 'large', 'no size such as 400x225'), ('--size', '4x4', 'too small'),
+    ('--seeds', 'many', 'is no seed'), ('--seeds', '5:5', 'contains no seed'),
+    ('--size', 'large', 'not a size such as 400x225'), ('--size', '4x4', 'too small'),
     ('--light', 'noon', 'invalid choice')])
 def test_wrong_options_are_refused_with_the_reason(tmp_path, capsys, option, value, words):
     with pytest.raises(SystemExit) as ended:
@@ -76,7 +76,7 @@ def test_wrong_options_are_refused_with_the_reason(tmp_path, capsys, option, val
 def test_a_folder_of_something_else_is_refused(tmp_path, capsys):
     (tmp_path / 'mine').write_text('keep')
     assert main(['world', 'generate', '--output', str(tmp_path)]) == 2
-    assert 'holds something else' in capsys.readouterr().err
+    assert 'contains something else' in capsys.readouterr().err
 
 
 def test_a_package_that_is_missing_is_named_with_the_remedy(tmp_path, capsys, monkeypatch):

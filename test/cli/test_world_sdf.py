@@ -47,6 +47,6 @@ def test_what_cannot_be_written_is_named(tmp_path, capsys):
     (tmp_path / 'file').touch()
     output = tmp_path / 'file/street.sdf'
     assert main(['world', 'sdf', '--seconds', '1', '--output', str(output)]) == 2
-    assert f'{output} cannot be written' in capsys.readouterr().err
+    assert f'cannot write {output}' in capsys.readouterr().err
     assert main(['world', 'sdf', '--seconds', '0', '--output', str(output)]) == 2
     assert 'at least 2 moments' in capsys.readouterr().err

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.connections import LatentConnections
-from mpnp_ros.links.inputs import QuestionStates, TokenBatch
-from mpnp_ros.links.link import LatentLink
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
+from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.mpnp.connections import LatentConnections
+from mpnp_ros.methods.mpnp.link import LatentLink
 
 WIDTH = 6
 NAMES = ('car: moving', 'car: parked', 'bus: moving', 'bus: parked', 'cone', 'barrier')

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.links.config import LinkConfig
+from mpnp_ros.methods.link_options import LinkConfig
 
 
 def test_the_same_after_json_and_every_option_has_help(tiny_lm):

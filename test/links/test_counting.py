@@ -9,10 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mpnp_ros.links.connections import LatentConnections
-from mpnp_ros.links.counting import NUMBERS, CountingPooling, Counts, number_probabilities, sector_centres
-from mpnp_ros.links.inputs import TokenBatch
-from mpnp_ros.links.worth import Worth, fuse, in_sectors
+from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.mpnp.connections import LatentConnections
+from mpnp_ros.methods.mpnp.counting import (
+    NUMBERS,
+    CountingPooling,
+    Counts,
+    number_probabilities,
+    sector_centres,
+)
+from mpnp_ros.methods.mpnp.worth import Worth, fuse, in_sectors
 from mpnp_ros.tokens import SECTORS
 
 CHANNELS = 6

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.links.config import SINCE_COUNTING, LinkConfig
-from mpnp_ros.links.connections import LatentConnections
-from mpnp_ros.links.files import MANIFEST, TENSORS, load_link, read_manifest, save_link
-from mpnp_ros.links.provenance import Adaptation, Provenance
-from mpnp_ros.links.published import PublishedLink
+from mpnp_ros.methods.link_files import MANIFEST, TENSORS, load_link, read_manifest, save_link
+from mpnp_ros.methods.link_options import SINCE_COUNTING, LinkConfig
+from mpnp_ros.methods.mpnp.connections import LatentConnections
+from mpnp_ros.methods.mpnp_published import PublishedLink
+from mpnp_ros.methods.provenance import Adaptation, Provenance
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ def test_a_failed_write_leaves_nothing(tiny_lm, new_link, tmp_path, monkeypatch)
     def full(*_):
         raise OSError('no space left')
 
-    monkeypatch.setattr('mpnp_ros.links.files.write_file', full)
+    monkeypatch.setattr('mpnp_ros.methods.link_files.write_file', full)
     with pytest.raises(OSError, match='no space'):
         save_link(new_link(tiny_lm('llama')), tmp_path / 'v1')
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The invariants of papers.md G that concern links, for models of four kinds, both poolings and reaches."""
+"""Invariants of links, for models of four kinds, both poolings and reaches."""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpnp_ros.links.connections import LatentConnections
-from mpnp_ros.links.inputs import TokenBatch
 from mpnp_ros.llm.layout import TextLayout
+from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.mpnp.connections import LatentConnections
 
 FAMILIES = st.sampled_from(['llama', 'opt', 'bloom', 'gpt2'])
 POOLINGS = st.sampled_from(['none', 'question', 'counting'])

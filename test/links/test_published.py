@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from transformers import DynamicCache
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.inputs import TokenBatch
-from mpnp_ros.links.published import PublishedConnections, PublishedLink
+from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.mpnp_published import PublishedConnections, PublishedLink
 
 WIDTH = 6
 
@@ -64,7 +64,7 @@ def test_every_block_gets_a_prefix_and_zeros_where_unlinked(tiny_lm, new_tokens)
 
 
 def test_a_zero_alpha_still_takes_attention(tiny_lm, new_tokens, new_text):
-    """The known defect, papers.md A.7 points 2 and 3: why this form is kept for comparison only."""
+    """The known defect of the published form: why this form is kept for comparison only."""
     lm = tiny_lm('opt')
     link, text = published(lm), new_text(lm)
     with torch.no_grad():

@@ -10,9 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import ConfigurationError, LinksError
-from mpnp_ros.links import store as stores
-from mpnp_ros.links.files import load_link
-from mpnp_ros.links.store import REMEMBERED, LinkStore, Usage, default_store, holding, shipped_links, whole
+from mpnp_ros.methods import link_store as stores
+from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.link_store import (
+    REMEMBERED,
+    LinkStore,
+    Usage,
+    default_store,
+    holding,
+    shipped_links,
+    whole,
+)
 
 
 def test_versions_count_up_and_the_newest_is_the_latest(tiny_lm, new_link, tmp_path):

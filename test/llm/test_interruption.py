@@ -27,9 +27,9 @@ def test_reading_stops_before_the_next_block_and_only_within(tiny_lm):
 @pytest.mark.parametrize('choices', [(), ('yes', 'no')])
 @pytest.mark.parametrize('name', ['mpnp', 'full_llm'])
 def test_every_stage_of_an_answer_can_be_given_up(tiny_lm, name, choices):
-    from mpnp_ros.methods.base import build_method
+    from mpnp_ros.methods.registry import create_method
 
-    method = build_method(name, tiny_lm())
+    method = create_method(name, tiny_lm())
     for allowed in range(3):
         left = [allowed]
 

@@ -1,4 +1,4 @@
-"""Invariants of the frozen language model and its prefix attention (papers.md G), for every family."""
+"""Invariants of the frozen language model and its prefix attention, for every family."""
 from __future__ import annotations
 
 import math

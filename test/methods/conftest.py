@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.tokens import ModalityTokens
 
 WIDTH = 6
@@ -35,7 +36,7 @@ def make_tokens(seed: int = 0, count: int = 5, modality: str = 'camera') -> Moda
 def new_method(tiny_lm: Callable) -> Callable[..., Method]:
     """A method on a tiny model with a camera link: (family, name, and options of the link)."""
     def make(family: str = 'llama', name: str = 'mpnp', **options: object) -> Method:
-        method = build_method(name, tiny_lm(family))
+        method = create_method(name, tiny_lm(family))
         plug_link(method, **options)
         return method
     return make
@@ -67,7 +68,7 @@ def new_altered(tiny_lm: Callable) -> Callable[..., Method]:
     """A method that alters blocks, as if it were trained: (name, family, modalities, seed, link options)."""
     def make(name: str = 'mma', family: str = 'llama', modalities: tuple[str, ...] = ('camera', 'lidar'),
              seed: int = 0, link: Mapping[str, object] = MappingProxyType({}), **options: object) -> Method:
-        method = build_method(name, tiny_lm(family), **options)
+        method = create_method(name, tiny_lm(family), **options)
         sizes = {'hidden': 8, **({'skipped': 2, 'skipped_rank': 4} if name == 'eas' else {}), **link}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

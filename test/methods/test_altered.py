@@ -1,4 +1,4 @@
-"""What holds for all methods that alter blocks by the set of modalities (papers.md G)."""
+"""What holds for all methods that alter blocks by the set of modalities."""
 from __future__ import annotations
 
 import pytest
@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpnp_ros.links.files import load_link, save_link
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.text_cache import TextCache
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.link_files import load_link, save_link
+from mpnp_ros.methods.registry import create_method
 
 CHOICES = ('one', 'not one', 'car', 'car truck')
 QUESTIONS = ('how many cars are there?', 'what is it?', 'is it a truck?')
@@ -158,7 +158,7 @@ def test_links_learn_what_only_the_frame_tells(new_altered, frame, name):
 
 @each_method
 def test_links_are_kept_and_the_newest_shared_part_serves_all(new_altered, tiny_lm, frame, tmp_path, name):
-    method, again = new_altered(name), build_method(name, tiny_lm())
+    method, again = new_altered(name), create_method(name, tiny_lm())
     for modality, link in method.links().items():
         save_link(link, tmp_path / modality)
         again.plug(load_link(tmp_path / modality, lm=again.lm))
@@ -180,8 +180,8 @@ def test_streams_as_the_unfolded_model_does(new_altered, frame, name):
 
 @each_method
 def test_learned_constants_take_the_place_of_a_sensor(tiny_lm, name):
-    method = build_method(name, tiny_lm())
-    method.plug(method.link_type(method.link_type.config_type.blind(method.lm, 6, 2)))
+    method = create_method(name, tiny_lm())
+    method.plug(method.spec.link(method.spec.link.config_type.blind(method.lm, 6, 2)))
     examples = [method.prepare_answer(QUESTIONS[1], answer, CHOICES) for answer in CHOICES[:2]]
     method.answer_losses(examples, [{}, {}]).mean().backward()
     assert all(one.grad is not None for one in method.trainable_parameters())

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.link import LatentLink
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.registry import create_method
 
 CHOICES = ('one', 'not one', 'car', 'car truck')
 TEXTS = ('how many cars are there?', 'what is it?', 'is the truck to the front moving?', 'what?')
@@ -65,7 +65,7 @@ def test_a_plain_link_beside_a_pooling_one_and_one_pruned_away(new_method, plug,
 
 
 def test_the_blind_link_measures_questions_only(tiny_lm):
-    method = build_method('mpnp', tiny_lm('llama'))
+    method = create_method('mpnp', tiny_lm('llama'))
     method.plug(LatentLink(LinkConfig.blind(method.lm, 6, 4, last=2)))
     method.calibrate(examples_of(method), [{}])
     link = method.links()['blind']

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.links.files import load_link, save_link
-from mpnp_ros.links.inputs import TokenBatch
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prepared import choice_log_probabilities, prepare
-from mpnp_ros.methods.base import build_method, method_names, method_type
-from mpnp_ros.methods.columns import ColumnMethod
+from mpnp_ros.methods.columns.method import ColumnMethod
+from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.link_files import load_link, save_link
+from mpnp_ros.methods.registry import create_method, methods
 
 QUESTION = 'how many cars are there?'
 CHOICES = ('one', 'not one', 'car', 'car truck')
@@ -26,12 +26,12 @@ prove = settings(deadline=None, max_examples=12, derandomize=True)
 
 def peers() -> list[str]:
     """All methods of columns."""
-    return [name for name in method_names() if issubclass(method_type(name), ColumnMethod)]
+    return [name for name, spec in methods().items() if issubclass(spec.method, ColumnMethod)]
 
 
 def plugged(lm, name, seed=0, modalities=('camera',), **options) -> ColumnMethod:
     """A method with random links, their zero parts too."""
-    method = build_method(name, lm)
+    method = create_method(name, lm)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for modality in modalities:
@@ -88,7 +88,7 @@ def test_a_saved_link_answers_as_before(tiny_lm, frame, tmp_path, name):
     method = plugged(tiny_lm('llama'), name)
     before = answered(method, {'camera': frame()})
     digest = save_link(method.links()['camera'], tmp_path / '000001')
-    other = build_method(name, method.lm)
+    other = create_method(name, method.lm)
     other.plug(load_link(tmp_path / '000001', lm=method.lm, sha256=digest))
     assert answered(other, {'camera': frame()}).probabilities == before.probabilities
 
@@ -141,7 +141,7 @@ near = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-4)
 def text_rows(method, ids, tokens) -> tuple[torch.Tensor, torch.Tensor]:
     """Scores [T, V] and states [T, d] of a text behind the columns of a frame."""
     connections = method._connections.snapshot()
-    completion = method._completion([], [tokens], connections)
+    completion = method.completion([], [tokens], connections)
     layout = TextLayout.causal(ids[None])
     with torch.no_grad():
         model = completion.lm
@@ -211,7 +211,7 @@ def test_ep_alm_overwrites_its_columns_block_by_block(tiny_lm, frame, family, se
 
 
 def test_ep_alm_pairs_blocks_and_depths_as_published(tiny_lm):
-    link = build_method('ep_alm', tiny_lm()).new_link('camera', 'encoder', 6, blocks=range(4), connectors=6)
+    link = create_method('ep_alm', tiny_lm()).new_link('camera', 'encoder', 6, blocks=range(4), connectors=6)
     assert link.config.injected == (0, 1, 2) and list(link.entering) == [0, 1, 2]
     config = link.config
     served = [min((block - 19) // 2, 5) for block in range(19, 31)]
@@ -220,7 +220,7 @@ def test_ep_alm_pairs_blocks_and_depths_as_published(tiny_lm):
 
 
 def test_columns_are_means_over_neighbouring_tokens(tiny_lm, frame):
-    method = build_method('prompt_fuse', tiny_lm())
+    method = create_method('prompt_fuse', tiny_lm())
     link = method.new_link('camera', 'encoder', 6, columns=3)
     tokens = TokenBatch.stack([frame(0, 6), frame(1, 4), frame(2, 2)])
     averaged = link(tokens)
@@ -237,7 +237,7 @@ def test_columns_are_means_over_neighbouring_tokens(tiny_lm, frame):
 @settings(deadline=None, max_examples=25, derandomize=True)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(1, 5), st.sampled_from([1, 2]))
 def test_columns_of_a_frame_are_the_same_in_any_batch(tiny_lm, frame, counts, columns, depths):
-    method = build_method('ep_alm', tiny_lm())
+    method = create_method('ep_alm', tiny_lm())
     link = method.new_link('camera', 'encoder', 6, columns=columns, depths=depths, connectors=2)
     frames = [frame(seed, count * depths) for seed, count in enumerate(counts)]
     batch = link(TokenBatch.stack(frames))
@@ -250,7 +250,7 @@ def test_columns_of_a_frame_are_the_same_in_any_batch(tiny_lm, frame, counts, co
 
 
 def test_an_answer_that_has_begun_ends_with_what_was_shared_then(tiny_lm):
-    method = build_method('prompt_fuse', tiny_lm())
+    method = create_method('prompt_fuse', tiny_lm())
     camera, lidar = (method.new_link(name, 'encoder', 6) for name in ('camera', 'lidar'))
     method.plug(camera)
     begun, before = method._connections.snapshot(), camera.shared
@@ -263,17 +263,17 @@ def test_an_answer_that_has_begun_ends_with_what_was_shared_then(tiny_lm):
 
 
 def test_what_links_share_must_be_made_alike(tiny_lm):
-    method = build_method('prompt_fuse', tiny_lm())
+    method = create_method('prompt_fuse', tiny_lm())
     method.plug(method.new_link('camera', 'encoder', 6, prompts=2))
     with pytest.raises(LinksError, match='a lidar link with such options cannot share'):
         method.new_link('lidar', 'encoder', 6, prompts=3)
-    other = build_method('prompt_fuse', tiny_lm()).new_link('lidar', 'encoder', 6, prompts=3)
+    other = create_method('prompt_fuse', tiny_lm()).new_link('lidar', 'encoder', 6, prompts=3)
     with pytest.raises(LinksError, match='lidar link and the camera link have in common is not made alike'):
         method.plug(other)
     assert list(method.links()) == ['camera']
-    eas = build_method('eas', tiny_lm())
+    eas = create_method('eas', tiny_lm())
     for name, block in (('camera', 1), ('lidar', 2)):
-        link = build_method('eas', tiny_lm()).new_link(name, 'encoder', 6, hidden=8, skipped=1)
+        link = create_method('eas', tiny_lm()).new_link(name, 'encoder', 6, hidden=8, skipped=1)
         link.shared.choose([block])
         if name == 'camera':
             eas.plug(link)
@@ -282,14 +282,14 @@ def test_what_links_share_must_be_made_alike(tiny_lm):
 
 
 def test_the_shared_part_of_the_link_plugged_last_serves_all(tiny_lm):
-    method = build_method('prompt_fuse', tiny_lm())
+    method = create_method('prompt_fuse', tiny_lm())
     camera = method.new_link('camera', 'encoder', 6, prompts=2)
     method.plug(camera)
     lidar = method.new_link('lidar', 'encoder', 6, prompts=2)
     assert torch.equal(lidar.shared.states, camera.shared.states)
     method.plug(lidar)
     assert camera.shared is lidar.shared
-    other = build_method('ep_alm', tiny_lm()).new_link('radar', 'encoder', 6)
+    other = create_method('ep_alm', tiny_lm()).new_link('radar', 'encoder', 6)
     with pytest.raises(LinksError, match="'ep_alm'.*prompt_fuse takes 'prompt_fuse'"):
         method.plug(other)
     with pytest.raises(LinksError, match='cannot start from the radar link'):
@@ -299,7 +299,7 @@ def test_the_shared_part_of_the_link_plugged_last_serves_all(tiny_lm):
 
 
 def test_the_weights_of_another_model_are_refused(tiny_lm):
-    link = build_method('full_llm', tiny_lm('llama')).new_link('camera', 'encoder', 6)
-    link.shared = build_method('full_llm', tiny_lm('opt')).new_link('camera', 'encoder', 6).shared
+    link = create_method('full_llm', tiny_lm('llama')).new_link('camera', 'encoder', 6)
+    link.shared = create_method('full_llm', tiny_lm('opt')).new_link('camera', 'encoder', 6).shared
     with pytest.raises(LinksError, match='not those of a model like tiny-llama'):
-        build_method('full_llm', tiny_lm('llama')).plug(link)
+        create_method('full_llm', tiny_lm('llama')).plug(link)

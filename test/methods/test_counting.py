@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.sectors import sector_azimuths
 from mpnp_ros.tokens import SECTORS, ModalityTokens
 
@@ -18,7 +19,7 @@ QUESTION, CHOICES = 'how many cars are to the front?', ('0', '1', '2')
 
 def linked(tiny_lm, names: tuple[str, ...]) -> Method:
     """A method with links that read alike."""
-    method = build_method('mpnp', tiny_lm('llama'))
+    method = create_method('mpnp', tiny_lm('llama'))
     for name in names:
         torch.manual_seed(0)
         method.plug(method.new_link(name, 'e', 3, pooling='counting', channels=NAMES, **SMALL))
@@ -59,7 +60,7 @@ def test_other_links_and_batches_say_nothing_of_it(tiny_lm):
     asked, seen = method.prepare(QUESTION, CHOICES), {'camera': tokens('camera', 1.)}
     assert replace(method.answer(asked, seen), counted=(), answerable=1., seconds=0) == replace(
         method.answer_batch([asked], [seen])[0], seconds=0)
-    method = build_method('mpnp', tiny_lm('llama'))
+    method = create_method('mpnp', tiny_lm('llama'))
     method.plug(method.new_link('camera', 'e', 3, **SMALL))
     reply = method.answer(method.prepare(QUESTION, CHOICES), seen)
     assert (reply.counted, reply.answerable) == ((), 1.)

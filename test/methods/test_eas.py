@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.links.eas import EasConfig
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.methods.base import build_method
-from mpnp_ros.methods.redundancy import SearchConfig
+from mpnp_ros.methods.eas.link import EasConfig
+from mpnp_ros.methods.eas.redundancy import SearchConfig
+from mpnp_ros.methods.registry import create_method
 
 CHOICES = ('one', 'not one', 'car', 'car truck')
 IDS = torch.tensor([[5, 9, 40, 7, 21, 33, 8, 12]])
@@ -39,7 +39,7 @@ def test_a_skipped_block_is_the_published_one_with_a_learned_mean(new_altered, m
 
 
 def test_what_is_skipped_is_chosen_once_and_never_the_first_block(tiny_lm, frame, tmp_path):
-    method = build_method('eas', tiny_lm())
+    method = create_method('eas', tiny_lm())
     method.plug(method.new_link('camera', 'encoder', 6, hidden=8, skipped=2))
     shared, examples = method.links()['camera'].shared, questions_of(method)
     assert shared.skipped == (2, 3) and not shared.measured
@@ -53,7 +53,7 @@ def test_what_is_skipped_is_chosen_once_and_never_the_first_block(tiny_lm, frame
 
 
 def test_a_new_modality_takes_over_what_is_skipped(tiny_lm):
-    method = build_method('eas', tiny_lm())
+    method = create_method('eas', tiny_lm())
     method.plug(method.new_link('camera', 'encoder', 6, hidden=8))
     method.links()['camera'].shared.choose([1])
     method.plug(method.new_link('lidar', 'encoder', 6, hidden=8))
@@ -61,12 +61,12 @@ def test_a_new_modality_takes_over_what_is_skipped(tiny_lm):
 
 
 def test_harm_is_how_far_skipping_moves_the_answers(tiny_lm, frame):
-    method = build_method('eas', tiny_lm())
+    method = create_method('eas', tiny_lm())
     method.plug(method.new_link('camera', 'encoder', 6, hidden=8, skipped=1))
     examples, frames = questions_of(method), [{'camera': frame()}] * 4
     profile = method.profile(examples, frames, 1)
     method.links()['camera'].shared.choose(profile.order)
-    whole = build_method('eas', method.lm)
+    whole = create_method('eas', method.lm)
     whole.plug(whole.new_link('camera', 'encoder', 6, hidden=8, skipped=0))
     whole.links()['camera'].start_from(method.links()['camera'])
     with torch.no_grad():
@@ -87,7 +87,7 @@ def test_links_that_skip_already_are_measured_as_they_are(new_altered, frame):
 
 
 def test_the_published_search_gives_as_many_blocks_as_are_wanted(tiny_lm, frame):
-    method = build_method('eas', tiny_lm())
+    method = create_method('eas', tiny_lm())
     method.plug(method.new_link('camera', 'encoder', 6, hidden=8))
     before = {name: tensor.clone() for name, tensor in method.links()['camera'].state_dict().items()}
     examples, frames = questions_of(method) * 4, [{'camera': frame()}] * 16

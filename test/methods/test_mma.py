@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from mpnp_ros.errors import ConfigurationError, LinksError
-from mpnp_ros.links.mma import MmaConfig
 from mpnp_ros.llm.altered_model import AlteredModel
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.mma.link import MmaConfig
+from mpnp_ros.methods.registry import create_method
 
 CHOICES = ('one', 'not one')
 IDS = torch.tensor([[5, 9, 40, 7, 21, 33, 8, 12]])
@@ -47,7 +47,7 @@ def test_routing_is_by_the_states_of_a_token_that_only_sees_itself(new_altered, 
 
 
 def test_untrained_adapters_change_nothing(tiny_lm, plug, model_of):
-    method, layout = build_method('mma', tiny_lm()), TextLayout.causal(IDS)
+    method, layout = create_method('mma', tiny_lm()), TextLayout.causal(IDS)
     plug(method)
     with torch.no_grad():
         torch.testing.assert_close(run(model_of(method, ('camera',)), layout), run(method.lm, layout))
@@ -79,12 +79,13 @@ def test_wrong_sizes_are_refused(tiny_lm, wrong):
 
 def test_other_links_are_refused(tiny_lm):
     with pytest.raises(LinksError, match='mma'):
-        build_method('mma', tiny_lm()).plug(build_method('mpnp', tiny_lm()).new_link('camera', 'encoder', 6))
+        link = create_method('mpnp', tiny_lm()).new_link('camera', 'encoder', 6)
+        create_method('mma', tiny_lm()).plug(link)
 
 
 @pytest.mark.parametrize('name', ['mma', 'eas'])
 def test_what_was_trained_is_folded_anew_even_where_the_optimiser_leaves_no_trace(tiny_lm, frame, name):
-    method = build_method(name, tiny_lm())
+    method = create_method(name, tiny_lm())
     method.plug(method.new_link('camera', 'encoder', 6))
     tokens = {'camera': frame()}
     question = method.prepare_answer('what is it?', 'car', ('car', 'bus'))

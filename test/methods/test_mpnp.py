@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import ConfigurationError, LinksError, QuestionError
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.connections import LatentConnections
-from mpnp_ros.links.files import load_link, save_link
-from mpnp_ros.links.inputs import QuestionStates, TokenBatch
-from mpnp_ros.links.link import LatentLink
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prepared import choice_log_probabilities, prepare
-from mpnp_ros.methods.base import build_method, method_names
+from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
+from mpnp_ros.methods.link_files import load_link, save_link
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.mpnp.connections import LatentConnections
+from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.registry import create_method, methods
 
 QUESTION = 'how many cars are there?'
 CHOICES = ('one', 'not one', 'car', 'car truck')
@@ -34,16 +35,23 @@ def close(reply, other):
 
 def test_methods_are_known_by_name(tiny_lm):
     assert {'mpnp', 'mpnp_published', 'mpnp_eas', 'prompt_fuse', 'ep_alm', 'full_llm', 'mma',
-            'eas'} <= set(method_names())
-    assert [build_method(name, tiny_lm('opt')).name for name in method_names()] == list(method_names())
+            'eas'} <= methods().keys()
+    assert [create_method(name, tiny_lm('opt')).name for name in methods()] == list(methods())
     with pytest.raises(ConfigurationError, match="'magic' is unknown; there are .*mpnp, mpnp_eas, mpnp_pub"):
-        build_method('magic', tiny_lm('opt'))
+        create_method('magic', tiny_lm('opt'))
+
+
+def test_the_documentation_has_every_method():
+    table = (Path(__file__).parents[2] / 'docs/guide/methods.md').read_text()
+    for spec in methods().values():
+        if spec.method.__module__.startswith('mpnp_ros.'):
+            assert f'| `{spec.name}`' in table and f'| {spec.summary} |' in table
 
 
 @pytest.mark.parametrize('name', ['mpnp', 'mpnp_published'])
 def test_without_links_the_answer_is_the_text_only_models(tiny_lm, frame, name):
     lm = tiny_lm('llama')
-    method = build_method(name, lm)
+    method = create_method(name, lm)
     reply = method.answer(method.prepare(QUESTION, CHOICES), {'camera': frame()})
     alone = choice_log_probabilities(lm, prepare(lm, method.template, QUESTION, CHOICES, 0)).exp()
     assert reply.probabilities == pytest.approx(alone.tolist(), abs=1e-5)
@@ -102,7 +110,7 @@ def test_the_question_cache_changes_nothing(tiny_lm, new_method, frame, family, 
     asked = method.prepare(QUESTION, CHOICES)
     replies = [method.answer(asked, tokens), method.answer(method.prepare(QUESTION, CHOICES), tokens)]
     assert method.cache.hits >= 1 and asked.prepared.first == 2
-    uncached = build_method('mpnp', tiny_lm(family), question_cache_bytes=0)
+    uncached = create_method('mpnp', tiny_lm(family), question_cache_bytes=0)
     uncached.plug(method.links()['camera'])
     replies.append(uncached.answer(uncached.prepare(QUESTION, CHOICES), tokens))
     assert len(uncached.cache) == 0 and close(replies[0], replies[1]) and close(replies[0], replies[2])
@@ -174,7 +182,7 @@ def test_tokens_of_another_encoder_are_refused(new_method, frame):
 
 
 def test_links_of_another_kind_are_refused(new_method, tiny_lm):
-    published = build_method('mpnp_published', tiny_lm('llama'))
+    published = create_method('mpnp_published', tiny_lm('llama'))
     with pytest.raises(LinksError, match="of kind 'latent', but the method mpnp_published takes 'published'"):
         published.plug(new_method().links()['camera'])
 
@@ -188,10 +196,10 @@ def test_a_new_published_link_starts_from_the_link_weights_in_use(new_method):
 
 
 def test_saved_links_answer_the_same(new_method, tiny_lm, frame, tmp_path):
-    for name in method_names():
+    for name in methods():
         method = new_method(name=name)
         save_link(method.links()['camera'], tmp_path / name)
-        other = build_method(name, tiny_lm('llama'))
+        other = create_method(name, tiny_lm('llama'))
         other.plug(load_link(tmp_path / name, lm=other.lm, encoder='encoder'))
         replies = [one.answer(one.prepare(QUESTION, CHOICES), {'camera': frame()}) for one in (method, other)]
         assert replies[0].probabilities == replies[1].probabilities
@@ -200,7 +208,7 @@ def test_saved_links_answer_the_same(new_method, tiny_lm, frame, tmp_path):
 @pytest.mark.parametrize('reach', ['answer', 'all'])
 @pytest.mark.parametrize('pooling', ['none', 'question'])
 def test_the_blind_link_answers_without_tokens(tiny_lm, frame, pooling, reach):
-    method = build_method('mpnp', tiny_lm('llama'))
+    method = create_method('mpnp', tiny_lm('llama'))
     asked = method.prepare(QUESTION, CHOICES)
     before = method.answer(asked, {})
     method.plug(LatentLink(LinkConfig.blind(method.lm, 6, 4, last=2, pooling=pooling, reach=reach)))
@@ -236,7 +244,7 @@ def test_links_are_swapped_between_two_answers_while_others_ask(new_method, plug
 @prove
 @given(FAMILIES, POOLINGS, REACHES, st.integers(0, 50))
 def test_closed_gates_pruning_and_unplugging(new_method, plug, frame, family, pooling, reach, seed):
-    """papers.md G, 1 to 3, on whole answers."""
+    """Closed gates, unplugged and pruned links change nothing, on whole answers."""
     method = new_method(family, seed=seed, pooling=pooling, reach=reach)
     asked, tokens = method.prepare(QUESTION, CHOICES), {'camera': frame(), 'lidar': frame(1)}
     blank, camera = method.answer(asked, {}).probabilities, method.answer(asked, tokens).probabilities
@@ -257,7 +265,7 @@ def test_closed_gates_pruning_and_unplugging(new_method, plug, frame, family, po
 @prove
 @given(FAMILIES, POOLINGS, REACHES, st.integers(0, 50))
 def test_generation_is_full_refeeding(new_method, frame, long_way, family, pooling, reach, seed):
-    """papers.md G, 6."""
+    """Cached decoding equals feeding the whole text again."""
     method = new_method(family, seed=seed, pooling=pooling, reach=reach)
     lm, tokens = method.lm, {'camera': frame(seed)}
     ids = method.template.ids(lm.tokenizer, QUESTION)

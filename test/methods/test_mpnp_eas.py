@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import ConfigurationError, LinksError
-from mpnp_ros.links.files import load_link, save_link
-from mpnp_ros.links.skipping import SkippingModel, StandIns
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prefix import BlockPrefix
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.text_cache import TextCache
-from mpnp_ros.methods.base import build_method
-from mpnp_ros.methods.distilling import DistilConfig, distil, driving_questions
+from mpnp_ros.methods.link_files import load_link, save_link
+from mpnp_ros.methods.mpnp_eas.distillation import DistilConfig, distil, driving_questions
+from mpnp_ros.methods.mpnp_eas.link import SkippingModel, StandIns
+from mpnp_ros.methods.registry import create_method
 
 CHOICES = ('one', 'not one', 'car', 'car truck')
 QUESTION = 'how many cars are there?'
@@ -39,7 +39,7 @@ def new_skipping(tiny_lm):
     """A method with a link to blocks 2 and 3: (family, skipped blocks, seed, fold, options of the link)."""
     def make(family='llama', skip=(1, 3), seed=0, fold=True, modalities=('camera',), **options):
         lm = SkippingModel(tiny_lm(family), trained_looking(skip, seed))
-        method = build_method('mpnp_eas', lm, fold=fold)
+        method = create_method('mpnp_eas', lm, fold=fold)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for modality in modalities:
@@ -75,7 +75,7 @@ def test_folded_and_cached_is_the_long_way(new_skipping, frame, long_way, family
     prepared = slow.prepare(QUESTION, CHOICES).prepared
     start = prepared.prompt_tokens - 1 if reach == 'answer' else 0
     with torch.no_grad():
-        prefix = slow._prefix([prepared], [tokens], slow._connections)
+        prefix = slow.completion([prepared], [tokens], slow._connections).prefix
         sees = torch.arange(prepared.layout.tokens)[None] >= start
         hidden = long_way(slow.lm, prepared.layout, prefix, sees)
         places = prepared.trie.positions(prepared.prompt_tokens)
@@ -138,7 +138,7 @@ def test_gradients_reach_the_links_and_leave_what_stands_in_as_it_is(new_skippin
 def test_links_bring_the_model_that_they_were_trained_on(new_skipping, tiny_lm, frame, tmp_path):
     method = new_skipping()
     save_link(method.links()['camera'], tmp_path / 'camera')
-    again = build_method('mpnp_eas', tiny_lm())
+    again = create_method('mpnp_eas', tiny_lm())
     again.plug(load_link(tmp_path / 'camera', lm=tiny_lm()))
     assert again.lm.identity == method.lm.identity != tiny_lm().identity
     pair = [one.answer(one.prepare(QUESTION, CHOICES), {'camera': frame()}) for one in (method, again)]
@@ -152,8 +152,8 @@ def test_links_of_another_model_are_refused(new_skipping, tiny_lm):
     with pytest.raises(LinksError, match='skips other attentions'):
         method.new_link('lidar', 'encoder', 6, **SMALL).start_from(other.links()['camera'])
     with pytest.raises(LinksError, match='mpnp_eas'):
-        build_method('mpnp', tiny_lm()).plug(other.links()['lidar'])
-    foreign, fresh = new_skipping(family='opt').links()['camera'], build_method('mpnp_eas', tiny_lm())
+        create_method('mpnp', tiny_lm()).plug(other.links()['lidar'])
+    foreign, fresh = new_skipping(family='opt').links()['camera'], create_method('mpnp_eas', tiny_lm())
     with pytest.raises(LinksError, match='was made for tiny-opt'):
         fresh.plug(foreign)
     fresh.plug(method.unplug('camera'))
@@ -193,15 +193,15 @@ def test_stand_ins_learn_what_attention_said(tiny_lm):
 def test_the_first_link_distils_and_the_next_method_finds_it(tiny_lm, tmp_path, monkeypatch):
     monkeypatch.setenv('MPNP_CACHE', str(tmp_path))
     config = DistilConfig(1, 2, rank=4, steps=3, texts=6, batch=2)
-    first, second = (build_method('mpnp_eas', tiny_lm(), distilling=config) for _ in range(2))
+    first, second = (create_method('mpnp_eas', tiny_lm(), distilling=config) for _ in range(2))
     link = first.new_link('camera', 'encoder', 6, **SMALL)
     kept = list(tmp_path.glob('stand_ins/*.safetensors'))
     assert len(kept) == 1 and link.config.stand_ins == first.stand_ins.fingerprint
-    monkeypatch.setattr('mpnp_ros.methods.distilling.distil', None)
+    monkeypatch.setattr('mpnp_ros.methods.mpnp_eas.distillation.distil', None)
     assert second.new_link('camera', 'encoder', 6, **SMALL).config.stand_ins == link.config.stand_ins
     kept[0].write_bytes(b'damaged')
     with pytest.raises(TypeError):
-        build_method('mpnp_eas', tiny_lm(), distilling=config).new_link('camera', 'encoder', 6, **SMALL)
+        create_method('mpnp_eas', tiny_lm(), distilling=config).new_link('camera', 'encoder', 6, **SMALL)
 
 
 def test_questions_to_distil_on_are_plain_text():

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.methods.redundancy import SearchConfig, measure_skips, recommended_count, search_skips
+from mpnp_ros.methods.eas.redundancy import SearchConfig, measure_skips, recommended_count, search_skips
 
 COSTS = {1: .5, 2: .1, 3: .02, 4: .3, 5: .04}
 

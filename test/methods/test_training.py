@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import LinksError, QuestionError
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.connections import LatentConnections
-from mpnp_ros.links.inputs import QuestionStates, TokenBatch
-from mpnp_ros.links.link import LatentLink
 from mpnp_ros.llm.choices import answer_tokens
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.methods.base import build_method
+from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.mpnp.connections import LatentConnections
+from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.registry import create_method
 
 CHOICES = ('one', 'not one', 'car', 'car truck')
 NAMES = st.sampled_from(['mpnp', 'mpnp_published'])
@@ -99,7 +99,7 @@ def test_links_learn_what_only_the_frame_tells(new_method, frame, pooling, reach
 
 
 def test_the_blind_baseline_is_trained_by_the_same_code(tiny_lm):
-    method = build_method('mpnp', tiny_lm('llama'))
+    method = create_method('mpnp', tiny_lm('llama'))
     method.plug(LatentLink(LinkConfig.blind(method.lm, 6, 4, hidden=16, last=2)))
     examples = [method.prepare_answer(question, answer, CHOICES) for question, answer in ITEMS[:2]]
     optimiser = torch.optim.Adam(method.trainable_parameters(), lr=1e-2)

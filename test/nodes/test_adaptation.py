@@ -37,9 +37,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from mpnp_ros.cache import state_root
 from mpnp_ros.conversions.time import from_nanoseconds
 from mpnp_ros.conversions.tokens import to_message
-from mpnp_ros.links.files import read_manifest
-from mpnp_ros.links.store import LinkStore
-from mpnp_ros.methods.base import method_names
+from mpnp_ros.methods.link_files import read_manifest
+from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.registry import methods
 from mpnp_ros.tokens import ModalityTokens as Tokens
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ def learner(request, module_ros, tiny_lm_folder, own_cache) -> Iterator[Robot]:
         robot.end()
 
 
-@pytest.mark.parametrize('learner', sorted({*method_names()} - {'mpnp'}), indirect=True)
+@pytest.mark.parametrize('learner', sorted(methods().keys() - {'mpnp'}), indirect=True)
 def test_every_method_learns_and_answers_by_changing_one_parameter(learner):
     learner.wait_for_nodes()
     learner.live_through_enough(150)

@@ -26,9 +26,10 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 
 from mpnp_ros.conversions.tokens import to_message
-from mpnp_ros.links.files import save_link
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.link_files import save_link
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.tokens import ModalityTokens as Tokens
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def model_folder(tmp_path_factory, tiny_model, tiny_tokenizer) -> Path:
 @pytest.fixture(scope='session')
 def method(model_folder) -> Method:
     """The method that the node has, to make links for it."""
-    return build_method('mpnp', load_language_model(model_folder, 'cpu', 'float32'))
+    return create_method('mpnp', load_language_model(model_folder, 'cpu', 'float32'))
 
 
 @pytest.fixture(scope='session')

@@ -106,7 +106,7 @@ def test_any_quality_of_service_of_the_publisher_is_matched(ros, tiny_lidar):
 def test_a_subscriber_that_asks_for_too_much_is_warned_about(ros, tiny_lidar):
     ros.collect('/tokens/lidar', ModalityTokens, QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE))
     process = ros.start(MODULE, parameters=tiny_lidar)
-    process.wait_for_output('asks for more than best effort')
+    process.wait_for_output('QoS mismatch on tokens/lidar')
 
 
 def test_intensities_come_on_the_scale_of_the_encoder_or_are_a_concern(ros, tiny_lidar):

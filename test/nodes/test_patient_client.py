@@ -61,5 +61,5 @@ def test_nobody_there_is_said_in_the_end(node):
     client = PatientClient(node, ListLinks, 'list_links', ReentrantCallbackGroup())
     asked = client.call(ListLinks.Request())
     spin_until(node, asked)
-    with pytest.raises(LinksError, match='nobody answers /list_links; start the fusion node'):
+    with pytest.raises(LinksError, match='no answer from service /list_links within'):
         asked.result(0)

@@ -69,7 +69,7 @@ def test_a_bag_is_played_in_order_with_its_clock_and_ends(ros, bag):
     ticks = [message.clock.sec * 10 ** 9 + message.clock.nanosec for message in clock.messages]
     assert ticks == sorted(ticks)
     assert ticks[0] >= BEGIN and BEGIN + 19 * STEP - 10 ** 8 <= ticks[-1] <= BEGIN + 20 * STEP + 10 ** 9
-    assert '/fuel is left out: absent_msgs/msg/Fuel is not installed; install absent_msgs' in process.output
+    assert '/fuel skipped: absent_msgs/msg/Fuel is not installed; install absent_msgs' in process.output
     assert 'the bag is over; /clock has stopped' in process.output
 
 
@@ -147,8 +147,8 @@ def test_topics_that_cannot_be_published_are_left_out(ros, tmp_path):
     process = ros.start(MODULE, parameters={'bag': str(bag), 'wait_for': ['/text'], 'exclude': ['/noise']})
     assert process.wait() == 0, process.output
     assert [message.data for message in texts.messages] == ['early', 'late']
-    assert '/CAM FRONT is left out: ROS does not allow this name' in process.output
-    assert 'nothing was recorded for 18519 days after 0.000 s; that time is skipped' in process.output
+    assert '/CAM FRONT skipped: ROS does not allow this name' in process.output
+    assert 'no messages for 18519 days after 0.000 s; the gap is skipped' in process.output
     assert clock.messages[-1].clock.sec == BEGIN // 10 ** 9
     with Writer(tmp_path / 'clock', version=8, storage_plugin=StoragePlugin.MCAP) as writer:
         connection = writer.add_connection('/clock', 'rosgraph_msgs/msg/Clock', typestore=types)
@@ -157,7 +157,7 @@ def test_topics_that_cannot_be_published_are_left_out(ros, tmp_path):
         writer.write(connection, BEGIN, types.serialize_cdr(message, 'rosgraph_msgs/msg/Clock'))
     process = ros.start(MODULE, parameters={'bag': str(tmp_path / 'clock')})
     assert process.wait() == 1
-    assert 'nothing is left to play: /clock: this node publishes log time there' in process.output
+    assert 'no topic to play: /clock: this node publishes log time there' in process.output
 
 
 def test_without_the_listeners_that_are_required_it_ends_with_an_error(ros, bag):

@@ -124,7 +124,7 @@ def test_it_stands_still_goes_on_and_ends(ros):
     assert set_parameter(ros, 'rate', ParameterType.PARAMETER_DOUBLE, double_value=20.0).successful
     assert set_parameter(ros, 'paused', ParameterType.PARAMETER_BOOL, bool_value=False).successful
     assert process.wait(PATIENCE) == 0
-    assert 'the world ends after 4 s' in process.output
+    assert 'the world ended after 4 s' in process.output
 
 
 def test_it_holds_at_every_key_frame_and_asks_what_it_is_told_to(ros):
@@ -161,4 +161,4 @@ def test_without_those_who_must_listen_the_world_fails_and_says_so(ros):
     process = ros.start(MODULE, parameters={**SMALL, 'wait_for': ['question'], 'wait_timeout': .5,
                                             'require_listeners': True}, remap={'question': '/r1/question'})
     assert process.wait(PATIENCE) == 1
-    assert 'the world has failed: /r1/question without a subscriber after 0.5 s' in process.output
+    assert 'the world failed: /r1/question without a subscriber after 0.5 s' in process.output

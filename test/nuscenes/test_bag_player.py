@@ -254,7 +254,7 @@ def test_a_hole_in_the_log_times_is_said_and_skipped(tmp_path: Path, first: int)
     for message in player:
         assert player.now_ns == pytest.approx(message.stamp_ns, abs=10)
     assert time.now == pytest.approx(1)
-    assert [text.partition('nothing was recorded for ')[2].split(' after')[0] for text in said] == [
+    assert [text.partition('no messages for ')[2].split(' after')[0] for text in said] == [
         '19000 days' if not first else '18990 days', '3 days']
 
 
@@ -339,7 +339,7 @@ def test_topics_may_be_excluded_and_named_by_wildcards(tmp_path: Path) -> None:
     assert set(BagPlayer(path, topics=['/camera/*'], exclude=['*/info']).topics) == {'/camera/image'}
     assert set(BagPlayer(path, exclude=['/scan', '/sonar'], report=said.append).topics) == {
         '/camera/image', '/camera/info'}
-    assert said == [f'bag {path} has no topic /sonar, which is to be excluded']
+    assert said == [f'bag {path} has no topic /sonar to exclude']
     with pytest.raises(BagError, match='All topics are excluded'):
         BagPlayer(path, exclude=['*'])
 
@@ -363,7 +363,7 @@ def test_one_bad_topic_does_not_cost_the_bag(tmp_path: Path) -> None:
         database.execute("UPDATE topics SET type = 'odd_msgs/srv/Add_Event' WHERE name = '/event'")
     player = BagPlayer(tmp_path / 'bag', clock=FakeTime().clock(), report=said.append)
     assert texts(player) == ['a', 'a']
-    assert said == [f'{name} is left out: {reason}' for name, reason in player.left_out.items()]
+    assert said == [f'{name} skipped: {reason}' for name, reason in player.left_out.items()]
     assert {name: reason.split()[0] for name, reason in player.left_out.items()} == {
         '/answer': 'mpnp_ros/msg/Answer', '/event': 'odd_msgs/srv/Add_Event', '/cut': 'its'}
     assert 'does not decode as std_msgs/msg/String' in player.left_out['/cut']
@@ -405,4 +405,4 @@ def test_what_cannot_be_decoded_here_but_perhaps_by_others_is_passed_on(tmp_path
         if len(topics) == 3:
             player.stop()
     assert topics == ['/wide', '/new', '/new'], 'its stamps cannot be moved in the second pass'
-    assert len(said) == 1 and '/wide: messages are left out' in said[0]
+    assert len(said) == 1 and '/wide: messages skipped' in said[0]

@@ -166,7 +166,7 @@ def test_foreign_topics_in_an_mcap_are_left_out(tmp_path: Path) -> None:
      'is sound, but holds no ROS 2 messages: they are protobuf.*mpnp convert'),
     ('a.mcap', mcap(schema(1, 'std_msgs/String', 'ros1msg'), channel(encoding='ros1'), message(1, b'x'),
                     profile='ros1'), 'holds ROS 1 messages.*rosbags-convert --src X.bag --dst BAG'),
-    ('a.bag', b'#ROSBAG V2.0\n', 'is one of ROS 1; convert.*`rosbags-convert --src .*a.bag --dst BAG'),
+    ('a.bag', b'#ROSBAG V2.0\n', 'is a ROS 1 bag; convert.*`rosbags-convert --src .*a.bag --dst BAG'),
     ('a.mcap', LFS.encode(), 'is a Git LFS pointer.*git lfs pull'),
     ('a.db3', LFS.encode(), 'is a Git LFS pointer.*git lfs pull'),
     ('a.mcap', b'', 'the file is empty'),

@@ -276,7 +276,7 @@ def test_a_sensor_has_one_key_frame_a_sample_and_a_camera_has_intrinsics(copied_
 
 def test_no_scene_is_an_error(copied_tables: Path) -> None:
     (copied_tables / 'v1.0-mini' / 'scene.json').write_text('[]')
-    with pytest.raises(DatasetError, match=r'there is no scene in .*scene\.json'):
+    with pytest.raises(DatasetError, match=r'no scene in .*scene\.json'):
         _ = NuScenes(copied_tables).scenes
 
 

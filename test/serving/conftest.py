@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.links.config import LinkConfig
-from mpnp_ros.links.link import LatentLink
 from mpnp_ros.llm.generation import Fragment
 from mpnp_ros.llm.interruption import check_interruption
-from mpnp_ros.methods.base import Reply
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.questions import Reply
 from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.link_versions import LinkVersion
 from mpnp_ros.serving.modality_board import ModalityBoard

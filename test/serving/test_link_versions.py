@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.links.store import LinkStore, StoredLink, Usage
+from mpnp_ros.methods.link_store import LinkStore, StoredLink, Usage
 from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.link_versions import LinkVersion, LinkVersions, links_at_start
 
@@ -33,7 +33,7 @@ def start(bench, store: LinkStore, shipped: dict[str, StoredLink]) -> AnswerServ
 
 def version_of(bench, stored: StoredLink) -> LinkVersion:
     """A link as a node reads it from its folder; tiny ones need no model."""
-    from mpnp_ros.links.files import load_link
+    from mpnp_ros.methods.link_files import load_link
     return LinkVersion(load_link(stored.path), str(stored.path), stored.sha256)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from mpnp_ros.methods.base import Method, build_method
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.serving.answer import Answer, Status
 from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.link_versions import LinkVersion
@@ -22,7 +23,7 @@ WIDTH = 8
 
 @pytest.fixture(params=['mpnp', 'mpnp_published'])
 def method(request, tiny_lm) -> Method:
-    return build_method(request.param, tiny_lm())
+    return create_method(request.param, tiny_lm())
 
 
 @pytest.fixture

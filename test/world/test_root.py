@@ -66,7 +66,7 @@ def test_a_damaged_part_is_named(root):
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     (tmp_path / 'mine.txt').write_text('keep')
-    with pytest.raises(DatasetError, match='holds something else'):
+    with pytest.raises(DatasetError, match='contains something else'):
         prepare(tmp_path, RECIPE)
     assert [path.name for path in tmp_path.iterdir()] == ['mine.txt']
 

@@ -1,4 +1,4 @@
-"""Which way each column, and each row, of an image looks."""
+"""Viewing directions of image columns and rows."""
 from __future__ import annotations
 
 from io import BytesIO
@@ -95,7 +95,7 @@ def view_rotation(view: CameraView, config: CameraConfig) -> np.ndarray:
 
 
 def nominal_yaw(name: str, config: CameraConfig) -> float | None:
-    """Return the direction that the name of a view tells, radians, or None where it tells none."""
+    """Return the direction given by the name of a view in radians, or None."""
     yaws = dict(zip(config.nominal_views, config.nominal_yaws, strict=True))
     bare = _bare(name)
     known = bare if bare in yaws else bare.replace('rear', 'back')
@@ -103,10 +103,10 @@ def nominal_yaw(name: str, config: CameraConfig) -> float | None:
 
 
 def optical_rotation(rotation: np.ndarray, frame: str) -> tuple[np.ndarray, str]:
-    """Return [3, 3] optical frame to base frame of a camera whose images are in ``frame``, and what is amiss.
+    """Return [3, 3] optical frame to base frame of a camera with images in ``frame``, and the problem.
 
-    rotation: [3, 3] ``frame`` to base frame.  A frame that is not called optical and whose z axis points up
-    as that of a camera's body does is taken as the body: x ahead (REP-103).
+    rotation: [3, 3] ``frame`` to base frame.  A frame without "optical" in its name whose z axis points up,
+    as that of a camera body, is taken as the body: x ahead (REP-103).
     """
     along, lift = rotation[2, 1], rotation[2, 2]
     vertical = abs(lift) > VERTICAL

@@ -1,8 +1,8 @@
-"""Image files of every kind, and arrays, to 8-bit RGB: the one way in which encoder and judge see an image.
+"""Decoding of image files of every kind, and arrays, to 8-bit RGB, for encoder and health check.
 
-The pixels are those that the file holds: the orientation that EXIF names is not followed, because a
-calibration is of the pixels as they lie; alpha is ignored; colour profiles are not applied.  16-bit values
-keep their high byte, as those of raw images do, and the 12-bit values of TIFF their highest eight bits.
+The EXIF orientation is not applied, because a calibration is of the stored pixels; alpha is ignored; colour
+profiles are not applied.  16-bit values keep their high byte, as in raw images, and 12-bit values of TIFF
+their highest eight bits.
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mpnp_ros.modalities.camera.mosaic import CELLS, demosaic
 
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'AVIF', 'JPEG2000', 'TIFF', 'BMP', 'DIB', 'GIF', 'PPM', 'QOI', 'SGI', 'SUN',
            'PCX')
-"""What is read of all that Pillow reads: what it knows by its first bytes and decodes by itself."""
+"""Supported formats of Pillow: those recognised by their first bytes and decoded by Pillow itself."""
 SWAPPED = 'bgr'
 MOST_MISSING = 0.5
 _WIDE = ('I;16', 'I;16L', 'I;16B', 'I;16N')
@@ -44,10 +44,10 @@ class Picture:
 
 
 class ImageFile:
-    """The bytes of an image file; decoded once for all who look at it, as encoder and judge do.
+    """The bytes of an image file; decoded once for encoder and health check.
 
-    pixels: what its values are where the file does not say so: nothing, the pattern of a mosaic that a grey
-    file holds ('rggb', ...), or 'bgr' where red and blue are in each other's place.
+    pixels: meaning of the values if the file does not say it: empty, the pattern of a mosaic in a grey file
+    ('rggb', ...), or 'bgr' for swapped red and blue.
     """
 
     def __init__(self, data: bytes, pixels: str = '') -> None:
@@ -65,7 +65,7 @@ class ImageFile:
         return self._picture
 
     def check(self, max_pixels: int | None = None) -> None:
-        """Raise ImageError where the file is of no kind that is read, or too large; nothing is decoded."""
+        """Raise ImageError if the format is unknown or the image too large; nothing is decoded."""
         _open(BytesIO(self.data), self.data, max_pixels)
 
 
@@ -136,7 +136,7 @@ def _open(stream: BytesIO, data: bytes, max_pixels: int | None) -> Image.Image:
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    """Of FORMATS, those that this build of Pillow reads."""
+    """Return the formats that this build of Pillow reads."""
     Image.init()
     return tuple(kind for kind in FORMATS if kind in Image.OPEN)
 
@@ -151,7 +151,7 @@ def _check_size(size: Sequence[int], max_pixels: int | None) -> None:
 
 
 def _to_rgb(image: Image.Image, pixels: str) -> Image.Image:
-    """Convert an image of any mode; raises ImageError where its numbers are no colours."""
+    """Convert an image of any mode; raises ImageError if its values are not colours."""
     tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     bits = max(tags.get(_BITS, (16,)))
     signed = _SIGNED in tags.get(_SAMPLE_FORMAT, ())

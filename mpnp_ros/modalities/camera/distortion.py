@@ -1,4 +1,4 @@
-"""How lenses bend the light, with the models and coefficients of ``sensor_msgs/CameraInfo``.
+"""Lens distortion with the models and coefficients of ``sensor_msgs/CameraInfo``.
 
 The formulas are those of OpenCV, whose calibrations ROS drivers publish.
 """
@@ -15,7 +15,7 @@ MODELS = {
     'radial_tangential': BROWN, 'brown_conrady': BROWN, 'thin_prism': BROWN, 'opencv': BROWN,
     'equidistant': EQUIDISTANT, 'fisheye': EQUIDISTANT, 'kannala_brandt': EQUIDISTANT,
     'kannala_brandt4': EQUIDISTANT, 'kb4': EQUIDISTANT, 'opencv_fisheye': EQUIDISTANT}
-"""Names that drivers write into distortion_model, and the family of each."""
+"""Values of distortion_model used by drivers, and the family of each."""
 MOST = {BROWN: 14, EQUIDISTANT: 4}
 STRIDES, ROUNDS, FOLD = 24, 6, 0.02
 ANGLES = np.linspace(0, np.pi, 4097)
@@ -64,7 +64,7 @@ def undistort(lens: Distortion, points: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 @functools.lru_cache(64)
 def _undistort(lens: Distortion, data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """The same pixels of the same lens come with every image."""
+    """Cached, because the same pixels of the same lens come with every image."""
     points = np.frombuffer(data).reshape(-1, 2)
     rays, told = _from_fisheye(lens, points) if lens.family == EQUIDISTANT else _from_brown(lens, points)
     rays /= np.linalg.norm(rays, axis=1, keepdims=True)

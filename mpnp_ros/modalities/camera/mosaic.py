@@ -1,4 +1,4 @@
-"""Colour mosaics (Bayer patterns) to RGB."""
+"""Conversion of colour mosaics (Bayer patterns) to RGB."""
 from __future__ import annotations
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Makes the camera known to the registry."""
+"""Registration of the camera."""
 from __future__ import annotations
 
 from mpnp_ros.modalities.base import Encoder
@@ -9,7 +9,7 @@ from mpnp_ros.modalities.registry import register_encoder
 
 @register_encoder('camera', CameraConfig, CameraLimits)
 def build(config: CameraConfig) -> Encoder:
-    """Load the weights and return the encoder: with a head where the tokens are objects."""
+    """Load the weights and return the encoder; with a head if the tokens are objects."""
     from mpnp_ros.modalities.camera.encoder import CameraEncoder
     from mpnp_ros.modalities.camera.object_encoder import CameraObjectEncoder
     return CameraObjectEncoder(config) if config.tokens == 'objects' else CameraEncoder(config)

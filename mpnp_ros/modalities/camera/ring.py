@@ -1,4 +1,4 @@
-"""What a camera head reads: patch features of every view and where its columns and rows look."""
+"""Inputs of a camera head: patch features of every view with the directions of its columns and rows."""
 from __future__ import annotations
 
 from collections.abc import Iterable

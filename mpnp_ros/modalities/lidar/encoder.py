@@ -1,7 +1,7 @@
-"""The LiDAR encoder: a range view in four pictures through a vision transformer made for photographs.
+"""The LiDAR encoder: a range view in four pictures through a vision transformer trained on photographs.
 
-No LiDAR encoder with weights is to be had from the package registries.  The transformer's features of
-range views carry over: scans agree with each other at .89 to .97, shuffled ones at .09 to .23.
+No pre-trained LiDAR encoder was available.  The transformer's features of range views carry over: scans agree
+with each other at .89 to .97, shuffled ones at .09 to .23.
 """
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def sector_tokens(frame: LidarFrame, fingerprint: str, values: np.ndarray,
 
 
 def _looked_to(frame: LidarFrame) -> np.ndarray:
-    """Which sectors of the base frame the sensor looks to, bool [SECTORS]: all but wide gaps in the sweep."""
+    """Return the visible sectors of the base frame, bool [SECTORS]: all but wide gaps in the sweep."""
     points = np.asarray(frame.points)[:, :3]
     x, y, _ = in_base_frame(frame, points[np.isfinite(points).all(1)]).T
     empty = np.bincount(sector_of(np.arctan2(y, x)), minlength=SECTORS) == 0

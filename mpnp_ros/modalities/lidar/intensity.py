@@ -1,16 +1,16 @@
-"""What the intensities of a LiDAR are measured in: every driver has its own full scale.
+"""Scale of LiDAR intensities, which differs between drivers.
 
-nuScenes, Velodyne, Hesai, Livox and the reflectivity of Ouster give 0 to 255; KITTI, Gazebo and CARLA 0 to 1;
-signal strengths are counts of photons without a limit.
+nuScenes, Velodyne, Hesai, Livox and the reflectivity of Ouster use 0 to 255; KITTI, Gazebo and CARLA 0 to 1;
+signal strengths are unlimited photon counts.
 """
 from __future__ import annotations
 
 import numpy as np
 
 ENOUGH = 100
-"""Points without which nothing is told."""
+"""Minimum number of points for a decision."""
 MOST = 0.99
-"""Share of the points that must fit a scale: retroreflectors go beyond it."""
+"""Share of the points that must fit a scale; retroreflectors exceed it."""
 FAINT = 0.02
 """Share of the full scale that some return of a sweep exceeds."""
 

@@ -1,4 +1,4 @@
-"""A sweep as a polar bird's-eye grid around the vehicle: what a LiDAR head reads."""
+"""A sweep as a polar bird's-eye grid around the vehicle: the input of a LiDAR head."""
 from __future__ import annotations
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The LiDAR encoder whose tokens say how many objects of each kind lie in which direction."""
+"""The LiDAR encoder with a head: expected object counts by direction."""
 from __future__ import annotations
 
 import numpy as np

@@ -1,7 +1,7 @@
-"""A sweep of any number of points to a range view.
+"""Conversion of a sweep of any number of points to a range view.
 
-Projection as in RangeViT and nuScenes-QA-mini (papers.md E.6): the columns run clockwise from behind,
-the rows from the highest beam down, and of the points that fall on one pixel the nearest is kept.
+Projection as in RangeViT (arXiv:2301.10222) and nuScenes-QA-mini: columns run clockwise from behind, rows
+from the highest beam down, and each pixel keeps the nearest point.
 """
 from __future__ import annotations
 

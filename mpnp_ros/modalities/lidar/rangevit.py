@@ -1,6 +1,6 @@
 """RangeViT's encoder: a convolutional stem and a vision transformer on the range view of a whole sweep.
 
-Ando et al. 2023, valeoai/rangevit; used by the paper without its decoder (papers.md A.1 and E.6).  The
+Ando et al. 2023, valeoai/rangevit; used by arXiv:2312.07886 without its decoder.  The
 weights come from :mod:`mpnp_ros.modalities.lidar.convert`.  Module names are those of the checkpoint.
 """
 from __future__ import annotations
@@ -150,7 +150,7 @@ def rangevit_view(frame: LidarFrame, min_range: float) -> tuple[np.ndarray, np.n
 
 
 def is_rangevit(folder: str) -> bool:
-    """Whether ``folder`` is one that the converter has made."""
+    """Return whether ``folder`` was made by the converter."""
     try:
         content = json.loads((Path(folder) / 'config.json').read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -159,7 +159,7 @@ def is_rangevit(folder: str) -> bool:
 
 
 def load_rangevit(folder: str, device: str = 'auto', dtype: str = 'auto') -> Backbone:
-    """Load a converted checkpoint; raises WeightsError where a file of it was changed or damaged."""
+    """Load a converted checkpoint; raises WeightsError if a file of it was changed or damaged."""
     path = Path(folder)
     source = read_json(path / 'config.json', 'configuration', 'convert the checkpoint again', WeightsError)
     source = source.get('source_sha256') if isinstance(source, dict) else None

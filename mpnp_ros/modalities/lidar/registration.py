@@ -1,4 +1,4 @@
-"""Makes the LiDAR known to the registry."""
+"""Registration of the LiDAR."""
 from __future__ import annotations
 
 from mpnp_ros.modalities.base import Encoder
@@ -9,7 +9,7 @@ from mpnp_ros.modalities.registry import register_encoder
 
 @register_encoder('lidar', LidarConfig, LidarLimits)
 def build(config: LidarConfig) -> Encoder:
-    """Load the weights and return the encoder: RangeViT where the backbone is a converted checkpoint."""
+    """Load the weights and return the encoder: RangeViT if the backbone is a converted checkpoint."""
     from mpnp_ros.modalities.lidar.encoder import LidarEncoder
     from mpnp_ros.modalities.lidar.polar_encoder import PolarEncoder
     from mpnp_ros.modalities.lidar.rangevit import RangeVitEncoder, is_rangevit

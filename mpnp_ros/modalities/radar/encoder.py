@@ -1,4 +1,4 @@
-"""The radar encoder: tokens say how many objects of each kind lie in which direction."""
+"""The radar encoder: expected object counts by direction."""
 from __future__ import annotations
 
 import numpy as np
@@ -14,7 +14,7 @@ from mpnp_ros.modalities.sectors import sector_azimuths
 from mpnp_ros.tokens import NO_SOURCE, ModalityTokens
 
 WIDEST = np.radians(75.0)
-"""How far to the side of its heading a radar measures anything, generously."""
+"""Maximum angle to the side of its heading at which a radar measures."""
 
 
 class RadarEncoder:
@@ -33,7 +33,7 @@ class RadarEncoder:
         self.fingerprint = self.config.fingerprint(self.modality, self.head.manifest.sha256, VERSION)
 
     def encode(self, frame: RadarFrame) -> ModalityTokens:
-        """Return one token a sector, whether or not anything is seen; raises as polar_grid."""
+        """Return one token a sector, also if nothing is seen; raises as polar_grid."""
         network = self.head.network
         grid = polar_grid(frame, self.config, network.azimuths, network.ranges)
         stamps = tuple(scan.stamp_ns for scan in frame.scans)

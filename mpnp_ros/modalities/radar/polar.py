@@ -1,4 +1,4 @@
-"""Radar scans as one polar bird's-eye grid around the vehicle: what a radar head reads."""
+"""Radar scans as one polar bird's-eye grid around the vehicle: the input of a radar head."""
 from __future__ import annotations
 
 import numpy as np

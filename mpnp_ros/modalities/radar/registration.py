@@ -1,4 +1,4 @@
-"""Makes the radar known to the registry."""
+"""Registration of the radar."""
 from __future__ import annotations
 
 from mpnp_ros.modalities.base import Encoder

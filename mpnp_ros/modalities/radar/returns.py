@@ -1,4 +1,4 @@
-"""Radar points with the fields of nuScenes, from a file or a message alike, as a scan."""
+"""Radar points with the fields of nuScenes, from a file or a message, as a scan."""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -9,16 +9,17 @@ from mpnp_ros.errors import PointCloudError
 from mpnp_ros.modalities.base import RadarScan
 
 FIELDS = ('x', 'y', 'z', 'dyn_prop', 'rcs', 'vx', 'vy', 'vx_comp', 'vy_comp')
-"""Fields that every radar has to give."""
+"""Required fields of a radar."""
 SOUND = {'invalid_state': 0, 'ambig_state': 3}
-"""Fields that not every radar gives, and the value with which a point is to be believed."""
+"""Optional fields of a radar, and the value of a valid point."""
 
 
 def radar_scan(records: np.ndarray, name: str, stamp_ns: int = 0, rotation: np.ndarray | None = None,
                translation: np.ndarray | None = None) -> RadarScan:
-    """Return the points that the radar itself does not doubt.
+    """Return the points that the radar reports as valid.
 
-    records: structured [N] with :data:`FIELDS` and perhaps those of :data:`SOUND`; the rest as of RadarScan.
+    records: structured [N] with :data:`FIELDS` and optionally those of :data:`SOUND`; the rest as in
+    RadarScan.
     """
     for field in SOUND.keys() & set(records.dtype.names):
         records = records[records[field] == SOUND[field]]

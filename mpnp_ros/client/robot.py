@@ -1,0 +1,216 @@
+"""A robot's questions, modalities and links, from Python."""
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+from concurrent import futures
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mpnp_ros.client.async_robot import AsyncRobot, Update
+from mpnp_ros.errors import CancelledError
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+    from mpnp_ros.action import Adapt
+    from mpnp_ros.client.node_reports import NodeReports
+    from mpnp_ros.msg import Adaptation, Answer, LinkInfo, ModalityState
+
+T = TypeVar('T')
+CLOSED = 'the robot has been closed'
+LEAVING = 5.
+"""Seconds that what was broken off has to be put in order."""
+
+
+class Robot:
+    """A running robot: its fusion node answers, its adaptation node trains.
+
+    Use it as a context manager, or call :meth:`close`.  Methods may be called from several threads.  Ctrl-C
+    in a method, and leaving the loop over a stream, cancel what the robot is doing for it.
+
+    Results are the ROS messages of this package, such as ``mpnp_ros.msg.Answer``, not classes of their own:
+    their fields are documented in docs/reference/interfaces.md, they are what a subscriber gets, and they can
+    be published and recorded as they are.
+
+    Every method raises
+
+    - :class:`~mpnp_ros.errors.NotRunningError` where the node it needs is not found in time; the message says
+      whether that node is starting, has failed or was never started, and the remedy,
+    - :class:`~mpnp_ros.errors.NotAnsweringError` where the node is there and does not reply in time,
+    - :class:`~mpnp_ros.errors.RequestError` where the node refuses or fails, with its reply in ``response``,
+    - :class:`~mpnp_ros.errors.CancelledError` where the robot is closed meanwhile.
+    """
+
+    def __init__(self, namespace: str = '', *, node: Node | None = None, timeout: float = 60.,
+                 notify: Callable[[str], None] | None = None) -> None:
+        """Connect; no node of the robot needs to be there yet.
+
+        namespace: of the robot's nodes, e.g. ``/robot1``.  Without a ``node`` the robot has a node, an rclpy
+        context and a thread of its own.
+        node: yours, in the namespace of the robot.  An executor must spin it on another thread than the one
+        that calls methods; in a callback, that is a MultiThreadedExecutor.
+        timeout: seconds, where a method is not given its own: to find the node it needs, and for a question
+        until it is answered.
+        notify: gets a sentence where a node is waited for, and why; default: the log ``mpnp_ros.client``.
+        Raises ConfigurationError where rclpy cannot be imported or ROS does not allow the namespace.
+        """
+        self._robot = AsyncRobot(namespace, node=node, timeout=timeout, notify=notify)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name='mpnp_ros client', daemon=True)
+        self._thread.start()
+        self._closed = False
+        self._streams: list[AsyncGenerator[Any, None]] = []
+        atexit.register(self.close)
+
+    def __enter__(self) -> Robot:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Break off what is under way and leave; a node that was given stays."""
+        if self._closed:
+            return
+        self._closed = True
+        atexit.unregister(self.close)
+        with suppress(futures.TimeoutError):
+            asyncio.run_coroutine_threadsafe(_end(self._streams), self._loop).result(LEAVING)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(LEAVING)
+        self._robot.close()
+        self._loop.close()
+
+    @property
+    def node(self) -> Node:
+        """The node that talks to the robot."""
+        return self._robot.node
+
+    @property
+    def reports(self) -> NodeReports:
+        """What the nodes of the robot say of themselves on ``/diagnostics``."""
+        return self._robot.reports
+
+    def ask(self, question: str, choices: Sequence[str] = (), *, max_new_tokens: int = 0,
+            timeout: float | None = None) -> Answer:
+        """Ask about what the sensors perceive now.
+
+        choices: a closed list of answers; default: as the fusion node is set.  max_new_tokens: of a generated
+        answer; 0: as the node is set.  A fusion node that is starting is waited for.
+        The answer's ``status`` is OK, NO_SENSOR (no sensor can be used; text is what the question alone
+        suggests) or UNKNOWN (what the sensors tell does not answer it); see its ``error``.
+        Raises RequestError, with the Answer as response, where the question is rejected or has failed.
+        """
+        return self._wait(lambda: self._robot.ask(question, choices, max_new_tokens=max_new_tokens,
+                                                  timeout=timeout))
+
+    def ask_stream(self, question: str, choices: Sequence[str] = (), *, max_new_tokens: int = 0,
+                   timeout: float | None = None) -> Iterator[Update]:
+        """Ask as :meth:`ask` does and yield the answer while it is made; the last update has the Answer."""
+        return self._iterate(self._robot.ask_stream(question, choices, max_new_tokens=max_new_tokens,
+                                                    timeout=timeout))
+
+    def watch(self, question: str = '', choices: Sequence[str] = (), *, period: float = 0.,
+              timeout: float | None = None) -> Iterator[Answer]:
+        """Yield the answers to a standing question, which is asked again on every new frame.
+
+        period: seconds between two answers, at least.  timeout: seconds without an answer.  The question is
+        withdrawn when the iterator is closed, at the latest 10 s after this process has ended.
+        Without a question: all answers that are published, whoever asked, and no time-out by default.
+        Of answers that wait to be taken, the 100 newest are kept.
+        """
+        return self._iterate(self._robot.watch(question, choices, period=period, timeout=timeout))
+
+    def modalities(self, timeout: float | None = None) -> dict[str, ModalityState]:
+        """Return the newest state of every modality, by its name."""
+        return self._wait(lambda: self._robot.modalities(timeout))
+
+    def adaptation(self, timeout: float = .5) -> Adaptation | None:
+        """Return what the adaptation node is doing and why; None where none says so within ``timeout``."""
+        return self._wait(lambda: self._robot.adaptation(timeout))
+
+    def plug(self, modality: str, timeout: float | None = None) -> ModalityState:
+        """Let answers rest on a modality while it is healthy, until it is unplugged or released."""
+        return self._wait(lambda: self._robot.plug(modality, timeout))
+
+    def unplug(self, modality: str, timeout: float | None = None) -> ModalityState:
+        """Let no answer rest on a modality until it is plugged or released."""
+        return self._wait(lambda: self._robot.unplug(modality, timeout))
+
+    def release(self, modality: str, timeout: float | None = None) -> ModalityState:
+        """Hand a modality back to the fusion node, which plugs and unplugs it by itself."""
+        return self._wait(lambda: self._robot.release(modality, timeout))
+
+    def links(self, timeout: float | None = None) -> list[LinkInfo]:
+        """Return the links that are loaded, and the versions kept for :meth:`rollback`."""
+        return self._wait(lambda: self._robot.links(timeout))
+
+    def rollback(self, modality: str, timeout: float | None = None) -> LinkInfo:
+        """Use the version of a modality's links before the present one again, and return it."""
+        return self._wait(lambda: self._robot.rollback(modality, timeout))
+
+    def adapt(self, modalities: Sequence[str] = (), *, supervision: str = '', linked_blocks: int = 0,
+              budget_duration: float = 0., budget_macs: float = 0., budget_memory: int = 0,
+              target_accuracy: float = 0., progress: Callable[[Adapt.Feedback], object] | None = None,
+              cancelled: Callable[[], bool] | None = None, timeout: float | None = None) -> Adapt.Result:
+        """Let the adaptation node train links, and wait until it has ended.
+
+        modalities: default: whatever the policy finds missing.  The budget, in seconds, multiply-accumulates
+        and bytes, and the other options are as in action/Adapt; what is 0 or empty is as the node is set.
+        progress: gets every Adapt.Feedback.  cancelled: asked now and then; once it is true, the training is
+        stopped, and its end is waited for.  timeout: for the node to be found and to accept.
+        Raises RequestError, with the Adapt.Result as response, where no links were made.
+        """
+        return self._wait(lambda: self._robot.adapt(
+            modalities, supervision=supervision, linked_blocks=linked_blocks, budget_duration=budget_duration,
+            budget_macs=budget_macs, budget_memory=budget_memory, target_accuracy=target_accuracy,
+            progress=progress, cancelled=cancelled, timeout=timeout))
+
+    def _wait(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of what runs on the loop; cancel it where this thread is interrupted."""
+        if self._closed:
+            raise CancelledError(CLOSED)
+        ended = threading.Event()
+
+        async def run() -> T:
+            try:
+                return await work()
+            finally:
+                ended.set()
+
+        running = asyncio.run_coroutine_threadsafe(run(), self._loop)
+        try:
+            return running.result()
+        except futures.CancelledError:
+            raise CancelledError(CLOSED) from None
+        except BaseException:
+            if not running.done():
+                running.cancel()
+                ended.wait(LEAVING)
+            raise
+
+    def _iterate(self, stream: AsyncGenerator[T, None]) -> Iterator[T]:
+        self._streams.append(stream)
+        try:
+            while True:
+                try:
+                    yield self._wait(lambda: anext(stream))
+                except StopAsyncIteration:
+                    return
+        finally:
+            with suppress(CancelledError):
+                self._wait(stream.aclose)
+                self._streams.remove(stream)
+
+
+async def _end(streams: Iterable[AsyncGenerator[Any, None]]) -> None:
+    """Cancel all other tasks of the loop, wait for their ends, and close what is open."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for stream in list(streams):
+        await stream.aclose()

@@ -1,1 +1,0 @@
-"""Latent connections: what carries a modality into the frozen language model, its file form and store."""

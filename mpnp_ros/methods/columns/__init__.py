@@ -1,0 +1,1 @@
+"""What methods share whose modalities are columns in front of the text."""

@@ -1,0 +1,192 @@
+"""Links that hand a modality to the language model as columns of its text, and what they have in common.
+
+Columns are soft tokens in front of the text, from some block on.  They are causal, so they do not depend on
+the text: a frame's columns are run once, whatever is asked about it.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from mpnp_ros.errors import LinksError
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.methods.aligner import Direction
+from mpnp_ros.methods.connections import SharingConnections
+from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link_options import POOLINGS, REACHES, LinkConfig
+from mpnp_ros.methods.standardise import Standardise
+from mpnp_ros.options import option
+
+#: Options of LinkConfig that links of columns read, beside those that follow from the model.
+READ = frozenset({'modality', 'encoder', 'token_width', 'blocks', 'hidden', 'soft_tokens'})
+
+
+@dataclass(frozen=True)
+class ColumnConfig(LinkConfig):
+    """What a link is made for that becomes columns of the text; of LinkConfig it reads only READ.
+
+    Raises ConfigurationError for values out of range.
+    """
+
+    pooling: str = option('none', 'none: nothing pools by the question', choices=POOLINGS)
+    reach: str = option('all', 'all: every row of the text sees columns in front of it', choices=REACHES)
+    columns: int = option(
+        0, 'columns that a frame becomes: so many means over neighbouring tokens; 0: each token is one',
+        low=0)
+
+    @classmethod
+    def for_model(cls, lm: LanguageModel, modality: str, encoder: str, token_width: int, *,
+                  last: int | None = None, **options: Any) -> ColumnConfig:
+        """A link whose columns stand before the first of the blocks, by default before all of them.
+
+        last: of a latent link; how deep a method of columns reaches is its own to say, so it is not read.
+        """
+        return super().for_model(lm, modality, encoder, token_width,
+                                 **{'blocks': range(lm.blocks), **cls.own(options)})
+
+    @classmethod
+    def own(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options without those that any link has and links of columns do not read."""
+        common = {entry.name for entry in fields(LinkConfig)} - READ
+        return {name: value for name, value in options.items() if name not in common}
+
+    def _requirements(self) -> list[tuple[bool, str]]:
+        return [*super()._requirements(),
+                ((self.pooling, self.reach) == ('none', 'all'),
+                 'columns are not pooled by the question and reach all rows')]
+
+
+class ModalityColumns(NamedTuple):
+    """What F frames of one modality put in front of a text.
+
+    states: block -> [F, C, d], the columns at the input of the first block, and at that of each later block
+    where what has become of them is overwritten.  seen: [F, C] bool, False on padding.
+    """
+
+    states: Mapping[int, torch.Tensor]
+    seen: torch.Tensor
+
+    def of_rows(self, rows: torch.Tensor | None) -> ModalityColumns:
+        """Those of the frames in rows [B]; None: as they are."""
+        if rows is None:
+            return self
+        return ModalityColumns({block: one[rows] for block, one in self.states.items()}, self.seen[rows])
+
+
+class ColumnLink(Link):
+    """Tokens of one modality -> columns of the text.
+
+    projections: what makes columns of tokens, for each block at which columns are put in.  shared: what links
+    of a method that are plugged together have in common, one module for all of them; None: nothing.
+    Parameters are float32 and all of them are trained.
+    """
+
+    config_type = ColumnConfig
+
+    def __init__(self, config: ColumnConfig) -> None:
+        super().__init__(config)
+        self.standard = Standardise(config.token_width)
+        self.direction = None if config.soft_tokens else Direction(config.token_width)
+        self.projections = nn.ModuleDict({str(block): self.new_projection() for block in self.entering})
+        self.shared = self.new_shared()
+
+    @property
+    def entering(self) -> Sequence[int]:
+        """The blocks at whose input columns are put in, ascending; the first one is that of the link."""
+        return self.config.blocks[:1]
+
+    def new_projection(self) -> nn.Module:
+        """What makes columns [F, C, d] of tokens [F, C, D]."""
+        return nn.Linear(self.config.token_width, self.config.text_width)
+
+    def new_shared(self) -> nn.Module | None:
+        """What links have in common, untrained; nothing, where no method says otherwise."""
+        return None
+
+    def forward(self, tokens: TokenBatch | None = None) -> ModalityColumns:
+        """Columns of texts; a link on soft tokens takes none.
+
+        Raises LinksError for tokens of another width.
+        """
+        read, seen = self._averaged(self._read(tokens), None if tokens is None else tokens.valid)
+        states = {int(block): projection(read) for block, projection in self.projections.items()}
+        return ModalityColumns(states, seen).of_rows(None if tokens is None else tokens.rows)
+
+    @property
+    def together(self) -> object:
+        """Equal for links that may share a part: how that is made."""
+        parts = {} if self.shared is None else self.shared.state_dict()
+        return {name: tensor.shape for name, tensor in parts.items()}
+
+    @torch.no_grad()
+    def calibrate(self, questions: Sequence[object], values: torch.Tensor | None) -> None:
+        """Measure what tokens [n, D] of the training set are standardised by, once."""
+        if values is not None and not self.standard.measured:
+            self.standard.measure(values.to(self.standard.mean.device))
+
+    def _read(self, tokens: TokenBatch | None) -> torch.Tensor:
+        """Standardised tokens with their direction, [F, P, D]."""
+        if self.soft_tokens is not None:
+            return self.soft_tokens[None]
+        if tokens is None or tokens.values.shape[-1] != self.config.token_width:
+            raise LinksError(f'the {self.config.modality} link reads tokens of width '
+                             f'{self.config.token_width} with azimuths; use the encoder it was trained with')
+        values = tokens.values
+        if tokens.valid is not None:
+            values = values.masked_fill(~tokens.valid[..., None], 0.)
+        return self.direction(self.standard(values), tokens.azimuth.float())
+
+    def _averaged(self, tokens: torch.Tensor,
+                  valid: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """As many columns [F, C, D] as are wanted, and which of them are real; each frame's by itself.
+
+        They are means over as many neighbouring tokens each as can be, or the tokens of a frame with fewer.
+        """
+        seen = tokens.new_ones(tokens.shape[:2], dtype=torch.bool) if valid is None else valid
+        wanted = self.config.columns
+        if self.soft_tokens is not None or not wanted:
+            return tokens, seen
+        column = (seen.cumsum(1) - 1) * wanted // seen.sum(1, keepdim=True).clamp(min=wanted)
+        shares = (column[..., None] == torch.arange(wanted, device=column.device)) & seen[..., None]
+        counts = shares.sum(1)
+        return shares.to(tokens.dtype).mT @ tokens / counts.clamp(min=1)[..., None], counts > 0
+
+
+@dataclass(frozen=True)
+class PromptedConfig(ColumnConfig):
+    """What a link is made for that shares learned columns with all others."""
+
+    prompts: int = option(10, 'learned columns beside those of modalities, shared by all of these', low=0)
+
+
+class Prompts(nn.Module):
+    """Learned columns [n, d] that stand in front of all questions."""
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.states = nn.Parameter(.02 * torch.randn(count, width))
+
+
+class PromptedLink(ColumnLink):
+    """Tokens of one modality -> columns; learned columns are shared."""
+
+    config_type = PromptedConfig
+    config: PromptedConfig
+
+    def new_shared(self) -> Prompts:
+        """Untrained prompts."""
+        return Prompts(self.config.prompts, self.config.text_width)
+
+
+class ColumnConnections(SharingConnections):
+    """Links of one kind whose columns stand in front of the text of one model.
+
+    All of them refer to one shared module: that of the link plugged last.
+    """
+
+    shared_name = 'shared'

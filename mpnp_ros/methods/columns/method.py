@@ -1,0 +1,228 @@
+"""What methods have in common that hand modalities to the language model as columns of the text.
+
+The columns of a frame stand in front of the text and are causal, so they are run once for each distinct
+frame of a batch, alone, into a K/V cache; the texts are then run behind it, each behind those of its frame.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import nn
+
+from mpnp_ros.errors import LinksError
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.layout import TextLayout
+from mpnp_ros.llm.prefix import Prefix
+from mpnp_ros.llm.prepared import PreparedQuestion
+from mpnp_ros.llm.text_cache import TextCache
+from mpnp_ros.methods.batch import QuestionBatch
+from mpnp_ros.methods.columns.link import ColumnConnections, ColumnLink, ModalityColumns, Prompts
+from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.method import Method, of_encoder
+from mpnp_ros.methods.questions import Evidence, Tokens
+
+#: Modalities of whose columns a text is behind.
+Seen = frozenset[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """What F frames put in front of a text: C columns of modalities, and S that links share behind them.
+
+    states: block -> [F, C, d], the first time they enter, and where what has become of them is overwritten.
+    seen: [F, C] bool, False on padding.  shared: [F, S, d] at the first block.
+    """
+
+    states: Mapping[int, torch.Tensor]
+    seen: torch.Tensor
+    shared: torch.Tensor
+
+    @property
+    def of_modalities(self) -> int:
+        """C."""
+        return self.seen.shape[1]
+
+    @cached_property
+    def real(self) -> torch.Tensor:
+        """[F, C + S] bool, False on padding."""
+        return torch.cat([self.seen, self.shared.new_ones(self.shared.shape[:2], dtype=torch.bool)], 1)
+
+
+class ColumnMethod(Method):
+    """A language model that reads modalities as columns of the text, from one block on.
+
+    Columns and texts are run by the models that :meth:`model_for` gives.  counted: columns have positions of
+    their own and the text begins behind them, as at the input layer; else they are all at position 0.
+    """
+
+    connections_type = ColumnConnections
+    counted = True
+
+    def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> ColumnLink:
+        """An untrained link; what plugged links have in common it begins with."""
+        link = super().new_link(modality, encoder, token_width, **options)
+        connections = self._connections.snapshot()
+        shared = connections.shared
+        if shared is not None and link.config.blocks == next(iter(connections.links.values())).config.blocks:
+            _begin_with(link, shared)
+        return link
+
+    def model_for(self, connections: ColumnConnections, seen: Sequence[Seen]) -> LanguageModel:
+        """What runs a batch of which row i sees columns of the modalities seen[i]: the model as it is."""
+        return self.lm
+
+    def completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
+                   connections: ColumnConnections, evidence: Evidence | None = None) -> ColumnCompletion:
+        """See Method."""
+        frames, rows = _distinct(tokens, connections.modalities)
+        columns = self._columns(frames, connections)
+        seen = [frozenset(name for name in connections.modalities if name in frame) for frame in frames]
+        model = self.model_for(connections, seen)
+        cache = self._run_columns(columns, model, connections.first_block)
+        return ColumnCompletion(self, connections, model, columns, cache, tuple(rows),
+                                tuple(seen[row] for row in rows))
+
+    def _columns(self, frames: Sequence[Tokens], connections: ColumnConnections) -> Columns:
+        """The columns of F distinct frames: of each modality, and behind them what links share."""
+        parts = []
+        for name, link in connections.links.items():
+            if link.soft_tokens is not None:
+                parts.append(_expanded(link(), len(frames)))
+            elif any(name in frame for frame in frames):
+                parts.append(link(TokenBatch.stack([of_encoder(frame.get(name), link.config)
+                                                    for frame in frames], self.lm.device)))
+        shared = self._shared_columns(connections, len(frames))
+        entering = sorted({block for part in parts for block in part.states})
+        seen = torch.cat([shared.new_ones(len(frames), 0).bool(), *(part.seen for part in parts)], 1)
+        return Columns({block: torch.cat([part.states[block] for part in parts], 1) for block in entering},
+                       seen, shared)
+
+    def _shared_columns(self, connections: ColumnConnections, count: int) -> torch.Tensor:
+        """What stands behind the columns of so many frames at the first block, [F, S, d]: learned prompts."""
+        if isinstance(connections.shared, Prompts):
+            return connections.shared.states.expand(count, -1, -1)
+        return torch.zeros(count, 0, self.lm.width, device=self.lm.device)
+
+    def _run_columns(self, columns: Columns, model: LanguageModel, first: int) -> TextCache:
+        """Keys and values of the columns in blocks first..L-1."""
+        cache, hidden = TextCache(), columns.shared.to(model.dtype)
+        for block, stop in pairwise([*sorted({first, *columns.states}), self.lm.blocks]):
+            if block in columns.states:
+                own = columns.states[block].to(hidden.dtype)
+                hidden = torch.cat([own, hidden[:, hidden.shape[1] - columns.shared.shape[1]:]], 1)
+            if hidden.shape[1]:
+                layout = self._layout_of(columns.real[:, columns.real.shape[1] - hidden.shape[1]:])
+                hidden = model.run_blocks(hidden, layout, block, stop, cache=cache)
+        return cache
+
+    def _layout_of(self, real: torch.Tensor) -> TextLayout:
+        layout = TextLayout.causal(torch.zeros(real.shape, dtype=torch.long, device=real.device), real)
+        if self.counted:
+            return layout
+        nowhere = torch.zeros_like(layout.positions)
+        return TextLayout(layout.ids, nowhere, nowhere, layout.full_visible())
+
+    def text_states(self, model: LanguageModel, batch: QuestionBatch) -> torch.Tensor:
+        """What the texts of a batch are at the first block, [B, R, d]: what was prepared."""
+        return batch.hidden
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnCompletion:
+    """Texts behind the columns of their frames.
+
+    lm: what has run the columns; of more than one text only its norm and head serve.  columns: of F distinct
+    frames.  cache: their keys and values.  rows: the frame of each text.  seen: the modalities of each text.
+    """
+
+    method: ColumnMethod
+    connections: ColumnConnections
+    lm: LanguageModel
+    columns: Columns
+    cache: TextCache
+    rows: tuple[int, ...]
+    seen: tuple[Seen, ...]
+
+    @property
+    def writer(self) -> LanguageModel:
+        """The model that one text is continued by."""
+        return self._behind_columns(self.lm)
+
+    def run(self, batch: QuestionBatch, texts: torch.Tensor) -> torch.Tensor:
+        """See Completion."""
+        places = texts.tolist()
+        frames = torch.tensor([self.rows[place] for place in places], device=texts.device)
+        model = self.method.model_for(self.connections, [self.seen[place] for place in places])
+        layout = batch.layout.behind(self.columns.real[frames], self.method.counted)
+        return self._behind_columns(model).run_blocks(
+            self.method.text_states(model, batch), layout, batch.first, model.blocks,
+            cache=self.cache.rows(frames))
+
+    def begin(self, question: PreparedQuestion) -> tuple[LanguageModel, PreparedQuestion, None]:
+        """See Completion; the text is behind its columns."""
+        layout = question.layout.behind(self.columns.real, self.method.counted)
+        hidden = self.method.text_states(self.lm, QuestionBatch.stack([question]))
+        rows = replace(question.rows, layout=layout, hidden=hidden, cache=self.cache)
+        behind = replace(question, layout=layout, hidden=hidden, rows=rows)
+        return self.writer, behind, None
+
+    def _behind_columns(self, model: LanguageModel) -> LanguageModel:
+        entering = min(self.columns.states, default=model.blocks)
+        absent = {0: self.columns.real.shape[1]}
+        absent |= {self.connections.first_block: self.columns.of_modalities, entering: 0}
+        return BehindColumns(model, absent, int(self.columns.real[:1].sum()) if self.method.counted else 0)
+
+
+class BehindColumns(LanguageModel):
+    """A view of a model that reads texts behind columns, of which not all blocks know all.
+
+    absent: block -> how many of the first columns of a layout are missing from there on, to the next one.
+    begin: the position of the text's first token, which is 0 to the table of learned positions.
+    """
+
+    def __init__(self, lm: LanguageModel, absent: Mapping[int, int], begin: int) -> None:
+        vars(self).update(vars(lm))
+        self._lm, self._absent, self._begin = lm, absent, begin
+
+    def embed(self, layout: TextLayout) -> torch.Tensor:
+        """Input of block 0 for more of the text."""
+        return self._lm.embed(replace(layout, positions=layout.positions - self._begin))
+
+    def run_blocks(self, hidden: torch.Tensor, layout: TextLayout, first: int, last: int,
+                   prefix: Prefix | None = None, cache: TextCache | None = None) -> torch.Tensor:
+        """As the model does; a block sees those columns that it knows."""
+        stops = [*self._absent, self._lm.blocks][1:]
+        for (start, absent), stop in zip(self._absent.items(), stops, strict=True):
+            lowest, end = max(first, start), min(last, stop)
+            if lowest < end:
+                known = layout.without(absent) if absent else layout
+                hidden = self._lm.run_blocks(hidden, known, lowest, end, prefix, cache)
+        return hidden
+
+
+def _begin_with(link: ColumnLink, shared: nn.Module) -> None:
+    """Copy what others have in common.  Raises LinksError where that is made otherwise."""
+    try:
+        link.shared.load_state_dict(shared.state_dict())
+    except RuntimeError:
+        raise LinksError(f'a {link.config.modality} link with such options cannot share what those that are '
+                         'plugged have in common; give it their options, or unplug them') from None
+
+
+def _distinct(tokens: Sequence[Tokens], modalities: Sequence[str]) -> tuple[list[Tokens], list[int]]:
+    """Frames that differ in what is read of them, and which of them each text has."""
+    keys = [tuple(id(one.get(name)) for name in modalities) for one in tokens]
+    place = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    frames: Mapping[tuple[int, ...], Tokens] = dict(zip(keys, tokens, strict=True))
+    return [frames[key] for key in place], [place[key] for key in keys]
+
+
+def _expanded(columns: ModalityColumns, count: int) -> ModalityColumns:
+    """The same columns for so many frames."""
+    return ModalityColumns({block: one.expand(count, -1, -1) for block, one in columns.states.items()},
+                           columns.seen.expand(count, -1))

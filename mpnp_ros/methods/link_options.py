@@ -1,0 +1,141 @@
+"""What a latent connection is made for and how large it is."""
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.options import OptionError, Options, option
+
+POOLINGS = ('counting', 'question', 'none')
+REACHES = ('answer', 'all')
+SINCE_COUNTING: Mapping[str, Any] = {'channels': (), 'probes': 6, 'masks': 'channels'}
+MASKS = ('sorts', 'channels')
+
+
+@dataclass(frozen=True)
+class LinkConfig(Options):
+    """One modality's latent connection to one language model (arXiv:2312.07886).
+
+    Raises ConfigurationError for values out of range.
+    """
+
+    modality: str = option(help='registered name of the modality, e.g. camera')
+    encoder: str = option(
+        help='fingerprint of the encoder whose tokens the link reads; empty with soft_tokens')
+    token_width: int = option(help='D, width of one token', low=1)
+    base_model: str = option(help='fingerprint of the language model')
+    base_model_name: str = option(help='name of the language model, for messages')
+    blocks: tuple[int, ...] = option(help='linked blocks, ascending')
+    kv_heads: int = option(help='H_kv, key/value heads of the language model', low=1)
+    head_dim: int = option(help='d_h, width of one head', low=1)
+    text_width: int = option(help='d, width of the hidden states of the language model', low=1)
+    hidden: int = option(256, 'hidden width of the key and value aligners', low=1)
+    per_block: bool = option(True, 'own output projection per linked block; false: the same K and V in all')
+    gate: float = option(
+        0.,
+        'initial gate weight w, g = sigmoid(w / temperature); about -6 for plugging into a running system '
+        'without disturbing it')
+    temperature: float = option(1., 'tau of the gates')
+    key_gain: float = option(
+        2., 'spread of initial keys: weights of deviation key_gain / sqrt(hidden)', low=0)
+    zero_values: bool = option(False, 'start the last value layer from zero')
+    pooling: str = option(
+        'question',
+        'counting: the question counts what tokens that hold expected numbers say, and the counts become a '
+        'few prefix entries; question: the question pools tokens of any kind into a few entries; none: each '
+        'token becomes one', choices=POOLINGS)
+    reach: str = option(
+        'answer',
+        'answer: only rows that decide the answer see the prefix, so that the rest of the question is '
+        'computed once; all: every row of the text sees it (the paper)', choices=REACHES)
+    entries: int = option(4, 'prefix entries that pooling makes', low=1)
+    pooling_width: int = option(192, 'width of the pooling layers', low=1)
+    pooling_layers: int = option(2, 'number of pooling layers', low=1)
+    pooling_heads: int = option(12, 'heads of each pooling layer', low=1)
+    harmonics: int = option(
+        16,
+        'of the directions in which pooling looks; about 180 / harmonics degrees is how sharp its windows '
+        'are', low=1)
+    additive: bool = option(
+        False, 'how links to counts were made before there was the pooling that counts; they still answer')
+    channels: tuple[str, ...] = option(
+        (), 'what the channels of counting tokens count, e.g. "car: moving" or "barrier"')
+    probes: int = option(6, 'sums that counting makes for a question', low=1)
+    masks: str = option(
+        'sorts', 'sorts: what counting counts is chosen by category and by status; channels: channel by '
+                 'channel, as in links made before', choices=MASKS)
+    soft_tokens: int = option(
+        0, 'learned constants in place of a sensor (the blind baseline); 0: a sensor', low=0)
+
+    def __post_init__(self) -> None:
+        modality = self.modality
+        try:
+            super().__post_init__()
+        except OptionError as error:
+            raise OptionError(error.problems, f'link {modality!r}') from None
+
+    def check(self) -> list[str]:
+        """What does not fit together."""
+        return [text for holds, text in self._requirements() if not holds]
+
+    @classmethod
+    def for_model(cls, lm: LanguageModel, modality: str, encoder: str, token_width: int, *,
+                  last: int | None = None, **options: Any) -> LinkConfig:
+        """A link to the `last` blocks (default: half of them), or to `blocks`, of a model."""
+        count = max(1, lm.blocks // 2) if last is None else last
+        if not 1 <= count <= lm.blocks:
+            raise ConfigurationError(f'link {modality!r}: {count} linked blocks; {lm.name} has {lm.blocks}')
+        blocks = options.pop('blocks', range(lm.blocks - count, lm.blocks))
+        return cls(modality=modality, encoder=encoder, token_width=token_width, base_model=lm.fingerprint,
+                   base_model_name=lm.name, blocks=tuple(blocks), kv_heads=lm.kv_heads, head_dim=lm.head_dim,
+                   text_width=lm.width, **options)
+
+    @classmethod
+    def blind(cls, lm: LanguageModel, token_width: int = 64, soft_tokens: int = 24,
+              **options: Any) -> LinkConfig:
+        """The blind baseline: the same trainable link on learned constants instead of a sensor."""
+        return cls.for_model(lm, 'blind', '', token_width, soft_tokens=soft_tokens, **options)
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> LinkConfig:
+        """From JSON values; every key must be there, none more, each of its type.
+
+        What links made before counting do not have is what it was then.
+        """
+        entries = {**SINCE_COUNTING, **entries}
+        names = {entry.name for entry in fields(cls)}
+        if names != set(entries):
+            odd = ', '.join(sorted(names ^ set(entries)))
+            raise ConfigurationError(f'link configuration has missing or unknown keys: {odd}')
+        return cls(**entries)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**asdict(self), 'blocks': list(self.blocks), 'channels': list(self.channels)}
+
+    @property
+    def question_block(self) -> int:
+        """The block whose input states, of the question alone, condition the pooling."""
+        return self.blocks[0]
+
+    def _requirements(self) -> list[tuple[bool, str]]:
+        """What must hold, and what to say where it does not."""
+        return [
+            (re.fullmatch('[a-z][a-z0-9_]*', self.modality) is not None,
+             'a modality is named by lower-case letters, digits and _'),
+            (len(self.blocks) > 0 and list(self.blocks) == sorted(set(self.blocks)) and self.blocks[0] >= 0,
+             f'blocks {list(self.blocks)} must be ascending, not negative and at least one'),
+            (self.temperature > 0, 'temperature must be positive'),
+            (self.pooling_width % self.pooling_heads == 0,
+             'pooling_width must be a multiple of pooling_heads'),
+            (not self.additive or self.pooling == 'question', 'additive tokens need pooling by the question'),
+            (self.pooling != 'counting' or len(self.channels) == self.token_width,
+             f'it counts {len(self.channels)} named channels, but tokens are {self.token_width} wide'),
+            (self.pooling != 'counting' or self.soft_tokens == 0, 'learned constants cannot be counted'),
+            ((self.encoder == '') == (self.soft_tokens > 0),
+             'a link reads the tokens of one encoder, or soft_tokens and no encoder'),
+        ]

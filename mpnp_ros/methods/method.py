@@ -1,0 +1,374 @@
+"""The base class of methods: questions in, answers out, with modalities that plug and unplug."""
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from mpnp_ros.errors import LinksError, QuestionError
+from mpnp_ros.llm import generation
+from mpnp_ros.llm.choices import ChoiceTrie, answer_tokens
+from mpnp_ros.llm.generation import Fragment
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.layout import TextLayout
+from mpnp_ros.llm.prefix import Prefix
+from mpnp_ros.llm.prepared import ChoiceText, PreparedQuestion, Reach, open_rows, prepare, prepare_batch
+from mpnp_ros.llm.prompt import PromptTemplate
+from mpnp_ros.llm.question_cache import QuestionCache
+from mpnp_ros.llm.question_files import QuestionFiles
+from mpnp_ros.llm.text_cache import TextCache
+from mpnp_ros.methods.batch import QuestionBatch, question_states, rows_to_decide
+from mpnp_ros.methods.connections import Connections
+from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
+from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.questions import AnsweredQuestion, AskedQuestion, Evidence, Reply, Tokens
+from mpnp_ros.methods.registry import MethodSpec
+from mpnp_ros.tokens import ModalityTokens
+
+CACHE_BYTES = 256_000_000
+GENERATED_TOKENS = 32
+CALIBRATION_BATCH = 64
+
+
+class Completion(Protocol):
+    """How the linked blocks are run on some questions about their frames.
+
+    lm: whose final norm and head read what :meth:`run` gives.
+    """
+
+    lm: LanguageModel
+
+    def run(self, batch: QuestionBatch, texts: torch.Tensor) -> torch.Tensor:
+        """The last block's output [b, R, d] on a batch of the questions; texts: [b] which ones those are."""
+
+    def begin(self, question: PreparedQuestion) -> tuple[LanguageModel, PreparedQuestion, Prefix | None]:
+        """What generates the answer to the only question: a model, the text to go on with, and a prefix."""
+
+
+@dataclass(frozen=True, eq=False)
+class PrefixCompletion:
+    """The linked blocks attend to a prefix beside the texts."""
+
+    lm: LanguageModel
+    prefix: Prefix
+
+    def run(self, batch: QuestionBatch, texts: torch.Tensor) -> torch.Tensor:
+        """See Completion."""
+        return batch.complete(self.lm, {block: part.of_texts(texts) for block, part in self.prefix.items()})
+
+    def begin(self, question: PreparedQuestion) -> tuple[LanguageModel, PreparedQuestion, Prefix]:
+        """See Completion."""
+        return self.lm, question, self.prefix
+
+
+class Method(ABC):
+    """A frozen language model that reads modalities through plugged links.
+
+    The blocks below the lowest link see the question only and are run once per question, and so are
+    the keys and values of all rows that links with reach 'answer' do not reach; a further frame costs the
+    linked blocks on the rows that are left, and the head at the deciding positions.
+
+    A subclass says in :meth:`completion` how the linked blocks are run; all else is here.  It is safe among
+    threads: an answer rests on the links that are plugged when it begins.
+
+    spec: what is registered of the method.  connections_type: how plugged links are kept together.
+    """
+
+    spec: ClassVar[MethodSpec]
+    connections_type: ClassVar[type[Connections]] = Connections
+
+    def __init__(self, lm: LanguageModel, *, template: PromptTemplate | None = None,
+                 question_cache_bytes: int = CACHE_BYTES) -> None:
+        self.lm = lm
+        self.template = template or PromptTemplate()
+        self.cache = QuestionCache(question_cache_bytes)
+        self._connections = self.connections_type(lm)
+
+    @abstractmethod
+    def completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
+                   connections: Connections, evidence: Evidence | None = None) -> Completion:
+        """How the linked blocks run on questions, each about its own frame.
+
+        connections: the links of this moment.  evidence: gets what links can say beside the answer; a method
+        whose links say nothing leaves it alone.  Gradients lead into the links where they are enabled.
+        """
+
+    @property
+    def name(self) -> str:
+        """The name under which the method is registered."""
+        return self.spec.name
+
+    @property
+    def first_block(self) -> int:
+        """The lowest linked block; the number of blocks where nothing is linked."""
+        return self._connections.first_block
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities whose tokens have a say, sorted."""
+        return self._connections.modalities
+
+    def prepare(self, question: str, choices: Sequence[str] = ()) -> AskedQuestion:
+        """Read a question up to the lowest linked block, once while it is in the question cache."""
+        return AskedQuestion(question, tuple(choices),
+                             self._prepared(question, tuple(choices), self._connections.snapshot()))
+
+    def answer(self, question: AskedQuestion, tokens: Tokens) -> Reply:
+        """Answer from the tokens of one frame: the most probable choice, or generated text."""
+        if not question.choices:
+            return self._say(question, tokens)
+        evidence = Evidence(alone=True)
+        reply = self._answer_batch([question], [tokens], self._connections.snapshot(), evidence)[0]
+        return replace(reply, counted=tuple(evidence.counted), answerable=evidence.answerable)
+
+    def answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens]) -> list[Reply]:
+        """Answer questions with choices in one pass, each from its own frame.  Raises QuestionError."""
+        return self._answer_batch(questions, tokens, self._connections.snapshot(), Evidence())
+
+    @torch.no_grad()
+    def _answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens],
+                      connections: Connections, evidence: Evidence) -> list[Reply]:
+        if not all(question.choices for question in questions):
+            raise QuestionError('only questions with choices are answered in a batch; stream the others')
+        started = time.perf_counter()
+        batch = self._batch(questions, connections)
+        completion = self.completion(batch.questions, tokens, connections, evidence)
+        hidden = completion.run(batch, torch.arange(len(questions), device=self.lm.device))
+        scores = batch.choice_log_probabilities(completion.lm, hidden)
+        if evidence.temperature is not None:
+            scores = [(row / warmth).log_softmax(-1)
+                      for row, warmth in zip(scores, evidence.temperature, strict=True)]
+        shares = [tuple(row.exp().tolist()) for row in scores]
+        seconds = (time.perf_counter() - started) / len(questions)
+        return [_choice(question.trie.choices, row, _used(connections, one), seconds)
+                for question, row, one in zip(batch.questions, shares, tokens, strict=True)]
+
+    def stream(self, question: AskedQuestion, tokens: Tokens, max_new_tokens: int = GENERATED_TOKENS,
+               cancelled: Callable[[], bool] | None = None) -> Iterator[Fragment]:
+        """Generate the answer token by token.  Raises QuestionError for a question with choices."""
+        connections = self._connections.snapshot()
+        with torch.no_grad():
+            batch = self._batch([question], connections)
+            begun = self.completion(batch.questions, [tokens], connections).begin(batch.questions[0])
+        return generation.stream(*begun, max_new_tokens, cancelled)
+
+    def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> Link:
+        """An untrained link, not plugged; options as in the configuration of this method's links."""
+        link = self.spec.link
+        return link(link.config_type.for_model(self.lm, modality, encoder, token_width, **options))
+
+    def plug(self, link: Link) -> None:
+        """Plug a link of a modality that has none.  Raises LinksError."""
+        self._connections.plug(self._own(link))
+
+    def replace(self, link: Link) -> Link | None:
+        """Swap a link in; answers under way end with the one before, which is given back."""
+        return self._connections.replace(self._own(link))
+
+    def unplug(self, modality: str) -> Link:
+        """Unplug a modality and give back its link.  Raises LinksError."""
+        return self._connections.unplug(modality)
+
+    def links(self) -> Mapping[str, Link]:
+        """Modality -> link, as plugged now."""
+        return self._connections.links
+
+    def prune(self, threshold: float) -> dict[str, int]:
+        """Close gates below the threshold exactly; gives how many per modality."""
+        return self._connections.prune(threshold)
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters of all plugged links, each once."""
+        return iter(nn.ModuleDict(dict(self.links())).parameters())
+
+    def prepare_answer(self, question: str, answer: str, choices: Sequence[str] = ()) -> AnsweredQuestion:
+        """Read a question with its true answer.
+
+        With choices, the loss is over the tokens that compete in them; without, over the full vocabulary
+        and with the end of text.  Not kept in the question cache: the caller keeps it for all epochs.
+        Raises QuestionError.
+        """
+        connections = self._connections.snapshot()
+        first, reach = connections.first_block, connections.reach
+        if choices:
+            prepared = prepare(self.lm, self.template, question, choices, first, reach)
+            return AnsweredQuestion(AskedQuestion(question, tuple(choices), prepared), answer,
+                                    _place(answer, prepared.trie.choices))
+        target = _spelled(self.lm, answer)
+        prepared = self._with_answer(question, target, first, reach)
+        return AnsweredQuestion(AskedQuestion(question, (), prepared), answer, target)
+
+    def prepare_answers(self, pairs: Sequence[tuple[str, str]], choices: Sequence[str],
+                        files: QuestionFiles | None = None) -> list[AnsweredQuestion]:
+        """As `prepare_answer`, (question, answer) pairs with the same choices in one pass."""
+        connections, trie = self._connections.snapshot(), ChoiceTrie(self.lm.tokenizer, choices)
+        texts = [ChoiceText(self.lm, self.template, question, trie) for question, _ in pairs]
+        read = files.prepare if files else prepare_batch
+        prepared = read(self.lm, texts, connections.first_block, connections.reach)
+        return [AnsweredQuestion(AskedQuestion(question, tuple(choices), one), answer,
+                                 _place(answer, trie.choices))
+                for (question, answer), one in zip(pairs, prepared, strict=True)]
+
+    def calibrate(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens]) -> None:
+        """Measure what the plugged links standardise by, once, before they are first trained.
+
+        questions: as from `prepare_answer`; tokens: frames to be trained on.  Links that have been
+        measured before keep what they have; those pruned away are left alone.
+        """
+        connections = self._connections.snapshot()
+        states = self._states(questions, connections)
+        for name, link in connections.links.items():
+            if link.open_blocks:
+                frames = (of_encoder(one.get(name), link.config) for one in tokens)
+                values = [one.values for one in frames if one is not None]
+                block = link.config.question_block
+                link.calibrate([one.at(block) for one in states if block in one.states],
+                               torch.from_numpy(np.concatenate(values)) if values else None)
+
+    def answer_losses(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens]) -> torch.Tensor:
+        """[B] minus log-probability of each answer, with gradients into the links only.
+
+        All questions have choices, or none has.  A frame that several questions share (the same
+        ModalityTokens object) goes through the aligner once.  Raises LinksError if links were plugged
+        below the block up to which the questions were prepared.
+        """
+        connections = self._connections.snapshot()
+        prepared = [_at(entry.question.prepared, connections) for entry in questions]
+        if questions[0].question.choices:
+            return self._choice_losses(prepared, [entry.target for entry in questions], tokens, connections)
+        batch, completion = QuestionBatch.stack(prepared), self.completion(prepared, tokens, connections)
+        hidden = completion.run(batch, torch.arange(len(prepared), device=self.lm.device))
+        return -batch.text_log_probabilities(completion.lm, hidden, [entry.target for entry in questions])
+
+    def _choice_losses(self, prepared: Sequence[PreparedQuestion], targets: Sequence[int],
+                       tokens: Sequence[Tokens], connections: Connections) -> torch.Tensor:
+        """As `answer_losses`; texts that as many rows decide go together, without the rows behind."""
+        groups: dict[int, list[int]] = defaultdict(list)
+        for place, (question, target) in enumerate(zip(prepared, targets, strict=True)):
+            groups[rows_to_decide(question, target)].append(place)
+        completion = self.completion(prepared, tokens, connections)
+        losses, order = [], []
+        for count, places in groups.items():
+            batch = QuestionBatch.stack([
+                replace(prepared[place], rows=prepared[place].rows.head(count)) for place in places])
+            texts = torch.tensor(places, device=self.lm.device)
+            hidden = completion.run(batch, texts)
+            losses.append(-batch.answer_log_probabilities(completion.lm, hidden,
+                                                          [targets[at] for at in places]))
+            order += places
+        return torch.cat(losses)[torch.tensor(order, device=losses[0].device).argsort()]
+
+    def _own(self, link: Link) -> Link:
+        if link.kind != self.spec.link.kind:
+            raise LinksError(f'the {link.config.modality} link is of kind {link.kind!r}, but the method '
+                             f'{self.name} takes {self.spec.link.kind!r}; train one with this method')
+        return link
+
+    def _prepared(self, question: str, choices: tuple[str, ...],
+                  connections: Connections) -> PreparedQuestion:
+        first, reach = connections.first_block, connections.reach
+        return self.cache.get((question, choices, first, reach),
+                              lambda: prepare(self.lm, self.template, question, choices, first, reach))
+
+    def _with_answer(self, question: str, target: tuple[int, ...], first: int,
+                     reach: Reach) -> PreparedQuestion:
+        """A question with its answer behind it, all but the last token."""
+        prompt = self.template.ids(self.lm.tokenizer, question)
+        ids = torch.cat([prompt, prompt.new_tensor(target[:-1])])
+        layout = TextLayout.causal(ids[None]).to(self.lm.device)
+        with torch.no_grad():
+            hidden = self.lm.run_blocks(self.lm.embed(layout), layout, 0, first)
+        rows = open_rows(self.lm, layout, hidden, first, len(prompt), reach)
+        return PreparedQuestion(layout, len(prompt), hidden, first, rows, None, TextCache())
+
+    def _batch(self, questions: Sequence[AskedQuestion], connections: Connections) -> QuestionBatch:
+        """The questions at the lowest linked block, read again if the links have changed since."""
+        return QuestionBatch.stack([
+            question.prepared if _fits(question.prepared, connections)
+            else self._prepared(question.text, question.choices, connections) for question in questions])
+
+    def _states(self, questions: Sequence[AnsweredQuestion],
+                connections: Connections) -> list[QuestionStates]:
+        """What pooling links read of many questions, in batches; empty if none pools."""
+        if not connections.question_blocks:
+            return []
+        prepared = [_at(entry.question.prepared, connections) for entry in questions]
+        return [question_states(self.lm, prepared[start:start + CALIBRATION_BATCH],
+                                connections.question_blocks)
+                for start in range(0, len(prepared), CALIBRATION_BATCH)]
+
+    def frames(self, tokens: Sequence[Tokens], connections: Connections) -> dict[str, TokenBatch]:
+        """The tokens of each modality that has a say, for a batch of texts."""
+        frames = {}
+        for name in connections.modalities:
+            fitting = [of_encoder(one.get(name), connections.links[name].config) for one in tokens]
+            if any(one is not None for one in fitting):
+                frames[name] = TokenBatch.stack(fitting, self.lm.device)
+        return frames
+
+    def _say(self, question: AskedQuestion, tokens: Tokens) -> Reply:
+        """A generated answer as a whole."""
+        started, connections = time.perf_counter(), self._connections.snapshot()
+        fragments = list(self.stream(question, tokens))
+        logs = [math.log(max(fragment.probability, 1e-30)) for fragment in fragments]
+        return Reply(''.join(fragment.text for fragment in fragments).strip(),
+                     math.exp(sum(logs) / len(logs)) if logs else 0., (), _used(connections, tokens),
+                     time.perf_counter() - started)
+
+
+def _choice(choices: Sequence[str], shares: tuple[float, ...], used: tuple[str, ...],
+            seconds: float) -> Reply:
+    best = max(range(len(shares)), key=shares.__getitem__)
+    return Reply(choices[best], shares[best], shares, used, seconds)
+
+
+def _used(connections: Connections, tokens: Tokens) -> tuple[str, ...]:
+    return tuple(sorted(name for name in connections.modalities if name in tokens))
+
+
+def of_encoder(tokens: ModalityTokens | None, config: LinkConfig) -> ModalityTokens | None:
+    """The tokens, if the link was trained on their encoder."""
+    if tokens is not None and tokens.encoder != config.encoder:
+        raise LinksError(f'the {config.modality} link was trained on encoder {config.encoder[:12]}, but the '
+                         f'tokens are of {tokens.encoder[:12]}; use that encoder or train a new link')
+    return tokens
+
+
+def _fits(prepared: PreparedQuestion, connections: Connections) -> bool:
+    """Whether a question was read exactly as far as the links allow."""
+    return prepared.first == connections.first_block and prepared.rows.reach == connections.reach
+
+
+def _at(prepared: PreparedQuestion, connections: Connections) -> PreparedQuestion:
+    """A question read no further than the links allow; without links any reach is right."""
+    same_rows = prepared.rows.reach == connections.reach or not connections.links
+    if prepared.first > connections.first_block or not same_rows:
+        raise LinksError(f'a training question is prepared up to block {prepared.first} for links that reach '
+                         f'{prepared.rows.reach!r}, but block {connections.first_block} is linked now with '
+                         f'reach {connections.reach!r}; prepare the questions after plugging')
+    return prepared
+
+
+def _place(answer: str, choices: Sequence[str]) -> int:
+    plain = ' '.join(answer.split())
+    if plain not in choices:
+        raise QuestionError(f'the answer {answer!r} is not among the {len(choices)} choices; add it to them')
+    return choices.index(plain)
+
+
+def _spelled(lm: LanguageModel, answer: str) -> tuple[int, ...]:
+    """The tokens of an answer and of the end of the text."""
+    plain = ' '.join(answer.split())
+    if not plain:
+        raise QuestionError('the answer is empty; give one, or choices')
+    end = lm.tokenizer.eos_token_id
+    return answer_tokens(lm.tokenizer, plain) + (() if end is None else (end,))

@@ -1,0 +1,1 @@
+"""LaVIN's mixture-of-modality adaptation."""

@@ -1,0 +1,320 @@
+"""Counting: the question chooses what to count and where, and each sum goes on as probabilities of numbers.
+
+Tokens that hold expected numbers of objects are added up here and nowhere else.  The question's states choose
+probes.  Each probe has a window over directions and distances and a mask over sorts of objects; what both
+let through is summed.  Handed on are the probability of every number, as of independent objects that are
+there or not (the Poisson binomial distribution), the expected number by sort, the share of each category and
+status, and how much of what was asked about any sensor can see.  Every sum is linear in the tokens: half an
+object counts one half.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy, cross_entropy, dropout
+
+from mpnp_ros.methods.aligner import fourier
+from mpnp_ros.methods.mpnp.pooling import end_state, with_one, without_first
+from mpnp_ros.methods.questions import Counted
+from mpnp_ros.methods.standardise import Standardise
+from mpnp_ros.tokens import SECTORS
+
+NUMBERS = 13
+"""The probability of each number below this one is handed on, and that of all others together."""
+FREQUENCIES, DAMPING = 24, 0.7
+"""Of the Fourier transform that adds up independent objects; numbers that many higher come in as 0.7^24."""
+EDGES = tuple(2.5 * step for step in range(1, 21))
+"""Distances, metres, at which windows may end; the ones between are blends."""
+DISTANCES = 2.0
+"""Metres over which a distance counts as on either side of an edge."""
+SUPERVISED = 2
+"""The first probes, which training may tell what the question means."""
+
+
+class Counts(NamedTuple):
+    """Expected numbers of objects, as a reader sees them.
+
+    numbers: [F, P, C], not negative.  azimuth: [F, P] radians and distance: [F, P] metres; NaN: unknown.
+    covered: [F, SECTORS, C] in 0..1, whether a sensor looks into a sector and can tell a sort of objects.
+    """
+
+    numbers: torch.Tensor
+    azimuth: torch.Tensor
+    distance: torch.Tensor
+    covered: torch.Tensor
+
+    def of_rows(self, rows: torch.Tensor | None) -> Counts:
+        """What each text sees: the frames in rows [B]; None: one each."""
+        return self if rows is None else Counts(*(part[rows] for part in self))
+
+
+class Tally(NamedTuple):
+    """What the probes of B questions counted.
+
+    windows: [B, K, P] and masks: [B, K, C] in 0..1.  number: [B, K] expected; probabilities:
+    [B, K, NUMBERS + 1] of 0, 1, ... and of more; kinds: [B, K, C] the expected number by sort; covered:
+    [B, K] how much of what the probe asks about is seen, 0..1.
+    """
+
+    windows: torch.Tensor
+    masks: torch.Tensor
+    number: torch.Tensor
+    probabilities: torch.Tensor
+    kinds: torch.Tensor
+    covered: torch.Tensor
+
+
+def sort_of(chosen: Sequence[str], names: Sequence[str]) -> str:
+    """What some of the named channels have in common: "car", "parked car", "moving thing", "thing".
+
+    names: of all channels, "category: status" or "category".  Others are listed.
+    """
+    if set(chosen) == set(names):
+        return 'thing'
+    parts = {name: name.partition(': ')[::2] for name in names}
+    categories, statuses = ({parts[name][place] for name in chosen} for place in (0, 1))
+    if len(categories) == 1 and len(chosen) == sum(parts[name][0] in categories for name in names):
+        return categories.pop()
+    alike = sum(parts[name][1] in statuses for name in names)
+    if len(categories) > 1 and len(statuses) == 1 and len(chosen) == alike:
+        return _with_status('thing', statuses.pop())
+    return ' or '.join(_with_status(*parts[name]) for name in chosen) or 'nothing'
+
+
+@cache
+def sorts_of(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The categories and the statuses of channels that are named "category: status" or "category"."""
+    parts = [name.partition(': ')[::2] for name in names]
+    return (tuple(dict.fromkeys(category for category, _ in parts)),
+            tuple(dict.fromkeys(status for _, status in parts if status)))
+
+
+@cache
+def sort_groups(names: tuple[str, ...]) -> np.ndarray:
+    """Float32 [C, G], 1 where a channel is of a category or has a status.
+
+    G: all categories, then all statuses.
+    """
+    parts, (categories, statuses) = [name.partition(': ')[::2] for name in names], sorts_of(names)
+    return np.array([[category == one for one in categories] + [status == one for one in statuses]
+                     for category, status in parts], np.float32)
+
+
+def _with_status(category: str, status: str) -> str:
+    if not status:
+        return category
+    return f'{category} {status}' if status.endswith('rider') else f'{status} {category}'
+
+
+def sector_centres(device: torch.device | str = 'cpu') -> torch.Tensor:
+    """[SECTORS] radians, rising."""
+    return (torch.arange(SECTORS, device=device) + 0.5) * math.tau / SECTORS - math.pi
+
+
+def number_probabilities(each: torch.Tensor) -> torch.Tensor:
+    """[..., P] expected numbers -> [..., NUMBERS + 1] probabilities of 0, 1, ... objects, and of more.
+
+    Objects are independent.  Of an expected number above 1 the whole part is certain.  The generating
+    function of the sum is evaluated on a circle of radius DAMPING and transformed back, so that the cost
+    grows with P only, and higher numbers hardly come in as lower ones.
+    """
+    angle = torch.arange(FREQUENCIES // 2 + 1, device=each.device) * math.tau / FREQUENCIES
+    point = torch.polar(torch.full_like(angle, DAMPING), angle)
+    whole = each.detach().floor()
+    part = (each - whole)[..., None]
+    factors = (1 - part + part * point) * point ** whole[..., None]
+    while factors.shape[-2] > 1:
+        odd = factors[..., -1:, :] if factors.shape[-2] % 2 else factors[..., :0, :]
+        paired = factors[..., :factors.shape[-2] // 2 * 2, :]
+        factors = torch.cat([paired[..., ::2, :] * paired[..., 1::2, :], odd], -2)
+    number = torch.arange(NUMBERS, device=each.device)
+    series = torch.fft.irfft(factors[..., 0, :].conj().resolve_conj(), FREQUENCIES)[..., :NUMBERS]
+    below = (series / DAMPING ** number).clamp(0, 1)
+    return torch.cat([below, (1 - below.sum(-1, keepdim=True)).clamp(0, 1)], -1)
+
+
+class Probes(nn.Module):
+    """What a question asks to count: K vectors, and the windows and masks that they mean.
+
+    dropout: share of what is read of the question that is left out at random; 0 but while words are learned.
+    by_sort: a probe chooses one category or any, and one status or any, and its mask is what both let
+    through; else it weighs each channel.
+    """
+
+    def __init__(self, channels: tuple[str, ...], text_width: int, probes: int, width: int, layers: int,
+                 heads: int, harmonics: int, by_sort: bool) -> None:
+        super().__init__()
+        self.harmonics, self.dropout, self.by_sort = harmonics, 0., by_sort
+        self.channels, (categories, statuses) = channels, sorts_of(channels)
+        self.standard_question, self.standard_end = Standardise(text_width), Standardise(text_width)
+        self.read = nn.Sequential(nn.LayerNorm(text_width), nn.Linear(text_width, width), nn.GELU())
+        self.read_end = nn.Linear(text_width, width)
+        self.queries = nn.Parameter(torch.randn(probes, width) * 0.3)
+        self.attention = nn.ModuleList(nn.MultiheadAttention(width, heads, batch_first=True)
+                                       for _ in range(layers))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
+        self.think = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(),
+                                   nn.Linear(2 * width, width))
+        self.direction = nn.Linear(width, 2 * harmonics + 1)
+        self.reach = nn.Linear(width, len(EDGES) + 1)
+        if by_sort:
+            self.category = nn.Linear(width, len(categories) + 1)
+            self.status = nn.Linear(width, len(statuses) + 1)
+        else:
+            self.mask = nn.Linear(width, len(channels))
+        with torch.no_grad():
+            self.direction.bias[-1] = 1.
+            self.reach.bias[-1] = 1.
+            if not by_sort:
+                self.mask.bias.fill_(1.)
+
+    def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """States [B, T, d] and mask [B, T] of the questions -> [B, K, width]."""
+        asked = self.queries + self.read_end(self.standard_end(end_state(states, mask)))[:, None]
+        read = dropout(self.read(self.standard_question(states)), self.dropout)
+        padding = ~without_first(mask)
+        for attention, norm in zip(self.attention, self.norms, strict=True):
+            found, _ = attention(norm(asked), read, read, key_padding_mask=padding, need_weights=False)
+            asked = asked + dropout(found, self.dropout)
+        return asked + self.think(asked)
+
+    def measure(self, questions: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Measure what question states are standardised by, from pairs of states and masks."""
+        self.standard_question.measure(torch.cat([states[without_first(mask)] for states, mask in questions]))
+        self.standard_end.measure(torch.cat([end_state(states, mask) for states, mask in questions]))
+
+    def directions(self, asked: torch.Tensor, azimuth: torch.Tensor) -> torch.Tensor:
+        """How much a probe lets through of a direction, [B, K, P] in 0..1; azimuth [B or 1, P] radians."""
+        features = fourier(azimuth.float(), self.harmonics)
+        return torch.sigmoid(4 * self.direction(asked) @ with_one(features).mT)
+
+    def reaches(self, asked: torch.Tensor, distance: torch.Tensor) -> torch.Tensor:
+        """The same of a distance, [B or 1, P] metres; all of what has none."""
+        edges = torch.tensor(EDGES, device=distance.device)
+        features = torch.tanh((distance.float().nan_to_num()[..., None] - edges) / DISTANCES)
+        reaches = torch.sigmoid(4 * self.reach(asked) @ with_one(features).mT)
+        return torch.where(distance.isnan()[:, None], 1., reaches)
+
+    def masks(self, asked: torch.Tensor) -> torch.Tensor:
+        """How much a probe counts of each sort, [B, K, C] in 0..1."""
+        if not self.by_sort:
+            return torch.sigmoid(2 * self.mask(asked))
+        category, status = (of(asked).softmax(-1) for of in (self.category, self.status))
+        groups = torch.from_numpy(sort_groups(self.channels)).to(asked.device).T
+        categories = category.shape[-1] - 1
+        return ((category[..., :-1] @ groups[:categories] + category[..., -1:])
+                * (status[..., :-1] @ groups[categories:] + status[..., -1:]))
+
+
+class CountingPooling(nn.Module):
+    """Counts -> M entries for each question, which aligners turn into keys and values."""
+
+    def __init__(self, channels: Sequence[str], text_width: int, width: int, entries: int, layers: int,
+                 heads: int, harmonics: int, probes: int, by_sort: bool = True) -> None:
+        """channels: "category: status" or "category" each."""
+        super().__init__()
+        self.channels = tuple(channels)
+        self.probes = Probes(self.channels, text_width, probes, width, layers, heads, harmonics, by_sort)
+        sorts = sort_groups(self.channels).shape[1]
+        features = NUMBERS + 3 + len(channels) + sorts
+        self.number = nn.Sequential(nn.Linear(features, width), nn.GELU(),
+                                    nn.Linear(width, width))
+        self.combine = nn.Sequential(nn.Linear(2 * probes * width + sorts, 2 * width), nn.GELU(),
+                                     nn.Linear(2 * width, entries * width))
+        plain = SUPERVISED * features + sorts
+        self.choose = nn.Linear(probes * width, plain)
+        self.straight = nn.Linear(plain, entries * width, bias=False)
+        self.answerable = nn.Sequential(nn.Linear(probes * width, width), nn.GELU(), nn.Linear(width, 1))
+        self.entries, self.norm = entries, nn.LayerNorm(width)
+
+    def measure(self, questions: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """See :meth:`Probes.measure`."""
+        self.probes.measure(questions)
+
+    @property
+    def measured(self) -> bool:
+        """Whether :meth:`measure` has been called."""
+        return self.probes.standard_end.measured
+
+    def forward(self, counts: Counts, question: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """Entries [B, M, w] of each question, states [B, T, d] and mask [B, T], about its own frame."""
+        asked = self.probes(*question)
+        return self.entries_of(self.tally(counts, asked), asked)
+
+    def entries_of(self, tally: Tally, asked: torch.Tensor) -> torch.Tensor:
+        """Entries [B, M, w] of what the probes [B, K, width] ask for and have counted."""
+        groups = torch.from_numpy(sort_groups(self.channels)).to(asked.device)
+        shares = tally.kinds @ groups / (tally.number[..., None] + 0.1)
+        numbers = torch.cat([tally.probabilities, tally.number[..., None].asinh(), tally.kinds.asinh(),
+                             shares, tally.covered[..., None]], -1)
+        alike = shares[:, 0] * shares[:, 1]
+        found = torch.cat([self.number(numbers).flatten(1), asked.flatten(1), alike], -1)
+        plain = torch.cat([numbers[:, :SUPERVISED].flatten(1), alike], -1)
+        entries = self.combine(found) + self.straight(plain * (1 + self.choose(asked.flatten(1))))
+        return self.norm(entries.unflatten(-1, (self.entries, -1)))
+
+    @torch.no_grad()
+    def counted(self, tally: Tally, asked: torch.Tensor, modality: str) -> list[Counted]:
+        """What the first probes [1, K, width] have counted, those that count the same once."""
+        device, names = asked.device, self.channels
+        around = self.probes.directions(asked, sector_centres(device)[None])[0] > 0.5
+        within = self.probes.reaches(asked, torch.tensor(EDGES, device=device)[None] - EDGES[0] / 2)[0] > 0.5
+        found: list[Counted] = []
+        for probe in range(SUPERVISED):
+            beyond = (~within[probe]).nonzero()
+            chosen = [names[channel] for channel in (tally.masks[0, probe] > 0.5).nonzero()[:, 0].tolist()]
+            one = Counted(modality, around[probe].cpu().numpy(),
+                          EDGES[int(beyond[0])] if len(beyond) else math.inf,
+                          sort_of(chosen, names), float(tally.number[0, probe]),
+                          float(tally.probabilities[0, probe, 0]), float(tally.covered[0, probe]))
+            if not any((one.sectors == other.sectors).all() and one.sort == other.sort for other in found):
+                found.append(one)
+        return found
+
+    def can_answer(self, asked: torch.Tensor) -> torch.Tensor:
+        """Log-odds [B] that the probes [B, K, width] are of a question that counts can answer at all."""
+        return self.answerable(asked.flatten(1))[:, 0]
+
+    def tally(self, counts: Counts, asked: torch.Tensor) -> Tally:
+        """Add up what the probes [B, K, width] ask for."""
+        there = counts.numbers
+        windows = self.probes.directions(asked, counts.azimuth) * self.probes.reaches(asked, counts.distance)
+        masks = self.probes.masks(asked)
+        each = (masks @ there.mT) * windows
+        around = self.probes.directions(asked, sector_centres(there.device)[None])
+        covered = ((around @ counts.covered) * masks).sum(-1)
+        return Tally(windows, masks, each.sum(-1), number_probabilities(each), (windows @ there) * masks,
+                     covered / (around.sum(-1) * masks.sum(-1) + 1e-6))
+
+    def sort_index(self, category: str | None, status: str | None) -> tuple[int, int]:
+        """Places of a category and a status among those that probes choose from; None: any.
+
+        Raises ValueError for what no channel counts.
+        """
+        categories, statuses = sorts_of(self.channels)
+        return (len(categories) if category is None else categories.index(category),
+                len(statuses) if status is None else statuses.index(status))
+
+    def supervision(self, asked: torch.Tensor, directions: torch.Tensor, reaches: torch.Tensor,
+                    sorts: torch.Tensor) -> torch.Tensor:
+        """Loss of the first of the probes [B, K, width] against what the questions mean, a mean over B.
+
+        directions: [B, SUPERVISED, SECTORS], reaches: [B, SUPERVISED, len(EDGES)], of distances half an edge
+        below each; all 0 or 1.  sorts: int64 [B, SUPERVISED, 2], see :meth:`sort_index`.  For probes that
+        choose by sort.
+        """
+        asked, probes = asked[:, :SUPERVISED], self.probes
+        distances = torch.tensor(EDGES, device=asked.device)[None] - EDGES[0] / 2
+        around = sector_centres(asked.device)[None]
+        return (binary_cross_entropy(probes.directions(asked, around), directions)
+                + binary_cross_entropy(probes.reaches(asked, distances), reaches)
+                + cross_entropy(probes.category(asked).flatten(0, 1), sorts[..., 0].flatten())
+                + cross_entropy(probes.status(asked).flatten(0, 1), sorts[..., 1].flatten()))
+
+

@@ -1,0 +1,258 @@
+"""A latent connection: what carries one modality into the linked blocks of the language model."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn.functional import logsigmoid
+
+from mpnp_ros.errors import LinksError
+from mpnp_ros.llm.prefix import BlockPrefix
+from mpnp_ros.methods.aligner import Aligner, Direction
+from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.link import Link, take_over
+from mpnp_ros.methods.link_options import LinkConfig
+from mpnp_ros.methods.mpnp.counting import CountingPooling, Counts, Tally
+from mpnp_ros.methods.mpnp.pooling import QuestionPooling
+from mpnp_ros.methods.mpnp.worth import Worth
+from mpnp_ros.methods.standardise import Standardise
+from mpnp_ros.tokens import SECTORS
+
+#: What a link and the one it starts from have in common.
+SAME_AT_START = (
+    'base_model', 'blocks', 'kv_heads', 'head_dim', 'text_width', 'hidden', 'per_block', 'pooling', 'entries',
+    'pooling_width', 'pooling_layers', 'pooling_heads', 'harmonics', 'additive', 'channels', 'probes')
+
+#: What links that count together have in common, and what they do not is the worth of what they count.
+READER = ('pooling', 'key_aligner', 'value_aligner')
+Question = tuple[torch.Tensor, torch.Tensor]
+
+
+class LatentLink(Link):
+    """Tokens of one modality -> a gated K/V prefix for every linked block (arXiv:2312.07886).
+
+    Parameters are float32 and all of them are trained.  Each linked block has its own gate
+    g = sigmoid(w / temperature), handed on as log g; a pruned gate is exactly 0 and its block gets no
+    prefix at all.
+    """
+
+    kind = 'latent'
+
+    def __init__(self, config: LinkConfig) -> None:
+        super().__init__(config)
+        blind, counting = config.soft_tokens > 0, config.pooling == 'counting'
+        self.standard = None if counting else Standardise(config.token_width)
+        self.norm = None if counting else nn.LayerNorm(config.token_width)
+        self.direction = None if blind or counting else Direction(config.token_width)
+        self.worth = Worth(config.token_width) if counting else None
+        self.doubt = nn.Linear(config.probes * (config.pooling_width + 2), 1) if counting else None
+        self.pooling = _pooling(config)
+        sizes = (config.token_width if self.pooling is None else config.pooling_width, config.hidden,
+                 len(config.blocks) if config.per_block else 1, config.kv_heads, config.head_dim)
+        self.key_aligner, self.value_aligner = Aligner(*sizes), Aligner(*sizes)
+        self.gate_weights = nn.Parameter(torch.full((len(config.blocks),), config.gate))
+        self.register_buffer('closed', torch.zeros(len(config.blocks), dtype=torch.bool))
+        self._start()
+
+    def forward(self, tokens: TokenBatch | None = None,
+                question: Question | None = None) -> dict[int, BlockPrefix]:
+        """The prefix of every linked block that is not pruned.
+
+        tokens: none for a link on soft tokens.  question: states [B, T, d] at the input of block
+        `config.question_block` and their mask [B, T]; only needed, and only read, where it pools.
+        """
+        linked = self._open_places()
+        if not linked:
+            return {}
+        if self.config.pooling == 'counting':
+            entries = self.pooling(self.count(tokens), self._asked(question))
+            return self.prefix_of(entries, self.columns(tokens))
+        valid, rows = (None, None) if tokens is None else (tokens.valid, tokens.rows)
+        read = self._read(tokens)
+        if self.pooling is not None:
+            seen = self.pooling.see(read, None if self.soft_tokens is not None else tokens.azimuth)
+            read = self.pooling(seen.of_rows(rows, valid), self._asked(question))
+            valid = valid if valid is None or rows is None else valid[rows]
+            valid, rows = None if valid is None else valid.any(1, keepdim=True).expand(read.shape[:2]), None
+        keys, values = (aligner(read, linked) for aligner in (self.key_aligner, self.value_aligner))
+        if rows is not None:
+            keys, values, valid = keys[:, rows], values[:, rows], None if valid is None else valid[rows]
+        gates = self._log_gates()[linked, None, None, None]
+        if valid is not None:
+            gates = torch.where(valid[:, None, :], gates, -torch.inf)
+        return self._blocks(keys, values, gates)
+
+    def count(self, tokens: TokenBatch) -> Counts:
+        """What the tokens say is there, corrected by what they are worth, of each text [B, ...]."""
+        return self.worth(self.counts_of(tokens)).of_rows(tokens.rows)
+
+    def counts_of(self, tokens: TokenBatch) -> Counts:
+        """What the tokens of F frames say is there."""
+        self._check(tokens)
+        values, azimuth = tokens.values.float().clamp(0), tokens.azimuth.float()
+        frames, places = values.shape[:2]
+        distance, looked, known = tokens.distance, tokens.looked, tokens.known
+        distance = values.new_full((frames, places), torch.nan) if distance is None else distance
+        looked = values.new_ones(frames, SECTORS) if looked is None else looked.float()
+        known = values.new_ones(frames, values.shape[2]) if known is None else known.float()
+        if tokens.valid is not None:
+            values = values.masked_fill(~tokens.valid[..., None], 0.)
+        return Counts(values * known[:, None], azimuth, distance, looked[:, :, None] * known[:, None])
+
+    def temperature(self, asked: torch.Tensor, tally: Tally) -> torch.Tensor:
+        """By what log-probabilities of answers are to be divided, [B], for probes [B, K, width].
+
+        It follows from what is asked, how uncertain the numbers are and how much of it is seen.  1 until it
+        has been fitted, see adaptation/calibration.py (Guo et al., arXiv 1706.04599, section 4.2).
+        """
+        entropy = torch.special.entr(tally.probabilities).sum(-1)
+        known = torch.cat([asked.flatten(1), entropy, tally.covered], 1)
+        return self.doubt(known)[:, 0].clamp(-3, 3).exp()
+
+    def columns(self, tokens: TokenBatch) -> torch.Tensor:
+        """Log g of every linked block for each text, [N, B or 1]; -inf where closed or without tokens."""
+        gates = self._log_gates().masked_fill(self.closed, -torch.inf)[:, None]
+        if tokens.valid is None:
+            return gates
+        there = tokens.valid.any(1)
+        return torch.where(there if tokens.rows is None else there[tokens.rows], gates, -torch.inf)
+
+    def prefix_of(self, entries: torch.Tensor, columns: torch.Tensor) -> dict[int, BlockPrefix]:
+        """The prefix that entries [B, M, w] make, of which the counts may be those of several links.
+
+        columns: [N, B or 1] log g of every linked block, open where one of those links is.
+        """
+        opened = [place for place in range(len(columns)) if bool((columns[place] > -torch.inf).any())]
+        keys, values = (aligner(entries, opened) for aligner in (self.key_aligner, self.value_aligner))
+        return self._blocks(keys, values, columns[opened, :, None, None], opened)
+
+    @property
+    def gates(self) -> torch.Tensor:
+        """Of each linked block in config.blocks its g, [N] in [0, 1]; exactly 0 where pruned."""
+        return self._log_gates().exp().masked_fill(self.closed, 0.)
+
+    @property
+    def open_blocks(self) -> tuple[int, ...]:
+        """The linked blocks that are not pruned."""
+        return tuple(block for block, closed in zip(self.config.blocks, self.closed.tolist(), strict=True)
+                     if not closed)
+
+    @property
+    def first_block(self) -> int | None:
+        """The lowest block whose input this link needs; None if it is pruned away."""
+        if not self.open_blocks:
+            return None
+        return self.open_blocks[0] if self.pooling is None else self.config.question_block
+
+    @torch.no_grad()
+    def calibrate(self, questions: Sequence[Question], values: torch.Tensor | None) -> None:
+        """Measure what is standardised, once; a link that has been measured keeps what it has.
+
+        questions: as in forward, of the training set; read by a link that pools.  values: [n, D] tokens of
+        the training set; None without a sensor.
+        """
+        standardised = self.standard is not None and not self.config.additive
+        if values is not None and standardised and not self.standard.measured:
+            self.standard.measure(values.to(self.standard.mean.device))
+        if self.pooling is not None and not self.pooling.measured:
+            self.pooling.measure(questions)
+
+    def start_from(self, other: LatentLink) -> tuple[str, ...]:
+        """Take over what another link has learned; gives the names of tensors that were not taken over.
+
+        Everything of equal name and shape is, with its statistics: a link to another sensor whose tokens
+        count the same things begins with all of it, but for what the other sensor's counts are worth.  Raises
+        LinksError where their pooling, blocks or heads differ.
+        """
+        odd = [name for name in SAME_AT_START if getattr(self.config, name) != getattr(other.config, name)]
+        if odd:
+            raise LinksError(f'a {self.config.modality} link cannot start from the {other.config.modality} '
+                             f'link: {", ".join(odd)} differ; make it with the same options')
+        left = take_over(self, other)
+        if self.worth is not None and self.config.modality != other.config.modality:
+            self.worth.load_state_dict(Worth(self.config.token_width).state_dict())
+        return left
+
+    def prune(self, threshold: float) -> int:
+        """Close all gates below the threshold for good; gives how many were open before."""
+        closed = self.closed | (self.gates.detach() < threshold)
+        newly = int((closed & ~self.closed).sum())
+        self.closed = closed
+        return newly
+
+    def _start(self) -> None:
+        nn.init.normal_(self.key_aligner.output.weight, std=self.config.key_gain / self.config.hidden ** 0.5)
+        if self.doubt is not None:
+            nn.init.zeros_(self.doubt.weight)
+            nn.init.zeros_(self.doubt.bias)
+        if self.config.zero_values:
+            nn.init.zeros_(self.value_aligner.output.weight)
+            nn.init.zeros_(self.value_aligner.output.bias)
+
+    def share_reader(self, other: LatentLink) -> None:
+        """Count with the reader of another link, so that the counts of both can be fused."""
+        self.pooling, self.key_aligner, self.value_aligner = (
+            other.pooling, other.key_aligner, other.value_aligner)
+
+    def reads_like(self, other: LatentLink) -> bool:
+        """Whether both count, and by readers that are the same in every number."""
+        if not (self.config.pooling == other.config.pooling == 'counting'):
+            return False
+        if any(getattr(self.config, name) != getattr(other.config, name) for name in SAME_AT_START):
+            return False
+        if self.pooling is other.pooling:
+            return True
+        own, its = ([tensor for name in READER for tensor in getattr(link, name).state_dict().values()]
+                    for link in (self, other))
+        return all(torch.equal(one, two.to(one.device)) for one, two in zip(own, its, strict=True))
+
+    def _read(self, tokens: TokenBatch | None) -> torch.Tensor:
+        """Normalised tokens with their direction, [F, P, D]."""
+        if self.soft_tokens is not None:
+            return self.norm(self.soft_tokens)[None]
+        self._check(tokens)
+        values = tokens.values
+        if tokens.valid is not None:
+            values = values.masked_fill(~tokens.valid[..., None], 0.)
+        if self.config.additive:
+            return values
+        return self.direction(self.norm(self.standard(values)), tokens.azimuth.float())
+
+    def _check(self, tokens: TokenBatch | None) -> None:
+        if tokens is None or tokens.values.shape[-1] != self.config.token_width:
+            width = 'no tokens' if tokens is None else f'tokens of width {tokens.values.shape[-1]}'
+            raise LinksError(f'the {self.config.modality} link reads tokens of width '
+                             f'{self.config.token_width}, but was given {width}; use the encoder it was '
+                             'trained with')
+
+    def _asked(self, question: Question | None) -> Question:
+        if question is None:
+            raise LinksError(f'the {self.config.modality} link pools by the question; hand it the states of '
+                             f'the question at block {self.config.question_block}')
+        return question
+
+    def _open_places(self) -> list[int]:
+        return [place for place, closed in enumerate(self.closed.tolist()) if not closed]
+
+    def _log_gates(self) -> torch.Tensor:
+        """[N], closed ones included."""
+        return logsigmoid(self.gate_weights / self.config.temperature)
+
+    def _blocks(self, keys: torch.Tensor, values: torch.Tensor, gates: torch.Tensor,
+                places: Sequence[int] | None = None) -> dict[int, BlockPrefix]:
+        """Keys and values [n or 1, B, ...] of the linked blocks at some places (default: all open ones)."""
+        places = self._open_places() if places is None else places
+        of_block = [0] * len(places) if len(keys) == 1 else range(len(places))
+        return {self.config.blocks[place]: BlockPrefix(keys[i], values[i], gate)
+                for i, place, gate in zip(of_block, places, gates, strict=True)}
+
+
+def _pooling(config: LinkConfig) -> CountingPooling | QuestionPooling | None:
+    if config.pooling == 'none':
+        return None
+    sizes = (config.text_width, config.pooling_width, config.entries, config.pooling_layers,
+             config.pooling_heads, config.harmonics)
+    if config.pooling == 'counting':
+        return CountingPooling(config.channels, *sizes, config.probes, config.masks == 'sorts')
+    return QuestionPooling(config.token_width, *sizes, config.additive)

@@ -1,0 +1,171 @@
+"""Teaching a language model to go without some of its attentions, by itself and without labels.
+
+Which blocks are skipped is measured, and what stands in for them learned, by how far the states of the
+altered model are from those of the whole one on question texts, half way up, below which links seldom begin,
+and at the end.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from mpnp_ros.cache import cache_root, write_file
+from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.layout import TextLayout
+from mpnp_ros.methods.eas.redundancy import measure_skips
+from mpnp_ros.methods.mpnp_eas.link import SkippingModel, StandIns
+from mpnp_ros.options import Options, option
+
+SCHEMA = 1
+THINGS = ('car', 'truck', 'bus', 'pedestrian', 'bicycle', 'motorcycle', 'trailer', 'barrier', 'traffic cone')
+STATES = ('moving', 'parked', 'stopped', 'standing', '')
+PLACES = ('front', 'front left', 'front right', 'back', 'back left', 'back right')
+QUESTIONS = (
+    'Are there any {state} {thing}s to the {place} of me?', 'How many {state} {thing}s are there?',
+    'What is the {state} thing to the {place} of the {thing}?', 'What is the status of the {thing}?',
+    'Is there a {thing} to the {place} of the {state} {other}?',
+    'Does the {thing} have the same status as the {other} to the {place}?')
+
+
+@dataclass(frozen=True)
+class DistilConfig(Options):
+    """How to distil.  Raises OptionError for values out of range."""
+
+    skipped: int = option(help='blocks without attention', low=0)
+    first: int = option(
+        help='a block below all links, where states are compared beside the last', low=0)
+    rank: int = option(32, 'rank of what stands in', low=1)
+    steps: int = option(100, 'training steps', low=0)
+    texts: int = option(64, 'texts that are learned from', low=1)
+    batch: int = option(4, 'texts per step', low=1)
+    learning_rate: float = option(1e-3, 'learning rate', low=1e-30)
+    breadth: int = option(2, 'as in measure_skips', low=1)
+    seed: int = option(0, 'random seed')
+
+
+def kept_stand_ins(lm: LanguageModel, texts: Sequence[torch.Tensor], config: DistilConfig,
+                   folder: str | Path | None = None) -> StandIns:
+    """As :func:`distil`, or what was distilled of the same before.
+
+    folder: default `stand_ins` in the cache.
+    """
+    folder = Path(folder) if folder else cache_root() / 'stand_ins'
+    facts = json.dumps([SCHEMA, lm.fingerprint, asdict(config), [text.tolist() for text in texts]])
+    file = folder / f'{hashlib.sha256(facts.encode()).hexdigest()[:32]}.safetensors'
+    try:
+        tensors = load(file.read_bytes())
+        stand_ins = StandIns(tuple(tensors.pop('skip').tolist()), config.rank, lm.width)
+        stand_ins.load_state_dict(tensors)
+        return stand_ins.to(lm.device)
+    except (OSError, SafetensorError, KeyError, RuntimeError):
+        stand_ins = distil(lm, texts, config)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in stand_ins.state_dict().items()}
+    write_file(file, save({**tensors, 'skip': torch.tensor(stand_ins.skip)}))
+    return stand_ins
+
+
+def distil(lm: LanguageModel, texts: Sequence[torch.Tensor], config: DistilConfig) -> StandIns:
+    """Choose which blocks go without attention, and learn what stands in for it.
+
+    texts: token ids [T] each.  Raises ConfigurationError where not so many blocks can be skipped.
+    """
+    candidates = range(1, lm.blocks)
+    if config.skipped > len(candidates):
+        raise ConfigurationError(f'{config.skipped} attentions are to be skipped; {lm.name} can go without '
+                                 f'at most {len(candidates)}')
+    if not config.skipped:
+        return StandIns((), config.rank, lm.width).to(lm.device)
+    whole = _Whole(lm, texts, min(config.first, lm.blocks - 1))
+    skip = measure_skips(lambda blocks: whole.untrained_distance(tuple(sorted(blocks)), config), candidates,
+                         config.skipped, config.breadth).order
+    stand_ins = StandIns(tuple(sorted(skip)), config.rank, lm.width).to(lm.device)
+    whole.begin_at(min(skip))
+    _learn(whole, stand_ins, config)
+    return stand_ins
+
+
+def driving_questions(count: int, seed: int) -> list[str]:
+    """So many questions as a driver might ask them, to distil on."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def one(options: Sequence[str]) -> str:
+        return options[int(torch.randint(len(options), (1,), generator=generator))]
+
+    texts = (one(QUESTIONS).format(thing=one(THINGS), other=one(THINGS), state=one(STATES), place=one(PLACES))
+             for _ in range(count))
+    return [' '.join(text.split()) for text in texts]
+
+
+class _Whole:
+    """What the whole model makes of some texts at block `first` and at the end, [n, T, d] each."""
+
+    def __init__(self, lm: LanguageModel, texts: Sequence[torch.Tensor], first: int) -> None:
+        self.lm, self.first = lm, first
+        layouts = [TextLayout.causal(text[None]) for text in texts]
+        self.layout = TextLayout.stack(layouts).to(lm.device)
+        lengths = torch.tensor([layout.tokens for layout in layouts], device=lm.device)
+        self.real = torch.arange(self.layout.tokens, device=lm.device) < lengths[:, None]
+        with torch.no_grad():
+            self.start, self.inputs = 0, lm.embed(self.layout)
+            self.middle, self.last = self.states(lm, torch.arange(len(texts), device=lm.device))
+        self.scales = [1 / (states.float()[self.real].var(0) + 1e-6) for states in (self.middle, self.last)]
+
+    @torch.no_grad()
+    def begin_at(self, block: int) -> None:
+        """Run what is below a block once and for all; at most up to block `first`."""
+        stop = min(block, self.first)
+        self.inputs = self.lm.run_blocks(self.inputs, self.layout, self.start, stop)
+        self.start = stop
+
+    def states(self, model: LanguageModel, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """At the input of block `first` and at the end, of some texts."""
+        layout = _rows(self.layout, rows)
+        middle = model.run_blocks(self.inputs[rows], layout, self.start, self.first)
+        return middle, model.run_blocks(middle, layout, self.first, model.blocks)
+
+    def distance(self, model: LanguageModel, rows: torch.Tensor) -> torch.Tensor:
+        """Mean square of what states of some texts are off, in deviations of each channel."""
+        real, off = self.real[rows], self.last.new_zeros((), dtype=torch.float32)
+        whole = self.middle, self.last
+        for own, states, scale in zip(self.states(model, rows), whole, self.scales, strict=True):
+            off = off + ((own.float() - states[rows].float())[real].square() * scale).mean()
+        return off
+
+    @torch.no_grad()
+    def untrained_distance(self, skip: tuple[int, ...], config: DistilConfig) -> float:
+        """That of a model whose stand-ins have learned nothing, on the first few texts."""
+        stand_ins = StandIns(skip, config.rank, self.lm.width).to(self.lm.device)
+        rows = torch.arange(min(config.batch, len(self.real)), device=self.lm.device)
+        return float(self.distance(SkippingModel(self.lm, stand_ins, fold=False), rows))
+
+
+@torch.enable_grad()
+def _learn(whole: _Whole, stand_ins: StandIns, config: DistilConfig) -> None:
+    generator = torch.Generator().manual_seed(config.seed)
+    learned = [tensor.requires_grad_() for tensor in stand_ins.buffers()]
+    optimiser = torch.optim.AdamW(learned, lr=config.learning_rate, weight_decay=0.)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1., .05, max(1, config.steps))
+    for _ in range(config.steps):
+        rows = torch.randperm(len(whole.real), generator=generator)[:config.batch].to(whole.lm.device)
+        optimiser.zero_grad()
+        whole.distance(SkippingModel(whole.lm, stand_ins, fold=False), rows).backward()
+        torch.nn.utils.clip_grad_norm_(learned, 1.)
+        optimiser.step()
+        schedule.step()
+    for tensor in learned:
+        tensor.requires_grad_(False)
+        tensor.grad = None
+
+
+def _rows(layout: TextLayout, rows: torch.Tensor) -> TextLayout:
+    visible = None if layout.visible is None else layout.visible[rows]
+    return TextLayout(layout.ids[rows], layout.positions[rows], layout.column_positions[rows], visible)

@@ -1,0 +1,91 @@
+"""Latent links to a language model with skipped attentions (arXiv:2403.15226)."""
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from mpnp_ros.errors import LinksError
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.methods.connections import check_fit
+from mpnp_ros.methods.mpnp.cost import LATENT_COST
+from mpnp_ros.methods.mpnp.method import LATENT_GROUPS, Mpnp
+from mpnp_ros.methods.mpnp_eas.distillation import DistilConfig, distil, driving_questions, kept_stand_ins
+from mpnp_ros.methods.mpnp_eas.link import SkippingConfig, SkippingLink, SkippingModel, StandIns
+from mpnp_ros.methods.registry import MethodSpec
+
+
+class MpnpEas(Mpnp):
+    """As mpnp, on a model that goes without the attention of some blocks.
+
+    What stands in for it is distilled when the first link is made (once for a model: it is kept in the
+    cache), fixed from then on, and brought by every link that was trained on it; links that bring something
+    else are refused.  A skipped block that is linked keeps attention over its prefix alone.
+    """
+
+    def __init__(self, lm: LanguageModel, *, skipped: int | None = None, fold: bool = True,
+                 distilling: DistilConfig | None = None, **options: Any) -> None:
+        """skipped: how many attentions, by default one of eight; distilling: all of how, instead of it."""
+        super().__init__(lm.stock if isinstance(lm, SkippingModel) else lm, **options)
+        self.stock, self._fold = self.lm, fold
+        self.distilling = distilling or DistilConfig(
+            max(1, self.stock.blocks // 8) if skipped is None else skipped, self.stock.blocks // 2)
+        self.stand_ins: StandIns | None = None
+        if isinstance(lm, SkippingModel):
+            self._adopt(lm.stand_ins)
+
+    @property
+    def fold(self) -> bool:
+        """Whether what stands in for attention is in the model's matrices; it may be set at any time."""
+        return self._fold
+
+    @fold.setter
+    def fold(self, folded: bool) -> None:
+        self._fold = folded
+        if self.stand_ins is not None:
+            self._adopt(self.stand_ins)
+
+    def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> SkippingLink:
+        """An untrained link; the first one may take minutes, in which attentions learn to be skipped."""
+        config = SkippingConfig.for_model(self.stock, modality, encoder, token_width, **options)
+        if self.stand_ins is None:
+            self._adopt(self._distilled())
+        own = self.stand_ins
+        link = SkippingLink(replace(config, skip=own.skip, stand_in_rank=own.down.shape[1],
+                                    stand_ins=own.fingerprint))
+        link.shared = own
+        return link
+
+    def distil(self) -> StandIns:
+        """What stands in for attention, learned anew whatever is in the cache."""
+        return distil(self.stock, self._texts(), self.distilling)
+
+    def _distilled(self) -> StandIns:
+        return kept_stand_ins(self.stock, self._texts(), self.distilling)
+
+    def _texts(self) -> list[torch.Tensor]:
+        return [self.template.ids(self.stock.tokenizer, question)
+                for question in driving_questions(self.distilling.texts, self.distilling.seed)]
+
+    def _own(self, link: SkippingLink) -> SkippingLink:
+        """A link to the same model as all before; the first one brings what it is."""
+        super()._own(link)
+        check_fit(link.config, self.stock)
+        if self.stand_ins is None and link.shared.fingerprint == link.config.stand_ins:
+            self._adopt(link.shared)
+        if self.stand_ins is None or self.stand_ins.fingerprint != link.config.stand_ins:
+            raise LinksError(f'the {link.config.modality} link was trained on a model that skips other '
+                             'attentions than the one in use; start anew with it, or train one with the '
+                             'others')
+        link.shared = self.stand_ins
+        return link
+
+    def _adopt(self, stand_ins: StandIns) -> None:
+        self.stand_ins = stand_ins.to(self.stock.device)
+        self.lm = SkippingModel(self.stock, self.stand_ins, self._fold)
+
+
+SPEC = MethodSpec(
+    'mpnp_eas', 'as `mpnp`, on a model that goes without the attention of some blocks', MpnpEas, SkippingLink,
+    any_depth=True, cost=LATENT_COST, parameter_groups=LATENT_GROUPS)

@@ -1,0 +1,64 @@
+"""The questions of a bag, with their true answers."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rosbags.serde import SerdeError
+
+from mpnp_ros.errors import BagError
+from mpnp_ros.nuscenes.bag_storage import Bag
+from mpnp_ros.nuscenes.questions import LabelledQuestion
+from mpnp_ros.nuscenes.typestore import message_types
+
+TOPIC, TYPE_NAME = '/labelled_questions', 'mpnp_ros/msg/LabelledQuestions'
+
+
+@dataclass(frozen=True)
+class FrameQuestions:
+    """What is asked about one key frame.  choices: the closed list of answers of each question."""
+
+    sample_token: str
+    questions: tuple[LabelledQuestion, ...]
+    choices: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def from_message(cls, message: Any) -> FrameQuestions:
+        """Read a LabelledQuestions message, of rosbags or of ROS."""
+        questions = tuple(LabelledQuestion(one.question.text, one.answer, one.type, one.hops, '',
+                                           message.sample_token) for one in message.questions)
+        return cls(message.sample_token, questions,
+                   tuple(tuple(one.question.choices) for one in message.questions))
+
+
+def read_questions(bag: str | Path) -> list[FrameQuestions]:
+    """Return the questions of every key frame of a bag that has any, in order.
+
+    Raises BagError where the bag cannot be read or holds no questions.
+    """
+    opened = Bag(Path(bag), lambda text: None)
+    try:
+        found = opened.topics.get(TOPIC)
+        if found is None or found.type_name != TYPE_NAME:
+            raise BagError(f'bag {bag} has no questions: no topic {TOPIC} of {TYPE_NAME}; write it with '
+                           '`mpnp convert`, without --no-questions')
+        frames = list(_frames(bag, (message.data for message in opened.messages([TOPIC]))))
+    finally:
+        opened.close()
+    if not frames:
+        raise BagError(f'bag {bag} has no questions: none of its key frames is annotated')
+    return frames
+
+
+def _frames(bag: str | Path, messages: Iterable[bytes]) -> Iterable[FrameQuestions]:
+    types = message_types()
+    for data in messages:
+        try:
+            frame = FrameQuestions.from_message(types.deserialize_cdr(data, TYPE_NAME))
+        except SerdeError as error:
+            raise BagError(f'bag {bag}: a message on {TOPIC} cannot be read ({error}); convert the scene '
+                           'again') from None
+        if frame.questions:
+            yield frame
