@@ -31,7 +31,7 @@ MANAGED = {'camera_encoder': camera_encoder.CameraEncoder, 'lidar_encoder': lida
 PLAIN = {'adaptation': adaptation.AdaptationNode, 'replay': replay.Replay, 'world': world.DrivingWorld}
 OTHERWISE = {'encoder.sectors': 20, 'encoder.columns': 8, 'encoder.top': .1, 'encoder.bottom': .9,
              'encoder.nominal_views': ['front', 'front_left', 'front_right', 'back', 'left', 'right'],
-             'cameras': ['front'], 'radars': ['front'], 'modalities': ['camera'],
+             'cameras': ['front'], 'radars': ['front'], 'modalities': ['camera'], 'method': 'eas',
              'image_topic': '{camera}/image', 'camera_info_topic': '{camera}/info', 'quality_low': .6}
 """Another right value where any other is not right beside the defaults."""
 TAKEN = {'unconfigured': {Change.LIVE, Change.ACTIVATE, Change.CONFIGURE},
