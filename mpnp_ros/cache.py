@@ -181,7 +181,7 @@ def _on_disk(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:
         found = OF_RUST.search(str(error))
-        reason = UNWRITABLE.get(int(found.group(1)) if found else getattr(error, 'errno', None))
+        reason = UNWRITABLE.get(int(found.group(1)) if found else getattr(error, 'errno', None) or 0)
         if reason is None:
             raise
         raise _storage_error(folder, reason) from error

@@ -21,7 +21,9 @@ def progress(name: str, unit: str = 'step', quiet: bool = False, stream: TextIO 
     """
     stream = stream or sys.stderr
     if quiet:
-        yield lambda done, total, text='': None
+        def show(done: int, total: int, text: str = '') -> None:
+            pass
+        yield show
     elif stream.isatty():
         from tqdm import tqdm
         with tqdm(desc=name, unit=unit, leave=False, file=stream) as bar:

@@ -119,6 +119,7 @@ class Child:
             self._reader.join(max(0., timeout))
 
     def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout
         with process.stdout as lines:
             for line in lines:
                 self._write(self.spec.name, line.rstrip('\n'))
@@ -246,5 +247,6 @@ class PrefixedLines:
         self._lock = threading.Lock()
 
     def __call__(self, name: str, line: str) -> None:
+        """Write one line of ``name``."""
         with self._lock:
             print(f'[{name}]'.ljust(self._width), line, file=sys.stdout, flush=True)

@@ -106,7 +106,7 @@ class ModalityTokens:
         if not seeing.size or np.isnan(self.azimuth[seeing]).any():
             return np.ones(SECTORS, bool)
         degrees, index = np.degrees(self.azimuth[seeing].astype(np.float64)), self.source_index[seeing]
-        apart = np.concatenate([_gaps(degrees[index == source]) for source in np.unique(index)] or [[]])
+        apart = np.concatenate([np.empty(0), *(_gaps(degrees[index == each]) for each in np.unique(index))])
         if not apart.size and not seeing.all():  # a source that looks to one of many tokens
             apart = _gaps(np.degrees(self.azimuth.astype(np.float64)))
         half = float(np.median(apart)) / 2 if apart.size else VIEW / 2

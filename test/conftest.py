@@ -2,14 +2,18 @@
 from __future__ import annotations
 
 import faulthandler
+import fcntl
 import importlib.util
 import os
+import re
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, TextIO
 
 import hypothesis
 import pytest
@@ -46,7 +50,16 @@ CORPUS = ['question: is the car moving? how many cars are to the front left of t
 BLOCKS = 4
 WINDOW = 4
 STUCK = 180.
+LONG_NAME = 80
+ROOFS = {'world': r'^world/|test_(world|demo)', 'bench': r'^bench/|test_study'}
+LONGEST = ('nodes/test_adaptation.py', 'nodes/test_fusion.py', 'nodes/test_inputs.py', 'cli/test_system.py',
+           'nodes/test_camera_encoder.py', 'cli/test_demo.py', 'nodes/test_signals.py',
+           'cli/test_evaluate.py', 'nodes/test_lifecycle.py', 'adaptation/test_adapter.py',
+           'adaptation/test_job_process.py', 'bench/test_methods.py', 'nodes/test_replay.py',
+           'nodes/test_settable.py', 'nodes/test_world.py')
 STDERR = pytest.StashKey[int]()
+DOMAINS = 100  # those above need ports that Linux hands out to others
+_domains: list[TextIO] = []  # locked
 
 # Where these are set, pytest writes out the whole difference between two values that should be equal: for
 # megabytes of bytes that takes hours.
@@ -67,6 +80,28 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[STDERR] = os.dup(2)
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name long parameters by their length: the bytes of some files differ between two processes."""
+    if isinstance(val, bytes | str) and len(val) > LONG_NAME:
+        return f'{type(val).__name__} of {len(val)}'
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests of simulator and benchmarks, and let processes that share a run end together.
+
+    They begin with the files that take longest.
+    """
+    for item in items:
+        path = str(item.path.relative_to(Path(__file__).parent))
+        for marker, pattern in ROOFS.items():
+            if re.search(pattern, path):
+                item.add_marker(marker)
+    if hasattr(config, 'workerinput'):
+        order = {str(Path(__file__).parent / name): rank for rank, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: order.get(str(item.path), len(order)))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """End the run with the stacks of all threads where a test hangs in compiled code.
@@ -83,9 +118,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.fixture(scope='session', autouse=True)
-def own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep what tests' nodes learn apart from what the user's robot has learned."""
+def own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what tests' nodes learn apart from what the user's robot has learned.
+
+    MPNP_TEST_OTHER_DOMAIN names a ROS domain for whole systems, which the harness is not in.
+    """
     os.environ['MPNP_STATE'] = str(tmp_path_factory.mktemp('state'))
+    os.environ['MPNP_TEST_OTHER_DOMAIN'] = str(free_domain())
 
 
 @pytest.fixture(scope='session')
@@ -232,6 +271,30 @@ def tiny_lidar(tiny_backbone: Path) -> dict[str, object]:
 
 
 @pytest.fixture(scope='session')
+def domain() -> int:
+    """The ROS domain of the harness; MPNP_TEST_DOMAIN names it where a run has one process."""
+    given = os.environ.get('MPNP_TEST_DOMAIN')
+    return int(given) if given and 'PYTEST_XDIST_WORKER' not in os.environ else free_domain()
+
+
+def free_domain() -> int:
+    """A ROS domain that no other test process of this machine has, up to the end of this one."""
+    folder = Path(tempfile.gettempdir()) / f'mpnp_test_domains_{os.getuid()}'
+    folder.mkdir(exist_ok=True)
+    for number in range(DOMAINS):
+        number = 1 + (os.getpid() + number) % DOMAINS
+        file = (folder / str(number)).open('w')
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            continue
+        _domains.append(file)
+        return number
+    raise RuntimeError(f'all ROS domains are in use; see {folder}')
+
+
+@pytest.fixture(scope='session')
 def graphics() -> None:
     """Skip what draws where OpenGL through EGL is absent."""
     pytest.importorskip('moderngl', reason='moderngl is not installed: the world cannot be drawn')
@@ -243,16 +306,21 @@ def graphics() -> None:
 
 
 @pytest.fixture(scope='session')
-def ros_harness() -> Iterator[RosHarness]:
+def ros_harness(domain: int) -> Iterator[RosHarness]:
     """The one harness of a test run."""
     pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
-    path = Path(__file__).with_name('ros_harness.py')
-    spec = importlib.util.spec_from_file_location('ros_harness', path)
-    sys.modules['ros_harness'] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    harness = module.RosHarness()
+    _load('fork_server')
+    harness = _load('ros_harness').RosHarness(domain)
     yield harness
     harness.close()
+
+
+def _load(name: str) -> ModuleType:
+    """A module beside this one: this folder is not on the path."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f'{name}.py'))
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
+from fork_server import ForkedProcess, ForkServer
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.context import Context
@@ -29,13 +30,9 @@ LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
-def isolated_environment() -> dict[str, str]:
-    """Variables that keep a test run's nodes among themselves, one domain for each test process.
-
-    MPNP_TEST_DOMAIN names the domain where several runs share a machine.
-    """
-    return {'ROS_DOMAIN_ID': os.environ.get('MPNP_TEST_DOMAIN') or str(20 + os.getpid() % 80),
-            'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+def isolated_environment(domain: int) -> dict[str, str]:
+    """Variables that keep the nodes of a test process among themselves, in a domain of their own."""
+    return {'ROS_DOMAIN_ID': str(domain), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
             'ROS_PYTHON_CHECK_FIELDS': '1', 'PYTHONUNBUFFERED': '1', 'OMP_NUM_THREADS': '1',
             **transport_environment()}
 
@@ -69,9 +66,8 @@ class Collected:
 class NodeProcess:
     """One node in its own process, its output kept."""
 
-    def __init__(self, command: list[str], environment: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen(command, env=dict(environment), stdout=subprocess.PIPE,
-                                         stderr=subprocess.STDOUT, text=True, errors='replace')
+    def __init__(self, process: subprocess.Popen[str] | ForkedProcess) -> None:
+        self._process = process
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -128,12 +124,12 @@ class NodeProcess:
 class RosHarness:
     """A node of the test's own, and the processes it has started."""
 
-    def __init__(self) -> None:
-        self.environment = isolated_environment()
+    def __init__(self, domain: int) -> None:
+        self.environment = isolated_environment(domain)
         os.environ.update(self.environment)
         os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
         self._context = Context()
-        rclpy.init(context=self._context, domain_id=int(self.environment['ROS_DOMAIN_ID']))
+        rclpy.init(context=self._context, domain_id=domain)
         self.node = rclpy.create_node('test', context=self._context, namespace='/test')
         self._executor = MultiThreadedExecutor(2, context=self._context)
         self._executor.add_node(self.node)
@@ -142,6 +138,7 @@ class RosHarness:
         self._spinning = threading.Thread(target=self._spin, daemon=True)
         self._spinning.start()
         self._processes: list[NodeProcess] = []
+        self._forks: ForkServer | None = None
         self._entities: list[Callable[[], Any]] = []
 
     def start(self, module: str, *, name: str = '', namespace: str = '',
@@ -153,14 +150,17 @@ class RosHarness:
         arguments += [part for key, value in (parameters or {}).items()
                       for part in ('-p', f'{key}:={_as_yaml(value)}')]
         arguments += ['--params-file', str(params_file)] if params_file else []
-        return self.run([sys.executable, '-m', module, '--ros-args', *arguments],
-                        {**os.environ, **self.environment, **(environment or {})})
+        given = {**os.environ, **self.environment, **(environment or {})}
+        if not self._forks:
+            self._forks = ForkServer(given)
+        if not self._forks.can_start(given):
+            return self.run([sys.executable, '-m', module, '--ros-args', *arguments], given)
+        return self._keep(self._forks.start(module, ['--ros-args', *arguments], given))
 
     def run(self, command: list[str], environment: Mapping[str, str]) -> NodeProcess:
         """Start a command with this environment and no other."""
-        process = NodeProcess(command, environment)
-        self._processes.append(process)
-        return process
+        return self._keep(subprocess.Popen(command, env=dict(environment), stdout=subprocess.PIPE,
+                                           stderr=subprocess.STDOUT, text=True, errors='replace'))
 
     def collect(self, topic: str, kind: type, qos: QoSProfile | int = SENSOR) -> Collected:
         """Subscribe to ``topic`` and keep what comes."""
@@ -213,7 +213,7 @@ class RosHarness:
         end = time.monotonic() + PATIENCE
         while True:
             try:  # the first response is lost where the node is slow
-                return self.call(GetState, f'{node}/get_state', GetState.Request(), 3.).current_state.label
+                return self.call(GetState, f'{node}/get_state', GetState.Request(), .5).current_state.label
             except AssertionError:
                 if time.monotonic() > end:
                     raise AssertionError(f'{node} does not tell its state') from None
@@ -247,10 +247,17 @@ class RosHarness:
     def close(self) -> None:
         """Leave the domain."""
         self.clean()
+        if self._forks:
+            self._forks.close()
         self._executor.shutdown()
         self._spinning.join(5)
         self.node.destroy_node()
         rclpy.shutdown(context=self._context)
+
+    def _keep(self, process: subprocess.Popen[str] | ForkedProcess) -> NodeProcess:
+        kept = NodeProcess(process)
+        self._processes.append(kept)
+        return kept
 
     def _client(self, kind: type, service: str, timeout: float) -> Any:
         for client in self.node.clients:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import array
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,6 +122,7 @@ def _end(field: PointField) -> int:
 
 def _field(message: PointCloud2, name: str) -> PointField | None:
     """The field of this name, else the one that differs in case; raises PointCloudError for two of one."""
+    same: Callable[[str], bool]
     for same in (lambda other: other == name, lambda other: other.lower() == name):
         found = [field for field in message.fields if same(field.name)]
         if len({(field.offset, field.datatype, field.count) for field in found}) > 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import array
 import math
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -89,7 +90,7 @@ def _little_endian(values: np.ndarray) -> np.ndarray:
     return values if sys.byteorder == 'little' else values.astype(values.dtype.newbyteorder('<'))
 
 
-def _packed(code: str, values: np.ndarray) -> array.array:
+def _packed(code: str, values: np.ndarray) -> array.array[Any]:
     packed = array.array(code)
-    packed.frombytes(memoryview(np.ascontiguousarray(values)).cast('B') if values.size else b'')
+    packed.frombytes(np.ascontiguousarray(values).data.cast('B') if values.size else b'')
     return packed

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -120,7 +121,7 @@ def _prefix_attention(stock: Callable[..., Attended]) -> Callable[..., Attended]
 
     def forward(module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
                 attention_mask: torch.Tensor | None, *, prefix: BlockPrefix | None = None,
-                rotation: Rotation | None = None, **options: object) -> Attended:
+                rotation: Rotation | None = None, **options: Any) -> Attended:
         if prefix is None:
             return stock(module, query, key, value, attention_mask, **options)
         neutral = query if rotation is None else unrotate(query, rotation)

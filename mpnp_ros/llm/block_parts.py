@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ from mpnp_ros.llm.families import BlockContext, LlamaFamily
 from mpnp_ros.llm.prefix import BlockPrefix
 from mpnp_ros.llm.text_cache import TextCache
 
-Matrix = nn.Linear | Conv1D
+Matrix: TypeAlias = nn.Linear | Conv1D
 
 
 @dataclass(frozen=True)

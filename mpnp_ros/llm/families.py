@@ -167,7 +167,7 @@ class LlamaFamily:
 class OptFamily(LlamaFamily):
     """OPT: learned positions, plain feed-forward."""
 
-    inputs = ('embed_tokens', 'embed_positions', 'project_in')
+    inputs: tuple[str, ...] = ('embed_tokens', 'embed_positions', 'project_in')
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__(model)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import HfApi, constants, snapshot_download
@@ -72,7 +73,7 @@ class ModelFolder:
 
     name: str
     path: Path
-    config: Mapping[str, object]
+    config: Mapping[str, Any]
     files: tuple[Path, ...]
 
     @classmethod
@@ -168,7 +169,7 @@ def _hub_files(source: str) -> list[str]:
     def ask() -> None:
         with suppress(Exception):
             siblings = HfApi().model_info(source, timeout=HUB_SECONDS).siblings
-            answer.append([file.rfilename for file in siblings])
+            answer.append([file.rfilename for file in siblings or ()])
 
     if not constants.HF_HUB_OFFLINE:
         asking = threading.Thread(target=ask, daemon=True)
@@ -182,7 +183,7 @@ def _hub_files(source: str) -> list[str]:
     return answer[0]
 
 
-def _read_json(path: Path, name: str) -> dict[str, object]:
+def _read_json(path: Path, name: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except OSError:

@@ -40,6 +40,7 @@ class SectorRates(nn.Module):
         self.register_buffer('member', functional.one_hot(place).float(), persistent=False)
 
     def forward(self, states: Tensor) -> Tensor:
+        """[B, width, S] -> log rates [B, S, C]."""
         states = states.transpose(1, 2)
         scores = self.status(states).clamp(-LARGEST_SCORE, LARGEST_SCORE)
         shares = scores - (scores.exp() @ self.member).log()[..., self.place]
@@ -65,6 +66,7 @@ class Ring(nn.Module):
             nn.GELU(), nn.Dropout(dropout), nn.Conv1d(width, width, 1)) for place in range(depth))
 
     def forward(self, states: Tensor) -> Tensor:
+        """[B, width, S] -> [B, width, S]."""
         for block in self.blocks:
             states = states + block(states)
         return states

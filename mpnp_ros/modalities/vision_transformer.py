@@ -55,6 +55,7 @@ class PatchEmbedding(nn.Module):
         self.proj = nn.Conv2d(shape.channels, shape.width, shape.patch, shape.patch)
 
     def forward(self, images: Tensor) -> Tensor:
+        """[B, channels, H, W] -> [B, width, rows, columns]."""
         return self.proj(images)
 
 
@@ -68,6 +69,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(shape.width, shape.width)
 
     def forward(self, states: Tensor) -> Tensor:
+        """[B, N, width] -> [B, N, width]."""
         batch, count, width = states.shape
         query, key, value = (self.qkv(states).view(batch, count, 3, self.heads, width // self.heads)
                              .permute(2, 0, 3, 1, 4))
@@ -84,6 +86,7 @@ class FeedForward(nn.Module):
         self.fc2 = nn.Linear(shape.hidden, shape.width)
 
     def forward(self, states: Tensor) -> Tensor:
+        """[B, N, width] -> [B, N, width]."""
         return self.fc2(functional.gelu(self.fc1(states)))
 
 
@@ -95,6 +98,7 @@ class LayerScale(nn.Module):
         self.gamma = nn.Parameter(torch.ones(width))
 
     def forward(self, states: Tensor) -> Tensor:
+        """[..., width] -> [..., width]."""
         return states * self.gamma
 
 
@@ -111,6 +115,7 @@ class Block(nn.Module):
         self.ls2 = LayerScale(shape.width) if shape.layer_scale else nn.Identity()
 
     def forward(self, states: Tensor) -> Tensor:
+        """[B, N, width] -> [B, N, width]."""
         states = states + self.ls1(self.attn(self.norm1(states)))
         return states + self.ls2(self.mlp(self.norm2(states)))
 

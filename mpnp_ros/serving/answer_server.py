@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from mpnp_ros.errors import LinksError, QuestionError
 from mpnp_ros.methods.method import Method
@@ -264,6 +265,7 @@ class AnswerServer:
         self._finish(inquiry, answer, told)
 
     def _read_and_install(self, path: str, sha256: str) -> LinkVersion:
+        assert self._read_links, 'links can be loaded where read_links is given'
         version = self._read_links(path, sha256)
         if version.modality not in self.board.modalities:
             listened = ', '.join(self.board.modalities)
@@ -271,7 +273,7 @@ class AnswerServer:
                              f'add {version.modality} to the parameter modalities')
         return self.install(version).result()
 
-    def _changed(self, change: Callable[[object], LinkVersion], subject: object) -> LinkVersion:
+    def _changed(self, change: Callable[[Any], LinkVersion], subject: object) -> LinkVersion:
         version = change(subject)
         self.board.connect(self.links.fits())
         return version

@@ -53,7 +53,8 @@ class LinkVersions:
     """
 
     def __init__(self, method: Method) -> None:
-        self._method, self._store = method, None
+        self._method = method
+        self._store: LinkStore | None = None
         self._versions: dict[str, tuple[LinkVersion, ...]] = {
             name: (LinkVersion(link),) for name, link in method.links().items()}
 
@@ -116,7 +117,7 @@ class LinkVersions:
         try:
             stored = self._store.find(version.path) if version.path else None
             if stored is not None or back:
-                self._store.set_current(version.modality, stored and stored.version)
+                self._store.set_current(version.modality, stored.version if stored else None)
         except (LinksError, OSError) as error:
             LOG.warning('%s links %s are in use, but after a restart others will be: %s', version.modality,
                         version.version, error)

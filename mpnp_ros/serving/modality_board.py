@@ -165,8 +165,8 @@ class ModalityBoard:
         """
         with self._lock:
             now = self._now()
-            found = {name: watch.usable(now) for name, watch in self._watches.items()}
-            found = {name: tokens for name, tokens in found.items() if tokens is not None}
+            found = {name: tokens for name, watch in self._watches.items()
+                     if (tokens := watch.usable(now)) is not None}
             sound = {name for name in found if not self._watches[name].degraded(now)}
             if self._limits.use_degraded == ALWAYS or not (sound or self._limits.use_degraded == NEVER):
                 return found

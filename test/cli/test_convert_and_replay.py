@@ -63,7 +63,7 @@ def test_a_bag_is_not_overwritten_unless_asked(root, scene, bag, capsys):
 
 def replay(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`mpnp replay` to its end."""
-    environment = {**os.environ, 'ROS_DOMAIN_ID': str(100 + os.getpid() % 100),
+    environment = {**os.environ, 'ROS_DOMAIN_ID': os.environ['MPNP_TEST_OTHER_DOMAIN'],
                    'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
     return subprocess.run([sys.executable, '-m', 'mpnp_ros.cli.main', 'replay', *arguments], env=environment,
                           text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)

@@ -67,7 +67,7 @@ def test_an_unknown_supervision_is_refused_with_those_there_are(capsys):
 def alone(monkeypatch) -> None:
     """ROS of this test's own."""
     pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
-    for name, value in (('ROS_DOMAIN_ID', str(100 + os.getpid() % 100)), ('OMP_NUM_THREADS', '1'),
+    for name, value in (('ROS_DOMAIN_ID', os.environ['MPNP_TEST_OTHER_DOMAIN']), ('OMP_NUM_THREADS', '1'),
                         ('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')):
         monkeypatch.setenv(name, value)
 

@@ -126,6 +126,6 @@ def test_nothing_is_sent_without_ros():
 @pytest.mark.ros
 def test_images_arrive_from_another_process(monkeypatch):
     from mpnp_ros.cli import transport_probe
-    monkeypatch.setenv('ROS_DOMAIN_ID', str(100 + os.getpid() % 100))
+    monkeypatch.setenv('ROS_DOMAIN_ID', os.environ['MPNP_TEST_OTHER_DOMAIN'])
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     assert transport_probe.images_received() > 0

@@ -27,7 +27,7 @@ PATIENCE = 60.
 
 def environment() -> dict[str, str]:
     """Of the commands, with a domain of their own."""
-    return {**os.environ, 'ROS_DOMAIN_ID': str(100 + os.getpid() % 100), 'OMP_NUM_THREADS': '1',
+    return {**os.environ, 'ROS_DOMAIN_ID': os.environ['MPNP_TEST_OTHER_DOMAIN'], 'OMP_NUM_THREADS': '1',
             'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'ROS_PYTHON_CHECK_FIELDS': '1'}
 
 

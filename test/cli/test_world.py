@@ -88,7 +88,7 @@ def test_a_package_that_is_missing_is_named_with_the_remedy(tmp_path, capsys, mo
 @pytest.mark.ros
 def test_live_becomes_the_node():
     pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
-    environment = {**os.environ, 'ROS_DOMAIN_ID': str(100 + os.getpid() % 100),
+    environment = {**os.environ, 'ROS_DOMAIN_ID': os.environ['MPNP_TEST_OTHER_DOMAIN'],
                    'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
     done = subprocess.run([sys.executable, '-m', 'mpnp_ros.cli.main', 'world', 'live', '--rate', '0'],
                           env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

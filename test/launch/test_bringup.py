@@ -17,7 +17,6 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource  # n
 from mpnp_ros.cli.main import main  # noqa: E402
 
 BRINGUP = Path(__file__).parents[2] / 'launch' / 'bringup.launch.py'
-DOMAIN = str(100 + os.getpid() % 100)
 PATIENCE = 60.
 
 
@@ -35,7 +34,7 @@ def bringup(parameters: Path) -> LaunchDescription:
     arguments = {**dict.fromkeys(('camera', 'lidar', 'adaptation'), 'false'), 'namespace': 'robot2',
                  'params_file': str(parameters)}
     return LaunchDescription([
-        SetEnvironmentVariable('ROS_DOMAIN_ID', DOMAIN),
+        SetEnvironmentVariable('ROS_DOMAIN_ID', os.environ['MPNP_TEST_OTHER_DOMAIN']),
         IncludeLaunchDescription(PythonLaunchDescriptionSource(str(BRINGUP)),
                                  launch_arguments=arguments.items()),
         launch_pytest.actions.ReadyToTest(),
@@ -44,7 +43,7 @@ def bringup(parameters: Path) -> LaunchDescription:
 
 @pytest.mark.launch(fixture=bringup)
 def test_the_launched_system_answers(monkeypatch, capsys):
-    monkeypatch.setenv('ROS_DOMAIN_ID', DOMAIN)
+    monkeypatch.setenv('ROS_DOMAIN_ID', os.environ['MPNP_TEST_OTHER_DOMAIN'])
     question = ['ask', 'moving?', '--choices', 'yes', 'no', '--namespace', 'robot2', '--json']
     end = time.monotonic() + PATIENCE
     while main(question) and time.monotonic() < end:

@@ -58,8 +58,8 @@ def noted(tmp_path) -> Path:
 
 def test_everything_is_started_with_what_it_needs(noted):
     """Without encoders, and fusion unconfigured; the end of the simulator ends the launch."""
-    environment = {**os.environ, 'ROS_DOMAIN_ID': str(100 + os.getpid() % 100), 'OMP_NUM_THREADS': '1',
-                   'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+    environment = {**os.environ, 'ROS_DOMAIN_ID': os.environ['MPNP_TEST_OTHER_DOMAIN'],
+                   'OMP_NUM_THREADS': '1', 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
                    'AMENT_PREFIX_PATH': os.pathsep.join([str(noted), os.environ['AMENT_PREFIX_PATH']])}
     done = subprocess.run(
         [sys.executable, '-c', LAUNCH, str(ROOT / 'launch/gazebo.launch.py'), 'camera:=false', 'lidar:=false',

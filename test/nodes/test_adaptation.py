@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(300)]
 NAMESPACE = '/learning'
-SECOND, PATIENCE = 1_000_000_000, 90.
+SECOND, PATIENCE = 1_000_000_000, 150.
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 RELIABLE = QoSProfile(depth=1000)
 ANSWERS = ['yes', 'no', 'car', 'truck']
@@ -55,7 +55,7 @@ TEXTS = {'what is it?': 'object', 'what is to the front left of the truck?': 'st
 FUSION = {'links': [''], 'stale_after': 600., 'lowest_rate': 0., 'threads': 1}
 ADAPTATION = {'labelled_topic': 'labelled_questions', 'starts': [''], 'settle': 0., 'between': 0.,
               'retry': 1000., 'least_tried': 0, 'least_questions': 300, 'steps': 400, 'batch': 32,
-              'learning_rate': 1e-3, 'anew_learning_rate': 1e-2, 'turns': 1, 'target_accuracy': .9,
+              'learning_rate': 1e-3, 'anew_learning_rate': 1e-2, 'turns': 1, 'target_accuracy': .95,
               'niceness': 0}
 
 
@@ -280,8 +280,7 @@ def test_a_training_goes_on_when_the_node_was_killed(robot, version):
 @pytest.fixture
 def learner(request, module_ros, tiny_lm_folder, own_cache) -> Iterator[Robot]:
     """Two nodes with a method, which end whatever comes of it."""
-    robot = Robot(module_ros, tiny_lm_folder, f'/{request.param}', request.param, least_questions=150,
-                  target_accuracy=.99)
+    robot = Robot(module_ros, tiny_lm_folder, f'/{request.param}', request.param, least_questions=150)
     try:
         yield robot
     finally:

@@ -585,6 +585,7 @@ def test_killed_and_started_again_it_answers(busy):
         busy.questions.publish(Question(id=f'before {number}', text=LONG))
     busy.process.stop(signal.SIGKILL)
     busy.start(ghosts=1)
+    busy.ros.wait_for_state(busy.topic('fusion'), 'active')
     busy.questions.publish(Question(id='after', text=LONG, choices=CHOICES))
     assert busy.answers.wait(1, where=lambda answer: answer.id == 'after')[0].status == Answer.NO_SENSOR
 

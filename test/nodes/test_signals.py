@@ -160,10 +160,13 @@ def test_the_end_may_be_asked_for_before_it_is_waited_for_and_by_any_thread():
     for _ in range(100_000):  # more than a pipe holds
         end.ask()
     end.wait()
+    assert end.asked
     end.close()
     other = signals.End()
     threading.Timer(.05, other.ask).start()
+    assert not other.asked
     other.wait()
+    assert other.asked
     other.close()
 
 

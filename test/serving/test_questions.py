@@ -21,8 +21,12 @@ UNSEEN = ('\u200b\u200b', '\ufeff', '\u00ad \u2060', '\u3164', '\u2800', '\u00a0
     Question('which?', ('yes', 'no'), 'a', True, 2.5, 9.), Question('', id='a', standing=True),
     Question('\U0001f468\u200d\U0001f469?', ('\U0001f697', '\U0001f68c')),
     Question('\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645')])
-def test_good_questions_pass(question):
+def test_good_questions_pass_as_they_are_and_composed(question):
     question.checked()
+    composed = question.normalised()
+    composed.checked()
+    assert composed.normalised() == composed
+    assert (composed.id, len(composed.choices)) == (question.id, len(question.choices))
 
 
 @pytest.mark.parametrize(('question', 'reason'), [

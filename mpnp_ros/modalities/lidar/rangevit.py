@@ -53,6 +53,7 @@ class ResidualContext(nn.Module):
         self.act = nn.LeakyReLU()
 
     def forward(self, view: Tensor) -> Tensor:
+        """[B, inputs, H, W] -> [B, outputs, H, W]."""
         shortcut = self.act(self.conv1(view))
         near = self.bn1(self.act(self.conv2(shortcut)))
         return shortcut + self.bn2(self.act(self.conv3(near)))
@@ -75,6 +76,7 @@ class ResidualBlock(nn.Module):
         self.act = nn.LeakyReLU()
 
     def forward(self, view: Tensor) -> Tensor:
+        """[B, inputs, H, W] -> [B, outputs, H, W]."""
         first = self.bn1(self.act(self.conv2(view)))
         second = self.bn2(self.act(self.conv3(first)))
         third = self.bn3(self.act(self.conv4(second)))
@@ -96,6 +98,7 @@ class ConvStem(nn.Module):
             nn.Conv2d(hidden, shape.width, 1))
 
     def forward(self, view: Tensor) -> Tensor:
+        """[B, 5, H, W] -> [B, width, H / 2, W / 8]."""
         return self.proj_block(self.conv_block(view))
 
 
