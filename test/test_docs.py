@@ -50,7 +50,8 @@ def test_the_parameter_file_is_accepted_by_every_node(node, overlay):
 
     from mpnp_ros.nodes.parameters import declare_parameters
 
-    table = docs.parameter_tables()[node]
+    parameters = docs.parameters_of(node)
+    table = list(parameters.declared())
     context = Context()
     arguments = ['--ros-args', '--params-file', str(ROOT / 'config/mpnp.yaml'),
                  '--params-file', str(ROOT / f'config/{overlay}.yaml'), '-r', '__ns:=/robot1']
@@ -58,7 +59,7 @@ def test_the_parameter_file_is_accepted_by_every_node(node, overlay):
     try:
         reader = rclpy.create_node(node, context=context)
         overrides = set(reader._parameter_overrides)
-        values = declare_parameters(reader, table)
+        values = declare_parameters(reader, parameters)
         given = yaml.safe_load((ROOT / f'config/{overlay}.yaml').read_text()).get(f'/**/{node}', {})
         for entry in table:
             expected = given.get('ros__parameters', {}).get(entry.name, entry.default)

@@ -19,18 +19,19 @@ from mpnp_ros.methods.aligner import Direction
 from mpnp_ros.methods.connections import Connections, join
 from mpnp_ros.methods.inputs import TokenBatch
 from mpnp_ros.methods.link import Link
-from mpnp_ros.methods.link_options import LinkConfig, option
+from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.method import Method, PrefixCompletion
 from mpnp_ros.methods.questions import Evidence, Tokens
 from mpnp_ros.methods.registry import MethodSpec
 from mpnp_ros.methods.standardise import Standardise
+from mpnp_ros.options import option
 
 
 @dataclass(frozen=True)
 class MeanConfig(LinkConfig):
     """Options of a link: those that any link has, and one of its own."""
 
-    spread: float = option('deviation of the keys and values that an untrained link makes', .1)
+    spread: float = option(.1, 'deviation of the keys and values that an untrained link makes')
 
 
 class MeanLink(Link):

@@ -10,10 +10,9 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,85 +26,18 @@ from mpnp_ros.adaptation.checkpoint import (
     save_checkpoint,
 )
 from mpnp_ros.adaptation.head_inputs import HeadInput, recipe_of
+from mpnp_ros.adaptation.pretraining_config import PretrainingConfig
 from mpnp_ros.adaptation.sector_dataset import HEADINGS, SectorDataset
 from mpnp_ros.adaptation.sector_scores import SectorScores, score_sectors
 from mpnp_ros.adaptation.true_objects import CHANNELS
-from mpnp_ros.errors import ConfigurationError, TrainingError
+from mpnp_ros.errors import TrainingError
 from mpnp_ros.modalities.heads import Head, HeadManifest
 from mpnp_ros.modalities.sector_head import Channel
-from mpnp_ros.nuscenes.questions import Scope
 
 WINDOWS = (1, 3, 6, 12, 36, 72)
 """Widths of the windows for presence, in sectors."""
 CALIBRATED_ON = 256
 PRIOR = 5.0  # objects: rare categories are moved less
-
-
-@dataclass(frozen=True)
-class PretrainingConfig:
-    """How to train a head.  Raises ConfigurationError for values out of range.
-
-    max_distance, min_points: objects that count, metres and points, see Scope.  validation: share of the
-    scenes held out.  epochs: at most; patience: epochs without a better validation after which training
-    stops, 0: never.  learning_rate: highest, after warm_up (share of the steps); it falls to almost nothing
-    on a half cosine.  presence: weight of the loss on presence.  hide_views: share of frames in which some
-    cameras are left out.  hidden, ring, depth, dropout: of the network.
-    """
-
-    max_distance: float = 30.0
-    min_points: int = 5
-    validation: float = 0.15
-    epochs: int = 20
-    batch: int = 32
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.05
-    warm_up: float = 0.15
-    patience: int = 0
-    presence: float = 0.5
-    hide_views: float = 0.2
-    clip: float = 1.0
-    hidden: int = 64
-    ring: int = 128
-    depth: int = 3
-    dropout: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ('epochs', 'batch', 'hidden', 'ring', 'depth'):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be at least 1')
-        for name in ('max_distance', 'learning_rate', 'clip', 'validation'):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be positive')
-        for name in ('min_points', 'weight_decay', 'patience', 'presence'):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigurationError(f'{name} is {getattr(self, name)}; it must not be negative')
-        for name in ('validation', 'warm_up', 'hide_views', 'dropout'):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be in [0, 1)')
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> PretrainingConfig:
-        """Return the defaults with changed values; ConfigurationError names an unknown key or wrong type."""
-        kinds = {item.name: type(item.default) for item in fields(cls)}
-        for name, value in values.items():
-            if name not in kinds:
-                raise ConfigurationError(f'pretraining has no option {name!r}; it has {", ".join(kinds)}')
-            if type(value) is not kinds[name] and not (kinds[name] is float and type(value) is int):
-                raise ConfigurationError(f'{name} must be of type {kinds[name].__name__}, not {value!r}')
-        return cls(**values)
-
-    @property
-    def scope(self) -> Scope:
-        """Return the objects that count."""
-        return Scope(self.max_distance, self.min_points)
-
-    def rate(self, step: int, steps: int) -> float:
-        """Return the learning rate factor of a step, counted from 0: linear warm-up, then half a cosine."""
-        rise = max(1, round(self.warm_up * steps))
-        if step < rise:
-            return (step + 1) / rise
-        return 0.5 * (1 + math.cos(math.pi * (step + 1 - rise) / max(1, steps + 1 - rise)))
 
 
 @dataclass(frozen=True)

@@ -34,35 +34,34 @@ from mpnp_ros.methods.mpnp.link import LatentLink, Question
 from mpnp_ros.modalities.sectors import sector_azimuths
 from mpnp_ros.nuscenes.categories import ANSWERS, THING
 from mpnp_ros.nuscenes.phrasing import Meaning
+from mpnp_ros.options import Options, option
 
 CHECKPOINT_EVERY = 200
 
 
 @dataclass(frozen=True)
-class ReaderConfig:
-    """How a reader learns.
+class ReaderConfig(Options):
+    """How a reader learns: the first stage learns from texts, the second from questions about frames.
 
-    word_steps, word_batch, word_rate: of the first stage, texts; number_steps, number_batch, number_rate: of
-    the second, questions about frames.  Rates fall on half a cosine after `warm_up` steps.  words_still: at
-    which share of the second stage's rate the words go on learning in it.  dropout: share of what is read of
-    texts that is left out in the first stage.  meaning: weight of what questions mean in the second stage.
-    beyond: one question in so many is one that counts cannot answer.
+    Rates fall on half a cosine after `warm_up` steps.
     """
 
-    word_steps: int = 1200
-    word_batch: int = 128
-    word_rate: float = 2e-3
-    number_steps: int = 2000
-    number_batch: int = 64
-    number_rate: float = 1e-3
-    warm_up: int = 60
-    words_still: float = 0.05
-    dropout: float = 0.15
-    meaning: float = 1.0
-    beyond: int = 8
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    seed: int = 0
+    word_steps: int = option(1200, 'steps of the first stage', low=1)
+    word_batch: int = option(128, 'texts per step of the first stage', low=1)
+    word_rate: float = option(2e-3, 'highest learning rate of the first stage', low=1e-30)
+    number_steps: int = option(2000, 'steps of the second stage', low=1)
+    number_batch: int = option(64, 'questions per step of the second stage', low=1)
+    number_rate: float = option(1e-3, 'highest learning rate of the second stage', low=1e-30)
+    warm_up: int = option(60, 'steps over which rates rise', low=0)
+    words_still: float = option(
+        0.05, "share of the second stage's rate at which words go on learning in it", low=0)
+    dropout: float = option(
+        0.15, 'share of what is read of texts that is left out in the first stage', low=0, high=.999)
+    meaning: float = option(1.0, 'weight of what questions mean in the second stage', low=0)
+    beyond: int = option(8, 'one question in so many is one that counts cannot answer', low=1)
+    weight_decay: float = option(0.01, 'weight decay', low=0)
+    clip: float = option(1.0, 'largest norm of the gradient', low=1e-30)
+    seed: int = option(0, 'random seed')
 
 
 @dataclass(frozen=True)

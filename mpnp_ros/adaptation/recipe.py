@@ -1,50 +1,42 @@
 """The recipe of `mpnp train`: questions, sensors, training and held-out data."""
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mpnp_ros.adaptation.dataset import TokenDataset
-from mpnp_ros.adaptation.key_frames import check_files, encode, key_frame_dataset, official_dataset
 from mpnp_ros.adaptation.night_images import NIGHT_IMAGES
-from mpnp_ros.adaptation.processes import Processes
 from mpnp_ros.adaptation.splits import SPLITS
-from mpnp_ros.adaptation.trainer import TrainerConfig
-from mpnp_ros.adaptation.true_objects import OBJECTS, TrueObjects, counting
+from mpnp_ros.adaptation.trainer_config import TrainerConfig
 from mpnp_ros.cache import write_file
-from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.methods.link import Link
-from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import DEFAULT_METHOD
-from mpnp_ros.modalities.base import Encoder
-from mpnp_ros.nuscenes.official_qa import read_nuscenes_qa
 from mpnp_ros.nuscenes.questions import Scope
-from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.options import Options, option
+
+if TYPE_CHECKING:
+    from mpnp_ros.adaptation.dataset import TokenDataset
+    from mpnp_ros.methods.link import Link
+    from mpnp_ros.methods.method import Method
+    from mpnp_ros.modalities.base import Encoder
+    from mpnp_ros.nuscenes.tables import NuScenes
 
 OF_COUNTS = {'camera': {'tokens': 'objects'}, 'lidar': {'backbone': 'polar'}, 'radar': {}}
 """Options of the encoders that count objects by a head."""
 
 
 @dataclass(frozen=True)
-class QuestionRecipe:
-    """Options of questions.
+class QuestionRecipe(Options):
+    """Options of questions made from boxes; published questions are taken as they are."""
 
-    max_distance (metres), min_points, anchors: see :class:`~mpnp_ros.nuscenes.questions.Scope`.  turns:
-    headings a key frame.  per_kind: see scene_questions.  These make questions from boxes; published ones
-    are taken as they are.  of_each_type: questions of each type at most, drawn at random; 0: all.
-    """
-
-    max_distance: float = 50.
-    min_points: int = 1
-    anchors: bool = False
-    turns: int = 24
-    per_kind: int = 2000
-    of_each_type: int = 0
+    max_distance: float = option(50., 'maximum distance of the objects in questions', unit='m', low=0)
+    min_points: int = option(1, 'minimum LiDAR and radar points on an object in questions', low=0)
+    anchors: bool = option(False, 'also ask about positions relative to other objects; for many key frames')
+    turns: int = option(24, 'headings per key frame', low=1)
+    per_kind: int = option(2000, 'maximum questions of each kind per frame', low=0)
+    of_each_type: int = option(0, 'maximum questions of each type, drawn at random; 0: no limit', low=0)
 
     @property
     def scope(self) -> Scope:
@@ -53,68 +45,44 @@ class QuestionRecipe:
 
 
 @dataclass(frozen=True)
-class TrainRecipe:
-    """All options of a training except the data.  Raises ConfigurationError.
+class TrainRecipe(Options):
+    """All options of a training except the data.  Raises OptionError."""
 
-    method: how modalities are connected to the language model.  encoders: modality -> options of its encoder
-    that are not the default.  link: options as in `for_model` of the configuration of the method's links.
-    split: one of SPLITS.  night_images: one of NIGHT_IMAGES, or empty.  seed: of
-    everything that is drawn.
-    """
-
-    language_model: str = 'smollm2-135m-instruct'
-    method: str = DEFAULT_METHOD
-    modalities: tuple[str, ...] = ('camera', 'lidar')
-    encoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    link: Mapping[str, Any] = field(default_factory=dict)
-    questions: QuestionRecipe = field(default_factory=QuestionRecipe)
-    training: TrainerConfig = field(default_factory=TrainerConfig)
-    split: str = 'scene'
-    night_images: str = ''
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, 'modalities', tuple(self.modalities))
-        for name, value, known in (('split', self.split, SPLITS),
-                                   ('night_images', self.night_images, ('', *NIGHT_IMAGES))):
-            if value not in known:
-                raise ConfigurationError(f'{name} is {value!r}; it must be one of {", ".join(known)}')
+    language_model: str = option(
+        'smollm2-135m-instruct', 'language model', flag='--llm', metavar='MODEL')
+    method: str = option(
+        DEFAULT_METHOD, 'method of connecting modalities to the language model', metavar='NAME')
+    modalities: tuple[str, ...] = option(
+        ('camera', 'lidar'), 'modalities: camera, lidar, radar, objects (true objects)', metavar='NAME')
+    encoders: Mapping[str, Mapping[str, Any]] = option(
+        {}, 'options of the encoder of each modality that are not the default')
+    link: Mapping[str, Any] = option(
+        {}, 'options of links, as in `for_model` of the configuration of the links of the method')
+    questions: QuestionRecipe = option(QuestionRecipe(), 'what is asked')
+    training: TrainerConfig = option(TrainerConfig(), 'how links learn')
+    split: str = option('scene', 'held-out data: whole scenes, questions as in nuScenes-QA-mini, or none',
+                        choices=SPLITS)
+    night_images: str = option('', 'degrade camera images of night scenes as nuScenes-QA-mini does',
+                               choices=('', *NIGHT_IMAGES))
+    seed: int = option(0, 'random seed')
 
     @classmethod
-    def load(cls, path: str | Path) -> TrainRecipe:
-        """Read a YAML file.  Raises ConfigurationError with the file and the problem."""
-        try:
-            entries = dict(yaml.safe_load(Path(path).read_text(encoding='utf-8')) or {})
-            entries['questions'] = QuestionRecipe(**entries.get('questions') or {})
-            entries['training'] = TrainerConfig(**{'seed': entries.get('seed', 0),
-                                                   **(entries.get('training') or {})})
-            for name in ('encoders', 'link'):
-                entries[name] = dict(entries.get(name) or {})
-            return cls(**entries)
-        except (OSError, yaml.YAMLError, TypeError, ValueError, ConfigurationError) as error:
-            raise ConfigurationError(f'{path} is not a recipe of mpnp train ({error}); its keys are '
-                                     f'{", ".join(entry.name for entry in fields(cls))}') from None
-
-    def changed(self, **entries: Any) -> TrainRecipe:
-        """Return it with other values, by the names of this class and of its parts; None keeps a value.
-
-        seed is that of training too; last is that of `link`.
-        """
-        given = {name: value for name, value in entries.items() if value is not None}
-        parts = {name: replace(part, **{key: given[key] for key in asdict(part).keys() & given.keys()})
-                 for name, part in (('questions', self.questions), ('training', self.training))}
-        own = {name: given[name] for name in given.keys() & {entry.name for entry in fields(self)}}
-        link = {**self.link, **({'last': given['last']} if 'last' in given else {})}
-        return replace(self, **{'link': link, **parts, **own})
+    def from_mapping(cls, values: Mapping[str, Any], source: str | Path = '') -> TrainRecipe:
+        """Return the recipe as for all options; the default seed of training is that of the recipe."""
+        training = values.get('training') or {}
+        if 'seed' in values and isinstance(training, Mapping):
+            values = {**values, 'training': {'seed': values['seed'], **training}}
+        return super().from_mapping(values, source)
 
     def counting(self, heads: Mapping[str, str | None]) -> TrainRecipe:
         """Return it with tokens of object counts; heads: modality -> its name or folder, or None."""
         chosen = {name: {**self.encoders.get(name, {}), **OF_COUNTS[name], 'head': head}
                   for name, head in heads.items() if head}
-        return replace(self, encoders={**self.encoders, **chosen})
+        return self.changed(encoders={**self.encoders, **chosen})
 
     def make_encoders(self, device: str = 'auto') -> list[Encoder]:
         """Return the encoder of every modality; 'objects' is that of true objects."""
+        from mpnp_ros.adaptation.true_objects import OBJECTS, TrueObjects
         from mpnp_ros.modalities.registry import create_encoder
 
         return [TrueObjects(self.questions.scope) if name == OBJECTS else
@@ -123,6 +91,8 @@ class TrainRecipe:
 
     def new_link(self, method: Method, encoder: Encoder) -> Link:
         """Return an untrained link for an encoder; a counting one for an encoder of counts."""
+        from mpnp_ros.adaptation.true_objects import counting
+
         counts = counting(encoder.channels) if hasattr(encoder, 'channels') else {}
         return method.new_link(encoder.modality, encoder.fingerprint, encoder.token_width,
                                **{**counts, **self.link})
@@ -135,6 +105,9 @@ class TrainRecipe:
         scenes: names or tokens, default: all.  Several processes encode a share each.
         progress: called with (encoded key frames, all key frames).
         """
+        from mpnp_ros.adaptation.key_frames import check_files, key_frame_dataset, official_dataset
+        from mpnp_ros.nuscenes.official_qa import read_nuscenes_qa
+
         asked = self.questions
         samples = [sample['token'] for scene in scenes or [record['token'] for record in root.scenes]
                    for sample in root.samples(scene)]
@@ -157,11 +130,13 @@ class TrainRecipe:
 
     def save(self, path: Path) -> None:
         """Write the YAML file."""
-        entries = json.loads(json.dumps(asdict(self)))
-        write_file(path, yaml.safe_dump(entries, sort_keys=False).encode())
+        write_file(path, yaml.safe_dump(self.to_mapping(), sort_keys=False).encode())
 
     def _encode(self, root: NuScenes, encoders: Sequence[Encoder], samples: Sequence[str]) -> None:
         """Let each process encode a share into the cache, and wait for the others."""
+        from mpnp_ros.adaptation.key_frames import encode
+        from mpnp_ros.adaptation.processes import Processes
+
         processes = Processes.current()
         if processes.count > 1:
             for token in processes.share(samples):

@@ -8,14 +8,13 @@ disk, and the same call goes on from there.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.blind import train_blind
@@ -28,9 +27,9 @@ from mpnp_ros.adaptation.painted_questions import PaintedDataset, painted_questi
 from mpnp_ros.adaptation.reader import ReaderConfig, ReaderTraining
 from mpnp_ros.adaptation.rule import rule_answer
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingStep
+from mpnp_ros.adaptation.trainer_config import PARTS
 from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects, counting
 from mpnp_ros.cache import cached_folder, write_file
-from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
@@ -44,7 +43,9 @@ from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.nuscenes.key_frame import KeyFrame
 from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.options import Options, option
 from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.world.conditions import LIGHTS
 from mpnp_ros.world.generate import Recipe, generate, scene_identities
 from mpnp_ros.world.identity import SceneIdentity
 from mpnp_ros.world.key_frames import object_key_frames
@@ -55,11 +56,11 @@ QUESTION_SEED = 0
 
 
 @dataclass(frozen=True)
-class Questions:
+class Questions(Options):
     """Objects of questions, see :class:`~mpnp_ros.nuscenes.questions.Scope`."""
 
-    max_distance: float = 30.0
-    min_points: int = 5
+    max_distance: float = option(30.0, 'maximum distance of the objects in questions', unit='m', low=0)
+    min_points: int = option(5, 'minimum LiDAR and radar points on an object in questions', low=0)
 
     @property
     def scope(self) -> Scope:
@@ -68,20 +69,16 @@ class Questions:
 
 
 @dataclass(frozen=True)
-class Scenes:
-    """Scenes of the world: seeds first to last but one, key frames every `interval` seconds.
+class Scenes(Options):
+    """Scenes of the world and how many questions are asked about them."""
 
-    lights: those that are rendered.  turns: headings a frame.  per_kind, of_each_type: how many questions,
-    see scene_questions and TokenDataset.evened.
-    """
-
-    scenes: tuple[int, int]
-    key_frames: int = 8
-    interval: float = 3.0
-    lights: tuple[str, ...] = ('day',)
-    turns: int = 1
-    per_kind: int = 6
-    of_each_type: int = 10_000
+    scenes: tuple[int, int] = option(help='first seed of the scenes, and the seed after the last', low=0)
+    key_frames: int = option(8, 'key frames of each scene', low=1)
+    interval: float = option(3.0, 'time between key frames', unit='s', low=1e-30)
+    lights: tuple[str, ...] = option(('day',), 'lights that are rendered', choices=LIGHTS)
+    turns: int = option(1, 'headings per key frame', low=1)
+    per_kind: int = option(6, 'maximum questions of each kind per frame', low=0)
+    of_each_type: int = option(10_000, 'maximum questions of each type', low=0)
 
     @property
     def seeds(self) -> range:
@@ -95,97 +92,80 @@ class Scenes:
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(Options):
     """Steps, rates and trained part of links, see TrainerConfig."""
 
-    steps: int
-    batch: int = 128
-    learning_rate: float = 6e-4
-    modality_dropout: float = 0.5
-    part: str = 'all'
-    worth_rate: float = 1e-2
+    steps: int = option(help='training steps', low=1)
+    batch: int = option(128, 'questions per step', low=1)
+    learning_rate: float = option(6e-4, 'learning rate of aligners', low=1e-30)
+    modality_dropout: float = option(
+        0.5, 'share of questions that see only a part of their modalities', low=0, high=1)
+    part: str = option('all', 'what of the links is trained', choices=tuple(PARTS))
+    worth_rate: float = option(1e-2, 'learning rate of worth and trust', low=1e-30)
 
 
 @dataclass(frozen=True)
 class Learning(Scenes):
-    """Training scenes, and options of the training.
+    """Training scenes, and options of the training."""
 
-    calibrated_on: questions of each type on which the temperature of answers is fitted.
-    """
-
-    steps: int = 1000
-    batch: int = 128
-    learning_rate: float = 6e-4
-    modality_dropout: float = 0.5
-    part: str = 'worth'
-    worth_rate: float = 1e-2
-    calibrated_on: int = 300
+    steps: int = option(1000, 'training steps', low=1)
+    batch: int = option(128, 'questions per step', low=1)
+    learning_rate: float = option(6e-4, 'learning rate of aligners', low=1e-30)
+    modality_dropout: float = option(
+        0.5, 'share of questions that see only a part of their modalities', low=0, high=1)
+    part: str = option('worth', 'what of the links is trained', choices=tuple(PARTS))
+    worth_rate: float = option(1e-2, 'learning rate of worth and trust', low=1e-30)
+    calibrated_on: int = option(
+        300, 'questions of each type on which the temperature of answers is fitted', low=0)
 
 
 @dataclass(frozen=True)
-class Counting(Scenes):
+class Counting(Learning):
     """Scenes that painted frames are made from, and how links to true objects learn on them.
 
-    frames: so many are painted.  beyond: questions that counts cannot answer.  wordings: texts that only
-    words are learned from.  reader: how the reader learns, see ReaderConfig; steps and the rest: how its
-    aligners learn to speak to the language model after that.  calibrated_on: questions of each
-    type about painted frames of the validation's scenes, on which the temperature of answers is fitted.
+    First the reader learns; steps and the rest say how its aligners learn to speak to the language model
+    after that.  The temperature of answers is fitted on painted frames of the validation's scenes.
     """
 
-    part: str = 'aligners'
-    frames: int = 8000
-    beyond: int = 4000
-    wordings: int = 40_000
-    calibrated_on: int = 600
-    reader: Mapping[str, Any] = field(default_factory=dict)
-    steps: int = 300
-    batch: int = 64
-    learning_rate: float = 2e-3
-    modality_dropout: float = 0.
-    worth_rate: float = 1e-2
-
-    def __post_init__(self) -> None:
-        ReaderConfig(**self.reader)  # names it does not have are told before anything is made
+    steps: int = option(300, 'training steps', low=1)
+    batch: int = option(64, 'questions per step', low=1)
+    learning_rate: float = option(2e-3, 'learning rate of aligners', low=1e-30)
+    modality_dropout: float = option(
+        0., 'share of questions that see only a part of their modalities', low=0, high=1)
+    part: str = option('aligners', 'what of the links is trained', choices=tuple(PARTS))
+    calibrated_on: int = option(
+        600, 'questions of each type on which the temperature of answers is fitted', low=0)
+    frames: int = option(8000, 'painted frames', low=1)
+    beyond: int = option(4000, 'questions that counts cannot answer', low=0)
+    wordings: int = option(40_000, 'texts that only words are learned from', low=0)
+    reader: ReaderConfig = option(ReaderConfig(), 'how the reader learns')
 
 
 @dataclass(frozen=True)
-class StudyConfig:
-    """The whole study; :meth:`load` reads it from YAML.  link: options of LinkConfig.for_model."""
+class StudyConfig(Options):
+    """The whole study; :meth:`load` reads it from YAML."""
 
-    objects: Counting
-    sensors: Learning
-    blind: Training
-    test: Scenes
-    validation: Scenes
-    seeds: tuple[int, ...] = (0, 1, 2)
-    language_model: str = 'smollm2-135m-instruct'
-    questions: Questions = field(default_factory=Questions)
-    link: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def load(cls, path: str | Path) -> StudyConfig:
-        """Read a YAML file.  Raises ConfigurationError, naming the file and the key at fault."""
-        parts = {'objects': Counting, 'sensors': Learning, 'blind': Training, 'test': Scenes,
-                 'validation': Scenes, 'questions': Questions}
-        try:
-            entries = dict(yaml.safe_load(Path(path).read_text(encoding='utf-8')))
-            made = {name: parts[name](**_tuples(value)) if name in parts else value
-                    for name, value in entries.items()}
-            return cls(**_tuples(made))
-        except (OSError, yaml.YAMLError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigurationError(f'{path} is not a recipe of a study ({error}); its keys are '
-                                     f'{", ".join(entry.name for entry in fields(cls))}') from None
+    objects: Counting = option(help='links on true objects, the start of all others')
+    sensors: Learning = option(help='links on camera and LiDAR together')
+    blind: Training = option(help='the same links on learned constants')
+    test: Scenes = option(help='scenes of the test')
+    validation: Scenes = option(help='scenes for learning curves and choosing')
+    seeds: tuple[int, ...] = option((0, 1, 2), 'seeds of links and of what they see in training')
+    language_model: str = option('smollm2-135m-instruct', 'language model')
+    questions: Questions = option(Questions(), 'what is asked')
+    link: Mapping[str, Any] = option({}, 'options of links, as of LinkConfig.for_model')
 
     @property
     def splits(self) -> dict[str, range]:
         """The seeds of the scenes of every part, which may not overlap."""
         return {name: getattr(self, name).seeds for name in ('objects', 'sensors', 'validation', 'test')}
 
-    def __post_init__(self) -> None:
+    def check(self) -> Iterator[str]:
+        """No scene may be on two sides."""
         ranges = sorted(self.splits.items(), key=lambda part: part[1].start)
         for (first, one), (second, other) in zip(ranges, ranges[1:], strict=False):
             if one.stop > other.start:
-                raise ConfigurationError(f'the scenes of {first} and {second} overlap; give them other seeds')
+                yield f'{first} and {second} overlap; give their scenes other seeds'
 
 
 @dataclass(frozen=True, eq=False)
@@ -409,7 +389,7 @@ class Study:
 
     def _teach(self, method: Method, seed: int) -> None:
         """Teach the reader of a link on true objects to count."""
-        config = ReaderConfig(**{**self.config.objects.reader, 'seed': seed})
+        config = self.config.objects.reader.changed(seed=seed)
         training = ReaderTraining(method, OBJECTS, self.painted, config,
                                   self.folder / 'training' / f'reader-{seed}', self._texts)
         training.run(lambda step: self.show(step.stage, TrainingStep(step.step, step.steps, step.loss, None)))
@@ -435,7 +415,3 @@ class Study:
     @staticmethod
     def _identities(part: Scenes, lights: Sequence[str]) -> list[SceneIdentity]:
         return scene_identities(part.seeds, lights, ('clear',))
-
-
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

@@ -33,74 +33,14 @@ from mpnp_ros.adaptation.cost import measure_macs, peak_memory, reset_peak_memor
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.evaluation import evaluate
 from mpnp_ros.adaptation.processes import Processes
-from mpnp_ros.errors import ConfigurationError, TrainingError
+from mpnp_ros.adaptation.trainer_config import PARTS, TrainerConfig
+from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.link import Link
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.questions import AnsweredQuestion
 
-PARTS = {'all': ('all', 'aligners', 'worth', 'trust'), 'aligners': ('aligners',), 'worth': ('worth', 'trust'),
-         'trust': ('trust',)}
-"""Groups of parameters that each part consists of, beside the gates; MethodSpec says which is in which."""
 RECENT = 20
 SAMPLED_QUESTIONS, SAMPLED_FRAMES = 2048, 512
-
-
-@dataclass(frozen=True)
-class TrainerConfig:
-    """How to train.  Raises ConfigurationError for values out of range.
-
-    steps: of `batch` questions each.  learning_rate, gate_learning_rate: of aligners and of gates, after
-    `warm_up` steps; they fall linearly to `final_rate` of that.  clip: largest norm of the gradient.
-    modality_dropout: share of questions that see only a random non-empty part of their modalities, so that
-    any part of them will do later.  evaluate_every, patience: stop after so many evaluations on the
-    validation set without a better one (0: never) and keep the best links.  stop_loss: stop when the mean
-    loss of the last 20 steps is below.  stop_accuracy: stop when the validation set is answered that well
-    (0: never).  seconds: stop when steps have taken so long (0: no limit); learning rates then fall with
-    time where steps are slow, and the result depends on the machine.  checkpoint_every: steps between
-    checkpoints.  part: what of the links is trained, beside their gates: all; aligners: from a reader that
-    counts already to the language model; worth: what the counts of a sensor are worth; trust: only how
-    far its word counts beside others'.  worth_rate: learning rate of both.
-    """
-
-    steps: int = 300
-    batch: int = 64
-    learning_rate: float = 1e-3
-    gate_learning_rate: float = 1e-2
-    warm_up: int = 60
-    final_rate: float = .03
-    clip: float = 1.
-    weight_decay: float = .01
-    modality_dropout: float = .5
-    evaluate_every: int = 50
-    patience: int = 0
-    stop_loss: float = 0.
-    stop_accuracy: float = 0.
-    seconds: float = 0.
-    checkpoint_every: int = 100
-    part: str = 'all'
-    worth_rate: float = 1e-2
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ('steps', 'batch', 'evaluate_every', 'checkpoint_every'):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be at least 1')
-        if self.part not in PARTS:
-            raise ConfigurationError(f'part is {self.part!r}; it must be one of {", ".join(PARTS)}')
-        for name in ('learning_rate', 'gate_learning_rate', 'worth_rate', 'clip'):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be positive')
-        for name in ('final_rate', 'modality_dropout'):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be within [0, 1]')
-        for name in ('warm_up', 'weight_decay', 'patience', 'stop_loss', 'stop_accuracy', 'seconds'):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigurationError(f'{name} is {getattr(self, name)}; it must not be negative')
-
-    def rate(self, step: int, seconds: float = 0.) -> float:
-        """Return the learning rate factor of a step, counted from 0, after so many seconds of steps."""
-        done = max(step / self.steps, seconds / self.seconds if self.seconds else 0.)
-        return min(1., (step + 1) / max(1, self.warm_up)) * max(self.final_rate, 1 - done)
 
 
 @dataclass(frozen=True)

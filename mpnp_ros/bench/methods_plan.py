@@ -4,86 +4,60 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mpnp_ros.cache import write_file
 from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.options import Options, option
 
 BLIND = 'blind'
 """The row of the method that is compared, on learned constants instead of a sensor."""
 RUN = 'run.json'
-POSITIVE = ('seeds', 'methods', 'ours', 'budget', 'max_steps', 'test', 'curve', 'curve_scenes', 'points')
 
 
 @dataclass(frozen=True)
-class MethodPlan:
-    """How one method is trained.
+class MethodPlan(Options):
+    """How one method is trained, see TrainerConfig."""
 
-    link: options of Method.new_link.  batch, learning_rate, gate_learning_rate, checkpoint_every: as in
-    TrainerConfig.  points: of its curve; 0: as many as of the others.
-    """
-
-    link: Mapping[str, Any] = field(default_factory=dict)
-    batch: int = 32
-    learning_rate: float = 1e-3
-    gate_learning_rate: float = 1e-2
-    checkpoint_every: int = 50
-    points: int = 0
+    link: Mapping[str, Any] = option({}, 'options of Method.new_link')
+    batch: int = option(32, 'questions per step', low=1)
+    learning_rate: float = option(1e-3, 'learning rate of aligners', low=1e-30)
+    gate_learning_rate: float = option(1e-2, 'learning rate of gates', low=1e-30)
+    checkpoint_every: int = option(50, 'steps between checkpoints', low=1)
+    points: int = option(0, 'points of its curve; 0: as many as of the others', low=0)
 
 
 @dataclass(frozen=True)
-class MethodsConfig:
-    """The whole benchmark; :meth:`load` reads it from YAML.  Raises ConfigurationError.
+class MethodsConfig(Options):
+    """The whole benchmark; :meth:`load` reads it from YAML.  Raises OptionError."""
 
-    name: of the files that are written.  ours: the methods of this package; the first of them is compared
-    with all that are not among them.  without_skipping: method that skips attention -> the same without.
-    light, modality: what is adapted to; `objects`: true objects.  budget: MACs of an adaptation, all costs
-    counted.  max_steps: more are not made, whatever the budget.  texts: so many most frequent texts of
-    questions are trained on; 0: all.  test: questions of the test, drawn evenly by type.  curve: those of
-    the curve, from `curve_scenes` of the scenes that are trained on otherwise.  points: of the curve.
-    warm_up: share of the steps.
-    """
+    methods: Mapping[str, MethodPlan] = option(help='how each method is trained')
+    name: str = option('methods', 'name of the files that are written')
+    ours: tuple[str, ...] = option(
+        ('mpnp',), 'methods of this package; the first is compared with all that are not among them')
+    without_skipping: Mapping[str, str] = option(
+        {}, 'method that skips attention -> the same without')
+    seeds: tuple[int, ...] = option((0, 1, 2), 'seeds')
+    light: str = option('night', 'light that is adapted to')
+    modality: str = option('lidar', 'modality that is adapted to; objects: true objects')
+    budget: float = option(40e12, 'MACs of an adaptation, all costs counted', low=1)
+    max_steps: int = option(6000, 'most steps, whatever the budget', low=1)
+    texts: int = option(0, 'most frequent texts of questions that are trained on; 0: all', low=0)
+    test: int = option(1000, 'questions of the test, drawn evenly by type', low=1)
+    curve: int = option(250, 'questions of the curve', low=1)
+    curve_scenes: int = option(4, 'scenes of the curve, which are trained on otherwise', low=1)
+    points: int = option(8, 'points of the curve', low=1)
+    warm_up: float = option(.1, 'share of the steps over which learning rates rise', low=0, high=1)
 
-    methods: Mapping[str, MethodPlan]
-    name: str = 'methods'
-    ours: tuple[str, ...] = ('mpnp',)
-    without_skipping: Mapping[str, str] = field(default_factory=dict)
-    seeds: tuple[int, ...] = (0, 1, 2)
-    light: str = 'night'
-    modality: str = 'lidar'
-    budget: float = 40e12
-    max_steps: int = 6000
-    texts: int = 0
-    test: int = 1000
-    curve: int = 250
-    curve_scenes: int = 4
-    points: int = 8
-    warm_up: float = .1
-
-    def __post_init__(self) -> None:
-        for name in POSITIVE:
+    def check(self) -> Iterator[str]:
+        """There must be methods and seeds, and a plan for the method that is compared."""
+        for name in ('methods', 'seeds', 'ours'):
             if not getattr(self, name):
-                raise ConfigurationError(f'{name} of the benchmark is {getattr(self, name)!r}; give some')
-        if self.ours[0] not in self.methods:
-            raise ConfigurationError(f'{self.ours[0]} is compared but not among the methods '
-                                     f'{", ".join(self.methods)}')
-
-    @classmethod
-    def load(cls, path: str | Path) -> MethodsConfig:
-        """Read a YAML file.  Raises ConfigurationError, naming the file and the key at fault."""
-        try:
-            entries = dict(yaml.safe_load(Path(path).read_text(encoding='utf-8')))
-            made = {name: tuple(value) if isinstance(value, list) else value
-                    for name, value in entries.items()}
-            plans = {name: MethodPlan(**(plan or {})) for name, plan in entries['methods'].items()}
-            return cls(**{**made, 'methods': plans, 'budget': float(entries.get('budget', cls.budget))})
-        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigurationError(f'{path} is no recipe of this benchmark ({error}); its keys are '
-                                     f'{", ".join(entry.name for entry in fields(cls))}') from None
+                yield f'{name} of the benchmark is empty; give some'
+        if self.ours and self.ours[0] not in self.methods:
+            yield f'ours begins with {self.ours[0]}, which is not among the methods {", ".join(self.methods)}'
 
     def runs(self, methods: Sequence[str], seeds: Sequence[int], language_model: str,
              data: str) -> Iterator[Run]:

@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpnp_ros.adaptation.recipe import TrainRecipe
 from mpnp_ros.cli.accuracy_table import condition_table, table
 from mpnp_ros.cli.recipe_options import recipe_of
 from mpnp_ros.cli.train import RECIPE, SCENES, announce
@@ -36,7 +37,8 @@ def evaluate_links(arguments: Namespace) -> int:
         raise ConfigurationError('--links needs --root: the nuScenes root of the key frames')
     if arguments.config is None and (arguments.links / RECIPE).is_file():
         arguments.config = arguments.links / RECIPE
-    recipe = recipe_of(arguments).changed(of_each_type=arguments.of_each_type or 0)
+    asked = TrainRecipe.given(arguments).get('questions.of_each_type', 0)
+    recipe = recipe_of(arguments).changed(**{'questions.of_each_type': asked})
     root, encoders = NuScenes(arguments.root), recipe.make_encoders(arguments.device)
     lm = load_language_model(recipe.language_model, arguments.device)
     method = with_links(create_method(recipe.method, lm), arguments.links, encoders)

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.options import read_yaml
 
 MARK = 'ros__parameters'
 
@@ -22,16 +21,8 @@ def check_parameter_file(path: Path) -> list[str]:
     """
     if not Path(path).is_file():
         raise ConfigurationError(f'parameter file {path} does not exist')
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f'parameter file {path} cannot be read: {error}') from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, 'problem_mark', None)
-        place = f' line {mark.line + 1}' if mark else ''
-        raise ConfigurationError(f'parameter file {path}{place} is not YAML: '
-                                 f'{getattr(error, "problem", None) or error}') from None
-    return list(_node_names(content, path)) if content is not None else []
+    content = read_yaml(path)
+    return list(_node_names(content, path)) if content else []
 
 
 def unmatched(path: Path, nodes: Sequence[str], namespace: str, known: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpnp_ros.adaptation.pretraining_config import PretrainingConfig
 from mpnp_ros.cli.interruption import (
     CANCELLED,
     checkpoint_folder,
@@ -23,12 +24,12 @@ from mpnp_ros.cli.interruption import (
     forget_checkpoint,
     interruptible,
 )
-from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.locations import shared_file
 from mpnp_ros.progress import progress
 
 if TYPE_CHECKING:
     from mpnp_ros.adaptation.head_inputs import HeadInput
-    from mpnp_ros.adaptation.pretraining import PretrainingConfig, PretrainingReport
+    from mpnp_ros.adaptation.pretraining import PretrainingReport
     from mpnp_ros.adaptation.sector_dataset import SectorDataset
     from mpnp_ros.nuscenes.key_frame import KeyFrame
 
@@ -45,8 +46,7 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help='names or tokens of scenes (default: all)')
     parser.add_argument('--config', type=Path, metavar='YAML',
                         help='recipe (default: config/pretrain.yaml of the package)')
-    parser.add_argument('--epochs', type=int, help='epochs (default: those of the recipe)')
-    parser.add_argument('--seed', type=int, default=0, help='random seed (default: %(default)s)')
+    PretrainingConfig.add_arguments(parser, ['epochs', 'seed'])
     parser.add_argument('--checkpoint', type=Path, metavar='FOLDER',
                         help='folder from which a stopped run resumes (default: a hidden folder beside '
                              '--output, removed at the end)')
@@ -94,19 +94,8 @@ def run(arguments: Namespace) -> int:
 
 def recipe(arguments: Namespace) -> PretrainingConfig:
     """Return the section of the YAML file for the modality, with the overrides of the command line."""
-    import yaml
-
-    from mpnp_ros.adaptation.pretraining import PretrainingConfig
-    from mpnp_ros.locations import shared_file
-
     path = arguments.config or shared_file('config/pretrain.yaml')
-    try:
-        values = dict(yaml.safe_load(path.read_text(encoding='utf-8'))[arguments.modality])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise ConfigurationError(f'no recipe for the {arguments.modality} in {path} '
-                                 f'({type(error).__name__}: {error})') from None
-    changed = {'seed': arguments.seed} | ({'epochs': arguments.epochs} if arguments.epochs else {})
-    return PretrainingConfig.from_mapping({**values, **changed})
+    return PretrainingConfig.load(path, arguments.modality).changed(**PretrainingConfig.given(arguments))
 
 
 def head_input(arguments: Namespace) -> HeadInput:

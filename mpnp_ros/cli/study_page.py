@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpnp_ros.adaptation.reader import ReaderConfig
 from mpnp_ros.adaptation.study_report import StudyReport
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ learn to pass the counts to the language model.
 
 def write_page(results: Sequence[Mapping[str, Any]], config: StudyConfig, folder: Path) -> Path:
     """Write JSON, page and picture, and return the page's path."""
-    report, reader = StudyReport.of(results), ReaderConfig(**config.objects.reader)
+    report, reader = StudyReport.of(results), config.objects.reader
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'accuracy.json').write_text(report.to_json())
     draw(report, results, folder / 'accuracy.png')

@@ -18,6 +18,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpnp_ros.adaptation.recipe import TrainRecipe
 from mpnp_ros.cli.accuracy_table import condition_table, table
 from mpnp_ros.cli.interruption import (
     CANCELLED,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from mpnp_ros.adaptation.dataset import TokenDataset
     from mpnp_ros.adaptation.evaluation import Accuracy
-    from mpnp_ros.adaptation.recipe import TrainRecipe
     from mpnp_ros.adaptation.trainer import Trainer, TrainingReport
     from mpnp_ros.llm.language_model import LanguageModel
     from mpnp_ros.methods.link import Link
@@ -60,9 +60,7 @@ def add_arguments(parser: ArgumentParser) -> None:
                         f'modality, otherwise for true objects; {SHIPPED}: the shipped links')
     parser.add_argument('--blocks', type=int, metavar='N',
                         help='number of linked blocks, counted from the last')
-    parser.add_argument('--steps', type=int, metavar='N', help='training steps')
-    parser.add_argument('--batch', type=int, metavar='N', help='questions per step, over all processes')
-    parser.add_argument('--learning-rate', type=float, metavar='RATE', help='learning rate of aligners')
+    TrainRecipe.add_arguments(parser, ['training.steps', 'training.batch', 'training.learning_rate'])
     parser.add_argument('--blind', action='store_true', help='also train the blind baseline')
     parser.add_argument('--checkpoint', type=Path, metavar='FOLDER',
                         help='folder from which a stopped run resumes (default: a hidden folder beside '

@@ -10,8 +10,8 @@ from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.columns.link import ModalityColumns, PromptedConfig, PromptedLink
 from mpnp_ros.methods.columns.method import ColumnMethod
 from mpnp_ros.methods.inputs import TokenBatch
-from mpnp_ros.methods.link_options import option
 from mpnp_ros.methods.registry import MethodSpec
+from mpnp_ros.options import option
 
 LINKED_SHARE = .4
 PROMPT_PLACES = ('link', 'input')
@@ -21,11 +21,15 @@ PROMPT_PLACES = ('link', 'input')
 class EpAlmConfig(PromptedConfig):
     """The last 40 % of the blocks, of which all but the last get columns of their own."""
 
-    connectors: int = option('linear maps, of which each serves as many blocks in a row', 6)
-    depths: int = option('depths of the encoder that a frame has tokens of, side by side for each view; '
-                         'connector i reads the tokens of one depth.  1: all connectors read all tokens', 1)
-    prompt_at: str = option('where learned prompts stand: link, before the first linked block; input, before '
-                            'block 0 (as published), so that gradients go down through all blocks', 'link')
+    connectors: int = option(6, 'linear maps, of which each serves as many blocks in a row', low=1)
+    depths: int = option(
+        1,
+        'depths of the encoder that a frame has tokens of, side by side for each view; connector i reads '
+        'the tokens of one depth.  1: all connectors read all tokens', low=1)
+    prompt_at: str = option(
+        'link',
+        'where learned prompts stand: link, before the first linked block; input, before block 0 (as '
+        'published), so that gradients go down through all blocks', choices=PROMPT_PLACES)
 
     @classmethod
     def for_model(cls, lm: LanguageModel, modality: str, encoder: str, token_width: int, *,
@@ -44,12 +48,6 @@ class EpAlmConfig(PromptedConfig):
         """Which of the maps serves a block: min((l - s) // max(1, K // M), M - 1)."""
         step = max(1, len(self.injected) // self.connectors)
         return min((block - self.injected[0]) // step, self.connectors - 1)
-
-    def _requirements(self) -> list[tuple[bool, str]]:
-        return [*super()._requirements(),
-                (min(self.connectors, self.depths) >= 1, 'connectors and depths must be at least 1'),
-                (self.prompt_at in PROMPT_PLACES,
-                 f'prompt_at is {self.prompt_at!r}; expected one of {", ".join(PROMPT_PLACES)}')]
 
 
 class EpAlmLink(PromptedLink):

@@ -1,16 +1,14 @@
 """What every modality is made of: frames in, an encoder with a declared configuration, tokens out."""
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from mpnp_ros import options
+from mpnp_ros.options import Options, option
 from mpnp_ros.tokens import ModalityTokens
 
 if TYPE_CHECKING:
@@ -119,22 +117,13 @@ class Encoder(Protocol):
         ...
 
 
-def option(default: Any, text: str, *, unit: str = '', low: float | None = None,
-           high: float | None = None, choices: Sequence[str] = (), shapes_tokens: bool = True,
-           added: bool = False) -> Any:
-    """Declare a field of an :class:`EncoderConfig`: its default, help text, unit and limits.
-
-    ``low`` and ``high`` are inclusive; for a tuple they and ``choices`` bind every item.
-    ``shapes_tokens`` is False for an option that does not change what the tokens mean.  ``added``: later
-    than links were published; while it has its default it leaves fingerprints as they were.
-    """
-    return options.option(default, text, unit=unit, low=low, high=high, choices=choices,
-                          shapes_tokens=shapes_tokens, added=added)
-
-
 @dataclass(frozen=True)
-class EncoderConfig(options.Options):
-    """Options that every encoder has; a modality derives from it and adds its own."""
+class EncoderConfig(Options):
+    """Options that every encoder has; a modality derives from it and adds its own.
+
+    Notes of an option: ``shapes_tokens=False`` where it does not change what the tokens mean; ``added=True``
+    where it is newer than published links: while it has its default it leaves fingerprints as they were.
+    """
 
     device: str = option('auto', 'where the encoder runs: auto, cpu, cuda or cuda:<index>',
                          shapes_tokens=False)
@@ -143,8 +132,8 @@ class EncoderConfig(options.Options):
 
     def fingerprint(self, modality: str, weights: str, version: int) -> str:
         """Return ``<modality>-<12 hex digits>`` over the weights' hash, the code's version and options."""
-        shaping = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)
-                   if item.metadata['shapes_tokens']
-                   and not (item.metadata['added'] and getattr(self, item.name) == item.default)}
+        shaping = {row.name: self[row.name] for row in type(self).declared()
+                   if row.notes.get('shapes_tokens', True)
+                   and not (row.notes.get('added') and self[row.name] == row.default)}
         text = json.dumps([modality, version, weights, shaping], sort_keys=True)
         return f'{modality}-{hashlib.sha256(text.encode()).hexdigest()[:12]}'

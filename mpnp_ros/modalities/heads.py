@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -84,12 +84,12 @@ class Head:
 
         Raises WeightsError for one that the encoder does not have, or a value that it does not take.
         """
-        known = {entry.name for entry in fields(config) if entry.metadata['shapes_tokens']}
+        known = {row.name for row in type(config).declared() if row.notes.get('shapes_tokens', True)}
         if odd := self.manifest.input.keys() - known:
             raise WeightsError(f'head {self.folder}: input of its {MANIFEST} has options that the encoder of '
                                f'the {self.manifest.kind} does not have: {", ".join(sorted(odd))}; {AGAIN}')
         try:
-            return replace(config, **self.manifest.input)
+            return config.changed(**self.manifest.input)
         except ConfigurationError as error:
             raise WeightsError(f'head {self.folder}: input of its {MANIFEST} cannot be used: {error}; {AGAIN}'
                                ) from None

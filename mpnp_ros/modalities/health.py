@@ -5,14 +5,12 @@ names it in its registration; one without a judge is taken as it comes.
 """
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.options import Options
 
 SECOND = 1_000_000_000
@@ -43,13 +41,13 @@ class HealthLimits(Options):
     Raises ConfigurationError for a pair that is none, or whose two numbers are the same.
     """
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, tuple) and (len(value) != 2 or value[0] == value[1]):
-                raise ConfigurationError(f'{item.name} is {list(value)}; give two different numbers: one '
-                                         'that is worth nothing, and one at which nothing is lost')
+    def check(self) -> Iterator[str]:
+        """Every pair must be two different numbers."""
+        for row in type(self).declared():
+            value = self[row.name]
+            if row.is_list and (len(value) != 2 or value[0] == value[1]):
+                yield (f'{row.name} is {list(value)}; give two different numbers: one that is worth nothing, '
+                       'and one at which nothing is lost')
 
     def judge(self) -> Judge:
         """Return a new judge with these limits."""

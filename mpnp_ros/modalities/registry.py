@@ -86,12 +86,14 @@ def create_encoder(modality: str, config: Mapping[str, Any] | EncoderConfig | No
     return entry.build(config)
 
 
-def create_judge(modality: str, limits: Mapping[str, Any] | None = None) -> Judge | None:
-    """Return a judge of frames of ``modality``, from the limits that differ; None where it has none.
+def create_judge(modality: str, limits: Mapping[str, Any] | HealthLimits | None = None) -> Judge | None:
+    """Return a judge of frames of ``modality``, from limits or those that differ; None where it has none.
 
     Raises ConfigurationError for an unknown modality or limit.
     """
     known = find_modality(modality).limits
+    if isinstance(limits, HealthLimits):
+        return limits.judge()
     return known.from_mapping(limits or {}).judge() if known else None
 
 

@@ -12,11 +12,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -43,16 +43,10 @@ from mpnp_ros.nodes.adaptation_messages import (
 )
 from mpnp_ros.nodes.deferred_service import then
 from mpnp_ros.nodes.diagnostics import OK
-from mpnp_ros.nodes.parameters import (
-    Change,
-    Parameter,
-    method_problem,
-    option_parameters,
-    options_of,
-    topic_problem,
-)
+from mpnp_ros.nodes.parameters import method_problem, topic_problem
 from mpnp_ros.nodes.patient_client import PatientClient
 from mpnp_ros.nodes.runtime import PlainNode, run_node
+from mpnp_ros.options import Options, option
 from mpnp_ros.precision import DTYPES
 from mpnp_ros.srv import ListLinks, LoadLinks
 
@@ -65,19 +59,33 @@ TOKENS_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SAME = 'As of the fusion node.'
 
-PARAMETERS = (
-    Parameter('modalities', ('camera', 'lidar', 'radar'), f'Modalities to adapt. {SAME}'),
-    Parameter('llm', DEFAULT_MODEL, f'Language model. {SAME}'),
-    Parameter('method', DEFAULT_METHOD, f'Method that connects modalities to it. {SAME}'),
-    Parameter('device', 'auto', 'Where links are trained: auto, cpu, cuda or cuda:<index>.'),
-    Parameter('dtype', 'auto', 'Number format of the model in training.', choices=DTYPES),
-    Parameter('state', AUTO, f'Folder of the replay buffer and of jobs; {AUTO}: the state folder.'),
-    Parameter('link_store', AUTO, f'Folder of links that are trained; {AUTO}: in the state folder. {SAME}'),
-    Parameter('starts', (SHIPPED,), 'Folders of links that new ones may begin with, beside those in use; '
-              f'{SHIPPED}: those that come with the package; an empty name: none.'),
-    Parameter('labelled_topic', 'labelled_questions', 'Questions with true answers, where there are any.'),
-    *option_parameters('', AdapterConfig, Change.START),
-)
+
+@dataclass(frozen=True)
+class AdaptationOptions(Options):
+    """Parameters of the adaptation node."""
+
+    modalities: tuple[str, ...] = option(('camera', 'lidar', 'radar'), f'modalities to adapt. {SAME}')
+    llm: str = option(DEFAULT_MODEL, f'language model. {SAME}')
+    method: str = option(DEFAULT_METHOD, f'method that connects modalities to it. {SAME}')
+    device: str = option('auto', 'where links are trained: auto, cpu, cuda or cuda:<index>')
+    dtype: str = option('auto', 'number format of the model in training', choices=DTYPES)
+    state: str = option(AUTO, f'folder of the replay buffer and of jobs; {AUTO}: the state folder')
+    link_store: str = option(
+        AUTO, f'folder of links that are trained; {AUTO}: in the state folder. {SAME}')
+    starts: tuple[str, ...] = option(
+        (SHIPPED,), 'folders of links that new ones may begin with, beside those in use; '
+                    f'{SHIPPED}: those that come with the package; an empty name: none')
+    labelled_topic: str = option('labelled_questions', 'questions with true answers, where there are any')
+    adapter: AdapterConfig = option(AdapterConfig(), 'when and how links are trained', flat=True)
+
+    def check(self) -> Iterator[str]:
+        """The method must exist, and names of inputs must be topics."""
+        topics = [('labelled_topic', self.labelled_topic),
+                  *(('modalities', f'tokens/{name}') for name in self.modalities)]
+        yield from filter(None, (method_problem(self.method), *(topic_problem(*topic) for topic in topics)))
+
+
+PARAMETERS = AdaptationOptions
 
 
 class AdaptationNode(PlainNode):
@@ -86,7 +94,7 @@ class AdaptationNode(PlainNode):
     patience = PATIENCE + 2.
 
     def __init__(self) -> None:
-        super().__init__('adaptation', PARAMETERS)
+        super().__init__('adaptation', AdaptationOptions)
         values = self.values
         folder = state_root(self.get_namespace()) if values.state == AUTO else Path(values.state).expanduser()
         self._group = MutuallyExclusiveCallbackGroup()
@@ -100,7 +108,7 @@ class AdaptationNode(PlainNode):
         self._told = ''
         self._measuring: subprocess.Popen[bytes] | None = None
         self._adapter = Adapter(
-            options_of(AdapterConfig, values), folder,
+            values.adapter, folder,
             ModelChoice(values.llm, values.method, values.device, values.dtype), self._plug,
             store=None if values.link_store == AUTO else LinkStore(values.link_store),
             starts=_starts(values.starts), changed=self._show)
@@ -108,13 +116,6 @@ class AdaptationNode(PlainNode):
             self.diagnostics.warn, 'moments not kept'))
         self._adapt = AdaptAction(self, self._adapter, self._group)
         self.diagnostics.add_source(self._facts)
-
-    def problem(self, values: Mapping[str, Any]) -> str:
-        """Say where there is no such method, or what is listened to is no topic."""
-        topics = [('labelled_topic', values['labelled_topic']),
-                  *(('modalities', f'tokens/{name}') for name in values['modalities'])]
-        problems = (method_problem(values['method']), *(topic_problem(*topic) for topic in topics))
-        return next(filter(None, problems), '')
 
     def begin(self) -> None:
         """Subscribe, and start to decide."""
@@ -127,7 +128,8 @@ class AdaptationNode(PlainNode):
         subscribe(Feedback, 'feedback', self._on_feedback, 100)
         values = self.values
         if find_method(values.method).cost is not None:
-            self._measuring = measure_speed(values.llm, values.device, values.dtype, values.threads)
+            self._measuring = measure_speed(values.llm, values.device, values.dtype,
+                                            values.adapter.threads)
         self.diagnostics.state(OK, 'watching')
         self.every(TICK, self._tick)
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -30,33 +31,62 @@ from mpnp_ros.nodes.discovery import (
     info_topic,
     sensor_name,
 )
-from mpnp_ros.nodes.encoder_node import Input, encoder_parameters
+from mpnp_ros.nodes.encoder_node import EncoderOptions, Input
 from mpnp_ros.nodes.found_sensors import FoundSensors, matching
-from mpnp_ros.nodes.parameters import Change, Parameter
 from mpnp_ros.nodes.runtime import run_node
 from mpnp_ros.nodes.synchronized_encoder import (
     SynchronizedEncoder,
-    set_parameters,
+    slop_option,
+    timeout_option,
     topics_of,
     topics_problem,
 )
+from mpnp_ros.options import Change, option
 
 PATTERN = '{camera}/image_rect/compressed'
 TYPES = {'compressed': CompressedImage, 'raw': Image}
-PARAMETERS = encoder_parameters(CameraConfig, (
-    Parameter('cameras', (), 'Names of the cameras; empty: every colour camera that publishes below the '
-              'namespace of the node, as soon as it does.', change=Change.CONFIGURE),
-    Parameter('image_topic', PATTERN, 'Topic of the images of {camera}. Without {camera}, and with cameras '
-              'empty: of the one camera.', change=Change.CONFIGURE),
-    Parameter('transport', 'auto', 'CompressedImage or Image messages; auto: whichever is published.',
-              choices=('auto', 'compressed', 'raw'), change=Change.ACTIVATE),
-    Parameter('camera_info_topic', '', 'Topic of the calibration of {camera}; empty: camera_info beside its '
-              'images.', change=Change.CONFIGURE),
-    Parameter('rectified', 'auto', 'Whether the images are rectified; true: P of the calibration holds; '
-              'false: K and the distortion do; auto: true where the name of the image topic says rect, as '
-              'image_rect does.', choices=('auto', 'true', 'false'), change=Change.LIVE),
-    *set_parameters('images', 0.06, 0.15),
-), CameraLimits)
+
+@dataclass(frozen=True)
+class CameraOptions(EncoderOptions):
+    """Parameters of the camera encoder node."""
+
+    cameras: tuple[str, ...] = option(
+        (),
+        'names of the cameras; empty: every colour camera that publishes below the namespace of the node, '
+        'as soon as it does', change=Change.CONFIGURE)
+    image_topic: str = option(
+        PATTERN,
+        'topic of the images of {camera}. Without {camera}, and with cameras empty: of the one camera',
+        change=Change.CONFIGURE)
+    transport: str = option(
+        'auto', 'CompressedImage or Image messages; auto: whichever is published',
+        choices=('auto', 'compressed', 'raw'), change=Change.ACTIVATE)
+    camera_info_topic: str = option(
+        '', 'topic of the calibration of {camera}; empty: camera_info beside its images',
+        change=Change.CONFIGURE)
+    rectified: str = option(
+        'auto',
+        'whether the images are rectified; true: P of the calibration holds; false: K and the distortion '
+        'do; auto: true where the name of the image topic says rect, as image_rect does',
+        choices=('auto', 'true', 'false'), change=Change.LIVE)
+    slop: float = slop_option('images', 0.06)
+    timeout: float = timeout_option('images', 0.15)
+    encoder: CameraConfig = option(CameraConfig(), 'the encoder', change=Change.CONFIGURE)
+    health: CameraLimits = option(CameraLimits(), 'how good the input is', change=Change.CONFIGURE)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The cameras that are named; none: they are to be found."""
+        return self.cameras or (() if '{camera}' in self.image_topic else (sensor_name(self.image_topic),))
+
+    def check(self) -> Iterator[str]:
+        """Cameras and topics must fit each other."""
+        for key in ('image_topic', 'camera_info_topic'):
+            if self[key] and (problem := topics_problem('camera', self.names, self[key], key)):
+                yield problem
+
+
+PARAMETERS = CameraOptions
 
 
 class CameraEncoder(SynchronizedEncoder):
@@ -65,7 +95,7 @@ class CameraEncoder(SynchronizedEncoder):
     HINT = 'set `image_topic` (and `cameras`)'
 
     def __init__(self) -> None:
-        super().__init__('camera', PARAMETERS)
+        super().__init__('camera', CameraOptions)
         self._infos: dict[str, CameraInfo] = {}
         self._topics: dict[str, str] = {}
         self._info_topics: dict[str, str] = {}
@@ -78,22 +108,9 @@ class CameraEncoder(SynchronizedEncoder):
         """Return whether no parameter names cameras."""
         return not self._topics
 
-    def problem(self, values: Mapping[str, Any]) -> str:
-        """Return why cameras and topics do not match."""
-        names = self._names(values)
-        problems = (topics_problem('camera', names, values[key], key)
-                    for key in ('image_topic', 'camera_info_topic') if values[key])
-        return next(filter(None, problems), '')
-
-    @staticmethod
-    def _names(values: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the cameras named by parameters; none if they have to be discovered."""
-        topic = values['image_topic']
-        return values['cameras'] or (() if '{camera}' in topic else (sensor_name(topic),))
-
     def load(self) -> None:
         """Load the encoder."""
-        values, names = self.values, self._names(self.values)
+        values, names = self.values, self.values.names
         self._infos.clear()
         self._topics = topics_of('camera', names, values.image_topic, 'image_topic') if names else {}
         self._info_topics = topics_of('camera', names, values.camera_info_topic, 'camera_info_topic') \
@@ -156,7 +173,7 @@ class CameraEncoder(SynchronizedEncoder):
         """Return the view with its mounting and newest calibration."""
         message = item.message
         convert = to_image_file if isinstance(message, CompressedImage) else to_rgb
-        image = convert(message, self.values['encoder.max_pixels'])
+        image = convert(message, self.values.encoder.max_pixels)
         rotation, lens = self._rotation(item), self._calibration(item, image)
         return CameraView(item.source, image, lens.matrix, rotation, item.stamp_ns, lens.distortion)
 

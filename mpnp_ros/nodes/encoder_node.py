@@ -26,9 +26,8 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from mpnp_ros.conversions.time import SECOND, to_nanoseconds
 from mpnp_ros.conversions.tokens import to_message
 from mpnp_ros.errors import MpnpError
-from mpnp_ros.modalities.base import EncoderConfig
-from mpnp_ros.modalities.health import Health, HealthLimits, Judge
-from mpnp_ros.modalities.registry import create_encoder, create_judge, find_modality
+from mpnp_ros.modalities.health import Health, Judge
+from mpnp_ros.modalities.registry import create_encoder, create_judge
 from mpnp_ros.msg import EncoderInfo
 from mpnp_ros.msg import ModalityTokens as TokensMessage
 from mpnp_ros.nodes.adapted_subscription import AdaptedSubscription
@@ -36,35 +35,32 @@ from mpnp_ros.nodes.concerns import Concerns
 from mpnp_ros.nodes.discovery import Topic
 from mpnp_ros.nodes.input_watch import InputWatch
 from mpnp_ros.nodes.mounts import Mounts
-from mpnp_ros.nodes.parameters import Change, Parameter, option_parameters
-from mpnp_ros.nodes.runtime import AUTOSTART, SUCCESS, THREADS, ManagedNode, set_threads
+from mpnp_ros.nodes.runtime import SUCCESS, ManagedNode, ManagedOptions, set_threads
 from mpnp_ros.nodes.tally import Tally
 from mpnp_ros.nodes.worker import LatestWorker
+from mpnp_ros.options import Change, option
 from mpnp_ros.tokens import ModalityTokens
 
-OPTION, HEALTH = 'encoder.', 'health.'
 WATCH_PERIOD = 1.0
 """Seconds between two checks of the graph."""
-COMMON = (
-    AUTOSTART,
-    Parameter('base_frame', 'base_link', 'Frame in which directions are expressed: x ahead, y left.',
-              change=Change.LIVE),
-    Parameter('depth', 5, 'Messages of each input that may wait for the node.', minimum=1, maximum=100,
-              change=Change.ACTIVATE),
-    THREADS,
-    Parameter('absent_after', 2.0, 'An input silent for so long is not waited for.', 's', 0.1, 60.0,
-              change=Change.ACTIVATE),
-)
 
 
-def encoder_parameters(config: type[EncoderConfig], table: Sequence[Parameter],
-                       limits: type[HealthLimits] | None = None) -> tuple[Parameter, ...]:
-    """Return the table of an encoder node: common and own parameters, those of encoder and health check.
+@dataclass(frozen=True)
+class EncoderOptions(ManagedOptions):
+    """Parameters that every encoder node has.
 
-    The options of the encoder are ``encoder.<option>``, those of the health check ``health.<option>``.
+    A node adds its own, the section ``encoder``, and ``health`` where frames are judged.
     """
-    return (*COMMON, *table, *option_parameters(OPTION, config, Change.CONFIGURE),
-            *(option_parameters(HEALTH, limits, Change.CONFIGURE) if limits else ()))
+
+    base_frame: str = option(
+        'base_link', 'frame in which directions are expressed: x ahead, y left', change=Change.LIVE)
+    depth: int = option(
+        5, 'messages of each input that may wait for the node', low=1, high=100, change=Change.ACTIVATE)
+    threads: int = option(
+        0, 'threads of the network on a CPU; 0: half of the cores', low=0, high=256, change=Change.CONFIGURE)
+    absent_after: float = option(
+        2.0, 'an input silent for so long is not waited for', unit='s', low=0.1, high=60.0,
+        change=Change.ACTIVATE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +96,8 @@ class EncoderNode(ManagedNode):
     HINT = 'set the topic by hand'
     """How to set a topic by hand."""
 
-    def __init__(self, modality: str, table: Sequence[Parameter]) -> None:
-        super().__init__(f'{modality}_encoder', table)
+    def __init__(self, modality: str, parameters: type[EncoderOptions]) -> None:
+        super().__init__(f'{modality}_encoder', parameters)
         self.modality = modality
         self.encoder: Any = None
         self.judge: Judge | None = None
@@ -147,8 +143,8 @@ class EncoderNode(ManagedNode):
     def load(self) -> None:
         """Load the weights of the encoder and start to follow the mounting of the sensors."""
         set_threads(self.values.threads)
-        self.encoder = create_encoder(self.modality, self._options(OPTION))
-        self.judge = create_judge(self.modality, self._options(HEALTH))
+        self.encoder = create_encoder(self.modality, self.values.encoder)
+        self.judge = create_judge(self.modality, getattr(self.values.now, 'health', None))
         self.mounts = Mounts(self, self.diagnostics, self.concerns)
         self.get_logger().info(f'encoder {self.encoder.fingerprint} is loaded')
         self._info_publisher = self.create_publisher(
@@ -213,10 +209,9 @@ class EncoderNode(ManagedNode):
 
     def tell(self) -> None:
         """Publish which encoder is loaded, its options and its topics."""
-        options = find_modality(self.modality).config
-        changed = [f'{OPTION}{item.name}: {_text(value)}' for item in dataclasses.fields(options)
-                   if item.metadata['shapes_tokens']
-                   and (value := self.values[OPTION + item.name]) != item.default]
+        config = self.values.encoder
+        changed = [f'encoder.{row.name}: {_text(config[row.name])}' for row in type(config).declared()
+                   if row.notes.get('shapes_tokens', True) and config[row.name] != row.default]
         message = EncoderInfo(modality=self.modality, node=self.get_fully_qualified_name(),
                               encoder=self.encoder.fingerprint, token_width=self.encoder.token_width,
                               changed=changed, topics=sorted(self._arrivals))
@@ -323,10 +318,6 @@ class EncoderNode(ManagedNode):
 
     def _warn_unexpected(self, error: Exception) -> None:
         self.diagnostics.warn('publishing failed', f'cannot publish tokens: {error}')
-
-    def _options(self, prefix: str) -> dict[str, Any]:
-        return {name.removeprefix(prefix): self.values[name] for name in self.values
-                if name.startswith(prefix)}
 
     def _report(self) -> dict[str, Any]:
         counts = {f'{topic} {name}': count for topic, counters in self.tally.counts().items()

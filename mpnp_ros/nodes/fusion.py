@@ -14,11 +14,11 @@ import gc
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from resource import RUSAGE_SELF, getrusage
-from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -46,16 +46,10 @@ from mpnp_ros.nodes.fusion_messages import (
     state_to_message,
     states_to_message,
 )
-from mpnp_ros.nodes.parameters import (
-    Change,
-    Parameter,
-    method_problem,
-    option_parameters,
-    options_of,
-    topic_problem,
-)
-from mpnp_ros.nodes.runtime import AUTOSTART, ManagedNode, run_node, set_threads
+from mpnp_ros.nodes.parameters import method_problem, topic_problem
+from mpnp_ros.nodes.runtime import ManagedNode, ManagedOptions, run_node, set_threads
 from mpnp_ros.nuscenes.categories import ANSWERS
+from mpnp_ros.options import Change, option
 from mpnp_ros.precision import DTYPES
 from mpnp_ros.serving.answer import Answer, Progress, Status
 from mpnp_ros.serving.answer_server import AnswerServer
@@ -73,52 +67,74 @@ TICK, SHOWING = 0.1, 1.0
 INACTIVE = 'fusion is not active; activate it'
 DEACTIVATED = 'the fusion node was deactivated'
 UNCONFIGURED = 'fusion is not configured; configure and activate it'
-CONFIGURE = Change.CONFIGURE
 SHIPPED, AUTO = 'shipped', 'auto'
 NAMED_CHOICES = {'': (), 'nuscenes_qa': ANSWERS}
 TOKENS_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 ENCODERS_QOS = QoSProfile(depth=DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
-PARAMETERS = (
-    AUTOSTART,
-    Parameter('llm', DEFAULT_MODEL, 'Language model: the name of the packaged one, a folder in the format of '
-              'transformers, or a hub id.', change=CONFIGURE),
-    Parameter('device', 'auto', 'Where the model runs: auto, cpu, cuda or cuda:<index>.', change=CONFIGURE),
-    Parameter('dtype', 'auto', 'Number format of the model.', choices=DTYPES, change=CONFIGURE),
-    Parameter('threads', 0, 'CPU threads of the model; 0: half of the cores.', minimum=0, maximum=256,
-              change=CONFIGURE),
-    Parameter('method', DEFAULT_METHOD, 'Method that connects modalities to the model: a built-in one, see '
-              'docs/guide/methods.md, or one of an installed package.', change=CONFIGURE),
-    Parameter('modalities', ('camera', 'lidar', 'radar'),
-              'Modalities to listen to, each on tokens/<modality>.'),
-    Parameter('links', (SHIPPED,), f'Folders of the links to begin with; {SHIPPED}: those that come with the '
-              'package, where they fit the model; an empty name: none.', change=CONFIGURE),
-    Parameter('link_store', AUTO, 'Folder of links that are learned on the robot. Those in use when the node '
-              f'ends are in use again when it begins. {AUTO}: in the state folder; an empty name: none.',
-              change=CONFIGURE),
-    Parameter('choices', 'nuscenes_qa', 'Named list of answers for questions that come without one; empty: '
-              'none, the answer is generated.', choices=tuple(NAMED_CHOICES), change=Change.LIVE),
-    Parameter('answer_without_sensors', False, 'Whether a question that no sensor can help with still gets '
-              'what its text suggests, with the status NO_SENSOR; false: it gets that status and no text.',
-              change=Change.LIVE),
-    *option_parameters('', WatchLimits, CONFIGURE),
-    Parameter('queue_size', 16, 'Questions that may wait; more are rejected.', minimum=1, maximum=1000,
-              change=CONFIGURE),
-    Parameter('standing_size', 16, 'Standing questions that are taken; more are rejected.',
-              minimum=0, maximum=1000, change=CONFIGURE),
-    Parameter('max_new_tokens', 32, 'Longest generated answer, where the question does not say.', 'tokens',
-              1, MOST_NEW_TOKENS, change=CONFIGURE),
-    Parameter('question_cache_mb', 64., 'Memory for questions that have been read.', 'MB', 0, 65536,
-              change=CONFIGURE),
-)
+
+@dataclass(frozen=True)
+class FusionOptions(ManagedOptions):
+    """Parameters of the fusion node."""
+
+    llm: str = option(
+        DEFAULT_MODEL,
+        'language model: the name of the packaged one, a folder in the format of transformers, or a hub id',
+        change=Change.CONFIGURE)
+    device: str = option(
+        'auto', 'where the model runs: auto, cpu, cuda or cuda:<index>', change=Change.CONFIGURE)
+    dtype: str = option('auto', 'number format of the model', choices=DTYPES, change=Change.CONFIGURE)
+    threads: int = option(
+        0, 'CPU threads of the model; 0: half of the cores', low=0, high=256, change=Change.CONFIGURE)
+    method: str = option(
+        DEFAULT_METHOD,
+        'method that connects modalities to the model: a built-in one, see docs/guide/methods.md, or one of '
+        'an installed package', change=Change.CONFIGURE)
+    modalities: tuple[str, ...] = option(
+        ('camera', 'lidar', 'radar'), 'modalities to listen to, each on tokens/<modality>')
+    links: tuple[str, ...] = option(
+        (SHIPPED,), f'folders of the links to begin with; {SHIPPED}: those that come with the package, where '
+                    'they fit the model; an empty name: none', change=Change.CONFIGURE)
+    link_store: str = option(
+        AUTO, 'folder of links that are learned on the robot. Those in use when the node ends are in use '
+              f'again when it begins. {AUTO}: in the state folder; an empty name: none',
+        change=Change.CONFIGURE)
+    choices: str = option(
+        'nuscenes_qa',
+        'named list of answers for questions that come without one; empty: none, the answer is generated',
+        choices=tuple(NAMED_CHOICES), change=Change.LIVE)
+    answer_without_sensors: bool = option(
+        False,
+        'whether a question that no sensor can help with still gets what its text suggests, with the status '
+        'NO_SENSOR; false: it gets that status and no text', change=Change.LIVE)
+    watch: WatchLimits = option(
+        WatchLimits(), 'when a modality is healthy', change=Change.CONFIGURE, flat=True)
+    queue_size: int = option(
+        16, 'questions that may wait; more are rejected', low=1, high=1000, change=Change.CONFIGURE)
+    standing_size: int = option(
+        16, 'standing questions that are taken; more are rejected', low=0, high=1000, change=Change.CONFIGURE)
+    max_new_tokens: int = option(
+        32, 'longest generated answer, where the question does not say', unit='tokens', low=1,
+        high=MOST_NEW_TOKENS, change=Change.CONFIGURE)
+    question_cache_mb: float = option(
+        64., 'memory for questions that have been read', unit='MB', low=0, high=65536,
+        change=Change.CONFIGURE)
+
+    def check(self) -> Iterator[str]:
+        """The method must exist, and every modality must have a topic."""
+        topics = (topic_problem('modalities', f'tokens/{name}') for name in self.modalities)
+        yield from filter(None, (method_problem(self.method), *topics))
+
+
+PARAMETERS = FusionOptions
 
 
 class FusionNode(ManagedNode):
     """See the module; interface in docs/reference/interfaces.md."""
 
     def __init__(self, **options: object) -> None:
-        super().__init__('fusion', PARAMETERS, **options)
+        super().__init__('fusion', FusionOptions, **options)
         self._server: AnswerServer | None = None
         self._listening = self._active = False
         self._shown: list[tuple] = []
@@ -135,18 +151,13 @@ class FusionNode(ManagedNode):
         self.diagnostics.add_source(self._facts)
         self.diagnostics.add_check(self._amiss)
 
-    def problem(self, values: Mapping[str, Any]) -> str:
-        """Say where there is no such method, or a modality has no topic."""
-        topics = (topic_problem('modalities', f'tokens/{name}') for name in values['modalities'])
-        return next(filter(None, (method_problem(values['method']), *topics)), '')
-
     def load(self) -> None:
         """Load model, method and links; questions are still rejected."""
-        values, limits = self.values, options_of(WatchLimits, self.values)
+        values = self.values
         set_threads(values.threads)
         lm = load_language_model(values.llm, values.device, values.dtype)
         method = create_method(values.method, lm, question_cache_bytes=round(values.question_cache_mb * 1e6))
-        board = ModalityBoard(self._now, values.modalities, limits)
+        board = ModalityBoard(self._now, values.modalities, values.watch)
         self._server = AnswerServer(
             method, board, capacity=values.queue_size, standing_capacity=values.standing_size,
             max_new_tokens=values.max_new_tokens, read_links=partial(read_link_version, lm=lm),

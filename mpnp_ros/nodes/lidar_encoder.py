@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,20 +15,37 @@ from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.health import LidarLimits
 from mpnp_ros.modalities.lidar.intensity import IntensityScale
 from mpnp_ros.nodes.discovery import CLOUD, Sensor, Topic, equals, find_lidars, sensor_name
-from mpnp_ros.nodes.encoder_node import EncoderNode, Input, encoder_parameters
+from mpnp_ros.nodes.encoder_node import EncoderNode, EncoderOptions, Input
 from mpnp_ros.nodes.found_sensors import FoundSensors
-from mpnp_ros.nodes.parameters import Change, Parameter, topic_problem
+from mpnp_ros.nodes.parameters import topic_problem
 from mpnp_ros.nodes.runtime import run_node
+from mpnp_ros.options import Change, option
 
-PARAMETERS = encoder_parameters(LidarConfig, (
-    Parameter('topic', '', 'Topic of the point clouds; empty: that of the LiDAR that publishes below the '
-              'namespace of the node, as soon as it does.', change=Change.ACTIVATE),
-    Parameter('sensor', '', 'Name of the sensor in the tokens; empty: as its topic is called.',
-              change=Change.LIVE),
-    Parameter('full_intensity', 0.0, 'Intensity that a perfect reflector has in the point clouds; 0: it is '
-              'found, 1 of intensities from 0 to 1 and encoder.max_intensity of others.', minimum=0.0,
-              maximum=1e6, change=Change.ACTIVATE),
-), LidarLimits)
+
+@dataclass(frozen=True)
+class LidarOptions(EncoderOptions):
+    """Parameters of the LiDAR encoder node."""
+
+    topic: str = option(
+        '',
+        'topic of the point clouds; empty: that of the LiDAR that publishes below the namespace of the '
+        'node, as soon as it does', change=Change.ACTIVATE)
+    sensor: str = option(
+        '', 'name of the sensor in the tokens; empty: as its topic is called', change=Change.LIVE)
+    full_intensity: float = option(
+        0.0,
+        'intensity that a perfect reflector has in the point clouds; 0: it is found, 1 of intensities from '
+        '0 to 1 and encoder.max_intensity of others', low=0.0, high=1e6, change=Change.ACTIVATE)
+    encoder: LidarConfig = option(LidarConfig(), 'the encoder', change=Change.CONFIGURE)
+    health: LidarLimits = option(LidarLimits(), 'how good the input is', change=Change.CONFIGURE)
+
+    def check(self) -> Iterator[str]:
+        """The topic must be one."""
+        if self.topic and (problem := topic_problem('topic', self.topic)):
+            yield problem
+
+
+PARAMETERS = LidarOptions
 
 
 class LidarEncoder(EncoderNode):
@@ -37,7 +54,7 @@ class LidarEncoder(EncoderNode):
     HINT = 'set `topic`'
 
     def __init__(self) -> None:
-        super().__init__('lidar', PARAMETERS)
+        super().__init__('lidar', LidarOptions)
         self._scale = IntensityScale(LidarConfig.max_intensity)
         self._named = ''
         self._others: list[str] = []
@@ -49,10 +66,6 @@ class LidarEncoder(EncoderNode):
     def discovers(self) -> bool:
         """Return whether no parameter names a topic."""
         return not self.values.topic
-
-    def problem(self, values: Mapping[str, Any]) -> str:
-        """Return why the topic name is invalid."""
-        return topic_problem('topic', values['topic']) if values['topic'] else ''
 
     def start(self) -> None:
         """Subscribe to the topic named by the parameter."""

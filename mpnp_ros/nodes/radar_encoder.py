@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from sensor_msgs.msg import PointCloud2
@@ -15,25 +15,48 @@ from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.health import RadarLimits
 from mpnp_ros.modalities.radar.returns import FIELDS, SOUND, radar_scan
 from mpnp_ros.nodes.discovery import CLOUD, Topic, find_radars, sensor_name
-from mpnp_ros.nodes.encoder_node import Input, encoder_parameters
+from mpnp_ros.nodes.encoder_node import EncoderOptions, Input
 from mpnp_ros.nodes.found_sensors import FoundSensors, matching
-from mpnp_ros.nodes.parameters import Change, Parameter
 from mpnp_ros.nodes.runtime import run_node
 from mpnp_ros.nodes.synchronized_encoder import (
     SynchronizedEncoder,
-    set_parameters,
+    slop_option,
+    timeout_option,
     topics_of,
     topics_problem,
 )
+from mpnp_ros.options import Change, option
 
 PATTERN = '{radar}'
-PARAMETERS = encoder_parameters(RadarConfig, (
-    Parameter('radars', (), 'Names of the radars; empty: all that publish below the namespace of the node, '
-              'as soon as they do.', change=Change.CONFIGURE),
-    Parameter('topic', PATTERN, 'Topic of the points of {radar}. Without {radar}, and with radars empty: of '
-              'the one radar.', change=Change.CONFIGURE),
-    *set_parameters('scans', 0.08, 0.15),
-), RadarLimits)
+
+@dataclass(frozen=True)
+class RadarOptions(EncoderOptions):
+    """Parameters of the radar encoder node."""
+
+    radars: tuple[str, ...] = option(
+        (),
+        'names of the radars; empty: all that publish below the namespace of the node, as soon as they do',
+        change=Change.CONFIGURE)
+    topic: str = option(
+        PATTERN, 'topic of the points of {radar}. Without {radar}, and with radars empty: of the one radar',
+        change=Change.CONFIGURE)
+    slop: float = slop_option('scans', 0.08)
+    timeout: float = timeout_option('scans', 0.15)
+    encoder: RadarConfig = option(RadarConfig(), 'the encoder', change=Change.CONFIGURE)
+    health: RadarLimits = option(RadarLimits(), 'how good the input is', change=Change.CONFIGURE)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The radars that are named; none: they are to be found."""
+        return self.radars or (() if '{radar}' in self.topic else (sensor_name(self.topic, kind='radar'),))
+
+    def check(self) -> Iterator[str]:
+        """Radars and topics must fit each other."""
+        if problem := topics_problem('radar', self.names, self.topic, 'topic'):
+            yield problem
+
+
+PARAMETERS = RadarOptions
 
 
 class RadarEncoder(SynchronizedEncoder):
@@ -42,7 +65,7 @@ class RadarEncoder(SynchronizedEncoder):
     HINT = 'set `topic` (and `radars`)'
 
     def __init__(self) -> None:
-        super().__init__('radar', PARAMETERS)
+        super().__init__('radar', RadarOptions)
         self._topics: dict[str, str] = {}
         self._found = FoundSensors(
             self, 'radars', 'topic', (CLOUD,), kin='radar', find=find_radars, same=str,
@@ -54,19 +77,9 @@ class RadarEncoder(SynchronizedEncoder):
         """Return whether no parameter names radars."""
         return not self._topics
 
-    def problem(self, values: Mapping[str, Any]) -> str:
-        """Return why radars and topics do not match."""
-        return topics_problem('radar', self._names(values), values['topic'], 'topic')
-
-    @staticmethod
-    def _names(values: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the radars named by parameters; none if they have to be discovered."""
-        topic = values['topic']
-        return values['radars'] or (() if '{radar}' in topic else (sensor_name(topic, kind='radar'),))
-
     def load(self) -> None:
         """Load the encoder."""
-        names = self._names(self.values)
+        names = self.values.names
         self._topics = topics_of('radar', names, self.values.topic, 'topic') if names else {}
         super().load()
 

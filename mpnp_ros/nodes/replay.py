@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import dataclass
 
 from rclpy.duration import Duration
 from rclpy.exceptions import InvalidTopicNameException
@@ -21,27 +22,36 @@ from rosgraph_msgs.msg import Clock
 from mpnp_ros.conversions.time import from_nanoseconds
 from mpnp_ros.errors import BagError, ConfigurationError, MpnpError
 from mpnp_ros.nodes.diagnostics import OK
-from mpnp_ros.nodes.parameters import Change, Parameter
 from mpnp_ros.nodes.runtime import PlainNode, run_node
 from mpnp_ros.nuscenes.bag_player import OPENING_DEPTH, BagMessage, BagPlayer, BagTopic
+from mpnp_ros.options import Change, Options, option
 
-PARAMETERS = (
-    Parameter('bag', '', 'Bag folder, or a bare .mcap or .db3 file.'),
-    Parameter('rate', 1.0, 'Speed; 1 is real time.', minimum=0.01, maximum=100.0, change=Change.LIVE),
-    Parameter('paused', False, 'Whether playback stands still; may be set from the start.',
-              change=Change.LIVE),
-    Parameter('start', 0.0, 'Where in the bag to begin.', 's', 0.0),
-    Parameter('loop', False, 'Begin again at the end.'),
-    Parameter('loop_period', 0.5, 'Shortest bag time between two beginnings.', 's', 0.0),
-    Parameter('restamp', False, 'In a loop, move all stamps so that time never jumps back.'),
-    Parameter('topics', (), 'Play these topics only, wildcards allowed; none: all.'),
-    Parameter('exclude', (), 'Do not play these topics, wildcards allowed.'),
-    Parameter('longest_gap', 60.0, 'A longer time without any message is skipped; 0: never.', 's', 0.0),
-    Parameter('clock_rate', 100.0, 'How often /clock is published; 0: never.', 'Hz', 0.0, 1000.0),
-    Parameter('wait_for', (), 'Topics that must have a subscriber before playback begins.'),
-    Parameter('wait_timeout', 60.0, 'Begin after so long even if a subscriber is missing.', 's', 0.0),
-    Parameter('require_listeners', False, 'End with an error instead where a subscriber is missing then.'),
-)
+
+@dataclass(frozen=True)
+class ReplayOptions(Options):
+    """Parameters of the replay node."""
+
+    bag: str = option('', 'bag folder, or a bare .mcap or .db3 file')
+    rate: float = option(1.0, 'speed; 1 is real time', low=0.01, high=100.0, change=Change.LIVE)
+    paused: bool = option(
+        False, 'whether playback stands still; may be set from the start', change=Change.LIVE)
+    start: float = option(0.0, 'where in the bag to begin', unit='s', low=0.0)
+    loop: bool = option(False, 'begin again at the end')
+    loop_period: float = option(0.5, 'shortest bag time between two beginnings', unit='s', low=0.0)
+    restamp: bool = option(False, 'in a loop, move all stamps so that time never jumps back')
+    topics: tuple[str, ...] = option((), 'play these topics only, wildcards allowed; none: all')
+    exclude: tuple[str, ...] = option((), 'do not play these topics, wildcards allowed')
+    longest_gap: float = option(
+        60.0, 'a longer time without any message is skipped; 0: never', unit='s', low=0.0)
+    clock_rate: float = option(
+        100.0, 'how often /clock is published; 0: never', unit='Hz', low=0.0, high=1000.0)
+    wait_for: tuple[str, ...] = option((), 'topics that must have a subscriber before playback begins')
+    wait_timeout: float = option(
+        60.0, 'begin after so long even if a subscriber is missing', unit='s', low=0.0)
+    require_listeners: bool = option(False, 'end with an error instead where a subscriber is missing then')
+
+
+PARAMETERS = ReplayOptions
 STILL_PERIOD = 0.5
 """Seconds between two /clock messages during a pause, for nodes that start meanwhile."""
 ACKNOWLEDGED_WITHIN = 5.0
@@ -56,7 +66,7 @@ class Replay(PlainNode):
     """Publishes the messages of a :class:`BagPlayer`; ends with the bag."""
 
     def __init__(self) -> None:
-        super().__init__('replay', PARAMETERS)
+        super().__init__('replay', ReplayOptions)
         values = self.values
         if not values.bag:
             raise ConfigurationError('bag is empty; give the path of a bag')

@@ -15,10 +15,12 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import rclpy
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, ShutdownException
@@ -32,13 +34,11 @@ from mpnp_ros.errors import ConfigurationError, MpnpError, StorageError
 from mpnp_ros.nodes import signals
 from mpnp_ros.nodes.diagnostics import ERROR, OK, Diagnostics
 from mpnp_ros.nodes.parameter_files import explain
-from mpnp_ros.nodes.parameters import Change, Parameter, declare_parameters
+from mpnp_ros.nodes.parameters import declare_parameters, described
 from mpnp_ros.nodes.worker import Ticker
+from mpnp_ros.options import Change, Options, option
 
 RCLError = rclpy_implementation.RCLError
-AUTOSTART = Parameter('autostart', True, 'Configure and activate at start, without a lifecycle manager.')
-THREADS = Parameter('threads', 0, 'Threads of the network on a CPU; 0: half of the cores.',
-                    minimum=0, maximum=256, change=Change.CONFIGURE)
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 DOING = {'configure': 'configuring', 'activate': 'activating', 'deactivate': 'deactivating',
          'cleanup': 'cleaning up', 'shutdown': 'shutting down'}
@@ -49,6 +49,13 @@ M_ARENA_MAX, ARENAS = -8, 2
 AGAIN = 100
 """Consecutive retries of the executor after an entity was destroyed while it waited."""
 LOG = logging.getLogger('mpnp_ros')
+
+
+@dataclass(frozen=True)
+class ManagedOptions(Options):
+    """Parameters that every lifecycle node has."""
+
+    autostart: bool = option(True, 'configure and activate at start, without a lifecycle manager')
 
 
 class _Ticking:
@@ -63,6 +70,12 @@ class _Ticking:
         for ticker in self.__dict__.pop('_tickers', ()):
             ticker.close()
 
+    def describe_parameter(self, name: str) -> ParameterDescriptor:
+        """Return the descriptor that ``ros2 param describe`` shows; what is read at start is read-only."""
+        descriptor = super().describe_parameter(name)
+        values = self.__dict__.get('values')
+        return described(descriptor, type(values.now)) if values else descriptor
+
     def destroy_node(self) -> None:
         """Stop the periodic work first."""
         self.stop_ticking()
@@ -75,22 +88,21 @@ class ManagedNode(_Ticking, LifecycleNode):
     """A lifecycle node whose transitions name the reason of a failure and undo partial work.
 
     A subclass overrides :meth:`load`, :meth:`start`, :meth:`stop` and :meth:`release`; ``stop`` and
-    ``release`` must be safe to call after a partial start or load.  Its table of parameters contains
-    :data:`AUTOSTART`.
+    ``release`` must be safe to call after a partial start or load.
     values: the parameters.  diagnostics: counters and warnings.  ending: set when the process ends; then no
     transition starts.  patience: seconds that the node may take to end.
     """
 
     patience = LEAVING
 
-    def __init__(self, name: str, table: Sequence[Parameter], **options: object) -> None:
+    def __init__(self, name: str, parameters: type[ManagedOptions], **options: object) -> None:
         self._reached = 'unconfigured'
         self._changing = threading.Lock()
         self.ending = False
         self.failure: Exception | None = None
         super().__init__(name, **options)
         try:
-            self.values = declare_parameters(self, table, self.changed, self._too_late, self.problem)
+            self.values = declare_parameters(self, parameters, self.changed, self._too_late)
         except MpnpError:
             self.destroy_node()
             raise
@@ -101,10 +113,6 @@ class ManagedNode(_Ticking, LifecycleNode):
 
     def changed(self, name: str, value: object) -> None:
         """Called after a parameter has changed."""
-
-    def problem(self, values: Mapping[str, Any]) -> str:
-        """Return why these values of all parameters contradict each other; empty if they do not."""
-        return ''
 
     def load(self) -> None:
         """Load weights and caches."""
@@ -277,10 +285,10 @@ class PlainNode(_Ticking, Node):
 
     patience = LEAVING
 
-    def __init__(self, name: str, table: Sequence[Parameter], **options: object) -> None:
+    def __init__(self, name: str, parameters: type[Options], **options: object) -> None:
         super().__init__(name, **options)
         try:
-            self.values = declare_parameters(self, table, self.changed, problem=self.problem)
+            self.values = declare_parameters(self, parameters, self.changed)
         except MpnpError:
             self.destroy_node()
             raise
@@ -292,10 +300,6 @@ class PlainNode(_Ticking, Node):
 
     def changed(self, name: str, value: object) -> None:
         """Called after a parameter has changed."""
-
-    def problem(self, values: Mapping[str, Any]) -> str:
-        """Return why these values of all parameters contradict each other; empty if they do not."""
-        return ''
 
 
 def run_node(factory: Callable[[], ManagedNode | PlainNode], args: Sequence[str] | None = None) -> int:

@@ -7,30 +7,35 @@ from typing import Any
 
 from mpnp_ros.conversions.time import SECOND
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.nodes.encoder_node import EncoderNode, Input
+from mpnp_ros.nodes.encoder_node import EncoderNode, EncoderOptions, Input
 from mpnp_ros.nodes.input_watch import seconds
-from mpnp_ros.nodes.parameters import Change, Parameter, topic_problem
+from mpnp_ros.nodes.parameters import topic_problem
 from mpnp_ros.nodes.synchronizer import Misfit, Synchronizer
 from mpnp_ros.nodes.worker import Alarm
+from mpnp_ros.options import Change, option
 
 
-def set_parameters(things: str, slop: float, timeout: float) -> tuple[Parameter, ...]:
-    """Return the parameters of a set of `things`, such as images, with their defaults in seconds."""
-    return (Parameter('slop', slop, f'Largest difference of the stamps within a set of {things}.', 's', 0.0,
-                      10.0, change=Change.ACTIVATE),
-            Parameter('timeout', timeout, f'How long a set waits for the {things} that are missing.', 's',
-                      0.0, 10.0, change=Change.ACTIVATE))
+def slop_option(things: str, default: float) -> Any:
+    """Declare the parameter ``slop`` of a node that groups `things`, such as images; default in seconds."""
+    return option(default, f'largest difference of the stamps within a set of {things}', unit='s', low=0.0,
+                  high=10.0, change=Change.ACTIVATE)
+
+
+def timeout_option(things: str, default: float) -> Any:
+    """Declare the parameter ``timeout`` of a node that groups `things`; default in seconds."""
+    return option(default, f'how long a set waits for the {things} that are missing', unit='s', low=0.0,
+                  high=10.0, change=Change.ACTIVATE)
 
 
 class SynchronizedEncoder(EncoderNode):
     """Groups messages of one moment; absent sensors are omitted.
 
-    A subclass has :func:`set_parameters`, calls :meth:`begin` in :meth:`start`, and then :meth:`join` for
-    each sensor, at any time.
+    A subclass has the parameters ``slop`` and ``timeout``, calls :meth:`begin` in :meth:`start`, and then
+    :meth:`join` for each sensor, at any time.
     """
 
-    def __init__(self, modality: str, table: Sequence[Parameter]) -> None:
-        super().__init__(modality, table)
+    def __init__(self, modality: str, parameters: type[EncoderOptions]) -> None:
+        super().__init__(modality, parameters)
         self.joined: dict[str, str] = {}
         """Topic of each sensor that is read, as given."""
         self._synchronizer: Synchronizer[Input] | None = None

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,10 +22,10 @@ from rosgraph_msgs.msg import Clock
 from mpnp_ros.conversions.time import from_nanoseconds
 from mpnp_ros.errors import WorldError
 from mpnp_ros.nodes.diagnostics import OK
-from mpnp_ros.nodes.parameters import Change, Parameter
 from mpnp_ros.nodes.runtime import PlainNode, run_node
 from mpnp_ros.nuscenes.questions import Scope, scene_questions
 from mpnp_ros.nuscenes.scene_recording import LATCHED_TOPICS
+from mpnp_ros.options import Change, Options, option
 from mpnp_ros.world.broadcast import Broadcast, Message
 from mpnp_ros.world.conditions import LIGHTS, WEATHERS, Conditions
 from mpnp_ros.world.identity import MAX_SEED, SLOT, SceneIdentity
@@ -34,38 +35,52 @@ from mpnp_ros.world.schema import CHANNELS
 from mpnp_ros.world.state import WorldState
 from mpnp_ros.world.tour import Tour
 
-PARAMETERS = (
-    Parameter('seed', 0, 'Of streets and traffic.', minimum=0, maximum=MAX_SEED),
-    Parameter('light', 'day', 'Light of the scene.', choices=LIGHTS, change=Change.LIVE),
-    Parameter('weather', 'clear', 'Weather of the scene.', choices=WEATHERS, change=Change.LIVE),
-    Parameter('rate', 1.0, 'Speed; 1 is real time, where the machine is fast enough.',
-              minimum=0.01, maximum=100.0, change=Change.LIVE),
-    Parameter('paused', False, 'Whether the world stands still; may be set from the start.',
-              change=Change.LIVE),
-    Parameter('hold', False, 'Whether the world pauses itself at every key frame, until `paused` is set to '
-              'false.', change=Change.LIVE),
-    Parameter('key_frame_rate', 2.0, 'Images, sweeps, boxes and questions a second of the world.', 'Hz',
-              0.1, 20.0),
-    Parameter('motion_rate', 20.0, 'How often /clock, /odom and /tf are published in a second of the world, '
-              'and the 100 readings of /imu.', 'Hz', 1.0, 100.0),
-    Parameter('sensors', ('camera', 'lidar', 'radar'), 'Sensors the vehicle has.',
-              choices=tuple(CHANNELS)),
-    Parameter('width', 400, 'Of the images.', 'pixel', 16, 1600),
-    Parameter('height', 225, 'Of the images.', 'pixel', 16, 900),
-    Parameter('questions', 6, 'Most labelled questions of each kind a key frame.', minimum=0, maximum=1000),
-    Parameter('question_distance', Scope.max_distance, 'How far away things are that labelled questions are '
-              'about.', 'm', 1.0, 80.0),
-    Parameter('question_points', Scope.min_points, 'LiDAR and radar points that such a thing has at least.',
-              minimum=0, maximum=1000),
-    Parameter('question_anchors', Scope.anchors, 'Whether labelled questions also ask where things are from '
-              'other things than the vehicle.'),
-    Parameter('scene_duration', 20.0, 'After so long the drive goes on in the streets of the next seed.', 's',
-              1.0, float(SLOT)),
-    Parameter('duration', 3600.0, 'After so long the world ends.', 's', 0.1, 1e6),
-    Parameter('wait_for', (), 'Topics that must have a subscriber before it begins.'),
-    Parameter('wait_timeout', 60.0, 'Begin after so long even if a subscriber is missing.', 's', 0.0),
-    Parameter('require_listeners', False, 'End with an error instead where a subscriber is missing then.'),
-)
+
+@dataclass(frozen=True)
+class WorldOptions(Options):
+    """Parameters of the world node."""
+
+    seed: int = option(0, 'of streets and traffic', low=0, high=MAX_SEED)
+    light: str = option('day', 'light of the scene', choices=LIGHTS, change=Change.LIVE)
+    weather: str = option('clear', 'weather of the scene', choices=WEATHERS, change=Change.LIVE)
+    rate: float = option(
+        1.0, 'speed; 1 is real time, where the machine is fast enough', low=0.01, high=100.0,
+        change=Change.LIVE)
+    paused: bool = option(
+        False, 'whether the world stands still; may be set from the start', change=Change.LIVE)
+    hold: bool = option(
+        False, 'whether the world pauses itself at every key frame, until `paused` is set to false',
+        change=Change.LIVE)
+    key_frame_rate: float = option(
+        2.0, 'images, sweeps, boxes and questions a second of the world', unit='Hz', low=0.1, high=20.0)
+    motion_rate: float = option(
+        20.0,
+        'how often /clock, /odom and /tf are published in a second of the world, and the 100 readings of '
+        '/imu', unit='Hz', low=1.0, high=100.0)
+    sensors: tuple[str, ...] = option(
+        ('camera', 'lidar', 'radar'), 'sensors the vehicle has', choices=tuple(CHANNELS))
+    width: int = option(400, 'of the images', unit='pixel', low=16, high=1600)
+    height: int = option(225, 'of the images', unit='pixel', low=16, high=900)
+    questions: int = option(6, 'most labelled questions of each kind a key frame', low=0, high=1000)
+    question_distance: float = option(
+        Scope.max_distance, 'how far away things are that labelled questions are about', unit='m', low=1.0,
+        high=80.0)
+    question_points: int = option(
+        Scope.min_points, 'LiDAR and radar points that such a thing has at least', low=0, high=1000)
+    question_anchors: bool = option(
+        Scope.anchors,
+        'whether labelled questions also ask where things are from other things than the vehicle')
+    scene_duration: float = option(
+        20.0, 'after so long the drive goes on in the streets of the next seed', unit='s', low=1.0,
+        high=float(SLOT))
+    duration: float = option(3600.0, 'after so long the world ends', unit='s', low=0.1, high=1e6)
+    wait_for: tuple[str, ...] = option((), 'topics that must have a subscriber before it begins')
+    wait_timeout: float = option(
+        60.0, 'begin after so long even if a subscriber is missing', unit='s', low=0.0)
+    require_listeners: bool = option(False, 'end with an error instead where a subscriber is missing then')
+
+
+PARAMETERS = WorldOptions
 LARGEST_LAG = 1.0
 """Seconds of lag that the world makes up for; more is dropped."""
 
@@ -94,7 +109,7 @@ class DrivingWorld(PlainNode):
     """Drives a vehicle through the world and publishes its sensor data."""
 
     def __init__(self) -> None:
-        super().__init__('world', PARAMETERS)
+        super().__init__('world', WorldOptions)
         values = self.values
         self._conditions = Conditions(values.light, values.weather)
         self._paused, self._rate = values.paused, values.rate

@@ -1,9 +1,9 @@
 """Limits for healthy, degraded and stale, and the use of degraded modalities."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.options import Options, option
 
 ALONE, ALWAYS, NEVER = 'alone', 'always', 'never'
@@ -38,8 +38,7 @@ class WatchLimits(Options):
         ALONE, 'whether answers rest on degraded modalities that are not plugged by hand; alone: where no '
                'healthy one can be used', choices=(ALONE, ALWAYS, NEVER))
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> Iterator[str]:
+        """The qualities must be in order."""
         if self.quality_low > self.quality_high:
-            raise ConfigurationError(f'quality_low is {self.quality_low}; it must be at most quality_high = '
-                                     f'{self.quality_high}')
+            yield f'quality_low is {self.quality_low}; it must be at most quality_high = {self.quality_high}'

@@ -17,7 +17,8 @@ from functools import cache, partial
 from itertools import count
 from pathlib import Path
 
-from mpnp_ros.errors import ConfigurationError, DatasetError
+from mpnp_ros.errors import DatasetError
+from mpnp_ros.options import Options, option
 from mpnp_ros.progress import progress as shown
 from mpnp_ros.world.conditions import Conditions
 from mpnp_ros.world.identity import SLOT, SceneIdentity
@@ -34,28 +35,22 @@ ONE_THREAD = dict.fromkeys(
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a scene is made.  Raises ConfigurationError.
+class Recipe(Options):
+    """How a scene is made.  Raises OptionError."""
 
-    interval: seconds from one key frame to the next; nuScenes has 0.5.  size: width, height of images,
-    pixels; nuScenes has 1600 x 900.  sensors: those whose data is written; none: only true objects are.
-    """
+    key_frames: int = option(10, 'key frames of each scene', low=1)
+    interval: float = option(2.0, 'time between key frames; nuScenes: 0.5', unit='s', low=1e-30)
+    size: tuple[int, int] = option(
+        (400, 225), 'width and height of the images; nuScenes: 1600x900', unit='pixel', low=1)
+    sensors: tuple[str, ...] = option(
+        ('camera', 'lidar', 'radar'), 'sensors whose data is written; none: only true objects are',
+        choices=tuple(SENSORS))
 
-    key_frames: int = 10
-    interval: float = 2.0
-    size: tuple[int, int] = (400, 225)
-    sensors: tuple[str, ...] = ('camera', 'lidar', 'radar')
-
-    def __post_init__(self) -> None:
-        if self.key_frames < 1 or self.interval <= 0 or min(self.size) < 1:
-            raise ConfigurationError('key frames, the interval between them and the size of images must '
-                                     f'be above zero, not {self.key_frames}, {self.interval:g}, {self.size}')
+    def check(self) -> Iterator[str]:
+        """A scene must end before the next seed's begins."""
         if self.key_frames * self.interval > SLOT:
-            raise ConfigurationError(f'{self.key_frames} key frames every {self.interval:g} s last longer '
-                                     f'than the {SLOT} s that a scene may; make more scenes instead')
-        if unknown := set(self.sensors) - set(SENSORS):
-            raise ConfigurationError(f'no sensor {", ".join(sorted(unknown))}; '
-                                     f'there are {", ".join(SENSORS)}')
+            yield (f'key_frames is {self.key_frames}: every {self.interval:g} s they last longer than the '
+                   f'{SLOT} s of a scene; make more scenes instead')
 
 
 def scene_identities(seeds: Sequence[int], lights: Sequence[str],

@@ -156,8 +156,8 @@ def test_windows_are_sums_around_the_circle():
 
 
 @pytest.mark.parametrize('values, message', [
-    ({'epoch': 1}, "no option 'epoch'"), ({'epochs': 1.5}, 'of type int'), ({'batch': 0}, 'at least 1'),
-    ({'validation': 1.0}, r'in \[0, 1\)'), ({'learning_rate': -1}, 'must be positive')])
+    ({'epoch': 1}, 'epoch is no option'), ({'epochs': 1.5}, 'an int'), ({'batch': 0}, 'at least 1'),
+    ({'validation': 1.0}, 'to 0.999'), ({'learning_rate': -1}, 'at least 1e-30')])
 def test_recipes_are_checked(values, message):
     with pytest.raises(ConfigurationError, match=message):
         PretrainingConfig.from_mapping(values)

@@ -1,6 +1,7 @@
 """The recipe of mpnp train: read, changed, written, and what is made by it."""
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections import Counter
 from dataclasses import replace
 
@@ -9,6 +10,8 @@ import pytest
 from mpnp_ros.adaptation.recipe import QuestionRecipe, TrainRecipe
 from mpnp_ros.adaptation.trainer import TrainerConfig
 from mpnp_ros.adaptation.true_objects import CHANNELS
+from mpnp_ros.cli import train
+from mpnp_ros.cli.recipe_options import recipe_of
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.locations import shared_file
 from mpnp_ros.nuscenes.standin import write_standin
@@ -33,11 +36,15 @@ def test_written_recipes_read_back(tmp_path):
     assert TrainRecipe.load(tmp_path / 'recipe.yaml') == recipe
 
 
-def test_what_is_given_goes_before_and_none_leaves_things_as_they_are():
-    changed = TrainRecipe(link={'harmonics': 4}).changed(
-        seed=5, last=2, steps=9, max_distance=30., turns=None, modalities=None, split='mini')
+def test_what_a_command_line_gives_goes_before_the_file(tmp_path):
+    parser = ArgumentParser()
+    train.add_arguments(parser)
+    (tmp_path / 'recipe.yaml').write_text('link: {harmonics: 4}')
+    changed = recipe_of(parser.parse_args(
+        ['--root', 'r', '--output', 'o', '--config', str(tmp_path / 'recipe.yaml'), '--seed', '5', '--blocks',
+         '2', '--steps', '9', '--max-distance', '30', '--split', 'mini', '--llm', 'other']))
     assert (changed.seed, changed.training.seed, changed.training.steps, changed.split) == (5, 5, 9, 'mini')
-    assert changed.link == {'harmonics': 4, 'last': 2}
+    assert changed.link == {'harmonics': 4, 'last': 2} and changed.language_model == 'other'
     assert changed.questions == QuestionRecipe(max_distance=30.)
     assert changed.modalities == ('camera', 'lidar')
 
@@ -57,7 +64,7 @@ def test_heads_make_tokens_of_counts():
 @pytest.mark.parametrize('text, words', [
     ('steps: 3', 'steps'), ('training: {steps: 0}', 'at least 1'), ('training: {pace: 1}', 'pace'),
     ('split: half', 'one of scene, mini, none'), ('night_images: dark', 'night_80dimgaussian7'),
-    ('questions: 3', 'not a recipe'), (': :', 'not a recipe'), ('- 1', 'not a recipe')])
+    ('questions: 3', 'questions must be a mapping'), (': :', 'not YAML'), ('- 1', 'must hold options')])
 def test_a_wrong_file_is_refused_by_name_and_key(tmp_path, text, words):
     path = tmp_path / 'wrong.yaml'
     path.write_text(text)

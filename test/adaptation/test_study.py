@@ -47,11 +47,11 @@ def test_neighbours_do_not_overlap(recipe):
     assert (config.questions.scope.max_distance, config.questions.scope.anchors) == (20, False)
 
 
-@pytest.mark.parametrize('more, word', [({'colour': 1}, 'colour'), ({'test': 3}, 'keys are'),
+@pytest.mark.parametrize('more, word', [({'colour': 1}, 'colour'), ({'test': 3}, 'test must be a mapping'),
                                         ({'blind': {'pace': 2}}, 'pace'),
                                         ({'objects': {'scenes': [0, 9], 'reader': {'pages': 1}}}, 'pages')])
 def test_a_wrong_recipe_is_named(recipe, more, word):
-    with pytest.raises(ConfigurationError, match=rf'study\.yaml is not a recipe of a study .*{word}'):
+    with pytest.raises(ConfigurationError, match=rf'study\.yaml: .*{word}'):
         StudyConfig.load(recipe({}, **more))
     with pytest.raises(ConfigurationError, match='gone'):
         StudyConfig.load('gone.yaml')

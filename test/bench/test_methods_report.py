@@ -190,7 +190,8 @@ def test_the_shipped_recipes_make_our_links_as_the_study_does(name):
 
 
 @pytest.mark.parametrize('more, word', [
-    ({'colour': 1}, 'colour'), ({'methods': {'mpnp': {'pace': 2}}}, 'pace'), ({'methods': 3}, 'keys are'),
+    ({'colour': 1}, 'colour'), ({'methods': {'mpnp': {'pace': 2}}}, 'pace'),
+    ({'methods': 3}, 'methods must be a mapping'),
     ({'budget': 'much'}, 'much'), ({'points': 0}, 'points'), ({'ours': ['telepathy']}, 'telepathy')])
 def test_a_wrong_recipe_is_named(tmp_path, more, word):
     path = tmp_path / 'methods.yaml'

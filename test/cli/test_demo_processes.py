@@ -11,16 +11,14 @@ pytest.importorskip('rclpy', reason='rclpy is not installed: the tables of the n
 
 from mpnp_ros.cli import demo_processes
 from mpnp_ros.cli.demo_processes import PARAMETERS, Processes
-from mpnp_ros.cli.docs import parameter_tables
+from mpnp_ros.cli.docs import parameters_of
 from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.supervisor import ProcessSpec
 
 
 def test_the_demos_parameters_exist_and_are_in_range():
-    tables = parameter_tables()
     for node, values in PARAMETERS.items():
-        table = {entry.name: entry for entry in tables[node]}
-        assert [table[name].problem(value) for name, value in values.items()] == [None] * len(values)
+        assert parameters_of(node).from_mapping(values)
 
 
 def test_parameters_are_the_worlds_the_demos_and_the_users(tmp_path):

@@ -81,12 +81,12 @@ def test_the_page_is_written_when_all_seeds_are_measured(study):
     assert study.codes == (0, False, 0)
     assert {path.name for path in (study.folder / 'docs').iterdir()} == {
         'accuracy.md', 'accuracy.json', 'accuracy.png'}
-    assert 'Output of `mpnp evaluate' in (study.folder / 'docs/results/accuracy.md').read_text()
+    assert 'Output of `mpnp evaluate' in (study.folder / 'docs/accuracy.md').read_text()
 
 
 @pytest.mark.timeout(400)
 def test_every_row_is_measured_on_the_same_questions(study):
-    written = json.loads((study.folder / 'docs/results/accuracy.json').read_text())
+    written = json.loads((study.folder / 'docs/accuracy.json').read_text())
     assert written['seeds'] == [0, 1] and written.keys() >= ROWS
     assert len({written[row]['n'] for row in ROWS}) == 1 and written['blind']['n'] > 5
     for row in ROWS:
@@ -113,10 +113,10 @@ def test_links_are_kept_and_those_to_sensors_began_as_those_on_true_objects(stud
 
 @pytest.mark.timeout(400)
 def test_a_second_call_trains_nothing_and_writes_the_same(study, monkeypatch):
-    first = (study.folder / 'docs/results/accuracy.json').read_bytes()
+    first = (study.folder / 'docs/accuracy.json').read_bytes()
     monkeypatch.setattr(Trainer, 'fit', None)
     assert study.run() == 0
-    assert (study.folder / 'docs/results/accuracy.json').read_bytes() == first
+    assert (study.folder / 'docs/accuracy.json').read_bytes() == first
 
 
 @pytest.mark.timeout(400)

@@ -57,8 +57,8 @@ def test_nothing_is_said_of_what_matches(tmp_path):
 
 
 @pytest.mark.parametrize(('text', 'message'), [
-    (None, 'own.yaml does not exist'), ('a: [1\nb: 2\n', 'own.yaml line 2 is not YAML'),
-    ('[1, 2]', 'own.yaml: it is not a table of nodes'),
+    (None, 'own.yaml does not exist'), ('a: [1\nb: 2\n', 'own.yaml: line 2 is not YAML'),
+    ('[1, 2]', 'own.yaml: it must hold options as name: value'),
     ('fusion: {queue_size: 3}', 'own.yaml: /fusion/queue_size is not a table of nodes'),
     ('fusion:', 'own.yaml: /fusion is not a table of nodes'),
     ('fusion: {ros__parameters: }', 'ros__parameters is not a table of parameters'),

@@ -125,9 +125,9 @@ def test_another_manifest_is_refused_by_name(folder, content, message):
 @pytest.mark.parametrize('modality, options, message', [
     ('lidar', {'colour': 'red'}, 'options that the encoder of the lidar does not have: colour'),
     ('lidar', {'device': 'cuda'}, 'does not have: device'),
-    ('lidar', {'min_range': 'near'}, 'min_range must be of type float'),
-    ('radar', {'min_range': -1.0}, 'min_range is -1.0; it must be within'),
-    ('camera', {'blocks': None}, 'blocks must be a list')])
+    ('lidar', {'min_range': 'near'}, 'min_range must be a float'),
+    ('radar', {'min_range': -1.0}, 'min_range is -1; it must be 0 to 100 m'),
+    ('camera', {'blocks': None}, 'blocks has no value')])
 def test_input_that_the_encoder_does_not_take_is_refused(tiny_heads, tmp_path, modality, options, message):
     config = find_modality(modality).config()
     folder = tmp_path / 'head'

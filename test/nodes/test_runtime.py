@@ -18,7 +18,7 @@ from mpnp_ros.nodes import diagnostics as diagnostics_module
 from mpnp_ros.nodes import runtime
 from mpnp_ros.nodes.concerns import Concerns
 from mpnp_ros.nodes.diagnostics import ERROR, OK, WARN
-from mpnp_ros.nodes.runtime import AUTOSTART, ManagedNode
+from mpnp_ros.nodes.runtime import ManagedNode, ManagedOptions
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -27,7 +27,7 @@ class Recorder(ManagedNode):
     """Notes what is called; raises where told to."""
 
     def __init__(self, context, raising=()):
-        super().__init__('recorder', (AUTOSTART,), context=context)
+        super().__init__('recorder', ManagedOptions, context=context)
         self.calls, self.raising = [], dict(raising)
 
     def load(self):

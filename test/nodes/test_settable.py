@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,25 +12,26 @@ import pytest
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
 
 import rclpy
+from mpnp_ros.msg import Question
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.signals import SignalHandlerOptions
+from rosbags.rosbag2 import StoragePlugin, Writer
+from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2, PointField
 
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.nodes import adaptation, camera_encoder, fusion, lidar_encoder, radar_encoder, replay, world
-from mpnp_ros.nodes.parameters import Change
+from mpnp_ros.nodes.encoder_node import Input
+from mpnp_ros.nuscenes.typestore import message_types
+from mpnp_ros.options import Change
 
 MODULES = {'camera_encoder': camera_encoder, 'lidar_encoder': lidar_encoder, 'radar_encoder': radar_encoder,
            'fusion': fusion, 'adaptation': adaptation, 'replay': replay, 'world': world}
 MANAGED = {'camera_encoder': camera_encoder.CameraEncoder, 'lidar_encoder': lidar_encoder.LidarEncoder,
            'radar_encoder': radar_encoder.RadarEncoder, 'fusion': fusion.FusionNode}
-LIVE = {'camera_encoder': {'base_frame', 'rectified'}, 'lidar_encoder': {'base_frame', 'sensor'},
-        'radar_encoder': {'base_frame'}, 'fusion': {'choices', 'answer_without_sensors'},
-        'adaptation': set(), 'replay': {'rate', 'paused'},
-        'world': {'light', 'weather', 'rate', 'paused', 'hold'}}
-"""What is followed at any time; each of them has a test here or in the test of its node."""
+PLAIN = {'adaptation': adaptation.AdaptationNode, 'replay': replay.Replay, 'world': world.DrivingWorld}
 OTHERWISE = {'encoder.sectors': 20, 'encoder.columns': 8, 'encoder.top': .1, 'encoder.bottom': .9,
              'encoder.nominal_views': ['front', 'front_left', 'front_right', 'back', 'left', 'right'],
-             'cameras': ['front'], 'radars': ['front'], 'modalities': ['camera'],
+             'cameras': ['front'], 'radars': ['front'], 'modalities': ['camera'], 'method': 'eas',
              'image_topic': '{camera}/image', 'camera_info_topic': '{camera}/info', 'quality_low': .6}
 """Another right value where any other is not right beside the defaults."""
 TAKEN = {'unconfigured': {Change.LIVE, Change.ACTIVATE, Change.CONFIGURE},
@@ -36,12 +39,17 @@ TAKEN = {'unconfigured': {Change.LIVE, Change.ACTIVATE, Change.CONFIGURE},
 
 
 @pytest.fixture
-def make(tiny_camera, tiny_lm_folder, ros_harness):
-    """Make a managed node in this process, with tiny networks."""
+def make(tiny_camera, tiny_lm_folder, ros_harness, tmp_path):
+    """Make a node in this process, with tiny networks, a bag of one message and small images."""
+    types, bag = message_types(), tmp_path / 'bag'
+    with Writer(bag, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        text = writer.add_connection('/text', 'std_msgs/msg/String', typestore=types)
+        writer.write(text, 1, types.serialize_cdr(types.types['std_msgs/msg/String']('a'), text.msgtype))
     on = {'encoder.device': 'cpu', 'encoder.dtype': 'float32', 'threads': 1}
     tiny = {'camera_encoder': {**tiny_camera, 'threads': 1}, 'lidar_encoder': on, 'radar_encoder': on,
             'fusion': {'llm': str(tiny_lm_folder), 'device': 'cpu', 'dtype': 'float32', 'threads': 1,
-                       'links': [''], 'link_store': ''}}
+                       'links': [''], 'link_store': ''},
+            'replay': {'bag': str(bag)}, 'world': {'width': 32, 'height': 18}}
     nodes = []
 
     def build(name, **given):
@@ -50,7 +58,7 @@ def make(tiny_camera, tiny_lm_folder, ros_harness):
             arguments += ['-p', f"{key}:='{value}'" if isinstance(value, str) else f'{key}:={value}']
         rclpy.init(args=['test', '--ros-args', *arguments], domain_id=int(os.environ['ROS_DOMAIN_ID']),
                    signal_handler_options=SignalHandlerOptions.NO)
-        nodes.append({**MANAGED, 'adaptation': adaptation.AdaptationNode}[name]())
+        nodes.append({**MANAGED, **PLAIN}[name]())
         return nodes[-1]
 
     yield build
@@ -65,13 +73,17 @@ def name_of(node):
     return node.get_name()
 
 
+def parameters(name):
+    return list(MODULES[name].PARAMETERS.declared())
+
+
 def another(entry, value):
     """Return another right value of a parameter."""
     if entry.name in OTHERWISE:
         return OTHERWISE[entry.name]
-    if isinstance(entry.default, tuple):
+    if entry.is_list:
         items = list(value) or ['camera']
-        return [another(dataclasses.replace(entry, default=entry.kind(items[0])), items[0]), *items[1:]]
+        return [another(dataclasses.replace(entry, is_list=False), items[0]), *items[1:]]
     if entry.choices:
         return next(choice for choice in entry.choices if choice != value)
     if entry.kind is bool:
@@ -79,7 +91,7 @@ def another(entry, value):
     if entry.kind is str:
         return f'{value}_x'
     step = 1 if entry.kind is int else max(abs(value) * .01, 1e-9)
-    return value + step if entry.problem(value + step) is None else value - step
+    return value - step if entry.problem(value + step) else value + step
 
 
 def set_one(node, name, value):
@@ -87,9 +99,102 @@ def set_one(node, name, value):
     return node.set_parameters([RosParameter(name, value=value)])[0]
 
 
-def test_what_is_followed_at_any_time_is_known():
-    for name, module in MODULES.items():
-        assert {entry.name for entry in module.PARAMETERS if entry.change is Change.LIVE} == LIVE[name]
+def calibration_of(node):
+    """K of a camera whose P differs."""
+    node._info_topics['front'] = '/info'
+    node._infos['front'] = CameraInfo(width=20, height=10, k=[9., 0, 10, 0, 9, 5, 0, 0, 1],
+                                      p=[7., 0, 10, 0, 0, 7, 5, 0, 0, 0, 1, 0])
+    image = Input('/front/image', 'front', CompressedImage(), 0., 0.)
+    return node._calibration(image, np.zeros((10, 20, 3), np.uint8)).matrix[0, 0]
+
+
+def base_of(node):
+    """The frame in which the direction of a LiDAR is asked for."""
+    asked = []
+    node.mounts = SimpleNamespace(pose=lambda name, frame, base, otherwise: asked.append(base), destroy=int)
+    field = partial(PointField, datatype=PointField.FLOAT32, count=1)
+    node.part(Input('/points', 'lidar', PointCloud2(
+        height=1, width=1, point_step=12, row_step=12, data=bytes(12),
+        fields=[field(name=name, offset=4 * place) for place, name in enumerate('xyz')]), 0., 0.))
+    return asked[0]
+
+
+def source_of(node):
+    """The name under which a sweep is submitted."""
+    submitted = []
+    node.submit = submitted.extend
+    node._receive('lidar_top', PointCloud2())
+    return submitted[0].source
+
+
+def paused_by_a_key_frame(node):
+    """Whether the world stands still from a key frame on."""
+    set_one(node, 'paused', False)
+    node._hold()
+    return node.values.paused
+
+
+OBSERVED = {
+    ('camera_encoder', 'base_frame'): lambda node: node.frame(()).frame_id,
+    ('camera_encoder', 'rectified'): calibration_of,
+    ('lidar_encoder', 'base_frame'): base_of,
+    ('lidar_encoder', 'sensor'): source_of,
+    ('radar_encoder', 'base_frame'): lambda node: node.frame(()).frame_id,
+    ('fusion', 'choices'): lambda node: node._question(Question(text='what?')).choices,
+    ('fusion', 'answer_without_sensors'): lambda node: node._server._responder._without_sensors(),
+    ('replay', 'rate'): lambda node: node._player.rate,
+    ('replay', 'paused'): lambda node: node._player.paused,
+    ('world', 'light'): lambda node: node._conditions.light,
+    ('world', 'weather'): lambda node: node._conditions.weather,
+    ('world', 'rate'): lambda node: node._pace._rate(),
+    ('world', 'paused'): lambda node: node._pace._paused(),
+    ('world', 'hold'): paused_by_a_key_frame}
+"""What a parameter that is taken at any time has an effect on."""
+
+
+def test_the_effect_of_every_parameter_that_is_taken_at_any_time_is_observed():
+    live = {(name, entry.name) for name in MODULES for entry in parameters(name)
+            if entry.change is Change.LIVE}
+    assert live == set(OBSERVED)
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_what_is_taken_at_any_time_has_an_effect_at_once(make, name):
+    node = make(name)
+    if name in MANAGED:
+        node.trigger_configure()
+    for entry in parameters(name):
+        if entry.change is Change.LIVE:
+            before = OBSERVED[name, entry.name](node)
+            result = set_one(node, entry.name, another(entry, node.values[entry.name]))
+            assert result.successful, result.reason
+            assert OBSERVED[name, entry.name](node) != before, entry.name
+
+
+@pytest.mark.parametrize('name', MANAGED)
+def test_what_waits_for_a_transition_is_read_in_it(make, name, monkeypatch):
+    """A value is neither kept from before the transition that it waits for, nor never read."""
+    read, options = set(), MODULES[name].PARAMETERS
+
+    def recorded(self, attribute):
+        read.add(attribute)
+        return object.__getattribute__(self, attribute)
+
+    monkeypatch.setattr(options, '__getattribute__', recorded)
+    node = make(name, **{'camera_encoder': {'cameras': ['front']}, 'radar_encoder': {'radars': ['front']},
+                         'lidar_encoder': {'topic': '/points'}}.get(name, {}))
+    waiting = [entry for entry in parameters(name) if entry.change in (Change.CONFIGURE, Change.ACTIVATE)]
+    read.clear()
+    node.trigger_configure()
+    while_configured = set(read)
+    read.clear()
+    node.trigger_activate()
+    if hasattr(node, '_look'):
+        node._look()
+    assert node._state_machine.current_state[1] == 'active', node.failure
+    for entry in waiting:
+        assert entry.path[0] in (read if entry.change is Change.ACTIVATE else read | while_configured), \
+            entry.name
 
 
 @pytest.mark.parametrize('name', MANAGED)
@@ -100,7 +205,7 @@ def test_every_parameter_is_taken_or_refused_with_the_reason_in_every_state(make
     for state, step in steps.items():
         step()
         assert node._state_machine.current_state[1] == state, node.failure
-        for entry in MODULES[name].PARAMETERS:
+        for entry in parameters(name):
             value = node.values[entry.name]
             result = set_one(node, entry.name, another(entry, value))
             assert result.successful is (entry.change in TAKEN[state]), (state, entry.name, result.reason)
@@ -108,22 +213,27 @@ def test_every_parameter_is_taken_or_refused_with_the_reason_in_every_state(make
                 assert node.values[entry.name] != value
                 assert set_one(node, entry.name, value).successful, entry.name
             elif entry.change is Change.START:
-                assert 'read-only' in result.reason
+                assert result.reason == f'{entry.name} is read at start; restart the node to change it'
             else:
                 assert all(word in result.reason for word in (entry.name, state, 'set it then'))
             assert node.values[entry.name] == value
     node.trigger_deactivate()
     node.trigger_cleanup()
-    for entry in MODULES[name].PARAMETERS:
+    for entry in parameters(name):
         value = node.values[entry.name]
         assert set_one(node, entry.name, value).successful is (entry.change in TAKEN['unconfigured'])
 
 
-def test_every_parameter_of_the_adaptation_node_is_read_only(make):
-    node = make('adaptation')
-    for entry in adaptation.PARAMETERS:
-        result = set_one(node, entry.name, another(entry, node.values[entry.name]))
-        assert not result.successful and 'read-only' in result.reason, entry.name
+@pytest.mark.parametrize('name', sorted(MODULES.keys() - MANAGED))
+def test_what_a_node_without_a_life_cycle_reads_at_start_is_refused_and_said_to_be_read_only(make, name):
+    node = make(name)
+    for entry in parameters(name):
+        value = node.values[entry.name]
+        assert node.describe_parameter(entry.name).read_only is (entry.change is Change.START)
+        if entry.change is Change.START:
+            result = set_one(node, entry.name, another(entry, value))
+            assert not result.successful and node.values[entry.name] == value
+            assert result.reason == f'{entry.name} is read at start; restart the node to change it'
 
 
 def test_what_is_set_before_configuring_is_what_is_configured(make):
@@ -136,30 +246,6 @@ def test_what_is_set_before_configuring_is_what_is_configured(make):
     assert set_one(node, 'encoder.columns', 2).successful
     node.trigger_configure()
     assert node.encoder.config.columns == 2
-
-
-def test_the_base_frame_is_followed(make):
-    node = make('camera_encoder')
-    node.trigger_configure()
-    assert set_one(node, 'base_frame', 'chassis').successful
-    assert node.frame(()).frame_id == 'chassis'
-
-
-def test_the_name_of_the_sensor_is_followed(make):
-    from sensor_msgs.msg import PointCloud2
-    node, submitted = make('lidar_encoder'), []
-    node.submit = submitted.extend
-    assert set_one(node, 'sensor', 'roof').successful
-    node._receive('lidar_top', PointCloud2())
-    assert submitted[0].source == 'roof'
-
-
-def test_the_named_choices_are_followed(make):
-    from mpnp_ros.msg import Question
-    node = make('fusion')
-    assert node._question(Question(text='what?')).choices
-    assert set_one(node, 'choices', '').successful
-    assert not node._question(Question(text='what?')).choices
 
 
 @pytest.mark.parametrize('name, values, words', [

@@ -21,13 +21,14 @@ BOUND = 20.
 SLOW = """
 import signal, sys, threading, time
 from mpnp_ros.nodes import signals
-from mpnp_ros.nodes.runtime import AUTOSTART, ManagedNode, PlainNode, run_node
+from mpnp_ros.nodes.runtime import ManagedNode, ManagedOptions, PlainNode, run_node
+from mpnp_ros.options import Options
 
 class Slow(ManagedNode):
     def __init__(self):
         if {where!r} == 'construction':
             print('busy', flush=True); time.sleep(60)
-        super().__init__('slow', (AUTOSTART,))
+        super().__init__('slow', ManagedOptions)
     def load(self):
         if {where!r} == 'load':
             print('busy', flush=True); time.sleep(60)
@@ -45,7 +46,7 @@ class Slow(ManagedNode):
 
 class Plain(PlainNode):
     def __init__(self):
-        super().__init__('slow', ())
+        super().__init__('slow', Options)
     def begin(self):
         print('busy', flush=True); time.sleep(60)
 

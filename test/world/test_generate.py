@@ -98,9 +98,9 @@ def test_true_objects_alone(tmp_path):
 
 
 @pytest.mark.parametrize(('options', 'words'), [
-    ({'key_frames': 0}, 'above zero'), ({'interval': -1.}, 'above zero'), ({'size': (0, 9)}, 'above zero'),
-    ({'key_frames': 1000, 'interval': 1.}, 'longer than the 600 s'),
-    ({'sensors': ('smell',)}, 'no sensor smell; there are camera, lidar'),
+    ({'key_frames': 0}, 'key_frames is 0'), ({'interval': -1.}, 'interval is -1'),
+    ({'size': (0, 9)}, 'size is 0'), ({'key_frames': 1000, 'interval': 1.}, 'longer than the 600 s'),
+    ({'sensors': ('smell',)}, "sensors is 'smell'; it must be one of camera, lidar"),
 ])
 def test_impossible_recipes_are_refused(options, words):
     with pytest.raises(ConfigurationError, match=words):

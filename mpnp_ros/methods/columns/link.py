@@ -18,8 +18,9 @@ from mpnp_ros.methods.aligner import Direction
 from mpnp_ros.methods.connections import SharingConnections
 from mpnp_ros.methods.inputs import TokenBatch
 from mpnp_ros.methods.link import Link
-from mpnp_ros.methods.link_options import LinkConfig, option
+from mpnp_ros.methods.link_options import POOLINGS, REACHES, LinkConfig
 from mpnp_ros.methods.standardise import Standardise
+from mpnp_ros.options import option
 
 #: Options of LinkConfig that links of columns read, beside those that follow from the model.
 READ = frozenset({'modality', 'encoder', 'token_width', 'blocks', 'hidden', 'soft_tokens'})
@@ -32,10 +33,11 @@ class ColumnConfig(LinkConfig):
     Raises ConfigurationError for values out of range.
     """
 
-    pooling: str = option('none: nothing pools by the question', 'none')
-    reach: str = option('all: every row of the text sees columns in front of it', 'all')
-    columns: int = option('columns that a frame becomes: so many means over neighbouring tokens; 0: each '
-                          'token is one', 0)
+    pooling: str = option('none', 'none: nothing pools by the question', choices=POOLINGS)
+    reach: str = option('all', 'all: every row of the text sees columns in front of it', choices=REACHES)
+    columns: int = option(
+        0, 'columns that a frame becomes: so many means over neighbouring tokens; 0: each token is one',
+        low=0)
 
     @classmethod
     def for_model(cls, lm: LanguageModel, modality: str, encoder: str, token_width: int, *,
@@ -56,8 +58,7 @@ class ColumnConfig(LinkConfig):
     def _requirements(self) -> list[tuple[bool, str]]:
         return [*super()._requirements(),
                 ((self.pooling, self.reach) == ('none', 'all'),
-                 'columns are not pooled by the question and reach all rows'),
-                (self.columns >= 0, 'columns must not be negative')]
+                 'columns are not pooled by the question and reach all rows')]
 
 
 class ModalityColumns(NamedTuple):
@@ -160,10 +161,7 @@ class ColumnLink(Link):
 class PromptedConfig(ColumnConfig):
     """What a link is made for that shares learned columns with all others."""
 
-    prompts: int = option('learned columns beside those of modalities, shared by all of these', 10)
-
-    def _requirements(self) -> list[tuple[bool, str]]:
-        return [*super()._requirements(), (self.prompts >= 0, 'prompts must not be negative')]
+    prompts: int = option(10, 'learned columns beside those of modalities, shared by all of these', low=0)
 
 
 class Prompts(nn.Module):

@@ -28,16 +28,16 @@ from mpnp_ros.llm.families import BlockContext
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.prefix import BlockPrefix
 from mpnp_ros.llm.text_cache import TextCache
-from mpnp_ros.methods.link_options import option
 from mpnp_ros.methods.mma.link import Adapter, Adapters, Mixture, MmaConfig, MmaLink, new_adapter
+from mpnp_ros.options import option
 
 
 @dataclass(frozen=True)
 class EasConfig(MmaConfig):
     """What an EAS link is made for."""
 
-    skipped: int = option('blocks without attention; which ones is chosen before training', 1)
-    skipped_rank: int = option('r of the adapters that stand in for attention', 32)
+    skipped: int = option(1, 'blocks without attention; which ones is chosen before training', low=0)
+    skipped_rank: int = option(32, 'r of the adapters that stand in for attention', low=1)
 
     @classmethod
     def for_model(cls, lm: LanguageModel, modality: str, encoder: str, token_width: int,
@@ -54,9 +54,9 @@ class EasConfig(MmaConfig):
 
     def _requirements(self) -> list[tuple[bool, str]]:
         return [*super()._requirements(),
-                (0 <= self.skipped <= len(self.skippable),
+                (self.skipped <= len(self.skippable),
                  f'{self.skipped} skipped blocks; at most {len(self.skippable)} can be, never block 0'),
-                (self.skipped_rank >= 1 and self.skipped_rank % max(1, self.groups) == 0,
+                (self.skipped_rank % self.groups == 0,
                  'skipped_rank must be a multiple of groups')]
 
 

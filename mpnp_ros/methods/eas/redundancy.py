@@ -11,7 +11,7 @@ from itertools import takewhile
 
 import torch
 
-from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.options import Options, option
 
 #: What skipping some blocks does harm, 0 for none of them.
 SkipHarm = Callable[[frozenset[int]], float]
@@ -75,27 +75,16 @@ def measure_skips(harm: SkipHarm, candidates: Sequence[int], count: int, breadth
 
 
 @dataclass(frozen=True)
-class SearchConfig:
-    """The paper's search.  Raises ConfigurationError for values out of range.
+class SearchConfig(Options):
+    """The search as published.  Raises OptionError for values out of range."""
 
-    steps: of training, of which `warm_up` come before scores change.  turn: steps between two evaluations of
-    `subsets` sets (n in the paper).  eta: how much a reward changes a score.  sharpness: of the softmax by
-    which sets are drawn.
-    """
-
-    steps: int = 1000
-    warm_up: int = 500
-    turn: int = 10
-    subsets: int = 3
-    eta: float = 2.
-    sharpness: float = 10.
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.turn, self.subsets) < 1 or self.warm_up < 0:
-            raise ConfigurationError('steps, turn and subsets must be at least 1, warm_up not negative')
-        if not (0 < self.eta < math.inf and 0 <= self.sharpness < math.inf):
-            raise ConfigurationError('eta must be positive and sharpness not negative')
+    steps: int = option(1000, 'training steps', low=1)
+    warm_up: int = option(500, 'steps before scores change', low=0)
+    turn: int = option(10, 'steps between two evaluations of sets', low=1)
+    subsets: int = option(3, 'sets that are evaluated, n in the paper', low=1)
+    eta: float = option(2., 'how much a reward changes a score', low=1e-30)
+    sharpness: float = option(10., 'of the softmax by which sets are drawn', low=0)
+    seed: int = option(0, 'random seed')
 
 
 def search_skips(loss: SkipLoss, train: Callable[[frozenset[int]], None], candidates: Sequence[int],

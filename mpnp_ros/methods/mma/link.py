@@ -27,24 +27,22 @@ from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prefix import BlockPrefix
 from mpnp_ros.llm.text_cache import TextCache
 from mpnp_ros.methods.columns.link import ColumnConfig, ColumnLink
-from mpnp_ros.methods.link_options import option
+from mpnp_ros.options import option
 
 
 @dataclass(frozen=True)
 class MmaConfig(ColumnConfig):
     """What an MMA link is made for; adapters are in `blocks`, and columns stand before the first of them."""
 
-    hidden: int = option('hidden width of the neck, which makes columns of tokens', 128)
-    rank: int = option('r of the adapters', 8)
-    experts: int = option('up-projections between which the router mixes', 2)
-    groups: int = option('diagonal blocks of an up-projection', 2)
-    router_temperature: float = option('tau of the routers', 10.)
+    hidden: int = option(128, 'hidden width of the neck, which makes columns of tokens', low=1)
+    rank: int = option(8, 'r of the adapters', low=1)
+    experts: int = option(2, 'up-projections between which the router mixes', low=1)
+    groups: int = option(2, 'diagonal blocks of an up-projection', low=1)
+    router_temperature: float = option(10., 'tau of the routers')
 
     def _requirements(self) -> list[tuple[bool, str]]:
         return [*super()._requirements(),
-                (min(self.rank, self.experts, self.groups) >= 1,
-                 'rank, experts and groups must be at least 1'),
-                (self.rank % max(1, self.groups) == self.text_width % max(1, self.groups) == 0,
+                (self.rank % self.groups == self.text_width % self.groups == 0,
                  'rank and the width of the language model must be multiples of groups'),
                 (self.router_temperature > 0, 'router_temperature must be positive')]
 

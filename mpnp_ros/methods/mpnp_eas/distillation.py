@@ -22,6 +22,7 @@ from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.methods.eas.redundancy import measure_skips
 from mpnp_ros.methods.mpnp_eas.link import SkippingModel, StandIns
+from mpnp_ros.options import Options, option
 
 SCHEMA = 1
 THINGS = ('car', 'truck', 'bus', 'pedestrian', 'bicycle', 'motorcycle', 'trailer', 'barrier', 'traffic cone')
@@ -35,30 +36,19 @@ QUESTIONS = (
 
 
 @dataclass(frozen=True)
-class DistilConfig:
-    """How to distil.  Raises ConfigurationError for values out of range.
+class DistilConfig(Options):
+    """How to distil.  Raises OptionError for values out of range."""
 
-    skipped: blocks without attention.  first: a block below all links, where states are compared beside the
-    last.  rank: of what stands in.  texts: how many, `batch` of them in a step.  breadth: as in
-    measure_skips.
-    """
-
-    skipped: int
-    first: int
-    rank: int = 32
-    steps: int = 100
-    texts: int = 64
-    batch: int = 4
-    learning_rate: float = 1e-3
-    breadth: int = 2
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ('rank', 'texts', 'batch', 'breadth'):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be at least 1')
-        if min(self.skipped, self.steps, self.first) < 0 or not self.learning_rate > 0:
-            raise ConfigurationError('skipped, steps and first must not be negative, learning_rate positive')
+    skipped: int = option(help='blocks without attention', low=0)
+    first: int = option(
+        help='a block below all links, where states are compared beside the last', low=0)
+    rank: int = option(32, 'rank of what stands in', low=1)
+    steps: int = option(100, 'training steps', low=0)
+    texts: int = option(64, 'texts that are learned from', low=1)
+    batch: int = option(4, 'texts per step', low=1)
+    learning_rate: float = option(1e-3, 'learning rate', low=1e-30)
+    breadth: int = option(2, 'as in measure_skips', low=1)
+    seed: int = option(0, 'random seed')
 
 
 def kept_stand_ins(lm: LanguageModel, texts: Sequence[torch.Tensor], config: DistilConfig,

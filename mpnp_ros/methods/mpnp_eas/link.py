@@ -17,27 +17,23 @@ from mpnp_ros.llm.altered_model import AlteredModel, BlockForm
 from mpnp_ros.llm.block_parts import AffineMap
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.eas.link import SkippedBlock
-from mpnp_ros.methods.link_options import LinkConfig, option
+from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.options import option
 
 
 @dataclass(frozen=True)
 class SkippingConfig(LinkConfig):
     """A latent connection to a model with skipped attentions; base_model is the model as it was."""
 
-    skip: tuple[int, ...] = option('blocks of the language model without attention, never block 0', ())
-    stand_in_rank: int = option('r of what stands in for their attention', 32)
-    stand_ins: str = option('fingerprint of what stands in for their attention', '')
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, 'skip', tuple(self.skip))
-        super().__post_init__()
+    skip: tuple[int, ...] = option((), 'blocks of the language model without attention, never block 0')
+    stand_in_rank: int = option(32, 'r of what stands in for their attention', low=1)
+    stand_ins: str = option('', 'fingerprint of what stands in for their attention')
 
     def _requirements(self) -> list[tuple[bool, str]]:
         return [*super()._requirements(),
                 (list(self.skip) == sorted(set(self.skip)) and min(self.skip, default=1) >= 1,
-                 f'skipped blocks {list(self.skip)} must be ascending and never block 0'),
-                (self.stand_in_rank >= 1, 'stand_in_rank must be at least 1')]
+                 f'skipped blocks {list(self.skip)} must be ascending and never block 0')]
 
 
 class StandIns(nn.Module):

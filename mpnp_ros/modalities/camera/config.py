@@ -1,10 +1,11 @@
 """Options of the camera encoder."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.modalities.base import EncoderConfig, option
+from mpnp_ros.modalities.base import EncoderConfig
+from mpnp_ros.options import option
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,10 @@ class CameraConfig(EncoderConfig):
         65.0, 'horizontal field of view of a camera without intrinsics', unit='degree', low=1, high=170,
         shapes_tokens=False)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> Iterator[str]:
+        """Something must be left between top and bottom, and every view needs a direction."""
         if self.top >= self.bottom:
-            raise ConfigurationError(f'top is {self.top}; it must be above bottom = {self.bottom}, towards 0')
+            yield f'top is {self.top}; it must be above bottom = {self.bottom}, towards 0'
         if len(self.nominal_views) != len(self.nominal_yaws):
-            raise ConfigurationError(f'nominal_yaws has {len(self.nominal_yaws)} entries for '
-                                     f'{len(self.nominal_views)} nominal_views; give one each')
+            yield (f'nominal_yaws has {len(self.nominal_yaws)} entries for {len(self.nominal_views)} '
+                   'nominal_views; give one each')

@@ -1,10 +1,11 @@
 """Options of the LiDAR encoder."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.modalities.base import EncoderConfig, option
+from mpnp_ros.modalities.base import EncoderConfig
+from mpnp_ros.options import option
 
 POLAR = 'polar'
 PICTURES = 4  # a sweep is cut into quarters, each of which is wide enough to be a picture of its own
@@ -41,14 +42,14 @@ class LidarConfig(EncoderConfig):
         low=1, high=64)
     fov_up: float = option(10.0, 'elevation of the highest beam', unit='degree', low=-90, high=90)
     fov_down: float = option(-30.0, 'elevation of the lowest beam', unit='degree', low=-90, high=90)
-    min_range: float = option(1.0, 'nearer points are the robot itself and are dropped', unit='metre',
+    min_range: float = option(1.0, 'nearer points are the robot itself and are dropped', unit='m',
                               low=0, high=100)
     max_intensity: float = option(255.0, 'intensity that a perfect reflector has', low=1e-6, high=1e6)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> Iterator[str]:
+        """Sectors and columns are shared out among four pictures, and beams lie between two elevations."""
         for name, count in (('sectors', self.sectors), ('columns', self.columns)):
             if count % PICTURES:
-                raise ConfigurationError(f'{name} is {count}; it must be a multiple of {PICTURES}')
+                yield f'{name} is {count}; it must be a multiple of {PICTURES}'
         if self.fov_up <= self.fov_down:
-            raise ConfigurationError(f'fov_up is {self.fov_up}; it must be above fov_down = {self.fov_down}')
+            yield f'fov_up is {self.fov_up}; it must be above fov_down = {self.fov_down}'

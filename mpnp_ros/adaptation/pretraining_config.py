@@ -1,0 +1,47 @@
+"""Options of the training of heads."""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from mpnp_ros.nuscenes.questions import Scope
+from mpnp_ros.options import Options, option
+
+
+@dataclass(frozen=True)
+class PretrainingConfig(Options):
+    """How to train a head.  Raises OptionError for values out of range.
+
+    The learning rate rises on a line and falls to almost nothing on half a cosine.
+    """
+
+    max_distance: float = option(30.0, 'largest distance of objects that count', unit='m', low=1e-30)
+    min_points: int = option(5, 'LiDAR and radar points on an object that counts', low=0)
+    validation: float = option(0.15, 'share of the scenes that is held out', low=1e-30, high=.999)
+    epochs: int = option(20, 'epochs, at most', low=1)
+    batch: int = option(32, 'frames per step', low=1)
+    learning_rate: float = option(2e-3, 'highest learning rate', low=1e-30)
+    weight_decay: float = option(0.05, 'weight decay', low=0)
+    warm_up: float = option(0.15, 'share of the steps over which the learning rate rises', low=0, high=.999)
+    patience: int = option(
+        0, 'epochs without a better validation after which training stops; 0: never', low=0)
+    presence: float = option(0.5, 'weight of the loss on presence', low=0)
+    hide_views: float = option(0.2, 'share of frames in which some cameras are left out', low=0, high=.999)
+    clip: float = option(1.0, 'largest norm of the gradient', low=1e-30)
+    hidden: int = option(64, 'hidden width of the network', low=1)
+    ring: int = option(128, 'width of the layers around the circle', low=1)
+    depth: int = option(3, 'number of layers around the circle', low=1)
+    dropout: float = option(0.0, 'dropout of the network', low=0, high=.999)
+    seed: int = option(0, 'random seed')
+
+    @property
+    def scope(self) -> Scope:
+        """Return the objects that count."""
+        return Scope(self.max_distance, self.min_points)
+
+    def rate(self, step: int, steps: int) -> float:
+        """Return the learning rate factor of a step, counted from 0: linear warm-up, then half a cosine."""
+        rise = max(1, round(self.warm_up * steps))
+        if step < rise:
+            return (step + 1) / rise
+        return 0.5 * (1 + math.cos(math.pi * (step + 1 - rise) / max(1, steps + 1 - rise)))
