@@ -101,7 +101,7 @@ class Training(Options):
     modality_dropout: float = option(
         0.5, 'share of questions that see only a part of their modalities', low=0, high=1)
     part: str = option('all', 'what of the links is trained', choices=tuple(PARTS))
-    worth_rate: float = option(1e-2, 'learning rate of worth and trust', low=1e-30)
+    worth_rate: float = option(3e-2, 'learning rate of worth and trust', low=1e-30)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Learning(Scenes):
     modality_dropout: float = option(
         0.5, 'share of questions that see only a part of their modalities', low=0, high=1)
     part: str = option('worth', 'what of the links is trained', choices=tuple(PARTS))
-    worth_rate: float = option(1e-2, 'learning rate of worth and trust', low=1e-30)
+    worth_rate: float = option(3e-2, 'learning rate of worth and trust', low=1e-30)
     calibrated_on: int = option(
         300, 'questions of each type on which the temperature of answers is fitted', low=0)
 

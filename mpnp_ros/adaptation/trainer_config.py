@@ -42,7 +42,7 @@ class TrainerConfig(Options):
         'all', 'what of the links is trained beside their gates; all; aligners: from a reader that counts '
                'already to the language model; worth: what the counts of a sensor are worth; trust: only how '
                'far its word counts beside others', choices=tuple(PARTS))
-    worth_rate: float = option(1e-2, 'learning rate of worth and trust', low=1e-30)
+    worth_rate: float = option(3e-2, 'learning rate of worth and trust', low=1e-30)
     seed: int = option(0, 'random seed')
 
     def rate(self, step: int, seconds: float = 0.) -> float:
