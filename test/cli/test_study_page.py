@@ -16,7 +16,7 @@ REPORT = {'steps': 500, 'seconds': 90., 'parameters': 1_250_000, 'macs_per_step'
           'peak_bytes': 2_100_000_000, 'accuracies': [[125, .2], [250, .4], [500, .6]]}
 CONFIG = SimpleNamespace(questions=SimpleNamespace(max_distance=30., min_points=5), link={'last': 2},
                          language_model='tiny', blind=SimpleNamespace(steps=7),
-                         objects=SimpleNamespace(reader={'word_steps': 11}),
+                         objects=SimpleNamespace(reader=SimpleNamespace(word_steps=11, number_steps=13)),
                          sensors=SimpleNamespace(part='trust'))
 
 
@@ -30,7 +30,7 @@ def test_page_figures_and_picture_are_written(tmp_path):
     results = [result(0, {'objects': REPORT, 'sensors': {**REPORT, 'accuracies': []}}), result(1, {})]
     page = write_page(results, CONFIG, tmp_path / 'docs')
     text = page.read_text()
-    assert page == tmp_path / 'docs/results/accuracy.md' and '{' not in text
+    assert page == tmp_path / 'docs/accuracy.md' and '{' not in text
     assert '3 questions on 2 held-out scenes' in text and 'seeds: 2.' in text and 'up to 30 m' in text
     assert '11 steps on texts' in text
     assert '| objects, seed 0 | 500 | 0.18 | 1.5 | 1.25 | 3.4 | 2.10 |' in text
