@@ -43,6 +43,8 @@ TRIES = 2
 """Times that the bag is played for a key frame whose tokens have not come."""
 LOOP_PERIOD = 2.
 """Seconds of bag time between two beginnings, at least, for a bag of one key frame."""
+DISCOVERY = 10.
+"""Seconds within which a running encoder node has to appear in the graph."""
 MOST_SILENT = 3
 """Questions in a row without any answer after which the system counts as gone."""
 
@@ -100,7 +102,9 @@ def _running_encoders(robot: Robot) -> list[str]:
     """Return the modalities whose encoder nodes run beside a fusion node; what else is told on stderr."""
     robot.modalities()
     robot.reports.wait()
-    running = robot.reports.running()
+    end = time.monotonic() + DISCOVERY
+    while not set(ENCODERS.values()) & set(running := robot.reports.running()) and time.monotonic() < end:
+        time.sleep(.1)
     if sources := sorted({REPLAY, WORLD} & set(running)):
         raise ConfigurationError(f'the node {sources[0]} runs; end it, as this command plays the bag')
     if ADAPTATION in running:
