@@ -167,6 +167,8 @@ def test_the_fusion_node_imports_no_method_before_it_is_told_which():
 @pytest.mark.ros
 def test_a_parameter_of_the_fusion_node_selects_it(installed, tiny_lm_folder, ros_harness: RosHarness,
                                                    tmp_path):
+    from ros_harness import wait_until
+
     from mpnp_ros.srv import ListLinks
 
     made = create_method(NAME, load_language_model(tiny_lm_folder, 'cpu', 'float32'))
@@ -178,8 +180,8 @@ def test_a_parameter_of_the_fusion_node_selects_it(installed, tiny_lm_folder, ro
     process = ros_harness.start('mpnp_ros.nodes.fusion', namespace='/toy', environment=environment,
                                 parameters=parameters)
     try:
-        listed = ros_harness.call(ListLinks, '/toy/list_links', ListLinks.Request())
-        assert [link.modality for link in listed.links] == ['camera'], process.output
+        wait_until(lambda: [link.modality for link in ros_harness.call(
+            ListLinks, '/toy/list_links', ListLinks.Request()).links] == ['camera'], 'its link is in use')
     finally:
         process.stop()
         ros_harness.clean(mark)

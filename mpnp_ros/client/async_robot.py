@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.client.handover import QUEUE, awaitable, cancel_accepted, destroy, into
-from mpnp_ros.client.node_reports import NodeReports
+from mpnp_ros.client.node_reports import ERROR, HEARD_WITHIN, NodeReports
 from mpnp_ros.client.session import ros_session
 from mpnp_ros.errors import (
     CancelledError,
@@ -133,13 +133,15 @@ class AsyncRobot:
         end, tokens, told = time.monotonic() + timeout, 0, False
         late = f'no answer within {timeout:g} s; give it a longer time-out'
         while True:
+            was_active = self.reports.is_active(FUSION)
             async with aclosing(self._pursue(Ask, 'ask_stream', goal, end, late)) as course:
                 async for message in course:
                     if isinstance(message, Ask.Feedback):
                         tokens = message.tokens
                         yield Update(message.text, message.stage, tokens)
             answer = message.answer
-            if answer.status == Answer.REJECTED and time.monotonic() < end and await self._is_starting():
+            rejected = answer.status == Answer.REJECTED and not was_active
+            if rejected and time.monotonic() < end and await self._is_starting():
                 if not told:
                     self.notify(f'the fusion node is starting: {self.reports[FUSION].state}; waiting')
                 told = True
@@ -388,11 +390,19 @@ class AsyncRobot:
         await asyncio.sleep(POLL)
 
     async def _is_starting(self) -> bool:
-        """Whether the fusion node, which has just rejected a question, says that it is starting."""
-        end = time.monotonic() + REPORT
-        while self.reports[FUSION] is None and time.monotonic() < end:
+        """Whether the fusion node, which has just rejected a question, is starting or active by now.
+
+        A node that starts is unconfigured or inactive for a moment between its transitions.
+        """
+        end, patient = time.monotonic() + REPORT, time.monotonic() + HEARD_WITHIN
+        while (now := time.monotonic()) < end:
+            report = self.reports[FUSION]
+            if self.reports.is_starting(FUSION) or self.reports.is_active(FUSION):
+                return True
+            if report is not None and (report.level == ERROR or now > patient):
+                return False
             await asyncio.sleep(POLL)
-        return self.reports.is_starting(FUSION)
+        return False
 
     def _follow(self, kind: type, topic: str,
                 convert: Callable[[Any], Any] = lambda message: message) -> None:

@@ -94,6 +94,11 @@ class NodeReports:
         report = self._newest.get(name)
         return report is not None and report.starting
 
+    def is_active(self, name: str) -> bool:
+        """Whether the newest report of a node says that it is active."""
+        report = self._newest.get(name)
+        return report is not None and report.state.startswith('active')
+
     def silence(self, name: str) -> float:
         """Return the seconds since the newest report of a node, 0 where there has been none."""
         report = self._newest.get(name)

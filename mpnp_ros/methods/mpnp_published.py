@@ -125,6 +125,7 @@ class MpnpPublished(Method):
 
 
 SPEC = MethodSpec(
-    'mpnp_published', 'mPnP-LLM as published: one alpha a block on keys and values, zero prefixes below',
+    'mpnp_published', 'mPnP-LLM as published (arXiv:2312.07886): one alpha a block on keys and values, zero '
+    'prefixes below',
     MpnpPublished, PublishedLink, any_depth=True,
     parameter_groups={'gates': ('link_weights',), 'aligners': ('*_aligner.*',)})

@@ -37,7 +37,7 @@ def test_trains_measures_and_saves(train, tmp_path, capsys):
     assert 'seed 0' in manifest['provenance'] and 'explained' in manifest['accuracy']
     encoder = create_encoder('lidar', {'backbone': 'polar', 'head': str(tmp_path / 'head')})
     assert encoder.token_width == 24 and not encoder.limits['known'].any()
-    assert manifest['known'] == [] and 'tokens call unknown' in shown and 'traffic cone: AP' in shown
+    assert manifest['known'] == [] and 'marked as unknown in tokens' in shown and 'traffic cone: AP' in shown
 
 
 def test_what_the_head_can_tell_is_written(train, tmp_path, monkeypatch, capsys):

@@ -253,9 +253,9 @@ def test_a_bringup_that_is_killed_leaves_no_node_behind():
     ({'adaptation': FAILED}, 1, ''),
     ({'camera_encoder': FAILED}, 1, 'replay waits for camera_encoder, which has failed with exit code 1'),
     ({'camera_encoder': FAILED, 'lidar_encoder': ENDED}, 0, 'no encoder is left'),
-    ({'fusion': ENDED}, 0, 'fusion has ended: no question can be answered'),
+    ({'fusion': ENDED}, 0, 'fusion has ended: questions cannot be answered'),
     ({'fusion': FAILED}, -9, 'fusion has failed with exit code -9'),
-    ({'replay': FAILED}, 1, 'replay has failed with exit code 1: there are no sensors'),
+    ({'replay': FAILED}, 1, 'replay has failed with exit code 1: no sensor data'),
     ({'replay': ENDED}, 0, '')])
 def test_what_nothing_can_go_on_without(states, code, why):
     nodes = ('camera_encoder', 'lidar_encoder', 'fusion', 'adaptation', 'replay')

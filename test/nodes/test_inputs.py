@@ -99,7 +99,7 @@ def test_the_lidar_is_found_and_what_else_it_could_be_is_said(ros, tiny_lidar):
     process = ros.start(LIDAR, namespace='/find', parameters=tiny_lidar)
     publish_until(lambda: tokens.messages, lambda: publishers[1].publish(cloud()), 'tokens of the LiDAR')
     assert tokens.messages[0].sources == ['front_velodyne_points']
-    process.wait_for_output('/find/front/velodyne_points is read, and not /find/rear/velodyne_points')
+    process.wait_for_output('reading /find/front/velodyne_points, not /find/rear/velodyne_points')
 
 
 def test_where_nothing_is_found_it_is_said_what_there_is(ros, tiny_camera, tiny_lidar):

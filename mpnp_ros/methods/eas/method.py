@@ -111,4 +111,5 @@ def _batches(pairs: list[tuple[AnsweredQuestion, Tokens]],
 
 
 SPEC = MethodSpec(
-    'eas', 'Efficient Attention Skipping: as `mma`, and some blocks have no attention at all', Eas, EasLink)
+    'eas', 'Efficient Attention Skipping (arXiv:2403.15226): as `mma`, and some blocks have no attention',
+    Eas, EasLink)

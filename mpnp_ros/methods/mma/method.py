@@ -117,5 +117,5 @@ def _links(connections: ColumnConnections, modalities: Seen) -> list[MmaLink]:
 
 
 SPEC = MethodSpec(
-    'mma', "LaVIN's Mixture-of-Modality Adaptation: tokens in front, an adapter before every attention, "
-    'mixed by which modalities are there', Mma, MmaLink)
+    'mma', 'Mixture-of-Modality Adaptation of LaVIN (arXiv:2305.15023): tokens in front, an adapter before every '
+    'attention, mixed by the modalities present', Mma, MmaLink)

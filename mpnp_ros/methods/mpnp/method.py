@@ -31,6 +31,6 @@ class Mpnp(Method):
 
 
 SPEC = MethodSpec(
-    'mpnp', "latent links: the question pools a modality's tokens into a few gated keys and values of the "
-    'upper blocks',
+    'mpnp', 'latent links: the question pools the tokens of a modality into a few gated keys and values of '
+    'the upper blocks',
     Mpnp, LatentLink, any_depth=True, cost=LATENT_COST, parameter_groups=LATENT_GROUPS)

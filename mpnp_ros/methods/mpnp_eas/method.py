@@ -87,5 +87,5 @@ class MpnpEas(Mpnp):
 
 
 SPEC = MethodSpec(
-    'mpnp_eas', 'as `mpnp`, on a model that goes without the attention of some blocks', MpnpEas, SkippingLink,
+    'mpnp_eas', 'as `mpnp`, on a model without attention in some blocks', MpnpEas, SkippingLink,
     any_depth=True, cost=LATENT_COST, parameter_groups=LATENT_GROUPS)
