@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 drive_once(options.study, seed, supervision, options.seconds, run, majority)
     found = [json.loads((options.work / f'{supervision}-{seed}' / 'drive.json').read_bytes())
              for supervision in options.supervision for seed in options.seeds]
-    held = Held(options.study, options.work)
+    held = HeldOutEvaluation(options.study, options.work)
     page = write_page(found, held, options.output, _machine(), len(held.study.test.examples),
                       options.note)
     print(f'wrote {page}')
@@ -86,7 +86,7 @@ def drive_once(study: Path, seed: int, supervision: str, seconds: float, run: Pa
     write_file(run / 'drive.json', json.dumps(_as_json(drive, seed, supervision)).encode())
 
 
-class Held:
+class HeldOutEvaluation:
     """What links answer of the study's questions about held-out scenes, percent right."""
 
     def __init__(self, folder: Path, work: Path) -> None:

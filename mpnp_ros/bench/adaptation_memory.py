@@ -31,7 +31,7 @@ from mpnp_ros.bench.training_process import (
     UPPER,
     WHOLE,
     Setting,
-    Taken,
+    StepMeasurement,
 )
 from mpnp_ros.errors import MpnpError, TrainingError
 from mpnp_ros.llm.weights import DEFAULT_MODEL, ModelFolder
@@ -77,7 +77,8 @@ def questions_and_tokens(count: int, encoder: str, width: int) -> TokenDataset:
     return TokenDataset(frames, tuple(examples)).sample(count)
 
 
-def measure(setting: Setting, data: TokenDataset, ways: Sequence[str], batches: Sequence[int]) -> list[Taken]:
+def measure(setting: Setting, data: TokenDataset, ways: Sequence[str],
+            batches: Sequence[int]) -> list[StepMeasurement]:
     """What each way takes at each size of a batch, one process after the other.
 
     Raises TrainingError where one of them ends early, as it does without enough memory.
@@ -90,7 +91,7 @@ def measure(setting: Setting, data: TokenDataset, ways: Sequence[str], batches: 
         return [_process(folder, *pair) for pair in pairs]
 
 
-def table(results: Sequence[Taken]) -> Table:
+def table(results: Sequence[StepMeasurement]) -> Table:
     """All ways side by side; memory and MACs also as shares of the input layer's with the same batch."""
     shown = Table('batch', 'way', title='Training steps, each way in a fresh process', title_justify='left')
     for name in ('loaded', 'peak MB', 'share', 'above imports', 'share', 'GMAC/step', 'share', 's/step',
@@ -103,7 +104,7 @@ def table(results: Sequence[Taken]) -> Table:
     return shown
 
 
-def _numbers(one: Taken, rival: Taken | None) -> list[str]:
+def _numbers(one: StepMeasurement, rival: StepMeasurement | None) -> list[str]:
     def share(of: float, whole: float) -> str:
         return f'{of / whole:.3f}' if rival else '-'
 
@@ -113,14 +114,14 @@ def _numbers(one: Taken, rival: Taken | None) -> list[str]:
             share(one.macs, base.macs), f'{one.seconds:.2f}', f'{one.parameters:,}']
 
 
-def _process(folder: Path, way: str, batch: int) -> Taken:
+def _process(folder: Path, way: str, batch: int) -> StepMeasurement:
     done = subprocess.run([sys.executable, '-m', CHILD, str(folder), way, str(batch)], capture_output=True,
                           text=True, env={**os.environ, **LEAN})
     if done.returncode:
         raise TrainingError(f'the process of way {way!r} with {batch} questions a batch ended with exit code '
                             f'{done.returncode} (-9: out of memory; try smaller --batches): '
                             f'{done.stderr.strip()[-300:]}')
-    return Taken(**json.loads(done.stdout.splitlines()[-1]))
+    return StepMeasurement(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def _run(options: argparse.Namespace, console: Console) -> None:

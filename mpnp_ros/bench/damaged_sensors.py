@@ -92,7 +92,7 @@ DAMAGES: dict[str, Damage] = {
 
 
 @dataclass(frozen=True)
-class Row:
+class DamageRow:
     """Right answers in percent, and seconds that the adaptations took."""
 
     damage: str
@@ -144,7 +144,7 @@ class Measuring:
         self.majority = _right(self.test.examples, majority_answers(self.lived.examples, self.test.examples))
         self.sound = self._accuracy(self.test)
 
-    def row(self, name: str, damage: Damage) -> Row:
+    def row(self, name: str, damage: Damage) -> DamageRow:
         """Everything about one damage."""
         lived, labelled, test = (_changed(data, damage) for data in (self.lived, self.labelled, self.test))
         rule = _right(test.examples, [rule_answer(one.question, test.frames[one.frame][OBJECTS], CHANNELS)
@@ -159,7 +159,7 @@ class Measuring:
             seconds[way] = time.perf_counter() - started
             results[way] = self._accuracy(test)
         self.link.worth.load_state_dict(Worth(len(CHANNELS)).state_dict())
-        return Row(name, self.sound, rule=rule, labelled_seconds=seconds['labelled'],
+        return DamageRow(name, self.sound, rule=rule, labelled_seconds=seconds['labelled'],
                    label_free_seconds=seconds['label_free'], **results)
 
     def _learn(self, data: TokenDataset, steps: int) -> None:
@@ -196,7 +196,7 @@ def _right(examples: Sequence[Example], answers: Sequence[str | None]) -> float:
                                 for example, answer in zip(examples, answers, strict=True)]))
 
 
-def write_page(page: Path, rows: Sequence[Row], majority: float) -> None:
+def write_page(page: Path, rows: Sequence[DamageRow], majority: float) -> None:
     """The page, its figures as JSON and its picture."""
     lines = ['# Damaged sensors: accuracy recovered by adaptation', '',
              'Output of `python -m mpnp_ros.bench.damaged_sensors --page docs/results/damaged_sensors.md`, '
@@ -218,7 +218,7 @@ def write_page(page: Path, rows: Sequence[Row], majority: float) -> None:
     draw(page.with_suffix('.png'), rows)
 
 
-def draw(path: Path, rows: Sequence[Row]) -> None:
+def draw(path: Path, rows: Sequence[DamageRow]) -> None:
     """Bars of every damage: damaged, label-free, labelled, offline."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

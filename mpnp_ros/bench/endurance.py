@@ -34,9 +34,9 @@ from mpnp_ros.bench.endurance_robot import (
     TRAINER,
     TRIED,
     Nodes,
-    Robot,
+    TokenRobot,
+    object_snapshots,
     own_environment,
-    sights,
 )
 from mpnp_ros.bench.timing import Summary, machine
 from mpnp_ros.cli.node_processes import ADAPTATION, FUSION
@@ -118,7 +118,7 @@ def plan(cycles: int, kills: int) -> list[list[Point]]:
 class Endurance:
     """Leads nodes and robot through the cycles."""
 
-    def __init__(self, nodes: Nodes, robot: Robot, say: Callable[[str], None]) -> None:
+    def __init__(self, nodes: Nodes, robot: TokenRobot, say: Callable[[str], None]) -> None:
         self.nodes, self.robot, self._say = nodes, robot, say
         self.kills: list[Kill] = []
         self.done = 0
@@ -234,7 +234,7 @@ class Endurance:
             raise MpnpError(f'{victim}, killed while {kill.point.phase}, is not back after {RECOVERY:g} s')
 
 
-def is_good(outcome: Outcome, robot: Robot, planned: int) -> bool:
+def is_good(outcome: Outcome, robot: TokenRobot, planned: int) -> bool:
     """Whether nothing is lost, doubled or torn, and all that was killed came back with its links."""
     return (not outcome.trouble and robot.ledger.good and len(outcome.kills) == planned
             and all(kill.good for kill in outcome.kills))
@@ -261,11 +261,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, folder: Path, log: Path,
-         say: Callable[[str], None]) -> tuple[Outcome, Robot]:
+         say: Callable[[str], None]) -> tuple[Outcome, TokenRobot]:
     started, shipped, trouble = time.monotonic(), shipped_links(), ''
     with ExitStack() as stack:
         node = stack.enter_context(ros_session())
-        robot = Robot(node, sights(), LinkStore(folder / 'state' / 'links'), shipped)
+        robot = TokenRobot(node, object_snapshots(), LinkStore(folder / 'state' / 'links'), shipped)
         endurance = Endurance(stack.enter_context(Nodes(folder / 'state', log, shipped)), robot, say)
         try:
             endurance.run(options.cycles, options.questions, plan(options.cycles, options.kills))
@@ -276,7 +276,7 @@ def _run(options: argparse.Namespace, folder: Path, log: Path,
     return Outcome(endurance.done, endurance.kills, time.monotonic() - started, trouble), robot
 
 
-def _facts(outcome: Outcome, robot: Robot) -> dict[str, Any]:
+def _facts(outcome: Outcome, robot: TokenRobot) -> dict[str, Any]:
     ledger, latency = robot.ledger, Summary.of(robot.ledger.latencies)
     return {'machine': machine(), 'seconds': outcome.seconds, 'cycles': outcome.cycles,
             'trouble': outcome.trouble, 'asked': ledger.counts['asked'], 'ok': ledger.counts['ok'],

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpnp_ros.adaptation.sector_targets import sector_targets
-from mpnp_ros.bench.question_ledger import Makers, QuestionLedger, Reply, versions
+from mpnp_ros.bench.question_ledger import EncoderLookup, QuestionLedger, ReceivedAnswer, versions
 from mpnp_ros.cli.node_processes import ADAPTATION, FUSION, Placement, node_process
 from mpnp_ros.methods.link_files import read_manifest
 from mpnp_ros.methods.link_store import LinkStore, StoredLink
@@ -47,17 +47,17 @@ PARAMETERS: Mapping[str, Mapping[str, object]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class ObjectSnapshot:
     """A moment: tokens by sector, float32 [72, C], and what is true of it."""
 
     values: np.ndarray
     questions: Sequence[LabelledQuestion]
 
 
-def sights() -> list[Sight]:
+def object_snapshots() -> list[ObjectSnapshot]:
     """Moments of the embedded world, without anything rendered."""
     frames = object_key_frames(range(SEED, SEED + SCENES), FRAMES, workers=1, progress=False)
-    return [Sight(sector_targets(frame, SCOPE).counts(),
+    return [ObjectSnapshot(sector_targets(frame, SCOPE).counts(),
                   scene_questions(frame, 0, QUESTIONS_A_KIND, SCOPE)) for frame in frames]
 
 
@@ -112,14 +112,14 @@ def _jobs(parent: int, stage: bytes) -> Iterator[int]:
                     yield int(child)
 
 
-class Robot:
+class TokenRobot:
     """Publishes tokens of a camera, and of a LiDAR while one is plugged in, and asks; call `tick` often.
 
     states: links in use by modality, as the fusion node tells.  adaptation: newest message, and when it came.
     rests: what the newest answer rested on, with the encoders of its tokens.
     """
 
-    def __init__(self, node: Node, seen: Sequence[Sight], store: LinkStore,
+    def __init__(self, node: Node, seen: Sequence[ObjectSnapshot], store: LinkStore,
                  shipped: Mapping[str, StoredLink]) -> None:
         from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
@@ -129,7 +129,7 @@ class Robot:
         self._camera = read_manifest(shipped[CAMERA].path).config.encoder
         self._made: dict[tuple[str, int], str] = {}
         self._read = {(CAMERA, shipped[CAMERA].version): self._camera}
-        self.ledger = QuestionLedger(ANSWERS, Makers(lambda *key: self._made.get(key), self._reader))
+        self.ledger = QuestionLedger(ANSWERS, EncoderLookup(lambda *key: self._made.get(key), self._reader))
         self.ledger.killed(time.monotonic())  # nobody listens yet
         self.encoder, self.labels_left, self.asking = '', 0, False
         self.states: dict[str, str] = {}
@@ -183,36 +183,36 @@ class Robot:
 
     def _sense(self) -> None:
         stamp, self._place = time.time_ns(), self._place + 1
-        sight = self._seen[self._place % len(self._seen)]
+        snapshot = self._seen[self._place % len(self._seen)]
         for name, encoder in ((CAMERA, self._camera), (LIDAR, self.encoder)):
             if encoder:
-                self._publish_tokens(name, encoder, sight, stamp)
+                self._publish_tokens(name, encoder, snapshot, stamp)
         if self.encoder and self.labels_left > 0 and self._place % 2:
-            self.labels_left -= len(sight.questions)
-            self._publish_labels(sight, stamp)
+            self.labels_left -= len(snapshot.questions)
+            self._publish_labels(snapshot, stamp)
 
-    def _publish_tokens(self, name: str, encoder: str, sight: Sight, stamp: int) -> None:
+    def _publish_tokens(self, name: str, encoder: str, snapshot: ObjectSnapshot, stamp: int) -> None:
         from mpnp_ros.conversions.tokens import to_message
 
         self._made[name, stamp] = encoder
         self._tokens[name].publish(to_message(
-            ModalityTokens(name, encoder, sight.values, sector_azimuths(), stamp_ns=stamp, quality=1.)))
+            ModalityTokens(name, encoder, snapshot.values, sector_azimuths(), stamp_ns=stamp, quality=1.)))
 
-    def _publish_labels(self, sight: Sight, stamp: int) -> None:
+    def _publish_labels(self, snapshot: ObjectSnapshot, stamp: int) -> None:
         from mpnp_ros import msg
         from mpnp_ros.conversions.time import from_nanoseconds
 
         message = msg.LabelledQuestions(questions=[msg.LabelledQuestion(
             question=msg.Question(text=one.text, choices=list(ANSWERS)), answer=one.answer, type=one.type,
-            hops=one.hops) for one in sight.questions])
+            hops=one.hops) for one in snapshot.questions])
         message.header.stamp = from_nanoseconds(stamp)
         self._labels.publish(message)
 
     def _ask(self, now: float) -> None:
         from mpnp_ros.msg import Question
 
-        sight = self._seen[self._place % len(self._seen)]
-        name, text = self.ledger.ask(self._rng.choice(sight.questions).text, now)
+        snapshot = self._seen[self._place % len(self._seen)]
+        name, text = self.ledger.ask(self._rng.choice(snapshot.questions).text, now)
         self._question.publish(Question(id=name, text=text, choices=list(ANSWERS)))
 
     def _take(self, message: Any, now: float) -> bool:
@@ -242,11 +242,11 @@ class Robot:
         self.adaptation = time.monotonic(), message
 
 
-def _reply(message: Any) -> Reply:
+def _reply(message: Any) -> ReceivedAnswer:
     from mpnp_ros.conversions.time import to_nanoseconds
 
     used = dict(zip(message.used_modalities, map(to_nanoseconds, message.modality_stamps), strict=True))
-    return Reply(message.id, message.question, message.status, message.error, message.text,
+    return ReceivedAnswer(message.id, message.question, message.status, message.error, message.text,
                  message.confidence, tuple(message.choices), tuple(message.probabilities), used,
                  tuple(message.missing_modalities), versions(message.links_version),
                  to_nanoseconds(message.header.stamp), message.latency)

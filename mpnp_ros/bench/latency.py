@@ -42,7 +42,7 @@ GIGA = 1e9
 
 
 @dataclass(frozen=True)
-class Row:
+class LatencyRow:
     """One variant in one number format; MACs by formula and as torch's counter has them."""
 
     dtype: str
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def compare(models: Sequence[LanguageModel], last: int, rounds: int) -> list[Row]:
+def compare(models: Sequence[LanguageModel], last: int, rounds: int) -> list[LatencyRow]:
     """Time all variants on all models, everything in turn.  models: the same one in different formats."""
     frames = [random_frame(SHAPES, seed) for seed in range(FRAMES)]
     rivals = {(_dtype(lm), name): variant for lm in models
@@ -77,12 +77,12 @@ def compare(models: Sequence[LanguageModel], last: int, rounds: int) -> list[Row
     seconds = take_turns({key: partial(_answer, variant, frames) for key, variant in rivals.items()},
                          rounds, WARM_UP)
     times = {key: Summary.of(samples) for key, samples in seconds.items()}
-    return [Row(*key, variant.about, times[key], times[key].p50 / times[key[0], 'b'].p50,
+    return [LatencyRow(*key, variant.about, times[key], times[key].p50 / times[key[0], 'b'].p50,
                 variant.macs(frames[0]), measure_macs(partial(variant.answer, frames[0])))
             for key, variant in rivals.items()]
 
 
-def answering_table(rows: Sequence[Row]) -> Table:
+def answering_table(rows: Sequence[LatencyRow]) -> Table:
     """The variants as a table; time and MACs also as shares of variant (b) in the same format."""
     table = Table('dtype', 'variant', '', title='A standing question on a new frame', title_justify='left')
     for name in ('p50 ms', 'p95 ms', 'p50 / (b)', 'GMAC', 'counted', 'GMAC / (b)'):
@@ -146,7 +146,7 @@ def _through_ros(options: argparse.Namespace, lm: LanguageModel) -> Measured:
                        seconds=options.seconds, rate=options.rate, domain=options.domain)
 
 
-def _as_json(facts: Mapping[str, object], rows: Sequence[Row],
+def _as_json(facts: Mapping[str, object], rows: Sequence[LatencyRow],
              measured: Measured | None) -> dict[str, object]:
     way = measured and {
         'origin': measured.origin, 'sets': measured.sets, 'answers': measured.answers,

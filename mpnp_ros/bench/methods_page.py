@@ -15,7 +15,7 @@ from mpnp_ros.bench.methods_answering import FOLDED, FRAME, QUESTION, ROUNDS, UN
 from mpnp_ros.bench.methods_costs import MEASURED_STEPS, TERA
 from mpnp_ros.bench.methods_picture import draw
 from mpnp_ros.bench.methods_plan import BLIND, MethodsConfig
-from mpnp_ros.bench.methods_report import COSTS, MethodsReport, Reach, Row
+from mpnp_ros.bench.methods_report import COSTS, MethodRow, MethodsReport, Reach
 from mpnp_ros.bench.timing import machine
 
 MEGA = 1e6
@@ -136,7 +136,7 @@ def as_json(report: MethodsReport, config: MethodsConfig) -> dict[str, Any]:
         'failed': dict(report.failed)}
 
 
-def _row_as_json(row: Row) -> dict[str, Any]:
+def _row_as_json(row: MethodRow) -> dict[str, Any]:
     return {'seeds': row.seeds, 'right': asdict(row.accuracy),
             'of_each_seed': (100 * row.right.mean(1)).tolist(), 'steps': row.steps, 'batch': row.batch,
             'parameters': row.parameters, 'macs': dict(row.macs), 'seconds': row.seconds,

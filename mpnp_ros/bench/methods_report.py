@@ -23,7 +23,7 @@ COSTS = ('encoders', 'reading', 'calibration', 'steps', 'optimiser')
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class MethodRow:
     """One method over all of its seeds.
 
     right: [seeds, questions of the test].  points: MACs [points] of the curve, mean over seeds; values:
@@ -47,7 +47,7 @@ class Row:
     beforehand: float
 
     @classmethod
-    def of(cls, results: Sequence[Result], scenes: np.ndarray) -> Row:
+    def of(cls, results: Sequence[Result], scenes: np.ndarray) -> MethodRow:
         """From the results of all seeds of one method."""
         first = results[0]
         right = np.array([one['right'] for one in results], float)
@@ -123,8 +123,8 @@ class MethodsReport:
     failed: label of a run -> why.
     """
 
-    rows: tuple[Row, ...]
-    blind: Row | None
+    rows: tuple[MethodRow, ...]
+    blind: MethodRow | None
     yardsticks: Yardsticks
     ahead: Mapping[str, Figure]
     reach: Reach | None
@@ -138,7 +138,7 @@ class MethodsReport:
            answering: Mapping[str, Any], failed: Mapping[str, str]) -> MethodsReport:
         """From what the runs wrote.  answering: what methods_answering.py wrote; empty where it failed."""
         scenes = scenes_of(data.test)
-        rows = {name: Row.of([one for one in results if one['row'] == name], scenes)
+        rows = {name: MethodRow.of([one for one in results if one['row'] == name], scenes)
                 for name in dict.fromkeys(one['row'] for one in results)}
         blind, ours = rows.pop(BLIND, None), rows.get(config.ours[0])
         peers = [row for name, row in rows.items() if name not in config.ours]
@@ -155,14 +155,14 @@ class MethodsReport:
                      if one['row'] == row and one['form'] in wanted), None)
 
 
-def ahead_of(ours: Row, peer: Row, scenes: np.ndarray) -> Figure:
+def ahead_of(ours: MethodRow, peer: MethodRow, scenes: np.ndarray) -> Figure:
     """Points by which ours answers more, on the same questions, over the seeds that both have."""
     seeds = [seed for seed in ours.seeds if seed in peer.seeds]
     own, its = (row.right[[row.seeds.index(seed) for seed in seeds]] for row in (ours, peer))
     return figure(own - its, scenes)
 
 
-def reach_of(ours: Row, peers: Iterable[Row], blind: Row | None) -> Reach:
+def reach_of(ours: MethodRow, peers: Iterable[MethodRow], blind: MethodRow | None) -> Reach:
     """When ours becomes as good as the best peer, to stay so; at a measured point, so at the latest then."""
     best = max(peers, key=lambda row: row.curve[-1])
     place = 1 + max(np.flatnonzero(ours.curve < best.curve[-1]), default=-1)

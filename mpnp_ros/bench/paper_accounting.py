@@ -26,7 +26,7 @@ VIT_BLOCKS = 12
 
 
 @dataclass(frozen=True)
-class Row:
+class AccountingRow:
     """A row of the paper: model, method and PFLOPs as published.
 
     linked: blocks that gradients go through.  derived: by the formula of the paper.  whole: all weights are
@@ -43,17 +43,18 @@ class Row:
 
 
 ROWS_OF_THE_PAPER = (
-    *(Row('OPT-1.3B', f'mPnP N={linked}', linked, published, derived) for linked, published, derived in (
+    *(AccountingRow('OPT-1.3B', f'mPnP N={linked}', linked, published, derived)
+      for linked, published, derived in (
         (4, .68, .683), (7, .74, .743), (10, .81, .804), (13, .87, .865), (16, .93, .926), (19, .99, .987),
         (22, 1.05, 1.048))),
-    Row('OPT-1.3B', 'PromptFuse', 24, 1.09, 1.088),
-    Row('OPT-1.3B', 'Full LLM', 24, 1.58, 1.575, whole=True),
-    Row('BLOOMZ-1.1B', 'mPnP N=10', 10, .73, .730),
-    Row('BLOOMZ-1.1B', 'mPnP N=13', 13, .76, .764),
-    Row('BLOOMZ-1.1B', 'Full LLM', 24, 1.16, 1.164, whole=True),
-    Row('OPT-2.7B', 'mPnP N=17', 17, 1.67, 1.69, figure=True),
-    Row('OPT-2.7B', 'mPnP N=21', 21, 1.81, 1.81, figure=True),
-    Row('OPT-2.7B', 'PromptFuse', 32, 2.15, 2.16, figure=True),
+    AccountingRow('OPT-1.3B', 'PromptFuse', 24, 1.09, 1.088),
+    AccountingRow('OPT-1.3B', 'Full LLM', 24, 1.58, 1.575, whole=True),
+    AccountingRow('BLOOMZ-1.1B', 'mPnP N=10', 10, .73, .730),
+    AccountingRow('BLOOMZ-1.1B', 'mPnP N=13', 13, .76, .764),
+    AccountingRow('BLOOMZ-1.1B', 'Full LLM', 24, 1.16, 1.164, whole=True),
+    AccountingRow('OPT-2.7B', 'mPnP N=17', 17, 1.67, 1.69, figure=True),
+    AccountingRow('OPT-2.7B', 'mPnP N=21', 21, 1.81, 1.81, figure=True),
+    AccountingRow('OPT-2.7B', 'PromptFuse', 32, 2.15, 2.16, figure=True),
 )
 #: (model, method) -> PFLOPs as printed; the formula gives all of a model the same, that of full depth.
 NOT_DERIVED = {('OPT-1.3B', 'eP-ALM'): 1.11, ('BLOOMZ-1.1B', 'eP-ALM'): .91,
@@ -89,7 +90,7 @@ def shape_of(model: str) -> ModelShape:
         return language_model(model).shape
 
 
-def count_sample(row: Row) -> int:
+def count_sample(row: AccountingRow) -> int:
     """MACs of one sample as torch counts them on the real modules, whose tensors have sizes only."""
     with torch.device('meta'):
         patches = torch.zeros(1, COUNTED_PATCHES, TOKEN_WIDTH)
@@ -116,7 +117,7 @@ def _step(lm: LanguageModel, linked: int) -> None:
 class Reproduced:
     """What a row of the paper comes to, in 1e15 MACs."""
 
-    row: Row
+    row: AccountingRow
     formula: float
     counted: float
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mpnp_ros.bench.paper_costs import FULL, KEPT, OURS, PROMPT_FUSE, PUBLISHED, Cost, Memory
-from mpnp_ros.bench.paper_models import Adaptation
+from mpnp_ros.bench.paper_models import AdaptationTask
 
 OPERATIONS = {PROMPT_FUSE: .25, FULL: .18}
 MEMORY = .5
@@ -32,7 +32,7 @@ def find(found: Iterable[Cost], method: str, way: str) -> Cost:
     return next(one for one in found if (one.method, one.way) == (method, way))
 
 
-def claims(found: Sequence[Cost], task: Adaptation) -> list[Claim]:
+def claims(found: Sequence[Cost], task: AdaptationTask) -> list[Claim]:
     """All of them, from the costs of one model and adaptation."""
     ours = find(found, OURS, KEPT)
     made = [claim for rival, limit in OPERATIONS.items() for claim in _operations(
@@ -40,7 +40,7 @@ def claims(found: Sequence[Cost], task: Adaptation) -> list[Claim]:
     return made + _memory(ours.memory, *(find(found, PROMPT_FUSE, way).memory for way in (PUBLISHED, KEPT)))
 
 
-def _operations(ours: Cost, published: Cost, kept: Cost, task: Adaptation, limit: float) -> list[Claim]:
+def _operations(ours: Cost, published: Cost, kept: Cost, task: AdaptationTask, limit: float) -> list[Claim]:
     apart = ours.encoders_always / task.epochs
     ratios = {
         'each as it is run: theirs as published, ours kept': ours.macs / published.macs,

@@ -18,15 +18,15 @@ from torch.optim import AdamW
 
 from mpnp_ros.adaptation.cost import ADAMW, measure_macs
 from mpnp_ros.bench.paper_memory import PeakMemory
-from mpnp_ros.bench.paper_models import TOKEN_WIDTH, Adaptation, Encoders, language_model
+from mpnp_ros.bench.paper_models import TOKEN_WIDTH, AdaptationTask, Encoders, language_model
 from mpnp_ros.bench.paper_steps import (
-    EpAlm,
-    FullLlm,
-    Lavin,
+    EpAlmStep,
+    FullLlmStep,
+    LavinStep,
     MakeStep,
-    Mpnp,
-    MpnpPublished,
-    PromptFuse,
+    MpnpPublishedStep,
+    MpnpStep,
+    PromptFuseStep,
     Step,
 )
 
@@ -54,15 +54,15 @@ OURS_ALL_ROWS = 'mPnP, all rows linked'
 def methods(linked: int) -> tuple[PaperMethod, ...]:
     """All methods, ours and the published one with so many linked blocks."""
     return (
-        PaperMethod(FULL, FullLlm),
-        PaperMethod(PROMPT_FUSE, PromptFuse),
-        PaperMethod('eP-ALM, prompts at input', partial(EpAlm, published=True)),
-        PaperMethod('eP-ALM, corrected', partial(EpAlm, published=False)),
-        PaperMethod('LaVIN / MMA', Lavin),
-        PaperMethod(f'EAS, {SKIPPED} attentions skipped', partial(Lavin, skipped=SKIPPED)),
-        PaperMethod('mPnP published', partial(MpnpPublished, linked=linked)),
-        PaperMethod(OURS_ALL_ROWS, partial(Mpnp, linked=linked, reach='all'), (KEPT,)),
-        PaperMethod(OURS, partial(Mpnp, linked=linked), (KEPT,)),
+        PaperMethod(FULL, FullLlmStep),
+        PaperMethod(PROMPT_FUSE, PromptFuseStep),
+        PaperMethod('eP-ALM, prompts at input', partial(EpAlmStep, published=True)),
+        PaperMethod('eP-ALM, corrected', partial(EpAlmStep, published=False)),
+        PaperMethod('LaVIN / MMA', LavinStep),
+        PaperMethod(f'EAS, {SKIPPED} attentions skipped', partial(LavinStep, skipped=SKIPPED)),
+        PaperMethod('mPnP published', partial(MpnpPublishedStep, linked=linked)),
+        PaperMethod(OURS_ALL_ROWS, partial(MpnpStep, linked=linked, reach='all'), (KEPT,)),
+        PaperMethod(OURS, partial(MpnpStep, linked=linked), (KEPT,)),
     )
 
 
@@ -125,7 +125,7 @@ class Run:
     way: PUBLISHED or KEPT.
     """
 
-    def __init__(self, model: str, task: Adaptation, method: PaperMethod, way: str) -> None:
+    def __init__(self, model: str, task: AdaptationTask, method: PaperMethod, way: str) -> None:
         self.task, self.way = task, way
         self.encoders = Encoders(task) if way == PUBLISHED else None
         self.step = _make(model, task, method.make)
@@ -167,7 +167,7 @@ class Run:
         return [one for module in modules for one in (*module.parameters(), *module.buffers())]
 
 
-def cost(model: str, task: Adaptation, method: PaperMethod, way: str, device: str = 'cpu') -> Cost:
+def cost(model: str, task: AdaptationTask, method: PaperMethod, way: str, device: str = 'cpu') -> Cost:
     """Count one method.  device: cuda also runs the steps there, with random weights."""
     encoded, kept, read, question, stored = encoding(task), way == KEPT, 0, 0., 0
     with FakeTensorMode():
@@ -186,15 +186,15 @@ def cost(model: str, task: Adaptation, method: PaperMethod, way: str, device: st
                 memory=Memory(*memory, max(read, encoded.peak) if kept else 0, stored, measured))
 
 
-def costs(model: str, task: Adaptation, device: str = 'cpu') -> list[Cost]:
+def costs(model: str, task: AdaptationTask, device: str = 'cpu') -> list[Cost]:
     """All methods in all their ways."""
     return [cost(model, task, method, way, device)
             for method in methods(LINKED[model]) for way in method.ways]
 
 
-def by_depth(model: str, task: Adaptation, device: str = 'cpu') -> dict[int, Cost]:
+def by_depth(model: str, task: AdaptationTask, device: str = 'cpu') -> dict[int, Cost]:
     """Number of linked blocks -> ours."""
-    return {linked: cost(model, task, PaperMethod(OURS, partial(Mpnp, linked=linked)), KEPT, device)
+    return {linked: cost(model, task, PaperMethod(OURS, partial(MpnpStep, linked=linked)), KEPT, device)
             for linked in DEPTHS}
 
 
@@ -206,14 +206,14 @@ class Encoding(NamedTuple):
 
 
 @cache
-def encoding(task: Adaptation) -> Encoding:
+def encoding(task: AdaptationTask) -> Encoding:
     """Count the encoders of an adaptation."""
     with FakeTensorMode():
         encoders = Encoders(task)
         return Encoding(measure_macs(encoders), _peak_of(encoders, encoders))
 
 
-def reading_macs(model: str, task: Adaptation, make: MakeStep) -> float:
+def reading_macs(model: str, task: AdaptationTask, make: MakeStep) -> float:
     """MACs of reading one question as far as nothing trained has a say."""
     step = _make(model, task, make)
     return measure_macs(lambda: step.read(task.batch)) / task.batch
@@ -231,13 +231,13 @@ def peak(run: Run) -> tuple[int, int, int]:
     return held, moments, memory.peak - held - moments
 
 
-def reading_peak(model: str, task: Adaptation, make: MakeStep) -> int:
+def reading_peak(model: str, task: AdaptationTask, make: MakeStep) -> int:
     """Bytes at the peak of reading a batch of questions with the whole model."""
     step = _make(model, task, make)
     return _peak_of(step.lm.model, lambda: step.read(task.batch))
 
 
-def measured_peak(model: str, task: Adaptation, method: PaperMethod, way: str, device: str) -> int:
+def measured_peak(model: str, task: AdaptationTask, method: PaperMethod, way: str, device: str) -> int:
     """Bytes that torch held at most on a GPU in a real step with random weights."""
     with torch.device(device):
         run = Run(model, task, method, way)
@@ -250,7 +250,7 @@ def measured_peak(model: str, task: Adaptation, method: PaperMethod, way: str, d
     return found
 
 
-def _make(model: str, task: Adaptation, make: MakeStep) -> Step:
+def _make(model: str, task: AdaptationTask, make: MakeStep) -> Step:
     """A step and its language model in the precision that it wants."""
     weights = getattr(getattr(make, 'func', make), 'weights', torch.bfloat16)
     return make(language_model(model, weights), task)
@@ -259,7 +259,7 @@ def _make(model: str, task: Adaptation, make: MakeStep) -> Step:
 def _stored(run: Run) -> int:
     """Bytes that reading leaves of one question."""
     kept = run.texts(1).nbytes
-    return kept + (run.step.cached(1).nbytes if isinstance(run.step, Mpnp) else 0)
+    return kept + (run.step.cached(1).nbytes if isinstance(run.step, MpnpStep) else 0)
 
 
 def _peak_of(module: torch.nn.Module, work: Callable[[], object]) -> int:

@@ -47,7 +47,7 @@ LIDAR = Sensor('lidar', 1, (RANGEVIT.channels, ROWS, COLUMNS))
 
 
 @dataclass(frozen=True)
-class Adaptation:
+class AdaptationTask:
     """What is adapted to at night: nuScenes-QA-mini in batches of the paper.
 
     sensors: in use afterwards.  text: tokens of a question and its answer, the longest allowed; answer: those
@@ -86,8 +86,8 @@ class Adaptation:
         return -(-self.samples // self.batch) * self.epochs
 
 
-SWITCH = Adaptation('camera to LiDAR', (LIDAR,))
-ADD = Adaptation('camera to camera + LiDAR', (CAMERA, LIDAR))
+SWITCH = AdaptationTask('camera to LiDAR', (LIDAR,))
+ADD = AdaptationTask('camera to camera + LiDAR', (CAMERA, LIDAR))
 
 MODELS: dict[str, PretrainedConfig] = {
     'OPT-1.3B': OPTConfig(
@@ -122,7 +122,7 @@ def encoder(sensor: Sensor) -> VisionTransformer:
 class Encoders(nn.Module):
     """All encoders of an adaptation, frozen, in half precision as the language model is."""
 
-    def __init__(self, adaptation: Adaptation, dtype: torch.dtype = torch.bfloat16) -> None:
+    def __init__(self, adaptation: AdaptationTask, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__()
         self.adaptation = adaptation
         with default_dtype(dtype):

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.nn.functional import cross_entropy
 
 from mpnp_ros.bench.input_tuning import PROMPTS
-from mpnp_ros.bench.paper_models import TOKEN_WIDTH, TOKENS_OF_A_VIEW, Adaptation
+from mpnp_ros.bench.paper_models import TOKEN_WIDTH, TOKENS_OF_A_VIEW, AdaptationTask
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prefix import Prefix
@@ -40,7 +40,7 @@ class Step(nn.Module):
     first = 0
     weights = torch.bfloat16
 
-    def __init__(self, lm: LanguageModel, task: Adaptation) -> None:
+    def __init__(self, lm: LanguageModel, task: AdaptationTask) -> None:
         super().__init__()
         self.task = task
         self._model = (lm,)
@@ -88,12 +88,12 @@ def causal(count: int, rows: int) -> TextLayout:
     return TextLayout.causal(torch.zeros(count, rows, dtype=torch.long))
 
 
-class PromptFuse(Step):
+class PromptFuseStep(Step):
     """Learned prompts and projected tokens in front of the text, from block 0 on."""
 
     prompts = PROMPTS
 
-    def __init__(self, lm: LanguageModel, task: Adaptation) -> None:
+    def __init__(self, lm: LanguageModel, task: AdaptationTask) -> None:
         super().__init__(lm, task)
         self.projection = nn.Linear(TOKEN_WIDTH, lm.width)
         self.prompt = nn.Parameter(torch.randn(self.prompts, lm.width))
@@ -108,13 +108,13 @@ class PromptFuse(Step):
         return self.all_blocks(torch.cat([self.columns(tokens).to(texts.dtype), texts], 1))
 
 
-class FullLlm(PromptFuse):
+class FullLlmStep(PromptFuseStep):
     """Projected tokens in front of the text; all weights are trained, float32 under autocast."""
 
     prompts = 0
     weights = torch.float32
 
-    def __init__(self, lm: LanguageModel, task: Adaptation) -> None:
+    def __init__(self, lm: LanguageModel, task: AdaptationTask) -> None:
         super().__init__(lm, task)
         lm.model.requires_grad_()
 
@@ -131,7 +131,7 @@ class FullLlm(PromptFuse):
         return torch.autocast(self.lm.device.type, torch.bfloat16)
 
 
-class EpAlm(Step):
+class EpAlmStep(Step):
     """A column for each view, overwritten in the last 40 % of the blocks but the last one (arXiv:2303.11403).
 
     published: the learned prompts stand at the input; else at the first linked block, as the columns do.
@@ -139,7 +139,7 @@ class EpAlm(Step):
 
     states, share = TOKENS_OF_A_VIEW, .6
 
-    def __init__(self, lm: LanguageModel, task: Adaptation, published: bool) -> None:
+    def __init__(self, lm: LanguageModel, task: AdaptationTask, published: bool) -> None:
         super().__init__(lm, task)
         self.linked = int(self.share * lm.blocks)
         self.first = 0 if published else self.linked
@@ -195,7 +195,7 @@ def _linear(layer: nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
     return nn.functional.linear(inputs, layer.weight.to(inputs.dtype), layer.bias.to(inputs.dtype))
 
 
-class Lavin(Step):
+class LavinStep(Step):
     """Modality token and neck at the input, routed adapters in front of every attention (arXiv:2305.15023).
 
     skipped: of the last so many blocks the attention is left out, and an adapter that also spreads what all
@@ -204,7 +204,7 @@ class Lavin(Step):
 
     rank, skipped_rank, neck_width = 8, 32, 128
 
-    def __init__(self, lm: LanguageModel, task: Adaptation, skipped: int = 0) -> None:
+    def __init__(self, lm: LanguageModel, task: AdaptationTask, skipped: int = 0) -> None:
         super().__init__(lm, task)
         self.kept = lm.blocks - skipped
         self.modality = nn.Parameter(torch.randn(1, lm.width))
@@ -236,10 +236,10 @@ class Lavin(Step):
         return block >= self.kept
 
 
-class MpnpPublished(Step):
+class MpnpPublishedStep(Step):
     """One pair of aligners for all linked blocks, zero prefixes in all others (arXiv:2312.07886)."""
 
-    def __init__(self, lm: LanguageModel, task: Adaptation, linked: int) -> None:
+    def __init__(self, lm: LanguageModel, task: AdaptationTask, linked: int) -> None:
         super().__init__(lm, task)
         self.links = nn.ModuleDict({one.modality: PublishedLink(LinkConfig.for_model(
             lm, one.modality, 'encoder', TOKEN_WIDTH, last=linked, hidden=4 * TOKEN_WIDTH, pooling='none',
@@ -255,13 +255,13 @@ class MpnpPublished(Step):
         return self.lm.run_blocks(texts, causal(*texts.shape[:2]), 0, self.lm.blocks, prefix)
 
 
-class Mpnp(Step):
+class MpnpStep(Step):
     """Latent links that pool by the question; what they do not reach is read once for each question.
 
     reach: which rows see the prefix, as in LinkConfig.
     """
 
-    def __init__(self, lm: LanguageModel, task: Adaptation, linked: int, reach: str = 'answer') -> None:
+    def __init__(self, lm: LanguageModel, task: AdaptationTask, linked: int, reach: str = 'answer') -> None:
         super().__init__(lm, task)
         self.first, self.reach = lm.blocks - linked, reach
         self.links = nn.ModuleDict({one.modality: _latent_link(LinkConfig.for_model(
@@ -316,4 +316,4 @@ def _latent_link(config: LinkConfig) -> LatentLink:
 
 
 #: A language model and an adaptation -> the step of a method.
-MakeStep = Callable[[LanguageModel, Adaptation], Step]
+MakeStep = Callable[[LanguageModel, AdaptationTask], Step]

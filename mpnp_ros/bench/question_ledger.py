@@ -20,7 +20,7 @@ ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
-class Reply:
+class ReceivedAnswer:
     """An answer as it came; fields as of msg/Answer.
 
     used: modality -> stamp in nanoseconds.  links: version by modality.
@@ -42,7 +42,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Makers:
+class EncoderLookup:
     """Encoder fingerprints: of tokens by (modality, stamp in ns), and read by links of (modality, version).
 
     Both give None for what was never published, or never handed over.
@@ -57,19 +57,19 @@ def versions(text: str) -> dict[str, str]:
     return dict(part.split('=', 1) for part in text.split())
 
 
-def faults(reply: Reply, question: str, choices: Sequence[str], makers: Makers) -> list[str]:
+def faults(reply: ReceivedAnswer, question: str, choices: Sequence[str], makers: EncoderLookup) -> list[str]:
     """What does not belong together in an answer that claims to be one."""
     return [*_odd_words(reply, question, choices), *_odd_numbers(reply), *_odd_sources(reply, makers)]
 
 
-def _odd_words(reply: Reply, question: str, choices: Sequence[str]) -> list[str]:
+def _odd_words(reply: ReceivedAnswer, question: str, choices: Sequence[str]) -> list[str]:
     wrong = {f'it is about {reply.question!r}, asked was {question!r}': reply.question != question,
              'its choices are not those asked': reply.choices != tuple(choices),
              f'{reply.text!r} is none of its choices': reply.text not in reply.choices}
     return [text for text, is_so in wrong.items() if is_so]
 
 
-def _odd_numbers(reply: Reply) -> list[str]:
+def _odd_numbers(reply: ReceivedAnswer) -> list[str]:
     values = reply.probabilities
     if len(values) != len(reply.choices) or not values:
         return [f'{len(values)} probabilities for {len(reply.choices)} choices']
@@ -84,7 +84,7 @@ def _odd_numbers(reply: Reply) -> list[str]:
     return []
 
 
-def _odd_sources(reply: Reply, makers: Makers) -> list[str]:
+def _odd_sources(reply: ReceivedAnswer, makers: EncoderLookup) -> list[str]:
     found = []
     if {*reply.used} & {*reply.missing} or {*reply.used} | {*reply.missing} != {*reply.links}:
         found.append(f'it used {sorted(reply.used)}, missed {sorted(reply.missing)}, '
@@ -111,7 +111,7 @@ class _Open:
 class QuestionLedger:
     """Keeps account of questions.  Not thread-safe."""
 
-    def __init__(self, choices: Sequence[str], makers: Makers) -> None:
+    def __init__(self, choices: Sequence[str], makers: EncoderLookup) -> None:
         self.counts: Counter[str] = Counter()
         self.latencies: list[float] = []
         self.torn: list[str] = []
@@ -159,7 +159,7 @@ class QuestionLedger:
         for one in self._open.values():
             one.excused = True
 
-    def take(self, reply: Reply, now: float) -> bool:
+    def take(self, reply: ReceivedAnswer, now: float) -> bool:
         """An answer has come; gives whether it is the first one of a node that came back."""
         one = self._open.pop(reply.name, None)
         if one is None:
@@ -185,7 +185,7 @@ class QuestionLedger:
                 self._closed.add(name)
                 self.lost.append(name)
 
-    def _judge(self, reply: Reply, one: _Open) -> None:
+    def _judge(self, reply: ReceivedAnswer, one: _Open) -> None:
         if reply.status == OK:
             self.counts['ok'] += 1
             self.latencies.append(reply.latency)

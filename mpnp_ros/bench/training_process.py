@@ -61,7 +61,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Taken:
+class StepMeasurement:
     """What a process took.
 
     imported, loaded, peak: most bytes resident up to the end of imports, until the model was loaded, and
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.manual_seed(0)
     train = {READ: _read, WHOLE: _links, UPPER: _links}.get(way, _input_layer)
     taken = {'imported': imported, **train(Path(folder), setting, way, int(batch))}
-    print(json.dumps(asdict(Taken(way, int(batch), **taken))))
+    print(json.dumps(asdict(StepMeasurement(way, int(batch), **taken))))
 
 
 def peak_resident() -> int:

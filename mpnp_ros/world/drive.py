@@ -11,13 +11,13 @@ import numpy as np
 
 from mpnp_ros.world.boxes import Ground
 from mpnp_ros.world.conditions import Conditions
-from mpnp_ros.world.departures import EGO_FRONT, Departures
 from mpnp_ros.world.fleet import CYCLES
-from mpnp_ros.world.kerbside import Kerbside
 from mpnp_ros.world.lanes import LaneNetwork, Pose
 from mpnp_ros.world.people import Crossings, Crowd
+from mpnp_ros.world.roadside import Roadside
 from mpnp_ros.world.scenery import SceneryPainter
 from mpnp_ros.world.signals import SignalCycle
+from mpnp_ros.world.spawning import EGO_FRONT, Spawner
 from mpnp_ros.world.state import EgoState, Scenery, Signal, WorldObject, WorldState
 from mpnp_ros.world.streets import draw_map
 from mpnp_ros.world.traffic import WHEEL_RADIUS, Traffic, Vehicle
@@ -51,18 +51,18 @@ class World:
         self._cycles = [SignalCycle.draw(cycles) for _ in self._streets.junctions]
         painter = SceneryPainter(self._rng('scenery'), self._streets, ground)
         painter.fixed()
-        kerbside = Kerbside(self._rng('kerbside'), self._streets, ground, self._identities)
-        kerbside.fill(painter.lots)
+        roadside = Roadside(self._rng('kerbside'), self._streets, ground, self._identities)
+        roadside.fill(painter.lots)
         crowd = Crowd(self._rng('people'), self._streets, self._cycles, ground, self._identities)
         network = LaneNetwork(self._streets)
         self._traffic = Traffic(network, self._cycles, Crossings(()))
-        self._departures = Departures(self._rng('traffic'), self._traffic, ground, self._identities)
-        self._ego = self._departures.ego()
-        self._departures.fill()
+        self._spawner = Spawner(self._rng('traffic'), self._traffic, ground, self._identities)
+        self._ego = self._spawner.ego()
+        self._spawner.fill()
         crowd.fill(painter.benches)
         self._traffic.crossings = Crossings(crowd.uses)
         self._standing = [replace(item, lights=self._lights, braking=True) if item.attribute == 'stopped'
-                          else item for item in kerbside.things]
+                          else item for item in roadside.things]
         self._people = crowd.people
         self._painter = painter
 
@@ -80,7 +80,7 @@ class World:
         end = self.time + seconds
         while end - self.time > INSTANT:
             if self._next_look - self.time < INSTANT:
-                self._departures.arrivals(self.time)
+                self._spawner.arrivals(self.time)
                 self._traffic.decide(self.time)
                 self._next_look += ATTENTION
             following = min(end, self._next_look)

@@ -99,7 +99,7 @@ class Model:
             thing.release()
 
 
-class ModelShelf:
+class ModelCache:
     """Every model that was ever needed, and the ground of one scenery."""
 
     def __init__(self, context: moderngl.Context) -> None:
@@ -122,7 +122,7 @@ class ModelShelf:
         return self._ground[1]
 
 
-class Film:
+class Framebuffer:
     """What one image is drawn into: linear light with depth, and two small frames for the halos of lamps.
 
     width, height: pixels of the image; `supersampling` times as many are drawn along both axes.

@@ -19,7 +19,7 @@ from mpnp_ros.world.annotations import MAX_DISTANCE, annotate, seen
 from mpnp_ros.world.conditions import Conditions
 from mpnp_ros.world.drive import World
 from mpnp_ros.world.identity import SceneIdentity
-from mpnp_ros.world.occlusion import Walls, sight
+from mpnp_ros.world.occlusion import Walls, estimate_occlusion
 from mpnp_ros.world.state import WorldState
 
 AHEAD = 4
@@ -32,8 +32,8 @@ def key_frame(state: WorldState, index: int, walls: Walls | None = None) -> KeyF
     walls: those of the scene, to save making them for every frame.
     """
     identity = SceneIdentity(state.seed, state.conditions)
-    seen_now = sight(state, walls or Walls(state))
-    boxes = annotate(state, seen_now.shares, seen_now.num_lidar_pts, {})
+    occlusion = estimate_occlusion(state, walls or Walls(state))
+    boxes = annotate(state, occlusion.shares, occlusion.num_lidar_pts, {})
     return KeyFrame(identity.token('sample', index), identity.name, identity.description,
                     identity.stamp(state.time) * 1000, state.ego.pose, {}, None, {},
                     seen(boxes, state.ego, partial(_instance, identity)))

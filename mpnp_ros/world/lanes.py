@@ -18,7 +18,7 @@ CROSSWALK_STOP = CROSSWALK_FAR + .5
 Pose = tuple[float, float, float]
 
 
-class Path:
+class LanePath:
     """A way over the ground; at(s) gives (x, y, yaw) after s metres, straight on beyond its ends."""
 
     def __init__(self, points: list[tuple[float, float]]) -> None:
@@ -47,7 +47,7 @@ class Path:
         return yaw + (self.yaws[neighbour] - yaw) * abs(share)
 
 
-def curve(start: Pose, end: Pose) -> Path:
+def curve(start: Pose, end: Pose) -> LanePath:
     """Straight, then around in an arc, then straight: from one pose to another at a right angle to it."""
     (x0, y0, yaw0), (x1, y1, yaw1) = start, end
     ahead = (x1 - x0) * math.cos(yaw0) + (y1 - y0) * math.sin(yaw0)
@@ -62,7 +62,7 @@ def curve(start: Pose, end: Pose) -> Path:
         yaw = yaw0 + turn * min(max(angle, 0.0), math.pi / 2)
         x, y = points[-1]
         points.append((x + math.cos(yaw) * length / count, y + math.sin(yaw) * length / count))
-    return Path(points)
+    return LanePath(points)
 
 
 @dataclass(eq=False)
@@ -75,7 +75,7 @@ class Lane:
     """
 
     index: int
-    path: Path
+    path: LanePath
     street: Street
     way: int
     number: int
@@ -126,7 +126,7 @@ class LaneNetwork:
         """The lanes that begin at the end of the map."""
         return [lane for lane in self.lanes if lane.is_entry]
 
-    def _add(self, path: Path, street: Street, way: int, number: int, kind: str = 'lane',
+    def _add(self, path: LanePath, street: Street, way: int, number: int, kind: str = 'lane',
              junction: Junction | None = None) -> Lane:
         lane = Lane(len(self.lanes), path, street, way, number, kind, junction)
         self.lanes.append(lane)
@@ -139,7 +139,7 @@ class LaneNetwork:
         for junction in [*self._map.junctions_on(street)[::way], None]:
             edge = (street.end if way > 0 else street.start) if junction is None else \
                 junction.centre(street) - way * (junction.half(street) + STOP_BACK)
-            lane = self._add(Path([street.point(u, v), street.point(edge, v)]), street, way, number,
+            lane = self._add(LanePath([street.point(u, v), street.point(edge, v)]), street, way, number,
                              junction=junction)
             lane.crosswalks = [((item.u - u) * way - 3.0, item) for item in self._map.crosswalks
                                if item.street is street and item.junction is None
@@ -166,7 +166,7 @@ class LaneNetwork:
 
     def _through(self, lane: Lane, onward: Lane, kind: str, junction: Junction) -> None:
         start, end = lane.path.at(lane.length), onward.path.at(0.0)
-        path = Path([start[:2], end[:2]]) if kind == 'straight' else curve(start, end)
+        path = LanePath([start[:2], end[:2]]) if kind == 'straight' else curve(start, end)
         through = self._add(path, lane.street, lane.way, lane.number, kind, junction)
         leaves = next(item for item in self._map.crosswalks
                       if item.junction is junction and item.street is onward.street

@@ -32,7 +32,7 @@ NEAREST = 0.5
 
 
 @dataclass(frozen=True)
-class Sight:
+class Occlusion:
     """num_lidar_pts, and the share in sight, 0..1, by identity."""
 
     num_lidar_pts: dict[int, int]
@@ -67,11 +67,11 @@ class Walls:
         return nearest
 
 
-def sight(state: WorldState, walls: Walls) -> Sight:
+def estimate_occlusion(state: WorldState, walls: Walls) -> Occlusion:
     """What the LiDAR of the ego vehicle gets of every object.  walls: those of the state's scene."""
     eye = state.ego.pose.apply(LIDAR.translation)
     if not state.objects:
-        return Sight({}, {})
+        return Occlusion({}, {})
     outlines = _outlines(state, eye)
     wall = np.tile(walls.distances(float(eye[0]), float(eye[1])), 3)
     horizon = Horizon()
@@ -87,7 +87,7 @@ def sight(state: WorldState, walls: Walls) -> Sight:
         points[item.identity] = round(angle * density) if outline.near < FARTHEST else 0
         if item.kind not in SHADOWLESS:
             horizon.hide(columns, outline.bottom + SHADOW * (outline.top - outline.bottom))
-    return Sight(points, shares)
+    return Occlusion(points, shares)
 
 
 class Horizon:

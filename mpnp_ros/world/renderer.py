@@ -11,7 +11,7 @@ from types import TracebackType
 import numpy as np
 
 from mpnp_ros.world.camera_sensor import CameraSensor
-from mpnp_ros.world.graphics import Film, ModelShelf, Programs, open_context, shadow_frame, write
+from mpnp_ros.world.graphics import Framebuffer, ModelCache, Programs, open_context, shadow_frame, write
 from mpnp_ros.world.instances import Instances
 from mpnp_ros.world.lighting import Lighting, head_lights, lighting_of, street_lamps
 from mpnp_ros.world.rig import CAMERAS
@@ -37,12 +37,12 @@ class Renderer:
         self._context = open_context()
         with self._context:
             self._programs = Programs(self._context)
-            self._shelf = ModelShelf(self._context)
+            self._models = ModelCache(self._context)
             self._shadow_map, self._shadow_frame = shadow_frame(self._context)
             corners = self._context.buffer(np.array([-1, -1, 3, -1, -1, 3], 'f4').tobytes())
             self._screens = {program: self._context.vertex_array(program, [(corners, '2f', 'corner')])
                              for program in (self._programs.sky, self._programs.blur, self._programs.develop)}
-        self._films: dict[tuple[int, int], Film] = {}
+        self._framebuffers: dict[tuple[int, int], Framebuffer] = {}
         self._still: tuple[Scenery, Instances] | None = None
 
     def __enter__(self) -> Renderer:
@@ -77,11 +77,11 @@ class Renderer:
             instances = self._instances(state, with_ego)
             self._begin(state, lighting, instances)
             sheet = self._context.simple_framebuffer((width, height * len(views)), 4)
-            film = self._film(width, height)
+            framebuffer = self._framebuffer(width, height)
             lights = self._lights(state, lighting)
             for index, view in enumerate(views):
-                self._draw_view(view, film, state, lighting, instances, lights)
-                self._develop(film, lighting)
+                self._draw_view(view, framebuffer, state, lighting, instances, lights)
+                self._develop(framebuffer, lighting)
                 sheet.use()
                 sheet.viewport = 0, index * height, width, height
                 self._screens[self._programs.develop].render()
@@ -91,10 +91,10 @@ class Renderer:
                 attachment.release()
         return pixels.reshape(len(views), height, width, 3)
 
-    def _film(self, width: int, height: int) -> Film:
-        if (width, height) not in self._films:
-            self._films[width, height] = Film(self._context, width, height, self._supersampling)
-        return self._films[width, height]
+    def _framebuffer(self, width: int, height: int) -> Framebuffer:
+        if (width, height) not in self._framebuffers:
+            self._framebuffers[width, height] = Framebuffer(self._context, width, height, self._supersampling)
+        return self._framebuffers[width, height]
 
     def _instances(self, state: WorldState, with_ego: bool) -> Instances:
         """Everything that may be drawn; what stands still is remembered."""
@@ -124,7 +124,7 @@ class Renderer:
         write(self._programs.shadow, view=sun_view)
         self._context.polygon_offset = 2.0, 4.0
         for key, rows in instances.visible(sun_view, middle):
-            self._shelf.model(key).draw(self._programs.shadow, rows)
+            self._models.model(key).draw(self._programs.shadow, rows)
         self._context.polygon_offset = 0.0, 0.0
 
     def _lights(self, state: WorldState, lighting: Lighting) -> tuple[np.ndarray, np.ndarray]:
@@ -135,11 +135,11 @@ class Renderer:
         lamps[:, 3] *= lighting.darkness
         return spots[keep], lamps[keep]
 
-    def _draw_view(self, view: View, film: Film, state: WorldState, lighting: Lighting, instances: Instances,
-                   lights: tuple[np.ndarray, np.ndarray]) -> None:
+    def _draw_view(self, view: View, framebuffer: Framebuffer, state: WorldState, lighting: Lighting,
+                   instances: Instances, lights: tuple[np.ndarray, np.ndarray]) -> None:
         """Draw one view in linear light."""
-        film.frame.use()
-        film.frame.clear(depth=1.0)
+        framebuffer.frame.use()
+        framebuffer.frame.clear(depth=1.0)
         self._context.enable_only(self._context.DEPTH_TEST | self._context.CULL_FACE)
         self._context.front_face = 'cw'  # rows run downwards
         self._shadow_map.use(0)
@@ -148,27 +148,28 @@ class Renderer:
         for program in programs.values():
             write(program, view=projection, eye=tuple(view.eye), **visible_lights)
         for key, rows in instances.visible(projection, view.eye):
-            self._shelf.model(key).draw(programs['wall' if key[0] == 'building' else 'thing'], rows)
-        self._shelf.ground(state.scenery).draw(programs['ground'], _ON_GROUND)
+            self._models.model(key).draw(programs['wall' if key[0] == 'building' else 'thing'], rows)
+        self._models.ground(state.scenery).draw(programs['ground'], _ON_GROUND)
         self._context.enable_only(self._context.DEPTH_TEST)
         self._context.depth_func = '<='
         write(self._programs.sky, rotation=view.rotation, lens=view.lens)
         self._screens[self._programs.sky].render()
         self._context.depth_func = '<'
 
-    def _develop(self, film: Film, lighting: Lighting) -> None:
+    def _develop(self, framebuffer: Framebuffer, lighting: Lighting) -> None:
         """Blur what is bright into halos, and set up how light becomes pixels."""
         self._context.enable_only(0)
         blur = self._programs.blur
         for step in range(4 if lighting.darkness else 0):
-            film.halo_frames[step % 2].use()
-            (film.halos[1 - step % 2] if step else film.light).use(0)
+            framebuffer.halo_frames[step % 2].use()
+            (framebuffer.halos[1 - step % 2] if step else framebuffer.light).use(0)
             spread = 1 + step // 2
-            across, up = (spread / film.halos[0].width, 0.0), (0.0, spread / film.halos[0].height)
+            halo = framebuffer.halos[0]
+            across, up = (spread / halo.width, 0.0), (0.0, spread / halo.height)
             write(blur, direction=up if step % 2 else across, threshold=0.0 if step else 0.8)
             self._screens[blur].render()
-        film.light.use(0)
-        film.halos[1].use(1)
+        framebuffer.light.use(0)
+        framebuffer.halos[1].use(1)
         write(self._programs.develop, exposure=lighting.exposure, halo_share=_HALO * bool(lighting.darkness))
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mpnp_ros.world.coachwork import Cabin, body, lamps, mirrors, pair, plates, wheels
 from mpnp_ros.world.mesh import Mesh
 from mpnp_ros.world.shapes import box, cylinder, prism, wheel
+from mpnp_ros.world.vehicle_parts import Cabin, body, lamps, mirrors, pair, plates, wheels
 
 
 def sedan() -> Mesh:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mpnp_ros.bench.adaptation_memory import main, questions_and_tokens, table
 from mpnp_ros.bench.input_tuning import PROMPTS, InputTuning
-from mpnp_ros.bench.training_process import Taken, peak_resident
+from mpnp_ros.bench.training_process import StepMeasurement, peak_resident
 from mpnp_ros.llm.choices import ChoiceTrie, answer_tokens
 from mpnp_ros.llm.prompt import PromptTemplate
 
@@ -82,8 +82,9 @@ def test_questions_are_those_of_the_world_about_frames_with_tokens():
 
 
 def test_shares_are_of_the_input_layer_with_the_same_batch():
-    results = [Taken('upper', 8, 100, 150, 200, .5, 10), Taken('input', 8, 100, 200, 500, 1., 40),
-               Taken('upper', 16, 100, 150, 200, .5, 10)]
+    results = [StepMeasurement('upper', 8, 100, 150, 200, .5, 10),
+               StepMeasurement('input', 8, 100, 200, 500, 1., 40),
+               StepMeasurement('upper', 16, 100, 150, 200, .5, 10)]
     console = Console(file=io.StringIO(), width=140)
     console.print(table(results))
     upper, _, alone = (line for line in console.file.getvalue().splitlines() if '│' in line)

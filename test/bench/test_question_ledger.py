@@ -10,9 +10,9 @@ from mpnp_ros.bench.question_ledger import (
     FORGIVEN,
     PATIENCE,
     REJECTED,
-    Makers,
+    EncoderLookup,
     QuestionLedger,
-    Reply,
+    ReceivedAnswer,
     faults,
     versions,
 )
@@ -20,8 +20,8 @@ from mpnp_ros.bench.question_ledger import (
 CHOICES = ('yes', 'no')
 MADE = {('camera', 7): 'c', ('lidar', 7): 'new', ('lidar', 5): 'old'}
 READ = {('camera', '1'): 'c', ('lidar', '1'): 'old', ('lidar', '2'): 'new'}
-MAKERS = Makers(lambda *key: MADE.get(key), lambda *key: READ.get(key))
-GOOD = Reply('q00001', 'why?', 0, '', 'no', .75, CHOICES, (.25, .75), {'lidar': 7}, ('camera',),
+MAKERS = EncoderLookup(lambda *key: MADE.get(key), lambda *key: READ.get(key))
+GOOD = ReceivedAnswer('q00001', 'why?', 0, '', 'no', .75, CHOICES, (.25, .75), {'lidar': 7}, ('camera',),
              {'camera': '1', 'lidar': '2'}, 7, .1)
 
 

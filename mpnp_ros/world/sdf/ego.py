@@ -21,7 +21,7 @@ from mpnp_ros.nuscenes.standin.rig import (
 )
 from mpnp_ros.world.rig import CAMERAS, EGO_REAR, EGO_SIZE, LIDAR
 from mpnp_ros.world.sdf.elements import Solid, element, numbers, plugin, pose_of, visual
-from mpnp_ros.world.sdf.motion import Path, twist
+from mpnp_ros.world.sdf.motion import Trajectory, twist
 
 NAME = 'ego'
 COMMAND_TOPIC = '/cmd_vel'
@@ -33,17 +33,17 @@ OWN_BODY = 1
 """Visibility flag of the vehicle's own body, which its cameras do not see; they stand above it."""
 
 
-def ego_model(path: Path, tick: float, image_width: int, headlights: bool, free: bool) -> Element:
+def ego_model(trajectory: Trajectory, tick: float, image_width: int, headlights: bool, free: bool) -> Element:
     """The model at the begin of ``path``, which it drives along unless it is left ``free``.
 
     tick: seconds of a simulation step.  image_width: pixels; images are 16 to 9.
     """
-    x, y, _, yaw = path.poses[0]
+    x, y, _, yaw = trajectory.poses[0]
     sensors = [*(_camera(channel, image_width) for channel in CAMERAS), _lidar(), _imu()]
     lights = [_headlight(side) for side in (-0.6, 0.6)] if headlights else []
     link = element('link', element('gravity', 'false'), _inertia(), _hull(), *lights, *sensors,
                    name=BASE_FRAME)
-    return element('model', element('pose', (x, y, 0, 0, 0, yaw)), link, *_drive(path, tick, free),
+    return element('model', element('pose', (x, y, 0, 0, 0, yaw)), link, *_drive(trajectory, tick, free),
                    _odometry(), name=NAME)
 
 
@@ -123,17 +123,17 @@ def _headlight(side: float) -> Element:
                    name=f'headlight_{"left" if side > 0 else "right"}', type='spot')
 
 
-def _drive(path: Path, tick: float, free: bool) -> list[Element]:
+def _drive(trajectory: Trajectory, tick: float, free: bool) -> list[Element]:
     """Velocity control; along the path, a new command to the same topic at each of its times."""
     topic = element('topic', COMMAND_TOPIC)
     if free:
         return [plugin('velocity-control', 'VelocityControl', topic)]
     twists = [twist(start, end, seconds) for start, end, seconds
-              in zip(path.poses[:-1], path.poses[1:], np.diff(path.times), strict=True)]
+              in zip(trajectory.poses[:-1], trajectory.poses[1:], np.diff(trajectory.times), strict=True)]
     ahead, left, rate = twists[0]
     control = plugin('velocity-control', 'VelocityControl', topic,
                      element('initial_linear', (ahead, left, 0)), element('initial_angular', (0, 0, rate)))
-    later = zip(path.times[1:], [*twists[1:], (0.0, 0.0, 0.0)], strict=True)
+    later = zip(trajectory.times[1:], [*twists[1:], (0.0, 0.0, 0.0)], strict=True)
     return [control, *(_command(float(time) - tick, values) for time, values in later)]
 
 

@@ -22,7 +22,7 @@ STILL = 0.02
 
 
 @dataclass(frozen=True, eq=False)
-class Path:
+class Trajectory:
     """times: seconds [N].  poses: x, y, z (metres) and a continuous yaw (radians), [N, 4]."""
 
     times: np.ndarray
@@ -34,7 +34,7 @@ class Path:
         return bool(np.ptp(self.poses, axis=0).max() > STILL)
 
 
-def paths(states: Sequence[WorldState]) -> dict[int, tuple[WorldObject, Path]]:
+def trajectories(states: Sequence[WorldState]) -> dict[int, tuple[WorldObject, Trajectory]]:
     """Every thing at its first appearance, and its path, by identity.
 
     Before it comes a thing waits where it first is; after it has gone it stays where it was last.
@@ -44,28 +44,28 @@ def paths(states: Sequence[WorldState]) -> dict[int, tuple[WorldObject, Path]]:
         for item in state.objects:
             seen.setdefault(item.identity, {})[state.time] = item
     times = np.array([state.time for state in states]) - states[0].time
-    return {identity: (next(iter(items.values())), Path(times, _held(items, states)))
+    return {identity: (next(iter(items.values())), Trajectory(times, _held(items, states)))
             for identity, items in seen.items()}
 
 
-def ego_path(states: Sequence[WorldState]) -> Path:
+def ego_trajectory(states: Sequence[WorldState]) -> Trajectory:
     """The path of the ego vehicle."""
     poses = np.array([(state.ego.x, state.ego.y, 0.0, state.ego.yaw) for state in states])
     poses[:, 3] = np.unwrap(poses[:, 3])
-    return Path(np.array([state.time for state in states]) - states[0].time, poses)
+    return Trajectory(np.array([state.time for state in states]) - states[0].time, poses)
 
 
-def script(path: Path, tension: float = 0.0) -> Element:
+def script(trajectory: Trajectory, tension: float = 0.0) -> Element:
     """The script of an actor that goes along the path once."""
     waypoints = [element('waypoint', element('time', float(time)), element('pose', (x, y, z, 0, 0, yaw)))
-                 for time, (x, y, z, yaw) in zip(path.times, path.poses.round(3), strict=True)]
-    trajectory = element('trajectory', *waypoints, id='0', type='drive', tension=f'{tension:g}')
-    return element('script', element('loop', 'false'), element('auto_start', 'true'), trajectory)
+                 for time, (x, y, z, yaw) in zip(trajectory.times, trajectory.poses.round(3), strict=True)]
+    curve = element('trajectory', *waypoints, id='0', type='drive', tension=f'{tension:g}')
+    return element('script', element('loop', 'false'), element('auto_start', 'true'), curve)
 
 
-def actor(name: str, parts: Iterable[Element], path: Path, tension: float = 0.0) -> Element:
+def actor(name: str, parts: Iterable[Element], trajectory: Trajectory, tension: float = 0.0) -> Element:
     """Something that moves by a script and is seen by all sensors."""
-    return element('actor', element('link', *parts, name='link'), script(path, tension), name=name)
+    return element('actor', element('link', *parts, name='link'), script(trajectory, tension), name=name)
 
 
 def twist(start: np.ndarray, end: np.ndarray, seconds: float) -> tuple[float, float, float]:

@@ -11,7 +11,7 @@ from mpnp_ros.world.furniture import SIGNAL_HEADS
 from mpnp_ros.world.ground import LAYER_HEIGHT, PLAIN_DEPTH, PLAIN_SIZE, layers
 from mpnp_ros.world.sdf.bodies import LAMP_HEAD, fixture_solids
 from mpnp_ros.world.sdf.elements import Solid, element, still_model, visual, visuals
-from mpnp_ros.world.sdf.motion import Path, actor
+from mpnp_ros.world.sdf.motion import Trajectory, actor
 from mpnp_ros.world.state import Fixture, Patch, Signal, WorldState
 
 LENSES = {'red': 0.82, 'yellow': 0.5, 'green': 0.18}
@@ -94,8 +94,8 @@ def _lens(name: str, signal: Signal, colour: str, on: Sequence[bool], times: Seq
             moments += [(time - SWITCHING, before), (time, now)]
     moments.append((times[-1] + SWITCHING, on[-1]))
     places = [_pose(signal, SHOWN if lit else HIDDEN) for _, lit in moments]
-    path = Path(np.array([time for time, _ in moments]), np.array(places)[:, [0, 1, 2, 5]])
-    return actor(name, glow, path, tension=1.0)
+    trajectory = Trajectory(np.array([time for time, _ in moments]), np.array(places)[:, [0, 1, 2, 5]])
+    return actor(name, glow, trajectory, tension=1.0)
 
 
 def _pose(signal: Signal, along: float) -> tuple[float, ...]:

@@ -32,7 +32,7 @@ HITCH = 0.7
 """Metres between a truck and its trailer."""
 
 
-class Departures:
+class Spawner:
     """Draws vehicles onto the lanes of `traffic`."""
 
     def __init__(self, rng: np.random.Generator, traffic: Traffic, ground: Ground,

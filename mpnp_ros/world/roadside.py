@@ -22,7 +22,7 @@ MIXTURES: Sequence[Mapping[str, float]] = (
 """Frequencies that a row of parked vehicles has in place of the usual ones."""
 
 
-class Kerbside:
+class Roadside:
     """Draws what stands at the kerbs.  things: so far."""
 
     def __init__(self, rng: np.random.Generator, streets: StreetMap, ground: Ground,
