@@ -116,11 +116,11 @@ class HeldOutEvaluation:
 
 def _as_json(drive: Drive, seed: int, supervision: str) -> dict[str, Any]:
     moments = [{'seconds': moment.seconds, 'phase': moment.phase.name, 'light': moment.phase.light,
-                'right': [one.is_right for one in moment.exchanges],
-                'guessed': [one.guess == one.truth for one in moment.exchanges],
-                'latency': [one.latency for one in moment.exchanges],
-                'training': [one.training for one in moment.exchanges],
-                'used': sorted({name for one in moment.exchanges for name in one.used})}
+                'right': [exchange.is_right for exchange in moment.exchanges],
+                'guessed': [exchange.guess == exchange.truth for exchange in moment.exchanges],
+                'latency': [exchange.latency for exchange in moment.exchanges],
+                'training': [exchange.training for exchange in moment.exchanges],
+                'used': sorted({name for exchange in moment.exchanges for name in exchange.used})}
                for moment in drive.moments]
     return {'seed': seed, 'supervision': supervision, 'moments': moments, 'skipped': drive.skipped,
             'events': [asdict(event) for event in drive.events],

@@ -69,11 +69,12 @@ def questions_and_tokens(count: int, encoder: str, width: int) -> TokenDataset:
     """So many questions about key frames of the world, whose tokens are random counts of 72 sectors."""
     examples: list[Example] = []
     frames: dict[str, dict[str, ModalityTokens]] = {}
-    for frame in (one for seed in range(SCENES) for one in scene_key_frames(seed)):
+    for frame in (frame for seed in range(SCENES) for frame in scene_key_frames(seed)):
         values = np.random.default_rng(len(frames)).exponential(.1, (SECTORS, width)).astype(np.float32)
         frames[frame.token] = {MODALITY: ModalityTokens(MODALITY, encoder, values, sector_azimuths())}
-        examples += [Example(one.text, one.answer, ANSWERS, one.type, one.hops, frame.token)
-                     for one in scene_questions(frame, per_kind=count)]
+        examples += [Example(question.text, question.answer, ANSWERS, question.type, question.hops,
+                             frame.token)
+                     for question in scene_questions(frame, per_kind=count)]
     return TokenDataset(frames, tuple(examples)).sample(count)
 
 
@@ -97,21 +98,21 @@ def table(results: Sequence[StepMeasurement]) -> Table:
     for name in ('loaded', 'peak MB', 'share', 'above imports', 'share', 'GMAC/step', 'share', 's/step',
                  'parameters'):
         shown.add_column(name, justify='right')
-    rivals = {one.batch: one for one in results if one.way == INPUT}
-    for one in results:
-        if one.way in ABOUT:
-            shown.add_row(str(one.batch), ABOUT[one.way], *_numbers(one, rivals.get(one.batch)))
+    rivals = {result.batch: result for result in results if result.way == INPUT}
+    for result in results:
+        if result.way in ABOUT:
+            shown.add_row(str(result.batch), ABOUT[result.way], *_numbers(result, rivals.get(result.batch)))
     return shown
 
 
-def _numbers(one: StepMeasurement, rival: StepMeasurement | None) -> list[str]:
+def _numbers(result: StepMeasurement, rival: StepMeasurement | None) -> list[str]:
     def share(of: float, whole: float) -> str:
         return f'{of / whole:.3f}' if rival else '-'
 
-    own, base = one.peak - one.imported, rival or one
-    return [f'{one.loaded / MEGA:.0f}', f'{one.peak / MEGA:.0f}', share(one.peak, base.peak),
-            f'{own / MEGA:.0f}', share(own, base.peak - base.imported), f'{one.macs / GIGA:.1f}',
-            share(one.macs, base.macs), f'{one.seconds:.2f}', f'{one.parameters:,}']
+    own, base = result.peak - result.imported, rival or result
+    return [f'{result.loaded / MEGA:.0f}', f'{result.peak / MEGA:.0f}', share(result.peak, base.peak),
+            f'{own / MEGA:.0f}', share(own, base.peak - base.imported), f'{result.macs / GIGA:.1f}',
+            share(result.macs, base.macs), f'{result.seconds:.2f}', f'{result.parameters:,}']
 
 
 def _process(folder: Path, way: str, batch: int) -> StepMeasurement:
@@ -131,7 +132,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     config = load_link(shipped_links()[MODALITY].path).config
     data = questions_and_tokens(options.questions, config.encoder, config.token_width)
     facts = {**machine(), **asdict(setting), 'questions': len(data.examples),
-             'texts': len({one.question for one in data.examples})}
+             'texts': len({example.question for example in data.examples})}
     console.print(', '.join(f'{name}: {value}' for name, value in facts.items()))
     results = measure(setting, data, options.ways, options.batches)
     console.print(table(results))
@@ -141,8 +142,8 @@ def _run(options: argparse.Namespace, console: Console) -> None:
                   'layer; recomputed: each block is run again on the way back (checkpointing).\nReading all '
                   f'questions with the whole model beforehand: peak {reading.peak / MEGA:.0f} MB')
     if options.json:
-        options.json.write_text(json.dumps({'machine': facts, 'results': [asdict(one) for one in results]},
-                                           indent=1))
+        found = {'machine': facts, 'results': [asdict(result) for result in results]}
+        options.json.write_text(json.dumps(found, indent=1))
 
 
 def _parser() -> argparse.ArgumentParser:

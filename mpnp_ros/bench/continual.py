@@ -144,7 +144,8 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """Means over seeds, as Markdown."""
     lines = ['| plugged | in a row | jointly | difference |', '|---|---|---|---|']
     for part in next(iter(results.values()))['jointly']:
-        row, joint = (fmean(one[way][part] for one in results.values()) for way in ('in a row', 'jointly'))
+        row, joint = (fmean(result[way][part] for result in results.values())
+                      for way in ('in a row', 'jointly'))
         lines.append(f'| {part.replace("+", " + ")} | {row:.1f} | {joint:.1f} | {row - joint:+.1f} |')
     return '\n'.join(lines)
 

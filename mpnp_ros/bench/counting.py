@@ -97,7 +97,7 @@ def real(method: Method, book: QuestionBook, encoder: str, given: argparse.Names
     views: dict[str, Callable[[ModalityTokens], ModalityTokens]] = {
         'hard': lambda tokens: tokens, f'statuses {SURE:.0%} sure': less_sure,
         'away': lambda tokens: turn_tokens(tokens, AWAY)}
-    said = [parse_question(one.question) for one in data.examples]
+    said = [parse_question(example.question) for example in data.examples]
     return {name: measure(method, book, encoder, data, said, view, everything)
             for name, view in views.items()}
 
@@ -110,7 +110,7 @@ def painted(method: Method, book: QuestionBook, encoder: str, given: argparse.Na
         painter = Painter(base, SCOPE, 100 + place)
         data = painted_questions((painter.paint(index, doubt, whole=True) for index in range(given.frames)),
                                  place, of_each_type=given.of_each_type, free=0.)
-        said = [data.meanings[one.question] for one in data.dataset.examples]
+        said = [data.meanings[example.question] for example in data.dataset.examples]
         rows[doubt] = measure(method, book, encoder, data.dataset, said)
         if doubt == 'soft':
             rows['calibration error'] = calibration(method, book, encoder, data.dataset)
@@ -118,7 +118,7 @@ def painted(method: Method, book: QuestionBook, encoder: str, given: argparse.Na
             for name, held_out in (('free words', False), ('held-out words', True)):
                 rows[name] = measure(method, book, encoder, reworded(data, held_out), said)
             rows['away'] = measure(method, book, encoder, data.dataset, said,
-                                   lambda one: turn_tokens(one, AWAY))
+                                   lambda tokens: turn_tokens(tokens, AWAY))
             seen = [replace(frame[OBJECTS], encoder=encoder) for frame in data.dataset.frames.values()]
             rows |= words_of_people(method, given.own_words, given.beyond, seen)
     return rows
@@ -136,9 +136,9 @@ def measure(method: Method, book: QuestionBook, encoder: str, data: TokenDataset
     seen = as_seen(data, encoder, view)
     answers = {
         'majority': majority_answers(majority_of or data.examples, data.examples),
-        'rule': [rule_answer(meaning, seen[one.frame][OBJECTS], CHANNELS)
-                 for one, meaning in zip(data.examples, meanings, strict=True)],
-        'links': answers_of(method, data.examples, book, lambda one: seen[one.frame])}
+        'rule': [rule_answer(meaning, seen[example.frame][OBJECTS], CHANNELS)
+                 for example, meaning in zip(data.examples, meanings, strict=True)],
+        'links': answers_of(method, data.examples, book, lambda example: seen[example.frame])}
     return {who: shares(data.examples, given) for who, given in answers.items()}
 
 
@@ -157,7 +157,7 @@ def calibration(method: Method, book: QuestionBook, encoder: str, data: TokenDat
     for name, tensors in (('without temperature', {key: tensor * 0 for key, tensor in fitted.items()}),
                           ('with', fitted)):
         doubt.load_state_dict(tensors)
-        replies = replies_of(method, data.examples, book, lambda one: seen[one.frame])
+        replies = replies_of(method, data.examples, book, lambda example: seen[example.frame])
         sure: dict[str, list[tuple[float, bool]]] = defaultdict(list)
         for example, reply in zip(data.examples, replies, strict=True):
             for kind in ('all', example.type):
@@ -241,8 +241,8 @@ def reworded(data: PaintedDataset, held_out: bool) -> TokenDataset:
     """The same questions in free words; held_out: in words that training never says."""
     rng = random.Random(int(held_out))
     return replace(data.dataset, examples=tuple(
-        replace(one, question=say(data.meanings[one.question], rng, held_out))
-        for one in data.dataset.examples))
+        replace(example, question=say(data.meanings[example.question], rng, held_out))
+        for example in data.dataset.examples))
 
 
 def table(of: Mapping[str, float]) -> str:

@@ -147,8 +147,9 @@ class Measuring:
     def row(self, name: str, damage: Damage) -> DamageRow:
         """Everything about one damage."""
         lived, labelled, test = (_changed(data, damage) for data in (self.lived, self.labelled, self.test))
-        rule = _right(test.examples, [rule_answer(one.question, test.frames[one.frame][OBJECTS], CHANNELS)
-                                      for one in test.examples])
+        rule = _right(test.examples, [
+            rule_answer(example.question, test.frames[example.frame][OBJECTS], CHANNELS)
+            for example in test.examples])
         results, seconds = {}, {}
         for way, adapt in (('damaged', lambda: None), ('labelled', partial(self._learn, labelled, 80)),
                            ('label_free', partial(self._compare, lived)),
@@ -176,7 +177,7 @@ class Measuring:
 
     def _accuracy(self, data: TokenDataset) -> float:
         return _right(data.examples, answers_of(self.method, data.examples, self.book,
-                                                lambda one: data.frames[one.frame]))
+                                                lambda example: data.frames[example.frame]))
 
     def _asked(self, scenes: range, turns: int, of_each_type: int) -> TokenDataset:
         frames = object_key_frames(scenes, 8, 3., progress=False)

@@ -108,8 +108,8 @@ def plan(cycles: int, kills: int) -> list[list[Point]]:
     planned: list[list[Point]] = [[] for _ in range(cycles)]
     training = [cycle for cycle in range(cycles) if thorough(cycle, cycles)]
     others = [cycle for cycle in range(cycles) if cycle not in training] or training
-    for chosen, places in (([one for one in points if one.phase == TRAINING], training),
-                           ([one for one in points if one.phase != TRAINING], others)):
+    for chosen, places in (([point for point in points if point.phase == TRAINING], training),
+                           ([point for point in points if point.phase != TRAINING], others)):
         for number, point in enumerate(chosen):
             planned[places[number * len(places) // len(chosen)]].append(point)
     return planned
@@ -206,7 +206,7 @@ class Endurance:
         return HANDED if robot.reads(robot.encoder) else PLUGGED
 
     def _kill_at(self, phase: str, now: float) -> None:
-        point = next((one for one in self._points if one.phase == phase), None)
+        point = next((point for point in self._points if point.phase == phase), None)
         pid = self.nodes.pid(point.victim) if point else None
         if point is None or pid is None:
             return

@@ -203,8 +203,8 @@ class TokenRobot:
         from mpnp_ros.conversions.time import from_nanoseconds
 
         message = msg.LabelledQuestions(questions=[msg.LabelledQuestion(
-            question=msg.Question(text=one.text, choices=list(ANSWERS)), answer=one.answer, type=one.type,
-            hops=one.hops) for one in snapshot.questions])
+            question=msg.Question(text=question.text, choices=list(ANSWERS)), answer=question.answer,
+            type=question.type, hops=question.hops) for question in snapshot.questions])
         message.header.stamp = from_nanoseconds(stamp)
         self._labels.publish(message)
 

@@ -57,7 +57,7 @@ class InputTuning(nn.Module):
             text = self.lm.embed(batch.layout)[:, entries.shape[1]:]
         hidden = self._run(torch.cat([entries.to(text.dtype), text], 1), batch)
         return -batch.answer_log_probabilities(
-            self.lm, hidden, [one.trie.choices.index(answer) for one, answer in
+            self.lm, hidden, [question.trie.choices.index(answer) for question, answer in
                               zip(questions, answers, strict=True)])
 
     def _run(self, hidden: torch.Tensor, batch: QuestionBatch) -> torch.Tensor:

@@ -26,7 +26,7 @@ import numpy as np
 
 NAMESPACE = '/lifecycle'
 CYCLE = ('configure', 'activate', 'deactivate', 'cleanup')
-PATIENCE, DATA_PERIOD, SHOWN = 60., .1, 20
+SERVICE_TIMEOUT, DATA_PERIOD, SHOWN = 60., .1, 20
 NODES = ('camera_encoder', 'lidar_encoder', 'radar_encoder', 'fusion')
 WRONG = ('[ERROR]', '[FATAL]', 'Traceback', 'never retrieved', 'never awaited')
 
@@ -188,7 +188,7 @@ class Subject:
         self._reader = threading.Thread(target=lambda: self.lines.extend(self._process.stdout), daemon=True)
         self._reader.start()
         self._client = node.create_client(ChangeState, f'{NAMESPACE}/{kind}/change_state')
-        if not self._client.wait_for_service(PATIENCE):
+        if not self._client.wait_for_service(SERVICE_TIMEOUT):
             raise TimeoutError(f'{kind} does not come up: {"".join(self.lines)}')
         time.sleep(1.)  # for the node to know this client, or its first response is lost
 
@@ -203,7 +203,7 @@ class Subject:
 
         request = ChangeState.Request()
         request.transition.label = transition
-        future, end = self._client.call_async(request), time.monotonic() + PATIENCE
+        future, end = self._client.call_async(request), time.monotonic() + SERVICE_TIMEOUT
         while not future.done():
             if time.monotonic() > end or self._process.poll() is not None:
                 self._client.remove_pending_request(future)
@@ -215,7 +215,7 @@ class Subject:
         """End the node."""
         self._process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(PATIENCE)
+            self._process.wait(SERVICE_TIMEOUT)
         self._process.kill()
         self._process.wait()
         self._reader.join(5.)

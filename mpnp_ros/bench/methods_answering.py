@@ -52,12 +52,12 @@ def measure(test: TokenDataset, runs: Sequence[Path]) -> dict[str, Any]:
     """Times of every method and form, and what forms change."""
     lm = load_language_model(Run.load(runs[0]).language_model)
     answering = {(run.row, form): Answering(method, test) for run, form, method in _methods(runs, lm)}
-    ways = {(*key, way): getattr(one, f'to_new_{way}') for key, one in answering.items()
+    ways = {(*key, way): getattr(method, f'to_new_{way}') for key, method in answering.items()
             for way in (FRAME, QUESTION)}
     seconds = take_turns(ways, ROUNDS, WARM_UP)
-    forms = [{'row': row, 'form': form, 'right': one.right() if form else None,
+    forms = [{'row': row, 'form': form, 'right': method.right() if form else None,
               **{way: asdict(Summary.of(seconds[row, form, way])) for way in (FRAME, QUESTION)}}
-             for (row, form), one in answering.items()]
+             for (row, form), method in answering.items()]
     return {'machine': machine(), 'forms': forms, 'folding': _differences(answering)}
 
 
@@ -66,10 +66,10 @@ class Answering:
 
     def __init__(self, method: Method, test: TokenDataset) -> None:
         self.method, self.test = method, test
-        texts = {one.question: one for one in test.examples}
+        texts = {example.question: example for example in test.examples}
         self.examples: list[Example] = list(texts.values())
-        self.frames = [test.frames[key] for key in dict.fromkeys(one.frame for one in test.examples)]
-        by_length = sorted(self.examples, key=lambda one: len(one.question))
+        self.frames = [test.frames[key] for key in dict.fromkeys(example.frame for example in test.examples)]
+        by_length = sorted(self.examples, key=lambda example: len(example.question))
         middle = by_length[len(by_length) // 2]
         self.known = method.prepare(middle.question, middle.choices)
 
@@ -85,8 +85,8 @@ class Answering:
 
     def right(self) -> list[int]:
         """1 for each question of the test that is answered rightly."""
-        return [int(text == one.answer)
-                for (text, _), one in zip(self.replies, self.test.examples, strict=True)]
+        return [int(text == example.answer)
+                for (text, _), example in zip(self.replies, self.test.examples, strict=True)]
 
     @cached_property
     def replies(self) -> list[tuple[str, tuple[float, ...]]]:
@@ -112,9 +112,9 @@ def _methods(runs: Sequence[Path], lm: LanguageModel) -> Iterator[tuple[Run, str
 
 def _differences(answering: Mapping[tuple[str, str], Answering]) -> dict[str, float]:
     """Row -> the largest difference between the probabilities of its two forms."""
-    return {row: max(abs(one - other) for (_, ours), (_, its) in zip(
+    return {row: max(abs(first - other) for (_, ours), (_, its) in zip(
                 folded.replies, answering[row, UNFOLDED].replies, strict=True)
-                for one, other in zip(ours, its, strict=True))
+                for first, other in zip(ours, its, strict=True))
             for (row, form), folded in answering.items() if form == FOLDED}
 
 

@@ -64,7 +64,7 @@ def measure_cost(method: Method, book: QuestionBook, train: TokenDataset, encodi
     samples = calibration_samples(questions, train, seed)
     calibration = measure_macs(lambda: method.calibrate(*samples))
     step = _step_macs(method, questions, train, batch, seed)
-    trained = sum(one.numel() for one in method.trainable_parameters())
+    trained = sum(parameter.numel() for parameter in method.trainable_parameters())
     return AdaptationCost(encoding, reading, calibration, step, ADAMW * trained)
 
 
@@ -87,7 +87,7 @@ def curve_steps(steps: int, points: int, avoided: int) -> list[int]:
 def _step_macs(method: Method, questions: Sequence[AnsweredQuestion], train: TokenDataset, batch: int,
                seed: int) -> float:
     """Of the first steps of a training, without taking them."""
-    plan = BatchPlan([one.question.prepared.prompt_tokens for one in questions], batch, seed)
+    plan = BatchPlan([question.question.prepared.prompt_tokens for question in questions], batch, seed)
 
     def step(number: int) -> None:
         places = plan[number]

@@ -88,7 +88,7 @@ def _of_sensor(study: Study, config: MethodsConfig) -> tuple[TokenDataset, Token
     """To train on, and for the curve; the last scenes are held out for that."""
     seen = study.sensor_training
     frames = {key for key in seen.frames if config.light in seen.conditions.get(key, ())}
-    asked = _about(seen, (one for one in seen.examples if one.frame in frames), config.modality)
+    asked = _about(seen, (example for example in seen.examples if example.frame in frames), config.modality)
     last = sorted({scene_of(key) for key in asked.frames})[-config.curve_scenes:]
     train, curve = asked.split(lambda key: scene_of(key) in last)
     if not train.examples:
@@ -99,7 +99,7 @@ def _of_sensor(study: Study, config: MethodsConfig) -> tuple[TokenDataset, Token
 
 def distinct_frames(dataset: TokenDataset, modality: str) -> int:
     """How many frames had to be encoded for the questions: turned copies share their values."""
-    return len({id(dataset.frames[one.frame][modality].values) for one in dataset.examples})
+    return len({id(dataset.frames[example.frame][modality].values) for example in dataset.examples})
 
 
 def encoder_macs(study: Study, modality: str) -> int:
@@ -114,7 +114,7 @@ def encoder_macs(study: Study, modality: str) -> int:
 def _about(dataset: TokenDataset, examples: Iterable[Example], modality: str) -> TokenDataset:
     """Some of the examples, with no more tokens than they are about."""
     kept = tuple(examples)
-    frames = {one.frame: {modality: dataset.frames[one.frame][modality]} for one in kept}
+    frames = {example.frame: {modality: dataset.frames[example.frame][modality]} for example in kept}
     return replace(dataset, frames=frames, examples=kept, conditions={})
 
 
@@ -122,12 +122,14 @@ def _most_asked(dataset: TokenDataset, texts: int) -> TokenDataset:
     """The questions with the most frequent texts; 0: all."""
     if not texts:
         return dataset
-    top = {text for text, _ in Counter(one.question for one in dataset.examples).most_common(texts)}
-    return replace(dataset, examples=tuple(one for one in dataset.examples if one.question in top))
+    counts = Counter(example.question for example in dataset.examples)
+    top = {text for text, _ in counts.most_common(texts)}
+    kept = tuple(example for example in dataset.examples if example.question in top)
+    return replace(dataset, examples=kept)
 
 
 def _evenly(dataset: TokenDataset, count: int, modality: str) -> TokenDataset:
     """About so many questions, as many of each type."""
-    types = {one.type for one in dataset.examples}
+    types = {example.type for example in dataset.examples}
     limit = max(1, count // max(1, len(types)))
     return _about(dataset, dataset.evened(limit, DRAWING_SEED).examples, modality)

@@ -128,11 +128,11 @@ def as_json(report: MethodsReport, config: MethodsConfig) -> dict[str, Any]:
         'settings': asdict(config), 'machine': machine(),
         'rows': {row.name: _row_as_json(row) for row in rows},
         'yardsticks': asdict(report.yardsticks),
-        'ahead': {name: asdict(one) for name, one in report.ahead.items()},
+        'ahead': {name: asdict(lead) for name, lead in report.ahead.items()},
         'reach': report.reach and {**asdict(report.reach), 'share': report.reach.share},
         'answering': {'machine': report.answering.get('machine'), 'folding': report.answering.get('folding'),
-                      'forms': [{name: value for name, value in one.items() if name != 'right'}
-                                for one in report.answering.get('forms', ())]},
+                      'forms': [{name: value for name, value in times.items() if name != 'right'}
+                                for times in report.answering.get('forms', ())]},
         'failed': dict(report.failed)}
 
 
@@ -174,10 +174,10 @@ def _costs(report: MethodsReport) -> str:
 def _claims(report: MethodsReport, config: MethodsConfig) -> Iterator[str]:
     """What was to be shown, with what was found."""
     ours = config.ours[0]
-    for peer, one in report.ahead.items():
-        low, high = one.ci95
+    for peer, lead in report.ahead.items():
+        low, high = lead.ci95
         said = 'more' if low > 0 else 'fewer' if high < 0 else 'no clear difference'
-        yield f'Within the same budget, `{ours}` minus `{peer}`: {one.mean:+.1f} points [{low:+.1f}, ' \
+        yield f'Within the same budget, `{ours}` minus `{peer}`: {lead.mean:+.1f} points [{low:+.1f}, ' \
               f'{high:+.1f}], {said}.'
     if report.reach is not None:
         yield _reach(ours, report.reach)
@@ -213,9 +213,9 @@ def _folding(report: MethodsReport, config: MethodsConfig) -> str:
 def _forms(report: MethodsReport, config: MethodsConfig,
            rows: Sequence[tuple[str, str]]) -> Iterator[list[str]]:
     for row, form in rows:
-        one = report.form(row, form)
-        share = 100 * sum(one['right']) / len(one['right'])
-        yield [f'{row}, {form}', f'{share:.1f}', _times(one[FRAME]), _times(one[QUESTION])]
+        times = report.form(row, form)
+        share = 100 * sum(times['right']) / len(times['right'])
+        yield [f'{row}, {form}', f'{share:.1f}', _times(times[FRAME]), _times(times[QUESTION])]
         other = config.without_skipping[row]
         if form == UNFOLDED and (plain := report.form(other)):
             share = 100 * next(each for each in report.rows if each.name == other).right[0].mean()

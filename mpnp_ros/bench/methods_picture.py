@@ -78,10 +78,11 @@ def _bars(axes: Axes, report: MethodsReport, colours: dict[str, str]) -> None:
     if report.blind is not None:
         bars.append((BLIND, report.blind.accuracy, LIGHT))
     bars.append(('majority', report.yardsticks.majority, LIGHT))
-    for place, (_, one, colour) in enumerate(bars):
-        axes.barh(place, one.mean, color=colour, height=.68)
-        axes.plot(one.ci95, (place, place), color=INK, lw=1.2)
-        axes.text(max(*one.ci95, one.mean) + 1, place, f'{one.mean:.1f}', va='center', color=INK, fontsize=9)
+    for place, (_, accuracy, colour) in enumerate(bars):
+        axes.barh(place, accuracy.mean, color=colour, height=.68)
+        axes.plot(accuracy.ci95, (place, place), color=INK, lw=1.2)
+        axes.text(max(*accuracy.ci95, accuracy.mean) + 1, place, f'{accuracy.mean:.1f}', va='center',
+                  color=INK, fontsize=9)
     axes.set_yticks(range(len(bars)), [label for label, _, _ in bars])
     axes.invert_yaxis()
     axes.set(xlim=(0, 100), xlabel='percent right, with 95 % intervals')

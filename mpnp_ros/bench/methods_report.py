@@ -50,13 +50,14 @@ class MethodRow:
     def of(cls, results: Sequence[Result], scenes: np.ndarray) -> MethodRow:
         """From the results of all seeds of one method."""
         first = results[0]
-        right = np.array([one['right'] for one in results], float)
-        curves = np.array([one['curve'] for one in results])
-        macs = {part: fmean(one['macs'][part] for one in results) for part in COSTS}
-        return cls(first['row'], tuple(one['seed'] for one in results), right, figure(right, scenes),
-                   curves[:, :, 0].mean(0), 100 * curves[:, :, 1], fmean(one['steps'] for one in results),
-                   first['batch'], first['parameters'], macs, fmean(one['seconds'] for one in results),
-                   max(one['peak_bytes'] for one in results), first['beforehand'])
+        right = np.array([result['right'] for result in results], float)
+        curves = np.array([result['curve'] for result in results])
+        macs = {part: fmean(result['macs'][part] for result in results) for part in COSTS}
+        return cls(first['row'], tuple(result['seed'] for result in results), right, figure(right, scenes),
+                   curves[:, :, 0].mean(0), 100 * curves[:, :, 1],
+                   fmean(result['steps'] for result in results),
+                   first['batch'], first['parameters'], macs, fmean(result['seconds'] for result in results),
+                   max(result['peak_bytes'] for result in results), first['beforehand'])
 
     @property
     def total(self) -> float:
@@ -103,15 +104,15 @@ class Yardsticks:
     def of(cls, data: BenchData, modality: str) -> Yardsticks:
         """The most frequent answer of each text in training, and the fixed rule on the same tokens."""
         def shares(part: TokenDataset) -> tuple[np.ndarray, np.ndarray]:
-            rule = [rule_answer(one.question, part.frames[one.frame][modality], CHANNELS)
-                    for one in part.examples]
+            rule = [rule_answer(example.question, part.frames[example.frame][modality], CHANNELS)
+                    for example in part.examples]
             return (_right(part.examples, majority_answers(data.train.examples, part.examples)),
                     _right(part.examples, rule))
 
         (majority, rule), curve = shares(data.test), shares(data.curve)
         scenes = scenes_of(data.test)
         return cls(figure(majority, scenes), figure(rule, scenes),
-                   *(100 * float(one.mean()) for one in curve))
+                   *(100 * float(right.mean()) for right in curve))
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +139,8 @@ class MethodsReport:
            answering: Mapping[str, Any], failed: Mapping[str, str]) -> MethodsReport:
         """From what the runs wrote.  answering: what methods_answering.py wrote; empty where it failed."""
         scenes = scenes_of(data.test)
-        rows = {name: MethodRow.of([one for one in results if one['row'] == name], scenes)
-                for name in dict.fromkeys(one['row'] for one in results)}
+        rows = {name: MethodRow.of([result for result in results if result['row'] == name], scenes)
+                for name in dict.fromkeys(result['row'] for result in results)}
         blind, ours = rows.pop(BLIND, None), rows.get(config.ours[0])
         peers = [row for name, row in rows.items() if name not in config.ours]
         ordered = sorted(rows.values(), key=lambda row: (row is not ours, -row.accuracy.mean))
@@ -151,8 +152,8 @@ class MethodsReport:
     def form(self, row: str, form: str = '') -> Mapping[str, Any] | None:
         """How long a method took to answer; by default in the form in which it is used."""
         wanted = (form,) if form else ('', FOLDED)
-        return next((one for one in self.answering.get('forms', ())
-                     if one['row'] == row and one['form'] in wanted), None)
+        return next((times for times in self.answering.get('forms', ())
+                     if times['row'] == row and times['form'] in wanted), None)
 
 
 def ahead_of(ours: MethodRow, peer: MethodRow, scenes: np.ndarray) -> Figure:
@@ -173,9 +174,10 @@ def reach_of(ours: MethodRow, peers: Iterable[MethodRow], blind: MethodRow | Non
 
 def scenes_of(dataset: TokenDataset) -> np.ndarray:
     """The scene of each question."""
-    return np.array([scene_of(one.frame) for one in dataset.examples])
+    return np.array([scene_of(example.frame) for example in dataset.examples])
 
 
 def _right(examples: Sequence[Example], answers: Sequence[str | None]) -> np.ndarray:
     """[1, questions] 0 or 1."""
-    return np.array([[answer == one.answer for answer, one in zip(answers, examples, strict=True)]], float)
+    return np.array([[answer == example.answer
+                      for answer, example in zip(answers, examples, strict=True)]], float)

@@ -98,8 +98,8 @@ def count_sample(row: AccountingRow) -> int:
             frames = measure_macs(lambda: torch.nn.Sequential(*encoder(LIDAR).blocks)(patches))
         lm = language_model(row.model)
         if row.whole:
-            for one in lm.family.blocks.parameters():
-                one.requires_grad_()
+            for parameter in lm.family.blocks.parameters():
+                parameter.requires_grad_()
         return frames + measure_macs(lambda: _step(lm, row.linked))
 
 

@@ -29,7 +29,7 @@ class Claim:
 
 def find(found: Iterable[Cost], method: str, way: str) -> Cost:
     """The cost of a method in one way."""
-    return next(one for one in found if (one.method, one.way) == (method, way))
+    return next(cost for cost in found if (cost.method, cost.way) == (method, way))
 
 
 def claims(found: Sequence[Cost], task: AdaptationTask) -> list[Claim]:

@@ -140,7 +140,8 @@ class Run:
 
     def tokens(self, count: int) -> dict[str, torch.Tensor]:
         """As they are read from disk."""
-        return {one.modality: torch.zeros(count, one.tokens, TOKEN_WIDTH) for one in self.task.sensors}
+        return {sensor.modality: torch.zeros(count, sensor.tokens, TOKEN_WIDTH)
+                for sensor in self.task.sensors}
 
     def texts(self, count: int) -> torch.Tensor:
         """As they are read from disk, or read here."""
@@ -156,7 +157,7 @@ class Run:
     def train(self) -> None:
         """A whole step; moments are encoded one by one, the same one in place of all."""
         batch = self.task.batch
-        self.learn({name: one.expand(batch, -1, -1) for name, one in self.encoders().items()}
+        self.learn({name: tokens.expand(batch, -1, -1) for name, tokens in self.encoders().items()}
                    if self.encoders else self.tokens(batch))
         self.optimiser.step()
         self.optimiser.zero_grad()
@@ -164,7 +165,7 @@ class Run:
     def weights(self) -> list[torch.Tensor]:
         """All weights that are in memory."""
         modules = [self.step, self.step.lm.model, *filter(None, [self.encoders])]
-        return [one for module in modules for one in (*module.parameters(), *module.buffers())]
+        return [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
 
 
 def cost(model: str, task: AdaptationTask, method: PaperMethod, way: str, device: str = 'cpu') -> Cost:
@@ -174,7 +175,7 @@ def cost(model: str, task: AdaptationTask, method: PaperMethod, way: str, device
         run = Run(model, task, method, way)
         step = measure_macs(lambda: run.learn(run.tokens(task.batch)))
         run.optimiser.zero_grad()
-        memory, parameters = peak(run), sum(one.numel() for one in run.step.trained())
+        memory, parameters = peak(run), sum(parameter.numel() for parameter in run.step.trained())
         if run.given:
             question, read = reading_macs(model, task, method.make), reading_peak(model, task, method.make)
             stored = _stored(run) * task.samples
@@ -270,4 +271,4 @@ def _peak_of(module: torch.nn.Module, work: Callable[[], object]) -> int:
 
 
 def _bytes(tensors: Iterable[torch.Tensor]) -> int:
-    return sum(one.nbytes for one in tensors)
+    return sum(tensor.nbytes for tensor in tensors)

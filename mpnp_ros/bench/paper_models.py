@@ -126,7 +126,7 @@ class Encoders(nn.Module):
         super().__init__()
         self.adaptation = adaptation
         with default_dtype(dtype):
-            self.networks = nn.ModuleDict({one.modality: encoder(one) for one in adaptation.sensors})
+            self.networks = nn.ModuleDict({sensor.modality: encoder(sensor) for sensor in adaptation.sensors})
 
     @torch.no_grad()
     def forward(self) -> dict[str, torch.Tensor]:

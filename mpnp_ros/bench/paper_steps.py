@@ -185,8 +185,8 @@ class Routed(nn.Module):
         low = _linear(self.down, normed)
         if self.spread is not None:
             low = (low + _linear(self.spread, normed).mean(1, keepdim=True)) / 2
-        ups = [nn.functional.conv1d(low.mT, one.weight.to(dtype), one.bias.to(dtype), groups=2).mT
-               for one in self.up]
+        ups = [nn.functional.conv1d(low.mT, up.weight.to(dtype), up.bias.to(dtype), groups=2).mT
+               for up in self.up]
         return normed + shares[:, 0] * ups[0] + shares[:, 1] * ups[1]
 
 
@@ -241,9 +241,9 @@ class MpnpPublishedStep(Step):
 
     def __init__(self, lm: LanguageModel, task: AdaptationTask, linked: int) -> None:
         super().__init__(lm, task)
-        self.links = nn.ModuleDict({one.modality: PublishedLink(LinkConfig.for_model(
-            lm, one.modality, 'encoder', TOKEN_WIDTH, last=linked, hidden=4 * TOKEN_WIDTH, pooling='none',
-            reach='all')) for one in task.sensors})
+        self.links = nn.ModuleDict({sensor.modality: PublishedLink(LinkConfig.for_model(
+            lm, sensor.modality, 'encoder', TOKEN_WIDTH, last=linked, hidden=4 * TOKEN_WIDTH, pooling='none',
+            reach='all')) for sensor in task.sensors})
         weights = self.links[task.sensors[-1].modality].link_weights
         for link in self.links.values():
             link.link_weights = weights
@@ -264,8 +264,9 @@ class MpnpStep(Step):
     def __init__(self, lm: LanguageModel, task: AdaptationTask, linked: int, reach: str = 'answer') -> None:
         super().__init__(lm, task)
         self.first, self.reach = lm.blocks - linked, reach
-        self.links = nn.ModuleDict({one.modality: _latent_link(LinkConfig.for_model(
-            lm, one.modality, 'encoder', TOKEN_WIDTH, last=linked, reach=reach)) for one in task.sensors})
+        self.links = nn.ModuleDict({sensor.modality: _latent_link(LinkConfig.for_model(
+            lm, sensor.modality, 'encoder', TOKEN_WIDTH, last=linked, reach=reach))
+            for sensor in task.sensors})
 
     @property
     def prompt(self) -> int:

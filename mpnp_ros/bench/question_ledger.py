@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 OK, REJECTED, NO_SENSOR = 0, 1, 3
-PATIENCE = 30.
+ANSWER_TIMEOUT = 30.
 """Seconds after which a question that reached a running node counts as lost."""
-FORGIVEN = 5.
+RECOVERY_GRACE = 5.
 """Seconds after a node that came back has answered; what fell with the one before is then asked again."""
 ROUNDING = 1e-3
 
@@ -127,7 +127,7 @@ class QuestionLedger:
     @property
     def waiting(self) -> int:
         """Questions on their way to a node that is there."""
-        return sum(not one.excused for one in self._open.values())
+        return sum(not question.excused for question in self._open.values())
 
     @property
     def answered(self) -> int:
@@ -156,41 +156,42 @@ class QuestionLedger:
     def killed(self, now: float) -> None:
         """The answering node has been killed: what waits has fallen with it."""
         self._killed = now
-        for one in self._open.values():
-            one.excused = True
+        for question in self._open.values():
+            question.excused = True
 
     def take(self, reply: ReceivedAnswer, now: float) -> bool:
         """An answer has come; gives whether it is the first one of a node that came back."""
-        one = self._open.pop(reply.name, None)
-        if one is None:
+        question = self._open.pop(reply.name, None)
+        if question is None:
             self.counts['doubled' if reply.name in self._closed else 'unasked'] += 1
             return False
         self._closed.add(reply.name)
-        self._judge(reply, one)
-        back = self._killed is not None and one.asked > self._killed and reply.status == OK
+        self._judge(reply, question)
+        back = self._killed is not None and question.asked > self._killed and reply.status == OK
         if back:
             self._killed, self._back = None, now
         return back
 
     def look(self, now: float) -> None:
         """Note what is lost, and what has to be asked again; call it now and then."""
-        for name, one in list(self._open.items()):
-            if one.excused and not self.silent and now - max(one.asked, self._back) > FORGIVEN:
+        for name, question in list(self._open.items()):
+            since = max(question.asked, self._back)
+            if question.excused and not self.silent and now - since > RECOVERY_GRACE:
                 del self._open[name]
                 self._closed.add(name)
                 self.counts['unheard'] += 1
-                self._again.append(one.text)
-            elif not one.excused and now - one.asked > PATIENCE:
+                self._again.append(question.text)
+            elif not question.excused and now - question.asked > ANSWER_TIMEOUT:
                 del self._open[name]
                 self._closed.add(name)
                 self.lost.append(name)
 
-    def _judge(self, reply: ReceivedAnswer, one: _Open) -> None:
+    def _judge(self, reply: ReceivedAnswer, question: _Open) -> None:
         if reply.status == OK:
             self.counts['ok'] += 1
             self.latencies.append(reply.latency)
             self.torn += [f'{reply.name}: {fault}'
-                          for fault in faults(reply, one.text, self._choices, self._makers)]
+                          for fault in faults(reply, question.text, self._choices, self._makers)]
         elif reply.status in (REJECTED, NO_SENSOR) and reply.error:
             self.counts['rejected'] += 1
         else:

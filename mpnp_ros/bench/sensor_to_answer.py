@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 SECOND = 1_000_000_000
-PATIENCE = 120.
+STARTUP_TIMEOUT = 120.
 WARM_UP, AFTER = 4., 3.
 ASKED = 'latency'
 
@@ -102,12 +102,13 @@ def measure(lm: LanguageModel, question: str, choices: Sequence[str], sensors: S
         named = {'camera': {'cameras': [*sensors.images]}, 'lidar': {'topic': 'lidar_top'}}
         encoders = [node_process(name, placement, named.get(key)) for key, name in ENCODERS.items()]
         with _running(encoders, robot.checks):
-            robot.publish(PATIENCE, 'tokens of every modality', lambda: robot.encoders)
+            robot.publish(STARTUP_TIMEOUT, 'tokens of every modality', lambda: robot.encoders)
             links = _save_links(lm, robot.encoders, folder, last)
             fusion = node_process(FUSION, placement, {'links': links, 'stale_after': 5.})
             with _running([fusion], robot.checks):
-                robot.publish(PATIENCE, 'a subscriber of questions', robot.is_heard)
-                robot.publish(PATIENCE, 'an answer', lambda: robot.answers or robot.ask(question, choices))
+                robot.publish(STARTUP_TIMEOUT, 'a subscriber of questions', robot.is_heard)
+                robot.publish(STARTUP_TIMEOUT, 'an answer',
+                              lambda: robot.answers or robot.ask(question, choices))
                 robot.publish(WARM_UP)
                 stamps = robot.publish(seconds)
                 time.sleep(AFTER)

@@ -69,10 +69,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     count = recommended_count(judged, profile, options.tolerance)
     answering = {WHOLE: Answering(_method(lm, trained, ()), data.test),
                  **_forms(lm, trained, profile.first(count), data.test)}
-    seconds = take_turns({name: one.to_new_frame for name, one in answering.items()}, ROUNDS, WARM_UP)
+    seconds = take_turns({name: method.to_new_frame for name, method in answering.items()}, ROUNDS, WARM_UP)
     moved = {str(lm.dtype): _difference(answering),
              str(torch.float32): _exact(folder, data.test, profile.first(count))}
-    right = {name: Share(sum(one.right()), len(data.test.examples)) for name, one in answering.items()}
+    right = {name: Share(sum(method.right()), len(data.test.examples)) for name, method in answering.items()}
     return {'machine': machine(), 'settings': {'seed': options.seed, 'tolerance': options.tolerance,
                                                'questions': options.questions, 'judged': options.judged},
             'profile': asdict(profile), 'judged': judged.found, 'recommended': count,
@@ -86,8 +86,8 @@ def _profile(lm: LanguageModel, trained: MmaLink, data: TokenDataset, examples: 
     """How far skipping moves the answers to some questions."""
     method = _method(lm, trained, (), calibration_questions=len(examples))
     book = QuestionBook(method)
-    frames = [data.frames[one.frame] for one in examples]
-    return method.profile([book[one] for one in examples], frames, count)
+    frames = [data.frames[example.frame] for example in examples]
+    return method.profile([book[example] for example in examples], frames, count)
 
 
 class _Judged:
@@ -102,8 +102,9 @@ class _Judged:
 
     def __call__(self, skipped: frozenset[int]) -> torch.Tensor:
         answering = Answering(_method(self._lm, self._trained, sorted(skipped)), self._questions)
-        truth = torch.tensor([probabilities[one.choices.index(one.answer)] for (_, probabilities), one
-                              in zip(answering.replies, self._questions.examples, strict=True)])
+        truth = torch.tensor([probabilities[example.choices.index(example.answer)]
+                              for (_, probabilities), example in
+                              zip(answering.replies, self._questions.examples, strict=True)])
         self.found.append((len(skipped), float(truth.mean()), sum(answering.right()), len(truth)))
         return truth
 
@@ -139,9 +140,9 @@ def _exact(folder: Path, test: TokenDataset, skip: Collection[int]) -> float:
 
 
 def _difference(forms: Mapping[str, Answering]) -> float:
-    return max(abs(one - other) for (_, ours), (_, its) in zip(
+    return max(abs(first - other) for (_, ours), (_, its) in zip(
                    forms[FOLDED].replies, forms[UNFOLDED].replies, strict=True)
-               for one, other in zip(ours, its, strict=True))
+               for first, other in zip(ours, its, strict=True))
 
 
 def _trained(work: Path, seed: int) -> Path:

@@ -112,7 +112,7 @@ def _links(folder: Path, setting: Setting, way: str, batch: int) -> dict[str, fl
     """Train links on questions that were read before."""
     link, data = load_link(folder / LINK), TokenDataset.load(folder / DATA)
     lm = load_language_model(setting.llm, 'cpu', setting.dtype) if way == WHOLE else load_upper_blocks(
-        setting.llm, link.first_block, 'cpu', setting.dtype, {one.choices for one in data.examples})
+        setting.llm, link.first_block, 'cpu', setting.dtype, {example.choices for example in data.examples})
     loaded = peak_resident()
     method = create_method('mpnp', lm)
     method.plug(link)
@@ -137,7 +137,7 @@ def _input_layer(folder: Path, setting: Setting, way: str, batch: int) -> dict[s
     seconds = (time.perf_counter() - started) / setting.steps
     return {'loaded': loaded, 'peak': peak_resident(), 'seconds': seconds, 'loss': loss,
             'macs': measure_macs(lambda: run.loss(0).backward()),
-            'parameters': sum(one.numel() for one in run.tuning.parameters())}
+            'parameters': sum(parameter.numel() for parameter in run.tuning.parameters())}
 
 
 class _InputRun:
@@ -149,9 +149,10 @@ class _InputRun:
         width = next(iter(data.frames.values()))[MODALITY].width
         self.tuning = InputTuning(lm, width, columns, recompute)
         tries = {choices: ChoiceTrie(lm.tokenizer, choices) for choices in {e.choices for e in data.examples}}
-        self.questions = [self.tuning.prepare(one.question, tries[one.choices], one.answer)
-                          for one in data.examples]
-        self.plan = BatchPlan([one.prompt_tokens for one in self.questions], batch, TrainerConfig.seed)
+        self.questions = [self.tuning.prepare(example.question, tries[example.choices], example.answer)
+                          for example in data.examples]
+        self.plan = BatchPlan([question.prompt_tokens for question in self.questions], batch,
+                              TrainerConfig.seed)
         self.optimiser = torch.optim.AdamW(self.tuning.parameters(), TrainerConfig.learning_rate, fused=True)
 
     def step(self, number: int) -> float:
@@ -166,10 +167,10 @@ class _InputRun:
         """The mean over the questions of a step."""
         places = self.plan[number]
         examples = [self.data.examples[place] for place in places]
-        tokens = torch.stack([self._tokens(one) for one in examples])
+        tokens = torch.stack([self._tokens(example) for example in examples])
         with self.tuning.lm.autocast():
             return self.tuning.losses([self.questions[place] for place in places],
-                                      [one.answer for one in examples], tokens).mean()
+                                      [example.answer for example in examples], tokens).mean()
 
     def _tokens(self, example: Example) -> torch.Tensor:
         return torch.from_numpy(self.data.frames[example.frame][MODALITY].values)

@@ -31,7 +31,7 @@ CAMERAS = ('cam_front', 'cam_front_left', 'cam_front_right', 'cam_back', 'cam_ba
 WIDTH, HEIGHT, CAMERA_RATE = 1600, 900, 10.
 POINTS, LIDAR_RATE = 35_000, 20.
 COLUMNS = ('received', *OUTCOMES, 'waiting')
-PATIENCE = 60.
+STARTUP_TIMEOUT = SHUTDOWN_TIMEOUT = 60.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,7 +101,7 @@ def running(module: str, parameters: Mapping[str, object]) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(PATIENCE)
+        process.wait(SHUTDOWN_TIMEOUT)
 
 
 class DiagnosticCounts:
@@ -143,7 +143,7 @@ class DiagnosticCounts:
         begun = steady = time.monotonic()
         before: dict[str, dict[str, int]] = {}
         while time.monotonic() - steady < 3. or len(self._counts) < self._topics:
-            if time.monotonic() - begun > PATIENCE:
+            if time.monotonic() - begun > STARTUP_TIMEOUT:
                 raise MpnpError(f'only {len(self._counts)} of {self._topics} topics are on /diagnostics')
             rclpy.spin_once(self._node, timeout_sec=0.1)
             if self._counts != before:
@@ -186,7 +186,7 @@ def publish_sensors(seconds: float) -> dict[str, list[int]]:
 
 
 def _wait_for_encoders(publishers: Sequence[object]) -> None:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + STARTUP_TIMEOUT
     while not all(publisher.get_subscription_count() for publisher in publishers):
         if time.monotonic() > end:
             raise MpnpError('the encoders do not subscribe; see what they print')

@@ -27,10 +27,10 @@ class FrameQuestions:
     @classmethod
     def from_message(cls, message: Any) -> FrameQuestions:
         """Read a LabelledQuestions message, of rosbags or of ROS."""
-        questions = tuple(LabelledQuestion(one.question.text, one.answer, one.type, one.hops, '',
-                                           message.sample_token) for one in message.questions)
+        questions = tuple(LabelledQuestion(label.question.text, label.answer, label.type, label.hops, '',
+                                           message.sample_token) for label in message.questions)
         return cls(message.sample_token, questions,
-                   tuple(tuple(one.question.choices) for one in message.questions))
+                   tuple(tuple(label.question.choices) for label in message.questions))
 
 
 def read_questions(bag: str | Path) -> list[FrameQuestions]:

@@ -117,8 +117,8 @@ class _Wording:
         each = self.rng.sample(found := STATUSES_OF_CATEGORY.get(category) or VEHICLES, len(found))
         described = [Description(category, status) for status in each]
         listed = {'statuses': each,
-                  'alternatives': [self.rng.choice(self._behind(one)) for one in described],
-                  'doings': [self._verbs(one)[0] for one in described]}
+                  'alternatives': [self.rng.choice(self._behind(description)) for description in described],
+                  'doings': [self._verbs(description)[0] for description in described]}
         return {name: ', '.join(words[:-1]) + ' or ' + words[-1] for name, words in listed.items()}
 
     def _one_of(self, choices: list[str]) -> str:
@@ -137,9 +137,10 @@ class _Wording:
 
     def _verbs(self, thing: Description) -> tuple[str, str]:
         """A status as what several do, and as what one does."""
-        several, one = self.rng.choice(self.tables['verbs']['walking' if thing == WALKER else thing.status])
-        self.parts.add(several)
-        return several, one
+        plural, singular = self.rng.choice(
+            self.tables['verbs']['walking' if thing == WALKER else thing.status])
+        self.parts.add(plural)
+        return plural, singular
 
     def _described(self, thing: Description, noun: str, nouns: str) -> tuple[str, str]:
         """A description in singular and plural, its status before, behind or in one word with the noun."""
@@ -151,8 +152,8 @@ class _Wording:
             self.parts.add(name)
             return name, plural
         if self.rng.random() < 0.15:
-            several, one = self._verbs(thing)
-            return f'{noun} that {one}', f'{nouns} that {several}'
+            plural, singular = self._verbs(thing)
+            return f'{noun} that {singular}', f'{nouns} that {plural}'
         if thing.status in self.tables['before'] and self.rng.random() < 0.6:
             before = self.tables['before'][thing.status]
             if thing == WALKER:

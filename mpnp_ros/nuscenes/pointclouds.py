@@ -19,9 +19,9 @@ RADAR_DTYPE = np.dtype([
 """The 18 fields of a nuScenes radar point: metres, metres/second, dB and the sensor's own codes."""
 
 
-FARTHEST = 10_000.0
+MAX_COORDINATE = 10_000.0
 """Metres that no coordinate of a LiDAR point exceeds."""
-MOST_RINGS = 256
+MAX_RINGS = 256
 
 
 def read_sensor_file(path: Path) -> bytes:
@@ -47,11 +47,11 @@ def read_lidar(path: Path) -> np.ndarray:
     points = np.frombuffer(data, '<f4').reshape(-1, len(LIDAR_FIELDS))
     ring = points[:, 4]
     with np.errstate(invalid='ignore'):
-        rings = ((ring >= 0) & (ring < MOST_RINGS) & (ring % 1 == 0)).all()
-        near = not (np.abs(points[:, :3]) > FARTHEST).any()
+        rings = ((ring >= 0) & (ring < MAX_RINGS) & (ring % 1 == 0)).all()
+        near = not (np.abs(points[:, :3]) > MAX_COORDINATE).any()
     if not rings or not near:
-        fault = (f'its fifth number is no ring, a whole number from 0 to {MOST_RINGS - 1}' if not rings else
-                 f'it has coordinates beyond {FARTHEST:g} m')
+        fault = (f'its fifth number is no ring, a whole number from 0 to {MAX_RINGS - 1}' if not rings else
+                 f'it has coordinates beyond {MAX_COORDINATE:g} m')
         raise DatasetError(f'LiDAR file {path} does not hold float32 {" ".join(LIDAR_FIELDS)} for each '
                            f'point, as nuScenes does: {fault}; convert it (KITTI has x y z intensity), or '
                            'download it again')

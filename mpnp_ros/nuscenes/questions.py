@@ -227,9 +227,9 @@ class SceneFacts:
 
     def _comparisons(self) -> Iterator[Fact]:
         named = [(name, item) for name, item in self._by_category.items() if item.attribute]
-        for index, (first, one) in enumerate(named):
+        for index, (first, item) in enumerate(named):
             for second, other in named[index + 1:]:
-                yield Fact(('comparison', 0, 'any'), _yes_no(one.attribute == other.attribute),
+                yield Fact(('comparison', 0, 'any'), _yes_no(item.attribute == other.attribute),
                            {'first': first, 'second': second})
 
 

@@ -29,16 +29,16 @@ def check_record(table: str, record: Record, where: str) -> Record:
     sound = dict(record)
     for name, (check, *default) in FIELDS[table].items():
         if name not in record and not default:
-            raise DatasetError(f'record {record["token"]!r} of {where} lacks {name}; {AGAIN}')
+            raise DatasetError(f'record {record["token"]!r} of {where} lacks {name}; {METADATA_REMEDY}')
         try:
             sound[name] = check(record.get(name, *default))
         except ValueError as error:
             raise DatasetError(f'record {record["token"]!r} of {where}: {name} is '
-                               f'{_shown(record.get(name))}, expected {error}; {AGAIN}') from None
+                               f'{_shown(record.get(name))}, expected {error}; {METADATA_REMEDY}') from None
     return sound
 
 
-AGAIN = 'correct it, or download the metadata again'
+METADATA_REMEDY = 'correct it, or download the metadata again'
 
 
 def _shown(value: Any) -> str:

@@ -17,13 +17,13 @@ from mpnp_ros.errors import DatasetError
 from mpnp_ros.nuscenes.categories import ATTRIBUTE_OF_NUSCENES, CATEGORY_OF_NUSCENES
 from mpnp_ros.nuscenes.geometry import Transform
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame, SensorReading
-from mpnp_ros.nuscenes.schema import AGAIN, Record, check_record
+from mpnp_ros.nuscenes.schema import METADATA_REMEDY, Record, check_record
 
 TABLES = ('attribute', 'calibrated_sensor', 'category', 'ego_pose', 'instance', 'log', 'map', 'sample',
           'sample_annotation', 'sample_data', 'scene', 'sensor', 'visibility')
 MAX_VELOCITY_INTERVAL = 1.5
 """Seconds between two annotations above which no velocity is derived, as in the official devkit."""
-LEAST_INTERVAL = 1000
+MIN_INTERVAL = 1000
 """Microseconds between two key frames of a scene below which their stamps are in another unit."""
 
 
@@ -52,7 +52,7 @@ class NuScenes:
             for record in self._read_table(name):
                 if records.setdefault(record['token'], record) != record:
                     raise DatasetError(f'nuScenes table {self._path(name)} has two records '
-                                       f'{record["token"]!r} that differ; {AGAIN}')
+                                       f'{record["token"]!r} that differ; {METADATA_REMEDY}')
             self._tables[name] = records
         return self._tables[name]
 
@@ -80,7 +80,8 @@ class NuScenes:
             raise DatasetError(f'no scene in {self._path("scene")}; download the metadata again')
         name, count = Counter(record['name'] for record in records).most_common(1)[0]
         if count > 1:
-            raise DatasetError(f'{count} scenes of {self._path("scene")} are named {name!r}; {AGAIN}')
+            raise DatasetError(f'{count} scenes of {self._path("scene")} are named {name!r}; '
+                               f'{METADATA_REMEDY}')
         return records
 
     def scene(self, name: str) -> Record:
@@ -103,19 +104,19 @@ class NuScenes:
         token, seen, before = record['first_sample_token'], set(), None
         if not token:
             raise DatasetError(f'record {record["token"]!r} of {self._path("scene")} lacks '
-                               f'first_sample_token; {AGAIN}')
+                               f'first_sample_token; {METADATA_REMEDY}')
         while token:
             if token in seen:
                 raise DatasetError(f'{where} form a circle: {before["token"]!r} leads back to {token!r}; '
-                                   f'{AGAIN}')
+                                   f'{METADATA_REMEDY}')
             sample = self.get('sample', token, asked)
             if sample['scene_token'] != record['token']:
                 raise DatasetError(f'{where} lead to {token!r}, which is of scene {sample["scene_token"]!r}; '
-                                   f'{AGAIN}')
-            if before and sample['timestamp'] - before['timestamp'] < LEAST_INTERVAL:
+                                   f'{METADATA_REMEDY}')
+            if before and sample['timestamp'] - before['timestamp'] < MIN_INTERVAL:
                 raise DatasetError(
                     f'{where} are not in time order: {token!r} follows {before["token"]!r} after '
-                    f'{sample["timestamp"] - before["timestamp"]} microseconds; {AGAIN}')
+                    f'{sample["timestamp"] - before["timestamp"]} microseconds; {METADATA_REMEDY}')
             yield sample
             seen.add(token)
             token, before, asked = sample['next'], sample, f'sample {token!r}'
@@ -138,7 +139,7 @@ class NuScenes:
         for reading in (self._reading(data) for data in self._data(token) if data['is_key_frame']):
             if reading.channel in readings:
                 raise DatasetError(f'sample {token!r} has two key frames of {reading.channel} in '
-                                   f'{self._path("sample_data")}; {AGAIN}')
+                                   f'{self._path("sample_data")}; {METADATA_REMEDY}')
             readings[reading.channel] = reading
         if not readings:
             raise DatasetError(f'sample {token} has no sensor data in {self.root / self.version}; '
@@ -202,10 +203,10 @@ class NuScenes:
         if is_camera and not calibration['camera_intrinsic']:
             raise DatasetError(f'record {calibration["token"]!r} of {self._path("calibrated_sensor")}: '
                                f'camera_intrinsic of {sensor["channel"]} is empty, expected 3 x 3 numbers; '
-                               f'{AGAIN}')
+                               f'{METADATA_REMEDY}')
         if is_camera and not (data['width'] and data['height']):
             raise DatasetError(f'record {data["token"]!r} of {self._path("sample_data")} has no width and '
-                               f'height of the image; {AGAIN}')
+                               f'height of the image; {METADATA_REMEDY}')
         return SensorReading(
             channel=sensor['channel'], modality=sensor['modality'], path=self.root / data['filename'],
             stamp_ns=data['timestamp'] * 1000, is_key_frame=data['is_key_frame'],
@@ -258,7 +259,7 @@ class NuScenes:
         for neighbour in (first, last):
             if neighbour['instance_token'] != annotation['instance_token']:
                 raise DatasetError(f'{asked} of {self._path("sample_annotation")} leads to '
-                                   f'{neighbour["token"]!r}, which is of another instance; {AGAIN}')
+                                   f'{neighbour["token"]!r}, which is of another instance; {METADATA_REMEDY}')
         start, end = (self.get('sample', item['sample_token'],
                                f'sample_annotation {item["token"]!r}')['timestamp'] / 1e6
                       for item in (first, last))

@@ -55,7 +55,7 @@ def descriptions() -> Mapping[str, Description]:
     """Every description by its singular and plural."""
     every = [Description(category, status)
              for category in (*CATEGORIES, THING) for status in (None, *STATUSES)]
-    return {name: one for one in every for name in (one.singular, one.plural)}
+    return {name: wording for wording in every for name in (wording.singular, wording.plural)}
 
 
 @cache

@@ -31,9 +31,9 @@ def footprints(places: np.ndarray) -> np.ndarray:
     return places[:, None, :2] + np.stack(corners, 1)
 
 
-def overlap(one: Corners, other: Corners) -> bool:
+def overlap(first: Corners, other: Corners) -> bool:
     """Whether two boxes overlap, by the separating axis theorem."""
-    return not any(_apart(one, other, *axis) for box in (one, other) for axis in _axes(box))
+    return not any(_apart(first, other, *axis) for box in (first, other) for axis in _axes(box))
 
 
 def _axes(box: Corners) -> Iterator[tuple[float, float]]:
@@ -43,9 +43,9 @@ def _axes(box: Corners) -> Iterator[tuple[float, float]]:
     yield x2 - x1, y2 - y1
 
 
-def _apart(one: Corners, other: Corners, x: float, y: float) -> bool:
-    first, second = [a * x + b * y for a, b in one], [a * x + b * y for a, b in other]
-    return max(first) <= min(second) or max(second) <= min(first)
+def _apart(first: Corners, other: Corners, x: float, y: float) -> bool:
+    own, others = [a * x + b * y for a, b in first], [a * x + b * y for a, b in other]
+    return max(own) <= min(others) or max(others) <= min(own)
 
 
 class Ground:
@@ -67,9 +67,9 @@ class Ground:
         return True
 
 
-def _may_touch(one: Box, other: Box) -> bool:
-    reach = one[3] + one[4] + other[3] + other[4]
-    return 4 * ((one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2) < reach * reach
+def _may_touch(first: Box, other: Box) -> bool:
+    reach = first[3] + first[4] + other[3] + other[4]
+    return 4 * ((first[0] - other[0]) ** 2 + (first[1] - other[1]) ** 2) < reach * reach
 
 
 def _cells(corners: Corners) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from mpnp_ros.world.rig import EGO_SIZE, LIDAR
 from mpnp_ros.world.state import WorldState
 from mpnp_ros.world.weather_optics import OPTICS, WeatherOptics
 
-NEAREST, FARTHEST = 1.0, 105.0
+MIN_RANGE, MAX_RANGE = 1.0, 105.0
 """Metres within which there are returns."""
 RANGE_NOISE = 0.02
 """Standard deviation, metres (HDL-32E data sheet: 2 cm)."""
@@ -82,13 +82,13 @@ def sweep(state: WorldState, rays: Rays, frame: int) -> LidarSweep:
 def _surfaces(hits: Hits, optics: WeatherOptics, rng: np.random.Generator) -> _Echoes:
     """Echoes of what the rays hit: power falls with distance squared, incidence and weather."""
     count = len(hits.distance)
-    distance = np.minimum(hits.distance, 2 * FARTHEST)
+    distance = np.minimum(hits.distance, 2 * MAX_RANGE)
     reflectivity = REFLECTIVITY[hits.material] * np.where(_WET[hits.material], 1 - optics.wet_loss, 1.0)
     returned = reflectivity * optics.transmission(2 * distance)
     covered = 1 - optics.cover_loss * rng.random(count, np.float32)
     power = returned * (0.15 + 0.85 * hits.incidence) * covered / np.maximum(distance, 3.0) ** 2
     threshold = THRESHOLD * (0.6 + 0.8 * rng.random(count, np.float32))
-    heard = ((distance > NEAREST) & (distance < FARTHEST) & (power > threshold)
+    heard = ((distance > MIN_RANGE) & (distance < MAX_RANGE) & (power > threshold)
              & (rng.random(count, np.float32) > DROP_OUT))
     noise = RANGE_NOISE * rng.standard_normal(count, np.float32)
     intensity = np.clip(150 * returned * (0.3 + 0.7 * hits.incidence), 0, 255)

@@ -16,8 +16,8 @@ from mpnp_ros.world.boxes import footprints
 from mpnp_ros.world.rig import LIDAR
 from mpnp_ros.world.state import WorldState
 
-LOWEST, HIGHEST = (math.radians(angle) for angle in LIDAR_ELEVATIONS)
-RINGS_A_RADIAN = (LIDAR_RINGS - 1) / (HIGHEST - LOWEST)
+MIN_ELEVATION, MAX_ELEVATION = (math.radians(angle) for angle in LIDAR_ELEVATIONS)
+RINGS_A_RADIAN = (LIDAR_RINGS - 1) / (MAX_ELEVATION - MIN_ELEVATION)
 COLUMN = math.tau / LIDAR_COLUMNS
 FILLED = {'pedestrian': .35, 'child': .35, 'bicycle': .28, 'motorcycle': .5, 'cone': .3, 'barrier': .8,
           'excavator': .47}
@@ -26,9 +26,9 @@ FILLED_VEHICLE = .7
 SHADOWLESS = ('bicycle', 'cone')
 SHADOW = 0.85
 """Share of its height up to which a box hides what is behind: bonnets are lower than roofs."""
-FARTHEST = 75.0
+MAX_RANGE = 75.0
 """Metres beyond which the LiDAR gets nothing back from dark paint."""
-NEAREST = 0.5
+MIN_RANGE = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Walls:
         along = ends - starts
         normal = np.stack([along[:, 1], -along[:, 0]], -1)
         offset = (normal * starts).sum(1)
-        near = (offset < 0) & (np.minimum(np.hypot(*starts.T), np.hypot(*ends.T)) < 1.5 * FARTHEST)
+        near = (offset < 0) & (np.minimum(np.hypot(*starts.T), np.hypot(*ends.T)) < 1.5 * MAX_RANGE)
         first = np.ceil(np.arctan2(ends[near, 1], ends[near, 0]) / COLUMN)
         counts = (np.arctan2(starts[near, 1], starts[near, 0]) / COLUMN - first) % LIDAR_COLUMNS + 1
         nearest = np.full(LIDAR_COLUMNS, np.inf)
@@ -84,7 +84,7 @@ def estimate_occlusion(state: WorldState, walls: Walls) -> Occlusion:
         whole, angle = (outline.top - outline.bottom) * len(left), float(left.sum())
         density = RINGS_A_RADIAN * FILLED.get(item.kind, FILLED_VEHICLE) * outline.width / len(left)
         shares[item.identity] = angle / whole if whole else 0.0
-        points[item.identity] = round(angle * density) if outline.near < FARTHEST else 0
+        points[item.identity] = round(angle * density) if outline.near < MAX_RANGE else 0
         if item.kind not in SHADOWLESS:
             horizon.hide(columns, outline.bottom + SHADOW * (outline.top - outline.bottom))
     return Occlusion(points, shares)
@@ -94,7 +94,7 @@ class Horizon:
     """Elevation [columns, three turns of them] up to which the view is taken by what stands nearer."""
 
     def __init__(self) -> None:
-        self._angles = np.full(3 * LIDAR_COLUMNS, LOWEST)
+        self._angles = np.full(3 * LIDAR_COLUMNS, MIN_ELEVATION)
 
     def above(self, columns: slice, bottom: float, top: float) -> np.ndarray:
         """Radians in sight of something from bottom to top, in each of the columns."""
@@ -127,14 +127,14 @@ def _outlines(state: WorldState, eye: np.ndarray) -> list[Outline]:
     cosine, sine = np.cos(boxes[:, 2]), np.sin(boxes[:, 2])
     along = np.abs(offset[:, 0] * cosine + offset[:, 1] * sine) - boxes[:, 3] / 2
     across = np.abs(offset[:, 1] * cosine - offset[:, 0] * sine) - boxes[:, 4] / 2
-    near = np.maximum(np.hypot(np.maximum(along, 0), np.maximum(across, 0)), NEAREST)
+    near = np.maximum(np.hypot(np.maximum(along, 0), np.maximum(across, 0)), MIN_RANGE)
     corners = footprints(boxes[:, :5]) - eye[:2]
     middle = np.arctan2(-offset[:, 1], -offset[:, 0])
     aside = (np.arctan2(corners[..., 1], corners[..., 0]) - middle[:, None] + math.pi) % math.tau - math.pi
     first, last = (middle + aside.min(1)) / COLUMN, (middle + aside.max(1)) / COLUMN
     top = boxes[:, 6] + boxes[:, 5] - eye[2]
     elevations = np.clip([np.arctan2(boxes[:, 6] - eye[2], near),
-                          np.arctan2(top, np.where(top > 0, near, np.hypot(*offset.T)))], LOWEST, HIGHEST)
+                          np.arctan2(top, np.where(top > 0, near, np.hypot(*offset.T)))], MIN_ELEVATION, MAX_ELEVATION)
     columns = np.array([np.floor(first), np.ceil(last) + 1]).astype(int) + LIDAR_COLUMNS
     return [Outline(*row) for row in zip(near.tolist(), *columns.tolist(), (last - first).tolist(),
                                          *elevations.tolist(), strict=True)]

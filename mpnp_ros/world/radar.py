@@ -18,7 +18,7 @@ from mpnp_ros.world.rays import Rays
 from mpnp_ros.world.rig import RADARS, RadarMounting
 from mpnp_ros.world.state import EgoState, WorldObject, WorldState
 
-NEAREST, FARTHEST = 1.0, 150.0
+MIN_RANGE, MAX_RANGE = 1.0, 150.0
 """Metres within which there are points."""
 HALF_OPENING = math.radians(60)
 CROSS_SECTIONS: dict[str, float] = {
@@ -120,7 +120,7 @@ def _sweep(state: WorldState, mounting: RadarMounting, shares: Mapping[int, floa
     distance = np.hypot(*relative.T)
     azimuth = np.arctan2(relative[:, 1], relative[:, 0])
     faintest = FAINTEST + 25 * np.log10(np.maximum(distance, 5.0) / 20) + rng.normal(0, 2, len(distance))
-    chosen = ((distance > NEAREST) & (distance < FARTHEST) & (np.abs(azimuth) < HALF_OPENING)
+    chosen = ((distance > MIN_RANGE) & (distance < MAX_RANGE) & (np.abs(azimuth) < HALF_OPENING)
               & (whole.section > faintest))
     kept = whole[chosen]
     speed = np.einsum('nk,nk->n', kept.velocity, (kept.position - origin) / distance[chosen, None])
@@ -188,7 +188,7 @@ def _clutter(state: WorldState, rays: Rays, rng: np.random.Generator) -> Iterato
     section = rng.normal(-4 + 10 * hits.incidence, 5.0)
     for radar in range(len(poses)):
         own = np.arange(radar * CLUTTER_RAYS, (radar + 1) * CLUTTER_RAYS)
-        own = own[(hits.distance[own] < FARTHEST) & (hits.identity[own] == 0)]
+        own = own[(hits.distance[own] < MAX_RANGE) & (hits.identity[own] == 0)]
         position = origins[own] + hits.distance[own, None] * directions[own]
         yield _Reflections(position[:, :2], np.zeros((len(own), 2)), section[own],
                            np.full(len(own), STATIONARY), np.zeros(len(own), np.int32))

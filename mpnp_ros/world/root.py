@@ -112,6 +112,6 @@ def _read(path: Path) -> Any:
                            'again') from None
 
 
-def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    return ', '.join(f'{name} {one.get(name)} (now {other.get(name)})'
-                     for name in {**one, **other} if one.get(name) != other.get(name))
+def _differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    return ', '.join(f'{name} {first.get(name)} (now {other.get(name)})'
+                     for name in {**first, **other} if first.get(name) != other.get(name))

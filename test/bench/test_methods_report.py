@@ -81,7 +81,7 @@ def test_a_difference_is_between_answers_to_the_same_questions(data):
 
 
 def test_seeds_that_only_one_has_are_not_compared(data):
-    found = [one for one in results() if (one['row'], one['seed']) != ('full_llm', 1)]
+    found = [result for result in results() if (result['row'], result['seed']) != ('full_llm', 1)]
     found[1] = {**found[1], 'right': [0] * 8}
     report = report_of(found, data)
     assert report.ahead['full_llm'].mean == pytest.approx(75) and report.rows[0].accuracy.mean == 50
