@@ -1,4 +1,4 @@
-"""What the drives of `adaptation_drive.py` found, as JSON, as a page and as a picture."""
+"""Write the results of `adaptation_drive.py` as JSON, page and picture."""
 from __future__ import annotations
 
 import json
@@ -24,7 +24,7 @@ ROWS = {'camera_day': 'camera by day', 'camera_night': 'camera at night: before'
 COLOURS = {'camera_day': '#e3a008', 'camera_night': '#6b4f00', 'tried': '#9ec5f0', 'distilled': '#54aeff',
            'labelled': '#0969da', 'offline': '#1a7f37'}
 BIN, MIN_IN_BIN = 20, 60
-"""Seconds that are taken together in the picture, and with how many questions at least."""
+"""Width of a bin of the picture in seconds, and the fewest questions of a bin that is drawn."""
 TAUGHT = {LABELLED: 'at night, trained on labels', DISTILLED: 'by day, taught by the camera'}
 PAGE = """# Adaptation: drives from day into night
 
@@ -68,18 +68,18 @@ lower than those above.
 
 
 class Evaluation(Protocol):
-    """What links answer about held-out scenes."""
+    """Accuracy of links on held-out scenes, in percent."""
 
     def offline(self, seed: int, row: str) -> float:
-        """Of the study."""
+        """The accuracy of a row of the study."""
 
     def adapted(self, seed: int, supervision: str) -> dict[str, float]:
-        """By version of the links that a drive left."""
+        """The accuracy of each version of the links of a drive."""
 
 
 def write_page(runs: Sequence[Mapping[str, Any]], held: Evaluation, folder: Path, machine: str,
                questions: int, note: str = '') -> Path:
-    """Write adaptation.json, .md and .png; gives the path of the page.  note: on the circumstances."""
+    """Write adaptation.json, .md and .png; returns the path of the page.  note: a remark on the machine."""
     accuracy = measured(runs, held)
     costs = [cost_of(run) for run in runs]
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def write_page(runs: Sequence[Mapping[str, Any]], held: Evaluation, folder: Path
 
 
 def measured(runs: Sequence[Mapping[str, Any]], held: Evaluation) -> dict[str, list[float]]:
-    """Row -> percent right of each seed."""
+    """The accuracy of each seed in percent, by row."""
     seeds = sorted({run['seed'] for run in runs})
     rows = {'camera_day': [held.offline(seed, 'camera_day') for seed in seeds],
             'camera_night': [held.offline(seed, 'camera_night') for seed in seeds],
@@ -107,7 +107,7 @@ def measured(runs: Sequence[Mapping[str, Any]], held: Evaluation) -> dict[str, l
 
 
 def cost_of(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Seconds, operations and memory of one run, and latencies beside it."""
+    """Seconds, operations and memory of the adaptation of one run, and latencies during it."""
     plugged = _when(run, 'phase', 'plugged in')
     latencies = {training: [latency for moment in run['moments']
                             for latency, busy in zip(moment['latency'], moment['training'], strict=True)
@@ -143,7 +143,7 @@ def _since(run: Mapping[str, Any], kind: str, text: str, start: float) -> float:
 
 def text_of(accuracy: Mapping[str, Sequence[float]], costs: Sequence[Mapping[str, Any]],
             runs: Sequence[Mapping[str, Any]], machine: str, questions: int, note: str) -> str:
-    """The page."""
+    """The page as Markdown."""
     mean = {name: fmean(values) for name, values in accuracy.items()}
     gain, offline = mean[LABELLED] - mean['camera_night'], mean['offline'] - mean['camera_night']
     free = mean.get(DISTILLED, math.nan) - mean['camera_night']
@@ -193,7 +193,7 @@ def _s(seconds: float) -> str:
 
 
 def draw(accuracy: Mapping[str, Sequence[float]], runs: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Bars of the held-out accuracies, and the live accuracy of all drives around the moment of plugging."""
+    """Draw the held-out accuracies and the live accuracy around the start of the LiDAR."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -238,7 +238,7 @@ def _lines(axes: Axes, runs: Sequence[Mapping[str, Any]]) -> None:
 
 
 def binned(runs: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[Share]]:
-    """Middles in seconds since the LiDAR was plugged in, and what was right of the questions around them."""
+    """The middles of the bins, in seconds since the start of the LiDAR, and their shares of right answers."""
     tally: dict[int, list[bool]] = {}
     for run in runs:
         plugged = _when(run, 'phase', 'plugged in')

@@ -1,4 +1,4 @@
-"""What the endurance program works on: supervised nodes, and somebody in the place of sensors who asks."""
+"""Supervised nodes and a robot that publishes tokens and asks questions, for the endurance program."""
 from __future__ import annotations
 
 import os
@@ -33,10 +33,10 @@ SCOPE = Scope(30., 5, anchors=False)
 SEED, SCENES, FRAMES, QUESTIONS_A_KIND = 41_000, 2, 3, 12
 TOKENS_PERIOD, ASKING_PERIOD, ON_THEIR_WAY = .25, .3, 3
 TRIED, TRAINED = 250, 2400
-"""Labelled questions that are told about a sensor that is to be tried only, and of one to be trained."""
+"""Labelled questions for a sensor whose links are only tried, and for one whose links are trained."""
 READER, TRAINER = 'reader', 'trainer'
 JOBS = {READER: b'read', TRAINER: b'train'}
-"""Processes of the adaptation node and what their command lines say."""
+"""Processes of the adaptation node, by an argument of their command lines."""
 TRAINING = 2
 PARAMETERS: Mapping[str, Mapping[str, object]] = {
     FUSION: {'modalities': [CAMERA, LIDAR], 'threads': 1},
@@ -48,21 +48,21 @@ PARAMETERS: Mapping[str, Mapping[str, object]] = {
 
 @dataclass(frozen=True, eq=False)
 class ObjectSnapshot:
-    """A moment: tokens by sector, float32 [72, C], and what is true of it."""
+    """Tokens by sector, float32 [72, C], and labelled questions of one moment."""
 
     values: np.ndarray
     questions: Sequence[LabelledQuestion]
 
 
 def object_snapshots() -> list[ObjectSnapshot]:
-    """Moments of the embedded world, without anything rendered."""
+    """Snapshots of the embedded world, without rendering."""
     frames = object_key_frames(range(SEED, SEED + SCENES), FRAMES, workers=1, progress=False)
     return [ObjectSnapshot(sector_targets(frame, SCOPE).counts(),
                   scene_questions(frame, 0, QUESTIONS_A_KIND, SCOPE)) for frame in frames]
 
 
 class Nodes:
-    """Fusion and adaptation, started again when they fall; what they print goes to a file."""
+    """Fusion and adaptation nodes, restarted after a crash; their output goes to a log file."""
 
     def __init__(self, state: Path, log: Path, links: Mapping[str, StoredLink]) -> None:
         chosen = {FUSION: {'links': [str(links[CAMERA].path)]},
@@ -82,15 +82,15 @@ class Nodes:
         self._log.close()
 
     def poll(self) -> None:
-        """Start again what has fallen."""
+        """Restart crashed nodes."""
         self._supervisor.poll()
 
     def note(self, text: str) -> None:
-        """Write it between the lines of the nodes."""
+        """Write a line to the log of the nodes."""
         self._log.write(f'{time.time():.2f} [endurance] {text}\n')
 
     def pid(self, victim: str) -> int | None:
-        """Of a node, or of a process that the adaptation node has started; None where there is none."""
+        """The process ID of a node or of a job of the adaptation node; None if it does not run."""
         if victim in PARAMETERS:
             return self._supervisor[victim].pid
         parent = self._supervisor[ADAPTATION].pid
@@ -103,7 +103,7 @@ def _spec(node: str, parameters: Mapping[str, object], state: Path) -> ProcessSp
 
 
 def _jobs(parent: int, stage: bytes) -> Iterator[int]:
-    """Processes of a stage that an adaptation node has started, from any of its threads."""
+    """Process IDs of jobs of a stage that any thread of an adaptation node has started."""
     with suppress(OSError):
         for thread in Path(f'/proc/{parent}/task').iterdir():
             for child in (thread / 'children').read_text().split():
@@ -113,10 +113,10 @@ def _jobs(parent: int, stage: bytes) -> Iterator[int]:
 
 
 class TokenRobot:
-    """Publishes tokens of a camera, and of a LiDAR while one is plugged in, and asks; call `tick` often.
+    """Publishes camera tokens, LiDAR tokens while a LiDAR is plugged in, and questions; call `tick` often.
 
-    states: links in use by modality, as the fusion node tells.  adaptation: newest message, and when it came.
-    rests: what the newest answer rested on, with the encoders of its tokens.
+    states: links in use by modality, as published by the fusion node.  adaptation: time and content of the
+    newest message.  rests: encoders of the tokens that the newest answer used, by modality.
     """
 
     def __init__(self, node: Node, seen: Sequence[ObjectSnapshot], store: LinkStore,
@@ -130,7 +130,7 @@ class TokenRobot:
         self._made: dict[tuple[str, int], str] = {}
         self._read = {(CAMERA, shipped[CAMERA].version): self._camera}
         self.ledger = QuestionLedger(ANSWERS, EncoderLookup(lambda *key: self._made.get(key), self._reader))
-        self.ledger.killed(time.monotonic())  # nobody listens yet
+        self.ledger.killed(time.monotonic())  # no fusion node runs yet
         self.encoder, self.labels_left, self.asking = '', 0, False
         self.states: dict[str, str] = {}
         self.adaptation: tuple[float, Any] | None = None
@@ -151,24 +151,24 @@ class TokenRobot:
 
     @property
     def trains(self) -> bool:
-        """Whether training steps are being taken."""
+        """Whether a training is running."""
         return self.adaptation is not None and self.adaptation[1].state == TRAINING
 
     def plug_in(self, encoder: str, labels: int) -> None:
-        """Another LiDAR, with labelled questions about what it sees."""
+        """Start publishing LiDAR tokens and labelled questions."""
         self.encoder, self.labels_left = encoder, labels
 
     def plug_out(self) -> None:
-        """Its tokens stop."""
+        """Stop publishing LiDAR tokens."""
         self.encoder, self.labels_left = '', 0
 
     def reads(self, encoder: str, trained: bool = False) -> bool:
-        """Whether the fusion node says that it uses links for such a LiDAR; trained: not only tried ones."""
+        """Whether the fusion node uses links for this encoder.  trained: require trained links."""
         version = self.states.get(LIDAR, '')
         return self._reader(LIDAR, version) == encoder and not (trained and self._steps(version) == 0)
 
     def tick(self) -> bool:
-        """Publish what is due and take answers; gives whether a node that was killed has answered again."""
+        """Publish due messages and take answers; returns whether a killed node has answered again."""
         now, back = time.monotonic(), False
         if now >= self._next_tokens:
             self._next_tokens = now + TOKENS_PERIOD
@@ -223,7 +223,7 @@ class TokenRobot:
         return self.ledger.take(reply, now)
 
     def _reader(self, modality: str, version: str) -> str | None:
-        """The encoder whose tokens a version reads; versions are never written again."""
+        """The encoder of a version of links; versions are immutable."""
         if version and (modality, version) not in self._read:
             for link in self._store.list(modality):
                 if (modality, link.version) not in self._read:
@@ -231,7 +231,7 @@ class TokenRobot:
         return self._read.get((modality, version))
 
     def _steps(self, version: str) -> int:
-        """Of training that a version has seen."""
+        """The training steps of a version."""
         adapted = read_manifest(self._store.path(LIDAR, version)).provenance.adaptation
         return adapted.steps if adapted else 0
 
@@ -253,5 +253,5 @@ def _reply(message: Any) -> ReceivedAnswer:
 
 
 def own_environment(domain: int) -> None:
-    """Keep these nodes among themselves."""
+    """Isolate the nodes in their own ROS domain."""
     os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')

@@ -1,4 +1,4 @@
-"""The page, the figures and the table of a benchmark of methods; its picture is methods_picture.py."""
+"""Page, figures and table of a benchmark of methods; the picture is in methods_picture.py."""
 from __future__ import annotations
 
 import json
@@ -86,7 +86,7 @@ FAILED = """
 
 
 def write_page(report: MethodsReport, config: MethodsConfig, folder: Path) -> Path:
-    """Write the figures, the picture and the page; gives the path of the page."""
+    """Write the figures, the picture and the page; returns the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f'{config.name}.json').write_text(json.dumps(as_json(report, config), indent=1) + '\n')
     draw(report, config, folder / f'{config.name}.png')
@@ -96,7 +96,7 @@ def write_page(report: MethodsReport, config: MethodsConfig, folder: Path) -> Pa
 
 
 def terminal_table(report: MethodsReport) -> Table:
-    """The table of the page for the terminal."""
+    """The table of the page, for the terminal."""
     table = Table(title='Adaptation from nothing, all costs counted', title_justify='left')
     for place, head in enumerate(HEADS):
         table.add_column(head, justify='right' if place else 'left', no_wrap=True)
@@ -106,7 +106,7 @@ def terminal_table(report: MethodsReport) -> Table:
 
 
 def text_of(report: MethodsReport, config: MethodsConfig) -> str:
-    """The page."""
+    """The page as Markdown."""
     facts, first = machine(), report.rows[0]
     scenario = OBJECTS_ALONE if config.modality == OBJECTS else \
         SENSOR.format(light=config.light, modality=config.modality)
@@ -122,7 +122,7 @@ def text_of(report: MethodsReport, config: MethodsConfig) -> str:
 
 
 def as_json(report: MethodsReport, config: MethodsConfig) -> dict[str, Any]:
-    """All figures, and what was set."""
+    """All figures and settings, as plain values."""
     rows = [*report.rows, *([report.blind] if report.blind else [])]
     return {
         'settings': asdict(config), 'machine': machine(),
@@ -145,7 +145,7 @@ def _row_as_json(row: MethodRow) -> dict[str, Any]:
 
 
 def _lines(report: MethodsReport) -> Iterator[list[str]]:
-    """Cells of every row; yardsticks below the methods."""
+    """The cells of every row; methods first, then yardsticks."""
     for row in (*report.rows, *filter(None, [report.blind])):
         times = report.form(row.name)
         fewer = f', seeds {", ".join(map(str, row.seeds))}' if row.seeds != report.rows[0].seeds else ''
@@ -172,7 +172,7 @@ def _costs(report: MethodsReport) -> str:
 
 
 def _claims(report: MethodsReport, config: MethodsConfig) -> Iterator[str]:
-    """What was to be shown, with what was found."""
+    """The findings, one line each."""
     ours = config.ours[0]
     for peer, lead in report.ahead.items():
         low, high = lead.ci95
@@ -199,7 +199,7 @@ def _reach(ours: str, reach: Reach) -> str:
 
 
 def _folding(report: MethodsReport, config: MethodsConfig) -> str:
-    """Methods that skip attention, folded and not, and without skipping; empty where there is none."""
+    """The section on folded and unfolded adapters; empty without methods that skip attention."""
     rows = [(row, form) for row in config.without_skipping for form in (FOLDED, UNFOLDED)
             if report.form(row, form)]
     if not rows:

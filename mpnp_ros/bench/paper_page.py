@@ -1,4 +1,4 @@
-"""What bench/paper_scale.py counted, as JSON, as a page and as a picture."""
+"""Write the results of bench/paper_scale.py as JSON, page and picture."""
 from __future__ import annotations
 
 import json
@@ -125,9 +125,9 @@ WAS_MEASURED = 'The last column of the tables is `torch.cuda.max_memory_allocate
 
 @dataclass(frozen=True)
 class Found:
-    """All that was counted: the paper's rows, costs of all pairs of model and adaptation, ours by depth.
+    """All results: rows of the paper, costs of all pairs of model and adaptation, and of ours by depth.
 
-    claims: (model, adaptation) -> ratios, the first pair being the one that is asked for.
+    claims: (model, adaptation) -> ratios; the first pair is the main one.
     """
 
     paper: Sequence[Reproduced]
@@ -138,7 +138,7 @@ class Found:
 
 
 def write_page(found: Found, folder: Path) -> Path:
-    """Write paper_scale.json, .md and .png; gives the path of the page."""
+    """Write paper_scale.json, .md and .png; returns the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f'{NAME}.json').write_text(json.dumps(as_json(found), indent=1) + '\n')
     model, adaptation = next(iter(found.claims))
@@ -150,7 +150,7 @@ def write_page(found: Found, folder: Path) -> Path:
 
 
 def as_json(found: Found) -> dict[str, object]:
-    """Plain values."""
+    """The results as plain values."""
     return {'paper': [asdict(entry) for entry in found.paper],
             'costs': [{**asdict(cost), 'macs': cost.macs, 'peak': cost.memory.peak} for cost in found.costs],
             'depths': {number: {**asdict(cost), 'macs': cost.macs} for number, cost in found.depths.items()},
@@ -159,7 +159,7 @@ def as_json(found: Found) -> dict[str, object]:
 
 
 def text_of(found: Found) -> str:
-    """The page."""
+    """The page as Markdown."""
     pairs = list(found.claims)
     first = found.claims[pairs[0]]
     measured = any(cost.memory.measured for cost in found.costs)
@@ -174,7 +174,7 @@ def text_of(found: Found) -> str:
 
 
 def _accounting(paper: Sequence[Reproduced]) -> dict[str, object]:
-    """What the page says of the paper's own accounting."""
+    """Values of the page on the paper's accounting."""
     def off(figure: bool) -> float:
         return max((abs(entry.formula - entry.row.published) for entry in paper
                     if entry.row.figure == figure), default=0.)
@@ -184,7 +184,7 @@ def _accounting(paper: Sequence[Reproduced]) -> dict[str, object]:
 
 
 def _sizes() -> dict[str, object]:
-    """What was assumed."""
+    """Values of the page on the assumed sizes."""
     lost = ', '.join(f'{method} on {model} ({printed:.2f}, {full_depth(model):.3f})'
                      for (model, method), printed in NOT_DERIVED.items())
     sizes = {name: getattr(SWITCH, name) for name in
@@ -200,7 +200,7 @@ def _table(found: Found, model: str, adaptation: str) -> str:
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table."""
+    """A Markdown table."""
     lines = [heads, ['---'] * len(heads), *rows]
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
 
@@ -212,7 +212,7 @@ def paper_cells(paper: Sequence[Reproduced]) -> list[list[str]]:
 
 
 def cost_table(costs: Sequence[Cost]) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of what methods cost, with what a GPU took where one was there."""
+    """Heads and rows of the table of costs; with measured memory if a GPU was used."""
     measured = any(cost.memory.measured for cost in costs)
     rows = [_cost_cells(cost) + [_giga(cost.memory.measured)] * measured for cost in costs]
     return [*COST_HEADS, *[MEASURED] * measured], rows
@@ -247,7 +247,7 @@ def _giga(count: float) -> str:
 
 
 def _others(found: Found) -> str:
-    """Ratios that do not hold at the other sizes."""
+    """Lines about ratios that exceed their limits at the other sizes."""
     failed = [f'- {model}, {adaptation}: {claim.of}, {claim.reading}: {claim.ratio:.3f}, above {claim.limit}'
               for (model, adaptation), some in list(found.claims.items())[1:]
               for claim in some if not claim.holds]
@@ -256,7 +256,7 @@ def _others(found: Found) -> str:
 
 
 def draw(costs: Sequence[Cost], title: str, path: Path) -> None:
-    """Bars of operations and of memory, one for each method and way."""
+    """Draw bars of operations and of memory, one for each method and way."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -279,7 +279,7 @@ def draw(costs: Sequence[Cost], title: str, path: Path) -> None:
 
 
 def _places(costs: Sequence[Cost]) -> list[float]:
-    """Where bars are: those of one method close together."""
+    """Positions of the bars; those of one method are close together."""
     places: list[float] = []
     for number, cost in enumerate(costs):
         near = number and costs[number - 1].method == cost.method
@@ -306,7 +306,7 @@ def _write(axes: Axes, end: float, place: float, text: str, weight: str) -> None
 
 
 def _seen(axes: Axes, place: float, memory: Memory) -> float:
-    """Draws a line where reading beforehand takes more than the step; gives where all that is drawn ends."""
+    """Draw a line if reading beforehand takes more than the step; returns the end of the drawing."""
     if memory.reading <= memory.peak:
         return memory.peak / GIGA
     axes.plot([memory.reading / GIGA] * 2, [place - .38, place + .38], color=INK, lw=1.4)

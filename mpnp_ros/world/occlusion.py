@@ -134,7 +134,8 @@ def _outlines(state: WorldState, eye: np.ndarray) -> list[Outline]:
     first, last = (middle + aside.min(1)) / COLUMN, (middle + aside.max(1)) / COLUMN
     top = boxes[:, 6] + boxes[:, 5] - eye[2]
     elevations = np.clip([np.arctan2(boxes[:, 6] - eye[2], near),
-                          np.arctan2(top, np.where(top > 0, near, np.hypot(*offset.T)))], MIN_ELEVATION, MAX_ELEVATION)
+                          np.arctan2(top, np.where(top > 0, near, np.hypot(*offset.T)))],
+                         MIN_ELEVATION, MAX_ELEVATION)
     columns = np.array([np.floor(first), np.ceil(last) + 1]).astype(int) + LIDAR_COLUMNS
     return [Outline(*row) for row in zip(near.tolist(), *columns.tolist(), (last - first).tolist(),
                                          *elevations.tolist(), strict=True)]
