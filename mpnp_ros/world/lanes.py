@@ -1,4 +1,4 @@
-"""Lanes as paths with arc length, joined through junctions by straight and turning ones."""
+"""Lanes as paths by arc length, connected in junctions."""
 from __future__ import annotations
 
 import math
@@ -9,20 +9,20 @@ import numpy as np
 from mpnp_ros.world.streets import CROSSWALK_FAR, STOP_BACK, Crosswalk, Junction, Street, StreetMap
 
 SPACING = 0.5
-"""Metres between the points of a curved path."""
+"""Distance of the points of a curved path, metres."""
 TURN_SPEED = {'left': 6.5, 'right': 5.0, 'straight': math.inf, 'lane': math.inf}
-"""Metres/second."""
+"""Speed limits by kind of lane, metres/second."""
 CROSSWALK_STOP = CROSSWALK_FAR + .5
-"""Metres before the end of a way through a junction at which one waits for people on the crosswalk there."""
+"""Stop for people on a crosswalk, metres before the end of a way through a junction."""
 
 Pose = tuple[float, float, float]
 
 
 class LanePath:
-    """A way over the ground; at(s) gives (x, y, yaw) after s metres, straight on beyond its ends."""
+    """A path on the ground by arc length; extended straight beyond its ends."""
 
     def __init__(self, points: list[tuple[float, float]]) -> None:
-        """Points: at SPACING from each other, or two for a straight path."""
+        """Points: at equal distances, or two for a straight path."""
         self.starts = points[:-1]
         steps = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(points, points[1:], strict=False)]
         self.step = math.hypot(*steps[0])
@@ -31,7 +31,7 @@ class LanePath:
         self.headings = [(math.cos(yaw), math.sin(yaw)) for yaw in self.yaws]
 
     def at(self, s: float) -> Pose:
-        """The place and heading after s metres."""
+        """The pose (x, y, yaw) after s metres."""
         index = min(max(int(s // self.step), 0), len(self.starts) - 1)
         x, y = self.starts[index]
         cosine, sine = self.headings[index]
@@ -48,7 +48,7 @@ class LanePath:
 
 
 def curve(start: Pose, end: Pose) -> LanePath:
-    """Straight, then around in an arc, then straight: from one pose to another at a right angle to it."""
+    """A path of a straight line, an arc and a straight line, between poses at a right angle."""
     (x0, y0, yaw0), (x1, y1, yaw1) = start, end
     ahead = (x1 - x0) * math.cos(yaw0) + (y1 - y0) * math.sin(yaw0)
     aside = (x1 - x0) * math.cos(yaw1) + (y1 - y0) * math.sin(yaw1)
@@ -69,9 +69,8 @@ def curve(start: Pose, end: Pose) -> LanePath:
 class Lane:
     """A stretch of lane up to a stop line, or a way through a junction.
 
-    kind: lane, straight, left, right.  junction: at the end of a lane; the one that a way leads through.
-    successors: ways from here; bicycles: whether it is theirs.  crosswalks: (s at which one stops,
-    crosswalk).  yields_to: whose users go first.
+    kind: lane, straight, left, right.  junction: at the end of a lane, or crossed by a way.  successors: next
+    lanes.  crosswalks: (s of the stop, crosswalk).  yields_to: lanes with the right of way.
     """
 
     index: int
@@ -88,17 +87,17 @@ class Lane:
 
     @property
     def bicycles(self) -> bool:
-        """Whether only bicycles ride here."""
+        """Whether this is a bicycle lane."""
         return self.number == self.street.lanes
 
     @property
     def length(self) -> float:
-        """Metres."""
+        """The length, metres."""
         return self.path.length
 
 
 class LaneNetwork:
-    """All lanes of a map."""
+    """The lanes of a map and their connections."""
 
     def __init__(self, streets: StreetMap) -> None:
         self.lanes: list[Lane] = []
@@ -123,7 +122,7 @@ class LaneNetwork:
         return self._ways[junction.index]
 
     def entries(self) -> list[Lane]:
-        """The lanes that begin at the end of the map."""
+        """The lanes that enter the map."""
         return [lane for lane in self.lanes if lane.is_entry]
 
     def _add(self, path: LanePath, street: Street, way: int, number: int, kind: str = 'lane',
@@ -133,7 +132,7 @@ class LaneNetwork:
         return lane
 
     def _cut(self, street: Street, way: int, number: int) -> None:
-        """One lane from end to end, cut at the junctions."""
+        """Add one lane of a street, cut at the junctions."""
         v, u = street.lane_offset(way, number), street.start if way > 0 else street.end
         before: Junction | None = None
         for junction in [*self._map.junctions_on(street)[::way], None]:
@@ -154,7 +153,7 @@ class LaneNetwork:
             before = junction
 
     def _join(self, junction: Junction, street: Street, way: int) -> None:
-        """The ways through a junction from one of its arms."""
+        """Add the ways through a junction from one of its arms."""
         *lanes, strip = self._arriving[junction.index, street, way]
         ahead = self._leaving[junction.index, street, way]
         for lane, onward in zip([*lanes, strip], ahead, strict=True):
@@ -182,7 +181,7 @@ class LaneNetwork:
         through.successors.append(onward)
 
     def _going_first(self, turn: Lane) -> list[Lane]:
-        """Oncoming traffic for who turns left, bicycles going straight on for who turns right."""
+        """The lanes that a turn yields to: oncoming traffic (left), straight bicycles (right)."""
         way, onto = (-turn.way, range(turn.street.lanes + 1)) if turn.kind == 'left' else \
             (turn.way, (turn.street.lanes,))
         arriving = [lane for lane in self._arriving[turn.junction.index, turn.street, way]

@@ -1,8 +1,8 @@
-"""What is hidden behind what, without casting rays: shadows of boxes around a LiDAR, seen from above.
+"""Estimates occlusion without ray casting, from shadows of boxes around a LiDAR.
 
-Around the sensor lie as many directions as a sweep has columns.  In each one, whatever stands nearer hides
-what is behind it up to the angle of its top, and walls hide everything.  From what is left of a box follow
-the points on it and its share in sight.
+Directions around the sensor are the columns of a sweep.  In each column, nearer boxes hide everything behind
+them up to the elevation of their tops, and walls hide everything.  The remaining part of a box gives its
+number of points and its visible share.
 """
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ RINGS_A_RADIAN = (LIDAR_RINGS - 1) / (MAX_ELEVATION - MIN_ELEVATION)
 COLUMN = math.tau / LIDAR_COLUMNS
 FILLED = {'pedestrian': .35, 'child': .35, 'bicycle': .28, 'motorcycle': .5, 'cone': .3, 'barrier': .8,
           'excavator': .47}
-"""Share of the outline of a box that its object fills, where it is below that of vehicles."""
+"""Share of the outline of a box that its object fills, for kinds that differ from vehicles."""
 FILLED_VEHICLE = .7
 SHADOWLESS = ('bicycle', 'cone')
 SHADOW = 0.85
-"""Share of its height up to which a box hides what is behind: bonnets are lower than roofs."""
+"""Share of the height of a box that hides objects behind it; bonnets are lower than roofs."""
 MAX_RANGE = 75.0
-"""Metres beyond which the LiDAR gets nothing back from dark paint."""
+"""Range of the LiDAR for dark paint, metres."""
 MIN_RANGE = 0.5
 
 
 @dataclass(frozen=True)
 class Occlusion:
-    """num_lidar_pts, and the share in sight, 0..1, by identity."""
+    """Number of LiDAR points and visible share, 0..1, by identity."""
 
     num_lidar_pts: dict[int, int]
     shares: dict[int, float]
@@ -50,7 +50,7 @@ class Walls:
         self._ends = np.roll(corners, -1, axis=1).reshape(-1, 2)
 
     def distances(self, x: float, y: float) -> np.ndarray:
-        """Metres to the nearest wall in every direction from a place; inf where there is none."""
+        """Metres to the nearest wall in every direction from a place; inf without a wall."""
         starts, ends = self._starts - (x, y), self._ends - (x, y)
         along = ends - starts
         normal = np.stack([along[:, 1], -along[:, 0]], -1)
@@ -68,7 +68,7 @@ class Walls:
 
 
 def estimate_occlusion(state: WorldState, walls: Walls) -> Occlusion:
-    """What the LiDAR of the ego vehicle gets of every object.  walls: those of the state's scene."""
+    """The estimated LiDAR points and visible share of every object.  walls: of the scene."""
     eye = state.ego.pose.apply(LIDAR.translation)
     if not state.objects:
         return Occlusion({}, {})
@@ -91,17 +91,17 @@ def estimate_occlusion(state: WorldState, walls: Walls) -> Occlusion:
 
 
 class Horizon:
-    """Elevation [columns, three turns of them] up to which the view is taken by what stands nearer."""
+    """Elevation up to which the view is hidden, by column; three turns of columns avoid wrapping."""
 
     def __init__(self) -> None:
         self._angles = np.full(3 * LIDAR_COLUMNS, MIN_ELEVATION)
 
     def above(self, columns: slice, bottom: float, top: float) -> np.ndarray:
-        """Radians in sight of something from bottom to top, in each of the columns."""
+        """Visible radians between bottom and top, in each column."""
         return np.maximum(top - np.maximum(self._angles[columns], bottom), 0)
 
     def hide(self, columns: slice, top: float) -> None:
-        """Take the view up to `top` in some columns."""
+        """Hide the view up to `top` in some columns."""
         for turn in (-LIDAR_COLUMNS, 0, LIDAR_COLUMNS):
             taken = self._angles[max(columns.start + turn, 0):max(columns.stop + turn, 0)]
             np.maximum(taken, top, out=taken)
@@ -109,7 +109,7 @@ class Horizon:
 
 @dataclass(frozen=True)
 class Outline:
-    """Of a box.  near: metres; first, last: columns, counted from one turn on; width: in columns;
+    """Outline of a box.  near: metres; first, last: columns, counted from one turn on; width: in columns;
     bottom, top: radians, within those of the sweep.
     """
 

@@ -1,6 +1,6 @@
 """The six cameras of the ego vehicle, and pictures of the world from anywhere.
 
-Rasterised with OpenGL, by Mesa's software where there is no graphics card: the same bytes for the same state
+It uses OpenGL, or the software renderer of Mesa without a graphics card.  The same state gives the same bytes
 on the same machine.
 """
 from __future__ import annotations
@@ -20,16 +20,16 @@ from mpnp_ros.world.state import Scenery, WorldState
 from mpnp_ros.world.views import View, camera_view, looking_view, seen, sun_projection
 
 SHADOW_REACH = 55.0
-"""Metres round the ego vehicle in which things cast shadows."""
+"""Radius around the ego vehicle within which things cast shadows, metres."""
 _HALO = 0.35
 _LIGHT_REACH = 15.0
 _ON_GROUND = np.array([[1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 1, 1, 1, 0]], np.float32)
 
 
 class Renderer:
-    """Draws states of the world.  width, height: of the images, pixels, at the rig's fields of view.
+    """Renders states of the world.  width, height: of camera images, pixels.
 
-    Raises WorldError where there is no OpenGL.  One per thread; a context manager, or call :meth:`close`.
+    Raises WorldError without OpenGL.  Use one per thread, as a context manager or with :meth:`close`.
     """
 
     def __init__(self, width: int = 400, height: int = 225, supersampling: int = 2) -> None:
@@ -53,11 +53,11 @@ class Renderer:
         self.close()
 
     def close(self) -> None:
-        """Give the graphics memory back."""
+        """Free the graphics memory."""
         self._context.release()
 
     def render(self, state: WorldState) -> dict[str, np.ndarray]:
-        """What each camera sees: uint8 [height, width, 3] RGB by channel, noise and rain included."""
+        """The images of all cameras by channel, uint8 [height, width, 3] RGB, with noise and rain."""
         views = [camera_view(mounting, state.ego) for mounting in CAMERAS.values()]
         images = self._draw(state, views, self.width, self.height)
         images = CameraSensor(state.conditions).expose(images, state.seed, state.time)
@@ -65,7 +65,7 @@ class Renderer:
 
     def render_view(self, state: WorldState, eye: Sequence[float], target: Sequence[float], width: int,
                     height: int) -> np.ndarray:
-        """A picture [height, width, 3] uint8 RGB that shows the ego vehicle too; eye, target in metres."""
+        """An image [height, width, 3] uint8 RGB with the ego vehicle; eye, target: metres."""
         view = looking_view(eye, target, width / height)
         return self._draw(state, [view], width, height, with_ego=True)[0]
 
@@ -97,13 +97,13 @@ class Renderer:
         return self._framebuffers[width, height]
 
     def _instances(self, state: WorldState, with_ego: bool) -> Instances:
-        """Everything that may be drawn; what stands still is remembered."""
+        """All instances of a state; static ones are cached."""
         if self._still is None or self._still[0] is not state.scenery:
             self._still = state.scenery, Instances.of_scenery(state.scenery)
         return Instances.of_state(state, with_ego) + self._still[1]
 
     def _begin(self, state: WorldState, lighting: Lighting, instances: Instances) -> None:
-        """Set what all views share, and draw the shadow map."""
+        """Set the uniforms of all views and draw the shadow map."""
         middle = np.array((state.ego.x + 10 * np.cos(state.ego.yaw), state.ego.y + 10 * np.sin(state.ego.yaw),
                            0))
         sun_view = sun_projection(middle, lighting.sun_direction, SHADOW_REACH)
@@ -128,7 +128,7 @@ class Renderer:
         self._context.polygon_offset = 0.0, 0.0
 
     def _lights(self, state: WorldState, lighting: Lighting) -> tuple[np.ndarray, np.ndarray]:
-        """Head lights [N, 6] and street lamps [M, 4] that count."""
+        """Head lights [N, 6] and street lamps [M, 4] that are on."""
         spots, lamps = head_lights(state), street_lamps(state.scenery)
         keep = slice(None) if lighting.darkness else slice(0)
         spots[:, 5] *= lighting.darkness
@@ -141,7 +141,7 @@ class Renderer:
         framebuffer.frame.use()
         framebuffer.frame.clear(depth=1.0)
         self._context.enable_only(self._context.DEPTH_TEST | self._context.CULL_FACE)
-        self._context.front_face = 'cw'  # rows run downwards
+        self._context.front_face = 'cw'  # image rows run downwards
         self._shadow_map.use(0)
         programs, projection = self._programs.models(lighting.shadows), view.projection
         visible_lights = _visible_lights(view, projection, *lights)
@@ -157,7 +157,7 @@ class Renderer:
         self._context.depth_func = '<'
 
     def _develop(self, framebuffer: Framebuffer, lighting: Lighting) -> None:
-        """Blur what is bright into halos, and set up how light becomes pixels."""
+        """Blur bright areas into halos and set the uniforms of development."""
         self._context.enable_only(0)
         blur = self._programs.blur
         for step in range(4 if lighting.darkness else 0):
@@ -175,7 +175,7 @@ class Renderer:
 
 def _visible_lights(view: View, projection: np.ndarray, spots: np.ndarray, lamps: np.ndarray) -> dict[str,
                                                                                                       object]:
-    """The nearest lights that reach into a view, as uniforms."""
+    """The nearest lights that affect a view, as uniforms."""
     middles = spots[:, :3] + np.column_stack([14 * spots[:, 3:5], np.zeros(len(spots))])
     spots = _nearest(spots[seen(projection, middles, _LIGHT_REACH)], view.eye, MAX_SPOTS)
     lamps = _nearest(lamps[seen(projection, lamps[:, :3], _LIGHT_REACH)], view.eye, MAX_LAMPS)

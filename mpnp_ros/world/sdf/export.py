@@ -21,17 +21,17 @@ NAME = 'mpnp_street'
 TICK = 0.01
 """Seconds of a simulation step; it divides the periods of LiDAR, IMU and odometry."""
 REACH = 50.0
-"""Metres from the ego vehicle's path within which things are written: as far as most answers reach."""
+"""Distance from the ego trajectory within which things are exported, metres."""
 LAMPS = 24
-"""Street lamps that shed light, of those nearest to the begin of the drive."""
+"""Number of street lamps with light, those nearest to the start of the drive."""
 IMAGE_WIDTH = 800
 LATITUDE, LONGITUDE = 42.3367, -71.0578
-"""Degrees: Boston, where half of nuScenes was driven."""
+"""Degrees, in Boston."""
 
 
 @dataclass(frozen=True)
 class Sky:
-    """The light of day: colours 0..1, and where the sun (or the moon) sends its light."""
+    """Light of the sky: colours 0..1, and direction of the light of sun or moon."""
 
     ambient: Triple
     background: Triple
@@ -47,11 +47,11 @@ SKIES = {
 
 
 def world_sdf(states: Sequence[WorldState], free: bool = False, image_width: int = IMAGE_WIDTH) -> str:
-    """An SDF 1.9 file of what happens in ``states``, at least two moments of one drive, in order.
+    """An SDF 1.9 file of a drive.  states: at least two of one drive, in order.
 
-    Moving things are actors that go their way once; the ego vehicle drives its path too, unless it is left
-    ``free`` for commands on ``/cmd_vel`` alone.  image_width: of the cameras, pixels.
-    Raises ConfigurationError where there are too few states, or weather, which Gazebo does not have.
+    Moving things are actors that follow their trajectories once.  The ego vehicle follows its trajectory
+    unless it is ``free`` for commands on ``/cmd_vel``.  image_width: of the cameras, pixels. Raises
+    ConfigurationError for too few states and for rain or fog, which Gazebo does not have.
     """
     if len(states) < 2:
         raise ConfigurationError(f'a world for Gazebo needs at least 2 moments of a drive, not {len(states)}')
@@ -68,7 +68,7 @@ def world_sdf(states: Sequence[WorldState], free: bool = False, image_width: int
 
 
 def _systems() -> list[Element]:
-    """What runs in the simulator."""
+    """The plugins of the simulator."""
     steps = (element('max_step_size', TICK), element('real_time_factor', 1.0))
     return [element('physics', *steps, name='steps', type='ignored'), plugin('physics', 'Physics'),
             plugin('user-commands', 'UserCommands'), plugin('scene-broadcaster', 'SceneBroadcaster'),
@@ -76,7 +76,7 @@ def _systems() -> list[Element]:
 
 
 def _scene(conditions: Conditions) -> list[Element]:
-    """Sky, sun and where on Earth: the IMU's north needs a place."""
+    """Sky, sun and geographic position, which the IMU needs for north."""
     sky = SKIES[conditions.light]
     place = element('spherical_coordinates', element('surface_model', 'EARTH_WGS84'),
                     element('world_frame_orientation', 'ENU'), element('latitude_deg', LATITUDE),
@@ -92,7 +92,7 @@ def _scene(conditions: Conditions) -> list[Element]:
 
 
 def _things(states: Sequence[WorldState], ego: Trajectory) -> list[Element]:
-    """Things that are ever within reach: those that stay where they are as models, all others as actors."""
+    """All things that are ever within reach: static ones as models, others as actors."""
     made = []
     for identity, (item, trajectory) in trajectories(states).items():
         if np.linalg.norm(trajectory.poses[:, :2] - ego.poses[:, :2], axis=1).min() > REACH:
@@ -105,7 +105,7 @@ def _things(states: Sequence[WorldState], ego: Trajectory) -> list[Element]:
 
 
 def _near(items: Iterable[Fixture], trajectory: Trajectory) -> list[Fixture]:
-    """Those within reach of the path, the ones nearest to its begin first."""
+    """Fixtures within reach of the trajectory, those nearest to its start first."""
     x, y = trajectory.poses[0, :2]
     return sorted((item for item in items if _is_near(item, trajectory, max(item.size[:2]) / 2)),
                   key=lambda item: math.hypot(item.x - x, item.y - y))
@@ -116,7 +116,7 @@ def _is_near(item: Fixture | Signal, trajectory: Trajectory, radius: float = 0.0
 
 
 def _near_patches(patches: Iterable[Patch], trajectory: Trajectory) -> tuple[Patch, ...]:
-    """Those that come within reach at a corner or between corners."""
+    """Patches with a corner or edge within reach."""
     return tuple(item for item in patches if _distance(_edge_points(item), trajectory).min() < REACH)
 
 
@@ -127,5 +127,5 @@ def _edge_points(patch: Patch) -> np.ndarray:
 
 
 def _distance(places: np.ndarray, trajectory: Trajectory) -> np.ndarray:
-    """Metres from each of ``places`` [N, 2] to the nearest point of the path."""
+    """Metres from each of ``places`` [N, 2] to the nearest point of the trajectory."""
     return np.linalg.norm(places[:, None] - trajectory.poses[None, :, :2], axis=-1).min(1)
