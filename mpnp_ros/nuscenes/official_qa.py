@@ -1,4 +1,4 @@
-"""The published NuScenes-QA question files (arXiv:2305.14836)."""
+"""Reads the published NuScenes-QA question files (arXiv:2305.14836)."""
 from __future__ import annotations
 
 import re
@@ -49,9 +49,8 @@ class OfficialQuestions:
 def read_nuscenes_qa(path: str | Path, root: NuScenes) -> OfficialQuestions:
     """Read a NuScenes-QA JSON file and keep the questions whose key frames ``root`` has.
 
-    Raises DatasetError where the file is absent or not in the published format, naming the question at
-    fault, be it about this root or not. A file of which nothing matches is not an error: ``matched`` is 0
-    then.
+    Raises DatasetError with the invalid question if the file is absent or not in the published format. A file
+    without matching questions is no error: ``matched`` is 0.
     """
     path = Path(path)
     records = _read_records(path)

@@ -20,12 +20,12 @@ RADAR_DTYPE = np.dtype([
 
 
 MAX_COORDINATE = 10_000.0
-"""Metres that no coordinate of a LiDAR point exceeds."""
+"""Maximum absolute coordinate of a LiDAR point, metres."""
 MAX_RINGS = 256
 
 
 def read_sensor_file(path: Path) -> bytes:
-    """All bytes of a sensor file. Raises DatasetError with the remedy where it is absent or another file."""
+    """The content of a sensor file. Raises DatasetError if it is absent or of another kind."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -61,7 +61,7 @@ def read_lidar(path: Path) -> np.ndarray:
 def read_radar(path: Path) -> np.ndarray:
     """Radar points [N] of :data:`RADAR_DTYPE` in the sensor frame.
 
-    An empty sweep is stored by nuScenes as one point of NaN; it comes back with no points.
+    nuScenes stores an empty sweep as one point of NaN; it is returned without points.
     """
     data = read_sensor_file(path)
     header, _, body = data.partition(b'DATA binary\n')

@@ -1,7 +1,7 @@
 """A nuScenes root: its tables, read when first needed, and the key frames they describe.
 
-The records keep the schema's own names. Reading ``sample_data`` of v1.0-trainval takes a few gigabytes,
-as with the official devkit; v1.0-mini takes next to nothing.
+Records keep the names of the schema. Reading ``sample_data`` of v1.0-trainval takes a few gigabytes, as with
+the official devkit.
 """
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from mpnp_ros.nuscenes.schema import METADATA_REMEDY, Record, check_record
 TABLES = ('attribute', 'calibrated_sensor', 'category', 'ego_pose', 'instance', 'log', 'map', 'sample',
           'sample_annotation', 'sample_data', 'scene', 'sensor', 'visibility')
 MAX_VELOCITY_INTERVAL = 1.5
-"""Seconds between two annotations above which no velocity is derived, as in the official devkit."""
+"""Maximum seconds between annotations to derive a velocity, as in the official devkit."""
 MIN_INTERVAL = 1000
-"""Microseconds between two key frames of a scene below which their stamps are in another unit."""
+"""Minimum microseconds between key frames of a scene; smaller ones indicate another unit."""
 
 
 class NuScenes:
     """Reads one version folder (``v1.0-mini``, ``v1.0-trainval``, ...) of a nuScenes root.
 
-    root: may be that folder too.  version: name of the version folder; may be left out where the root holds
-    only one.  Raises DatasetError, naming what is missing and the remedy.
+    root: or the version folder itself.  version: name of the version folder, optional if there is only one.
+    Raises DatasetError with the missing file and a remedy.
     """
 
     def __init__(self, root: str | Path, version: str | None = None) -> None:
@@ -59,8 +59,8 @@ class NuScenes:
     def get(self, table: str, token: str, asked: str = '') -> Record:
         """One record, its fields checked.
 
-        asked: what names it, for the message.  Raises DatasetError where the table has no such token, or the
-        record lacks a field or has one of another type.
+        asked: the referring record, for the message.  Raises DatasetError if the table has no such token, or
+        the record lacks a field or has one of another type.
         """
         sound = self._sound[table]
         if token not in sound:
@@ -74,7 +74,7 @@ class NuScenes:
 
     @cached_property
     def scenes(self) -> tuple[Record, ...]:
-        """Scene records in file order.  Raises DatasetError where there is none, or two of one name."""
+        """Scene records in file order.  Raises DatasetError if there are none or two of one name."""
         records = tuple(self.get('scene', token) for token in self.table('scene'))
         if not records:
             raise DatasetError(f'no scene in {self._path("scene")}; download the metadata again')
@@ -96,8 +96,8 @@ class NuScenes:
     def samples(self, scene: Record | str) -> Iterator[Record]:
         """Sample records of a scene in time order.
 
-        Raises DatasetError where there are none, they form a circle, lead into another scene or are not in
-        time order.
+        Raises DatasetError if there are none, they form a circle, lead to another scene or are not in time
+        order.
         """
         record = self.scene(scene) if isinstance(scene, str) else scene
         where, asked = f'samples of {record["name"]} in {self._path("sample")}', f'scene {record["name"]}'
@@ -122,7 +122,7 @@ class NuScenes:
             token, before, asked = sample['next'], sample, f'sample {token!r}'
 
     def has_annotations(self, scene: Record | str) -> bool:
-        """Whether anything is annotated in a scene; in v1.0-test nothing is, whatever is there."""
+        """Whether a scene has annotations; False in v1.0-test."""
         record = self.scene(scene) if isinstance(scene, str) else scene
         return record['token'] in self._annotated_scenes
 
@@ -155,12 +155,12 @@ class NuScenes:
         )
 
     def files(self, scene: Record | str) -> Iterator[tuple[Record, Path]]:
-        """Sensor record and path of every sensor file that a scene names, whether it is there or not."""
+        """Sensor record and path of every sensor file of a scene, whether or not it exists."""
         for sample in self.samples(scene):
             yield from self.files_of(sample['token'])
 
     def files_of(self, sample_token: str, key_frames_only: bool = False) -> Iterator[tuple[Record, Path]]:
-        """The same of one sample, with the sweeps that lead up to it or without."""
+        """Sensor record and path of the files of one sample, with or without sweeps."""
         for data in self._data(sample_token):
             if data['is_key_frame'] or not key_frames_only:
                 yield self._sensor(data)[1], self.root / data['filename']
@@ -190,7 +190,7 @@ class NuScenes:
         for token, record in self.table(table).items():
             sample = record.get('sample_token')
             if not isinstance(sample, str) or not sample:
-                self.get(table, token)  # says what is wrong
+                self.get(table, token)  # raises the error
             groups[sample].append(token)
         return groups
 
