@@ -221,7 +221,7 @@ def test_what_is_finished_is_not_trained_again(bench, capfd):
     assert bench.run('--methods', 'mpnp', 'eas') == 0
     assert before == {path: path.stat().st_mtime_ns for path in bench.folder.glob('work/**/result.json')}
     shown = capfd.readouterr().out
-    assert 'begins' not in shown and all(row in shown for row in (*TRAINED, 'rule', 'majority'))
+    assert ': started' not in shown and all(row in shown for row in (*TRAINED, 'rule', 'majority'))
     assert (bench.folder / 'docs/methods.png').read_bytes().startswith(b'\x89PNG')
 
 
