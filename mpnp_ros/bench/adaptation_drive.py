@@ -1,11 +1,11 @@
-"""The day-to-night drive as a running ROS system, several times: docs/results/adaptation.json, .md and .png.
+"""Run the day-to-night drive on a ROS system; write docs/results/adaptation.json, .md and .png.
 
     python -m mpnp_ros.bench.adaptation_drive --study study --work drives --output docs/results
 
-For every seed the links of the study (`mpnp evaluate --work study`) to the camera are what the robot has;
-those to the LiDAR it must learn by itself, once from labelled questions at night, once taught by the camera
-by day.  What it has learned then answers the study's questions about held-out scenes, beside what training
-offline reaches.  A drive that has been driven is not driven again.
+For every seed the robot starts with the camera links of the study (`mpnp evaluate --work study`).  It adapts
+to the LiDAR during the drive: once from labelled questions at night, once distilled from the camera by day.
+The adapted links then answer the study's questions about held-out scenes and are compared with offline
+training. Finished drives are kept and not repeated.
 """
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SCENES_APART = 100
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Drive what has not been driven yet, evaluate, and write the page."""
+    """Run the missing drives, evaluate all of them and write the page."""
     from mpnp_ros.bench.adaptation_page import write_page
 
     options = _parser().parse_args(arguments)
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 drive_once(options.study, seed, supervision, options.seconds, run, majority)
     found = [json.loads((options.work / f'{supervision}-{seed}' / 'drive.json').read_bytes())
              for supervision in options.supervision for seed in options.seeds]
-    held = Held(options.study, options.work)
+    held = HeldOutEvaluation(options.study, options.work)
     page = write_page(found, held, options.output, _machine(), len(held.study.test.examples),
                       options.note)
     print(f'wrote {page}')
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def drive_once(study: Path, seed: int, supervision: str, seconds: float, run: Path,
                majority: Majority) -> None:
-    """One drive; its links and its log stay in the folder."""
+    """Run one drive; its links and its log stay in the folder `run`."""
     from rich.console import Console
 
     shutil.rmtree(run, ignore_errors=True)
@@ -86,8 +86,8 @@ def drive_once(study: Path, seed: int, supervision: str, seconds: float, run: Pa
     write_file(run / 'drive.json', json.dumps(_as_json(drive, seed, supervision)).encode())
 
 
-class Held:
-    """What links answer of the study's questions about held-out scenes, percent right."""
+class HeldOutEvaluation:
+    """Accuracy of links on the study's questions about held-out scenes, in percent."""
 
     def __init__(self, folder: Path, work: Path) -> None:
         encoders = {CAMERA: create_encoder(CAMERA, {'tokens': 'objects'}),
@@ -96,12 +96,15 @@ class Held:
         self.work = work
 
     def offline(self, seed: int, row: str) -> float:
-        """As published, see ROWS of study.py."""
+        """The accuracy of a row of the published study; rows: ROWS of study.py."""
         right = json.loads((self.study.folder / f'seed-{seed}.json').read_bytes())['right'][row]
         return 100 * float(np.mean(right))
 
     def adapted(self, seed: int, supervision: str) -> dict[str, float]:
-        """By version: of the LiDAR alone at night; the first is what was tried, the last what was learned."""
+        """The accuracy with the LiDAR alone at night, by version.
+
+        The first version is the tried one, the last the trained one.
+        """
         store = LinkStore(self.work / f'{supervision}-{seed}' / 'state' / 'links')
         return {link.version: self._percent([link.path], (LIDAR,)) for link in store.list(LIDAR)}
 
@@ -116,11 +119,11 @@ class Held:
 
 def _as_json(drive: Drive, seed: int, supervision: str) -> dict[str, Any]:
     moments = [{'seconds': moment.seconds, 'phase': moment.phase.name, 'light': moment.phase.light,
-                'right': [one.is_right for one in moment.exchanges],
-                'guessed': [one.guess == one.truth for one in moment.exchanges],
-                'latency': [one.latency for one in moment.exchanges],
-                'training': [one.training for one in moment.exchanges],
-                'used': sorted({name for one in moment.exchanges for name in one.used})}
+                'right': [exchange.is_right for exchange in moment.exchanges],
+                'guessed': [exchange.guess == exchange.truth for exchange in moment.exchanges],
+                'latency': [exchange.latency for exchange in moment.exchanges],
+                'training': [exchange.training for exchange in moment.exchanges],
+                'used': sorted({name for exchange in moment.exchanges for name in exchange.used})}
                for moment in drive.moments]
     return {'seed': seed, 'supervision': supervision, 'moments': moments, 'skipped': drive.skipped,
             'events': [asdict(event) for event in drive.events],
@@ -141,13 +144,14 @@ def _score(score: Score) -> dict[str, int]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--study', type=Path, required=True, help='the folder of mpnp evaluate --work')
-    parser.add_argument('--work', type=Path, required=True, help='where drives are kept')
+    parser.add_argument('--study', type=Path, required=True, help='work folder of mpnp evaluate')
+    parser.add_argument('--work', type=Path, required=True, help='folder in which drives are kept')
     parser.add_argument('--output', type=Path, default=Path('docs/results'))
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--supervision', nargs='+', choices=tuple(PHASES), default=list(PHASES))
-    parser.add_argument('--note', default='', help='for the page, on the circumstances')
-    parser.add_argument('--seconds', type=float, default=90., help='of each drive, beside the adaptation')
+    parser.add_argument('--note', default='', help='remark for the page, e.g. on the machine')
+    parser.add_argument('--seconds', type=float, default=90.,
+                        help='duration of each drive without adaptation, s')
     return parser
 
 

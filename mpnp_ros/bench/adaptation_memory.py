@@ -1,8 +1,8 @@
-"""Memory of training links with the upper blocks alone, against tuning at the input layer of the same model.
+"""Compare the memory of training links in the upper blocks with that of tuning the input layer.
 
     python -m mpnp_ros.bench.adaptation_memory
 
-Every way trains for a few steps in a process of its own, on the same questions, tokens and batches.
+Each way trains for a few steps in its own process, with the same questions, tokens and batches.
 """
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mpnp_ros.bench.training_process import (
     UPPER,
     WHOLE,
     Setting,
-    Taken,
+    StepMeasurement,
 )
 from mpnp_ros.errors import MpnpError, TrainingError
 from mpnp_ros.llm.weights import DEFAULT_MODEL, ModelFolder
@@ -53,7 +53,7 @@ CHILD = 'mpnp_ros.bench.training_process'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print the table, write it where asked; returns the exit code."""
+    """Measure, print the table and write the JSON file if requested; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
         _run(options, Console(width=None if sys.stdout.isatty() else 130))
@@ -66,21 +66,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def questions_and_tokens(count: int, encoder: str, width: int) -> TokenDataset:
-    """So many questions about key frames of the world, whose tokens are random counts of 72 sectors."""
+    """`count` questions about key frames of the world, with random counts in 72 sectors as tokens."""
     examples: list[Example] = []
     frames: dict[str, dict[str, ModalityTokens]] = {}
-    for frame in (one for seed in range(SCENES) for one in scene_key_frames(seed)):
+    for frame in (frame for seed in range(SCENES) for frame in scene_key_frames(seed)):
         values = np.random.default_rng(len(frames)).exponential(.1, (SECTORS, width)).astype(np.float32)
         frames[frame.token] = {MODALITY: ModalityTokens(MODALITY, encoder, values, sector_azimuths())}
-        examples += [Example(one.text, one.answer, ANSWERS, one.type, one.hops, frame.token)
-                     for one in scene_questions(frame, per_kind=count)]
+        examples += [Example(question.text, question.answer, ANSWERS, question.type, question.hops,
+                             frame.token)
+                     for question in scene_questions(frame, per_kind=count)]
     return TokenDataset(frames, tuple(examples)).sample(count)
 
 
-def measure(setting: Setting, data: TokenDataset, ways: Sequence[str], batches: Sequence[int]) -> list[Taken]:
-    """What each way takes at each size of a batch, one process after the other.
+def measure(setting: Setting, data: TokenDataset, ways: Sequence[str],
+            batches: Sequence[int]) -> list[StepMeasurement]:
+    """The measurements of each way at each batch size, one process after the other.
 
-    Raises TrainingError where one of them ends early, as it does without enough memory.
+    Raises TrainingError if a process fails, e.g. for lack of memory.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -90,37 +92,37 @@ def measure(setting: Setting, data: TokenDataset, ways: Sequence[str], batches: 
         return [_process(folder, *pair) for pair in pairs]
 
 
-def table(results: Sequence[Taken]) -> Table:
-    """All ways side by side; memory and MACs also as shares of the input layer's with the same batch."""
+def table(results: Sequence[StepMeasurement]) -> Table:
+    """A table of all ways; memory and MACs also as shares of the input layer's with the same batch."""
     shown = Table('batch', 'way', title='Training steps, each way in a fresh process', title_justify='left')
     for name in ('loaded', 'peak MB', 'share', 'above imports', 'share', 'GMAC/step', 'share', 's/step',
                  'parameters'):
         shown.add_column(name, justify='right')
-    rivals = {one.batch: one for one in results if one.way == INPUT}
-    for one in results:
-        if one.way in ABOUT:
-            shown.add_row(str(one.batch), ABOUT[one.way], *_numbers(one, rivals.get(one.batch)))
+    rivals = {result.batch: result for result in results if result.way == INPUT}
+    for result in results:
+        if result.way in ABOUT:
+            shown.add_row(str(result.batch), ABOUT[result.way], *_numbers(result, rivals.get(result.batch)))
     return shown
 
 
-def _numbers(one: Taken, rival: Taken | None) -> list[str]:
+def _numbers(result: StepMeasurement, rival: StepMeasurement | None) -> list[str]:
     def share(of: float, whole: float) -> str:
         return f'{of / whole:.3f}' if rival else '-'
 
-    own, base = one.peak - one.imported, rival or one
-    return [f'{one.loaded / MEGA:.0f}', f'{one.peak / MEGA:.0f}', share(one.peak, base.peak),
-            f'{own / MEGA:.0f}', share(own, base.peak - base.imported), f'{one.macs / GIGA:.1f}',
-            share(one.macs, base.macs), f'{one.seconds:.2f}', f'{one.parameters:,}']
+    own, base = result.peak - result.imported, rival or result
+    return [f'{result.loaded / MEGA:.0f}', f'{result.peak / MEGA:.0f}', share(result.peak, base.peak),
+            f'{own / MEGA:.0f}', share(own, base.peak - base.imported), f'{result.macs / GIGA:.1f}',
+            share(result.macs, base.macs), f'{result.seconds:.2f}', f'{result.parameters:,}']
 
 
-def _process(folder: Path, way: str, batch: int) -> Taken:
+def _process(folder: Path, way: str, batch: int) -> StepMeasurement:
     done = subprocess.run([sys.executable, '-m', CHILD, str(folder), way, str(batch)], capture_output=True,
                           text=True, env={**os.environ, **LEAN})
     if done.returncode:
-        raise TrainingError(f'the process of way {way!r} with {batch} questions a batch ended with exit code '
-                            f'{done.returncode} (-9: out of memory; try smaller --batches): '
+        raise TrainingError(f'way {way!r} with batches of {batch} questions failed with exit code '
+                            f'{done.returncode} (-9: out of memory; use smaller --batches): '
                             f'{done.stderr.strip()[-300:]}')
-    return Taken(**json.loads(done.stdout.splitlines()[-1]))
+    return StepMeasurement(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def _run(options: argparse.Namespace, console: Console) -> None:
@@ -130,7 +132,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     config = load_link(shipped_links()[MODALITY].path).config
     data = questions_and_tokens(options.questions, config.encoder, config.token_width)
     facts = {**machine(), **asdict(setting), 'questions': len(data.examples),
-             'texts': len({one.question for one in data.examples})}
+             'texts': len({example.question for example in data.examples})}
     console.print(', '.join(f'{name}: {value}' for name, value in facts.items()))
     results = measure(setting, data, options.ways, options.batches)
     console.print(table(results))
@@ -140,22 +142,22 @@ def _run(options: argparse.Namespace, console: Console) -> None:
                   'layer; recomputed: each block is run again on the way back (checkpointing).\nReading all '
                   f'questions with the whole model beforehand: peak {reading.peak / MEGA:.0f} MB')
     if options.json:
-        options.json.write_text(json.dumps({'machine': facts, 'results': [asdict(one) for one in results]},
-                                           indent=1))
+        found = {'machine': facts, 'results': [asdict(result) for result in results]}
+        options.json.write_text(json.dumps(found, indent=1))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--llm', default=DEFAULT_MODEL, help='name, folder or hub id of the language model')
-    parser.add_argument('--dtype', choices=DTYPES, default='auto', help='of its weights')
-    parser.add_argument('--batches', type=int, nargs='+', default=[64, 128], help='questions of a step')
-    parser.add_argument('--ways', nargs='+', choices=list(ABOUT), default=list(ABOUT), help='to compare')
-    parser.add_argument('--steps', type=int, default=3, help='training steps of each way')
-    parser.add_argument('--questions', type=int, default=1000, help='that are trained on')
+    parser.add_argument('--llm', default=DEFAULT_MODEL, help='name, folder or hub ID of the language model')
+    parser.add_argument('--dtype', choices=DTYPES, default='auto', help='number format of its weights')
+    parser.add_argument('--batches', type=int, nargs='+', default=[64, 128], help='questions per step')
+    parser.add_argument('--ways', nargs='+', choices=list(ABOUT), default=list(ABOUT), help='ways to compare')
+    parser.add_argument('--steps', type=int, default=3, help='training steps per way')
+    parser.add_argument('--questions', type=int, default=1000, help='number of training questions')
     parser.add_argument('--columns', type=int, default=24, choices=(12, 24, 36, 72),
-                        help='entries at the input layer that the 72 tokens of a frame become')
-    parser.add_argument('--threads', type=int, default=os.cpu_count(), help='CPU threads of each process')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write the results there too')
+                        help='entries at the input layer per frame of 72 tokens')
+    parser.add_argument('--threads', type=int, default=os.cpu_count(), help='CPU threads per process')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the results to this file')
     return parser
 
 

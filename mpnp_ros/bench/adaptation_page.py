@@ -1,4 +1,4 @@
-"""What the drives of `adaptation_drive.py` found, as JSON, as a page and as a picture."""
+"""Write the results of `adaptation_drive.py` as JSON, page and picture."""
 from __future__ import annotations
 
 import json
@@ -23,8 +23,8 @@ ROWS = {'camera_day': 'camera by day', 'camera_night': 'camera at night: before'
         'offline': 'LiDAR at night: trained offline'}
 COLOURS = {'camera_day': '#e3a008', 'camera_night': '#6b4f00', 'tried': '#9ec5f0', 'distilled': '#54aeff',
            'labelled': '#0969da', 'offline': '#1a7f37'}
-BIN, LEAST_IN_BIN = 20, 60
-"""Seconds that are taken together in the picture, and with how many questions at least."""
+BIN, MIN_IN_BIN = 20, 60
+"""Width of a bin of the picture in seconds, and the fewest questions of a bin that is drawn."""
 TAUGHT = {LABELLED: 'at night, trained on labels', DISTILLED: 'by day, taught by the camera'}
 PAGE = """# Adaptation: drives from day into night
 
@@ -68,18 +68,18 @@ lower than those above.
 
 
 class Evaluation(Protocol):
-    """What links answer about held-out scenes."""
+    """Accuracy of links on held-out scenes, in percent."""
 
     def offline(self, seed: int, row: str) -> float:
-        """Of the study."""
+        """The accuracy of a row of the study."""
 
     def adapted(self, seed: int, supervision: str) -> dict[str, float]:
-        """By version of the links that a drive left."""
+        """The accuracy of each version of the links of a drive."""
 
 
 def write_page(runs: Sequence[Mapping[str, Any]], held: Evaluation, folder: Path, machine: str,
                questions: int, note: str = '') -> Path:
-    """Write adaptation.json, .md and .png; gives the path of the page.  note: on the circumstances."""
+    """Write adaptation.json, .md and .png; returns the path of the page.  note: a remark on the machine."""
     accuracy = measured(runs, held)
     costs = [cost_of(run) for run in runs]
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,35 +93,36 @@ def write_page(runs: Sequence[Mapping[str, Any]], held: Evaluation, folder: Path
 
 
 def measured(runs: Sequence[Mapping[str, Any]], held: Evaluation) -> dict[str, list[float]]:
-    """Row -> percent right of each seed."""
+    """The accuracy of each seed in percent, by row."""
     seeds = sorted({run['seed'] for run in runs})
     rows = {'camera_day': [held.offline(seed, 'camera_day') for seed in seeds],
             'camera_night': [held.offline(seed, 'camera_night') for seed in seeds],
             'offline': [held.offline(seed, 'lidar_night') for seed in seeds]}
     for supervision in sorted({run['supervision'] for run in runs}):
         versions = [held.adapted(seed, supervision) for seed in seeds]
-        rows[supervision] = [list(one.values())[-1] for one in versions]
+        rows[supervision] = [list(version.values())[-1] for version in versions]
         if supervision == LABELLED:
-            rows['tried'] = [next(iter(one.values())) for one in versions]
+            rows['tried'] = [next(iter(version.values())) for version in versions]
     return {name: rows[name] for name in ROWS if name in rows}
 
 
 def cost_of(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Seconds, operations and memory of one run, and latencies beside it."""
+    """Seconds, operations and memory of the adaptation of one run, and latencies during it."""
     plugged = _when(run, 'phase', 'plugged in')
-    latencies = {training: [one for moment in run['moments']
-                            for one, busy in zip(moment['latency'], moment['training'], strict=True)
+    latencies = {training: [latency for moment in run['moments']
+                            for latency, busy in zip(moment['latency'], moment['training'], strict=True)
                             if busy is training] for training in (False, True)}
     idle, busy = (float(np.percentile(latencies[training], 95)) if latencies[training] else math.nan
                   for training in (False, True))
-    trained = [one for one in run['adaptations'] if one['steps']]
+    trained = [adaptation for adaptation in run['adaptations'] if adaptation['steps']]
     return {'seed': run['seed'], 'supervision': run['supervision'],
             'degraded': _since(run, 'state', 'camera degraded', _when(run, 'phase', 'night')),
             'tried': _since(run, 'links', 'lidar 000001', plugged),
             'trained': _since(run, 'links', f'lidar {_last_version(run)}', plugged),
-            'training': sum(one['seconds'] for one in trained), 'steps': sum(one['steps'] for one in trained),
-            'tmacs': sum(one['macs'] for one in run['adaptations']) / 1e12,
-            'memory_mb': max((one['memory'] for one in run['adaptations']), default=0) / 1e6,
+            'training': sum(adaptation['seconds'] for adaptation in trained),
+            'steps': sum(adaptation['steps'] for adaptation in trained),
+            'tmacs': sum(adaptation['macs'] for adaptation in run['adaptations']) / 1e12,
+            'memory_mb': max((adaptation['memory'] for adaptation in run['adaptations']), default=0) / 1e6,
             'idle_p95': idle, 'training_p95': busy, 'asked_in_training': len(latencies[True])}
 
 
@@ -142,13 +143,13 @@ def _since(run: Mapping[str, Any], kind: str, text: str, start: float) -> float:
 
 def text_of(accuracy: Mapping[str, Sequence[float]], costs: Sequence[Mapping[str, Any]],
             runs: Sequence[Mapping[str, Any]], machine: str, questions: int, note: str) -> str:
-    """The page."""
+    """The page as Markdown."""
     mean = {name: fmean(values) for name, values in accuracy.items()}
     gain, offline = mean[LABELLED] - mean['camera_night'], mean['offline'] - mean['camera_night']
     free = mean.get(DISTILLED, math.nan) - mean['camera_night']
     asked = sum(len(moment['right']) for run in runs for moment in run['moments'])
     return PAGE.format(
-        note=note, machine=machine, questions=f'{questions:,}', seeds=', '.join(str(one) for one in sorted(
+        note=note, machine=machine, questions=f'{questions:,}', seeds=', '.join(str(seed) for seed in sorted(
             {run['seed'] for run in runs})), accuracy=_accuracy_table(accuracy), costs=_cost_table(costs),
         live=_live_table(runs), share=100 * mean[LABELLED] / mean['offline'], gain=gain,
         gain_share=100 * gain / offline, free_share=100 * free / gain, asked=f'{asked:,}')
@@ -157,7 +158,7 @@ def text_of(accuracy: Mapping[str, Sequence[float]], costs: Sequence[Mapping[str
 def _accuracy_table(accuracy: Mapping[str, Sequence[float]]) -> str:
     lines = ['| answers rest on | right |', '|---|---|']
     for name, values in accuracy.items():
-        each = ', '.join(f'{one:.1f}' for one in values)
+        each = ', '.join(f'{value:.1f}' for value in values)
         lines.append(f'| {ROWS[name]} | {fmean(values):.1f} ({each}) |')
     return '\n'.join(lines)
 
@@ -165,12 +166,13 @@ def _accuracy_table(accuracy: Mapping[str, Sequence[float]]) -> str:
 def _cost_table(costs: Sequence[Mapping[str, Any]]) -> str:
     lines = ['| run | something in use, s | trained links in use, s | steps | TMAC | peak memory, MB | p95 '
              'latency idle, ms | while training, ms | ratio |', '|---|---|---|---|---|---|---|---|---|']
-    for one in costs:
-        ratio = one['training_p95'] / one['idle_p95']
+    for cost in costs:
+        ratio = cost['training_p95'] / cost['idle_p95']
         lines.append(
-            f'| {one["supervision"]}, seed {one["seed"]} | {_s(one["tried"])} | {_s(one["trained"])} | '
-            f'{one["steps"]} | {one["tmacs"]:.2f} | {one["memory_mb"]:.0f} | {1e3 * one["idle_p95"]:.0f} | '
-            f'{1e3 * one["training_p95"]:.0f} (n = {one["asked_in_training"]}) | {ratio:.2f} |')
+            f'| {cost["supervision"]}, seed {cost["seed"]} | {_s(cost["tried"])} | {_s(cost["trained"])} | '
+            f'{cost["steps"]} | {cost["tmacs"]:.2f} | {cost["memory_mb"]:.0f} | '
+            f'{1e3 * cost["idle_p95"]:.0f} | '
+            f'{1e3 * cost["training_p95"]:.0f} (n = {cost["asked_in_training"]}) | {ratio:.2f} |')
     return '\n'.join(lines)
 
 
@@ -179,7 +181,7 @@ def _live_table(runs: Sequence[Mapping[str, Any]]) -> str:
     for supervision in sorted({run['supervision'] for run in runs}, reverse=True):
         chosen = [run['phases'] for run in runs if run['supervision'] == supervision]
         for name, first in chosen[0].items():
-            asked, right, guessed = (sum(one[name][key] for one in chosen)
+            asked, right, guessed = (sum(phases[name][key] for phases in chosen)
                                      for key in ('asked', 'right', 'guessed'))
             lines.append(f'| {supervision} | {first["title"]} | {100 * right / asked:.1f} % of {asked} | '
                          f'{100 * guessed / asked:.1f} % |')
@@ -191,7 +193,7 @@ def _s(seconds: float) -> str:
 
 
 def draw(accuracy: Mapping[str, Sequence[float]], runs: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Bars of the held-out accuracies, and the live accuracy of all drives around the moment of plugging."""
+    """Draw the held-out accuracies and the live accuracy around the start of the LiDAR."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -222,9 +224,9 @@ def _lines(axes: Axes, runs: Sequence[Mapping[str, Any]]) -> None:
         chosen = [run for run in runs if run['supervision'] == supervision]
         if chosen:
             middles, shares = binned(chosen)
-            bounds = 100 * np.array([one.interval for one in shares])
+            bounds = 100 * np.array([share.interval for share in shares])
             axes.fill_between(middles, *bounds.T, color=colour, alpha=.13, lw=0)
-            axes.plot(middles, [100 * one.value for one in shares], 'o-', color=colour, lw=1.6, ms=4,
+            axes.plot(middles, [100 * share.value for share in shares], 'o-', color=colour, lw=1.6, ms=4,
                       label=f'{TAUGHT[supervision]} ({len(chosen)} drives)')
     axes.axvline(0, color=INK, lw=1)
     axes.text(2, 31, 'LiDAR plugged in', color=INK)
@@ -236,12 +238,12 @@ def _lines(axes: Axes, runs: Sequence[Mapping[str, Any]]) -> None:
 
 
 def binned(runs: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[Share]]:
-    """Middles in seconds since the LiDAR was plugged in, and what was right of the questions around them."""
+    """The middles of the bins, in seconds since the start of the LiDAR, and their shares of right answers."""
     tally: dict[int, list[bool]] = {}
     for run in runs:
         plugged = _when(run, 'phase', 'plugged in')
         for moment in run['moments']:
             tally.setdefault(math.floor((moment['seconds'] - plugged) / BIN), []).extend(moment['right'])
-    kept = {place: right for place, right in sorted(tally.items()) if len(right) >= LEAST_IN_BIN}
+    kept = {place: right for place, right in sorted(tally.items()) if len(right) >= MIN_IN_BIN}
     shares = [Share(sum(right), len(right)) for right in kept.values()]
     return [(place + .5) * BIN for place in kept], shares

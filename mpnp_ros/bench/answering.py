@@ -1,6 +1,6 @@
-"""Ways to answer a standing question from a new frame, and what each costs.
+"""Ways to answer a standing question from a new frame, and their costs.
 
-All score the same choices at the same rows of the same text and differ in what they compute again.
+All ways score the same choices at the same rows of the same text.  They differ in what they recompute.
 """
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Frame = Mapping[str, ModalityTokens]
 
 
 class Variant(Protocol):
-    """One way to answer one question that is given when it is made.
+    """A way to answer one question, which is given at construction.
 
-    about: for the table.
+    about: its description in the table.
     """
 
     about: str
@@ -38,17 +38,17 @@ class Variant(Protocol):
         """Probabilities of the choices."""
 
     def macs(self, frame: Frame) -> int:
-        """Multiply-accumulates of `answer`: of the language model by llm/cost.py, and of linear layers."""
+        """Multiply-accumulates of `answer`: the language model by llm/cost.py, and linear layers."""
 
 
 class Split:
-    """This package: blocks below the links, and rows that no prefix reaches, are read once per question."""
+    """Split execution: blocks below the links and rows without a prefix run once per question."""
 
     about = 'split execution'
 
     def __init__(self, lm: LanguageModel, question: str, choices: Sequence[str], frame: Frame,
                  **link_options: object) -> None:
-        """frame: what links are made for.  link_options: as in LinkConfig.for_model."""
+        """frame: an example of the tokens.  link_options: as in LinkConfig.for_model."""
         self.lm, self.method = lm, create_method('mpnp', lm)
         for modality, tokens in frame.items():
             self.method.plug(self.method.new_link(modality, tokens.encoder, tokens.width, **link_options))
@@ -69,7 +69,7 @@ class Split:
 
 
 class Reread(Split):
-    """The same answer with nothing kept: all blocks and the question anew for each frame."""
+    """Split execution without a cache: all blocks run on the question again for each frame."""
 
     about = 'the same, nothing cached'
 
@@ -86,12 +86,12 @@ class Reread(Split):
 
 
 class InputTokens:
-    """Modality tokens, projected to the model's width, in front of the text; all blocks for each frame."""
+    """Projected modality tokens in front of the text; all blocks run for each frame."""
 
     about = 'tokens at the input layer'
 
     def __init__(self, lm: LanguageModel, question: str, choices: Sequence[str], frame: Frame) -> None:
-        """frame: one with as many tokens, of the same widths, as those to come."""
+        """frame: an example; later frames must have as many tokens of the same width."""
         self.lm = lm
         self.projections = nn.ModuleDict({
             modality: nn.Linear(tokens.width, lm.width) for modality, tokens in frame.items()}).to(lm.device)
@@ -124,7 +124,7 @@ class InputTokens:
 
 def variants(lm: LanguageModel, question: str, choices: Sequence[str], frame: Frame,
              **link_options: object) -> dict[str, Variant]:
-    """What is compared, by short name; link_options: as in LinkConfig.for_model."""
+    """The variants to compare, by short name.  link_options: as in LinkConfig.for_model."""
     reach_all = Split(lm, question, choices, frame, **{**link_options, 'reach': 'all'})
     reach_all.about = 'split execution, every row sees the prefix'
     return {'ours': Split(lm, question, choices, frame, **link_options), 'ours, reach all': reach_all,
@@ -134,7 +134,7 @@ def variants(lm: LanguageModel, question: str, choices: Sequence[str], frame: Fr
 
 @torch.no_grad()
 def reread(lm: LanguageModel, prepared: PreparedQuestion) -> PreparedQuestion:
-    """A prepared question computed again from its tokens."""
+    """A prepared question, recomputed from its tokens."""
     hidden = lm.run_blocks(lm.embed(prepared.layout), prepared.layout, 0, prepared.first)
     rows = open_rows(lm, prepared.layout, hidden, prepared.first, prepared.prompt_tokens, prepared.rows.reach)
     return replace(prepared, hidden=hidden, rows=rows)
@@ -152,9 +152,7 @@ def random_frame(shapes: Mapping[str, tuple[int, int]], seed: int) -> dict[str, 
 
 
 def linear_macs(module: nn.Module, call: Callable[[], object]) -> int:
-    """MACs of all linear layers in `module` during `call()`, exact; products of activations are not among
-    them.
-    """
+    """MACs of all linear layers in `module` during `call()`, exact; without products of activations."""
     counts: list[int] = []
     with _counting(module, counts):
         call()
@@ -167,7 +165,7 @@ def _counting(module: nn.Module, counts: list[int]) -> Iterator[None]:
         counts.append(output.numel() * layer.in_features)
 
     def aligner(layer: Aligner, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        counts.append(output.numel() * layer.output.in_features)  # it multiplies by these weights itself
+        counts.append(output.numel() * layer.output.in_features)  # multiplies by these itself
 
     hooks = [part.register_forward_hook(linear if isinstance(part, nn.Linear) else aligner)
              for part in module.modules() if isinstance(part, nn.Linear | Aligner)]
@@ -179,7 +177,7 @@ def _counting(module: nn.Module, counts: list[int]) -> Iterator[None]:
 
 
 def _looking_macs(config: LinkConfig, frame: Frame) -> int:
-    """Of weighing and summing tokens in all pooling layers, which no linear layer does."""
+    """MACs of weighing and summing tokens in all pooling layers."""
     if config.pooling != 'question':
         return 0
     contents = config.token_width if config.additive else CONTENTS

@@ -1,12 +1,11 @@
-"""Several adaptations in a row against training jointly: docs/results/continual.json and a table.
+"""Compare adaptations in a row with joint training; write docs/results/continual.json and print a table.
 
     python -m mpnp_ros.bench.continual --study study --work continual --output docs/results
 
-A robot with links to its camera gets a LiDAR, later a radar.  Each time only the new modality's links are
-trained, as the adaptation node does it, on moments when the others were there too, beside their links, which
-do not change.  Jointly: the links of all three are trained together, from the same start, on the same
-questions, for as many steps.  Both answer the same questions about held-out scenes with every set of
-modalities.
+In a row: a robot with camera links gets a LiDAR, then a radar.  Each time only the links of the new modality
+are trained, as by the adaptation node; the other links are frozen and their tokens are present.  Jointly: the
+links of all three modalities are trained together from the same initial links, on the same questions, for as
+many steps.  Both answer the same questions about held-out scenes with every set of modalities.
 """
 from __future__ import annotations
 
@@ -61,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class Continual:
-    """study: folder of mpnp evaluate --work.  work: where scenes and finished seeds are kept."""
+    """The benchmark.  study: work folder of mpnp evaluate.  work: folder of scenes and finished seeds."""
 
     def __init__(self, study: Path, work: Path) -> None:
         self.study, self.work = study, work
@@ -71,7 +70,7 @@ class Continual:
         self.book: QuestionBook | None = None
 
     def run(self, seed: int) -> dict[str, dict[str, float]]:
-        """Set of modalities -> percent right after adaptations in a row, and after training jointly."""
+        """Accuracy in percent by way of training (in a row, jointly) and set of modalities."""
         path = self.work / f'seed-{seed}.json'
         if not path.is_file():
             links = LinkStore(self.study / 'links' / f'seed-{seed}')
@@ -82,7 +81,7 @@ class Continual:
         return json.loads(path.read_bytes())
 
     def _one_by_one(self, start: Link, seed: int) -> Method:
-        """LiDAR in, then radar in."""
+        """Train LiDAR links, then radar links."""
         method = self._method(start, ())
         for name in ADDED:
             method.plug(self._new(method, name, start, seed))
@@ -91,7 +90,7 @@ class Continual:
         return method
 
     def _jointly(self, start: Link, seed: int) -> Method:
-        """The links of all three, the camera's too."""
+        """Train the links of all three modalities together."""
         method = self._method(start, ADDED, seed)
         Trainer(method, self._config(seed, STEPS * len(ADDED)), self._read(method)).fit(self.train)
         return method
@@ -114,7 +113,7 @@ class Continual:
         return link
 
     def _read(self, method: Method) -> QuestionBook:
-        """All questions, read once for all seeds: all links here begin at the same block."""
+        """All prepared questions; read once, because all links begin at the same block."""
         self.book = self.book or QuestionBook(method, QuestionFiles())
         return self.book
 
@@ -136,15 +135,16 @@ class Continual:
 
 
 def _options(link: Link) -> dict[str, object]:
-    """What makes a link of the same shape."""
+    """Options of a link of the same shape."""
     return {name: value for name, value in link.config.to_dict().items() if name not in OF_THE_MODALITY}
 
 
 def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """Means over seeds, as Markdown."""
+    """Means over seeds as a Markdown table."""
     lines = ['| plugged | in a row | jointly | difference |', '|---|---|---|---|']
     for part in next(iter(results.values()))['jointly']:
-        row, joint = (fmean(one[way][part] for one in results.values()) for way in ('in a row', 'jointly'))
+        row, joint = (fmean(result[way][part] for result in results.values())
+                      for way in ('in a row', 'jointly'))
         lines.append(f'| {part.replace("+", " + ")} | {row:.1f} | {joint:.1f} | {row - joint:+.1f} |')
     return '\n'.join(lines)
 
@@ -152,8 +152,8 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--study', type=Path, required=True, help='the folder of mpnp evaluate --work')
-    parser.add_argument('--work', type=Path, required=True, help='where scenes and results are kept')
+    parser.add_argument('--study', type=Path, required=True, help='work folder of mpnp evaluate')
+    parser.add_argument('--work', type=Path, required=True, help='folder of scenes and results')
     parser.add_argument('--output', type=Path, default=Path('docs/results'))
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     return parser

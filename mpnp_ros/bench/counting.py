@@ -1,14 +1,13 @@
-"""What links that count answer from what is known of the things around the vehicle, with and without doubt.
+"""Measure the accuracy of counting links on true objects, certain and uncertain.
 
     python -m mpnp_ros.bench.counting --links LINK [--root NUSCENES] [--output counting.json]
         [--own-words test/adaptation/own_words.txt] [--beyond test/adaptation/beyond.txt]
 
-Without --root, on painted frames of streets of the embedded world that nothing was trained on, and, where
-they are given, in people's own words and with questions that counts cannot answer; with --root, on the true
-objects of key frames in nuScenes form.  Beside each accuracy: the majority, the fixed rule on the
-same tokens, and both on tokens that are turned away by 120 degrees.  On doubtful tokens, the expected
-calibration error too; it needs --of-each-type 1500 to be told from noise.  All of it through the language
-model.
+Without --root: painted frames of held-out streets of the embedded world, and optionally questions in free
+words (--own-words) and questions that counts cannot answer (--beyond).  With --root: true objects of key
+frames in nuScenes form.  Each accuracy comes with the majority answer, the fixed rule on the same tokens, and
+both on tokens that are turned by 120 degrees.  Uncertain tokens also give the expected calibration error; use
+--of-each-type 1500 for it.  All answers use the language model.
 """
 from __future__ import annotations
 
@@ -57,17 +56,19 @@ Rows = dict[str, dict[str, float]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; see the module."""
+    """Measure, print and write the figures; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--links', type=Path, required=True, help='folder of a link to true objects')
+    parser.add_argument('--links', type=Path, required=True, help='folder of links to true objects')
     parser.add_argument('--root', type=Path, help='nuScenes root with annotations')
-    parser.add_argument('--own-words', type=Path, metavar='FILE', help='questions with their meanings')
+    parser.add_argument('--own-words', type=Path, metavar='FILE',
+                        help='questions in free words with their meanings')
     parser.add_argument('--beyond', type=Path, metavar='FILE', help='questions that counts cannot answer')
     parser.add_argument('--frames', type=int, default=600, help='painted frames (default: %(default)s)')
-    parser.add_argument('--of-each-type', type=int, default=300, help='questions (default: %(default)s)')
-    parser.add_argument('--turns', type=int, default=6, help='headings a key frame (default: %(default)s)')
-    parser.add_argument('--output', type=Path, help='JSON file of all figures')
+    parser.add_argument('--of-each-type', type=int, default=300,
+                        help='questions per type (default: %(default)s)')
+    parser.add_argument('--turns', type=int, default=6, help='headings per key frame (default: %(default)s)')
+    parser.add_argument('--output', type=Path, help='JSON file for all figures')
     given = parser.parse_args(arguments)
     lm = load_language_model('smollm2-135m-instruct')
     method = create_method('mpnp', lm)
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def real(method: Method, book: QuestionBook, encoder: str, given: argparse.Namespace) -> dict[str, Rows]:
-    """Rows about all key frames of a root."""
+    """Accuracies on all key frames of a root, by view."""
     root = NuScenes(given.root)
     frames = [frame for scene in root.scenes for frame in root.key_frames(scene['name'])]
     data = question_dataset(frames, [TrueObjects(SCOPE)], given.turns, scope=SCOPE)
@@ -97,20 +98,20 @@ def real(method: Method, book: QuestionBook, encoder: str, given: argparse.Names
     views: dict[str, Callable[[ModalityTokens], ModalityTokens]] = {
         'hard': lambda tokens: tokens, f'statuses {SURE:.0%} sure': less_sure,
         'away': lambda tokens: turn_tokens(tokens, AWAY)}
-    said = [parse_question(one.question) for one in data.examples]
+    said = [parse_question(example.question) for example in data.examples]
     return {name: measure(method, book, encoder, data, said, view, everything)
             for name, view in views.items()}
 
 
 def painted(method: Method, book: QuestionBook, encoder: str, given: argparse.Namespace) -> dict[str, Rows]:
-    """Rows about painted frames, in the templates' words and in others."""
+    """Accuracies on painted frames, in the words of the templates and in free words."""
     base = list(object_key_frames(SEEDS, 6, 4., progress=False))
     rows: dict[str, Rows] = {}
     for place, doubt in enumerate(DOUBTS):
         painter = Painter(base, SCOPE, 100 + place)
         data = painted_questions((painter.paint(index, doubt, whole=True) for index in range(given.frames)),
                                  place, of_each_type=given.of_each_type, free=0.)
-        said = [data.meanings[one.question] for one in data.dataset.examples]
+        said = [data.meanings[example.question] for example in data.dataset.examples]
         rows[doubt] = measure(method, book, encoder, data.dataset, said)
         if doubt == 'soft':
             rows['calibration error'] = calibration(method, book, encoder, data.dataset)
@@ -118,7 +119,7 @@ def painted(method: Method, book: QuestionBook, encoder: str, given: argparse.Na
             for name, held_out in (('free words', False), ('held-out words', True)):
                 rows[name] = measure(method, book, encoder, reworded(data, held_out), said)
             rows['away'] = measure(method, book, encoder, data.dataset, said,
-                                   lambda one: turn_tokens(one, AWAY))
+                                   lambda tokens: turn_tokens(tokens, AWAY))
             seen = [replace(frame[OBJECTS], encoder=encoder) for frame in data.dataset.frames.values()]
             rows |= words_of_people(method, given.own_words, given.beyond, seen)
     return rows
@@ -128,36 +129,36 @@ def measure(method: Method, book: QuestionBook, encoder: str, data: TokenDataset
             meanings: Sequence[Meaning],
             view: Callable[[ModalityTokens], ModalityTokens] = lambda tokens: tokens,
             majority_of: Sequence[Example] = ()) -> Rows:
-    """Shares of right answers by type: of the majority of each text, of the rule and of the links.
+    """Accuracies by type in percent: of the majority answer of each text, of the rule and of the links.
 
-    majority_of: the examples whose majorities are taken; default: those that are measured, which flatters
-    the majority where texts are rare.
+    majority_of: the examples that define the majority; default: `data`, which overestimates the majority of
+    rare texts.
     """
     seen = as_seen(data, encoder, view)
     answers = {
         'majority': majority_answers(majority_of or data.examples, data.examples),
-        'rule': [rule_answer(meaning, seen[one.frame][OBJECTS], CHANNELS)
-                 for one, meaning in zip(data.examples, meanings, strict=True)],
-        'links': answers_of(method, data.examples, book, lambda one: seen[one.frame])}
+        'rule': [rule_answer(meaning, seen[example.frame][OBJECTS], CHANNELS)
+                 for example, meaning in zip(data.examples, meanings, strict=True)],
+        'links': answers_of(method, data.examples, book, lambda example: seen[example.frame])}
     return {who: shares(data.examples, given) for who, given in answers.items()}
 
 
 def as_seen(data: TokenDataset, encoder: str,
             view: Callable[[ModalityTokens], ModalityTokens] = lambda tokens: tokens) -> dict[str, Frame]:
-    """The frames of true objects as tokens of the encoder that the links are for."""
+    """The frames of true objects, labelled as tokens of the encoder of the links."""
     return {key: {OBJECTS: replace(view(frame[OBJECTS]), encoder=encoder)}
             for key, frame in data.frames.items()}
 
 
 def calibration(method: Method, book: QuestionBook, encoder: str, data: TokenDataset) -> Rows:
-    """Expected calibration errors in percent by type, with the temperature of the links and without."""
+    """Expected calibration errors in percent by type, with and without the temperature of the links."""
     seen = as_seen(data, encoder)
     doubt, found = method.links()[OBJECTS].doubt, {}
     fitted = {name: tensor.clone() for name, tensor in doubt.state_dict().items()}
     for name, tensors in (('without temperature', {key: tensor * 0 for key, tensor in fitted.items()}),
                           ('with', fitted)):
         doubt.load_state_dict(tensors)
-        replies = replies_of(method, data.examples, book, lambda one: seen[one.frame])
+        replies = replies_of(method, data.examples, book, lambda example: seen[example.frame])
         sure: dict[str, list[tuple[float, bool]]] = defaultdict(list)
         for example, reply in zip(data.examples, replies, strict=True):
             for kind in ('all', example.type):
@@ -169,9 +170,9 @@ def calibration(method: Method, book: QuestionBook, encoder: str, data: TokenDat
 
 def words_of_people(method: Method, own_words: Path | None, beyond: Path | None,
                     frames: Sequence[ModalityTokens]) -> dict[str, Rows]:
-    """Shares of right answers by type, and of questions that are called unknown, rightly or not.
+    """Accuracies by type in percent, and the shares of questions that are called unknown.
 
-    A line of own_words: words | type | category: status | direction | reach | what is compared to.
+    A line of own_words: words | type | category: status | direction | reach | second thing.
     """
     rng, right, unknown = random.Random(0), defaultdict(list), defaultdict(list)
     for line in _lines(own_words):
@@ -201,7 +202,7 @@ def _lines(path: Path | None) -> list[str]:
 
 
 def _asks_of_one(meaning: Meaning, frame: ModalityTokens) -> bool:
-    """Whether what a question calls "the ..." is one thing in a frame."""
+    """Whether the "the ..." of a question is exactly one thing in a frame."""
     alone = Meaning('count', meaning.thing, meaning.direction, reach=meaning.reach)
     if meaning.type not in ('exist', 'count') and rule_answer(alone, frame, CHANNELS) != '1':
         return False
@@ -214,12 +215,12 @@ def _described(text: str) -> Description:
 
 
 def percent(values: Sequence[bool]) -> float:
-    """Share of True, in percent, one digit."""
+    """The share of True in percent, rounded to one digit."""
     return round(100 * float(np.mean(values)), 1)
 
 
 def shares(examples: Sequence[Example], answers: Sequence[str | None]) -> dict[str, float]:
-    """Of all and by type, in percent."""
+    """Accuracies of all examples and by type, in percent."""
     right: dict[str, list[bool]] = defaultdict(list)
     for example, answer in zip(examples, answers, strict=True):
         right['all'].append(answer == example.answer)
@@ -228,7 +229,7 @@ def shares(examples: Sequence[Example], answers: Sequence[str | None]) -> dict[s
 
 
 def less_sure(tokens: ModalityTokens) -> ModalityTokens:
-    """Each object's status is said with probability SURE; the other statuses share the rest."""
+    """Tokens whose objects have their status with probability SURE; the other statuses share the rest."""
     same = CATEGORY[:, None] == CATEGORY[None]
     others = same & ~np.eye(len(CATEGORY), dtype=bool)
     spread = others / np.maximum(others.sum(1, keepdims=True), 1)
@@ -238,15 +239,15 @@ def less_sure(tokens: ModalityTokens) -> ModalityTokens:
 
 
 def reworded(data: PaintedDataset, held_out: bool) -> TokenDataset:
-    """The same questions in free words; held_out: in words that training never says."""
+    """The same questions in free words.  held_out: use words that do not occur in training."""
     rng = random.Random(int(held_out))
     return replace(data.dataset, examples=tuple(
-        replace(one, question=say(data.meanings[one.question], rng, held_out))
-        for one in data.dataset.examples))
+        replace(example, question=say(data.meanings[example.question], rng, held_out))
+        for example in data.dataset.examples))
 
 
 def table(of: Mapping[str, float]) -> str:
-    """Of all, then by type."""
+    """A line of text: the accuracy of all, then by type."""
     types = ' '.join(f'{name} {value:.0f}' for name, value in sorted(of.items()) if name != 'all')
     return f'{of["all"]:.1f} ({types})'
 

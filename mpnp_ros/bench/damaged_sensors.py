@@ -1,13 +1,12 @@
-"""What is given back to answers when a sensor's counts go wrong in known ways.
+"""Measure the accuracy that adaptation recovers when the counts of a sensor are damaged.
 
     python -m mpnp_ros.bench.damaged_sensors --links LINK [--page docs/results/damaged_sensors.md]
 
-A robot drives through streets of the embedded world with a sensor that counts the things around it, and the
-sensor is damaged: it misses people, takes trucks for buses, counts too much, is turned, or looks into fog.
-Three adaptations follow, all of them of what the sensor's counts are worth.  Labelled: some hundred questions
-with true answers.  Label-free: no question at all, only moments in which a trusted sensor looks at the same
-place.  Offline: questions without end, which is what could be had.  All answers are about other streets, and
-go through the language model.
+A robot drives through streets of the embedded world with a sensor that counts the things around it.  The
+sensor is damaged: it misses people, takes trucks for buses, counts too much, is turned, or is in fog.  Three
+adaptations train the worth of its counts.  Labelled: a few hundred questions with true answers.  Label-free:
+no questions, only moments in which a trusted sensor sees the same place.  Offline: as many questions as
+possible, an upper bound.  All answers are about other streets and use the language model.
 """
 from __future__ import annotations
 
@@ -47,23 +46,23 @@ from mpnp_ros.world.key_frames import object_key_frames
 
 SCOPE = Scope(30., 5, anchors=False)
 LIVED, ELSEWHERE = range(41_000, 41_020), range(42_000, 42_024)
-"""Scenes that are driven through, and those that questions are about."""
+"""Scenes of the adaptation, and scenes of the test."""
 CATEGORY = np.array([category for category, _ in CHANNELS])
 HEADING = 15.0
 QUESTIONS, TESTED, ENDLESS = 300, 200, 1000
-"""Labelled questions in all; of each type in the test; and of each type for training without end."""
+"""Labelled questions; questions per type in the test; questions per type of offline training."""
 
 Damage = Callable[[ModalityTokens, random.Random], ModalityTokens]
 
 
 def people_missed(tokens: ModalityTokens, rng: random.Random) -> ModalityTokens:
-    """Four of ten people are not seen."""
+    """Miss four of ten people."""
     lost = np.array([rng.random() < .4 for _ in range(len(tokens.values))])
     return replace(tokens, values=tokens.values * ~np.outer(lost, CATEGORY == 'pedestrian'))
 
 
 def trucks_as_buses(tokens: ModalityTokens, rng: random.Random) -> ModalityTokens:
-    """Trucks are taken for buses that do the same."""
+    """Count trucks as buses of the same status."""
     values, truck = tokens.values.copy(), CATEGORY == 'truck'
     values[:, CATEGORY == 'bus'] += values[:, truck]
     values[:, truck] = 0
@@ -71,17 +70,17 @@ def trucks_as_buses(tokens: ModalityTokens, rng: random.Random) -> ModalityToken
 
 
 def counted_too_often(tokens: ModalityTokens, rng: random.Random) -> ModalityTokens:
-    """Everything counts one and a half times."""
+    """Count everything 1.5 times."""
     return replace(tokens, values=tokens.values * np.float32(1.5))
 
 
 def turned(tokens: ModalityTokens, rng: random.Random) -> ModalityTokens:
-    """The sensor has been knocked askew."""
+    """Turn the sensor by HEADING degrees."""
     return turn_tokens(tokens, math.radians(HEADING))
 
 
 def foggy(tokens: ModalityTokens, rng: random.Random) -> ModalityTokens:
-    """Half of all things are not seen."""
+    """Miss half of all things."""
     kept = np.array([rng.random() < .5 for _ in range(len(tokens.values))])
     return replace(tokens, values=tokens.values * kept[:, None])
 
@@ -92,8 +91,8 @@ DAMAGES: dict[str, Damage] = {
 
 
 @dataclass(frozen=True)
-class Row:
-    """Right answers in percent, and seconds that the adaptations took."""
+class DamageRow:
+    """Accuracies in percent of one damage, and durations of the adaptations in seconds."""
 
     damage: str
     sound: float
@@ -106,17 +105,17 @@ class Row:
     label_free_seconds: float
 
     def given_back(self, accuracy: float) -> str:
-        """Percent of what the best of the three ways gives; a dash where that is less than a point."""
+        """The recovered share of the best way in percent; `-` if the best way gains less than a point."""
         most = max(self.offline, self.labelled, self.label_free) - self.damaged
         return f'{100 * (accuracy - self.damaged) / most:.0f} %' if most >= 1 else '-'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; see the module."""
+    """Measure, print and write the page; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--links', type=Path, required=True, help='folder of a link to true objects')
-    parser.add_argument('--page', type=Path, help='Markdown page; its figures and picture beside it')
+    parser.add_argument('--links', type=Path, required=True, help='folder of links to true objects')
+    parser.add_argument('--page', type=Path, help='Markdown page; figures and picture are written beside it')
     given = parser.parse_args(arguments)
     measuring = Measuring(given.links)
     rows = []
@@ -130,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class Measuring:
-    """One link, streets to adapt in and questions about others."""
+    """Links, questions to adapt on and test questions about other streets."""
 
     def __init__(self, links: Path) -> None:
         lm = load_language_model('smollm2-135m-instruct')
@@ -144,11 +143,12 @@ class Measuring:
         self.majority = _right(self.test.examples, majority_answers(self.lived.examples, self.test.examples))
         self.sound = self._accuracy(self.test)
 
-    def row(self, name: str, damage: Damage) -> Row:
-        """Everything about one damage."""
+    def row(self, name: str, damage: Damage) -> DamageRow:
+        """Measure one damage."""
         lived, labelled, test = (_changed(data, damage) for data in (self.lived, self.labelled, self.test))
-        rule = _right(test.examples, [rule_answer(one.question, test.frames[one.frame][OBJECTS], CHANNELS)
-                                      for one in test.examples])
+        rule = _right(test.examples, [
+            rule_answer(example.question, test.frames[example.frame][OBJECTS], CHANNELS)
+            for example in test.examples])
         results, seconds = {}, {}
         for way, adapt in (('damaged', lambda: None), ('labelled', partial(self._learn, labelled, 80)),
                            ('label_free', partial(self._compare, lived)),
@@ -159,7 +159,7 @@ class Measuring:
             seconds[way] = time.perf_counter() - started
             results[way] = self._accuracy(test)
         self.link.worth.load_state_dict(Worth(len(CHANNELS)).state_dict())
-        return Row(name, self.sound, rule=rule, labelled_seconds=seconds['labelled'],
+        return DamageRow(name, self.sound, rule=rule, labelled_seconds=seconds['labelled'],
                    label_free_seconds=seconds['label_free'], **results)
 
     def _learn(self, data: TokenDataset, steps: int) -> None:
@@ -167,7 +167,7 @@ class Measuring:
         Trainer(self.method, config, self.book).fit(data)
 
     def _compare(self, data: TokenDataset) -> None:
-        """With the same frames as a trusted sensor sees them."""
+        """Fit the worth of the counts to those of a trusted sensor in the same frames."""
         keys = sorted(data.frames)
         seen, trusted = (TokenBatch.stack([frames[key][OBJECTS] for key in keys], self.method.lm.device)
                          for frames in (data.frames, self.lived.frames))
@@ -176,7 +176,7 @@ class Measuring:
 
     def _accuracy(self, data: TokenDataset) -> float:
         return _right(data.examples, answers_of(self.method, data.examples, self.book,
-                                                lambda one: data.frames[one.frame]))
+                                                lambda example: data.frames[example.frame]))
 
     def _asked(self, scenes: range, turns: int, of_each_type: int) -> TokenDataset:
         frames = object_key_frames(scenes, 8, 3., progress=False)
@@ -196,8 +196,8 @@ def _right(examples: Sequence[Example], answers: Sequence[str | None]) -> float:
                                 for example, answer in zip(examples, answers, strict=True)]))
 
 
-def write_page(page: Path, rows: Sequence[Row], majority: float) -> None:
-    """The page, its figures as JSON and its picture."""
+def write_page(page: Path, rows: Sequence[DamageRow], majority: float) -> None:
+    """Write the page, its figures as JSON and its picture."""
     lines = ['# Damaged sensors: accuracy recovered by adaptation', '',
              'Output of `python -m mpnp_ros.bench.damaged_sensors --page docs/results/damaged_sensors.md`, '
              'on 2 cores without a GPU.', '',
@@ -218,8 +218,8 @@ def write_page(page: Path, rows: Sequence[Row], majority: float) -> None:
     draw(page.with_suffix('.png'), rows)
 
 
-def draw(path: Path, rows: Sequence[Row]) -> None:
-    """Bars of every damage: damaged, label-free, labelled, offline."""
+def draw(path: Path, rows: Sequence[DamageRow]) -> None:
+    """Draw the accuracies of every damage: damaged, label-free, labelled, offline."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,12 +1,11 @@
-"""A thousand questions while a sensor is exchanged again and again and processes are killed.
+"""Ask a thousand questions while a sensor is exchanged repeatedly and processes are killed.
 
     python -m mpnp_ros.bench.endurance --cycles 20 --questions 1000 --kills 10
 
-Fusion and adaptation run as they are installed.  In every cycle a LiDAR with an encoder that nobody knows is
-plugged in, links for it are tried (in every fifth cycle trained), answers rest on it, and it is plugged out.
-All the while questions are asked.  Every one must have exactly one answer whose parts belong together; a
-process that is killed must come back with the links that were in use, or newer ones.
-The exit code is 1 where that is not so.
+The installed fusion and adaptation nodes run.  In every cycle a LiDAR with an unknown encoder is plugged in,
+links for it are tried (in every fifth cycle trained), answers use it, and it is unplugged.  Questions are
+asked all the time.  Every question must get exactly one consistent answer.  A killed process must restart
+with the links that were in use, or newer ones.  The exit code is 1 if one of these fails.
 """
 from __future__ import annotations
 
@@ -34,9 +33,9 @@ from mpnp_ros.bench.endurance_robot import (
     TRAINER,
     TRIED,
     Nodes,
-    Robot,
+    TokenRobot,
+    object_snapshots,
     own_environment,
-    sights,
 )
 from mpnp_ros.bench.timing import Summary, machine
 from mpnp_ros.cli.node_processes import ADAPTATION, FUSION
@@ -48,15 +47,15 @@ PLUGGED, READING, EVALUATING, HANDED, TRAINING, UNPLUGGED = PHASES = (
     'plugged in', 'reading', 'evaluating', 'handed over', 'training', 'unplugged')
 LASTED: Mapping[str, float] = {PLUGGED: .3, READING: 2., EVALUATING: 2., HANDED: 0., TRAINING: 0.,
                                UNPLUGGED: 1.}
-"""Seconds after the beginning of a phase at which is killed."""
+"""Seconds from the beginning of a phase to the kill."""
 TICK, LOOK, READY, CYCLE, LATE, UNPLUGGING, RECOVERY, UNDERWAY = .02, .1, 120., 240., 90., 30., 90., .5
-"""Seconds between ticks and looks at processes, of patience, and that a message takes at most."""
+"""Seconds: periods of ticks and of process checks, time-outs, and the longest transport of a message."""
 EVERY_FIFTH, UNPLUGGED_QUESTIONS = 5, 5
 
 
 @dataclass(frozen=True)
 class Point:
-    """When who is killed."""
+    """A planned kill: phase and process."""
 
     phase: str
     victim: str
@@ -70,7 +69,7 @@ POINTS = (Point(PLUGGED, FUSION), Point(READING, READER), Point(EVALUATING, ADAP
 
 @dataclass
 class Kill:
-    """What came of one.  seconds: until it was ready again; before, after: links in use."""
+    """The result of a kill.  seconds: until the process was ready again; before, after: links in use."""
 
     cycle: int
     point: Point
@@ -82,14 +81,14 @@ class Kill:
 
     @property
     def good(self) -> bool:
-        """Whether it is back with the links of before, or newer ones."""
+        """Whether the process is back with the same links or newer ones."""
         return self.after is not None and all(self.after.get(name, '') >= version
                                               for name, version in self.before.items() if version)
 
 
 @dataclass
 class Outcome:
-    """Of a whole run.  trouble: why it ended early."""
+    """The result of a whole run.  trouble: why it ended early."""
 
     cycles: int
     kills: list[Kill]
@@ -98,27 +97,27 @@ class Outcome:
 
 
 def thorough(cycle: int, cycles: int) -> bool:
-    """Whether links are trained in a cycle, not only tried: in every fifth one, and in the last."""
+    """Whether a cycle trains links instead of only trying them: every fifth cycle and the last."""
     return cycle % EVERY_FIFTH == EVERY_FIFTH - 1 or cycle == cycles - 1
 
 
 def plan(cycles: int, kills: int) -> list[list[Point]]:
-    """Points by cycle: those of training where there is some, the others spread evenly."""
+    """Kills by cycle: those during training in cycles that train, the others spread evenly."""
     points = [POINTS[number % len(POINTS)] for number in range(kills)]
     planned: list[list[Point]] = [[] for _ in range(cycles)]
     training = [cycle for cycle in range(cycles) if thorough(cycle, cycles)]
     others = [cycle for cycle in range(cycles) if cycle not in training] or training
-    for chosen, places in (([one for one in points if one.phase == TRAINING], training),
-                           ([one for one in points if one.phase != TRAINING], others)):
+    for chosen, places in (([point for point in points if point.phase == TRAINING], training),
+                           ([point for point in points if point.phase != TRAINING], others)):
         for number, point in enumerate(chosen):
             planned[places[number * len(places) // len(chosen)]].append(point)
     return planned
 
 
 class Endurance:
-    """Leads nodes and robot through the cycles."""
+    """Runs nodes and robot through the cycles."""
 
-    def __init__(self, nodes: Nodes, robot: Robot, say: Callable[[str], None]) -> None:
+    def __init__(self, nodes: Nodes, robot: TokenRobot, say: Callable[[str], None]) -> None:
         self.nodes, self.robot, self._say = nodes, robot, say
         self.kills: list[Kill] = []
         self.done = 0
@@ -126,7 +125,7 @@ class Endurance:
         self._cycle, self._phase, self._since, self._looked = 0, UNPLUGGED, 0., 0.
 
     def run(self, cycles: int, questions: int, planned: Sequence[Sequence[Point]]) -> None:
-        """All of it.  Raises MpnpError, naming it, for what does not come in time."""
+        """Run all cycles.  Raises MpnpError if a condition is not met in time."""
         self.robot.asking = True
         self._until(lambda: self.robot.ledger.answered and self.robot.adaptation, READY, 'the first answer')
         for number in range(cycles):
@@ -148,7 +147,7 @@ class Endurance:
 
         def rests() -> bool:
             if time.monotonic() > late and not self.robot.reads(encoder):
-                self.robot.labels_left = TRAINED  # trying came to nothing
+                self.robot.labels_left = TRAINED  # the tried links were rejected
             return self.robot.rests.get(LIDAR) == encoder
 
         self._until(rests, CYCLE, f'answers that rest on {encoder}')
@@ -165,7 +164,7 @@ class Endurance:
         self._until(self._is_calm, CYCLE, 'recovery')
 
     def _is_calm(self) -> bool:
-        """Whether all that was killed is back."""
+        """Whether all killed processes are back."""
         return all(kill.after is not None for kill in self.kills)
 
     def _until(self, condition: Callable[[], object], timeout: float, what: str) -> None:
@@ -195,7 +194,7 @@ class Endurance:
             self._kill_at(phase, now)
 
     def _seen_phase(self) -> str:
-        """What is going on with the LiDAR that is plugged in."""
+        """The current phase of the plugged-in LiDAR."""
         robot = self.robot
         if not robot.encoder:
             return UNPLUGGED
@@ -206,7 +205,7 @@ class Endurance:
         return HANDED if robot.reads(robot.encoder) else PLUGGED
 
     def _kill_at(self, phase: str, now: float) -> None:
-        point = next((one for one in self._points if one.phase == phase), None)
+        point = next((point for point in self._points if point.phase == phase), None)
         pid = self.nodes.pid(point.victim) if point else None
         if point is None or pid is None:
             return
@@ -218,7 +217,7 @@ class Endurance:
         os.kill(pid, signal.SIGKILL)
 
     def _look_after(self, kill: Kill, back: bool, now: float) -> None:
-        """Note when who was killed is ready again, and with which links."""
+        """Record when a killed process is ready again, and its links."""
         victim, told = kill.point.victim, self.robot.adaptation
         again = self.nodes.pid(victim) not in (None, kill.pid)
         if victim == FUSION:
@@ -234,14 +233,14 @@ class Endurance:
             raise MpnpError(f'{victim}, killed while {kill.point.phase}, is not back after {RECOVERY:g} s')
 
 
-def is_good(outcome: Outcome, robot: Robot, planned: int) -> bool:
-    """Whether nothing is lost, doubled or torn, and all that was killed came back with its links."""
+def is_good(outcome: Outcome, robot: TokenRobot, planned: int) -> bool:
+    """Whether no question is lost, doubled or torn, and all killed processes came back with their links."""
     return (not outcome.trouble and robot.ledger.good and len(outcome.kills) == planned
             and all(kill.good for kill in outcome.kills))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it and show what came of it; the exit code."""
+    """Run the program and print the tables; returns the exit code."""
     options = _parser().parse_args(arguments)
     own_environment(random.SystemRandom().randrange(1, 100))
     console = Console(width=120)
@@ -261,11 +260,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, folder: Path, log: Path,
-         say: Callable[[str], None]) -> tuple[Outcome, Robot]:
+         say: Callable[[str], None]) -> tuple[Outcome, TokenRobot]:
     started, shipped, trouble = time.monotonic(), shipped_links(), ''
     with ExitStack() as stack:
         node = stack.enter_context(ros_session())
-        robot = Robot(node, sights(), LinkStore(folder / 'state' / 'links'), shipped)
+        robot = TokenRobot(node, object_snapshots(), LinkStore(folder / 'state' / 'links'), shipped)
         endurance = Endurance(stack.enter_context(Nodes(folder / 'state', log, shipped)), robot, say)
         try:
             endurance.run(options.cycles, options.questions, plan(options.cycles, options.kills))
@@ -276,7 +275,7 @@ def _run(options: argparse.Namespace, folder: Path, log: Path,
     return Outcome(endurance.done, endurance.kills, time.monotonic() - started, trouble), robot
 
 
-def _facts(outcome: Outcome, robot: Robot) -> dict[str, Any]:
+def _facts(outcome: Outcome, robot: TokenRobot) -> dict[str, Any]:
     ledger, latency = robot.ledger, Summary.of(robot.ledger.latencies)
     return {'machine': machine(), 'seconds': outcome.seconds, 'cycles': outcome.cycles,
             'trouble': outcome.trouble, 'asked': ledger.counts['asked'], 'ok': ledger.counts['ok'],
@@ -287,7 +286,7 @@ def _facts(outcome: Outcome, robot: Robot) -> dict[str, Any]:
 
 
 def tables(facts: Mapping[str, Any]) -> list[Table]:
-    """What is shown: one of the questions, one of the kills."""
+    """The tables of the questions and of the kills."""
     questions = Table(title=f'{facts["cycles"]} cycles in {facts["seconds"]:.0f} s')
     values = {name: str(facts[name]) for name in ('asked', 'ok', 'rejected', 'failed', 'unheard')}
     values |= {'lost': str(len(facts['lost'])), 'doubled': str(facts['doubled']),
@@ -312,10 +311,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--cycles', type=int, default=20)
-    parser.add_argument('--questions', type=int, default=1000, help='answered, over all cycles')
+    parser.add_argument('--questions', type=int, default=1000, help='answered questions over all cycles')
     parser.add_argument('--kills', type=int, default=10)
-    parser.add_argument('--json', type=Path, help='write what was found there too')
-    parser.add_argument('--log', type=Path, help='what the nodes say')
+    parser.add_argument('--json', type=Path, help='also write the results to this JSON file')
+    parser.add_argument('--log', type=Path, help='log file of the nodes')
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What the endurance program works on: supervised nodes, and somebody in the place of sensors who asks."""
+"""Supervised nodes and a robot that publishes tokens and asks questions, for the endurance program."""
 from __future__ import annotations
 
 import os
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpnp_ros.adaptation.sector_targets import sector_targets
-from mpnp_ros.bench.question_ledger import Makers, QuestionLedger, Reply, versions
+from mpnp_ros.bench.question_ledger import EncoderLookup, QuestionLedger, ReceivedAnswer, versions
 from mpnp_ros.cli.node_processes import ADAPTATION, FUSION, Placement, node_process
 from mpnp_ros.methods.link_files import read_manifest
 from mpnp_ros.methods.link_store import LinkStore, StoredLink
@@ -33,10 +33,10 @@ SCOPE = Scope(30., 5, anchors=False)
 SEED, SCENES, FRAMES, QUESTIONS_A_KIND = 41_000, 2, 3, 12
 TOKENS_PERIOD, ASKING_PERIOD, ON_THEIR_WAY = .25, .3, 3
 TRIED, TRAINED = 250, 2400
-"""Labelled questions that are told about a sensor that is to be tried only, and of one to be trained."""
+"""Labelled questions for a sensor whose links are only tried, and for one whose links are trained."""
 READER, TRAINER = 'reader', 'trainer'
 JOBS = {READER: b'read', TRAINER: b'train'}
-"""Processes of the adaptation node and what their command lines say."""
+"""Processes of the adaptation node, by an argument of their command lines."""
 TRAINING = 2
 PARAMETERS: Mapping[str, Mapping[str, object]] = {
     FUSION: {'modalities': [CAMERA, LIDAR], 'threads': 1},
@@ -47,22 +47,22 @@ PARAMETERS: Mapping[str, Mapping[str, object]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
-    """A moment: tokens by sector, float32 [72, C], and what is true of it."""
+class ObjectSnapshot:
+    """Tokens by sector, float32 [72, C], and labelled questions of one moment."""
 
     values: np.ndarray
     questions: Sequence[LabelledQuestion]
 
 
-def sights() -> list[Sight]:
-    """Moments of the embedded world, without anything rendered."""
+def object_snapshots() -> list[ObjectSnapshot]:
+    """Snapshots of the embedded world, without rendering."""
     frames = object_key_frames(range(SEED, SEED + SCENES), FRAMES, workers=1, progress=False)
-    return [Sight(sector_targets(frame, SCOPE).counts(),
+    return [ObjectSnapshot(sector_targets(frame, SCOPE).counts(),
                   scene_questions(frame, 0, QUESTIONS_A_KIND, SCOPE)) for frame in frames]
 
 
 class Nodes:
-    """Fusion and adaptation, started again when they fall; what they print goes to a file."""
+    """Fusion and adaptation nodes, restarted after a crash; their output goes to a log file."""
 
     def __init__(self, state: Path, log: Path, links: Mapping[str, StoredLink]) -> None:
         chosen = {FUSION: {'links': [str(links[CAMERA].path)]},
@@ -82,15 +82,15 @@ class Nodes:
         self._log.close()
 
     def poll(self) -> None:
-        """Start again what has fallen."""
+        """Restart crashed nodes."""
         self._supervisor.poll()
 
     def note(self, text: str) -> None:
-        """Write it between the lines of the nodes."""
+        """Write a line to the log of the nodes."""
         self._log.write(f'{time.time():.2f} [endurance] {text}\n')
 
     def pid(self, victim: str) -> int | None:
-        """Of a node, or of a process that the adaptation node has started; None where there is none."""
+        """The process ID of a node or of a job of the adaptation node; None if it does not run."""
         if victim in PARAMETERS:
             return self._supervisor[victim].pid
         parent = self._supervisor[ADAPTATION].pid
@@ -103,7 +103,7 @@ def _spec(node: str, parameters: Mapping[str, object], state: Path) -> ProcessSp
 
 
 def _jobs(parent: int, stage: bytes) -> Iterator[int]:
-    """Processes of a stage that an adaptation node has started, from any of its threads."""
+    """Process IDs of jobs of a stage that any thread of an adaptation node has started."""
     with suppress(OSError):
         for thread in Path(f'/proc/{parent}/task').iterdir():
             for child in (thread / 'children').read_text().split():
@@ -112,14 +112,14 @@ def _jobs(parent: int, stage: bytes) -> Iterator[int]:
                     yield int(child)
 
 
-class Robot:
-    """Publishes tokens of a camera, and of a LiDAR while one is plugged in, and asks; call `tick` often.
+class TokenRobot:
+    """Publishes camera tokens, LiDAR tokens while a LiDAR is plugged in, and questions; call `tick` often.
 
-    states: links in use by modality, as the fusion node tells.  adaptation: newest message, and when it came.
-    rests: what the newest answer rested on, with the encoders of its tokens.
+    states: links in use by modality, as published by the fusion node.  adaptation: time and content of the
+    newest message.  rests: encoders of the tokens that the newest answer used, by modality.
     """
 
-    def __init__(self, node: Node, seen: Sequence[Sight], store: LinkStore,
+    def __init__(self, node: Node, seen: Sequence[ObjectSnapshot], store: LinkStore,
                  shipped: Mapping[str, StoredLink]) -> None:
         from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
@@ -129,8 +129,8 @@ class Robot:
         self._camera = read_manifest(shipped[CAMERA].path).config.encoder
         self._made: dict[tuple[str, int], str] = {}
         self._read = {(CAMERA, shipped[CAMERA].version): self._camera}
-        self.ledger = QuestionLedger(ANSWERS, Makers(lambda *key: self._made.get(key), self._reader))
-        self.ledger.killed(time.monotonic())  # nobody listens yet
+        self.ledger = QuestionLedger(ANSWERS, EncoderLookup(lambda *key: self._made.get(key), self._reader))
+        self.ledger.killed(time.monotonic())  # no fusion node runs yet
         self.encoder, self.labels_left, self.asking = '', 0, False
         self.states: dict[str, str] = {}
         self.adaptation: tuple[float, Any] | None = None
@@ -151,24 +151,24 @@ class Robot:
 
     @property
     def trains(self) -> bool:
-        """Whether training steps are being taken."""
+        """Whether a training is running."""
         return self.adaptation is not None and self.adaptation[1].state == TRAINING
 
     def plug_in(self, encoder: str, labels: int) -> None:
-        """Another LiDAR, with labelled questions about what it sees."""
+        """Start publishing LiDAR tokens and labelled questions."""
         self.encoder, self.labels_left = encoder, labels
 
     def plug_out(self) -> None:
-        """Its tokens stop."""
+        """Stop publishing LiDAR tokens."""
         self.encoder, self.labels_left = '', 0
 
     def reads(self, encoder: str, trained: bool = False) -> bool:
-        """Whether the fusion node says that it uses links for such a LiDAR; trained: not only tried ones."""
+        """Whether the fusion node uses links for this encoder.  trained: require trained links."""
         version = self.states.get(LIDAR, '')
         return self._reader(LIDAR, version) == encoder and not (trained and self._steps(version) == 0)
 
     def tick(self) -> bool:
-        """Publish what is due and take answers; gives whether a node that was killed has answered again."""
+        """Publish due messages and take answers; returns whether a killed node has answered again."""
         now, back = time.monotonic(), False
         if now >= self._next_tokens:
             self._next_tokens = now + TOKENS_PERIOD
@@ -183,36 +183,36 @@ class Robot:
 
     def _sense(self) -> None:
         stamp, self._place = time.time_ns(), self._place + 1
-        sight = self._seen[self._place % len(self._seen)]
+        snapshot = self._seen[self._place % len(self._seen)]
         for name, encoder in ((CAMERA, self._camera), (LIDAR, self.encoder)):
             if encoder:
-                self._publish_tokens(name, encoder, sight, stamp)
+                self._publish_tokens(name, encoder, snapshot, stamp)
         if self.encoder and self.labels_left > 0 and self._place % 2:
-            self.labels_left -= len(sight.questions)
-            self._publish_labels(sight, stamp)
+            self.labels_left -= len(snapshot.questions)
+            self._publish_labels(snapshot, stamp)
 
-    def _publish_tokens(self, name: str, encoder: str, sight: Sight, stamp: int) -> None:
+    def _publish_tokens(self, name: str, encoder: str, snapshot: ObjectSnapshot, stamp: int) -> None:
         from mpnp_ros.conversions.tokens import to_message
 
         self._made[name, stamp] = encoder
         self._tokens[name].publish(to_message(
-            ModalityTokens(name, encoder, sight.values, sector_azimuths(), stamp_ns=stamp, quality=1.)))
+            ModalityTokens(name, encoder, snapshot.values, sector_azimuths(), stamp_ns=stamp, quality=1.)))
 
-    def _publish_labels(self, sight: Sight, stamp: int) -> None:
+    def _publish_labels(self, snapshot: ObjectSnapshot, stamp: int) -> None:
         from mpnp_ros import msg
         from mpnp_ros.conversions.time import from_nanoseconds
 
         message = msg.LabelledQuestions(questions=[msg.LabelledQuestion(
-            question=msg.Question(text=one.text, choices=list(ANSWERS)), answer=one.answer, type=one.type,
-            hops=one.hops) for one in sight.questions])
+            question=msg.Question(text=question.text, choices=list(ANSWERS)), answer=question.answer,
+            type=question.type, hops=question.hops) for question in snapshot.questions])
         message.header.stamp = from_nanoseconds(stamp)
         self._labels.publish(message)
 
     def _ask(self, now: float) -> None:
         from mpnp_ros.msg import Question
 
-        sight = self._seen[self._place % len(self._seen)]
-        name, text = self.ledger.ask(self._rng.choice(sight.questions).text, now)
+        snapshot = self._seen[self._place % len(self._seen)]
+        name, text = self.ledger.ask(self._rng.choice(snapshot.questions).text, now)
         self._question.publish(Question(id=name, text=text, choices=list(ANSWERS)))
 
     def _take(self, message: Any, now: float) -> bool:
@@ -223,7 +223,7 @@ class Robot:
         return self.ledger.take(reply, now)
 
     def _reader(self, modality: str, version: str) -> str | None:
-        """The encoder whose tokens a version reads; versions are never written again."""
+        """The encoder of a version of links; versions are immutable."""
         if version and (modality, version) not in self._read:
             for link in self._store.list(modality):
                 if (modality, link.version) not in self._read:
@@ -231,7 +231,7 @@ class Robot:
         return self._read.get((modality, version))
 
     def _steps(self, version: str) -> int:
-        """Of training that a version has seen."""
+        """The training steps of a version."""
         adapted = read_manifest(self._store.path(LIDAR, version)).provenance.adaptation
         return adapted.steps if adapted else 0
 
@@ -242,16 +242,16 @@ class Robot:
         self.adaptation = time.monotonic(), message
 
 
-def _reply(message: Any) -> Reply:
+def _reply(message: Any) -> ReceivedAnswer:
     from mpnp_ros.conversions.time import to_nanoseconds
 
     used = dict(zip(message.used_modalities, map(to_nanoseconds, message.modality_stamps), strict=True))
-    return Reply(message.id, message.question, message.status, message.error, message.text,
+    return ReceivedAnswer(message.id, message.question, message.status, message.error, message.text,
                  message.confidence, tuple(message.choices), tuple(message.probabilities), used,
                  tuple(message.missing_modalities), versions(message.links_version),
                  to_nanoseconds(message.header.stamp), message.latency)
 
 
 def own_environment(domain: int) -> None:
-    """Keep these nodes among themselves."""
+    """Isolate the nodes in their own ROS domain."""
     os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')

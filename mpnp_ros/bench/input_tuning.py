@@ -1,7 +1,7 @@
-"""Input-layer tuning of a frozen language model, the way of PromptFuse, as a rival in benchmarks.
+"""Input-layer tuning of a frozen language model as in PromptFuse, for comparison in benchmarks.
 
-Tokens of a modality are projected to the model's width and stand in front of the text, behind a few entries
-that are learned; gradients go down through all blocks and all rows.
+Tokens of a modality are projected to the model's width and placed in front of the text, behind a few learned
+entries.  Gradients flow through all blocks and all rows.
 """
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ PROMPTS = 10
 class InputTuning(nn.Module):
     """Trains a projection and learned entries on minus the log-probability of choices.
 
-    recompute: keep the states between blocks only and run each block again on the way back, which costs one
-    more forward pass.
+    recompute: store only the states between blocks and run each block again in the backward pass.
     """
 
     def __init__(self, lm: LanguageModel, width: int, columns: int, recompute: bool = False) -> None:
-        """width: of a token.  columns: entries that a frame becomes; its tokens are averaged to so many."""
+        """width: of a token.  columns: entries per frame, to which its tokens are averaged."""
         super().__init__()
         self.lm, self.columns, self.recompute = lm, columns, recompute
         self.projection = nn.Linear(width, lm.width)
@@ -37,7 +36,7 @@ class InputTuning(nn.Module):
         self.to(lm.device)
 
     def prepare(self, question: str, trie: ChoiceTrie, answer: str) -> PreparedQuestion:
-        """The text behind its entries, as far as the true answer needs it; nothing is run."""
+        """The layout of entries and text, as far as the true answer needs it; no block runs."""
         prompt = PromptTemplate().ids(self.lm.tokenizer, question)
         ids = torch.cat([prompt.new_zeros(PROMPTS + self.columns), prompt])
         layout = trie.layout_with_branches(ids).to(self.lm.device)
@@ -57,7 +56,7 @@ class InputTuning(nn.Module):
             text = self.lm.embed(batch.layout)[:, entries.shape[1]:]
         hidden = self._run(torch.cat([entries.to(text.dtype), text], 1), batch)
         return -batch.answer_log_probabilities(
-            self.lm, hidden, [one.trie.choices.index(answer) for one, answer in
+            self.lm, hidden, [question.trie.choices.index(answer) for question, answer in
                               zip(questions, answers, strict=True)])
 
     def _run(self, hidden: torch.Tensor, batch: QuestionBatch) -> torch.Tensor:

@@ -1,9 +1,9 @@
-"""How long an answer takes, against the usual way of connecting modalities to a language model.
+"""Compare the latency of answers with that of the usual way of connecting modalities.
 
     python -m mpnp_ros.bench.latency
 
-First the language model alone, in one process, every variant in turn: a standing question on a new frame.
-Then, where ROS 2 is installed, from a sensor's stamp to the answer through the real nodes.
+First the language model alone: all variants in turn in one process, a standing question on a new frame.
+Then, if ROS 2 is installed, from the stamp of a sensor to the answer through the real nodes.
 """
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ GIGA = 1e9
 
 
 @dataclass(frozen=True)
-class Row:
-    """One variant in one number format; MACs by formula and as torch's counter has them."""
+class LatencyRow:
+    """One variant in one number format; macs: by formula, counted_macs: by the counter of torch."""
 
     dtype: str
     name: str
@@ -55,9 +55,9 @@ class Row:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print the tables, write them where asked; returns the exit code."""
+    """Measure, print the tables and write the JSON file if requested; returns the exit code."""
     options = _parser().parse_args(arguments)
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: nodes that were started are ended
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C, so that started nodes are stopped
         signal.signal(number, signal.default_int_handler)
     try:
         _run(options, Console(width=None if sys.stdout.isatty() else 120))
@@ -69,21 +69,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def compare(models: Sequence[LanguageModel], last: int, rounds: int) -> list[Row]:
-    """Time all variants on all models, everything in turn.  models: the same one in different formats."""
+def compare(models: Sequence[LanguageModel], last: int, rounds: int) -> list[LatencyRow]:
+    """Time all variants on all models in turn.  models: one model in several number formats."""
     frames = [random_frame(SHAPES, seed) for seed in range(FRAMES)]
     rivals = {(_dtype(lm), name): variant for lm in models
               for name, variant in variants(lm, QUESTION, ANSWERS, frames[0], last=last).items()}
     seconds = take_turns({key: partial(_answer, variant, frames) for key, variant in rivals.items()},
                          rounds, WARM_UP)
     times = {key: Summary.of(samples) for key, samples in seconds.items()}
-    return [Row(*key, variant.about, times[key], times[key].p50 / times[key[0], 'b'].p50,
+    return [LatencyRow(*key, variant.about, times[key], times[key].p50 / times[key[0], 'b'].p50,
                 variant.macs(frames[0]), measure_macs(partial(variant.answer, frames[0])))
             for key, variant in rivals.items()]
 
 
-def answering_table(rows: Sequence[Row]) -> Table:
-    """The variants as a table; time and MACs also as shares of variant (b) in the same format."""
+def answering_table(rows: Sequence[LatencyRow]) -> Table:
+    """A table of the variants; time and MACs also as shares of variant (b) in the same format."""
     table = Table('dtype', 'variant', '', title='A standing question on a new frame', title_justify='left')
     for name in ('p50 ms', 'p95 ms', 'p50 / (b)', 'GMAC', 'counted', 'GMAC / (b)'):
         table.add_column(name, justify='right', no_wrap=True)
@@ -96,7 +96,7 @@ def answering_table(rows: Sequence[Row]) -> Table:
 
 
 def way_table(measured: Measured) -> Table:
-    """The parts of the way from a sensor to an answer as a table."""
+    """A table of the latencies from a sensor to an answer, by part."""
     title = (f'Sensor stamp to answer through ROS: {measured.sets} sets of six images and a sweep '
              f'({measured.origin}), {measured.answers} answers')
     table = Table('part', title=title, title_justify='left', min_width=len(title))
@@ -109,12 +109,12 @@ def way_table(measured: Measured) -> Table:
 
 
 def summaries(measured: Measured) -> dict[str, Summary]:
-    """Median and 95th percentile of every part of the way."""
+    """Median and 95th percentile of every part of the latency."""
     return {part: Summary.of(seconds) for part, seconds in measured.parts.items()}
 
 
 def load_models(source: str, device: str) -> list[LanguageModel]:
-    """The language model in float32 and, where that is another one, in the format that 'auto' takes."""
+    """The language model in float32 and, if different, in the format of 'auto'."""
     models = {lm.dtype: lm for lm in (load_language_model(source, device, dtype)
                                       for dtype in ('float32', 'auto'))}
     return list(models.values())
@@ -146,7 +146,7 @@ def _through_ros(options: argparse.Namespace, lm: LanguageModel) -> Measured:
                        seconds=options.seconds, rate=options.rate, domain=options.domain)
 
 
-def _as_json(facts: Mapping[str, object], rows: Sequence[Row],
+def _as_json(facts: Mapping[str, object], rows: Sequence[LatencyRow],
              measured: Measured | None) -> dict[str, object]:
     way = measured and {
         'origin': measured.origin, 'sets': measured.sets, 'answers': measured.answers,
@@ -164,20 +164,21 @@ def _dtype(lm: LanguageModel) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--rounds', type=int, default=100, help='times each variant is run')
+    parser.add_argument('--rounds', type=int, default=100, help='runs of each variant')
     parser.add_argument('--threads', type=int, default=os.cpu_count(), help='CPU threads of the variants')
-    parser.add_argument('--linked-blocks', type=int, default=8, metavar='N', help='the last N are linked')
-    parser.add_argument('--llm', default=DEFAULT_MODEL, help='name, folder or hub id of the language model')
-    parser.add_argument('--device', default='cpu', help='where the variants run')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write the results there too')
+    parser.add_argument('--linked-blocks', type=int, default=8, metavar='N',
+                        help='number of linked upper blocks')
+    parser.add_argument('--llm', default=DEFAULT_MODEL, help='name, folder or hub ID of the language model')
+    parser.add_argument('--device', default='cpu', help='torch device of the variants')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the results to this file')
     parser.add_argument('--ros', action=argparse.BooleanOptionalAction,
                         default=importlib.util.find_spec('rclpy') is not None,
-                        help='also from sensor to answer through real nodes')
-    parser.add_argument('--seconds', type=float, default=20., help='how long the sensors are measured')
+                        help='also measure from sensor to answer through ROS nodes')
+    parser.add_argument('--seconds', type=float, default=20., help='duration of the ROS measurement, s')
     parser.add_argument('--rate', type=float, default=2., help='sets of sensor messages per second')
-    parser.add_argument('--domain', type=int, default=101, help='ROS domain to measure in')
+    parser.add_argument('--domain', type=int, default=101, help='ROS domain of the measurement')
     parser.add_argument('--nuscenes', type=Path, default=KEY_FRAME if KEY_FRAME.is_dir() else None,
-                        help='root of nuScenes for the sensors (default: a generated stand-in)')
+                        help='nuScenes root for the sensors (default: a generated stand-in)')
     return parser
 
 

@@ -1,10 +1,10 @@
-"""Configure, activate, deactivate and clean up every node again and again while data flows.
+"""Run every node through its life cycle repeatedly while data arrives.
 
     python -m mpnp_ros.bench.lifecycle --cycles 1000
 
-Networks are tiny, so that a cycle takes a fraction of a second and what is left is what the nodes do.
-Memory, threads and descriptors are told as it goes on.  The exit code is 1 where a transition fails, a node
-logs an error, or memory grows by more than ``--most`` MB after the first tenth of the cycles.
+Networks are tiny, so that a cycle takes a fraction of a second.  Memory, threads and descriptors are printed
+regularly.  The exit code is 1 if a transition fails, a node logs an error, or memory grows by more than
+``--most`` MB after the first tenth of the cycles.
 """
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ import numpy as np
 
 NAMESPACE = '/lifecycle'
 CYCLE = ('configure', 'activate', 'deactivate', 'cleanup')
-PATIENCE, DATA_PERIOD, SHOWN = 60., .1, 20
+SERVICE_TIMEOUT, DATA_PERIOD, SHOWN = 60., .1, 20
 NODES = ('camera_encoder', 'lidar_encoder', 'radar_encoder', 'fusion')
 WRONG = ('[ERROR]', '[FATAL]', 'Traceback', 'never retrieved', 'never awaited')
 
 
 @dataclass(frozen=True)
 class Load:
-    """Of a process: resident memory in MB, threads and open descriptors."""
+    """Resident memory in MB, threads and open descriptors of a process."""
 
     megabytes: float
     threads: int
@@ -41,7 +41,7 @@ class Load:
 
     @classmethod
     def of(cls, pid: int) -> Load:
-        """As it is now."""
+        """The current load of a process."""
         lines = dict(line.split(':', 1) for line in Path(f'/proc/{pid}/status').read_text().splitlines())
         return cls(int(lines['VmRSS'].split()[0]) / 1024, int(lines['Threads']),
                    len(os.listdir(f'/proc/{pid}/fd')))
@@ -49,7 +49,7 @@ class Load:
 
 @dataclass
 class Report:
-    """What came of a node: loads after some of the cycles, transitions that failed, bad lines of its log."""
+    """The result of a node: loads by cycle, failed transitions and suspicious lines of its log."""
 
     node: str
     loads: dict[int, Load] = field(default_factory=dict)
@@ -58,13 +58,13 @@ class Report:
 
     @property
     def growth(self) -> float:
-        """MB from after the first tenth of the cycles to the end."""
+        """Growth of memory after the first tenth of the cycles, MB."""
         last = max(self.loads)
         first = min(cycle for cycle in self.loads if cycle >= last / 10)
         return self.loads[last].megabytes - self.loads[first].megabytes
 
     def verdict(self, most: float) -> str:
-        """Say what is wrong; empty where nothing is."""
+        """The faults as text; empty if there are none.  most: allowed growth of memory, MB."""
         wrong = [f'{len(self.failed)} transitions failed, first {self.failed[0]}'] if self.failed else []
         wrong += [f'its log: {line}' for line in self.lines[:3]]
         wrong += [f'memory grew by {self.growth:.1f} MB'] if self.growth > most else []
@@ -72,7 +72,7 @@ class Report:
 
 
 def tiny_networks(folder: Path) -> dict[str, dict[str, object]]:
-    """Write random networks into a folder; returns the parameters of each node with them."""
+    """Write random networks to a folder; returns the parameters of each node."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, ViTConfig, ViTModel
@@ -101,7 +101,7 @@ def tiny_networks(folder: Path) -> dict[str, dict[str, object]]:
 
 
 class Sensors:
-    """Publishes to a node all it listens to, ten times a second, from construction until it is closed."""
+    """Publishes all inputs of a node at 10 Hz, from construction until :meth:`close`."""
 
     def __init__(self, node: Any, kind: str) -> None:
         self._publish = getattr(self, f'_for_{kind}')(node)
@@ -110,7 +110,7 @@ class Sensors:
         self._thread.start()
 
     def close(self) -> None:
-        """End it."""
+        """Stop publishing."""
         self._closed.set()
         self._thread.join()
 
@@ -174,7 +174,7 @@ class Sensors:
 
 
 class Subject:
-    """A node in its own process, whose life cycle is driven from here."""
+    """A node in its own process and a client of its life cycle."""
 
     def __init__(self, kind: str, parameters: Mapping[str, object], node: Any) -> None:
         from lifecycle_msgs.srv import ChangeState
@@ -188,22 +188,22 @@ class Subject:
         self._reader = threading.Thread(target=lambda: self.lines.extend(self._process.stdout), daemon=True)
         self._reader.start()
         self._client = node.create_client(ChangeState, f'{NAMESPACE}/{kind}/change_state')
-        if not self._client.wait_for_service(PATIENCE):
-            raise TimeoutError(f'{kind} does not come up: {"".join(self.lines)}')
-        time.sleep(1.)  # for the node to know this client, or its first response is lost
+        if not self._client.wait_for_service(SERVICE_TIMEOUT):
+            raise TimeoutError(f'{kind} did not start within {SERVICE_TIMEOUT:g} s: {"".join(self.lines)}')
+        time.sleep(1.)  # the node must discover this client, or its first response is lost
 
     @property
     def pid(self) -> int:
-        """Process id."""
+        """The process ID."""
         return self._process.pid
 
     def change(self, transition: str) -> bool:
-        """Ask for a transition; False where it fails or the node does not answer."""
+        """Request a transition; returns False if it fails or the node does not answer."""
         from lifecycle_msgs.srv import ChangeState
 
         request = ChangeState.Request()
         request.transition.label = transition
-        future, end = self._client.call_async(request), time.monotonic() + PATIENCE
+        future, end = self._client.call_async(request), time.monotonic() + SERVICE_TIMEOUT
         while not future.done():
             if time.monotonic() > end or self._process.poll() is not None:
                 self._client.remove_pending_request(future)
@@ -212,10 +212,10 @@ class Subject:
         return future.result().success
 
     def close(self) -> None:
-        """End the node."""
+        """Stop the node."""
         self._process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(PATIENCE)
+            self._process.wait(SERVICE_TIMEOUT)
         self._process.kill()
         self._process.wait()
         self._reader.join(5.)
@@ -223,7 +223,7 @@ class Subject:
 
 def run(kind: str, parameters: Mapping[str, object], cycles: int,
         show: Callable[[int, Load], None] = lambda cycle, load: None) -> Report:
-    """Drive one node through its life cycle so often; show: called now and then with what it takes."""
+    """Run one node through `cycles` life cycles.  show: called regularly with cycle and load."""
     from mpnp_ros.cli.session import ros_session
 
     report, every = Report(kind), max(1, cycles // SHOWN)
@@ -251,8 +251,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('nodes', nargs='*', default=NODES, metavar='NODE', help=f'of {", ".join(NODES)}')
-    parser.add_argument('--cycles', type=int, default=100, help='of each node (default: %(default)s)')
-    parser.add_argument('--most', type=float, default=5., help='growth of memory, MB (default: %(default)s)')
+    parser.add_argument('--cycles', type=int, default=100, help='cycles per node (default: %(default)s)')
+    parser.add_argument('--most', type=float, default=5.,
+                        help='allowed growth of memory, MB (default: %(default)s)')
     chosen = parser.parse_args(arguments)
     wrong = False
     with tempfile.TemporaryDirectory() as folder:

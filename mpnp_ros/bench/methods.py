@@ -1,12 +1,12 @@
-"""Every method of connecting a sensor to the language model, compared on the embedded driving world.
+"""Compare all methods of connecting a sensor to the language model on the embedded driving world.
 
     python -m mpnp_ros.bench.methods --study study --work methods --output docs/results
 
-True objects, or a LiDAR at night as in the paper's runtime switch (config/methods_lidar.yaml); links begin
-from nothing. All methods are trained on the same tokens and questions, each within the same budget of
-multiply-accumulates with all costs counted, and asked the same questions about scenes that none of them has
-seen. Every training has a process of its own; what is finished stays in the work folder, and the same command
-goes on from there. It writes a page, figures and a picture.
+The sensor is true objects, or a LiDAR at night as in the paper's runtime switch (config/methods_lidar.yaml).
+Links are untrained at first. All methods train on the same tokens and questions within the same budget of
+multiply-accumulates, all costs counted, and answer the same questions about held-out scenes. Every training
+runs in its own process. Finished trainings stay in the work folder, and the same command resumes there. The
+program writes a page, figures and a picture.
 """
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FAILED = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train what is missing, write the page and print the table; exit code 1 where a method failed."""
+    """Run missing trainings, write the page and print the table; exit code 1 if a method failed."""
     options = _parser().parse_args(arguments)
     try:
         with interruptible() as stopped:
@@ -59,10 +59,10 @@ def _bench(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
     seeing = {row: jobs for row, jobs in done.items() if row != BLIND}
     answering = _answering(workers, seeing, options.work, data)
     if stopped():
-        print('stopped; the same command goes on where it was')
+        print('stopped; run the same command to resume')
         return CANCELLED
     if not seeing:
-        raise ConfigurationError('no method was trained; the reasons are above')
+        raise ConfigurationError('no method was trained; see the reasons above')
     report = MethodsReport.of([json.loads(job.result.read_bytes()) for jobs in done.values() for job in jobs],
                               BenchData.load(data), config, answering, workers.failed)
     Console(width=None if sys.stdout.isatty() else 160).print(terminal_table(report))
@@ -71,7 +71,7 @@ def _bench(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
 
 
 def _study(config: MethodsConfig, options: argparse.Namespace) -> Study:
-    """The study with the encoder of the one modality that is adapted to; true objects need none."""
+    """The study with the encoder of the modality; true objects need no encoder."""
     encoders = {} if config.modality == OBJECTS else {
         config.modality: create_encoder(config.modality, OF_COUNTS[config.modality])}
     recipe = StudyConfig.load(options.recipe or shared_file('config/study.yaml'))
@@ -79,7 +79,7 @@ def _study(config: MethodsConfig, options: argparse.Namespace) -> Study:
 
 
 def _train(workers: Workers, runs: Sequence[Run], work: Path, data: Path) -> dict[str, list[Job]]:
-    """Row -> what is done of it, seed by seed."""
+    """The finished jobs of each row, one per seed."""
     jobs = {}
     for run in runs:
         folder = work / 'runs' / run.name
@@ -95,7 +95,7 @@ def _train(workers: Workers, runs: Sequence[Run], work: Path, data: Path) -> dic
 
 
 def _answering(workers: Workers, done: Mapping[str, Sequence[Job]], work: Path, data: Path) -> dict[str, Any]:
-    """What the first seed of every method takes to answer; empty where nothing could be measured."""
+    """Answer times of the first seed of every method; empty if they could not be measured."""
     if not done or workers.stopped():
         return {}
     folders = sorted(str(jobs[0].folder) for jobs in done.values())
@@ -108,17 +108,19 @@ def _answering(workers: Workers, done: Mapping[str, Sequence[Job]], work: Path, 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--study', type=Path, required=True, help='the folder of mpnp evaluate --work')
-    parser.add_argument('--work', type=Path, required=True, help='where trainings are kept')
+    parser.add_argument('--study', type=Path, required=True, help='work folder of mpnp evaluate')
+    parser.add_argument('--work', type=Path, required=True, help='folder in which trainings are kept')
     parser.add_argument('--output', type=Path, default=Path('docs/results'), metavar='FOLDER',
-                        help='where page, figures and picture go (default: docs/results)')
+                        help='folder for page, figures and picture (default: docs/results)')
     parser.add_argument('--config', type=Path, metavar='YAML',
-                        help='default: config/methods_objects.yaml of the package')
+                        help='benchmark configuration (default: config/methods_objects.yaml)')
     parser.add_argument('--recipe', type=Path, metavar='YAML',
-                        help='of the study; default: config/study.yaml')
-    parser.add_argument('--methods', nargs='+', metavar='NAME', help='some of those of the configuration')
-    parser.add_argument('--seeds', type=int, nargs='+', help='default: those of the configuration')
-    parser.add_argument('--workers', type=int, default=2, help='trainings at once, each with one thread')
+                        help='recipe of the study (default: config/study.yaml)')
+    parser.add_argument('--methods', nargs='+', metavar='NAME',
+                        help='methods to run (default: all of the configuration)')
+    parser.add_argument('--seeds', type=int, nargs='+',
+                        help='seeds to run (default: those of the configuration)')
+    parser.add_argument('--workers', type=int, default=2, help='parallel trainings, each with one thread')
     return parser
 
 

@@ -1,9 +1,9 @@
-"""How long trained methods take to answer, all in turn in one process; started by bench/methods.py.
+"""Measure the answer times of trained methods, in turn in one process; started by bench/methods.py.
 
     python -m mpnp_ros.bench.methods_answering FOLDER DATA RUN [RUN ...]
 
-Methods that skip attention answer with their adapters folded into other weights and without; both forms are
-timed, and asked the whole test.
+Methods that skip attention can fold their adapters into other weights.  Both forms are timed and answer the
+whole test.
 """
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FOLDED, UNFOLDED = 'folded', 'unfolded'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and write the result; gives the exit code."""
+    """Measure and write the result; returns the exit code."""
     folder, data, *runs = map(Path, arguments or sys.argv[1:])
     try:
         result = measure(BenchData.load(data).test, runs)
@@ -49,44 +49,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(test: TokenDataset, runs: Sequence[Path]) -> dict[str, Any]:
-    """Times of every method and form, and what forms change."""
+    """Times of every method and form, and the differences between forms."""
     lm = load_language_model(Run.load(runs[0]).language_model)
     answering = {(run.row, form): Answering(method, test) for run, form, method in _methods(runs, lm)}
-    ways = {(*key, way): getattr(one, f'to_new_{way}') for key, one in answering.items()
+    ways = {(*key, way): getattr(method, f'to_new_{way}') for key, method in answering.items()
             for way in (FRAME, QUESTION)}
     seconds = take_turns(ways, ROUNDS, WARM_UP)
-    forms = [{'row': row, 'form': form, 'right': one.right() if form else None,
+    forms = [{'row': row, 'form': form, 'right': method.right() if form else None,
               **{way: asdict(Summary.of(seconds[row, form, way])) for way in (FRAME, QUESTION)}}
-             for (row, form), one in answering.items()]
+             for (row, form), method in answering.items()]
     return {'machine': machine(), 'forms': forms, 'folding': _differences(answering)}
 
 
 class Answering:
-    """A method that answers single questions of a test, each round another one."""
+    """Answers single questions of a test with a method, another one each round."""
 
     def __init__(self, method: Method, test: TokenDataset) -> None:
         self.method, self.test = method, test
-        texts = {one.question: one for one in test.examples}
+        texts = {example.question: example for example in test.examples}
         self.examples: list[Example] = list(texts.values())
-        self.frames = [test.frames[key] for key in dict.fromkeys(one.frame for one in test.examples)]
-        by_length = sorted(self.examples, key=lambda one: len(one.question))
+        self.frames = [test.frames[key] for key in dict.fromkeys(example.frame for example in test.examples)]
+        by_length = sorted(self.examples, key=lambda example: len(example.question))
         middle = by_length[len(by_length) // 2]
         self.known = method.prepare(middle.question, middle.choices)
 
     def to_new_frame(self, number: int) -> None:
-        """Answer a question that was read before, of middle length, about a frame that is new."""
+        """Answer a prepared question of median length about a new frame."""
         self.method.answer(self.known, self.frames[number % len(self.frames)])
 
     def to_new_question(self, number: int) -> None:
-        """Answer a question that is new about a frame that is new."""
+        """Answer a new question about a new frame."""
         example = self.examples[number % len(self.examples)]
         frame = self.frames[-1 - number % len(self.frames)]
         self.method.answer(self.method.prepare(example.question, example.choices), frame)
 
     def right(self) -> list[int]:
-        """1 for each question of the test that is answered rightly."""
-        return [int(text == one.answer)
-                for (text, _), one in zip(self.replies, self.test.examples, strict=True)]
+        """1 for each question of the test with a right answer, 0 for the others."""
+        return [int(text == example.answer)
+                for (text, _), example in zip(self.replies, self.test.examples, strict=True)]
 
     @cached_property
     def replies(self) -> list[tuple[str, tuple[float, ...]]]:
@@ -97,7 +97,7 @@ class Answering:
 
 
 def _methods(runs: Sequence[Path], lm: LanguageModel) -> Iterator[tuple[Run, str, Method]]:
-    """All methods with the links that their runs left, those that fold in both forms."""
+    """All methods with their trained links; methods that fold come in both forms."""
     for folder in runs:
         run = Run.load(folder)
         for form in (FOLDED, UNFOLDED):
@@ -111,10 +111,10 @@ def _methods(runs: Sequence[Path], lm: LanguageModel) -> Iterator[tuple[Run, str
 
 
 def _differences(answering: Mapping[tuple[str, str], Answering]) -> dict[str, float]:
-    """Row -> the largest difference between the probabilities of its two forms."""
-    return {row: max(abs(one - other) for (_, ours), (_, its) in zip(
+    """The largest difference between the probabilities of the two forms, by row."""
+    return {row: max(abs(first - other) for (_, ours), (_, its) in zip(
                 folded.replies, answering[row, UNFOLDED].replies, strict=True)
-                for one, other in zip(ours, its, strict=True))
+                for first, other in zip(ours, its, strict=True))
             for (row, form), folded in answering.items() if form == FOLDED}
 
 

@@ -1,4 +1,4 @@
-"""What an adaptation costs from nothing to its last step, every part of it in multiply-accumulates (MACs)."""
+"""Costs of an adaptation by part, in multiply-accumulates (MACs)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -23,10 +23,9 @@ TERA = 1e12
 class AdaptationCost:
     """MACs of an adaptation.
 
-    encoders: all frames that are trained on, once; tokens are kept.  reading: all texts, once, as far as no
-    modality has a say.  calibration: what a method tries before it is trained, such as which attentions can
-    go.  step: of one step forward and backward, with the head; mean of a few that were measured.  optimiser:
-    of one step.
+    encoders: all training frames, once; tokens are kept.  reading: all texts, once, through the blocks below
+    the modalities.  calibration: trials of a method before training, e.g. which attentions to skip.  step:
+    one forward and backward pass with the head, the mean of a few measured steps.  optimiser: per step.
     """
 
     encoders: float
@@ -37,47 +36,48 @@ class AdaptationCost:
 
     @property
     def once(self) -> float:
-        """Before the first step."""
+        """MACs before the first step."""
         return self.encoders + self.reading + self.calibration
 
     def at(self, steps: int) -> float:
-        """All of it, after so many steps."""
+        """All MACs after a number of steps."""
         return self.once + steps * (self.step + self.optimiser)
 
     def steps_within(self, budget: float, most: int) -> int:
-        """How many steps a budget pays, but not more than `most`.  Raises BudgetError where it pays none."""
+        """The number of steps within a budget, at most `most`.  Raises BudgetError if it is 0."""
         steps = min(most, int((budget - self.once) // (self.step + self.optimiser)))
         if steps < 1:
-            raise BudgetError(f'{budget / TERA:.2f} TMAC pay for no step: what comes before the first takes '
-                              f'{self.once / TERA:.2f}; give a larger budget, or train on fewer texts')
+            raise BudgetError(f'a budget of {budget / TERA:.2f} TMAC is too small for one step: '
+                              f'{self.once / TERA:.2f} TMAC are spent before the first; '
+                              'increase the budget or train on fewer texts')
         return steps
 
 
 def measure_cost(method: Method, book: QuestionBook, train: TokenDataset, encoding: float, batch: int,
                  seed: int) -> AdaptationCost:
-    """Measure what training a method's links takes; reads all questions into the book and calibrates.
+    """The costs of training the links of a method; reads all questions into the book and calibrates.
 
-    book: empty, and not kept on disk, so that everything is read now.  encoding: MACs of encoding all frames.
+    book: empty and without a cache on disk.  encoding: MACs of encoding all frames.
     """
     reading = measure_macs(lambda: book.read(train.examples))
     questions = [book[example] for example in train.examples]
     samples = calibration_samples(questions, train, seed)
     calibration = measure_macs(lambda: method.calibrate(*samples))
     step = _step_macs(method, questions, train, batch, seed)
-    trained = sum(one.numel() for one in method.trainable_parameters())
+    trained = sum(parameter.numel() for parameter in method.trainable_parameters())
     return AdaptationCost(encoding, reading, calibration, step, ADAMW * trained)
 
 
 def measure_beforehand(method: Method) -> float:
-    """MACs of what a method does once for a language model, whatever is adapted to: mpnp_eas distils."""
+    """MACs that a method spends once per language model, e.g. the distillation of mpnp_eas."""
     return measure_macs(method.distil) if isinstance(method, MpnpEas) else 0
 
 
 def curve_steps(steps: int, points: int, avoided: int) -> list[int]:
-    """The steps after which a curve is measured: evenly on a logarithmic axis, the last step among them.
+    """The steps at which a curve is measured, evenly on a logarithmic axis and including the last step.
 
-    avoided: none at multiples of this but the last, as checkpoints are written there: a run that is killed
-    while it measures must come past that step again.
+    avoided: the period of checkpoints; only the last point may be a multiple of it.  A run that is killed
+    during a measurement resumes at a checkpoint and must reach the point again.
     """
     shares = [FIRST_SHARE ** (place / max(1, points - 1)) for place in reversed(range(points))]
     placed = [max(1, round(share * steps)) for share in shares]
@@ -86,8 +86,8 @@ def curve_steps(steps: int, points: int, avoided: int) -> list[int]:
 
 def _step_macs(method: Method, questions: Sequence[AnsweredQuestion], train: TokenDataset, batch: int,
                seed: int) -> float:
-    """Of the first steps of a training, without taking them."""
-    plan = BatchPlan([one.question.prepared.prompt_tokens for one in questions], batch, seed)
+    """Mean MACs of the first steps of a training; the optimiser does not run."""
+    plan = BatchPlan([question.question.prepared.prompt_tokens for question in questions], batch, seed)
 
     def step(number: int) -> None:
         places = plan[number]

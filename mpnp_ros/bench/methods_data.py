@@ -1,4 +1,4 @@
-"""What all methods of a benchmark are trained and tested on: questions and tokens of a study."""
+"""Training and test data of a benchmark of methods: questions and tokens of a study."""
 from __future__ import annotations
 
 import json
@@ -28,8 +28,8 @@ DRAWING_SEED = 0
 class BenchData:
     """Questions with the tokens of one modality, in one light.
 
-    curve: about scenes of the same kind as those of `train`, none of them there.  encoder_macs: of encoding
-    one frame.
+    curve: questions about scenes like those of `train`, but held out.  encoder_macs: MACs of encoding one
+    frame.
     """
 
     train: TokenDataset
@@ -39,10 +39,9 @@ class BenchData:
 
     @classmethod
     def of_study(cls, study: Study, config: MethodsConfig) -> BenchData:
-        """Drawn from a study; measures its encoder on a frame.  Raises DatasetError where none is left.
+        """The data of a study; measures its encoder on a frame.  Raises DatasetError if no question is left.
 
-        Of true objects, as unrendered scenes have them, there is no encoder, and the study has scenes for the
-        curve.
+        True objects have no encoder, and the study has scenes for their curve.
         """
         train, curve = _of_objects(study) if config.modality == OBJECTS else _of_sensor(study, config)
         test = TokenDataset(study.test.tokens[config.light], study.test.examples)
@@ -51,12 +50,12 @@ class BenchData:
 
     @classmethod
     def load(cls, folder: Path) -> BenchData:
-        """Read what :meth:`write` wrote."""
+        """Read the files of :meth:`write`."""
         parts = (TokenDataset.load(folder / name) for name in (TRAIN, CURVE, TEST))
         return cls(*parts, json.loads((folder / ENCODER).read_bytes())['macs'])
 
     def write(self, folder: Path) -> None:
-        """Write it into an empty folder."""
+        """Write the data to an empty folder."""
         for name in (TRAIN, CURVE, TEST):
             part = folder / name
             part.mkdir()
@@ -65,45 +64,45 @@ class BenchData:
 
 
 def identity(study: Study, config: MethodsConfig) -> str:
-    """What the data of a benchmark follow from, as text."""
+    """A text that identifies the data of a benchmark."""
     drawn = config.light, config.modality, config.texts, config.test, config.curve, config.curve_scenes
     encoder = study.encoders.get(config.modality) or TrueObjects(study.config.questions.scope)
     return f'{drawn} {study.config} {encoder.fingerprint}'
 
 
 def prepare_data(study: Study, config: MethodsConfig, folder: Path) -> Path:
-    """The folder of the data, made unless it is there."""
+    """The folder of the data; written if it does not exist."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     return cached_folder(folder, identity(study, config),
                          lambda empty: BenchData.of_study(study, config).write(empty))
 
 
 def _of_objects(study: Study) -> tuple[TokenDataset, TokenDataset]:
-    """To train on, and for the curve."""
+    """Data for training and for the curve."""
     return tuple(_about(dataset, dataset.examples, OBJECTS)
                  for dataset in (study.objects_training, study.validation))
 
 
 def _of_sensor(study: Study, config: MethodsConfig) -> tuple[TokenDataset, TokenDataset]:
-    """To train on, and for the curve; the last scenes are held out for that."""
+    """Data for training and for the curve, which holds out the last scenes."""
     seen = study.sensor_training
     frames = {key for key in seen.frames if config.light in seen.conditions.get(key, ())}
-    asked = _about(seen, (one for one in seen.examples if one.frame in frames), config.modality)
+    asked = _about(seen, (example for example in seen.examples if example.frame in frames), config.modality)
     last = sorted({scene_of(key) for key in asked.frames})[-config.curve_scenes:]
     train, curve = asked.split(lambda key: scene_of(key) in last)
     if not train.examples:
-        raise DatasetError(f'no question by {config.light} is left to train on; hold out fewer than '
+        raise DatasetError(f'no training question by {config.light} is left; hold out fewer than '
                            f'{config.curve_scenes} scenes for the curve')
     return train, curve
 
 
 def distinct_frames(dataset: TokenDataset, modality: str) -> int:
-    """How many frames had to be encoded for the questions: turned copies share their values."""
-    return len({id(dataset.frames[one.frame][modality].values) for one in dataset.examples})
+    """The number of encoded frames; turned copies share their values and count once."""
+    return len({id(dataset.frames[example.frame][modality].values) for example in dataset.examples})
 
 
 def encoder_macs(study: Study, modality: str) -> int:
-    """MACs of encoding one key frame of the study's sensors, measured; 0 for true objects."""
+    """Measured MACs of encoding one key frame of the study; 0 for true objects."""
     if modality == OBJECTS:
         return 0
     root, encoder = study.root('sensors'), study.encoders[modality]
@@ -112,9 +111,9 @@ def encoder_macs(study: Study, modality: str) -> int:
 
 
 def _about(dataset: TokenDataset, examples: Iterable[Example], modality: str) -> TokenDataset:
-    """Some of the examples, with no more tokens than they are about."""
+    """A data set of some examples and their tokens only."""
     kept = tuple(examples)
-    frames = {one.frame: {modality: dataset.frames[one.frame][modality]} for one in kept}
+    frames = {example.frame: {modality: dataset.frames[example.frame][modality]} for example in kept}
     return replace(dataset, frames=frames, examples=kept, conditions={})
 
 
@@ -122,12 +121,14 @@ def _most_asked(dataset: TokenDataset, texts: int) -> TokenDataset:
     """The questions with the most frequent texts; 0: all."""
     if not texts:
         return dataset
-    top = {text for text, _ in Counter(one.question for one in dataset.examples).most_common(texts)}
-    return replace(dataset, examples=tuple(one for one in dataset.examples if one.question in top))
+    counts = Counter(example.question for example in dataset.examples)
+    top = {text for text, _ in counts.most_common(texts)}
+    kept = tuple(example for example in dataset.examples if example.question in top)
+    return replace(dataset, examples=kept)
 
 
 def _evenly(dataset: TokenDataset, count: int, modality: str) -> TokenDataset:
-    """About so many questions, as many of each type."""
-    types = {one.type for one in dataset.examples}
+    """About `count` questions, equally many of each type."""
+    types = {example.type for example in dataset.examples}
     limit = max(1, count // max(1, len(types)))
     return _about(dataset, dataset.evened(limit, DRAWING_SEED).examples, modality)

@@ -1,4 +1,4 @@
-"""The page, the figures and the table of a benchmark of methods; its picture is methods_picture.py."""
+"""Page, figures and table of a benchmark of methods; the picture is in methods_picture.py."""
 from __future__ import annotations
 
 import json
@@ -15,7 +15,7 @@ from mpnp_ros.bench.methods_answering import FOLDED, FRAME, QUESTION, ROUNDS, UN
 from mpnp_ros.bench.methods_costs import MEASURED_STEPS, TERA
 from mpnp_ros.bench.methods_picture import draw
 from mpnp_ros.bench.methods_plan import BLIND, MethodsConfig
-from mpnp_ros.bench.methods_report import COSTS, MethodsReport, Reach, Row
+from mpnp_ros.bench.methods_report import COSTS, MethodRow, MethodsReport, Reach
 from mpnp_ros.bench.timing import machine
 
 MEGA = 1e6
@@ -86,7 +86,7 @@ FAILED = """
 
 
 def write_page(report: MethodsReport, config: MethodsConfig, folder: Path) -> Path:
-    """Write the figures, the picture and the page; gives the path of the page."""
+    """Write the figures, the picture and the page; returns the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f'{config.name}.json').write_text(json.dumps(as_json(report, config), indent=1) + '\n')
     draw(report, config, folder / f'{config.name}.png')
@@ -96,7 +96,7 @@ def write_page(report: MethodsReport, config: MethodsConfig, folder: Path) -> Pa
 
 
 def terminal_table(report: MethodsReport) -> Table:
-    """The table of the page for the terminal."""
+    """The table of the page, for the terminal."""
     table = Table(title='Adaptation from nothing, all costs counted', title_justify='left')
     for place, head in enumerate(HEADS):
         table.add_column(head, justify='right' if place else 'left', no_wrap=True)
@@ -106,7 +106,7 @@ def terminal_table(report: MethodsReport) -> Table:
 
 
 def text_of(report: MethodsReport, config: MethodsConfig) -> str:
-    """The page."""
+    """The page as Markdown."""
     facts, first = machine(), report.rows[0]
     scenario = OBJECTS_ALONE if config.modality == OBJECTS else \
         SENSOR.format(light=config.light, modality=config.modality)
@@ -122,21 +122,21 @@ def text_of(report: MethodsReport, config: MethodsConfig) -> str:
 
 
 def as_json(report: MethodsReport, config: MethodsConfig) -> dict[str, Any]:
-    """All figures, and what was set."""
+    """All figures and settings, as plain values."""
     rows = [*report.rows, *([report.blind] if report.blind else [])]
     return {
         'settings': asdict(config), 'machine': machine(),
         'rows': {row.name: _row_as_json(row) for row in rows},
         'yardsticks': asdict(report.yardsticks),
-        'ahead': {name: asdict(one) for name, one in report.ahead.items()},
+        'ahead': {name: asdict(lead) for name, lead in report.ahead.items()},
         'reach': report.reach and {**asdict(report.reach), 'share': report.reach.share},
         'answering': {'machine': report.answering.get('machine'), 'folding': report.answering.get('folding'),
-                      'forms': [{name: value for name, value in one.items() if name != 'right'}
-                                for one in report.answering.get('forms', ())]},
+                      'forms': [{name: value for name, value in times.items() if name != 'right'}
+                                for times in report.answering.get('forms', ())]},
         'failed': dict(report.failed)}
 
 
-def _row_as_json(row: Row) -> dict[str, Any]:
+def _row_as_json(row: MethodRow) -> dict[str, Any]:
     return {'seeds': row.seeds, 'right': asdict(row.accuracy),
             'of_each_seed': (100 * row.right.mean(1)).tolist(), 'steps': row.steps, 'batch': row.batch,
             'parameters': row.parameters, 'macs': dict(row.macs), 'seconds': row.seconds,
@@ -145,7 +145,7 @@ def _row_as_json(row: Row) -> dict[str, Any]:
 
 
 def _lines(report: MethodsReport) -> Iterator[list[str]]:
-    """Cells of every row; yardsticks below the methods."""
+    """The cells of every row; methods first, then yardsticks."""
     for row in (*report.rows, *filter(None, [report.blind])):
         times = report.form(row.name)
         fewer = f', seeds {", ".join(map(str, row.seeds))}' if row.seeds != report.rows[0].seeds else ''
@@ -172,12 +172,12 @@ def _costs(report: MethodsReport) -> str:
 
 
 def _claims(report: MethodsReport, config: MethodsConfig) -> Iterator[str]:
-    """What was to be shown, with what was found."""
+    """The findings, one line each."""
     ours = config.ours[0]
-    for peer, one in report.ahead.items():
-        low, high = one.ci95
+    for peer, lead in report.ahead.items():
+        low, high = lead.ci95
         said = 'more' if low > 0 else 'fewer' if high < 0 else 'no clear difference'
-        yield f'Within the same budget, `{ours}` minus `{peer}`: {one.mean:+.1f} points [{low:+.1f}, ' \
+        yield f'Within the same budget, `{ours}` minus `{peer}`: {lead.mean:+.1f} points [{low:+.1f}, ' \
               f'{high:+.1f}], {said}.'
     if report.reach is not None:
         yield _reach(ours, report.reach)
@@ -199,7 +199,7 @@ def _reach(ours: str, reach: Reach) -> str:
 
 
 def _folding(report: MethodsReport, config: MethodsConfig) -> str:
-    """Methods that skip attention, folded and not, and without skipping; empty where there is none."""
+    """The section on folded and unfolded adapters; empty without methods that skip attention."""
     rows = [(row, form) for row in config.without_skipping for form in (FOLDED, UNFOLDED)
             if report.form(row, form)]
     if not rows:
@@ -213,9 +213,9 @@ def _folding(report: MethodsReport, config: MethodsConfig) -> str:
 def _forms(report: MethodsReport, config: MethodsConfig,
            rows: Sequence[tuple[str, str]]) -> Iterator[list[str]]:
     for row, form in rows:
-        one = report.form(row, form)
-        share = 100 * sum(one['right']) / len(one['right'])
-        yield [f'{row}, {form}', f'{share:.1f}', _times(one[FRAME]), _times(one[QUESTION])]
+        times = report.form(row, form)
+        share = 100 * sum(times['right']) / len(times['right'])
+        yield [f'{row}, {form}', f'{share:.1f}', _times(times[FRAME]), _times(times[QUESTION])]
         other = config.without_skipping[row]
         if form == UNFOLDED and (plain := report.form(other)):
             share = 100 * next(each for each in report.rows if each.name == other).right[0].mean()

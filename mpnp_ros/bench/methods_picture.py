@@ -1,4 +1,4 @@
-"""The picture of a benchmark of methods: how accuracy grows with what was spent, and where it ends."""
+"""The picture of a benchmark of methods: accuracy against spent MACs, and final accuracy."""
 from __future__ import annotations
 
 from itertools import cycle
@@ -21,7 +21,7 @@ LIGHT = '#d0d7de'
 
 
 def draw(report: MethodsReport, config: MethodsConfig, path: Path) -> None:
-    """Curves against MACs on the left, final accuracies with their intervals on the right."""
+    """Draw curves against MACs on the left and final accuracies with intervals on the right."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -37,7 +37,7 @@ def draw(report: MethodsReport, config: MethodsConfig, path: Path) -> None:
 
 
 def _colours(report: MethodsReport, config: MethodsConfig) -> dict[str, str]:
-    """Blue and green for ours, others for the peers; the same whatever the order of the rows."""
+    """The colour of each method: blue and green for ours, others for peers, independent of the order."""
     ours, peers = cycle(OURS), cycle(PEERS)
     return {name: next(ours if name in config.ours else peers) for name in config.methods}
 
@@ -65,7 +65,7 @@ def _curves(axes: Axes, report: MethodsReport, colours: dict[str, str], compared
 
 
 def _levels(report: MethodsReport) -> list[tuple[str, float, str]]:
-    """What is right without a sensor or without training, of the curve's questions, and its style of line."""
+    """Accuracies on the curve's questions without a sensor or training: label, value and line style."""
     levels = [('majority', report.yardsticks.majority_curve, ':')]
     if report.blind is not None:
         levels.append((BLIND, float(report.blind.curve[-1]), '--'))
@@ -78,10 +78,11 @@ def _bars(axes: Axes, report: MethodsReport, colours: dict[str, str]) -> None:
     if report.blind is not None:
         bars.append((BLIND, report.blind.accuracy, LIGHT))
     bars.append(('majority', report.yardsticks.majority, LIGHT))
-    for place, (_, one, colour) in enumerate(bars):
-        axes.barh(place, one.mean, color=colour, height=.68)
-        axes.plot(one.ci95, (place, place), color=INK, lw=1.2)
-        axes.text(max(*one.ci95, one.mean) + 1, place, f'{one.mean:.1f}', va='center', color=INK, fontsize=9)
+    for place, (_, accuracy, colour) in enumerate(bars):
+        axes.barh(place, accuracy.mean, color=colour, height=.68)
+        axes.plot(accuracy.ci95, (place, place), color=INK, lw=1.2)
+        axes.text(max(*accuracy.ci95, accuracy.mean) + 1, place, f'{accuracy.mean:.1f}', va='center',
+                  color=INK, fontsize=9)
     axes.set_yticks(range(len(bars)), [label for label, _, _ in bars])
     axes.invert_yaxis()
     axes.set(xlim=(0, 100), xlabel='percent right, with 95 % intervals')

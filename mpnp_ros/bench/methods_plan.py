@@ -1,4 +1,4 @@
-"""What the benchmark of methods runs: config/methods_*.yaml, and each run that follows from it."""
+"""Configuration of the benchmark of methods (config/methods_*.yaml) and its runs."""
 from __future__ import annotations
 
 import hashlib
@@ -13,7 +13,7 @@ from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.options import Options, option
 
 BLIND = 'blind'
-"""The row of the method that is compared, on learned constants instead of a sensor."""
+"""Row of the compared method with learned constants instead of a sensor."""
 RUN = 'run.json'
 
 
@@ -26,7 +26,7 @@ class MethodPlan(Options):
     learning_rate: float = option(1e-3, 'learning rate of aligners', low=1e-30)
     gate_learning_rate: float = option(1e-2, 'learning rate of gates', low=1e-30)
     checkpoint_every: int = option(50, 'steps between checkpoints', low=1)
-    points: int = option(0, 'points of its curve; 0: as many as of the others', low=0)
+    points: int = option(0, 'points of its curve; 0: those of the benchmark', low=0)
 
 
 @dataclass(frozen=True)
@@ -34,25 +34,25 @@ class MethodsConfig(Options):
     """The whole benchmark; :meth:`load` reads it from YAML.  Raises OptionError."""
 
     methods: Mapping[str, MethodPlan] = option(help='how each method is trained')
-    name: str = option('methods', 'name of the files that are written')
+    name: str = option('methods', 'name of the written files')
     ours: tuple[str, ...] = option(
-        ('mpnp',), 'methods of this package; the first is compared with all that are not among them')
+        ('mpnp',), 'methods of this package; the first is compared with all others')
     without_skipping: Mapping[str, str] = option(
-        {}, 'method that skips attention -> the same without')
+        {}, 'method that skips attention -> the same method without skipping')
     seeds: tuple[int, ...] = option((0, 1, 2), 'seeds')
-    light: str = option('night', 'light that is adapted to')
-    modality: str = option('lidar', 'modality that is adapted to; objects: true objects')
+    light: str = option('night', 'light of the adaptation')
+    modality: str = option('lidar', 'modality of the adaptation; objects: true objects')
     budget: float = option(40e12, 'MACs of an adaptation, all costs counted', low=1)
-    max_steps: int = option(6000, 'most steps, whatever the budget', low=1)
-    texts: int = option(0, 'most frequent texts of questions that are trained on; 0: all', low=0)
-    test: int = option(1000, 'questions of the test, drawn evenly by type', low=1)
+    max_steps: int = option(6000, 'maximum number of steps', low=1)
+    texts: int = option(0, 'number of the most frequent question texts to train on; 0: all', low=0)
+    test: int = option(1000, 'test questions, drawn evenly by type', low=1)
     curve: int = option(250, 'questions of the curve', low=1)
-    curve_scenes: int = option(4, 'scenes of the curve, which are trained on otherwise', low=1)
+    curve_scenes: int = option(4, 'scenes of the curve, held out from training', low=1)
     points: int = option(8, 'points of the curve', low=1)
     warm_up: float = option(.1, 'share of the steps over which learning rates rise', low=0, high=1)
 
     def check(self) -> Iterator[str]:
-        """There must be methods and seeds, and a plan for the method that is compared."""
+        """Faults: no methods or seeds, or no plan for the compared method."""
         for name in ('methods', 'seeds', 'ours'):
             if not getattr(self, name):
                 yield f'{name} of the benchmark is empty; give some'
@@ -61,9 +61,9 @@ class MethodsConfig(Options):
 
     def runs(self, methods: Sequence[str], seeds: Sequence[int], language_model: str,
              data: str) -> Iterator[Run]:
-        """One run for each method and seed, a blind one for each seed beside them; seed by seed.
+        """One run for each method and seed, and a blind run for each seed, ordered by seed.
 
-        data: identity of what is trained on.  Raises ConfigurationError for a method without a plan.
+        data: identity of the training data.  Raises ConfigurationError for a method without a plan.
         """
         if lost := [name for name in methods if name not in self.methods]:
             raise ConfigurationError(f'the benchmark has no plan for {", ".join(lost)}; there are plans for '
@@ -79,9 +79,9 @@ class MethodsConfig(Options):
 
 @dataclass(frozen=True)
 class Run:
-    """One training of one method, in a process of its own.
+    """One training of one method, in its own process.
 
-    row: of the table: the name of the method, or BLIND.  data: identity of what it is trained on.
+    row: of the table, the name of the method or BLIND.  data: identity of the training data.
     """
 
     row: str
@@ -98,22 +98,22 @@ class Run:
 
     @property
     def name(self) -> str:
-        """A folder name that no run of other settings has."""
+        """A folder name, unique for the settings."""
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
         return f'{self.row}-{self.seed}-{digest[:8]}'
 
     @property
     def blind(self) -> bool:
-        """Whether it sees learned constants instead of a sensor."""
+        """Whether it uses learned constants instead of a sensor."""
         return self.row == BLIND
 
     def save(self, folder: Path) -> None:
-        """Write what :meth:`load` reads."""
+        """Write the run to a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         write_file(folder / RUN, json.dumps(asdict(self)).encode())
 
     @classmethod
     def load(cls, folder: Path) -> Run:
-        """Read what :meth:`save` wrote."""
+        """Read the run from a folder."""
         entries = json.loads((folder / RUN).read_bytes())
         return cls(**{**entries, 'plan': MethodPlan(**entries['plan'])})

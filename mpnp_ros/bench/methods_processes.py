@@ -1,4 +1,4 @@
-"""Jobs of the benchmark of methods, each in a process of its own and finished when its result is on disk."""
+"""Jobs of the benchmark of methods, each in its own process and finished when its result is on disk."""
 from __future__ import annotations
 
 import signal
@@ -18,9 +18,9 @@ PAUSE = .2
 
 @dataclass(frozen=True)
 class Job:
-    """What a process does.
+    """A Python module to run in its own process.
 
-    folder: where it writes its result.  command: a module of Python and its arguments.
+    folder: for its result and log.  command: the module and its arguments.
     """
 
     label: str
@@ -29,27 +29,27 @@ class Job:
 
     @property
     def result(self) -> Path:
-        """The file that is there when it is done."""
+        """The file that exists once the job is finished."""
         return self.folder / RESULT
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Begin, with one thread; what goes wrong is written to its log."""
+        """Start the process with one thread; stderr goes to its log."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / LOG, 'wb') as log:
             return subprocess.Popen(tied([sys.executable, '-m', *self.command]), stdin=subprocess.DEVNULL,
                                     stderr=log, start_new_session=True, env=bounded_environment(1))
 
     def reason(self, code: int) -> str:
-        """Why it ended with an exit code other than 0."""
+        """The reason of an exit code other than 0."""
         lines = (self.folder / LOG).read_text(errors='replace').strip().splitlines()
         if code < 0:
             name = signal.Signals(-code).name
-            return f'ended by {name}{", perhaps for want of memory" if name == "SIGKILL" else ""}'
+            return f'ended by {name}{", perhaps out of memory" if name == "SIGKILL" else ""}'
         return lines[-1] if lines else f'exit code {code}'
 
 
 class Workers:
-    """Does jobs, so many at once.
+    """Runs jobs, `count` in parallel.
 
     failed: label -> reason.
     """
@@ -59,13 +59,13 @@ class Workers:
         self.failed: dict[str, str] = {}
 
     def work(self, jobs: Iterable[Job]) -> None:
-        """Do all that are not done yet; where stopped, tell those at work once and wait for them."""
+        """Run all unfinished jobs; when stopped, terminate the running ones and wait for them."""
         waiting = [job for job in jobs if not job.result.is_file()]
         working: dict[Job, subprocess.Popen[bytes]] = {}
         while (working or waiting) and not self.stopped():
             while waiting and len(working) < self.count:
                 job = waiting.pop(0)
-                print(f'{job.label}: begins, {len(waiting)} more to come', flush=True)
+                print(f'{job.label}: started, {len(waiting)} waiting', flush=True)
                 working[job] = job.start()
             time.sleep(PAUSE)
             self._collect(working)
@@ -82,7 +82,7 @@ class Workers:
     @staticmethod
     def _end(working: dict[Job, subprocess.Popen[bytes]]) -> None:
         if working:
-            print(f'stopping {len(working)} processes; each writes down how far it is', flush=True)
+            print(f'stopping {len(working)} processes; each writes a checkpoint', flush=True)
         for process in working.values():
             process.terminate()
         for process in working.values():

@@ -1,4 +1,4 @@
-"""What a benchmark of methods found: accuracies with intervals, costs, and what follows from them."""
+"""Results of a benchmark of methods: accuracies with intervals, costs and comparisons."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,13 +23,12 @@ COSTS = ('encoders', 'reading', 'calibration', 'steps', 'optimiser')
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class MethodRow:
     """One method over all of its seeds.
 
-    right: [seeds, questions of the test].  points: MACs [points] of the curve, mean over seeds; values:
-    percent right there, [seeds, points].  macs: of each part of the costs; these, steps and seconds are means
-    over seeds, the peak of memory is the highest.  beforehand: MACs once for a language model, whatever is
-    adapted to afterwards, in none of these.
+    right: [seeds, test questions].  points: MACs [points] of the curve, mean over seeds; values: accuracy in
+    percent at them, [seeds, points].  macs: by part of the costs; these, steps and seconds are means over
+    seeds, peak_bytes is the maximum.  beforehand: MACs spent once per language model, not part of macs.
     """
 
     name: str
@@ -47,16 +46,17 @@ class Row:
     beforehand: float
 
     @classmethod
-    def of(cls, results: Sequence[Result], scenes: np.ndarray) -> Row:
-        """From the results of all seeds of one method."""
+    def of(cls, results: Sequence[Result], scenes: np.ndarray) -> MethodRow:
+        """The row of the results of all seeds of one method."""
         first = results[0]
-        right = np.array([one['right'] for one in results], float)
-        curves = np.array([one['curve'] for one in results])
-        macs = {part: fmean(one['macs'][part] for one in results) for part in COSTS}
-        return cls(first['row'], tuple(one['seed'] for one in results), right, figure(right, scenes),
-                   curves[:, :, 0].mean(0), 100 * curves[:, :, 1], fmean(one['steps'] for one in results),
-                   first['batch'], first['parameters'], macs, fmean(one['seconds'] for one in results),
-                   max(one['peak_bytes'] for one in results), first['beforehand'])
+        right = np.array([result['right'] for result in results], float)
+        curves = np.array([result['curve'] for result in results])
+        macs = {part: fmean(result['macs'][part] for result in results) for part in COSTS}
+        return cls(first['row'], tuple(result['seed'] for result in results), right, figure(right, scenes),
+                   curves[:, :, 0].mean(0), 100 * curves[:, :, 1],
+                   fmean(result['steps'] for result in results),
+                   first['batch'], first['parameters'], macs, fmean(result['seconds'] for result in results),
+                   max(result['peak_bytes'] for result in results), first['beforehand'])
 
     @property
     def total(self) -> float:
@@ -71,11 +71,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Reach:
-    """What it takes to answer as many of the curve's questions as the best peer does in the end.
+    """The MACs after which ours stays at least as accurate on the curve as the best peer at its end.
 
-    percent: of the best peer at its end, after `peer_macs`.  macs: of ours at its first point from which on
-    it is never worse; None: it is worse at its last.  blind: percent without a sensor at the end, which both
-    should be above; None: not trained.
+    percent: accuracy of the best peer at its end, after `peer_macs`.  macs: of ours at the first point from
+    which it is never worse; None: ours is worse at its last point.  blind: accuracy in percent without a
+    sensor; None: not trained.
     """
 
     peer: str
@@ -86,13 +86,13 @@ class Reach:
 
     @property
     def share(self) -> float | None:
-        """Of the peer's MACs."""
+        """Our MACs as a share of the peer's."""
         return None if self.macs is None else self.macs / self.peer_macs
 
 
 @dataclass(frozen=True)
 class Yardsticks:
-    """Percent right without training, on the questions of the test and of the curve."""
+    """Accuracies in percent without training, on the questions of the test and of the curve."""
 
     majority: Figure
     rule: Figure
@@ -103,28 +103,27 @@ class Yardsticks:
     def of(cls, data: BenchData, modality: str) -> Yardsticks:
         """The most frequent answer of each text in training, and the fixed rule on the same tokens."""
         def shares(part: TokenDataset) -> tuple[np.ndarray, np.ndarray]:
-            rule = [rule_answer(one.question, part.frames[one.frame][modality], CHANNELS)
-                    for one in part.examples]
+            rule = [rule_answer(example.question, part.frames[example.frame][modality], CHANNELS)
+                    for example in part.examples]
             return (_right(part.examples, majority_answers(data.train.examples, part.examples)),
                     _right(part.examples, rule))
 
         (majority, rule), curve = shares(data.test), shares(data.curve)
         scenes = scenes_of(data.test)
         return cls(figure(majority, scenes), figure(rule, scenes),
-                   *(100 * float(one.mean()) for one in curve))
+                   *(100 * float(right.mean()) for right in curve))
 
 
 @dataclass(frozen=True, eq=False)
 class MethodsReport:
-    """Everything that the page says.
+    """The content of the page.
 
-    rows: methods, ours first and then by accuracy.  blind: beside them; None where none was trained.
-    ahead: peer -> how many points ours is ahead of it at the same budget.  reach: None without peers.
-    failed: label of a run -> why.
+    rows: methods, ours first, then by accuracy.  blind: None if it was not trained.  ahead: peer -> lead of
+    ours in points at the same budget.  reach: None without peers.  failed: label of a run -> reason.
     """
 
-    rows: tuple[Row, ...]
-    blind: Row | None
+    rows: tuple[MethodRow, ...]
+    blind: MethodRow | None
     yardsticks: Yardsticks
     ahead: Mapping[str, Figure]
     reach: Reach | None
@@ -136,10 +135,10 @@ class MethodsReport:
     @classmethod
     def of(cls, results: Sequence[Result], data: BenchData, config: MethodsConfig,
            answering: Mapping[str, Any], failed: Mapping[str, str]) -> MethodsReport:
-        """From what the runs wrote.  answering: what methods_answering.py wrote; empty where it failed."""
+        """The report of all runs.  answering: result of methods_answering.py; empty if it failed."""
         scenes = scenes_of(data.test)
-        rows = {name: Row.of([one for one in results if one['row'] == name], scenes)
-                for name in dict.fromkeys(one['row'] for one in results)}
+        rows = {name: MethodRow.of([result for result in results if result['row'] == name], scenes)
+                for name in dict.fromkeys(result['row'] for result in results)}
         blind, ours = rows.pop(BLIND, None), rows.get(config.ours[0])
         peers = [row for name, row in rows.items() if name not in config.ours]
         ordered = sorted(rows.values(), key=lambda row: (row is not ours, -row.accuracy.mean))
@@ -149,21 +148,21 @@ class MethodsReport:
                    len(set(scenes)), len(data.curve.examples))
 
     def form(self, row: str, form: str = '') -> Mapping[str, Any] | None:
-        """How long a method took to answer; by default in the form in which it is used."""
+        """The answer times of a method; by default in the form in which it is used."""
         wanted = (form,) if form else ('', FOLDED)
-        return next((one for one in self.answering.get('forms', ())
-                     if one['row'] == row and one['form'] in wanted), None)
+        return next((times for times in self.answering.get('forms', ())
+                     if times['row'] == row and times['form'] in wanted), None)
 
 
-def ahead_of(ours: Row, peer: Row, scenes: np.ndarray) -> Figure:
-    """Points by which ours answers more, on the same questions, over the seeds that both have."""
+def ahead_of(ours: MethodRow, peer: MethodRow, scenes: np.ndarray) -> Figure:
+    """The lead of ours in points, on the same questions and the common seeds."""
     seeds = [seed for seed in ours.seeds if seed in peer.seeds]
     own, its = (row.right[[row.seeds.index(seed) for seed in seeds]] for row in (ours, peer))
     return figure(own - its, scenes)
 
 
-def reach_of(ours: Row, peers: Iterable[Row], blind: Row | None) -> Reach:
-    """When ours becomes as good as the best peer, to stay so; at a measured point, so at the latest then."""
+def reach_of(ours: MethodRow, peers: Iterable[MethodRow], blind: MethodRow | None) -> Reach:
+    """The measured point from which ours is at least as accurate as the best peer; see Reach."""
     best = max(peers, key=lambda row: row.curve[-1])
     place = 1 + max(np.flatnonzero(ours.curve < best.curve[-1]), default=-1)
     return Reach(best.name, float(best.curve[-1]), best.total,
@@ -173,9 +172,10 @@ def reach_of(ours: Row, peers: Iterable[Row], blind: Row | None) -> Reach:
 
 def scenes_of(dataset: TokenDataset) -> np.ndarray:
     """The scene of each question."""
-    return np.array([scene_of(one.frame) for one in dataset.examples])
+    return np.array([scene_of(example.frame) for example in dataset.examples])
 
 
 def _right(examples: Sequence[Example], answers: Sequence[str | None]) -> np.ndarray:
     """[1, questions] 0 or 1."""
-    return np.array([[answer == one.answer for answer, one in zip(answers, examples, strict=True)]], float)
+    return np.array([[answer == example.answer
+                      for answer, example in zip(answers, examples, strict=True)]], float)

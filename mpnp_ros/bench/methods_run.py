@@ -1,8 +1,8 @@
-"""One training of one method in a process of its own, and what came of it; started by bench/methods.py.
+"""Train one method in its own process and write the result; started by bench/methods.py.
 
     python -m mpnp_ros.bench.methods_run FOLDER DATA
 
-A process that is stopped or killed leaves a checkpoint, and the next one goes on from there.
+A stopped or killed process leaves a checkpoint, from which the next process resumes.
 """
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CANCELLED_REPORT = 'cancelled'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train and write the result; gives the exit code."""
+    """Train and write the result; returns the exit code."""
     folder, data = map(Path, arguments or sys.argv[1:])
     try:
         with interruptible() as stopped:
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class MethodTraining:
-    """A method with a new link, and what training it takes."""
+    """Training of a method with a new link."""
 
     def __init__(self, run: Run, data: BenchData, lm: LanguageModel) -> None:
         self.run, self.data = run, data
@@ -67,7 +67,7 @@ class MethodTraining:
         self.book = QuestionBook(self.method)
 
     def work(self, folder: Path, stopped: Callable[[], bool]) -> dict[str, Any] | None:
-        """Train as far as the budget goes, then answer the test; None where it was stopped."""
+        """Train within the budget and answer the test; returns the result, or None if stopped."""
         cost = self._cost()
         config = self._trainer(cost.steps_within(self.run.budget, self.run.max_steps))
         points = curve_steps(config.steps, self.run.points, config.checkpoint_every)
@@ -117,7 +117,7 @@ class MethodTraining:
 
 
 class Curve:
-    """Accuracy after chosen steps, called after every step; on disk, so that a stopped run has it too.
+    """Measures the accuracy after chosen steps; kept on disk for resumed runs.
 
     values: step -> share of right answers.
     """
@@ -129,13 +129,13 @@ class Curve:
         self.values: dict[int, float] = {int(step): value for step, value in known.items()}
 
     def __call__(self, step: TrainingStep) -> None:
-        """Measure where a point is due."""
+        """Measure if this step is a point of the curve."""
         if step.step in self.steps:
             self._measure(step.step)
             self.show(step, self.values[step.step])
 
     def complete(self, last: int) -> None:
-        """Measure the last point if a run was killed between its last checkpoint and that."""
+        """Measure the last point if a previous process was killed before it."""
         if last not in self.values:
             self._measure(last)
 
@@ -145,13 +145,13 @@ class Curve:
 
 
 def forget_peak() -> None:
-    """Begin to measure the peak of this process's memory anew, where Linux lets it: loading took more."""
+    """Reset the peak memory of this process, if Linux permits it."""
     with suppress(OSError):
         Path('/proc/self/clear_refs').write_text('5')
 
 
 def new_method(run: Run, train: TokenDataset, lm: LanguageModel) -> Method:
-    """The method of a run with an untrained link to the tokens of the data, or to learned constants."""
+    """The method of a run with an untrained link to the tokens of the data or to learned constants."""
     torch.manual_seed(run.seed)
     tokens = train.frames[train.examples[0].frame][run.modality]
     method = create_method(run.method, lm)
@@ -160,7 +160,7 @@ def new_method(run: Run, train: TokenDataset, lm: LanguageModel) -> Method:
 
 
 def right_answers(method: Method, test: TokenDataset, book: QuestionBook) -> list[int]:
-    """1 for each question that is answered rightly, 0 for the others, in their order."""
+    """1 for each question with a right answer, 0 for the others, in order."""
     answers = answers_of(method, test.examples, book, lambda example: test.frames[example.frame])
     return [int(answer == example.answer) for answer, example in zip(answers, test.examples, strict=True)]
 

@@ -1,8 +1,8 @@
-"""The paper's own count of operations, by its formula and by torch's counter on its models.
+"""The paper's accounting of operations, by its formula and by torch's counter on its models.
 
-What it calls FLOPs are multiply-accumulates: a forward pass of all blocks, the head on all positions and a
-LiDAR encoder of 256 tokens, and one way back through the linked blocks, to activations only.  There is one
-sample at a time and no optimiser; what is trained costs nothing.
+Its FLOPs are multiply-accumulates: a forward pass of all blocks, the head on all positions and a LiDAR
+encoder of 256 tokens, and one backward pass through the linked blocks, to activations only.  It counts one
+sample at a time.  The optimiser and trained parts are not counted.
 """
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 
 PETA = 1e15
-#: Tokens of the text and of the LiDAR, all of which the paper counts as rows of every block.
+#: Tokens of the text and of the LiDAR; the paper counts all as rows of every block.
 ROWS = SWITCH.text + SWITCH.tokens
-#: Patches of a LiDAR sweep that the paper counts; RangeViT has 4096 and a CLS token.
+#: Patches of a LiDAR sweep as counted by the paper; RangeViT has 4096 and a CLS token.
 COUNTED_PATCHES, TRUE_PATCHES = 256, 4097
 VIT_BLOCKS = 12
 
 
 @dataclass(frozen=True)
-class Row:
+class AccountingRow:
     """A row of the paper: model, method and PFLOPs as published.
 
-    linked: blocks that gradients go through.  derived: by the formula of the paper.  whole: all weights are
-    trained, which costs as much again.  figure: published in a figure, from which it is read to about 0.02.
+    linked: blocks in the backward pass.  derived: by the formula of the paper.  whole: all weights are
+    trained, which doubles the backward pass.  figure: read from a figure, to about 0.02.
     """
 
     model: str
@@ -43,67 +43,68 @@ class Row:
 
 
 ROWS_OF_THE_PAPER = (
-    *(Row('OPT-1.3B', f'mPnP N={linked}', linked, published, derived) for linked, published, derived in (
+    *(AccountingRow('OPT-1.3B', f'mPnP N={linked}', linked, published, derived)
+      for linked, published, derived in (
         (4, .68, .683), (7, .74, .743), (10, .81, .804), (13, .87, .865), (16, .93, .926), (19, .99, .987),
         (22, 1.05, 1.048))),
-    Row('OPT-1.3B', 'PromptFuse', 24, 1.09, 1.088),
-    Row('OPT-1.3B', 'Full LLM', 24, 1.58, 1.575, whole=True),
-    Row('BLOOMZ-1.1B', 'mPnP N=10', 10, .73, .730),
-    Row('BLOOMZ-1.1B', 'mPnP N=13', 13, .76, .764),
-    Row('BLOOMZ-1.1B', 'Full LLM', 24, 1.16, 1.164, whole=True),
-    Row('OPT-2.7B', 'mPnP N=17', 17, 1.67, 1.69, figure=True),
-    Row('OPT-2.7B', 'mPnP N=21', 21, 1.81, 1.81, figure=True),
-    Row('OPT-2.7B', 'PromptFuse', 32, 2.15, 2.16, figure=True),
+    AccountingRow('OPT-1.3B', 'PromptFuse', 24, 1.09, 1.088),
+    AccountingRow('OPT-1.3B', 'Full LLM', 24, 1.58, 1.575, whole=True),
+    AccountingRow('BLOOMZ-1.1B', 'mPnP N=10', 10, .73, .730),
+    AccountingRow('BLOOMZ-1.1B', 'mPnP N=13', 13, .76, .764),
+    AccountingRow('BLOOMZ-1.1B', 'Full LLM', 24, 1.16, 1.164, whole=True),
+    AccountingRow('OPT-2.7B', 'mPnP N=17', 17, 1.67, 1.69, figure=True),
+    AccountingRow('OPT-2.7B', 'mPnP N=21', 21, 1.81, 1.81, figure=True),
+    AccountingRow('OPT-2.7B', 'PromptFuse', 32, 2.15, 2.16, figure=True),
 )
-#: (model, method) -> PFLOPs as printed; the formula gives all of a model the same, that of full depth.
+#: (model, method) -> PFLOPs as printed; the formula gives the same full-depth value for all of a model.
 NOT_DERIVED = {('OPT-1.3B', 'eP-ALM'): 1.11, ('BLOOMZ-1.1B', 'eP-ALM'): .91,
                ('BLOOMZ-1.1B', 'PromptFuse'): .90}
 
 
 def encoder_macs(tokens: int, width: int = TOKEN_WIDTH, blocks: int = VIT_BLOCKS) -> int:
-    """MACs of the blocks of a vision transformer with feed-forwards four times as wide as it is."""
+    """MACs of the blocks of a vision transformer with a feed-forward ratio of 4."""
     return blocks * (12 * tokens * width ** 2 + 2 * tokens ** 2 * width)
 
 
 def sample_macs(shape: ModelShape, linked: int, whole: bool = False) -> float:
-    """MACs of one sample, by the formula."""
+    """MACs of one sample by the formula."""
     forward, head = macs(shape, 0, shape.blocks, ROWS), head_macs(shape, ROWS)
     back = 2 * forward if whole else linked / shape.blocks * forward
     return encoder_macs(COUNTED_PATCHES) + forward + head + back + head
 
 
 def petas(sample: float) -> float:
-    """Of all samples in all epochs, in 1e15 MACs."""
+    """The cost of all samples in all epochs, in 1e15 MACs.  sample: MACs of one."""
     return sample * SWITCH.seen / PETA
 
 
 def full_depth(model: str) -> float:
-    """What the formula gives for frozen weights and gradients through all blocks, in 1e15 MACs."""
+    """The formula for frozen weights and gradients through all blocks, in 1e15 MACs."""
     shape = shape_of(model)
     return petas(sample_macs(shape, shape.blocks))
 
 
 def shape_of(model: str) -> ModelShape:
-    """Sizes of one of the paper's models."""
+    """The sizes of one of the paper's models."""
     with torch.device('meta'):
         return language_model(model).shape
 
 
-def count_sample(row: Row) -> int:
-    """MACs of one sample as torch counts them on the real modules, whose tensors have sizes only."""
+def count_sample(row: AccountingRow) -> int:
+    """MACs of one sample by torch's counter, on real modules with meta tensors."""
     with torch.device('meta'):
         patches = torch.zeros(1, COUNTED_PATCHES, TOKEN_WIDTH)
         with torch.no_grad():
             frames = measure_macs(lambda: torch.nn.Sequential(*encoder(LIDAR).blocks)(patches))
         lm = language_model(row.model)
         if row.whole:
-            for one in lm.family.blocks.parameters():
-                one.requires_grad_()
+            for parameter in lm.family.blocks.parameters():
+                parameter.requires_grad_()
         return frames + measure_macs(lambda: _step(lm, row.linked))
 
 
 def _step(lm: LanguageModel, linked: int) -> None:
-    """One sample with the paper's flow of gradients: none below the linked blocks."""
+    """Run one sample with gradients through the linked blocks only, as in the paper."""
     layout = TextLayout.causal(torch.zeros(1, ROWS, dtype=torch.long))
     first = lm.blocks - linked
     with torch.no_grad():
@@ -114,15 +115,15 @@ def _step(lm: LanguageModel, linked: int) -> None:
 
 @dataclass(frozen=True)
 class Reproduced:
-    """What a row of the paper comes to, in 1e15 MACs."""
+    """A row of the paper by formula and by torch's counter, in 1e15 MACs."""
 
-    row: Row
+    row: AccountingRow
     formula: float
     counted: float
 
 
 def reproduce() -> list[Reproduced]:
-    """Return all rows of the tables that the formula gives."""
+    """All rows of the paper that the formula gives."""
     shapes = {model: shape_of(model) for model in MODELS}
     return [Reproduced(row, petas(sample_macs(shapes[row.model], row.linked, row.whole)),
                        petas(count_sample(row))) for row in ROWS_OF_THE_PAPER]

@@ -1,20 +1,20 @@
-"""The ratios of our costs to those of peers that the project asks for, in every reading of them."""
+"""Ratios of our costs to those of peers, with their limits, under every accounting."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mpnp_ros.bench.paper_costs import FULL, KEPT, OURS, PROMPT_FUSE, PUBLISHED, Cost, Memory
-from mpnp_ros.bench.paper_models import Adaptation
+from mpnp_ros.bench.paper_models import AdaptationTask
 
 OPERATIONS = {PROMPT_FUSE: .25, FULL: .18}
 MEMORY = .5
-"""What ratios must not exceed."""
+"""Limits of the ratios."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A ratio of ours to a peer's: what it is of, in which reading, what it must not exceed."""
+    """A ratio of ours to a peer's.  of: quantity and peer; reading: accounting; limit: upper bound."""
 
     of: str
     reading: str
@@ -23,24 +23,24 @@ class Claim:
 
     @property
     def holds(self) -> bool:
-        """Whether it is as low as it must be."""
+        """Whether the ratio is within its limit."""
         return self.ratio <= self.limit
 
 
 def find(found: Iterable[Cost], method: str, way: str) -> Cost:
-    """The cost of a method in one way."""
-    return next(one for one in found if (one.method, one.way) == (method, way))
+    """The cost of a method in one way; raises StopIteration if it is missing."""
+    return next(cost for cost in found if (cost.method, cost.way) == (method, way))
 
 
-def claims(found: Sequence[Cost], task: Adaptation) -> list[Claim]:
-    """All of them, from the costs of one model and adaptation."""
+def claims(found: Sequence[Cost], task: AdaptationTask) -> list[Claim]:
+    """All claims about the costs of one model and adaptation."""
     ours = find(found, OURS, KEPT)
     made = [claim for rival, limit in OPERATIONS.items() for claim in _operations(
         ours, find(found, rival, PUBLISHED), find(found, rival, KEPT), task, limit)]
     return made + _memory(ours.memory, *(find(found, PROMPT_FUSE, way).memory for way in (PUBLISHED, KEPT)))
 
 
-def _operations(ours: Cost, published: Cost, kept: Cost, task: Adaptation, limit: float) -> list[Claim]:
+def _operations(ours: Cost, published: Cost, kept: Cost, task: AdaptationTask, limit: float) -> list[Claim]:
     apart = ours.encoders_always / task.epochs
     ratios = {
         'each as it is run: theirs as published, ours kept': ours.macs / published.macs,

@@ -1,9 +1,9 @@
-"""What adapting costs at the paper's sizes, everything counted: operations of each part, and peak memory.
+"""Costs of an adaptation at the paper's sizes: operations of each part, and peak memory.
 
-Operations are counted by torch on steps whose tensors have sizes only, memory by the storages that live in
-them (bench/paper_memory.py).  Methods are counted in two ways: as published, where encoders run in every
-epoch and the head on every position, and kept, where all that does not depend on what is trained is computed
-once, and the head reads the positions of the answer only.
+Torch counts the operations of steps on fake tensors; memory is that of the live storages
+(bench/paper_memory.py).  Methods are counted in two ways.  Published: encoders run in every epoch and the
+head on every position.  Kept: results that do not depend on trained parts are computed once, and the head
+runs on the positions of the answer only.
 """
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from torch.optim import AdamW
 
 from mpnp_ros.adaptation.cost import ADAMW, measure_macs
 from mpnp_ros.bench.paper_memory import PeakMemory
-from mpnp_ros.bench.paper_models import TOKEN_WIDTH, Adaptation, Encoders, language_model
+from mpnp_ros.bench.paper_models import TOKEN_WIDTH, AdaptationTask, Encoders, language_model
 from mpnp_ros.bench.paper_steps import (
-    EpAlm,
-    FullLlm,
-    Lavin,
+    EpAlmStep,
+    FullLlmStep,
+    LavinStep,
     MakeStep,
-    Mpnp,
-    MpnpPublished,
-    PromptFuse,
+    MpnpPublishedStep,
+    MpnpStep,
+    PromptFuseStep,
     Step,
 )
 
 PUBLISHED, KEPT = 'published', 'kept'
-#: Linked blocks of ours in the table, by model: those of the paper.
+#: Linked blocks of ours by model, as in the paper.
 LINKED = {'OPT-1.3B': 13, 'OPT-2.7B': 17, 'BLOOMZ-1.1B': 13}
 DEPTHS = (4, 7, 10, 13, 16, 19, 22)
 SKIPPED = 8
@@ -40,7 +40,7 @@ WARM_STEPS = 2
 
 @dataclass(frozen=True)
 class PaperMethod:
-    """A method as it is counted: name, how its step is made, and in which ways it is run."""
+    """A method to count: name, constructor of its step, and ways to run it."""
 
     name: str
     make: MakeStep
@@ -52,17 +52,17 @@ OURS_ALL_ROWS = 'mPnP, all rows linked'
 
 
 def methods(linked: int) -> tuple[PaperMethod, ...]:
-    """All methods, ours and the published one with so many linked blocks."""
+    """All methods; ours and the published one with `linked` linked blocks."""
     return (
-        PaperMethod(FULL, FullLlm),
-        PaperMethod(PROMPT_FUSE, PromptFuse),
-        PaperMethod('eP-ALM, prompts at input', partial(EpAlm, published=True)),
-        PaperMethod('eP-ALM, corrected', partial(EpAlm, published=False)),
-        PaperMethod('LaVIN / MMA', Lavin),
-        PaperMethod(f'EAS, {SKIPPED} attentions skipped', partial(Lavin, skipped=SKIPPED)),
-        PaperMethod('mPnP published', partial(MpnpPublished, linked=linked)),
-        PaperMethod(OURS_ALL_ROWS, partial(Mpnp, linked=linked, reach='all'), (KEPT,)),
-        PaperMethod(OURS, partial(Mpnp, linked=linked), (KEPT,)),
+        PaperMethod(FULL, FullLlmStep),
+        PaperMethod(PROMPT_FUSE, PromptFuseStep),
+        PaperMethod('eP-ALM, prompts at input', partial(EpAlmStep, published=True)),
+        PaperMethod('eP-ALM, corrected', partial(EpAlmStep, published=False)),
+        PaperMethod('LaVIN / MMA', LavinStep),
+        PaperMethod(f'EAS, {SKIPPED} attentions skipped', partial(LavinStep, skipped=SKIPPED)),
+        PaperMethod('mPnP published', partial(MpnpPublishedStep, linked=linked)),
+        PaperMethod(OURS_ALL_ROWS, partial(MpnpStep, linked=linked, reach='all'), (KEPT,)),
+        PaperMethod(OURS, partial(MpnpStep, linked=linked), (KEPT,)),
     )
 
 
@@ -71,8 +71,8 @@ class Memory:
     """Bytes of a training step at its peak.
 
     weights: frozen and trained.  moments: of AdamW.  rest: gradients and activations.  reading: peak of
-    reading questions and encoding frames beforehand, 0 where a step does it.  stored: what was read of all
-    questions, on disk.  measured: peak on a GPU, 0 where there was none.
+    reading questions and encoding frames beforehand, 0 if steps do it.  stored: prepared questions on disk.
+    measured: peak on a GPU, 0 without one.
     """
 
     weights: int
@@ -84,16 +84,16 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """Of the training step."""
+        """Bytes of the training step."""
         return self.weights + self.moments + self.rest
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one method takes for a whole adaptation.
+    """Costs of one method for a whole adaptation.
 
-    In multiply-accumulates: encoders, reading of questions beforehand, steps (blocks, head and trained parts,
-    forward and backward) and optimiser.  encoders_always: of encoders that run in every epoch.
+    encoders, reading (of questions beforehand), steps (blocks, head and trained parts, forward and backward)
+    and optimiser are in multiply-accumulates.  encoders_always: encoders run in every epoch.
     """
 
     model: str
@@ -110,22 +110,22 @@ class Cost:
 
     @property
     def macs(self) -> float:
-        """In all."""
+        """Total MACs."""
         return self.encoders + self.reading + self.steps + self.optimiser
 
     @property
     def macs_encoding_always(self) -> float:
-        """In all, with encoders in every epoch."""
+        """Total MACs with encoders in every epoch."""
         return self.macs - self.encoders + self.encoders_always
 
 
 class Run:
-    """A method's step on the default device, with all that it needs there.
+    """A step of a method on the default device, with encoders and optimiser.
 
     way: PUBLISHED or KEPT.
     """
 
-    def __init__(self, model: str, task: Adaptation, method: PaperMethod, way: str) -> None:
+    def __init__(self, model: str, task: AdaptationTask, method: PaperMethod, way: str) -> None:
         self.task, self.way = task, way
         self.encoders = Encoders(task) if way == PUBLISHED else None
         self.step = _make(model, task, method.make)
@@ -135,46 +135,47 @@ class Run:
 
     @property
     def given(self) -> bool:
-        """Whether texts were read before."""
+        """Whether questions are read beforehand."""
         return self.way == KEPT and self.step.first > 0
 
     def tokens(self, count: int) -> dict[str, torch.Tensor]:
-        """As they are read from disk."""
-        return {one.modality: torch.zeros(count, one.tokens, TOKEN_WIDTH) for one in self.task.sensors}
+        """Tokens of `count` frames, as read from disk, by modality."""
+        return {sensor.modality: torch.zeros(count, sensor.tokens, TOKEN_WIDTH)
+                for sensor in self.task.sensors}
 
     def texts(self, count: int) -> torch.Tensor:
-        """As they are read from disk, or read here."""
+        """Texts of `count` questions, as read from disk or computed."""
         if not self.given:
             return self.step.read(count)
         return torch.zeros(count, self.task.text, self.step.lm.width, dtype=self.step.lm.dtype)
 
     def learn(self, tokens: Mapping[str, torch.Tensor]) -> None:
-        """A step without the optimiser's part."""
+        """Run a step without the optimiser."""
         positions = self.task.answer if self.way == KEPT else self.task.text + self.task.tokens
         self.step.loss(tokens, self.texts(self.task.batch), positions).backward()
 
     def train(self) -> None:
-        """A whole step; moments are encoded one by one, the same one in place of all."""
+        """Run a whole step; one encoded frame stands for all of the batch."""
         batch = self.task.batch
-        self.learn({name: one.expand(batch, -1, -1) for name, one in self.encoders().items()}
+        self.learn({name: tokens.expand(batch, -1, -1) for name, tokens in self.encoders().items()}
                    if self.encoders else self.tokens(batch))
         self.optimiser.step()
         self.optimiser.zero_grad()
 
     def weights(self) -> list[torch.Tensor]:
-        """All weights that are in memory."""
+        """All weights in memory."""
         modules = [self.step, self.step.lm.model, *filter(None, [self.encoders])]
-        return [one for module in modules for one in (*module.parameters(), *module.buffers())]
+        return [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
 
 
-def cost(model: str, task: Adaptation, method: PaperMethod, way: str, device: str = 'cpu') -> Cost:
-    """Count one method.  device: cuda also runs the steps there, with random weights."""
+def cost(model: str, task: AdaptationTask, method: PaperMethod, way: str, device: str = 'cpu') -> Cost:
+    """The cost of one method.  device: cuda also runs the steps with random weights."""
     encoded, kept, read, question, stored = encoding(task), way == KEPT, 0, 0., 0
     with FakeTensorMode():
         run = Run(model, task, method, way)
         step = measure_macs(lambda: run.learn(run.tokens(task.batch)))
         run.optimiser.zero_grad()
-        memory, parameters = peak(run), sum(one.numel() for one in run.step.trained())
+        memory, parameters = peak(run), sum(parameter.numel() for parameter in run.step.trained())
         if run.given:
             question, read = reading_macs(model, task, method.make), reading_peak(model, task, method.make)
             stored = _stored(run) * task.samples
@@ -186,41 +187,41 @@ def cost(model: str, task: Adaptation, method: PaperMethod, way: str, device: st
                 memory=Memory(*memory, max(read, encoded.peak) if kept else 0, stored, measured))
 
 
-def costs(model: str, task: Adaptation, device: str = 'cpu') -> list[Cost]:
-    """All methods in all their ways."""
+def costs(model: str, task: AdaptationTask, device: str = 'cpu') -> list[Cost]:
+    """The costs of all methods in all their ways."""
     return [cost(model, task, method, way, device)
             for method in methods(LINKED[model]) for way in method.ways]
 
 
-def by_depth(model: str, task: Adaptation, device: str = 'cpu') -> dict[int, Cost]:
-    """Number of linked blocks -> ours."""
-    return {linked: cost(model, task, PaperMethod(OURS, partial(Mpnp, linked=linked)), KEPT, device)
+def by_depth(model: str, task: AdaptationTask, device: str = 'cpu') -> dict[int, Cost]:
+    """The cost of ours by number of linked blocks."""
+    return {linked: cost(model, task, PaperMethod(OURS, partial(MpnpStep, linked=linked)), KEPT, device)
             for linked in DEPTHS}
 
 
 class Encoding(NamedTuple):
-    """What encoding a moment with all sensors takes: MACs, and bytes at its peak."""
+    """MACs and peak bytes of encoding a moment with all sensors."""
 
     macs: int
     peak: int
 
 
 @cache
-def encoding(task: Adaptation) -> Encoding:
-    """Count the encoders of an adaptation."""
+def encoding(task: AdaptationTask) -> Encoding:
+    """The cost of the encoders of an adaptation."""
     with FakeTensorMode():
         encoders = Encoders(task)
         return Encoding(measure_macs(encoders), _peak_of(encoders, encoders))
 
 
-def reading_macs(model: str, task: Adaptation, make: MakeStep) -> float:
-    """MACs of reading one question as far as nothing trained has a say."""
+def reading_macs(model: str, task: AdaptationTask, make: MakeStep) -> float:
+    """MACs of reading one question through the blocks below the trained parts."""
     step = _make(model, task, make)
     return measure_macs(lambda: step.read(task.batch)) / task.batch
 
 
 def peak(run: Run) -> tuple[int, int, int]:
-    """Bytes of weights, of the optimiser's moments, and of all else at the peak of a step."""
+    """Bytes of weights, of the optimiser's moments, and of everything else at the peak of a step."""
     weights = run.weights()
     memory = PeakMemory().hold(weights)
     held = memory.held
@@ -231,14 +232,14 @@ def peak(run: Run) -> tuple[int, int, int]:
     return held, moments, memory.peak - held - moments
 
 
-def reading_peak(model: str, task: Adaptation, make: MakeStep) -> int:
+def reading_peak(model: str, task: AdaptationTask, make: MakeStep) -> int:
     """Bytes at the peak of reading a batch of questions with the whole model."""
     step = _make(model, task, make)
     return _peak_of(step.lm.model, lambda: step.read(task.batch))
 
 
-def measured_peak(model: str, task: Adaptation, method: PaperMethod, way: str, device: str) -> int:
-    """Bytes that torch held at most on a GPU in a real step with random weights."""
+def measured_peak(model: str, task: AdaptationTask, method: PaperMethod, way: str, device: str) -> int:
+    """Peak bytes of torch on a GPU in a real step with random weights."""
     with torch.device(device):
         run = Run(model, task, method, way)
         torch.cuda.reset_peak_memory_stats(device)
@@ -250,16 +251,16 @@ def measured_peak(model: str, task: Adaptation, method: PaperMethod, way: str, d
     return found
 
 
-def _make(model: str, task: Adaptation, make: MakeStep) -> Step:
-    """A step and its language model in the precision that it wants."""
+def _make(model: str, task: AdaptationTask, make: MakeStep) -> Step:
+    """A step with its language model in the precision of its weights."""
     weights = getattr(getattr(make, 'func', make), 'weights', torch.bfloat16)
     return make(language_model(model, weights), task)
 
 
 def _stored(run: Run) -> int:
-    """Bytes that reading leaves of one question."""
+    """Bytes of one prepared question."""
     kept = run.texts(1).nbytes
-    return kept + (run.step.cached(1).nbytes if isinstance(run.step, Mpnp) else 0)
+    return kept + (run.step.cached(1).nbytes if isinstance(run.step, MpnpStep) else 0)
 
 
 def _peak_of(module: torch.nn.Module, work: Callable[[], object]) -> int:
@@ -270,4 +271,4 @@ def _peak_of(module: torch.nn.Module, work: Callable[[], object]) -> int:
 
 
 def _bytes(tensors: Iterable[torch.Tensor]) -> int:
-    return sum(one.nbytes for one in tensors)
+    return sum(tensor.nbytes for tensor in tensors)

@@ -1,7 +1,7 @@
-"""How much memory a program takes at most, found without running it: live storages of tensors without data.
+"""Peak memory of a program without running it, from the live storages of fake tensors.
 
-torch's own MemTracker (torch.distributed._tools) cannot be used: in torch 2.13 it hooks every parameter and
-fails at the first one that is frozen.
+MemTracker of torch.distributed._tools cannot be used: in torch 2.13 it hooks every parameter and fails at
+frozen ones.
 """
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch.utils._pytree import tree_leaves
 
 
 class PeakMemory(TorchDispatchMode):
-    """Counts the bytes of all storages that live, from each operation that makes one to its end.
+    """Counts the bytes of all live storages that operations create.
 
-    Works with real tensors and, under FakeTensorMode, with such as have sizes only.  What a kernel takes for
-    itself while it runs is not seen.  held: bytes now.  peak: most of them at once.
+    Works with real tensors and with fake tensors under FakeTensorMode.  Workspace of kernels is not counted.
+    held: bytes now.  peak: maximum of held.
     """
 
     def __init__(self) -> None:
@@ -26,13 +26,13 @@ class PeakMemory(TorchDispatchMode):
         self._storages: dict[int, weakref.ref] = {}
 
     def hold(self, tensors: Iterable[torch.Tensor]) -> PeakMemory:
-        """Count tensors that were there before, such as weights."""
+        """Also count existing tensors, such as weights."""
         for tensor in tensors:
             self._add(tensor.untyped_storage())
         return self
 
     def __torch_dispatch__(self, function, types, arguments=(), options=None):
-        """Run an operation and count what it made."""
+        """Run an operation and count its results."""
         made = function(*arguments, **(options or {}))
         for leaf in tree_leaves(made):
             if isinstance(leaf, torch.Tensor):

@@ -1,4 +1,4 @@
-"""The sizes of the experiments of arXiv:2312.07886, and its models with these sizes and no weights."""
+"""Sizes of the experiments of arXiv:2312.07886, and its models without weights."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -16,20 +16,20 @@ from mpnp_ros.modalities.lidar.rangevit import COLUMNS, ROWS, build_rangevit
 from mpnp_ros.modalities.lidar.rangevit import SHAPE as RANGEVIT
 from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
 
-#: Width of a token of either encoder, both being ViT-S.
+#: Width of a token; both encoders are ViT-S.
 TOKEN_WIDTH = RANGEVIT.width
 #: ViT-S/16 as `WinKawaks/vit-small-patch16-224`.
 VIT = VitShape(patch=(16, 16), grid=(14, 14), epsilon=1e-12, layer_scale=False)
 IMAGE = 224
-#: Depths of the encoder, or bands of elevation, of which a view has a token each.
+#: Tokens of a view: one per depth of the encoder, or per band of elevation.
 TOKENS_OF_A_VIEW = 4
 
 
 @dataclass(frozen=True)
 class Sensor:
-    """What is encoded for one moment.
+    """The views of one sensor at one moment.
 
-    views: images or sweeps, each of which becomes four tokens.  size: [channels, rows, columns] of a view.
+    views: images or sweeps, four tokens each.  size: [channels, rows, columns] of a view.
     """
 
     modality: str
@@ -47,13 +47,13 @@ LIDAR = Sensor('lidar', 1, (RANGEVIT.channels, ROWS, COLUMNS))
 
 
 @dataclass(frozen=True)
-class Adaptation:
-    """What is adapted to at night: nuScenes-QA-mini in batches of the paper.
+class AdaptationTask:
+    """An adaptation at night with the data and batches of the paper (nuScenes-QA-mini).
 
-    sensors: in use afterwards.  text: tokens of a question and its answer, the longest allowed; answer: those
-    of the answer and the end of the text, which are learned.  samples, epochs, batch: as published.  frames:
-    different moments that the samples are about: 1318 questions at night, about 11 of each frame, half of
-    them to train on, leave hardly a frame out.
+    sensors: in use afterwards.  text: maximum tokens of question and answer; answer: those of the answer and
+    the end of text, which are learned.  samples, epochs, batch: as published.  frames: distinct moments of
+    the samples; of 1318 questions at night, about 11 per frame, half are for training, so nearly every frame
+    occurs.
     """
 
     name: str
@@ -77,17 +77,17 @@ class Adaptation:
 
     @property
     def seen(self) -> int:
-        """Samples that are seen, each epoch's."""
+        """Samples of all epochs."""
         return self.samples * self.epochs
 
     @property
     def steps(self) -> int:
-        """Steps of the optimiser; the last one of an epoch has what is left."""
+        """Steps of the optimiser; the last batch of an epoch may be smaller."""
         return -(-self.samples // self.batch) * self.epochs
 
 
-SWITCH = Adaptation('camera to LiDAR', (LIDAR,))
-ADD = Adaptation('camera to camera + LiDAR', (CAMERA, LIDAR))
+SWITCH = AdaptationTask('camera to LiDAR', (LIDAR,))
+ADD = AdaptationTask('camera to camera + LiDAR', (CAMERA, LIDAR))
 
 MODELS: dict[str, PretrainedConfig] = {
     'OPT-1.3B': OPTConfig(
@@ -101,12 +101,13 @@ MODELS: dict[str, PretrainedConfig] = {
 
 
 def language_model(name: str, dtype: torch.dtype = torch.bfloat16, first: int = 0) -> LanguageModel:
-    """One of MODELS on the default device, its weights whatever the device begins with.
+    """One of MODELS on the default device, with uninitialised or random weights.
 
-    first: leave out the blocks below and the token embeddings.  Raises ConfigurationError for another name.
+    first: leave out the blocks below it and the token embeddings.  Raises ConfigurationError for unknown
+    names.
     """
     if name not in MODELS:
-        raise ConfigurationError(f'{name!r} is none of the paper\'s models: {", ".join(MODELS)}')
+        raise ConfigurationError(f'{name!r} is not a model of the paper; choose one of {", ".join(MODELS)}')
     model = AutoModelForCausalLM.from_config(MODELS[name], dtype=dtype)
     if first:
         family_of(model, name).leave_out(first)
@@ -120,13 +121,13 @@ def encoder(sensor: Sensor) -> VisionTransformer:
 
 
 class Encoders(nn.Module):
-    """All encoders of an adaptation, frozen, in half precision as the language model is."""
+    """All encoders of an adaptation, frozen, in the half precision of the language model."""
 
-    def __init__(self, adaptation: Adaptation, dtype: torch.dtype = torch.bfloat16) -> None:
+    def __init__(self, adaptation: AdaptationTask, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__()
         self.adaptation = adaptation
         with default_dtype(dtype):
-            self.networks = nn.ModuleDict({one.modality: encoder(one) for one in adaptation.sensors})
+            self.networks = nn.ModuleDict({sensor.modality: encoder(sensor) for sensor in adaptation.sensors})
 
     @torch.no_grad()
     def forward(self) -> dict[str, torch.Tensor]:
@@ -148,7 +149,7 @@ class Encoders(nn.Module):
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Within it, new tensors of no named type are of this one."""
+    """A context in which new tensors have this data type by default."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

@@ -1,4 +1,4 @@
-"""What bench/paper_scale.py counted, as JSON, as a page and as a picture."""
+"""Write the results of bench/paper_scale.py as JSON, page and picture."""
 from __future__ import annotations
 
 import json
@@ -125,9 +125,9 @@ WAS_MEASURED = 'The last column of the tables is `torch.cuda.max_memory_allocate
 
 @dataclass(frozen=True)
 class Found:
-    """All that was counted: the paper's rows, costs of all pairs of model and adaptation, ours by depth.
+    """All results: rows of the paper, costs of all pairs of model and adaptation, and of ours by depth.
 
-    claims: (model, adaptation) -> ratios, the first pair being the one that is asked for.
+    claims: (model, adaptation) -> ratios; the first pair is the main one.
     """
 
     paper: Sequence[Reproduced]
@@ -138,11 +138,11 @@ class Found:
 
 
 def write_page(found: Found, folder: Path) -> Path:
-    """Write paper_scale.json, .md and .png; gives the path of the page."""
+    """Write paper_scale.json, .md and .png; returns the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f'{NAME}.json').write_text(json.dumps(as_json(found), indent=1) + '\n')
     model, adaptation = next(iter(found.claims))
-    draw([one for one in found.costs if (one.model, one.adaptation) == (model, adaptation)],
+    draw([cost for cost in found.costs if (cost.model, cost.adaptation) == (model, adaptation)],
          f'{model}, {adaptation}', folder / f'{NAME}.png')
     page = folder / f'{NAME}.md'
     page.write_text(text_of(found))
@@ -150,20 +150,20 @@ def write_page(found: Found, folder: Path) -> Path:
 
 
 def as_json(found: Found) -> dict[str, object]:
-    """Plain values."""
-    return {'paper': [asdict(one) for one in found.paper],
-            'costs': [{**asdict(one), 'macs': one.macs, 'peak': one.memory.peak} for one in found.costs],
-            'depths': {number: {**asdict(one), 'macs': one.macs} for number, one in found.depths.items()},
-            'claims': [{'model': model, 'adaptation': adaptation, **asdict(one), 'holds': one.holds}
-                       for (model, adaptation), some in found.claims.items() for one in some]}
+    """The results as plain values."""
+    return {'paper': [asdict(entry) for entry in found.paper],
+            'costs': [{**asdict(cost), 'macs': cost.macs, 'peak': cost.memory.peak} for cost in found.costs],
+            'depths': {number: {**asdict(cost), 'macs': cost.macs} for number, cost in found.depths.items()},
+            'claims': [{'model': model, 'adaptation': adaptation, **asdict(claim), 'holds': claim.holds}
+                       for (model, adaptation), some in found.claims.items() for claim in some]}
 
 
 def text_of(found: Found) -> str:
-    """The page."""
+    """The page as Markdown."""
     pairs = list(found.claims)
     first = found.claims[pairs[0]]
-    measured = any(one.memory.measured for one in found.costs)
-    ours = next(one for one in found.costs if one.method == OURS)
+    measured = any(cost.memory.measured for cost in found.costs)
+    ours = next(cost for cost in found.costs if cost.method == OURS)
     return PAGE.format(
         **_accounting(found.paper), **_sizes(), minutes=max(1, found.seconds / 60),
         tables='\n\n'.join(_table(found, *pair) for pair in pairs),
@@ -174,17 +174,17 @@ def text_of(found: Found) -> str:
 
 
 def _accounting(paper: Sequence[Reproduced]) -> dict[str, object]:
-    """What the page says of the paper's own accounting."""
+    """Values of the page on the paper's accounting."""
     def off(figure: bool) -> float:
-        return max((abs(one.formula - one.row.published) for one in paper if one.row.figure == figure),
-                   default=0.)
+        return max((abs(entry.formula - entry.row.published) for entry in paper
+                    if entry.row.figure == figure), default=0.)
 
     return {'paper': markdown(PAPER_HEADS, paper_cells(paper)), 'printed': off(False), 'figure': off(True),
-            'counted': 100 * max(abs(one.counted / one.formula - 1) for one in paper)}
+            'counted': 100 * max(abs(entry.counted / entry.formula - 1) for entry in paper)}
 
 
 def _sizes() -> dict[str, object]:
-    """What was assumed."""
+    """Values of the page on the assumed sizes."""
     lost = ', '.join(f'{method} on {model} ({printed:.2f}, {full_depth(model):.3f})'
                      for (model, method), printed in NOT_DERIVED.items())
     sizes = {name: getattr(SWITCH, name) for name in
@@ -195,45 +195,45 @@ def _sizes() -> dict[str, object]:
 
 
 def _table(found: Found, model: str, adaptation: str) -> str:
-    here = [one for one in found.costs if (one.model, one.adaptation) == (model, adaptation)]
+    here = [cost for cost in found.costs if (cost.model, cost.adaptation) == (model, adaptation)]
     return TABLE.format(model=model, adaptation=adaptation, table=markdown(*cost_table(here)))
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table."""
+    """A Markdown table."""
     lines = [heads, ['---'] * len(heads), *rows]
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
 
 
 def paper_cells(paper: Sequence[Reproduced]) -> list[list[str]]:
     """Rows of the paper's own accounting."""
-    return [[one.row.model, one.row.method, f'{one.row.published:.2f}', f'{one.formula:.3f}',
-             f'{one.counted:.3f}', f'{one.counted / one.formula:.3f}'] for one in paper]
+    return [[entry.row.model, entry.row.method, f'{entry.row.published:.2f}', f'{entry.formula:.3f}',
+             f'{entry.counted:.3f}', f'{entry.counted / entry.formula:.3f}'] for entry in paper]
 
 
 def cost_table(costs: Sequence[Cost]) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of what methods cost, with what a GPU took where one was there."""
-    measured = any(one.memory.measured for one in costs)
-    rows = [_cost_cells(one) + [_giga(one.memory.measured)] * measured for one in costs]
+    """Heads and rows of the table of costs; with measured memory if a GPU was used."""
+    measured = any(cost.memory.measured for cost in costs)
+    rows = [_cost_cells(cost) + [_giga(cost.memory.measured)] * measured for cost in costs]
     return [*COST_HEADS, *[MEASURED] * measured], rows
 
 
 def depth_cells(depths: Mapping[int, Cost]) -> list[list[str]]:
     """Rows of ours by linked blocks."""
-    return [[str(number), f'{one.parameters / MEGA:.1f}', f'{one.macs / PETA:.3f}', _giga(one.memory.peak),
-             _giga(one.memory.reading), _giga(one.memory.stored)] for number, one in depths.items()]
+    return [[str(number), f'{cost.parameters / MEGA:.1f}', f'{cost.macs / PETA:.3f}', _giga(cost.memory.peak),
+             _giga(cost.memory.reading), _giga(cost.memory.stored)] for number, cost in depths.items()]
 
 
 def claim_cells(some: Sequence[Claim]) -> list[list[str]]:
     """Rows of ratios."""
-    return [[one.of, one.reading, f'{one.ratio:.3f}', f'<= {one.limit}', 'yes' if one.holds else '**no**']
-            for one in some]
+    return [[claim.of, claim.reading, f'{claim.ratio:.3f}', f'<= {claim.limit}',
+             'yes' if claim.holds else '**no**'] for claim in some]
 
 
-def _cost_cells(one: Cost) -> list[str]:
-    parts = (one.encoders, one.reading, one.steps, one.optimiser, one.macs)
-    memory = one.memory
-    return [one.method, WAYS[one.way], f'{one.parameters / MEGA:.1f}', *(_peta(part) for part in parts),
+def _cost_cells(cost: Cost) -> list[str]:
+    parts = (cost.encoders, cost.reading, cost.steps, cost.optimiser, cost.macs)
+    memory = cost.memory
+    return [cost.method, WAYS[cost.way], f'{cost.parameters / MEGA:.1f}', *(_peta(part) for part in parts),
             *(_giga(part) for part in (memory.weights, memory.moments, memory.rest, memory.peak,
                                        memory.reading, memory.stored))]
 
@@ -247,16 +247,16 @@ def _giga(count: float) -> str:
 
 
 def _others(found: Found) -> str:
-    """Ratios that do not hold at the other sizes."""
-    failed = [f'- {model}, {adaptation}: {one.of}, {one.reading}: {one.ratio:.3f}, above {one.limit}'
+    """Lines about ratios that exceed their limits at the other sizes."""
+    failed = [f'- {model}, {adaptation}: {claim.of}, {claim.reading}: {claim.ratio:.3f}, above {claim.limit}'
               for (model, adaptation), some in list(found.claims.items())[1:]
-              for one in some if not one.holds]
+              for claim in some if not claim.holds]
     return '\n'.join(['At the other sizes all hold but for:', '', *failed] if failed else
                      ['At the other sizes all hold.'] * (len(found.claims) > 1))
 
 
 def draw(costs: Sequence[Cost], title: str, path: Path) -> None:
-    """Bars of operations and of memory, one for each method and way."""
+    """Draw bars of operations and of memory, one for each method and way."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -265,24 +265,24 @@ def draw(costs: Sequence[Cost], title: str, path: Path) -> None:
     figure.subplots_adjust(left=.215, right=.985, top=.86, bottom=.085, wspace=.05)
     figure.text(.012, .95, f'Adapting at the size of {title}: everything counted', fontsize=14, color=INK)
     places = _places(costs)
-    _bars(left, places, [[getattr(one, name) / PETA for name in PARTS] for one in costs], PARTS)
-    _bars(right, places, [[getattr(one.memory, name) / GIGA for name in BYTES] for one in costs], BYTES)
-    for place, one in zip(places, costs, strict=True):
-        weight = 'bold' if one.method == OURS else 'normal'
-        _write(left, one.macs / PETA, place, f'{one.macs / PETA:.2f}', weight)
-        _write(right, _seen(right, place, one.memory), place, _memory_text(one.memory), weight)
+    _bars(left, places, [[getattr(cost, name) / PETA for name in PARTS] for cost in costs], PARTS)
+    _bars(right, places, [[getattr(cost.memory, name) / GIGA for name in BYTES] for cost in costs], BYTES)
+    for place, cost in zip(places, costs, strict=True):
+        weight = 'bold' if cost.method == OURS else 'normal'
+        _write(left, cost.macs / PETA, place, f'{cost.macs / PETA:.2f}', weight)
+        _write(right, _seen(right, place, cost.memory), place, _memory_text(cost.memory), weight)
     left.set_xlabel('1e15 multiply-accumulates of the whole adaptation', color=INK)
     right.set_xlabel('GB at the peak of a training step', color=INK)
-    left.set_yticks(places, [f'{one.method}, {WAYS[one.way]}' for one in costs], color=INK)
+    left.set_yticks(places, [f'{cost.method}, {WAYS[cost.way]}' for cost in costs], color=INK)
     left.invert_yaxis()
     FigureCanvasAgg(figure).print_png(path)
 
 
 def _places(costs: Sequence[Cost]) -> list[float]:
-    """Where bars are: those of one method close together."""
+    """Positions of the bars; those of one method are close together."""
     places: list[float] = []
-    for number, one in enumerate(costs):
-        near = number and costs[number - 1].method == one.method
+    for number, cost in enumerate(costs):
+        near = number and costs[number - 1].method == cost.method
         places.append((places[-1] if places else 0) + (.85 if near else 1.25))
     return places
 
@@ -292,7 +292,7 @@ def _bars(axes: Axes, places: Sequence[float], values: Sequence[Sequence[float]]
     """Stacked bars; parts: name -> label and colour."""
     ends = [0.] * len(values)
     for number, (label, colour) in enumerate(parts.values()):
-        lengths = [one[number] for one in values]
+        lengths = [bar[number] for bar in values]
         axes.barh(places, lengths, .7, ends, color=colour, label=label)
         ends = [end + length for end, length in zip(ends, lengths, strict=True)]
     axes.set_xlim(0, 1.08 * max(ends))
@@ -306,7 +306,7 @@ def _write(axes: Axes, end: float, place: float, text: str, weight: str) -> None
 
 
 def _seen(axes: Axes, place: float, memory: Memory) -> float:
-    """Draws a line where reading beforehand takes more than the step; gives where all that is drawn ends."""
+    """Draw a line if reading beforehand takes more than the step; returns the end of the drawing."""
     if memory.reading <= memory.peak:
         return memory.peak / GIGA
     axes.plot([memory.reading / GIGA] * 2, [place - .38, place + .38], color=INK, lw=1.4)

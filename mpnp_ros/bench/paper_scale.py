@@ -1,8 +1,8 @@
-"""What runtime adaptation costs at the paper's own sizes: operations and memory of all methods, counted.
+"""Count operations and memory of runtime adaptation at the sizes of the paper, for all methods.
 
     python -m mpnp_ros.bench.paper_scale --output docs/results
 
-First the paper's own accounting is reproduced, then everything is counted.
+It first reproduces the accounting of the paper, then counts everything.
 """
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from mpnp_ros.precision import choose_device
 
 PAIRS = (('OPT-1.3B', SWITCH), ('OPT-1.3B', ADD), ('OPT-2.7B', SWITCH), ('BLOOMZ-1.1B', SWITCH))
 NUMBERS = 2
-"""Columns of text on the left of a table; all others are numbers."""
+"""Number of text columns on the left of a table; the others are numbers."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Count, print the tables, write them where asked; returns the exit code."""
+    """Count, print the tables and write them if requested; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
         choose_device(options.device)
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu',
                         help='cuda: also run all steps on a GPU with random weights and show its peak memory')
     parser.add_argument('--output', type=Path, metavar='FOLDER',
-                        help='write paper_scale.json, .md and .png there')
+                        help='folder for paper_scale.json, .md and .png')
     parser.add_argument('--quick', action='store_true', help='OPT-1.3B and one adaptation only')
     return parser
 

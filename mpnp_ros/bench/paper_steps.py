@@ -1,8 +1,8 @@
-"""What each method runs in a training step, at any size: its trained parts, and the way through the blocks.
+"""The training step of each method at any size: its trained parts and its pass through the blocks.
 
-The steps of bench/paper_scale.py, which counts them on tensors without data.  They are written with the
-blocks and links of this package, in its precision: frozen weights in bfloat16, what is trained in float32.
-The peers are as published; their columns are rows of the text.
+bench/paper_scale.py counts these steps on fake tensors.  They use the blocks and links of this package and
+its precision: frozen weights in bfloat16, trained parts in float32.  The peers are as published; their
+columns are rows of the text.
 """
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.nn.functional import cross_entropy
 
 from mpnp_ros.bench.input_tuning import PROMPTS
-from mpnp_ros.bench.paper_models import TOKEN_WIDTH, TOKENS_OF_A_VIEW, Adaptation
+from mpnp_ros.bench.paper_models import TOKEN_WIDTH, TOKENS_OF_A_VIEW, AdaptationTask
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prefix import Prefix
@@ -34,72 +34,72 @@ Tokens = Mapping[str, torch.Tensor]
 class Step(nn.Module):
     """A method's trained parts on a language model.
 
-    first: the lowest block that the trained parts reach; what is below depends on the text alone.
+    first: the lowest block with trained parts; blocks below depend on the text only.
     """
 
     first = 0
     weights = torch.bfloat16
 
-    def __init__(self, lm: LanguageModel, task: Adaptation) -> None:
+    def __init__(self, lm: LanguageModel, task: AdaptationTask) -> None:
         super().__init__()
         self.task = task
         self._model = (lm,)
 
     @property
     def lm(self) -> LanguageModel:
-        """The language model, whose weights are not those of this module."""
+        """The language model; its weights are not part of this module."""
         return self._model[0]
 
     @abstractmethod
     def hidden(self, tokens: Tokens, texts: torch.Tensor) -> torch.Tensor:
-        """The last block's output [B, R, d] on all rows that a step runs.
+        """The output [B, R, d] of the last block on all rows of a step.
 
-        texts: [B, T, d], what :meth:`read` gives.
+        texts: [B, T, d], the result of :meth:`read`.
         """
 
     def loss(self, tokens: Tokens, texts: torch.Tensor, positions: int) -> torch.Tensor:
-        """Mean loss; the head runs on the last `positions` rows, on all of them where there are fewer."""
+        """The mean loss; the head runs on the last `positions` rows, or on all if there are fewer."""
         with self.precision():
             rows = self.hidden(tokens, texts)[:, -positions:]
             scores = self.lm.logits(rows).float().flatten(0, 1)
         return cross_entropy(scores, torch.zeros(len(scores), dtype=torch.long, device=scores.device))
 
     def read(self, count: int) -> torch.Tensor:
-        """What does not depend on the sensors, once for each question: [count, T, d] at block `first`."""
+        """The states of `count` questions at block `first`, [count, T, d]; independent of the sensors."""
         layout = causal(count, self.task.text)
         with torch.no_grad(), self.precision():
             return self.lm.run_blocks(self.lm.embed(layout), layout, 0, self.first)
 
     def trained(self) -> Sequence[nn.Parameter]:
-        """Parameters that are trained."""
+        """The trained parameters."""
         return list(self.parameters())
 
     def precision(self) -> AbstractContextManager[None]:
-        """That of the language model's operations."""
+        """A context with the precision of the language model's operations."""
         return nullcontext()
 
     def all_blocks(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Causal rows [B, T, d] through the blocks from `first` on."""
+        """Causal rows [B, T, d] after all blocks from `first` on."""
         return self.lm.run_blocks(hidden, causal(*hidden.shape[:2]), self.first, self.lm.blocks)
 
 
 def causal(count: int, rows: int) -> TextLayout:
-    """Texts of so many tokens, on the default device."""
+    """The layout of `count` texts of `rows` tokens, on the default device."""
     return TextLayout.causal(torch.zeros(count, rows, dtype=torch.long))
 
 
-class PromptFuse(Step):
+class PromptFuseStep(Step):
     """Learned prompts and projected tokens in front of the text, from block 0 on."""
 
     prompts = PROMPTS
 
-    def __init__(self, lm: LanguageModel, task: Adaptation) -> None:
+    def __init__(self, lm: LanguageModel, task: AdaptationTask) -> None:
         super().__init__(lm, task)
         self.projection = nn.Linear(TOKEN_WIDTH, lm.width)
         self.prompt = nn.Parameter(torch.randn(self.prompts, lm.width))
 
     def columns(self, tokens: Tokens) -> torch.Tensor:
-        """What stands in front of the text, [B, C, d]."""
+        """The columns in front of the text, [B, C, d]."""
         projected = self.projection(torch.cat(list(tokens.values()), 1))
         return torch.cat([self.prompt.expand(len(projected), -1, -1), projected], 1)
 
@@ -108,38 +108,38 @@ class PromptFuse(Step):
         return self.all_blocks(torch.cat([self.columns(tokens).to(texts.dtype), texts], 1))
 
 
-class FullLlm(PromptFuse):
-    """Projected tokens in front of the text; all weights are trained, float32 under autocast."""
+class FullLlmStep(PromptFuseStep):
+    """Projected tokens in front of the text; all weights are trained in float32 under autocast."""
 
     prompts = 0
     weights = torch.float32
 
-    def __init__(self, lm: LanguageModel, task: Adaptation) -> None:
+    def __init__(self, lm: LanguageModel, task: AdaptationTask) -> None:
         super().__init__(lm, task)
         lm.model.requires_grad_()
 
     def trained(self) -> Sequence[nn.Parameter]:
-        """Those of the language model too."""
+        """The trained parameters, including the language model."""
         return [*self.lm.model.parameters(), *self.projection.parameters()]
 
     def read(self, count: int) -> torch.Tensor:
-        """Nothing can be read beforehand: embeddings are trained too."""
+        """The embeddings of `count` texts; they are trained, so nothing is read beforehand."""
         return self.lm.embed(causal(count, self.task.text))
 
     def precision(self) -> AbstractContextManager[None]:
-        """Products in bfloat16."""
+        """A context with products in bfloat16."""
         return torch.autocast(self.lm.device.type, torch.bfloat16)
 
 
-class EpAlm(Step):
-    """A column for each view, overwritten in the last 40 % of the blocks but the last one (arXiv:2303.11403).
+class EpAlmStep(Step):
+    """A column per view, overwritten in the last 40 % of the blocks except the last (arXiv:2303.11403).
 
-    published: the learned prompts stand at the input; else at the first linked block, as the columns do.
+    published: learned prompts are at the input; otherwise at the first linked block, like the columns.
     """
 
     states, share = TOKENS_OF_A_VIEW, .6
 
-    def __init__(self, lm: LanguageModel, task: Adaptation, published: bool) -> None:
+    def __init__(self, lm: LanguageModel, task: AdaptationTask, published: bool) -> None:
         super().__init__(lm, task)
         self.linked = int(self.share * lm.blocks)
         self.first = 0 if published else self.linked
@@ -169,7 +169,7 @@ class EpAlm(Step):
 class Routed(nn.Module):
     """Two up-projections of one down-projection, mixed by a router; each in two groups.
 
-    mean: also carries what all rows hold to each of them, by a down-projection of its own.
+    mean: also add the mean of all rows to each row, by a second down-projection.
     """
 
     def __init__(self, width: int, rank: int, mean: bool = False) -> None:
@@ -179,32 +179,32 @@ class Routed(nn.Module):
         self.spread = nn.Linear(width, rank) if mean else None
 
     def forward(self, normed: torch.Tensor, routing: torch.Tensor) -> torch.Tensor:
-        """normed: [B, T, d].  routing: [B, d], what the router reads."""
+        """The adapted rows, [B, T, d].  normed: [B, T, d].  routing: input of the router, [B, d]."""
         dtype = normed.dtype
         shares = _linear(self.router, routing).softmax(-1)[:, :, None, None]
         low = _linear(self.down, normed)
         if self.spread is not None:
             low = (low + _linear(self.spread, normed).mean(1, keepdim=True)) / 2
-        ups = [nn.functional.conv1d(low.mT, one.weight.to(dtype), one.bias.to(dtype), groups=2).mT
-               for one in self.up]
+        ups = [nn.functional.conv1d(low.mT, up.weight.to(dtype), up.bias.to(dtype), groups=2).mT
+               for up in self.up]
         return normed + shares[:, 0] * ups[0] + shares[:, 1] * ups[1]
 
 
 def _linear(layer: nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
-    """A layer's product in the precision of its input."""
+    """The output of a layer in the precision of its input."""
     return nn.functional.linear(inputs, layer.weight.to(inputs.dtype), layer.bias.to(inputs.dtype))
 
 
-class Lavin(Step):
+class LavinStep(Step):
     """Modality token and neck at the input, routed adapters in front of every attention (arXiv:2305.15023).
 
-    skipped: of the last so many blocks the attention is left out, and an adapter that also spreads what all
-    rows hold is in its place (EAS, arXiv:2403.15226).
+    skipped: in the last `skipped` blocks, adapters that also mix rows replace the attention (EAS,
+    arXiv:2403.15226).
     """
 
     rank, skipped_rank, neck_width = 8, 32, 128
 
-    def __init__(self, lm: LanguageModel, task: Adaptation, skipped: int = 0) -> None:
+    def __init__(self, lm: LanguageModel, task: AdaptationTask, skipped: int = 0) -> None:
         super().__init__(lm, task)
         self.kept = lm.blocks - skipped
         self.modality = nn.Parameter(torch.randn(1, lm.width))
@@ -236,14 +236,14 @@ class Lavin(Step):
         return block >= self.kept
 
 
-class MpnpPublished(Step):
+class MpnpPublishedStep(Step):
     """One pair of aligners for all linked blocks, zero prefixes in all others (arXiv:2312.07886)."""
 
-    def __init__(self, lm: LanguageModel, task: Adaptation, linked: int) -> None:
+    def __init__(self, lm: LanguageModel, task: AdaptationTask, linked: int) -> None:
         super().__init__(lm, task)
-        self.links = nn.ModuleDict({one.modality: PublishedLink(LinkConfig.for_model(
-            lm, one.modality, 'encoder', TOKEN_WIDTH, last=linked, hidden=4 * TOKEN_WIDTH, pooling='none',
-            reach='all')) for one in task.sensors})
+        self.links = nn.ModuleDict({sensor.modality: PublishedLink(LinkConfig.for_model(
+            lm, sensor.modality, 'encoder', TOKEN_WIDTH, last=linked, hidden=4 * TOKEN_WIDTH, pooling='none',
+            reach='all')) for sensor in task.sensors})
         weights = self.links[task.sensors[-1].modality].link_weights
         for link in self.links.values():
             link.link_weights = weights
@@ -255,30 +255,31 @@ class MpnpPublished(Step):
         return self.lm.run_blocks(texts, causal(*texts.shape[:2]), 0, self.lm.blocks, prefix)
 
 
-class Mpnp(Step):
-    """Latent links that pool by the question; what they do not reach is read once for each question.
+class MpnpStep(Step):
+    """Latent links that pool by the question; rows without a prefix are read once per question.
 
     reach: which rows see the prefix, as in LinkConfig.
     """
 
-    def __init__(self, lm: LanguageModel, task: Adaptation, linked: int, reach: str = 'answer') -> None:
+    def __init__(self, lm: LanguageModel, task: AdaptationTask, linked: int, reach: str = 'answer') -> None:
         super().__init__(lm, task)
         self.first, self.reach = lm.blocks - linked, reach
-        self.links = nn.ModuleDict({one.modality: _latent_link(LinkConfig.for_model(
-            lm, one.modality, 'encoder', TOKEN_WIDTH, last=linked, reach=reach)) for one in task.sensors})
+        self.links = nn.ModuleDict({sensor.modality: _latent_link(LinkConfig.for_model(
+            lm, sensor.modality, 'encoder', TOKEN_WIDTH, last=linked, reach=reach))
+            for sensor in task.sensors})
 
     @property
     def prompt(self) -> int:
-        """Tokens of a question: from its last one on each row says the next token of the answer."""
+        """Tokens of a question; rows from its last token on predict the answer."""
         return self.task.text - self.task.answer + 1
 
     @property
     def past(self) -> int:
-        """Rows that no prefix reaches."""
+        """Number of rows without a prefix."""
         return self.prompt - 1 if self.reach == 'answer' else 0
 
     def read(self, count: int) -> torch.Tensor:
-        """Also the rows that no prefix reaches, through all blocks."""
+        """The states of `count` questions; also runs rows without a prefix through all blocks."""
         texts = super().read(count)
         with torch.no_grad():
             self.lm.run_blocks(texts[:, :self.past], causal(count, self.past), self.first,
@@ -292,7 +293,7 @@ class Mpnp(Step):
                                   self._prefix(tokens, texts), self.cached(len(texts)))
 
     def cached(self, count: int) -> TextCache:
-        """Keys and values of the rows that no prefix reaches, as they are read from disk."""
+        """Keys and values of the rows without a prefix, as read from disk."""
         cache, lm = TextCache(), self.lm
         for block in range(self.first, lm.blocks if self.past else self.first):
             keys, values = (torch.zeros(count, lm.kv_heads, self.past, lm.head_dim, dtype=lm.dtype)
@@ -308,12 +309,12 @@ class Mpnp(Step):
 
 
 def _latent_link(config: LinkConfig) -> LatentLink:
-    """A link whose gates are known to be open where all other tensors are sizes only."""
+    """A link with open gates as real tensors, also under FakeTensorMode."""
     link = LatentLink(config)
     with unset_fake_temporarily():
         link.closed = torch.zeros(len(config.blocks), dtype=torch.bool, device='cpu')
     return link
 
 
-#: A language model and an adaptation -> the step of a method.
-MakeStep = Callable[[LanguageModel, Adaptation], Step]
+#: Makes the step of a method from a language model and an adaptation.
+MakeStep = Callable[[LanguageModel, AdaptationTask], Step]

@@ -1,8 +1,8 @@
-"""Who asked what and what came back: that every question got one answer, and that no answer is torn.
+"""Records questions and answers, to check that every question gets exactly one consistent answer.
 
-An answer is torn where its parts do not belong together: probabilities that are no distribution, a text that
-is not the likeliest choice, or tokens of one encoder answered by links that read another's.  Nothing here
-knows ROS; times are seconds of the monotonic clock.
+An answer is torn if its parts are inconsistent: the probabilities are not a distribution, the text is not the
+likeliest choice, or links for one encoder answered from tokens of another.  This module does not use ROS.
+Times are seconds of the monotonic clock.
 """
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 OK, REJECTED, NO_SENSOR = 0, 1, 3
-PATIENCE = 30.
-"""Seconds after which a question that reached a running node counts as lost."""
-FORGIVEN = 5.
-"""Seconds after a node that came back has answered; what fell with the one before is then asked again."""
+ANSWER_TIMEOUT = 30.
+"""Seconds after which a question to a running node counts as lost."""
+RECOVERY_GRACE = 5.
+"""Seconds after the first answer of a restarted node, before questions to the killed node are asked again."""
 ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
-class Reply:
-    """An answer as it came; fields as of msg/Answer.
+class ReceivedAnswer:
+    """A received answer; fields as in msg/Answer.
 
     used: modality -> stamp in nanoseconds.  links: version by modality.
     """
@@ -42,10 +42,10 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Makers:
-    """Encoder fingerprints: of tokens by (modality, stamp in ns), and read by links of (modality, version).
+class EncoderLookup:
+    """Encoder fingerprints of tokens by (modality, stamp in ns), and of links by (modality, version).
 
-    Both give None for what was never published, or never handed over.
+    Both return None for unknown keys.
     """
 
     of_tokens: Callable[[str, int], str | None]
@@ -53,23 +53,23 @@ class Makers:
 
 
 def versions(text: str) -> dict[str, str]:
-    """Version by modality, from an answer's `camera=000001 lidar=000007`."""
+    """Versions by modality, from text such as `camera=000001 lidar=000007`."""
     return dict(part.split('=', 1) for part in text.split())
 
 
-def faults(reply: Reply, question: str, choices: Sequence[str], makers: Makers) -> list[str]:
-    """What does not belong together in an answer that claims to be one."""
+def faults(reply: ReceivedAnswer, question: str, choices: Sequence[str], makers: EncoderLookup) -> list[str]:
+    """The inconsistencies of an answer with status OK."""
     return [*_odd_words(reply, question, choices), *_odd_numbers(reply), *_odd_sources(reply, makers)]
 
 
-def _odd_words(reply: Reply, question: str, choices: Sequence[str]) -> list[str]:
+def _odd_words(reply: ReceivedAnswer, question: str, choices: Sequence[str]) -> list[str]:
     wrong = {f'it is about {reply.question!r}, asked was {question!r}': reply.question != question,
              'its choices are not those asked': reply.choices != tuple(choices),
              f'{reply.text!r} is none of its choices': reply.text not in reply.choices}
     return [text for text, is_so in wrong.items() if is_so]
 
 
-def _odd_numbers(reply: Reply) -> list[str]:
+def _odd_numbers(reply: ReceivedAnswer) -> list[str]:
     values = reply.probabilities
     if len(values) != len(reply.choices) or not values:
         return [f'{len(values)} probabilities for {len(reply.choices)} choices']
@@ -84,7 +84,7 @@ def _odd_numbers(reply: Reply) -> list[str]:
     return []
 
 
-def _odd_sources(reply: Reply, makers: Makers) -> list[str]:
+def _odd_sources(reply: ReceivedAnswer, makers: EncoderLookup) -> list[str]:
     found = []
     if {*reply.used} & {*reply.missing} or {*reply.used} | {*reply.missing} != {*reply.links}:
         found.append(f'it used {sorted(reply.used)}, missed {sorted(reply.missing)}, '
@@ -101,7 +101,7 @@ def _odd_sources(reply: Reply, makers: Makers) -> list[str]:
 
 @dataclass
 class _Open:
-    """A question on its way; excused: it fell with a node that was killed, or nobody was there to hear it."""
+    """A question without an answer.  excused: the node was killed before it could answer."""
 
     text: str
     asked: float
@@ -109,9 +109,9 @@ class _Open:
 
 
 class QuestionLedger:
-    """Keeps account of questions.  Not thread-safe."""
+    """Records of questions and answers.  Not thread-safe."""
 
-    def __init__(self, choices: Sequence[str], makers: Makers) -> None:
+    def __init__(self, choices: Sequence[str], makers: EncoderLookup) -> None:
         self.counts: Counter[str] = Counter()
         self.latencies: list[float] = []
         self.torn: list[str] = []
@@ -126,12 +126,12 @@ class QuestionLedger:
 
     @property
     def waiting(self) -> int:
-        """Questions on their way to a node that is there."""
-        return sum(not one.excused for one in self._open.values())
+        """Number of questions that a running node has not answered."""
+        return sum(not question.excused for question in self._open.values())
 
     @property
     def answered(self) -> int:
-        """Questions that had their answer, rejections included."""
+        """Number of answered questions, including rejected ones."""
         return self.counts['ok'] + self.counts['rejected']
 
     @property
@@ -141,11 +141,11 @@ class QuestionLedger:
 
     @property
     def good(self) -> bool:
-        """Whether nothing is lost, doubled, failed or torn."""
+        """Whether no question is lost, doubled, failed or torn."""
         return not (self.lost or self.torn or self.counts['doubled'] or self.counts['failed'])
 
     def ask(self, text: str, now: float) -> tuple[str, str]:
-        """The next question, a text that nobody heard before this one: its name and text."""
+        """Record the next question; returns its name and text.  Unheard texts come before `text`."""
         text = self._again.pop(0) if self._again else text
         self._number += 1
         name = f'q{self._number:05}'
@@ -154,43 +154,44 @@ class QuestionLedger:
         return name, text
 
     def killed(self, now: float) -> None:
-        """The answering node has been killed: what waits has fallen with it."""
+        """Record that the answering node was killed; waiting questions are excused."""
         self._killed = now
-        for one in self._open.values():
-            one.excused = True
+        for question in self._open.values():
+            question.excused = True
 
-    def take(self, reply: Reply, now: float) -> bool:
-        """An answer has come; gives whether it is the first one of a node that came back."""
-        one = self._open.pop(reply.name, None)
-        if one is None:
+    def take(self, reply: ReceivedAnswer, now: float) -> bool:
+        """Record an answer; returns whether it is the first of a restarted node."""
+        question = self._open.pop(reply.name, None)
+        if question is None:
             self.counts['doubled' if reply.name in self._closed else 'unasked'] += 1
             return False
         self._closed.add(reply.name)
-        self._judge(reply, one)
-        back = self._killed is not None and one.asked > self._killed and reply.status == OK
+        self._judge(reply, question)
+        back = self._killed is not None and question.asked > self._killed and reply.status == OK
         if back:
             self._killed, self._back = None, now
         return back
 
     def look(self, now: float) -> None:
-        """Note what is lost, and what has to be asked again; call it now and then."""
-        for name, one in list(self._open.items()):
-            if one.excused and not self.silent and now - max(one.asked, self._back) > FORGIVEN:
+        """Record lost questions and those to ask again; call it regularly."""
+        for name, question in list(self._open.items()):
+            since = max(question.asked, self._back)
+            if question.excused and not self.silent and now - since > RECOVERY_GRACE:
                 del self._open[name]
                 self._closed.add(name)
                 self.counts['unheard'] += 1
-                self._again.append(one.text)
-            elif not one.excused and now - one.asked > PATIENCE:
+                self._again.append(question.text)
+            elif not question.excused and now - question.asked > ANSWER_TIMEOUT:
                 del self._open[name]
                 self._closed.add(name)
                 self.lost.append(name)
 
-    def _judge(self, reply: Reply, one: _Open) -> None:
+    def _judge(self, reply: ReceivedAnswer, question: _Open) -> None:
         if reply.status == OK:
             self.counts['ok'] += 1
             self.latencies.append(reply.latency)
             self.torn += [f'{reply.name}: {fault}'
-                          for fault in faults(reply, one.text, self._choices, self._makers)]
+                          for fault in faults(reply, question.text, self._choices, self._makers)]
         elif reply.status in (REJECTED, NO_SENSOR) and reply.error:
             self.counts['rejected'] += 1
         else:

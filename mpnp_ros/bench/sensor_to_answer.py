@@ -1,8 +1,8 @@
-"""From a sensor's stamp to the answer that rests on it, through real ROS processes.
+"""Measure the latency from the stamp of a sensor to the answer, through real ROS processes.
 
-Six cameras (1600 x 900 JPEG) and a LiDAR publish sets of one moment; the camera encoder, the LiDAR
-encoder and fusion run as they are installed, each in a process of its own; one standing question is
-answered on every new frame.  The links are untrained: that costs the same time.
+Six cameras (1600 x 900 JPEG) and a LiDAR publish sets with the same stamp.  The installed camera encoder,
+LiDAR encoder and fusion run, each in its own process.  One standing question is answered on every new frame.
+The links are untrained, which does not change the latency.
 """
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 SECOND = 1_000_000_000
-PATIENCE = 120.
+STARTUP_TIMEOUT = 120.
 WARM_UP, AFTER = 4., 3.
 ASKED = 'latency'
 
 
 @dataclass(frozen=True, eq=False)
 class Sensors:
-    """What is published: camera -> JPEG file, and LiDAR points [N, 4] float32 (x, y, z, intensity)."""
+    """Published data: JPEG files by camera, and LiDAR points [N, 4] float32 (x, y, z, intensity)."""
 
     images: Mapping[str, bytes]
     points: np.ndarray
@@ -58,7 +58,7 @@ class Sensors:
 
 @dataclass(frozen=True)
 class SeenTokens:
-    """Tokens that were published.  transport: s from stamp to encoder.  encoding: s from there to tokens."""
+    """Received tokens.  transport: s from stamp to encoder.  encoding: s from encoder input to tokens."""
 
     modality: str
     stamp_ns: int
@@ -70,7 +70,7 @@ class SeenTokens:
 
 @dataclass(frozen=True)
 class SeenAnswer:
-    """An answer.  stamps: modality -> sensor stamp.  waited: s since tokens came to fusion.  computed: s."""
+    """A received answer.  stamps: by modality.  waited: s from tokens at fusion to answer.  computed: s."""
 
     arrived_ns: int
     stamps: Mapping[str, int]
@@ -80,7 +80,7 @@ class SeenAnswer:
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of the sets of messages with `stamps`; parts: name -> seconds."""
+    """Numbers of published sets and of their answers.  parts: latencies in seconds by part."""
 
     origin: str
     sets: int
@@ -90,9 +90,9 @@ class Measured:
 
 def measure(lm: LanguageModel, question: str, choices: Sequence[str], sensors: Sensors, folder: Path, *,
             last: int, seconds: float, rate: float = 2., domain: int = 101) -> Measured:
-    """Run the system for `seconds` in a ROS domain of its own; always ends every process.
+    """Run the system for `seconds` in its own ROS domain; stops all processes at the end.
 
-    folder: for the links.  rate: sets per second.  Raises MpnpError if a node fails or keeps silent.
+    folder: for the links.  rate: sets per second.  Raises MpnpError if a node fails or does not answer.
     """
     os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')
     os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
@@ -102,12 +102,13 @@ def measure(lm: LanguageModel, question: str, choices: Sequence[str], sensors: S
         named = {'camera': {'cameras': [*sensors.images]}, 'lidar': {'topic': 'lidar_top'}}
         encoders = [node_process(name, placement, named.get(key)) for key, name in ENCODERS.items()]
         with _running(encoders, robot.checks):
-            robot.publish(PATIENCE, 'tokens of every modality', lambda: robot.encoders)
+            robot.publish(STARTUP_TIMEOUT, 'tokens of every modality', lambda: robot.encoders)
             links = _save_links(lm, robot.encoders, folder, last)
             fusion = node_process(FUSION, placement, {'links': links, 'stale_after': 5.})
             with _running([fusion], robot.checks):
-                robot.publish(PATIENCE, 'a subscriber of questions', robot.is_heard)
-                robot.publish(PATIENCE, 'an answer', lambda: robot.answers or robot.ask(question, choices))
+                robot.publish(STARTUP_TIMEOUT, 'a subscriber of questions', robot.is_heard)
+                robot.publish(STARTUP_TIMEOUT, 'an answer',
+                              lambda: robot.answers or robot.ask(question, choices))
                 robot.publish(WARM_UP)
                 stamps = robot.publish(seconds)
                 time.sleep(AFTER)
@@ -116,10 +117,10 @@ def measure(lm: LanguageModel, question: str, choices: Sequence[str], sensors: S
 
 def parts(stamps: Collection[int], tokens: Sequence[SeenTokens],
           answers: Sequence[SeenAnswer]) -> dict[str, list[float]]:
-    """Seconds of every part of the way, for the sets of messages with these stamps.
+    """Latencies in seconds by part, for the sets of messages with these stamps.
 
-    The answer of a modality's frame is the first that rests on it.  `hops`: what remains of the whole
-    way, from the encoder to fusion and from fusion to the one who asked.
+    The answer of a frame is the first that uses it.  `hops`: the remaining latency, from encoder to fusion
+    and from fusion to this process.
     """
     found: dict[str, list[float]] = {}
 
@@ -141,12 +142,12 @@ def parts(stamps: Collection[int], tokens: Sequence[SeenTokens],
 
 
 def first_answer(answers: Sequence[SeenAnswer], modality: str, stamp_ns: int) -> SeenAnswer | None:
-    """The first answer that rests on the frame with this stamp; None if there is none."""
+    """The first answer that uses the frame with this stamp; None if there is none."""
     return next((answer for answer in answers if answer.stamps.get(modality) == stamp_ns), None)
 
 
 class _Robot:
-    """Publishes the sensors, asks, and keeps what comes back with the time of its coming."""
+    """Publishes sensor data and a question; records tokens and answers with their arrival times."""
 
     def __init__(self, node: Node, sensors: Sensors, rate: float) -> None:
         from mpnp_ros.msg import Answer, ModalityTokens, Question
@@ -163,24 +164,24 @@ class _Robot:
 
     @property
     def encoders(self) -> dict[str, tuple[str, int]]:
-        """Modality -> fingerprint and token width, once all have been seen; empty before."""
+        """Fingerprint and token width by modality; empty until all modalities were received."""
         seen = {entry.modality: (entry.encoder, entry.width) for entry in list(self.tokens)}
         return seen if set(ENCODERS) <= set(seen) else {}
 
     def is_heard(self) -> bool:
-        """Whether somebody listens to questions."""
+        """Whether the question topic has a subscriber."""
         return self._question.get_subscription_count() > 0
 
     def ask(self, question: str, choices: Sequence[str]) -> None:
-        """Ask to be answered on every frame; asked again, it is still one question."""
+        """Publish the standing question; repeated calls do not add questions."""
         from mpnp_ros.msg import Question
 
         self._question.publish(Question(id=ASKED, text=question, choices=list(choices), standing=True))
 
     def publish(self, seconds: float, what: str = '', done: Callable[[], object] | None = None) -> list[int]:
-        """Publish sets for so long, or until `done()`; MpnpError naming `what` if that does not come.
+        """Publish sets for `seconds`, or until `done()`; returns the stamps in ns.
 
-        Gives the stamps, ns.
+        Raises MpnpError with `what` if `done()` does not become true.
         """
         stamps, begun = [], time.monotonic()
         while (due := len(stamps) * self._period) < seconds:
@@ -192,7 +193,7 @@ class _Robot:
             stamps.append(self._publish_set())
         if done:
             raise MpnpError(f'{what}: not within {seconds:g} s{self._refusal}; start the nodes with '
-                            '`mpnp bringup` and see what they say')
+                            '`mpnp bringup` and check their output')
         return stamps
 
     def _publish_set(self) -> int:
@@ -209,14 +210,14 @@ class _Robot:
     def _take_answer(self, message: Any) -> None:
         arrived, stamps = time.time_ns(), map(_nanoseconds, message.modality_stamps)
         if message.status:
-            self._refusal = f'; fusion says: {message.error}'
+            self._refusal = f'; error of fusion: {message.error}'
             return
         self.answers.append(SeenAnswer(arrived, dict(zip(message.used_modalities, stamps, strict=True)),
                                        message.latency, message.compute_duration))
 
 
 def _streams(node: Node, sensors: Sensors) -> Iterator[tuple[Any, Any]]:
-    """Publisher and message of every sensor."""
+    """The publisher and message of every sensor."""
     from sensor_msgs.msg import CompressedImage, PointCloud2
 
     from mpnp_ros.conversions.images import from_encoded
@@ -231,7 +232,7 @@ def _streams(node: Node, sensors: Sensors) -> Iterator[tuple[Any, Any]]:
 
 @contextmanager
 def _running(specs: Sequence[ProcessSpec], checks: list[Callable[[], None]]) -> Iterator[None]:
-    """Run processes; adds a check that raises MpnpError, with what they said last, once one has failed."""
+    """Run processes; adds a check that raises MpnpError with their last output if one fails."""
     said: deque[str] = deque(maxlen=20)
     with Supervisor(specs, RestartPolicy(limit=0), write=lambda name, line: said.append(f'{name}: {line}')) \
             as supervisor:
@@ -248,7 +249,7 @@ def _running(specs: Sequence[ProcessSpec], checks: list[Callable[[], None]]) -> 
 
 def _save_links(lm: LanguageModel, encoders: Mapping[str, tuple[str, int]], folder: Path,
                 last: int) -> list[str]:
-    """Write an untrained link for every encoder; gives their folders."""
+    """Write an untrained link for every encoder; returns their folders."""
     method, store = create_method('mpnp', lm), LinkStore(folder)
     return [str(store.save(method.new_link(modality, encoder, width, last=last)).path)
             for modality, (encoder, width) in encoders.items()]

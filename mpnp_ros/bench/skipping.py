@@ -1,11 +1,11 @@
-"""How many attentions a trained model can go without, and what that saves, for docs/lab/benchmarks.md.
+"""Measure how many attentions a trained model can skip and the saved time, for docs/lab/benchmarks.md.
 
     python -m mpnp_ros.bench.skipping --work methods --seed 0
 
-Takes the adapters that bench/methods trained (mma), measures on some questions which attentions it can go
-without, on others how many it recommends, and then answers the test without them, as they are, untrained:
-with adapters folded, unfolded, and with all attentions.  What it measures on are questions about the scenes
-that were trained on, hardly any of which the training has seen.
+It uses the adapters that bench/methods trained (mma).  Some questions choose the attentions to skip, others
+the recommended number.  The test is then answered with the skipped attentions, without further training: with
+folded adapters, unfolded adapters, and all attentions.  The questions are about training scenes; few of them
+were used in training.
 """
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ from mpnp_ros.methods.mma.link import MmaConfig, MmaLink
 TRAINED = 'mma'
 WHOLE = 'all attentions'
 FEW = 60
-"""Questions that are answered in float32."""
+"""Number of questions answered in float32."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print and write skipping.json; gives the exit code."""
+    """Measure, print and write skipping.json; returns the exit code."""
     options = _parser().parse_args(arguments)
     torch.set_num_threads(1)
     try:
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """What is recommended, and what comes of it.  Raises DatasetError where nothing was trained."""
+    """The recommended number and its results.  Raises DatasetError if there are no trained adapters."""
     folder = _trained(options.work, options.seed)
     lm, data = load_language_model(Run.load(folder).language_model), BenchData.load(options.work / 'data')
     trained = load_link(folder / LINK, lm=lm)
@@ -69,10 +69,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     count = recommended_count(judged, profile, options.tolerance)
     answering = {WHOLE: Answering(_method(lm, trained, ()), data.test),
                  **_forms(lm, trained, profile.first(count), data.test)}
-    seconds = take_turns({name: one.to_new_frame for name, one in answering.items()}, ROUNDS, WARM_UP)
+    seconds = take_turns({name: method.to_new_frame for name, method in answering.items()}, ROUNDS, WARM_UP)
     moved = {str(lm.dtype): _difference(answering),
              str(torch.float32): _exact(folder, data.test, profile.first(count))}
-    right = {name: Share(sum(one.right()), len(data.test.examples)) for name, one in answering.items()}
+    right = {name: Share(sum(method.right()), len(data.test.examples)) for name, method in answering.items()}
     return {'machine': machine(), 'settings': {'seed': options.seed, 'tolerance': options.tolerance,
                                                'questions': options.questions, 'judged': options.judged},
             'profile': asdict(profile), 'judged': judged.found, 'recommended': count,
@@ -83,17 +83,17 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def _profile(lm: LanguageModel, trained: MmaLink, data: TokenDataset, examples: Sequence[Example],
              count: int) -> SkipProfile:
-    """How far skipping moves the answers to some questions."""
+    """The effect of skipping each attention on the answers to some questions."""
     method = _method(lm, trained, (), calibration_questions=len(examples))
     book = QuestionBook(method)
-    frames = [data.frames[one.frame] for one in examples]
-    return method.profile([book[one] for one in examples], frames, count)
+    frames = [data.frames[example.frame] for example in examples]
+    return method.profile([book[example] for example in examples], frames, count)
 
 
 class _Judged:
-    """How probable the truth is with some blocks skipped.
+    """The probabilities of true answers with some attentions skipped.
 
-    found: how many blocks, the mean probability of true answers, right answers, and of how many.
+    found: number of blocks, mean probability of true answers, right answers and questions, per call.
     """
 
     def __init__(self, lm: LanguageModel, trained: MmaLink, questions: TokenDataset) -> None:
@@ -102,14 +102,15 @@ class _Judged:
 
     def __call__(self, skipped: frozenset[int]) -> torch.Tensor:
         answering = Answering(_method(self._lm, self._trained, sorted(skipped)), self._questions)
-        truth = torch.tensor([probabilities[one.choices.index(one.answer)] for (_, probabilities), one
-                              in zip(answering.replies, self._questions.examples, strict=True)])
+        truth = torch.tensor([probabilities[example.choices.index(example.answer)]
+                              for (_, probabilities), example in
+                              zip(answering.replies, self._questions.examples, strict=True)])
         self.found.append((len(skipped), float(truth.mean()), sum(answering.right()), len(truth)))
         return truth
 
 
 def _method(lm: LanguageModel, trained: MmaLink, skip: Sequence[int], **options: Any) -> Eas:
-    """The method with adapters as trained, but for some blocks, which go without attention."""
+    """The method with trained adapters, without attention in the blocks `skip`."""
     known = {entry.name: getattr(trained.config, entry.name) for entry in fields(MmaConfig)}
     link = EasLink(EasConfig(**known, skipped=len(skip)))
     tensors = link.state_dict()
@@ -126,22 +127,22 @@ def _method(lm: LanguageModel, trained: MmaLink, skip: Sequence[int], **options:
 
 def _forms(lm: LanguageModel, trained: MmaLink, skip: Collection[int],
            test: TokenDataset) -> dict[str, Answering]:
-    """Without some attentions, folded and not."""
+    """The method without some attentions, folded and unfolded."""
     return {form: Answering(_method(lm, trained, sorted(skip), fold=form == FOLDED), test)
             for form in (FOLDED, UNFOLDED)}
 
 
 def _exact(folder: Path, test: TokenDataset, skip: Collection[int]) -> float:
-    """By how much folding moves probabilities in float32, on a few questions."""
+    """The largest change of probabilities by folding in float32, on a few questions."""
     lm = load_language_model(Run.load(folder).language_model, dtype='float32')
     few = replace(test, examples=test.examples[::max(1, len(test.examples) // FEW)])
     return _difference(_forms(lm, load_link(folder / LINK, lm=lm), skip, few))
 
 
 def _difference(forms: Mapping[str, Answering]) -> float:
-    return max(abs(one - other) for (_, ours), (_, its) in zip(
+    return max(abs(first - other) for (_, ours), (_, its) in zip(
                    forms[FOLDED].replies, forms[UNFOLDED].replies, strict=True)
-               for one, other in zip(ours, its, strict=True))
+               for first, other in zip(ours, its, strict=True))
 
 
 def _trained(work: Path, seed: int) -> Path:
@@ -154,13 +155,14 @@ def _trained(work: Path, seed: int) -> Path:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--work', type=Path, required=True, help='that of bench.methods')
-    parser.add_argument('--output', type=Path, default=Path('docs/results'), help='where skipping.json goes')
+    parser.add_argument('--work', type=Path, required=True, help='work folder of bench.methods')
+    parser.add_argument('--output', type=Path, default=Path('docs/results'), help='folder for skipping.json')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--count', type=int, default=6, help='attentions that are tried')
-    parser.add_argument('--questions', type=int, default=48, help='that blocks are chosen by')
-    parser.add_argument('--judged', type=int, default=600, help='other questions, that recommend how many')
-    parser.add_argument('--tolerance', type=float, default=.01, help='probability that may be lost')
+    parser.add_argument('--count', type=int, default=6, help='number of attentions to try')
+    parser.add_argument('--questions', type=int, default=48, help='questions used to choose blocks')
+    parser.add_argument('--judged', type=int, default=600,
+                        help='held-out questions used to choose the number of skipped attentions')
+    parser.add_argument('--tolerance', type=float, default=.01, help='allowed loss of probability')
     return parser
 
 

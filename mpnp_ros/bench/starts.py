@@ -1,11 +1,10 @@
-"""Start every node again and again and end it by a signal at a random moment.
+"""Start every node repeatedly and stop it with a signal at a random moment.
 
     python -m mpnp_ros.bench.starts --starts 200
 
-Signals are SIGINT, SIGTERM and SIGHUP in turn; moments lie anywhere from when Python is up and has come to
-this package, before which a signal does what it does to any program, to when the node is at work.  The exit
-code is 1 where a node does not end with 0 within ``--most`` seconds, prints a traceback, or leaves a process
-behind.
+Signals are SIGINT, SIGTERM and SIGHUP in turn.  Moments range from the installation of signal handlers to
+normal operation.  The exit code is 1 if a node does not exit with 0 within ``--most`` seconds, prints a
+traceback, or leaves a process behind.
 """
 from __future__ import annotations
 
@@ -28,13 +27,13 @@ NODES = (*ENCODERS.values(), FUSION, ADAPTATION, WORLD)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MARK, NAMESPACE = 'MPNP_STARTS_MARK', '/starts'
 HUNG, LEFT_AFTER = 30., 2.
-"""Seconds: when a node is killed, and how long what it started may take to end."""
+"""Seconds after which a node is killed, and within which its child processes must end."""
 WRONG = ('Traceback', 'never retrieved', 'never awaited', 'Exception in thread', '[FATAL]', '[ERROR]')
 
 
 @dataclass(frozen=True)
 class End:
-    """How a start ended: when it was told to, seconds until it had, its exit code, and what was wrong."""
+    """The end of a process: moment of the signal, seconds until exit, exit code, and faults."""
 
     moment: float
     number: signal.Signals
@@ -43,7 +42,7 @@ class End:
     wrong: str
 
     def verdict(self, most: float) -> str:
-        """Say what is wrong; empty where nothing is."""
+        """The faults as text; empty if there are none.  most: allowed seconds until exit."""
         late = f'took {self.seconds:.1f} s' if self.seconds > most else ''
         code = f'exit code {self.code}' if self.code != 0 else ''
         said = ', '.join(filter(None, (code, late, self.wrong)))
@@ -52,7 +51,7 @@ class End:
 
 def start_and_end(command: Sequence[str], environment: Mapping[str, str], moment: float,
                   number: signal.Signals) -> End:
-    """Start a process and send it a signal ``moment`` seconds after it has begun to heed signals."""
+    """Start a process and send a signal ``moment`` seconds after it has installed its handlers."""
     mark = uuid.uuid4().hex
     process = subprocess.Popen(command, text=True, errors='replace', start_new_session=True,
                                env={**os.environ, **environment, MARK: mark, 'PYTHONFAULTHANDLER': '1'},
@@ -96,7 +95,7 @@ def _heeds(pid: int, number: signal.Signals) -> bool:
 
 
 def _marked(mark: str) -> list[int]:
-    """Processes that were started by what was started with a mark in its environment."""
+    """Process IDs of all processes with a mark in their environment."""
     found = []
     for path in Path('/proc').glob('[0-9]*/environ'):
         with suppress(OSError):
@@ -109,10 +108,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('nodes', nargs='*', default=NODES, metavar='NODE', help=f'of {", ".join(NODES)}')
-    parser.add_argument('--starts', type=int, default=30, help='of each node (default: %(default)s)')
-    parser.add_argument('--span', type=float, default=8., help='latest signal, s (default: %(default)s)')
-    parser.add_argument('--most', type=float, default=4., help='s until it has ended (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0, help='of the moments (default: %(default)s)')
+    parser.add_argument('--starts', type=int, default=30, help='starts per node (default: %(default)s)')
+    parser.add_argument('--span', type=float, default=8.,
+                        help='latest moment of the signal, s (default: %(default)s)')
+    parser.add_argument('--most', type=float, default=4.,
+                        help='allowed time until exit, s (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=0,
+                        help='random seed of the moments (default: %(default)s)')
     chosen = parser.parse_args(arguments)
     moments, failed = random.Random(chosen.seed), 0
     for node in chosen.nodes:

@@ -1,12 +1,12 @@
-"""Whole systems started and ended by signals at random moments: what is left, and how long the end takes.
+"""Start whole systems and stop them by signals at random moments; check the end and remaining processes.
 
     python -m mpnp_ros.bench.system_starts --count 60 --params-file tiny.yaml -- --world 3
     python -m mpnp_ros.bench.system_starts --command ros2 launch mpnp_ros bringup.launch.py
 
-What follows ``--`` goes to the command, `mpnp bringup` unless another one is given. Each system gets SIGINT,
-SIGTERM or SIGHUP in turn, every second SIGINT where it is inherited as ignored, as a shell's background jobs
-do. A process belongs to a system if it has the mark of it in its environment. Exit code 1 where a process is
-left, a system does not end within --bound, or a traceback is in its output.
+Arguments after ``--`` are passed to the command, by default `mpnp bringup`. Systems get SIGINT, SIGTERM and
+SIGHUP in turn. Every second SIGINT goes to a system that inherits it as ignored, like background jobs of a
+shell. A process belongs to a system if its environment has the mark of the system. The exit code is 1 if a
+process is left, a system does not end within --bound, or its output has a traceback.
 """
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from typing import IO
 MARK = 'MPNP_SYSTEM_START'
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 HANDLED_AFTER = 2.
-"""Seconds after which a command has set its handlers; before that it ignores what it inherits as ignored."""
+"""Seconds after which a command has set its handlers; before, it ignores signals inherited as ignored."""
 STACKS, STACKS_ON_ABORT = 2., {'PYTHONFAULTHANDLER': '1'}
 LEFT_AFTER = 5.
-"""Seconds after the end of a system within which what it started must have ended too."""
+"""Seconds after the end of a system within which its child processes must end."""
 AMISS = re.compile(r'Traceback|Exception ignored|never retrieved|terminate called|Segmentation fault|'
                    'Fatal Python')
 IGNORING = ['sh', '-c', 'trap "" INT; exec "$@"', 'sh']
@@ -40,10 +40,10 @@ IGNORING = ['sh', '-c', 'trap "" INT; exec "$@"', 'sh']
 
 @dataclass(frozen=True)
 class Ending:
-    """How one system ended.
+    """The end of one system.
 
     number: of the signal.  ignored: whether SIGINT was inherited as ignored.  after, took: s, from the start
-    to the signal and from there to the end.  amiss: what is wrong, empty where nothing is.
+    to the signal and from the signal to the end.  amiss: faults.
     """
 
     number: int
@@ -60,7 +60,7 @@ class Ending:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program; exit code 1 where a system did not end as it should."""
+    """Run the program; exit code 1 if a system had faults."""
     arguments = _arguments(sys.argv[1:] if argv is None else argv)
     chosen, endings = random.Random(arguments.seed), []
     for index in range(arguments.count):
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def start_and_end(command: Sequence[str], number: int, after: float, ignored: bool = False,
                   bound: float = 15.) -> Ending:
-    """Start a command, send it a signal ``after`` so many seconds, and see how it ends.
+    """Start a command, send it a signal ``after`` that many seconds, and check its end.
 
     number: of the signal; ignored: whether it inherits SIGINT as ignored; bound: s.
     """
@@ -98,11 +98,11 @@ def start_and_end(command: Sequence[str], number: int, after: float, ignored: bo
             code = None
             running = marked(mark)
             for pid in running.keys() - {process.pid}:
-                _send(pid, signal.SIGABRT)  # they print what they are doing
+                _send(pid, signal.SIGABRT)  # faulthandler prints their stacks
             time.sleep(STACKS)
             process.kill()
             process.wait()
-            amiss.append(f'runs on {bound:g} s later, with {"; ".join(running.values())}\n'
+            amiss.append(f'still running after {bound:g} s: {"; ".join(running.values())}\n'
                          f'{_text(output)[-3000:]}')
         took = time.monotonic() - sent
         amiss += [f'{line} is left' for line in _left(mark)]
@@ -123,7 +123,7 @@ def _send(pid: int, number: int) -> None:
 
 
 def _left(mark: str) -> list[str]:
-    """Kill what is left of a system after a while, and return its command lines."""
+    """Kill remaining processes of a system after LEFT_AFTER; returns their command lines."""
     end = time.monotonic() + LEFT_AFTER
     while (left := marked(mark)) and time.monotonic() < end:
         time.sleep(.05)
@@ -133,7 +133,7 @@ def _left(mark: str) -> list[str]:
 
 
 def marked(mark: str) -> dict[int, str]:
-    """Return process id and command line of each process whose environment holds a mark."""
+    """Command lines by process ID, of all processes with a mark in their environment."""
     found = {}
     for folder in Path('/proc').iterdir():
         if not folder.name.isdigit():
@@ -142,7 +142,7 @@ def marked(mark: str) -> dict[int, str]:
             if f'{MARK}={mark}'.encode() in (folder / 'environ').read_bytes().split(b'\0'):
                 words = (folder / 'cmdline').read_bytes().split(b'\0')
                 found[int(folder.name)] = b' '.join(words).decode(errors='replace')[:150]
-        except OSError:  # it has just ended, or is not ours
+        except OSError:  # the process has ended or belongs to another user
             continue
     return found
 
@@ -156,10 +156,11 @@ def _arguments(argv: Sequence[str]) -> Namespace:
     parser.add_argument('--longest', type=float, default=15., metavar='S',
                         help='latest moment of the signal (default: %(default)s)')
     parser.add_argument('--bound', type=float, default=15., metavar='S',
-                        help='within which a system must end (default: %(default)s)')
+                        help='time within which a system must end (default: %(default)s)')
     parser.add_argument('--params-file', type=Path, help='parameters of the systems, e.g. of tiny models')
-    parser.add_argument('--seed', type=int, default=0, help='of the moments (default: %(default)s)')
-    parser.add_argument('--command', nargs='+', help='what starts a system (default: mpnp bringup)')
+    parser.add_argument('--seed', type=int, default=0,
+                        help='random seed of the moments (default: %(default)s)')
+    parser.add_argument('--command', nargs='+', help='command that starts a system (default: mpnp bringup)')
     arguments = parser.parse_args(own)
     command = arguments.command or [sys.executable, '-m', 'mpnp_ros.cli.main', 'bringup']
     if arguments.params_file:

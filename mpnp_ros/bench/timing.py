@@ -1,4 +1,4 @@
-"""Times of several ways to do the same, taken in turns, and what is said of them."""
+"""Timing of alternatives in turn, and summaries of the times."""
 from __future__ import annotations
 
 import os
@@ -17,7 +17,7 @@ MILLISECONDS = 1000.
 
 @dataclass(frozen=True)
 class Summary:
-    """Median and 95th percentile of `count` times; NaN where there is none.  Milliseconds."""
+    """Median and 95th percentile of `count` times in milliseconds; NaN if there are none."""
 
     count: int
     p50: float
@@ -25,7 +25,7 @@ class Summary:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Summary:
-        """Of times in seconds; percentiles between two samples are interpolated."""
+        """The summary of times in seconds; percentiles are interpolated linearly."""
         if not seconds:
             return cls(0, float('nan'), float('nan'))
         p50, p95 = (float(value) * MILLISECONDS for value in np.percentile(seconds, (50, 95)))
@@ -34,11 +34,10 @@ class Summary:
 
 def take_turns(runs: Mapping[str, Callable[[int], object]], rounds: int,
                warm_up: int) -> dict[str, list[float]]:
-    """Call every run once per round with the number of the round; gives the seconds of each.
+    """Call every run once per round with the number of the round; returns the seconds of each.
 
-    In turns, so that what else the machine does falls on all alike, and every round in another order, so that
-    what one leaves in the processor's caches does not always serve the same other.  The first `warm_up`
-    rounds are not in the result.
+    Taking turns spreads the load of other programs over all runs.  A random order in each round avoids
+    systematic effects of the processor caches.  The first `warm_up` rounds are not in the result.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     order, rng = list(runs.items()), random.Random(0)
@@ -52,7 +51,7 @@ def take_turns(runs: Mapping[str, Callable[[int], object]], rounds: int,
 
 
 def machine() -> dict[str, object]:
-    """What was measured on: CPU model, cores, threads of torch, versions, load (1 min) at this moment."""
+    """The machine: CPU model, cores, threads of torch, versions and current load (1 min)."""
     return {'cpu': _cpu_model(), 'cores': os.cpu_count(), 'threads': torch.get_num_threads(),
             'torch': torch.__version__, 'python': platform.python_version(),
             'load': round(os.getloadavg()[0], 2)}

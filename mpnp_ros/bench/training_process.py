@@ -1,8 +1,8 @@
-"""A few training steps in a process of their own, and what they take; started by bench/adaptation_memory.py.
+"""Measure a few training steps in their own process; started by bench/adaptation_memory.py.
 
     python -m mpnp_ros.bench.training_process FOLDER WAY BATCH
 
-Imports are those of a training process and no others, as they are part of what is measured.
+It imports only what a training process imports, because imports are part of the measurement.
 """
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ KIB = 1024
 
 @dataclass(frozen=True)
 class Setting:
-    """What all processes of one benchmark share.
+    """Settings of all processes of one benchmark.
 
-    columns: entries that a frame becomes at the input layer.  threads: of torch.
+    columns: entries per frame at the input layer.  threads: of torch.
     """
 
     llm: str
@@ -52,20 +52,20 @@ class Setting:
 
     @classmethod
     def load(cls, folder: Path) -> Setting:
-        """Read what :meth:`save` wrote."""
+        """Read the settings from a folder."""
         return cls(**json.loads((folder / SETTING).read_text()))
 
     def save(self, folder: Path) -> None:
-        """Write it for processes to come."""
+        """Write the settings to a folder."""
         (folder / SETTING).write_text(json.dumps(asdict(self)))
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What a process took.
+class StepMeasurement:
+    """The measurements of one process.
 
-    imported, loaded, peak: most bytes resident up to the end of imports, until the model was loaded, and
-    until the end.  seconds, macs: of a step.  parameters: trained.  loss: of the last step.
+    imported, loaded, peak: peak resident bytes after imports, after loading the model, and at the end.
+    seconds, macs: per step.  parameters: number of trained ones.  loss: of the last step.
     """
 
     way: str
@@ -80,7 +80,7 @@ class Taken:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train as asked and print a line of JSON."""
+    """Train in the given way and print a line of JSON."""
     imported = peak_resident()
     folder, way, batch = arguments or sys.argv[1:]
     setting = Setting.load(Path(folder))
@@ -88,17 +88,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.manual_seed(0)
     train = {READ: _read, WHOLE: _links, UPPER: _links}.get(way, _input_layer)
     taken = {'imported': imported, **train(Path(folder), setting, way, int(batch))}
-    print(json.dumps(asdict(Taken(way, int(batch), **taken))))
+    print(json.dumps(asdict(StepMeasurement(way, int(batch), **taken))))
 
 
 def peak_resident() -> int:
-    """Most bytes of this process that were resident at once, pages of files that it maps among them."""
+    """Peak resident bytes of this process, including pages of mapped files."""
     status = dict(line.split(':', 1) for line in Path('/proc/self/status').read_text().splitlines())
     return int(status['VmHWM'].split()[0]) * KIB
 
 
 def _read(folder: Path, setting: Setting, way: str, batch: int) -> dict[str, float]:
-    """Let the whole model read all questions, as a process does that serves."""
+    """Read all questions with the whole model, as a serving process does."""
     lm = load_language_model(setting.llm, 'cpu', setting.dtype)
     loaded = peak_resident()
     method = create_method('mpnp', lm)
@@ -109,10 +109,10 @@ def _read(folder: Path, setting: Setting, way: str, batch: int) -> dict[str, flo
 
 
 def _links(folder: Path, setting: Setting, way: str, batch: int) -> dict[str, float]:
-    """Train links on questions that were read before."""
+    """Train links on prepared questions."""
     link, data = load_link(folder / LINK), TokenDataset.load(folder / DATA)
     lm = load_language_model(setting.llm, 'cpu', setting.dtype) if way == WHOLE else load_upper_blocks(
-        setting.llm, link.first_block, 'cpu', setting.dtype, {one.choices for one in data.examples})
+        setting.llm, link.first_block, 'cpu', setting.dtype, {example.choices for example in data.examples})
     loaded = peak_resident()
     method = create_method('mpnp', lm)
     method.plug(link)
@@ -125,7 +125,7 @@ def _links(folder: Path, setting: Setting, way: str, batch: int) -> dict[str, fl
 def _input_layer(folder: Path, setting: Setting, way: str, batch: int) -> dict[str, float]:
     """Train a projection of tokens to the input layer, and prompts.
 
-    MACs are counted after the peak was taken: counting keeps what is computed twice.
+    MACs are counted after the peak is read, because counting keeps additional tensors.
     """
     data = TokenDataset.load(folder / DATA)
     lm = load_language_model(setting.llm, 'cpu', setting.dtype)
@@ -137,11 +137,11 @@ def _input_layer(folder: Path, setting: Setting, way: str, batch: int) -> dict[s
     seconds = (time.perf_counter() - started) / setting.steps
     return {'loaded': loaded, 'peak': peak_resident(), 'seconds': seconds, 'loss': loss,
             'macs': measure_macs(lambda: run.loss(0).backward()),
-            'parameters': sum(one.numel() for one in run.tuning.parameters())}
+            'parameters': sum(parameter.numel() for parameter in run.tuning.parameters())}
 
 
 class _InputRun:
-    """Training steps at the input layer, on the batches that a Trainer would take."""
+    """Training steps at the input layer, on the batches of a Trainer."""
 
     def __init__(self, lm: LanguageModel, data: TokenDataset, columns: int, batch: int,
                  recompute: bool) -> None:
@@ -149,13 +149,14 @@ class _InputRun:
         width = next(iter(data.frames.values()))[MODALITY].width
         self.tuning = InputTuning(lm, width, columns, recompute)
         tries = {choices: ChoiceTrie(lm.tokenizer, choices) for choices in {e.choices for e in data.examples}}
-        self.questions = [self.tuning.prepare(one.question, tries[one.choices], one.answer)
-                          for one in data.examples]
-        self.plan = BatchPlan([one.prompt_tokens for one in self.questions], batch, TrainerConfig.seed)
+        self.questions = [self.tuning.prepare(example.question, tries[example.choices], example.answer)
+                          for example in data.examples]
+        self.plan = BatchPlan([question.prompt_tokens for question in self.questions], batch,
+                              TrainerConfig.seed)
         self.optimiser = torch.optim.AdamW(self.tuning.parameters(), TrainerConfig.learning_rate, fused=True)
 
     def step(self, number: int) -> float:
-        """One step; gives the loss."""
+        """Run one step; returns the loss."""
         loss = self.loss(number)
         self.optimiser.zero_grad()
         loss.backward()
@@ -163,20 +164,20 @@ class _InputRun:
         return loss.item()
 
     def loss(self, number: int) -> torch.Tensor:
-        """The mean over the questions of a step."""
+        """The mean loss over the questions of a step."""
         places = self.plan[number]
         examples = [self.data.examples[place] for place in places]
-        tokens = torch.stack([self._tokens(one) for one in examples])
+        tokens = torch.stack([self._tokens(example) for example in examples])
         with self.tuning.lm.autocast():
             return self.tuning.losses([self.questions[place] for place in places],
-                                      [one.answer for one in examples], tokens).mean()
+                                      [example.answer for example in examples], tokens).mean()
 
     def _tokens(self, example: Example) -> torch.Tensor:
         return torch.from_numpy(self.data.frames[example.frame][MODALITY].values)
 
 
 def _starting_link(method: Method) -> Link:
-    """The shipped link where it was made for this model, else an untrained one to a quarter of the blocks."""
+    """The shipped link if it fits this model, otherwise an untrained one to a quarter of the blocks."""
     shipped, lm = load_link(shipped_links()[MODALITY].path), method.lm
     if shipped.config.base_model == lm.fingerprint:
         return shipped

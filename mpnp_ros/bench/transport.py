@@ -1,11 +1,11 @@
-"""How many sensor messages reach the encoders, and what became of them.
+"""Count sensor messages that reach the encoders, by outcome.
 
     python -m mpnp_ros.bench.transport --seconds 30
 
-Six cameras publish raw images of 1600 x 900 at 10 Hz and a LiDAR 35,000 points at 20 Hz, from a process
-of their own, to the camera and the LiDAR encoder.  The encoders run a small network with random weights, so
-that the way there is measured and not the network, or with --pretrained what they run on a robot.  Counts
-come from ``/diagnostics`` of the encoders; the stamps of their tokens are compared with those of the sensors.
+Six cameras publish raw images of 1600 x 900 at 10 Hz and a LiDAR publishes 35,000 points at 20 Hz, from their
+own process.  The camera encoder and the LiDAR encoder run a small network with random weights, so that the
+transport dominates; with --pretrained they run their default networks.  Counts come from ``/diagnostics`` of
+the encoders. The stamps of tokens are compared with those of the sensors.
 """
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ CAMERAS = ('cam_front', 'cam_front_left', 'cam_front_right', 'cam_back', 'cam_ba
 WIDTH, HEIGHT, CAMERA_RATE = 1600, 900, 10.
 POINTS, LIDAR_RATE = 35_000, 20.
 COLUMNS = ('received', *OUTCOMES, 'waiting')
-PATIENCE = 60.
+STARTUP_TIMEOUT = SHUTDOWN_TIMEOUT = 60.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print the table; with ``--publish`` be the sensors and write down what was sent."""
+    """Measure and print the table; with ``--publish`` publish sensor data and write its stamps."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--seconds', type=float, default=30., help='how long the sensors run')
-    parser.add_argument('--domain', type=int, default=100, help='ROS domain to measure in')
+    parser.add_argument('--seconds', type=float, default=30., help='duration of publishing, s')
+    parser.add_argument('--domain', type=int, default=100, help='ROS domain of the measurement')
     parser.add_argument('--pretrained', action='store_true', help='run the pre-trained encoders')
     parser.add_argument('--publish', type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -57,8 +57,8 @@ def measure(seconds: float, pretrained: bool = False,
             ) -> tuple[dict[str, list[int]], dict[str, dict[str, int]], dict[str, list[int]]]:
     """Run sensors and encoders.
 
-    Gives the stamps (ns) published on each topic, the encoders' counts for each topic, and for each modality
-    the sensor stamps that its tokens carry.
+    Returns the published stamps (ns) by topic, the counts of the encoders by topic, and the sensor stamps of
+    tokens by modality.
     """
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         write_random_backbone(Path(folder))
@@ -73,7 +73,7 @@ def measure(seconds: float, pretrained: bool = False,
 
 
 def encoder_parameters(backbone: str | None) -> dict[str, dict[str, object]]:
-    """Return module to parameters of the two encoder nodes; backbone: a small one, else the default."""
+    """Parameters of the two encoder nodes by module.  backbone: folder of a small one; None: the default."""
     camera: dict[str, object] = {'transport': 'raw', 'image_topic': '{camera}/image_rect', 'cameras': CAMERAS}
     lidar: dict[str, object] = {'topic': 'lidar_top'}
     if backbone is not None:
@@ -85,7 +85,7 @@ def encoder_parameters(backbone: str | None) -> dict[str, dict[str, object]]:
 
 
 def write_random_backbone(folder: Path) -> None:
-    """Write a vision transformer of two narrow blocks as Hugging Face would."""
+    """Write a vision transformer of two narrow blocks in the format of Hugging Face."""
     from transformers import ViTConfig, ViTModel
     config = ViTConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
                        image_size=32, patch_size=16)
@@ -94,14 +94,14 @@ def write_random_backbone(folder: Path) -> None:
 
 @contextlib.contextmanager
 def running(module: str, parameters: Mapping[str, object]) -> Iterator[None]:
-    """Run a node as a process of its own."""
+    """Run a node in its own process."""
     pairs = [part for key, value in parameters.items() for part in ('-p', f'{key}:={json.dumps(value)}')]
     process = subprocess.Popen([sys.executable, '-m', module, '--ros-args', *pairs])
     try:
         yield
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(PATIENCE)
+        process.wait(SHUTDOWN_TIMEOUT)
 
 
 class DiagnosticCounts:
@@ -132,19 +132,20 @@ class DiagnosticCounts:
         rclpy.try_shutdown()
 
     def follow(self, process: subprocess.Popen) -> None:
-        """Take what comes while a process runs."""
+        """Receive messages while a process runs."""
         import rclpy
         while process.poll() is None:
             rclpy.spin_once(self._node, timeout_sec=0.1)
 
     def settled(self) -> dict[str, dict[str, int]]:
-        """Wait until every topic is known and none changes for three seconds, and return all counts."""
+        """All counts, once every topic is known and none has changed for three seconds."""
         import rclpy
         begun = steady = time.monotonic()
         before: dict[str, dict[str, int]] = {}
         while time.monotonic() - steady < 3. or len(self._counts) < self._topics:
-            if time.monotonic() - begun > PATIENCE:
-                raise MpnpError(f'only {len(self._counts)} of {self._topics} topics are on /diagnostics')
+            if time.monotonic() - begun > STARTUP_TIMEOUT:
+                raise MpnpError(f'only {len(self._counts)} of {self._topics} topics are on /diagnostics '
+                                f'after {STARTUP_TIMEOUT:g} s; are both encoders running?')
             rclpy.spin_once(self._node, timeout_sec=0.1)
             if self._counts != before:
                 steady, before = time.monotonic(), json.loads(json.dumps(self._counts))
@@ -162,7 +163,7 @@ class DiagnosticCounts:
 
 
 def publish_sensors(seconds: float) -> dict[str, list[int]]:
-    """Be the sensors: wait for the encoders, publish for ``seconds``; gives the stamps (ns) of each topic."""
+    """Wait for the encoders and publish for ``seconds``; returns the stamps (ns) of each topic."""
     import rclpy
     from sensor_msgs.msg import Image, PointCloud2
 
@@ -186,12 +187,12 @@ def publish_sensors(seconds: float) -> dict[str, list[int]]:
 
 
 def _wait_for_encoders(publishers: Sequence[object]) -> None:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + STARTUP_TIMEOUT
     while not all(publisher.get_subscription_count() for publisher in publishers):
         if time.monotonic() > end:
-            raise MpnpError('the encoders do not subscribe; see what they print')
+            raise MpnpError('the encoders do not subscribe; check their output')
         time.sleep(0.1)
-    time.sleep(2.)  # for them to know the publishers too
+    time.sleep(2.)  # the encoders must discover the publishers too
 
 
 def _publish_on_time(node: object, streams: Sequence[tuple], seconds: float) -> dict[str, list[int]]:
@@ -211,7 +212,7 @@ def _publish_on_time(node: object, streams: Sequence[tuple], seconds: float) -> 
 
 
 def table(published: Mapping[str, int], counts: Mapping[str, Mapping[str, int]]) -> str:
-    """Return the result as a markdown table."""
+    """The result as a Markdown table."""
     rows = ['| topic | published | ' + ' | '.join(COLUMNS) + ' |', '|---|' + '---:|' * (len(COLUMNS) + 1)]
     for topic, number in published.items():
         cells = [number, *(counts.get(topic, {}).get(name, 0) for name in COLUMNS)]
@@ -220,7 +221,7 @@ def table(published: Mapping[str, int], counts: Mapping[str, Mapping[str, int]])
 
 
 def stamps_line(published: Mapping[str, Sequence[int]], tokens: Mapping[str, Sequence[int]]) -> str:
-    """Return how many tokens' sensor stamps were published by a sensor to the nanosecond."""
+    """A line with the number of sensor stamps of tokens that equal a published stamp."""
     sent = {stamp for stamps in published.values() for stamp in stamps}
     parts = [f'{modality}: {sum(stamp in sent for stamp in stamps)} of {len(stamps)}'
              for modality, stamps in sorted(tokens.items())]

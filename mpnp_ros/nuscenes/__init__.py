@@ -1,1 +1,1 @@
-"""nuScenes: tables, questions with true answers, bags, and a generated stand-in."""
+"""nuScenes: tables, labelled questions, bags, and a generated stand-in."""

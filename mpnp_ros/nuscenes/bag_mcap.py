@@ -1,7 +1,7 @@
-"""Reads MCAP files as robots leave them: unfinished, without index, with damaged chunks, with foreign topics.
+"""Reads MCAP files, including unfinished files, files without index, damaged chunks and unknown topics.
 
-The reader of rosbags refuses a whole file for one of these. Here the records are walked from the start, so
-that nothing depends on the index at the end; a chunk is unpacked when its time comes.
+The reader of rosbags rejects such files. This reader walks the records from the start, independently of the
+index at the end, and decompresses chunks on demand.
 """
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
 
 @dataclass(frozen=True)
 class _Chunk:
-    """offset: of the record, in bytes; start, end: log times of its messages."""
+    """A chunk.  offset: of the record, bytes; start, end: log times of its messages."""
 
     offset: int
     start: int
@@ -48,9 +48,8 @@ class _Chunk:
 class McapFile:
     """One MCAP file, open until :meth:`close`.
 
-    topics: one for each channel. start_ns, end_ns: first and last log time. report is called with a sentence
-    for everything that is damaged.
-    Raises BagError where nothing of the file can be read.
+    topics: one per channel. start_ns, end_ns: first and last log time. report: called with a message for
+    every damage.  Raises BagError if nothing of the file can be read.
     """
 
     def __init__(self, path: Path, report: Callable[[str], None]) -> None:
@@ -85,7 +84,7 @@ class McapFile:
         self._file.close()
 
     def messages(self, keys: Collection[int], start: int = 0) -> Iterator[tuple[int, int, bytes]]:
-        """Give log time, key and bytes of the messages of some topics from ``start`` on, by log time."""
+        """Log time, key and bytes of messages of some topics from ``start`` on, by log time."""
         sources = [self._chunk_messages(chunk, keys, start) for chunk in self._chunks.values()
                    if chunk.end >= start and not self._held.get(chunk.offset, set(keys)).isdisjoint(keys)]
         sources.append(self._loose_messages(keys, start))
@@ -94,7 +93,7 @@ class McapFile:
                 yield stamp, key, data
 
     def _walk_file(self) -> None:
-        """Read the top-level records up to the footer, or as far as they go."""
+        """Read the top-level records up to the footer or the first damage."""
         self._file.seek(len(MCAP_MAGIC))
         offset = len(MCAP_MAGIC)
         while True:
@@ -111,7 +110,7 @@ class McapFile:
             offset = following
 
     def _unfinished(self, offset: int) -> None:
-        """Say that the records end at ``offset``; go on from the index at the end where that is sound."""
+        """Report that the records end at ``offset``; use the index at the end if it is valid."""
         if self._resume_from_index(offset):
             self._report(f'{self.path} is damaged at byte {offset}; the messages in the damaged part are '
                          f'left out. Copy the file again, or try `mcap recover {self.path} -o NEW.mcap`')
@@ -141,7 +140,7 @@ class McapFile:
         return True
 
     def _take(self, kind: int, offset: int, length: int) -> None:
-        """Keep what a top-level record says; report it where that cannot be read."""
+        """Store the content of a top-level record; report it if it cannot be read."""
         try:
             self._keep(kind, offset, length)
         except (struct.error, ValueError) as error:
@@ -195,7 +194,7 @@ class McapFile:
             offered_qos(extra.get('offered_qos_profiles', '')))
 
     def _scan_chunks(self) -> None:
-        """Learn the channels and count the messages of a file whose end does not tell them."""
+        """Find the channels and count the messages of a file without summary."""
         counts = Counter(key for _, key, *_ in self._loose)
         for offset, chunk in list(self._chunks.items()):
             stamps = []
@@ -215,7 +214,7 @@ class McapFile:
 
     def _chunk_messages(self, chunk: _Chunk, keys: Collection[int],
                         start: int) -> Iterator[tuple[int, int, int, bytes | None]]:
-        """Give (log time, place, key, bytes) in order; first a mark: merging then unpacks no chunk early."""
+        """(Log time, place, key, bytes) in order; a leading mark keeps merging from decompressing early."""
         yield max(chunk.start, start), -1, 0, None
         found = []
         for place, (kind, body) in enumerate(self._records(chunk)):
@@ -233,7 +232,7 @@ class McapFile:
                 yield stamp, offset, key, self._read(offset, size)
 
     def _records(self, chunk: _Chunk) -> Iterator[tuple[int, bytes]]:
-        """Give the records of a chunk; report it and end where it is damaged."""
+        """The records of a chunk up to the first damage, which is reported."""
         try:
             data = self._unpack(chunk)
             position = 0
@@ -246,7 +245,7 @@ class McapFile:
                 position += length
         except GeneratorExit:
             raise
-        except Exception as error:  # whatever the decompressor runs into
+        except Exception as error:  # decompressors raise various exceptions
             self._report(f'{self.path}: the chunk at byte {chunk.offset} is damaged ({error}) and left out; '
                          f'copy the file again, or try `mcap recover {self.path} -o NEW.mcap`')
 
@@ -271,7 +270,7 @@ class McapFile:
 
 
 def _text(data: bytes, position: int) -> tuple[str, int]:
-    """Return a string with its length before it, and the position after it."""
+    """A length-prefixed string and the position after it."""
     end = position + 4 + struct.unpack_from('<I', data, position)[0]
     if end > len(data):
         raise ValueError('a text in it is cut off')

@@ -28,13 +28,13 @@ _POINT_FIELD_TYPES = {'i1': 1, 'u1': 2, 'i2': 3, 'u2': 4, 'i4': 5, 'u4': 6, 'f4'
 
 
 class MessageFactory:
-    """Makes messages; each knows its type (``__msgtype__``) and is serialised by the same typestore."""
+    """Creates messages; each has its type (``__msgtype__``) and is serialised by the same typestore."""
 
     def __init__(self, types: Typestore) -> None:
         self._types = types
 
     def new(self, type_name: str, **fields: Any) -> Any:
-        """A message with the given fields; all others have their zero values."""
+        """A message with the given fields; other fields are zero."""
         _, definitions = self._types.fielddefs[type_name]
         values = {name: fields.pop(name) if name in fields else self._zero(kind)
                   for name, kind in definitions}
@@ -61,7 +61,7 @@ class MessageFactory:
         return self.new('std_msgs/msg/Header', stamp=stamp, frame_id=frame_id)
 
     def compressed_image(self, reading: SensorReading, jpeg: bytes) -> Any:
-        """sensor_msgs/CompressedImage that carries the JPEG or PNG file untouched."""
+        """sensor_msgs/CompressedImage with the unchanged JPEG or PNG file."""
         return self.new('sensor_msgs/msg/CompressedImage', header=self._header_of(reading),
                         format='png' if jpeg.startswith(b'\x89PNG') else 'jpeg',
                         data=np.frombuffer(jpeg, np.uint8))
@@ -75,7 +75,7 @@ class MessageFactory:
             p=np.c_[reading.intrinsics, np.zeros(3)].ravel())
 
     def point_cloud(self, reading: SensorReading, points: np.ndarray) -> Any:
-        """sensor_msgs/PointCloud2 of a structured array; a field of the cloud for every field of it."""
+        """sensor_msgs/PointCloud2 of a structured array, with the same fields."""
         fields = [self.new('sensor_msgs/msg/PointField', name=name, offset=offset, count=1,
                            datatype=_POINT_FIELD_TYPES[kind.str[1:]])
                   for name, (kind, offset) in points.dtype.fields.items()]
@@ -130,7 +130,7 @@ class MessageFactory:
 
     def labelled_questions(self, stamp_ns: int, sample_token: str,
                            questions: Iterable[LabelledQuestion]) -> Any:
-        """mpnp_ros/LabelledQuestions; every question may be answered with any of the 30 answers."""
+        """mpnp_ros/LabelledQuestions; the choices of every question are all 30 answers."""
         return self.new(
             'mpnp_ros/msg/LabelledQuestions', header=self.header(stamp_ns, BASE_FRAME),
             sample_token=sample_token, questions=[
@@ -157,7 +157,7 @@ class MessageFactory:
 
 
 def motion(stamps_ns: Sequence[int], poses: Sequence[Transform]) -> tuple[np.ndarray, np.ndarray]:
-    """Velocities [N, 3] (m/s, base frame) and yaw rates [N] (rad/s) along a path of at least two poses."""
+    """Velocities [N, 3] (m/s, base frame) and yaw rates [N] (rad/s) of at least two poses."""
     seconds = (np.asarray(stamps_ns) - stamps_ns[0]) / 1e9
     velocity = np.gradient(np.stack([pose.translation for pose in poses]), seconds, axis=0)
     yaw_rate = np.gradient(np.unwrap([pose.yaw for pose in poses], period=math.tau), seconds)

@@ -1,6 +1,6 @@
-"""Plays rosbag2 bags with their original timing, without ROS: whoever iterates gets the serialised messages.
+"""Plays rosbag2 bags with their original timing, without ROS; iteration yields serialised messages.
 
-The iterating thread sleeps between messages; any other thread may pause, resume, stop or change the rate.
+The iterating thread sleeps between messages. Other threads may pause, resume, stop or change the rate.
 """
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from mpnp_ros.nuscenes.typestore import message_types
 MIN_LOOP_GAP_NS = 1_000_000
 """Nanoseconds between the last message of a pass and the first of the next."""
 STATIC_NS = 5 * 10 ** 9
-"""Nanoseconds after the first message of a static topic in which others of it belong to the opening."""
+"""Nanoseconds after the first message of a static topic during which its messages belong to the opening."""
 OPENING_DEPTH = 100
-"""Most messages of one topic in the opening."""
+"""Maximum number of messages per topic in the opening."""
 STAMP_TOLERANCE_NS = 2 * 10 ** 9
-"""Between the stamp in a header and the log time; more is said."""
+"""Difference between header stamp and log time that is reported, nanoseconds."""
 
 
 @dataclass(frozen=True)
 class BagMessage:
-    """One message, due now. stamp_ns: its log time, moved along where the player restamps."""
+    """A due message. stamp_ns: log time, shifted if the player restamps."""
 
     stamp_ns: int
     topic: str
@@ -43,10 +43,9 @@ class BagMessage:
 
 @dataclass(frozen=True)
 class BagTopic:
-    """What a publisher of a topic needs to know.
+    """Properties of a topic for its publisher.
 
-    latched: late subscribers get the last messages too; best_effort: it was recorded from publishers that did
-    not send again what was lost; message_count: 0 where the bag does not say.
+    latched: transient local; best_effort: recorded from best-effort publishers; message_count: 0 if unknown.
     """
 
     name: str
@@ -57,20 +56,17 @@ class BagTopic:
 
 
 class BagPlayer:
-    """Iterates the messages of a bag, each when it is due.
+    """Iterates the messages of a bag in time.
 
-    path: bag folder, or a storage file of one.
-    rate: speed, 1 is real time. start: seconds into the bag to begin at. loop: begin again at the end, every
-    ``loop_period`` seconds of bag time or when the bag is over, whichever is later (a bag of one key frame is
-    over at once).
-    restamp: in a loop, move all stamps so that time keeps running forward; otherwise it jumps back.
-    topics: play these only; exclude: do not play these. Both may hold wildcards: ``/camera/*``.
-    longest_gap: seconds; a longer time in which nothing was recorded is skipped; 0: never.
-    report: called with a sentence, once for each, about what is wrong with the bag. clock: for tests.
-    Raises BagError, naming the file and the cause, where the bag cannot be played.
+    path: bag folder, or a storage file of one. rate: speed, 1 is real time. start: offset of the first
+    message, seconds. loop: repeat every ``loop_period`` seconds of bag time or at the end of the bag,
+    whichever is later. restamp: in a loop, shift all stamps so that time increases; otherwise it jumps back.
+    topics: play only these; exclude: do not play these. Both may have wildcards: ``/camera/*``. longest_gap:
+    seconds; longer gaps in the recording are skipped; 0: never. report: called once with each message about a
+    problem of the bag. clock: for tests. Raises BagError with file and cause if the bag cannot be played.
 
-    opening: what holds before everything else: static transforms, robot descriptions, and latched messages
-    from before the start. left_out: topics that are not played, and why.
+    opening: messages before all others: static transforms, robot descriptions, and latched messages from
+    before the start. left_out: topics that are not played, with reasons.
     """
 
     def __init__(self, path: str | Path, rate: float = 1.0, start: float = 0.0, loop: bool = False,
@@ -104,12 +100,12 @@ class BagPlayer:
 
     @property
     def now_ns(self) -> int:
-        """Bag time at this moment, for ``/clock``: stands still in a pause, jumps or runs on in a loop."""
+        """The current bag time for ``/clock``: constant in a pause, jumps or continues in a loop."""
         return self._clock.position_ns + self._origin_ns
 
     @property
     def rate(self) -> float:
-        """Speed; 1 is real time."""
+        """The speed; 1 is real time."""
         return self._clock.rate
 
     @property
@@ -119,35 +115,35 @@ class BagPlayer:
 
     @property
     def running(self) -> bool:
-        """Whether time goes on: playback has begun and is not paused."""
+        """Whether playback has begun and is not paused."""
         return self._clock.running
 
     def pause(self) -> None:
-        """Stand still until :meth:`resume`."""
+        """Pause until :meth:`resume`."""
         self._clock.pause()
 
     def resume(self) -> None:
-        """Go on after :meth:`pause`."""
+        """Continue after :meth:`pause`."""
         self._clock.resume()
 
     def set_rate(self, rate: float) -> None:
-        """Change the speed from now on; ConfigurationError unless it is above zero."""
+        """Change the speed; raises ConfigurationError unless it is above zero."""
         self._clock.set_rate(rate)
 
     def stop(self) -> None:
-        """End the iteration for good, also while it waits."""
+        """End the iteration permanently, also during a wait."""
         self._clock.stop()
 
     def __iter__(self) -> Iterator[BagMessage]:
-        """Give the opening, then :meth:`play`."""
+        """Yield the opening, then :meth:`play`."""
         if not self._clock.stopped:
             yield from self.opening
         yield from self.play()
 
     def play(self) -> Iterator[BagMessage]:
-        """Let time run; wait for and give one message after another of what follows the opening.
+        """Start time and yield the messages after the opening, each when due.
 
-        A player is played once.
+        A player can be played once.
         """
         self._clock.start()
         begin = 0
@@ -164,7 +160,7 @@ class BagPlayer:
             self._bag.close()
 
     def _play_once(self, begin: int) -> Iterator[BagMessage]:
-        """Play a pass that begins at that position of the clock; return where it ends, None where stopped."""
+        """Play one pass from a clock position; returns its end, or None if stopped."""
         offset = self._origin_ns + begin - self._start_ns
         due, last = begin, self._start_ns
         for message in self._bag.messages(self.topics, self._start_ns):
@@ -188,20 +184,20 @@ class BagPlayer:
         return due
 
     def _moved(self, messages: Iterable[BagMessage], offset: int) -> Iterator[BagMessage]:
-        """Move all stamps by ``offset`` nanoseconds; a message in which that fails is left out."""
+        """Shift all stamps by ``offset`` nanoseconds; messages that fail are skipped."""
         for message in messages:
             data = message.data
             try:
                 if offset:
                     data = self._shifter.shift(message.type_name, data, offset)
-            except Exception as error:  # whatever foreign bytes lead to
+            except Exception as error:  # arbitrary bytes raise various exceptions
                 self._say(f'{message.topic}: messages skipped, because their stamps cannot be moved '
                           f'({type(error).__name__}); set restamp: false or exclude the topic')
                 continue
             yield BagMessage(message.stamp_ns + offset, message.topic, message.type_name, data)
 
     def _look_at(self, message: StoredMessage) -> bool:
-        """Leave a topic out whose first message does not decode; say if its stamp is far from log time."""
+        """Check the first message of a topic; skip topics that do not decode, report deviating stamps."""
         self._seen.add(message.topic)
         topic = self.topics[message.topic]
         if topic.type_name not in self._types.fielddefs:
@@ -209,13 +205,13 @@ class BagPlayer:
         try:
             content = self._types.deserialize_cdr(message.data, topic.type_name)
         except SerdeError as error:
-            if message.data[1:2] > b'\1':  # an encapsulation that rosbags does not know, but DDS may
+            if message.data[1:2] > b'\1':  # an encapsulation unknown to rosbags, perhaps known to DDS
                 return True
             self.left_out[topic.name] = f'its first message does not decode as {topic.type_name} ({error}) ' \
                                         'It was recorded with another definition, or is damaged'
             self._say(f'{topic.name} skipped: {self.left_out[topic.name]}')
             return False
-        except Exception:  # a type that rosbags cannot decode, as one with wstring
+        except Exception:  # rosbags cannot decode the type, e.g. wstring
             return True
         header = getattr(content, 'header', None)
         if topic.latched or not hasattr(header, 'stamp'):
@@ -233,7 +229,10 @@ class BagPlayer:
         return True
 
     def _playable(self, topics: Collection[str] | None, exclude: Collection[str]) -> list[RecordedTopic]:
-        """Choose topics, learn their types, and note why others are left out; BagError where none is left."""
+        """The topics to play, with known types; records reasons for others.
+
+        Raises BagError if none is left.
+        """
         names = sorted({*self._bag.topics, *self._bag.left_out})
         absent = [pattern for pattern in topics or () if not any(_fits(name, [pattern]) for name in names)]
         if absent:
@@ -267,7 +266,7 @@ class BagPlayer:
         return found
 
     def _find_start(self, start: float) -> None:
-        """Set where playback begins; a hole before the first message is skipped."""
+        """Set the start of playback; a gap before the first message is skipped."""
         first = next(self._bag.messages(self._bag.topics), None)
         if first is None:
             raise BagError(f'bag {self.path} contains no readable messages; record it again')
@@ -295,7 +294,7 @@ class BagPlayer:
                 self._static_end_ns[name] = max(begin, message.stamp_ns) + STATIC_NS
 
     def _opening(self) -> Iterator[BagMessage]:
-        """Give the opening: of static topics each content once, of others the last one before the start."""
+        """The opening: distinct messages of static topics, and the last ones of others before the start."""
         found: dict[object, BagMessage] = {}
         limit = max(self._first_other_ns, *self._static_end_ns.values(), self._start_ns) + 1
         for number, message in enumerate(self._bag.messages(self._latched) if self._latched else ()):
@@ -329,7 +328,7 @@ class BagPlayer:
 
 
 def span(seconds: float) -> str:
-    """A length of time in words: ``0.5 s``, ``3 h``, ``19676 days``."""
+    """A duration as text: ``0.5 s``, ``3 h``, ``19676 days``."""
     for size, name in ((86400., 'days'), (3600., 'h'), (60., 'min')):
         if seconds >= 2 * size:
             return f'{seconds / size:.0f} {name}'
@@ -341,7 +340,7 @@ def _fits(name: str, patterns: Collection[str]) -> bool:
 
 
 def _is_static(name: str) -> bool:
-    """Whether a topic holds what never changes, and is latched whatever the bag says."""
+    """Whether a topic is static by its name, hence latched."""
     return name.endswith(('/tf_static', '/robot_description', '/robot_description_semantic')) \
         or name in ('tf_static', 'robot_description')
 

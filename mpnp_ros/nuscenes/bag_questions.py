@@ -1,4 +1,4 @@
-"""The questions of a bag, with their true answers."""
+"""Reads the labelled questions of a bag."""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ TOPIC, TYPE_NAME = '/labelled_questions', 'mpnp_ros/msg/LabelledQuestions'
 
 @dataclass(frozen=True)
 class FrameQuestions:
-    """What is asked about one key frame.  choices: the closed list of answers of each question."""
+    """The labelled questions of one key frame.  choices: possible answers of each question."""
 
     sample_token: str
     questions: tuple[LabelledQuestion, ...]
@@ -26,17 +26,17 @@ class FrameQuestions:
 
     @classmethod
     def from_message(cls, message: Any) -> FrameQuestions:
-        """Read a LabelledQuestions message, of rosbags or of ROS."""
-        questions = tuple(LabelledQuestion(one.question.text, one.answer, one.type, one.hops, '',
-                                           message.sample_token) for one in message.questions)
+        """The questions of a LabelledQuestions message of rosbags or ROS."""
+        questions = tuple(LabelledQuestion(label.question.text, label.answer, label.type, label.hops, '',
+                                           message.sample_token) for label in message.questions)
         return cls(message.sample_token, questions,
-                   tuple(tuple(one.question.choices) for one in message.questions))
+                   tuple(tuple(label.question.choices) for label in message.questions))
 
 
 def read_questions(bag: str | Path) -> list[FrameQuestions]:
-    """Return the questions of every key frame of a bag that has any, in order.
+    """The questions of all key frames of a bag, in order.
 
-    Raises BagError where the bag cannot be read or holds no questions.
+    Raises BagError if the bag cannot be read or has no questions.
     """
     opened = Bag(Path(bag), lambda text: None)
     try:

@@ -1,7 +1,7 @@
-"""What a storage file of a bag says of a topic, in the same words for every kind of file.
+"""Topics of a storage file, in the same form for every format.
 
-Recorders spell types and QoS in several ways; here they are read leniently, because one odd entry is no
-reason to lose a bag.
+Recorders write types and QoS in several ways. They are read leniently, because one invalid entry must not
+make a bag unusable.
 """
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 
 @dataclass(frozen=True)
 class Offered:
-    """The QoS that publishers of a topic offered while it was recorded.
+    """The QoS of the recorded publishers of a topic.
 
-    known: whether the bag says so at all. latched: durability was transient local for one of them.
-    best_effort: none of them was reliable.
+    known: whether the bag has it. latched: one of them was transient local. best_effort: none of them was
+    reliable.
     """
 
     known: bool = False
@@ -37,9 +37,9 @@ class Offered:
 class RecordedTopic:
     """One topic of one type in one storage file.
 
-    key: the file's own number of it. encoding: of its messages; ROS 2 messages are ``cdr``.
-    definition_format: ``ros2msg``, ``ros2idl`` or another word. digest: hash of the type, may be empty.
-    count: of its messages; 0 where the file does not say.
+    key: its number in the file. encoding: of its messages; ROS 2 messages are ``cdr``.
+    definition_format: ``ros2msg``, ``ros2idl`` or another name. digest: hash of the type, may be empty.
+    count: number of messages; 0 if unknown.
     """
 
     key: int
@@ -54,7 +54,7 @@ class RecordedTopic:
 
 
 def type_in_full(name: str) -> str:
-    """Spell a type as ``std_msgs/msg/String``; before Dashing ``msg`` was left out, DDS tools use colons."""
+    """A type as ``std_msgs/msg/String``; bags before Dashing omit ``msg``, DDS tools use colons."""
     if match := re.fullmatch(r'(\w+)::(\w+)::dds_::(\w+)_', name):
         return '/'.join(match.groups())
     parts = name.split('/')
@@ -62,9 +62,9 @@ def type_in_full(name: str) -> str:
 
 
 def offered_qos(profiles: object) -> Offered:
-    """Read ``offered_qos_profiles``: YAML text or a list, with numbers (to Iron) or words (from Jazzy).
+    """The QoS of ``offered_qos_profiles``: YAML text or a list, with numbers (to Iron) or words (from Jazzy).
 
-    What cannot be read counts as not said.
+    Unreadable profiles count as unknown.
     """
     if isinstance(profiles, str | bytes):
         try:

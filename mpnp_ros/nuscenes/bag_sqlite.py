@@ -1,4 +1,4 @@
-"""Reads the SQLite files of rosbag2 from every distribution, and what can be read of damaged ones."""
+"""Reads SQLite files of rosbag2 from every distribution, and intact parts of damaged ones."""
 from __future__ import annotations
 
 import sqlite3
@@ -11,15 +11,15 @@ from mpnp_ros.nuscenes.bag_records import CDR, RecordedTopic, offered_qos, type_
 
 SQLITE_MAGIC = b'SQLite format 3\0'
 _FAILURES = (sqlite3.Error, UnicodeDecodeError, TypeError, ValueError)
-"""What damaged bytes lead to; sqlite3 cannot even decode some of its own messages then."""
+"""Exceptions of damaged files; sqlite3 may even fail to decode its error messages."""
 REMEDY = 'copy the file again, or let `sqlite3 FILE .recover` make a new one'
 
 
 class SqliteFile:
     """One database of rosbag2, open until :meth:`close`.
 
-    topics, start_ns, end_ns and report as of :class:`~mpnp_ros.nuscenes.bag_mcap.McapFile`.
-    Raises BagError where nothing of the file can be read.
+    topics, start_ns, end_ns and report: as in :class:`~mpnp_ros.nuscenes.bag_mcap.McapFile`.
+    Raises BagError if nothing of the file can be read.
     """
 
     def __init__(self, path: Path, report: Callable[[str], None]) -> None:
@@ -37,7 +37,7 @@ class SqliteFile:
         try:
             low, high = self._database.execute(
                 'SELECT MIN(timestamp), MAX(timestamp) FROM messages').fetchone()
-        except _FAILURES:  # messages() says it, and gives what can be read
+        except _FAILURES:  # messages() reports it and yields the readable ones
             low, high = 0, 2 ** 62
         self.start_ns, self.end_ns = low or 0, high or 0
 
@@ -46,7 +46,7 @@ class SqliteFile:
         self._database.close()
 
     def messages(self, keys: Collection[int], start: int = 0) -> Iterator[tuple[int, int, bytes]]:
-        """Give log time, key and bytes of the messages of some topics from ``start`` on, by log time."""
+        """Log time, key and bytes of messages of some topics from ``start`` on, by log time."""
         damaged = False
         for number, key, stamp in self._rows(keys, start):
             try:
@@ -62,7 +62,7 @@ class SqliteFile:
                 yield stamp, key, message
 
     def _rows(self, keys: Collection[int], start: int) -> Iterator[tuple[int, int, int]]:
-        """Give number, key and log time of messages by log time, or as they lie if the index is damaged."""
+        """Number, key and log time of messages by log time, or in file order if the index is damaged."""
         chosen = f'topic_id IN ({",".join(str(int(key)) for key in keys)}) AND timestamp >= {int(start)}'
         sound, given = True, False
         for table, order in (('messages', 'timestamp, rowid'), ('messages NOT INDEXED', 'rowid')):
@@ -108,7 +108,7 @@ class SqliteFile:
 
 
 def _open(path: Path, report: Callable[[str], None]) -> sqlite3.Connection:
-    """Open it with what a killed recorder has left beside it, else, e.g. on a read-only disk, as it is."""
+    """Open a database with its journal; without journal if that fails, e.g. on a read-only disk."""
     for option in ('mode=ro', 'immutable=1'):
         database = sqlite3.connect(f'file:{quote(str(path.absolute()))}?{option}', uri=True,
                                    check_same_thread=False)

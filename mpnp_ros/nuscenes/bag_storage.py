@@ -1,7 +1,7 @@
-"""Opens whatever is given as a bag: a folder, one file of it, compressed, split, with or without metadata.
+"""Opens bags: folders or single files, compressed, split, with or without metadata.
 
-Only the storage files count. ``metadata.yaml`` is asked for their names, and for QoS and type hashes that
-they lack; a bag whose metadata is absent or says otherwise is played all the same.
+The content comes from the storage files. ``metadata.yaml`` only gives their names, and QoS and type hashes
+that they lack. Bags with absent or contradicting metadata can be played.
 """
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ else:
 
 StorageFile = McapFile | SqliteFile
 LATEST_NS = 2 ** 31 * 10 ** 9
-"""Log times from here on do not fit into a ROS time stamp."""
+"""First log time that does not fit into a ROS time stamp, nanoseconds."""
 _SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd')
 
 
@@ -44,12 +44,12 @@ class StoredMessage:
 
 
 class Bag:
-    """The messages of a bag by log time, whatever files they are in.
+    """The messages of a bag by log time, over all files.
 
-    path: folder or file. report: called with a sentence, once for each, about what is damaged or left out.
-    topics: by name, those that ROS 2 can play; of several types on one topic, that of most messages.
-    left_out: why each other topic is not among them.
-    Raises BagError, naming file, cause and remedy, where nothing can be played.
+    path: folder or file. report: called once with each message about damaged or skipped content.
+    topics: playable topics by name; of several types on one topic, that of most messages.
+    left_out: reasons of skipped topics.
+    Raises BagError with file, cause and remedy if nothing can be played.
     """
 
     def __init__(self, path: Path, report: Callable[[str], None]) -> None:
@@ -81,7 +81,7 @@ class Bag:
             self._workshop.cleanup()
 
     def messages(self, topics: Collection[str], start: int = 0) -> Iterator[StoredMessage]:
-        """Give the messages of some of :attr:`topics` from log time ``start`` on, in order of log times."""
+        """The messages of some of :attr:`topics` from log time ``start`` on, by log time."""
         sources = [self._messages_of(number, file, topics, start) for number, file in enumerate(self._files)
                    if file.end_ns >= start]
         for *_, message in heapq.merge(*sources, key=lambda item: item[:2]):
@@ -90,7 +90,7 @@ class Bag:
 
     def _messages_of(self, number: int, file: StorageFile, topics: Collection[str],
                      start: int) -> Iterator[tuple[int, int, StoredMessage | None]]:
-        """Give (log time, number, message); first a mark, so that no file is read before its time."""
+        """(Log time, number, message) by log time; a leading mark defers reading of the file."""
         keys = {item.key: item.name for item in file.topics if item.name in topics and item.encoding == CDR
                 and item.type_name == self.topics[item.name].type_name}
         if not keys:
@@ -104,12 +104,12 @@ class Bag:
                 yield stamp, number, StoredMessage(stamp, keys[key], plain)
 
     def _plain(self, file: StorageFile, topic: str, data: bytes) -> bytes | None:
-        """Unpack a message of a bag that was compressed message by message; CDR never begins like that."""
+        """A decompressed message, for bags with compression by message; CDR never begins with this magic."""
         if not data.startswith(ZSTD_MAGIC):
             return data
         try:
             return zstd.decompress(data)
-        except Exception as error:  # zstd has no common class of errors in all Python versions
+        except Exception as error:  # the exceptions of zstd depend on the Python version
             self._say(f'{file.path}: compressed messages on {topic} are damaged ({error}) and left out; '
                       'copy the file again')
             return None
@@ -120,7 +120,7 @@ class Bag:
             self._report(text)
 
     def _space(self) -> Path:
-        """Return a folder for unpacked files."""
+        """A folder for decompressed files."""
         self._workshop = self._workshop or TemporaryDirectory(prefix='mpnp_bag.')
         return Path(self._workshop.name)
 
@@ -139,7 +139,7 @@ class Bag:
 
 
 def _storage_files(path: Path, metadata: Mapping[str, Any], say: Callable[[str], None]) -> list[Path]:
-    """Return the storage files of a bag in order; BagError where there are none, or those of several bags."""
+    """The storage files of a bag in order.  Raises BagError without files or with those of several bags."""
     if path.is_file():
         return [path]
     if not path.exists():
@@ -170,7 +170,7 @@ def _storage_files(path: Path, metadata: Mapping[str, Any], say: Callable[[str],
 
 
 def _what_folder(path: Path, metadata: Mapping[str, Any]) -> str:
-    """Say what a folder without storage files is, and what to do."""
+    """The fault of a folder without storage files, with a remedy."""
     if metadata:
         version = metadata.get('version', 'unknown')
         return f'is damaged: its metadata.yaml (version {version}) names no storage file under the key ' \
@@ -187,7 +187,7 @@ def _what_folder(path: Path, metadata: Mapping[str, Any]) -> str:
 
 
 def _open_file(path: Path, report: Callable[[str], None], space: Callable[[], Path]) -> StorageFile:
-    """Open a storage file by what its first bytes are, whatever it is called."""
+    """Open a storage file by its magic bytes, independent of its name."""
     with path.open('rb') as file:
         head = file.read(64)
     if head.startswith(MCAP_MAGIC):
@@ -220,7 +220,7 @@ def _open_file(path: Path, report: Callable[[str], None], space: Callable[[], Pa
 
 
 def _read_metadata(path: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Return what metadata.yaml says, empty where it is absent or unreadable."""
+    """The content of metadata.yaml; empty if absent or unreadable."""
     file = path / 'metadata.yaml'
     if not file.is_file():
         return {}
@@ -236,7 +236,7 @@ def _read_metadata(path: Path, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _told_by(metadata: Mapping[str, Any]) -> dict[str, tuple[Offered, str]]:
-    """Return QoS and type hash of each topic that metadata.yaml describes."""
+    """QoS and type hash of each topic in metadata.yaml."""
     told = {}
     for item in metadata.get('topics_with_message_count') or ():
         topic = item.get('topic_metadata') if isinstance(item, dict) else None
@@ -248,7 +248,7 @@ def _told_by(metadata: Mapping[str, Any]) -> dict[str, tuple[Offered, str]]:
 
 def _merge(recorded: Collection[RecordedTopic], told: Mapping[str, tuple[Offered, str]],
            ) -> tuple[dict[str, RecordedTopic], dict[str, str]]:
-    """Return the playable topics by name, and why each of the others is left out."""
+    """The playable topics by name, and the reasons of skipped ones."""
     topics: dict[str, RecordedTopic] = {}
     left_out: dict[str, str] = {}
     by_type: dict[str, dict[str, RecordedTopic]] = {}

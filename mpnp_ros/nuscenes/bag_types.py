@@ -1,4 +1,4 @@
-"""Whether the message types of a bag are those that are known here."""
+"""Compares the message types of a bag with installed ones."""
 from __future__ import annotations
 
 import contextlib
@@ -22,8 +22,8 @@ OTHER_DEFINITION = '{} was recorded with another definition of this type; record
 def learn_type(types: Typestore, topic: RecordedTopic) -> str:
     """Add the type of ``topic`` to ``types``, from the bag or from an installed package.
 
-    Returns why its messages must not be published, empty where they may. A type that is defined nowhere may:
-    its bytes are passed on as they are.
+    Returns the reason not to publish its messages, or empty text. Messages of undefined types are published
+    as bytes.
     """
     name = topic.type_name
     if not name:
@@ -38,7 +38,7 @@ def learn_type(types: Typestore, topic: RecordedTopic) -> str:
     if name not in found:
         found = _installed(name, types.fielddefs)
     if name in found:
-        with contextlib.suppress(TypesysError):  # it then stays unknown
+        with contextlib.suppress(TypesysError):  # the type stays unknown
             types.register({key: fields for key, fields in found.items() if key not in types.fielddefs})
     return ''
 
@@ -54,12 +54,12 @@ def _defined_in(topic: RecordedTopic) -> Mapping[str, Any]:
     parse = _PARSERS.get(topic.definition_format)
     try:
         return parse(topic.definition, topic.type_name) if parse and topic.definition else {}
-    except Exception:  # whatever a parser runs into: the bag then does not define it
+    except Exception:  # parsers raise various exceptions; the bag then does not define the type
         return {}
 
 
 def _installed(name: str, known: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Read the definition of a type, and of those in it, from the packages of this installation."""
+    """The definitions of a type and its field types from installed packages."""
     found: dict[str, Any] = {}
     pending = [name]
     while pending:
@@ -86,7 +86,7 @@ def _inner(kind: Any) -> str:
 
 
 def _same_layout(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
-    """Whether two definitions have the same fields in the same order, in depth; bounds do not matter."""
+    """Whether two definitions have the same fields in the same order, recursively; bounds are ignored."""
     if name not in ours or name not in theirs:
         return True
     fields, others = ([(field, kind) for field, kind in definitions[name][1] if field != _PLACEHOLDER]

@@ -28,7 +28,7 @@ from mpnp_ros.nuscenes.tables import NuScenes, Record
 from mpnp_ros.nuscenes.typestore import message_types
 
 METADATA_VERSION = 8
-"""The newest metadata.yaml that Humble reads too: from 9 on QoS is in words."""
+"""Newest version of metadata.yaml that Humble can read; from 9 on QoS is in words."""
 
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 
@@ -39,11 +39,10 @@ def write_bag(root: NuScenes, output: str | Path, scenes: Sequence[str] | None =
               partial: bool = False) -> Path:
     """Write scenes, sweeps included, to the bag folder ``output`` and return its path.
 
-    scenes: names or tokens, all if None; questions: gives the labelled questions of a key frame, None
-    leaves them out; storage: ``mcap`` or ``sqlite3``; samples: tokens of the key frames to write, and
-    nothing between them; None writes all, with sweeps; partial: leave out sensor files that are absent.
-    The folder appears only when it is complete.
-    Raises BagError where ``output`` exists or cannot be written, DatasetError where ``root`` lacks files.
+    scenes: names or tokens, all if None; questions: returns the labelled questions of a key frame, None: no
+    questions; storage: ``mcap`` or ``sqlite3``; samples: tokens of the key frames to write without sweeps,
+    None: all, with sweeps; partial: skip absent sensor files.  The folder appears only when it is complete.
+    Raises BagError if ``output`` exists or cannot be written, DatasetError if ``root`` lacks files.
     """
     output = Path(output)
     records = _chosen(root, scenes, samples)
@@ -95,7 +94,7 @@ def _connect(writer: Writer, types: Typestore, entry: Entry) -> Connection:
 
 
 def _offered_qos(latched: bool) -> Qos:
-    """What a player offers: reliable; a latched topic keeps its last message for those who come late."""
+    """The QoS to offer: reliable; transient local if latched."""
     unset = QosTime(0, 0)
     return Qos(
         history=QosHistory.KEEP_LAST, depth=1 if latched else 10, reliability=QosReliability.RELIABLE,
@@ -118,7 +117,7 @@ def _check_free(output: Path, overwrite: bool) -> None:
 
 @contextmanager
 def _complete_or_absent(output: Path) -> Iterator[Path]:
-    """A folder of the name of ``output`` beside it, moved to its place if all goes well, else removed."""
+    """A temporary folder beside ``output``, moved there on success, otherwise removed."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f'.{output.name}.', dir=output.parent) as workshop:

@@ -1,4 +1,4 @@
-"""Taking the shortcut out of a set of questions: the text alone should not give the answer."""
+"""Balances questions, so that the text alone does not give the answer."""
 from __future__ import annotations
 
 import random
@@ -17,10 +17,9 @@ GROUPINGS: dict[str, Callable[[LabelledQuestion], tuple[str, str]]] = {
 def balance(questions: Iterable[LabelledQuestion], seed: int = 0, by: str = 'text') -> list[LabelledQuestion]:
     """Cap the most frequent answer of every group at the second most frequent one.
 
-    by: ``text`` groups questions of the same words (a group with one answer only is dropped: its text
-    gives the answer away); ``template`` groups questions of the same wording, for few frames;
-    ``type`` all questions of a type, for very few.
-    Keeps the order of ``questions``; the choice of what is kept depends on ``seed`` only.
+    by: ``text`` groups questions of the same words (groups with one answer only are dropped); ``template``
+    groups questions of the same wording, for few frames; ``type`` all questions of a type, for very few.
+    Keeps the order of ``questions``; the selection depends on ``seed`` only.
     """
     pool = list(questions)
     groups: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
@@ -37,9 +36,9 @@ def balance(questions: Iterable[LabelledQuestion], seed: int = 0, by: str = 'tex
 
 
 def majority_accuracy(questions: Iterable[LabelledQuestion], by: str = 'text') -> float:
-    """Share of questions that the most frequent answer of their group gets right, 0..1; 0 of none.
+    """The accuracy of the most frequent answer of each group, 0..1; 0 without questions.
 
-    This is what the best reader of the question alone reaches on the same set.
+    It is the best accuracy on the same set without sensors.
     """
     groups: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for question in questions:

@@ -17,7 +17,7 @@ CATEGORY_OF_NUSCENES = {
     'vehicle.trailer': 'trailer',
     'vehicle.truck': 'truck',
 }
-"""nuScenes category -> one of the ten detection classes; other categories are not asked about."""
+"""nuScenes category -> one of the ten detection classes; questions ignore other categories."""
 
 ATTRIBUTE_OF_NUSCENES = {
     'vehicle.moving': 'moving',
@@ -49,7 +49,7 @@ STATUSES_OF_CATEGORY: dict[str, tuple[str, ...]] = {
     'trailer': _VEHICLE, 'truck': _VEHICLE,
     'pedestrian': ('moving', 'standing', 'not standing'),
 }
-"""The statuses an object of a category can have; any other pair is impossible and never asked about."""
+"""Possible statuses by category; questions never use other pairs."""
 
 THING = 'thing'
 """Stands for any category in a question."""

@@ -1,4 +1,4 @@
-"""Pictures of nuScenes cameras: JPEG files, PNG in roots of others."""
+"""Images of nuScenes cameras: JPEG, or PNG in other roots."""
 from __future__ import annotations
 
 import io
@@ -13,10 +13,10 @@ END_OF_JPEG = b'\xff\xd9'
 
 
 def read_image(reading: SensorReading) -> bytes:
-    """All bytes of a picture, untouched.
+    """The unchanged bytes of an image.
 
-    Raises DatasetError where it is absent, neither JPEG nor PNG, cut off, or of another size than the tables
-    say, for which the calibration does not hold.
+    Raises DatasetError if it is absent, neither JPEG nor PNG, truncated, or of another size than in the
+    tables.
     """
     path, data = reading.path, read_sensor_file(reading.path)
     try:

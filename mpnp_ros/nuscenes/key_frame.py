@@ -36,8 +36,8 @@ class AnnotatedObject:
 
     category: one of :data:`~mpnp_ros.nuscenes.categories.CATEGORIES`; attribute: status word or None.
     centre: (x, y, z) metres; size: (length, width, height) metres; yaw: radians, 0 is the ego heading.
-    velocity: (x, y) metres/second over ground along the ego axes, None where it cannot be derived.
-    visibility: 1 (up to 40 % visible in the cameras) .. 4 (over 80 %), 0 where it is not annotated.
+    velocity: (x, y) metres/second over ground along the ego axes, None if unknown.
+    visibility: 1 (up to 40 % visible in the cameras) .. 4 (over 80 %), 0: not annotated.
     """
 
     instance: str
@@ -64,7 +64,7 @@ class KeyFrame:
     token: nuScenes sample token; scene: its scene's name; stamp_ns: time of the sample.
     ego_pose: ego frame -> map frame at the time of the LiDAR sweep; objects are in that ego frame.
     turn: radians by which :meth:`turned` has turned the vehicle, 0 for the frame as recorded.
-    annotated: False where its scene has no annotations, and no objects do not mean that nothing is there.
+    annotated: False if its scene has no annotations; empty objects then have no meaning.
     """
 
     token: str
@@ -94,8 +94,8 @@ class KeyFrame:
     def turned(self, theta: float) -> KeyFrame:
         """The same moment as recorded by a vehicle whose heading is ``theta`` radians further left.
 
-        The sensors stay where they are in the world, so on the turned vehicle they are mounted turned
-        by ``-theta``: images and points keep their bytes, only extrinsics, poses and objects change.
+        The sensors keep their poses in the world, so their mounting on the vehicle is turned by ``-theta``.
+        Images and points are unchanged; extrinsics, poses and objects change.
         """
         def turn_reading(reading: SensorReading) -> SensorReading:
             return replace(reading, extrinsics=Transform.about_z(-theta) @ reading.extrinsics,

@@ -1,4 +1,4 @@
-"""The published NuScenes-QA question files (arXiv:2305.14836)."""
+"""Reads the published NuScenes-QA question files (arXiv:2305.14836)."""
 from __future__ import annotations
 
 import re
@@ -14,7 +14,7 @@ from mpnp_ros.nuscenes.questions import LabelledQuestion
 from mpnp_ros.nuscenes.tables import NuScenes
 
 KEYS = ('sample_token', 'question', 'answer', 'template_type', 'num_hop')
-AGAIN = 'correct it, or download the file again'
+FILE_REMEDY = 'correct it, or download the file again'
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ class OfficialQuestions:
 def read_nuscenes_qa(path: str | Path, root: NuScenes) -> OfficialQuestions:
     """Read a NuScenes-QA JSON file and keep the questions whose key frames ``root`` has.
 
-    Raises DatasetError where the file is absent or not in the published format, naming the question at
-    fault, be it about this root or not. A file of which nothing matches is not an error: ``matched`` is 0
-    then.
+    Raises DatasetError with the invalid question if the file is absent or not in the published format. A file
+    without matching questions is no error: ``matched`` is 0.
     """
     path = Path(path)
     records = _read_records(path)
     samples = root.table('sample')
     questions = (_question(record, f'question {index} of {path}') for index, record in enumerate(records))
-    return OfficialQuestions(tuple(one for one in questions if one.sample_token in samples), len(records))
+    kept = tuple(question for question in questions if question.sample_token in samples)
+    return OfficialQuestions(kept, len(records))
 
 
 def _question(record: Any, where: str) -> LabelledQuestion:
@@ -67,12 +67,12 @@ def _question(record: Any, where: str) -> LabelledQuestion:
         raise DatasetError(f'{where} lacks {", ".join(missing)}; it is not a NuScenes-QA file')
     for key in ('sample_token', 'question', 'template_type'):
         if not isinstance(record[key], str) or not record[key].strip():
-            raise DatasetError(f'{where}: {key} is {record[key]!r}, expected text; {AGAIN}')
+            raise DatasetError(f'{where}: {key} is {record[key]!r}, expected text; {FILE_REMEDY}')
     answer, hops = record['answer'], record['num_hop']
     if type(answer) not in (str, int) or not str(answer).strip():
-        raise DatasetError(f'{where}: answer is {answer!r}, expected text or a whole number; {AGAIN}')
+        raise DatasetError(f'{where}: answer is {answer!r}, expected text or a whole number; {FILE_REMEDY}')
     if type(hops) not in (str, int, float) or not re.fullmatch(r'\d{1,2}(\.0*)?', str(hops), re.ASCII):
-        raise DatasetError(f'{where}: num_hop is {hops!r}, expected a whole number; {AGAIN}')
+        raise DatasetError(f'{where}: num_hop is {hops!r}, expected a whole number; {FILE_REMEDY}')
     return LabelledQuestion(text=record['question'], answer=str(answer), type=record['template_type'],
                             hops=int(float(hops)), template='', sample_token=record['sample_token'])
 

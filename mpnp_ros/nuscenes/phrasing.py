@@ -1,9 +1,9 @@
-"""One's own words: many ways to say what the templates of NuScenes-QA say in one.
+"""Free wordings of the questions of NuScenes-QA.
 
-A meaning is what a question asks, whatever its words.  :func:`say` puts it into words drawn from forms and
-synonyms: questions, orders and fragments, with and without capitals and question marks, now and then with a
-typing error.  They stand in data/phrasing.yaml.  Those that are held out there are said only where they are
-asked for, so that tests can ask in words that no training has seen.
+A meaning is the content of a question, independent of its words.  :func:`say` draws words from the forms and
+synonyms of data/phrasing.yaml: questions, requests and fragments, with and without capitals and question
+marks, sometimes with a typing error.  Held-out words are used only on request, so that tests have words that
+no training uses.
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mpnp_ros.nuscenes.categories import STATUSES_OF_CATEGORY
 from mpnp_ros.nuscenes.templates import Description
 
 NEAR = 10.0
-"""What "near" and "close" mean, metres."""
+"""Reach of "near" and "close", metres."""
 
 NUMBERS = {5: 'five', 8: 'eight', 10: 'ten', 12: 'twelve', 15: 'fifteen', 20: 'twenty', 25: 'twenty-five'}
 METRES = ('m', 'metres', 'meters')
@@ -31,11 +31,11 @@ WALKER = Description('pedestrian', 'moving')
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a question asks of the things around the vehicle, whatever its words.
+    """The content of a question about the things around the vehicle.
 
     type: exist, count, object, status or comparison.  direction: one of the six of NuScenes-QA, left or
-    right; None: all around.  reach: metres up to which things count, None: as far as one sees.  second: what
-    the status of the thing is compared to, anywhere.
+    right; None: all around.  reach: maximum distance of things, metres; None: unlimited.  second: thing to
+    compare the status with, anywhere.
     """
 
     type: str
@@ -52,7 +52,7 @@ def grammar() -> dict[str, Any]:
 
 
 def say(meaning: Meaning, rng: random.Random, held_out: bool = False) -> str:
-    """Put a meaning into words.  held_out: at least one of them, or the form, is never used in training."""
+    """A random wording of a meaning.  held_out: use at least one word or form that training never uses."""
     while True:
         wording = _Wording(rng)
         text = wording.of(meaning)
@@ -61,7 +61,7 @@ def say(meaning: Meaning, rng: random.Random, held_out: bool = False) -> str:
 
 
 def say_beyond(rng: random.Random) -> str:
-    """Say a question that counts of road users cannot answer."""
+    """A random question that counts of road users cannot answer."""
     tables = grammar()
     thing, things = rng.choice(rng.choice(list(tables['nouns'].values())))
     untold, untolds = rng.choice(tables['untold'])
@@ -75,14 +75,14 @@ def say_beyond(rng: random.Random) -> str:
 
 
 class _Wording:
-    """One wording.  parts: the forms and words it was made of."""
+    """One wording.  parts: its forms and words."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng, self.tables = rng, grammar()
         self.parts: set[str] = set()
 
     def of(self, meaning: Meaning) -> str:
-        """The words, written with care."""
+        """The wording without typing errors."""
         thing = meaning.thing
         form = self._one_of(self.tables['forms'][self._kind(meaning)])
         noun, nouns = self._noun(thing)
@@ -100,7 +100,7 @@ class _Wording:
         return _tidy(form.format(**slots))
 
     def _kind(self, meaning: Meaning) -> str:
-        """Which forms to draw from: the status may stand apart, somebody or something may be meant."""
+        """The set of forms to draw from."""
         kind, thing, forms = meaning.type, meaning.thing, self.tables['forms']
         vague = f'{kind} {thing.category}'
         if f'{kind} bare' in forms and thing.status is None and self.rng.random() < 0.35:
@@ -113,12 +113,12 @@ class _Wording:
         return kind
 
     def _statuses(self, category: str) -> dict[str, str]:
-        """What a thing may be doing, to choose from: in the words of the answers, in others, and as verbs."""
+        """Lists of possible statuses of a category: as answers, in other words, and as verbs."""
         each = self.rng.sample(found := STATUSES_OF_CATEGORY.get(category) or VEHICLES, len(found))
         described = [Description(category, status) for status in each]
         listed = {'statuses': each,
-                  'alternatives': [self.rng.choice(self._behind(one)) for one in described],
-                  'doings': [self._verbs(one)[0] for one in described]}
+                  'alternatives': [self.rng.choice(self._behind(description)) for description in described],
+                  'doings': [self._verbs(description)[0] for description in described]}
         return {name: ', '.join(words[:-1]) + ' or ' + words[-1] for name, words in listed.items()}
 
     def _one_of(self, choices: list[str]) -> str:
@@ -132,14 +132,15 @@ class _Wording:
         return noun, nouns
 
     def _behind(self, thing: Description) -> list[str]:
-        """Ways to say a status behind its noun."""
+        """Wordings of a status behind its noun."""
         return self.tables['walking'] if thing == WALKER else self.tables['behind'][thing.status]
 
     def _verbs(self, thing: Description) -> tuple[str, str]:
-        """A status as what several do, and as what one does."""
-        several, one = self.rng.choice(self.tables['verbs']['walking' if thing == WALKER else thing.status])
-        self.parts.add(several)
-        return several, one
+        """A status as a verb, in plural and singular."""
+        plural, singular = self.rng.choice(
+            self.tables['verbs']['walking' if thing == WALKER else thing.status])
+        self.parts.add(plural)
+        return plural, singular
 
     def _described(self, thing: Description, noun: str, nouns: str) -> tuple[str, str]:
         """A description in singular and plural, its status before, behind or in one word with the noun."""
@@ -151,8 +152,8 @@ class _Wording:
             self.parts.add(name)
             return name, plural
         if self.rng.random() < 0.15:
-            several, one = self._verbs(thing)
-            return f'{noun} that {one}', f'{nouns} that {several}'
+            plural, singular = self._verbs(thing)
+            return f'{noun} that {singular}', f'{nouns} that {plural}'
         if thing.status in self.tables['before'] and self.rng.random() < 0.6:
             before = self.tables['before'][thing.status]
             if thing == WALKER:
@@ -178,7 +179,7 @@ class _Wording:
 
 
 def _tidy(text: str) -> str:
-    """Articles, spaces and the first letter put right."""
+    """Text with correct articles, spaces and first letter."""
     text = re.sub(r'\ba (?=[aeio])', 'an ', text)
     text = re.sub(r'\s+([?.,:;])', r'\1', ' '.join(text.split())).lstrip(',: ')
     text = re.sub(r'^Look(:| and)', r'Look around\1', text)
@@ -186,7 +187,7 @@ def _tidy(text: str) -> str:
 
 
 def _typed(text: str, rng: random.Random) -> str:
-    """As people type: an opening or closing, no capitals, no mark at the end, a slip of the finger."""
+    """Text with random greetings, missing capitals or question mark, and typing errors."""
     if rng.random() < 0.06:
         text = rng.choice(grammar()['openings']) + text[:1].lower() + text[1:]
     if rng.random() < 0.08:

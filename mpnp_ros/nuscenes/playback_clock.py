@@ -1,4 +1,4 @@
-"""A clock that can be paused, sped up and stopped by another thread while one thread waits on it."""
+"""A clock for one waiting thread that other threads can pause, speed up and stop."""
 from __future__ import annotations
 
 import threading
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from mpnp_ros.errors import ConfigurationError
 
 LONGEST_WAIT = 3600.
-"""Seconds that a thread waits at a stretch; the system refuses to wait for centuries."""
+"""Maximum single wait of a thread, seconds; the system limits waits."""
 
 
 class PlaybackClock:
@@ -33,7 +33,7 @@ class PlaybackClock:
 
     @property
     def position_ns(self) -> int:
-        """Nanoseconds played so far; stands still before :meth:`start` and while paused."""
+        """The position in nanoseconds; constant before :meth:`start` and while paused."""
         with self._condition:
             return round(self._now())
 
@@ -49,7 +49,7 @@ class PlaybackClock:
 
     @property
     def running(self) -> bool:
-        """Whether time goes on: started, neither paused nor stopped."""
+        """Whether the clock is started, not paused and not stopped."""
         return self._since is not None and not self._stopped
 
     @property
@@ -58,40 +58,40 @@ class PlaybackClock:
         return self._rate
 
     def start(self) -> None:
-        """Let time run; does nothing when it runs already or is paused."""
+        """Start the clock; no effect if started or paused."""
         with self._condition:
             if self._since is None and not self._paused:
                 self._since = self._monotonic()
 
     def pause(self) -> None:
-        """Stand still until :meth:`resume`."""
+        """Pause until :meth:`resume`."""
         with self._condition:
             self._settle()
             self._since, self._paused = None, True
             self._condition.notify_all()
 
     def resume(self) -> None:
-        """Go on after :meth:`pause`."""
+        """Continue after :meth:`pause`."""
         with self._condition:
             if self._paused:
                 self._since, self._paused = self._monotonic(), False
             self._condition.notify_all()
 
     def set_rate(self, rate: float) -> None:
-        """Change the speed from now on. Raises ConfigurationError unless ``rate`` is above zero."""
+        """Change the speed. Raises ConfigurationError unless ``rate`` is above zero."""
         with self._condition:
             self._settle()
             self._rate = _checked(rate)
             self._condition.notify_all()
 
     def stop(self) -> None:
-        """End every wait, now and later."""
+        """Stop permanently; all waits return."""
         with self._condition:
             self._stopped = True
             self._condition.notify_all()
 
     def wait_until(self, position_ns: int) -> bool:
-        """Block until ``position_ns`` is reached; False where playback was stopped instead."""
+        """Wait until ``position_ns``; returns False if stopped."""
         with self._condition:
             while not self._stopped:
                 remaining = position_ns - self._now()
@@ -107,7 +107,7 @@ class PlaybackClock:
         return self._position + (self._monotonic() - self._since) * self._rate * 1e9
 
     def _settle(self) -> None:
-        """Book the time played so far, so that the rate may change."""
+        """Store the current position, so that the rate can change."""
         self._position = self._now()
         if self._since is not None:
             self._since = self._monotonic()

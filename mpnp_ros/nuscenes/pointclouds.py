@@ -19,13 +19,13 @@ RADAR_DTYPE = np.dtype([
 """The 18 fields of a nuScenes radar point: metres, metres/second, dB and the sensor's own codes."""
 
 
-FARTHEST = 10_000.0
-"""Metres that no coordinate of a LiDAR point exceeds."""
-MOST_RINGS = 256
+MAX_COORDINATE = 10_000.0
+"""Maximum absolute coordinate of a LiDAR point, metres."""
+MAX_RINGS = 256
 
 
 def read_sensor_file(path: Path) -> bytes:
-    """All bytes of a sensor file. Raises DatasetError with the remedy where it is absent or another file."""
+    """The content of a sensor file. Raises DatasetError if it is absent or of another kind."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -47,11 +47,11 @@ def read_lidar(path: Path) -> np.ndarray:
     points = np.frombuffer(data, '<f4').reshape(-1, len(LIDAR_FIELDS))
     ring = points[:, 4]
     with np.errstate(invalid='ignore'):
-        rings = ((ring >= 0) & (ring < MOST_RINGS) & (ring % 1 == 0)).all()
-        near = not (np.abs(points[:, :3]) > FARTHEST).any()
+        rings = ((ring >= 0) & (ring < MAX_RINGS) & (ring % 1 == 0)).all()
+        near = not (np.abs(points[:, :3]) > MAX_COORDINATE).any()
     if not rings or not near:
-        fault = (f'its fifth number is no ring, a whole number from 0 to {MOST_RINGS - 1}' if not rings else
-                 f'it has coordinates beyond {FARTHEST:g} m')
+        fault = (f'its fifth number is no ring, a whole number from 0 to {MAX_RINGS - 1}' if not rings else
+                 f'it has coordinates beyond {MAX_COORDINATE:g} m')
         raise DatasetError(f'LiDAR file {path} does not hold float32 {" ".join(LIDAR_FIELDS)} for each '
                            f'point, as nuScenes does: {fault}; convert it (KITTI has x y z intensity), or '
                            'download it again')
@@ -61,7 +61,7 @@ def read_lidar(path: Path) -> np.ndarray:
 def read_radar(path: Path) -> np.ndarray:
     """Radar points [N] of :data:`RADAR_DTYPE` in the sensor frame.
 
-    An empty sweep is stored by nuScenes as one point of NaN; it comes back with no points.
+    nuScenes stores an empty sweep as one point of NaN; it is returned without points.
     """
     data = read_sensor_file(path)
     header, _, body = data.partition(b'DATA binary\n')

@@ -1,8 +1,8 @@
-"""Questions with true answers about a key frame, in the manner of NuScenes-QA (arXiv:2305.14836).
+"""Labelled questions about a key frame, as in NuScenes-QA (arXiv:2305.14836).
 
-A fact is something true that the annotations say (a count, a status, ...); a question is a fact in one of
-the wordings of :mod:`~mpnp_ros.nuscenes.templates`. "The ..." is only said of an object that its
-description singles out; statuses are only asked of objects that have one; counts end at 10.
+A fact follows from the annotations, e.g. a count or a status. A question is a fact in a wording of
+:mod:`~mpnp_ros.nuscenes.templates`. "The ..." refers to an object with a unique description. Questions about
+statuses are about objects that have one. Counts end at 10.
 """
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from mpnp_ros.nuscenes.templates import ANYTHING, TEMPLATES, Description
 
 @dataclass(frozen=True)
 class Scope:
-    """Which objects questions are about, and whether they also ask where things are from other things.
+    """The objects of questions, and whether questions use relations between objects.
 
-    max_distance: metres; the default is the range of the nuScenes detection task for cars.  min_points: of
-    LiDAR and radar on an object.  anchors: relations to other things than the vehicle.
+    max_distance: metres; default: range of cars in the nuScenes detection task.  min_points: LiDAR and radar
+    points on an object.  anchors: use relations to things other than the vehicle.
     """
 
     max_distance: float = 50.0
@@ -38,7 +38,7 @@ EVERYTHING = Scope()
 class LabelledQuestion:
     """A question about one key frame and its true answer, one of the 30 of NuScenes-QA.
 
-    type: exist, count, object, status or comparison; hops: 0, or 1 where a relation is followed.
+    type: exist, count, object, status or comparison; hops: 0, or 1 with a relation.
     template: the wording with its slots open, see :mod:`~mpnp_ros.nuscenes.templates`.
     """
 
@@ -52,21 +52,21 @@ class LabelledQuestion:
 
 @dataclass(frozen=True)
 class Fact:
-    """Something true about a scene: how it may be asked (a key of TEMPLATES), its slots, its answer."""
+    """A fact about a scene: key of TEMPLATES, slots and answer."""
 
     kind: tuple[str, int, str]
     answer: str
     slots: dict[str, str] = field(hash=False)
 
     def ask(self, rng: random.Random, sample_token: str) -> LabelledQuestion:
-        """Put the fact into one of its wordings."""
+        """The fact as a question in a random wording."""
         template = rng.choice(TEMPLATES[self.kind])
         return LabelledQuestion(template.format(**self.slots), self.answer, self.kind[0], self.kind[1],
                                 template, sample_token)
 
 
 def askable(objects: Iterable[AnnotatedObject], scope: Scope = EVERYTHING) -> list[AnnotatedObject]:
-    """The objects that questions are about."""
+    """The objects within the scope of questions."""
     return [item for item in objects if item.distance <= scope.max_distance
             and item.num_lidar_pts + item.num_radar_pts >= scope.min_points]
 
@@ -75,9 +75,9 @@ def scene_questions(frame: KeyFrame, seed: int = 0, per_kind: int = 6,
                     scope: Scope = EVERYTHING) -> list[LabelledQuestion]:
     """Questions about a key frame, the same for the same ``seed``.
 
-    At most ``per_kind`` of each type and hop count, spread over the possible answers. The frame's turn
-    enters the choice, so that turned copies of a frame bring different questions. None about a frame whose
-    scene is not annotated, as nothing true is known about it.
+    At most ``per_kind`` of each type and hop count, spread over the possible answers. The choice depends on
+    the turn of the frame, so turned copies have different questions. Frames of scenes without annotations
+    have none.
     """
     if not frame.annotated:
         return []
@@ -95,7 +95,7 @@ def chosen_facts(facts: Iterable[Fact], per_kind: int, rng: random.Random) -> li
 
 
 def _spread(facts: Sequence[Fact], limit: int, rng: random.Random) -> list[Fact]:
-    """Up to ``limit`` facts, as even over the answers and the forms as they allow."""
+    """Up to ``limit`` facts, as even over answers and forms as possible."""
     piles: dict[tuple[str, str], list[Fact]] = defaultdict(list)
     for fact in facts:
         piles[fact.answer, fact.kind[2]].append(fact)
@@ -117,7 +117,7 @@ def _spread(facts: Sequence[Fact], limit: int, rng: random.Random) -> list[Fact]
 class SceneFacts:
     """Iterates all facts about a set of objects in the ego frame, in a fixed order.
 
-    anchors: those that relate objects to each other too, not to the vehicle only.
+    anchors: include relations between objects.
     """
 
     def __init__(self, objects: Sequence[AnnotatedObject], anchors: bool = True) -> None:
@@ -135,7 +135,7 @@ class SceneFacts:
 
     @cached_property
     def _unique(self) -> dict[Description, AnnotatedObject]:
-        """Every description that fits exactly one object, with that object."""
+        """The object of every description that fits exactly one."""
         fitting: dict[Description, list[AnnotatedObject]] = defaultdict(list)
         for item in self.objects:
             for description in _descriptions_of(item):
@@ -145,7 +145,7 @@ class SceneFacts:
 
     @cached_property
     def _by_category(self) -> dict[str, AnnotatedObject]:
-        """The objects that their category alone singles out."""
+        """The objects that are unique by category."""
         return {name.category: item for name, item in self._unique.items()
                 if name.category != THING and name.status is None}
 
@@ -156,7 +156,7 @@ class SceneFacts:
                 yield item, {'anchor': name.singular}, 'anchor'
 
     def _related_to(self, anchor: AnnotatedObject | None) -> dict[str, list[AnnotatedObject]]:
-        """The other objects by their direction from the anchor; from the vehicle where it is None."""
+        """The other objects by direction from the anchor; None: the vehicle."""
         x, y = anchor.centre[:2] if anchor else (0.0, 0.0)
         groups: dict[str, list[AnnotatedObject]] = {name: [] for name in RELATIONS}
         for item in self.objects:
@@ -182,13 +182,13 @@ class SceneFacts:
 
     @cached_property
     def _unique_or_alone(self) -> dict[Description, AnnotatedObject]:
-        """As :attr:`_unique`; "thing" too, where there is only one object."""
+        """As :attr:`_unique`, with "thing" if there is only one object."""
         alone = {ANYTHING: self.objects[0]} if len(self.objects) == 1 else {}
         return {**alone, **self._unique}
 
     def _about(self, name: Description, item: AnnotatedObject, anchor: AnnotatedObject | None, form: str,
                slots: dict[str, str]) -> Iterator[Fact]:
-        """What can be asked of the one object that ``name`` and a relation to ``anchor`` single out."""
+        """Facts about the object that is unique by ``name`` and a relation to ``anchor``."""
         if _hides_category(name):
             yield Fact(('object', 1, form), item.category, {**slots, 'thing': name.singular})
         if not item.attribute or name.status is not None:
@@ -213,7 +213,7 @@ class SceneFacts:
             yield from _exist_and_count(count, 1, 'same', slots)
 
     def _both(self) -> Iterator[Fact]:
-        """Objects singled out by their directions from the vehicle and from another object."""
+        """Facts about objects that are unique by directions from the vehicle and from another object."""
         of_me = self._related_to(None)
         for anchor, slots, form in self._anchors():
             if form == 'me':
@@ -227,9 +227,9 @@ class SceneFacts:
 
     def _comparisons(self) -> Iterator[Fact]:
         named = [(name, item) for name, item in self._by_category.items() if item.attribute]
-        for index, (first, one) in enumerate(named):
+        for index, (first, item) in enumerate(named):
             for second, other in named[index + 1:]:
-                yield Fact(('comparison', 0, 'any'), _yes_no(one.attribute == other.attribute),
+                yield Fact(('comparison', 0, 'any'), _yes_no(item.attribute == other.attribute),
                            {'first': first, 'second': second})
 
 
@@ -241,7 +241,7 @@ def _descriptions_of(item: AnnotatedObject) -> Iterator[Description]:
 
 
 def _askable_descriptions() -> Iterator[Description]:
-    """Every description that is not an impossible pair; only pedestrians stand, so no thing does."""
+    """All possible descriptions; "standing thing" is not one, because only pedestrians stand."""
     for category in CATEGORIES:
         for status in (None, *STATUSES_OF_CATEGORY[category]):
             yield Description(category, status)

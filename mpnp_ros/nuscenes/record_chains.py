@@ -1,4 +1,4 @@
-"""Records of nuScenes tables that follow each other: samples of a scene, boxes of an instance."""
+"""Links successive records of nuScenes tables: samples of a scene, boxes of an instance."""
 from __future__ import annotations
 
 from collections import defaultdict
@@ -9,7 +9,7 @@ Record = dict[str, Any]
 
 
 def link_records(records: Iterable[Record], field: str) -> dict[str, list[Record]]:
-    """Fill prev and next of the records that share a field, in their order, and return them by it."""
+    """Set prev and next of records with the same value of a field; returns the records by value."""
     chains: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         chains[record[field]].append(record)

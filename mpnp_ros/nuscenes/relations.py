@@ -1,7 +1,7 @@
 """The six directions of NuScenes-QA, from a signed angle (arXiv:2305.14836).
 
-The released labels appear to have lost the sign, so left and right are mixed up in them; here the angle
-comes from atan2 and left means left.
+The released labels appear to have lost the sign, so left and right are mixed up. Here the angle is from
+atan2.
 """
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import math
 
 RELATIONS = ('front', 'front left', 'front right', 'back left', 'back right', 'back')
 SIDES = {'left': ('front left', 'back left'), 'right': ('front right', 'back right')}
-"""What people mean by left and right: both of their sixths."""
+"""Left and right as unions of relations."""
 
 
 def relation(x: float, y: float) -> str:

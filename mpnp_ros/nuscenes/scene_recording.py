@@ -1,7 +1,7 @@
-"""What a bag of one nuScenes scene holds: topics, and messages made one by one as they are needed.
+"""Topics and messages of a bag of one nuScenes scene; messages are created on demand.
 
-Topics and frames are those of nuscenes2mcap since 2026-05, in lower case. The time of a message is the
-sensor's own time, in its header as in the log.
+Topics and frames are those of nuscenes2mcap since 2026-05, in lower case. Header stamp and log time of a
+message are the time of the sensor.
 """
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ MODALITIES = ('camera', 'lidar', 'radar')
 IMU = {'q': 4, 'rotation_rate': 3, 'linear_accel': 3}
 IMU_AGAIN = 'unpack the CAN bus expansion again'
 TAKEN = frozenset({'tf', 'tf_static', 'odom', 'imu', 'markers', 'labelled_questions'})
-"""Names that no channel may have, because other topics of the bag have them."""
+"""Names that channels cannot have, because other topics use them."""
 
 Questions = Callable[[KeyFrame], Sequence[LabelledQuestion]]
 
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """A message to be: sorted by time, latched topics first."""
+    """A message to create; sorted by time, latched topics first."""
 
     stamp_ns: int
     volatile: bool
@@ -48,11 +48,11 @@ class Entry:
 class SceneRecording:
     """Lists the messages of one scene.
 
-    questions: gives the labelled questions of a key frame; None leaves ``/labelled_questions`` out.
-    samples: tokens of the key frames that are recorded, and nothing between them; None: all, with sweeps.
-    partial: leave out sensor files that are absent, and sensors that are neither cameras, LiDARs nor radars.
-    Raises DatasetError where files are absent and not left out, or all are; for a channel whose name cannot
-    be that of a topic; and as :class:`NuScenes`.
+    questions: returns the labelled questions of a key frame; None: no ``/labelled_questions``.
+    samples: tokens of the key frames to record, without sweeps; None: all, with sweeps.
+    partial: skip absent sensor files, and sensors that are neither cameras, LiDARs nor radars.
+    Raises DatasetError if files are absent and not skipped, or all are absent; for a channel that cannot be a
+    topic name; and as :class:`NuScenes`.
     """
 
     def __init__(self, root: NuScenes, scene: Record, factory: MessageFactory, questions: Questions | None,
@@ -99,7 +99,7 @@ class SceneRecording:
                                    f'{channel!r} cannot be written, {fault}; rename it')
 
     def entries(self) -> list[Entry]:
-        """All messages in time order; files are opened when a message is made."""
+        """All messages in time order; files are read when a message is created."""
         return sorted([*self._sensors(), *self._poses(), *self._key_frames(), *self._imu()])
 
     def _sensors(self) -> Iterator[Entry]:
@@ -120,7 +120,7 @@ class SceneRecording:
                               lambda: self._factory.point_cloud(reading, read(reading.path)))
 
     def _mounting(self) -> Any:
-        """The extrinsics of all sensors."""
+        """The transforms of all sensors."""
         frames = {reading.channel.lower(): reading.extrinsics for reading in self._readings}
         return self._factory.transforms(self._readings[0].stamp_ns, BASE_FRAME, dict(sorted(frames.items())))
 
@@ -141,7 +141,7 @@ class SceneRecording:
                               self._factory.odometry(*values))
 
     def _key_frames(self) -> Iterator[Entry]:
-        """Of a scene that is not annotated: no markers, and no questions but those of others."""
+        """Markers and questions of key frames; scenes without annotations only have given questions."""
         for frame in self._frames:
             if frame.annotated:
                 yield self._entry(frame.stamp_ns, '/markers/annotations',
@@ -153,7 +153,7 @@ class SceneRecording:
                                       frame.stamp_ns, frame.token, self._questions(frame)))
 
     def _imu(self) -> Iterator[Entry]:
-        """Of a whole scene, where the CAN bus expansion of nuScenes is unpacked in the root."""
+        """IMU messages of a whole scene, if the root has the CAN bus expansion of nuScenes."""
         path = self._root.root / 'can_bus' / f'{self._scene["name"]}_ms_imu.json'
         if not (self._whole and path.is_file()):
             return

@@ -1,7 +1,6 @@
-"""What the records of nuScenes tables must hold: every field that this package reads, with its type.
+"""Types of all fields of nuScenes tables that this package reads.
 
-A record is checked when it is first used, so that a damaged one costs only what needs it.  Fields that are
-not named here are not looked at.
+A record is checked at first use, so a damaged record only affects its users.  Other fields are ignored.
 """
 from __future__ import annotations
 
@@ -15,30 +14,30 @@ from mpnp_ros.errors import DatasetError
 
 Record = dict[str, Any]
 Check = Callable[[Any], Any]
-"""Returns the value as it is used; raises ValueError that says what is expected."""
+"""Returns the converted value; raises ValueError with the expected type."""
 
 LATEST = 2**31 * 10**6
-"""Microseconds: the seconds of a ROS stamp are of 32 bits."""
+"""Maximum time, microseconds; the seconds of a ROS stamp have 32 bits."""
 
 
 def check_record(table: str, record: Record, where: str) -> Record:
-    """Return a record of a table with the values as they are used.
+    """The record with converted values.
 
-    where: path of the table.  Raises DatasetError naming the record and the field at fault.
+    where: path of the table.  Raises DatasetError with the record and the invalid field.
     """
     sound = dict(record)
     for name, (check, *default) in FIELDS[table].items():
         if name not in record and not default:
-            raise DatasetError(f'record {record["token"]!r} of {where} lacks {name}; {AGAIN}')
+            raise DatasetError(f'record {record["token"]!r} of {where} lacks {name}; {METADATA_REMEDY}')
         try:
             sound[name] = check(record.get(name, *default))
         except ValueError as error:
             raise DatasetError(f'record {record["token"]!r} of {where}: {name} is '
-                               f'{_shown(record.get(name))}, expected {error}; {AGAIN}') from None
+                               f'{_shown(record.get(name))}, expected {error}; {METADATA_REMEDY}') from None
     return sound
 
 
-AGAIN = 'correct it, or download the metadata again'
+METADATA_REMEDY = 'correct it, or download the metadata again'
 
 
 def _shown(value: Any) -> str:
@@ -174,4 +173,4 @@ FIELDS: Mapping[str, Mapping[str, tuple[Check] | tuple[Check, Any]]] = {
     'scene': {'name': (_name,), 'description': (_text, ''), 'first_sample_token': (_link, '')},
     'sensor': {'channel': (_token,), 'modality': (_text,)},
 }
-"""Table -> field -> its check, and what it is where a record does not have it."""
+"""Check and default value by table and field."""

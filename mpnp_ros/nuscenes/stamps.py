@@ -1,4 +1,4 @@
-"""Moving the time stamps inside serialised messages (CDR), for bags that are played in a loop."""
+"""Shifts time stamps in serialised messages (CDR), for bags played in a loop."""
 from __future__ import annotations
 
 import struct
@@ -16,9 +16,8 @@ _LEADING_STAMP_OFFSET = 4
 class StampShifter:
     """Adds an offset to every time stamp of a message.
 
-    Where the only stamp is that of a leading header, its eight bytes are patched in place and the rest,
-    however large, is not touched; other messages are deserialised and serialised again. A stamp of zero
-    means "not set" and stays zero.
+    If the only stamp is in a leading header, its eight bytes are patched. Other messages are deserialised and
+    serialised again. A stamp of zero means "not set" and stays zero.
     """
 
     def __init__(self, types: Typestore) -> None:
@@ -26,7 +25,7 @@ class StampShifter:
         self._stamp_count = lru_cache(maxsize=None)(self._count_stamps)
 
     def shift(self, type_name: str, data: bytes, offset_ns: int) -> bytes:
-        """``data`` with all stamps moved by ``offset_ns``."""
+        """``data`` with all stamps shifted by ``offset_ns``."""
         stamps = self._stamp_count(type_name)
         if offset_ns == 0 or stamps == 0:
             return data
@@ -41,7 +40,7 @@ class StampShifter:
         return bool(fields) and fields[0][1] == (Nodetype.NAME, HEADER)
 
     def _count_stamps(self, type_name: str) -> int:
-        """How many fields of a type hold stamps, in depth; a sequence counts as one of its elements."""
+        """The number of stamps of a type, recursively; a sequence counts as one element."""
         if type_name == TIME:
             return 1
         return sum(self._stamp_count(name) for _, kind in self._types.fielddefs[type_name][1]
@@ -50,7 +49,7 @@ class StampShifter:
     def _shift_all(self, message: Any, offset_ns: int) -> None:
         if message.__msgtype__ == TIME:
             shifted = _shifted(message.sec, message.nanosec, offset_ns)
-            # rosbags messages are frozen; this one was made by deserialize_cdr for us alone
+            # rosbags messages are frozen; this one is a private copy
             object.__setattr__(message, 'sec', shifted[0])
             object.__setattr__(message, 'nanosec', shifted[1])
             return

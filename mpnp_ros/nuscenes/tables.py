@@ -1,7 +1,7 @@
 """A nuScenes root: its tables, read when first needed, and the key frames they describe.
 
-The records keep the schema's own names. Reading ``sample_data`` of v1.0-trainval takes a few gigabytes,
-as with the official devkit; v1.0-mini takes next to nothing.
+Records keep the names of the schema. Reading ``sample_data`` of v1.0-trainval takes a few gigabytes, as with
+the official devkit.
 """
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from mpnp_ros.errors import DatasetError
 from mpnp_ros.nuscenes.categories import ATTRIBUTE_OF_NUSCENES, CATEGORY_OF_NUSCENES
 from mpnp_ros.nuscenes.geometry import Transform
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame, SensorReading
-from mpnp_ros.nuscenes.schema import AGAIN, Record, check_record
+from mpnp_ros.nuscenes.schema import METADATA_REMEDY, Record, check_record
 
 TABLES = ('attribute', 'calibrated_sensor', 'category', 'ego_pose', 'instance', 'log', 'map', 'sample',
           'sample_annotation', 'sample_data', 'scene', 'sensor', 'visibility')
 MAX_VELOCITY_INTERVAL = 1.5
-"""Seconds between two annotations above which no velocity is derived, as in the official devkit."""
-LEAST_INTERVAL = 1000
-"""Microseconds between two key frames of a scene below which their stamps are in another unit."""
+"""Maximum seconds between annotations to derive a velocity, as in the official devkit."""
+MIN_INTERVAL = 1000
+"""Minimum microseconds between key frames of a scene; smaller ones indicate another unit."""
 
 
 class NuScenes:
     """Reads one version folder (``v1.0-mini``, ``v1.0-trainval``, ...) of a nuScenes root.
 
-    root: may be that folder too.  version: name of the version folder; may be left out where the root holds
-    only one.  Raises DatasetError, naming what is missing and the remedy.
+    root: or the version folder itself.  version: name of the version folder, optional if there is only one.
+    Raises DatasetError with the missing file and a remedy.
     """
 
     def __init__(self, root: str | Path, version: str | None = None) -> None:
@@ -52,15 +52,15 @@ class NuScenes:
             for record in self._read_table(name):
                 if records.setdefault(record['token'], record) != record:
                     raise DatasetError(f'nuScenes table {self._path(name)} has two records '
-                                       f'{record["token"]!r} that differ; {AGAIN}')
+                                       f'{record["token"]!r} that differ; {METADATA_REMEDY}')
             self._tables[name] = records
         return self._tables[name]
 
     def get(self, table: str, token: str, asked: str = '') -> Record:
         """One record, its fields checked.
 
-        asked: what names it, for the message.  Raises DatasetError where the table has no such token, or the
-        record lacks a field or has one of another type.
+        asked: the referring record, for the message.  Raises DatasetError if the table has no such token, or
+        the record lacks a field or has one of another type.
         """
         sound = self._sound[table]
         if token not in sound:
@@ -74,13 +74,14 @@ class NuScenes:
 
     @cached_property
     def scenes(self) -> tuple[Record, ...]:
-        """Scene records in file order.  Raises DatasetError where there is none, or two of one name."""
+        """Scene records in file order.  Raises DatasetError if there are none or two of one name."""
         records = tuple(self.get('scene', token) for token in self.table('scene'))
         if not records:
             raise DatasetError(f'no scene in {self._path("scene")}; download the metadata again')
         name, count = Counter(record['name'] for record in records).most_common(1)[0]
         if count > 1:
-            raise DatasetError(f'{count} scenes of {self._path("scene")} are named {name!r}; {AGAIN}')
+            raise DatasetError(f'{count} scenes of {self._path("scene")} are named {name!r}; '
+                               f'{METADATA_REMEDY}')
         return records
 
     def scene(self, name: str) -> Record:
@@ -95,33 +96,33 @@ class NuScenes:
     def samples(self, scene: Record | str) -> Iterator[Record]:
         """Sample records of a scene in time order.
 
-        Raises DatasetError where there are none, they form a circle, lead into another scene or are not in
-        time order.
+        Raises DatasetError if there are none, they form a circle, lead to another scene or are not in time
+        order.
         """
         record = self.scene(scene) if isinstance(scene, str) else scene
         where, asked = f'samples of {record["name"]} in {self._path("sample")}', f'scene {record["name"]}'
         token, seen, before = record['first_sample_token'], set(), None
         if not token:
             raise DatasetError(f'record {record["token"]!r} of {self._path("scene")} lacks '
-                               f'first_sample_token; {AGAIN}')
+                               f'first_sample_token; {METADATA_REMEDY}')
         while token:
             if token in seen:
                 raise DatasetError(f'{where} form a circle: {before["token"]!r} leads back to {token!r}; '
-                                   f'{AGAIN}')
+                                   f'{METADATA_REMEDY}')
             sample = self.get('sample', token, asked)
             if sample['scene_token'] != record['token']:
                 raise DatasetError(f'{where} lead to {token!r}, which is of scene {sample["scene_token"]!r}; '
-                                   f'{AGAIN}')
-            if before and sample['timestamp'] - before['timestamp'] < LEAST_INTERVAL:
+                                   f'{METADATA_REMEDY}')
+            if before and sample['timestamp'] - before['timestamp'] < MIN_INTERVAL:
                 raise DatasetError(
                     f'{where} are not in time order: {token!r} follows {before["token"]!r} after '
-                    f'{sample["timestamp"] - before["timestamp"]} microseconds; {AGAIN}')
+                    f'{sample["timestamp"] - before["timestamp"]} microseconds; {METADATA_REMEDY}')
             yield sample
             seen.add(token)
             token, before, asked = sample['next'], sample, f'sample {token!r}'
 
     def has_annotations(self, scene: Record | str) -> bool:
-        """Whether anything is annotated in a scene; in v1.0-test nothing is, whatever is there."""
+        """Whether a scene has annotations; False in v1.0-test."""
         record = self.scene(scene) if isinstance(scene, str) else scene
         return record['token'] in self._annotated_scenes
 
@@ -138,7 +139,7 @@ class NuScenes:
         for reading in (self._reading(data) for data in self._data(token) if data['is_key_frame']):
             if reading.channel in readings:
                 raise DatasetError(f'sample {token!r} has two key frames of {reading.channel} in '
-                                   f'{self._path("sample_data")}; {AGAIN}')
+                                   f'{self._path("sample_data")}; {METADATA_REMEDY}')
             readings[reading.channel] = reading
         if not readings:
             raise DatasetError(f'sample {token} has no sensor data in {self.root / self.version}; '
@@ -154,12 +155,12 @@ class NuScenes:
         )
 
     def files(self, scene: Record | str) -> Iterator[tuple[Record, Path]]:
-        """Sensor record and path of every sensor file that a scene names, whether it is there or not."""
+        """Sensor record and path of every sensor file of a scene, whether or not it exists."""
         for sample in self.samples(scene):
             yield from self.files_of(sample['token'])
 
     def files_of(self, sample_token: str, key_frames_only: bool = False) -> Iterator[tuple[Record, Path]]:
-        """The same of one sample, with the sweeps that lead up to it or without."""
+        """Sensor record and path of the files of one sample, with or without sweeps."""
         for data in self._data(sample_token):
             if data['is_key_frame'] or not key_frames_only:
                 yield self._sensor(data)[1], self.root / data['filename']
@@ -189,7 +190,7 @@ class NuScenes:
         for token, record in self.table(table).items():
             sample = record.get('sample_token')
             if not isinstance(sample, str) or not sample:
-                self.get(table, token)  # says what is wrong
+                self.get(table, token)  # raises the error
             groups[sample].append(token)
         return groups
 
@@ -202,10 +203,10 @@ class NuScenes:
         if is_camera and not calibration['camera_intrinsic']:
             raise DatasetError(f'record {calibration["token"]!r} of {self._path("calibrated_sensor")}: '
                                f'camera_intrinsic of {sensor["channel"]} is empty, expected 3 x 3 numbers; '
-                               f'{AGAIN}')
+                               f'{METADATA_REMEDY}')
         if is_camera and not (data['width'] and data['height']):
             raise DatasetError(f'record {data["token"]!r} of {self._path("sample_data")} has no width and '
-                               f'height of the image; {AGAIN}')
+                               f'height of the image; {METADATA_REMEDY}')
         return SensorReading(
             channel=sensor['channel'], modality=sensor['modality'], path=self.root / data['filename'],
             stamp_ns=data['timestamp'] * 1000, is_key_frame=data['is_key_frame'],
@@ -258,7 +259,7 @@ class NuScenes:
         for neighbour in (first, last):
             if neighbour['instance_token'] != annotation['instance_token']:
                 raise DatasetError(f'{asked} of {self._path("sample_annotation")} leads to '
-                                   f'{neighbour["token"]!r}, which is of another instance; {AGAIN}')
+                                   f'{neighbour["token"]!r}, which is of another instance; {METADATA_REMEDY}')
         start, end = (self.get('sample', item['sample_token'],
                                f'sample_annotation {item["token"]!r}')['timestamp'] / 1e6
                       for item in (first, last))

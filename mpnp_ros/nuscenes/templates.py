@@ -1,8 +1,8 @@
-"""The wording of NuScenes-QA questions (arXiv:2305.14836), with singular and plural put right.
+"""The wordings of NuScenes-QA questions (arXiv:2305.14836), with correct singular and plural.
 
 A template is a format string. Its slots: ``things`` and ``thing`` (a description in plural or singular),
 ``relation``, ``anchor`` (what the relation is relative to: "me" or "the ..."), ``a_anchor`` ("a ..."),
-and ``first`` and ``second`` (the two that are compared).
+and ``first`` and ``second`` (the compared things).
 """
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from mpnp_ros.nuscenes.categories import THING
 
 @dataclass(frozen=True, order=True)
 class Description:
-    """What a question calls an object: a category or "thing", with or without a status."""
+    """The description of an object: a category or "thing", with or without a status."""
 
     category: str
     status: str | None = None
 
     @property
     def singular(self) -> str:
-        """Such as ``moving car`` or ``bicycle with rider``."""
+        """The singular, e.g. ``moving car`` or ``bicycle with rider``."""
         return self._with_status(self.category)
 
     @property
     def plural(self) -> str:
-        """Such as ``parked buses``."""
+        """The plural, e.g. ``parked buses``."""
         return self._with_status(self.category + ('es' if self.category.endswith('s') else 's'))
 
     def _with_status(self, noun: str) -> str:
@@ -126,4 +126,4 @@ TEMPLATES: dict[tuple[str, int, str], tuple[str, ...]] = {
         'Is the status of the {first} to the {relation} of the {anchor} the same as the {second}?',
     ),
 }
-"""By question type, hops and form: the ways to say it."""
+"""Wordings by question type, hops and form."""

@@ -1,4 +1,4 @@
-"""ROS 2 message types without ROS: those of Jazzy and this package's own."""
+"""Message types of ROS 2 Jazzy and of this package, without ROS."""
 from __future__ import annotations
 
 import os
@@ -21,7 +21,7 @@ def message_types() -> Typestore:
 
 
 def definitions_folder() -> Path:
-    """Folder of this package's ``.msg`` files: of the installation if there is one, else of the checkout."""
+    """The folder of this package's ``.msg`` files: installed, or of the checkout."""
     prefixes = os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
     candidates = [Path(prefix, 'share', PACKAGE, 'msg') for prefix in prefixes if prefix]
     candidates.append(Path(__file__).resolve().parents[2] / 'msg')

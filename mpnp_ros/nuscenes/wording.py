@@ -1,4 +1,4 @@
-"""Reading questions in the wordings of the templates, and saying them from a vehicle that is turned."""
+"""Parses questions in the wordings of the templates and adapts them to a turned vehicle."""
 from __future__ import annotations
 
 import re
@@ -16,7 +16,7 @@ SIXTHS = ('front', 'front left', 'back left', 'back', 'back right', 'front right
 
 @dataclass(frozen=True)
 class Wording:
-    """A question by its parts: a key of TEMPLATES, the template, and what stands in its slots."""
+    """A parsed question: key of TEMPLATES, template and slots."""
 
     kind: tuple[str, int, str]
     template: str
@@ -24,10 +24,10 @@ class Wording:
 
 
 def turned_question(text: str, sixths: int) -> str | None:
-    """What a vehicle turned left by `sixths` times 60 degrees asks of the same moment to get the same answer.
+    """The question with the same answer for a vehicle turned left by `sixths` times 60 degrees.
 
-    What was to the front left of it is then to its front.  None for what does not turn with the vehicle (a
-    relation to another thing), and for words that are not read at all, since they may name a direction.
+    The front left then becomes the front.  None for relations to other things, which do not turn, and for
+    unknown wordings, which may have directions.
     """
     wording = read_question(text)
     if wording is None:
@@ -43,7 +43,7 @@ def turned_question(text: str, sixths: int) -> str | None:
 
 @lru_cache(8192)
 def read_question(text: str) -> Wording | None:
-    """The parts of a question, or None where it follows no template."""
+    """The parsed question; None if it does not follow a template."""
     for kind, template, pattern in _patterns():
         if match := pattern.fullmatch(text):
             return Wording(kind, template, match.groupdict())
@@ -52,10 +52,10 @@ def read_question(text: str) -> Wording | None:
 
 @cache
 def descriptions() -> Mapping[str, Description]:
-    """Every description by its singular and plural."""
+    """All descriptions by singular and plural."""
     every = [Description(category, status)
              for category in (*CATEGORIES, THING) for status in (None, *STATUSES)]
-    return {name: one for one in every for name in (one.singular, one.plural)}
+    return {name: wording for wording in every for name in (wording.singular, wording.plural)}
 
 
 @cache

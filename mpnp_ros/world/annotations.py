@@ -1,4 +1,4 @@
-"""Boxes around the ego vehicle, with what its sensors got of them."""
+"""Annotated boxes around the ego vehicle, with their sensor points and visibility."""
 from __future__ import annotations
 
 import math
@@ -13,12 +13,12 @@ from mpnp_ros.world.state import EgoState, WorldObject, WorldState
 MAX_DISTANCE = 80.0
 """Metres from the ego origin to the middle of a box."""
 LEVELS = (.4, .6, .8)
-"""Shares in sight above which the visibility of nuScenes is 2, 3 and 4."""
+"""Visible shares above which the visibility level of nuScenes is 2, 3 and 4."""
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """An object with the points that lie on it and its visibility, 1..4 as in nuScenes."""
+    """An object with its numbers of points and its visibility level, 1..4 as in nuScenes."""
 
     object: WorldObject
     num_lidar_pts: int
@@ -26,7 +26,7 @@ class Annotation:
     visibility: int
 
     def seen_from(self, ego: EgoState, instance: str) -> AnnotatedObject:
-        """The box in the ego frame; instance: what it is called."""
+        """The box in the ego frame.  instance: token of the object."""
         item = self.object
         cosine, sine = math.cos(ego.yaw), math.sin(ego.yaw)
         dx, dy, yaw = item.x - ego.x, item.y - ego.y, wrap_angle(item.yaw - ego.yaw)
@@ -38,9 +38,9 @@ class Annotation:
 
 def annotate(state: WorldState, shares: Mapping[int, float], num_lidar_pts: Mapping[int, int],
              num_radar_pts: Mapping[int, int]) -> tuple[Annotation, ...]:
-    """What is within MAX_DISTANCE, hidden or not.
+    """Annotations of all objects within MAX_DISTANCE, including hidden ones.
 
-    shares: in sight of the cameras, 0..1; points: on every object; all by identity, 0 where it is absent.
+    shares: visible to the cameras, 0..1; num_*_pts: points on the object; all by identity, absent ones are 0.
     """
     ego = state.ego
     return tuple(
@@ -50,11 +50,11 @@ def annotate(state: WorldState, shares: Mapping[int, float], num_lidar_pts: Mapp
 
 
 def visibility_level(share: float) -> int:
-    """1 for up to 40 % in sight, 2 up to 60 %, 3 up to 80 %, 4 above."""
+    """The visibility level of a visible share: 1 up to 40 %, 2 up to 60 %, 3 up to 80 %, 4 above."""
     return 1 + sum(share > level for level in LEVELS)
 
 
 def seen(annotations: tuple[Annotation, ...], ego: EgoState,
          instance: Callable[[int], str]) -> tuple[AnnotatedObject, ...]:
-    """All of them in the ego frame; instance: the name of an identity."""
+    """All annotations in the ego frame.  instance: returns the token of an identity."""
     return tuple(item.seen_from(ego, instance(item.object.identity)) for item in annotations)

@@ -1,4 +1,4 @@
-"""Boxes seen from above: whether they overlap."""
+"""Overlap of boxes in the ground plane."""
 from __future__ import annotations
 
 import math
@@ -14,7 +14,7 @@ CELL = 6.0
 
 
 def footprint(x: float, y: float, yaw: float, length: float, width: float) -> Corners:
-    """Corners counter-clockwise from ahead left."""
+    """The corners, counter-clockwise from front left."""
     cosine, sine = math.cos(yaw), math.sin(yaw)
     a, b, c, d = cosine * length / 2, sine * length / 2, -sine * width / 2, cosine * width / 2
     return ((x + a + c, y + b + d), (x - a + c, y - b + d),
@@ -31,31 +31,31 @@ def footprints(places: np.ndarray) -> np.ndarray:
     return places[:, None, :2] + np.stack(corners, 1)
 
 
-def overlap(one: Corners, other: Corners) -> bool:
+def overlap(first: Corners, other: Corners) -> bool:
     """Whether two boxes overlap, by the separating axis theorem."""
-    return not any(_apart(one, other, *axis) for box in (one, other) for axis in _axes(box))
+    return not any(_apart(first, other, *axis) for box in (first, other) for axis in _axes(box))
 
 
 def _axes(box: Corners) -> Iterator[tuple[float, float]]:
-    """The directions of its two sides."""
+    """The directions of the two sides of a box."""
     (x0, y0), (x1, y1), (x2, y2), _ = box
     yield x1 - x0, y1 - y0
     yield x2 - x1, y2 - y1
 
 
-def _apart(one: Corners, other: Corners, x: float, y: float) -> bool:
-    first, second = [a * x + b * y for a, b in one], [a * x + b * y for a, b in other]
-    return max(first) <= min(second) or max(second) <= min(first)
+def _apart(first: Corners, other: Corners, x: float, y: float) -> bool:
+    own, others = [a * x + b * y for a, b in first], [a * x + b * y for a, b in other]
+    return max(own) <= min(others) or max(others) <= min(own)
 
 
 class Ground:
-    """What of the ground is taken; boxes are found by the cells of a grid that they touch."""
+    """Occupied ground; a grid of cells finds candidate boxes."""
 
     def __init__(self) -> None:
         self._cells: dict[tuple[int, int], list[tuple[Box, Corners]]] = {}
 
     def take(self, box: Box) -> bool:
-        """Take the place of a box if it is free; whether it was."""
+        """Occupy the place of a box if it is free; returns whether it was free."""
         corners = footprint(*box)
         cells = _cells(corners)
         for cell in cells:
@@ -67,13 +67,13 @@ class Ground:
         return True
 
 
-def _may_touch(one: Box, other: Box) -> bool:
-    reach = one[3] + one[4] + other[3] + other[4]
-    return 4 * ((one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2) < reach * reach
+def _may_touch(first: Box, other: Box) -> bool:
+    reach = first[3] + first[4] + other[3] + other[4]
+    return 4 * ((first[0] - other[0]) ** 2 + (first[1] - other[1]) ** 2) < reach * reach
 
 
 def _cells(corners: Corners) -> list[tuple[int, int]]:
-    """The cells that the upright hull of a box touches."""
+    """The cells that the bounding rectangle of a box touches."""
     (x0, y0), (x1, y1), (x2, y2), (x3, y3) = corners
     left, right = int(min(x0, x1, x2, x3) // CELL), int(max(x0, x1, x2, x3) // CELL)
     low, high = int(min(y0, y1, y2, y3) // CELL), int(max(y0, y1, y2, y3) // CELL)

@@ -1,7 +1,7 @@
-"""The world as messages, serialised, on the topics of a bag of one of its scenes.
+"""Serialised messages of the world, on the same topics as a bag of one of its scenes.
 
-Topics, frames and messages are those of :mod:`~mpnp_ros.nuscenes.scene_recording`; microphones are left
-out, because no message of a common ROS installation carries raw sound with a stamp.
+Topics, frames and messages are those of :mod:`~mpnp_ros.nuscenes.scene_recording`.  Microphones are not
+published, because common ROS messages do not carry raw sound with a stamp.
 """
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Message(NamedTuple):
 class Broadcast:
     """Makes the messages of a drive.
 
-    start: microseconds, when it begins.
-    sensors: modalities whose channels there are, of :data:`~mpnp_ros.world.schema.CHANNELS`.
-    questions: gives the labelled questions of a key frame.
+    start: of the drive, microseconds.
+    sensors: modalities to publish, keys of :data:`~mpnp_ros.world.schema.CHANNELS`.
+    questions: returns the labelled questions of a key frame.
     """
 
     def __init__(self, start: int, sensors: Sequence[str], size: tuple[int, int],
@@ -69,27 +69,27 @@ class Broadcast:
         return topics
 
     def enter(self, left_behind: float) -> None:
-        """From now on, states are of a scene that began ``left_behind`` seconds after the drive."""
+        """Enter a scene that begins ``left_behind`` seconds after the start of the drive."""
         self._left_behind = left_behind
 
     def stamp_ns(self, seconds: float) -> int:
-        """The stamp of what happens ``seconds`` after the begin of the scene."""
+        """The stamp at ``seconds`` after the beginning of the scene."""
         return (self._start + round((self._left_behind + seconds) * 1e6)) * 1000
 
     def mounting(self) -> Message:
-        """Where the sensors are on the vehicle; latched."""
+        """The static transforms of the sensors; latched."""
         frames = {channel.lower(): extrinsics(channel) for channel in sorted(self._channels)}
         return self._message('/tf_static', self._make.transforms(self.stamp_ns(0.), BASE_FRAME, frames))
 
     def motion(self, state: WorldState) -> Iterator[Message]:
-        """Where the vehicle is and how it moves."""
+        """The transform and the odometry of the vehicle."""
         stamp, ego = self.stamp_ns(state.time), state.ego
         velocity = np.array((ego.speed, 0.0, 0.0))
         yield self._message('/tf', self._make.transforms(stamp, MAP_FRAME, {BASE_FRAME: ego.pose}))
         yield self._message('/odom', self._make.odometry(stamp, ego.pose, velocity, ego.yaw_rate))
 
     def inertial(self, reading: InertialReading) -> Message:
-        """What the inertial measurement unit says."""
+        """The message of the IMU."""
         return self._message('/imu', self._make.imu(self.stamp_ns(reading.time), reading.orientation,
                                                     reading.rotation_rate, reading.acceleration))
 

@@ -1,4 +1,4 @@
-"""What a camera adds of its own: noise, the more the darker it is, and drops of rain before it."""
+"""Camera effects: noise, which increases in the dark, and rain drops."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -12,27 +12,27 @@ GAMMA = 2.2
 
 @dataclass(frozen=True)
 class Noise:
-    """Of linear light, where 1 is white.  shot: variance per light; read: standard deviation in the dark."""
+    """Noise of linear light; 1 is white.  shot: variance per light; read: standard deviation in the dark."""
 
     shot: float
     read: float
 
 
 NOISE = {'day': Noise(1e-5, 1e-3), 'dusk': Noise(3e-4, 3e-3), 'night': Noise(2.5e-3, 8e-3)}
-"""The gain that night needs amplifies noise as well."""
+"""Higher gain at night also amplifies noise."""
 _STREAK_LIGHT = {'day': 200.0, 'dusk': 120.0, 'night': 45.0}
 _STREAKS_PER_COLUMN = 0.2
 
 
 class CameraSensor:
-    """Turns noiseless images into what a camera delivers under some conditions."""
+    """Adds the effects of a camera under some conditions to noiseless images."""
 
     def __init__(self, conditions: Conditions) -> None:
         self._conditions = conditions
         self._deviation = _deviations(NOISE[conditions.light])
 
     def expose(self, images: np.ndarray, seed: int, time: float) -> np.ndarray:
-        """Images [N, H, W, 3] uint8 with noise and rain, which follow from seed and time (seconds)."""
+        """Images [N, H, W, 3] uint8 with noise and rain; deterministic in seed and time (seconds)."""
         rng = np.random.default_rng([seed, round(time * 1000), 0xCA3])
         values = images.astype(np.float32)
         if self._conditions.weather == 'rain':
@@ -42,7 +42,7 @@ class CameraSensor:
 
 
 def _deviations(noise: Noise) -> np.ndarray:
-    """Standard deviation [256] of a pixel's value, by the value."""
+    """Standard deviation [256] of a pixel by its value."""
     light = (np.arange(256) / 255) ** GAMMA
     deviation = np.sqrt(noise.shot * light + noise.read ** 2)
     brighter = 255 * (light + deviation) ** (1 / GAMMA)

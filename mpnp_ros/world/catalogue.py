@@ -1,4 +1,4 @@
-"""The kinds of things that drive, walk and stand in the world, and how nuScenes names them."""
+"""The kinds of objects in the world and their nuScenes categories."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -8,7 +8,10 @@ from mpnp_ros.nuscenes.categories import CATEGORY_OF_NUSCENES
 
 @dataclass(frozen=True)
 class Kind:
-    """nuscenes: its category there.  size: mean length, width, height, metres; spread: of size, relative."""
+    """A kind of object.
+
+    nuscenes: category; size: mean length, width, height, metres; spread: of size, relative.
+    """
 
     nuscenes: str
     size: tuple[float, float, float]
@@ -16,7 +19,7 @@ class Kind:
 
     @property
     def category(self) -> str:
-        """One of the ten of NuScenes-QA."""
+        """The category of NuScenes-QA."""
         return CATEGORY_OF_NUSCENES[self.nuscenes]
 
 

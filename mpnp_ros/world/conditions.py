@@ -23,5 +23,5 @@ class Conditions:
 
     @property
     def description(self) -> str:
-        """As scene descriptions of nuScenes put it, e.g. ``Night, rain``."""
+        """The text of nuScenes scene descriptions, e.g. ``Night, rain``."""
         return ', '.join(([] if self.light == 'day' else [self.light.capitalize()]) + [self.weather])

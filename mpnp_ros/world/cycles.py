@@ -8,7 +8,7 @@ from mpnp_ros.world.people_meshes import figure
 from mpnp_ros.world.shapes import box, cylinder, ellipsoid, prism, tube
 
 RIDDEN = 1
-"""Pose of a cycle with its rider; 0 stands for one without."""
+"""Pose of a cycle with a rider; 0: without."""
 
 
 def _tyre(x: float, radius: float, thickness: float) -> Mesh:
@@ -77,7 +77,7 @@ def motorcycle_ridden() -> Mesh:
 
 
 def cycle(kind: str, pose: int) -> Mesh:
-    """A bicycle or motorcycle, with its rider where `pose` is RIDDEN."""
+    """A bicycle or motorcycle, with a rider if `pose` is RIDDEN."""
     alone, ridden = {'bicycle': (bicycle, bicycle_ridden),
                      'motorcycle': (motorcycle, motorcycle_ridden)}[kind]
     return (ridden if pose == RIDDEN else alone)()

@@ -1,4 +1,4 @@
-"""A drive through the world: everything that a seed draws, moved on through time."""
+"""A drive through the world: everything drawn from a seed, simulated over time."""
 from __future__ import annotations
 
 import itertools
@@ -11,35 +11,35 @@ import numpy as np
 
 from mpnp_ros.world.boxes import Ground
 from mpnp_ros.world.conditions import Conditions
-from mpnp_ros.world.departures import EGO_FRONT, Departures
 from mpnp_ros.world.fleet import CYCLES
-from mpnp_ros.world.kerbside import Kerbside
 from mpnp_ros.world.lanes import LaneNetwork, Pose
 from mpnp_ros.world.people import Crossings, Crowd
+from mpnp_ros.world.roadside import Roadside
 from mpnp_ros.world.scenery import SceneryPainter
 from mpnp_ros.world.signals import SignalCycle
+from mpnp_ros.world.spawning import EGO_FRONT, Spawner
 from mpnp_ros.world.state import EgoState, Scenery, Signal, WorldObject, WorldState
 from mpnp_ros.world.streets import draw_map
 from mpnp_ros.world.traffic import WHEEL_RADIUS, Traffic, Vehicle
 
 ATTENTION = 0.2
-"""Seconds between the moments at which drivers look and decide."""
+"""Seconds between decisions of drivers."""
 INSTANT = 1e-6
-"""Seconds that are no time."""
+"""Tolerance for times, seconds."""
 REACH = 150.0
-"""Metres."""
+"""Default radius of states around the ego vehicle, metres."""
 STANDS = 0.3
-"""Metres/second below which a vehicle has the status stopped."""
+"""Speed below which a vehicle has the status stopped, metres/second."""
 BRAKING = -0.6
-"""Metres/second^2 below which the brake lights are on."""
+"""Acceleration below which the brake lights are on, metres/second^2."""
 
 
 class World:
-    """A scene: its traffic begins when it is made and goes on by `step`.
+    """A scene with traffic; :meth:`step` advances it.
 
-    The ego vehicle stops some way before the end of the map, mostly after more than 20 s.
-    All that is drawn follows from `seed` alone; `conditions` switch lights on and nothing else.
-    reach: metres around the ego vehicle beyond which objects are left out of a state.
+    The ego vehicle stops before the end of the map, mostly after more than 20 s.  All random draws follow
+    from `seed`; `conditions` only switch lights on.  reach: radius around the ego vehicle within which states
+    have objects, metres.
     """
 
     def __init__(self, seed: int, conditions: Conditions | None = None, reach: float = REACH) -> None:
@@ -51,36 +51,36 @@ class World:
         self._cycles = [SignalCycle.draw(cycles) for _ in self._streets.junctions]
         painter = SceneryPainter(self._rng('scenery'), self._streets, ground)
         painter.fixed()
-        kerbside = Kerbside(self._rng('kerbside'), self._streets, ground, self._identities)
-        kerbside.fill(painter.lots)
+        roadside = Roadside(self._rng('kerbside'), self._streets, ground, self._identities)
+        roadside.fill(painter.lots)
         crowd = Crowd(self._rng('people'), self._streets, self._cycles, ground, self._identities)
         network = LaneNetwork(self._streets)
         self._traffic = Traffic(network, self._cycles, Crossings(()))
-        self._departures = Departures(self._rng('traffic'), self._traffic, ground, self._identities)
-        self._ego = self._departures.ego()
-        self._departures.fill()
+        self._spawner = Spawner(self._rng('traffic'), self._traffic, ground, self._identities)
+        self._ego = self._spawner.ego()
+        self._spawner.fill()
         crowd.fill(painter.benches)
         self._traffic.crossings = Crossings(crowd.uses)
         self._standing = [replace(item, lights=self._lights, braking=True) if item.attribute == 'stopped'
-                          else item for item in kerbside.things]
+                          else item for item in roadside.things]
         self._people = crowd.people
         self._painter = painter
 
     def _rng(self, stream: str) -> np.random.Generator:
-        """A stream of its own for everything that is drawn, so that one does not shift the others."""
+        """An independent random stream by name."""
         return np.random.default_rng([self.seed, *stream.encode()])
 
     @cached_property
     def scenery(self) -> Scenery:
-        """What does not change during the scene."""
+        """The static scenery of the scene."""
         return self._painter.scenery()
 
     def step(self, seconds: float) -> None:
-        """Move everything on; in how many steps makes no difference but for rounding."""
+        """Advance the scene; the number of steps only changes rounding."""
         end = self.time + seconds
         while end - self.time > INSTANT:
             if self._next_look - self.time < INSTANT:
-                self._departures.arrivals(self.time)
+                self._spawner.arrivals(self.time)
                 self._traffic.decide(self.time)
                 self._next_look += ATTENTION
             following = min(end, self._next_look)
@@ -88,7 +88,7 @@ class World:
             self.time = following
 
     def state(self) -> WorldState:
-        """The world as it is now."""
+        """The current state of the world."""
         ego = self._ego_state()
 
         def is_near(x: float, y: float) -> bool:

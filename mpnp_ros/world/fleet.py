@@ -1,4 +1,4 @@
-"""Which vehicle it is: kinds, sizes and colours as they are drawn for traffic and for parking."""
+"""Random kinds, sizes and colours of vehicles in traffic and parking."""
 from __future__ import annotations
 
 from bisect import bisect_right
@@ -17,14 +17,14 @@ T = TypeVar('T')
 TRAFFIC: Mapping[str, float] = {
     'sedan': 5, 'hatchback': 3, 'suv': 4, 'van': 1.5, 'ambulance': .5, 'pickup': .9, 'box_truck': .9,
     'bus': 2.0, 'trailer': 1.2, 'excavator': .5, 'motorcycle': 1.3}
-"""What drives, by relative frequency; a trailer is drawn by a truck."""
+"""Relative frequencies of driving kinds; a trailer comes with a truck."""
 PARKED: Mapping[str, float] = {
     'sedan': 5, 'hatchback': 4, 'suv': 4, 'van': 1.5, 'pickup': .6, 'box_truck': .4, 'bus': .4,
     'trailer': .6, 'motorcycle': .35, 'bicycle': .25, 'ambulance': .15, 'excavator': .15}
 TOP_SPEED = {'bus': .8, 'trailer': .75, 'box_truck': .85, 'excavator': .5, 'motorcycle': 1.1}
-"""Relative to that of cars."""
+"""Top speeds relative to cars."""
 BODIES = 1000
-"""The body of something is a number below this; who draws it takes it modulo the bodies that there are."""
+"""Body numbers are below this; models take them modulo the number of bodies."""
 CYCLES = ('bicycle', 'motorcycle')
 RIDER_HEIGHT = 1.75
 PAINTS: Mapping[Colour, float] = {
@@ -39,13 +39,13 @@ CLOTHES: Mapping[Colour, float] = {
 
 
 def choose(rng: np.random.Generator, frequencies: Mapping[T, float]) -> T:
-    """One of the keys by its relative frequency."""
+    """A random key by relative frequency."""
     sums = list(accumulate(frequencies.values()))
     return list(frequencies)[bisect_right(sums, rng.random() * sums[-1])]
 
 
 def draw_size(rng: np.random.Generator, kind: str) -> Size:
-    """Around the mean of the kind."""
+    """A random size around the mean of a kind."""
     spread = KINDS[kind].spread
     deviations = rng.normal(size=3).clip(-2, 2).tolist()
     length, width, height = (mean * (1 + spread * deviation)
@@ -59,7 +59,7 @@ def ridden(size: Size) -> Size:
 
 
 def draw_colour(rng: np.random.Generator, kind: str) -> Colour:
-    """Paint, or what somebody wears."""
+    """A random colour of paint or clothes."""
     if kind in OWN_PAINT:
         return OWN_PAINT[kind]
     colour = choose(rng, CLOTHES if KINDS[kind].category == 'pedestrian' else PAINTS)

@@ -1,4 +1,4 @@
-"""Things that stand in the street: cones, barriers, lamps, signals, trees, buildings."""
+"""Meshes of street furniture: cones, barriers, lamps, signals, trees, buildings."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from mpnp_ros.world.shapes import box, cylinder, ellipsoid, lathe, prism
 
 SIGNAL_ARM = 4.5
 SIGNAL_HEADS = ((0.0, 2.6), (SIGNAL_ARM - 0.2, 4.9))
-"""Metres to the left of a traffic light's pole and up from its foot where its heads hang."""
+"""Positions of the heads of a traffic light: metres to the left of its pole and above its foot."""
 POLES = {'lamp': (2.0, 0.3, 7.0), 'signal_pole': (0.14, 0.14, 3.2)}
 """Sizes, metres, at which these fixtures look as modelled.  Both stand at their origin: a lamp's arm reaches
 its length ahead; a signal's mast rises above its box, and its arm reaches over the road on its left.
@@ -27,7 +27,7 @@ def cone() -> Mesh:
 
 
 def barrier() -> Mesh:
-    """A barrier across the way: two striped planks on a concrete foot."""
+    """A road barrier: two striped planks on a concrete foot."""
     foot = prism([(-0.25, 0.0), (0.25, 0.0), (0.25, 0.12), (0.10, 0.42), (-0.10, 0.42), (-0.25, 0.12)], 2.5,
                  'concrete')
     planks = []

@@ -1,7 +1,7 @@
-"""Makes many scenes at once, one process a scene, and goes on where it was stopped.
+"""Generates many scenes in parallel processes, and resumes after an interruption.
 
-What a scene becomes follows from the recipe and its identity alone, so any number of workers gives the
-same bytes.  Every worker has one thread: processes that each take all cores slow each other down.
+A scene follows from the recipe and its identity only, so any number of workers gives the same bytes.  Every
+worker uses one thread, because workers that use all cores slow each other down.
 """
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from mpnp_ros.world.writer import write_scene
 
 ONE_THREAD = dict.fromkeys(
     ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS', 'LP_NUM_THREADS'), '1')
-"""For numpy's libraries and for llvmpipe, Mesa's renderer without a GPU."""
+"""Thread limits of the numpy libraries and of llvmpipe, the software renderer of Mesa."""
 
 
 @dataclass(frozen=True)
 class Recipe(Options):
-    """How a scene is made.  Raises OptionError."""
+    """Settings of scenes.  Raises OptionError for invalid ones."""
 
     key_frames: int = option(10, 'key frames of each scene', low=1)
     interval: float = option(2.0, 'time between key frames; nuScenes: 0.5', unit='s', low=1e-30)
@@ -55,17 +55,17 @@ class Recipe(Options):
 
 def scene_identities(seeds: Sequence[int], lights: Sequence[str],
                      weathers: Sequence[str]) -> list[SceneIdentity]:
-    """Every seed in every light and weather; twins follow each other."""
+    """All seeds in every light and weather, ordered by seed."""
     return [SceneIdentity(seed, Conditions(light, weather))
             for seed in seeds for weather in weathers for light in lights]
 
 
 def generate(path: str | Path, identities: Sequence[SceneIdentity], recipe: Recipe, workers: int = 1,
              progress: bool = True) -> Path:
-    """Make the scenes that are not complete, then the tables of all, and return the root.
+    """Generate incomplete scenes and write the tables of all scenes; returns the root.
 
-    workers: processes at work at once.  Ctrl-C leaves a folder that the same call goes on with.
-    Raises DatasetError where ``path`` holds something else or scenes of another recipe.
+    workers: number of parallel processes.  After Ctrl-C the same call resumes.
+    Raises DatasetError if ``path`` has other contents or scenes of another recipe.
     """
     root = Path(path)
     prepare(root, asdict(recipe))
@@ -81,12 +81,12 @@ def generate(path: str | Path, identities: Sequence[SceneIdentity], recipe: Reci
 
 
 def scene_file(root: Path, identity: SceneIdentity, recipe: Recipe) -> Path:
-    """The file that is there when a scene is complete."""
+    """The file that exists once a scene is complete."""
     return (part_file if recipe.sensors else objects_file)(root, identity)
 
 
 def make_scene(root: Path, recipe: Recipe, identity: SceneIdentity) -> None:
-    """Write one scene into the root; without sensors, its objects only."""
+    """Write one scene to the root; without sensors, only its objects."""
     if not recipe.sensors:
         write_objects(objects_file(root, identity), scene_key_frames(
             identity.seed, recipe.key_frames, recipe.interval, identity.conditions))
@@ -98,15 +98,15 @@ def make_scene(root: Path, recipe: Recipe, identity: SceneIdentity) -> None:
 
 @cache
 def sensors_of_process(recipe: Recipe) -> Sensors:
-    """The sensors that all scenes of this process are perceived with."""
+    """The sensors for all scenes of this process."""
     return Sensors(recipe.sensors, recipe.size)
 
 
 def run_in_processes(work: Callable[[SceneIdentity], None], items: Sequence[SceneIdentity], workers: int,
                      done: Callable[[], object]) -> None:
-    """Call ``work`` for every item, several at a time, each in a process; ``done`` is called after each.
+    """Call ``work`` for every item in parallel processes, and ``done`` after each.
 
-    On an error, or Ctrl-C, the processes are ended at once.  Raises DatasetError where one has died.
+    On an error or Ctrl-C the processes are terminated.  Raises DatasetError if a process dies.
     """
     if not items:
         return
@@ -121,8 +121,8 @@ def run_in_processes(work: Callable[[SceneIdentity], None], items: Sequence[Scen
                     future.result()
                     done()
         except BrokenProcessPool:
-            raise DatasetError('a process that makes scenes has died, mostly for want of memory; run the '
-                               'same command again with fewer workers, and it goes on') from None
+            raise DatasetError('a worker process has died, probably out of memory; run the same command '
+                               'again with fewer workers to resume') from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in set(multiprocessing.active_children()) - before:
@@ -131,13 +131,13 @@ def run_in_processes(work: Callable[[SceneIdentity], None], items: Sequence[Scen
 
 
 def _begin() -> None:
-    """Ctrl-C reaches the workers too; let it end them without a word."""
+    """Let Ctrl-C end the worker without a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for processes started inside."""
+    """Set environment variables for processes started in the context."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -1,4 +1,4 @@
-"""The graphics card, or Mesa's software in its place: context, models in its memory, frames to draw into."""
+"""OpenGL context, shader programs, models and framebuffers."""
 from __future__ import annotations
 
 import moderngl
@@ -16,20 +16,20 @@ SHADOW_MAP_SIZE = 1536
 _ROW_BYTES = 64
 _VERTEX = {'position': 3, 'facing': 3, 'substance': 1}
 _INSTANCE = {'row0': 4, 'row1': 4, 'row2': 4, 'paint': 4}
-"""Numbers of each attribute of a vertex and of an instance."""
+"""Number of components of each attribute of vertices and instances."""
 
 
 def open_context() -> moderngl.Context:
-    """An OpenGL context without a window.  Raises WorldError where there is none to be had."""
+    """An OpenGL context without a window.  Raises WorldError if OpenGL is not available."""
     try:
         return moderngl.create_context(standalone=True, require=330, backend='egl')
-    except Exception as error:  # whatever glcontext raises on this platform
+    except Exception as error:  # the exceptions of glcontext depend on the platform
         raise WorldError(f'cameras of the world need OpenGL 3.3 through EGL ({error}); '
                          'apt install libegl1 libgl1-mesa-dri') from None
 
 
 class Programs:
-    """The compiled shaders: shadow, sky, blur, develop, and for models one for each group of surfaces."""
+    """The compiled shaders: shadow, sky, blur, develop, and one per group of model surfaces."""
 
     def __init__(self, context: moderngl.Context) -> None:
         def program(vertex: str, fragment: str) -> moderngl.Program:
@@ -54,7 +54,7 @@ class Programs:
 
 
 def write(program: moderngl.Program, **values: object) -> None:
-    """Set uniforms, those that the program uses; arrays are matrices [rows, columns]."""
+    """Set the uniforms that the program uses; arrays are matrices [rows, columns]."""
     for name, value in values.items():
         if name in program:
             if isinstance(value, np.ndarray):
@@ -64,7 +64,7 @@ def write(program: moderngl.Program, **values: object) -> None:
 
 
 class Model:
-    """A mesh in graphics memory, to be drawn many times at once."""
+    """A mesh in graphics memory, for instanced drawing."""
 
     def __init__(self, context: moderngl.Context, mesh: Mesh) -> None:
         self._context = context
@@ -75,7 +75,7 @@ class Model:
         self._arrays: dict[moderngl.Program, moderngl.VertexArray] = {}
 
     def draw(self, program: moderngl.Program, rows: np.ndarray) -> None:
-        """Draw it at every row [N, 16] of :class:`~mpnp_ros.world.instances.Instances`."""
+        """Draw an instance for every row [N, 16] of :class:`~mpnp_ros.world.instances.Instances`."""
         if rows.nbytes > self._instances.size:
             self._instances.orphan(2 * rows.nbytes)
         self._instances.write(np.ascontiguousarray(rows, 'f4').tobytes())
@@ -84,7 +84,7 @@ class Model:
         self._arrays[program].render(instances=len(rows))
 
     def _array(self, program: moderngl.Program) -> moderngl.VertexArray:
-        """How the program reads the buffers; what it does not use is passed over."""
+        """The vertex array of a program; unused attributes are skipped."""
         def layout(attributes: dict[str, int], suffix: str = '') -> tuple[str, ...]:
             used = [name for name in attributes if name in program]
             parts = [f'{count}f' if name in used else f'{4 * count}x' for name, count in attributes.items()]
@@ -94,13 +94,13 @@ class Model:
                                                     (self._instances, *layout(_INSTANCE, '/i'))], self._faces)
 
     def release(self) -> None:
-        """Give the memory back."""
+        """Free the graphics memory."""
         for thing in (*self._arrays.values(), self._vertices, self._faces, self._instances):
             thing.release()
 
 
-class ModelShelf:
-    """Every model that was ever needed, and the ground of one scenery."""
+class ModelCache:
+    """Caches all used models and the ground of one scenery."""
 
     def __init__(self, context: moderngl.Context) -> None:
         self._context = context
@@ -114,7 +114,7 @@ class ModelShelf:
         return self._models[key]
 
     def ground(self, scenery: Scenery) -> Model:
-        """The ground of a scenery; that of another one is forgotten."""
+        """The ground of a scenery; replaces that of another scenery."""
         if self._ground is None or self._ground[0] is not scenery:
             if self._ground:
                 self._ground[1].release()
@@ -122,10 +122,10 @@ class ModelShelf:
         return self._ground[1]
 
 
-class Film:
-    """What one image is drawn into: linear light with depth, and two small frames for the halos of lamps.
+class Framebuffer:
+    """The render targets of one image: linear light with depth, and two small buffers for halos of lamps.
 
-    width, height: pixels of the image; `supersampling` times as many are drawn along both axes.
+    width, height: of the image, pixels; the target has `supersampling` times as many along both axes.
     """
 
     def __init__(self, context: moderngl.Context, width: int, height: int, supersampling: int) -> None:
@@ -140,7 +140,7 @@ class Film:
 
 
 def shadow_frame(context: moderngl.Context) -> tuple[moderngl.Texture, moderngl.Framebuffer]:
-    """A depth map to draw shadows into and to compare with."""
+    """A depth texture for shadow mapping and its framebuffer."""
     depth = context.depth_texture((SHADOW_MAP_SIZE, SHADOW_MAP_SIZE))
     depth.compare_func = '<='
     return depth, context.framebuffer(depth_attachment=depth)

@@ -8,15 +8,15 @@ from mpnp_ros.world.shapes import polygon
 from mpnp_ros.world.state import Patch, Scenery
 
 PLAIN_SIZE, PLAIN_DEPTH = 1000.0, 0.03
-"""Metres from the middle of the plain to its edges, and how far it lies below the patches."""
+"""Half the side of the plain and its depth below the patches, metres."""
 LAYER_HEIGHT = 0.003
-"""Metres between patches that lie on each other: too little to see, enough for a depth buffer."""
+"""Vertical distance of stacked patches, metres; invisible, but resolved by the depth buffer."""
 
 
 def ground_mesh(scenery: Scenery) -> Mesh:
     """The ground of a scene in the world frame; raised patches have kerbs.
 
-    What lies on top comes first, so that what it hides need not be shaded.
+    Upper patches come first, so that hidden ones need no shading.
     """
     edge = PLAIN_SIZE
     plain = polygon([(x, y, -PLAIN_DEPTH)
@@ -32,7 +32,7 @@ def ground_mesh(scenery: Scenery) -> Mesh:
 
 
 def layers(patches: tuple[Patch, ...]) -> list[int]:
-    """How many patches lie below each one, counted along the highest pile (by their bounding rectangles)."""
+    """The number of patches below each patch, by bounding rectangles."""
     if not patches:
         return []
     low = np.array([np.min(patch.corners, axis=0) for patch in patches])

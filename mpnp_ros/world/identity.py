@@ -1,4 +1,4 @@
-"""What a scene of the world is called, when it takes place and how its records are told apart."""
+"""Name, time and tokens of a scene of the world."""
 from __future__ import annotations
 
 import hashlib
@@ -9,17 +9,17 @@ from mpnp_ros.errors import ConfigurationError, DatasetError
 from mpnp_ros.world.conditions import LIGHTS, WEATHERS, Conditions
 
 FIRST_TIMESTAMP = 1_600_000_000_000_000
-"""Microseconds: when the first scene begins."""
+"""Beginning of the first scene, microseconds."""
 SLOT = 600
-"""Seconds between the beginnings of two scenes, hence the longest that a scene may last."""
+"""Seconds between the beginnings of scenes, and maximum duration of a scene."""
 MAX_SEED = 99_999
-"""With it the last scene still begins before seconds no longer fit into a ROS time stamp, in 2038."""
+"""Largest seed whose scenes fit into a ROS time stamp, which ends in 2038."""
 _NAME = re.compile(r'world-(\d+)-([a-z]+)-([a-z]+)')
 
 
 @dataclass(frozen=True)
 class SceneIdentity:
-    """A scene is its seed and its conditions; twins share the seed.  Raises ConfigurationError."""
+    """Seed and conditions of a scene; twins share the seed.  Raises ConfigurationError for invalid seeds."""
 
     seed: int
     conditions: Conditions
@@ -39,23 +39,23 @@ class SceneIdentity:
 
     @property
     def name(self) -> str:
-        """E.g. ``world-0007-night-clear``."""
+        """The name, e.g. ``world-0007-night-clear``."""
         return f'world-{self.seed:04d}-{self.conditions.light}-{self.conditions.weather}'
 
     @property
     def description(self) -> str:
-        """As descriptions of nuScenes put light and weather, and where the scene comes from."""
+        """Light and weather as in nuScenes descriptions, and the origin of the scene."""
         return f'{self.conditions.description}; embedded world, seed {self.seed}'
 
     @property
     def start(self) -> int:
-        """Microseconds: no two scenes share a moment."""
+        """The beginning, microseconds; scenes do not overlap in time."""
         light, weather = LIGHTS.index(self.conditions.light), WEATHERS.index(self.conditions.weather)
         slot = (self.seed * len(LIGHTS) + light) * len(WEATHERS) + weather
         return FIRST_TIMESTAMP + slot * SLOT * 1_000_000
 
     def stamp(self, seconds: float) -> int:
-        """Microseconds at ``seconds`` after the begin of the scene."""
+        """The time ``seconds`` after the beginning of the scene, microseconds."""
         return self.start + round(seconds * 1e6)
 
     def token(self, *parts: object) -> str:
@@ -64,5 +64,5 @@ class SceneIdentity:
 
 
 def token(*parts: object) -> str:
-    """32 hex digits that follow from ``parts``."""
+    """A token of 32 hex digits, determined by ``parts``."""
     return hashlib.md5('/'.join(map(str, parts)).encode(), usedforsecurity=False).hexdigest()

@@ -1,4 +1,4 @@
-"""Odometry, and an inertial measurement unit on the rear axle that wanders as real ones do."""
+"""Odometry, and an IMU on the rear axle with bias and noise."""
 from __future__ import annotations
 
 import math
@@ -11,7 +11,7 @@ from mpnp_ros.world.state import WorldState
 
 GRAVITY = 9.80665
 RATE = 100
-"""Readings a second; the n-th is at n / RATE seconds after the begin of the scene."""
+"""Readings per second; the n-th is at n / RATE seconds after the beginning of the scene."""
 BIAS = (0.001, 0.001, 0.001, 0.02, 0.02, 0.02)
 NOISE = (0.002, 0.002, 0.002, 0.03, 0.03, 0.03)
 """Standard deviations: of rotation rates, radians/second, then of accelerations, metres/second^2."""
@@ -22,10 +22,11 @@ Vector = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class InertialReading:
-    """time: seconds since the begin of the scene.  orientation: (w, x, y, z), ego frame -> world frame.
+    """A reading of the IMU.
 
-    rotation_rate: radians/second; acceleration: metres/second^2, what a mass on springs shows, so
-    GRAVITY upwards at rest.  Both in the ego frame (x ahead, y left, z up), with bias and noise.
+    time: seconds since the beginning of the scene.  orientation: (w, x, y, z), ego frame -> world frame.
+    rotation_rate: radians/second; acceleration: specific force, metres/second^2, so GRAVITY upwards at rest.
+    Both in the ego frame (x ahead, y left, z up), with bias and noise.
     """
 
     time: float
@@ -36,7 +37,7 @@ class InertialReading:
 
 @dataclass(frozen=True)
 class Odometry:
-    """Pose in the world frame and twist in the ego frame, exact.  Metres, seconds and radians."""
+    """Exact pose in the world frame and twist in the ego frame.  Metres, seconds and radians."""
 
     time: float
     position: Vector
@@ -46,7 +47,7 @@ class Odometry:
 
 
 def odometry(state: WorldState) -> Odometry:
-    """Where the ego vehicle is and how it moves."""
+    """The odometry of the ego vehicle."""
     ego = state.ego
     return Odometry(state.time, (ego.x, ego.y, 0.0), _upright(ego.yaw), (ego.speed, 0.0, 0.0),
                     (0.0, 0.0, ego.yaw_rate))
@@ -55,9 +56,9 @@ def odometry(state: WorldState) -> Odometry:
 def inertial_readings(before: WorldState, after: WorldState) -> list[InertialReading]:
     """All readings with before.time < time <= after.time.
 
-    Between the states speed and heading change evenly, so that the readings, without their bias and noise,
-    integrate to the change of odometry.  Bias follows from the seed, noise from the seed and the number of
-    the reading: however a scene is cut into intervals, its noise is the same.
+    Speed and heading change linearly between the states, so that noiseless readings integrate to the change
+    of odometry.  Bias follows from the seed, noise from the seed and the number of the reading; it does not
+    depend on the intervals.
     """
     duration = after.time - before.time
     gain = (after.ego.speed - before.ego.speed) / duration

@@ -1,4 +1,4 @@
-"""Which models stand where: rows that the graphics card repeats a model by."""
+"""Instances of models: per-instance rows for instanced drawing."""
 from __future__ import annotations
 
 import math
@@ -21,7 +21,7 @@ _SIGNAL_BITS = {'red': 8, 'yellow': 16, 'green': 32}
 _VISIBLE = {'pedestrian': 110.0, 'child': 110.0, 'cone': 80.0, 'barrier': 120.0, 'bicycle': 110.0,
             'motorcycle': 120.0, 'bench': 80.0, 'tree': 160.0, 'lamp': 160.0, 'building': 420.0}
 _VISIBLE_OTHERWISE = 220.0
-"""Metres beyond which a kind is too small to be drawn."""
+"""Drawing distance of other kinds, metres."""
 _DRAWN_LAST = ('tree', 'lamp', 'signal_pole', 'building')
 
 Row = tuple[ModelKey, np.ndarray]
@@ -29,11 +29,10 @@ Row = tuple[ModelKey, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Instances:
-    """Where models stand, those of one model together.
+    """Instances, grouped by model.
 
-    slices: which rows are of which model.  rows: [N, 16]: the first three rows of the place [4, 4], the
-    colour, the lights as bits.  radii: [N], metres from its origin within which each lies; reach: [N], metres
-    within which it is seen.
+    slices: rows of each model.  rows: [N, 16]: the first three rows of the pose [4, 4], colour, and lights as
+    bits.  radii: [N], bounding radius around the origin, metres; reach: [N], drawing distance, metres.
     """
 
     slices: dict[ModelKey, slice]
@@ -43,7 +42,7 @@ class Instances:
 
     @classmethod
     def of_state(cls, state: WorldState, with_ego: bool = False) -> Instances:
-        """What moves or changes."""
+        """The instances of moving and changing things."""
         rows = [(key_of(thing), _row(thing.x, thing.y, thing.z, thing.yaw, thing.size, thing.colour,
                                      _bits(thing)))
                 for thing in state.objects]
@@ -52,7 +51,7 @@ class Instances:
 
     @classmethod
     def of_scenery(cls, scenery: Scenery) -> Instances:
-        """What stands still."""
+        """The instances of static things."""
         return cls._grouped([((fixture.kind, 0, 0),
                               _row(fixture.x, fixture.y, fixture.z, fixture.yaw, fixture.size,
                                                          fixture.colour, 0)) for fixture in scenery.fixtures])
@@ -70,7 +69,7 @@ class Instances:
         return cls(slices, table, np.linalg.norm(scales * extents, axis=1), reach)
 
     def __add__(self, other: Instances) -> Instances:
-        """Both; they hold different models."""
+        """The union of both, which must have different models."""
         moved = {key: slice(part.start + len(self.rows), part.stop + len(self.rows))
                  for key, part in other.slices.items()}
         slices = dict(sorted((self.slices | moved).items(), key=lambda item: _rank(item[0])))
@@ -78,9 +77,9 @@ class Instances:
                          np.concatenate([self.radii, other.radii]), np.concatenate([self.reach, other.reach]))
 
     def visible(self, projection: np.ndarray, eye: np.ndarray) -> Iterator[tuple[ModelKey, np.ndarray]]:
-        """What a projection [4, 4] shows, seen from `eye` [3]: models and their rows, the nearest first.
+        """Models and rows in the view of a projection [4, 4] from `eye` [3], the nearest first.
 
-        Small things come first, so that what they hide need not be shaded.
+        Small things come first, so that hidden fragments need no shading.
         """
         places = self.rows[:, [3, 7, 11]]
         distance = np.linalg.norm(places - eye, axis=1)
@@ -92,13 +91,13 @@ class Instances:
 
 
 def _rank(key: ModelKey) -> int:
-    """Place in the order of drawing."""
+    """Position in the drawing order."""
     return _DRAWN_LAST.index(key[0]) + 1 if key[0] in _DRAWN_LAST else 0
 
 
 @cache
 def _extent(key: ModelKey) -> np.ndarray:
-    """How far a model reaches from its origin along each axis [3]."""
+    """Extent of a model from its origin along each axis, [3]."""
     low, high = model_of(*key).bounds
     return np.maximum(np.abs(low), np.abs(high))
 
@@ -115,7 +114,7 @@ def _row(x: float, y: float, z: float, yaw: float, size: tuple[float, float, flo
 
 
 def _signal_rows(signal: Signal) -> list[np.ndarray]:
-    """One row for each head that hangs at its pole."""
+    """One row per head of a traffic light."""
     bits = _SIGNAL_BITS[signal.colour]
     return [_row(signal.x - left * math.sin(signal.yaw), signal.y + left * math.cos(signal.yaw), up,
                  signal.yaw,

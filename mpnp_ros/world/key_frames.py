@@ -1,7 +1,7 @@
-"""Key frames without sensors: objects only, a hundred thousand of them in minutes.
+"""Key frames of objects without sensor data; generates a hundred thousand in minutes.
 
-What is hidden is estimated (:mod:`~mpnp_ros.world.occlusion`), not measured by rays; names and tokens are
-those of the same moments with sensors.
+Occlusion is estimated (:mod:`~mpnp_ros.world.occlusion`) instead of ray-cast.  Names and tokens equal those
+of the same moments with sensors.
 """
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from mpnp_ros.world.annotations import MAX_DISTANCE, annotate, seen
 from mpnp_ros.world.conditions import Conditions
 from mpnp_ros.world.drive import World
 from mpnp_ros.world.identity import SceneIdentity
-from mpnp_ros.world.occlusion import Walls, sight
+from mpnp_ros.world.occlusion import Walls, estimate_occlusion
 from mpnp_ros.world.state import WorldState
 
 AHEAD = 4
-"""Scenes in work or waiting for each process."""
+"""Submitted scenes per process."""
 
 
 def key_frame(state: WorldState, index: int, walls: Walls | None = None) -> KeyFrame:
     """The objects of a state as the key frame number `index` of its scene.
 
-    walls: those of the scene, to save making them for every frame.
+    walls: of the scene; computed if None.
     """
     identity = SceneIdentity(state.seed, state.conditions)
-    seen_now = sight(state, walls or Walls(state))
-    boxes = annotate(state, seen_now.shares, seen_now.num_lidar_pts, {})
+    occlusion = estimate_occlusion(state, walls or Walls(state))
+    boxes = annotate(state, occlusion.shares, occlusion.num_lidar_pts, {})
     return KeyFrame(identity.token('sample', index), identity.name, identity.description,
                     identity.stamp(state.time) * 1000, state.ego.pose, {}, None, {},
                     seen(boxes, state.ego, partial(_instance, identity)))
@@ -55,7 +55,7 @@ def object_key_frames(seeds: Sequence[int], frames_per_scene: int = 10, interval
                       workers: int | None = None, progress: bool = True) -> Iterator[KeyFrame]:
     """The key frames of many scenes, in order of `seeds` and time.
 
-    workers: processes at work at once, default: one for each core; with 1 all is done in this process.
+    workers: number of processes, default: number of cores; 1: run in this process.
     """
     make = partial(scene_key_frames, frames=frames_per_scene, interval=interval)
     count = workers or len(os.sched_getaffinity(0))
@@ -68,7 +68,7 @@ def object_key_frames(seeds: Sequence[int], frames_per_scene: int = 10, interval
 
 def _in_processes(make: Callable[[int], list[KeyFrame]], seeds: Sequence[int],
                   count: int) -> Iterator[list[KeyFrame]]:
-    """Scenes in order, no more of them at a time than a few for each process."""
+    """Scenes in order, with a bounded number of submitted ones."""
     rest = iter(seeds)
     with ProcessPoolExecutor(count, multiprocessing.get_context('spawn')) as pool:
         pending: deque[Future[list[KeyFrame]]] = deque(

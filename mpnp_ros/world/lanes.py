@@ -1,4 +1,4 @@
-"""Lanes as paths with arc length, joined through junctions by straight and turning ones."""
+"""Lanes as paths by arc length, connected in junctions."""
 from __future__ import annotations
 
 import math
@@ -9,20 +9,20 @@ import numpy as np
 from mpnp_ros.world.streets import CROSSWALK_FAR, STOP_BACK, Crosswalk, Junction, Street, StreetMap
 
 SPACING = 0.5
-"""Metres between the points of a curved path."""
+"""Distance of the points of a curved path, metres."""
 TURN_SPEED = {'left': 6.5, 'right': 5.0, 'straight': math.inf, 'lane': math.inf}
-"""Metres/second."""
+"""Speed limits by kind of lane, metres/second."""
 CROSSWALK_STOP = CROSSWALK_FAR + .5
-"""Metres before the end of a way through a junction at which one waits for people on the crosswalk there."""
+"""Stop for people on a crosswalk, metres before the end of a way through a junction."""
 
 Pose = tuple[float, float, float]
 
 
-class Path:
-    """A way over the ground; at(s) gives (x, y, yaw) after s metres, straight on beyond its ends."""
+class LanePath:
+    """A path on the ground by arc length; extended straight beyond its ends."""
 
     def __init__(self, points: list[tuple[float, float]]) -> None:
-        """Points: at SPACING from each other, or two for a straight path."""
+        """Points: at equal distances, or two for a straight path."""
         self.starts = points[:-1]
         steps = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(points, points[1:], strict=False)]
         self.step = math.hypot(*steps[0])
@@ -31,7 +31,7 @@ class Path:
         self.headings = [(math.cos(yaw), math.sin(yaw)) for yaw in self.yaws]
 
     def at(self, s: float) -> Pose:
-        """The place and heading after s metres."""
+        """The pose (x, y, yaw) after s metres."""
         index = min(max(int(s // self.step), 0), len(self.starts) - 1)
         x, y = self.starts[index]
         cosine, sine = self.headings[index]
@@ -47,8 +47,8 @@ class Path:
         return yaw + (self.yaws[neighbour] - yaw) * abs(share)
 
 
-def curve(start: Pose, end: Pose) -> Path:
-    """Straight, then around in an arc, then straight: from one pose to another at a right angle to it."""
+def curve(start: Pose, end: Pose) -> LanePath:
+    """A path of a straight line, an arc and a straight line, between poses at a right angle."""
     (x0, y0, yaw0), (x1, y1, yaw1) = start, end
     ahead = (x1 - x0) * math.cos(yaw0) + (y1 - y0) * math.sin(yaw0)
     aside = (x1 - x0) * math.cos(yaw1) + (y1 - y0) * math.sin(yaw1)
@@ -62,20 +62,19 @@ def curve(start: Pose, end: Pose) -> Path:
         yaw = yaw0 + turn * min(max(angle, 0.0), math.pi / 2)
         x, y = points[-1]
         points.append((x + math.cos(yaw) * length / count, y + math.sin(yaw) * length / count))
-    return Path(points)
+    return LanePath(points)
 
 
 @dataclass(eq=False)
 class Lane:
     """A stretch of lane up to a stop line, or a way through a junction.
 
-    kind: lane, straight, left, right.  junction: at the end of a lane; the one that a way leads through.
-    successors: ways from here; bicycles: whether it is theirs.  crosswalks: (s at which one stops,
-    crosswalk).  yields_to: whose users go first.
+    kind: lane, straight, left, right.  junction: at the end of a lane, or crossed by a way.  successors: next
+    lanes.  crosswalks: (s of the stop, crosswalk).  yields_to: lanes with the right of way.
     """
 
     index: int
-    path: Path
+    path: LanePath
     street: Street
     way: int
     number: int
@@ -88,17 +87,17 @@ class Lane:
 
     @property
     def bicycles(self) -> bool:
-        """Whether only bicycles ride here."""
+        """Whether this is a bicycle lane."""
         return self.number == self.street.lanes
 
     @property
     def length(self) -> float:
-        """Metres."""
+        """The length, metres."""
         return self.path.length
 
 
 class LaneNetwork:
-    """All lanes of a map."""
+    """The lanes of a map and their connections."""
 
     def __init__(self, streets: StreetMap) -> None:
         self.lanes: list[Lane] = []
@@ -123,23 +122,23 @@ class LaneNetwork:
         return self._ways[junction.index]
 
     def entries(self) -> list[Lane]:
-        """The lanes that begin at the end of the map."""
+        """The lanes that enter the map."""
         return [lane for lane in self.lanes if lane.is_entry]
 
-    def _add(self, path: Path, street: Street, way: int, number: int, kind: str = 'lane',
+    def _add(self, path: LanePath, street: Street, way: int, number: int, kind: str = 'lane',
              junction: Junction | None = None) -> Lane:
         lane = Lane(len(self.lanes), path, street, way, number, kind, junction)
         self.lanes.append(lane)
         return lane
 
     def _cut(self, street: Street, way: int, number: int) -> None:
-        """One lane from end to end, cut at the junctions."""
+        """Add one lane of a street, cut at the junctions."""
         v, u = street.lane_offset(way, number), street.start if way > 0 else street.end
         before: Junction | None = None
         for junction in [*self._map.junctions_on(street)[::way], None]:
             edge = (street.end if way > 0 else street.start) if junction is None else \
                 junction.centre(street) - way * (junction.half(street) + STOP_BACK)
-            lane = self._add(Path([street.point(u, v), street.point(edge, v)]), street, way, number,
+            lane = self._add(LanePath([street.point(u, v), street.point(edge, v)]), street, way, number,
                              junction=junction)
             lane.crosswalks = [((item.u - u) * way - 3.0, item) for item in self._map.crosswalks
                                if item.street is street and item.junction is None
@@ -154,7 +153,7 @@ class LaneNetwork:
             before = junction
 
     def _join(self, junction: Junction, street: Street, way: int) -> None:
-        """The ways through a junction from one of its arms."""
+        """Add the ways through a junction from one of its arms."""
         *lanes, strip = self._arriving[junction.index, street, way]
         ahead = self._leaving[junction.index, street, way]
         for lane, onward in zip([*lanes, strip], ahead, strict=True):
@@ -166,7 +165,7 @@ class LaneNetwork:
 
     def _through(self, lane: Lane, onward: Lane, kind: str, junction: Junction) -> None:
         start, end = lane.path.at(lane.length), onward.path.at(0.0)
-        path = Path([start[:2], end[:2]]) if kind == 'straight' else curve(start, end)
+        path = LanePath([start[:2], end[:2]]) if kind == 'straight' else curve(start, end)
         through = self._add(path, lane.street, lane.way, lane.number, kind, junction)
         leaves = next(item for item in self._map.crosswalks
                       if item.junction is junction and item.street is onward.street
@@ -182,7 +181,7 @@ class LaneNetwork:
         through.successors.append(onward)
 
     def _going_first(self, turn: Lane) -> list[Lane]:
-        """Oncoming traffic for who turns left, bicycles going straight on for who turns right."""
+        """The lanes that a turn yields to: oncoming traffic (left), straight bicycles (right)."""
         way, onto = (-turn.way, range(turn.street.lanes + 1)) if turn.kind == 'left' else \
             (turn.way, (turn.street.lanes,))
         arriving = [lane for lane in self._arriving[turn.junction.index, turn.street, way]

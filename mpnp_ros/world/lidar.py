@@ -1,6 +1,6 @@
-"""The LiDAR on the roof: an HDL-32E that sweeps the world, with noise, weather and lost returns.
+"""The roof LiDAR: sweeps of an HDL-32E with noise, weather and lost returns.
 
-Light does not matter to it: a sweep by night is the sweep by day, bit for bit.
+Sweeps do not depend on light: a night sweep equals the day sweep bit for bit.
 """
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from mpnp_ros.world.rig import EGO_SIZE, LIDAR
 from mpnp_ros.world.state import WorldState
 from mpnp_ros.world.weather_optics import OPTICS, WeatherOptics
 
-NEAREST, FARTHEST = 1.0, 105.0
-"""Metres within which there are returns."""
+MIN_RANGE, MAX_RANGE = 1.0, 105.0
+"""Range of returns, metres."""
 RANGE_NOISE = 0.02
 """Standard deviation, metres (HDL-32E data sheet: 2 cm)."""
 DROP_OUT = 0.01
-"""Share of returns lost for no reason."""
+"""Share of returns lost at random."""
 ROOF = ((0.25, 1.65), (-0.5, 0.5))
-"""The part of the ego vehicle's roof that the LiDAR sees: x and y in the ego frame, metres."""
+"""The part of the ego vehicle's roof in view of the LiDAR: x and y in the ego frame, metres."""
 THRESHOLD = 0.12 / 90 ** 2
-"""Power that is just detected: of a surface of reflectivity 0.12, met head-on 90 m away."""
+"""Detection threshold of power: a surface of reflectivity 0.12 at 90 m and normal incidence."""
 STREAM = 1
 _WET = np.isin(list(MATERIALS), ('road', 'marking', 'line', 'sidewalk'))
 
 
 @dataclass(frozen=True, eq=False)
 class LidarSweep:
-    """points: [N, 5] float32, x y z (metres, sensor frame), intensity 0..255, ring.
+    """A sweep.  points: [N, 5] float32, x y z (metres, sensor frame), intensity 0..255, ring.
 
     identities: [N] int32, of the object that each point lies on, 0 for none.
     """
@@ -43,7 +43,7 @@ class LidarSweep:
 
 @dataclass(frozen=True, eq=False)
 class _Echoes:
-    """One a ray: whether there is one, distance (metres), intensity 0..255 and identity."""
+    """Echoes per ray: validity, distance (metres), intensity 0..255 and identity."""
 
     heard: np.ndarray
     distance: np.ndarray
@@ -65,7 +65,7 @@ def _free_rays() -> tuple[np.ndarray, np.ndarray]:
 
 
 def sweep(state: WorldState, rays: Rays, frame: int) -> LidarSweep:
-    """What LIDAR_TOP returns; noise follows from the scene's seed and ``frame``."""
+    """The sweep of LIDAR_TOP; noise follows from the scene's seed and ``frame``."""
     directions, rings = _free_rays()
     ego = state.ego.pose
     hits = rays.cast(state, ego.apply(LIDAR.translation), directions @ ego.rotation.T.astype(np.float32))
@@ -80,15 +80,15 @@ def sweep(state: WorldState, rays: Rays, frame: int) -> LidarSweep:
 
 
 def _surfaces(hits: Hits, optics: WeatherOptics, rng: np.random.Generator) -> _Echoes:
-    """Echoes of what the rays hit: power falls with distance squared, incidence and weather."""
+    """Echoes of surfaces; power depends on distance, incidence and weather."""
     count = len(hits.distance)
-    distance = np.minimum(hits.distance, 2 * FARTHEST)
+    distance = np.minimum(hits.distance, 2 * MAX_RANGE)
     reflectivity = REFLECTIVITY[hits.material] * np.where(_WET[hits.material], 1 - optics.wet_loss, 1.0)
     returned = reflectivity * optics.transmission(2 * distance)
     covered = 1 - optics.cover_loss * rng.random(count, np.float32)
     power = returned * (0.15 + 0.85 * hits.incidence) * covered / np.maximum(distance, 3.0) ** 2
     threshold = THRESHOLD * (0.6 + 0.8 * rng.random(count, np.float32))
-    heard = ((distance > NEAREST) & (distance < FARTHEST) & (power > threshold)
+    heard = ((distance > MIN_RANGE) & (distance < MAX_RANGE) & (power > threshold)
              & (rng.random(count, np.float32) > DROP_OUT))
     noise = RANGE_NOISE * rng.standard_normal(count, np.float32)
     intensity = np.clip(150 * returned * (0.3 + 0.7 * hits.incidence), 0, 255)
@@ -96,7 +96,7 @@ def _surfaces(hits: Hits, optics: WeatherOptics, rng: np.random.Generator) -> _E
 
 
 def _droplets(echoes: _Echoes, optics: WeatherOptics, rng: np.random.Generator) -> _Echoes:
-    """The same where drops close by answer first: weak points in the air that belong to nothing."""
+    """Echoes with some replaced by weak returns of nearby drops, without identity."""
     count = len(echoes.distance)
     distance = rng.gamma(2.0, optics.backscatter_range / 2, count).astype(np.float32)
     scattered = ((rng.random(count, np.float32) < optics.backscatter)

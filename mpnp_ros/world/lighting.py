@@ -1,4 +1,4 @@
-"""Light in the world: of sun, sky and haze by conditions, of head lights and street lamps."""
+"""Light of sun, sky and haze by conditions, and of head lights and street lamps."""
 from __future__ import annotations
 
 import math
@@ -23,8 +23,8 @@ _LAMP_POWER = 9.0
 class Lighting:
     """Light of one scene; colours are linear radiances.
 
-    sun: zero where clouds or night hide it.  horizon: also the colour of haze; glow: round the set sun.
-    bounce: light from below.  darkness: how much lamps count, 0..1.  clouds: 0..1.  wetness: of roads.
+    sun: zero if hidden by clouds or at night.  horizon: also the colour of haze; glow: around the sun at
+    dusk. bounce: light from below.  darkness: weight of lamps, 0..1.  clouds: 0..1.  wetness: of roads.
     exposure: factor of the camera.
     """
 
@@ -43,12 +43,12 @@ class Lighting:
 
     @property
     def shadows(self) -> bool:
-        """Whether the sun casts any."""
+        """Whether the sun casts shadows."""
         return max(self.sun) > 0.5
 
 
 def lighting_of(seed: int, conditions: Conditions) -> Lighting:
-    """The light of a scene: where its sun stands follows from the seed, the rest from the conditions."""
+    """The light of a scene; the position of the sun follows from the seed, the rest from the conditions."""
     rng = np.random.default_rng([seed, 0x11C47])
     azimuth, height, clouds, drift, warmth = rng.uniform([0, 0.45, 0.0, 0, 0], [math.tau, 1.1, 0.3, 50, 1])
     overcast = conditions.weather != 'clear'
@@ -77,13 +77,13 @@ def _dusk(overcast: bool, warmth: float) -> dict[str, object]:
 
 
 def _night(overcast: bool, warmth: float) -> dict[str, object]:
-    """Whatever the clouds."""
+    """Settings of night light."""
     return {'sun': (0, 0, 0), 'zenith': (0.0030, 0.0035, 0.006), 'horizon': (0.012, 0.010, 0.009),
             'glow': (0, 0, 0), 'bounce': (0.0012, 0.0012, 0.0014), 'darkness': 1.0, 'exposure': 2.0}
 
 
 def head_lights(state: WorldState) -> np.ndarray:
-    """Cones of light [N, 6]: position, horizontal direction, power; the ego vehicle's first."""
+    """Cones of head lights [N, 6]: position, horizontal direction, power; the ego vehicle's first."""
     ego = state.ego
     ahead = EGO_SIZE[0] - EGO_REAR + 0.15
     rows = [(ego.x, ego.y, 0.7, ego.yaw, ahead, 4.0)]

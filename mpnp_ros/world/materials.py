@@ -1,4 +1,4 @@
-"""What surfaces are made of: their colour, their gloss, and how much of a laser pulse they send back."""
+"""Materials of surfaces: colour, gloss and LiDAR reflectivity."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Material:
-    """colour: linear RGB, 0..1.  gloss: specular reflectance seen straight on, 0..1.  reflectivity: of a
-    LiDAR pulse, 0..1, where retro-reflectors reach 1.  painted: whether the object's own colour is
-    multiplied in.
+    """Optical properties of a surface.
+
+    colour: linear RGB, 0..1.  gloss: specular reflectance at normal incidence, 0..1.  reflectivity: of a
+    LiDAR pulse, 0..1, 1 for retro-reflectors.  painted: whether the colour of the object is multiplied in.
     """
 
     colour: tuple[float, float, float]
@@ -54,11 +55,11 @@ MATERIALS: dict[str, Material] = {
     'line': Material((0.62, 0.42, 0.06), 0.03, 0.75),
     'grass': Material((0.13, 0.22, 0.06), 0.01, 0.35),
 }
-"""Every material by name; a mesh holds indices into this order."""
+"""Materials by name; meshes have indices into this order."""
 
 INDEX: dict[str, int] = {name: index for index, name in enumerate(MATERIALS)}
 COLOUR = np.array([material.colour for material in MATERIALS.values()], np.float32)
 """Linear RGB [materials, 3]."""
 GLOSS = np.array([material.gloss for material in MATERIALS.values()], np.float32)
 REFLECTIVITY = np.array([material.reflectivity for material in MATERIALS.values()], np.float32)
-"""Share of a LiDAR pulse sent back [materials], 0..1."""
+"""LiDAR reflectivity [materials], 0..1."""

@@ -1,4 +1,4 @@
-"""Triangle meshes, as the camera renderer draws them and the ray caster of LiDAR and radar hits them."""
+"""Triangle meshes for the camera renderer and the ray caster."""
 from __future__ import annotations
 
 import math
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 CREASE = 50.0
-"""Degrees between neighbouring faces from which an edge is seen as an edge."""
+"""Angle between faces from which an edge is sharp, degrees."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ class Mesh:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors [..., 3] at unit length; what has none stays zero."""
+    """Vectors [..., 3] at unit length; zero vectors stay zero."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 

@@ -1,4 +1,4 @@
-"""Which mesh shows which thing of the world.
+"""Meshes of the objects and fixtures of the world.
 
 Every model fits a unit box (x and y in -0.5..0.5, z in 0..1) and is stretched by the size of its object.
 """
@@ -19,17 +19,17 @@ from mpnp_ros.world.state import Fixture, WorldObject
 from mpnp_ros.world.vehicles import VEHICLES
 
 ModelKey = tuple[str, int, int]
-"""Kind, body and pose: what :func:`model_of` takes."""
+"""Kind, body and pose: arguments of :func:`model_of`."""
 
 SIGNAL_HEAD = 'signal_head'
-"""The head of a traffic light, the one model in metres: it is drawn for a Signal, which has no size."""
+"""The head of a traffic light, the only model in metres."""
 
 
 @cache
 def model_of(kind: str, body: int = 0, pose: int = 0) -> Mesh:
     """The model of a kind of object or fixture, in its unit box.
 
-    body: which of several, for people.  pose: see :func:`pose_of`.  Raises ConfigurationError for an
+    body: number of the body, for people.  pose: see :func:`pose_of`.  Raises ConfigurationError for an
     unknown kind.
     """
     if kind in ('pedestrian', 'child'):
@@ -54,7 +54,7 @@ def pose_of(thing: WorldObject) -> int:
 
 
 def key_of(thing: WorldObject) -> ModelKey:
-    """What :func:`model_of` takes for an object; equal keys are the same mesh."""
+    """The arguments of :func:`model_of` for an object; equal keys have the same mesh."""
     body = thing.body % ADULT_BODIES if thing.kind == 'pedestrian' else 0
     return thing.kind, body, pose_of(thing)
 

@@ -1,7 +1,6 @@
-"""Key frames without sensor data: the true objects of a scene in one small file.
+"""Files of key frames without sensor data: the true objects of a scene.
 
-A hundred thousand key frames are made in minutes (:mod:`~mpnp_ros.world.key_frames`); as tables of nuScenes
-they would take gigabytes.
+They are much smaller than nuScenes tables; a hundred thousand key frames would take gigabytes there.
 """
 from __future__ import annotations
 
@@ -25,16 +24,16 @@ OBJECT_DTYPE = np.dtype([
     ('yaw', '<f4'), ('velocity', '<f4', 2), ('num_lidar_pts', '<i4'), ('num_radar_pts', '<i4'),
     ('visibility', 'i1'),
 ])
-"""As AnnotatedObject; category, attribute: index into CATEGORIES and STATUSES, -1 for no attribute."""
+"""Fields of AnnotatedObject; category, attribute: index into CATEGORIES and STATUSES, -1 for no attribute."""
 
 
 def objects_file(root: Path, identity: SceneIdentity) -> Path:
-    """Where the objects of a scene are; its scene is complete when the file is there."""
+    """The file of the objects of a scene; it exists once the scene is complete."""
     return root / 'objects' / f'{identity.name}.npz'
 
 
 def write_objects(path: Path, frames: Sequence[KeyFrame]) -> None:
-    """Write the key frames of a scene into the file ``path``, at once."""
+    """Write the key frames of a scene atomically to ``path``."""
     rows = [(frame.stamp_ns, *frame.ego_pose.translation[:2], frame.ego_pose.yaw, len(frame.objects))
             for frame in frames]
     objects = [_row(item) for frame in frames for item in frame.objects]
@@ -47,7 +46,7 @@ def write_objects(path: Path, frames: Sequence[KeyFrame]) -> None:
 def read_objects(path: str | Path) -> Iterator[KeyFrame]:
     """The key frames in a file of :func:`write_objects`, with objects and without sensors.
 
-    Raises DatasetError where the file is damaged.
+    Raises DatasetError if the file is damaged.
     """
     path = Path(path)
     identity = SceneIdentity.of_name(path.stem)

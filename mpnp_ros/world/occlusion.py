@@ -1,8 +1,8 @@
-"""What is hidden behind what, without casting rays: shadows of boxes around a LiDAR, seen from above.
+"""Estimates occlusion without ray casting, from shadows of boxes around a LiDAR.
 
-Around the sensor lie as many directions as a sweep has columns.  In each one, whatever stands nearer hides
-what is behind it up to the angle of its top, and walls hide everything.  From what is left of a box follow
-the points on it and its share in sight.
+Directions around the sensor are the columns of a sweep.  In each column, nearer boxes hide everything behind
+them up to the elevation of their tops, and walls hide everything.  The remaining part of a box gives its
+number of points and its visible share.
 """
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from mpnp_ros.world.boxes import footprints
 from mpnp_ros.world.rig import LIDAR
 from mpnp_ros.world.state import WorldState
 
-LOWEST, HIGHEST = (math.radians(angle) for angle in LIDAR_ELEVATIONS)
-RINGS_A_RADIAN = (LIDAR_RINGS - 1) / (HIGHEST - LOWEST)
+MIN_ELEVATION, MAX_ELEVATION = (math.radians(angle) for angle in LIDAR_ELEVATIONS)
+RINGS_A_RADIAN = (LIDAR_RINGS - 1) / (MAX_ELEVATION - MIN_ELEVATION)
 COLUMN = math.tau / LIDAR_COLUMNS
 FILLED = {'pedestrian': .35, 'child': .35, 'bicycle': .28, 'motorcycle': .5, 'cone': .3, 'barrier': .8,
           'excavator': .47}
-"""Share of the outline of a box that its object fills, where it is below that of vehicles."""
+"""Share of the outline of a box that its object fills, for kinds that differ from vehicles."""
 FILLED_VEHICLE = .7
 SHADOWLESS = ('bicycle', 'cone')
 SHADOW = 0.85
-"""Share of its height up to which a box hides what is behind: bonnets are lower than roofs."""
-FARTHEST = 75.0
-"""Metres beyond which the LiDAR gets nothing back from dark paint."""
-NEAREST = 0.5
+"""Share of the height of a box that hides objects behind it; bonnets are lower than roofs."""
+MAX_RANGE = 75.0
+"""Range of the LiDAR for dark paint, metres."""
+MIN_RANGE = 0.5
 
 
 @dataclass(frozen=True)
-class Sight:
-    """num_lidar_pts, and the share in sight, 0..1, by identity."""
+class Occlusion:
+    """Number of LiDAR points and visible share, 0..1, by identity."""
 
     num_lidar_pts: dict[int, int]
     shares: dict[int, float]
@@ -50,12 +50,12 @@ class Walls:
         self._ends = np.roll(corners, -1, axis=1).reshape(-1, 2)
 
     def distances(self, x: float, y: float) -> np.ndarray:
-        """Metres to the nearest wall in every direction from a place; inf where there is none."""
+        """Metres to the nearest wall in every direction from a place; inf without a wall."""
         starts, ends = self._starts - (x, y), self._ends - (x, y)
         along = ends - starts
         normal = np.stack([along[:, 1], -along[:, 0]], -1)
         offset = (normal * starts).sum(1)
-        near = (offset < 0) & (np.minimum(np.hypot(*starts.T), np.hypot(*ends.T)) < 1.5 * FARTHEST)
+        near = (offset < 0) & (np.minimum(np.hypot(*starts.T), np.hypot(*ends.T)) < 1.5 * MAX_RANGE)
         first = np.ceil(np.arctan2(ends[near, 1], ends[near, 0]) / COLUMN)
         counts = (np.arctan2(starts[near, 1], starts[near, 0]) / COLUMN - first) % LIDAR_COLUMNS + 1
         nearest = np.full(LIDAR_COLUMNS, np.inf)
@@ -67,11 +67,11 @@ class Walls:
         return nearest
 
 
-def sight(state: WorldState, walls: Walls) -> Sight:
-    """What the LiDAR of the ego vehicle gets of every object.  walls: those of the state's scene."""
+def estimate_occlusion(state: WorldState, walls: Walls) -> Occlusion:
+    """The estimated LiDAR points and visible share of every object.  walls: of the scene."""
     eye = state.ego.pose.apply(LIDAR.translation)
     if not state.objects:
-        return Sight({}, {})
+        return Occlusion({}, {})
     outlines = _outlines(state, eye)
     wall = np.tile(walls.distances(float(eye[0]), float(eye[1])), 3)
     horizon = Horizon()
@@ -84,24 +84,24 @@ def sight(state: WorldState, walls: Walls) -> Sight:
         whole, angle = (outline.top - outline.bottom) * len(left), float(left.sum())
         density = RINGS_A_RADIAN * FILLED.get(item.kind, FILLED_VEHICLE) * outline.width / len(left)
         shares[item.identity] = angle / whole if whole else 0.0
-        points[item.identity] = round(angle * density) if outline.near < FARTHEST else 0
+        points[item.identity] = round(angle * density) if outline.near < MAX_RANGE else 0
         if item.kind not in SHADOWLESS:
             horizon.hide(columns, outline.bottom + SHADOW * (outline.top - outline.bottom))
-    return Sight(points, shares)
+    return Occlusion(points, shares)
 
 
 class Horizon:
-    """Elevation [columns, three turns of them] up to which the view is taken by what stands nearer."""
+    """Elevation up to which the view is hidden, by column; three turns of columns avoid wrapping."""
 
     def __init__(self) -> None:
-        self._angles = np.full(3 * LIDAR_COLUMNS, LOWEST)
+        self._angles = np.full(3 * LIDAR_COLUMNS, MIN_ELEVATION)
 
     def above(self, columns: slice, bottom: float, top: float) -> np.ndarray:
-        """Radians in sight of something from bottom to top, in each of the columns."""
+        """Visible radians between bottom and top, in each column."""
         return np.maximum(top - np.maximum(self._angles[columns], bottom), 0)
 
     def hide(self, columns: slice, top: float) -> None:
-        """Take the view up to `top` in some columns."""
+        """Hide the view up to `top` in some columns."""
         for turn in (-LIDAR_COLUMNS, 0, LIDAR_COLUMNS):
             taken = self._angles[max(columns.start + turn, 0):max(columns.stop + turn, 0)]
             np.maximum(taken, top, out=taken)
@@ -109,7 +109,7 @@ class Horizon:
 
 @dataclass(frozen=True)
 class Outline:
-    """Of a box.  near: metres; first, last: columns, counted from one turn on; width: in columns;
+    """Outline of a box.  near: metres; first, last: columns, counted from one turn on; width: in columns;
     bottom, top: radians, within those of the sweep.
     """
 
@@ -127,14 +127,15 @@ def _outlines(state: WorldState, eye: np.ndarray) -> list[Outline]:
     cosine, sine = np.cos(boxes[:, 2]), np.sin(boxes[:, 2])
     along = np.abs(offset[:, 0] * cosine + offset[:, 1] * sine) - boxes[:, 3] / 2
     across = np.abs(offset[:, 1] * cosine - offset[:, 0] * sine) - boxes[:, 4] / 2
-    near = np.maximum(np.hypot(np.maximum(along, 0), np.maximum(across, 0)), NEAREST)
+    near = np.maximum(np.hypot(np.maximum(along, 0), np.maximum(across, 0)), MIN_RANGE)
     corners = footprints(boxes[:, :5]) - eye[:2]
     middle = np.arctan2(-offset[:, 1], -offset[:, 0])
     aside = (np.arctan2(corners[..., 1], corners[..., 0]) - middle[:, None] + math.pi) % math.tau - math.pi
     first, last = (middle + aside.min(1)) / COLUMN, (middle + aside.max(1)) / COLUMN
     top = boxes[:, 6] + boxes[:, 5] - eye[2]
     elevations = np.clip([np.arctan2(boxes[:, 6] - eye[2], near),
-                          np.arctan2(top, np.where(top > 0, near, np.hypot(*offset.T)))], LOWEST, HIGHEST)
+                          np.arctan2(top, np.where(top > 0, near, np.hypot(*offset.T)))],
+                         MIN_ELEVATION, MAX_ELEVATION)
     columns = np.array([np.floor(first), np.ceil(last) + 1]).astype(int) + LIDAR_COLUMNS
     return [Outline(*row) for row in zip(near.tolist(), *columns.tolist(), (last - first).tolist(),
                                          *elevations.tolist(), strict=True)]

@@ -1,6 +1,6 @@
-"""People on foot: they walk along sidewalks, wait and cross at crosswalks, stand about, sit on benches.
+"""People on foot: walking, waiting, crossing streets, standing and sitting on benches.
 
-Where somebody is follows from the time alone: a track of places and times is drawn for each of them.
+Every person follows a random track of places and times, so that positions depend on time only.
 """
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from mpnp_ros.world.state import Colour, WorldObject
 from mpnp_ros.world.streets import CURB_HEIGHT, SIDEWALK, Crosswalk, Kerb, StreetMap
 
 HORIZON = 240.0
-"""Seconds after which everybody stands."""
+"""End of all tracks, seconds; people stand afterwards."""
 PAST = 45.0
-"""Seconds before the begin of the scene at which tracks begin."""
+"""Beginning of tracks before the scene, seconds."""
 STRIDE = 4.2
 """Radians of gait per metre."""
 WALKED = (2.6, 3.7)
-"""Metres from the kerb between which one walks; one stands at either side of it."""
+"""Distance of walkers from the kerb, metres; standing people are outside of it."""
 SEATED = (0.85, 0.55, 1.3)
 NOTICE = 2.5
-"""Seconds before somebody steps onto a crosswalk without a light at which drivers stop for it."""
+"""Seconds before a person enters a crosswalk without a light when drivers begin to stop."""
 
 
 @dataclass(frozen=True)
 class Track:
-    """Places [(x, y)] at times [seconds], walked between in straight lines; faces: yaw where one stands."""
+    """A polyline of places [(x, y)] at times [seconds].  faces: yaw while standing."""
 
     times: Sequence[float]
     places: Sequence[tuple[float, float]]
     faces: float
 
     def at(self, time: float) -> tuple[Pose, float, float]:
-        """Pose, speed in metres/second, and a distance walked that goes on with time."""
+        """Pose, speed in metres/second, and walked distance at a time."""
         index = bisect_right(self.times, time)
         if index in (0, len(self.times)):
             return (*self.places[-1 if index else 0], self.faces), 0.0, 0.0
@@ -57,7 +57,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody on foot.  seated: on a bench."""
+    """A person on foot.  seated: on a bench."""
 
     identity: int
     kind: str
@@ -79,10 +79,10 @@ class Person:
 
 
 class Crossings:
-    """When there are people on the crosswalks."""
+    """Times at which people use crosswalks."""
 
     def __init__(self, uses: Iterable[tuple[Crosswalk, float, float]]) -> None:
-        """Uses: crosswalk, seconds at which somebody steps onto the road and off it."""
+        """Uses: crosswalk, and times of entering and leaving the road, seconds."""
         intervals: dict[int, list[tuple[float, float]]] = {}
         for crosswalk, begin, end in uses:
             notice = NOTICE if crosswalk.junction is None else .5
@@ -106,7 +106,7 @@ def _merged(spans: Iterable[tuple[float, float]]) -> list[float]:
 
 
 class Crowd:
-    """Draws the people of a scene.  people, uses: so far."""
+    """Draws the people of a scene.  people, uses: drawn so far."""
 
     def __init__(self, rng: np.random.Generator, streets: StreetMap, cycles: Sequence[SignalCycle],
                  ground: Ground, identities: Iterable[int]) -> None:
@@ -116,7 +116,7 @@ class Crowd:
         self.uses: list[tuple[Crosswalk, float, float]] = []
 
     def fill(self, benches: Iterable[Bench]) -> None:
-        """Everybody, more on some sidewalks than on others."""
+        """Draw all people; their density varies by sidewalk."""
         busy = float(self._rng.uniform(.05, 1.0))
         for kerb in self._map.kerbs():
             length = kerb.end - kerb.start
@@ -135,7 +135,7 @@ class Crowd:
 
     def add(self, track: Track, seated: bool = False, z: float = CURB_HEIGHT, kind: str | None = None,
             road: tuple[tuple[float, float], ...] = ()) -> bool:
-        """Somebody on a track, unless something is in the way when the scene begins; whether so."""
+        """Add a person on a track if the place is free when the scene begins; returns whether added."""
         rng = self._rng
         kind = kind or ('child' if rng.random() < .1 else 'pedestrian')
         size = SEATED if seated else draw_size(rng, kind)
@@ -147,7 +147,7 @@ class Crowd:
         return True
 
     def walker(self, kerb: Kerb) -> None:
-        """Somebody who walks up and down a sidewalk."""
+        """Add a person who walks up and down a sidewalk."""
         rng = self._rng
         depth, speed = float(rng.uniform(*WALKED)), float(rng.uniform(.8, 1.7))
         low, high = kerb.start + 1.0, kerb.end - 1.0
@@ -161,7 +161,7 @@ class Crowd:
                        [ends[index % 2] for index in range(count)], kerb.outward + math.pi))
 
     def group(self, kerb: Kerb) -> None:
-        """One to four people who stand together."""
+        """Add one to four people who stand together."""
         rng = self._rng
         u, depth = float(rng.uniform(kerb.start + 1, kerb.end - 1)), float(rng.choice([1.3, 4.3]))
         for _ in range(int(rng.choice([1, 1, 2, 2, 3, 4]))):
@@ -169,17 +169,17 @@ class Crowd:
             self.stander(kerb.point(at, min(away, SIDEWALK - .4)), float(rng.uniform(-math.pi, math.pi)))
 
     def stander(self, place: tuple[float, float], yaw: float, z: float = CURB_HEIGHT) -> None:
-        """Somebody who stays where they are."""
+        """Add a person who stands."""
         self.add(Track([0.0], [place], yaw), z=z)
 
     def sitter(self, bench: Bench, aside: float) -> None:
-        """Somebody on a bench, `aside` metres from its middle."""
+        """Add a person on a bench, `aside` metres from its middle."""
         yaw = bench.yaw
         place = bench.x - aside * math.sin(yaw), bench.y + aside * math.cos(yaw)
         self.add(Track([0.0], [place], yaw), seated=True, kind='pedestrian')
 
     def crosser(self, crosswalk: Crosswalk) -> None:
-        """Somebody who crosses a street, walks on, comes back and crosses again."""
+        """Add a person who crosses a street, walks on, returns and crosses again."""
         rng, street = self._rng, crosswalk.street
         u, speed = crosswalk.u + float(rng.uniform(-1.2, 1.2)), float(rng.uniform(1.0, 1.7))
         side, edge, wait = int(rng.choice([-1, 1])), street.half_width, float(rng.uniform(.7, 1.6))
@@ -201,13 +201,13 @@ class Crowd:
             self.uses += [(crosswalk, *use) for use in uses]
 
     def _may_cross(self, crosswalk: Crosswalk, time: float) -> float:
-        """When the light lets one cross, or patience ends where there is none."""
+        """The time at which a person may cross, by the light or after a random wait."""
         if crosswalk.junction is None:
             return time + float(self._rng.uniform(1, 12))
         return self._cycles[crosswalk.junction.index].next_green(not crosswalk.street.along_x, time)
 
     def _away(self, crosswalk: Crosswalk) -> float:
-        """Some way along the sidewalk, not into the junction."""
+        """A random distance along the sidewalk, away from the junction."""
         distance = float(self._rng.uniform(5, 25))
         if crosswalk.junction is None:
             return distance * int(self._rng.choice([-1, 1]))

@@ -1,4 +1,4 @@
-"""People: walking and standing bodies from people.npz, sitting figures and riders from simple solids.
+"""Meshes of people: walking and standing bodies from people.npz, sitting figures and riders from solids.
 
 people.npz is baked from CC0 meshes of MakeHuman (people.NOTICE).
 """
@@ -19,7 +19,7 @@ WALKING_POSES, STANDING, SITTING = 6, 6, 7
 ADULT_BODIES, CHILD_BODY = 4, 4
 """Bodies 0..3 in people.npz are adults, 4 is a child."""
 STRIDE = 0.45
-"""Metres: how far limbs reach ahead and behind at most, so that a stride stays near its box."""
+"""Maximum reach of limbs ahead and behind, metres, so that strides stay near their boxes."""
 _SMOOTH = 180.0
 
 
@@ -32,9 +32,9 @@ def _baked() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def person(kind: str, body: int, pose: int) -> Mesh:
-    """A pedestrian or child in its unit box: stretched by the mean size of its kind it is as baked.
+    """A pedestrian or child in its unit box; scaled by the mean size of its kind it is as baked.
 
-    Walking bodies keep their proportions, so a pose may fill less of the box than another.
+    Walking bodies keep their proportions, so poses may not fill the box.
     """
     if pose == SITTING:
         return sitting().fitted()
@@ -78,6 +78,6 @@ def figure(hip: Point, shoulder: Point, knee: Point, foot: Point, hand: Point,
 
 
 def sitting() -> Mesh:
-    """Someone who sits on something 0.45 m high, such as a bench; metres."""
+    """A person sitting 0.45 m above the ground, e.g. on a bench; metres."""
     return figure(hip=(0, 0.10, 0.52), shoulder=(-0.03, 0.19, 1.0), knee=(0.44, 0.14, 0.54),
                   foot=(0.46, 0.15, 0.09), hand=(0.38, 0.13, 0.64)).smoothed()

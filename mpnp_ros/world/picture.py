@@ -1,4 +1,4 @@
-"""A picture of one moment of the world: what six cameras see, and the LiDAR from above with the boxes."""
+"""A picture of one moment of the world: six camera images, and a top view of LiDAR points and boxes."""
 from __future__ import annotations
 
 from collections import Counter
@@ -17,9 +17,9 @@ from mpnp_ros.world.scene import Sensors, WorldFrame
 
 ROWS = (('CAM_FRONT_LEFT', 'CAM_FRONT', 'CAM_FRONT_RIGHT'), ('CAM_BACK_LEFT', 'CAM_BACK', 'CAM_BACK_RIGHT'))
 REACH = 42.0
-"""Metres shown from above, ahead, behind and on either side."""
+"""Range of the top view in all directions, metres."""
 GAP, MARGIN, LEGEND = 6, 14, 168
-"""Pixels between pictures, around all of them, and to the right for the names of colours."""
+"""Gap between images, margin, and width of the legend, pixels."""
 PAPER, GROUND, INK = (22, 24, 29), (13, 15, 19), (235, 236, 238)
 FAINT, EGO = (128, 134, 142), (90, 220, 160)
 COLOURS = {
@@ -28,14 +28,14 @@ COLOURS = {
     'bicycle': (150, 230, 110), 'traffic cone': (230, 120, 20), 'barrier': (175, 184, 194),
 }
 UNSEEN = (72, 77, 84)
-"""Of boxes on which no LiDAR point lies."""
+"""Colour of boxes without LiDAR points."""
 LOWEST, HIGHEST = np.array((44, 84, 130.)), np.array((226, 226, 214.))
-"""Colours of points on the ground and from three metres up."""
+"""Colours of points on the ground and at heights of three metres or more."""
 
 
 def draw(seed: int, conditions: Conditions, time: float = 0.0,
          size: tuple[int, int] = (400, 225)) -> Image.Image:
-    """The moment ``time`` seconds into a scene; size: width, height of each camera's image, pixels."""
+    """The picture ``time`` seconds into a scene; size: width, height of each camera's image, pixels."""
     world = World(seed, conditions)
     world.step(time)
     frame = Sensors(('camera', 'lidar'), size).perceive(world.state(), 0)
@@ -64,7 +64,7 @@ def montage(frame: WorldFrame, identity: SceneIdentity) -> Image.Image:
 
 
 def from_above(frame: WorldFrame, objects: Iterable[AnnotatedObject], height: int) -> Image.Image:
-    """The sweep and the boxes of a key frame seen from above, the vehicle's way up; height: pixels."""
+    """The top view of a key frame, with the heading of the vehicle up.  height: pixels."""
     scale = height / (2 * REACH)
     picture = Image.new('RGB', (height, height), GROUND)
     pen = ImageDraw.Draw(picture)
@@ -79,7 +79,7 @@ def from_above(frame: WorldFrame, objects: Iterable[AnnotatedObject], height: in
 
 
 def font(size: int) -> ImageFont.ImageFont:
-    """The font of all writing."""
+    """The font of all text."""
     return ImageFont.load_default(size)
 
 
@@ -92,7 +92,7 @@ def _rings(pen: ImageDraw.ImageDraw, scale: float) -> None:
 
 
 def _points(picture: Image.Image, points: np.ndarray, scale: float) -> None:
-    """Points as pixels, coloured by height; the highest of those that fall on one pixel shows."""
+    """Draw points as pixels, coloured by height; the highest point of a pixel is visible."""
     ego = LIDAR.pose.apply(points[:, :3])
     ego = ego[np.argsort(ego[:, 2], kind='stable')]
     share = np.clip(ego[:, 2:] / 3.0, 0, 1)
@@ -105,7 +105,7 @@ def _points(picture: Image.Image, points: np.ndarray, scale: float) -> None:
 
 
 def _box(pen: ImageDraw.ImageDraw, item: AnnotatedObject, scale: float) -> None:
-    """Outline, with a line from the middle to the front."""
+    """Draw an outline with a line from the middle to the front."""
     colour = COLOURS[item.category] if item.num_lidar_pts else UNSEEN
     corners = box_corners(item.centre, item.size, item.yaw)[:4]
     pen.polygon([_pixel(corner, scale) for corner in corners], outline=colour)
@@ -113,7 +113,7 @@ def _box(pen: ImageDraw.ImageDraw, item: AnnotatedObject, scale: float) -> None:
 
 
 def _legend(pen: ImageDraw.ImageDraw, objects: Iterable[AnnotatedObject], corner: tuple[int, int]) -> None:
-    """Colours of the categories, with how many of each the LiDAR meets."""
+    """Draw the colours of categories with their numbers of objects with LiDAR points."""
     met = Counter(item.category for item in objects if item.num_lidar_pts)
     lines = [(COLOURS[category], f'{met[category]} {category}') for category in COLOURS if met[category]]
     for row, (colour, text) in enumerate([*lines, (UNSEEN, 'without points')]):
@@ -123,5 +123,5 @@ def _legend(pen: ImageDraw.ImageDraw, objects: Iterable[AnnotatedObject], corner
 
 
 def _pixel(point: np.ndarray | tuple[float, ...], scale: float) -> tuple[float, float]:
-    """Where a point of the ego frame (x ahead, y left, metres) is in the picture."""
+    """The pixel of a point of the ego frame (x ahead, y left, metres)."""
     return (REACH - point[1]) * scale, (REACH - point[0]) * scale

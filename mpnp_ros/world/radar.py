@@ -1,7 +1,7 @@
-"""The five radars: few points, with radial speeds, that neither night nor fog takes away.
+"""The five radars: few points with radial speeds, independent of light and fog.
 
-Made like those of the ARS 408 of nuScenes.  An object answers from the sides of its box that face the radar
-where it is in sight, and sometimes though it is not; what stands in the scenery answers as clutter.
+The points are like those of the ARS 408 in nuScenes.  Objects reflect from the sides of their boxes that face
+the radar, sometimes also when they are hidden.  Static scenery reflects as clutter.
 """
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from mpnp_ros.world.rays import Rays
 from mpnp_ros.world.rig import RADARS, RadarMounting
 from mpnp_ros.world.state import EgoState, WorldObject, WorldState
 
-NEAREST, FARTHEST = 1.0, 150.0
-"""Metres within which there are points."""
+MIN_RANGE, MAX_RANGE = 1.0, 150.0
+"""Range of points, metres."""
 HALF_OPENING = math.radians(60)
 CROSS_SECTIONS: dict[str, float] = {
     'car': 10.0, 'truck': 18.0, 'bus': 20.0, 'trailer': 20.0, 'construction vehicle': 17.0, 'barrier': 3.0,
@@ -28,28 +28,28 @@ CROSS_SECTIONS: dict[str, float] = {
 """Mean radar cross section by category of NuScenes-QA, dBsm."""
 SECTION_SPREAD = 4.0
 FAINTEST = -12.0
-"""Cross section that is just detected 20 m away, dBsm; each tenfold distance needs 25 dB more."""
+"""Smallest detected cross section at 20 m, dBsm; it increases by 25 dB per decade of distance."""
 HIDDEN, SEEN_HIDDEN = 0.15, 0.3
-"""Share in sight below which an object is hidden, and the chance that it answers nevertheless."""
+"""Visible share below which an object is hidden, and detection probability of hidden objects."""
 CLUTTER_RAYS = 32
-"""Of every radar, to what stands in the scenery."""
+"""Rays per radar for clutter of the scenery."""
 RANGE_NOISE, AZIMUTH_NOISE, SPEED_NOISE = 0.2, math.radians(0.5), 0.1
 """Standard deviations: metres, radians, metres/second."""
 STANDS = 0.3
-"""Speed below which a thing counts as stationary, metres/second."""
+"""Speed below which an object is stationary, metres/second."""
 MOVING, STATIONARY, ONCOMING, CROSSING = 0, 1, 2, 6
 """Codes of dyn_prop."""
 STEADY_FIELDS = {'is_quality_valid': 1, 'ambig_state': 3, 'x_rms': 19, 'y_rms': 19, 'invalid_state': 0,
                  'pdh0': 1, 'vx_rms': 16, 'vy_rms': 16}
-"""Fields that are the same for every point: valid, unambiguous, hardly ever false."""
+"""Fields with constant values: valid, unambiguous, low false-alarm probability."""
 STREAM = 2
 
 
 @dataclass(frozen=True, eq=False)
 class RadarSweep:
-    """points: [N] of :data:`~mpnp_ros.nuscenes.pointclouds.RADAR_DTYPE`, sensor frame.
+    """A sweep of one radar.  points: [N] of :data:`~mpnp_ros.nuscenes.pointclouds.RADAR_DTYPE`, sensor frame.
 
-    identities: [N] int32, of the object that each point comes from, 0 for none.
+    identities: [N] int32, of the object of each point, 0 for none.
     """
 
     points: np.ndarray
@@ -58,7 +58,7 @@ class RadarSweep:
 
 @dataclass(frozen=True, eq=False)
 class _Reflections:
-    """Places that answer: position, velocity [N, 2] (world frame), section, dyn_prop, identity [N]."""
+    """Reflecting places: position, velocity [N, 2] (world frame), section, dyn_prop, identity [N]."""
 
     position: np.ndarray
     velocity: np.ndarray
@@ -77,10 +77,10 @@ class _Reflections:
 
 
 def radar_sweeps(state: WorldState, rays: Rays, shares: Mapping[int, float]) -> dict[str, RadarSweep]:
-    """What every radar returns, by channel.
+    """The sweeps of all radars by channel.
 
-    shares: in sight by identity, from :func:`~mpnp_ros.world.visibility.visibility`.  Noise follows from the
-    seed and the time of the state; light and weather do not count.
+    shares: visible shares by identity, from :func:`~mpnp_ros.world.visibility.visibility`.  Noise follows
+    from the seed and the time of the state; light and weather have no effect.
     """
     rng = np.random.default_rng([state.seed, round(state.time * 1e6), STREAM])
     clutter = _clutter(state, rays, rng)
@@ -89,9 +89,9 @@ def radar_sweeps(state: WorldState, rays: Rays, shares: Mapping[int, float]) -> 
 
 
 def to_pcd(points: np.ndarray) -> bytes:
-    """Radar points [N] as a file of nuScenes; no points are one point of NaN, as there.
+    """Radar points [N] as a nuScenes file; an empty sweep is one point of NaN.
 
-    The devkit wants at least one point, and at least one byte after the last one.
+    The devkit requires at least one point and at least one byte after the last point.
     """
     if not len(points):
         points = np.zeros(1, RADAR_DTYPE)
@@ -110,7 +110,7 @@ def to_pcd(points: np.ndarray) -> bytes:
 
 def _sweep(state: WorldState, mounting: RadarMounting, shares: Mapping[int, float], clutter: _Reflections,
            rng: np.random.Generator) -> RadarSweep:
-    """One radar: what reflects, less what is out of its field, with noise."""
+    """The sweep of one radar: detected reflections in its field of view, with noise."""
     pose = state.ego.pose @ mounting.pose
     origin = pose.translation[:2]
     things = [_answers(thing, origin, state.ego, rng) for thing in state.objects
@@ -120,7 +120,7 @@ def _sweep(state: WorldState, mounting: RadarMounting, shares: Mapping[int, floa
     distance = np.hypot(*relative.T)
     azimuth = np.arctan2(relative[:, 1], relative[:, 0])
     faintest = FAINTEST + 25 * np.log10(np.maximum(distance, 5.0) / 20) + rng.normal(0, 2, len(distance))
-    chosen = ((distance > NEAREST) & (distance < FARTHEST) & (np.abs(azimuth) < HALF_OPENING)
+    chosen = ((distance > MIN_RANGE) & (distance < MAX_RANGE) & (np.abs(azimuth) < HALF_OPENING)
               & (whole.section > faintest))
     kept = whole[chosen]
     speed = np.einsum('nk,nk->n', kept.velocity, (kept.position - origin) / distance[chosen, None])
@@ -131,7 +131,10 @@ def _sweep(state: WorldState, mounting: RadarMounting, shares: Mapping[int, floa
 
 def _points(distance: np.ndarray, azimuth: np.ndarray, speed: np.ndarray, own_speed: np.ndarray,
             kept: _Reflections, rng: np.random.Generator) -> np.ndarray:
-    """The structured array; speed: radial, of things over ground, own_speed: of the radar, metres/second."""
+    """The structured array of points.
+
+    speed: radial speed over ground; own_speed: of the radar, metres/second.
+    """
     count = len(distance)
     distance = distance + rng.normal(0, RANGE_NOISE, count)
     azimuth = azimuth + rng.normal(0, AZIMUTH_NOISE, count)
@@ -147,14 +150,14 @@ def _points(distance: np.ndarray, azimuth: np.ndarray, speed: np.ndarray, own_sp
 
 
 def _velocity_of(mounting: RadarMounting, ego: EgoState) -> np.ndarray:
-    """Velocity [2] of a radar over ground, world frame, metres/second; the vehicle's turning counts."""
+    """Velocity [2] of a radar over ground, world frame, metres/second, including yaw rate."""
     x, y, _ = mounting.translation
     own = np.array((ego.speed - ego.yaw_rate * y, ego.yaw_rate * x))
     return rotation_about_z(ego.yaw)[:2, :2] @ own
 
 
 def _answers(thing: WorldObject, origin: np.ndarray, ego: EgoState, rng: np.random.Generator) -> _Reflections:
-    """One to a few places on the side of the thing's box that faces the radar."""
+    """Reflecting places on the sides of a box that face the radar."""
     length, width, _ = thing.size
     count = 1 + (length > 3) + rng.poisson(0.6)
     turn, half = rotation_about_z(thing.yaw)[:2, :2], np.array((length, width)) / 2
@@ -170,7 +173,7 @@ def _answers(thing: WorldObject, origin: np.ndarray, ego: EgoState, rng: np.rand
 
 
 def _dyn_prop(thing: WorldObject, ego: EgoState) -> int:
-    """How the radar calls the way a thing moves."""
+    """The dyn_prop code of an object."""
     if thing.speed < STANDS:
         return STATIONARY
     turned = abs(wrap_angle(thing.yaw - ego.yaw))
@@ -178,7 +181,7 @@ def _dyn_prop(thing: WorldObject, ego: EgoState) -> int:
 
 
 def _clutter(state: WorldState, rays: Rays, rng: np.random.Generator) -> Iterator[_Reflections]:
-    """What stands, as every radar meets it on level rays; head-on surfaces answer more strongly."""
+    """Clutter of static scenery for every radar, from horizontal rays; strongest at normal incidence."""
     poses = [state.ego.pose @ mounting.pose for mounting in RADARS.values()]
     angles = rng.uniform(-HALF_OPENING, HALF_OPENING, (len(poses), CLUTTER_RAYS))
     level = np.stack([np.cos(angles), np.sin(angles), np.zeros_like(angles)], -1)
@@ -188,7 +191,7 @@ def _clutter(state: WorldState, rays: Rays, rng: np.random.Generator) -> Iterato
     section = rng.normal(-4 + 10 * hits.incidence, 5.0)
     for radar in range(len(poses)):
         own = np.arange(radar * CLUTTER_RAYS, (radar + 1) * CLUTTER_RAYS)
-        own = own[(hits.distance[own] < FARTHEST) & (hits.identity[own] == 0)]
+        own = own[(hits.distance[own] < MAX_RANGE) & (hits.identity[own] == 0)]
         position = origins[own] + hits.distance[own, None] * directions[own]
         yield _Reflections(position[:, :2], np.zeros((len(own), 2)), section[own],
                            np.full(len(own), STATIONARY), np.zeros(len(own), np.int32))

@@ -1,7 +1,7 @@
-"""Rays into the world: what each meets first, by Embree.
+"""Ray casting into the world, by Embree.
 
-What stands is built once for a scenery, objects once for a state; of both the nearer hit counts.  Building
-takes longer than casting, so that objects far off are coarse.
+Static geometry is built once per scenery, objects once per state; the nearer hit counts.  Building takes
+longer than casting, so distant objects have coarse models.
 """
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from mpnp_ros.world.models import key_of, model_of, placement
 from mpnp_ros.world.state import Fixture, Scenery, WorldObject, WorldState
 
 REACH = 120.0
-"""Metres from the ego vehicle within which objects are met."""
+"""Radius around the ego vehicle within which objects are hit, metres."""
 COARSE_FROM, CELLS = 30.0, 12
-"""Metres from which the models of objects are simplified, and how finely, along every axis."""
+"""Distance from which models are simplified, metres, and grid cells along every axis."""
 
 
 class _Placed(NamedTuple):
-    """Triangles in the world frame and the identity of what they belong to."""
+    """Triangles in the world frame and the identity of their object."""
 
     vertices: np.ndarray
     faces: np.ndarray
@@ -37,13 +37,13 @@ class _Placed(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """What N rays met first.
+    """The first hits of N rays.
 
-    distance: [N] float32, metres, inf for nothing.  identity: [N] int32, of the object, 0 for what is not
-    annotated and for nothing.  material: [N] uint8, index into
+    distance: [N] float32, metres, inf for nothing.  identity: [N] int32, of the object, 0 for
+    scenery and for no hit.  material: [N] uint8, index into
     :data:`~mpnp_ros.world.materials.MATERIALS`, 0 for nothing.  normal: [N, 3] float32, of unit length,
-    world frame, on either side; zero for nothing.  incidence: [N] float32, 1 where the ray meets the
-    surface head-on, 0 where it grazes it.
+    world frame, with either orientation; zero for no hit.  incidence: [N] float32, 1 at normal incidence,
+    0 at grazing incidence.
     """
 
     distance: np.ndarray
@@ -57,7 +57,7 @@ _NOTHING = _Placed(np.zeros((0, 3)), np.zeros((0, 3), int), np.zeros(0, np.uint8
 
 
 class Rays:
-    """Casts rays into states; keeps what it built for the last one."""
+    """Casts rays into states; caches the geometry of the last state."""
 
     def __init__(self) -> None:
         self._scenery: Scenery | None = None
@@ -66,7 +66,7 @@ class Rays:
         self._objects: _Triangles
 
     def cast(self, state: WorldState, origins: np.ndarray, directions: np.ndarray) -> Hits:
-        """What rays meet; origins: [3] or [N, 3], directions: [N, 3] of unit length, world frame."""
+        """The first hits of rays.  origins: [3] or [N, 3], directions: [N, 3] of unit length, world frame."""
         self._build(state)
         directions = np.ascontiguousarray(directions, np.float32)
         origins = np.ascontiguousarray(np.broadcast_to(np.asarray(origins, np.float32), directions.shape))
@@ -107,7 +107,7 @@ class _Triangles:
 
     def nearest(self, origins: np.ndarray, directions: np.ndarray, distance: np.ndarray,
                 ) -> tuple[np.ndarray, np.ndarray]:
-        """Faces [N] met nearer than `distance`, which is lowered in place, else -1; their normals [N, 3]."""
+        """Faces [N] nearer than `distance`, -1 without, and normals [N, 3]; updates `distance` in place."""
         hits = self._scene.run(origins, directions, distance, output=True)
         return hits['primID'], hits['Ng']
 
@@ -129,7 +129,7 @@ def _placed_objects(state: WorldState) -> Iterator[_Placed]:
 
 @cache
 def coarse_model_of(kind: str, body: int, pose: int) -> Mesh:
-    """The model of an object with one vertex in each cell of a grid, and the faces that still have area."""
+    """The simplified model of an object: one vertex per grid cell, without degenerate faces."""
     model = model_of(kind, body, pose)
     cells = np.round(model.vertices * CELLS).astype(int)
     _, first, cell = np.unique(cells, axis=0, return_index=True, return_inverse=True)
@@ -141,7 +141,7 @@ def coarse_model_of(kind: str, body: int, pose: int) -> Mesh:
 
 
 def _place(model: Mesh, thing: WorldObject | Fixture) -> _Placed:
-    """A model that fills the unit box, at the size and the pose of a thing."""
+    """A unit-box model with the size and the pose of a thing."""
     to_world = placement(thing.x, thing.y, thing.z, thing.yaw, thing.size).astype(np.float32)
     vertices = model.vertices @ to_world[:3, :3].T + to_world[:3, 3]
     return _Placed(vertices, model.faces, model.material, getattr(thing, 'identity', 0))

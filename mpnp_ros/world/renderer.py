@@ -1,6 +1,6 @@
 """The six cameras of the ego vehicle, and pictures of the world from anywhere.
 
-Rasterised with OpenGL, by Mesa's software where there is no graphics card: the same bytes for the same state
+It uses OpenGL, or the software renderer of Mesa without a graphics card.  The same state gives the same bytes
 on the same machine.
 """
 from __future__ import annotations
@@ -11,7 +11,7 @@ from types import TracebackType
 import numpy as np
 
 from mpnp_ros.world.camera_sensor import CameraSensor
-from mpnp_ros.world.graphics import Film, ModelShelf, Programs, open_context, shadow_frame, write
+from mpnp_ros.world.graphics import Framebuffer, ModelCache, Programs, open_context, shadow_frame, write
 from mpnp_ros.world.instances import Instances
 from mpnp_ros.world.lighting import Lighting, head_lights, lighting_of, street_lamps
 from mpnp_ros.world.rig import CAMERAS
@@ -20,16 +20,16 @@ from mpnp_ros.world.state import Scenery, WorldState
 from mpnp_ros.world.views import View, camera_view, looking_view, seen, sun_projection
 
 SHADOW_REACH = 55.0
-"""Metres round the ego vehicle in which things cast shadows."""
+"""Radius around the ego vehicle within which things cast shadows, metres."""
 _HALO = 0.35
 _LIGHT_REACH = 15.0
 _ON_GROUND = np.array([[1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 1, 1, 1, 0]], np.float32)
 
 
 class Renderer:
-    """Draws states of the world.  width, height: of the images, pixels, at the rig's fields of view.
+    """Renders states of the world.  width, height: of camera images, pixels.
 
-    Raises WorldError where there is no OpenGL.  One per thread; a context manager, or call :meth:`close`.
+    Raises WorldError without OpenGL.  Use one per thread, as a context manager or with :meth:`close`.
     """
 
     def __init__(self, width: int = 400, height: int = 225, supersampling: int = 2) -> None:
@@ -37,12 +37,12 @@ class Renderer:
         self._context = open_context()
         with self._context:
             self._programs = Programs(self._context)
-            self._shelf = ModelShelf(self._context)
+            self._models = ModelCache(self._context)
             self._shadow_map, self._shadow_frame = shadow_frame(self._context)
             corners = self._context.buffer(np.array([-1, -1, 3, -1, -1, 3], 'f4').tobytes())
             self._screens = {program: self._context.vertex_array(program, [(corners, '2f', 'corner')])
                              for program in (self._programs.sky, self._programs.blur, self._programs.develop)}
-        self._films: dict[tuple[int, int], Film] = {}
+        self._framebuffers: dict[tuple[int, int], Framebuffer] = {}
         self._still: tuple[Scenery, Instances] | None = None
 
     def __enter__(self) -> Renderer:
@@ -53,11 +53,11 @@ class Renderer:
         self.close()
 
     def close(self) -> None:
-        """Give the graphics memory back."""
+        """Free the graphics memory."""
         self._context.release()
 
     def render(self, state: WorldState) -> dict[str, np.ndarray]:
-        """What each camera sees: uint8 [height, width, 3] RGB by channel, noise and rain included."""
+        """The images of all cameras by channel, uint8 [height, width, 3] RGB, with noise and rain."""
         views = [camera_view(mounting, state.ego) for mounting in CAMERAS.values()]
         images = self._draw(state, views, self.width, self.height)
         images = CameraSensor(state.conditions).expose(images, state.seed, state.time)
@@ -65,7 +65,7 @@ class Renderer:
 
     def render_view(self, state: WorldState, eye: Sequence[float], target: Sequence[float], width: int,
                     height: int) -> np.ndarray:
-        """A picture [height, width, 3] uint8 RGB that shows the ego vehicle too; eye, target in metres."""
+        """An image [height, width, 3] uint8 RGB with the ego vehicle; eye, target: metres."""
         view = looking_view(eye, target, width / height)
         return self._draw(state, [view], width, height, with_ego=True)[0]
 
@@ -77,11 +77,11 @@ class Renderer:
             instances = self._instances(state, with_ego)
             self._begin(state, lighting, instances)
             sheet = self._context.simple_framebuffer((width, height * len(views)), 4)
-            film = self._film(width, height)
+            framebuffer = self._framebuffer(width, height)
             lights = self._lights(state, lighting)
             for index, view in enumerate(views):
-                self._draw_view(view, film, state, lighting, instances, lights)
-                self._develop(film, lighting)
+                self._draw_view(view, framebuffer, state, lighting, instances, lights)
+                self._develop(framebuffer, lighting)
                 sheet.use()
                 sheet.viewport = 0, index * height, width, height
                 self._screens[self._programs.develop].render()
@@ -91,19 +91,19 @@ class Renderer:
                 attachment.release()
         return pixels.reshape(len(views), height, width, 3)
 
-    def _film(self, width: int, height: int) -> Film:
-        if (width, height) not in self._films:
-            self._films[width, height] = Film(self._context, width, height, self._supersampling)
-        return self._films[width, height]
+    def _framebuffer(self, width: int, height: int) -> Framebuffer:
+        if (width, height) not in self._framebuffers:
+            self._framebuffers[width, height] = Framebuffer(self._context, width, height, self._supersampling)
+        return self._framebuffers[width, height]
 
     def _instances(self, state: WorldState, with_ego: bool) -> Instances:
-        """Everything that may be drawn; what stands still is remembered."""
+        """All instances of a state; static ones are cached."""
         if self._still is None or self._still[0] is not state.scenery:
             self._still = state.scenery, Instances.of_scenery(state.scenery)
         return Instances.of_state(state, with_ego) + self._still[1]
 
     def _begin(self, state: WorldState, lighting: Lighting, instances: Instances) -> None:
-        """Set what all views share, and draw the shadow map."""
+        """Set the uniforms of all views and draw the shadow map."""
         middle = np.array((state.ego.x + 10 * np.cos(state.ego.yaw), state.ego.y + 10 * np.sin(state.ego.yaw),
                            0))
         sun_view = sun_projection(middle, lighting.sun_direction, SHADOW_REACH)
@@ -124,57 +124,58 @@ class Renderer:
         write(self._programs.shadow, view=sun_view)
         self._context.polygon_offset = 2.0, 4.0
         for key, rows in instances.visible(sun_view, middle):
-            self._shelf.model(key).draw(self._programs.shadow, rows)
+            self._models.model(key).draw(self._programs.shadow, rows)
         self._context.polygon_offset = 0.0, 0.0
 
     def _lights(self, state: WorldState, lighting: Lighting) -> tuple[np.ndarray, np.ndarray]:
-        """Head lights [N, 6] and street lamps [M, 4] that count."""
+        """Head lights [N, 6] and street lamps [M, 4] that are on."""
         spots, lamps = head_lights(state), street_lamps(state.scenery)
         keep = slice(None) if lighting.darkness else slice(0)
         spots[:, 5] *= lighting.darkness
         lamps[:, 3] *= lighting.darkness
         return spots[keep], lamps[keep]
 
-    def _draw_view(self, view: View, film: Film, state: WorldState, lighting: Lighting, instances: Instances,
-                   lights: tuple[np.ndarray, np.ndarray]) -> None:
+    def _draw_view(self, view: View, framebuffer: Framebuffer, state: WorldState, lighting: Lighting,
+                   instances: Instances, lights: tuple[np.ndarray, np.ndarray]) -> None:
         """Draw one view in linear light."""
-        film.frame.use()
-        film.frame.clear(depth=1.0)
+        framebuffer.frame.use()
+        framebuffer.frame.clear(depth=1.0)
         self._context.enable_only(self._context.DEPTH_TEST | self._context.CULL_FACE)
-        self._context.front_face = 'cw'  # rows run downwards
+        self._context.front_face = 'cw'  # image rows run downwards
         self._shadow_map.use(0)
         programs, projection = self._programs.models(lighting.shadows), view.projection
         visible_lights = _visible_lights(view, projection, *lights)
         for program in programs.values():
             write(program, view=projection, eye=tuple(view.eye), **visible_lights)
         for key, rows in instances.visible(projection, view.eye):
-            self._shelf.model(key).draw(programs['wall' if key[0] == 'building' else 'thing'], rows)
-        self._shelf.ground(state.scenery).draw(programs['ground'], _ON_GROUND)
+            self._models.model(key).draw(programs['wall' if key[0] == 'building' else 'thing'], rows)
+        self._models.ground(state.scenery).draw(programs['ground'], _ON_GROUND)
         self._context.enable_only(self._context.DEPTH_TEST)
         self._context.depth_func = '<='
         write(self._programs.sky, rotation=view.rotation, lens=view.lens)
         self._screens[self._programs.sky].render()
         self._context.depth_func = '<'
 
-    def _develop(self, film: Film, lighting: Lighting) -> None:
-        """Blur what is bright into halos, and set up how light becomes pixels."""
+    def _develop(self, framebuffer: Framebuffer, lighting: Lighting) -> None:
+        """Blur bright areas into halos and set the uniforms of development."""
         self._context.enable_only(0)
         blur = self._programs.blur
         for step in range(4 if lighting.darkness else 0):
-            film.halo_frames[step % 2].use()
-            (film.halos[1 - step % 2] if step else film.light).use(0)
+            framebuffer.halo_frames[step % 2].use()
+            (framebuffer.halos[1 - step % 2] if step else framebuffer.light).use(0)
             spread = 1 + step // 2
-            across, up = (spread / film.halos[0].width, 0.0), (0.0, spread / film.halos[0].height)
+            halo = framebuffer.halos[0]
+            across, up = (spread / halo.width, 0.0), (0.0, spread / halo.height)
             write(blur, direction=up if step % 2 else across, threshold=0.0 if step else 0.8)
             self._screens[blur].render()
-        film.light.use(0)
-        film.halos[1].use(1)
+        framebuffer.light.use(0)
+        framebuffer.halos[1].use(1)
         write(self._programs.develop, exposure=lighting.exposure, halo_share=_HALO * bool(lighting.darkness))
 
 
 def _visible_lights(view: View, projection: np.ndarray, spots: np.ndarray, lamps: np.ndarray) -> dict[str,
                                                                                                       object]:
-    """The nearest lights that reach into a view, as uniforms."""
+    """The nearest lights that affect a view, as uniforms."""
     middles = spots[:, :3] + np.column_stack([14 * spots[:, 3:5], np.zeros(len(spots))])
     spots = _nearest(spots[seen(projection, middles, _LIGHT_REACH)], view.eye, MAX_SPOTS)
     lamps = _nearest(lamps[seen(projection, lamps[:, :3], _LIGHT_REACH)], view.eye, MAX_LAMPS)

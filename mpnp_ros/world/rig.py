@@ -18,7 +18,7 @@ LIDAR: Mounting = RIG[LIDAR_CHANNEL]
 
 @dataclass(frozen=True)
 class RadarMounting:
-    """Where a radar is: metres, and degrees counter-clockwise from ahead."""
+    """The pose of a radar: metres, and degrees counter-clockwise from ahead."""
 
     translation: tuple[float, float, float]
     yaw: float

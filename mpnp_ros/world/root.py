@@ -1,15 +1,16 @@
-"""A folder of scenes of the world: which are complete, and their tables as a nuScenes root.
+"""A folder of scenes of the world, with their tables as a nuScenes root.
 
     samples/<channel>/         sensor files
     can_bus/<scene>_ms_imu.json
-    scenes/<scene>.json        the scene's part of the tables; it is there when the scene is complete
-    recipe.json                how the scenes are made
+    scenes/<scene>.json        the scene's part of the tables; exists once the scene is complete
+    recipe.json                settings of the scenes
     v1.0-world/<table>.json    all parts together, in order of the scenes' names
     maps/world.png
 
 Beyond nuScenes v1.0 there are microphones: samples/MICROPHONES/*.wav (16 kHz, one channel for each of
-:data:`~mpnp_ros.world.rig.MICROPHONES`), and the table ``sound.json``, which names them by sample together
-with the instances whose horn or siren is heard.  They are no sample_data, as nuScenes has no such modality.
+:data:`~mpnp_ros.world.rig.MICROPHONES`), and the table ``sound.json``, which lists them by sample together
+with the instances whose horn or siren is audible.  They are not sample_data, because nuScenes has no such
+modality.
 """
 from __future__ import annotations
 
@@ -33,9 +34,9 @@ Tables = Mapping[str, list[Record]]
 
 
 def prepare(root: Path, recipe: Mapping[str, Any]) -> None:
-    """Make the folder and note in it how its scenes are made; all in one folder are made in one way.
+    """Create the folder and record the recipe; all scenes of a folder have the same recipe.
 
-    Raises DatasetError where it holds something else, or scenes made in another way.
+    Raises DatasetError if it has other contents or scenes of another recipe.
     """
     note = root / RECIPE_FILE
     recipe = json.loads(json.dumps(recipe))
@@ -52,19 +53,19 @@ def prepare(root: Path, recipe: Mapping[str, Any]) -> None:
 
 
 def part_file(root: Path, identity: SceneIdentity) -> Path:
-    """Where the part of the tables that belongs to a scene is; its scene is complete when it is there."""
+    """The file of the tables of a scene; it exists once the scene is complete."""
     return root / 'scenes' / f'{identity.name}.json'
 
 
 def add_part(root: Path, identity: SceneIdentity, tables: Tables) -> None:
-    """Write the part of the tables that belongs to a scene, at once."""
+    """Write the tables of a scene atomically."""
     path = part_file(root, identity)
     path.parent.mkdir(exist_ok=True)
     write_file(path, json.dumps(tables, separators=(',', ':')).encode())
 
 
 def merge(root: Path) -> Path:
-    """Write the tables of all complete scenes, one scene in memory at a time, and return their folder."""
+    """Write the tables of all complete scenes; returns their folder."""
     (root / MAP_FILE).parent.mkdir(exist_ok=True)
     Image.new('L', (64, 64), 255).save(root / MAP_FILE)
     with new_folder(root / VERSION) as folder, ExitStack() as files:
@@ -85,7 +86,7 @@ def merge(root: Path) -> Path:
 
 
 class _Table:
-    """A JSON list that grows in a file, one record a line."""
+    """A JSON list that is written record by record, one per line."""
 
     def __init__(self, path: Path) -> None:
         self._stream = path.open('w', encoding='utf-8')
@@ -108,10 +109,10 @@ def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise DatasetError(f'{path} cannot be read ({error}); remove it, and what it stands for is made '
+        raise DatasetError(f'{path} cannot be read ({error}); remove it and generate '
                            'again') from None
 
 
-def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    return ', '.join(f'{name} {one.get(name)} (now {other.get(name)})'
-                     for name in {**one, **other} if one.get(name) != other.get(name))
+def _differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    return ', '.join(f'{name} {first.get(name)} (now {other.get(name)})'
+                     for name in {**first, **other} if first.get(name) != other.get(name))

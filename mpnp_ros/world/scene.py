@@ -1,4 +1,4 @@
-"""A scene as its vehicle perceives it, key frame by key frame."""
+"""Key frames of a scene, as the ego vehicle perceives them."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
@@ -20,18 +20,18 @@ from mpnp_ros.world.state import WorldState
 from mpnp_ros.world.visibility import point_counts, visibility
 
 STEP = 0.1
-"""Seconds between the states from which movements and sounds between key frames are made."""
+"""Seconds between simulated states, used for inertial readings and sound."""
 SUPERSAMPLED_WIDTH = 700
-"""Images narrower than this are drawn at twice their size, which smooths their edges."""
+"""Images narrower than this are rendered with twofold supersampling."""
 
 
 @dataclass(frozen=True, eq=False)
 class WorldFrame:
     """A key frame of the world.
 
-    index: from 0.  images: uint8 [H, W, 3] by camera, empty without cameras.  sweep, radars: there
-    whether or not their files are wanted, because boxes tell how many points lie on them.  inertial, sound
-    (float32 [microphones, samples], -1..1): since the key frame before, where they are wanted.
+    index: from 0.  images: uint8 [H, W, 3] by camera, empty without cameras.  sweep, radars: always
+    present, because boxes have numbers of points.  inertial, sound (float32 [microphones, samples], -1..1):
+    since the previous key frame, if requested.
     """
 
     index: int
@@ -44,9 +44,9 @@ class WorldFrame:
     sound: np.ndarray | None = None
 
     def key_frame(self, identity: SceneIdentity) -> KeyFrame:
-        """The moment with its true objects in the ego frame, as the reader of a nuScenes root gives it.
+        """The key frame with true objects in the ego frame, like one of a nuScenes root.
 
-        It has no sensor readings: there are no files.
+        It has no sensor readings, because there are no files.
         """
         ego = self.state.ego
         objects = seen(self.annotations, ego, lambda number: identity.token('instance', number))
@@ -57,9 +57,9 @@ class WorldFrame:
 
 
 class Sensors:
-    """Cameras, LiDAR and radars of a vehicle; one a process, as it holds what draws the images.
+    """Cameras, LiDAR and radars of a vehicle; use one per process, because it owns the renderer.
 
-    names: modalities, of which only ``camera`` takes time.  size: width, height of images, pixels.
+    names: modalities; only ``camera`` has an effect.  size: width, height of images, pixels.
     """
 
     def __init__(self, names: Collection[str], size: tuple[int, int]) -> None:
@@ -71,7 +71,7 @@ class Sensors:
             self._renderer = Renderer(*size, supersampling=2 if size[0] < SUPERSAMPLED_WIDTH else 1)
 
     def perceive(self, state: WorldState, index: int) -> WorldFrame:
-        """Look at a state as the key frame number ``index`` of its scene."""
+        """The sensor data of a state as key frame number ``index`` of its scene."""
         images = self._renderer.render(state) if self._renderer else {}
         shares = visibility(state, self._rays)
         points = sweep(state, self._rays, index)
@@ -83,9 +83,9 @@ class Sensors:
 
 def scene_frames(seed: int, conditions: Conditions, key_frames: int, interval: float, names: Collection[str],
                  sensors: Sensors) -> Iterator[WorldFrame]:
-    """The key frames of a scene, one every ``interval`` seconds, the first of them after as long.
+    """The key frames of a scene, one every ``interval`` seconds, the first after one interval.
 
-    names: of the sensors that are wanted, among them perhaps ``imu`` and ``microphones``.
+    names: of the requested sensors, optionally with ``imu`` and ``microphones``.
     """
     world = World(seed, conditions)
     recorder = Recorder(names)
@@ -100,7 +100,7 @@ def scene_frames(seed: int, conditions: Conditions, key_frames: int, interval: f
 
 
 class Recorder:
-    """Collects what is measured all the time between key frames; names: of the sensors that are wanted."""
+    """Collects inertial readings and sound between key frames.  names: of the requested sensors."""
 
     def __init__(self, names: Collection[str]) -> None:
         self._has_imu, self._has_microphones = 'imu' in names, 'microphones' in names
@@ -109,7 +109,7 @@ class Recorder:
         self._sound: list[np.ndarray] = []
 
     def note(self, world: World) -> None:
-        """Listen to what has happened since the call before."""
+        """Record the time since the previous call."""
         if not (self._has_imu or self._has_microphones):
             return
         state = world.state()

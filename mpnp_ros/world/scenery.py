@@ -1,4 +1,4 @@
-"""What stands still and is not annotated: ground, buildings, trees, lamps, signals, benches."""
+"""Static scenery without annotation: ground, buildings, trees, lamps, signals, benches."""
 from __future__ import annotations
 
 import math
@@ -24,15 +24,15 @@ from mpnp_ros.world.streets import (
 )
 
 LOT_DEPTH = 24.0
-"""Metres behind the sidewalks of the main street that its own lots take."""
+"""Depth of lots of the main street behind its sidewalks, metres."""
 WALLS: tuple[Colour, ...] = ((1, .93, .84), (1, .78, .66), (.95, .97, 1.), (1, .97, .9), (.9, .75, .6))
 BENCH = (1.6, 0.5, 0.45)
 BENCH_GROUND = (1.7, 1.0)
-"""With the knees of those who sit there."""
+"""Ground of a bench, including the knees of sitting people."""
 TRUNK = (0.5, 0.5)
 POLE = (0.14, 0.14, 3.2)
 LAMP = (2.0, 0.3, 7.0)
-"""It stands at its place and its arm reaches over the road."""
+"""Size of a street lamp; its arm reaches over the road."""
 GRASS_MARGIN = 60.0
 
 
@@ -49,7 +49,7 @@ class Lot:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where a bench is and where one looks from it."""
+    """Place and viewing direction of a bench."""
 
     x: float
     y: float
@@ -57,7 +57,7 @@ class Bench:
 
 
 class SceneryPainter:
-    """Draws the scenery.  lots, benches, signal_posts: what others put things and people onto."""
+    """Draws the scenery.  lots, benches, signal_posts: places for objects and people."""
 
     def __init__(self, rng: np.random.Generator, streets: StreetMap, ground: Ground) -> None:
         self._rng, self._map, self._ground = rng, streets, ground
@@ -67,7 +67,7 @@ class SceneryPainter:
         self.signal_posts: list[tuple[Junction, Street, int, tuple[float, float]]] = []
 
     def fixed(self) -> None:
-        """Draw everything that stands on the ground."""
+        """Draw all fixtures."""
         for junction in self._map.junctions:
             self._signals(junction)
         for kerb in self._map.kerbs():
@@ -79,13 +79,13 @@ class SceneryPainter:
             {'building': self._building, 'park': self._park, 'parking': lambda lot: None}[lot.use](lot)
 
     def scenery(self) -> Scenery:
-        """All of it, with the ground."""
+        """The scenery, including the ground."""
         return Scenery(tuple(self._fixtures), tuple(self._patches()))
 
     def _add(self, kind: str, place: tuple[float, float], yaw: float, size: tuple[float, float, float],
              z: float = CURB_HEIGHT, colour: Colour = (1., 1., 1.),
              takes: tuple[float, float] | None = None) -> bool:
-        """Put something up if its ground is free.  takes: length and width of that, default its own."""
+        """Add a fixture if its ground is free; returns whether added.  takes: occupied length and width."""
         length, width = takes or size[:2]
         if not self._ground.take((*place, yaw, length, width)):
             return False
@@ -93,7 +93,7 @@ class SceneryPainter:
         return True
 
     def _signals(self, junction: Junction) -> None:
-        """One for each arm, at the stop line on the right."""
+        """Draw one traffic light per arm, at the stop line on the right."""
         for street in junction.streets:
             for way in (1, -1):
                 u = junction.centre(street) - way * (junction.half(street) + STOP_BACK - .7)
@@ -120,7 +120,7 @@ class SceneryPainter:
         self._add('tree', place, yaw, (crown, crown, height), z, takes=TRUNK)
 
     def _benches(self, kerb: Kerb) -> None:
-        """Some at the back of the sidewalk, looking at the street."""
+        """Draw benches at the back of the sidewalk, facing the street."""
         for _ in range(self._rng.poisson(.018 * (kerb.end - kerb.start))):
             u = float(self._rng.uniform(kerb.start + 7, kerb.end - 7))
             self._bench(kerb.point(u, SIDEWALK - .5), kerb.outward + math.pi)
@@ -130,7 +130,7 @@ class SceneryPainter:
             self.benches.append(Bench(*place, yaw))
 
     def _cut(self, kerb: Kerb) -> Iterator[Lot]:
-        """The land along a kerb in lots."""
+        """The lots along a kerb."""
         rng = self._rng
         margin = SIDEWALK if kerb.street is self._map.main else SIDEWALK + LOT_DEPTH
         start, end = kerb.start, kerb.end
@@ -217,7 +217,7 @@ def _edge(junction: Junction, street: Street, side: int) -> float:
 
 def _corners(street: Street, start: float, end: float, right: float,
              left: float) -> tuple[tuple[float, float], ...]:
-    """Counter-clockwise corners of what lies between two places along and two across."""
+    """Counter-clockwise corners of a rectangle given by ranges along and across a street."""
     return tuple(street.point(u, v) for u, v in ((start, right), (end, right), (end, left), (start, left)))
 
 
@@ -228,7 +228,7 @@ def _along(kerb: Kerb, material: str, start: float, end: float, near: float, far
 
 
 def _stripes(street: Street, u: float) -> Iterator[Patch]:
-    """A crosswalk: stripes along the street."""
+    """The stripes of a crosswalk."""
     half = (CROSSWALK_FAR - CROSSWALK_NEAR) / 2
     for v in np.arange(-street.half_width + .5, street.half_width - .5, 1.0).tolist():
         yield Patch('marking', _corners(street, u - half, u + half, v, v + .5))

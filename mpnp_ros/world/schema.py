@@ -15,10 +15,10 @@ VERSION = 'v1.0-world'
 MAP_FILE = 'maps/world.png'
 MICROPHONE_CHANNEL = 'MICROPHONES'
 CHANNELS = {'camera': tuple(CAMERAS), 'lidar': (LIDAR_CHANNEL,), 'radar': tuple(RADARS)}
-"""nuScenes channels of each of its modalities."""
+"""nuScenes channels by modality."""
 SENSORS = (*CHANNELS, 'imu', 'microphones')
 ADDITIONS = ('sound',)
-"""Tables that nuScenes does not have; its devkit does not look at them."""
+"""Additional tables; the nuScenes devkit ignores them."""
 
 Record = dict[str, Any]
 
@@ -38,7 +38,7 @@ def shared_tables() -> dict[str, list[Record]]:
 
 
 def attribute_tokens(kind: str, attribute: str | None) -> list[str]:
-    """Tokens of the nuScenes attribute of an object: its kind and its status word, None for no status."""
+    """Tokens of the nuScenes attribute of a kind with a status word; None: no status."""
     family = {'pedestrian': 'pedestrian', 'bicycle': 'cycle', 'motorcycle': 'cycle'}.get(
         KINDS[kind].category, 'vehicle')
     return [token('attribute', name) for name, word in ATTRIBUTE_OF_NUSCENES.items()
@@ -57,7 +57,7 @@ def calibration(channel: str, size: tuple[int, int]) -> Record:
 
 
 def scaled_intrinsics(channel: str, size: tuple[int, int]) -> list[list[float]]:
-    """Camera matrix, rows, of a camera whose images are resized to ``size`` (width, height)."""
+    """Rows of the camera matrix for images of ``size`` (width, height)."""
     scales = (size[0] / IMAGE_SIZE[0], size[1] / IMAGE_SIZE[1], 1.0)
     return [[value * scale for value in row]
             for row, scale in zip(CAMERAS[channel].intrinsics, scales, strict=True)]

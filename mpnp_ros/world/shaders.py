@@ -4,7 +4,7 @@ from __future__ import annotations
 from mpnp_ros.world.materials import INDEX
 
 MAX_SPOTS, MAX_LAMPS = 10, 8
-"""Head lights and street lamps that one view can be lit by."""
+"""Maximum number of head lights and street lamps per view."""
 
 _HEADER = '\n'.join(['#version 330', *(f'#define M_{name.upper()} {index}' for name, index in INDEX.items()),
                      f'#define MATERIALS {len(INDEX)}', f'#define SPOTS {MAX_SPOTS}',
@@ -207,7 +207,7 @@ Surface finish(float far) {
 """
 
 SURFACES = {'ground': _GROUND, 'wall': _WALL, 'thing': _THING}
-"""How materials of each group look.  A program for each: Mesa's software runs every branch of a shader."""
+"""Shading by group of materials; separate programs, because Mesa's software runs every branch."""
 
 
 def model_fragment(surface: str, sunny: bool, shadow_size: int) -> str:

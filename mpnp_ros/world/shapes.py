@@ -1,4 +1,4 @@
-"""Simple solids of one material, to build models from.  All face outwards; lengths in metres."""
+"""Simple solids of one material.  All face outwards; lengths in metres."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def polygon(points: Sequence[Point], material: str) -> Mesh:
 def loft(rings: Sequence[Sequence[Point]], material: str, caps: bool = True) -> Mesh:
     """The skin through closed rings of equally many points each, [R, N, 3], with or without its two ends.
 
-    Every ring is seen whole from its middle (star-shaped), and so is the piece between two rings.
+    Every ring and every piece between two rings must be star-shaped about its middle.
     """
     rings = np.asarray(rings, np.float64)
     after = np.roll(rings, -1, axis=1)
@@ -49,7 +49,7 @@ def box(centre: Point, size: Point, material: str, taper: tuple[float, float] = 
 
 
 def prism(outline: Sequence[tuple[float, float]], width: float, material: str, y: float = 0.0) -> Mesh:
-    """A side view (x, z), star-shaped about its middle, drawn out to `width` along y about `y`."""
+    """A star-shaped side view (x, z), extruded to `width` along y about `y`."""
     side = np.asarray(outline, np.float64)
     rings = [np.column_stack([side[:, 0], np.full(len(side), y + offset), side[:, 1]])
              for offset in (-width / 2, width / 2)]
@@ -69,13 +69,13 @@ def cylinder(start: Point, end: Point, radius: float, material: str, end_radius:
 
 
 def tube(points: Sequence[Point], radius: float, material: str, sides: int = 6) -> Mesh:
-    """Cylinders from point to point."""
+    """A chain of cylinders between points."""
     return Mesh.join(cylinder(a, b, radius, material, sides=sides, caps=False)
                      for a, b in zip(points[:-1], points[1:], strict=True))
 
 
 def lathe(profile: Sequence[tuple[float, float]], material: str, sides: int = 12) -> Mesh:
-    """A profile of (radius, height) turned about the vertical axis."""
+    """A solid of revolution of a profile (radius, height) about the vertical axis."""
     angle = np.linspace(0, 2 * np.pi, sides, endpoint=False)
     circle = np.column_stack([np.cos(angle), np.sin(angle), np.zeros(sides)])
     return loft([max(radius, 1e-4) * circle + (0, 0, height) for radius, height in profile], material)
@@ -98,14 +98,14 @@ def wheel(x: float, y: float, radius: float, width: float = 0.22) -> Mesh:
 
 
 def _cap(ring: np.ndarray) -> np.ndarray:
-    """Triangles [F, 3, 3] that fill a ring: from its middle or, up to four points, from its first one."""
+    """Triangles [F, 3, 3] that fill a ring, as a fan from its middle or, up to four points, a corner."""
     if len(ring) <= 4:
         return np.stack([(ring[0], ring[i], ring[i + 1]) for i in range(1, len(ring) - 1)])
     return np.stack([np.broadcast_to(ring.mean(0), ring.shape), ring, np.roll(ring, -1, axis=0)], 1)
 
 
 def _outward(triangles: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Triangles [F, 3, 3], those that look towards `inside` turned round."""
+    """Triangles [F, 3, 3] with those that face `inside` flipped."""
     normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     wrong = np.einsum('fk,fk->f', normals, triangles.mean(1) - inside) < 0
     return np.where(wrong[:, None, None], triangles[:, ::-1], triangles)

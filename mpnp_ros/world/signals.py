@@ -7,7 +7,7 @@ import numpy as np
 
 YELLOW = 3.0
 ALL_RED = 1.5
-"""Seconds."""
+"""Duration of red for all, seconds."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class SignalCycle:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> SignalCycle:
-        """Some cycle, at some point of it."""
+        """A random cycle with a random offset."""
         greens = float(rng.uniform(10, 20)), float(rng.uniform(8, 14))
         return cls(greens, float(rng.uniform(0, sum(greens) + 2 * (YELLOW + ALL_RED))))
 
@@ -31,7 +31,7 @@ class SignalCycle:
         return sum(self.greens) + 2 * (YELLOW + ALL_RED)
 
     def colour(self, along_x: bool, time: float) -> str:
-        """What the light shows to the main street (along_x) or to the one across it."""
+        """The colour for the main street (along_x) or for the cross street."""
         since = self._since_green(along_x, time)
         green = self.greens[0 if along_x else 1]
         if since < green:
@@ -39,7 +39,7 @@ class SignalCycle:
         return 'yellow' if since < green + YELLOW else 'red'
 
     def next_green(self, along_x: bool, time: float) -> float:
-        """The first time not before `time` at which that street's light turns green."""
+        """The first time at or after `time` at which the light of that street turns green."""
         since = self._since_green(along_x, time)
         return time if since == 0 else time + self.period - since
 

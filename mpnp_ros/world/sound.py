@@ -1,8 +1,7 @@
-"""Microphones on the roof hear engines, horns, sirens, tyres and rain.  All of it is synthetic.
+"""Synthetic sound of engines, horns, sirens, tyres and rain at microphones on the roof.
 
-No sound was recorded: every source plays a waveform made of sines and noise, as a function of time alone,
-at its place.  It arrives later and weaker with distance, and shifted in pitch where it comes nearer or goes
-away.  Nothing echoes and nothing is in the way of sound.
+Every source plays a waveform of sines and noise, which depends on time only, at its place.  Sound has delay,
+attenuation and Doppler shift.  There are no echoes and no obstacles.
 """
 from __future__ import annotations
 
@@ -21,32 +20,32 @@ SAMPLE_RATE = 16000
 SPEED_OF_SOUND = 343.0
 """Metres/second, at 20 degrees Celsius."""
 FULL_SCALE = 4.0
-"""Pascals that a sample of 1 stands for (106 dB); what is louder is clipped."""
+"""Pascals of a sample of 1 (106 dB); louder sound is clipped."""
 HEARING, FADING = 200.0, 50.0
-"""Metres at which a source falls silent, and over how many it fades before."""
+"""Range of a source, and length of its fading before that, metres."""
 NEAREST = 1.0
-"""Metres below which a source becomes no louder."""
+"""Distance below which the level of a source is constant, metres."""
 LOOP = 6.0
 """Seconds after which waveforms repeat."""
 LEVELS: dict[str, float] = {'siren': 20.0, 'horn': 7.0, 'engine': 0.15, 'tyres': 0.02}
-"""Root mean square at 1 m, pascals; tyres: for each metre/second of speed."""
+"""Root mean square at 1 m, pascals; tyres: per metre/second of speed."""
 STREET, OWN_CAR, RAIN = 0.02, 0.006, 0.04
-"""Root mean square at every microphone, pascals; the own car: for each metre/second of speed."""
+"""Root mean square at every microphone, pascals; own car: per metre/second of speed."""
 SIREN_TONES, SIREN_PERIOD = (450.0, 600.0), 1.5
-"""Hertz of the two tones, and seconds for both."""
+"""Frequencies of the two tones, hertz, and period of both, seconds."""
 HORN_TONES = (420.0, 510.0)
 IDLING = 28.0
-"""Hertz at which the engine of an object fires."""
+"""Firing frequency of the engine of an object, hertz."""
 WITHOUT_ENGINE = ('bicycle', 'trailer', 'pedestrian', 'child', 'cone', 'barrier')
 STREAM = 6
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A waveform at a place that changes evenly through the interval.
+    """A waveform at a place that moves linearly during the interval.
 
-    places: x, y, z at its begin and at its end, metres, world frame; levels: likewise, pascals at 1 m.
-    shift: seconds by which the waveform is ahead.
+    places: x, y, z at the beginning and end, metres, world frame; levels: at both, pascals at 1 m.  shift:
+    lead of the waveform, seconds.
     """
 
     waveform: str
@@ -56,11 +55,11 @@ class _Source:
 
 
 def listen(before: WorldState, after: WorldState) -> np.ndarray:
-    """What the microphones hear, float32 [microphones, samples], -1..1, rows as in MICROPHONES.
+    """The sound at the microphones, float32 [microphones, samples], -1..1, rows as in MICROPHONES.
 
-    Sample n is heard n / SAMPLE_RATE seconds after the begin of the scene; all with
-    before.time <= n / SAMPLE_RATE < after.time are given.  Between the states everything moves evenly, so
-    that successive intervals join without a gap or a click.
+    Sample n is at n / SAMPLE_RATE seconds after the beginning of the scene; the result has all with
+    before.time <= n / SAMPLE_RATE < after.time.  Everything moves linearly between the states, so that
+    successive intervals join without clicks.
     """
     numbers = np.arange(sample_number(before.time), sample_number(after.time))
     times = numbers / SAMPLE_RATE
@@ -87,10 +86,10 @@ def _ears(before: EgoState, after: EgoState, progress: np.ndarray) -> np.ndarray
 
 
 def _arriving(source: _Source, ears: np.ndarray, times: np.ndarray, progress: np.ndarray) -> np.ndarray:
-    """Pascals [microphones, samples] that a source causes.
+    """The sound pressure of a source, pascals [microphones, samples].
 
-    The delay is that of the distance now, not when the sound set out: no jump where a source changes its
-    speed between two intervals, and a pitch that is wrong by the square of speed over that of sound only.
+    The delay follows the distance at reception instead of emission.  This avoids jumps when a source changes
+    speed between intervals; the error of the pitch is of second order in speed over speed of sound.
     """
     start, end = source.places
     distance = np.linalg.norm(start + progress[:, None] * (end - start) - ears, axis=-1)
@@ -101,7 +100,7 @@ def _arriving(source: _Source, ears: np.ndarray, times: np.ndarray, progress: np
 
 
 def _play(waveform: str, seconds: np.ndarray) -> np.ndarray:
-    """A waveform, of root mean square 1, at times of its own clock, between its samples interpolated."""
+    """A waveform with root mean square 1 at given times, linearly interpolated."""
     loop = _waveforms()[waveform]
     position = seconds % LOOP * SAMPLE_RATE
     whole = position.astype(np.intp)
@@ -110,7 +109,7 @@ def _play(waveform: str, seconds: np.ndarray) -> np.ndarray:
 
 
 def _sources(before: WorldState, after: WorldState) -> Iterator[_Source]:
-    """What sounds near the ego vehicle; what is there at one of the two moments only fades."""
+    """The sources near the ego vehicle; those present in only one state fade."""
     earlier, later = ({thing.identity: thing for thing in state.objects} for state in (before, after))
     for identity in sorted(earlier.keys() | later.keys()):
         known = earlier.get(identity, later.get(identity)), later.get(identity, earlier.get(identity))
@@ -127,7 +126,7 @@ def _in_hearing(places: tuple[np.ndarray, ...], *egos: EgoState) -> bool:
 
 
 def _levels(thing: WorldObject | None) -> dict[str, float]:
-    """Pascals at 1 m of everything an object may sound."""
+    """Levels of the sounds of an object, pascals at 1 m."""
     if thing is None:
         return dict.fromkeys(LEVELS, 0.0)
     runs = thing.kind not in WITHOUT_ENGINE and thing.attribute not in ('parked', 'without rider')
@@ -136,7 +135,7 @@ def _levels(thing: WorldObject | None) -> dict[str, float]:
 
 
 def _ambience(before: WorldState, after: WorldState, numbers: np.ndarray, progress: np.ndarray) -> np.ndarray:
-    """Street, the own car and rain, pascals [microphones, samples]; other noise at every microphone."""
+    """Sound of street, own car and rain, pascals [microphones, samples]; independent by microphone."""
     speed = before.ego.speed + progress * (after.ego.speed - before.ego.speed)
     rain = RAIN * (before.conditions.weather == 'rain')
     level = STREET + OWN_CAR * speed
@@ -148,7 +147,7 @@ def _ambience(before: WorldState, after: WorldState, numbers: np.ndarray, progre
 
 @cache
 def _waveforms() -> dict[str, np.ndarray]:
-    """Every waveform [LOOP * SAMPLE_RATE + 1], periodic, of root mean square 1."""
+    """All periodic waveforms [LOOP * SAMPLE_RATE + 1] with root mean square 1."""
     time = np.arange(int(LOOP * SAMPLE_RATE)) / SAMPLE_RATE
     pitch = np.where(time % SIREN_PERIOD < SIREN_PERIOD / 2, *SIREN_TONES)
     turns = np.concatenate([[0.0], np.cumsum(pitch[:-1])]) / SAMPLE_RATE
@@ -163,12 +162,12 @@ def _waveforms() -> dict[str, np.ndarray]:
 
 
 def _harmonics(turns: np.ndarray, strengths: tuple[float, ...] | list[float]) -> np.ndarray:
-    """Sines at whole multiples of a tone; turns: its phase, 1 a period."""
+    """A sum of harmonics.  turns: phase of the tone in periods."""
     return sum(strength * np.sin(math.tau * order * turns) for order, strength in enumerate(strengths, 1))
 
 
 def _noise(seed: int, low: float, high: float) -> np.ndarray:
-    """A loop of noise between two frequencies, hertz, louder below; root mean square 1."""
+    """A loop of noise in a frequency band, hertz, louder at low frequencies; root mean square 1."""
     count = int(LOOP * SAMPLE_RATE)
     frequency = np.fft.rfftfreq(count, 1 / SAMPLE_RATE)
     phase = np.random.default_rng([seed, STREAM]).uniform(0, math.tau, len(frequency))

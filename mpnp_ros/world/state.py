@@ -1,4 +1,4 @@
-"""What the world is at one moment: the ego vehicle, road users and things, signals, and what stands still.
+"""The state of the world at one moment: ego vehicle, objects, signals and static scenery.
 
 World frame: x east, y north, z up from flat ground, metres; yaw in radians, counter-clockwise, 0 along +x.
 An object's own frame: x ahead, y left, z up, origin at the middle of its underside.
@@ -37,13 +37,12 @@ class EgoState:
 
 @dataclass(frozen=True)
 class WorldObject:
-    """Something that is annotated.
+    """An annotated object.
 
-    identity: from 1, the same through a scene; 0 stands for what is not annotated.  kind: a key of
+    identity: from 1, constant in a scene; 0 is for things without annotation.  kind: a key of
     :data:`~mpnp_ros.world.catalogue.KINDS`.  attribute: status word of NuScenes-QA or None.  size: length,
-    width, height, metres.  phase: radians of the gait or of the wheels' turning.  lights: whether its
-    lights are on, braking: its brake lights, siren: whether it sounds one (an emergency vehicle),
-    horn: whether it sounds its horn now.
+    width, height, metres.  phase: of gait or wheels, radians.  lights, braking: whether its lights and
+    brake lights are on.  siren, horn: whether they sound.
     """
 
     identity: int
@@ -66,7 +65,7 @@ class WorldObject:
 
 @dataclass(frozen=True)
 class Fixture:
-    """Something that stands and is not annotated: a building, tree, street lamp, pole, signal, kerb block.
+    """A static thing without annotation, e.g. a building, tree or street lamp.
 
     kind: building, tree, lamp, signal_pole, bench.  size: length, width, height, metres.
     """
@@ -104,7 +103,7 @@ class Signal:
 
 @dataclass(frozen=True, eq=False)
 class Scenery:
-    """What does not change during a scene."""
+    """The static scenery of a scene."""
 
     fixtures: tuple[Fixture, ...]
     patches: tuple[Patch, ...]
@@ -112,7 +111,7 @@ class Scenery:
 
 @dataclass(frozen=True, eq=False)
 class WorldState:
-    """One moment.  seed, conditions: of the scene; time: seconds since its begin."""
+    """The world at one moment.  seed, conditions: of the scene; time: seconds since its beginning."""
 
     seed: int
     conditions: Conditions

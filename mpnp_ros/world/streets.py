@@ -1,8 +1,8 @@
-"""The map: a main street and the streets that cross it, drawn from a seed.
+"""The map: a random main street and its cross streets.
 
-Everything along a street is placed by (u, v): u metres along it, v metres to the left of its middle line.
-Traffic keeps right.  A cross section from the middle line outwards: lanes, a strip for bicycles, a strip
-for parking, the kerb, a sidewalk, then lots with buildings.
+Coordinates of a street are (u, v): u metres along it, v metres to the left of its middle line.  Traffic keeps
+right.  The cross section from the middle line outwards: lanes, bicycle lane, parking strip, kerb, sidewalk,
+lots with buildings.
 """
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ PARKING = 3.2
 SIDEWALK = 5.0
 """Widths, metres."""
 CURB_HEIGHT = 0.15
-"""Metres of the sidewalks above the road."""
+"""Height of sidewalks above the road, metres."""
 CROSSWALK_NEAR, CROSSWALK_FAR = 0.8, 4.3
-"""Metres from the edge of a junction to both ends of a crosswalk's stripes."""
+"""Range of the stripes of a crosswalk from the edge of a junction, metres."""
 STOP_BACK = 5.5
 """Metres from the edge of a junction to the stop line."""
 REACH = 145.0
-"""Metres from the outermost place that the ego vehicle can start at to the end of the map."""
+"""Metres from the outermost starting place of the ego vehicle to the end of the map."""
 
 
 @dataclass(frozen=True)
 class Street:
-    """A straight street.  along_x: it runs to +x, else to +y; position: of its middle line on the other
-    axis; start, end: of u, its coordinate along; lanes: each way.
+    """A straight street.
+
+    along_x: direction is +x, otherwise +y.  position: of the middle line on the other axis.  start, end:
+    range of u.  lanes: per direction.
     """
 
     along_x: bool
@@ -48,19 +50,19 @@ class Street:
         return (u, self.position + v) if self.along_x else (self.position - v, u)
 
     def yaw(self, way: int) -> float:
-        """Heading of traffic; way: 1 for that which goes to larger u, -1 for the other."""
+        """Heading of traffic.  way: 1 towards larger u, -1 towards smaller u."""
         ahead = 0.0 if self.along_x else math.pi / 2
         return ahead if way > 0 else ahead - math.pi
 
     def lane_offset(self, way: int, lane: int) -> float:
-        """V of a lane's middle; lane 0 is the innermost, lane `lanes` the strip for bicycles."""
+        """V of the middle of a lane; lane 0 is the innermost, lane `lanes` the bicycle lane."""
         across = self.lanes * LANE + BIKE_STRIP / 2 if lane == self.lanes else (lane + .5) * LANE
         return -way * across
 
 
 @dataclass(frozen=True)
 class Junction:
-    """Where a cross street meets the main street; index: its number, also of its traffic light."""
+    """A junction of a cross street with the main street.  index: its number, also of its traffic light."""
 
     index: int
     main: Street
@@ -68,7 +70,7 @@ class Junction:
 
     @property
     def streets(self) -> tuple[Street, Street]:
-        """The main street, the cross street."""
+        """The main street and the cross street."""
         return self.main, self.cross
 
     def centre(self, street: Street) -> float:
@@ -86,7 +88,7 @@ class Junction:
 
 @dataclass(frozen=True)
 class Crosswalk:
-    """Stripes across a street around u.  junction: whose light it has, None for one without."""
+    """A crosswalk of a street around u.  junction: of its traffic light; None without."""
 
     index: int
     street: Street
@@ -96,7 +98,7 @@ class Crosswalk:
 
 @dataclass(frozen=True)
 class Kerb:
-    """One side of a street between two junctions, or between one and the map's end.
+    """One side of a street between junctions or ends of the map.
 
     side: 1 to the left of +u, -1 to the right.  start, end: u at the junctions' edges.
     """
@@ -123,7 +125,7 @@ class Kerb:
 
 @dataclass(frozen=True, eq=False)
 class StreetMap:
-    """All streets, where they meet, where one walks across."""
+    """Streets, junctions and crosswalks."""
 
     main: Street
     crosses: tuple[Street, ...]
@@ -136,7 +138,7 @@ class StreetMap:
         return self.main, *self.crosses
 
     def junctions_on(self, street: Street) -> list[Junction]:
-        """In the order of u."""
+        """The junctions of a street, in order of u."""
         return [junction for junction in self.junctions if street in junction.streets]
 
     def kerbs(self) -> list[Kerb]:

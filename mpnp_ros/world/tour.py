@@ -1,4 +1,4 @@
-"""A drive without end: scene after scene, in light and weather that may change on the way."""
+"""An endless drive through successive scenes, with changeable light and weather."""
 from __future__ import annotations
 
 from mpnp_ros.world.conditions import Conditions
@@ -8,10 +8,10 @@ from mpnp_ros.world.state import WorldState
 
 
 class Tour:
-    """Goes on in the next seed when ``scene_seconds`` of a scene are over: streets have an end.
+    """Simulates a scene for ``scene_seconds``, then the scene of the next seed.
 
-    conditions: may be set at any time; the next step is the same traffic in the new light and weather.
-    left_behind: seconds of the scenes before this one.
+    conditions: settable at any time; the next step has the same traffic in the new light and weather.
+    left_behind: duration of the previous scenes, seconds.
     """
 
     def __init__(self, seed: int, conditions: Conditions, scene_seconds: float) -> None:
@@ -21,14 +21,14 @@ class Tour:
         self._world = World(seed, conditions)
 
     def step(self, seconds: float) -> tuple[WorldState, WorldState]:
-        """Move on; the states before and after, which are of one scene and of the same conditions."""
+        """Advance; returns the states before and after, of the same scene and conditions."""
         world = self._world
         if world.time + seconds > self._scene_seconds:
             self.left_behind += world.time
             self._world = World((world.seed + 1) % (MAX_SEED + 1), self.conditions)
         elif world.conditions != self.conditions:
             self._world = World(world.seed, self.conditions)
-            self._world.step(world.time)  # twins are the same traffic, so this is where the other one was
+            self._world.step(world.time)  # a twin has the same traffic
         before = self._world.state()
         self._world.step(seconds)
         return before, self._world.state()

@@ -1,8 +1,8 @@
-"""Vehicles that drive: along lanes by the Intelligent Driver Model, obeying lights, giving way.
+"""Driving vehicles: Intelligent Driver Model along lanes, traffic lights and right of way.
 
 The model is that of Treiber, Hennecke and Helbing, Phys. Rev. E 62 (2000) 1805, eq. 3: acceleration
-a (1 - (v / v0)^4 - (s* / s)^2) with the wished gap s* = s0 + v T + v dv / (2 sqrt(a b)).
-What one has to stop for (a light, people on a crosswalk, who goes first) is a leader that stands.
+a (1 - (v / v0)^4 - (s* / s)^2) with the desired gap s* = s0 + v T + v dv / (2 sqrt(a b)).
+Reasons to stop (lights, people on crosswalks, right of way) are standing leaders.
 """
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ ACCELERATION, COMFORTABLE_BRAKING, HARDEST_BRAKING = 1.6, 2.0, 7.0
 HEADWAY, STANDING_GAP = 1.2, 2.0
 """Seconds, metres."""
 STOPPING_GAP = 0.6
-"""Metres that one keeps from a stop line."""
+"""Gap to a stop line, metres."""
 LOOKAHEAD = 60.0
 GAP_ACCEPTED = 4.5
-"""Seconds that oncoming traffic must be away for who turns left."""
+"""Accepted time gap to oncoming traffic for left turns, seconds."""
 CLEAR = 10.0
-"""Metres into a turn after which one is out of the way of who drives on straight."""
+"""Metres into a turn after which a vehicle is out of the way of following traffic."""
 REMAINING = 60.0
-"""Metres of street ahead of who stays."""
+"""Distance from the end of the map at which a vehicle with `stays` stops, metres."""
 WHEEL_RADIUS = 0.33
 
 
@@ -36,7 +36,7 @@ WHEEL_RADIUS = 0.33
 class Body:
     """A box of a vehicle.
 
-    behind: metres from the vehicle's front to the box's middle.  variant: which of the bodies of its kind.
+    behind: metres from the front of the vehicle to the middle of the box.  variant: number of the body.
     """
 
     identity: int
@@ -49,11 +49,11 @@ class Body:
 
 @dataclass(eq=False)
 class Vehicle:
-    """Somebody driving.
+    """A driving vehicle.
 
-    s: metres of the front along the lane that is route[leg].  length: metres from the front to the rear end.
+    s: position of the front along lane route[leg], metres.  length: from front to rear end, metres.
     desired: speed on a free straight road, metres/second.  horns: (begin, end) seconds.
-    stays: whether it waits some way before the end of the map, instead of leaving it.
+    stays: whether it stops before the end of the map instead of leaving it.
     """
 
     bodies: tuple[Body, ...]
@@ -71,16 +71,16 @@ class Vehicle:
 
     @property
     def lane(self) -> Lane:
-        """Where its front is."""
+        """The lane of its front."""
         return self.route[self.leg]
 
     @property
     def following(self) -> Lane | None:
-        """The lane after this one, None where the route ends."""
+        """The next lane of the route; None at its end."""
         return self.route[self.leg + 1] if self.leg + 1 < len(self.route) else None
 
     def move(self, seconds: float) -> None:
-        """Go on with the same acceleration, until it stands; two moves are one of both times together."""
+        """Move with constant acceleration until it stands; independent of the division into steps."""
         speed = self.speed + self.acceleration * seconds
         if speed < 0:
             speed, seconds = 0.0, -self.speed / self.acceleration
@@ -90,7 +90,7 @@ class Vehicle:
         self.speed = speed
 
     def pose(self, behind: float) -> Pose:
-        """(x, y, yaw) of a point `behind` metres from the front, where the front has been then."""
+        """The pose (x, y, yaw) of a point `behind` metres from the front, along the driven path."""
         leg, s = self.leg, self.s - behind
         while s < 0 and leg > 0:
             leg -= 1
@@ -100,7 +100,7 @@ class Vehicle:
 
 @dataclass(eq=False)
 class Traffic:
-    """All vehicles on a network.  queues: those on each lane, by its index, the foremost first."""
+    """All vehicles on a network.  queues: vehicles by index of the lane, the foremost first."""
 
     network: LaneNetwork
     cycles: Sequence[SignalCycle]
@@ -112,17 +112,17 @@ class Traffic:
         self.queues = [[] for _ in self.network.lanes]
 
     def vehicles(self) -> list[Vehicle]:
-        """All of them, lane by lane."""
+        """All vehicles, lane by lane."""
         return [vehicle for queue in self.queues for vehicle in queue]
 
     def add(self, vehicle: Vehicle) -> None:
-        """Put a vehicle onto its lane."""
+        """Add a vehicle to its lane."""
         queue = self.queues[vehicle.lane.index]
         queue.append(vehicle)
         queue.sort(key=lambda item: -item.s)
 
     def decide(self, time: float) -> None:
-        """Let everybody see what is ahead and set their acceleration."""
+        """Set the accelerations of all vehicles."""
         for queue in self.queues:
             leader = None
             for vehicle in queue:
@@ -130,14 +130,14 @@ class Traffic:
                 leader = vehicle
 
     def move(self, seconds: float) -> None:
-        """Move everybody on as decided; those who come to the end of the map are gone."""
+        """Move all vehicles; removes those at the end of the map."""
         for vehicle in self.vehicles():
             vehicle.move(seconds)
             if vehicle.s >= vehicle.lane.length:
                 self._change(vehicle)
 
     def _change(self, vehicle: Vehicle) -> None:
-        """Pass to the next lane of the route, if there is one."""
+        """Move a vehicle to the next lane of its route, if any."""
         lane = vehicle.lane
         self.queues[lane.index].remove(vehicle)
         if vehicle.following is None:
@@ -164,7 +164,7 @@ class Traffic:
         return max(-HARDEST_BRAKING, result)
 
     def _beyond(self, vehicle: Vehicle) -> tuple[float, float]:
-        """Gap to and speed of who is ahead in the lanes to come."""
+        """Gap and speed of the leader on later lanes."""
         gap, ahead = math.inf, math.inf
         distance = vehicle.lane.length - vehicle.s
         leaving = self.departed.get(vehicle.lane.index)
@@ -182,14 +182,14 @@ class Traffic:
 
     @staticmethod
     def _still_leaving(vehicle: Vehicle, leaving: Vehicle, distance: float) -> tuple[float, float]:
-        """Who turned off from this lane is ahead until its tail is off it."""
+        """Gap and speed of a vehicle that turned off, until its rear has left the lane."""
         tail = leaving.s - leaving.length
         if leaving.leg == 0 or leaving.route[leaving.leg - 1] is not vehicle.lane or tail > CLEAR:
             return math.inf, math.inf
         return distance + tail, leaving.speed
 
     def _stop(self, vehicle: Vehicle, is_first: bool, time: float) -> float:
-        """Metres to the nearest place where the vehicle has to stop; inf where there is none."""
+        """Metres to the nearest stop of the vehicle; inf without."""
         lane = vehicle.lane
         nearest = math.inf
         for s, crosswalk in lane.crosswalks:
@@ -206,7 +206,7 @@ class Traffic:
         return nearest
 
     def _may_enter(self, vehicle: Vehicle, gap: float, time: float) -> bool:
-        """Whether to drive on into the junction."""
+        """Whether the vehicle may enter the junction."""
         lane, through = vehicle.lane, vehicle.following
         colour = self.cycles[lane.junction.index].colour(lane.street.along_x, time)
         if colour == 'red' or through is None:
@@ -218,12 +218,12 @@ class Traffic:
         return not (self._is_crossed(lane) or self._is_full(vehicle) or self._comes_first(through))
 
     def _is_crossed(self, lane: Lane) -> bool:
-        """Whether somebody from the other street is still in the junction."""
+        """Whether a vehicle from the other street is in the junction."""
         return any(self.queues[through.index] for through in self.network.ways(lane.junction)
                    if through.street is not lane.street)
 
     def _is_full(self, vehicle: Vehicle) -> bool:
-        """Whether there is no room behind the junction."""
+        """Whether there is no space after the junction."""
         onward = self.queues[vehicle.route[vehicle.leg + 2].index]
         if not onward:
             return False
@@ -231,7 +231,7 @@ class Traffic:
         return last.speed < 2 and last.s - last.length < vehicle.length + STANDING_GAP
 
     def _comes_first(self, through: Lane) -> bool:
-        """Whether somebody comes who goes first."""
+        """Whether a vehicle with the right of way approaches."""
         for lane in through.yields_to:
             for other in self.queues[lane.index]:
                 if lane.kind != 'lane':
@@ -243,9 +243,9 @@ class Traffic:
 
 
 def follow(speed: float, wished: float, gap: float, ahead: float) -> float:
-    """Acceleration of the Intelligent Driver Model.  ahead: speed of who is `gap` metres ahead.
+    """Acceleration of the Intelligent Driver Model.  ahead: speed of the leader `gap` metres ahead.
 
-    Above the wished speed one brakes gently.
+    Above the desired speed it brakes gently.
     """
     free = 1 - (speed / wished) ** 4 if speed <= wished else -min(2.0, speed / wished - .8)
     if gap > LOOKAHEAD * 2:
@@ -260,7 +260,7 @@ def _can_stop(speed: float, gap: float, braking: float = 1.7 * COMFORTABLE_BRAKI
 
 
 def _slow_down(speed: float, limit: float, distance: float) -> float:
-    """The acceleration that brings the speed down to a limit within a distance."""
+    """The acceleration that reduces the speed to a limit within a distance."""
     if speed <= limit:
         return math.inf
     needed = (limit * limit - speed * speed) / (2 * max(distance, .5))

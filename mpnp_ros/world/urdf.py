@@ -1,6 +1,6 @@
-"""The rig of the ego vehicle as URDF, from which robot_state_publisher makes ``/tf_static``.
+"""The rig of the ego vehicle as URDF, for robot_state_publisher.
 
-Frames as in a converted nuScenes scene: base_link, and one in it for each sensor, named as its topics are.
+Frames are as in a converted nuScenes scene: base_link and one child per sensor, named like its topics.
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mpnp_ros.world.sdf.elements import roll_pitch_yaw
 
 
 def rig_urdf() -> str:
-    """A robot of fixed joints; camera frames look along z, as :mod:`mpnp_ros.world.rig` has them."""
+    """The URDF with fixed joints; camera frames look along z, as in :mod:`mpnp_ros.world.rig` has them."""
     robot = Element('robot', name='mpnp_rig')
     SubElement(robot, 'link', name=BASE_FRAME)
     for channel, mounting in {**CAMERAS, LIDAR_CHANNEL: LIDAR}.items():

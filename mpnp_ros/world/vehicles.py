@@ -1,13 +1,13 @@
-"""Vehicles, modelled here from simple solids, in metres at the mean sizes of the catalogue."""
+"""Meshes of vehicles from simple solids, in metres at the mean sizes of the catalogue."""
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
 
-from mpnp_ros.world.coachwork import Cabin, body, lamps, mirrors, pair, plates, wheels
 from mpnp_ros.world.mesh import Mesh
 from mpnp_ros.world.shapes import box, cylinder, prism, wheel
+from mpnp_ros.world.vehicle_parts import Cabin, body, lamps, mirrors, pair, plates, wheels
 
 
 def sedan() -> Mesh:
@@ -136,7 +136,7 @@ def bus() -> Mesh:
 
 
 def trailer() -> Mesh:
-    """A semi-trailer that stands alone: a tall box on legs ahead and three axles behind, no cab."""
+    """A detached semi-trailer: a tall box on legs ahead and three axles behind, no cab."""
     posts = [box((x, side * 1.29, 2.45), (0.06, 0.02, 2.5), 'metal') for x in np.linspace(-4.6, 4.6, 9)
              for side in (1, -1)]
     return Mesh.join([
@@ -152,7 +152,7 @@ def trailer() -> Mesh:
 
 
 def _arm(points: list[tuple[float, float]], width: float) -> Mesh:
-    """A boom of an excavator, its outline in side view."""
+    """A boom of an excavator from its side view."""
     return prism(points, width, 'yellow', y=-0.25)
 
 
@@ -184,4 +184,4 @@ VEHICLES: dict[str, Callable[[], Mesh]] = {
     'sedan': sedan, 'hatchback': hatchback, 'suv': suv, 'van': van, 'ambulance': ambulance, 'pickup': pickup,
     'box_truck': box_truck, 'bus': bus, 'trailer': trailer, 'excavator': excavator,
 }
-"""How to build each kind of vehicle with two tracks; cycles are in :mod:`~mpnp_ros.world.cycles`."""
+"""Builders of vehicles by kind; cycles are in :mod:`~mpnp_ros.world.cycles`."""

@@ -1,4 +1,4 @@
-"""Cameras as the graphics card needs them: projections of world points onto images."""
+"""Projections of world points onto images, for OpenGL."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from mpnp_ros.world.mesh import unit
 from mpnp_ros.world.state import EgoState
 
 NEAR, FAR = 0.3, 500.0
-"""Metres between which things are drawn."""
+"""Near and far plane, metres."""
 
 
 @dataclass(frozen=True, eq=False)
 class View:
     """A pinhole camera.  rotation: [3, 3] camera -> world, x right, y down, z ahead; eye: [3], metres.
 
-    lens: focal lengths and principal point (x, y each) as shares of the image's width and height.
+    lens: focal lengths and principal point (x, y each) as shares of image width and height.
     """
 
     rotation: np.ndarray
@@ -28,7 +28,7 @@ class View:
 
     @property
     def projection(self) -> np.ndarray:
-        """World -> clip coordinates [4, 4], the image's first row at y = -1."""
+        """World -> clip coordinates [4, 4]; the first row of the image is at y = -1."""
         fx, fy, cx, cy = self.lens
         clip = np.array([[2 * fx, 0, 2 * cx - 1, 0], [0, 2 * fy, 2 * cy - 1, 0],
                          [0, 0, (FAR + NEAR) / (FAR - NEAR), -2 * FAR * NEAR / (FAR - NEAR)], [0, 0, 1, 0]])
@@ -38,7 +38,7 @@ class View:
 
 
 def camera_view(mounting: Mounting, ego: EgoState) -> View:
-    """A camera of the rig on the ego vehicle."""
+    """The view of a camera of the rig on the ego vehicle."""
     pose, vehicle = mounting.pose, Transform.about_z(ego.yaw)
     focal, x, y = mounting.camera
     width, height = IMAGE_SIZE
@@ -48,7 +48,7 @@ def camera_view(mounting: Mounting, ego: EgoState) -> View:
 
 
 def looking_view(eye: Sequence[float], target: Sequence[float], aspect: float, field: float = 1.0) -> View:
-    """A camera at `eye` that looks at `target`, upright; field: focal length over the image's height."""
+    """An upright view from `eye` to `target`.  field: focal length over image height."""
     eye, target = np.asarray(eye, np.float64), np.asarray(target, np.float64)
     ahead = unit(target - eye)
     right = unit(np.cross(ahead, (0, 0, 1) if abs(ahead[2]) < 0.999 else (0, 1, 0)))
@@ -57,7 +57,7 @@ def looking_view(eye: Sequence[float], target: Sequence[float], aspect: float, f
 
 
 def sun_projection(middle: Sequence[float], direction: Sequence[float], reach: float) -> np.ndarray:
-    """World -> clip coordinates [4, 4] of light from `direction`, `reach` metres round `middle`."""
+    """World -> clip coordinates [4, 4] of light from `direction`, `reach` metres around `middle`."""
     view = looking_view(np.asarray(middle) + 90 * np.asarray(direction), middle, 1.0)
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = view.rotation.T, -view.rotation.T @ view.eye
@@ -67,7 +67,7 @@ def sun_projection(middle: Sequence[float], direction: Sequence[float], reach: f
 
 
 def seen(projection: np.ndarray, middles: np.ndarray, radii: np.ndarray | float) -> np.ndarray:
-    """Which spheres [N] reach into a projection's view; middles: [N, 3], radii: [N], metres."""
+    """Mask [N] of the spheres in view of a projection.  middles: [N, 3], radii: [N], metres."""
     planes = projection[3] + np.concatenate([projection[:2], -projection[:2]])
     inside = np.ones(len(middles), bool)
     for plane in planes:

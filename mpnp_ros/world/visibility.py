@@ -1,4 +1,4 @@
-"""How much of each object is in sight of the ego vehicle, and how many points lie on it."""
+"""Visible share of each object from the ego vehicle, and numbers of sensor points on it."""
 from __future__ import annotations
 
 from collections import Counter
@@ -11,25 +11,25 @@ from mpnp_ros.world.rays import Rays
 from mpnp_ros.world.state import WorldObject, WorldState
 
 EYE = (0.9, 0.0, 1.7)
-"""Where sight is taken from: amid the cameras on the roof, metres in the ego frame."""
+"""View point amid the roof cameras, metres in the ego frame."""
 POINTS = 32
-"""Rays to every object."""
+"""Number of rays per object."""
 _STEPS = (0.8191725134, 0.6710436067, 0.5497004779)
 
 
 def _box_points() -> np.ndarray:
-    """Points [POINTS, 3] spread evenly through the unit box, a little inside of its faces.
+    """Points [POINTS, 3] evenly distributed in the unit box, slightly inside its faces.
 
-    The additive recurrence of the plastic number's generalisation to three dimensions (Roberts, 2018).
+    They are an additive recurrence with a generalised plastic number (Roberts, 2018).
     """
     spread = np.outer(np.arange(1, POINTS + 1), _STEPS) % 1
     return (spread - (0.5, 0.5, 0.0)) * (0.8, 0.8, 0.9) + (0.0, 0.0, 0.05)
 
 
 def visibility(state: WorldState, rays: Rays) -> dict[int, float]:
-    """Share in sight, 0..1, of every object by identity: of the rays to points in its box, those that arrive.
+    """Visible share, 0..1, of every object by identity: the share of unblocked rays to points in its box.
 
-    Light and weather do not count; they are what the sensors make of it.
+    Light and weather have no effect.
     """
     if not state.objects:
         return {}
@@ -48,7 +48,7 @@ def _points_in(thing: WorldObject) -> np.ndarray:
 
 
 def point_counts(identities: Iterable[np.ndarray]) -> Counter[int]:
-    """Points on every object, by identity, in one or more sweeps; an object without any counts zero."""
+    """Number of points on every object by identity, in one or more sweeps; zero if absent."""
     counts = Counter(np.concatenate(list(identities)).tolist())
     del counts[0]
     return counts

@@ -1,7 +1,7 @@
 """Writes one scene of the world into a nuScenes root: its sensor files, then its part of the tables.
 
-The part is written last and at once.  A scene without it is not there: its files, if a cancelled run left
-some, are named by no table and are overwritten, with the same bytes, when the scene is made again.
+The part is written last and atomically.  A scene without it does not exist: no table refers to files of a
+cancelled run, and generating the scene again overwrites them with the same bytes.
 """
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ JPEG_QUALITY = 90
 EXTENSIONS = {'camera': 'jpg', 'lidar': 'pcd.bin', 'radar': 'pcd'}
 TABLES = ('scene', 'log', 'calibrated_sensor', 'sample', 'ego_pose', 'sample_data', 'instance',
           'sample_annotation', 'sound')
-"""Those that belong to scenes; ``sound`` is an addition to the schema of nuScenes."""
+"""Tables with records of scenes; ``sound`` is an addition to the schema of nuScenes."""
 
 
 def write_scene(root: Path, identity: SceneIdentity, frames: Iterable[WorldFrame],
                 size: tuple[int, int], sensors: Collection[str]) -> dict[str, list[Record]]:
     """Write the sensor files of a scene into ``root`` and return its records by table.
 
-    frames: key frames in time order; size: width, height of the images, pixels; sensors: whose files are
-    wanted.
+    frames: key frames in time order; size: width, height of the images, pixels; sensors: those to
+    write.
     """
     writer = SceneWriter(root, identity, size, sensors)
     for frame in frames:
@@ -66,7 +66,7 @@ class SceneWriter:
         self._imu: list[Record] = []
 
     def add(self, frame: WorldFrame) -> None:
-        """Write a key frame."""
+        """Write the sensor files of a key frame and collect its records."""
         stamp = self._identity.stamp(frame.state.time)
         sample = self._add('sample', self._token('sample', frame.index), timestamp=stamp,
                            scene_token=self._token('scene'), prev='', next='')
@@ -81,7 +81,7 @@ class SceneWriter:
         self._imu += [self._can_bus(reading) for reading in frame.inertial]
 
     def close(self) -> dict[str, list[Record]]:
-        """Link what follows each other, write what belongs to the whole scene and return the records."""
+        """Link successive records and write the files of the whole scene; returns the records."""
         samples = list(link_records(self._tables['sample'].values(), 'scene_token').values())[0]
         link_records(self._tables['sample_data'].values(), 'calibrated_sensor_token')
         boxes = link_records(self._tables['sample_annotation'].values(), 'instance_token')
@@ -140,7 +140,7 @@ class SceneWriter:
                   duration=frame.sound.shape[1] / SAMPLE_RATE, filename=filename, sources=sources)
 
     def _can_bus(self, reading: InertialReading) -> Record:
-        """A row of the file of the inertial measurement unit in the CAN bus expansion of nuScenes."""
+        """A row of the IMU file in the CAN bus expansion of nuScenes."""
         return {'utime': self._identity.stamp(reading.time), 'q': reading.orientation,
                 'rotation_rate': reading.rotation_rate, 'linear_accel': reading.acceleration}
 
@@ -161,7 +161,7 @@ class SceneWriter:
 
 
 def sensor_files(frame: WorldFrame, sensors: Collection[str]) -> Iterator[tuple[str, str, bytes]]:
-    """Modality, channel and bytes of every sensor file of a key frame."""
+    """Modality, channel and content of every sensor file of a key frame."""
     if 'camera' in sensors:
         yield from (('camera', channel, jpeg(image)) for channel, image in frame.images.items())
     if 'lidar' in sensors:
@@ -171,14 +171,14 @@ def sensor_files(frame: WorldFrame, sensors: Collection[str]) -> Iterator[tuple[
 
 
 def jpeg(image: np.ndarray) -> bytes:
-    """A picture, uint8 [H, W, 3], as a JPEG file."""
+    """An image, uint8 [H, W, 3], as JPEG."""
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, 'JPEG', quality=JPEG_QUALITY)
     return stream.getvalue()
 
 
 def wav(sound: np.ndarray) -> bytes:
-    """Sound, float [channels, samples] of -1..1, as a WAV file of 16 bits."""
+    """Sound, float [channels, samples] in -1..1, as 16-bit WAV."""
     stream, samples = io.BytesIO(), np.round(sound.T * 32767).astype('<i2')
     with wave.open(stream, 'wb') as file:
         file.setparams((len(sound), 2, SAMPLE_RATE, sound.shape[1], 'NONE', ''))
@@ -187,5 +187,5 @@ def wav(sound: np.ndarray) -> bytes:
 
 
 def box_pose(item: WorldObject) -> Transform:
-    """The middle of an object's box in the map."""
+    """The pose of the middle of an object's box in the map."""
     return Transform(rotation_about_z(item.yaw), np.array((item.x, item.y, item.z + item.size[2] / 2)))

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mpnp_ros.bench.adaptation_memory import main, questions_and_tokens, table
 from mpnp_ros.bench.input_tuning import PROMPTS, InputTuning
-from mpnp_ros.bench.training_process import Taken, peak_resident
+from mpnp_ros.bench.training_process import StepMeasurement, peak_resident
 from mpnp_ros.llm.choices import ChoiceTrie, answer_tokens
 from mpnp_ros.llm.prompt import PromptTemplate
 
@@ -53,9 +53,10 @@ def spelled_out(tuning: InputTuning, question: str, answer: str, tokens: torch.T
 
 
 def test_the_rival_gives_the_probabilities_of_the_stock_model(tuning):
-    tokens, one = torch.randn(2, COLUMNS, WIDTH), tuning()
+    tokens, module = torch.randn(2, COLUMNS, WIDTH), tuning()
     for row, (question, answer) in enumerate(ASKED):
-        torch.testing.assert_close(losses(one, tokens)[row], spelled_out(one, question, answer, tokens[row]))
+        torch.testing.assert_close(losses(module, tokens)[row],
+                                   spelled_out(module, question, answer, tokens[row]))
 
 
 def test_tokens_are_averaged_to_the_entries_there_are(tuning):
@@ -66,9 +67,9 @@ def test_tokens_are_averaged_to_the_entries_there_are(tuning):
 
 def test_recomputing_changes_no_gradient(tuning):
     tokens, both = torch.randn(2, COLUMNS, WIDTH), (tuning(), tuning(recompute=True))
-    for one in both:
-        losses(one, tokens).mean().backward()
-    for kept, again in zip(*(one.parameters() for one in both), strict=True):
+    for module in both:
+        losses(module, tokens).mean().backward()
+    for kept, again in zip(*(module.parameters() for module in both), strict=True):
         torch.testing.assert_close(kept.grad, again.grad)
         assert bool(kept.grad.any())
     assert len(both[0].prompts) == PROMPTS
@@ -77,13 +78,14 @@ def test_recomputing_changes_no_gradient(tuning):
 def test_questions_are_those_of_the_world_about_frames_with_tokens():
     data = questions_and_tokens(20, 'encoder', 5)
     assert len(data.examples) == 20
-    assert len({one.question for one in data.examples}) > 10
+    assert len({example.question for example in data.examples}) > 10
     assert {tokens['lidar'].values.shape for tokens in data.frames.values()} == {(72, 5)}
 
 
 def test_shares_are_of_the_input_layer_with_the_same_batch():
-    results = [Taken('upper', 8, 100, 150, 200, .5, 10), Taken('input', 8, 100, 200, 500, 1., 40),
-               Taken('upper', 16, 100, 150, 200, .5, 10)]
+    results = [StepMeasurement('upper', 8, 100, 150, 200, .5, 10),
+               StepMeasurement('input', 8, 100, 200, 500, 1., 40),
+               StepMeasurement('upper', 16, 100, 150, 200, .5, 10)]
     console = Console(file=io.StringIO(), width=140)
     console.print(table(results))
     upper, _, alone = (line for line in console.file.getvalue().splitlines() if '│' in line)
@@ -106,11 +108,12 @@ def test_the_program_trains_every_way_and_writes_what_it_took(tiny_lm_folder, tm
                  '--threads', '1', '--ways', 'upper', 'input', '--json', str(file)]) == 0
     written = json.loads(file.read_text())
     read, upper, rival = written['results']
-    assert [one['way'] for one in written['results']] == ['read', 'upper', 'input']
+    assert [result['way'] for result in written['results']] == ['read', 'upper', 'input']
     assert rival['parameters'] == 32 * (24 + 1) + 32 * PROMPTS
-    assert all(one['macs'] > 0 < one['seconds'] for one in (upper, rival))
-    assert all(0 < one['imported'] <= one['loaded'] <= one['peak'] for one in (read, upper, rival))
-    assert all(one['loss'] > 0 for one in (upper, rival))
+    assert all(result['macs'] > 0 < result['seconds'] for result in (upper, rival))
+    assert all(0 < result['imported'] <= result['loaded'] <= result['peak']
+               for result in (read, upper, rival))
+    assert all(result['loss'] > 0 for result in (upper, rival))
     assert 'GMAC/step' in capsys.readouterr().out
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from mpnp_ros.bench.adaptation_page import BIN, LEAST_IN_BIN, binned, cost_of, measured, write_page
+from mpnp_ros.bench.adaptation_page import BIN, MIN_IN_BIN, binned, cost_of, measured, write_page
 from mpnp_ros.bench.continual import table
 
 
@@ -21,7 +21,7 @@ def run(supervision: str, seed: int) -> dict:
     costs = {'supervision': supervision, 'seconds': 55., 'steps': 70, 'macs': 2e12, 'memory': 8e8,
              'start_accuracy': .6, 'accuracy': .7}
     return {'seed': seed, 'supervision': supervision, 'moments': moments, 'skipped': 0,
-            'events': [dict(zip(('seconds', 'kind', 'text'), one, strict=True)) for one in events],
+            'events': [dict(zip(('seconds', 'kind', 'text'), event, strict=True)) for event in events],
             'adaptations': [{**costs, 'steps': 0, 'macs': 1e12}, costs],
             'phases': {'plugged': {'title': 'night', 'asked': 800, 'right': 400, 'guessed': 800}}}
 
@@ -50,14 +50,14 @@ def test_costs_count_from_the_moment_the_sensor_was_plugged_in(runs):
 
 
 def test_what_never_happened_has_no_time(runs):
-    lost = {**runs[0], 'events': [one for one in runs[0]['events'] if one['kind'] != 'links']}
+    lost = {**runs[0], 'events': [event for event in runs[0]['events'] if event['kind'] != 'links']}
     assert math.isnan(cost_of(lost)['tried']) and math.isnan(cost_of(lost)['trained'])
 
 
 def test_answers_are_taken_together_by_time(runs):
     middles, shares = binned(runs[:2])
     assert middles[0] == -100 + BIN / 2 and {share.n for share in shares} == {160}
-    assert all(share.value == .5 and share.n >= LEAST_IN_BIN for share in shares)
+    assert all(share.value == .5 and share.n >= MIN_IN_BIN for share in shares)
 
 
 def test_page_says_what_share_is_reached(runs, tmp_path):

@@ -20,7 +20,7 @@ from mpnp_ros.bench.endurance import (
     tables,
     thorough,
 )
-from mpnp_ros.bench.endurance_robot import sights
+from mpnp_ros.bench.endurance_robot import object_snapshots
 from mpnp_ros.cli.node_processes import FUSION
 from mpnp_ros.modalities.sectors import SECTORS
 
@@ -54,10 +54,10 @@ def test_what_came_back_has_the_last_good_links(after: dict[str, str] | None, go
     assert Kill(1, Point(HANDED, FUSION), before, 0., 1, 2., after).good is good
 
 
-def test_sights_are_sectors_with_questions():
-    seen = sights()
-    assert {sight.values.shape for sight in seen} == {(SECTORS, len(CHANNELS))}
-    assert all(np.isfinite(sight.values).all() and len(sight.questions) > 40 for sight in seen)
+def test_snapshots_are_sectors_with_questions():
+    seen = object_snapshots()
+    assert {snapshot.values.shape for snapshot in seen} == {(SECTORS, len(CHANNELS))}
+    assert all(np.isfinite(snapshot.values).all() and len(snapshot.questions) > 40 for snapshot in seen)
 
 
 def test_tables_name_what_was_killed_and_what_came_of_it():

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mpnp_ros.adaptation.cost import measure_macs
 from mpnp_ros.bench.answering import Reread, Split, random_frame, variants
-from mpnp_ros.bench.latency import Row, answering_table, main, way_table
+from mpnp_ros.bench.latency import LatencyRow, answering_table, main, way_table
 from mpnp_ros.bench.sensor_to_answer import Measured, SeenAnswer, SeenTokens, parts
 from mpnp_ros.bench.timing import Summary, take_turns
 
@@ -84,8 +84,8 @@ def test_the_way_adds_up_and_ends_at_the_first_answer():
 
 
 def test_tables():
-    rows = [Row('float32', 'ours', 'split', Summary(9, 5., 6.), .25, 10**6, 10**6),
-            Row('float32', 'b', 'input', Summary(9, 20., 21.), 1., 4 * 10**6, 4 * 10**6)]
+    rows = [LatencyRow('float32', 'ours', 'split', Summary(9, 5., 6.), .25, 10**6, 10**6),
+            LatencyRow('float32', 'b', 'input', Summary(9, 20., 21.), 1., 4 * 10**6, 4 * 10**6)]
     measured = Measured('generated stand-in', 3, 5, {'camera: stamp to answer': [.1, .2, .3]})
     console = Console(file=io.StringIO(), width=140)
     console.print(answering_table(rows), way_table(measured))

@@ -51,8 +51,9 @@ def asked_about(seeds: range, encoder: str, light: str = 'night') -> TokenDatase
             values = np.random.default_rng(len(frames)).exponential(.1, (SECTORS, len(CHANNELS)))
             tokens = ModalityTokens('lidar', encoder, values.astype(np.float32), sector_azimuths())
             frames[key], conditions[key] = {'lidar': tokens}, (light, 'clear')
-            examples += [Example(one.text, one.answer, ANSWERS, one.type, one.hops, key)
-                         for one in scene_questions(frame, per_kind=6, scope=Scope(30., 1, anchors=False))]
+            examples += [Example(question.text, question.answer, ANSWERS, question.type, question.hops, key)
+                         for question in scene_questions(frame, per_kind=6,
+                                                         scope=Scope(30., 1, anchors=False))]
     return TokenDataset(frames, tuple(examples), conditions)
 
 
@@ -106,11 +107,11 @@ def results(bench) -> list[dict]:
 
 
 def test_no_scene_of_the_curve_or_the_light_of_day_is_trained_on(data, study, config):
-    trained, curve, test = ({scene_of(one.frame) for one in part.examples}
+    trained, curve, test = ({scene_of(example.frame) for example in part.examples}
                             for part in (data.train, data.curve, data.test))
     assert trained == {f'world-000{seed}-night-clear' for seed in range(3)}
     assert curve == {'world-0003-night-clear'} and not test & trained
-    assert len({one.question for one in data.train.examples}) == config.read.texts
+    assert len({example.question for example in data.train.examples}) == config.read.texts
     assert 0 < len(data.curve.examples) <= 15 and 0 < len(data.test.examples) <= 40
     assert distinct_frames(data.train, 'lidar') <= 6 and data.encoder_macs > 0
 
@@ -183,11 +184,12 @@ def test_a_method_that_fails_is_named_and_the_others_go_on(bench):
 @pytest.mark.timeout(400)
 def test_every_row_was_measured_on_the_same_questions_within_the_budget(bench):
     ran = results(bench)
-    assert sorted((one['row'], one['seed']) for one in ran) == sorted((row, 1) for row in TRAINED)
-    assert len({len(one['right']) for one in ran}) == 1
-    assert all(0 < sum(one['macs'].values()) <= RECIPE['budget'] and one['steps'] <= 6 for one in ran)
-    assert all(one['peak_bytes'] > 1e6 and one['parameters'] > 0 and one['seconds'] > 0 for one in ran)
-    reading = {one['row']: one['macs']['reading'] for one in ran}
+    assert sorted((result['row'], result['seed']) for result in ran) == sorted((row, 1) for row in TRAINED)
+    assert len({len(result['right']) for result in ran}) == 1
+    assert all(0 < sum(result['macs'].values()) <= RECIPE['budget'] for result in ran)
+    assert all(result['steps'] <= 6 and result['peak_bytes'] > 1e6 for result in ran)
+    assert all(result['parameters'] > 0 and result['seconds'] > 0 for result in ran)
+    reading = {result['row']: result['macs']['reading'] for result in ran}
     assert reading['mpnp'] > 0 == reading['eas']
     for row in TRAINED:
         written = bench.written['rows'][row]
@@ -198,15 +200,15 @@ def test_every_row_was_measured_on_the_same_questions_within_the_budget(bench):
 
 @pytest.mark.timeout(400)
 def test_every_method_answers_single_questions_in_turn(bench):
-    forms = {(one['row'], one['form']): one for one in bench.written['answering']['forms']}
+    forms = {(form['row'], form['form']): form for form in bench.written['answering']['forms']}
     assert set(forms) == {('mpnp', ''), ('eas', 'folded'), ('eas', 'unfolded')}
-    assert all(0 < one[way]['p50'] <= one[way]['p95']
-               for one in forms.values() for way in ('frame', 'question'))
+    assert all(0 < form[way]['p50'] <= form[way]['p95']
+               for form in forms.values() for way in ('frame', 'question'))
 
 
 @pytest.mark.timeout(400)
 def test_skipping_is_measured_before_training_and_folded_after(bench):
-    calibration = {one['row']: one['macs']['calibration'] for one in results(bench)}
+    calibration = {result['row']: result['macs']['calibration'] for result in results(bench)}
     assert calibration['eas'] > 0 == calibration['mpnp'] == calibration[BLIND]
     assert 0 < bench.written['answering']['folding']['eas'] < 1e-4
     assert '| eas, unfolded |' in (bench.folder / 'docs/methods.md').read_text()
@@ -219,14 +221,14 @@ def test_what_is_finished_is_not_trained_again(bench, capfd):
     assert bench.run('--methods', 'mpnp', 'eas') == 0
     assert before == {path: path.stat().st_mtime_ns for path in bench.folder.glob('work/**/result.json')}
     shown = capfd.readouterr().out
-    assert 'begins' not in shown and all(row in shown for row in (*TRAINED, 'rule', 'majority'))
+    assert ': started' not in shown and all(row in shown for row in (*TRAINED, 'rule', 'majority'))
     assert (bench.folder / 'docs/methods.png').read_bytes().startswith(b'\x89PNG')
 
 
 @pytest.mark.timeout(400)
 def test_links_that_were_trained_are_kept_and_checkpoints_are_not(bench):
-    for one in bench.folder.glob('work/runs/*/result.json'):
-        assert (one.parent / 'link').is_dir() and not (one.parent / CHECKPOINT).exists()
+    for path in bench.folder.glob('work/runs/*/result.json'):
+        assert (path.parent / 'link').is_dir() and not (path.parent / CHECKPOINT).exists()
 
 
 @pytest.mark.timeout(400)

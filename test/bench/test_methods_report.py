@@ -81,7 +81,7 @@ def test_a_difference_is_between_answers_to_the_same_questions(data):
 
 
 def test_seeds_that_only_one_has_are_not_compared(data):
-    found = [one for one in results() if (one['row'], one['seed']) != ('full_llm', 1)]
+    found = [result for result in results() if (result['row'], result['seed']) != ('full_llm', 1)]
     found[1] = {**found[1], 'right': [0] * 8}
     report = report_of(found, data)
     assert report.ahead['full_llm'].mean == pytest.approx(75) and report.rows[0].accuracy.mean == 50
@@ -154,7 +154,7 @@ def test_points_of_a_curve_are_denser_at_the_beginning():
 def test_a_budget_is_used_up_and_never_exceeded(budget, most):
     cost = AdaptationCost(encoders=100, reading=200, calibration=50, step=9, optimiser=1)
     if budget < cost.at(1):
-        with pytest.raises(BudgetError, match='larger budget'):
+        with pytest.raises(BudgetError, match='increase the budget'):
             cost.steps_within(budget, most)
     else:
         steps = cost.steps_within(budget, most)
@@ -211,7 +211,7 @@ def test_a_job_that_fails_says_why_and_others_are_done(tmp_path, capfd):
     workers.work([bad, good])
     assert good.result.is_file() and set(workers.failed) == {'bad'} and missing in workers.failed['bad']
     workers.work([good])
-    assert capfd.readouterr().out.count('good: begins') == 1
+    assert capfd.readouterr().out.count('good: started') == 1
 
 
 def test_jobs_end_where_they_are_stopped_and_none_begins_after(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from mpnp_ros.bench.paper_accounting import (
     ROWS_OF_THE_PAPER,
-    Row,
+    AccountingRow,
     count_sample,
     encoder_macs,
     petas,
@@ -19,19 +19,19 @@ from mpnp_ros.llm.families import ModelShape
 COUNTED = [row for row in ROWS_OF_THE_PAPER if row.linked in (4, 10, 32) or row.whole]
 
 
-def name(row: Row) -> str:
+def name(row: AccountingRow) -> str:
     return f'{row.model} {row.method}'
 
 
 @pytest.mark.parametrize('row', ROWS_OF_THE_PAPER, ids=name)
-def test_the_formula_gives_every_row(row: Row) -> None:
+def test_the_formula_gives_every_row(row: AccountingRow) -> None:
     found = petas(sample_macs(shape_of(row.model), row.linked, row.whole))
     assert found == pytest.approx(row.derived, abs=.005)
     assert found == pytest.approx(row.published, abs=.02 if row.figure else .01)
 
 
 @pytest.mark.parametrize('row', COUNTED, ids=name)
-def test_the_counter_agrees_with_the_formula(row: Row) -> None:
+def test_the_counter_agrees_with_the_formula(row: AccountingRow) -> None:
     formula = sample_macs(shape_of(row.model), row.linked, row.whole)
     assert count_sample(row) == pytest.approx(formula, rel=.03)
 

@@ -33,7 +33,7 @@ from mpnp_ros.methods.mpnp.cost import ATTENTION_BACK, link_macs
 
 TINY = replace(SWITCH, text=20, batch=4, samples=12, epochs=2, frames=5)
 LINKED = 2
-NAMES = [one.name for one in methods(LINKED)]
+NAMES = [method.name for method in methods(LINKED)]
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def method(name: str) -> PaperMethod:
     """One of all methods, with two linked blocks; of EAS all four attentions are skipped."""
-    return next(one for one in methods(LINKED) if one.name == name)
+    return next(method for method in methods(LINKED) if method.name == name)
 
 
 def counted(name: str, way: str = KEPT, model: str = 'opt') -> Cost:
@@ -59,8 +59,8 @@ def counted(name: str, way: str = KEPT, model: str = 'opt') -> Cost:
 def allocated(run: Run) -> int:
     """Bytes that the allocator really gave, at most at once: weights, moments and a training step."""
     run.train()
-    held = sum(one.nbytes for one in run.weights())
-    held += sum(one.nbytes for state in run.optimiser.state.values() for one in state.values())
+    held = sum(tensor.nbytes for tensor in run.weights())
+    held += sum(tensor.nbytes for state in run.optimiser.state.values() for tensor in state.values())
     gc.collect()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         run.train()
@@ -103,12 +103,12 @@ def real_steps() -> Iterator[dict[str, Run]]:
 
 def test_all_that_is_trained_gets_gradients_and_nothing_else_changes(real_steps: dict[str, Run]) -> None:
     for name, run in real_steps.items():
-        frozen = {one: one.clone() for one in run.weights() if not one.requires_grad}
+        frozen = {tensor: tensor.clone() for tensor in run.weights() if not tensor.requires_grad}
         tokens = {'lidar': torch.randn(TINY.batch, TINY.tokens, TOKEN_WIDTH)}
         run.learn(tokens)
-        assert all(one.grad is not None for one in run.step.trained()), name
+        assert all(tensor.grad is not None for tensor in run.step.trained()), name
         run.optimiser.step()
-        assert all(torch.equal(one, before) for one, before in frozen.items()), name
+        assert all(torch.equal(tensor, before) for tensor, before in frozen.items()), name
 
 
 def test_prompts_at_the_input_cost_what_the_formula_says() -> None:

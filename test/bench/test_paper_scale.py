@@ -38,7 +38,7 @@ def found(some: list[Cost]) -> Found:
 
 
 def test_ratios_are_given_in_every_reading(some: list[Cost]) -> None:
-    ratios = {(one.of, one.reading): (one.ratio, one.holds) for one in claims(some, SWITCH)}
+    ratios = {(claim.of, claim.reading): (claim.ratio, claim.holds) for claim in claims(some, SWITCH)}
     fuse, memory = f'operations / {PROMPT_FUSE}', f'memory / {PROMPT_FUSE}'
     assert ratios[fuse, 'each as it is run: theirs as published, ours kept'] == (pytest.approx(.2 / 3), True)
     assert ratios[fuse, 'both kept'] == (pytest.approx(.2), True)
@@ -53,7 +53,7 @@ def test_ratios_are_given_in_every_reading(some: list[Cost]) -> None:
 
 def test_the_page_hides_nothing(found: Found) -> None:
     text = text_of(found)
-    assert text.count('**no**') == sum(not one.holds for one in found.claims['OPT-1.3B', SWITCH.name]) > 0
+    assert text.count('**no**') == sum(not claim.holds for claim in found.claims['OPT-1.3B', SWITCH.name]) > 0
     assert 'eP-ALM on OPT-1.3B (1.11, 1.088)' in text
     assert 'That part was not run' in text
     assert '{' not in text
@@ -61,7 +61,7 @@ def test_the_page_hides_nothing(found: Found) -> None:
 
 def test_figures_are_those_of_the_table(found: Found) -> None:
     written = json.loads(json.dumps(as_json(found)))
-    assert [one['macs'] for one in written['costs']] == [one.macs for one in found.costs]
+    assert [cost['macs'] for cost in written['costs']] == [cost.macs for cost in found.costs]
     assert written['claims'][0]['holds'] is True
 
 
@@ -89,7 +89,7 @@ def test_the_program_writes_table_page_and_picture(tmp_path, monkeypatch, capsys
     assert paper_scale.main(['--quick', '--output', str(tmp_path)]) == 0
     shown, written = capsys.readouterr().out, json.loads((tmp_path / 'paper_scale.json').read_text())
     assert 'PromptFuse' in shown and 'ours by linked blocks' in shown
-    assert {one['method'] for one in written['costs']} >= {FULL, PROMPT_FUSE, OURS}
-    assert all(one['peak'] > 0 < one['macs'] for one in written['costs'])
+    assert {cost['method'] for cost in written['costs']} >= {FULL, PROMPT_FUSE, OURS}
+    assert all(cost['peak'] > 0 < cost['macs'] for cost in written['costs'])
     assert (tmp_path / 'paper_scale.png').read_bytes().startswith(b'\x89PNG')
     assert '![costs](paper_scale.png)' in (tmp_path / 'paper_scale.md').read_text()

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from mpnp_ros.bench.question_ledger import (
-    FORGIVEN,
-    PATIENCE,
+    ANSWER_TIMEOUT,
+    RECOVERY_GRACE,
     REJECTED,
-    Makers,
+    EncoderLookup,
     QuestionLedger,
-    Reply,
+    ReceivedAnswer,
     faults,
     versions,
 )
@@ -20,8 +20,8 @@ from mpnp_ros.bench.question_ledger import (
 CHOICES = ('yes', 'no')
 MADE = {('camera', 7): 'c', ('lidar', 7): 'new', ('lidar', 5): 'old'}
 READ = {('camera', '1'): 'c', ('lidar', '1'): 'old', ('lidar', '2'): 'new'}
-MAKERS = Makers(lambda *key: MADE.get(key), lambda *key: READ.get(key))
-GOOD = Reply('q00001', 'why?', 0, '', 'no', .75, CHOICES, (.25, .75), {'lidar': 7}, ('camera',),
+MAKERS = EncoderLookup(lambda *key: MADE.get(key), lambda *key: READ.get(key))
+GOOD = ReceivedAnswer('q00001', 'why?', 0, '', 'no', .75, CHOICES, (.25, .75), {'lidar': 7}, ('camera',),
              {'camera': '1', 'lidar': '2'}, 7, .1)
 
 
@@ -49,7 +49,7 @@ def test_versions_are_read():
 def test_what_is_torn_is_named(changes: dict[str, Any], fault: str):
     found = faults(replace(GOOD, **changes), 'why?', CHOICES, MAKERS)
     assert bool(found) == bool(fault)
-    assert any(fault in one for one in found) or not fault
+    assert any(fault in text for text in found) or not fault
 
 
 def test_every_question_has_one_answer(ledger):
@@ -69,9 +69,9 @@ def test_rejections_need_words(ledger):
 
 def test_what_is_not_answered_is_lost(ledger):
     ledger.ask('why?', 0.)
-    ledger.look(PATIENCE)
+    ledger.look(ANSWER_TIMEOUT)
     assert (ledger.waiting, ledger.lost) == (1, [])
-    ledger.look(PATIENCE + 1)
+    ledger.look(ANSWER_TIMEOUT + 1)
     assert (ledger.waiting, ledger.lost, ledger.good) == (0, ['q00001'], False)
 
 
@@ -79,13 +79,13 @@ def test_what_fell_with_a_node_is_asked_again(ledger):
     ledger.ask('why?', 0.)
     ledger.killed(1.)
     ledger.ask('who?', 2.)
-    ledger.look(PATIENCE + 2)
+    ledger.look(ANSWER_TIMEOUT + 2)
     assert ledger.silent and ledger.waiting == 0 and not ledger.lost
     assert ledger.ask('where?', 40.)[1] == 'where?'
     assert not ledger.take(GOOD, 41.), 'asked before, so it says nothing of the node that came back'
     assert ledger.take(replace(GOOD, name='q00003', question='where?'), 41.)
-    ledger.look(41. + FORGIVEN)
+    ledger.look(41. + RECOVERY_GRACE)
     assert ledger.counts['unheard'] == 0
-    ledger.look(42. + FORGIVEN)
+    ledger.look(42. + RECOVERY_GRACE)
     assert (ledger.counts['unheard'], ledger.good) == (1, True)
     assert ledger.ask('when?', 50.)[1] == 'who?'

@@ -78,9 +78,9 @@ class Oracle:
         return self.find(match[1], self.towards(match[2], match[3]) if match[2] else None)
 
     def _alike(self, words: str, anchor: str) -> list[AnnotatedObject]:
-        one = self.the(anchor)
-        assert one.attribute
-        return [item for item in self.find(words) if item is not one and item.attribute == one.attribute]
+        first = self.the(anchor)
+        assert first.attribute
+        return [item for item in self.find(words) if item is not first and item.attribute == first.attribute]
 
     def object(self, text: str) -> str:
         if match := re.search(rf'({WHAT}) that is both to the ({WAY}) of me and the ({WAY}) of the '
@@ -106,11 +106,11 @@ class Oracle:
             rf'(?:Do the|Does the|Is the status of the|There is a) ({WHAT})'
             rf'(?: to the ({WAY}) of (me|the {WHAT}))?(?: and the| have the same status as the'
             rf'| the same as the|; is it the same status as the) ({WHAT})(?: have the same status)?\?', text)
-        one, other = self._one(match), self.the(match[4])
-        assert one is not other
-        assert one.attribute
+        first, other = self._one(match), self.the(match[4])
+        assert first is not other
+        assert first.attribute
         assert other.attribute
-        return 'yes' if one.attribute == other.attribute else 'no'
+        return 'yes' if first.attribute == other.attribute else 'no'
 
 
 @st.composite

@@ -212,7 +212,8 @@ def test_a_field_that_is_missing_is_named(copied_tables: Path, table: str, field
 def test_what_has_an_obvious_default_may_be_missing(copied_tables: Path) -> None:
     for table, field in (('scene', 'description'), ('sample_annotation', 'num_radar_pts'), ('sample', 'prev'),
                          ('sample_annotation', 'visibility_token')):
-        change_table(copied_tables, table, lambda records, field=field: [one.pop(field) for one in records])
+        change_table(copied_tables, table,
+                     lambda records, field=field: [record.pop(field) for record in records])
     (copied_tables / 'v1.0-mini' / 'map.json').unlink()
     (copied_tables / 'v1.0-mini' / 'log.json').unlink()
     frame = read_all(copied_tables)[0][0][0]
@@ -224,9 +225,9 @@ def test_whole_numbers_of_another_spelling_are_whole_numbers(copied_tables: Path
     before = read_all(copied_tables)
     for table in ('sample', 'sample_data'):
         change_table(copied_tables, table, lambda records: [
-            one.update(timestamp=float(one['timestamp'])) for one in records])
+            record.update(timestamp=float(record['timestamp'])) for record in records])
     change_table(copied_tables, 'sample_data', lambda records: [
-        one.update(is_key_frame=1) for one in records])
+        record.update(is_key_frame=1) for record in records])
     after = read_all(copied_tables)
     assert [frame.stamp_ns for frames, _ in after for frame in frames] == \
         [frame.stamp_ns for frames, _ in before for frame in frames]
@@ -269,7 +270,7 @@ def test_a_sensor_has_one_key_frame_a_sample_and_a_camera_has_intrinsics(copied_
     with pytest.raises(DatasetError, match='two key frames of'):
         read_all(copied_tables)
     change_table(copied_tables / 'again', 'calibrated_sensor', lambda records: [
-        one.update(camera_intrinsic=[]) for one in records])
+        record.update(camera_intrinsic=[]) for record in records])
     with pytest.raises(DatasetError, match='camera_intrinsic of CAM_[A-Z_]+ is empty'):
         read_all(copied_tables / 'again')
 
@@ -316,7 +317,7 @@ def test_nothing_is_known_of_scenes_without_annotations(copied_tables: Path) -> 
     first, second = NuScenes(copied_tables).scenes
     kept = {sample['token'] for sample in NuScenes(copied_tables).samples(first)}
     change_table(copied_tables, 'sample_annotation', lambda records: records.__setitem__(
-        slice(None), [one for one in records if one['sample_token'] in kept]))
+        slice(None), [record for record in records if record['sample_token'] in kept]))
     root = NuScenes(copied_tables)
     assert (root.has_annotations(first), root.has_annotations(second)) == (True, False)
     assert [next(root.key_frames(scene)).annotated for scene in root.scenes] == [True, False]
@@ -327,7 +328,7 @@ def test_nothing_is_known_of_scenes_without_annotations(copied_tables: Path) -> 
 def test_a_key_frame_without_boxes_in_an_annotated_scene_shows_nothing(copied_tables: Path) -> None:
     token = NuScenes(copied_tables).scene('scene-0001')['first_sample_token']
     change_table(copied_tables, 'sample_annotation', lambda records: records.__setitem__(
-        slice(None), [{**one, 'prev': ''} for one in records if one['sample_token'] != token]))
+        slice(None), [{**record, 'prev': ''} for record in records if record['sample_token'] != token]))
     frame = NuScenes(copied_tables).key_frame(token)
     assert frame.annotated and not frame.objects
     assert {question.answer for question in scene_questions(frame)} == {'no', '0'}

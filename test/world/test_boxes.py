@@ -30,11 +30,11 @@ def filled(box: Box) -> np.ndarray:
 
 
 @given(boxes, boxes)
-def test_boxes_that_share_a_point_overlap(one: Box, other: Box) -> None:
+def test_boxes_that_share_a_point_overlap(first: Box, other: Box) -> None:
     """Overlap is symmetrical and never misses a common point."""
-    found = overlap(footprint(*one), footprint(*other))
-    assert found == overlap(footprint(*other), footprint(*one))
-    if contains(one, filled(other)):
+    found = overlap(footprint(*first), footprint(*other))
+    assert found == overlap(footprint(*other), footprint(*first))
+    if contains(first, filled(other)):
         assert found
 
 

@@ -69,10 +69,10 @@ def test_bias_is_of_the_scene_and_not_zero() -> None:
                                        for time in (0.0, 9.0)))
         return np.mean([reading.acceleration for reading in readings], axis=0) - (0, 0, GRAVITY)
 
-    one, other = mean(1), mean(2)
-    assert 0.004 < np.linalg.norm(one) < 0.12
-    assert np.linalg.norm(one - other) > 0.004
-    assert one.tolist() == mean(1).tolist()
+    first, other = mean(1), mean(2)
+    assert 0.004 < np.linalg.norm(first) < 0.12
+    assert np.linalg.norm(first - other) > 0.004
+    assert first.tolist() == mean(1).tolist()
 
 
 def test_cutting_an_interval_in_two_changes_nothing() -> None:
@@ -82,10 +82,10 @@ def test_cutting_an_interval_in_two_changes_nothing() -> None:
     halves = inertial_readings(*states[:2]) + inertial_readings(*states[1:])
     assert len(whole) == RATE
     assert [reading.time for reading in whole] == [reading.time for reading in halves]
-    for one, other in zip(whole, halves, strict=True):
-        assert one.acceleration == pytest.approx(other.acceleration, abs=1e-9)
-        assert one.rotation_rate == pytest.approx(other.rotation_rate, abs=1e-9)
-        assert one.orientation == pytest.approx(other.orientation, abs=1e-9)
+    for first, other in zip(whole, halves, strict=True):
+        assert first.acceleration == pytest.approx(other.acceleration, abs=1e-9)
+        assert first.rotation_rate == pytest.approx(other.rotation_rate, abs=1e-9)
+        assert first.orientation == pytest.approx(other.orientation, abs=1e-9)
 
 
 @given(st.lists(st.integers(1, 70), min_size=1, max_size=30),

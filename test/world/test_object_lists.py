@@ -40,13 +40,13 @@ def test_what_is_written_is_read(tmp_path_factory, lists):
     frames = [frame(index, items) for index, items in enumerate(lists)]
     path = objects_file(tmp_path_factory.mktemp('lists'), NIGHT)
     write_objects(path, frames)
-    for one, other in zip(read_objects(path), frames, strict=True):
-        assert one.objects == other.objects
-        assert math.isclose(one.ego_pose.yaw, other.ego_pose.yaw, abs_tol=1e-9)
-        np.testing.assert_array_equal(one.ego_pose.translation, other.ego_pose.translation)
-        assert replace(one, objects=(), ego_pose=None).__dict__ == replace(other, objects=(),
+    for first, other in zip(read_objects(path), frames, strict=True):
+        assert first.objects == other.objects
+        assert math.isclose(first.ego_pose.yaw, other.ego_pose.yaw, abs_tol=1e-9)
+        np.testing.assert_array_equal(first.ego_pose.translation, other.ego_pose.translation)
+        assert replace(first, objects=(), ego_pose=None).__dict__ == replace(other, objects=(),
                                                                            ego_pose=None).__dict__
-        assert one.is_night
+        assert first.is_night
 
 
 def test_a_damaged_file_is_named(tmp_path):

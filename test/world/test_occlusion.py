@@ -6,7 +6,7 @@ import pytest
 from mpnp_ros.world.annotations import MAX_DISTANCE, annotate, visibility_level
 from mpnp_ros.world.catalogue import KINDS
 from mpnp_ros.world.conditions import Conditions
-from mpnp_ros.world.occlusion import Walls, sight
+from mpnp_ros.world.occlusion import Walls, estimate_occlusion
 from mpnp_ros.world.state import EgoState, Fixture, Scenery, WorldObject, WorldState
 
 EGO = EgoState(10.0, 5.0, 0.6, 3.0)
@@ -27,7 +27,7 @@ def world(*objects: WorldObject, fixtures: tuple[Fixture, ...] = ()) -> WorldSta
 def points(*objects: WorldObject, fixtures: tuple[Fixture, ...] = ()) -> dict[int, int]:
     """LiDAR points on every object."""
     state = world(*objects, fixtures=fixtures)
-    return sight(state, Walls(state)).num_lidar_pts
+    return estimate_occlusion(state, Walls(state)).num_lidar_pts
 
 
 @pytest.mark.parametrize('left', [0.0, 6.0, -15.0])
@@ -66,7 +66,7 @@ def test_a_low_thing_hides_part_of_a_high_one() -> None:
     """A truck behind a car keeps its upper half."""
     truck, car = thing(1, 'box_truck', 25.0, 0.0), thing(2, 'sedan', 12.0, 0.0)
     state = world(truck, car)
-    shares = sight(state, Walls(state)).shares
+    shares = estimate_occlusion(state, Walls(state)).shares
     assert .2 < shares[1] < .9
     assert shares[2] == pytest.approx(1.0)
 

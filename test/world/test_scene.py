@@ -40,10 +40,10 @@ def test_inertial_readings_and_sound_have_no_gap(frames):
 
 def test_what_is_wanted_changes_nothing_else(frames):
     """Boxes count the points of LiDAR and radars though nobody asks for them."""
-    for one, other in zip(drive(()), frames, strict=True):
-        assert one.annotations == other.annotations
-        assert one.inertial == () and one.sound is None and one.images == {}
-        np.testing.assert_array_equal(one.sweep.points, other.sweep.points)
+    for first, other in zip(drive(()), frames, strict=True):
+        assert first.annotations == other.annotations
+        assert first.inertial == () and first.sound is None and first.images == {}
+        np.testing.assert_array_equal(first.sweep.points, other.sweep.points)
 
 
 def test_fog_takes_points_from_objects_and_nothing_from_radars(frames):
@@ -52,8 +52,8 @@ def test_fog_takes_points_from_objects_and_nothing_from_radars(frames):
                 if np.hypot(item.object.x - frame.state.ego.x, item.object.y - frame.state.ego.y) > 30)
             for frame in scene] for scene in (frames, foggy)]
     assert sum(far[1]) < .5 * sum(far[0])
-    for one, other in zip(frames, foggy, strict=True):
-        for channel, radar in one.radars.items():
+    for first, other in zip(frames, foggy, strict=True):
+        for channel, radar in first.radars.items():
             np.testing.assert_array_equal(radar.points, other.radars[channel].points)
 
 

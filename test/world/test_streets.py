@@ -14,9 +14,9 @@ from mpnp_ros.world.streets import Street, draw_map
 seeds = st.integers(0, 10_000)
 
 
-def angle_between(one: float, other: float) -> float:
+def angle_between(first: float, other: float) -> float:
     """Radians, 0..pi."""
-    return abs(math.remainder(one - other, math.tau))
+    return abs(math.remainder(first - other, math.tau))
 
 
 def test_traffic_keeps_right_on_both_axes() -> None:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from mpnp_ros.world.boxes import Ground
-from mpnp_ros.world.departures import EGO_FRONT, Departures
 from mpnp_ros.world.lanes import Lane, LaneNetwork
 from mpnp_ros.world.people import Crossings
 from mpnp_ros.world.rig import EGO_REAR, EGO_SIZE
 from mpnp_ros.world.signals import SignalCycle
+from mpnp_ros.world.spawning import EGO_FRONT, Spawner
 from mpnp_ros.world.streets import draw_map
 from mpnp_ros.world.traffic import Body, Traffic, Vehicle, follow
 
@@ -145,8 +145,8 @@ def test_a_trailer_follows_its_truck_around_a_corner(empty: Traffic) -> None:
 
 def test_the_ego_vehicle_stays_on_the_map(empty: Traffic) -> None:
     """It stops with street ahead; its origin is between its front and its rear."""
-    departures = Departures(np.random.default_rng(1), empty, Ground(), itertools.count(1))
-    ego = departures.ego()
+    spawner = Spawner(np.random.default_rng(1), empty, Ground(), itertools.count(1))
+    ego = spawner.ego()
     drive(empty, 200)
     assert ego in empty.vehicles()
     assert ego.speed < .1

@@ -77,18 +77,18 @@ def test_objects_are_read_back_as_they_are(pairs):
         for name in ('token', 'stamp_ns', 'description'):
             assert getattr(read, name) == getattr(wanted, name)
         assert len(read.objects) == len(wanted.objects) > 20
-        for one, other in zip(read.objects, wanted.objects, strict=True):
+        for first, other in zip(read.objects, wanted.objects, strict=True):
             for name in ('instance', 'category', 'attribute', 'num_lidar_pts', 'num_radar_pts', 'visibility'):
-                assert getattr(one, name) == getattr(other, name)
-            np.testing.assert_allclose(one.centre, other.centre, atol=1e-9)
-            np.testing.assert_allclose(one.size, other.size)
-            assert wrap_angle(one.yaw - other.yaw) == pytest.approx(0, abs=1e-9)
+                assert getattr(first, name) == getattr(other, name)
+            np.testing.assert_allclose(first.centre, other.centre, atol=1e-9)
+            np.testing.assert_allclose(first.size, other.size)
+            assert wrap_angle(first.yaw - other.yaw) == pytest.approx(0, abs=1e-9)
 
 
 def test_velocities_follow_from_the_annotations(pairs):
-    moving = [(one.velocity, other.velocity) for frame, read in pairs
-              for one, other in zip(read.objects, frame.key_frame(DAY).objects, strict=True)
-              if one.attribute in ('moving', 'with rider') and one.velocity]
+    moving = [(first.velocity, other.velocity) for frame, read in pairs
+              for first, other in zip(read.objects, frame.key_frame(DAY).objects, strict=True)
+              if first.attribute in ('moving', 'with rider') and first.velocity]
     assert moving
     derived, true = map(np.array, zip(*moving, strict=True))
     assert np.median(np.linalg.norm(derived - true, axis=1)) < 1.
@@ -127,11 +127,12 @@ def test_points_counted_on_an_object_lie_in_its_box(pairs):
 def test_twins_differ_in_what_cameras_see_only(root):
     day, night = (list(root.key_frames(identity.name)) for identity in (DAY, NIGHT))
     assert [frame.is_night for frame in day + night] == [False, False, True, True]
-    for one, other in zip(day, night, strict=True):
-        assert one.lidar.path.read_bytes() == other.lidar.path.read_bytes()
-        assert one.token != other.token and one.stamp_ns != other.stamp_ns
-        assert [item.num_lidar_pts for item in one.objects] == [item.num_lidar_pts for item in other.objects]
-        grey = [np.mean(Image.open(frame.cameras['CAM_FRONT'].path).convert('L')) for frame in (one, other)]
+    for first, other in zip(day, night, strict=True):
+        assert first.lidar.path.read_bytes() == other.lidar.path.read_bytes()
+        assert first.token != other.token and first.stamp_ns != other.stamp_ns
+        assert [item.num_lidar_pts for item in first.objects] == \
+            [item.num_lidar_pts for item in other.objects]
+        grey = [np.mean(Image.open(frame.cameras['CAM_FRONT'].path).convert('L')) for frame in (first, other)]
         assert grey[1] < grey[0] / 2
 
 

@@ -1,7 +1,7 @@
-"""A small generated street in nuScenes v1.0-mini schema, for those who do not have nuScenes.
+"""A small generated data set in nuScenes v1.0-mini schema, for use without nuScenes.
 
-Simple boxes drive, stand and walk around a vehicle with the sensor rig of nuScenes; what the cameras and
-the LiDAR would see of them is painted and cast, and the tables say what is there.
+Simple boxes drive, stand and walk around a vehicle with the sensor rig of nuScenes.  Camera images are
+painted and LiDAR sweeps are ray-cast; the tables have the annotations.
 """
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ GROUND_INTENSITY = 8.0
 class Sweep:
     """One sweep. points: [N, 5] float32: x, y, z in the sensor frame, intensity 0..255, ring.
 
-    hits: rays that hit each actor, in the street's order; visible: share of the rays that would hit
-    the actor if nothing stood in front of it, 0 where none would.
+    hits: rays that hit each actor, in the street's order; visible: share of the rays to
+    the actor that are not blocked, 0 without rays.
     """
 
     points: np.ndarray
@@ -54,7 +54,7 @@ def cast_sweep(street: Street, time: float, rng: np.random.Generator) -> Sweep:
 
 def _background(street: Street, origin: np.ndarray,
                 directions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Range, owner and intensity of every ray when only ground and buildings are there."""
+    """Range, owner and intensity of every ray for ground and buildings."""
     with np.errstate(divide='ignore'):
         ranges = np.where(directions[:, 2] < 0, -origin[2] / directions[:, 2], np.inf)
     owners = np.full(len(ranges), GROUND)
@@ -87,7 +87,7 @@ def _actor_ranges(blocks: tuple[Block, ...], pose: Transform, size: tuple[float,
 
 
 def _block_ranges(block: Block, origin: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """Range at which each ray enters an upright block, taper left aside; inf where it does not."""
+    """Range at which each ray enters an upright block without taper; inf: no hit."""
     half = np.array(block.size) / 2
     with np.errstate(divide='ignore', invalid='ignore'):
         first, second = ((block.centre + sign * half - origin) / directions for sign in (-1, 1))

@@ -1,4 +1,4 @@
-"""Paints what a camera sees of a street: flat shaded faces, far ones first."""
+"""Paints camera images of a street: flat shaded faces, far ones first."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ from mpnp_ros.nuscenes.standin.shapes import Block, Colour, blocks_of, building_
 from mpnp_ros.nuscenes.standin.street import BUILDING_EDGE, ROAD_EDGES, Building, Street
 
 NEAR = 0.3
-"""Metres in front of the camera below which nothing is painted."""
+"""Near plane of the camera, metres."""
 SUN = np.array([.38, -.52, .76])
 NIGHT_LIGHT, AMBIENT = .36, .58
 SKY, NIGHT_SKY = ((116, 162, 214), (214, 226, 234)), ((8, 10, 22), (34, 34, 46))
@@ -25,7 +25,7 @@ FACES = ((3, 2, 1, 0), (4, 5, 6, 7), (0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (
 
 @dataclass(frozen=True)
 class Face:
-    """A flat polygon [N, 3] in the street frame. lit: shines by itself."""
+    """A flat polygon [N, 3] in the street frame. lit: emits light."""
 
     polygon: np.ndarray
     colour: Colour
@@ -33,7 +33,7 @@ class Face:
 
 
 class Painter:
-    """Paints one image: what the camera of ``mounting`` sees of ``street`` at ``time`` seconds."""
+    """Paints the image of ``street`` by the camera of ``mounting`` at ``time`` seconds."""
 
     def __init__(self, street: Street, mounting: Mounting, time: float) -> None:
         self._street, self._time = street, time
@@ -45,7 +45,7 @@ class Painter:
         self._draw = ImageDraw.Draw(self.image)
 
     def paint(self) -> Image.Image:
-        """Paint everything and return the picture, 1600x900."""
+        """Paint everything; returns the image, 1600x900."""
         for face in _ground(self._eye[0]):
             self._face(face)
         for building in sorted(self._street.buildings, key=self._building_distance, reverse=True):
@@ -80,7 +80,7 @@ class Painter:
         return float(self._camera.apply(middle)[2]) < -radius
 
     def _solid(self, faces: Iterable[Face]) -> None:
-        """Paint those faces of a convex body that look at the camera."""
+        """Paint the faces of a convex body that face the camera."""
         for face in faces:
             normal = _normal(face.polygon)
             if normal @ (self._eye - face.polygon[0]) > 0:
@@ -104,7 +104,7 @@ class Painter:
 
 
 def _paint_order(block: Block, eye: np.ndarray) -> tuple[bool, float]:
-    """Far ones first; those on the surface of another block last."""
+    """Sort key of blocks: far ones first, those on the surface of another block last."""
     return block.outward is not None, -float(np.linalg.norm(block.centre - eye))
 
 

@@ -1,4 +1,4 @@
-"""The sensor rig of nuScenes: where its cameras and its LiDAR are and how they see."""
+"""The cameras and the LiDAR of nuScenes: poses and intrinsics."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ IMAGE_SIZE = (1600, 900)
 LIDAR_CHANNEL = 'LIDAR_TOP'
 LIDAR_RINGS, LIDAR_COLUMNS = 32, 1084
 LIDAR_ELEVATIONS = (-30.67, 10.67)
-"""Degrees of the lowest and the highest ring of the HDL-32E."""
+"""Elevation of the lowest and the highest ring of the HDL-32E, degrees."""
 
 
 @dataclass(frozen=True)
 class Mounting:
-    """Where a sensor is on the vehicle, (w, x, y, z) and metres, and when it fires.
+    """Pose of a sensor on the vehicle, (w, x, y, z) and metres, and its delay.
 
     delay: seconds after the time of the key frame (cameras fire before the LiDAR has come round).
     camera: focal length and principal point (x, y) in pixels, None for a LiDAR.

@@ -1,4 +1,4 @@
-"""What an actor looks like: a few tapered blocks inside its annotated box."""
+"""Shapes of actors: a few tapered blocks inside their annotated boxes."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ class Block:
     """An upright block in the actor's frame (x ahead, z = 0 on the ground).
 
     centre: (x, y, z) of its middle; size: (length, width, height) metres; taper: size of its top
-    relative to its bottom; lit: shines by itself, so that night does not darken it; outward: (x, y) for
-    something mounted on the surface of another block, which is seen from that side only.
+    relative to its bottom; lit: emits light, also at night; outward: (x, y) of a
+    block on the surface of another one, visible from that side only.
     """
 
     centre: tuple[float, float, float]

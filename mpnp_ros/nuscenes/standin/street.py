@@ -1,4 +1,4 @@
-"""The street: what stands, drives and walks where, as a function of time.
+"""The street: poses of all actors as functions of time.
 
 Street frame: x along the road, the ego vehicle drives towards +x on the line y = 0 (right-hand traffic).
 """
@@ -24,7 +24,7 @@ SIZES = {
     'construction vehicle': (6.2, 2.6, 3.2), 'motorcycle': (2.1, .8, 1.5), 'bicycle': (1.75, .6, 1.2),
     'pedestrian': (.7, .7, 1.75), 'traffic cone': (.42, .42, .8), 'barrier': (.5, 2.2, 1.05),
 }
-"""Length, width, height of each category, metres."""
+"""Length, width, height by category, metres."""
 
 _VEHICLE_PAINTS = [(188, 40, 44), (44, 82, 150), (226, 226, 222), (60, 64, 70), (150, 154, 158),
                    (52, 108, 76)]
@@ -41,7 +41,7 @@ PAINTS = {
 
 @dataclass(frozen=True)
 class Actor:
-    """Something that is annotated: its place at time 0 in the street frame, heading, speed and colour."""
+    """An annotated actor: place at time 0 in the street frame, heading, speed and colour."""
 
     name: str
     category: str
@@ -54,7 +54,7 @@ class Actor:
     colour: tuple[int, int, int]
 
     def pose(self, time: float) -> Transform:
-        """Pose of the middle of its underside in the street frame at ``time`` seconds."""
+        """The pose of the middle of its underside in the street frame at ``time`` seconds."""
         travelled = self.speed * time
         x, y = self.x + travelled * math.cos(self.yaw), self.y + travelled * math.sin(self.yaw)
         return Transform(rotation_about_z(self.yaw), _point(x, y))

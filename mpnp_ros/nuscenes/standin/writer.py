@@ -39,11 +39,11 @@ Record = dict[str, Any]
 
 
 def write_standin(root: str | Path, seed: int = 0, scenes: int = 2, key_frames: int = 4) -> Path:
-    """Write a stand-in for nuScenes, the same bytes for the same ``seed``, and return its root.
+    """Write a stand-in for nuScenes; returns its root. The same ``seed`` gives the same bytes.
 
     scenes: every second one at night; key_frames: of each scene, with six cameras and a LiDAR. The
-    default takes about 8 MB and, on one core, as many seconds.
-    Raises DatasetError where ``root`` exists and is not empty.
+    default has about 8 MB and takes as many seconds on one core.
+    Raises DatasetError if ``root`` exists and is not empty.
     """
     root = Path(root)
     if root.exists() and any(root.iterdir()):
@@ -98,7 +98,7 @@ class StandInWriter:
             self._annotate(street, scene, sample, time, sweep)
 
     def close(self) -> None:
-        """Link what follows each other and write the tables and the map."""
+        """Link successive records and write the tables and the map."""
         link_records(self._tables['sample'].values(), 'scene_token')
         link_records(self._tables['sample_data'].values(), 'calibrated_sensor_token')
         boxes = link_records(self._tables['sample_annotation'].values(), 'instance_token')
@@ -134,7 +134,7 @@ class StandInWriter:
                       is_key_frame=True, height=height, width=width, filename=filename, prev='', next='')
 
     def _annotate(self, street: Street, scene: str, sample: str, time: float, sweep: Sweep) -> None:
-        """Boxes of the actors that the sweep touches."""
+        """Add boxes of the actors with points in the sweep."""
         for number in np.flatnonzero(sweep.hits).tolist():
             actor = street.actors[number]
             instance = self._add('instance', _token('instance', scene, actor.name),

@@ -1,4 +1,4 @@
-"""The world as SDF, for Gazebo: the same street, traffic and rig as the embedded sensors see.
+"""Export of the world as SDF for Gazebo, with the same street, traffic and rig.
 
-Written for SDF 1.9 and Gazebo Harmonic; docs/guide/gazebo.md says how to run it and what has not been tried.
+It targets SDF 1.9 and Gazebo Harmonic; see docs/guide/gazebo.md.
 """

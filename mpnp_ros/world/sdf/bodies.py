@@ -1,6 +1,6 @@
-"""What things look like in Gazebo: a handful of boxes, cylinders and ellipsoids each.
+"""Shapes of things in Gazebo: a few boxes, cylinders and ellipsoids each.
 
-Simple on purpose: a body fills the box that its annotation states, and has the parts by which it is told.
+A body fills the box of its annotation and has the characteristic parts of its kind.
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mpnp_ros.world.state import Fixture, WorldObject
 
 ON_ITS_SIDE, BOOM_UP = (math.pi / 2, 0.0, 0.0), (0.0, -0.45, 0.0)
 LAMP_HEAD = 0.85
-"""Where along its arm a street lamp shines."""
+"""Position of the light along the arm of a street lamp."""
 WITH_RIDER, SITTING = 'with rider', 'not standing'
 
 
@@ -23,7 +23,7 @@ def body(item: WorldObject) -> list[Solid]:
 
 
 def fixture_solids(item: Fixture, glowing: bool) -> list[Solid]:
-    """The solids of a fixture in its own frame; glowing: whether street lamps burn."""
+    """The solids of a fixture in its own frame.  glowing: whether street lamps are on."""
     length, width, height = item.size
     if item.kind == 'tree':
         crown = 0.68 * height
@@ -49,7 +49,7 @@ def _pole(radius: float, height: float, material: str) -> Solid:
 
 
 def _slab(size: Triple, start: Triple, share: Triple, material: str, lit: bool = False) -> Solid:
-    """A box given in shares of ``size``: from where (x from the rear, z from the ground), how much."""
+    """A box given in shares of ``size``: start (x from the rear, z from the ground) and extent."""
     length, width, height = (extent * part for extent, part in zip(size, share, strict=True))
     x, y, z = (extent * part for extent, part in zip(size, start, strict=True))
     return Solid('box', (length, width, height), (x + length / 2 - size[0] / 2, y, z + height / 2), material,
@@ -141,7 +141,7 @@ def _excavator(item: WorldObject) -> list[Solid]:
 
 
 def _cycle(item: WorldObject) -> list[Solid]:
-    """A motorcycle or bicycle, as high as its rider where it has one."""
+    """A motorcycle or bicycle, with the height of its rider if it has one."""
     length, width, height = item.size
     ridden = item.attribute == WITH_RIDER
     own = 0.62 * height if ridden else height
@@ -157,7 +157,7 @@ def _cycle(item: WorldObject) -> list[Solid]:
 
 
 def _person(item: WorldObject) -> list[Solid]:
-    """Legs, body and head; lower and further forward where somebody sits."""
+    """Legs, body and head; lower and further forward for sitting people."""
     if item.attribute == SITTING:
         return [_slab(item.size, (0.1, 0, 0.1), (0.8, 0.7, 0.4), 'trousers'),
                 _slab(item.size, (0.1, 0, 0.4), (0.4, 0.8, 0.4), 'cloth'), _head(item, -0.2, 0.2)]

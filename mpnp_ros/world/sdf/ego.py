@@ -1,4 +1,4 @@
-"""The ego vehicle with its sensors, where :mod:`mpnp_ros.world.rig` has them.
+"""The ego vehicle with its sensors, as in :mod:`mpnp_ros.world.rig`.
 
 A camera of SDF looks along its x axis with z up; a camera frame of ROS and of nuScenes looks along z with y
 down.  The sensor's pose is turned accordingly; its messages carry the frame of nuScenes.
@@ -21,41 +21,41 @@ from mpnp_ros.nuscenes.standin.rig import (
 )
 from mpnp_ros.world.rig import CAMERAS, EGO_REAR, EGO_SIZE, LIDAR
 from mpnp_ros.world.sdf.elements import Solid, element, numbers, plugin, pose_of, visual
-from mpnp_ros.world.sdf.motion import Path, twist
+from mpnp_ros.world.sdf.motion import Trajectory, twist
 
 NAME = 'ego'
 COMMAND_TOPIC = '/cmd_vel'
 CAMERA_RATE, LIDAR_RATE, IMU_RATE, ODOMETRY_RATE = 12.0, 20.0, 100.0, 50.0
-"""Hertz, as nuScenes."""
+"""Rates as in nuScenes, hertz."""
 LENS_AXES = Transform(np.array([[0., -1., 0.], [0., 0., -1.], [1., 0., 0.]]), np.zeros(3))
 """SDF's camera axes (x ahead, y left, z up) in the optical frame (x right, y down, z ahead)."""
 OWN_BODY = 1
-"""Visibility flag of the vehicle's own body, which its cameras do not see; they stand above it."""
+"""Visibility flag of the vehicle's own body, which is invisible to its cameras."""
 
 
-def ego_model(path: Path, tick: float, image_width: int, headlights: bool, free: bool) -> Element:
-    """The model at the begin of ``path``, which it drives along unless it is left ``free``.
+def ego_model(trajectory: Trajectory, tick: float, image_width: int, headlights: bool, free: bool) -> Element:
+    """The model at the start of ``trajectory``, which it follows unless ``free``.
 
     tick: seconds of a simulation step.  image_width: pixels; images are 16 to 9.
     """
-    x, y, _, yaw = path.poses[0]
+    x, y, _, yaw = trajectory.poses[0]
     sensors = [*(_camera(channel, image_width) for channel in CAMERAS), _lidar(), _imu()]
     lights = [_headlight(side) for side in (-0.6, 0.6)] if headlights else []
     link = element('link', element('gravity', 'false'), _inertia(), _hull(), *lights, *sensors,
                    name=BASE_FRAME)
-    return element('model', element('pose', (x, y, 0, 0, 0, yaw)), link, *_drive(path, tick, free),
+    return element('model', element('pose', (x, y, 0, 0, 0, yaw)), link, *_drive(trajectory, tick, free),
                    _odometry(), name=NAME)
 
 
 def _sensor(channel: str, kind: str, topic: str, rate: float, pose: Transform, *content: Element) -> Element:
-    """gz_frame_id is no part of SDF's own schema; Gazebo's sensors read it."""
+    """A sensor; gz_frame_id is not in the schema of SDF, but Gazebo reads it."""
     frame = BASE_FRAME if kind == 'imu' else channel.lower()
     return element('sensor', pose_of(pose), element('always_on', 'true'), element('update_rate', rate),
                    element('topic', topic), element('gz_frame_id', frame), *content, name=channel, type=kind)
 
 
 def _camera(channel: str, width: int) -> Element:
-    """Beside its topic ``.../image_rect`` Gazebo publishes ``.../camera_info``."""
+    """A camera; Gazebo publishes ``.../camera_info`` beside its topic ``.../image_rect``."""
     mounting, scale = CAMERAS[channel], width / IMAGE_SIZE[0]
     focal, x, y = (value * scale for value in mounting.camera)
     height = round(IMAGE_SIZE[1] * scale)
@@ -72,7 +72,7 @@ def _camera(channel: str, width: int) -> Element:
 
 
 def _lidar() -> Element:
-    """Gazebo publishes the points on ``<topic>/points``."""
+    """The LiDAR; Gazebo publishes its points on ``<topic>/points``."""
     gap = 2 * math.pi / LIDAR_COLUMNS
     lowest, highest = map(math.radians, LIDAR_ELEVATIONS)
     scan = element('scan', _fan('horizontal', LIDAR_COLUMNS, -math.pi, math.pi - gap),
@@ -104,7 +104,7 @@ def _inertia() -> Element:
 
 
 def _hull() -> Element:
-    """Low enough for what LiDAR and cameras see; without collision, as it drives by velocity alone."""
+    """The body, below the view of sensors; without collision, because velocity commands move it."""
     length, width, _ = EGO_SIZE
     hull = Solid('box', (length, width, 0.6), (length / 2 - EGO_REAR, 0, 0.5), 'paint')
     made = visual(hull, 'hull', (0.8, 0.8, 0.8))
@@ -123,22 +123,22 @@ def _headlight(side: float) -> Element:
                    name=f'headlight_{"left" if side > 0 else "right"}', type='spot')
 
 
-def _drive(path: Path, tick: float, free: bool) -> list[Element]:
-    """Velocity control; along the path, a new command to the same topic at each of its times."""
+def _drive(trajectory: Trajectory, tick: float, free: bool) -> list[Element]:
+    """Velocity control; unless free, a command at each time of the trajectory."""
     topic = element('topic', COMMAND_TOPIC)
     if free:
         return [plugin('velocity-control', 'VelocityControl', topic)]
     twists = [twist(start, end, seconds) for start, end, seconds
-              in zip(path.poses[:-1], path.poses[1:], np.diff(path.times), strict=True)]
+              in zip(trajectory.poses[:-1], trajectory.poses[1:], np.diff(trajectory.times), strict=True)]
     ahead, left, rate = twists[0]
     control = plugin('velocity-control', 'VelocityControl', topic,
                      element('initial_linear', (ahead, left, 0)), element('initial_angular', (0, 0, rate)))
-    later = zip(path.times[1:], [*twists[1:], (0.0, 0.0, 0.0)], strict=True)
+    later = zip(trajectory.times[1:], [*twists[1:], (0.0, 0.0, 0.0)], strict=True)
     return [control, *(_command(float(time) - tick, values) for time, values in later)]
 
 
 def _command(time: float, values: tuple[float, float, float]) -> Element:
-    """Publish a twist when the clock shows ``time``: one step before it holds."""
+    """Publish a twist at clock ``time``, one step before it takes effect."""
     seconds, nanoseconds = divmod(round(time * 1e9), 10 ** 9)
     ahead, left, rate = (numbers([value]) for value in values)
     matches = [element('match', str(value), field=f'sim.{field}')
@@ -150,7 +150,7 @@ def _command(time: float, values: tuple[float, float, float]) -> Element:
 
 
 def _odometry() -> Element:
-    """Also the transform from the map to the vehicle."""
+    """Odometry, including the transform from the map to the vehicle."""
     return plugin('odometry-publisher', 'OdometryPublisher', element('odom_frame', MAP_FRAME),
                   element('robot_base_frame', BASE_FRAME), element('odom_topic', '/odom'),
                   element('tf_topic', '/tf'), element('odom_publish_frequency', ODOMETRY_RATE),

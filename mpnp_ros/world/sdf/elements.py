@@ -14,11 +14,11 @@ from mpnp_ros.world.state import Colour
 Triple = tuple[float, float, float]
 
 FULL_ECHO = 150.0
-"""Intensity (0..255) that a perfect reflector sends back, as in :mod:`mpnp_ros.world.lidar`."""
+"""Intensity (0..255) of a perfect reflector, as in :mod:`mpnp_ros.world.lidar`."""
 GLOW = 1.5
-"""How much brighter than its own colour a burning light is."""
+"""Brightness of a light relative to its colour."""
 MATT = 0.1
-"""Gloss up to which a surface is left to Gazebo's own, which is rough and not metallic."""
+"""Gloss up to which the default rough material of Gazebo is used."""
 _OWN_LINE = frozenset({'world', 'model', 'actor', 'link', 'visual', 'sensor', 'light', 'plugin', 'waypoint',
                        'physics', 'scene', 'joint', 'trajectory', 'script'})
 
@@ -37,12 +37,12 @@ def element(tag: str, *content: Element | str | float | Iterable[float], **attri
 
 
 def numbers(values: Iterable[float]) -> str:
-    """Decimals, four places at most, with blanks between."""
+    """Decimals with at most four places, separated by blanks."""
     return ' '.join(map(_decimal, values))
 
 
 def coarse(values: Iterable[float]) -> list[float]:
-    """To two places: colours, and lengths of what is only looked at."""
+    """Values rounded to two places, for colours and visual sizes."""
     return [round(float(value), 2) for value in values]
 
 
@@ -52,7 +52,7 @@ def _decimal(value: float) -> str:
 
 
 def roll_pitch_yaw(rotation: np.ndarray) -> Triple:
-    """Turns about the fixed x, y and z axes, in this order, radians, of a rotation matrix [3, 3]."""
+    """Rotations about the fixed x, y and z axes, in this order, of a rotation matrix [3, 3]; radians."""
     return (float(np.arctan2(rotation[2, 1], rotation[2, 2])),
             float(-np.arcsin(np.clip(rotation[2, 0], -1, 1))),
             float(np.arctan2(rotation[1, 0], rotation[0, 0])))
@@ -64,7 +64,7 @@ def pose_of(transform: Transform) -> Element:
 
 
 def document(root: Element) -> str:
-    """The file: XML with one line for every larger element."""
+    """The XML text, with one line per larger element."""
     for item in root.iter():
         if item.tag in _OWN_LINE:
             item.tail = '\n'
@@ -73,10 +73,12 @@ def document(root: Element) -> str:
 
 @dataclass(frozen=True)
 class Solid:
-    """shape: box, cylinder, ellipsoid or polygon.  size: along its own axes, metres; a cylinder's are its
-    two diameters (the same) and its length.  centre, rpy: in the frame of its thing.  material: a key of
-    :data:`~mpnp_ros.world.materials.MATERIALS`.  outline: corners (x, y) of a polygon, whose size is its
-    thickness along z and whose centre is on its underside.  lit: whether it shines.
+    """A simple solid.
+
+    shape: box, cylinder, ellipsoid or polygon.  size: along its own axes, metres; of a cylinder: two equal
+    diameters and the length.  centre, rpy: in the frame of the thing.  material: a key of
+    :data:`~mpnp_ros.world.materials.MATERIALS`.  outline: corners (x, y) of a polygon; its size is the
+    thickness along z, its centre is on the underside.  lit: whether it emits light.
     """
 
     shape: str
@@ -88,7 +90,7 @@ class Solid:
     lit: bool = False
 
     def at(self, x: float, y: float, yaw: float, z: float = 0.0) -> Solid:
-        """The same in the frame that has its thing at (x, y, z), turned about z; for upright solids."""
+        """The solid of a thing at (x, y, z) with a yaw; for upright solids."""
         cos, sin = np.cos(yaw), np.sin(yaw)
         across, along, up = self.centre
         return replace(self, centre=(x + cos * across - sin * along, y + sin * across + cos * along, z + up),
@@ -96,7 +98,7 @@ class Solid:
 
 
 def visual(solid: Solid, name: str, paint: Colour = (1.0, 1.0, 1.0)) -> Element:
-    """What cameras and LiDAR see of a solid; ``paint`` colours what is painted."""
+    """The visual of a solid.  paint: colour of painted materials."""
     angles = [round(float(angle), 3) for angle in solid.rpy]
     return element('visual', element('pose', (*coarse(solid.centre), *angles)),
                    element('laser_retro', round(FULL_ECHO * MATERIALS[solid.material].reflectivity)),
@@ -104,18 +106,18 @@ def visual(solid: Solid, name: str, paint: Colour = (1.0, 1.0, 1.0)) -> Element:
 
 
 def visuals(solids: Iterable[Solid], paint: Colour = (1.0, 1.0, 1.0)) -> list[Element]:
-    """A visual for each solid, numbered."""
+    """Numbered visuals of all solids."""
     return [visual(solid, f'v{number}', paint) for number, solid in enumerate(solids)]
 
 
 def still_model(name: str, pose: Iterable[float], parts: Iterable[Element]) -> Element:
-    """A model that never moves."""
+    """A static model."""
     return element('model', element('static', 'true'), element('pose', pose),
                    element('link', *parts, name='link'), name=name)
 
 
 def plugin(filename: str, name: str, *content: Element) -> Element:
-    """A system of Gazebo, e.g. ``imu`` and ``Imu``."""
+    """A Gazebo plugin, e.g. ``imu`` and ``Imu``."""
     return element('plugin', *content, filename=f'gz-sim-{filename}-system', name=f'gz::sim::systems::{name}')
 
 

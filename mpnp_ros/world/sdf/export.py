@@ -13,7 +13,7 @@ from mpnp_ros.world.conditions import Conditions
 from mpnp_ros.world.sdf.bodies import body
 from mpnp_ros.world.sdf.ego import ego_model
 from mpnp_ros.world.sdf.elements import Triple, document, element, plugin, still_model, visuals
-from mpnp_ros.world.sdf.motion import Path, actor, ego_path, paths
+from mpnp_ros.world.sdf.motion import Trajectory, actor, ego_trajectory, trajectories
 from mpnp_ros.world.sdf.street import fixtures, ground, lamp_lights, signals
 from mpnp_ros.world.state import Fixture, Patch, Signal, WorldState
 
@@ -21,17 +21,17 @@ NAME = 'mpnp_street'
 TICK = 0.01
 """Seconds of a simulation step; it divides the periods of LiDAR, IMU and odometry."""
 REACH = 50.0
-"""Metres from the ego vehicle's path within which things are written: as far as most answers reach."""
+"""Distance from the ego trajectory within which things are exported, metres."""
 LAMPS = 24
-"""Street lamps that shed light, of those nearest to the begin of the drive."""
+"""Number of street lamps with light, those nearest to the start of the drive."""
 IMAGE_WIDTH = 800
 LATITUDE, LONGITUDE = 42.3367, -71.0578
-"""Degrees: Boston, where half of nuScenes was driven."""
+"""Degrees, in Boston."""
 
 
 @dataclass(frozen=True)
 class Sky:
-    """The light of day: colours 0..1, and where the sun (or the moon) sends its light."""
+    """Light of the sky: colours 0..1, and direction of the light of sun or moon."""
 
     ambient: Triple
     background: Triple
@@ -47,28 +47,28 @@ SKIES = {
 
 
 def world_sdf(states: Sequence[WorldState], free: bool = False, image_width: int = IMAGE_WIDTH) -> str:
-    """An SDF 1.9 file of what happens in ``states``, at least two moments of one drive, in order.
+    """An SDF 1.9 file of a drive.  states: at least two of one drive, in order.
 
-    Moving things are actors that go their way once; the ego vehicle drives its path too, unless it is left
-    ``free`` for commands on ``/cmd_vel`` alone.  image_width: of the cameras, pixels.
-    Raises ConfigurationError where there are too few states, or weather, which Gazebo does not have.
+    Moving things are actors that follow their trajectories once.  The ego vehicle follows its trajectory
+    unless it is ``free`` for commands on ``/cmd_vel``.  image_width: of the cameras, pixels. Raises
+    ConfigurationError for too few states and for rain or fog, which Gazebo does not have.
     """
     if len(states) < 2:
         raise ConfigurationError(f'a world for Gazebo needs at least 2 moments of a drive, not {len(states)}')
     conditions = states[0].conditions
     if conditions.weather != 'clear':
         raise ConfigurationError(f'Gazebo has no {conditions.weather}; export clear weather')
-    path, dark = ego_path(states), conditions.light != 'day'
-    standing = _near(states[0].scenery.fixtures, path)
-    parts = [*_systems(), *_scene(conditions), ground(_near_patches(states[0].scenery.patches, path)),
+    trajectory, dark = ego_trajectory(states), conditions.light != 'day'
+    standing = _near(states[0].scenery.fixtures, trajectory)
+    parts = [*_systems(), *_scene(conditions), ground(_near_patches(states[0].scenery.patches, trajectory)),
              *fixtures(standing, dark), *(lamp_lights(standing, LAMPS) if dark else ()),
-             *signals(states, lambda item: _is_near(item, path)), *_things(states, path),
-             ego_model(path, TICK, image_width, dark, free)]
+             *signals(states, lambda item: _is_near(item, trajectory)), *_things(states, trajectory),
+             ego_model(trajectory, TICK, image_width, dark, free)]
     return document(element('sdf', element('world', *parts, name=NAME), version='1.9'))
 
 
 def _systems() -> list[Element]:
-    """What runs in the simulator."""
+    """The plugins of the simulator."""
     steps = (element('max_step_size', TICK), element('real_time_factor', 1.0))
     return [element('physics', *steps, name='steps', type='ignored'), plugin('physics', 'Physics'),
             plugin('user-commands', 'UserCommands'), plugin('scene-broadcaster', 'SceneBroadcaster'),
@@ -76,7 +76,7 @@ def _systems() -> list[Element]:
 
 
 def _scene(conditions: Conditions) -> list[Element]:
-    """Sky, sun and where on Earth: the IMU's north needs a place."""
+    """Sky, sun and geographic position, which the IMU needs for north."""
     sky = SKIES[conditions.light]
     place = element('spherical_coordinates', element('surface_model', 'EARTH_WGS84'),
                     element('world_frame_orientation', 'ENU'), element('latitude_deg', LATITUDE),
@@ -91,33 +91,33 @@ def _scene(conditions: Conditions) -> list[Element]:
     return [place, scene, sun]
 
 
-def _things(states: Sequence[WorldState], drive: Path) -> list[Element]:
-    """Things that are ever within reach: those that stay where they are as models, all others as actors."""
+def _things(states: Sequence[WorldState], ego: Trajectory) -> list[Element]:
+    """All things that are ever within reach: static ones as models, others as actors."""
     made = []
-    for identity, (item, path) in paths(states).items():
-        if np.linalg.norm(path.poses[:, :2] - drive.poses[:, :2], axis=1).min() > REACH:
+    for identity, (item, trajectory) in trajectories(states).items():
+        if np.linalg.norm(trajectory.poses[:, :2] - ego.poses[:, :2], axis=1).min() > REACH:
             continue
         name, parts = f'{item.kind}_{identity}', visuals(body(item), item.colour)
-        x, y, z, yaw = path.poses[0]
-        made.append(actor(name, parts, path) if path.moves
+        x, y, z, yaw = trajectory.poses[0]
+        made.append(actor(name, parts, trajectory) if trajectory.moves
                     else still_model(name, (x, y, z, 0, 0, yaw), parts))
     return made
 
 
-def _near(items: Iterable[Fixture], path: Path) -> list[Fixture]:
-    """Those within reach of the path, the ones nearest to its begin first."""
-    x, y = path.poses[0, :2]
-    return sorted((item for item in items if _is_near(item, path, max(item.size[:2]) / 2)),
+def _near(items: Iterable[Fixture], trajectory: Trajectory) -> list[Fixture]:
+    """Fixtures within reach of the trajectory, those nearest to its start first."""
+    x, y = trajectory.poses[0, :2]
+    return sorted((item for item in items if _is_near(item, trajectory, max(item.size[:2]) / 2)),
                   key=lambda item: math.hypot(item.x - x, item.y - y))
 
 
-def _is_near(item: Fixture | Signal, path: Path, radius: float = 0.0) -> bool:
-    return bool(_distance(np.array([(item.x, item.y)]), path)[0] < REACH + radius)
+def _is_near(item: Fixture | Signal, trajectory: Trajectory, radius: float = 0.0) -> bool:
+    return bool(_distance(np.array([(item.x, item.y)]), trajectory)[0] < REACH + radius)
 
 
-def _near_patches(patches: Iterable[Patch], path: Path) -> tuple[Patch, ...]:
-    """Those that come within reach at a corner or between corners."""
-    return tuple(item for item in patches if _distance(_edge_points(item), path).min() < REACH)
+def _near_patches(patches: Iterable[Patch], trajectory: Trajectory) -> tuple[Patch, ...]:
+    """Patches with a corner or edge within reach."""
+    return tuple(item for item in patches if _distance(_edge_points(item), trajectory).min() < REACH)
 
 
 def _edge_points(patch: Patch) -> np.ndarray:
@@ -126,6 +126,6 @@ def _edge_points(patch: Patch) -> np.ndarray:
     return ((1 - share) * corners + share * np.roll(corners, -1, 0)).reshape(-1, 2)
 
 
-def _distance(places: np.ndarray, path: Path) -> np.ndarray:
-    """Metres from each of ``places`` [N, 2] to the nearest point of the path."""
-    return np.linalg.norm(places[:, None] - path.poses[None, :, :2], axis=-1).min(1)
+def _distance(places: np.ndarray, trajectory: Trajectory) -> np.ndarray:
+    """Metres from each of ``places`` [N, 2] to the nearest point of the trajectory."""
+    return np.linalg.norm(places[:, None] - trajectory.poses[None, :, :2], axis=-1).min(1)

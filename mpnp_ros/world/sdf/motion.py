@@ -1,8 +1,8 @@
-"""How things move: paths sampled from the traffic, as scripts of actors and as commands to the ego vehicle.
+"""Trajectories sampled from the traffic, as scripts of actors and commands to the ego vehicle.
 
-Gazebo draws a Catmull-Rom spline through an actor's waypoints; at one a second it is within centimetres of
-the traffic (test/world/sdf/test_motion.py).  Actors of plain boxes need Gazebo Fortress 6.15, Garden 7.5 or
-Harmonic (gz-sim pull request 1947).
+Gazebo interpolates the waypoints of actors with a Catmull-Rom spline.  With one waypoint per second it is
+within centimetres of the traffic (test/world/sdf/test_motion.py).  Actors of plain boxes need Gazebo Fortress
+6.15, Garden 7.5 or Harmonic (gz-sim pull request 1947).
 """
 from __future__ import annotations
 
@@ -18,61 +18,64 @@ from mpnp_ros.world.sdf.elements import element
 from mpnp_ros.world.state import WorldObject, WorldState
 
 STILL = 0.02
-"""Metres or radians below which a thing has not moved."""
+"""Movement below this counts as standing, metres or radians."""
 
 
 @dataclass(frozen=True, eq=False)
-class Path:
-    """times: seconds [N].  poses: x, y, z (metres) and a continuous yaw (radians), [N, 4]."""
+class Trajectory:
+    """Poses over time.
+
+    times: seconds [N].  poses: x, y, z (metres) and a continuous yaw (radians), [N, 4].
+    """
 
     times: np.ndarray
     poses: np.ndarray
 
     @property
     def moves(self) -> bool:
-        """Whether the thing leaves its place."""
+        """Whether the thing moves."""
         return bool(np.ptp(self.poses, axis=0).max() > STILL)
 
 
-def paths(states: Sequence[WorldState]) -> dict[int, tuple[WorldObject, Path]]:
-    """Every thing at its first appearance, and its path, by identity.
+def trajectories(states: Sequence[WorldState]) -> dict[int, tuple[WorldObject, Trajectory]]:
+    """Every thing at its first appearance and its trajectory, by identity.
 
-    Before it comes a thing waits where it first is; after it has gone it stays where it was last.
+    A thing stays at its first pose before it appears, and at its last pose after it disappears.
     """
     seen: dict[int, dict[float, WorldObject]] = {}
     for state in states:
         for item in state.objects:
             seen.setdefault(item.identity, {})[state.time] = item
     times = np.array([state.time for state in states]) - states[0].time
-    return {identity: (next(iter(items.values())), Path(times, _held(items, states)))
+    return {identity: (next(iter(items.values())), Trajectory(times, _held(items, states)))
             for identity, items in seen.items()}
 
 
-def ego_path(states: Sequence[WorldState]) -> Path:
-    """The path of the ego vehicle."""
+def ego_trajectory(states: Sequence[WorldState]) -> Trajectory:
+    """The trajectory of the ego vehicle."""
     poses = np.array([(state.ego.x, state.ego.y, 0.0, state.ego.yaw) for state in states])
     poses[:, 3] = np.unwrap(poses[:, 3])
-    return Path(np.array([state.time for state in states]) - states[0].time, poses)
+    return Trajectory(np.array([state.time for state in states]) - states[0].time, poses)
 
 
-def script(path: Path, tension: float = 0.0) -> Element:
-    """The script of an actor that goes along the path once."""
+def script(trajectory: Trajectory, tension: float = 0.0) -> Element:
+    """The script of an actor that follows the trajectory once."""
     waypoints = [element('waypoint', element('time', float(time)), element('pose', (x, y, z, 0, 0, yaw)))
-                 for time, (x, y, z, yaw) in zip(path.times, path.poses.round(3), strict=True)]
-    trajectory = element('trajectory', *waypoints, id='0', type='drive', tension=f'{tension:g}')
-    return element('script', element('loop', 'false'), element('auto_start', 'true'), trajectory)
+                 for time, (x, y, z, yaw) in zip(trajectory.times, trajectory.poses.round(3), strict=True)]
+    curve = element('trajectory', *waypoints, id='0', type='drive', tension=f'{tension:g}')
+    return element('script', element('loop', 'false'), element('auto_start', 'true'), curve)
 
 
-def actor(name: str, parts: Iterable[Element], path: Path, tension: float = 0.0) -> Element:
-    """Something that moves by a script and is seen by all sensors."""
-    return element('actor', element('link', *parts, name='link'), script(path, tension), name=name)
+def actor(name: str, parts: Iterable[Element], trajectory: Trajectory, tension: float = 0.0) -> Element:
+    """An actor that follows a script and is visible to all sensors."""
+    return element('actor', element('link', *parts, name='link'), script(trajectory, tension), name=name)
 
 
 def twist(start: np.ndarray, end: np.ndarray, seconds: float) -> tuple[float, float, float]:
     """Velocities ahead and to the left (m/s) and yaw rate (rad/s) that lead from one pose to the next.
 
-    start, end: x, y, z, yaw.  Kept for ``seconds`` in the moving frame they end exactly there: the logarithm
-    of a planar motion.
+    start, end: x, y, z, yaw.  Constant velocities in the moving frame for ``seconds`` end exactly there: the
+    logarithm of a planar motion.
     """
     turn = wrap_angle(end[3] - start[3])
     cos, sin = math.cos(start[3]), math.sin(start[3])

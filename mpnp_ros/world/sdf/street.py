@@ -1,4 +1,4 @@
-"""What stands in the street: ground, buildings, trees, lamps, and signals that change."""
+"""Static street in SDF: ground, buildings, trees, lamps, and traffic lights."""
 from __future__ import annotations
 
 import math
@@ -11,21 +11,21 @@ from mpnp_ros.world.furniture import SIGNAL_HEADS
 from mpnp_ros.world.ground import LAYER_HEIGHT, PLAIN_DEPTH, PLAIN_SIZE, layers
 from mpnp_ros.world.sdf.bodies import LAMP_HEAD, fixture_solids
 from mpnp_ros.world.sdf.elements import Solid, element, still_model, visual, visuals
-from mpnp_ros.world.sdf.motion import Path, actor
+from mpnp_ros.world.sdf.motion import Trajectory, actor
 from mpnp_ros.world.state import Fixture, Patch, Signal, WorldState
 
 LENSES = {'red': 0.82, 'yellow': 0.5, 'green': 0.18}
 """Height of each lens above the foot of a signal's head, metres."""
 SHOWN, HIDDEN = -0.16, 0.0
-"""Where a lens is along the head: on its face, which looks back along the signal's yaw, or inside it."""
+"""Position of a lens along the yaw of the signal: on the face of the head, or hidden inside."""
 SWITCHING = 0.05
-"""Seconds that a lens takes."""
+"""Duration of switching a lens, seconds."""
 GLOWS = {'red': (1, 0.05, 0.03, 1), 'yellow': (1, 0.65, 0.05, 1), 'green': (0.05, 1, 0.35, 1)}
 AT_ORIGIN = (0.0,) * 6
 
 
 def ground(patches: tuple[Patch, ...]) -> Element:
-    """The plain and the patches on it, as slabs that reach down to it."""
+    """The plain, and the patches as slabs on it."""
     plain = Solid('box', (2 * PLAIN_SIZE, 2 * PLAIN_SIZE, 1.0), (0, 0, -PLAIN_DEPTH - 0.5), 'grass')
     slabs = [_slab(item, item.z + layer * LAYER_HEIGHT)
              for item, layer in zip(patches, layers(patches), strict=True)]
@@ -33,7 +33,7 @@ def ground(patches: tuple[Patch, ...]) -> Element:
 
 
 def _slab(patch: Patch, top: float) -> Solid:
-    """A box where the patch is a rectangle, which costs less to draw."""
+    """The slab of a patch; a box if the patch is a rectangle, which is cheaper to draw."""
     corners, height = np.array(patch.corners), top + PLAIN_DEPTH
     if not _is_rectangle(corners):
         return Solid('polygon', (1, 1, height), (0, 0, -PLAIN_DEPTH), patch.material, outline=patch.corners)
@@ -52,7 +52,7 @@ def _is_rectangle(corners: np.ndarray) -> bool:
 
 
 def fixtures(items: Iterable[Fixture], glowing: bool) -> list[Element]:
-    """One model for each kind."""
+    """One model per kind."""
     kinds: dict[str, list[Element]] = {}
     for item in items:
         parts = kinds.setdefault(item.kind, [])
@@ -68,7 +68,7 @@ def lamp_lights(items: Sequence[Fixture], most: int) -> list[Element]:
 
 
 def signals(states: Sequence[WorldState], wanted: Callable[[Signal], bool]) -> list[Element]:
-    """The heads of the traffic lights that are wanted, dark, and every lens that is ever lit."""
+    """Dark heads of the selected traffic lights, and every lens that is ever lit."""
     made = []
     for number, signal in enumerate(states[0].signals):
         if not wanted(signal):
@@ -83,7 +83,7 @@ def signals(states: Sequence[WorldState], wanted: Callable[[Signal], bool]) -> l
 
 
 def _lens(name: str, signal: Signal, colour: str, on: Sequence[bool], times: Sequence[float]) -> Element:
-    """A lens that burns all the time stands still; another comes out of the head while it burns."""
+    """A lens; static if always lit, otherwise an actor that moves out of the head while lit."""
     glow = [_glow(colour, left, up + LENSES[colour], f'lens{number}')
             for number, (left, up) in enumerate(SIGNAL_HEADS)]
     if all(on):
@@ -94,8 +94,8 @@ def _lens(name: str, signal: Signal, colour: str, on: Sequence[bool], times: Seq
             moments += [(time - SWITCHING, before), (time, now)]
     moments.append((times[-1] + SWITCHING, on[-1]))
     places = [_pose(signal, SHOWN if lit else HIDDEN) for _, lit in moments]
-    path = Path(np.array([time for time, _ in moments]), np.array(places)[:, [0, 1, 2, 5]])
-    return actor(name, glow, path, tension=1.0)
+    trajectory = Trajectory(np.array([time for time, _ in moments]), np.array(places)[:, [0, 1, 2, 5]])
+    return actor(name, glow, trajectory, tension=1.0)
 
 
 def _pose(signal: Signal, along: float) -> tuple[float, ...]:

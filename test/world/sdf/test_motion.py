@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpnp_ros.world.sdf.export import TICK, world_sdf
-from mpnp_ros.world.sdf.motion import paths, twist
+from mpnp_ros.world.sdf.motion import trajectories, twist
 
 METRES = st.floats(-20, 20)
 HEADING = st.floats(-10, 10)
@@ -47,8 +47,8 @@ def test_what_comes_late_waits_where_it_will_come(drive_states):
 
 
 def test_yaw_is_continuous(drive_states):
-    for _, path in paths(drive_states).values():
-        assert np.abs(np.diff(path.poses[:, 3])).max() < math.pi
+    for _, trajectory in trajectories(drive_states).values():
+        assert np.abs(np.diff(trajectory.poses[:, 3])).max() < math.pi
 
 
 @given(METRES, METRES, HEADING, METRES, METRES, st.floats(-3, 3), st.floats(0.1, 5))

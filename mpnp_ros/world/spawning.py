@@ -1,4 +1,4 @@
-"""Who drives, from where, to where: the ego vehicle, the traffic at the begin, and those who come later."""
+"""Draws vehicles and their routes: the ego vehicle, initial traffic, and later arrivals."""
 from __future__ import annotations
 
 import math
@@ -25,15 +25,15 @@ from mpnp_ros.world.traffic import COMFORTABLE_BRAKING, STANDING_GAP, Body, Traf
 TURNS = {'straight': .7, 'left': .15, 'right': .15}
 EGO_TURNS = {'straight': .5, 'left': .25, 'right': .25}
 WAITING, WAITING_BICYCLES = (0, 0, 1, 1, 2, 4), (0, 0, 0, 0, 1, 2)
-"""How many wait at a red light when a scene begins, one as likely as the other."""
+"""Possible numbers of vehicles at a red light at the beginning, equally likely."""
 EGO_FRONT = EGO_SIZE[0] - EGO_REAR
 """Metres from the front of the ego vehicle to its origin."""
 HITCH = 0.7
 """Metres between a truck and its trailer."""
 
 
-class Departures:
-    """Draws vehicles onto the lanes of `traffic`."""
+class Spawner:
+    """Adds random vehicles to the lanes of `traffic`."""
 
     def __init__(self, rng: np.random.Generator, traffic: Traffic, ground: Ground,
                  identities: Iterable[int]) -> None:
@@ -47,7 +47,7 @@ class Departures:
         self._arrivals = {lane: self._pause(lane) for lane in traffic.network.entries()}
 
     def ego(self) -> Vehicle:
-        """The ego vehicle before a junction, with most of the map still ahead of it."""
+        """Add the ego vehicle before a junction, with most of the map ahead of it."""
         rng, lanes = self._rng, self._traffic.network.lanes
         on_main = bool(rng.random() < .7)
         before_junction = [lane for lane in lanes if lane.kind == 'lane' and lane.junction is not None
@@ -64,13 +64,13 @@ class Departures:
         return vehicle
 
     def fill(self) -> None:
-        """The traffic at the begin."""
+        """Add the initial traffic."""
         for lane in self._traffic.network.lanes:
             if lane.kind == 'lane':
                 self._fill(lane)
 
     def arrivals(self, time: float) -> None:
-        """Those who come into the map by `time` seconds."""
+        """Add vehicles that enter the map by `time` seconds."""
         for lane, due in self._arrivals.items():
             queue = self._traffic.queues[lane.index]
             if time >= due and (not queue or queue[-1].s - queue[-1].length > 15):
@@ -80,7 +80,7 @@ class Departures:
                 self._arrivals[lane] = time + self._pause(lane)
 
     def route(self, lane: Lane, turns: Mapping[str, float]) -> tuple[Lane, ...]:
-        """From a lane to the end of the map, turning by those chances."""
+        """A random route from a lane to the end of the map.  turns: probabilities by kind of way."""
         route = [lane]
         while route[-1].successors:
             way = choose(self._rng, {way: turns[way.kind] for way in route[-1].successors})
@@ -88,7 +88,7 @@ class Departures:
         return tuple(route)
 
     def _fill(self, lane: Lane) -> None:
-        """From the stop line backwards: a queue if the light is red, then others at some distance."""
+        """Fill a lane from the stop line backwards: a queue if the light is red, then free traffic."""
         rng, traffic = self._rng, self._traffic
         is_red = lane.junction is not None and \
             traffic.cycles[lane.junction.index].colour(lane.street.along_x, 0.0) == 'red'
@@ -104,7 +104,7 @@ class Departures:
             front -= vehicle.length + (float(rng.uniform(1.8, 3.5)) if waiting else 5 + self._gap(lane))
 
     def _place(self, vehicle: Vehicle) -> bool:
-        """Add it to the traffic unless its ground is taken."""
+        """Add a vehicle if its ground is free; returns whether added."""
         x, y, yaw = vehicle.pose(vehicle.length / 2)
         width = max([EGO_SIZE[1], *(body.size[1] for body in vehicle.bodies)])
         if not self._ground.take((x, y, yaw, vehicle.length + 1.5, width)):
@@ -127,7 +127,7 @@ class Departures:
         return vehicle
 
     def _bodies(self, kind: str) -> tuple[Body, ...]:
-        """One box, or a truck and its trailer."""
+        """The boxes of a kind: one, or a truck and its trailer."""
         if kind != 'trailer':
             return (self._body(kind, 0.0),)
         truck = self._body('box_truck' if self._rng.random() < .5 else 'pickup', 0.0)
@@ -140,7 +140,7 @@ class Departures:
                     int(self._rng.integers(BODIES)))
 
     def _safe_speed(self, vehicle: Vehicle, end: float) -> float:
-        """Such that braking comfortably will do before `end` metres along the lane."""
+        """A speed that allows comfortable braking before `end` metres along the lane."""
         room = max(0.0, end - vehicle.s - 1)
         return min(vehicle.desired, math.sqrt(2 * COMFORTABLE_BRAKING * room))
 
@@ -148,5 +148,5 @@ class Departures:
         return float(self._rng.gamma(1.5, (self._bicycle_headway if lane.bicycles else self._headway) / 1.5))
 
     def _pause(self, lane: Lane) -> float:
-        """Seconds between two who come along a lane."""
+        """A random time between arrivals on a lane, seconds."""
         return 1.5 + self._gap(lane) / 9

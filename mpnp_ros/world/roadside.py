@@ -1,4 +1,4 @@
-"""What stands along the streets and is annotated: parked vehicles, cycles on sidewalks, work zones."""
+"""Annotated static objects along streets: parked vehicles, cycles on sidewalks, work zones."""
 from __future__ import annotations
 
 import math
@@ -16,14 +16,14 @@ from mpnp_ros.world.streets import CURB_HEIGHT, PARKING, SIDEWALK, Crosswalk, Ke
 CORNER = 8.0
 """Metres from a junction's edge without parked vehicles."""
 STOPPED, STOPPED_BUSES = 0.06, 0.85
-"""Share of the vehicles at the kerb that have only stopped."""
+"""Share of vehicles at the kerb that are stopped instead of parked."""
 MIXTURES: Sequence[Mapping[str, float]] = (
     {}, {}, {}, {'motorcycle': 6}, {'bicycle': 6}, {'box_truck': 6, 'trailer': 4, 'pickup': 4}, {'bus': 5})
-"""Frequencies that a row of parked vehicles has in place of the usual ones."""
+"""Alternative frequencies of kinds in a row of parked vehicles."""
 
 
-class Kerbside:
-    """Draws what stands at the kerbs.  things: so far."""
+class Roadside:
+    """Draws objects at the kerbs.  things: drawn so far."""
 
     def __init__(self, rng: np.random.Generator, streets: StreetMap, ground: Ground,
                  identities: Iterable[int]) -> None:
@@ -33,7 +33,7 @@ class Kerbside:
 
     def add(self, kind: str, place: tuple[float, float], yaw: float, attribute: str | None = None,
             z: float = 0.0) -> bool:
-        """Put something down if there is room; whether there was."""
+        """Add an object if its place is free; returns whether it was."""
         rng = self._rng
         size, colour = draw_size(rng, kind), draw_colour(rng, kind)
         if not self._ground.take((*place, yaw, size[0] + .2, size[1] + .1)):
@@ -43,7 +43,7 @@ class Kerbside:
         return True
 
     def fill(self, lots: Iterable[Lot]) -> None:
-        """Work zones first, then parked rows, cycles on the sidewalks, and parking lots."""
+        """Draw work zones, then parked rows, cycles on the sidewalks, and parking lots."""
         kerbs = self._map.kerbs()
         works = float(self._rng.choice([.15, .4, .65, .95]))
         self._parked = float(self._rng.uniform(.05, .95))
@@ -58,7 +58,7 @@ class Kerbside:
                 self._parking_lot(lot)
 
     def _row(self, kerb: Kerb) -> None:
-        """Vehicles parked along a kerb, more or less close to each other."""
+        """Draw a row of vehicles parked along a kerb."""
         rng = self._rng
         taken = self._parked * float(rng.choice([0.05, .2, .45, .85]))
         mixture = {**PARKED, **MIXTURES[rng.integers(len(MIXTURES))]}
@@ -85,7 +85,7 @@ class Kerbside:
         return (item for item in self._map.crosswalks if item.street is kerb.street)
 
     def _cycles(self, kerb: Kerb) -> None:
-        """Bicycles and some motorcycles in a rack on the sidewalk."""
+        """Draw a rack of bicycles and some motorcycles on the sidewalk."""
         rng = self._rng
         for _ in range(rng.poisson(.0025 * (kerb.end - kerb.start))):
             u = float(rng.uniform(kerb.start + 6, kerb.end - 6))
@@ -95,7 +95,7 @@ class Kerbside:
                 self.add(kind, kerb.point(u + index * 1.1, 1.35), yaw, 'without rider', CURB_HEIGHT)
 
     def _parking_lot(self, lot: Lot) -> None:
-        """Two rows side by side, parked across."""
+        """Draw two rows of vehicles parked across."""
         rng = self._rng
         taken = self._parked * float(rng.uniform(.1, .8))
         mixture = {**PARKED, **MIXTURES[rng.integers(len(MIXTURES))]}
@@ -110,7 +110,7 @@ class Kerbside:
                 u += 2.9
 
     def _work_zone(self, kerb: Kerb) -> None:
-        """A part of the parking strip fenced by cones and barriers, often with machines in it."""
+        """Draw a fenced part of the parking strip, often with machines."""
         rng = self._rng
         length = float(rng.uniform(10, min(34.0, kerb.end - kerb.start - 2 * CORNER)))
         start = float(rng.uniform(kerb.start + CORNER, kerb.end - CORNER - length))
@@ -130,7 +130,7 @@ class Kerbside:
             self._fence_sidewalk(kerb, start, length)
 
     def _fence(self, kerb: Kerb, start: float, length: float) -> None:
-        """Along the edge to the traffic, and across the end from which it comes."""
+        """Fence the side of the traffic and the end that faces it."""
         rng = self._rng
         kinds = rng.choice(['cone', 'barrier', 'mixed'], p=[.5, .2, .3])
         step = float(rng.uniform(2.2, 5.5)) if kinds == 'cone' else float(rng.uniform(2.8, 4.5))
@@ -142,6 +142,6 @@ class Kerbside:
             self.add('cone' if kinds == 'cone' else 'barrier', kerb.point(first, depth), kerb.yaw)
 
     def _fence_sidewalk(self, kerb: Kerb, start: float, length: float) -> None:
-        """Barriers between the works and who walks."""
+        """Draw barriers between a work zone and the sidewalk."""
         for u in np.arange(start + 2, start + length - 2, 2.9).tolist()[:int(self._rng.integers(0, 9))]:
             self.add('barrier', kerb.point(u, .45), kerb.yaw + math.pi / 2, z=CURB_HEIGHT)

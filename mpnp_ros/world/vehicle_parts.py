@@ -1,4 +1,4 @@
-"""Parts that vehicles have in common: lofted bodies, cabins with windows, wheels and lamps.
+"""Common parts of vehicle meshes: lofted bodies, cabins with windows, wheels and lamps.
 
 Metres; x ahead, y left, z up from the ground, the vehicle's middle at x = y = 0.
 """
@@ -14,7 +14,7 @@ from mpnp_ros.world.mesh import Mesh
 from mpnp_ros.world.shapes import box, cylinder, loft, wheel
 
 Station = tuple[float, float, float, float]
-"""A cross-section of a body: x, half its width, its lower and its upper edge."""
+"""A cross-section of a body: x, half the width, lower and upper edge."""
 
 
 def body(stations: Sequence[Station], material: str = 'paint', shoulder: float = 0.1) -> Mesh:
@@ -30,7 +30,7 @@ def body(stations: Sequence[Station], material: str = 'paint', shoulder: float =
 
 @dataclass(frozen=True)
 class Cabin:
-    """What stands on a body and holds the windows: a frustum.
+    """A cabin with windows on a body: a frustum.
 
     base, top: (x behind, x ahead, half the width, z).
     """
@@ -49,16 +49,16 @@ class Cabin:
         }[side])
 
     def shell(self, material: str = 'paint') -> Mesh:
-        """The frustum itself."""
+        """The mesh of the frustum."""
         (b0, b1, bw, bz), (t0, t1, tw, tz) = self.base, self.top
         return loft([[(b0, bw, bz), (b0, -bw, bz), (b1, -bw, bz), (b1, bw, bz)],
                      [(t0, tw, tz), (t0, -tw, tz), (t1, -tw, tz), (t1, tw, tz)]], material)
 
     def panel(self, side: str, along: tuple[float, float], up: tuple[float, float], material: str = 'glass',
               raised: float = 0.012) -> Mesh:
-        """A part of a side, `along` from its left and `up` from its foot in 0..1, a little before it.
+        """A panel slightly in front of a side.  along, up: its range from the left and from the bottom, 0..1.
 
-        The left and the right side count from the front.
+        On the left and right sides, `along` starts at the front.
         """
         corners = self._corners(side)
         if side == 'right':
@@ -75,18 +75,18 @@ class Cabin:
 
     def sides(self, windows: Sequence[tuple[float, float]], up: tuple[float, float],
               material: str = 'glass') -> list[Mesh]:
-        """The same panels, from front to back, on the left and the right side."""
+        """The same panels on the left and the right side."""
         return [self.panel(side, along, up, material) for side in ('left', 'right') for along in windows]
 
     def glazed(self, windows: Sequence[tuple[float, float]], up: tuple[float, float] = (0.1, 0.88),
                rear: bool = True) -> list[Mesh]:
-        """The shell with a windscreen, side windows and, if wanted, a rear window."""
+        """The shell with windscreen, side windows and optionally a rear window."""
         ends = ('front', 'rear') if rear else ('front',)
         return [self.shell(), *self.sides(windows, up), *(self.panel(end, (0.05, 0.95), up) for end in ends)]
 
 
 def wheels(axles: Sequence[float], half_track: float, radius: float, width: float = 0.22) -> list[Mesh]:
-    """Wheels on both ends of axles at these x, and the dark arches above them."""
+    """Wheels at both ends of axles at the given x, with dark arches above them."""
     parts = []
     for x in axles:
         for side in (1, -1):
@@ -104,14 +104,14 @@ def pair(x: float, y: float, z: float, size: tuple[float, float, float], materia
 
 def lamps(front: float, rear: float, y: float, front_z: float, rear_z: float,
           tall: float = 0.14, rear_tall: float = 0.2, wide: float = 0.34) -> list[Mesh]:
-    """Head lights, orange lights beside them and tail lights; front, rear: where the body ends."""
+    """Head lights, orange lights beside them and tail lights.  front, rear: ends of the body."""
     return [*pair(front - 0.05, y, front_z, (0.16, wide, tall), 'head_light'),
             *pair(front - 0.08, y + wide / 2 + 0.04, front_z, (0.2, 0.08, tall), 'orange_light'),
             *pair(rear + 0.03, y + 0.02, rear_z, (0.12, wide, rear_tall), 'tail_light')]
 
 
 def plates(front: float, rear: float, z: float) -> list[Mesh]:
-    """Number plates, a dark grille and a dark bumper behind them; front, rear: where the body ends."""
+    """Number plates with a dark grille and a dark bumper.  front, rear: ends of the body."""
     return [box((front + 0.02, 0, z), (0.04, 0.5, 0.12), 'plate'),
             box((rear - 0.02, 0, z + 0.1), (0.04, 0.5, 0.12), 'plate'),
             box((front - 0.02, 0, z), (0.06, 1.3, 0.16), 'trim'),
