@@ -167,9 +167,8 @@ def test_the_fusion_node_imports_no_method_before_it_is_told_which():
 @pytest.mark.ros
 def test_a_parameter_of_the_fusion_node_selects_it(installed, tiny_lm_folder, ros_harness: RosHarness,
                                                    tmp_path):
-    from ros_harness import wait_until
-
     from mpnp_ros.srv import ListLinks
+    from ros_harness import wait_until
 
     made = create_method(NAME, load_language_model(tiny_lm_folder, 'cpu', 'float32'))
     save_link(made.new_link('camera', 'encoder', WIDTH), tmp_path / 'camera')

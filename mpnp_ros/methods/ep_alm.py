@@ -100,5 +100,5 @@ class EpAlm(ColumnMethod):
 
 
 SPEC = MethodSpec(
-    'ep_alm', 'eP-ALM (arXiv:2303.11403): tokens in front of the text from the first linked block on, overwritten '
-    'at each block by its own connector', EpAlm, EpAlmLink)
+    'ep_alm', 'eP-ALM (arXiv:2303.11403): tokens in front of the text from the first linked block on, '
+    'overwritten at each block by its own connector', EpAlm, EpAlmLink)

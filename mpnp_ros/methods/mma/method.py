@@ -117,5 +117,5 @@ def _links(connections: ColumnConnections, modalities: Seen) -> list[MmaLink]:
 
 
 SPEC = MethodSpec(
-    'mma', 'Mixture-of-Modality Adaptation of LaVIN (arXiv:2305.15023): tokens in front, an adapter before every '
-    'attention, mixed by the modalities present', Mma, MmaLink)
+    'mma', 'Mixture-of-Modality Adaptation of LaVIN (arXiv:2305.15023): tokens in front, an adapter before '
+    'every attention, mixed by the modalities present', Mma, MmaLink)
