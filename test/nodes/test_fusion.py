@@ -41,6 +41,8 @@ RELIABLE = QoSProfile(depth=1000)
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 CHOICES = ['yes', 'no', 'car']
 LONG = 'is the car moving?'
+MEETING = .5
+"""Seconds for an action server that was found to discover its client: a response before that is lost."""
 
 
 @pytest.fixture(scope='session')
@@ -237,6 +239,7 @@ class Goals:
         self._fusion = fusion
         self._client = ActionClient(fusion.ros.node, AskAction, fusion.topic('ask_stream'))
         fusion.wait(lambda: self._client.server_is_ready())
+        time.sleep(MEETING)
 
     def send(self, text: str, tokens: int = 0, heard: list | None = None) -> Any:
         goal = AskAction.Goal(question=Question(text=text), max_new_tokens=tokens)
