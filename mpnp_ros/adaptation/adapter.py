@@ -37,7 +37,7 @@ from mpnp_ros.adaptation.policy import (
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.errors import ConfigurationError, LinksError, TrainingError
 from mpnp_ros.methods.link_files import copied_link
-from mpnp_ros.methods.link_store import LinkStore, StoredLink
+from mpnp_ros.methods.link_store import LinkStore, StoredLink, name_of
 from mpnp_ros.methods.provenance import COPIED, Adaptation, Provenance
 from mpnp_ros.methods.registry import find_method
 from mpnp_ros.tokens import ModalityTokens
@@ -214,8 +214,7 @@ class Adapter:
     def _plug(self, action: Plug) -> None:
         """Ask the fusion node to install a stored version."""
         self._remember(Past(action, self._clock()))
-        self._hand_over(self.store.path(action.modality, action.version)).add_done_callback(
-            lambda done: self._ended([action], Outcome.FAILED if done.exception() else Outcome.DONE))
+        self._use(action, self.store.path(action.modality, action.version))
 
     def _copy(self, action: Copy) -> None:
         """Make links to a modality's tokens that count as others do, and ask the fusion node to use them.
@@ -223,17 +222,21 @@ class Adapter:
         That takes a few tenths of a second.
         """
         self._remember(Past(action, self._clock()))
-        source = Path(action.source)
+        source = name_of(action.source)
         try:
-            link = copied_link(source, action.modality, action.encoder)
-            text = f'copied on a robot from {source.parent.name}/{source.name}, not trained'
-            stored = self.store.save(link, Provenance(text=text, adaptation=Adaptation(
-                COPIED, started_from=f'{source.parent.name}/{source.name}')))
+            link = copied_link(action.source, action.modality, action.encoder)
+            stored = self.store.save(link, Provenance(
+                text=f'copied on a robot from {source}, not trained',
+                adaptation=Adaptation(COPIED, started_from=source)))
         except (LinksError, OSError) as error:
-            LOG.warning('no copy of %s for %s: %s', source, action.modality, error)
+            LOG.warning('no copy of %s for %s: %s', action.source, action.modality, error)
             self._ended([action], Outcome.FAILED)
             return
-        self._hand_over(stored.path).add_done_callback(
+        self._use(action, stored.path)
+
+    def _use(self, action: Plug | Copy, path: Path) -> None:
+        """Offer the links of an action to the fusion node, which decides what came of it."""
+        self._hand_over(path).add_done_callback(
             lambda done: self._ended([action], Outcome.FAILED if done.exception() else Outcome.DONE))
 
     def _hand_over(self, path: str | Path) -> Future[None]:

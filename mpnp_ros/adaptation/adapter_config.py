@@ -79,7 +79,7 @@ class AdapterConfig(Options):
     def policy(self) -> PolicyLimits:
         """Return the limits of the policy; generated questions count as the moments they are about."""
         return PolicyLimits(
-            automatic=self.automatic, copy=self.copy_links, least_tried=self.least_tried,
+            automatic=self.automatic, copy_links=self.copy_links, least_tried=self.least_tried,
             linked_blocks=self.linked_blocks, settle=self.settle,
             least_labelled=math.inf if self.supervision == DISTILLED else self.least_questions,
             least_paired=math.inf if self.supervision == LABELLED else self.least_moments,

@@ -29,6 +29,7 @@ from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link import Link
 from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.link_store import name_of
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
 
@@ -189,7 +190,7 @@ def starts(spec: JobSpec, new: NewLink, method: Method) -> list[tuple[str, Link]
     found = []
     for path in new.starts:
         try:
-            found.append((_name(path), _start(spec, new, method, load_link(path, lm=method.lm))))
+            found.append((name_of(path), _start(spec, new, method, load_link(path, lm=method.lm))))
         except LinksError as error:
             LOG.warning('cannot initialise %s links from %s: %s', new.modality, path, error)
     return found or [('', _new(spec, new, method, spec.link))]
@@ -216,11 +217,6 @@ def untrained(spec: JobSpec, new: NewLink, method: Method, linked_blocks: int) -
 def _new(spec: JobSpec, new: NewLink, method: Method, options: Mapping[str, Any]) -> Link:
     torch.manual_seed(spec.training.seed)
     return method.new_link(new.modality, new.encoder, new.token_width, **options)
-
-
-def _name(path: str) -> str:
-    """Return <modality>/<version> of a link's folder."""
-    return '/'.join(Path(path).parts[-2:])
 
 
 def _few(dataset: TokenDataset, most: int, most_texts: int, seed: int) -> TokenDataset:

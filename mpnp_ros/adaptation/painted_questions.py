@@ -29,10 +29,9 @@ from mpnp_ros.nuscenes.key_frame import AnnotatedObject
 from mpnp_ros.nuscenes.phrasing import Meaning, say, say_beyond
 from mpnp_ros.nuscenes.questions import Fact, SceneFacts, chosen_facts
 from mpnp_ros.nuscenes.relations import RELATIONS, SIDES, lies
-from mpnp_ros.nuscenes.templates import TEMPLATES, Description
+from mpnp_ros.nuscenes.templates import TEMPLATES, TYPES, Description
 from mpnp_ros.nuscenes.wording import descriptions
 
-TYPES = ('exist', 'count', 'object', 'status', 'comparison')
 REACHES = (5., 8., 10., 12., 15., 20., 25.)
 MEANINGS = 'meanings.json'
 WORDINGS = 8

@@ -163,8 +163,8 @@ class Past:
 class PolicyLimits:
     """What the policy may do.  Raises ConfigurationError for values out of range.
 
-    automatic: false: only links that were in use are plugged again.  copy: whether links of which a copy can
-    be used untrained are, until there is enough to train on.  least_labelled, least_paired: fewer
+    automatic: false: only links that were in use are plugged again.  copy_links: whether links of which a
+    copy can be used untrained are, until there is enough to train on.  least_labelled, least_paired: fewer
     questions are not trained on; inf: never by such.  least_tried: with so many labelled questions what links
     could begin with is tried, so that something is in use before there is enough to train on; 0: never.
     least_quality: of tokens to learn from.  between: seconds between two times that links of a modality are
@@ -175,7 +175,7 @@ class PolicyLimits:
     """
 
     automatic: bool = True
-    copy: bool = True
+    copy_links: bool = True
     least_labelled: float = 200
     least_paired: float = 200
     least_tried: int = 0
@@ -337,7 +337,7 @@ class _Policy:
         """A copy of links that count the same things, once for an encoder."""
         name, encoder = condition.modality, condition.encoder
         copied = any(past.action.encoder == encoder for past in self._past(name, Copy))
-        if condition.linked or copied or not condition.alike or not self.limits.copy:
+        if condition.linked or copied or not condition.alike or not self.limits.copy_links:
             return None
         return Copy(name, encoder, condition.alike, f'{need}; a copy of links that count the same is used '
                                                     'until it is trained')

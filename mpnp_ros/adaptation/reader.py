@@ -24,7 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mpnp_ros.adaptation.batches import BatchPlan
 from mpnp_ros.adaptation.checkpoint import Progress, load_checkpoint, save_checkpoint
-from mpnp_ros.adaptation.painted_questions import TYPES, PaintedDataset, target_of
+from mpnp_ros.adaptation.painted_questions import PaintedDataset, target_of
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.methods.inputs import TokenBatch
@@ -34,6 +34,7 @@ from mpnp_ros.methods.mpnp.link import LatentLink, Question
 from mpnp_ros.modalities.sectors import sector_azimuths
 from mpnp_ros.nuscenes.categories import ANSWERS, THING
 from mpnp_ros.nuscenes.phrasing import Meaning
+from mpnp_ros.nuscenes.templates import TYPES
 from mpnp_ros.options import Options, option
 
 CHECKPOINT_EVERY = 200

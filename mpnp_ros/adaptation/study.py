@@ -105,16 +105,11 @@ class Training(Options):
 
 
 @dataclass(frozen=True)
-class Learning(Scenes):
+class Learning(Training, Scenes):
     """Training scenes, and options of the training."""
 
     steps: int = option(1000, 'training steps', low=1)
-    batch: int = option(128, 'questions per step', low=1)
-    learning_rate: float = option(6e-4, 'learning rate of aligners', low=1e-30)
-    modality_dropout: float = option(
-        0.5, 'share of questions that see only a part of their modalities', low=0, high=1)
     part: str = option('worth', 'what of the links is trained', choices=tuple(PARTS))
-    worth_rate: float = option(3e-2, 'learning rate of worth and trust', low=1e-30)
     calibrated_on: int = option(
         300, 'questions of each type on which the temperature of answers is fitted', low=0)
 

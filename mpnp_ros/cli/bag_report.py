@@ -4,14 +4,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from mpnp_ros.cli.exchanges import TYPES, Exchange, Score, interval, milliseconds, of_type, p95
+from mpnp_ros.cli.exchanges import Exchange, Score, interval, milliseconds, of_type, p95
 from mpnp_ros.cli.units import UNKNOWN as DASH
 from mpnp_ros.nuscenes.questions import LabelledQuestion
+from mpnp_ros.nuscenes.templates import TYPES
 
 ANSWERED, UNKNOWN, REFUSED, LOST = 'answered', 'unknown', 'refused', 'lost'
 KINDS = (ANSWERED, UNKNOWN, REFUSED, LOST)
@@ -63,7 +64,7 @@ class BagReport:
     @property
     def exchanges(self) -> list[Exchange]:
         """All that was asked; whatever was not answered counts as wrong."""
-        return [one.exchange if one.kind in (ANSWERED, UNKNOWN) else _unanswered(one.exchange)
+        return [one.exchange if one.kind in (ANSWERED, UNKNOWN) else replace(one.exchange, answer='')
                 for one in self.outcomes]
 
     @property
@@ -140,7 +141,3 @@ class BagReport:
         return {'n': score.asked, 'right': score.right, 'accuracy': score.right / score.asked,
                 'majority': score.guessed / score.asked,
                 'blind': None if blind is None else blind / score.asked}
-
-
-def _unanswered(one: Exchange) -> Exchange:
-    return Exchange(one.question, one.type, one.truth, one.guess, '', 0., one.used, one.latency)

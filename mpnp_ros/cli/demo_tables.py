@@ -9,8 +9,9 @@ from rich.table import Table
 from mpnp_ros.cli.demo_drive import Drive, sensors
 from mpnp_ros.cli.demo_timeline import Adaptation, Course, adaptations, plugged_in
 from mpnp_ros.cli.demo_view import conversation
-from mpnp_ros.cli.exchanges import TYPES, Exchange, Score, interval, milliseconds, of_type, p95
+from mpnp_ros.cli.exchanges import Exchange, Score, interval, milliseconds, of_type, p95
 from mpnp_ros.cli.units import UNKNOWN, from_to, macs, megabytes, seconds
+from mpnp_ros.nuscenes.templates import TYPES
 
 EXAMPLES = 4
 CAPTION = ('majority: the most frequent answer to each question on other streets;\n'

@@ -13,8 +13,6 @@ from mpnp_ros.cli.ask import describe_counted
 from mpnp_ros.cli.units import UNKNOWN
 from mpnp_ros.nuscenes.questions import LabelledQuestion
 
-TYPES = ('exist', 'count', 'object', 'status', 'comparison')
-
 
 @dataclass(frozen=True)
 class Exchange:

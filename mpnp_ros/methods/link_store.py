@@ -233,6 +233,11 @@ def whole(links: Iterable[StoredLink]) -> Iterator[StoredLink]:
             LOG.warning('%s is damaged and left out: %s', link.path, error)
 
 
+def name_of(path: str | Path) -> str:
+    """Return <modality>/<version> of a link's folder."""
+    return '/'.join(Path(path).parts[-2:])
+
+
 def default_store(namespace: str = '') -> LinkStore:
     """Where a robot keeps the links that it has trained; namespace: of its nodes.  See cache.state_root."""
     return LinkStore(state_root(namespace) / 'links')

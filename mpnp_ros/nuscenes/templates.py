@@ -36,6 +36,8 @@ class Description:
 
 ANYTHING = Description(THING)
 
+TYPES = ('exist', 'count', 'object', 'status', 'comparison')
+"""What is asked: the first part of the keys of TEMPLATES."""
 TEMPLATES: dict[tuple[str, int, str], tuple[str, ...]] = {
     ('exist', 0, 'any'): (
         'Are there any {things}?',

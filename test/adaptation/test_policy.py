@@ -109,7 +109,7 @@ def test_links_that_count_the_same_are_copied_at_once_and_only_once() -> None:
     action = only(decided(CAMERA, alike))
     assert action == Copy('lidar', LIDAR.encoder, 'links/camera/000001', 'lidar is healthy and has no links; '
                           'a copy of links that count the same is used until it is trained')
-    assert isinstance(only(decided(CAMERA, alike, limits=PolicyLimits(copy=False))), Wait)
+    assert isinstance(only(decided(CAMERA, alike, limits=PolicyLimits(copy_links=False))), Wait)
     assert isinstance(only(decided(CAMERA, alike, limits=PolicyLimits(automatic=False))), Wait)
     assert decided(CAMERA, replace(alike, state='degraded')).actions == ()
     assert isinstance(only(decided(CAMERA, alike, stored=[STORED])), Plug), 'its own come first'
