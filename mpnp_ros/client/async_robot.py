@@ -16,7 +16,7 @@ from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mpnp_ros.client.handover import QUEUE, awaitable, cancel_accepted, destroy, into
+from mpnp_ros.client.handover import QUEUE, awaitable, cancel_accepted, destroy, into, within
 from mpnp_ros.client.node_reports import ERROR, HEARD_WITHIN, NodeReports
 from mpnp_ros.client.session import ros_session
 from mpnp_ros.errors import (
@@ -181,7 +181,7 @@ class AsyncRobot:
                     lease=LEASE)))
             while True:
                 try:
-                    answer = await asyncio.wait_for(answers.get(), None if math.isinf(timeout) else timeout)
+                    answer = await within(answers.get(), None if math.isinf(timeout) else timeout)
                 except asyncio.TimeoutError:
                     raise NotAnsweringError(f'no answer within {timeout:g} s: no sensor may be sending; '
                                             '`mpnp status` shows them') from None
@@ -288,7 +288,7 @@ class AsyncRobot:
         while (left := end - time.monotonic()) > 0:
             sending = client.call_async(request)
             with suppress(asyncio.TimeoutError):
-                return await asyncio.wait_for(awaitable(sending), min(again, left))
+                return await within(awaitable(sending), min(again, left))
             client.remove_pending_request(sending)
         raise NotAnsweringError(f'the fusion node does not reply on {self.node.resolve_service_name(name)} '
                                 f'within {REPLY:g} s; see its log and try again')
@@ -314,7 +314,7 @@ class AsyncRobot:
                 raise NotAnsweringError(late)
             sending = client.send_goal_async(goal, feedback_callback=lambda message: put(message.feedback))
             try:  # a question may be repeated: the server drops its response to whom it does not know yet
-                handle = await asyncio.wait_for(awaitable(sending), min(left, RESPONSE) if is_ask else left)
+                handle = await within(awaitable(sending), min(left, RESPONSE) if is_ask else left)
             except (asyncio.TimeoutError, asyncio.CancelledError) as error:
                 sending.add_done_callback(cancel_accepted)
                 if isinstance(error, asyncio.CancelledError):
@@ -330,7 +330,7 @@ class AsyncRobot:
             while not isinstance(result, kind.Result):
                 watch()
                 with suppress(asyncio.TimeoutError):
-                    result = await asyncio.wait_for(messages.get(), LOOK)
+                    result = await within(messages.get(), LOOK)
                     yield result
         finally:
             if not isinstance(result, kind.Result):

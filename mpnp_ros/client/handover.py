@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rclpy.node import Node
 
+T = TypeVar('T')
 QUEUE = 100
 """Messages that may wait to be taken."""
 
@@ -32,6 +33,21 @@ def awaitable(future: Any) -> asyncio.Future[Any]:
 
     future.add_done_callback(done)
     return waiting
+
+
+async def within(waiting: Awaitable[T], timeout: float | None) -> T:
+    """Return the result; raises asyncio.TimeoutError after ``timeout`` seconds.
+
+    ``asyncio.wait_for`` ignores a cancellation that comes together with the result before Python 3.12.
+    """
+    task = asyncio.ensure_future(waiting)
+    try:
+        await asyncio.wait({task}, timeout=timeout)
+        if not task.done():
+            raise asyncio.TimeoutError
+        return task.result()
+    finally:
+        task.cancel()
 
 
 def into(messages: asyncio.Queue[Any]) -> Callable[[Any], None]:

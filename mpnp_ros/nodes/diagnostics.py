@@ -42,7 +42,8 @@ class Diagnostics:
         self._checks: list[Callable[[], str]] = []
         self._state = (OK, 'starting')
         self._warning = (-RECENT, '')
-        self._logged: dict[str, float] = {}
+        self._logged: dict[str, tuple[float, str]] = {}
+        self._held_back: dict[str, str] = {}
         self._pairs: dict[str, KeyValue] = {}
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._ticker = Ticker('diagnostics', PERIOD, self.publish)
@@ -72,17 +73,23 @@ class Diagnostics:
             self._checks.append(check)
 
     def warn(self, key: str, text: str) -> None:
-        """Count ``key``, show ``text`` for five seconds, and log it at most once in five seconds per key."""
+        """Count ``key``, show ``text`` for five seconds, and log it at most once in five seconds per key.
+
+        Where the text changes within the five seconds, the newest is logged at their end.
+        """
         now = time.monotonic()
         with self._lock:
             self._counters[key] = self._counters.get(key, 0) + 1
             self._warning = (now, text)
-            due = now - self._logged.get(key, -LOG_PERIOD) >= LOG_PERIOD
+            logged_at, logged = self._logged.get(key, (-LOG_PERIOD, ''))
+            due = now - logged_at >= LOG_PERIOD
+            self._held_back.pop(key, None)
             if due:
-                self._logged[key] = now
-            times = self._counters[key]
+                self._logged[key] = now, text
+            elif text != logged:
+                self._held_back[key] = text
         if due:
-            self._node.get_logger().warning(text if times == 1 else f'{text} ({key}: {times} so far)')
+            self._log(key, text)
 
     def counters(self) -> dict[str, int]:
         """Return a copy of the counters."""
@@ -115,10 +122,24 @@ class Diagnostics:
         return pair
 
     def publish(self) -> None:
-        """Publish now; called once a second."""
+        """Publish now, and log what was held back; called once a second."""
+        now = time.monotonic()
+        with self._lock:
+            due = [(key, text) for key, text in self._held_back.items()
+                   if now - self._logged[key][0] >= LOG_PERIOD]
+            for key, text in due:
+                del self._held_back[key]
+                self._logged[key] = now, text
+        for key, text in due:
+            self._log(key, text)
         message = DiagnosticArray(status=[self.status()])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
+
+    def _log(self, key: str, text: str) -> None:
+        with self._lock:
+            times = self._counters[key]
+        self._node.get_logger().warning(text if times == 1 else f'{text} ({key}: {times} so far)')
 
 
 def _asked(ask: Callable[[], Any], otherwise: Any) -> Any:
