@@ -37,9 +37,9 @@ from transformers import (
 )
 
 from mpnp_ros.errors import WorldError
+from mpnp_ros.llm.attention import Prefix
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.llm.prefix import Prefix
 
 if TYPE_CHECKING:
     from ros_harness import RosHarness

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import gelu
 
-from mpnp_ros.llm.prefix import BlockPrefix
+from mpnp_ros.llm.attention import BlockPrefix
 from mpnp_ros.llm.prepared import PreparedQuestion
 from mpnp_ros.methods.aligner import Direction
 from mpnp_ros.methods.connections import Connections, join

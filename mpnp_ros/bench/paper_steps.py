@@ -17,9 +17,9 @@ from torch.nn.functional import cross_entropy
 
 from mpnp_ros.bench.input_tuning import PROMPTS
 from mpnp_ros.bench.paper_models import TOKEN_WIDTH, TOKENS_OF_A_VIEW, AdaptationTask
+from mpnp_ros.llm.attention import Prefix
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.llm.prefix import Prefix
 from mpnp_ros.llm.text_cache import TextCache
 from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
 from mpnp_ros.methods.link_options import LinkConfig

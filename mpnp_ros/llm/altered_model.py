@@ -6,10 +6,10 @@ from typing import Protocol
 
 import torch
 
+from mpnp_ros.llm.attention import BlockPrefix
 from mpnp_ros.llm.block_parts import BlockParts
 from mpnp_ros.llm.families import BlockContext
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.llm.prefix import BlockPrefix
 from mpnp_ros.llm.text_cache import TextCache
 
 

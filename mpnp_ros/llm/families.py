@@ -15,9 +15,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from mpnp_ros.errors import UnsupportedModelError
 from mpnp_ros.llm.absent import Absent, AnswerHead
-from mpnp_ros.llm.attention import EAGER, SDPA, Rotation, gated_attention
+from mpnp_ros.llm.attention import EAGER, SDPA, BlockPrefix, Rotation, gated_attention
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.llm.prefix import BlockPrefix
 from mpnp_ros.llm.text_cache import TextCache
 
 

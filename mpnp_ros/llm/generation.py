@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 
 from mpnp_ros.errors import QuestionError
+from mpnp_ros.llm.attention import Prefix
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.llm.prefix import Prefix
 from mpnp_ros.llm.prepared import PreparedQuestion, complete
 
 

@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 
 from mpnp_ros.errors import LinksError, QuestionError
+from mpnp_ros.llm.attention import Prefix
 from mpnp_ros.llm.choices import ChoiceTrie
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.llm.prefix import Prefix
 from mpnp_ros.llm.prompt import PromptTemplate
 from mpnp_ros.llm.text_cache import TextCache
 

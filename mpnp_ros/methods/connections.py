@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from mpnp_ros.errors import LinksError
+from mpnp_ros.llm.attention import BlockPrefix
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.llm.prefix import BlockPrefix
 from mpnp_ros.llm.prepared import Reach
 from mpnp_ros.methods.link import Link
 from mpnp_ros.methods.link_options import LinkConfig

@@ -15,11 +15,11 @@ from torch import nn
 
 from mpnp_ros.errors import LinksError, QuestionError
 from mpnp_ros.llm import generation
+from mpnp_ros.llm.attention import Prefix
 from mpnp_ros.llm.choices import ChoiceTrie, answer_tokens
 from mpnp_ros.llm.generation import Fragment
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.llm.prefix import Prefix
 from mpnp_ros.llm.prepared import ChoiceText, PreparedQuestion, Reach, open_rows, prepare, prepare_batch
 from mpnp_ros.llm.prompt import PromptTemplate
 from mpnp_ros.llm.question_cache import QuestionCache

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.llm.prefix import BlockPrefix, Prefix
+from mpnp_ros.llm.attention import BlockPrefix, Prefix
 from mpnp_ros.llm.prepared import PreparedQuestion
 from mpnp_ros.methods.aligner import Aligner
 from mpnp_ros.methods.connections import SharingConnections, join

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.llm.attention import gated_attention, open_columns, unrotate
+from mpnp_ros.llm.attention import BlockPrefix, gated_attention, open_columns, unrotate
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.llm.prefix import BlockPrefix
 from mpnp_ros.llm.text_cache import TextCache
 
 FIRST = 2

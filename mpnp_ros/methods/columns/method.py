@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from mpnp_ros.errors import LinksError
+from mpnp_ros.llm.attention import Prefix
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.llm.prefix import Prefix
 from mpnp_ros.llm.prepared import PreparedQuestion
 from mpnp_ros.llm.text_cache import TextCache
 from mpnp_ros.methods.batch import QuestionBatch

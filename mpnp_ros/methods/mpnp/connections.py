@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from mpnp_ros.llm.prefix import BlockPrefix, Prefix
+from mpnp_ros.llm.attention import BlockPrefix, Prefix
 from mpnp_ros.methods.connections import Connections, join
 from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
 from mpnp_ros.methods.mpnp.link import LatentLink, Question

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import logsigmoid
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.llm.prefix import BlockPrefix
+from mpnp_ros.llm.attention import BlockPrefix
 from mpnp_ros.methods.aligner import Aligner, Direction
 from mpnp_ros.methods.inputs import TokenBatch
 from mpnp_ros.methods.link import Link, take_over
