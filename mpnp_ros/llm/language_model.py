@@ -11,10 +11,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.llm.absent import not_in_memory
 from mpnp_ros.llm.attention import BlockPrefix, Prefix, open_columns
 from mpnp_ros.llm.block_parts import BlockParts, block_parts
-from mpnp_ros.llm.families import BlockContext, ModelShape, family_of
+from mpnp_ros.llm.families import BlockContext, ModelShape, family_of, not_in_memory
 from mpnp_ros.llm.interruption import check_interruption
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.text_cache import TextCache

@@ -18,9 +18,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from mpnp_ros.errors import ConfigurationError, WeightsError
-from mpnp_ros.llm.absent import AnswerHead
 from mpnp_ros.llm.choices import ChoiceTrie
-from mpnp_ros.llm.families import family_of
+from mpnp_ros.llm.families import AnswerHead, family_of
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import UNREADABLE, ModelFolder, wrong_tensors
 from mpnp_ros.precision import choose_device, choose_dtype
