@@ -15,8 +15,7 @@ from torch import nn
 
 from mpnp_ros.llm.cost import macs
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.llm.prepared import PreparedQuestion, open_rows, prepare
-from mpnp_ros.llm.prompt import PromptTemplate
+from mpnp_ros.llm.prepared import PreparedQuestion, PromptTemplate, open_rows, prepare
 from mpnp_ros.methods.aligner import Aligner
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp.pooling import CONTENTS

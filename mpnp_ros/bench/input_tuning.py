@@ -13,8 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mpnp_ros.llm.choices import ChoiceTrie
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.llm.prepared import OpenRows, PreparedQuestion
-from mpnp_ros.llm.prompt import PromptTemplate
+from mpnp_ros.llm.prepared import OpenRows, PreparedQuestion, PromptTemplate
 from mpnp_ros.llm.text_cache import TextCache
 from mpnp_ros.methods.batch import QuestionBatch, rows_to_decide
 

@@ -20,9 +20,16 @@ from mpnp_ros.llm.choices import ChoiceTrie, answer_tokens
 from mpnp_ros.llm.generation import Fragment
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.llm.prepared import ChoiceText, PreparedQuestion, Reach, open_rows, prepare, prepare_batch
-from mpnp_ros.llm.prompt import PromptTemplate
-from mpnp_ros.llm.question_cache import QuestionCache
+from mpnp_ros.llm.prepared import (
+    ChoiceText,
+    PreparedQuestion,
+    PromptTemplate,
+    QuestionCache,
+    Reach,
+    open_rows,
+    prepare,
+    prepare_batch,
+)
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.text_cache import TextCache
 from mpnp_ros.methods.batch import QuestionBatch, question_states, rows_to_decide

@@ -17,14 +17,14 @@ from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prepared import (
     ChoiceText,
     PreparedQuestion,
+    PromptTemplate,
+    QuestionCache,
     choice_log_probabilities,
     complete,
     open_rows,
     prepare,
     prepare_batch,
 )
-from mpnp_ros.llm.prompt import PromptTemplate
-from mpnp_ros.llm.question_cache import QuestionCache
 from mpnp_ros.llm.text_cache import TextCache
 
 CHOICES = ('1', '10', 'with rider', 'without rider', 'car')

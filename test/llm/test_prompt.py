@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mpnp_ros.errors import ConfigurationError, QuestionError
 from mpnp_ros.llm.choices import answer_tokens
-from mpnp_ros.llm.prompt import MAX_CHARACTERS, PromptTemplate, clean_question
+from mpnp_ros.llm.prepared import MAX_CHARACTERS, PromptTemplate, clean_question
 
 
 def test_prompt_is_the_template_with_the_question(tiny_tokenizer: object) -> None:
