@@ -15,12 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from gguf import MODEL_ARCH, GGUFReader, dequantize, get_tensor_name_map
 from huggingface_hub import HfApi, constants, snapshot_download
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -117,7 +121,7 @@ def find_weights(source: str, cache: str | Path | None = None) -> Path:
 
 def default_model_folder(cache: str | Path | None = None) -> Path:
     """SmolLM2-135M-Instruct in transformers' format, converted on first use (about 15 s, 540 MB)."""
-    from mpnp_ros.llm.gguf_weights import convert
+    from mpnp_ros.llm.weights import convert
 
     place = cache_root(cache) / DEFAULT_MODEL
 
@@ -250,3 +254,48 @@ def _without_progress_bars() -> Iterator[None]:
 def _only_unsafe(name: str) -> str:
     return (f'{name} has no safetensors; files of other formats can run code when they are read and are '
             'refused: convert the model to safetensors on a machine you trust')
+
+
+def convert(source: Path, folder: Path) -> None:
+    """Write config, tokenizer and float32 safetensors of the GGUF file `source` into `folder`.
+
+    Raises WeightsError for a file that is not of a Llama model or lacks tensors.
+    """
+    config = AutoConfig.from_pretrained(source.parent, gguf_file=source.name)
+    if config.model_type != 'llama':
+        raise WeightsError(f'{source.name} holds a {config.model_type} model; only Llama models are read '
+                           'from GGUF, give others as a folder of safetensors')
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    with torch.device('meta'):
+        model = AutoModelForCausalLM.from_config(config)
+    state = _read_tensors(source, config, list(model.state_dict()))
+    model.load_state_dict(state, strict=True, assign=True)
+    model.tie_weights()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _read_tensors(source: Path, config: PretrainedConfig, names: list[str]) -> dict[str, torch.Tensor]:
+    stored = {tensor.name: tensor for tensor in GGUFReader(source).tensors}
+    stored_names = get_tensor_name_map(MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    state = {}
+    for name in names:
+        stem, suffix = name.rsplit('.', 1)
+        tensor = stored.get(f'{stored_names.get_name(stem)}.{suffix}')
+        if tensor is None and name == 'lm_head.weight' and config.tie_word_embeddings:
+            tensor = stored['token_embd.weight']
+        if tensor is None:
+            raise WeightsError(f'{source.name} lacks the tensor of {name}; install the file again')
+        values = np.array(dequantize(tensor.data, tensor.tensor_type), np.float32)
+        state[name] = torch.from_numpy(np.ascontiguousarray(_in_rope_order(name, values, config)))
+    return state
+
+
+def _in_rope_order(name: str, values: np.ndarray, config: PretrainedConfig) -> np.ndarray:
+    """Rows of query and key projections in the order of transformers: GGUF interleaves the halves of RoPE."""
+    of_projection = {'q_proj': config.num_attention_heads, 'k_proj': config.num_key_value_heads}
+    heads = of_projection.get(name.split('.')[-2])
+    if heads is None:
+        return values
+    halves = values.reshape(heads, values.shape[0] // heads // 2, 2, -1)
+    return halves.swapaxes(1, 2).reshape(values.shape)
