@@ -1,22 +1,45 @@
-"""The frozen language model, run block by block."""
+"""The frozen language model, run block by block, and views of it with some blocks replaced."""
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict
+from typing import Protocol
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mpnp_ros.errors import LinksError
+from mpnp_ros.errors import CancelledError, LinksError
 from mpnp_ros.llm.attention import BlockPrefix, Prefix, open_columns
 from mpnp_ros.llm.block_parts import BlockParts, block_parts
 from mpnp_ros.llm.families import BlockContext, ModelShape, family_of, not_in_memory
-from mpnp_ros.llm.interruption import check_interruption
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.text_cache import TextCache
+
+_cancelled: ContextVar[Callable[[], bool] | None] = ContextVar('cancelled', default=None)
+
+
+@contextmanager
+def interruptible(cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Stop the model on this thread before its next block once ``cancelled()`` is true.
+
+    It stops with CancelledError.  cancelled: called for every block, so it must be quick.
+    """
+    token = _cancelled.set(cancelled)
+    try:
+        yield
+    finally:
+        _cancelled.reset(token)
+
+
+def check_interruption() -> None:
+    """Raise CancelledError if the current computation is cancelled."""
+    cancelled = _cancelled.get()
+    if cancelled is not None and cancelled():
+        raise CancelledError('the computation was cancelled')
 
 
 class LanguageModel:
@@ -91,7 +114,7 @@ class LanguageModel:
         blocks outside first..last-1 are not touched.  cache: keys and values of earlier columns of
         `layout`; grows.  Gives the input of block `last`, [B, T, d].
         Raises LinksError for a prefix that does not fit the model or the batch, WeightsError for blocks
-        that are not in memory, CancelledError as :func:`mpnp_ros.llm.interruption.interruptible` says.
+        that are not in memory, CancelledError as :func:`mpnp_ros.llm.language_model.interruptible` says.
         """
         if not 0 <= first <= last <= self.blocks:
             raise ValueError(f'blocks {first}..{last} are not within 0..{self.blocks} of {self.name}')
@@ -153,3 +176,44 @@ def _hash_of_weights(model: PreTrainedModel) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+class BlockForm(Protocol):
+    """The replacement of a block.
+
+    caches: whether it appends to the cache as the block does; a form without attention over the text appends
+    nothing.
+    """
+
+    caches: bool
+
+    def __call__(self, parts: BlockParts, hidden: torch.Tensor, context: BlockContext,
+                 prefix: BlockPrefix | None, cache: TextCache | None) -> torch.Tensor:
+        """Return the block's output [B, T, d]; parts: of the stock block; the rest as in run_block."""
+
+
+class AlteredModel(LanguageModel):
+    """A language model that shares all weights with another one and replaces some blocks.
+
+    Creating it is cheap and does not change the other one.
+    """
+
+    def __init__(self, lm: LanguageModel, forms: Mapping[int, BlockForm],
+                 identity: str | None = None) -> None:
+        """identity: key of prepared questions on disk; default: that of `lm`."""
+        self.__dict__.update(lm.__dict__)
+        self.stock, self.forms = lm, dict(forms)
+        self.identity = identity or lm.identity
+
+    def caching_blocks(self, first: int) -> Sequence[int]:
+        """Return the blocks from `first` on that append to a cache."""
+        return [block for block in self.stock.caching_blocks(first)
+                if block not in self.forms or self.forms[block].caches]
+
+    def run_block(self, index: int, hidden: torch.Tensor, context: BlockContext, prefix: BlockPrefix | None,
+                  cache: TextCache | None) -> torch.Tensor:
+        """Run one block in its replaced form."""
+        form = self.forms.get(index)
+        if form is None:
+            return self.stock.run_block(index, hidden, context, prefix, cache)
+        return form(self.parts(index), hidden, context, prefix, cache)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from mpnp_ros.errors import CancelledError, LinksError, MpnpError, QuestionError
-from mpnp_ros.llm.interruption import interruptible
+from mpnp_ros.llm.language_model import interruptible
 from mpnp_ros.memory import is_out_of_memory, release_memory
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.questions import AskedQuestion

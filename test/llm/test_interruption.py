@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mpnp_ros.errors import CancelledError
-from mpnp_ros.llm.interruption import interruptible
+from mpnp_ros.llm.language_model import interruptible
 from mpnp_ros.llm.layout import TextLayout
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.generation import Fragment
-from mpnp_ros.llm.interruption import check_interruption
+from mpnp_ros.llm.language_model import check_interruption
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp.link import LatentLink
 from mpnp_ros.methods.questions import Reply
