@@ -55,7 +55,7 @@ class LanguageModel:
 
     name: for messages and manifests.  fingerprint: 32 hex digits, the same for the same weights,
     whatever device and dtype they run in.  identity: the same for the same hidden states: the fingerprint,
-    but where blocks run in another form (altered_model.py).  blocks (L), width (d), heads, kv_heads,
+    but where blocks run in another form (:class:`AlteredModel`).  blocks (L), width (d), heads, kv_heads,
     head_dim: sizes.
     first_block: the lowest block in memory, and reads_text: whether token embeddings are: 0 and True but
     for :func:`mpnp_ros.llm.upper_blocks.load_upper_blocks`.

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from gguf import MODEL_ARCH, GGUFReader, dequantize, get_tensor_name_map
 from huggingface_hub import HfApi, constants, snapshot_download
 from safetensors import SafetensorError
 from transformers import (
@@ -121,8 +120,6 @@ def find_weights(source: str, cache: str | Path | None = None) -> Path:
 
 def default_model_folder(cache: str | Path | None = None) -> Path:
     """SmolLM2-135M-Instruct in transformers' format, converted on first use (about 15 s, 540 MB)."""
-    from mpnp_ros.llm.weights import convert
-
     place = cache_root(cache) / DEFAULT_MODEL
 
     def build(folder: Path) -> None:
@@ -130,7 +127,7 @@ def default_model_folder(cache: str | Path | None = None) -> Path:
         LOG.info('converting %s into %s, %.0f MB, once: this takes 15 s to two minutes', DEFAULT_MODEL, place,
                  CONVERTED_BYTES / 1e6)
         with _without_progress_bars():
-            convert(source, folder)
+            _convert_gguf(source, folder)
 
     return cached_folder(place, f'{GGUF_SHA256} {RECIPE}', build, CONVERTED_BYTES)
 
@@ -256,8 +253,11 @@ def _only_unsafe(name: str) -> str:
             'refused: convert the model to safetensors on a machine you trust')
 
 
-def convert(source: Path, folder: Path) -> None:
+def _convert_gguf(source: Path, folder: Path) -> None:
     """Write config, tokenizer and float32 safetensors of the GGUF file `source` into `folder`.
+
+    It is read with the `gguf` package, once; transformers' own reader needs another package and takes several
+    times as long at every start.
 
     Raises WeightsError for a file that is not of a Llama model or lacks tensors.
     """
@@ -276,6 +276,8 @@ def convert(source: Path, folder: Path) -> None:
 
 
 def _read_tensors(source: Path, config: PretrainedConfig, names: list[str]) -> dict[str, torch.Tensor]:
+    from gguf import MODEL_ARCH, GGUFReader, dequantize, get_tensor_name_map
+
     stored = {tensor.name: tensor for tensor in GGUFReader(source).tensors}
     stored_names = get_tensor_name_map(MODEL_ARCH.LLAMA, config.num_hidden_layers)
     state = {}
