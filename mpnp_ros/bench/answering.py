@@ -16,7 +16,7 @@ from torch import nn
 from mpnp_ros.llm.cost import macs
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.prepared import PreparedQuestion, PromptTemplate, open_rows, prepare
-from mpnp_ros.methods.aligner import Aligner
+from mpnp_ros.methods.link import Aligner
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp.pooling import CONTENTS
 from mpnp_ros.methods.registry import create_method

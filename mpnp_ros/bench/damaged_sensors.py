@@ -34,7 +34,7 @@ from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects
 from mpnp_ros.adaptation.trusted import fit_worth
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.link import TokenBatch
 from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp.link import LatentLink

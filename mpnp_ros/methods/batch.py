@@ -14,7 +14,7 @@ from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prepared import PreparedQuestion
 from mpnp_ros.llm.text_cache import TextCache
-from mpnp_ros.methods.inputs import QuestionStates
+from mpnp_ros.methods.link import QuestionStates
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,8 +34,7 @@ from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.text_cache import TextCache
 from mpnp_ros.methods.batch import QuestionBatch, question_states, rows_to_decide
 from mpnp_ros.methods.connections import Connections
-from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
-from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link import Link, QuestionStates, TokenBatch
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.questions import AnsweredQuestion, AskedQuestion, Evidence, Reply, Tokens
 from mpnp_ros.methods.registry import MethodSpec

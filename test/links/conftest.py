@@ -9,7 +9,7 @@ import torch
 
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
+from mpnp_ros.methods.link import QuestionStates, TokenBatch
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp.connections import LatentConnections
 from mpnp_ros.methods.mpnp.link import LatentLink

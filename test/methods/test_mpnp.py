@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mpnp_ros.errors import ConfigurationError, LinksError, QuestionError
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prepared import choice_log_probabilities, prepare
-from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
+from mpnp_ros.methods.link import QuestionStates, TokenBatch
 from mpnp_ros.methods.link_files import load_link, save_link
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp.connections import LatentConnections

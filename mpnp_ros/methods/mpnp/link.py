@@ -9,14 +9,11 @@ from torch.nn.functional import logsigmoid
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.attention import BlockPrefix
-from mpnp_ros.methods.aligner import Aligner, Direction
-from mpnp_ros.methods.inputs import TokenBatch
-from mpnp_ros.methods.link import Link, take_over
+from mpnp_ros.methods.link import Aligner, Direction, Link, Standardise, TokenBatch, take_over
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp.counting import CountingPooling, Counts, Tally
 from mpnp_ros.methods.mpnp.pooling import QuestionPooling
 from mpnp_ros.methods.mpnp.worth import Worth
-from mpnp_ros.methods.standardise import Standardise
 from mpnp_ros.tokens import SECTORS
 
 #: What a link and the one it starts from have in common.
