@@ -34,10 +34,9 @@ from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link import Link
-from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.link_files import Provenance, load_link
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.methods.method import Method
-from mpnp_ros.methods.provenance import Provenance
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.nuscenes.key_frame import KeyFrame

@@ -22,8 +22,7 @@ import mpnp_ros
 from mpnp_ros.cache import locked, sha256_of, state_root, write_file
 from mpnp_ros.errors import ConfigurationError, LinksError
 from mpnp_ros.methods.link import Link
-from mpnp_ros.methods.link_files import MANIFEST, TENSORS, read_manifest, save_link
-from mpnp_ros.methods.provenance import Provenance
+from mpnp_ros.methods.link_files import MANIFEST, TENSORS, Provenance, read_manifest, save_link
 
 LOG = logging.getLogger(__name__)
 CURRENT = 'current'
