@@ -39,7 +39,7 @@ from mpnp_ros.methods.link import Link, TokenBatch
 from mpnp_ros.methods.link_files import Adaptation, Provenance
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.methods.method import Method
-from mpnp_ros.methods.mpnp.worth import fuse
+from mpnp_ros.methods.mpnp.link import fuse
 from mpnp_ros.methods.registry import create_method, find_method
 
 NOISE = .01

@@ -37,8 +37,7 @@ from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link import TokenBatch
 from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.method import Method
-from mpnp_ros.methods.mpnp.link import LatentLink
-from mpnp_ros.methods.mpnp.worth import Worth
+from mpnp_ros.methods.mpnp.link import LatentLink, Worth
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.tokens import ModalityTokens

@@ -9,7 +9,7 @@ import torch
 from mpnp_ros.adaptation.trusted import FEWEST, fit_worth
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.mpnp.counting import Counts, sector_centres
-from mpnp_ros.methods.mpnp.worth import Worth, in_sectors
+from mpnp_ros.methods.mpnp.link import Worth, in_sectors
 from mpnp_ros.tokens import SECTORS
 
 SORTS = 4

@@ -18,7 +18,7 @@ from mpnp_ros.methods.mpnp.counting import (
     number_probabilities,
     sector_centres,
 )
-from mpnp_ros.methods.mpnp.worth import Worth, fuse, in_sectors
+from mpnp_ros.methods.mpnp.link import Worth, fuse, in_sectors
 from mpnp_ros.tokens import SECTORS
 
 CHANNELS = 6

@@ -8,8 +8,7 @@ import torch
 from mpnp_ros.llm.attention import BlockPrefix, Prefix
 from mpnp_ros.methods.connections import Connections, join
 from mpnp_ros.methods.link import QuestionStates, TokenBatch
-from mpnp_ros.methods.mpnp.link import LatentLink, Question
-from mpnp_ros.methods.mpnp.worth import fuse
+from mpnp_ros.methods.mpnp.link import LatentLink, Question, fuse
 from mpnp_ros.methods.questions import Evidence
 
 
