@@ -23,8 +23,8 @@ from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.text_cache import TextCache
 from mpnp_ros.methods.link import QuestionStates, TokenBatch
 from mpnp_ros.methods.link_options import LinkConfig
-from mpnp_ros.methods.mpnp.connections import LatentConnections
 from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.mpnp.method import LatentConnections
 from mpnp_ros.methods.mpnp_published import PublishedConnections, PublishedLink
 
 #: Modality -> tokens [B, P, D].

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mpnp_ros.methods.link import TokenBatch
-from mpnp_ros.methods.mpnp.connections import LatentConnections
 from mpnp_ros.methods.mpnp.counting import (
     NUMBERS,
     CountingPooling,
@@ -19,6 +18,7 @@ from mpnp_ros.methods.mpnp.counting import (
     sector_centres,
 )
 from mpnp_ros.methods.mpnp.link import Worth, fuse, in_sectors
+from mpnp_ros.methods.mpnp.method import LatentConnections
 from mpnp_ros.tokens import SECTORS
 
 CHANNELS = 6

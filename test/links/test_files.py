@@ -24,7 +24,7 @@ from mpnp_ros.methods.link_files import (
     save_link,
 )
 from mpnp_ros.methods.link_options import SINCE_COUNTING, LinkConfig
-from mpnp_ros.methods.mpnp.connections import LatentConnections
+from mpnp_ros.methods.mpnp.method import LatentConnections
 from mpnp_ros.methods.mpnp_published import PublishedLink
 
 
