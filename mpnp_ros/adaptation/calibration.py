@@ -16,10 +16,10 @@ from torch.nn.functional import nll_loss
 from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.dataset import Example, Frame
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.methods.batch import question_states
 from mpnp_ros.methods.link import TokenBatch
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.questions import question_states
 
 BINS = 15
 BATCH = 64

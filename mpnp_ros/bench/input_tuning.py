@@ -15,7 +15,7 @@ from mpnp_ros.llm.choices import ChoiceTrie
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.prepared import OpenRows, PreparedQuestion, PromptTemplate
 from mpnp_ros.llm.text_cache import TextCache
-from mpnp_ros.methods.batch import QuestionBatch, rows_to_decide
+from mpnp_ros.methods.questions import QuestionBatch, rows_to_decide
 
 PROMPTS = 10
 

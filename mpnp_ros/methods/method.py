@@ -32,11 +32,19 @@ from mpnp_ros.llm.prepared import (
 )
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.text_cache import TextCache
-from mpnp_ros.methods.batch import QuestionBatch, question_states, rows_to_decide
 from mpnp_ros.methods.connections import Connections
 from mpnp_ros.methods.link import Link, QuestionStates, TokenBatch
 from mpnp_ros.methods.link_options import LinkConfig
-from mpnp_ros.methods.questions import AnsweredQuestion, AskedQuestion, Evidence, Reply, Tokens
+from mpnp_ros.methods.questions import (
+    AnsweredQuestion,
+    AskedQuestion,
+    Evidence,
+    QuestionBatch,
+    Reply,
+    Tokens,
+    question_states,
+    rows_to_decide,
+)
 from mpnp_ros.methods.registry import MethodSpec
 from mpnp_ros.tokens import ModalityTokens
 

@@ -7,13 +7,12 @@ import torch
 
 from mpnp_ros.llm.attention import BlockPrefix, Prefix
 from mpnp_ros.llm.prepared import PreparedQuestion
-from mpnp_ros.methods.batch import question_states
 from mpnp_ros.methods.connections import Connections, join
 from mpnp_ros.methods.link import QuestionStates, TokenBatch
 from mpnp_ros.methods.method import Method, PrefixCompletion
 from mpnp_ros.methods.mpnp.cost import LATENT_COST
 from mpnp_ros.methods.mpnp.link import LatentLink, Question, fuse
-from mpnp_ros.methods.questions import Evidence, Tokens
+from mpnp_ros.methods.questions import Evidence, Tokens, question_states
 from mpnp_ros.methods.registry import MethodSpec
 
 #: Learning rate groups of the parameters of latent links.
