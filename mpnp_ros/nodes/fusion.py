@@ -51,9 +51,8 @@ from mpnp_ros.nodes.runtime import ManagedNode, ManagedOptions, run_node, set_th
 from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.options import Change, option
 from mpnp_ros.precision import DTYPES
-from mpnp_ros.serving.answer import Answer, Progress, Status
 from mpnp_ros.serving.answer_server import AnswerServer
-from mpnp_ros.serving.inquiry import Inquiry
+from mpnp_ros.serving.answers import Answer, Inquiry, Progress, Status
 from mpnp_ros.serving.link_versions import LinkVersion, links_at_start, read_link_version
 from mpnp_ros.serving.modality_board import ModalityBoard
 from mpnp_ros.serving.modality_state import EncoderFacts, ModalityStatus, State
