@@ -1,4 +1,4 @@
-"""What goes into a method and what comes out: questions and batches of them, answers and what they rest on."""
+"""What goes into a method and what comes out: questions, batches of them, answers and what they rest on."""
 from __future__ import annotations
 
 from collections import defaultdict

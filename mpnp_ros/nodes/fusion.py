@@ -55,9 +55,8 @@ from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.answers import Answer, Inquiry, Progress, Status
 from mpnp_ros.serving.link_versions import LinkVersion, links_at_start, read_link_version
 from mpnp_ros.serving.modality_board import ModalityBoard
-from mpnp_ros.serving.modality_state import EncoderFacts, ModalityStatus, State
+from mpnp_ros.serving.modality_state import EncoderFacts, ModalityStatus, State, WatchLimits
 from mpnp_ros.serving.questions import MOST_NEW_TOKENS, Question
-from mpnp_ros.serving.watch_limits import WatchLimits
 from mpnp_ros.srv import Ask, ListLinks, ListQuestions, LoadLinks, RollbackLinks, SetModality
 
 DEPTH = 100

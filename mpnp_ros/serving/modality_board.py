@@ -7,10 +7,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from mpnp_ros.errors import ConfigurationError, TokensError
-from mpnp_ros.serving.modality_state import Command, EncoderFacts, LinkFit, ModalityStatus
+from mpnp_ros.serving.modality_state import (
+    ALWAYS,
+    NEVER,
+    SECOND,
+    Command,
+    EncoderFacts,
+    LinkFit,
+    ModalityStatus,
+    WatchLimits,
+)
 from mpnp_ros.serving.modality_watch import ModalityWatch, age
-from mpnp_ros.serving.steady_state import SECOND
-from mpnp_ros.serving.watch_limits import ALWAYS, NEVER, WatchLimits
 from mpnp_ros.serving.watched_clock import WatchedClock
 from mpnp_ros.tokens import ModalityTokens
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 import math
 
 from mpnp_ros.errors import TokensError
-from mpnp_ros.serving.modality_state import Command, EncoderFacts, LinkFit, ModalityStatus, State
-from mpnp_ros.serving.steady_state import SECOND, SteadyState
-from mpnp_ros.serving.token_stream import TokenStream
-from mpnp_ros.serving.watch_limits import WatchLimits
+from mpnp_ros.serving.modality_state import (
+    SECOND,
+    Command,
+    EncoderFacts,
+    LinkFit,
+    ModalityStatus,
+    State,
+    SteadyState,
+    TokenStream,
+    WatchLimits,
+)
 from mpnp_ros.tokens import ModalityTokens
 
 MOST_TOKENS = 8192

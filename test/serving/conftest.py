@@ -16,7 +16,7 @@ from mpnp_ros.methods.questions import Reply
 from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.link_versions import LinkVersion
 from mpnp_ros.serving.modality_board import ModalityBoard
-from mpnp_ros.serving.watch_limits import WatchLimits
+from mpnp_ros.serving.modality_state import WatchLimits
 from mpnp_ros.tokens import ModalityTokens
 
 SECOND = 1_000_000_000

@@ -6,9 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.serving.modality_state import State
-from mpnp_ros.serving.steady_state import BEGINNINGS, SECOND, SteadyState
-from mpnp_ros.serving.watch_limits import WatchLimits
+from mpnp_ros.serving.modality_state import BEGINNINGS, SECOND, State, SteadyState, WatchLimits
 
 SEEN = [state for state in State if state is not State.ADAPTING]
 LIMITS = WatchLimits(degrade_after=1., recover_after=3.)

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpnp_ros.serving.token_stream import SECOND, TokenStream
-from mpnp_ros.serving.watch_limits import WatchLimits
+from mpnp_ros.serving.modality_state import SECOND, TokenStream, WatchLimits
 
 
 @pytest.fixture
