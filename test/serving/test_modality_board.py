@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.serving.modality_board import ModalityBoard
+from mpnp_ros.serving.modality_board import MOST_TOKENS, ModalityBoard
 from mpnp_ros.serving.modality_state import Command, EncoderFacts, LinkFit, State, WatchLimits
-from mpnp_ros.serving.modality_watch import MOST_TOKENS
 
 FIT = LinkFit('e1', 4, 'v1')
 
