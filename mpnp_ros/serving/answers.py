@@ -16,8 +16,7 @@ from mpnp_ros.llm.language_model import interruptible
 from mpnp_ros.memory import is_out_of_memory, release_memory
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.questions import AskedQuestion, Counted
-from mpnp_ros.serving.coverage import unseen
-from mpnp_ros.serving.evidence import not_known
+from mpnp_ros.serving.coverage import not_known, unseen
 from mpnp_ros.serving.link_versions import LinkVersions
 from mpnp_ros.serving.modality_board import ModalityBoard
 from mpnp_ros.serving.questions import Question

@@ -12,7 +12,7 @@ from mpnp_ros.methods.mpnp.counting import sort_of
 from mpnp_ros.methods.questions import Counted
 from mpnp_ros.nodes.fusion_messages import answer_to_message
 from mpnp_ros.serving.answers import Answer, Status
-from mpnp_ros.serving.evidence import direction_of, not_known
+from mpnp_ros.serving.coverage import direction_of, not_known
 from mpnp_ros.serving.questions import Question
 from mpnp_ros.tokens import SECTORS, ModalityTokens
 
