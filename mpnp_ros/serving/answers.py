@@ -11,9 +11,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
+from mpnp_ros.device import is_out_of_memory, release_memory
 from mpnp_ros.errors import CancelledError, LinksError, MpnpError, QuestionError
 from mpnp_ros.llm.language_model import interruptible
-from mpnp_ros.memory import is_out_of_memory, release_memory
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.questions import AskedQuestion, Counted
 from mpnp_ros.serving.coverage import not_known, unseen
