@@ -1,11 +1,11 @@
-"""`mpnp_ros.client.handover` without a robot."""
+"""`mpnp_ros.client.session` without a robot."""
 from __future__ import annotations
 
 import asyncio
 
 import pytest
 
-from mpnp_ros.client.handover import within
+from mpnp_ros.client.session import within
 
 
 def test_a_result_in_time_is_returned_and_a_late_one_is_not_awaited():
