@@ -25,8 +25,7 @@ from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.questions import AnsweredQuestion
 from mpnp_ros.methods.registry import DEFAULT_METHOD, MethodSpec, find_method
-from mpnp_ros.nuscenes.categories import ANSWERS, CATEGORIES
-from mpnp_ros.nuscenes.relations import RELATIONS
+from mpnp_ros.nuscenes.vocabulary import ANSWERS, CATEGORIES, RELATIONS
 from mpnp_ros.tokens import ModalityTokens
 
 MONTH = 30 * 86_400.

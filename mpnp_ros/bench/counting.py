@@ -37,11 +37,11 @@ from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
-from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.nuscenes.phrasing import Meaning, say
 from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.nuscenes.templates import Description
+from mpnp_ros.nuscenes.vocabulary import ANSWERS
 from mpnp_ros.serving.coverage import CAN_ANSWER
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.world.key_frames import object_key_frames

@@ -19,8 +19,8 @@ from mpnp_ros.cli.node_processes import ADAPTATION, FUSION, Placement, node_proc
 from mpnp_ros.methods.link_files import read_manifest
 from mpnp_ros.methods.link_store import LinkStore, StoredLink
 from mpnp_ros.modalities.sectors import sector_azimuths
-from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope, scene_questions
+from mpnp_ros.nuscenes.vocabulary import ANSWERS
 from mpnp_ros.supervisor import ProcessSpec, RestartPolicy, Supervisor
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.world.key_frames import object_key_frames

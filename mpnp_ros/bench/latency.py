@@ -30,7 +30,7 @@ from mpnp_ros.bench.timing import Summary, machine, take_turns
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model
-from mpnp_ros.nuscenes.categories import ANSWERS
+from mpnp_ros.nuscenes.vocabulary import ANSWERS
 
 QUESTION = ('There is a moving car to the front left of me; what is the status of the other thing that is to '
             'the back right of that car and to the front of the parked construction vehicle over there, '

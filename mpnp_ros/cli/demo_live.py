@@ -19,8 +19,8 @@ from mpnp_ros.cli.node_parameters import NodeParameters
 from mpnp_ros.cli.node_processes import REPLAYED
 from mpnp_ros.cli.session import wait_for
 from mpnp_ros.errors import NotAnsweringError
-from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.nuscenes.questions import LabelledQuestion
+from mpnp_ros.nuscenes.vocabulary import ANSWERS
 
 if TYPE_CHECKING:
     from rclpy.node import Node

@@ -48,7 +48,7 @@ from mpnp_ros.nodes.fusion_messages import (
 )
 from mpnp_ros.nodes.parameters import method_problem, topic_problem
 from mpnp_ros.nodes.runtime import ManagedNode, ManagedOptions, run_node, set_threads
-from mpnp_ros.nuscenes.categories import ANSWERS
+from mpnp_ros.nuscenes.vocabulary import ANSWERS
 from mpnp_ros.options import Change, option
 from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.answers import Answer, Inquiry, Progress, Status

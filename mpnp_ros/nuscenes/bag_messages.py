@@ -9,10 +9,10 @@ import numpy as np
 from rosbags.interfaces import Nodetype
 from rosbags.typesys.store import Typestore
 
-from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.nuscenes.geometry import Transform, rotation_about_z
 from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
 from mpnp_ros.nuscenes.questions import LabelledQuestion
+from mpnp_ros.nuscenes.vocabulary import ANSWERS
 
 MAP_FRAME, BASE_FRAME = 'map', 'base_link'
 

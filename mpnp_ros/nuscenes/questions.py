@@ -12,10 +12,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from mpnp_ros.nuscenes.categories import CATEGORIES, MAX_COUNT, STATUSES_OF_CATEGORY, THING
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame
-from mpnp_ros.nuscenes.relations import RELATIONS, relation
 from mpnp_ros.nuscenes.templates import ANYTHING, TEMPLATES, Description
+from mpnp_ros.nuscenes.vocabulary import (
+    CATEGORIES,
+    MAX_COUNT,
+    RELATIONS,
+    STATUSES_OF_CATEGORY,
+    THING,
+    relation,
+)
 
 
 @dataclass(frozen=True)

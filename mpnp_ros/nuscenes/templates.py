@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mpnp_ros.nuscenes.categories import THING
+from mpnp_ros.nuscenes.vocabulary import THING
 
 
 @dataclass(frozen=True, order=True)

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
-from mpnp_ros.nuscenes.categories import CATEGORIES, STATUSES, THING
-from mpnp_ros.nuscenes.relations import RELATIONS
 from mpnp_ros.nuscenes.templates import TEMPLATES, Description
+from mpnp_ros.nuscenes.vocabulary import CATEGORIES, RELATIONS, STATUSES, THING
 
 SIXTHS = ('front', 'front left', 'back left', 'back', 'back right', 'front right')
 """The relations counter-clockwise from ahead, 60 degrees each."""

@@ -3,10 +3,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from mpnp_ros.nuscenes.categories import ATTRIBUTE_OF_NUSCENES
 from mpnp_ros.nuscenes.geometry import Transform
 from mpnp_ros.nuscenes.standin.rig import IMAGE_SIZE, LIDAR_CHANNEL
 from mpnp_ros.nuscenes.standin.writer import VISIBILITY_LEVELS
+from mpnp_ros.nuscenes.vocabulary import ATTRIBUTE_OF_NUSCENES
 from mpnp_ros.world.catalogue import KINDS
 from mpnp_ros.world.identity import token
 from mpnp_ros.world.rig import CAMERAS, LIDAR, RADARS

@@ -14,8 +14,8 @@ from mpnp_ros.adaptation.moments import ASKED, FEEDBACK, LABELLED, BufferedQuest
 from mpnp_ros.adaptation.rule import rule_answer
 from mpnp_ros.adaptation.true_objects import TrueObjects
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.nuscenes.questions import Scope, scene_questions
+from mpnp_ros.nuscenes.vocabulary import ANSWERS
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.world.key_frames import scene_key_frames
 

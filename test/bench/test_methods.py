@@ -24,10 +24,10 @@ from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.polar_encoder import PolarEncoder
 from mpnp_ros.modalities.sectors import SECTORS, sector_azimuths
-from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.nuscenes.questions import Scope, scene_questions
 from mpnp_ros.nuscenes.standin import write_standin
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.nuscenes.vocabulary import ANSWERS
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.world.key_frames import scene_key_frames
 

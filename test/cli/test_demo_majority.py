@@ -4,8 +4,8 @@ from __future__ import annotations
 from mpnp_ros.cli import demo_majority
 from mpnp_ros.cli.demo_drive import SCOPE
 from mpnp_ros.cli.demo_majority import Majority, count_majority
-from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.nuscenes.questions import LabelledQuestion
+from mpnp_ros.nuscenes.vocabulary import ANSWERS
 
 
 def question(text: str, answer: str, kind: str = 'exist') -> LabelledQuestion:

@@ -8,7 +8,7 @@ from itertools import chain, combinations
 
 import pytest
 
-from mpnp_ros.nuscenes.categories import CATEGORIES, STATUSES_OF_CATEGORY
+from mpnp_ros.nuscenes.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
 from mpnp_ros.world.boxes import footprint, overlap
 from mpnp_ros.world.catalogue import KINDS
 from mpnp_ros.world.conditions import LIGHTS, WEATHERS, Conditions

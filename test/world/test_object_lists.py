@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.nuscenes.categories import CATEGORIES, STATUSES_OF_CATEGORY
 from mpnp_ros.nuscenes.geometry import Transform
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame
+from mpnp_ros.nuscenes.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
 from mpnp_ros.world.conditions import Conditions
 from mpnp_ros.world.identity import SceneIdentity
 from mpnp_ros.world.object_lists import objects_file, read_objects, write_objects

@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.nuscenes.categories import ATTRIBUTE_OF_NUSCENES
 from mpnp_ros.nuscenes.geometry import Transform
 from mpnp_ros.nuscenes.record_chains import link_records
 from mpnp_ros.nuscenes.standin.lidar import Sweep, cast_sweep
@@ -18,6 +17,7 @@ from mpnp_ros.nuscenes.standin.painter import Painter
 from mpnp_ros.nuscenes.standin.rig import IMAGE_SIZE, LIDAR_CHANNEL, RIG
 from mpnp_ros.nuscenes.standin.street import Street, make_street
 from mpnp_ros.nuscenes.tables import TABLES
+from mpnp_ros.nuscenes.vocabulary import ATTRIBUTE_OF_NUSCENES
 
 VERSION = 'v1.0-mini'
 KEY_FRAME_INTERVAL = 0.5

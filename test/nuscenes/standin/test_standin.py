@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.nuscenes.categories import CATEGORIES, STATUSES_OF_CATEGORY
 from mpnp_ros.nuscenes.geometry import box_corners, rotation_about_z
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame, SensorReading
 from mpnp_ros.nuscenes.pointclouds import read_lidar
@@ -17,6 +16,7 @@ from mpnp_ros.nuscenes.standin import write_standin
 from mpnp_ros.nuscenes.standin.shapes import blocks_of
 from mpnp_ros.nuscenes.standin.street import make_street
 from mpnp_ros.nuscenes.tables import TABLES, NuScenes
+from mpnp_ros.nuscenes.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
 
 
 @pytest.fixture(scope='module')

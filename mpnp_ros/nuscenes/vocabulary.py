@@ -1,5 +1,7 @@
-"""Words of NuScenes-QA for the categories, attributes and answers of nuScenes (arXiv:2305.14836)."""
+"""Categories, statuses, directions and answers of NuScenes-QA (arXiv:2305.14836)."""
 from __future__ import annotations
+
+import math
 
 CATEGORY_OF_NUSCENES = {
     'movable_object.barrier': 'barrier',
@@ -53,3 +55,28 @@ STATUSES_OF_CATEGORY: dict[str, tuple[str, ...]] = {
 
 THING = 'thing'
 """Stands for any category in a question."""
+
+RELATIONS = ('front', 'front left', 'front right', 'back left', 'back right', 'back')
+SIDES = {'left': ('front left', 'back left'), 'right': ('front right', 'back right')}
+"""Left and right as unions of relations."""
+
+
+def relation(x: float, y: float) -> str:
+    """Direction of a vector in the ego frame (x ahead, y left), one of :data:`RELATIONS`.
+
+    front (-30, 30], front left (30, 90], front right (-90, -30], back left (90, 150],
+    back right (-150, -90] degrees, back otherwise.
+    """
+    angle = math.degrees(math.atan2(y, x))
+    if -30 < angle <= 30:
+        return 'front'
+    if 30 < angle <= 150:
+        return 'front left' if angle <= 90 else 'back left'
+    if -150 < angle <= -30:
+        return 'front right' if angle > -90 else 'back right'
+    return 'back'
+
+
+def lies(direction: str, x: float, y: float) -> bool:
+    """Whether a vector points in a direction, one of :data:`RELATIONS` or :data:`SIDES`."""
+    return relation(x, y) in SIDES.get(direction, (direction,))
