@@ -21,7 +21,6 @@ from mpnp_ros.errors import DatasetError
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject
 from mpnp_ros.nuscenes.phrasing import Meaning, say, say_beyond
 from mpnp_ros.nuscenes.questions import Fact, SceneFacts, chosen_facts
-from mpnp_ros.nuscenes.templates import TEMPLATES, TYPES, Description
 from mpnp_ros.nuscenes.vocabulary import (
     ANSWERS,
     CATEGORIES,
@@ -32,7 +31,7 @@ from mpnp_ros.nuscenes.vocabulary import (
     THING,
     lies,
 )
-from mpnp_ros.nuscenes.wording import descriptions
+from mpnp_ros.nuscenes.wording import TEMPLATES, TYPES, Description, descriptions
 
 REACHES = (5., 8., 10., 12., 15., 20., 25.)
 MEANINGS = 'meanings.json'

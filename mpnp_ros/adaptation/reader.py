@@ -33,8 +33,8 @@ from mpnp_ros.methods.mpnp.counting import EDGES, SUPERVISED
 from mpnp_ros.methods.mpnp.link import LatentLink, Question
 from mpnp_ros.modalities.sectors import sector_azimuths
 from mpnp_ros.nuscenes.phrasing import Meaning
-from mpnp_ros.nuscenes.templates import TYPES
 from mpnp_ros.nuscenes.vocabulary import ANSWERS, THING
+from mpnp_ros.nuscenes.wording import TYPES
 from mpnp_ros.options import Options, option
 
 CHECKPOINT_EVERY = 200

@@ -11,9 +11,8 @@ import numpy as np
 
 from mpnp_ros.modalities.sector_head import Channel
 from mpnp_ros.nuscenes.phrasing import Meaning
-from mpnp_ros.nuscenes.templates import Description
 from mpnp_ros.nuscenes.vocabulary import MAX_COUNT, THING, lies
-from mpnp_ros.nuscenes.wording import descriptions, read_question
+from mpnp_ros.nuscenes.wording import Description, descriptions, read_question
 from mpnp_ros.tokens import ModalityTokens
 
 FORMS = ('any', 'me')

@@ -40,8 +40,8 @@ from mpnp_ros.methods.registry import create_method
 from mpnp_ros.nuscenes.phrasing import Meaning, say
 from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.nuscenes.tables import NuScenes
-from mpnp_ros.nuscenes.templates import Description
 from mpnp_ros.nuscenes.vocabulary import ANSWERS
+from mpnp_ros.nuscenes.wording import Description
 from mpnp_ros.serving.coverage import CAN_ANSWER
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.world.key_frames import object_key_frames

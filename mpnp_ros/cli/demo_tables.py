@@ -11,7 +11,7 @@ from mpnp_ros.cli.demo_timeline import Adaptation, Course, adaptations, plugged_
 from mpnp_ros.cli.demo_view import conversation
 from mpnp_ros.cli.exchanges import Exchange, Score, interval, milliseconds, of_type, p95
 from mpnp_ros.cli.units import UNKNOWN, from_to, macs, megabytes, seconds
-from mpnp_ros.nuscenes.templates import TYPES
+from mpnp_ros.nuscenes.wording import TYPES
 
 EXAMPLES = 4
 CAPTION = ('majority: the most frequent answer to each question on other streets;\n'

@@ -1,7 +1,7 @@
 """Labelled questions about a key frame, as in NuScenes-QA (arXiv:2305.14836).
 
 A fact follows from the annotations, e.g. a count or a status. A question is a fact in a wording of
-:mod:`~mpnp_ros.nuscenes.templates`. "The ..." refers to an object with a unique description. Questions about
+:mod:`~mpnp_ros.nuscenes.wording`. "The ..." refers to an object with a unique description. Questions about
 statuses are about objects that have one. Counts end at 10.
 """
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame
-from mpnp_ros.nuscenes.templates import ANYTHING, TEMPLATES, Description
 from mpnp_ros.nuscenes.vocabulary import (
     CATEGORIES,
     MAX_COUNT,
@@ -22,6 +21,7 @@ from mpnp_ros.nuscenes.vocabulary import (
     THING,
     relation,
 )
+from mpnp_ros.nuscenes.wording import ANYTHING, TEMPLATES, Description
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class LabelledQuestion:
     """A question about one key frame and its true answer, one of the 30 of NuScenes-QA.
 
     type: exist, count, object, status or comparison; hops: 0, or 1 with a relation.
-    template: the wording with its slots open, see :mod:`~mpnp_ros.nuscenes.templates`.
+    template: the wording with its slots open, see :mod:`~mpnp_ros.nuscenes.wording`.
     """
 
     text: str

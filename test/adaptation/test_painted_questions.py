@@ -19,8 +19,8 @@ from mpnp_ros.errors import DatasetError
 from mpnp_ros.modalities.sectors import sector_azimuths
 from mpnp_ros.nuscenes.phrasing import Meaning
 from mpnp_ros.nuscenes.questions import Scope
-from mpnp_ros.nuscenes.templates import Description
 from mpnp_ros.nuscenes.vocabulary import SIDES, relation
+from mpnp_ros.nuscenes.wording import Description
 from mpnp_ros.world.key_frames import scene_key_frames
 
 SCOPE = Scope(30., 5, anchors=False)

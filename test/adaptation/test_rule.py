@@ -13,8 +13,8 @@ from mpnp_ros.modalities.sectors import sector_azimuths
 from mpnp_ros.nuscenes.geometry import Transform
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame
 from mpnp_ros.nuscenes.questions import Scope, scene_questions
-from mpnp_ros.nuscenes.templates import TEMPLATES, Description
 from mpnp_ros.nuscenes.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
+from mpnp_ros.nuscenes.wording import TEMPLATES, Description
 from mpnp_ros.tokens import ModalityTokens
 
 

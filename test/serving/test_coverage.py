@@ -6,8 +6,8 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from mpnp_ros.nuscenes.templates import TEMPLATES
 from mpnp_ros.nuscenes.vocabulary import RELATIONS
+from mpnp_ros.nuscenes.wording import TEMPLATES
 from mpnp_ros.serving.coverage import directions_asked, ranges, share, unseen
 from mpnp_ros.tokens import NO_SOURCE, SECTORS, ModalityTokens
 
