@@ -26,10 +26,9 @@ from mpnp_ros.modalities.directions import wrap_azimuth
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.intensity import IntensityScale
 from mpnp_ros.modalities.radar.returns import radar_scan
-from mpnp_ros.nuscenes.images import read_image
 from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
-from mpnp_ros.nuscenes.pointclouds import read_lidar, read_radar, read_sensor_file
 from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope, balance, scene_questions
+from mpnp_ros.nuscenes.sensor_files import read_image, read_lidar, read_radar, read_sensor_file
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.nuscenes.vocabulary import ANSWERS
 from mpnp_ros.tokens import SECTORS, ModalityTokens

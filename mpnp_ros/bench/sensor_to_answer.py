@@ -24,7 +24,7 @@ from mpnp_ros.errors import MpnpError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.methods.registry import create_method
-from mpnp_ros.nuscenes.pointclouds import read_lidar, read_sensor_file
+from mpnp_ros.nuscenes.sensor_files import read_lidar, read_sensor_file
 from mpnp_ros.nuscenes.standin import write_standin
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.supervisor import FAILED, ProcessSpec, RestartPolicy, Supervisor

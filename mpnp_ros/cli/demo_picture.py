@@ -18,7 +18,7 @@ from mpnp_ros.cli.demo_timeline import adaptations
 from mpnp_ros.cli.exchanges import Exchange, Score, interval, of_type
 from mpnp_ros.cli.units import UNKNOWN
 from mpnp_ros.nuscenes.geometry import box_corners
-from mpnp_ros.nuscenes.pointclouds import read_lidar, read_sensor_file
+from mpnp_ros.nuscenes.sensor_files import read_lidar, read_sensor_file
 from mpnp_ros.nuscenes.vocabulary import CATEGORIES
 from mpnp_ros.nuscenes.wording import TYPES
 from mpnp_ros.world.rig import LIDAR as WORLD_LIDAR

@@ -17,11 +17,10 @@ from mpnp_ros.contents import read_json
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.nuscenes.bag_messages import BASE_FRAME, MAP_FRAME, MessageFactory, motion
 from mpnp_ros.nuscenes.geometry import Transform
-from mpnp_ros.nuscenes.images import read_image
 from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
-from mpnp_ros.nuscenes.pointclouds import LIDAR_FIELDS, read_lidar, read_radar
 from mpnp_ros.nuscenes.questions import LabelledQuestion
 from mpnp_ros.nuscenes.schema import LATEST
+from mpnp_ros.nuscenes.sensor_files import LIDAR_FIELDS, read_image, read_lidar, read_radar
 from mpnp_ros.nuscenes.tables import NuScenes, Record
 
 LATCHED_TOPICS = frozenset({'/tf_static'})

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpnp_ros.nuscenes.geometry import rotation_about_z, wrap_angle
-from mpnp_ros.nuscenes.pointclouds import RADAR_DTYPE
+from mpnp_ros.nuscenes.sensor_files import RADAR_DTYPE
 from mpnp_ros.world.catalogue import KINDS
 from mpnp_ros.world.rays import Rays
 from mpnp_ros.world.rig import RADARS, RadarMounting
@@ -47,7 +47,7 @@ STREAM = 2
 
 @dataclass(frozen=True, eq=False)
 class RadarSweep:
-    """A sweep of one radar.  points: [N] of :data:`~mpnp_ros.nuscenes.pointclouds.RADAR_DTYPE`, sensor frame.
+    """A sweep of one radar.  points: [N] of :data:`~mpnp_ros.nuscenes.sensor_files.RADAR_DTYPE`, sensor frame.
 
     identities: [N] int32, of the object of each point, 0 for none.
     """

@@ -30,8 +30,8 @@ from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import LidarEncoder
 from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import freeze
-from mpnp_ros.nuscenes.pointclouds import read_lidar
 from mpnp_ros.nuscenes.questions import Scope
+from mpnp_ros.nuscenes.sensor_files import read_lidar
 from mpnp_ros.nuscenes.standin import write_standin
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.nuscenes.vocabulary import ANSWERS

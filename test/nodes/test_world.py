@@ -24,7 +24,7 @@ from mpnp_ros.adaptation.rule import parse_question
 from mpnp_ros.conversions.camera_info import intrinsics
 from mpnp_ros.conversions.pointclouds import to_points
 from mpnp_ros.conversions.time import to_nanoseconds
-from mpnp_ros.nuscenes.pointclouds import RADAR_DTYPE
+from mpnp_ros.nuscenes.sensor_files import RADAR_DTYPE
 from mpnp_ros.world.conditions import Conditions
 from mpnp_ros.world.identity import SceneIdentity
 from mpnp_ros.world.rig import CAMERAS, LIDAR

@@ -16,8 +16,8 @@ from rosbags.rosbag2 import Reader
 from mpnp_ros.errors import BagError, DatasetError
 from mpnp_ros.nuscenes.bag_writer import write_bag
 from mpnp_ros.nuscenes.key_frame import KeyFrame
-from mpnp_ros.nuscenes.pointclouds import RADAR_DTYPE, read_lidar
 from mpnp_ros.nuscenes.questions import scene_questions
+from mpnp_ros.nuscenes.sensor_files import RADAR_DTYPE, read_lidar
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.nuscenes.typestore import message_types
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.nuscenes.pointclouds import RADAR_DTYPE, read_lidar, read_radar
+from mpnp_ros.nuscenes.sensor_files import RADAR_DTYPE, read_lidar, read_radar
 
 
 def radar_file(points: np.ndarray) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpnp_ros.nuscenes.pointclouds import RADAR_DTYPE, read_radar
+from mpnp_ros.nuscenes.sensor_files import RADAR_DTYPE, read_radar
 from mpnp_ros.world.conditions import Conditions
 from mpnp_ros.world.radar import CROSSING, MOVING, ONCOMING, STATIONARY, RadarSweep, radar_sweeps, to_pcd
 from mpnp_ros.world.rays import Rays

@@ -17,7 +17,7 @@ from mpnp_ros.nuscenes.bag_player import BagPlayer
 from mpnp_ros.nuscenes.bag_writer import write_bag
 from mpnp_ros.nuscenes.geometry import rotation_about_z, wrap_angle
 from mpnp_ros.nuscenes.key_frame import KeyFrame
-from mpnp_ros.nuscenes.pointclouds import read_lidar, read_radar
+from mpnp_ros.nuscenes.sensor_files import read_lidar, read_radar
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.nuscenes.vocabulary import CATEGORIES
 from mpnp_ros.world.broadcast import Broadcast

@@ -11,7 +11,7 @@ from PIL import Image
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.nuscenes.geometry import box_corners, rotation_about_z
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame, SensorReading
-from mpnp_ros.nuscenes.pointclouds import read_lidar
+from mpnp_ros.nuscenes.sensor_files import read_lidar
 from mpnp_ros.nuscenes.standin import write_standin
 from mpnp_ros.nuscenes.standin.shapes import blocks_of
 from mpnp_ros.nuscenes.standin.street import make_street
