@@ -21,11 +21,10 @@ from rosbags.typesys.store import Typestore
 from tqdm import tqdm
 
 from mpnp_ros.errors import BagError
-from mpnp_ros.nuscenes.bag_messages import MessageFactory
+from mpnp_ros.nuscenes.bag_messages import MessageFactory, message_types
 from mpnp_ros.nuscenes.questions import scene_questions
 from mpnp_ros.nuscenes.scene_recording import LATCHED_TOPICS, Entry, Questions, SceneRecording
 from mpnp_ros.nuscenes.tables import NuScenes, Record
-from mpnp_ros.nuscenes.typestore import message_types
 
 METADATA_VERSION = 8
 """Newest version of metadata.yaml that Humble can read; from 9 on QoS is in words."""

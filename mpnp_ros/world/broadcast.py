@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpnp_ros.nuscenes.bag_messages import BASE_FRAME, MAP_FRAME, MessageFactory
+from mpnp_ros.nuscenes.bag_messages import BASE_FRAME, MAP_FRAME, MessageFactory, message_types
 from mpnp_ros.nuscenes.geometry import Transform
 from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
 from mpnp_ros.nuscenes.questions import LabelledQuestion
 from mpnp_ros.nuscenes.sensor_files import LIDAR_FIELDS
-from mpnp_ros.nuscenes.typestore import message_types
 from mpnp_ros.world.identity import SceneIdentity
 from mpnp_ros.world.inertial import InertialReading
 from mpnp_ros.world.scene import WorldFrame

@@ -9,11 +9,10 @@ import pytest
 import yaml
 
 from mpnp_ros.nodes.interface_table import CAMERA, LIDAR, SUBSCRIBES
-from mpnp_ros.nuscenes.bag_messages import MessageFactory
+from mpnp_ros.nuscenes.bag_messages import MessageFactory, message_types
 from mpnp_ros.nuscenes.scene_recording import SceneRecording
 from mpnp_ros.nuscenes.standin.writer import write_standin
 from mpnp_ros.nuscenes.tables import NuScenes
-from mpnp_ros.nuscenes.typestore import message_types
 
 ROOT = Path(__file__).parents[2]
 ROWS = yaml.safe_load((ROOT / 'config/gazebo_bridge.yaml').read_text())

@@ -25,7 +25,7 @@ from mpnp_ros.nodes.interface_table import (
     SERVES,
     SUBSCRIBES,
 )
-from mpnp_ros.nuscenes.typestore import message_types
+from mpnp_ros.nuscenes.bag_messages import message_types
 from mpnp_ros.world.rig import CAMERAS, RADARS
 
 pytestmark = pytest.mark.ros

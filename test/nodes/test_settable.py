@@ -21,7 +21,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2, PointField
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.nodes import adaptation, camera_encoder, fusion, lidar_encoder, radar_encoder, replay, world
 from mpnp_ros.nodes.encoder_node import Input
-from mpnp_ros.nuscenes.typestore import message_types
+from mpnp_ros.nuscenes.bag_messages import message_types
 from mpnp_ros.options import Change
 
 MODULES = {'camera_encoder': camera_encoder, 'lidar_encoder': lidar_encoder, 'radar_encoder': radar_encoder,
