@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mpnp_ros.errors import BagError, DatasetError
 
 if TYPE_CHECKING:
-    from mpnp_ros.nuscenes.scene_recording import Questions
+    from mpnp_ros.nuscenes.bag_writer import Questions
     from mpnp_ros.nuscenes.schema import Record
     from mpnp_ros.nuscenes.tables import NuScenes
 

@@ -23,8 +23,8 @@ from mpnp_ros.conversions.time import from_nanoseconds
 from mpnp_ros.errors import WorldError
 from mpnp_ros.nodes.diagnostics import OK
 from mpnp_ros.nodes.runtime import PlainNode, run_node
+from mpnp_ros.nuscenes.bag_writer import LATCHED_TOPICS
 from mpnp_ros.nuscenes.questions import Scope, scene_questions
-from mpnp_ros.nuscenes.scene_recording import LATCHED_TOPICS
 from mpnp_ros.options import Change, Options, option
 from mpnp_ros.world.broadcast import Broadcast, Message
 from mpnp_ros.world.conditions import LIGHTS, WEATHERS, Conditions

@@ -1,6 +1,6 @@
 """Serialised messages of the world, on the same topics as a bag of one of its scenes.
 
-Topics, frames and messages are those of :mod:`~mpnp_ros.nuscenes.scene_recording`.  Microphones are not
+Topics, frames and messages are those of :mod:`~mpnp_ros.nuscenes.bag_writer`.  Microphones are not
 published, because common ROS messages do not carry raw sound with a stamp.
 """
 from __future__ import annotations

@@ -10,7 +10,7 @@ import yaml
 
 from mpnp_ros.nodes.interface_table import CAMERA, LIDAR, SUBSCRIBES
 from mpnp_ros.nuscenes.bag_messages import MessageFactory, message_types
-from mpnp_ros.nuscenes.scene_recording import SceneRecording
+from mpnp_ros.nuscenes.bag_writer import SceneRecording
 from mpnp_ros.nuscenes.standin.writer import write_standin
 from mpnp_ros.nuscenes.tables import NuScenes
 
