@@ -1,4 +1,8 @@
-"""Writes nuScenes scenes as a rosbag2 bag that ``ros2 bag play`` and :class:`BagPlayer` can play."""
+"""Writes nuScenes scenes as a rosbag2 bag that ``ros2 bag play`` and :class:`BagPlayer` can play.
+
+Topics and frames are those of nuscenes2mcap since 2026-05, in lower case. Header stamp and log time of a
+message are the time of the sensor. Messages are created on demand.
+"""
 from __future__ import annotations
 
 import re

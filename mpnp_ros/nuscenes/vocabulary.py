@@ -1,4 +1,8 @@
-"""Categories, statuses, directions and answers of NuScenes-QA (arXiv:2305.14836)."""
+"""Categories, statuses, directions and answers of NuScenes-QA (arXiv:2305.14836).
+
+The six directions follow from a signed angle. The released labels appear to have lost the sign, so left and
+right are mixed up. Here the angle is from atan2.
+"""
 from __future__ import annotations
 
 import math

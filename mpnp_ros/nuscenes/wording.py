@@ -1,4 +1,9 @@
-"""Parses questions in the wordings of the templates and adapts them to a turned vehicle."""
+"""The wordings of NuScenes-QA questions (arXiv:2305.14836), with correct singular and plural, and their parsing.
+
+A template is a format string. Its slots: ``things`` and ``thing`` (a description in plural or singular),
+``relation``, ``anchor`` (what the relation is relative to: "me" or "the ..."), ``a_anchor`` ("a ..."),
+and ``first`` and ``second`` (the compared things).
+"""
 from __future__ import annotations
 
 import re

@@ -47,7 +47,7 @@ STREAM = 2
 
 @dataclass(frozen=True, eq=False)
 class RadarSweep:
-    """A sweep of one radar.  points: [N] of :data:`~mpnp_ros.nuscenes.sensor_files.RADAR_DTYPE`, sensor frame.
+    """A sweep of one radar.  points: [N] of :data:`~mpnp_ros.nuscenes.sensor_files.RADAR_DTYPE`.
 
     identities: [N] int32, of the object of each point, 0 for none.
     """
