@@ -15,7 +15,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from mpnp_ros.cli.launching import system_actions, system_arguments
-from mpnp_ros.locations import shared_file
+from mpnp_ros.files import shared_file
 from mpnp_ros.world.rig import CAMERAS
 from mpnp_ros.world.urdf import rig_urdf
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from mpnp_ros.cache import (
+from mpnp_ros.errors import ConfigurationError, StorageError
+from mpnp_ros.files import (
     cache_root,
     cached_folder,
     is_whole,
@@ -20,7 +21,6 @@ from mpnp_ros.cache import (
     state_root,
     write_file,
 )
-from mpnp_ros.errors import ConfigurationError, StorageError
 
 
 def build(folder: Path) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from mpnp_ros.adaptation.key_frames import SENSOR_FRAMES, camera_frame, frame_identity
-from mpnp_ros.cache import cache_root, cached_folder, write_file
+from mpnp_ros.files import cache_root, cached_folder, write_file
 from mpnp_ros.modalities.base import EncoderConfig
 from mpnp_ros.modalities.camera import ring
 from mpnp_ros.modalities.camera.config import CameraConfig
@@ -119,7 +119,7 @@ class RadarInput(PolarInput):
 def cached_inputs(frame: KeyFrame, source: HeadInput, cache: str | Path | None = None) -> Inputs:
     """Return the inputs of a key frame, cached by its files.
 
-    cache: folder, default :func:`mpnp_ros.cache.cache_root`.
+    cache: folder, default :func:`mpnp_ros.files.cache_root`.
     """
     recipe, identity = recipe_of(source), frame_identity(frame, source.kind)
     folder = cache_root(cache) / 'inputs' / f'{source.kind}-{recipe[:12]}'

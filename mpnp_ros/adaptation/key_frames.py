@@ -19,8 +19,8 @@ from mpnp_ros.adaptation.conditions import conditions_of
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.night_images import change_images
 from mpnp_ros.adaptation.true_objects import OBJECTS
-from mpnp_ros.cache import cache_root, cached_folder
 from mpnp_ros.errors import ConfigurationError, DatasetError
+from mpnp_ros.files import cache_root, cached_folder
 from mpnp_ros.modalities.base import CameraFrame, CameraView, Encoder, LidarFrame, RadarFrame
 from mpnp_ros.modalities.directions import wrap_azimuth
 from mpnp_ros.modalities.lidar.config import LidarConfig
@@ -77,7 +77,7 @@ def encode(frame: KeyFrame, encoder: Encoder, cache: str | Path | None = None,
            night_images: str = '') -> ModalityTokens:
     """Return the tokens of a key frame, cached by files and encoder.
 
-    cache: folder, default :func:`mpnp_ros.cache.cache_root`.  night_images: change of the images of night
+    cache: folder, default :func:`mpnp_ros.files.cache_root`.  night_images: change of the images of night
     scenes, one of NIGHT_IMAGES; empty: none. Raises ConfigurationError for a modality that nuScenes does not
     have, DatasetError.
     """

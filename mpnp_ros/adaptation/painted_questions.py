@@ -16,8 +16,8 @@ import numpy as np
 
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.dense_frames import PaintedFrame
-from mpnp_ros.cache import new_folder, write_file
 from mpnp_ros.errors import DatasetError
+from mpnp_ros.files import new_folder, write_file
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject
 from mpnp_ros.nuscenes.phrasing import Meaning, say, say_beyond
 from mpnp_ros.nuscenes.questions import Fact, SceneFacts, chosen_facts

@@ -29,7 +29,7 @@ from mpnp_ros.adaptation.rule import rule_answer
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingStep
 from mpnp_ros.adaptation.trainer_config import PARTS
 from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects, counting
-from mpnp_ros.cache import cached_folder, write_file
+from mpnp_ros.files import cached_folder, write_file
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model

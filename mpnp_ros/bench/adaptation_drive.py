@@ -24,7 +24,6 @@ import numpy as np
 from mpnp_ros.adaptation.evaluation import answers_of
 from mpnp_ros.adaptation.study import Study, StudyConfig
 from mpnp_ros.bench.timing import machine
-from mpnp_ros.cache import write_file
 from mpnp_ros.cli.demo_drive import CAMERA, LIDAR, PHASES, SCOPE, Drive, drive_through
 from mpnp_ros.cli.demo_live import LiveVehicle
 from mpnp_ros.cli.demo_majority import Majority, count_majority
@@ -33,7 +32,7 @@ from mpnp_ros.cli.demo_view import make_view
 from mpnp_ros.cli.exchanges import Score
 from mpnp_ros.cli.logged_processes import own_domain
 from mpnp_ros.cli.session import ros_session
-from mpnp_ros.locations import shared_file
+from mpnp_ros.files import shared_file, write_file
 from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.methods.registry import create_method

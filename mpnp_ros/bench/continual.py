@@ -26,7 +26,7 @@ from mpnp_ros.adaptation.job_reading import OF_THE_MODALITY
 from mpnp_ros.adaptation.key_frames import key_frame_dataset
 from mpnp_ros.adaptation.recipe import OF_COUNTS
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
-from mpnp_ros.cache import write_file
+from mpnp_ros.files import write_file
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link import Link

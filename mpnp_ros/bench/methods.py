@@ -30,7 +30,7 @@ from mpnp_ros.bench.methods_processes import Job, Workers
 from mpnp_ros.bench.methods_report import MethodsReport
 from mpnp_ros.cli.interruption import CANCELLED, interruptible
 from mpnp_ros.errors import ConfigurationError, MpnpError
-from mpnp_ros.locations import shared_file
+from mpnp_ros.files import shared_file
 from mpnp_ros.modalities.registry import create_encoder
 
 TRAINING, ANSWERING = 'mpnp_ros.bench.methods_run', 'mpnp_ros.bench.methods_answering'

@@ -13,8 +13,8 @@ from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.key_frames import SENSOR_FRAMES, scene_of
 from mpnp_ros.adaptation.true_objects import OBJECTS, TrueObjects
 from mpnp_ros.bench.methods_plan import MethodsConfig
-from mpnp_ros.cache import cached_folder, write_file
 from mpnp_ros.errors import DatasetError
+from mpnp_ros.files import cached_folder, write_file
 
 if TYPE_CHECKING:
     from mpnp_ros.adaptation.study import Study

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mpnp_ros.cache import write_file
 from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.files import write_file
 from mpnp_ros.options import Options, option
 
 BLIND = 'blind'

@@ -26,9 +26,9 @@ from mpnp_ros.bench.methods_costs import TERA, AdaptationCost, curve_steps, meas
 from mpnp_ros.bench.methods_data import BenchData, distinct_frames
 from mpnp_ros.bench.methods_plan import Run
 from mpnp_ros.bench.methods_processes import RESULT
-from mpnp_ros.cache import write_file
 from mpnp_ros.cli.interruption import CANCELLED, interruptible
 from mpnp_ros.errors import MpnpError
+from mpnp_ros.files import write_file
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import save_link

@@ -28,8 +28,8 @@ from mpnp_ros.bench.methods_data import BenchData
 from mpnp_ros.bench.methods_plan import Run
 from mpnp_ros.bench.methods_run import LINK
 from mpnp_ros.bench.timing import Summary, machine, take_turns
-from mpnp_ros.cache import write_file
 from mpnp_ros.errors import DatasetError, MpnpError
+from mpnp_ros.files import write_file
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.eas.link import EasConfig, EasLink

@@ -13,7 +13,7 @@ from pathlib import Path
 from mpnp_ros import __version__, transport
 from mpnp_ros.cli.interface_files import Interface, read_interfaces
 from mpnp_ros.errors import MpnpError, WorldError
-from mpnp_ros.locations import shared_file
+from mpnp_ros.files import shared_file
 
 OK, NOTE, WARNING, MISSING = 'ok', 'note', 'warning', 'missing'
 PYTHON = (3, 10)

@@ -17,14 +17,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpnp_ros.cache import cache_root
 from mpnp_ros.cli.demo_drive import BOTH, CAMERA, LABELLED, PHASES, SCOPE, drive_through
 from mpnp_ros.cli.demo_majority import Majority, count_majority
 from mpnp_ros.cli.demo_processes import QUESTIONS_A_KIND, SEED, Processes
 from mpnp_ros.cli.demo_scene import RealScene, find_scene, interview
 from mpnp_ros.cli.logged_processes import own_domain
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.locations import source_folder
+from mpnp_ros.files import cache_root, source_folder
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpnp_ros import __version__
-from mpnp_ros.cache import cache_root, cached_folder, write_file
+from mpnp_ros.files import cache_root, cached_folder, write_file
 from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope, scene_questions
 
 SEEDS, KEY_FRAMES, INTERVAL = range(60), 8, 3.0

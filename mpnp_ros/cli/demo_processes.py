@@ -20,7 +20,7 @@ from mpnp_ros.cli.node_processes import (
     listeners,
     node_process,
 )
-from mpnp_ros.locations import shared_file
+from mpnp_ros.files import shared_file
 from mpnp_ros.supervisor import ProcessSpec
 
 SEED, INTERVAL, SCENE_SECONDS = 31_000, 3.0, 24.0

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Protocol
 
 from mpnp_ros import __version__
-from mpnp_ros.cache import cache_root, cached_folder
 from mpnp_ros.cli.demo_drive import BOTH, CAMERA, LIDAR, SCOPE, Chooser
 from mpnp_ros.cli.demo_majority import Majority
 from mpnp_ros.cli.exchanges import Exchange
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.locations import source_folder
+from mpnp_ros.files import cache_root, cached_folder, source_folder
 from mpnp_ros.nuscenes.bag_writer import write_bag
 from mpnp_ros.nuscenes.key_frame import KeyFrame
 from mpnp_ros.nuscenes.questions import LabelledQuestion, scene_questions

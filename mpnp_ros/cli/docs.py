@@ -12,7 +12,7 @@ from mpnp_ros.cli.interface_files import Field, Interface, read_interfaces
 from mpnp_ros.cli.node_processes import NODES
 from mpnp_ros.client.session import import_rclpy
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.locations import source_folder
+from mpnp_ros.files import source_folder
 
 if TYPE_CHECKING:
     from mpnp_ros.nodes.interface_table import Endpoint

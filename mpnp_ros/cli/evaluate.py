@@ -87,7 +87,7 @@ def run_study(arguments: Namespace) -> int:
     """Measure every seed, then write the report; exit code 0."""
     from mpnp_ros.adaptation.study import Study, StudyConfig
     from mpnp_ros.cli.study_page import write_page
-    from mpnp_ros.locations import shared_file
+    from mpnp_ros.files import shared_file
     from mpnp_ros.modalities.registry import create_encoder
 
     config = StudyConfig.load(arguments.recipe or shared_file('config/study.yaml'))

@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mpnp_ros.cache import cache_root
 from mpnp_ros.cli.bag_report import ANSWERED, REFUSED, UNKNOWN, BagReport, Outcome
 from mpnp_ros.cli.demo_drive import Chooser
 from mpnp_ros.cli.demo_majority import Majority
@@ -23,7 +22,7 @@ from mpnp_ros.cli.node_parameters import NodeParameters
 from mpnp_ros.cli.node_processes import OVERLAYS, Placement, node_process, system_processes, waiting
 from mpnp_ros.cli.session import connected
 from mpnp_ros.errors import ConfigurationError, NotAnsweringError, RequestError
-from mpnp_ros.locations import shared_file
+from mpnp_ros.files import cache_root, shared_file
 from mpnp_ros.node_names import ADAPTATION, ENCODERS, FUSION, REPLAY, WORLD
 from mpnp_ros.nuscenes.bag_questions import TOPIC, FrameQuestions, read_questions
 from mpnp_ros.progress import progress

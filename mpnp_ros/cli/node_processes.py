@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mpnp_ros.cli.parameter_files import check_parameter_file
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.locations import shared_file
+from mpnp_ros.files import shared_file
 from mpnp_ros.node_names import ADAPTATION, ENCODERS, FUSION, NODES, REPLAY, WORLD, checked_namespace
 from mpnp_ros.supervisor import ProcessSpec
 from mpnp_ros.transport import additions

@@ -24,7 +24,7 @@ from mpnp_ros.cli.interruption import (
     forget_checkpoint,
     interruptible,
 )
-from mpnp_ros.locations import shared_file
+from mpnp_ros.files import shared_file
 from mpnp_ros.progress import progress
 
 if TYPE_CHECKING:

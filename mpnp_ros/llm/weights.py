@@ -29,9 +29,9 @@ from transformers import (
 )
 from transformers.utils import logging as progress
 
-from mpnp_ros.cache import cache_root, cached_folder, sha256_of
 from mpnp_ros.device import choose_device, choose_dtype
 from mpnp_ros.errors import WeightsError
+from mpnp_ros.files import cache_root, cached_folder, sha256_of
 from mpnp_ros.llm.families import check_family
 from mpnp_ros.llm.language_model import LanguageModel
 
@@ -55,7 +55,7 @@ def load_language_model(source: str | Path = DEFAULT_MODEL, device: str = 'auto'
     source: 'smollm2-135m-instruct' (from its installed package, no network), a folder in transformers'
     format, or the id of a model on the hub that transformers is set to (a copy already on this machine is
     used without asking).  device: 'auto', 'cpu', 'cuda'.  dtype: 'auto' (what is faster here), 'float32',
-    'bfloat16'.  cache: folder for converted weights, default :func:`mpnp_ros.cache.cache_root`.
+    'bfloat16'.  cache: folder for converted weights, default :func:`mpnp_ros.files.cache_root`.
 
     Raises WeightsError (missing, damaged or unsafe weights; within two seconds, offline too),
     UnsupportedModelError, ConfigurationError (device, dtype or cache).

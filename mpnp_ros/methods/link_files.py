@@ -18,9 +18,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from mpnp_ros.cache import new_folder, write_file
-from mpnp_ros.contents import mistaken
 from mpnp_ros.errors import ConfigurationError, LinksError
+from mpnp_ros.files import mistaken, new_folder, write_file
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.connections import check_fit
 from mpnp_ros.methods.link import Link

@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import mpnp_ros
-from mpnp_ros.cache import locked, sha256_of, state_root, write_file
 from mpnp_ros.errors import ConfigurationError, LinksError
+from mpnp_ros.files import locked, sha256_of, state_root, write_file
 from mpnp_ros.methods.link import Link
 from mpnp_ros.methods.link_files import MANIFEST, TENSORS, Provenance, read_manifest, save_link
 

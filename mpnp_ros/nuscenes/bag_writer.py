@@ -28,8 +28,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 from rosbags.typesys.store import Typestore
 from tqdm import tqdm
 
-from mpnp_ros.contents import read_json
 from mpnp_ros.errors import BagError, DatasetError
+from mpnp_ros.files import read_json
 from mpnp_ros.nuscenes.bag_messages import BASE_FRAME, MAP_FRAME, MessageFactory, message_types, motion
 from mpnp_ros.nuscenes.geometry import Transform
 from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading

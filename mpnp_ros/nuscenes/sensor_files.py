@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from mpnp_ros.contents import mistaken
 from mpnp_ros.errors import DatasetError
+from mpnp_ros.files import mistaken
 from mpnp_ros.nuscenes.key_frame import SensorReading
 
 LIDAR_FIELDS = ('x', 'y', 'z', 'intensity', 'ring')

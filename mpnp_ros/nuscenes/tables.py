@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mpnp_ros.contents import read_json
 from mpnp_ros.errors import DatasetError
+from mpnp_ros.files import read_json
 from mpnp_ros.nuscenes.geometry import Transform
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame, SensorReading
 from mpnp_ros.nuscenes.schema import METADATA_REMEDY, Record, check_record

@@ -11,8 +11,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from mpnp_ros.cache import write_file
 from mpnp_ros.errors import DatasetError
+from mpnp_ros.files import write_file
 from mpnp_ros.nuscenes.geometry import Transform, rotation_about_z
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame
 from mpnp_ros.nuscenes.vocabulary import CATEGORIES, STATUSES

@@ -22,8 +22,8 @@ from typing import Any
 
 from PIL import Image
 
-from mpnp_ros.cache import new_folder, write_file
 from mpnp_ros.errors import DatasetError
+from mpnp_ros.files import new_folder, write_file
 from mpnp_ros.nuscenes.tables import TABLES
 from mpnp_ros.world.identity import SceneIdentity, token
 from mpnp_ros.world.schema import ADDITIONS, MAP_FILE, VERSION, Record, shared_tables

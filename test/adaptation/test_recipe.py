@@ -13,7 +13,7 @@ from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.cli import train
 from mpnp_ros.cli.recipe_options import recipe_of
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.locations import shared_file
+from mpnp_ros.files import shared_file
 from mpnp_ros.nuscenes.standin import write_standin
 from mpnp_ros.nuscenes.tables import NuScenes
 

@@ -8,7 +8,7 @@ from mpnp_ros.adaptation import study
 from mpnp_ros.adaptation.dataset import Example
 from mpnp_ros.adaptation.study import ROWS, SENSORS, StudyConfig
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.locations import shared_file
+from mpnp_ros.files import shared_file
 
 PARTS = {'objects': (0, 10), 'sensors': (10, 20), 'validation': (20, 25), 'test': (30, 40)}
 

@@ -21,7 +21,7 @@ from mpnp_ros.bench.methods_processes import Job, Workers
 from mpnp_ros.bench.methods_report import COSTS, MethodsReport, Yardsticks
 from mpnp_ros.bench.methods_run import Curve
 from mpnp_ros.errors import BudgetError, ConfigurationError
-from mpnp_ros.locations import shared_file
+from mpnp_ros.files import shared_file
 from mpnp_ros.modalities.sectors import SECTORS, sector_azimuths
 from mpnp_ros.tokens import ModalityTokens
 

@@ -12,9 +12,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from mpnp_ros.cache import sha256_of
 from mpnp_ros.cli import main as cli
 from mpnp_ros.cli import train as train_command
+from mpnp_ros.files import sha256_of
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.modalities import registry

@@ -1,10 +1,4 @@
-"""Files and folders that are either complete and verified, or absent.
-
-Everything is written under another name in the same folder, flushed to disk and then renamed, so that a
-process killed at any point never leaves a partial file under the final name.  A cached folder has a manifest
-with the sha256 of each of its files and of its source; one that is damaged, incomplete or of another source
-is made again.
-"""
+"""DOC"""
 from __future__ import annotations
 
 import errno
@@ -14,12 +8,18 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from mpnp_ros.errors import ConfigurationError, StorageError
+from mpnp_ros.errors import ConfigurationError, MpnpError, StorageError
+
+GIT_LFS = b'version https://git-lfs.github.com/spec/'
+ENOUGH = 512
+"""Bytes at the start of a file that identify its content."""
 
 MANIFEST = 'manifest.json'
 SCHEMA = 1
@@ -27,6 +27,66 @@ UNWRITABLE = {errno.ENOSPC: 'the disk is full', errno.EDQUOT: 'the quota is used
               errno.EROFS: 'the disk can only be read', errno.EIO: 'the disk fails'}
 OF_RUST = re.compile(r'Os \{ code: (\d+)')
 """How safetensors reports an error of the operating system."""
+
+
+def source_folder() -> Path | None:
+    """Return the source checkout of the running code, or None for an installed package."""
+    folder = Path(__file__).resolve().parents[1]
+    return folder if (folder / 'package.xml').is_file() else None
+
+
+def shared_file(relative: str | Path) -> Path:
+    """Return a file of the source checkout or, failing that, of the installed share folder.
+
+    relative: such as ``config/mpnp.yaml``.  Raises ConfigurationError where it is in none of them.
+    """
+    prefixes = [*filter(None, os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)), sys.prefix]
+    places = [*filter(None, [source_folder()]), *(Path(prefix, 'share', 'mpnp_ros') for prefix in prefixes)]
+    for place in places:
+        if (place / relative).exists():
+            return place / relative
+    raise ConfigurationError(f'{relative} is in none of {", ".join(map(str, places))}; '
+                             'install the package again')
+
+
+def mistaken(data: bytes) -> str:
+    """Return what a file that begins with ``data`` really is, with the remedy, or ''."""
+    if not data:
+        return 'is empty; copy or download it again'
+    text = data[:ENOUGH].lstrip(b'\xef\xbb\xbf \t\r\n').lower()
+    if text.startswith(GIT_LFS):
+        return 'is a Git LFS pointer, not the file itself; run `git lfs pull`'
+    if text.startswith((b'<!doctype html', b'<html', b'<?xml')):
+        return 'is a web page, not the file itself; log in where that is asked for and download it again'
+    if not any(data[:ENOUGH]) and len(data) >= ENOUGH:
+        return 'begins with zeros only, as a download that has stopped; download it again'
+    return ''
+
+
+def head_of(path: str | Path) -> bytes:
+    """Return the first :data:`ENOUGH` bytes of a file.  Raises OSError."""
+    with open(path, 'rb') as stream:
+        return stream.read(ENOUGH)
+
+
+def read_json(path: Path, name: str, remedy: str, error: type[MpnpError], absent: str = '') -> Any:
+    """Return the content of a JSON file in UTF-8, with or without byte order mark, UTF-16 or UTF-32.
+
+    Raises ``error`` with ``name``, the path and ``remedy``, or ``absent`` if the file cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as reason:
+        raise error(f'{name} {path} cannot be read ({reason.strerror}); {absent or remedy}') from None
+    if fault := mistaken(data):
+        raise error(f'{name} {path} {fault}')
+    try:
+        return json.loads(data)
+    except UnicodeDecodeError as reason:
+        raise error(f'{name} {path} is not valid JSON: it is not in UTF-8 (byte {reason.start}); {remedy}'
+                    ) from None
+    except (ValueError, RecursionError) as reason:
+        raise error(f'{name} {path} is not valid JSON ({reason}); {remedy}') from None
 
 
 def cache_root(folder: str | Path | None = None) -> Path:
