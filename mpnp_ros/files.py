@@ -1,4 +1,10 @@
-"""DOC"""
+"""Files: written so that they are complete or absent, found where they are installed, and checked when read.
+
+Everything is written under another name in the same folder, flushed to disk and then renamed, so that a
+process killed at any point never leaves a partial file under the final name.  A cached folder has a manifest
+with the sha256 of each of its files and of its source; one that is damaged, incomplete or of another source
+is made again.
+"""
 from __future__ import annotations
 
 import errno

@@ -21,18 +21,17 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'mpnp_ros'
 MODULES = sorted(PACKAGE.rglob('*.py'))
 INTERFACES = {'msg', 'srv', 'action'}
-BASE = {'errors', 'tokens', 'cache', 'contents', 'precision', 'locations', 'options', 'progress'}
+BASE = {'errors', 'tokens', 'files', 'device', 'options', 'progress'}
 # What a folder may import of this package, at the top or in a function.
 MAY_IMPORT = {
-    'errors': set(), 'tokens': {'errors'}, 'cache': {'errors'}, 'contents': {'errors'},
-    'precision': {'errors'}, 'options': {'errors'}, 'memory': set(), 'progress': set(), 'tie': set(),
-    'locations': {'errors'}, 'transport': {'errors', 'locations'}, 'supervisor': {'errors', 'tie'},
+    'errors': set(), 'tokens': {'errors'}, 'files': {'errors'}, 'device': {'errors'},
+    'options': {'errors'}, 'progress': set(), 'tie': set(), 'transport': {'errors', 'files'},
+    'supervisor': {'errors', 'tie'},
     'llm': BASE, 'methods': BASE | {'llm'},
     'modalities': BASE, 'nuscenes': BASE,
     'world': BASE | {'nuscenes'},
-    'adaptation': BASE | {'llm', 'methods', 'modalities', 'nuscenes', 'world', 'memory',
-                          'supervisor'},
-    'serving': BASE | {'llm', 'methods', 'memory'},
+    'adaptation': BASE | {'llm', 'methods', 'modalities', 'nuscenes', 'world', 'supervisor'},
+    'serving': BASE | {'llm', 'methods'},
     'conversions': BASE | {'modalities'},
     'node_names': {'errors'}, 'client': {'errors', 'node_names', 'transport'},
 }

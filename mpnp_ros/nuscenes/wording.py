@@ -1,4 +1,4 @@
-"""The wordings of NuScenes-QA questions (arXiv:2305.14836), with correct singular and plural, and their parsing.
+"""The wordings of NuScenes-QA questions (arXiv:2305.14836), with correct singular and plural; reads them too.
 
 A template is a format string. Its slots: ``things`` and ``thing`` (a description in plural or singular),
 ``relation``, ``anchor`` (what the relation is relative to: "me" or "the ..."), ``a_anchor`` ("a ..."),
