@@ -72,8 +72,8 @@ class LanguageModel:
         self.blocks, self.width = self.shape.blocks, self.shape.width
         self.heads, self.kv_heads, self.head_dim = self.shape.heads, self.shape.kv_heads, self.shape.head_dim
         self.first_block, self.reads_text = self.family.first_block, self.family.reads_text
-        self.fingerprint = _fingerprint(model.config.model_type, self.shape,
-                                        weights_identity or _hash_of_weights(model))
+        facts = [model.config.model_type, asdict(self.shape), weights_identity or _hash_of_weights(model)]
+        self.fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
         self.identity = self.fingerprint
 
     @property
@@ -120,7 +120,11 @@ class LanguageModel:
             raise ValueError(f'blocks {first}..{last} are not within 0..{self.blocks} of {self.name}')
         if first < min(last, self.first_block):
             raise not_in_memory(f'block {first}')
-        prefix = self._checked(prefix)
+        prefix = prefix or {}
+        strays = [index for index in prefix if not 0 <= index < self.blocks]
+        if strays:
+            raise LinksError(f'a prefix links block {strays[0]}, but {self.name} has blocks '
+                             f'0..{self.blocks - 1}; use links made for this model')
         context = self.family.context(hidden, layout)
         for index in range(first, last):
             check_interruption()
@@ -151,23 +155,11 @@ class LanguageModel:
         """
         return self.family.logits(hidden, vocabulary)
 
-    def _checked(self, prefix: Prefix | None) -> Prefix:
-        strays = [index for index in prefix or () if not 0 <= index < self.blocks]
-        if strays:
-            raise LinksError(f'a prefix links block {strays[0]}, but {self.name} has blocks '
-                             f'0..{self.blocks - 1}; use links made for this model')
-        return prefix or {}
-
 
 def _as_tuple(entry: int | Iterable[int] | None) -> tuple[int, ...]:
     if entry is None:
         return ()
     return (entry,) if isinstance(entry, int) else tuple(entry)
-
-
-def _fingerprint(family: str, shape: ModelShape, weights_identity: str) -> str:
-    facts = json.dumps([family, asdict(shape), weights_identity], sort_keys=True)
-    return hashlib.sha256(facts.encode()).hexdigest()[:32]
 
 
 def _hash_of_weights(model: PreTrainedModel) -> str:

@@ -131,7 +131,8 @@ class LinkStore:
         in the log.
         """
         usage, versions = self.usage(modality), self.list(modality)
-        versions.sort(key=lambda link: (_rank(link.version, usage.used), link.version), reverse=True)
+        rank = {version: place for place, version in enumerate(usage.used)}
+        versions.sort(key=lambda link: (rank.get(link.version, -1), link.version), reverse=True)
         return next((link for link in versions if link.version not in usage.withdrawn
                      and _fits(link, encoder, lm_fingerprint)), None)
 
@@ -254,10 +255,6 @@ def _stored(path: Path) -> StoredLink | None:
     with suppress(FileNotFoundError):
         return StoredLink(path.parent.name, path.name, path, sha256_of(path / MANIFEST))
     return None
-
-
-def _rank(version: str, used: tuple[str, ...]) -> int:
-    return used.index(version) if version in used else -1
 
 
 def _fits(link: StoredLink, encoder: str, lm_fingerprint: str) -> bool:

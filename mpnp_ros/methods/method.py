@@ -306,8 +306,9 @@ class Method(ABC):
 
     def _batch(self, questions: Sequence[AskedQuestion], connections: Connections) -> QuestionBatch:
         """The questions at the lowest linked block, read again if the links have changed since."""
+        wanted = connections.first_block, connections.reach
         return QuestionBatch.stack([
-            question.prepared if _fits(question.prepared, connections)
+            question.prepared if (question.prepared.first, question.prepared.rows.reach) == wanted
             else self._prepared(question.text, question.choices, connections) for question in questions])
 
     def _states(self, questions: Sequence[AnsweredQuestion],
@@ -355,11 +356,6 @@ def of_encoder(tokens: ModalityTokens | None, config: LinkConfig) -> ModalityTok
         raise LinksError(f'the {config.modality} link was trained on encoder {config.encoder[:12]}, but the '
                          f'tokens are of {tokens.encoder[:12]}; use that encoder or train a new link')
     return tokens
-
-
-def _fits(prepared: PreparedQuestion, connections: Connections) -> bool:
-    """Whether a question was read exactly as far as the links allow."""
-    return prepared.first == connections.first_block and prepared.rows.reach == connections.reach
 
 
 def _at(prepared: PreparedQuestion, connections: Connections) -> PreparedQuestion:

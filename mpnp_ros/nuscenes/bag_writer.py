@@ -229,7 +229,8 @@ def write_bag(root: NuScenes, output: str | Path, scenes: Sequence[str] | None =
     types = message_types()
     factory = MessageFactory(types)
     recordings = (SceneRecording(root, record, factory, questions, samples, partial)
-                  for record in sorted(records, key=lambda record: _start(root, record)))
+                  for record in sorted(records, key=lambda record: root.get(
+                      'sample', record['first_sample_token'])['timestamp']))
     with _complete_or_absent(output) as folder, Writer(
             folder, version=METADATA_VERSION, storage_plugin=STORAGES[storage]) as writer:
         _write(writer, types, recordings, tqdm(desc=f'writing {output.name}', unit='msg', total=0,
@@ -245,10 +246,6 @@ def _chosen(root: NuScenes, scenes: Sequence[str] | None, samples: Collection[st
     return [record for record in records if record['token'] in wanted]
 
 
-def _start(root: NuScenes, scene: Record) -> int:
-    return root.get('sample', scene['first_sample_token'])['timestamp']
-
-
 def _write(writer: Writer, types: Typestore, recordings: Iterable[SceneRecording], bar: tqdm) -> None:
     connections: dict[str, Connection] = {}
     with bar:
@@ -257,15 +254,12 @@ def _write(writer: Writer, types: Typestore, recordings: Iterable[SceneRecording
             bar.total += len(entries)
             for entry in entries:
                 if entry.topic not in connections:
-                    connections[entry.topic] = _connect(writer, types, entry)
+                    connections[entry.topic] = writer.add_connection(
+                        entry.topic, entry.type_name, typestore=types,
+                        offered_qos_profiles=[_offered_qos(entry.topic in LATCHED_TOPICS)])
                 data = types.serialize_cdr(entry.make(), entry.type_name)
                 writer.write(connections[entry.topic], entry.stamp_ns, data)
                 bar.update()
-
-
-def _connect(writer: Writer, types: Typestore, entry: Entry) -> Connection:
-    return writer.add_connection(entry.topic, entry.type_name, typestore=types,
-                                 offered_qos_profiles=[_offered_qos(entry.topic in LATCHED_TOPICS)])
 
 
 def _offered_qos(latched: bool) -> Qos:

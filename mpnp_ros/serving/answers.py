@@ -190,7 +190,8 @@ class Responder:
         except Exception as error:
             if isinstance(error, CancelledError):
                 return _given_up(inquiry, blank)
-            answer = replace(blank, status=_status(error), error=_describe(error))
+            status = Status.REJECTED if isinstance(error, QuestionError) else Status.FAILED
+            answer = replace(blank, status=status, error=_describe(error))
             out_of_memory = is_out_of_memory(error)
             if not isinstance(error, MpnpError):
                 LOG.error('question %s: %s', inquiry.question.id, answer.error, exc_info=not out_of_memory)
@@ -264,10 +265,6 @@ def _proper(probability: float) -> float:
     if not math.isfinite(probability):
         raise LinksError('the model gave a probability that is not a number; roll the links back')
     return float(probability)
-
-
-def _status(error: Exception) -> Status:
-    return Status.REJECTED if isinstance(error, QuestionError) else Status.FAILED
 
 
 def _describe(error: Exception) -> str:

@@ -94,7 +94,8 @@ def direction_of(sectors: np.ndarray) -> str:
     """Return the region of a count: a direction, ranges, or empty for all around."""
     if sectors.all():
         return ''
-    named = (name for name in DIRECTIONS if share(sectors, name) == 1 and sectors.sum() == _width(name))
+    named = (name for name, (first, last) in DIRECTIONS.items()
+             if share(sectors, name) == 1 and sectors.sum() == (last - first) // SECTOR)
     return next(named, ranges(sectors))
 
 
@@ -109,8 +110,3 @@ def not_known(counted: Sequence[Counted], answerable: float) -> str:
     if counted and not counted[0].covered > TOLD:
         return f'unknown: no sensor in use can tell a {counted[0].sort} there; add one that does'
     return ''
-
-
-def _width(direction: str) -> int:
-    first, last = DIRECTIONS[direction]
-    return (last - first) // SECTOR
