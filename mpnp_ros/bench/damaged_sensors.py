@@ -153,12 +153,12 @@ class Measuring:
         for way, adapt in (('damaged', lambda: None), ('labelled', partial(self._learn, labelled, 80)),
                            ('label_free', partial(self._compare, lived)),
                            ('offline', partial(self._learn, lived, 250))):
-            self.link.worth.load_state_dict(Worth(len(CHANNELS)).state_dict())
+            self.link.worth.load_state_dict(Worth(self.link.config.channels).state_dict())
             started = time.perf_counter()
             adapt()
             seconds[way] = time.perf_counter() - started
             results[way] = self._accuracy(test)
-        self.link.worth.load_state_dict(Worth(len(CHANNELS)).state_dict())
+        self.link.worth.load_state_dict(Worth(self.link.config.channels).state_dict())
         return DamageRow(name, self.sound, rule=rule, labelled_seconds=seconds['labelled'],
                    label_free_seconds=seconds['label_free'], **results)
 

@@ -45,7 +45,7 @@ class LatentLink(Link):
         self.standard = None if counting else Standardise(config.token_width)
         self.norm = None if counting else nn.LayerNorm(config.token_width)
         self.direction = None if blind or counting else Direction(config.token_width)
-        self.worth = Worth(config.token_width) if counting else None
+        self.worth = Worth(config.channels) if counting else None
         self.doubt = nn.Linear(config.probes * (config.pooling_width + 2), 1) if counting else None
         self.pooling = _pooling(config)
         sizes = (config.token_width if self.pooling is None else config.pooling_width, config.hidden,
@@ -171,7 +171,7 @@ class LatentLink(Link):
                              f'link: {", ".join(odd)} differ; make it with the same options')
         left = take_over(self, other)
         if self.worth is not None and self.config.modality != other.config.modality:
-            self.worth.load_state_dict(Worth(self.config.token_width).state_dict())
+            self.worth.load_state_dict(Worth(self.config.channels).state_dict())
         return left
 
     def prune(self, threshold: float) -> int:
