@@ -150,7 +150,7 @@ class Measuring:
             rule_answer(example.question, test.frames[example.frame][OBJECTS], CHANNELS)
             for example in test.examples])
         results, seconds = {}, {}
-        for way, adapt in (('damaged', lambda: None), ('labelled', partial(self._learn, labelled, 80)),
+        for way, adapt in (('damaged', lambda: None), ('labelled', partial(self._learn, labelled, 120)),
                            ('label_free', partial(self._compare, lived)),
                            ('offline', partial(self._learn, lived, 250))):
             self.link.worth.load_state_dict(Worth(self.link.config.channels).state_dict())

@@ -140,7 +140,8 @@ def test_answers_move_what_is_alike_together_and_the_rest_not_at_all():
     with torch.no_grad():
         worth.confusion[2, 0] = .3
     numbers = torch.rand(1, 3, len(names), generator=torch.Generator().manual_seed(0))
-    said = Counts(numbers, torch.zeros(1, 3), torch.full((1, 3), math.nan), torch.ones(1, SECTORS, len(names)))
+    said = Counts(numbers, torch.zeros(1, 3), torch.full((1, 3), math.nan),
+                  torch.ones(1, SECTORS, len(names)))
     taken = worth(said).numbers
     with torch.no_grad():
         assert torch.equal(taken, worth(said).numbers)
