@@ -128,7 +128,7 @@ class Counting(Learning):
         0., 'share of questions that see only a part of their modalities', low=0, high=1)
     part: str = option('aligners', 'what of the links is trained', choices=tuple(PARTS))
     calibrated_on: int = option(
-        600, 'questions of each type on which the temperature of answers is fitted', low=0)
+        1500, 'questions of each type, and frames, on which the temperature of answers is fitted', low=0)
     frames: int = option(8000, 'painted frames', low=1)
     beyond: int = option(4000, 'questions that counts cannot answer', low=0)
     wordings: int = option(40_000, 'texts that only words are learned from', low=0)

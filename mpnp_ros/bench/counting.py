@@ -6,8 +6,9 @@
 Without --root: painted frames of held-out streets of the embedded world, and optionally questions in free
 words (--own-words) and questions that counts cannot answer (--beyond).  With --root: true objects of key
 frames in nuScenes form.  Each accuracy comes with the majority answer, the fixed rule on the same tokens, and
-both on tokens that are turned by 120 degrees.  Uncertain tokens also give the expected calibration error; use
---of-each-type 1500 for it.  All answers use the language model.
+both on tokens that are turned by 120 degrees.  The expected calibration error is that of answers about frames
+as in training: a quarter certain, a quarter with uncertain statuses, half with everything uncertain.  All
+answers use the language model.
 """
 from __future__ import annotations
 
@@ -67,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--frames', type=int, default=600, help='painted frames (default: %(default)s)')
     parser.add_argument('--of-each-type', type=int, default=300,
                         help='questions per type (default: %(default)s)')
+    parser.add_argument('--calibration', type=int, default=3000, metavar='N',
+                        help='frames and questions per type of the calibration error (default: %(default)s)')
     parser.add_argument('--turns', type=int, default=6, help='headings per key frame (default: %(default)s)')
     parser.add_argument('--output', type=Path, help='JSON file for all figures')
     given = parser.parse_args(arguments)
@@ -113,8 +116,6 @@ def painted(method: Method, book: QuestionBook, encoder: str, given: argparse.Na
                                  place, of_each_type=given.of_each_type, free=0.)
         said = [data.meanings[example.question] for example in data.dataset.examples]
         rows[doubt] = measure(method, book, encoder, data.dataset, said)
-        if doubt == 'soft':
-            rows['calibration error'] = calibration(method, book, encoder, data.dataset)
         if doubt == 'hard':
             for name, held_out in (('free words', False), ('held-out words', True)):
                 rows[name] = measure(method, book, encoder, reworded(data, held_out), said)
@@ -122,7 +123,10 @@ def painted(method: Method, book: QuestionBook, encoder: str, given: argparse.Na
                                    lambda tokens: turn_tokens(tokens, AWAY))
             seen = [replace(frame[OBJECTS], encoder=encoder) for frame in data.dataset.frames.values()]
             rows |= words_of_people(method, given.own_words, given.beyond, seen)
-    return rows
+    painter = Painter(base, SCOPE, 100 + len(DOUBTS))
+    data = painted_questions(map(painter.paint, range(given.calibration)), len(DOUBTS),
+                             of_each_type=given.calibration, free=0.)
+    return rows | {'calibration error': calibration(method, book, encoder, data.dataset)}
 
 
 def measure(method: Method, book: QuestionBook, encoder: str, data: TokenDataset,

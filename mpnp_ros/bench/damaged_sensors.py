@@ -149,15 +149,15 @@ class Measuring:
             rule_answer(example.question, test.frames[example.frame][OBJECTS], CHANNELS)
             for example in test.examples])
         results, seconds = {}, {}
-        for way, adapt in (('damaged', lambda: None), ('labelled', partial(self._learn, labelled, 80)),
+        for way, adapt in (('damaged', lambda: None), ('labelled', partial(self._learn, labelled, 120)),
                            ('label_free', partial(self._compare, lived)),
                            ('offline', partial(self._learn, lived, 250))):
-            self.link.worth.load_state_dict(Worth(len(CHANNELS)).state_dict())
+            self.link.worth.load_state_dict(Worth(self.link.config.channels).state_dict())
             started = time.perf_counter()
             adapt()
             seconds[way] = time.perf_counter() - started
             results[way] = self._accuracy(test)
-        self.link.worth.load_state_dict(Worth(len(CHANNELS)).state_dict())
+        self.link.worth.load_state_dict(Worth(self.link.config.channels).state_dict())
         return DamageRow(name, self.sound, rule=rule, labelled_seconds=seconds['labelled'],
                    label_free_seconds=seconds['label_free'], **results)
 

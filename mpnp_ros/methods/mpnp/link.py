@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import logsigmoid
@@ -35,26 +37,66 @@ class Worth(nn.Module):
     weight of a sensor's word beside others', and what is added to it where the sensor says that something is
     there.  turn: radians to the left by which what is seen is to be turned; it is learned from answers only
     while one sensor counts, as several are fused by sector.
+
+    Answers say little about a single entry.  So those of one category taken for one other change together
+    whatever the status, those of one status taken for one other whatever the category, and no others; see
+    :func:`confusion_groups`.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: Sequence[str]) -> None:
+        """channels: "category: status" or "category" each."""
         super().__init__()
-        self.confusion = nn.Parameter(torch.eye(channels))
-        self.missed = nn.Parameter(torch.zeros(channels))
-        self.trust, self.presence = nn.Parameter(torch.zeros(channels)), nn.Parameter(torch.zeros(channels))
+        self.channels, width = tuple(channels), len(channels)
+        self.confusion = nn.Parameter(torch.eye(width))
+        self.missed = nn.Parameter(torch.zeros(width))
+        self.trust, self.presence = nn.Parameter(torch.zeros(width)), nn.Parameter(torch.zeros(width))
         self.turn = nn.Parameter(torch.zeros(()))
 
     def forward(self, counts: Counts) -> Counts:
         """Correct counts; what is missed is one more token for each sector."""
-        numbers = counts.numbers @ self.confusion.clamp(0).T
+        confusion, missed = self.confusion, self.missed
+        if torch.is_grad_enabled():
+            groups = confusion_groups(self.channels)
+            confusion = with_shared_gradient(confusion, groups)
+            missed = with_shared_gradient(missed, groups.diagonal())
+        numbers = counts.numbers @ confusion.clamp(0).T
         nowhere, distance, frames = counts.azimuth.isnan(), counts.distance, len(numbers)
         azimuth = torch.where(nowhere, counts.azimuth, counts.azimuth + self.turn)
-        numbers = torch.cat([numbers, self.missed.clamp(0) * counts.covered], 1)
+        numbers = torch.cat([numbers, missed.clamp(0) * counts.covered], 1)
         azimuth = torch.cat([azimuth, sector_centres(azimuth.device).expand(frames, -1)], 1)
         distance = torch.cat([distance, distance.new_full((frames, SECTORS), math.nan)], 1)
         covered = counts.covered if not bool(self.turn) else torch.roll(
             counts.covered, round(self.turn.item() / math.tau * SECTORS), 1)
         return Counts(numbers, azimuth, distance, covered)
+
+
+@cache
+def confusion_groups(names: tuple[str, ...]) -> np.ndarray:
+    """Int64 [C, C]: entries of a confusion that change together have the same number; -1: no change.
+
+    One group is all statuses of one category taken for another (or for itself), or all categories of one
+    status taken for another.  A category without statuses is taken for all statuses alike.
+    """
+    parts = [name.partition(': ')[::2] for name in names]
+    numbers: dict[tuple[str, str, str], int] = {}
+
+    def group(true: tuple[str, str], seen: tuple[str, str]) -> int:
+        if true[1] == seen[1] or not (true[1] and seen[1]):
+            return numbers.setdefault(('category', true[0], seen[0]), len(numbers))
+        if true[0] == seen[0]:
+            return numbers.setdefault(('status', true[1], seen[1]), len(numbers))
+        return -1
+
+    return np.array([[group(true, seen) for seen in parts] for true in parts])
+
+
+def with_shared_gradient(parameter: torch.Tensor, groups: np.ndarray) -> torch.Tensor:
+    """The same values, with the mean gradient of its group for every entry; none in group -1."""
+    group = torch.tensor(groups.flatten() + 1, device=parameter.device)
+    sums = parameter.new_zeros(int(group.max()) + 1).index_add(0, group, parameter.flatten())
+    mean = sums / group.bincount(minlength=len(sums)).clamp(min=1) * (torch.arange(len(sums)).to(group) > 0)
+    shared = mean[group].view_as(parameter)
+    return parameter.detach() + (shared - shared.detach())
 
 
 def fuse(parts: Sequence[tuple[Counts, Worth, torch.Tensor]]) -> Counts:
@@ -117,7 +159,7 @@ class LatentLink(Link):
         self.standard = None if counting else Standardise(config.token_width)
         self.norm = None if counting else nn.LayerNorm(config.token_width)
         self.direction = None if blind or counting else Direction(config.token_width)
-        self.worth = Worth(config.token_width) if counting else None
+        self.worth = Worth(config.channels) if counting else None
         self.doubt = nn.Linear(config.probes * (config.pooling_width + 2), 1) if counting else None
         self.pooling = _pooling(config)
         sizes = (config.token_width if self.pooling is None else config.pooling_width, config.hidden,
@@ -243,7 +285,7 @@ class LatentLink(Link):
                              f'link: {", ".join(odd)} differ; make it with the same options')
         left = take_over(self, other)
         if self.worth is not None and self.config.modality != other.config.modality:
-            self.worth.load_state_dict(Worth(self.config.token_width).state_dict())
+            self.worth.load_state_dict(Worth(self.config.channels).state_dict())
         return left
 
     def prune(self, threshold: float) -> int:
