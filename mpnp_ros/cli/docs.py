@@ -8,8 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpnp_ros.cli import simulator
 from mpnp_ros.cli.interface_files import Field, Interface, read_interfaces
-from mpnp_ros.cli.node_processes import NODES
+from mpnp_ros.cli.node_processes import NODES, WORLD
 from mpnp_ros.client.session import import_rclpy
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.files import source_folder
@@ -109,7 +110,8 @@ def parameter_file() -> str:
 def parameters_of(node: str) -> type[Options]:
     """Return the options that are the parameters of a node."""
     import_rclpy()
-    return import_module(f'mpnp_ros.nodes.{node}').PARAMETERS
+    module = simulator.load('node') if node == WORLD else import_module(f'mpnp_ros.nodes.{node}')
+    return module.PARAMETERS
 
 
 def _is_current(file: Path, text: str) -> bool:

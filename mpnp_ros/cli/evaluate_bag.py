@@ -13,8 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.cli.bag_report import ANSWERED, REFUSED, UNKNOWN, BagReport, Outcome
-from mpnp_ros.cli.demo_drive import Chooser
-from mpnp_ros.cli.demo_majority import Majority
 from mpnp_ros.cli.exchanges import Exchange
 from mpnp_ros.cli.interruption import CANCELLED, interruptible
 from mpnp_ros.cli.logged_processes import LoggedProcesses, own_domain
@@ -25,6 +23,7 @@ from mpnp_ros.errors import ConfigurationError, NotAnsweringError, RequestError
 from mpnp_ros.files import cache_root, shared_file
 from mpnp_ros.node_names import ADAPTATION, ENCODERS, FUSION, REPLAY, WORLD
 from mpnp_ros.nuscenes.bag_questions import TOPIC, FrameQuestions, read_questions
+from mpnp_ros.nuscenes.majority import Chooser, Majority
 from mpnp_ros.progress import progress
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mpnp_ros.cli import simulator
 from mpnp_ros.cli.parameter_files import check_parameter_file
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.files import shared_file
@@ -48,7 +49,8 @@ def node_process(node: str, placement: Placement,
                  parameters: Mapping[str, object] | None = None) -> ProcessSpec:
     """Return the process of one node; ``parameters`` take precedence over the parameter files.
 
-    Raises ConfigurationError if the node or a parameter file does not exist.
+    Raises ConfigurationError if the node or a parameter file does not exist, or the simulator is not
+    installed.
     """
     if node not in NODES:
         raise ConfigurationError(f'no node {node!r}; use one of {", ".join(NODES)}')
@@ -58,7 +60,8 @@ def node_process(node: str, placement: Placement,
     if placement.namespace:
         arguments += ['-r', f'__ns:={checked_namespace(placement.namespace)}']
     arguments += [part for rule in placement.remaps for part in ('-r', checked_remap(rule))]
-    command = [sys.executable, '-m', f'mpnp_ros.nodes.{node}', '--ros-args', *arguments,
+    module = simulator.node_module() if node == WORLD else f'mpnp_ros.nodes.{node}'
+    command = [sys.executable, '-m', module, '--ros-args', *arguments,
                '--log-level', placement.log_level]
     return ProcessSpec(node, command, additions(os.environ))
 

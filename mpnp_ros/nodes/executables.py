@@ -36,11 +36,6 @@ def replay() -> int:
     return _run('replay')
 
 
-def world() -> int:
-    """Run the driving world; returns the exit code."""
-    return _run('world')
-
-
 def _run(node: str) -> int:
     signals.heed()
     return import_module(f'mpnp_ros.nodes.{node}').main()

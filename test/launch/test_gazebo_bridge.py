@@ -11,8 +11,8 @@ import yaml
 from mpnp_ros.nodes.interface_table import CAMERA, LIDAR, SUBSCRIBES
 from mpnp_ros.nuscenes.bag_messages import MessageFactory, message_types
 from mpnp_ros.nuscenes.bag_writer import SceneRecording
-from mpnp_ros.nuscenes.standin.writer import write_standin
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_world.standin.writer import write_standin
 
 ROOT = Path(__file__).parents[2]
 ROWS = yaml.safe_load((ROOT / 'config/gazebo_bridge.yaml').read_text())
