@@ -21,10 +21,13 @@ from mpnp_ros.adaptation.night_images import change_images
 from mpnp_ros.adaptation.true_objects import OBJECTS
 from mpnp_ros.cache import cache_root, cached_folder
 from mpnp_ros.errors import ConfigurationError, DatasetError
-from mpnp_ros.modalities.base import CameraFrame, CameraView, Encoder, LidarFrame, RadarFrame
+from mpnp_ros.modalities.base import Encoder
+from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 from mpnp_ros.modalities.directions import wrap_azimuth
 from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.lidar.intensity import IntensityScale
+from mpnp_ros.modalities.radar.frames import RadarFrame
 from mpnp_ros.modalities.radar.returns import radar_scan
 from mpnp_ros.nuscenes.balance import balance
 from mpnp_ros.nuscenes.categories import ANSWERS

@@ -10,8 +10,8 @@ import numpy as np
 from sensor_msgs.msg import PointCloud2
 
 from mpnp_ros.conversions.pointclouds import to_points
-from mpnp_ros.modalities.base import LidarFrame
 from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.lidar.health import LidarLimits
 from mpnp_ros.modalities.lidar.intensity import IntensityScale
 from mpnp_ros.nodes.discovery import CLOUD, Sensor, Topic, equals, find_lidars, sensor_name
