@@ -4,12 +4,14 @@ from __future__ import annotations
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.health import CameraLimits
-from mpnp_ros.modalities.registry import register_encoder
+from mpnp_ros.modalities.registry import Sensor
 
 
-@register_encoder('camera', CameraConfig, CameraLimits)
-def build(config: CameraConfig) -> Encoder:
+def build_encoder(config: CameraConfig) -> Encoder:
     """Load the weights and return the encoder; with a head if the tokens are objects."""
     from mpnp_ros.modalities.camera.encoder import CameraEncoder
     from mpnp_ros.modalities.camera.object_encoder import CameraObjectEncoder
     return CameraObjectEncoder(config) if config.tokens == 'objects' else CameraEncoder(config)
+
+
+SENSOR = Sensor('camera', CameraConfig, build_encoder, CameraLimits)
