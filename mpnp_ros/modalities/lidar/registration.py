@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 from mpnp_ros.modalities.base import Encoder
+from mpnp_ros.modalities.head_training import HeadInput, HeadTraining, PretrainingConfig, polar_network
 from mpnp_ros.modalities.lidar.config import POLAR, LidarConfig
+from mpnp_ros.modalities.lidar.dataset import lidar_frame, readings
 from mpnp_ros.modalities.lidar.health import LidarLimits
-from mpnp_ros.modalities.registry import Sensor
+from mpnp_ros.modalities.registry import DatasetReader, Sensor
 
 
 def build_encoder(config: LidarConfig) -> Encoder:
@@ -17,4 +19,14 @@ def build_encoder(config: LidarConfig) -> Encoder:
     return RangeVitEncoder(config) if is_rangevit(config.backbone) else LidarEncoder(config)
 
 
-SENSOR = Sensor('lidar', LidarConfig, build_encoder, LidarLimits)
+def head_inputs(device: str) -> HeadInput:
+    """Return the inputs of a head."""
+    from mpnp_ros.modalities.lidar.head_input import LidarInput
+    return LidarInput()
+
+
+SENSOR = Sensor(
+    'lidar', LidarConfig, build_encoder, LidarLimits,
+    dataset=DatasetReader(lidar_frame, readings),
+    head=HeadTraining(head_inputs, polar_network, PretrainingConfig(
+        epochs=16, batch=32, learning_rate=3e-3, dropout=0., hidden=16), {'backbone': POLAR}))

@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 from mpnp_ros.modalities.base import Encoder
+from mpnp_ros.modalities.head_training import HeadInput, HeadTraining, PretrainingConfig, polar_network
 from mpnp_ros.modalities.radar.config import RadarConfig
+from mpnp_ros.modalities.radar.dataset import radar_frame, readings
 from mpnp_ros.modalities.radar.health import RadarLimits
-from mpnp_ros.modalities.registry import Sensor
+from mpnp_ros.modalities.registry import DatasetReader, Sensor
 
 
 def build_encoder(config: RadarConfig) -> Encoder:
@@ -13,4 +15,14 @@ def build_encoder(config: RadarConfig) -> Encoder:
     return RadarEncoder(config)
 
 
-SENSOR = Sensor('radar', RadarConfig, build_encoder, RadarLimits)
+def head_inputs(device: str) -> HeadInput:
+    """Return the inputs of a head."""
+    from mpnp_ros.modalities.radar.head_input import RadarInput
+    return RadarInput()
+
+
+SENSOR = Sensor(
+    'radar', RadarConfig, build_encoder, RadarLimits,
+    dataset=DatasetReader(radar_frame, readings),
+    head=HeadTraining(head_inputs, polar_network, PretrainingConfig(
+        epochs=16, batch=32, learning_rate=3e-3, dropout=.1, hidden=16)))
