@@ -21,11 +21,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'mpnp_ros'
 MODULES = sorted(PACKAGE.rglob('*.py'))
 INTERFACES = {'msg', 'srv', 'action'}
-BASE = {'errors', 'tokens', 'cache', 'contents', 'precision', 'locations', 'options', 'progress'}
+BASE = {'errors', 'tokens', 'cache', 'contents', 'precision', 'locations', 'options', 'progress',
+        'endpoints'}
 # What a folder may import of this package, at the top or in a function.
 MAY_IMPORT = {
     'errors': set(), 'tokens': {'errors'}, 'cache': {'errors'}, 'contents': {'errors'},
     'precision': {'errors'}, 'options': {'errors'}, 'memory': set(), 'progress': set(), 'tie': set(),
+    'endpoints': set(),
     'locations': {'errors'}, 'transport': {'errors', 'locations'}, 'supervisor': {'errors', 'tie'},
     'llm': BASE, 'methods': BASE | {'llm'},
     'modalities': BASE | {'nuscenes'}, 'nuscenes': BASE,

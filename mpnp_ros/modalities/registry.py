@@ -21,6 +21,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from mpnp_ros import modalities
+from mpnp_ros.endpoints import Endpoint
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.modalities.base import Encoder, EncoderConfig
 from mpnp_ros.modalities.head_training import HeadTraining
@@ -53,6 +54,7 @@ class Sensor:
     encoder_options: of its encoder; in the node they are the parameters ``encoder.*``.
     build_encoder: options -> encoder; loads the weights.
     health_options: limits of the judge of its frames; None: frames are not judged.
+    endpoints: topics of its node, for the reference.
     dataset: reads it from nuScenes; None: links are trained only on what the robot has recorded.
     head: training of heads that count objects; None: there are none.
     """
@@ -61,6 +63,7 @@ class Sensor:
     encoder_options: type[EncoderConfig]
     build_encoder: Callable[[Any], Encoder]
     health_options: type[HealthLimits] | None = None
+    endpoints: tuple[Endpoint, ...] = ()
     dataset: DatasetReader | None = None
     head: HeadTraining | None = None
 

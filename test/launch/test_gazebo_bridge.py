@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from mpnp_ros.nodes.interface_table import CAMERA, LIDAR, SUBSCRIBES
+from mpnp_ros.endpoints import SUBSCRIBES
+from mpnp_ros.modalities.registry import find_sensor
 from mpnp_ros.nuscenes.bag_messages import MessageFactory
 from mpnp_ros.nuscenes.scene_recording import SceneRecording
 from mpnp_ros.nuscenes.standin.writer import write_standin
@@ -84,8 +85,8 @@ def test_encoders_hear_it():
     camera, lidar = parameters('camera_encoder'), parameters('lidar_encoder')
     for name in camera['cameras']:
         topic = camera['camera_info_topic'].replace('{camera}', name)
-        assert TO_ROS[topic] == listened_type(CAMERA, '<camera_info_topic>')
-    assert TO_ROS[lidar['topic']] == listened_type(LIDAR, '<topic>')
+        assert TO_ROS[topic] == listened_type(find_sensor('camera').endpoints, '<camera_info_topic>')
+    assert TO_ROS[lidar['topic']] == listened_type(find_sensor('lidar').endpoints, '<topic>')
     assert camera['transport'] == 'compressed'
 
 

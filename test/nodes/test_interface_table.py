@@ -13,11 +13,9 @@ from rclpy.node import NodeNameNonExistentError
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from mpnp_ros.nodes.interface_table import (
+from mpnp_ros.endpoints import (
     ACTS,
     CALLS,
-    ENDPOINTS,
-    EVERY_NODE,
     LATCHED,
     PUBLISHES,
     RELIABLE,
@@ -25,6 +23,7 @@ from mpnp_ros.nodes.interface_table import (
     SERVES,
     SUBSCRIBES,
 )
+from mpnp_ros.nodes.interface_table import ENDPOINTS, EVERY_NODE
 from mpnp_ros.nuscenes.typestore import message_types
 from mpnp_ros.world.rig import CAMERAS, RADARS
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mpnp_ros.endpoints import encoder_endpoints
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.dataset import camera_frame, readings
@@ -36,6 +37,12 @@ def head_network(channels: Any, **shape: Any) -> CameraSectorHead:
 
 SENSOR = Sensor(
     'camera', CameraConfig, build_encoder, CameraLimits,
+    endpoints=encoder_endpoints('camera', (
+        ('<image_topic>', 'sensor_msgs/msg/CompressedImage',
+         'one for each camera; sensor_msgs/msg/Image if that is published; reliable if all publishers are'),
+        ('<camera_info_topic>', 'sensor_msgs/msg/CameraInfo',
+         'one for each camera, latched or not; without it `encoder.nominal_fov` is used'),
+    ), 'the cameras', 'one message for each set of images'),
     dataset=DatasetReader(camera_frame, readings),
     head=HeadTraining(head_inputs, head_network, PretrainingConfig(
         epochs=24, batch=32, learning_rate=2e-3, dropout=.1, hidden=64), {'tokens': 'objects'}))

@@ -1,6 +1,7 @@
 """Registration of the LiDAR."""
 from __future__ import annotations
 
+from mpnp_ros.endpoints import encoder_endpoints
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.head_training import HeadInput, HeadTraining, PretrainingConfig, polar_network
 from mpnp_ros.modalities.lidar.config import POLAR, LidarConfig
@@ -27,6 +28,9 @@ def head_inputs(device: str) -> HeadInput:
 
 SENSOR = Sensor(
     'lidar', LidarConfig, build_encoder, LidarLimits,
+    endpoints=encoder_endpoints(
+        'lidar', (('<topic>', 'sensor_msgs/msg/PointCloud2', 'sweeps'),), 'the sensor',
+        'one message for each sweep, or for the newest if sweeps come faster'),
     dataset=DatasetReader(lidar_frame, readings),
     head=HeadTraining(head_inputs, polar_network, PretrainingConfig(
         epochs=16, batch=32, learning_rate=3e-3, dropout=0., hidden=16), {'backbone': POLAR}))

@@ -1,6 +1,7 @@
 """Registration of the radar."""
 from __future__ import annotations
 
+from mpnp_ros.endpoints import encoder_endpoints
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.head_training import HeadInput, HeadTraining, PretrainingConfig, polar_network
 from mpnp_ros.modalities.radar.config import RadarConfig
@@ -23,6 +24,10 @@ def head_inputs(device: str) -> HeadInput:
 
 SENSOR = Sensor(
     'radar', RadarConfig, build_encoder, RadarLimits,
+    endpoints=encoder_endpoints('radar', (
+        ('<topic>', 'sensor_msgs/msg/PointCloud2',
+         'one for each radar, with the fields x y z dyn_prop rcs vx vy vx_comp vy_comp of nuScenes'),
+    ), 'the radars', 'one message for each set of scans'),
     dataset=DatasetReader(radar_frame, readings),
     head=HeadTraining(head_inputs, polar_network, PretrainingConfig(
         epochs=16, batch=32, learning_rate=3e-3, dropout=.1, hidden=16)))
