@@ -36,7 +36,7 @@ MAY_IMPORT = {
                           'supervisor'},
     'serving': BASE | {'llm', 'methods', 'memory'},
     'conversions': BASE | {'modalities'},
-    'node_names': {'errors'}, 'client': {'errors', 'node_names', 'transport'},
+    'node_names': {'errors', 'modalities'}, 'client': {'errors', 'node_names', 'transport'},
 }
 
 

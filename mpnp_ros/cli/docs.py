@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpnp_ros.cli.interface_files import Field, Interface, read_interfaces
-from mpnp_ros.cli.node_processes import NODES
+from mpnp_ros.cli.node_processes import all_nodes, node_module
 from mpnp_ros.client.session import import_rclpy
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.locations import source_folder
@@ -74,7 +74,7 @@ def interfaces_document(folder: Path) -> str:
     from mpnp_ros.nodes.interface_table import ENDPOINTS, EVERY_NODE
 
     lines = ['# Interfaces', '', MADE, '', NAMES, '']
-    for node in NODES:
+    for node in all_nodes():
         own = [endpoint for endpoint in ENDPOINTS if endpoint.node == node]
         lines += [f'## Node `{node}`', '', *_endpoints([*own, *EVERY_NODE]), '']
     interfaces = read_interfaces(folder)
@@ -91,7 +91,7 @@ def parameters_document() -> str:
     from mpnp_ros.nodes.parameters import markdown_table
 
     lines = ['# Parameters', '', MADE, '', SETTING, '']
-    for node in NODES:
+    for node in all_nodes():
         lines += [f'## Node `{node}`', '', markdown_table(parameters_of(node).declared())]
     return '\n'.join(lines)
 
@@ -103,13 +103,14 @@ def parameter_file() -> str:
     head = ('# mpnp bringup --params-file config/mpnp.yaml\n'
             '# ros2 launch mpnp_ros bringup.launch.py params_file:=config/mpnp.yaml\n'
             f'# Every parameter with its default. {MADE}\n')
-    return '\n'.join([head, *(yaml_text(f'/**/{node}', parameters_of(node).declared()) for node in NODES)])
+    return '\n'.join([head, *(yaml_text(f'/**/{node}', parameters_of(node).declared())
+                              for node in all_nodes())])
 
 
 def parameters_of(node: str) -> type[Options]:
     """Return the options that are the parameters of a node."""
     import_rclpy()
-    return import_module(f'mpnp_ros.nodes.{node}').PARAMETERS
+    return import_module(node_module(node)).PARAMETERS
 
 
 def _is_current(file: Path, text: str) -> bool:

@@ -16,7 +16,7 @@ import importlib
 import logging
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,10 @@ class Sensor:
     encoder_options: of its encoder; in the node they are the parameters ``encoder.*``.
     build_encoder: options -> encoder; loads the weights.
     health_options: limits of the judge of its frames; None: frames are not judged.
+    node: ``module:class`` of the node ``<name>_encoder``, run by ``python -m module``; empty: there is none.
+    start_by_default: whether `mpnp bringup` and the launch files start the node when no sensor is named.
+    source_topics: of bags, the world and Gazebo; a subscriber of the first one shows that the node listens.
+    source_parameters: of the node, so that it reads these topics.
     endpoints: topics of its node, for the reference.
     dataset: reads it from nuScenes; None: links are trained only on what the robot has recorded.
     head: training of heads that count objects; None: there are none.
@@ -63,6 +67,10 @@ class Sensor:
     encoder_options: type[EncoderConfig]
     build_encoder: Callable[[Any], Encoder]
     health_options: type[HealthLimits] | None = None
+    node: str = ''
+    start_by_default: bool = False
+    source_topics: tuple[str, ...] = ()
+    source_parameters: Mapping[str, Any] = field(default_factory=dict)
     endpoints: tuple[Endpoint, ...] = ()
     dataset: DatasetReader | None = None
     head: HeadTraining | None = None

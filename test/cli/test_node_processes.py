@@ -7,12 +7,13 @@ import pytest
 import yaml
 
 from mpnp_ros.cli.node_processes import (
-    NODES,
     Placement,
+    all_nodes,
     checked_namespace,
     checked_remap,
     listeners,
     node_process,
+    source_files,
     system_processes,
 )
 from mpnp_ros.errors import ConfigurationError
@@ -66,7 +67,8 @@ def test_own_parameter_files_come_last(tmp_path):
     own.touch()
     command = system_processes([], Placement(params_files=[own]), {'bag': 'b'})[0].command
     files = [value for flag, value in zip(command, command[1:], strict=False) if flag == '--params-file']
-    assert [Path(file).name for file in files] == ['mpnp.yaml', 'nuscenes.yaml', 'own.yaml']
+    assert [Path(file).name for file in files] == [
+        'mpnp.yaml', 'nuscenes.yaml', source_files('config/nuscenes.yaml')[1].name, 'own.yaml']
 
 
 def test_large_images_arrive_and_a_profile_of_ones_own_stays(monkeypatch):
@@ -92,7 +94,7 @@ def test_what_does_not_exist_is_named(call, message):
 
 def test_the_replayed_topics_are_what_the_encoders_listen_to():
     pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
-    overlay = yaml.safe_load((ROOT / 'config/nuscenes.yaml').read_text())
+    overlay = yaml.safe_load(source_files('config/nuscenes.yaml')[1].read_text())
     camera = overlay['/**/camera_encoder']['ros__parameters']
     front = camera['image_topic'].replace('{camera}', camera['cameras'][0])
     sweeps = overlay['/**/lidar_encoder']['ros__parameters']['topic']
@@ -104,7 +106,7 @@ def test_the_replayed_topics_are_what_the_encoders_listen_to():
 def test_every_executable_of_a_node_is_known_here():
     lines = (ROOT / 'resource/executables.txt').read_text().splitlines()
     nodes = {line.split(' = ')[0] for line in lines if 'mpnp_ros.nodes.' in line}
-    assert nodes == set(NODES)
+    assert nodes == set(all_nodes())
 
 
 @pytest.mark.parametrize(('given', 'right'), [('', ''), ('robot1', '/robot1'), ('/a/b_2/', '/a/b_2')])

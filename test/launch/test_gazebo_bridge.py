@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from mpnp_ros.cli.node_processes import source_files
 from mpnp_ros.endpoints import SUBSCRIBES
 from mpnp_ros.modalities.registry import find_sensor
 from mpnp_ros.nuscenes.bag_messages import MessageFactory
@@ -46,8 +47,9 @@ def ego() -> ElementTree.Element:
 
 def parameters(node: str) -> dict[str, Any]:
     """The node's parameters with config/nuscenes.yaml, which the launch file gives it."""
-    files = [yaml.safe_load((ROOT / f'config/{name}.yaml').read_text()) for name in ('mpnp', 'nuscenes')]
-    return {name: value for file in files for name, value in file[f'/**/{node}']['ros__parameters'].items()}
+    files = [ROOT / 'config/mpnp.yaml', *source_files('config/nuscenes.yaml')]
+    sections = [yaml.safe_load(file.read_text()).get(f'/**/{node}', {}) for file in files]
+    return {name: value for entry in sections for name, value in entry.get('ros__parameters', {}).items()}
 
 
 def listened_type(endpoints: tuple[Any, ...], name: str) -> str:

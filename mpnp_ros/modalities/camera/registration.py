@@ -37,6 +37,13 @@ def head_network(channels: Any, **shape: Any) -> CameraSectorHead:
 
 SENSOR = Sensor(
     'camera', CameraConfig, build_encoder, CameraLimits,
+    node='mpnp_ros.nodes.camera_encoder:CameraEncoder', start_by_default=True,
+    source_topics=('/cam_front/image_rect/compressed',),
+    source_parameters={
+        'cameras': ['cam_front', 'cam_front_left', 'cam_front_right', 'cam_back', 'cam_back_left',
+                    'cam_back_right'],
+        'image_topic': '/{camera}/image_rect/compressed', 'transport': 'compressed',
+        'camera_info_topic': '/{camera}/camera_info'},
     endpoints=encoder_endpoints('camera', (
         ('<image_topic>', 'sensor_msgs/msg/CompressedImage',
          'one for each camera; sensor_msgs/msg/Image if that is published; reliable if all publishers are'),

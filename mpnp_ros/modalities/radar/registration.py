@@ -24,6 +24,12 @@ def head_inputs(device: str) -> HeadInput:
 
 SENSOR = Sensor(
     'radar', RadarConfig, build_encoder, RadarLimits,
+    node='mpnp_ros.nodes.radar_encoder:RadarEncoder',
+    source_topics=('/radar_front',),
+    source_parameters={
+        'radars': ['radar_front', 'radar_front_left', 'radar_front_right', 'radar_back_left',
+                   'radar_back_right'],
+        'topic': '/{radar}'},
     endpoints=encoder_endpoints('radar', (
         ('<topic>', 'sensor_msgs/msg/PointCloud2',
          'one for each radar, with the fields x y z dyn_prop rcs vx vy vx_comp vy_comp of nuScenes'),
