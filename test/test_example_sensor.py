@@ -128,7 +128,7 @@ def test_it_starts_with_the_others_and_no_source_waits_for_it(installed):
 
 
 @pytest.mark.ros
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_bringup_starts_its_node_and_an_answer_rests_on_it(installed, encoder, tiny_lm_folder,
                                                            ros_harness: RosHarness, tmp_path):
     from geometry_msgs.msg import TransformStamped
@@ -143,8 +143,8 @@ def test_bringup_starts_its_node_and_an_answer_rests_on_it(installed, encoder, t
     train(method, encoder)
     save_link(method.links()[NAME], tmp_path / 'links')
     parameters = {'/**/sonar_encoder': {'sonars': list(SONARS), 'encoder.device': 'cpu', 'threads': 1},
-                  '/**/fusion': {'llm': str(tiny_lm_folder), 'device': 'cpu', 'dtype': 'float32', 'threads': 1,
-                                 'links': [str(tmp_path / 'links')], 'link_store': ''}}
+                  '/**/fusion': {'llm': str(tiny_lm_folder), 'device': 'cpu', 'dtype': 'float32',
+                                 'threads': 1, 'links': [str(tmp_path / 'links')], 'link_store': ''}}
     (tmp_path / 'robot.yaml').write_text(yaml.safe_dump(
         {node: {'ros__parameters': values} for node, values in parameters.items()}))
 
@@ -181,7 +181,7 @@ def test_bringup_starts_its_node_and_an_answer_rests_on_it(installed, encoder, t
         [sys.executable, '-m', 'mpnp_ros.cli.main', 'bringup', '--modalities', NAME, '--no-adaptation',
          '--namespace', 'toy', '--params-file', str(tmp_path / 'robot.yaml')], environment)
     try:
-        system.wait_for_output('nodes are ready', 120)
+        system.wait_for_output('nodes are ready', 180)
         ros_harness.publish_until(lambda: publish(.5), tokens)
         assert tokens.messages[-1].encoder == encoder.fingerprint
         assert sorted(tokens.messages[-1].sources) == sorted(SONARS)
