@@ -18,7 +18,8 @@ import yaml
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.evaluation import evaluate
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
-from mpnp_ros.cli.node_processes import Placement, listeners, node_module, system_processes
+from mpnp_ros.cli.launching import node_command
+from mpnp_ros.cli.node_processes import Placement, listeners, node_program, system_processes
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import save_link
 from mpnp_ros.methods.method import Method
@@ -94,7 +95,7 @@ def train(method: Method, encoder: Encoder) -> None:
 def test_it_is_found_among_the_others(installed):
     assert list(sensors()) == ['camera', 'lidar', 'radar', NAME]
     assert find_sensor(NAME).node == 'toy_sensor.node:SonarNode'
-    assert node_module('sonar_encoder') == 'toy_sensor.node'
+    assert node_program('sonar_encoder') == ['mpnp_ros.nodes.encoder', NAME]
 
 
 def test_one_token_for_each_sonar_in_its_direction(encoder):
@@ -125,6 +126,19 @@ def test_it_starts_with_the_others_and_no_source_waits_for_it(installed):
     names = [spec.name for spec in system_processes(['sonar', 'camera'], Placement(), adaptation=False)]
     assert names == ['camera_encoder', 'sonar_encoder', 'fusion']
     assert listeners([NAME, 'lidar']) == ['/lidar_top', 'question']
+    assert node_command('sonar_encoder') == {
+        'executable': sys.executable, 'arguments': ['-m', 'mpnp_ros.nodes.encoder', NAME]}
+    assert node_command('lidar_encoder') == {'package': 'mpnp_ros', 'executable': 'lidar_encoder'}
+
+
+def test_a_fusion_node_listens_to_it_by_default(installed):
+    pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
+    program = ('import mpnp_ros.nodes.fusion as fusion, mpnp_ros.nodes.adaptation as adaptation\n'
+               'print(fusion.PARAMETERS().modalities, adaptation.PARAMETERS().modalities)')
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(installed), os.environ.get('PYTHONPATH', '')])}
+    done = subprocess.run([sys.executable, '-c', program], env=environment, capture_output=True, text=True,
+                          check=True)
+    assert done.stdout.count("('camera', 'lidar', 'radar', 'sonar')") == 2
 
 
 @pytest.mark.ros

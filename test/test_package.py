@@ -41,7 +41,9 @@ MAY_IMPORT = {
 
 
 def folder_of(module: Path) -> str:
-    """Top folder or module name: llm, nodes, errors, ..."""
+    """Top folder or module name: llm, nodes, errors, ...; the node of a sensor is one of the nodes."""
+    if module.match('modalities/*/node.py'):
+        return 'nodes'
     return module.relative_to(PACKAGE).parts[0].removesuffix('.py')
 
 

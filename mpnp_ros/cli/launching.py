@@ -20,13 +20,14 @@ from mpnp_ros.cli.node_processes import (
     checked_remap,
     default_modalities,
     encoder_nodes,
-    node_module,
+    node_program,
     source_files,
     waiting,
 )
 from mpnp_ros.cli.parameter_files import unmatched
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.locations import shared_file
+from mpnp_ros.modalities.registry import sensors
 from mpnp_ros.supervisor import tie
 from mpnp_ros.transport import additions
 
@@ -105,19 +106,20 @@ def system_actions(context: LaunchContext, overlay: str = '', source: str = '',
     rules = [tuple(checked_remap(rule).split(':=')) for rule in re.split(r'[\s,]+', given['remap']) if rule]
     environment = [SetEnvironmentVariable(name, value) for name, value in additions(os.environ).items()]
     return [*environment, *(
-        Node(**_program(node), exec_name=node, namespace=given['namespace'],
+        Node(**node_command(node), exec_name=node, namespace=given['namespace'],
              parameters=[*map(str, files), own.get(node, switches)], remappings=rules,
              prefix=_prefix(given, node), ros_arguments=['--log-level', given['log_level']],
              output='screen', emulate_tty=True)
         for node in nodes)]
 
 
-def _program(node: str) -> dict[str, object]:
-    """Return how a node is started: by its executable, or by its module in a package of another name."""
-    module = node_module(node)
-    if module.startswith('mpnp_ros.'):
-        return {'package': 'mpnp_ros', 'executable': node}
-    return {'executable': sys.executable, 'arguments': ['-m', module]}
+def node_command(node: str) -> dict[str, object]:
+    """Return how a node is started: by its executable, which sensors of other packages do not have."""
+    foreign = [name for name, sensor in sensors().items()
+               if sensor.node and not sensor.node.startswith('mpnp_ros.')]
+    if node in (f'{name}_encoder' for name in foreign):
+        return {'executable': sys.executable, 'arguments': ['-m', *node_program(node)]}
+    return {'package': 'mpnp_ros', 'executable': node}
 
 
 def number(given: Mapping[str, str], name: str, kind: type = float) -> float:

@@ -59,14 +59,14 @@ def node_process(node: str, placement: Placement,
 
     Raises ConfigurationError if the node or a parameter file does not exist.
     """
-    module = node_module(node)
+    program = node_program(node)
     arguments = [part for file in _parameter_files(placement) for part in ('--params-file', str(file))]
     for name, value in {**_common(node, placement), **(parameters or {})}.items():
         arguments += ['-p', f'{name}:={_yaml(value)}']
     if placement.namespace:
         arguments += ['-r', f'__ns:={checked_namespace(placement.namespace)}']
     arguments += [part for rule in placement.remaps for part in ('-r', checked_remap(rule))]
-    command = [sys.executable, '-m', module, '--ros-args', *arguments,
+    command = [sys.executable, '-m', *program, '--ros-args', *arguments,
                '--log-level', placement.log_level]
     return ProcessSpec(node, command, additions(os.environ))
 
@@ -100,12 +100,15 @@ def default_modalities() -> list[str]:
     return [name for name, sensor in sensors().items() if sensor.node and sensor.start_by_default]
 
 
-def node_module(node: str) -> str:
-    """Return the module of a node, which `python -m` runs; raises ConfigurationError that names the nodes."""
-    encoders = {f'{name}_encoder': sensor.node for name, sensor in sensors().items() if sensor.node}
-    if node not in (*encoders, FUSION, ADAPTATION, REPLAY, WORLD):
+def node_program(node: str) -> list[str]:
+    """Return what `python -m` runs as a node: a module, and for an encoder node its sensor.
+
+    Raises ConfigurationError, naming the nodes there are, for another name.
+    """
+    if node not in all_nodes():
         raise ConfigurationError(f'no node {node!r}; use one of {", ".join(all_nodes())}')
-    return encoders[node].partition(':')[0] if node in encoders else f'mpnp_ros.nodes.{node}'
+    encoded = {name: sensor for sensor, name in encoder_nodes().items()}
+    return ['mpnp_ros.nodes.encoder', encoded[node]] if node in encoded else [f'mpnp_ros.nodes.{node}']
 
 
 def source_files(overlay: str) -> list[Path]:

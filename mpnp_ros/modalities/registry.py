@@ -54,7 +54,7 @@ class Sensor:
     encoder_options: of its encoder; in the node they are the parameters ``encoder.*``.
     build_encoder: options -> encoder; loads the weights.
     health_options: limits of the judge of its frames; None: frames are not judged.
-    node: ``module:class`` of the node ``<name>_encoder``, run by ``python -m module``; empty: there is none.
+    node: ``module:class`` of the node ``<name>_encoder``, an EncoderNode; empty: there is none.
     start_by_default: whether `mpnp bringup` and the launch files start the node when no sensor is named.
     source_topics: of bags, the world and Gazebo; a subscriber of the first one shows that the node listens.
     source_parameters: of the node, so that it reads these topics.

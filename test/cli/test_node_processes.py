@@ -17,6 +17,7 @@ from mpnp_ros.cli.node_processes import (
     system_processes,
 )
 from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.nodes import executables
 from mpnp_ros.transport import PROFILE_VARIABLES
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,9 @@ def test_one_process_for_each_encoder_fusion_and_adaptation():
 def test_the_placement_reaches_every_node():
     for spec in system_processes(['camera'], Placement('robot1', use_sim_time=True, autostart=False,
                                                        log_level='warn')):
-        assert spec.command[:3][1:] == ['-m', f'mpnp_ros.nodes.{spec.name}']
+        module, *sensor = {'camera_encoder': ('mpnp_ros.nodes.encoder', 'camera')}.get(
+            spec.name, (f'mpnp_ros.nodes.{spec.name}',))
+        assert spec.command[1:4] == ['-m', module, *(sensor or ['--ros-args'])]
         assert '__ns:=/robot1' in spec.command
         managed = {} if spec.name == 'adaptation' else {'autostart': False}
         assert parameters_of(spec.command) == {'use_sim_time': True, **managed}
@@ -106,7 +109,10 @@ def test_the_replayed_topics_are_what_the_encoders_listen_to():
 def test_every_executable_of_a_node_is_known_here():
     lines = (ROOT / 'resource/executables.txt').read_text().splitlines()
     nodes = {line.split(' = ')[0] for line in lines if 'mpnp_ros.nodes.' in line}
-    assert nodes == set(all_nodes())
+    encoders = {f'{file.parent.name}_encoder' for file in (ROOT / 'mpnp_ros/modalities').glob('*/node.py')}
+    assert nodes | encoders == set(all_nodes())
+    assert all(callable(getattr(executables, node)) for node in encoders)
+    assert not hasattr(executables, 'encoders')
 
 
 @pytest.mark.parametrize(('given', 'right'), [('', ''), ('robot1', '/robot1'), ('/a/b_2/', '/a/b_2')])

@@ -13,6 +13,7 @@ from rclpy.node import NodeNameNonExistentError
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from mpnp_ros.cli.node_processes import node_program
 from mpnp_ros.endpoints import (
     ACTS,
     CALLS,
@@ -71,7 +72,7 @@ def graph(module_ros, own_cache, tiny_lm_folder, tiny_camera, tiny_lidar, bag):
         'adaptation': {'llm': str(tiny_lm_folder), 'automatic': False},
         'replay': {'bag': str(bag), 'paused': True}, 'world': {'paused': True}}
     for node, values in parameters.items():
-        module_ros.start(f'mpnp_ros.nodes.{node}', namespace=NAMESPACE, parameters=values)
+        module_ros.start(' '.join(node_program(node)), namespace=NAMESPACE, parameters=values)
     for node in ('fusion', 'camera_encoder', 'lidar_encoder', 'radar_encoder'):
         module_ros.wait_for_state(f'{NAMESPACE}/{node}', 'active')
     end = time.monotonic() + 30

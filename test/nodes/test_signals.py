@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
 
+from mpnp_ros.cli.node_processes import node_program
 from mpnp_ros.nodes import signals
 
 pytestmark = pytest.mark.ros
@@ -111,6 +112,7 @@ def test_a_second_signal_of_any_kind_ends_at_once(ros):
                                   'replay', 'world'])
 def test_a_signal_amid_the_imports_ends_a_node(node):
     """The import of the first heavy package waits here, as one from a slow disk would, in short turns."""
+    program = node_program(node)
     code = ('import importlib.abc, runpy, sys, time\n'
             'class Slow(importlib.abc.MetaPathFinder):\n'
             '    def find_spec(self, name, path, target=None):\n'
@@ -118,9 +120,9 @@ def test_a_signal_amid_the_imports_ends_a_node(node):
             '            print("importing", flush=True)\n'
             '            for _ in range(1200): time.sleep(.05)\n'
             'sys.meta_path.insert(0, Slow())\n'
-            f'sys.orig_argv = [sys.executable, "-m", "mpnp_ros.nodes.{node}"]\n'
-            'sys.argv = ["-m"]\n'
-            f'runpy.run_module("mpnp_ros.nodes.{node}", run_name="__main__", alter_sys=False)\n')
+            f'sys.orig_argv = [sys.executable, "-m", *{program}]\n'
+            f'sys.argv = ["-m", *{program[1:]}]\n'
+            f'runpy.run_module({program[0]!r}, run_name="__main__", alter_sys=False)\n')
     processes = {number: start('-c', code) for number in ALL}
     for number, process in processes.items():
         assert process.stdout.readline() == 'importing\n'

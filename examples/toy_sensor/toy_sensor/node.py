@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,6 @@ from sensor_msgs.msg import Range
 
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.nodes.encoder_node import EncoderOptions, Input
-from mpnp_ros.nodes.runtime import run_node
 from mpnp_ros.nodes.synchronized_encoder import (
     SynchronizedEncoder,
     slop_option,
@@ -40,16 +38,11 @@ class SonarOptions(EncoderOptions):
             yield problem
 
 
-PARAMETERS = SonarOptions
-
-
 class SonarNode(SynchronizedEncoder):
     """Groups ranges of one moment and encodes them together; absent sonars are omitted."""
 
+    MODALITY, OPTIONS = 'sonar', SonarOptions
     HINT = 'set `sonars` and `topic`'
-
-    def __init__(self) -> None:
-        super().__init__('sonar', SonarOptions)
 
     def start(self) -> None:
         """Subscribe to the sonars."""
@@ -70,12 +63,3 @@ class SonarNode(SynchronizedEncoder):
     def frame(self, parts: Sequence[Echo]) -> SonarFrame:
         """Return the echoes as one frame."""
         return SonarFrame(tuple(parts), self.values.base_frame)
-
-
-def main() -> int:
-    """Run the node; returns the exit code."""
-    return run_node(SonarNode)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -37,7 +37,7 @@ def head_network(channels: Any, **shape: Any) -> CameraSectorHead:
 
 SENSOR = Sensor(
     'camera', CameraConfig, build_encoder, CameraLimits,
-    node='mpnp_ros.nodes.camera_encoder:CameraEncoder', start_by_default=True,
+    node='mpnp_ros.modalities.camera.node:CameraNode', start_by_default=True,
     source_topics=('/cam_front/image_rect/compressed',),
     source_parameters={
         'cameras': ['cam_front', 'cam_front_left', 'cam_front_right', 'cam_back', 'cam_back_left',

@@ -28,7 +28,7 @@ def head_inputs(device: str) -> HeadInput:
 
 SENSOR = Sensor(
     'lidar', LidarConfig, build_encoder, LidarLimits,
-    node='mpnp_ros.nodes.lidar_encoder:LidarEncoder', start_by_default=True,
+    node='mpnp_ros.modalities.lidar.node:LidarNode', start_by_default=True,
     source_topics=('/lidar_top',), source_parameters={'topic': '/lidar_top'},
     endpoints=encoder_endpoints(
         'lidar', (('<topic>', 'sensor_msgs/msg/PointCloud2', 'sweeps'),), 'the sensor',

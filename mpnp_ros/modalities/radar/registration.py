@@ -24,7 +24,7 @@ def head_inputs(device: str) -> HeadInput:
 
 SENSOR = Sensor(
     'radar', RadarConfig, build_encoder, RadarLimits,
-    node='mpnp_ros.nodes.radar_encoder:RadarEncoder',
+    node='mpnp_ros.modalities.radar.node:RadarNode',
     source_topics=('/radar_front',),
     source_parameters={
         'radars': ['radar_front', 'radar_front_left', 'radar_front_right', 'radar_back_left',
