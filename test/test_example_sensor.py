@@ -59,6 +59,11 @@ def encoder(installed: Path) -> Encoder:
     return create_encoder(NAME, {'device': 'cpu'})
 
 
+def with_path(folder: Path) -> dict[str, str]:
+    """The environment variable that puts a folder on the path of a process."""
+    return {'PYTHONPATH': os.pathsep.join([str(folder), os.environ.get('PYTHONPATH', '')])}
+
+
 def frame(distances: dict[str, float], stamp_ns: int = 1):
     """Echoes of a ring of four sonars at these distances, metres."""
     from toy_sensor.encoder import Echo, SonarFrame
@@ -135,9 +140,8 @@ def test_a_fusion_node_listens_to_it_by_default(installed):
     pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
     program = ('import mpnp_ros.nodes.fusion as fusion, mpnp_ros.nodes.adaptation as adaptation\n'
                'print(fusion.PARAMETERS().modalities, adaptation.PARAMETERS().modalities)')
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(installed), os.environ.get('PYTHONPATH', '')])}
-    done = subprocess.run([sys.executable, '-c', program], env=environment, capture_output=True, text=True,
-                          check=True)
+    done = subprocess.run([sys.executable, '-c', program], env={**os.environ, **with_path(installed)},
+                          capture_output=True, text=True, check=True)
     assert done.stdout.count("('camera', 'lidar', 'radar', 'sonar')") == 2
 
 
@@ -189,8 +193,7 @@ def test_bringup_starts_its_node_and_an_answer_rests_on_it(installed, encoder, t
         expected = 'yes' if distance < 1 else 'no'
         return reply if list(reply.used_modalities) == [NAME] and reply.text == expected else None
 
-    environment = {**os.environ, **ros_harness.environment,
-                   'PYTHONPATH': os.pathsep.join([str(installed), os.environ.get('PYTHONPATH', '')])}
+    environment = {**os.environ, **ros_harness.environment, **with_path(installed)}
     system = ros_harness.run(
         [sys.executable, '-m', 'mpnp_ros.cli.main', 'bringup', '--modalities', NAME, '--no-adaptation',
          '--namespace', 'toy', '--params-file', str(tmp_path / 'robot.yaml')], environment)
