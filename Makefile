@@ -65,8 +65,8 @@ docs: install  ## regenerate docs/reference and config/mpnp.yaml
 	@mpnp docs
 
 bench: install  ## the programs behind the published figures
-	@python -m mpnp_ros.bench.latency
-	python -m mpnp_ros.bench.transport
+	@python -m bench.latency
+	python -m bench.transport
 
 lock:  ## pin requirements.in anew (needs uv)
 	@uv pip compile requirements/requirements.in -c requirements/ros_constraints.txt --generate-hashes \

@@ -13,6 +13,7 @@ from setuptools import Distribution, find_packages, setup
 from setuptools.command.build_py import build_py
 
 NAME = 'mpnp_ros'
+PACKAGES = (NAME, 'mpnp_world')
 HERE = Path(__file__).resolve().parent
 SITE = f'lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages'
 EXECUTABLES = dict(re.findall(r'^([a-z]\w*)\s*=\s*(\S+)$',
@@ -99,9 +100,9 @@ class BinaryDistribution(Distribution):
 setup(
     name=NAME,
     version=VERSION,
-    packages=find_packages(include=[NAME, f'{NAME}.*']),
-    package_data={NAME: ['data/*.yaml', 'data/heads/*/*', 'data/links/*/*/*/*', 'world/*.npz',
-                         'world/*.NOTICE']},
+    packages=find_packages(include=[package for name in PACKAGES for package in (name, f'{name}.*')]),
+    package_data={NAME: ['data/*.yaml', 'data/heads/*/*', 'data/links/*/*/*/*'],
+                  'mpnp_world': ['models/*.npz', 'models/*.NOTICE']},
     package_dir={'': '.'},  # makes `pip install -e` use a plain .pth, which extend_path can follow
     cmdclass={'build_py': BuildWithInterfaces},
     distclass=BinaryDistribution,

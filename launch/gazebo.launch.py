@@ -15,9 +15,9 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from mpnp_ros.cli.launching import system_actions, system_arguments
-from mpnp_ros.locations import shared_file
-from mpnp_ros.world.rig import CAMERAS
-from mpnp_ros.world.urdf import rig_urdf
+from mpnp_ros.files import shared_file
+from mpnp_world.gazebo.urdf import rig_urdf
+from mpnp_world.sensors.rig import CAMERAS
 
 OVERLAY = 'config/nuscenes.yaml'
 IMAGE_TOPICS = [f'/{channel.lower()}/image_rect' for channel in CAMERAS]

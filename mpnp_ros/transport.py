@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from mpnp_ros.locations import shared_file
+from mpnp_ros.files import shared_file
 
 # Jazzy and Humble read the first name, later distributions the second.
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')

@@ -5,7 +5,6 @@ import faulthandler
 import fcntl
 import importlib.util
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 import hypothesis
 import pytest
 import torch
+import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
@@ -37,9 +37,14 @@ from transformers import (
 )
 
 from mpnp_ros.errors import WorldError
+from mpnp_ros.llm.attention import Prefix
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.llm.prefix import Prefix
+from mpnp_ros.llm.weights import load_language_model
+from mpnp_ros.methods.link_files import save_link
+from mpnp_ros.methods.registry import create_method
+from mpnp_ros.modalities.registry import create_encoder
+from mpnp_world.standin import write_standin
 
 if TYPE_CHECKING:
     from ros_harness import RosHarness
@@ -51,12 +56,12 @@ BLOCKS = 4
 WINDOW = 4
 STUCK = 180.
 LONG_NAME = 80
-ROOFS = {'world': r'^world/|test_(world|demo)', 'bench': r'^bench/|test_study'}
+ROOFS = {'world': 'mpnp_world/', 'bench': 'bench/'}
 LONGEST = ('nodes/test_adaptation.py', 'nodes/test_fusion.py', 'nodes/test_inputs.py', 'cli/test_system.py',
-           'nodes/test_camera_encoder.py', 'cli/test_demo.py', 'nodes/test_signals.py',
-           'cli/test_evaluate.py', 'nodes/test_lifecycle.py', 'adaptation/test_adapter.py',
+           'nodes/test_camera_encoder.py', 'mpnp_world/demo/test_command.py', 'nodes/test_signals.py',
+           'bench/study/test_command.py', 'bench/test_lifecycle.py', 'adaptation/test_adapter.py',
            'adaptation/test_job_process.py', 'bench/test_methods.py', 'nodes/test_replay.py',
-           'nodes/test_settable.py', 'nodes/test_world.py')
+           'nodes/test_settable.py', 'mpnp_world/test_node.py')
 STDERR = pytest.StashKey[int]()
 DOMAINS = 100  # those above need ports that Linux hands out to others
 _domains: list[TextIO] = []  # locked
@@ -94,8 +99,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     for item in items:
         path = str(item.path.relative_to(Path(__file__).parent))
-        for marker, pattern in ROOFS.items():
-            if re.search(pattern, path):
+        for marker, folder in ROOFS.items():
+            if path.startswith(folder):
                 item.add_marker(marker)
     if hasattr(config, 'workerinput'):
         order = {str(Path(__file__).parent / name): rank for rank, name in enumerate(LONGEST)}
@@ -271,6 +276,35 @@ def tiny_lidar(tiny_backbone: Path) -> dict[str, object]:
 
 
 @pytest.fixture(scope='session')
+def tiny_system(tmp_path_factory: pytest.TempPathFactory, tiny_lm_folder: Path, tiny_camera: dict,
+                tiny_lidar: dict) -> Path:
+    """A parameter file of a whole system without any pre-trained weights: untrained links, small images."""
+    folder = tmp_path_factory.mktemp('tiny_system')
+    method = create_method('mpnp', load_language_model(tiny_lm_folder, 'cpu', 'float32'))
+    links = []
+    for name, given in (('camera', tiny_camera), ('lidar', tiny_lidar)):
+        encoder = create_encoder(name, {key.removeprefix('encoder.'): value for key, value in given.items()})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            link = method.new_link(name, encoder.fingerprint, encoder.token_width, last=2)
+        links.append(str(folder / name))
+        save_link(link, folder / name)
+    nodes = {'camera_encoder': {'encoder.tokens': 'columns', **tiny_camera}, 'lidar_encoder': tiny_lidar,
+             'fusion': {'llm': str(tiny_lm_folder), 'dtype': 'float32', 'links': links},
+             'world': {'width': 96, 'height': 54, 'questions': 1}}
+    path = folder / 'params.yaml'
+    path.write_text(yaml.safe_dump({f'/**/{name}': {'ros__parameters': values}
+                                    for name, values in nodes.items()}))
+    return path
+
+
+@pytest.fixture(scope='session')
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated nuScenes root of one key frame, to be read only."""
+    return Path(write_standin(tmp_path_factory.mktemp('standin') / 'root', seed=3, scenes=1, key_frames=1))
+
+
+@pytest.fixture(scope='session')
 def domain() -> int:
     """The ROS domain of the harness; MPNP_TEST_DOMAIN names it where a run has one process."""
     given = os.environ.get('MPNP_TEST_DOMAIN')
@@ -298,7 +332,7 @@ def free_domain() -> int:
 def graphics() -> None:
     """Skip what draws where OpenGL through EGL is absent."""
     pytest.importorskip('moderngl', reason='moderngl is not installed: the world cannot be drawn')
-    from mpnp_ros.world.graphics import open_context
+    from mpnp_world.sensors.graphics import open_context
     try:
         open_context().release()
     except WorldError as error:

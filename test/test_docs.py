@@ -105,7 +105,8 @@ def test_files_named_in_the_guide_exist():
 
 
 def test_no_text_names_a_document_that_is_not_here():
-    files = [*(ROOT / 'mpnp_ros').rglob('*.py'), *(ROOT / 'docs').rglob('*.md'), ROOT / 'README.md']
+    files = [file for roof in ('mpnp_ros', 'mpnp_world', 'bench') for file in (ROOT / roof).rglob('*.py')]
+    files += [*(ROOT / 'docs').rglob('*.md'), ROOT / 'README.md']
     here = {page.name for folder in (ROOT / 'docs', ROOT / 'examples') for page in folder.rglob('*.md')}
     here |= {page.name for page in ROOT.glob('*.md')} | {f'{name}.md' for name in (
         'paper_scale', 'methods')}  # written by the programs that name them

@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 import torch
 
+from bench.methods.data import BenchData
+from bench.methods.plan import MethodPlan, Run
+from bench.methods.run import LINK, MethodTraining
 from mpnp_ros.adaptation.blind import blind_method
 from mpnp_ros.adaptation.cost_model import CostModel
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
@@ -21,9 +24,6 @@ from mpnp_ros.adaptation.evaluation import evaluate
 from mpnp_ros.adaptation.speed import Speed
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.adaptation.workload import Workload
-from mpnp_ros.bench.methods_data import BenchData
-from mpnp_ros.bench.methods_plan import MethodPlan, Run
-from mpnp_ros.bench.methods_run import LINK, MethodTraining
 from mpnp_ros.errors import ConfigurationError, LinksError
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import load_link, read_manifest, save_link

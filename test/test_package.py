@@ -20,21 +20,21 @@ from mpnp_ros.cli.main import COMMANDS
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'mpnp_ros'
 MODULES = sorted(PACKAGE.rglob('*.py'))
+ROOFS = {'mpnp_ros': set(), 'mpnp_world': {'mpnp_ros'}, 'bench': {'mpnp_ros', 'mpnp_world'}}
+"""What each package imports of the others."""
+SIMULATOR = PACKAGE / 'cli/simulator.py'
+"""Where the `mpnp` command looks for the simulator."""
 INTERFACES = {'msg', 'srv', 'action'}
-BASE = {'errors', 'tokens', 'cache', 'contents', 'precision', 'locations', 'options', 'progress',
-        'endpoints'}
+BASE = {'errors', 'tokens', 'files', 'device', 'options', 'progress', 'endpoints'}
 # What a folder may import of this package, at the top or in a function.
 MAY_IMPORT = {
-    'errors': set(), 'tokens': {'errors'}, 'cache': {'errors'}, 'contents': {'errors'},
-    'precision': {'errors'}, 'options': {'errors'}, 'memory': set(), 'progress': set(), 'tie': set(),
-    'endpoints': set(),
-    'locations': {'errors'}, 'transport': {'errors', 'locations'}, 'supervisor': {'errors', 'tie'},
+    'errors': set(), 'tokens': {'errors'}, 'files': {'errors'}, 'device': {'errors'},
+    'options': {'errors'}, 'progress': set(), 'tie': set(), 'transport': {'errors', 'files'},
+    'supervisor': {'errors', 'tie'}, 'endpoints': set(),
     'llm': BASE, 'methods': BASE | {'llm'},
     'modalities': BASE | {'nuscenes'}, 'nuscenes': BASE,
-    'world': BASE | {'nuscenes'},
-    'adaptation': BASE | {'llm', 'methods', 'modalities', 'nuscenes', 'world', 'memory',
-                          'supervisor'},
-    'serving': BASE | {'llm', 'methods', 'memory'},
+    'adaptation': BASE | {'llm', 'methods', 'modalities', 'nuscenes', 'supervisor'},
+    'serving': BASE | {'llm', 'methods'},
     'conversions': BASE | {'modalities'},
     'node_names': {'errors', 'modalities'}, 'client': {'errors', 'node_names', 'transport'},
 }
@@ -97,9 +97,8 @@ def test_launch_and_config_are_installed():
     command = 'install(DIRECTORY config launch worlds DESTINATION share/${PROJECT_NAME}'
     assert command in (ROOT / 'CMakeLists.txt').read_text()
     config_files = {file.name for file in (ROOT / 'config').iterdir()}
-    assert config_files == {'fastdds.xml', 'gazebo_bridge.yaml', 'methods_lidar.yaml',
-                            'methods_objects.yaml', 'mpnp.yaml', 'nuscenes.yaml',
-                            'study.yaml', 'train.yaml', 'world.yaml'}
+    assert config_files == {'fastdds.xml', 'gazebo_bridge.yaml', 'mpnp.yaml', 'nuscenes.yaml',
+                            'train.yaml', 'world.yaml'}
     launch_files = {file.name for file in (ROOT / 'launch').iterdir() if file.is_file()}
     assert launch_files == {f'{name}.launch.py' for name in (
         'bringup', 'gazebo', 'nuscenes_replay', 'world')}
@@ -117,10 +116,47 @@ def test_no_import_runs_back_up():
     assert not wrong, '\n'.join(wrong)
 
 
+def named_packages(module: Path) -> Iterator[str]:
+    """Packages that a module imports, also late or for the type checker, or names as in `python -m`."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition('.')[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f'{module.relative_to(ROOT)} has a relative import'
+            yield node.module.partition('.')[0]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and \
+                re.fullmatch(r'mpnp_\w+(\.\w+)*|bench(\.\w+)+', node.value):
+            yield node.value.partition('.')[0]
+
+
+def test_a_package_imports_only_those_below():
+    """Not even late: `mpnp_ros` runs where the others are not installed."""
+    wrong = []
+    for roof, allowed in ROOFS.items():
+        for module in sorted((ROOT / roof).rglob('*.py')):
+            named = (set(named_packages(module)) & ROOFS.keys()) - allowed - {roof}
+            if named - ({'mpnp_world'} if module == SIMULATOR else set()):
+                wrong.append(f'{module.relative_to(ROOT)} imports {", ".join(sorted(named))}')
+    assert not wrong, '\n'.join(wrong)
+
+
+def test_the_tour_shows_who_imports_whom():
+    text = (ROOT / 'docs/guide/architecture.md').read_text()
+    rows = dict(re.findall(r'^\| `(\w+)/` \|.*\| ([^|]*) \|$', text.split('## Layers')[0], re.M))
+    assert {roof: set(re.findall(r'`(\w+)/`', cell)) for roof, cell in rows.items()} == ROOFS
+
+
+def test_what_is_installed():
+    """The benchmarks are run from a checkout."""
+    folders = re.findall(r'install\(DIRECTORY (\S+)/\n', (ROOT / 'CMakeLists.txt').read_text())
+    assert folders == ['${PROJECT_NAME}', 'mpnp_world']
+    assert "PACKAGES = (NAME, 'mpnp_world')" in (ROOT / 'setup.py').read_text()
+
+
 def test_weights_bring_no_code():
     """And no pickles, for which ruff has rules too."""
     wrong = []
-    for module in MODULES:
+    for module in sorted(file for roof in ROOFS for file in (ROOT / roof).rglob('*.py')):
         nodes = ast.walk(ast.parse(module.read_text()))
         for call in (ast.unparse(node) for node in nodes if isinstance(node, ast.Call)):
             if call.startswith('torch.load(') and 'weights_only=True' not in call or \
@@ -160,6 +196,8 @@ def test_colcon_builds_a_workspace_that_runs(tmp_path):
     shutil.copytree(ROOT, tmp_path / 'src/mpnp_ros', ignore=shutil.ignore_patterns(
         '.*', 'build', 'install', 'log', '*.egg-info', '__pycache__'))
     subprocess.run(['colcon', 'build', '--cmake-args', '-DBUILD_TESTING=OFF'], cwd=tmp_path, check=True)
+    packages = next((tmp_path / 'install/mpnp_ros').rglob('mpnp_world')).parent
+    assert (packages / 'mpnp_world/models/people.npz').is_file() and not (packages / 'bench').exists()
     script = 'source install/setup.bash && install/mpnp_ros/lib/mpnp_ros/mpnp --version'
     environment = {'AMENT_PREFIX_PATH': sys.prefix, **os.environ}
     done = subprocess.run(['bash', '-c', script], cwd=tmp_path, env=environment, text=True,

@@ -13,17 +13,14 @@ import torch
 from torch import nn
 from torch.nn.functional import gelu
 
-from mpnp_ros.llm.prefix import BlockPrefix
+from mpnp_ros.llm.attention import BlockPrefix
 from mpnp_ros.llm.prepared import PreparedQuestion
-from mpnp_ros.methods.aligner import Direction
 from mpnp_ros.methods.connections import Connections, join
-from mpnp_ros.methods.inputs import TokenBatch
-from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link import Direction, Link, Standardise, TokenBatch
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.method import Method, PrefixCompletion
 from mpnp_ros.methods.questions import Evidence, Tokens
 from mpnp_ros.methods.registry import MethodSpec
-from mpnp_ros.methods.standardise import Standardise
 from mpnp_ros.options import option
 
 

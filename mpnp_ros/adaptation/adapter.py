@@ -36,9 +36,8 @@ from mpnp_ros.adaptation.policy import (
 )
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.errors import ConfigurationError, LinksError, TrainingError
-from mpnp_ros.methods.link_files import copied_link
+from mpnp_ros.methods.link_files import COPIED, Adaptation, Provenance, copied_link
 from mpnp_ros.methods.link_store import LinkStore, StoredLink, name_of
-from mpnp_ros.methods.provenance import COPIED, Adaptation, Provenance
 from mpnp_ros.methods.registry import find_method
 from mpnp_ros.tokens import ModalityTokens
 

@@ -16,15 +16,16 @@ from torch.nn.functional import nll_loss
 from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.dataset import Example, Frame
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.methods.batch import question_states
-from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.link import TokenBatch
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.questions import question_states
 
 BINS = 15
 BATCH = 64
 STIFFNESS = 10.0
-"""Weight of the squares of the parameters, so that temperatures differ only for a reason."""
+"""Weight of the squares of the parameters that read the question, of which there are many: temperatures
+differ between questions only for a reason.  Those that read the counts are few, and free."""
 ROUNDS = 60
 
 
@@ -76,7 +77,7 @@ def fit_temperature(method: Method, modality: str, examples: Sequence[Example], 
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
-        loss = loss_of() + STIFFNESS * link.doubt.weight.square().sum()
+        loss = loss_of() + STIFFNESS * link.doubt.weight[:, :asked[0][0].numel()].square().sum()
         loss.backward()
         return loss
 

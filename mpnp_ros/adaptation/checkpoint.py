@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from mpnp_ros.cache import new_folder, write_file
 from mpnp_ros.errors import TrainingError
+from mpnp_ros.files import new_folder, write_file
 from mpnp_ros.methods.link import Link
 
 TENSORS, STATE = 'training.safetensors', 'training.json'

@@ -13,8 +13,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from mpnp_ros.cache import new_folder, write_file
 from mpnp_ros.errors import DatasetError, TokensError
+from mpnp_ros.files import new_folder, write_file
 from mpnp_ros.tokens import ModalityTokens
 
 ARRAYS, TABLE = 'tokens.safetensors', 'dataset.json'

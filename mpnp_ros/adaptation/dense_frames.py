@@ -16,10 +16,10 @@ import numpy as np
 
 from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects
 from mpnp_ros.modalities.sectors import SECTORS, sector_azimuths, sector_of
-from mpnp_ros.nuscenes.categories import CATEGORIES, STATUSES_OF_CATEGORY
 from mpnp_ros.nuscenes.geometry import Transform
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame
 from mpnp_ros.nuscenes.questions import Scope, askable
+from mpnp_ros.nuscenes.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
 from mpnp_ros.tokens import ModalityTokens
 
 LAYERS = (1, 1, 2, 2, 3, 4, 5)

@@ -10,8 +10,7 @@ from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.key_frames import turn_tokens
 from mpnp_ros.adaptation.moments import FEEDBACK, LABELLED, BufferedQuestion, Moment
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.nuscenes.balance import balance
-from mpnp_ros.nuscenes.questions import LabelledQuestion
+from mpnp_ros.nuscenes.questions import LabelledQuestion, balance
 from mpnp_ros.nuscenes.wording import turned_question
 
 SECOND = 1_000_000_000
@@ -96,7 +95,7 @@ class Experience:
 def balanced(dataset: TokenDataset, by: str = 'text', seed: int = 0) -> TokenDataset:
     """Return it with the most frequent answer of every group capped at the second most frequent one.
 
-    by: as in :func:`~mpnp_ros.nuscenes.balance.balance`; 'text' for many frames, otherwise 'type', because
+    by: as in :func:`~mpnp_ros.nuscenes.questions.balance`; 'text' for many frames, otherwise 'type', because
     few texts are repeated.
     """
     asked = [LabelledQuestion(one.question, one.answer, one.type, one.hops, '', str(place))

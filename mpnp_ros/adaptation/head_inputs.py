@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save
 
 from mpnp_ros.adaptation.key_frames import frame_identity
-from mpnp_ros.cache import cache_root, cached_folder, write_file
+from mpnp_ros.files import cache_root, cached_folder, write_file
 from mpnp_ros.modalities.head_training import HeadInput, Inputs
 from mpnp_ros.nuscenes.key_frame import KeyFrame
 
@@ -18,7 +18,7 @@ ARRAYS = 'inputs.safetensors'
 def cached_inputs(frame: KeyFrame, source: HeadInput, cache: str | Path | None = None) -> Inputs:
     """Return the inputs of a key frame, cached by its files.
 
-    cache: folder, default :func:`mpnp_ros.cache.cache_root`.
+    cache: folder, default :func:`mpnp_ros.files.cache_root`.
     """
     recipe, identity = recipe_of(source), frame_identity(frame, source.kind)
     folder = cache_root(cache) / 'inputs' / f'{source.kind}-{recipe[:12]}'

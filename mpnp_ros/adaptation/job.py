@@ -21,8 +21,8 @@ from typing import Any
 from mpnp_ros.adaptation.budget import Budget
 from mpnp_ros.adaptation.policy import LABELLED
 from mpnp_ros.adaptation.trainer import TrainerConfig
-from mpnp_ros.cache import write_file
 from mpnp_ros.errors import TrainingError
+from mpnp_ros.files import write_file
 from mpnp_ros.methods.registry import DEFAULT_METHOD
 
 SPEC, RESULT, DATA, CHECKPOINT = 'spec.json', 'result.json', 'data', 'checkpoint'

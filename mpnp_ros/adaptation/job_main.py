@@ -78,7 +78,7 @@ def _say(progress: JobProgress) -> None:
 
 
 def _describe(error: Exception) -> str:
-    from mpnp_ros.memory import is_out_of_memory
+    from mpnp_ros.device import is_out_of_memory
 
     if is_out_of_memory(error):
         return ('OutOfMemory: training needs more than its budget of memory; raise it, or take fewer '

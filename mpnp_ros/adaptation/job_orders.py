@@ -11,8 +11,8 @@ from mpnp_ros.adaptation.link_catalogue import LinkCatalogue
 from mpnp_ros.adaptation.observed import Observed
 from mpnp_ros.adaptation.policy import DISTILLED, HEALTHY, LABELLED, Decision, Lessons, Plug, Train
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
-from mpnp_ros.cache import cache_root
 from mpnp_ros.errors import ConfigurationError, TrainingError
+from mpnp_ros.files import cache_root
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.methods.registry import DEFAULT_METHOD
 

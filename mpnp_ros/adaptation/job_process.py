@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, JobProgress, JobResult, JobSpec
 from mpnp_ros.adaptation.job_main import DONE, READ, TRAIN
-from mpnp_ros.memory import LEAN
+from mpnp_ros.device import LEAN
 from mpnp_ros.supervisor import tied
 
 LOG = logging.getLogger(__name__)

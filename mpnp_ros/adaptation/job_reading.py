@@ -22,8 +22,8 @@ from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.adaptation.speedometer import machine_speed
 from mpnp_ros.adaptation.unlabelled import unlabelled_questions
 from mpnp_ros.adaptation.workload import Workload
-from mpnp_ros.cache import new_folder, write_file
 from mpnp_ros.errors import BudgetError, LinksError, TrainingError
+from mpnp_ros.files import new_folder, write_file
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model

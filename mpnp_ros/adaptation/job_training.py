@@ -35,12 +35,11 @@ from mpnp_ros.errors import TrainingError
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.upper_blocks import load_upper_blocks
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.inputs import TokenBatch
-from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link import Link, TokenBatch
+from mpnp_ros.methods.link_files import Adaptation, Provenance
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.methods.method import Method
-from mpnp_ros.methods.mpnp.worth import fuse
-from mpnp_ros.methods.provenance import Adaptation, Provenance
+from mpnp_ros.methods.mpnp.link import fuse
 from mpnp_ros.methods.registry import create_method, find_method
 
 NOISE = .01

@@ -19,17 +19,16 @@ from mpnp_ros.adaptation.conditions import conditions_of
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.night_images import change_images
 from mpnp_ros.adaptation.true_objects import OBJECTS
-from mpnp_ros.cache import cache_root, cached_folder
 from mpnp_ros.errors import ConfigurationError, DatasetError
+from mpnp_ros.files import cache_root, cached_folder
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.directions import wrap_azimuth
 from mpnp_ros.modalities.registry import DatasetReader, find_sensor
-from mpnp_ros.nuscenes.balance import balance
-from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
-from mpnp_ros.nuscenes.pointclouds import read_sensor_file
-from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope, scene_questions
+from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope, balance, scene_questions
+from mpnp_ros.nuscenes.sensor_files import read_sensor_file
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.nuscenes.vocabulary import ANSWERS
 from mpnp_ros.tokens import SECTORS, ModalityTokens
 
 FROM_THE_VEHICLE = Scope(anchors=False)
@@ -41,7 +40,7 @@ def encode(frame: KeyFrame, encoder: Encoder, cache: str | Path | None = None,
            night_images: str = '') -> ModalityTokens:
     """Return the tokens of a key frame, cached by files and encoder.
 
-    cache: folder, default :func:`mpnp_ros.cache.cache_root`.  night_images: change of the images of night
+    cache: folder, default :func:`mpnp_ros.files.cache_root`.  night_images: change of the images of night
     scenes, one of NIGHT_IMAGES; empty: none. Raises ConfigurationError for a modality that is not
     read from nuScenes, DatasetError.
     """

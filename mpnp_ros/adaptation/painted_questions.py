@@ -16,21 +16,22 @@ import numpy as np
 
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.dense_frames import PaintedFrame
-from mpnp_ros.cache import new_folder, write_file
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.nuscenes.categories import (
-    ANSWERS,
-    CATEGORIES,
-    STATUSES,
-    STATUSES_OF_CATEGORY,
-    THING,
-)
+from mpnp_ros.files import new_folder, write_file
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject
 from mpnp_ros.nuscenes.phrasing import Meaning, say, say_beyond
 from mpnp_ros.nuscenes.questions import Fact, SceneFacts, chosen_facts
-from mpnp_ros.nuscenes.relations import RELATIONS, SIDES, lies
-from mpnp_ros.nuscenes.templates import TEMPLATES, TYPES, Description
-from mpnp_ros.nuscenes.wording import descriptions
+from mpnp_ros.nuscenes.vocabulary import (
+    ANSWERS,
+    CATEGORIES,
+    RELATIONS,
+    SIDES,
+    STATUSES,
+    STATUSES_OF_CATEGORY,
+    THING,
+    lies,
+)
+from mpnp_ros.nuscenes.wording import TEMPLATES, TYPES, Description, descriptions
 
 REACHES = (5., 8., 10., 12., 15., 20., 25.)
 MEANINGS = 'meanings.json'

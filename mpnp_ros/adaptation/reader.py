@@ -27,14 +27,14 @@ from mpnp_ros.adaptation.checkpoint import Progress, load_checkpoint, save_check
 from mpnp_ros.adaptation.painted_questions import PaintedDataset, target_of
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.link import TokenBatch
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp.counting import EDGES, SUPERVISED
 from mpnp_ros.methods.mpnp.link import LatentLink, Question
 from mpnp_ros.modalities.sectors import sector_azimuths
-from mpnp_ros.nuscenes.categories import ANSWERS, THING
 from mpnp_ros.nuscenes.phrasing import Meaning
-from mpnp_ros.nuscenes.templates import TYPES
+from mpnp_ros.nuscenes.vocabulary import ANSWERS, THING
+from mpnp_ros.nuscenes.wording import TYPES
 from mpnp_ros.options import Options, option
 
 CHECKPOINT_EVERY = 200

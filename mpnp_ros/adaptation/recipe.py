@@ -11,7 +11,7 @@ import yaml
 from mpnp_ros.adaptation.night_images import NIGHT_IMAGES
 from mpnp_ros.adaptation.splits import SPLITS
 from mpnp_ros.adaptation.trainer_config import TrainerConfig
-from mpnp_ros.cache import write_file
+from mpnp_ros.files import write_file
 from mpnp_ros.methods.registry import DEFAULT_METHOD
 from mpnp_ros.modalities.registry import sensors
 from mpnp_ros.nuscenes.questions import Scope

@@ -19,8 +19,8 @@ from mpnp_ros.adaptation.dataset import Frame
 from mpnp_ros.adaptation.experience import Experience
 from mpnp_ros.adaptation.moments import FEEDBACK, LABELLED, SOURCES, BufferedQuestion, Moment
 from mpnp_ros.adaptation.retention import Holding, Limits, retained
-from mpnp_ros.cache import write_file
 from mpnp_ros.errors import ConfigurationError, DatasetError
+from mpnp_ros.files import write_file
 from mpnp_ros.tokens import ModalityTokens
 
 LOG = logging.getLogger(__name__)

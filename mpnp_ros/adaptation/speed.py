@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from mpnp_ros.cache import write_file
+from mpnp_ros.files import write_file
 from mpnp_ros.llm.language_model import LanguageModel
 
 SCHEMA = 1

@@ -19,14 +19,13 @@ from mpnp_ros.adaptation.cost_model import CostModel
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.speed import Speed, TimedStep, fit_rates, machine_key
 from mpnp_ros.adaptation.workload import Workload
-from mpnp_ros.cache import cache_root, locked
 from mpnp_ros.errors import TrainingError
+from mpnp_ros.files import cache_root, locked
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.questions import AnsweredQuestion
 from mpnp_ros.methods.registry import DEFAULT_METHOD, MethodSpec, find_method
-from mpnp_ros.nuscenes.categories import ANSWERS, CATEGORIES
-from mpnp_ros.nuscenes.relations import RELATIONS
+from mpnp_ros.nuscenes.vocabulary import ANSWERS, CATEGORIES, RELATIONS
 from mpnp_ros.tokens import ModalityTokens
 
 MONTH = 30 * 86_400.

@@ -18,7 +18,7 @@ from mpnp_ros.adaptation.moments import ASKED, FEEDBACK, BufferedQuestion
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.adaptation.token_history import SECONDS, TOLERANCE, TokenHistory, apart
 from mpnp_ros.errors import MpnpError, QuestionError
-from mpnp_ros.nuscenes.categories import ANSWERS
+from mpnp_ros.nuscenes.vocabulary import ANSWERS
 from mpnp_ros.nuscenes.wording import read_question
 from mpnp_ros.tokens import ModalityTokens
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.nuscenes.categories import CATEGORIES, STATUSES_OF_CATEGORY
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame
 from mpnp_ros.nuscenes.questions import Scope, askable
+from mpnp_ros.nuscenes.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
 from mpnp_ros.tokens import ModalityTokens
 
 OBJECTS = 'objects'

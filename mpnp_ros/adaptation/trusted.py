@@ -13,7 +13,7 @@ import torch
 
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.mpnp.counting import Counts
-from mpnp_ros.methods.mpnp.worth import Worth, in_sectors
+from mpnp_ros.methods.mpnp.link import Worth, in_sectors
 from mpnp_ros.tokens import SECTORS
 
 WINDOW, BLUR = 12, 5

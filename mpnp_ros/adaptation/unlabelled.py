@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from itertools import chain, islice, zip_longest
 
 from mpnp_ros.adaptation.moments import ASKED, BufferedQuestion
-from mpnp_ros.nuscenes.categories import ANSWERS, CATEGORIES, STATUSES_OF_CATEGORY, THING
-from mpnp_ros.nuscenes.relations import RELATIONS
-from mpnp_ros.nuscenes.templates import ANYTHING, TEMPLATES, Description
+from mpnp_ros.nuscenes.vocabulary import ANSWERS, CATEGORIES, RELATIONS, STATUSES_OF_CATEGORY, THING
+from mpnp_ros.nuscenes.wording import ANYTHING, TEMPLATES, Description
 
 FROM_THE_VEHICLE = ('any', 'me')
 OF_THINGS = ('moving', 'parked', 'stopped', 'with rider', 'without rider')

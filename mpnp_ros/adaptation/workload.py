@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.llm.choices import ChoiceTrie, answer_tokens
-from mpnp_ros.llm.prompt import PromptTemplate
+from mpnp_ros.llm.prepared import PromptTemplate
 
 SAMPLED = 512
 

@@ -6,14 +6,14 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mpnp_ros import __version__, transport
 from mpnp_ros.cli.interface_files import Interface, read_interfaces
-from mpnp_ros.errors import MpnpError, WorldError
-from mpnp_ros.locations import shared_file
+from mpnp_ros.errors import MpnpError
+from mpnp_ros.files import shared_file
 
 OK, NOTE, WARNING, MISSING = 'ok', 'note', 'warning', 'missing'
 PYTHON = (3, 10)
@@ -22,10 +22,7 @@ NEEDED = {'numpy': 'numpy', 'torch': 'torch', 'transformers': 'transformers', 's
           'tokenizers': 'tokenizers', 'PIL': 'pillow', 'yaml': 'pyyaml', 'tqdm': 'tqdm', 'rich': 'rich',
           'rosbags': 'rosbags'}
 USEFUL = {'gguf': ('gguf', 'converts the default language model once'),
-          'onnx': ('onnx', 'reads the default camera encoder once'),
-          'matplotlib': ('matplotlib', 'draws the pictures of the demo'),
-          'moderngl': ('moderngl', 'renders the cameras of the simulated world'),
-          'embreex': ('embreex', 'casts the rays of the simulated LiDAR and radars')}
+          'onnx': ('onnx', 'reads the default camera encoder once')}
 ROS_MODULES = ('std_msgs', 'sensor_msgs', 'geometry_msgs', 'diagnostic_msgs', 'lifecycle_msgs',
                'rosgraph_msgs', 'tf2_msgs')
 
@@ -53,9 +50,17 @@ def check_python() -> Iterator[Finding]:
 
 def check_packages() -> Iterator[Finding]:
     """Check the Python packages."""
-    for module, name in NEEDED.items():
+    return package_findings(NEEDED, USEFUL)
+
+
+def package_findings(needed: Mapping[str, str], useful: Mapping[str, tuple[str, str]]) -> Iterator[Finding]:
+    """Check packages.
+
+    needed: import name -> distribution.  useful: import name -> distribution, and what it is good for.
+    """
+    for module, name in needed.items():
         yield _package(module, name, MISSING, _how_to_install(name))
-    for module, (name, why) in USEFUL.items():
+    for module, (name, why) in useful.items():
         yield _package(module, name, WARNING, f'{_how_to_install(name)} ({why})')
 
 
@@ -109,22 +114,6 @@ def check_torch() -> Iterator[Finding]:
     yield Finding('torch device', OK, f'{device}, {threads} thread{"s" if threads > 1 else ""}')
 
 
-def check_graphics() -> Iterator[Finding]:
-    """Check OpenGL through EGL, a system library, for the simulated cameras."""
-    if importlib.util.find_spec('moderngl') is None:
-        return  # named among the packages
-    from mpnp_ros.world.graphics import open_context
-
-    try:
-        context = open_context()
-    except WorldError as error:
-        text, _, remedy = str(error).rpartition('; ')
-        yield Finding('EGL', WARNING, text, remedy)
-        return
-    yield Finding('EGL', OK, f'{context.info["GL_RENDERER"]}, OpenGL {context.version_code / 100:.1f}')
-    context.release()
-
-
 def check_weights() -> Iterator[Finding]:
     """Check that the weights of the default models are installed."""
     try:
@@ -142,8 +131,7 @@ def check_weights() -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    check_python, check_packages, check_ros, check_interfaces, check_transport, check_torch, check_graphics,
-    check_weights)
+    check_python, check_packages, check_ros, check_interfaces, check_transport, check_torch, check_weights)
 
 
 def _package(module: str, name: str, otherwise: str, remedy: str) -> Finding:

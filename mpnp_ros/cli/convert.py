@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mpnp_ros.errors import BagError, DatasetError
 
 if TYPE_CHECKING:
-    from mpnp_ros.nuscenes.scene_recording import Questions
+    from mpnp_ros.nuscenes.bag_writer import Questions
     from mpnp_ros.nuscenes.schema import Record
     from mpnp_ros.nuscenes.tables import NuScenes
 
@@ -101,7 +101,7 @@ class _Holding:
     @classmethod
     def of(cls, root: NuScenes, scene: Record) -> _Holding:
         """Count the files of a scene."""
-        from mpnp_ros.nuscenes.scene_recording import MODALITIES
+        from mpnp_ros.nuscenes.bag_writer import MODALITIES
 
         found = cls()
         for sensor, path in root.files(scene):

@@ -8,11 +8,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpnp_ros.cli import simulator
 from mpnp_ros.cli.interface_files import Field, Interface, read_interfaces
-from mpnp_ros.cli.node_processes import all_nodes, node_program
+from mpnp_ros.cli.node_processes import WORLD, all_nodes, node_program
 from mpnp_ros.client.session import import_rclpy
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.locations import source_folder
+from mpnp_ros.files import source_folder
 
 if TYPE_CHECKING:
     from mpnp_ros.endpoints import Endpoint
@@ -110,6 +111,8 @@ def parameter_file() -> str:
 def parameters_of(node: str) -> type[Options]:
     """Return the options that are the parameters of a node."""
     import_rclpy()
+    if node == WORLD:
+        return simulator.load('node').PARAMETERS
     module, *sensor = node_program(node)
     return import_module(module).node_class(*sensor).OPTIONS if sensor else import_module(module).PARAMETERS
 

@@ -9,9 +9,10 @@ import json
 import os
 import shlex
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
+from mpnp_ros.cli import simulator
 from mpnp_ros.cli.checks import CHECKS, MISSING, NOTE, OK, WARNING, Finding
 from mpnp_ros.transport import additions
 
@@ -34,7 +35,7 @@ def run(arguments: Namespace) -> int:
         for name, value in additions(os.environ).items():
             print(f'export {name}={shlex.quote(value)}')
         return 0
-    findings = [finding for check in CHECKS for finding in check()]
+    findings = [finding for check in checks() for finding in check()]
     if arguments.test:
         findings += send_images(findings)
     if arguments.json:
@@ -42,6 +43,11 @@ def run(arguments: Namespace) -> int:
     else:
         show(findings)
     return 1 if any(finding.state == MISSING for finding in findings) else 0
+
+
+def checks() -> Sequence[Callable[[], Iterator[Finding]]]:
+    """Return all checks, those of the simulator where it is installed."""
+    return (*CHECKS, *simulator.load('checks').CHECKS) if simulator.is_installed() else CHECKS
 
 
 def send_images(findings: Sequence[Finding]) -> Iterator[Finding]:

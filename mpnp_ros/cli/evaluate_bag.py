@@ -12,10 +12,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mpnp_ros.cache import cache_root
 from mpnp_ros.cli.bag_report import ANSWERED, REFUSED, UNKNOWN, BagReport, Outcome
-from mpnp_ros.cli.demo_drive import Chooser
-from mpnp_ros.cli.demo_majority import Majority
 from mpnp_ros.cli.exchanges import Exchange
 from mpnp_ros.cli.interruption import CANCELLED, interruptible
 from mpnp_ros.cli.logged_processes import LoggedProcesses, own_domain
@@ -31,8 +28,10 @@ from mpnp_ros.cli.node_processes import (
 )
 from mpnp_ros.cli.session import connected
 from mpnp_ros.errors import ConfigurationError, NotAnsweringError, RequestError
+from mpnp_ros.files import cache_root
 from mpnp_ros.node_names import ADAPTATION, FUSION, REPLAY, WORLD, encoder_nodes
 from mpnp_ros.nuscenes.bag_questions import TOPIC, FrameQuestions, read_questions
+from mpnp_ros.nuscenes.majority import Chooser, Majority
 from mpnp_ros.progress import progress
 
 if TYPE_CHECKING:

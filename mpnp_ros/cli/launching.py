@@ -26,7 +26,7 @@ from mpnp_ros.cli.node_processes import (
 )
 from mpnp_ros.cli.parameter_files import unmatched
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.locations import shared_file
+from mpnp_ros.files import shared_file
 from mpnp_ros.modalities.registry import sensors
 from mpnp_ros.supervisor import tie
 from mpnp_ros.transport import additions

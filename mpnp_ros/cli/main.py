@@ -9,7 +9,7 @@ from importlib import import_module
 from types import ModuleType
 
 from mpnp_ros import __version__
-from mpnp_ros.cli import signals
+from mpnp_ros.cli import signals, simulator
 from mpnp_ros.errors import MpnpError
 
 FAILED, INTERRUPTED = 2, 130
@@ -17,19 +17,26 @@ FAILED, INTERRUPTED = 2, 130
 
 @dataclass(frozen=True)
 class Command:
-    """One subcommand; its module has ``add_arguments(parser)`` and ``run(arguments) -> exit code``."""
+    """One subcommand; its module has ``add_arguments(parser)`` and ``run(arguments) -> exit code``.
+
+    simulator: whether the module is one of the simulator, named relative to its package.
+    """
 
     name: str
     module: str
     summary: str
+    simulator: bool = False
 
     def load(self) -> ModuleType:
-        """Import the module of the command, and no other."""
-        return import_module(self.module)
+        """Import the module of the command, and no other.
+
+        Raises ConfigurationError if it is one of the simulator, which is not installed.
+        """
+        return simulator.load(self.module) if self.simulator else import_module(self.module)
 
 
 COMMANDS = (
-    Command('demo', 'mpnp_ros.cli.demo', 'demo: a drive from day into night with live accuracy'),
+    Command('demo', 'demo.command', 'demo: a drive from day into night with live accuracy', simulator=True),
     Command('doctor', 'mpnp_ros.cli.doctor', 'check this machine and suggest fixes'),
     Command('bringup', 'mpnp_ros.cli.bringup', 'start encoders, fusion and adaptation'),
     Command('ask', 'mpnp_ros.cli.ask', 'ask a question and print the answer as it is generated'),
@@ -42,7 +49,7 @@ COMMANDS = (
     Command('evaluate', 'mpnp_ros.cli.evaluate', 'measure accuracy: of a running system on a bag, of links'),
     Command('convert', 'mpnp_ros.cli.convert', 'convert nuScenes scenes to ROS 2 bags'),
     Command('replay', 'mpnp_ros.cli.replay', 'play a bag with its clock and its questions'),
-    Command('world', 'mpnp_ros.cli.world', 'generate, show or run the simulated world'),
+    Command('world', 'cli', 'generate, show or run the simulated world', simulator=True),
     Command('docs', 'mpnp_ros.cli.docs', 'write the pages of docs/reference and config/mpnp.yaml'),
 )
 
@@ -90,7 +97,8 @@ def _complain(command: Command, error: MpnpError) -> int:
 
 def _overview() -> argparse.ArgumentParser:
     width = max(len(entry.name) for entry in COMMANDS)
-    lines = [f'  {entry.name:{width}}  {entry.summary}' for entry in COMMANDS]
+    here = [entry for entry in COMMANDS if not entry.simulator or simulator.is_installed()]
+    lines = [f'  {entry.name:{width}}  {entry.summary}' for entry in here]
     parser = argparse.ArgumentParser(
         prog='mpnp', description='Ask a robot about what its sensors perceive.',
         epilog='\n'.join(['commands:', *lines, '', '`mpnp COMMAND --help` lists the options of a command.']),

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import yaml
 
-from mpnp_ros.cache import cache_root, write_file
+from mpnp_ros.cli import simulator
 from mpnp_ros.cli.parameter_files import check_parameter_file
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.locations import shared_file
+from mpnp_ros.files import cache_root, shared_file, write_file
 from mpnp_ros.modalities.registry import find_sensor, sensors
 from mpnp_ros.node_names import (
     ADAPTATION,
@@ -57,7 +57,8 @@ def node_process(node: str, placement: Placement,
                  parameters: Mapping[str, object] | None = None) -> ProcessSpec:
     """Return the process of one node; ``parameters`` take precedence over the parameter files.
 
-    Raises ConfigurationError if the node or a parameter file does not exist.
+    Raises ConfigurationError if the node or a parameter file does not exist, or the simulator is not
+    installed.
     """
     program = node_program(node)
     arguments = [part for file in _parameter_files(placement) for part in ('--params-file', str(file))]
@@ -103,10 +104,12 @@ def default_modalities() -> list[str]:
 def node_program(node: str) -> list[str]:
     """Return what `python -m` runs as a node: a module, and for an encoder node its sensor.
 
-    Raises ConfigurationError, naming the nodes there are, for another name.
+    Raises ConfigurationError, naming the nodes there are, for another name, or where the simulator is absent.
     """
     if node not in all_nodes():
         raise ConfigurationError(f'no node {node!r}; use one of {", ".join(all_nodes())}')
+    if node == WORLD:
+        return [simulator.node_module()]
     encoded = {name: sensor for sensor, name in encoder_nodes().items()}
     return ['mpnp_ros.nodes.encoder', encoded[node]] if node in encoded else [f'mpnp_ros.nodes.{node}']
 

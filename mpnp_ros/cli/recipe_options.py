@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpnp_ros.adaptation.recipe import TrainRecipe, counting_options
-from mpnp_ros.locations import shared_file
+from mpnp_ros.files import shared_file
 
 if TYPE_CHECKING:
     from argparse import _ArgumentGroup

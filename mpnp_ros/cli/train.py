@@ -225,9 +225,9 @@ def examine(trainer: Trainer, blind: Method | None, train: TokenDataset, test: T
 def save(method: Method, recipe: TrainRecipe, arguments: Namespace, rows: dict[str, Accuracy],
          licence: str, scenes: Sequence[str]) -> None:
     """Add the links to the store, with provenance, measurements, recipe and scenes."""
-    from mpnp_ros.cache import write_file
+    from mpnp_ros.files import write_file
+    from mpnp_ros.methods.link_files import Provenance
     from mpnp_ros.methods.link_store import LinkStore
-    from mpnp_ros.methods.provenance import Provenance
 
     asked = ', '.join(path.name for path in arguments.qa) or f'{recipe.questions.turns} headings'
     text = (f'mpnp train on {arguments.root.name}: {", ".join(recipe.modalities)}, {asked}, '

@@ -16,9 +16,8 @@ from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mpnp_ros.client.handover import QUEUE, awaitable, cancel_accepted, destroy, into, within
 from mpnp_ros.client.node_reports import ERROR, HEARD_WITHIN, NodeReports
-from mpnp_ros.client.session import ros_session
+from mpnp_ros.client.session import QUEUE, awaitable, cancel_accepted, destroy, into, ros_session, within
 from mpnp_ros.errors import (
     CancelledError,
     ConfigurationError,

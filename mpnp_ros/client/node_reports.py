@@ -115,7 +115,8 @@ class NodeReports:
             state = f': {report.state}' if report else ''
             return f'the fusion node is starting{state}; try again in a moment'
         if running:
-            return (f'the fusion node is not running, but {", ".join(running)} {_verb(running)}: it is '
+            verb = 'is' if len(running) == 1 else 'are'
+            return (f'the fusion node is not running, but {", ".join(running)} {verb}: it is '
                     'starting, or has failed; see the log of `mpnp bringup` or of its launch file')
         return (f'no node of mpnp_ros runs in namespace /{self._namespace} of ROS_DOMAIN_ID '
                 f'{os.environ.get("ROS_DOMAIN_ID", "0")}; start the system with `mpnp bringup`, or give its '
@@ -129,7 +130,3 @@ class NodeReports:
                 state = next((pair.value for pair in status.values if pair.key == 'state'), status.message)
                 self._newest[node] = NodeReport(node, status.level[0], status.message, time.monotonic(),
                                                 state)
-
-
-def _verb(names: list[str]) -> str:
-    return 'is' if len(names) == 1 else 'are'

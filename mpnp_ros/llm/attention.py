@@ -10,7 +10,8 @@ bit.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,7 +22,6 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.llm.prefix import BlockPrefix
 
 SDPA = 'mpnp_sdpa'
 EAGER = 'mpnp_eager'
@@ -30,6 +30,31 @@ EAGER = 'mpnp_eager'
 Rotation = tuple[torch.Tensor, torch.Tensor]
 #: What transformers' attention functions give: output [B, T, H, d_h] and weights.
 Attended = tuple[torch.Tensor, torch.Tensor | None]
+
+
+@dataclass
+class BlockPrefix:
+    """The K/V prefix that one linked block attends to besides its text.
+
+    keys, values: [B, H_kv, P, d_h]; keys carry no positional encoding.
+    log_gate: broadcastable to [B, H_kv, P]; it is added to the attention logits of the prefix columns.  0 is
+    an open gate, -inf is exactly "not linked".
+
+    B may be 1 and is then shared by the whole text batch.
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    log_gate: torch.Tensor
+
+    def of_texts(self, texts: torch.Tensor) -> BlockPrefix:
+        """Return the prefix of some texts [n] of the batch; shared parts stay shared."""
+        return BlockPrefix(*(part if len(part) == 1 else part[texts]
+                             for part in (self.keys, self.values, self.log_gate)))
+
+
+#: Linked block index -> its prefix.  A block that is not a key runs its stock attention.
+Prefix = Mapping[int, BlockPrefix]
 
 
 def open_columns(prefix: BlockPrefix | None) -> BlockPrefix | None:

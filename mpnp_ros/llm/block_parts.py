@@ -20,10 +20,8 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from mpnp_ros.errors import UnsupportedModelError
-from mpnp_ros.llm.absent import Absent, not_in_memory
-from mpnp_ros.llm.attention import gated_attention
-from mpnp_ros.llm.families import BlockContext, LlamaFamily
-from mpnp_ros.llm.prefix import BlockPrefix
+from mpnp_ros.llm.attention import BlockPrefix, gated_attention
+from mpnp_ros.llm.families import Absent, BlockContext, LlamaFamily, not_in_memory
 from mpnp_ros.llm.text_cache import TextCache
 
 Matrix: TypeAlias = nn.Linear | Conv1D

@@ -57,7 +57,9 @@ class ChoiceTrie:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, choices: Sequence[str]) -> None:
         """Raises QuestionError for none, too many, too long, empty or equal choices."""
         self.choices = _checked(choices)
-        self._end = _end_token(tokenizer)
+        self._end = tokenizer.eos_token_id
+        if self._end is None:
+            self._end = tokenizer('\n', add_special_tokens=False).input_ids[-1]
         self._paths = [answer_tokens(tokenizer, choice) for choice in self.choices]
         self._root = self._grow()
         self._tokens: list[int] = []
@@ -176,9 +178,3 @@ def _checked(choices: Sequence[str]) -> tuple[str, ...]:
     if twice:
         raise QuestionError(f'the choice {twice!r} is given twice; keep one')
     return stripped
-
-
-def _end_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    if tokenizer.eos_token_id is not None:
-        return tokenizer.eos_token_id
-    return tokenizer('\n', add_special_tokens=False).input_ids[-1]

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 
 from mpnp_ros.errors import QuestionError
+from mpnp_ros.llm.attention import Prefix
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.llm.prefix import Prefix
 from mpnp_ros.llm.prepared import PreparedQuestion, complete
 
 
@@ -49,7 +49,9 @@ def _tokens(lm: LanguageModel, prepared: PreparedQuestion, prefix: Prefix | None
     """The most probable tokens one after the other, each computed when it is asked for."""
     cache, layout = prepared.cache.merged(prepared.rows.cache), prepared.layout
     hidden = complete(lm, prepared, prefix, cache)
-    for left in range(_tokens_left(lm, prepared, wanted), 0, -1):
+    if lm.max_tokens is not None:
+        wanted = min(wanted, lm.max_tokens - prepared.prompt_tokens)
+    for left in range(wanted, 0, -1):
         probability, token = lm.logits(hidden[:, -1]).float().softmax(-1).max(-1)
         yield int(token), float(probability)
         if left > 1:
@@ -74,9 +76,3 @@ class _GrowingText:
             return ''
         added, self._given = text[self._given:], len(text)
         return added
-
-
-def _tokens_left(lm: LanguageModel, prepared: PreparedQuestion, wanted: int) -> int:
-    if lm.max_tokens is None:
-        return wanted
-    return max(0, min(wanted, lm.max_tokens - prepared.prompt_tokens))

@@ -1,24 +1,45 @@
-"""The frozen language model, run block by block."""
+"""The frozen language model, run block by block, and views of it with some blocks replaced."""
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict
+from typing import Protocol
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mpnp_ros.errors import LinksError
-from mpnp_ros.llm.absent import not_in_memory
-from mpnp_ros.llm.attention import open_columns
+from mpnp_ros.errors import CancelledError, LinksError
+from mpnp_ros.llm.attention import BlockPrefix, Prefix, open_columns
 from mpnp_ros.llm.block_parts import BlockParts, block_parts
-from mpnp_ros.llm.families import BlockContext, ModelShape, family_of
-from mpnp_ros.llm.interruption import check_interruption
+from mpnp_ros.llm.families import BlockContext, ModelShape, family_of, not_in_memory
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.llm.prefix import BlockPrefix, Prefix
 from mpnp_ros.llm.text_cache import TextCache
+
+_cancelled: ContextVar[Callable[[], bool] | None] = ContextVar('cancelled', default=None)
+
+
+@contextmanager
+def interruptible(cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Stop the model on this thread before its next block once ``cancelled()`` is true.
+
+    It stops with CancelledError.  cancelled: called for every block, so it must be quick.
+    """
+    token = _cancelled.set(cancelled)
+    try:
+        yield
+    finally:
+        _cancelled.reset(token)
+
+
+def check_interruption() -> None:
+    """Raise CancelledError if the current computation is cancelled."""
+    cancelled = _cancelled.get()
+    if cancelled is not None and cancelled():
+        raise CancelledError('the computation was cancelled')
 
 
 class LanguageModel:
@@ -34,7 +55,7 @@ class LanguageModel:
 
     name: for messages and manifests.  fingerprint: 32 hex digits, the same for the same weights,
     whatever device and dtype they run in.  identity: the same for the same hidden states: the fingerprint,
-    but where blocks run in another form (altered_model.py).  blocks (L), width (d), heads, kv_heads,
+    but where blocks run in another form (:class:`AlteredModel`).  blocks (L), width (d), heads, kv_heads,
     head_dim: sizes.
     first_block: the lowest block in memory, and reads_text: whether token embeddings are: 0 and True but
     for :func:`mpnp_ros.llm.upper_blocks.load_upper_blocks`.
@@ -51,8 +72,8 @@ class LanguageModel:
         self.blocks, self.width = self.shape.blocks, self.shape.width
         self.heads, self.kv_heads, self.head_dim = self.shape.heads, self.shape.kv_heads, self.shape.head_dim
         self.first_block, self.reads_text = self.family.first_block, self.family.reads_text
-        self.fingerprint = _fingerprint(model.config.model_type, self.shape,
-                                        weights_identity or _hash_of_weights(model))
+        facts = [model.config.model_type, asdict(self.shape), weights_identity or _hash_of_weights(model)]
+        self.fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
         self.identity = self.fingerprint
 
     @property
@@ -93,13 +114,17 @@ class LanguageModel:
         blocks outside first..last-1 are not touched.  cache: keys and values of earlier columns of
         `layout`; grows.  Gives the input of block `last`, [B, T, d].
         Raises LinksError for a prefix that does not fit the model or the batch, WeightsError for blocks
-        that are not in memory, CancelledError as :func:`mpnp_ros.llm.interruption.interruptible` says.
+        that are not in memory, CancelledError as :func:`mpnp_ros.llm.language_model.interruptible` says.
         """
         if not 0 <= first <= last <= self.blocks:
             raise ValueError(f'blocks {first}..{last} are not within 0..{self.blocks} of {self.name}')
         if first < min(last, self.first_block):
             raise not_in_memory(f'block {first}')
-        prefix = self._checked(prefix)
+        prefix = prefix or {}
+        strays = [index for index in prefix if not 0 <= index < self.blocks]
+        if strays:
+            raise LinksError(f'a prefix links block {strays[0]}, but {self.name} has blocks '
+                             f'0..{self.blocks - 1}; use links made for this model')
         context = self.family.context(hidden, layout)
         for index in range(first, last):
             check_interruption()
@@ -130,23 +155,11 @@ class LanguageModel:
         """
         return self.family.logits(hidden, vocabulary)
 
-    def _checked(self, prefix: Prefix | None) -> Prefix:
-        strays = [index for index in prefix or () if not 0 <= index < self.blocks]
-        if strays:
-            raise LinksError(f'a prefix links block {strays[0]}, but {self.name} has blocks '
-                             f'0..{self.blocks - 1}; use links made for this model')
-        return prefix or {}
-
 
 def _as_tuple(entry: int | Iterable[int] | None) -> tuple[int, ...]:
     if entry is None:
         return ()
     return (entry,) if isinstance(entry, int) else tuple(entry)
-
-
-def _fingerprint(family: str, shape: ModelShape, weights_identity: str) -> str:
-    facts = json.dumps([family, asdict(shape), weights_identity], sort_keys=True)
-    return hashlib.sha256(facts.encode()).hexdigest()[:32]
 
 
 def _hash_of_weights(model: PreTrainedModel) -> str:
@@ -155,3 +168,44 @@ def _hash_of_weights(model: PreTrainedModel) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+class BlockForm(Protocol):
+    """The replacement of a block.
+
+    caches: whether it appends to the cache as the block does; a form without attention over the text appends
+    nothing.
+    """
+
+    caches: bool
+
+    def __call__(self, parts: BlockParts, hidden: torch.Tensor, context: BlockContext,
+                 prefix: BlockPrefix | None, cache: TextCache | None) -> torch.Tensor:
+        """Return the block's output [B, T, d]; parts: of the stock block; the rest as in run_block."""
+
+
+class AlteredModel(LanguageModel):
+    """A language model that shares all weights with another one and replaces some blocks.
+
+    Creating it is cheap and does not change the other one.
+    """
+
+    def __init__(self, lm: LanguageModel, forms: Mapping[int, BlockForm],
+                 identity: str | None = None) -> None:
+        """identity: key of prepared questions on disk; default: that of `lm`."""
+        self.__dict__.update(lm.__dict__)
+        self.stock, self.forms = lm, dict(forms)
+        self.identity = identity or lm.identity
+
+    def caching_blocks(self, first: int) -> Sequence[int]:
+        """Return the blocks from `first` on that append to a cache."""
+        return [block for block in self.stock.caching_blocks(first)
+                if block not in self.forms or self.forms[block].caches]
+
+    def run_block(self, index: int, hidden: torch.Tensor, context: BlockContext, prefix: BlockPrefix | None,
+                  cache: TextCache | None) -> torch.Tensor:
+        """Run one block in its replaced form."""
+        form = self.forms.get(index)
+        if form is None:
+            return self.stock.run_block(index, hidden, context, prefix, cache)
+        return form(self.parts(index), hidden, context, prefix, cache)

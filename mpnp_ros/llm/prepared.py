@@ -1,24 +1,71 @@
-"""Questions read up to the links, and their completion for one frame."""
+"""Questions: their prompts, their reading up to the links, and their completion for one frame."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import unicodedata
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
-from mpnp_ros.errors import LinksError, QuestionError
+from mpnp_ros.errors import ConfigurationError, LinksError, QuestionError
+from mpnp_ros.llm.attention import Prefix
 from mpnp_ros.llm.choices import ChoiceTrie
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.llm.prefix import Prefix
-from mpnp_ros.llm.prompt import PromptTemplate
 from mpnp_ros.llm.text_cache import TextCache
+
+MAX_CHARACTERS = 2000
+SLOT = '{question}'
+PLAIN = f'question: {SLOT}\nanswer:'
 
 #: Which rows of a text see a prefix: all of them, or those that decide the answer.
 Reach = Literal['all', 'answer']
 MOST_PROMPT_TOKENS = 2048
 """The time of reading is proportional: 2000 characters are 500 tokens of English, but up to 6000 of emoji."""
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """A text around the question that ends where the answer begins.
+
+    text: holds `{question}` once; ends without a space, so that answers start with one (" car") and with
+    a token of their own.  Raises ConfigurationError otherwise.
+    """
+
+    text: str = PLAIN
+
+    def __post_init__(self) -> None:
+        if self.text.count(SLOT) != 1:
+            raise ConfigurationError(f'prompt template {self.text!r} must hold {SLOT} exactly once')
+        if self.text[-1].isspace() or self.text.endswith(SLOT):
+            raise ConfigurationError(f'prompt template {self.text!r} must end in what the answer follows, '
+                                     'such as "answer:", without a space behind it')
+
+    def ids(self, tokenizer: PreTrainedTokenizerBase, question: str) -> torch.Tensor:
+        """Return the token ids [T] of the prompt, on the CPU.
+
+        Names of special tokens in the question are read as plain text.  Raises QuestionError.
+        """
+        prompt = self.text.replace(SLOT, clean_question(question))
+        ids = tokenizer(prompt, split_special_tokens=True).input_ids
+        if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
+            ids = ids[:-1]
+        return torch.tensor(ids)
+
+
+def clean_question(question: str) -> str:
+    """Return the question on one line without control characters; QuestionError if empty or too long."""
+    if len(question) > MAX_CHARACTERS:
+        raise QuestionError(f'the question has {len(question)} characters; at most {MAX_CHARACTERS} are read')
+    plain = ''.join(' ' if unicodedata.category(c) in ('Cc', 'Cs', 'Zl', 'Zp') else c for c in question)
+    plain = ' '.join(plain.split())
+    if not plain:
+        raise QuestionError('the question is empty; send a text')
+    return plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,3 +235,58 @@ def choice_log_probabilities(lm: LanguageModel, prepared: PreparedQuestion,
     deciding = trie.positions(prepared.prompt_tokens - prepared.rows.start).to(prepared.hidden.device)
     hidden = complete(lm, prepared, prefix)[0, deciding]
     return trie.log_probabilities(lm.logits(hidden, trie.vocabulary.to(hidden.device)))
+
+
+class QuestionCache:
+    """The most recently used prepared questions, limited by bytes; thread-safe.
+
+    hits, misses: number of found questions, and of prepared ones.
+    """
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self._capacity = capacity_bytes
+        self._entries: OrderedDict[Hashable, PreparedQuestion] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self.hits = 0
+        self.misses = 0
+
+    def get(self, key: Hashable, make: Callable[[], PreparedQuestion]) -> PreparedQuestion:
+        """Return the question of `key`, or the result of `make`, which is then kept.
+
+        `make` runs outside the lock, so other questions need not wait.
+        """
+        with self._lock:
+            if key in self._entries:
+                self.hits += 1
+                self._entries.move_to_end(key)
+                return self._entries[key]
+            self.misses += 1
+        made = make()
+        with self._lock:
+            self._keep(key, made)
+        return made
+
+    def clear(self) -> None:
+        """Remove all questions, for instance because other blocks are linked now."""
+        with self._lock:
+            self._entries.clear()
+            self._bytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, never more than the capacity."""
+        return self._bytes
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def _keep(self, key: Hashable, made: PreparedQuestion) -> None:
+        if key in self._entries:
+            self._bytes -= self._entries.pop(key).nbytes
+        if made.nbytes > self._capacity:
+            return
+        self._entries[key] = made
+        self._bytes += made.nbytes
+        while self._bytes > self._capacity:
+            self._bytes -= self._entries.popitem(last=False)[1].nbytes

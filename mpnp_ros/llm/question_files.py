@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from mpnp_ros.cache import cache_root, write_file
 from mpnp_ros.errors import QuestionError, StorageError
+from mpnp_ros.files import cache_root, write_file
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.prepared import ChoiceText, PreparedQuestion, Reach, prepare_batch
 from mpnp_ros.llm.text_cache import TextCache

@@ -17,13 +17,12 @@ from safetensors import safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from mpnp_ros.device import choose_device, choose_dtype
 from mpnp_ros.errors import ConfigurationError, WeightsError
-from mpnp_ros.llm.absent import AnswerHead
 from mpnp_ros.llm.choices import ChoiceTrie
-from mpnp_ros.llm.families import family_of
+from mpnp_ros.llm.families import AnswerHead, family_of
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import UNREADABLE, ModelFolder, wrong_tensors
-from mpnp_ros.precision import choose_device, choose_dtype
 
 FORMATS = {'F64': torch.float64, 'F32': torch.float32, 'F16': torch.float16, 'BF16': torch.bfloat16}
 HEADER = 8
@@ -50,9 +49,16 @@ def load_upper_blocks(source: str | Path, first: int, device: str = 'auto', dtyp
     tokenizer = stored.tokenizer()
     tokens = None if choices is None else _vocabulary(tokenizer, choices)
     try:
-        model = _without_weights(stored, choose_dtype(dtype, target, stored.width))
+        config = AutoConfig.from_pretrained(stored.path, local_files_only=True, trust_remote_code=False)
+        with torch.device('meta'):
+            model = AutoModelForCausalLM.from_config(config, dtype=choose_dtype(dtype, target, stored.width),
+                                                     trust_remote_code=False)
         tensors = _StoredTensors(stored, model)
-        _leave_out(model, stored.name, first)
+        family = family_of(model, stored.name)
+        if not 0 <= first < len(family.blocks):
+            raise ConfigurationError(
+                f'block {first} is none of {stored.name}, which has 0..{len(family.blocks) - 1}')
+        family.leave_out(first)
         if tokens is not None:
             model.set_output_embeddings(AnswerHead(tokens, tensors.head_rows(tokens.numpy())))
         model.load_state_dict(dict(tensors.wanted(target)), strict=False, assign=True)
@@ -66,21 +72,6 @@ def _vocabulary(tokenizer: PreTrainedTokenizerBase, choices: Iterable[Sequence[s
     tries = [ChoiceTrie(tokenizer, one) for one in {tuple(one) for one in choices}]
     return torch.tensor(sorted({token for trie in tries for token in trie.vocabulary.tolist()}),
                         dtype=torch.long)
-
-
-def _without_weights(stored: ModelFolder, dtype: torch.dtype) -> PreTrainedModel:
-    """Return the model with shapes in place of tensors."""
-    config = AutoConfig.from_pretrained(stored.path, local_files_only=True, trust_remote_code=False)
-    with torch.device('meta'):
-        return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
-
-
-def _leave_out(model: PreTrainedModel, name: str, first: int) -> None:
-    """Remove the parts before block `first`."""
-    family = family_of(model, name)
-    if not 0 <= first < len(family.blocks):
-        raise ConfigurationError(f'block {first} is none of {name}, which has 0..{len(family.blocks) - 1}')
-    family.leave_out(first)
 
 
 class _StoredTensors:

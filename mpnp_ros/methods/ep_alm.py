@@ -9,7 +9,7 @@ from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.columns.link import ModalityColumns, PromptedConfig, PromptedLink
 from mpnp_ros.methods.columns.method import ColumnMethod
-from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.link import TokenBatch
 from mpnp_ros.methods.registry import MethodSpec
 from mpnp_ros.options import option
 

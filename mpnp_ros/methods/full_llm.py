@@ -11,10 +11,9 @@ from torch import nn
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.methods.batch import QuestionBatch
 from mpnp_ros.methods.columns.link import ColumnConfig, ColumnConnections, ColumnLink
 from mpnp_ros.methods.columns.method import ColumnMethod, Seen
-from mpnp_ros.methods.questions import AskedQuestion, Evidence, Reply, Tokens
+from mpnp_ros.methods.questions import AskedQuestion, Evidence, QuestionBatch, Reply, Tokens
 from mpnp_ros.methods.registry import MethodSpec
 
 

@@ -19,11 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import mpnp_ros
-from mpnp_ros.cache import locked, sha256_of, state_root, write_file
 from mpnp_ros.errors import ConfigurationError, LinksError
+from mpnp_ros.files import locked, sha256_of, state_root, write_file
 from mpnp_ros.methods.link import Link
-from mpnp_ros.methods.link_files import MANIFEST, TENSORS, read_manifest, save_link
-from mpnp_ros.methods.provenance import Provenance
+from mpnp_ros.methods.link_files import MANIFEST, TENSORS, Provenance, read_manifest, save_link
 
 LOG = logging.getLogger(__name__)
 CURRENT = 'current'
@@ -132,7 +131,8 @@ class LinkStore:
         in the log.
         """
         usage, versions = self.usage(modality), self.list(modality)
-        versions.sort(key=lambda link: (_rank(link.version, usage.used), link.version), reverse=True)
+        rank = {version: place for place, version in enumerate(usage.used)}
+        versions.sort(key=lambda link: (rank.get(link.version, -1), link.version), reverse=True)
         return next((link for link in versions if link.version not in usage.withdrawn
                      and _fits(link, encoder, lm_fingerprint)), None)
 
@@ -255,10 +255,6 @@ def _stored(path: Path) -> StoredLink | None:
     with suppress(FileNotFoundError):
         return StoredLink(path.parent.name, path.name, path, sha256_of(path / MANIFEST))
     return None
-
-
-def _rank(version: str, used: tuple[str, ...]) -> int:
-    return used.index(version) if version in used else -1
 
 
 def _fits(link: StoredLink, encoder: str, lm_fingerprint: str) -> bool:

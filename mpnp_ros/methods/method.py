@@ -15,22 +15,36 @@ from torch import nn
 
 from mpnp_ros.errors import LinksError, QuestionError
 from mpnp_ros.llm import generation
+from mpnp_ros.llm.attention import Prefix
 from mpnp_ros.llm.choices import ChoiceTrie, answer_tokens
 from mpnp_ros.llm.generation import Fragment
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.llm.prefix import Prefix
-from mpnp_ros.llm.prepared import ChoiceText, PreparedQuestion, Reach, open_rows, prepare, prepare_batch
-from mpnp_ros.llm.prompt import PromptTemplate
-from mpnp_ros.llm.question_cache import QuestionCache
+from mpnp_ros.llm.prepared import (
+    ChoiceText,
+    PreparedQuestion,
+    PromptTemplate,
+    QuestionCache,
+    Reach,
+    open_rows,
+    prepare,
+    prepare_batch,
+)
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.text_cache import TextCache
-from mpnp_ros.methods.batch import QuestionBatch, question_states, rows_to_decide
 from mpnp_ros.methods.connections import Connections
-from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
-from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link import Link, QuestionStates, TokenBatch
 from mpnp_ros.methods.link_options import LinkConfig
-from mpnp_ros.methods.questions import AnsweredQuestion, AskedQuestion, Evidence, Reply, Tokens
+from mpnp_ros.methods.questions import (
+    AnsweredQuestion,
+    AskedQuestion,
+    Evidence,
+    QuestionBatch,
+    Reply,
+    Tokens,
+    question_states,
+    rows_to_decide,
+)
 from mpnp_ros.methods.registry import MethodSpec
 from mpnp_ros.tokens import ModalityTokens
 
@@ -292,8 +306,9 @@ class Method(ABC):
 
     def _batch(self, questions: Sequence[AskedQuestion], connections: Connections) -> QuestionBatch:
         """The questions at the lowest linked block, read again if the links have changed since."""
+        wanted = connections.first_block, connections.reach
         return QuestionBatch.stack([
-            question.prepared if _fits(question.prepared, connections)
+            question.prepared if (question.prepared.first, question.prepared.rows.reach) == wanted
             else self._prepared(question.text, question.choices, connections) for question in questions])
 
     def _states(self, questions: Sequence[AnsweredQuestion],
@@ -341,11 +356,6 @@ def of_encoder(tokens: ModalityTokens | None, config: LinkConfig) -> ModalityTok
         raise LinksError(f'the {config.modality} link was trained on encoder {config.encoder[:12]}, but the '
                          f'tokens are of {tokens.encoder[:12]}; use that encoder or train a new link')
     return tokens
-
-
-def _fits(prepared: PreparedQuestion, connections: Connections) -> bool:
-    """Whether a question was read exactly as far as the links allow."""
-    return prepared.first == connections.first_block and prepared.rows.reach == connections.reach
 
 
 def _at(prepared: PreparedQuestion, connections: Connections) -> PreparedQuestion:

@@ -13,12 +13,10 @@ import torch
 from torch import nn
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.llm.prefix import BlockPrefix, Prefix
+from mpnp_ros.llm.attention import BlockPrefix, Prefix
 from mpnp_ros.llm.prepared import PreparedQuestion
-from mpnp_ros.methods.aligner import Aligner
 from mpnp_ros.methods.connections import SharingConnections, join
-from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
-from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link import Aligner, Link, QuestionStates, TokenBatch
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.method import Method, PrefixCompletion
 from mpnp_ros.methods.questions import Evidence, Tokens

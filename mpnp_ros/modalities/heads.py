@@ -15,9 +15,8 @@ import numpy as np
 from safetensors.torch import save
 
 import mpnp_ros
-from mpnp_ros.cache import new_folder, sha256_of, write_file
-from mpnp_ros.contents import head_of, mistaken, read_json
 from mpnp_ros.errors import ConfigurationError, WeightsError
+from mpnp_ros.files import head_of, mistaken, new_folder, read_json, sha256_of, write_file
 from mpnp_ros.modalities.base import EncoderConfig
 from mpnp_ros.modalities.registry import find_sensor, sensors
 from mpnp_ros.modalities.sector_head import CameraSectorHead, Channel, PolarSectorHead

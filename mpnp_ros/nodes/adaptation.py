@@ -26,10 +26,11 @@ from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.job_orders import ModelChoice
 from mpnp_ros.adaptation.job_process import PATIENCE, measure_speed
 from mpnp_ros.adaptation.supervision import Supervision
-from mpnp_ros.cache import state_root
 from mpnp_ros.conversions.time import to_nanoseconds
 from mpnp_ros.conversions.tokens import from_message
+from mpnp_ros.device import DTYPES
 from mpnp_ros.errors import LinksError, MpnpError
+from mpnp_ros.files import state_root
 from mpnp_ros.llm.weights import DEFAULT_MODEL
 from mpnp_ros.methods.link_store import LinkStore, StoredLink, shipped_links
 from mpnp_ros.methods.registry import DEFAULT_METHOD, find_method
@@ -48,7 +49,6 @@ from mpnp_ros.nodes.parameters import method_problem, topic_problem
 from mpnp_ros.nodes.patient_client import PatientClient
 from mpnp_ros.nodes.runtime import PlainNode, run_node
 from mpnp_ros.options import Options, option
-from mpnp_ros.precision import DTYPES
 from mpnp_ros.srv import ListLinks, LoadLinks
 
 SHIPPED, AUTO = 'shipped', 'auto'

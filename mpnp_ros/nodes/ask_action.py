@@ -16,8 +16,7 @@ from rclpy.node import Node
 
 from mpnp_ros.action import Ask
 from mpnp_ros.nodes.fusion_messages import answer_to_message
-from mpnp_ros.serving.answer import Answer, Progress, Status
-from mpnp_ros.serving.inquiry import CANCELLED, Inquiry
+from mpnp_ros.serving.answers import CANCELLED, Answer, Inquiry, Progress, Status
 
 PATIENCE = 1.0
 

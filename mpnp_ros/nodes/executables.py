@@ -23,11 +23,6 @@ def replay() -> int:
     return _run('replay')
 
 
-def world() -> int:
-    """Run the driving world; returns the exit code."""
-    return _run('world')
-
-
 def __getattr__(name: str) -> Callable[[], int]:
     """``<sensor>_encoder`` runs the node of a sensor."""
     sensor, _, kind = name.rpartition('_')

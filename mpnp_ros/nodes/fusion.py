@@ -26,9 +26,9 @@ from std_msgs.msg import String
 
 from mpnp_ros.action import Ask as AskAction
 from mpnp_ros.conversions.tokens import from_message
+from mpnp_ros.device import DTYPES, release_memory
 from mpnp_ros.errors import ConfigurationError, LinksError, TokensError
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model
-from mpnp_ros.memory import release_memory
 from mpnp_ros.methods.link_store import LinkStore, default_store, shipped_links
 from mpnp_ros.methods.registry import DEFAULT_METHOD, create_method
 from mpnp_ros.msg import Adaptation, EncoderInfo, ModalityStates
@@ -49,17 +49,14 @@ from mpnp_ros.nodes.fusion_messages import (
 )
 from mpnp_ros.nodes.parameters import method_problem, topic_problem
 from mpnp_ros.nodes.runtime import ManagedNode, ManagedOptions, run_node, set_threads
-from mpnp_ros.nuscenes.categories import ANSWERS
+from mpnp_ros.nuscenes.vocabulary import ANSWERS
 from mpnp_ros.options import Change, option
-from mpnp_ros.precision import DTYPES
-from mpnp_ros.serving.answer import Answer, Progress, Status
 from mpnp_ros.serving.answer_server import AnswerServer
-from mpnp_ros.serving.inquiry import Inquiry
+from mpnp_ros.serving.answers import Answer, Inquiry, Progress, Status
 from mpnp_ros.serving.link_versions import LinkVersion, links_at_start, read_link_version
 from mpnp_ros.serving.modality_board import ModalityBoard
-from mpnp_ros.serving.modality_state import EncoderFacts, ModalityStatus, State
+from mpnp_ros.serving.modality_state import EncoderFacts, ModalityStatus, State, WatchLimits
 from mpnp_ros.serving.questions import MOST_NEW_TOKENS, Question
-from mpnp_ros.serving.watch_limits import WatchLimits
 from mpnp_ros.srv import Ask, ListLinks, ListQuestions, LoadLinks, RollbackLinks, SetModality
 
 DEPTH = 100

@@ -11,8 +11,8 @@ from mpnp_ros.msg import Answer as AnswerMessage
 from mpnp_ros.msg import Counted as CountedMessage
 from mpnp_ros.msg import EncoderInfo, LinkInfo, ModalityState, ModalityStates
 from mpnp_ros.msg import Question as QuestionMessage
-from mpnp_ros.serving.answer import Answer
-from mpnp_ros.serving.evidence import direction_of
+from mpnp_ros.serving.answers import Answer
+from mpnp_ros.serving.coverage import direction_of
 from mpnp_ros.serving.link_versions import LinkVersion
 from mpnp_ros.serving.modality_state import EncoderFacts, ModalityStatus
 from mpnp_ros.serving.questions import Question, Standing

@@ -2,17 +2,23 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rosbags.interfaces import Nodetype
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from mpnp_ros.nuscenes.categories import ANSWERS
+from mpnp_ros.errors import BagError
 from mpnp_ros.nuscenes.geometry import Transform, rotation_about_z
 from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
 from mpnp_ros.nuscenes.questions import LabelledQuestion
+from mpnp_ros.nuscenes.vocabulary import ANSWERS
+
+PACKAGE = 'mpnp_ros'
 
 MAP_FRAME, BASE_FRAME = 'map', 'base_link'
 
@@ -25,6 +31,26 @@ COLOURS = {
 """Red, green, blue of each category, 0..1, as in the official devkit."""
 
 _POINT_FIELD_TYPES = {'i1': 1, 'u1': 2, 'i2': 3, 'u2': 4, 'i4': 5, 'u4': 6, 'f4': 7, 'f8': 8}
+
+
+def message_types() -> Typestore:
+    """A new store of the types of ROS 2 Jazzy and of ``mpnp_ros/msg``, to (de)serialise messages (CDR)."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    for definition in sorted(definitions_folder().glob('*.msg')):
+        store.register(get_types_from_msg(definition.read_text('utf-8'), f'{PACKAGE}/msg/{definition.stem}'))
+    return store
+
+
+def definitions_folder() -> Path:
+    """The folder of this package's ``.msg`` files: installed, or of the checkout."""
+    prefixes = os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
+    candidates = [Path(prefix, 'share', PACKAGE, 'msg') for prefix in prefixes if prefix]
+    candidates.append(Path(__file__).resolve().parents[2] / 'msg')
+    for folder in candidates:
+        if any(folder.glob('*.msg')):
+            return folder
+    raise BagError(f'the message definitions of {PACKAGE} are not installed: no *.msg in '
+                   f'{", ".join(map(str, candidates))}; source the workspace that {PACKAGE} was built in')
 
 
 class MessageFactory:

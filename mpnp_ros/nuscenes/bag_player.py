@@ -14,12 +14,12 @@ from pathlib import Path
 from rosbags.serde import SerdeError
 
 from mpnp_ros.errors import BagError, ConfigurationError
+from mpnp_ros.nuscenes.bag_messages import message_types
 from mpnp_ros.nuscenes.bag_records import RecordedTopic
 from mpnp_ros.nuscenes.bag_storage import Bag, StoredMessage
 from mpnp_ros.nuscenes.bag_types import learn_type
 from mpnp_ros.nuscenes.playback_clock import PlaybackClock
 from mpnp_ros.nuscenes.stamps import StampShifter
-from mpnp_ros.nuscenes.typestore import message_types
 
 MIN_LOOP_GAP_NS = 1_000_000
 """Nanoseconds between the last message of a pass and the first of the next."""

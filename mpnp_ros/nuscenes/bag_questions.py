@@ -9,9 +9,9 @@ from typing import Any
 from rosbags.serde import SerdeError
 
 from mpnp_ros.errors import BagError
+from mpnp_ros.nuscenes.bag_messages import message_types
 from mpnp_ros.nuscenes.bag_storage import Bag
 from mpnp_ros.nuscenes.questions import LabelledQuestion
-from mpnp_ros.nuscenes.typestore import message_types
 
 TOPIC, TYPE_NAME = '/labelled_questions', 'mpnp_ros/msg/LabelledQuestions'
 

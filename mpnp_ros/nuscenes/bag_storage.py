@@ -17,8 +17,8 @@ from typing import Any
 
 import yaml
 
-from mpnp_ros.contents import GIT_LFS, mistaken
 from mpnp_ros.errors import BagError
+from mpnp_ros.files import GIT_LFS, mistaken
 from mpnp_ros.nuscenes.bag_mcap import MCAP_MAGIC, McapFile
 from mpnp_ros.nuscenes.bag_records import CDR, ZSTD_MAGIC, Offered, RecordedTopic, offered_qos
 from mpnp_ros.nuscenes.bag_sqlite import SQLITE_MAGIC, SqliteFile

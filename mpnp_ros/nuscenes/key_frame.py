@@ -34,7 +34,7 @@ class SensorReading:
 class AnnotatedObject:
     """A labelled box in the ego frame of its key frame.
 
-    category: one of :data:`~mpnp_ros.nuscenes.categories.CATEGORIES`; attribute: status word or None.
+    category: one of :data:`~mpnp_ros.nuscenes.vocabulary.CATEGORIES`; attribute: status word or None.
     centre: (x, y, z) metres; size: (length, width, height) metres; yaw: radians, 0 is the ego heading.
     velocity: (x, y) metres/second over ground along the ego axes, None if unknown.
     visibility: 1 (up to 40 % visible in the cameras) .. 4 (over 80 %), 0: not annotated.

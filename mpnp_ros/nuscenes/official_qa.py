@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mpnp_ros.contents import read_json
 from mpnp_ros.errors import DatasetError
+from mpnp_ros.files import read_json
 from mpnp_ros.nuscenes.questions import LabelledQuestion
 from mpnp_ros.nuscenes.tables import NuScenes
 

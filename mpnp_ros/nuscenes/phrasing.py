@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from mpnp_ros.nuscenes.categories import STATUSES_OF_CATEGORY
-from mpnp_ros.nuscenes.templates import Description
+from mpnp_ros.nuscenes.vocabulary import STATUSES_OF_CATEGORY
+from mpnp_ros.nuscenes.wording import Description
 
 NEAR = 10.0
 """Reach of "near" and "close", metres."""

@@ -1,21 +1,33 @@
 """Labelled questions about a key frame, as in NuScenes-QA (arXiv:2305.14836).
 
 A fact follows from the annotations, e.g. a count or a status. A question is a fact in a wording of
-:mod:`~mpnp_ros.nuscenes.templates`. "The ..." refers to an object with a unique description. Questions about
+:mod:`~mpnp_ros.nuscenes.wording`. "The ..." refers to an object with a unique description. Questions about
 statuses are about objects that have one. Counts end at 10.
 """
 from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from mpnp_ros.nuscenes.categories import CATEGORIES, MAX_COUNT, STATUSES_OF_CATEGORY, THING
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame
-from mpnp_ros.nuscenes.relations import RELATIONS, relation
-from mpnp_ros.nuscenes.templates import ANYTHING, TEMPLATES, Description
+from mpnp_ros.nuscenes.vocabulary import (
+    CATEGORIES,
+    MAX_COUNT,
+    RELATIONS,
+    STATUSES_OF_CATEGORY,
+    THING,
+    relation,
+)
+from mpnp_ros.nuscenes.wording import ANYTHING, TEMPLATES, Description
+
+GROUPINGS: dict[str, Callable[[LabelledQuestion], tuple[str, str]]] = {
+    'text': lambda question: (question.type, question.text),
+    'template': lambda question: (question.type, question.template),
+    'type': lambda question: (question.type, ''),
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,7 @@ class LabelledQuestion:
     """A question about one key frame and its true answer, one of the 30 of NuScenes-QA.
 
     type: exist, count, object, status or comparison; hops: 0, or 1 with a relation.
-    template: the wording with its slots open, see :mod:`~mpnp_ros.nuscenes.templates`.
+    template: the wording with its slots open, see :mod:`~mpnp_ros.nuscenes.wording`.
     """
 
     text: str
@@ -269,3 +281,36 @@ def _exist_and_count(count: int, hops: int, form: str, slots: dict[str, str]) ->
 
 def _yes_no(value: bool) -> str:
     return 'yes' if value else 'no'
+
+
+def balance(questions: Iterable[LabelledQuestion], seed: int = 0, by: str = 'text') -> list[LabelledQuestion]:
+    """Cap the most frequent answer of every group at the second most frequent one.
+
+    by: ``text`` groups questions of the same words (groups with one answer only are dropped); ``template``
+    groups questions of the same wording, for few frames; ``type`` all questions of a type, for very few.
+    Keeps the order of ``questions``; the selection depends on ``seed`` only.
+    """
+    pool = list(questions)
+    groups: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for index, question in enumerate(pool):
+        groups[GROUPINGS[by](question)][question.answer].append(index)
+    rng = random.Random(seed)
+    kept: set[int] = set()
+    for answers in groups.values():
+        sizes = sorted(map(len, answers.values()), reverse=True)
+        cap = sizes[1] if len(sizes) > 1 else 0
+        for indices in answers.values():
+            kept.update(indices if len(indices) <= cap else rng.sample(indices, cap))
+    return [pool[index] for index in sorted(kept)]
+
+
+def majority_accuracy(questions: Iterable[LabelledQuestion], by: str = 'text') -> float:
+    """The accuracy of the most frequent answer of each group, 0..1; 0 without questions.
+
+    It is the best accuracy on the same set without sensors.
+    """
+    groups: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for question in questions:
+        groups[GROUPINGS[by](question)][question.answer] += 1
+    total = sum(counts.total() for counts in groups.values())
+    return sum(max(counts.values()) for counts in groups.values()) / total if total else 0.0

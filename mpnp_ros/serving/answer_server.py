@@ -18,12 +18,10 @@ from typing import Any
 
 from mpnp_ros.errors import LinksError, QuestionError
 from mpnp_ros.methods.method import Method
-from mpnp_ros.serving.answer import Answer, Progress, Status
-from mpnp_ros.serving.inquiry import Inquiry
+from mpnp_ros.serving.answers import Answer, Inquiry, Progress, Responder, Status
 from mpnp_ros.serving.link_versions import LinkVersion, LinkVersions
 from mpnp_ros.serving.modality_board import ModalityBoard
 from mpnp_ros.serving.questions import MOST_NEW_TOKENS, Question, Standing, StandingQuestions
-from mpnp_ros.serving.responder import Responder
 from mpnp_ros.tokens import ModalityTokens
 
 LOG = logging.getLogger(__name__)

@@ -1,11 +1,12 @@
-"""Directions in which sensors look, and directions in questions."""
+"""Directions in which sensors look and questions ask, and counts behind an answer in words."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mpnp_ros.methods.questions import Counted
 from mpnp_ros.tokens import SECTOR
 
 NEARLY_ALL = 0.95
@@ -20,6 +21,11 @@ _PLACE = re.compile(r'\b(?:to|on|at|from|in) (?:the |my |our |your )?'
 _WORD = re.compile(r'\b(?P<word>behind|ahead|in front)\b')
 _ASKER = re.compile(r'(?:me|us|you|myself|ourselves|yourself|the ego(?:[ -]?vehicle|[ -]?car)?|'
                     r'(?:the|this) robot|(?:my|our|your|this) (?:car|vehicle|robot))\b')
+
+CAN_ANSWER = 0.5
+"""Probability below which counts cannot answer a question."""
+TOLD = 0.02
+"""Share of the asked region and channels that must be seen and known."""
 
 
 def share(seen: np.ndarray, direction: str) -> float:
@@ -82,3 +88,25 @@ def _of_the_asker(rest: str) -> bool:
     """Return whether a direction is the asker's: followed by "of me", or by no other object."""
     rest = re.sub(r'^[ -](?:hand )?side\b', '', rest)
     return not rest.startswith(' of ') or _ASKER.match(rest.removeprefix(' of ')) is not None
+
+
+def direction_of(sectors: np.ndarray) -> str:
+    """Return the region of a count: a direction, ranges, or empty for all around."""
+    if sectors.all():
+        return ''
+    named = (name for name, (first, last) in DIRECTIONS.items()
+             if share(sectors, name) == 1 and sectors.sum() == (last - first) // SECTOR)
+    return next(named, ranges(sectors))
+
+
+def not_known(counted: Sequence[Counted], answerable: float) -> str:
+    """Return why an answer is unknown, empty if it is not.
+
+    counted: by all sensors together first.  answerable: probability that counts can answer the question.
+    """
+    if answerable < CAN_ANSWER:
+        return ('unknown: the sensors in use count road users by direction and status, which does not answer '
+                'this; ask what is where, how many there are, or what they do')
+    if counted and not counted[0].covered > TOLD:
+        return f'unknown: no sensor in use can tell a {counted[0].sort} there; add one that does'
+    return ''

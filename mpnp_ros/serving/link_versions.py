@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpnp_ros.cache import sha256_of
 from mpnp_ros.errors import LinksError
+from mpnp_ros.files import sha256_of
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.link import Link
 from mpnp_ros.methods.link_files import MANIFEST, load_link

@@ -7,12 +7,240 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from mpnp_ros.errors import ConfigurationError, TokensError
-from mpnp_ros.serving.modality_state import Command, EncoderFacts, LinkFit, ModalityStatus
-from mpnp_ros.serving.modality_watch import ModalityWatch, age
-from mpnp_ros.serving.steady_state import SECOND
-from mpnp_ros.serving.watch_limits import ALWAYS, NEVER, WatchLimits
+from mpnp_ros.serving.modality_state import (
+    ALWAYS,
+    NEVER,
+    SECOND,
+    Command,
+    EncoderFacts,
+    LinkFit,
+    ModalityStatus,
+    State,
+    SteadyState,
+    TokenStream,
+    WatchLimits,
+)
 from mpnp_ros.serving.watched_clock import WatchedClock
 from mpnp_ros.tokens import ModalityTokens
+
+MOST_TOKENS = 8192
+OTHERWISE = ('set the options of the encoder as they were when its links were trained, or train links for it '
+             'with `mpnp train` and name them in the parameter links')
+
+
+class ModalityWatch:
+    """Watches one modality.  Not thread-safe: :class:`~mpnp_ros.serving.modality_board.ModalityBoard` locks.
+
+    clock_note: what is wrong with the clock, in words; held: whether it stands still for a reason, so that
+    tokens stay what they are while their encoder is there.  encoders: by the name of their node.
+    Every method takes `now`, nanoseconds of the clock the tokens are stamped with.  Whether tokens have
+    stopped is judged by their arrival, so that an encoder whose clock is wrong is late, not silent.
+    What is seen at a moment becomes the modality's state once it has lasted (:class:`SteadyState`); whether
+    its tokens can be used depends on the moment alone, so no answer waits for a state.
+    """
+
+    def __init__(self, modality: str, limits: WatchLimits) -> None:
+        self.modality = modality
+        self.command = Command.AUTO
+        self.fit: LinkFit | None = None
+        self.publishers = 0
+        self.adapting = False
+        self.clock_note, self.held = '', False
+        self.encoders: dict[str, EncoderFacts] = {}
+        self._limits = limits
+        self._patience = round(limits.stale_after * SECOND)
+        self._newest: ModalityTokens | None = None
+        self._stream = TokenStream(limits)
+        self._steady = SteadyState(limits)
+        self._complaint, self._complained_at = '', 0
+        self._accepted = self._rejected = 0
+        self._encoder = ''
+
+    @property
+    def plugged(self) -> bool:
+        """Return whether it is plugged: by hand if the operator has said so, otherwise if it has links."""
+        return self.fit is not None if self.command is Command.AUTO else self.command is Command.PLUG
+
+    def accept(self, tokens: ModalityTokens, now: int) -> None:
+        """Store tokens as the newest.  If they do not fit, raises TokensError and keeps the old ones."""
+        self._encoder = tokens.encoder
+        self.check(tokens)
+        self._look(now)  # a silence that nobody has looked at ends here
+        self._stream.note(tokens, now)
+        self._newest, self._complaint = tokens, ''
+        self._accepted += 1
+        self._look(now)
+
+    def reject(self, reason: str, now: int) -> None:
+        """Count an unusable message."""
+        self._complaint, self._complained_at = reason, now
+        self._rejected += 1
+        self._look(now)
+
+    def check(self, tokens: ModalityTokens) -> None:
+        """Raise TokensError unless the tokens fit the links (any fit without links)."""
+        name, fit = self.modality, self.fit
+        if tokens.count > MOST_TOKENS:
+            raise TokensError(f'{tokens.count} {name} tokens in one frame; at most {MOST_TOKENS} are taken')
+        if fit is None:
+            return
+        if tokens.encoder != fit.encoder:
+            facts = next((one for one in self.encoders.values() if one.encoder == tokens.encoder), None)
+            raise TokensError(self._misfit(facts, fit) if facts else
+                              f'{name} tokens are of encoder {tokens.encoder[:80] or "(unnamed)"}, but its '
+                              f'links {fit.version} were trained with {fit.encoder}; {OTHERWISE}')
+        if tokens.width != fit.token_width:
+            raise TokensError(f'{name} tokens are {tokens.width} wide, but its links {fit.version} '
+                              f'read {fit.token_width}; load links for this encoder')
+
+    def judge(self) -> dict[str, tuple[bool, str]]:
+        """Return for each encoder, by node name, whether the links fit it, and that in words."""
+        fit, name = self.fit, self.modality
+        return {node: (True, f'{name}: links {fit.version} fit encoder {one.encoder} of {node}')
+                if fit is not None and self._fits(one, fit) else (False, f'{name}: {self._misfit(one, fit)}')
+                for node, one in sorted(self.encoders.items())}
+
+    def absence(self, now: int) -> str:
+        """Return why no answer uses it now and the remedy; empty if one can."""
+        if self.fit is None:
+            return self._mismatch() or 'no links are loaded; load some, or train them with `mpnp train`'
+        if self.command is Command.UNPLUG:
+            return 'unplugged by hand; plug it with set_modality'
+        if self.usable(now) is not None:
+            return ''
+        if reason := self._mismatch():
+            return reason
+        known = next(iter(self.encoders.values()), None)
+        node = known.node if known else f'{self.modality}_encoder'
+        if self._newest is None and not (self.publishers or known):
+            return 'no publisher; start its encoder'
+        if self._complaint:
+            return self._complaint
+        if self._newest is None:
+            does = f'reads {", ".join(known.topics)}' if known and known.topics else 'publishes no tokens'
+            return f'no tokens yet ({node} {does}; see its diagnostics)'
+        gone = f'see the diagnostics of {node}' if self.publishers else 'its encoder has gone; start it again'
+        silence = f'no tokens for {self._stream.silence(now):.1f} s'
+        return '; '.join(filter(None, (silence, self.clock_note or gone)))
+
+    def connect(self, fit: LinkFit | None) -> None:
+        """Set new links, or none: tokens that do not fit them are dropped."""
+        self.fit = fit
+        try:
+            if self._newest is not None:
+                self.check(self._newest)
+        except TokensError:
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop the tokens, for instance because time has jumped back."""
+        self._newest = None
+        self._complaint = ''
+        self._stream.forget()
+        self._steady.reset()
+
+    def usable(self, now: int) -> ModalityTokens | None:
+        """Return the newest tokens if an answer may use them: plugged, fresh and with links."""
+        return self._newest if self.plugged and self.fit is not None and self._fresh(now) else None
+
+    def concerns(self, now: int) -> tuple[str, ...]:
+        """Return the concerns of an answer that uses it now."""
+        _, seen, reason = self._look(now)
+        own = self._newest.concerns if self._newest is not None else ()
+        told = reason if seen is State.DEGRADED and not (own and reason.startswith('quality is ')) else ''
+        name = f'{self.modality}: '  # which is that of the one sensor too where its topic tells no other
+        return tuple(name + text.removeprefix(name) for text in (*own, told) if text)
+
+    def degraded(self, now: int) -> bool:
+        """Return whether it is degraded; before the first state, the current observation counts."""
+        shown, seen, _ = self._look(now)
+        return State.DEGRADED is (shown if shown in (State.HEALTHY, State.DEGRADED) else seen)
+
+    def status(self, now: int) -> ModalityStatus:
+        """Return the row for the board."""
+        state, detail = self._said(now)
+        newest = self._newest
+        return ModalityStatus(
+            self.modality, state, self.plugged, self.command is not Command.AUTO, self._stream.rate(now),
+            math.nan if newest is None or self._untold else age(newest.stamp_ns, now),
+            self.fit.version if self.fit else '', self._encoder, detail,
+            self._accepted, self._rejected, self._stream.quality)
+
+    def _said(self, now: int) -> tuple[State, str]:
+        shown, seen, detail = self._look(now)
+        if seen is State.HEALTHY and shown is not State.HEALTHY:
+            detail = (f'good again for {self._steady.lasted(now):.1f} s; trusted after '
+                      f'{self._limits.recover_after:g} s')
+        if self.clock_note and self.clock_note not in detail and self._newest is not None:
+            detail = '; '.join(filter(None, [detail, self.clock_note]))
+        if not self.adapting or self.command is Command.UNPLUG or not self._fresh(now):
+            return shown, detail
+        return State.ADAPTING, '; '.join(filter(None, ['its links are being trained', detail]))
+
+    def _look(self, now: int) -> tuple[State, State, str]:
+        """Return the shown state, the current observation, and its reason."""
+        seen, reason = self._see(now)
+        return self._steady.follow(seen, now), seen, reason
+
+    def _see(self, now: int) -> tuple[State, str]:
+        if self._complaint and now - self._complained_at <= self._patience:
+            return State.DEGRADED, self._complaint
+        if self._newest is None:
+            state = State.PROBING if self._known() else State.ABSENT
+            return state, self._mismatch() or ('no tokens yet' if self._known() else 'no publisher')
+        if not self._fresh(now):
+            gone = '; its encoder has gone' if self._stream.fresh(now) else ''
+            return State.STALE, f'no tokens for {self._stream.silence(now):.1f} s{gone}'
+        if self._untold:
+            return State.DEGRADED, self.clock_note
+        if fault := self._stream.fault():
+            return State.DEGRADED, fault
+        if self._stream.count < self._limits.probe_tokens:
+            return State.PROBING, 'first tokens have come'
+        return State.HEALTHY, ''
+
+    def _known(self) -> bool:
+        return bool(self.publishers or self._accepted or self._rejected or self.encoders)
+
+    @property
+    def _untold(self) -> bool:
+        """Return whether the clock has stopped without a known reason, so that ages are unknown."""
+        return bool(self.clock_note) and not self.held
+
+    def _fresh(self, now: int) -> bool:
+        """Return whether the newest tokens are current; in held time, while their encoder is there."""
+        here = self.publishers or not (self.held and self.clock_note)
+        return bool(here) and self._stream.fresh(now)
+
+    def _mismatch(self) -> str:
+        """Return why no present encoder fits the links; empty if one does, or none is there."""
+        found = self.encoders.values()
+        if not found or (self.fit is not None and any(self._fits(one, self.fit) for one in found)):
+            return ''
+        return self._misfit(next(iter(found)), self.fit)
+
+    @staticmethod
+    def _fits(facts: EncoderFacts, fit: LinkFit) -> bool:
+        return facts.encoder == fit.encoder and facts.token_width == fit.token_width
+
+    @staticmethod
+    def _misfit(facts: EncoderFacts, fit: LinkFit | None) -> str:
+        """Return the remedy for an encoder without fitting links."""
+        encoder = f'encoder {facts.encoder[:80] or "(unnamed)"} of {facts.node}'
+        if fit is None:
+            return (f'no links are loaded for {encoder}; load links that were trained with it, or train some '
+                    f'with `mpnp train`')
+        if not facts.changed:
+            return (f'links {fit.version} were trained with {fit.encoder} and do not fit {encoder}; '
+                    f'{OTHERWISE}')
+        those = 'that setting' if len(facts.changed) == 1 else 'those settings'
+        return (f'links {fit.version} do not fit {encoder}, which has {", ".join(facts.changed)} set; remove '
+                f'{those}, or train links for it with `mpnp train` and name them in the parameter links')
+
+
+def age(stamp_ns: int, now: int) -> float:
+    """Return seconds from a stamp until now, 0 for a future stamp."""
+    return max(0, now - stamp_ns) / SECOND
 
 
 class ModalityBoard:

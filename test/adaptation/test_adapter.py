@@ -21,9 +21,8 @@ from mpnp_ros.adaptation.link_catalogue import LinkInUse
 from mpnp_ros.adaptation.policy import Condition
 from mpnp_ros.errors import ConfigurationError, LinksError, TrainingError
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.link_files import load_link, read_manifest
+from mpnp_ros.methods.link_files import Adaptation, Provenance, load_link, read_manifest
 from mpnp_ros.methods.link_store import LinkStore, StoredLink
-from mpnp_ros.methods.provenance import Adaptation, Provenance
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.tokens import ModalityTokens
 

@@ -18,7 +18,7 @@ from mpnp_ros.methods.link_files import load_link, save_link
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.nuscenes.questions import Scope
-from mpnp_ros.world.key_frames import scene_key_frames
+from mpnp_world.dataset.key_frames import scene_key_frames
 
 SMALL = {'last': 2, 'hidden': 16, 'pooling_width': 24, 'pooling_heads': 4, 'entries': 2, 'harmonics': 6}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from mpnp_ros.adaptation.conditions import conditions_of
-from mpnp_ros.world.conditions import LIGHTS, WEATHERS, Conditions
+from mpnp_world.scene.conditions import LIGHTS, WEATHERS, Conditions
 
 
 @pytest.mark.parametrize('light', LIGHTS)

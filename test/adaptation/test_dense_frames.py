@@ -11,7 +11,7 @@ from mpnp_ros.adaptation.true_objects import CHANNELS, TrueObjects
 from mpnp_ros.modalities.sectors import sector_of
 from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.tokens import SECTORS
-from mpnp_ros.world.key_frames import scene_key_frames
+from mpnp_world.dataset.key_frames import scene_key_frames
 
 SCOPE = Scope(30., 5, anchors=False)
 

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.study.rule import rule_answer
 from mpnp_ros.adaptation.experience import Experience, balanced
 from mpnp_ros.adaptation.moments import ASKED, FEEDBACK, LABELLED, BufferedQuestion, Moment
-from mpnp_ros.adaptation.rule import rule_answer
 from mpnp_ros.adaptation.true_objects import TrueObjects
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.nuscenes.questions import Scope, scene_questions
+from mpnp_ros.nuscenes.vocabulary import ANSWERS
 from mpnp_ros.tokens import ModalityTokens
-from mpnp_ros.world.key_frames import scene_key_frames
+from mpnp_world.dataset.key_frames import scene_key_frames
 
 SECOND = 10 ** 9
 AHEAD, LEFT = 'Are any cars to the front of me visible?', 'Are any cars to the front left of me visible?'

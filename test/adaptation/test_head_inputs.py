@@ -15,9 +15,9 @@ from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import freeze
 from mpnp_ros.nuscenes.geometry import Transform
 from mpnp_ros.nuscenes.key_frame import SensorReading
-from mpnp_ros.nuscenes.pointclouds import RADAR_DTYPE
-from mpnp_ros.nuscenes.standin import write_standin
+from mpnp_ros.nuscenes.sensor_files import RADAR_DTYPE
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_world.standin import write_standin
 
 REGION = CameraRegion(blocks=(1, 2), height=28, width=112, rows=2, columns=8)
 

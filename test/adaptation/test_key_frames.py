@@ -30,11 +30,11 @@ from mpnp_ros.modalities.lidar.dataset import lidar_frame
 from mpnp_ros.modalities.lidar.encoder import LidarEncoder
 from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import freeze
-from mpnp_ros.nuscenes.categories import ANSWERS
-from mpnp_ros.nuscenes.pointclouds import read_lidar
 from mpnp_ros.nuscenes.questions import Scope
-from mpnp_ros.nuscenes.standin import write_standin
+from mpnp_ros.nuscenes.sensor_files import read_lidar
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.nuscenes.vocabulary import ANSWERS
+from mpnp_world.standin import write_standin
 
 SIZE = {'height': 56, 'width': 56, 'blocks': (1, 2, 3), 'device': 'cpu', 'dtype': 'float32'}
 

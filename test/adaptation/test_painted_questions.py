@@ -7,21 +7,21 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
+from bench.study.rule import rule_answer
 from mpnp_ros.adaptation.dense_frames import Painter
 from mpnp_ros.adaptation.painted_questions import (
     PaintedDataset,
     painted_questions,
     target_of,
 )
-from mpnp_ros.adaptation.rule import rule_answer
 from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.modalities.sectors import sector_azimuths
 from mpnp_ros.nuscenes.phrasing import Meaning
 from mpnp_ros.nuscenes.questions import Scope
-from mpnp_ros.nuscenes.relations import SIDES, relation
-from mpnp_ros.nuscenes.templates import Description
-from mpnp_ros.world.key_frames import scene_key_frames
+from mpnp_ros.nuscenes.vocabulary import SIDES, relation
+from mpnp_ros.nuscenes.wording import Description
+from mpnp_world.dataset.key_frames import scene_key_frames
 
 SCOPE = Scope(30., 5, anchors=False)
 

@@ -13,9 +13,9 @@ from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.cli import train
 from mpnp_ros.cli.recipe_options import recipe_of
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.locations import shared_file
-from mpnp_ros.nuscenes.standin import write_standin
+from mpnp_ros.files import shared_file
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_world.standin import write_standin
 
 
 @pytest.fixture(scope='module')

@@ -13,10 +13,10 @@ from mpnp_ros.adaptation.key_frames import encode, official_dataset, sample_of, 
 from mpnp_ros.adaptation.splits import held_out, mini_split, split
 from mpnp_ros.adaptation.true_objects import TrueObjects
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.nuscenes.official_qa import read_nuscenes_qa
-from mpnp_ros.nuscenes.standin import write_standin
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.nuscenes.vocabulary import ANSWERS
+from mpnp_world.standin import write_standin
 
 NIGHTS = {'b': 'Night, rain', 'd': 'Night'}
 QUESTIONS = 5

@@ -9,10 +9,11 @@ import torch
 from mpnp_ros.adaptation.trusted import FEWEST, fit_worth
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.mpnp.counting import Counts, sector_centres
-from mpnp_ros.methods.mpnp.worth import Worth, in_sectors
+from mpnp_ros.methods.mpnp.link import Worth, in_sectors
 from mpnp_ros.tokens import SECTORS
 
 SORTS = 4
+NAMES = tuple(f'sort {number}' for number in range(SORTS))
 
 
 def street(frames: int, seed: int = 0) -> Counts:
@@ -32,7 +33,7 @@ def error(worth: Worth, seen: Counts, there: Counts) -> float:
 
 def test_a_perfect_sensor_stays_as_it_is():
     there = street(200)
-    worth = fit_worth(Worth(SORTS), there, there)
+    worth = fit_worth(Worth(NAMES), there, there)
     assert abs(float(worth.turn)) < .02
     assert torch.allclose(worth.confusion, torch.eye(SORTS), atol=.05)
     assert worth.missed.max().item() < .01
@@ -47,8 +48,8 @@ def test_wrong_scale_confusion_and_direction_are_found():
                              numbers[..., 2:].sum(-1, keepdim=True)], -1)  # the third is taken for the fourth
         return counts._replace(numbers=numbers, azimuth=counts.azimuth - math.radians(15))
 
-    before = Worth(SORTS)
-    worth = fit_worth(Worth(SORTS), damaged(there), there)
+    before = Worth(NAMES)
+    worth = fit_worth(Worth(NAMES), damaged(there), there)
     assert math.degrees(float(worth.turn)) == pytest.approx(15, abs=1)
     assert worth.confusion[1, 1].item() == pytest.approx(1 / 1.5, abs=.05)
     assert worth.confusion[2, 3].item() == pytest.approx(.5, abs=.1)
@@ -60,14 +61,14 @@ def test_only_places_where_both_look_are_compared():
     half = there.covered.clone()
     half[:, :SECTORS // 2] = 0
     blind = there._replace(numbers=there.numbers * half[..., :1], covered=half)
-    worth = fit_worth(Worth(SORTS), blind, there)
+    worth = fit_worth(Worth(NAMES), blind, there)
     assert torch.allclose(worth.confusion, torch.eye(SORTS), atol=.1)
 
 
 def test_what_is_missed_at_random_is_made_up_for():
     there = street(300)
     kept = torch.rand(there.numbers.shape, generator=torch.Generator().manual_seed(3)) > .4
-    worth = fit_worth(Worth(SORTS), there._replace(numbers=there.numbers * kept), there)
+    worth = fit_worth(Worth(NAMES), there._replace(numbers=there.numbers * kept), there)
     corrected, _ = in_sectors(worth(there._replace(numbers=there.numbers * kept)))
     assert float(corrected.sum() / there.numbers.sum()) == pytest.approx(1, abs=.05)
 
@@ -75,4 +76,4 @@ def test_what_is_missed_at_random_is_made_up_for():
 def test_too_few_frames_are_told():
     few = street(FEWEST - 1)
     with pytest.raises(TrainingError, match='too few'):
-        fit_worth(Worth(SORTS), few, few)
+        fit_worth(Worth(NAMES), few, few)

@@ -4,11 +4,10 @@ from __future__ import annotations
 from collections import Counter
 
 from mpnp_ros.adaptation.unlabelled import FROM_THE_VEHICLE, unlabelled_questions
-from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.nuscenes.questions import Scope, scene_questions
-from mpnp_ros.nuscenes.templates import TEMPLATES
-from mpnp_ros.nuscenes.wording import read_question, turned_question
-from mpnp_ros.world.key_frames import scene_key_frames
+from mpnp_ros.nuscenes.vocabulary import ANSWERS
+from mpnp_ros.nuscenes.wording import TEMPLATES, read_question, turned_question
+from mpnp_world.dataset.key_frames import scene_key_frames
 
 KINDS = {kind[:2] for kind in TEMPLATES if kind[2] in FROM_THE_VEHICLE}
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from mpnp_ros.bench.adaptation_memory import main, questions_and_tokens, table
-from mpnp_ros.bench.input_tuning import PROMPTS, InputTuning
-from mpnp_ros.bench.training_process import StepMeasurement, peak_resident
+from bench.adaptation_memory.__main__ import main, questions_and_tokens, table
+from bench.adaptation_memory.input_tuning import PROMPTS, InputTuning
+from bench.adaptation_memory.training_process import StepMeasurement, peak_resident
 from mpnp_ros.llm.choices import ChoiceTrie, answer_tokens
-from mpnp_ros.llm.prompt import PromptTemplate
+from mpnp_ros.llm.prepared import PromptTemplate
 
 CHOICES = ('yes', 'no', 'with rider', 'without rider')
 ASKED = (('how many cars?', 'yes'), ('what is the truck to the front left?', 'without rider'))

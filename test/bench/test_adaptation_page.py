@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from mpnp_ros.bench.adaptation_page import BIN, MIN_IN_BIN, binned, cost_of, measured, write_page
-from mpnp_ros.bench.continual import table
+from bench.adaptation_drive.page import BIN, MIN_IN_BIN, binned, cost_of, measured, write_page
+from bench.continual import table
 
 
 def run(supervision: str, seed: int) -> dict:

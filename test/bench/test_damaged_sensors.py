@@ -8,8 +8,8 @@ import random
 import numpy as np
 import pytest
 
+from bench.damaged_sensors import CATEGORY, DAMAGES, DamageRow, write_page
 from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS
-from mpnp_ros.bench.damaged_sensors import CATEGORY, DAMAGES, DamageRow, write_page
 from mpnp_ros.tokens import ModalityTokens
 
 

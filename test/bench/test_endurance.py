@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mpnp_ros.adaptation.true_objects import CHANNELS
-from mpnp_ros.bench.endurance import (
+from bench.endurance.__main__ import (
     HANDED,
     POINTS,
     TRAINING,
@@ -20,7 +19,8 @@ from mpnp_ros.bench.endurance import (
     tables,
     thorough,
 )
-from mpnp_ros.bench.endurance_robot import object_snapshots
+from bench.endurance.robot import object_snapshots
+from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.cli.node_processes import FUSION
 from mpnp_ros.modalities.sectors import SECTORS
 

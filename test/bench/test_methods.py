@@ -10,26 +10,26 @@ import yaml
 
 pytest.importorskip('matplotlib', reason='matplotlib is not installed: nothing can be drawn')
 
+from bench.methods import __main__ as methods
+from bench.methods.data import BenchData, distinct_frames, identity, prepare_data
+from bench.methods.plan import BLIND, MethodPlan, MethodsConfig, Run
+from bench.methods.run import CHECKPOINT, MethodTraining
+from bench.study.study import TestSet as StudyTest
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.key_frames import scene_of
 from mpnp_ros.adaptation.pretraining import PretrainingConfig, new_head
-from mpnp_ros.adaptation.study import TestSet as StudyTest
 from mpnp_ros.adaptation.true_objects import CHANNELS
-from mpnp_ros.bench import methods
-from mpnp_ros.bench.methods_data import BenchData, distinct_frames, identity, prepare_data
-from mpnp_ros.bench.methods_plan import BLIND, MethodPlan, MethodsConfig, Run
-from mpnp_ros.bench.methods_run import CHECKPOINT, MethodTraining
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.head_input import LidarInput
 from mpnp_ros.modalities.lidar.polar_encoder import PolarEncoder
 from mpnp_ros.modalities.sectors import SECTORS, sector_azimuths
-from mpnp_ros.nuscenes.categories import ANSWERS
 from mpnp_ros.nuscenes.questions import Scope, scene_questions
-from mpnp_ros.nuscenes.standin import write_standin
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.nuscenes.vocabulary import ANSWERS
 from mpnp_ros.tokens import ModalityTokens
-from mpnp_ros.world.key_frames import scene_key_frames
+from mpnp_world.dataset.key_frames import scene_key_frames
+from mpnp_world.standin import write_standin
 
 SMALL = {'last': 2, 'hidden': 16, 'pooling_width': 16, 'pooling_layers': 1, 'pooling_heads': 2, 'entries': 2,
          'harmonics': 4, 'additive': True}

@@ -9,19 +9,19 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.methods.costs import AdaptationCost, curve_steps
+from bench.methods.data import BenchData
+from bench.methods.page import text_of, write_page
+from bench.methods.plan import BLIND, MethodPlan, MethodsConfig
+from bench.methods.processes import Job, Workers
+from bench.methods.report import COSTS, MethodsReport, Yardsticks
+from bench.methods.run import Curve
+from bench.study.study import StudyConfig
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
-from mpnp_ros.adaptation.study import StudyConfig
 from mpnp_ros.adaptation.trainer import TrainingStep
 from mpnp_ros.adaptation.true_objects import CHANNELS
-from mpnp_ros.bench.methods_costs import AdaptationCost, curve_steps
-from mpnp_ros.bench.methods_data import BenchData
-from mpnp_ros.bench.methods_page import text_of, write_page
-from mpnp_ros.bench.methods_plan import BLIND, MethodPlan, MethodsConfig
-from mpnp_ros.bench.methods_processes import Job, Workers
-from mpnp_ros.bench.methods_report import COSTS, MethodsReport, Yardsticks
-from mpnp_ros.bench.methods_run import Curve
 from mpnp_ros.errors import BudgetError, ConfigurationError
-from mpnp_ros.locations import shared_file
+from mpnp_ros.files import shared_file
 from mpnp_ros.modalities.sectors import SECTORS, sector_azimuths
 from mpnp_ros.tokens import ModalityTokens
 
@@ -183,7 +183,7 @@ def test_a_run_that_was_killed_at_its_last_point_ends_all_the_same(tmp_path):
 @pytest.mark.parametrize('name', ['methods_objects', 'methods_lidar'])
 def test_the_shipped_recipes_make_our_links_as_the_study_does(name):
     config = MethodsConfig.load(shared_file(f'config/{name}.yaml'))
-    study, ours = StudyConfig.load(shared_file('config/study.yaml')), config.methods[config.ours[0]]
+    study, ours = StudyConfig.load(shared_file('bench/study/study.yaml')), config.methods[config.ours[0]]
     assert {**study.link, 'harmonics': 8, 'additive': True} == ours.link, 'measured before links counted'
     assert set(config.methods) >= {'mpnp_published', 'prompt_fuse', 'ep_alm', 'mma', 'eas', 'full_llm'}
     assert (config.name, len(config.seeds)) == (name, 3)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from mpnp_ros.bench.paper_accounting import (
+from bench.paper_scale.accounting import (
     ROWS_OF_THE_PAPER,
     AccountingRow,
     count_sample,
@@ -12,7 +12,7 @@ from mpnp_ros.bench.paper_accounting import (
     sample_macs,
     shape_of,
 )
-from mpnp_ros.bench.paper_models import ADD, MODELS, SWITCH, language_model
+from bench.paper_scale.models import ADD, MODELS, SWITCH, language_model
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.llm.families import ModelShape
 

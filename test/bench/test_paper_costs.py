@@ -11,9 +11,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 from transformers import BloomConfig, OPTConfig
 
-from mpnp_ros.adaptation.cost import ADAMW, measure_macs
-from mpnp_ros.bench.input_tuning import PROMPTS
-from mpnp_ros.bench.paper_costs import (
+from bench.adaptation_memory.input_tuning import PROMPTS
+from bench.paper_scale.costs import (
     KEPT,
     OURS,
     PUBLISHED,
@@ -25,8 +24,9 @@ from mpnp_ros.bench.paper_costs import (
     methods,
     peak,
 )
-from mpnp_ros.bench.paper_memory import PeakMemory
-from mpnp_ros.bench.paper_models import ADD, MODELS, SWITCH, TOKEN_WIDTH, language_model
+from bench.paper_scale.memory import PeakMemory
+from bench.paper_scale.models import ADD, MODELS, SWITCH, TOKEN_WIDTH, language_model
+from mpnp_ros.adaptation.cost import ADAMW, measure_macs
 from mpnp_ros.llm.cost import block_weights, head_macs, macs
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp.cost import ATTENTION_BACK, link_macs

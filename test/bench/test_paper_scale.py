@@ -7,12 +7,13 @@ import pytest
 import torch
 from transformers import OPTConfig
 
-from mpnp_ros.bench import paper_costs, paper_scale
-from mpnp_ros.bench.paper_accounting import ROWS_OF_THE_PAPER, Reproduced
-from mpnp_ros.bench.paper_claims import claims
-from mpnp_ros.bench.paper_costs import FULL, KEPT, LINKED, OURS, PROMPT_FUSE, PUBLISHED, Cost, Memory
-from mpnp_ros.bench.paper_models import MODELS, SWITCH
-from mpnp_ros.bench.paper_page import Found, as_json, cost_table, text_of
+from bench.paper_scale import __main__ as paper_scale
+from bench.paper_scale import costs as paper_costs
+from bench.paper_scale.accounting import ROWS_OF_THE_PAPER, Reproduced
+from bench.paper_scale.claims import claims
+from bench.paper_scale.costs import FULL, KEPT, LINKED, OURS, PROMPT_FUSE, PUBLISHED, Cost, Memory
+from bench.paper_scale.models import MODELS, SWITCH
+from bench.paper_scale.page import Found, as_json, cost_table, text_of
 
 PETA = 10 ** 15
 

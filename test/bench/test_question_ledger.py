@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mpnp_ros.bench.question_ledger import (
+from bench.endurance.question_ledger import (
     ANSWER_TIMEOUT,
     RECOVERY_GRACE,
     REJECTED,

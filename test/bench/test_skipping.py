@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 
+from bench import skipping
+from bench.methods.data import BenchData
+from bench.methods.plan import MethodPlan, Run
+from bench.methods.run import LINK
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
-from mpnp_ros.bench import skipping
-from mpnp_ros.bench.methods_data import BenchData
-from mpnp_ros.bench.methods_plan import MethodPlan, Run
-from mpnp_ros.bench.methods_run import LINK
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import save_link
 from mpnp_ros.methods.registry import create_method

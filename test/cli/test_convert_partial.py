@@ -14,7 +14,7 @@ from PIL import Image
 
 from mpnp_ros.cli.main import main
 from mpnp_ros.nuscenes.bag_player import BagPlayer
-from mpnp_ros.nuscenes.standin import write_standin
+from mpnp_world.standin import write_standin
 
 CAMERAS = 6
 

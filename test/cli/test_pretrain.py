@@ -8,7 +8,7 @@ import pytest
 from mpnp_ros.cli import main as cli
 from mpnp_ros.cli import pretrain
 from mpnp_ros.modalities.registry import create_encoder
-from mpnp_ros.nuscenes.standin import write_standin
+from mpnp_world.standin import write_standin
 
 
 @pytest.fixture(scope='module')

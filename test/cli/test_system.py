@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mpnp_ros.bench.system_starts import start_and_end
+from bench.system_starts import start_and_end
 from mpnp_ros.cli.node_processes import Placement, ProcessSpec
 from mpnp_ros.cli.system import System
 from mpnp_ros.supervisor import ENDED, FAILED

@@ -12,9 +12,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from mpnp_ros.cache import sha256_of
 from mpnp_ros.cli import main as cli
 from mpnp_ros.cli import train as train_command
+from mpnp_ros.files import sha256_of
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.modalities import registry
@@ -24,8 +24,8 @@ from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import LidarEncoder
 from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import freeze
-from mpnp_ros.nuscenes.standin import write_standin
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_world.standin import write_standin
 
 SIZE = {'height': 56, 'width': 56, 'blocks': (1, 2, 3), 'device': 'cpu', 'dtype': 'float32'}
 

@@ -11,11 +11,10 @@ import yaml
 from mpnp_ros.cli.node_processes import source_files
 from mpnp_ros.endpoints import SUBSCRIBES
 from mpnp_ros.modalities.registry import find_sensor
-from mpnp_ros.nuscenes.bag_messages import MessageFactory
-from mpnp_ros.nuscenes.scene_recording import SceneRecording
-from mpnp_ros.nuscenes.standin.writer import write_standin
+from mpnp_ros.nuscenes.bag_messages import MessageFactory, message_types
+from mpnp_ros.nuscenes.bag_writer import SceneRecording
 from mpnp_ros.nuscenes.tables import NuScenes
-from mpnp_ros.nuscenes.typestore import message_types
+from mpnp_world.standin.writer import write_standin
 
 ROOT = Path(__file__).parents[2]
 ROWS = yaml.safe_load((ROOT / 'config/gazebo_bridge.yaml').read_text())

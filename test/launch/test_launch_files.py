@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mpnp_ros.bench.system_starts import start_and_end
+from bench.system_starts import start_and_end
 
 pytest.importorskip('ros2launch', reason='ros2launch is not installed: there are no wheels of it')
 pytestmark = pytest.mark.ros

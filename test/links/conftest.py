@@ -9,10 +9,10 @@ import torch
 
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
+from mpnp_ros.methods.link import QuestionStates, TokenBatch
 from mpnp_ros.methods.link_options import LinkConfig
-from mpnp_ros.methods.mpnp.connections import LatentConnections
 from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.mpnp.method import LatentConnections
 
 WIDTH = 6
 NAMES = ('car: moving', 'car: parked', 'bus: moving', 'bus: parked', 'cone', 'barrier')

@@ -8,7 +8,7 @@ import torch
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.methods.mpnp.connections import LatentConnections
+from mpnp_ros.methods.mpnp.method import LatentConnections
 
 
 def test_nothing_plugged_costs_nothing(tiny_lm, new_tokens):

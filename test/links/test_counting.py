@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mpnp_ros.methods.inputs import TokenBatch
-from mpnp_ros.methods.mpnp.connections import LatentConnections
+from mpnp_ros.methods.link import TokenBatch
 from mpnp_ros.methods.mpnp.counting import (
     NUMBERS,
     CountingPooling,
@@ -18,7 +17,8 @@ from mpnp_ros.methods.mpnp.counting import (
     number_probabilities,
     sector_centres,
 )
-from mpnp_ros.methods.mpnp.worth import Worth, fuse, in_sectors
+from mpnp_ros.methods.mpnp.link import Worth, fuse, in_sectors
+from mpnp_ros.methods.mpnp.method import LatentConnections
 from mpnp_ros.tokens import SECTORS
 
 CHANNELS = 6
@@ -129,13 +129,33 @@ def test_a_distance_that_is_not_known_is_within_every_reach(pooling):
 def test_a_new_link_takes_counts_as_they_are_said():
     said = counts(torch.rand(4, CHANNELS), torch.zeros(4))
     with torch.no_grad():
-        taken = Worth(CHANNELS)(said)
+        taken = Worth(NAMES)(said)
     assert torch.equal(taken.numbers[:, :4], said.numbers) and not taken.numbers[:, 4:].any()
     assert torch.equal(taken.azimuth[:, :4], said.azimuth)
 
 
+def test_answers_move_what_is_alike_together_and_the_rest_not_at_all():
+    names = ('car: moving', 'car: parked', 'truck: moving', 'truck: parked', 'cone')
+    worth = Worth(names)
+    with torch.no_grad():
+        worth.confusion[2, 0] = .3
+    numbers = torch.rand(1, 3, len(names), generator=torch.Generator().manual_seed(0))
+    said = Counts(numbers, torch.zeros(1, 3), torch.full((1, 3), math.nan),
+                  torch.ones(1, SECTORS, len(names)))
+    taken = worth(said).numbers
+    with torch.no_grad():
+        assert torch.equal(taken, worth(said).numbers)
+    (taken[0, :3] * torch.rand(3, len(names))).sum().backward()
+    gradient = worth.confusion.grad
+    assert gradient[2, 0] == gradient[3, 1] != 0  # a car taken for a truck of the same status
+    assert gradient[0, 1] == gradient[2, 3] != 0  # something parked taken for moving
+    assert gradient[0, 0] == gradient[1, 1] != gradient[2, 2]
+    assert gradient[3, 0] == gradient[0, 3] == 0
+    assert gradient[4, 0] == gradient[4, 1] != gradient[4, 4]
+
+
 def test_worth_corrects_what_is_mistaken_missed_and_turned():
-    worth, said = Worth(CHANNELS), counts(torch.eye(CHANNELS)[:1], torch.zeros(1))
+    worth, said = Worth(NAMES), counts(torch.eye(CHANNELS)[:1], torch.zeros(1))
     with torch.no_grad():
         worth.confusion[1, 0], worth.confusion[0, 0] = .4, .5
         worth.missed[2] = .01
@@ -150,9 +170,9 @@ def test_sensors_that_agree_say_together_what_each_says():
     azimuth = sector_centres()[[5, 30]]
     said = counts(torch.rand(2, CHANNELS), azimuth)
     numbers, _ = in_sectors(said)
-    together = fuse([(said, Worth(CHANNELS), OPEN), (said, Worth(CHANNELS), OPEN)])
+    together = fuse([(said, Worth(NAMES), OPEN), (said, Worth(NAMES), OPEN)])
     torch.testing.assert_close(together.numbers, numbers)
-    assert fuse([(said, Worth(CHANNELS), OPEN)]) is said
+    assert fuse([(said, Worth(NAMES), OPEN)]) is said
 
 
 def test_distances_of_a_sector_are_a_mean_where_they_are_known_of_most():
@@ -168,14 +188,14 @@ def test_a_sensor_has_no_say_where_it_does_not_look_or_cannot_tell():
     one, other = counts(torch.ones(2, CHANNELS), azimuth), counts(torch.zeros(2, CHANNELS), azimuth)
     covered = torch.ones(1, SECTORS, CHANNELS)
     covered[0, 30], covered[..., 2] = 0, 0
-    together = fuse([(one, Worth(CHANNELS), OPEN), (other._replace(covered=covered), Worth(CHANNELS), OPEN)])
+    together = fuse([(one, Worth(NAMES), OPEN), (other._replace(covered=covered), Worth(NAMES), OPEN)])
     assert together.numbers[0, 5].tolist() == pytest.approx([.5, .5, 1, .5, .5, .5])
     assert together.numbers[0, 30].tolist() == pytest.approx([1] * CHANNELS)
 
 
 def test_trust_decides_between_sensors():
     azimuth = sector_centres()[[5]]
-    parts = [(counts(number * torch.ones(1, CHANNELS), azimuth), Worth(CHANNELS), OPEN)
+    parts = [(counts(number * torch.ones(1, CHANNELS), azimuth), Worth(NAMES), OPEN)
              for number in (0., 1.)]
     with torch.no_grad():
         parts[1][1].trust.fill_(math.log(3))

@@ -14,11 +14,18 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.methods.link_files import MANIFEST, TENSORS, load_link, read_manifest, save_link
+from mpnp_ros.methods.link_files import (
+    MANIFEST,
+    TENSORS,
+    Adaptation,
+    Provenance,
+    load_link,
+    read_manifest,
+    save_link,
+)
 from mpnp_ros.methods.link_options import SINCE_COUNTING, LinkConfig
-from mpnp_ros.methods.mpnp.connections import LatentConnections
+from mpnp_ros.methods.mpnp.method import LatentConnections
 from mpnp_ros.methods.mpnp_published import PublishedLink
-from mpnp_ros.methods.provenance import Adaptation, Provenance
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.methods.inputs import TokenBatch
-from mpnp_ros.methods.mpnp.connections import LatentConnections
+from mpnp_ros.methods.link import TokenBatch
+from mpnp_ros.methods.mpnp.method import LatentConnections
 
 FAMILIES = st.sampled_from(['llama', 'opt', 'bloom', 'gpt2'])
 POOLINGS = st.sampled_from(['none', 'question', 'counting'])

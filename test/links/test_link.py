@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.link import TokenBatch
 from mpnp_ros.tokens import ModalityTokens
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import DynamicCache
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.link import TokenBatch
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp_published import PublishedConnections, PublishedLink
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpnp_ros.methods.standardise import BOUND, Standardise
+from mpnp_ros.methods.link import BOUND, Standardise
 
 
 def measured(samples: torch.Tensor) -> Standardise:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from mpnp_ros.llm.attention import BlockPrefix
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.llm.prefix import BlockPrefix
 
 
 def _random_prefix(lm: LanguageModel, gate: float = 0., columns: int = 3, batch: int = 1,

@@ -10,11 +10,10 @@ import torch
 from transformers import OPTConfig, OPTForCausalLM
 
 from mpnp_ros.errors import UnsupportedModelError
-from mpnp_ros.llm.altered_model import AlteredModel
+from mpnp_ros.llm.attention import BlockPrefix
 from mpnp_ros.llm.block_parts import AffineMap, BlockParts
-from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.language_model import AlteredModel, LanguageModel
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.llm.prefix import BlockPrefix
 from mpnp_ros.llm.text_cache import TextCache
 
 PRE_NORM = ('llama', 'mistral', 'qwen2', 'qwen3', 'gemma', 'opt', 'gpt2', 'bloom')

@@ -10,8 +10,7 @@ import torch
 from mpnp_ros.errors import QuestionError
 from mpnp_ros.llm import question_files
 from mpnp_ros.llm.choices import ChoiceTrie
-from mpnp_ros.llm.prepared import ChoiceText, choice_log_probabilities, prepare_batch
-from mpnp_ros.llm.prompt import PromptTemplate
+from mpnp_ros.llm.prepared import ChoiceText, PromptTemplate, choice_log_probabilities, prepare_batch
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.upper_blocks import load_upper_blocks
 from mpnp_ros.llm.weights import load_language_model

@@ -12,7 +12,7 @@ from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prepared import choice_log_probabilities, prepare
 from mpnp_ros.methods.columns.method import ColumnMethod
-from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.link import TokenBatch
 from mpnp_ros.methods.link_files import load_link, save_link
 from mpnp_ros.methods.registry import create_method, methods
 

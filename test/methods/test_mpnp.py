@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from mpnp_ros.errors import ConfigurationError, LinksError, QuestionError
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prepared import choice_log_probabilities, prepare
-from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
+from mpnp_ros.methods.link import QuestionStates, TokenBatch
 from mpnp_ros.methods.link_files import load_link, save_link
 from mpnp_ros.methods.link_options import LinkConfig
-from mpnp_ros.methods.mpnp.connections import LatentConnections
 from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.mpnp.method import LatentConnections
 from mpnp_ros.methods.registry import create_method, methods
 
 QUESTION = 'how many cars are there?'

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import ConfigurationError, LinksError
+from mpnp_ros.llm.attention import BlockPrefix
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.llm.prefix import BlockPrefix
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.text_cache import TextCache
 from mpnp_ros.methods.link_files import load_link, save_link

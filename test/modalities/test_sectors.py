@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpnp_ros.modalities.sectors import SECTORS, sector_azimuths, sector_of
-from mpnp_ros.nuscenes.relations import RELATIONS, relation
+from mpnp_ros.nuscenes.vocabulary import RELATIONS, relation
 
 
 def test_sectors_run_counter_clockwise_from_behind():

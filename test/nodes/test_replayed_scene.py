@@ -12,10 +12,10 @@ from mpnp_ros.msg import ModalityTokens
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
 from mpnp_ros.conversions.tokens import from_message
+from mpnp_ros.nuscenes.bag_messages import message_types
 from mpnp_ros.nuscenes.bag_writer import write_bag
 from mpnp_ros.nuscenes.tables import NuScenes
-from mpnp_ros.nuscenes.typestore import message_types
-from mpnp_ros.world.rig import CAMERAS
+from mpnp_world.sensors.rig import CAMERAS
 
 KEYFRAME = Path(__file__).parents[3] / 'shared/data/nuscenes_keyframe'
 pytestmark = [pytest.mark.ros, pytest.mark.skipif(not KEYFRAME.exists(), reason='no nuScenes key frame here')]

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
 
-from mpnp_ros.cli.node_processes import node_program
+from mpnp_ros.cli.node_processes import all_nodes, node_program
 from mpnp_ros.nodes import signals
 
 pytestmark = pytest.mark.ros
@@ -108,8 +108,7 @@ def test_a_second_signal_of_any_kind_ends_at_once(ros):
     assert ended(process) == (128 + signal.SIGTERM, '')
 
 
-@pytest.mark.parametrize('node', ['camera_encoder', 'lidar_encoder', 'radar_encoder', 'fusion', 'adaptation',
-                                  'replay', 'world'])
+@pytest.mark.parametrize('node', all_nodes())
 def test_a_signal_amid_the_imports_ends_a_node(node):
     """The import of the first heavy package waits here, as one from a slow disk would, in short turns."""
     program = node_program(node)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from mpnp_ros.nuscenes.key_frame import KeyFrame
-from mpnp_ros.nuscenes.standin import write_standin
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_world.standin import write_standin
 
 KEY_FRAME_ROOT = Path(__file__).resolve().parents[3] / 'shared' / 'data' / 'nuscenes_keyframe'
 

@@ -21,12 +21,11 @@ from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from mpnp_ros.errors import BagError, ConfigurationError
-from mpnp_ros.nuscenes.bag_messages import MessageFactory
+from mpnp_ros.nuscenes.bag_messages import MessageFactory, message_types
 from mpnp_ros.nuscenes.bag_player import BagMessage, BagPlayer
 from mpnp_ros.nuscenes.bag_writer import write_bag
 from mpnp_ros.nuscenes.playback_clock import PlaybackClock
 from mpnp_ros.nuscenes.tables import NuScenes
-from mpnp_ros.nuscenes.typestore import message_types
 
 TYPES = message_types()
 DAY = 86_400 * 10 ** 9

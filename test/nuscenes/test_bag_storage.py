@@ -14,9 +14,9 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 
 from mpnp_ros.errors import BagError
 from mpnp_ros.nuscenes.bag_mcap import zstd
+from mpnp_ros.nuscenes.bag_messages import message_types
 from mpnp_ros.nuscenes.bag_records import Offered, offered_qos, type_in_full
 from mpnp_ros.nuscenes.bag_storage import Bag
-from mpnp_ros.nuscenes.typestore import message_types
 
 TYPES = message_types()
 TEXT = 'std_msgs/msg/String'

@@ -14,12 +14,12 @@ from rosbags.interfaces import QosDurability
 from rosbags.rosbag2 import Reader
 
 from mpnp_ros.errors import BagError, DatasetError
+from mpnp_ros.nuscenes.bag_messages import message_types
 from mpnp_ros.nuscenes.bag_writer import write_bag
 from mpnp_ros.nuscenes.key_frame import KeyFrame
-from mpnp_ros.nuscenes.pointclouds import RADAR_DTYPE, read_lidar
 from mpnp_ros.nuscenes.questions import scene_questions
+from mpnp_ros.nuscenes.sensor_files import RADAR_DTYPE, read_lidar
 from mpnp_ros.nuscenes.tables import NuScenes
-from mpnp_ros.nuscenes.typestore import message_types
 
 TYPES = message_types()
 EXTRA_STAMP = 1_600_000_000_250_000

@@ -15,7 +15,7 @@ from mpnp_ros.nuscenes.geometry import (
     rotation_from_quaternion,
     wrap_angle,
 )
-from mpnp_ros.nuscenes.relations import RELATIONS, relation
+from mpnp_ros.nuscenes.vocabulary import RELATIONS, relation
 
 ANGLES = st.floats(-10, 10)
 UNIT = st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > .1)

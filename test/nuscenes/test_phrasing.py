@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpnp_ros.adaptation.rule import parse_question
-from mpnp_ros.nuscenes.categories import CATEGORIES, STATUSES_OF_CATEGORY, THING
+from bench.study.rule import parse_question
 from mpnp_ros.nuscenes.phrasing import ANYWHERE, NEAR, Meaning, grammar, say, say_beyond
-from mpnp_ros.nuscenes.relations import RELATIONS
-from mpnp_ros.nuscenes.templates import Description
+from mpnp_ros.nuscenes.vocabulary import CATEGORIES, RELATIONS, STATUSES_OF_CATEGORY, THING
+from mpnp_ros.nuscenes.wording import Description
 
 TYPES = ('exist', 'count', 'object', 'status', 'comparison')
 DESCRIPTIONS = [Description(category, status) for category in CATEGORIES

@@ -10,12 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpnp_ros.nuscenes.balance import balance, majority_accuracy
-from mpnp_ros.nuscenes.categories import ANSWERS, CATEGORIES, STATUSES_OF_CATEGORY
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame, turned
-from mpnp_ros.nuscenes.questions import LabelledQuestion, SceneFacts, askable, scene_questions
+from mpnp_ros.nuscenes.questions import (
+    LabelledQuestion,
+    SceneFacts,
+    askable,
+    balance,
+    majority_accuracy,
+    scene_questions,
+)
 from mpnp_ros.nuscenes.tables import NuScenes
-from mpnp_ros.nuscenes.templates import TEMPLATES, Description
+from mpnp_ros.nuscenes.vocabulary import ANSWERS, CATEGORIES, STATUSES_OF_CATEGORY
+from mpnp_ros.nuscenes.wording import TEMPLATES, Description
 
 NOUNS = r'barrier|bicycle|bus|car|construction vehicle|motorcycle|pedestrian|traffic cone|trailer|truck|thing'
 STATUS = r'moving|parked|stopped|not standing|standing'

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpnp_ros.nuscenes.bag_messages import MessageFactory
+from mpnp_ros.nuscenes.bag_messages import MessageFactory, message_types
 from mpnp_ros.nuscenes.geometry import Transform
 from mpnp_ros.nuscenes.stamps import StampShifter
-from mpnp_ros.nuscenes.typestore import message_types
 
 TYPES = message_types()
 FACTORY = MessageFactory(TYPES)

@@ -13,8 +13,8 @@ from PIL import Image
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.nuscenes.geometry import Transform, box_corners, rotation_about_z
 from mpnp_ros.nuscenes.key_frame import KeyFrame
-from mpnp_ros.nuscenes.pointclouds import read_lidar
 from mpnp_ros.nuscenes.questions import scene_questions
+from mpnp_ros.nuscenes.sensor_files import read_lidar
 from mpnp_ros.nuscenes.tables import TABLES, NuScenes
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mpnp_ros.nuscenes.typestore import definitions_folder, message_types
+from mpnp_ros.nuscenes.bag_messages import definitions_folder, message_types
 
 
 def test_own_messages_are_known() -> None:

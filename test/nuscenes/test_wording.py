@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame
 from mpnp_ros.nuscenes.questions import SceneFacts, askable, scene_questions
-from mpnp_ros.nuscenes.templates import TEMPLATES
-from mpnp_ros.nuscenes.wording import SIXTHS, read_question, turned_question
-from mpnp_ros.world.key_frames import object_key_frames
+from mpnp_ros.nuscenes.wording import SIXTHS, TEMPLATES, read_question, turned_question
+from mpnp_world.dataset.key_frames import object_key_frames
 
 
 @cache

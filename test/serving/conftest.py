@@ -9,14 +9,14 @@ import pytest
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.generation import Fragment
-from mpnp_ros.llm.interruption import check_interruption
+from mpnp_ros.llm.language_model import check_interruption
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp.link import LatentLink
 from mpnp_ros.methods.questions import Reply
 from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.link_versions import LinkVersion
 from mpnp_ros.serving.modality_board import ModalityBoard
-from mpnp_ros.serving.watch_limits import WatchLimits
+from mpnp_ros.serving.modality_state import WatchLimits
 from mpnp_ros.tokens import ModalityTokens
 
 SECOND = 1_000_000_000

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.methods.questions import Reply
-from mpnp_ros.serving.answer import Status
+from mpnp_ros.serving.answers import Status
 from mpnp_ros.serving.link_versions import LinkVersion
 from mpnp_ros.serving.modality_state import Command
 from mpnp_ros.serving.questions import Question

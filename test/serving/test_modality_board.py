@@ -8,10 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.serving.modality_board import ModalityBoard
-from mpnp_ros.serving.modality_state import Command, EncoderFacts, LinkFit, State
-from mpnp_ros.serving.modality_watch import MOST_TOKENS
-from mpnp_ros.serving.watch_limits import WatchLimits
+from mpnp_ros.serving.modality_board import MOST_TOKENS, ModalityBoard
+from mpnp_ros.serving.modality_state import Command, EncoderFacts, LinkFit, State, WatchLimits
 
 FIT = LinkFit('e1', 4, 'v1')
 

@@ -8,8 +8,8 @@ import pytest
 
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
-from mpnp_ros.serving.answer import Answer, Status
 from mpnp_ros.serving.answer_server import AnswerServer
+from mpnp_ros.serving.answers import Answer, Status
 from mpnp_ros.serving.link_versions import LinkVersion
 from mpnp_ros.serving.modality_board import ModalityBoard
 from mpnp_ros.serving.modality_state import Command

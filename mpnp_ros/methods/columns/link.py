@@ -14,12 +14,9 @@ from torch import nn
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.methods.aligner import Direction
 from mpnp_ros.methods.connections import SharingConnections
-from mpnp_ros.methods.inputs import TokenBatch
-from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link import Direction, Link, Standardise, TokenBatch
 from mpnp_ros.methods.link_options import POOLINGS, REACHES, LinkConfig
-from mpnp_ros.methods.standardise import Standardise
 from mpnp_ros.options import option
 
 #: Options of LinkConfig that links of columns read, beside those that follow from the model.

@@ -15,16 +15,15 @@ import torch
 from torch import nn
 
 from mpnp_ros.errors import LinksError
+from mpnp_ros.llm.attention import Prefix
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.llm.prefix import Prefix
 from mpnp_ros.llm.prepared import PreparedQuestion
 from mpnp_ros.llm.text_cache import TextCache
-from mpnp_ros.methods.batch import QuestionBatch
 from mpnp_ros.methods.columns.link import ColumnConnections, ColumnLink, ModalityColumns, Prompts
-from mpnp_ros.methods.inputs import TokenBatch
+from mpnp_ros.methods.link import TokenBatch
 from mpnp_ros.methods.method import Method, of_encoder
-from mpnp_ros.methods.questions import Evidence, Tokens
+from mpnp_ros.methods.questions import Evidence, QuestionBatch, Tokens
 
 #: Modalities of whose columns a text is behind.
 Seen = frozenset[str]

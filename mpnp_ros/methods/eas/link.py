@@ -22,11 +22,10 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from mpnp_ros.llm.altered_model import BlockForm
+from mpnp_ros.llm.attention import BlockPrefix
 from mpnp_ros.llm.block_parts import BlockParts
 from mpnp_ros.llm.families import BlockContext
-from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.llm.prefix import BlockPrefix
+from mpnp_ros.llm.language_model import BlockForm, LanguageModel
 from mpnp_ros.llm.text_cache import TextCache
 from mpnp_ros.methods.mma.link import Adapter, Adapters, Mixture, MmaConfig, MmaLink, new_adapter
 from mpnp_ros.options import option

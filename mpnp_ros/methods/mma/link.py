@@ -19,12 +19,11 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import nn
 
-from mpnp_ros.llm.altered_model import AlteredModel, BlockForm
+from mpnp_ros.llm.attention import BlockPrefix
 from mpnp_ros.llm.block_parts import AffineMap, BlockParts
 from mpnp_ros.llm.families import BlockContext
-from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.language_model import AlteredModel, BlockForm, LanguageModel
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.llm.prefix import BlockPrefix
 from mpnp_ros.llm.text_cache import TextCache
 from mpnp_ros.methods.columns.link import ColumnConfig, ColumnLink
 from mpnp_ros.options import option

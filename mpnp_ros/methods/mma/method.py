@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-from mpnp_ros.llm.altered_model import AlteredModel, BlockForm
 from mpnp_ros.llm.block_parts import BlockParts
-from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.language_model import AlteredModel, BlockForm, LanguageModel
 from mpnp_ros.methods.columns.link import ColumnConnections
 from mpnp_ros.methods.columns.method import ColumnMethod, Seen
 from mpnp_ros.methods.mma.link import MmaLink

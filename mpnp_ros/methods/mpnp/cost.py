@@ -5,7 +5,7 @@ gradient of each of its factors that leads to a parameter: twice, but once where
 """
 from __future__ import annotations
 
-from mpnp_ros.methods.aligner import HARMONICS
+from mpnp_ros.methods.link import HARMONICS
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp.counting import EDGES, FREQUENCIES, NUMBERS, SUPERVISED, sort_groups
 from mpnp_ros.methods.mpnp.pooling import CONTENTS

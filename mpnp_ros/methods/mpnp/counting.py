@@ -19,10 +19,9 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy, cross_entropy, dropout
 
-from mpnp_ros.methods.aligner import fourier
+from mpnp_ros.methods.link import Standardise, fourier
 from mpnp_ros.methods.mpnp.pooling import end_state, with_one, without_first
 from mpnp_ros.methods.questions import Counted
-from mpnp_ros.methods.standardise import Standardise
 from mpnp_ros.tokens import SECTORS
 
 NUMBERS = 13

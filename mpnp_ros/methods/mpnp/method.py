@@ -1,20 +1,105 @@
 """The default method: gated latent links over cached lower blocks (arXiv:2312.07886)."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import torch
+
+from mpnp_ros.llm.attention import BlockPrefix, Prefix
 from mpnp_ros.llm.prepared import PreparedQuestion
-from mpnp_ros.methods.batch import question_states
+from mpnp_ros.methods.connections import Connections, join
+from mpnp_ros.methods.link import QuestionStates, TokenBatch
 from mpnp_ros.methods.method import Method, PrefixCompletion
-from mpnp_ros.methods.mpnp.connections import LatentConnections
 from mpnp_ros.methods.mpnp.cost import LATENT_COST
-from mpnp_ros.methods.mpnp.link import LatentLink
-from mpnp_ros.methods.questions import Evidence, Tokens
+from mpnp_ros.methods.mpnp.link import LatentLink, Question, fuse
+from mpnp_ros.methods.questions import Evidence, Tokens, question_states
 from mpnp_ros.methods.registry import MethodSpec
 
 #: Learning rate groups of the parameters of latent links.
 LATENT_GROUPS = {'gates': ('gate_weights',), 'trust': ('worth.trust', 'worth.presence'),
                  'worth': ('worth.*',), 'aligners': ('*_aligner.*',)}
+
+
+class LatentConnections(Connections):
+    """Connections whose links give a prefix; with none plugged the prefix is empty."""
+
+    @property
+    def question_blocks(self) -> tuple[int, ...]:
+        """Blocks at whose input the links want the states of the question alone, ascending."""
+        return tuple(sorted({link.config.question_block for link in self._links.values()
+                             if link.pooling is not None and link.open_blocks}))
+
+    def prefix(self, tokens: Mapping[str, TokenBatch | tuple],
+               question: QuestionStates | None = None, evidence: Evidence | None = None) -> Prefix:
+        """What the linked blocks attend to beside the text.
+
+        tokens: modality -> TokenBatch (or a tuple of its first fields); modalities without a link, and
+        links without tokens, add nothing; a link on soft tokens is always there.  question: needed by
+        links with question pooling.  evidence: gets what links that count have to say beside the prefix.
+        Keys and values are of the model's dtype.
+        """
+        parts: dict[int, list[BlockPrefix]] = {}
+        for modality, link in self._links.items():
+            if link.config.pooling == 'counting' or (link.soft_tokens is None and modality not in tokens):
+                continue
+            batch = TokenBatch(*tokens[modality]) if link.soft_tokens is None else None
+            for block, part in link(batch, self._asked(link, question)).items():
+                parts.setdefault(block, []).append(part)
+        for group in self._readers(tokens).values():
+            for block, part in self._fused(group, question, evidence).items():
+                parts.setdefault(block, []).append(part)
+        return {block: join(parts[block], self.lm.dtype) for block in sorted(parts)}
+
+    def _readers(self, tokens: Mapping[str, TokenBatch | tuple],
+                 ) -> dict[int, list[tuple[LatentLink, TokenBatch]]]:
+        """The links that count, have tokens and are not closed, by the reader that they share."""
+        readers: dict[int, list[tuple[LatentLink, TokenBatch]]] = {}
+        for modality, link in self._links.items():
+            if modality in tokens and link.config.pooling == 'counting' and bool(link.gates.any()):
+                readers.setdefault(id(link.pooling), []).append((link, TokenBatch(*tokens[modality])))
+        return readers
+
+    def _fused(self, group: Sequence[tuple[LatentLink, TokenBatch]], question: QuestionStates | None,
+               evidence: Evidence | None) -> dict[int, BlockPrefix]:
+        """One prefix for the links of a reader: their counts are fused, and the most open one opens it."""
+        reader = group[0][0]
+        pooling, states = reader.pooling, self._asked(reader, question)
+        if states is None:
+            return reader(group[0][1])
+        asked = pooling.probes(*states)
+        parts = [(link.count(batch), link.worth, link.gates.max()) for link, batch in group]
+        tally = pooling.tally(fuse(parts), asked)
+        if evidence is not None:
+            warmths = [link.temperature(asked, tally) for link, _ in group]
+            before = [] if evidence.temperature is None else [evidence.temperature]
+            evidence.temperature = torch.stack(before + warmths).amax(0)
+        if evidence is not None and evidence.alone:
+            several = len(group) > 1
+            evidence.counted += pooling.counted(tally, asked, '' if several else reader.config.modality)
+            if several:
+                for (link, _), (counts, _, _) in zip(group, parts, strict=True):
+                    own = pooling.tally(counts, asked)
+                    evidence.counted += pooling.counted(own, asked, link.config.modality)
+            answerable = pooling.can_answer(asked).sigmoid().item()
+            evidence.answerable = min(evidence.answerable, answerable)
+        columns = [link.columns(batch) for link, batch in group]
+        texts = max(column.shape[1] for column in columns)
+        opened = torch.stack([column.expand(-1, texts) for column in columns]).amax(0)
+        return reader.prefix_of(pooling.entries_of(tally, asked), opened)
+
+    def _plugged(self, link: LatentLink) -> None:
+        """A link has been plugged, under the lock: with those that read alike it shares their reader."""
+        for other in self._links.values():
+            if other is not link and link.reads_like(other):
+                link.share_reader(other)
+                return
+
+    @staticmethod
+    def _asked(link: LatentLink, question: QuestionStates | None) -> Question | None:
+        """The states of the question that a link pools by, None for one that does not."""
+        if link.pooling is None or not link.open_blocks or question is None:
+            return None
+        return question.at(link.config.question_block)
 
 
 class Mpnp(Method):

@@ -15,8 +15,7 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from mpnp_ros.methods.aligner import fourier
-from mpnp_ros.methods.standardise import Standardise
+from mpnp_ros.methods.link import Standardise, fourier
 
 #: What entries start from and sums begin with; any value that keeps both near 1 serves.
 ENTRY_SPREAD, SUM_SCALE = 0.3, 1 / 3

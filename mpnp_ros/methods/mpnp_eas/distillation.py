@@ -16,8 +16,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from mpnp_ros.cache import cache_root, write_file
 from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.files import cache_root, write_file
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.methods.eas.redundancy import measure_skips

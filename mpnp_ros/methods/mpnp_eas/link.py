@@ -13,9 +13,8 @@ import torch
 from torch import nn
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.llm.altered_model import AlteredModel, BlockForm
 from mpnp_ros.llm.block_parts import AffineMap
-from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.language_model import AlteredModel, BlockForm, LanguageModel
 from mpnp_ros.methods.eas.link import SkippedBlock
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp.link import LatentLink

@@ -50,7 +50,7 @@ class MpnpEas(Mpnp):
         """An untrained link; the first one may take minutes, in which attentions learn to be skipped."""
         config = SkippingConfig.for_model(self.stock, modality, encoder, token_width, **options)
         if self.stand_ins is None:
-            self._adopt(self._distilled())
+            self._adopt(kept_stand_ins(self.stock, self._texts(), self.distilling))
         own = self.stand_ins
         link = SkippingLink(replace(config, skip=own.skip, stand_in_rank=own.down.shape[1],
                                     stand_ins=own.fingerprint))
@@ -60,9 +60,6 @@ class MpnpEas(Mpnp):
     def distil(self) -> StandIns:
         """What stands in for attention, learned anew whatever is in the cache."""
         return distil(self.stock, self._texts(), self.distilling)
-
-    def _distilled(self) -> StandIns:
-        return kept_stand_ins(self.stock, self._texts(), self.distilling)
 
     def _texts(self) -> list[torch.Tensor]:
         return [self.template.ids(self.stock.tokenizer, question)

@@ -21,8 +21,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mpnp_ros.cache import cached_folder, sha256_of
 from mpnp_ros.errors import MpnpError, WeightsError
+from mpnp_ros.files import cached_folder, sha256_of
 from mpnp_ros.modalities.lidar.rangevit import build_rangevit
 
 

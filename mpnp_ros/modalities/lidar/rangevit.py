@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpnp_ros.cache import is_whole
-from mpnp_ros.contents import head_of, mistaken, read_json
 from mpnp_ros.errors import WeightsError
+from mpnp_ros.files import head_of, is_whole, mistaken, read_json
 from mpnp_ros.modalities.directions import azimuth_of, heading_of, wrap_azimuth
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import sector_tokens

@@ -7,7 +7,7 @@ from mpnp_ros.errors import DatasetError
 from mpnp_ros.modalities.radar.frames import RadarFrame
 from mpnp_ros.modalities.radar.returns import radar_scan
 from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
-from mpnp_ros.nuscenes.pointclouds import read_radar
+from mpnp_ros.nuscenes.sensor_files import read_radar
 
 
 def radar_frame(frame: KeyFrame) -> RadarFrame:

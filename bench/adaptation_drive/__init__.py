@@ -1,0 +1,1 @@
+"""Adaptation in the running system, beside the answers."""

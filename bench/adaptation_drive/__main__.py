@@ -1,0 +1,159 @@
+"""Run the day-to-night drive on a ROS system; write docs/results/adaptation.json, .md and .png.
+
+    python -m bench.adaptation_drive --study study --work drives --output docs/results
+
+For every seed the robot starts with the camera links of the study (`python -m bench.study --work study`).
+It adapts to the LiDAR during the drive: once from labelled questions at night, once distilled from the camera
+by day.
+The adapted links then answer the study's questions about held-out scenes and are compared with offline
+training. Finished drives are kept and not repeated.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.study.study import RECIPE, Study, StudyConfig
+from bench.timing import machine
+from mpnp_ros.adaptation.evaluation import answers_of
+from mpnp_ros.cli.exchanges import Score
+from mpnp_ros.cli.logged_processes import own_domain
+from mpnp_ros.cli.session import ros_session
+from mpnp_ros.files import write_file
+from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.registry import create_method
+from mpnp_ros.modalities.registry import create_encoder
+from mpnp_world.demo.drive import CAMERA, LIDAR, PHASES, SCOPE, Drive, drive_through
+from mpnp_world.demo.live import LiveVehicle
+from mpnp_world.demo.majority import Majority, count_majority
+from mpnp_world.demo.processes import QUESTIONS_A_KIND, SEED, Processes
+from mpnp_world.demo.view import make_view
+
+READY = 300.
+SCENES_APART = 100
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the missing drives, evaluate all of them and write the page."""
+    from bench.adaptation_drive.page import write_page
+
+    options = _parser().parse_args(arguments)
+    own_domain()
+    majority = count_majority(SCOPE, QUESTIONS_A_KIND)
+    for seed in options.seeds:
+        for supervision in options.supervision:
+            run = options.work / f'{supervision}-{seed}'
+            if not (run / 'drive.json').is_file():
+                drive_once(options.study, seed, supervision, options.seconds, run, majority)
+    found = [json.loads((options.work / f'{supervision}-{seed}' / 'drive.json').read_bytes())
+             for supervision in options.supervision for seed in options.seeds]
+    held = HeldOutEvaluation(options.study, options.work)
+    page = write_page(found, held, options.output, _machine(), len(held.study.test.examples),
+                      options.note)
+    print(f'wrote {page}')
+    return 0
+
+
+def drive_once(study: Path, seed: int, supervision: str, seconds: float, run: Path,
+               majority: Majority) -> None:
+    """Run one drive; its links and its log stay in the folder `run`."""
+    from rich.console import Console
+
+    shutil.rmtree(run, ignore_errors=True)
+    run.mkdir(parents=True)
+    store = LinkStore(study / 'links' / f'seed-{seed}')
+    begun = [store.latest(name).path for name in (CAMERA, 'objects')]
+    processes = Processes(run / 'nodes.log', (), begun[:1], begun, supervision, SEED + SCENES_APART * seed)
+    with ExitStack() as stack:
+        node = stack.enter_context(ros_session())
+        stack.enter_context(processes.robot())
+        processes.plug_in([CAMERA])
+        robot = LiveVehicle(node, processes)
+        with processes.world():
+            robot.wait_until_ready([CAMERA], READY)
+            with make_view(Console(width=160), robot.diary) as view:
+                drive = drive_through(robot, PHASES[supervision], seconds, majority, view)
+    write_file(run / 'drive.json', json.dumps(_as_json(drive, seed, supervision)).encode())
+
+
+class HeldOutEvaluation:
+    """Accuracy of links on the study's questions about held-out scenes, in percent."""
+
+    def __init__(self, folder: Path, work: Path) -> None:
+        encoders = {CAMERA: create_encoder(CAMERA, {'tokens': 'objects'}),
+                    LIDAR: create_encoder(LIDAR, {'backbone': 'polar'})}
+        self.study = Study(StudyConfig.load(RECIPE), folder, encoders)
+        self.work = work
+
+    def offline(self, seed: int, row: str) -> float:
+        """The accuracy of a row of the published study; rows: ROWS of study.py."""
+        right = json.loads((self.study.folder / f'seed-{seed}.json').read_bytes())['right'][row]
+        return 100 * float(np.mean(right))
+
+    def adapted(self, seed: int, supervision: str) -> dict[str, float]:
+        """The accuracy with the LiDAR alone at night, by version.
+
+        The first version is the tried one, the last the trained one.
+        """
+        store = LinkStore(self.work / f'{supervision}-{seed}' / 'state' / 'links')
+        return {link.version: self._percent([link.path], (LIDAR,)) for link in store.list(LIDAR)}
+
+    def _percent(self, paths: Sequence[Path], modalities: tuple[str, ...], light: str = 'night') -> float:
+        method, examples = create_method('mpnp', self.study.lm), self.study.test.examples
+        for path in paths:
+            method.plug(load_link(path, lm=self.study.lm))
+        answers = answers_of(method, examples, self.study.book, self.study.test.see(light, modalities))
+        return 100 * float(np.mean([answer == example.answer
+                                    for answer, example in zip(answers, examples, strict=True)]))
+
+
+def _as_json(drive: Drive, seed: int, supervision: str) -> dict[str, Any]:
+    moments = [{'seconds': moment.seconds, 'phase': moment.phase.name, 'light': moment.phase.light,
+                'right': [exchange.is_right for exchange in moment.exchanges],
+                'guessed': [exchange.guess == exchange.truth for exchange in moment.exchanges],
+                'latency': [exchange.latency for exchange in moment.exchanges],
+                'training': [exchange.training for exchange in moment.exchanges],
+                'used': sorted({name for exchange in moment.exchanges for name in exchange.used})}
+               for moment in drive.moments]
+    return {'seed': seed, 'supervision': supervision, 'moments': moments, 'skipped': drive.skipped,
+            'events': [asdict(event) for event in drive.events],
+            'adaptations': [asdict(costs) for costs in drive.adaptations],
+            'phases': {phase.name: {'title': phase.title, **_score(score)}
+                       for phase, score in drive.scores()}}
+
+
+def _machine() -> str:
+    facts = machine()
+    return f'{facts["cpu"]}, {facts["cores"]} cores, torch {facts["torch"]}'
+
+
+def _score(score: Score) -> dict[str, int]:
+    return {'asked': score.asked, 'right': score.right, 'guessed': score.guessed}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog='python -m bench.adaptation_drive', description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--study', type=Path, required=True, help='work folder of bench.study')
+    parser.add_argument('--work', type=Path, required=True, help='folder in which drives are kept')
+    parser.add_argument('--output', type=Path, default=Path('docs/results'))
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--supervision', nargs='+', choices=tuple(PHASES), default=list(PHASES))
+    parser.add_argument('--note', default='', help='remark for the page, e.g. on the machine')
+    parser.add_argument('--seconds', type=float, default=90.,
+                        help='duration of each drive without adaptation, s')
+    return parser
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""Measure a few training steps in their own process; started by bench.adaptation_memory.
+
+    python -m bench.adaptation_memory.training_process FOLDER WAY BATCH
+
+It imports only what a training process imports, because imports are part of the measurement.
+"""
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from bench.adaptation_memory.input_tuning import InputTuning
+from mpnp_ros.adaptation.batches import BatchPlan, QuestionBook
+from mpnp_ros.adaptation.cost import measure_macs
+from mpnp_ros.adaptation.dataset import Example, TokenDataset
+from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
+from mpnp_ros.llm.choices import ChoiceTrie
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.question_files import QuestionFiles
+from mpnp_ros.llm.upper_blocks import load_upper_blocks
+from mpnp_ros.llm.weights import load_language_model
+from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link_files import load_link, save_link
+from mpnp_ros.methods.link_store import shipped_links
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
+
+MODALITY = 'lidar'
+READ, WHOLE, UPPER, INPUT, RECOMPUTED = 'read', 'whole', 'upper', 'input', 'recomputed'
+DATA, QUESTIONS, LINK, SETTING = 'data', 'questions', 'link', 'setting.json'
+KIB = 1024
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Settings of all processes of one benchmark.
+
+    columns: entries per frame at the input layer.  threads: of torch.
+    """
+
+    llm: str
+    dtype: str
+    columns: int
+    steps: int
+    threads: int
+
+    @classmethod
+    def load(cls, folder: Path) -> Setting:
+        """Read the settings from a folder."""
+        return cls(**json.loads((folder / SETTING).read_text()))
+
+    def save(self, folder: Path) -> None:
+        """Write the settings to a folder."""
+        (folder / SETTING).write_text(json.dumps(asdict(self)))
+
+
+@dataclass(frozen=True)
+class StepMeasurement:
+    """The measurements of one process.
+
+    imported, loaded, peak: peak resident bytes after imports, after loading the model, and at the end.
+    seconds, macs: per step.  parameters: number of trained ones.  loss: of the last step.
+    """
+
+    way: str
+    batch: int
+    imported: int
+    loaded: int
+    peak: int
+    seconds: float = 0.
+    macs: int = 0
+    parameters: int = 0
+    loss: float = 0.
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train in the given way and print a line of JSON."""
+    imported = peak_resident()
+    folder, way, batch = arguments or sys.argv[1:]
+    setting = Setting.load(Path(folder))
+    torch.set_num_threads(setting.threads)
+    torch.manual_seed(0)
+    train = {READ: _read, WHOLE: _links, UPPER: _links}.get(way, _input_layer)
+    taken = {'imported': imported, **train(Path(folder), setting, way, int(batch))}
+    print(json.dumps(asdict(StepMeasurement(way, int(batch), **taken))))
+
+
+def peak_resident() -> int:
+    """Peak resident bytes of this process, including pages of mapped files."""
+    status = dict(line.split(':', 1) for line in Path('/proc/self/status').read_text().splitlines())
+    return int(status['VmHWM'].split()[0]) * KIB
+
+
+def _read(folder: Path, setting: Setting, way: str, batch: int) -> dict[str, float]:
+    """Read all questions with the whole model, as a serving process does."""
+    lm = load_language_model(setting.llm, 'cpu', setting.dtype)
+    loaded = peak_resident()
+    method = create_method('mpnp', lm)
+    method.plug(_starting_link(method))
+    save_link(method.links()[MODALITY], folder / LINK)
+    QuestionBook(method, QuestionFiles(folder / QUESTIONS)).read(TokenDataset.load(folder / DATA).examples)
+    return {'loaded': loaded, 'peak': peak_resident()}
+
+
+def _links(folder: Path, setting: Setting, way: str, batch: int) -> dict[str, float]:
+    """Train links on prepared questions."""
+    link, data = load_link(folder / LINK), TokenDataset.load(folder / DATA)
+    lm = load_language_model(setting.llm, 'cpu', setting.dtype) if way == WHOLE else load_upper_blocks(
+        setting.llm, link.first_block, 'cpu', setting.dtype, {example.choices for example in data.examples})
+    loaded = peak_resident()
+    method = create_method('mpnp', lm)
+    method.plug(link)
+    book = QuestionBook(method, QuestionFiles(folder / QUESTIONS))
+    report = Trainer(method, TrainerConfig(steps=setting.steps, batch=batch), book).fit(data)
+    return {'loaded': loaded, 'peak': peak_resident(), 'seconds': report.seconds_per_step,
+            'macs': report.macs_per_step, 'parameters': report.parameters, 'loss': report.losses[-1]}
+
+
+def _input_layer(folder: Path, setting: Setting, way: str, batch: int) -> dict[str, float]:
+    """Train a projection of tokens to the input layer, and prompts.
+
+    MACs are counted after the peak is read, because counting keeps additional tensors.
+    """
+    data = TokenDataset.load(folder / DATA)
+    lm = load_language_model(setting.llm, 'cpu', setting.dtype)
+    loaded = peak_resident()
+    run = _InputRun(lm, data, setting.columns, batch, way == RECOMPUTED)
+    started = time.perf_counter()
+    for step in range(setting.steps):
+        loss = run.step(step)
+    seconds = (time.perf_counter() - started) / setting.steps
+    return {'loaded': loaded, 'peak': peak_resident(), 'seconds': seconds, 'loss': loss,
+            'macs': measure_macs(lambda: run.loss(0).backward()),
+            'parameters': sum(parameter.numel() for parameter in run.tuning.parameters())}
+
+
+class _InputRun:
+    """Training steps at the input layer, on the batches of a Trainer."""
+
+    def __init__(self, lm: LanguageModel, data: TokenDataset, columns: int, batch: int,
+                 recompute: bool) -> None:
+        self.data = data
+        width = next(iter(data.frames.values()))[MODALITY].width
+        self.tuning = InputTuning(lm, width, columns, recompute)
+        tries = {choices: ChoiceTrie(lm.tokenizer, choices) for choices in {e.choices for e in data.examples}}
+        self.questions = [self.tuning.prepare(example.question, tries[example.choices], example.answer)
+                          for example in data.examples]
+        self.plan = BatchPlan([question.prompt_tokens for question in self.questions], batch,
+                              TrainerConfig.seed)
+        self.optimiser = torch.optim.AdamW(self.tuning.parameters(), TrainerConfig.learning_rate, fused=True)
+
+    def step(self, number: int) -> float:
+        """Run one step; returns the loss."""
+        loss = self.loss(number)
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        return loss.item()
+
+    def loss(self, number: int) -> torch.Tensor:
+        """The mean loss over the questions of a step."""
+        places = self.plan[number]
+        examples = [self.data.examples[place] for place in places]
+        tokens = torch.stack([self._tokens(example) for example in examples])
+        with self.tuning.lm.autocast():
+            return self.tuning.losses([self.questions[place] for place in places],
+                                      [example.answer for example in examples], tokens).mean()
+
+    def _tokens(self, example: Example) -> torch.Tensor:
+        return torch.from_numpy(self.data.frames[example.frame][MODALITY].values)
+
+
+def _starting_link(method: Method) -> Link:
+    """The shipped link if it fits this model, otherwise an untrained one to a quarter of the blocks."""
+    shipped, lm = load_link(shipped_links()[MODALITY].path), method.lm
+    if shipped.config.base_model == lm.fingerprint:
+        return shipped
+    return method.new_link(MODALITY, shipped.config.encoder, shipped.config.token_width, additive=True,
+                           last=max(1, lm.blocks // 4))
+
+
+if __name__ == '__main__':
+    main()

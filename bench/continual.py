@@ -1,0 +1,163 @@
+"""Compare adaptations in a row with joint training; write docs/results/continual.json and print a table.
+
+    python -m bench.continual --study study --work continual --output docs/results
+
+In a row: a robot with camera links gets a LiDAR, then a radar.  Each time only the links of the new modality
+are trained, as by the adaptation node; the other links are frozen and their tokens are present.  Jointly: the
+links of all three modalities are trained together from the same initial links, on the same questions, for as
+many steps.  Both answer the same questions about held-out scenes with every set of modalities.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean
+
+import torch
+
+from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.dataset import TokenDataset
+from mpnp_ros.adaptation.evaluation import evaluate
+from mpnp_ros.adaptation.job_reading import OF_THE_MODALITY
+from mpnp_ros.adaptation.key_frames import key_frame_dataset
+from mpnp_ros.adaptation.recipe import counting_options
+from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
+from mpnp_ros.files import write_file
+from mpnp_ros.llm.question_files import QuestionFiles
+from mpnp_ros.llm.weights import load_language_model
+from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
+from mpnp_ros.modalities.base import Encoder
+from mpnp_ros.modalities.registry import create_encoder
+from mpnp_ros.nuscenes.questions import Scope
+from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_world.dataset.generate import Recipe, generate, scene_identities
+
+SENSORS = ('camera', 'lidar', 'radar')
+ADDED = ('lidar', 'radar')
+TRAIN, TEST = range(60_000, 60_032), range(61_000, 61_016)
+SCOPE = Scope(max_distance=30., min_points=5, anchors=False)
+OF_EACH_TYPE = {'train': 2400, 'test': 250}
+STEPS = 200
+SETS = [part for count in (1, 2, 3) for part in combinations(SENSORS, count)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run all seeds, write the figures and print a table."""
+    options = _parser().parse_args(arguments)
+    bench = Continual(options.study, options.work)
+    results = {str(seed): bench.run(seed) for seed in options.seeds}
+    write_file(options.output / 'continual.json', json.dumps(results, indent=1).encode())
+    print(table(results))
+    return 0
+
+
+class Continual:
+    """The benchmark.  study: work folder of bench.study.  work: folder of scenes and finished seeds."""
+
+    def __init__(self, study: Path, work: Path) -> None:
+        self.study, self.work = study, work
+        self.lm = load_language_model()
+        self.encoders = {name: create_encoder(name, counting_options()[name]) for name in SENSORS}
+        self.train, self.test = self._dataset('train', TRAIN, 6), self._dataset('test', TEST, 1)
+        self.book: QuestionBook | None = None
+
+    def run(self, seed: int) -> dict[str, dict[str, float]]:
+        """Accuracy in percent by way of training (in a row, jointly) and set of modalities."""
+        path = self.work / f'seed-{seed}.json'
+        if not path.is_file():
+            links = LinkStore(self.study / 'links' / f'seed-{seed}')
+            start = load_link(links.latest('camera').path, lm=self.lm)
+            one_by_one, jointly = self._one_by_one(start, seed), self._jointly(start, seed)
+            write_file(path, json.dumps({
+                'in a row': self._percent(one_by_one), 'jointly': self._percent(jointly)}).encode())
+        return json.loads(path.read_bytes())
+
+    def _one_by_one(self, start: Link, seed: int) -> Method:
+        """Train LiDAR links, then radar links."""
+        method = self._method(start, ())
+        for name in ADDED:
+            method.plug(self._new(method, name, start, seed))
+            seen = self.train.only(method.links())
+            Trainer(method, self._config(seed, STEPS), self._read(method), [name]).fit(seen)
+        return method
+
+    def _jointly(self, start: Link, seed: int) -> Method:
+        """Train the links of all three modalities together."""
+        method = self._method(start, ADDED, seed)
+        Trainer(method, self._config(seed, STEPS * len(ADDED)), self._read(method)).fit(self.train)
+        return method
+
+    def _method(self, start: Link, more: Sequence[str], seed: int = 0) -> Method:
+        method = create_method('mpnp', self.lm)
+        own = method.new_link(start.config.modality, start.config.encoder, start.config.token_width,
+                              **_options(start))
+        own.load_state_dict(start.state_dict())
+        method.plug(own)
+        for name in more:
+            method.plug(self._new(method, name, start, seed))
+        return method
+
+    def _new(self, method: Method, name: str, start: Link, seed: int) -> Link:
+        torch.manual_seed(seed)
+        encoder = self.encoders[name]
+        link = method.new_link(name, encoder.fingerprint, encoder.token_width, **_options(start))
+        link.start_from(start)
+        return link
+
+    def _read(self, method: Method) -> QuestionBook:
+        """All prepared questions; read once, because all links begin at the same block."""
+        self.book = self.book or QuestionBook(method, QuestionFiles())
+        return self.book
+
+    def _percent(self, method: Method) -> dict[str, float]:
+        return {'+'.join(part): 100 * evaluate(method, self.test.only(part), self._read(method)).value
+                for part in SETS}
+
+    def _dataset(self, name: str, seeds: range, turns: int) -> TokenDataset:
+        root = NuScenes(generate(self.work / name, scene_identities(seeds, ('day',), ('clear',)),
+                                 Recipe(8, 3.0, sensors=SENSORS), workers=1))
+        encoders: list[Encoder] = list(self.encoders.values())
+        dataset = key_frame_dataset(root, encoders, turns, 0, scope=SCOPE, per_kind=20)
+        return dataset.evened(OF_EACH_TYPE[name], 0)
+
+    @staticmethod
+    def _config(seed: int, steps: int) -> TrainerConfig:
+        return TrainerConfig(steps=steps, batch=64, learning_rate=3e-4, warm_up=20, modality_dropout=1.,
+                             seed=seed)
+
+
+def _options(link: Link) -> dict[str, object]:
+    """Options of a link of the same shape."""
+    return {name: value for name, value in link.config.to_dict().items() if name not in OF_THE_MODALITY}
+
+
+def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """Means over seeds as a Markdown table."""
+    lines = ['| plugged | in a row | jointly | difference |', '|---|---|---|---|']
+    for part in next(iter(results.values()))['jointly']:
+        row, joint = (fmean(result[way][part] for result in results.values())
+                      for way in ('in a row', 'jointly'))
+        lines.append(f'| {part.replace("+", " + ")} | {row:.1f} | {joint:.1f} | {row - joint:+.1f} |')
+    return '\n'.join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--study', type=Path, required=True, help='work folder of bench.study')
+    parser.add_argument('--work', type=Path, required=True, help='folder of scenes and results')
+    parser.add_argument('--output', type=Path, default=Path('docs/results'))
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    return parser
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Time from a sensor and from a question to the answer."""

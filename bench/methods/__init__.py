@@ -1,0 +1,1 @@
+"""Accuracy and costs of the methods within one budget of operations."""

@@ -1,0 +1,122 @@
+"""Measure the answer times of trained methods, in turn in one process; started by bench.methods.
+
+    python -m bench.methods.answering FOLDER DATA RUN [RUN ...]
+
+Methods that skip attention can fold their adapters into other weights.  Both forms are timed and answer the
+whole test.
+"""
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bench.methods.data import BenchData
+from bench.methods.plan import Run
+from bench.methods.processes import RESULT
+from bench.methods.run import LINK
+from bench.timing import Summary, machine, take_turns
+from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.dataset import Example, TokenDataset
+from mpnp_ros.adaptation.evaluation import replies_of
+from mpnp_ros.errors import MpnpError
+from mpnp_ros.files import write_file
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.weights import load_language_model
+from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
+
+ROUNDS, WARM_UP = 40, 3
+FRAME, QUESTION = 'frame', 'question'
+FOLDED, UNFOLDED = 'folded', 'unfolded'
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and write the result; returns the exit code."""
+    folder, data, *runs = map(Path, arguments or sys.argv[1:])
+    try:
+        result = measure(BenchData.load(data).test, runs)
+    except MpnpError as error:
+        print(error, file=sys.stderr)
+        return 1
+    write_file(folder / RESULT, json.dumps(result).encode())
+    return 0
+
+
+def measure(test: TokenDataset, runs: Sequence[Path]) -> dict[str, Any]:
+    """Times of every method and form, and the differences between forms."""
+    lm = load_language_model(Run.load(runs[0]).language_model)
+    answering = {(run.row, form): Answering(method, test) for run, form, method in _methods(runs, lm)}
+    ways = {(*key, way): getattr(method, f'to_new_{way}') for key, method in answering.items()
+            for way in (FRAME, QUESTION)}
+    seconds = take_turns(ways, ROUNDS, WARM_UP)
+    forms = [{'row': row, 'form': form, 'right': method.right() if form else None,
+              **{way: asdict(Summary.of(seconds[row, form, way])) for way in (FRAME, QUESTION)}}
+             for (row, form), method in answering.items()]
+    return {'machine': machine(), 'forms': forms, 'folding': _differences(answering)}
+
+
+class Answering:
+    """Answers single questions of a test with a method, another one each round."""
+
+    def __init__(self, method: Method, test: TokenDataset) -> None:
+        self.method, self.test = method, test
+        texts = {example.question: example for example in test.examples}
+        self.examples: list[Example] = list(texts.values())
+        self.frames = [test.frames[key] for key in dict.fromkeys(example.frame for example in test.examples)]
+        by_length = sorted(self.examples, key=lambda example: len(example.question))
+        middle = by_length[len(by_length) // 2]
+        self.known = method.prepare(middle.question, middle.choices)
+
+    def to_new_frame(self, number: int) -> None:
+        """Answer a prepared question of median length about a new frame."""
+        self.method.answer(self.known, self.frames[number % len(self.frames)])
+
+    def to_new_question(self, number: int) -> None:
+        """Answer a new question about a new frame."""
+        example = self.examples[number % len(self.examples)]
+        frame = self.frames[-1 - number % len(self.frames)]
+        self.method.answer(self.method.prepare(example.question, example.choices), frame)
+
+    def right(self) -> list[int]:
+        """1 for each question of the test with a right answer, 0 for the others."""
+        return [int(text == example.answer)
+                for (text, _), example in zip(self.replies, self.test.examples, strict=True)]
+
+    @cached_property
+    def replies(self) -> list[tuple[str, tuple[float, ...]]]:
+        """Answer and probabilities of all questions of the test."""
+        replies = replies_of(self.method, self.test.examples, QuestionBook(self.method),
+                             lambda example: self.test.frames[example.frame])
+        return [(reply.text, reply.probabilities) for reply in replies]
+
+
+def _methods(runs: Sequence[Path], lm: LanguageModel) -> Iterator[tuple[Run, str, Method]]:
+    """All methods with their trained links; methods that fold come in both forms."""
+    for folder in runs:
+        run = Run.load(folder)
+        for form in (FOLDED, UNFOLDED):
+            method = create_method(run.method, lm)
+            method.plug(load_link(folder / LINK, lm=lm))
+            if not hasattr(method, 'fold'):
+                yield run, '', method
+                break
+            method.fold = form == FOLDED
+            yield run, form, method
+
+
+def _differences(answering: Mapping[tuple[str, str], Answering]) -> dict[str, float]:
+    """The largest difference between the probabilities of the two forms, by row."""
+    return {row: max(abs(first - other) for (_, ours), (_, its) in zip(
+                folded.replies, answering[row, UNFOLDED].replies, strict=True)
+                for first, other in zip(ours, its, strict=True))
+            for (row, form), folded in answering.items() if form == FOLDED}
+
+
+if __name__ == '__main__':
+    sys.exit(main())

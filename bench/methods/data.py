@@ -1,0 +1,134 @@
+"""Training and test data of a benchmark of methods: questions and tokens of a study."""
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.methods.plan import MethodsConfig
+from mpnp_ros.adaptation.cost import measure_macs
+from mpnp_ros.adaptation.dataset import Example, TokenDataset
+from mpnp_ros.adaptation.key_frames import dataset_reader, scene_of
+from mpnp_ros.adaptation.true_objects import OBJECTS, TrueObjects
+from mpnp_ros.errors import DatasetError
+from mpnp_ros.files import cached_folder, write_file
+
+if TYPE_CHECKING:
+    from bench.study.study import Study
+
+TRAIN, CURVE, TEST = 'train', 'curve', 'test'
+ENCODER = 'encoder.json'
+DRAWING_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class BenchData:
+    """Questions with the tokens of one modality, in one light.
+
+    curve: questions about scenes like those of `train`, but held out.  encoder_macs: MACs of encoding one
+    frame.
+    """
+
+    train: TokenDataset
+    curve: TokenDataset
+    test: TokenDataset
+    encoder_macs: int
+
+    @classmethod
+    def of_study(cls, study: Study, config: MethodsConfig) -> BenchData:
+        """The data of a study; measures its encoder on a frame.  Raises DatasetError if no question is left.
+
+        True objects have no encoder, and the study has scenes for their curve.
+        """
+        train, curve = _of_objects(study) if config.modality == OBJECTS else _of_sensor(study, config)
+        test = TokenDataset(study.test.tokens[config.light], study.test.examples)
+        return cls(_most_asked(train, config.texts), _evenly(curve, config.curve, config.modality),
+                   _evenly(test, config.test, config.modality), encoder_macs(study, config.modality))
+
+    @classmethod
+    def load(cls, folder: Path) -> BenchData:
+        """Read the files of :meth:`write`."""
+        parts = (TokenDataset.load(folder / name) for name in (TRAIN, CURVE, TEST))
+        return cls(*parts, json.loads((folder / ENCODER).read_bytes())['macs'])
+
+    def write(self, folder: Path) -> None:
+        """Write the data to an empty folder."""
+        for name in (TRAIN, CURVE, TEST):
+            part = folder / name
+            part.mkdir()
+            getattr(self, name).write(part)
+        write_file(folder / ENCODER, json.dumps({'macs': self.encoder_macs}).encode())
+
+
+def identity(study: Study, config: MethodsConfig) -> str:
+    """A text that identifies the data of a benchmark."""
+    drawn = config.light, config.modality, config.texts, config.test, config.curve, config.curve_scenes
+    encoder = study.encoders.get(config.modality) or TrueObjects(study.config.questions.scope)
+    return f'{drawn} {study.config} {encoder.fingerprint}'
+
+
+def prepare_data(study: Study, config: MethodsConfig, folder: Path) -> Path:
+    """The folder of the data; written if it does not exist."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return cached_folder(folder, identity(study, config),
+                         lambda empty: BenchData.of_study(study, config).write(empty))
+
+
+def _of_objects(study: Study) -> tuple[TokenDataset, TokenDataset]:
+    """Data for training and for the curve."""
+    return tuple(_about(dataset, dataset.examples, OBJECTS)
+                 for dataset in (study.objects_training, study.validation))
+
+
+def _of_sensor(study: Study, config: MethodsConfig) -> tuple[TokenDataset, TokenDataset]:
+    """Data for training and for the curve, which holds out the last scenes."""
+    seen = study.sensor_training
+    frames = {key for key in seen.frames if config.light in seen.conditions.get(key, ())}
+    asked = _about(seen, (example for example in seen.examples if example.frame in frames), config.modality)
+    last = sorted({scene_of(key) for key in asked.frames})[-config.curve_scenes:]
+    train, curve = asked.split(lambda key: scene_of(key) in last)
+    if not train.examples:
+        raise DatasetError(f'no training question by {config.light} is left; hold out fewer than '
+                           f'{config.curve_scenes} scenes for the curve')
+    return train, curve
+
+
+def distinct_frames(dataset: TokenDataset, modality: str) -> int:
+    """The number of encoded frames; turned copies share their values and count once."""
+    return len({id(dataset.frames[example.frame][modality].values) for example in dataset.examples})
+
+
+def encoder_macs(study: Study, modality: str) -> int:
+    """Measured MACs of encoding one key frame of the study; 0 for true objects."""
+    if modality == OBJECTS:
+        return 0
+    root, encoder = study.root('sensors'), study.encoders[modality]
+    frame = dataset_reader(modality).frame(next(iter(root.key_frames(root.scenes[0]['name']))))
+    return measure_macs(lambda: encoder.encode(frame))
+
+
+def _about(dataset: TokenDataset, examples: Iterable[Example], modality: str) -> TokenDataset:
+    """A data set of some examples and their tokens only."""
+    kept = tuple(examples)
+    frames = {example.frame: {modality: dataset.frames[example.frame][modality]} for example in kept}
+    return replace(dataset, frames=frames, examples=kept, conditions={})
+
+
+def _most_asked(dataset: TokenDataset, texts: int) -> TokenDataset:
+    """The questions with the most frequent texts; 0: all."""
+    if not texts:
+        return dataset
+    counts = Counter(example.question for example in dataset.examples)
+    top = {text for text, _ in counts.most_common(texts)}
+    kept = tuple(example for example in dataset.examples if example.question in top)
+    return replace(dataset, examples=kept)
+
+
+def _evenly(dataset: TokenDataset, count: int, modality: str) -> TokenDataset:
+    """About `count` questions, equally many of each type."""
+    types = {example.type for example in dataset.examples}
+    limit = max(1, count // max(1, len(types)))
+    return _about(dataset, dataset.evened(limit, DRAWING_SEED).examples, modality)

@@ -1,0 +1,119 @@
+"""Configuration of the benchmark of methods (config/methods_*.yaml) and its runs."""
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.files import write_file
+from mpnp_ros.options import Options, option
+
+BLIND = 'blind'
+"""Row of the compared method with learned constants instead of a sensor."""
+RUN = 'run.json'
+
+
+@dataclass(frozen=True)
+class MethodPlan(Options):
+    """How one method is trained, see TrainerConfig."""
+
+    link: Mapping[str, Any] = option({}, 'options of Method.new_link')
+    batch: int = option(32, 'questions per step', low=1)
+    learning_rate: float = option(1e-3, 'learning rate of aligners', low=1e-30)
+    gate_learning_rate: float = option(1e-2, 'learning rate of gates', low=1e-30)
+    checkpoint_every: int = option(50, 'steps between checkpoints', low=1)
+    points: int = option(0, 'points of its curve; 0: those of the benchmark', low=0)
+
+
+@dataclass(frozen=True)
+class MethodsConfig(Options):
+    """The whole benchmark; :meth:`load` reads it from YAML.  Raises OptionError."""
+
+    methods: Mapping[str, MethodPlan] = option(help='how each method is trained')
+    name: str = option('methods', 'name of the written files')
+    ours: tuple[str, ...] = option(
+        ('mpnp',), 'methods of this package; the first is compared with all others')
+    without_skipping: Mapping[str, str] = option(
+        {}, 'method that skips attention -> the same method without skipping')
+    seeds: tuple[int, ...] = option((0, 1, 2), 'seeds')
+    light: str = option('night', 'light of the adaptation')
+    modality: str = option('lidar', 'modality of the adaptation; objects: true objects')
+    budget: float = option(40e12, 'MACs of an adaptation, all costs counted', low=1)
+    max_steps: int = option(6000, 'maximum number of steps', low=1)
+    texts: int = option(0, 'number of the most frequent question texts to train on; 0: all', low=0)
+    test: int = option(1000, 'test questions, drawn evenly by type', low=1)
+    curve: int = option(250, 'questions of the curve', low=1)
+    curve_scenes: int = option(4, 'scenes of the curve, held out from training', low=1)
+    points: int = option(8, 'points of the curve', low=1)
+    warm_up: float = option(.1, 'share of the steps over which learning rates rise', low=0, high=1)
+
+    def check(self) -> Iterator[str]:
+        """Faults: no methods or seeds, or no plan for the compared method."""
+        for name in ('methods', 'seeds', 'ours'):
+            if not getattr(self, name):
+                yield f'{name} of the benchmark is empty; give some'
+        if self.ours and self.ours[0] not in self.methods:
+            yield f'ours begins with {self.ours[0]}, which is not among the methods {", ".join(self.methods)}'
+
+    def runs(self, methods: Sequence[str], seeds: Sequence[int], language_model: str,
+             data: str) -> Iterator[Run]:
+        """One run for each method and seed, and a blind run for each seed, ordered by seed.
+
+        data: identity of the training data.  Raises ConfigurationError for a method without a plan.
+        """
+        if lost := [name for name in methods if name not in self.methods]:
+            raise ConfigurationError(f'the benchmark has no plan for {", ".join(lost)}; there are plans for '
+                                     f'{", ".join(self.methods)}')
+        for seed in seeds:
+            for row in (*methods, BLIND):
+                method = self.ours[0] if row == BLIND else row
+                plan = self.methods[method]
+                points = self.points if row == BLIND else plan.points or self.points
+                yield Run(row, method, seed, plan, self.modality, self.budget, self.max_steps, points,
+                          self.warm_up, language_model, data)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of one method, in its own process.
+
+    row: of the table, the name of the method or BLIND.  data: identity of the training data.
+    """
+
+    row: str
+    method: str
+    seed: int
+    plan: MethodPlan
+    modality: str
+    budget: float
+    max_steps: int
+    points: int
+    warm_up: float
+    language_model: str
+    data: str
+
+    @property
+    def name(self) -> str:
+        """A folder name, unique for the settings."""
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return f'{self.row}-{self.seed}-{digest[:8]}'
+
+    @property
+    def blind(self) -> bool:
+        """Whether it uses learned constants instead of a sensor."""
+        return self.row == BLIND
+
+    def save(self, folder: Path) -> None:
+        """Write the run to a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_file(folder / RUN, json.dumps(asdict(self)).encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> Run:
+        """Read the run from a folder."""
+        entries = json.loads((folder / RUN).read_bytes())
+        return cls(**{**entries, 'plan': MethodPlan(**entries['plan'])})

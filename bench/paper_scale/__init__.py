@@ -1,0 +1,1 @@
+"""Costs of adapting at the sizes of the paper."""

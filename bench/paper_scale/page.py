@@ -1,0 +1,318 @@
+"""Write the results of bench.paper_scale as JSON, page and picture."""
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.adaptation_drive.page import FAINT, INK
+from bench.adaptation_memory.input_tuning import PROMPTS
+from bench.paper_scale.accounting import (
+    COUNTED_PATCHES,
+    NOT_DERIVED,
+    PETA,
+    TRUE_PATCHES,
+    Reproduced,
+    full_depth,
+)
+from bench.paper_scale.claims import Claim
+from bench.paper_scale.costs import (
+    KEPT,
+    LINKED,
+    OURS,
+    OURS_ALL_ROWS,
+    PUBLISHED,
+    Cost,
+    Memory,
+)
+from bench.paper_scale.models import SWITCH
+from mpnp_ros.adaptation.cost import ADAMW
+from mpnp_ros.cli.units import UNKNOWN
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NAME = 'paper_scale'
+GIGA, MEGA = 1e9, 1e6
+PARTS = {'encoders': ('encoders', '#8c959f'), 'reading': ('questions, read once', '#e3a008'),
+         'steps': ('training steps', '#0969da')}
+BYTES = {'weights': ('weights', '#8c959f'), 'moments': ('AdamW', '#e3a008'),
+         'rest': ('gradients, activations', '#0969da')}
+WAYS = {PUBLISHED: 'nothing kept', KEPT: 'kept'}
+COST_HEADS = ('method', 'way', 'trained, M', 'encoders', 'questions', 'steps', 'AdamW', 'PMAC in all',
+              'weights, GB', 'AdamW, GB', 'rest, GB', 'peak, GB', 'beforehand, GB', 'on disk, GB')
+MEASURED = 'on the GPU, GB'
+PAPER_HEADS = ('model', 'method', 'printed', 'formula', 'counted', 'counted / formula')
+CLAIM_HEADS = ('ours to theirs', 'reading', 'ratio', 'asked for', '')
+DEPTH_HEADS = ('linked blocks', 'trained, M', 'PMAC in all', 'training step, GB', 'beforehand, GB',
+               'on disk, GB')
+PAGE = """# Cost of adapting at the sizes of the paper
+
+Output of `python -m bench.paper_scale --output docs/results`, which takes {minutes:.0f} minutes of
+one CPU thread. The paper is arXiv:2312.07886. All figures are in [paper_scale.json](paper_scale.json).
+Nothing was trained and no weights were loaded: operations are counted by torch in real training steps on
+tensors without data, memory is that of the storages alive in such steps.
+One PMAC is 1e15 multiply-accumulates.
+
+## The paper's accounting, reproduced
+
+{paper}
+
+- The formula gives every row above: within {printed:.3f} of the tables as printed, and within {figure:.3f} of
+  OPT-2.7B, which is read from a figure. Torch's counter on the real modules agrees with it within
+  {counted:.1f} %. What the paper calls FLOPs are multiply-accumulates.
+- In it a LiDAR sweep has {patches} tokens, where RangeViT has {true_patches}; links and prompts cost nothing;
+  the head reads all positions.
+- Not reproduced within 0.01, as printed and by the formula with gradients through all blocks:
+  {lost}.
+  The paper does not state their sizes. Its memory column (23 to 30 GB) does not follow from the sizes
+  either.
+
+## Everything counted
+
+{text} tokens of text, {answer} of them the answer's; {samples} questions, {epochs} epochs, batches of
+{batch}; {frames} different frames and {samples} different questions. Frozen weights are bfloat16, what is
+trained is float32; attention is fused as torch does it; no gradient checkpointing.
+
+- **Nothing kept**, as published: encoders run in every epoch, one frame at a time, and the head on all
+  positions. **Kept**: tokens of a frame and all of a question that does not depend on what is trained are
+  computed once and read from disk, and the head reads the positions of the answer only. The same is kept
+  for the other methods where possible. *Beforehand* is the peak of encoding, and of reading questions with
+  the whole model.
+- Encoders are complete: all patches of every view, and the convolutions of RangeViT. Steps have blocks, head
+  and trained parts, forward and backward. AdamW counts as {adamw} multiply-adds a parameter and step.
+- Peers with learned prompts have {prompts} of them (the paper counts none). LaVIN's adapters within the image
+  encoder are left out, so that all methods read the same tokens. Ours scores the whole vocabulary here,
+  though with choices it reads only those rows of the head that score them.
+- This page contains no accuracy. In ours only the rows that decide the answer see the prefix; its
+  [accuracy](accuracy.md) is measured separately. *{all_rows}* is ours with the paper's reach.
+
+{tables}
+
+![costs](paper_scale.png)
+
+### By number of linked blocks
+
+Ours, {depth_model}, {depth_task}.
+
+{depth}
+
+## Ratios
+
+Ours with {linked} linked blocks, {depth_model}, {depth_task}, compared with the other methods, under every
+accounting.
+
+{claims}
+
+- If encoders run in every epoch for both, they dominate the cost of both.
+- Reading questions takes the whole model in memory for a short time, which the training step does not.
+- The states of all questions, {stored:.1f} GB, exceed the rest unless they stay on disk. Links are
+  trained here with files mapped into memory on a CPU; on a GPU the trainer keeps it there.
+
+{others}
+
+{measured}
+"""
+TABLE = '### {model}, {adaptation}\n\n{table}'
+NOT_MEASURED = (
+    'Memory was not measured on a GPU for this page, as there was none: `--device cuda` runs the same steps\n'
+    'with random weights and shows `torch.cuda.max_memory_allocated` beside. That part was not run.\n'
+    'The tracker itself is tested against what the CPU allocator really gave to small models.')
+WAS_MEASURED = 'The last column of the tables is `torch.cuda.max_memory_allocated` of the same steps.'
+
+
+@dataclass(frozen=True)
+class Found:
+    """All results: rows of the paper, costs of all pairs of model and adaptation, and of ours by depth.
+
+    claims: (model, adaptation) -> ratios; the first pair is the main one.
+    """
+
+    paper: Sequence[Reproduced]
+    costs: Sequence[Cost]
+    depths: Mapping[int, Cost]
+    claims: Mapping[tuple[str, str], Sequence[Claim]]
+    seconds: float
+
+
+def write_page(found: Found, folder: Path) -> Path:
+    """Write paper_scale.json, .md and .png; returns the path of the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f'{NAME}.json').write_text(json.dumps(as_json(found), indent=1) + '\n')
+    model, adaptation = next(iter(found.claims))
+    draw([cost for cost in found.costs if (cost.model, cost.adaptation) == (model, adaptation)],
+         f'{model}, {adaptation}', folder / f'{NAME}.png')
+    page = folder / f'{NAME}.md'
+    page.write_text(text_of(found))
+    return page
+
+
+def as_json(found: Found) -> dict[str, object]:
+    """The results as plain values."""
+    return {'paper': [asdict(entry) for entry in found.paper],
+            'costs': [{**asdict(cost), 'macs': cost.macs, 'peak': cost.memory.peak} for cost in found.costs],
+            'depths': {number: {**asdict(cost), 'macs': cost.macs} for number, cost in found.depths.items()},
+            'claims': [{'model': model, 'adaptation': adaptation, **asdict(claim), 'holds': claim.holds}
+                       for (model, adaptation), some in found.claims.items() for claim in some]}
+
+
+def text_of(found: Found) -> str:
+    """The page as Markdown."""
+    pairs = list(found.claims)
+    first = found.claims[pairs[0]]
+    measured = any(cost.memory.measured for cost in found.costs)
+    ours = next(cost for cost in found.costs if cost.method == OURS)
+    return PAGE.format(
+        **_accounting(found.paper), **_sizes(), minutes=max(1, found.seconds / 60),
+        tables='\n\n'.join(_table(found, *pair) for pair in pairs),
+        depth_model=pairs[0][0], depth_task=pairs[0][1], linked=LINKED[pairs[0][0]],
+        depth=markdown(DEPTH_HEADS, depth_cells(found.depths)), stored=ours.memory.stored / GIGA,
+        claims=markdown(CLAIM_HEADS, claim_cells(first)), others=_others(found),
+        measured=WAS_MEASURED if measured else NOT_MEASURED)
+
+
+def _accounting(paper: Sequence[Reproduced]) -> dict[str, object]:
+    """Values of the page on the paper's accounting."""
+    def off(figure: bool) -> float:
+        return max((abs(entry.formula - entry.row.published) for entry in paper
+                    if entry.row.figure == figure), default=0.)
+
+    return {'paper': markdown(PAPER_HEADS, paper_cells(paper)), 'printed': off(False), 'figure': off(True),
+            'counted': 100 * max(abs(entry.counted / entry.formula - 1) for entry in paper)}
+
+
+def _sizes() -> dict[str, object]:
+    """Values of the page on the assumed sizes."""
+    lost = ', '.join(f'{method} on {model} ({printed:.2f}, {full_depth(model):.3f})'
+                     for (model, method), printed in NOT_DERIVED.items())
+    sizes = {name: getattr(SWITCH, name) for name in
+             ('text', 'answer', 'samples', 'epochs', 'batch', 'frames')}
+    return {**sizes, 'patches': COUNTED_PATCHES, 'true_patches': TRUE_PATCHES, 'lost': lost,
+            'adamw': ADAMW, 'prompts': PROMPTS,
+            'all_rows': OURS_ALL_ROWS}
+
+
+def _table(found: Found, model: str, adaptation: str) -> str:
+    here = [cost for cost in found.costs if (cost.model, cost.adaptation) == (model, adaptation)]
+    return TABLE.format(model=model, adaptation=adaptation, table=markdown(*cost_table(here)))
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [heads, ['---'] * len(heads), *rows]
+    return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+
+
+def paper_cells(paper: Sequence[Reproduced]) -> list[list[str]]:
+    """Rows of the paper's own accounting."""
+    return [[entry.row.model, entry.row.method, f'{entry.row.published:.2f}', f'{entry.formula:.3f}',
+             f'{entry.counted:.3f}', f'{entry.counted / entry.formula:.3f}'] for entry in paper]
+
+
+def cost_table(costs: Sequence[Cost]) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of the table of costs; with measured memory if a GPU was used."""
+    measured = any(cost.memory.measured for cost in costs)
+    rows = [_cost_cells(cost) + [_giga(cost.memory.measured)] * measured for cost in costs]
+    return [*COST_HEADS, *[MEASURED] * measured], rows
+
+
+def depth_cells(depths: Mapping[int, Cost]) -> list[list[str]]:
+    """Rows of ours by linked blocks."""
+    return [[str(number), f'{cost.parameters / MEGA:.1f}', f'{cost.macs / PETA:.3f}', _giga(cost.memory.peak),
+             _giga(cost.memory.reading), _giga(cost.memory.stored)] for number, cost in depths.items()]
+
+
+def claim_cells(some: Sequence[Claim]) -> list[list[str]]:
+    """Rows of ratios."""
+    return [[claim.of, claim.reading, f'{claim.ratio:.3f}', f'<= {claim.limit}',
+             'yes' if claim.holds else '**no**'] for claim in some]
+
+
+def _cost_cells(cost: Cost) -> list[str]:
+    parts = (cost.encoders, cost.reading, cost.steps, cost.optimiser, cost.macs)
+    memory = cost.memory
+    return [cost.method, WAYS[cost.way], f'{cost.parameters / MEGA:.1f}', *(_peta(part) for part in parts),
+            *(_giga(part) for part in (memory.weights, memory.moments, memory.rest, memory.peak,
+                                       memory.reading, memory.stored))]
+
+
+def _peta(count: float) -> str:
+    return f'{count / PETA:.4f}' if count else UNKNOWN
+
+
+def _giga(count: float) -> str:
+    return f'{count / GIGA:.2f}' if count else UNKNOWN
+
+
+def _others(found: Found) -> str:
+    """Lines about ratios that exceed their limits at the other sizes."""
+    failed = [f'- {model}, {adaptation}: {claim.of}, {claim.reading}: {claim.ratio:.3f}, above {claim.limit}'
+              for (model, adaptation), some in list(found.claims.items())[1:]
+              for claim in some if not claim.holds]
+    return '\n'.join(['At the other sizes all hold but for:', '', *failed] if failed else
+                     ['At the other sizes all hold.'] * (len(found.claims) > 1))
+
+
+def draw(costs: Sequence[Cost], title: str, path: Path) -> None:
+    """Draw bars of operations and of memory, one for each method and way."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15, 6.8), dpi=100, facecolor='white')
+    left, right = figure.subplots(1, 2, sharey=True)
+    figure.subplots_adjust(left=.215, right=.985, top=.86, bottom=.085, wspace=.05)
+    figure.text(.012, .95, f'Adapting at the size of {title}: everything counted', fontsize=14, color=INK)
+    places = _places(costs)
+    _bars(left, places, [[getattr(cost, name) / PETA for name in PARTS] for cost in costs], PARTS)
+    _bars(right, places, [[getattr(cost.memory, name) / GIGA for name in BYTES] for cost in costs], BYTES)
+    for place, cost in zip(places, costs, strict=True):
+        weight = 'bold' if cost.method == OURS else 'normal'
+        _write(left, cost.macs / PETA, place, f'{cost.macs / PETA:.2f}', weight)
+        _write(right, _seen(right, place, cost.memory), place, _memory_text(cost.memory), weight)
+    left.set_xlabel('1e15 multiply-accumulates of the whole adaptation', color=INK)
+    right.set_xlabel('GB at the peak of a training step', color=INK)
+    left.set_yticks(places, [f'{cost.method}, {WAYS[cost.way]}' for cost in costs], color=INK)
+    left.invert_yaxis()
+    FigureCanvasAgg(figure).print_png(path)
+
+
+def _places(costs: Sequence[Cost]) -> list[float]:
+    """Positions of the bars; those of one method are close together."""
+    places: list[float] = []
+    for number, cost in enumerate(costs):
+        near = number and costs[number - 1].method == cost.method
+        places.append((places[-1] if places else 0) + (.85 if near else 1.25))
+    return places
+
+
+def _bars(axes: Axes, places: Sequence[float], values: Sequence[Sequence[float]],
+          parts: Mapping[str, tuple[str, str]]) -> None:
+    """Stacked bars; parts: name -> label and colour."""
+    ends = [0.] * len(values)
+    for number, (label, colour) in enumerate(parts.values()):
+        lengths = [bar[number] for bar in values]
+        axes.barh(places, lengths, .7, ends, color=colour, label=label)
+        ends = [end + length for end, length in zip(ends, lengths, strict=True)]
+    axes.set_xlim(0, 1.08 * max(ends))
+    axes.legend(frameon=False, ncols=3, loc='lower left', bbox_to_anchor=(-.01, 1.), labelcolor=INK)
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.tick_params(colors=FAINT)
+
+
+def _write(axes: Axes, end: float, place: float, text: str, weight: str) -> None:
+    axes.text(end + axes.get_xlim()[1] * .011, place, text, va='center', fontsize=9, color=INK, weight=weight)
+
+
+def _seen(axes: Axes, place: float, memory: Memory) -> float:
+    """Draw a line if reading beforehand takes more than the step; returns the end of the drawing."""
+    if memory.reading <= memory.peak:
+        return memory.peak / GIGA
+    axes.plot([memory.reading / GIGA] * 2, [place - .38, place + .38], color=INK, lw=1.4)
+    return memory.reading / GIGA
+
+
+def _memory_text(memory: Memory) -> str:
+    before = f', reading questions beforehand {memory.reading / GIGA:.1f}'
+    return f'{memory.peak / GIGA:.1f}{before * (memory.reading > memory.peak)}'

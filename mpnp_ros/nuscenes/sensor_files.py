@@ -1,0 +1,113 @@
+"""Sensor files of nuScenes: LiDAR sweeps (``.pcd.bin``), radar sweeps (``.pcd``) and images (JPEG, PNG)."""
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from mpnp_ros.errors import DatasetError
+from mpnp_ros.files import mistaken
+from mpnp_ros.nuscenes.key_frame import SensorReading
+
+LIDAR_FIELDS = ('x', 'y', 'z', 'intensity', 'ring')
+
+RADAR_DTYPE = np.dtype([
+    ('x', '<f4'), ('y', '<f4'), ('z', '<f4'), ('dyn_prop', 'i1'), ('id', '<i2'), ('rcs', '<f4'),
+    ('vx', '<f4'), ('vy', '<f4'), ('vx_comp', '<f4'), ('vy_comp', '<f4'), ('is_quality_valid', 'i1'),
+    ('ambig_state', 'i1'), ('x_rms', 'i1'), ('y_rms', 'i1'), ('invalid_state', 'i1'), ('pdh0', 'i1'),
+    ('vx_rms', 'i1'), ('vy_rms', 'i1'),
+])
+"""The 18 fields of a nuScenes radar point: metres, metres/second, dB and the sensor's own codes."""
+
+
+MAX_COORDINATE = 10_000.0
+"""Maximum absolute coordinate of a LiDAR point, metres."""
+MAX_RINGS = 256
+
+END_OF_JPEG = b'\xff\xd9'
+
+
+def read_sensor_file(path: Path) -> bytes:
+    """The content of a sensor file. Raises DatasetError if it is absent or of another kind."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(
+            f'sensor file {path} cannot be read ({error.strerror}); '
+            'download the file blobs of this nuScenes version into the same root') from None
+    if fault := mistaken(data):
+        raise DatasetError(f'sensor file {path} {fault}')
+    return data
+
+
+def read_lidar(path: Path) -> np.ndarray:
+    """LiDAR points [N, 5] float32: x, y, z (metres, sensor frame), intensity 0..255, ring."""
+    data = read_sensor_file(path)
+    width = 4 * len(LIDAR_FIELDS)
+    if len(data) % width:
+        raise DatasetError(f'LiDAR file {path} has {len(data)} bytes, not a multiple of {width}; '
+                           'it is truncated: download it again')
+    points = np.frombuffer(data, '<f4').reshape(-1, len(LIDAR_FIELDS))
+    ring = points[:, 4]
+    with np.errstate(invalid='ignore'):
+        rings = ((ring >= 0) & (ring < MAX_RINGS) & (ring % 1 == 0)).all()
+        near = not (np.abs(points[:, :3]) > MAX_COORDINATE).any()
+    if not rings or not near:
+        fault = (f'its fifth number is no ring, a whole number from 0 to {MAX_RINGS - 1}' if not rings else
+                 f'it has coordinates beyond {MAX_COORDINATE:g} m')
+        raise DatasetError(f'LiDAR file {path} does not hold float32 {" ".join(LIDAR_FIELDS)} for each '
+                           f'point, as nuScenes does: {fault}; convert it (KITTI has x y z intensity), or '
+                           'download it again')
+    return points
+
+
+def read_radar(path: Path) -> np.ndarray:
+    """Radar points [N] of :data:`RADAR_DTYPE` in the sensor frame.
+
+    nuScenes stores an empty sweep as one point of NaN; it is returned without points.
+    """
+    data = read_sensor_file(path)
+    header, _, body = data.partition(b'DATA binary\n')
+    declared = _pcd_declarations(header)
+    fields, points = declared.get('FIELDS', '').split(), declared.get('POINTS', '')
+    sizes = [RADAR_DTYPE[name].itemsize for name in RADAR_DTYPE.names]
+    if fields != list(RADAR_DTYPE.names) or not points.isdecimal() or not points.isascii() or (
+            declared.get('SIZE', '').split() not in ([], [str(size) for size in sizes])):
+        raise DatasetError(f'radar file {path} is not a binary PCD with the 18 nuScenes radar fields; '
+                           'download it again')
+    count = int(points)
+    if len(body) < count * RADAR_DTYPE.itemsize:
+        raise DatasetError(f'radar file {path} is truncated: {len(body)} bytes for {count} points; '
+                           'download it again')
+    sweep = np.frombuffer(body, RADAR_DTYPE, count)
+    return sweep[~np.isnan(sweep['x'])]
+
+
+def _pcd_declarations(header: bytes) -> dict[str, str]:
+    lines = header.decode('ascii', 'replace').splitlines()
+    return {key: value for key, _, value in (line.partition(' ') for line in lines)}
+
+
+def read_image(reading: SensorReading) -> bytes:
+    """The unchanged bytes of an image.
+
+    Raises DatasetError if it is absent, neither JPEG nor PNG, truncated, or of another size than in the
+    tables.
+    """
+    path, data = reading.path, read_sensor_file(reading.path)
+    try:
+        with Image.open(io.BytesIO(data), formats=('JPEG', 'PNG')) as image:
+            size = image.size
+            if image.format == 'JPEG' and END_OF_JPEG not in data[-64:].rstrip(b'\0'):
+                image.load()
+    except UnidentifiedImageError:
+        raise DatasetError(f'image {path} is neither JPEG nor PNG; download it again') from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DatasetError(f'image {path} is damaged ({error}); download it again') from None
+    if reading.size and size != reading.size:
+        raise DatasetError(f'image {path} has {size[0]} x {size[1]} pixels, but its sample_data record says '
+                           f'{reading.size[0]} x {reading.size[1]}, and so does the calibration; use the '
+                           'original file, or change width, height and camera_intrinsic')
+    return data

@@ -1,0 +1,274 @@
+"""Answers: exactly one for every question, computed from the question and the usable tokens."""
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+from mpnp_ros.device import is_out_of_memory, release_memory
+from mpnp_ros.errors import CancelledError, LinksError, MpnpError, QuestionError
+from mpnp_ros.llm.language_model import interruptible
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.questions import AskedQuestion, Counted
+from mpnp_ros.serving.coverage import not_known, unseen
+from mpnp_ros.serving.link_versions import LinkVersions
+from mpnp_ros.serving.modality_board import ModalityBoard
+from mpnp_ros.serving.questions import Question
+from mpnp_ros.tokens import ModalityTokens
+
+LOG = logging.getLogger(__name__)
+CANCELLED = 'cancelled'
+
+LEAST_PROBABILITY = 1e-30
+UNKNOWN = 'unknown'
+
+Tokens = Mapping[str, ModalityTokens]
+
+
+class Status(IntEnum):
+    """Outcome of a question, numbered as in msg/Answer."""
+
+    OK = 0
+    REJECTED = 1
+    FAILED = 2
+    NO_SENSOR = 3
+    UNKNOWN = 4
+
+
+@dataclass(frozen=True)
+class UsedModality:
+    """A modality used by an answer: sensor stamp in nanoseconds, and age in seconds at the computation."""
+
+    modality: str
+    stamp_ns: int
+    age: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Answer to a question; fields as in msg/Answer.
+
+    stamp_ns: oldest sensor stamp used, or the time of the question if none is used.
+    probabilities: one per choice.  missing: modalities that have links but no usable tokens.
+    concerns: statements that lower the value of the answer.  counted: by counting links.
+    latency, compute: seconds.
+    """
+
+    question: Question
+    status: Status
+    stamp_ns: int
+    error: str = ''
+    text: str = ''
+    confidence: float = 0.
+    probabilities: tuple[float, ...] = ()
+    used: tuple[UsedModality, ...] = ()
+    missing: tuple[str, ...] = ()
+    concerns: tuple[str, ...] = ()
+    counted: tuple[Counted, ...] = ()
+    links_version: str = ''
+    method: str = ''
+    latency: float = 0.
+    compute: float = 0.
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A partial answer: text so far, stage (waiting, reading or answering) and tokens so far."""
+
+    stage: str
+    text: str = ''
+    tokens: int = 0
+
+
+class Inquiry:
+    """One question that waits for, and gets, exactly one answer.
+
+    question: as asked.  asked_ns: time on the board's clock.  max_new_tokens: limit of a generated answer.
+    future: resolves to the answer and never to an error.  repeated: asked again about a new frame.
+    reason: why it was given up, empty if it was not.
+    """
+
+    def __init__(self, question: Question, asked_ns: int, max_new_tokens: int,
+                 on_progress: Callable[[Progress], None] | None = None,
+                 on_cancel: Callable[[Inquiry], None] = lambda inquiry: None,
+                 arrived: float | None = None, repeated: bool = False) -> None:
+        """on_progress: called at every stage and token.  on_cancel: called on the canceller's thread.
+
+        arrived: seconds of time.monotonic() when the question or its frame came; None: now.
+        """
+        self.question = question
+        self.asked_ns = asked_ns
+        self.max_new_tokens = max_new_tokens
+        self.future: Future[Answer] = Future()
+        self.future.set_running_or_notify_cancel()
+        self._on_progress, self._on_cancel = on_progress, on_cancel
+        self._arrived = time.monotonic() if arrived is None else arrived
+        self.repeated, self.reason = repeated, ''
+        self._settled, self._lock = False, threading.Lock()
+
+    @property
+    def cancelled(self) -> bool:
+        """Return whether it was given up."""
+        return bool(self.reason)
+
+    @property
+    def waited(self) -> float:
+        """Return the seconds since the question, or the frame it is asked about, arrived."""
+        return time.monotonic() - self._arrived
+
+    def cancel(self, reason: str = CANCELLED) -> bool:
+        """Give the question up; returns whether that was in time.
+
+        A waiting question ends at once, a running one before the next block of the model.
+        """
+        with self._lock:
+            if self._settled:
+                return False
+            self.reason = self.reason or reason
+        self._on_cancel(self)
+        return True
+
+    def settle(self, answer: Answer) -> Answer:
+        """Set the final answer: this one, unless the question was given up; later cancels are ignored."""
+        with self._lock:
+            self._settled = True
+        if not self.cancelled or answer.status not in (Status.OK, Status.NO_SENSOR):
+            return answer
+        return replace(answer, status=Status.FAILED, error=self.reason, text='', confidence=0.,
+                       probabilities=())
+
+    def rejection(self, reason: str) -> Answer:
+        """Return the answer to a question that is not attempted."""
+        return Answer(self.question.clipped(), Status.REJECTED, self.asked_ns, reason, latency=self.waited)
+
+    def progress(self, stage: str, text: str = '', tokens: int = 0) -> None:
+        """Report progress to the asker.  An exception of the asker does not affect the answer."""
+        if self._on_progress is None:
+            return
+        try:
+            self._on_progress(Progress(stage, text, tokens))
+        except Exception:
+            LOG.exception('progress of question %s could not be told', self.question.id)
+            self._on_progress = None
+
+
+class Responder:
+    """Answers from the tokens on the board, one question at a time; used by one thread.
+
+    An answer uses what is usable at its start; later changes do not affect it.  An exception of the method
+    becomes a FAILED answer with the reason, and memory is released.
+    """
+
+    def __init__(self, method: Method, board: ModalityBoard, links: LinkVersions,
+                 without_sensors: Callable[[], bool] = lambda: False) -> None:
+        """without_sensors: whether to answer from the text alone if no sensor can help."""
+        self._method, self._board, self._links = method, board, links
+        self._without_sensors = without_sensors
+
+    def respond(self, inquiry: Inquiry) -> Answer:
+        """Return the answer; REJECTED only if the method refuses the question.
+
+        NO_SENSOR if no sensor can be used, or none looks in the direction of the question; UNKNOWN if the
+        counts cannot answer it.
+        """
+        tokens, started = self._board.usable(), time.monotonic()
+        missing = tuple(name for name in self._links.modalities if name not in tokens)
+        blank = Answer(inquiry.question, Status.OK, inquiry.asked_ns, missing=missing,
+                       links_version=self._links.name, method=self._method.name)
+        answer = self._attempt(inquiry, tokens, blank)
+        return replace(answer, latency=inquiry.waited, compute=time.monotonic() - started)
+
+    def _attempt(self, inquiry: Inquiry, tokens: Tokens, blank: Answer) -> Answer:
+        try:
+            return self._answer(inquiry, tokens, blank)
+        except Exception as error:
+            if isinstance(error, CancelledError):
+                return _given_up(inquiry, blank)
+            status = Status.REJECTED if isinstance(error, QuestionError) else Status.FAILED
+            answer = replace(blank, status=status, error=_describe(error))
+            out_of_memory = is_out_of_memory(error)
+            if not isinstance(error, MpnpError):
+                LOG.error('question %s: %s', inquiry.question.id, answer.error, exc_info=not out_of_memory)
+        if out_of_memory:  # the error, whose traceback holds the tensors, is gone by now
+            release_memory()
+        return answer
+
+    def _answer(self, inquiry: Inquiry, tokens: Tokens, blank: Answer) -> Answer:
+        question = inquiry.question
+        heard = {name: one for name, one in tokens.items() if name in self._method.modalities}
+        lacking, doubt = self._lacking(question.text, tokens, heard)
+        if lacking:
+            blank, heard = replace(blank, status=Status.NO_SENSOR, error=lacking), {}
+            if not self._without_sensors():
+                return blank
+        concerns = (*self._board.concerns(heard), *filter(None, [doubt]))
+        inquiry.progress('reading')
+        with interruptible(lambda: inquiry.cancelled):
+            asked = self._method.prepare(question.text, question.choices)
+            answer = (self._choose if question.choices else self._generate)(inquiry, asked, heard, blank)
+        return replace(self._resting_on(answer, heard), concerns=concerns,
+                       confidence=0. if lacking else answer.confidence)
+
+    def _lacking(self, text: str, tokens: Tokens, heard: Tokens) -> tuple[str, str]:
+        """Return why no sensor can help with a question, otherwise what lowers the answer's value."""
+        if heard:
+            return unseen(text, {name: one.sectors_looked_at() for name, one in heard.items()})
+        reasons = {**self._board.absences(), **dict.fromkeys(
+            tokens, 'its links have no say, all of their gates are closed; load others')}
+        if not reasons:
+            return 'no sensor can be used: no links are loaded; name some in the parameter links', ''
+        each = '; '.join(f'{name}: {why}' for name, why in sorted(reasons.items()))
+        return f'no sensor can be used: {each}', ''
+
+    def _choose(self, inquiry: Inquiry, asked: AskedQuestion, tokens: Tokens, blank: Answer) -> Answer:
+        reply = self._method.answer(asked, tokens)
+        answer = replace(blank, text=reply.text, confidence=_proper(reply.confidence), counted=reply.counted,
+                         probabilities=tuple(map(_proper, reply.probabilities)))
+        if blank.status == Status.OK and (reason := not_known(reply.counted, reply.answerable)):
+            return replace(answer, status=Status.UNKNOWN, text=UNKNOWN, error=reason, confidence=0.,
+                           probabilities=())
+        return answer
+
+    def _generate(self, inquiry: Inquiry, asked: AskedQuestion, tokens: Tokens, blank: Answer) -> Answer:
+        text, logs = '', []
+        with contextlib.suppress(CancelledError):
+            for fragment in self._method.stream(asked, tokens, inquiry.max_new_tokens):
+                if inquiry.cancelled:
+                    break
+                text += fragment.text
+                logs.append(math.log(max(_proper(fragment.probability), LEAST_PROBABILITY)))
+                inquiry.progress('answering', text, len(logs))
+        if inquiry.cancelled:
+            blank = _given_up(inquiry, blank, len(logs))
+        confidence = math.exp(sum(logs) / len(logs)) if logs else 0.
+        return replace(blank, text=text.strip(), confidence=confidence)
+
+    def _resting_on(self, answer: Answer, tokens: Tokens) -> Answer:
+        used = tuple(UsedModality(name, one.stamp_ns, self._board.age(one.stamp_ns))
+                     for name, one in sorted(tokens.items()))
+        oldest = min((entry.stamp_ns for entry in used), default=answer.stamp_ns)
+        return replace(answer, used=used, stamp_ns=oldest)
+
+
+def _given_up(inquiry: Inquiry, blank: Answer, tokens: int = 0) -> Answer:
+    when = f'after {tokens} tokens' if tokens else 'while it was read'
+    return replace(blank, status=Status.FAILED, error=f'{inquiry.reason} {when}')
+
+
+def _proper(probability: float) -> float:
+    if not math.isfinite(probability):
+        raise LinksError('the model gave a probability that is not a number; roll the links back')
+    return float(probability)
+
+
+def _describe(error: Exception) -> str:
+    if is_out_of_memory(error):
+        return ('OutOfMemory: not enough memory for this question; shorten it, unplug a modality or '
+                'lower question_cache_mb')
+    return f'{type(error).__name__}: {error}'

@@ -1,0 +1,36 @@
+"""Checks of `mpnp doctor` for what the simulator needs."""
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+
+from mpnp_ros.cli.checks import OK, WARNING, Finding, package_findings
+from mpnp_ros.errors import WorldError
+
+USEFUL = {'matplotlib': ('matplotlib', 'draws the pictures of the demo'),
+          'moderngl': ('moderngl', 'renders the cameras of the simulated world'),
+          'embreex': ('embreex', 'casts the rays of the simulated LiDAR and radars')}
+
+
+def check_packages() -> Iterator[Finding]:
+    """Check the Python packages."""
+    return package_findings({}, USEFUL)
+
+
+def check_graphics() -> Iterator[Finding]:
+    """Check OpenGL through EGL, a system library, for the simulated cameras."""
+    if importlib.util.find_spec('moderngl') is None:
+        return  # named among the packages
+    from mpnp_world.sensors.graphics import open_context
+
+    try:
+        context = open_context()
+    except WorldError as error:
+        text, _, remedy = str(error).rpartition('; ')
+        yield Finding('EGL', WARNING, text, remedy)
+        return
+    yield Finding('EGL', OK, f'{context.info["GL_RENDERER"]}, OpenGL {context.version_code / 100:.1f}')
+    context.release()
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (check_packages, check_graphics)

@@ -1,0 +1,127 @@
+"""Key frames of a scene, as the ego vehicle perceives them."""
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mpnp_ros.nuscenes.key_frame import KeyFrame
+from mpnp_world.dataset.annotations import Annotation, annotate, seen
+from mpnp_world.scene.conditions import Conditions
+from mpnp_world.scene.drive import World
+from mpnp_world.scene.identity import SceneIdentity
+from mpnp_world.scene.state import WorldState
+from mpnp_world.sensors.inertial import InertialReading, inertial_readings
+from mpnp_world.sensors.lidar import LidarSweep, sweep
+from mpnp_world.sensors.radar import RadarSweep, radar_sweeps
+from mpnp_world.sensors.rays import Rays
+from mpnp_world.sensors.sound import listen
+from mpnp_world.sensors.visibility import point_counts, visibility
+
+STEP = 0.1
+"""Seconds between simulated states, used for inertial readings and sound."""
+SUPERSAMPLED_WIDTH = 700
+"""Images narrower than this are rendered with twofold supersampling."""
+
+
+@dataclass(frozen=True, eq=False)
+class WorldFrame:
+    """A key frame of the world.
+
+    index: from 0.  images: uint8 [H, W, 3] by camera, empty without cameras.  sweep, radars: always
+    present, because boxes have numbers of points.  inertial, sound (float32 [microphones, samples], -1..1):
+    since the previous key frame, if requested.
+    """
+
+    index: int
+    state: WorldState
+    images: Mapping[str, np.ndarray]
+    sweep: LidarSweep
+    radars: Mapping[str, RadarSweep]
+    annotations: tuple[Annotation, ...]
+    inertial: tuple[InertialReading, ...] = ()
+    sound: np.ndarray | None = None
+
+    def key_frame(self, identity: SceneIdentity) -> KeyFrame:
+        """The key frame with true objects in the ego frame, like one of a nuScenes root.
+
+        It has no sensor readings, because there are no files.
+        """
+        ego = self.state.ego
+        objects = seen(self.annotations, ego, lambda number: identity.token('instance', number))
+        return KeyFrame(
+            token=identity.token('sample', self.index), scene=identity.name,
+            description=identity.description, stamp_ns=identity.stamp(self.state.time) * 1000,
+            ego_pose=ego.pose, cameras={}, lidar=None, radars={}, objects=objects)
+
+
+class Sensors:
+    """Cameras, LiDAR and radars of a vehicle; use one per process, because it owns the renderer.
+
+    names: modalities; only ``camera`` has an effect.  size: width, height of images, pixels.
+    """
+
+    def __init__(self, names: Collection[str], size: tuple[int, int]) -> None:
+        self._rays = Rays()
+        self._renderer = None
+        if 'camera' in names:
+            from mpnp_world.sensors.renderer import Renderer
+
+            self._renderer = Renderer(*size, supersampling=2 if size[0] < SUPERSAMPLED_WIDTH else 1)
+
+    def perceive(self, state: WorldState, index: int) -> WorldFrame:
+        """The sensor data of a state as key frame number ``index`` of its scene."""
+        images = self._renderer.render(state) if self._renderer else {}
+        shares = visibility(state, self._rays)
+        points = sweep(state, self._rays, index)
+        radars = radar_sweeps(state, self._rays, shares)
+        boxes = annotate(state, shares, point_counts([points.identities]),
+                         point_counts([radar.identities for radar in radars.values()]))
+        return WorldFrame(index, state, images, points, radars, boxes)
+
+
+def scene_frames(seed: int, conditions: Conditions, key_frames: int, interval: float, names: Collection[str],
+                 sensors: Sensors) -> Iterator[WorldFrame]:
+    """The key frames of a scene, one every ``interval`` seconds, the first after one interval.
+
+    names: of the requested sensors, optionally with ``imu`` and ``microphones``.
+    """
+    world = World(seed, conditions)
+    recorder = Recorder(names)
+    steps = max(1, round(interval / STEP))
+    for index in range(key_frames):
+        recorder.note(world)
+        for _ in range(steps):
+            world.step(interval / steps)
+            recorder.note(world)
+        inertial, sound = recorder.take()
+        yield replace(sensors.perceive(world.state(), index), inertial=inertial, sound=sound)
+
+
+class Recorder:
+    """Collects inertial readings and sound between key frames.  names: of the requested sensors."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._has_imu, self._has_microphones = 'imu' in names, 'microphones' in names
+        self._before: WorldState | None = None
+        self._inertial: list[InertialReading] = []
+        self._sound: list[np.ndarray] = []
+
+    def note(self, world: World) -> None:
+        """Record the time since the previous call."""
+        if not (self._has_imu or self._has_microphones):
+            return
+        state = world.state()
+        if self._before is not None and state.time > self._before.time:
+            if self._has_imu:
+                self._inertial += inertial_readings(self._before, state)
+            if self._has_microphones:
+                self._sound.append(listen(self._before, state))
+        self._before = state
+
+    def take(self) -> tuple[tuple[InertialReading, ...], np.ndarray | None]:
+        """Inertial readings and sound, float32 [microphones, samples], since the last call."""
+        inertial, sound = tuple(self._inertial), self._sound
+        self._inertial, self._sound = [], []
+        return inertial, np.concatenate(sound, 1) if sound else None

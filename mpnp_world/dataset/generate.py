@@ -1,0 +1,150 @@
+"""Generates many scenes in parallel processes, and resumes after an interruption.
+
+A scene follows from the recipe and its identity only, so any number of workers gives the same bytes.  Every
+worker uses one thread, because workers that use all cores slow each other down.
+"""
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from itertools import count
+from pathlib import Path
+
+from mpnp_ros.errors import DatasetError
+from mpnp_ros.options import Options, option
+from mpnp_ros.progress import progress as shown
+from mpnp_world.dataset.frames import Sensors, scene_frames
+from mpnp_world.dataset.key_frames import scene_key_frames
+from mpnp_world.dataset.object_lists import objects_file, write_objects
+from mpnp_world.dataset.root import add_part, merge, part_file, prepare
+from mpnp_world.dataset.schema import SENSORS
+from mpnp_world.dataset.writer import write_scene
+from mpnp_world.scene.conditions import Conditions
+from mpnp_world.scene.identity import SLOT, SceneIdentity
+
+ONE_THREAD = dict.fromkeys(
+    ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS', 'LP_NUM_THREADS'), '1')
+"""Thread limits of the numpy libraries and of llvmpipe, the software renderer of Mesa."""
+
+
+@dataclass(frozen=True)
+class Recipe(Options):
+    """Settings of scenes.  Raises OptionError for invalid ones."""
+
+    key_frames: int = option(10, 'key frames of each scene', low=1)
+    interval: float = option(2.0, 'time between key frames; nuScenes: 0.5', unit='s', low=1e-30)
+    size: tuple[int, int] = option(
+        (400, 225), 'width and height of the images; nuScenes: 1600x900', unit='pixel', low=1)
+    sensors: tuple[str, ...] = option(
+        ('camera', 'lidar', 'radar'), 'sensors whose data is written; none: only true objects are',
+        choices=tuple(SENSORS))
+
+    def check(self) -> Iterator[str]:
+        """A scene must end before the next seed's begins."""
+        if self.key_frames * self.interval > SLOT:
+            yield (f'key_frames is {self.key_frames}: every {self.interval:g} s they last longer than the '
+                   f'{SLOT} s of a scene; make more scenes instead')
+
+
+def scene_identities(seeds: Sequence[int], lights: Sequence[str],
+                     weathers: Sequence[str]) -> list[SceneIdentity]:
+    """All seeds in every light and weather, ordered by seed."""
+    return [SceneIdentity(seed, Conditions(light, weather))
+            for seed in seeds for weather in weathers for light in lights]
+
+
+def generate(path: str | Path, identities: Sequence[SceneIdentity], recipe: Recipe, workers: int = 1,
+             progress: bool = True) -> Path:
+    """Generate incomplete scenes and write the tables of all scenes; returns the root.
+
+    workers: number of parallel processes.  After Ctrl-C the same call resumes.
+    Raises DatasetError if ``path`` has other contents or scenes of another recipe.
+    """
+    root = Path(path)
+    prepare(root, asdict(recipe))
+    missing = [identity for identity in identities if not scene_file(root, identity, recipe).is_file()]
+    done = count(len(identities) - len(missing))
+    with shown(f'generating {root.name}', 'scene', quiet=not progress) as show:
+        show(next(done), len(identities))
+        run_in_processes(partial(make_scene, root, recipe), missing, workers,
+                         lambda: show(next(done), len(identities)))
+    if recipe.sensors:
+        merge(root)
+    return root
+
+
+def scene_file(root: Path, identity: SceneIdentity, recipe: Recipe) -> Path:
+    """The file that exists once a scene is complete."""
+    return (part_file if recipe.sensors else objects_file)(root, identity)
+
+
+def make_scene(root: Path, recipe: Recipe, identity: SceneIdentity) -> None:
+    """Write one scene to the root; without sensors, only its objects."""
+    if not recipe.sensors:
+        write_objects(objects_file(root, identity), scene_key_frames(
+            identity.seed, recipe.key_frames, recipe.interval, identity.conditions))
+        return
+    frames = scene_frames(identity.seed, identity.conditions, recipe.key_frames, recipe.interval,
+                          recipe.sensors, sensors_of_process(recipe))
+    add_part(root, identity, write_scene(root, identity, frames, recipe.size, recipe.sensors))
+
+
+@cache
+def sensors_of_process(recipe: Recipe) -> Sensors:
+    """The sensors for all scenes of this process."""
+    return Sensors(recipe.sensors, recipe.size)
+
+
+def run_in_processes(work: Callable[[SceneIdentity], None], items: Sequence[SceneIdentity], workers: int,
+                     done: Callable[[], object]) -> None:
+    """Call ``work`` for every item in parallel processes, and ``done`` after each.
+
+    On an error or Ctrl-C the processes are terminated.  Raises DatasetError if a process dies.
+    """
+    if not items:
+        return
+    context = multiprocessing.get_context('spawn')
+    with _environment(ONE_THREAD), ProcessPoolExecutor(min(workers, len(items)), context, _begin) as pool:
+        before = set(multiprocessing.active_children())
+        pending = {pool.submit(work, item) for item in items}
+        try:
+            while pending:
+                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    future.result()
+                    done()
+        except BrokenProcessPool:
+            raise DatasetError('a worker process has died, probably out of memory; run the same command '
+                               'again with fewer workers to resume') from None
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - before:
+                process.terminate()
+            raise
+
+
+def _begin() -> None:
+    """Let Ctrl-C end the worker without a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for processes started in the context."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,191 @@
+"""Writes one scene of the world into a nuScenes root: its sensor files, then its part of the tables.
+
+The part is written last and atomically.  A scene without it does not exist: no table refers to files of a
+cancelled run, and generating the scene again overwrites them with the same bytes.
+"""
+from __future__ import annotations
+
+import io
+import json
+import wave
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mpnp_ros.nuscenes.geometry import Transform, rotation_about_z
+from mpnp_ros.nuscenes.record_chains import link_records
+from mpnp_world.dataset.annotations import Annotation
+from mpnp_world.dataset.frames import WorldFrame
+from mpnp_world.dataset.schema import (
+    MICROPHONE_CHANNEL,
+    Record,
+    attribute_tokens,
+    calibration,
+    pose_record,
+)
+from mpnp_world.scene.catalogue import KINDS
+from mpnp_world.scene.identity import SceneIdentity, token
+from mpnp_world.scene.state import WorldObject
+from mpnp_world.sensors.inertial import InertialReading
+from mpnp_world.sensors.radar import to_pcd
+from mpnp_world.sensors.sound import SAMPLE_RATE
+from mpnp_world.standin.rig import LIDAR_CHANNEL
+
+JPEG_QUALITY = 90
+EXTENSIONS = {'camera': 'jpg', 'lidar': 'pcd.bin', 'radar': 'pcd'}
+TABLES = ('scene', 'log', 'calibrated_sensor', 'sample', 'ego_pose', 'sample_data', 'instance',
+          'sample_annotation', 'sound')
+"""Tables with records of scenes; ``sound`` is an addition to the schema of nuScenes."""
+
+
+def write_scene(root: Path, identity: SceneIdentity, frames: Iterable[WorldFrame],
+                size: tuple[int, int], sensors: Collection[str]) -> dict[str, list[Record]]:
+    """Write the sensor files of a scene into ``root`` and return its records by table.
+
+    frames: key frames in time order; size: width, height of the images, pixels; sensors: those to
+    write.
+    """
+    writer = SceneWriter(root, identity, size, sensors)
+    for frame in frames:
+        writer.add(frame)
+    return writer.close()
+
+
+class SceneWriter:
+    """Collects the records of one scene and writes its sensor files."""
+
+    def __init__(self, root: Path, identity: SceneIdentity, size: tuple[int, int],
+                 sensors: Collection[str]) -> None:
+        self._root = root
+        self._identity = identity
+        self._size = size
+        self._sensors = sensors
+        self._tables: dict[str, dict[str, Record]] = {name: {} for name in TABLES}
+        self._imu: list[Record] = []
+
+    def add(self, frame: WorldFrame) -> None:
+        """Write the sensor files of a key frame and collect its records."""
+        stamp = self._identity.stamp(frame.state.time)
+        sample = self._add('sample', self._token('sample', frame.index), timestamp=stamp,
+                           scene_token=self._token('scene'), prev='', next='')
+        pose = self._add('ego_pose', self._token('pose', frame.index), timestamp=stamp,
+                         **pose_record(frame.state.ego.pose))
+        for modality, channel, data in sensor_files(frame, self._sensors):
+            self._sensor_file(sample, pose, stamp, modality, channel, data)
+        for annotation in frame.annotations:
+            self._annotate(sample, frame.index, annotation)
+        if frame.sound is not None:
+            self._sound(sample, stamp, frame)
+        self._imu += [self._can_bus(reading) for reading in frame.inertial]
+
+    def close(self) -> dict[str, list[Record]]:
+        """Link successive records and write the files of the whole scene; returns the records."""
+        samples = list(link_records(self._tables['sample'].values(), 'scene_token').values())[0]
+        link_records(self._tables['sample_data'].values(), 'calibrated_sensor_token')
+        boxes = link_records(self._tables['sample_annotation'].values(), 'instance_token')
+        for instance, chain in boxes.items():
+            self._tables['instance'][instance].update(
+                nbr_annotations=len(chain), first_annotation_token=chain[0]['token'],
+                last_annotation_token=chain[-1]['token'])
+        self._scene(samples)
+        if self._imu:
+            text = json.dumps(self._imu, separators=(',', ':'))
+            self._write(f'can_bus/{self._identity.name}_ms_imu.json', text.encode())
+        return {name: list(records.values()) for name, records in self._tables.items()}
+
+    def _scene(self, samples: list[Record]) -> None:
+        name = self._identity.name
+        log = self._add('log', self._token('log'), logfile=name, vehicle='world',
+                        date_captured='2020-09-13', location='embedded-world')
+        self._add('scene', self._token('scene'), log_token=log, nbr_samples=len(samples), name=name,
+                  description=self._identity.description, first_sample_token=samples[0]['token'],
+                  last_sample_token=samples[-1]['token'])
+
+    def _sensor_file(self, sample: str, pose: str, stamp: int, modality: str, channel: str,
+                     data: bytes) -> None:
+        calibrated = self._token('calibration', channel)
+        if calibrated not in self._tables['calibrated_sensor']:
+            self._add('calibrated_sensor', calibrated, sensor_token=token('sensor', channel),
+                      **calibration(channel, self._size))
+        width, height = self._size if modality == 'camera' else (0, 0)
+        extension = EXTENSIONS[modality]
+        filename = self._filename(channel, stamp, extension)
+        self._write(filename, data)
+        self._add('sample_data', self._token('data', channel, stamp), sample_token=sample,
+                  ego_pose_token=pose, calibrated_sensor_token=calibrated, timestamp=stamp,
+                  fileformat=extension.partition('.')[0], is_key_frame=True, height=height, width=width,
+                  filename=filename, prev='', next='')
+
+    def _annotate(self, sample: str, index: int, annotation: Annotation) -> None:
+        item = annotation.object
+        instance = self._token('instance', item.identity)
+        if instance not in self._tables['instance']:
+            self._add('instance', instance, category_token=token('category', KINDS[item.kind].nuscenes))
+        length, width, height = item.size
+        self._add('sample_annotation', self._token('annotation', index, item.identity), sample_token=sample,
+                  instance_token=instance, attribute_tokens=attribute_tokens(item.kind, item.attribute),
+                  visibility_token=str(annotation.visibility), size=[width, length, height],
+                  num_lidar_pts=annotation.num_lidar_pts, num_radar_pts=annotation.num_radar_pts,
+                  prev='', next='', **pose_record(box_pose(item)))
+
+    def _sound(self, sample: str, stamp: int, frame: WorldFrame) -> None:
+        filename = self._filename(MICROPHONE_CHANNEL, stamp, 'wav')
+        self._write(filename, wav(frame.sound))
+        sources = [{'instance_token': self._token('instance', item.identity), 'sound': sound}
+                   for item in frame.state.objects
+                   for sound, on in (('siren', item.siren), ('horn', item.horn)) if on]
+        self._add('sound', self._token('sound', stamp), sample_token=sample, timestamp=stamp,
+                  duration=frame.sound.shape[1] / SAMPLE_RATE, filename=filename, sources=sources)
+
+    def _can_bus(self, reading: InertialReading) -> Record:
+        """A row of the IMU file in the CAN bus expansion of nuScenes."""
+        return {'utime': self._identity.stamp(reading.time), 'q': reading.orientation,
+                'rotation_rate': reading.rotation_rate, 'linear_accel': reading.acceleration}
+
+    def _filename(self, channel: str, stamp: int, extension: str) -> str:
+        return f'samples/{channel}/{self._identity.name}__{channel}__{stamp}.{extension}'
+
+    def _write(self, filename: str, data: bytes) -> None:
+        path = self._root / filename
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    def _token(self, *parts: object) -> str:
+        return self._identity.token(*parts)
+
+    def _add(self, table: str, key: str, **fields: object) -> str:
+        self._tables[table][key] = {'token': key, **fields}
+        return key
+
+
+def sensor_files(frame: WorldFrame, sensors: Collection[str]) -> Iterator[tuple[str, str, bytes]]:
+    """Modality, channel and content of every sensor file of a key frame."""
+    if 'camera' in sensors:
+        yield from (('camera', channel, jpeg(image)) for channel, image in frame.images.items())
+    if 'lidar' in sensors:
+        yield 'lidar', LIDAR_CHANNEL, frame.sweep.points.tobytes()
+    if 'radar' in sensors:
+        yield from (('radar', channel, to_pcd(radar.points)) for channel, radar in frame.radars.items())
+
+
+def jpeg(image: np.ndarray) -> bytes:
+    """An image, uint8 [H, W, 3], as JPEG."""
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, 'JPEG', quality=JPEG_QUALITY)
+    return stream.getvalue()
+
+
+def wav(sound: np.ndarray) -> bytes:
+    """Sound, float [channels, samples] in -1..1, as 16-bit WAV."""
+    stream, samples = io.BytesIO(), np.round(sound.T * 32767).astype('<i2')
+    with wave.open(stream, 'wb') as file:
+        file.setparams((len(sound), 2, SAMPLE_RATE, sound.shape[1], 'NONE', ''))
+        file.writeframes(samples.tobytes())
+    return stream.getvalue()
+
+
+def box_pose(item: WorldObject) -> Transform:
+    """The pose of the middle of an object's box in the map."""
+    return Transform(rotation_about_z(item.yaw), np.array((item.x, item.y, item.z + item.size[2] / 2)))

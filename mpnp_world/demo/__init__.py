@@ -1,0 +1,1 @@
+"""`mpnp demo`: a drive from day into night while the robot adapts."""

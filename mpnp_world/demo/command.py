@@ -1,0 +1,174 @@
+"""Drive from day into night while the robot adapts, and show the accuracy of its answers.
+
+The simulated world, the camera encoder, the fusion node and the adaptation node run as processes. By day the
+camera is the only sensor. At night its image quality drops, which the system detects. Then a LiDAR encoder is
+started. It has no links yet: candidate initial links are evaluated, used, trained within a budget while the
+robot answers, and replaced. At every key frame the world waits until the questions about it are answered.
+With --supervision distilled the camera teaches the LiDAR by day, without labels. --nuscenes shows a real
+nuScenes key frame instead, from --root or $NUSCENES_ROOT; the links were not trained on nuScenes.
+"""
+from __future__ import annotations
+
+import importlib.util
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpnp_ros.cli.logged_processes import own_domain
+from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.files import cache_root, source_folder
+from mpnp_world.demo.drive import BOTH, CAMERA, LABELLED, PHASES, SCOPE, drive_through
+from mpnp_world.demo.majority import Majority, count_majority
+from mpnp_world.demo.processes import QUESTIONS_A_KIND, SEED, Processes
+from mpnp_world.demo.real_scene import RealScene, find_scene, interview
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mpnp_world.demo.live import LiveVehicle
+
+LOG_WIDTH = 132
+STARTING = 'starting nodes; the first start converts the models, which takes about a minute'
+BEGUN_WITH = ('camera', 'objects')
+"""Shipped links of the robot: those to its camera, and those to true objects, from which new links start."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument('--supervision', choices=tuple(PHASES), default=LABELLED,
+                        help='supervision of the new sensor (default: %(default)s)')
+    parser.add_argument('--seconds', type=float, default=50., metavar='S',
+                        help='driving time in addition to the adaptation (default: %(default)g)')
+    parser.add_argument('--seed', type=int, default=SEED,
+                        help='random seed of the streets (default: %(default)s)')
+    parser.add_argument('--nuscenes', action='store_true', help='show a real nuScenes key frame instead')
+    parser.add_argument('--root', type=Path, help='nuScenes root (default: $NUSCENES_ROOT)')
+    parser.add_argument('--pictures', type=Path, metavar='FOLDER',
+                        help='folder for the pictures (default: docs/results of a checkout)')
+    parser.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
+                        help='parameters on top of those of the demo; repeatable')
+    parser.add_argument('--timeout', type=float, default=300., metavar='S',
+                        help='maximum time for the nodes to become ready (default: %(default)g)')
+
+
+def run(arguments: Namespace) -> int:
+    """Drive, ask, show; exit code 0."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:  # a log: wide enough for questions on one line
+        console = Console(width=LOG_WIDTH)
+    demo = _Demo(console, arguments)
+    if arguments.nuscenes:
+        demo.look_at(_scene(arguments.root))
+    else:
+        demo.drive()
+    return 0
+
+
+def _scene(root: Path | None) -> RealScene:
+    scene = find_scene(root)
+    if scene is None:
+        raise ConfigurationError('no nuScenes key frame found; set a nuScenes root with --root or '
+                                 'NUSCENES_ROOT')
+    return scene
+
+
+def drawing_problem() -> str:
+    """Return why the world cannot be rendered here, with the remedy; empty if it can."""
+    from mpnp_ros.cli.checks import OK
+    from mpnp_world.checks import check_graphics
+    from mpnp_world.cli import PACKAGES
+
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        return f'the world needs {" and ".join(missing)}: pip install {" ".join(missing)}'
+    return next((f'the simulated cameras cannot render: {found.text}; {found.remedy}'
+                 for found in check_graphics() if found.state != OK), '')
+
+
+class _Demo:
+    """The drive, or the nuScenes key frame."""
+
+    def __init__(self, console: Console, arguments: Namespace) -> None:
+        self.console, self.arguments = console, arguments
+        self.started = time.monotonic()
+        checkout = source_folder()
+        self.pictures = arguments.pictures or (checkout / 'docs/results' if checkout else Path())
+        own_domain()
+        self.log = cache_root() / 'demo' / 'nodes.log'
+        self.log.parent.mkdir(exist_ok=True)
+
+    def drive(self) -> None:
+        """Drive from day into night."""
+        from mpnp_ros.methods.link_store import shipped_links
+        from mpnp_world.demo.picture import draw_drive
+        from mpnp_world.demo.tables import adaptations_table, phases_table
+        from mpnp_world.demo.view import make_view
+
+        if problem := drawing_problem():
+            raise ConfigurationError(problem)
+        arguments, shipped = self.arguments, shipped_links()
+        starts = [shipped[name].path for name in BEGUN_WITH]
+        processes = Processes(self.log, arguments.params_file, starts[:1], starts, arguments.supervision,
+                              arguments.seed)
+        with self._robot(processes) as robot:
+            processes.plug_in([CAMERA])
+            with processes.world():
+                majority = self._wait(robot, [CAMERA])
+                with make_view(self.console, robot.diary) as view:
+                    drive = drive_through(robot, PHASES[arguments.supervision], arguments.seconds, majority,
+                                          view)
+        self.console.print(phases_table(drive))
+        self.console.print(adaptations_table(drive))
+        self._end(draw_drive(drive, self.pictures / 'demo.png'))
+
+    def look_at(self, scene: RealScene) -> None:
+        """Ask questions about a real key frame."""
+        from mpnp_world.demo.picture import draw_key_frame
+        from mpnp_world.demo.tables import examples_table, types_table
+
+        self.console.print(f'[bold]nuScenes[/]  {scene.title}; the links were not trained on '
+                           'nuScenes')
+        processes = Processes(self.log, self.arguments.params_file)
+        with self._robot(processes, adapts=False) as robot:
+            processes.plug_in(BOTH)
+            with processes.replay(scene.bag()):
+                majority = self._wait(robot, BOTH)
+                with self._busy('asking'):
+                    answers = interview(robot, scene.questions(majority), majority)
+        self.console.print(types_table(answers))
+        self.console.print(examples_table(answers[BOTH]))
+        self._end(draw_key_frame(scene, answers, self.pictures / 'demo_nuscenes.png'))
+
+    @contextmanager
+    def _robot(self, processes: Processes, adapts: bool = True) -> Iterator[LiveVehicle]:
+        from mpnp_ros.cli.session import ros_session
+        from mpnp_world.demo.live import LiveVehicle
+
+        with ExitStack() as stack:
+            node = stack.enter_context(ros_session())
+            stack.enter_context(processes.robot(adapts))
+            yield LiveVehicle(node, processes)
+
+    def _wait(self, robot: LiveVehicle, modalities: Sequence[str]) -> Majority:
+        """Count what the majority says while the nodes start."""
+        with self._busy(STARTING):
+            majority = count_majority(SCOPE, QUESTIONS_A_KIND)
+            robot.wait_until_ready(modalities, self.arguments.timeout)
+        return majority
+
+    @contextmanager
+    def _busy(self, doing: str) -> Iterator[None]:
+        """Show the current work: a spinner on a terminal, a line in a log."""
+        if not self.console.is_terminal:
+            self.console.print(doing)
+        with self.console.status(doing):
+            yield
+
+    def _end(self, picture: Path) -> None:
+        self.console.print(f'[bold]Picture[/]   {picture}')
+        self.console.print(f'[bold]Time[/]      {time.monotonic() - self.started:.0f} s')

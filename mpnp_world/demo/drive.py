@@ -1,0 +1,256 @@
+"""The drive of the demo: its phases, questions and results, without ROS."""
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+
+from mpnp_ros.adaptation.policy import DISTILLED, LABELLED
+from mpnp_ros.cli.exchanges import Exchange, Score
+from mpnp_ros.errors import NotAnsweringError
+from mpnp_ros.nuscenes.majority import Chooser, Majority
+from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope
+
+CAMERA, LIDAR = 'camera', 'lidar'
+BOTH = (CAMERA, LIDAR)
+SCOPE = Scope(max_distance=30.0, min_points=5, anchors=False)
+"""Scope of the questions that the shipped links were trained on."""
+QUESTIONS_A_FRAME, MOST_SKIPPED = 16, 5
+LONGEST_PAUSE, LONGEST_ADAPTATION = 300., 1200.
+"""Seconds after which a phase ends without its adaptation: if none is in progress, and in total."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the drive.
+
+    title: for display.  sensors: running encoders.  share: of the time, relative to others; 0: until a
+    training has ended and links to all of its sensors are in use.  without: the title if they are not.
+    """
+
+    name: str
+    title: str
+    light: str
+    sensors: tuple[str, ...]
+    share: float = 0.
+    without: str = ''
+
+    @property
+    def adapts(self) -> bool:
+        """Return whether it lasts until adapted links are in use."""
+        return not self.share
+
+
+DAY = Phase('day', 'day, camera', 'day', (CAMERA,), 3)
+PHASES = {
+    LABELLED: (
+        DAY, Phase('dusk', 'dusk, camera', 'dusk', (CAMERA,), 1),
+        Phase('night', 'night, camera', 'night', (CAMERA,), 3),
+        Phase('plugged', 'night, a LiDAR is plugged in', 'night', BOTH),
+        Phase('adapted', 'night, adapted', 'night', BOTH, 4, 'night, not adapted'),
+        Phase('morning', 'morning, both', 'day', BOTH, 3)),
+    DISTILLED: (
+        DAY, Phase('plugged', 'day, a LiDAR is plugged in; the camera teaches it', 'day', BOTH),
+        Phase('dusk', 'dusk, both', 'dusk', BOTH, 1),
+        Phase('night', 'night, adapted', 'night', BOTH, 5, 'night, not adapted'),
+        Phase('morning', 'morning, both', 'day', BOTH, 3))}
+"""Phases by supervision: labelled questions at night, or the camera by day."""
+
+
+def sensors(names: Iterable[str]) -> str:
+    """Return sensors in words."""
+    return ' + '.join({CAMERA: 'camera', LIDAR: 'LiDAR'}.get(name, name) for name in names) or 'nothing'
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Published sensor data of one key frame.
+
+    images: JPEG bytes by camera, such as cam_front.  points: [N, 3] metres, vehicle's frame.
+    """
+
+    stamp_ns: int
+    images: dict[str, bytes] = field(default_factory=dict)
+    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.float32))
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event noticed or caused by the system.  seconds: since the start of the drive.
+
+    kind: state (of a modality, in `text` as 'lidar healthy'), decision, stage (of an adaptation), links (a
+    new version in use) or phase (of the drive).
+    """
+
+    seconds: float
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Costs of one adaptation as published by the node.
+
+    accuracies: 0..1 on held-out questions, before and newest.  seconds: since the decision.  memory: bytes,
+    peak of the training process.
+    """
+
+    supervision: str
+    seconds: float
+    steps: int
+    macs: float
+    memory: int
+    start_accuracy: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A key frame and the questions about it.  seconds: since the start of the drive."""
+
+    phase: Phase
+    seconds: float
+    exchanges: Sequence[Exchange]
+    sight: Sight
+
+
+@dataclass
+class Drive:
+    """The drive so far.
+
+    skipped: key frames without tokens.  waiting: since when, on the monotonic clock, a phase that adapts has
+    had no adaptation in progress.
+    """
+
+    phases: Sequence[Phase]
+    moments: list[Moment] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    adaptations: list[Costs] = field(default_factory=list)
+    skipped: int = 0
+    waiting: float = 0.
+
+    def skip(self) -> None:
+        """Record a key frame without tokens.  Raises NotAnsweringError if there are too many of them."""
+        self.skipped += 1
+        if self.skipped > MOST_SKIPPED:
+            raise NotAnsweringError(f'{self.skipped} key frames came without tokens; the machine is too busy')
+
+    def exchanges(self, phase: Phase | None = None) -> list[Exchange]:
+        """Return the exchanges of one phase, or all."""
+        return [one for moment in self.moments if phase in (None, moment.phase) for one in moment.exchanges]
+
+    def scores(self) -> list[tuple[Phase, Score]]:
+        """Return the score of every phase; for one that adapts, only of the adaptation."""
+        return [(phase, Score.of(self.exchanges(phase))) for phase in self.phases]
+
+    def when(self, kind: str, text: str, after: float = 0.) -> float | None:
+        """Return the seconds of the first event of a kind whose text contains something; None without one."""
+        return next((event.seconds for event in self.events
+                     if event.kind == kind and text in event.text and event.seconds >= after), None)
+
+    def latencies(self, training: bool) -> np.ndarray:
+        """Return [n] seconds of questions asked while links were trained, or while none were."""
+        return np.array([one.latency for one in self.exchanges() if one.training is training])
+
+
+class Vehicle(Protocol):
+    """A system in a world that waits at every key frame."""
+
+    def enter(self, phase: Phase) -> None:
+        """Set the light of a phase and start the encoders of its sensors."""
+
+    def next_frame(self, sensors: Sequence[str]) -> tuple[Sight, Sequence[LabelledQuestion]] | None:
+        """Drive to the next key frame; None if its tokens did not arrive."""
+
+    def ask(self, question: LabelledQuestion, guess: str) -> Exchange:
+        """Ask about the current key frame."""
+
+    def news(self, start: float) -> tuple[list[Event], list[Costs]]:
+        """Return events since the start of the drive, and finished adaptations.
+
+        start: seconds of the monotonic clock, the origin of event times.
+        """
+
+
+class View(Protocol):
+    """Display of the drive."""
+
+    def entered(self, phase: Phase) -> None:
+        """Show the start of a phase."""
+
+    def answered(self, drive: Drive, phase: Phase, exchanges: Sequence[Exchange]) -> None:
+        """Show another answer about the current key frame; exchanges: all about it so far."""
+
+    def passed(self, drive: Drive, moment: Moment) -> None:
+        """Show a completed key frame."""
+
+
+def drive_through(vehicle: Vehicle, phases: Sequence[Phase], seconds: float, majority: Majority,
+                  view: View) -> Drive:
+    """Drive through the phases, at least one key frame each, and ask at each of them.
+
+    seconds: of all phases that do not wait for an adaptation.  Without adaptation, later phases have their
+    title ``without``.
+    """
+    drive, chooser, start = Drive(phases), Chooser(majority), time.monotonic()
+    total = sum(phase.share for phase in phases)
+    for place in range(len(phases)):
+        phase = drive.phases[place]
+        vehicle.enter(phase)
+        view.entered(phase)
+        drive.events.append(Event(time.monotonic() - start, 'phase', phase.title))
+        before, began = len(drive.adaptations), time.monotonic()
+        drive.waiting = began
+        while True:
+            frame = vehicle.next_frame(phase.sensors)
+            if frame is None:
+                drive.skip()
+                continue
+            _ask_about(vehicle, frame, drive, phase, chooser, majority, view, start)
+            passed = time.monotonic() - began
+            if phase.adapts and has_adapted(drive, phase, before):
+                break
+            if phase.adapts and _is_given_up(drive, passed):
+                drive.phases = [*drive.phases[:place + 1], *(
+                    replace(later, title=later.without or later.title) for later in drive.phases[place + 1:])]
+                break
+            if not phase.adapts and passed >= seconds * phase.share / total:
+                break
+    return drive
+
+
+def has_adapted(drive: Drive, phase: Phase, before: int = 0) -> bool:
+    """Return whether a training after adaptation ``before`` has ended, and answers use the new sensors.
+
+    The newest answer shows whether links to them are in use.
+    """
+    trained = any(costs.steps for costs in drive.adaptations[before:])
+    exchanges = drive.exchanges(phase)
+    new = set(phase.sensors) - set(drive.phases[0].sensors)
+    return trained and bool(exchanges) and new <= set(exchanges[-1].used)
+
+
+def _is_given_up(drive: Drive, seconds: float) -> bool:
+    """Return whether a phase that adapts has waited long enough; a running adaptation is waited for."""
+    exchanges = drive.exchanges()
+    if exchanges and exchanges[-1].training:
+        drive.waiting = time.monotonic()
+    return seconds >= LONGEST_ADAPTATION or time.monotonic() - drive.waiting >= LONGEST_PAUSE
+
+
+def _ask_about(vehicle: Vehicle, frame: tuple[Sight, Sequence[LabelledQuestion]], drive: Drive, phase: Phase,
+               chooser: Chooser, majority: Majority, view: View, start: float) -> None:
+    """Ask about one key frame, and record other events."""
+    sight, questions = frame
+    exchanges: list[Exchange] = []
+    for question in chooser.choose(questions, QUESTIONS_A_FRAME):
+        exchanges.append(vehicle.ask(question, majority.guess(question)))
+        view.answered(drive, phase, exchanges)
+    events, drive.adaptations = vehicle.news(start)
+    done = [event for event in drive.events if event.kind == 'phase']
+    drive.events = sorted([*done, *events], key=lambda event: event.seconds)
+    drive.moments.append(Moment(phase, time.monotonic() - start, exchanges, sight))
+    view.passed(drive, drive.moments[-1])

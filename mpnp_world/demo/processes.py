@@ -1,0 +1,105 @@
+"""The demo's nodes: fusion and adaptation all along, encoders as they are plugged in, and the world."""
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import yaml
+
+from mpnp_ros.cli.logged_processes import LoggedProcesses
+from mpnp_ros.cli.node_processes import (
+    ADAPTATION,
+    FUSION,
+    OVERLAYS,
+    REPLAY,
+    WORLD,
+    Placement,
+    encoder_nodes,
+    listeners,
+    node_process,
+    source_files,
+)
+from mpnp_ros.supervisor import ProcessSpec
+from mpnp_world.demo.drive import BOTH, SCOPE
+
+SEED, INTERVAL, SCENE_SECONDS = 31_000, 3.0, 24.0
+"""A scene that nothing was trained on, seconds between its key frames, and when the next seed begins."""
+QUESTIONS_A_KIND = 20
+PARAMETERS: Mapping[str, Mapping[str, object]] = {
+    'fusion': {'stale_after': 60.0,  # the world stands still while questions are asked
+               'quality_weight': 0.6, 'modalities': list(BOTH)},
+    'adaptation': {'modalities': list(BOTH), 'between': 5.0, 'settle': 1.0, 'budget_duration': 60.0,
+                   'least_moments': 14},
+    'world': {'hold': True, 'rate': 6.0, 'sensors': list(BOTH), 'width': 400, 'height': 225,
+              'key_frame_rate': 1 / INTERVAL, 'motion_rate': 5.0, 'scene_duration': SCENE_SECONDS,
+              'duration': 100_000.0, 'questions': QUESTIONS_A_KIND, 'question_distance': SCOPE.max_distance,
+              'question_points': SCOPE.min_points, 'question_anchors': SCOPE.anchors},
+    'replay': {'loop': True, 'loop_period': 2.0},
+}
+
+
+class Processes(LoggedProcesses):
+    """Starts nodes in processes of their own; what they print goes to ``log``.
+
+    links: folders of the links to begin with; starts: of those that new links may begin with, default: the
+    shipped ones.  supervision: as of the adaptation node.  params_files: of the user, read last.
+    """
+
+    def __init__(self, log: Path, params_files: Sequence[Path] = (), links: Sequence[Path] = (),
+                 starts: Sequence[Path] = (), supervision: str = 'any', seed: int = SEED) -> None:
+        super().__init__(log)
+        self.state = log.parent / 'state'
+        shutil.rmtree(self.state, ignore_errors=True)
+        own = log.with_suffix('.yaml')
+        chosen = {'fusion': {'links': list(map(str, links)) or ['shipped']},
+                  'adaptation': {'starts': list(map(str, starts)) or ['shipped'], 'supervision': supervision},
+                  'world': {'seed': seed}}
+        own.write_text(yaml.safe_dump({f'/**/{node}': {'ros__parameters': {**values, **chosen.get(node, {})}}
+                                       for node, values in PARAMETERS.items()}))
+        files = [*source_files(OVERLAYS[WORLD]), own, *params_files]
+        self._placement = Placement(params_files=files, use_sim_time=True)
+        self._encoders: dict[str, ExitStack] = {}
+
+    @contextmanager
+    def robot(self, adapts: bool = True) -> Iterator[None]:
+        """Fusion, the adaptation node where it adapts, and the encoders that are plugged in meanwhile."""
+        nodes = (FUSION, ADAPTATION) if adapts else (FUSION,)
+        with self.run([self._node(node) for node in nodes]):
+            try:
+                yield
+            finally:
+                self.plug_in(())
+
+    def plug_in(self, modalities: Sequence[str]) -> None:
+        """Let the encoders of these modalities run and no others."""
+        for name in self._encoders.keys() - set(modalities):
+            self._encoders.pop(name).close()
+        for name in modalities:
+            if name not in self._encoders:
+                stack = ExitStack()
+                stack.enter_context(self.run([self._node(encoder_nodes()[name])]))
+                self._encoders[name] = stack
+
+    @contextmanager
+    def world(self) -> Iterator[None]:
+        """The embedded world."""
+        with self.run([self._node(WORLD, _waiting(['camera']))]):
+            yield
+
+    @contextmanager
+    def replay(self, bag: Path) -> Iterator[None]:
+        """A bag, again and again, with stamps that go on."""
+        with self.run([self._node(REPLAY, {'bag': bag, 'restamp': True, **_waiting(BOTH)})]):
+            yield
+
+    def _node(self, node: str, parameters: Mapping[str, object] | None = None) -> ProcessSpec:
+        """The process of a node, whose robot begins with a memory of nothing."""
+        spec = node_process(node, self._placement, parameters)
+        return ProcessSpec(spec.name, spec.command, {**spec.environment, 'MPNP_STATE': str(self.state)})
+
+
+def _waiting(modalities: Sequence[str]) -> dict[str, object]:
+    """The source of data begins when everybody listens."""
+    return {'wait_for': listeners(modalities), 'wait_timeout': 600.0}

@@ -1,0 +1,100 @@
+"""Results of the demo as tables."""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.table import Table
+
+from mpnp_ros.cli.exchanges import Exchange, Score, interval, milliseconds, of_type, p95
+from mpnp_ros.cli.units import UNKNOWN, from_to, macs, megabytes, seconds
+from mpnp_ros.nuscenes.wording import TYPES
+from mpnp_world.demo.drive import Drive, sensors
+from mpnp_world.demo.timeline import Adaptation, Course, adaptations, plugged_in
+from mpnp_world.demo.view import conversation
+
+EXAMPLES = 4
+CAPTION = ('majority: the most frequent answer to each question on other streets;\n'
+           'questions are chosen so that it is right about half of the time.')
+ADAPTATIONS_CAPTION = (
+    'in use, trained: since the sensor was plugged in, until its first links and trained ones were in use;\n'
+    'latency: from question to answer, meanwhile and while nothing was trained.')
+
+
+def phases_table(drive: Drive) -> Table:
+    """Return the table of the phases."""
+    table = Table(title='Phases of the drive', title_justify='left')
+    table.add_column('phase')
+    table.add_column('sensors used')
+    for name in ('right', '%', '95 % interval', 'majority %', 'median latency'):
+        table.add_column(name, justify='right')
+    for phase, score in drive.scores():
+        right, percent, majority = score_cells(score)
+        table.add_row(phase.title, ' / '.join(sorted({sensors(one.used) for one in drive.exchanges(phase)})),
+                      right, percent, interval(score), majority, milliseconds(score.latency))
+    table.caption, table.caption_justify = CAPTION, 'left'
+    table.min_width = max(map(len, CAPTION.splitlines())) + 4
+    return table
+
+
+def adaptations_table(drive: Drive) -> Table:
+    """Return the table of the adaptations."""
+    table = Table(title='Adaptations', title_justify='left')
+    table.add_column('adaptation')
+    for name in ('in use', 'trained', 'took', 'steps', 'compute', 'peak memory', 'held-out',
+                 'p95 latency', 'idle', 'ratio'):
+        table.add_column(name, justify='right', no_wrap=True)
+    for one in adaptations(drive):
+        table.add_row(*adaptation_cells(drive, one))
+    table.caption, table.caption_justify = ADAPTATIONS_CAPTION, 'left'
+    return table
+
+
+def adaptation_cells(drive: Drive, one: Adaptation) -> tuple[str, ...]:
+    """Return one row; unknown values are a dash."""
+    plugged, course, costs = plugged_in(drive), Course.of(drive), one.costs
+    begun, trained = (None if at is None or plugged is None else at - plugged
+                      for at in (one.begun_in_use, one.trained_in_use))
+    during = course.training & (course.seconds >= one.begin) & (course.seconds <= one.end)
+    busy, idle = p95(course.latency[during]), p95(drive.latencies(training=False))
+    given = ('under way', *[UNKNOWN] * 5) if costs is None else (
+        costs.supervision if costs.steps else 'tried', seconds(costs.seconds), f'{costs.steps}',
+        macs(costs.macs), megabytes(costs.memory), from_to(costs.start_accuracy, costs.accuracy))
+    return (given[0], seconds(begun), seconds(trained), *given[1:], milliseconds(busy), milliseconds(idle),
+            UNKNOWN if math.isnan(busy / idle) else f'{busy / idle:.2f}')
+
+
+def score_cells(score: Score) -> tuple[str, str, str]:
+    """Right of asked, and both percentages."""
+    if not score.asked:
+        return '0 of 0', '', ''
+    return f'{score.right} of {score.asked}', f'{score.percent:.0f}', f'{score.guess_percent:.0f}'
+
+
+def types_table(answers: Mapping[tuple[str, ...], Sequence[Exchange]]) -> Table:
+    """Answers about one frame by type of question and by what was plugged, and the majority."""
+    table = Table(title='Right by type of question', title_justify='left')
+    table.add_column('question about')
+    for plugged in answers:
+        table.add_column(sensors(plugged), justify='right')
+    table.add_column('majority', justify='right')
+    for kind in (*TYPES, None):
+        scores = [Score.of(of_type(exchanges, kind)) for exchanges in answers.values()]
+        if scores and scores[0].asked:
+            first = scores[0]
+            table.add_row(kind or 'all', *(f'{score.right} of {score.asked}' for score in scores),
+                          f'{first.guessed} of {first.asked}', style='' if kind else 'bold')
+    return table
+
+
+def examples_table(exchanges: Sequence[Exchange]) -> Table:
+    """A few right and a few wrong ones."""
+    return conversation([*examples(exchanges, True), *examples(exchanges, False)])
+
+
+def examples(exchanges: Iterable[Exchange], right: bool) -> list[Exchange]:
+    """Some that are right, or wrong, of as many types as there are."""
+    matching = [one for one in exchanges if one.is_right is right]
+    firsts = {one.type: one for one in reversed(matching)}
+    rest = [one for one in matching if one is not firsts[one.type]]
+    return [*firsts.values(), *rest][:EXAMPLES]

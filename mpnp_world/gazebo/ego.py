@@ -1,0 +1,157 @@
+"""The ego vehicle with its sensors, as in :mod:`mpnp_world.sensors.rig`.
+
+A camera of SDF looks along its x axis with z up; a camera frame of ROS and of nuScenes looks along z with y
+down.  The sensor's pose is turned accordingly; its messages carry the frame of nuScenes.
+"""
+from __future__ import annotations
+
+import math
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from mpnp_ros.nuscenes.bag_messages import BASE_FRAME, MAP_FRAME
+from mpnp_ros.nuscenes.geometry import Transform
+from mpnp_world.gazebo.elements import Solid, element, numbers, plugin, pose_of, visual
+from mpnp_world.gazebo.motion import Trajectory, twist
+from mpnp_world.sensors.rig import CAMERAS, EGO_REAR, EGO_SIZE, LIDAR
+from mpnp_world.standin.rig import (
+    IMAGE_SIZE,
+    LIDAR_CHANNEL,
+    LIDAR_COLUMNS,
+    LIDAR_ELEVATIONS,
+    LIDAR_RINGS,
+)
+
+NAME = 'ego'
+COMMAND_TOPIC = '/cmd_vel'
+CAMERA_RATE, LIDAR_RATE, IMU_RATE, ODOMETRY_RATE = 12.0, 20.0, 100.0, 50.0
+"""Rates as in nuScenes, hertz."""
+LENS_AXES = Transform(np.array([[0., -1., 0.], [0., 0., -1.], [1., 0., 0.]]), np.zeros(3))
+"""SDF's camera axes (x ahead, y left, z up) in the optical frame (x right, y down, z ahead)."""
+OWN_BODY = 1
+"""Visibility flag of the vehicle's own body, which is invisible to its cameras."""
+
+
+def ego_model(trajectory: Trajectory, tick: float, image_width: int, headlights: bool, free: bool) -> Element:
+    """The model at the start of ``trajectory``, which it follows unless ``free``.
+
+    tick: seconds of a simulation step.  image_width: pixels; images are 16 to 9.
+    """
+    x, y, _, yaw = trajectory.poses[0]
+    sensors = [*(_camera(channel, image_width) for channel in CAMERAS), _lidar(), _imu()]
+    lights = [_headlight(side) for side in (-0.6, 0.6)] if headlights else []
+    link = element('link', element('gravity', 'false'), _inertia(), _hull(), *lights, *sensors,
+                   name=BASE_FRAME)
+    return element('model', element('pose', (x, y, 0, 0, 0, yaw)), link, *_drive(trajectory, tick, free),
+                   _odometry(), name=NAME)
+
+
+def _sensor(channel: str, kind: str, topic: str, rate: float, pose: Transform, *content: Element) -> Element:
+    """A sensor; gz_frame_id is not in the schema of SDF, but Gazebo reads it."""
+    frame = BASE_FRAME if kind == 'imu' else channel.lower()
+    return element('sensor', pose_of(pose), element('always_on', 'true'), element('update_rate', rate),
+                   element('topic', topic), element('gz_frame_id', frame), *content, name=channel, type=kind)
+
+
+def _camera(channel: str, width: int) -> Element:
+    """A camera; Gazebo publishes ``.../camera_info`` beside its topic ``.../image_rect``."""
+    mounting, scale = CAMERAS[channel], width / IMAGE_SIZE[0]
+    focal, x, y = (value * scale for value in mounting.camera)
+    height = round(IMAGE_SIZE[1] * scale)
+    intrinsics = element('intrinsics', *(element(name, value) for name, value in
+                                         (('fx', focal), ('fy', focal), ('cx', x), ('cy', y), ('s', 0.0))))
+    camera = element(
+        'camera', element('horizontal_fov', 2 * math.atan(width / 2 / focal)),
+        element('image', element('width', width), element('height', height), element('format', 'R8G8B8')),
+        element('clip', element('near', 0.1), element('far', 300.0)), _noise(0.007),
+        element('lens', element('type', 'gnomonical'), element('scale_to_hfov', 'true'), intrinsics),
+        element('visibility_mask', str(0xFFFFFFFF - OWN_BODY)))
+    topic, pose = f'/{channel.lower()}/image_rect', mounting.pose @ LENS_AXES
+    return _sensor(channel, 'camera', topic, CAMERA_RATE, pose, camera)
+
+
+def _lidar() -> Element:
+    """The LiDAR; Gazebo publishes its points on ``<topic>/points``."""
+    gap = 2 * math.pi / LIDAR_COLUMNS
+    lowest, highest = map(math.radians, LIDAR_ELEVATIONS)
+    scan = element('scan', _fan('horizontal', LIDAR_COLUMNS, -math.pi, math.pi - gap),
+                   _fan('vertical', LIDAR_RINGS, lowest, highest))
+    reach = element('range', element('min', 1.0), element('max', 105.0), element('resolution', 0.01))
+    return _sensor(LIDAR_CHANNEL, 'gpu_lidar', f'/{LIDAR_CHANNEL.lower()}', LIDAR_RATE, LIDAR.pose,
+                   element('lidar', scan, reach, _noise(0.02)))
+
+
+def _fan(tag: str, samples: int, first: float, last: float) -> Element:
+    return element(tag, element('samples', samples), element('resolution', 1), element('min_angle', first),
+                   element('max_angle', last))
+
+
+def _imu() -> Element:
+    at_base = Transform(np.eye(3), np.zeros(3))
+    reference = element('orientation_reference_frame', element('localization', 'ENU'))
+    return _sensor('IMU', 'imu', '/imu', IMU_RATE, at_base, element('imu', reference))
+
+
+def _noise(deviation: float) -> Element:
+    return element('noise', element('type', 'gaussian'), element('mean', 0.0), element('stddev', deviation))
+
+
+def _inertia() -> Element:
+    moments = (('ixx', 500.0), ('iyy', 2000.0), ('izz', 2200.0))
+    return element('inertial', element('mass', 1500.0),
+                   element('inertia', *(element(name, value) for name, value in moments)))
+
+
+def _hull() -> Element:
+    """The body, below the view of sensors; without collision, because velocity commands move it."""
+    length, width, _ = EGO_SIZE
+    hull = Solid('box', (length, width, 0.6), (length / 2 - EGO_REAR, 0, 0.5), 'paint')
+    made = visual(hull, 'hull', (0.8, 0.8, 0.8))
+    made.append(element('visibility_flags', str(OWN_BODY)))
+    return made
+
+
+def _headlight(side: float) -> Element:
+    ahead = EGO_SIZE[0] - EGO_REAR + 0.05
+    spot = element('spot', element('inner_angle', 0.5), element('outer_angle', 1.1), element('falloff', 1.0))
+    fading = element('attenuation', element('range', 60.0), element('constant', 0.3), element('linear', 0.02),
+                     element('quadratic', 0.002))
+    return element('light', element('pose', (ahead, side, 0.7, 0, 0, 0)), element('cast_shadows', 'false'),
+                   element('diffuse', (1, 0.97, 0.88, 1)), element('specular', (0.2, 0.2, 0.2, 1)),
+                   element('direction', (0.995, 0, -0.1)), fading, spot,
+                   name=f'headlight_{"left" if side > 0 else "right"}', type='spot')
+
+
+def _drive(trajectory: Trajectory, tick: float, free: bool) -> list[Element]:
+    """Velocity control; unless free, a command at each time of the trajectory."""
+    topic = element('topic', COMMAND_TOPIC)
+    if free:
+        return [plugin('velocity-control', 'VelocityControl', topic)]
+    twists = [twist(start, end, seconds) for start, end, seconds
+              in zip(trajectory.poses[:-1], trajectory.poses[1:], np.diff(trajectory.times), strict=True)]
+    ahead, left, rate = twists[0]
+    control = plugin('velocity-control', 'VelocityControl', topic,
+                     element('initial_linear', (ahead, left, 0)), element('initial_angular', (0, 0, rate)))
+    later = zip(trajectory.times[1:], [*twists[1:], (0.0, 0.0, 0.0)], strict=True)
+    return [control, *(_command(float(time) - tick, values) for time, values in later)]
+
+
+def _command(time: float, values: tuple[float, float, float]) -> Element:
+    """Publish a twist at clock ``time``, one step before it takes effect."""
+    seconds, nanoseconds = divmod(round(time * 1e9), 10 ** 9)
+    ahead, left, rate = (numbers([value]) for value in values)
+    matches = [element('match', str(value), field=f'sim.{field}')
+               for field, value in (('sec', seconds), ('nsec', nanoseconds))]
+    trigger = element('input', *matches, type='gz.msgs.Clock', topic='/clock')
+    order = element('output', f'linear: {{x: {ahead}, y: {left}}}, angular: {{z: {rate}}}',
+                    type='gz.msgs.Twist', topic=COMMAND_TOPIC)
+    return plugin('triggered-publisher', 'TriggeredPublisher', trigger, order)
+
+
+def _odometry() -> Element:
+    """Odometry, including the transform from the map to the vehicle."""
+    return plugin('odometry-publisher', 'OdometryPublisher', element('odom_frame', MAP_FRAME),
+                  element('robot_base_frame', BASE_FRAME), element('odom_topic', '/odom'),
+                  element('tf_topic', '/tf'), element('odom_publish_frequency', ODOMETRY_RATE),
+                  element('dimensions', '3'))

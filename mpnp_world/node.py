@@ -1,0 +1,225 @@
+"""Node: the simulated driving world in place of sensors, live, with ``/clock``.
+
+It publishes what a replay of bags of the same scenes would, one scene after the other.  Light and weather can
+be changed while it runs, in the middle of the same traffic.  One thread advances the world and publishes.  It
+waits when it is ahead of time; on a machine that is too slow, time runs slower.
+"""
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from rclpy.parameter import Parameter as RosParameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+
+from mpnp_ros.conversions.time import from_nanoseconds
+from mpnp_ros.errors import WorldError
+from mpnp_ros.nodes.diagnostics import OK
+from mpnp_ros.nodes.runtime import PlainNode, run_node
+from mpnp_ros.nuscenes.bag_writer import LATCHED_TOPICS
+from mpnp_ros.nuscenes.questions import Scope, scene_questions
+from mpnp_ros.options import Change, Options, option
+from mpnp_world.broadcast import Broadcast, Message
+from mpnp_world.dataset.frames import Sensors
+from mpnp_world.dataset.schema import CHANNELS
+from mpnp_world.scene.conditions import LIGHTS, WEATHERS, Conditions
+from mpnp_world.scene.identity import MAX_SEED, SLOT, SceneIdentity
+from mpnp_world.scene.state import WorldState
+from mpnp_world.scene.tour import Tour
+from mpnp_world.sensors.inertial import inertial_readings
+
+
+@dataclass(frozen=True)
+class WorldOptions(Options):
+    """Parameters of the world node."""
+
+    seed: int = option(0, 'of streets and traffic', low=0, high=MAX_SEED)
+    light: str = option('day', 'light of the scene', choices=LIGHTS, change=Change.LIVE)
+    weather: str = option('clear', 'weather of the scene', choices=WEATHERS, change=Change.LIVE)
+    rate: float = option(
+        1.0, 'speed; 1 is real time, where the machine is fast enough', low=0.01, high=100.0,
+        change=Change.LIVE)
+    paused: bool = option(
+        False, 'whether the world stands still; may be set from the start', change=Change.LIVE)
+    hold: bool = option(
+        False, 'whether the world pauses itself at every key frame, until `paused` is set to false',
+        change=Change.LIVE)
+    key_frame_rate: float = option(
+        2.0, 'images, sweeps, boxes and questions a second of the world', unit='Hz', low=0.1, high=20.0)
+    motion_rate: float = option(
+        20.0,
+        'how often /clock, /odom and /tf are published in a second of the world, and the 100 readings of '
+        '/imu', unit='Hz', low=1.0, high=100.0)
+    sensors: tuple[str, ...] = option(
+        ('camera', 'lidar', 'radar'), 'sensors the vehicle has', choices=tuple(CHANNELS))
+    width: int = option(400, 'of the images', unit='pixel', low=16, high=1600)
+    height: int = option(225, 'of the images', unit='pixel', low=16, high=900)
+    questions: int = option(6, 'most labelled questions of each kind a key frame', low=0, high=1000)
+    question_distance: float = option(
+        Scope.max_distance, 'how far away things are that labelled questions are about', unit='m', low=1.0,
+        high=80.0)
+    question_points: int = option(
+        Scope.min_points, 'LiDAR and radar points that such a thing has at least', low=0, high=1000)
+    question_anchors: bool = option(
+        Scope.anchors,
+        'whether labelled questions also ask where things are from other things than the vehicle')
+    scene_duration: float = option(
+        20.0, 'after so long the drive goes on in the streets of the next seed', unit='s', low=1.0,
+        high=float(SLOT))
+    duration: float = option(3600.0, 'after so long the world ends', unit='s', low=0.1, high=1e6)
+    wait_for: tuple[str, ...] = option((), 'topics that must have a subscriber before it begins')
+    wait_timeout: float = option(
+        60.0, 'begin after so long even if a subscriber is missing', unit='s', low=0.0)
+    require_listeners: bool = option(False, 'end with an error instead where a subscriber is missing then')
+
+
+PARAMETERS = WorldOptions
+LARGEST_LAG = 1.0
+"""Seconds of lag that the world makes up for; more is dropped."""
+
+
+class Pace:
+    """Keeps the time of the world in step with the wall clock.
+
+    rate, paused: called repeatedly.  stopped: ends every wait when it is set.
+    """
+
+    def __init__(self, rate: Callable[[], float], paused: Callable[[], bool]) -> None:
+        self.stopped = threading.Event()
+        self._rate, self._paused = rate, paused
+        self._due = time.monotonic()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until ``seconds`` of the world have passed; False if it was stopped."""
+        self._due = max(self._due, time.monotonic() - LARGEST_LAG) + seconds / self._rate()
+        self.stopped.wait(max(0.0, self._due - time.monotonic()))
+        while self._paused() and not self.stopped.wait(0.02):
+            self._due = time.monotonic()
+        return not self.stopped.is_set()
+
+
+class DrivingWorld(PlainNode):
+    """Drives a vehicle through the world and publishes its sensor data."""
+
+    def __init__(self) -> None:
+        super().__init__('world', WorldOptions)
+        values = self.values
+        self._conditions = Conditions(values.light, values.weather)
+        self._paused, self._rate = values.paused, values.rate
+        start = SceneIdentity(values.seed, self._conditions).start
+        size = (values.width, values.height)
+        scope = Scope(values.question_distance, values.question_points, values.question_anchors)
+        self._broadcast = Broadcast(start, values.sensors, size, partial(
+            scene_questions, seed=values.seed, per_kind=values.questions, scope=scope))
+        self._topic_publishers = {topic: self._make_publisher(topic, kind)
+                                  for topic, kind in self._broadcast.topics.items()}
+        self._ticks = self.create_publisher(Clock, '/clock', QoSProfile(
+            depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
+        self._pace = Pace(lambda: self._rate, lambda: self._paused)
+        self._thread = threading.Thread(target=self._run, name='world', daemon=True)
+
+    def begin(self) -> None:
+        """Start the world."""
+        self._thread.start()
+
+    def changed(self, name: str, value: Any) -> None:
+        """Apply a change of light, weather, ``rate`` or ``paused``."""
+        if name in ('light', 'weather'):
+            given = {'light': self._conditions.light, 'weather': self._conditions.weather, name: value}
+            self._conditions = Conditions(**given)
+        elif name == 'rate':
+            self._rate = value
+        elif name == 'paused':
+            self._paused = value
+
+    def destroy_node(self) -> None:
+        """Stop the world first."""
+        if hasattr(self, '_thread'):
+            self._pace.stopped.set()
+            if self._thread.is_alive():
+                self._thread.join()
+        super().destroy_node()
+
+    def _make_publisher(self, topic: str, type_name: str) -> Any:
+        package, _, name = type_name.split('/')
+        latched = topic in LATCHED_TOPICS
+        durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
+        return self.create_publisher(getattr(importlib.import_module(f'{package}.msg'), name), topic,
+                                     QoSProfile(depth=1 if latched else 10, durability=durability))
+
+    def _run(self) -> None:
+        try:
+            self._publish([self._broadcast.mounting()])
+            self._wait_for_subscribers()
+            self.diagnostics.state(OK, 'driving')
+            self._drive()
+        except Exception as error:
+            self.get_logger().fatal(f'the world failed: {error}')
+            self.finish(error)
+        else:
+            self.finish()
+
+    def _drive(self) -> None:
+        """Advance tick by tick; every few ticks is a key frame."""
+        values = self.values
+        tick = 1 / values.motion_rate
+        ticks_a_frame = max(1, round(values.motion_rate / values.key_frame_rate))
+        sensors = Sensors(values.sensors, (values.width, values.height))
+        tour = Tour(values.seed, self._conditions, values.scene_duration)
+        for number in range(round(values.duration / tick)):
+            if not self._pace.wait(tick):
+                return
+            tour.conditions = self._conditions
+            before, state = tour.step(tick)
+            self._broadcast.enter(tour.left_behind)
+            self._move(before, state)
+            if number % ticks_a_frame == 0:
+                self._hold()
+                self._publish(self._broadcast.frame(sensors.perceive(state, number // ticks_a_frame)))
+                self.diagnostics.count('key frames')
+        self.get_logger().info(f'the world ended after {values.duration:g} s')
+
+    def _hold(self) -> None:
+        """Pause at a key frame if ``hold`` is set, until it is released."""
+        if self.values.hold:
+            self.set_parameters([RosParameter('paused', value=True)])
+
+    def _move(self, before: WorldState, state: WorldState) -> None:
+        """Publish time and vehicle motion."""
+        self._ticks.publish(Clock(clock=from_nanoseconds(self._broadcast.stamp_ns(state.time))))
+        self._publish(map(self._broadcast.inertial, inertial_readings(before, state)))
+        self._publish(self._broadcast.motion(state))
+
+    def _publish(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            self._topic_publishers[message.topic].publish(message.data)
+
+    def _wait_for_subscribers(self) -> None:
+        self.diagnostics.state(OK, 'waiting for subscribers')
+        end = time.monotonic() + self.values.wait_timeout
+        wanted = [self.resolve_topic_name(topic) for topic in self.values.wait_for]
+        while missing := [topic for topic in wanted if not self.count_subscribers(topic)]:
+            if time.monotonic() > end:
+                text = f'{", ".join(missing)} without a subscriber after {self.values.wait_timeout:g} s'
+                if self.values.require_listeners:
+                    raise WorldError(f'{text}; see why its node is not active, or raise wait_timeout')
+                self.diagnostics.warn('no subscriber', text)
+                return
+            if self._pace.stopped.wait(0.05):
+                return
+
+
+def main() -> int:
+    """Run the node; returns the exit code."""
+    return run_node(DrivingWorld)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
