@@ -18,6 +18,8 @@ HERE = Path(__file__).resolve().parent
 SITE = f'lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages'
 EXECUTABLES = dict(re.findall(r'^([a-z]\w*)\s*=\s*(\S+)$',
                               (HERE / 'resource/executables.txt').read_text(), re.M))
+EXECUTABLES |= {f'{sensor}_encoder': f'mpnp_ros.nodes.executables:{sensor}_encoder'
+                for sensor in sorted(file.parent.name for file in HERE.glob('mpnp_ros/modalities/*/node.py'))}
 VERSION = re.search(r'<version>(.*?)</version>', (HERE / 'package.xml').read_text()).group(1)
 
 

@@ -24,7 +24,7 @@ from mpnp_ros.adaptation.dataset import TokenDataset
 from mpnp_ros.adaptation.evaluation import evaluate
 from mpnp_ros.adaptation.job_reading import OF_THE_MODALITY
 from mpnp_ros.adaptation.key_frames import key_frame_dataset
-from mpnp_ros.adaptation.recipe import OF_COUNTS
+from mpnp_ros.adaptation.recipe import counting_options
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.files import write_file
 from mpnp_ros.llm.question_files import QuestionFiles
@@ -65,7 +65,7 @@ class Continual:
     def __init__(self, study: Path, work: Path) -> None:
         self.study, self.work = study, work
         self.lm = load_language_model()
-        self.encoders = {name: create_encoder(name, OF_COUNTS[name]) for name in SENSORS}
+        self.encoders = {name: create_encoder(name, counting_options()[name]) for name in SENSORS}
         self.train, self.test = self._dataset('train', TRAIN, 6), self._dataset('test', TEST, 1)
         self.book: QuestionBook | None = None
 

@@ -21,9 +21,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpnp_ros.cli.node_processes import ADAPTATION, ENCODERS, FUSION, WORLD, Placement, node_process
+from mpnp_ros.cli.node_processes import ADAPTATION, FUSION, WORLD, Placement, encoder_nodes, node_process
 
-NODES = (*ENCODERS.values(), FUSION, ADAPTATION, WORLD)
+NODES = (*encoder_nodes().values(), FUSION, ADAPTATION, WORLD)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MARK, NAMESPACE = 'MPNP_STARTS_MARK', '/starts'
 HUNG, LEFT_AFTER = 30., 2.

@@ -62,8 +62,8 @@ def measure(seconds: float, pretrained: bool = False,
     """
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         write_random_backbone(Path(folder))
-        for module, parameters in encoder_parameters(None if pretrained else folder).items():
-            stack.enter_context(running(module, parameters))
+        for sensor, parameters in encoder_parameters(None if pretrained else folder).items():
+            stack.enter_context(running(sensor, parameters))
         counts = stack.enter_context(DiagnosticCounts(len(CAMERAS) + 1))
         log = Path(folder, 'published.json')
         command = [sys.executable, '-m', __spec__.name, '--publish', str(log), '--seconds', str(seconds)]
@@ -73,7 +73,7 @@ def measure(seconds: float, pretrained: bool = False,
 
 
 def encoder_parameters(backbone: str | None) -> dict[str, dict[str, object]]:
-    """Parameters of the two encoder nodes by module.  backbone: folder of a small one; None: the default."""
+    """Parameters of the two encoder nodes by sensor.  backbone: folder of a small one; None: the default."""
     camera: dict[str, object] = {'transport': 'raw', 'image_topic': '{camera}/image_rect', 'cameras': CAMERAS}
     lidar: dict[str, object] = {'topic': 'lidar_top'}
     if backbone is not None:
@@ -81,7 +81,7 @@ def encoder_parameters(backbone: str | None) -> dict[str, dict[str, object]]:
                  'encoder.blocks': [1, 2]}
         camera |= {**small, 'encoder.height': 128}
         lidar |= {**small, 'encoder.height': 32, 'encoder.width': 128}
-    return {'mpnp_ros.nodes.camera_encoder': camera, 'mpnp_ros.nodes.lidar_encoder': lidar}
+    return {'camera': camera, 'lidar': lidar}
 
 
 def write_random_backbone(folder: Path) -> None:
@@ -93,10 +93,10 @@ def write_random_backbone(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def running(module: str, parameters: Mapping[str, object]) -> Iterator[None]:
-    """Run a node in its own process."""
+def running(sensor: str, parameters: Mapping[str, object]) -> Iterator[None]:
+    """Run the node of a sensor in its own process."""
     pairs = [part for key, value in parameters.items() for part in ('-p', f'{key}:={json.dumps(value)}')]
-    process = subprocess.Popen([sys.executable, '-m', module, '--ros-args', *pairs])
+    process = subprocess.Popen([sys.executable, '-m', 'mpnp_ros.nodes.encoder', sensor, '--ros-args', *pairs])
     try:
         yield
     finally:

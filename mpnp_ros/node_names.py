@@ -4,12 +4,19 @@ from __future__ import annotations
 import re
 
 from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.modalities.registry import sensors
 
-ENCODERS = {'camera': 'camera_encoder', 'lidar': 'lidar_encoder', 'radar': 'radar_encoder'}
-"""Node of each modality's encoder."""
 FUSION, ADAPTATION, REPLAY, WORLD = 'fusion', 'adaptation', 'replay', 'world'
-NODES = (*ENCODERS.values(), FUSION, ADAPTATION, REPLAY, WORLD)
-"""In the order in which data passes through them."""
+
+
+def encoder_nodes() -> dict[str, str]:
+    """Return the name of each sensor's node, by sensor."""
+    return {name: f'{name}_encoder' for name, sensor in sensors().items() if sensor.node}
+
+
+def all_nodes() -> tuple[str, ...]:
+    """Return the names of all nodes in the order in which data passes through them."""
+    return (*encoder_nodes().values(), FUSION, ADAPTATION, REPLAY, WORLD)
 
 
 def checked_namespace(namespace: str) -> str:

@@ -65,7 +65,8 @@ def option(default: Any = MISSING, help: str = '', *, unit: str = '', low: float
     a new value; that of a section holds for all its options.
 
     notes: what else is known.  ``flat``: the options of this section are named without it.  ``flag``,
-    ``metavar``: on a command line, where they do not follow from the name.  ``shapes_tokens``, ``added``: see
+    ``metavar``: on a command line, where they do not follow from the name.  ``installed``:
+    the default depends on which packages are installed.  ``shapes_tokens``, ``added``: see
     :class:`~mpnp_ros.modalities.base.EncoderConfig`.
     """
     metadata = {'help': help, 'unit': unit, 'low': low, 'high': high, 'choices': tuple(choices),

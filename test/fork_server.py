@@ -27,7 +27,7 @@ LAZY_MODELS = ['transformers.models.auto.modeling_auto', 'transformers.models.ll
 """What nodes import when they are configured, and those that run language models."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MOST = 1 << 20
-_imported: set[str] = set()
+_imported: set[tuple[str, str]] = set()
 
 
 class ForkedProcess:
@@ -121,7 +121,7 @@ def serve(connection: socket.socket) -> dict[str, Any] | None:
                         os.kill(pid, signal.SIGKILL)
                     return None
                 request = json.loads(data)
-                _import(request['module'])
+                _import(request['module'], *request['arguments'][:1])
                 pid = os.fork()
                 if not pid:
                     os.dup2(descriptors[0], 1)
@@ -145,12 +145,16 @@ def _tell_end(watched: int, pid: int, listener: int) -> None:
     os.close(listener)
 
 
-def _import(module: str) -> None:
-    """Import what a node imports, at its start or when it is configured; failures are the node's to tell."""
-    if module in _imported:
+def _import(module: str, first: str) -> None:
+    """Import what a node imports, at its start or when it is configured; failures are the node's to tell.
+
+    first: argument, which of an encoder is the sensor.
+    """
+    if (module, first) in _imported:
         return
-    _imported.add(module)
-    for name in (module, *LAZY):
+    _imported.add((module, first))
+    own = [f'mpnp_ros.modalities.{first}.node'] if module == 'mpnp_ros.nodes.encoder' else []
+    for name in (module, *own, *LAZY):
         with contextlib.suppress(Exception):
             importlib.import_module(name)
     for name in LAZY_MODELS if 'transformers' in sys.modules else ():

@@ -144,7 +144,8 @@ class RosHarness:
     def start(self, module: str, *, name: str = '', namespace: str = '',
               parameters: Mapping[str, Any] | None = None, remap: Mapping[str, str] | None = None,
               environment: Mapping[str, str] | None = None, params_file: Path | None = None) -> NodeProcess:
-        """Start ``python -m module`` with ROS arguments, e.g. ``start('mpnp_ros.nodes.fusion')``."""
+        """Start ``python -m module`` with ROS arguments, e.g. ``start('mpnp_ros.nodes.encoder radar')``."""
+        module, *words = module.split()
         rules = {'__node': name, '__ns': namespace, **(remap or {})}
         arguments = [part for old, new in rules.items() if new for part in ('-r', f'{old}:={new}')]
         arguments += [part for key, value in (parameters or {}).items()
@@ -154,8 +155,8 @@ class RosHarness:
         if not self._forks:
             self._forks = ForkServer(given)
         if not self._forks.can_start(given):
-            return self.run([sys.executable, '-m', module, '--ros-args', *arguments], given)
-        return self._keep(self._forks.start(module, ['--ros-args', *arguments], given))
+            return self.run([sys.executable, '-m', module, *words, '--ros-args', *arguments], given)
+        return self._keep(self._forks.start(module, [*words, '--ros-args', *arguments], given))
 
     def run(self, command: list[str], environment: Mapping[str, str]) -> NodeProcess:
         """Start a command with this environment and no other."""

@@ -10,7 +10,7 @@ import yaml
 pytest.importorskip('rclpy', reason='rclpy is not installed: the tables of the nodes cannot be read')
 from mpnp_ros.cli import docs
 from mpnp_ros.cli.main import main
-from mpnp_ros.cli.node_processes import NODES
+from mpnp_ros.cli.node_processes import all_nodes, source_files
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ('docs/reference/interfaces.md', 'docs/reference/parameters.md', 'config/mpnp.yaml')
@@ -42,7 +42,7 @@ def test_an_outdated_file_is_found_and_written(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize('overlay', ['nuscenes', 'world'])
-@pytest.mark.parametrize('node', NODES)
+@pytest.mark.parametrize('node', all_nodes())
 def test_the_parameter_file_is_accepted_by_every_node(node, overlay):
     """Read by ROS itself, under a namespace, and checked by the tables."""
     import rclpy
@@ -53,20 +53,23 @@ def test_the_parameter_file_is_accepted_by_every_node(node, overlay):
     parameters = docs.parameters_of(node)
     table = list(parameters.declared())
     context = Context()
-    arguments = ['--ros-args', '--params-file', str(ROOT / 'config/mpnp.yaml'),
-                 '--params-file', str(ROOT / f'config/{overlay}.yaml'), '-r', '__ns:=/robot1']
+    overlays = source_files(f'config/{overlay}.yaml')
+    files = [part for file in (ROOT / 'config/mpnp.yaml', *overlays) for part in ('--params-file', str(file))]
+    arguments = ['--ros-args', *files, '-r', '__ns:=/robot1']
     rclpy.init(args=arguments, context=context)
     try:
         reader = rclpy.create_node(node, context=context)
         overrides = set(reader._parameter_overrides)
         values = declare_parameters(reader, parameters)
-        given = yaml.safe_load((ROOT / f'config/{overlay}.yaml').read_text()).get(f'/**/{node}', {})
+        sections = [yaml.safe_load(file.read_text()).get(f'/**/{node}', {}) for file in overlays]
+        given = {name: value for section in sections
+                 for name, value in section.get('ros__parameters', {}).items()}
         for entry in table:
-            expected = given.get('ros__parameters', {}).get(entry.name, entry.default)
+            expected = given.get(entry.name, entry.default)
             expected = tuple(expected) if isinstance(expected, list) else expected
             assert values[entry.name] == expected, entry.name
-        named = given.get('ros__parameters', {}).keys()
-        assert overrides == named | {entry.name for entry in table if entry.default != ()}
+        assert overrides == given.keys() | {entry.name for entry in table
+                                            if entry.default != () and not entry.notes.get('installed')}
         reader.destroy_node()
     finally:
         rclpy.shutdown(context=context)

@@ -25,23 +25,25 @@ ROOFS = {'mpnp_ros': set(), 'mpnp_world': {'mpnp_ros'}, 'bench': {'mpnp_ros', 'm
 SIMULATOR = PACKAGE / 'cli/simulator.py'
 """Where the `mpnp` command looks for the simulator."""
 INTERFACES = {'msg', 'srv', 'action'}
-BASE = {'errors', 'tokens', 'files', 'device', 'options', 'progress'}
+BASE = {'errors', 'tokens', 'files', 'device', 'options', 'progress', 'endpoints'}
 # What a folder may import of this package, at the top or in a function.
 MAY_IMPORT = {
     'errors': set(), 'tokens': {'errors'}, 'files': {'errors'}, 'device': {'errors'},
     'options': {'errors'}, 'progress': set(), 'tie': set(), 'transport': {'errors', 'files'},
-    'supervisor': {'errors', 'tie'},
+    'supervisor': {'errors', 'tie'}, 'endpoints': set(),
     'llm': BASE, 'methods': BASE | {'llm'},
-    'modalities': BASE, 'nuscenes': BASE,
+    'modalities': BASE | {'nuscenes'}, 'nuscenes': BASE,
     'adaptation': BASE | {'llm', 'methods', 'modalities', 'nuscenes', 'supervisor'},
     'serving': BASE | {'llm', 'methods'},
     'conversions': BASE | {'modalities'},
-    'node_names': {'errors'}, 'client': {'errors', 'node_names', 'transport'},
+    'node_names': {'errors', 'modalities'}, 'client': {'errors', 'node_names', 'transport'},
 }
 
 
 def folder_of(module: Path) -> str:
-    """Top folder or module name: llm, nodes, errors, ..."""
+    """Top folder or module name: llm, nodes, errors, ...; the node of a sensor is one of the nodes."""
+    if module.match('modalities/*/node.py'):
+        return 'nodes'
     return module.relative_to(PACKAGE).parts[0].removesuffix('.py')
 
 
@@ -96,7 +98,7 @@ def test_launch_and_config_are_installed():
     assert command in (ROOT / 'CMakeLists.txt').read_text()
     config_files = {file.name for file in (ROOT / 'config').iterdir()}
     assert config_files == {'fastdds.xml', 'gazebo_bridge.yaml', 'mpnp.yaml', 'nuscenes.yaml',
-                            'pretrain.yaml', 'train.yaml', 'world.yaml'}
+                            'train.yaml', 'world.yaml'}
     launch_files = {file.name for file in (ROOT / 'launch').iterdir() if file.is_file()}
     assert launch_files == {f'{name}.launch.py' for name in (
         'bringup', 'gazebo', 'nuscenes_replay', 'world')}

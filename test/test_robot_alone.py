@@ -45,10 +45,10 @@ main(['--help'])
 NODES = """
 import rclpy
 from mpnp_ros.nodes.fusion import FusionNode
-from mpnp_ros.nodes.radar_encoder import RadarEncoder
+from mpnp_ros.modalities.radar.node import RadarNode
 
 rclpy.init(args=['test', '--ros-args', *(part for rule in given for part in ('-p', rule))])
-for make in (RadarEncoder, FusionNode):
+for make in (RadarNode, FusionNode):
     node = make()
     node.trigger_configure()
     assert node._state_machine.current_state[1] == 'inactive', node.failure

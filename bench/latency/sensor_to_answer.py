@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpnp_ros.cli.node_processes import ENCODERS, FUSION, Placement, node_process
+from mpnp_ros.cli.node_processes import FUSION, Placement, encoder_nodes, node_process
 from mpnp_ros.cli.session import ros_session
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.llm.language_model import LanguageModel
@@ -100,7 +100,7 @@ def measure(lm: LanguageModel, question: str, choices: Sequence[str], sensors: S
     with ros_session() as node:
         robot = _Robot(node, sensors, rate)
         named = {'camera': {'cameras': [*sensors.images]}, 'lidar': {'topic': 'lidar_top'}}
-        encoders = [node_process(name, placement, named.get(key)) for key, name in ENCODERS.items()]
+        encoders = [node_process(name, placement, named.get(key)) for key, name in encoder_nodes().items()]
         with _running(encoders, robot.checks):
             robot.publish(STARTUP_TIMEOUT, 'tokens of every modality', lambda: robot.encoders)
             links = _save_links(lm, robot.encoders, folder, last)
@@ -159,14 +159,14 @@ class _Robot:
         self._streams = list(_streams(node, sensors))
         self._question = node.create_publisher(Question, 'question', 10)
         node.create_subscription(Answer, 'answer', self._take_answer, 100)
-        for modality in ENCODERS:
+        for modality in encoder_nodes():
             node.create_subscription(ModalityTokens, f'tokens/{modality}', self._take_tokens, _best_effort())
 
     @property
     def encoders(self) -> dict[str, tuple[str, int]]:
         """Fingerprint and token width by modality; empty until all modalities were received."""
         seen = {entry.modality: (entry.encoder, entry.width) for entry in list(self.tokens)}
-        return seen if set(ENCODERS) <= set(seen) else {}
+        return seen if set(encoder_nodes()) <= set(seen) else {}
 
     def is_heard(self) -> bool:
         """Whether the question topic has a subscriber."""

@@ -26,7 +26,7 @@ from bench.methods.plan import BLIND, MethodsConfig, Run
 from bench.methods.processes import Job, Workers
 from bench.methods.report import MethodsReport
 from bench.study.study import RECIPE, Study, StudyConfig
-from mpnp_ros.adaptation.recipe import OF_COUNTS
+from mpnp_ros.adaptation.recipe import counting_options
 from mpnp_ros.adaptation.true_objects import OBJECTS
 from mpnp_ros.cli.interruption import CANCELLED, interruptible
 from mpnp_ros.errors import ConfigurationError, MpnpError
@@ -73,7 +73,7 @@ def _bench(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
 def _study(config: MethodsConfig, options: argparse.Namespace) -> Study:
     """The study with the encoder of the modality; true objects need no encoder."""
     encoders = {} if config.modality == OBJECTS else {
-        config.modality: create_encoder(config.modality, OF_COUNTS[config.modality])}
+        config.modality: create_encoder(config.modality, counting_options()[config.modality])}
     recipe = StudyConfig.load(options.recipe or RECIPE)
     return Study(recipe, options.study, encoders)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bench.methods.plan import MethodsConfig
 from mpnp_ros.adaptation.cost import measure_macs
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
-from mpnp_ros.adaptation.key_frames import SENSOR_FRAMES, scene_of
+from mpnp_ros.adaptation.key_frames import dataset_reader, scene_of
 from mpnp_ros.adaptation.true_objects import OBJECTS, TrueObjects
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.files import cached_folder, write_file
@@ -106,7 +106,7 @@ def encoder_macs(study: Study, modality: str) -> int:
     if modality == OBJECTS:
         return 0
     root, encoder = study.root('sensors'), study.encoders[modality]
-    frame = SENSOR_FRAMES[modality](next(iter(root.key_frames(root.scenes[0]['name']))))
+    frame = dataset_reader(modality).frame(next(iter(root.key_frames(root.scenes[0]['name']))))
     return measure_macs(lambda: encoder.encode(frame))
 
 

@@ -60,7 +60,7 @@ class Questions(Options):
     """Objects of questions, see :class:`~mpnp_ros.nuscenes.questions.Scope`."""
 
     max_distance: float = option(30.0, 'maximum distance of the objects in questions', unit='m', low=0)
-    min_points: int = option(5, 'minimum LiDAR and radar points on an object in questions', low=0)
+    min_points: int = option(5, 'minimum measured points on an object in questions', low=0)
 
     @property
     def scope(self) -> Scope:

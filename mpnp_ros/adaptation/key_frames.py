@@ -21,14 +21,12 @@ from mpnp_ros.adaptation.night_images import change_images
 from mpnp_ros.adaptation.true_objects import OBJECTS
 from mpnp_ros.errors import ConfigurationError, DatasetError
 from mpnp_ros.files import cache_root, cached_folder
-from mpnp_ros.modalities.base import CameraFrame, CameraView, Encoder, LidarFrame, RadarFrame
+from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.directions import wrap_azimuth
-from mpnp_ros.modalities.lidar.config import LidarConfig
-from mpnp_ros.modalities.lidar.intensity import IntensityScale
-from mpnp_ros.modalities.radar.returns import radar_scan
+from mpnp_ros.modalities.registry import DatasetReader, find_sensor
 from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
 from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope, balance, scene_questions
-from mpnp_ros.nuscenes.sensor_files import read_image, read_lidar, read_radar, read_sensor_file
+from mpnp_ros.nuscenes.sensor_files import read_sensor_file
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.nuscenes.vocabulary import ANSWERS
 from mpnp_ros.tokens import SECTORS, ModalityTokens
@@ -36,41 +34,6 @@ from mpnp_ros.tokens import SECTORS, ModalityTokens
 FROM_THE_VEHICLE = Scope(anchors=False)
 """Scope without questions relative to other objects, which need many key frames."""
 PER_KIND = 2000
-BASE_FRAME = 'base_link'
-
-
-def camera_frame(frame: KeyFrame) -> CameraFrame:
-    """Return the images of a key frame as JPEG bytes with their calibration."""
-    return CameraFrame(tuple(
-        CameraView(name.lower(), read_image(item), item.intrinsics, item.extrinsics.rotation, item.stamp_ns)
-        for name, item in frame.cameras.items()), BASE_FRAME)
-
-
-def lidar_frame(frame: KeyFrame) -> LidarFrame:
-    """Return the LiDAR sweep of a key frame with its mounting and intensities up to 255, as in nuScenes.
-
-    Raises DatasetError if it has none.
-    """
-    reading = frame.lidar
-    if reading is None:
-        raise DatasetError(f'key frame {frame.token} has no LiDAR sweep; train without the lidar')
-    points, mounting = read_lidar(reading.path), reading.extrinsics
-    intensity, _ = IntensityScale(LidarConfig.max_intensity).fit(points[:, 3])
-    return LidarFrame(points[:, :3], intensity, mounting.rotation, mounting.translation,
-                      reading.stamp_ns, reading.channel.lower(), BASE_FRAME)
-
-
-def radar_frame(frame: KeyFrame) -> RadarFrame:
-    """Return the radar scans of a key frame with their mountings.  Raises DatasetError if it has none."""
-    if not frame.radars:
-        raise DatasetError(f'key frame {frame.token} has no radar scan; train without the radar')
-    return RadarFrame(tuple(
-        radar_scan(read_radar(item.path), name.lower(), item.stamp_ns, item.extrinsics.rotation,
-                   item.extrinsics.translation) for name, item in frame.radars.items()), BASE_FRAME)
-
-
-SENSOR_FRAMES: Mapping[str, Callable[[KeyFrame], CameraFrame | LidarFrame | RadarFrame]] = {
-    'camera': camera_frame, 'lidar': lidar_frame, 'radar': radar_frame}
 
 
 def encode(frame: KeyFrame, encoder: Encoder, cache: str | Path | None = None,
@@ -78,14 +41,13 @@ def encode(frame: KeyFrame, encoder: Encoder, cache: str | Path | None = None,
     """Return the tokens of a key frame, cached by files and encoder.
 
     cache: folder, default :func:`mpnp_ros.files.cache_root`.  night_images: change of the images of night
-    scenes, one of NIGHT_IMAGES; empty: none. Raises ConfigurationError for a modality that nuScenes does not
-    have, DatasetError.
+    scenes, one of NIGHT_IMAGES; empty: none. Raises ConfigurationError for a modality that is not
+    read from nuScenes, DatasetError.
     """
     name = encoder.modality
     if name == OBJECTS:
         return encoder.encode(frame)
-    if name not in SENSOR_FRAMES:
-        raise ConfigurationError(f'nuScenes frames give {", ".join(SENSOR_FRAMES)}, not {name}')
+    reader = dataset_reader(name)
     change = night_images if name == 'camera' and frame.is_night else ''
     source = frame_identity(frame, name)
     if change:
@@ -94,13 +56,21 @@ def encode(frame: KeyFrame, encoder: Encoder, cache: str | Path | None = None,
     folder.mkdir(parents=True, exist_ok=True)
 
     def build(empty: Path) -> None:
-        seen = SENSOR_FRAMES[name](frame)
+        seen = reader.frame(frame)
         tokens = encoder.encode(change_images(seen, change) if change else seen)
         TokenDataset({frame.token: {name: tokens}}, ()).write(empty)
 
     path = cached_folder(folder / source[:16], f'{encoder.fingerprint} {source}', build)
     tokens = TokenDataset.load(path).frames[frame.token][name]
     return replace(tokens, **getattr(encoder, 'limits', {}))  # not in the fingerprint: caches may be older
+
+
+def dataset_reader(modality: str) -> DatasetReader:
+    """Return what reads a sensor from nuScenes; raises ConfigurationError where nothing does."""
+    reader = find_sensor(modality).dataset
+    if reader is None:
+        raise ConfigurationError(f'the modality {modality} cannot be read from nuScenes; train without it')
+    return reader
 
 
 def check_files(root: NuScenes, samples: Iterable[str], modalities: Container[str]) -> None:
@@ -252,9 +222,8 @@ def _examples(asked: Mapping[str, Sequence[LabelledQuestion]], seed: int) -> tup
 
 def frame_identity(frame: KeyFrame, modality: str) -> str:
     """Return a sha256 over the bytes of a modality's files and their calibration."""
-    readings = {'camera': frame.cameras.values(), 'lidar': [frame.lidar], 'radar': frame.radars.values()}
     digest = hashlib.sha256(frame.token.encode())
-    for reading in filter(None, readings[modality]):
+    for reading in dataset_reader(modality).readings(frame):
         digest.update(hashlib.sha256(read_sensor_file(reading.path)).digest())
         digest.update(_calibration(reading))
     return digest.hexdigest()

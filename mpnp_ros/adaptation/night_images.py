@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
 from mpnp_ros.errors import ConfigurationError, ImageError
-from mpnp_ros.modalities.base import CameraFrame, CameraView
+from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 
 RADIUS, BRIGHTNESS = 7, 0.2
 

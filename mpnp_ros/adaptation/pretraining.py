@@ -25,12 +25,12 @@ from mpnp_ros.adaptation.checkpoint import (
     restore_links,
     save_checkpoint,
 )
-from mpnp_ros.adaptation.head_inputs import HeadInput, recipe_of
-from mpnp_ros.adaptation.pretraining_config import PretrainingConfig
+from mpnp_ros.adaptation.head_inputs import recipe_of
 from mpnp_ros.adaptation.sector_dataset import HEADINGS, SectorDataset
 from mpnp_ros.adaptation.sector_scores import SectorScores, score_sectors
 from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.errors import TrainingError
+from mpnp_ros.modalities.head_training import HeadInput, PretrainingConfig
 from mpnp_ros.modalities.heads import Head, HeadManifest
 from mpnp_ros.modalities.sector_head import Channel
 

@@ -13,6 +13,7 @@ from mpnp_ros.adaptation.splits import SPLITS
 from mpnp_ros.adaptation.trainer_config import TrainerConfig
 from mpnp_ros.files import write_file
 from mpnp_ros.methods.registry import DEFAULT_METHOD
+from mpnp_ros.modalities.registry import sensors
 from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.options import Options, option
 
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from mpnp_ros.modalities.base import Encoder
     from mpnp_ros.nuscenes.tables import NuScenes
 
-OF_COUNTS = {'camera': {'tokens': 'objects'}, 'lidar': {'backbone': 'polar'}, 'radar': {}}
-"""Options of the encoders that count objects by a head."""
+
+def counting_options() -> dict[str, Mapping[str, Any]]:
+    """Return the options of the encoders that count objects by a head, by sensor."""
+    return {name: sensor.head.selects for name, sensor in sensors().items() if sensor.head}
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class QuestionRecipe(Options):
     """Options of questions made from boxes; published questions are taken as they are."""
 
     max_distance: float = option(50., 'maximum distance of the objects in questions', unit='m', low=0)
-    min_points: int = option(1, 'minimum LiDAR and radar points on an object in questions', low=0)
+    min_points: int = option(1, 'minimum measured points on an object in questions', low=0)
     anchors: bool = option(False, 'also ask about positions relative to other objects; for many key frames')
     turns: int = option(24, 'headings per key frame', low=1)
     per_kind: int = option(2000, 'maximum questions of each kind per frame', low=0)
@@ -53,7 +56,7 @@ class TrainRecipe(Options):
     method: str = option(
         DEFAULT_METHOD, 'method of connecting modalities to the language model', metavar='NAME')
     modalities: tuple[str, ...] = option(
-        ('camera', 'lidar'), 'modalities: camera, lidar, radar, objects (true objects)', metavar='NAME')
+        ('camera', 'lidar'), 'modalities: sensors, or objects (the true objects)', metavar='NAME')
     encoders: Mapping[str, Mapping[str, Any]] = option(
         {}, 'options of the encoder of each modality that are not the default')
     link: Mapping[str, Any] = option(
@@ -76,7 +79,8 @@ class TrainRecipe(Options):
 
     def counting(self, heads: Mapping[str, str | None]) -> TrainRecipe:
         """Return it with tokens of object counts; heads: modality -> its name or folder, or None."""
-        chosen = {name: {**self.encoders.get(name, {}), **OF_COUNTS[name], 'head': head}
+        selects = counting_options()
+        chosen = {name: {**self.encoders.get(name, {}), **selects[name], 'head': head}
                   for name, head in heads.items() if head}
         return self.changed(encoders={**self.encoders, **chosen})
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from mpnp_ros.cli import signals
 from mpnp_ros.cli.node_processes import (
-    ENCODERS,
     LOG_LEVELS,
-    NODES,
-    USUAL,
     Placement,
+    all_nodes,
     checked_namespace,
+    default_modalities,
+    encoder_nodes,
     system_processes,
 )
 from mpnp_ros.cli.parameter_files import unmatched
@@ -31,8 +31,9 @@ from mpnp_ros.client.session import import_rclpy
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument('--modalities', nargs='*', choices=ENCODERS, default=list(USUAL),
-                        help=f'modalities to start (default: {" ".join(USUAL)})')
+    parser.add_argument('--modalities', nargs='*', choices=encoder_nodes(),
+                        default=default_modalities(),
+                        help=f'modalities to start (default: {" ".join(default_modalities())})')
     parser.add_argument('--no-adaptation', dest='adaptation', action='store_false',
                         help='do not start the adaptation node')
     parser.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
@@ -81,7 +82,7 @@ def run(arguments: Namespace) -> int:
 def _unmatched(placement: Placement, nodes: Sequence[str]) -> list[str]:
     namespace = checked_namespace(placement.namespace)
     return [sentence for file in placement.params_files
-            for sentence in unmatched(file, nodes, namespace, NODES)]
+            for sentence in unmatched(file, nodes, namespace, all_nodes())]
 
 
 def _replay_parameters(arguments: Namespace) -> dict[str, object] | None:

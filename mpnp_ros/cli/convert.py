@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from mpnp_ros.nuscenes.schema import Record
     from mpnp_ros.nuscenes.tables import NuScenes
 
-MODALITIES = ('camera', 'lidar', 'radar')
-
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
@@ -103,6 +101,8 @@ class _Holding:
     @classmethod
     def of(cls, root: NuScenes, scene: Record) -> _Holding:
         """Count the files of a scene."""
+        from mpnp_ros.nuscenes.bag_writer import MODALITIES
+
         found = cls()
         for sensor, path in root.files(scene):
             channel, modality = sensor['channel'], sensor['modality']

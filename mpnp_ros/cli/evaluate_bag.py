@@ -17,11 +17,19 @@ from mpnp_ros.cli.exchanges import Exchange
 from mpnp_ros.cli.interruption import CANCELLED, interruptible
 from mpnp_ros.cli.logged_processes import LoggedProcesses, own_domain
 from mpnp_ros.cli.node_parameters import NodeParameters
-from mpnp_ros.cli.node_processes import OVERLAYS, Placement, node_process, system_processes, waiting
+from mpnp_ros.cli.node_processes import (
+    OVERLAYS,
+    Placement,
+    default_modalities,
+    node_process,
+    source_files,
+    system_processes,
+    waiting,
+)
 from mpnp_ros.cli.session import connected
 from mpnp_ros.errors import ConfigurationError, NotAnsweringError, RequestError
-from mpnp_ros.files import cache_root, shared_file
-from mpnp_ros.node_names import ADAPTATION, ENCODERS, FUSION, REPLAY, WORLD
+from mpnp_ros.files import cache_root
+from mpnp_ros.node_names import ADAPTATION, FUSION, REPLAY, WORLD, encoder_nodes
 from mpnp_ros.nuscenes.bag_questions import TOPIC, FrameQuestions, read_questions
 from mpnp_ros.nuscenes.majority import Chooser, Majority
 from mpnp_ros.progress import progress
@@ -30,7 +38,6 @@ if TYPE_CHECKING:
     from mpnp_ros.client.robot import Robot
     from mpnp_ros.nuscenes.questions import LabelledQuestion
 
-USUAL = ('camera', 'lidar')
 ANSWER_TIMEOUT, SETTLING = 60., 5.
 """Seconds for an answer, and for the fusion node to have the tokens that have been published."""
 FIRST_TOKENS, TOKENS = 60., 20.
@@ -80,7 +87,8 @@ def _system(arguments: Namespace, cancelled: Callable[[], bool]) -> Iterator[Bag
     with ExitStack() as stack:
         robot = stack.enter_context(connected('evaluate', arguments.namespace, arguments.timeout))
         processes = LoggedProcesses(cache_root() / 'evaluate' / 'nodes.log')
-        modalities = _running_encoders(robot) if arguments.running else arguments.modalities or USUAL
+        modalities = _running_encoders(robot) if arguments.running else \
+            arguments.modalities or default_modalities()
         asker = BagAsker(robot, modalities, processes.check, cancelled, arguments.timeout)
         placement = Placement(arguments.namespace, arguments.params_file)
         wanted = waiting(modalities)
@@ -88,7 +96,7 @@ def _system(arguments: Namespace, cancelled: Callable[[], bool]) -> Iterator[Bag
                   'bag': arguments.bag, 'rate': arguments.rate, 'loop': True, 'loop_period': LOOP_PERIOD,
                   'restamp': True}
         if arguments.running:
-            files = [shared_file(OVERLAYS[REPLAY]), *arguments.params_file]
+            files = [*source_files(OVERLAYS[REPLAY]), *arguments.params_file]
             specs = [node_process(REPLAY, Placement(arguments.namespace, files), replay)]
         else:
             specs = system_processes(modalities, placement, replay, adaptation=False)
@@ -101,14 +109,15 @@ def _running_encoders(robot: Robot) -> list[str]:
     robot.modalities()
     robot.reports.wait()
     end = time.monotonic() + DISCOVERY
-    while not set(ENCODERS.values()) & set(running := robot.reports.running()) and time.monotonic() < end:
+    encoders = encoder_nodes()
+    while not set(encoders.values()) & set(running := robot.reports.running()) and time.monotonic() < end:
         time.sleep(.1)
     if sources := sorted({REPLAY, WORLD} & set(running)):
         raise ConfigurationError(f'the node {sources[0]} runs; end it, as this command plays the bag')
     if ADAPTATION in running:
         print(f'mpnp evaluate: the adaptation node runs: it hears the true answers on {TOPIC} and may learn '
               'them', file=sys.stderr)
-    found = [modality for modality, node in ENCODERS.items() if node in running]
+    found = [modality for modality, node in encoders.items() if node in running]
     if not found:
         raise ConfigurationError('no encoder node runs beside the fusion node; start both with `mpnp bringup '
                                  '--use-sim-time`')

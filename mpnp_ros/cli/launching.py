@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import signal
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,18 +13,21 @@ from typing import TYPE_CHECKING
 
 from mpnp_ros.cli.node_processes import (
     ADAPTATION,
-    ENCODERS,
     FUSION,
     LOG_LEVELS,
-    NODES,
-    USUAL,
+    all_nodes,
     checked_namespace,
     checked_remap,
+    default_modalities,
+    encoder_nodes,
+    node_program,
+    source_files,
     waiting,
 )
 from mpnp_ros.cli.parameter_files import unmatched
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.files import shared_file
+from mpnp_ros.modalities.registry import sensors
 from mpnp_ros.supervisor import tie
 from mpnp_ros.transport import additions
 
@@ -60,9 +64,9 @@ def system_arguments(overlay: str = '', clock: str = '', source: str = '') -> li
                               description='Configure and activate the nodes without a lifecycle manager'),
         DeclareLaunchArgument('use_sim_time', default_value=follows[0], choices=follows[1],
                               description=follows[2]),
-        *(DeclareLaunchArgument(modality, default_value=str(modality in USUAL).lower(),
+        *(DeclareLaunchArgument(modality, default_value=str(modality in default_modalities()).lower(),
                                 choices=list(SWITCH), description=f'Start the {modality} encoder')
-          for modality in ENCODERS),
+          for modality in encoder_nodes()),
         DeclareLaunchArgument('adaptation', default_value='true', choices=list(SWITCH),
                               description='Start the adaptation node, which trains missing links'),
         *patience,
@@ -84,15 +88,16 @@ def system_actions(context: LaunchContext, overlay: str = '', source: str = '',
 
     _heed_ctrl_c()
     given = context.launch_configurations
-    modalities = [name for name in ENCODERS if given[name] == 'true']
-    nodes = [*(ENCODERS[name] for name in modalities), FUSION,
+    encoders = encoder_nodes()
+    modalities = [name for name in encoders if given[name] == 'true']
+    nodes = [*(encoders[name] for name in modalities), FUSION,
              *([ADAPTATION] if given['adaptation'] == 'true' else []), *([source] if source else [])]
     namespace = checked_namespace(given['namespace'])
-    files = [shared_file(SHIPPED), *([shared_file(overlay)] if overlay else [])]
+    files = [shared_file(SHIPPED), *(source_files(overlay) if overlay else [])]
     if given['params_file']:
         files.append(Path(given['params_file']).expanduser())
         pushed = '/' + given.get('ros_namespace', '').strip('/')
-        for sentence in unmatched(files[-1], nodes, pushed.rstrip('/') + namespace, NODES):
+        for sentence in unmatched(files[-1], nodes, pushed.rstrip('/') + namespace, all_nodes()):
             get_logger('mpnp_ros').warning(sentence)
     switches = {name: given[name] == 'true' for name in ('autostart', 'use_sim_time')}
     own = {ADAPTATION: {'use_sim_time': switches['use_sim_time']}}
@@ -101,11 +106,20 @@ def system_actions(context: LaunchContext, overlay: str = '', source: str = '',
     rules = [tuple(checked_remap(rule).split(':=')) for rule in re.split(r'[\s,]+', given['remap']) if rule]
     environment = [SetEnvironmentVariable(name, value) for name, value in additions(os.environ).items()]
     return [*environment, *(
-        Node(package='mpnp_ros', executable=node, exec_name=node, namespace=given['namespace'],
+        Node(**node_command(node), exec_name=node, namespace=given['namespace'],
              parameters=[*map(str, files), own.get(node, switches)], remappings=rules,
              prefix=_prefix(given, node), ros_arguments=['--log-level', given['log_level']],
              output='screen', emulate_tty=True)
         for node in nodes)]
+
+
+def node_command(node: str) -> dict[str, object]:
+    """Return how a node is started: by its executable, which sensors of other packages do not have."""
+    foreign = [name for name, sensor in sensors().items()
+               if sensor.node and not sensor.node.startswith('mpnp_ros.')]
+    if node in (f'{name}_encoder' for name in foreign):
+        return {'executable': sys.executable, 'arguments': ['-m', *node_program(node)]}
+    return {'package': 'mpnp_ros', 'executable': node}
 
 
 def number(given: Mapping[str, str], name: str, kind: type = float) -> float:

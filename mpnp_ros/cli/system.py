@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from mpnp_ros.cli.complaints import Complaints
-from mpnp_ros.cli.node_processes import ENCODERS, FUSION, REPLAY, WORLD, Placement, checked_namespace
+from mpnp_ros.cli.node_processes import (
+    FUSION,
+    REPLAY,
+    WORLD,
+    Placement,
+    checked_namespace,
+    encoder_nodes,
+)
 from mpnp_ros.cli.node_states import RUNNING, NodeStates
 from mpnp_ros.cli.session import ros_session
 from mpnp_ros.client.node_reports import NodeReports
@@ -113,7 +120,7 @@ class System:
         """Return which indispensable part has ended, and the consequence."""
         gone = {child.spec.name: child for child in self._supervisor.children
                 if child.state in (ENDED, FAILED)}
-        encoders = [name for name in self._names if name in ENCODERS.values()]
+        encoders = [name for name in self._names if name in encoder_nodes().values()]
         source = next((name for name in self._names if name in SOURCES), None)
         if FUSION in gone:
             return f'{FUSION} has {_ending(gone[FUSION])}: questions cannot be answered'

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mpnp_ros.node_names import FUSION, NODES
+from mpnp_ros.node_names import FUSION, all_nodes
 
 if TYPE_CHECKING:
     from rclpy.callback_groups import CallbackGroup
@@ -53,6 +53,7 @@ class NodeReports:
 
         self._node = node
         self._namespace = node.get_namespace().strip('/')
+        self._names = all_nodes()
         self._newest: dict[str, NodeReport] = {}
         self._subscription = node.create_subscription(DiagnosticArray, '/diagnostics', self._keep, 100,
                                                       callback_group=group)
@@ -66,12 +67,12 @@ class NodeReports:
 
     def __iter__(self) -> Iterator[NodeReport]:
         """Reports in the order in which data passes through the nodes."""
-        return iter([self._newest[name] for name in NODES if name in self._newest])
+        return iter([self._newest[name] for name in self._names if name in self._newest])
 
     def running(self) -> list[str]:
         """Return the names of the nodes that are in the graph."""
         graph, namespace = self._node.get_node_names_and_namespaces(), self._node.get_namespace()
-        return [name for name in NODES if (name, namespace) in graph]
+        return [name for name in self._names if (name, namespace) in graph]
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until every node in the graph has reported, at most ``timeout`` seconds (HEARD_WITHIN).
@@ -125,7 +126,7 @@ class NodeReports:
         for status in message.status:
             path, _, name = status.name.partition(': ')
             namespace, _, node = path.rpartition('/')
-            if node == name and node in NODES and namespace == self._namespace:
+            if node == name and node in self._names and namespace == self._namespace:
                 state = next((pair.value for pair in status.values if pair.key == 'state'), status.message)
                 self._newest[node] = NodeReport(node, status.level[0], status.message, time.monotonic(),
                                                 state)

@@ -18,6 +18,7 @@ import mpnp_ros
 from mpnp_ros.errors import ConfigurationError, WeightsError
 from mpnp_ros.files import head_of, mistaken, new_folder, read_json, sha256_of, write_file
 from mpnp_ros.modalities.base import EncoderConfig
+from mpnp_ros.modalities.registry import find_sensor, sensors
 from mpnp_ros.modalities.sector_head import CameraSectorHead, Channel, PolarSectorHead
 from mpnp_ros.modalities.sectors import SECTORS
 from mpnp_ros.modalities.vision_weights import read_safetensors
@@ -25,7 +26,6 @@ from mpnp_ros.modalities.vision_weights import read_safetensors
 WEIGHTS, MANIFEST = 'head.safetensors', 'manifest.json'
 SCHEMA = 1
 AGAIN = 'fetch or train it again'
-NETWORKS = {'camera': CameraSectorHead, 'lidar': PolarSectorHead, 'radar': PolarSectorHead}
 
 
 Config = TypeVar('Config', bound=EncoderConfig)
@@ -35,8 +35,8 @@ Config = TypeVar('Config', bound=EncoderConfig)
 class HeadManifest:
     """What a head is, what it reads and where it comes from.
 
-    kind: camera, lidar or radar.  channels: what its numbers count, (category, status) each.  max_distance,
-    min_points: of the objects that it counts, metres and points of LiDAR and radar.  backbone: sha256 of the
+    kind: name of the sensor.  channels: what its numbers count, (category, status) each.  max_distance,
+    min_points: of the objects that it counts, metres and measured points.  backbone: sha256 of the
     weights whose features it reads, empty where it reads the sensor itself.  input: the encoder's options
     that it was trained with.  shape: arguments of its network.  sha256: of head.safetensors.  accuracy:
     measured on held-out scenes.  known: which of the channels it can tell at all, as these scenes have shown;
@@ -60,7 +60,9 @@ class HeadManifest:
 
     def build(self) -> CameraSectorHead | PolarSectorHead:
         """Return the network, untrained."""
-        return NETWORKS[self.kind](self.channels, **self.shape)
+        training = find_sensor(self.kind).head
+        assert training is not None  # read_manifest has seen to that
+        return training.network(self.channels, **self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,9 +137,10 @@ def read_manifest(folder: Path) -> HeadManifest:
     lists = {name: tuple(map(tuple, content[name])) for name in ('channels', 'known')
              if content.get(name) is not None}
     manifest = HeadManifest(**{**content, **lists})
-    if (manifest.schema, manifest.sectors) != (SCHEMA, SECTORS) or manifest.kind not in NETWORKS:
+    kinds = [name for name, sensor in sensors().items() if sensor.head]
+    if (manifest.schema, manifest.sectors) != (SCHEMA, SECTORS) or manifest.kind not in kinds:
         raise WeightsError(f'head {folder} is of schema {manifest.schema}, kind {manifest.kind!r} and '
-                           f'{manifest.sectors} sectors; this package reads {SCHEMA}, {", ".join(NETWORKS)} '
+                           f'{manifest.sectors} sectors; this package reads {SCHEMA}, {", ".join(kinds)} '
                            f'and {SECTORS}')
     if strange := set(manifest.known or ()).difference(manifest.channels):
         names = ', '.join(sorted(': '.join(filter(None, channel)) for channel in strange))

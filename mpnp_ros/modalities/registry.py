@@ -1,75 +1,92 @@
-"""Which modalities there are, found by looking: subfolders of this package and third parties' entry points.
+"""Which sensors there are: folders of this package, and entry points of other packages.
 
-A new modality is one new folder here with a ``registration.py`` in it, or a package elsewhere that
-names a module in the entry point group ``mpnp_ros.modalities``.  Either way the module registers a
-function that builds the encoder::
+A sensor is one folder here with a ``registration.py``.  Another package names its module, or the
+:class:`Sensor` in it, by an entry point of the group ``mpnp_ros.modalities``.  Either way the module says at
+its top level what the sensor is::
 
-    @register_encoder('radar', RadarConfig)
-    def build(config: RadarConfig) -> Encoder:
-        from .encoder import RadarEncoder       # torch is imported only when an encoder is built
-        return RadarEncoder(config)
+    SENSOR = Sensor('sonar', encoder_options=SonarConfig, build_encoder=SonarEncoder,
+                    node='my_package.node:SonarNode')
 
-and, where it can tell a good frame from a bad one, gives the limits of its judge as a third argument.
+A registration imports neither torch nor rclpy: what needs them is imported when it is called, or named as
+``module:object``.
 """
 from __future__ import annotations
 
 import importlib
 import logging
 import pkgutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib.metadata import entry_points
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
 
 from mpnp_ros import modalities
+from mpnp_ros.endpoints import Endpoint
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.modalities.base import Encoder, EncoderConfig
+from mpnp_ros.modalities.head_training import HeadTraining
 from mpnp_ros.modalities.health import HealthLimits, Judge
 
+if TYPE_CHECKING:
+    from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
+
 ENTRY_POINTS = 'mpnp_ros.modalities'
-_registered: dict[str, Registration] = {}
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Registration:
-    """How to build the encoder of one modality, and the limits of its judge where it has one."""
+class DatasetReader:
+    """How key frames of nuScenes become frames of a sensor.
 
-    modality: str
-    config: type[EncoderConfig]
-    build: Callable[[Any], Encoder]
-    limits: type[HealthLimits] | None = None
-
-
-def register_encoder(modality: str, config: type[EncoderConfig],
-                     limits: type[HealthLimits] | None = None) -> Callable[[Callable], Callable]:
-    """Register the decorated function, ``config -> Encoder``, and perhaps a judge under ``modality``.
-
-    Raises ConfigurationError where another module has taken that name.
+    frame: key frame -> input of the encoder; raises DatasetError where the sensor has no data.
+    readings: key frame -> the files and calibrations that ``frame`` reads, which caches go by.
     """
-    def register(build: Callable[[Any], Encoder]) -> Callable[[Any], Encoder]:
-        taken = _registered.get(modality)
-        if taken and taken.build.__module__ != build.__module__:
-            raise ConfigurationError(f'modality {modality!r} is registered by {taken.build.__module__}; '
-                                     f'{build.__module__} needs another name')
-        _registered[modality] = Registration(modality, config, build, limits)
-        return build
-    return register
+
+    frame: Callable[[KeyFrame], Any]
+    readings: Callable[[KeyFrame], Iterable[SensorReading]]
 
 
-def registered_modalities() -> tuple[str, ...]:
-    """Return the names of all modalities, sorted."""
-    _discover()
-    return tuple(sorted(_registered))
+@dataclass(frozen=True)
+class Sensor:
+    """What the rest of the package needs to know of a sensor.
+
+    name: of its folder or entry point; its tokens are on ``tokens/<name>``.
+    encoder_options: of its encoder; in the node they are the parameters ``encoder.*``.
+    build_encoder: options -> encoder; loads the weights.
+    health_options: limits of the judge of its frames; None: frames are not judged.
+    node: ``module:class`` of the node ``<name>_encoder``, an EncoderNode; empty: there is none.
+    start_by_default: whether `mpnp bringup` and the launch files start the node when no sensor is named.
+    source_topics: of bags, the world and Gazebo; a subscriber of the first one shows that the node listens.
+    source_parameters: of the node, so that it reads these topics.
+    endpoints: topics of its node, for the reference.
+    dataset: reads it from nuScenes; None: links are trained only on what the robot has recorded.
+    head: training of heads that count objects; None: there are none.
+    """
+
+    name: str
+    encoder_options: type[EncoderConfig]
+    build_encoder: Callable[[Any], Encoder]
+    health_options: type[HealthLimits] | None = None
+    node: str = ''
+    start_by_default: bool = False
+    source_topics: tuple[str, ...] = ()
+    source_parameters: Mapping[str, Any] = field(default_factory=dict)
+    endpoints: tuple[Endpoint, ...] = ()
+    dataset: DatasetReader | None = None
+    head: HeadTraining | None = None
 
 
-def find_modality(modality: str) -> Registration:
-    """Return the registration of ``modality``; raises ConfigurationError naming those there are."""
-    if modality not in _registered:
-        _discover()
-    if modality not in _registered:
-        raise ConfigurationError(f'modality {modality!r} is unknown; '
-                                 f'there are {", ".join(sorted(_registered))}')
-    return _registered[modality]
+def sensors() -> dict[str, Sensor]:
+    """Return all sensors by name, sorted; a plug-in that cannot be used is logged and left out."""
+    return {sensor.name: sensor for sensor in sorted(_found(), key=lambda sensor: sensor.name)}
+
+
+def find_sensor(name: str) -> Sensor:
+    """Return one sensor; raises ConfigurationError that names those there are."""
+    found = next(_found(lambda module: module == name), None)
+    if found is None:
+        raise ConfigurationError(f'modality {name!r} is unknown; there are {", ".join(sensors())}')
+    return found
 
 
 def create_encoder(modality: str, config: Mapping[str, Any] | EncoderConfig | None = None) -> Encoder:
@@ -77,13 +94,13 @@ def create_encoder(modality: str, config: Mapping[str, Any] | EncoderConfig | No
 
     Raises ConfigurationError for an unknown modality or option, WeightsError where weights are missing.
     """
-    entry = find_modality(modality)
+    sensor = find_sensor(modality)
     if not isinstance(config, EncoderConfig):
-        config = entry.config.from_mapping(config or {})
-    if not isinstance(config, entry.config):
-        raise ConfigurationError(f'modality {modality!r} takes a {entry.config.__name__}, '
+        config = sensor.encoder_options.from_mapping(config or {})
+    if not isinstance(config, sensor.encoder_options):
+        raise ConfigurationError(f'modality {modality!r} takes a {sensor.encoder_options.__name__}, '
                                  f'not a {type(config).__name__}')
-    return entry.build(config)
+    return sensor.build_encoder(config)
 
 
 def create_judge(modality: str, limits: Mapping[str, Any] | HealthLimits | None = None) -> Judge | None:
@@ -91,19 +108,32 @@ def create_judge(modality: str, limits: Mapping[str, Any] | HealthLimits | None 
 
     Raises ConfigurationError for an unknown modality or limit.
     """
-    known = find_modality(modality).limits
+    known = find_sensor(modality).health_options
     if isinstance(limits, HealthLimits):
         return limits.judge()
     return known.from_mapping(limits or {}).judge() if known else None
 
 
-def _discover() -> None:
-    for folder in pkgutil.iter_modules(modalities.__path__):
-        if folder.ispkg:
-            importlib.import_module(f'{modalities.__name__}.{folder.name}.registration')
+def _found(wanted: Callable[[str], bool] = lambda name: True) -> Iterator[Sensor]:
+    """Sensors whose folder or entry point has a wanted name: built-in ones, then plug-ins."""
+    built_in = {folder.name for folder in pkgutil.iter_modules(modalities.__path__) if folder.ispkg}
+    for name in sorted(filter(wanted, built_in)):
+        yield importlib.import_module(f'{modalities.__name__}.{name}.registration').SENSOR
     for point in entry_points(group=ENTRY_POINTS):
-        try:
-            point.load()
-        except Exception as error:  # a stranger's broken package must not take ours down
-            logging.getLogger(__name__).warning('modality %r of %s cannot be loaded: %s', point.name,
-                                                point.value, error)
+        if wanted(point.name) and (sensor := _plug_in(point, point.name in built_in)):
+            yield sensor
+
+
+def _plug_in(point: EntryPoint, taken: bool) -> Sensor | None:
+    """The sensor of another package; None where it cannot be used.  taken: its name is built in."""
+    try:
+        if taken:
+            raise ConfigurationError('the name is taken; choose another one')
+        loaded = point.load()
+        sensor = getattr(loaded, 'SENSOR', loaded)
+        if not isinstance(sensor, Sensor) or sensor.name != point.name:
+            raise TypeError(f'it has no Sensor of the name {point.name!r} as SENSOR')
+    except Exception as error:  # a broken third-party plug-in must not stop start-up
+        LOG.warning('modality %r of %s cannot be used: %s', point.name, point.value, error)
+        return None
+    return sensor

@@ -35,6 +35,7 @@ from mpnp_ros.llm.weights import DEFAULT_MODEL
 from mpnp_ros.methods.link_store import LinkStore, StoredLink, shipped_links
 from mpnp_ros.methods.registry import DEFAULT_METHOD, find_method
 from mpnp_ros.msg import Adaptation, Answer, Feedback, LabelledQuestions, ModalityStates, ModalityTokens
+from mpnp_ros.node_names import encoder_nodes
 from mpnp_ros.nodes.adapt_action import AdaptAction
 from mpnp_ros.nodes.adaptation_messages import (
     adaptation_to_message,
@@ -64,7 +65,8 @@ SAME = 'As of the fusion node.'
 class AdaptationOptions(Options):
     """Parameters of the adaptation node."""
 
-    modalities: tuple[str, ...] = option(('camera', 'lidar', 'radar'), f'modalities to adapt. {SAME}')
+    modalities: tuple[str, ...] = option(
+        tuple(encoder_nodes()), f'modalities to adapt. {SAME}', installed=True)
     llm: str = option(DEFAULT_MODEL, f'language model. {SAME}')
     method: str = option(DEFAULT_METHOD, f'method that connects modalities to it. {SAME}')
     device: str = option('auto', 'where links are trained: auto, cpu, cuda or cuda:<index>')

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
@@ -86,19 +86,23 @@ class Input:
 class EncoderNode(ManagedNode):
     """Base of the encoder nodes.
 
-    A subclass subscribes in :meth:`start` through :meth:`listen`, or in :meth:`discover` if its parameters
-    name no topic.  It passes frames to :meth:`submit`, and converts them by :meth:`part` (one message) and
-    :meth:`frame` (all parts).
+    A subclass names its sensor and its parameters.  It subscribes in :meth:`start` through :meth:`listen`, or
+    in :meth:`discover` if its parameters name no topic.  It passes messages to :meth:`submit`, and converts
+    them by :meth:`part` (one message) and :meth:`frame` (all parts).
     concerns: lower the quality of the tokens and are sent with them.  conditions: problems with receiving
     messages.
     """
 
+    MODALITY: ClassVar[str]
+    """Name of the sensor; the node is called ``<name>_encoder``."""
+    OPTIONS: ClassVar[type[EncoderOptions]]
+    """Its parameters."""
     HINT = 'set the topic by hand'
     """How to set a topic by hand."""
 
-    def __init__(self, modality: str, parameters: type[EncoderOptions]) -> None:
-        super().__init__(f'{modality}_encoder', parameters)
-        self.modality = modality
+    def __init__(self) -> None:
+        super().__init__(f'{self.MODALITY}_encoder', self.OPTIONS)
+        self.modality = self.MODALITY
         self.encoder: Any = None
         self.judge: Judge | None = None
         self.mounts: Mounts | None = None

@@ -1,24 +1,11 @@
 """Entry points of the nodes: signals are handled before heavy imports."""
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 
 from mpnp_ros.nodes import signals
-
-
-def camera_encoder() -> int:
-    """Run the camera encoder; returns the exit code."""
-    return _run('camera_encoder')
-
-
-def lidar_encoder() -> int:
-    """Run the LiDAR encoder; returns the exit code."""
-    return _run('lidar_encoder')
-
-
-def radar_encoder() -> int:
-    """Run the radar encoder; returns the exit code."""
-    return _run('radar_encoder')
 
 
 def fusion() -> int:
@@ -36,6 +23,14 @@ def replay() -> int:
     return _run('replay')
 
 
-def _run(node: str) -> int:
+def __getattr__(name: str) -> Callable[[], int]:
+    """``<sensor>_encoder`` runs the node of a sensor."""
+    sensor, _, kind = name.rpartition('_')
+    if kind != 'encoder' or not sensor:
+        raise AttributeError(f'no node is called {name}')
+    return partial(_run, 'encoder', sensor)
+
+
+def _run(node: str, *arguments: str) -> int:
     signals.heed()
-    return import_module(f'mpnp_ros.nodes.{node}').main()
+    return import_module(f'mpnp_ros.nodes.{node}').main(*arguments)

@@ -35,6 +35,7 @@ from mpnp_ros.msg import Adaptation, EncoderInfo, ModalityStates
 from mpnp_ros.msg import Answer as AnswerMessage
 from mpnp_ros.msg import ModalityTokens as TokensMessage
 from mpnp_ros.msg import Question as QuestionMessage
+from mpnp_ros.node_names import encoder_nodes
 from mpnp_ros.nodes.ask_action import AskStream
 from mpnp_ros.nodes.deferred_service import create_deferred_service, then
 from mpnp_ros.nodes.fusion_messages import (
@@ -89,7 +90,7 @@ class FusionOptions(ManagedOptions):
         'method that connects modalities to the model: a built-in one, see docs/guide/methods.md, or one of '
         'an installed package', change=Change.CONFIGURE)
     modalities: tuple[str, ...] = option(
-        ('camera', 'lidar', 'radar'), 'modalities to listen to, each on tokens/<modality>')
+        tuple(encoder_nodes()), 'modalities to listen to, each on tokens/<modality>', installed=True)
     links: tuple[str, ...] = option(
         (SHIPPED,), f'folders of the links to begin with; {SHIPPED}: those that come with the package, where '
                     'they fit the model; an empty name: none', change=Change.CONFIGURE)

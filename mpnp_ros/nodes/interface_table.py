@@ -4,28 +4,18 @@ test/nodes/test_interface_table.py starts the nodes and compares what they reall
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-PUBLISHES, SUBSCRIBES, SERVES, CALLS, ACTS = 'publishes', 'subscribes', 'serves', 'calls', 'action'
-SENSOR_DATA, RELIABLE, LATCHED = 'best effort', 'reliable', 'reliable, latched'
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """One topic, service or action of one node.
-
-    kind: PUBLISHES, SUBSCRIBES, SERVES, CALLS (a service of another node) or ACTS.  name: relative to the
-    node's namespace unless it begins with a slash; ``<...>`` stands for what parameters fill in.  type: such
-    as ``mpnp_ros/msg/Answer``.  qos: of a topic.
-    """
-
-    node: str
-    kind: str
-    name: str
-    type: str
-    note: str
-    qos: str = ''
-
+from mpnp_ros.endpoints import (
+    ACTS,
+    CALLS,
+    LATCHED,
+    PUBLISHES,
+    RELIABLE,
+    SENSOR_DATA,
+    SERVES,
+    SUBSCRIBES,
+    Endpoint,
+)
+from mpnp_ros.modalities.registry import sensors
 
 FUSION = (
     Endpoint('fusion', SUBSCRIBES, 'tokens/<modality>', 'mpnp_ros/msg/ModalityTokens',
@@ -75,39 +65,6 @@ ADAPTATION = (
     Endpoint('adaptation', ACTS, 'adapt', 'mpnp_ros/action/Adapt',
              'train within a budget; one training at a time'),
 )
-CAMERA = (
-    Endpoint('camera_encoder', SUBSCRIBES, '<image_topic>', 'sensor_msgs/msg/CompressedImage',
-             'one for each camera; sensor_msgs/msg/Image if that is published; reliable if all publishers '
-             'are', SENSOR_DATA),
-    Endpoint('camera_encoder', SUBSCRIBES, '<camera_info_topic>', 'sensor_msgs/msg/CameraInfo',
-             'one for each camera, latched or not; without it `encoder.nominal_fov` is used', SENSOR_DATA),
-    Endpoint('camera_encoder', SUBSCRIBES, '/tf_static', 'tf2_msgs/msg/TFMessage',
-             'mounting of the cameras; `/tf` too for frames that are not on it', LATCHED),
-    Endpoint('camera_encoder', PUBLISHES, 'encoders', 'mpnp_ros/msg/EncoderInfo',
-             'loaded encoder, its options that are not at their defaults, its topics', LATCHED),
-    Endpoint('camera_encoder', PUBLISHES, 'tokens/camera', 'mpnp_ros/msg/ModalityTokens',
-             'one message for each set of images', SENSOR_DATA),
-)
-LIDAR = (
-    Endpoint('lidar_encoder', SUBSCRIBES, '<topic>', 'sensor_msgs/msg/PointCloud2', 'sweeps', SENSOR_DATA),
-    Endpoint('lidar_encoder', SUBSCRIBES, '/tf_static', 'tf2_msgs/msg/TFMessage',
-             'mounting of the sensor; `/tf` too for frames that are not on it', LATCHED),
-    Endpoint('lidar_encoder', PUBLISHES, 'encoders', 'mpnp_ros/msg/EncoderInfo',
-             'loaded encoder, its options that are not at their defaults, its topics', LATCHED),
-    Endpoint('lidar_encoder', PUBLISHES, 'tokens/lidar', 'mpnp_ros/msg/ModalityTokens',
-             'one message for each sweep, or for the newest if sweeps come faster', SENSOR_DATA),
-)
-RADAR = (
-    Endpoint('radar_encoder', SUBSCRIBES, '<topic>', 'sensor_msgs/msg/PointCloud2',
-             'one for each radar, with the fields x y z dyn_prop rcs vx vy vx_comp vy_comp of nuScenes',
-             SENSOR_DATA),
-    Endpoint('radar_encoder', SUBSCRIBES, '/tf_static', 'tf2_msgs/msg/TFMessage',
-             'mounting of the radars; `/tf` too for frames that are not on it', LATCHED),
-    Endpoint('radar_encoder', PUBLISHES, 'encoders', 'mpnp_ros/msg/EncoderInfo',
-             'loaded encoder, its options that are not at their defaults, its topics', LATCHED),
-    Endpoint('radar_encoder', PUBLISHES, 'tokens/radar', 'mpnp_ros/msg/ModalityTokens',
-             'one message for each set of scans', SENSOR_DATA),
-)
 REPLAY = (
     Endpoint('replay', PUBLISHES, '/clock', 'rosgraph_msgs/msg/Clock', 'time of the bag', SENSOR_DATA),
     Endpoint('replay', PUBLISHES, '<topics of the bag>', '<as in the bag>',
@@ -136,7 +93,8 @@ WORLD = (
     Endpoint('world', PUBLISHES, '/labelled_questions', 'mpnp_ros/msg/LabelledQuestions',
              'questions about each key frame, with true answers', RELIABLE),
 )
-ENDPOINTS = (*CAMERA, *LIDAR, *RADAR, *FUSION, *ADAPTATION, *REPLAY, *WORLD)
+ENCODERS = tuple(endpoint for sensor in sensors().values() for endpoint in sensor.endpoints)
+ENDPOINTS = (*ENCODERS, *FUSION, *ADAPTATION, *REPLAY, *WORLD)
 EVERY_NODE = (
     Endpoint('', PUBLISHES, '/diagnostics', 'diagnostic_msgs/msg/DiagnosticArray',
              'counters, warnings and state, once a second', RELIABLE),

@@ -152,7 +152,8 @@ def yaml_text(node_name: str, rows: Iterable[OptionSpec]) -> str:
     lines = [f'{node_name}:', '  ros__parameters:']
     for row in rows:
         limits = f' ({row.constraint})' if row.constraint else ''
-        off = '# ' if row.default == () else ''  # rcl reads an empty list as a value of no type
+        # rcl reads an empty list as a value of no type; what is installed may be more on another machine
+        off = '# ' if row.default == () or row.notes.get('installed') else ''
         lines += [f'    # {row.description}{limits}', f'    {off}{row.name}: {_yaml(row)}']
     return '\n'.join(lines) + '\n'
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from mpnp_ros.conversions.time import SECOND
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.nodes.encoder_node import EncoderNode, EncoderOptions, Input
+from mpnp_ros.nodes.encoder_node import EncoderNode, Input
 from mpnp_ros.nodes.input_watch import seconds
 from mpnp_ros.nodes.parameters import topic_problem
 from mpnp_ros.nodes.synchronizer import Misfit, Synchronizer
@@ -34,8 +34,8 @@ class SynchronizedEncoder(EncoderNode):
     :meth:`join` for each sensor, at any time.
     """
 
-    def __init__(self, modality: str, parameters: type[EncoderOptions]) -> None:
-        super().__init__(modality, parameters)
+    def __init__(self) -> None:
+        super().__init__()
         self.joined: dict[str, str] = {}
         """Topic of each sensor that is read, as given."""
         self._synchronizer: Synchronizer[Input] | None = None

@@ -14,7 +14,7 @@ import numpy as np
 
 from mpnp_ros.cli.exchanges import Exchange
 from mpnp_ros.cli.node_parameters import NodeParameters
-from mpnp_ros.cli.node_processes import REPLAYED
+from mpnp_ros.cli.node_processes import listening_topic
 from mpnp_ros.cli.session import wait_for
 from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.nuscenes.questions import LabelledQuestion
@@ -90,7 +90,8 @@ class LiveVehicle:
         self._world.set('light', phase.light)
         self._sensors.plug_in(phase.sensors)
         for name in phase.sensors:
-            self._wait(lambda topic=REPLAYED[name]: self._node.count_subscribers(topic) > 1, ENCODER_TIMEOUT,
+            topic = listening_topic(name)
+            self._wait(lambda topic=topic: self._node.count_subscribers(topic) > 1, ENCODER_TIMEOUT,
                        f'the {name} encoder has not subscribed')
 
     def plug(self, plugged: Sequence[str]) -> None:

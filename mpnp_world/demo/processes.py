@@ -11,15 +11,16 @@ import yaml
 from mpnp_ros.cli.logged_processes import LoggedProcesses
 from mpnp_ros.cli.node_processes import (
     ADAPTATION,
-    ENCODERS,
     FUSION,
+    OVERLAYS,
     REPLAY,
     WORLD,
     Placement,
+    encoder_nodes,
     listeners,
     node_process,
+    source_files,
 )
-from mpnp_ros.files import shared_file
 from mpnp_ros.supervisor import ProcessSpec
 from mpnp_world.demo.drive import BOTH, SCOPE
 
@@ -57,7 +58,7 @@ class Processes(LoggedProcesses):
                   'world': {'seed': seed}}
         own.write_text(yaml.safe_dump({f'/**/{node}': {'ros__parameters': {**values, **chosen.get(node, {})}}
                                        for node, values in PARAMETERS.items()}))
-        files = [shared_file('config/world.yaml'), own, *params_files]
+        files = [*source_files(OVERLAYS[WORLD]), own, *params_files]
         self._placement = Placement(params_files=files, use_sim_time=True)
         self._encoders: dict[str, ExitStack] = {}
 
@@ -78,7 +79,7 @@ class Processes(LoggedProcesses):
         for name in modalities:
             if name not in self._encoders:
                 stack = ExitStack()
-                stack.enter_context(self.run([self._node(ENCODERS[name])]))
+                stack.enter_context(self.run([self._node(encoder_nodes()[name])]))
                 self._encoders[name] = stack
 
     @contextmanager

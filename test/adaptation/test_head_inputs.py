@@ -6,15 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from mpnp_ros.adaptation.head_inputs import (
-    CameraInput,
-    CameraRegion,
-    LidarInput,
-    RadarInput,
-    cached_inputs,
-    recipe_of,
-)
+from mpnp_ros.adaptation.head_inputs import cached_inputs, recipe_of
 from mpnp_ros.errors import DatasetError
+from mpnp_ros.modalities.camera.head_input import CameraInput, CameraRegion
+from mpnp_ros.modalities.lidar.head_input import LidarInput
+from mpnp_ros.modalities.radar.head_input import RadarInput
 from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import freeze
 from mpnp_ros.nuscenes.geometry import Transform

@@ -12,11 +12,9 @@ import torch
 
 from mpnp_ros.adaptation.dataset import ARRAYS
 from mpnp_ros.adaptation.key_frames import (
-    camera_frame,
     encode,
     heading_of,
     key_frame_dataset,
-    lidar_frame,
     sample_of,
     scene_of,
     turn_tokens,
@@ -25,8 +23,10 @@ from mpnp_ros.adaptation.splits import held_out
 from mpnp_ros.errors import ConfigurationError, DatasetError
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.camera.config import CameraConfig
+from mpnp_ros.modalities.camera.dataset import camera_frame
 from mpnp_ros.modalities.camera.encoder import CameraEncoder
 from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.lidar.dataset import lidar_frame
 from mpnp_ros.modalities.lidar.encoder import LidarEncoder
 from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import freeze
@@ -164,7 +164,7 @@ def test_says_what_cannot_be_made(root, encoders, cache, monkeypatch):
     with pytest.raises(DatasetError, match='use more headings'):
         key_frame_dataset(root, encoders, turns=1, scenes=[], cache=cache)
     monkeypatch.setattr(encoders[0], 'modality', 'audio', raising=False)
-    with pytest.raises(ConfigurationError, match='not audio'):
+    with pytest.raises(ConfigurationError, match="'audio' is unknown"):
         encode(first_frame(root), encoders[0], cache)
 
 

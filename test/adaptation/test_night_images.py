@@ -9,7 +9,7 @@ from PIL import Image
 
 from mpnp_ros.adaptation.night_images import change_images, night_80dimgaussian7
 from mpnp_ros.errors import ConfigurationError, ImageError
-from mpnp_ros.modalities.base import CameraFrame, CameraView
+from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 
 NAME = 'night_80dimgaussian7'
 

@@ -31,7 +31,7 @@ KINDS = [CHANNELS.index(channel) for channel in (('car', 'parked'), ('barrier', 
 class Source:
     """Inputs of a kind without a sensor."""
 
-    backbone, options = '', {}
+    version, backbone, options = 1, '', {}
 
     def __init__(self, kind):
         self.kind = kind

@@ -16,12 +16,12 @@ from bench.methods.plan import BLIND, MethodPlan, MethodsConfig, Run
 from bench.methods.run import CHECKPOINT, MethodTraining
 from bench.study.study import TestSet as StudyTest
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
-from mpnp_ros.adaptation.head_inputs import LidarInput
 from mpnp_ros.adaptation.key_frames import scene_of
 from mpnp_ros.adaptation.pretraining import PretrainingConfig, new_head
 from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.lidar.head_input import LidarInput
 from mpnp_ros.modalities.lidar.polar_encoder import PolarEncoder
 from mpnp_ros.modalities.sectors import SECTORS, sector_azimuths
 from mpnp_ros.nuscenes.questions import Scope, scene_questions

@@ -14,6 +14,7 @@ import pytest
 from mpnp_ros.cli.bag_report import ANSWERED, REFUSED, BagReport, Outcome
 from mpnp_ros.cli.exchanges import Exchange
 from mpnp_ros.cli.main import main
+from mpnp_ros.cli.node_processes import node_program, source_files
 from mpnp_ros.errors import BagError
 from mpnp_ros.nuscenes.bag_questions import read_questions
 from mpnp_ros.nuscenes.bag_writer import write_bag
@@ -92,9 +93,10 @@ def test_a_system_that_runs_is_asked_and_left_as_it_was(ros, bag, tiny_system):
 
     states = ros.collect('/modalities', ModalityStates,
                          QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
-    overlay = Path(__file__).parents[2] / 'config' / 'nuscenes.yaml'
+    overlays = [part for file in source_files('config/nuscenes.yaml')
+                for part in ('--params-file', str(file))]
     for node in ('camera_encoder', 'fusion'):
-        ros.run([sys.executable, '-m', f'mpnp_ros.nodes.{node}', '--ros-args', '--params-file', str(overlay),
+        ros.run([sys.executable, '-m', *node_program(node), '--ros-args', *overlays,
                  '--params-file', str(tiny_system), '-p', 'use_sim_time:=true'], environment(ros))
     states.wait(timeout=PATIENCE)
     done = subprocess.run(command(bag, '--running', '--per-frame', '6', '--json', '--timeout', '90'),

@@ -8,6 +8,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from mpnp_ros.cli.launching import number, system_actions, system_arguments
+from mpnp_ros.cli.node_processes import source_files
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.supervisor import tie
 
@@ -49,7 +50,8 @@ def test_parameter_files_lie_over_each_other(warned, tmp_path):
     replay = start('config/nuscenes.yaml', 'replay', {'bag': 'b'}, params_file=str(own))
     for node in replay.values():
         files = node.parameters[:-1]
-        assert [os.path.basename(path) for path in files] == ['mpnp.yaml', 'nuscenes.yaml', 'own.yaml']
+        assert [os.path.basename(path) for path in files] == [
+            'mpnp.yaml', 'nuscenes.yaml', source_files('config/nuscenes.yaml')[1].name, 'own.yaml']
     assert replay['replay'].parameters[-1] == {
         'bag': 'b', 'wait_for': ['/cam_front/image_rect/compressed', '/lidar_top', 'question'],
         'require_listeners': True, 'wait_timeout': 300.}

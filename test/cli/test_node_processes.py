@@ -7,15 +7,17 @@ import pytest
 import yaml
 
 from mpnp_ros.cli.node_processes import (
-    NODES,
     Placement,
+    all_nodes,
     checked_namespace,
     checked_remap,
     listeners,
     node_process,
+    source_files,
     system_processes,
 )
 from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.nodes import executables
 from mpnp_ros.transport import PROFILE_VARIABLES
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +38,9 @@ def test_one_process_for_each_encoder_fusion_and_adaptation():
 def test_the_placement_reaches_every_node():
     for spec in system_processes(['camera'], Placement('robot1', use_sim_time=True, autostart=False,
                                                        log_level='warn')):
-        assert spec.command[:3][1:] == ['-m', f'mpnp_ros.nodes.{spec.name}']
+        module, *sensor = {'camera_encoder': ('mpnp_ros.nodes.encoder', 'camera')}.get(
+            spec.name, (f'mpnp_ros.nodes.{spec.name}',))
+        assert spec.command[1:4] == ['-m', module, *(sensor or ['--ros-args'])]
         assert '__ns:=/robot1' in spec.command
         managed = {} if spec.name == 'adaptation' else {'autostart': False}
         assert parameters_of(spec.command) == {'use_sim_time': True, **managed}
@@ -66,7 +70,8 @@ def test_own_parameter_files_come_last(tmp_path):
     own.touch()
     command = system_processes([], Placement(params_files=[own]), {'bag': 'b'})[0].command
     files = [value for flag, value in zip(command, command[1:], strict=False) if flag == '--params-file']
-    assert [Path(file).name for file in files] == ['mpnp.yaml', 'nuscenes.yaml', 'own.yaml']
+    assert [Path(file).name for file in files] == [
+        'mpnp.yaml', 'nuscenes.yaml', source_files('config/nuscenes.yaml')[1].name, 'own.yaml']
 
 
 def test_large_images_arrive_and_a_profile_of_ones_own_stays(monkeypatch):
@@ -92,7 +97,7 @@ def test_what_does_not_exist_is_named(call, message):
 
 def test_the_replayed_topics_are_what_the_encoders_listen_to():
     pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
-    overlay = yaml.safe_load((ROOT / 'config/nuscenes.yaml').read_text())
+    overlay = yaml.safe_load(source_files('config/nuscenes.yaml')[1].read_text())
     camera = overlay['/**/camera_encoder']['ros__parameters']
     front = camera['image_topic'].replace('{camera}', camera['cameras'][0])
     sweeps = overlay['/**/lidar_encoder']['ros__parameters']['topic']
@@ -104,7 +109,10 @@ def test_the_replayed_topics_are_what_the_encoders_listen_to():
 def test_every_executable_of_a_node_is_known_here():
     lines = (ROOT / 'resource/executables.txt').read_text().splitlines()
     nodes = {line.split(' = ')[0] for line in lines if not line.startswith(('#', 'mpnp '))}
-    assert nodes == set(NODES)
+    encoders = {f'{file.parent.name}_encoder' for file in (ROOT / 'mpnp_ros/modalities').glob('*/node.py')}
+    assert nodes | encoders == set(all_nodes())
+    assert all(callable(getattr(executables, node)) for node in encoders)
+    assert not hasattr(executables, 'encoders')
 
 
 @pytest.mark.parametrize(('given', 'right'), [('', ''), ('robot1', '/robot1'), ('/a/b_2/', '/a/b_2')])

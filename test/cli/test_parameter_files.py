@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mpnp_ros.cli.node_processes import NODES
+from mpnp_ros.cli.node_processes import all_nodes
 from mpnp_ros.cli.parameter_files import check_parameter_file, matches, unmatched
 from mpnp_ros.errors import ConfigurationError
 
@@ -39,7 +39,7 @@ def test_keys_match_as_in_ros(key, name, match):
 def test_a_key_that_matches_no_node_is_told_with_the_near_one(tmp_path, key, namespace, hint):
     path = file(tmp_path, '/**/fusion', key)
     key = '/' + key.lstrip('/')
-    assert unmatched(path, STARTED, namespace, NODES) == [
+    assert unmatched(path, STARTED, namespace, all_nodes()) == [
         f'{path}: {key} matches no node and is ignored; {hint}']
 
 
@@ -47,13 +47,14 @@ def test_keys_may_be_nested(tmp_path):
     path = tmp_path / 'own.yaml'
     path.write_text('r1:\n  fusion:\n    ros__parameters: {threads: 1}\n  camera:\n    ros__parameters: {}\n')
     assert check_parameter_file(path) == ['/r1/fusion', '/r1/camera']
-    assert len(unmatched(path, STARTED, '/r1', NODES)) == 1
+    assert len(unmatched(path, STARTED, '/r1', all_nodes())) == 1
 
 
 def test_nothing_is_said_of_what_matches(tmp_path):
-    assert not unmatched(file(tmp_path, '/**', '/**/fusion', '/*/camera_encoder'), STARTED, '/r1', NODES)
+    assert not unmatched(file(tmp_path, '/**', '/**/fusion', '/*/camera_encoder'), STARTED, '/r1',
+                         all_nodes())
     (tmp_path / 'own.yaml').write_text('# nothing\n')
-    assert not unmatched(tmp_path / 'own.yaml', STARTED, '', NODES)
+    assert not unmatched(tmp_path / 'own.yaml', STARTED, '', all_nodes())
 
 
 @pytest.mark.parametrize(('text', 'message'), [

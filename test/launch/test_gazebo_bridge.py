@@ -8,7 +8,9 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from mpnp_ros.nodes.interface_table import CAMERA, LIDAR, SUBSCRIBES
+from mpnp_ros.cli.node_processes import source_files
+from mpnp_ros.endpoints import SUBSCRIBES
+from mpnp_ros.modalities.registry import find_sensor
 from mpnp_ros.nuscenes.bag_messages import MessageFactory, message_types
 from mpnp_ros.nuscenes.bag_writer import SceneRecording
 from mpnp_ros.nuscenes.tables import NuScenes
@@ -44,8 +46,9 @@ def ego() -> ElementTree.Element:
 
 def parameters(node: str) -> dict[str, Any]:
     """The node's parameters with config/nuscenes.yaml, which the launch file gives it."""
-    files = [yaml.safe_load((ROOT / f'config/{name}.yaml').read_text()) for name in ('mpnp', 'nuscenes')]
-    return {name: value for file in files for name, value in file[f'/**/{node}']['ros__parameters'].items()}
+    files = [ROOT / 'config/mpnp.yaml', *source_files('config/nuscenes.yaml')]
+    sections = [yaml.safe_load(file.read_text()).get(f'/**/{node}', {}) for file in files]
+    return {name: value for entry in sections for name, value in entry.get('ros__parameters', {}).items()}
 
 
 def listened_type(endpoints: tuple[Any, ...], name: str) -> str:
@@ -83,8 +86,8 @@ def test_encoders_hear_it():
     camera, lidar = parameters('camera_encoder'), parameters('lidar_encoder')
     for name in camera['cameras']:
         topic = camera['camera_info_topic'].replace('{camera}', name)
-        assert TO_ROS[topic] == listened_type(CAMERA, '<camera_info_topic>')
-    assert TO_ROS[lidar['topic']] == listened_type(LIDAR, '<topic>')
+        assert TO_ROS[topic] == listened_type(find_sensor('camera').endpoints, '<camera_info_topic>')
+    assert TO_ROS[lidar['topic']] == listened_type(find_sensor('lidar').endpoints, '<topic>')
     assert camera['transport'] == 'compressed'
 
 

@@ -15,7 +15,7 @@ from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.polar_encoder import PolarEncoder
 from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.encoder import RadarEncoder
-from mpnp_ros.modalities.registry import find_modality
+from mpnp_ros.modalities.registry import find_sensor
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_another_manifest_is_refused_by_name(folder, content, message):
     ('radar', {'min_range': -1.0}, 'min_range is -1; it must be 0 to 100 m'),
     ('camera', {'blocks': None}, 'blocks has no value')])
 def test_input_that_the_encoder_does_not_take_is_refused(tiny_heads, tmp_path, modality, options, message):
-    config = find_modality(modality).config()
+    config = find_sensor(modality).encoder_options()
     folder = tmp_path / 'head'
     save_head(folder, tiny_heads[modality], input=options)
     head = load_head(folder, modality, tiny_heads[modality].manifest.backbone)

@@ -11,6 +11,7 @@ from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.modalities import registry
 from mpnp_ros.modalities.base import EncoderConfig
 from mpnp_ros.modalities.health import Finding, HealthLimits, grade, health, worst
+from mpnp_ros.modalities.registry import Sensor
 from mpnp_ros.options import option
 
 FINITE = st.floats(-1e6, 1e6)
@@ -51,9 +52,9 @@ def test_a_criterion_is_two_different_numbers(pair):
 
 
 def test_a_modality_names_its_limits_or_has_no_judge(monkeypatch):
-    monkeypatch.setattr(registry, '_registered', dict(registry._registered))
-    registry.register_encoder('sonar', EncoderConfig, SonarLimits)(lambda config: None)
-    registry.register_encoder('smell', EncoderConfig)(lambda config: None)
+    known = {'sonar': Sensor('sonar', EncoderConfig, lambda config: None, SonarLimits),
+             'smell': Sensor('smell', EncoderConfig, lambda config: None)}
+    monkeypatch.setattr(registry, 'find_sensor', known.get)
     assert registry.create_judge('sonar', {'echoes': [1, 2]}) == SonarLimits(echoes=(1., 2.))
     assert registry.create_judge('smell') is None
     with pytest.raises(ConfigurationError, match='echos is no option; did you mean echoes'):

@@ -12,22 +12,15 @@ from mpnp_ros.modalities.lidar.config import LidarConfig
 
 SOURCE = """
     from mpnp_ros.modalities.base import EncoderConfig
-    from mpnp_ros.modalities.registry import register_encoder
+    from mpnp_ros.modalities.registry import Sensor
 
-    @register_encoder('{name}', EncoderConfig)
-    def build(config):
-        return ('{name}', config.device)
+    SENSOR = Sensor('{name}', EncoderConfig, lambda config: ('{name}', config.device))
 """
 
 
-@pytest.fixture(autouse=True)
-def keep_registrations(monkeypatch):
-    monkeypatch.setattr(registry, '_registered', dict(registry._registered))
-
-
 def test_what_is_in_the_folder_is_found():
-    assert {'camera', 'lidar'} <= set(registry.registered_modalities())
-    assert registry.find_modality('camera').config is CameraConfig
+    assert list(registry.sensors()) == ['camera', 'lidar', 'radar']
+    assert registry.find_sensor('camera').encoder_options is CameraConfig
 
 
 def test_a_new_modality_is_one_new_folder(tmp_path, monkeypatch):
@@ -45,10 +38,16 @@ def test_a_third_party_brings_a_modality_by_entry_point(tmp_path, monkeypatch, c
     information.mkdir()
     (information / 'METADATA').write_text('Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n')
     (information / 'entry_points.txt').write_text(
-        '[mpnp_ros.modalities]\ntaste = their_missing_module\nsmell = their_smell\n')
+        '[mpnp_ros.modalities]\ntaste = their_missing_module\nsmell = their_smell\n'
+        'camera = their_smell\nodour = their_smell\n')
     monkeypatch.syspath_prepend(tmp_path)
+    found = registry.sensors()
+    assert list(found) == ['camera', 'lidar', 'radar', 'smell']
+    assert found['camera'].encoder_options is CameraConfig
     assert registry.create_encoder('smell') == ('smell', 'auto')
-    assert "'taste' of their_missing_module cannot be loaded" in caplog.text
+    assert "'taste' of their_missing_module cannot be used" in caplog.text
+    assert "'camera' of their_smell cannot be used: the name is taken" in caplog.text
+    assert "no Sensor of the name 'odour'" in caplog.text
 
 
 def test_an_unknown_modality_is_refused_with_those_there_are():
@@ -59,9 +58,3 @@ def test_an_unknown_modality_is_refused_with_those_there_are():
 def test_a_config_of_another_modality_is_refused():
     with pytest.raises(ConfigurationError, match="'camera' takes a CameraConfig, not a LidarConfig"):
         registry.create_encoder('camera', LidarConfig())
-
-
-def test_a_name_is_given_once():
-    registry.find_modality('camera')
-    with pytest.raises(ConfigurationError, match="'camera' is registered by mpnp_ros.modalities.camera"):
-        registry.register_encoder('camera', CameraConfig)(test_a_name_is_given_once)

@@ -23,7 +23,7 @@ from mpnp_ros.conversions.time import to_nanoseconds
 from mpnp_ros.conversions.tokens import from_message
 
 pytestmark = pytest.mark.ros
-MODULE = 'mpnp_ros.nodes.camera_encoder'
+MODULE = 'mpnp_ros.nodes.encoder camera'
 SECOND = 10 ** 9
 STAMP = 1_700_000_000 * SECOND
 

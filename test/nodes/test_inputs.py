@@ -25,7 +25,7 @@ from mpnp_ros.nodes.input_watch import seconds
 from mpnp_ros.transport import PROFILE_VARIABLES
 
 pytestmark = pytest.mark.ros
-CAMERA, LIDAR = 'mpnp_ros.nodes.camera_encoder', 'mpnp_ros.nodes.lidar_encoder'
+CAMERA, LIDAR = 'mpnp_ros.nodes.encoder camera', 'mpnp_ros.nodes.encoder lidar'
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 UNPROFILED = """

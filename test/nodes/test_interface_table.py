@@ -14,11 +14,10 @@ from rclpy.node import NodeNameNonExistentError
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from mpnp_ros.nodes.interface_table import (
+from mpnp_ros.cli.node_processes import node_program
+from mpnp_ros.endpoints import (
     ACTS,
     CALLS,
-    ENDPOINTS,
-    EVERY_NODE,
     LATCHED,
     PUBLISHES,
     RELIABLE,
@@ -26,6 +25,7 @@ from mpnp_ros.nodes.interface_table import (
     SERVES,
     SUBSCRIBES,
 )
+from mpnp_ros.nodes.interface_table import ENDPOINTS, EVERY_NODE
 from mpnp_ros.nuscenes.bag_messages import message_types
 from mpnp_world.sensors.rig import CAMERAS, RADARS
 
@@ -81,8 +81,7 @@ def graph(module_ros, own_cache, tiny_lm_folder, tiny_camera, tiny_lidar, bag):
         'adaptation': {'llm': str(tiny_lm_folder), 'automatic': False},
         'replay': {'bag': str(bag), 'paused': True}, **({'world': {'paused': True}} if RAYS else {})}
     for node, values in parameters.items():
-        module = 'mpnp_world.node' if node == 'world' else f'mpnp_ros.nodes.{node}'
-        module_ros.start(module, namespace=NAMESPACE, parameters=values)
+        module_ros.start(' '.join(node_program(node)), namespace=NAMESPACE, parameters=values)
     for node in ('fusion', 'camera_encoder', 'lidar_encoder', 'radar_encoder'):
         module_ros.wait_for_state(f'{NAMESPACE}/{node}', 'active')
     end = time.monotonic() + 30

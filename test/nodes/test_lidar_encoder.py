@@ -19,7 +19,7 @@ from mpnp_ros.conversions.pointclouds import Points, from_points
 from mpnp_ros.conversions.tokens import from_message
 
 pytestmark = pytest.mark.ros
-MODULE = 'mpnp_ros.nodes.lidar_encoder'
+MODULE = 'mpnp_ros.nodes.encoder lidar'
 SECOND = 10 ** 9
 STAMP = 1_700_000_000 * SECOND
 

@@ -74,7 +74,7 @@ def test_other_arguments_are_named(arguments, words):
 def test_a_node_ends_with_one_line_and_the_exit_code_of_wrong_parameters(tmp_path):
     file = tmp_path / 'mine.yaml'
     file.write_text(HEAD + '    encoder.nominal_yaws: [0.0, 55]\n')
-    ended = subprocess.run([sys.executable, '-m', 'mpnp_ros.nodes.camera_encoder', '--ros-args',
+    ended = subprocess.run([sys.executable, '-m', 'mpnp_ros.nodes.encoder', 'camera', '--ros-args',
                             '--params-file', str(file)], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2
     assert f'{file}, line 3: encoder.nominal_yaws mixes float and int; write 55.0' in ended.stderr

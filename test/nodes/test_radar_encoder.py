@@ -21,7 +21,7 @@ from mpnp_ros.conversions.tokens import from_message
 from mpnp_ros.modalities.radar.returns import FIELDS
 
 pytestmark = pytest.mark.ros
-MODULE = 'mpnp_ros.nodes.radar_encoder'
+MODULE = 'mpnp_ros.nodes.encoder radar'
 SECOND = 10 ** 9
 STAMP = 1_700_000_000 * SECOND
 RADARS = ('radar_front', 'radar_back')

@@ -29,9 +29,9 @@ def test_a_looping_scene_gives_directed_tokens_again_and_again(ros, tmp_path, ti
     cameras = ros.collect('/tokens/camera', ModalityTokens)
     lidars = ros.collect('/tokens/lidar', ModalityTokens)
     names = [camera.lower() for camera in CAMERAS]
-    ros.start('mpnp_ros.nodes.camera_encoder',
+    ros.start('mpnp_ros.nodes.encoder camera',
               parameters={**tiny_camera, 'use_sim_time': True, 'cameras': names})
-    ros.start('mpnp_ros.nodes.lidar_encoder',
+    ros.start('mpnp_ros.nodes.encoder lidar',
               parameters={**tiny_lidar, 'use_sim_time': True, 'topic': 'lidar_top'})
     ros.start('mpnp_ros.nodes.replay', parameters={'bag': str(bag), 'loop': True, 'wait_for': [
         '/lidar_top', *(f'/{camera}/image_rect/compressed' for camera in names)]})
@@ -60,7 +60,7 @@ def test_the_first_frame_knows_the_mounts_though_the_bag_says_nothing_of_qos(ros
             for _, stamp, data in reader.messages([given]):
                 writer.write(connection, stamp + 10 ** 9 * (given.topic == '/tf_static'), data)
     cameras = ros.collect('/tokens/camera', ModalityTokens)
-    encoder = ros.start('mpnp_ros.nodes.camera_encoder', parameters={**tiny_camera, 'use_sim_time': True})
+    encoder = ros.start('mpnp_ros.nodes.encoder camera', parameters={**tiny_camera, 'use_sim_time': True})
     replay = ros.start('mpnp_ros.nodes.replay', parameters={'bag': str(tmp_path / 'bag'), 'wait_for': [
         f'/{camera}/image_rect/compressed' for camera in map(str.lower, CAMERAS)]})
     tokens = from_message(cameras.wait(1)[0])

@@ -20,20 +20,21 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2, PointField
 
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.nodes import adaptation, camera_encoder, fusion, lidar_encoder, radar_encoder, replay
+from mpnp_ros.nodes import adaptation, fusion, replay
+from mpnp_ros.nodes.encoder import node_class
 from mpnp_ros.nodes.encoder_node import Input
 from mpnp_ros.nuscenes.bag_messages import message_types
 from mpnp_ros.options import Change
 
-MODULES = {'camera_encoder': camera_encoder, 'lidar_encoder': lidar_encoder, 'radar_encoder': radar_encoder,
-           'fusion': fusion, 'adaptation': adaptation, 'replay': replay}
-MANAGED = {'camera_encoder': camera_encoder.CameraEncoder, 'lidar_encoder': lidar_encoder.LidarEncoder,
-           'radar_encoder': radar_encoder.RadarEncoder, 'fusion': fusion.FusionNode}
+ENCODERS = {f'{sensor}_encoder': node_class(sensor) for sensor in ('camera', 'lidar', 'radar')}
+OPTIONS = {**{name: node.OPTIONS for name, node in ENCODERS.items()}, 'fusion': fusion.PARAMETERS,
+           'adaptation': adaptation.PARAMETERS, 'replay': replay.PARAMETERS}
+MANAGED = {**ENCODERS, 'fusion': fusion.FusionNode}
 PLAIN = {'adaptation': adaptation.AdaptationNode, 'replay': replay.Replay}
 if importlib.util.find_spec('embreex'):  # the world has rays
     from mpnp_world import node as world
 
-    MODULES['world'], PLAIN['world'] = world, world.DrivingWorld
+    OPTIONS['world'], PLAIN['world'] = world.PARAMETERS, world.DrivingWorld
 OTHERWISE = {'encoder.sectors': 20, 'encoder.columns': 8, 'encoder.top': .1, 'encoder.bottom': .9,
              'encoder.nominal_views': ['front', 'front_left', 'front_right', 'back', 'left', 'right'],
              'cameras': ['front'], 'radars': ['front'], 'modalities': ['camera'], 'method': 'eas',
@@ -79,7 +80,7 @@ def name_of(node):
 
 
 def parameters(name):
-    return list(MODULES[name].PARAMETERS.declared())
+    return list(OPTIONS[name].declared())
 
 
 def another(entry, value):
@@ -158,12 +159,12 @@ OBSERVED = {
 
 
 def test_the_effect_of_every_parameter_that_is_taken_at_any_time_is_observed():
-    live = {(name, entry.name) for name in MODULES for entry in parameters(name)
+    live = {(name, entry.name) for name in OPTIONS for entry in parameters(name)
             if entry.change is Change.LIVE}
-    assert live == {observed for observed in OBSERVED if observed[0] in MODULES}
+    assert live == {observed for observed in OBSERVED if observed[0] in OPTIONS}
 
 
-@pytest.mark.parametrize('name', MODULES)
+@pytest.mark.parametrize('name', OPTIONS)
 def test_what_is_taken_at_any_time_has_an_effect_at_once(make, name):
     node = make(name)
     if name in MANAGED:
@@ -179,7 +180,7 @@ def test_what_is_taken_at_any_time_has_an_effect_at_once(make, name):
 @pytest.mark.parametrize('name', MANAGED)
 def test_what_waits_for_a_transition_is_read_in_it(make, name, monkeypatch):
     """A value is neither kept from before the transition that it waits for, nor never read."""
-    read, options = set(), MODULES[name].PARAMETERS
+    read, options = set(), OPTIONS[name]
 
     def recorded(self, attribute):
         read.add(attribute)
@@ -229,7 +230,7 @@ def test_every_parameter_is_taken_or_refused_with_the_reason_in_every_state(make
         assert set_one(node, entry.name, value).successful is (entry.change in TAKEN['unconfigured'])
 
 
-@pytest.mark.parametrize('name', sorted(MODULES.keys() - MANAGED))
+@pytest.mark.parametrize('name', sorted(OPTIONS.keys() - MANAGED))
 def test_what_a_node_without_a_life_cycle_reads_at_start_is_refused_and_said_to_be_read_only(make, name):
     node = make(name)
     for entry in parameters(name):

@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
 
+from mpnp_ros.cli.node_processes import all_nodes, node_program
 from mpnp_ros.nodes import signals
 
 pytestmark = pytest.mark.ros
@@ -107,11 +108,10 @@ def test_a_second_signal_of_any_kind_ends_at_once(ros):
     assert ended(process) == (128 + signal.SIGTERM, '')
 
 
-@pytest.mark.parametrize('module', [
-    'mpnp_ros.nodes.camera_encoder', 'mpnp_ros.nodes.lidar_encoder', 'mpnp_ros.nodes.radar_encoder',
-    'mpnp_ros.nodes.fusion', 'mpnp_ros.nodes.adaptation', 'mpnp_ros.nodes.replay', 'mpnp_world.node'])
-def test_a_signal_amid_the_imports_ends_a_node(module):
+@pytest.mark.parametrize('node', all_nodes())
+def test_a_signal_amid_the_imports_ends_a_node(node):
     """The import of the first heavy package waits here, as one from a slow disk would, in short turns."""
+    program = node_program(node)
     code = ('import importlib.abc, runpy, sys, time\n'
             'class Slow(importlib.abc.MetaPathFinder):\n'
             '    def find_spec(self, name, path, target=None):\n'
@@ -119,9 +119,9 @@ def test_a_signal_amid_the_imports_ends_a_node(module):
             '            print("importing", flush=True)\n'
             '            for _ in range(1200): time.sleep(.05)\n'
             'sys.meta_path.insert(0, Slow())\n'
-            f'sys.orig_argv = [sys.executable, "-m", "{module}"]\n'
-            'sys.argv = ["-m"]\n'
-            f'runpy.run_module("{module}", run_name="__main__", alter_sys=False)\n')
+            f'sys.orig_argv = [sys.executable, "-m", *{program}]\n'
+            f'sys.argv = ["-m", *{program[1:]}]\n'
+            f'runpy.run_module({program[0]!r}, run_name="__main__", alter_sys=False)\n')
     processes = {number: start('-c', code) for number in ALL}
     for number, process in processes.items():
         assert process.stdout.readline() == 'importing\n'

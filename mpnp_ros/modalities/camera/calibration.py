@@ -7,10 +7,10 @@ import numpy as np
 from PIL import Image
 
 from mpnp_ros.errors import ImageError
-from mpnp_ros.modalities.base import CameraView
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.decode import ImageFile
 from mpnp_ros.modalities.camera.distortion import undistort
+from mpnp_ros.modalities.camera.frames import CameraView
 from mpnp_ros.modalities.directions import azimuth_of, check_rotation
 
 STEEPEST = 2.0

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from mpnp_ros.errors import ConfigurationError, ImageError
-from mpnp_ros.modalities.base import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.calibration import axis_azimuth, column_azimuths
 from mpnp_ros.modalities.camera.config import CameraConfig
+from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.preprocess import load_view
 from mpnp_ros.modalities.pooling import merge_taps, pool_columns
 from mpnp_ros.modalities.vision_transformer import Features

@@ -4,8 +4,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mpnp_ros.modalities.base import CameraFrame
 from mpnp_ros.modalities.camera.config import CameraConfig
+from mpnp_ros.modalities.camera.frames import CameraFrame
 from mpnp_ros.modalities.camera.ring import VERSION, CameraRing, camera_ring
 from mpnp_ros.modalities.heads import Head, load_head
 from mpnp_ros.modalities.sector_head import ring_shares

@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 
 from mpnp_ros.errors import ImageError
-from mpnp_ros.modalities.base import CameraView
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.decode import decode
+from mpnp_ros.modalities.camera.frames import CameraView
 
 REDUCING_GAP = 2.0  # box-reduce to within this factor first: twice as fast, 0.3 grey levels off
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from mpnp_ros.errors import ImageError
-from mpnp_ros.modalities.base import CameraFrame
 from mpnp_ros.modalities.camera.calibration import column_edges, ray_slopes
 from mpnp_ros.modalities.camera.config import CameraConfig
+from mpnp_ros.modalities.camera.frames import CameraFrame
 from mpnp_ros.modalities.camera.preprocess import load_view
 from mpnp_ros.modalities.vision_weights import Backbone
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.modalities.base import LidarFrame
 from mpnp_ros.modalities.directions import wrap_azimuth
 from mpnp_ros.modalities.lidar.config import PICTURES, LidarConfig
+from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.lidar.preprocess import range_view, sector_azimuths, sensor_heading
 from mpnp_ros.modalities.mounting import in_base_frame
 from mpnp_ros.modalities.pooling import merge_taps, pool_columns

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpnp_ros.modalities.base import LidarFrame
 from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.lidar.preprocess import usable_points
 from mpnp_ros.modalities.mounting import in_base_frame
 from mpnp_ros.modalities.polar_cells import polar_cells

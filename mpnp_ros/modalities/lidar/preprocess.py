@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpnp_ros.errors import PointCloudError
-from mpnp_ros.modalities.base import LidarFrame
 from mpnp_ros.modalities.directions import heading_of, wrap_azimuth
 from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.mounting import in_base_frame, levelled, sensor_rotation
 
 FARTHEST, LOWEST, HIGHEST = 80.0, -1.0, 5.0  # metres that the fields of the range view span

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from mpnp_ros.errors import WeightsError
 from mpnp_ros.files import head_of, is_whole, mistaken, read_json
-from mpnp_ros.modalities.base import LidarFrame
 from mpnp_ros.modalities.directions import azimuth_of, heading_of, wrap_azimuth
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import sector_tokens
+from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.lidar.preprocess import (
     elevation,
     paint,

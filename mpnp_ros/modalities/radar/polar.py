@@ -4,10 +4,10 @@ from __future__ import annotations
 import numpy as np
 
 from mpnp_ros.errors import PointCloudError
-from mpnp_ros.modalities.base import RadarFrame, RadarScan
 from mpnp_ros.modalities.mounting import in_base_frame
 from mpnp_ros.modalities.polar_cells import polar_cells
 from mpnp_ros.modalities.radar.config import RadarConfig
+from mpnp_ros.modalities.radar.frames import RadarFrame, RadarScan
 from mpnp_ros.modalities.radar.returns import usable_returns
 
 VERSION = 1  # goes up whenever the code below gives other values for the same scans

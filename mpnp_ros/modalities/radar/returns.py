@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from mpnp_ros.errors import PointCloudError
-from mpnp_ros.modalities.base import RadarScan
+from mpnp_ros.modalities.radar.frames import RadarScan
 
 FIELDS = ('x', 'y', 'z', 'dyn_prop', 'rcs', 'vx', 'vy', 'vx_comp', 'vy_comp')
 """Required fields of a radar."""

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mpnp_ros.errors import ImageError
-from mpnp_ros.modalities.base import CameraView
 from mpnp_ros.modalities.camera.calibration import (
     axis_azimuth,
     column_azimuths,
@@ -23,6 +22,7 @@ from mpnp_ros.modalities.camera.calibration import (
 )
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.distortion import EQUIDISTANT, Distortion
+from mpnp_ros.modalities.camera.frames import CameraView
 
 CONFIG = CameraConfig()
 SIZE = (1600, 900)

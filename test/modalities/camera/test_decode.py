@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from mpnp_ros.errors import ImageError
-from mpnp_ros.modalities.base import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.decode import ImageFile, decode
+from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.health import CameraLimits, luminance
 from mpnp_ros.modalities.camera.preprocess import load_view
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mpnp_ros.errors import ImageError
-from mpnp_ros.modalities.base import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.decode import ImageFile, decode
+from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.health import CameraLimits
 from mpnp_ros.modalities.camera.jpeg import read_layout
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mpnp_ros.errors import ImageError
-from mpnp_ros.modalities.base import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.calibration import facing
 from mpnp_ros.modalities.camera.config import CameraConfig
+from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.object_encoder import CameraObjectEncoder
 from mpnp_ros.modalities.heads import save_head
 from mpnp_ros.modalities.registry import create_encoder

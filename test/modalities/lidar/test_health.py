@@ -4,8 +4,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mpnp_ros.modalities.base import LidarFrame
 from mpnp_ros.modalities.health import Health
+from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.lidar.health import LidarLimits
 from mpnp_ros.modalities.registry import create_judge
 

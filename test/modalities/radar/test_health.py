@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mpnp_ros.modalities.base import RadarFrame, RadarScan
 from mpnp_ros.modalities.health import SECOND, Health
+from mpnp_ros.modalities.radar.frames import RadarFrame, RadarScan
 from mpnp_ros.modalities.radar.health import RadarLimits
 from mpnp_ros.modalities.registry import create_judge
 

@@ -26,7 +26,7 @@ from rcl_interfaces.srv import SetParameters
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
-from mpnp_ros.cli.node_processes import REPLAYED
+from mpnp_ros.cli.node_processes import listening_topic
 from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.nuscenes.questions import LabelledQuestion as Labelled
 from mpnp_world.demo import live as demo_live
@@ -68,7 +68,7 @@ class FakeSystem:
         return SimpleNamespace(service_is_ready=lambda: True, call_async=call)
 
     def count_subscribers(self, topic: str) -> int:
-        return 1 + any(topic == REPLAYED[name] for name in self.running[-1])
+        return 1 + any(topic == listening_topic(name) for name in self.running[-1])
 
     def plug_in(self, modalities: Sequence[str]) -> None:
         self.running.append(tuple(modalities))

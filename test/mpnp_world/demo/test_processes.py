@@ -10,6 +10,7 @@ import yaml
 pytest.importorskip('rclpy', reason='rclpy is not installed: the tables of the nodes cannot be read')
 
 from mpnp_ros.cli.docs import parameters_of
+from mpnp_ros.cli.node_processes import source_files
 from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.supervisor import ProcessSpec
 from mpnp_world.demo import processes as demo_processes
@@ -26,7 +27,8 @@ def test_parameters_are_the_worlds_the_demos_and_the_users(tmp_path):
     user.write_text('{}')
     processes = Processes(tmp_path / 'nodes.log', [user], ['camera'], ['camera', 'objects'], 'distilled', 7)
     files = [path.name for path in processes._placement.params_files]
-    assert files == ['world.yaml', 'nodes.yaml', 'user.yaml']
+    assert files == [
+        'world.yaml', source_files('config/world.yaml')[1].name, 'nodes.yaml', 'user.yaml']
     written = {node.removeprefix('/**/'): values['ros__parameters'] for node, values in
                yaml.safe_load((tmp_path / 'nodes.yaml').read_text()).items()}
     assert written['world']['hold'] is True and written['world']['seed'] == 7

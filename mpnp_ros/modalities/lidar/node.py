@@ -1,7 +1,6 @@
 """Node: encodes point clouds of a LiDAR to LiDAR tokens."""
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,15 +9,14 @@ import numpy as np
 from sensor_msgs.msg import PointCloud2
 
 from mpnp_ros.conversions.pointclouds import to_points
-from mpnp_ros.modalities.base import LidarFrame
 from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.lidar.health import LidarLimits
 from mpnp_ros.modalities.lidar.intensity import IntensityScale
 from mpnp_ros.nodes.discovery import CLOUD, Sensor, Topic, equals, find_lidars, sensor_name
 from mpnp_ros.nodes.encoder_node import EncoderNode, EncoderOptions, Input
 from mpnp_ros.nodes.found_sensors import FoundSensors
 from mpnp_ros.nodes.parameters import topic_problem
-from mpnp_ros.nodes.runtime import run_node
 from mpnp_ros.options import Change, option
 
 
@@ -45,16 +43,14 @@ class LidarOptions(EncoderOptions):
             yield problem
 
 
-PARAMETERS = LidarOptions
-
-
-class LidarEncoder(EncoderNode):
+class LidarNode(EncoderNode):
     """Encodes the newest sweep."""
 
+    MODALITY, OPTIONS = 'lidar', LidarOptions
     HINT = 'set `topic`'
 
     def __init__(self) -> None:
-        super().__init__('lidar', LidarOptions)
+        super().__init__()
         self._scale = IntensityScale(LidarConfig.max_intensity)
         self._named = ''
         self._others: list[str] = []
@@ -122,12 +118,3 @@ class LidarEncoder(EncoderNode):
 
     def _receive(self, topic: str, message: Any) -> None:
         self.submit((self.receive(topic, self.values.sensor or self._named, message),))
-
-
-def main() -> int:
-    """Run the node; returns the exit code."""
-    return run_node(LidarEncoder)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

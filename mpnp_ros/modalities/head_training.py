@@ -1,11 +1,41 @@
-"""Options of the training of heads."""
+"""Training of heads: inputs, options and network of one kind of sensor."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.options import Options, option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mpnp_ros.modalities.sector_head import CameraSectorHead, PolarSectorHead
+    from mpnp_ros.nuscenes.key_frame import KeyFrame
+
+Inputs = dict[str, 'Tensor']
+"""Arguments of a head's network for one frame, without the batch dimension; features in float16."""
+
+
+class HeadInput(Protocol):
+    """Makes the inputs of one kind of head.
+
+    kind: name of the sensor; version: of the code that makes them; backbone: sha256 of the weights it uses,
+    or empty; options: what of the encoder's options shapes the inputs; shape: what of the network's arguments
+    does.
+    """
+
+    kind: str
+    version: int
+    backbone: str
+    options: Mapping[str, Any]
+    shape: Mapping[str, Any]
+
+    def read(self, frame: KeyFrame) -> Inputs:
+        """Return the inputs of a key frame."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -16,7 +46,7 @@ class PretrainingConfig(Options):
     """
 
     max_distance: float = option(30.0, 'largest distance of objects that count', unit='m', low=1e-30)
-    min_points: int = option(5, 'LiDAR and radar points on an object that counts', low=0)
+    min_points: int = option(5, 'measured points on an object that counts', low=0)
     validation: float = option(0.15, 'share of the scenes that is held out', low=1e-30, high=.999)
     epochs: int = option(20, 'epochs, at most', low=1)
     batch: int = option(32, 'frames per step', low=1)
@@ -45,3 +75,26 @@ class PretrainingConfig(Options):
         if step < rise:
             return (step + 1) / rise
         return 0.5 * (1 + math.cos(math.pi * (step + 1 - rise) / max(1, steps + 1 - rise)))
+
+
+@dataclass(frozen=True)
+class HeadTraining:
+    """How heads of one sensor are trained, and which options make its encoder use one.
+
+    inputs: device -> what makes the inputs; that of the camera loads its backbone.
+    network: (channels, **shape) -> the network, untrained.
+    options: defaults of `mpnp pretrain`.
+    selects: options of an encoder that counts objects by a head.
+    """
+
+    inputs: Callable[[str], HeadInput]
+    network: Callable[..., CameraSectorHead | PolarSectorHead]
+    options: PretrainingConfig
+    selects: Mapping[str, Any] = field(default_factory=dict)
+
+
+def polar_network(channels: Any, **shape: Any) -> PolarSectorHead:
+    """Return an untrained network for polar grids."""
+    from mpnp_ros.modalities.sector_head import PolarSectorHead
+
+    return PolarSectorHead(channels, **shape)

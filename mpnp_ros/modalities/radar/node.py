@@ -1,7 +1,6 @@
 """Node: encodes points of any number of radars to radar tokens."""
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,14 +9,13 @@ from sensor_msgs.msg import PointCloud2
 
 from mpnp_ros.conversions.pointclouds import to_records
 from mpnp_ros.errors import PointCloudError
-from mpnp_ros.modalities.base import RadarFrame, RadarScan
 from mpnp_ros.modalities.radar.config import RadarConfig
+from mpnp_ros.modalities.radar.frames import RadarFrame, RadarScan
 from mpnp_ros.modalities.radar.health import RadarLimits
 from mpnp_ros.modalities.radar.returns import FIELDS, SOUND, radar_scan
 from mpnp_ros.nodes.discovery import CLOUD, Topic, find_radars, sensor_name
 from mpnp_ros.nodes.encoder_node import EncoderOptions, Input
 from mpnp_ros.nodes.found_sensors import FoundSensors, matching
-from mpnp_ros.nodes.runtime import run_node
 from mpnp_ros.nodes.synchronized_encoder import (
     SynchronizedEncoder,
     slop_option,
@@ -28,6 +26,7 @@ from mpnp_ros.nodes.synchronized_encoder import (
 from mpnp_ros.options import Change, option
 
 PATTERN = '{radar}'
+
 
 @dataclass(frozen=True)
 class RadarOptions(EncoderOptions):
@@ -56,16 +55,14 @@ class RadarOptions(EncoderOptions):
             yield problem
 
 
-PARAMETERS = RadarOptions
-
-
-class RadarEncoder(SynchronizedEncoder):
+class RadarNode(SynchronizedEncoder):
     """Groups scans of one moment and encodes them together; absent radars are omitted."""
 
+    MODALITY, OPTIONS = 'radar', RadarOptions
     HINT = 'set `topic` (and `radars`)'
 
     def __init__(self) -> None:
-        super().__init__('radar', RadarOptions)
+        super().__init__()
         self._topics: dict[str, str] = {}
         self._found = FoundSensors(
             self, 'radars', 'topic', (CLOUD,), kin='radar', find=find_radars, same=str,
@@ -125,12 +122,3 @@ class RadarEncoder(SynchronizedEncoder):
     def frame(self, parts: Sequence[RadarScan]) -> RadarFrame:
         """Return the scans as one frame."""
         return RadarFrame(tuple(parts), self.values.base_frame)
-
-
-def main() -> int:
-    """Run the node; returns the exit code."""
-    return run_node(RadarEncoder)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

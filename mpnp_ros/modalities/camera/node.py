@@ -1,7 +1,6 @@
 """Node: encodes images of any number of cameras to camera tokens."""
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from mpnp_ros.conversions.camera_info import Calibration, calibration, is_rectified_topic
 from mpnp_ros.conversions.images import to_image_file, to_rgb
 from mpnp_ros.errors import ImageError
-from mpnp_ros.modalities.base import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.calibration import facing, image_size, nominal_yaw, optical_rotation
 from mpnp_ros.modalities.camera.config import CameraConfig
+from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.health import CameraLimits
 from mpnp_ros.nodes.discovery import (
     CAMERA_INFO,
@@ -33,7 +32,6 @@ from mpnp_ros.nodes.discovery import (
 )
 from mpnp_ros.nodes.encoder_node import EncoderOptions, Input
 from mpnp_ros.nodes.found_sensors import FoundSensors, matching
-from mpnp_ros.nodes.runtime import run_node
 from mpnp_ros.nodes.synchronized_encoder import (
     SynchronizedEncoder,
     slop_option,
@@ -45,6 +43,7 @@ from mpnp_ros.options import Change, option
 
 PATTERN = '{camera}/image_rect/compressed'
 TYPES = {'compressed': CompressedImage, 'raw': Image}
+
 
 @dataclass(frozen=True)
 class CameraOptions(EncoderOptions):
@@ -86,16 +85,14 @@ class CameraOptions(EncoderOptions):
                 yield problem
 
 
-PARAMETERS = CameraOptions
-
-
-class CameraEncoder(SynchronizedEncoder):
+class CameraNode(SynchronizedEncoder):
     """Groups images of one moment and encodes them together; absent cameras are omitted."""
 
+    MODALITY, OPTIONS = 'camera', CameraOptions
     HINT = 'set `image_topic` (and `cameras`)'
 
     def __init__(self) -> None:
-        super().__init__('camera', CameraOptions)
+        super().__init__()
         self._infos: dict[str, CameraInfo] = {}
         self._topics: dict[str, str] = {}
         self._info_topics: dict[str, str] = {}
@@ -244,12 +241,3 @@ class CameraEncoder(SynchronizedEncoder):
         def callback(topic: str, message: CameraInfo) -> None:
             self._infos[camera] = message
         return callback
-
-
-def main() -> int:
-    """Run the node; returns the exit code."""
-    return run_node(CameraEncoder)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -1,0 +1,34 @@
+"""Whether the sonars hear the surroundings."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mpnp_ros.modalities.health import Attendance, Finding, Health, HealthLimits, health
+from mpnp_ros.options import option
+from toy_sensor.encoder import SonarFrame
+
+
+@dataclass(frozen=True)
+class SonarLimits(HealthLimits):
+    """When a sonar is worth nothing."""
+
+    silent_after: float = option(2.0, 'a sonar is worth nothing when no echo has come from it for so long; '
+                                      '0: never', unit='s', low=0, high=3600)
+
+    def judge(self) -> SonarJudge:
+        """Return a new judge with these limits."""
+        return SonarJudge(self)
+
+
+class SonarJudge:
+    """Judges a :class:`SonarFrame`; remembers of every sonar when it was last there."""
+
+    def __init__(self, limits: SonarLimits) -> None:
+        self._attendance = Attendance(limits.silent_after)
+
+    def judge(self, frame: SonarFrame) -> Health:
+        """Return the share of the sonars that are there and not covered, and a concern for each other one."""
+        findings = {echo.name: Finding(float(echo.distance > echo.nearest), 'is covered')
+                    for echo in frame.echoes}
+        missed = self._attendance.missed({echo.name: echo.stamp_ns for echo in frame.echoes})
+        return health({**findings, **missed})

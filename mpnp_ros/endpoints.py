@@ -1,0 +1,41 @@
+"""Topics, services and actions of nodes, as they are declared for docs/reference/interfaces.md."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PUBLISHES, SUBSCRIBES, SERVES, CALLS, ACTS = 'publishes', 'subscribes', 'serves', 'calls', 'action'
+SENSOR_DATA, RELIABLE, LATCHED = 'best effort', 'reliable', 'reliable, latched'
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One topic, service or action of one node.
+
+    kind: PUBLISHES, SUBSCRIBES, SERVES, CALLS (a service of another node) or ACTS.  name: relative to the
+    node's namespace unless it begins with a slash; ``<...>`` stands for what parameters fill in.  type: such
+    as ``mpnp_ros/msg/Answer``.  qos: of a topic.
+    """
+
+    node: str
+    kind: str
+    name: str
+    type: str
+    note: str
+    qos: str = ''
+
+
+def encoder_endpoints(modality: str, inputs: tuple[tuple[str, str, str], ...], mounted: str,
+                      tokens: str) -> tuple[Endpoint, ...]:
+    """Return the endpoints of an encoder node.
+
+    inputs: topic, type and note of each input.  mounted: what is mounted, such as 'the cameras'.  tokens:
+    how often tokens are published.
+    """
+    node = f'{modality}_encoder'
+    return (
+        *(Endpoint(node, SUBSCRIBES, topic, kind, note, SENSOR_DATA) for topic, kind, note in inputs),
+        Endpoint(node, SUBSCRIBES, '/tf_static', 'tf2_msgs/msg/TFMessage',
+                 f'mounting of {mounted}; `/tf` too for frames that are not on it', LATCHED),
+        Endpoint(node, PUBLISHES, 'encoders', 'mpnp_ros/msg/EncoderInfo',
+                 'loaded encoder, its options that are not at their defaults, its topics', LATCHED),
+        Endpoint(node, PUBLISHES, f'tokens/{modality}', 'mpnp_ros/msg/ModalityTokens', tokens, SENSOR_DATA))
