@@ -77,7 +77,8 @@ class WorldOptions(Options):
     wait_for: tuple[str, ...] = option((), 'topics that must have a subscriber before it begins')
     wait_timeout: float = option(
         60.0, 'begin after so long even if a subscriber is missing', unit='s', low=0.0)
-    require_listeners: bool = option(False, 'end with an error instead where a subscriber is missing then')
+    require_listeners: bool = option(
+        False, 'stop with an error if a subscriber is still missing after wait_timeout')
 
 
 PARAMETERS = WorldOptions

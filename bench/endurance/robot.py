@@ -40,9 +40,10 @@ JOBS = {READER: b'read', TRAINER: b'train'}
 TRAINING = 2
 PARAMETERS: Mapping[str, Mapping[str, object]] = {
     FUSION: {'modalities': [CAMERA, LIDAR], 'threads': 1},
-    ADAPTATION: {'modalities': [CAMERA, LIDAR], 'supervision': 'labelled', 'settle': 0., 'between': 0.,
-                 'retry': 5., 'budget_duration': 60., 'least_tried': 100, 'least_questions': 400,
-                 'steps': 10, 'batch': 8, 'turns': 1, 'held_out': 90, 'niceness': 0},
+    ADAPTATION: {'modalities': [CAMERA, LIDAR], 'supervision': 'labelled', 'min_healthy_duration': 0.,
+                 'min_interval': 0., 'retry_delay': 5., 'budget_duration': 60., 'min_trial_questions': 100,
+                 'min_labelled_questions': 400, 'steps': 10, 'batch': 8, 'headings_per_frame': 1,
+                 'max_held_out_questions': 90, 'niceness': 0},
 }
 
 
@@ -66,7 +67,7 @@ class Nodes:
 
     def __init__(self, state: Path, log: Path, links: Mapping[str, StoredLink]) -> None:
         chosen = {FUSION: {'links': [str(links[CAMERA].path)]},
-                  ADAPTATION: {'starts': [str(links[OBJECTS].path)]}}
+                  ADAPTATION: {'initial_links': [str(links[OBJECTS].path)]}}
         self._log = log.open('a', buffering=1)
         self._supervisor = Supervisor(
             [_spec(node, {**PARAMETERS[node], **chosen[node]}, state) for node in PARAMETERS],

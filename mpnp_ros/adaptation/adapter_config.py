@@ -17,58 +17,69 @@ MB = 1_000_000
 class AdapterConfig(Options):
     """Options of :class:`~mpnp_ros.adaptation.adapter.Adapter`.  Raises ConfigurationError."""
 
-    automatic: bool = option(True, 'whether links are trained without being asked; links that were in use '
-                                   'are plugged again in any case')
-    supervision: str = option('any', 'what links are trained by: labelled questions, the distilled answers '
-                                     'of a trusted modality, or any of them, labels first',
-                              choices=('any', LABELLED, DISTILLED))
-    budget_duration: float = option(120., 'longest training, from the decision on; 0: no limit', unit='s',
-                                    low=0, high=1e6)
-    budget_macs: float = option(0., 'most multiply-accumulates of a training; 0: no limit', low=0, high=1e21)
-    budget_memory: float = option(0., 'most memory of the training process; 0: no limit', unit='MB', low=0,
-                                  high=1e7)
-    target_accuracy: float = option(0., 'share of held-out questions answered rightly at which training '
-                                        'ends; 0: none', low=0, high=1)
-    linked_blocks: int = option(0, 'of links that begin from nothing; 0: as many as the budget allows', low=0,
-                                high=1000)
-    steps: int = option(400, 'most training steps', low=1, high=1_000_000)
-    batch: int = option(64, 'questions a step', low=1, high=65536)
-    learning_rate: float = option(3e-4, 'of links that begin with something', low=1e-7, high=1)
-    anew_learning_rate: float = option(6e-4, 'of links that begin from nothing', low=1e-7, high=1)
-    seed: int = option(0, 'of everything that is drawn', low=0, high=2 ** 31)
-    threads: int = option(1, 'of the training process on a CPU', low=1, high=256)
-    niceness: int = option(10, 'of the training process: the higher, the more it lets others go first', low=0,
-                           high=19)
-    copy_links: bool = option(True, 'give a new modality whose tokens count things a copy of links that '
-                                    'count the same, at once, until it is trained')
-    least_tried: int = option(200, 'labelled questions about a new modality with which it is tried what its '
-                                   'links could begin with; 0: it is not', low=0, high=1_000_000)
-    least_questions: int = option(1200, 'labelled questions about a modality with fewer of which it is not '
-                                        'trained', low=1, high=1_000_000)
-    least_moments: int = option(20, 'moments that a trusted modality has in common with the new one, with '
-                                    'fewer of which it does not teach it', low=1, high=1_000_000)
-    settle: float = option(3., 'a modality that has been healthy for less is not trained', unit='s', low=0,
-                           high=3600)
-    between: float = option(60., 'shortest time between two trainings of a modality', unit='s', low=0,
-                            high=1e6)
-    retry: float = option(60., 'time after a failed training before it is tried again, doubled each time',
-                          unit='s', low=0, high=1e6)
-    drop: float = option(.1, 'fall of the accuracy on fresh labelled questions, against when links were '
-                             'made, that is worth training again', low=0, high=1)
-    confidence: float = option(.6, 'of answers that are taken for labels', low=0, high=1)
-    made_up: int = option(40, 'questions that are made up about a moment where answers are distilled', low=1,
-                          high=1000)
-    turns: int = option(6, 'headings in which a moment is trained on: 1, 2, 3 or 6', low=1, high=6)
-    most_questions: int = option(12_000, 'trained on', low=1, high=10_000_000)
-    most_texts: int = option(600, 'different questions trained on: each is read once', low=1, high=1_000_000)
-    held_out: int = option(400, 'most questions that links are tried on before they are offered', low=0,
-                           high=100_000)
-    offer_starts: bool = option(True, 'whether what training begins with may be used until it has ended, '
-                                      'where it sees something')
-    replay_mb: float = option(256., 'most that the replay buffer takes', unit='MB', low=1, high=1e6)
-    replay_questions: int = option(40_000, 'most questions in the replay buffer', low=1, high=10_000_000)
-    kept_versions: int = option(8, 'versions of a modality that are kept in the link store', low=1,
-                                high=10_000)
+    automatic: bool = option(
+        True, 'whether links are plugged and trained without being asked; links that were in use are plugged '
+        'again in any case')
+    supervision: str = option(
+        'any', 'what links are trained on: labelled questions, the distilled answers of a trusted modality, '
+        'or any of them, labels first', choices=('any', LABELLED, DISTILLED))
+    budget_duration: float = option(
+        120., 'maximum duration of a training, from the decision on; 0: unlimited', unit='s', low=0, high=1e6)
+    budget_macs: float = option(
+        0., 'maximum multiply-accumulates per training; 0: unlimited', low=0, high=1e21)
+    budget_memory: float = option(
+        0., 'maximum memory of the training process; 0: unlimited', unit='MB', low=0, high=1e7)
+    target_accuracy: float = option(
+        0., 'accuracy on held-out questions at which a training ends; 0: none', low=0, high=1)
+    linked_blocks: int = option(
+        0, 'number of linked blocks of links without a start; 0: as many as the budget allows',
+        low=0, high=1000)
+    steps: int = option(400, 'maximum number of training steps', low=1, high=1_000_000)
+    batch: int = option(64, 'questions per training step', low=1, high=65536)
+    learning_rate: float = option(3e-4, 'learning rate of links with a start', low=1e-7, high=1)
+    scratch_learning_rate: float = option(6e-4, 'learning rate of links without a start', low=1e-7, high=1)
+    seed: int = option(0, 'random seed of a training', low=0, high=2 ** 31)
+    threads: int = option(1, 'threads of the training process on a CPU', low=1, high=256)
+    niceness: int = option(
+        10, 'niceness of the training process; a higher value yields more to other processes', low=0, high=19)
+    copy_links: bool = option(
+        True, 'give a new modality whose tokens count objects a copy of links that count the same, until it '
+        'is trained')
+    min_trial_questions: int = option(
+        200, 'labelled questions about a new modality after which candidate initial links are evaluated; 0: '
+        'never', low=0, high=1_000_000)
+    min_labelled_questions: int = option(
+        1200, 'minimum number of labelled questions before a modality is trained', low=1, high=1_000_000)
+    min_paired_moments: int = option(
+        20, 'minimum number of moments that a new modality shares with the trusted one that teaches it',
+        low=1, high=1_000_000)
+    min_healthy_duration: float = option(
+        3., 'time for which a modality must have been healthy before it is trained',
+        unit='s', low=0, high=3600)
+    min_interval: float = option(
+        60., 'minimum time between two trainings of a modality', unit='s', low=0, high=1e6)
+    retry_delay: float = option(
+        60., 'delay before a failed training is repeated; doubled after each failure',
+        unit='s', low=0, high=1e6)
+    retrain_accuracy_drop: float = option(
+        .1, 'accuracy drop on new labelled questions that triggers retraining', low=0, high=1)
+    confidence: float = option(.6, 'minimum confidence for an answer to serve as a label', low=0, high=1)
+    questions_per_moment: int = option(
+        40, 'questions generated per moment when answers are distilled', low=1, high=1000)
+    headings_per_frame: int = option(
+        6, 'headings in which each moment is trained on: 1, 2, 3 or 6', low=1, high=6)
+    max_questions: int = option(12_000, 'maximum number of questions of a training', low=1, high=10_000_000)
+    max_distinct_questions: int = option(
+        600, 'maximum number of distinct questions of a training; each is read once', low=1, high=1_000_000)
+    max_held_out_questions: int = option(
+        400, 'maximum number of held-out questions on which links are evaluated before they are offered',
+        low=0, high=100_000)
+    offer_starts: bool = option(
+        True, 'whether initial links that see something are used until the training has ended')
+    replay_mb: float = option(256., 'maximum size of the replay buffer', unit='MB', low=1, high=1e6)
+    replay_questions: int = option(
+        40_000, 'maximum number of questions in the replay buffer', low=1, high=10_000_000)
+    kept_versions: int = option(8, 'versions of a modality that the link store keeps', low=1, high=10_000)
 
     @property
     def budget(self) -> Budget:
@@ -79,11 +90,11 @@ class AdapterConfig(Options):
     def policy(self) -> PolicyLimits:
         """Return the limits of the policy; generated questions count as the moments they are about."""
         return PolicyLimits(
-            automatic=self.automatic, copy_links=self.copy_links, least_tried=self.least_tried,
-            linked_blocks=self.linked_blocks, settle=self.settle,
-            least_labelled=math.inf if self.supervision == DISTILLED else self.least_questions,
-            least_paired=math.inf if self.supervision == LABELLED else self.least_moments,
-            between=self.between, retry=self.retry, drop=self.drop)
+            automatic=self.automatic, copy_links=self.copy_links, least_tried=self.min_trial_questions,
+            linked_blocks=self.linked_blocks, settle=self.min_healthy_duration,
+            least_labelled=math.inf if self.supervision == DISTILLED else self.min_labelled_questions,
+            least_paired=math.inf if self.supervision == LABELLED else self.min_paired_moments,
+            between=self.min_interval, retry=self.retry_delay, drop=self.retrain_accuracy_drop)
 
     @property
     def replay(self) -> Limits:

@@ -103,17 +103,17 @@ class JobOrders:
         if wanted not in ('', LABELLED, DISTILLED):
             raise ConfigurationError(f'supervision is {wanted!r}; use {LABELLED}, {DISTILLED} or nothing')
         lessons = [self.lessons(name) for name in modalities]
-        labelled, least = min(one.labelled for one in lessons), self.config.least_questions
+        labelled, least = min(one.labelled for one in lessons), self.config.min_labelled_questions
         if wanted != DISTILLED and (wanted or labelled >= least):
             return LABELLED, ()
         common = {other: min(one.paired.get(other, 0) for one in lessons)
                   for other in self.observed.in_use if other not in modalities}
         teacher = max(common, key=common.get, default='')
-        if not teacher or common[teacher] < self.config.least_moments:
+        if not teacher or common[teacher] < self.config.min_paired_moments:
             raise TrainingError(
                 f'too little to train {" and ".join(modalities)} on: {labelled} of {least} labelled '
-                f'questions, {common.get(teacher, 0)} of {self.config.least_moments} moments with a modality '
-                'that could teach')
+                f'questions, {common.get(teacher, 0)} of {self.config.min_paired_moments} moments with a '
+                'modality that could teach')
         return DISTILLED, (teacher,)
 
     def _spec(self, modalities: Sequence[str], supervision: str, teachers: tuple[str, ...]) -> JobSpec:
@@ -124,10 +124,11 @@ class JobOrders:
         return JobSpec(
             tuple(self._new(name) for name in modalities), str(self.buffer.folder), str(self.store.folder),
             str(cache_root() / 'questions'), tuple(beside), supervision, teachers, config.confidence,
-            config.budget, config.training, config.anew_learning_rate, config.turns, config.most_questions,
-            config.held_out, config.most_texts, self._offers_starts(modalities), language_model=model.llm,
-            linked_blocks=config.linked_blocks, each=config.made_up, method=model.method, device=model.device,
-            dtype=model.dtype, threads=config.threads, niceness=config.niceness)
+            config.budget, config.training, config.scratch_learning_rate, config.headings_per_frame,
+            config.max_questions, config.max_held_out_questions, config.max_distinct_questions,
+            self._offers_starts(modalities), language_model=model.llm, linked_blocks=config.linked_blocks,
+            each=config.questions_per_moment, method=model.method, device=model.device, dtype=model.dtype,
+            threads=config.threads, niceness=config.niceness)
 
     def _offers_starts(self, modalities: Sequence[str]) -> bool:
         """Return whether the start is worth using during training: not if it is in use already."""

@@ -25,7 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument('question', help='what to ask')
     parser.add_argument('--choices', nargs='+', default=[], metavar='ANSWER',
-                        help='closed list of answers (default: the answer is generated)')
+                        help='closed list of answers (default: the parameter choices of the fusion node)')
     parser.add_argument('--standing', action='store_true', help='answer on every new frame, until Ctrl-C')
     parser.add_argument('--period', type=not_negative, default=0., metavar='S',
                         help='shortest time between two standing answers (default: every frame)')

@@ -28,7 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     what.add_argument('--bag', type=Path, help='a bag with questions: the running system is asked')
     what.add_argument('--links', type=Path, metavar='STORE', help='the links that `mpnp train` wrote')
     parser.add_argument('--quiet', action='store_true', help='no progress')
-    live = parser.add_argument_group('with --bag', 'and --modalities: whose encoders are started (default: '
+    live = parser.add_argument_group('with --bag', '--modalities selects the encoders to start (default: '
                                      'camera lidar)')
     live.add_argument('--running', action='store_true',
                        help='ask the system that runs, started with `mpnp bringup --use-sim-time`, in its '

@@ -40,7 +40,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     rollback.add_argument('modality', help='such as camera')
     rollback.add_argument('--timeout', type=float, default=3., metavar='S',
                           help='seconds to look for a running fusion node (default: %(default)g)')
-    prune = actions.add_parser('prune', help='remove old versions, but none in use or to go back to')
+    prune = actions.add_parser(
+        'prune', help='remove old versions, except those in use or needed for rollback')
     prune.add_argument('--keep', type=int, required=True, metavar='N',
                        help='how many of the newest versions of each modality')
     prune.add_argument('--modality', metavar='NAME', help='of one modality only')

@@ -100,8 +100,9 @@ class Robot:
 
         choices: a closed list of answers; default: as the fusion node is set.  max_new_tokens: of a generated
         answer; 0: as the node is set.  A fusion node that is starting is waited for.
-        The answer's ``status`` is OK, NO_SENSOR (no sensor can be used; text is what the question alone
-        suggests) or UNKNOWN (what the sensors tell does not answer it); see its ``error``.
+        The answer's ``status`` is OK, NO_SENSOR (no sensor can be used; text is empty, or what the question
+        alone suggests where the node is so set) or UNKNOWN (what the sensors tell does not answer it); see
+        its ``error``.
         Raises RequestError, with the Answer as response, where the question is rejected or has failed.
         """
         return self._wait(lambda: self._robot.ask(question, choices, max_new_tokens=max_new_tokens,

@@ -15,7 +15,7 @@ from mpnp_ros.options import Options
 
 SECOND = 1_000_000_000
 WORTH_SAYING = 0.5
-SCALE = 'worth nothing at the first number, nothing lost at the second'
+SCALE = 'quality is 0 at the first value and 1 at the second'
 
 
 @dataclass(frozen=True)

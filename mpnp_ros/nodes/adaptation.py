@@ -74,7 +74,7 @@ class AdaptationOptions(Options):
     state: str = option(AUTO, f'folder of the replay buffer and of jobs; {AUTO}: the state folder')
     link_store: str = option(
         AUTO, f'folder of links that are trained; {AUTO}: in the state folder. {SAME}')
-    starts: tuple[str, ...] = option(
+    initial_links: tuple[str, ...] = option(
         (SHIPPED,), 'folders of links that new ones may begin with, beside those in use; '
                     f'{SHIPPED}: those that come with the package; an empty name: none')
     labelled_topic: str = option('labelled_questions', 'questions with true answers, where there are any')
@@ -113,7 +113,7 @@ class AdaptationNode(PlainNode):
             values.adapter, folder,
             ModelChoice(values.llm, values.method, values.device, values.dtype), self._plug,
             store=None if values.link_store == AUTO else LinkStore(values.link_store),
-            starts=_starts(values.starts), changed=self._show)
+            starts=_starts(values.initial_links), changed=self._show)
         self._supervision = Supervision(self._adapter.buffer, unwritten=partial(
             self.diagnostics.warn, 'moments not kept'))
         self._adapt = AdaptAction(self, self._adapter, self._group)

@@ -58,7 +58,7 @@ class EncoderOptions(ManagedOptions):
         5, 'messages of each input that may wait for the node', low=1, high=100, change=Change.ACTIVATE)
     threads: int = option(
         0, 'threads of the network on a CPU; 0: half of the cores', low=0, high=256, change=Change.CONFIGURE)
-    absent_after: float = option(
+    input_timeout: float = option(
         2.0, 'an input silent for so long is not waited for', unit='s', low=0.1, high=60.0,
         change=Change.ACTIVATE)
 
@@ -341,7 +341,7 @@ class EncoderNode(ManagedNode):
                 if self.discovers:
                     self.discover(self.watch.graph())
                 self.watch.clock()
-                self.watch.inputs(self._inputs.values(), self._arrivals, self.values.absent_after)
+                self.watch.inputs(self._inputs.values(), self._arrivals, self.values.input_timeout)
                 for topic, (stamp_ns, age) in list(self._newest.items()):
                     self.watch.stamps(topic, stamp_ns, age)
                 self.watch.twins()

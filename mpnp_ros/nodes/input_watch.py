@@ -46,7 +46,7 @@ class InputWatch:
         self._stands = False
 
     def inputs(self, subscriptions: Collection[AdaptedSubscription], arrivals: dict[str, float],
-               absent_after: float) -> None:
+               input_timeout: float) -> None:
         """Set the conditions of each topic.
 
         arrivals: arrival of the last message of each topic that is watched for silence, monotonic clock.
@@ -54,7 +54,7 @@ class InputWatch:
         """
         now = self._moved if self._node.get_parameter('use_sim_time').value else time.monotonic()
         silent = [subscription for subscription in subscriptions if subscription.topic in arrivals
-                  and max(arrivals[subscription.topic], self._resumed) < now - absent_after]
+                  and max(arrivals[subscription.topic], self._resumed) < now - input_timeout]
         graph = self.graph() if silent else []
         for subscription in subscriptions:
             topic = subscription.topic

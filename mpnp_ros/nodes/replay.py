@@ -48,7 +48,8 @@ class ReplayOptions(Options):
     wait_for: tuple[str, ...] = option((), 'topics that must have a subscriber before playback begins')
     wait_timeout: float = option(
         60.0, 'begin after so long even if a subscriber is missing', unit='s', low=0.0)
-    require_listeners: bool = option(False, 'end with an error instead where a subscriber is missing then')
+    require_listeners: bool = option(
+        False, 'stop with an error if a subscriber is still missing after wait_timeout')
 
 
 PARAMETERS = ReplayOptions

@@ -45,7 +45,7 @@ class SynchronizedEncoder(EncoderNode):
     def begin(self) -> None:
         """Start grouping, at first without sensors."""
         values = self.values
-        spans = (round(SECOND * value) for value in (values.slop, values.timeout, values.absent_after))
+        spans = (round(SECOND * value) for value in (values.slop, values.timeout, values.input_timeout))
         self._synchronizer = Synchronizer((), *spans, ready=self._ready,
                                           superseded=lambda item: self.supersede([item]))
         self._alarm = Alarm(f'{self.get_name()} sets', self._synchronizer.deadline, self._poll,

@@ -220,7 +220,7 @@ class Responder:
         if heard:
             return unseen(text, {name: one.sectors_looked_at() for name, one in heard.items()})
         reasons = {**self._board.absences(), **dict.fromkeys(
-            tokens, 'its links have no say, all of their gates are closed; load others')}
+            tokens, 'all gates of its links are closed, so they have no effect; load other links')}
         if not reasons:
             return 'no sensor can be used: no links are loaded; name some in the parameter links', ''
         each = '; '.join(f'{name}: {why}' for name, why in sorted(reasons.items()))

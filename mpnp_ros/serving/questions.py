@@ -144,8 +144,8 @@ class StandingQuestions:
         """
         self.expire()
         if question.id not in self._entries and len(self._entries) >= self.capacity:
-            raise QuestionError(f'{self.capacity} questions stand already; '
-                                f'withdraw one by its id with an empty text')
+            raise QuestionError(f'there are already {self.capacity} standing questions; '
+                                'withdraw one by sending its id with an empty text')
         self._entries[question.id] = _Standing(question, frame, now, self._steady() + question.lease)
 
     def withdraw(self, name: str) -> None:
@@ -191,7 +191,8 @@ class _Standing:
 
 def _check_text(what: str, text: str, most: int, empty: bool = False) -> None:
     if len(text) > most:
-        raise QuestionError(f'the {what} of a question has {len(text)} characters; at most {most} may be')
+        raise QuestionError(
+            f'the {what} of a question has {len(text)} characters; at most {most} are allowed')
     if not _seen(text) and not (empty and not text):
         raise QuestionError(f'the {what} of a question is empty')
     if any(unicodedata.category(c) in ('Cc', 'Cs') and c not in '\n\t' for c in text):

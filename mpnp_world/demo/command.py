@@ -2,8 +2,8 @@
 
 The simulated world, the camera encoder, the fusion node and the adaptation node run as processes. By day the
 camera is the only sensor. At night its image quality drops, which the system detects. Then a LiDAR encoder is
-started. It has no links yet: candidate initial links are evaluated, used, trained within a budget while the
-robot answers, and replaced. At every key frame the world waits until the questions about it are answered.
+started. It has no links yet: a copy of those of the camera is used at once, trained within a budget while
+the robot answers, and replaced. At every key frame the world waits until the questions about it are answered.
 With --supervision distilled the camera teaches the LiDAR by day, without labels. --nuscenes shows a real
 nuScenes key frame instead, from --root or $NUSCENES_ROOT; the links were not trained on nuScenes.
 """

@@ -30,8 +30,8 @@ QUESTIONS_A_KIND = 20
 PARAMETERS: Mapping[str, Mapping[str, object]] = {
     'fusion': {'stale_after': 60.0,  # the world stands still while questions are asked
                'quality_weight': 0.6, 'modalities': list(BOTH)},
-    'adaptation': {'modalities': list(BOTH), 'between': 5.0, 'settle': 1.0, 'budget_duration': 60.0,
-                   'least_moments': 14},
+    'adaptation': {'modalities': list(BOTH), 'min_interval': 5.0, 'min_healthy_duration': 1.0,
+                   'budget_duration': 60.0, 'min_paired_moments': 14},
     'world': {'hold': True, 'rate': 6.0, 'sensors': list(BOTH), 'width': 400, 'height': 225,
               'key_frame_rate': 1 / INTERVAL, 'motion_rate': 5.0, 'scene_duration': SCENE_SECONDS,
               'duration': 100_000.0, 'questions': QUESTIONS_A_KIND, 'question_distance': SCOPE.max_distance,
@@ -54,7 +54,8 @@ class Processes(LoggedProcesses):
         shutil.rmtree(self.state, ignore_errors=True)
         own = log.with_suffix('.yaml')
         chosen = {'fusion': {'links': list(map(str, links)) or ['shipped']},
-                  'adaptation': {'starts': list(map(str, starts)) or ['shipped'], 'supervision': supervision},
+                  'adaptation': {'initial_links': list(map(str, starts)) or ['shipped'],
+                                 'supervision': supervision},
                   'world': {'seed': seed}}
         own.write_text(yaml.safe_dump({f'/**/{node}': {'ros__parameters': {**values, **chosen.get(node, {})}}
                                        for node, values in PARAMETERS.items()}))

@@ -27,9 +27,9 @@ from mpnp_ros.methods.registry import create_method
 from mpnp_ros.tokens import ModalityTokens
 
 WIDTH = 8
-CONFIG = {'settle': 0., 'between': 0., 'retry': 1000., 'least_tried': 0, 'least_questions': 100,
-          'least_moments': 20, 'steps': 40, 'batch': 32, 'learning_rate': 1e-2, 'anew_learning_rate': 1e-2,
-          'turns': 1, 'kept_versions': 2}
+CONFIG = {'min_healthy_duration': 0., 'min_interval': 0., 'retry_delay': 1000., 'min_trial_questions': 0,
+          'min_labelled_questions': 100, 'min_paired_moments': 20, 'steps': 40, 'batch': 32,
+          'learning_rate': 1e-2, 'scratch_learning_rate': 1e-2, 'headings_per_frame': 1, 'kept_versions': 2}
 
 
 class FakeProcess:

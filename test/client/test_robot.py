@@ -41,7 +41,8 @@ def system(module_ros, tiny_lm_folder, tmp_path_factory) -> Iterator[SimpleNames
     model = {'llm': str(tiny_lm_folder), 'device': 'cpu', 'modalities': ['camera']}
     module_ros.start('mpnp_ros.nodes.fusion', namespace=NAMESPACE, parameters={
         **model, 'dtype': 'float32', 'threads': 1, 'choices': '', 'links': [str(folders[0])]})
-    module_ros.start('mpnp_ros.nodes.adaptation', namespace=NAMESPACE, parameters={**model, 'starts': ['']})
+    module_ros.start('mpnp_ros.nodes.adaptation', namespace=NAMESPACE,
+                     parameters={**model, 'initial_links': ['']})
     publisher = module_ros.publisher('tokens/camera', ModalityTokens)
 
     def look() -> None:

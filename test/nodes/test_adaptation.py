@@ -53,10 +53,10 @@ RELIABLE = QoSProfile(depth=1000)
 ANSWERS = ['yes', 'no', 'car', 'truck']
 TEXTS = {'what is it?': 'object', 'what is to the front left of the truck?': 'status'}
 FUSION = {'links': [''], 'stale_after': 600., 'lowest_rate': 0., 'threads': 1}
-ADAPTATION = {'labelled_topic': 'labelled_questions', 'starts': [''], 'settle': 0., 'between': 0.,
-              'retry': 1000., 'least_tried': 0, 'least_questions': 300, 'steps': 400, 'batch': 32,
-              'learning_rate': 1e-3, 'anew_learning_rate': 1e-2, 'turns': 1, 'target_accuracy': .95,
-              'niceness': 0}
+ADAPTATION = {'labelled_topic': 'labelled_questions', 'initial_links': [''], 'min_healthy_duration': 0.,
+              'min_interval': 0., 'retry_delay': 1000., 'min_trial_questions': 0,
+              'min_labelled_questions': 300, 'steps': 400, 'batch': 32, 'learning_rate': 1e-3,
+              'scratch_learning_rate': 1e-2, 'headings_per_frame': 1, 'target_accuracy': .95, 'niceness': 0}
 
 
 class Robot:
@@ -280,7 +280,7 @@ def test_a_training_goes_on_when_the_node_was_killed(robot, version):
 @pytest.fixture
 def learner(request, module_ros, tiny_lm_folder, own_cache) -> Iterator[Robot]:
     """Two nodes with a method, which end whatever comes of it."""
-    robot = Robot(module_ros, tiny_lm_folder, f'/{request.param}', request.param, least_questions=150)
+    robot = Robot(module_ros, tiny_lm_folder, f'/{request.param}', request.param, min_labelled_questions=150)
     try:
         yield robot
     finally:

@@ -67,7 +67,7 @@ def test_links_that_have_no_say_are_no_sensor(make_bench):
     for question in (FREE, CLOSED):
         answer = bench.server.ask(question).result(WAIT)
         assert (answer.status, answer.used) == (Status.NO_SENSOR, ())
-        assert 'camera: its links have no say' in answer.error
+        assert 'camera: all gates of its links are closed' in answer.error
 
 
 def test_concerns_of_what_an_answer_rests_on_go_with_it(bench):

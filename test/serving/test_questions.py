@@ -107,7 +107,7 @@ def test_same_id_replaces_and_the_number_is_bounded():
     standing.place(asked('a'), 0, 0)
     standing.place(asked('b'), 0, 0)
     standing.place(replace(asked('a'), text='new?'), 0, 0)
-    with pytest.raises(QuestionError, match='2 questions stand'):
+    with pytest.raises(QuestionError, match='already 2 standing questions'):
         standing.place(asked('c'), 0, 0)
     assert {entry.question.text for entry in standing.listed()} == {'new?', 'b?'}
 

@@ -50,7 +50,7 @@ class CameraLimits(HealthLimits):
     luminance: tuple[float, ...] = option(
         (35.0, 65.0), f'mean luminance of a view: {SCALE}', low=0, high=255)
     contrast: tuple[float, ...] = option(
-        (10.0, 40.0), 'difference in luminance that 5 % of the pixels of a view are above and 5 % below: '
+        (10.0, 40.0), 'luminance difference between the 95th and the 5th percentile of a view: '
                       f'{SCALE}', low=0, high=255)
     clipped: tuple[float, ...] = option(
         (0.6, 0.25), f'share of the pixels of a view that are black or white: {SCALE}', low=0, high=1)

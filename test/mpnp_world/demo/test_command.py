@@ -82,9 +82,10 @@ def quick(tiny_system, tmp_path) -> Path:
     llm, links = (yaml.safe_load(tiny_system.read_text())['/**/fusion']['ros__parameters'][name]
                   for name in ('llm', 'links'))
     nodes = {'fusion': {'links': links[:1]},
-             'adaptation': {'llm': llm, 'dtype': 'float32', 'starts': links, 'settle': .1, 'between': .1,
-                            'least_tried': 0, 'least_questions': 10, 'steps': 4, 'batch': 4, 'niceness': 0,
-                            'held_out': 20, 'most_questions': 50}}
+             'adaptation': {'llm': llm, 'dtype': 'float32', 'initial_links': links,
+                            'min_healthy_duration': .1, 'min_interval': .1, 'min_trial_questions': 0,
+                            'min_labelled_questions': 10, 'steps': 4, 'batch': 4, 'niceness': 0,
+                            'max_held_out_questions': 20, 'max_questions': 50}}
     path = tmp_path / 'quick.yaml'
     path.write_text(yaml.safe_dump({f'/**/{name}': {'ros__parameters': values}
                                     for name, values in nodes.items()}))

@@ -33,7 +33,7 @@ def test_parameters_are_the_worlds_the_demos_and_the_users(tmp_path):
                yaml.safe_load((tmp_path / 'nodes.yaml').read_text()).items()}
     assert written['world']['hold'] is True and written['world']['seed'] == 7
     assert written['fusion']['links'] == ['camera'] and written['adaptation']['supervision'] == 'distilled'
-    assert written['adaptation']['starts'] == ['camera', 'objects']
+    assert written['adaptation']['initial_links'] == ['camera', 'objects']
 
 
 def test_what_was_learned_in_the_drive_before_is_forgotten(tmp_path):
