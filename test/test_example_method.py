@@ -153,7 +153,7 @@ def test_a_plug_in_that_cannot_be_used_is_left_out(tmp_path, monkeypatch, caplog
     with caplog.at_level(logging.WARNING):
         found = methods()
     assert {'mpnp', 'mma'} <= found.keys() and found['mpnp'].method.__module__.startswith('mpnp_ros.')
-    assert f'method {name!r} of some_plug_in cannot be used' in caplog.text and reason in caplog.text
+    assert f'plug-in {name!r} of some_plug_in cannot be used' in caplog.text and reason in caplog.text
 
 
 def test_the_fusion_node_imports_no_method_before_it_is_told_which():

@@ -11,15 +11,14 @@ Nothing is imported before it is asked for: :func:`find_method` imports one meth
 from __future__ import annotations
 
 import importlib
-import logging
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.plug_ins import plug_ins
 
 if TYPE_CHECKING:
     from mpnp_ros.llm.language_model import LanguageModel
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 ENTRY_POINTS = 'mpnp_ros.methods'
 DEFAULT_METHOD = 'mpnp'
-LOG = logging.getLogger(__name__)
 
 
 class Passes(NamedTuple):
@@ -119,21 +117,4 @@ def _found(wanted: Callable[[str], bool] = lambda name: True) -> Iterator[Method
             module = importlib.import_module(path)
             if hasattr(module, 'SPEC'):
                 yield module.SPEC
-    for point in entry_points(group=ENTRY_POINTS):
-        if wanted(point.name) and (spec := _plug_in(point, point.name in built_in)):
-            yield spec
-
-
-def _plug_in(point: EntryPoint, taken: bool) -> MethodSpec | None:
-    """The method of another package; None where it cannot be used.  taken: its name is built in."""
-    try:
-        if taken:
-            raise ConfigurationError('the name is taken; choose another one')
-        loaded = point.load()
-        spec = getattr(loaded, 'SPEC', loaded)
-        if not isinstance(spec, MethodSpec) or spec.name != point.name:
-            raise TypeError(f'it has no MethodSpec of the name {point.name!r} as SPEC')
-    except Exception as error:  # a broken third-party plug-in must not stop start-up
-        LOG.warning('method %r of %s cannot be used: %s', point.name, point.value, error)
-        return None
-    return spec
+    yield from plug_ins(ENTRY_POINTS, MethodSpec, 'SPEC', built_in, wanted)

@@ -13,11 +13,9 @@ A registration imports neither torch nor rclpy: what needs them is imported when
 from __future__ import annotations
 
 import importlib
-import logging
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from mpnp_ros import modalities
@@ -26,12 +24,12 @@ from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.modalities.base import Encoder, EncoderConfig
 from mpnp_ros.modalities.head_training import HeadTraining
 from mpnp_ros.modalities.health import HealthLimits, Judge
+from mpnp_ros.plug_ins import plug_ins
 
 if TYPE_CHECKING:
     from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
 
 ENTRY_POINTS = 'mpnp_ros.modalities'
-LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -119,21 +117,4 @@ def _found(wanted: Callable[[str], bool] = lambda name: True) -> Iterator[Sensor
     built_in = {folder.name for folder in pkgutil.iter_modules(modalities.__path__) if folder.ispkg}
     for name in sorted(filter(wanted, built_in)):
         yield importlib.import_module(f'{modalities.__name__}.{name}.registration').SENSOR
-    for point in entry_points(group=ENTRY_POINTS):
-        if wanted(point.name) and (sensor := _plug_in(point, point.name in built_in)):
-            yield sensor
-
-
-def _plug_in(point: EntryPoint, taken: bool) -> Sensor | None:
-    """The sensor of another package; None where it cannot be used.  taken: its name is built in."""
-    try:
-        if taken:
-            raise ConfigurationError('the name is taken; choose another one')
-        loaded = point.load()
-        sensor = getattr(loaded, 'SENSOR', loaded)
-        if not isinstance(sensor, Sensor) or sensor.name != point.name:
-            raise TypeError(f'it has no Sensor of the name {point.name!r} as SENSOR')
-    except Exception as error:  # a broken third-party plug-in must not stop start-up
-        LOG.warning('modality %r of %s cannot be used: %s', point.name, point.value, error)
-        return None
-    return sensor
+    yield from plug_ins(ENTRY_POINTS, Sensor, 'SENSOR', built_in, wanted)
