@@ -1,4 +1,4 @@
-"""Configuration of the benchmark of methods (config/methods_*.yaml) and its runs."""
+"""Configuration of the benchmark of methods (bench/methods/methods_*.yaml) and its runs."""
 from __future__ import annotations
 
 import hashlib

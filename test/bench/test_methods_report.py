@@ -182,7 +182,7 @@ def test_a_run_that_was_killed_at_its_last_point_ends_all_the_same(tmp_path):
 
 @pytest.mark.parametrize('name', ['methods_objects', 'methods_lidar'])
 def test_the_shipped_recipes_make_our_links_as_the_study_does(name):
-    config = MethodsConfig.load(shared_file(f'config/{name}.yaml'))
+    config = MethodsConfig.load(shared_file(f'bench/methods/{name}.yaml'))
     study, ours = StudyConfig.load(shared_file('bench/study/study.yaml')), config.methods[config.ours[0]]
     assert {**study.link, 'harmonics': 8, 'additive': True} == ours.link, 'measured before links counted'
     assert set(config.methods) >= {'mpnp_published', 'prompt_fuse', 'ep_alm', 'mma', 'eas', 'full_llm'}

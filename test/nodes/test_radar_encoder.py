@@ -75,8 +75,12 @@ def pair(module_ros):
 
 def counts(diagnostics, topic):
     """Return the newest counters of a topic."""
-    diagnostics.wait(len(diagnostics.messages) + 2)
-    values = {pair.key: pair.value for pair in diagnostics.messages[-1].status[0].values}
+    def told(message):
+        return any(pair.key == f'{topic} received' for pair in message.status[0].values)
+
+    known = sum(map(told, list(diagnostics.messages)))
+    values = {pair.key: pair.value
+              for pair in diagnostics.wait(known + 2, where=told)[-1].status[0].values}
     return {name: int(values[f'{topic} {name}'])
             for name in ('received', 'encoded', 'superseded', 'rejected', 'waiting')}
 

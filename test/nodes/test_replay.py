@@ -162,7 +162,7 @@ def test_topics_that_cannot_be_published_are_left_out(ros, tmp_path):
 
 def test_without_the_listeners_that_are_required_it_ends_with_an_error(ros, bag):
     ros.collect('/text', String, LATCHED)  # wants what is latched, which it is not
-    given = {'bag': str(bag), 'wait_for': ['/text', 'question'], 'wait_timeout': 2.0}
+    given = {'bag': str(bag), 'wait_for': ['/text', 'question'], 'wait_timeout': 5.0}
     process = ros.start(MODULE, parameters={**given, 'require_listeners': True})
     assert process.wait() == 1
     assert '/text has only subscribers whose QoS does not fit; /question has no subscriber' in process.output
