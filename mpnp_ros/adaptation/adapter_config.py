@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mpnp_ros.adaptation.budget import Budget
 from mpnp_ros.adaptation.policy import DISTILLED, LABELLED, PolicyLimits
-from mpnp_ros.adaptation.retention import Limits
+from mpnp_ros.adaptation.replay_buffer import Limits
 from mpnp_ros.adaptation.trainer_config import TrainerConfig
 from mpnp_ros.options import Options, option
 

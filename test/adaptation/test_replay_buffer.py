@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from mpnp_ros.adaptation import replay_buffer
 from mpnp_ros.adaptation.moments import ASKED, FEEDBACK, LABELLED, BufferedQuestion, Moment
-from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
-from mpnp_ros.adaptation.retention import Limits
+from mpnp_ros.adaptation.replay_buffer import Limits, ReplayBuffer
 from mpnp_ros.errors import ConfigurationError, DatasetError, StorageError
 from mpnp_ros.tokens import ModalityTokens
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpnp_ros.adaptation.retention import RECENT, UNASKED, Holding, Limits, retained
+from mpnp_ros.adaptation.replay_buffer import RECENT, UNASKED, Holding, Limits, retained
 from mpnp_ros.errors import ConfigurationError
 
 cells = st.sampled_from([('labelled', 'count', str(n)) for n in range(6)])

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpnp_ros.adaptation.moments import ASKED, FEEDBACK, LABELLED, BufferedQuestion, Moment
-from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
-from mpnp_ros.adaptation.retention import Limits
+from mpnp_ros.adaptation.replay_buffer import Limits, ReplayBuffer
 from mpnp_ros.adaptation.supervision import (
     NO_ROOM,
     NO_TOKENS,
