@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpnp_ros.adaptation.token_history import TokenHistory, apart
+from mpnp_ros.adaptation.supervision import TokenHistory, apart
 from mpnp_ros.tokens import ModalityTokens
 
 MS, SECOND = 10 ** 6, 10 ** 9
