@@ -21,11 +21,10 @@ from bench.methods.data import BenchData, distinct_frames
 from bench.methods.plan import Run
 from bench.methods.processes import RESULT
 from mpnp_ros.adaptation.batches import QuestionBook
-from mpnp_ros.adaptation.blind import blind_method
 from mpnp_ros.adaptation.cost import peak_memory
 from mpnp_ros.adaptation.dataset import TokenDataset
 from mpnp_ros.adaptation.evaluation import answers_of, evaluate
-from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingReport, TrainingStep
+from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingReport, TrainingStep, blind_method
 from mpnp_ros.cli.interruption import CANCELLED, interruptible
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.files import write_file

@@ -18,7 +18,6 @@ import torch
 
 from bench.study.rule import rule_answer
 from mpnp_ros.adaptation.batches import QuestionBook
-from mpnp_ros.adaptation.blind import train_blind
 from mpnp_ros.adaptation.calibration import fit_temperature
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.dense_frames import Painter
@@ -26,7 +25,7 @@ from mpnp_ros.adaptation.evaluation import answers_of, majority_answers
 from mpnp_ros.adaptation.key_frames import encode, question_dataset, scene_of
 from mpnp_ros.adaptation.painted_questions import PaintedDataset, painted_questions
 from mpnp_ros.adaptation.reader import ReaderConfig, ReaderTraining
-from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingStep
+from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingStep, train_blind
 from mpnp_ros.adaptation.trainer_config import PARTS
 from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects, counting
 from mpnp_ros.files import cached_folder, write_file

@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,12 @@ from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.link import Link
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.questions import AnsweredQuestion
+from mpnp_ros.methods.registry import create_method
 
 RECENT = 20
 SAMPLED_QUESTIONS, SAMPLED_FRAMES = 2048, 512
+
+SOFT_TOKENS = 24
 
 
 @dataclass(frozen=True)
@@ -345,3 +348,28 @@ def _groups(method: Method, own: Mapping[str, Link], config: TrainerConfig) -> l
         if kind in groups and id(parameter) not in kept:
             groups[kind]['params'].append(parameter)
     return [group for group in groups.values() if group['params']]
+
+
+def blind_method(method: Method) -> Method:
+    """Return a method of the same kind with an equal blind link in place of each link.
+
+    Constants cannot be counted: the twin of a counting link pools by the question.  Raises ConfigurationError
+    if a kind of link cannot be blind.
+    """
+    blind = create_method(method.name, method.lm, template=method.template)
+    for modality, link in method.links().items():
+        counts = {'pooling': 'question', 'channels': ()} if link.config.pooling == 'counting' else {}
+        config = replace(link.config, modality=f'blind_{modality}', encoder='', soft_tokens=SOFT_TOKENS,
+                         **counts)
+        blind.plug(type(link)(config))
+    return blind
+
+
+def train_blind(method: Method, train: TokenDataset, config: TrainerConfig | None = None,
+                validation: TokenDataset | None = None,
+                progress: Callable[[TrainingStep], None] | None = None,
+                cancelled: Callable[[], bool] | None = None,
+                book: QuestionBook | None = None) -> tuple[Method, TrainingReport]:
+    """Train the blind twin of a method; its answers use the text alone.  book: see Trainer."""
+    blind = blind_method(method)
+    return blind, Trainer(blind, config, book).fit(train, validation, progress, cancelled)

@@ -73,10 +73,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Load, encode, train, evaluate, save; exit code 0, or 130 where Ctrl-C stopped the training."""
     from mpnp_ros.adaptation.batches import QuestionBook
-    from mpnp_ros.adaptation.blind import train_blind
     from mpnp_ros.adaptation.processes import Processes, joined
     from mpnp_ros.adaptation.splits import split
-    from mpnp_ros.adaptation.trainer import Trainer
+    from mpnp_ros.adaptation.trainer import Trainer, train_blind
     from mpnp_ros.llm.question_files import QuestionFiles
     from mpnp_ros.nuscenes.tables import NuScenes
 

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from mpnp_ros.adaptation import batches
-from mpnp_ros.adaptation.blind import train_blind
 from mpnp_ros.adaptation.checkpoint import STATE, TENSORS
 from mpnp_ros.adaptation.evaluation import evaluate, majority, sensor_dependence
-from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
+from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, train_blind
 from mpnp_ros.errors import ConfigurationError, TrainingError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.link_files import load_link, save_link
