@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.endurance.question_ledger import EncoderLookup, QuestionLedger, ReceivedAnswer, versions
-from mpnp_ros.adaptation.sector_targets import sector_targets
+from mpnp_ros.adaptation.head_data import sector_targets
 from mpnp_ros.cli.node_processes import ADAPTATION, FUSION, Placement, node_process
 from mpnp_ros.methods.link_files import read_manifest
 from mpnp_ros.methods.link_store import LinkStore, StoredLink

@@ -25,8 +25,7 @@ from mpnp_ros.adaptation.checkpoint import (
     restore_links,
     save_checkpoint,
 )
-from mpnp_ros.adaptation.head_inputs import recipe_of
-from mpnp_ros.adaptation.sector_dataset import HEADINGS, SectorDataset
+from mpnp_ros.adaptation.head_data import HEADINGS, SectorDataset, recipe_of
 from mpnp_ros.adaptation.sector_scores import SectorScores, score_sectors
 from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.errors import TrainingError

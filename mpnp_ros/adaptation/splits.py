@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
+from mpnp_ros.adaptation.head_data import twins
 from mpnp_ros.adaptation.key_frames import heading_of, sample_of, scene_of
-from mpnp_ros.adaptation.sector_targets import twins
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.nuscenes.tables import NuScenes
 

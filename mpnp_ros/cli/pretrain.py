@@ -29,8 +29,8 @@ from mpnp_ros.modalities.registry import find_sensor, sensors
 from mpnp_ros.progress import progress
 
 if TYPE_CHECKING:
+    from mpnp_ros.adaptation.head_data import SectorDataset
     from mpnp_ros.adaptation.pretraining import PretrainingReport
-    from mpnp_ros.adaptation.sector_dataset import SectorDataset
     from mpnp_ros.modalities.head_training import HeadInput
     from mpnp_ros.nuscenes.key_frame import KeyFrame
 
@@ -112,7 +112,7 @@ def head_training(modality: str) -> HeadTraining:
 def read(arguments: Namespace, source: HeadInput, config: PretrainingConfig,
          cancelled: Callable[[], bool]) -> SectorDataset:
     """Return all key frames of the scenes, with cached or new inputs."""
-    from mpnp_ros.adaptation.sector_dataset import sector_dataset
+    from mpnp_ros.adaptation.head_data import sector_dataset
 
     frames = list(chain.from_iterable(key_frames(root, arguments.scenes) for root in arguments.root))
     with progress('reading', 'key frame', arguments.quiet) as show:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mpnp_ros.adaptation.head_inputs import cached_inputs, recipe_of
+from mpnp_ros.adaptation.head_data import cached_inputs, recipe_of
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.modalities.camera.head_input import CameraInput, CameraRegion
 from mpnp_ros.modalities.lidar.head_input import LidarInput

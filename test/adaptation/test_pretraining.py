@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mpnp_ros.adaptation.head_data import SectorDataset, SectorTargets
 from mpnp_ros.adaptation.pretraining import (
     PretrainingConfig,
     calibrate_counts,
@@ -18,8 +19,6 @@ from mpnp_ros.adaptation.pretraining import (
     sector_loss,
     window_sums,
 )
-from mpnp_ros.adaptation.sector_dataset import SectorDataset
-from mpnp_ros.adaptation.sector_targets import SectorTargets
 from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.errors import ConfigurationError, TrainingError
 

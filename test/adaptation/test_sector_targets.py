@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpnp_ros.adaptation.sector_targets import sector_targets, twins
+from mpnp_ros.adaptation.head_data import sector_targets, twins
 from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.modalities.sectors import sector_of
 from mpnp_ros.nuscenes.geometry import Transform

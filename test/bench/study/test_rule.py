@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench.study.rule import parse_question, rule_answer
-from mpnp_ros.adaptation.sector_targets import sector_targets
+from mpnp_ros.adaptation.head_data import sector_targets
 from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.modalities.sectors import sector_azimuths
 from mpnp_ros.nuscenes.geometry import Transform

@@ -1,25 +1,96 @@
-"""Training frames of a head: inputs and boxes, turned, mirrored and with omitted cameras."""
+"""Training data of heads: cached inputs of key frames, boxes counted by sector, and batches of both."""
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import random
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from mpnp_ros.adaptation.head_inputs import cached_inputs
-from mpnp_ros.adaptation.sector_targets import SectorTargets, sector_targets, twins
+from mpnp_ros.adaptation.key_frames import frame_identity
+from mpnp_ros.adaptation.true_objects import TrueObjects
 from mpnp_ros.errors import TrainingError
+from mpnp_ros.files import cache_root, cached_folder, write_file
 from mpnp_ros.modalities.head_training import HeadInput, Inputs
 from mpnp_ros.modalities.sector_head import covered
+from mpnp_ros.modalities.sectors import SECTORS, sector_of
 from mpnp_ros.nuscenes.key_frame import KeyFrame
 from mpnp_ros.nuscenes.questions import Scope
 
+ARRAYS = 'inputs.safetensors'
+
+_WORLD_SCENE = re.compile(r'world-(\d+)-')
+
 HEADINGS = 288
 """Number of headings that move a polar grid by whole cells."""
+
+
+def cached_inputs(frame: KeyFrame, source: HeadInput, cache: str | Path | None = None) -> Inputs:
+    """Return the inputs of a key frame, cached by its files.
+
+    cache: folder, default :func:`mpnp_ros.files.cache_root`.
+    """
+    recipe, identity = recipe_of(source), frame_identity(frame, source.kind)
+    folder = cache_root(cache) / 'inputs' / f'{source.kind}-{recipe[:12]}'
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def build(empty: Path) -> None:
+        write_file(empty / ARRAYS, save({name: one.contiguous() for name, one in source.read(frame).items()}))
+
+    return load_file(cached_folder(folder / identity[:16], f'{recipe} {identity}', build) / ARRAYS)
+
+
+def recipe_of(source: HeadInput) -> str:
+    """Return a sha256 of everything that shapes the inputs besides the frame."""
+    text = json.dumps([source.kind, source.version, source.backbone, source.options, source.shape],
+                      sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class SectorTargets:
+    """The objects of a frame.
+
+    azimuth: [N] radians in the base frame; weights: float32 [N, C], how much each counts in each channel,
+    1 in all.
+    """
+
+    azimuth: np.ndarray
+    weights: np.ndarray
+
+    def counts(self, turn: float = 0.0, mirrored: bool = False) -> np.ndarray:
+        """The number of objects by sector, float32 [SECTORS, C].
+
+        mirrored: left for right; turn: radians to the left, after that.
+        """
+        azimuth = (-self.azimuth if mirrored else self.azimuth) + turn
+        counts = np.zeros((SECTORS, self.weights.shape[1]), np.float32)
+        np.add.at(counts, sector_of(azimuth), self.weights)
+        return counts
+
+
+def sector_targets(frame: KeyFrame, scope: Scope) -> SectorTargets:
+    """Return the objects of a key frame in the scope of questions."""
+    tokens = TrueObjects(scope).encode(frame)
+    there = np.isfinite(tokens.azimuth)
+    return SectorTargets(tokens.azimuth[there].astype(np.float64), tokens.values[there])
+
+
+def twins(scene: str) -> str:
+    """Return the key of scenes that must be on one side of a split: the seed of a simulated scene.
+
+    Day and night scenes of a seed have the same traffic.  Other scenes are independent.
+    """
+    found = _WORLD_SCENE.match(scene)
+    return found[1] if found else scene
 
 
 @dataclass(frozen=True, eq=False)
