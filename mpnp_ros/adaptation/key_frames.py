@@ -9,19 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageEnhance, ImageFilter
 
-from mpnp_ros.adaptation.conditions import conditions_of
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
-from mpnp_ros.adaptation.night_images import change_images
 from mpnp_ros.adaptation.true_objects import OBJECTS
-from mpnp_ros.errors import ConfigurationError, DatasetError
+from mpnp_ros.errors import ConfigurationError, DatasetError, ImageError
 from mpnp_ros.files import cache_root, cached_folder
 from mpnp_ros.modalities.base import Encoder
+from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 from mpnp_ros.modalities.directions import wrap_azimuth
 from mpnp_ros.modalities.registry import DatasetReader, find_sensor
 from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
@@ -31,9 +33,60 @@ from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.nuscenes.vocabulary import ANSWERS
 from mpnp_ros.tokens import SECTORS, ModalityTokens
 
+LIGHTS = {'night': r'\bnight\b', 'dusk': r'\bdusk\b'}
+WEATHERS = {'rain': r'\brain(y|ing)?\b', 'fog': r'\bfog(gy)?\b'}
+
+RADIUS, BRIGHTNESS = 7, 0.2
+
 FROM_THE_VEHICLE = Scope(anchors=False)
 """Scope without questions relative to other objects, which need many key frames."""
 PER_KIND = 2000
+
+
+def conditions_of(description: str) -> tuple[str, str]:
+    """Return (light, weather): night, dusk or day; rain, fog or clear, the default.
+
+    description: of a scene of nuScenes ("Night, after rain, ...") or of the simulated world.
+    """
+    return _first(LIGHTS, description, 'day'), _first(WEATHERS, description, 'clear')
+
+
+def _first(patterns: dict[str, str], description: str, default: str) -> str:
+    return next((name for name, pattern in patterns.items()
+                 if re.search(pattern, description, re.IGNORECASE)), default)
+
+
+def night_80dimgaussian7(image: Image.Image) -> Image.Image:
+    """Blur at full resolution, then dim to a fifth; no noise is added."""
+    blurred = image.convert('RGB').filter(ImageFilter.GaussianBlur(RADIUS))
+    return ImageEnhance.Brightness(blurred).enhance(BRIGHTNESS)
+
+
+NIGHT_IMAGES: Mapping[str, Callable[[Image.Image], Image.Image]] = {
+    'night_80dimgaussian7': night_80dimgaussian7}
+
+
+def change_images(frame: CameraFrame, name: str) -> CameraFrame:
+    """Return the frame with the named change applied to every image; sizes are unchanged.
+
+    Raises ConfigurationError for an unknown name, ImageError, naming the view, for a damaged image.
+    """
+    if name not in NIGHT_IMAGES:
+        raise ConfigurationError(f'images of night scenes cannot be changed by {name!r}; there are '
+                                 f'{", ".join(NIGHT_IMAGES)}')
+    return replace(frame, views=tuple(replace(view, image=np.asarray(NIGHT_IMAGES[name](_opened(view))))
+                                      for view in frame.views))
+
+
+def _opened(view: CameraView) -> Image.Image:
+    if isinstance(view.image, np.ndarray):
+        return Image.fromarray(view.image)
+    try:
+        image = Image.open(BytesIO(view.image), formats=('JPEG', 'PNG'))
+        image.load()
+    except Exception as error:  # Pillow raises errors of every kind for damaged files
+        raise ImageError(f'view {view.name!r}: the image is truncated or damaged ({error})') from None
+    return image
 
 
 def encode(frame: KeyFrame, encoder: Encoder, cache: str | Path | None = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mpnp_ros.adaptation.night_images import NIGHT_IMAGES
+from mpnp_ros.adaptation.key_frames import NIGHT_IMAGES
 from mpnp_ros.adaptation.splits import SPLITS
 from mpnp_ros.adaptation.trainer_config import TrainerConfig
 from mpnp_ros.files import write_file

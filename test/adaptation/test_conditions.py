@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from mpnp_ros.adaptation.conditions import conditions_of
+from mpnp_ros.adaptation.key_frames import conditions_of
 from mpnp_world.scene.conditions import LIGHTS, WEATHERS, Conditions
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpnp_ros.adaptation.night_images import change_images, night_80dimgaussian7
+from mpnp_ros.adaptation.key_frames import change_images, night_80dimgaussian7
 from mpnp_ros.errors import ConfigurationError, ImageError
 from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 
