@@ -7,7 +7,7 @@ from dataclasses import replace
 from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.evaluation import replies_of
-from mpnp_ros.adaptation.experience import balanced
+from mpnp_ros.adaptation.moments import balanced
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.questions import Reply
 
@@ -30,7 +30,7 @@ def distilled(dataset: TokenDataset, method: Method, teachers: Collection[str],
     students: modalities of the result, default: all.  accept: the least confidence of an answer to use, or a
     function that selects answers.  book: questions read before.  cancelled: called before every batch;
     answers until then are used.  by: balancing of the answers, see
-    :func:`~mpnp_ros.adaptation.experience.balanced`; empty: none.
+    :func:`~mpnp_ros.adaptation.moments.balanced`; empty: none.
     """
     seen = {key: _part(frame, teachers) for key, frame in dataset.frames.items()}
     shown = {key: _part(frame, students) if students else frame for key, frame in dataset.frames.items()}

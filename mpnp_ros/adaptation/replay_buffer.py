@@ -3,7 +3,7 @@
 <folder>/limits.json                        its limits
 <folder>/00001537295833964000.safetensors   a moment, see moments.py, named by its stamp in nanoseconds
 
-One process writes (:class:`ReplayBuffer`); others read at any time (:mod:`~mpnp_ros.adaptation.experience`).
+One process writes (:class:`ReplayBuffer`); others read at any time (:mod:`~mpnp_ros.adaptation.moments`).
 """
 from __future__ import annotations
 
@@ -17,8 +17,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from mpnp_ros.adaptation.dataset import Frame
-from mpnp_ros.adaptation.experience import Experience
-from mpnp_ros.adaptation.moments import FEEDBACK, LABELLED, SOURCES, BufferedQuestion, Cell, Moment
+from mpnp_ros.adaptation.moments import (
+    FEEDBACK,
+    LABELLED,
+    SOURCES,
+    BufferedQuestion,
+    Cell,
+    Experience,
+    Moment,
+)
 from mpnp_ros.errors import ConfigurationError, DatasetError
 from mpnp_ros.files import write_file
 from mpnp_ros.tokens import ModalityTokens

@@ -10,8 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.study.rule import rule_answer
-from mpnp_ros.adaptation.experience import Experience, balanced
-from mpnp_ros.adaptation.moments import ASKED, FEEDBACK, LABELLED, BufferedQuestion, Moment
+from mpnp_ros.adaptation.moments import (
+    ASKED,
+    FEEDBACK,
+    LABELLED,
+    BufferedQuestion,
+    Experience,
+    Moment,
+    balanced,
+)
 from mpnp_ros.adaptation.true_objects import TrueObjects
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.nuscenes.questions import Scope, scene_questions
