@@ -17,10 +17,9 @@ import torch
 from bench.methods.data import BenchData
 from bench.methods.plan import MethodPlan, Run
 from bench.methods.run import LINK, MethodTraining
-from mpnp_ros.adaptation.cost_model import CostModel
+from mpnp_ros.adaptation.cost_model import CostModel, Speed
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.evaluation import evaluate
-from mpnp_ros.adaptation.speed import Speed
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, blind_method
 from mpnp_ros.adaptation.workload import Workload
 from mpnp_ros.errors import ConfigurationError, LinksError

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from mpnp_ros.adaptation.cost_model import CostModel
+from mpnp_ros.adaptation.cost_model import CostModel, Speed, TimedStep, fit_rates, machine_key
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
-from mpnp_ros.adaptation.speed import Speed, TimedStep, fit_rates, machine_key
 from mpnp_ros.adaptation.workload import Workload
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.files import cache_root, locked

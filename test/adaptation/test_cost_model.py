@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from mpnp_ros.adaptation.budget import Budget, said
 from mpnp_ros.adaptation.cost import measure_macs
-from mpnp_ros.adaptation.cost_model import Aim, CostModel
+from mpnp_ros.adaptation.cost_model import Aim, CostModel, Speed
 from mpnp_ros.adaptation.dataset import Frame, TokenDataset
-from mpnp_ros.adaptation.speed import Speed
 from mpnp_ros.adaptation.workload import Workload
 from mpnp_ros.errors import BudgetError, ConfigurationError
 from mpnp_ros.llm.cost import head_macs, macs

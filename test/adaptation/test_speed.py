@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpnp_ros.adaptation import speed as speed_module
-from mpnp_ros.adaptation.speed import Speed, TimedStep, fit_rates, machine_key
+from mpnp_ros.adaptation.cost_model import Speed, TimedStep, fit_rates, machine_key
 from mpnp_ros.adaptation.speedometer import machine_speed, measure_speed
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.registry import find_method
