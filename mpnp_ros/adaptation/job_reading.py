@@ -3,10 +3,12 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +18,10 @@ from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.cost_model import Aim, CostModel
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.job import DATA, JobProgress, JobSpec, NewLink
-from mpnp_ros.adaptation.moments import ASKED, FEEDBACK, LABELLED
+from mpnp_ros.adaptation.moments import ASKED, FEEDBACK, LABELLED, BufferedQuestion
 from mpnp_ros.adaptation.policy import DISTILLED
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.adaptation.speedometer import machine_speed
-from mpnp_ros.adaptation.unlabelled import unlabelled_questions
 from mpnp_ros.adaptation.workload import Workload
 from mpnp_ros.errors import BudgetError, LinksError, TrainingError
 from mpnp_ros.files import new_folder, write_file
@@ -32,6 +33,12 @@ from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.link_store import name_of
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
+from mpnp_ros.nuscenes.vocabulary import ANSWERS, CATEGORIES, RELATIONS, STATUSES_OF_CATEGORY, THING
+from mpnp_ros.nuscenes.wording import ANYTHING, TEMPLATES, Description
+
+FROM_THE_VEHICLE = ('any', 'me')
+OF_THINGS = ('moving', 'parked', 'stopped', 'with rider', 'without rider')
+"""Statuses that do not determine the category; only pedestrians stand."""
 
 TRAINING_SET, HELD_OUT, READING = 'train', 'held_out', 'reading.json'
 TRUSTED = .5
@@ -48,6 +55,59 @@ LOG = logging.getLogger(__name__)
 
 Say = Callable[[JobProgress], None]
 Cancelled = Callable[[], bool]
+
+
+def unlabelled_questions(seed: int, count: int) -> list[BufferedQuestion]:
+    """Different questions in the wordings of the templates, evenly over types and hops, without answers.
+
+    None relates to another thing than the vehicle, so all of them turn with it.  At most `count`: where a
+    kind has no more different questions (few comparisons follow no relation), the others go on.
+    """
+    rng = random.Random(seed)
+    supplies = [_shuffled(kind, rng) for kind in TEMPLATES if kind[2] in FROM_THE_VEHICLE]
+    one_of_each = chain.from_iterable(zip_longest(*supplies))
+    return list(islice(filter(None, one_of_each), count))
+
+
+def _shuffled(kind: tuple[str, int, str], rng: random.Random) -> list[BufferedQuestion]:
+    relations = RELATIONS if kind[2] == 'me' else ('',)
+    texts = sorted({template.format(relation=relation, **slots) for template in TEMPLATES[kind]
+                    for relation in relations for slots in _slots(kind)})
+    rng.shuffle(texts)
+    return [BufferedQuestion(text, '', ANSWERS, kind[0], kind[1], ASKED) for text in texts]
+
+
+def _slots(kind: tuple[str, int, str]) -> Iterator[dict[str, str]]:
+    """Return the slots of a kind of question, as in questions.py."""
+    if kind[0] == 'comparison':
+        yield from _compared(near=kind[2] == 'me')
+        return
+    for name in _descriptions(kind[0]):
+        if kind[2] == 'me' or name != ANYTHING:
+            yield {'thing': name.singular, 'things': name.plural}
+
+
+def _descriptions(kind: str) -> Iterator[Description]:
+    things = [ANYTHING, *(Description(THING, status) for status in OF_THINGS)]
+    if kind == 'object':
+        yield from things
+    elif kind == 'status':
+        yield from (ANYTHING, *map(Description, _with_status()))
+    else:
+        yield from things
+        yield from (Description(category, status) for category in CATEGORIES
+                    for status in (None, *STATUSES_OF_CATEGORY[category]))
+
+
+def _compared(near: bool) -> Iterator[dict[str, str]]:
+    """near: the first object, in a direction; the second one may have the same category elsewhere."""
+    names = _with_status()
+    for place, first in enumerate((*names, *([THING] if near else []))):
+        yield from ({'first': first, 'second': second} for second in (names if near else names[place + 1:]))
+
+
+def _with_status() -> list[str]:
+    return [category for category in CATEGORIES if STATUSES_OF_CATEGORY[category]]
 
 
 @dataclass(frozen=True)
