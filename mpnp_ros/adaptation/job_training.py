@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +14,8 @@ from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.budget import Spent
 from mpnp_ros.adaptation.checkpoint import Tensors, link_tensors, restore_links
 from mpnp_ros.adaptation.cost import measure_macs, peak_memory
-from mpnp_ros.adaptation.dataset import Frame, TokenDataset
-from mpnp_ros.adaptation.distillation import distilled
-from mpnp_ros.adaptation.evaluation import evaluate, majority
+from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
+from mpnp_ros.adaptation.evaluation import evaluate, majority, replies_of
 from mpnp_ros.adaptation.job import (
     CANCELLED,
     CHECKPOINT,
@@ -28,6 +27,7 @@ from mpnp_ros.adaptation.job import (
     NewLink,
 )
 from mpnp_ros.adaptation.job_reading import Cancelled, Reading, Say, draw, links_beside, starts, untrained
+from mpnp_ros.adaptation.moments import balanced
 from mpnp_ros.adaptation.policy import DISTILLED
 from mpnp_ros.adaptation.trainer import Trainer, TrainingReport, TrainingStep
 from mpnp_ros.adaptation.trusted import FEWEST, fit_worth
@@ -40,7 +40,10 @@ from mpnp_ros.methods.link_files import Adaptation, Provenance
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp.link import fuse
+from mpnp_ros.methods.questions import Reply
 from mpnp_ros.methods.registry import create_method, find_method
+
+Accept = Callable[[Example, Reply], bool]
 
 NOISE = .01
 """Share of additional wrong held-out answers that still counts as equal; at least one standard error."""
@@ -48,6 +51,42 @@ FOR_STEPS, LEAST_SECONDS = .85, 1.
 """Share of the remaining budget for steps, the rest is for evaluations; and its minimum in seconds."""
 LEAST_CHECK = 50
 """Minimum held-out questions for offering links before training has ended."""
+
+
+def confident(at_least: float) -> Accept:
+    """Return a filter for replies of at least some confidence, 0..1."""
+    return lambda example, reply: reply.confidence >= at_least
+
+
+def distilled(dataset: TokenDataset, method: Method, teachers: Collection[str],
+              students: Collection[str] = (), accept: float | Accept = .6, book: QuestionBook | None = None,
+              cancelled: Callable[[], bool] | None = None, by: str = 'type', seed: int = 0) -> TokenDataset:
+    """Return the questions of a data set with the answers that the method gives from the teachers' tokens.
+
+    The answers of the data set are ignored.  Frames without tokens of a teacher or of any student, questions
+    without choices, and answers without linked teachers are omitted, so the result may be empty.  A turned
+    frame is answered separately.
+    students: modalities of the result, default: all.  accept: the least confidence of an answer to use, or a
+    function that selects answers.  book: questions read before.  cancelled: called before every batch;
+    answers until then are used.  by: balancing of the answers, see
+    :func:`~mpnp_ros.adaptation.moments.balanced`; empty: none.
+    """
+    seen = {key: _part(frame, teachers) for key, frame in dataset.frames.items()}
+    shown = {key: _part(frame, students) if students else frame for key, frame in dataset.frames.items()}
+    asked = [one for one in dataset.examples if one.choices and seen[one.frame] and shown[one.frame]]
+    accepted = accept if callable(accept) else confident(accept)
+    replies = replies_of(method, asked, book or QuestionBook(method), lambda one: seen[one.frame],
+                         cancelled=cancelled) if asked else []
+    labelled = tuple(replace(example, answer=reply.text)
+                     for example, reply in zip(asked, replies, strict=True)
+                     if reply is not None and reply.used and accepted(example, reply))
+    used = {example.frame for example in labelled}
+    result = replace(dataset, frames={key: shown[key] for key in shown if key in used}, examples=labelled)
+    return balanced(result, by, seed) if by else result
+
+
+def _part(frame: Frame, modalities: Collection[str]) -> Frame:
+    return {name: tokens for name, tokens in frame.items() if name in modalities}
 
 
 def train(folder: Path, say: Say, cancelled: Cancelled, before: float = 0.) -> JobResult:

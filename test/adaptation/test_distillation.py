@@ -8,8 +8,8 @@ import pytest
 
 from mpnp_ros.adaptation.batches import QuestionBook
 from mpnp_ros.adaptation.dataset import TokenDataset
-from mpnp_ros.adaptation.distillation import distilled
 from mpnp_ros.adaptation.evaluation import answers_of, replies_of
+from mpnp_ros.adaptation.job_training import distilled
 
 
 @pytest.fixture
