@@ -21,8 +21,7 @@ from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, TRAINED, JobProgress, JobResult, JobSpec
 from mpnp_ros.adaptation.job_orders import JobOrders, ModelChoice, Request
 from mpnp_ros.adaptation.job_process import JobProcess
-from mpnp_ros.adaptation.link_catalogue import LinkCatalogue, LinkInUse
-from mpnp_ros.adaptation.observed import Observed
+from mpnp_ros.adaptation.known import LinkCatalogue, LinkInUse, Observed
 from mpnp_ros.adaptation.policy import (
     Condition,
     Copy,

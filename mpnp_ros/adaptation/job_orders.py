@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.budget import Budget
 from mpnp_ros.adaptation.job import JobSpec, NewLink
-from mpnp_ros.adaptation.link_catalogue import LinkCatalogue
-from mpnp_ros.adaptation.observed import Observed
+from mpnp_ros.adaptation.known import LinkCatalogue, Observed
 from mpnp_ros.adaptation.policy import DISTILLED, HEALTHY, LABELLED, Decision, Lessons, Plug, Train
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.errors import ConfigurationError, TrainingError

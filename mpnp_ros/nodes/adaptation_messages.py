@@ -5,7 +5,7 @@ import math
 
 from mpnp_ros.adaptation.adapter import Adapter
 from mpnp_ros.adaptation.job import JobProgress
-from mpnp_ros.adaptation.link_catalogue import LinkInUse
+from mpnp_ros.adaptation.known import LinkInUse
 from mpnp_ros.adaptation.moments import LABELLED, BufferedQuestion
 from mpnp_ros.adaptation.policy import Condition
 from mpnp_ros.msg import Adaptation, LabelledQuestion, LabelledQuestions, LinkInfo, ModalityState

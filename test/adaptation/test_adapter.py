@@ -17,7 +17,7 @@ from mpnp_ros.adaptation.budget import Budget
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, TRAINED, WORSE, JobProgress, JobResult, JobSpec
 from mpnp_ros.adaptation.job_orders import ModelChoice, Request
 from mpnp_ros.adaptation.job_process import JobProcess
-from mpnp_ros.adaptation.link_catalogue import LinkInUse
+from mpnp_ros.adaptation.known import LinkInUse
 from mpnp_ros.adaptation.policy import Condition
 from mpnp_ros.errors import ConfigurationError, LinksError, TrainingError
 from mpnp_ros.llm.weights import load_language_model
