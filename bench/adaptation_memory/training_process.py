@@ -17,7 +17,7 @@ import torch
 
 from bench.adaptation_memory.input_tuning import InputTuning
 from mpnp_ros.adaptation.batches import BatchPlan, QuestionBook
-from mpnp_ros.adaptation.cost import measure_macs
+from mpnp_ros.adaptation.budget import measure_macs
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.llm.choices import ChoiceTrie

@@ -26,7 +26,7 @@ from rich.table import Table
 from bench.latency.answering import Variant, random_frame, variants
 from bench.latency.sensor_to_answer import Measured, Sensors, measure
 from bench.timing import Summary, machine, take_turns
-from mpnp_ros.adaptation.cost import measure_macs
+from mpnp_ros.adaptation.budget import measure_macs
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from mpnp_ros.adaptation.batches import BatchPlan, QuestionBook
-from mpnp_ros.adaptation.cost import ADAMW, measure_macs
+from mpnp_ros.adaptation.budget import ADAMW, measure_macs
 from mpnp_ros.adaptation.dataset import TokenDataset
 from mpnp_ros.adaptation.trainer import calibration_samples
 from mpnp_ros.errors import BudgetError

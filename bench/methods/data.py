@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.methods.plan import MethodsConfig
-from mpnp_ros.adaptation.cost import measure_macs
+from mpnp_ros.adaptation.budget import measure_macs
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.key_frames import dataset_reader, scene_of
 from mpnp_ros.adaptation.true_objects import OBJECTS, TrueObjects

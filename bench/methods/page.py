@@ -15,7 +15,7 @@ from bench.methods.picture import draw
 from bench.methods.plan import BLIND, MethodsConfig
 from bench.methods.report import COSTS, MethodRow, MethodsReport, Reach
 from bench.timing import machine
-from mpnp_ros.adaptation.cost import ADAMW
+from mpnp_ros.adaptation.budget import ADAMW
 from mpnp_ros.adaptation.true_objects import OBJECTS
 
 MEGA = 1e6

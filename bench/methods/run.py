@@ -21,7 +21,7 @@ from bench.methods.data import BenchData, distinct_frames
 from bench.methods.plan import Run
 from bench.methods.processes import RESULT
 from mpnp_ros.adaptation.batches import QuestionBook
-from mpnp_ros.adaptation.cost import peak_memory
+from mpnp_ros.adaptation.budget import peak_memory
 from mpnp_ros.adaptation.dataset import TokenDataset
 from mpnp_ros.adaptation.evaluation import answers_of, evaluate
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingReport, TrainingStep, blind_method

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from bench.paper_scale.models import LIDAR, MODELS, SWITCH, TOKEN_WIDTH, encoder, language_model
-from mpnp_ros.adaptation.cost import measure_macs
+from mpnp_ros.adaptation.budget import measure_macs
 from mpnp_ros.llm.cost import head_macs, macs
 from mpnp_ros.llm.families import ModelShape
 from mpnp_ros.llm.language_model import LanguageModel

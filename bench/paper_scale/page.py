@@ -28,7 +28,7 @@ from bench.paper_scale.costs import (
     Memory,
 )
 from bench.paper_scale.models import SWITCH
-from mpnp_ros.adaptation.cost import ADAMW
+from mpnp_ros.adaptation.budget import ADAMW
 from mpnp_ros.cli.units import UNKNOWN
 
 if TYPE_CHECKING:

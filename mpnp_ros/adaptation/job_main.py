@@ -59,7 +59,7 @@ def limit_memory(size: int) -> None:
 
 
 def _run(stage: str, folder: Path, stopped: threading.Event) -> int:
-    from mpnp_ros.adaptation.cost import process_seconds
+    from mpnp_ros.adaptation.budget import process_seconds
     from mpnp_ros.adaptation.job_reading import read
     from mpnp_ros.adaptation.job_training import train
 

@@ -11,9 +11,8 @@ from typing import NamedTuple
 import torch
 
 from mpnp_ros.adaptation.batches import QuestionBook
-from mpnp_ros.adaptation.budget import Spent
+from mpnp_ros.adaptation.budget import Spent, measure_macs, peak_memory
 from mpnp_ros.adaptation.checkpoint import Tensors, link_tensors, restore_links
-from mpnp_ros.adaptation.cost import measure_macs, peak_memory
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.evaluation import evaluate, majority, replies_of
 from mpnp_ros.adaptation.job import (

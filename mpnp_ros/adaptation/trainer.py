@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from mpnp_ros.adaptation.batches import BatchPlan, QuestionBook, drop_modalities
+from mpnp_ros.adaptation.budget import measure_macs, peak_memory, reset_peak_memory
 from mpnp_ros.adaptation.checkpoint import (
     Progress,
     link_tensors,
@@ -29,7 +30,6 @@ from mpnp_ros.adaptation.checkpoint import (
     restore_links,
     save_checkpoint,
 )
-from mpnp_ros.adaptation.cost import measure_macs, peak_memory, reset_peak_memory
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.evaluation import evaluate
 from mpnp_ros.adaptation.processes import Processes

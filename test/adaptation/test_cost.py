@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from mpnp_ros.adaptation.cost import measure_macs, peak_memory
+from mpnp_ros.adaptation.budget import measure_macs, peak_memory
 
 
 @pytest.mark.parametrize(('states', 'weights', 'products'), [
@@ -33,7 +33,7 @@ def test_peak_memory_sees_what_was_allocated():
 
 def test_the_peak_of_a_process_is_not_that_of_the_one_that_started_it():
     block = torch.ones(160_000_000)
-    script = 'import torch; from mpnp_ros.adaptation.cost import peak_memory as peak; ' \
+    script = 'import torch; from mpnp_ros.adaptation.budget import peak_memory as peak; ' \
              'print(peak(torch.device("cpu")))'
     started = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, check=True)
     assert 0 < int(started.stdout) < block.nbytes

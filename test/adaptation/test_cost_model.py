@@ -11,8 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpnp_ros.adaptation.budget import Budget, said
-from mpnp_ros.adaptation.cost import measure_macs
+from mpnp_ros.adaptation.budget import Budget, measure_macs, said
 from mpnp_ros.adaptation.cost_model import Aim, CostModel, Speed
 from mpnp_ros.adaptation.dataset import Frame, TokenDataset
 from mpnp_ros.adaptation.workload import Workload

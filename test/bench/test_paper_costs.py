@@ -26,7 +26,7 @@ from bench.paper_scale.costs import (
 )
 from bench.paper_scale.memory import PeakMemory
 from bench.paper_scale.models import ADD, MODELS, SWITCH, TOKEN_WIDTH, language_model
-from mpnp_ros.adaptation.cost import ADAMW, measure_macs
+from mpnp_ros.adaptation.budget import ADAMW, measure_macs
 from mpnp_ros.llm.cost import block_weights, head_macs, macs
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp.cost import ATTENTION_BACK, link_macs
