@@ -109,7 +109,7 @@ def _jobs(parent: int, stage: bytes) -> Iterator[int]:
         for thread in Path(f'/proc/{parent}/task').iterdir():
             for child in (thread / 'children').read_text().split():
                 words = Path(f'/proc/{child}/cmdline').read_bytes().split(b'\0')
-                if b'mpnp_ros.adaptation.job_main' in words and stage in words:
+                if b'mpnp_ros.adaptation.job_process' in words and stage in words:
                     yield int(child)
 
 

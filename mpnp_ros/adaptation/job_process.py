@@ -1,24 +1,99 @@
 """An adaptation job as seen by its owner: started, watched, cancelled, restarted."""
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import resource
+import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, JobProgress, JobResult, JobSpec
-from mpnp_ros.adaptation.job_main import DONE, READ, TRAIN
 from mpnp_ros.device import LEAN
+from mpnp_ros.errors import MpnpError
 from mpnp_ros.supervisor import tied
+
+READ, TRAIN = 'read', 'train'
+DONE, FAILURE, INTERRUPTED = 0, 1, 130
+AUTOGROUP = Path('/proc/self/autogroup')
 
 LOG = logging.getLogger(__name__)
 ATTEMPTS = 4
 PATIENCE = 5.
 """Seconds for a process to end after a signal before it is killed: a step, and a checkpoint."""
+
+
+def main() -> int:
+    """Run one stage; returns the exit code: 0 done, 1 failed finally, 130 interrupted."""
+    stage, folder = sys.argv[1], Path(sys.argv[2])
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        spec = JobSpec.load(folder)
+        step_back(spec.niceness)
+        limit_memory(round(spec.budget.bytes))
+        return _run(stage, folder, stopped)
+    except Exception as error:
+        if not isinstance(error, MpnpError):
+            traceback.print_exc()
+        JobResult(FAILED, _describe(error)).save(folder)
+        return FAILURE
+
+
+def step_back(niceness: int) -> None:
+    """Raise the niceness of this process and of its autogroup."""
+    with suppress(OSError):
+        os.nice(niceness)
+    with suppress(OSError):
+        AUTOGROUP.write_text(str(niceness))
+
+
+def limit_memory(size: int) -> None:
+    """Limit the memory that this process can allocate to so many bytes; 0: no limit."""
+    if size:
+        resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+
+
+def _run(stage: str, folder: Path, stopped: threading.Event) -> int:
+    from mpnp_ros.adaptation.budget import process_seconds
+    from mpnp_ros.adaptation.job_reading import read
+    from mpnp_ros.adaptation.job_training import train
+
+    if stage == READ:
+        read(folder, _say, stopped.is_set, process_seconds())
+    else:
+        result = train(folder, _say, stopped.is_set, process_seconds())
+        if result.status != CANCELLED:
+            result.save(folder)
+    return INTERRUPTED if stopped.is_set() else DONE
+
+
+def _say(progress: JobProgress) -> None:
+    with suppress(BrokenPipeError):
+        print(progress.to_line(), flush=True)
+
+
+def _describe(error: Exception) -> str:
+    from mpnp_ros.device import is_out_of_memory
+
+    if is_out_of_memory(error):
+        return ('OutOfMemory: training needs more than its budget of memory; raise it, or take fewer '
+                'questions a step')
+    return f'{type(error).__name__}: {error}'
+
+
+if __name__ == '__main__':
+    code = main()
+    gc.freeze()  # or Python looks through all objects of torch before it ends, and the next stage waits
+    sys.exit(code)
 
 
 def measure_speed(llm: str, device: str, dtype: str, threads: int) -> subprocess.Popen[bytes]:
@@ -102,7 +177,7 @@ class JobProcess:
 
     def _attempt(self, stage: str) -> int:
         """Run a stage to its end; returns the exit code.  The stage ends with this process."""
-        command = tied([sys.executable, '-m', 'mpnp_ros.adaptation.job_main', stage, str(self.folder)])
+        command = tied([sys.executable, '-m', 'mpnp_ros.adaptation.job_process', stage, str(self.folder)])
         with self._lock:
             if self._cancelled.is_set():
                 return DONE
