@@ -3,7 +3,7 @@
 MACs and bytes follow from sizes, as in arXiv:2312.07886 but with all costs: the linked blocks run forward and
 give gradients to their inputs, not to their weights, on the rows that decide an answer only where links
 reach no others; the blocks below cost once per text, the encoders nothing, as tokens are kept.  Seconds
-follow from MACs by what was measured on this machine (`speed.py`).
+follow from MACs by what was measured on this machine (:class:`Speed`).
 """
 from __future__ import annotations
 

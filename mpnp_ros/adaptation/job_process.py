@@ -1,4 +1,12 @@
-"""An adaptation job as seen by its owner: started, watched, cancelled, restarted."""
+"""The processes of an adaptation job, and the job as seen by its owner.
+
+    python -m mpnp_ros.adaptation.job_process read JOB
+    python -m mpnp_ros.adaptation.job_process train JOB
+
+Progress goes to stdout, one line of JSON each.  SIGTERM or SIGINT ends either within a step; finished work is
+on disk, and the same command resumes.  A failure is written as the job's result, so that it is not repeated;
+a killed process leaves none, and may be started again.
+"""
 from __future__ import annotations
 
 import gc
@@ -88,12 +96,6 @@ def _describe(error: Exception) -> str:
         return ('OutOfMemory: training needs more than its budget of memory; raise it, or take fewer '
                 'questions a step')
     return f'{type(error).__name__}: {error}'
-
-
-if __name__ == '__main__':
-    code = main()
-    gc.freeze()  # or Python looks through all objects of torch before it ends, and the next stage waits
-    sys.exit(code)
 
 
 def measure_speed(llm: str, device: str, dtype: str, threads: int) -> subprocess.Popen[bytes]:
@@ -207,3 +209,9 @@ class JobProcess:
             LOG.info('%s: %s', self.folder.name, line.rstrip())
         else:
             self._on_progress(progress)
+
+
+if __name__ == '__main__':
+    code = main()
+    gc.freeze()  # or Python looks through all objects of torch before it ends, and the next stage waits
+    sys.exit(code)

@@ -1,4 +1,7 @@
-"""The second stage of an adaptation: train with the upper blocks only, and store improved links."""
+"""The second stage of an adaptation: train with the upper blocks only, and store improved links.
+
+Where labels are missing, trusted modalities teach a new one: their answers are the labels.
+"""
 from __future__ import annotations
 
 import math

@@ -3,6 +3,9 @@
 A vehicle turned by theta records the same files with sensors mounted turned by -theta, and encoders put
 directions into azimuths only.  So the tokens of a turned frame are those of the frame with shifted azimuths,
 and nothing is encoded again.
+
+The cameras of nuScenes see well at night, so arXiv:2312.07886 makes night harder; images of night scenes can
+be degraded before they are encoded.
 """
 from __future__ import annotations
 

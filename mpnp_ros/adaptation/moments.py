@@ -1,4 +1,4 @@
-"""One moment of a drive as a file: its tokens and the questions about it."""
+"""Moments of a drive as files, tokens and questions about them; data sets made of them."""
 from __future__ import annotations
 
 import json

@@ -4,6 +4,12 @@
 <folder>/00001537295833964000.safetensors   a moment, see moments.py, named by its stamp in nanoseconds
 
 One process writes (:class:`ReplayBuffer`); others read at any time (:mod:`~mpnp_ros.adaptation.moments`).
+
+In a full buffer, a quarter is for the newest moments, so that a change of light is there at once.  The rest
+is an even sample over all earlier time: every moment draws a number, fixed by its stamp, and of the questions
+of one cell (source, type, answer, conditions) those of the lowest numbers stay, equally many in every cell
+that has enough.  So a cell is an even sample of all its questions ever (bottom-k sampling: Cohen and Kaplan,
+PODC 2007), whatever the order of adding and evicting, and a rare cell keeps all it has.
 """
 from __future__ import annotations
 

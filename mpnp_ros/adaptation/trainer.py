@@ -3,6 +3,8 @@
 The language model stays frozen; only the probability of the answer is trained.  A step depends only on the
 seed and its number, so a resumed run equals an uninterrupted one.  Several processes (`processes.py`) share
 the questions of a step.
+
+The blind baseline has equal links on learned constants, trained by the same code on the same questions.
 """
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpnp_ros.adaptation import speed as speed_module
+from mpnp_ros.adaptation import cost_model
 from mpnp_ros.adaptation.cost_model import Speed, TimedStep, fit_rates, machine_key
 from mpnp_ros.adaptation.speedometer import machine_speed, measure_speed
 from mpnp_ros.methods.link_options import LinkConfig
@@ -70,12 +70,12 @@ def test_measured_again_only_when_old_or_another(tiny_lm: Callable, link: LinkCo
     assert len(measured) == 1
     machine_speed(tiny_lm(), METHOD, link, tmp_path, max_age=-1, measure=measure)
     machine_speed(tiny_lm('opt'), METHOD, link, tmp_path, measure=measure)
-    monkeypatch.setattr(speed_module, '_processor', lambda: 'another processor')
+    monkeypatch.setattr(cost_model, '_processor', lambda: 'another processor')
     machine_speed(tiny_lm(), METHOD, link, tmp_path, measure=measure)
     assert len(measured) == 4
 
 
 def test_threads_and_reach_count(tiny_lm: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = {machine_key(tiny_lm(), reach) for reach in ('answer', 'all')}
-    monkeypatch.setattr(speed_module.torch, 'get_num_threads', lambda: 77)
+    monkeypatch.setattr(cost_model.torch, 'get_num_threads', lambda: 77)
     assert len(keys | {machine_key(tiny_lm(), 'answer')}) == 3
