@@ -29,7 +29,7 @@ from bench.paper_scale.costs import (
 )
 from bench.paper_scale.models import SWITCH
 from mpnp_ros.adaptation.budget import ADAMW
-from mpnp_ros.cli.units import UNKNOWN
+from mpnp_ros.cli.output import UNKNOWN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,8 +13,8 @@ from argparse import ArgumentParser, Namespace
 from typing import Any, Protocol
 
 from mpnp_ros.cli.interruption import CANCELLED, interruptible
+from mpnp_ros.cli.output import from_to, macs, megabytes, percent, print_table, seconds
 from mpnp_ros.cli.session import add_namespace, connected
-from mpnp_ros.cli.units import from_to, macs, megabytes, percent, print_table, seconds
 from mpnp_ros.errors import CancelledError, ConfigurationError, RequestError
 
 SUPERVISIONS = ('labelled', 'distilled')

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mpnp_ros.cli.exchanges import Exchange, Score, interval, milliseconds, of_type, p95
-from mpnp_ros.cli.units import UNKNOWN as DASH
+from mpnp_ros.cli.output import UNKNOWN as DASH
 from mpnp_ros.nuscenes.questions import LabelledQuestion
 from mpnp_ros.nuscenes.wording import TYPES
 

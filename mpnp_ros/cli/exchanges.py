@@ -10,7 +10,7 @@ import numpy as np
 
 from mpnp_ros.adaptation.evaluation import Share
 from mpnp_ros.cli.ask import describe_counted
-from mpnp_ros.cli.units import UNKNOWN
+from mpnp_ros.cli.output import UNKNOWN
 from mpnp_ros.nuscenes.questions import LabelledQuestion
 
 

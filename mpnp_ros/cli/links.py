@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mpnp_ros.cli.output import from_to, macs, megabytes, percent, print_table, seconds
 from mpnp_ros.cli.session import add_namespace, connected
-from mpnp_ros.cli.units import from_to, macs, megabytes, percent, print_table, seconds
 from mpnp_ros.errors import ConfigurationError, LinksError, NotRunningError, RequestError
 from mpnp_ros.files import sha256_of
 from mpnp_ros.methods.link_files import MANIFEST, LinkManifest, load_link, read_manifest

@@ -11,8 +11,8 @@ import time
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
+from mpnp_ros.cli.output import print_table, seconds
 from mpnp_ros.cli.session import add_fusion, ros_session, wait_for
-from mpnp_ros.cli.units import print_table, seconds
 from mpnp_ros.client.node_reports import NodeReports
 from mpnp_ros.errors import NotAnsweringError, QuestionError
 

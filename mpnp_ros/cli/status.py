@@ -12,8 +12,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mpnp_ros.cli.output import from_to, macs, megabytes, seconds
 from mpnp_ros.cli.session import add_fusion, connected, wait_for
-from mpnp_ros.cli.units import from_to, macs, megabytes, seconds
 from mpnp_ros.client.node_reports import LEVELS, NodeReport
 from mpnp_ros.client.node_reports import OK as SOUND
 from mpnp_ros.node_names import FUSION

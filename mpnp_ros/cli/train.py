@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpnp_ros.adaptation.recipe import TrainRecipe
-from mpnp_ros.cli.accuracy_table import condition_table, table
 from mpnp_ros.cli.interruption import (
     CANCELLED,
     checkpoint_folder,
@@ -27,6 +26,7 @@ from mpnp_ros.cli.interruption import (
     forget_checkpoint,
     interruptible,
 )
+from mpnp_ros.cli.output import condition_table, table
 from mpnp_ros.cli.recipe_options import add_recipe_arguments, recipe_of
 from mpnp_ros.progress import progress
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mpnp_ros.cli.exchanges import Exchange, Score, interval, of_type
-from mpnp_ros.cli.units import UNKNOWN
+from mpnp_ros.cli.output import UNKNOWN
 from mpnp_ros.nuscenes.geometry import box_corners
 from mpnp_ros.nuscenes.sensor_files import read_lidar, read_sensor_file
 from mpnp_ros.nuscenes.vocabulary import CATEGORIES

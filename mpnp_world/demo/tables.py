@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from rich.table import Table
 
 from mpnp_ros.cli.exchanges import Exchange, Score, interval, milliseconds, of_type, p95
-from mpnp_ros.cli.units import UNKNOWN, from_to, macs, megabytes, seconds
+from mpnp_ros.cli.output import UNKNOWN, from_to, macs, megabytes, seconds
 from mpnp_ros.nuscenes.wording import TYPES
 from mpnp_world.demo.drive import Drive, sensors
 from mpnp_world.demo.timeline import Adaptation, Course, adaptations, plugged_in

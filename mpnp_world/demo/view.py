@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mpnp_ros.cli.exchanges import Exchange, Score
-from mpnp_ros.cli.units import from_to, macs, megabytes, seconds
+from mpnp_ros.cli.output import from_to, macs, megabytes, seconds
 from mpnp_world.demo.drive import Costs, Drive, Event, Moment, Phase, sensors
 
 if TYPE_CHECKING:
