@@ -17,8 +17,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from mpnp_ros.cli.recipe_options import add_recipe_arguments
 from mpnp_ros.cli.session import add_namespace
+from mpnp_ros.cli.train import add_recipe_arguments
 from mpnp_ros.cli.values import count, positive
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from mpnp_ros.adaptation.recipe import TrainRecipe
 from mpnp_ros.cli.output import condition_table, table
-from mpnp_ros.cli.recipe_options import recipe_of
-from mpnp_ros.cli.train import RECIPE, SCENES, announce
+from mpnp_ros.cli.train import RECIPE, SCENES, announce, recipe_of
 from mpnp_ros.errors import ConfigurationError, LinksError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from mpnp_ros.adaptation.recipe import QuestionRecipe, TrainRecipe
 from mpnp_ros.adaptation.trainer import TrainerConfig
 from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.cli import train
-from mpnp_ros.cli.recipe_options import recipe_of
+from mpnp_ros.cli.train import recipe_of
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.files import shared_file
 from mpnp_ros.nuscenes.tables import NuScenes
