@@ -14,12 +14,25 @@ are those that `mpnp train` stored with the links.
 """
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from mpnp_ros.adaptation.recipe import TrainRecipe
+from mpnp_ros.cli.output import condition_table, table
 from mpnp_ros.cli.session import add_namespace
-from mpnp_ros.cli.train import add_recipe_arguments
+from mpnp_ros.cli.train import RECIPE, SCENES, add_recipe_arguments, announce, recipe_of
 from mpnp_ros.cli.values import count, positive
+from mpnp_ros.errors import ConfigurationError, LinksError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mpnp_ros.methods.method import Method
+    from mpnp_ros.modalities.base import Encoder
+
+
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -55,6 +68,73 @@ def run(arguments: Namespace) -> int:
         from mpnp_ros.cli.evaluate_bag import evaluate_bag
 
         return evaluate_bag(arguments)
-    from mpnp_ros.cli.evaluate_links import evaluate_links
+    from mpnp_ros.cli.evaluate import evaluate_links
 
     return evaluate_links(arguments)
+
+
+def evaluate_links(arguments: Namespace) -> int:
+    """Load, encode, ask, print; exit code 0.
+
+    Asks all questions, or with --split the held-out ones.  Warns about questions on training scenes.
+    """
+    from mpnp_ros.adaptation.batches import QuestionBook
+    from mpnp_ros.adaptation.evaluation import majority, sensor_dependence
+    from mpnp_ros.adaptation.key_frames import scene_of
+    from mpnp_ros.adaptation.splits import split
+    from mpnp_ros.llm.question_files import QuestionFiles
+    from mpnp_ros.llm.weights import load_language_model
+    from mpnp_ros.methods.registry import create_method
+    from mpnp_ros.nuscenes.tables import NuScenes
+
+    if arguments.root is None:
+        raise ConfigurationError('--links needs --root: the nuScenes root of the key frames')
+    if arguments.config is None and (arguments.links / RECIPE).is_file():
+        arguments.config = arguments.links / RECIPE
+    asked = TrainRecipe.given(arguments).get('questions.of_each_type', 0)
+    recipe = recipe_of(arguments).changed(**{'questions.of_each_type': asked})
+    root, encoders = NuScenes(arguments.root), recipe.make_encoders(arguments.device)
+    lm = load_language_model(recipe.language_model, arguments.device)
+    method = with_links(create_method(recipe.method, lm), arguments.links, encoders)
+    rest, test = split(arguments.split or 'none', recipe.read(root, encoders, arguments.qa, arguments.scenes),
+                       root)
+    if arguments.split in (None, 'none'):
+        rest, test = test, rest
+    else:
+        announce(recipe, rest, test)
+
+    asked = {scene_of(key) for key in test.frames}
+    if seen := trained_on(arguments.links) & asked:
+        print(f'warning: {len(seen)} of the {len(asked)} scenes are training scenes of these links; '
+              'choose others with --scenes, or the held-out ones with --split')
+    rows = sensor_dependence(method, test, recipe.seed, QuestionBook(method, QuestionFiles())).rows
+    if rest.examples:
+        rows['majority'] = majority(rest, test)
+    print(*filter(None, [table(rows), condition_table(rows)]), sep='\n\n')
+    return 0
+
+
+def trained_on(store: Path) -> set[str]:
+    """Return the names of the training scenes of a store, as far as they are known."""
+    try:
+        return set(json.loads((store / SCENES).read_bytes()))
+    except FileNotFoundError:
+        return set()
+    except (OSError, ValueError, TypeError) as error:
+        raise LinksError(f'cannot read {store / SCENES}: {error}; remove it') from None
+
+
+def with_links(method: Method, store: Path, encoders: Sequence[Encoder]) -> Method:
+    """With the newest link of each encoder's modality plugged.  Raises LinksError where one does not fit."""
+    from mpnp_ros.methods.link_files import load_link
+    from mpnp_ros.methods.link_store import LinkStore
+
+    if not store.is_dir():
+        raise LinksError(f'no link store: {store}; use the --output of mpnp train')
+    links = LinkStore(store)
+    for encoder in encoders:
+        stored = links.latest(encoder.modality)
+        if stored is None:
+            raise LinksError(f'no links for {encoder.modality} in {store}; choose other --modalities')
+        method.plug(load_link(stored.path, lm=method.lm, encoder=encoder.fingerprint, sha256=stored.sha256))
+    return method
