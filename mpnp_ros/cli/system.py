@@ -1,11 +1,13 @@
 """Encoders, fusion and replay as supervised processes, with the states of their nodes."""
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
-from mpnp_ros.cli.complaints import Complaints
 from mpnp_ros.cli.node_processes import (
     FUSION,
     REPLAY,
@@ -14,7 +16,6 @@ from mpnp_ros.cli.node_processes import (
     checked_namespace,
     encoder_nodes,
 )
-from mpnp_ros.cli.node_states import RUNNING, NodeStates
 from mpnp_ros.cli.session import ros_session
 from mpnp_ros.client.node_reports import NodeReports
 from mpnp_ros.errors import NotAnsweringError
@@ -30,11 +31,132 @@ from mpnp_ros.supervisor import (
 )
 from mpnp_ros.supervisor import RUNNING as PROCESS_RUNNING
 
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+UNKNOWN = 'starting'
+RUNNING, ACTIVE = 'running', 'active'
+PERIOD, SETTLED, PATIENCE = .3, 2., 3.
+"""Seconds between two queries of a node: before it is active, afterwards, and while it does not respond."""
+
+LINES = 100
+"""Newest log lines of each node that are searched for a report."""
+PERIOD = 10.
+"""Minimum seconds between two lines about one node."""
+OK = 0
+
 POLL, WATCH = .05, .25
 """Seconds between polls of the processes: until they are ready, and afterwards."""
 WRONG_PARAMETER = 2  # exit code of mpnp_ros.nodes.runtime.run_node
 SET_UP = ('unconfigured', 'inactive')
 SOURCES = (REPLAY, WORLD)
+
+
+class NodeStates:
+    """Watches nodes by name, relative to the namespace of the caller's node.
+
+    A node without a life cycle counts as :data:`RUNNING` once it is in the graph.
+    """
+
+    def __init__(self, node: Node, names: Sequence[str]) -> None:
+        from lifecycle_msgs.srv import GetState
+
+        self._node, self._request = node, GetState.Request()
+        self._kind = GetState
+        self._names = tuple(names)
+        self._clients: dict[str, object] = {}
+        self._labels = dict.fromkeys(names, UNKNOWN)
+        self._asked = dict.fromkeys(names, -PATIENCE)
+        self._pending: dict[str, object] = {}
+
+    def __getitem__(self, name: str) -> str:
+        return self._labels[name]
+
+    def forget(self, name: str) -> None:
+        """Forget the state of a node whose process has ended."""
+        self._pending.pop(name, None)
+        self._labels[name] = UNKNOWN
+
+    def poll(self) -> None:
+        """Query nodes that are due; responses arrive on the executor's thread."""
+        now = time.monotonic()
+        if all(now - asked < PERIOD for asked in self._asked.values()):
+            return
+        present = {name for name, namespace in self._node.get_node_names_and_namespaces()
+                   if namespace == self._node.get_namespace()}
+        for name in self._names:
+            period = SETTLED if self._labels[name] == ACTIVE else PERIOD
+            if now - self._asked[name] < (PATIENCE if name in self._pending else period):
+                continue
+            self._asked[name] = now
+            if name not in self._clients and name in present:
+                self._meet(name)
+            if name in self._clients and self._clients[name].service_is_ready():
+                self._ask(name)
+
+    def _ask(self, name: str) -> None:
+        future = self._clients[name].call_async(self._request)
+        self._pending[name] = future
+        future.add_done_callback(lambda done: self._answered(name, done))
+
+    def _answered(self, name: str, future: object) -> None:
+        if self._pending.get(name) is future:  # not forgotten or asked anew in between
+            del self._pending[name]
+            self._labels[name] = future.result().current_state.label
+
+    def _meet(self, name: str) -> None:
+        """Create the client of a lifecycle node; other nodes count as running.
+
+        A client makes its service appear in the graph even without a server, and `ros2 lifecycle` would wait
+        for that node for ever.
+        """
+        services = [service for service, _ in self._node.get_service_names_and_types_by_node(
+            name, self._node.get_namespace())]
+        if any(service.endswith('/get_state') for service in services):
+            self._clients[name] = self._node.create_client(self._kind, f'{name}/get_state')
+        elif services:
+            self._labels[name] = RUNNING
+
+
+class Complaints:
+    """Writes the problems of a node when they change, unless its log already contains them.
+
+    write: called with (node, line).  Numbers in a report may change without a new line.
+    """
+
+    def __init__(self, write: Callable[[str, str], None],
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self._write, self._clock = write, clock
+        self._logged: dict[str, deque[str]] = {}
+        self._said: dict[str, str] = {}
+        self._when: dict[str, float] = {}
+
+    def log(self, node: str, line: str) -> None:
+        """Record a log line of a node; called from any thread."""
+        self._logged.setdefault(node, deque(maxlen=LINES)).append(_without_numbers(line))
+
+    def forget(self, node: str) -> None:
+        """Forget a node that has ended."""
+        for memory in (self._logged, self._said, self._when):
+            memory.pop(node, None)
+
+    def report(self, node: str, level: int, text: str) -> None:
+        """Write a report if it is new; its parts are separated by ``; ``."""
+        known = list(self._logged.get(node, ()))
+        parts = [] if level == OK else [part for part in text.split('; ') if part and not any(
+            _without_numbers(part) in line for line in known)]
+        if level != OK and not parts:
+            return
+        content, before = _without_numbers('; '.join(parts)), self._said.get(node, '')
+        now = self._clock()
+        if content == before or now - self._when.get(node, now - PERIOD) < PERIOD:
+            return
+        self._said[node], self._when[node] = content, now
+        self._write(node, '; '.join(parts) or f'recovered: {text}')
+
+
+def _without_numbers(text: str) -> str:
+    return re.sub(r'\d+(\.\d+)?', '#', text)
 
 
 class System:

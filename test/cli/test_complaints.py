@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from mpnp_ros.cli.complaints import PERIOD, Complaints
+from mpnp_ros.cli.system import PERIOD, Complaints
 
 SILENT = 'nothing comes on /camera/image_raw'
 
