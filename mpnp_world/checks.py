@@ -4,7 +4,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator
 
-from mpnp_ros.cli.checks import OK, WARNING, Finding, package_findings
+from mpnp_ros.cli.doctor import OK, WARNING, Finding, package_findings
 from mpnp_ros.errors import WorldError
 
 USEFUL = {'matplotlib': ('matplotlib', 'draws the pictures of the demo'),

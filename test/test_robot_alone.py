@@ -30,7 +30,7 @@ for name in given:
 """
 COMMANDS = """
 from mpnp_ros.cli import doctor
-from mpnp_ros.cli.checks import CHECKS
+from mpnp_ros.cli.doctor import CHECKS
 from mpnp_ros.cli.main import COMMANDS, main
 
 for command in COMMANDS:

@@ -79,7 +79,7 @@ def _scene(root: Path | None) -> RealScene:
 
 def drawing_problem() -> str:
     """Return why the world cannot be rendered here, with the remedy; empty if it can."""
-    from mpnp_ros.cli.checks import OK
+    from mpnp_ros.cli.doctor import OK
     from mpnp_world.checks import check_graphics
     from mpnp_world.cli import PACKAGES
 

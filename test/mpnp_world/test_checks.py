@@ -6,7 +6,7 @@ import importlib.util
 import pytest
 
 from mpnp_ros.cli import doctor
-from mpnp_ros.cli.checks import OK, WARNING
+from mpnp_ros.cli.doctor import OK, WARNING
 from mpnp_world import checks
 
 

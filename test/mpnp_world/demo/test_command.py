@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from mpnp_ros.cli.checks import MISSING, Finding
+from mpnp_ros.cli.doctor import MISSING, Finding
 from mpnp_ros.cli.main import main
 from mpnp_world import checks
 from mpnp_world.demo import command as demo
