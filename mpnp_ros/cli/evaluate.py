@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from mpnp_ros.modalities.base import Encoder
 
 
-
-
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
     what = parser.add_mutually_exclusive_group(required=True)
@@ -68,8 +66,6 @@ def run(arguments: Namespace) -> int:
         from mpnp_ros.cli.evaluate_bag import evaluate_bag
 
         return evaluate_bag(arguments)
-    from mpnp_ros.cli.evaluate import evaluate_links
-
     return evaluate_links(arguments)
 
 

@@ -1,4 +1,4 @@
-"""Encoders, fusion and replay as supervised processes, with the states of their nodes."""
+"""Encoders, fusion and replay as supervised processes, with the states and problems of their nodes."""
 from __future__ import annotations
 
 import re
@@ -41,7 +41,7 @@ PERIOD, SETTLED, PATIENCE = .3, 2., 3.
 
 LINES = 100
 """Newest log lines of each node that are searched for a report."""
-PERIOD = 10.
+SILENCE = 10.
 """Minimum seconds between two lines about one node."""
 OK = 0
 
@@ -149,7 +149,7 @@ class Complaints:
             return
         content, before = _without_numbers('; '.join(parts)), self._said.get(node, '')
         now = self._clock()
-        if content == before or now - self._when.get(node, now - PERIOD) < PERIOD:
+        if content == before or now - self._when.get(node, now - SILENCE) < SILENCE:
             return
         self._said[node], self._when[node] = content, now
         self._write(node, '; '.join(parts) or f'recovered: {text}')

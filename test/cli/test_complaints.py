@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from mpnp_ros.cli.system import PERIOD, Complaints
+from mpnp_ros.cli.system import SILENCE, Complaints
 
 SILENT = 'nothing comes on /camera/image_raw'
 
@@ -17,7 +17,7 @@ class Heard:
 
     def report(self, level: int, text: str) -> list[str]:
         """Report after a while; return what is new."""
-        before, self.now = len(self.lines), self.now + PERIOD
+        before, self.now = len(self.lines), self.now + SILENCE
         self.complaints.report('camera_encoder', level, text)
         return self.lines[before:]
 
