@@ -5,26 +5,32 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mpnp_ros.adaptation.dataset import ARRAYS
 from mpnp_ros.adaptation.key_frames import (
+    change_images,
+    conditions_of,
     encode,
     heading_of,
     key_frame_dataset,
+    night_80dimgaussian7,
     sample_of,
     scene_of,
     turn_tokens,
 )
 from mpnp_ros.adaptation.splits import held_out
-from mpnp_ros.errors import ConfigurationError, DatasetError
+from mpnp_ros.errors import ConfigurationError, DatasetError, ImageError
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.dataset import camera_frame
 from mpnp_ros.modalities.camera.encoder import CameraEncoder
+from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.dataset import lidar_frame
 from mpnp_ros.modalities.lidar.encoder import LidarEncoder
@@ -34,9 +40,12 @@ from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.nuscenes.sensor_files import read_lidar
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.nuscenes.vocabulary import ANSWERS
+from mpnp_world.scene.conditions import LIGHTS, WEATHERS, Conditions
 from mpnp_world.standin import write_standin
 
 SIZE = {'height': 56, 'width': 56, 'blocks': (1, 2, 3), 'device': 'cpu', 'dtype': 'float32'}
+
+NAME = 'night_80dimgaussian7'
 
 
 @pytest.fixture(scope='module')
@@ -176,3 +185,56 @@ def test_a_sweep_whose_intensities_are_shares_is_read_on_the_scale_of_nuscenes(r
     shares = replace(frame, lidar=replace(frame.lidar, path=tmp_path / 'shares.pcd.bin'))
     np.testing.assert_allclose(lidar_frame(shares).intensity, points[:, 3] * 255)
     np.testing.assert_array_equal(lidar_frame(frame).intensity, read_lidar(frame.lidar.path)[:, 3])
+
+
+def changed(pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(night_80dimgaussian7(Image.fromarray(pixels)))
+
+
+@pytest.mark.parametrize('level', [0, 100, 255])
+def test_an_even_image_is_dimmed_to_a_fifth(level):
+    np.testing.assert_allclose(changed(np.full((40, 60, 3), level, np.uint8)), level / 5, atol=1)
+
+
+def test_an_edge_is_blurred_by_a_gaussian_of_seven_pixels():
+    pixels = np.zeros((80, 160, 3), np.uint8)
+    pixels[:, 80:] = 250
+    row = changed(pixels)[40, :, 0].astype(float) / 50
+    assert row[40] < .02 and row[120] > .98
+    below, above = (int(np.argmax(row > share)) for share in (.16, .84))
+    assert 12 <= above - below <= 16, 'two deviations of 7 pixels between 16 and 84 %'
+
+
+def test_every_view_keeps_its_size_and_calibration():
+    noise = np.random.default_rng(0).integers(0, 256, (30, 50, 3), np.uint8)
+    stream = BytesIO()
+    Image.fromarray(noise).save(stream, 'PNG')
+    views = (CameraView('front', noise, np.eye(3), np.eye(3), 7), CameraView('back', stream.getvalue()))
+    found = change_images(CameraFrame(views, 'base'), NAME)
+    assert [view.name for view in found.views] == ['front', 'back'] and found.frame_id == 'base'
+    assert found.views[0].stamp_ns == 7 and found.views[0].intrinsics is views[0].intrinsics
+    for view in found.views:
+        np.testing.assert_array_equal(view.image, changed(noise))
+
+
+def test_unknown_changes_and_damaged_images_are_named():
+    frame = CameraFrame((CameraView('left', b'nothing'),))
+    with pytest.raises(ConfigurationError, match=NAME):
+        change_images(frame, 'night_vision')
+    with pytest.raises(ImageError, match="'left'"):
+        change_images(frame, NAME)
+
+
+@pytest.mark.parametrize('light', LIGHTS)
+@pytest.mark.parametrize('weather', WEATHERS)
+def test_conditions_of_the_world_are_read_back(light, weather):
+    assert conditions_of(f'{Conditions(light, weather).description}; embedded world') == (light, weather)
+
+
+@pytest.mark.parametrize('description, expected', [
+    ('Night, big street, bus stop, high speed, construction vehicle', ('night', 'clear')),
+    ('Rain, many parked cars, overtake truck', ('day', 'rain')),
+    ('Night, after rain, difficult lighting', ('night', 'rain')),
+    ('Parked truck, railway, train, foghorn', ('day', 'clear')), ('', ('day', 'clear'))])
+def test_descriptions_as_in_nuscenes(description, expected):
+    assert conditions_of(description) == expected
