@@ -20,8 +20,8 @@ from mpnp_ros.cli.node_processes import (
     default_modalities,
     encoder_nodes,
     system_processes,
+    unmatched,
 )
-from mpnp_ros.cli.parameter_files import unmatched
 from mpnp_ros.cli.replay import add_replay_options, replay_parameters
 from mpnp_ros.cli.session import add_namespace
 from mpnp_ros.cli.system import WATCH, System

@@ -22,9 +22,9 @@ from mpnp_ros.cli.node_processes import (
     encoder_nodes,
     node_program,
     source_files,
+    unmatched,
     waiting,
 )
-from mpnp_ros.cli.parameter_files import unmatched
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.files import shared_file
 from mpnp_ros.modalities.registry import sensors

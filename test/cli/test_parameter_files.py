@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mpnp_ros.cli.node_processes import all_nodes
-from mpnp_ros.cli.parameter_files import check_parameter_file, matches, unmatched
+from mpnp_ros.cli.node_processes import all_nodes, check_parameter_file, matches, unmatched
 from mpnp_ros.errors import ConfigurationError
 
 STARTED = ('camera_encoder', 'fusion')
