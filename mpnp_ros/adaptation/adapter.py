@@ -64,7 +64,7 @@ class Running:
     done: Future[JobResult] = field(default_factory=Future)
 
 
-class Adapter:
+class AdaptationManager:
     """Adaptation of one robot.  Its methods belong to one thread; progress of a job comes from another.
 
     folder: of the replay buffer, the link store and the jobs.  starts: folders of links that new links may

@@ -15,7 +15,7 @@ MB = 1_000_000
 
 @dataclass(frozen=True)
 class AdapterConfig(Options):
-    """Options of :class:`~mpnp_ros.adaptation.adapter.Adapter`.  Raises ConfigurationError."""
+    """Options of :class:`~mpnp_ros.adaptation.adapter.AdaptationManager`.  Raises ConfigurationError."""
 
     automatic: bool = option(
         True, 'whether links are plugged and trained without being asked; links that were in use are plugged '

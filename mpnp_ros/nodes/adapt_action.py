@@ -16,7 +16,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from mpnp_ros.action import Adapt
-from mpnp_ros.adaptation.adapter import Adapter
+from mpnp_ros.adaptation.adapter import AdaptationManager
 from mpnp_ros.adaptation.budget import Budget
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, TRAINED, JobResult
 from mpnp_ros.adaptation.job_orders import Request
@@ -29,7 +29,7 @@ PERIOD, PATIENCE = .2, 1.
 class AdaptAction:
     """Serves ``adapt`` with an adapter."""
 
-    def __init__(self, node: Node, adapter: Adapter, group: CallbackGroup) -> None:
+    def __init__(self, node: Node, adapter: AdaptationManager, group: CallbackGroup) -> None:
         """group: callback group of everything that uses the adapter."""
         self._adapter = adapter
         self._handle: ServerGoalHandle | None = None

@@ -21,7 +21,7 @@ from pathlib import Path
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-from mpnp_ros.adaptation.adapter import Adapter
+from mpnp_ros.adaptation.adapter import AdaptationManager
 from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.job_orders import ModelChoice
 from mpnp_ros.adaptation.job_process import PATIENCE, measure_speed
@@ -109,7 +109,7 @@ class AdaptationNode(PlainNode):
         self._asked_at = self._told_at = -math.inf
         self._told = ''
         self._measuring: subprocess.Popen[bytes] | None = None
-        self._adapter = Adapter(
+        self._adapter = AdaptationManager(
             values.adapter, folder,
             ModelChoice(values.llm, values.method, values.device, values.dtype), self._plug,
             store=None if values.link_store == AUTO else LinkStore(values.link_store),

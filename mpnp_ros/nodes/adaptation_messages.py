@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 
-from mpnp_ros.adaptation.adapter import Adapter
+from mpnp_ros.adaptation.adapter import AdaptationManager
 from mpnp_ros.adaptation.job import JobProgress
 from mpnp_ros.adaptation.known import LinkInUse
 from mpnp_ros.adaptation.moments import LABELLED, BufferedQuestion
@@ -37,7 +37,7 @@ def _choices(one: LabelledQuestion) -> tuple[str, ...]:
     return tuple(one.question.choices) or (ANSWERS if one.answer in ANSWERS else ())
 
 
-def adaptation_to_message(adapter: Adapter) -> Adaptation:
+def adaptation_to_message(adapter: AdaptationManager) -> Adaptation:
     """Return the state of the adaptation as a message without a stamp."""
     counts, spec = adapter.buffer.counts, adapter.training
     message = Adaptation(

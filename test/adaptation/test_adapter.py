@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mpnp_ros.adaptation import adapter as module
-from mpnp_ros.adaptation.adapter import Adapter
+from mpnp_ros.adaptation.adapter import AdaptationManager
 from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.budget import Budget
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, TRAINED, WORSE, JobProgress, JobResult, JobSpec
@@ -84,9 +84,9 @@ class Robot:
         self.store = LinkStore(folder / 'links')
         self.method = create_method('mpnp', load_language_model(llm, 'cpu', 'float32'))
 
-    def start(self, **config: object) -> Adapter:
+    def start(self, **config: object) -> AdaptationManager:
         """An adapter on this folder."""
-        return Adapter(AdapterConfig(**{**CONFIG, **config}), self.folder,
+        return AdaptationManager(AdapterConfig(**{**CONFIG, **config}), self.folder,
                        ModelChoice(str(self.llm), 'mpnp', 'cpu', 'float32'), self.fusion,
                        clock=lambda: self.now)
 
@@ -134,7 +134,7 @@ def in_use(link: StoredLink, encoder: str = '') -> LinkInUse:
 
 
 @pytest.fixture
-def lidar(robot, experience) -> Adapter:
+def lidar(robot, experience) -> AdaptationManager:
     """An adapter that has seen a LiDAR and labelled questions about it."""
     experience(robot.folder / 'replay', ('lidar',), 40)
     adapter = robot.start()
@@ -387,7 +387,7 @@ def test_links_not_known_yet_are_not_trained_over(robot, lidar):
 
 
 @pytest.fixture
-def ending(lidar) -> Iterator[Adapter]:
+def ending(lidar) -> Iterator[AdaptationManager]:
     """With real processes, none of which is left behind."""
     yield lidar
     lidar.close()
