@@ -21,7 +21,7 @@ from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, TRAINED, JobProgress, JobResult, JobSpec
 from mpnp_ros.adaptation.job_orders import JobOrders, ModelChoice, Request
 from mpnp_ros.adaptation.job_process import JobProcess
-from mpnp_ros.adaptation.known import LinkCatalogue, LinkInUse, Observed
+from mpnp_ros.adaptation.known import LinkCatalogue, LinkInUse, ObservedState
 from mpnp_ros.adaptation.policy import (
     Condition,
     Copy,
@@ -82,7 +82,7 @@ class AdaptationManager:
         self.buffer = ReplayBuffer(folder / 'replay', config.replay)
         self.decision = Decision((), (), 'nothing is known yet')
         self._catalogue = LinkCatalogue(self.store, find_method(model.method).link.kind)
-        self._observed = Observed()
+        self._observed = ObservedState()
         self._orders = JobOrders(config, model, self.buffer, self.store, self._starts, self._observed)
         self._history: list[Past] = []
         self._fusion_since = -math.inf

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.budget import Budget
 from mpnp_ros.adaptation.job import JobSpec, NewLink
-from mpnp_ros.adaptation.known import LinkCatalogue, Observed
+from mpnp_ros.adaptation.known import LinkCatalogue, ObservedState
 from mpnp_ros.adaptation.policy import DISTILLED, HEALTHY, LABELLED, Decision, Lessons, Plug, Train
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.errors import ConfigurationError, TrainingError
@@ -48,7 +48,7 @@ class JobOrders:
     """
 
     def __init__(self, config: AdapterConfig, model: ModelChoice, buffer: ReplayBuffer, store: LinkStore,
-                 starts: Sequence[str], observed: Observed) -> None:
+                 starts: Sequence[str], observed: ObservedState) -> None:
         self.config, self.model, self.buffer, self.store = config, model, buffer, store
         self.starts, self.observed = starts, observed
 

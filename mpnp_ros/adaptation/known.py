@@ -83,7 +83,7 @@ class LinkCatalogue:
         return ''
 
 
-class Observed:
+class ObservedState:
     """Modalities, the width of their tokens, and the links in use.  Mappings are replaced, never changed.
 
     conditions, widths, in_use: by modality.  counting: those whose tokens hold numbers of things.
