@@ -8,7 +8,7 @@ from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.budget import Budget
 from mpnp_ros.adaptation.job import JobSpec, NewLink
 from mpnp_ros.adaptation.known import LinkCatalogue, ObservedState
-from mpnp_ros.adaptation.policy import DISTILLED, HEALTHY, LABELLED, Decision, Lessons, Plug, Train
+from mpnp_ros.adaptation.policy import DISTILLED, HEALTHY, LABELLED, AvailableData, Decision, Plug, Train
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.errors import ConfigurationError, TrainingError
 from mpnp_ros.files import cache_root
@@ -64,11 +64,11 @@ class JobOrders:
         return replace(spec, budget=request.budget.or_else(spec.budget),
                        linked_blocks=request.linked_blocks or spec.linked_blocks)
 
-    def lessons(self, modality: str) -> Lessons:
+    def lessons(self, modality: str) -> AvailableData:
         """Return the buffer's training data of a modality for its present encoder; moments are pairs."""
         condition = self.observed.conditions.get(modality)
         encoder = condition.encoder if condition else ''
-        return Lessons(self.buffer.labelled(modality, encoder), self.buffer.moments_with(modality, encoder))
+        return AvailableData(self.buffer.labelled(modality, encoder), self.buffer.moments_with(modality, encoder))
 
     def alike(self, modality: str, catalogue: LinkCatalogue) -> str:
         """The folder of links that count what a modality's tokens count; empty where there are none.

@@ -70,7 +70,7 @@ class StoredVersion:
 
 
 @dataclass(frozen=True)
-class Lessons:
+class AvailableData:
     """Training data of a modality in the replay buffer.
 
     labelled: questions with true answers and tokens of the modality.  paired: other modality -> questions at
@@ -208,7 +208,7 @@ class Situation:
     language_model: str
     conditions: Sequence[Condition]
     stored: Sequence[StoredVersion] = ()
-    lessons: Mapping[str, Lessons] = field(default_factory=dict)
+    lessons: Mapping[str, AvailableData] = field(default_factory=dict)
     history: Sequence[Past] = ()
     fusion_since: float = -math.inf
 
@@ -347,7 +347,7 @@ class _Policy:
         ready, cause = max(self._not_before(condition))
         if ready > self.now:
             return Wait(name, f'{need}; {cause}, so training waits for {ready - self.now:.0f} s')
-        lessons, encoder = self.situation.lessons.get(name, Lessons()), condition.encoder
+        lessons, encoder = self.situation.lessons.get(name, AvailableData()), condition.encoder
         if trial := self._trial(condition, need, lessons.labelled):
             return trial
         if lessons.labelled >= self.limits.least_labelled:
@@ -371,7 +371,7 @@ class _Policy:
         return Train(name, LABELLED, f'{need}; evaluating initial links on {labelled} labelled '
                      'questions', '', condition.encoder, labelled, only_try=True)
 
-    def _too_little(self, name: str, lessons: Lessons, teachers: Sequence[tuple[int, str]]) -> str:
+    def _too_little(self, name: str, lessons: AvailableData, teachers: Sequence[tuple[int, str]]) -> str:
         labelled = f'labelled questions with {name} tokens so far: {lessons.labelled} of ' \
                    f'{self.limits.least_labelled}'
         if math.isinf(self.limits.least_paired):
@@ -382,7 +382,7 @@ class _Policy:
                       f'{self.limits.least_paired}')
         return taught if math.isinf(self.limits.least_labelled) else f'{labelled}; {taught}'
 
-    def _teachers(self, name: str, lessons: Lessons) -> list[tuple[int, str]]:
+    def _teachers(self, name: str, lessons: AvailableData) -> list[tuple[int, str]]:
         """Return (questions, teacher) for each modality with links in use, most questions first."""
         found = [(lessons.paired.get(other, 0), other) for other, one in self.conditions.items()
                  if other != name and one.linked and not one.unplugged]

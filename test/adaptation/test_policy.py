@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpnp_ros.adaptation.policy import (
+    AvailableData,
     Condition,
     Copy,
     Decision,
-    Lessons,
     Outcome,
     Past,
     Plug,
@@ -31,7 +31,7 @@ CAMERA = Condition('camera', 'healthy', 'camera-encoder', .9, 0., links_version=
                    links_encoder='camera-encoder', links_accuracy=.7)
 LIDAR = Condition('lidar', 'healthy', 'lidar-encoder', .9, 0.)
 STORED = StoredVersion('lidar', '000002', 'lidar-encoder', 'lm', 8, .6)
-MUCH = {'lidar': Lessons(500)}
+MUCH = {'lidar': AvailableData(500)}
 
 
 def situation(*conditions: Condition, **known: object) -> Situation:
@@ -83,14 +83,14 @@ def test_of_links_that_fit_those_last_in_use_then_the_best_then_the_newest_are_p
 
 
 def test_trains_on_labels_where_there_are_enough() -> None:
-    action = only(decided(lessons={'lidar': Lessons(200, {'camera': 900})}))
+    action = only(decided(lessons={'lidar': AvailableData(200, {'camera': 900})}))
     assert action == Train('lidar', 'labelled',
                            'lidar is healthy and has no links; training on 200 labelled questions',
                            encoder=LIDAR.encoder, lessons=200)
 
 
 def test_tries_what_links_could_begin_with_once_and_then_trains() -> None:
-    limits, few, many = PolicyLimits(least_tried=50), Lessons(60), Lessons(200)
+    limits, few, many = PolicyLimits(least_tried=50), AvailableData(60), AvailableData(200)
     action = only(decided(lessons={'lidar': few}, limits=limits))
     assert (action.only_try, action.lessons) == (True, 60)
     assert only(decided(lessons={'lidar': many}, limits=limits)).only_try is False
@@ -122,7 +122,7 @@ def test_links_that_count_the_same_are_copied_at_once_and_only_once() -> None:
 
 def test_else_on_answers_of_the_modality_that_saw_most_beside_it() -> None:
     radar = replace(CAMERA, modality='radar')
-    lessons = {'lidar': Lessons(12, {'camera': 300, 'radar': 250, 'imu': 800})}
+    lessons = {'lidar': AvailableData(12, {'camera': 300, 'radar': 250, 'imu': 800})}
     action = only(decided(CAMERA, LIDAR, radar, lessons=lessons))
     assert (action.supervision, action.teacher, action.lessons) == ('distilled', 'camera', 300)
     assert action.reason.endswith('training on answers of camera to 300 questions')
@@ -131,7 +131,7 @@ def test_else_on_answers_of_the_modality_that_saw_most_beside_it() -> None:
 @pytest.mark.parametrize('odd', [
     {'links_version': ''}, {'unplugged': True}, {'links_encoder': 'other'}], ids=lambda odd: next(iter(odd)))
 def test_what_has_no_links_teaches_nothing(odd: dict) -> None:
-    teacher, lessons = replace(CAMERA, state='stale', **odd), {'lidar': Lessons(12, {'camera': 300})}
+    teacher, lessons = replace(CAMERA, state='stale', **odd), {'lidar': AvailableData(12, {'camera': 300})}
     decision = decided(teacher, LIDAR, lessons=lessons)
     assert only(decision).reason == (
         'lidar is healthy and has no links; labelled questions with lidar tokens so far: 12 of 200; no '
@@ -139,7 +139,7 @@ def test_what_has_no_links_teaches_nothing(odd: dict) -> None:
 
 
 def test_says_how_much_is_lacking() -> None:
-    action = only(decided(lessons={'lidar': Lessons(12, {'camera': 30})}))
+    action = only(decided(lessons={'lidar': AvailableData(12, {'camera': 30})}))
     assert isinstance(action, Wait)
     assert action.reason == ('lidar is healthy and has no links; labelled questions with lidar tokens so '
                              'far: 12 of 200; questions for camera to teach it: 30 of 200')
@@ -147,7 +147,7 @@ def test_says_how_much_is_lacking() -> None:
 
 def test_a_lost_teacher_still_teaches_by_what_it_saw() -> None:
     night = replace(CAMERA, state='degraded', quality=.1)
-    decision = decided(night, LIDAR, lessons={'lidar': Lessons(0, {'camera': 300})})
+    decision = decided(night, LIDAR, lessons={'lidar': AvailableData(0, {'camera': 300})})
     assert only(decision).teacher == 'camera' and decision.active == ('camera',)
 
 
@@ -158,7 +158,7 @@ def test_links_for_another_encoder_are_replaced() -> None:
     assert (action.supervision, action.encoder) == ('labelled', LIDAR.encoder)
     assert action.reason.startswith('the links 000001 of lidar do not read the tokens of its encoder lidar-e')
     assert decided(refused).active == ()
-    few, limits = {'lidar': Lessons(60)}, PolicyLimits(least_tried=50)
+    few, limits = {'lidar': AvailableData(60)}, PolicyLimits(least_tried=50)
     assert only(decided(refused, lessons=few, limits=limits)).only_try
 
 
@@ -175,13 +175,13 @@ def test_links_that_were_in_use_are_plugged_again_after_a_restart(state: str) ->
 def test_what_answers_worse_than_it_did_is_trained_again() -> None:
     worse = replace(CAMERA, fresh_accuracy=.55, fresh_questions=80)
     action = only(decided(worse, stored=[replace(STORED, modality='camera', encoder='camera-encoder')],
-                          lessons={'camera': Lessons(300)}))
+                          lessons={'camera': AvailableData(300)}))
     assert action.modality == 'camera'
     assert action.reason == ('the links 000001 of camera answer 55% of fresh questions rightly, 70% when '
                              'they were made; training on 300 labelled questions')
     for fine in (replace(worse, fresh_questions=49), replace(worse, fresh_accuracy=.61),
                  replace(worse, links_accuracy=math.nan), replace(worse, state='degraded')):
-        assert decided(fine, lessons={'camera': Lessons(300)}).actions == ()
+        assert decided(fine, lessons={'camera': AvailableData(300)}).actions == ()
 
 
 def test_what_was_taken_back_by_hand_is_not_offered_again() -> None:
@@ -212,7 +212,7 @@ def test_nothing_is_learned_from_what_is_not_sound(odd: dict) -> None:
 
 def test_plugging_goes_before_training_and_one_is_trained_at_a_time() -> None:
     radar, imu = replace(LIDAR, modality='radar'), replace(LIDAR, modality='imu', quality=.7)
-    lessons = {'lidar': Lessons(500), 'radar': Lessons(600), 'imu': Lessons(900)}
+    lessons = {'lidar': AvailableData(500), 'radar': AvailableData(600), 'imu': AvailableData(900)}
     waiting = {Wait(name, f'{name} is to be trained when links are plugged') for name in ('radar', 'imu')}
     first = decided(radar, imu, LIDAR, stored=[STORED], lessons=lessons)
     assert isinstance(first.actions[0], Plug) and set(first.actions[1:]) == waiting
@@ -339,7 +339,7 @@ def test_every_decision_is_one_sentence_and_at_most_one_training(drawn: list[Con
                                                                  labelled: int, paired: int) -> None:
     conditions = [replace(one, modality=f'm{n}') for n, one in enumerate(drawn)]
     names = [one.modality for one in conditions]
-    lessons = {name: Lessons(labelled, dict.fromkeys(names, paired)) for name in names}
+    lessons = {name: AvailableData(labelled, dict.fromkeys(names, paired)) for name in names}
     stored = [replace(STORED, modality=name) for name in names] if known else []
     decision = decided(*conditions, stored=stored, lessons=lessons) if conditions else decide(
         Situation(0., 'lm', ()))
