@@ -23,9 +23,9 @@ from mpnp_ros.adaptation.job_orders import JobOrders, ModelChoice, Request
 from mpnp_ros.adaptation.job_process import JobProcess
 from mpnp_ros.adaptation.known import LinkCatalogue, LinkInUse, ObservedState
 from mpnp_ros.adaptation.policy import (
-    Condition,
     Copy,
     Decision,
+    ModalityCondition,
     Outcome,
     Past,
     Plug,
@@ -128,7 +128,7 @@ class AdaptationManager:
         """Record tokens of a modality."""
         self._observed.take_tokens(tokens)
 
-    def conditions(self, conditions: Iterable[Condition]) -> None:
+    def conditions(self, conditions: Iterable[ModalityCondition]) -> None:
         """Record the states published by the fusion node, and since when they hold."""
         self._observed.take_conditions(conditions, self._clock())
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mpnp_ros.adaptation.policy import DEGRADED, Condition, StoredVersion
+from mpnp_ros.adaptation.policy import DEGRADED, ModalityCondition, StoredVersion
 from mpnp_ros.errors import LinksError
 from mpnp_ros.methods.link_files import LinkManifest, read_manifest
 from mpnp_ros.methods.link_store import LinkStore
@@ -90,7 +90,7 @@ class ObservedState:
     """
 
     def __init__(self) -> None:
-        self.conditions: dict[str, Condition] = {}
+        self.conditions: dict[str, ModalityCondition] = {}
         self.widths: dict[str, int] = {}
         self.counting: set[str] = set()
         self.in_use: dict[str, LinkInUse] = {}
@@ -108,7 +108,7 @@ class ObservedState:
         """Return the degraded modalities, in words."""
         return tuple(f'{name} {DEGRADED}' for name, one in self.conditions.items() if one.state == DEGRADED)
 
-    def take_conditions(self, conditions: Iterable[Condition], now: float) -> None:
+    def take_conditions(self, conditions: Iterable[ModalityCondition], now: float) -> None:
         """Record the states published by the fusion node, and since when they hold."""
         fresh = {}
         for one in conditions:
@@ -129,11 +129,11 @@ class ObservedState:
         if known := self.conditions.get(link.modality):
             self.conditions = {**self.conditions, link.modality: replace(known, links_version=link.version)}
 
-    def linked_conditions(self, catalogue: LinkCatalogue) -> list[Condition]:
+    def linked_conditions(self, catalogue: LinkCatalogue) -> list[ModalityCondition]:
         """Return the conditions with the manifests of the links in use; unknown links count as fitting."""
         return [self._linked(one, self.in_use.get(name), catalogue) for name, one in self.conditions.items()]
 
-    def _linked(self, condition: Condition, link: LinkInUse | None, catalogue: LinkCatalogue) -> Condition:
+    def _linked(self, condition: ModalityCondition, link: LinkInUse | None, catalogue: LinkCatalogue) -> ModalityCondition:
         if link is None or link.version != condition.links_version:
             return replace(condition, links_encoder=condition.encoder)
         return replace(condition, links_encoder=link.encoder, links_accuracy=catalogue.accuracy(link.path),

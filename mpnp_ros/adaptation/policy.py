@@ -19,7 +19,7 @@ LONGEST_RETRY = 2 ** 6
 
 
 @dataclass(frozen=True)
-class Condition:
+class ModalityCondition:
     """One modality now.
 
     state: as on the board, in lower case; since: when it began, seconds.  encoder: fingerprint of its newest
@@ -206,7 +206,7 @@ class Situation:
 
     now: float
     language_model: str
-    conditions: Sequence[Condition]
+    conditions: Sequence[ModalityCondition]
     stored: Sequence[StoredVersion] = ()
     lessons: Mapping[str, AvailableData] = field(default_factory=dict)
     history: Sequence[Past] = ()
@@ -235,7 +235,7 @@ def decide(situation: Situation, limits: PolicyLimits | None = None) -> Decision
     return Decision(active, actions, actions[0].reason if actions else _contentment(active))
 
 
-def active_modalities(conditions: Sequence[Condition]) -> tuple[str, ...]:
+def active_modalities(conditions: Sequence[ModalityCondition]) -> tuple[str, ...]:
     """Return the modalities for answers: all healthy ones, otherwise the best degraded one alone."""
     usable = [one for one in conditions if one.linked and not one.unplugged]
     sound = sorted(one.modality for one in usable if one.state in (HEALTHY, ADAPTING))
@@ -252,7 +252,7 @@ class _Policy:
         self.situation, self.limits, self.now = situation, limits, situation.now
         self.conditions = {one.modality: one for one in situation.conditions}
 
-    def action(self, condition: Condition) -> Action | None:
+    def action(self, condition: ModalityCondition) -> Action | None:
         """Return the best action for one modality; None if nothing is missing or known yet."""
         if condition.unplugged or self._is_trained_now(condition.modality):
             return None
@@ -284,7 +284,7 @@ class _Policy:
                     for action in trainings)
         yield from (action for action in wanted if isinstance(action, Wait))
 
-    def _need(self, condition: Condition) -> str:
+    def _need(self, condition: ModalityCondition) -> str:
         """Return why a modality needs other links; '' if it does not or cannot be trained now."""
         name, version, limits = condition.modality, condition.links_version, self.limits
         refused = condition.state == DEGRADED and bool(version) and not condition.linked
@@ -303,20 +303,20 @@ class _Policy:
                     f'rightly, {condition.links_accuracy:.0%} when they were made')
         return ''
 
-    def _lost(self, condition: Condition) -> StoredVersion | None:
+    def _lost(self, condition: ModalityCondition) -> StoredVersion | None:
         """Return the links that were in use and that a restarted fusion node lacks."""
         if condition.links_version:
             return None
         return next((one for one in self._plausible(condition) if one.current), None)
 
-    def _fitting(self, condition: Condition) -> list[StoredVersion]:
+    def _fitting(self, condition: ModalityCondition) -> list[StoredVersion]:
         """Return stored versions to plug, the best first: last in use, then by accuracy and age."""
         blocks = self.limits.linked_blocks
         found = [one for one in self._plausible(condition) if not blocks or one.linked_blocks == blocks]
         return sorted(found, key=lambda one: (one.current, _known(one.accuracy, -1.), one.version),
                       reverse=True)
 
-    def _plausible(self, condition: Condition) -> Iterator[StoredVersion]:
+    def _plausible(self, condition: ModalityCondition) -> Iterator[StoredVersion]:
         """Return versions for this language model and, if known, the encoder."""
         for one in self.situation.stored:
             if (one.modality == condition.modality and not one.withdrawn
@@ -325,7 +325,7 @@ class _Policy:
                     and self._failed_until(Plug(one.modality, one.version, '')) <= self.now):
                 yield one
 
-    def _plug(self, condition: Condition, stored: Sequence[StoredVersion]) -> Action:
+    def _plug(self, condition: ModalityCondition, stored: Sequence[StoredVersion]) -> Action:
         name, chosen = condition.modality, stored[0]
         before = self.now - self._plugged(name)
         if before < self.limits.between:
@@ -333,7 +333,7 @@ class _Policy:
                               f'{self.limits.between - before:.0f} s')
         return Plug(name, chosen.version, f'the links {chosen.version} of {name} fit and are not in use')
 
-    def _copy(self, condition: Condition, need: str) -> Copy | None:
+    def _copy(self, condition: ModalityCondition, need: str) -> Copy | None:
         """A copy of links that count the same things, once for an encoder."""
         name, encoder = condition.modality, condition.encoder
         copied = any(past.action.encoder == encoder for past in self._past(name, Copy))
@@ -342,7 +342,7 @@ class _Policy:
         return Copy(name, encoder, condition.alike, f'{need}; a copy of links that count the same is used '
                                                     'until it is trained')
 
-    def _train(self, condition: Condition, need: str) -> Action:
+    def _train(self, condition: ModalityCondition, need: str) -> Action:
         name = condition.modality
         ready, cause = max(self._not_before(condition))
         if ready > self.now:
@@ -360,7 +360,7 @@ class _Policy:
                          teacher, encoder, paired)
         return Wait(name, f'{need}; {self._too_little(name, lessons, teachers)}')
 
-    def _trial(self, condition: Condition, need: str, labelled: int) -> Train | None:
+    def _trial(self, condition: ModalityCondition, need: str, labelled: int) -> Train | None:
         """Evaluate initial links once for an encoder, while there is too little to train on."""
         name, limits = condition.modality, self.limits
         tried = any(past.action.only_try and past.action.encoder == condition.encoder
@@ -388,7 +388,7 @@ class _Policy:
                  if other != name and one.linked and not one.unplugged]
         return sorted(found, reverse=True)
 
-    def _not_before(self, condition: Condition) -> Iterator[tuple[float, str]]:
+    def _not_before(self, condition: ModalityCondition) -> Iterator[tuple[float, str]]:
         """Return the earliest time of a training, and what it waits for."""
         name, limits = condition.modality, self.limits
         yield condition.since + limits.settle, f'{name} has only just become {condition.state}'

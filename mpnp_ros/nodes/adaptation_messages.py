@@ -7,7 +7,7 @@ from mpnp_ros.adaptation.adapter import AdaptationManager
 from mpnp_ros.adaptation.job import JobProgress
 from mpnp_ros.adaptation.known import LinkInUse
 from mpnp_ros.adaptation.moments import LABELLED, BufferedQuestion
-from mpnp_ros.adaptation.policy import Condition
+from mpnp_ros.adaptation.policy import ModalityCondition
 from mpnp_ros.msg import Adaptation, LabelledQuestion, LabelledQuestions, LinkInfo, ModalityState
 from mpnp_ros.nuscenes.vocabulary import ANSWERS
 from mpnp_ros.serving.modality_state import State
@@ -15,9 +15,9 @@ from mpnp_ros.serving.modality_state import State
 STAGES = {'reading': Adaptation.READING, 'training': Adaptation.TRAINING, 'evaluating': Adaptation.EVALUATING}
 
 
-def condition_from_message(row: ModalityState) -> Condition:
+def condition_from_message(row: ModalityState) -> ModalityCondition:
     """Return the condition of a modality as published by the fusion node."""
-    return Condition(row.modality, State(row.state).name.lower(), row.encoder, row.quality,
+    return ModalityCondition(row.modality, State(row.state).name.lower(), row.encoder, row.quality,
                      unplugged=row.pinned and not row.plugged, links_version=row.links_version)
 
 

@@ -18,7 +18,7 @@ from mpnp_ros.adaptation.job import CANCELLED, FAILED, TRAINED, WORSE, JobProgre
 from mpnp_ros.adaptation.job_orders import ModelChoice, Request
 from mpnp_ros.adaptation.job_process import JobProcess
 from mpnp_ros.adaptation.known import LinkInUse
-from mpnp_ros.adaptation.policy import Condition
+from mpnp_ros.adaptation.policy import ModalityCondition
 from mpnp_ros.errors import ConfigurationError, LinksError, TrainingError
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import Adaptation, Provenance, load_link, read_manifest
@@ -116,9 +116,9 @@ def robot(tmp_path, tiny_lm_folder, own_cache, monkeypatch) -> Robot:
     return robot
 
 
-def healthy(modality: str, version: str = '', **changes: object) -> Condition:
+def healthy(modality: str, version: str = '', **changes: object) -> ModalityCondition:
     """A condition as the fusion node tells it."""
-    return Condition(modality, **{'state': 'healthy', 'encoder': f'{modality}-encoder', 'quality': 1.,
+    return ModalityCondition(modality, **{'state': 'healthy', 'encoder': f'{modality}-encoder', 'quality': 1.,
                                   'links_version': version, **changes})
 
 

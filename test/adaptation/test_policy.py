@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from mpnp_ros.adaptation.policy import (
     AvailableData,
-    Condition,
     Copy,
     Decision,
+    ModalityCondition,
     Outcome,
     Past,
     Plug,
@@ -27,20 +27,20 @@ from mpnp_ros.adaptation.policy import (
 )
 from mpnp_ros.errors import ConfigurationError
 
-CAMERA = Condition('camera', 'healthy', 'camera-encoder', .9, 0., links_version='000001',
+CAMERA = ModalityCondition('camera', 'healthy', 'camera-encoder', .9, 0., links_version='000001',
                    links_encoder='camera-encoder', links_accuracy=.7)
-LIDAR = Condition('lidar', 'healthy', 'lidar-encoder', .9, 0.)
+LIDAR = ModalityCondition('lidar', 'healthy', 'lidar-encoder', .9, 0.)
 STORED = StoredVersion('lidar', '000002', 'lidar-encoder', 'lm', 8, .6)
 MUCH = {'lidar': AvailableData(500)}
 
 
-def situation(*conditions: Condition, **known: object) -> Situation:
+def situation(*conditions: ModalityCondition, **known: object) -> Situation:
     """A situation long after everything in it began."""
     return Situation(**{'now': 1000., 'language_model': 'lm', 'conditions': conditions or (CAMERA, LIDAR),
                         **known})
 
 
-def decided(*conditions: Condition, limits: PolicyLimits | None = None, **known: object) -> Decision:
+def decided(*conditions: ModalityCondition, limits: PolicyLimits | None = None, **known: object) -> Decision:
     """What is decided in it."""
     return decide(situation(*conditions, **known), limits)
 
@@ -327,7 +327,7 @@ def test_a_modality_that_comes_to_stay_is_trained_plugged_and_then_left_alone() 
 
 shares = st.floats(0, 1) | st.just(math.nan)
 any_condition = st.builds(
-    Condition, st.just('lidar'),
+    ModalityCondition, st.just('lidar'),
     st.sampled_from(['absent', 'probing', 'healthy', 'degraded', 'stale', 'adapting']),
     st.sampled_from(['', 'lidar-encoder', 'other']), shares, st.floats(0, 1000), st.booleans(),
     st.sampled_from(['', '000001']), st.sampled_from(['', 'lidar-encoder']), shares, shares,
@@ -335,7 +335,7 @@ any_condition = st.builds(
 
 
 @given(st.lists(any_condition, max_size=4), st.booleans(), st.integers(0, 400), st.integers(0, 400))
-def test_every_decision_is_one_sentence_and_at_most_one_training(drawn: list[Condition], known: bool,
+def test_every_decision_is_one_sentence_and_at_most_one_training(drawn: list[ModalityCondition], known: bool,
                                                                  labelled: int, paired: int) -> None:
     conditions = [replace(one, modality=f'm{n}') for n, one in enumerate(drawn)]
     names = [one.modality for one in conditions]
