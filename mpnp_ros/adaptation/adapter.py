@@ -27,7 +27,7 @@ from mpnp_ros.adaptation.policy import (
     Decision,
     ModalityCondition,
     Outcome,
-    Past,
+    PastAction,
     Plug,
     Situation,
     Train,
@@ -84,7 +84,7 @@ class AdaptationManager:
         self._catalogue = LinkCatalogue(self.store, find_method(model.method).link.kind)
         self._observed = ObservedState()
         self._orders = JobOrders(config, model, self.buffer, self.store, self._starts, self._observed)
-        self._history: list[Past] = []
+        self._history: list[PastAction] = []
         self._fusion_since = -math.inf
         self._running: Running | None = None
         self._failure = ''
@@ -211,7 +211,7 @@ class AdaptationManager:
 
     def _plug(self, action: Plug) -> None:
         """Ask the fusion node to install a stored version."""
-        self._remember(Past(action, self._clock()))
+        self._remember(PastAction(action, self._clock()))
         self._use(action, self.store.path(action.modality, action.version))
 
     def _copy(self, action: Copy) -> None:
@@ -219,7 +219,7 @@ class AdaptationManager:
 
         That takes a few tenths of a second.
         """
-        self._remember(Past(action, self._clock()))
+        self._remember(PastAction(action, self._clock()))
         source = name_of(action.source)
         try:
             link = copied_link(action.source, action.modality, action.encoder)
@@ -257,7 +257,7 @@ class AdaptationManager:
             self._begin(self._orders.decided(action), [action])
         except (ConfigurationError, TrainingError) as error:
             LOG.warning('cannot train %s: %s', action.modality, error)
-            self._remember(Past(action, self._clock(), Outcome.FAILED, self._clock()))
+            self._remember(PastAction(action, self._clock(), Outcome.FAILED, self._clock()))
 
     def _begin(self, spec: JobSpec, actions: Sequence[Train]) -> Future[JobResult]:
         """Start a job."""
@@ -283,7 +283,7 @@ class AdaptationManager:
     def _run(self, folder: Path, spec: JobSpec, actions: Sequence[Train]) -> Future[JobResult]:
         now = self._clock()
         for action in actions:
-            self._remember(Past(action, now))
+            self._remember(PastAction(action, now))
         self._running = Running(JobProcess(folder, self._progressed), spec, tuple(actions), now)
         return self._running.done
 
@@ -334,7 +334,7 @@ class AdaptationManager:
                              if id(past.action) in ended else past for past in self._history]
         self._changed()
 
-    def _remember(self, past: Past) -> None:
+    def _remember(self, past: PastAction) -> None:
         self._history = [*self._history, past][-REMEMBERED:]
 
 

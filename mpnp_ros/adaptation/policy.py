@@ -140,7 +140,7 @@ Action = Plug | Copy | Train | Wait
 
 
 @dataclass(frozen=True)
-class Past:
+class PastAction:
     """A past action; at: its start in seconds; ended: its end, None while it runs."""
 
     action: Plug | Copy | Train
@@ -209,7 +209,7 @@ class Situation:
     conditions: Sequence[ModalityCondition]
     stored: Sequence[StoredVersion] = ()
     lessons: Mapping[str, AvailableData] = field(default_factory=dict)
-    history: Sequence[Past] = ()
+    history: Sequence[PastAction] = ()
     fusion_since: float = -math.inf
 
 
@@ -415,7 +415,7 @@ class _Policy:
         return max((past.at for past in self._past(modality, Plug)
                     if not past.failed and past.at >= self.situation.fusion_since), default=-math.inf)
 
-    def _past(self, modality: str, kind: type) -> list[Past]:
+    def _past(self, modality: str, kind: type) -> list[PastAction]:
         return [past for past in self.situation.history
                 if isinstance(past.action, kind) and past.action.modality == modality]
 

@@ -15,7 +15,7 @@ from mpnp_ros.adaptation.policy import (
     Decision,
     ModalityCondition,
     Outcome,
-    Past,
+    PastAction,
     Plug,
     PolicyLimits,
     Situation,
@@ -95,7 +95,7 @@ def test_tries_what_links_could_begin_with_once_and_then_trains() -> None:
     assert (action.only_try, action.lessons) == (True, 60)
     assert only(decided(lessons={'lidar': many}, limits=limits)).only_try is False
     for outcome in (Outcome.DONE, Outcome.FAILED):
-        tried = [Past(action, 999., outcome, 1000.)]
+        tried = [PastAction(action, 999., outcome, 1000.)]
         assert isinstance(only(decided(lessons={'lidar': few}, limits=limits, history=tried)), Wait)
         assert only(decided(lessons={'lidar': many}, limits=limits, history=tried)).only_try is False
     in_use = replace(LIDAR, links_version='000001', links_encoder=LIDAR.encoder, links_trained=False)
@@ -114,7 +114,7 @@ def test_links_that_count_the_same_are_copied_at_once_and_only_once() -> None:
     assert decided(CAMERA, replace(alike, state='degraded')).actions == ()
     assert isinstance(only(decided(CAMERA, alike, stored=[STORED])), Plug), 'its own come first'
     for outcome in (Outcome.DONE, Outcome.FAILED):
-        copied = [Past(action, 999., outcome, 1000.)]
+        copied = [PastAction(action, 999., outcome, 1000.)]
         assert isinstance(only(decided(CAMERA, alike, history=copied)), Wait)
     other = replace(alike, encoder='another')
     assert isinstance(only(decided(CAMERA, other, history=copied)), Copy), 'another encoder, another copy'
@@ -165,7 +165,7 @@ def test_links_for_another_encoder_are_replaced() -> None:
 @pytest.mark.parametrize('state', ['absent', 'probing', 'healthy'])
 def test_links_that_were_in_use_are_plugged_again_after_a_restart(state: str) -> None:
     back = replace(LIDAR, state=state, encoder='' if state == 'absent' else 'lidar-encoder')
-    plugged = Past(Plug('lidar', '000002', ''), 990., Outcome.DONE, 991.)
+    plugged = PastAction(Plug('lidar', '000002', ''), 990., Outcome.DONE, 991.)
     current, limits = [replace(STORED, current=True)], PolicyLimits(automatic=False)
     decision = decided(CAMERA, back, stored=current, history=[plugged], fusion_since=995., limits=limits)
     assert only(decision).version == '000002'
@@ -185,11 +185,11 @@ def test_what_answers_worse_than_it_did_is_trained_again() -> None:
 
 
 def test_what_was_taken_back_by_hand_is_not_offered_again() -> None:
-    taken = Past(Plug('lidar', '000002', ''), 10., Outcome.WITHDRAWN, 20.)
+    taken = PastAction(Plug('lidar', '000002', ''), 10., Outcome.WITHDRAWN, 20.)
     assert isinstance(only(decided(stored=[STORED], history=[taken])), Wait)
     older = replace(STORED, version='000001')
     assert only(decided(stored=[STORED, older], history=[taken])).version == '000001'
-    trained = Past(Train('lidar', 'labelled', ''), 900., Outcome.WITHDRAWN, 950.)
+    trained = PastAction(Train('lidar', 'labelled', ''), 900., Outcome.WITHDRAWN, 950.)
     assert 'failed before' in only(decided(lessons=MUCH, history=[trained])).reason
 
 
@@ -219,7 +219,7 @@ def test_plugging_goes_before_training_and_one_is_trained_at_a_time() -> None:
     then = decided(LIDAR, imu, radar, lessons=lessons)
     assert [(type(one), one.modality) for one in then.actions] == [
         (Train, 'radar'), (Wait, 'lidar'), (Wait, 'imu')]
-    running = Past(Train('radar', 'labelled', ''), 900.)
+    running = PastAction(Train('radar', 'labelled', ''), 900.)
     assert decided(LIDAR, radar, lessons=lessons, history=[running]).actions == (
         Wait('lidar', 'lidar is to be trained when radar is trained'),)
 
@@ -234,27 +234,27 @@ def test_a_modality_settles_before_it_is_trained() -> None:
 def test_links_of_a_modality_are_not_trained_twice_in_a_row() -> None:
     for kind, words in ((Train('lidar', 'labelled', ''), 'lidar was trained recently'),
                         (Plug('lidar', '000001', ''), 'links of lidar were plugged recently')):
-        past = Past(kind, 990., Outcome.DONE, 990.)
+        past = PastAction(kind, 990., Outcome.DONE, 990.)
         assert f'{words}, so training waits for 50 s' in only(decided(lessons=MUCH, history=[past])).reason
         assert isinstance(only(decided(lessons=MUCH, history=[past], now=1050.)), Train)
 
 
 def test_failures_are_repeated_ever_later() -> None:
-    def history(count: int) -> list[Past]:
-        return [Past(Train('lidar', 'labelled', ''), 0., Outcome.FAILED, 1000.)] * count
+    def history(count: int) -> list[PastAction]:
+        return [PastAction(Train('lidar', 'labelled', ''), 0., Outcome.FAILED, 1000.)] * count
 
     limits = PolicyLimits(between=0, retry=10)
     for failures, wait in ((1, 10), (2, 20), (4, 80), (40, 640)):
         for late, kind in ((-1, Wait), (0, Train)):
             known = {'now': 1000. + wait + late, 'lessons': MUCH, 'history': history(failures)}
             assert isinstance(only(decided(limits=limits, **known)), kind)
-    success = Past(Train('lidar', 'labelled', ''), 0., Outcome.DONE, 1000.)
+    success = PastAction(Train('lidar', 'labelled', ''), 0., Outcome.DONE, 1000.)
     known = {'now': 1001., 'lessons': MUCH, 'history': [*history(3), success]}
     assert isinstance(only(decided(limits=limits, **known)), Train)
 
 
 def test_links_that_could_not_be_plugged_are_passed_over_for_a_while() -> None:
-    failed = Past(Plug('lidar', '000002', ''), 990., Outcome.FAILED, 990.)
+    failed = PastAction(Plug('lidar', '000002', ''), 990., Outcome.FAILED, 990.)
     older = replace(STORED, version='000001', accuracy=.1)
     assert only(decided(stored=[STORED, older], history=[failed])).version == '000001'
     assert isinstance(only(decided(stored=[STORED], history=[failed], lessons=MUCH)), Train)
@@ -276,7 +276,7 @@ class Robot:
 
     def __init__(self, seconds: float, keeps: bool) -> None:
         self.seconds, self.keeps = seconds, keeps
-        self.history: list[Past] = []
+        self.history: list[PastAction] = []
         self.stored: list[StoredVersion] = []
         self.version, self.state, self.since = '', '', 0.
 
@@ -303,9 +303,9 @@ class Robot:
     def follow(self, action: Plug | Train | Wait, now: float) -> None:
         """Begin what is decided."""
         if isinstance(action, Train):
-            self.history.append(Past(action, now))
+            self.history.append(PastAction(action, now))
         elif isinstance(action, Plug):
-            self.history.append(Past(action, now, Outcome.DONE, now))
+            self.history.append(PastAction(action, now, Outcome.DONE, now))
             self.version = action.version
 
 
