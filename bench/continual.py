@@ -19,7 +19,7 @@ from statistics import fmean
 
 import torch
 
-from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.batches import PreparedQuestions
 from mpnp_ros.adaptation.dataset import TokenDataset
 from mpnp_ros.adaptation.evaluation import evaluate
 from mpnp_ros.adaptation.job_reading import OF_THE_MODALITY
@@ -67,7 +67,7 @@ class Continual:
         self.lm = load_language_model()
         self.encoders = {name: create_encoder(name, counting_options()[name]) for name in SENSORS}
         self.train, self.test = self._dataset('train', TRAIN, 6), self._dataset('test', TEST, 1)
-        self.book: QuestionBook | None = None
+        self.book: PreparedQuestions | None = None
 
     def run(self, seed: int) -> dict[str, dict[str, float]]:
         """Accuracy in percent by way of training (in a row, jointly) and set of modalities."""
@@ -112,9 +112,9 @@ class Continual:
         link.start_from(start)
         return link
 
-    def _read(self, method: Method) -> QuestionBook:
+    def _read(self, method: Method) -> PreparedQuestions:
         """All prepared questions; read once, because all links begin at the same block."""
-        self.book = self.book or QuestionBook(method, QuestionFiles())
+        self.book = self.book or PreparedQuestions(method, QuestionFiles())
         return self.book
 
     def _percent(self, method: Method) -> dict[str, float]:

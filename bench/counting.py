@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.study.rule import parse_question, rule_answer
-from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.batches import PreparedQuestions
 from mpnp_ros.adaptation.calibration import calibration_error
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.dense_frames import DOUBTS, Painter
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     method = create_method('mpnp', lm)
     link = load_link(given.links, lm=lm)
     method.plug(link)
-    book = QuestionBook(method, QuestionFiles())
+    book = PreparedQuestions(method, QuestionFiles())
     rows: dict[str, Rows] = {}
     if given.root:
         rows = real(method, book, link.config.encoder, given)
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def real(method: Method, book: QuestionBook, encoder: str, given: argparse.Namespace) -> dict[str, Rows]:
+def real(method: Method, book: PreparedQuestions, encoder: str, given: argparse.Namespace) -> dict[str, Rows]:
     """Accuracies on all key frames of a root, by view."""
     root = NuScenes(given.root)
     frames = [frame for scene in root.scenes for frame in root.key_frames(scene['name'])]
@@ -106,7 +106,7 @@ def real(method: Method, book: QuestionBook, encoder: str, given: argparse.Names
             for name, view in views.items()}
 
 
-def painted(method: Method, book: QuestionBook, encoder: str, given: argparse.Namespace) -> dict[str, Rows]:
+def painted(method: Method, book: PreparedQuestions, encoder: str, given: argparse.Namespace) -> dict[str, Rows]:
     """Accuracies on painted frames, in the words of the templates and in free words."""
     base = list(object_key_frames(SEEDS, 6, 4., progress=False))
     rows: dict[str, Rows] = {}
@@ -129,7 +129,7 @@ def painted(method: Method, book: QuestionBook, encoder: str, given: argparse.Na
     return rows | {'calibration error': calibration(method, book, encoder, data.dataset)}
 
 
-def measure(method: Method, book: QuestionBook, encoder: str, data: TokenDataset,
+def measure(method: Method, book: PreparedQuestions, encoder: str, data: TokenDataset,
             meanings: Sequence[Meaning],
             view: Callable[[ModalityTokens], ModalityTokens] = lambda tokens: tokens,
             majority_of: Sequence[Example] = ()) -> Rows:
@@ -154,7 +154,7 @@ def as_seen(data: TokenDataset, encoder: str,
             for key, frame in data.frames.items()}
 
 
-def calibration(method: Method, book: QuestionBook, encoder: str, data: TokenDataset) -> Rows:
+def calibration(method: Method, book: PreparedQuestions, encoder: str, data: TokenDataset) -> Rows:
     """Expected calibration errors in percent by type, with and without the temperature of the links."""
     seen = as_seen(data, encoder)
     doubt, found = method.links()[OBJECTS].doubt, {}

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from bench.study.rule import rule_answer
-from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.batches import PreparedQuestions
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.evaluation import answers_of, majority_answers
 from mpnp_ros.adaptation.key_frames import question_dataset, turn_tokens
@@ -135,7 +135,7 @@ class Measuring:
         self.method: Method = create_method('mpnp', lm)
         self.link: LatentLink = load_link(links, lm=lm)
         self.method.plug(self.link)
-        self.book = QuestionBook(self.method, QuestionFiles())
+        self.book = PreparedQuestions(self.method, QuestionFiles())
         self.lived, self.test = self._asked(LIVED, 5, ENDLESS), self._asked(ELSEWHERE, 1, TESTED)
         picked = random.Random(0).sample(self.lived.examples, QUESTIONS)
         self.labelled = replace(self.lived, examples=tuple(picked))

@@ -25,7 +25,7 @@ from bench.methods.data import BenchData
 from bench.methods.plan import Run
 from bench.methods.run import LINK
 from bench.timing import Summary, machine, take_turns
-from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.batches import PreparedQuestions
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.evaluation import Share
 from mpnp_ros.errors import DatasetError, MpnpError
@@ -85,7 +85,7 @@ def _profile(lm: LanguageModel, trained: MmaLink, data: TokenDataset, examples: 
              count: int) -> SkipProfile:
     """The effect of skipping each attention on the answers to some questions."""
     method = _method(lm, trained, (), calibration_questions=len(examples))
-    book = QuestionBook(method)
+    book = PreparedQuestions(method)
     frames = [data.frames[example.frame] for example in examples]
     return method.profile([book[example] for example in examples], frames, count)
 

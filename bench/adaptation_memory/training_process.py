@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from bench.adaptation_memory.input_tuning import InputTuning
-from mpnp_ros.adaptation.batches import BatchPlan, QuestionBook
+from mpnp_ros.adaptation.batches import BatchPlan, PreparedQuestions
 from mpnp_ros.adaptation.budget import measure_macs
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
@@ -104,7 +104,7 @@ def _read(folder: Path, setting: Setting, way: str, batch: int) -> dict[str, flo
     method = create_method('mpnp', lm)
     method.plug(_starting_link(method))
     save_link(method.links()[MODALITY], folder / LINK)
-    QuestionBook(method, QuestionFiles(folder / QUESTIONS)).read(TokenDataset.load(folder / DATA).examples)
+    PreparedQuestions(method, QuestionFiles(folder / QUESTIONS)).read(TokenDataset.load(folder / DATA).examples)
     return {'loaded': loaded, 'peak': peak_resident()}
 
 
@@ -116,7 +116,7 @@ def _links(folder: Path, setting: Setting, way: str, batch: int) -> dict[str, fl
     loaded = peak_resident()
     method = create_method('mpnp', lm)
     method.plug(link)
-    book = QuestionBook(method, QuestionFiles(folder / QUESTIONS))
+    book = PreparedQuestions(method, QuestionFiles(folder / QUESTIONS))
     report = Trainer(method, TrainerConfig(steps=setting.steps, batch=batch), book).fit(data)
     return {'loaded': loaded, 'peak': peak_resident(), 'seconds': report.seconds_per_step,
             'macs': report.macs_per_step, 'parameters': report.parameters, 'loss': report.losses[-1]}

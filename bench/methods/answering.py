@@ -20,7 +20,7 @@ from bench.methods.plan import Run
 from bench.methods.processes import RESULT
 from bench.methods.run import LINK
 from bench.timing import Summary, machine, take_turns
-from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.batches import PreparedQuestions
 from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.evaluation import replies_of
 from mpnp_ros.errors import MpnpError
@@ -91,7 +91,7 @@ class Answering:
     @cached_property
     def replies(self) -> list[tuple[str, tuple[float, ...]]]:
         """Answer and probabilities of all questions of the test."""
-        replies = replies_of(self.method, self.test.examples, QuestionBook(self.method),
+        replies = replies_of(self.method, self.test.examples, PreparedQuestions(self.method),
                              lambda example: self.test.frames[example.frame])
         return [(reply.text, reply.probabilities) for reply in replies]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from mpnp_ros.adaptation.batches import BatchPlan, QuestionBook
+from mpnp_ros.adaptation.batches import BatchPlan, PreparedQuestions
 from mpnp_ros.adaptation.budget import ADAMW, measure_macs
 from mpnp_ros.adaptation.dataset import TokenDataset
 from mpnp_ros.adaptation.trainer import calibration_samples
@@ -53,7 +53,7 @@ class AdaptationCost:
         return steps
 
 
-def measure_cost(method: Method, book: QuestionBook, train: TokenDataset, encoding: float, batch: int,
+def measure_cost(method: Method, book: PreparedQuestions, train: TokenDataset, encoding: float, batch: int,
                  seed: int) -> AdaptationCost:
     """The costs of training the links of a method; reads all questions into the book and calibrates.
 

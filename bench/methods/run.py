@@ -20,7 +20,7 @@ from bench.methods.costs import TERA, AdaptationCost, curve_steps, measure_befor
 from bench.methods.data import BenchData, distinct_frames
 from bench.methods.plan import Run
 from bench.methods.processes import RESULT
-from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.batches import PreparedQuestions
 from mpnp_ros.adaptation.budget import peak_memory
 from mpnp_ros.adaptation.dataset import TokenDataset
 from mpnp_ros.adaptation.evaluation import answers_of, evaluate
@@ -63,7 +63,7 @@ class MethodTraining:
     def __init__(self, run: Run, data: BenchData, lm: LanguageModel) -> None:
         self.run, self.data = run, data
         self.method = new_method(run, data.train, lm)
-        self.book = QuestionBook(self.method)
+        self.book = PreparedQuestions(self.method)
 
     def work(self, folder: Path, stopped: Callable[[], bool]) -> dict[str, Any] | None:
         """Train within the budget and answer the test; returns the result, or None if stopped."""
@@ -158,7 +158,7 @@ def new_method(run: Run, train: TokenDataset, lm: LanguageModel) -> Method:
     return blind_method(method) if run.blind else method
 
 
-def right_answers(method: Method, test: TokenDataset, book: QuestionBook) -> list[int]:
+def right_answers(method: Method, test: TokenDataset, book: PreparedQuestions) -> list[int]:
     """1 for each question with a right answer, 0 for the others, in order."""
     answers = answers_of(method, test.examples, book, lambda example: test.frames[example.frame])
     return [int(answer == example.answer) for answer, example in zip(answers, test.examples, strict=True)]

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from bench.study.rule import rule_answer
-from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.batches import PreparedQuestions
 from mpnp_ros.adaptation.calibration import fit_temperature
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.dense_frames import Painter
@@ -255,11 +255,11 @@ class Study:
         return load_language_model(self.config.language_model)
 
     @cached_property
-    def book(self) -> QuestionBook:
+    def book(self) -> PreparedQuestions:
         """All questions as the language model has read them: all links here read at the same block."""
         method = create_method('mpnp', self.lm)
         method.plug(method.new_link(OBJECTS, 'book', len(CHANNELS), **counting(CHANNELS), **self.config.link))
-        return QuestionBook(method, QuestionFiles())
+        return PreparedQuestions(method, QuestionFiles())
 
     @cached_property
     def painted(self) -> PaintedDataset:

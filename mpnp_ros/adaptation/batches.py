@@ -18,7 +18,7 @@ READ_AT_ONCE = 32
 Key = tuple[str, tuple[str, ...] | str]
 
 
-class QuestionBook:
+class PreparedQuestions:
     """Questions that a method has read, each text once for all frames and answers.
 
     Valid as long as no link is plugged below those plugged at the reading.

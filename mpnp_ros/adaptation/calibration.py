@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn.functional import nll_loss
 
-from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.batches import PreparedQuestions
 from mpnp_ros.adaptation.dataset import Example, Frame
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.link import TokenBatch
@@ -39,7 +39,7 @@ def calibration_error(confidences: Sequence[float], right: Sequence[bool], bins:
     return float(sum(apart) / len(sure))
 
 
-def fit_temperature(method: Method, modality: str, examples: Sequence[Example], book: QuestionBook,
+def fit_temperature(method: Method, modality: str, examples: Sequence[Example], book: PreparedQuestions,
                     see: Callable[[Example], Frame]) -> tuple[float, float]:
     """Fit the temperature of a plugged link.
 

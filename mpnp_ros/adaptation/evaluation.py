@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.batches import PreparedQuestions
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.method import Method
@@ -99,7 +99,7 @@ class SensorDependence:
         return rows
 
 
-def evaluate(method: Method, dataset: TokenDataset, book: QuestionBook | None = None,
+def evaluate(method: Method, dataset: TokenDataset, book: PreparedQuestions | None = None,
              tokens_of: Callable[[Example], Frame] | None = None, batch: int = BATCH,
              cancelled: Callable[[], bool] | None = None) -> Accuracy:
     """Answer all questions of a dataset with the plugged links.
@@ -110,14 +110,14 @@ def evaluate(method: Method, dataset: TokenDataset, book: QuestionBook | None = 
     without questions.
     """
     see = tokens_of or (lambda example: dataset.frames[example.frame])
-    answers = answers_of(method, dataset.examples, book or QuestionBook(method), see, batch, cancelled)
+    answers = answers_of(method, dataset.examples, book or PreparedQuestions(method), see, batch, cancelled)
     known = [(example, answer) for example, answer in zip(dataset.examples, answers, strict=True)
              if answer is not None]
     return Accuracy.of([example for example, _ in known], [answer for _, answer in known],
                        dataset.conditions)
 
 
-def answers_of(method: Method, examples: Sequence[Example], book: QuestionBook,
+def answers_of(method: Method, examples: Sequence[Example], book: PreparedQuestions,
                see: Callable[[Example], Frame], batch: int = BATCH,
                cancelled: Callable[[], bool] | None = None) -> list[str | None]:
     """Return the answer to every question in order; None if cancelled.
@@ -128,7 +128,7 @@ def answers_of(method: Method, examples: Sequence[Example], book: QuestionBook,
     return [None if reply is None else reply.text for reply in replies]
 
 
-def replies_of(method: Method, examples: Sequence[Example], book: QuestionBook,
+def replies_of(method: Method, examples: Sequence[Example], book: PreparedQuestions,
                see: Callable[[Example], Frame], batch: int = BATCH,
                cancelled: Callable[[], bool] | None = None) -> list[Reply | None]:
     """As :func:`answers_of`, with confidences.  With choices, the true answer may be unknown."""
@@ -148,9 +148,9 @@ def replies_of(method: Method, examples: Sequence[Example], book: QuestionBook,
 
 
 def sensor_dependence(method: Method, dataset: TokenDataset, seed: int = 0,
-                      book: QuestionBook | None = None) -> SensorDependence:
+                      book: PreparedQuestions | None = None) -> SensorDependence:
     """Measure the dependence on the sensors; raises TrainingError without another frame to shuffle with."""
-    book = book or QuestionBook(method)
+    book = book or PreparedQuestions(method)
     other = other_frames(dataset, seed)
     names = dataset.modalities
 
@@ -196,7 +196,7 @@ def majority_answers(train: Sequence[Example], test: Sequence[Example]) -> list[
     return [guess(example) for example in test]
 
 
-def _replies(method: Method, examples: Sequence[Example], book: QuestionBook,
+def _replies(method: Method, examples: Sequence[Example], book: PreparedQuestions,
              see: Callable[[Example], Frame]) -> list[Reply]:
     book.read(examples)
     questions = [book.question(example) for example in examples]

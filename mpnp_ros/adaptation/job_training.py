@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.batches import PreparedQuestions
 from mpnp_ros.adaptation.budget import Spent, measure_macs, peak_memory
 from mpnp_ros.adaptation.checkpoint import Tensors, link_tensors, restore_links
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
@@ -61,7 +61,7 @@ def confident(at_least: float) -> Accept:
 
 
 def distilled(dataset: TokenDataset, method: Method, teachers: Collection[str],
-              students: Collection[str] = (), accept: float | Accept = .6, book: QuestionBook | None = None,
+              students: Collection[str] = (), accept: float | Accept = .6, book: PreparedQuestions | None = None,
               cancelled: Callable[[], bool] | None = None, by: str = 'type', seed: int = 0) -> TokenDataset:
     """Return the questions of a data set with the answers that the method gives from the teachers' tokens.
 
@@ -77,7 +77,7 @@ def distilled(dataset: TokenDataset, method: Method, teachers: Collection[str],
     shown = {key: _part(frame, students) if students else frame for key, frame in dataset.frames.items()}
     asked = [one for one in dataset.examples if one.choices and seen[one.frame] and shown[one.frame]]
     accepted = accept if callable(accept) else confident(accept)
-    replies = replies_of(method, asked, book or QuestionBook(method), lambda one: seen[one.frame],
+    replies = replies_of(method, asked, book or PreparedQuestions(method), lambda one: seen[one.frame],
                          cancelled=cancelled) if asked else []
     labelled = tuple(replace(example, answer=reply.text)
                      for example, reply in zip(asked, replies, strict=True)
@@ -125,7 +125,7 @@ class _Training:
         self.train, self.held_out = draw(spec, folder)
         for link in links_beside(spec, method.lm):
             method.plug(link)
-        self.book = QuestionBook(method, QuestionFiles(spec.questions))
+        self.book = PreparedQuestions(method, QuestionFiles(spec.questions))
         self.store = LinkStore(spec.store)
         self.macs, self.begun_with = reading.macs, dict.fromkeys(spec.modalities, '')
         self.progress = JobProgress('evaluating')

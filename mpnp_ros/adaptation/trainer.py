@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mpnp_ros.adaptation.batches import BatchPlan, QuestionBook, drop_modalities
+from mpnp_ros.adaptation.batches import BatchPlan, PreparedQuestions, drop_modalities
 from mpnp_ros.adaptation.budget import measure_macs, peak_memory, reset_peak_memory
 from mpnp_ros.adaptation.checkpoint import (
     Progress,
@@ -98,7 +98,7 @@ class Trainer:
     """
 
     def __init__(self, method: Method, config: TrainerConfig | None = None,
-                 book: QuestionBook | None = None, trained: Iterable[str] = ()) -> None:
+                 book: PreparedQuestions | None = None, trained: Iterable[str] = ()) -> None:
         """book: questions that a method with links to the same blocks has read.
 
         trained: modalities of the links to train; default: all plugged ones.  Raises TrainingError if one of
@@ -106,7 +106,7 @@ class Trainer:
         """
         self.method = method
         self.config = config or TrainerConfig()
-        self.book = book or QuestionBook(method)
+        self.book = book or PreparedQuestions(method)
         self.trained = tuple(trained) or tuple(method.links())
         if lost := set(self.trained) - method.links().keys():
             raise TrainingError(f'{", ".join(sorted(lost))} has no plugged link to train; plug one')
@@ -138,7 +138,7 @@ class Trainer:
 class _Run:
     """One call of :meth:`Trainer.fit`."""
 
-    def __init__(self, method: Method, config: TrainerConfig, book: QuestionBook, train: TokenDataset,
+    def __init__(self, method: Method, config: TrainerConfig, book: PreparedQuestions, train: TokenDataset,
                  validation: TokenDataset | None, links: Mapping[str, Link]) -> None:
         """links: those to train."""
         self.method, self.config, self.book = method, config, book
@@ -371,7 +371,7 @@ def train_blind(method: Method, train: TokenDataset, config: TrainerConfig | Non
                 validation: TokenDataset | None = None,
                 progress: Callable[[TrainingStep], None] | None = None,
                 cancelled: Callable[[], bool] | None = None,
-                book: QuestionBook | None = None) -> tuple[Method, TrainingReport]:
+                book: PreparedQuestions | None = None) -> tuple[Method, TrainingReport]:
     """Train the blind twin of a method; its answers use the text alone.  book: see Trainer."""
     blind = blind_method(method)
     return blind, Trainer(blind, config, book).fit(train, validation, progress, cancelled)

@@ -74,7 +74,7 @@ def evaluate_links(arguments: Namespace) -> int:
 
     Asks all questions, or with --split the held-out ones.  Warns about questions on training scenes.
     """
-    from mpnp_ros.adaptation.batches import QuestionBook
+    from mpnp_ros.adaptation.batches import PreparedQuestions
     from mpnp_ros.adaptation.evaluation import majority, sensor_dependence
     from mpnp_ros.adaptation.key_frames import scene_of
     from mpnp_ros.adaptation.splits import split
@@ -103,7 +103,7 @@ def evaluate_links(arguments: Namespace) -> int:
     if seen := trained_on(arguments.links) & asked:
         print(f'warning: {len(seen)} of the {len(asked)} scenes are training scenes of these links; '
               'choose others with --scenes, or the held-out ones with --split')
-    rows = sensor_dependence(method, test, recipe.seed, QuestionBook(method, QuestionFiles())).rows
+    rows = sensor_dependence(method, test, recipe.seed, PreparedQuestions(method, QuestionFiles())).rows
     if rest.examples:
         rows['majority'] = majority(rest, test)
     print(*filter(None, [table(rows), condition_table(rows)]), sep='\n\n')

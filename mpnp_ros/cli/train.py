@@ -106,7 +106,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Load, encode, train, evaluate, save; exit code 0, or 130 where Ctrl-C stopped the training."""
-    from mpnp_ros.adaptation.batches import QuestionBook
+    from mpnp_ros.adaptation.batches import PreparedQuestions
     from mpnp_ros.adaptation.processes import Processes, joined
     from mpnp_ros.adaptation.splits import split
     from mpnp_ros.adaptation.trainer import Trainer, train_blind
@@ -131,7 +131,7 @@ def run(arguments: Namespace) -> int:
         if first:
             announce(recipe, train, test)
 
-        trainer = Trainer(method, recipe.training, QuestionBook(method, QuestionFiles()))
+        trainer = Trainer(method, recipe.training, PreparedQuestions(method, QuestionFiles()))
         with progress('questions', 'text', quiet) as show:
             trainer.book.read(Processes.current().share(train.examples), cancelled, show)
         with progress('links', quiet=quiet) as show:

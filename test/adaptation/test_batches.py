@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpnp_ros.adaptation.batches import POOL, READ_AT_ONCE, BatchPlan, QuestionBook, drop_modalities
+from mpnp_ros.adaptation.batches import POOL, READ_AT_ONCE, BatchPlan, PreparedQuestions, drop_modalities
 from mpnp_ros.errors import QuestionError
 
 
@@ -53,7 +53,7 @@ def test_a_text_is_read_once_and_its_answers_are_told_apart(toy, toy_method, mon
     read_all, calls = method.prepare_answers, []
     monkeypatch.setattr(method, 'prepare_answers',
                         lambda pairs, *more: calls.extend(pairs) or read_all(pairs, *more))
-    book = QuestionBook(method)
+    book = PreparedQuestions(method)
     read = [book[example] for example in dataset.examples]
     assert len(calls) == 2
     for example, one in zip(dataset.examples, read, strict=True):
@@ -76,7 +76,7 @@ def test_reading_goes_in_batches_of_similar_length(toy, toy_method, monkeypatch)
     monkeypatch.setattr(method, 'prepare_answers',
                         lambda pairs, *more: batches.append([len(text) for text, _ in pairs])
                         or read_all(pairs, *more))
-    book, examples = QuestionBook(method), many(toy, 2 * READ_AT_ONCE)
+    book, examples = PreparedQuestions(method), many(toy, 2 * READ_AT_ONCE)
     assert book.read(examples + examples, progress=lambda *so_far: heard.append(so_far))
     assert heard == [(READ_AT_ONCE, 2 * READ_AT_ONCE), (2 * READ_AT_ONCE, 2 * READ_AT_ONCE)]
     assert max(batches[0]) < min(batches[1])
@@ -84,13 +84,13 @@ def test_reading_goes_in_batches_of_similar_length(toy, toy_method, monkeypatch)
 
 
 def test_reading_is_cancelled_between_two_batches_and_goes_on_there(toy, toy_method):
-    book, examples, heard = QuestionBook(toy_method()), many(toy, 3 * READ_AT_ONCE), []
+    book, examples, heard = PreparedQuestions(toy_method()), many(toy, 3 * READ_AT_ONCE), []
     assert not book.read(examples, lambda: len(heard) == 2, lambda *so_far: heard.append(so_far))
     assert book.read(examples, progress=lambda *so_far: heard.append(so_far))
     assert heard[2:] == [(READ_AT_ONCE, READ_AT_ONCE)]
 
 
 def test_open_answers_are_read_one_by_one(toy, toy_method):
-    book = QuestionBook(toy_method())
+    book = PreparedQuestions(toy_method())
     first, second = (book[replace(toy(4, 0).examples[place], choices=())] for place in (0, 2))
     assert (first.answer, second.answer) == ('yes', 'no') and first.target != second.target

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.batches import PreparedQuestions
 from mpnp_ros.adaptation.calibration import calibration_error, fit_temperature
 from mpnp_ros.adaptation.dense_frames import Painter
 from mpnp_ros.adaptation.painted_questions import PaintedDataset, painted_questions
@@ -35,7 +35,7 @@ def method(tiny_lm, data) -> Method:
     torch.manual_seed(0)
     encoder = next(iter(data.dataset.frames.values()))[OBJECTS].encoder
     method.plug(method.new_link(OBJECTS, encoder, len(CHANNELS), **counting(CHANNELS), **SMALL))
-    book = QuestionBook(method)
+    book = PreparedQuestions(method)
     method.calibrate([book[one] for one in data.dataset.examples[:40]], [])
     return method
 
@@ -50,7 +50,7 @@ def test_the_error_is_that_of_the_definition():
 
 def test_a_fitted_temperature_suits_the_answers_better_and_changes_none(method, data, tmp_path):
     examples = data.dataset.examples
-    book = QuestionBook(method)
+    book = PreparedQuestions(method)
     link = method.links()[OBJECTS]
 
     def replies(asked: Method = method) -> list:
@@ -72,7 +72,7 @@ def test_a_fitted_temperature_suits_the_answers_better_and_changes_none(method, 
 
 
 def test_training_leaves_the_temperature_alone(method, data):
-    book, examples = QuestionBook(method), data.dataset.examples[:4]
+    book, examples = PreparedQuestions(method), data.dataset.examples[:4]
     losses = method.answer_losses([book[one] for one in examples],
                                   [data.dataset.frames[one.frame] for one in examples])
     losses.sum().backward()
@@ -84,4 +84,4 @@ def test_a_link_that_does_not_count_has_none(tiny_lm):
     method = create_method('mpnp', tiny_lm('llama'))
     method.plug(method.new_link(OBJECTS, 'e', len(CHANNELS), last=2))
     with pytest.raises(TrainingError, match='does not count'):
-        fit_temperature(method, OBJECTS, (), QuestionBook(method), lambda one: {})
+        fit_temperature(method, OBJECTS, (), PreparedQuestions(method), lambda one: {})

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.batches import PreparedQuestions
 from mpnp_ros.adaptation.dataset import TokenDataset
 from mpnp_ros.adaptation.evaluation import answers_of, replies_of
 from mpnp_ros.adaptation.job_training import distilled
@@ -23,7 +23,7 @@ def test_labels_are_what_the_teacher_says_from_its_own_tokens(toy, toy_method, u
     method, other = toy_method('camera', 'lidar'), toy(12, 5, ('camera', 'lidar'))
     labelled = distilled(unanswered, method, ['camera'], accept=0., by='')
     camera = unanswered.only(['camera'])
-    said = answers_of(method, camera.examples, QuestionBook(method), lambda one: camera.frames[one.frame])
+    said = answers_of(method, camera.examples, PreparedQuestions(method), lambda one: camera.frames[one.frame])
     assert [one.answer for one in labelled.examples] == said
     assert [replace(one, answer='') for one in labelled.examples] == list(unanswered.examples)
     assert labelled.frames == unanswered.frames
@@ -36,7 +36,7 @@ def test_labels_are_what_the_teacher_says_from_its_own_tokens(toy, toy_method, u
 def test_what_is_not_sure_is_left_out(toy_method, unanswered):
     method = toy_method('camera', 'lidar')
     camera = unanswered.only(['camera'])
-    replies = replies_of(method, camera.examples, QuestionBook(method), lambda one: camera.frames[one.frame])
+    replies = replies_of(method, camera.examples, PreparedQuestions(method), lambda one: camera.frames[one.frame])
     middle = sorted(reply.confidence for reply in replies)[len(replies) // 2]
     labelled = distilled(unanswered, method, ['camera'], accept=middle, by='')
     assert len(labelled.examples) == sum(reply.confidence >= middle for reply in replies) < len(replies)

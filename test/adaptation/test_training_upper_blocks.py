@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mpnp_ros.adaptation.batches import QuestionBook
+from mpnp_ros.adaptation.batches import PreparedQuestions
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.errors import QuestionError, WeightsError
 from mpnp_ros.llm.question_files import QuestionFiles
@@ -40,8 +40,8 @@ def test_a_step_is_the_same_to_the_last_bit(tiny_lm_folder, tmp_path, toy, reach
     whole = with_link(load_language_model(tiny_lm_folder, 'cpu', 'float32'), reach)
     choices = {one.choices for one in dataset.examples} if answers_only else None
     upper = with_link(load_upper_blocks(tiny_lm_folder, 2, 'cpu', 'float32', choices), reach)
-    losses, expected = gradients(whole, QuestionBook(whole, QuestionFiles(tmp_path)), dataset)
-    same, found = gradients(upper, QuestionBook(upper, QuestionFiles(tmp_path)), dataset)
+    losses, expected = gradients(whole, PreparedQuestions(whole, QuestionFiles(tmp_path)), dataset)
+    same, found = gradients(upper, PreparedQuestions(upper, QuestionFiles(tmp_path)), dataset)
     assert torch.equal(losses, same)
     assert len(found) == len(expected)
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
@@ -53,7 +53,7 @@ def test_a_training_run_ends_with_the_same_links_and_accuracy(tiny_lm_folder, tm
     whole = with_link(load_language_model(tiny_lm_folder, 'cpu', 'float32'), 'answer')
     upper = with_link(load_upper_blocks(tiny_lm_folder, 2, 'cpu', 'float32', [train.examples[0].choices]),
                       'answer')
-    books = [QuestionBook(method, QuestionFiles(tmp_path)) for method in (whole, upper)]
+    books = [PreparedQuestions(method, QuestionFiles(tmp_path)) for method in (whole, upper)]
     first, second = (Trainer(method, config, book).fit(train, validation)
                      for method, book in zip((whole, upper), books, strict=True))
     assert (first.losses, first.accuracies) == (second.losses, second.accuracies)
@@ -65,6 +65,6 @@ def test_a_training_run_ends_with_the_same_links_and_accuracy(tiny_lm_folder, tm
 def test_questions_that_nobody_read_are_named(tiny_lm_folder, tmp_path, toy):
     method = with_link(load_upper_blocks(tiny_lm_folder, 2, 'cpu', 'float32'), 'answer')
     with pytest.raises(QuestionError, match='what is'):
-        QuestionBook(method, QuestionFiles(tmp_path)).read(toy(1, 0).examples)
+        PreparedQuestions(method, QuestionFiles(tmp_path)).read(toy(1, 0).examples)
     with pytest.raises(WeightsError, match='keep them in QuestionFiles'):
-        QuestionBook(method).read(toy(1, 0).examples)
+        PreparedQuestions(method).read(toy(1, 0).examples)
