@@ -22,7 +22,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """Progress of a training run.
 
     step: steps done.  losses: mean loss of each.  accuracies: (step, value) of every evaluation.
@@ -64,7 +64,7 @@ def restore_links(links: Mapping[str, Link], tensors: Tensors) -> None:
             raise TrainingError(f'the checkpoint does not fit the {modality} link: {error}') from None
 
 
-def save_checkpoint(folder: Path, identity: str, progress: Progress, links: Mapping[str, Link],
+def save_checkpoint(folder: Path, identity: str, progress: TrainingState, links: Mapping[str, Link],
                     optimiser: torch.optim.Optimizer) -> None:
     """Write links, optimiser and progress; identity: hash of recipe and data, see load_checkpoint."""
     tensors = {f'links/{name}': tensor for name, tensor in link_tensors(links).items()}
@@ -80,13 +80,13 @@ def save_checkpoint(folder: Path, identity: str, progress: Progress, links: Mapp
 
 
 def load_checkpoint(folder: Path, identity: str, links: Mapping[str, Link],
-                    optimiser: torch.optim.Optimizer) -> Progress:
+                    optimiser: torch.optim.Optimizer) -> TrainingState:
     """Restore links and optimiser; a missing folder is a fresh start.
 
     Raises TrainingError for a damaged checkpoint or one of another recipe or other data.
     """
     if not folder.exists():
-        return Progress()
+        return TrainingState()
     state, tensors = _read(folder)
     if state['identity'] != identity:
         raise TrainingError(f'checkpoint {folder} is of another recipe or other data; remove it or choose '
@@ -97,7 +97,7 @@ def load_checkpoint(folder: Path, identity: str, links: Mapping[str, Link],
         place, _, key = name.partition('/')
         moments.setdefault(int(place), {})[key] = tensor
     optimiser.load_state_dict({**optimiser.state_dict(), 'state': moments})
-    return Progress(state['step'], state['losses'], [tuple(entry) for entry in state['accuracies']],
+    return TrainingState(state['step'], state['losses'], [tuple(entry) for entry in state['accuracies']],
                     _below('best', tensors) or None, state['seconds'])
 
 

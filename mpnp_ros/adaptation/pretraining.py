@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mpnp_ros.adaptation.checkpoint import (
-    Progress,
+    TrainingState,
     link_tensors,
     load_checkpoint,
     restore_links,
@@ -103,7 +103,7 @@ class _Run:
         self.sample = train.part(places[:CALIBRATED_ON])
         _calibrate(self.network, train)
         self.optimiser = _optimiser(self.network, config)
-        self.state = Progress()
+        self.state = TrainingState()
         if folder is not None:
             self.state = load_checkpoint(folder, self._identity(), {'head': self.network}, self.optimiser)
 

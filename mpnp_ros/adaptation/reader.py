@@ -23,7 +23,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from mpnp_ros.adaptation.batches import BatchPlan
-from mpnp_ros.adaptation.checkpoint import Progress, load_checkpoint, save_checkpoint
+from mpnp_ros.adaptation.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from mpnp_ros.adaptation.painted_questions import PaintedDataset, target_of
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.llm.layout import TextLayout
@@ -136,7 +136,7 @@ class ReaderTraining:
         parameters = [one for group in groups for one in group['params']]
         optimiser = torch.optim.AdamW(groups, lr=rate, weight_decay=config.weight_decay, fused=True)
         folder = None if self.folder is None else self.folder / name
-        state = Progress() if folder is None else load_checkpoint(folder, self._identity(), parts, optimiser)
+        state = TrainingState() if folder is None else load_checkpoint(folder, self._identity(), parts, optimiser)
         while state.step < steps:
             if cancelled():
                 return False

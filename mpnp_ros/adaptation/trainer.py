@@ -26,7 +26,7 @@ from torch import nn
 from mpnp_ros.adaptation.batches import BatchPlan, PreparedQuestions, drop_modalities
 from mpnp_ros.adaptation.budget import measure_macs, peak_memory, reset_peak_memory
 from mpnp_ros.adaptation.checkpoint import (
-    Progress,
+    TrainingState,
     link_tensors,
     load_checkpoint,
     restore_links,
@@ -150,7 +150,7 @@ class _Run:
         self.parameters = [one for group in groups for one in group['params']]
         self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay,
                                            fused=True)
-        self.state, self.folder, self.macs = Progress(), None, 0
+        self.state, self.folder, self.macs = TrainingState(), None, 0
         self.questions: list[AnsweredQuestion] = []
 
     def work(self, progress: Callable[[TrainingStep], None] | None, cancelled: Callable[[], bool],
