@@ -23,14 +23,14 @@ Item = TypeVar('Item')
 
 
 @dataclass(frozen=True)
-class Processes:
+class DistributedContext:
     """This process among `count`; rank 0 is the first."""
 
     rank: int = 0
     count: int = 1
 
     @classmethod
-    def current(cls) -> Processes:
+    def current(cls) -> DistributedContext:
         """Return the processes of torch.distributed, or this one alone."""
         if not (distributed.is_available() and distributed.is_initialized()):
             return cls()

@@ -139,9 +139,9 @@ class TrainRecipe(Options):
     def _encode(self, root: NuScenes, encoders: Sequence[Encoder], samples: Sequence[str]) -> None:
         """Let each process encode a share into the cache, and wait for the others."""
         from mpnp_ros.adaptation.key_frames import encode
-        from mpnp_ros.adaptation.processes import Processes
+        from mpnp_ros.adaptation.processes import DistributedContext
 
-        processes = Processes.current()
+        processes = DistributedContext.current()
         if processes.count > 1:
             for token in processes.share(samples):
                 frame = root.key_frame(token)

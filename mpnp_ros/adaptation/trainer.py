@@ -34,7 +34,7 @@ from mpnp_ros.adaptation.checkpoint import (
 )
 from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
 from mpnp_ros.adaptation.evaluation import evaluate
-from mpnp_ros.adaptation.processes import Processes
+from mpnp_ros.adaptation.processes import DistributedContext
 from mpnp_ros.adaptation.trainer_config import PARTS, TrainerConfig
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.link import Link
@@ -142,7 +142,7 @@ class _Run:
                  validation: TokenDataset | None, links: Mapping[str, Link]) -> None:
         """links: those to train."""
         self.method, self.config, self.book = method, config, book
-        self.processes = Processes.current()
+        self.processes = DistributedContext.current()
         self.train, self.validation, self.links = train, validation, links
         self.modalities = tuple(name for name, link in method.links().items() if not _is_blind(link))
         self._check()

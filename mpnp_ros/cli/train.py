@@ -107,7 +107,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Load, encode, train, evaluate, save; exit code 0, or 130 where Ctrl-C stopped the training."""
     from mpnp_ros.adaptation.batches import PreparedQuestions
-    from mpnp_ros.adaptation.processes import Processes, joined
+    from mpnp_ros.adaptation.processes import DistributedContext, joined
     from mpnp_ros.adaptation.splits import split
     from mpnp_ros.adaptation.trainer import Trainer, train_blind
     from mpnp_ros.llm.question_files import QuestionFiles
@@ -117,7 +117,7 @@ def run(arguments: Namespace) -> int:
     checkpoint = arguments.checkpoint or checkpoint_folder(
         arguments.output, recipe, arguments.root, arguments.scenes, arguments.qa, arguments.start)
     with joined(arguments.device) as device, interruptible() as cancelled:
-        first = Processes.current().is_first
+        first = DistributedContext.current().is_first
         quiet = arguments.quiet or not first
         root, encoders = NuScenes(arguments.root), recipe.make_encoders(device)
         method = plugged(recipe, language_model(recipe, device), encoders, arguments.start)
@@ -133,7 +133,7 @@ def run(arguments: Namespace) -> int:
 
         trainer = Trainer(method, recipe.training, PreparedQuestions(method, QuestionFiles()))
         with progress('questions', 'text', quiet) as show:
-            trainer.book.read(Processes.current().share(train.examples), cancelled, show)
+            trainer.book.read(DistributedContext.current().share(train.examples), cancelled, show)
         with progress('links', quiet=quiet) as show:
             report = trainer.fit(train, progress=lambda step: show(
                 step.step, step.steps, f'loss {step.loss:.3f}'), cancelled=cancelled, checkpoint=checkpoint)
@@ -164,12 +164,12 @@ def language_model(recipe: TrainRecipe, device: str) -> LanguageModel:
     """Return the language model, in the number format that the first process has chosen."""
     import torch
 
-    from mpnp_ros.adaptation.processes import Processes
+    from mpnp_ros.adaptation.processes import DistributedContext
     from mpnp_ros.llm.weights import load_language_model
 
     lm = load_language_model(recipe.language_model, device)
     half = lm.dtype == torch.bfloat16
-    of_first = Processes.current().of_first([half])[0] > 0
+    of_first = DistributedContext.current().of_first([half])[0] > 0
     if half == of_first:
         return lm
     return load_language_model(recipe.language_model, device, 'bfloat16' if of_first else 'float32')

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from mpnp_ros.adaptation.checkpoint import link_tensors
 from mpnp_ros.adaptation.dataset import TokenDataset
-from mpnp_ros.adaptation.processes import Processes, joined
+from mpnp_ros.adaptation.processes import DistributedContext, joined
 from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.llm.weights import load_language_model
@@ -32,7 +32,7 @@ class Rank:
     def __init__(self, data: Path, lm: Path, output: Path) -> None:
         self.lm, self.output = load_language_model(str(lm), 'cpu'), output
         self.train, self.validation = (TokenDataset.load(data / name) for name in ('train', 'validation'))
-        self.processes = Processes.current()
+        self.processes = DistributedContext.current()
 
     def method(self, seed: int = 0) -> Method:
         """Untrained links to two modalities."""

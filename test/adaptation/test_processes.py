@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from mpnp_ros.adaptation.processes import Processes, joined
+from mpnp_ros.adaptation.processes import DistributedContext, joined
 
 RANK = Path(__file__).with_name('rank.py')
 SCENARIOS = ('whole', 'stopped', 'resumed', 'single')
@@ -120,8 +120,8 @@ def test_nan_in_one_stops_all_with_the_links_as_before(both):
 def test_one_process_alone_does_not_join_anything(monkeypatch):
     monkeypatch.delenv('WORLD_SIZE', raising=False)
     with joined('cpu') as device:
-        assert device == 'cpu' and Processes.current() == Processes(0, 1)
-    alone, parameter = Processes(), nn.Parameter(torch.ones(2))
+        assert device == 'cpu' and DistributedContext.current() == DistributedContext(0, 1)
+    alone, parameter = DistributedContext(), nn.Parameter(torch.ones(2))
     assert alone.is_first and alone.any(True) and not alone.any(False)
     assert alone.total(3.5) == 3.5 and alone.of_first((1., 2.)) == [1., 2.] and alone.share('abc') == 'abc'
     loss = torch.tensor(2.)
@@ -130,6 +130,6 @@ def test_one_process_alone_does_not_join_anything(monkeypatch):
 
 def test_shares_are_all_of_it_and_of_even_size():
     items = list(range(11))
-    shares = [Processes(rank, 4).share(items) for rank in range(4)]
+    shares = [DistributedContext(rank, 4).share(items) for rank in range(4)]
     assert sorted(sum(shares, [])) == items
     assert {len(share) for share in shares} == {2, 3}
