@@ -106,7 +106,8 @@ def real(method: Method, book: PreparedQuestions, encoder: str, given: argparse.
             for name, view in views.items()}
 
 
-def painted(method: Method, book: PreparedQuestions, encoder: str, given: argparse.Namespace) -> dict[str, Rows]:
+def painted(method: Method, book: PreparedQuestions, encoder: str,
+            given: argparse.Namespace) -> dict[str, Rows]:
     """Accuracies on painted frames, in the words of the templates and in free words."""
     base = list(object_key_frames(SEEDS, 6, 4., progress=False))
     rows: dict[str, Rows] = {}

@@ -104,7 +104,8 @@ def _read(folder: Path, setting: Setting, way: str, batch: int) -> dict[str, flo
     method = create_method('mpnp', lm)
     method.plug(_starting_link(method))
     save_link(method.links()[MODALITY], folder / LINK)
-    PreparedQuestions(method, QuestionFiles(folder / QUESTIONS)).read(TokenDataset.load(folder / DATA).examples)
+    prepared = PreparedQuestions(method, QuestionFiles(folder / QUESTIONS))
+    prepared.read(TokenDataset.load(folder / DATA).examples)
     return {'loaded': loaded, 'peak': peak_resident()}
 
 

@@ -98,7 +98,7 @@ def load_checkpoint(folder: Path, identity: str, links: Mapping[str, Link],
         moments.setdefault(int(place), {})[key] = tensor
     optimiser.load_state_dict({**optimiser.state_dict(), 'state': moments})
     return TrainingState(state['step'], state['losses'], [tuple(entry) for entry in state['accuracies']],
-                    _below('best', tensors) or None, state['seconds'])
+                         _below('best', tensors) or None, state['seconds'])
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], Tensors]:

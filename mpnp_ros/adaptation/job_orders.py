@@ -68,7 +68,8 @@ class JobOrders:
         """Return the buffer's training data of a modality for its present encoder; moments are pairs."""
         condition = self.observed.conditions.get(modality)
         encoder = condition.encoder if condition else ''
-        return AvailableData(self.buffer.labelled(modality, encoder), self.buffer.moments_with(modality, encoder))
+        return AvailableData(self.buffer.labelled(modality, encoder),
+                             self.buffer.moments_with(modality, encoder))
 
     def alike(self, modality: str, catalogue: LinkCatalogue) -> str:
         """The folder of links that count what a modality's tokens count; empty where there are none.

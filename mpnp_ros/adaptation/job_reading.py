@@ -162,7 +162,8 @@ def read(folder: Path, say: Say, cancelled: Cancelled, before: float = 0.) -> No
     for new, link in zip(spec.new, found, strict=True):
         method.plug(untrained(spec, new, method, planned.linked_blocks) if begins_anew else link)
     examples = held_out.examples if spec.only_try else (*train.examples, *held_out.examples)
-    if PreparedQuestions(method, QuestionFiles(spec.questions)).read(examples, cancelled, lambda done, of: say(
+    prepared = PreparedQuestions(method, QuestionFiles(spec.questions))
+    if prepared.read(examples, cancelled, lambda done, of: say(
             JobProgress('reading', done, of, seconds=time.monotonic() - started))):
         Reading(method.first_block, tuple(sorted({example.choices for example in examples})),
                 time.monotonic() - started, **planned._asdict(), begins_anew=begins_anew).save(folder)

@@ -61,8 +61,9 @@ def confident(at_least: float) -> Accept:
 
 
 def distilled(dataset: TokenDataset, method: Method, teachers: Collection[str],
-              students: Collection[str] = (), accept: float | Accept = .6, book: PreparedQuestions | None = None,
-              cancelled: Callable[[], bool] | None = None, by: str = 'type', seed: int = 0) -> TokenDataset:
+              students: Collection[str] = (), accept: float | Accept = .6,
+              book: PreparedQuestions | None = None, cancelled: Callable[[], bool] | None = None,
+              by: str = 'type', seed: int = 0) -> TokenDataset:
     """Return the questions of a data set with the answers that the method gives from the teachers' tokens.
 
     The answers of the data set are ignored.  Frames without tokens of a teacher or of any student, questions

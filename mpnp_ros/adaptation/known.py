@@ -133,7 +133,8 @@ class ObservedState:
         """Return the conditions with the manifests of the links in use; unknown links count as fitting."""
         return [self._linked(one, self.in_use.get(name), catalogue) for name, one in self.conditions.items()]
 
-    def _linked(self, condition: ModalityCondition, link: LinkInUse | None, catalogue: LinkCatalogue) -> ModalityCondition:
+    def _linked(self, condition: ModalityCondition, link: LinkInUse | None,
+                catalogue: LinkCatalogue) -> ModalityCondition:
         if link is None or link.version != condition.links_version:
             return replace(condition, links_encoder=condition.encoder)
         return replace(condition, links_encoder=link.encoder, links_accuracy=catalogue.accuracy(link.path),

@@ -136,7 +136,9 @@ class ReaderTraining:
         parameters = [one for group in groups for one in group['params']]
         optimiser = torch.optim.AdamW(groups, lr=rate, weight_decay=config.weight_decay, fused=True)
         folder = None if self.folder is None else self.folder / name
-        state = TrainingState() if folder is None else load_checkpoint(folder, self._identity(), parts, optimiser)
+        state = TrainingState()
+        if folder is not None:
+            state = load_checkpoint(folder, self._identity(), parts, optimiser)
         while state.step < steps:
             if cancelled():
                 return False

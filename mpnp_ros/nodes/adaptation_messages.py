@@ -18,7 +18,7 @@ STAGES = {'reading': Adaptation.READING, 'training': Adaptation.TRAINING, 'evalu
 def condition_from_message(row: ModalityState) -> ModalityCondition:
     """Return the condition of a modality as published by the fusion node."""
     return ModalityCondition(row.modality, State(row.state).name.lower(), row.encoder, row.quality,
-                     unplugged=row.pinned and not row.plugged, links_version=row.links_version)
+                             unplugged=row.pinned and not row.plugged, links_version=row.links_version)
 
 
 def in_use_from_message(link: LinkInfo) -> LinkInUse:

@@ -87,8 +87,8 @@ class Robot:
     def start(self, **config: object) -> AdaptationManager:
         """An adapter on this folder."""
         return AdaptationManager(AdapterConfig(**{**CONFIG, **config}), self.folder,
-                       ModelChoice(str(self.llm), 'mpnp', 'cpu', 'float32'), self.fusion,
-                       clock=lambda: self.now)
+                                 ModelChoice(str(self.llm), 'mpnp', 'cpu', 'float32'), self.fusion,
+                                 clock=lambda: self.now)
 
     def links(self, modality: str, encoder: str = '', **adaptation: float) -> StoredLink:
         """New untrained links in the store."""
@@ -119,7 +119,7 @@ def robot(tmp_path, tiny_lm_folder, own_cache, monkeypatch) -> Robot:
 def healthy(modality: str, version: str = '', **changes: object) -> ModalityCondition:
     """A condition as the fusion node tells it."""
     return ModalityCondition(modality, **{'state': 'healthy', 'encoder': f'{modality}-encoder', 'quality': 1.,
-                                  'links_version': version, **changes})
+                                          'links_version': version, **changes})
 
 
 def tokens(modality: str, **changes: object) -> ModalityTokens:

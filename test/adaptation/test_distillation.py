@@ -23,7 +23,8 @@ def test_labels_are_what_the_teacher_says_from_its_own_tokens(toy, toy_method, u
     method, other = toy_method('camera', 'lidar'), toy(12, 5, ('camera', 'lidar'))
     labelled = distilled(unanswered, method, ['camera'], accept=0., by='')
     camera = unanswered.only(['camera'])
-    said = answers_of(method, camera.examples, PreparedQuestions(method), lambda one: camera.frames[one.frame])
+    said = answers_of(method, camera.examples, PreparedQuestions(method),
+                      lambda one: camera.frames[one.frame])
     assert [one.answer for one in labelled.examples] == said
     assert [replace(one, answer='') for one in labelled.examples] == list(unanswered.examples)
     assert labelled.frames == unanswered.frames
@@ -36,7 +37,8 @@ def test_labels_are_what_the_teacher_says_from_its_own_tokens(toy, toy_method, u
 def test_what_is_not_sure_is_left_out(toy_method, unanswered):
     method = toy_method('camera', 'lidar')
     camera = unanswered.only(['camera'])
-    replies = replies_of(method, camera.examples, PreparedQuestions(method), lambda one: camera.frames[one.frame])
+    replies = replies_of(method, camera.examples, PreparedQuestions(method),
+                         lambda one: camera.frames[one.frame])
     middle = sorted(reply.confidence for reply in replies)[len(replies) // 2]
     labelled = distilled(unanswered, method, ['camera'], accept=middle, by='')
     assert len(labelled.examples) == sum(reply.confidence >= middle for reply in replies) < len(replies)

@@ -28,7 +28,7 @@ from mpnp_ros.adaptation.policy import (
 from mpnp_ros.errors import ConfigurationError
 
 CAMERA = ModalityCondition('camera', 'healthy', 'camera-encoder', .9, 0., links_version='000001',
-                   links_encoder='camera-encoder', links_accuracy=.7)
+                           links_encoder='camera-encoder', links_accuracy=.7)
 LIDAR = ModalityCondition('lidar', 'healthy', 'lidar-encoder', .9, 0.)
 STORED = StoredVersion('lidar', '000002', 'lidar-encoder', 'lm', 8, .6)
 MUCH = {'lidar': AvailableData(500)}
