@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 SHARED = ('modalities', 'language_model', 'method', 'split', 'night_images', 'questions.max_distance',
           'questions.min_points', 'questions.anchors', 'questions.turns', 'questions.per_kind',
           'questions.of_each_type', 'seed')
-"""Options of the recipe that both commands have."""
+"""Options of the recipe that `mpnp train` and `mpnp evaluate --links` have."""
 
 RECIPE, SCENES = 'recipe.yaml', 'scenes.json'
 """Files beside the links of a store: their recipe, and their training scenes."""
@@ -57,7 +57,7 @@ SAMPLE = 2000
 
 
 def add_recipe_arguments(parser: ArgumentParser | _ArgumentGroup) -> None:
-    """Add the options; omitted ones keep the value of the recipe."""
+    """Add the options of data and recipe; omitted ones keep the value of the recipe."""
     parser.add_argument('--qa', nargs='+', action='extend', type=Path, default=[], metavar='JSON',
                         help='question files of NuScenes-QA, train before val (default: questions made '
                              'from the boxes)')
