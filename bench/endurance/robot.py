@@ -18,7 +18,7 @@ from mpnp_ros.adaptation.sector_targets import sector_targets
 from mpnp_ros.cli.node_processes import ADAPTATION, FUSION, Placement, node_process
 from mpnp_ros.methods.link_files import read_manifest
 from mpnp_ros.methods.link_store import LinkStore, StoredLink
-from mpnp_ros.modalities.sectors import sector_azimuths
+from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope, scene_questions
 from mpnp_ros.nuscenes.vocabulary import ANSWERS
 from mpnp_ros.supervisor import ProcessSpec, RestartPolicy, Supervisor

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpnp_ros.adaptation.true_objects import TrueObjects
-from mpnp_ros.modalities.sectors import SECTORS, sector_of
+from mpnp_ros.modalities.geometry import SECTORS, sector_of
 from mpnp_ros.nuscenes.key_frame import KeyFrame
 from mpnp_ros.nuscenes.questions import Scope
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mpnp_ros.modalities.sectors import SECTORS
+from mpnp_ros.modalities.geometry import SECTORS
 
 Channel = tuple[str, str | None]
 """A category with one of its statuses, or with None if it has none."""

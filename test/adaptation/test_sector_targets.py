@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mpnp_ros.adaptation.sector_targets import sector_targets, twins
 from mpnp_ros.adaptation.true_objects import CHANNELS
-from mpnp_ros.modalities.sectors import sector_of
+from mpnp_ros.modalities.geometry import sector_of
 from mpnp_ros.nuscenes.geometry import Transform
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame
 from mpnp_ros.nuscenes.questions import EVERYTHING, Scope

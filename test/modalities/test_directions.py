@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import ImageError
-from mpnp_ros.modalities.directions import azimuth_of, check_rotation, heading_of, wrap_azimuth
+from mpnp_ros.modalities.geometry import azimuth_of, check_rotation, heading_of, wrap_azimuth
 
 
 @given(st.floats(-50, 50))

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpnp_ros.modalities.geometry import SECTORS
 from mpnp_ros.modalities.sector_head import (
     CameraSectorHead,
     PolarSectorHead,
@@ -16,7 +17,6 @@ from mpnp_ros.modalities.sector_head import (
     ring_shares,
     wrapped,
 )
-from mpnp_ros.modalities.sectors import SECTORS
 
 CHANNELS = (('car', 'moving'), ('car', 'parked'), ('barrier', None))
 SECTOR = math.tau / SECTORS

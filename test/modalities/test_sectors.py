@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpnp_ros.modalities.sectors import SECTORS, sector_azimuths, sector_of
+from mpnp_ros.modalities.geometry import SECTORS, sector_azimuths, sector_of
 from mpnp_ros.nuscenes.vocabulary import RELATIONS, relation
 
 

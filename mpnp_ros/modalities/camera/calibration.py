@@ -11,7 +11,7 @@ from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.decode import ImageFile
 from mpnp_ros.modalities.camera.distortion import undistort
 from mpnp_ros.modalities.camera.frames import CameraView
-from mpnp_ros.modalities.directions import azimuth_of, check_rotation
+from mpnp_ros.modalities.geometry import azimuth_of, check_rotation
 
 STEEPEST = 2.0
 VERTICAL, SLANTED, LEVEL = 0.87, 0.71, 0.2  # sines of 60, 45 and 12 degrees

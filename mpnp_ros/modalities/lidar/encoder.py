@@ -13,13 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.modalities.directions import wrap_azimuth
+from mpnp_ros.modalities.geometry import SECTORS, in_base_frame, sector_of, wrap_azimuth
 from mpnp_ros.modalities.lidar.config import PICTURES, LidarConfig
 from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.lidar.preprocess import range_view, sector_azimuths, sensor_heading
-from mpnp_ros.modalities.mounting import in_base_frame
 from mpnp_ros.modalities.pooling import merge_taps, pool_columns
-from mpnp_ros.modalities.sectors import SECTORS, sector_of
 from mpnp_ros.modalities.vision_weights import Backbone, load_backbone
 from mpnp_ros.tokens import NO_SOURCE, ModalityTokens
 

@@ -3,11 +3,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from mpnp_ros.modalities.geometry import in_base_frame, polar_cells
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.lidar.preprocess import usable_points
-from mpnp_ros.modalities.mounting import in_base_frame
-from mpnp_ros.modalities.polar_cells import polar_cells
 
 VERSION = 1  # goes up whenever the code below gives other values for the same sweep
 LOWEST, HIGHEST = 0.2, 4.5  # metres above the base frame: no road, no trees above it

@@ -4,12 +4,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.modalities.heads import Head, load_head
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import sector_tokens
 from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.lidar.polar import VERSION, polar_grid
-from mpnp_ros.modalities.sectors import sector_azimuths
 from mpnp_ros.tokens import ModalityTokens
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mpnp_ros.modalities.directions import heading_of, wrap_azimuth
+from mpnp_ros.modalities.geometry import heading_of, sector_azimuths, sensor_rotation, wrap_azimuth
 from mpnp_ros.modalities.heads import Head, load_head
-from mpnp_ros.modalities.mounting import sensor_rotation
 from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.frames import RadarFrame
 from mpnp_ros.modalities.radar.polar import VERSION, polar_grid
-from mpnp_ros.modalities.sectors import sector_azimuths
 from mpnp_ros.tokens import NO_SOURCE, ModalityTokens
 
 WIDEST = np.radians(75.0)

@@ -4,8 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from mpnp_ros.errors import PointCloudError
-from mpnp_ros.modalities.mounting import in_base_frame
-from mpnp_ros.modalities.polar_cells import polar_cells
+from mpnp_ros.modalities.geometry import in_base_frame, polar_cells
 from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.frames import RadarFrame, RadarScan
 from mpnp_ros.modalities.radar.returns import usable_returns
@@ -23,7 +22,7 @@ def polar_grid(frame: RadarFrame, config: RadarConfig, azimuths: int, ranges: in
 
     Log of the number of returns; highest and mean cross section; greatest speed over ground towards the radar
     and away from it; share of returns that are called moving; about 0..1.  Cells as of
-    :func:`~mpnp_ros.modalities.polar_cells.polar_cells`.  Radars that see nothing give zeros.
+    :func:`~mpnp_ros.modalities.geometry.polar_cells`.  Radars that see nothing give zeros.
     Raises PointCloudError where there is no radar, or its arrays do not fit together.
     """
     if not frame.scans:

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from mpnp_ros.errors import PointCloudError
+from mpnp_ros.modalities.geometry import levelled
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.lidar.preprocess import paint, project, range_view, sector_azimuths, usable_points
-from mpnp_ros.modalities.mounting import levelled
 
 CONFIG = LidarConfig(rows=8, columns=16, sectors=4)
 
