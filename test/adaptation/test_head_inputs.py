@@ -11,7 +11,7 @@ from mpnp_ros.errors import DatasetError
 from mpnp_ros.modalities.camera.head_input import CameraInput, CameraRegion
 from mpnp_ros.modalities.lidar.head_input import LidarInput
 from mpnp_ros.modalities.radar.head_input import RadarInput
-from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
+from mpnp_ros.modalities.vision import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import freeze
 from mpnp_ros.nuscenes.geometry import Transform
 from mpnp_ros.nuscenes.key_frame import SensorReading

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from mpnp_ros.modalities.pooling import merge_taps, pool_columns
+from mpnp_ros.modalities.vision import merge_taps, pool_columns
 
 
 def test_each_band_has_the_mean_and_the_maximum_of_its_own_patches():

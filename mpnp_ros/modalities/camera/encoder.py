@@ -10,8 +10,7 @@ from mpnp_ros.modalities.camera.calibration import axis_azimuth, column_azimuths
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.preprocess import load_view
-from mpnp_ros.modalities.pooling import merge_taps, pool_columns
-from mpnp_ros.modalities.vision_transformer import Features
+from mpnp_ros.modalities.vision import Features, merge_taps, pool_columns
 from mpnp_ros.modalities.vision_weights import Backbone, load_backbone
 from mpnp_ros.tokens import ModalityTokens
 

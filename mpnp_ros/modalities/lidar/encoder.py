@@ -17,7 +17,7 @@ from mpnp_ros.modalities.geometry import SECTORS, in_base_frame, sector_of, wrap
 from mpnp_ros.modalities.lidar.config import PICTURES, LidarConfig
 from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.lidar.preprocess import range_view, sector_azimuths, sensor_heading
-from mpnp_ros.modalities.pooling import merge_taps, pool_columns
+from mpnp_ros.modalities.vision import merge_taps, pool_columns
 from mpnp_ros.modalities.vision_weights import Backbone, load_backbone
 from mpnp_ros.tokens import NO_SOURCE, ModalityTokens
 

@@ -32,8 +32,7 @@ from mpnp_ros.modalities.lidar.preprocess import (
     sector_azimuths,
     usable_points,
 )
-from mpnp_ros.modalities.pooling import pool_columns
-from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
+from mpnp_ros.modalities.vision import VisionTransformer, VitShape, pool_columns
 from mpnp_ros.modalities.vision_weights import Backbone, freeze, read_safetensors
 from mpnp_ros.tokens import ModalityTokens
 
