@@ -14,7 +14,7 @@ from mpnp_ros.adaptation.head_inputs import cached_inputs
 from mpnp_ros.adaptation.sector_targets import SectorTargets, sector_targets, twins
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.modalities.head_training import HeadInput, Inputs
-from mpnp_ros.modalities.sector_head import covered
+from mpnp_ros.modalities.heads import covered
 from mpnp_ros.nuscenes.key_frame import KeyFrame
 from mpnp_ros.nuscenes.questions import Scope
 

@@ -12,7 +12,7 @@ from mpnp_ros.options import Options, option
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mpnp_ros.modalities.sector_head import CameraSectorHead, PolarSectorHead
+    from mpnp_ros.modalities.heads import CameraSectorHead, PolarSectorHead
     from mpnp_ros.nuscenes.key_frame import KeyFrame
 
 Inputs = dict[str, 'Tensor']
@@ -95,6 +95,6 @@ class HeadTraining:
 
 def polar_network(channels: Any, **shape: Any) -> PolarSectorHead:
     """Return an untrained network for polar grids."""
-    from mpnp_ros.modalities.sector_head import PolarSectorHead
+    from mpnp_ros.modalities.heads import PolarSectorHead
 
     return PolarSectorHead(channels, **shape)

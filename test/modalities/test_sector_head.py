@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpnp_ros.modalities.geometry import SECTORS
-from mpnp_ros.modalities.sector_head import (
+from mpnp_ros.modalities.heads import (
     CameraSectorHead,
     PolarSectorHead,
     SectorRates,

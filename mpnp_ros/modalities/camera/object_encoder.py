@@ -8,8 +8,7 @@ from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.frames import CameraFrame
 from mpnp_ros.modalities.camera.ring import VERSION, CameraRing, camera_ring
 from mpnp_ros.modalities.geometry import SECTORS, sector_azimuths
-from mpnp_ros.modalities.heads import Head, load_head
-from mpnp_ros.modalities.sector_head import ring_shares
+from mpnp_ros.modalities.heads import Head, load_head, ring_shares
 from mpnp_ros.modalities.vision_weights import Backbone, load_backbone
 from mpnp_ros.tokens import NO_SOURCE, ModalityTokens
 

@@ -12,7 +12,7 @@ from mpnp_ros.modalities.head_training import HeadInput, HeadTraining, Pretraini
 from mpnp_ros.modalities.registry import DatasetReader, Sensor
 
 if TYPE_CHECKING:
-    from mpnp_ros.modalities.sector_head import CameraSectorHead
+    from mpnp_ros.modalities.heads import CameraSectorHead
 
 
 def build_encoder(config: CameraConfig) -> Encoder:
@@ -31,7 +31,7 @@ def head_inputs(device: str) -> HeadInput:
 
 def head_network(channels: Any, **shape: Any) -> CameraSectorHead:
     """Return an untrained head."""
-    from mpnp_ros.modalities.sector_head import CameraSectorHead
+    from mpnp_ros.modalities.heads import CameraSectorHead
     return CameraSectorHead(channels, **shape)
 
 
