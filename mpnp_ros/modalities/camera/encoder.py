@@ -14,7 +14,7 @@ from mpnp_ros.modalities.vision import Features, merge_taps, pool_columns
 from mpnp_ros.modalities.vision_weights import Backbone, load_backbone
 from mpnp_ros.tokens import ModalityTokens
 
-VERSION = 1  # goes up whenever the code below gives other tokens for the same image
+VERSION = 1  # goes up whenever `CameraEncoder` gives other tokens for the same image
 
 
 class CameraEncoder:

@@ -6,7 +6,7 @@ import torch
 
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.frames import CameraFrame
-from mpnp_ros.modalities.camera.ring import VERSION, CameraRing, camera_ring
+from mpnp_ros.modalities.camera.ring import RING_VERSION, CameraRing, camera_ring
 from mpnp_ros.modalities.geometry import SECTORS, sector_azimuths
 from mpnp_ros.modalities.heads import Head, load_head, ring_shares
 from mpnp_ros.modalities.vision_weights import Backbone, load_backbone
@@ -31,7 +31,7 @@ class CameraObjectEncoder:
         self.channels, self.limits = self.head.manifest.channels, self.head.limits
         self.token_width = len(self.channels)
         weights = f'{self.backbone.sha256} {self.head.manifest.sha256}'
-        self.fingerprint = self.config.fingerprint(self.modality, weights, VERSION)
+        self.fingerprint = self.config.fingerprint(self.modality, weights, RING_VERSION)
 
     def encode(self, frame: CameraFrame) -> ModalityTokens:
         """Return one token a sector; raises ImageError naming the view at fault."""

@@ -16,7 +16,7 @@ from mpnp_ros.modalities.camera.frames import CameraFrame
 from mpnp_ros.modalities.camera.preprocess import load_view
 from mpnp_ros.modalities.vision_weights import Backbone
 
-VERSION = 1  # goes up whenever the code below gives other values for the same images
+RING_VERSION = 1  # goes up whenever `camera_ring` gives other values for the same images
 
 
 class CameraRing(NamedTuple):

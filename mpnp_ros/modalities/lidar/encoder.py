@@ -16,12 +16,12 @@ from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.modalities.geometry import SECTORS, in_base_frame, sector_of, wrap_azimuth
 from mpnp_ros.modalities.lidar.config import PICTURES, LidarConfig
 from mpnp_ros.modalities.lidar.frames import LidarFrame
-from mpnp_ros.modalities.lidar.preprocess import range_view, sector_azimuths, sensor_heading
+from mpnp_ros.modalities.lidar.preprocess import range_view, sensor_heading, view_azimuths
 from mpnp_ros.modalities.vision import merge_taps, pool_columns
 from mpnp_ros.modalities.vision_weights import Backbone, load_backbone
 from mpnp_ros.tokens import NO_SOURCE, ModalityTokens
 
-VERSION = 1  # goes up whenever the code gives other tokens for the same sweep
+VERSION = 1  # goes up whenever `LidarEncoder` gives other tokens for the same sweep
 BLIND = 6  # so many sectors of 5 degrees side by side without a single point are not looked to
 
 
@@ -49,7 +49,7 @@ class LidarEncoder:
     def encode(self, frame: LidarFrame) -> ModalityTokens:
         """Return one token per sector; raises PointCloudError where no point can be used."""
         values = self._values(torch.from_numpy(range_view(frame, self.config)))
-        azimuth = wrap_azimuth(sector_azimuths(self.config.sectors) + sensor_heading(frame))
+        azimuth = wrap_azimuth(view_azimuths(self.config.sectors) + sensor_heading(frame))
         return sector_tokens(frame, self.fingerprint, values, azimuth)
 
     @torch.inference_mode()

@@ -8,7 +8,7 @@ from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.lidar.preprocess import usable_points
 
-VERSION = 1  # goes up whenever the code below gives other values for the same sweep
+GRID_VERSION = 1  # goes up whenever `polar_grid` gives other values for the same sweep
 LOWEST, HIGHEST = 0.2, 4.5  # metres above the base frame: no road, no trees above it
 FEATURES = 6
 FULL_COUNT = 50.0

@@ -9,7 +9,7 @@ from mpnp_ros.modalities.heads import Head, load_head
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import sector_tokens
 from mpnp_ros.modalities.lidar.frames import LidarFrame
-from mpnp_ros.modalities.lidar.polar import VERSION, polar_grid
+from mpnp_ros.modalities.lidar.polar import GRID_VERSION, polar_grid
 from mpnp_ros.tokens import ModalityTokens
 
 
@@ -26,7 +26,7 @@ class PolarEncoder:
         self.config = self.head.configure(config)
         self.channels, self.limits = self.head.manifest.channels, self.head.limits
         self.token_width = len(self.channels)
-        self.fingerprint = self.config.fingerprint(self.modality, self.head.manifest.sha256, VERSION)
+        self.fingerprint = self.config.fingerprint(self.modality, self.head.manifest.sha256, GRID_VERSION)
 
     def encode(self, frame: LidarFrame) -> ModalityTokens:
         """Return one token a sector; raises PointCloudError where no point can be used."""

@@ -106,6 +106,6 @@ def paint(pixels: np.ndarray, distance: np.ndarray, fields: np.ndarray, rows: in
     return picture.reshape(-1, rows, columns), filled.reshape(rows, columns)
 
 
-def sector_azimuths(sectors: int) -> np.ndarray:
+def view_azimuths(sectors: int) -> np.ndarray:
     """Return where each sector's centre is from the sensor's heading, in the order of columns, radians."""
     return np.pi * (1 - (2 * np.arange(sectors) + 1) / sectors)

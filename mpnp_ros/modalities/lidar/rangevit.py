@@ -29,8 +29,8 @@ from mpnp_ros.modalities.lidar.preprocess import (
     elevation,
     paint,
     project,
-    sector_azimuths,
     usable_points,
+    view_azimuths,
 )
 from mpnp_ros.modalities.vision import VisionTransformer, VitShape, pool_columns
 from mpnp_ros.modalities.vision_weights import Backbone, freeze, read_safetensors
@@ -135,7 +135,7 @@ class RangeVitEncoder:
         return pool_columns(patches, self.config.sectors)[0].cpu().numpy()
 
     def _azimuths(self, frame: LidarFrame) -> np.ndarray:
-        azimuth = sector_azimuths(self.config.sectors)
+        azimuth = view_azimuths(self.config.sectors)
         rotation = sensor_rotation(frame)
         if not is_level(rotation):
             return wrap_azimuth(azimuth + heading_of(rotation))

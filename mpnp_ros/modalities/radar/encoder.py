@@ -8,7 +8,7 @@ from mpnp_ros.modalities.geometry import heading_of, sector_azimuths, sensor_rot
 from mpnp_ros.modalities.heads import Head, load_head
 from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.frames import RadarFrame
-from mpnp_ros.modalities.radar.polar import VERSION, polar_grid
+from mpnp_ros.modalities.radar.polar import GRID_VERSION, polar_grid
 from mpnp_ros.tokens import NO_SOURCE, ModalityTokens
 
 WIDEST = np.radians(75.0)
@@ -28,7 +28,7 @@ class RadarEncoder:
         self.config = self.head.configure(config)
         self.channels, self.limits = self.head.manifest.channels, self.head.limits
         self.token_width = len(self.channels)
-        self.fingerprint = self.config.fingerprint(self.modality, self.head.manifest.sha256, VERSION)
+        self.fingerprint = self.config.fingerprint(self.modality, self.head.manifest.sha256, GRID_VERSION)
 
     def encode(self, frame: RadarFrame) -> ModalityTokens:
         """Return one token a sector, also if nothing is seen; raises as polar_grid."""

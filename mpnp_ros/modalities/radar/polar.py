@@ -9,7 +9,7 @@ from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.frames import RadarFrame, RadarScan
 from mpnp_ros.modalities.radar.returns import usable_returns
 
-VERSION = 1  # goes up whenever the code below gives other values for the same scans
+GRID_VERSION = 1  # goes up whenever `polar_grid` gives other values for the same scans
 FEATURES = 6
 FULL_COUNT = 10.0
 FAINTEST, BRIGHTEST = -20.0, 30.0  # dBsm that the cross sections span
