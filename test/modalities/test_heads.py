@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mpnp_ros.errors import WeightsError
 from mpnp_ros.modalities.camera.config import CameraConfig
-from mpnp_ros.modalities.camera.object_encoder import CameraObjectEncoder
+from mpnp_ros.modalities.camera.encoder import CameraObjectEncoder
 from mpnp_ros.modalities.geometry import SECTORS
 from mpnp_ros.modalities.heads import (
     CameraSectorHead,

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.dataset import camera_frame
-from mpnp_ros.modalities.camera.ring import RING_VERSION, camera_ring
+from mpnp_ros.modalities.camera.encoder import RING_VERSION, camera_ring
 from mpnp_ros.modalities.head_training import Inputs
 from mpnp_ros.modalities.vision_weights import Backbone
 from mpnp_ros.nuscenes.key_frame import KeyFrame

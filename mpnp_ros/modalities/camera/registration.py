@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 def build_encoder(config: CameraConfig) -> Encoder:
     """Load the weights and return the encoder; with a head if the tokens are objects."""
-    from mpnp_ros.modalities.camera.encoder import CameraEncoder
-    from mpnp_ros.modalities.camera.object_encoder import CameraObjectEncoder
+    from mpnp_ros.modalities.camera.encoder import CameraEncoder, CameraObjectEncoder
     return CameraObjectEncoder(config) if config.tokens == 'objects' else CameraEncoder(config)
 
 

@@ -18,8 +18,8 @@ from mpnp_ros.adaptation.pretraining import PretrainingConfig, new_head
 from mpnp_ros.adaptation.trainer import Trainer
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.modalities.camera.config import CameraConfig
+from mpnp_ros.modalities.camera.encoder import CameraObjectEncoder
 from mpnp_ros.modalities.camera.head_input import CameraInput, CameraRegion
-from mpnp_ros.modalities.camera.object_encoder import CameraObjectEncoder
 from mpnp_ros.modalities.heads import load_head, save_head
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.head_input import LidarInput
