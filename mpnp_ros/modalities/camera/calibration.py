@@ -8,9 +8,9 @@ from PIL import Image
 
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.camera.config import CameraConfig
-from mpnp_ros.modalities.camera.decode import ImageFile
 from mpnp_ros.modalities.camera.distortion import undistort
 from mpnp_ros.modalities.camera.frames import CameraView
+from mpnp_ros.modalities.camera.images import ImageFile
 from mpnp_ros.modalities.geometry import azimuth_of, check_rotation
 
 STEEPEST = 2.0

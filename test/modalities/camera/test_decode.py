@@ -14,10 +14,9 @@ from PIL import Image, features
 
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.camera.config import CameraConfig
-from mpnp_ros.modalities.camera.decode import ImageFile, decode
 from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.health import CameraLimits, luminance
-from mpnp_ros.modalities.camera.preprocess import load_view
+from mpnp_ros.modalities.camera.images import ImageFile, decode, load_view
 
 WHOLE = (9999, 9999)
 CONFIG = CameraConfig(height=28, width=224)
@@ -252,7 +251,7 @@ def test_a_file_is_decoded_once_for_encoder_and_judge(monkeypatch):
     file = ImageFile(saved(Image.fromarray(RAMP)))
     view = CameraView('front', file)
     load_view(view, CONFIG)
-    monkeypatch.setattr('mpnp_ros.modalities.camera.decode._decode', lambda *arguments: pytest.fail('again'))
+    monkeypatch.setattr('mpnp_ros.modalities.camera.images._decode', lambda *arguments: pytest.fail('again'))
     assert decode(file, (96, 1)).size == (256, 32)
     CameraLimits().judge().judge(CameraFrame((view,)))
 

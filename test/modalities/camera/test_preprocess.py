@@ -15,7 +15,7 @@ from PIL import Image
 from mpnp_ros.errors import ConfigurationError, ImageError
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.frames import CameraView
-from mpnp_ros.modalities.camera.preprocess import load_view
+from mpnp_ros.modalities.camera.images import load_view
 
 CONFIG = CameraConfig(height=28, width=56)
 
