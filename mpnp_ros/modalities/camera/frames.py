@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from mpnp_ros.modalities.camera.distortion import Distortion
+    from mpnp_ros.modalities.camera.calibration import Distortion
     from mpnp_ros.modalities.camera.images import ImageFile
 
 

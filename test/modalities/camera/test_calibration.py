@@ -11,6 +11,8 @@ from PIL import Image
 
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.camera.calibration import (
+    EQUIDISTANT,
+    Distortion,
     axis_azimuth,
     column_azimuths,
     column_edges,
@@ -21,7 +23,6 @@ from mpnp_ros.modalities.camera.calibration import (
     ray_slopes,
 )
 from mpnp_ros.modalities.camera.config import CameraConfig
-from mpnp_ros.modalities.camera.distortion import EQUIDISTANT, Distortion
 from mpnp_ros.modalities.camera.frames import CameraView
 
 CONFIG = CameraConfig()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpnp_ros.modalities.camera.distortion import BROWN, EQUIDISTANT, Distortion, distort, undistort
+from mpnp_ros.modalities.camera.calibration import BROWN, EQUIDISTANT, Distortion, distort, undistort
 
 
 def small(limit):
