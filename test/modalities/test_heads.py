@@ -25,7 +25,7 @@ from mpnp_ros.modalities.heads import (
     wrapped,
 )
 from mpnp_ros.modalities.lidar.config import LidarConfig
-from mpnp_ros.modalities.lidar.polar_encoder import PolarEncoder
+from mpnp_ros.modalities.lidar.encoder import PolarEncoder
 from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.encoder import RadarEncoder
 from mpnp_ros.modalities.registry import find_sensor
