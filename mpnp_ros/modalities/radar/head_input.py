@@ -6,7 +6,7 @@ import numpy as np
 from mpnp_ros.modalities.polar_input import PolarInput
 from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.dataset import radar_frame
-from mpnp_ros.modalities.radar.polar import FEATURES, GRID_VERSION, polar_grid
+from mpnp_ros.modalities.radar.encoder import FEATURES, GRID_VERSION, polar_grid
 from mpnp_ros.nuscenes.key_frame import KeyFrame
 
 
