@@ -18,7 +18,7 @@ from tf2_msgs.msg import TFMessage
 
 from mpnp_ros.conversions.time import from_nanoseconds, to_nanoseconds
 from mpnp_ros.conversions.tokens import from_message
-from mpnp_ros.modalities.radar.returns import FIELDS
+from mpnp_ros.modalities.radar.frames import FIELDS
 
 pytestmark = pytest.mark.ros
 MODULE = 'mpnp_ros.nodes.encoder radar'

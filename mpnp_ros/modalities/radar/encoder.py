@@ -15,8 +15,7 @@ from mpnp_ros.modalities.geometry import (
 )
 from mpnp_ros.modalities.heads import Head, load_head
 from mpnp_ros.modalities.radar.config import RadarConfig
-from mpnp_ros.modalities.radar.frames import RadarFrame, RadarScan
-from mpnp_ros.modalities.radar.returns import usable_returns
+from mpnp_ros.modalities.radar.frames import RadarFrame, RadarScan, usable_returns
 from mpnp_ros.tokens import NO_SOURCE, ModalityTokens
 
 WIDEST = np.radians(75.0)
