@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from mpnp_ros.modalities.head_training import PolarInput
 from mpnp_ros.modalities.lidar.config import POLAR, LidarConfig
 from mpnp_ros.modalities.lidar.dataset import lidar_frame
 from mpnp_ros.modalities.lidar.encoder import FEATURES, GRID_VERSION, polar_grid
-from mpnp_ros.modalities.polar_input import PolarInput
 from mpnp_ros.nuscenes.key_frame import KeyFrame
 
 

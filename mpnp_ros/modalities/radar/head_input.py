@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpnp_ros.modalities.polar_input import PolarInput
+from mpnp_ros.modalities.head_training import PolarInput
 from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.dataset import radar_frame
 from mpnp_ros.modalities.radar.encoder import FEATURES, GRID_VERSION, polar_grid
