@@ -36,8 +36,7 @@ from mpnp_ros.nodes.discovery import Topic
 from mpnp_ros.nodes.input_watch import InputWatch
 from mpnp_ros.nodes.mounts import Mounts
 from mpnp_ros.nodes.runtime import SUCCESS, ManagedNode, ManagedOptions, set_threads
-from mpnp_ros.nodes.tally import Tally
-from mpnp_ros.nodes.worker import LatestWorker
+from mpnp_ros.nodes.worker import LatestWorker, Tally
 from mpnp_ros.options import Change, option
 from mpnp_ros.tokens import ModalityTokens
 
