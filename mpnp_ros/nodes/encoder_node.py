@@ -34,8 +34,8 @@ from mpnp_ros.nodes.adapted_subscription import AdaptedSubscription
 from mpnp_ros.nodes.concerns import Concerns
 from mpnp_ros.nodes.discovery import Topic
 from mpnp_ros.nodes.input_watch import InputWatch
-from mpnp_ros.nodes.mounts import Mounts
 from mpnp_ros.nodes.runtime import SUCCESS, ManagedNode, ManagedOptions, set_threads
+from mpnp_ros.nodes.transforms import Mounts
 from mpnp_ros.nodes.worker import LatestWorker, Tally
 from mpnp_ros.options import Change, option
 from mpnp_ros.tokens import ModalityTokens
