@@ -31,7 +31,7 @@ from mpnp_ros.modalities.registry import create_encoder, create_judge
 from mpnp_ros.msg import EncoderInfo
 from mpnp_ros.msg import ModalityTokens as TokensMessage
 from mpnp_ros.nodes.adapted_subscription import AdaptedSubscription
-from mpnp_ros.nodes.concerns import Concerns
+from mpnp_ros.nodes.diagnostics import Concerns
 from mpnp_ros.nodes.discovery import Topic
 from mpnp_ros.nodes.input_watch import InputWatch
 from mpnp_ros.nodes.runtime import SUCCESS, ManagedNode, ManagedOptions, set_threads

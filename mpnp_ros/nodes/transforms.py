@@ -18,8 +18,7 @@ from tf2_msgs.msg import TFMessage
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-    from mpnp_ros.nodes.concerns import Concerns
-    from mpnp_ros.nodes.diagnostics import Diagnostics
+    from mpnp_ros.nodes.diagnostics import Concerns, Diagnostics
 
 FIXED, MOVING = '/tf_static', '/tf'
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # one from each publisher
