@@ -43,11 +43,10 @@ from mpnp_ros.nodes.adaptation_messages import (
     in_use_from_message,
     labelled_from_message,
 )
-from mpnp_ros.nodes.deferred_service import then
 from mpnp_ros.nodes.diagnostics import OK
 from mpnp_ros.nodes.parameters import method_problem, topic_problem
-from mpnp_ros.nodes.patient_client import PatientClient
 from mpnp_ros.nodes.runtime import PlainNode, run_node
+from mpnp_ros.nodes.services import PatientClient, then
 from mpnp_ros.options import Options, option
 from mpnp_ros.srv import ListLinks, LoadLinks
 
