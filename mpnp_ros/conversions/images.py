@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
-from mpnp_ros.conversions.time import from_nanoseconds
+from mpnp_ros.conversions.messages import from_nanoseconds
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.camera.images import CELLS, SWAPPED, ImageFile, demosaic
 

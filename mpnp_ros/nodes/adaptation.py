@@ -26,8 +26,7 @@ from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.job_orders import ModelChoice
 from mpnp_ros.adaptation.job_process import PATIENCE, measure_speed
 from mpnp_ros.adaptation.supervision import Supervision
-from mpnp_ros.conversions.time import to_nanoseconds
-from mpnp_ros.conversions.tokens import from_message
+from mpnp_ros.conversions.messages import from_message, to_nanoseconds
 from mpnp_ros.device import DTYPES
 from mpnp_ros.errors import LinksError, MpnpError
 from mpnp_ros.files import state_root

@@ -23,8 +23,7 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from mpnp_ros.conversions.time import SECOND, to_nanoseconds
-from mpnp_ros.conversions.tokens import to_message
+from mpnp_ros.conversions.messages import SECOND, to_message, to_nanoseconds
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.modalities.health import Health, Judge
 from mpnp_ros.modalities.registry import create_encoder, create_judge

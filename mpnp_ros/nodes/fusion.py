@@ -25,7 +25,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 
 from mpnp_ros.action import Ask as AskAction
-from mpnp_ros.conversions.tokens import from_message
+from mpnp_ros.conversions.messages import from_message
 from mpnp_ros.device import DTYPES, release_memory
 from mpnp_ros.errors import ConfigurationError, LinksError, TokensError
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model

@@ -19,8 +19,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
 from mpnp_ros.conversions.images import from_encoded, from_rgb
-from mpnp_ros.conversions.time import to_nanoseconds
-from mpnp_ros.conversions.tokens import from_message
+from mpnp_ros.conversions.messages import from_message, to_nanoseconds
 
 pytestmark = pytest.mark.ros
 MODULE = 'mpnp_ros.nodes.encoder camera'

@@ -15,8 +15,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
 
+from mpnp_ros.conversions.messages import from_message
 from mpnp_ros.conversions.pointclouds import Points, from_points
-from mpnp_ros.conversions.tokens import from_message
 
 pytestmark = pytest.mark.ros
 MODULE = 'mpnp_ros.nodes.encoder lidar'

@@ -16,8 +16,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import PointCloud2, PointField
 from tf2_msgs.msg import TFMessage
 
-from mpnp_ros.conversions.time import from_nanoseconds, to_nanoseconds
-from mpnp_ros.conversions.tokens import from_message
+from mpnp_ros.conversions.messages import from_message, from_nanoseconds, to_nanoseconds
 from mpnp_ros.modalities.radar.frames import FIELDS
 
 pytestmark = pytest.mark.ros
