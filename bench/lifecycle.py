@@ -158,7 +158,7 @@ class Sensors:
         from mpnp_ros.msg import ModalityTokens as Message
         from std_msgs.msg import String
 
-        from mpnp_ros.conversions.tokens import to_message
+        from mpnp_ros.conversions.messages import to_message
         from mpnp_ros.tokens import ModalityTokens
 
         tokens = {name: node.create_publisher(Message, f'tokens/{name}', 5) for name in ('camera', 'lidar')}

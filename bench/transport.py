@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from mpnp_ros.errors import MpnpError
-from mpnp_ros.nodes.tally import OUTCOMES
+from mpnp_ros.nodes.worker import OUTCOMES
 from mpnp_ros.transport import transport_environment
 
 CAMERAS = ('cam_front', 'cam_front_left', 'cam_front_right', 'cam_back', 'cam_back_left', 'cam_back_right')

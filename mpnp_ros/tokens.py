@@ -1,6 +1,6 @@
 """Tokens of one modality: the output of an encoder and the input of a link.
 
-The in-memory twin of ``mpnp_ros/msg/ModalityTokens``; :mod:`mpnp_ros.conversions.tokens` maps one to the
+The in-memory twin of ``mpnp_ros/msg/ModalityTokens``; :mod:`mpnp_ros.conversions.messages` maps one to the
 other without copying.
 """
 from __future__ import annotations

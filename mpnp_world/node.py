@@ -19,7 +19,7 @@ from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
-from mpnp_ros.conversions.time import from_nanoseconds
+from mpnp_ros.conversions.messages import from_nanoseconds
 from mpnp_ros.errors import WorldError
 from mpnp_ros.nodes.diagnostics import OK
 from mpnp_ros.nodes.runtime import PlainNode, run_node

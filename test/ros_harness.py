@@ -62,6 +62,16 @@ class Collected:
 
         return wait_until(enough, f'{count} messages on {self.topic} ({len(self.messages)} came)', timeout)
 
+    def counters(self, topic: str) -> dict[str, int]:
+        """Return the counters of an input on /diagnostics, as its node publishes them from now on."""
+        def tells(message: Any) -> bool:
+            return any(pair.key == f'{topic} received' for pair in message.status[0].values)
+
+        known = sum(map(tells, list(self.messages)))
+        values = {pair.key: pair.value for pair in self.wait(known + 2, where=tells)[-1].status[0].values}
+        return {name: int(values[f'{topic} {name}'])
+                for name in ('received', 'encoded', 'superseded', 'rejected', 'waiting')}
+
 
 class NodeProcess:
     """One node in its own process, its output kept."""

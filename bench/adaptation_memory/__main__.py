@@ -38,7 +38,7 @@ from mpnp_ros.errors import MpnpError, TrainingError
 from mpnp_ros.llm.weights import DEFAULT_MODEL, ModelFolder
 from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.link_store import shipped_links
-from mpnp_ros.modalities.sectors import SECTORS, sector_azimuths
+from mpnp_ros.modalities.geometry import SECTORS, sector_azimuths
 from mpnp_ros.nuscenes.questions import scene_questions
 from mpnp_ros.nuscenes.vocabulary import ANSWERS
 from mpnp_ros.tokens import ModalityTokens

@@ -18,7 +18,7 @@ from mpnp_ros.adaptation.head_data import sector_targets
 from mpnp_ros.cli.node_processes import ADAPTATION, FUSION, Placement, node_process
 from mpnp_ros.methods.link_files import read_manifest
 from mpnp_ros.methods.link_store import LinkStore, StoredLink
-from mpnp_ros.modalities.sectors import sector_azimuths
+from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope, scene_questions
 from mpnp_ros.nuscenes.vocabulary import ANSWERS
 from mpnp_ros.supervisor import ProcessSpec, RestartPolicy, Supervisor
@@ -193,7 +193,7 @@ class TokenRobot:
             self._publish_labels(snapshot, stamp)
 
     def _publish_tokens(self, name: str, encoder: str, snapshot: ObjectSnapshot, stamp: int) -> None:
-        from mpnp_ros.conversions.tokens import to_message
+        from mpnp_ros.conversions.messages import to_message
 
         self._made[name, stamp] = encoder
         self._tokens[name].publish(to_message(
@@ -201,7 +201,7 @@ class TokenRobot:
 
     def _publish_labels(self, snapshot: ObjectSnapshot, stamp: int) -> None:
         from mpnp_ros import msg
-        from mpnp_ros.conversions.time import from_nanoseconds
+        from mpnp_ros.conversions.messages import from_nanoseconds
 
         message = msg.LabelledQuestions(questions=[msg.LabelledQuestion(
             question=msg.Question(text=question.text, choices=list(ANSWERS)), answer=question.answer,
@@ -244,7 +244,7 @@ class TokenRobot:
 
 
 def _reply(message: Any) -> ReceivedAnswer:
-    from mpnp_ros.conversions.time import to_nanoseconds
+    from mpnp_ros.conversions.messages import to_nanoseconds
 
     used = dict(zip(message.used_modalities, map(to_nanoseconds, message.modality_stamps), strict=True))
     return ReceivedAnswer(message.id, message.question, message.status, message.error, message.text,

@@ -14,7 +14,7 @@ from mpnp_ros.llm.families import family_of
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.modalities.lidar.rangevit import COLUMNS, ROWS, build_rangevit
 from mpnp_ros.modalities.lidar.rangevit import SHAPE as RANGEVIT
-from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
+from mpnp_ros.modalities.vision import VisionTransformer, VitShape
 
 #: Width of a token; both encoders are ViT-S.
 TOKEN_WIDTH = RANGEVIT.width

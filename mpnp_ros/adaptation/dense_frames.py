@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects
-from mpnp_ros.modalities.sectors import SECTORS, sector_azimuths, sector_of
+from mpnp_ros.modalities.geometry import SECTORS, sector_azimuths, sector_of
 from mpnp_ros.nuscenes.geometry import Transform
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame
 from mpnp_ros.nuscenes.questions import Scope, askable

@@ -19,9 +19,9 @@ from mpnp_ros.adaptation.key_frames import frame_identity
 from mpnp_ros.adaptation.true_objects import TrueObjects
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.files import cache_root, cached_folder, write_file
+from mpnp_ros.modalities.geometry import SECTORS, sector_of
 from mpnp_ros.modalities.head_training import HeadInput, Inputs
-from mpnp_ros.modalities.sector_head import covered
-from mpnp_ros.modalities.sectors import SECTORS, sector_of
+from mpnp_ros.modalities.heads import covered
 from mpnp_ros.nuscenes.key_frame import KeyFrame
 from mpnp_ros.nuscenes.questions import Scope
 

@@ -27,7 +27,7 @@ from mpnp_ros.errors import ConfigurationError, DatasetError, ImageError
 from mpnp_ros.files import cache_root, cached_folder
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
-from mpnp_ros.modalities.directions import wrap_azimuth
+from mpnp_ros.modalities.geometry import wrap_azimuth
 from mpnp_ros.modalities.registry import DatasetReader, find_sensor
 from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
 from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope, balance, scene_questions

@@ -30,8 +30,7 @@ from mpnp_ros.adaptation.sector_scores import SectorScores, score_sectors
 from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.modalities.head_training import HeadInput, PretrainingConfig
-from mpnp_ros.modalities.heads import Head, HeadManifest
-from mpnp_ros.modalities.sector_head import Channel
+from mpnp_ros.modalities.heads import Channel, Head, HeadManifest
 
 WINDOWS = (1, 3, 6, 12, 36, 72)
 """Widths of the windows for presence, in sectors."""

@@ -31,7 +31,7 @@ from mpnp_ros.methods.link import TokenBatch
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp.counting import EDGES, SUPERVISED
 from mpnp_ros.methods.mpnp.link import LatentLink, Question
-from mpnp_ros.modalities.sectors import sector_azimuths
+from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.nuscenes.phrasing import Meaning
 from mpnp_ros.nuscenes.vocabulary import ANSWERS, THING
 from mpnp_ros.nuscenes.wording import TYPES

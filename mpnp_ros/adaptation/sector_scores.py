@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mpnp_ros.modalities.sector_head import Channel
-from mpnp_ros.modalities.sectors import SECTORS
+from mpnp_ros.modalities.geometry import SECTORS
+from mpnp_ros.modalities.heads import Channel
 
 DIRECTIONS = 6
 ENOUGH = 10

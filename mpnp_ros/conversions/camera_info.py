@@ -8,7 +8,7 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo
 
 from mpnp_ros.errors import ImageError
-from mpnp_ros.modalities.camera.distortion import BROWN, EQUIDISTANT, MODELS, MOST, Distortion, undistort
+from mpnp_ros.modalities.camera.calibration import BROWN, EQUIDISTANT, MODELS, MOST, Distortion, undistort
 
 SAME_SHAPE = 0.01  # by which width over height may differ in two sizes of the same picture
 TRANSPORTS = ('compressed', 'theora', 'ffmpeg', 'zstd', 'draco')

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
-from mpnp_ros.conversions.time import from_nanoseconds
+from mpnp_ros.conversions.messages import from_nanoseconds
 from mpnp_ros.errors import ImageError
-from mpnp_ros.modalities.camera.decode import SWAPPED, ImageFile
-from mpnp_ros.modalities.camera.mosaic import CELLS, demosaic
+from mpnp_ros.modalities.camera.images import CELLS, SWAPPED, ImageFile, demosaic
 
 MAX_PIXELS = 40_000_000
 MAGIC = {b'\xff\xd8\xff': 'JPEG', b'\x89PNG\r\n\x1a\n': 'PNG'}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from sensor_msgs.msg import PointCloud2, PointField
 
-from mpnp_ros.conversions.time import from_nanoseconds
+from mpnp_ros.conversions.messages import from_nanoseconds
 from mpnp_ros.errors import PointCloudError
 
 INTENSITY_NAMES = ('reflectivity', 'reflectance', 'intensity', 'intensities', 'i', 'signal')

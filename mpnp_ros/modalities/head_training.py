@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,9 +11,10 @@ from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.options import Options, option
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
-    from mpnp_ros.modalities.sector_head import CameraSectorHead, PolarSectorHead
+    from mpnp_ros.modalities.heads import CameraSectorHead, PolarSectorHead
     from mpnp_ros.nuscenes.key_frame import KeyFrame
 
 Inputs = dict[str, 'Tensor']
@@ -36,6 +38,34 @@ class HeadInput(Protocol):
     def read(self, frame: KeyFrame) -> Inputs:
         """Return the inputs of a key frame."""
         ...
+
+
+class PolarInput(ABC):
+    """The polar grid of a key frame; see HeadInput.  Subclasses define the sensor and the grid.
+
+    features: of each cell.  config: options of the encoder, with ``min_range``.
+    """
+
+    kind: str
+    version: int
+    backbone = ''
+    features: int
+    config: Any
+
+    def __init__(self, azimuths: int = 288, ranges: int = 40) -> None:
+        self.shape = {'features': self.features, 'azimuths': azimuths, 'ranges': ranges}
+        self.options = {'min_range': self.config.min_range}
+
+    @abstractmethod
+    def grid(self, frame: KeyFrame, azimuths: int, ranges: int) -> np.ndarray:
+        """Return the grid [features, azimuths, ranges] of a key frame."""
+
+    def read(self, frame: KeyFrame) -> Inputs:
+        """See HeadInput."""
+        import torch
+
+        grid = self.grid(frame, self.shape['azimuths'], self.shape['ranges'])
+        return {'grid': torch.from_numpy(grid).half()}
 
 
 @dataclass(frozen=True)
@@ -95,6 +125,6 @@ class HeadTraining:
 
 def polar_network(channels: Any, **shape: Any) -> PolarSectorHead:
     """Return an untrained network for polar grids."""
-    from mpnp_ros.modalities.sector_head import PolarSectorHead
+    from mpnp_ros.modalities.heads import PolarSectorHead
 
     return PolarSectorHead(channels, **shape)

@@ -18,38 +18,53 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.action import ActionServer, CancelResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
+from mpnp_ros.action import Adapt
 from mpnp_ros.adaptation.adapter import AdaptationManager
 from mpnp_ros.adaptation.adapter_config import AdapterConfig
-from mpnp_ros.adaptation.job_orders import ModelChoice
+from mpnp_ros.adaptation.budget import Budget
+from mpnp_ros.adaptation.job import CANCELLED, FAILED, TRAINED, JobResult
+from mpnp_ros.adaptation.job_orders import ModelChoice, Request
 from mpnp_ros.adaptation.job_process import PATIENCE, measure_speed
 from mpnp_ros.adaptation.supervision import Supervision
-from mpnp_ros.conversions.time import to_nanoseconds
-from mpnp_ros.conversions.tokens import from_message
+from mpnp_ros.conversions.messages import from_message, to_nanoseconds
 from mpnp_ros.device import DTYPES
 from mpnp_ros.errors import LinksError, MpnpError
 from mpnp_ros.files import state_root
 from mpnp_ros.llm.weights import DEFAULT_MODEL
 from mpnp_ros.methods.link_store import LinkStore, StoredLink, shipped_links
 from mpnp_ros.methods.registry import DEFAULT_METHOD, find_method
-from mpnp_ros.msg import Adaptation, Answer, Feedback, LabelledQuestions, ModalityStates, ModalityTokens
+from mpnp_ros.msg import (
+    Adaptation,
+    Answer,
+    Feedback,
+    LabelledQuestions,
+    LinkInfo,
+    ModalityStates,
+    ModalityTokens,
+)
 from mpnp_ros.node_names import encoder_nodes
-from mpnp_ros.nodes.adapt_action import AdaptAction
 from mpnp_ros.nodes.adaptation_messages import (
     adaptation_to_message,
     condition_from_message,
     in_use_from_message,
     labelled_from_message,
 )
-from mpnp_ros.nodes.deferred_service import then
 from mpnp_ros.nodes.diagnostics import OK
 from mpnp_ros.nodes.parameters import method_problem, topic_problem
-from mpnp_ros.nodes.patient_client import PatientClient
 from mpnp_ros.nodes.runtime import PlainNode, run_node
+from mpnp_ros.nodes.services import PatientClient, then
 from mpnp_ros.options import Options, option
 from mpnp_ros.srv import ListLinks, LoadLinks
+
+FEEDBACK_PERIOD, CANCEL_WITHIN = .2, 1.
+"""Seconds between feedback, and until rclpy has recorded a cancellation."""
 
 SHIPPED, AUTO = 'shipped', 'auto'
 TICK, AGAIN = 0.5, 10.0
@@ -59,6 +74,82 @@ QUEUE = 500
 TOKENS_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SAME = 'As of the fusion node.'
+
+
+class AdaptAction:
+    """Serves the action ``adapt`` with an adapter: train within a budget, with feedback.
+
+    No thread waits for a training: feedback is published periodically, and the goal is concluded when the job
+    ends.
+    """
+
+    def __init__(self, node: Node, adapter: AdaptationManager, group: CallbackGroup) -> None:
+        """group: callback group of everything that uses the adapter."""
+        self._adapter = adapter
+        self._handle: ServerGoalHandle | None = None
+        self._server = ActionServer(
+            node, Adapt, 'adapt', execute_callback=lambda handle: Adapt.Result(),
+            handle_accepted_callback=self._accept, cancel_callback=self._cancel, callback_group=group)
+        self._timer = node.create_timer(FEEDBACK_PERIOD, self._feed_back, callback_group=group,
+                                        clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._timer.cancel()  # until there is a goal
+
+    def _accept(self, handle: ServerGoalHandle) -> None:
+        try:
+            done = self._adapter.adapt(_request(handle.request))
+        except MpnpError as error:
+            handle.execute(partial(self._conclude, JobResult(FAILED, str(error))))
+            return
+        self._handle = handle
+        self._timer.reset()
+        done.add_done_callback(lambda future: handle.execute(partial(self._conclude, future.result())))
+
+    def _cancel(self, handle: ServerGoalHandle) -> CancelResponse:
+        if handle is not self._handle:
+            return CancelResponse.REJECT
+        self._adapter.cancel()
+        return CancelResponse.ACCEPT
+
+    def _feed_back(self) -> None:
+        handle, progress = self._handle, self._adapter.progress
+        if handle is not None and handle.is_active and progress is not None:
+            handle.publish_feedback(Adapt.Feedback(
+                stage=progress.stage, step=progress.step, steps=progress.steps, loss=progress.loss,
+                accuracy=progress.accuracy, remaining=progress.remaining))
+
+    def _conclude(self, result: JobResult, handle: ServerGoalHandle) -> Adapt.Result:
+        if handle is self._handle:
+            self._handle = None
+            self._timer.cancel()
+        if result.status == TRAINED:
+            handle.succeed()
+        elif _is_cancelled(handle, result):
+            handle.canceled()
+        else:
+            handle.abort()
+        return _result(result)
+
+
+def _is_cancelled(handle: ServerGoalHandle, result: JobResult) -> bool:
+    """Return whether the goal is cancelled; a job can end before rclpy has recorded its cancellation."""
+    end = time.monotonic() + CANCEL_WITHIN
+    while result.status == CANCELLED and not handle.is_cancel_requested and time.monotonic() < end:
+        time.sleep(.001)
+    return handle.is_cancel_requested
+
+
+def _request(goal: Adapt.Goal) -> Request:
+    budget = Budget(goal.budget_duration, goal.budget_macs, float(goal.budget_memory), goal.target_accuracy)
+    return Request(tuple(goal.modalities), goal.supervision, goal.linked_blocks, budget)
+
+
+def _result(result: JobResult) -> Adapt.Result:
+    links = [LinkInfo(modality=name, version=Path(path).name, path=path)
+             for name, path in result.links.items()]
+    return Adapt.Result(
+        success=result.status == TRAINED, message=result.message, links=links, accuracy=result.accuracy,
+        start_accuracy=result.start_accuracy, blind_accuracy=result.blind_accuracy, duration=result.seconds,
+        macs=result.macs, peak_memory=result.peak_bytes)
 
 
 @dataclass(frozen=True)

@@ -23,21 +23,19 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from mpnp_ros.conversions.time import SECOND, to_nanoseconds
-from mpnp_ros.conversions.tokens import to_message
+from mpnp_ros.conversions.messages import SECOND, to_message, to_nanoseconds
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.modalities.health import Health, Judge
 from mpnp_ros.modalities.registry import create_encoder, create_judge
 from mpnp_ros.msg import EncoderInfo
 from mpnp_ros.msg import ModalityTokens as TokensMessage
 from mpnp_ros.nodes.adapted_subscription import AdaptedSubscription
-from mpnp_ros.nodes.concerns import Concerns
+from mpnp_ros.nodes.diagnostics import Concerns
 from mpnp_ros.nodes.discovery import Topic
 from mpnp_ros.nodes.input_watch import InputWatch
-from mpnp_ros.nodes.mounts import Mounts
 from mpnp_ros.nodes.runtime import SUCCESS, ManagedNode, ManagedOptions, set_threads
-from mpnp_ros.nodes.tally import Tally
-from mpnp_ros.nodes.worker import LatestWorker
+from mpnp_ros.nodes.transforms import Mounts
+from mpnp_ros.nodes.worker import LatestWorker, Tally
 from mpnp_ros.options import Change, option
 from mpnp_ros.tokens import ModalityTokens
 

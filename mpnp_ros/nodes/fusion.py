@@ -25,7 +25,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 
 from mpnp_ros.action import Ask as AskAction
-from mpnp_ros.conversions.tokens import from_message
+from mpnp_ros.conversions.messages import from_message
 from mpnp_ros.device import DTYPES, release_memory
 from mpnp_ros.errors import ConfigurationError, LinksError, TokensError
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model
@@ -37,7 +37,6 @@ from mpnp_ros.msg import ModalityTokens as TokensMessage
 from mpnp_ros.msg import Question as QuestionMessage
 from mpnp_ros.node_names import encoder_nodes
 from mpnp_ros.nodes.ask_action import AskStream
-from mpnp_ros.nodes.deferred_service import create_deferred_service, then
 from mpnp_ros.nodes.fusion_messages import (
     answer_to_message,
     facts_from_message,
@@ -49,6 +48,7 @@ from mpnp_ros.nodes.fusion_messages import (
 )
 from mpnp_ros.nodes.parameters import method_problem, topic_problem
 from mpnp_ros.nodes.runtime import ManagedNode, ManagedOptions, run_node, set_threads
+from mpnp_ros.nodes.services import create_deferred_service, then
 from mpnp_ros.nuscenes.vocabulary import ANSWERS
 from mpnp_ros.options import Change, option
 from mpnp_ros.serving.answer_server import AnswerServer

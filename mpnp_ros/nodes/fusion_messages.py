@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from std_msgs.msg import Header
 
-from mpnp_ros.conversions.time import from_nanoseconds
+from mpnp_ros.conversions.messages import from_nanoseconds
 from mpnp_ros.msg import Answer as AnswerMessage
 from mpnp_ros.msg import Counted as CountedMessage
 from mpnp_ros.msg import EncoderInfo, LinkInfo, ModalityState, ModalityStates

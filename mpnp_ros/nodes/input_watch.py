@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.nodes.adapted_subscription import AdaptedSubscription
-from mpnp_ros.nodes.concerns import Concerns
+from mpnp_ros.nodes.diagnostics import Concerns
 from mpnp_ros.nodes.discovery import Topic, similar
 from mpnp_ros.transport import PROFILE_VARIABLES, profile_file
 

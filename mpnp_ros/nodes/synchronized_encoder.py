@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mpnp_ros.conversions.time import SECOND
+from mpnp_ros.conversions.messages import SECOND
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.nodes.encoder_node import EncoderNode, Input
 from mpnp_ros.nodes.input_watch import seconds

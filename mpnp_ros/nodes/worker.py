@@ -1,4 +1,4 @@
-"""Threads for slow and for periodic work of a node, apart from the executor.
+"""Threads for slow and for periodic work of a node, apart from the executor; counters of their messages.
 
 The newest item wins: an item that arrives while another one waits replaces it.  A robot needs the current
 answer, and a queue would only make every answer older.
@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 Item = TypeVar('Item')
 LOG = logging.getLogger(__name__)
+OUTCOMES = ('encoded', 'superseded', 'rejected')
 
 
 class Ticker:
@@ -160,3 +161,38 @@ class Alarm:
             except Exception as error:
                 self._failed(error)
             self.look()
+
+
+class Tally:
+    """Counters of received messages per topic; every method may be called from any thread.
+
+    ``received == encoded + superseded + rejected + waiting`` holds at any moment for every topic, so a
+    message lost inside the node would show.
+    """
+
+    def __init__(self, topics: Iterable[str] = ()) -> None:
+        self._lock = threading.Lock()
+        self._counts = {topic: self._zero() for topic in topics}
+
+    def receive(self, topic: str) -> None:
+        """Count a message that has come and is waiting for its outcome."""
+        with self._lock:
+            counts = self._counts.setdefault(topic, self._zero())
+            counts['received'] += 1
+            counts['waiting'] += 1
+
+    def settle(self, topics: Iterable[str], outcome: str) -> None:
+        """Move one waiting message of each of ``topics`` to ``outcome``, one of :data:`OUTCOMES`."""
+        with self._lock:
+            for topic in topics:
+                self._counts[topic]['waiting'] -= 1
+                self._counts[topic][outcome] += 1
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return a copy of all counters of one moment: topic to received, encoded, ..., waiting."""
+        with self._lock:
+            return {topic: dict(counts) for topic, counts in self._counts.items()}
+
+    @staticmethod
+    def _zero() -> dict[str, int]:
+        return dict.fromkeys(('received', *OUTCOMES, 'waiting'), 0)

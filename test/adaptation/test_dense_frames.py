@@ -8,7 +8,7 @@ import pytest
 
 from mpnp_ros.adaptation.dense_frames import DOUBTS, Painter
 from mpnp_ros.adaptation.true_objects import CHANNELS, TrueObjects
-from mpnp_ros.modalities.sectors import sector_of
+from mpnp_ros.modalities.geometry import sector_of
 from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.tokens import SECTORS
 from mpnp_world.dataset.key_frames import scene_key_frames

@@ -13,10 +13,10 @@ from mpnp_ros.adaptation.head_data import cached_inputs, recipe_of, sector_targe
 from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.modalities.camera.head_input import CameraInput, CameraRegion
+from mpnp_ros.modalities.geometry import sector_of
 from mpnp_ros.modalities.lidar.head_input import LidarInput
 from mpnp_ros.modalities.radar.head_input import RadarInput
-from mpnp_ros.modalities.sectors import sector_of
-from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
+from mpnp_ros.modalities.vision import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import freeze
 from mpnp_ros.nuscenes.geometry import Transform
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame, SensorReading

@@ -16,7 +16,7 @@ from mpnp_ros.adaptation.painted_questions import (
 )
 from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.modalities.sectors import sector_azimuths
+from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.nuscenes.phrasing import Meaning
 from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.nuscenes.vocabulary import SIDES, relation

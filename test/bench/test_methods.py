@@ -20,10 +20,10 @@ from mpnp_ros.adaptation.key_frames import scene_of
 from mpnp_ros.adaptation.pretraining import PretrainingConfig, new_head
 from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.llm.weights import load_language_model
+from mpnp_ros.modalities.geometry import SECTORS, sector_azimuths
 from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.lidar.encoder import PolarEncoder
 from mpnp_ros.modalities.lidar.head_input import LidarInput
-from mpnp_ros.modalities.lidar.polar_encoder import PolarEncoder
-from mpnp_ros.modalities.sectors import SECTORS, sector_azimuths
 from mpnp_ros.nuscenes.questions import Scope, scene_questions
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.nuscenes.vocabulary import ANSWERS

@@ -22,7 +22,7 @@ from mpnp_ros.adaptation.trainer import TrainingStep
 from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.errors import BudgetError, ConfigurationError
 from mpnp_ros.files import shared_file
-from mpnp_ros.modalities.sectors import SECTORS, sector_azimuths
+from mpnp_ros.modalities.geometry import SECTORS, sector_azimuths
 from mpnp_ros.tokens import ModalityTokens
 
 COUNTS = np.array([1, 2, 3, 4, 5, 6, 7, 8])

@@ -17,7 +17,7 @@ from mpnp_ros.msg import Adaptation, Answer, ModalityTokens
 from mpnp_ros.srv import ListQuestions, LoadLinks
 
 from mpnp_ros.client import AsyncRobot, NotRunningError, RequestError, Robot, node_reports
-from mpnp_ros.conversions.tokens import to_message
+from mpnp_ros.conversions.messages import to_message
 from mpnp_ros.errors import CancelledError, ConfigurationError
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import save_link

@@ -12,9 +12,8 @@ from sensor_msgs.msg import CameraInfo
 
 from mpnp_ros.conversions.camera_info import calibration, intrinsics, is_rectified_topic
 from mpnp_ros.errors import ImageError
-from mpnp_ros.modalities.camera.calibration import column_azimuths, facing
+from mpnp_ros.modalities.camera.calibration import BROWN, EQUIDISTANT, Distortion, column_azimuths, facing
 from mpnp_ros.modalities.camera.config import CameraConfig
-from mpnp_ros.modalities.camera.distortion import BROWN, EQUIDISTANT, Distortion
 from mpnp_ros.modalities.camera.frames import CameraView
 
 K = [800.0, 0.0, 400.0, 0.0, 810.0, 300.0, 0.0, 0.0, 1.0]

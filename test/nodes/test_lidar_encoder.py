@@ -15,8 +15,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
 
+from mpnp_ros.conversions.messages import from_message
 from mpnp_ros.conversions.pointclouds import Points, from_points
-from mpnp_ros.conversions.tokens import from_message
 
 pytestmark = pytest.mark.ros
 MODULE = 'mpnp_ros.nodes.encoder lidar'
@@ -63,13 +63,7 @@ def test_sweeps_become_tokens_and_malformed_ones_are_counted(ros, tiny_lidar):
         publisher.publish(sweep(stamp))
         tokens.wait(where=lambda message, stamp=stamp: message.header.stamp.sec == stamp // SECOND)
 
-    def balance():
-        values = {pair.key: pair.value for pair in diagnostics.messages[-1].status[0].values}
-        return {name: int(values[f'/lidar_top {name}'])
-                for name in ('received', 'encoded', 'superseded', 'rejected', 'waiting')}
-
-    diagnostics.wait(len(diagnostics.messages) + 2)
-    end = balance()
+    end = diagnostics.counters('/lidar_top')
     assert end['waiting'] == 0 and end['encoded'] >= 7
     assert end['rejected'] + end['superseded'] >= 6
     assert end['received'] == end['encoded'] + end['superseded'] + end['rejected']

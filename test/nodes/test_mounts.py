@@ -13,8 +13,8 @@ from geometry_msgs.msg import TransformStamped
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from tf2_msgs.msg import TFMessage
 
-from mpnp_ros.nodes.concerns import Concerns
-from mpnp_ros.nodes.mounts import Mounts
+from mpnp_ros.nodes.diagnostics import Concerns
+from mpnp_ros.nodes.transforms import Mounts
 
 pytestmark = pytest.mark.ros
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)

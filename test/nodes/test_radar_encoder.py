@@ -16,9 +16,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import PointCloud2, PointField
 from tf2_msgs.msg import TFMessage
 
-from mpnp_ros.conversions.time import from_nanoseconds, to_nanoseconds
-from mpnp_ros.conversions.tokens import from_message
-from mpnp_ros.modalities.radar.returns import FIELDS
+from mpnp_ros.conversions.messages import from_message, from_nanoseconds, to_nanoseconds
+from mpnp_ros.modalities.radar.frames import FIELDS
 
 pytestmark = pytest.mark.ros
 MODULE = 'mpnp_ros.nodes.encoder radar'
@@ -73,18 +72,6 @@ def pair(module_ros):
     return publishers, tokens, diagnostics, process
 
 
-def counts(diagnostics, topic):
-    """Return the newest counters of a topic."""
-    def told(message):
-        return any(pair.key == f'{topic} received' for pair in message.status[0].values)
-
-    known = sum(map(told, list(diagnostics.messages)))
-    values = {pair.key: pair.value
-              for pair in diagnostics.wait(known + 2, where=told)[-1].status[0].values}
-    return {name: int(values[f'{topic} {name}'])
-            for name in ('received', 'encoded', 'superseded', 'rejected', 'waiting')}
-
-
 def test_scans_of_one_moment_become_tokens_with_the_oldest_stamp(pair):
     publishers, tokens, _, _ = pair
     publishers['radar_back'].publish(cloud('radar_back', STAMP + 7))
@@ -113,7 +100,7 @@ def test_a_radar_that_sees_nothing_is_there_and_a_silent_one_is_left_out(pair):
 
 def test_scans_that_cannot_be_used_are_counted_and_the_others_of_the_set_are_used(pair):
     publishers, tokens, diagnostics, process = pair
-    before = counts(diagnostics, '/pair/radar_front')['rejected']
+    before = diagnostics.counters('/pair/radar_front')['rejected']
     changes = ({'data': array.array('B')}, {'fields': cloud('', 0).fields[:-1]}, {'width': 10 ** 6})
     for number, change in enumerate(changes):
         stamp = STAMP + (1000 + number) * SECOND
@@ -124,7 +111,7 @@ def test_scans_that_cannot_be_used_are_counted_and_the_others_of_the_set_are_use
         publishers['radar_back'].publish(cloud('radar_back', stamp))
         message = tokens.wait(where=lambda message, stamp=stamp: stamp_of(message) == stamp)[0]
         assert message.sources == ['radar_back']
-    end = counts(diagnostics, '/pair/radar_front')
+    end = diagnostics.counters('/pair/radar_front')
     assert end['rejected'] == before + len(changes) and end['waiting'] == 0
     assert end['received'] == end['encoded'] + end['superseded'] + end['rejected']
     assert process.running

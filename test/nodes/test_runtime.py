@@ -16,8 +16,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from mpnp_ros.errors import ConfigurationError, WeightsError
 from mpnp_ros.nodes import diagnostics as diagnostics_module
 from mpnp_ros.nodes import runtime
-from mpnp_ros.nodes.concerns import Concerns
-from mpnp_ros.nodes.diagnostics import ERROR, OK, WARN
+from mpnp_ros.nodes.diagnostics import ERROR, OK, WARN, Concerns
 from mpnp_ros.nodes.runtime import ManagedNode, ManagedOptions
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE

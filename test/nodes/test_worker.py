@@ -7,8 +7,7 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpnp_ros.nodes.tally import Tally
-from mpnp_ros.nodes.worker import Alarm, LatestWorker
+from mpnp_ros.nodes.worker import Alarm, LatestWorker, Tally
 
 PATIENCE = 10
 

@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from mpnp_ros.conversions.tokens import from_message, to_message
+from mpnp_ros.conversions.messages import from_message, to_message
 from mpnp_ros.methods.mpnp.counting import sort_of
 from mpnp_ros.methods.questions import Counted
 from mpnp_ros.nodes.fusion_messages import answer_to_message

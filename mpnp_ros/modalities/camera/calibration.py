@@ -1,6 +1,12 @@
-"""Viewing directions of image columns and rows."""
+"""Viewing directions of image columns and rows, and lens distortion.
+
+Distortion has the models and coefficients of ``sensor_msgs/CameraInfo``.  The formulas are those of OpenCV,
+whose calibrations ROS drivers publish.
+"""
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
@@ -8,13 +14,149 @@ from PIL import Image
 
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.camera.config import CameraConfig
-from mpnp_ros.modalities.camera.decode import ImageFile
-from mpnp_ros.modalities.camera.distortion import undistort
 from mpnp_ros.modalities.camera.frames import CameraView
-from mpnp_ros.modalities.directions import azimuth_of, check_rotation
+from mpnp_ros.modalities.camera.images import ImageFile
+from mpnp_ros.modalities.geometry import azimuth_of, check_rotation
+
+BROWN, EQUIDISTANT = 'plumb_bob', 'equidistant'
+MODELS = {
+    'plumb_bob': BROWN, 'rational_polynomial': BROWN, 'radtan': BROWN, 'radial-tangential': BROWN,
+    'radial_tangential': BROWN, 'brown_conrady': BROWN, 'thin_prism': BROWN, 'opencv': BROWN,
+    'equidistant': EQUIDISTANT, 'fisheye': EQUIDISTANT, 'kannala_brandt': EQUIDISTANT,
+    'kannala_brandt4': EQUIDISTANT, 'kb4': EQUIDISTANT, 'opencv_fisheye': EQUIDISTANT}
+"""Values of distortion_model used by drivers, and the family of each."""
+MOST = {BROWN: 14, EQUIDISTANT: 4}
+STRIDES, ROUNDS, FOLD = 24, 6, 0.02
+ANGLES = np.linspace(0, np.pi, 4097)
 
 STEEPEST = 2.0
 VERTICAL, SLANTED, LEVEL = 0.87, 0.71, 0.2  # sines of 60, 45 and 12 degrees
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """A lens.  family: BROWN or EQUIDISTANT.
+
+    coefficients: of BROWN k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4 tx ty, of EQUIDISTANT k1 k2 k3 k4; what is
+    left out at the end is zero.
+    """
+
+    family: str
+    coefficients: tuple[float, ...] = ()
+
+    @property
+    def padded(self) -> tuple[float, ...]:
+        """All coefficients of the family."""
+        return (*self.coefficients, *[0.] * (MOST[self.family] - len(self.coefficients)))
+
+
+def distort(lens: Distortion, rays: np.ndarray) -> np.ndarray:
+    """Return where directions [N, 3] of the optical frame appear at focal length one, float64 [N, 2].
+
+    Directions of BROWN must point ahead, z > 0.
+    """
+    x, y, z = np.asarray(rays, np.float64).T
+    if lens.family == EQUIDISTANT:
+        across = np.hypot(x, y)
+        bent = _bent(lens, np.arctan2(across, z)) / np.maximum(across, np.finfo(np.float64).tiny)
+        return np.stack([x * bent, y * bent], axis=1)
+    u, v = _brown(lens, x / z, y / z)
+    homogeneous = _tilt(lens) @ np.stack([u, v, np.ones_like(u)])
+    return (homogeneous[:2] / homogeneous[2]).T
+
+
+def undistort(lens: Distortion, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the directions that appear at ``points`` [N, 2], and whether the model tells them.
+
+    Unit vectors, float64 [N, 3] in the optical frame, and bool [N].  A model of high order folds back beyond
+    the image it was fitted to; a point out there gets the last direction before.
+    """
+    return _undistort(lens, np.ascontiguousarray(points, np.float64).tobytes())
+
+
+@functools.lru_cache(64)
+def _undistort(lens: Distortion, data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Cached, because the same pixels of the same lens come with every image."""
+    points = np.frombuffer(data).reshape(-1, 2)
+    rays, told = _from_fisheye(lens, points) if lens.family == EQUIDISTANT else _from_brown(lens, points)
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    rays.flags.writeable = told.flags.writeable = False
+    return rays, told
+
+
+def _from_fisheye(lens: Distortion, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    radius = np.hypot(*points.T)
+    bent = _bent(lens, ANGLES)
+    folds = np.flatnonzero(np.diff(bent) <= 0)
+    end = folds[0] + 1 if len(folds) else len(ANGLES)
+    angle = np.interp(radius, bent[:end], ANGLES[:end])
+    told = radius <= bent[end - 1]
+    for _ in range(ROUNDS):
+        step = 1e-20
+        slope = _bent(lens, angle + 1j * step).imag / step
+        better = angle - (_bent(lens, angle) - radius) / np.where(slope > 0, slope, np.inf)
+        angle = np.where(told, better.clip(0, ANGLES[end - 1]), angle)
+    across = np.sin(angle) / np.maximum(radius, np.finfo(np.float64).tiny)
+    return np.stack([*(points.T * across), np.cos(angle)], axis=1), told
+
+
+def _from_brown(lens: Distortion, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Follow each point outwards from the centre, so that the first of several solutions is found."""
+    flat = np.linalg.solve(_tilt(lens), np.column_stack([points, np.ones(len(points))]).T)
+    goal = flat[:2] / flat[2]
+    found, share = np.zeros_like(goal), np.zeros(goal.shape[1])
+    stride = np.full(len(share), 0.125)
+    for _ in range(STRIDES):
+        ahead = np.minimum(share + stride, 1)
+        trial = found.copy()
+        for _ in range(ROUNDS):
+            step, good = _newton(lens, trial, ahead * goal)
+            trial += np.where(good, step, 0)
+        missed = np.abs(np.stack(_brown(lens, *trial)) - ahead * goal).max(0)
+        reached = good & (missed < 1e-9)
+        found, share = np.where(reached, trial, found), np.where(reached, ahead, share)
+        stride = np.where(reached, stride, stride / 2)
+        if (share == 1).all():
+            break
+    return np.column_stack([*found, np.ones(len(points))]), share == 1
+
+
+def _newton(lens: Distortion, at: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One step [2, N] towards where _brown gives ``goal``, and whether the model does not fold at ``at``."""
+    tiny = 1e-20  # a complex step gives derivatives without a loss of digits
+    value = np.stack(_brown(lens, *at))
+    (xx, yx), (xy, yy) = (np.stack(_brown(lens, at[0] + 1j * tiny * along, at[1] + 1j * tiny * (1 - along))
+                                   ).imag / tiny for along in (1, 0))
+    determinant = xx * yy - xy * yx
+    good = (determinant > FOLD) & (xx + yy > 0)
+    u, v = goal - value
+    step = np.stack([yy * u - xy * v, xx * v - yx * u]) / np.where(good, determinant, 1)
+    return step.clip(-1, 1), good
+
+
+def _bent(lens: Distortion, angle: np.ndarray) -> np.ndarray:
+    """Radius at which a direction ``angle`` (radians) off the optical axis appears."""
+    k1, k2, k3, k4 = lens.padded
+    square = angle * angle
+    return angle * (1 + square * (k1 + square * (k2 + square * (k3 + square * k4))))
+
+
+def _brown(lens: Distortion, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Radial, tangential and thin prism distortion."""
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, _, _ = lens.padded
+    square = x * x + y * y
+    radial = (1 + square * (k1 + square * (k2 + square * k3))) / (
+        1 + square * (k4 + square * (k5 + square * k6)))
+    return (x * radial + 2 * p1 * x * y + p2 * (square + 2 * x * x) + square * (s1 + square * s2),
+            y * radial + p1 * (square + 2 * y * y) + 2 * p2 * x * y + square * (s3 + square * s4))
+
+
+def _tilt(lens: Distortion) -> np.ndarray:
+    """Homography [3, 3] of a sensor that is tilted against the lens."""
+    (sin_x, sin_y), (cos_x, cos_y) = np.sin(lens.padded[12:]), np.cos(lens.padded[12:])
+    turn = np.array([[cos_y, 0, -sin_y], [0, 1, 0], [sin_y, 0, cos_y]]) @ np.array(
+        [[1, 0, 0], [0, cos_x, sin_x], [0, -sin_x, cos_x]])
+    return np.array([[turn[2, 2], 0, -turn[0, 2]], [0, turn[2, 2], -turn[1, 2]], [0, 0, 1]]) @ turn
 
 
 def column_azimuths(view: CameraView, size: tuple[int, int], columns: int,

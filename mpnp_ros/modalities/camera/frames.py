@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from mpnp_ros.modalities.camera.decode import ImageFile
-    from mpnp_ros.modalities.camera.distortion import Distortion
+    from mpnp_ros.modalities.camera.calibration import Distortion
+    from mpnp_ros.modalities.camera.images import ImageFile
 
 
 @dataclass(frozen=True, eq=False)

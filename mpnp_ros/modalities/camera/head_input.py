@@ -3,9 +3,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
-from mpnp_ros.modalities.camera import ring
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.dataset import camera_frame
+from mpnp_ros.modalities.camera.encoder import RING_VERSION, camera_ring
 from mpnp_ros.modalities.head_training import Inputs
 from mpnp_ros.modalities.vision_weights import Backbone
 from mpnp_ros.nuscenes.key_frame import KeyFrame
@@ -30,7 +30,7 @@ class CameraRegion:
 class CameraInput:
     """Features of all views of a key frame; see HeadInput."""
 
-    kind, version = 'camera', ring.VERSION
+    kind, version = 'camera', RING_VERSION
 
     def __init__(self, backbone: Backbone, region: CameraRegion | None = None) -> None:
         options = asdict(region or CameraRegion())
@@ -43,6 +43,6 @@ class CameraInput:
 
     def read(self, frame: KeyFrame) -> Inputs:
         """See HeadInput."""
-        made = ring.camera_ring(camera_frame(frame), self._config, self._weights, self.shape['rows'],
-                                self.shape['columns'])
+        made = camera_ring(camera_frame(frame), self._config, self._weights, self.shape['rows'],
+                           self.shape['columns'])
         return {**made._asdict(), 'features': made.features.half()}

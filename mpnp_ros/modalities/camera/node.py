@@ -24,14 +24,15 @@ from mpnp_ros.nodes.discovery import (
     COMPRESSED,
     IMAGE,
     TRANSPORTS,
+    FoundSensors,
     Sensor,
     Topic,
     find_cameras,
     info_topic,
+    matching,
     sensor_name,
 )
 from mpnp_ros.nodes.encoder_node import EncoderOptions, Input
-from mpnp_ros.nodes.found_sensors import FoundSensors, matching
 from mpnp_ros.nodes.synchronized_encoder import (
     SynchronizedEncoder,
     slop_option,

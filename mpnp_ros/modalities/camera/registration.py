@@ -12,13 +12,12 @@ from mpnp_ros.modalities.head_training import HeadInput, HeadTraining, Pretraini
 from mpnp_ros.modalities.registry import DatasetReader, Sensor
 
 if TYPE_CHECKING:
-    from mpnp_ros.modalities.sector_head import CameraSectorHead
+    from mpnp_ros.modalities.heads import CameraSectorHead
 
 
 def build_encoder(config: CameraConfig) -> Encoder:
     """Load the weights and return the encoder; with a head if the tokens are objects."""
-    from mpnp_ros.modalities.camera.encoder import CameraEncoder
-    from mpnp_ros.modalities.camera.object_encoder import CameraObjectEncoder
+    from mpnp_ros.modalities.camera.encoder import CameraEncoder, CameraObjectEncoder
     return CameraObjectEncoder(config) if config.tokens == 'objects' else CameraEncoder(config)
 
 
@@ -31,7 +30,7 @@ def head_inputs(device: str) -> HeadInput:
 
 def head_network(channels: Any, **shape: Any) -> CameraSectorHead:
     """Return an untrained head."""
-    from mpnp_ros.modalities.sector_head import CameraSectorHead
+    from mpnp_ros.modalities.heads import CameraSectorHead
     return CameraSectorHead(channels, **shape)
 
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpnp_ros.modalities.geometry import levelled
 from mpnp_ros.modalities.health import SCALE, Finding, Health, HealthLimits, grade, health, worst
 from mpnp_ros.modalities.lidar.frames import LidarFrame
-from mpnp_ros.modalities.mounting import levelled
 from mpnp_ros.options import option
 
 SECTORS = 36

@@ -13,9 +13,8 @@ from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.lidar.health import LidarLimits
 from mpnp_ros.modalities.lidar.intensity import IntensityScale
-from mpnp_ros.nodes.discovery import CLOUD, Sensor, Topic, equals, find_lidars, sensor_name
+from mpnp_ros.nodes.discovery import CLOUD, FoundSensors, Sensor, Topic, equals, find_lidars, sensor_name
 from mpnp_ros.nodes.encoder_node import EncoderNode, EncoderOptions, Input
-from mpnp_ros.nodes.found_sensors import FoundSensors
 from mpnp_ros.nodes.parameters import topic_problem
 from mpnp_ros.options import Change, option
 

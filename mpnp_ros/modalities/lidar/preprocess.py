@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpnp_ros.errors import PointCloudError
-from mpnp_ros.modalities.directions import heading_of, wrap_azimuth
+from mpnp_ros.modalities.geometry import heading_of, in_base_frame, levelled, sensor_rotation, wrap_azimuth
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.frames import LidarFrame
-from mpnp_ros.modalities.mounting import in_base_frame, levelled, sensor_rotation
 
 FARTHEST, LOWEST, HIGHEST = 80.0, -1.0, 5.0  # metres that the fields of the range view span
 
@@ -56,7 +55,7 @@ def range_view(frame: LidarFrame, config: LidarConfig) -> np.ndarray:
     float32 [3, config.rows, config.columns].  Columns are azimuths in the base frame, seen from its origin
     and counted from the sensor's heading, so that a sensor turned on the robot gives the same view; rows
     are elevations from the sensor over the base frame's level.  Of a sensor that is about level, see
-    :func:`~mpnp_ros.modalities.mounting.levelled`, a beam stays a row.
+    :func:`~mpnp_ros.modalities.geometry.levelled`, a beam stays a row.
     """
     cloud = usable_points(frame, config.min_range)
     base = in_base_frame(frame, cloud.points)
@@ -107,6 +106,6 @@ def paint(pixels: np.ndarray, distance: np.ndarray, fields: np.ndarray, rows: in
     return picture.reshape(-1, rows, columns), filled.reshape(rows, columns)
 
 
-def sector_azimuths(sectors: int) -> np.ndarray:
+def view_azimuths(sectors: int) -> np.ndarray:
     """Return where each sector's centre is from the sensor's heading, in the order of columns, radians."""
     return np.pi * (1 - (2 * np.arange(sectors) + 1) / sectors)

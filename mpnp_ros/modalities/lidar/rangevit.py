@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from mpnp_ros.errors import WeightsError
 from mpnp_ros.files import head_of, is_whole, mistaken, read_json
-from mpnp_ros.modalities.directions import azimuth_of, heading_of, wrap_azimuth
+from mpnp_ros.modalities.geometry import (
+    azimuth_of,
+    heading_of,
+    is_level,
+    levelled,
+    sensor_rotation,
+    wrap_azimuth,
+)
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import sector_tokens
 from mpnp_ros.modalities.lidar.frames import LidarFrame
@@ -22,12 +29,10 @@ from mpnp_ros.modalities.lidar.preprocess import (
     elevation,
     paint,
     project,
-    sector_azimuths,
     usable_points,
+    view_azimuths,
 )
-from mpnp_ros.modalities.mounting import is_level, levelled, sensor_rotation
-from mpnp_ros.modalities.pooling import pool_columns
-from mpnp_ros.modalities.vision_transformer import VisionTransformer, VitShape
+from mpnp_ros.modalities.vision import VisionTransformer, VitShape, pool_columns
 from mpnp_ros.modalities.vision_weights import Backbone, freeze, read_safetensors
 from mpnp_ros.tokens import ModalityTokens
 
@@ -130,7 +135,7 @@ class RangeVitEncoder:
         return pool_columns(patches, self.config.sectors)[0].cpu().numpy()
 
     def _azimuths(self, frame: LidarFrame) -> np.ndarray:
-        azimuth = sector_azimuths(self.config.sectors)
+        azimuth = view_azimuths(self.config.sectors)
         rotation = sensor_rotation(frame)
         if not is_level(rotation):
             return wrap_azimuth(azimuth + heading_of(rotation))

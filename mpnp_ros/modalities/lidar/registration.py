@@ -12,8 +12,7 @@ from mpnp_ros.modalities.registry import DatasetReader, Sensor
 
 def build_encoder(config: LidarConfig) -> Encoder:
     """Load the weights and return the encoder: RangeViT if the backbone is a converted checkpoint."""
-    from mpnp_ros.modalities.lidar.encoder import LidarEncoder
-    from mpnp_ros.modalities.lidar.polar_encoder import PolarEncoder
+    from mpnp_ros.modalities.lidar.encoder import LidarEncoder, PolarEncoder
     from mpnp_ros.modalities.lidar.rangevit import RangeVitEncoder, is_rangevit
     if config.backbone == POLAR:
         return PolarEncoder(config)

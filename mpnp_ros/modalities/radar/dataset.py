@@ -4,8 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.modalities.radar.frames import RadarFrame
-from mpnp_ros.modalities.radar.returns import radar_scan
+from mpnp_ros.modalities.radar.frames import RadarFrame, radar_scan
 from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
 from mpnp_ros.nuscenes.sensor_files import read_radar
 

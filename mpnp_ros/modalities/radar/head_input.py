@@ -3,18 +3,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpnp_ros.modalities.polar_input import PolarInput
-from mpnp_ros.modalities.radar import polar
+from mpnp_ros.modalities.head_training import PolarInput
 from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.dataset import radar_frame
+from mpnp_ros.modalities.radar.encoder import FEATURES, GRID_VERSION, polar_grid
 from mpnp_ros.nuscenes.key_frame import KeyFrame
 
 
 class RadarInput(PolarInput):
     """The polar grid of the scans of all radars."""
 
-    kind, version, features, config = 'radar', polar.VERSION, polar.FEATURES, RadarConfig()
+    kind, version, features, config = 'radar', GRID_VERSION, FEATURES, RadarConfig()
 
     def grid(self, frame: KeyFrame, azimuths: int, ranges: int) -> np.ndarray:
         """See PolarInput."""
-        return polar.polar_grid(radar_frame(frame), self.config, azimuths, ranges)
+        return polar_grid(radar_frame(frame), self.config, azimuths, ranges)

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpnp_ros.modalities.health import SCALE, Attendance, Finding, Health, HealthLimits, grade, health, worst
-from mpnp_ros.modalities.radar.frames import RadarFrame, RadarScan
-from mpnp_ros.modalities.radar.returns import usable_returns
+from mpnp_ros.modalities.radar.frames import RadarFrame, RadarScan, usable_returns
 from mpnp_ros.options import option
 
 

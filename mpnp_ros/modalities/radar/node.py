@@ -10,12 +10,10 @@ from sensor_msgs.msg import PointCloud2
 from mpnp_ros.conversions.pointclouds import to_records
 from mpnp_ros.errors import PointCloudError
 from mpnp_ros.modalities.radar.config import RadarConfig
-from mpnp_ros.modalities.radar.frames import RadarFrame, RadarScan
+from mpnp_ros.modalities.radar.frames import FIELDS, SOUND, RadarFrame, RadarScan, radar_scan
 from mpnp_ros.modalities.radar.health import RadarLimits
-from mpnp_ros.modalities.radar.returns import FIELDS, SOUND, radar_scan
-from mpnp_ros.nodes.discovery import CLOUD, Topic, find_radars, sensor_name
+from mpnp_ros.nodes.discovery import CLOUD, FoundSensors, Topic, find_radars, matching, sensor_name
 from mpnp_ros.nodes.encoder_node import EncoderOptions, Input
-from mpnp_ros.nodes.found_sensors import FoundSensors, matching
 from mpnp_ros.nodes.synchronized_encoder import (
     SynchronizedEncoder,
     slop_option,

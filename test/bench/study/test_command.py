@@ -18,12 +18,12 @@ from mpnp_ros.adaptation.pretraining import PretrainingConfig, new_head
 from mpnp_ros.adaptation.trainer import Trainer
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.modalities.camera.config import CameraConfig
+from mpnp_ros.modalities.camera.encoder import CameraObjectEncoder
 from mpnp_ros.modalities.camera.head_input import CameraInput, CameraRegion
-from mpnp_ros.modalities.camera.object_encoder import CameraObjectEncoder
 from mpnp_ros.modalities.heads import load_head, save_head
 from mpnp_ros.modalities.lidar.config import LidarConfig
+from mpnp_ros.modalities.lidar.encoder import PolarEncoder
 from mpnp_ros.modalities.lidar.head_input import LidarInput
-from mpnp_ros.modalities.lidar.polar_encoder import PolarEncoder
 from mpnp_ros.modalities.vision_weights import load_backbone
 
 ROWS = {'majority', 'blind', 'rule_camera_day', 'rule_lidar_night', 'camera_day', 'camera_night',

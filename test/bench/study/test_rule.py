@@ -9,7 +9,7 @@ import pytest
 from bench.study.rule import parse_question, rule_answer
 from mpnp_ros.adaptation.head_data import sector_targets
 from mpnp_ros.adaptation.true_objects import CHANNELS
-from mpnp_ros.modalities.sectors import sector_azimuths
+from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.nuscenes.geometry import Transform
 from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame
 from mpnp_ros.nuscenes.questions import Scope, scene_questions

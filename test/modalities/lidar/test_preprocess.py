@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from mpnp_ros.errors import PointCloudError
+from mpnp_ros.modalities.geometry import levelled
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.frames import LidarFrame
-from mpnp_ros.modalities.lidar.preprocess import paint, project, range_view, sector_azimuths, usable_points
-from mpnp_ros.modalities.mounting import levelled
+from mpnp_ros.modalities.lidar.preprocess import paint, project, range_view, usable_points, view_azimuths
 
 CONFIG = LidarConfig(rows=8, columns=16, sectors=4)
 
@@ -138,7 +138,7 @@ def test_a_broken_mounting_is_refused(mounting, message):
 
 
 def test_sectors_follow_the_columns():
-    centres = sector_azimuths(16)
+    centres = view_azimuths(16)
     assert np.degrees(centres[:2]) == pytest.approx([168.75, 146.25]) and centres.sum() == pytest.approx(0)
     for sector, azimuth in enumerate(centres):
         assert columns_hit(LidarFrame(np.array([at(azimuth)]))) == [sector]

@@ -14,8 +14,7 @@ from builtin_interfaces.msg import Time
 from mpnp_ros.msg import ModalityTokens as TokensMessage
 from rclpy.serialization import deserialize_message, serialize_message
 
-from mpnp_ros.conversions.time import from_nanoseconds, to_nanoseconds
-from mpnp_ros.conversions.tokens import from_message, to_message
+from mpnp_ros.conversions.messages import from_message, from_nanoseconds, to_message, to_nanoseconds
 from mpnp_ros.errors import TokensError
 from mpnp_ros.tokens import ModalityTokens
 

@@ -1,22 +1,69 @@
-"""A service client that repeats requests, for a server that may be killed and restarted."""
+"""Services that respond later, and clients of services that may be killed and restarted."""
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rclpy.callback_groups import CallbackGroup
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import InvalidHandle
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 
 from mpnp_ros.errors import LinksError
 
+if TYPE_CHECKING:
+    from rclpy.service import Service
+
 PERIOD, AGAIN, PATIENCE = .2, 10., 60.
 """Seconds between checks, before a request is repeated, and before it is given up."""
+
+
+def create_deferred_service(node: Node, kind: type, name: str, callback: Callable[[Any], Future[Any]],
+                            group: CallbackGroup, depth: int = 10) -> Service:
+    """Create a service on `node` that responds later, without holding a thread of the executor.
+
+    rclpy's executor calls ``service.send_response(result of the callback, header)``.  Here the callback
+    returns a Future of the response, and the response is sent when the Future is done.  (An awaiting
+    coroutine would work too, but rclpy polls it without pause.)
+
+    callback: takes the request and gives a Future of the response; neither may raise.
+    depth: requests that may wait to be taken.
+    """
+    service = node.create_service(kind, name, lambda request, response: callback(request),
+                                  qos_profile=QoSProfile(depth=depth), callback_group=group)
+    send = service.send_response
+
+    def send_when_done(future: Future[Any], header: object) -> None:
+        future.add_done_callback(lambda done: _send(done.result(), header))
+
+    def _send(response: object, header: object) -> None:
+        with contextlib.suppress(InvalidHandle):  # the node has been destroyed meanwhile
+            send(response, header)
+
+    service.send_response = send_when_done
+    return service
+
+
+def then(future: Future[Any], convert: Callable[[Future[Any]], Any]) -> Future[Any]:
+    """Return a Future of ``convert`` applied to the result of ``future``, or of the exception."""
+    converted: Future[Any] = Future()
+
+    def resolve(done: Future[Any]) -> None:
+        try:
+            converted.set_result(convert(done))
+        except Exception as error:
+            converted.set_exception(error)
+
+    future.add_done_callback(resolve)
+    return converted
 
 
 @dataclass(eq=False)
@@ -31,7 +78,7 @@ class _Call:
 
 
 class PatientClient:
-    """A client of an idempotent service."""
+    """A client of an idempotent service that repeats requests, as the server may be killed and restarted."""
 
     def __init__(self, node: Node, kind: type, name: str, group: CallbackGroup) -> None:
         self._name = node.resolve_service_name(name)

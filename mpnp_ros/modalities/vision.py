@@ -1,8 +1,9 @@
-"""A vision transformer in plain torch: one network for DINOv2, HF ViT and RangeViT weights.
+"""A vision transformer in plain torch, and the pooling of its patches to tokens with a direction.
 
-Dosovitskiy et al. 2021, with the layer scale of DINOv2 (Oquab et al. 2024) where the weights have it.
-Parameter names are those of timm.  It takes images of any size that is a multiple of the patch and
-hands out the states of inner blocks: the last blocks of a fine-tuned network serve its old task.
+One network for DINOv2, HF ViT and RangeViT weights: Dosovitskiy et al. 2021, with the layer scale of DINOv2
+(Oquab et al. 2024) where the weights have it.  Parameter names are those of timm.  It takes images of any
+size that is a multiple of the patch and hands out the states of inner blocks: the last blocks of a fine-tuned
+network serve its old task.
 """
 from __future__ import annotations
 
@@ -175,3 +176,24 @@ class VisionTransformer(nn.Module):
         grid = functional.interpolate(grid, size=(rows, columns), mode=self.shape.interpolation)
         grid = grid.flatten(2).transpose(1, 2).to(self.pos_embed.dtype)
         return torch.cat([self.pos_embed[:, :1], grid], dim=1)
+
+
+def merge_taps(states: Tensor) -> Tensor:
+    """Return the mean over taps of the states' own normalisation: [T, ..., width] -> float32 [..., width].
+
+    No trained scale: that of the final norm fits the last block only, and on inner blocks of the
+    default backbone it leaves a tenth of the channels with nearly all of the variance.
+    """
+    return functional.layer_norm(states.float(), states.shape[-1:]).mean(0)
+
+
+def pool_columns(patches: Tensor, columns: int) -> Tensor:
+    """Return mean and maximum of ``columns`` vertical bands, left to right.
+
+    patches: float32 [B, rows, patch columns, width] -> [B, columns, 2 * width].  The mean says what
+    the band is made of; the maximum keeps an object that fills a single patch.
+    """
+    planes = patches.permute(0, 3, 1, 2)
+    mean = functional.adaptive_avg_pool2d(planes, (1, columns))
+    highest = functional.adaptive_max_pool2d(planes, (1, columns))
+    return torch.cat([mean, highest], dim=1).squeeze(2).transpose(1, 2)

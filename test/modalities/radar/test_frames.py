@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from mpnp_ros.errors import PointCloudError
-from mpnp_ros.modalities.radar.frames import RadarScan
-from mpnp_ros.modalities.radar.returns import FIELDS, SOUND, radar_scan, usable_returns
+from mpnp_ros.modalities.radar.frames import FIELDS, SOUND, RadarScan, radar_scan, usable_returns
 
 KINDS = [(name, '<i2' if name == 'dyn_prop' else '<f4') for name in FIELDS]
 

@@ -1,7 +1,7 @@
-"""Tokens <-> ``mpnp_ros/msg/ModalityTokens``.
+"""Time stamps <-> integer nanoseconds, and tokens <-> ``mpnp_ros/msg/ModalityTokens``.
 
-The bytes are copied once on the way out (into an ``array.array``, which rclpy publishes without looking
-at the items) and not at all on the way in.
+The bytes of tokens are copied once on the way out (into an ``array.array``, which rclpy publishes without
+looking at the items) and not at all on the way in.
 """
 from __future__ import annotations
 
@@ -11,13 +11,25 @@ import sys
 from typing import Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
 
-from mpnp_ros.conversions.time import from_nanoseconds, to_nanoseconds
 from mpnp_ros.errors import TokensError
 from mpnp_ros.msg import ModalityTokens as TokensMessage
 from mpnp_ros.tokens import DTYPES, NO_SOURCE, ModalityTokens
 
+SECOND = 1_000_000_000
 _SLACK = 1e-4  # float32 rounding of pi
+
+
+def to_nanoseconds(stamp: Time) -> int:
+    """Return the nanoseconds of ``stamp``."""
+    return stamp.sec * SECOND + stamp.nanosec
+
+
+def from_nanoseconds(nanoseconds: int) -> Time:
+    """Return the stamp of ``nanoseconds``; a negative one has a negative sec, and nanosec >= 0."""
+    sec, nanosec = divmod(nanoseconds, SECOND)
+    return Time(sec=sec, nanosec=nanosec)
 
 
 def to_message(tokens: ModalityTokens, input_age: float = 0., encode_duration: float = 0.) -> TokensMessage:

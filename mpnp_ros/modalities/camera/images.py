@@ -1,4 +1,4 @@
-"""Decoding of image files of every kind, and arrays, to 8-bit RGB, for encoder and health check.
+"""Image files of every kind, and arrays, to 8-bit RGB and to the input of the encoder.
 
 The EXIF orientation is not applied, because a calibration is of the stored pixels; alpha is ignored; colour
 profiles are not applied.  16-bit values keep their high byte, as in raw images, and 12-bit values of TIFF
@@ -7,6 +7,7 @@ their highest eight bits.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,8 +16,12 @@ import numpy as np
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from mpnp_ros.errors import ImageError
+from mpnp_ros.modalities.camera.config import CameraConfig
+from mpnp_ros.modalities.camera.frames import CameraView
 from mpnp_ros.modalities.camera.jpeg import JpegFile, missing, precision
-from mpnp_ros.modalities.camera.mosaic import CELLS, demosaic
+
+CELLS = {'rggb': (0, 3), 'bggr': (3, 0), 'gbrg': (2, 1), 'grbg': (1, 2)}
+"""Which of the four pixels of a cell, numbered row by row, are red and blue."""
 
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'AVIF', 'JPEG2000', 'TIFF', 'BMP', 'DIB', 'GIF', 'PPM', 'QOI', 'SGI', 'SUN',
            'PCX')
@@ -26,6 +31,22 @@ MOST_MISSING = 0.5
 _WIDE = ('I;16', 'I;16L', 'I;16B', 'I;16N')
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 _WHITE_IS_ZERO, _SIGNED = 0, 2
+
+REDUCING_GAP = 2.0  # box-reduce to within this factor first: twice as fast, 0.3 grey levels off
+
+
+def demosaic(mosaic: np.ndarray, pattern: str) -> np.ndarray:
+    """Return [H, W, 3] RGB of a mosaic [H, W]: the four pixels of a cell share one colour.
+
+    The result has the size of the image, so that its calibration holds; encoders shrink it anyway.
+    """
+    (height, width), (red, blue) = mosaic.shape, CELLS[pattern]
+    mosaic = np.pad(mosaic, [(0, size % 2) for size in mosaic.shape], mode='edge')
+    cells = [mosaic[row::2, column::2] for row in (0, 1) for column in (0, 1)]
+    first, second = (cells[index] for index in range(4) if index not in (red, blue))
+    green = ((first.astype(np.uint32) + second) >> 1).astype(mosaic.dtype)
+    small = np.stack([cells[red], green, cells[blue]], axis=-1)
+    return small.repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
 
 
 @dataclass(frozen=True)
@@ -171,3 +192,20 @@ def _to_rgb(image: Image.Image, pixels: str) -> Image.Image:
     if image.mode != 'RGB':
         image = image.convert('RGB')
     return Image.merge('RGB', image.split()[::-1]) if pixels == SWAPPED else image
+
+
+def load_view(view: CameraView, config: CameraConfig) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return the view resized to the encoder's input, and the width and height it came in.
+
+    Result: uint8 RGB [config.height, config.width, 3]; the aspect ratio is not kept, so that the
+    whole field of view between config.top and config.bottom is seen.  Raises ImageError naming the view.
+    """
+    whole = (config.width, math.ceil(config.height / (config.bottom - config.top)))
+    try:
+        picture = decode(view.image, whole, config.max_pixels)
+    except ImageError as error:
+        raise ImageError(f'view {view.name!r}: {error}') from None
+    image = picture.image
+    kept = (0, config.top * image.height, image.width, config.bottom * image.height)
+    target = (config.width, config.height)
+    return np.asarray(image.resize(target, Image.Resampling.BILINEAR, kept, REDUCING_GAP)), picture.size

@@ -17,9 +17,8 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import SingleThreadedExecutor
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.nodes import patient_client
-from mpnp_ros.nodes.deferred_service import create_deferred_service
-from mpnp_ros.nodes.patient_client import PatientClient
+from mpnp_ros.nodes import services
+from mpnp_ros.nodes.services import PatientClient, create_deferred_service
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -30,8 +29,8 @@ pytestmark = pytest.mark.ros
 @pytest.fixture
 def node(ros, monkeypatch) -> Iterator[Node]:
     """Its clients ask again at once, and give up after seconds."""
-    monkeypatch.setattr(patient_client, 'AGAIN', .3)
-    monkeypatch.setattr(patient_client, 'PATIENCE', 2.)
+    monkeypatch.setattr(services, 'AGAIN', .3)
+    monkeypatch.setattr(services, 'PATIENCE', 2.)
     node = rclpy.create_node('patient', context=ros.node.context)
     yield node
     node.destroy_node()
@@ -47,7 +46,7 @@ def spin_until(node: Node, future: Future) -> None:
 
 
 def test_what_is_not_answered_is_asked_again(node, monkeypatch):
-    monkeypatch.setattr(patient_client, 'PATIENCE', 30.)
+    monkeypatch.setattr(services, 'PATIENCE', 30.)
     answered: Future[ListLinks.Response] = Future()
     answered.set_result(ListLinks.Response())
     answers, group = chain([Future()], repeat(answered)), ReentrantCallbackGroup()

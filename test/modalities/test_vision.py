@@ -5,6 +5,7 @@ import torch
 from transformers import Dinov2Config, Dinov2Model, ViTConfig, ViTModel
 
 from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.modalities.vision import merge_taps, pool_columns
 from mpnp_ros.modalities.vision_weights import load_backbone
 
 COMMON = {'hidden_size': 32, 'num_hidden_layers': 3, 'num_attention_heads': 2, 'initializer_range': 0.3}
@@ -56,3 +57,25 @@ def test_sizes_and_blocks_that_do_not_fit_are_refused(tiny_backbone, height, wid
 def test_a_frozen_network_has_nothing_to_train(tiny_backbone):
     assert not tiny_backbone.network.training
     assert not any(weight.requires_grad for weight in tiny_backbone.network.parameters())
+
+
+def test_each_band_has_the_mean_and_the_maximum_of_its_own_patches():
+    patches = torch.arange(2 * 3 * 8.0).reshape(1, 2, 8, 3)
+    tokens = pool_columns(patches, 4)
+    assert tokens.shape == (1, 4, 6)
+    for band in range(4):
+        own = patches[0, :, 2 * band:2 * band + 2].flatten(0, 1)
+        assert torch.equal(tokens[0, band], torch.cat([own.mean(0), own.max(0).values]))
+
+
+def test_one_bright_patch_is_kept_at_full_height():
+    patches = torch.zeros(1, 9, 16, 1)
+    patches[0, 5, 6] = 1
+    mean, highest = pool_columns(patches, 4)[0, 1]
+    assert highest == 1 and mean < 0.03
+
+
+def test_taps_count_equally_whatever_their_scale():
+    states = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0))
+    louder = states * torch.tensor([1.0, 50.0]).view(2, 1, 1)
+    assert torch.allclose(merge_taps(states), merge_taps(louder), atol=1e-4)
