@@ -22,11 +22,11 @@ from mpnp_ros import modalities
 from mpnp_ros.endpoints import Endpoint
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.modalities.base import Encoder, EncoderConfig
-from mpnp_ros.modalities.head_training import HeadTraining
 from mpnp_ros.modalities.health import HealthLimits, Judge
 from mpnp_ros.plug_ins import plug_ins
 
 if TYPE_CHECKING:
+    from mpnp_ros.modalities.head_training import HeadTraining
     from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
 
 ENTRY_POINTS = 'mpnp_ros.modalities'
