@@ -32,7 +32,7 @@ WRONG = ('[ERROR]', '[FATAL]', 'Traceback', 'never retrieved', 'never awaited')
 
 
 @dataclass(frozen=True)
-class Load:
+class NodeLoad:
     """Resident memory in MB, threads and open descriptors of a process."""
 
     megabytes: float
@@ -40,7 +40,7 @@ class Load:
     descriptors: int
 
     @classmethod
-    def of(cls, pid: int) -> Load:
+    def of(cls, pid: int) -> NodeLoad:
         """The current load of a process."""
         lines = dict(line.split(':', 1) for line in Path(f'/proc/{pid}/status').read_text().splitlines())
         return cls(int(lines['VmRSS'].split()[0]) / 1024, int(lines['Threads']),
@@ -52,7 +52,7 @@ class Report:
     """The result of a node: loads by cycle, failed transitions and suspicious lines of its log."""
 
     node: str
-    loads: dict[int, Load] = field(default_factory=dict)
+    loads: dict[int, NodeLoad] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
 
@@ -100,7 +100,7 @@ def tiny_networks(folder: Path) -> dict[str, dict[str, object]]:
                        'links': [''], 'link_store': '', 'choices': ''}}
 
 
-class Sensors:
+class SensorPublishers:
     """Publishes all inputs of a node at 10 Hz, from construction until :meth:`close`."""
 
     def __init__(self, node: Any, kind: str) -> None:
@@ -222,7 +222,7 @@ class Subject:
 
 
 def run(kind: str, parameters: Mapping[str, object], cycles: int,
-        show: Callable[[int, Load], None] = lambda cycle, load: None) -> Report:
+        show: Callable[[int, NodeLoad], None] = lambda cycle, load: None) -> Report:
     """Run one node through `cycles` life cycles.  show: called regularly with cycle and load."""
     from mpnp_ros.cli.session import ros_session
 
@@ -230,7 +230,7 @@ def run(kind: str, parameters: Mapping[str, object], cycles: int,
     with ros_session(NAMESPACE) as node, ExitStack() as stack:
         subject = Subject(kind, parameters, node)
         stack.callback(subject.close)
-        sensors = Sensors(node, kind)
+        sensors = SensorPublishers(node, kind)
         stack.callback(sensors.close)
         for cycle in range(1, cycles + 1):
             for transition in CYCLE:
@@ -241,7 +241,7 @@ def run(kind: str, parameters: Mapping[str, object], cycles: int,
             if len(report.failed) > SHOWN:
                 break
             if cycle % every == 0 or cycle == cycles:
-                report.loads[cycle] = Load.of(subject.pid)
+                report.loads[cycle] = NodeLoad.of(subject.pid)
                 show(cycle, report.loads[cycle])
     report.lines = [line.strip() for line in subject.lines if any(word in line for word in WRONG)]
     return report

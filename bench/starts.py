@@ -32,7 +32,7 @@ WRONG = ('Traceback', 'never retrieved', 'never awaited', 'Exception in thread',
 
 
 @dataclass(frozen=True)
-class End:
+class NodeEnd:
     """The end of a process: moment of the signal, seconds until exit, exit code, and faults."""
 
     moment: float
@@ -50,7 +50,7 @@ class End:
 
 
 def start_and_end(command: Sequence[str], environment: Mapping[str, str], moment: float,
-                  number: signal.Signals) -> End:
+                  number: signal.Signals) -> NodeEnd:
     """Start a process and send a signal ``moment`` seconds after it has installed its handlers."""
     mark = uuid.uuid4().hex
     process = subprocess.Popen(command, text=True, errors='replace', start_new_session=True,
@@ -72,7 +72,7 @@ def start_and_end(command: Sequence[str], environment: Mapping[str, str], moment
             output, _ = process.communicate(timeout=LEFT_AFTER)
         process.kill()
         process.wait()
-        return End(moment, number, HUNG, None, f'hung:\n{output}')
+        return NodeEnd(moment, number, HUNG, None, f'hung:\n{output}')
     seconds = time.monotonic() - told
     bad = next((line.strip() for line in output.splitlines() if any(word in line for word in WRONG)), '')
     end = time.monotonic() + LEFT_AFTER
@@ -82,7 +82,7 @@ def start_and_end(command: Sequence[str], environment: Mapping[str, str], moment
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     wrong = ', '.join(filter(None, (bad, f'left {len(left)} processes' if left else '')))
-    return End(moment, number, seconds, process.returncode, wrong)
+    return NodeEnd(moment, number, seconds, process.returncode, wrong)
 
 
 def _heeds(pid: int, number: signal.Signals) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator
 
-from mpnp_ros.cli.doctor import OK, WARNING, Finding, package_findings
+from mpnp_ros.cli.doctor import OK, WARNING, CheckResult, package_findings
 from mpnp_ros.errors import WorldError
 
 USEFUL = {'matplotlib': ('matplotlib', 'draws the pictures of the demo'),
@@ -12,12 +12,12 @@ USEFUL = {'matplotlib': ('matplotlib', 'draws the pictures of the demo'),
           'embreex': ('embreex', 'casts the rays of the simulated LiDAR and radars')}
 
 
-def check_packages() -> Iterator[Finding]:
+def check_packages() -> Iterator[CheckResult]:
     """Check the Python packages."""
     return package_findings({}, USEFUL)
 
 
-def check_graphics() -> Iterator[Finding]:
+def check_graphics() -> Iterator[CheckResult]:
     """Check OpenGL through EGL, a system library, for the simulated cameras."""
     if importlib.util.find_spec('moderngl') is None:
         return  # named among the packages
@@ -27,10 +27,10 @@ def check_graphics() -> Iterator[Finding]:
         context = open_context()
     except WorldError as error:
         text, _, remedy = str(error).rpartition('; ')
-        yield Finding('EGL', WARNING, text, remedy)
+        yield CheckResult('EGL', WARNING, text, remedy)
         return
-    yield Finding('EGL', OK, f'{context.info["GL_RENDERER"]}, OpenGL {context.version_code / 100:.1f}')
+    yield CheckResult('EGL', OK, f'{context.info["GL_RENDERER"]}, OpenGL {context.version_code / 100:.1f}')
     context.release()
 
 
-CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (check_packages, check_graphics)
+CHECKS: tuple[Callable[[], Iterator[CheckResult]], ...] = (check_packages, check_graphics)

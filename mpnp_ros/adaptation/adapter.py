@@ -35,7 +35,7 @@ from mpnp_ros.adaptation.policy import (
 )
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.errors import ConfigurationError, LinksError, TrainingError
-from mpnp_ros.methods.link_files import COPIED, Adaptation, Provenance, copied_link
+from mpnp_ros.methods.link_files import COPIED, AdaptationRecord, Provenance, copied_link
 from mpnp_ros.methods.link_store import LinkStore, StoredLink, name_of
 from mpnp_ros.methods.registry import find_method
 from mpnp_ros.tokens import ModalityTokens
@@ -53,7 +53,7 @@ class Plugging(Protocol):
 
 
 @dataclass(eq=False)
-class Running:
+class RunningJob:
     """The current training: its process, its decision, and the future of the request."""
 
     process: JobProcess
@@ -86,7 +86,7 @@ class AdaptationManager:
         self._orders = JobOrders(config, model, self.buffer, self.store, self._starts, self._observed)
         self._history: list[PastAction] = []
         self._fusion_since = -math.inf
-        self._running: Running | None = None
+        self._running: RunningJob | None = None
         self._failure = ''
         self._lock = threading.RLock()
         self._jobs = folder / 'jobs'
@@ -225,7 +225,7 @@ class AdaptationManager:
             link = copied_link(action.source, action.modality, action.encoder)
             stored = self.store.save(link, Provenance(
                 text=f'copied on a robot from {source}, not trained',
-                adaptation=Adaptation(COPIED, started_from=source)))
+                adaptation=AdaptationRecord(COPIED, started_from=source)))
         except (LinksError, OSError) as error:
             LOG.warning('no copy of %s for %s: %s', action.source, action.modality, error)
             self._ended([action], Outcome.FAILED)
@@ -284,7 +284,7 @@ class AdaptationManager:
         now = self._clock()
         for action in actions:
             self._remember(PastAction(action, now))
-        self._running = Running(JobProcess(folder, self._progressed), spec, tuple(actions), now)
+        self._running = RunningJob(JobProcess(folder, self._progressed), spec, tuple(actions), now)
         return self._running.done
 
     def _progressed(self, progress: JobProgress) -> None:
@@ -315,7 +315,7 @@ class AdaptationManager:
         if not handed:
             finish()
 
-    def _finished(self, running: Running, result: JobResult, refusal: str) -> None:
+    def _finished(self, running: RunningJob, result: JobResult, refusal: str) -> None:
         good = result.status == TRAINED and not refusal
         if refusal:
             result = replace(result, status=FAILED, message=f'the fusion node refused them:  {refusal}')

@@ -111,7 +111,7 @@ def _with_status() -> list[str]:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Preparation:
     """Result of the first stage for the second.
 
     first: the lowest block that training runs.  choices: all lists of answers.  seconds, macs: of reading.
@@ -134,7 +134,7 @@ class Reading:
         write_file(folder / READING, json.dumps(vars(self)).encode())
 
     @classmethod
-    def load(cls, folder: Path) -> Reading | None:
+    def load(cls, folder: Path) -> Preparation | None:
         """Read it; None if reading is not finished."""
         if not (folder / READING).is_file():
             return None
@@ -148,7 +148,7 @@ def read(folder: Path, say: Say, cancelled: Cancelled, before: float = 0.) -> No
     before: seconds of this stage that have passed already.  A finished stage is not repeated.
     Raises TrainingError if there is nothing to train on, BudgetError.
     """
-    if Reading.load(folder) is not None:
+    if Preparation.load(folder) is not None:
         return
     started, spec = time.monotonic() - before, JobSpec.load(folder)
     torch.set_num_threads(spec.threads)
@@ -165,7 +165,7 @@ def read(folder: Path, say: Say, cancelled: Cancelled, before: float = 0.) -> No
     prepared = PreparedQuestions(method, QuestionFiles(spec.questions))
     if prepared.read(examples, cancelled, lambda done, of: say(
             JobProgress('reading', done, of, seconds=time.monotonic() - started))):
-        Reading(method.first_block, tuple(sorted({example.choices for example in examples})),
+        Preparation(method.first_block, tuple(sorted({example.choices for example in examples})),
                 time.monotonic() - started, **planned._asdict(), begins_anew=begins_anew).save(folder)
 
 
@@ -189,7 +189,7 @@ def draw(spec: JobSpec, folder: Path) -> tuple[TokenDataset, TokenDataset]:
 
 
 class _Planned(NamedTuple):
-    """The planned fields of Reading."""
+    """The planned fields of Preparation."""
 
     macs: float
     linked_blocks: int

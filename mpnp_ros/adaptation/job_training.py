@@ -28,7 +28,7 @@ from mpnp_ros.adaptation.job import (
     JobSpec,
     NewLink,
 )
-from mpnp_ros.adaptation.job_reading import Cancelled, Reading, Say, draw, links_beside, starts, untrained
+from mpnp_ros.adaptation.job_reading import Cancelled, Preparation, Say, draw, links_beside, starts, untrained
 from mpnp_ros.adaptation.moments import balanced
 from mpnp_ros.adaptation.policy import DISTILLED
 from mpnp_ros.adaptation.trainer import Trainer, TrainingReport, TrainingStep
@@ -38,7 +38,7 @@ from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.upper_blocks import load_upper_blocks
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link import Link, TokenBatch
-from mpnp_ros.methods.link_files import Adaptation, Provenance
+from mpnp_ros.methods.link_files import AdaptationRecord, Provenance
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp.link import fuse
@@ -98,7 +98,7 @@ def train(folder: Path, say: Say, cancelled: Cancelled, before: float = 0.) -> J
     before: seconds of this stage that have passed already.
     Raises TrainingError for NaN or an unread job, and the errors of links and weights.
     """
-    reading, spec = Reading.load(folder), JobSpec.load(folder)
+    reading, spec = Preparation.load(folder), JobSpec.load(folder)
     if reading is None:
         raise TrainingError(f'the questions of {folder} have not been read; run its first stage')
     torch.set_num_threads(spec.threads)
@@ -119,7 +119,7 @@ class Floor(NamedTuple):
 class _Training:
     """One run of the second stage."""
 
-    def __init__(self, folder: Path, spec: JobSpec, reading: Reading, method: Method, say: Say,
+    def __init__(self, folder: Path, spec: JobSpec, reading: Preparation, method: Method, say: Say,
                  cancelled: Cancelled, before: float) -> None:
         self.folder, self.spec, self.reading, self.method = folder, spec, reading, method
         self.say, self.cancelled, self.started = say, cancelled, time.monotonic() - before
@@ -216,8 +216,8 @@ class _Training:
         result = self._result(TRAINED, 'initial links, not trained yet', accuracy, accuracy, 0)
         return replace(result, links=self._save(self._untrained(accuracy)))
 
-    def _untrained(self, accuracy: float) -> Adaptation:
-        return Adaptation(self.spec.supervision, accuracy_before=accuracy, accuracy_after=accuracy,
+    def _untrained(self, accuracy: float) -> AdaptationRecord:
+        return AdaptationRecord(self.spec.supervision, accuracy_before=accuracy, accuracy_after=accuracy,
                           accuracy_blind=self.blind, seconds=self._seconds, macs=self.macs)
 
     def _label(self) -> None:
@@ -335,13 +335,13 @@ class _Training:
                                 f'held-out questions rightly; to be as good as {floor.whose} they '
                                 f'must answer {floor.accuracy:.1%}', before, after, report.steps)
         result = self._result(TRAINED, f'stopped by {report.stopped}', before, after, report.steps)
-        links = self._save(Adaptation(
+        links = self._save(AdaptationRecord(
             self.spec.supervision, questions=len(self.train.examples), steps=report.steps,
             seconds=result.seconds, macs=result.macs, peak_bytes=result.peak_bytes,
             accuracy_before=_known(before), accuracy_after=_known(after), accuracy_blind=_known(self.blind)))
         return replace(result, links=links)
 
-    def _save(self, adaptation: Adaptation) -> dict[str, str]:
+    def _save(self, adaptation: AdaptationRecord) -> dict[str, str]:
         """Store a version of each trained link; returns the folders."""
         saved = {}
         for name in self.spec.modalities:

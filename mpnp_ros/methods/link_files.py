@@ -37,7 +37,7 @@ HEADER = 8
 
 
 @dataclass(frozen=True)
-class Adaptation:
+class AdaptationRecord:
     """How a robot trained a link by itself, and what it took.
 
     supervision: ``labelled``, ``distilled``, or ``copied`` from other links without training.  started_from:
@@ -59,7 +59,7 @@ class Adaptation:
     accuracy_blind: float | None = None
 
     @classmethod
-    def from_dict(cls, entries: Mapping[str, Any]) -> Adaptation:
+    def from_dict(cls, entries: Mapping[str, Any]) -> AdaptationRecord:
         """From JSON values; TypeError for unknown keys and wrong types."""
         for name, value in _mapping(entries, 'adaptation').items():
             fits = (isinstance(value, str) if name in ('supervision', 'started_from') else
@@ -79,14 +79,14 @@ class Provenance:
     licence: str = ''
     text: str = ''
     accuracy: Mapping[str, float] = field(default_factory=dict)
-    adaptation: Adaptation | None = None
+    adaptation: AdaptationRecord | None = None
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> Provenance:
         """From JSON values; TypeError for unknown keys and wrong types."""
         adaptation = _mapping(entries, 'provenance').get('adaptation')
         if adaptation is not None:
-            entries = {**entries, 'adaptation': Adaptation.from_dict(adaptation)}
+            entries = {**entries, 'adaptation': AdaptationRecord.from_dict(adaptation)}
         return cls(**entries)
 
 

@@ -55,7 +55,7 @@ class HealthLimits(Options):
 
 
 @dataclass(frozen=True)
-class Finding:
+class HealthFinding:
     """One criterion of one sensor: its grade, 0 to 1, and what to say where it is low."""
 
     grade: float
@@ -68,7 +68,7 @@ def grade(value: float, limits: tuple[float, float]) -> float:
     return float(np.clip((value - nothing) / (everything - nothing), 0, 1))
 
 
-def worst(findings: Iterable[Finding]) -> Finding:
+def worst(findings: Iterable[HealthFinding]) -> HealthFinding:
     """Return the finding with the lowest grade, of equal ones the first.
 
     A sensor is as good as its worst property: an image that is sharp but black shows nothing.
@@ -84,17 +84,17 @@ class Attendance:
         self._silent_after = silent_after
         self._seen: dict[str, int] = {}
 
-    def missed(self, stamps: Mapping[str, int]) -> dict[str, Finding]:
+    def missed(self, stamps: Mapping[str, int]) -> dict[str, HealthFinding]:
         """Return a finding for each sensor that is missed; stamps: ns by name of all in the frame."""
         now = max(stamps.values())
         before = {name: min(seen, now) for name, seen in self._seen.items()}  # time may have begun again
         self._seen = before | dict.fromkeys(stamps, now)
         silent = {name: (now - seen) / SECOND for name, seen in self._seen.items()}
-        return {name: Finding(0., f'is silent ({seconds:.1f} s)') for name, seconds in silent.items()
+        return {name: HealthFinding(0., f'is silent ({seconds:.1f} s)') for name, seconds in silent.items()
                 if 0 < self._silent_after <= seconds}
 
 
-def health(findings: Mapping[str, Finding]) -> Health:
+def health(findings: Mapping[str, HealthFinding]) -> Health:
     """Return the health of sensors that share a frame, of the worst finding of each by its name.
 
     The quality is the mean: each sees its own part of the surroundings, about which as many questions are

@@ -103,7 +103,7 @@ class LayerScale(nn.Module):
         return states * self.gamma
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Attention and feed-forward, each behind a norm and beside a residual."""
 
     def __init__(self, shape: VitShape) -> None:
@@ -135,7 +135,7 @@ class VisionTransformer(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, shape.width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + rows * columns, shape.width))
         self.patch_embed = stem or PatchEmbedding(shape)
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
+        self.blocks = nn.ModuleList(TransformerBlock(shape) for _ in range(shape.depth))
         self.norm = nn.LayerNorm(shape.width, eps=shape.epsilon)
         self._resized: dict[tuple[int, int], Tensor] = {}
 

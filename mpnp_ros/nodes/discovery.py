@@ -79,7 +79,7 @@ class Topic:
 
 
 @dataclass(frozen=True)
-class Sensor:
+class FoundSensor:
     """A discovered sensor and its topics.
 
     transport: of a camera, raw or compressed.  info: topic of its calibration, which may not exist.
@@ -98,7 +98,7 @@ def below(topics: Iterable[Topic], namespace: str) -> list[Topic]:
 
 
 def find_cameras(topics: Iterable[Topic], namespace: str = '/',
-                 named: Mapping[str, str] | None = None) -> list[Sensor]:
+                 named: Mapping[str, str] | None = None) -> list[FoundSensor]:
     """Return the colour cameras, one topic of each, sorted by name of the topic.
 
     Of one camera the rectified image is preferred, then colour to grey, then the compressed transport.  Of
@@ -114,11 +114,11 @@ def find_cameras(topics: Iterable[Topic], namespace: str = '/',
     kept = _without_stereo(groups, inside)
     chosen = sorted((min(groups[device], key=_image_rank) for device in kept), key=lambda topic: topic.name)
     names = _unique_names([topic.name for topic in chosen], namespace, named or {}, 'camera')
-    return [Sensor(name, topic.name, TRANSPORTS[topic.type], info_topic(topic.name, infos))
+    return [FoundSensor(name, topic.name, TRANSPORTS[topic.type], info_topic(topic.name, infos))
             for name, topic in zip(names, chosen, strict=True)]
 
 
-def find_lidars(topics: Iterable[Topic], namespace: str = '/') -> list[Sensor]:
+def find_lidars(topics: Iterable[Topic], namespace: str = '/') -> list[FoundSensor]:
     """Return the LiDARs, the likeliest first: a driver's own cloud before derived ones."""
     clouds = [topic for topic in below(topics, namespace) if topic.type == CLOUD]
     ranks: dict[str, tuple[int, ...]] = {}
@@ -128,26 +128,26 @@ def find_lidars(topics: Iterable[Topic], namespace: str = '/') -> list[Sensor]:
             continue
         ranks[topic.name] = (bool(said & _DERIVED), not said & _LIDAR, not said & _CLOUD)
     ordered = sorted(ranks, key=lambda name: (ranks[name], name))
-    return [Sensor(name, topic) for name, topic in
+    return [FoundSensor(name, topic) for name, topic in
             zip(_unique_names(ordered, namespace, {}, 'lidar'), ordered, strict=True)]
 
 
-def equals(topics: Sequence[Sensor]) -> list[Sensor]:
+def equals(topics: Sequence[FoundSensor]) -> list[FoundSensor]:
     """Return the LiDARs as likely as the first of :func:`find_lidars`, without that one."""
-    def rank(cloud: Sensor) -> tuple[bool, bool]:
+    def rank(cloud: FoundSensor) -> tuple[bool, bool]:
         said = words(cloud.topic)
         return bool(said & _DERIVED), not said & _LIDAR
     return [cloud for cloud in topics[1:] if rank(cloud) == rank(topics[0])]
 
 
 def find_radars(topics: Iterable[Topic], namespace: str = '/',
-                named: Mapping[str, str] | None = None) -> list[Sensor]:
+                named: Mapping[str, str] | None = None) -> list[FoundSensor]:
     """Return the radars sorted by topic; derived clouds only if there are no others."""
     clouds = [topic.name for topic in below(topics, namespace)
               if topic.type == CLOUD and 'radar' in words(topic.name, namespace)]
     raw = [name for name in clouds if not words(name, namespace) & _DERIVED] or clouds
     chosen = sorted(raw)
-    return [Sensor(name, topic) for name, topic in
+    return [FoundSensor(name, topic) for name, topic in
             zip(_unique_names(chosen, namespace, named or {}, 'radar'), chosen, strict=True)]
 
 
@@ -258,7 +258,7 @@ def _unique_names(topics: Sequence[str], namespace: str, named: Mapping[str, str
     return unique
 
 
-Find = Callable[[Sequence[Topic], str, Mapping[str, str]], list[Sensor]]
+Find = Callable[[Sequence[Topic], str, Mapping[str, str]], list[FoundSensor]]
 
 
 class FoundSensors:
@@ -272,13 +272,13 @@ class FoundSensors:
     """
 
     def __init__(self, node: EncoderNode, things: str, parameter: str, types: Sequence[str], *, kin: str,
-                 find: Find, read: Callable[[Sensor], None], leave: Callable[[Sensor], None],
+                 find: Find, read: Callable[[FoundSensor], None], leave: Callable[[FoundSensor], None],
                  same: Callable[[str], object] = device_of) -> None:
         self._node, self._things, self._parameter, self._types = node, things, parameter, types
         self._kin = re.compile(kin, re.IGNORECASE)
         self._find, self._read, self._leave, self._same = find, read, leave, same
         self._before: set[str] | None = None
-        self._read_now: dict[str, Sensor] = {}
+        self._read_now: dict[str, FoundSensor] = {}
 
     def clear(self) -> None:
         """Stop reading all sensors and start again."""

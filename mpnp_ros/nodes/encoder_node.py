@@ -35,7 +35,7 @@ from mpnp_ros.nodes.discovery import Topic
 from mpnp_ros.nodes.input_watch import InputWatch
 from mpnp_ros.nodes.runtime import SUCCESS, ManagedNode, ManagedOptions, set_threads
 from mpnp_ros.nodes.transforms import Mounts
-from mpnp_ros.nodes.worker import LatestWorker, Tally
+from mpnp_ros.nodes.worker import LatestWorker, MessageCounters
 from mpnp_ros.options import Change, option
 from mpnp_ros.tokens import ModalityTokens
 
@@ -106,7 +106,7 @@ class EncoderNode(ManagedNode):
         self.mounts: Mounts | None = None
         self.concerns, self.conditions = Concerns(self.diagnostics), Concerns(self.diagnostics)
         self.watch = InputWatch(self, self.conditions, self.readable, self.HINT)
-        self.tally = Tally()
+        self.tally = MessageCounters()
         self.inputs_group = MutuallyExclusiveCallbackGroup()
         self._worker: LatestWorker[tuple[Input, ...]] | None = None
         self._publisher: Any = None

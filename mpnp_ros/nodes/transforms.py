@@ -29,7 +29,7 @@ NAMED = 6
 
 
 @dataclass(frozen=True, eq=False)
-class Placement:
+class FramePlacement:
     """Pose of one frame in another.
 
     pose: homogeneous [4, 4].  fixed: all of it is from ``/tf_static``.  disputes: contradictions about the
@@ -78,7 +78,7 @@ class TransformTree:
         with self._changed:
             self._disputes[child.lstrip('/')] = text
 
-    def place(self, target: str, source: str) -> Placement | None:
+    def place(self, target: str, source: str) -> FramePlacement | None:
         """Return the pose of ``source`` in ``target``, or None if nothing connects them."""
         target, source = target.lstrip('/'), source.lstrip('/')
         with self._changed:
@@ -90,14 +90,14 @@ class TransformTree:
                     for frame in takewhile(lambda frame: frame != common, poses)]
             fixed = all(self._edges[frame].fixed for frame in path)
             disputes = tuple(self._disputes[frame] for frame in path if frame in self._disputes)
-        return Placement(np.linalg.inv(to_target[common]) @ to_source[common], fixed, disputes)
+        return FramePlacement(np.linalg.inv(to_target[common]) @ to_source[common], fixed, disputes)
 
     def lookup(self, target: str, source: str) -> np.ndarray | None:
         """Return the [4, 4] that takes points of ``source`` to ``target``, or None."""
         placement = self.place(target, source)
         return None if placement is None else placement.pose
 
-    def wait(self, target: str, source: str, seconds: float) -> Placement | None:
+    def wait(self, target: str, source: str, seconds: float) -> FramePlacement | None:
         """As :meth:`place`, but wait up to ``timeout`` for missing transforms."""
         with self._changed:
             self._changed.wait_for(lambda: self.place(target, source), max(0., seconds))
@@ -213,7 +213,7 @@ class Mounts:
         self._node, self._diagnostics, self._concerns = node, diagnostics, concerns
         self.transforms = Transforms(node, diagnostics)
         self._began: float | None = None
-        self._last: dict[str, Placement] = {}
+        self._last: dict[str, FramePlacement] = {}
         self._unsettled: set[str] = set()
         self._said: set[str] = set()
 
@@ -257,7 +257,7 @@ class Mounts:
         """Unsubscribe."""
         self.transforms.destroy()
 
-    def _place(self, source: str, frame: str, base: str) -> Placement | None:
+    def _place(self, source: str, frame: str, base: str) -> FramePlacement | None:
         tree = self.transforms.tree
         if not frame.strip('/'):
             return None
@@ -275,7 +275,7 @@ class Mounts:
                 self.transforms.follow(False)
         return placement
 
-    def _follow(self, source: str, placement: Placement) -> None:
+    def _follow(self, source: str, placement: FramePlacement) -> None:
         """Log a changed mounting: every change of a fixed one, otherwise the first."""
         last = self._last.setdefault(source, placement)
         words = difference(last.pose, placement.pose)

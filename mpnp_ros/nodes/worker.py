@@ -163,7 +163,7 @@ class Alarm:
             self.look()
 
 
-class Tally:
+class MessageCounters:
     """Counters of received messages per topic; every method may be called from any thread.
 
     ``received == encoded + superseded + rejected + waiting`` holds at any moment for every topic, so a

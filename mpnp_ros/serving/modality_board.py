@@ -11,10 +11,10 @@ from mpnp_ros.serving.modality_state import (
     ALWAYS,
     NEVER,
     SECOND,
-    Command,
     EncoderFacts,
     LinkFit,
     ModalityStatus,
+    PlugMode,
     State,
     SteadyState,
     TokenStream,
@@ -41,7 +41,7 @@ class ModalityWatch:
 
     def __init__(self, modality: str, limits: WatchLimits) -> None:
         self.modality = modality
-        self.command = Command.AUTO
+        self.command = PlugMode.AUTO
         self.fit: LinkFit | None = None
         self.publishers = 0
         self.adapting = False
@@ -59,7 +59,7 @@ class ModalityWatch:
     @property
     def plugged(self) -> bool:
         """Return whether it is plugged: by hand if the operator has said so, otherwise if it has links."""
-        return self.fit is not None if self.command is Command.AUTO else self.command is Command.PLUG
+        return self.fit is not None if self.command is PlugMode.AUTO else self.command is PlugMode.PLUG
 
     def accept(self, tokens: ModalityTokens, now: int) -> None:
         """Store tokens as the newest.  If they do not fit, raises TokensError and keeps the old ones."""
@@ -104,7 +104,7 @@ class ModalityWatch:
         """Return why no answer uses it now and the remedy; empty if one can."""
         if self.fit is None:
             return self._mismatch() or 'no links are loaded; load some, or train them with `mpnp train`'
-        if self.command is Command.UNPLUG:
+        if self.command is PlugMode.UNPLUG:
             return 'unplugged by hand; plug it with set_modality'
         if self.usable(now) is not None:
             return ''
@@ -161,7 +161,7 @@ class ModalityWatch:
         state, detail = self._said(now)
         newest = self._newest
         return ModalityStatus(
-            self.modality, state, self.plugged, self.command is not Command.AUTO, self._stream.rate(now),
+            self.modality, state, self.plugged, self.command is not PlugMode.AUTO, self._stream.rate(now),
             math.nan if newest is None or self._untold else age(newest.stamp_ns, now),
             self.fit.version if self.fit else '', self._encoder, detail,
             self._accepted, self._rejected, self._stream.quality)
@@ -173,7 +173,7 @@ class ModalityWatch:
                       f'{self._limits.recover_after:g} s')
         if self.clock_note and self.clock_note not in detail and self._newest is not None:
             detail = '; '.join(filter(None, [detail, self.clock_note]))
-        if not self.adapting or self.command is Command.UNPLUG or not self._fresh(now):
+        if not self.adapting or self.command is PlugMode.UNPLUG or not self._fresh(now):
             return shown, detail
         return State.ADAPTING, '; '.join(filter(None, ['its links are being trained', detail]))
 
@@ -357,17 +357,17 @@ class ModalityBoard:
             note = self._clock.note()
             return (*own, note) if note and not any(note in text for text in own) else own
 
-    def command(self, modality: str, command: Command) -> ModalityStatus:
+    def command(self, modality: str, command: PlugMode) -> ModalityStatus:
         """Plug or unplug by hand, or hand back to automatic.
 
         Raises ConfigurationError for an unknown modality or command.
         """
-        if command not in set(Command):
-            raise ConfigurationError(f'command {command} is unknown; '
-                                     f'use {", ".join(f"{entry.value} ({entry.name})" for entry in Command)}')
+        if command not in set(PlugMode):
+            known = ', '.join(f'{mode.value} ({mode.name})' for mode in PlugMode)
+            raise ConfigurationError(f'command {command} is unknown; use {known}')
         with self._lock:
             watch = self._watch(modality)
-            watch.command = Command(command)
+            watch.command = PlugMode(command)
             return watch.status(self._now())
 
     def connect(self, fits: Mapping[str, LinkFit]) -> None:
@@ -399,7 +399,7 @@ class ModalityBoard:
             if self._limits.use_degraded == ALWAYS or not (sound or self._limits.use_degraded == NEVER):
                 return found
             return {name: tokens for name, tokens in found.items()
-                    if name in sound or self._watches[name].command is Command.PLUG}
+                    if name in sound or self._watches[name].command is PlugMode.PLUG}
 
     def states(self) -> list[ModalityStatus]:
         """Return one row per modality, in the order given."""

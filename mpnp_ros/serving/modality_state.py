@@ -67,7 +67,7 @@ class State(IntEnum):
     ADAPTING = 5
 
 
-class Command(IntEnum):
+class PlugMode(IntEnum):
     """Command of an operator for a modality, numbered as in srv/SetModality."""
 
     AUTO = 0

@@ -108,7 +108,7 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Moment:
+class DriveMoment:
     """A key frame and the questions about it.  seconds: since the start of the drive."""
 
     phase: Phase
@@ -126,7 +126,7 @@ class Drive:
     """
 
     phases: Sequence[Phase]
-    moments: list[Moment] = field(default_factory=list)
+    moments: list[DriveMoment] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     adaptations: list[Costs] = field(default_factory=list)
     skipped: int = 0
@@ -184,7 +184,7 @@ class View(Protocol):
     def answered(self, drive: Drive, phase: Phase, exchanges: Sequence[Exchange]) -> None:
         """Show another answer about the current key frame; exchanges: all about it so far."""
 
-    def passed(self, drive: Drive, moment: Moment) -> None:
+    def passed(self, drive: Drive, moment: DriveMoment) -> None:
         """Show a completed key frame."""
 
 
@@ -252,5 +252,5 @@ def _ask_about(vehicle: Vehicle, frame: tuple[Sight, Sequence[LabelledQuestion]]
     events, drive.adaptations = vehicle.news(start)
     done = [event for event in drive.events if event.kind == 'phase']
     drive.events = sorted([*done, *events], key=lambda event: event.seconds)
-    drive.moments.append(Moment(phase, time.monotonic() - start, exchanges, sight))
+    drive.moments.append(DriveMoment(phase, time.monotonic() - start, exchanges, sight))
     view.passed(drive, drive.moments[-1])

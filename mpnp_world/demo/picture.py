@@ -16,7 +16,7 @@ from mpnp_ros.nuscenes.geometry import box_corners
 from mpnp_ros.nuscenes.sensor_files import read_lidar, read_sensor_file
 from mpnp_ros.nuscenes.vocabulary import CATEGORIES
 from mpnp_ros.nuscenes.wording import TYPES
-from mpnp_world.demo.drive import BOTH, Drive, Moment, sensors
+from mpnp_world.demo.drive import BOTH, Drive, DriveMoment, sensors
 from mpnp_world.demo.real_scene import RealScene
 from mpnp_world.demo.strips import FAINT, INK, LEFT, RIGHT, draw_timeline
 from mpnp_world.demo.tables import adaptation_cells, examples, score_cells
@@ -89,7 +89,7 @@ def _write(canvas: FigureCanvasAgg, path: Path) -> Path:
     return path
 
 
-def _fullest(moments: Sequence[Moment], light: str) -> Moment | None:
+def _fullest(moments: Sequence[DriveMoment], light: str) -> DriveMoment | None:
     """Return the first key frame in that light with the most questions."""
     return max((moment for moment in moments if moment.phase.light == light),
                key=lambda moment: (len(moment.exchanges), len(moment.sight.images)), default=None)
@@ -117,7 +117,7 @@ def _sweep(axes: Axes, points: np.ndarray, reach: float, height: float) -> None:
               bbox={'facecolor': 'white', 'alpha': .8, 'pad': 2, 'linewidth': 0})
 
 
-def _talk(axes: Axes, light: str, moment: Moment | None) -> None:
+def _talk(axes: Axes, light: str, moment: DriveMoment | None) -> None:
     """Draw a question about a picture below it, if possible one with a right answer."""
     if moment is None or not moment.exchanges:
         said = f'The drive had no {light}.'

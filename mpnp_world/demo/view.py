@@ -16,7 +16,7 @@ from rich.text import Text
 
 from mpnp_ros.cli.exchanges import Exchange, Score
 from mpnp_ros.cli.output import from_to, macs, megabytes, seconds
-from mpnp_world.demo.drive import Costs, Drive, Event, Moment, Phase, sensors
+from mpnp_world.demo.drive import Costs, Drive, DriveMoment, Event, Phase, sensors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,7 +67,7 @@ class LiveView:
         self._last.append(exchanges[-1])
         self._now = Now(drive, phase, tuple(exchanges))
 
-    def passed(self, drive: Drive, moment: Moment) -> None:
+    def passed(self, drive: Drive, moment: DriveMoment) -> None:
         """The key frame counts as one of the drive."""
         self._now = Now(drive, moment.phase)
 
@@ -109,7 +109,7 @@ class PlainView:
     def answered(self, drive: Drive, phase: Phase, exchanges: Sequence[Exchange]) -> None:
         """Wait for the whole key frame."""
 
-    def passed(self, drive: Drive, moment: Moment) -> None:
+    def passed(self, drive: Drive, moment: DriveMoment) -> None:
         """What has happened meanwhile, then the key frame, the phase so far and the last question."""
         for event in drive.events:
             if event not in self._told and event.kind != 'phase' and event.text != 'idle':

@@ -8,7 +8,7 @@ import numpy as np
 from mpnp_ros.nuscenes.geometry import Transform
 from mpnp_world.standin.rig import LIDAR_CHANNEL, RIG, lidar_rays
 from mpnp_world.standin.shapes import Block, blocks_of, building_block
-from mpnp_world.standin.street import Street
+from mpnp_world.standin.street import StandinStreet
 
 MAX_RANGE = 70.0
 RANGE_NOISE = .02
@@ -31,7 +31,7 @@ class Sweep:
     visible: np.ndarray
 
 
-def cast_sweep(street: Street, time: float, rng: np.random.Generator) -> Sweep:
+def cast_sweep(street: StandinStreet, time: float, rng: np.random.Generator) -> Sweep:
     """The sweep of the street at ``time`` seconds."""
     mounting = RIG[LIDAR_CHANNEL].pose
     ego = street.ego(time)
@@ -52,7 +52,7 @@ def cast_sweep(street: Street, time: float, rng: np.random.Generator) -> Sweep:
                  hits / np.maximum(alone, 1))
 
 
-def _background(street: Street, origin: np.ndarray,
+def _background(street: StandinStreet, origin: np.ndarray,
                 directions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Range, owner and intensity of every ray for ground and buildings."""
     with np.errstate(divide='ignore'):

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from mpnp_world.standin.rig import IMAGE_SIZE, Mounting
 from mpnp_world.standin.shapes import Block, Colour, blocks_of, building_block
-from mpnp_world.standin.street import BUILDING_EDGE, ROAD_EDGES, Building, Street
+from mpnp_world.standin.street import BUILDING_EDGE, ROAD_EDGES, Building, StandinStreet
 
 NEAR = 0.3
 """Near plane of the camera, metres."""
@@ -32,10 +32,10 @@ class Face:
     lit: bool = False
 
 
-class Painter:
+class StandinPainter:
     """Paints the image of ``street`` by the camera of ``mounting`` at ``time`` seconds."""
 
-    def __init__(self, street: Street, mounting: Mounting, time: float) -> None:
+    def __init__(self, street: StandinStreet, mounting: Mounting, time: float) -> None:
         self._street, self._time = street, time
         pose = street.ego(time) @ mounting.pose
         self._eye, self._camera = pose.translation, pose.inverse()

@@ -73,7 +73,7 @@ class Building:
 
 
 @dataclass(frozen=True)
-class Street:
+class StandinStreet:
     """One scene. origin: street frame -> map frame; speed: of the ego vehicle, metres/second."""
 
     name: str
@@ -93,12 +93,12 @@ class Street:
         return self.origin @ self.ego(time)
 
 
-def make_street(number: int, seed: int) -> Street:
+def make_street(number: int, seed: int) -> StandinStreet:
     """Scene ``number`` (from 1) of a stand-in: even numbers are night scenes."""
     rng = random.Random(f'street/{seed}/{number}')
     night = number % 2 == 0
     actors = [replace(actor, name=f'{index:03d}') for index, actor in enumerate(_actors(rng))]
-    return Street(
+    return StandinStreet(
         name=f'scene-{number:04d}', night=night, speed=rng.uniform(3.0, 6.0),
         description=('Night, ' if night else '') + 'generated street, parked cars, construction, pedestrians',
         origin=Transform(rotation_about_z(rng.uniform(-math.pi, math.pi)),

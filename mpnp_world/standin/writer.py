@@ -15,9 +15,9 @@ from mpnp_ros.nuscenes.record_chains import link_records
 from mpnp_ros.nuscenes.tables import TABLES
 from mpnp_ros.nuscenes.vocabulary import ATTRIBUTE_OF_NUSCENES
 from mpnp_world.standin.lidar import Sweep, cast_sweep
-from mpnp_world.standin.painter import Painter
+from mpnp_world.standin.painter import StandinPainter
 from mpnp_world.standin.rig import IMAGE_SIZE, LIDAR_CHANNEL, RIG
-from mpnp_world.standin.street import Street, make_street
+from mpnp_world.standin.street import StandinStreet, make_street
 
 VERSION = 'v1.0-mini'
 KEY_FRAME_INTERVAL = 0.5
@@ -75,7 +75,7 @@ class StandInWriter:
         for token, level in VISIBILITY_LEVELS.items():
             self._add('visibility', token, level=level, description='')
 
-    def add(self, street: Street, number: int, key_frames: int, seed: int) -> None:
+    def add(self, street: StandinStreet, number: int, key_frames: int, seed: int) -> None:
         """Write the key frames of a street as scene ``number``."""
         scene = _token('scene', seed, street.name)
         log = self._add('log', _token('log', seed, street.name), logfile=f'standin-{street.name}',
@@ -115,14 +115,16 @@ class StandInWriter:
             path = self._root / VERSION / f'{name}.json'
             path.write_text(json.dumps(list(records.values()), indent=0), 'utf-8')
 
-    def _sensor_data(self, street: Street, sample: str, index: int, timestamp: int, sweep: Sweep) -> None:
+    def _sensor_data(self, street: StandinStreet, sample: str, index: int, timestamp: int,
+                     sweep: Sweep) -> None:
         for channel, mounting in RIG.items():
             time = index * KEY_FRAME_INTERVAL + mounting.delay
             stamp = timestamp + round(mounting.delay * 1e6)
             extension = 'jpg' if mounting.camera else 'pcd.bin'
             filename = f'samples/{channel}/standin-{street.name}__{channel}__{stamp}.{extension}'
             if mounting.camera:
-                Painter(street, mounting, time).paint().save(self._root / filename, quality=JPEG_QUALITY)
+                picture = StandinPainter(street, mounting, time).paint()
+                picture.save(self._root / filename, quality=JPEG_QUALITY)
             else:
                 (self._root / filename).write_bytes(sweep.points.tobytes())
             token = _token('data', sample, channel)
@@ -133,7 +135,7 @@ class StandInWriter:
                       calibrated_sensor_token=calibration, fileformat=extension.partition('.')[0],
                       is_key_frame=True, height=height, width=width, filename=filename, prev='', next='')
 
-    def _annotate(self, street: Street, scene: str, sample: str, time: float, sweep: Sweep) -> None:
+    def _annotate(self, street: StandinStreet, scene: str, sample: str, time: float, sweep: Sweep) -> None:
         """Add boxes of the actors with points in the sweep."""
         for number in np.flatnonzero(sweep.hits).tolist():
             actor = street.actors[number]

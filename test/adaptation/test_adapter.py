@@ -21,7 +21,7 @@ from mpnp_ros.adaptation.known import LinkInUse
 from mpnp_ros.adaptation.policy import ModalityCondition
 from mpnp_ros.errors import ConfigurationError, LinksError, TrainingError
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.link_files import Adaptation, Provenance, load_link, read_manifest
+from mpnp_ros.methods.link_files import AdaptationRecord, Provenance, load_link, read_manifest
 from mpnp_ros.methods.link_store import LinkStore, StoredLink
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.tokens import ModalityTokens
@@ -94,7 +94,7 @@ class Robot:
         """New untrained links in the store."""
         torch.manual_seed(0)
         link = self.method.new_link(modality, encoder or f'{modality}-encoder', WIDTH, last=2)
-        own = Adaptation('labelled', steps=1, **adaptation)
+        own = AdaptationRecord('labelled', steps=1, **adaptation)
         return self.store.save(link, Provenance(adaptation=own))
 
     @property

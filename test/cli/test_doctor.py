@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from mpnp_ros.cli import doctor
-from mpnp_ros.cli.doctor import MISSING, OK, WARNING, Finding
+from mpnp_ros.cli.doctor import MISSING, OK, WARNING, CheckResult
 from mpnp_ros.cli.main import main
 
 ros_only = pytest.mark.skipif(importlib.util.find_spec('rclpy') is None, reason='rclpy is not installed')
@@ -63,7 +63,7 @@ def test_an_rclpy_that_does_not_load_is_missing(monkeypatch):
 
 @pytest.mark.parametrize(('state', 'code'), [(OK, 0), (WARNING, 0), (MISSING, 1)])
 def test_exit_code_and_remedy(monkeypatch, capsys, state, code):
-    monkeypatch.setattr(doctor, 'checks', lambda: [lambda: [Finding('thing', state, 'seen', 'mend it')]])
+    monkeypatch.setattr(doctor, 'checks', lambda: [lambda: [CheckResult('thing', state, 'seen', 'mend it')]])
     assert main(['doctor', '--no-test']) == code
     shown = capsys.readouterr().out
     assert ('thing: mend it' in shown) == (state != OK)
@@ -72,12 +72,12 @@ def test_exit_code_and_remedy(monkeypatch, capsys, state, code):
 
 def test_it_works_without_rich(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'rich.console', None)
-    doctor.show([Finding('rich', MISSING, 'not installed', 'pip install rich')])
+    doctor.show([CheckResult('rich', MISSING, 'not installed', 'pip install rich')])
     assert 'missing  rich ' in capsys.readouterr().out
 
 
 def test_json(monkeypatch, capsys):
-    monkeypatch.setattr(doctor, 'checks', lambda: [lambda: [Finding('thing', OK, 'seen')]])
+    monkeypatch.setattr(doctor, 'checks', lambda: [lambda: [CheckResult('thing', OK, 'seen')]])
     assert main(['doctor', '--no-test', '--json']) == 0
     finding, = json.loads(capsys.readouterr().out)
     assert finding == {'name': 'thing', 'state': 'ok', 'text': 'seen', 'remedy': ''}
@@ -100,7 +100,7 @@ def test_the_environment_of_drivers_is_set_by_eval(capsys, monkeypatch):
 
 
 def test_nothing_is_sent_without_ros():
-    assert not list(doctor.send_images([Finding('rclpy', MISSING, 'absent')]))
+    assert not list(doctor.send_images([CheckResult('rclpy', MISSING, 'absent')]))
 
 
 @ros_only

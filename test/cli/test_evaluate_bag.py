@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mpnp_ros.cli.bag_report import ANSWERED, REFUSED, BagReport, Outcome
+from mpnp_ros.cli.bag_report import ANSWERED, REFUSED, AskedOutcome, BagReport
 from mpnp_ros.cli.exchanges import Exchange
 from mpnp_ros.cli.main import main
 from mpnp_ros.cli.node_processes import node_program, source_files
@@ -39,10 +39,10 @@ def exchange(answer: str) -> Exchange:
 def report(blind: bool = True) -> BagReport:
     """One right answer, a wrong one, one that was refused though its text is right, and one that was lost."""
     made = BagReport('bag', 2, 5, 1, blind={QUESTION.text: 'yes'} if blind else {})
-    for outcome in (Outcome(exchange('yes'), ANSWERED, latency=.1),
-                    Outcome(exchange('no'), ANSWERED, latency=.3),
-                    Outcome(exchange('yes'), REFUSED, 'no sensor looks back', .1),
-                    Outcome.lost(QUESTION, 'no', 'no answer within 60 s')):
+    for outcome in (AskedOutcome(exchange('yes'), ANSWERED, latency=.1),
+                    AskedOutcome(exchange('no'), ANSWERED, latency=.3),
+                    AskedOutcome(exchange('yes'), REFUSED, 'no sensor looks back', .1),
+                    AskedOutcome.lost(QUESTION, 'no', 'no answer within 60 s')):
         made.add(outcome)
     return made
 

@@ -10,13 +10,14 @@ import pytest
 from mpnp_ros.cli import links as command
 from mpnp_ros.cli.main import main
 from mpnp_ros.errors import NotRunningError
-from mpnp_ros.methods.link_files import Adaptation, Provenance
+from mpnp_ros.methods.link_files import AdaptationRecord, Provenance
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.methods.mpnp.link import LatentLink
 
 CONFIG = LinkConfig('camera', 'camera-e1', 4, 'm' * 32, 'tiny', (6, 7), 1, 2, 4, hidden=4)
-ADAPTATION = Adaptation('distilled', 'camera/000001', 812, 300, 95.5, 4.2e12, 600_000_000, .31, .52, math.nan)
+ADAPTATION = AdaptationRecord('distilled', 'camera/000001', 812, 300, 95.5, 4.2e12, 600_000_000, .31, .52,
+                              math.nan)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from mpnp_ros.errors import LinksError
 from mpnp_ros.methods.link_files import (
     MANIFEST,
     TENSORS,
-    Adaptation,
+    AdaptationRecord,
     Provenance,
     load_link,
     read_manifest,
@@ -244,7 +244,7 @@ def test_a_failed_write_leaves_nothing(tiny_lm, new_link, tmp_path, monkeypatch)
 
 
 def test_what_adaptation_measured_is_kept(tiny_lm, new_link, tmp_path):
-    adaptation = Adaptation('distilled', 'camera/000001', 812, 300, 95.5, 4.2e12, 600 << 20, .31, .52)
+    adaptation = AdaptationRecord('distilled', 'camera/000001', 812, 300, 95.5, 4.2e12, 600 << 20, .31, .52)
     save_link(new_link(tiny_lm('llama')), tmp_path / 'v1', Provenance(adaptation=adaptation))
     assert read_manifest(tmp_path / 'v1').provenance.adaptation == adaptation
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.modalities import registry
 from mpnp_ros.modalities.base import EncoderConfig
-from mpnp_ros.modalities.health import Finding, HealthLimits, grade, health, worst
+from mpnp_ros.modalities.health import HealthFinding, HealthLimits, grade, health, worst
 from mpnp_ros.modalities.registry import Sensor
 from mpnp_ros.options import option
 
@@ -39,9 +39,10 @@ def test_a_grade_is_within_0_and_1_and_monotonic(one, other, nothing, everything
 
 
 def test_a_sensor_is_as_good_as_its_worst_property_and_sensors_share_equally():
-    dark = worst([Finding(.9, 'is blurred'), Finding(.2, 'is dark'), Finding(.2, 'is flat')])
+    dark = worst([HealthFinding(.9, 'is blurred'), HealthFinding(.2, 'is dark'),
+                  HealthFinding(.2, 'is flat')])
     assert dark.words == 'is dark'
-    said = health({'left': dark, 'right': Finding(.6, 'is dull')})
+    said = health({'left': dark, 'right': HealthFinding(.6, 'is dull')})
     assert (said.quality, said.concerns) == (pytest.approx(.4), ('left is dark',))
 
 

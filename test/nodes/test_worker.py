@@ -7,7 +7,7 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpnp_ros.nodes.worker import Alarm, LatestWorker, Tally
+from mpnp_ros.nodes.worker import Alarm, LatestWorker, MessageCounters
 
 PATIENCE = 10
 
@@ -85,7 +85,7 @@ def test_every_item_of_many_threads_is_done_or_superseded(threads, each):
 
 @given(st.lists(st.sampled_from(['receive', 'encoded', 'superseded', 'rejected']), max_size=60))
 def test_the_tally_always_adds_up(events):
-    tally = Tally(['/a'])
+    tally = MessageCounters(['/a'])
     for event in events:
         if event == 'receive':
             tally.receive('/a')

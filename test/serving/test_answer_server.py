@@ -15,7 +15,7 @@ from mpnp_ros.errors import LinksError
 from mpnp_ros.methods.questions import Reply
 from mpnp_ros.serving.answers import Status
 from mpnp_ros.serving.link_versions import LinkVersion
-from mpnp_ros.serving.modality_state import Command
+from mpnp_ros.serving.modality_state import PlugMode
 from mpnp_ros.serving.questions import Question
 from mpnp_ros.tokens import NO_SOURCE
 
@@ -55,7 +55,7 @@ def test_an_answer_that_would_rest_on_nothing_says_so_and_why(make_bench, questi
     assert bench.server.ask(question).result(WAIT).status is Status.OK
     bench.clock.advance(5)
     assert 'camera: no tokens for 5.0 s' in bench.server.ask(question).result(WAIT).error
-    bench.board.command('camera', Command.UNPLUG)
+    bench.board.command('camera', PlugMode.UNPLUG)
     assert 'camera: unplugged by hand' in bench.server.ask(question).result(WAIT).error
 
 
@@ -75,13 +75,13 @@ def test_concerns_of_what_an_answer_rests_on_go_with_it(bench):
     bench.plug('lidar')
     bench.offer('camera', concerns=('front: no calibration',))
     bench.offer('lidar', stamp_ns=bench.clock.now - 5_000_000_000)
-    bench.board.command('lidar', Command.PLUG)
+    bench.board.command('lidar', PlugMode.PLUG)
     answer = bench.server.ask(CLOSED).result(WAIT)
     assert answer.status is Status.OK
     assert answer.concerns[0] == 'camera: front: no calibration'
     assert answer.concerns[1].startswith('lidar: stamps are 5.0 s behind the clock')
     assert len(answer.concerns) == 2
-    bench.board.command('lidar', Command.UNPLUG)
+    bench.board.command('lidar', PlugMode.UNPLUG)
     assert bench.server.ask(CLOSED).result(WAIT).concerns == ('camera: front: no calibration',)
     bench.offer('camera', concerns=('camera: no calibration',))  # of the one camera, which is called so
     assert bench.server.ask(CLOSED).result(WAIT).concerns == ('camera: no calibration',)
@@ -154,7 +154,7 @@ def test_plug_and_unplug_follow_between_answers_but_not_within_one(bench):
     held(bench)
     first = bench.server.ask(FREE)
     begun(bench)
-    bench.board.command('camera', Command.UNPLUG)
+    bench.board.command('camera', PlugMode.UNPLUG)
     second = bench.server.ask(FREE)
     bench.method.gate.set()
     assert [entry.modality for entry in first.result(WAIT).used] == ['camera']
@@ -378,7 +378,7 @@ def test_frames_that_cannot_be_used_ask_nothing(bench):
     bench.server.ask(Question('q', id='s', standing=True)).result(WAIT)
     assert bench.offer('lidar')
     assert not bench.offer('camera', encoder='other')
-    bench.board.command('camera', Command.UNPLUG)
+    bench.board.command('camera', PlugMode.UNPLUG)
     assert bench.offer('camera')
     bench.server.ask(FREE).result(WAIT)
     assert len(bench.delivered) == 2
@@ -483,7 +483,7 @@ STEP = st.one_of(
     st.tuples(st.just('ask'), st.sampled_from(QUESTIONS)),
     st.tuples(st.just('cancel'), st.booleans()),
     st.tuples(st.just('offer'), st.tuples(MODALITY, ENCODER)),
-    st.tuples(st.just('command'), st.tuples(MODALITY, st.sampled_from(Command))),
+    st.tuples(st.just('command'), st.tuples(MODALITY, st.sampled_from(PlugMode))),
     st.tuples(st.just('swap'), st.tuples(MODALITY, ENCODER | st.just('refused'))),
     st.tuples(st.just('rollback'), MODALITY),
     st.tuples(st.just('fail'), st.sampled_from([MemoryError, ValueError])),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.serving.modality_board import MOST_TOKENS, ModalityBoard
-from mpnp_ros.serving.modality_state import Command, EncoderFacts, LinkFit, State, WatchLimits
+from mpnp_ros.serving.modality_state import EncoderFacts, LinkFit, PlugMode, State, WatchLimits
 
 FIT = LinkFit('e1', 4, 'v1')
 
@@ -60,19 +60,19 @@ def test_commands_pin_and_automatic_follows_the_links(board, tokens):
     board.offer(tokens('lidar'))
     assert list(board.usable()) == ['camera']
     assert not board.state('lidar').plugged
-    row = board.command('camera', Command.UNPLUG)
+    row = board.command('camera', PlugMode.UNPLUG)
     assert (row.plugged, row.pinned) == (False, True)
     assert not board.usable()
-    row = board.command('camera', Command.AUTO)
+    row = board.command('camera', PlugMode.AUTO)
     assert (row.plugged, row.pinned) == (True, False)
     assert list(board.usable()) == ['camera']
-    assert board.command('lidar', Command.PLUG).plugged
+    assert board.command('lidar', PlugMode.PLUG).plugged
     assert list(board.usable()) == ['camera'], 'plugged by hand, but without links'
 
 
 def test_unknown_modality_and_command_are_named(board):
     with pytest.raises(ConfigurationError, match='radar'):
-        board.command('radar', Command.PLUG)
+        board.command('radar', PlugMode.PLUG)
     with pytest.raises(ConfigurationError, match='9'):
         board.command('camera', 9)
 
@@ -150,14 +150,14 @@ def test_small_step_back_keeps_tokens(board, clock, tokens):
     assert board.state('camera').age == 0.
 
 
-ACTIONS = ['offer', 'misfit', 'connect', 'disconnect', *Command]
+ACTIONS = ['offer', 'misfit', 'connect', 'disconnect', *PlugMode]
 
 
 @given(steps=st.lists(st.tuples(st.sampled_from(ACTIONS), st.floats(-5, 5)), max_size=40))
 def test_usable_means_plugged_fresh_linked_and_fitting(make_clock, tokens, steps):
     clock = make_clock()
     board = ModalityBoard(clock, ('camera',), WatchLimits(stale_after=1.), clock)
-    newest, arrived, linked, command, latest = None, 0, False, Command.AUTO, clock.now
+    newest, arrived, linked, command, latest = None, 0, False, PlugMode.AUTO, clock.now
     for action, seconds in steps:
         clock.advance(seconds)
         if clock.now < latest - 1_000_000_000:
@@ -175,7 +175,7 @@ def test_usable_means_plugged_fresh_linked_and_fitting(make_clock, tokens, steps
         else:
             command = action
             board.command('camera', command)
-        usable = linked and newest is not None and command is not Command.UNPLUG \
+        usable = linked and newest is not None and command is not PlugMode.UNPLUG \
             and clock.now - arrived <= 1_000_000_000
         assert board.usable() == ({'camera': newest} if usable else {})
 
@@ -235,11 +235,11 @@ def test_whether_answers_rest_on_a_degraded_modality(make_board, pass_time, use,
     board = make_board(use_degraded=use)
     pass_time(board, 3, camera=.1, lidar=1.)
     assert list(board.usable()) == with_lidar
-    board.command('camera', Command.PLUG)
+    board.command('camera', PlugMode.PLUG)
     assert list(board.usable()) == pinned
     pass_time(board, 3, camera=.1)
     assert list(board.usable()) == ['camera'], 'plugged by hand is used while it is fresh'
-    board.command('camera', Command.AUTO)
+    board.command('camera', PlugMode.AUTO)
     assert list(board.usable()) == without
 
 
@@ -308,9 +308,9 @@ def test_adapting_is_shown_while_tokens_come_and_changes_nothing_else(make_board
     assert row.detail == 'its links are being trained; quality is 0.10: it is dark'
     assert board.state('lidar').state is State.HEALTHY
     assert list(board.usable()) == ['lidar']
-    board.command('camera', Command.UNPLUG)
+    board.command('camera', PlugMode.UNPLUG)
     assert board.state('camera').state is State.DEGRADED
-    board.command('camera', Command.AUTO)
+    board.command('camera', PlugMode.AUTO)
     board.connect({'lidar': FIT})
     assert board.state('camera').state is State.ADAPTING, 'it waits for links'
     board.adapting(())

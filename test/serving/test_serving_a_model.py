@@ -12,7 +12,7 @@ from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.answers import Answer, Status
 from mpnp_ros.serving.link_versions import LinkVersion
 from mpnp_ros.serving.modality_board import ModalityBoard
-from mpnp_ros.serving.modality_state import Command
+from mpnp_ros.serving.modality_state import PlugMode
 from mpnp_ros.serving.questions import Question
 from mpnp_ros.tokens import ModalityTokens
 
@@ -71,9 +71,9 @@ def test_unplugged_by_hand_or_stale_is_the_same_as_never_there(server, method, c
     without = ask(server, CLOSED).probabilities
     server.offer(frame('camera', 5., clock.now))
     assert ask(server, CLOSED).probabilities != without
-    server.board.command('camera', Command.UNPLUG)
+    server.board.command('camera', PlugMode.UNPLUG)
     assert ask(server, CLOSED).probabilities == without
-    server.board.command('camera', Command.AUTO)
+    server.board.command('camera', PlugMode.AUTO)
     clock.advance(4)
     assert ask(server, CLOSED).probabilities == without
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mpnp_ros.modalities.health import Attendance, Finding, Health, HealthLimits, health
+from mpnp_ros.modalities.health import Attendance, Health, HealthFinding, HealthLimits, health
 from mpnp_ros.options import option
 from toy_sensor.encoder import SonarFrame
 
@@ -28,7 +28,7 @@ class SonarJudge:
 
     def judge(self, frame: SonarFrame) -> Health:
         """Return the share of the sonars that are there and not covered, and a concern for each other one."""
-        findings = {echo.name: Finding(float(echo.distance > echo.nearest), 'is covered')
+        findings = {echo.name: HealthFinding(float(echo.distance > echo.nearest), 'is covered')
                     for echo in frame.echoes}
         missed = self._attendance.missed({echo.name: echo.stamp_ns for echo in frame.echoes})
         return health({**findings, **missed})

@@ -52,7 +52,7 @@ class Seen(NamedTuple):
         return seen if rows is None else Seen(*(part[rows] for part in seen))
 
 
-class Reading(nn.Module):
+class QuestionAttention(nn.Module):
     """What each entry takes from the question: attention over its positions."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -69,7 +69,7 @@ class Reading(nn.Module):
         return self.write(_join(scaled_dot_product_attention(query, key, value, mask[:, None, None, :])))
 
 
-class Looking(nn.Module):
+class TokenAttention(nn.Module):
     """What each entry sees: per head a sum over the tokens, weighted by direction and by content.
 
     A head's weight of a token is the product of a window, linear in the Fourier features of the token's
@@ -100,14 +100,14 @@ class PoolingLayer(nn.Module):
     def __init__(self, width: int, heads: int, directions: int, contents: int, additive: bool) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
-        self.reading = Reading(width, heads // 3 if heads % 3 == 0 else heads)
-        self.looking = Looking(width, heads, directions, contents, additive)
+        self.reading = QuestionAttention(width, heads // 3 if heads % 3 == 0 else heads)
+        self.looking = TokenAttention(width, heads, directions, contents, additive)
         self.interest, self.write = nn.Linear(width, width), nn.Linear(width, width)
         self.think = nn.Sequential(nn.Linear(2 * width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, entries: torch.Tensor, question: torch.Tensor, mask: torch.Tensor,
                 seen: Seen) -> torch.Tensor:
-        """Entries [B, M, w] after one look; the other arguments as in Reading and Looking."""
+        """Entries [B, M, w] after one look; other arguments as in QuestionAttention and TokenAttention."""
         entries = entries + self.reading(self.norms[0](entries), question, mask)
         asking = self.norms[1](entries)
         found = self.looking(asking, seen)

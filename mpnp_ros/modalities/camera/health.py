@@ -28,8 +28,8 @@ from mpnp_ros.modalities.health import (
     SCALE,
     SECOND,
     Attendance,
-    Finding,
     Health,
+    HealthFinding,
     HealthLimits,
     grade,
     health,
@@ -82,21 +82,22 @@ class CameraJudge:
         missed = self._attendance.missed({view.name: view.stamp_ns for view in frame.views})
         return health({view.name: worst(self._findings(view)) for view in frame.views} | missed)
 
-    def _findings(self, view: CameraView) -> Iterator[Finding]:
+    def _findings(self, view: CameraView) -> Iterator[HealthFinding]:
         limits, still = self._limits, self._still(view)
         frozen = 0 < limits.frozen_after <= still
-        yield Finding(0. if frozen else 1., f'is frozen (the same image for {still:.1f} s)')
+        yield HealthFinding(0. if frozen else 1., f'is frozen (the same image for {still:.1f} s)')
         picture = _picture(view)
         if picture.damage:
-            yield Finding(DAMAGED * (1 - picture.missing), f'is a damaged JPEG ({picture.damage})')
+            yield HealthFinding(DAMAGED * (1 - picture.missing), f'is a damaged JPEG ({picture.damage})')
         pixels = luminance(picture)
         mean, (low, high) = pixels.mean(), np.percentile(pixels, (5, 95))
         clipped = np.mean((pixels <= BLACK) | (pixels >= WHITE))
         sharp = sharpness(pixels)
-        yield Finding(grade(mean, limits.luminance), f'is dark (mean {mean:.0f} of 255)')
-        yield Finding(grade(clipped, limits.clipped), f'is clipped ({clipped:.0%} is black or white)')
-        yield Finding(grade(high - low, limits.contrast), f'has little contrast ({high - low:.0f} of 255)')
-        yield Finding(grade(sharp, limits.sharpness), f'is blurred (sharpness {sharp:.2f})')
+        yield HealthFinding(grade(mean, limits.luminance), f'is dark (mean {mean:.0f} of 255)')
+        yield HealthFinding(grade(clipped, limits.clipped), f'is clipped ({clipped:.0%} is black or white)')
+        yield HealthFinding(grade(high - low, limits.contrast),
+                            f'has little contrast ({high - low:.0f} of 255)')
+        yield HealthFinding(grade(sharp, limits.sharpness), f'is blurred (sharpness {sharp:.2f})')
 
     def _still(self, view: CameraView) -> float:
         """Seconds of sensor time that the view is as it is; 0 where it has never changed.

@@ -24,8 +24,8 @@ from mpnp_ros.nodes.discovery import (
     COMPRESSED,
     IMAGE,
     TRANSPORTS,
+    FoundSensor,
     FoundSensors,
-    Sensor,
     Topic,
     find_cameras,
     info_topic,
@@ -125,7 +125,7 @@ class CameraNode(SynchronizedEncoder):
             transport = self.values.transport
             if transport == 'auto':
                 transport = 'compressed' if topic.endswith('compressed') else 'raw'
-            self._read(Sensor(camera, topic, transport, self._info_topics[camera]))
+            self._read(FoundSensor(camera, topic, transport, self._info_topics[camera]))
 
     def discover(self, graph: Sequence[Topic]) -> None:
         """Subscribe to discovered cameras."""
@@ -151,14 +151,14 @@ class CameraNode(SynchronizedEncoder):
             if len(kinds) == 1 and (kind := TRANSPORTS.get(kinds.pop())) and subscription.others():
                 subscription.retype(TYPES[kind])
 
-    def _read(self, camera: Sensor) -> None:
+    def _read(self, camera: FoundSensor) -> None:
         pattern = self.values.camera_info_topic
         info = pattern.replace('{camera}', camera.name) if pattern else camera.info
         self._info_topics[camera.name] = info
         self.listen(CameraInfo, info, self._info_callback(camera.name))
         self.join(camera.name, TYPES[camera.transport], camera.topic)
 
-    def _leave(self, camera: Sensor) -> None:
+    def _leave(self, camera: FoundSensor) -> None:
         self.forget(self._info_topics[camera.name])
         self.leave(camera.name)
 

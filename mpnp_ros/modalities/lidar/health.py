@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpnp_ros.modalities.geometry import levelled
-from mpnp_ros.modalities.health import SCALE, Finding, Health, HealthLimits, grade, health, worst
+from mpnp_ros.modalities.health import SCALE, Health, HealthFinding, HealthLimits, grade, health, worst
 from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.options import option
 
@@ -61,21 +61,22 @@ class LidarJudge:
         """Return the grade of the worst property, and that as the only concern."""
         return health({frame.name: worst(self._findings(frame))})
 
-    def _findings(self, frame: LidarFrame) -> Iterator[Finding]:
+    def _findings(self, frame: LidarFrame) -> Iterator[HealthFinding]:
         limits, points = self._limits, np.asarray(frame.points)[:, :3]
         with np.errstate(over='ignore', invalid='ignore'):
             distance = np.sqrt(np.square(points, dtype=np.float32).sum(axis=1))
             usable = np.isfinite(distance) & (distance >= limits.min_range)
         points, distance, share = points[usable], distance[usable], usable.mean() if len(usable) else 0.
-        yield Finding(grade(len(points), limits.returns), f'has few returns ({len(points)})')
-        yield Finding(grade(share, limits.usable), f'has few usable points ({share:.0%})')
+        yield HealthFinding(grade(len(points), limits.returns), f'has few returns ({len(points)})')
+        yield HealthFinding(grade(share, limits.usable), f'has few usable points ({share:.0%})')
         if not len(points):
             return
         middle, far = np.percentile(distance, (50, 95))
         empty = 1 - len(np.unique(_sectors(levelled(frame, points)))) / SECTORS
-        yield Finding(grade(middle, limits.median_range), f'sees too near (median range {middle:.1f} m)')
-        yield Finding(grade(far, limits.far_range), f'does not see far (95 % within {far:.1f} m)')
-        yield Finding(grade(empty, limits.empty), f'sees nothing in {empty:.0%} of all directions')
+        yield HealthFinding(grade(middle, limits.median_range),
+                            f'sees too near (median range {middle:.1f} m)')
+        yield HealthFinding(grade(far, limits.far_range), f'does not see far (95 % within {far:.1f} m)')
+        yield HealthFinding(grade(empty, limits.empty), f'sees nothing in {empty:.0%} of all directions')
 
 
 def _sectors(points: np.ndarray) -> np.ndarray:

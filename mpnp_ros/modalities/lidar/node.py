@@ -13,7 +13,7 @@ from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.lidar.health import LidarLimits
 from mpnp_ros.modalities.lidar.intensity import IntensityScale
-from mpnp_ros.nodes.discovery import CLOUD, FoundSensors, Sensor, Topic, equals, find_lidars, sensor_name
+from mpnp_ros.nodes.discovery import CLOUD, FoundSensor, FoundSensors, Topic, equals, find_lidars, sensor_name
 from mpnp_ros.nodes.encoder_node import EncoderNode, EncoderOptions, Input
 from mpnp_ros.nodes.parameters import topic_problem
 from mpnp_ros.options import Change, option
@@ -67,7 +67,7 @@ class LidarNode(EncoderNode):
         super().start()
         self._scale = IntensityScale(self.encoder.config.max_intensity, self.values.full_intensity)
         if topic := self.values.topic:
-            self._read(Sensor(sensor_name(topic, kind='lidar'), topic))
+            self._read(FoundSensor(sensor_name(topic, kind='lidar'), topic))
 
     def stop(self) -> None:
         """Unsubscribe."""
@@ -97,7 +97,7 @@ class LidarNode(EncoderNode):
         self.concerns.set('intensity', f'{parts[0].name}: {concern}' if concern else '')
         return replace(parts[0], intensity=intensity)
 
-    def _choose(self, graph: Sequence[Topic], namespace: str, read: Mapping[str, str]) -> list[Sensor]:
+    def _choose(self, graph: Sequence[Topic], namespace: str, read: Mapping[str, str]) -> list[FoundSensor]:
         """Return the likeliest LiDAR, or the current one if it is as likely."""
         found = find_lidars(graph, namespace)
         if not found:
@@ -107,7 +107,7 @@ class LidarNode(EncoderNode):
         self._others = [lidar.topic for lidar in likely if lidar != kept]
         return [kept]
 
-    def _read(self, lidar: Sensor) -> None:
+    def _read(self, lidar: FoundSensor) -> None:
         self._named = lidar.name
         if self._others:
             self.get_logger().warning(f'several LiDARs found: reading {lidar.topic}, not '

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpnp_ros.modalities.health import SCALE, Attendance, Finding, Health, HealthLimits, grade, health, worst
+from mpnp_ros.modalities.health import (
+    SCALE,
+    Attendance,
+    Health,
+    HealthFinding,
+    HealthLimits,
+    grade,
+    health,
+    worst,
+)
 from mpnp_ros.modalities.radar.frames import RadarFrame, RadarScan, usable_returns
 from mpnp_ros.options import option
 
@@ -59,14 +68,15 @@ class RadarJudge:
                     for scan, kept in zip(frame.scans, usable, strict=True)}
         return health(findings | self._attendance.missed({scan.name: scan.stamp_ns for scan in frame.scans}))
 
-    def _findings(self, points: int, usable: RadarScan, moving: bool) -> Iterator[Finding]:
+    def _findings(self, points: int, usable: RadarScan, moving: bool) -> Iterator[HealthFinding]:
         limits, count = self._limits, len(usable.points)
-        yield Finding(grade(count, limits.returns), f'has few returns ({count})')
+        yield HealthFinding(grade(count, limits.returns), f'has few returns ({count})')
         if not count:
             return
         far = np.percentile(np.linalg.norm(usable.points, axis=1), 95)
         still = np.mean(~usable.velocity.any(axis=1))
-        yield Finding(grade(count / points, limits.usable), f'has few usable points ({count / points:.0%})')
-        yield Finding(grade(far, limits.far_range), f'does not see far (95 % within {far:.1f} m)')
+        yield HealthFinding(grade(count / points, limits.usable),
+                            f'has few usable points ({count / points:.0%})')
+        yield HealthFinding(grade(far, limits.far_range), f'does not see far (95 % within {far:.1f} m)')
         if moving:
-            yield Finding(grade(still, limits.still), f'has returns without speed ({still:.0%})')
+            yield HealthFinding(grade(still, limits.still), f'has returns without speed ({still:.0%})')

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from mpnp_ros.cli.doctor import MISSING, Finding
+from mpnp_ros.cli.doctor import MISSING, CheckResult
 from mpnp_ros.cli.main import main
 from mpnp_world import checks
 from mpnp_world.demo import command as demo
@@ -30,7 +30,7 @@ def apart(monkeypatch, tmp_path) -> None:
 
 
 def without_drawing(monkeypatch) -> None:
-    monkeypatch.setattr(checks, 'check_graphics', lambda: iter([Finding(
+    monkeypatch.setattr(checks, 'check_graphics', lambda: iter([CheckResult(
         'EGL', MISSING, 'libEGL.so.1 is not there', 'apt install libegl1 libgl1-mesa-dri')]))
 
 

@@ -7,7 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpnp_ros.cli.exchanges import Exchange
-from mpnp_world.demo.drive import BOTH, CAMERA, LABELLED, LIDAR, PHASES, Costs, Drive, Event, Moment, Sight
+from mpnp_world.demo.drive import (
+    BOTH,
+    CAMERA,
+    LABELLED,
+    LIDAR,
+    PHASES,
+    Costs,
+    Drive,
+    DriveMoment,
+    Event,
+    Sight,
+)
 from mpnp_world.demo.strips import label_rows
 from mpnp_world.demo.timeline import (
     Course,
@@ -35,7 +46,7 @@ def exchange(used: tuple[str, ...], right: bool = True, training: bool = False) 
 @pytest.fixture
 def drive() -> Drive:
     """A trial from 62 s on, a training from 80 s on."""
-    moments = [Moment(phase, 20. * place + 20, [exchange((CAMERA,))], Sight(1))
+    moments = [DriveMoment(phase, 20. * place + 20, [exchange((CAMERA,))], Sight(1))
                for place, phase in enumerate(STEPS)]
     events = told(
         (1., 'state', 'camera healthy'), (42., 'state', 'camera degraded'), (60.5, 'state', 'lidar probing'),
@@ -79,9 +90,10 @@ def test_a_drive_that_has_not_begun_has_no_milestones():
 
 
 def test_answers_are_spread_between_key_frames(drive):
-    moments = [Moment(STEPS[0], 4., [exchange((CAMERA,)), exchange((CAMERA,), False)], Sight(1)),
-               Moment(STEPS[3], 10., [exchange((CAMERA,), training=True), exchange((LIDAR,), training=True),
-                                      exchange(BOTH)], Sight(2))]
+    moments = [DriveMoment(STEPS[0], 4., [exchange((CAMERA,)), exchange((CAMERA,), False)], Sight(1)),
+               DriveMoment(STEPS[3], 10., [
+                   exchange((CAMERA,), training=True), exchange((LIDAR,), training=True), exchange(BOTH)],
+                           Sight(2))]
     course = Course.of(Drive(STEPS, moments))
     assert course.seconds.tolist() == [2., 4., 6., 8., 10.]
     assert course.right.tolist() == [True, False, True, True, True] and not course.guessed.any()

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mpnp_ros.cli.exchanges import Exchange
 from mpnp_world.demo.diary import Diary, Running, Sense
-from mpnp_world.demo.drive import BOTH, LABELLED, PHASES, Costs, Drive, Event, Moment, Phase, Sight
+from mpnp_world.demo.drive import BOTH, LABELLED, PHASES, Costs, Drive, DriveMoment, Event, Phase, Sight
 from mpnp_world.demo.picture import draw_drive, draw_key_frame
 from mpnp_world.demo.real_scene import find_scene
 from mpnp_world.demo.tables import adaptations_table, examples, phases_table, types_table
@@ -50,11 +50,12 @@ def jpeg(grey: int) -> bytes:
     return stream.getvalue()
 
 
-def moment(phase: Phase, seconds: float, right: int, grey: int = 20) -> Moment:
+def moment(phase: Phase, seconds: float, right: int, grey: int = 20) -> DriveMoment:
     """A key frame about which 4 questions were asked."""
     sight = Sight(1, dict.fromkeys(('cam_front_left', 'cam_front', 'cam_front_right'), jpeg(grey)),
                   np.random.default_rng(0).uniform(-20, 20, (500, 3)))
-    return Moment(phase, seconds, [exchange('yes' if place < right else 'no') for place in range(4)], sight)
+    exchanges = [exchange('yes' if place < right else 'no') for place in range(4)]
+    return DriveMoment(phase, seconds, exchanges, sight)
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def drive() -> Drive:
 def adapted(drive) -> Drive:
     """The same, with links that were trained while a question was asked."""
     busy = Exchange('?', 'exist', 'yes', 'no', 'yes', .5, ('camera',), .5, training=True)
-    drive.moments += [Moment(PLUGGED, 9., [busy], Sight(2)), moment(PLUGGED, 60., 2)]
+    drive.moments += [DriveMoment(PLUGGED, 9., [busy], Sight(2)), moment(PLUGGED, 60., 2)]
     drive.events += [Event(7., 'phase', PLUGGED.title), Event(8., 'stage', 'training'),
                      Event(48., 'stage', 'idle'), Event(49., 'links', 'lidar 000001')]
     drive.adaptations = [COSTS]
