@@ -87,7 +87,7 @@ class Kill:
 
 
 @dataclass
-class Outcome:
+class EnduranceResult:
     """The result of a whole run.  trouble: why it ended early."""
 
     cycles: int
@@ -233,7 +233,7 @@ class Endurance:
             raise MpnpError(f'{victim}, killed while {kill.point.phase}, is not back after {RECOVERY:g} s')
 
 
-def is_good(outcome: Outcome, robot: TokenRobot, planned: int) -> bool:
+def is_good(outcome: EnduranceResult, robot: TokenRobot, planned: int) -> bool:
     """Whether no question is lost, doubled or torn, and all killed processes came back with their links."""
     return (not outcome.trouble and robot.ledger.good and len(outcome.kills) == planned
             and all(kill.good for kill in outcome.kills))
@@ -260,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, folder: Path, log: Path,
-         say: Callable[[str], None]) -> tuple[Outcome, TokenRobot]:
+         say: Callable[[str], None]) -> tuple[EnduranceResult, TokenRobot]:
     started, shipped, trouble = time.monotonic(), shipped_links(), ''
     with ExitStack() as stack:
         node = stack.enter_context(ros_session())
@@ -272,10 +272,10 @@ def _run(options: argparse.Namespace, folder: Path, log: Path,
             trouble = str(error)
         except KeyboardInterrupt:
             trouble = 'interrupted'
-    return Outcome(endurance.done, endurance.kills, time.monotonic() - started, trouble), robot
+    return EnduranceResult(endurance.done, endurance.kills, time.monotonic() - started, trouble), robot
 
 
-def _facts(outcome: Outcome, robot: TokenRobot) -> dict[str, Any]:
+def _facts(outcome: EnduranceResult, robot: TokenRobot) -> dict[str, Any]:
     ledger, latency = robot.ledger, Summary.of(robot.ledger.latencies)
     return {'machine': machine(), 'seconds': outcome.seconds, 'cycles': outcome.cycles,
             'trouble': outcome.trouble, 'asked': ledger.counts['asked'], 'ok': ledger.counts['ok'],

@@ -26,7 +26,7 @@ TOKENS_OF_A_VIEW = 4
 
 
 @dataclass(frozen=True)
-class Sensor:
+class SensorViews:
     """The views of one sensor at one moment.
 
     views: images or sweeps, four tokens each.  size: [channels, rows, columns] of a view.
@@ -42,8 +42,8 @@ class Sensor:
         return self.views * TOKENS_OF_A_VIEW
 
 
-CAMERA = Sensor('camera', 6, (3, IMAGE, IMAGE))
-LIDAR = Sensor('lidar', 1, (RANGEVIT.channels, ROWS, COLUMNS))
+CAMERA = SensorViews('camera', 6, (3, IMAGE, IMAGE))
+LIDAR = SensorViews('lidar', 1, (RANGEVIT.channels, ROWS, COLUMNS))
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class AdaptationTask:
     """
 
     name: str
-    sensors: tuple[Sensor, ...]
+    sensors: tuple[SensorViews, ...]
     text: int = 72
     answer: int = 3
     samples: int = 659
@@ -114,7 +114,7 @@ def language_model(name: str, dtype: torch.dtype = torch.bfloat16, first: int = 
     return LanguageModel(model, None, name, weights_identity=name)
 
 
-def encoder(sensor: Sensor) -> VisionTransformer:
+def encoder(sensor: SensorViews) -> VisionTransformer:
     """The encoder of a sensor on the default device."""
     network = build_rangevit() if sensor.modality == LIDAR.modality else VisionTransformer(VIT)
     return network.eval().requires_grad_(False)
@@ -134,7 +134,7 @@ class Encoders(nn.Module):
         """Tokens [1, P, D] float32 of one moment by modality, from views of zeros."""
         return {sensor.modality: self._encode(sensor) for sensor in self.adaptation.sensors}
 
-    def _encode(self, sensor: Sensor) -> torch.Tensor:
+    def _encode(self, sensor: SensorViews) -> torch.Tensor:
         network = self.networks[sensor.modality]
         views = torch.zeros(sensor.views, *sensor.size, dtype=network.cls_token.dtype)
         if sensor.modality == LIDAR.modality:
