@@ -127,11 +127,13 @@ def number_probabilities(each: torch.Tensor) -> torch.Tensor:
     point = torch.polar(torch.full_like(angle, DAMPING), angle)
     whole = each.detach().floor()
     part = (each - whole)[..., None]
-    factors = (1 - part + part * point) * point ** whole[..., None]
-    while factors.shape[-2] > 1:
-        odd = factors[..., -1:, :] if factors.shape[-2] % 2 else factors[..., :0, :]
-        paired = factors[..., :factors.shape[-2] // 2 * 2, :]
-        factors = torch.cat([paired[..., ::2, :] * paired[..., 1::2, :], odd], -2)
+    factors = 1 - part + part * point
+    if bool(whole.any()):
+        factors = factors * point ** whole[..., None]
+    while (count := factors.shape[-2]) > 1:
+        half = count // 2
+        product = factors[..., :half, :] * factors[..., half:2 * half, :]
+        factors = torch.cat([product, factors[..., -1:, :]], -2) if count % 2 else product
     number = torch.arange(NUMBERS, device=each.device)
     series = torch.fft.irfft(factors[..., 0, :].conj().resolve_conj(), FREQUENCIES)[..., :NUMBERS]
     below = (series / DAMPING ** number).clamp(0, 1)
