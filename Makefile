@@ -14,7 +14,8 @@ export AMENT_PREFIX_PATH := $(VENV)
 export PATH := $(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(VENV)
 
-INTERFACES := $(wildcard msg/*.msg srv/*.srv action/*.action) CMakeLists.txt setup.py package.xml resource/executables.txt
+INTERFACES := $(wildcard msg/*.msg srv/*.srv action/*.action) CMakeLists.txt setup.py package.xml resource/executables.txt \
+    $(wildcard mpnp_ros/modalities/*/node.py)
 
 .PHONY: help install demo test lint docs bench lock colcon clean
 

@@ -180,7 +180,7 @@ class _Stored(Holding):
 
 
 class ReplayBuffer:
-    """A folder of moments by stamp; :mod:`.retention` decides what is evicted.
+    """A folder of moments by stamp, which evicts the least useful ones when it is full.
 
     A moment is written at once and atomically, so a killed process loses at most the current one.  After a
     power failure, files of the last seconds may be damaged, and are dropped.  A file is rewritten when half

@@ -186,12 +186,14 @@ def source_files(overlay: str) -> list[Path]:
 
     overlay: the first of them.  The other one is made from the registrations of the sensors, in the cache.
     """
-    values = {f'/**/{name}_encoder': {'ros__parameters': dict(sensor.source_parameters)}
-              for name, sensor in sensors().items() if sensor.source_parameters}
+    values = {f'/**/{name}_encoder': {'ros__parameters': {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in sensor.source_parameters.items()}}
+        for name, sensor in sensors().items() if sensor.source_parameters}
     text = yaml.safe_dump(values, sort_keys=False).encode()
     path = cache_root() / 'parameters' / f'sensors-{hashlib.sha256(text).hexdigest()[:12]}.yaml'
     if not path.is_file():
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, text)
     return [shared_file(overlay), path]
 

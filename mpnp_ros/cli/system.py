@@ -169,6 +169,8 @@ class System:
     def __init__(self, specs: Sequence[ProcessSpec], placement: Placement, restarts: int = 5,
                  signals: Sequence[int] = ()) -> None:
         self._names = [spec.name for spec in specs]
+        known = set(encoder_nodes().values())  # a scan of all plug-ins, so once
+        self._encoders = [name for name in self._names if name in known]
         self._placement, self._signals, self._heeded = placement, signals, 0
         self.why = ''
         self._lines = PrefixedLines([*self._names, 'mpnp'])
@@ -242,7 +244,7 @@ class System:
         """Return which indispensable part has ended, and the consequence."""
         gone = {child.spec.name: child for child in self._supervisor.children
                 if child.state in (ENDED, FAILED)}
-        encoders = [name for name in self._names if name in encoder_nodes().values()]
+        encoders = self._encoders
         source = next((name for name in self._names if name in SOURCES), None)
         if FUSION in gone:
             return f'{FUSION} has {_ending(gone[FUSION])}: questions cannot be answered'

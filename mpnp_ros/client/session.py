@@ -111,7 +111,8 @@ async def within(waiting: Awaitable[T], timeout: float | None) -> T:
             raise asyncio.TimeoutError
         return task.result()
     finally:
-        task.cancel()
+        if not task.cancel() and not task.cancelled():
+            task.exception()  # of a request that was given up: looked at, so that asyncio does not log it
 
 
 def into(messages: asyncio.Queue[Any]) -> Callable[[Any], None]:

@@ -62,7 +62,7 @@ def open_columns(prefix: BlockPrefix | None) -> BlockPrefix | None:
     if prefix is None or prefix.keys.shape[2] == 0:
         return None
     gate = prefix.log_gate
-    if is_fake(gate):  # a size without numbers, as bench/paper_scale.py counts with: not known to be closed
+    if is_fake(gate):  # a size without numbers, as bench/paper_scale counts with: not known to be closed
         return prefix
     gate = gate.expand(*gate.shape[:-1], prefix.keys.shape[2])
     closed = torch.isneginf(gate.detach()).reshape(-1, gate.shape[-1]).all(0)

@@ -94,6 +94,11 @@ class Diagnostics:
         if due:
             self._log(key, text)
 
+    def withdraw(self, key: str) -> None:
+        """Log no text of ``key`` that is held back: it does not hold any more."""
+        with self._lock:
+            self._held_back.pop(key, None)
+
     def counters(self) -> dict[str, int]:
         """Return a copy of the counters."""
         with self._lock:
@@ -180,7 +185,9 @@ class Concerns:
                 self._lasting[key] = (text, quality)
             else:
                 self._lasting.pop(key, None)
-        if text and text != known:
+        if not text:
+            self._diagnostics.withdraw(key)
+        elif text != known:
             self._diagnostics.warn(key, text)
 
     def text(self, key: str) -> str:
@@ -191,8 +198,11 @@ class Concerns:
     def clear(self, prefix: str = '') -> None:
         """End the concerns whose key begins with ``prefix``."""
         with self._lock:
-            self._lasting = {key: concern for key, concern in self._lasting.items()
-                             if not key.startswith(prefix)}
+            ended = [key for key in self._lasting if key.startswith(prefix)]
+            for key in ended:
+                del self._lasting[key]
+        for key in ended:
+            self._diagnostics.withdraw(key)
 
     def texts(self) -> tuple[str, ...]:
         """Return the current concerns."""

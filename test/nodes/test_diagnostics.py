@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
 
 from mpnp_ros.nodes import diagnostics as module
-from mpnp_ros.nodes.diagnostics import Diagnostics
+from mpnp_ros.nodes.diagnostics import Concerns, Diagnostics
 
 pytestmark = pytest.mark.ros
 
@@ -64,3 +64,16 @@ def test_a_text_that_comes_back_is_not_logged_twice(logged):
     clock.now += 10.
     warnings.publish()
     assert lines == ['no publisher']
+
+
+def test_a_text_that_has_ended_meanwhile_is_not_logged(logged):
+    warnings, clock, lines = logged
+    concerns = Concerns(warnings)
+    for key, end in (('topic', lambda: concerns.set('topic', '')), ('other topic', concerns.clear)):
+        lines.clear()
+        concerns.set(key, 'no publisher')
+        concerns.set(key, 'two publishers')
+        end()
+        clock.now += 10.
+        warnings.publish()
+        assert lines == ['no publisher']

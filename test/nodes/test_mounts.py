@@ -32,6 +32,9 @@ class Notes:
     def warn(self, key, text):
         self.warned.append(text)
 
+    def withdraw(self, key):
+        pass
+
 
 class Bench:
     """Mounts of a node, and what is said about them; every test has frames of its own."""

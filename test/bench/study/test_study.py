@@ -1,4 +1,4 @@
-"""The recipe of a study, and what its test set lets links see; test/cli/test_evaluate.py runs a small one."""
+"""The recipe of a study, and what its test set lets links see; test_command.py runs a small one."""
 from __future__ import annotations
 
 import pytest
