@@ -47,6 +47,7 @@ def system_arguments(overlay: str = '', clock: str = '', source: str = '') -> li
     """
     from launch.actions import DeclareLaunchArgument
 
+    started = default_modalities()
     files = f'{SHIPPED} and {overlay}' if overlay else SHIPPED
     clock = clock or (f'the {source}' if source else '')
     follows = ('true', ['true'], f'Follow /clock, which {clock} publishes') if clock else (
@@ -64,7 +65,7 @@ def system_arguments(overlay: str = '', clock: str = '', source: str = '') -> li
                               description='Configure and activate the nodes without a lifecycle manager'),
         DeclareLaunchArgument('use_sim_time', default_value=follows[0], choices=follows[1],
                               description=follows[2]),
-        *(DeclareLaunchArgument(modality, default_value=str(modality in default_modalities()).lower(),
+        *(DeclareLaunchArgument(modality, default_value=str(modality in started).lower(),
                                 choices=list(SWITCH), description=f'Start the {modality} encoder')
           for modality in encoder_nodes()),
         DeclareLaunchArgument('adaptation', default_value='true', choices=list(SWITCH),

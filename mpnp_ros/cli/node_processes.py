@@ -173,12 +173,14 @@ def node_program(node: str) -> list[str]:
 
     Raises ConfigurationError, naming the nodes there are, for another name, or where the simulator is absent.
     """
-    if node not in all_nodes():
-        raise ConfigurationError(f'no node {node!r}; use one of {", ".join(all_nodes())}')
     if node == WORLD:
         return [simulator.node_module()]
+    if node in (FUSION, ADAPTATION, REPLAY):
+        return [f'mpnp_ros.nodes.{node}']
     encoded = {name: sensor for sensor, name in encoder_nodes().items()}
-    return ['mpnp_ros.nodes.encoder', encoded[node]] if node in encoded else [f'mpnp_ros.nodes.{node}']
+    if node not in encoded:
+        raise ConfigurationError(f'no node {node!r}; use one of {", ".join(all_nodes())}')
+    return ['mpnp_ros.nodes.encoder', encoded[node]]
 
 
 def source_files(overlay: str) -> list[Path]:
