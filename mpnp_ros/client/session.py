@@ -63,6 +63,8 @@ def ros_session(namespace: str = '', remaps: Sequence[str] = ()) -> Iterator[Nod
             spinning.join(5.)
             executor.shutdown()
             node.destroy_node()
+            for action in list(node.waitables):  # without their end the node stays in the graph
+                action.destroy()
     finally:
         rclpy.try_shutdown(context=context)
 

@@ -142,6 +142,7 @@ class FusionDouble:
         self.ended.set()
         self._spinning.join()
         self._executor.shutdown()
+        self._server.destroy()
         self._node.destroy_node()
         rclpy.shutdown(context=self._context)
 

@@ -5,7 +5,7 @@ import asyncio
 
 import pytest
 
-from mpnp_ros.client.session import within
+from mpnp_ros.client.session import ros_session, within
 
 
 def test_a_result_in_time_is_returned_and_a_late_one_is_not_awaited():
@@ -31,3 +31,20 @@ def test_a_cancellation_that_comes_with_the_result_is_a_cancellation():
             await task
 
     asyncio.run(main())
+
+
+@pytest.mark.ros
+def test_a_session_that_has_ended_leaves_nothing_in_the_graph(ros):
+    """With what is in a participant that stays, a client that comes later counts servers wrongly."""
+    from mpnp_ros.action import Ask
+    from rclpy.action import ActionClient
+    from ros_harness import wait_until
+
+    def sessions() -> list[str]:
+        return [name for name in ros.node.get_node_names() if name.startswith('_mpnp')]
+
+    with ros_session('/test') as node:
+        client = ActionClient(node, Ask, 'ask_stream')
+        wait_until(sessions, 'the session in the graph')
+    wait_until(lambda: not sessions(), 'the session gone from the graph', 10.)
+    assert client  # it is the end of the session that has ended it, not the last reference
