@@ -19,13 +19,7 @@ from statistics import fmean
 
 import torch
 
-from mpnp_ros.adaptation.batches import PreparedQuestions
-from mpnp_ros.adaptation.dataset import TokenDataset
-from mpnp_ros.adaptation.evaluation import evaluate
 from mpnp_ros.adaptation.job_reading import OF_THE_MODALITY
-from mpnp_ros.adaptation.key_frames import key_frame_dataset
-from mpnp_ros.adaptation.recipe import counting_options
-from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.files import write_file
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
@@ -36,8 +30,14 @@ from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.registry import create_encoder
-from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.questions.generator import Scope
+from mpnp_ros.training.batches import PreparedQuestions
+from mpnp_ros.training.dataset import TokenDataset
+from mpnp_ros.training.evaluation import evaluate
+from mpnp_ros.training.key_frames import key_frame_dataset
+from mpnp_ros.training.recipe import counting_options
+from mpnp_ros.training.trainer import Trainer, TrainerConfig
 from mpnp_world.dataset.generate import Recipe, generate, scene_identities
 
 SENSORS = ('camera', 'lidar', 'radar')

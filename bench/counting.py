@@ -1,7 +1,7 @@
 """Measure the accuracy of counting links on true objects, certain and uncertain.
 
     python -m bench.counting --links LINK [--root NUSCENES] [--output counting.json]
-        [--own-words test/adaptation/own_words.txt] [--beyond test/adaptation/beyond.txt]
+        [--own-words test/questions/own_words.txt] [--beyond test/questions/beyond.txt]
 
 Without --root: painted frames of held-out streets of the embedded world, and optionally questions in free
 words (--own-words) and questions that counts cannot answer (--beyond).  With --root: true objects of key
@@ -25,26 +25,26 @@ from pathlib import Path
 import numpy as np
 
 from bench.study.rule import parse_question, rule_answer
-from mpnp_ros.adaptation.batches import PreparedQuestions
-from mpnp_ros.adaptation.calibration import calibration_error
-from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
-from mpnp_ros.adaptation.dense_frames import DOUBTS, Painter
-from mpnp_ros.adaptation.evaluation import answers_of, majority_answers, replies_of
-from mpnp_ros.adaptation.key_frames import question_dataset, turn_tokens
-from mpnp_ros.adaptation.painted_questions import PaintedDataset, painted_questions
-from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
-from mpnp_ros.nuscenes.phrasing import Meaning, say
-from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.nuscenes.tables import NuScenes
-from mpnp_ros.nuscenes.vocabulary import ANSWERS
-from mpnp_ros.nuscenes.wording import Description
+from mpnp_ros.questions.generator import Scope
+from mpnp_ros.questions.phrasing import Meaning, say
+from mpnp_ros.questions.vocabulary import ANSWERS
+from mpnp_ros.questions.wording import Description
 from mpnp_ros.serving.coverage import CAN_ANSWER
 from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.training.batches import PreparedQuestions
+from mpnp_ros.training.calibration import calibration_error
+from mpnp_ros.training.dataset import Example, Frame, TokenDataset
+from mpnp_ros.training.dense_frames import DOUBTS, Painter
+from mpnp_ros.training.evaluation import answers_of, majority_answers, replies_of
+from mpnp_ros.training.key_frames import question_dataset, turn_tokens
+from mpnp_ros.training.painted_questions import PaintedDataset, painted_questions
+from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, TrueObjects
 from mpnp_world.dataset.key_frames import object_key_frames
 
 SCOPE = Scope(30., 5, anchors=False)

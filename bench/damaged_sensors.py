@@ -25,13 +25,6 @@ import numpy as np
 import torch
 
 from bench.study.rule import rule_answer
-from mpnp_ros.adaptation.batches import PreparedQuestions
-from mpnp_ros.adaptation.dataset import Example, TokenDataset
-from mpnp_ros.adaptation.evaluation import answers_of, majority_answers
-from mpnp_ros.adaptation.key_frames import question_dataset, turn_tokens
-from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
-from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects
-from mpnp_ros.adaptation.trusted import fit_worth
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link import TokenBatch
@@ -39,8 +32,15 @@ from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp.link import LatentLink, Worth
 from mpnp_ros.methods.registry import create_method
-from mpnp_ros.nuscenes.questions import Scope
+from mpnp_ros.questions.generator import Scope
 from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.training.batches import PreparedQuestions
+from mpnp_ros.training.dataset import Example, TokenDataset
+from mpnp_ros.training.evaluation import answers_of, majority_answers
+from mpnp_ros.training.key_frames import question_dataset, turn_tokens
+from mpnp_ros.training.trainer import Trainer, TrainerConfig
+from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, TrueObjects
+from mpnp_ros.training.trusted import fit_worth
 from mpnp_world.dataset.key_frames import object_key_frames
 
 SCOPE = Scope(30., 5, anchors=False)

@@ -25,9 +25,6 @@ from bench.methods.data import BenchData
 from bench.methods.plan import Run
 from bench.methods.run import LINK
 from bench.timing import Summary, machine, take_turns
-from mpnp_ros.adaptation.batches import PreparedQuestions
-from mpnp_ros.adaptation.dataset import Example, TokenDataset
-from mpnp_ros.adaptation.evaluation import Share
 from mpnp_ros.errors import DatasetError, MpnpError
 from mpnp_ros.files import write_file
 from mpnp_ros.llm.language_model import LanguageModel
@@ -37,6 +34,9 @@ from mpnp_ros.methods.eas.method import Eas
 from mpnp_ros.methods.eas.redundancy import SkipProfile, recommended_count
 from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.mma.link import MmaConfig, MmaLink
+from mpnp_ros.training.batches import PreparedQuestions
+from mpnp_ros.training.dataset import Example, TokenDataset
+from mpnp_ros.training.evaluation import Share
 
 TRAINED = 'mma'
 WHOLE = 'all attentions'

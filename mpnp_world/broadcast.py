@@ -1,6 +1,6 @@
 """Serialised messages of the world, on the same topics as a bag of one of its scenes.
 
-Topics, frames and messages are those of :mod:`~mpnp_ros.nuscenes.bag_writer`.  Microphones are not
+Topics, frames and messages are those of :mod:`~mpnp_ros.bags.writer`.  Microphones are not
 published, because common ROS messages do not carry raw sound with a stamp.
 """
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpnp_ros.nuscenes.bag_messages import BASE_FRAME, MAP_FRAME, MessageFactory, message_types
-from mpnp_ros.nuscenes.geometry import Transform
-from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
-from mpnp_ros.nuscenes.questions import LabelledQuestion
+from mpnp_ros.bags.messages import BASE_FRAME, MAP_FRAME, MessageFactory, message_types
 from mpnp_ros.nuscenes.sensor_files import LIDAR_FIELDS
+from mpnp_ros.poses import Transform
+from mpnp_ros.questions.generator import LabelledQuestion
+from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
 from mpnp_world.dataset.frames import WorldFrame
 from mpnp_world.dataset.schema import CHANNELS, extrinsics, scaled_intrinsics
 from mpnp_world.dataset.writer import jpeg

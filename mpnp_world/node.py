@@ -19,13 +19,13 @@ from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
+from mpnp_ros.bags.writer import LATCHED_TOPICS
 from mpnp_ros.conversions.messages import from_nanoseconds
 from mpnp_ros.errors import WorldError
 from mpnp_ros.nodes.diagnostics import OK
 from mpnp_ros.nodes.runtime import PlainNode, run_node
-from mpnp_ros.nuscenes.bag_writer import LATCHED_TOPICS
-from mpnp_ros.nuscenes.questions import Scope, scene_questions
 from mpnp_ros.options import Change, Options, option
+from mpnp_ros.questions.generator import Scope, scene_questions
 from mpnp_world.broadcast import Broadcast, Message
 from mpnp_world.dataset.frames import Sensors
 from mpnp_world.dataset.schema import CHANNELS

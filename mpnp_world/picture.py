@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mpnp_ros.nuscenes.geometry import box_corners
-from mpnp_ros.nuscenes.key_frame import AnnotatedObject
+from mpnp_ros.poses import box_corners
+from mpnp_ros.questions.key_frame import AnnotatedObject
 from mpnp_world.dataset.frames import Sensors, WorldFrame
 from mpnp_world.scene.conditions import Conditions
 from mpnp_world.scene.drive import World

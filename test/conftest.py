@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, TextIO
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -42,8 +43,13 @@ from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import save_link
+from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.registry import create_encoder
+from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.questions.key_frame import KeyFrame
+from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.training.dataset import Example, TokenDataset
 from mpnp_world.standin import write_standin
 
 if TYPE_CHECKING:
@@ -52,6 +58,10 @@ if TYPE_CHECKING:
 CORPUS = ['question: is the car moving? how many cars are to the front left of the truck?',
           'answer: yes no car truck bus pedestrian moving parked stopped with rider without rider',
           'the status of the object is not standing, what is it? the quick brown fox jumps over the lazy dog']
+TOY_ANSWERS, TOY_WIDTH = ('yes', 'no', 'car', 'truck'), 8
+TOY_LINK = {'last': 2, 'hidden': 16, 'pooling': 'question', 'pooling_width': 16, 'pooling_layers': 1,
+            'pooling_heads': 2, 'entries': 2}
+KEY_FRAME_ROOT = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'nuscenes_keyframe'
 BLOCKS = 4
 WINDOW = 4
 STUCK = 180.
@@ -302,6 +312,69 @@ def tiny_system(tmp_path_factory: pytest.TempPathFactory, tiny_lm_folder: Path, 
 def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generated nuScenes root of one key frame, to be read only."""
     return Path(write_standin(tmp_path_factory.mktemp('standin') / 'root', seed=3, scenes=1, key_frames=1))
+
+
+def make_toy_tokens(modality: str, answer: int, seed: int) -> ModalityTokens:
+    """Three tokens of noise; the last one says the answer."""
+    values = .1 * np.random.default_rng(seed).standard_normal((3, TOY_WIDTH), np.float32)
+    values[2, answer] += 3
+    return ModalityTokens(modality, f'{modality}-encoder', values, np.array([0, 1, 2], np.float32))
+
+
+@pytest.fixture(scope='session')
+def toy_tokens() -> Callable[[str, int, int], ModalityTokens]:
+    """Give a function: (modality, number of the answer, seed) -> tokens that say it."""
+    return make_toy_tokens
+
+
+def make_toy_dataset(frames: int, seed: int, modalities: tuple[str, ...] = ('camera',)) -> TokenDataset:
+    """Every answer equally often, for two questions of different length."""
+    tokens = {f'f{n}': {name: make_toy_tokens(name, n % 4, 1000 * seed + n) for name in modalities}
+              for n in range(frames)}
+    examples = tuple(Example(text, TOY_ANSWERS[n % 4], TOY_ANSWERS, kind, hops, f'f{n}')
+                     for n in range(frames)
+                     for text, kind, hops in (('what is it?', 'object', 0),
+                                              ('what is to the front left of the truck?', 'status', 1)))
+    return TokenDataset(tokens, examples)
+
+
+@pytest.fixture(scope='session')
+def toy() -> Callable[..., TokenDataset]:
+    """Give a function: (number of frames, seed, modalities) -> data set of a task that only tokens answer."""
+    return make_toy_dataset
+
+
+@pytest.fixture(scope='session')
+def toy_method(tiny_lm: Callable) -> Callable[..., Method]:
+    """Give a function: modalities -> method with an untrained link for each, always the same."""
+    def make(*modalities: str) -> Method:
+        method = create_method('mpnp', tiny_lm())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            for name in modalities or ('camera',):
+                method.plug(method.new_link(name, f'{name}-encoder', TOY_WIDTH, **TOY_LINK))
+        return method
+    return make
+
+
+@pytest.fixture(scope='session')
+def real_root() -> NuScenes:
+    """The root with one real nuScenes key frame."""
+    if not KEY_FRAME_ROOT.is_dir():
+        pytest.skip('the nuScenes key frame is not here: its licence keeps it out of the repository')
+    return NuScenes(KEY_FRAME_ROOT)
+
+
+@pytest.fixture(scope='session')
+def real_frame(real_root: NuScenes) -> KeyFrame:
+    """The real key frame."""
+    return next(real_root.key_frames('scene-0061'))
+
+
+@pytest.fixture(scope='session')
+def small_root(tmp_path_factory: pytest.TempPathFactory) -> NuScenes:
+    """A stand-in of two scenes (day, night) with two key frames each."""
+    return NuScenes(write_standin(tmp_path_factory.mktemp('standin') / 'root', seed=3, key_frames=2))
 
 
 @pytest.fixture(scope='session')

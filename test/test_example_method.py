@@ -17,17 +17,17 @@ import torch
 from bench.methods.data import BenchData
 from bench.methods.plan import MethodPlan, Run
 from bench.methods.run import LINK, MethodTraining
-from mpnp_ros.adaptation.cost_model import CostModel, Speed
-from mpnp_ros.adaptation.dataset import Example, TokenDataset
-from mpnp_ros.adaptation.evaluation import evaluate
-from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, blind_method
-from mpnp_ros.adaptation.workload import Workload
 from mpnp_ros.errors import ConfigurationError, LinksError
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import load_link, read_manifest, save_link
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method, find_method, methods
 from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.training.cost_model import CostModel, Speed
+from mpnp_ros.training.dataset import Example, TokenDataset
+from mpnp_ros.training.evaluation import evaluate
+from mpnp_ros.training.trainer import Trainer, TrainerConfig, blind_method
+from mpnp_ros.training.workload import Workload
 
 if TYPE_CHECKING:
     from ros_harness import RosHarness

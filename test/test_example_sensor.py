@@ -15,9 +15,6 @@ import pytest
 import torch
 import yaml
 
-from mpnp_ros.adaptation.dataset import Example, TokenDataset
-from mpnp_ros.adaptation.evaluation import evaluate
-from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.cli.launching import node_command
 from mpnp_ros.cli.node_processes import Placement, listeners, node_program, system_processes
 from mpnp_ros.llm.weights import load_language_model
@@ -26,6 +23,9 @@ from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.registry import create_encoder, create_judge, find_sensor, sensors
+from mpnp_ros.training.dataset import Example, TokenDataset
+from mpnp_ros.training.evaluation import evaluate
+from mpnp_ros.training.trainer import Trainer, TrainerConfig
 
 if TYPE_CHECKING:
     from ros_harness import RosHarness

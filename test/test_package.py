@@ -25,15 +25,17 @@ ROOFS = {'mpnp_ros': set(), 'mpnp_world': {'mpnp_ros'}, 'bench': {'mpnp_ros', 'm
 SIMULATOR = PACKAGE / 'cli/simulator.py'
 """Where the `mpnp` command looks for the simulator."""
 INTERFACES = {'msg', 'srv', 'action'}
-BASE = {'errors', 'tokens', 'files', 'device', 'options', 'progress', 'endpoints', 'plug_ins'}
+BASE = {'errors', 'tokens', 'files', 'device', 'options', 'progress', 'endpoints', 'plug_ins', 'poses'}
 # What a folder may import of this package, at the top or in a function.
 MAY_IMPORT = {
     'errors': set(), 'tokens': {'errors'}, 'files': {'errors'}, 'device': {'errors'},
     'options': {'errors'}, 'progress': set(), 'tie': set(), 'transport': {'errors', 'files'},
     'supervisor': {'errors', 'tie'}, 'endpoints': set(), 'plug_ins': {'errors'},
     'llm': BASE, 'methods': BASE | {'llm'},
-    'modalities': BASE | {'nuscenes'}, 'nuscenes': BASE,
-    'adaptation': BASE | {'llm', 'methods', 'modalities', 'nuscenes', 'supervisor'},
+    'poses': set(), 'questions': BASE, 'nuscenes': BASE | {'questions'},
+    'modalities': BASE | {'nuscenes', 'questions'}, 'bags': BASE | {'nuscenes', 'questions'},
+    'training': BASE | {'llm', 'methods', 'modalities', 'nuscenes', 'questions'},
+    'adaptation': BASE | {'llm', 'methods', 'modalities', 'questions', 'training', 'supervisor'},
     'serving': BASE | {'llm', 'methods'},
     'conversions': BASE | {'modalities'},
     'node_names': {'errors', 'modalities'}, 'client': {'errors', 'node_names', 'transport'},

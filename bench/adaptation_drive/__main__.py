@@ -24,7 +24,6 @@ import numpy as np
 
 from bench.study.study import RECIPE, Study, StudyConfig
 from bench.timing import machine
-from mpnp_ros.adaptation.evaluation import answers_of
 from mpnp_ros.cli.exchanges import Score
 from mpnp_ros.cli.logged_processes import own_domain
 from mpnp_ros.cli.session import ros_session
@@ -33,6 +32,7 @@ from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.registry import create_encoder
+from mpnp_ros.training.evaluation import answers_of
 from mpnp_world.demo.drive import CAMERA, LIDAR, PHASES, SCOPE, Drive, drive_through
 from mpnp_world.demo.live import LiveVehicle
 from mpnp_world.demo.majority import Majority, count_majority

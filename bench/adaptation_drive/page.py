@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from mpnp_ros.adaptation.evaluation import Share
+from mpnp_ros.training.evaluation import Share
 from mpnp_world.demo.drive import DISTILLED, LABELLED
 
 if TYPE_CHECKING:

@@ -32,16 +32,16 @@ from bench.adaptation_memory.training_process import (
     StepMeasurement,
 )
 from bench.timing import machine
-from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.device import DTYPES, LEAN, choose_dtype
 from mpnp_ros.errors import MpnpError, TrainingError
 from mpnp_ros.llm.weights import DEFAULT_MODEL, ModelFolder
 from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.link_store import shipped_links
 from mpnp_ros.modalities.geometry import SECTORS, sector_azimuths
-from mpnp_ros.nuscenes.questions import scene_questions
-from mpnp_ros.nuscenes.vocabulary import ANSWERS
+from mpnp_ros.questions.generator import scene_questions
+from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.training.dataset import Example, TokenDataset
 from mpnp_world.dataset.key_frames import scene_key_frames
 
 MEGA, GIGA = 1e6, 1e9

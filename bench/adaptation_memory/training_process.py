@@ -16,10 +16,6 @@ from pathlib import Path
 import torch
 
 from bench.adaptation_memory.input_tuning import InputTuning
-from mpnp_ros.adaptation.batches import BatchPlan, PreparedQuestions
-from mpnp_ros.adaptation.budget import measure_macs
-from mpnp_ros.adaptation.dataset import Example, TokenDataset
-from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.llm.choices import ChoiceTrie
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.question_files import QuestionFiles
@@ -30,6 +26,10 @@ from mpnp_ros.methods.link_files import load_link, save_link
 from mpnp_ros.methods.link_store import shipped_links
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
+from mpnp_ros.training.batches import BatchPlan, PreparedQuestions
+from mpnp_ros.training.budget import measure_macs
+from mpnp_ros.training.dataset import Example, TokenDataset
+from mpnp_ros.training.trainer import Trainer, TrainerConfig
 
 MODALITY = 'lidar'
 READ, WHOLE, UPPER, INPUT, RECOMPUTED = 'read', 'whole', 'upper', 'input', 'recomputed'

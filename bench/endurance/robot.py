@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.endurance.question_ledger import EncoderLookup, QuestionLedger, ReceivedAnswer, versions
-from mpnp_ros.adaptation.head_data import sector_targets
 from mpnp_ros.cli.node_processes import ADAPTATION, FUSION, Placement, node_process
 from mpnp_ros.methods.link_files import read_manifest
 from mpnp_ros.methods.link_store import LinkStore, StoredLink
 from mpnp_ros.modalities.geometry import sector_azimuths
-from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope, scene_questions
-from mpnp_ros.nuscenes.vocabulary import ANSWERS
+from mpnp_ros.questions.generator import LabelledQuestion, Scope, scene_questions
+from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.supervisor import ProcessSpec, RestartPolicy, Supervisor
 from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.training.head_data import sector_targets
 from mpnp_world.dataset.key_frames import object_key_frames
 
 if TYPE_CHECKING:

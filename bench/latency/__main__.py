@@ -26,11 +26,11 @@ from rich.table import Table
 from bench.latency.answering import Variant, random_frame, variants
 from bench.latency.sensor_to_answer import Measured, Sensors, measure
 from bench.timing import Summary, machine, take_turns
-from mpnp_ros.adaptation.budget import measure_macs
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model
-from mpnp_ros.nuscenes.vocabulary import ANSWERS
+from mpnp_ros.questions.vocabulary import ANSWERS
+from mpnp_ros.training.budget import measure_macs
 
 QUESTION = ('There is a moving car to the front left of me; what is the status of the other thing that is to '
             'the back right of that car and to the front of the parked construction vehicle over there, '

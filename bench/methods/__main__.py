@@ -26,11 +26,11 @@ from bench.methods.plan import BLIND, MethodsConfig, Run
 from bench.methods.processes import Job, Workers
 from bench.methods.report import MethodsReport
 from bench.study.study import RECIPE, Study, StudyConfig
-from mpnp_ros.adaptation.recipe import counting_options
-from mpnp_ros.adaptation.true_objects import OBJECTS
 from mpnp_ros.cli.interruption import CANCELLED, interruptible
 from mpnp_ros.errors import ConfigurationError, MpnpError
 from mpnp_ros.modalities.registry import create_encoder
+from mpnp_ros.training.recipe import counting_options
+from mpnp_ros.training.true_objects import OBJECTS
 
 TRAINING, ANSWERING = 'bench.methods.run', 'bench.methods.answering'
 FAILED = 1

@@ -20,9 +20,6 @@ from bench.methods.plan import Run
 from bench.methods.processes import RESULT
 from bench.methods.run import LINK
 from bench.timing import Summary, machine, take_turns
-from mpnp_ros.adaptation.batches import PreparedQuestions
-from mpnp_ros.adaptation.dataset import Example, TokenDataset
-from mpnp_ros.adaptation.evaluation import replies_of
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.files import write_file
 from mpnp_ros.llm.language_model import LanguageModel
@@ -30,6 +27,9 @@ from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
+from mpnp_ros.training.batches import PreparedQuestions
+from mpnp_ros.training.dataset import Example, TokenDataset
+from mpnp_ros.training.evaluation import replies_of
 
 ROUNDS, WARM_UP = 40, 3
 FRAME, QUESTION = 'frame', 'question'

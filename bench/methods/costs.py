@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from mpnp_ros.adaptation.batches import BatchPlan, PreparedQuestions
-from mpnp_ros.adaptation.budget import ADAMW, measure_macs
-from mpnp_ros.adaptation.dataset import TokenDataset
-from mpnp_ros.adaptation.trainer import calibration_samples
 from mpnp_ros.errors import BudgetError
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp_eas.method import MpnpEas
 from mpnp_ros.methods.questions import AnsweredQuestion
+from mpnp_ros.training.batches import BatchPlan, PreparedQuestions
+from mpnp_ros.training.budget import ADAMW, measure_macs
+from mpnp_ros.training.dataset import TokenDataset
+from mpnp_ros.training.trainer import calibration_samples
 
 MEASURED_STEPS = 6
 FIRST_SHARE = 1 / 64

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.methods.plan import MethodsConfig
-from mpnp_ros.adaptation.budget import measure_macs
-from mpnp_ros.adaptation.dataset import Example, TokenDataset
-from mpnp_ros.adaptation.key_frames import dataset_reader, scene_of
-from mpnp_ros.adaptation.true_objects import OBJECTS, TrueObjects
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.files import cached_folder, write_file
+from mpnp_ros.training.budget import measure_macs
+from mpnp_ros.training.dataset import Example, TokenDataset
+from mpnp_ros.training.key_frames import dataset_reader, scene_of
+from mpnp_ros.training.true_objects import OBJECTS, TrueObjects
 
 if TYPE_CHECKING:
     from bench.study.study import Study

@@ -15,8 +15,8 @@ from bench.methods.picture import draw
 from bench.methods.plan import BLIND, MethodsConfig
 from bench.methods.report import COSTS, MethodRow, MethodsReport, Reach
 from bench.timing import machine
-from mpnp_ros.adaptation.budget import ADAMW
-from mpnp_ros.adaptation.true_objects import OBJECTS
+from mpnp_ros.training.budget import ADAMW
+from mpnp_ros.training.true_objects import OBJECTS
 
 MEGA = 1e6
 HEADS = ('method', 'right, %', 'steps', 'trained, M', 'TMAC', 'minutes', 'peak, MB', 'new frame, ms',

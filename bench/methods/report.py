@@ -13,10 +13,10 @@ from bench.methods.data import BenchData
 from bench.methods.plan import BLIND, MethodsConfig
 from bench.study.report import Figure, figure
 from bench.study.rule import rule_answer
-from mpnp_ros.adaptation.dataset import Example, TokenDataset
-from mpnp_ros.adaptation.evaluation import majority_answers
-from mpnp_ros.adaptation.key_frames import scene_of
-from mpnp_ros.adaptation.true_objects import CHANNELS
+from mpnp_ros.training.dataset import Example, TokenDataset
+from mpnp_ros.training.evaluation import majority_answers
+from mpnp_ros.training.key_frames import scene_of
+from mpnp_ros.training.true_objects import CHANNELS
 
 Result = Mapping[str, Any]
 COSTS = ('encoders', 'reading', 'calibration', 'steps', 'optimiser')

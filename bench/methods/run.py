@@ -20,11 +20,6 @@ from bench.methods.costs import TERA, AdaptationCost, curve_steps, measure_befor
 from bench.methods.data import BenchData, distinct_frames
 from bench.methods.plan import Run
 from bench.methods.processes import RESULT
-from mpnp_ros.adaptation.batches import PreparedQuestions
-from mpnp_ros.adaptation.budget import peak_memory
-from mpnp_ros.adaptation.dataset import TokenDataset
-from mpnp_ros.adaptation.evaluation import answers_of, evaluate
-from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingReport, TrainingStep, blind_method
 from mpnp_ros.cli.interruption import CANCELLED, interruptible
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.files import write_file
@@ -33,6 +28,11 @@ from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import save_link
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
+from mpnp_ros.training.batches import PreparedQuestions
+from mpnp_ros.training.budget import peak_memory
+from mpnp_ros.training.dataset import TokenDataset
+from mpnp_ros.training.evaluation import answers_of, evaluate
+from mpnp_ros.training.trainer import Trainer, TrainerConfig, TrainingReport, TrainingStep, blind_method
 
 CURVE, CHECKPOINT, LINK = 'curve.json', 'checkpoint', 'link'
 CANCELLED_REPORT = 'cancelled'

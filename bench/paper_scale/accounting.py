@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 
 from bench.paper_scale.models import LIDAR, MODELS, SWITCH, TOKEN_WIDTH, encoder, language_model
-from mpnp_ros.adaptation.budget import measure_macs
 from mpnp_ros.llm.cost import head_macs, macs
 from mpnp_ros.llm.families import ModelShape
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
+from mpnp_ros.training.budget import measure_macs
 
 PETA = 1e15
 #: Tokens of the text and of the LiDAR; the paper counts all as rows of every block.

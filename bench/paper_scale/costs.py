@@ -28,7 +28,7 @@ from bench.paper_scale.steps import (
     PromptFuseStep,
     Step,
 )
-from mpnp_ros.adaptation.budget import ADAMW, measure_macs
+from mpnp_ros.training.budget import ADAMW, measure_macs
 
 PUBLISHED, KEPT = 'published', 'kept'
 #: Linked blocks of ours by model, as in the paper.

@@ -28,8 +28,8 @@ from bench.paper_scale.costs import (
     Memory,
 )
 from bench.paper_scale.models import SWITCH
-from mpnp_ros.adaptation.budget import ADAMW
 from mpnp_ros.cli.output import UNKNOWN
+from mpnp_ros.training.budget import ADAMW
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

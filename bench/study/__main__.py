@@ -23,7 +23,7 @@ from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.progress import progress
 
 if TYPE_CHECKING:
-    from mpnp_ros.adaptation.trainer import TrainingStep
+    from mpnp_ros.training.trainer import TrainingStep
 
 FAILED = 2
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mpnp_ros.modalities.heads import Channel
-from mpnp_ros.nuscenes.phrasing import Meaning
-from mpnp_ros.nuscenes.vocabulary import MAX_COUNT, THING, lies
-from mpnp_ros.nuscenes.wording import Description, descriptions, read_question
+from mpnp_ros.questions.phrasing import Meaning
+from mpnp_ros.questions.vocabulary import MAX_COUNT, THING, lies
+from mpnp_ros.questions.wording import Description, descriptions, read_question
 from mpnp_ros.tokens import ModalityTokens
 
 FORMS = ('any', 'me')

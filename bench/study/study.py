@@ -17,17 +17,6 @@ from typing import Any
 import torch
 
 from bench.study.rule import rule_answer
-from mpnp_ros.adaptation.batches import PreparedQuestions
-from mpnp_ros.adaptation.calibration import fit_temperature
-from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
-from mpnp_ros.adaptation.dense_frames import Painter
-from mpnp_ros.adaptation.evaluation import answers_of, majority_answers
-from mpnp_ros.adaptation.key_frames import encode, question_dataset, scene_of
-from mpnp_ros.adaptation.painted_questions import PaintedDataset, painted_questions
-from mpnp_ros.adaptation.reader import ReaderConfig, ReaderTraining
-from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig, TrainingStep, train_blind
-from mpnp_ros.adaptation.trainer_config import PARTS
-from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS, TrueObjects, counting
 from mpnp_ros.files import cached_folder, write_file
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.question_files import QuestionFiles
@@ -38,11 +27,22 @@ from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.base import Encoder
-from mpnp_ros.nuscenes.key_frame import KeyFrame
-from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.options import Options, option
+from mpnp_ros.questions.generator import Scope
+from mpnp_ros.questions.key_frame import KeyFrame
 from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.training.batches import PreparedQuestions
+from mpnp_ros.training.calibration import fit_temperature
+from mpnp_ros.training.dataset import Example, Frame, TokenDataset
+from mpnp_ros.training.dense_frames import Painter
+from mpnp_ros.training.evaluation import answers_of, majority_answers
+from mpnp_ros.training.key_frames import encode, question_dataset, scene_of
+from mpnp_ros.training.painted_questions import PaintedDataset, painted_questions
+from mpnp_ros.training.reader import ReaderConfig, ReaderTraining
+from mpnp_ros.training.trainer import Trainer, TrainerConfig, TrainingStep, train_blind
+from mpnp_ros.training.trainer_config import PARTS
+from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, TrueObjects, counting
 from mpnp_world.dataset.generate import Recipe, generate, scene_identities
 from mpnp_world.dataset.key_frames import object_key_frames
 from mpnp_world.scene.conditions import LIGHTS
@@ -56,7 +56,7 @@ QUESTION_SEED = 0
 
 @dataclass(frozen=True)
 class Questions(Options):
-    """Objects of questions, see :class:`~mpnp_ros.nuscenes.questions.Scope`."""
+    """Objects of questions, see :class:`~mpnp_ros.questions.generator.Scope`."""
 
     max_distance: float = option(30.0, 'maximum distance of the objects in questions', unit='m', low=0)
     min_points: int = option(5, 'minimum measured points on an object in questions', low=0)

@@ -1,1 +1,1 @@
-"""Training latent connections on cached tokens and states; evaluation; cost."""
+"""Adaptation at run time: when links are trained, on what, within which budget, and the jobs that do it."""

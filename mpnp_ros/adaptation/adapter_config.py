@@ -4,11 +4,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mpnp_ros.adaptation.budget import Budget
 from mpnp_ros.adaptation.policy import DISTILLED, LABELLED, PolicyLimits
 from mpnp_ros.adaptation.replay_buffer import Limits
-from mpnp_ros.adaptation.trainer_config import TrainerConfig
 from mpnp_ros.options import Options, option
+from mpnp_ros.training.budget import Budget
+from mpnp_ros.training.trainer_config import TrainerConfig
 
 MB = 1_000_000
 

@@ -18,12 +18,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpnp_ros.adaptation.budget import Budget
 from mpnp_ros.adaptation.policy import LABELLED
-from mpnp_ros.adaptation.trainer import TrainerConfig
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.files import write_file
 from mpnp_ros.methods.registry import DEFAULT_METHOD
+from mpnp_ros.training.budget import Budget
+from mpnp_ros.training.trainer import TrainerConfig
 
 SPEC, RESULT, DATA, CHECKPOINT = 'spec.json', 'result.json', 'data', 'checkpoint'
 TRAINED, WORSE, CANCELLED, FAILED = 'trained', 'worse', 'cancelled', 'failed'

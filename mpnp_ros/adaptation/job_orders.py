@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mpnp_ros.adaptation.adapter_config import AdapterConfig
-from mpnp_ros.adaptation.budget import Budget
 from mpnp_ros.adaptation.job import JobSpec, NewLink
 from mpnp_ros.adaptation.known import LinkCatalogue, ObservedState
 from mpnp_ros.adaptation.policy import DISTILLED, HEALTHY, LABELLED, AvailableData, Decision, Plug, Train
@@ -14,6 +13,7 @@ from mpnp_ros.errors import ConfigurationError, TrainingError
 from mpnp_ros.files import cache_root
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.methods.registry import DEFAULT_METHOD
+from mpnp_ros.training.budget import Budget
 
 
 @dataclass(frozen=True)

@@ -71,9 +71,9 @@ def limit_memory(size: int) -> None:
 
 
 def _run(stage: str, folder: Path, stopped: threading.Event) -> int:
-    from mpnp_ros.adaptation.budget import process_seconds
     from mpnp_ros.adaptation.job_reading import read
     from mpnp_ros.adaptation.job_training import train
+    from mpnp_ros.training.budget import process_seconds
 
     if stage == READ:
         read(folder, _say, stopped.is_set, process_seconds())
@@ -100,7 +100,7 @@ def _describe(error: Exception) -> str:
 
 def measure_speed(llm: str, device: str, dtype: str, threads: int) -> subprocess.Popen[bytes]:
     """Start measuring the training speed of this machine before the first job; tied to this thread."""
-    command = [sys.executable, '-m', 'mpnp_ros.adaptation.speedometer', llm, device, dtype, str(threads)]
+    command = [sys.executable, '-m', 'mpnp_ros.training.speedometer', llm, device, dtype, str(threads)]
     return subprocess.Popen(tied(command), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                             start_new_session=True, env=bounded_environment(threads))
 

@@ -14,15 +14,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mpnp_ros.adaptation.batches import PreparedQuestions
-from mpnp_ros.adaptation.cost_model import Aim, CostModel
-from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.adaptation.job import DATA, JobProgress, JobSpec, NewLink
 from mpnp_ros.adaptation.moments import ASKED, FEEDBACK, LABELLED, BufferedQuestion
 from mpnp_ros.adaptation.policy import DISTILLED
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
-from mpnp_ros.adaptation.speedometer import machine_speed
-from mpnp_ros.adaptation.workload import Workload
 from mpnp_ros.errors import BudgetError, LinksError, TrainingError
 from mpnp_ros.files import new_folder, write_file
 from mpnp_ros.llm.language_model import LanguageModel
@@ -33,8 +28,13 @@ from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.link_store import name_of
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
-from mpnp_ros.nuscenes.vocabulary import ANSWERS, CATEGORIES, RELATIONS, STATUSES_OF_CATEGORY, THING
-from mpnp_ros.nuscenes.wording import ANYTHING, TEMPLATES, Description
+from mpnp_ros.questions.vocabulary import ANSWERS, CATEGORIES, RELATIONS, STATUSES_OF_CATEGORY, THING
+from mpnp_ros.questions.wording import ANYTHING, TEMPLATES, Description
+from mpnp_ros.training.batches import PreparedQuestions
+from mpnp_ros.training.cost_model import Aim, CostModel
+from mpnp_ros.training.dataset import Example, TokenDataset
+from mpnp_ros.training.speedometer import machine_speed
+from mpnp_ros.training.workload import Workload
 
 FROM_THE_VEHICLE = ('any', 'me')
 OF_THINGS = ('moving', 'parked', 'stopped', 'with rider', 'without rider')

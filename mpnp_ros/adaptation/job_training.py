@@ -13,11 +13,6 @@ from typing import NamedTuple
 
 import torch
 
-from mpnp_ros.adaptation.batches import PreparedQuestions
-from mpnp_ros.adaptation.budget import Spent, measure_macs, peak_memory
-from mpnp_ros.adaptation.checkpoint import Tensors, link_tensors, restore_links
-from mpnp_ros.adaptation.dataset import Example, Frame, TokenDataset
-from mpnp_ros.adaptation.evaluation import evaluate, majority, replies_of
 from mpnp_ros.adaptation.job import (
     CANCELLED,
     CHECKPOINT,
@@ -31,8 +26,6 @@ from mpnp_ros.adaptation.job import (
 from mpnp_ros.adaptation.job_reading import Cancelled, Preparation, Say, draw, links_beside, starts, untrained
 from mpnp_ros.adaptation.moments import balanced
 from mpnp_ros.adaptation.policy import DISTILLED
-from mpnp_ros.adaptation.trainer import Trainer, TrainingReport, TrainingStep
-from mpnp_ros.adaptation.trusted import FEWEST, fit_worth
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.upper_blocks import load_upper_blocks
@@ -44,6 +37,13 @@ from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp.link import fuse
 from mpnp_ros.methods.questions import Reply
 from mpnp_ros.methods.registry import create_method, find_method
+from mpnp_ros.training.batches import PreparedQuestions
+from mpnp_ros.training.budget import Spent, measure_macs, peak_memory
+from mpnp_ros.training.checkpoint import Tensors, link_tensors, restore_links
+from mpnp_ros.training.dataset import Example, Frame, TokenDataset
+from mpnp_ros.training.evaluation import evaluate, majority, replies_of
+from mpnp_ros.training.trainer import Trainer, TrainingReport, TrainingStep
+from mpnp_ros.training.trusted import FEWEST, fit_worth
 
 Accept = Callable[[Example, Reply], bool]
 

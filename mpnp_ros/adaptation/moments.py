@@ -12,7 +12,10 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from mpnp_ros.adaptation.dataset import (
+from mpnp_ros.errors import ConfigurationError, DatasetError, TokensError
+from mpnp_ros.questions.generator import LabelledQuestion, balance
+from mpnp_ros.questions.wording import read_question, turned_question
+from mpnp_ros.training.dataset import (
     ArrayTable,
     Example,
     Frame,
@@ -20,10 +23,7 @@ from mpnp_ros.adaptation.dataset import (
     tokens_from_json,
     tokens_to_json,
 )
-from mpnp_ros.adaptation.key_frames import turn_tokens
-from mpnp_ros.errors import ConfigurationError, DatasetError, TokensError
-from mpnp_ros.nuscenes.questions import LabelledQuestion, balance
-from mpnp_ros.nuscenes.wording import read_question, turned_question
+from mpnp_ros.training.key_frames import turn_tokens
 
 SCHEMA = 1
 LABELLED, FEEDBACK, ASKED = 'labelled', 'feedback', 'asked'
@@ -220,7 +220,7 @@ class Experience:
 def balanced(dataset: TokenDataset, by: str = 'text', seed: int = 0) -> TokenDataset:
     """Return it with the most frequent answer of every group capped at the second most frequent one.
 
-    by: as in :func:`~mpnp_ros.nuscenes.questions.balance`; 'text' for many frames, otherwise 'type', because
+    by: as in :func:`~mpnp_ros.questions.generator.balance`; 'text' for many frames, otherwise 'type', because
     few texts are repeated.
     """
     asked = [LabelledQuestion(one.question, one.answer, one.type, one.hops, '', str(place))

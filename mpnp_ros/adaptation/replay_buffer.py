@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from mpnp_ros.adaptation.dataset import Frame
 from mpnp_ros.adaptation.moments import (
     FEEDBACK,
     LABELLED,
@@ -35,6 +34,7 @@ from mpnp_ros.adaptation.moments import (
 from mpnp_ros.errors import ConfigurationError, DatasetError
 from mpnp_ros.files import write_file
 from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.training.dataset import Frame
 
 RECENT = .25
 """Share of the limits for the newest moments."""

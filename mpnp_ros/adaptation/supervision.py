@@ -13,13 +13,13 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mpnp_ros.adaptation.dataset import Frame
 from mpnp_ros.adaptation.moments import ASKED, FEEDBACK, BufferedQuestion
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.errors import MpnpError, QuestionError
-from mpnp_ros.nuscenes.vocabulary import ANSWERS
-from mpnp_ros.nuscenes.wording import read_question
+from mpnp_ros.questions.vocabulary import ANSWERS
+from mpnp_ros.questions.wording import read_question
 from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.training.dataset import Frame
 
 SECOND = 1_000_000_000
 SECONDS, TOLERANCE = 10., .06

@@ -11,8 +11,8 @@ import numpy as np
 
 from mpnp_ros.cli.exchanges import Exchange, Score, interval, milliseconds, of_type, p95
 from mpnp_ros.cli.output import UNKNOWN as DASH
-from mpnp_ros.nuscenes.questions import LabelledQuestion
-from mpnp_ros.nuscenes.wording import TYPES
+from mpnp_ros.questions.generator import LabelledQuestion
+from mpnp_ros.questions.wording import TYPES
 
 ANSWERED, UNKNOWN, REFUSED, LOST = 'answered', 'unknown', 'refused', 'lost'
 KINDS = (ANSWERED, UNKNOWN, REFUSED, LOST)

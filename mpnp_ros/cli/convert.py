@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mpnp_ros.errors import BagError, DatasetError
 
 if TYPE_CHECKING:
-    from mpnp_ros.nuscenes.bag_writer import Questions
+    from mpnp_ros.bags.writer import Questions
     from mpnp_ros.nuscenes.schema import Record
     from mpnp_ros.nuscenes.tables import NuScenes
 
@@ -42,7 +42,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Write the bags and print their paths and the data missing in the root."""
-    from mpnp_ros.nuscenes.bag_writer import write_bag
+    from mpnp_ros.bags.writer import write_bag
     from mpnp_ros.nuscenes.tables import NuScenes
 
     root = NuScenes(arguments.root, arguments.version)
@@ -101,7 +101,7 @@ class _Holding:
     @classmethod
     def of(cls, root: NuScenes, scene: Record) -> _Holding:
         """Count the files of a scene."""
-        from mpnp_ros.nuscenes.bag_writer import MODALITIES
+        from mpnp_ros.bags.writer import MODALITIES
 
         found = cls()
         for sensor, path in root.files(scene):
@@ -147,6 +147,6 @@ def _questions(root: NuScenes, arguments: Namespace) -> Questions | None:
         official = read_nuscenes_qa(arguments.nuscenes_qa, root)
         print(official.summary)
         return lambda frame: official.by_sample.get(frame.token, [])
-    from mpnp_ros.nuscenes.questions import scene_questions
+    from mpnp_ros.questions.generator import scene_questions
 
     return partial(scene_questions, seed=arguments.seed)

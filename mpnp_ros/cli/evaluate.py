@@ -19,12 +19,12 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpnp_ros.adaptation.recipe import TrainRecipe
 from mpnp_ros.cli.output import condition_table, table
 from mpnp_ros.cli.session import add_namespace
 from mpnp_ros.cli.train import RECIPE, SCENES, add_recipe_arguments, announce, recipe_of
 from mpnp_ros.cli.values import count, positive
 from mpnp_ros.errors import ConfigurationError, LinksError
+from mpnp_ros.training.recipe import TrainRecipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,14 +74,14 @@ def evaluate_links(arguments: Namespace) -> int:
 
     Asks all questions, or with --split the held-out ones.  Warns about questions on training scenes.
     """
-    from mpnp_ros.adaptation.batches import PreparedQuestions
-    from mpnp_ros.adaptation.evaluation import majority, sensor_dependence
-    from mpnp_ros.adaptation.key_frames import scene_of
-    from mpnp_ros.adaptation.splits import split
     from mpnp_ros.llm.question_files import QuestionFiles
     from mpnp_ros.llm.weights import load_language_model
     from mpnp_ros.methods.registry import create_method
     from mpnp_ros.nuscenes.tables import NuScenes
+    from mpnp_ros.training.batches import PreparedQuestions
+    from mpnp_ros.training.evaluation import majority, sensor_dependence
+    from mpnp_ros.training.key_frames import scene_of
+    from mpnp_ros.training.splits import split
 
     if arguments.root is None:
         raise ConfigurationError('--links needs --root: the nuScenes root of the key frames')

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mpnp_ros.bags.questions import TOPIC, FrameQuestions, read_questions
 from mpnp_ros.cli.bag_report import ANSWERED, REFUSED, UNKNOWN, AskedOutcome, BagReport
 from mpnp_ros.cli.exchanges import Exchange
 from mpnp_ros.cli.interruption import CANCELLED, interruptible
@@ -30,13 +31,12 @@ from mpnp_ros.cli.session import connected
 from mpnp_ros.errors import ConfigurationError, NotAnsweringError, RequestError
 from mpnp_ros.files import cache_root
 from mpnp_ros.node_names import ADAPTATION, FUSION, REPLAY, WORLD, encoder_nodes
-from mpnp_ros.nuscenes.bag_questions import TOPIC, FrameQuestions, read_questions
-from mpnp_ros.nuscenes.majority import Chooser, Majority
 from mpnp_ros.progress import progress
+from mpnp_ros.questions.majority import Chooser, Majority
 
 if TYPE_CHECKING:
     from mpnp_ros.client.robot import Robot
-    from mpnp_ros.nuscenes.questions import LabelledQuestion
+    from mpnp_ros.questions.generator import LabelledQuestion
 
 ANSWER_TIMEOUT, SETTLING = 60., 5.
 """Seconds for an answer, and for the fusion node to have the tokens that have been published."""

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mpnp_ros.adaptation.evaluation import Share
 from mpnp_ros.cli.ask import describe_counted
 from mpnp_ros.cli.output import UNKNOWN
-from mpnp_ros.nuscenes.questions import LabelledQuestion
+from mpnp_ros.questions.generator import LabelledQuestion
+from mpnp_ros.training.evaluation import Share
 
 
 @dataclass(frozen=True)

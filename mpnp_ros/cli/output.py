@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mpnp_ros.adaptation.evaluation import Accuracy, Share
+    from mpnp_ros.training.evaluation import Accuracy, Share
 
 UNKNOWN = '-'
 """Text of an unknown number."""

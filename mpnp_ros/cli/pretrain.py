@@ -29,10 +29,10 @@ from mpnp_ros.modalities.registry import find_sensor, sensors
 from mpnp_ros.progress import progress
 
 if TYPE_CHECKING:
-    from mpnp_ros.adaptation.head_data import SectorDataset
-    from mpnp_ros.adaptation.pretraining import PretrainingReport
     from mpnp_ros.modalities.head_training import HeadInput
-    from mpnp_ros.nuscenes.key_frame import KeyFrame
+    from mpnp_ros.questions.key_frame import KeyFrame
+    from mpnp_ros.training.head_data import SectorDataset
+    from mpnp_ros.training.pretraining import PretrainingReport
 
 LICENCE = 'Apache-2.0 (trained on the embedded driving world)'
 
@@ -62,8 +62,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Read, train, measure, save; exit code 0, or 130 where Ctrl-C stopped the training."""
-    from mpnp_ros.adaptation.pretraining import new_head, pretrain
     from mpnp_ros.modalities.heads import save_head
+    from mpnp_ros.training.pretraining import new_head, pretrain
 
     config = recipe(arguments)
     source = head_training(arguments.modality).inputs(arguments.device)
@@ -112,7 +112,7 @@ def head_training(modality: str) -> HeadTraining:
 def read(arguments: Namespace, source: HeadInput, config: PretrainingConfig,
          cancelled: Callable[[], bool]) -> SectorDataset:
     """Return all key frames of the scenes, with cached or new inputs."""
-    from mpnp_ros.adaptation.head_data import sector_dataset
+    from mpnp_ros.training.head_data import sector_dataset
 
     frames = list(chain.from_iterable(key_frames(root, arguments.scenes) for root in arguments.root))
     with progress('reading', 'key frame', arguments.quiet) as show:

@@ -18,7 +18,6 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpnp_ros.adaptation.recipe import TrainRecipe, counting_options
 from mpnp_ros.cli.interruption import (
     CANCELLED,
     checkpoint_folder,
@@ -29,18 +28,19 @@ from mpnp_ros.cli.interruption import (
 from mpnp_ros.cli.output import condition_table, table
 from mpnp_ros.files import shared_file
 from mpnp_ros.progress import progress
+from mpnp_ros.training.recipe import TrainRecipe, counting_options
 
 if TYPE_CHECKING:
     from argparse import _ArgumentGroup
     from collections.abc import Sequence
 
-    from mpnp_ros.adaptation.dataset import TokenDataset
-    from mpnp_ros.adaptation.evaluation import Accuracy
-    from mpnp_ros.adaptation.trainer import Trainer, TrainingReport
     from mpnp_ros.llm.language_model import LanguageModel
     from mpnp_ros.methods.link import Link
     from mpnp_ros.methods.method import Method
     from mpnp_ros.modalities.base import Encoder
+    from mpnp_ros.training.dataset import TokenDataset
+    from mpnp_ros.training.evaluation import Accuracy
+    from mpnp_ros.training.trainer import Trainer, TrainingReport
 
 SHARED = ('modalities', 'language_model', 'method', 'split', 'night_images', 'questions.max_distance',
           'questions.min_points', 'questions.anchors', 'questions.turns', 'questions.per_kind',
@@ -106,12 +106,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Load, encode, train, evaluate, save; exit code 0, or 130 where Ctrl-C stopped the training."""
-    from mpnp_ros.adaptation.batches import PreparedQuestions
-    from mpnp_ros.adaptation.processes import DistributedContext, joined
-    from mpnp_ros.adaptation.splits import split
-    from mpnp_ros.adaptation.trainer import Trainer, train_blind
     from mpnp_ros.llm.question_files import QuestionFiles
     from mpnp_ros.nuscenes.tables import NuScenes
+    from mpnp_ros.training.batches import PreparedQuestions
+    from mpnp_ros.training.distributed import DistributedContext, joined
+    from mpnp_ros.training.splits import split
+    from mpnp_ros.training.trainer import Trainer, train_blind
 
     recipe = recipe_of(arguments)
     checkpoint = arguments.checkpoint or checkpoint_folder(
@@ -164,8 +164,8 @@ def language_model(recipe: TrainRecipe, device: str) -> LanguageModel:
     """Return the language model, in the number format that the first process has chosen."""
     import torch
 
-    from mpnp_ros.adaptation.processes import DistributedContext
     from mpnp_ros.llm.weights import load_language_model
+    from mpnp_ros.training.distributed import DistributedContext
 
     lm = load_language_model(recipe.language_model, device)
     half = lm.dtype == torch.bfloat16
@@ -205,8 +205,8 @@ def links_to_start_from(start: str, lm: LanguageModel) -> dict[str, Link]:
 
 def fitting(links: dict[str, Link], modality: str, start: str) -> Link:
     """Return the link of a modality, otherwise that of true objects; LinksError if there is neither."""
-    from mpnp_ros.adaptation.true_objects import OBJECTS
     from mpnp_ros.errors import LinksError
+    from mpnp_ros.training.true_objects import OBJECTS
 
     if modality not in links and OBJECTS not in links:
         raise LinksError(f'no links for {modality} or {OBJECTS} to start from in {start}; available: '
@@ -216,7 +216,7 @@ def fitting(links: dict[str, Link], modality: str, start: str) -> Link:
 
 def announce(recipe: TrainRecipe, train: TokenDataset, test: TokenDataset) -> None:
     """Print the size of the data sets and the limits of the split."""
-    from mpnp_ros.adaptation.splits import MINI_WARNING, SAME_SCENES_WARNING, shared_scenes
+    from mpnp_ros.training.splits import MINI_WARNING, SAME_SCENES_WARNING, shared_scenes
 
     print(f'{len(train.examples)} training questions on {len(train.frames)} frames, '
           f'{len(test.examples)} held-out questions on {len(test.frames)} frames')
@@ -228,7 +228,7 @@ def announce(recipe: TrainRecipe, train: TokenDataset, test: TokenDataset) -> No
 
 def trained_scenes(train: TokenDataset) -> list[str]:
     """Return the names of the training scenes."""
-    from mpnp_ros.adaptation.key_frames import scene_of
+    from mpnp_ros.training.key_frames import scene_of
 
     return sorted({scene_of(key) for key in train.frames})
 
@@ -244,7 +244,7 @@ def describe(report: TrainingReport) -> str:
 def examine(trainer: Trainer, blind: Method | None, train: TokenDataset, test: TokenDataset,
             seed: int) -> dict[str, Accuracy]:
     """Return accuracies on held-out data by the available tokens, and on a part of the training data."""
-    from mpnp_ros.adaptation.evaluation import evaluate, majority, sensor_dependence
+    from mpnp_ros.training.evaluation import evaluate, majority, sensor_dependence
 
     method, book = trainer.method, trainer.book
     rows = {'trained on': evaluate(method, train.sample(len(test.examples) or SAMPLE, seed), book)}

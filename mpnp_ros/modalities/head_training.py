@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mpnp_ros.nuscenes.questions import Scope
 from mpnp_ros.options import Options, option
+from mpnp_ros.questions.generator import Scope
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
     from mpnp_ros.modalities.heads import CameraSectorHead, PolarSectorHead
-    from mpnp_ros.nuscenes.key_frame import KeyFrame
+    from mpnp_ros.questions.key_frame import KeyFrame
 
 Inputs = dict[str, 'Tensor']
 """Arguments of a head's network for one frame, without the batch dimension; features in float16."""

@@ -27,7 +27,7 @@ from mpnp_ros.plug_ins import plug_ins
 
 if TYPE_CHECKING:
     from mpnp_ros.modalities.head_training import HeadTraining
-    from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
+    from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
 
 ENTRY_POINTS = 'mpnp_ros.modalities'
 

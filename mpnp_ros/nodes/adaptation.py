@@ -28,7 +28,6 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from mpnp_ros.action import Adapt
 from mpnp_ros.adaptation.adapter import AdaptationManager
 from mpnp_ros.adaptation.adapter_config import AdapterConfig
-from mpnp_ros.adaptation.budget import Budget
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, TRAINED, JobResult
 from mpnp_ros.adaptation.job_orders import ModelChoice, Request
 from mpnp_ros.adaptation.job_process import PATIENCE, measure_speed
@@ -62,6 +61,7 @@ from mpnp_ros.nodes.runtime import PlainNode, run_node
 from mpnp_ros.nodes.services import PatientClient, then
 from mpnp_ros.options import Options, option
 from mpnp_ros.srv import ListLinks, LoadLinks
+from mpnp_ros.training.budget import Budget
 
 FEEDBACK_PERIOD, CANCEL_WITHIN = .2, 1.
 """Seconds between feedback, and until rclpy has recorded a cancellation."""

@@ -9,7 +9,7 @@ from mpnp_ros.adaptation.known import LinkInUse
 from mpnp_ros.adaptation.moments import LABELLED, BufferedQuestion
 from mpnp_ros.adaptation.policy import ModalityCondition
 from mpnp_ros.msg import Adaptation, LabelledQuestion, LabelledQuestions, LinkInfo, ModalityState
-from mpnp_ros.nuscenes.vocabulary import ANSWERS
+from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.serving.modality_state import State
 
 STAGES = {'reading': Adaptation.READING, 'training': Adaptation.TRAINING, 'evaluating': Adaptation.EVALUATING}

@@ -49,8 +49,8 @@ from mpnp_ros.nodes.fusion_messages import (
 from mpnp_ros.nodes.parameters import method_problem, topic_problem
 from mpnp_ros.nodes.runtime import ManagedNode, ManagedOptions, run_node, set_threads
 from mpnp_ros.nodes.services import create_deferred_service, then
-from mpnp_ros.nuscenes.vocabulary import ANSWERS
 from mpnp_ros.options import Change, option
+from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.answers import Answer, Inquiry, Progress, Status
 from mpnp_ros.serving.link_versions import LinkVersion, links_at_start, read_link_version

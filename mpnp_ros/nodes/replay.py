@@ -19,11 +19,11 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
+from mpnp_ros.bags.player import OPENING_DEPTH, BagMessage, BagPlayer, BagTopic
 from mpnp_ros.conversions.messages import from_nanoseconds
 from mpnp_ros.errors import BagError, ConfigurationError, MpnpError
 from mpnp_ros.nodes.diagnostics import OK
 from mpnp_ros.nodes.runtime import PlainNode, run_node
-from mpnp_ros.nuscenes.bag_player import OPENING_DEPTH, BagMessage, BagPlayer, BagTopic
 from mpnp_ros.options import Change, Options, option
 
 

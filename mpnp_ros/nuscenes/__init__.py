@@ -1,1 +1,1 @@
-"""nuScenes: tables, labelled questions, bags, and a generated stand-in."""
+"""A nuScenes root: its tables, sensor files and published questions."""

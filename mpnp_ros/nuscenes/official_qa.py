@@ -10,8 +10,8 @@ from typing import Any
 
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.files import read_json
-from mpnp_ros.nuscenes.questions import LabelledQuestion
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.questions.generator import LabelledQuestion
 
 KEYS = ('sample_token', 'question', 'answer', 'template_type', 'num_hop')
 FILE_REMEDY = 'correct it, or download the file again'

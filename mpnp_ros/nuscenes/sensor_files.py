@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.files import mistaken
-from mpnp_ros.nuscenes.key_frame import SensorReading
+from mpnp_ros.questions.key_frame import SensorReading
 
 LIDAR_FIELDS = ('x', 'y', 'z', 'intensity', 'ring')
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.files import read_json
-from mpnp_ros.nuscenes.geometry import Transform
-from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame, SensorReading
 from mpnp_ros.nuscenes.schema import METADATA_REMEDY, Record, check_record
-from mpnp_ros.nuscenes.vocabulary import ATTRIBUTE_OF_NUSCENES, CATEGORY_OF_NUSCENES
+from mpnp_ros.poses import Transform
+from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame, SensorReading
+from mpnp_ros.questions.vocabulary import ATTRIBUTE_OF_NUSCENES, CATEGORY_OF_NUSCENES
 
 TABLES = ('attribute', 'calibrated_sensor', 'category', 'ego_pose', 'instance', 'log', 'map', 'sample',
           'sample_annotation', 'sample_data', 'scene', 'sensor', 'visibility')

@@ -5,8 +5,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mpnp_ros.nuscenes.geometry import wrap_angle
-from mpnp_ros.nuscenes.key_frame import AnnotatedObject
+from mpnp_ros.poses import wrap_angle
+from mpnp_ros.questions.key_frame import AnnotatedObject
 from mpnp_world.scene.catalogue import KINDS
 from mpnp_world.scene.state import EgoState, WorldObject, WorldState
 

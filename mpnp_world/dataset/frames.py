@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mpnp_ros.nuscenes.key_frame import KeyFrame
+from mpnp_ros.questions.key_frame import KeyFrame
 from mpnp_world.dataset.annotations import Annotation, annotate, seen
 from mpnp_world.scene.conditions import Conditions
 from mpnp_world.scene.drive import World

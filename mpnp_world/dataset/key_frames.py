@@ -13,8 +13,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from functools import lru_cache, partial
 from itertools import islice
 
-from mpnp_ros.nuscenes.key_frame import KeyFrame
 from mpnp_ros.progress import progress as shown
+from mpnp_ros.questions.key_frame import KeyFrame
 from mpnp_world.dataset.annotations import MAX_DISTANCE, annotate, seen
 from mpnp_world.scene.conditions import Conditions
 from mpnp_world.scene.drive import World

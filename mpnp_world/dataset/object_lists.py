@@ -13,9 +13,9 @@ import numpy as np
 
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.files import write_file
-from mpnp_ros.nuscenes.geometry import Transform, rotation_about_z
-from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame
-from mpnp_ros.nuscenes.vocabulary import CATEGORIES, STATUSES
+from mpnp_ros.poses import Transform, rotation_about_z
+from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
+from mpnp_ros.questions.vocabulary import CATEGORIES, STATUSES
 from mpnp_world.scene.identity import SceneIdentity
 
 FRAME_DTYPE = np.dtype([('stamp_ns', '<i8'), ('x', '<f8'), ('y', '<f8'), ('yaw', '<f8'), ('count', '<i4')])

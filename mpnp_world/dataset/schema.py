@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mpnp_ros.nuscenes.geometry import Transform
-from mpnp_ros.nuscenes.vocabulary import ATTRIBUTE_OF_NUSCENES
+from mpnp_ros.poses import Transform
+from mpnp_ros.questions.vocabulary import ATTRIBUTE_OF_NUSCENES
 from mpnp_world.scene.catalogue import KINDS
 from mpnp_world.scene.identity import token
 from mpnp_world.sensors.rig import CAMERAS, LIDAR, RADARS

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mpnp_ros.nuscenes.geometry import Transform, rotation_about_z
 from mpnp_ros.nuscenes.record_chains import link_records
+from mpnp_ros.poses import Transform, rotation_about_z
 from mpnp_world.dataset.annotations import Annotation
 from mpnp_world.dataset.frames import WorldFrame
 from mpnp_world.dataset.schema import (

@@ -11,8 +11,8 @@ import numpy as np
 from mpnp_ros.adaptation.policy import DISTILLED, LABELLED
 from mpnp_ros.cli.exchanges import Exchange, Score
 from mpnp_ros.errors import NotAnsweringError
-from mpnp_ros.nuscenes.majority import Chooser, Majority
-from mpnp_ros.nuscenes.questions import LabelledQuestion, Scope
+from mpnp_ros.questions.generator import LabelledQuestion, Scope
+from mpnp_ros.questions.majority import Chooser, Majority
 
 CAMERA, LIDAR = 'camera', 'lidar'
 BOTH = (CAMERA, LIDAR)

@@ -17,8 +17,8 @@ from mpnp_ros.cli.node_parameters import NodeParameters
 from mpnp_ros.cli.node_processes import listening_topic
 from mpnp_ros.cli.session import wait_for
 from mpnp_ros.errors import NotAnsweringError
-from mpnp_ros.nuscenes.questions import LabelledQuestion
-from mpnp_ros.nuscenes.vocabulary import ANSWERS
+from mpnp_ros.questions.generator import LabelledQuestion
+from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_world.demo.diary import Diary
 from mpnp_world.demo.drive import BOTH, Costs, Event, Phase, Sight
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mpnp_ros import __version__
 from mpnp_ros.files import cache_root, cached_folder, write_file
-from mpnp_ros.nuscenes.majority import Majority
-from mpnp_ros.nuscenes.questions import Scope, scene_questions
+from mpnp_ros.questions.generator import Scope, scene_questions
+from mpnp_ros.questions.majority import Majority
 
 SEEDS, KEY_FRAMES, INTERVAL = range(60), 8, 3.0
 FILE = 'majority.json'

@@ -12,10 +12,10 @@ from PIL import Image
 
 from mpnp_ros.cli.exchanges import Exchange, Score, interval, of_type
 from mpnp_ros.cli.output import UNKNOWN
-from mpnp_ros.nuscenes.geometry import box_corners
 from mpnp_ros.nuscenes.sensor_files import read_lidar, read_sensor_file
-from mpnp_ros.nuscenes.vocabulary import CATEGORIES
-from mpnp_ros.nuscenes.wording import TYPES
+from mpnp_ros.poses import box_corners
+from mpnp_ros.questions.vocabulary import CATEGORIES
+from mpnp_ros.questions.wording import TYPES
 from mpnp_world.demo.drive import BOTH, Drive, DriveMoment, sensors
 from mpnp_world.demo.real_scene import RealScene
 from mpnp_world.demo.strips import FAINT, INK, LEFT, RIGHT, draw_timeline

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Protocol
 
 from mpnp_ros import __version__
+from mpnp_ros.bags.writer import write_bag
 from mpnp_ros.cli.exchanges import Exchange
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.files import cache_root, cached_folder, source_folder
-from mpnp_ros.nuscenes.bag_writer import write_bag
-from mpnp_ros.nuscenes.key_frame import KeyFrame
-from mpnp_ros.nuscenes.questions import LabelledQuestion, scene_questions
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.questions.generator import LabelledQuestion, scene_questions
+from mpnp_ros.questions.key_frame import KeyFrame
 from mpnp_world.demo.drive import BOTH, CAMERA, LIDAR, SCOPE, Chooser
 from mpnp_world.demo.majority import Majority
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpnp_ros.adaptation.evaluation import Share
 from mpnp_ros.cli.exchanges import milliseconds, p95
+from mpnp_ros.training.evaluation import Share
 from mpnp_world.demo.drive import BOTH, CAMERA, LIDAR, Drive, sensors
 from mpnp_world.demo.timeline import Course, Milestone, milestones, moving_sums, phase_spans
 

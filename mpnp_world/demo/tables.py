@@ -8,7 +8,7 @@ from rich.table import Table
 
 from mpnp_ros.cli.exchanges import Exchange, Score, interval, milliseconds, of_type, p95
 from mpnp_ros.cli.output import UNKNOWN, from_to, macs, megabytes, seconds
-from mpnp_ros.nuscenes.wording import TYPES
+from mpnp_ros.questions.wording import TYPES
 from mpnp_world.demo.drive import Drive, sensors
 from mpnp_world.demo.timeline import Adaptation, Course, adaptations, plugged_in
 from mpnp_world.demo.view import conversation

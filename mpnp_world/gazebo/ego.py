@@ -10,8 +10,8 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from mpnp_ros.nuscenes.bag_messages import BASE_FRAME, MAP_FRAME
-from mpnp_ros.nuscenes.geometry import Transform
+from mpnp_ros.bags.messages import BASE_FRAME, MAP_FRAME
+from mpnp_ros.poses import Transform
 from mpnp_world.gazebo.elements import Solid, element, numbers, plugin, pose_of, visual
 from mpnp_world.gazebo.motion import Trajectory, twist
 from mpnp_world.sensors.rig import CAMERAS, EGO_REAR, EGO_SIZE, LIDAR

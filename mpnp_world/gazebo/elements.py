@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element, tostring
 
 import numpy as np
 
-from mpnp_ros.nuscenes.geometry import Transform
+from mpnp_ros.poses import Transform
 from mpnp_world.models.materials import MATERIALS
 from mpnp_world.scene.state import Colour
 

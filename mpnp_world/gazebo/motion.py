@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from mpnp_ros.nuscenes.geometry import wrap_angle
+from mpnp_ros.poses import wrap_angle
 from mpnp_world.gazebo.elements import element
 from mpnp_world.scene.state import WorldObject, WorldState
 

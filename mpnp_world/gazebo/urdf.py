@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from mpnp_ros.nuscenes.bag_messages import BASE_FRAME
+from mpnp_ros.bags.messages import BASE_FRAME
 from mpnp_world.gazebo.elements import roll_pitch_yaw
 from mpnp_world.sensors.rig import CAMERAS, LIDAR
 from mpnp_world.standin.rig import LIDAR_CHANNEL

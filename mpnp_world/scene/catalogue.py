@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mpnp_ros.nuscenes.vocabulary import CATEGORY_OF_NUSCENES
+from mpnp_ros.questions.vocabulary import CATEGORY_OF_NUSCENES
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpnp_ros.nuscenes.geometry import Transform, rotation_about_z
+from mpnp_ros.poses import Transform, rotation_about_z
 from mpnp_world.scene.conditions import Conditions
 
 Colour = tuple[float, float, float]

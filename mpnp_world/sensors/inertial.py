@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpnp_ros.nuscenes.geometry import wrap_angle
+from mpnp_ros.poses import wrap_angle
 from mpnp_world.scene.state import WorldState
 
 GRAVITY = 9.80665

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpnp_ros.nuscenes.geometry import rotation_about_z, wrap_angle
 from mpnp_ros.nuscenes.sensor_files import RADAR_DTYPE
+from mpnp_ros.poses import rotation_about_z, wrap_angle
 from mpnp_world.scene.catalogue import KINDS
 from mpnp_world.scene.state import EgoState, WorldObject, WorldState
 from mpnp_world.sensors.rays import Rays

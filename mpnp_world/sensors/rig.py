@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mpnp_ros.nuscenes.geometry import Transform
+from mpnp_ros.poses import Transform
 from mpnp_world.standin.rig import LIDAR_CHANNEL, RIG, Mounting
 
 EGO_SIZE = (4.1, 1.73, 1.56)

@@ -12,7 +12,7 @@ from functools import cache
 
 import numpy as np
 
-from mpnp_ros.nuscenes.geometry import wrap_angle
+from mpnp_ros.poses import wrap_angle
 from mpnp_world.scene.state import EgoState, WorldObject, WorldState
 from mpnp_world.sensors.rig import MICROPHONES
 

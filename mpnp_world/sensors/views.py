@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpnp_ros.nuscenes.geometry import Transform
+from mpnp_ros.poses import Transform
 from mpnp_world.models.mesh import unit
 from mpnp_world.scene.state import EgoState
 from mpnp_world.standin.rig import IMAGE_SIZE, Mounting

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from mpnp_ros.nuscenes.geometry import rotation_about_z
+from mpnp_ros.poses import rotation_about_z
 from mpnp_world.scene.state import WorldObject, WorldState
 from mpnp_world.sensors.rays import Rays
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpnp_ros.nuscenes.geometry import Transform
+from mpnp_ros.poses import Transform
 from mpnp_world.standin.rig import LIDAR_CHANNEL, RIG, lidar_rays
 from mpnp_world.standin.shapes import Block, blocks_of, building_block
 from mpnp_world.standin.street import StandinStreet

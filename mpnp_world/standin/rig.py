@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpnp_ros.nuscenes.geometry import Transform
+from mpnp_ros.poses import Transform
 
 IMAGE_SIZE = (1600, 900)
 LIDAR_CHANNEL = 'LIDAR_TOP'

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mpnp_ros.nuscenes.geometry import Transform, rotation_about_z
+from mpnp_ros.poses import Transform, rotation_about_z
 
 EGO_LANE, RIGHT_LANE, ONCOMING_LANES = 0.0, -3.5, (3.5, 7.0)
 PARKING = {'right': -6.6, 'left': 10.1}

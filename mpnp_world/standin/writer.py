@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.nuscenes.geometry import Transform
 from mpnp_ros.nuscenes.record_chains import link_records
 from mpnp_ros.nuscenes.tables import TABLES
-from mpnp_ros.nuscenes.vocabulary import ATTRIBUTE_OF_NUSCENES
+from mpnp_ros.poses import Transform
+from mpnp_ros.questions.vocabulary import ATTRIBUTE_OF_NUSCENES
 from mpnp_world.standin.lidar import Sweep, cast_sweep
 from mpnp_world.standin.painter import StandinPainter
 from mpnp_world.standin.rig import IMAGE_SIZE, LIDAR_CHANNEL, RIG

@@ -13,7 +13,6 @@ import torch
 from mpnp_ros.adaptation import adapter as module
 from mpnp_ros.adaptation.adapter import AdaptationManager
 from mpnp_ros.adaptation.adapter_config import AdapterConfig
-from mpnp_ros.adaptation.budget import Budget
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, TRAINED, WORSE, JobProgress, JobResult, JobSpec
 from mpnp_ros.adaptation.job_orders import ModelChoice, Request
 from mpnp_ros.adaptation.job_process import JobProcess
@@ -25,6 +24,7 @@ from mpnp_ros.methods.link_files import AdaptationRecord, Provenance, load_link,
 from mpnp_ros.methods.link_store import LinkStore, StoredLink
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.training.budget import Budget
 
 WIDTH = 8
 CONFIG = {'min_healthy_duration': 0., 'min_interval': 0., 'retry_delay': 1000., 'min_trial_questions': 0,

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from mpnp_ros.adaptation.batches import PreparedQuestions
-from mpnp_ros.adaptation.dataset import TokenDataset
-from mpnp_ros.adaptation.evaluation import answers_of, replies_of
 from mpnp_ros.adaptation.job_training import distilled
+from mpnp_ros.training.batches import PreparedQuestions
+from mpnp_ros.training.dataset import TokenDataset
+from mpnp_ros.training.evaluation import answers_of, replies_of
 
 
 @pytest.fixture

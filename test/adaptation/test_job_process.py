@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from mpnp_ros.adaptation.budget import Budget
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, RESULT, SPEC, TRAINED, JobProgress, JobResult
 from mpnp_ros.adaptation.job_process import JobProcess
 from mpnp_ros.adaptation.job_reading import read
 from mpnp_ros.adaptation.job_training import train
 from mpnp_ros.methods.link_files import load_link, read_manifest
+from mpnp_ros.training.budget import Budget
 
 PATIENCE = 120.
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from mpnp_ros.adaptation import job_reading, job_training
-from mpnp_ros.adaptation.budget import Budget
 from mpnp_ros.adaptation.job import (
     CANCELLED,
     SPEC,
@@ -26,11 +25,12 @@ from mpnp_ros.adaptation.job_training import train
 from mpnp_ros.adaptation.moments import ASKED, BufferedQuestion
 from mpnp_ros.adaptation.policy import DISTILLED
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
-from mpnp_ros.adaptation.trainer import Trainer, TrainerConfig
 from mpnp_ros.errors import BudgetError, TrainingError
 from mpnp_ros.methods.link_files import load_link, read_manifest
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.methods.registry import create_method, find_method, methods
+from mpnp_ros.training.budget import Budget
+from mpnp_ros.training.trainer import Trainer, TrainerConfig
 
 ANSWERS = ('yes', 'no', 'car', 'truck')
 

@@ -19,11 +19,11 @@ from mpnp_ros.adaptation.moments import (
     Moment,
     balanced,
 )
-from mpnp_ros.adaptation.true_objects import TrueObjects
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.nuscenes.questions import Scope, scene_questions
-from mpnp_ros.nuscenes.vocabulary import ANSWERS
+from mpnp_ros.questions.generator import Scope, scene_questions
+from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.training.true_objects import TrueObjects
 from mpnp_world.dataset.key_frames import scene_key_frames
 
 SECOND = 10 ** 9

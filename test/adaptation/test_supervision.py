@@ -23,7 +23,7 @@ from mpnp_ros.adaptation.supervision import (
     SupervisionSettings,
 )
 from mpnp_ros.errors import QuestionError
-from mpnp_ros.nuscenes.vocabulary import ANSWERS
+from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.tokens import ModalityTokens
 
 MS = 10 ** 6

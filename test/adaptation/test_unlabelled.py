@@ -4,9 +4,9 @@ from __future__ import annotations
 from collections import Counter
 
 from mpnp_ros.adaptation.job_reading import FROM_THE_VEHICLE, unlabelled_questions
-from mpnp_ros.nuscenes.questions import Scope, scene_questions
-from mpnp_ros.nuscenes.vocabulary import ANSWERS
-from mpnp_ros.nuscenes.wording import TEMPLATES, read_question, turned_question
+from mpnp_ros.questions.generator import Scope, scene_questions
+from mpnp_ros.questions.vocabulary import ANSWERS
+from mpnp_ros.questions.wording import TEMPLATES, read_question, turned_question
 from mpnp_world.dataset.key_frames import scene_key_frames
 
 KINDS = {kind[:2] for kind in TEMPLATES if kind[2] in FROM_THE_VEHICLE}

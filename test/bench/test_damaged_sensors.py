@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bench.damaged_sensors import CATEGORY, DAMAGES, DamageRow, write_page
-from mpnp_ros.adaptation.true_objects import CHANNELS, OBJECTS
 from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.training.true_objects import CHANNELS, OBJECTS
 
 
 @pytest.fixture

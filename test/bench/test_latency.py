@@ -12,7 +12,7 @@ from bench.latency.__main__ import LatencyRow, answering_table, main, way_table
 from bench.latency.answering import Reread, Split, random_frame, variants
 from bench.latency.sensor_to_answer import Measured, SeenAnswer, SeenTokens, parts
 from bench.timing import Summary, take_turns
-from mpnp_ros.adaptation.budget import measure_macs
+from mpnp_ros.training.budget import measure_macs
 
 SHAPES = {'camera': (24, 32), 'lidar': (16, 24)}
 QUESTION = 'what is the status of the car to the front left?'

@@ -15,19 +15,19 @@ from bench.methods.data import BenchData, distinct_frames, identity, prepare_dat
 from bench.methods.plan import BLIND, MethodPlan, MethodsConfig, Run
 from bench.methods.run import CHECKPOINT, MethodTraining
 from bench.study.study import TestSet as StudyTest
-from mpnp_ros.adaptation.dataset import Example, TokenDataset
-from mpnp_ros.adaptation.key_frames import scene_of
-from mpnp_ros.adaptation.pretraining import PretrainingConfig, new_head
-from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.modalities.geometry import SECTORS, sector_azimuths
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import PolarEncoder
 from mpnp_ros.modalities.lidar.head_input import LidarInput
-from mpnp_ros.nuscenes.questions import Scope, scene_questions
 from mpnp_ros.nuscenes.tables import NuScenes
-from mpnp_ros.nuscenes.vocabulary import ANSWERS
+from mpnp_ros.questions.generator import Scope, scene_questions
+from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.training.dataset import Example, TokenDataset
+from mpnp_ros.training.key_frames import scene_of
+from mpnp_ros.training.pretraining import PretrainingConfig, new_head
+from mpnp_ros.training.true_objects import CHANNELS
 from mpnp_world.dataset.key_frames import scene_key_frames
 from mpnp_world.standin import write_standin
 

@@ -26,10 +26,10 @@ from bench.paper_scale.costs import (
 )
 from bench.paper_scale.memory import PeakMemory
 from bench.paper_scale.models import ADD, MODELS, SWITCH, TOKEN_WIDTH, language_model
-from mpnp_ros.adaptation.budget import ADAMW, measure_macs
 from mpnp_ros.llm.cost import block_weights, head_macs, macs
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp.cost import ATTENTION_BACK, link_macs
+from mpnp_ros.training.budget import ADAMW, measure_macs
 
 TINY = replace(SWITCH, text=20, batch=4, samples=12, epochs=2, frames=5)
 LINKED = 2

@@ -10,11 +10,11 @@ from bench import skipping
 from bench.methods.data import BenchData
 from bench.methods.plan import MethodPlan, Run
 from bench.methods.run import LINK
-from mpnp_ros.adaptation.dataset import Example, TokenDataset
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import save_link
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.training.dataset import Example, TokenDataset
 
 ANSWERS = ('yes', 'no', 'car')
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mpnp_ros.bags.player import BagPlayer
 from mpnp_ros.cli.main import main
 from mpnp_ros.cli.replay import add_replay_options, replay_parameters
-from mpnp_ros.nuscenes.bag_player import BagPlayer
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_world.standin import write_standin
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mpnp_ros.bags.player import BagPlayer
 from mpnp_ros.cli.main import main
-from mpnp_ros.nuscenes.bag_player import BagPlayer
 from mpnp_world.standin import write_standin
 
 CAMERAS = 6

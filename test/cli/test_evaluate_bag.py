@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from mpnp_ros.bags.questions import read_questions
+from mpnp_ros.bags.writer import write_bag
 from mpnp_ros.cli.bag_report import ANSWERED, REFUSED, AskedOutcome, BagReport
 from mpnp_ros.cli.exchanges import Exchange
 from mpnp_ros.cli.main import main
 from mpnp_ros.cli.node_processes import node_program, source_files
 from mpnp_ros.errors import BagError
-from mpnp_ros.nuscenes.bag_questions import read_questions
-from mpnp_ros.nuscenes.bag_writer import write_bag
-from mpnp_ros.nuscenes.questions import LabelledQuestion
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.questions.generator import LabelledQuestion
 
 PATIENCE = 120.
 QUESTION = LabelledQuestion('is it dark?', 'yes', 'exist', 0, '', 'sample')

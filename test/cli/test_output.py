@@ -1,8 +1,8 @@
 """Accuracies as text."""
 from __future__ import annotations
 
-from mpnp_ros.adaptation.evaluation import Accuracy, Share
 from mpnp_ros.cli.output import condition_table, table
+from mpnp_ros.training.evaluation import Accuracy, Share
 
 ROWS = {'sensors': Accuracy(Share(5, 10), {'count': Share(5, 10)}, {0: Share(1, 2), 1: Share(4, 8)},
                             {'day': Share(4, 6), 'night': Share(1, 4), 'clear': Share(5, 10)}),

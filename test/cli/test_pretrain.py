@@ -41,7 +41,7 @@ def test_trains_measures_and_saves(train, tmp_path, capsys):
 
 
 def test_what_the_head_can_tell_is_written(train, tmp_path, monkeypatch, capsys):
-    from mpnp_ros.adaptation import sector_scores
+    from mpnp_ros.training import sector_scores
 
     monkeypatch.setattr(sector_scores, 'ENOUGH', 1)
     monkeypatch.setattr(sector_scores, 'BETTER', -1)

@@ -8,11 +8,11 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from mpnp_ros.bags.messages import MessageFactory, message_types
+from mpnp_ros.bags.writer import SceneRecording
 from mpnp_ros.cli.node_processes import source_files
 from mpnp_ros.endpoints import SUBSCRIBES
 from mpnp_ros.modalities.registry import find_sensor
-from mpnp_ros.nuscenes.bag_messages import MessageFactory, message_types
-from mpnp_ros.nuscenes.bag_writer import SceneRecording
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_world.standin.writer import write_standin
 

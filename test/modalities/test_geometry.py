@@ -15,7 +15,7 @@ from mpnp_ros.modalities.geometry import (
     sector_of,
     wrap_azimuth,
 )
-from mpnp_ros.nuscenes.vocabulary import RELATIONS, relation
+from mpnp_ros.questions.vocabulary import RELATIONS, relation
 
 
 @given(st.floats(-50, 50))

@@ -12,8 +12,8 @@ from PIL import Image
 pytest.importorskip('moderngl', reason='moderngl is not installed: the world cannot be drawn')
 pytest.importorskip('embreex', reason='embreex is not installed: the world has no rays')
 
+from mpnp_ros.bags.player import BagPlayer
 from mpnp_ros.cli.main import main
-from mpnp_ros.nuscenes.bag_player import BagPlayer
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_world import cli as world
 from mpnp_world.dataset.object_lists import read_objects

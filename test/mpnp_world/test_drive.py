@@ -8,7 +8,7 @@ from itertools import chain, combinations
 
 import pytest
 
-from mpnp_ros.nuscenes.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
+from mpnp_ros.questions.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
 from mpnp_world.scene.boxes import footprint, overlap
 from mpnp_world.scene.catalogue import KINDS
 from mpnp_world.scene.conditions import LIGHTS, WEATHERS, Conditions

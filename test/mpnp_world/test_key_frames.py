@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from mpnp_ros.nuscenes.questions import scene_questions
+from mpnp_ros.questions.generator import scene_questions
 from mpnp_world.dataset.annotations import MAX_DISTANCE
 from mpnp_world.dataset.key_frames import object_key_frames, scene_key_frames
 from mpnp_world.scene.conditions import Conditions

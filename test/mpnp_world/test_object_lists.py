@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.nuscenes.geometry import Transform
-from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame
-from mpnp_ros.nuscenes.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
+from mpnp_ros.poses import Transform
+from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
+from mpnp_ros.questions.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
 from mpnp_world.dataset.object_lists import objects_file, read_objects, write_objects
 from mpnp_world.scene.conditions import Conditions
 from mpnp_world.scene.identity import SceneIdentity

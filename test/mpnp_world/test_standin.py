@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.nuscenes.geometry import box_corners, rotation_about_z
-from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame, SensorReading
 from mpnp_ros.nuscenes.sensor_files import read_lidar
 from mpnp_ros.nuscenes.tables import TABLES, NuScenes
-from mpnp_ros.nuscenes.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
+from mpnp_ros.poses import box_corners, rotation_about_z
+from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame, SensorReading
+from mpnp_ros.questions.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
 from mpnp_world.standin import write_standin
 from mpnp_world.standin.shapes import blocks_of
 from mpnp_world.standin.street import make_street

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpnp_ros.nuscenes.geometry import Transform
+from mpnp_ros.poses import Transform
 from mpnp_world.scene.state import EgoState
 from mpnp_world.sensors.rig import CAMERAS
 from mpnp_world.sensors.views import camera_view, looking_view, seen, sun_projection

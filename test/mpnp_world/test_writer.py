@@ -13,13 +13,13 @@ from PIL import Image
 pytest.importorskip('moderngl', reason='moderngl is not installed: the world cannot be drawn')
 pytest.importorskip('embreex', reason='embreex is not installed: the world has no rays')
 
-from mpnp_ros.nuscenes.bag_player import BagPlayer
-from mpnp_ros.nuscenes.bag_writer import write_bag
-from mpnp_ros.nuscenes.geometry import rotation_about_z, wrap_angle
-from mpnp_ros.nuscenes.key_frame import KeyFrame
+from mpnp_ros.bags.player import BagPlayer
+from mpnp_ros.bags.writer import write_bag
 from mpnp_ros.nuscenes.sensor_files import read_lidar, read_radar
 from mpnp_ros.nuscenes.tables import NuScenes
-from mpnp_ros.nuscenes.vocabulary import CATEGORIES
+from mpnp_ros.poses import rotation_about_z, wrap_angle
+from mpnp_ros.questions.key_frame import KeyFrame
+from mpnp_ros.questions.vocabulary import CATEGORIES
 from mpnp_world.broadcast import Broadcast
 from mpnp_world.dataset.frames import Sensors, WorldFrame, scene_frames
 from mpnp_world.dataset.root import add_part, merge, prepare

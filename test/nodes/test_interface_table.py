@@ -14,6 +14,7 @@ from rclpy.node import NodeNameNonExistentError
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from mpnp_ros.bags.messages import message_types
 from mpnp_ros.cli.node_processes import node_program
 from mpnp_ros.endpoints import (
     ACTS,
@@ -26,7 +27,6 @@ from mpnp_ros.endpoints import (
     SUBSCRIBES,
 )
 from mpnp_ros.nodes.interface_table import ENDPOINTS, EVERY_NODE
-from mpnp_ros.nuscenes.bag_messages import message_types
 from mpnp_world.sensors.rig import CAMERAS, RADARS
 
 pytestmark = pytest.mark.ros

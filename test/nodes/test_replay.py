@@ -17,7 +17,7 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
-from mpnp_ros.nuscenes.bag_messages import message_types
+from mpnp_ros.bags.messages import message_types
 
 pytestmark = pytest.mark.ros
 MODULE = 'mpnp_ros.nodes.replay'

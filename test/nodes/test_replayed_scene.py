@@ -11,9 +11,9 @@ pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this ma
 from mpnp_ros.msg import ModalityTokens
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
+from mpnp_ros.bags.messages import message_types
+from mpnp_ros.bags.writer import write_bag
 from mpnp_ros.conversions.messages import from_message
-from mpnp_ros.nuscenes.bag_messages import message_types
-from mpnp_ros.nuscenes.bag_writer import write_bag
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_world.sensors.rig import CAMERAS
 

@@ -19,11 +19,11 @@ from rclpy.signals import SignalHandlerOptions
 from rosbags.rosbag2 import StoragePlugin, Writer
 from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2, PointField
 
+from mpnp_ros.bags.messages import message_types
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.nodes import adaptation, fusion, replay
 from mpnp_ros.nodes.encoder import node_class
 from mpnp_ros.nodes.encoder_node import Input
-from mpnp_ros.nuscenes.bag_messages import message_types
 from mpnp_ros.options import Change
 
 ENCODERS = {f'{sensor}_encoder': node_class(sensor) for sensor in ('camera', 'lidar', 'radar')}

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.nuscenes.geometry import Transform, box_corners, rotation_about_z
-from mpnp_ros.nuscenes.key_frame import KeyFrame
-from mpnp_ros.nuscenes.questions import scene_questions
 from mpnp_ros.nuscenes.sensor_files import read_lidar
 from mpnp_ros.nuscenes.tables import TABLES, NuScenes
+from mpnp_ros.poses import Transform, box_corners, rotation_about_z
+from mpnp_ros.questions.generator import scene_questions
+from mpnp_ros.questions.key_frame import KeyFrame
 
 
 def test_real_key_frame(real_root: NuScenes, real_frame: KeyFrame) -> None:

@@ -12,8 +12,8 @@ from mpnp_ros.conversions.messages import from_message, to_message
 from mpnp_ros.methods.mpnp.counting import sort_of
 from mpnp_ros.methods.questions import Counted
 from mpnp_ros.nodes.fusion_messages import answer_to_message
-from mpnp_ros.nuscenes.vocabulary import RELATIONS
-from mpnp_ros.nuscenes.wording import TEMPLATES
+from mpnp_ros.questions.vocabulary import RELATIONS
+from mpnp_ros.questions.wording import TEMPLATES
 from mpnp_ros.serving.answers import Answer, Status
 from mpnp_ros.serving.coverage import direction_of, directions_asked, not_known, ranges, share, unseen
 from mpnp_ros.serving.questions import Question

@@ -218,7 +218,7 @@ class LatentLink(Link):
         """By what log-probabilities of answers are to be divided, [B], for probes [B, K, width].
 
         It follows from what is asked, how uncertain the numbers are and how much of it is seen.  1 until it
-        has been fitted, see adaptation/calibration.py (Guo et al., arXiv 1706.04599, section 4.2).
+        has been fitted, see training/calibration.py (Guo et al., arXiv 1706.04599, section 4.2).
         """
         entropy = torch.special.entr(tally.probabilities).sum(-1)
         known = torch.cat([asked.flatten(1), entropy, tally.covered], 1)

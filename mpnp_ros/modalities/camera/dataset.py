@@ -4,8 +4,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
-from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
 from mpnp_ros.nuscenes.sensor_files import read_image
+from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
 
 
 def camera_frame(frame: KeyFrame) -> CameraFrame:

@@ -8,7 +8,7 @@ from mpnp_ros.modalities.camera.dataset import camera_frame
 from mpnp_ros.modalities.camera.encoder import RING_VERSION, camera_ring
 from mpnp_ros.modalities.head_training import Inputs
 from mpnp_ros.modalities.vision_weights import Backbone
-from mpnp_ros.nuscenes.key_frame import KeyFrame
+from mpnp_ros.questions.key_frame import KeyFrame
 
 
 @dataclass(frozen=True)

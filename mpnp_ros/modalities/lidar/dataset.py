@@ -7,8 +7,8 @@ from mpnp_ros.errors import DatasetError
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.lidar.intensity import IntensityScale
-from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
 from mpnp_ros.nuscenes.sensor_files import read_lidar
+from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
 
 
 def lidar_frame(frame: KeyFrame) -> LidarFrame:

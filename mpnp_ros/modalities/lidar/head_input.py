@@ -7,7 +7,7 @@ from mpnp_ros.modalities.head_training import PolarInput
 from mpnp_ros.modalities.lidar.config import POLAR, LidarConfig
 from mpnp_ros.modalities.lidar.dataset import lidar_frame
 from mpnp_ros.modalities.lidar.encoder import FEATURES, GRID_VERSION, polar_grid
-from mpnp_ros.nuscenes.key_frame import KeyFrame
+from mpnp_ros.questions.key_frame import KeyFrame
 
 
 class LidarInput(PolarInput):

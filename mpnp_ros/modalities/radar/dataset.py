@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.modalities.radar.frames import RadarFrame, radar_scan
-from mpnp_ros.nuscenes.key_frame import KeyFrame, SensorReading
 from mpnp_ros.nuscenes.sensor_files import read_radar
+from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
 
 
 def radar_frame(frame: KeyFrame) -> RadarFrame:

@@ -14,8 +14,6 @@ pytest.importorskip('matplotlib', reason='matplotlib is not installed: nothing c
 
 from bench.study import __main__ as command
 from bench.study.study import Study, StudyConfig
-from mpnp_ros.adaptation.pretraining import PretrainingConfig, new_head
-from mpnp_ros.adaptation.trainer import Trainer
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.encoder import CameraObjectEncoder
@@ -25,6 +23,8 @@ from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import PolarEncoder
 from mpnp_ros.modalities.lidar.head_input import LidarInput
 from mpnp_ros.modalities.vision_weights import load_backbone
+from mpnp_ros.training.pretraining import PretrainingConfig, new_head
+from mpnp_ros.training.trainer import Trainer
 
 ROWS = {'majority', 'blind', 'rule_camera_day', 'rule_lidar_night', 'camera_day', 'camera_night',
         'lidar_night', 'camera_lidar_day', 'camera_lidar_night', 'true_objects'}

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from bench.study.rule import parse_question, rule_answer
-from mpnp_ros.adaptation.head_data import sector_targets
-from mpnp_ros.adaptation.true_objects import CHANNELS
 from mpnp_ros.modalities.geometry import sector_azimuths
-from mpnp_ros.nuscenes.geometry import Transform
-from mpnp_ros.nuscenes.key_frame import AnnotatedObject, KeyFrame
-from mpnp_ros.nuscenes.questions import Scope, scene_questions
-from mpnp_ros.nuscenes.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
-from mpnp_ros.nuscenes.wording import TEMPLATES, Description
+from mpnp_ros.poses import Transform
+from mpnp_ros.questions.generator import Scope, scene_questions
+from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
+from mpnp_ros.questions.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
+from mpnp_ros.questions.wording import TEMPLATES, Description
 from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.training.head_data import sector_targets
+from mpnp_ros.training.true_objects import CHANNELS
 
 
 def frame(seed):

@@ -6,9 +6,9 @@ import yaml
 
 from bench.study import study
 from bench.study.study import ROWS, SENSORS, StudyConfig
-from mpnp_ros.adaptation.dataset import Example
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.files import shared_file
+from mpnp_ros.training.dataset import Example
 
 PARTS = {'objects': (0, 10), 'sensors': (10, 20), 'validation': (20, 25), 'test': (30, 40)}
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mpnp_ros.cli.exchanges import Exchange, Score
 from mpnp_ros.errors import NotAnsweringError
-from mpnp_ros.nuscenes.questions import LabelledQuestion
+from mpnp_ros.questions.generator import LabelledQuestion
 from mpnp_world.demo import drive as demo_drive
 from mpnp_world.demo.drive import (
     BOTH,

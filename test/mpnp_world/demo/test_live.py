@@ -28,7 +28,7 @@ from std_msgs.msg import Header
 
 from mpnp_ros.cli.node_processes import listening_topic
 from mpnp_ros.errors import NotAnsweringError
-from mpnp_ros.nuscenes.questions import LabelledQuestion as Labelled
+from mpnp_ros.questions.generator import LabelledQuestion as Labelled
 from mpnp_world.demo import live as demo_live
 from mpnp_world.demo.drive import BOTH, CAMERA, LABELLED, PHASES
 from mpnp_world.demo.live import LiveVehicle

@@ -1,8 +1,8 @@
 """What one would answer without looking."""
 from __future__ import annotations
 
-from mpnp_ros.nuscenes.questions import LabelledQuestion
-from mpnp_ros.nuscenes.vocabulary import ANSWERS
+from mpnp_ros.questions.generator import LabelledQuestion
+from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_world.demo import majority as demo_majority
 from mpnp_world.demo.drive import SCOPE
 from mpnp_world.demo.majority import Majority, count_majority

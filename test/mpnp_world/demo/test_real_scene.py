@@ -9,7 +9,7 @@ from rosbags.rosbag2 import Reader
 
 from mpnp_ros.cli.exchanges import Exchange
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.nuscenes.questions import LabelledQuestion
+from mpnp_ros.questions.generator import LabelledQuestion
 from mpnp_world.demo import real_scene as demo_scene
 from mpnp_world.demo.drive import BOTH
 from mpnp_world.demo.majority import Majority

@@ -1,0 +1,64 @@
+"""Reads the labelled questions of a bag."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rosbags.serde import SerdeError
+
+from mpnp_ros.bags.messages import message_types
+from mpnp_ros.bags.storage import Bag
+from mpnp_ros.errors import BagError
+from mpnp_ros.questions.generator import LabelledQuestion
+
+TOPIC, TYPE_NAME = '/labelled_questions', 'mpnp_ros/msg/LabelledQuestions'
+
+
+@dataclass(frozen=True)
+class FrameQuestions:
+    """The labelled questions of one key frame.  choices: possible answers of each question."""
+
+    sample_token: str
+    questions: tuple[LabelledQuestion, ...]
+    choices: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def from_message(cls, message: Any) -> FrameQuestions:
+        """The questions of a LabelledQuestions message of rosbags or ROS."""
+        questions = tuple(LabelledQuestion(label.question.text, label.answer, label.type, label.hops, '',
+                                           message.sample_token) for label in message.questions)
+        return cls(message.sample_token, questions,
+                   tuple(tuple(label.question.choices) for label in message.questions))
+
+
+def read_questions(bag: str | Path) -> list[FrameQuestions]:
+    """The questions of all key frames of a bag, in order.
+
+    Raises BagError if the bag cannot be read or has no questions.
+    """
+    opened = Bag(Path(bag), lambda text: None)
+    try:
+        found = opened.topics.get(TOPIC)
+        if found is None or found.type_name != TYPE_NAME:
+            raise BagError(f'bag {bag} has no questions: no topic {TOPIC} of {TYPE_NAME}; write it with '
+                           '`mpnp convert`, without --no-questions')
+        frames = list(_frames(bag, (message.data for message in opened.messages([TOPIC]))))
+    finally:
+        opened.close()
+    if not frames:
+        raise BagError(f'bag {bag} has no questions: none of its key frames is annotated')
+    return frames
+
+
+def _frames(bag: str | Path, messages: Iterable[bytes]) -> Iterable[FrameQuestions]:
+    types = message_types()
+    for data in messages:
+        try:
+            frame = FrameQuestions.from_message(types.deserialize_cdr(data, TYPE_NAME))
+        except SerdeError as error:
+            raise BagError(f'bag {bag}: a message on {TOPIC} cannot be read ({error}); convert the scene '
+                           'again') from None
+        if frame.questions:
+            yield frame

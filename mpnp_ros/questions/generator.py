@@ -1,0 +1,316 @@
+"""Labelled questions about a key frame, as in NuScenes-QA (arXiv:2305.14836).
+
+A fact follows from the annotations, e.g. a count or a status. A question is a fact in a wording of
+:mod:`~mpnp_ros.questions.wording`. "The ..." refers to an object with a unique description. Questions about
+statuses are about objects that have one. Counts end at 10.
+"""
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
+from mpnp_ros.questions.vocabulary import (
+    CATEGORIES,
+    MAX_COUNT,
+    RELATIONS,
+    STATUSES_OF_CATEGORY,
+    THING,
+    relation,
+)
+from mpnp_ros.questions.wording import ANYTHING, TEMPLATES, Description
+
+GROUPINGS: dict[str, Callable[[LabelledQuestion], tuple[str, str]]] = {
+    'text': lambda question: (question.type, question.text),
+    'template': lambda question: (question.type, question.template),
+    'type': lambda question: (question.type, ''),
+}
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The objects of questions, and whether questions use relations between objects.
+
+    max_distance: metres; default: range of cars in the nuScenes detection task.  min_points: LiDAR and radar
+    points on an object.  anchors: use relations to things other than the vehicle.
+    """
+
+    max_distance: float = 50.0
+    min_points: int = 1
+    anchors: bool = True
+
+
+EVERYTHING = Scope()
+
+
+@dataclass(frozen=True)
+class LabelledQuestion:
+    """A question about one key frame and its true answer, one of the 30 of NuScenes-QA.
+
+    type: exist, count, object, status or comparison; hops: 0, or 1 with a relation.
+    template: the wording with its slots open, see :mod:`~mpnp_ros.questions.wording`.
+    """
+
+    text: str
+    answer: str
+    type: str
+    hops: int
+    template: str
+    sample_token: str
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A fact about a scene: key of TEMPLATES, slots and answer."""
+
+    kind: tuple[str, int, str]
+    answer: str
+    slots: dict[str, str] = field(hash=False)
+
+    def ask(self, rng: random.Random, sample_token: str) -> LabelledQuestion:
+        """The fact as a question in a random wording."""
+        template = rng.choice(TEMPLATES[self.kind])
+        return LabelledQuestion(template.format(**self.slots), self.answer, self.kind[0], self.kind[1],
+                                template, sample_token)
+
+
+def askable(objects: Iterable[AnnotatedObject], scope: Scope = EVERYTHING) -> list[AnnotatedObject]:
+    """The objects within the scope of questions."""
+    return [item for item in objects if item.distance <= scope.max_distance
+            and item.num_lidar_pts + item.num_radar_pts >= scope.min_points]
+
+
+def scene_questions(frame: KeyFrame, seed: int = 0, per_kind: int = 6,
+                    scope: Scope = EVERYTHING) -> list[LabelledQuestion]:
+    """Questions about a key frame, the same for the same ``seed``.
+
+    At most ``per_kind`` of each type and hop count, spread over the possible answers. The choice depends on
+    the turn of the frame, so turned copies have different questions. Frames of scenes without annotations
+    have none.
+    """
+    if not frame.annotated:
+        return []
+    rng = random.Random(f'{seed}/{frame.token}/{frame.turn:.6f}')
+    facts = SceneFacts(askable(frame.objects, scope), scope.anchors)
+    return [fact.ask(rng, frame.token) for fact in chosen_facts(facts, per_kind, rng)]
+
+
+def chosen_facts(facts: Iterable[Fact], per_kind: int, rng: random.Random) -> list[Fact]:
+    """At most ``per_kind`` facts of each type and hop count, spread over the possible answers."""
+    kinds: dict[tuple[str, int], list[Fact]] = defaultdict(list)
+    for fact in facts:
+        kinds[fact.kind[:2]].append(fact)
+    return [fact for group in kinds.values() for fact in _spread(group, per_kind, rng)]
+
+
+def _spread(facts: Sequence[Fact], limit: int, rng: random.Random) -> list[Fact]:
+    """Up to ``limit`` facts, as even over answers and forms as possible."""
+    piles: dict[tuple[str, str], list[Fact]] = defaultdict(list)
+    for fact in facts:
+        piles[fact.answer, fact.kind[2]].append(fact)
+    for pile in piles.values():
+        rng.shuffle(pile)
+    chosen: list[Fact] = []
+    answers: Counter[str] = Counter()
+    forms: Counter[str] = Counter()
+    while piles and len(chosen) < limit:
+        rarest = min(piles, key=lambda key: (answers[key[0]], forms[key[1]], len(piles[key])))
+        chosen.append(piles[rarest].pop())
+        answers[rarest[0]] += 1
+        forms[rarest[1]] += 1
+        if not piles[rarest]:
+            del piles[rarest]
+    return chosen
+
+
+class SceneFacts:
+    """Iterates all facts about a set of objects in the ego frame, in a fixed order.
+
+    anchors: include relations between objects.
+    """
+
+    def __init__(self, objects: Sequence[AnnotatedObject], anchors: bool = True) -> None:
+        self.objects, self.anchors = objects, anchors
+
+    def __iter__(self) -> Iterator[Fact]:
+        yield from self._plain()
+        for anchor, slots, form in self._anchors():
+            yield from self._related(anchor, slots, form)
+        yield from self._comparisons()
+        if self.anchors:
+            for name, item in self._unique.items():
+                yield from self._same_status(name, item)
+            yield from self._both()
+
+    @cached_property
+    def _unique(self) -> dict[Description, AnnotatedObject]:
+        """The object of every description that fits exactly one."""
+        fitting: dict[Description, list[AnnotatedObject]] = defaultdict(list)
+        for item in self.objects:
+            for description in _descriptions_of(item):
+                fitting[description].append(item)
+        return {name: fitting[name][0] for name in sorted(fitting, key=str)
+                if len(fitting[name]) == 1 and name != ANYTHING}
+
+    @cached_property
+    def _by_category(self) -> dict[str, AnnotatedObject]:
+        """The objects that are unique by category."""
+        return {name.category: item for name, item in self._unique.items()
+                if name.category != THING and name.status is None}
+
+    def _anchors(self) -> Iterator[tuple[AnnotatedObject | None, dict[str, str], str]]:
+        yield None, {}, 'me'
+        for name, item in self._unique.items() if self.anchors else ():
+            if name.category != THING:
+                yield item, {'anchor': name.singular}, 'anchor'
+
+    def _related_to(self, anchor: AnnotatedObject | None) -> dict[str, list[AnnotatedObject]]:
+        """The other objects by direction from the anchor; None: the vehicle."""
+        x, y = anchor.centre[:2] if anchor else (0.0, 0.0)
+        groups: dict[str, list[AnnotatedObject]] = {name: [] for name in RELATIONS}
+        for item in self.objects:
+            if item is not anchor:
+                groups[relation(item.centre[0] - x, item.centre[1] - y)].append(item)
+        return groups
+
+    def _plain(self) -> Iterator[Fact]:
+        yield from _tallies(self.objects, 'any', {})
+        for name, item in self._unique.items():
+            slots = {'thing': name.singular}
+            if _hides_category(name):
+                yield Fact(('object', 0, 'any'), item.category, slots)
+            if item.attribute and name.status is None:
+                yield Fact(('status', 0, 'any'), item.attribute, slots)
+
+    def _related(self, anchor: AnnotatedObject | None, slots: dict[str, str], form: str) -> Iterator[Fact]:
+        for direction, group in self._related_to(anchor).items():
+            open_slots = {**slots, 'relation': direction}
+            yield from _tallies(group, form, open_slots)
+            for name, item in SceneFacts(group)._unique_or_alone.items():
+                yield from self._about(name, item, anchor, form, open_slots)
+
+    @cached_property
+    def _unique_or_alone(self) -> dict[Description, AnnotatedObject]:
+        """As :attr:`_unique`, with "thing" if there is only one object."""
+        alone = {ANYTHING: self.objects[0]} if len(self.objects) == 1 else {}
+        return {**alone, **self._unique}
+
+    def _about(self, name: Description, item: AnnotatedObject, anchor: AnnotatedObject | None, form: str,
+               slots: dict[str, str]) -> Iterator[Fact]:
+        """Facts about the object that is unique by ``name`` and a relation to ``anchor``."""
+        if _hides_category(name):
+            yield Fact(('object', 1, form), item.category, {**slots, 'thing': name.singular})
+        if not item.attribute or name.status is not None:
+            return
+        yield Fact(('status', 1, form), item.attribute, {**slots, 'thing': name.singular})
+        for other, compared in self._by_category.items():
+            if compared.attribute and compared is not item and compared is not anchor:
+                yield Fact(('comparison', 1, form), _yes_no(item.attribute == compared.attribute),
+                           {**slots, 'first': name.singular, 'second': other})
+
+    def _same_status(self, name: Description, anchor: AnnotatedObject) -> Iterator[Fact]:
+        if not anchor.attribute or name.category == THING:
+            return
+        alike = [item for item in self.objects if item is not anchor and item.attribute == anchor.attribute]
+        counts = Counter(item.category for item in alike)
+        for category in (*CATEGORIES, THING):
+            if category != THING and anchor.attribute not in STATUSES_OF_CATEGORY[category]:
+                continue
+            count = len(alike) if category == THING else counts[category]
+            what = Description(category)
+            slots = {'things': what.plural, 'thing': what.singular, 'anchor': name.singular}
+            yield from _exist_and_count(count, 1, 'same', slots)
+
+    def _both(self) -> Iterator[Fact]:
+        """Facts about objects that are unique by directions from the vehicle and from another object."""
+        of_me = self._related_to(None)
+        for anchor, slots, form in self._anchors():
+            if form == 'me':
+                continue
+            for direction2, group2 in self._related_to(anchor).items():
+                for direction, group in of_me.items():
+                    common = [item for item in group2 if any(item is other for other in group)]
+                    if len(common) == 1 and len(group) > 1 and len(group2) > 1:
+                        yield Fact(('object', 1, 'both'), common[0].category,
+                                   {**slots, 'thing': THING, 'relation': direction, 'relation2': direction2})
+
+    def _comparisons(self) -> Iterator[Fact]:
+        named = [(name, item) for name, item in self._by_category.items() if item.attribute]
+        for index, (first, item) in enumerate(named):
+            for second, other in named[index + 1:]:
+                yield Fact(('comparison', 0, 'any'), _yes_no(item.attribute == other.attribute),
+                           {'first': first, 'second': second})
+
+
+def _descriptions_of(item: AnnotatedObject) -> Iterator[Description]:
+    for category in (item.category, THING):
+        yield Description(category)
+        if item.attribute:
+            yield Description(category, item.attribute)
+
+
+def _askable_descriptions() -> Iterator[Description]:
+    """All possible descriptions; "standing thing" is not one, because only pedestrians stand."""
+    for category in CATEGORIES:
+        for status in (None, *STATUSES_OF_CATEGORY[category]):
+            yield Description(category, status)
+    for status in (None, 'moving', 'parked', 'stopped', 'with rider', 'without rider'):
+        yield Description(THING, status)
+
+
+def _hides_category(name: Description) -> bool:
+    return name.category == THING and name.status not in ('standing', 'not standing')
+
+
+def _tallies(objects: Iterable[AnnotatedObject], form: str, slots: dict[str, str]) -> Iterator[Fact]:
+    counts = Counter(name for item in objects for name in _descriptions_of(item))
+    for name in _askable_descriptions():
+        if form != 'any' or name != ANYTHING:
+            yield from _exist_and_count(counts[name], 0 if form == 'any' else 1, form,
+                                        {**slots, 'things': name.plural, 'thing': name.singular})
+
+
+def _exist_and_count(count: int, hops: int, form: str, slots: dict[str, str]) -> Iterator[Fact]:
+    yield Fact(('exist', hops, form), _yes_no(count > 0), slots)
+    if count <= MAX_COUNT:
+        yield Fact(('count', hops, form), str(count), slots)
+
+
+def _yes_no(value: bool) -> str:
+    return 'yes' if value else 'no'
+
+
+def balance(questions: Iterable[LabelledQuestion], seed: int = 0, by: str = 'text') -> list[LabelledQuestion]:
+    """Cap the most frequent answer of every group at the second most frequent one.
+
+    by: ``text`` groups questions of the same words (groups with one answer only are dropped); ``template``
+    groups questions of the same wording, for few frames; ``type`` all questions of a type, for very few.
+    Keeps the order of ``questions``; the selection depends on ``seed`` only.
+    """
+    pool = list(questions)
+    groups: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for index, question in enumerate(pool):
+        groups[GROUPINGS[by](question)][question.answer].append(index)
+    rng = random.Random(seed)
+    kept: set[int] = set()
+    for answers in groups.values():
+        sizes = sorted(map(len, answers.values()), reverse=True)
+        cap = sizes[1] if len(sizes) > 1 else 0
+        for indices in answers.values():
+            kept.update(indices if len(indices) <= cap else rng.sample(indices, cap))
+    return [pool[index] for index in sorted(kept)]
+
+
+def majority_accuracy(questions: Iterable[LabelledQuestion], by: str = 'text') -> float:
+    """The accuracy of the most frequent answer of each group, 0..1; 0 without questions.
+
+    It is the best accuracy on the same set without sensors.
+    """
+    groups: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for question in questions:
+        groups[GROUPINGS[by](question)][question.answer] += 1
+    total = sum(counts.total() for counts in groups.values())
+    return sum(max(counts.values()) for counts in groups.values()) / total if total else 0.0

@@ -1,0 +1,1 @@
+"""Training on cached tokens and states: links, heads and readers; evaluation; cost."""

@@ -1,0 +1,246 @@
+"""Training frames that resemble streets: dense, and with calibrated uncertainty.
+
+Thin frames are overlaid, turned at random, with rows of parked cars, queues and crowds among them.  Then
+tokens are painted: the belief of a sensor about every object (existence, category, status), missed and
+imagined objects, unseen sectors and unknown channels.  Finally the true world is drawn from the tokens, so
+that every probability in them is right.
+"""
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mpnp_ros.modalities.geometry import SECTORS, sector_azimuths, sector_of
+from mpnp_ros.poses import Transform
+from mpnp_ros.questions.generator import Scope, askable
+from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
+from mpnp_ros.questions.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
+from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, TrueObjects
+
+LAYERS = (1, 1, 2, 2, 3, 4, 5)
+"""Numbers of thin frames to overlay, drawn evenly."""
+PLACE = {channel: place for place, channel in enumerate(CHANNELS)}
+USUAL = {'moving': 0.35, 'parked': 0.5, 'stopped': 0.15, 'standing': 0.3, 'not standing': 0.05,
+         'with rider': 0.5, 'without rider': 0.5}
+"""Frequencies of statuses."""
+SIZES = {'car': (4.5, 1.9, 1.7), 'truck': (8.0, 2.5, 3.2), 'bus': (11.0, 2.9, 3.3),
+         'pedestrian': (0.7, 0.7, 1.8)}
+ALIKE = (('car', 'truck', 'bus', 'trailer', 'construction vehicle'), ('bicycle', 'motorcycle', 'pedestrian'),
+         ('barrier', 'traffic cone'))
+"""Categories that sensors confuse."""
+DOUBTS = ('hard', 'status', 'soft')
+
+
+@dataclass(frozen=True, eq=False)
+class PaintedFrame:
+    """The true objects of a frame, and a sensor's tokens of them.
+
+    frame: the true objects.  tokens: expected numbers in CHANNELS, one token an object or one a sector.
+    doubt: one of DOUBTS.
+    """
+
+    frame: KeyFrame
+    tokens: ModalityTokens
+    doubt: str
+
+
+class Painter:
+    """Makes painted frames from thin `frames`, reproducible by seed."""
+
+    def __init__(self, frames: Sequence[KeyFrame], scope: Scope, seed: int = 0) -> None:
+        self.frames, self.scope, self.seed = frames, scope, seed
+        self.encoder = TrueObjects(scope).fingerprint
+
+    def paint(self, index: int, doubt: str = '', whole: bool = False) -> PaintedFrame:
+        """Return the frame number `index`.
+
+        doubt: one of DOUBTS; empty: a quarter hard, a quarter of doubtful status, the rest soft.  whole: seen
+        all around, with all channels known, one token an object.
+        """
+        rng = random.Random(f'{self.seed}/{index}')
+        draw = np.random.default_rng(rng.getrandbits(64))
+        doubt = doubt or rng.choice(('hard', 'status', 'soft', 'soft'))
+        belief = _Belief(doubt, draw)
+        true, seen = [], []
+        for item in self._street(rng):
+            shares, drawn = belief.about(item)
+            exists = draw.beta(belief.certainty, 0.6) if doubt == 'soft' else 1.
+            there = draw.random() < exists
+            if there:
+                true.append(drawn)
+            if not (doubt == 'soft' and there and draw.random() < belief.missing):
+                seen.append((item, exists * shares))
+        for item in self._imagined(draw) if doubt == 'soft' else ():
+            shares, drawn = belief.about(item)
+            exists = draw.beta(0.6, 4.)
+            if draw.random() < exists:
+                true.append(drawn)
+            seen.append((item, exists * shares))
+        known, looked = np.ones(len(CHANNELS), bool), np.ones(SECTORS, bool)
+        if not whole:
+            known, looked = _limits(rng)
+        haze, blur = None, 0.
+        if not whole and rng.random() < 0.5:
+            haze, blur = np.zeros((SECTORS, len(CHANNELS))), draw.uniform(0, 1.2) * (doubt != 'hard')
+            if doubt == 'soft':
+                haze = draw.gamma(0.3, draw.uniform(0, 4) / haze.size / 0.3, haze.shape)
+                haze *= np.outer(looked, known)
+                true += self._in_haze(draw, haze)
+        frame = KeyFrame(f'{index:06d}', f'painted-{self.seed}-{index:06d}', '', self.frames[0].stamp_ns,
+                         Transform.about_z(0.), {}, None, {}, tuple(true))
+        distances = whole or rng.random() < 0.6
+        return PaintedFrame(frame, _tokens(self.encoder, seen, known, looked, distances, haze, blur), doubt)
+
+    def _street(self, rng: random.Random) -> list[AnnotatedObject]:
+        """Return the objects of a dense street that questions can be about, with unique names."""
+        layers = [rng.choice(self.frames).turned(rng.random() * math.tau) for _ in range(rng.choice(LAYERS))]
+        objects = [item for frame in layers for item in askable(frame.objects, self.scope)]
+        if rng.random() < 0.4:
+            objects += _row(rng)
+        if rng.random() < 0.2:
+            objects += _crowd(rng)
+        within = [item for item in objects if item.distance <= self.scope.max_distance]
+        return [replace(item, instance=str(place)) for place, item in enumerate(within)]
+
+    def _imagined(self, draw: np.random.Generator) -> list[AnnotatedObject]:
+        """Return objects that may be detected although most of them do not exist."""
+        items = []
+        for number in range(draw.poisson(1.5)):
+            angle, distance = draw.uniform(-math.pi, math.pi), draw.uniform(3., self.scope.max_distance)
+            items.append(_object(f'i{number}', CATEGORIES[draw.integers(len(CATEGORIES))], None,
+                                 distance * math.cos(angle), distance * math.sin(angle)))
+        return items
+
+    def _in_haze(self, draw: np.random.Generator, haze: np.ndarray) -> list[AnnotatedObject]:
+        """Return the objects among the low probabilities everywhere, numbers [SECTORS, C]."""
+        items = []
+        for sector, channel in np.argwhere(draw.poisson(haze)):
+            angle, distance = sector_azimuths()[sector], draw.uniform(3., self.scope.max_distance)
+            items.append(_object(f'h{len(items)}', *CHANNELS[channel], distance * math.cos(angle),
+                                 distance * math.sin(angle)))
+        return items
+
+
+class _Belief:
+    """Belief of one sensor in one frame about categories and statuses of objects.
+
+    certainty: of the existence of seen objects; missing: share of unseen ones.
+    """
+
+    def __init__(self, doubt: str, draw: np.random.Generator) -> None:
+        self.doubt, self.draw = doubt, draw
+        self.sharpness = float(np.exp(draw.uniform(math.log(0.1), math.log(8))))
+        self.certainty, self.missing = draw.uniform(0.5, 6), draw.uniform(0, 0.15)
+        self.mistaken = draw.uniform(0, 0.4) if doubt == 'soft' and draw.random() < 0.5 else 0.
+
+    def about(self, item: AnnotatedObject) -> tuple[np.ndarray, AnnotatedObject]:
+        """Return the share of each channel [C], 1 in total, and the object drawn from it."""
+        if self.doubt == 'hard':
+            return self._certain(item), item
+        shares = np.zeros(len(CHANNELS))
+        other = self._alike(item.category) if self.mistaken else item.category
+        of_other = self.mistaken * self.draw.random()
+        for category, part in ((item.category, 1 - of_other), (other, of_other)):
+            statuses = STATUSES_OF_CATEGORY[category] or (None,)
+            usual = np.array([USUAL.get(status, 1.) for status in statuses])
+            belief = self.draw.dirichlet(np.maximum(usual / usual.sum() * self.sharpness, 1e-3))
+            for status, share in zip(statuses, belief, strict=True):
+                shares[PLACE[category, status]] += part * share
+        category, attribute = CHANNELS[self.draw.choice(len(CHANNELS), p=shares / shares.sum())]
+        return shares, replace(item, category=category, attribute=attribute)
+
+    def _certain(self, item: AnnotatedObject) -> np.ndarray:
+        same = [place for (category, status), place in PLACE.items() if category == item.category]
+        own = [place for place in same if CHANNELS[place][1] == item.attribute] or same
+        shares = np.zeros(len(CHANNELS))
+        shares[own] = 1 / len(own)
+        return shares
+
+    def _alike(self, category: str) -> str:
+        """Return a category that it may be confused with."""
+        group = next(group for group in ALIKE if category in group)
+        return group[self.draw.integers(len(group))]
+
+
+def _object(name: str, category: str, attribute: str | None, x: float, y: float,
+            yaw: float = 0.) -> AnnotatedObject:
+    size = SIZES.get(category, (1., 1., 1.))
+    return AnnotatedObject(name, category, attribute, (x, y, 0.), size, yaw, None, num_lidar_pts=50)
+
+
+def _row(rng: random.Random) -> list[AnnotatedObject]:
+    """Return vehicles in a row along a line beside the robot: parked, or waiting in a queue."""
+    heading, aside = rng.random() * math.tau, rng.uniform(3., 14.) * rng.choice((-1, 1))
+    start, gap = rng.uniform(-30., 5.), rng.uniform(5.5, 8.)
+    attribute = rng.choice(('parked', 'parked', 'stopped', 'moving'))
+    row = []
+    for place in range(rng.randrange(4, 13)):
+        along, off = start + place * gap, aside + rng.gauss(0, 0.2)
+        x = along * math.cos(heading) - off * math.sin(heading)
+        y = along * math.sin(heading) + off * math.cos(heading)
+        category = rng.choices(('car', 'truck', 'bus'), (0.86, 0.1, 0.04))[0]
+        own = attribute if rng.random() < 0.85 else rng.choice(STATUSES_OF_CATEGORY[category])
+        row.append(_object('', category, own, x, y, heading))
+    return row
+
+
+def _crowd(rng: random.Random) -> list[AnnotatedObject]:
+    """Return a group of people."""
+    angle, distance, spread = rng.random() * math.tau, rng.uniform(5., 25.), rng.uniform(0.8, 4.)
+    attribute = rng.choice(('moving', 'standing'))
+    return [_object('', 'pedestrian', attribute if rng.random() < 0.8 else
+                    rng.choice(STATUSES_OF_CATEGORY['pedestrian']),
+                    distance * math.cos(angle) + rng.gauss(0, spread),
+                    distance * math.sin(angle) + rng.gauss(0, spread)) for _ in range(rng.randrange(4, 16))]
+
+
+def _limits(rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
+    """Return the known channels of a sensor, and the sectors it sees."""
+    known, looked = np.ones(len(CHANNELS), bool), np.ones(SECTORS, bool)
+    if rng.random() < 0.25:
+        unknown = rng.sample(CATEGORIES, rng.randrange(1, 5))
+        known = np.array([category not in unknown for category, _ in CHANNELS])
+    if rng.random() < 0.25:
+        first, width = rng.randrange(SECTORS), rng.randrange(6, 60)
+        looked[[(first + step) % SECTORS for step in range(width)]] = False
+    return known, looked
+
+
+def _tokens(encoder: str, seen: Sequence[tuple[AnnotatedObject, np.ndarray]], known: np.ndarray,
+            looked: np.ndarray, distances: bool, haze: np.ndarray | None, blur: float) -> ModalityTokens:
+    """Return the tokens of a belief.
+
+    haze: [SECTORS, C] numbers added to the sums by sector; None: one token an object.  blur: standard
+    deviation in sectors by which objects are spread over neighbours.
+    """
+    values = np.array([shares for _, shares in seen], np.float32).reshape(-1, len(CHANNELS))
+    azimuth = np.array([math.atan2(item.centre[1], item.centre[0]) for item, _ in seen])
+    distance = np.array([item.distance for item, _ in seen])
+    values *= known
+    there = looked[sector_of(azimuth)] & (values.sum(1) > 0)
+    values, azimuth, distance = values[there], azimuth[there], distance[there]
+    if haze is not None:
+        sums = np.zeros((SECTORS, len(CHANNELS)))
+        np.add.at(sums, sector_of(azimuth), values)
+        sums = np.where(looked[:, None], _spread(sums, blur), 0.) + haze
+        values, azimuth, distances = sums.astype(np.float32), sector_azimuths(), False
+    elif not len(values):
+        values = np.zeros((1, len(CHANNELS)), np.float32)
+        azimuth = distance = np.array([np.nan])
+    return ModalityTokens(OBJECTS, encoder, values, azimuth.astype(np.float32), known=known, looked=looked,
+                          distance=distance.astype(np.float32) if distances else np.zeros(0, np.float32))
+
+
+def _spread(numbers: np.ndarray, blur: float) -> np.ndarray:
+    """Spread numbers [SECTORS, C] over neighbouring sectors by a normal distribution; the sum stays."""
+    if blur < 0.1:
+        return numbers
+    steps = np.arange(-4, 5)
+    shares = np.exp(-0.5 * (steps / blur) ** 2)
+    return sum(share * np.roll(numbers, step, 0)
+               for share, step in zip(shares / shares.sum(), steps, strict=True))

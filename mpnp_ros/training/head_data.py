@@ -1,0 +1,184 @@
+"""Training data of heads: cached inputs of key frames, boxes counted by sector, and batches of both."""
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from mpnp_ros.errors import TrainingError
+from mpnp_ros.files import cache_root, cached_folder, write_file
+from mpnp_ros.modalities.geometry import SECTORS, sector_of
+from mpnp_ros.modalities.head_training import HeadInput, Inputs
+from mpnp_ros.modalities.heads import covered
+from mpnp_ros.questions.generator import Scope
+from mpnp_ros.questions.key_frame import KeyFrame
+from mpnp_ros.training.key_frames import frame_identity
+from mpnp_ros.training.true_objects import TrueObjects
+
+ARRAYS = 'inputs.safetensors'
+
+_WORLD_SCENE = re.compile(r'world-(\d+)-')
+
+HEADINGS = 288
+"""Number of headings that move a polar grid by whole cells."""
+
+
+def cached_inputs(frame: KeyFrame, source: HeadInput, cache: str | Path | None = None) -> Inputs:
+    """Return the inputs of a key frame, cached by its files.
+
+    cache: folder, default :func:`mpnp_ros.files.cache_root`.
+    """
+    recipe, identity = recipe_of(source), frame_identity(frame, source.kind)
+    folder = cache_root(cache) / 'inputs' / f'{source.kind}-{recipe[:12]}'
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def build(empty: Path) -> None:
+        write_file(empty / ARRAYS, save({name: one.contiguous() for name, one in source.read(frame).items()}))
+
+    return load_file(cached_folder(folder / identity[:16], f'{recipe} {identity}', build) / ARRAYS)
+
+
+def recipe_of(source: HeadInput) -> str:
+    """Return a sha256 of everything that shapes the inputs besides the frame."""
+    text = json.dumps([source.kind, source.version, source.backbone, source.options, source.shape],
+                      sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class SectorTargets:
+    """The objects of a frame.
+
+    azimuth: [N] radians in the base frame; weights: float32 [N, C], how much each counts in each channel,
+    1 in all.
+    """
+
+    azimuth: np.ndarray
+    weights: np.ndarray
+
+    def counts(self, turn: float = 0.0, mirrored: bool = False) -> np.ndarray:
+        """The number of objects by sector, float32 [SECTORS, C].
+
+        mirrored: left for right; turn: radians to the left, after that.
+        """
+        azimuth = (-self.azimuth if mirrored else self.azimuth) + turn
+        counts = np.zeros((SECTORS, self.weights.shape[1]), np.float32)
+        np.add.at(counts, sector_of(azimuth), self.weights)
+        return counts
+
+
+def sector_targets(frame: KeyFrame, scope: Scope) -> SectorTargets:
+    """Return the objects of a key frame in the scope of questions."""
+    tokens = TrueObjects(scope).encode(frame)
+    there = np.isfinite(tokens.azimuth)
+    return SectorTargets(tokens.azimuth[there].astype(np.float64), tokens.values[there])
+
+
+def twins(scene: str) -> str:
+    """Return the key of scenes that must be on one side of a split: the seed of a simulated scene.
+
+    Day and night scenes of a seed have the same traffic.  Other scenes are independent.
+    """
+    found = _WORLD_SCENE.match(scene)
+    return found[1] if found else scene
+
+
+@dataclass(frozen=True, eq=False)
+class SectorDataset:
+    """N frames: inputs [N, ...] by name, and for each frame its boxes and its scene."""
+
+    inputs: Inputs
+    targets: tuple[SectorTargets, ...]
+    scenes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def split(self, share: float, seed: int = 0) -> tuple[SectorDataset, SectorDataset]:
+        """Return (rest, held out), with a random share of the scenes held out; twins stay together.
+
+        Raises TrainingError if there are fewer than two scenes that are not twins.
+        """
+        groups = sorted({twins(scene) for scene in self.scenes})
+        if len(groups) < 2:
+            raise TrainingError(f'all {len(self)} frames are of one scene or its twins; training needs '
+                                'others to be measured on: add scenes of another seed')
+        count = min(max(1, round(share * len(groups))), len(groups) - 1)
+        held = set(random.Random(seed).sample(groups, count))
+        places = range(len(self))
+        return (self.part([place for place in places if twins(self.scenes[place]) not in held]),
+                self.part([place for place in places if twins(self.scenes[place]) in held]))
+
+    def part(self, places: Sequence[int]) -> SectorDataset:
+        """Return some of the frames."""
+        return SectorDataset({name: one[list(places)] for name, one in self.inputs.items()},
+                             tuple(self.targets[place] for place in places),
+                             tuple(self.scenes[place] for place in places))
+
+    def batch(self, places: Sequence[int], headings: Sequence[int] | None = None, mirrored: bool = False,
+              hidden: Sequence[Sequence[int]] = ()) -> tuple[Inputs, Tensor]:
+        """Inputs of some frames, and their counts [B, SECTORS, C].
+
+        headings: turns to the left, of :data:`HEADINGS`; mirrored: left for right, before that; hidden: the
+        views of each frame that are left out.  What no camera looks at is not counted.
+        """
+        headings = headings or [0] * len(places)
+        turns = [heading * math.tau / HEADINGS for heading in headings]
+        inputs = {name: one[list(places)] for name, one in self.inputs.items()}
+        counts = torch.stack([torch.from_numpy(self.targets[place].counts(turn, mirrored))
+                              for place, turn in zip(places, turns, strict=True)])
+        if 'grid' in inputs:
+            return {'grid': turn_grid(inputs['grid'], headings, mirrored)}, counts
+        inputs = turn_ring(inputs, torch.tensor(turns, dtype=torch.float32), mirrored)
+        for row, views in enumerate(hidden):
+            inputs['edges'][row, list(views)] = math.nan
+        return inputs, counts * covered(inputs['edges'])[..., None]
+
+
+def turn_grid(grid: Tensor, headings: Sequence[int], mirrored: bool) -> Tensor:
+    """Turn polar grids [B, F, A, R] to the left, each by its heading of HEADINGS; mirrored before."""
+    grid = grid.flip(2) if mirrored else grid
+    steps = [heading * grid.shape[2] // HEADINGS for heading in headings]
+    return torch.stack([one.roll(step, 1) for one, step in zip(grid, steps, strict=True)])
+
+
+def turn_ring(inputs: Inputs, turns: Tensor, mirrored: bool) -> Inputs:
+    """Turn the mountings of cameras to the left, turns [B] radians; mirrored before."""
+    features, slopes, edges = (inputs[name] for name in ('features', 'slopes', 'edges'))
+    if mirrored:
+        features, slopes, edges = features.flip(3), slopes.flip(3), -edges.flip(2)
+    return {'features': features, 'slopes': slopes, 'edges': edges + turns[:, None, None]}
+
+
+def sector_dataset(frames: Iterable[KeyFrame], source: HeadInput, scope: Scope,
+                   cache: str | Path | None = None,
+                   progress: Callable[[int], None] | None = None) -> SectorDataset:
+    """Read, or make and cache, the inputs of key frames; progress: called with the number of frames done.
+
+    scope: objects that count.  Raises TrainingError where frames differ in their number of cameras, or there
+    are none.
+    """
+    inputs: list[Inputs] = []
+    targets: list[SectorTargets] = []
+    scenes: list[str] = []
+    for frame in frames:
+        inputs.append(cached_inputs(frame, source, cache))
+        targets.append(sector_targets(frame, scope))
+        scenes.append(frame.scene)
+        if progress is not None:
+            progress(len(inputs))
+    if len({tuple(one.shape for one in entry.values()) for entry in inputs}) != 1:
+        raise TrainingError(f'{len(inputs)} key frames, not all of the same number of cameras: '
+                            'train on frames of one rig')
+    return SectorDataset({name: torch.stack([entry[name] for entry in inputs]) for name in inputs[0]},
+                         tuple(targets), tuple(scenes))

@@ -1,0 +1,377 @@
+"""Training of the plugged links of a method on questions about cached tokens.
+
+The language model stays frozen; only the probability of the answer is trained.  A step depends only on the
+seed and its number, so a resumed run equals an uninterrupted one.  Several processes (`processes.py`) share
+the questions of a step.
+
+The blind baseline has equal links on learned constants, trained by the same code on the same questions.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mpnp_ros.errors import TrainingError
+from mpnp_ros.methods.link import Link
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.questions import AnsweredQuestion
+from mpnp_ros.methods.registry import create_method
+from mpnp_ros.training.batches import BatchPlan, PreparedQuestions, drop_modalities
+from mpnp_ros.training.budget import measure_macs, peak_memory, reset_peak_memory
+from mpnp_ros.training.checkpoint import (
+    TrainingState,
+    link_tensors,
+    load_checkpoint,
+    restore_links,
+    save_checkpoint,
+)
+from mpnp_ros.training.dataset import Example, Frame, TokenDataset
+from mpnp_ros.training.distributed import DistributedContext
+from mpnp_ros.training.evaluation import evaluate
+from mpnp_ros.training.trainer_config import PARTS, TrainerConfig
+
+RECENT = 20
+SAMPLED_QUESTIONS, SAMPLED_FRAMES = 2048, 512
+
+SOFT_TOKENS = 24
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """Progress of one step: number (from 1) of how many, loss, newest accuracy or None."""
+
+    step: int
+    steps: int
+    loss: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """Result and measured costs of a training run.
+
+    stopped: why it ended: steps, seconds, loss, accuracy, patience or cancelled.  losses: of each step.
+    accuracies: (step, value) on the validation set.  parameters: trained.  seconds: in steps, without
+    evaluation.
+    macs_per_step: matrix products of one real step, forward and backward.  peak_bytes: of GPU memory, or of
+    this process.
+    """
+
+    stopped: str
+    steps: int
+    losses: tuple[float, ...]
+    accuracies: tuple[tuple[int, float], ...]
+    parameters: int
+    seconds: float
+    macs_per_step: int
+    peak_bytes: int
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Return the mean, in seconds."""
+        return self.seconds / max(1, self.steps)
+
+    @property
+    def final_loss(self) -> float:
+        """Return the mean of the last 20 steps; NaN before the first."""
+        recent = self.losses[-RECENT:]
+        return sum(recent) / len(recent) if recent else math.nan
+
+
+class Trainer:
+    """Trains links that are plugged into a method; the others stay unchanged and contribute.
+
+    With several processes, each calls :meth:`fit` with the same recipe and data; they stop together, with the
+    same links.
+    """
+
+    def __init__(self, method: Method, config: TrainerConfig | None = None,
+                 book: PreparedQuestions | None = None, trained: Iterable[str] = ()) -> None:
+        """book: questions that a method with links to the same blocks has read.
+
+        trained: modalities of the links to train; default: all plugged ones.  Raises TrainingError if one of
+        them is not plugged.
+        """
+        self.method = method
+        self.config = config or TrainerConfig()
+        self.book = book or PreparedQuestions(method)
+        self.trained = tuple(trained) or tuple(method.links())
+        if lost := set(self.trained) - method.links().keys():
+            raise TrainingError(f'{", ".join(sorted(lost))} has no plugged link to train; plug one')
+
+    def fit(self, train: TokenDataset, validation: TokenDataset | None = None,
+            progress: Callable[[TrainingStep], None] | None = None,
+            cancelled: Callable[[], bool] | None = None,
+            checkpoint: str | Path | None = None) -> TrainingReport:
+        """Train.
+
+        progress: called after every step.  cancelled: called before every step and every batch of questions
+        that is read or validated; the links stay as trained so far.  checkpoint: folder that is written
+        periodically and at the end, and from which a stopped run resumes.  validation: the links end in their
+        state at its best evaluation.  After an error, also TrainingError for NaN, the links are as before.
+        """
+        links = self.method.links()
+        own = {name: links[name] for name in self.trained}
+        before = link_tensors(own)
+        try:
+            with _only_trained(links, _groups(self.method, own, self.config)):
+                run = _Run(self.method, self.config, self.book, train, validation, own)
+                return run.work(progress, cancelled or (lambda: False),
+                                Path(checkpoint) if checkpoint else None)
+        except BaseException:
+            restore_links(own, before)
+            raise
+
+
+class _Run:
+    """One call of :meth:`Trainer.fit`."""
+
+    def __init__(self, method: Method, config: TrainerConfig, book: PreparedQuestions, train: TokenDataset,
+                 validation: TokenDataset | None, links: Mapping[str, Link]) -> None:
+        """links: those to train."""
+        self.method, self.config, self.book = method, config, book
+        self.processes = DistributedContext.current()
+        self.train, self.validation, self.links = train, validation, links
+        self.modalities = tuple(name for name, link in method.links().items() if not _is_blind(link))
+        self._check()
+        groups = _groups(method, links, config)
+        self.parameters = [one for group in groups for one in group['params']]
+        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay,
+                                           fused=True)
+        self.state, self.folder, self.macs = TrainingState(), None, 0
+        self.questions: list[AnsweredQuestion] = []
+
+    def work(self, progress: Callable[[TrainingStep], None] | None, cancelled: Callable[[], bool],
+             folder: Path | None) -> TrainingReport:
+        """Run from reading the questions to the last step."""
+        device = self.method.lm.device
+        reset_peak_memory(device)
+        stopped = self._read(cancelled) or self._begin(folder)
+        while stopped is None:
+            stopped = 'cancelled' if self.processes.any(cancelled()) else self._advance(progress, cancelled)
+        self._save()
+        if self.state.best is not None and stopped != 'cancelled':
+            restore_links(self.links, self.state.best)
+        state, trained = self.state, sum(one.numel() for one in self.parameters)
+        return TrainingReport(stopped, state.step, tuple(state.losses), tuple(state.accuracies), trained,
+                              state.seconds, self.macs, peak_memory(device))
+
+    def _read(self, cancelled: Callable[[], bool]) -> str | None:
+        """Run all questions through the blocks below the links.
+
+        Each process reads a share, then all of them: with questions on disk, no text is read twice.
+        """
+        for examples in (self.processes.share(self.train.examples), self.train.examples):
+            if self.processes.any(not self.book.read(examples, cancelled)):
+                return 'cancelled'
+        self.questions = [self.book[example] for example in self.train.examples]
+        return None
+
+    def _begin(self, folder: Path | None) -> str | None:
+        """Set the links' statistics, resume from a checkpoint, and count the MACs of a step."""
+        self.folder = folder
+        self.method.calibrate(*calibration_samples(self.questions, self.train, self.config.seed))
+        if folder is not None:
+            self.state = load_checkpoint(folder, self._identity(), self.links, self.optimiser)
+        self.processes.same(tensor for link in self.links.values() for tensor in link.state_dict().values())
+        lengths = [one.question.prepared.prompt_tokens for one in self.questions]
+        self.plan = BatchPlan(lengths, self.config.batch, self.config.seed)
+        self.macs = int(self.processes.total(measure_macs(lambda: self._loss(0).backward())))
+        self.optimiser.zero_grad()
+        return self._finished()
+
+    def _advance(self, progress: Callable[[TrainingStep], None] | None,
+                 cancelled: Callable[[], bool]) -> str | None:
+        """Run one evaluation or one step; returns why training ends, None if it does not."""
+        state = self.state
+        if self._evaluation_is_due():
+            self._evaluate(cancelled)
+            return self._finished()
+        loss = self._step()
+        if state.step % self.config.checkpoint_every == 0:
+            self._save()
+        if progress is not None:
+            newest = state.accuracies[-1][1] if state.accuracies else None
+            progress(TrainingStep(state.step, self.config.steps, loss, newest))
+        return self._finished()
+
+    def _step(self) -> float:
+        started, state, config = time.perf_counter(), self.state, self.config
+        for group in self.optimiser.param_groups:
+            group['lr'] = group['full_rate'] * config.rate(state.step, state.seconds)
+        loss = self._loss(state.step)
+        self.optimiser.zero_grad()
+        loss.backward()
+        loss = self.processes.add_gradients(self.parameters, loss)
+        norm = nn.utils.clip_grad_norm_(self.parameters, config.clip)
+        value = loss.item()
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise TrainingError(f'the loss is {value} at step {state.step + 1}; the links are as before '
+                                'training: try a lower learning rate, and look at the tokens')
+        self.optimiser.step()
+        state.step += 1
+        state.losses.append(value)
+        state.seconds += time.perf_counter() - started
+        return value
+
+    def _loss(self, step: int) -> torch.Tensor:
+        """Return this process's part of the mean over all questions of the step."""
+        rng = random.Random(f'{self.config.seed}/{step}')
+        places = self.plan[step]
+        seen = [(place, drop_modalities(self.train.frames[self.train.examples[place].frame], self.modalities,
+                                        self.config.modality_dropout, rng, self.links)) for place in places]
+        own, lm = self.processes.share(seen), self.method.lm
+        if not own:
+            return torch.zeros((), device=lm.device, requires_grad=True)
+        with lm.autocast():
+            losses = self.method.answer_losses([self.questions[place] for place, _ in own],
+                                               [tokens for _, tokens in own])
+            return losses.mean() * (len(own) / len(places))
+
+    def _evaluation_is_due(self) -> bool:
+        state = self.state
+        done = state.accuracies[-1][0] if state.accuracies else 0
+        return (self.validation is not None and state.step > done
+                and state.step % self.config.evaluate_every == 0)
+
+    def _evaluate(self, cancelled: Callable[[], bool]) -> None:
+        state, answered, value = self.state, 0, 0.
+        if self.processes.is_first:
+            accuracy = evaluate(self.method, self.validation, self.book, cancelled=cancelled)
+            answered, value = accuracy.n, accuracy.value
+        answered, value = self.processes.of_first((answered, value))
+        if answered < len(self.validation.examples):
+            return
+        if value > state.best_accuracy:
+            state.best = link_tensors(self.links)
+        state.accuracies.append((state.step, value))
+
+    def _finished(self) -> str | None:
+        state, config = self.state, self.config
+        recent = state.losses[-RECENT:]
+        if self._evaluation_is_due():
+            return None
+        if state.step >= config.steps:
+            return 'steps'
+        if 0 < config.seconds <= state.seconds:
+            return 'seconds'
+        if 0 < config.stop_accuracy <= state.best_accuracy:
+            return 'accuracy'
+        if len(recent) == RECENT and sum(recent) / RECENT < config.stop_loss:
+            return 'loss'
+        return 'patience' if 0 < config.patience <= state.evaluations_since_best else None
+
+    def _save(self) -> None:
+        """Write the checkpoint if there is a folder; no process continues before it is written."""
+        if self.folder is not None and self.processes.is_first:
+            save_checkpoint(self.folder, self._identity(), self.state, self.links, self.optimiser)
+        self.processes.any(False)
+
+    def _identity(self) -> str:
+        """Return a sha256 of everything that must be equal to resume a run."""
+        encoders = sorted({tokens.encoder for frame in self.train.frames.values()
+                           for tokens in frame.values()})
+        links = {name: link.config.to_dict() for name, link in self.links.items()}
+        text = json.dumps([asdict(self.config), encoders, links,
+                           [asdict(example) for example in self.train.examples]], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _check(self) -> None:
+        if not self.links:
+            raise TrainingError('no link to train; plug the links first')
+        if not self.train.examples:
+            raise TrainingError('no questions to train on')
+        blind = any(_is_blind(link) for link in self.links.values())
+        lost = [] if blind else _without(self.train, self.links)
+        if lost:
+            raise TrainingError(f'frame {lost[0].frame} has tokens of none of the modalities whose links are '
+                                f'trained ({", ".join(self.links)}); encode it, or leave its questions out')
+
+
+def calibration_samples(questions: Iterable[AnsweredQuestion], train: TokenDataset,
+                        seed: int) -> tuple[list[AnsweredQuestion], list[Frame]]:
+    """Return different questions and frames for Method.calibrate."""
+    asked = list({id(one.question): one for one in questions}.values())
+    frames = list({tuple(id(tokens.values) for tokens in frame.values()): frame
+                   for frame in train.frames.values()}.values())
+    rng = random.Random(seed)
+    return (rng.sample(asked, min(SAMPLED_QUESTIONS, len(asked))),
+            rng.sample(frames, min(SAMPLED_FRAMES, len(frames))))
+
+
+def _is_blind(link: nn.Module) -> bool:
+    return link.config.soft_tokens > 0
+
+
+def _without(dataset: TokenDataset, modalities: Iterable[str]) -> list[Example]:
+    """Return the examples whose frames have none of the modalities."""
+    return [example for example in dataset.examples
+            if not any(name in dataset.frames[example.frame] for name in modalities)]
+
+
+@contextmanager
+def _only_trained(links: Mapping[str, Link], groups: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+    """Disable gradients of all other parameters of these links."""
+    trained = {id(one) for group in groups for one in group['params']}
+    others = {id(one): one for link in links.values() for one in link.parameters() if id(one) not in trained}
+    for parameter in others.values():
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in others.values():
+            parameter.requires_grad_(True)
+
+
+def _groups(method: Method, own: Mapping[str, Link], config: TrainerConfig) -> list[dict[str, Any]]:
+    """What is trained of the links in `own`, by learning rate; nothing that other plugged links read by."""
+    kept = {id(one) for name, link in method.links().items() if name not in own for one in link.parameters()}
+    rates = {'gates': config.gate_learning_rate, 'worth': config.worth_rate, 'trust': config.worth_rate,
+             'aligners': config.learning_rate, 'all': config.learning_rate}
+    groups = {kind: {'params': [], 'full_rate': rate} for kind, rate in rates.items()
+              if kind in ('gates', *PARTS[config.part])}
+    patterns = method.spec.parameter_groups
+    for name, parameter in nn.ModuleDict(dict(own)).named_parameters():
+        inside = name.partition('.')[2]
+        kind = next((group for group, known in patterns.items()
+                     if any(fnmatchcase(inside, pattern) for pattern in known)), 'all')
+        if kind in groups and id(parameter) not in kept:
+            groups[kind]['params'].append(parameter)
+    return [group for group in groups.values() if group['params']]
+
+
+def blind_method(method: Method) -> Method:
+    """Return a method of the same kind with an equal blind link in place of each link.
+
+    Constants cannot be counted: the twin of a counting link pools by the question.  Raises ConfigurationError
+    if a kind of link cannot be blind.
+    """
+    blind = create_method(method.name, method.lm, template=method.template)
+    for modality, link in method.links().items():
+        counts = {'pooling': 'question', 'channels': ()} if link.config.pooling == 'counting' else {}
+        config = replace(link.config, modality=f'blind_{modality}', encoder='', soft_tokens=SOFT_TOKENS,
+                         **counts)
+        blind.plug(type(link)(config))
+    return blind
+
+
+def train_blind(method: Method, train: TokenDataset, config: TrainerConfig | None = None,
+                validation: TokenDataset | None = None,
+                progress: Callable[[TrainingStep], None] | None = None,
+                cancelled: Callable[[], bool] | None = None,
+                book: PreparedQuestions | None = None) -> tuple[Method, TrainingReport]:
+    """Train the blind twin of a method; its answers use the text alone.  book: see Trainer."""
+    blind = blind_method(method)
+    return blind, Trainer(blind, config, book).fit(train, validation, progress, cancelled)

@@ -1,0 +1,69 @@
+"""True objects as a modality: an encoder without errors.
+
+Links are developed on these first, and links to sensors start from them.  The channels are those of the
+sensors' heads: expected numbers of objects by category and status.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from mpnp_ros.errors import DatasetError
+from mpnp_ros.questions.generator import Scope, askable
+from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
+from mpnp_ros.questions.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
+from mpnp_ros.tokens import ModalityTokens
+
+OBJECTS = 'objects'
+CHANNELS: tuple[tuple[str, str | None], ...] = tuple(
+    (category, status) for category in CATEGORIES for status in STATUSES_OF_CATEGORY[category] or (None,))
+"""Channels of a token: (category, status); status None for categories without status."""
+
+
+def counting(channels: Iterable[tuple[str, str | None]]) -> dict[str, Any]:
+    """Return the options of a link that counts an encoder's channels."""
+    names = tuple(category if status is None else f'{category}: {status}' for category, status in channels)
+    return {'pooling': 'counting', 'channels': names}
+
+
+class TrueObjects:
+    """An encoder of annotations: one token an object, 1 in its channel, in its direction.
+
+    An object whose status is not annotated counts as an equal part of all its category's channels.
+    A frame without objects is one token of zeros without a direction.  See
+    :class:`mpnp_ros.modalities.base.Encoder`.
+    """
+
+    modality = OBJECTS
+    channels = CHANNELS
+    token_width = len(CHANNELS)
+
+    def __init__(self, scope: Scope | None = None) -> None:
+        self.scope = scope or Scope()
+        self.fingerprint = f'objects-{self.scope.max_distance:g}m-{self.scope.min_points}'
+
+    def encode(self, frame: KeyFrame) -> ModalityTokens:
+        """Return the objects of a key frame in the scope of questions.
+
+        Raises DatasetError if its scene is not annotated.
+        """
+        if not frame.annotated:
+            raise DatasetError(f'nothing is annotated in scene {frame.scene}, so that its objects are not '
+                               'known; use scenes with annotations')
+        objects = askable(frame.objects, self.scope)
+        values = np.zeros((max(1, len(objects)), self.token_width), np.float32)
+        azimuth = np.full(len(values), np.nan, np.float32)
+        for row, item in enumerate(objects):
+            channels = _channels(item)
+            values[row, channels] = 1 / len(channels)
+            azimuth[row] = math.atan2(item.centre[1], item.centre[0])
+        return ModalityTokens(self.modality, self.fingerprint, values, azimuth, stamp_ns=frame.stamp_ns)
+
+
+def _channels(item: AnnotatedObject) -> list[int]:
+    known = [place for place, (category, status) in enumerate(CHANNELS)
+             if category == item.category and status == item.attribute]
+    return known or [place for place, (category, _) in enumerate(CHANNELS) if category == item.category]
