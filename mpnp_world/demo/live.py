@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 ANSWER_TIMEOUT, TOKENS_TIMEOUT, FRAME_TIMEOUT, FIRST_TOKENS_TIMEOUT = 30., 20., 120., 5.
+UNSEEN_TIMEOUT = 3.
 ENCODER_TIMEOUT = 120.
 CAMERAS = ('cam_front_left', 'cam_front', 'cam_front_right', 'cam_back_left', 'cam_back', 'cam_back_right')
 
@@ -149,10 +150,14 @@ class LiveVehicle:
         return Sight(stamp_ns, images, to_points(sweep).xyz if sweep else np.zeros((0, 3), np.float32))
 
     def ask(self, question: LabelledQuestion, guess: str) -> Exchange:
-        """Ask about the present key frame: until an answer rests on nothing older."""
+        """Ask about the present key frame: until an answer rests on nothing older.
+
+        The frame may lack a view.  Where no sensor looks where the question asks, the answer is empty.
+        """
         stamp = _nanoseconds(self._newest['questions'].header.stamp)
         return self._ask_until(question, guess, lambda answer: all(
-            _nanoseconds(one) == stamp for one in answer.modality_stamps), 'the present key frame')
+            _nanoseconds(one) == stamp for one in answer.modality_stamps), 'the present key frame',
+            UNSEEN_TIMEOUT)
 
     def ask_of(self, question: LabelledQuestion, guess: str, plugged: Sequence[str]) -> Exchange:
         """Ask until the answer rests on what is plugged by hand."""
@@ -164,17 +169,22 @@ class LiveVehicle:
         return self.diary.events(start), self.diary.adaptations()
 
     def _ask_until(self, question: LabelledQuestion, guess: str, fits: Callable[[Any], bool],
-                   wanted: str) -> Exchange:
-        """Raises NotAnsweringError where no fitting answer comes."""
+                   wanted: str, unseen_after: float = math.inf) -> Exchange:
+        """Ask until an answer fits; after ``unseen_after`` seconds NO_SENSOR is an answer, too.
+
+        Raises NotAnsweringError where no fitting answer comes.
+        """
         from mpnp_ros.msg import Answer
 
-        end = time.monotonic() + ANSWER_TIMEOUT
+        begun = time.monotonic()
         while True:
             training = self.diary.training
             answer = self._answer(question.text)
-            if answer.status in (Answer.OK, Answer.UNKNOWN) and fits(answer):
+            waited = time.monotonic() - begun
+            unseen = answer.status == Answer.NO_SENSOR and waited > unseen_after
+            if unseen or (answer.status in (Answer.OK, Answer.UNKNOWN) and fits(answer)):
                 return Exchange.of(question, guess, answer, training)
-            if time.monotonic() > end:
+            if waited > ANSWER_TIMEOUT:
                 raise NotAnsweringError(f'answers do not use {wanted}')
             time.sleep(.05)
 

@@ -49,6 +49,7 @@ class FakeSystem:
         self.ended = ''
         self.parameters: dict[str, object] = {}
         self.second, self.late, self.mute, self.silent, self.refusal = 0, 0, (), False, ''
+        self.sees = True
         self.asked: list[Question] = []
         self.listeners: dict[str, Callable[[object], None]] = {}
 
@@ -109,6 +110,7 @@ class FakeSystem:
         for name in ('of-somebody-else', question.id):
             self.listeners['answer'](Answer(
                 id=name, question=question.text, text='yes', latency=.5, links_version='camera=000002',
+                status=Answer.OK if self.sees else Answer.NO_SENSOR,
                 used_modalities=used, modality_stamps=stamps[:len(used)]))
 
 
@@ -173,6 +175,16 @@ def test_an_answer_about_an_earlier_frame_does_not_count(robot, system):
     exchange = robot.ask(QUESTION, 'no')
     assert len(system.asked) == 3 and len({one.id for one in system.asked}) == 3
     assert exchange.is_right and (exchange.guess, exchange.used, exchange.latency) == ('no', BOTH, .5)
+
+
+def test_a_question_about_where_no_sensor_looks_is_left_unanswered(robot, system, monkeypatch):
+    monkeypatch.setattr(demo_live, 'UNSEEN_TIMEOUT', .1)
+    robot.next_frame(BOTH)
+    system.sees = False
+    robot.ask(QUESTION, 'no')
+    assert len(system.asked) > 1
+    with pytest.raises(NotAnsweringError, match='do not use camera'):
+        robot.ask_of(QUESTION, 'no', (CAMERA,))
 
 
 def test_sensors_that_look_at_different_moments_are_fine_where_it_is_said_what_is_plugged(robot, system):
