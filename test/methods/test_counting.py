@@ -64,3 +64,22 @@ def test_other_links_and_batches_say_nothing_of_it(tiny_lm):
     method.plug(method.new_link('camera', 'e', 3, **SMALL))
     reply = method.answer(method.prepare(QUESTION, CHOICES), seen)
     assert (reply.counted, reply.answerable) == ((), 1.)
+
+
+def test_a_question_that_is_asked_again_is_read_once_until_the_reader_changes(tiny_lm, monkeypatch):
+    method, fresh = linked(tiny_lm, ('camera',)), linked(tiny_lm, ('camera',))
+    link, read = method.links()['camera'], []
+    forward = type(link.pooling.probes).forward
+    monkeypatch.setattr(type(link.pooling.probes), 'forward',
+                        lambda probes, *question: read.append(probes) or forward(probes, *question))
+    asked, frames = method.prepare(QUESTION, CHOICES), [{'camera': tokens('camera', n)} for n in (1., 2.)]
+    answers = [method.answer(asked, frame).probabilities for frame in frames]
+    assert len(read) == 1
+    assert answers == [fresh.answer(fresh.prepare(QUESTION, CHOICES), frame).probabilities
+                       for frame in frames]
+    with torch.no_grad():
+        link.pooling.probes.queries.add_(1.)
+    changed = method.answer(asked, frames[0]).probabilities
+    assert changed != answers[0]
+    method.answer(method.prepare('how many cars are there?', CHOICES), frames[0])
+    assert len([probes for probes in read if probes is link.pooling.probes]) == 3

@@ -13,13 +13,14 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy, cross_entropy, dropout
 
-from mpnp_ros.methods.link import Standardise, fourier
+from mpnp_ros.methods.link import QuestionStates, Standardise, fourier
 from mpnp_ros.methods.mpnp.pooling import end_state, with_one, without_first
 from mpnp_ros.methods.questions import Counted
 from mpnp_ros.tokens import SECTORS
@@ -233,6 +234,7 @@ class CountingPooling(nn.Module):
         self.straight = nn.Linear(plain, entries * width, bias=False)
         self.answerable = nn.Sequential(nn.Linear(probes * width, width), nn.GELU(), nn.Linear(width, 1))
         self.entries, self.norm = entries, nn.LayerNorm(width)
+        self._kept: WeakKeyDictionary[QuestionStates, tuple[int, torch.Tensor]] = WeakKeyDictionary()
 
     def measure(self, questions: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
         """See :meth:`Probes.measure`."""
@@ -242,6 +244,21 @@ class CountingPooling(nn.Module):
     def measured(self) -> bool:
         """Whether :meth:`measure` has been called."""
         return self.probes.standard_end.measured
+
+    def asked(self, question: QuestionStates, block: int) -> torch.Tensor:
+        """The probes [B, K, width] of questions, whose states are read at the input of a block.
+
+        They depend on the text only.  Those of states that are kept, as for a question that is asked again of
+        every frame, are kept for as long as the weights stay the same.
+        """
+        if torch.is_grad_enabled():
+            return self.probes(*question.at(block))
+        weights = sum(tensor._version for tensor in (*self.probes.parameters(), *self.probes.buffers()))
+        version, asked = self._kept.get(question, (-1, None))
+        if asked is None or version != weights:
+            asked = self.probes(*question.at(block))
+            self._kept[question] = weights, asked
+        return asked
 
     def forward(self, counts: Counts, question: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         """Entries [B, M, w] of each question, states [B, T, d] and mask [B, T], about its own frame."""

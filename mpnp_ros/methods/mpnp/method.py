@@ -2,10 +2,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
 from mpnp_ros.llm.attention import BlockPrefix, Prefix
+from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.prepared import PreparedQuestion
 from mpnp_ros.methods.connections import Connections, join
 from mpnp_ros.methods.link import QuestionStates, TokenBatch
@@ -66,7 +69,7 @@ class LatentConnections(Connections):
         pooling, states = reader.pooling, self._asked(reader, question)
         if states is None:
             return reader(group[0][1])
-        asked = pooling.probes(*states)
+        asked = pooling.asked(question, reader.config.question_block)
         parts = [(link.count(batch), link.worth, link.gates.max()) for link, batch in group]
         tally = pooling.tally(fuse(parts), asked)
         if evidence is not None:
@@ -107,12 +110,27 @@ class Mpnp(Method):
 
     connections_type = LatentConnections
 
+    def __init__(self, lm: LanguageModel, **options: Any) -> None:
+        super().__init__(lm, **options)
+        self._kept: WeakKeyDictionary[PreparedQuestion, tuple[object, QuestionStates]] = WeakKeyDictionary()
+
     def completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
                    connections: LatentConnections, evidence: Evidence | None = None) -> PrefixCompletion:
         """See Method."""
-        states = question_states(self.lm, questions, connections.question_blocks)
+        states = self._states_of(questions, connections.question_blocks)
         prefix = connections.prefix(self.frames(tokens, connections), states, evidence)
         return PrefixCompletion(self.lm, prefix)
+
+    def _states_of(self, questions: Sequence[PreparedQuestion],
+                   blocks: tuple[int, ...]) -> QuestionStates | None:
+        """States of the questions; those of a single one, which may be asked again, are kept with it."""
+        if len(questions) != 1 or not blocks or torch.is_grad_enabled():
+            return question_states(self.lm, questions, blocks)
+        made_by, states = self._kept.get(questions[0], (None, None))
+        if states is None or made_by != (self.lm, blocks):
+            states = question_states(self.lm, questions, blocks)
+            self._kept[questions[0]] = (self.lm, blocks), states
+        return states
 
 
 SPEC = MethodSpec(
