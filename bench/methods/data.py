@@ -43,7 +43,7 @@ class BenchData:
 
         True objects have no encoder, and the study has scenes for their curve.
         """
-        train, curve = _of_objects(study) if config.modality == OBJECTS else _of_sensor(study, config)
+        train, curve = of_objects(study) if config.modality == OBJECTS else _of_sensor(study, config)
         test = TokenDataset(study.test.tokens[config.light], study.test.examples)
         return cls(_most_asked(train, config.texts), _evenly(curve, config.curve, config.modality),
                    _evenly(test, config.test, config.modality), encoder_macs(study, config.modality))
@@ -77,8 +77,8 @@ def prepare_data(study: Study, config: MethodsConfig, folder: Path) -> Path:
                          lambda empty: BenchData.of_study(study, config).write(empty))
 
 
-def _of_objects(study: Study) -> tuple[TokenDataset, TokenDataset]:
-    """Data for training and for the curve."""
+def of_objects(study: Study) -> tuple[TokenDataset, TokenDataset]:
+    """True objects for training and for the curve."""
     return tuple(_about(dataset, dataset.examples, OBJECTS)
                  for dataset in (study.objects_training, study.validation))
 

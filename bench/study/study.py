@@ -275,6 +275,11 @@ class Study:
                            count)
 
     @cached_property
+    def objects_training(self) -> TokenDataset:
+        """Return questions about the unrendered scenes as they are, for methods that begin with nothing."""
+        return self._about_objects('objects')
+
+    @cached_property
     def validation(self) -> TokenDataset:
         """Return the same of other scenes."""
         return self._about_objects('validation')

@@ -1,11 +1,14 @@
 """The recipe of a study, and what its test set lets links see; test_command.py runs a small one."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
+from bench.methods.data import of_objects
 from bench.study import study
-from bench.study.study import ROWS, SENSORS, StudyConfig
+from bench.study.study import ROWS, SENSORS, Study, StudyConfig
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.files import shared_file
 from mpnp_ros.training.dataset import Example
@@ -66,3 +69,14 @@ def test_a_row_sees_its_sensors_in_its_light_and_nothing_else():
         assert row == '_'.join([*modalities, light])
         assert test.see(light, modalities)(example) == {name: f'{name} {light}' for name in modalities}
     assert test.see('day', ())(example) == {}
+
+
+def test_the_benchmark_of_methods_finds_true_objects_in_a_study(recipe, tmp_path):
+    sizes = {'key_frames': 4, 'per_kind': 4, 'of_each_type': 10}
+    config = StudyConfig.load(recipe({}))
+    parts = {'objects': (0, 3), 'validation': (20, 23)}
+    config = replace(config, **{name: replace(getattr(config, name), scenes=seeds, **sizes)
+                                for name, seeds in parts.items()})
+    train, curve = of_objects(Study(config, tmp_path, {}))
+    assert train.examples and curve.examples
+    assert not {example.frame for example in train.examples} & {example.frame for example in curve.examples}
