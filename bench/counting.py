@@ -45,7 +45,7 @@ from mpnp_ros.training.evaluation import answers_of, majority_answers, replies_o
 from mpnp_ros.training.key_frames import question_dataset, turn_tokens
 from mpnp_ros.training.painted_questions import PaintedDataset, painted_questions
 from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, TrueObjects
-from mpnp_world.dataset.key_frames import object_key_frames
+from mpnp_world.dataset.objects_only import object_key_frames
 
 SCOPE = Scope(30., 5, anchors=False)
 SEEDS = range(40_000, 40_040)

@@ -41,7 +41,7 @@ from mpnp_ros.training.key_frames import question_dataset, turn_tokens
 from mpnp_ros.training.trainer import Trainer, TrainerConfig
 from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, TrueObjects
 from mpnp_ros.training.trusted import fit_worth
-from mpnp_world.dataset.key_frames import object_key_frames
+from mpnp_world.dataset.objects_only import object_key_frames
 
 SCOPE = Scope(30., 5, anchors=False)
 LIVED, ELSEWHERE = range(41_000, 41_020), range(42_000, 42_024)

@@ -16,7 +16,7 @@ from launch_ros.substitutions import FindPackageShare
 
 from mpnp_ros.cli.launching import system_actions, system_arguments
 from mpnp_ros.files import shared_file
-from mpnp_world.gazebo.urdf import rig_urdf
+from mpnp_world.gazebo.ego import rig_urdf
 from mpnp_world.sensors.rig import CAMERAS
 
 OVERLAY = 'config/nuscenes.yaml'

@@ -8,7 +8,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 
 from mpnp_ros.cli.launching import number, system_actions, system_arguments
 from mpnp_ros.cli.node_processes import OVERLAYS, WORLD
-from mpnp_world.scene.conditions import LIGHTS, WEATHERS
+from mpnp_world.scene.identity import LIGHTS, WEATHERS
 
 OVERLAY = OVERLAYS[WORLD]
 

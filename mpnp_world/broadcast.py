@@ -18,11 +18,10 @@ from mpnp_ros.poses import Transform
 from mpnp_ros.questions.generator import LabelledQuestion
 from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
 from mpnp_world.dataset.frames import WorldFrame
-from mpnp_world.dataset.schema import CHANNELS, extrinsics, scaled_intrinsics
-from mpnp_world.dataset.writer import jpeg
+from mpnp_world.dataset.writer import CHANNELS, extrinsics, jpeg, scaled_intrinsics
 from mpnp_world.scene.identity import SceneIdentity
 from mpnp_world.scene.state import WorldState
-from mpnp_world.sensors.inertial import InertialReading
+from mpnp_world.sensors.imu import InertialReading
 
 TRANSFORMS, ODOMETRY, IMU = 'tf2_msgs/msg/TFMessage', 'nav_msgs/msg/Odometry', 'sensor_msgs/msg/Imu'
 IMAGE, CAMERA_INFO = 'sensor_msgs/msg/CompressedImage', 'sensor_msgs/msg/CameraInfo'
@@ -41,7 +40,7 @@ class Broadcast:
     """Makes the messages of a drive.
 
     start: of the drive, microseconds.
-    sensors: modalities to publish, keys of :data:`~mpnp_world.dataset.schema.CHANNELS`.
+    sensors: modalities to publish, keys of :data:`~mpnp_world.dataset.writer.CHANNELS`.
     questions: returns the labelled questions of a key frame.
     """
 

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from mpnp_ros.cli.session import add_namespace
 from mpnp_ros.errors import ConfigurationError
-from mpnp_world.gazebo import command as sdf
-from mpnp_world.scene.conditions import LIGHTS, WEATHERS
+from mpnp_world.scene.identity import LIGHTS, WEATHERS
 
 PACKAGES = ('moderngl', 'embreex')
 
@@ -26,7 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
                                      'run'))
     _add_show(actions.add_parser('show', help='draw one moment: six cameras, and the LiDAR from above'))
     _add_live(actions.add_parser('live', help='publish the topics of a bag and /clock in real time'))
-    sdf.add_arguments(actions.add_parser('sdf', help='write a drive as a world for Gazebo'))
+    _add_sdf(actions.add_parser('sdf', help='write a drive as a world for Gazebo'))
     for action in actions.choices.values():
         action.add_argument('--debug', action='store_true', default=argparse.SUPPRESS,
                             help='show the traceback of an error')
@@ -36,7 +35,7 @@ def run(arguments: Namespace) -> int:
     """Run the chosen action."""
     if arguments.action != 'sdf':
         _check_packages()
-    actions = {'generate': _generate, 'show': _show, 'live': _live, 'sdf': sdf.run}
+    actions = {'generate': _generate, 'show': _show, 'live': _live, 'sdf': _sdf}
     return actions[arguments.action](arguments)
 
 
@@ -87,6 +86,18 @@ def _add_live(parser: ArgumentParser) -> None:
     add_namespace(parser)
 
 
+def _add_sdf(parser: ArgumentParser) -> None:
+    parser.add_argument('--seed', type=int, default=0,
+                        help='random seed of streets and traffic (default: 0)')
+    parser.add_argument('--light', choices=LIGHTS, default='day', help='light (default: day)')
+    parser.add_argument('--seconds', type=int, default=20, help='length of the drive (default: %(default)s)')
+    parser.add_argument('--image-width', type=int, default=800, metavar='PIXELS',
+                        help='image width of the cameras (default: %(default)s; nuScenes: 1600)')
+    parser.add_argument('--free', action='store_true',
+                        help='omit the recorded drive; the vehicle follows /cmd_vel')
+    parser.add_argument('--output', type=Path, required=True, metavar='SDF', help='SDF file')
+
+
 def _add_scene(parser: ArgumentParser) -> None:
     parser.add_argument('--seed', type=int, default=0,
                         help='random seed of streets and traffic (default: 0)')
@@ -104,13 +115,13 @@ def _generate(arguments: Namespace) -> int:
     root = generate(arguments.output, identities, recipe, arguments.workers, not arguments.quiet)
     print(f'{root}: {len(identities)} scenes of {recipe.key_frames} key frames; '
           + (f'see `mpnp train --root {root}` and `mpnp convert {root} BAGS`' if recipe.sensors
-             else 'read them with mpnp_world.dataset.object_lists.read_objects'))
+             else 'read them with mpnp_world.dataset.objects_only.read_objects'))
     return 0
 
 
 def _show(arguments: Namespace) -> int:
     from mpnp_world.picture import draw
-    from mpnp_world.scene.conditions import Conditions
+    from mpnp_world.scene.identity import Conditions
 
     conditions = Conditions(arguments.light, arguments.weather)
     draw(arguments.seed, conditions, arguments.time, arguments.size).save(arguments.output)
@@ -125,6 +136,22 @@ def _live(arguments: Namespace) -> int:
     parameters = {name: getattr(arguments, name) for name in ('seed', 'light', 'weather', 'rate')}
     spec = node_process(WORLD, Placement(arguments.namespace, arguments.params_file), parameters)
     os.execve(spec.command[0], spec.command, {**os.environ, **spec.environment})
+
+
+def _sdf(arguments: Namespace) -> int:
+    """Write the file and print its path."""
+    from mpnp_world.gazebo.export import drive_states, world_sdf
+
+    text = world_sdf(drive_states(arguments.seed, arguments.light, arguments.seconds),
+                     arguments.free, arguments.image_width)
+    try:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(text, 'utf-8')
+    except OSError as error:
+        raise ConfigurationError(f'cannot write {arguments.output}: {error.strerror}') from None
+    print(f'{arguments.output}: {len(text) >> 10} kB, run it with `ros2 launch mpnp_ros gazebo.launch.py '
+          f'world:={arguments.output}`')
+    return 0
 
 
 def seed_range(text: str) -> range:

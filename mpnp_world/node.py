@@ -28,12 +28,11 @@ from mpnp_ros.options import Change, Options, option
 from mpnp_ros.questions.generator import Scope, scene_questions
 from mpnp_world.broadcast import Broadcast, Message
 from mpnp_world.dataset.frames import Sensors
-from mpnp_world.dataset.schema import CHANNELS
-from mpnp_world.scene.conditions import LIGHTS, WEATHERS, Conditions
-from mpnp_world.scene.identity import MAX_SEED, SLOT, SceneIdentity
+from mpnp_world.dataset.writer import CHANNELS
+from mpnp_world.scene.identity import LIGHTS, MAX_SEED, SLOT, WEATHERS, Conditions, SceneIdentity
 from mpnp_world.scene.state import WorldState
-from mpnp_world.scene.tour import Tour
-from mpnp_world.sensors.inertial import inertial_readings
+from mpnp_world.scene.world import Tour
+from mpnp_world.sensors.imu import inertial_readings
 
 
 @dataclass(frozen=True)

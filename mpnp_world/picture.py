@@ -10,9 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from mpnp_ros.poses import box_corners
 from mpnp_ros.questions.key_frame import AnnotatedObject
 from mpnp_world.dataset.frames import Sensors, WorldFrame
-from mpnp_world.scene.conditions import Conditions
-from mpnp_world.scene.drive import World
-from mpnp_world.scene.identity import SceneIdentity
+from mpnp_world.scene.identity import Conditions, SceneIdentity
+from mpnp_world.scene.world import World
 from mpnp_world.sensors.rig import EGO_REAR, EGO_SIZE, LIDAR
 
 ROWS = (('CAM_FRONT_LEFT', 'CAM_FRONT', 'CAM_FRONT_RIGHT'), ('CAM_BACK_LEFT', 'CAM_BACK', 'CAM_BACK_RIGHT'))

@@ -33,11 +33,10 @@ from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.training.evaluation import answers_of
-from mpnp_world.demo.drive import CAMERA, LIDAR, PHASES, SCOPE, Drive, drive_through
-from mpnp_world.demo.live import LiveVehicle
-from mpnp_world.demo.majority import Majority, count_majority
+from mpnp_world.demo.drive import CAMERA, LIDAR, PHASES, SCOPE, Drive, Majority, count_majority, drive_through
 from mpnp_world.demo.processes import QUESTIONS_A_KIND, SEED, Processes
-from mpnp_world.demo.view import make_view
+from mpnp_world.demo.robot import LiveVehicle
+from mpnp_world.demo.screen import make_view
 
 READY = 300.
 SCENES_APART = 100

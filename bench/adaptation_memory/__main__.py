@@ -42,7 +42,7 @@ from mpnp_ros.questions.generator import scene_questions
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.dataset import Example, TokenDataset
-from mpnp_world.dataset.key_frames import scene_key_frames
+from mpnp_world.dataset.objects_only import scene_key_frames
 
 MEGA, GIGA = 1e6, 1e9
 SCENES = 8

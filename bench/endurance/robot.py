@@ -23,7 +23,7 @@ from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.supervisor import ProcessSpec, RestartPolicy, Supervisor
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.head_data import sector_targets
-from mpnp_world.dataset.key_frames import object_key_frames
+from mpnp_world.dataset.objects_only import object_key_frames
 
 if TYPE_CHECKING:
     from rclpy.node import Node

@@ -44,9 +44,8 @@ from mpnp_ros.training.trainer import Trainer, TrainerConfig, TrainingStep, trai
 from mpnp_ros.training.trainer_config import PARTS
 from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, TrueObjects, counting
 from mpnp_world.dataset.generate import Recipe, generate, scene_identities
-from mpnp_world.dataset.key_frames import object_key_frames
-from mpnp_world.scene.conditions import LIGHTS
-from mpnp_world.scene.identity import SceneIdentity
+from mpnp_world.dataset.objects_only import object_key_frames
+from mpnp_world.scene.identity import LIGHTS, SceneIdentity
 
 SENSORS = ('camera', 'lidar')
 RECIPE = Path(__file__).with_name('study.yaml')

@@ -8,15 +8,14 @@ import numpy as np
 
 from mpnp_ros.questions.key_frame import KeyFrame
 from mpnp_world.dataset.annotations import Annotation, annotate, seen
-from mpnp_world.scene.conditions import Conditions
-from mpnp_world.scene.drive import World
-from mpnp_world.scene.identity import SceneIdentity
+from mpnp_world.scene.identity import Conditions, SceneIdentity
 from mpnp_world.scene.state import WorldState
-from mpnp_world.sensors.inertial import InertialReading, inertial_readings
+from mpnp_world.scene.world import World
+from mpnp_world.sensors.imu import InertialReading, inertial_readings
 from mpnp_world.sensors.lidar import LidarSweep, sweep
+from mpnp_world.sensors.microphones import listen
 from mpnp_world.sensors.radar import RadarSweep, radar_sweeps
 from mpnp_world.sensors.rays import Rays
-from mpnp_world.sensors.sound import listen
 from mpnp_world.sensors.visibility import point_counts, visibility
 
 STEP = 0.1

@@ -20,15 +20,23 @@ from typing import TYPE_CHECKING
 from mpnp_ros.cli.logged_processes import own_domain
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.files import cache_root, source_folder
-from mpnp_world.demo.drive import BOTH, CAMERA, LABELLED, PHASES, SCOPE, drive_through
-from mpnp_world.demo.majority import Majority, count_majority
+from mpnp_world.demo.drive import (
+    BOTH,
+    CAMERA,
+    LABELLED,
+    PHASES,
+    SCOPE,
+    Majority,
+    count_majority,
+    drive_through,
+)
 from mpnp_world.demo.processes import QUESTIONS_A_KIND, SEED, Processes
 from mpnp_world.demo.real_scene import RealScene, find_scene, interview
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mpnp_world.demo.live import LiveVehicle
+    from mpnp_world.demo.robot import LiveVehicle
 
 LOG_WIDTH = 132
 STARTING = 'starting nodes; the first start converts the models, which takes about a minute'
@@ -106,8 +114,8 @@ class _Demo:
         """Drive from day into night."""
         from mpnp_ros.methods.link_store import shipped_links
         from mpnp_world.demo.picture import draw_drive
+        from mpnp_world.demo.screen import make_view
         from mpnp_world.demo.tables import adaptations_table, phases_table
-        from mpnp_world.demo.view import make_view
 
         if problem := drawing_problem():
             raise ConfigurationError(problem)
@@ -147,7 +155,7 @@ class _Demo:
     @contextmanager
     def _robot(self, processes: Processes, adapts: bool = True) -> Iterator[LiveVehicle]:
         from mpnp_ros.cli.session import ros_session
-        from mpnp_world.demo.live import LiveVehicle
+        from mpnp_world.demo.robot import LiveVehicle
 
         with ExitStack() as stack:
             node = stack.enter_context(ros_session())

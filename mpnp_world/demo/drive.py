@@ -1,17 +1,22 @@
 """The drive of the demo: its phases, questions and results, without ROS."""
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from mpnp_ros import __version__
 from mpnp_ros.adaptation.policy import DISTILLED, LABELLED
 from mpnp_ros.cli.exchanges import Exchange, Score
 from mpnp_ros.errors import NotAnsweringError
-from mpnp_ros.questions.generator import LabelledQuestion, Scope
+from mpnp_ros.files import cache_root, cached_folder, write_file
+from mpnp_ros.questions.generator import LabelledQuestion, Scope, scene_questions
 from mpnp_ros.questions.majority import Chooser, Majority
 
 CAMERA, LIDAR = 'camera', 'lidar'
@@ -21,6 +26,9 @@ SCOPE = Scope(max_distance=30.0, min_points=5, anchors=False)
 QUESTIONS_A_FRAME, MOST_SKIPPED = 16, 5
 LONGEST_PAUSE, LONGEST_ADAPTATION = 300., 1200.
 """Seconds after which a phase ends without its adaptation: if none is in progress, and in total."""
+
+SEEDS, KEY_FRAMES, INTERVAL = range(60), 8, 3.0
+FILE = 'majority.json'
 
 
 @dataclass(frozen=True)
@@ -254,3 +262,22 @@ def _ask_about(vehicle: Vehicle, frame: tuple[Sight, Sequence[LabelledQuestion]]
     drive.events = sorted([*done, *events], key=lambda event: event.seconds)
     drive.moments.append(DriveMoment(phase, time.monotonic() - start, exchanges, sight))
     view.passed(drive, drive.moments[-1])
+
+
+def count_majority(scope: Scope, per_kind: int) -> Majority:
+    """Return the majority of questions about true objects in scenes that the demo does not use.
+
+    scope, per_kind: as in scene_questions.  Cached.
+    """
+    recipe = f'{__version__} {scope} {per_kind} {SEEDS} {KEY_FRAMES} {INTERVAL}'
+    folder = cache_root() / 'demo' / f'majority-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}'
+    folder.parent.mkdir(parents=True, exist_ok=True)
+
+    def build(empty: Path) -> None:
+        from mpnp_world.dataset.objects_only import object_key_frames
+
+        frames = object_key_frames(SEEDS, KEY_FRAMES, INTERVAL, workers=1, progress=False)
+        counted = Majority.of(one for frame in frames for one in scene_questions(frame, 0, per_kind, scope))
+        write_file(empty / FILE, json.dumps([counted.by_text, counted.by_type]).encode())
+
+    return Majority(*json.loads((cached_folder(folder, recipe, build) / FILE).read_bytes()))

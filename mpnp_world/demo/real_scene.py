@@ -16,8 +16,7 @@ from mpnp_ros.files import cache_root, cached_folder, source_folder
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.questions.generator import LabelledQuestion, scene_questions
 from mpnp_ros.questions.key_frame import KeyFrame
-from mpnp_world.demo.drive import BOTH, CAMERA, LIDAR, SCOPE, Chooser
-from mpnp_world.demo.majority import Majority
+from mpnp_world.demo.drive import BOTH, CAMERA, LIDAR, SCOPE, Chooser, Majority
 
 SHARED = Path('..', 'shared', 'data', 'nuscenes_keyframe')
 QUESTIONS, PER_KIND = 40, 20

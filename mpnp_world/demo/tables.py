@@ -10,8 +10,8 @@ from mpnp_ros.cli.exchanges import Exchange, Score, interval, milliseconds, of_t
 from mpnp_ros.cli.output import UNKNOWN, from_to, macs, megabytes, seconds
 from mpnp_ros.questions.wording import TYPES
 from mpnp_world.demo.drive import Drive, sensors
+from mpnp_world.demo.screen import conversation
 from mpnp_world.demo.timeline import Adaptation, Course, adaptations, plugged_in
-from mpnp_world.demo.view import conversation
 
 EXAMPLES = 4
 CAPTION = ('majority: the most frequent answer to each question on other streets;\n'

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 
 from mpnp_world.gazebo.elements import Solid, Triple
-from mpnp_world.models.furniture import SIGNAL_ARM, SIGNAL_HEADS
+from mpnp_world.models.street import SIGNAL_ARM, SIGNAL_HEADS
 from mpnp_world.scene.state import Fixture, WorldObject
 
 ON_ITS_SIDE, BOOM_UP = (math.pi / 2, 0.0, 0.0), (0.0, -0.45, 0.0)

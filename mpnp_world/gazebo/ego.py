@@ -6,17 +6,20 @@ down.  The sensor's pose is turned accordingly; its messages carry the frame of 
 from __future__ import annotations
 
 import math
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
 
 from mpnp_ros.bags.messages import BASE_FRAME, MAP_FRAME
 from mpnp_ros.poses import Transform
-from mpnp_world.gazebo.elements import Solid, element, numbers, plugin, pose_of, visual
+from mpnp_world.gazebo.elements import Solid, element, numbers, plugin, pose_of, roll_pitch_yaw, visual
 from mpnp_world.gazebo.motion import Trajectory, twist
-from mpnp_world.sensors.rig import CAMERAS, EGO_REAR, EGO_SIZE, LIDAR
-from mpnp_world.standin.rig import (
+from mpnp_world.sensors.rig import (
+    CAMERAS,
+    EGO_REAR,
+    EGO_SIZE,
     IMAGE_SIZE,
+    LIDAR,
     LIDAR_CHANNEL,
     LIDAR_COLUMNS,
     LIDAR_ELEVATIONS,
@@ -155,3 +158,21 @@ def _odometry() -> Element:
                   element('robot_base_frame', BASE_FRAME), element('odom_topic', '/odom'),
                   element('tf_topic', '/tf'), element('odom_publish_frequency', ODOMETRY_RATE),
                   element('dimensions', '3'))
+
+
+def rig_urdf() -> str:
+    """The URDF with fixed joints; camera frames look along z, as :mod:`~mpnp_world.sensors.rig` has them."""
+    robot = Element('robot', name='mpnp_rig')
+    SubElement(robot, 'link', name=BASE_FRAME)
+    for channel, mounting in {**CAMERAS, LIDAR_CHANNEL: LIDAR}.items():
+        frame, pose = channel.lower(), mounting.pose
+        SubElement(robot, 'link', name=frame)
+        joint = SubElement(robot, 'joint', name=f'{frame}_mount', type='fixed')
+        SubElement(joint, 'parent', link=BASE_FRAME)
+        SubElement(joint, 'child', link=frame)
+        SubElement(joint, 'origin', xyz=_row(pose.translation), rpy=_row(roll_pitch_yaw(pose.rotation)))
+    return tostring(robot, 'unicode')
+
+
+def _row(values: object) -> str:
+    return ' '.join(f'{value:.9f}' for value in values)

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, tostring
 import numpy as np
 
 from mpnp_ros.poses import Transform
-from mpnp_world.models.materials import MATERIALS
+from mpnp_world.models.mesh import MATERIALS
 from mpnp_world.scene.state import Colour
 
 Triple = tuple[float, float, float]
@@ -77,7 +77,7 @@ class Solid:
 
     shape: box, cylinder, ellipsoid or polygon.  size: along its own axes, metres; of a cylinder: two equal
     diameters and the length.  centre, rpy: in the frame of the thing.  material: a key of
-    :data:`~mpnp_world.models.materials.MATERIALS`.  outline: corners (x, y) of a polygon; its size is the
+    :data:`~mpnp_world.models.mesh.MATERIALS`.  outline: corners (x, y) of a polygon; its size is the
     thickness along z, its centre is on the underside.  lit: whether it emits light.
     """
 

@@ -14,14 +14,17 @@ from mpnp_world.gazebo.ego import ego_model
 from mpnp_world.gazebo.elements import Triple, document, element, plugin, still_model, visuals
 from mpnp_world.gazebo.motion import Trajectory, actor, ego_trajectory, trajectories
 from mpnp_world.gazebo.street import fixtures, ground, lamp_lights, signals
-from mpnp_world.scene.conditions import Conditions
+from mpnp_world.scene.identity import Conditions
 from mpnp_world.scene.state import Fixture, Patch, Signal, WorldState
+from mpnp_world.scene.world import World
 
 NAME = 'mpnp_street'
 TICK = 0.01
 """Seconds of a simulation step; it divides the periods of LiDAR, IMU and odometry."""
 REACH = 50.0
 """Distance from the ego trajectory within which things are exported, metres."""
+STEPS = 10
+"""Steps of the traffic between two waypoints, one second."""
 LAMPS = 24
 """Number of street lamps with light, those nearest to the start of the drive."""
 IMAGE_WIDTH = 800
@@ -44,6 +47,17 @@ SKIES = {
     'dusk': Sky((0.16, 0.15, 0.18), (0.55, 0.36, 0.3), (0.6, 0.36, 0.2), (-0.9, -0.3, -0.25)),
     'night': Sky((0.025, 0.028, 0.04), (0.006, 0.008, 0.015), (0.02, 0.024, 0.035), (0.3, -0.4, -0.85)),
 }
+
+
+def drive_states(seed: int, light: str, seconds: int) -> list[WorldState]:
+    """The state of every second of a drive, including its start and end."""
+    world = World(seed, Conditions(light))
+    states = [world.state()]
+    for _ in range(seconds):
+        for _ in range(STEPS):
+            world.step(1 / STEPS)
+        states.append(world.state())
+    return states
 
 
 def world_sdf(states: Sequence[WorldState], free: bool = False, image_width: int = IMAGE_WIDTH) -> str:

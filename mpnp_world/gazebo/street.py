@@ -10,8 +10,7 @@ import numpy as np
 from mpnp_world.gazebo.bodies import LAMP_HEAD, fixture_solids
 from mpnp_world.gazebo.elements import Solid, element, still_model, visual, visuals
 from mpnp_world.gazebo.motion import Trajectory, actor
-from mpnp_world.models.furniture import SIGNAL_HEADS
-from mpnp_world.models.ground import LAYER_HEIGHT, PLAIN_DEPTH, PLAIN_SIZE, layers
+from mpnp_world.models.street import LAYER_HEIGHT, PLAIN_DEPTH, PLAIN_SIZE, SIGNAL_HEADS, layers
 from mpnp_world.scene.state import Fixture, Patch, Signal, WorldState
 
 LENSES = {'red': 0.82, 'yellow': 0.5, 'green': 0.18}

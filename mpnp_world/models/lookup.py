@@ -11,10 +11,9 @@ from functools import cache
 import numpy as np
 
 from mpnp_ros.errors import ConfigurationError
-from mpnp_world.models.cycles import RIDDEN, cycle
-from mpnp_world.models.furniture import FIXTURES, POLES, THINGS, signal_head
+from mpnp_world.models.figures import ADULT_BODIES, RIDDEN, SITTING, STANDING, WALKING_POSES, cycle, person
 from mpnp_world.models.mesh import Mesh
-from mpnp_world.models.people_meshes import ADULT_BODIES, SITTING, STANDING, WALKING_POSES, person
+from mpnp_world.models.street import FIXTURES, POLES, THINGS, signal_head
 from mpnp_world.models.vehicles import VEHICLES
 from mpnp_world.scene.state import Fixture, WorldObject
 

@@ -1,4 +1,4 @@
-"""Name, time and tokens of a scene of the world."""
+"""Name, light, weather, time and tokens of a scene."""
 from __future__ import annotations
 
 import hashlib
@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 
 from mpnp_ros.errors import ConfigurationError, DatasetError
-from mpnp_world.scene.conditions import LIGHTS, WEATHERS, Conditions
+
+LIGHTS = ('day', 'dusk', 'night')
+WEATHERS = ('clear', 'rain', 'fog')
 
 FIRST_TIMESTAMP = 1_600_000_000_000_000
 """Beginning of the first scene, microseconds."""
@@ -15,6 +17,24 @@ SLOT = 600
 MAX_SEED = 99_999
 """Largest seed whose scenes fit into a ROS time stamp, which ends in 2038."""
 _NAME = re.compile(r'world-(\d+)-([a-z]+)-([a-z]+)')
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Light (day, dusk, night) and weather (clear, rain, fog).  Raises ConfigurationError for others."""
+
+    light: str = 'day'
+    weather: str = 'clear'
+
+    def __post_init__(self) -> None:
+        for name, value, known in (('light', self.light, LIGHTS), ('weather', self.weather, WEATHERS)):
+            if value not in known:
+                raise ConfigurationError(f'{name} {value!r} is unknown; use one of {", ".join(known)}')
+
+    @property
+    def description(self) -> str:
+        """The text of nuScenes scene descriptions, e.g. ``Night, rain``."""
+        return ', '.join(([] if self.light == 'day' else [self.light.capitalize()]) + [self.weather])
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpnp_world.scene.boxes import Ground
-from mpnp_world.scene.fleet import BODIES, Size, draw_colour, draw_size
+from mpnp_world.scene.catalogue import BODIES, Size, draw_colour, draw_size
 from mpnp_world.scene.lanes import Pose
 from mpnp_world.scene.scenery import Bench
-from mpnp_world.scene.signals import SignalCycle
 from mpnp_world.scene.state import Colour, WorldObject
-from mpnp_world.scene.streets import CURB_HEIGHT, SIDEWALK, Crosswalk, Kerb, StreetMap
+from mpnp_world.scene.streets import CURB_HEIGHT, SIDEWALK, Crosswalk, Kerb, SignalCycle, StreetMap
 
 HORIZON = 240.0
 """End of all tracks, seconds; people stand afterwards."""

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from mpnp_world.scene.boxes import Ground
-from mpnp_world.scene.catalogue import KINDS
-from mpnp_world.scene.fleet import BODIES, CYCLES, PARKED, choose, draw_colour, draw_size
+from mpnp_world.scene.catalogue import BODIES, CYCLES, KINDS, PARKED, choose, draw_colour, draw_size
 from mpnp_world.scene.scenery import Lot
 from mpnp_world.scene.state import WorldObject
 from mpnp_world.scene.streets import CURB_HEIGHT, PARKING, SIDEWALK, Crosswalk, Kerb, StreetMap

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from mpnp_world.scene.boxes import Ground
-from mpnp_world.scene.fleet import (
+from mpnp_world.scene.catalogue import (
     BODIES,
     CYCLES,
     TOP_SPEED,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpnp_ros.poses import Transform, rotation_about_z
-from mpnp_world.scene.conditions import Conditions
+from mpnp_world.scene.identity import Conditions
 
 Colour = tuple[float, float, float]
 

@@ -10,11 +10,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mpnp_world.scene.fleet import Size
+from mpnp_world.scene.catalogue import Size
 from mpnp_world.scene.lanes import TURN_SPEED, Lane, LaneNetwork, Pose
 from mpnp_world.scene.people import Crossings
-from mpnp_world.scene.signals import SignalCycle
 from mpnp_world.scene.state import Colour
+from mpnp_world.scene.streets import SignalCycle
 
 ACCELERATION, COMFORTABLE_BRAKING, HARDEST_BRAKING = 1.6, 2.0, 7.0
 """Metres/second^2."""

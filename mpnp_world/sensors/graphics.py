@@ -5,10 +5,9 @@ import moderngl
 import numpy as np
 
 from mpnp_ros.errors import WorldError
-from mpnp_world.models.ground import ground_mesh
 from mpnp_world.models.lookup import ModelKey, model_of
-from mpnp_world.models.materials import COLOUR, GLOSS
-from mpnp_world.models.mesh import Mesh
+from mpnp_world.models.mesh import COLOUR, GLOSS, Mesh
+from mpnp_world.models.street import ground_mesh
 from mpnp_world.scene.state import Scenery
 from mpnp_world.sensors import shaders
 
@@ -75,7 +74,7 @@ class Model:
         self._arrays: dict[moderngl.Program, moderngl.VertexArray] = {}
 
     def draw(self, program: moderngl.Program, rows: np.ndarray) -> None:
-        """Draw an instance for every row [N, 16] of :class:`~mpnp_world.sensors.instances.Instances`."""
+        """Draw an instance for every row [N, 16] of :class:`~mpnp_world.sensors.renderer.Instances`."""
         if rows.nbytes > self._instances.size:
             self._instances.orphan(2 * rows.nbytes)
         self._instances.write(np.ascontiguousarray(rows, 'f4').tobytes())

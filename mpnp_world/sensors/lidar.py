@@ -9,12 +9,10 @@ from functools import cache
 
 import numpy as np
 
-from mpnp_world.models.materials import MATERIALS, REFLECTIVITY
+from mpnp_world.models.mesh import MATERIALS, REFLECTIVITY
 from mpnp_world.scene.state import WorldState
 from mpnp_world.sensors.rays import Hits, Rays
-from mpnp_world.sensors.rig import EGO_SIZE, LIDAR
-from mpnp_world.sensors.weather_optics import OPTICS, WeatherOptics
-from mpnp_world.standin.rig import lidar_rays
+from mpnp_world.sensors.rig import EGO_SIZE, LIDAR, lidar_rays
 
 MIN_RANGE, MAX_RANGE = 1.0, 105.0
 """Range of returns, metres."""
@@ -28,6 +26,34 @@ THRESHOLD = 0.12 / 90 ** 2
 """Detection threshold of power: a surface of reflectivity 0.12 at 90 m and normal incidence."""
 STREAM = 1
 _WET = np.isin(list(MATERIALS), ('road', 'marking', 'line', 'sidewalk'))
+
+
+@dataclass(frozen=True)
+class WeatherOptics:
+    """Optical properties of a weather.
+
+    extinction: loss of light per metre (1/m).  backscatter: share of laser rays returned by nearby drops;
+    backscatter_range: their mean distance, metres.  cover_loss: maximum loss of power by drops on the cover
+    of the sensor.  wet_loss: loss of reflectivity of wet ground.
+    """
+
+    extinction: float = 0.0
+    backscatter: float = 0.0
+    backscatter_range: float = 4.4
+    cover_loss: float = 0.0
+    wet_loss: float = 0.0
+
+    def transmission(self, distance: np.ndarray) -> np.ndarray:
+        """Transmitted share of light over ``distance`` metres, one way (Beer-Lambert)."""
+        return np.exp(-self.extinction * distance)
+
+
+OPTICS: dict[str, WeatherOptics] = {
+    'clear': WeatherOptics(),
+    'rain': WeatherOptics(extinction=0.010, backscatter=0.014, cover_loss=0.25, wet_loss=0.35),
+    'fog': WeatherOptics(extinction=0.030, backscatter=0.036, cover_loss=0.10, wet_loss=0.10),
+}
+"""By weather of :mod:`~mpnp_world.scene.identity`.  Visibility in fog is about 130 m (Koschmieder)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpnp_world.scene.catalogue import KINDS
-from mpnp_world.scene.conditions import Conditions
+from mpnp_world.scene.identity import Conditions
 from mpnp_world.scene.state import Scenery, WorldState
 from mpnp_world.sensors.rig import EGO_REAR, EGO_SIZE
 

@@ -15,9 +15,9 @@ import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-from mpnp_world.models.ground import ground_mesh
 from mpnp_world.models.lookup import key_of, model_of, placement
 from mpnp_world.models.mesh import Mesh
+from mpnp_world.models.street import ground_mesh
 from mpnp_world.scene.state import Fixture, Scenery, WorldObject, WorldState
 
 REACH = 120.0
@@ -41,7 +41,7 @@ class Hits:
 
     distance: [N] float32, metres, inf for nothing.  identity: [N] int32, of the object, 0 for
     scenery and for no hit.  material: [N] uint8, index into
-    :data:`~mpnp_world.models.materials.MATERIALS`, 0 for nothing.  normal: [N, 3] float32, of unit length,
+    :data:`~mpnp_world.models.mesh.MATERIALS`, 0 for nothing.  normal: [N, 3] float32, of unit length,
     world frame, with either orientation; zero for no hit.  incidence: [N] float32, 1 at normal incidence,
     0 at grazing incidence.
     """

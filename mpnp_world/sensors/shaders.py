@@ -1,7 +1,7 @@
 """OpenGL 3.3 shaders of the camera renderer.  Light is linear; lengths are metres in the world frame."""
 from __future__ import annotations
 
-from mpnp_world.models.materials import INDEX
+from mpnp_world.models.mesh import INDEX
 
 MAX_SPOTS, MAX_LAMPS = 10, 8
 """Maximum number of head lights and street lamps per view."""

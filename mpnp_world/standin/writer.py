@@ -14,11 +14,11 @@ from mpnp_ros.nuscenes.record_chains import link_records
 from mpnp_ros.nuscenes.tables import TABLES
 from mpnp_ros.poses import Transform
 from mpnp_ros.questions.vocabulary import ATTRIBUTE_OF_NUSCENES
-from mpnp_world.standin.lidar import Sweep, cast_sweep
-from mpnp_world.standin.painter import StandinPainter
-from mpnp_world.standin.rig import IMAGE_SIZE, LIDAR_CHANNEL, RIG
+from mpnp_world.sensors.rig import CAMERAS, IMAGE_SIZE, LIDAR, LIDAR_CHANNEL
+from mpnp_world.standin.sensors import StandinPainter, Sweep, cast_sweep
 from mpnp_world.standin.street import StandinStreet, make_street
 
+RIG = {**CAMERAS, LIDAR_CHANNEL: LIDAR}
 VERSION = 'v1.0-mini'
 KEY_FRAME_INTERVAL = 0.5
 FIRST_TIMESTAMP = 1_600_000_000_000_000

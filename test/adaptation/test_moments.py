@@ -24,7 +24,7 @@ from mpnp_ros.questions.generator import Scope, scene_questions
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.true_objects import TrueObjects
-from mpnp_world.dataset.key_frames import scene_key_frames
+from mpnp_world.dataset.objects_only import scene_key_frames
 
 SECOND = 10 ** 9
 AHEAD, LEFT = 'Are any cars to the front of me visible?', 'Are any cars to the front left of me visible?'

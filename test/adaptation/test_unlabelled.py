@@ -7,7 +7,7 @@ from mpnp_ros.adaptation.job_reading import FROM_THE_VEHICLE, unlabelled_questio
 from mpnp_ros.questions.generator import Scope, scene_questions
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.questions.wording import TEMPLATES, read_question, turned_question
-from mpnp_world.dataset.key_frames import scene_key_frames
+from mpnp_world.dataset.objects_only import scene_key_frames
 
 KINDS = {kind[:2] for kind in TEMPLATES if kind[2] in FROM_THE_VEHICLE}
 

@@ -28,7 +28,7 @@ from mpnp_ros.training.dataset import Example, TokenDataset
 from mpnp_ros.training.key_frames import scene_of
 from mpnp_ros.training.pretraining import PretrainingConfig, new_head
 from mpnp_ros.training.true_objects import CHANNELS
-from mpnp_world.dataset.key_frames import scene_key_frames
+from mpnp_world.dataset.objects_only import scene_key_frames
 from mpnp_world.standin import write_standin
 
 SMALL = {'last': 2, 'hidden': 16, 'pooling_width': 16, 'pooling_layers': 1, 'pooling_heads': 2, 'entries': 2,

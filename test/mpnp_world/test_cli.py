@@ -16,7 +16,7 @@ from mpnp_ros.bags.player import BagPlayer
 from mpnp_ros.cli.main import main
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_world import cli as world
-from mpnp_world.dataset.object_lists import read_objects
+from mpnp_world.dataset.objects_only import read_objects
 
 
 @pytest.fixture(scope='module')

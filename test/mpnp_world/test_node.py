@@ -25,8 +25,7 @@ from mpnp_ros.conversions.camera_info import intrinsics
 from mpnp_ros.conversions.messages import to_nanoseconds
 from mpnp_ros.conversions.pointclouds import to_points
 from mpnp_ros.nuscenes.sensor_files import RADAR_DTYPE
-from mpnp_world.scene.conditions import Conditions
-from mpnp_world.scene.identity import SceneIdentity
+from mpnp_world.scene.identity import Conditions, SceneIdentity
 from mpnp_world.sensors.rig import CAMERAS, LIDAR
 
 pytestmark = pytest.mark.ros

@@ -15,8 +15,7 @@ from mpnp_ros.poses import box_corners, rotation_about_z
 from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame, SensorReading
 from mpnp_ros.questions.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
 from mpnp_world.standin import write_standin
-from mpnp_world.standin.shapes import blocks_of
-from mpnp_world.standin.street import make_street
+from mpnp_world.standin.street import blocks_of, make_street
 
 
 @pytest.fixture(scope='module')

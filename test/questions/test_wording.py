@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mpnp_ros.questions.generator import SceneFacts, askable, scene_questions
 from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
 from mpnp_ros.questions.wording import SIXTHS, TEMPLATES, read_question, turned_question
-from mpnp_world.dataset.key_frames import object_key_frames
+from mpnp_world.dataset.objects_only import object_key_frames
 
 
 @cache

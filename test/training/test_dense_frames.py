@@ -11,7 +11,7 @@ from mpnp_ros.questions.generator import Scope
 from mpnp_ros.tokens import SECTORS
 from mpnp_ros.training.dense_frames import DOUBTS, Painter
 from mpnp_ros.training.true_objects import CHANNELS, TrueObjects
-from mpnp_world.dataset.key_frames import scene_key_frames
+from mpnp_world.dataset.objects_only import scene_key_frames
 
 SCOPE = Scope(30., 5, anchors=False)
 

@@ -40,7 +40,7 @@ from mpnp_ros.training.key_frames import (
     turn_tokens,
 )
 from mpnp_ros.training.splits import held_out
-from mpnp_world.scene.conditions import LIGHTS, WEATHERS, Conditions
+from mpnp_world.scene.identity import LIGHTS, WEATHERS, Conditions
 from mpnp_world.standin import write_standin
 
 SIZE = {'height': 56, 'width': 56, 'blocks': (1, 2, 3), 'device': 'cpu', 'dtype': 'float32'}

@@ -21,7 +21,7 @@ from mpnp_ros.training.painted_questions import (
     target_of,
 )
 from mpnp_ros.training.true_objects import CHANNELS
-from mpnp_world.dataset.key_frames import scene_key_frames
+from mpnp_world.dataset.objects_only import scene_key_frames
 
 SCOPE = Scope(30., 5, anchors=False)
 

@@ -12,7 +12,7 @@ from mpnp_ros.training.dense_frames import Painter
 from mpnp_ros.training.painted_questions import PaintedDataset, painted_questions
 from mpnp_ros.training.reader import ReaderConfig, ReaderTraining
 from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, counting
-from mpnp_world.dataset.key_frames import scene_key_frames
+from mpnp_world.dataset.objects_only import scene_key_frames
 
 SMALL = {'last': 2, 'hidden': 16, 'pooling_width': 24, 'pooling_heads': 4, 'entries': 2, 'harmonics': 6}
 CONFIG = ReaderConfig(word_steps=30, word_batch=32, word_rate=1e-2, number_steps=30, number_batch=32,

@@ -14,7 +14,6 @@ from mpnp_ros.cli.main import main
 from mpnp_world import checks
 from mpnp_world.demo import command as demo
 from mpnp_world.demo import drive as demo_drive
-from mpnp_world.demo import majority as demo_majority
 from mpnp_world.demo import real_scene as demo_scene
 from mpnp_world.demo.drive import LABELLED
 
@@ -25,8 +24,8 @@ def apart(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv('MPNP_CACHE', str(tmp_path / 'cache'))
     monkeypatch.delenv('NUSCENES_ROOT', raising=False)
     monkeypatch.setattr(demo_scene, 'source_folder', lambda: None)
-    monkeypatch.setattr(demo_majority, 'SEEDS', range(2))
-    monkeypatch.setattr(demo_majority, 'KEY_FRAMES', 2)
+    monkeypatch.setattr(demo_drive, 'SEEDS', range(2))
+    monkeypatch.setattr(demo_drive, 'KEY_FRAMES', 2)
 
 
 def without_drawing(monkeypatch) -> None:

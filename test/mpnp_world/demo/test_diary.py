@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from mpnp_world.demo.diary import STAGES, STATES, Diary, Sense
 from mpnp_world.demo.drive import Costs
+from mpnp_world.demo.robot import STAGES, STATES, Diary, Sense
 
 
 def said(state: str, decision: str = 'training', step: int = 0, **values: float | str) -> SimpleNamespace:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mpnp_ros.cli.exchanges import Exchange, Score
 from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.questions.generator import LabelledQuestion
+from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_world.demo import drive as demo_drive
 from mpnp_world.demo.drive import (
     BOTH,
@@ -21,14 +22,16 @@ from mpnp_world.demo.drive import (
     MOST_SKIPPED,
     PHASES,
     QUESTIONS_A_FRAME,
+    SCOPE,
     Chooser,
     Costs,
     Event,
+    Majority,
     Phase,
     Sight,
+    count_majority,
     drive_through,
 )
-from mpnp_world.demo.majority import Majority
 
 TYPES = {'exist': ('yes', 'no'), 'count': ('0', '1', '2'), 'object': ('car', 'bus')}
 QUESTIONS = [LabelledQuestion(f'{kind} {number}?', answers[number % len(answers)], kind, 0, '', 'sample')
@@ -200,3 +203,27 @@ def test_half_of_the_questions_are_those_that_the_majority_gets_wrong():
 def test_a_score_of_nothing_is_no_number():
     score = Score.of([])
     assert score.asked == 0 and score.percent != score.percent and score.guess_percent != score.guess_percent
+
+
+def question(text: str, answer: str, kind: str = 'exist') -> LabelledQuestion:
+    return LabelledQuestion(text, answer, kind, 0, '', '')
+
+
+def test_the_most_frequent_answer_of_a_text_else_of_its_type():
+    majority = Majority.of([question('a?', 'yes'), question('a?', 'yes'), question('a?', 'no'),
+                            question('b?', 'no'), question('c?', 'no'), question('n?', '3', 'count')])
+    assert majority.guess(question('a?', 'no')) == 'yes'
+    assert majority.guess(question('never asked?', 'yes')) == 'no'
+    assert majority.guess(question('never asked?', '1', 'count')) == '3'
+    assert majority.guess(question('what?', 'car', 'object')) == ''
+
+
+def test_it_is_counted_once(monkeypatch, tmp_path):
+    monkeypatch.setenv('MPNP_CACHE', str(tmp_path))
+    monkeypatch.setattr(demo_drive, 'SEEDS', range(2))
+    monkeypatch.setattr(demo_drive, 'KEY_FRAMES', 2)
+    counted = count_majority(SCOPE, 4)
+    assert set(counted.by_type) >= {'exist', 'count'} and set(counted.by_text.values()) <= set(ANSWERS)
+    assert len(counted.by_text) > 10
+    monkeypatch.setattr(demo_drive, 'scene_questions', None)
+    assert count_majority(SCOPE, 4) == counted

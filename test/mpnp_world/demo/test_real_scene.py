@@ -11,8 +11,7 @@ from mpnp_ros.cli.exchanges import Exchange
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.questions.generator import LabelledQuestion
 from mpnp_world.demo import real_scene as demo_scene
-from mpnp_world.demo.drive import BOTH
-from mpnp_world.demo.majority import Majority
+from mpnp_world.demo.drive import BOTH, Majority
 from mpnp_world.demo.real_scene import QUESTIONS, find_scene, interview
 
 NOBODY = Majority({}, {})

@@ -19,7 +19,7 @@ from mpnp_world.demo.drive import (
     Event,
     Sight,
 )
-from mpnp_world.demo.strips import label_rows
+from mpnp_world.demo.picture import label_rows
 from mpnp_world.demo.timeline import (
     Course,
     adaptations,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from mpnp_world.scene.catalogue import KINDS
-from mpnp_world.scene.conditions import Conditions
+from mpnp_world.scene.identity import Conditions
 from mpnp_world.scene.state import EgoState, Fixture, Patch, Scenery, Signal, WorldObject, WorldState
 
 SCENERY = Scenery(

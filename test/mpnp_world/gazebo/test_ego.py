@@ -8,8 +8,8 @@ from xml.etree.ElementTree import Element
 import numpy as np
 import pytest
 
+from mpnp_world.gazebo.ego import rig_urdf
 from mpnp_world.gazebo.export import world_sdf
-from mpnp_world.gazebo.urdf import rig_urdf
 from mpnp_world.sensors.rig import CAMERAS, LIDAR
 
 OPTICAL = np.array([[0, -1, 0], [0, 0, -1], [1, 0, 0]])

@@ -13,7 +13,7 @@ import pytest
 from mpnp_ros.errors import ConfigurationError
 from mpnp_world.gazebo.export import REACH, world_sdf
 from mpnp_world.scene.catalogue import KINDS
-from mpnp_world.scene.conditions import LIGHTS
+from mpnp_world.scene.identity import LIGHTS
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = [ROOT / 'worlds/street_day.sdf', ROOT / 'worlds/street_night.sdf']

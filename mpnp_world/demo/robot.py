@@ -1,0 +1,358 @@
+"""The running system as seen from its topics, and its events."""
+from __future__ import annotations
+
+import math
+import queue
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from mpnp_ros.cli.exchanges import Exchange
+from mpnp_ros.cli.node_parameters import NodeParameters
+from mpnp_ros.cli.node_processes import listening_topic
+from mpnp_ros.cli.session import wait_for
+from mpnp_ros.errors import NotAnsweringError
+from mpnp_ros.questions.generator import LabelledQuestion
+from mpnp_ros.questions.vocabulary import ANSWERS
+from mpnp_world.demo.drive import BOTH, Costs, Event, Phase, Sight
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+STATES = ('absent', 'probing', 'healthy', 'degraded', 'stale', 'adapting')
+STAGES = ('idle', 'reading', 'training', 'evaluating')
+IDLE, TRAINING = 0, 2
+
+ANSWER_TIMEOUT, TOKENS_TIMEOUT, FRAME_TIMEOUT, FIRST_TOKENS_TIMEOUT = 30., 20., 120., 5.
+UNSEEN_TIMEOUT = 3.
+ENCODER_TIMEOUT = 120.
+CAMERAS = ('cam_front_left', 'cam_front', 'cam_front_right', 'cam_back_left', 'cam_back', 'cam_back_right')
+
+
+@dataclass(frozen=True)
+class Note:
+    """An observation at a time of the monotonic clock."""
+
+    at: float
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Sense:
+    """State of a modality in the fusion node.  links: version in use, '' for none."""
+
+    modality: str
+    state: str
+    links: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Running:
+    """An adaptation in progress.  done, of: progress of the stage.  remaining: seconds of the budget."""
+
+    stage: str
+    done: int
+    of: int
+    remaining: float
+    costs: Costs
+
+
+class Diary:
+    """Collects messages of the topics `modalities` and `adaptation`; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._notes: list[Note] = []
+        self._newest: dict[str, str] = {}
+        self._senses: dict[str, Sense] = {}
+        self._decision = ''
+        self._running: Running | None = None
+        self._ended: list[Costs] = []
+
+    @property
+    def training(self) -> bool:
+        """Return whether an adaptation is in progress."""
+        return self.running is not None
+
+    @property
+    def decision(self) -> str:
+        """Return the newest decision of the adaptation node."""
+        with self._lock:
+            return self._decision
+
+    @property
+    def running(self) -> Running | None:
+        """Return the progress of the adaptation."""
+        with self._lock:
+            return self._running
+
+    @property
+    def senses(self) -> list[Sense]:
+        """Return the modalities by name."""
+        with self._lock:
+            return [self._senses[name] for name in sorted(self._senses)]
+
+    def events(self, start: float) -> list[Event]:
+        """Return all events since the start, with their seconds."""
+        with self._lock:
+            return [Event(note.at - start, note.kind, note.text) for note in self._notes if note.at >= start]
+
+    def adaptations(self) -> list[Costs]:
+        """Return the finished adaptations."""
+        with self._lock:
+            return list(self._ended)
+
+    def note_states(self, message: Any) -> None:
+        """Record the states of the modalities, and their links."""
+        with self._lock:
+            for row in message.modalities:
+                sense = Sense(row.modality, STATES[row.state], row.links_version, row.detail)
+                self._senses[sense.modality] = sense
+                self._note('state', sense.modality, f'{sense.modality} {sense.state}')
+                self._note('links', f'{sense.modality} links', f'{sense.modality} {sense.links or "none"}')
+
+    def note_adaptation(self, message: Any) -> None:
+        """Record the work of the adaptation node; a decision is new if more than its numbers changes."""
+        with self._lock:
+            self._decision = message.decision
+            self._note('decision', 'decision', message.decision, re.sub(r'\d+', '#', message.decision))
+            self._note('stage', 'stage', STAGES[message.state])
+            before, self._running = self._running, None
+            if message.state != IDLE:
+                self._running = _running(message, before.costs.steps if before else 0)
+            elif before is not None:
+                self._ended.append(before.costs)
+
+    def _note(self, kind: str, name: str, text: str, gist: str = '') -> None:
+        """Record a change; gist: what is compared, if not the text."""
+        if self._newest.get(name) != (gist or text):
+            self._newest[name] = gist or text
+            self._notes.append(Note(time.monotonic(), kind, text))
+
+
+def _running(message: Any, steps: int) -> Running:
+    """Return the progress of an Adaptation message; steps: of training so far."""
+    steps = max(steps, message.step) if message.state == TRAINING else steps
+    return Running(STAGES[message.state], message.step, message.steps, message.remaining, Costs(
+        message.supervision, message.duration, steps, message.macs, message.memory,
+        message.start_accuracy, message.accuracy))
+
+
+class Sensors(Protocol):
+    """Who starts and ends encoders."""
+
+    def plug_in(self, modalities: Sequence[str]) -> None:
+        """Let the encoders of these modalities run and no others."""
+
+    def check(self) -> None:
+        """Raises where a node has ended."""
+
+
+class LiveVehicle:
+    """A running system as seen from its topics; see :class:`~mpnp_world.demo.drive.Vehicle`."""
+
+    def __init__(self, node: Node, sensors: Sensors) -> None:
+        from mpnp_ros.msg import (
+            Adaptation,
+            Answer,
+            LabelledQuestions,
+            ModalityStates,
+            ModalityTokens,
+            Question,
+        )
+        from mpnp_ros.srv import SetModality
+        from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+        from sensor_msgs.msg import CompressedImage, PointCloud2
+
+        self._node, self._sensors, self._numbers = node, sensors, count()
+        self._check = sensors.check
+        self._answers: queue.Queue[Any] = queue.Queue()
+        self._newest: dict[str, Any] = {}
+        self._tokens: dict[str, deque[int]] = {name: deque(maxlen=4) for name in BOTH}
+        self.diary = Diary()
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        sensor = QoSProfile(depth=2, reliability=ReliabilityPolicy.BEST_EFFORT)
+        listen, keep = node.create_subscription, partial(partial, self._keep)
+        listen(Answer, 'answer', self._answers.put, 100)
+        listen(LabelledQuestions, '/labelled_questions', keep('questions'), 10)
+        listen(ModalityStates, 'modalities', self._on_states, latched)
+        listen(Adaptation, 'adaptation', self.diary.note_adaptation, latched)
+        listen(PointCloud2, '/lidar_top', keep('sweep'), sensor)
+        for name in CAMERAS:
+            listen(CompressedImage, f'/{name}/image_rect/compressed', keep(name), sensor)
+        for name in BOTH:
+            listen(ModalityTokens, f'tokens/{name}', partial(self._note_tokens, name), sensor)
+        self._question = node.create_publisher(Question, 'question', 10)
+        self._setter = node.create_client(SetModality, 'set_modality')
+        self._world = NodeParameters(node, '/world', self._wait)
+
+    def wait_until_ready(self, modalities: Sequence[str], timeout: float) -> None:
+        """Wait until tokens of these modalities have come; raises NotAnsweringError, naming them."""
+        def ready() -> bool:
+            return 'questions' in self._newest and all(self._tokens[name] for name in modalities)
+
+        self._wait(ready, timeout, f'no tokens of {" and ".join(modalities)} within {timeout:g} s')
+
+    def enter(self, phase: Phase) -> None:
+        """Make the light of a phase, and let the encoders of its sensors run."""
+        self._world.set('light', phase.light)
+        self._sensors.plug_in(phase.sensors)
+        for name in phase.sensors:
+            topic = listening_topic(name)
+            self._wait(lambda topic=topic: self._node.count_subscribers(topic) > 1, ENCODER_TIMEOUT,
+                       f'the {name} encoder has not subscribed')
+
+    def plug(self, plugged: Sequence[str]) -> None:
+        """Plug these modalities and unplug the others."""
+        from mpnp_ros.srv import SetModality
+
+        for name in BOTH:
+            command = SetModality.Request.PLUG if name in plugged else SetModality.Request.UNPLUG
+            answer = self._call(self._setter, SetModality.Request(modality=name, command=command),
+                                'set_modality')
+            if not answer.success:
+                raise NotAnsweringError(f'set_modality refused {name}: {answer.message}')
+
+    def next_frame(self, sensors: Sequence[str]) -> tuple[Sight, Sequence[LabelledQuestion]] | None:
+        """Let the world go on to its next key frame, where it waits."""
+        before = self._newest.get('questions')
+        self._world.set('paused', False)
+        self._wait(lambda: self._newest.get('questions') is not before, FRAME_TIMEOUT,
+                   f'no new key frame within {FRAME_TIMEOUT:g} s')
+        message = self._newest['questions']
+        stamp = _nanoseconds(message.header.stamp)
+        end = time.monotonic() + TOKENS_TIMEOUT
+        while not all(stamp in self._tokens[name] for name in sensors):
+            self._check()
+            if time.monotonic() > end:
+                return None
+            time.sleep(.01)
+        if not self._fusion_has(sensors):
+            return None
+        return self.sight(stamp), [LabelledQuestion(
+            one.question.text, one.answer, one.type, one.hops, '', message.sample_token)
+            for one in message.questions]
+
+    def _fusion_has(self, plugged: Sequence[str]) -> bool:
+        """Whether tokens of all that is plugged have ever reached the fusion node, or it does not say.
+
+        The world waits, so tokens that were sent before the two had found each other do not come again.
+        """
+        end = time.monotonic() + FIRST_TOKENS_TIMEOUT
+        while time.monotonic() < end:
+            self._check()
+            states = self._newest.get('states')
+            ages = {row.modality: row.age for row in (states.modalities if states else ())}
+            if not any(math.isnan(ages.get(name, 0.)) for name in plugged):
+                return True
+            time.sleep(.05)
+        return False
+
+    def sight(self, stamp_ns: int) -> Sight:
+        """What the sensors have published of the present key frame."""
+        from mpnp_ros.conversions.pointclouds import to_points
+
+        images = {name: bytes(self._newest[name].data) for name in CAMERAS if name in self._newest}
+        sweep = self._newest.get('sweep')
+        return Sight(stamp_ns, images, to_points(sweep).xyz if sweep else np.zeros((0, 3), np.float32))
+
+    def ask(self, question: LabelledQuestion, guess: str) -> Exchange:
+        """Ask about the present key frame: until an answer rests on nothing older.
+
+        The frame may lack a view.  Where no sensor looks where the question asks, the answer is empty.
+        """
+        stamp = _nanoseconds(self._newest['questions'].header.stamp)
+        return self._ask_until(question, guess, lambda answer: all(
+            _nanoseconds(one) == stamp for one in answer.modality_stamps), 'the present key frame',
+            UNSEEN_TIMEOUT)
+
+    def ask_of(self, question: LabelledQuestion, guess: str, plugged: Sequence[str]) -> Exchange:
+        """Ask until the answer rests on what is plugged by hand."""
+        return self._ask_until(question, guess, lambda answer: set(answer.used_modalities) == set(plugged),
+                               f'{" and ".join(plugged)}; {self._why(plugged)}')
+
+    def news(self, start: float) -> tuple[list[Event], list[Costs]]:
+        """What has happened by itself."""
+        return self.diary.events(start), self.diary.adaptations()
+
+    def _ask_until(self, question: LabelledQuestion, guess: str, fits: Callable[[Any], bool],
+                   wanted: str, unseen_after: float = math.inf) -> Exchange:
+        """Ask until an answer fits; after ``unseen_after`` seconds NO_SENSOR is an answer, too.
+
+        Raises NotAnsweringError where no fitting answer comes.
+        """
+        from mpnp_ros.msg import Answer
+
+        begun = time.monotonic()
+        while True:
+            training = self.diary.training
+            answer = self._answer(question.text)
+            waited = time.monotonic() - begun
+            unseen = answer.status == Answer.NO_SENSOR and waited > unseen_after
+            if unseen or (answer.status in (Answer.OK, Answer.UNKNOWN) and fits(answer)):
+                return Exchange.of(question, guess, answer, training)
+            if waited > ANSWER_TIMEOUT:
+                raise NotAnsweringError(f'answers do not use {wanted}')
+            time.sleep(.05)
+
+    def _answer(self, text: str) -> Any:
+        from mpnp_ros.msg import Answer, Question
+
+        end = time.monotonic() + ANSWER_TIMEOUT
+        name = f'demo-{next(self._numbers)}'
+        self._question.publish(Question(id=name, text=text, choices=list(ANSWERS)))
+        while (left := end - time.monotonic()) > 0:
+            self._check()
+            try:
+                answer = self._answers.get(timeout=min(left, .5))
+            except queue.Empty:
+                continue
+            if answer.id == name and answer.status not in (Answer.OK, Answer.NO_SENSOR, Answer.UNKNOWN):
+                raise NotAnsweringError(f'{text!r} was rejected or failed:  {answer.error}')
+            if answer.id == name:
+                return answer
+        raise NotAnsweringError(f'no answer to {text!r} within {ANSWER_TIMEOUT:g} s')
+
+    def _why(self, plugged: Sequence[str]) -> str:
+        """What the fusion node says of modalities that should be used."""
+        states = self._newest.get('states')
+        rows = [row for row in (states.modalities if states else ()) if row.modality in plugged]
+        said = [f'{row.modality}: {row.detail}' for row in rows if row.detail]
+        return '; '.join(said) or 'the fusion node gives no reason'
+
+    def _call(self, client: Any, request: Any, name: str) -> Any:
+        self._wait(client.service_is_ready, ANSWER_TIMEOUT, f'no server for {name}')
+        future = client.call_async(request)
+        self._wait(future.done, ANSWER_TIMEOUT, f'no response from {name}')
+        return future.result()
+
+    def _wait(self, condition: Callable[[], Any], timeout: float, otherwise: str) -> None:
+        def checked() -> Any:
+            self._check()
+            return condition()
+
+        wait_for(checked, timeout, otherwise)
+
+    def _on_states(self, message: Any) -> None:
+        self._keep('states', message)
+        self.diary.note_states(message)
+
+    def _keep(self, name: str, message: Any) -> None:
+        self._newest[name] = message
+
+    def _note_tokens(self, name: str, message: Any) -> None:
+        self._tokens[name].append(_nanoseconds(message.header.stamp))
+
+
+def _nanoseconds(stamp: Any) -> int:
+    return stamp.sec * 10 ** 9 + stamp.nanosec
