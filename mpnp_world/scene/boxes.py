@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -10,7 +9,7 @@ Box = tuple[float, float, float, float, float]
 """x, y, yaw, length, width: metres and radians."""
 Corners = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
 CELL = 6.0
-"""Metres."""
+"""Side of a grid cell, metres."""
 
 
 def footprint(x: float, y: float, yaw: float, length: float, width: float) -> Corners:
@@ -33,19 +32,12 @@ def footprints(places: np.ndarray) -> np.ndarray:
 
 def overlap(first: Corners, other: Corners) -> bool:
     """Whether two boxes overlap, by the separating axis theorem."""
-    return not any(_apart(first, other, *axis) for box in (first, other) for axis in _axes(box))
-
-
-def _axes(box: Corners) -> Iterator[tuple[float, float]]:
-    """The directions of the two sides of a box."""
-    (x0, y0), (x1, y1), (x2, y2), _ = box
-    yield x1 - x0, y1 - y0
-    yield x2 - x1, y2 - y1
-
-
-def _apart(first: Corners, other: Corners, x: float, y: float) -> bool:
-    own, others = [a * x + b * y for a, b in first], [a * x + b * y for a, b in other]
-    return max(own) <= min(others) or max(others) <= min(own)
+    for (x0, y0), (x1, y1), (x2, y2), _ in (first, other):
+        for x, y in ((x1 - x0, y1 - y0), (x2 - x1, y2 - y1)):  # directions of the sides
+            own, others = [a * x + b * y for a, b in first], [a * x + b * y for a, b in other]
+            if max(own) <= min(others) or max(others) <= min(own):
+                return False
+    return True
 
 
 class Ground:
@@ -60,16 +52,13 @@ class Ground:
         cells = _cells(corners)
         for cell in cells:
             for other, outline in self._cells.get(cell, ()):
-                if _may_touch(box, other) and overlap(corners, outline):
+                reach = box[3] + box[4] + other[3] + other[4]
+                may_touch = 4 * ((box[0] - other[0]) ** 2 + (box[1] - other[1]) ** 2) < reach * reach
+                if may_touch and overlap(corners, outline):
                     return False
         for cell in cells:
             self._cells.setdefault(cell, []).append((box, corners))
         return True
-
-
-def _may_touch(first: Box, other: Box) -> bool:
-    reach = first[3] + first[4] + other[3] + other[4]
-    return 4 * ((first[0] - other[0]) ** 2 + (first[1] - other[1]) ** 2) < reach * reach
 
 
 def _cells(corners: Corners) -> list[tuple[int, int]]:

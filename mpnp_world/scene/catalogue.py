@@ -1,4 +1,4 @@
-"""The kinds of objects: their nuScenes categories, and random kinds, sizes and colours."""
+"""The kinds of objects: their nuScenes categories, and random kinds, sizes and colours of them."""
 from __future__ import annotations
 
 from bisect import bisect_right
@@ -15,33 +15,10 @@ from mpnp_world.scene.state import Colour
 Size = tuple[float, float, float]
 T = TypeVar('T')
 
-TRAFFIC: Mapping[str, float] = {
-    'sedan': 5, 'hatchback': 3, 'suv': 4, 'van': 1.5, 'ambulance': .5, 'pickup': .9, 'box_truck': .9,
-    'bus': 2.0, 'trailer': 1.2, 'excavator': .5, 'motorcycle': 1.3}
-"""Relative frequencies of driving kinds; a trailer comes with a truck."""
-PARKED: Mapping[str, float] = {
-    'sedan': 5, 'hatchback': 4, 'suv': 4, 'van': 1.5, 'pickup': .6, 'box_truck': .4, 'bus': .4,
-    'trailer': .6, 'motorcycle': .35, 'bicycle': .25, 'ambulance': .15, 'excavator': .15}
-TOP_SPEED = {'bus': .8, 'trailer': .75, 'box_truck': .85, 'excavator': .5, 'motorcycle': 1.1}
-"""Top speeds relative to cars."""
-BODIES = 1000
-"""Body numbers are below this; models take them modulo the number of bodies."""
-CYCLES = ('bicycle', 'motorcycle')
-RIDER_HEIGHT = 1.75
-PAINTS: Mapping[Colour, float] = {
-    (.82, .82, .82): 5, (.72, .73, .75): 4, (.06, .06, .07): 4, (.28, .29, .31): 4, (.45, .04, .05): 2,
-    (.05, .12, .42): 2, (.48, .5, .48): 2, (.07, .2, .1): .7, (.6, .45, .1): .7, (.35, .2, .1): .7}
-OWN_PAINT: Mapping[str, Colour] = {
-    'ambulance': (.9, .9, .88), 'excavator': (.85, .55, .05), 'cone': (.95, .28, .04),
-    'barrier': (.8, .8, .78)}
-CLOTHES: Mapping[Colour, float] = {
-    (.6, .1, .1): 1, (.12, .2, .5): 1, (.75, .72, .65): 1, (.08, .08, .09): 1, (.2, .4, .25): 1,
-    (.7, .5, .15): 1, (.35, .35, .4): 1, (.5, .2, .4): 1}
-
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of object.
+    """A kind of object, such as a hatchback.
 
     nuscenes: category; size: mean length, width, height, metres; spread: of size, relative.
     """
@@ -75,6 +52,30 @@ KINDS: dict[str, Kind] = {
     'barrier': Kind('movable_object.barrier', (0.5, 2.5, 1.0), 0.0),
 }
 """Sizes are the means of nuScenes; a cycle with a rider is as tall as its rider (1.75 m)."""
+
+TRAFFIC: Mapping[str, float] = {
+    'sedan': 5, 'hatchback': 3, 'suv': 4, 'van': 1.5, 'ambulance': .5, 'pickup': .9, 'box_truck': .9,
+    'bus': 2.0, 'trailer': 1.2, 'excavator': .5, 'motorcycle': 1.3}
+"""Relative frequencies of driving kinds; a trailer comes with a truck."""
+PARKED: Mapping[str, float] = {
+    'sedan': 5, 'hatchback': 4, 'suv': 4, 'van': 1.5, 'pickup': .6, 'box_truck': .4, 'bus': .4,
+    'trailer': .6, 'motorcycle': .35, 'bicycle': .25, 'ambulance': .15, 'excavator': .15}
+TOP_SPEED = {'bus': .8, 'trailer': .75, 'box_truck': .85, 'excavator': .5, 'motorcycle': 1.1}
+"""Top speeds relative to cars."""
+BODIES = 1000
+"""Body numbers are below this; models take them modulo the number of bodies."""
+CYCLES = ('bicycle', 'motorcycle')
+RIDER_HEIGHT = 1.75
+PAINTS: Mapping[Colour, float] = {
+    (.82, .82, .82): 5, (.72, .73, .75): 4, (.06, .06, .07): 4, (.28, .29, .31): 4, (.45, .04, .05): 2,
+    (.05, .12, .42): 2, (.48, .5, .48): 2, (.07, .2, .1): .7, (.6, .45, .1): .7, (.35, .2, .1): .7}
+OWN_PAINT: Mapping[str, Colour] = {
+    'ambulance': (.9, .9, .88), 'excavator': (.85, .55, .05), 'cone': (.95, .28, .04),
+    'barrier': (.8, .8, .78)}
+CLOTHES: Mapping[Colour, float] = {
+    (.6, .1, .1): 1, (.12, .2, .5): 1, (.75, .72, .65): 1, (.08, .08, .09): 1, (.2, .4, .25): 1,
+    (.7, .5, .15): 1, (.35, .35, .4): 1, (.5, .2, .4): 1}
+
 
 
 def choose(rng: np.random.Generator, frequencies: Mapping[T, float]) -> T:

@@ -36,15 +36,11 @@ class LanePath:
         x, y = self.starts[index]
         cosine, sine = self.headings[index]
         along = s - index * self.step
-        return x + cosine * along, y + sine * along, self._yaw(index, along / self.step - .5)
-
-    def _yaw(self, index: int, share: float) -> float:
-        """The heading, between that of a step and of its neighbour; share: -0.5..0.5 along the step."""
-        yaw = self.yaws[index]
+        yaw, share = self.yaws[index], along / self.step - .5
         neighbour = index + (1 if share > 0 else -1)
-        if not 0 <= neighbour < len(self.yaws):
-            return yaw
-        return yaw + (self.yaws[neighbour] - yaw) * abs(share)
+        if 0 <= neighbour < len(self.yaws):  # the heading changes continuously from step to step
+            yaw += (self.yaws[neighbour] - yaw) * abs(share)
+        return x + cosine * along, y + sine * along, yaw
 
 
 def curve(start: Pose, end: Pose) -> LanePath:

@@ -86,22 +86,19 @@ class Crossings:
         for crosswalk, begin, end in uses:
             notice = NOTICE if crosswalk.junction is None else .5
             intervals.setdefault(crosswalk.index, []).append((begin - notice, end))
-        self._times = {index: _merged(sorted(spans)) for index, spans in intervals.items()}
+        self._times: dict[int, list[float]] = {}
+        """Begin, end, begin, end, ... of the union of the intervals, by crosswalk."""
+        for index, spans in intervals.items():
+            edges = self._times[index] = []
+            for begin, end in sorted(spans):
+                if edges and begin <= edges[-1]:
+                    edges[-1] = max(edges[-1], end)
+                else:
+                    edges += [begin, end]
 
     def is_used(self, crosswalk: int, time: float) -> bool:
         """Whether drivers have to wait at a crosswalk."""
         return bisect_right(self._times.get(crosswalk, ()), time) % 2 == 1
-
-
-def _merged(spans: Iterable[tuple[float, float]]) -> list[float]:
-    """Begin, end, begin, end, ... of the union."""
-    edges: list[float] = []
-    for begin, end in spans:
-        if edges and begin <= edges[-1]:
-            edges[-1] = max(edges[-1], end)
-        else:
-            edges += [begin, end]
-    return edges
 
 
 class Crowd:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from mpnp_world.scene.boxes import Ground
 from mpnp_world.scene.catalogue import BODIES, CYCLES, KINDS, PARKED, choose, draw_colour, draw_size
 from mpnp_world.scene.scenery import Lot
 from mpnp_world.scene.state import WorldObject
-from mpnp_world.scene.streets import CURB_HEIGHT, PARKING, SIDEWALK, Crosswalk, Kerb, StreetMap
+from mpnp_world.scene.streets import CURB_HEIGHT, PARKING, SIDEWALK, Kerb, StreetMap
 
 CORNER = 8.0
 """Metres from a junction's edge without parked vehicles."""
@@ -78,10 +78,8 @@ class Roadside:
         return 'stopped' if self._rng.random() < (STOPPED_BUSES if kind == 'bus' else STOPPED) else 'parked'
 
     def _on_crosswalk(self, kerb: Kerb, start: float, end: float) -> bool:
-        return any(start - 4 < item.u < end + 4 for item in self._crosswalks(kerb))
-
-    def _crosswalks(self, kerb: Kerb) -> Iterator[Crosswalk]:
-        return (item for item in self._map.crosswalks if item.street is kerb.street)
+        return any(start - 4 < crosswalk.u < end + 4 for crosswalk in self._map.crosswalks
+                   if crosswalk.street is kerb.street)
 
     def _cycles(self, kerb: Kerb) -> None:
         """Draw a rack of bicycles and some motorcycles on the sidewalk."""
@@ -125,8 +123,9 @@ class Roadside:
                 u += 2 * half
             u += float(rng.uniform(1, 9))
         self._fence(kerb, start, length)
-        if kerb.street is self._map.main or rng.random() < .5:
-            self._fence_sidewalk(kerb, start, length)
+        if kerb.street is self._map.main or rng.random() < .5:  # barriers towards the sidewalk, too
+            for u in np.arange(start + 2, start + length - 2, 2.9).tolist()[:int(rng.integers(0, 9))]:
+                self.add('barrier', kerb.point(u, .45), kerb.yaw + math.pi / 2, z=CURB_HEIGHT)
 
     def _fence(self, kerb: Kerb, start: float, length: float) -> None:
         """Fence the side of the traffic and the end that faces it."""
@@ -139,8 +138,3 @@ class Roadside:
         first = start if kerb.side < 0 else start + length
         for depth in (-.9, -2.2):
             self.add('cone' if kinds == 'cone' else 'barrier', kerb.point(first, depth), kerb.yaw)
-
-    def _fence_sidewalk(self, kerb: Kerb, start: float, length: float) -> None:
-        """Draw barriers between a work zone and the sidewalk."""
-        for u in np.arange(start + 2, start + length - 2, 2.9).tolist()[:int(self._rng.integers(0, 9))]:
-            self.add('barrier', kerb.point(u, .45), kerb.yaw + math.pi / 2, z=CURB_HEIGHT)

@@ -71,12 +71,13 @@ class SceneryPainter:
         for junction in self._map.junctions:
             self._signals(junction)
         for kerb in self._map.kerbs():
-            self._lamps(kerb)
-            self._benches(kerb)
-            self._trees(kerb)
+            self._furnish(kerb)
             self.lots += self._cut(kerb)
         for lot in self.lots:
-            {'building': self._building, 'park': self._park, 'parking': lambda lot: None}[lot.use](lot)
+            if lot.use == 'building':
+                self._building(lot)
+            elif lot.use == 'park':
+                self._park(lot)
 
     def scenery(self) -> Scenery:
         """The scenery, including the ground."""
@@ -101,29 +102,23 @@ class SceneryPainter:
                 self.signal_posts.append((junction, street, way, place))
                 self._add('signal_pole', place, street.yaw(way), POLE, 0.0, takes=TRUNK)
 
-    def _lamps(self, kerb: Kerb) -> None:
-        first = kerb.start + float(self._rng.uniform(6, 16))
-        for u in np.arange(first, kerb.end - 5, float(self._rng.uniform(24, 32))).tolist():
-            self._add('lamp', kerb.point(u, .5), kerb.outward + math.pi, LAMP, takes=TRUNK)
-
-    def _trees(self, kerb: Kerb) -> None:
-        rng = self._rng
-        if rng.random() < .3:
-            return
-        for u in np.arange(kerb.start + 8, kerb.end - 6, float(rng.uniform(8, 16))).tolist():
-            self._tree(kerb.point(u + float(rng.uniform(-2, 2)), .8))
+    def _furnish(self, kerb: Kerb) -> None:
+        """Draw the lamps, benches and trees of a sidewalk; benches stand at its back and face the street."""
+        rng, facing = self._rng, kerb.outward + math.pi
+        first = kerb.start + float(rng.uniform(6, 16))
+        for u in np.arange(first, kerb.end - 5, float(rng.uniform(24, 32))).tolist():
+            self._add('lamp', kerb.point(u, .5), facing, LAMP, takes=TRUNK)
+        for _ in range(rng.poisson(.018 * (kerb.end - kerb.start))):
+            self._bench(kerb.point(float(rng.uniform(kerb.start + 7, kerb.end - 7)), SIDEWALK - .5), facing)
+        if rng.random() >= .3:
+            for u in np.arange(kerb.start + 8, kerb.end - 6, float(rng.uniform(8, 16))).tolist():
+                self._tree(kerb.point(u + float(rng.uniform(-2, 2)), .8))
 
     def _tree(self, place: tuple[float, float], z: float = CURB_HEIGHT) -> None:
         rng = self._rng
         crown, height = float(rng.uniform(2.8, 4.5)), float(rng.uniform(5, 9))
         yaw = float(rng.uniform(-math.pi, math.pi))
         self._add('tree', place, yaw, (crown, crown, height), z, takes=TRUNK)
-
-    def _benches(self, kerb: Kerb) -> None:
-        """Draw benches at the back of the sidewalk, facing the street."""
-        for _ in range(self._rng.poisson(.018 * (kerb.end - kerb.start))):
-            u = float(self._rng.uniform(kerb.start + 7, kerb.end - 7))
-            self._bench(kerb.point(u, SIDEWALK - .5), kerb.outward + math.pi)
 
     def _bench(self, place: tuple[float, float], yaw: float) -> None:
         if self._add('bench', place, yaw + math.pi / 2, BENCH, takes=BENCH_GROUND):
@@ -170,6 +165,7 @@ class SceneryPainter:
                 self._bench(place, lot.kerb.outward + math.pi)
 
     def _patches(self) -> Iterator[Patch]:
+        """The ground, from the lowest patch to the uppermost: grass, roads, sidewalks, lots, paint."""
         main = self._map.main
         start, end, side = (place + margin for place, margin in (
             (main.start, -GRASS_MARGIN), (main.end, GRASS_MARGIN), (self._map.crosses[0].end, GRASS_MARGIN)))
@@ -178,29 +174,34 @@ class SceneryPainter:
             half = street.half_width
             yield Patch('road', _corners(street, street.start, street.end, -half, half))
         for kerb in self._map.kerbs():
-            yield self._sidewalk(kerb)
+            first, last = kerb.start, kerb.end
+            if kerb.street is not main:  # the corner belongs to the sidewalk of the main street
+                first, last = (first + SIDEWALK, last) if first > 0 else (first, last - SIDEWALK)
+            yield _along(kerb, 'sidewalk', first, last, 0.0, SIDEWALK, CURB_HEIGHT)
         for lot in self.lots:
             material = {'building': 'sidewalk', 'park': 'grass', 'parking': 'road'}[lot.use]
             yield _along(lot.kerb, material, lot.start, lot.end, SIDEWALK, SIDEWALK + lot.depth, .02)
         for kerb in self._map.kerbs():
             yield from self._lines(kerb)
         for crosswalk in self._map.crosswalks:
-            yield from _stripes(crosswalk.street, crosswalk.u)
+            street, u, half = crosswalk.street, crosswalk.u, (CROSSWALK_FAR - CROSSWALK_NEAR) / 2
+            for v in np.arange(-street.half_width + .5, street.half_width - .5, 1.0).tolist():
+                yield Patch('marking', _corners(street, u - half, u + half, v, v + .5))
         for junction in self._map.junctions:
-            yield from _stop_lines(junction)
-
-    def _sidewalk(self, kerb: Kerb) -> Patch:
-        start, end = kerb.start, kerb.end
-        if kerb.street is not self._map.main:
-            start, end = (start + SIDEWALK, end) if start > 0 else (start, end - SIDEWALK)
-        return _along(kerb, 'sidewalk', start, end, 0.0, SIDEWALK, CURB_HEIGHT)
+            for street in junction.streets:
+                for way in (1, -1):  # stop lines
+                    u = junction.centre(street) - way * (junction.half(street) + STOP_BACK)
+                    right, left = sorted((0.0, -way * (street.half_width - PARKING)))
+                    yield Patch('marking', _corners(street, u - .2, u + .2, right, left))
 
     def _lines(self, kerb: Kerb) -> Iterator[Patch]:
         """Lane lines of one half of a street, from one stop line to the next."""
         street = kerb.street
         junctions = self._map.junctions_on(street)
-        start = kerb.start + STOP_BACK * any(kerb.start == _edge(item, street, 1) for item in junctions)
-        end = kerb.end - STOP_BACK * any(kerb.end == _edge(item, street, -1) for item in junctions)
+        starts, ends = ([junction.centre(street) + side * junction.half(street) for junction in junctions]
+                        for side in (1, -1))
+        start = kerb.start + STOP_BACK * (kerb.start in starts)
+        end = kerb.end - STOP_BACK * (kerb.end in ends)
         inner = -street.half_width + .12
         yield _along(kerb, 'line', start, end, inner - .06, inner + .06, 0.0)
         edge = street.lanes * LANE - street.half_width
@@ -209,10 +210,6 @@ class SceneryPainter:
             depth = lane * LANE - street.half_width
             for u in np.arange(start, end - 3, 9.0).tolist():
                 yield _along(kerb, 'marking', u, u + 3, depth - .06, depth + .06, 0.0)
-
-
-def _edge(junction: Junction, street: Street, side: int) -> float:
-    return junction.centre(street) + side * junction.half(street)
 
 
 def _corners(street: Street, start: float, end: float, right: float,
@@ -225,18 +222,3 @@ def _along(kerb: Kerb, material: str, start: float, end: float, near: float, far
     """A strip beside a kerb; near, far: depths."""
     right, left = sorted(kerb.side * (kerb.street.half_width + depth) for depth in (near, far))
     return Patch(material, _corners(kerb.street, start, end, right, left), z)
-
-
-def _stripes(street: Street, u: float) -> Iterator[Patch]:
-    """The stripes of a crosswalk."""
-    half = (CROSSWALK_FAR - CROSSWALK_NEAR) / 2
-    for v in np.arange(-street.half_width + .5, street.half_width - .5, 1.0).tolist():
-        yield Patch('marking', _corners(street, u - half, u + half, v, v + .5))
-
-
-def _stop_lines(junction: Junction) -> Iterator[Patch]:
-    for street in junction.streets:
-        for way in (1, -1):
-            u = junction.centre(street) - way * (junction.half(street) + STOP_BACK)
-            right, left = sorted((0.0, -way * (street.half_width - PARKING)))
-            yield Patch('marking', _corners(street, u - .2, u + .2, right, left))

@@ -65,9 +65,23 @@ class Spawner:
 
     def fill(self) -> None:
         """Add the initial traffic."""
-        for lane in self._traffic.network.lanes:
-            if lane.kind == 'lane':
-                self._fill(lane)
+        rng, traffic = self._rng, self._traffic
+        for lane in traffic.network.lanes:
+            if lane.kind != 'lane':
+                continue
+            # From the stop line backwards: a queue if the light is red, then free traffic.
+            is_red = lane.junction is not None and \
+                traffic.cycles[lane.junction.index].colour(lane.street.along_x, 0.0) == 'red'
+            waiting = int(rng.choice(WAITING_BICYCLES if lane.bicycles else WAITING)) if is_red else 0
+            front = lane.length - 1 if waiting else lane.length - self._gap(lane)
+            end = lane.length if is_red else math.inf
+            while front > 12:
+                vehicle = self._draw(lane, front)
+                vehicle.speed = 0.0 if waiting else self._safe_speed(vehicle, end)
+                if self._place(vehicle):
+                    end = front - vehicle.length - STANDING_GAP
+                    waiting -= waiting > 0
+                front -= vehicle.length + (float(rng.uniform(1.8, 3.5)) if waiting else 5 + self._gap(lane))
 
     def arrivals(self, time: float) -> None:
         """Add vehicles that enter the map by `time` seconds."""
@@ -87,22 +101,6 @@ class Spawner:
             route += [way, way.successors[0]]
         return tuple(route)
 
-    def _fill(self, lane: Lane) -> None:
-        """Fill a lane from the stop line backwards: a queue if the light is red, then free traffic."""
-        rng, traffic = self._rng, self._traffic
-        is_red = lane.junction is not None and \
-            traffic.cycles[lane.junction.index].colour(lane.street.along_x, 0.0) == 'red'
-        waiting = int(rng.choice(WAITING_BICYCLES if lane.bicycles else WAITING)) if is_red else 0
-        front = lane.length - 1 if waiting else lane.length - self._gap(lane)
-        end = lane.length if is_red else math.inf
-        while front > 12:
-            vehicle = self._draw(lane, front)
-            vehicle.speed = 0.0 if waiting else self._safe_speed(vehicle, end)
-            if self._place(vehicle):
-                end = front - vehicle.length - STANDING_GAP
-                waiting -= waiting > 0
-            front -= vehicle.length + (float(rng.uniform(1.8, 3.5)) if waiting else 5 + self._gap(lane))
-
     def _place(self, vehicle: Vehicle) -> bool:
         """Add a vehicle if its ground is free; returns whether added."""
         x, y, yaw = vehicle.pose(vehicle.length / 2)
@@ -113,9 +111,14 @@ class Spawner:
         return True
 
     def _draw(self, lane: Lane, s: float) -> Vehicle:
+        """A random vehicle for a lane, standing at s; a trailer comes with a truck ahead of it."""
         rng = self._rng
         kind = 'bicycle' if lane.bicycles else choose(rng, self._mixture)
-        bodies = self._bodies(kind)
+        if kind == 'trailer':
+            truck = self._body('box_truck' if rng.random() < .5 else 'pickup', 0.0)
+            bodies = truck, self._body(kind, truck.size[0] + HITCH)
+        else:
+            bodies = (self._body(kind, 0.0),)
         length = bodies[-1].behind + bodies[-1].size[0] / 2
         slowest, fastest = (3.5, 6.5) if kind == 'bicycle' else (7.0, 13.0)
         desired = float(rng.uniform(slowest, fastest)) * TOP_SPEED.get(kind, 1)
@@ -125,13 +128,6 @@ class Spawner:
             begin = float(rng.uniform(0, 30))
             vehicle.horns = (begin, begin + float(rng.uniform(.5, 2)))
         return vehicle
-
-    def _bodies(self, kind: str) -> tuple[Body, ...]:
-        """The boxes of a kind: one, or a truck and its trailer."""
-        if kind != 'trailer':
-            return (self._body(kind, 0.0),)
-        truck = self._body('box_truck' if self._rng.random() < .5 else 'pickup', 0.0)
-        return truck, self._body(kind, truck.size[0] + HITCH)
 
     def _body(self, kind: str, front: float) -> Body:
         size: Size = draw_size(self._rng, kind)

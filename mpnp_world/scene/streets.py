@@ -1,4 +1,4 @@
-"""The map: a random main street and its cross streets.
+"""The map: a random main street, its cross streets, and their traffic lights.
 
 Coordinates of a street are (u, v): u metres along it, v metres to the left of its middle line.  Traffic keeps
 right.  The cross section from the middle line outwards: lanes, bicycle lane, parking strip, kerb, sidewalk,
@@ -167,10 +167,6 @@ def draw_map(rng: np.random.Generator) -> StreetMap:
     main = Street(True, 0.0, centres[0] - REACH, centres[-1] + REACH, int(rng.choice([1, 2, 2, 2])))
     crosses = tuple(Street(False, centre, -REACH, REACH, int(rng.choice([1, 1, 2]))) for centre in centres)
     junctions = tuple(Junction(index, main, cross) for index, cross in enumerate(crosses))
-    return StreetMap(main, crosses, junctions, tuple(_crosswalks(main, junctions, rng)))
-
-
-def _crosswalks(main: Street, junctions: tuple[Junction, ...], rng: np.random.Generator) -> list[Crosswalk]:
     middle = (CROSSWALK_NEAR + CROSSWALK_FAR) / 2
     places = [(street, junction.centre(street) + side * (junction.half(street) + middle), junction)
               for junction in junctions for street in junction.streets for side in (-1, 1)]
@@ -178,13 +174,16 @@ def _crosswalks(main: Street, junctions: tuple[Junction, ...], rng: np.random.Ge
         low, high = (junction.centre(main) for junction in (before, after))
         if high - low > 85 and rng.random() < .5:
             places.append((main, (low + high) / 2 + float(rng.uniform(-6, 6)), None))
-    return [Crosswalk(index, *place) for index, place in enumerate(places)]
+    crosswalks = tuple(Crosswalk(index, *place) for index, place in enumerate(places))
+    return StreetMap(main, crosses, junctions, crosswalks)
 
 
 @dataclass(frozen=True)
 class SignalCycle:
-    """The cycle of one junction.  greens: seconds for the main street, for the cross street;
-    offset: seconds into the cycle at time 0.
+    """The cycle of the lights of one junction: a phase for the main street, one for the cross street.
+
+    greens: seconds of green for the main street, for the cross street.  offset: seconds into the cycle at
+    time 0.
     """
 
     greens: tuple[float, float]
@@ -198,7 +197,7 @@ class SignalCycle:
 
     @property
     def period(self) -> float:
-        """Seconds."""
+        """Duration of the cycle, seconds."""
         return sum(self.greens) + 2 * (YELLOW + ALL_RED)
 
     def colour(self, along_x: bool, time: float) -> str:

@@ -133,21 +133,18 @@ class Traffic:
         """Move all vehicles; removes those at the end of the map."""
         for vehicle in self.vehicles():
             vehicle.move(seconds)
-            if vehicle.s >= vehicle.lane.length:
-                self._change(vehicle)
-
-    def _change(self, vehicle: Vehicle) -> None:
-        """Move a vehicle to the next lane of its route, if any."""
-        lane = vehicle.lane
-        self.queues[lane.index].remove(vehicle)
-        if vehicle.following is None:
-            return
-        self.departed[lane.index] = vehicle
-        vehicle.s -= lane.length
-        vehicle.leg += 1
-        self.queues[vehicle.lane.index].append(vehicle)
+            lane = vehicle.lane
+            if vehicle.s < lane.length:
+                continue
+            self.queues[lane.index].remove(vehicle)
+            if vehicle.following is not None:
+                self.departed[lane.index] = vehicle
+                vehicle.s -= lane.length
+                vehicle.leg += 1
+                self.queues[vehicle.lane.index].append(vehicle)
 
     def _acceleration(self, vehicle: Vehicle, leader: Vehicle | None, time: float) -> float:
+        """The lowest acceleration that the leader, a stop, or a turn ahead asks for."""
         lane = vehicle.lane
         wished = min(vehicle.desired, TURN_SPEED[lane.kind])
         if leader is not None:
@@ -160,7 +157,10 @@ class Traffic:
             result = min(result, follow(vehicle.speed, wished, stop + STANDING_GAP - STOPPING_GAP, 0.0))
         turn = vehicle.following
         if turn is not None and turn.kind in ('left', 'right'):
-            result = min(result, _slow_down(vehicle.speed, TURN_SPEED[turn.kind], lane.length - vehicle.s))
+            limit, distance = TURN_SPEED[turn.kind], lane.length - vehicle.s
+            needed = (limit * limit - vehicle.speed * vehicle.speed) / (2 * max(distance, .5))
+            if vehicle.speed > limit and needed < -.6 * COMFORTABLE_BRAKING:
+                result = min(result, needed)
         return max(-HARDEST_BRAKING, result)
 
     def _beyond(self, vehicle: Vehicle) -> tuple[float, float]:
@@ -169,7 +169,9 @@ class Traffic:
         distance = vehicle.lane.length - vehicle.s
         leaving = self.departed.get(vehicle.lane.index)
         if leaving is not None and leaving.route is not vehicle.route:
-            gap, ahead = self._still_leaving(vehicle, leaving, distance)
+            tail = leaving.s - leaving.length
+            if leaving.leg and leaving.route[leaving.leg - 1] is vehicle.lane and tail <= CLEAR:
+                gap, ahead = distance + tail, leaving.speed  # its rear is still on this lane
         for lane in vehicle.route[vehicle.leg + 1:vehicle.leg + 3]:
             if distance > LOOKAHEAD:
                 break
@@ -179,14 +181,6 @@ class Traffic:
                 return (nearer, queue[-1].speed) if nearer < gap else (gap, ahead)
             distance += lane.length
         return gap, ahead
-
-    @staticmethod
-    def _still_leaving(vehicle: Vehicle, leaving: Vehicle, distance: float) -> tuple[float, float]:
-        """Gap and speed of a vehicle that turned off, until its rear has left the lane."""
-        tail = leaving.s - leaving.length
-        if leaving.leg == 0 or leaving.route[leaving.leg - 1] is not vehicle.lane or tail > CLEAR:
-            return math.inf, math.inf
-        return distance + tail, leaving.speed
 
     def _stop(self, vehicle: Vehicle, is_first: bool, time: float) -> float:
         """Metres to the nearest stop of the vehicle; inf without."""
@@ -215,29 +209,25 @@ class Traffic:
             return False
         if gap > 12:
             return True
-        return not (self._is_crossed(lane) or self._is_full(vehicle) or self._comes_first(through))
-
-    def _is_crossed(self, lane: Lane) -> bool:
-        """Whether a vehicle from the other street is in the junction."""
-        return any(self.queues[through.index] for through in self.network.ways(lane.junction)
-                   if through.street is not lane.street)
-
-    def _is_full(self, vehicle: Vehicle) -> bool:
-        """Whether there is no space after the junction."""
-        onward = self.queues[vehicle.route[vehicle.leg + 2].index]
-        if not onward:
-            return False
-        last = onward[-1]
-        return last.speed < 2 and last.s - last.length < vehicle.length + STANDING_GAP
+        if any(self.queues[other.index] for other in self.network.ways(lane.junction)
+               if other.street is not lane.street):
+            return False  # traffic of the other street is still in the junction
+        for last in self.queues[vehicle.route[vehicle.leg + 2].index][-1:]:
+            if last.speed < 2 and last.s - last.length < vehicle.length + STANDING_GAP:
+                return False  # there is no space after the junction
+        return not self._comes_first(through)
 
     def _comes_first(self, through: Lane) -> bool:
         """Whether a vehicle with the right of way approaches."""
         for lane in through.yields_to:
             for other in self.queues[lane.index]:
                 if lane.kind != 'lane':
-                    if other.s - other.length < lane.length * .6:
-                        return True
-                elif lane.length - other.s < max(3.0, other.speed * GAP_ACCEPTED) and not _turns_left(other):
+                    is_near = other.s - other.length < lane.length * .6
+                elif other.following is not None and other.following.kind == 'left':
+                    is_near = False
+                else:
+                    is_near = lane.length - other.s < max(3.0, other.speed * GAP_ACCEPTED)
+                if is_near:
                     return True
         return False
 
@@ -259,13 +249,3 @@ def _can_stop(speed: float, gap: float, braking: float = 1.7 * COMFORTABLE_BRAKI
     return speed * speed / (2 * braking) <= gap + .3
 
 
-def _slow_down(speed: float, limit: float, distance: float) -> float:
-    """The acceleration that reduces the speed to a limit within a distance."""
-    if speed <= limit:
-        return math.inf
-    needed = (limit * limit - speed * speed) / (2 * max(distance, .5))
-    return needed if needed < -.6 * COMFORTABLE_BRAKING else math.inf
-
-
-def _turns_left(vehicle: Vehicle) -> bool:
-    return vehicle.following is not None and vehicle.following.kind == 'left'

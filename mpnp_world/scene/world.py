@@ -12,14 +12,14 @@ import numpy as np
 from mpnp_world.scene.boxes import Ground
 from mpnp_world.scene.catalogue import CYCLES
 from mpnp_world.scene.identity import MAX_SEED, Conditions
-from mpnp_world.scene.lanes import LaneNetwork, Pose
+from mpnp_world.scene.lanes import LaneNetwork
 from mpnp_world.scene.people import Crossings, Crowd
 from mpnp_world.scene.roadside import Roadside
 from mpnp_world.scene.scenery import SceneryPainter
 from mpnp_world.scene.spawning import EGO_FRONT, Spawner
 from mpnp_world.scene.state import EgoState, Scenery, Signal, WorldObject, WorldState
 from mpnp_world.scene.streets import SignalCycle, draw_map
-from mpnp_world.scene.traffic import WHEEL_RADIUS, Traffic, Vehicle
+from mpnp_world.scene.traffic import WHEEL_RADIUS, Traffic
 
 ATTENTION = 0.2
 """Seconds between decisions of drivers."""
@@ -88,45 +88,39 @@ class World:
 
     def state(self) -> WorldState:
         """The current state of the world."""
-        ego = self._ego_state()
+        vehicle = self._ego
+        x, y, yaw = vehicle.pose(EGO_FRONT)
+        ahead = vehicle.pose(EGO_FRONT - .5)[2]
+        yaw_rate = math.remainder(ahead - yaw, math.tau) / .5 * vehicle.speed
+        ego = EgoState(x, y, yaw, vehicle.speed, vehicle.acceleration, yaw_rate)
+        signals = tuple(Signal(*place, street.yaw(way),
+                               self._cycles[junction.index].colour(street.along_x, self.time))
+                        for junction, street, way, place in self._painter.signal_posts)
 
         def is_near(x: float, y: float) -> bool:
             return math.hypot(x - ego.x, y - ego.y) < self._reach
 
         return WorldState(self.seed, self.conditions, self.time, ego, tuple(self._objects(is_near)),
-                          self._signals(), self.scenery)
+                          signals, self.scenery)
 
     def _objects(self, is_near: Callable[[float, float], bool]) -> Iterator[WorldObject]:
+        """Standing things, the boxes of vehicles, and people, as far as their place is near."""
         yield from (item for item in self._standing if is_near(item.x, item.y))
         for vehicle in self._traffic.vehicles():
             for index, body in enumerate(vehicle.bodies):
-                pose = vehicle.pose(body.behind)
-                if is_near(*pose[:2]):
-                    yield self._box(vehicle, index, pose)
+                pose, is_first = vehicle.pose(body.behind), index == 0
+                if not is_near(*pose[:2]):
+                    continue
+                status = 'with rider' if body.kind in CYCLES else \
+                    'moving' if vehicle.speed > STANDS else 'stopped'
+                sounds_horn = is_first and vehicle.horns[0] <= self.time < vehicle.horns[1]
+                yield WorldObject(
+                    body.identity, body.kind, status, *pose, body.size, vehicle.speed, 0.0, body.colour,
+                    vehicle.travelled / WHEEL_RADIUS % math.tau, body.variant, self._lights,
+                    vehicle.acceleration < BRAKING or vehicle.speed < STANDS, vehicle.siren and is_first,
+                    sounds_horn)
         people = (person.at(self.time) for person in self._people)
         yield from (item for item in people if is_near(item.x, item.y))
-
-    def _box(self, vehicle: Vehicle, index: int, pose: Pose) -> WorldObject:
-        """One of the boxes of a vehicle."""
-        body = vehicle.bodies[index]
-        status = 'with rider' if body.kind in CYCLES else 'moving' if vehicle.speed > STANDS else 'stopped'
-        horn = index == 0 and vehicle.horns[0] <= self.time < vehicle.horns[1]
-        return WorldObject(
-            body.identity, body.kind, status, *pose, body.size, vehicle.speed, 0.0, body.colour,
-            vehicle.travelled / WHEEL_RADIUS % math.tau, body.variant, self._lights,
-            vehicle.acceleration < BRAKING or vehicle.speed < STANDS, vehicle.siren and index == 0, horn)
-
-    def _ego_state(self) -> EgoState:
-        vehicle = self._ego
-        x, y, yaw = vehicle.pose(EGO_FRONT)
-        ahead = vehicle.pose(EGO_FRONT - .5)[2]
-        yaw_rate = math.remainder(ahead - yaw, math.tau) / .5 * vehicle.speed
-        return EgoState(x, y, yaw, vehicle.speed, vehicle.acceleration, yaw_rate)
-
-    def _signals(self) -> tuple[Signal, ...]:
-        return tuple(Signal(x, y, street.yaw(way),
-                            self._cycles[junction.index].colour(street.along_x, self.time))
-                     for junction, street, way, (x, y) in self._painter.signal_posts)
 
 
 class Tour:

@@ -178,7 +178,7 @@ def test_an_answer_about_an_earlier_frame_does_not_count(robot, system):
 
 
 def test_a_question_about_where_no_sensor_looks_is_left_unanswered(robot, system, monkeypatch):
-    monkeypatch.setattr(demo_live, 'UNSEEN_TIMEOUT', .1)
+    monkeypatch.setattr(demo_robot, 'UNSEEN_TIMEOUT', .1)
     robot.next_frame(BOTH)
     system.sees = False
     robot.ask(QUESTION, 'no')
