@@ -1,4 +1,7 @@
-"""Triangle meshes, simple solids, and materials of surfaces."""
+"""Triangle meshes, simple solids, and the materials of surfaces.
+
+The camera renderer and the ray caster use the same meshes.  All faces face outwards; lengths are in metres.
+"""
 from __future__ import annotations
 
 import math
@@ -153,7 +156,9 @@ class Mesh:
         facing = face_normals(corners)
         real = np.linalg.norm(facing, axis=1) > 0.5
         corners, facing, material = corners[real], facing[real], self.material[real]
-        weighted = (facing[:, None] * _angles(corners)[..., None]).reshape(-1, 3)
+        to_next, to_last = (unit(np.roll(corners, step, axis=1) - corners) for step in (-1, 1))
+        angles = np.arccos(np.clip(np.einsum('fck,fck->fc', to_next, to_last), -1, 1))
+        weighted = (facing[:, None] * angles[..., None]).reshape(-1, 3)
         positions = corners.reshape(-1, 3)
         normals = _averaged(positions, weighted, math.cos(math.radians(crease)))
         rows = np.concatenate([positions, np.round(normals, 3), np.repeat(material, 3)[:, None]], 1)
@@ -170,12 +175,6 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 def face_normals(corners: np.ndarray) -> np.ndarray:
     """Unit normals [F, 3] of triangles [F, 3, 3] that are counter-clockwise seen from their tips."""
     return unit(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])).astype(np.float32)
-
-
-def _angles(corners: np.ndarray) -> np.ndarray:
-    """Angle [F, 3] at each corner of triangles [F, 3, 3], radians."""
-    to_next, to_last = (unit(np.roll(corners, step, axis=1) - corners) for step in (-1, 1))
-    return np.arccos(np.clip(np.einsum('fck,fck->fc', to_next, to_last), -1, 1))
 
 
 def _averaged(positions: np.ndarray, weighted: np.ndarray, least_cosine: float) -> np.ndarray:

@@ -88,9 +88,9 @@ def building() -> Mesh:
 
 
 THINGS: dict[str, Callable[[], Mesh]] = {'cone': cone, 'barrier': barrier}
-FIXTURES: dict[str, Callable[[], Mesh]] = {'building': building, 'tree': tree, 'lamp': lamp,
-                                           'signal_pole': signal_pole,
-                                           'bench': bench}
+FIXTURES: dict[str, Callable[[], Mesh]] = {
+    'building': building, 'tree': tree, 'lamp': lamp, 'signal_pole': signal_pole, 'bench': bench}
+"""Builders by kind of annotated thing and of fixture."""
 
 
 def ground_mesh(scenery: Scenery) -> Mesh:
@@ -107,7 +107,9 @@ def ground_mesh(scenery: Scenery) -> Mesh:
         height = patch.z + layer * LAYER_HEIGHT
         parts.append(polygon([(x, y, height) for x, y in patch.corners], patch.material))
         if patch.z > 0:
-            parts.append(_kerb(patch, height))
+            parts.append(Mesh.join(
+                polygon([(*a, -PLAIN_DEPTH), (*b, -PLAIN_DEPTH), (*b, height), (*a, height)], 'concrete')
+                for a, b in zip(patch.corners, patch.corners[1:] + patch.corners[:1], strict=True)))
     return Mesh.join(parts[::-1])
 
 
@@ -122,10 +124,3 @@ def layers(patches: tuple[Patch, ...]) -> list[int]:
         below = ((low[:i] < high[i]) & (high[:i] > low[i])).all(1)
         heights[i] = heights[:i][below].max(initial=-1) + 1
     return heights.tolist()
-
-
-def _kerb(patch: Patch, height: float) -> Mesh:
-    """The sides of a raised patch."""
-    corners = patch.corners
-    return Mesh.join(polygon([(*a, -PLAIN_DEPTH), (*b, -PLAIN_DEPTH), (*b, height), (*a, height)], 'concrete')
-                     for a, b in zip(corners, corners[1:] + corners[:1], strict=True))

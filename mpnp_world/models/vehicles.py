@@ -1,4 +1,7 @@
-"""Meshes of vehicles from simple solids, in metres at the mean sizes of the catalogue."""
+"""Meshes of vehicles from simple solids, at the mean sizes of the catalogue: their parts, then the models.
+
+Metres; x ahead, y left, z up from the ground, the vehicle's middle at x = y = 0.
+"""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

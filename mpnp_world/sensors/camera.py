@@ -97,32 +97,24 @@ class CameraSensor:
 
     def __init__(self, conditions: Conditions) -> None:
         self._conditions = conditions
-        self._deviation = _deviations(NOISE[conditions.light])
+        noise, values = NOISE[conditions.light], np.arange(256)
+        light = (values / 255) ** GAMMA
+        brighter = light + np.sqrt(noise.shot * light + noise.read ** 2)
+        self._deviation = (255 * brighter ** (1 / GAMMA) - values).astype(np.float32)
+        """Standard deviation of a pixel by its value."""
 
     def expose(self, images: np.ndarray, seed: int, time: float) -> np.ndarray:
         """Images [N, H, W, 3] uint8 with noise and rain; deterministic in seed and time (seconds)."""
         rng = np.random.default_rng([seed, round(time * 1000), 0xCA3])
         values = images.astype(np.float32)
         if self._conditions.weather == 'rain':
-            _rain(values, rng, _STREAK_LIGHT[self._conditions.light])
+            light, (height, width) = _STREAK_LIGHT[self._conditions.light], images.shape[1:3]
+            count = int(width * _STREAKS_PER_COLUMN)
+            for image in values:
+                columns, rows = rng.integers(width, size=count), rng.integers(height, size=count)
+                lengths = rng.integers(4, height // 12 + 6, count)
+                for column, row, length in zip(columns, rows, lengths, strict=True):
+                    streak = image[row:row + length, column]
+                    streak += 0.25 * (light - streak)
         values += self._deviation[images] * rng.standard_normal(images.shape, np.float32)
         return np.clip(values, 0, 255, out=values).astype(np.uint8)
-
-
-def _deviations(noise: Noise) -> np.ndarray:
-    """Standard deviation [256] of a pixel by its value."""
-    light = (np.arange(256) / 255) ** GAMMA
-    deviation = np.sqrt(noise.shot * light + noise.read ** 2)
-    brighter = 255 * (light + deviation) ** (1 / GAMMA)
-    return (brighter - np.arange(256)).astype(np.float32)
-
-
-def _rain(images: np.ndarray, rng: np.random.Generator, light: float) -> None:
-    """Draw streaks of falling drops into images [N, H, W, 3]."""
-    count, height, width = images.shape[:3]
-    number = int(width * _STREAKS_PER_COLUMN)
-    for image in images[:count]:
-        columns, rows = rng.integers(width, size=number), rng.integers(height, size=number)
-        for column, row, length in zip(columns, rows, rng.integers(4, height // 12 + 6, number), strict=True):
-            streak = image[row:row + length, column]
-            streak += 0.25 * (light - streak)

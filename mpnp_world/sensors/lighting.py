@@ -55,31 +55,23 @@ def lighting_of(seed: int, conditions: Conditions) -> Lighting:
     if conditions.light == 'dusk':
         height = 0.05
     direction = (math.cos(azimuth) * math.cos(height), math.sin(azimuth) * math.cos(height), math.sin(height))
-    shade = {'day': _day, 'dusk': _dusk, 'night': _night}[conditions.light]
+    if conditions.light == 'night':
+        shade = {'sun': (0, 0, 0), 'zenith': (0.0030, 0.0035, 0.006), 'horizon': (0.012, 0.010, 0.009),
+                 'glow': (0, 0, 0), 'bounce': (0.0012, 0.0012, 0.0014), 'darkness': 1.0, 'exposure': 2.0}
+    elif conditions.light == 'dusk':
+        glow = (0, 0, 0) if overcast else (0.34, 0.15 + 0.03 * warmth, 0.05)
+        shade = {'sun': (0, 0, 0), 'zenith': (0.085, 0.10, 0.16), 'horizon': (0.17, 0.15, 0.17), 'glow': glow,
+                 'bounce': (0.045, 0.043, 0.045), 'darkness': 0.55, 'exposure': 1.4}
+    elif overcast:
+        shade = {'sun': (0.3, 0.3, 0.3), 'zenith': (0.62, 0.66, 0.70), 'horizon': (0.70, 0.73, 0.75),
+                 'glow': (0, 0, 0), 'bounce': (0.22, 0.22, 0.21), 'darkness': 0.0, 'exposure': 0.62}
+    else:
+        shade = {'sun': (2.6, 2.5 - 0.2 * warmth, 2.3 - 0.55 * warmth), 'zenith': (0.36, 0.50, 0.80),
+                 'horizon': (0.62, 0.73, 0.90), 'glow': (0.12, 0.10, 0.06), 'bounce': (0.20, 0.19, 0.17),
+                 'darkness': 0.0, 'exposure': 0.64}
     return Lighting(sun_direction=direction, clouds=0.45 if overcast else clouds, drift=drift,
                     haze_density=_HAZE_DENSITY[conditions.weather],
-                    wetness=float(conditions.weather == 'rain'), **shade(overcast, warmth))
-
-
-def _day(overcast: bool, warmth: float) -> dict[str, object]:
-    if overcast:
-        return {'sun': (0.3, 0.3, 0.3), 'zenith': (0.62, 0.66, 0.70), 'horizon': (0.70, 0.73, 0.75),
-                'glow': (0, 0, 0), 'bounce': (0.22, 0.22, 0.21), 'darkness': 0.0, 'exposure': 0.62}
-    return {'sun': (2.6, 2.5 - 0.2 * warmth, 2.3 - 0.55 * warmth), 'zenith': (0.36, 0.50, 0.80),
-            'horizon': (0.62, 0.73, 0.90), 'glow': (0.12, 0.10, 0.06), 'bounce': (0.20, 0.19, 0.17),
-            'darkness': 0.0, 'exposure': 0.64}
-
-
-def _dusk(overcast: bool, warmth: float) -> dict[str, object]:
-    glow = (0, 0, 0) if overcast else (0.34, 0.15 + 0.03 * warmth, 0.05)
-    return {'sun': (0, 0, 0), 'zenith': (0.085, 0.10, 0.16), 'horizon': (0.17, 0.15, 0.17), 'glow': glow,
-            'bounce': (0.045, 0.043, 0.045), 'darkness': 0.55, 'exposure': 1.4}
-
-
-def _night(overcast: bool, warmth: float) -> dict[str, object]:
-    """Settings of night light."""
-    return {'sun': (0, 0, 0), 'zenith': (0.0030, 0.0035, 0.006), 'horizon': (0.012, 0.010, 0.009),
-            'glow': (0, 0, 0), 'bounce': (0.0012, 0.0012, 0.0014), 'darkness': 1.0, 'exposure': 2.0}
+                    wetness=float(conditions.weather == 'rain'), **shade)
 
 
 def head_lights(state: WorldState) -> np.ndarray:

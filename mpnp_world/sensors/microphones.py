@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 
 from mpnp_ros.poses import wrap_angle
-from mpnp_world.scene.state import EgoState, WorldObject, WorldState
+from mpnp_world.scene.state import WorldObject, WorldState
 from mpnp_world.sensors.rig import MICROPHONES
 
 SAMPLE_RATE = 16000
@@ -64,7 +64,12 @@ def listen(before: WorldState, after: WorldState) -> np.ndarray:
     numbers = np.arange(sample_number(before.time), sample_number(after.time))
     times = numbers / SAMPLE_RATE
     progress = (times - before.time) / (after.time - before.time)
-    ears = _ears(before.ego, after.ego, progress)
+    start, end = before.ego, after.ego
+    yaw = start.yaw + progress * wrap_angle(end.yaw - start.yaw)
+    x, y, z = np.array(list(MICROPHONES.values())).T[..., None]
+    ears = np.stack(np.broadcast_arrays(
+        start.x + progress * (end.x - start.x) + np.cos(yaw) * x - np.sin(yaw) * y,
+        start.y + progress * (end.y - start.y) + np.sin(yaw) * x + np.cos(yaw) * y, z), -1)
     heard = _ambience(before, after, numbers, progress)
     for source in _sources(before, after):
         heard += _arriving(source, ears, times, progress)
@@ -76,17 +81,8 @@ def sample_number(seconds: float) -> int:
     return math.ceil(seconds * SAMPLE_RATE - 1e-5)
 
 
-def _ears(before: EgoState, after: EgoState, progress: np.ndarray) -> np.ndarray:
-    """Places of the microphones [microphones, samples, 3], world frame."""
-    yaw = before.yaw + progress * wrap_angle(after.yaw - before.yaw)
-    x, y, z = np.array(list(MICROPHONES.values())).T[..., None]
-    return np.stack(np.broadcast_arrays(
-        before.x + progress * (after.x - before.x) + np.cos(yaw) * x - np.sin(yaw) * y,
-        before.y + progress * (after.y - before.y) + np.sin(yaw) * x + np.cos(yaw) * y, z), -1)
-
-
 def _arriving(source: _Source, ears: np.ndarray, times: np.ndarray, progress: np.ndarray) -> np.ndarray:
-    """The sound pressure of a source, pascals [microphones, samples].
+    """The sound pressure of a source, pascals [microphones, samples].  ears: places of the microphones.
 
     The delay follows the distance at reception instead of emission.  This avoids jumps when a source changes
     speed between intervals; the error of the pitch is of second order in speed over speed of sound.
@@ -95,17 +91,12 @@ def _arriving(source: _Source, ears: np.ndarray, times: np.ndarray, progress: np
     distance = np.linalg.norm(start + progress[:, None] * (end - start) - ears, axis=-1)
     level = source.levels[0] + progress * (source.levels[1] - source.levels[0])
     fading = np.clip((HEARING - distance) / FADING, 0, 1)
-    sounding = times + source.shift - distance / SPEED_OF_SOUND
-    return level * fading / np.maximum(distance, NEAREST) * _play(source.waveform, sounding)
-
-
-def _play(waveform: str, seconds: np.ndarray) -> np.ndarray:
-    """A waveform with root mean square 1 at given times, linearly interpolated."""
-    loop = _waveforms()[waveform]
-    position = seconds % LOOP * SAMPLE_RATE
+    loop = _waveforms()[source.waveform]
+    position = (times + source.shift - distance / SPEED_OF_SOUND) % LOOP * SAMPLE_RATE
     whole = position.astype(np.intp)
     part = position - whole
-    return loop[whole] * (1 - part) + loop[whole + 1] * part
+    played = loop[whole] * (1 - part) + loop[whole + 1] * part
+    return level * fading / np.maximum(distance, NEAREST) * played
 
 
 def _sources(before: WorldState, after: WorldState) -> Iterator[_Source]:
@@ -115,14 +106,11 @@ def _sources(before: WorldState, after: WorldState) -> Iterator[_Source]:
         known = earlier.get(identity, later.get(identity)), later.get(identity, earlier.get(identity))
         places = tuple(np.array((thing.x, thing.y, thing.z + 0.5 * thing.size[2])) for thing in known)
         levels = [_levels(at.get(identity)) for at in (earlier, later)]
+        is_near = any(math.dist(place[:2], (ego.x, ego.y)) < HEARING
+                      for place, ego in zip(places, (before.ego, after.ego), strict=True))
         for waveform, begin in levels[0].items():
-            if (begin or levels[1][waveform]) and _in_hearing(places, before.ego, after.ego):
+            if is_near and (begin or levels[1][waveform]):
                 yield _Source(waveform, places, (begin, levels[1][waveform]), 1.37 * identity)
-
-
-def _in_hearing(places: tuple[np.ndarray, ...], *egos: EgoState) -> bool:
-    return any(math.dist(place[:2], (ego.x, ego.y)) < HEARING
-               for place, ego in zip(places, egos, strict=True))
 
 
 def _levels(thing: WorldObject | None) -> dict[str, float]:

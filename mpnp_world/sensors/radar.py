@@ -125,7 +125,9 @@ def _sweep(state: WorldState, mounting: RadarMounting, shares: Mapping[int, floa
     kept = whole[chosen]
     speed = np.einsum('nk,nk->n', kept.velocity, (kept.position - origin) / distance[chosen, None])
     toward = relative[chosen] / distance[chosen, None]
-    own_speed = toward @ (pose.rotation[:2, :2].T @ _velocity_of(mounting, state.ego))
+    x, y, _ = mounting.translation
+    moving = np.array((state.ego.speed - state.ego.yaw_rate * y, state.ego.yaw_rate * x))
+    own_speed = toward @ (pose.rotation[:2, :2].T @ (rotation_about_z(state.ego.yaw)[:2, :2] @ moving))
     return RadarSweep(_points(distance[chosen], azimuth[chosen], speed, own_speed, kept, rng), kept.identity)
 
 
@@ -149,13 +151,6 @@ def _points(distance: np.ndarray, azimuth: np.ndarray, speed: np.ndarray, own_sp
     return points
 
 
-def _velocity_of(mounting: RadarMounting, ego: EgoState) -> np.ndarray:
-    """Velocity [2] of a radar over ground, world frame, metres/second, including yaw rate."""
-    x, y, _ = mounting.translation
-    own = np.array((ego.speed - ego.yaw_rate * y, ego.yaw_rate * x))
-    return rotation_about_z(ego.yaw)[:2, :2] @ own
-
-
 def _answers(thing: WorldObject, origin: np.ndarray, ego: EgoState, rng: np.random.Generator) -> _Reflections:
     """Reflecting places on the sides of a box that face the radar."""
     length, width, _ = thing.size
@@ -168,16 +163,11 @@ def _answers(thing: WorldObject, origin: np.ndarray, ego: EgoState, rng: np.rand
     position = (places * half) @ turn.T + (thing.x, thing.y)
     velocity = np.tile(thing.speed * turn[:, 0], (count, 1))
     section = rng.normal(CROSS_SECTIONS[KINDS[thing.kind].category], SECTION_SPREAD, count)
-    return _Reflections(position, velocity, section, np.full(count, _dyn_prop(thing, ego)),
-                        np.full(count, thing.identity, np.int32))
-
-
-def _dyn_prop(thing: WorldObject, ego: EgoState) -> int:
-    """The dyn_prop code of an object."""
-    if thing.speed < STANDS:
-        return STATIONARY
     turned = abs(wrap_angle(thing.yaw - ego.yaw))
-    return MOVING if turned < math.pi / 4 else ONCOMING if turned > 3 * math.pi / 4 else CROSSING
+    dyn_prop = (STATIONARY if thing.speed < STANDS else MOVING if turned < math.pi / 4
+                else ONCOMING if turned > 3 * math.pi / 4 else CROSSING)
+    return _Reflections(position, velocity, section, np.full(count, dyn_prop),
+                        np.full(count, thing.identity, np.int32))
 
 
 def _clutter(state: WorldState, rays: Rays, rng: np.random.Generator) -> Iterator[_Reflections]:

@@ -6,7 +6,7 @@ longer than casting, so distant objects have coarse models.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -83,12 +83,21 @@ class Rays:
         return Hits(distance, identity, material, normal, incidence)
 
     def _build(self, state: WorldState) -> None:
+        """Place the meshes of a state that is not the last one."""
         if state.scenery is not self._scenery:
-            self._standing = _Triangles(_placed_scenery(state.scenery))
+            ground = ground_mesh(state.scenery)
+            self._standing = _Triangles([
+                _Placed(ground.vertices, ground.faces, ground.material, 0),
+                *(_place(model_of(fixture.kind), fixture) for fixture in state.scenery.fixtures)])
             self._scenery = state.scenery
         if state is not self._state:
-            self._objects = _Triangles(_placed_objects(state))
-            self._state = state
+            placed = []
+            for thing in state.objects:
+                away = math.dist((thing.x, thing.y), (state.ego.x, state.ego.y))
+                if away < REACH:
+                    model = model_of if away < COARSE_FROM else coarse_model_of
+                    placed.append(_place(model(*key_of(thing)), thing))
+            self._objects, self._state = _Triangles(placed), state
 
 
 class _Triangles:
@@ -110,21 +119,6 @@ class _Triangles:
         """Faces [N] nearer than `distance`, -1 without, and normals [N, 3]; updates `distance` in place."""
         hits = self._scene.run(origins, directions, distance, output=True)
         return hits['primID'], hits['Ng']
-
-
-def _placed_scenery(scenery: Scenery) -> Iterator[_Placed]:
-    ground = ground_mesh(scenery)
-    yield _Placed(ground.vertices, ground.faces, ground.material, 0)
-    for fixture in scenery.fixtures:
-        yield _place(model_of(fixture.kind), fixture)
-
-
-def _placed_objects(state: WorldState) -> Iterator[_Placed]:
-    for thing in state.objects:
-        away = math.dist((thing.x, thing.y), (state.ego.x, state.ego.y))
-        if away < REACH:
-            model = model_of if away < COARSE_FROM else coarse_model_of
-            yield _place(model(*key_of(thing)), thing)
 
 
 @cache

@@ -16,7 +16,7 @@ import numpy as np
 
 from mpnp_world.models.lookup import SIGNAL_HEAD, ModelKey, key_of, model_of, placement
 from mpnp_world.models.street import SIGNAL_HEADS
-from mpnp_world.scene.state import Colour, EgoState, Scenery, Signal, WorldObject, WorldState
+from mpnp_world.scene.state import Colour, Scenery, WorldState
 from mpnp_world.sensors.camera import CameraSensor, View, camera_view, looking_view, seen, sun_projection
 from mpnp_world.sensors.graphics import Framebuffer, ModelCache, Programs, open_context, shadow_frame, write
 from mpnp_world.sensors.lighting import Lighting, head_lights, lighting_of, street_lamps
@@ -58,17 +58,25 @@ class Instances:
     def of_state(cls, state: WorldState, with_ego: bool = False) -> Instances:
         """The instances of moving and changing things."""
         rows = [(key_of(thing), _row(thing.x, thing.y, thing.z, thing.yaw, thing.size, thing.colour,
-                                     _bits(thing)))
+                                     _LIT * thing.lights + _BRAKING * thing.braking + _SIREN * thing.siren))
                 for thing in state.objects]
-        rows += [((SIGNAL_HEAD, 0, 0), row) for signal in state.signals for row in _signal_rows(signal)]
-        return cls._grouped(rows + [_ego_row(state.ego)] * with_ego)
+        for signal in state.signals:
+            for left, up in SIGNAL_HEADS:
+                x, y = signal.x - left * math.sin(signal.yaw), signal.y + left * math.cos(signal.yaw)
+                rows.append(((SIGNAL_HEAD, 0, 0), _row(x, y, up, signal.yaw, (1, 1, 1), (1, 1, 1),
+                                                       _SIGNAL_BITS[signal.colour])))
+        if with_ego:
+            ego, ahead = state.ego, EGO_SIZE[0] / 2 - EGO_REAR
+            x, y = ego.x + ahead * math.cos(ego.yaw), ego.y + ahead * math.sin(ego.yaw)
+            rows.append((('hatchback', 0, 0), _row(x, y, 0, ego.yaw, EGO_SIZE, (0.9, 0.9, 0.92), _LIT)))
+        return cls._grouped(rows)
 
     @classmethod
     def of_scenery(cls, scenery: Scenery) -> Instances:
         """The instances of static things."""
-        return cls._grouped([((fixture.kind, 0, 0),
-                              _row(fixture.x, fixture.y, fixture.z, fixture.yaw, fixture.size,
-                                                         fixture.colour, 0)) for fixture in scenery.fixtures])
+        return cls._grouped([((fixture.kind, 0, 0), _row(fixture.x, fixture.y, fixture.z, fixture.yaw,
+                                                         fixture.size, fixture.colour, 0))
+                             for fixture in scenery.fixtures])
 
     @classmethod
     def _grouped(cls, rows: list[Row]) -> Instances:
@@ -116,27 +124,9 @@ def _extent(key: ModelKey) -> np.ndarray:
     return np.maximum(np.abs(low), np.abs(high))
 
 
-def _ego_row(ego: EgoState) -> Row:
-    ahead = EGO_SIZE[0] / 2 - EGO_REAR
-    x, y = ego.x + ahead * math.cos(ego.yaw), ego.y + ahead * math.sin(ego.yaw)
-    return ('hatchback', 0, 0), _row(x, y, 0, ego.yaw, EGO_SIZE, (0.9, 0.9, 0.92), _LIT)
-
-
 def _row(x: float, y: float, z: float, yaw: float, size: tuple[float, float, float], colour: Colour,
          bits: int) -> np.ndarray:
     return np.concatenate([placement(x, y, z, yaw, size)[:3].ravel(), colour, [bits]])
-
-
-def _signal_rows(signal: Signal) -> list[np.ndarray]:
-    """One row per head of a traffic light."""
-    bits = _SIGNAL_BITS[signal.colour]
-    return [_row(signal.x - left * math.sin(signal.yaw), signal.y + left * math.cos(signal.yaw), up,
-                 signal.yaw,
-                 (1, 1, 1), (1, 1, 1), bits) for left, up in SIGNAL_HEADS]
-
-
-def _bits(thing: WorldObject) -> int:
-    return _LIT * thing.lights + _BRAKING * thing.braking + _SIREN * thing.siren
 
 
 class Renderer:
@@ -187,11 +177,20 @@ class Renderer:
         """Images [views, height, width, 3] uint8 without noise."""
         with self._context:
             lighting = lighting_of(state.seed, state.conditions)
-            instances = self._instances(state, with_ego)
+            if self._still is None or self._still[0] is not state.scenery:
+                self._still = state.scenery, Instances.of_scenery(state.scenery)
+            instances = Instances.of_state(state, with_ego) + self._still[1]
             self._begin(state, lighting, instances)
             sheet = self._context.simple_framebuffer((width, height * len(views)), 4)
-            framebuffer = self._framebuffer(width, height)
-            lights = self._lights(state, lighting)
+            if (width, height) not in self._framebuffers:
+                self._framebuffers[width, height] = Framebuffer(self._context, width, height,
+                                                                self._supersampling)
+            framebuffer = self._framebuffers[width, height]
+            lights = head_lights(state), street_lamps(state.scenery)
+            lights[0][:, 5] *= lighting.darkness
+            lights[1][:, 3] *= lighting.darkness
+            if not lighting.darkness:
+                lights = lights[0][:0], lights[1][:0]
             for index, view in enumerate(views):
                 self._draw_view(view, framebuffer, state, lighting, instances, lights)
                 self._develop(framebuffer, lighting)
@@ -203,17 +202,6 @@ class Renderer:
             for attachment in (*sheet.color_attachments, sheet.depth_attachment, sheet):
                 attachment.release()
         return pixels.reshape(len(views), height, width, 3)
-
-    def _framebuffer(self, width: int, height: int) -> Framebuffer:
-        if (width, height) not in self._framebuffers:
-            self._framebuffers[width, height] = Framebuffer(self._context, width, height, self._supersampling)
-        return self._framebuffers[width, height]
-
-    def _instances(self, state: WorldState, with_ego: bool) -> Instances:
-        """All instances of a state; static ones are cached."""
-        if self._still is None or self._still[0] is not state.scenery:
-            self._still = state.scenery, Instances.of_scenery(state.scenery)
-        return Instances.of_state(state, with_ego) + self._still[1]
 
     def _begin(self, state: WorldState, lighting: Lighting, instances: Instances) -> None:
         """Set the uniforms of all views and draw the shadow map."""
@@ -227,10 +215,8 @@ class Renderer:
                   shadow_view=sun_view)
         write(self._programs.sky, zenith=lighting.zenith, horizon=lighting.horizon, glow=lighting.glow,
               sun_direction=lighting.sun_direction, clouds=lighting.clouds, drift=lighting.drift)
-        if lighting.shadows:
-            self._draw_shadows(sun_view, middle, instances)
-
-    def _draw_shadows(self, sun_view: np.ndarray, middle: np.ndarray, instances: Instances) -> None:
+        if not lighting.shadows:
+            return
         self._context.enable_only(self._context.DEPTH_TEST)
         self._shadow_frame.use()
         self._shadow_frame.clear(depth=1.0)
@@ -240,17 +226,9 @@ class Renderer:
             self._models.model(key).draw(self._programs.shadow, rows)
         self._context.polygon_offset = 0.0, 0.0
 
-    def _lights(self, state: WorldState, lighting: Lighting) -> tuple[np.ndarray, np.ndarray]:
-        """Head lights [N, 6] and street lamps [M, 4] that are on."""
-        spots, lamps = head_lights(state), street_lamps(state.scenery)
-        keep = slice(None) if lighting.darkness else slice(0)
-        spots[:, 5] *= lighting.darkness
-        lamps[:, 3] *= lighting.darkness
-        return spots[keep], lamps[keep]
-
     def _draw_view(self, view: View, framebuffer: Framebuffer, state: WorldState, lighting: Lighting,
                    instances: Instances, lights: tuple[np.ndarray, np.ndarray]) -> None:
-        """Draw one view in linear light."""
+        """Draw one view in linear light.  lights: head lights [N, 6] and street lamps [M, 4] that are on."""
         framebuffer.frame.use()
         framebuffer.frame.clear(depth=1.0)
         self._context.enable_only(self._context.DEPTH_TEST | self._context.CULL_FACE)
@@ -286,8 +264,8 @@ class Renderer:
         write(self._programs.develop, exposure=lighting.exposure, halo_share=_HALO * bool(lighting.darkness))
 
 
-def _visible_lights(view: View, projection: np.ndarray, spots: np.ndarray, lamps: np.ndarray) -> dict[str,
-                                                                                                      object]:
+def _visible_lights(view: View, projection: np.ndarray, spots: np.ndarray,
+                    lamps: np.ndarray) -> dict[str, object]:
     """The nearest lights that affect a view, as uniforms."""
     middles = spots[:, :3] + np.column_stack([14 * spots[:, 3:5], np.zeros(len(spots))])
     spots = _nearest(spots[seen(projection, middles, _LIGHT_REACH)], view.eye, MAX_SPOTS)

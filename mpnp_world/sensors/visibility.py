@@ -1,4 +1,10 @@
-"""Visible share of each object and numbers of sensor points on it."""
+"""Visible share of each object and numbers of sensor points on it, ray-cast or estimated.
+
+:func:`visibility` casts rays.  :func:`estimate_occlusion` does without, from shadows of boxes around a LiDAR:
+directions around the sensor are the columns of a sweep.  In each column, nearer boxes hide everything behind
+them up to the elevation of their tops, and walls hide everything.  The remaining part of a box gives its
+number of points and its visible share.
+"""
 from __future__ import annotations
 
 import math
@@ -11,7 +17,7 @@ import numpy as np
 
 from mpnp_ros.poses import rotation_about_z
 from mpnp_world.scene.boxes import footprints
-from mpnp_world.scene.state import WorldObject, WorldState
+from mpnp_world.scene.state import WorldState
 from mpnp_world.sensors.rig import LIDAR, LIDAR_COLUMNS, LIDAR_ELEVATIONS, LIDAR_RINGS
 
 if TYPE_CHECKING:
@@ -21,7 +27,12 @@ EYE = (0.9, 0.0, 1.7)
 """View point amid the roof cameras, metres in the ego frame."""
 POINTS = 32
 """Number of rays per object."""
-_STEPS = (0.8191725134, 0.6710436067, 0.5497004779)
+_SPREAD = np.outer(np.arange(1, POINTS + 1), (0.8191725134, 0.6710436067, 0.5497004779)) % 1
+BOX_POINTS = (_SPREAD - (0.5, 0.5, 0.0)) * (0.8, 0.8, 0.9) + (0.0, 0.0, 0.05)
+"""Points [POINTS, 3] evenly distributed in the unit box, slightly inside its faces.
+
+They are an additive recurrence with a generalised plastic number (Roberts, 2018).
+"""
 
 MIN_ELEVATION, MAX_ELEVATION = (math.radians(angle) for angle in LIDAR_ELEVATIONS)
 RINGS_A_RADIAN = (LIDAR_RINGS - 1) / (MAX_ELEVATION - MIN_ELEVATION)
@@ -38,15 +49,6 @@ MAX_RANGE = 75.0
 MIN_RANGE = 0.5
 
 
-def _box_points() -> np.ndarray:
-    """Points [POINTS, 3] evenly distributed in the unit box, slightly inside its faces.
-
-    They are an additive recurrence with a generalised plastic number (Roberts, 2018).
-    """
-    spread = np.outer(np.arange(1, POINTS + 1), _STEPS) % 1
-    return (spread - (0.5, 0.5, 0.0)) * (0.8, 0.8, 0.9) + (0.0, 0.0, 0.05)
-
-
 def visibility(state: WorldState, rays: Rays) -> dict[int, float]:
     """Visible share, 0..1, of every object by identity: the share of unblocked rays to points in its box.
 
@@ -55,17 +57,15 @@ def visibility(state: WorldState, rays: Rays) -> dict[int, float]:
     if not state.objects:
         return {}
     eye = state.ego.pose.apply(EYE)
-    targets = np.concatenate([_points_in(thing) for thing in state.objects]) - eye
+    targets = np.concatenate([
+        BOX_POINTS * thing.size @ rotation_about_z(thing.yaw).T + (thing.x, thing.y, thing.z)
+        for thing in state.objects]) - eye
     distance = np.linalg.norm(targets, axis=1)
     hits = rays.cast(state, eye, targets / distance[:, None])
     wanted = np.repeat([thing.identity for thing in state.objects], POINTS)
     arrives = (hits.identity == wanted) | (hits.distance >= distance)
     shares = arrives.reshape(-1, POINTS).mean(1)
     return {thing.identity: float(share) for thing, share in zip(state.objects, shares, strict=True)}
-
-
-def _points_in(thing: WorldObject) -> np.ndarray:
-    return _box_points() * thing.size @ rotation_about_z(thing.yaw).T + (thing.x, thing.y, thing.z)
 
 
 def point_counts(identities: Iterable[np.ndarray]) -> Counter[int]:
