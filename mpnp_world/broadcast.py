@@ -14,7 +14,6 @@ import numpy as np
 
 from mpnp_ros.bags.messages import BASE_FRAME, MAP_FRAME, MessageFactory, message_types
 from mpnp_ros.nuscenes.sensor_files import LIDAR_FIELDS
-from mpnp_ros.poses import Transform
 from mpnp_ros.questions.generator import LabelledQuestion
 from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
 from mpnp_world.dataset.frames import WorldFrame
@@ -96,13 +95,19 @@ class Broadcast:
         state = frame.state
         stamp, pose = self.stamp_ns(state.time), state.ego.pose
         for channel, modality in self._channels.items():
-            yield from self._sensor(self._reading(channel, modality, stamp, pose), frame)
+            is_camera = modality == 'camera'
+            reading = SensorReading(
+                channel, modality, Path(), stamp, True, extrinsics(channel), pose,
+                np.array(scaled_intrinsics(channel, self._size)) if is_camera else None,
+                self._size if is_camera else None)
+            yield from self._sensor(reading, frame)
         key_frame = replace(frame.key_frame(SceneIdentity(state.seed, state.conditions)), stamp_ns=stamp)
         yield self._message('/markers/annotations', self._make.annotations(key_frame))
         yield self._message('/labelled_questions', self._make.labelled_questions(
             stamp, key_frame.token, self._questions(key_frame)))
 
     def _sensor(self, reading: SensorReading, frame: WorldFrame) -> Iterator[Message]:
+        """The data of one sensor; for a camera also its calibration."""
         name = f'/{reading.channel.lower()}'
         if reading.modality == 'camera':
             yield self._message(f'{name}/image_rect/compressed', self._make.compressed_image(
@@ -113,13 +118,6 @@ class Broadcast:
             yield self._message(name, self._make.point_cloud(reading, points))
         else:
             yield self._message(name, self._make.point_cloud(reading, frame.radars[reading.channel].points))
-
-    def _reading(self, channel: str, modality: str, stamp_ns: int, pose: Transform) -> SensorReading:
-        is_camera = modality == 'camera'
-        return SensorReading(
-            channel, modality, Path(), stamp_ns, True, extrinsics(channel), pose,
-            np.array(scaled_intrinsics(channel, self._size)) if is_camera else None,
-            self._size if is_camera else None)
 
     def _message(self, topic: str, message: Any) -> Message:
         return Message(topic, bytes(self._types.serialize_cdr(message, message.__msgtype__)))

@@ -1,12 +1,13 @@
-"""Checks of `mpnp doctor` for what the simulator needs."""
+"""What the simulator needs on this machine, for `mpnp doctor` and for the commands that start it."""
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
 
 from mpnp_ros.cli.doctor import OK, WARNING, CheckResult, package_findings
-from mpnp_ros.errors import WorldError
+from mpnp_ros.errors import ConfigurationError, WorldError
 
+PACKAGES = ('moderngl', 'embreex')
 USEFUL = {'matplotlib': ('matplotlib', 'draws the pictures of the demo'),
           'moderngl': ('moderngl', 'renders the cameras of the simulated world'),
           'embreex': ('embreex', 'casts the rays of the simulated LiDAR and radars')}
@@ -34,3 +35,18 @@ def check_graphics() -> Iterator[CheckResult]:
 
 
 CHECKS: tuple[Callable[[], Iterator[CheckResult]], ...] = (check_packages, check_graphics)
+
+
+def require_packages() -> None:
+    """Raise ConfigurationError if a package for rendering or ray casting is missing."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(f'the world needs {" and ".join(missing)}: pip install {" ".join(missing)}')
+
+
+def require_cameras() -> None:
+    """Raise ConfigurationError, with the remedy, unless the simulated cameras can render here."""
+    require_packages()
+    for found in check_graphics():
+        if found.state != OK:
+            raise ConfigurationError(f'the simulated cameras cannot render: {found.text}; {found.remedy}')

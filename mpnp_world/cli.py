@@ -6,7 +6,6 @@ root that `mpnp train`, `mpnp convert` and the nuScenes devkit read.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -15,17 +14,35 @@ from mpnp_ros.cli.session import add_namespace
 from mpnp_ros.errors import ConfigurationError
 from mpnp_world.scene.identity import LIGHTS, WEATHERS
 
-PACKAGES = ('moderngl', 'embreex')
-
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the subcommands and their options."""
     actions = parser.add_subparsers(dest='action', required=True, metavar='ACTION')
     _add_generate(actions.add_parser('generate', help='write scenes as a nuScenes root; resumes a stopped '
                                      'run'))
-    _add_show(actions.add_parser('show', help='draw one moment: six cameras, and the LiDAR from above'))
-    _add_live(actions.add_parser('live', help='publish the topics of a bag and /clock in real time'))
-    _add_sdf(actions.add_parser('sdf', help='write a drive as a world for Gazebo'))
+    show = actions.add_parser('show', help='draw one moment: six cameras, and the LiDAR from above')
+    live = actions.add_parser('live', help='publish the topics of a bag and /clock in real time')
+    sdf = actions.add_parser('sdf', help='write a drive as a world for Gazebo')
+    for scene in (show, live, sdf):
+        scene.add_argument('--seed', type=int, default=0,
+                           help='random seed of streets and traffic (default: 0)')
+        scene.add_argument('--light', choices=LIGHTS, default='day', help='light (default: day)')
+    for scene in (show, live):
+        scene.add_argument('--weather', choices=WEATHERS, default='clear', help='weather (default: clear)')
+    show.add_argument('--time', type=float, default=0., metavar='S', help='time in the scene (default: 0)')
+    show.add_argument('--size', type=image_size, default=(400, 225), metavar='WxH',
+                      help='size of each camera image (default: 400x225)')
+    show.add_argument('--output', type=Path, required=True, metavar='PNG', help='picture file')
+    live.add_argument('--rate', type=float, default=1., help='speed of time (default: %(default)g)')
+    live.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
+                      help='parameters on top of config/mpnp.yaml; repeatable, later ones win')
+    add_namespace(live)
+    sdf.add_argument('--seconds', type=int, default=20, help='length of the drive (default: %(default)s)')
+    sdf.add_argument('--image-width', type=int, default=800, metavar='PIXELS',
+                     help='image width of the cameras (default: %(default)s; nuScenes: 1600)')
+    sdf.add_argument('--free', action='store_true',
+                     help='omit the recorded drive; the vehicle follows /cmd_vel')
+    sdf.add_argument('--output', type=Path, required=True, metavar='SDF', help='SDF file')
     for action in actions.choices.values():
         action.add_argument('--debug', action='store_true', default=argparse.SUPPRESS,
                             help='show the traceback of an error')
@@ -34,16 +51,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Run the chosen action."""
     if arguments.action != 'sdf':
-        _check_packages()
+        from mpnp_world.checks import require_packages
+
+        require_packages()
     actions = {'generate': _generate, 'show': _show, 'live': _live, 'sdf': _sdf}
     return actions[arguments.action](arguments)
-
-
-def _check_packages() -> None:
-    """Raise ConfigurationError if a package for rendering or ray casting is missing."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigurationError(f'the world needs {" and ".join(missing)}: pip install {" ".join(missing)}')
 
 
 def _add_generate(parser: ArgumentParser) -> None:
@@ -68,41 +80,6 @@ def _add_generate(parser: ArgumentParser) -> None:
     parser.add_argument('--workers', type=int, default=len(os.sched_getaffinity(0)), metavar='N',
                         help='number of processes (default: one per core)')
     parser.add_argument('--quiet', action='store_true', help='print no progress')
-
-
-def _add_show(parser: ArgumentParser) -> None:
-    _add_scene(parser)
-    parser.add_argument('--time', type=float, default=0., metavar='S', help='time in the scene (default: 0)')
-    parser.add_argument('--size', type=image_size, default=(400, 225), metavar='WxH',
-                        help='size of each camera image (default: 400x225)')
-    parser.add_argument('--output', type=Path, required=True, metavar='PNG', help='picture file')
-
-
-def _add_live(parser: ArgumentParser) -> None:
-    _add_scene(parser)
-    parser.add_argument('--rate', type=float, default=1., help='speed of time (default: %(default)g)')
-    parser.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
-                        help='parameters on top of config/mpnp.yaml; repeatable, later ones win')
-    add_namespace(parser)
-
-
-def _add_sdf(parser: ArgumentParser) -> None:
-    parser.add_argument('--seed', type=int, default=0,
-                        help='random seed of streets and traffic (default: 0)')
-    parser.add_argument('--light', choices=LIGHTS, default='day', help='light (default: day)')
-    parser.add_argument('--seconds', type=int, default=20, help='length of the drive (default: %(default)s)')
-    parser.add_argument('--image-width', type=int, default=800, metavar='PIXELS',
-                        help='image width of the cameras (default: %(default)s; nuScenes: 1600)')
-    parser.add_argument('--free', action='store_true',
-                        help='omit the recorded drive; the vehicle follows /cmd_vel')
-    parser.add_argument('--output', type=Path, required=True, metavar='SDF', help='SDF file')
-
-
-def _add_scene(parser: ArgumentParser) -> None:
-    parser.add_argument('--seed', type=int, default=0,
-                        help='random seed of streets and traffic (default: 0)')
-    parser.add_argument('--light', choices=LIGHTS, default='day', help='light (default: day)')
-    parser.add_argument('--weather', choices=WEATHERS, default='clear', help='weather (default: clear)')
 
 
 def _generate(arguments: Namespace) -> int:

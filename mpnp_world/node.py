@@ -30,7 +30,6 @@ from mpnp_world.broadcast import Broadcast, Message
 from mpnp_world.dataset.frames import Sensors
 from mpnp_world.dataset.writer import CHANNELS
 from mpnp_world.scene.identity import LIGHTS, MAX_SEED, SLOT, WEATHERS, Conditions, SceneIdentity
-from mpnp_world.scene.state import WorldState
 from mpnp_world.scene.world import Tour
 from mpnp_world.sensors.imu import inertial_readings
 
@@ -118,8 +117,14 @@ class DrivingWorld(PlainNode):
         scope = Scope(values.question_distance, values.question_points, values.question_anchors)
         self._broadcast = Broadcast(start, values.sensors, size, partial(
             scene_questions, seed=values.seed, per_kind=values.questions, scope=scope))
-        self._topic_publishers = {topic: self._make_publisher(topic, kind)
-                                  for topic, kind in self._broadcast.topics.items()}
+        self._topic_publishers = {}
+        for topic, type_name in self._broadcast.topics.items():
+            package, _, name = type_name.split('/')
+            latched = topic in LATCHED_TOPICS
+            durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
+            self._topic_publishers[topic] = self.create_publisher(
+                getattr(importlib.import_module(f'{package}.msg'), name), topic,
+                QoSProfile(depth=1 if latched else 10, durability=durability))
         self._ticks = self.create_publisher(Clock, '/clock', QoSProfile(
             depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
         self._pace = Pace(lambda: self._rate, lambda: self._paused)
@@ -147,14 +152,8 @@ class DrivingWorld(PlainNode):
                 self._thread.join()
         super().destroy_node()
 
-    def _make_publisher(self, topic: str, type_name: str) -> Any:
-        package, _, name = type_name.split('/')
-        latched = topic in LATCHED_TOPICS
-        durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
-        return self.create_publisher(getattr(importlib.import_module(f'{package}.msg'), name), topic,
-                                     QoSProfile(depth=1 if latched else 10, durability=durability))
-
     def _run(self) -> None:
+        """The thread of the world: drive, and end the node with the error or without."""
         try:
             self._publish([self._broadcast.mounting()])
             self._wait_for_subscribers()
@@ -179,29 +178,22 @@ class DrivingWorld(PlainNode):
             tour.conditions = self._conditions
             before, state = tour.step(tick)
             self._broadcast.enter(tour.left_behind)
-            self._move(before, state)
+            self._ticks.publish(Clock(clock=from_nanoseconds(self._broadcast.stamp_ns(state.time))))
+            self._publish(map(self._broadcast.inertial, inertial_readings(before, state)))
+            self._publish(self._broadcast.motion(state))
             if number % ticks_a_frame == 0:
-                self._hold()
+                if self.values.hold:
+                    self.set_parameters([RosParameter('paused', value=True)])
                 self._publish(self._broadcast.frame(sensors.perceive(state, number // ticks_a_frame)))
                 self.diagnostics.count('key frames')
         self.get_logger().info(f'the world ended after {values.duration:g} s')
-
-    def _hold(self) -> None:
-        """Pause at a key frame if ``hold`` is set, until it is released."""
-        if self.values.hold:
-            self.set_parameters([RosParameter('paused', value=True)])
-
-    def _move(self, before: WorldState, state: WorldState) -> None:
-        """Publish time and vehicle motion."""
-        self._ticks.publish(Clock(clock=from_nanoseconds(self._broadcast.stamp_ns(state.time))))
-        self._publish(map(self._broadcast.inertial, inertial_readings(before, state)))
-        self._publish(self._broadcast.motion(state))
 
     def _publish(self, messages: Iterable[Message]) -> None:
         for message in messages:
             self._topic_publishers[message.topic].publish(message.data)
 
     def _wait_for_subscribers(self) -> None:
+        """Wait until the topics of ``wait_for`` have a subscriber, at most ``wait_timeout``."""
         self.diagnostics.state(OK, 'waiting for subscribers')
         end = time.monotonic() + self.values.wait_timeout
         wanted = [self.resolve_topic_name(topic) for topic in self.values.wait_for]

@@ -58,7 +58,14 @@ def montage(frame: WorldFrame, identity: SceneIdentity) -> Image.Image:
             name = channel.removeprefix('CAM_').replace('_', ' ').lower()
             pen.text((corner[0] + 6, corner[1] + 5), name, INK, font(12), stroke_width=2, stroke_fill=PAPER)
     picture.paste(above, (left, head))
-    _legend(pen, objects, (left + above.width + MARGIN, head))
+    # The legend: colours of categories with their numbers of objects that have LiDAR points.
+    met = Counter(item.category for item in objects if item.num_lidar_pts)
+    lines = [(COLOURS[category], f'{met[category]} {category}') for category in COLOURS if met[category]]
+    x = left + above.width + MARGIN
+    for row, (colour, text) in enumerate([*lines, (UNSEEN, 'without points')]):
+        y = head + 8 + 17 * row
+        pen.rectangle((x, y - 5, x + 9, y + 4), outline=colour)
+        pen.text((x + 16, y), text, INK, font(11), 'lm')
     return picture
 
 
@@ -67,10 +74,18 @@ def from_above(frame: WorldFrame, objects: Iterable[AnnotatedObject], height: in
     scale = height / (2 * REACH)
     picture = Image.new('RGB', (height, height), GROUND)
     pen = ImageDraw.Draw(picture)
-    _rings(pen, scale)
+    x, y = _pixel((0, 0), scale)
+    for metres in (10, 20, 30, 40):
+        radius = metres * scale
+        pen.ellipse((x - radius, y - radius, x + radius, y + radius), outline=(38, 42, 49))
+        pen.text((x + 3, y - radius + 2), f'{metres} m', FAINT, font(9))
     _points(picture, frame.sweep.points, scale)
     for item in sorted(objects, key=lambda item: item.num_lidar_pts > 0):
-        _box(pen, item, scale)
+        colour = COLOURS[item.category] if item.num_lidar_pts else UNSEEN
+        corners = box_corners(item.centre, item.size, item.yaw)[:4]
+        pen.polygon([_pixel(corner, scale) for corner in corners], outline=colour)
+        front = (corners[0] + corners[3]) / 2
+        pen.line([_pixel(item.centre, scale), _pixel(front, scale)], colour)
     middle = (EGO_SIZE[0] / 2 - EGO_REAR, 0, 0)
     corners = box_corners(middle, (EGO_SIZE[0], EGO_SIZE[1], 0), 0.0)[:4]
     pen.polygon([_pixel(corner, scale) for corner in corners], EGO)
@@ -80,14 +95,6 @@ def from_above(frame: WorldFrame, objects: Iterable[AnnotatedObject], height: in
 def font(size: int) -> ImageFont.ImageFont:
     """The font of all text."""
     return ImageFont.load_default(size)
-
-
-def _rings(pen: ImageDraw.ImageDraw, scale: float) -> None:
-    x, y = _pixel((0, 0), scale)
-    for metres in (10, 20, 30, 40):
-        radius = metres * scale
-        pen.ellipse((x - radius, y - radius, x + radius, y + radius), outline=(38, 42, 49))
-        pen.text((x + 3, y - radius + 2), f'{metres} m', FAINT, font(9))
 
 
 def _points(picture: Image.Image, points: np.ndarray, scale: float) -> None:
@@ -101,24 +108,6 @@ def _points(picture: Image.Image, points: np.ndarray, scale: float) -> None:
     pixels = np.array(picture)
     pixels[rows[inside], columns[inside]] = colours[inside]
     picture.paste(Image.fromarray(pixels))
-
-
-def _box(pen: ImageDraw.ImageDraw, item: AnnotatedObject, scale: float) -> None:
-    """Draw an outline with a line from the middle to the front."""
-    colour = COLOURS[item.category] if item.num_lidar_pts else UNSEEN
-    corners = box_corners(item.centre, item.size, item.yaw)[:4]
-    pen.polygon([_pixel(corner, scale) for corner in corners], outline=colour)
-    pen.line([_pixel(item.centre, scale), _pixel((corners[0] + corners[3]) / 2, scale)], colour)
-
-
-def _legend(pen: ImageDraw.ImageDraw, objects: Iterable[AnnotatedObject], corner: tuple[int, int]) -> None:
-    """Draw the colours of categories with their numbers of objects with LiDAR points."""
-    met = Counter(item.category for item in objects if item.num_lidar_pts)
-    lines = [(COLOURS[category], f'{met[category]} {category}') for category in COLOURS if met[category]]
-    for row, (colour, text) in enumerate([*lines, (UNSEEN, 'without points')]):
-        y = corner[1] + 8 + 17 * row
-        pen.rectangle((corner[0], y - 5, corner[0] + 9, y + 4), outline=colour)
-        pen.text((corner[0] + 16, y), text, INK, font(11), 'lm')
 
 
 def _pixel(point: np.ndarray | tuple[float, ...], scale: float) -> tuple[float, float]:

@@ -1,7 +1,20 @@
-"""Generates many scenes in parallel processes, and resumes after an interruption.
+"""Generates many scenes in parallel processes into one folder, and resumes after an interruption.
 
 A scene follows from the recipe and its identity only, so any number of workers gives the same bytes.  Every
-worker uses one thread, because workers that use all cores slow each other down.
+worker uses one thread, because workers that use all cores slow each other down.  The folder is a nuScenes
+root:
+
+    samples/<channel>/         sensor files
+    can_bus/<scene>_ms_imu.json
+    scenes/<scene>.json        the scene's part of the tables; exists once the scene is complete
+    recipe.json                settings of the scenes
+    v1.0-world/<table>.json    all parts together, in order of the scenes' names
+    maps/world.png
+
+Beyond nuScenes v1.0 there are microphones: samples/MICROPHONES/*.wav (16 kHz, one channel for each of
+:data:`~mpnp_world.sensors.rig.MICROPHONES`), and the table ``sound.json``, which lists them by sample
+together with the instances whose horn or siren is audible.  They are not sample_data, because nuScenes has no
+such modality.
 """
 from __future__ import annotations
 
@@ -56,7 +69,10 @@ def prepare(root: Path, recipe: Mapping[str, Any]) -> None:
     note = root / RECIPE_FILE
     recipe = json.loads(json.dumps(recipe))
     if note.is_file():
-        if different := _differences(_read(note), recipe):
+        before = _read(note)
+        different = ', '.join(f'{name} {before.get(name)} (now {recipe.get(name)})'
+                              for name in {**before, **recipe} if before.get(name) != recipe.get(name))
+        if different:
             raise DatasetError(f'the scenes in {root} were made with {different}; use the same options or '
                                'another folder')
         return
@@ -126,11 +142,6 @@ def _read(path: Path) -> Any:
     except (OSError, ValueError) as error:
         raise DatasetError(f'{path} cannot be read ({error}); remove it and generate '
                            'again') from None
-
-
-def _differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    return ', '.join(f'{name} {first.get(name)} (now {other.get(name)})'
-                     for name in {**first, **other} if first.get(name) != other.get(name))
 
 
 @dataclass(frozen=True)
@@ -210,7 +221,10 @@ def run_in_processes(work: Callable[[SceneIdentity], None], items: Sequence[Scen
     if not items:
         return
     context = multiprocessing.get_context('spawn')
-    with _environment(ONE_THREAD), ProcessPoolExecutor(min(workers, len(items)), context, _begin) as pool:
+    # Ctrl-C ends a worker without a traceback.
+    pool = ProcessPoolExecutor(min(workers, len(items)), context, initializer=signal.signal,
+                               initargs=(signal.SIGINT, signal.SIG_DFL))
+    with _environment(ONE_THREAD), pool:
         before = set(multiprocessing.active_children())
         pending = {pool.submit(work, item) for item in items}
         try:
@@ -227,11 +241,6 @@ def run_in_processes(work: Callable[[SceneIdentity], None], items: Sequence[Scen
             for process in set(multiprocessing.active_children()) - before:
                 process.terminate()
             raise
-
-
-def _begin() -> None:
-    """Let Ctrl-C end the worker without a traceback."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager

@@ -1,4 +1,9 @@
-"""Key frames of true objects without sensor data, and their files."""
+"""Key frames of true objects without sensor data: a hundred thousand in minutes, and their files.
+
+Occlusion is estimated (:mod:`~mpnp_world.sensors.visibility`) instead of ray-cast.  Names and tokens equal
+those of the same moments with sensors.  The files are much smaller than nuScenes tables; a hundred thousand
+key frames would take gigabytes there.
+"""
 from __future__ import annotations
 
 import io
@@ -28,7 +33,6 @@ from mpnp_world.sensors.visibility import Walls, estimate_occlusion
 
 AHEAD = 4
 """Submitted scenes per process."""
-
 FRAME_DTYPE = np.dtype([('stamp_ns', '<i8'), ('x', '<f8'), ('y', '<f8'), ('yaw', '<f8'), ('count', '<i4')])
 OBJECT_DTYPE = np.dtype([
     ('instance', 'S32'), ('category', 'i1'), ('attribute', 'i1'), ('centre', '<f4', 3), ('size', '<f4', 3),

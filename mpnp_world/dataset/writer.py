@@ -1,5 +1,6 @@
 """Writes one scene of the world into a nuScenes root: its sensor files, then its part of the tables.
 
+The tables have the schema of nuScenes v1.0; :func:`shared_tables` are those that all scenes share.
 The part is written last and atomically.  A scene without it does not exist: no table refers to files of a
 cancelled run, and generating the scene again overwrites them with the same bytes.
 """
@@ -23,7 +24,6 @@ from mpnp_world.dataset.frames import WorldFrame
 from mpnp_world.scene.catalogue import KINDS
 from mpnp_world.scene.identity import SceneIdentity, token
 from mpnp_world.scene.state import WorldObject
-from mpnp_world.sensors.imu import InertialReading
 from mpnp_world.sensors.microphones import SAMPLE_RATE
 from mpnp_world.sensors.radar import to_pcd
 from mpnp_world.sensors.rig import CAMERAS, IMAGE_SIZE, LIDAR, LIDAR_CHANNEL, RADARS
@@ -37,14 +37,13 @@ CHANNELS = {'camera': tuple(CAMERAS), 'lidar': (LIDAR_CHANNEL,), 'radar': tuple(
 SENSORS = (*CHANNELS, 'imu', 'microphones')
 ADDITIONS = ('sound',)
 """Additional tables; the nuScenes devkit ignores them."""
-
-Record = dict[str, Any]
-
 JPEG_QUALITY = 90
 EXTENSIONS = {'camera': 'jpg', 'lidar': 'pcd.bin', 'radar': 'pcd'}
 TABLES = ('scene', 'log', 'calibrated_sensor', 'sample', 'ego_pose', 'sample_data', 'instance',
           'sample_annotation', 'sound')
 """Tables with records of scenes; ``sound`` is an addition to the schema of nuScenes."""
+
+Record = dict[str, Any]
 
 
 def shared_tables() -> dict[str, list[Record]]:
@@ -129,11 +128,20 @@ class SceneWriter:
         for annotation in frame.annotations:
             self._annotate(sample, frame.index, annotation)
         if frame.sound is not None:
-            self._sound(sample, stamp, frame)
-        self._imu += [self._can_bus(reading) for reading in frame.inertial]
+            filename = self._filename(MICROPHONE_CHANNEL, stamp, 'wav')
+            self._write(filename, wav(frame.sound))
+            sources = [{'instance_token': self._token('instance', item.identity), 'sound': sound}
+                       for item in frame.state.objects
+                       for sound, on in (('siren', item.siren), ('horn', item.horn)) if on]
+            self._add('sound', self._token('sound', stamp), sample_token=sample, timestamp=stamp,
+                      duration=frame.sound.shape[1] / SAMPLE_RATE, filename=filename, sources=sources)
+        self._imu += [{  # as in the CAN bus expansion of nuScenes
+            'utime': self._identity.stamp(reading.time), 'q': reading.orientation,
+            'rotation_rate': reading.rotation_rate, 'linear_accel': reading.acceleration}
+            for reading in frame.inertial]
 
     def close(self) -> dict[str, list[Record]]:
-        """Link successive records and write the files of the whole scene; returns the records."""
+        """Link successive records and write the file of the IMU; returns all records by table."""
         samples = list(link_records(self._tables['sample'].values(), 'scene_token').values())[0]
         link_records(self._tables['sample_data'].values(), 'calibrated_sensor_token')
         boxes = link_records(self._tables['sample_annotation'].values(), 'instance_token')
@@ -141,19 +149,16 @@ class SceneWriter:
             self._tables['instance'][instance].update(
                 nbr_annotations=len(chain), first_annotation_token=chain[0]['token'],
                 last_annotation_token=chain[-1]['token'])
-        self._scene(samples)
-        if self._imu:
-            text = json.dumps(self._imu, separators=(',', ':'))
-            self._write(f'can_bus/{self._identity.name}_ms_imu.json', text.encode())
-        return {name: list(records.values()) for name, records in self._tables.items()}
-
-    def _scene(self, samples: list[Record]) -> None:
         name = self._identity.name
         log = self._add('log', self._token('log'), logfile=name, vehicle='world',
                         date_captured='2020-09-13', location='embedded-world')
         self._add('scene', self._token('scene'), log_token=log, nbr_samples=len(samples), name=name,
                   description=self._identity.description, first_sample_token=samples[0]['token'],
                   last_sample_token=samples[-1]['token'])
+        if self._imu:
+            text = json.dumps(self._imu, separators=(',', ':'))
+            self._write(f'can_bus/{name}_ms_imu.json', text.encode())
+        return {table: list(records.values()) for table, records in self._tables.items()}
 
     def _sensor_file(self, sample: str, pose: str, stamp: int, modality: str, channel: str,
                      data: bytes) -> None:
@@ -181,20 +186,6 @@ class SceneWriter:
                   visibility_token=str(annotation.visibility), size=[width, length, height],
                   num_lidar_pts=annotation.num_lidar_pts, num_radar_pts=annotation.num_radar_pts,
                   prev='', next='', **pose_record(box_pose(item)))
-
-    def _sound(self, sample: str, stamp: int, frame: WorldFrame) -> None:
-        filename = self._filename(MICROPHONE_CHANNEL, stamp, 'wav')
-        self._write(filename, wav(frame.sound))
-        sources = [{'instance_token': self._token('instance', item.identity), 'sound': sound}
-                   for item in frame.state.objects
-                   for sound, on in (('siren', item.siren), ('horn', item.horn)) if on]
-        self._add('sound', self._token('sound', stamp), sample_token=sample, timestamp=stamp,
-                  duration=frame.sound.shape[1] / SAMPLE_RATE, filename=filename, sources=sources)
-
-    def _can_bus(self, reading: InertialReading) -> Record:
-        """A row of the IMU file in the CAN bus expansion of nuScenes."""
-        return {'utime': self._identity.stamp(reading.time), 'q': reading.orientation,
-                'rotation_rate': reading.rotation_rate, 'linear_accel': reading.acceleration}
 
     def _filename(self, channel: str, stamp: int, extension: str) -> str:
         return f'samples/{channel}/{self._identity.name}__{channel}__{stamp}.{extension}'

@@ -9,7 +9,6 @@ nuScenes key frame instead, from --root or $NUSCENES_ROOT; the links were not tr
 """
 from __future__ import annotations
 
-import importlib.util
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
@@ -85,19 +84,6 @@ def _scene(root: Path | None) -> RealScene:
     return scene
 
 
-def drawing_problem() -> str:
-    """Return why the world cannot be rendered here, with the remedy; empty if it can."""
-    from mpnp_ros.cli.doctor import OK
-    from mpnp_world.checks import check_graphics
-    from mpnp_world.cli import PACKAGES
-
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        return f'the world needs {" and ".join(missing)}: pip install {" ".join(missing)}'
-    return next((f'the simulated cameras cannot render: {found.text}; {found.remedy}'
-                 for found in check_graphics() if found.state != OK), '')
-
-
 class _Demo:
     """The drive, or the nuScenes key frame."""
 
@@ -113,12 +99,12 @@ class _Demo:
     def drive(self) -> None:
         """Drive from day into night."""
         from mpnp_ros.methods.link_store import shipped_links
+        from mpnp_world.checks import require_cameras
         from mpnp_world.demo.picture import draw_drive
         from mpnp_world.demo.screen import make_view
         from mpnp_world.demo.tables import adaptations_table, phases_table
 
-        if problem := drawing_problem():
-            raise ConfigurationError(problem)
+        require_cameras()
         arguments, shipped = self.arguments, shipped_links()
         starts = [shipped[name].path for name in BEGUN_WITH]
         processes = Processes(self.log, arguments.params_file, starts[:1], starts, arguments.supervision,

@@ -42,12 +42,26 @@ def ego_model(trajectory: Trajectory, tick: float, image_width: int, headlights:
     tick: seconds of a simulation step.  image_width: pixels; images are 16 to 9.
     """
     x, y, _, yaw = trajectory.poses[0]
-    sensors = [*(_camera(channel, image_width) for channel in CAMERAS), _lidar(), _imu()]
-    lights = [_headlight(side) for side in (-0.6, 0.6)] if headlights else []
-    link = element('link', element('gravity', 'false'), _inertia(), _hull(), *lights, *sensors,
-                   name=BASE_FRAME)
+    moments = element('inertia', element('ixx', 500.0), element('iyy', 2000.0), element('izz', 2200.0))
+    # The body is below the view of sensors; it has no collision, because velocity commands move it.
+    length, width, _ = EGO_SIZE
+    hull = visual(Solid('box', (length, width, 0.6), (length / 2 - EGO_REAR, 0, 0.5), 'paint'), 'hull',
+                  (0.8, 0.8, 0.8))
+    hull.append(element('visibility_flags', str(OWN_BODY)))
+    reference = element('orientation_reference_frame', element('localization', 'ENU'))
+    at_base = Transform(np.eye(3), np.zeros(3))
+    imu = _sensor('IMU', 'imu', '/imu', IMU_RATE, at_base, element('imu', reference))
+    link = element(
+        'link', element('gravity', 'false'), element('inertial', element('mass', 1500.0), moments), hull,
+        *(_headlight(side) for side in ((-0.6, 0.6) if headlights else ())),
+        *(_camera(channel, image_width) for channel in CAMERAS), _lidar(), imu, name=BASE_FRAME)
+    # Odometry, including the transform from the map to the vehicle.
+    odometry = plugin('odometry-publisher', 'OdometryPublisher', element('odom_frame', MAP_FRAME),
+                      element('robot_base_frame', BASE_FRAME), element('odom_topic', '/odom'),
+                      element('tf_topic', '/tf'), element('odom_publish_frequency', ODOMETRY_RATE),
+                      element('dimensions', '3'))
     return element('model', element('pose', (x, y, 0, 0, 0, yaw)), link, *_drive(trajectory, tick, free),
-                   _odometry(), name=NAME)
+                   odometry, name=NAME)
 
 
 def _sensor(channel: str, kind: str, topic: str, rate: float, pose: Transform, *content: Element) -> Element:
@@ -90,29 +104,8 @@ def _fan(tag: str, samples: int, first: float, last: float) -> Element:
                    element('max_angle', last))
 
 
-def _imu() -> Element:
-    at_base = Transform(np.eye(3), np.zeros(3))
-    reference = element('orientation_reference_frame', element('localization', 'ENU'))
-    return _sensor('IMU', 'imu', '/imu', IMU_RATE, at_base, element('imu', reference))
-
-
 def _noise(deviation: float) -> Element:
     return element('noise', element('type', 'gaussian'), element('mean', 0.0), element('stddev', deviation))
-
-
-def _inertia() -> Element:
-    moments = (('ixx', 500.0), ('iyy', 2000.0), ('izz', 2200.0))
-    return element('inertial', element('mass', 1500.0),
-                   element('inertia', *(element(name, value) for name, value in moments)))
-
-
-def _hull() -> Element:
-    """The body, below the view of sensors; without collision, because velocity commands move it."""
-    length, width, _ = EGO_SIZE
-    hull = Solid('box', (length, width, 0.6), (length / 2 - EGO_REAR, 0, 0.5), 'paint')
-    made = visual(hull, 'hull', (0.8, 0.8, 0.8))
-    made.append(element('visibility_flags', str(OWN_BODY)))
-    return made
 
 
 def _headlight(side: float) -> Element:
@@ -136,32 +129,26 @@ def _drive(trajectory: Trajectory, tick: float, free: bool) -> list[Element]:
     ahead, left, rate = twists[0]
     control = plugin('velocity-control', 'VelocityControl', topic,
                      element('initial_linear', (ahead, left, 0)), element('initial_angular', (0, 0, rate)))
-    later = zip(trajectory.times[1:], [*twists[1:], (0.0, 0.0, 0.0)], strict=True)
-    return [control, *(_command(float(time) - tick, values) for time, values in later)]
-
-
-def _command(time: float, values: tuple[float, float, float]) -> Element:
-    """Publish a twist at clock ``time``, one step before it takes effect."""
-    seconds, nanoseconds = divmod(round(time * 1e9), 10 ** 9)
-    ahead, left, rate = (numbers([value]) for value in values)
-    matches = [element('match', str(value), field=f'sim.{field}')
-               for field, value in (('sec', seconds), ('nsec', nanoseconds))]
-    trigger = element('input', *matches, type='gz.msgs.Clock', topic='/clock')
-    order = element('output', f'linear: {{x: {ahead}, y: {left}}}, angular: {{z: {rate}}}',
-                    type='gz.msgs.Twist', topic=COMMAND_TOPIC)
-    return plugin('triggered-publisher', 'TriggeredPublisher', trigger, order)
-
-
-def _odometry() -> Element:
-    """Odometry, including the transform from the map to the vehicle."""
-    return plugin('odometry-publisher', 'OdometryPublisher', element('odom_frame', MAP_FRAME),
-                  element('robot_base_frame', BASE_FRAME), element('odom_topic', '/odom'),
-                  element('tf_topic', '/tf'), element('odom_publish_frequency', ODOMETRY_RATE),
-                  element('dimensions', '3'))
+    commands = []
+    for time, values in zip(trajectory.times[1:], [*twists[1:], (0.0, 0.0, 0.0)], strict=True):
+        # A twist is published one step before it takes effect.
+        seconds, nanoseconds = divmod(round((float(time) - tick) * 1e9), 10 ** 9)
+        ahead, left, rate = (numbers([value]) for value in values)
+        trigger = element('input', element('match', str(seconds), field='sim.sec'),
+                          element('match', str(nanoseconds), field='sim.nsec'),
+                          type='gz.msgs.Clock', topic='/clock')
+        order = element('output', f'linear: {{x: {ahead}, y: {left}}}, angular: {{z: {rate}}}',
+                        type='gz.msgs.Twist', topic=COMMAND_TOPIC)
+        commands.append(plugin('triggered-publisher', 'TriggeredPublisher', trigger, order))
+    return [control, *commands]
 
 
 def rig_urdf() -> str:
-    """The URDF with fixed joints; camera frames look along z, as :mod:`~mpnp_world.sensors.rig` has them."""
+    """The rig as URDF with fixed joints, for robot_state_publisher.
+
+    Frames are as in a converted nuScenes scene: base_link and one child per sensor, named like its topics.
+    Camera frames look along z, as :mod:`~mpnp_world.sensors.rig` has them.
+    """
     robot = Element('robot', name='mpnp_rig')
     SubElement(robot, 'link', name=BASE_FRAME)
     for channel, mounting in {**CAMERAS, LIDAR_CHANNEL: LIDAR}.items():

@@ -38,17 +38,13 @@ def element(tag: str, *content: Element | str | float | Iterable[float], **attri
 
 def numbers(values: Iterable[float]) -> str:
     """Decimals with at most four places, separated by blanks."""
-    return ' '.join(map(_decimal, values))
+    texts = (f'{value:.4f}'.rstrip('0').rstrip('.') for value in values)
+    return ' '.join('0' if text == '-0' else text for text in texts)
 
 
 def coarse(values: Iterable[float]) -> list[float]:
     """Values rounded to two places, for colours and visual sizes."""
     return [round(float(value), 2) for value in values]
-
-
-def _decimal(value: float) -> str:
-    text = f'{value:.4f}'.rstrip('0').rstrip('.')
-    return '0' if text == '-0' else text
 
 
 def roll_pitch_yaw(rotation: np.ndarray) -> Triple:

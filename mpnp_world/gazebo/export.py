@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
@@ -73,9 +73,13 @@ def world_sdf(states: Sequence[WorldState], free: bool = False, image_width: int
     if conditions.weather != 'clear':
         raise ConfigurationError(f'Gazebo has no {conditions.weather}; export clear weather')
     trajectory, dark = ego_trajectory(states), conditions.light != 'day'
-    standing = _near(states[0].scenery.fixtures, trajectory)
-    parts = [*_systems(), *_scene(conditions), ground(_near_patches(states[0].scenery.patches, trajectory)),
-             *fixtures(standing, dark), *(lamp_lights(standing, LAMPS) if dark else ()),
+    scenery, (x, y) = states[0].scenery, trajectory.poses[0, :2]
+    near = [item for item in scenery.fixtures if _is_near(item, trajectory, max(item.size[:2]) / 2)]
+    standing = sorted(near, key=lambda item: math.hypot(item.x - x, item.y - y))
+    patches = tuple(patch for patch in scenery.patches
+                    if _distance(_edge_points(patch), trajectory).min() < REACH)
+    parts = [*_systems(), *_scene(conditions), ground(patches), *fixtures(standing, dark),
+             *(lamp_lights(standing, LAMPS) if dark else ()),
              *signals(states, lambda item: _is_near(item, trajectory)), *_things(states, trajectory),
              ego_model(trajectory, TICK, image_width, dark, free)]
     return document(element('sdf', element('world', *parts, name=NAME), version='1.9'))
@@ -118,20 +122,8 @@ def _things(states: Sequence[WorldState], ego: Trajectory) -> list[Element]:
     return made
 
 
-def _near(items: Iterable[Fixture], trajectory: Trajectory) -> list[Fixture]:
-    """Fixtures within reach of the trajectory, those nearest to its start first."""
-    x, y = trajectory.poses[0, :2]
-    return sorted((item for item in items if _is_near(item, trajectory, max(item.size[:2]) / 2)),
-                  key=lambda item: math.hypot(item.x - x, item.y - y))
-
-
 def _is_near(item: Fixture | Signal, trajectory: Trajectory, radius: float = 0.0) -> bool:
     return bool(_distance(np.array([(item.x, item.y)]), trajectory)[0] < REACH + radius)
-
-
-def _near_patches(patches: Iterable[Patch], trajectory: Trajectory) -> tuple[Patch, ...]:
-    """Patches with a corner or edge within reach."""
-    return tuple(item for item in patches if _distance(_edge_points(item), trajectory).min() < REACH)
 
 
 def _edge_points(patch: Patch) -> np.ndarray:

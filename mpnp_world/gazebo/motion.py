@@ -47,8 +47,16 @@ def trajectories(states: Sequence[WorldState]) -> dict[int, tuple[WorldObject, T
         for item in state.objects:
             seen.setdefault(item.identity, {})[state.time] = item
     times = np.array([state.time for state in states]) - states[0].time
-    return {identity: (next(iter(items.values())), Trajectory(times, _held(items, states)))
-            for identity, items in seen.items()}
+    found = {}
+    for identity, items in seen.items():
+        first = current = next(iter(items.values()))
+        poses = np.zeros((len(states), 4))
+        for row, state in zip(poses, states, strict=True):
+            current = items.get(state.time, current)
+            row[:] = current.x, current.y, current.z, current.yaw
+        poses[:, 3] = np.unwrap(poses[:, 3])
+        found[identity] = first, Trajectory(times, poses)
+    return found
 
 
 def ego_trajectory(states: Sequence[WorldState]) -> Trajectory:
@@ -85,13 +93,3 @@ def twist(start: np.ndarray, end: np.ndarray, seconds: float) -> tuple[float, fl
     stretch = half / math.tan(half) if abs(half) > 1e-6 else 1.0
     forward, sideways = stretch * ahead + half * left, stretch * left - half * ahead
     return forward / seconds, sideways / seconds, turn / seconds
-
-
-def _held(items: dict[float, WorldObject], states: Sequence[WorldState]) -> np.ndarray:
-    poses, current = [], next(iter(items.values()))
-    for state in states:
-        current = items.get(state.time, current)
-        poses.append((current.x, current.y, current.z, current.yaw))
-    held = np.array(poses, np.float64)
-    held[:, 3] = np.unwrap(held[:, 3])
-    return held

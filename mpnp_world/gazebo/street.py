@@ -34,20 +34,15 @@ def ground(patches: tuple[Patch, ...]) -> Element:
 def _slab(patch: Patch, top: float) -> Solid:
     """The slab of a patch; a box if the patch is a rectangle, which is cheaper to draw."""
     corners, height = np.array(patch.corners), top + PLAIN_DEPTH
-    if not _is_rectangle(corners):
-        return Solid('polygon', (1, 1, height), (0, 0, -PLAIN_DEPTH), patch.material, outline=patch.corners)
     along, across = corners[1] - corners[0], corners[2] - corners[1]
+    is_rectangle = len(corners) == 4 and abs(along @ across) < 0.01 and np.allclose(
+        corners[3] - corners[0], across, atol=0.01)
+    if not is_rectangle:
+        return Solid('polygon', (1, 1, height), (0, 0, -PLAIN_DEPTH), patch.material, outline=patch.corners)
     x, y = corners.mean(0)
     size = (float(np.hypot(*along)), float(np.hypot(*across)), height)
     return Solid('box', size, (x, y, top - height / 2), patch.material,
                  (0, 0, float(np.arctan2(along[1], along[0]))))
-
-
-def _is_rectangle(corners: np.ndarray) -> bool:
-    if len(corners) != 4:
-        return False
-    along, across = corners[1] - corners[0], corners[2] - corners[1]
-    return bool(abs(along @ across) < 0.01 and np.allclose(corners[3] - corners[0], across, atol=0.01))
 
 
 def fixtures(items: Iterable[Fixture], glowing: bool) -> list[Element]:
@@ -62,8 +57,19 @@ def fixtures(items: Iterable[Fixture], glowing: bool) -> list[Element]:
 
 def lamp_lights(items: Sequence[Fixture], most: int) -> list[Element]:
     """The light of the first ``most`` street lamps, without shadows."""
-    lamps = [item for item in items if item.kind == 'lamp'][:most]
-    return [_lamp_light(item, f'lamp_light_{number}') for number, item in enumerate(lamps)]
+    lights = []
+    for number, lamp in enumerate([item for item in items if item.kind == 'lamp'][:most]):
+        reach, height = LAMP_HEAD * lamp.size[0], lamp.z + lamp.size[2] - 0.25
+        x, y = lamp.x + reach * math.cos(lamp.yaw), lamp.y + reach * math.sin(lamp.yaw)
+        spot = element('spot', element('inner_angle', 1.0), element('outer_angle', 2.2),
+                       element('falloff', 1.0))
+        fading = element('attenuation', element('range', 25.0), element('constant', 0.3),
+                         element('linear', 0.05), element('quadratic', 0.01))
+        lights.append(element(
+            'light', element('pose', (x, y, height, 0, 0, 0)), element('cast_shadows', 'false'),
+            element('diffuse', (1, 0.82, 0.55, 1)), element('specular', (0.1, 0.1, 0.1, 1)),
+            element('direction', (0, 0, -1)), fading, spot, name=f'lamp_light_{number}', type='spot'))
+    return lights
 
 
 def signals(states: Sequence[WorldState], wanted: Callable[[Signal], bool]) -> list[Element]:
@@ -83,8 +89,10 @@ def signals(states: Sequence[WorldState], wanted: Callable[[Signal], bool]) -> l
 
 def _lens(name: str, signal: Signal, colour: str, on: Sequence[bool], times: Sequence[float]) -> Element:
     """A lens; static if always lit, otherwise an actor that moves out of the head while lit."""
-    glow = [_glow(colour, left, up + LENSES[colour], f'lens{number}')
-            for number, (left, up) in enumerate(SIGNAL_HEADS)]
+    shape = element('geometry', element('ellipsoid', element('radii', (0.05, 0.13, 0.13))))
+    shine = element('material', element('diffuse', GLOWS[colour]), element('emissive', GLOWS[colour]))
+    glow = [element('visual', element('pose', (0, left, up + LENSES[colour], 0, 0, 0)), shape, shine,
+                    name=f'lens{number}') for number, (left, up) in enumerate(SIGNAL_HEADS)]
     if all(on):
         return still_model(name, _pose(signal, SHOWN), glow)
     moments = [(times[0], on[0])]
@@ -98,23 +106,6 @@ def _lens(name: str, signal: Signal, colour: str, on: Sequence[bool], times: Seq
 
 
 def _pose(signal: Signal, along: float) -> tuple[float, ...]:
+    """The pose of a signal, moved ``along`` metres in its direction."""
     x, y = signal.x + along * math.cos(signal.yaw), signal.y + along * math.sin(signal.yaw)
     return x, y, 0, 0, 0, signal.yaw
-
-
-def _glow(colour: str, left: float, up: float, name: str) -> Element:
-    shape = element('geometry', element('ellipsoid', element('radii', (0.05, 0.13, 0.13))))
-    shine = element('material', element('diffuse', GLOWS[colour]), element('emissive', GLOWS[colour]))
-    return element('visual', element('pose', (0, left, up, 0, 0, 0)), shape, shine, name=name)
-
-
-def _lamp_light(item: Fixture, name: str) -> Element:
-    height = item.z + item.size[2] - 0.25
-    reach = LAMP_HEAD * item.size[0]
-    x, y = item.x + reach * math.cos(item.yaw), item.y + reach * math.sin(item.yaw)
-    spot = element('spot', element('inner_angle', 1.0), element('outer_angle', 2.2), element('falloff', 1.0))
-    fading = element('attenuation', element('range', 25.0), element('constant', 0.3), element('linear', 0.05),
-                     element('quadratic', 0.01))
-    return element('light', element('pose', (x, y, height, 0, 0, 0)), element('cast_shadows', 'false'),
-                   element('diffuse', (1, 0.82, 0.55, 1)), element('specular', (0.1, 0.1, 0.1, 1)),
-                   element('direction', (0, 0, -1)), fading, spot, name=name, type='spot')

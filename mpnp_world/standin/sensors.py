@@ -1,4 +1,8 @@
-"""Camera images and LiDAR sweeps of a street."""
+"""Camera images and LiDAR sweeps of a street.
+
+An image is painted with flat shaded faces, far ones first.  A sweep casts rays against blocks and the ground;
+the nearest hit wins.
+"""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
@@ -57,25 +61,27 @@ class StandinPainter:
         self._eye, self._camera = pose.translation, pose.inverse()
         self._intrinsics = np.array(mounting.intrinsics)
         self._light = NIGHT_LIGHT if street.night else 1.0
-        self.image = _sky(street.night)
+        top, horizon = (np.array(colour, float) for colour in (NIGHT_SKY if street.night else SKY))
+        width, height = IMAGE_SIZE
+        share = np.clip(np.linspace(0, 1.8, height), 0, 1)[:, None]
+        sky = (top * (1 - share) + horizon * share).astype(np.uint8)
+        self.image = Image.fromarray(np.repeat(sky[:, None], width, 1))
         self._draw = ImageDraw.Draw(self.image)
 
     def paint(self) -> Image.Image:
         """Paint everything; returns the image, 1600x900."""
         for face in _ground(self._eye[0]):
             self._face(face)
-        for building in sorted(self._street.buildings, key=self._building_distance, reverse=True):
+        for building in sorted(self._street.buildings, reverse=True, key=lambda building: abs(
+                np.clip(self._eye[0], building.start, building.end) - self._eye[0])):
             middle = (building.start + building.end) / 2
             if not self._behind(np.array([middle, self._eye[1], 0.0]), building.end - building.start + 15):
                 self._solid(_building_faces(building, self._street.night))
         self._actors()
         return self.image
 
-    def _building_distance(self, building: Building) -> float:
-        nearest = np.clip(self._eye[0], building.start, building.end)
-        return abs(nearest - self._eye[0])
-
     def _actors(self) -> None:
+        """Paint all shadows, then the blocks of the actors."""
         posed = [(actor, actor.pose(self._time)) for actor in self._street.actors]
         posed.sort(key=lambda item: np.linalg.norm(item[1].translation - self._eye), reverse=True)
         for actor, pose in posed:
@@ -86,7 +92,9 @@ class StandinPainter:
             if self._behind(pose.translation, max(actor.size)):
                 continue
             eye = pose.inverse().apply(self._eye)
-            for block in sorted(blocks_of(actor), key=lambda block: _paint_order(block, eye)):
+            # Far blocks first, those on the surface of another block last.
+            for block in sorted(blocks_of(actor), key=lambda block: (
+                    block.outward is not None, -float(np.linalg.norm(block.centre - eye)))):
                 if block.outward is None or (eye[:2] - block.centre[:2]) @ block.outward > 0:
                     corners = pose.apply(block.corners)
                     self._solid(Face(corners[list(face)], block.colour, block.lit) for face in FACES)
@@ -98,11 +106,14 @@ class StandinPainter:
     def _solid(self, faces: Iterable[Face]) -> None:
         """Paint the faces of a convex body that face the camera."""
         for face in faces:
-            normal = _normal(face.polygon)
-            if normal @ (self._eye - face.polygon[0]) > 0:
+            polygon = face.polygon
+            normal = np.cross(polygon[1] - polygon[0], polygon[2] - polygon[1])
+            normal = normal / (np.linalg.norm(normal) + 1e-12)
+            if normal @ (self._eye - polygon[0]) > 0:
                 self._face(face, normal)
 
     def _face(self, face: Face, normal: np.ndarray | None = None) -> None:
+        """Paint a face as far as it is in the image; normal: for shading, None for the ground."""
         polygon = _clip(self._camera.apply(face.polygon))
         if len(polygon) < 3:
             return
@@ -110,26 +121,11 @@ class StandinPainter:
         pixels = pixels[:, :2] / pixels[:, 2:]
         if (pixels.max(0) < 0).any() or (pixels.min(0) > IMAGE_SIZE).any():
             return
-        self._draw.polygon([tuple(point) for point in pixels.tolist()], fill=self._shade(face, normal))
-
-    def _shade(self, face: Face, normal: np.ndarray | None) -> Colour:
-        if face.lit:
-            return face.colour
-        sun = 1.0 if normal is None else AMBIENT + (1 - AMBIENT) * max(0.0, float(normal @ SUN))
-        return tuple(int(channel * sun * self._light) for channel in face.colour)
-
-
-def _paint_order(block: Block, eye: np.ndarray) -> tuple[bool, float]:
-    """Sort key of blocks: far ones first, those on the surface of another block last."""
-    return block.outward is not None, -float(np.linalg.norm(block.centre - eye))
-
-
-def _sky(night: bool) -> Image.Image:
-    top, horizon = (np.array(colour, float) for colour in (NIGHT_SKY if night else SKY))
-    width, height = IMAGE_SIZE
-    share = np.clip(np.linspace(0, 1.8, height), 0, 1)[:, None]
-    column = (top * (1 - share) + horizon * share).astype(np.uint8)
-    return Image.fromarray(np.repeat(column[:, None], width, 1))
+        colour = face.colour
+        if not face.lit:
+            sun = 1.0 if normal is None else AMBIENT + (1 - AMBIENT) * max(0.0, float(normal @ SUN))
+            colour = tuple(int(channel * sun * self._light) for channel in colour)
+        self._draw.polygon([tuple(point) for point in pixels.tolist()], fill=colour)
 
 
 def _ground(x: float) -> Iterator[Face]:
@@ -152,13 +148,10 @@ def _strip(x: float, low: float, high: float, colour: Colour) -> Face:
 
 
 def _building_faces(building: Building, night: bool) -> Iterator[Face]:
+    """The block of a building, and the windows towards the road."""
     block, outwards = building_block(building), 1 if building.side == 'left' else -1
-    edge = BUILDING_EDGE[building.side]
     yield from (Face(block.corners[list(face)], block.colour) for face in FACES)
-    yield from _windows(building, edge - outwards * .02, outwards, night)
-
-
-def _windows(building: Building, y: float, outwards: int, night: bool) -> Iterator[Face]:
+    y = BUILDING_EDGE[building.side] - outwards * .02
     columns, floors = int((building.end - building.start) / 3), int(building.height / 3)
     pitch = (building.end - building.start) / max(columns, 1)
     for column in range(columns):
@@ -168,11 +161,6 @@ def _windows(building: Building, y: float, outwards: int, night: bool) -> Iterat
             z = 3 * floor + 1.0
             corners = [(x - .6, y, z), (x + .6, y, z), (x + .6, y, z + 1.5), (x - .6, y, z + 1.5)]
             yield Face(np.array(corners[::outwards]), LIT_WINDOW if lit else WINDOW, lit)
-
-
-def _normal(polygon: np.ndarray) -> np.ndarray:
-    normal = np.cross(polygon[1] - polygon[0], polygon[2] - polygon[1])
-    return normal / (np.linalg.norm(normal) + 1e-12)
 
 
 def _clip(polygon: np.ndarray) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""The street: poses of all actors as functions of time.
+"""The street: poses of all actors as functions of time, and their shapes.
+
+An actor is a few tapered blocks inside its annotated box.
 
 Street frame: x along the road, the ego vehicle drives towards +x on the line y = 0 (right-hand traffic).
 """
@@ -103,20 +105,14 @@ def make_street(number: int, seed: int) -> StandinStreet:
     """Scene ``number`` (from 1) of a stand-in: even numbers are night scenes."""
     rng = random.Random(f'street/{seed}/{number}')
     night = number % 2 == 0
-    actors = [replace(actor, name=f'{index:03d}') for index, actor in enumerate(_actors(rng))]
+    actors = [*_traffic(rng), *_parking(rng), *_construction(rng), *_sidewalks(rng)]
+    actors = [replace(actor, name=f'{index:03d}') for index, actor in enumerate(actors)]
     return StandinStreet(
         name=f'scene-{number:04d}', night=night, speed=rng.uniform(3.0, 6.0),
         description=('Night, ' if night else '') + 'generated street, parked cars, construction, pedestrians',
         origin=Transform(rotation_about_z(rng.uniform(-math.pi, math.pi)),
                          _point(rng.uniform(300, 900), rng.uniform(300, 900))),
         actors=tuple(actors), buildings=tuple(_buildings(rng)))
-
-
-def _actors(rng: random.Random) -> Iterator[Actor]:
-    yield from _traffic(rng)
-    yield from _parking(rng)
-    yield from _construction(rng)
-    yield from _sidewalks(rng)
 
 
 def _traffic(rng: random.Random) -> Iterator[Actor]:
@@ -160,18 +156,15 @@ def _sidewalks(rng: random.Random) -> Iterator[Actor]:
     for side, y in SIDEWALK.items():
         x = rng.uniform(-36, -28)
         while x < 40:
-            yield _walker(rng, x, y + rng.uniform(-.9, .9))
+            place = x, y + rng.uniform(-.9, .9)
+            status = rng.choices(['moving', 'standing', 'not standing'], [6, 3, 1])[0]
+            yaw = rng.choice([0.0, math.pi]) if status == 'moving' else rng.uniform(-math.pi, math.pi)
+            yield _actor(rng, 'pedestrian', status, *place, yaw, 1.3 if status == 'moving' else 0.0)
             x += rng.uniform(8, 16)
         kerb = y - 1.2 if side == 'left' else y + 1.2
         yield _actor(rng, 'bicycle', 'without rider', rng.uniform(-12, 18), kerb)
     yield _actor(rng, 'bicycle', 'with rider', rng.uniform(-12, 20), ROAD_EDGES[0] + .3, speed=3.5)
     yield _actor(rng, 'motorcycle', 'without rider', rng.uniform(20, 24), SIDEWALK['left'] - 1.2)
-
-
-def _walker(rng: random.Random, x: float, y: float) -> Actor:
-    status = rng.choices(['moving', 'standing', 'not standing'], [6, 3, 1])[0]
-    yaw = rng.choice([0.0, math.pi]) if status == 'moving' else rng.uniform(-math.pi, math.pi)
-    return _actor(rng, 'pedestrian', status, x, y, yaw, 1.3 if status == 'moving' else 0.0)
 
 
 def _actor(rng: random.Random, category: str, attribute: str | None, x: float, y: float,

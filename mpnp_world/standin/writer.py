@@ -65,9 +65,6 @@ class StandInWriter:
             (root / 'samples' / channel).mkdir(parents=True)
             self._add('sensor', _token('sensor', channel), channel=channel,
                       modality='lidar' if channel == LIDAR_CHANNEL else 'camera')
-        self._vocabulary()
-
-    def _vocabulary(self) -> None:
         for index, name in enumerate(CATEGORY_NAMES.values()):
             self._add('category', _token('category', name), name=name, description='', index=index + 1)
         for name in ATTRIBUTE_OF_NUSCENES:
@@ -137,15 +134,19 @@ class StandInWriter:
 
     def _annotate(self, street: StandinStreet, scene: str, sample: str, time: float, sweep: Sweep) -> None:
         """Add boxes of the actors with points in the sweep."""
+        families = {'pedestrian': 'pedestrian', 'bicycle': 'cycle', 'motorcycle': 'cycle'}
         for number in np.flatnonzero(sweep.hits).tolist():
             actor = street.actors[number]
             instance = self._add('instance', _token('instance', scene, actor.name),
                                  category_token=_token('category', CATEGORY_NAMES[actor.category]))
+            family = families.get(actor.category, 'vehicle')
+            attributes = [_token('attribute', name) for name, word in ATTRIBUTE_OF_NUSCENES.items()
+                          if word == actor.attribute and name.startswith(family)]
             length, width, height = actor.size
             box = actor.pose(time)
             centre = Transform(box.rotation, box.translation + (0, 0, height / 2))
             self._add('sample_annotation', _token('annotation', sample, actor.name), sample_token=sample,
-                      instance_token=instance, attribute_tokens=_attributes(actor.category, actor.attribute),
+                      instance_token=instance, attribute_tokens=attributes,
                       visibility_token=str(1 + int(np.searchsorted([.4, .6, .8], sweep.visible[number]))),
                       size=[width, length, height], num_lidar_pts=int(sweep.hits[number]), num_radar_pts=0,
                       prev='', next='', **_pose(street.origin @ centre))
@@ -153,12 +154,6 @@ class StandInWriter:
     def _add(self, table: str, token: str, **fields: Any) -> str:
         self._tables[table][token] = {'token': token, **fields}
         return token
-
-
-def _attributes(category: str, attribute: str | None) -> list[str]:
-    kind = {'pedestrian': 'pedestrian', 'bicycle': 'cycle', 'motorcycle': 'cycle'}.get(category, 'vehicle')
-    return [_token('attribute', name) for name, word in ATTRIBUTE_OF_NUSCENES.items()
-            if word == attribute and name.startswith(kind)]
 
 
 def _pose(pose: Transform) -> Record:

@@ -7,6 +7,7 @@ import pytest
 
 from mpnp_ros.cli import doctor
 from mpnp_ros.cli.doctor import OK, WARNING
+from mpnp_ros.errors import ConfigurationError
 from mpnp_world import checks
 
 
@@ -37,3 +38,9 @@ def test_where_the_world_draws(graphics):
     finding, = checks.check_graphics()
     assert (finding.name, finding.state) == ('EGL', OK)
     assert 'OpenGL' in finding.text
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(ConfigurationError, match='needs moderngl and embreex: pip install moderngl embreex'):
+        checks.require_cameras()

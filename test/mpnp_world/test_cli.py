@@ -15,7 +15,7 @@ pytest.importorskip('embreex', reason='embreex is not installed: the world has n
 from mpnp_ros.bags.player import BagPlayer
 from mpnp_ros.cli.main import main
 from mpnp_ros.nuscenes.tables import NuScenes
-from mpnp_world import cli as world
+from mpnp_world import checks
 from mpnp_world.dataset.objects_only import read_objects
 
 
@@ -80,7 +80,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path, capsys):
 
 
 def test_a_package_that_is_missing_is_named_with_the_remedy(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(world, 'PACKAGES', ('moderngl', 'a_package_of_the_future'))
+    monkeypatch.setattr(checks, 'PACKAGES', ('moderngl', 'a_package_of_the_future'))
     assert main(['world', 'show', '--output', str(tmp_path / 'picture.png')]) == 2
     assert 'pip install a_package_of_the_future' in capsys.readouterr().err
 

@@ -40,12 +40,6 @@ def test_without_egl_the_remedy_is_named(monkeypatch, capsys):
     assert 'libEGL.so.1 is not there; apt install libegl1' in capsys.readouterr().err
 
 
-def test_a_package_that_is_missing_is_named(monkeypatch):
-    monkeypatch.setattr(demo.importlib.util, 'find_spec', lambda name: None)
-    assert demo.drawing_problem() == ('the world needs moderngl and embreex: '
-                                      'pip install moderngl embreex')
-
-
 def test_the_real_key_frame_needs_no_egl(standin, monkeypatch, capsys):
     without_drawing(monkeypatch)
     shown = []
