@@ -38,50 +38,50 @@ from mpnp_world.sensors.imu import inertial_readings
 class WorldOptions(Options):
     """Parameters of the world node."""
 
-    seed: int = option(0, 'of streets and traffic', low=0, high=MAX_SEED)
+    seed: int = option(0, 'random seed of streets and traffic', low=0, high=MAX_SEED)
     light: str = option('day', 'light of the scene', choices=LIGHTS, change=Change.LIVE)
     weather: str = option('clear', 'weather of the scene', choices=WEATHERS, change=Change.LIVE)
     rate: float = option(
-        1.0, 'speed; 1 is real time, where the machine is fast enough', low=0.01, high=100.0,
+        1.0, 'speed of time; 1: real time, where the machine is fast enough', low=0.01, high=100.0,
         change=Change.LIVE)
-    paused: bool = option(
-        False, 'whether the world stands still; may be set from the start', change=Change.LIVE)
+    paused: bool = option(False, 'whether the world stands still', change=Change.LIVE)
     hold: bool = option(
-        False, 'whether the world pauses itself at every key frame, until `paused` is set to false',
+        False, 'whether the world pauses at every key frame until `paused` is set to false',
         change=Change.LIVE)
     key_frame_rate: float = option(
-        2.0, 'images, sweeps, boxes and questions a second of the world', unit='Hz', low=0.1, high=20.0)
+        2.0, 'key frames per simulated second: images, sweeps, boxes and questions', unit='Hz', low=0.1,
+        high=20.0)
     motion_rate: float = option(
         20.0,
-        'how often /clock, /odom and /tf are published in a second of the world, and the 100 readings of '
-        '/imu', unit='Hz', low=1.0, high=100.0)
+        'messages on /clock, /odom and /tf per simulated second; the 100 readings of /imu are published with '
+        'them', unit='Hz', low=1.0, high=100.0)
     sensors: tuple[str, ...] = option(
-        ('camera', 'lidar', 'radar'), 'sensors the vehicle has', choices=tuple(CHANNELS))
-    width: int = option(400, 'of the images', unit='pixel', low=16, high=1600)
-    height: int = option(225, 'of the images', unit='pixel', low=16, high=900)
-    questions: int = option(6, 'most labelled questions of each kind a key frame', low=0, high=1000)
+        ('camera', 'lidar', 'radar'), 'sensors of the vehicle', choices=tuple(CHANNELS))
+    width: int = option(400, 'width of the images', unit='pixel', low=16, high=1600)
+    height: int = option(225, 'height of the images', unit='pixel', low=16, high=900)
+    questions: int = option(
+        6, 'maximum number of labelled questions of each kind per key frame', low=0, high=1000)
     question_distance: float = option(
-        Scope.max_distance, 'how far away things are that labelled questions are about', unit='m', low=1.0,
-        high=80.0)
+        Scope.max_distance, 'maximum distance of objects that labelled questions are about', unit='m',
+        low=1.0, high=80.0)
     question_points: int = option(
-        Scope.min_points, 'LiDAR and radar points that such a thing has at least', low=0, high=1000)
+        Scope.min_points, 'minimum number of LiDAR and radar points on such an object', low=0, high=1000)
     question_anchors: bool = option(
         Scope.anchors,
-        'whether labelled questions also ask where things are from other things than the vehicle')
+        'whether labelled questions also give positions relative to other objects than the vehicle')
     scene_duration: float = option(
-        20.0, 'after so long the drive goes on in the streets of the next seed', unit='s', low=1.0,
-        high=float(SLOT))
-    duration: float = option(3600.0, 'after so long the world ends', unit='s', low=0.1, high=1e6)
-    wait_for: tuple[str, ...] = option((), 'topics that must have a subscriber before it begins')
-    wait_timeout: float = option(
-        60.0, 'begin after so long even if a subscriber is missing', unit='s', low=0.0)
+        20.0, 'duration of a scene; the drive then continues in the streets of the next seed', unit='s',
+        low=1.0, high=float(SLOT))
+    duration: float = option(3600.0, 'duration of the simulation', unit='s', low=0.1, high=1e6)
+    wait_for: tuple[str, ...] = option((), 'topics that need a subscriber before the drive begins')
+    wait_timeout: float = option(60.0, 'maximum time to wait for these subscribers', unit='s', low=0.0)
     require_listeners: bool = option(
-        False, 'stop with an error if a subscriber is still missing after wait_timeout')
+        False, 'whether to end with an error if a subscriber is missing after wait_timeout')
 
 
 PARAMETERS = WorldOptions
 LARGEST_LAG = 1.0
-"""Seconds of lag that the world makes up for; more is dropped."""
+"""Maximum lag that the world makes up for, seconds; more is dropped."""
 
 
 class Pace:
