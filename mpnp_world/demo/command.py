@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 LOG_WIDTH = 132
 STARTING = 'starting nodes; the first start converts the models, which takes about a minute'
-BEGUN_WITH = ('camera', 'objects')
-"""Shipped links of the robot: those to its camera, and those to true objects, from which new links start."""
+INITIAL_LINKS = ('camera', 'objects')
+"""Shipped links that new links may start from; the robot itself begins with those to its camera."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -62,26 +62,22 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Drive, ask, show; exit code 0."""
+    """Run the drive, or ask about the real key frame; returns the exit code."""
     from rich.console import Console
 
     console = Console()
     if not console.is_terminal:  # a log: wide enough for questions on one line
         console = Console(width=LOG_WIDTH)
     demo = _Demo(console, arguments)
-    if arguments.nuscenes:
-        demo.look_at(_scene(arguments.root))
-    else:
+    if not arguments.nuscenes:
         demo.drive()
-    return 0
-
-
-def _scene(root: Path | None) -> RealScene:
-    scene = find_scene(root)
+        return 0
+    scene = find_scene(arguments.root)
     if scene is None:
         raise ConfigurationError('no nuScenes key frame found; set a nuScenes root with --root or '
                                  'NUSCENES_ROOT')
-    return scene
+    demo.look_at(scene)
+    return 0
 
 
 class _Demo:
@@ -106,7 +102,7 @@ class _Demo:
 
         require_cameras()
         arguments, shipped = self.arguments, shipped_links()
-        starts = [shipped[name].path for name in BEGUN_WITH]
+        starts = [shipped[name].path for name in INITIAL_LINKS]
         processes = Processes(self.log, arguments.params_file, starts[:1], starts, arguments.supervision,
                               arguments.seed)
         with self._robot(processes) as robot:
@@ -149,7 +145,7 @@ class _Demo:
             yield LiveVehicle(node, processes)
 
     def _wait(self, robot: LiveVehicle, modalities: Sequence[str]) -> Majority:
-        """Count what the majority says while the nodes start."""
+        """Return the majority answers, counted while the nodes start, once these are ready."""
         with self._busy(STARTING):
             majority = count_majority(SCOPE, QUESTIONS_A_KIND)
             robot.wait_until_ready(modalities, self.arguments.timeout)

@@ -1,4 +1,4 @@
-"""The drive of the demo: its phases, questions and results, without ROS."""
+"""The drive of the demo, without ROS: its phases, questions and results, and the majority answers."""
 from __future__ import annotations
 
 import hashlib
@@ -27,8 +27,9 @@ QUESTIONS_A_FRAME, MOST_SKIPPED = 16, 5
 LONGEST_PAUSE, LONGEST_ADAPTATION = 300., 1200.
 """Seconds after which a phase ends without its adaptation: if none is in progress, and in total."""
 
-SEEDS, KEY_FRAMES, INTERVAL = range(60), 8, 3.0
-FILE = 'majority.json'
+MAJORITY_SEEDS, MAJORITY_FRAMES, MAJORITY_INTERVAL = range(60), 8, 3.0
+"""Scenes on which majority answers are counted, their key frames, and seconds between these."""
+MAJORITY_FILE = 'majority.json'
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ class Drive:
 
     def exchanges(self, phase: Phase | None = None) -> list[Exchange]:
         """Return the exchanges of one phase, or all."""
-        return [one for moment in self.moments if phase in (None, moment.phase) for one in moment.exchanges]
+        return [exchange for moment in self.moments if phase in (None, moment.phase)
+                for exchange in moment.exchanges]
 
     def scores(self) -> list[tuple[Phase, Score]]:
         """Return the score of every phase; for one that adapts, only of the adaptation."""
@@ -161,7 +163,7 @@ class Drive:
 
     def latencies(self, training: bool) -> np.ndarray:
         """Return [n] seconds of questions asked while links were trained, or while none were."""
-        return np.array([one.latency for one in self.exchanges() if one.training is training])
+        return np.array([exchange.latency for exchange in self.exchanges() if exchange.training is training])
 
 
 class Vehicle(Protocol):
@@ -217,7 +219,16 @@ def drive_through(vehicle: Vehicle, phases: Sequence[Phase], seconds: float, maj
             if frame is None:
                 drive.skip()
                 continue
-            _ask_about(vehicle, frame, drive, phase, chooser, majority, view, start)
+            sight, questions = frame
+            exchanges: list[Exchange] = []
+            for question in chooser.choose(questions, QUESTIONS_A_FRAME):
+                exchanges.append(vehicle.ask(question, majority.guess(question)))
+                view.answered(drive, phase, exchanges)
+            events, drive.adaptations = vehicle.news(start)
+            entered = [event for event in drive.events if event.kind == 'phase']
+            drive.events = sorted([*entered, *events], key=lambda event: event.seconds)
+            drive.moments.append(DriveMoment(phase, time.monotonic() - start, exchanges, sight))
+            view.passed(drive, drive.moments[-1])
             passed = time.monotonic() - began
             if phase.adapts and has_adapted(drive, phase, before):
                 break
@@ -249,35 +260,23 @@ def _is_given_up(drive: Drive, seconds: float) -> bool:
     return seconds >= LONGEST_ADAPTATION or time.monotonic() - drive.waiting >= LONGEST_PAUSE
 
 
-def _ask_about(vehicle: Vehicle, frame: tuple[Sight, Sequence[LabelledQuestion]], drive: Drive, phase: Phase,
-               chooser: Chooser, majority: Majority, view: View, start: float) -> None:
-    """Ask about one key frame, and record other events."""
-    sight, questions = frame
-    exchanges: list[Exchange] = []
-    for question in chooser.choose(questions, QUESTIONS_A_FRAME):
-        exchanges.append(vehicle.ask(question, majority.guess(question)))
-        view.answered(drive, phase, exchanges)
-    events, drive.adaptations = vehicle.news(start)
-    done = [event for event in drive.events if event.kind == 'phase']
-    drive.events = sorted([*done, *events], key=lambda event: event.seconds)
-    drive.moments.append(DriveMoment(phase, time.monotonic() - start, exchanges, sight))
-    view.passed(drive, drive.moments[-1])
-
-
 def count_majority(scope: Scope, per_kind: int) -> Majority:
-    """Return the majority of questions about true objects in scenes that the demo does not use.
+    """Return the most frequent answer to each question, in scenes that the demo does not use.
 
+    The questions are about true objects.
     scope, per_kind: as in scene_questions.  Cached.
     """
-    recipe = f'{__version__} {scope} {per_kind} {SEEDS} {KEY_FRAMES} {INTERVAL}'
+    recipe = f'{__version__} {scope} {per_kind} {MAJORITY_SEEDS} {MAJORITY_FRAMES} {MAJORITY_INTERVAL}'
     folder = cache_root() / 'demo' / f'majority-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}'
     folder.parent.mkdir(parents=True, exist_ok=True)
 
     def build(empty: Path) -> None:
         from mpnp_world.dataset.objects_only import object_key_frames
 
-        frames = object_key_frames(SEEDS, KEY_FRAMES, INTERVAL, workers=1, progress=False)
-        counted = Majority.of(one for frame in frames for one in scene_questions(frame, 0, per_kind, scope))
-        write_file(empty / FILE, json.dumps([counted.by_text, counted.by_type]).encode())
+        frames = object_key_frames(MAJORITY_SEEDS, MAJORITY_FRAMES, MAJORITY_INTERVAL, workers=1,
+                                   progress=False)
+        counted = Majority.of(question for frame in frames
+                              for question in scene_questions(frame, 0, per_kind, scope))
+        write_file(empty / MAJORITY_FILE, json.dumps([counted.by_text, counted.by_type]).encode())
 
-    return Majority(*json.loads((cached_folder(folder, recipe, build) / FILE).read_bytes()))
+    return Majority(*json.loads((cached_folder(folder, recipe, build) / MAJORITY_FILE).read_bytes()))

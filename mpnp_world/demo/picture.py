@@ -1,4 +1,4 @@
-"""Pictures of the demo: the drive by day and at night, and the real key frame."""
+"""Pictures of the demo: the drive with its timeline, and the real key frame."""
 from __future__ import annotations
 
 import io
@@ -50,21 +50,30 @@ BAR_COLOURS = ('#1a7f37', '#e3a008', '#0969da')
 
 
 def draw_timeline(figure: Figure, canvas: FigureCanvasAgg, drive: Drive) -> None:
-    """Draw all strips into the lower part of the figure."""
+    """Draw accuracy, sensors in use, latency and milestones over time into the lower part of the figure."""
     course, end = Course.of(drive), max(drive.moments[-1].seconds if drive.moments else 0., 1.)
     found = milestones(drive)
     spans = _label_spans(figure, canvas, found, end)
     rows = label_rows(spans)
     strips = [(BOTTOM, TOP - BOTTOM - ROW * (max(rows, default=0) + 1)), RESTS, LATENCY]
     accuracy, rests, latency = axes = [figure.add_axes((LEFT, low, WIDE, high)) for low, high in strips]
-    for one in axes:
-        one.set(xlim=(0, end))
-        _strip(one, drive, found)
+    for strip in axes:
+        strip.set(xlim=(0, end))
+        for phase, begin, finish in phase_spans(drive):
+            strip.axvspan(begin, finish, color=SKY[phase.light], lw=0, zorder=0)
+        for milestone in found:
+            strip.axvline(milestone.seconds, color=FAINT, lw=.8, zorder=1)
+        _plain(strip)
     _accuracy(accuracy, course)
     _rests(rests, course)
     _latency(latency, course)
-    for one, (begin, _), row in zip(found, spans, rows, strict=True):
-        _label(accuracy, one, begin, row)
+    place = accuracy.get_position()
+    for milestone, (begin, _), row in zip(found, spans, rows, strict=True):  # the label, with a line down
+        low = place.y1 + ROW * row
+        accuracy.plot([milestone.seconds] * 2, [1, 1 + (low + .7 * ROW - place.y1) / place.height], lw=.8,
+                      color=FAINT, transform=accuracy.get_xaxis_transform(), clip_on=False)
+        figure.text((begin + 3) / figure.bbox.width, low + .2 * ROW, milestone.text, fontsize=9, color=INK,
+                    bbox={'facecolor': 'white', 'pad': .5, 'linewidth': 0})
     latency.set_xlabel('seconds of the drive; at every key frame the world waits until its questions are '
                        'answered', color=INK, fontsize=9)
 
@@ -86,25 +95,15 @@ def _label_spans(figure: Figure, canvas: FigureCanvasAgg, found: Sequence[Milest
                  end: float) -> list[tuple[float, float]]:
     """Return the start and end of each label in pixels."""
     width = figure.bbox.width
-    begins = [(LEFT + WIDE * one.seconds / end) * width for one in found]
+    begins = [(LEFT + WIDE * milestone.seconds / end) * width for milestone in found]
     lengths = []
-    for one in found:
-        text = figure.text(0, 0, one.text, fontsize=9)
+    for milestone in found:
+        text = figure.text(0, 0, milestone.text, fontsize=9)
         lengths.append(text.get_window_extent(canvas.get_renderer()).width)
         text.remove()
     edge = width - 2 * GAP
     return [(min(begin, edge - length), min(begin + length, edge) + GAP)
             for begin, length in zip(begins, lengths, strict=True)]
-
-
-def _strip(axes: Axes, drive: Drive, found: Sequence[Milestone]) -> None:
-    """Draw the light behind a strip, and a line for every event."""
-    for phase, begin, end in phase_spans(drive):
-        axes.axvspan(begin, end, color=SKY[phase.light], lw=0, zorder=0)
-    for one in found:
-        axes.axvline(one.seconds, color=FAINT, lw=.8, zorder=1)
-    axes.spines[['top', 'right']].set_visible(False)
-    axes.tick_params(colors=INK, labelsize=9)
 
 
 def _accuracy(axes: Axes, course: Course) -> None:
@@ -156,21 +155,14 @@ def _latency(axes: Axes, course: Course) -> None:
                    color=INK, pad=3)
 
 
-def _label(axes: Axes, one: Milestone, begin: float, row: int) -> None:
-    """Draw the label of an event above the strip, with its line; begin: pixels from the left."""
-    place, figure = axes.get_position(), axes.figure
-    low = place.y1 + ROW * row
-    axes.plot([one.seconds] * 2, [1, 1 + (low + .7 * ROW - place.y1) / place.height], color=FAINT, lw=.8,
-              transform=axes.get_xaxis_transform(), clip_on=False)
-    figure.text((begin + 3) / figure.bbox.width, low + .2 * ROW, one.text, fontsize=9, color=INK,
-                bbox={'facecolor': 'white', 'pad': .5, 'linewidth': 0})
-
-
 def draw_drive(drive: Drive, path: Path) -> Path:
     """Write the picture of the drive as a PNG and return its path."""
     figure, canvas = _figure((16, 10))
     for place, light in ((0, 'day'), (1, 'night')):
-        moment = _fullest(drive.moments if light == 'day' else drive.moments[::-1], light)
+        # The first key frame by day, the last at night, of those with the most questions.
+        moment = max((moment for moment in (drive.moments if light == 'day' else drive.moments[::-1])
+                      if moment.phase.light == light),
+                     key=lambda moment: (len(moment.exchanges), len(moment.sight.images)), default=None)
         axes = figure.add_axes((LEFT + .19 * place, .78, .18, .162))
         _image(axes, moment.sight.images.get(FRONT) if moment else None, FRONT)
         _talk(axes, light, moment)
@@ -217,13 +209,8 @@ def _write(canvas: FigureCanvasAgg, path: Path) -> Path:
     return path
 
 
-def _fullest(moments: Sequence[DriveMoment], light: str) -> DriveMoment | None:
-    """Return the first key frame in that light with the most questions."""
-    return max((moment for moment in moments if moment.phase.light == light),
-               key=lambda moment: (len(moment.exchanges), len(moment.sight.images)), default=None)
-
-
 def _image(axes: Axes, jpeg: bytes | None, name: str) -> None:
+    """Draw a camera image with its name."""
     axes.set_axis_off()
     if jpeg is None:
         axes.text(.5, .5, f'no {name}', ha='center', color=FAINT)
@@ -250,9 +237,10 @@ def _talk(axes: Axes, light: str, moment: DriveMoment | None) -> None:
     if moment is None or not moment.exchanges:
         said = f'The drive had no {light}.'
     else:
-        one = next((one for one in moment.exchanges if one.is_right), moment.exchanges[0])
-        said = (f'{textwrap.fill(one.question, CAPTION)}\n{one.answer} '
-                f'({"right" if one.is_right else one.truth}; {sensors(one.used)})')
+        exchange = next((exchange for exchange in moment.exchanges if exchange.is_right),
+                        moment.exchanges[0])
+        said = (f'{textwrap.fill(exchange.question, CAPTION)}\n{exchange.answer} '
+                f'({"right" if exchange.is_right else exchange.truth}; {sensors(exchange.used)})')
     axes.text(0, -.04, said, transform=axes.transAxes, va='top', fontsize=8.5, color=INK, linespacing=1.3)
 
 
@@ -266,19 +254,14 @@ def _phases(axes: Axes, drive: Drive) -> None:
     for line, cells in enumerate(lines):
         for x, text in zip(columns, cells, strict=True):
             axes.text(x, line, text, fontsize=9, color=INK if line else FAINT, ha='right' if x else 'left')
-    below = [_adapted(adaptation_cells(drive, one)) for one in adaptations(drive)]
-    for line, text in enumerate(below, len(lines)):
-        axes.text(0, line + .3, text, fontsize=8, color=FAINT)
+    below = adaptations(drive)
+    for line, adaptation in enumerate(below, len(lines)):
+        name, begun, trained, took, steps, compute, memory, *_ = adaptation_cells(drive, adaptation)
+        parts = [f'links in use after {begun}' * (begun != UNKNOWN),
+                 f'trained after {trained}' * (trained != UNKNOWN),
+                 f'took {took}, {steps} steps, {compute}, {memory}']
+        axes.text(0, line + .3, f'{name}: {"; ".join(filter(None, parts))}', fontsize=8, color=FAINT)
     axes.set(xlim=(0, 1), ylim=(len(lines) + len(below), -.6))
-
-
-def _adapted(cells: Sequence[str]) -> str:
-    """Return a row of the table of adaptations as a line."""
-    name, begun, trained, took, steps, compute, memory, *_ = cells
-    parts = [f'links in use after {begun}' * (begun != UNKNOWN),
-             f'trained after {trained}' * (trained != UNKNOWN),
-             f'took {took}, {steps} steps, {compute}, {memory}']
-    return f'{name}: {"; ".join(filter(None, parts))}'
 
 
 def _annotated_sweep(axes: Axes, scene: RealScene) -> None:
@@ -300,7 +283,7 @@ def _annotated_sweep(axes: Axes, scene: RealScene) -> None:
 
 
 def _examples(axes: Axes, exchanges: Sequence[Exchange]) -> None:
-    """Return some right and some wrong answers."""
+    """Draw some right and some wrong answers."""
     axes.set_axis_off()
     chosen = [*examples(exchanges, True), *examples(exchanges, False)]
     axes.set(xlim=(0, 1), ylim=(10, -.6))
@@ -309,9 +292,10 @@ def _examples(axes: Axes, exchanges: Sequence[Exchange]) -> None:
               color=INK, weight='bold')
     for x, name in ((0, 'question'), (.7, 'answer'), (.87, 'truth')):
         axes.text(x, 1, name, fontsize=9, color=FAINT)
-    for line, one in enumerate(chosen, 2):
-        colour = RIGHT if one.is_right else WRONG
-        for x, text, ink in ((0, one.question, INK), (.7, one.answer, colour), (.87, one.truth, INK)):
+    for line, exchange in enumerate(chosen, 2):
+        colour = RIGHT if exchange.is_right else WRONG
+        for x, text, ink in ((0, exchange.question, INK), (.7, exchange.answer, colour),
+                             (.87, exchange.truth, INK)):
             axes.text(x, line, text, fontsize=9.5, color=ink)
 
 
@@ -338,5 +322,6 @@ def _types(axes: Axes, answers: Mapping[tuple[str, ...], Sequence[Exchange]]) ->
 
 
 def _plain(axes: Axes) -> None:
+    """Leave the upper and the right edge open, and set the size and colour of ticks."""
     axes.spines[['top', 'right']].set_visible(False)
     axes.tick_params(colors=INK, labelsize=9)

@@ -1,4 +1,4 @@
-"""The demo's nodes: fusion and adaptation all along, encoders as they are plugged in, and the world."""
+"""The nodes of the demo as processes: fusion, adaptation, plugged-in encoders, and the world or a bag."""
 from __future__ import annotations
 
 import shutil
@@ -25,7 +25,7 @@ from mpnp_ros.supervisor import ProcessSpec
 from mpnp_world.demo.drive import BOTH, SCOPE
 
 SEED, INTERVAL, SCENE_SECONDS = 31_000, 3.0, 24.0
-"""A scene that nothing was trained on, seconds between its key frames, and when the next seed begins."""
+"""A seed that nothing was trained on, seconds between key frames, and duration of a scene, seconds."""
 QUESTIONS_A_KIND = 20
 PARAMETERS: Mapping[str, Mapping[str, object]] = {
     'fusion': {'stale_after': 60.0,  # the world stands still while questions are asked
@@ -41,10 +41,11 @@ PARAMETERS: Mapping[str, Mapping[str, object]] = {
 
 
 class Processes(LoggedProcesses):
-    """Starts nodes in processes of their own; what they print goes to ``log``.
+    """Starts the nodes of the demo; their output goes to ``log``.
 
-    links: folders of the links to begin with; starts: of those that new links may begin with, default: the
-    shipped ones.  supervision: as of the adaptation node.  params_files: of the user, read last.
+    links: folders of the links in use at the start.  starts: folders of links that new links may start from.
+    Both default to the shipped links.  supervision: that of the adaptation node.  params_files: of the user,
+    read last.
     """
 
     def __init__(self, log: Path, params_files: Sequence[Path] = (), links: Sequence[Path] = (),
@@ -65,7 +66,7 @@ class Processes(LoggedProcesses):
 
     @contextmanager
     def robot(self, adapts: bool = True) -> Iterator[None]:
-        """Fusion, the adaptation node where it adapts, and the encoders that are plugged in meanwhile."""
+        """Run the fusion node and, if ``adapts``, the adaptation node; ends plugged-in encoders, too."""
         nodes = (FUSION, ADAPTATION) if adapts else (FUSION,)
         with self.run([self._node(node) for node in nodes]):
             try:
@@ -74,7 +75,7 @@ class Processes(LoggedProcesses):
                 self.plug_in(())
 
     def plug_in(self, modalities: Sequence[str]) -> None:
-        """Let the encoders of these modalities run and no others."""
+        """Run the encoders of these modalities and no others."""
         for name in self._encoders.keys() - set(modalities):
             self._encoders.pop(name).close()
         for name in modalities:
@@ -85,22 +86,22 @@ class Processes(LoggedProcesses):
 
     @contextmanager
     def world(self) -> Iterator[None]:
-        """The embedded world."""
+        """Run the embedded world."""
         with self.run([self._node(WORLD, _waiting(['camera']))]):
             yield
 
     @contextmanager
     def replay(self, bag: Path) -> Iterator[None]:
-        """A bag, again and again, with stamps that go on."""
+        """Play a bag in a loop, with increasing stamps."""
         with self.run([self._node(REPLAY, {'bag': bag, 'restamp': True, **_waiting(BOTH)})]):
             yield
 
     def _node(self, node: str, parameters: Mapping[str, object] | None = None) -> ProcessSpec:
-        """The process of a node, whose robot begins with a memory of nothing."""
+        """The process of a node, with the empty state folder of this demo."""
         spec = node_process(node, self._placement, parameters)
         return ProcessSpec(spec.name, spec.command, {**spec.environment, 'MPNP_STATE': str(self.state)})
 
 
 def _waiting(modalities: Sequence[str]) -> dict[str, object]:
-    """The source of data begins when everybody listens."""
+    """Parameters with which a source of data begins once the encoders and other listeners subscribe."""
     return {'wait_for': listeners(modalities), 'wait_timeout': 600.0}

@@ -1,4 +1,4 @@
-"""The real key frame of the demo, and the answers about it."""
+"""A real key frame of nuScenes for the demo, and answers about it with each sensor and with both."""
 from __future__ import annotations
 
 import hashlib
@@ -32,7 +32,7 @@ class RealScene:
 
     @property
     def title(self) -> str:
-        """Return its title."""
+        """Return the scene, with the numbers of its sensors and objects."""
         return (f'{self.frame.scene}: {len(self.frame.cameras)} cameras, '
                 f'{"a LiDAR sweep" if self.frame.lidar else "no LiDAR"}, '
                 f'{len(self.frame.objects)} annotated objects')
@@ -62,14 +62,15 @@ def find_scene(root: Path | None = None) -> RealScene | None:
     if path is None:
         return None
     tables = NuScenes(path)
-    frame = next((one for scene in tables.scenes for one in tables.key_frames(scene) if one.annotated), None)
+    frame = next((frame for scene in tables.scenes for frame in tables.key_frames(scene) if frame.annotated),
+                 None)
     if frame is None:
         raise DatasetError(f'{path} has no annotated key frames; use v1.0-mini or v1.0-trainval')
     return RealScene(tables, frame)
 
 
 class Asked(Protocol):
-    """A system that sees the key frame."""
+    """A running system that receives the key frame."""
 
     def plug(self, plugged: Sequence[str]) -> None:
         """Plug these modalities and unplug the others."""
@@ -84,5 +85,6 @@ def interview(robot: Asked, questions: Sequence[LabelledQuestion],
     answers = {}
     for plugged in TRIALS:
         robot.plug(plugged)
-        answers[plugged] = [robot.ask_of(one, majority.guess(one), plugged) for one in questions]
+        answers[plugged] = [robot.ask_of(question, majority.guess(question), plugged)
+                            for question in questions]
     return answers

@@ -1,4 +1,7 @@
-"""The running system as seen from its topics, and its events."""
+"""The running system as its topics show it.
+
+:class:`LiveVehicle` sets the light of the world, plugs sensors in and asks; :class:`Diary` records events.
+"""
 from __future__ import annotations
 
 import math
@@ -34,6 +37,7 @@ IDLE, TRAINING = 0, 2
 ANSWER_TIMEOUT, TOKENS_TIMEOUT, FRAME_TIMEOUT, FIRST_TOKENS_TIMEOUT = 30., 20., 120., 5.
 UNSEEN_TIMEOUT = 3.
 ENCODER_TIMEOUT = 120.
+"""Maximum waiting times, seconds."""
 CAMERAS = ('cam_front_left', 'cam_front', 'cam_front_right', 'cam_back_left', 'cam_back', 'cam_back_right')
 
 
@@ -48,7 +52,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Sense:
-    """State of a modality in the fusion node.  links: version in use, '' for none."""
+    """State of a modality in the fusion node.  links: version in use, '' if none is."""
 
     modality: str
     state: str
@@ -98,12 +102,12 @@ class Diary:
 
     @property
     def senses(self) -> list[Sense]:
-        """Return the modalities by name."""
+        """Return the states of the modalities, sorted by name."""
         with self._lock:
             return [self._senses[name] for name in sorted(self._senses)]
 
     def events(self, start: float) -> list[Event]:
-        """Return all events since the start, with their seconds."""
+        """Return all events since ``start``, in seconds from there."""
         with self._lock:
             return [Event(note.at - start, note.kind, note.text) for note in self._notes if note.at >= start]
 
@@ -149,17 +153,17 @@ def _running(message: Any, steps: int) -> Running:
 
 
 class Sensors(Protocol):
-    """Who starts and ends encoders."""
+    """Starts and ends encoders."""
 
     def plug_in(self, modalities: Sequence[str]) -> None:
-        """Let the encoders of these modalities run and no others."""
+        """Run the encoders of these modalities and no others."""
 
     def check(self) -> None:
-        """Raises where a node has ended."""
+        """Raise an error if a node has ended."""
 
 
 class LiveVehicle:
-    """A running system as seen from its topics; see :class:`~mpnp_world.demo.drive.Vehicle`."""
+    """A running system, steered and asked over ROS; see :class:`~mpnp_world.demo.drive.Vehicle`."""
 
     def __init__(self, node: Node, sensors: Sensors) -> None:
         from mpnp_ros.msg import (
@@ -197,14 +201,14 @@ class LiveVehicle:
         self._world = NodeParameters(node, '/world', self._wait)
 
     def wait_until_ready(self, modalities: Sequence[str], timeout: float) -> None:
-        """Wait until tokens of these modalities have come; raises NotAnsweringError, naming them."""
+        """Wait until tokens of these modalities have arrived; raises NotAnsweringError, naming them."""
         def ready() -> bool:
             return 'questions' in self._newest and all(self._tokens[name] for name in modalities)
 
         self._wait(ready, timeout, f'no tokens of {" and ".join(modalities)} within {timeout:g} s')
 
     def enter(self, phase: Phase) -> None:
-        """Make the light of a phase, and let the encoders of its sensors run."""
+        """Set the light of a phase and run the encoders of its sensors."""
         self._world.set('light', phase.light)
         self._sensors.plug_in(phase.sensors)
         for name in phase.sensors:
@@ -218,13 +222,14 @@ class LiveVehicle:
 
         for name in BOTH:
             command = SetModality.Request.PLUG if name in plugged else SetModality.Request.UNPLUG
-            answer = self._call(self._setter, SetModality.Request(modality=name, command=command),
-                                'set_modality')
-            if not answer.success:
-                raise NotAnsweringError(f'set_modality refused {name}: {answer.message}')
+            self._wait(self._setter.service_is_ready, ANSWER_TIMEOUT, 'no server for set_modality')
+            future = self._setter.call_async(SetModality.Request(modality=name, command=command))
+            self._wait(future.done, ANSWER_TIMEOUT, 'no response from set_modality')
+            if not future.result().success:
+                raise NotAnsweringError(f'set_modality refused {name}: {future.result().message}')
 
     def next_frame(self, sensors: Sequence[str]) -> tuple[Sight, Sequence[LabelledQuestion]] | None:
-        """Let the world go on to its next key frame, where it waits."""
+        """Let the world drive to its next key frame, where it waits; None if the tokens did not arrive."""
         before = self._newest.get('questions')
         self._world.set('paused', False)
         self._wait(lambda: self._newest.get('questions') is not before, FRAME_TIMEOUT,
@@ -240,13 +245,13 @@ class LiveVehicle:
         if not self._fusion_has(sensors):
             return None
         return self.sight(stamp), [LabelledQuestion(
-            one.question.text, one.answer, one.type, one.hops, '', message.sample_token)
-            for one in message.questions]
+            labelled.question.text, labelled.answer, labelled.type, labelled.hops, '', message.sample_token)
+            for labelled in message.questions]
 
     def _fusion_has(self, plugged: Sequence[str]) -> bool:
-        """Whether tokens of all that is plugged have ever reached the fusion node, or it does not say.
+        """Whether the fusion node has received tokens of every plugged modality, as far as it reports them.
 
-        The world waits, so tokens that were sent before the two had found each other do not come again.
+        The world waits, so tokens sent before the nodes had discovered each other are not sent again.
         """
         end = time.monotonic() + FIRST_TOKENS_TIMEOUT
         while time.monotonic() < end:
@@ -259,7 +264,7 @@ class LiveVehicle:
         return False
 
     def sight(self, stamp_ns: int) -> Sight:
-        """What the sensors have published of the present key frame."""
+        """The sensor data published for the present key frame."""
         from mpnp_ros.conversions.pointclouds import to_points
 
         images = {name: bytes(self._newest[name].data) for name in CAMERAS if name in self._newest}
@@ -267,22 +272,25 @@ class LiveVehicle:
         return Sight(stamp_ns, images, to_points(sweep).xyz if sweep else np.zeros((0, 3), np.float32))
 
     def ask(self, question: LabelledQuestion, guess: str) -> Exchange:
-        """Ask about the present key frame: until an answer rests on nothing older.
+        """Ask about the present key frame, until an answer uses no older data.
 
         The frame may lack a view.  Where no sensor looks where the question asks, the answer is empty.
         """
         stamp = _nanoseconds(self._newest['questions'].header.stamp)
         return self._ask_until(question, guess, lambda answer: all(
-            _nanoseconds(one) == stamp for one in answer.modality_stamps), 'the present key frame',
+            _nanoseconds(used) == stamp for used in answer.modality_stamps), 'the present key frame',
             UNSEEN_TIMEOUT)
 
     def ask_of(self, question: LabelledQuestion, guess: str, plugged: Sequence[str]) -> Exchange:
-        """Ask until the answer rests on what is plugged by hand."""
+        """Ask until an answer uses exactly the plugged modalities."""
+        states = self._newest.get('states')
+        rows = [row for row in (states.modalities if states else ()) if row.modality in plugged]
+        reasons = '; '.join(f'{row.modality}: {row.detail}' for row in rows if row.detail)
         return self._ask_until(question, guess, lambda answer: set(answer.used_modalities) == set(plugged),
-                               f'{" and ".join(plugged)}; {self._why(plugged)}')
+                               f'{" and ".join(plugged)}; {reasons or "the fusion node gives no reason"}')
 
     def news(self, start: float) -> tuple[list[Event], list[Costs]]:
-        """What has happened by itself."""
+        """Return the events since ``start`` and the finished adaptations."""
         return self.diary.events(start), self.diary.adaptations()
 
     def _ask_until(self, question: LabelledQuestion, guess: str, fits: Callable[[Any], bool],
@@ -306,6 +314,7 @@ class LiveVehicle:
             time.sleep(.05)
 
     def _answer(self, text: str) -> Any:
+        """The message that answers one question; raises NotAnsweringError without one."""
         from mpnp_ros.msg import Answer, Question
 
         end = time.monotonic() + ANSWER_TIMEOUT
@@ -323,20 +332,8 @@ class LiveVehicle:
                 return answer
         raise NotAnsweringError(f'no answer to {text!r} within {ANSWER_TIMEOUT:g} s')
 
-    def _why(self, plugged: Sequence[str]) -> str:
-        """What the fusion node says of modalities that should be used."""
-        states = self._newest.get('states')
-        rows = [row for row in (states.modalities if states else ()) if row.modality in plugged]
-        said = [f'{row.modality}: {row.detail}' for row in rows if row.detail]
-        return '; '.join(said) or 'the fusion node gives no reason'
-
-    def _call(self, client: Any, request: Any, name: str) -> Any:
-        self._wait(client.service_is_ready, ANSWER_TIMEOUT, f'no server for {name}')
-        future = client.call_async(request)
-        self._wait(future.done, ANSWER_TIMEOUT, f'no response from {name}')
-        return future.result()
-
     def _wait(self, condition: Callable[[], Any], timeout: float, otherwise: str) -> None:
+        """Wait for a condition while all nodes run; ``otherwise``: the error after the timeout."""
         def checked() -> Any:
             self._check()
             return condition()

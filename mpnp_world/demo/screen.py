@@ -1,4 +1,4 @@
-"""What is seen of the demo while it drives: one screen in a terminal, lines in a log."""
+"""Display of the demo while it drives: one screen in a terminal, lines in a log."""
 from __future__ import annotations
 
 import time
@@ -32,7 +32,7 @@ AROUND = 12
 
 @dataclass(frozen=True)
 class Now:
-    """What is asked at the moment: the key frame is not among those of the drive yet."""
+    """The present key frame, which is not yet among those of the drive, and the exchanges about it."""
 
     drive: Drive
     phase: Phase
@@ -40,7 +40,7 @@ class Now:
 
 
 class LiveView:
-    """Redraws itself all the time; see :class:`~mpnp_world.demo.drive.View`."""
+    """A screen that redraws itself; see :class:`~mpnp_world.demo.drive.View`."""
 
     def __init__(self, console: Console, diary: Diary) -> None:
         self._height, self._diary = console.height, diary
@@ -59,16 +59,16 @@ class LiveView:
         self._live.stop()
 
     def entered(self, phase: Phase) -> None:
-        """Name it."""
+        """Show the title of the phase."""
         self._title = phase.title
 
     def answered(self, drive: Drive, phase: Phase, exchanges: Sequence[Exchange]) -> None:
-        """Keep what is drawn next time."""
+        """Show the newest answer when the screen is drawn next."""
         self._last.append(exchanges[-1])
         self._now = Now(drive, phase, tuple(exchanges))
 
     def passed(self, drive: Drive, moment: DriveMoment) -> None:
-        """The key frame counts as one of the drive."""
+        """Count the key frame as one of the drive."""
         self._now = Now(drive, moment.phase)
 
     def _screen(self) -> RenderableType:
@@ -88,7 +88,7 @@ class LiveView:
 
 
 class PlainView:
-    """Prints a line for every key frame, and for whatever the system noticed or did."""
+    """Prints a line for every key frame, and for every event of the system."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -100,17 +100,17 @@ class PlainView:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        """Nothing to end."""
+        """Do nothing."""
 
     def entered(self, phase: Phase) -> None:
-        """Say what begins."""
+        """Print the title of the phase."""
         self._print(f'{phase.title}', 'bold')
 
     def answered(self, drive: Drive, phase: Phase, exchanges: Sequence[Exchange]) -> None:
-        """Wait for the whole key frame."""
+        """Do nothing until the key frame is complete."""
 
     def passed(self, drive: Drive, moment: DriveMoment) -> None:
-        """What has happened meanwhile, then the key frame, the phase so far and the last question."""
+        """Print new events, then scores of the key frame and of the phase, and the last question."""
         for event in drive.events:
             if event not in self._told and event.kind != 'phase' and event.text != 'idle':
                 self._told.add(event)
@@ -122,9 +122,9 @@ class PlainView:
         line = (f'  {moment.seconds:5.0f} s  {here.right:2d} of {here.asked:2d} right, phase so far '
                 f'{score.percent:3.0f} % of {score.asked}, majority {score.guess_percent:3.0f} %')
         if moment.exchanges:
-            one = moment.exchanges[-1]
-            line += (f'; {sensors(one.used)}: {one.question} {one.answer} '
-                     f'({"right" if one.is_right else one.truth})')
+            last = moment.exchanges[-1]
+            line += (f'; {sensors(last.used)}: {last.question} {last.answer} '
+                     f'({"right" if last.is_right else last.truth})')
         self._print(line)
 
     def _print(self, line: str, style: str = '') -> None:
@@ -133,12 +133,12 @@ class PlainView:
 
 
 def make_view(console: Console, diary: Diary) -> LiveView | PlainView:
-    """The live screen where there is a terminal."""
+    """The screen for a terminal, the lines for a log."""
     return LiveView(console, diary) if console.is_terminal else PlainView(console)
 
 
 def progress(drive: Drive, now: Phase, exchanges: Sequence[Exchange]) -> Table:
-    """A bar for every phase; exchanges: of the present key frame, which is not among the moments yet."""
+    """A table with a bar for every phase; exchanges: of the present key frame, not yet in the drive."""
     table = Table(box=None, pad_edge=False)
     for name in ('phase', 'right so far', '%', 'majority %', 'questions'):
         table.add_column(name, justify='right' if name in ('%', 'majority %', 'questions') else 'left')
@@ -158,7 +158,7 @@ def bar(percent: float, colour: str = 'green') -> Text:
 
 
 def system(diary: Diary) -> Group:
-    """What the system notices, decides and does."""
+    """States of the modalities, the newest decision, and the progress of an adaptation."""
     running = diary.running
     parts: list[RenderableType] = [states(diary.senses), Text.assemble(('decision  ', 'dim'), diary.decision)]
     if running is not None:
@@ -167,7 +167,7 @@ def system(diary: Diary) -> Group:
 
 
 def states(senses: Sequence[Sense]) -> Table:
-    """A line for every modality: its state, the links in use, and what is said of it."""
+    """A table of the modalities: state, links in use, and details."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for _ in range(3):
         table.add_column(no_wrap=True)
@@ -180,7 +180,7 @@ def states(senses: Sequence[Sense]) -> Table:
 
 
 def training(running: Running) -> Text:
-    """How far an adaptation is."""
+    """The progress of an adaptation on one line."""
     share = 100 * running.done / running.of if running.of else 0.
     return Text.assemble(
         (f'{running.stage:9} ', 'magenta'), bar(share, 'magenta'), f' {running.done} of {running.of or "?"}, '
@@ -188,7 +188,7 @@ def training(running: Running) -> Text:
 
 
 def figures(costs: Costs) -> str:
-    """What an adaptation has taken and given so far."""
+    """Cost and accuracy of an adaptation in words."""
     return (f'{costs.supervision}, {costs.steps} steps, held-out '
             f'{from_to(costs.start_accuracy, costs.accuracy)}, {macs(costs.macs)}, {megabytes(costs.memory)}')
 
@@ -203,15 +203,15 @@ def happened(event: Event) -> str:
 
 
 def conversation(exchanges: Sequence[Exchange]) -> Table:
-    """Questions and answers, and what was counted for them where links count."""
+    """A table of questions and answers; with the counted objects if links count."""
     table = Table(box=None, pad_edge=False)
-    counts = any(one.counted for one in exchanges)
+    counts = any(exchange.counted for exchange in exchanges)
     for name in ('question', 'answer', '', 'truth', 'rests on', 'latency'):
         table.add_column(name, justify='right' if name == 'latency' else 'left', no_wrap=True)
     if counts:
         table.add_column('counted', no_wrap=True, overflow='ellipsis')
-    for one in exchanges:
-        mark = Text('✓', 'green') if one.is_right else Text('✗', 'red')
-        table.add_row(one.question, one.answer, mark, one.truth, sensors(one.used),
-                      f'{1e3 * one.latency:.0f} ms', *([one.counted] if counts else []))
+    for exchange in exchanges:
+        mark = Text('✓', 'green') if exchange.is_right else Text('✗', 'red')
+        table.add_row(exchange.question, exchange.answer, mark, exchange.truth, sensors(exchange.used),
+                      f'{1e3 * exchange.latency:.0f} ms', *([exchange.counted] if counts else []))
     return table

@@ -30,8 +30,9 @@ def phases_table(drive: Drive) -> Table:
         table.add_column(name, justify='right')
     for phase, score in drive.scores():
         right, percent, majority = score_cells(score)
-        table.add_row(phase.title, ' / '.join(sorted({sensors(one.used) for one in drive.exchanges(phase)})),
-                      right, percent, interval(score), majority, milliseconds(score.latency))
+        used = {sensors(exchange.used) for exchange in drive.exchanges(phase)}
+        table.add_row(phase.title, ' / '.join(sorted(used)), right, percent, interval(score), majority,
+                      milliseconds(score.latency))
     table.caption, table.caption_justify = CAPTION, 'left'
     table.min_width = max(map(len, CAPTION.splitlines())) + 4
     return table
@@ -44,18 +45,18 @@ def adaptations_table(drive: Drive) -> Table:
     for name in ('in use', 'trained', 'took', 'steps', 'compute', 'peak memory', 'held-out',
                  'p95 latency', 'idle', 'ratio'):
         table.add_column(name, justify='right', no_wrap=True)
-    for one in adaptations(drive):
-        table.add_row(*adaptation_cells(drive, one))
+    for adaptation in adaptations(drive):
+        table.add_row(*adaptation_cells(drive, adaptation))
     table.caption, table.caption_justify = ADAPTATIONS_CAPTION, 'left'
     return table
 
 
-def adaptation_cells(drive: Drive, one: Adaptation) -> tuple[str, ...]:
-    """Return one row; unknown values are a dash."""
-    plugged, course, costs = plugged_in(drive), Course.of(drive), one.costs
+def adaptation_cells(drive: Drive, adaptation: Adaptation) -> tuple[str, ...]:
+    """Return the row of an adaptation; unknown values are a dash."""
+    plugged, course, costs = plugged_in(drive), Course.of(drive), adaptation.costs
     begun, trained = (None if at is None or plugged is None else at - plugged
-                      for at in (one.begun_in_use, one.trained_in_use))
-    during = course.training & (course.seconds >= one.begin) & (course.seconds <= one.end)
+                      for at in (adaptation.begun_in_use, adaptation.trained_in_use))
+    during = course.training & (course.seconds >= adaptation.begin) & (course.seconds <= adaptation.end)
     busy, idle = p95(course.latency[during]), p95(drive.latencies(training=False))
     given = ('under way', *[UNKNOWN] * 5) if costs is None else (
         costs.supervision if costs.steps else 'tried', seconds(costs.seconds), f'{costs.steps}',
@@ -65,14 +66,14 @@ def adaptation_cells(drive: Drive, one: Adaptation) -> tuple[str, ...]:
 
 
 def score_cells(score: Score) -> tuple[str, str, str]:
-    """Right of asked, and both percentages."""
+    """Return the numbers of right answers and questions, and the percentages of answers and majority."""
     if not score.asked:
         return '0 of 0', '', ''
     return f'{score.right} of {score.asked}', f'{score.percent:.0f}', f'{score.guess_percent:.0f}'
 
 
 def types_table(answers: Mapping[tuple[str, ...], Sequence[Exchange]]) -> Table:
-    """Answers about one frame by type of question and by what was plugged, and the majority."""
+    """Return the table of right answers about one frame, by type of question and plugged sensors."""
     table = Table(title='Right by type of question', title_justify='left')
     table.add_column('question about')
     for plugged in answers:
@@ -88,13 +89,13 @@ def types_table(answers: Mapping[tuple[str, ...], Sequence[Exchange]]) -> Table:
 
 
 def examples_table(exchanges: Sequence[Exchange]) -> Table:
-    """A few right and a few wrong ones."""
+    """Return the table of a few right and a few wrong answers."""
     return conversation([*examples(exchanges, True), *examples(exchanges, False)])
 
 
 def examples(exchanges: Iterable[Exchange], right: bool) -> list[Exchange]:
-    """Some that are right, or wrong, of as many types as there are."""
-    matching = [one for one in exchanges if one.is_right is right]
-    firsts = {one.type: one for one in reversed(matching)}
-    rest = [one for one in matching if one is not firsts[one.type]]
+    """Return some right, or wrong, exchanges, of as many types as there are."""
+    matching = [exchange for exchange in exchanges if exchange.is_right is right]
+    firsts = {exchange.type: exchange for exchange in reversed(matching)}
+    rest = [exchange for exchange in matching if exchange is not firsts[exchange.type]]
     return [*firsts.values(), *rest][:EXAMPLES]

@@ -24,8 +24,8 @@ def apart(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv('MPNP_CACHE', str(tmp_path / 'cache'))
     monkeypatch.delenv('NUSCENES_ROOT', raising=False)
     monkeypatch.setattr(demo_scene, 'source_folder', lambda: None)
-    monkeypatch.setattr(demo_drive, 'SEEDS', range(2))
-    monkeypatch.setattr(demo_drive, 'KEY_FRAMES', 2)
+    monkeypatch.setattr(demo_drive, 'MAJORITY_SEEDS', range(2))
+    monkeypatch.setattr(demo_drive, 'MAJORITY_FRAMES', 2)
 
 
 def without_drawing(monkeypatch) -> None:

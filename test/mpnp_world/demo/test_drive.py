@@ -220,8 +220,8 @@ def test_the_most_frequent_answer_of_a_text_else_of_its_type():
 
 def test_it_is_counted_once(monkeypatch, tmp_path):
     monkeypatch.setenv('MPNP_CACHE', str(tmp_path))
-    monkeypatch.setattr(demo_drive, 'SEEDS', range(2))
-    monkeypatch.setattr(demo_drive, 'KEY_FRAMES', 2)
+    monkeypatch.setattr(demo_drive, 'MAJORITY_SEEDS', range(2))
+    monkeypatch.setattr(demo_drive, 'MAJORITY_FRAMES', 2)
     counted = count_majority(SCOPE, 4)
     assert set(counted.by_type) >= {'exist', 'count'} and set(counted.by_text.values()) <= set(ANSWERS)
     assert len(counted.by_text) > 10
