@@ -15,7 +15,7 @@ from mpnp_world.gazebo.elements import Triple, document, element, plugin, still_
 from mpnp_world.gazebo.motion import Trajectory, actor, ego_trajectory, trajectories
 from mpnp_world.gazebo.street import fixtures, ground, lamp_lights, signals
 from mpnp_world.scene.identity import Conditions
-from mpnp_world.scene.state import Fixture, Patch, Signal, WorldState
+from mpnp_world.scene.state import Fixture, Signal, WorldState
 from mpnp_world.scene.world import World
 
 NAME = 'mpnp_street'
@@ -76,9 +76,13 @@ def world_sdf(states: Sequence[WorldState], free: bool = False, image_width: int
     scenery, (x, y) = states[0].scenery, trajectory.poses[0, :2]
     near = [item for item in scenery.fixtures if _is_near(item, trajectory, max(item.size[:2]) / 2)]
     standing = sorted(near, key=lambda item: math.hypot(item.x - x, item.y - y))
-    patches = tuple(patch for patch in scenery.patches
-                    if _distance(_edge_points(patch), trajectory).min() < REACH)
-    parts = [*_systems(), *_scene(conditions), ground(patches), *fixtures(standing, dark),
+    patches, shares = [], np.linspace(0, 1, 8, endpoint=False)[:, None, None]
+    for patch in scenery.patches:  # near are those with a point of an edge within reach
+        corners = np.array(patch.corners)
+        edges = ((1 - shares) * corners + shares * np.roll(corners, -1, 0)).reshape(-1, 2)
+        if _distance(edges, trajectory).min() < REACH:
+            patches.append(patch)
+    parts = [*_systems(), *_scene(conditions), ground(tuple(patches)), *fixtures(standing, dark),
              *(lamp_lights(standing, LAMPS) if dark else ()),
              *signals(states, lambda item: _is_near(item, trajectory)), *_things(states, trajectory),
              ego_model(trajectory, TICK, image_width, dark, free)]
@@ -124,12 +128,6 @@ def _things(states: Sequence[WorldState], ego: Trajectory) -> list[Element]:
 
 def _is_near(item: Fixture | Signal, trajectory: Trajectory, radius: float = 0.0) -> bool:
     return bool(_distance(np.array([(item.x, item.y)]), trajectory)[0] < REACH + radius)
-
-
-def _edge_points(patch: Patch) -> np.ndarray:
-    """Eight points on each edge, [8 N, 2]."""
-    corners, share = np.array(patch.corners), np.linspace(0, 1, 8, endpoint=False)[:, None, None]
-    return ((1 - share) * corners + share * np.roll(corners, -1, 0)).reshape(-1, 2)
 
 
 def _distance(places: np.ndarray, trajectory: Trajectory) -> np.ndarray:

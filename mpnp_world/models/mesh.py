@@ -211,7 +211,13 @@ def loft(rings: Sequence[Sequence[Point]], material: str, caps: bool = True) -> 
         pieces.append(_outward(sides, (near.mean(0) + far.mean(0)) / 2))
     if caps:
         inside = rings.mean((0, 1))
-        pieces += [_outward(_cap(ring), inside) for ring in (rings[0], rings[-1])]
+        for ring in (rings[0], rings[-1]):
+            if len(ring) <= 4:  # a fan from a corner
+                fan = np.stack([(ring[0], ring[i], ring[i + 1]) for i in range(1, len(ring) - 1)])
+            else:  # a fan from the middle
+                middle = np.broadcast_to(ring.mean(0), ring.shape)
+                fan = np.stack([middle, ring, np.roll(ring, -1, axis=0)], 1)
+            pieces.append(_outward(fan, inside))
     triangles = np.concatenate(pieces)
     areas = np.linalg.norm(np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]),
                            axis=1)
@@ -273,13 +279,6 @@ def wheel(x: float, y: float, radius: float, width: float = 0.22) -> Mesh:
 
     return Mesh.join([disc(radius, width / 2, 'tyre', 14), disc(0.62 * radius, width / 2 + 0.01, 'metal', 10),
                       disc(0.2 * radius, width / 2 + 0.02, 'trim', 6)])
-
-
-def _cap(ring: np.ndarray) -> np.ndarray:
-    """Triangles [F, 3, 3] that fill a ring, as a fan from its middle or, up to four points, a corner."""
-    if len(ring) <= 4:
-        return np.stack([(ring[0], ring[i], ring[i + 1]) for i in range(1, len(ring) - 1)])
-    return np.stack([np.broadcast_to(ring.mean(0), ring.shape), ring, np.roll(ring, -1, axis=0)], 1)
 
 
 def _outward(triangles: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -176,18 +176,27 @@ class Crowd:
 
     def crosser(self, crosswalk: Crosswalk) -> None:
         """Add a person who crosses a street, walks on, returns and crosses again."""
-        rng, street = self._rng, crosswalk.street
+        rng, street, junction = self._rng, crosswalk.street, crosswalk.junction
         u, speed = crosswalk.u + float(rng.uniform(-1.2, 1.2)), float(rng.uniform(1.0, 1.7))
         side, edge, wait = int(rng.choice([-1, 1])), street.half_width, float(rng.uniform(.7, 1.6))
         time = float(rng.uniform(-PAST, 10))
         times, places, uses = [time], [street.point(u, side * (edge + wait))], []
         while time < HORIZON:
-            begin = self._may_cross(crosswalk, time) + float(rng.exponential(.8))
+            if junction is None:  # without a light people wait for a while
+                begin = time + float(rng.uniform(1, 12))
+            else:
+                begin = self._cycles[junction.index].next_green(not street.along_x, time)
+            begin += float(rng.exponential(.8))
             end = begin + 2 * (edge + wait) / speed
             uses.append((begin + (wait - .4) / speed, end - (wait - .4) / speed))
             side = -side
             opposite = street.point(u, side * (edge + wait))
-            aside = street.point(u + self._away(crosswalk), side * (edge + float(rng.uniform(*WALKED))))
+            away = float(rng.uniform(5, 25))
+            if junction is None:
+                away *= int(rng.choice([-1, 1]))
+            else:
+                away = math.copysign(away, crosswalk.u - junction.centre(street))
+            aside = street.point(u + away, side * (edge + float(rng.uniform(*WALKED))))
             walk = math.dist(opposite, aside) / speed
             stay = float(rng.uniform(0, 12))
             times += [begin, end, end + walk, end + walk + stay, end + 2 * walk + stay]
@@ -195,16 +204,3 @@ class Crowd:
             time = times[-1]
         if self.add(Track(times, places, street.yaw(1) - side * math.pi / 2), road=tuple(uses)):
             self.uses += [(crosswalk, *use) for use in uses]
-
-    def _may_cross(self, crosswalk: Crosswalk, time: float) -> float:
-        """The time at which a person may cross, by the light or after a random wait."""
-        if crosswalk.junction is None:
-            return time + float(self._rng.uniform(1, 12))
-        return self._cycles[crosswalk.junction.index].next_green(not crosswalk.street.along_x, time)
-
-    def _away(self, crosswalk: Crosswalk) -> float:
-        """A random distance along the sidewalk, away from the junction."""
-        distance = float(self._rng.uniform(5, 25))
-        if crosswalk.junction is None:
-            return distance * int(self._rng.choice([-1, 1]))
-        return math.copysign(distance, crosswalk.u - crosswalk.junction.centre(crosswalk.street))

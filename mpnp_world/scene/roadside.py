@@ -122,14 +122,7 @@ class Roadside:
                                                               self._attribute(kind)):
                 u += 2 * half
             u += float(rng.uniform(1, 9))
-        self._fence(kerb, start, length)
-        if kerb.street is self._map.main or rng.random() < .5:  # barriers towards the sidewalk, too
-            for u in np.arange(start + 2, start + length - 2, 2.9).tolist()[:int(rng.integers(0, 9))]:
-                self.add('barrier', kerb.point(u, .45), kerb.yaw + math.pi / 2, z=CURB_HEIGHT)
-
-    def _fence(self, kerb: Kerb, start: float, length: float) -> None:
-        """Fence the side of the traffic and the end that faces it."""
-        rng = self._rng
+        # Fence the side of the traffic and the end that faces it.
         kinds = rng.choice(['cone', 'barrier', 'mixed'], p=[.5, .2, .3])
         step = float(rng.uniform(2.2, 5.5)) if kinds == 'cone' else float(rng.uniform(2.8, 4.5))
         for index, u in enumerate(np.arange(start, start + length, step).tolist()):
@@ -138,3 +131,6 @@ class Roadside:
         first = start if kerb.side < 0 else start + length
         for depth in (-.9, -2.2):
             self.add('cone' if kinds == 'cone' else 'barrier', kerb.point(first, depth), kerb.yaw)
+        if kerb.street is self._map.main or rng.random() < .5:  # barriers towards the sidewalk, too
+            for u in np.arange(start + 2, start + length - 2, 2.9).tolist()[:int(rng.integers(0, 9))]:
+                self.add('barrier', kerb.point(u, .45), kerb.yaw + math.pi / 2, z=CURB_HEIGHT)

@@ -178,16 +178,16 @@ def test_chosen_questions_are_of_the_frame_and_distinct(frames, count):
         questions = [LabelledQuestion(f'{place}?', answer, kind, 0, '', '')
                      for place, (kind, answer) in enumerate(frame)]
         chosen = chooser.choose(questions, count)
-        assert len(chosen) == min(count, len(questions)) == len({one.text for one in chosen})
-        assert all(one in questions for one in chosen)
+        assert len(chosen) == min(count, len(questions)) == len({item.text for item in chosen})
+        assert all(item in questions for item in chosen)
 
 
 def test_types_and_answers_come_up_evenly_over_frames():
     chooser, chosen = Chooser(Majority({}, {})), []
     for _ in range(3):
         chosen += chooser.choose(QUESTIONS, 12)
-    assert set(Counter(one.type for one in chosen).values()) == {12}
-    assert Counter(one.answer for one in chosen) == {'yes': 6, 'no': 6, '0': 4, '1': 4, '2': 4, 'car': 6,
+    assert set(Counter(item.type for item in chosen).values()) == {12}
+    assert Counter(item.answer for item in chosen) == {'yes': 6, 'no': 6, '0': 4, '1': 4, '2': 4, 'car': 6,
                                                     'bus': 6}
 
 
@@ -195,9 +195,9 @@ def test_half_of_the_questions_are_those_that_the_majority_gets_wrong():
     expected = [LabelledQuestion(f'{place}?', 'yes', 'exist', 0, '', '') for place in range(20)]
     unexpected = [LabelledQuestion(f'{place}??', 'no', 'exist', 0, '', '') for place in range(3)]
     chooser = Chooser(Majority({}, {'exist': 'yes'}))
-    assert Counter(one.answer for one in chooser.choose([*expected, *unexpected], 6)) == {'yes': 3, 'no': 3}
-    assert Counter(one.answer for one in chooser.choose(expected, 6)) == {'yes': 6}
-    assert Counter(one.answer for one in chooser.choose([*expected, *unexpected], 3)) == {'no': 3}
+    assert Counter(item.answer for item in chooser.choose([*expected, *unexpected], 6)) == {'yes': 3, 'no': 3}
+    assert Counter(item.answer for item in chooser.choose(expected, 6)) == {'yes': 6}
+    assert Counter(item.answer for item in chooser.choose([*expected, *unexpected], 3)) == {'no': 3}
 
 
 def test_a_score_of_nothing_is_no_number():

@@ -47,8 +47,8 @@ def test_a_root_comes_from_the_option_then_the_environment_then_shared_data(root
 def test_what_is_asked_is_near_true_and_of_several_types(root):
     scene = find_scene(root)
     asked = scene.questions(NOBODY)
-    assert 10 < len(asked) <= QUESTIONS and len({one.type for one in asked}) >= 3
-    assert 'me' in ' '.join(one.text for one in asked)
+    assert 10 < len(asked) <= QUESTIONS and len({item.type for item in asked}) >= 3
+    assert 'me' in ' '.join(item.text for item in asked)
     assert '6 cameras, a LiDAR sweep' in scene.title
 
 
@@ -76,6 +76,6 @@ def test_every_question_is_asked_with_both_and_with_each_alone():
     question = LabelledQuestion('dark?', 'yes', 'exist', 0, '', '')
     answers = interview(Robot(), [question, question], Majority({}, {'exist': 'no'}))
     assert list(answers) == [BOTH, ('camera',), ('lidar',)]
-    assert [[one.used for one in exchanges] for exchanges in answers.values()] == [
+    assert [[exchange.used for exchange in exchanges] for exchanges in answers.values()] == [
         [plugged] * 2 for plugged in answers]
     assert answers[BOTH][0].guess == 'no'

@@ -83,9 +83,9 @@ class FakeSystem:
         return SetModality.Response(success=not self.refusal, message=self.refusal)
 
     def set_world(self, request: SetParameters.Request) -> SetParameters.Response:
-        for one in request.parameters:
-            self.parameters[one.name] = one.value.string_value or one.value.bool_value
-            if one.name == 'paused':
+        for parameter in request.parameters:
+            self.parameters[parameter.name] = parameter.value.string_value or parameter.value.bool_value
+            if parameter.name == 'paused':
                 self.show_frame()
         return SetParameters.Response(results=[SetParametersResult(successful=not self.refusal,
                                                                    reason=self.refusal)])
@@ -146,7 +146,7 @@ def test_the_world_goes_on_to_its_next_key_frame(robot, system):
     sight, questions = robot.next_frame(BOTH)
     assert system.parameters['paused'] is False
     assert sight.stamp_ns == 10 ** 9 and sight.images == {'cam_front': b'jpeg'} and len(sight.points) == 0
-    assert [(one.text, one.answer, one.type, one.hops) for one in questions] == [
+    assert [(question.text, question.answer, question.type, question.hops) for question in questions] == [
         ('is it dark?', 'yes', 'exist', 1)]
     assert robot.next_frame(BOTH)[0].stamp_ns == 2 * 10 ** 9
 
@@ -173,7 +173,7 @@ def test_an_answer_about_an_earlier_frame_does_not_count(robot, system):
     robot.next_frame(BOTH)
     system.late = 2
     exchange = robot.ask(QUESTION, 'no')
-    assert len(system.asked) == 3 and len({one.id for one in system.asked}) == 3
+    assert len(system.asked) == 3 and len({question.id for question in system.asked}) == 3
     assert exchange.is_right and (exchange.guess, exchange.used, exchange.latency) == ('no', BOTH, .5)
 
 
@@ -207,7 +207,7 @@ def test_an_answer_knows_whether_links_were_being_trained_and_which_were_in_use(
     for state in (Adaptation.TRAINING, Adaptation.IDLE):
         system.listeners['adaptation'](Adaptation(state=state, decision='lidar lacks links', step=5))
         asked.append(robot.ask(QUESTION, 'no'))
-    assert [one.training for one in asked] == [True, False] and asked[0].links == 'camera=000002'
+    assert [exchange.training for exchange in asked] == [True, False] and asked[0].links == 'camera=000002'
     events, ended = robot.news(0.)
     assert [event.text for event in events] == ['lidar lacks links', 'training', 'idle']
     assert [costs.steps for costs in ended] == [5]

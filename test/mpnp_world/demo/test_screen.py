@@ -141,8 +141,8 @@ def test_a_log_gets_a_line_for_every_key_frame(drive, console):
 def test_a_log_says_once_what_has_happened(adapted, console):
     adapted.events.append(Event(5., 'state', 'camera degraded'))
     with make_view(console, Diary()) as view:
-        for one in adapted.moments[-2:]:
-            view.passed(adapted, one)
+        for moment in adapted.moments[-2:]:
+            view.passed(adapted, moment)
     told = [line.split('* ')[1] for line in console.file.getvalue().splitlines() if '* ' in line]
     assert told == ['adaptation: training', 'LiDAR: links 000001 in use', 'camera: degraded',
                     'adaptation over: labelled, 200 steps, held-out 43.0 % -> 66.0 %, 2.00 TMACs, 900.0 MB']
@@ -168,9 +168,9 @@ def test_the_table_of_adaptations_says_what_they_took_and_gave(adapted):
 
 def test_examples_are_of_many_types():
     exchanges = [*(exchange() for _ in range(9)), exchange(kind='count'), exchange('no', 'status')]
-    assert {one.type for one in examples(exchanges, True)} == {'exist', 'count'}
+    assert {example.type for example in examples(exchanges, True)} == {'exist', 'count'}
     assert len(examples(exchanges, True)) == 4
-    assert [one.type for one in examples(exchanges, False)] == ['status']
+    assert [example.type for example in examples(exchanges, False)] == ['status']
 
 
 def test_types_are_counted_apart_and_together():

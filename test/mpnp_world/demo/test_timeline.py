@@ -35,7 +35,7 @@ TRAINED = Costs(LABELLED, 40., 200, 2e12, 900, .6, .7)
 
 
 def told(*events: tuple[float, str, str]) -> list[Event]:
-    return [Event(*one) for one in sorted([*events, *(
+    return [Event(*event) for event in sorted([*events, *(
         (20. * place, 'phase', phase.title) for place, phase in enumerate(STEPS))])]
 
 
@@ -58,7 +58,7 @@ def drive() -> Drive:
 
 
 def test_milestones_are_what_was_noticed_decided_and_done(drive):
-    assert [(one.seconds, one.text) for one in milestones(drive)] == [
+    assert [(milestone.seconds, milestone.text) for milestone in milestones(drive)] == [
         (20., 'dusk'), (40., 'night falls'), (42., 'camera degraded'), (60., 'LiDAR plugged in'),
         (61., 'LiDAR healthy'), (62., 'initial links evaluated'), (70.2, 'first links in use'),
         (80.5, 'training begins'), (95.1, 'trained links in use'), (100., 'morning'),
@@ -80,7 +80,7 @@ def test_a_training_that_gives_nothing_ends_all_the_same(drive):
     drive.adaptations.pop()
     tried, unfinished = adaptations(drive)
     assert tried.costs == TRIED and unfinished.costs is None and unfinished.end == 120.
-    assert 'training ends' not in [one.text for one in milestones(drive)]
+    assert 'training ends' not in [milestone.text for milestone in milestones(drive)]
 
 
 def test_a_drive_that_has_not_begun_has_no_milestones():

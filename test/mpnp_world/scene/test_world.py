@@ -40,34 +40,34 @@ def overlaps(state: WorldState) -> list[tuple[str, str]]:
     """Kinds of those whose boxes overlap."""
     boxes = [('ego', footprint(*ego_box(state.ego)))]
     boxes += [(item.kind, footprint(item.x, item.y, item.yaw, *item.size[:2])) for item in state.objects]
-    return [(one[0], other[0]) for one, other in combinations(boxes, 2)
-            if math.dist(one[1][0], other[1][0]) < 16 and overlap(one[1], other[1])]
+    return [(first[0], other[0]) for first, other in combinations(boxes, 2)
+            if math.dist(first[1][0], other[1][0]) < 16 and overlap(first[1], other[1])]
 
 
 @pytest.mark.parametrize('seed', [0, 7])
 def test_a_seed_is_a_scene(seed: int) -> None:
     """Two worlds of the same seed stay equal; another seed is another scene."""
-    one, other = World(seed), World(seed)
+    same, other = World(seed), World(seed)
     for _ in range(3):
-        first, second = one.state(), other.state()
+        first, second = same.state(), other.state()
         assert (first.ego, first.objects, first.signals) == (second.ego, second.objects, second.signals)
         assert first.scenery.fixtures == second.scenery.fixtures
-        one.step(1.0)
+        same.step(1.0)
         other.step(1.0)
     assert World(seed + 1).state().objects != World(seed).state().objects
 
 
 def test_many_small_steps_are_one_large_step() -> None:
     """In tenths of a second or in two seconds at once."""
-    one, other = World(3), World(3)
+    whole, other = World(3), World(3)
     for _ in range(3):
-        one.step(2.0)
+        whole.step(2.0)
         for _ in range(20):
             other.step(.1)
-        assert one.time == pytest.approx(other.time)
-        assert [item.identity for item in one.state().objects] == \
+        assert whole.time == pytest.approx(other.time)
+        assert [item.identity for item in whole.state().objects] == \
             [item.identity for item in other.state().objects]
-        for first, second in zip(one.state().objects, other.state().objects, strict=True):
+        for first, second in zip(whole.state().objects, other.state().objects, strict=True):
             assert (first.x, first.y, first.speed) == pytest.approx((second.x, second.y, second.speed))
 
 
