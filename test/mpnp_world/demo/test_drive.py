@@ -188,7 +188,7 @@ def test_types_and_answers_come_up_evenly_over_frames():
         chosen += chooser.choose(QUESTIONS, 12)
     assert set(Counter(item.type for item in chosen).values()) == {12}
     assert Counter(item.answer for item in chosen) == {'yes': 6, 'no': 6, '0': 4, '1': 4, '2': 4, 'car': 6,
-                                                    'bus': 6}
+                                                     'bus': 6}
 
 
 def test_half_of_the_questions_are_those_that_the_majority_gets_wrong():
