@@ -182,11 +182,15 @@ class DrivingWorld(PlainNode):
             self._publish(map(self._broadcast.inertial, inertial_readings(before, state)))
             self._publish(self._broadcast.motion(state))
             if number % ticks_a_frame == 0:
-                if self.values.hold:
-                    self.set_parameters([RosParameter('paused', value=True)])
+                self._hold()
                 self._publish(self._broadcast.frame(sensors.perceive(state, number // ticks_a_frame)))
                 self.diagnostics.count('key frames')
         self.get_logger().info(f'the world ended after {values.duration:g} s')
+
+    def _hold(self) -> None:
+        """Pause if ``hold`` is set, until ``paused`` is set to false."""
+        if self.values.hold:
+            self.set_parameters([RosParameter('paused', value=True)])
 
     def _publish(self, messages: Iterable[Message]) -> None:
         for message in messages:

@@ -1,1 +1,1 @@
-"""Meshes of what stands and moves in the world."""
+"""Meshes of the objects, fixtures and ground of the world."""

@@ -1,1 +1,1 @@
-"""Streets, traffic and people of the world, and what is where at one moment."""
+"""Streets, traffic and people of the world, and their state at one moment."""
