@@ -28,8 +28,7 @@ from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
-from mpnp_ros.modalities.base import Encoder
-from mpnp_ros.modalities.registry import create_encoder
+from mpnp_ros.modalities.registry import Encoder, create_encoder
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.training.batches import PreparedQuestions

@@ -67,7 +67,7 @@ def option(default: Any = MISSING, help: str = '', *, unit: str = '', low: float
     notes: what else is known.  ``flat``: the options of this section are named without it.  ``flag``,
     ``metavar``: on a command line, where they do not follow from the name.  ``installed``:
     the default depends on which packages are installed.  ``shapes_tokens``, ``added``: see
-    :class:`~mpnp_ros.modalities.base.EncoderConfig`.
+    :class:`~mpnp_ros.modalities.registry.EncoderConfig`.
     """
     metadata = {'help': help, 'unit': unit, 'low': low, 'high': high, 'choices': tuple(choices),
                 'change': change, **notes}

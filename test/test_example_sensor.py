@@ -21,8 +21,7 @@ from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import save_link
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
-from mpnp_ros.modalities.base import Encoder
-from mpnp_ros.modalities.registry import create_encoder, create_judge, find_sensor, sensors
+from mpnp_ros.modalities.registry import Encoder, create_encoder, create_judge, find_sensor, sensors
 from mpnp_ros.training.dataset import Example, TokenDataset
 from mpnp_ros.training.evaluation import evaluate
 from mpnp_ros.training.trainer import Trainer, TrainerConfig

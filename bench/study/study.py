@@ -26,7 +26,7 @@ from mpnp_ros.methods.link_files import Provenance, load_link
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
-from mpnp_ros.modalities.base import Encoder
+from mpnp_ros.modalities.registry import Encoder
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.options import Options, option
 from mpnp_ros.questions.generator import Scope

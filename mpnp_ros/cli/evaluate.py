@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mpnp_ros.methods.method import Method
-    from mpnp_ros.modalities.base import Encoder
+    from mpnp_ros.modalities.registry import Encoder
 
 
 def add_arguments(parser: ArgumentParser) -> None:

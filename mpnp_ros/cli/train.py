@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mpnp_ros.llm.language_model import LanguageModel
     from mpnp_ros.methods.link import Link
     from mpnp_ros.methods.method import Method
-    from mpnp_ros.modalities.base import Encoder
+    from mpnp_ros.modalities.registry import Encoder
     from mpnp_ros.training.dataset import TokenDataset
     from mpnp_ros.training.evaluation import Accuracy
     from mpnp_ros.training.trainer import Trainer, TrainingReport

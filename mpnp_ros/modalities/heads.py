@@ -22,9 +22,8 @@ from torch.nn import functional
 import mpnp_ros
 from mpnp_ros.errors import ConfigurationError, WeightsError
 from mpnp_ros.files import head_of, mistaken, new_folder, read_json, sha256_of, write_file
-from mpnp_ros.modalities.base import EncoderConfig
 from mpnp_ros.modalities.geometry import SECTORS
-from mpnp_ros.modalities.registry import find_sensor, sensors
+from mpnp_ros.modalities.registry import EncoderConfig, find_sensor, sensors
 from mpnp_ros.modalities.vision_weights import read_safetensors
 
 Channel = tuple[str, str | None]

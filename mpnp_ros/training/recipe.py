@@ -20,7 +20,7 @@ from mpnp_ros.training.trainer_config import TrainerConfig
 if TYPE_CHECKING:
     from mpnp_ros.methods.link import Link
     from mpnp_ros.methods.method import Method
-    from mpnp_ros.modalities.base import Encoder
+    from mpnp_ros.modalities.registry import Encoder
     from mpnp_ros.nuscenes.tables import NuScenes
     from mpnp_ros.training.dataset import TokenDataset
 

@@ -34,7 +34,7 @@ class TrueObjects:
 
     An object whose status is not annotated counts as an equal part of all its category's channels.
     A frame without objects is one token of zeros without a direction.  See
-    :class:`mpnp_ros.modalities.base.Encoder`.
+    :class:`mpnp_ros.modalities.registry.Encoder`.
     """
 
     modality = OBJECTS

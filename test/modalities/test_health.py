@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.modalities import registry
-from mpnp_ros.modalities.base import EncoderConfig
 from mpnp_ros.modalities.health import HealthFinding, HealthLimits, grade, health, worst
-from mpnp_ros.modalities.registry import Sensor
+from mpnp_ros.modalities.registry import EncoderConfig, Sensor
 from mpnp_ros.options import option
 
 FINITE = st.floats(-1e6, 1e6)

@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 from mpnp_ros.errors import ConfigurationError, DatasetError, ImageError
-from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.dataset import camera_frame
 from mpnp_ros.modalities.camera.encoder import CameraEncoder
@@ -21,6 +20,7 @@ from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.dataset import lidar_frame
 from mpnp_ros.modalities.lidar.encoder import LidarEncoder
+from mpnp_ros.modalities.registry import Encoder
 from mpnp_ros.modalities.vision import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import freeze
 from mpnp_ros.nuscenes.sensor_files import read_lidar

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpnp_ros.modalities.base import EncoderConfig
 from mpnp_ros.modalities.geometry import heading_of
+from mpnp_ros.modalities.registry import EncoderConfig
 from mpnp_ros.options import option
 from mpnp_ros.tokens import ModalityTokens
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mpnp_ros.modalities.base import EncoderConfig
+from mpnp_ros.modalities.registry import EncoderConfig
 from mpnp_ros.options import option
 
 

@@ -28,7 +28,7 @@ RING_VERSION = 1  # goes up whenever `camera_ring` gives other values for the sa
 
 
 class CameraEncoder:
-    """Encode a :class:`CameraFrame`; see :class:`mpnp_ros.modalities.base.Encoder`.
+    """Encode a :class:`CameraFrame`; see :class:`mpnp_ros.modalities.registry.Encoder`.
 
     The tokens of a view follow each other: its columns from left to right, then its CLS token where
     there is one; or its CLS tokens in the order of ``config.blocks``.
@@ -128,7 +128,7 @@ def _stacked(arrays: Iterable[np.ndarray]) -> Tensor:
 
 
 class CameraObjectEncoder:
-    """Encode a :class:`CameraFrame`; see :class:`mpnp_ros.modalities.base.Encoder`.
+    """Encode a :class:`CameraFrame`; see :class:`mpnp_ros.modalities.registry.Encoder`.
 
     One token a sector of the base frame: the expected number of objects of each of :attr:`channels`;
     about none where no camera looks.

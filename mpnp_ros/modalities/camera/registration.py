@@ -4,12 +4,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.endpoints import encoder_endpoints
-from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.dataset import camera_frame, readings
 from mpnp_ros.modalities.camera.health import CameraLimits
 from mpnp_ros.modalities.head_training import HeadInput, HeadTraining, PretrainingConfig
-from mpnp_ros.modalities.registry import DatasetReader, Sensor
+from mpnp_ros.modalities.registry import DatasetReader, Encoder, Sensor
 
 if TYPE_CHECKING:
     from mpnp_ros.modalities.heads import CameraSectorHead

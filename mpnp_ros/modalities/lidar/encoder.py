@@ -41,7 +41,7 @@ FULL_COUNT = 50.0
 
 
 class LidarEncoder:
-    """Encode a :class:`LidarFrame`; see :class:`mpnp_ros.modalities.base.Encoder`.
+    """Encode a :class:`LidarFrame`; see :class:`mpnp_ros.modalities.registry.Encoder`.
 
     One token per sector, clockwise from the sensor's back.  A sensor turned about the vertical on the robot
     changes the azimuths only, and of one that leans the sweep is as a level one would see it.
@@ -130,7 +130,7 @@ def _statistics(cell: np.ndarray, height: np.ndarray, intensity: np.ndarray, cel
 
 
 class PolarEncoder:
-    """Encode a :class:`LidarFrame`; see :class:`mpnp_ros.modalities.base.Encoder`.
+    """Encode a :class:`LidarFrame`; see :class:`mpnp_ros.modalities.registry.Encoder`.
 
     One token a sector of the base frame: the expected number of objects of each of :attr:`channels`.
     """

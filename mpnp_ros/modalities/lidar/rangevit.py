@@ -107,7 +107,7 @@ class ConvStem(nn.Module):
 
 
 class RangeVitEncoder:
-    """Encode a :class:`LidarFrame` with RangeViT; see :class:`mpnp_ros.modalities.base.Encoder`.
+    """Encode a :class:`LidarFrame` with RangeViT; see :class:`mpnp_ros.modalities.registry.Encoder`.
 
     Unlike the paper, which averages over all azimuths, there is one token per azimuth sector: mean and
     maximum of its patches after the last block and the final norm.

@@ -2,12 +2,11 @@
 from __future__ import annotations
 
 from mpnp_ros.endpoints import encoder_endpoints
-from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.head_training import HeadInput, HeadTraining, PretrainingConfig, polar_network
 from mpnp_ros.modalities.lidar.config import POLAR, LidarConfig
 from mpnp_ros.modalities.lidar.dataset import lidar_frame, readings
 from mpnp_ros.modalities.lidar.health import LidarLimits
-from mpnp_ros.modalities.registry import DatasetReader, Sensor
+from mpnp_ros.modalities.registry import DatasetReader, Encoder, Sensor
 
 
 def build_encoder(config: LidarConfig) -> Encoder:

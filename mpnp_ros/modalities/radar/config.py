@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mpnp_ros.modalities.base import EncoderConfig
+from mpnp_ros.modalities.registry import EncoderConfig
 from mpnp_ros.options import option
 
 

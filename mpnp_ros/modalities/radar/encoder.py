@@ -30,7 +30,7 @@ MOVING = (0, 2, 6)  # codes of dyn_prop: moving, oncoming, crossing
 
 
 class RadarEncoder:
-    """Encode a :class:`RadarFrame`; see :class:`mpnp_ros.modalities.base.Encoder`.
+    """Encode a :class:`RadarFrame`; see :class:`mpnp_ros.modalities.registry.Encoder`.
 
     One token a sector of the base frame: the expected number of objects of each of :attr:`channels`.
     """

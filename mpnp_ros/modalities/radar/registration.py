@@ -2,12 +2,11 @@
 from __future__ import annotations
 
 from mpnp_ros.endpoints import encoder_endpoints
-from mpnp_ros.modalities.base import Encoder
 from mpnp_ros.modalities.head_training import HeadInput, HeadTraining, PretrainingConfig, polar_network
 from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.dataset import radar_frame, readings
 from mpnp_ros.modalities.radar.health import RadarLimits
-from mpnp_ros.modalities.registry import DatasetReader, Sensor
+from mpnp_ros.modalities.registry import DatasetReader, Encoder, Sensor
 
 
 def build_encoder(config: RadarConfig) -> Encoder:
