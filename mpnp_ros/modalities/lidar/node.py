@@ -10,9 +10,8 @@ from sensor_msgs.msg import PointCloud2
 
 from mpnp_ros.conversions.pointclouds import to_points
 from mpnp_ros.modalities.lidar.config import LidarConfig
-from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.lidar.health import LidarLimits
-from mpnp_ros.modalities.lidar.intensity import IntensityScale
+from mpnp_ros.modalities.lidar.sweep import IntensityScale, LidarFrame
 from mpnp_ros.nodes.discovery import CLOUD, FoundSensor, FoundSensors, Topic, equals, find_lidars, sensor_name
 from mpnp_ros.nodes.encoder_node import EncoderNode, EncoderOptions, Input
 from mpnp_ros.nodes.parameters import topic_problem

@@ -24,8 +24,8 @@ from mpnp_ros.modalities.geometry import (
 )
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import sector_tokens
-from mpnp_ros.modalities.lidar.frames import LidarFrame
-from mpnp_ros.modalities.lidar.preprocess import (
+from mpnp_ros.modalities.lidar.sweep import (
+    LidarFrame,
     elevation,
     paint,
     project,

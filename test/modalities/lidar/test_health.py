@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from mpnp_ros.modalities.health import Health
-from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.lidar.health import LidarLimits
+from mpnp_ros.modalities.lidar.sweep import LidarFrame
 from mpnp_ros.modalities.registry import create_judge
 
 

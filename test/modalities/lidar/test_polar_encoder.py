@@ -9,7 +9,7 @@ from mpnp_ros.errors import PointCloudError
 from mpnp_ros.modalities.heads import save_head
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import PolarEncoder, polar_grid
-from mpnp_ros.modalities.lidar.frames import LidarFrame
+from mpnp_ros.modalities.lidar.sweep import LidarFrame
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.tokens import NO_SOURCE
 

@@ -8,8 +8,8 @@ import torch
 
 from mpnp_ros.errors import WeightsError
 from mpnp_ros.modalities.lidar.convert import convert_rangevit, main
-from mpnp_ros.modalities.lidar.frames import LidarFrame
 from mpnp_ros.modalities.lidar.rangevit import RangeVitEncoder, load_rangevit, rangevit_view
+from mpnp_ros.modalities.lidar.sweep import LidarFrame
 from mpnp_ros.modalities.registry import create_encoder
 
 LEFT = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
