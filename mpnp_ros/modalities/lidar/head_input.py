@@ -6,7 +6,7 @@ import numpy as np
 from mpnp_ros.modalities.head_training import PolarInput
 from mpnp_ros.modalities.lidar.config import POLAR, LidarConfig
 from mpnp_ros.modalities.lidar.dataset import lidar_frame
-from mpnp_ros.modalities.lidar.encoder import FEATURES, GRID_VERSION, polar_grid
+from mpnp_ros.modalities.lidar.sweep import FEATURES, GRID_VERSION, polar_grid
 from mpnp_ros.questions.key_frame import KeyFrame
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from mpnp_ros.modalities.head_training import PolarInput
 from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.dataset import radar_frame
-from mpnp_ros.modalities.radar.encoder import FEATURES, GRID_VERSION, polar_grid
+from mpnp_ros.modalities.radar.frames import FEATURES, GRID_VERSION, polar_grid
 from mpnp_ros.questions.key_frame import KeyFrame
 
 

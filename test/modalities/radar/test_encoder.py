@@ -8,8 +8,8 @@ import pytest
 from mpnp_ros.errors import PointCloudError
 from mpnp_ros.modalities.heads import save_head
 from mpnp_ros.modalities.radar.config import RadarConfig
-from mpnp_ros.modalities.radar.encoder import RadarEncoder, polar_grid, radial_speed
-from mpnp_ros.modalities.radar.frames import RadarFrame, RadarScan
+from mpnp_ros.modalities.radar.encoder import RadarEncoder
+from mpnp_ros.modalities.radar.frames import RadarFrame, RadarScan, polar_grid, radial_speed
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.tokens import NO_SOURCE
 
