@@ -23,7 +23,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from mpnp_ros.errors import ConfigurationError, DatasetError, ImageError
 from mpnp_ros.files import cache_root, cached_folder
-from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
+from mpnp_ros.modalities.camera.images import CameraFrame, CameraView
 from mpnp_ros.modalities.geometry import wrap_azimuth
 from mpnp_ros.modalities.registry import DatasetReader, Encoder, find_sensor
 from mpnp_ros.nuscenes.sensor_files import read_sensor_file

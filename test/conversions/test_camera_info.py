@@ -14,7 +14,7 @@ from mpnp_ros.conversions.camera_info import calibration, intrinsics, is_rectifi
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.camera.calibration import BROWN, EQUIDISTANT, Distortion, column_azimuths, facing
 from mpnp_ros.modalities.camera.config import CameraConfig
-from mpnp_ros.modalities.camera.frames import CameraView
+from mpnp_ros.modalities.camera.images import CameraView
 
 K = [800.0, 0.0, 400.0, 0.0, 810.0, 300.0, 0.0, 0.0, 1.0]
 P = [700.0, 0.0, 390.0, 5.0, 0.0, 710.0, 290.0, 6.0, 0.0, 0.0, 1.0, 0.0]

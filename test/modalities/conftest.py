@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mpnp_ros.errors import WeightsError
-from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
+from mpnp_ros.modalities.camera.images import CameraFrame, CameraView
 from mpnp_ros.modalities.heads import Head, HeadManifest
 from mpnp_ros.modalities.lidar.sweep import LidarFrame
 from mpnp_ros.modalities.vision import VisionTransformer, VitShape

@@ -16,7 +16,7 @@ from mpnp_ros.errors import ConfigurationError, DatasetError, ImageError
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.dataset import camera_frame
 from mpnp_ros.modalities.camera.encoder import CameraEncoder
-from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
+from mpnp_ros.modalities.camera.images import CameraFrame, CameraView
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.dataset import lidar_frame
 from mpnp_ros.modalities.lidar.encoder import LidarEncoder

@@ -14,8 +14,7 @@ from PIL import Image
 
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.camera.config import CameraConfig
-from mpnp_ros.modalities.camera.frames import CameraView
-from mpnp_ros.modalities.camera.images import ImageFile
+from mpnp_ros.modalities.camera.images import CameraView, ImageFile
 from mpnp_ros.modalities.geometry import azimuth_of, check_rotation
 
 BROWN, EQUIDISTANT = 'plumb_bob', 'equidistant'

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
+from mpnp_ros.modalities.camera.images import CameraFrame, CameraView
 from mpnp_ros.nuscenes.sensor_files import read_image
 from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
 

@@ -15,8 +15,7 @@ from torch.nn import functional
 from mpnp_ros.errors import ConfigurationError, ImageError
 from mpnp_ros.modalities.camera.calibration import axis_azimuth, column_azimuths, column_edges, ray_slopes
 from mpnp_ros.modalities.camera.config import CameraConfig
-from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
-from mpnp_ros.modalities.camera.images import load_view
+from mpnp_ros.modalities.camera.images import CameraFrame, CameraView, load_view
 from mpnp_ros.modalities.geometry import SECTORS, sector_azimuths
 from mpnp_ros.modalities.heads import Head, load_head, ring_shares
 from mpnp_ros.modalities.vision import Features, merge_taps, pool_columns

@@ -22,8 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpnp_ros.errors import ImageError
-from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
-from mpnp_ros.modalities.camera.images import ImageFile, Picture, decode
+from mpnp_ros.modalities.camera.images import CameraFrame, CameraView, ImageFile, Picture, decode
 from mpnp_ros.modalities.health import (
     SCALE,
     SECOND,

@@ -1,4 +1,4 @@
-"""Image files of every kind, and arrays, to 8-bit RGB and to the input of the encoder.
+"""Frames of cameras, and their images, files of every kind and arrays, as 8-bit RGB.
 
 The EXIF orientation is not applied, because a calibration is of the stored pixels; alpha is ignored; colour
 profiles are not applied.  16-bit values keep their high byte, as in raw images, and 12-bit values of TIFF
@@ -11,14 +11,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.camera.config import CameraConfig
-from mpnp_ros.modalities.camera.frames import CameraView
 from mpnp_ros.modalities.camera.jpeg import JpegFile, missing, precision
+
+if TYPE_CHECKING:
+    from mpnp_ros.modalities.camera.calibration import Distortion
 
 CELLS = {'rggb': (0, 3), 'bggr': (3, 0), 'gbrg': (2, 1), 'grbg': (1, 2)}
 """Which of the four pixels of a cell, numbered row by row, are red and blue."""
@@ -33,6 +36,37 @@ _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 
 REDUCING_GAP = 2.0  # box-reduce to within this factor first: twice as fast, 0.3 grey levels off
+
+
+@dataclass(frozen=True, eq=False)
+class CameraView:
+    """One image of one camera.
+
+    name: unique within the frame, e.g. ``cam_front``.
+    image: uint8 RGB [H, W, 3]; or the bytes of an image file, or that as an ImageFile, which is decoded once
+        for encoder and judge.
+    intrinsics: [3, 3] pinhole matrix in pixels of the full-size image; None or a zero focal length
+        (the ROS convention) means uncalibrated.
+    rotation: [3, 3] from the camera's optical frame (x right, y down, z ahead) to the base frame
+        (x ahead, y left, z up); None means unknown.
+    stamp_ns: sensor time, nanoseconds.
+    distortion: of the lens, where the image is not rectified; used with intrinsics only.
+    """
+
+    name: str
+    image: np.ndarray | bytes | ImageFile
+    intrinsics: np.ndarray | None = None
+    rotation: np.ndarray | None = None
+    stamp_ns: int = 0
+    distortion: Distortion | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CameraFrame:
+    """Images that belong together, any number of any size; ``frame_id`` names their base frame."""
+
+    views: tuple[CameraView, ...]
+    frame_id: str = 'base_link'
 
 
 def demosaic(mosaic: np.ndarray, pattern: str) -> np.ndarray:

@@ -17,8 +17,8 @@ from mpnp_ros.conversions.images import to_image_file, to_rgb
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.camera.calibration import facing, image_size, nominal_yaw, optical_rotation
 from mpnp_ros.modalities.camera.config import CameraConfig
-from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.health import CameraLimits
+from mpnp_ros.modalities.camera.images import CameraFrame, CameraView
 from mpnp_ros.nodes.discovery import (
     CAMERA_INFO,
     COMPRESSED,

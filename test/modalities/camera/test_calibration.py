@@ -26,7 +26,7 @@ from mpnp_ros.modalities.camera.calibration import (
     undistort,
 )
 from mpnp_ros.modalities.camera.config import CameraConfig
-from mpnp_ros.modalities.camera.frames import CameraView
+from mpnp_ros.modalities.camera.images import CameraView
 
 CONFIG = CameraConfig()
 SIZE = (1600, 900)

@@ -13,7 +13,7 @@ from mpnp_ros.errors import ConfigurationError, ImageError
 from mpnp_ros.modalities.camera.calibration import facing
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.encoder import CameraEncoder
-from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
+from mpnp_ros.modalities.camera.images import CameraFrame, CameraView
 from mpnp_ros.modalities.registry import create_encoder
 
 SMALL = CameraConfig(tokens='columns', height=28, width=112, blocks=(2, 3))

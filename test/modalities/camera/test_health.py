@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageFilter
 
 from mpnp_ros.errors import ImageError
-from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.health import CameraLimits
+from mpnp_ros.modalities.camera.images import CameraFrame, CameraView
 from mpnp_ros.modalities.health import Health
 from mpnp_ros.modalities.registry import create_judge
 

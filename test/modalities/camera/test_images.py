@@ -15,9 +15,8 @@ from PIL import Image, features
 
 from mpnp_ros.errors import ConfigurationError, ImageError
 from mpnp_ros.modalities.camera.config import CameraConfig
-from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.health import CameraLimits, luminance
-from mpnp_ros.modalities.camera.images import ImageFile, decode, load_view
+from mpnp_ros.modalities.camera.images import CameraFrame, CameraView, ImageFile, decode, load_view
 
 WHOLE = (9999, 9999)
 CONFIG = CameraConfig(height=28, width=224)

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mpnp_ros.errors import ImageError
-from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.health import CameraLimits
-from mpnp_ros.modalities.camera.images import ImageFile, decode
+from mpnp_ros.modalities.camera.images import CameraFrame, CameraView, ImageFile, decode
 from mpnp_ros.modalities.camera.jpeg import read_layout
 
 WHOLE = (9999, 9999)

@@ -9,7 +9,7 @@ from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.camera.calibration import facing
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.encoder import CameraObjectEncoder
-from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
+from mpnp_ros.modalities.camera.images import CameraFrame, CameraView
 from mpnp_ros.modalities.heads import save_head
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.modalities.vision_weights import load_backbone
