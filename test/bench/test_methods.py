@@ -19,7 +19,7 @@ from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.modalities.geometry import SECTORS, sector_azimuths
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import PolarEncoder
-from mpnp_ros.modalities.lidar.head_input import LidarInput
+from mpnp_ros.modalities.lidar.registration import LidarInput
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.questions.generator import Scope, scene_questions
 from mpnp_ros.questions.vocabulary import ANSWERS

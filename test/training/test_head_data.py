@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.modalities.camera.head_input import CameraInput, CameraRegion
+from mpnp_ros.modalities.camera.registration import CameraInput, CameraRegion
 from mpnp_ros.modalities.geometry import sector_of
-from mpnp_ros.modalities.lidar.head_input import LidarInput
-from mpnp_ros.modalities.radar.head_input import RadarInput
+from mpnp_ros.modalities.lidar.registration import LidarInput
+from mpnp_ros.modalities.radar.registration import RadarInput
 from mpnp_ros.modalities.vision import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import freeze
 from mpnp_ros.nuscenes.sensor_files import RADAR_DTYPE

@@ -14,12 +14,12 @@ from PIL import Image
 
 from mpnp_ros.errors import ConfigurationError, DatasetError, ImageError
 from mpnp_ros.modalities.camera.config import CameraConfig
-from mpnp_ros.modalities.camera.dataset import camera_frame
 from mpnp_ros.modalities.camera.encoder import CameraEncoder
 from mpnp_ros.modalities.camera.images import CameraFrame, CameraView
+from mpnp_ros.modalities.camera.registration import camera_frame
 from mpnp_ros.modalities.lidar.config import LidarConfig
-from mpnp_ros.modalities.lidar.dataset import lidar_frame
 from mpnp_ros.modalities.lidar.encoder import LidarEncoder
+from mpnp_ros.modalities.lidar.registration import lidar_frame
 from mpnp_ros.modalities.registry import Encoder
 from mpnp_ros.modalities.vision import VisionTransformer, VitShape
 from mpnp_ros.modalities.vision_weights import freeze

