@@ -29,11 +29,10 @@ from mpnp_ros.errors import DatasetError, MpnpError
 from mpnp_ros.files import write_file
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.eas.link import EasConfig, EasLink
-from mpnp_ros.methods.eas.method import Eas
+from mpnp_ros.methods.eas.method import Eas, EasConfig, EasLink
 from mpnp_ros.methods.eas.redundancy import SkipProfile, recommended_count
 from mpnp_ros.methods.link_files import load_link
-from mpnp_ros.methods.mma.link import MmaConfig, MmaLink
+from mpnp_ros.methods.mma import MmaConfig, MmaLink
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.dataset import Example, TokenDataset
 from mpnp_ros.training.evaluation import Share

@@ -6,7 +6,7 @@ import torch
 
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.methods.eas.link import EasConfig
+from mpnp_ros.methods.eas.method import EasConfig
 from mpnp_ros.methods.eas.redundancy import SearchConfig
 from mpnp_ros.methods.registry import create_method
 

@@ -7,7 +7,7 @@ import torch
 from mpnp_ros.errors import ConfigurationError, LinksError
 from mpnp_ros.llm.language_model import AlteredModel
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.methods.mma.link import MmaConfig
+from mpnp_ros.methods.mma import MmaConfig
 from mpnp_ros.methods.registry import create_method
 
 CHOICES = ('one', 'not one')

@@ -14,8 +14,13 @@ from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.text_cache import TextCache
 from mpnp_ros.methods.link_files import load_link, save_link
-from mpnp_ros.methods.mpnp_eas.distillation import DistilConfig, distil, driving_questions
-from mpnp_ros.methods.mpnp_eas.link import SkippingModel, StandIns
+from mpnp_ros.methods.mpnp_eas.stand_ins import (
+    DistilConfig,
+    SkippingModel,
+    StandIns,
+    distil,
+    driving_questions,
+)
 from mpnp_ros.methods.registry import create_method
 
 CHOICES = ('one', 'not one', 'car', 'car truck')
@@ -197,7 +202,7 @@ def test_the_first_link_distils_and_the_next_method_finds_it(tiny_lm, tmp_path, 
     link = first.new_link('camera', 'encoder', 6, **SMALL)
     kept = list(tmp_path.glob('stand_ins/*.safetensors'))
     assert len(kept) == 1 and link.config.stand_ins == first.stand_ins.fingerprint
-    monkeypatch.setattr('mpnp_ros.methods.mpnp_eas.distillation.distil', None)
+    monkeypatch.setattr('mpnp_ros.methods.mpnp_eas.stand_ins.distil', None)
     assert second.new_link('camera', 'encoder', 6, **SMALL).config.stand_ins == link.config.stand_ins
     kept[0].write_bytes(b'damaged')
     with pytest.raises(TypeError):

@@ -1,20 +1,247 @@
-"""EAS: columns before the text, and blocks that go without attention (arXiv:2403.15226)."""
+"""Attention skipping (EAS): blocks without attention, which an adapter before the feed-forward stands in for.
+
+arXiv:2403.15226, corrected as in docs/guide/methods.md.  A block that keeps its attention has the adapter of
+:mod:`mpnp_ros.methods.mma` before it.  A skipped block is
+
+    u = attention_norm(x),   z = (m + C u + b_C) / 2,   p = u + sum_k w_k (B_k z + b_k)
+    x <- x + FFN(gamma * p + beta)
+
+with gamma and beta of the feed-forward norm, which itself is gone.  Both the routing w and what is
+propagated, m, are constants of the set of modalities (in the paper m is a mean over the text, which looks
+ahead and differs in training): every plugged modality adds its part of m, and that of the text is b_C.  So
+the block is causal, does not depend on its batch, and folds into the first matrices of the feed-forward, once
+for a set.
+"""
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import cycle
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.methods.eas.link import EasAdapters, EasLink, Supernet
+from mpnp_ros.llm.attention import BlockPrefix
+from mpnp_ros.llm.block_parts import BlockParts
+from mpnp_ros.llm.families import BlockContext
+from mpnp_ros.llm.language_model import BlockForm, LanguageModel
+from mpnp_ros.llm.text_cache import TextCache
 from mpnp_ros.methods.eas.redundancy import SearchConfig, SkipProfile, measure_skips, search_skips
-from mpnp_ros.methods.mma.method import Mma
+from mpnp_ros.methods.mma import Adapter, Adapters, Mixture, Mma, MmaConfig, MmaLink, new_adapter
 from mpnp_ros.methods.questions import AnsweredQuestion, Tokens
 from mpnp_ros.methods.registry import MethodSpec
+from mpnp_ros.options import option
+
+
+@dataclass(frozen=True)
+class EasConfig(MmaConfig):
+    """What an EAS link is made for."""
+
+    skipped: int = option(1, 'blocks without attention; which ones is chosen before training', low=0)
+    skipped_rank: int = option(32, 'r of the adapters that stand in for attention', low=1)
+
+    @classmethod
+    def for_model(cls, lm: LanguageModel, modality: str, encoder: str, token_width: int,
+                  **options: Any) -> EasConfig:
+        """By default three blocks of eight are skipped, as published."""
+        blocks = options.get('blocks', range(lm.blocks))
+        return super().for_model(lm, modality, encoder, token_width,
+                                 **{'skipped': 3 * len(blocks) // 8, **options})
+
+    @property
+    def skippable(self) -> tuple[int, ...]:
+        """The blocks that may go without attention: all but block 0."""
+        return tuple(block for block in self.blocks if block)
+
+    def _requirements(self) -> list[tuple[bool, str]]:
+        return [*super()._requirements(),
+                (self.skipped <= len(self.skippable),
+                 f'{self.skipped} skipped blocks; at most {len(self.skippable)} can be, never block 0'),
+                (self.skipped_rank % self.groups == 0,
+                 'skipped_rank must be a multiple of groups')]
+
+
+class StandIn(Adapter):
+    """The adapter of a block without attention."""
+
+    def propagating(self, weights: torch.Tensor, signals: torch.Tensor) -> Mixture:
+        """The experts mixed by weights [S, experts], with what is propagated, m: [S, r]."""
+        mixture = self.mixed(weights)
+        up = mixture.up / 2
+        return Mixture(up, mixture.shift + (up @ signals[..., None])[..., 0])
+
+
+@dataclass(frozen=True, eq=False)
+class SkippedBlock:
+    """The form of a block without attention.
+
+    A linked block keeps attention over its prefix alone.  change: what stands in for
+    attention, [B, T, d] -> [B, T, d]; or folded: parts that have it, and the feed-forward norm, in their
+    matrices.
+    """
+
+    change: Callable[[torch.Tensor], torch.Tensor] | None = None
+    folded: BlockParts | None = None
+    caches: ClassVar[bool] = False
+
+    def __call__(self, parts: BlockParts, hidden: torch.Tensor, _: BlockContext, prefix: BlockPrefix | None,
+                 __: TextCache | None) -> torch.Tensor:
+        """See BlockForm."""
+        normed = parts.attention_norm(hidden)
+        if self.folded is not None:
+            branch = self.folded.feed_forward(normed)
+        else:
+            changed = self.change(normed).float()
+            branch = parts.feed_forward((parts.scale * changed + parts.shift).to(normed.dtype))
+        if prefix is not None:
+            branch = branch + parts.attend_prefix(normed, prefix)
+        return hidden + branch
+
+
+class EasAdapters(Adapters):
+    """What all links share: t_text, an adapter for each block, and which blocks go without attention.
+
+    skip: [k] those blocks, ascending.  measured: whether they have been chosen; until then, and as on the
+    paper's first data set, they are the uppermost.
+    """
+
+    def __init__(self, config: EasConfig) -> None:
+        super().__init__(config)
+        self.skippable = config.skippable
+        self.stand_ins = nn.ModuleList(
+            new_adapter(config, StandIn, config.skipped_rank) for _ in range(config.skipped))
+        last = self.skippable[len(self.skippable) - config.skipped:]
+        self.register_buffer('skip', torch.tensor(last, dtype=torch.long))
+        self.register_buffer('measured', torch.tensor(False))
+
+    @staticmethod
+    def adapted(config: EasConfig) -> int:
+        """How many blocks have an adapter before their attention."""
+        return len(config.blocks) - config.skipped
+
+    @property
+    def skipped(self) -> tuple[int, ...]:
+        """The blocks without attention, ascending."""
+        return tuple(self.skip.tolist())
+
+    @torch.no_grad()
+    def choose(self, blocks: Iterable[int]) -> None:
+        """Say for good which blocks go without attention; as many as there are now."""
+        self.skip.copy_(torch.tensor(sorted(blocks)))
+        self.measured.fill_(True)
+
+    def slot(self, block: int) -> int:
+        """Which of the stand-ins a skipped block has."""
+        return self.skipped.index(block)
+
+    def adapter(self, block: int) -> Adapter:
+        """See Adapters."""
+        skipped = self.skipped
+        if block in skipped:
+            return self.stand_ins[self.slot(block)]
+        return self.adapters[self.blocks.index(block) - sum(other < block for other in skipped)]
+
+    def mix(self, block: int, weights: torch.Tensor, sets: Sequence[Sequence[EasLink]]) -> Mixture:
+        """See Adapters."""
+        adapter = self.adapter(block)
+        if not isinstance(adapter, StandIn):
+            return adapter.mixed(weights)
+        none, slot = adapter.down.bias.new_zeros(len(adapter.down.bias)), self.slot(block)
+        return adapter.propagating(
+            weights, torch.stack([sum((link.signals[slot] for link in links), none) for links in sets]))
+
+    def form(self, block: int, mixture: Mixture) -> BlockForm:
+        """See Adapters."""
+        adapter = self.adapter(block)
+        if not isinstance(adapter, StandIn):
+            return super().form(block, mixture)
+        return SkippedBlock(partial(adapter, mixture=mixture))
+
+    def fold(self, parts: BlockParts, mixture: Mixture, row: int) -> BlockParts:
+        """See Adapters."""
+        adapter = self.adapter(parts.index)
+        if not isinstance(adapter, StandIn):
+            return super().fold(parts, mixture, row)
+        return parts.opening_after(adapter.affine(mixture, row).then(parts.scale, parts.shift))
+
+    def folded(self, parts: BlockParts) -> BlockForm:
+        """See Adapters."""
+        return SkippedBlock(folded=parts) if parts.index in self.skipped else super().folded(parts)
+
+
+class EasLink(MmaLink):
+    """Tokens of one modality -> columns.
+
+    signals: [k, r] what the modality adds to what skipped blocks propagate; zero to begin with.
+    """
+
+    kind = 'eas'
+    config_type = EasConfig
+
+    def __init__(self, config: EasConfig) -> None:
+        super().__init__(config)
+        self.signals = nn.Parameter(torch.zeros(config.skipped, config.skipped_rank))
+
+    def new_shared(self) -> EasAdapters:
+        """t_text, the adapters and which blocks are skipped."""
+        return EasAdapters(self.config)
+
+    @property
+    def together(self) -> object:
+        """Also which blocks are skipped: signals are theirs."""
+        return super().together, self.shared.skipped
+
+    @property
+    def routing(self) -> tuple[nn.Parameter, ...]:
+        """The parameters of this link that say how blocks run."""
+        return self.key, self.signals
+
+
+class Supernet(EasAdapters):
+    """Every block in both forms, for a search that skips other blocks at every step.
+
+    config: of links that skip all blocks that may be.
+    """
+
+    def __init__(self, config: EasConfig) -> None:
+        super().__init__(config)
+        self.now: tuple[int, ...] = ()
+
+    @staticmethod
+    def adapted(config: EasConfig) -> int:
+        """All blocks."""
+        return len(config.blocks)
+
+    def begin_with(self, own: EasAdapters) -> None:
+        """Take over every adapter of what links share, each at its block in its form."""
+        self.token = nn.Parameter(own.token.detach().clone())
+        for block in self.blocks:
+            self.now = (block,) if block in own.skipped else ()
+            self.adapter(block).load_state_dict(own.adapter(block).state_dict())
+        self.now = ()
+
+    def placed(self, signals: torch.Tensor, own: EasAdapters) -> torch.Tensor:
+        """Signals [k, r] of a link that shares `own`, at the slots that its blocks have here."""
+        placed = signals.new_zeros(len(self.skippable), signals.shape[1])
+        placed[[self.slot(block) for block in own.skipped]] = signals.detach()
+        return placed
+
+    @property
+    def skipped(self) -> tuple[int, ...]:
+        """The blocks without attention now."""
+        return self.now
+
+    def slot(self, block: int) -> int:
+        """Which of the stand-ins a block has when it is skipped."""
+        return self.skippable.index(block)
+
+    def adapter(self, block: int) -> Adapter:
+        """See Adapters."""
+        if block in self.now:
+            return self.stand_ins[self.slot(block)]
+        return self.adapters[self.blocks.index(block)]
 
 
 class Eas(Mma):

@@ -1,7 +1,10 @@
-"""Latent links to a language model with skipped attentions (arXiv:2403.15226)."""
+"""Latent links to a language model with skipped attentions (arXiv:2403.15226).
+
+The stand-ins for these attentions (stand_ins.py) travel with every link that was trained on them.
+"""
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,11 +12,52 @@ import torch
 from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.connections import check_fit
+from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp.cost import LATENT_COST
+from mpnp_ros.methods.mpnp.link import LatentLink
 from mpnp_ros.methods.mpnp.method import LATENT_GROUPS, Mpnp
-from mpnp_ros.methods.mpnp_eas.distillation import DistilConfig, distil, driving_questions, kept_stand_ins
-from mpnp_ros.methods.mpnp_eas.link import SkippingConfig, SkippingLink, SkippingModel, StandIns
+from mpnp_ros.methods.mpnp_eas.stand_ins import (
+    DistilConfig,
+    SkippingModel,
+    StandIns,
+    distil,
+    driving_questions,
+    kept_stand_ins,
+)
 from mpnp_ros.methods.registry import MethodSpec
+from mpnp_ros.options import option
+
+
+@dataclass(frozen=True)
+class SkippingConfig(LinkConfig):
+    """A latent connection to a model with skipped attentions; base_model is the model as it was."""
+
+    skip: tuple[int, ...] = option((), 'blocks of the language model without attention, never block 0')
+    stand_in_rank: int = option(32, 'r of what stands in for their attention', low=1)
+    stand_ins: str = option('', 'fingerprint of what stands in for their attention')
+
+    def _requirements(self) -> list[tuple[bool, str]]:
+        return [*super()._requirements(),
+                (list(self.skip) == sorted(set(self.skip)) and min(self.skip, default=1) >= 1,
+                 f'skipped blocks {list(self.skip)} must be ascending and never block 0')]
+
+
+class SkippingLink(LatentLink):
+    """A latent link that brings what stands in for skipped attentions; none of that is trained with it."""
+
+    kind = 'mpnp_eas'
+    config_type = SkippingConfig
+
+    def __init__(self, config: SkippingConfig) -> None:
+        super().__init__(config)
+        self.shared = StandIns(config.skip, config.stand_in_rank, config.text_width)
+
+    def start_from(self, other: LatentLink) -> tuple[str, ...]:
+        """See LatentLink; both are of a model with the same stand-ins."""
+        if getattr(other.config, 'stand_ins', None) != self.config.stand_ins:
+            raise LinksError(f'the {other.config.modality} link was trained on a model that skips other '
+                             f'attentions than that of the {self.config.modality} link; train it anew')
+        return super().start_from(other)
 
 
 class MpnpEas(Mpnp):

@@ -1,8 +1,9 @@
-"""Teaching a language model to go without some of its attentions, by itself and without labels.
+"""Stand-ins for the attention of some blocks of a language model, learned from the whole model.
 
-Which blocks are skipped is measured, and what stands in for them learned, by how far the states of the
-altered model are from those of the whole one on question texts, half way up, below which links seldom begin,
-and at the end.
+No labels are needed.  Which blocks are skipped is measured, and their stand-ins are learned, by how far the
+states of the altered model are from those of the whole one on question texts: half way up, below which links
+seldom begin, and at the end.  Stand-ins are never trained with a link, so blocks below the links still depend
+on the question alone.
 """
 from __future__ import annotations
 
@@ -15,13 +16,15 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import nn
 
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.files import cache_root, write_file
-from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.block_parts import AffineMap
+from mpnp_ros.llm.language_model import AlteredModel, BlockForm, LanguageModel
 from mpnp_ros.llm.layout import TextLayout
+from mpnp_ros.methods.eas.method import SkippedBlock
 from mpnp_ros.methods.eas.redundancy import measure_skips
-from mpnp_ros.methods.mpnp_eas.link import SkippingModel, StandIns
 from mpnp_ros.options import Options, option
 
 SCHEMA = 1
@@ -33,6 +36,57 @@ QUESTIONS = (
     'What is the {state} thing to the {place} of the {thing}?', 'What is the status of the {thing}?',
     'Is there a {thing} to the {place} of the {state} {other}?',
     'Does the {thing} have the same status as the {other} to the {place}?')
+
+
+class StandIns(nn.Module):
+    """What stands in for the attention of some blocks: u -> u + up (down u) + shift of each, fixed.
+
+    The adapter of methods/eas/method.py with one expert; all that does not depend on u is in its shift.
+    down: [k, r, d].  up: [k, d, r].  shift: [k, d].
+    """
+
+    def __init__(self, skip: tuple[int, ...], rank: int, width: int) -> None:
+        super().__init__()
+        self.skip = skip
+        self.register_buffer('down', torch.randn(len(skip), rank, width) * width ** -.5)
+        self.register_buffer('up', torch.zeros(len(skip), width, rank))
+        self.register_buffer('shift', torch.zeros(len(skip), width))
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits, the same for the same blocks and numbers."""
+        digest = hashlib.sha256(str(self.skip).encode())
+        for tensor in (self.down, self.up, self.shift):
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+    def change(self, block: int) -> AffineMap:
+        """What stands in for the attention of a block."""
+        place = self.skip.index(block)
+        shift = self.shift[place]
+        return AffineMap(torch.ones_like(shift), self.up[place], self.down[place], shift)
+
+
+class SkippingModel(AlteredModel):
+    """A language model of which some blocks go without attention; its identity is one of its own.
+
+    stand_ins: what stands in for it.  fold: it is in the model's matrices.
+    """
+
+    def __init__(self, lm: LanguageModel, stand_ins: StandIns, fold: bool = True) -> None:
+        """lm: the model as it was."""
+        forms: dict[int, BlockForm] = {}
+        for block in stand_ins.skip:
+            change = stand_ins.change(block)
+            if fold and block >= lm.first_block:
+                parts = lm.parts(block)
+                folded = parts.opening_after(change.then(parts.scale, parts.shift))
+                forms[block] = SkippedBlock(folded=folded)
+            else:
+                forms[block] = SkippedBlock(change)
+        identity = hashlib.sha256(f'{lm.fingerprint} {stand_ins.fingerprint}'.encode()).hexdigest()[:32]
+        self.stand_ins = stand_ins
+        super().__init__(lm, forms, identity)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,0 @@
-"""LaVIN's mixture-of-modality adaptation."""
