@@ -85,18 +85,30 @@ def gated_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
     """
     batch, heads, tokens, width = query.shape
     kv_heads = key.shape[1]
-    _check(prefix, batch, kv_heads, width)
-    grouped = batch, kv_heads, heads // kv_heads * tokens, width
+    made, wanted = list(prefix.keys.shape), f'[1 or {batch}, {kv_heads}, P, {width}]'
+    fits = len(made) == 4 and made[0] in (1, batch) and [made[1], made[3]] == [kv_heads, width]
+    if not fits or list(prefix.values.shape) != made:
+        raise LinksError(f'prefix keys {made} and values {list(prefix.values.shape)} do not fit the model: '
+                         f'expected {wanted}; use links made for this model, one prefix row per text')
+    group = heads // kv_heads
+    grouped = batch, kv_heads, group * tokens, width
 
     def scores(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         product = (queries.reshape(grouped) @ keys.to(query.dtype).mT).float() * scaling
         product = product if softcap is None else softcap * torch.tanh(product / softcap)
         return product.view(batch, heads, tokens, -1)
 
-    on_text = _hide(scores(query, key), mask)
+    on_text = scores(query, key)
+    if mask is None and tokens > 1:
+        mask = torch.ones(on_text.shape[2:], dtype=torch.bool, device=query.device).tril()
+    if mask is not None:
+        on_text = on_text.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else on_text + mask
     on_text = on_text if bias is None else on_text + bias
+
     on_prefix = scores(query if neutral_query is None else neutral_query, prefix.keys)
-    on_prefix = on_prefix + _gate_of_heads(prefix, heads // kv_heads)
+    gate = prefix.log_gate.float()
+    gate = gate.expand(gate.shape[0] if gate.ndim == 3 else 1, *prefix.keys.shape[1:3])
+    on_prefix = on_prefix + gate.repeat_interleave(group, 1).unsqueeze(2)
 
     columns = on_prefix.shape[-1]
     weights = torch.cat([on_prefix, on_text], -1).softmax(-1).to(query.dtype)
@@ -115,30 +127,6 @@ def unrotate(rotated: torch.Tensor, rotation: Rotation) -> torch.Tensor:
     first, second = wide.chunk(2, -1)
     turned = torch.cat([second, -first], -1)
     return ((wide * cos + turned * sin) / (cos.square() + sin.square())).to(rotated.dtype)
-
-
-def _hide(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    if mask is None and scores.shape[2] > 1:
-        mask = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()
-    if mask is None:
-        return scores
-    return scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-
-
-def _gate_of_heads(prefix: BlockPrefix, group: int) -> torch.Tensor:
-    """log_gate as [B or 1, H, 1, P]."""
-    gate = prefix.log_gate.float()
-    gate = gate.expand(gate.shape[0] if gate.ndim == 3 else 1, *prefix.keys.shape[1:3])
-    return gate.repeat_interleave(group, 1).unsqueeze(2)
-
-
-def _check(prefix: BlockPrefix, batch: int, kv_heads: int, width: int) -> None:
-    keys, values = list(prefix.keys.shape), list(prefix.values.shape)
-    wanted = f'[1 or {batch}, {kv_heads}, P, {width}]'
-    fits = len(keys) == 4 and keys[0] in (1, batch) and [keys[1], keys[3]] == [kv_heads, width]
-    if keys != values or not fits:
-        raise LinksError(f'prefix keys {keys} and values {values} do not fit the model: expected {wanted}; '
-                         'use links made for this model, one prefix row per text')
 
 
 def _prefix_attention(stock: Callable[..., Attended]) -> Callable[..., Attended]:

@@ -59,7 +59,11 @@ class AffineMap:
         if matrix.bias is not None:
             bias = bias + matrix.bias.detach().float()
         folded = weight * self.scale + (weight @ self.up) @ self.down
-        return _with_parameters(matrix, weight=folded.T if turned else folded, bias=bias)
+        other = copy.copy(matrix)
+        other._parameters = {
+            name: nn.Parameter(tensor.to(matrix.weight.dtype).contiguous(), requires_grad=False)
+            for name, tensor in (('weight', folded.T if turned else folded), ('bias', bias))}
+        return other
 
 
 class RowMatrices(nn.Module):
@@ -131,7 +135,7 @@ class BlockParts:
         return self._output(out.flatten(2)) - self._output(torch.zeros_like(out[:1, :1]).flatten(2))
 
     def opened(self, normed: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """What the first matrices of the feed-forward make of [B, T, d]: (gate, up) or (one,)."""
+        """What the first matrices of the feed-forward make of [B, T, d]: (gate, up) or (up,)."""
         return tuple(matrix(normed) for matrix in self.openers)
 
     def closed(self, *opened: torch.Tensor) -> torch.Tensor:
@@ -167,10 +171,10 @@ class BlockParts:
         if not others:
             return first
         return first._with(
-            attention={name: _of_rows([getattr(one.attention, name) for one in choices], choice)
+            attention={name: _of_rows([getattr(parts.attention, name) for parts in choices], choice)
                        for name in first.projections},
             openers=[_of_rows(matrices, choice)
-                     for matrices in zip(*(one.openers for one in choices), strict=True)])
+                     for matrices in zip(*(parts.openers for parts in choices), strict=True)])
 
     def _with(self, attention: Mapping[str, nn.Module] | None = None,
               openers: Iterable[nn.Module] | None = None) -> BlockParts:
@@ -313,11 +317,3 @@ def _of_rows(matrices: Sequence[Matrix], choice: torch.Tensor) -> nn.Module:
     """One for all rows where all are the same."""
     same = all(matrix is matrices[0] for matrix in matrices)
     return matrices[0] if same else RowMatrices(matrices, choice)
-
-
-def _with_parameters(module: Matrix, **tensors: torch.Tensor) -> Matrix:
-    """A shallow copy of a matrix that has other, frozen parameters in the type of its own."""
-    other = copy.copy(module)
-    other._parameters = {name: nn.Parameter(tensor.to(module.weight.dtype).contiguous(), requires_grad=False)
-                         for name, tensor in tensors.items()}
-    return other

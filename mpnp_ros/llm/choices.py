@@ -61,7 +61,15 @@ class ChoiceTrie:
         if self._end is None:
             self._end = tokenizer('\n', add_special_tokens=False).input_ids[-1]
         self._paths = [answer_tokens(tokenizer, choice) for choice in self.choices]
-        self._root = self._grow()
+        self._root = _Node()
+        for index, path in enumerate(self._paths):
+            node = self._root
+            for token in path:
+                node = node.children.setdefault(token, _Node())
+            if node.choice is not None:
+                raise QuestionError(f'choices {self.choices[node.choice]!r} and {self.choices[index]!r} '
+                                    'are the same to the language model; keep one')
+            node.choice = index
         self._tokens: list[int] = []
         self._parents: list[int] = []
         self._branches: list[_Node] = []
@@ -101,18 +109,6 @@ class ChoiceTrie:
             raise QuestionError(f'the answer {choice!r} is not among the {len(self.choices)} choices')
         return [Target(prompt_tokens + self._branches[branch].slot, self._candidates[branch], candidate)
                 for branch, candidate in self._decisions(self.choices.index(choice))]
-
-    def _grow(self) -> _Node:
-        root = _Node()
-        for index, path in enumerate(self._paths):
-            node = root
-            for token in path:
-                node = node.children.setdefault(token, _Node())
-            if node.choice is not None:
-                raise QuestionError(f'choices {self.choices[node.choice]!r} and {self.choices[index]!r} '
-                                    'are the same to the language model; keep one')
-            node.choice = index
-        return root
 
     def _lay_out(self, node: _Node) -> None:
         """Number the branching nodes below and the tokens that lead to them, parents first."""

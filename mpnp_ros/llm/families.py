@@ -182,22 +182,22 @@ class LlamaFamily:
     def logits(self, hidden: torch.Tensor, vocabulary: torch.Tensor | None = None) -> torch.Tensor:
         """Scores [..., V], or of the given token ids only, from the last block's output [..., d]."""
         head, read = self.model.get_output_embeddings(), self.final(hidden)
-        logits = head(read) if vocabulary is None else linear(read, _rows(head, vocabulary))
+        if vocabulary is None:
+            logits = head(read)
+        else:
+            rows = head.rows(vocabulary) if isinstance(head, AnswerHead) else head.weight[vocabulary]
+            logits = linear(read, rows)
         return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
 
     def _attention_options(self, index: int, context: BlockContext,
                            prefix: BlockPrefix | None) -> dict[str, Any]:
         """What the attention module of a block is called with beside states and cache."""
-        mask = context.window_mask if self._slides(index) else context.mask
+        kinds = getattr(self.config, 'layer_types', None)
+        slides = (getattr(self.config, 'sliding_window', None) is not None if kinds is None
+                  else kinds[index] == 'sliding_attention')
+        mask = context.window_mask if slides else context.mask
         options = {} if prefix is None else {'prefix': prefix, 'rotation': context.rotation}
         return {'attention_mask': mask, 'position_embeddings': context.rotation, **options}
-
-    def _slides(self, index: int) -> bool:
-        """Whether a block's attention has a sliding window."""
-        types = getattr(self.config, 'layer_types', None)
-        if types is not None:
-            return types[index] == 'sliding_attention'
-        return getattr(self.config, 'sliding_window', None) is not None
 
     def _mask(self, layout: TextLayout, dtype: torch.dtype, window: int | None = None) -> torch.Tensor | None:
         """The layout's mask as the model's own attention wants it: bool (SDPA) or additive (eager)."""
@@ -318,10 +318,16 @@ class BloomFamily(Gpt2Family):
     def run_block(self, index: int, hidden: torch.Tensor, context: BlockContext, prefix: BlockPrefix | None,
                   cache: TextCache | None) -> torch.Tensor:
         """Output [B, T, d] of one block; `prefix` has only open columns."""
-        if prefix is not None:
-            return self._linked_block(index, hidden, context, prefix, cache)
-        return self.blocks[index](hidden, alibi=self._alibi(hidden, context), layer_past=cache,
-                                  attention_mask=context.mask)[0]
+        block = self.blocks[index]
+        if prefix is None:
+            return block(hidden, alibi=self._alibi(hidden, context), layer_past=cache,
+                         attention_mask=context.mask)[0]
+        after_norm = self.config.apply_residual_connection_post_layernorm
+        normed = block.input_layernorm(hidden)
+        residual = normed if after_norm else hidden
+        hidden = residual + self._attend_linked(index, block.self_attention, normed, context, prefix, cache)
+        normed = block.post_attention_layernorm(hidden)
+        return block.mlp(normed, normed if after_norm else hidden)
 
     def attend(self, index: int, attention: nn.Module, normed: torch.Tensor, context: BlockContext,
                prefix: BlockPrefix | None, cache: TextCache | None) -> torch.Tensor:
@@ -334,15 +340,6 @@ class BloomFamily(Gpt2Family):
     def _alibi(self, hidden: torch.Tensor, context: BlockContext) -> torch.Tensor:
         alibi = self.slopes[:, None, None] * context.layout.column_positions[:, None, None, :]
         return alibi.flatten(0, 1).to(hidden.dtype)
-
-    def _linked_block(self, index: int, hidden: torch.Tensor, context: BlockContext, prefix: BlockPrefix,
-                      cache: TextCache | None) -> torch.Tensor:
-        block, after_norm = self.blocks[index], self.config.apply_residual_connection_post_layernorm
-        normed = block.input_layernorm(hidden)
-        residual = normed if after_norm else hidden
-        hidden = residual + self._attend_linked(index, block.self_attention, normed, context, prefix, cache)
-        normed = block.post_attention_layernorm(hidden)
-        return block.mlp(normed, normed if after_norm else hidden)
 
     def _attend_linked(self, index: int, attention: nn.Module, normed: torch.Tensor, context: BlockContext,
                        prefix: BlockPrefix, cache: TextCache | None) -> torch.Tensor:
@@ -373,8 +370,3 @@ def family_of(model: PreTrainedModel, name: str) -> LlamaFamily:
     """Return the adapter for a model; UnsupportedModelError if there is none."""
     check_family(model.config.model_type, name)
     return FAMILIES[model.config.model_type](model)
-
-
-def _rows(head: nn.Module, vocabulary: torch.Tensor) -> torch.Tensor:
-    """The rows [V', d] of a head that score some tokens."""
-    return head.rows(vocabulary) if isinstance(head, AnswerHead) else head.weight[vocabulary]

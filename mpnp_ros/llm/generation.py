@@ -31,29 +31,22 @@ def stream(lm: LanguageModel, prepared: PreparedQuestion, prefix: Prefix | None 
     """
     if prepared.trie is not None:
         raise QuestionError('the question was prepared with choices; score them instead of generating')
-    text = _GrowingText(lm)
-    for token, probability in _tokens(lm, prepared, prefix, max_new_tokens):
-        if cancelled is not None and cancelled():
-            return
-        if token in lm.end_tokens:
-            return
-        added, newline, _rest = text.add(token).partition('\n')
-        if added or not newline:
-            yield Fragment(added, probability)
-        if newline:
-            return
-
-
-def _tokens(lm: LanguageModel, prepared: PreparedQuestion, prefix: Prefix | None,
-            wanted: int) -> Iterator[tuple[int, float]]:
-    """The most probable tokens one after the other, each computed when it is asked for."""
-    cache, layout = prepared.cache.merged(prepared.rows.cache), prepared.layout
+    text, layout = _GrowingText(lm), prepared.layout
+    cache = prepared.cache.merged(prepared.rows.cache)
     hidden = complete(lm, prepared, prefix, cache)
     if lm.max_tokens is not None:
-        wanted = min(wanted, lm.max_tokens - prepared.prompt_tokens)
-    for left in range(wanted, 0, -1):
+        max_new_tokens = min(max_new_tokens, lm.max_tokens - prepared.prompt_tokens)
+    for left in range(max_new_tokens, 0, -1):
         probability, token = lm.logits(hidden[:, -1]).float().softmax(-1).max(-1)
-        yield int(token), float(probability)
+        if cancelled is not None and cancelled():
+            return
+        if int(token) in lm.end_tokens:
+            return
+        added, newline, _rest = text.add(int(token)).partition('\n')
+        if added or not newline:
+            yield Fragment(added, float(probability))
+        if newline:
+            return
         if left > 1:
             layout = layout.next(token[:, None])
             hidden = lm.run_blocks(lm.embed(layout), layout, 0, lm.blocks, prefix, cache)

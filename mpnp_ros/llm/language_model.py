@@ -72,7 +72,13 @@ class LanguageModel:
         self.blocks, self.width = self.shape.blocks, self.shape.width
         self.heads, self.kv_heads, self.head_dim = self.shape.heads, self.shape.kv_heads, self.shape.head_dim
         self.first_block, self.reads_text = self.family.first_block, self.family.reads_text
-        facts = [model.config.model_type, asdict(self.shape), weights_identity or _hash_of_weights(model)]
+        if not weights_identity:
+            digest = hashlib.sha256()
+            for key, tensor in sorted(model.state_dict().items()):
+                digest.update(key.encode())
+                digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+            weights_identity = digest.hexdigest()
+        facts = [model.config.model_type, asdict(self.shape), weights_identity]
         self.fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
         self.identity = self.fingerprint
 
@@ -98,9 +104,9 @@ class LanguageModel:
     @property
     def end_tokens(self) -> frozenset[int]:
         """Token ids that end a text."""
-        config = self.model.generation_config
-        ids = [self.tokenizer.eos_token_id, getattr(config, 'eos_token_id', None)]
-        return frozenset(i for entry in ids for i in _as_tuple(entry))
+        ends = getattr(self.model.generation_config, 'eos_token_id', None)
+        ends = ends if isinstance(ends, Iterable) else [ends]
+        return frozenset(token for token in (self.tokenizer.eos_token_id, *ends) if token is not None)
 
     def embed(self, layout: TextLayout) -> torch.Tensor:
         """Return the input of block 0, [B, T, d].  Raises WeightsError if token embeddings are not loaded."""
@@ -154,20 +160,6 @@ class LanguageModel:
         the head are multiplied.  Gives [..., V] or [..., V'].
         """
         return self.family.logits(hidden, vocabulary)
-
-
-def _as_tuple(entry: int | Iterable[int] | None) -> tuple[int, ...]:
-    if entry is None:
-        return ()
-    return (entry,) if isinstance(entry, int) else tuple(entry)
-
-
-def _hash_of_weights(model: PreTrainedModel) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 class BlockForm(Protocol):

@@ -67,11 +67,16 @@ class TextLayout:
         if len(layouts) == 1:
             return layouts[0]
         length, cached = (max(getattr(layout, name) for layout in layouts) for name in ('tokens', 'cached'))
-        if all(layout.visible is None and (layout.tokens, layout.cached) == (length, cached)
+        visible = None
+        if any(layout.visible is not None or (layout.tokens, layout.cached) != (length, cached)
                for layout in layouts):
-            visible = None
-        else:
-            visible = torch.cat([layout._padded_visible(length, cached) for layout in layouts])
+            each = []
+            for layout in layouts:
+                past, own = layout.full_visible().split([layout.cached, layout.tokens], 2)
+                extra = length - layout.tokens
+                own = pad(own, (0, extra, 0, extra)) | _diagonal(length, own.device)
+                each.append(torch.cat([pad(past, (0, cached - layout.cached, 0, extra)), own], 2))
+            visible = torch.cat(each)
         ids, positions = (
             torch.cat([pad(getattr(layout, name), (0, length - layout.tokens)) for layout in layouts])
             for name in ('ids', 'positions')
@@ -166,12 +171,6 @@ class TextLayout:
         if self.visible is not None:
             return self.visible
         return self.column_positions[:, None, :] <= self.positions[:, :, None]
-
-    def _padded_visible(self, length: int, cached: int) -> torch.Tensor:
-        past, own = self.full_visible().split([self.cached, self.tokens], 2)
-        extra = length - self.tokens
-        own = pad(own, (0, extra, 0, extra)) | _diagonal(length, own.device)
-        return torch.cat([pad(past, (0, cached - self.cached, 0, extra)), own], 2)
 
 
 def _triangle(size: int, device: torch.device) -> torch.Tensor:

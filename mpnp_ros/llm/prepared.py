@@ -165,21 +165,14 @@ def prepare_batch(lm: LanguageModel, texts: Sequence[ChoiceText], first: int,
     layout = TextLayout.stack([text.layout for text in texts])
     hidden = lm.run_blocks(lm.embed(layout), layout, 0, first)
     each = [hidden[row:row + 1, :text.layout.tokens].clone() for row, text in enumerate(texts)]
-    caches = _columns_before(lm, texts, hidden, first, reach)
+    starts, caches = [text.start(reach) for text in texts], [TextCache() for _ in texts]
+    if any(starts):  # what no prefix changes is run to the last block now, for its keys and values
+        cache = TextCache()
+        heads = [text.layout.head(start) for text, start in zip(texts, starts, strict=True)]
+        lm.run_blocks(hidden[:, :max(starts)], TextLayout.stack(heads), first, lm.blocks, cache=cache)
+        caches = [cache.text(row, start) for row, start in enumerate(starts)]
     return [text.prepared(own, first, reach, cache)
             for text, own, cache in zip(texts, each, caches, strict=True)]
-
-
-def _columns_before(lm: LanguageModel, texts: Sequence[ChoiceText], hidden: torch.Tensor, first: int,
-                    reach: Reach) -> list[TextCache]:
-    """Keys and values in blocks first..L-1 of what comes before the first row that a prefix changes."""
-    starts = [text.start(reach) for text in texts]
-    if not any(starts):
-        return [TextCache() for _ in texts]
-    cache = TextCache()
-    layout = TextLayout.stack([text.layout.head(start) for text, start in zip(texts, starts, strict=True)])
-    lm.run_blocks(hidden[:, :max(starts)], layout, first, lm.blocks, cache=cache)
-    return [cache.text(row, start) for row, start in enumerate(starts)]
 
 
 def _check_length(lm: LanguageModel, layout: TextLayout, prompt: int) -> None:
@@ -264,7 +257,13 @@ class QuestionCache:
             self.misses += 1
         made = make()
         with self._lock:
-            self._keep(key, made)
+            if key in self._entries:  # made by another thread meanwhile
+                self._bytes -= self._entries.pop(key).nbytes
+            if made.nbytes <= self._capacity:
+                self._entries[key] = made
+                self._bytes += made.nbytes
+            while self._bytes > self._capacity:
+                self._bytes -= self._entries.popitem(last=False)[1].nbytes
         return made
 
     def clear(self) -> None:
@@ -280,13 +279,3 @@ class QuestionCache:
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    def _keep(self, key: Hashable, made: PreparedQuestion) -> None:
-        if key in self._entries:
-            self._bytes -= self._entries.pop(key).nbytes
-        if made.nbytes > self._capacity:
-            return
-        self._entries[key] = made
-        self._bytes += made.nbytes
-        while self._bytes > self._capacity:
-            self._bytes -= self._entries.popitem(last=False)[1].nbytes

@@ -5,6 +5,7 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -47,21 +48,24 @@ class QuestionFiles:
         known = self._load(shelf, names, lm)
         new = {name: text for name, text in zip(names, texts, strict=True) if name not in known}
         if new and not lm.reads_text:
-            raise self._unread(lm, list(new.values()), first)
+            text = next(iter(new.values()))
+            words = lm.tokenizer.decode(text.layout.ids[0, :text.prompt_tokens])
+            raise QuestionError(
+                f'{len(new)} questions of a batch, {words!r} among them, are not kept in {self._root} as '
+                f'{lm.name} reads them up to block {first} in {lm.dtype} on {lm.device.type}; only upper '
+                'blocks are in memory here, so read them beforehand with the whole model')
         if new:
             read = prepare_batch(lm, list(new.values()), first, reach)
-            fresh = {name: (one.hidden, one.rows.cache.whole) for name, one in zip(new, read, strict=True)}
+            fresh = {name: (question.hidden, question.rows.cache.whole)
+                     for name, question in zip(new, read, strict=True)}
             self._save(shelf, fresh)
             known |= fresh
-        return [_assembled(lm, text, known[name], first, reach)
-                for text, name in zip(texts, names, strict=True)]
-
-    def _unread(self, lm: LanguageModel, texts: Sequence[ChoiceText], first: int) -> QuestionError:
-        words = lm.tokenizer.decode(texts[0].layout.ids[0, :texts[0].prompt_tokens])
-        return QuestionError(
-            f'{len(texts)} questions of a batch, {words!r} among them, are not kept in {self._root} as '
-            f'{lm.name} reads them up to block {first} in {lm.dtype} on {lm.device.type}; only upper blocks '
-            'are in memory here, so read them beforehand with the whole model')
+        prepared = []
+        for text, name in zip(texts, names, strict=True):
+            hidden, past = known[name]
+            cache = TextCache() if past is None else TextCache.of(past, lm.caching_blocks(first))
+            prepared.append(text.prepared(hidden, first, reach, cache))
+        return prepared
 
     def _shelf(self, lm: LanguageModel, first: int, reach: Reach) -> Path:
         key = f'{SCHEMA} {lm.identity} {lm.dtype} {lm.device.type} {first} {reach}'
@@ -69,8 +73,11 @@ class QuestionFiles:
         if shelf not in self._places:
             shelf.mkdir(parents=True, exist_ok=True)
             shelf.touch()
-            self._places[shelf] = {name: file for file in sorted(shelf.glob('*.safetensors'))
-                                   for name in _names_in(file)}
+            places = self._places[shelf] = {}
+            for file in sorted(shelf.glob('*.safetensors')):
+                with suppress(OSError, SafetensorError), safe_open(file, 'pt') as stored:
+                    places.update((key.removesuffix('.hidden'), file) for key in list(stored.keys())
+                                  if key.endswith('.hidden'))
         return shelf
 
     def _load(self, shelf: Path, names: Iterable[str], lm: LanguageModel) -> dict[str, States]:
@@ -107,7 +114,10 @@ class QuestionFiles:
         """Make room among other folders; if that is not enough, log it once."""
         others = sorted((other for other in self._root.iterdir() if other not in self._places),
                         key=lambda other: other.stat().st_mtime)
-        while not self._full and self._bytes() + size > self._limit:
+        while not self._full:
+            held = sum(file.stat().st_size for file in self._root.glob('*/*.safetensors'))
+            if held + size <= self._limit:
+                break
             if others:
                 shutil.rmtree(others.pop(0), ignore_errors=True)
                 continue
@@ -118,9 +128,6 @@ class QuestionFiles:
                 self._root, self._limit / 1e9)
         return not self._full
 
-    def _bytes(self) -> int:
-        return sum(file.stat().st_size for file in self._root.glob('*/*.safetensors'))
-
 
 def _name(text: ChoiceText, reach: Reach) -> str:
     """Return a digest of everything that reading depends on."""
@@ -130,18 +137,3 @@ def _name(text: ChoiceText, reach: Reach) -> str:
     for part in parts:
         digest.update(part.contiguous().numpy().tobytes())
     return digest.hexdigest()[:32]
-
-
-def _names_in(file: Path) -> list[str]:
-    try:
-        with safe_open(file, 'pt') as stored:
-            return [key.removesuffix('.hidden') for key in list(stored.keys()) if key.endswith('.hidden')]
-    except (OSError, SafetensorError):
-        return []
-
-
-def _assembled(lm: LanguageModel, text: ChoiceText, states: States, first: int,
-               reach: Reach) -> PreparedQuestion:
-    hidden, past = states
-    cache = TextCache() if past is None else TextCache.of(past, lm.caching_blocks(first))
-    return text.prepared(hidden, first, reach, cache)

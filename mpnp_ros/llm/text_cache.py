@@ -64,8 +64,15 @@ class TextCache:
             return caches[0].fork()
         stacked = cls()
         blocks = caches[0]._blocks.keys()
-        if all(cache._whole is not None and cache._blocks.keys() == blocks for cache in caches):
-            stacked._blocks = _stacked([cache._whole for cache in caches], list(blocks), columns)
+        wholes = [cache._whole for cache in caches
+                  if cache._whole is not None and cache._blocks.keys() == blocks]
+        if len(wholes) == len(caches):  # each text is copied once
+            count, sides, heads, _, width = wholes[0].shape
+            batch = wholes[0].new_zeros(len(wholes), count, sides, heads, columns, width)
+            for text, whole in zip(batch, wholes, strict=True):
+                text[:, :, :, :whole.shape[3]] = whole
+            stacked._blocks = {block: (batch[:, place, 0], batch[:, place, 1])
+                               for place, block in enumerate(blocks)}
             return stacked
         for block in sorted({block for cache in caches for block in cache._blocks}):
             pairs = [cache._blocks.get(block) for cache in caches]
@@ -95,16 +102,6 @@ class TextCache:
     def nbytes(self) -> int:
         """Bytes held."""
         return sum(tensor.nbytes for pair in self._blocks.values() for tensor in pair)
-
-
-def _stacked(wholes: Sequence[torch.Tensor], blocks: Sequence[int],
-             columns: int) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
-    """Of each block its keys and values [B, H_kv, columns, d_h], each text copied once."""
-    count, sides, heads, _, width = wholes[0].shape
-    batch = wholes[0].new_zeros(len(wholes), count, sides, heads, columns, width)
-    for one, whole in zip(batch, wholes, strict=True):
-        one[:, :, :, :whole.shape[3]] = whole
-    return {block: (batch[:, place, 0], batch[:, place, 1]) for place, block in enumerate(blocks)}
 
 
 def _padded(pair: tuple[torch.Tensor, torch.Tensor] | None, side: int,

