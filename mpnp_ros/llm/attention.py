@@ -28,7 +28,7 @@ EAGER = 'mpnp_eager'
 
 #: Tables (cos, sin), [B, T, d_h] each.
 Rotation = tuple[torch.Tensor, torch.Tensor]
-#: What transformers' attention functions give: output [B, T, H, d_h] and weights.
+#: Result of transformers' attention functions: output [B, T, H, d_h] and weights.
 Attended = tuple[torch.Tensor, torch.Tensor | None]
 
 
@@ -77,19 +77,20 @@ def open_columns(prefix: BlockPrefix | None) -> BlockPrefix | None:
 def gated_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, prefix: BlockPrefix, *,
                     scaling: float, mask: torch.Tensor | None = None, bias: torch.Tensor | None = None,
                     neutral_query: torch.Tensor | None = None, softcap: float | None = None) -> torch.Tensor:
-    """Attention of T text queries over P prefix columns and S text columns; gives [B, T, H, d_h].
+    """Return the attention of T text queries over P prefix columns and S text columns, [B, T, H, d_h].
 
-    query: [B, H, T, d_h].  key, value: [B, H_kv, S, d_h].  neutral_query: as query, what scores the
-    prefix (default: query).  mask: [B, 1, T, S], bool (True: visible) or additive; None: causal.
+    query: [B, H, T, d_h].  key, value: [B, H_kv, S, d_h].  neutral_query: as query, scores the prefix
+    (default: query).  mask: [B, 1, T, S], bool (True: visible) or additive; None: causal.
     bias: [B, H, T, S] additive on the text columns.  softcap: tanh bound on logits before the gate.
     """
     batch, heads, tokens, width = query.shape
     kv_heads = key.shape[1]
-    made, wanted = list(prefix.keys.shape), f'[1 or {batch}, {kv_heads}, P, {width}]'
+    made = list(prefix.keys.shape)
     fits = len(made) == 4 and made[0] in (1, batch) and [made[1], made[3]] == [kv_heads, width]
     if not fits or list(prefix.values.shape) != made:
         raise LinksError(f'prefix keys {made} and values {list(prefix.values.shape)} do not fit the model: '
-                         f'expected {wanted}; use links made for this model, one prefix row per text')
+                         f'expected [1 or {batch}, {kv_heads}, P, {width}]; use links made for this model, '
+                         'one prefix row per text')
     group = heads // kv_heads
     grouped = batch, kv_heads, group * tokens, width
 

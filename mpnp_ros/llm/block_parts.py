@@ -1,12 +1,12 @@
-"""The parts of one block, for methods that change what is between them.
+"""The parts of one block, for methods that put something between them.
 
     hidden = hidden + parts.attend(parts.attention_norm(hidden), context, prefix, cache)
     hidden = hidden + parts.closed(*parts.opened(parts.feed_forward_norm(hidden)))
 
-is the stock block of every pre-norm family.  What a method puts between a norm and the matrices behind it
-can be folded into those matrices where it is affine: :meth:`BlockParts.attending_after` and
-:meth:`BlockParts.opening_after` give parts with new matrices that share all else, so that the original
-and any number of folded forms run at once, in any threads.
+is the stock block of every pre-norm family.  An affine map between a norm and the matrices behind it can be
+folded into those matrices: :meth:`BlockParts.attending_after` and :meth:`BlockParts.opening_after` give parts
+with new matrices that share all else, so that the original and any number of folded forms run at once, in any
+threads.
 """
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class AffineMap:
         return self.scale * wide + (wide @ self.down.T) @ self.up.T + self.shift
 
     def then(self, scale: torch.Tensor, shift: torch.Tensor) -> AffineMap:
-        """This map, and behind it y -> scale * y + shift; both [d]."""
+        """Return this map followed by y -> scale * y + shift; both [d]."""
         return AffineMap(scale * self.scale, scale[:, None] * self.up, self.down, scale * self.shift + shift)
 
     def before(self, matrix: Matrix) -> Matrix:
-        """A matrix that reads x as `matrix` reads the map of x: W' = W M, b' = b + W c.
+        """Return a matrix that reads x as `matrix` reads the map of x: W' = W M, b' = b + W c.
 
         It shares nothing with `matrix`, has its type and always a bias.
         """
@@ -67,7 +67,7 @@ class AffineMap:
 
 
 class RowMatrices(nn.Module):
-    """Several matrices for one batch: row i of it goes through the one that is chosen for it."""
+    """Several matrices for one batch: each row goes through the one chosen for it."""
 
     def __init__(self, matrices: Iterable[Matrix], choice: torch.Tensor) -> None:
         """choice: [B] indices of the matrices."""
@@ -107,26 +107,26 @@ class BlockParts:
 
     @property
     def scale(self) -> torch.Tensor:
-        """What the feed-forward norm multiplies by, [d]."""
+        """Factor of the feed-forward norm, [d]."""
         weight = self.feed_forward_norm.weight.detach().float()
         return 1 + weight if self.family.config.model_type == 'gemma' else weight
 
     @property
     def shift(self) -> torch.Tensor:
-        """What the feed-forward norm adds, [d]."""
+        """Offset of the feed-forward norm, [d]."""
         bias = getattr(self.feed_forward_norm, 'bias', None)
         return torch.zeros_like(self.scale) if bias is None else bias.detach().float()
 
     def attend(self, normed: torch.Tensor, context: BlockContext, prefix: BlockPrefix | None = None,
                cache: TextCache | None = None) -> torch.Tensor:
-        """The attention branch [B, T, d] without its residual; arguments as in the family's run_block."""
+        """Return the attention branch [B, T, d] without residual; arguments as in the family's run_block."""
         return self.family.attend(self.index, self.attention, normed, context, prefix, cache)
 
     def attend_prefix(self, normed: torch.Tensor, prefix: BlockPrefix) -> torch.Tensor:
-        """The attention branch [B, T, d] over the prefix alone: no text is seen and none is cached.
+        """Return the attention branch [B, T, d] over the prefix alone: no text is seen and none is cached.
 
-        What the text has in the softmax is taken by one column of logit 0 and value 0, so that a gate
-        still says how much of the prefix is seen, and a closed one gives exactly nothing.
+        One column of logit 0 and value 0 takes the place of the text in the softmax.  So a gate still sets
+        how much of the prefix is seen, and a closed gate gives exactly 0.
         """
         query = self._queries(normed)
         none = query.new_zeros(len(query), prefix.keys.shape[1], 1, query.shape[-1])
@@ -135,37 +135,37 @@ class BlockParts:
         return self._output(out.flatten(2)) - self._output(torch.zeros_like(out[:1, :1]).flatten(2))
 
     def opened(self, normed: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """What the first matrices of the feed-forward make of [B, T, d]: (gate, up) or (up,)."""
+        """Return the outputs of the first feed-forward matrices on [B, T, d]: (gate, up) or (up,)."""
         return tuple(matrix(normed) for matrix in self.openers)
 
     def closed(self, *opened: torch.Tensor) -> torch.Tensor:
-        """The feed-forward branch [B, T, d] without its residual, from what :meth:`opened` gives."""
+        """Return the feed-forward branch [B, T, d] without residual, from the result of :meth:`opened`."""
         raise NotImplementedError
 
     def feed_forward(self, normed: torch.Tensor) -> torch.Tensor:
-        """The feed-forward branch [B, T, d] without its residual."""
+        """Return the feed-forward branch [B, T, d] without residual."""
         return self.closed(*self.opened(normed))
 
     def run(self, hidden: torch.Tensor, context: BlockContext, prefix: BlockPrefix | None = None,
             cache: TextCache | None = None) -> torch.Tensor:
-        """The whole block: [B, T, d] -> [B, T, d]."""
+        """Run the whole block: [B, T, d] -> [B, T, d]."""
         hidden = hidden + self.attend(self.attention_norm(hidden), context, prefix, cache)
         return hidden + self.feed_forward(self.feed_forward_norm(hidden))
 
     def attending_after(self, change: AffineMap) -> BlockParts:
-        """Parts that attend to a normed state as these do to the map of it."""
+        """Return parts that attend to a normed state as these attend to the map of it."""
         return self._with(attention={name: change.before(getattr(self.attention, name))
                                      for name in self.projections})
 
     def opening_after(self, change: AffineMap) -> BlockParts:
-        """Parts whose feed-forward opens a state as that of these does the map of it."""
+        """Return parts whose feed-forward reads a state as that of these reads the map of it."""
         return self._with(openers=[change.before(matrix) for matrix in self.openers])
 
     @staticmethod
     def of_rows(choices: Sequence[BlockParts], choice: torch.Tensor) -> BlockParts:
-        """Parts of one block, row i of a batch as in those that are chosen for it; choice: [B] indices.
+        """Return parts of one block that run each row of a batch by the parts chosen for it.
 
-        No gradients flow through them.
+        choice: [B] indices.  No gradients flow through them.
         """
         first, *others = choices
         if not others:
@@ -178,7 +178,7 @@ class BlockParts:
 
     def _with(self, attention: Mapping[str, nn.Module] | None = None,
               openers: Iterable[nn.Module] | None = None) -> BlockParts:
-        """These parts with other modules in them; all else is shared."""
+        """Return these parts with other modules in them; all else is shared."""
         other = copy.copy(self)
         if attention is not None:
             other.attention = copy.copy(self.attention)
@@ -198,12 +198,12 @@ class BlockParts:
 
     @property
     def _scaling(self) -> float:
-        """What products of queries and keys are multiplied by."""
+        """Factor of the products of queries and keys."""
         return self.attention.scaling
 
 
 class LlamaParts(BlockParts):
-    """Of Llama, Mistral, Qwen and Gemma."""
+    """Parts of Llama, Mistral, Qwen and Gemma."""
 
     norms = 'input_layernorm', 'post_attention_layernorm'
     attention_name, feed_forward_name = 'self_attn', 'mlp'
@@ -226,7 +226,7 @@ class LlamaParts(BlockParts):
 
 
 class OptParts(BlockParts):
-    """Of OPT, but for the 350M model, whose norms come after its branches."""
+    """Parts of OPT, except the 350M model, whose norms come after its branches."""
 
     norms = 'self_attn_layer_norm', 'final_layer_norm'
     attention_name, feed_forward_name = 'self_attn', ''
@@ -246,7 +246,7 @@ class OptParts(BlockParts):
 
 
 class Gpt2Parts(BlockParts):
-    """Of GPT-2."""
+    """Parts of GPT-2."""
 
     norms = 'ln_1', 'ln_2'
     attention_name, feed_forward_name = 'attn', 'mlp'
@@ -267,7 +267,7 @@ class Gpt2Parts(BlockParts):
 
 
 class BloomParts(BlockParts):
-    """Of BLOOM."""
+    """Parts of BLOOM."""
 
     norms = 'input_layernorm', 'post_attention_layernorm'
     attention_name, feed_forward_name = 'self_attention', 'mlp'
@@ -296,7 +296,7 @@ PARTS: dict[str, type[BlockParts]] = {
 
 
 def block_parts(family: LlamaFamily, index: int) -> BlockParts:
-    """The parts of a block.
+    """Return the parts of a block.
 
     Raises UnsupportedModelError for a model that is not pre-norm, WeightsError for a block not in memory.
     """
@@ -314,6 +314,6 @@ def block_parts(family: LlamaFamily, index: int) -> BlockParts:
 
 
 def _of_rows(matrices: Sequence[Matrix], choice: torch.Tensor) -> nn.Module:
-    """One for all rows where all are the same."""
+    """Return one matrix for all rows where all are the same, else RowMatrices."""
     same = all(matrix is matrices[0] for matrix in matrices)
     return matrices[0] if same else RowMatrices(matrices, choice)

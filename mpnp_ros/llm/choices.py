@@ -80,15 +80,15 @@ class ChoiceTrie:
         self._columns, self._steps = self._index_tables()
 
     def layout_with_branches(self, prompt: torch.Tensor) -> TextLayout:
-        """The prompt [T] and, as a tree behind it, the tokens that lead to branching nodes; a batch of 1."""
+        """Return a batch of 1: the prompt [T], and behind it the tree of tokens to the branching nodes."""
         return TextLayout.tree(prompt, self._tokens, self._parents)
 
     def positions(self, prompt_tokens: int) -> torch.Tensor:
-        """[branching nodes]: the columns of that layout whose logits decide."""
+        """Return the columns of that layout whose logits decide, [branching nodes]."""
         return torch.tensor([prompt_tokens + node.slot for node in self._branches], dtype=torch.long)
 
     def log_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities [..., choices] from logits [..., branching nodes, V'] over `vocabulary`."""
+        """Return log-probabilities [..., choices] of logits [..., branching nodes, V'] over `vocabulary`."""
         if not self._branches:
             return logits.new_zeros((*logits.shape[:-2], len(self.choices)), dtype=torch.float32)
         columns, steps = self._columns.to(logits.device), self._steps.to(logits.device)
@@ -100,7 +100,7 @@ class ChoiceTrie:
         return torch.cat([decided, certain], -1)[..., steps].sum(-1)
 
     def targets(self, choice: str, prompt_tokens: int) -> list[Target]:
-        """The decisions that lead to `choice`, in the layout of a prompt of so many tokens.
+        """Return the decisions that lead to `choice`; prompt_tokens: length of the prompt in the layout.
 
         The sum of their cross-entropies is minus the log-probability of the choice.  Raises QuestionError
         if it is not among the choices.
@@ -136,8 +136,10 @@ class ChoiceTrie:
             node = node.children.get(token, node)
 
     def _index_tables(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Two tables: the vocabulary column of each candidate of each branching node (-1: none), and the
-        decisions of each choice as indices into the first, flattened (its length: no further decision).
+        """Return the vocabulary columns of the candidates at each branching node, and each choice's decisions.
+
+        Columns are -1 where there is no candidate.  Decisions are indices into the columns, flattened; the
+        number of columns where there is no further decision.
         """
         widest = max(map(len, self._candidates), default=0)
         column = {token: index for index, token in enumerate(self.vocabulary.tolist())}
@@ -151,7 +153,7 @@ class ChoiceTrie:
 
 
 def answer_tokens(tokenizer: PreTrainedTokenizerBase, answer: str) -> tuple[int, ...]:
-    """Token ids of an answer as it follows a prompt: with a space in front, without special tokens."""
+    """Return the token ids of an answer behind a prompt: with a space in front, without special tokens."""
     def encode(text: str) -> list[int]:
         return tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
 

@@ -1,4 +1,4 @@
-"""Costs of running blocks in multiply-accumulates (MACs), exactly.
+"""Exact costs of running blocks, in multiply-accumulates (MACs).
 
 The accounting of arXiv:2312.07886, with the true cost of grouped K/V heads and gated feed-forwards.  Like a
 profiler, it counts matrix products only, and attention over all columns whether masked or not.
@@ -30,7 +30,7 @@ def block_macs(shape: ModelShape, tokens: int, prefix_columns: int = 0, past: in
 
 
 def block_weights(shape: ModelShape) -> int:
-    """Entries of one block's matrices, which are its MACs per token outside attention."""
+    """Return the entries of one block's matrices, which are its MACs per token outside attention."""
     width, feedforward = shape.width, (3 if shape.gated else 2) * shape.width * shape.feedforward
     return 2 * width * shape.head_dim * (shape.heads + shape.kv_heads) + feedforward
 

@@ -1,4 +1,4 @@
-"""Adapters of language model families: how their embedding, blocks and head are run.
+"""Adapters of language model families: they run the embedding, the blocks and the head of a model.
 
 Supported are decoder models of transformers whose blocks can be run one by one; attention itself is in
 :mod:`mpnp_ros.llm.attention`.
@@ -48,10 +48,10 @@ class AnswerHead(nn.Module):
     def rows(self, vocabulary: torch.Tensor) -> torch.Tensor:
         """Return the rows of some token ids; WeightsError if one is not loaded."""
         places = torch.searchsorted(self.ids, vocabulary).clamp(max=len(self.ids) - 1)
-        strangers = vocabulary[self.ids[places] != vocabulary].tolist()
-        if strangers:
+        absent = vocabulary[self.ids[places] != vocabulary].tolist()
+        if absent:
             raise WeightsError(f'of the head only {len(self.ids)} rows are in memory, and that of token '
-                               f'{strangers[0]} is not; load the upper blocks with all choices that are used')
+                               f'{absent[0]} is not; load the upper blocks with all choices that are used')
         return self.weight[places]
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -151,36 +151,36 @@ class LlamaFamily:
             self.body.rotary_emb = type(rotary)(self.config)
 
     def embed(self, layout: TextLayout) -> torch.Tensor:
-        """Input of block 0, [B, T, d]."""
+        """Return the input of block 0, [B, T, d]."""
         return self.body.embed_tokens(layout.ids)
 
     def context(self, hidden: torch.Tensor, layout: TextLayout) -> BlockContext:
-        """Masks and rotation for a run of blocks on [B, T, d] hidden states."""
+        """Return masks and rotation for a run of blocks on [B, T, d] hidden states."""
         window = getattr(self.config, 'sliding_window', None)
         masks = self._mask(layout, hidden.dtype), self._mask(layout, hidden.dtype, window)
         return BlockContext(layout, *masks, self.body.rotary_emb(hidden, layout.positions))
 
     def run_block(self, index: int, hidden: torch.Tensor, context: BlockContext, prefix: BlockPrefix | None,
                   cache: TextCache | None) -> torch.Tensor:
-        """Output [B, T, d] of one block; `prefix` has only open columns."""
+        """Return the output [B, T, d] of one block; `prefix` has only open columns."""
         return self.blocks[index](hidden, position_ids=context.layout.positions, past_key_values=cache,
                                   **self._attention_options(index, context, prefix))
 
     def attend(self, index: int, attention: nn.Module, normed: torch.Tensor, context: BlockContext,
                prefix: BlockPrefix | None, cache: TextCache | None) -> torch.Tensor:
-        """What the attention branch of a block adds to its input, [B, T, d].
+        """Return the output of a block's attention branch, [B, T, d].
 
-        attention: the block's own module, or one that stands in for it.  The rest as in run_block.
+        attention: the block's own module, or a replacement.  The rest as in run_block.
         """
         return attention(hidden_states=normed, past_key_values=cache,
                          **self._attention_options(index, context, prefix))[0]
 
     def final(self, hidden: torch.Tensor) -> torch.Tensor:
-        """What the head reads: the final norm of the last block's output."""
+        """Return the input of the head: the final norm of the last block's output."""
         return self.body.norm(hidden)
 
     def logits(self, hidden: torch.Tensor, vocabulary: torch.Tensor | None = None) -> torch.Tensor:
-        """Scores [..., V], or of the given token ids only, from the last block's output [..., d]."""
+        """Return scores [..., V], or of some token ids only, from the last block's output [..., d]."""
         head, read = self.model.get_output_embeddings(), self.final(hidden)
         if vocabulary is None:
             logits = head(read)
@@ -191,7 +191,7 @@ class LlamaFamily:
 
     def _attention_options(self, index: int, context: BlockContext,
                            prefix: BlockPrefix | None) -> dict[str, Any]:
-        """What the attention module of a block is called with beside states and cache."""
+        """Return the arguments of a block's attention module beside states and cache."""
         kinds = getattr(self.config, 'layer_types', None)
         slides = (getattr(self.config, 'sliding_window', None) is not None if kinds is None
                   else kinds[index] == 'sliding_attention')
@@ -200,7 +200,7 @@ class LlamaFamily:
         return {'attention_mask': mask, 'position_embeddings': context.rotation, **options}
 
     def _mask(self, layout: TextLayout, dtype: torch.dtype, window: int | None = None) -> torch.Tensor | None:
-        """The layout's mask as the model's own attention wants it: bool (SDPA) or additive (eager)."""
+        """Return the layout's mask for the model's own attention: bool (SDPA) or additive (eager)."""
         mask = layout.mask(window)
         if not self.eager:
             return mask
@@ -229,23 +229,23 @@ class OptFamily(LlamaFamily):
             vocabulary=config.vocab_size)
 
     def embed(self, layout: TextLayout) -> torch.Tensor:
-        """Input of block 0, [B, T, d]."""
+        """Return the input of block 0, [B, T, d]."""
         words = self.body.embed_tokens(layout.ids)
         words = words if self.body.project_in is None else self.body.project_in(words)
         return words + self.body.embed_positions(None, position_ids=layout.positions)
 
     def context(self, hidden: torch.Tensor, layout: TextLayout) -> BlockContext:
-        """The mask for a run of blocks."""
+        """Return the mask for a run of blocks."""
         return BlockContext(layout, self._mask(layout, hidden.dtype))
 
     def run_block(self, index: int, hidden: torch.Tensor, context: BlockContext, prefix: BlockPrefix | None,
                   cache: TextCache | None) -> torch.Tensor:
-        """Output [B, T, d] of one block; `prefix` has only open columns."""
+        """Return the output [B, T, d] of one block; `prefix` has only open columns."""
         return self.blocks[index](hidden, past_key_values=cache,
                                   **self._attention_options(index, context, prefix))
 
     def final(self, hidden: torch.Tensor) -> torch.Tensor:
-        """What the head reads."""
+        """Return the input of the head."""
         norm, project = self.body.final_layer_norm, self.body.project_out
         hidden = hidden if norm is None else norm(hidden)
         return hidden if project is None else project(hidden)
@@ -278,11 +278,11 @@ class Gpt2Family(OptFamily):
             gated=False, embedding_width=config.n_embd, vocabulary=config.vocab_size)
 
     def embed(self, layout: TextLayout) -> torch.Tensor:
-        """Input of block 0, [B, T, d]."""
+        """Return the input of block 0, [B, T, d]."""
         return self.body.wte(layout.ids) + self.body.wpe(layout.positions)
 
     def final(self, hidden: torch.Tensor) -> torch.Tensor:
-        """What the head reads."""
+        """Return the input of the head."""
         return self.body.ln_f(hidden)
 
 
@@ -290,8 +290,8 @@ class BloomFamily(Gpt2Family):
     """BLOOM: ALiBi, and an attention module that transformers' attention interface does not reach.
 
     A linked block is therefore spelled out here, with its attention replaced.  There, ALiBi is counted
-    from each query (0 on its own column), so that the prefix, which has no bias, looks equally near from
-    every position; the model's own form differs by a constant per query, which its softmax ignores.
+    from each query (0 on its own column).  So the prefix, which has no bias, is equally near to every
+    position.  The model's own form differs by a constant per query, which its softmax ignores.
     """
 
     inputs = ('word_embeddings', 'word_embeddings_layernorm')
@@ -312,12 +312,12 @@ class BloomFamily(Gpt2Family):
             embedding_width=config.hidden_size, vocabulary=config.vocab_size)
 
     def embed(self, layout: TextLayout) -> torch.Tensor:
-        """Input of block 0, [B, T, d]."""
+        """Return the input of block 0, [B, T, d]."""
         return self.body.word_embeddings_layernorm(self.body.word_embeddings(layout.ids))
 
     def run_block(self, index: int, hidden: torch.Tensor, context: BlockContext, prefix: BlockPrefix | None,
                   cache: TextCache | None) -> torch.Tensor:
-        """Output [B, T, d] of one block; `prefix` has only open columns."""
+        """Return the output [B, T, d] of one block; `prefix` has only open columns."""
         block = self.blocks[index]
         if prefix is None:
             return block(hidden, alibi=self._alibi(hidden, context), layer_past=cache,

@@ -54,11 +54,11 @@ class LanguageModel:
     torch.no_grad() or torch.inference_mode().
 
     name: for messages and manifests.  fingerprint: 32 hex digits, the same for the same weights,
-    whatever device and dtype they run in.  identity: the same for the same hidden states: the fingerprint,
-    but where blocks run in another form (:class:`AlteredModel`).  blocks (L), width (d), heads, kv_heads,
+    whatever device and dtype they run in.  identity: the same for the same hidden states; the fingerprint,
+    except where blocks run in another form (:class:`AlteredModel`).  blocks (L), width (d), heads, kv_heads,
     head_dim: sizes.
-    first_block: the lowest block in memory, and reads_text: whether token embeddings are: 0 and True but
-    for :func:`mpnp_ros.llm.upper_blocks.load_upper_blocks`.
+    first_block: the lowest block in memory.  reads_text: whether token embeddings are in memory.  They are
+    0 and True except for :func:`mpnp_ros.llm.upper_blocks.load_upper_blocks`.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str,
@@ -143,18 +143,18 @@ class LanguageModel:
         return self.family.run_block(index, hidden, context, prefix, cache)
 
     def caching_blocks(self, first: int) -> Sequence[int]:
-        """The blocks from `first` on that append to a cache: all of them."""
+        """Return the blocks from `first` on that append to a cache: all of them."""
         return range(first, self.blocks)
 
     def parts(self, index: int) -> BlockParts:
-        """The parts of a block, for methods that change what is between them.
+        """Return the parts of a block, for methods that put something between them.
 
         Raises UnsupportedModelError for a model that is not pre-norm.
         """
         return block_parts(self.family, index)
 
     def logits(self, hidden: torch.Tensor, vocabulary: torch.Tensor | None = None) -> torch.Tensor:
-        """Final norm and head.
+        """Apply the final norm and the head.
 
         hidden: [..., d], the output of the last block.  vocabulary: [V'] token ids; only their rows of
         the head are multiplied.  Gives [..., V] or [..., V'].

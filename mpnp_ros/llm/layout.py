@@ -28,7 +28,7 @@ class TextLayout:
 
     @classmethod
     def causal(cls, ids: torch.Tensor, valid: torch.Tensor | None = None) -> TextLayout:
-        """Plain texts.
+        """Return the layout of plain texts.
 
         ids: [B, T].  valid: [B, T] bool, False on padding, which may be on either side.
         """
@@ -42,7 +42,7 @@ class TextLayout:
 
     @classmethod
     def tree(cls, prompt: torch.Tensor, tokens: Sequence[int], parents: Sequence[int]) -> TextLayout:
-        """One prompt and a tree of continuations behind it, each seeing only its own path.
+        """Return one prompt and a tree of continuations behind it, each seeing only its own path.
 
         prompt: [T] ids.  tokens: ids of the tree's nodes, parents first.  parents: for each node the
         index of its parent among the nodes, -1 for the end of the prompt.  Gives [1, T + nodes].
@@ -63,7 +63,7 @@ class TextLayout:
 
     @classmethod
     def stack(cls, layouts: Sequence[TextLayout]) -> TextLayout:
-        """Several layouts as one batch; cached columns and tokens are each padded on the right."""
+        """Return several layouts as one batch; cached columns and tokens are each padded on the right."""
         if len(layouts) == 1:
             return layouts[0]
         length, cached = (max(getattr(layout, name) for layout in layouts) for name in ('tokens', 'cached'))
@@ -86,21 +86,21 @@ class TextLayout:
         return cls(ids, positions, torch.cat([past, positions], 1), visible)
 
     def head(self, count: int) -> TextLayout:
-        """The first `count` new tokens, behind the cached columns; none of them sees a later one."""
+        """Return the first `count` new tokens behind the cached columns; none of them sees a later one."""
         columns = self.cached + count
         visible = self.full_visible() if self.cached else self.visible
         return TextLayout(self.ids[:, :count], self.positions[:, :count], self.column_positions[:, :columns],
                           None if visible is None else visible[:, :count, :columns])
 
     def tail(self, start: int) -> TextLayout:
-        """The tokens from `start` on, seen against all columns; those before are in the K/V cache."""
+        """Return the tokens from `start` on, against all columns; those before are in the K/V cache."""
         if start == 0:
             return self
         return TextLayout(self.ids[:, start:], self.positions[:, start:], self.column_positions,
                           self.full_visible()[:, start:])
 
     def behind(self, seen: torch.Tensor, counted: bool = True) -> TextLayout:
-        """The same texts behind C further columns, which are in the K/V cache.
+        """Return the same texts behind C further columns, which are in the K/V cache.
 
         seen: [B, C] bool, False on columns that no row sees.  counted: those that are seen have positions,
         and the texts begin behind them; else they are all at position 0, where the texts begin too.
@@ -113,7 +113,7 @@ class TextLayout:
                           torch.cat([shown, self.full_visible()], 2))
 
     def without(self, count: int) -> TextLayout:
-        """The same tokens without the first `count` cached columns; positions stay."""
+        """Return the same tokens without the first `count` cached columns; positions stay."""
         return TextLayout(self.ids, self.positions, self.column_positions[:, count:],
                           None if self.visible is None else self.visible[:, :, count:])
 
@@ -138,7 +138,7 @@ class TextLayout:
         return self.columns - self.tokens
 
     def next(self, ids: torch.Tensor) -> TextLayout:
-        """One further token per text, behind everything that the last row of this layout sees.
+        """Return one further token per text, behind everything that the last row of this layout sees.
 
         ids: [B, 1].  For causal layouts whose last column is real (no padding or padding on the left);
         the columns of this layout are then those in the K/V cache.
@@ -151,13 +151,13 @@ class TextLayout:
         return TextLayout(ids, position, columns, visible)
 
     def to(self, device: torch.device | str) -> TextLayout:
-        """The same layout on another device."""
+        """Return the same layout on another device."""
         visible = None if self.visible is None else self.visible.to(device)
         return TextLayout(self.ids.to(device), self.positions.to(device),
                           self.column_positions.to(device), visible)
 
     def mask(self, window: int | None = None) -> torch.Tensor | None:
-        """[B, 1, T, S] bool, or None where plain causal attention is meant.
+        """Return [B, 1, T, S] bool, or None for plain causal attention.
 
         window: columns further back than this are hidden (sliding-window attention).
         """
@@ -167,7 +167,7 @@ class TextLayout:
         return (self.full_visible() & near)[:, None]
 
     def full_visible(self) -> torch.Tensor:
-        """[B, T, S] bool, written out also for plain causal text."""
+        """Return [B, T, S] bool, also for plain causal text."""
         if self.visible is not None:
             return self.visible
         return self.column_positions[:, None, :] <= self.positions[:, :, None]

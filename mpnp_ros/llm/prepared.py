@@ -1,4 +1,4 @@
-"""Questions: their prompts, their reading up to the links, and their completion for one frame."""
+"""Questions: prompts, their run up to the lowest link, and its completion for one frame."""
 from __future__ import annotations
 
 import threading
@@ -25,7 +25,7 @@ PLAIN = f'question: {SLOT}\nanswer:'
 #: Which rows of a text see a prefix: all of them, or those that decide the answer.
 Reach = Literal['all', 'answer']
 MOST_PROMPT_TOKENS = 2048
-"""The time of reading is proportional: 2000 characters are 500 tokens of English, but up to 6000 of emoji."""
+"""Reading time is proportional: 2000 characters are 500 tokens of English, but up to 6000 of emoji."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ def prepare(lm: LanguageModel, template: PromptTemplate, question: str, choices:
             first: int, reach: Reach = 'all') -> PreparedQuestion:
     """Run a question through blocks 0..first-1, and with reach 'answer' its text through the rest.
 
-    choices: closed list of answers; empty for one that is generated.  reach: which rows a prefix will
-    be seen by.  Raises QuestionError.
+    choices: closed list of answers; empty for an answer that is generated.  reach: the rows that will see a
+    prefix.  Raises QuestionError.
     """
     if choices:
         return prepare_batch(lm, [ChoiceText(lm, template, question, ChoiceTrie(lm.tokenizer, choices))],
@@ -131,7 +131,7 @@ def prepare(lm: LanguageModel, template: PromptTemplate, question: str, choices:
 
 
 class ChoiceText:
-    """A question with the tree of its choices as a text to be read.
+    """The text of a question with the tree of its choices.
 
     trie: of the choices; one for all questions that share them.  layout: one text, on the model's device.
     prompt_tokens: length of the prompt alone.
@@ -149,7 +149,7 @@ class ChoiceText:
         return 0 if reach == 'all' else self.prompt_tokens - 1
 
     def prepared(self, hidden: torch.Tensor, first: int, reach: Reach, cache: TextCache) -> PreparedQuestion:
-        """The question with what reading gave: hidden [1, T, d] and the cached columns before the start."""
+        """Return the prepared question; hidden: [1, T, d]; cache: of the columns before the start."""
         start = self.start(reach)
         rows = OpenRows(reach, self.layout.tail(start), hidden[:, start:], start, cache)
         return PreparedQuestion(self.layout, self.prompt_tokens, hidden, first, rows, self.trie, TextCache())
@@ -158,9 +158,9 @@ class ChoiceText:
 @torch.no_grad()
 def prepare_batch(lm: LanguageModel, texts: Sequence[ChoiceText], first: int,
                   reach: Reach = 'all') -> list[PreparedQuestion]:
-    """Read several questions in one pass; each as if it were read alone, within rounding.
+    """Read several questions in one pass, with the results of reading each alone, within rounding.
 
-    Little is padded where they are of similar length.
+    Questions of similar length need little padding.
     """
     layout = TextLayout.stack([text.layout for text in texts])
     hidden = lm.run_blocks(lm.embed(layout), layout, 0, first)
@@ -187,7 +187,7 @@ def _check_length(lm: LanguageModel, layout: TextLayout, prompt: int) -> None:
 @torch.no_grad()
 def open_rows(lm: LanguageModel, layout: TextLayout, hidden: torch.Tensor, first: int, prompt_tokens: int,
               reach: Reach) -> OpenRows:
-    """The rows of a text that a prefix may change: all, or those from the prompt's last token on.
+    """Return the rows of a text that a prefix may change: all, or those from the prompt's last token on.
 
     layout, hidden [1, T, d]: the whole text at the input of block `first`.  With reach 'answer' the
     prompt before its last token sees no prefix, so its keys and values in the remaining blocks are
@@ -218,7 +218,7 @@ def complete(lm: LanguageModel, prepared: PreparedQuestion, prefix: Prefix | Non
 
 def choice_log_probabilities(lm: LanguageModel, prepared: PreparedQuestion,
                              prefix: Prefix | None = None) -> torch.Tensor:
-    """Log-probabilities [choices] of a prepared question's choices, differentiable in the prefix.
+    """Return log-probabilities [choices] of a prepared question's choices, differentiable in the prefix.
 
     Raises QuestionError if it was prepared without choices.
     """

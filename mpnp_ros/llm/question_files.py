@@ -27,8 +27,8 @@ States = tuple[torch.Tensor, torch.Tensor | None]
 class QuestionFiles:
     """Hidden states and cached columns of texts; a folder for each model, format, first block and reach.
 
-    A text is known by its tokens and by what each of them sees, so templates and choices need no name.
-    Each batch that is read becomes one safetensors file, whole or not there.
+    The key of a text covers its tokens and their visibility, so templates and choices need no name.  Each
+    batch that is read becomes one safetensors file, whole or absent.
     """
 
     def __init__(self, folder: str | Path | None = None, limit: int = LIMIT) -> None:
@@ -39,9 +39,9 @@ class QuestionFiles:
 
     def prepare(self, lm: LanguageModel, texts: Sequence[ChoiceText], first: int,
                 reach: Reach) -> list[PreparedQuestion]:
-        """As :func:`mpnp_ros.llm.prepared.prepare_batch`, but what was read before is not read again.
+        """Prepare questions as :func:`mpnp_ros.llm.prepared.prepare_batch` does, but load the stored ones.
 
-        Raises QuestionError for what was not, where only upper blocks of the model are in memory.
+        Raises QuestionError for those not stored where only upper blocks of the model are in memory.
         """
         shelf = self._shelf(lm, first, reach)
         names = [_name(text, reach) for text in texts]
@@ -81,7 +81,7 @@ class QuestionFiles:
         return shelf
 
     def _load(self, shelf: Path, names: Iterable[str], lm: LanguageModel) -> dict[str, States]:
-        """Return the stored texts; a damaged or missing file counts as absent."""
+        """Return the stored texts; those of a damaged or missing file count as absent."""
         places, loaded = self._places[shelf], {}
         for file in {places[name] for name in names if name in places}:
             try:
@@ -105,13 +105,12 @@ class QuestionFiles:
             write_file(file, save(tensors))
         except StorageError as error:
             self._full = True
-            logging.getLogger(__name__).warning('questions that are read are not kept for the next time: %s',
-                                                error)
+            logging.getLogger(__name__).warning('prepared questions cannot be stored: %s', error)
             return
         self._places[shelf] |= dict.fromkeys(states, file)
 
     def _has_room(self, size: int) -> bool:
-        """Make room among other folders; if that is not enough, log it once."""
+        """Make room by removing other folders; log once where that is not enough."""
         others = sorted((other for other in self._root.iterdir() if other not in self._places),
                         key=lambda other: other.stat().st_mtime)
         while not self._full:
@@ -123,14 +122,14 @@ class QuestionFiles:
                 continue
             self._full = True
             logging.getLogger(__name__).warning(
-                'questions that are read are kept no further: %s holds its limit of %.1f GB; training goes '
-                'on, but the next one reads the others again (delete the folder to begin anew)',
+                'no more prepared questions are stored: %s has reached its limit of %.1f GB; later trainings '
+                'read the others again (delete the folder to make room)',
                 self._root, self._limit / 1e9)
         return not self._full
 
 
 def _name(text: ChoiceText, reach: Reach) -> str:
-    """Return a digest of everything that reading depends on."""
+    """Return a digest of all inputs of reading a text."""
     layout = text.layout.to('cpu')
     parts = layout.ids, layout.positions, layout.full_visible()
     digest = hashlib.sha256(f'{text.start(reach)} {layout.tokens}'.encode())

@@ -1,4 +1,4 @@
-"""Keys and values of text that has been read, per block."""
+"""The K/V cache of text that has been run, per block."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class TextCache:
 
     @classmethod
     def of(cls, whole: torch.Tensor, blocks: Sequence[int]) -> TextCache:
-        """A cache of one text: keys and values [n, 2, H_kv, T, d_h] of n blocks, ascending."""
+        """Return a cache of one text: keys and values [n, 2, H_kv, T, d_h] of n blocks, ascending."""
         cache = cls()
         cache._whole = whole
         cache._blocks = {block: (pair[None, 0], pair[None, 1])
@@ -46,20 +46,20 @@ class TextCache:
         return keys, values
 
     def fork(self) -> TextCache:
-        """A cache that begins with what this one holds and grows apart from it."""
+        """Return a copy that grows independently."""
         other = TextCache()
         other._blocks = dict(self._blocks)
         return other
 
     def merged(self, other: TextCache) -> TextCache:
-        """A cache of the blocks of both; a block is held by one of them only."""
+        """Return a cache of the blocks of both; each block is held by one of them only."""
         merged = self.fork()
         merged._blocks.update(other._blocks)
         return merged
 
     @classmethod
     def stack(cls, caches: Sequence[TextCache], columns: int) -> TextCache:
-        """Caches of single texts as one batch, padded on the right to so many columns."""
+        """Return caches of single texts as one batch, each padded on the right to `columns`."""
         if len(caches) == 1:
             return caches[0].fork()
         stacked = cls()
@@ -82,14 +82,14 @@ class TextCache:
         return stacked
 
     def rows(self, rows: torch.Tensor) -> TextCache:
-        """A cache of some rows [n] of this batch, in that order; a batch of 1 serves all of them."""
+        """Return a cache of some rows [n] of this batch, in that order; a batch of 1 serves all of them."""
         chosen = TextCache()
         chosen._blocks = {block: tuple(side.expand(len(rows), -1, -1, -1) if len(side) == 1 else side[rows]
                                        for side in pair) for block, pair in self._blocks.items()}
         return chosen
 
     def text(self, row: int, columns: int) -> TextCache:
-        """The first columns of one text of a batch, in memory of their own."""
+        """Return the first columns of one text of a batch, in memory of their own."""
         blocks = sorted(self._blocks)
         pairs = [torch.stack([side[row, :, :columns] for side in self._blocks[block]]) for block in blocks]
         return TextCache.of(torch.stack(pairs), blocks) if pairs else TextCache()
@@ -106,7 +106,7 @@ class TextCache:
 
 def _padded(pair: tuple[torch.Tensor, torch.Tensor] | None, side: int,
             like: tuple[torch.Tensor, torch.Tensor], columns: int) -> torch.Tensor:
-    """Keys (side 0) or values (1) of one text, [1, H_kv, columns, d_h]; zeros where there are none."""
+    """Return keys (side 0) or values (1) of one text, [1, H_kv, columns, d_h]; zeros where it has none."""
     if pair is None:
         return torch.zeros_like(like[side][:, :, :1]).expand(-1, -1, columns, -1)
     return pad(pair[side], (0, 0, 0, columns - pair[side].shape[2]))

@@ -33,11 +33,11 @@ def load_upper_blocks(source: str | Path, first: int, device: str = 'auto', dtyp
                       cache: str | Path | None = None) -> LanguageModel:
     """Load blocks `first` and up, the final norm and the head of a frozen language model, and nothing else.
 
-    Running what is below (`embed`, `run_blocks` from lower down) raises WeightsError; all else gives what
-    the whole model gives, to the last bit.
+    Running lower parts (`embed`, `run_blocks` from a lower block) raises WeightsError.  All other results
+    equal those of the whole model to the last bit.
 
-    choices: the closed lists of answers that will be scored; of the head only the rows that score them are
-    read.  None: the whole head, for answers that are spelled freely.  The rest, name and fingerprint are as
+    choices: the closed lists of answers that will be scored; only their rows of the head are loaded.  None:
+    the whole head, for answers in free text.  The rest, name and fingerprint are as
     in :func:`mpnp_ros.llm.weights.load_language_model`.
 
     Raises ConfigurationError for a `first` that is no block, QuestionError for bad choices, and as
@@ -86,11 +86,11 @@ class _StoredTensors:
         self._places = {key: place for file in stored.files for key, place in _places_in(file)}
 
     def head_rows(self, tokens: np.ndarray) -> torch.Tensor:
-        """The head's rows of some tokens, in the model's format; no others are touched."""
+        """Return the head's rows of some tokens, in the model's format; no others are touched."""
         return self._read(self._head, tokens).to(self._model.dtype)
 
     def wanted(self, device: torch.device) -> Iterator[tuple[str, torch.Tensor]]:
-        """Names and tensors of all that the model still lacks."""
+        """Yield names and tensors of all that the model still lacks."""
         lacking = {name: tensor for name, tensor in self._model.state_dict().items() if tensor.is_meta}
         for name, like in lacking.items():
             if self._places[self._key(name)].shape != like.shape:
@@ -105,7 +105,7 @@ class _StoredTensors:
         return copy
 
     def _key(self, name: str) -> str:
-        """The name in the files, which may lack that of the model's body; WeightsError if there is none."""
+        """Return the name in the files, which may lack that of the model's body; WeightsError if absent."""
         for wanted in (name, self._table) if name == self._head else (name,):
             for key in (wanted, wanted.removeprefix(f'{self._model.base_model_prefix}.')):
                 if key in self._places:
@@ -115,7 +115,7 @@ class _StoredTensors:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a tensor is."""
+    """Location of a tensor in a file."""
 
     file: Path
     start: int
@@ -124,7 +124,7 @@ class _Place:
 
 
 def _places_in(file: Path) -> Iterator[tuple[str, _Place]]:
-    """Names and places of the tensors of a file, which is checked to be whole."""
+    """Yield names and places of the tensors of a file, which is checked to be whole."""
     with safe_open(file, 'np') as content:
         names = list(content.keys())
     with file.open('rb') as stream:

@@ -90,7 +90,7 @@ class ModelFolder:
 
     @classmethod
     def find(cls, source: str | Path, cache: str | Path | None = None) -> ModelFolder:
-        """source, cache and errors: as in :func:`load_language_model`."""
+        """Return the folder of a model; source, cache and errors as in :func:`load_language_model`."""
         name = str(source)
         path = find_weights(name, cache)
         config = _read_json(path / 'config.json', name)
@@ -105,14 +105,14 @@ class ModelFolder:
         return int(self.config.get('hidden_size') or self.config.get('n_embd') or 768)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The model's tokenizer; WeightsError if it cannot be loaded."""
+        """Return the model's tokenizer; WeightsError if it cannot be loaded."""
         try:
             return AutoTokenizer.from_pretrained(self.path, local_files_only=True, trust_remote_code=False)
         except UNREADABLE as error:
             raise WeightsError(f'the tokenizer of {self.name} cannot be loaded: {error}') from error
 
     def identity(self) -> str:
-        """What the fingerprint rests on: the hash of the GGUF file or of the safetensors."""
+        """Return the hash that the fingerprint covers: of the GGUF file or of the safetensors."""
         if self.name == DEFAULT_MODEL:
             return GGUF_SHA256
         return hashlib.sha256(''.join(sha256_of(file) for file in self.files).encode()).hexdigest()
@@ -137,7 +137,7 @@ def find_weights(source: str, cache: str | Path | None = None) -> Path:
 
 
 def default_model_folder(cache: str | Path | None = None) -> Path:
-    """SmolLM2-135M-Instruct in transformers' format, converted on first use (about 15 s, 540 MB)."""
+    """Return SmolLM2-135M-Instruct in transformers' format, converted on first use (about 15 s, 540 MB)."""
     place = cache_root(cache) / DEFAULT_MODEL
 
     def build(folder: Path) -> None:
@@ -197,7 +197,7 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
 
 
 def _weight_files(folder: Path, name: str) -> list[Path]:
-    """The safetensors files of a model, all of them directly in its folder."""
+    """Return the safetensors files of a model, all of them directly in its folder."""
     index = folder / 'model.safetensors.index.json'
     if index.is_file():
         shards = _read_json(index, name).get('weight_map', {}).values()
@@ -218,7 +218,7 @@ def _weight_files(folder: Path, name: str) -> list[Path]:
 
 def wrong_tensors(name: str, wrong: Sequence[str]) -> WeightsError:
     """Return the error for missing tensors or wrong shapes, by their names."""
-    return WeightsError(f'{name} lacks or misshapes {len(wrong)} tensors, {wrong[0]} the first; '
+    return WeightsError(f'{name}: {len(wrong)} tensors are missing or of a wrong shape, such as {wrong[0]}; '
                         'its files do not belong together, fetch the model again')
 
 
