@@ -136,7 +136,7 @@ class ChoiceTrie:
             node = node.children.get(token, node)
 
     def _index_tables(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the vocabulary columns of the candidates at each branching node, and each choice's decisions.
+        """Return the vocabulary columns [branching nodes, candidates], and the decisions of each choice.
 
         Columns are -1 where there is no candidate.  Decisions are indices into the columns, flattened; the
         number of columns where there is no further decision.

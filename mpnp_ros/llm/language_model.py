@@ -163,16 +163,14 @@ class LanguageModel:
 
 
 class BlockForm(Protocol):
-    """The replacement of a block.
+    """The replacement of a block."""
 
-    caches: whether it appends to the cache as the block does; a form without attention over the text appends
-    nothing.
-    """
-
-    caches: bool
+    @property
+    def caches(self) -> bool:
+        """Whether it appends to the cache as the block does; one without attention over the text does not."""
 
     def __call__(self, parts: BlockParts, hidden: torch.Tensor, context: BlockContext,
-                 prefix: BlockPrefix | None, cache: TextCache | None) -> torch.Tensor:
+                 prefix: BlockPrefix | None, cache: TextCache | None, /) -> torch.Tensor:
         """Return the block's output [B, T, d]; parts: of the stock block; the rest as in run_block."""
 
 

@@ -106,6 +106,13 @@ class PreparedQuestion:
     cache: TextCache
 
     @property
+    def choice_tree(self) -> ChoiceTrie:
+        """The tree of its choices; raises QuestionError if it was prepared without choices."""
+        if self.trie is None:
+            raise QuestionError('the question was prepared without choices; generate its answer instead')
+        return self.trie
+
+    @property
     def nbytes(self) -> int:
         """Bytes of hidden states and cached keys and values."""
         return self.hidden.nbytes + self.cache.nbytes + self.rows.cache.nbytes
@@ -222,9 +229,7 @@ def choice_log_probabilities(lm: LanguageModel, prepared: PreparedQuestion,
 
     Raises QuestionError if it was prepared without choices.
     """
-    trie = prepared.trie
-    if trie is None:
-        raise QuestionError('the question was prepared without choices; generate its answer instead')
+    trie = prepared.choice_tree
     deciding = trie.positions(prepared.prompt_tokens - prepared.rows.start).to(prepared.hidden.device)
     hidden = complete(lm, prepared, prefix)[0, deciding]
     return trie.log_probabilities(lm.logits(hidden, trie.vocabulary.to(hidden.device)))

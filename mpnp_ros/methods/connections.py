@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -38,7 +38,7 @@ class Connections:
 
     def __init__(self, lm: LanguageModel, links: Mapping[str, Link] | None = None) -> None:
         self.lm = lm
-        self._links: dict[str, Link] = dict(sorted((links or {}).items()))
+        self._links: Mapping[str, Link] = dict(sorted((links or {}).items()))
         self._lock = threading.Lock()
 
     @property
@@ -48,7 +48,7 @@ class Connections:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Modalities whose tokens have a say: plugged, not pruned away and not blind; sorted."""
+        """Modalities whose tokens are read: plugged, not pruned away and not blind; sorted."""
         return tuple(name for name, link in self._links.items()
                      if link.open_blocks and link.soft_tokens is None)
 
@@ -61,11 +61,11 @@ class Connections:
     @property
     def reach(self) -> Reach:
         """Which rows of a text see the prefix; the same for all links plugged together; 'all' with none."""
-        return next((link.config.reach for link in self._links.values()), 'all')
+        return cast('Reach', next((link.config.reach for link in self._links.values()), 'all'))
 
     @property
     def question_blocks(self) -> tuple[int, ...]:
-        """Blocks at whose input links want the states of the question alone, ascending; none by default."""
+        """Blocks at whose input links read the states of the question alone, ascending; none by default."""
         return ()
 
     def plug(self, link: Link) -> None:
@@ -75,7 +75,7 @@ class Connections:
         self.replace(link)
 
     def replace(self, link: Link) -> Link | None:
-        """Plug a link in place of the modality's present one, which is given back."""
+        """Plug a link in place of the modality's present one, which is returned."""
         check_fit(link.config, self.lm)
         link.to(self.lm.device)
         modality = link.config.modality
@@ -91,7 +91,7 @@ class Connections:
         return before
 
     def unplug(self, modality: str) -> Link:
-        """Remove and give back a modality's link."""
+        """Remove and return a modality's link."""
         with self._lock:
             if modality not in self._links:
                 raise LinksError(f'{modality} is not plugged; plugged: {", ".join(self._links) or "none"}')
@@ -100,22 +100,22 @@ class Connections:
         return link
 
     def prune(self, threshold: float) -> dict[str, int]:
-        """Close all gates below the threshold exactly; gives how many were newly closed per modality."""
+        """Close all gates below the threshold exactly; return how many were newly closed per modality."""
         return {modality: link.prune(threshold) for modality, link in self._links.items()}
 
     def snapshot(self) -> Connections:
-        """The connections as they are now, untouched by later plugging."""
+        """Return the connections as they are now, untouched by later plugging."""
         return type(self)(self.lm, self._links)
 
     def _plugged(self, link: Link) -> None:
-        """A link has been plugged, under the lock: what it shares with others is up to the method."""
+        """Called under the lock when a link was plugged; methods whose links share parts override it."""
 
 
 class SharingConnections(Connections):
-    """Links to the same blocks of one model, of which one part is the same object for all.
+    """Links to the same blocks of one model that have one part in common.
 
-    shared_name: that part; that of the link plugged last serves all modalities.  :attr:`shared`: what answers
-    are to read, as links that are plugged beside others get another one.
+    shared_name: attribute of the links that holds the part.  The part of the link plugged last serves all
+    modalities, so plugging another link replaces that of the others.  Answers read it as :attr:`shared`.
     """
 
     shared_name: str
@@ -127,7 +127,7 @@ class SharingConnections(Connections):
 
     @property
     def shared(self) -> Any:
-        """What all links have in common; None without links."""
+        """The part that all links have in common; None without links."""
         return self._shared if self._links else None
 
     def snapshot(self) -> SharingConnections:
@@ -138,9 +138,9 @@ class SharingConnections(Connections):
         return taken
 
     def replace(self, link: Any) -> Any:
-        """Plug a link in place of the modality's present one; what it shares now serves all modalities.
+        """Plug a link in place of the modality's present one; its shared part now serves all modalities.
 
-        Raises LinksError where others have other blocks, or share a part that is made otherwise.
+        Raises LinksError where others have other blocks, or a shared part of another form.
         """
         for name, other in self._links.items():
             if name == link.config.modality:
@@ -161,7 +161,7 @@ class SharingConnections(Connections):
 
 
 def join(parts: Iterable[BlockPrefix], dtype: torch.dtype) -> BlockPrefix:
-    """Prefixes of one block side by side along P; a batch of 1 is repeated for the largest batch."""
+    """Return prefixes of one block side by side along P; a batch of 1 is repeated for the largest batch."""
     parts = list(parts)
     batch = max(part.keys.shape[0] for part in parts)
     keys, values = (torch.cat([getattr(part, name).expand(batch, -1, -1, -1) for part in parts], 2).to(dtype)

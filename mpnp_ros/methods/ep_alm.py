@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.language_model import LanguageModel
@@ -12,6 +12,9 @@ from mpnp_ros.methods.columns.method import ColumnMethod
 from mpnp_ros.methods.link import TokenBatch
 from mpnp_ros.methods.registry import MethodSpec
 from mpnp_ros.options import option
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 LINKED_SHARE = .4
 PROMPT_PLACES = ('link', 'input')
@@ -33,8 +36,8 @@ class EpAlmConfig(PromptedConfig):
 
     @classmethod
     def for_model(cls, lm: LanguageModel, modality: str, encoder: str, token_width: int, *,
-                  last: int | None = None, **options: Any) -> EpAlmConfig:
-        """A link to the last blocks of a model, by default to the last 40 %."""
+                  last: int | None = None, **options: Any) -> Self:
+        """Return options of a link to the last blocks of a model, by default to the last 40 %."""
         first = min(lm.blocks - 1, int((1 - LINKED_SHARE) * lm.blocks))
         return super().for_model(lm, modality, encoder, token_width,
                                  **{'blocks': range(first, lm.blocks), **options})
@@ -45,7 +48,7 @@ class EpAlmConfig(PromptedConfig):
         return self.blocks[:-1] or self.blocks
 
     def connector(self, block: int) -> int:
-        """Which of the maps serves a block: min((l - s) // max(1, K // M), M - 1)."""
+        """Return which of the maps serves a block: min((l - s) // max(1, K // M), M - 1)."""
         step = max(1, len(self.injected) // self.connectors)
         return min((block - self.injected[0]) // step, self.connectors - 1)
 
@@ -71,13 +74,13 @@ class EpAlmLink(PromptedLink):
         return sorted(served.values())
 
     def forward(self, tokens: TokenBatch | None = None) -> ModalityColumns:
-        """Columns of every injected block; a link on soft tokens takes no tokens."""
-        read, depths = self._read(tokens), self.config.depths
+        """Return the columns of every injected block; a link on soft tokens takes no tokens."""
+        read, depths = self.read(tokens), self.config.depths
         valid, rows = (None, None) if tokens is None else (tokens.valid, tokens.rows)
         if read.shape[1] % depths:
             raise LinksError(f'{read.shape[1]} {self.config.modality} tokens are not those of {depths} '
                              'depths of the encoder; set depths to how many there are of each view')
-        own = [self._averaged(read[:, depth::depths], None if valid is None else valid[:, depth::depths])
+        own = [self.averaged(read[:, depth::depths], None if valid is None else valid[:, depth::depths])
                for depth in range(depths)]
         states = {}
         for block in self.config.injected:
@@ -90,10 +93,10 @@ class EpAlmLink(PromptedLink):
 class EpAlm(ColumnMethod):
     """Tokens enter at the first linked block and again, from a deeper connector, at each one above.
 
-    Corrected (docs/guide/methods.md): columns see themselves and what is before them, never the text, so the
-    model stays causal; learned prompts stand at the first linked block, so that blocks below it see the text
-    only and are cached, as with latent links; only the answer is learned.  ``prompt_at='input'`` puts the
-    prompts where they are published.  Columns and prompts are all at position 0.
+    Corrected (docs/guide/methods.md): columns see themselves and earlier columns, never the text, so the
+    model stays causal.  Learned prompts stand at the first linked block, so blocks below it see the text only
+    and are cached, as with latent links.  Only the answer is learned.  ``prompt_at='input'`` puts the prompts
+    where they are published.  Columns and prompts are all at position 0.
     """
 
     counted = False

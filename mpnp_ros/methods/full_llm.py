@@ -13,6 +13,7 @@ from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.columns.link import ColumnConfig, ColumnConnections, ColumnLink
 from mpnp_ros.methods.columns.method import ColumnMethod, Seen
+from mpnp_ros.methods.link import Link
 from mpnp_ros.methods.questions import AskedQuestion, Evidence, QuestionBatch, Reply, Tokens
 from mpnp_ros.methods.registry import MethodSpec
 
@@ -30,16 +31,16 @@ class TunedWeights(nn.Module):
 
     @classmethod
     def of(cls, lm: LanguageModel) -> TunedWeights:
-        """A copy of a model's weights."""
+        """Return a copy of a model's weights."""
         named = {_flat(name): parameter for name, parameter in lm.model.named_parameters()}
         weights = cls({name: parameter.shape for name, parameter in named.items()}).to(lm.device)
         weights.load_state_dict({name: parameter.float() for name, parameter in named.items()})
         return weights
 
     def in_place_of(self, lm: LanguageModel) -> LanguageModel:
-        """The model with these weights instead of its own, which share their memory and their gradients.
+        """Return the model with these weights instead of its own; memory and gradients are shared.
 
-        Raises LinksError where they are not those of such a model.
+        Raises LinksError where the weights are not those of such a model.
         """
         theirs, ours = dict(lm.model.named_parameters()), dict(self.named_parameters())
         if {_flat(name): tensor.shape for name, tensor in theirs.items()} != {
@@ -49,8 +50,8 @@ class TunedWeights(nn.Module):
         model = copy.deepcopy(lm.model, in_place)
         trained = [parameter.requires_grad for parameter in ours.values()]
         tuned = LanguageModel(model, lm.tokenizer, lm.name, lm.fingerprint)
-        for parameter, one in zip(ours.values(), trained, strict=True):
-            parameter.requires_grad_(one)
+        for parameter, wanted in zip(ours.values(), trained, strict=True):
+            parameter.requires_grad_(wanted)
         return tuned
 
 
@@ -65,7 +66,7 @@ class FullLlmLink(ColumnLink):
         self.shared = TunedWeights(shapes)
 
     @classmethod
-    def empty(cls, config: ColumnConfig, shapes: Mapping[str, Sequence[int]]) -> FullLlmLink:
+    def empty(cls, config: Any, shapes: Mapping[str, Sequence[int]]) -> FullLlmLink:
         """See Link; the weights of the language model are those that the shapes name."""
         return cls(config, {name.removeprefix(SHARED): shape for name, shape in shapes.items()
                             if name.startswith(SHARED)})
@@ -90,18 +91,18 @@ class FullLlm(ColumnMethod):
         self._tuned: WeakKeyDictionary[TunedWeights, LanguageModel] = WeakKeyDictionary()
 
     def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> FullLlmLink:
-        """An untrained link with the weights in use."""
+        """Return an untrained link with the weights in use."""
         config = ColumnConfig.for_model(self.lm, modality, encoder, token_width, **options)
         link = FullLlmLink(config, {})
         link.shared = TunedWeights.of(self._model(self._connections.shared))
         return link
 
     def model_for(self, connections: ColumnConnections, seen: Sequence[Seen]) -> LanguageModel:
-        """The model with the weights that were trained."""
+        """Return the model with the weights that were trained."""
         return self._model(connections.shared)
 
     def text_states(self, model: LanguageModel, batch: QuestionBatch) -> torch.Tensor:
-        """The texts embedded anew, as the table of embeddings is trained too."""
+        """Return the texts embedded again, as the table of embeddings is trained too."""
         return model.embed(batch.layout) if batch.first == 0 else batch.hidden
 
     def _answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens],
@@ -109,10 +110,11 @@ class FullLlm(ColumnMethod):
         with self.lm.autocast():
             return super()._answer_batch(questions, tokens, connections, evidence)
 
-    def _own(self, link: FullLlmLink) -> FullLlmLink:
-        link = super()._own(link)
+    def accept(self, link: Any) -> Link:
+        """See Method; the model with the weights of the link is made here."""
+        accepted = super().accept(link)
         self._model(link.shared)
-        return link
+        return accepted
 
     def _model(self, weights: TunedWeights | None) -> LanguageModel:
         if weights is None:

@@ -1,4 +1,4 @@
-"""The base class of links, what links read, and the layers they have in common."""
+"""The base class of links, their inputs, and the layers they have in common."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ class TokenBatch(NamedTuple):
 
     @classmethod
     def stack(cls, frames: Sequence[ModalityTokens | None], device: torch.device | str = 'cpu') -> TokenBatch:
-        """One entry per text; None where the text's frame lacks the modality.
+        """Return a batch with one entry per text; None where the text's frame lacks the modality.
 
         Entries that are the same object are stacked once.  At least one entry must not be None.
         """
@@ -70,7 +70,7 @@ class TokenBatch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class QuestionStates:
-    """What the lower blocks made of the questions alone.
+    """Hidden states of the questions alone, after the lower blocks.
 
     states: block -> its input [B, T, d], computed without any prefix.  mask: [B, T] bool, True on the
     question, False on padding and on everything behind the question (no answer leaks into a link).
@@ -80,7 +80,7 @@ class QuestionStates:
     mask: torch.Tensor
 
     def at(self, block: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """States [B, T, d] at the input of a block, and the mask [B, T]."""
+        """Return states [B, T, d] at the input of a block, and the mask [B, T]."""
         if block not in self.states:
             raise LinksError(f'a link pools by the question at block {block}, but states are at hand for '
                              f'{sorted(self.states)}; prepare the question after plugging the link')
@@ -88,12 +88,11 @@ class QuestionStates:
 
 
 class Standardise(nn.Module):
-    """(x - mean) / deviation per channel, cut off at +-5; until it has been measured only cut off.
+    """(x - mean) / deviation per channel, clamped to +-5; only clamped until it has been measured.
 
     The hidden states of a language model have a large mean that hardly depends on the question and a few
-    channels a hundred times stronger than the others.  A layer norm keeps both and leaves a learner
-    next to nothing of the question; on a real key frame links without this did not learn at all
-    (docs/lab/experiments.md).
+    channels a hundred times stronger than the others.  A layer norm keeps both, and little of the question is
+    left to learn from: on a real key frame links without this did not learn (docs/lab/experiments.md).
     """
 
     def __init__(self, width: int) -> None:
@@ -142,9 +141,9 @@ class Aligner(nn.Module):
 
 
 class Direction(nn.Module):
-    """Adds to a token where it comes from: sin and cos of 1..4 times its azimuth, or 'no direction'.
+    """Adds its direction to a token: sin and cos of 1..4 times the azimuth, or 'no direction'.
 
-    Any number of views in any mounting reads the same, and a turned rig is a change of azimuths only.
+    Any number of views in any mounting reads the same, and a turned rig changes azimuths only.
     """
 
     def __init__(self, width: int) -> None:
@@ -167,10 +166,10 @@ def fourier(azimuth: torch.Tensor, harmonics: int = HARMONICS) -> torch.Tensor:
 class Link(nn.Module):
     """One modality's connection to one language model; all its parameters are float32 and are trained.
 
-    A subclass sets `kind`, a word that link files carry, and adds the parameters that it needs; what
-    it is called with is between it and its method.
+    A subclass sets `kind`, a word that link files carry, and adds the parameters that it needs.  Its method
+    decides the arguments of `forward`.
 
-    config: what it was made for.  version: of the file it came from; '' for a link never saved.
+    config: its options.  version: of the file it came from; '' for a link never saved.
     soft_tokens: learned constants in place of a sensor, where the configuration asks for them.
     """
 
@@ -186,35 +185,35 @@ class Link(nn.Module):
 
     @classmethod
     def empty(cls, config: LinkConfig, shapes: Mapping[str, Sequence[int]]) -> Link:
-        """A link to load tensors into, whose names and shapes are those of the file."""
+        """Return a link to load tensors into; shapes: names and shapes of the tensors in the file."""
         return cls(config)
 
     @property
     def open_blocks(self) -> tuple[int, ...]:
-        """The linked blocks in which this link has a say: all, where none can be closed."""
+        """The linked blocks that are not closed: all, where none can be closed."""
         return self.config.blocks
 
     @property
     def gates(self) -> torch.Tensor:
-        """How far each linked block is open, [N] in [0, 1]: 1, where a link has no gates."""
+        """Gate of each linked block, [N] in [0, 1]: 1 where a link has no gates."""
         return torch.ones(len(self.config.blocks))
 
     @property
     def first_block(self) -> int | None:
-        """The lowest block whose input this link needs or changes; None where it has no say."""
+        """The lowest block whose input this link reads or changes; None where it is closed."""
         return self.config.blocks[0]
 
     def calibrate(self, questions: Sequence[object], values: torch.Tensor | None) -> None:
-        """Measure what is standardised, once, before training; nothing by default.
+        """Measure statistics of the inputs, once, before training; does nothing by default.
 
         questions: states of questions, see Connections.question_blocks.  values: [n, D] tokens of the
         training set; None without a sensor.
         """
 
     def start_from(self, other: Link) -> tuple[str, ...]:
-        """Take over all of equal name and shape that another link of this kind has learned.
+        """Copy the learned tensors of equal name and shape from another link of this kind.
 
-        Gives the names of what was not taken over.  Raises LinksError for another kind, model or blocks.
+        Returns the names of those not copied.  Raises LinksError for another kind, model or blocks.
         """
         own, its = self.config, other.config
         if (self.kind, own.base_model, own.blocks) != (other.kind, its.base_model, its.blocks):
@@ -224,17 +223,17 @@ class Link(nn.Module):
         return take_over(self, other)
 
     def reads_like(self, other: Link) -> bool:
-        """Whether both read tokens by parts that are the same in every number and can be shared."""
+        """Whether both read tokens by parts that are equal in every number and can be shared."""
         return False
 
     def prune(self, threshold: float) -> int:
-        """Close gates below the threshold for good; gives how many.  Raises LinksError without gates."""
+        """Close gates below the threshold for good; return how many.  Raises LinksError without gates."""
         raise LinksError(f'links of kind {self.kind!r} cannot be pruned, they have no gates')
 
 
 @torch.no_grad()
 def take_over(link: nn.Module, other: nn.Module) -> tuple[str, ...]:
-    """Copy everything of equal name and shape, statistics too; gives the names of what was not taken over."""
+    """Copy all tensors of equal name and shape, statistics too; return the names of those not copied."""
     own, others = link.state_dict(), other.state_dict()
     left = tuple(name for name, tensor in own.items()
                  if name not in others or others[name].shape != tensor.shape)

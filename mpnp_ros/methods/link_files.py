@@ -1,9 +1,9 @@
-"""The file form of a latent connection: a folder of safetensors and a manifest, read strictly.
+"""The file form of a link: a folder of safetensors and a manifest, read strictly.
 
     <folder>/link.safetensors   parameters and closed gates
-    <folder>/manifest.json      what it is for, where it comes from, and the sha256 of the tensors
+    <folder>/manifest.json      options, origin, and the sha256 of the tensors
 
-A folder is whole or not there.  The sha256 of the manifest stands for all of it.
+A folder is whole or absent.  The sha256 of the manifest stands for all of it.
 """
 from __future__ import annotations
 
@@ -33,18 +33,17 @@ MANIFEST = 'manifest.json'
 TENSORS = 'link.safetensors'
 PICKLE_STARTS = (b'\x80', b'PK\x03\x04')
 HEADER = 8
-"""Bytes of the length of safetensors' header, which begins with a brace; the first of them may be any."""
+"""Bytes of the length in front of a safetensors header; the header begins with a brace."""
 
 
 @dataclass(frozen=True)
 class AdaptationRecord:
-    """How a robot trained a link by itself, and what it took.
+    """How a robot trained a link by itself, and at what cost.
 
     supervision: ``labelled``, ``distilled``, or ``copied`` from other links without training.  started_from:
-    <modality>/<version> of the links it began with; empty: from nothing.  macs: multiply-accumulates.
-    peak_bytes: of the training process.
-    Accuracies are those on held-out questions in [0, 1], before and after training and of the most frequent
-    answer to each type of question; None: not measured.
+    <modality>/<version> of the initial link; empty: none.  macs: multiply-accumulates.  peak_bytes: of the
+    training process.  Accuracies are in [0, 1] on held-out questions: before and after training, and of the
+    most frequent answer to each type of question; None: not measured.
     """
 
     supervision: str
@@ -60,10 +59,14 @@ class AdaptationRecord:
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> AdaptationRecord:
-        """From JSON values; TypeError for unknown keys and wrong types."""
+        """Read JSON values; TypeError for unknown keys and wrong types."""
         for name, value in _mapping(entries, 'adaptation').items():
-            fits = (isinstance(value, str) if name in ('supervision', 'started_from') else
-                    _is_number(value) or value is None and name.startswith('accuracy_'))
+            if name in ('supervision', 'started_from'):
+                fits = isinstance(value, str)
+            elif value is None:
+                fits = name.startswith('accuracy_')
+            else:
+                fits = isinstance(value, int | float) and not isinstance(value, bool)
             if not fits:
                 raise TypeError(f'adaptation: {name} is {value!r}')
         return cls(**entries)
@@ -71,7 +74,7 @@ class AdaptationRecord:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a link comes from: licence, free text (data, recipe, seed) and measured accuracies in [0, 1].
+    """Origin of a link: licence, free text (data, recipe, seed) and measured accuracies in [0, 1].
 
     adaptation: of links that were trained on a robot.
     """
@@ -83,7 +86,7 @@ class Provenance:
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> Provenance:
-        """From JSON values; TypeError for unknown keys and wrong types."""
+        """Read JSON values; TypeError for unknown keys and wrong types."""
         adaptation = _mapping(entries, 'provenance').get('adaptation')
         if adaptation is not None:
             entries = {**entries, 'adaptation': AdaptationRecord.from_dict(adaptation)}
@@ -96,13 +99,9 @@ def _mapping(entries: object, name: str) -> Mapping[str, Any]:
     return entries
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 @dataclass(frozen=True)
 class LinkManifest:
-    """What stands in manifest.json; the configuration holds modality, base model, encoder and blocks."""
+    """The content of manifest.json; config holds modality, base model, encoder and blocks."""
 
     schema: int
     kind: str
@@ -113,12 +112,12 @@ class LinkManifest:
     provenance: Provenance
 
     def to_json(self) -> bytes:
-        """The bytes of manifest.json."""
+        """Return the bytes of manifest.json."""
         return json.dumps({**asdict(self), 'config': self.config.to_dict()}, indent=1).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> LinkManifest:
-        """Strict reading; ValueError, KeyError, TypeError or ConfigurationError say what does not fit."""
+        """Read strictly; raises ValueError, KeyError, TypeError or ConfigurationError."""
         entries: dict[str, Any] = json.loads(data)
         if not isinstance(entries, dict):
             raise TypeError('it is not an object')
@@ -139,10 +138,10 @@ class LinkManifest:
 
 
 def save_link(link: Link, path: str | Path, provenance: Provenance | None = None, half: bool = False) -> str:
-    """Write a link as the folder `path`, all of it or nothing; gives the sha256 of its manifest.
+    """Write a link as the folder `path`, all of it or nothing, and return the sha256 of its manifest.
 
     The folder's name becomes the link's version.  half: in half precision, as links are shipped.  Raises
-    LinksError for NaN or Inf in what would be written.
+    LinksError for NaN or Inf in the tensors.
     """
     path = Path(path)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in link.state_dict().items()}
@@ -165,9 +164,9 @@ def load_link(path: str | Path, *, lm: LanguageModel | None = None, encoder: str
               sha256: str | None = None, root: str | Path | None = None) -> Link:
     """Read a link strictly; nothing in it is executed.
 
-    lm, encoder: what it must have been made for (encoder: fingerprint); None: not checked.  sha256: of
-    its manifest, as save_link gave it.  root: folder that `path` must not leave.
-    Raises LinksError, which names what does not fit and the remedy.
+    lm, encoder: language model and fingerprint of the encoder that it must be made for; None: not checked.
+    sha256: of its manifest, as returned by save_link.  root: folder that `path` must not leave.
+    Raises LinksError, which names the fault and the remedy.
     """
     manifest = read_manifest(path, sha256=sha256, root=root)
     if lm is not None:
@@ -185,7 +184,7 @@ def load_link(path: str | Path, *, lm: LanguageModel | None = None, encoder: str
 
 
 def copied_link(path: str | Path, modality: str, encoder: str) -> Link:
-    """A link that counts as the link at `path` does, to tokens of another encoder with the same channels.
+    """Return a copy of the counting link at `path` for tokens of another encoder with the same channels.
 
     Raises LinksError where that link cannot be read.
     """
@@ -245,7 +244,7 @@ def _read_tensors(folder: Path, manifest: LinkManifest) -> dict[str, torch.Tenso
 
 def _check_tensors(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor],
                    manifest: LinkManifest, path: str | Path) -> None:
-    """Same names, shapes and dtypes in file, manifest and configuration; all finite."""
+    """Raise LinksError unless names, shapes and dtypes equal those of manifest and options; all finite."""
     odd = tensors.keys() ^ wanted.keys() or tensors.keys() ^ manifest.shapes.keys()
     if odd:
         raise LinksError(f'link {path} has missing or unknown tensors ({", ".join(sorted(odd))}); '

@@ -1,14 +1,17 @@
-"""What a latent connection is made for and how large it is."""
+"""Options of links: what a link is made for and how large it is."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.options import OptionError, Options, option
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 POOLINGS = ('counting', 'question', 'none')
 REACHES = ('answer', 'all')
@@ -78,14 +81,29 @@ class LinkConfig(Options):
         except OptionError as error:
             raise OptionError(error.problems, f'link {modality!r}') from None
 
-    def check(self) -> list[str]:
-        """What does not fit together."""
-        return [text for holds, text in self._requirements() if not holds]
+    def check(self) -> Iterator[str]:
+        """Sizes must fit each other, and a link must fit the tokens that it reads."""
+        if not re.fullmatch('[a-z][a-z0-9_]*', self.modality):
+            yield 'a modality is named by lower-case letters, digits and _'
+        if not self.blocks or list(self.blocks) != sorted(set(self.blocks)) or self.blocks[0] < 0:
+            yield f'blocks {list(self.blocks)} must be ascending, not negative and at least one'
+        if not self.temperature > 0:
+            yield 'temperature must be positive'
+        if self.pooling_width % self.pooling_heads:
+            yield 'pooling_width must be a multiple of pooling_heads'
+        if self.additive and self.pooling != 'question':
+            yield 'additive tokens need pooling by the question'
+        if self.pooling == 'counting' and len(self.channels) != self.token_width:
+            yield f'it counts {len(self.channels)} named channels, but tokens are {self.token_width} wide'
+        if self.pooling == 'counting' and self.soft_tokens:
+            yield 'learned constants cannot be counted'
+        if (self.encoder == '') != (self.soft_tokens > 0):
+            yield 'a link reads the tokens of one encoder, or soft_tokens and no encoder'
 
     @classmethod
     def for_model(cls, lm: LanguageModel, modality: str, encoder: str, token_width: int, *,
-                  last: int | None = None, **options: Any) -> LinkConfig:
-        """A link to the `last` blocks (default: half of them), or to `blocks`, of a model."""
+                  last: int | None = None, **options: Any) -> Self:
+        """Return options of a link to the `last` blocks of a model (default: half), or to `blocks`."""
         count = max(1, lm.blocks // 2) if last is None else last
         if not 1 <= count <= lm.blocks:
             raise ConfigurationError(f'link {modality!r}: {count} linked blocks; {lm.name} has {lm.blocks}')
@@ -96,15 +114,15 @@ class LinkConfig(Options):
 
     @classmethod
     def blind(cls, lm: LanguageModel, token_width: int = 64, soft_tokens: int = 24,
-              **options: Any) -> LinkConfig:
-        """The blind baseline: the same trainable link on learned constants instead of a sensor."""
+              **options: Any) -> Self:
+        """Return options of the blind baseline: the same link on learned constants instead of a sensor."""
         return cls.for_model(lm, 'blind', '', token_width, soft_tokens=soft_tokens, **options)
 
     @classmethod
-    def from_dict(cls, entries: Mapping[str, Any]) -> LinkConfig:
-        """From JSON values; every key must be there, none more, each of its type.
+    def from_dict(cls, entries: Mapping[str, Any]) -> Self:
+        """Read JSON values: exactly the known keys, each of its type.
 
-        What links made before counting do not have is what it was then.
+        Keys that links made before counting lack get their values of that time.
         """
         entries = {**SINCE_COUNTING, **entries}
         names = {entry.name for entry in fields(cls)}
@@ -114,28 +132,10 @@ class LinkConfig(Options):
         return cls(**entries)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return {**asdict(self), 'blocks': list(self.blocks), 'channels': list(self.channels)}
 
     @property
     def question_block(self) -> int:
         """The block whose input states, of the question alone, condition the pooling."""
         return self.blocks[0]
-
-    def _requirements(self) -> list[tuple[bool, str]]:
-        """What must hold, and what to say where it does not."""
-        return [
-            (re.fullmatch('[a-z][a-z0-9_]*', self.modality) is not None,
-             'a modality is named by lower-case letters, digits and _'),
-            (len(self.blocks) > 0 and list(self.blocks) == sorted(set(self.blocks)) and self.blocks[0] >= 0,
-             f'blocks {list(self.blocks)} must be ascending, not negative and at least one'),
-            (self.temperature > 0, 'temperature must be positive'),
-            (self.pooling_width % self.pooling_heads == 0,
-             'pooling_width must be a multiple of pooling_heads'),
-            (not self.additive or self.pooling == 'question', 'additive tokens need pooling by the question'),
-            (self.pooling != 'counting' or len(self.channels) == self.token_width,
-             f'it counts {len(self.channels)} named channels, but tokens are {self.token_width} wide'),
-            (self.pooling != 'counting' or self.soft_tokens == 0, 'learned constants cannot be counted'),
-            ((self.encoder == '') == (self.soft_tokens > 0),
-             'a link reads the tokens of one encoder, or soft_tokens and no encoder'),
-        ]

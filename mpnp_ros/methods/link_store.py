@@ -1,10 +1,10 @@
 """The link store: versions of links per modality on disk, safe for several writers and readers.
 
     <folder>/<modality>/000001/   a version, see methods/link_files.py
-    <folder>/<modality>/current   which versions were put into use, and which were taken back
+    <folder>/<modality>/current   versions that were in use, and versions that were withdrawn
 
-Links that are shipped lie in a store of their own, ``mpnp_ros/data/links/driving-world``; those that a robot
-learns in :func:`default_store`.
+Shipped links lie in a store of their own, ``mpnp_ros/data/links/driving-world``; links that a robot has
+trained in :func:`default_store`.
 """
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import mpnp_ros
 from mpnp_ros.errors import ConfigurationError, LinksError
@@ -27,7 +28,7 @@ from mpnp_ros.methods.link_files import MANIFEST, TENSORS, Provenance, read_mani
 LOG = logging.getLogger(__name__)
 CURRENT = 'current'
 REMEMBERED = 4
-"""Versions of a modality: the current one, and those before it that a rollback goes back to."""
+"""Versions of a modality in use: the current one, and earlier ones to roll back to."""
 
 
 @dataclass(frozen=True)
@@ -45,28 +46,31 @@ class StoredLink:
         return f'{self.modality}/{self.version}'
 
 
+StoredLinks: TypeAlias = list[StoredLink]  # inside LinkStore, `list` is a method
+
+
 @dataclass(frozen=True)
 class Usage:
-    """Which versions of one modality were put into use, oldest first.
+    """Versions of one modality that were put into use, oldest first.
 
-    used: the last one is current, those before it are what rollbacks go back to; empty: the shipped links.
-    withdrawn: taken back by a rollback; nobody should offer them again unasked.
+    used: the last one is current, rollbacks go back to those before it; empty: the shipped links are in use.
+    withdrawn: taken back by a rollback; they are not used again unless asked for.
     """
 
     used: tuple[str, ...] = ()
     withdrawn: tuple[str, ...] = ()
 
     def at(self, version: str | None) -> Usage:
-        """With another version current: gone back to if it was in use before, else put on top."""
+        """Return the usage with another version current: rolled back to if it was in use, else put on top."""
         if version is None or version in self.used:
             kept = self.used[:self.used.index(version) + 1] if version else ()
             return Usage(kept, (*self.withdrawn, *self.used[len(kept):]))
         return Usage((*self.used, version)[-REMEMBERED:],
-                     tuple(one for one in self.withdrawn if one != version))
+                     tuple(name for name in self.withdrawn if name != version))
 
     @classmethod
     def from_json(cls, data: bytes) -> Usage:
-        """Strict reading; ValueError, KeyError or TypeError say what does not fit."""
+        """Read strictly; raises ValueError, KeyError or TypeError."""
         entries = json.loads(data)
         used, withdrawn = entries['used'], entries['withdrawn']
         if not all(isinstance(version, str) and version.isdigit() for version in [*used, *withdrawn]):
@@ -81,7 +85,7 @@ class LinkStore:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """folder: made if need be; ConfigurationError where it cannot be."""
+        """folder: created if missing; ConfigurationError where it cannot be."""
         self.folder = Path(folder).expanduser()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +94,7 @@ class LinkStore:
                                      'give a folder that can be written') from None
 
     def save(self, link: Link, provenance: Provenance | None = None, half: bool = False) -> StoredLink:
-        """Write a link as the next version of its modality; which one is current stays as it is.
+        """Write a link as the next version of its modality; the current version does not change.
 
         half: see save_link.
         """
@@ -100,18 +104,18 @@ class LinkStore:
             path = folder / f'{max(numbers, default=0) + 1:06d}'
             return StoredLink(modality, path.name, path, save_link(link, path, provenance, half))
 
-    def list(self, modality: str | None = None) -> list[StoredLink]:
-        """All versions, of one modality or of all, oldest first within a modality."""
+    def list(self, modality: str | None = None) -> StoredLinks:
+        """Return all versions, of one modality or of all, oldest first within a modality."""
         found = (path.parent for path in sorted(self.folder.glob(f'[a-z]*/[0-9]*/{MANIFEST}')))
         return [link for path in found if modality in (None, path.parent.name)
                 if (link := _stored(path)) is not None]
 
     def latest(self, modality: str) -> StoredLink | None:
-        """The newest version of a modality, None if there is none."""
+        """Return the newest version of a modality, None if there is none."""
         return max(self.list(modality), key=lambda link: link.version, default=None)
 
     def path(self, modality: str, version: str) -> Path:
-        """The folder of a version; LinksError if it is not there."""
+        """Return the folder of a version; LinksError if it is not there."""
         versions = {link.version: link.path for link in self.list(modality)}
         if version not in versions:
             raise LinksError(f'there is no version {version!r} of {modality} links in {self.folder}; '
@@ -119,43 +123,51 @@ class LinkStore:
         return versions[version]
 
     def find(self, path: str | Path) -> StoredLink | None:
-        """The version that lies in a folder; None where that is not one of this store."""
+        """Return the version in a folder; None where that is not a folder of this store."""
         path = Path(path).resolve()
         inside = path.name.isdigit() and path.parent.parent == self.folder.resolve()
         return _stored(self.folder / path.parent.name / path.name) if inside else None
 
     def fitting(self, modality: str, encoder: str, lm_fingerprint: str) -> StoredLink | None:
-        """What to plug for an encoder and a language model: the version last in use, else the newest.
+        """Return the version to plug for an encoder and a language model: the last in use, else the newest.
 
-        Judged by manifests alone; versions that were taken back are left out, damaged ones too, with a line
-        in the log.
+        Only manifests are read.  Withdrawn versions are left out, and damaged ones, which are logged.
         """
         usage, versions = self.usage(modality), self.list(modality)
         rank = {version: place for place, version in enumerate(usage.used)}
         versions.sort(key=lambda link: (rank.get(link.version, -1), link.version), reverse=True)
-        return next((link for link in versions if link.version not in usage.withdrawn
-                     and _fits(link, encoder, lm_fingerprint)), None)
+        for link in versions:
+            if link.version in usage.withdrawn:
+                continue
+            try:
+                config = read_manifest(link.path).config
+            except LinksError as error:
+                LOG.warning('%s is left out: %s', link.path, error)
+                continue
+            if (config.encoder, config.base_model) == (encoder, lm_fingerprint):
+                return link
+        return None
 
     def usage(self, modality: str) -> Usage:
-        """Which versions were put into use and which were taken back, as far as they are still there."""
+        """Return the versions that were put into use and withdrawn, without those that are gone."""
         usage, there = self._read_usage(modality), {link.version for link in self.list(modality)}
         used, withdrawn = (tuple(version for version in versions if version in there)
                            for versions in (usage.used, usage.withdrawn))
         return Usage(used, withdrawn)
 
-    def used(self, modality: str) -> list[StoredLink]:
-        """The current version last, those to go back to before it; empty: the shipped links are in use."""
+    def used(self, modality: str) -> StoredLinks:
+        """Return the versions in use, the current one last; empty: the shipped links are in use."""
         versions = {link.version: link for link in self.list(modality)}
         return [versions[name] for name in self._read_usage(modality).used if name in versions]
 
     def current(self, modality: str) -> StoredLink | None:
-        """The version to use; None: none of this store, but the shipped links."""
+        """Return the current version; None: the shipped links are in use."""
         return next(reversed(self.used(modality)), None)
 
     def set_current(self, modality: str, version: str | None) -> None:
-        """Make a version current.  One that was in use before is gone back to: those after it are withdrawn.
+        """Make a version current.  Going back to an earlier version withdraws those after it.
 
-        None: the shipped links, all are withdrawn.  LinksError for a version that is not there.
+        None: the shipped links; all versions in use are withdrawn.  Raises LinksError for a missing version.
         """
         with self._writing(modality) as folder:
             if version is not None:
@@ -165,24 +177,23 @@ class LinkStore:
             if after != before:
                 write_file(folder / CURRENT, json.dumps(asdict(after)).encode())
 
-    def prune(self, keep: int, modality: str | None = None) -> list[StoredLink]:
-        """Remove all but the newest versions of each modality; gives what was removed.
+    def prune(self, keep: int, modality: str | None = None) -> StoredLinks:
+        """Remove all but the newest versions of each modality, and return the removed ones.
 
-        keep: how many, at least 1.  Versions in use or kept for rollback stay, and what anybody is
-        :func:`holding`.
+        keep: how many, at least 1.  Versions in use or kept for rollback stay, and those that any process
+        is :func:`holding`.
         """
         if keep < 1:
             raise ConfigurationError(f'keep is {keep}; at least 1 version is kept')
-        names = sorted({link.modality for link in self.list(modality)})
-        return [link for name in names for link in self._prune(name, keep)]
-
-    def _prune(self, modality: str, keep: int) -> list[StoredLink]:
-        with self._writing(modality) as folder:
-            for left in folder.glob('.*'):  # by killed writers: nobody else writes now
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
-            used = self._read_usage(modality).used
-            old = [link for link in self.list(modality)[:-keep] if link.version not in used]
-            return [link for link in old if _remove(link)]
+        removed: StoredLinks = []
+        for name in sorted({link.modality for link in self.list(modality)}):
+            with self._writing(name) as folder:
+                for left in folder.glob('.*'):  # by killed writers: this is the only writer now
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+                used = self._read_usage(name).used
+                old = [link for link in self.list(name)[:-keep] if link.version not in used]
+                removed += [link for link in old if _remove(link)]
+        return removed
 
     def _read_usage(self, modality: str) -> Usage:
         path = self.folder / modality / CURRENT
@@ -204,9 +215,9 @@ class LinkStore:
 
 @contextmanager
 def holding(path: str | Path) -> Iterator[None]:
-    """Keep the folder of a link from being pruned, by any process; let go of if the holder dies.
+    """Keep the folder of a link from being pruned by any process; the hold ends with this process.
 
-    LinksError where it is not there.
+    Raises LinksError where the folder is not there.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -222,7 +233,7 @@ def holding(path: str | Path) -> Iterator[None]:
 
 
 def whole(links: Iterable[StoredLink]) -> Iterator[StoredLink]:
-    """Those links whose files are as they were saved; a line in the log for every other one."""
+    """Yield the links whose files are as they were saved; every other one is logged."""
     for link in links:
         try:
             if sha256_of(link.path / TENSORS) == read_manifest(link.path, sha256=link.sha256).sha256:
@@ -239,35 +250,26 @@ def name_of(path: str | Path) -> str:
 
 
 def default_store(namespace: str = '') -> LinkStore:
-    """Where a robot keeps the links that it has trained; namespace: of its nodes.  See cache.state_root."""
+    """Return the store of the links that a robot has trained; namespace: of its nodes.  See state_root."""
     return LinkStore(state_root(namespace) / 'links')
 
 
 def shipped_links() -> dict[str, StoredLink]:
-    """The newest of the links that are part of the package, by modality; none where none are."""
+    """Return the newest of the links that are part of the package, by modality."""
     folder = Path(mpnp_ros.__file__).parent / 'data' / 'links' / 'driving-world'
     links = LinkStore(folder).list() if folder.is_dir() else ()
     return {link.modality: link for link in links}
 
 
 def _stored(path: Path) -> StoredLink | None:
-    """The version in a folder; None where it was pruned meanwhile."""
+    """Return the version in a folder; None where it was pruned meanwhile."""
     with suppress(FileNotFoundError):
         return StoredLink(path.parent.name, path.name, path, sha256_of(path / MANIFEST))
     return None
 
 
-def _fits(link: StoredLink, encoder: str, lm_fingerprint: str) -> bool:
-    try:
-        config = read_manifest(link.path).config
-    except LinksError as error:
-        LOG.warning('%s is left out: %s', link.path, error)
-        return False
-    return (config.encoder, config.base_model) == (encoder, lm_fingerprint)
-
-
 def _remove(link: StoredLink) -> bool:
-    """Remove a version at once, unless somebody holds it."""
+    """Remove a version at once, unless a process holds it; return whether it was removed."""
     handle = os.open(link.path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

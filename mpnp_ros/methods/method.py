@@ -1,4 +1,4 @@
-"""The base class of methods: questions in, answers out, with modalities that plug and unplug."""
+"""The base class of methods: questions in, answers out, while modalities are plugged and unplugged."""
 from __future__ import annotations
 
 import math
@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ from mpnp_ros.llm.prepared import (
     PreparedQuestion,
     PromptTemplate,
     QuestionCache,
-    Reach,
     open_rows,
     prepare,
     prepare_batch,
@@ -54,18 +53,17 @@ CALIBRATION_BATCH = 64
 
 
 class Completion(Protocol):
-    """How the linked blocks are run on some questions about their frames.
+    """Runs the linked blocks on some questions about their frames."""
 
-    lm: whose final norm and head read what :meth:`run` gives.
-    """
-
-    lm: LanguageModel
+    @property
+    def lm(self) -> LanguageModel:
+        """The model whose final norm and head read the result of :meth:`run`."""
 
     def run(self, batch: QuestionBatch, texts: torch.Tensor) -> torch.Tensor:
-        """The last block's output [b, R, d] on a batch of the questions; texts: [b] which ones those are."""
+        """Return the last block's output [b, R, d] on a batch of the questions; texts: [b] their indices."""
 
     def begin(self, question: PreparedQuestion) -> tuple[LanguageModel, PreparedQuestion, Prefix | None]:
-        """What generates the answer to the only question: a model, the text to go on with, and a prefix."""
+        """Return what generates the answer to the only question: a model, the text to continue, a prefix."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,18 +85,19 @@ class PrefixCompletion:
 class Method(ABC):
     """A frozen language model that reads modalities through plugged links.
 
-    The blocks below the lowest link see the question only and are run once per question, and so are
-    the keys and values of all rows that links with reach 'answer' do not reach; a further frame costs the
-    linked blocks on the rows that are left, and the head at the deciding positions.
+    The blocks below the lowest link see the question only and are run once per question.  So are the keys and
+    values of all rows that links with reach 'answer' do not reach.  A further frame costs the linked blocks
+    on the remaining rows, and the head at the deciding positions.
 
-    A subclass says in :meth:`completion` how the linked blocks are run; all else is here.  It is safe among
-    threads: an answer rests on the links that are plugged when it begins.
+    A subclass runs the linked blocks in :meth:`completion`; all else is here.  Methods are thread-safe: an
+    answer rests on the links that are plugged when it begins.
 
-    spec: what is registered of the method.  connections_type: how plugged links are kept together.
+    spec: the registration of the method.  connections_type: class that keeps its plugged links together.
     """
 
     spec: ClassVar[MethodSpec]
     connections_type: ClassVar[type[Connections]] = Connections
+    _connections: Connections
 
     def __init__(self, lm: LanguageModel, *, template: PromptTemplate | None = None,
                  question_cache_bytes: int = CACHE_BYTES) -> None:
@@ -109,11 +108,11 @@ class Method(ABC):
 
     @abstractmethod
     def completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
-                   connections: Connections, evidence: Evidence | None = None) -> Completion:
-        """How the linked blocks run on questions, each about its own frame.
+                   connections: Any, evidence: Evidence | None = None) -> Completion:
+        """Return how to run the linked blocks on questions, each about its own frame.
 
-        connections: the links of this moment.  evidence: gets what links can say beside the answer; a method
-        whose links say nothing leaves it alone.  Gradients lead into the links where they are enabled.
+        connections: the links of this moment, of `connections_type`.  evidence: filled in by methods whose
+        links make statements beside the answer.  Gradients lead into the links where they are enabled.
         """
 
     @property
@@ -128,7 +127,7 @@ class Method(ABC):
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Modalities whose tokens have a say, sorted."""
+        """Modalities whose tokens are read, sorted."""
         return self._connections.modalities
 
     def prepare(self, question: str, choices: Sequence[str] = ()) -> AskedQuestion:
@@ -139,7 +138,12 @@ class Method(ABC):
     def answer(self, question: AskedQuestion, tokens: Tokens) -> Reply:
         """Answer from the tokens of one frame: the most probable choice, or generated text."""
         if not question.choices:
-            return self._say(question, tokens)
+            started, connections = time.perf_counter(), self._connections.snapshot()
+            fragments = list(self.stream(question, tokens))
+            logs = [math.log(max(fragment.probability, 1e-30)) for fragment in fragments]
+            return Reply(''.join(fragment.text for fragment in fragments).strip(),
+                         math.exp(sum(logs) / len(logs)) if logs else 0., (), _used(connections, tokens),
+                         time.perf_counter() - started)
         evidence = Evidence(alone=True)
         reply = self._answer_batch([question], [tokens], self._connections.snapshot(), evidence)[0]
         return replace(reply, counted=tuple(evidence.counted), answerable=evidence.answerable)
@@ -163,8 +167,12 @@ class Method(ABC):
                       for row, warmth in zip(scores, evidence.temperature, strict=True)]
         shares = [tuple(row.exp().tolist()) for row in scores]
         seconds = (time.perf_counter() - started) / len(questions)
-        return [_choice(question.trie.choices, row, _used(connections, one), seconds)
-                for question, row, one in zip(batch.questions, shares, tokens, strict=True)]
+        replies = []
+        for question, row, frame in zip(batch.questions, shares, tokens, strict=True):
+            best = max(range(len(row)), key=row.__getitem__)
+            replies.append(Reply(question.choice_tree.choices[best], row[best], row,
+                                 _used(connections, frame), seconds))
+        return replies
 
     def stream(self, question: AskedQuestion, tokens: Tokens, max_new_tokens: int = GENERATED_TOKENS,
                cancelled: Callable[[], bool] | None = None) -> Iterator[Fragment]:
@@ -176,39 +184,39 @@ class Method(ABC):
         return generation.stream(*begun, max_new_tokens, cancelled)
 
     def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> Link:
-        """An untrained link, not plugged; options as in the configuration of this method's links."""
+        """Return an untrained link, not plugged; options: of this method's links."""
         link = self.spec.link
         return link(link.config_type.for_model(self.lm, modality, encoder, token_width, **options))
 
     def plug(self, link: Link) -> None:
         """Plug a link of a modality that has none.  Raises LinksError."""
-        self._connections.plug(self._own(link))
+        self._connections.plug(self.accept(link))
 
     def replace(self, link: Link) -> Link | None:
-        """Swap a link in; answers under way end with the one before, which is given back."""
-        return self._connections.replace(self._own(link))
+        """Swap a link in and return the one before, with which running answers end."""
+        return self._connections.replace(self.accept(link))
 
     def unplug(self, modality: str) -> Link:
-        """Unplug a modality and give back its link.  Raises LinksError."""
+        """Unplug a modality and return its link.  Raises LinksError."""
         return self._connections.unplug(modality)
 
     def links(self) -> Mapping[str, Link]:
-        """Modality -> link, as plugged now."""
+        """Return the plugged links by modality."""
         return self._connections.links
 
     def prune(self, threshold: float) -> dict[str, int]:
-        """Close gates below the threshold exactly; gives how many per modality."""
+        """Close gates below the threshold exactly; return how many per modality."""
         return self._connections.prune(threshold)
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters of all plugged links, each once."""
+        """Yield the parameters of all plugged links, each once."""
         return iter(nn.ModuleDict(dict(self.links())).parameters())
 
     def prepare_answer(self, question: str, answer: str, choices: Sequence[str] = ()) -> AnsweredQuestion:
         """Read a question with its true answer.
 
         With choices, the loss is over the tokens that compete in them; without, over the full vocabulary
-        and with the end of text.  Not kept in the question cache: the caller keeps it for all epochs.
+        and with the end of text.  The question cache does not keep it: the caller keeps it for all epochs.
         Raises QuestionError.
         """
         connections = self._connections.snapshot()
@@ -216,9 +224,19 @@ class Method(ABC):
         if choices:
             prepared = prepare(self.lm, self.template, question, choices, first, reach)
             return AnsweredQuestion(AskedQuestion(question, tuple(choices), prepared), answer,
-                                    _place(answer, prepared.trie.choices))
-        target = _spelled(self.lm, answer)
-        prepared = self._with_answer(question, target, first, reach)
+                                    _place(answer, prepared.choice_tree.choices))
+        plain, end = ' '.join(answer.split()), self.lm.tokenizer.eos_token_id
+        if not plain:
+            raise QuestionError('the answer is empty; give one, or choices')
+        target = answer_tokens(self.lm.tokenizer, plain) + (() if end is None else (end,))
+        # The text is the prompt with the answer behind it, all but its last token.
+        prompt = self.template.ids(self.lm.tokenizer, question)
+        ids = torch.cat([prompt, prompt.new_tensor(target[:-1])])
+        layout = TextLayout.causal(ids[None]).to(self.lm.device)
+        with torch.no_grad():
+            hidden = self.lm.run_blocks(self.lm.embed(layout), layout, 0, first)
+        rows = open_rows(self.lm, layout, hidden, first, len(prompt), reach)
+        prepared = PreparedQuestion(layout, len(prompt), hidden, first, rows, None, TextCache())
         return AnsweredQuestion(AskedQuestion(question, (), prepared), answer, target)
 
     def prepare_answers(self, pairs: Sequence[tuple[str, str]], choices: Sequence[str],
@@ -228,28 +246,33 @@ class Method(ABC):
         texts = [ChoiceText(self.lm, self.template, question, trie) for question, _ in pairs]
         read = files.prepare if files else prepare_batch
         prepared = read(self.lm, texts, connections.first_block, connections.reach)
-        return [AnsweredQuestion(AskedQuestion(question, tuple(choices), one), answer,
+        return [AnsweredQuestion(AskedQuestion(question, tuple(choices), own), answer,
                                  _place(answer, trie.choices))
-                for (question, answer), one in zip(pairs, prepared, strict=True)]
+                for (question, answer), own in zip(pairs, prepared, strict=True)]
 
     def calibrate(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens]) -> None:
-        """Measure what the plugged links standardise by, once, before they are first trained.
+        """Measure the statistics by which the plugged links standardise, once, before their first training.
 
-        questions: as from `prepare_answer`; tokens: frames to be trained on.  Links that have been
-        measured before keep what they have; those pruned away are left alone.
+        questions: of `prepare_answer`; tokens: frames to be trained on.  Links that have been measured
+        before keep their statistics; those pruned away are left alone.
         """
         connections = self._connections.snapshot()
-        states = self._states(questions, connections)
+        states: list[QuestionStates] = []
+        if blocks := connections.question_blocks:
+            prepared = [_at(entry.question.prepared, connections) for entry in questions]
+            batches = (question_states(self.lm, prepared[start:start + CALIBRATION_BATCH], blocks)
+                       for start in range(0, len(prepared), CALIBRATION_BATCH))
+            states = [batch for batch in batches if batch is not None]
         for name, link in connections.links.items():
             if link.open_blocks:
-                frames = (of_encoder(one.get(name), link.config) for one in tokens)
-                values = [one.values for one in frames if one is not None]
+                frames = (of_encoder(frame.get(name), link.config) for frame in tokens)
+                values = [frame.values for frame in frames if frame is not None]
                 block = link.config.question_block
-                link.calibrate([one.at(block) for one in states if block in one.states],
+                link.calibrate([batch.at(block) for batch in states if block in batch.states],
                                torch.from_numpy(np.concatenate(values)) if values else None)
 
     def answer_losses(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens]) -> torch.Tensor:
-        """[B] minus log-probability of each answer, with gradients into the links only.
+        """Return minus the log-probability of each answer, [B], with gradients into the links only.
 
         All questions have choices, or none has.  A frame that several questions share (the same
         ModalityTokens object) goes through the aligner once.  Raises LinksError if links were plugged
@@ -257,19 +280,17 @@ class Method(ABC):
         """
         connections = self._connections.snapshot()
         prepared = [_at(entry.question.prepared, connections) for entry in questions]
-        if questions[0].question.choices:
-            return self._choice_losses(prepared, [entry.target for entry in questions], tokens, connections)
-        batch, completion = QuestionBatch.stack(prepared), self.completion(prepared, tokens, connections)
-        hidden = completion.run(batch, torch.arange(len(prepared), device=self.lm.device))
-        return -batch.text_log_probabilities(completion.lm, hidden, [entry.target for entry in questions])
-
-    def _choice_losses(self, prepared: Sequence[PreparedQuestion], targets: Sequence[int],
-                       tokens: Sequence[Tokens], connections: Connections) -> torch.Tensor:
-        """As `answer_losses`; texts that as many rows decide go together, without the rows behind."""
+        completion = self.completion(prepared, tokens, connections)
+        if not questions[0].question.choices:
+            batch, spelled = QuestionBatch.stack(prepared), [entry.target for entry in questions]
+            hidden = completion.run(batch, torch.arange(len(prepared), device=self.lm.device))
+            return -batch.text_log_probabilities(completion.lm, hidden,
+                                                 cast('list[tuple[int, ...]]', spelled))
+        # Texts that as many rows decide go together, without the rows behind.
+        targets = cast('list[int]', [entry.target for entry in questions])
         groups: dict[int, list[int]] = defaultdict(list)
         for place, (question, target) in enumerate(zip(prepared, targets, strict=True)):
             groups[rows_to_decide(question, target)].append(place)
-        completion = self.completion(prepared, tokens, connections)
         losses, order = [], []
         for count, places in groups.items():
             batch = QuestionBatch.stack([
@@ -281,7 +302,8 @@ class Method(ABC):
             order += places
         return torch.cat(losses)[torch.tensor(order, device=losses[0].device).argsort()]
 
-    def _own(self, link: Link) -> Link:
+    def accept(self, link: Link) -> Link:
+        """Return a link in the form to be plugged; raises LinksError for one of another method."""
         if link.kind != self.spec.link.kind:
             raise LinksError(f'the {link.config.modality} link is of kind {link.kind!r}, but the method '
                              f'{self.name} takes {self.spec.link.kind!r}; train one with this method')
@@ -293,57 +315,21 @@ class Method(ABC):
         return self.cache.get((question, choices, first, reach),
                               lambda: prepare(self.lm, self.template, question, choices, first, reach))
 
-    def _with_answer(self, question: str, target: tuple[int, ...], first: int,
-                     reach: Reach) -> PreparedQuestion:
-        """A question with its answer behind it, all but the last token."""
-        prompt = self.template.ids(self.lm.tokenizer, question)
-        ids = torch.cat([prompt, prompt.new_tensor(target[:-1])])
-        layout = TextLayout.causal(ids[None]).to(self.lm.device)
-        with torch.no_grad():
-            hidden = self.lm.run_blocks(self.lm.embed(layout), layout, 0, first)
-        rows = open_rows(self.lm, layout, hidden, first, len(prompt), reach)
-        return PreparedQuestion(layout, len(prompt), hidden, first, rows, None, TextCache())
-
     def _batch(self, questions: Sequence[AskedQuestion], connections: Connections) -> QuestionBatch:
-        """The questions at the lowest linked block, read again if the links have changed since."""
+        """Return the questions at the lowest linked block, read again if the links have changed since."""
         wanted = connections.first_block, connections.reach
         return QuestionBatch.stack([
             question.prepared if (question.prepared.first, question.prepared.rows.reach) == wanted
             else self._prepared(question.text, question.choices, connections) for question in questions])
 
-    def _states(self, questions: Sequence[AnsweredQuestion],
-                connections: Connections) -> list[QuestionStates]:
-        """What pooling links read of many questions, in batches; empty if none pools."""
-        if not connections.question_blocks:
-            return []
-        prepared = [_at(entry.question.prepared, connections) for entry in questions]
-        return [question_states(self.lm, prepared[start:start + CALIBRATION_BATCH],
-                                connections.question_blocks)
-                for start in range(0, len(prepared), CALIBRATION_BATCH)]
-
     def frames(self, tokens: Sequence[Tokens], connections: Connections) -> dict[str, TokenBatch]:
-        """The tokens of each modality that has a say, for a batch of texts."""
+        """Return the tokens of each modality that is read, for a batch of texts."""
         frames = {}
         for name in connections.modalities:
-            fitting = [of_encoder(one.get(name), connections.links[name].config) for one in tokens]
-            if any(one is not None for one in fitting):
+            fitting = [of_encoder(frame.get(name), connections.links[name].config) for frame in tokens]
+            if any(frame is not None for frame in fitting):
                 frames[name] = TokenBatch.stack(fitting, self.lm.device)
         return frames
-
-    def _say(self, question: AskedQuestion, tokens: Tokens) -> Reply:
-        """A generated answer as a whole."""
-        started, connections = time.perf_counter(), self._connections.snapshot()
-        fragments = list(self.stream(question, tokens))
-        logs = [math.log(max(fragment.probability, 1e-30)) for fragment in fragments]
-        return Reply(''.join(fragment.text for fragment in fragments).strip(),
-                     math.exp(sum(logs) / len(logs)) if logs else 0., (), _used(connections, tokens),
-                     time.perf_counter() - started)
-
-
-def _choice(choices: Sequence[str], shares: tuple[float, ...], used: tuple[str, ...],
-            seconds: float) -> Reply:
-    best = max(range(len(shares)), key=shares.__getitem__)
-    return Reply(choices[best], shares[best], shares, used, seconds)
 
 
 def _used(connections: Connections, tokens: Tokens) -> tuple[str, ...]:
@@ -351,7 +337,7 @@ def _used(connections: Connections, tokens: Tokens) -> tuple[str, ...]:
 
 
 def of_encoder(tokens: ModalityTokens | None, config: LinkConfig) -> ModalityTokens | None:
-    """The tokens, if the link was trained on their encoder."""
+    """Return the tokens; raises LinksError unless the link was trained on their encoder."""
     if tokens is not None and tokens.encoder != config.encoder:
         raise LinksError(f'the {config.modality} link was trained on encoder {config.encoder[:12]}, but the '
                          f'tokens are of {tokens.encoder[:12]}; use that encoder or train a new link')
@@ -359,7 +345,7 @@ def of_encoder(tokens: ModalityTokens | None, config: LinkConfig) -> ModalityTok
 
 
 def _at(prepared: PreparedQuestion, connections: Connections) -> PreparedQuestion:
-    """A question read no further than the links allow; without links any reach is right."""
+    """Return a question; LinksError if it was read further than the links allow.  No links: any reach."""
     same_rows = prepared.rows.reach == connections.reach or not connections.links
     if prepared.first > connections.first_block or not same_rows:
         raise LinksError(f'a training question is prepared up to block {prepared.first} for links that reach '
@@ -373,12 +359,3 @@ def _place(answer: str, choices: Sequence[str]) -> int:
     if plain not in choices:
         raise QuestionError(f'the answer {answer!r} is not among the {len(choices)} choices; add it to them')
     return choices.index(plain)
-
-
-def _spelled(lm: LanguageModel, answer: str) -> tuple[int, ...]:
-    """The tokens of an answer and of the end of the text."""
-    plain = ' '.join(answer.split())
-    if not plain:
-        raise QuestionError('the answer is empty; give one, or choices')
-    end = lm.tokenizer.eos_token_id
-    return answer_tokens(lm.tokenizer, plain) + (() if end is None else (end,))

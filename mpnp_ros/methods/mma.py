@@ -1,20 +1,19 @@
-"""Mixture-of-modality adaptation (LaVIN): adapters that are mixed by which modalities are there.
+"""Mixture-of-modality adaptation (LaVIN): columns, and adapters mixed by the modalities present.
 
 arXiv:2305.15023, corrected as in docs/guide/methods.md.  Before the attention of each block
 
     u' = u + sum_k w_k (B_k (A u + b_A) + b_k),   w = softmax((W_r t + b_r) / tau)
 
 with t the normed state of the modality token in that block.  The token sees itself only and is seen by
-nothing, so it is not in the text at all: what becomes of it is computed by running it alone, once for each
-set of modalities.  It is t_text plus one row for each modality that is there, which that modality's link
-brings.  Given w all is affine, so it folds into the first matrices of the attention.  Left out: dropout
-within adapters.
+nothing, so it is not in the text at all: it is run alone, once for each set of modalities.  It is t_text plus
+one row of the link of each modality present.  Given w all is affine, so it folds into the first matrices of
+the attention.  Left out: dropout within adapters.
 """
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar, NamedTuple
@@ -38,7 +37,7 @@ FoldedBlocks = Mapping[int, BlockParts]
 
 @dataclass(frozen=True)
 class MmaConfig(ColumnConfig):
-    """What an MMA link is made for; adapters are in `blocks`, and columns stand before the first of them."""
+    """Options of an MMA link; adapters are in `blocks`, and columns stand before the first of them."""
 
     hidden: int = option(128, 'hidden width of the neck, which makes columns of tokens', low=1)
     rank: int = option(8, 'r of the adapters', low=1)
@@ -46,26 +45,28 @@ class MmaConfig(ColumnConfig):
     groups: int = option(2, 'diagonal blocks of an up-projection', low=1)
     router_temperature: float = option(10., 'tau of the routers')
 
-    def _requirements(self) -> list[tuple[bool, str]]:
-        return [*super()._requirements(),
-                (self.rank % self.groups == self.text_width % self.groups == 0,
-                 'rank and the width of the language model must be multiples of groups'),
-                (self.router_temperature > 0, 'router_temperature must be positive')]
+    def check(self) -> Iterator[str]:
+        """Groups must divide the sizes of adapters."""
+        yield from super().check()
+        if self.rank % self.groups or self.text_width % self.groups:
+            yield 'rank and the width of the language model must be multiples of groups'
+        if not self.router_temperature > 0:
+            yield 'router_temperature must be positive'
 
 
 class Mixture(NamedTuple):
-    """What a router makes of an adapter's experts: up [S, d, r] and shift [S, d], S sets or texts."""
+    """The experts of an adapter, mixed by a router: up [S, d, r] and shift [S, d], S sets or texts."""
 
     up: torch.Tensor
     shift: torch.Tensor
 
     def of(self, rows: torch.Tensor) -> Mixture:
-        """That of some rows [B]."""
+        """Return the mixture of some rows [B]."""
         return Mixture(self.up[rows], self.shift[rows])
 
 
 class Adapter(nn.Module):
-    """The adapter of one block and its router: an exact identity to begin with.
+    """The adapter of one block and its router: initially an exact identity.
 
     up: [experts, groups, d / groups, r / groups], block-diagonal.  shift: [experts, d].
     """
@@ -80,11 +81,11 @@ class Adapter(nn.Module):
         nn.init.zeros_(self.down.bias)
 
     def weigh(self, token: torch.Tensor) -> torch.Tensor:
-        """Of each expert its weight [S, experts], by the normed modality token [S, d]."""
+        """Return the weight of each expert, [S, experts], by the normed modality token [S, d]."""
         return torch.softmax(self.router(token.float()) / self.temperature, -1)
 
     def mixed(self, weights: torch.Tensor) -> Mixture:
-        """The experts mixed by weights [S, experts]."""
+        """Return the experts mixed by weights [S, experts]."""
         diagonal = torch.eye(self.up.shape[1], device=weights.device)[:, None, :, None]
         blocks = torch.einsum('sk,kgor->sgor', weights, self.up)[:, :, :, None] * diagonal
         return Mixture(blocks.flatten(3).flatten(1, 2), weights @ self.shift)
@@ -95,7 +96,7 @@ class Adapter(nn.Module):
         return (wide + self.down(wide) @ mixture.up.mT + mixture.shift[:, None]).to(normed.dtype)
 
     def affine(self, mixture: Mixture, row: int) -> AffineMap:
-        """What the adapter does with one set of modalities."""
+        """Return the map of the adapter for one set of modalities."""
         up, shift = mixture.up[row], mixture.shift[row]
         return AffineMap(torch.ones_like(shift), up, self.down.weight, up @ self.down.bias + shift)
 
@@ -118,21 +119,22 @@ class AdaptedBlock:
 
 @dataclass(frozen=True, eq=False)
 class FoldedBlock:
-    """The form of a block whose own parts hold what was folded into them."""
+    """The form of a block whose own parts have its changes in their matrices."""
 
     parts: BlockParts
     caches: ClassVar[bool] = True
 
-    def __call__(self, _: BlockParts, *run: object) -> torch.Tensor:
+    def __call__(self, _: BlockParts, hidden: torch.Tensor, context: BlockContext,
+                 prefix: BlockPrefix | None, cache: TextCache | None) -> torch.Tensor:
         """See BlockForm."""
-        return self.parts.run(*run)
+        return self.parts.run(hidden, context, prefix, cache)
 
 
 class Adapters(nn.Module):
-    """What all links share: t_text and the adapter of each block.
+    """The shared part of links: t_text and the adapter of each block.
 
-    A method that alters blocks in other ways too overrides what says how a block is run: :meth:`form` as
-    such, :meth:`fold` and :meth:`folded` with its form in the matrices.
+    A method that also alters blocks in other ways overrides how a block is run: :meth:`form`, and with its
+    form in the matrices :meth:`fold` and :meth:`folded`.
     """
 
     def __init__(self, config: MmaConfig) -> None:
@@ -142,56 +144,57 @@ class Adapters(nn.Module):
         self.adapters = nn.ModuleList(new_adapter(config) for _ in range(self.adapted(config)))
 
     @staticmethod
-    def adapted(config: MmaConfig) -> int:
-        """How many blocks have an adapter before their attention."""
+    def adapted(config: Any) -> int:
+        """Return how many blocks have an adapter before their attention; config: of the method's links."""
         return len(config.blocks)
 
     def adapter(self, block: int) -> Adapter:
-        """What a block is altered by."""
+        """Return the adapter that alters a block."""
         return self.adapters[self.blocks.index(block)]
 
     def mix(self, block: int, weights: torch.Tensor, sets: Sequence[Sequence[MmaLink]]) -> Mixture:
-        """The experts of a block, by weights [S, experts], for S sets of links."""
+        """Return the experts of a block mixed by weights [S, experts], for S sets of links."""
         return self.adapter(block).mixed(weights)
 
     def form(self, block: int, mixture: Mixture) -> BlockForm:
-        """How a block is run; mixture: of the B texts of the batch."""
+        """Return the form of a block; mixture: of the B texts of the batch."""
         return AdaptedBlock(self.adapter(block), mixture)
 
     def fold(self, parts: BlockParts, mixture: Mixture, row: int) -> BlockParts:
-        """The parts of a block with all of its form in the matrices, for one set of modalities."""
+        """Return the parts of a block with its form in the matrices, for one set of modalities."""
         return parts.attending_after(self.adapter(parts.index).affine(mixture, row))
 
     def folded(self, parts: BlockParts) -> BlockForm:
-        """How a block is run that was folded."""
+        """Return the form of a block that was folded."""
         return FoldedBlock(parts)
 
     def mixtures(self, lm: LanguageModel, sets: Sequence[Sequence[MmaLink]]) -> dict[int, Mixture]:
-        """Block -> mixture for S sets of links, by what becomes of their modality tokens."""
+        """Return block -> mixture for S sets of links, by running their modality tokens."""
         tokens = torch.stack([self.token + sum(link.key for link in links) for links in sets])
         routed = {block: _RoutedBlock(self, block, sets) for block in self.blocks}
         layout = TextLayout.causal(torch.zeros(len(sets), 1, dtype=torch.long, device=tokens.device))
         AlteredModel(lm, routed).run_blocks(
             tokens[:, None].to(lm.dtype), layout, self.blocks[0], self.blocks[-1] + 1)
-        return {block: one.mixture for block, one in routed.items()}
+        return {block: form.mixture for block, form in routed.items()}
 
 
 class MmaLink(ColumnLink):
     """Tokens of one modality -> columns, through a neck: Linear, SiLU, Linear.
 
-    key: the row that the modality adds to the modality token; zero to begin with, so that plugging leaves the
-    routing as it is.
+    key: the row that the modality adds to the modality token; initially zero, so plugging leaves the routing
+    as it is.
     """
 
     kind = 'mma'
     config_type = MmaConfig
+    config: MmaConfig
 
     def __init__(self, config: MmaConfig) -> None:
         super().__init__(config)
         self.key = nn.Parameter(torch.zeros(config.text_width))
 
     def new_projection(self) -> nn.Module:
-        """The neck."""
+        """Return an untrained neck."""
         config = self.config
         neck = nn.Sequential(nn.Linear(config.token_width, config.hidden), nn.SiLU(),
                              nn.Linear(config.hidden, config.text_width))
@@ -201,40 +204,41 @@ class MmaLink(ColumnLink):
         return neck
 
     def new_shared(self) -> Adapters:
-        """t_text and the adapters."""
+        """Return t_text and the adapters, untrained."""
         return Adapters(self.config)
 
     @property
     def routing(self) -> tuple[nn.Parameter, ...]:
-        """The parameters of this link that say how blocks run."""
+        """The parameters of this link that decide how blocks run."""
         return (self.key,)
 
 
 class _RoutedBlock:
-    """The form of a block on modality tokens that route themselves; keeps the mixture."""
+    """The form of a block on modality tokens, which route themselves; keeps the mixture."""
 
-    caches = False
+    caches: ClassVar[bool] = False
 
     def __init__(self, adapters: Adapters, block: int, sets: Sequence[Sequence[MmaLink]]) -> None:
         self.adapters, self.block, self.sets = adapters, block, sets
         self.mixture: Mixture
 
-    def __call__(self, parts: BlockParts, hidden: torch.Tensor, *run: object) -> torch.Tensor:
+    def __call__(self, parts: BlockParts, hidden: torch.Tensor, context: BlockContext,
+                 prefix: BlockPrefix | None, cache: TextCache | None) -> torch.Tensor:
         """See BlockForm."""
         weights = self.adapters.adapter(self.block).weigh(parts.attention_norm(hidden)[:, 0])
         self.mixture = self.adapters.mix(self.block, weights, self.sets)
-        return self.adapters.form(self.block, self.mixture)(parts, hidden, *run)
+        return self.adapters.form(self.block, self.mixture)(parts, hidden, context, prefix, cache)
 
 
 def new_adapter(config: MmaConfig, kind: type[Adapter] = Adapter, rank: int | None = None) -> Adapter:
-    """An untrained adapter, by default of the configuration's rank."""
+    """Return an untrained adapter, by default of the configuration's rank."""
     return kind(config.text_width, rank or config.rank, config.experts, config.groups,
                 config.router_temperature)
 
 
 @dataclass(frozen=True, eq=False)
 class _Fold:
-    """Folded blocks, and of which tensors in which state."""
+    """Folded blocks, with the tensors that they were folded from and the versions of these."""
 
     sources: tuple[torch.Tensor, ...]
     versions: tuple[int, ...]
@@ -248,20 +252,20 @@ class _Fold:
 
 
 class Folds:
-    """Of the sets used last so many; safe among threads."""
+    """The folded blocks of the most recently used sets; thread-safe.  limit: how many sets."""
 
     def __init__(self, limit: int = 8) -> None:
         self._limit, self._lock = limit, threading.Lock()
         self._kept: OrderedDict[Hashable, _Fold] = OrderedDict()
 
     def clear(self) -> None:
-        """Forget all: what they were folded from may change unseen, as by fused optimisers."""
+        """Remove all: the tensors they were folded from may change unseen, as by fused optimisers."""
         with self._lock:
             self._kept.clear()
 
     def get(self, key: Hashable, sources: Sequence[torch.Tensor],
             make: Callable[[], FoldedBlocks]) -> FoldedBlocks:
-        """What was folded under a key, made anew if one of the tensors it depends on has changed."""
+        """Return the folded blocks of a key, folded again if one of their source tensors has changed."""
         with self._lock:
             fold = self._kept.get(key)
             if fold is None or not fold.fits(sources):
@@ -276,55 +280,51 @@ class Folds:
 class Mma(ColumnMethod):
     """Adapters before the attention of every block, routed by the set of modalities.
 
-    Where no gradients are wanted they are folded into the model's matrices, once for each set of modalities
-    and state of the links; texts of one batch may see different sets.
+    Without gradients they are folded into the model's matrices, once for each set of modalities and state of
+    the links.  Texts of one batch may see different sets.
     """
 
     def __init__(self, lm: LanguageModel, *, fold: bool = True, **options: Any) -> None:
-        """fold: False runs adapters as such also when answering, to compare with."""
+        """fold: False runs adapters unfolded when answering too, for comparison."""
         super().__init__(lm, **options)
         self.fold = fold
         self._folds = Folds()
 
     def model_for(self, connections: ColumnConnections, seen: Sequence[Seen]) -> LanguageModel:
-        """The model in the form that the modalities of each text ask for."""
-        if connections.shared is None:
+        """Return the model in the form for the modalities of each text."""
+        shared: Adapters | None = connections.shared
+        if shared is None:
             return self.lm
         always = {name for name, link in connections.links.items() if link.soft_tokens is not None}
-        each = [one | always for one in seen]
+        each = [modalities | always for modalities in seen]
         sets = list(dict.fromkeys(each))
-        choice = torch.tensor([sets.index(one) for one in each], device=self.lm.device)
+        choice = torch.tensor([sets.index(modalities) for modalities in each], device=self.lm.device)
         if torch.is_grad_enabled():
             self._folds.clear()
-        forms = self._folded if self.fold and not torch.is_grad_enabled() else self._unfolded
-        return AlteredModel(self.lm, forms(connections, sets, choice))
+        if self.fold and not torch.is_grad_enabled():
+            folds = [self._folded(connections, modalities) for modalities in sets]
+            return AlteredModel(self.lm, {
+                block: shared.folded(BlockParts.of_rows([fold[block] for fold in folds], choice))
+                for block in folds[0]})
+        mixtures = shared.mixtures(self.lm, [_links(connections, modalities) for modalities in sets])
+        return AlteredModel(self.lm, {
+            block: shared.form(block, mixture.of(choice)) for block, mixture in mixtures.items()})
 
-    def _unfolded(self, connections: ColumnConnections, sets: Sequence[Seen],
-                  choice: torch.Tensor) -> dict[int, BlockForm]:
-        shared = connections.shared
-        mixtures = shared.mixtures(self.lm, [_links(connections, one) for one in sets])
-        return {block: shared.form(block, mixture.of(choice)) for block, mixture in mixtures.items()}
-
-    def _folded(self, connections: ColumnConnections, sets: Sequence[Seen],
-                choice: torch.Tensor) -> dict[int, BlockForm]:
-        folds = [self._fold_of(connections, one) for one in sets]
-        return {block: connections.shared.folded(BlockParts.of_rows([fold[block] for fold in folds], choice))
-                for block in folds[0]}
-
-    def _fold_of(self, connections: ColumnConnections, one: Seen) -> FoldedBlocks:
-        """The altered blocks for one set of modalities."""
-        shared, links = connections.shared, _links(connections, one)
+    def _folded(self, connections: ColumnConnections, modalities: Seen) -> FoldedBlocks:
+        """Return the altered blocks for one set of modalities."""
+        shared, links = connections.shared, _links(connections, modalities)
 
         def fold() -> FoldedBlocks:
             return {block: shared.fold(self.lm.parts(block), mixture, 0)
                     for block, mixture in shared.mixtures(self.lm, [links]).items()}
 
         own = chain.from_iterable(link.routing for link in links)
-        return self._folds.get(one, (*shared.parameters(), *shared.buffers(), *own), fold)
+        return self._folds.get(modalities, (*shared.parameters(), *shared.buffers(), *own), fold)
 
 
 def _links(connections: ColumnConnections, modalities: Seen) -> list[MmaLink]:
-    return [connections.links[name] for name in sorted(modalities)]
+    links: Mapping[str, Any] = connections.links
+    return [links[name] for name in sorted(modalities)]
 
 
 SPEC = MethodSpec(

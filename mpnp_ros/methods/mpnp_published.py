@@ -1,8 +1,8 @@
 """The method exactly as published in arXiv:2312.07886, for comparison: no gate, no cached lower blocks.
 
 One alpha_j per linked block for all modalities multiplies keys and values, and every other block gets a
-zero prefix of the same length.  Known defects: alpha = 0 is not "not
-linked", zero prefixes take attention from the text, and plugging one modality changes what another says.
+zero prefix of the same length.  Known defects: alpha = 0 is not "not linked", zero prefixes take attention
+from the text, and plugging one modality changes the effect of another.
 """
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class PublishedLink(Link):
         self.link_weights = nn.Parameter(torch.empty(len(config.blocks)).uniform_(-1., 1.))
 
     def forward(self, tokens: TokenBatch) -> BlockPrefix:
-        """Keys and values before alpha; the azimuth is not read."""
+        """Return keys and values before alpha; the azimuth is not read."""
         valid, rows = tokens.valid, tokens.rows
         read = tokens.values.float()
         keys, values = self.key_aligner(read)[0], self.value_aligner(read)[0]
@@ -60,11 +60,11 @@ class PublishedLink(Link):
 
     @property
     def gates(self) -> torch.Tensor:
-        """alpha, what multiplies keys and values of each linked block, [N] in [0, 1]."""
+        """Alpha, the factor of keys and values of each linked block, [N] in [0, 1]."""
         return self.gates_of(self.link_weights)
 
     def gates_of(self, link_weights: torch.Tensor) -> torch.Tensor:
-        """Alpha by link weights [N], which may be another link's."""
+        """Return alpha by link weights [N], which may be another link's."""
         return torch.sigmoid(link_weights / self.config.temperature)
 
 
@@ -82,10 +82,10 @@ class PublishedConnections(SharingConnections):
         """Zero prefixes reach every block, so none can be cached once a modality is plugged."""
         return 0 if self._links else self.lm.blocks
 
-    def prefix(self, tokens: Mapping[str, TokenBatch | tuple],
+    def prefix(self, tokens: Mapping[str, TokenBatch | tuple[torch.Tensor, ...]],
                question: QuestionStates | None = None) -> Prefix:
-        """A prefix for every block of the model: (alpha K, alpha V) where linked, zeros elsewhere."""
-        present = [link for name, link in self._links.items() if name in tokens]
+        """Return a prefix for every block: (alpha K, alpha V) where linked, zeros elsewhere."""
+        present: list[Any] = [link for name, link in self._links.items() if name in tokens]
         if not present:
             return {}
         both = join([link(TokenBatch(*tokens[link.config.modality])) for link in present], torch.float32)
@@ -112,10 +112,11 @@ class MpnpPublished(Method):
         return PrefixCompletion(self.lm, connections.prefix(self.frames(tokens, connections)))
 
     def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> PublishedLink:
-        """An untrained link with the paper's hidden width; it starts from the link weights in use (A.3)."""
-        link = super().new_link(modality, encoder, token_width, **{
+        """Return an untrained link of the paper's hidden width, with the link weights in use (A.3)."""
+        link: Any = super().new_link(modality, encoder, token_width, **{
             'hidden': 4 * token_width, **options, 'pooling': 'none', 'reach': 'all', 'channels': ()})
-        for other in self.links().values():
+        others: Mapping[str, Any] = self.links()
+        for other in others.values():
             if other.config.blocks == link.config.blocks:
                 with torch.no_grad():
                     link.link_weights.copy_(other.link_weights)

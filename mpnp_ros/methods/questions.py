@@ -1,4 +1,4 @@
-"""What goes into a method and what comes out: questions, batches of them, answers and what they rest on."""
+"""Input and output of methods: questions, batches of them, answers and their evidence."""
 from __future__ import annotations
 
 from collections import defaultdict
@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.attention import Prefix
+from mpnp_ros.llm.choices import Target
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prepared import PreparedQuestion
@@ -23,7 +24,7 @@ Tokens = Mapping[str, ModalityTokens]
 
 @dataclass(frozen=True, eq=False)
 class AskedQuestion:
-    """A question as :meth:`Method.prepare` read it; good for any number of frames and across plugging."""
+    """A question read by :meth:`Method.prepare`, for any number of frames; it survives plugging."""
 
     text: str
     choices: tuple[str, ...]
@@ -41,11 +42,12 @@ class AnsweredQuestion:
 
 @dataclass(frozen=True, eq=False)
 class Counted:
-    """What one probe counted for one question: where, of what, and what came out.
+    """The count of one probe for one question.
 
-    modality: of one sensor; empty: of all together.  sectors: bool [SECTORS], where it looked; reach:
-    metres up to which things count, inf: all.  sort: of what, e.g. "parked car".  expected: number.  none:
-    probability that nothing is there.  covered: how much of it is looked at and can be told, 0..1.
+    modality: of one sensor; empty: of all together.  sectors: bool [SECTORS], the sectors it looked at.
+    reach: metres up to which things count, inf: all.  sort: what is counted, e.g. "parked car".  expected:
+    number.  none: probability that nothing is there.  covered: share of it that sensors look at and can
+    tell, 0..1.
     """
 
     modality: str
@@ -59,12 +61,12 @@ class Counted:
 
 @dataclass
 class Evidence:
-    """What links that count have to say beside a prefix.
+    """Statements of counting links beside their prefix.
 
-    alone: whether the prefix is of a single question, of which it is told what was counted: of every reader
-    all its sensors together, then each of several.  answerable: probability that counts can answer that
-    question at all; 1 where no link counts.  temperature: [B], by which the log-probabilities of answers are
-    to be divided, or None.
+    alone: whether the prefix is of a single question; only then are `counted` and `answerable` filled in.
+    counted: of every reader first all its sensors together, then each of several.  answerable: probability
+    that counts can answer the question at all; 1 where no link counts.  temperature: [B], divisor of the
+    log-probabilities of answers, or None.
     """
 
     alone: bool = False
@@ -79,9 +81,8 @@ class Reply:
 
     confidence: in [0, 1], of the choice, or the geometric mean over generated tokens.  probabilities:
     one per choice in their order; they add up to 1; empty for a generated answer.  used: modalities it
-    rests on, sorted.  seconds: of computing, shared evenly where several were answered at once.  counted:
-    what links that count have counted for it.  answerable: probability that counts can answer it at all, 1
-    where no link counts; both only of questions that are answered alone.
+    rests on, sorted.  seconds: of computing, shared evenly where several were answered at once.  counted,
+    answerable: see Evidence; only of questions that are answered alone.
     """
 
     text: str
@@ -97,8 +98,8 @@ class Reply:
 class QuestionBatch:
     """Questions prepared up to the same block, padded on the right.
 
-    Of all rows that a prefix may change, layout: [B, R], hidden: [B, R, d], the input of block `first`,
-    and cache: the columns before them.
+    layout: [B, R], the rows that a prefix may change.  hidden: [B, R, d], their input of block `first`.
+    cache: the columns before them.
     """
 
     questions: tuple[PreparedQuestion, ...]
@@ -109,34 +110,39 @@ class QuestionBatch:
 
     @classmethod
     def stack(cls, questions: Sequence[PreparedQuestion]) -> QuestionBatch:
-        """At least one question.  Raises LinksError unless all are prepared up to the same block."""
+        """Return a batch of at least one question; LinksError unless all are prepared up to one block."""
         first = _first(questions)
         rows = [question.rows for question in questions]
-        layout = TextLayout.stack([one.layout for one in rows])
-        return cls(tuple(questions), layout, _padded([one.hidden for one in rows]),
-                   TextCache.stack([one.cache for one in rows], layout.cached), first)
+        layout = TextLayout.stack([opened.layout for opened in rows])
+        return cls(tuple(questions), layout, _padded([opened.hidden for opened in rows]),
+                   TextCache.stack([opened.cache for opened in rows], layout.cached), first)
 
     def complete(self, lm: LanguageModel, prefix: Prefix) -> torch.Tensor:
-        """The last block's output, [B, R, d]."""
+        """Return the last block's output, [B, R, d]."""
         return lm.run_blocks(self.hidden, self.layout, self.first, lm.blocks, prefix, self.cache.fork())
 
     def choice_log_probabilities(self, lm: LanguageModel, hidden: torch.Tensor) -> list[torch.Tensor]:
-        """Of each question, [choices].  Questions with the same choices are scored together."""
+        """Return log-probabilities [choices] of each question; equal choices are scored together."""
         groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for row, question in enumerate(self.questions):
-            groups[question.trie.choices].append(row)
+            groups[question.choice_tree.choices].append(row)
         scored: list[torch.Tensor] = [hidden] * len(self.questions)
         for rows in groups.values():
-            for row, scores in zip(rows, self._score(lm, hidden, rows), strict=True):
-                scored[row] = scores
+            trie = self.questions[rows[0]].choice_tree
+            columns = torch.stack([question.choice_tree.positions(_open_prompt(question))
+                                   for question in (self.questions[row] for row in rows)])
+            deciding = hidden[torch.tensor(rows)[:, None], columns]
+            scores = trie.log_probabilities(lm.logits(deciding, trie.vocabulary.to(hidden.device)))
+            for row, own in zip(rows, scores, strict=True):
+                scored[row] = own
         return scored
 
     def answer_log_probabilities(self, lm: LanguageModel, hidden: torch.Tensor,
                                  answers: Sequence[int]) -> torch.Tensor:
-        """Of one choice of each question, [B]; only the rows that decide it are needed."""
+        """Return log-probabilities [B] of one choice of each question; only its deciding rows are needed."""
         decisions = [(row, decision) for row, (question, answer)
                      in enumerate(zip(self.questions, answers, strict=True)) for decision
-                     in question.trie.targets(question.trie.choices[answer], _open_prompt(question))]
+                     in _decisions(question, answer)]
         if not decisions:
             return 0 * hidden.float().sum((1, 2))
         competing = sorted({token for _, decision in decisions for token in decision.candidates})
@@ -155,7 +161,7 @@ class QuestionBatch:
 
     def text_log_probabilities(self, lm: LanguageModel, hidden: torch.Tensor,
                                answers: Sequence[tuple[int, ...]]) -> torch.Tensor:
-        """Of each answer that the layout holds behind its prompt, [B], over the full vocabulary."""
+        """Return log-probabilities [B] of the answers behind the prompts, over the full vocabulary."""
         rows = [row for row, answer in enumerate(answers) for _ in answer]
         columns = [question.prompt_tokens - question.rows.start - 1 + place
                    for question, answer in zip(self.questions, answers, strict=True)
@@ -165,22 +171,13 @@ class QuestionBatch:
         each = scores.gather(-1, tokens[:, None])[:, 0]
         return each.new_zeros(len(answers)).index_add(0, torch.tensor(rows, device=each.device), each)
 
-    def _score(self, lm: LanguageModel, hidden: torch.Tensor, rows: list[int]) -> torch.Tensor:
-        """Log-probabilities [rows, choices] of questions with the same choices."""
-        trie = self.questions[rows[0]].trie
-        questions = [self.questions[row] for row in rows]
-        columns = torch.stack([trie.positions(_open_prompt(question))
-                               for question in questions])
-        deciding = hidden[torch.tensor(rows)[:, None], columns]
-        return trie.log_probabilities(lm.logits(deciding, trie.vocabulary.to(hidden.device)))
-
 
 def question_states(lm: LanguageModel, questions: Sequence[PreparedQuestion],
                     blocks: Sequence[int]) -> QuestionStates | None:
-    """What links with question pooling read, at the input of some blocks, ascending from `first`.
+    """Return the states of questions at the input of some blocks, ascending from `first`; None of no blocks.
 
-    At `first`, up to which all questions are prepared, they are at hand; blocks above are run here
-    without any prefix.
+    Links with question pooling read them.  States at `first`, up to which all questions are prepared, are
+    at hand; blocks above are run here without any prefix.
     """
     if not blocks:
         return None
@@ -197,13 +194,19 @@ def question_states(lm: LanguageModel, questions: Sequence[PreparedQuestion],
 
 
 def rows_to_decide(question: PreparedQuestion, answer: int) -> int:
-    """How many of a question's open rows the probability of one of its choices needs, at least 1."""
-    decisions = question.trie.targets(question.trie.choices[answer], _open_prompt(question))
-    return max((decision.position + 1 for decision in decisions), default=_open_prompt(question))
+    """Return how many of a question's open rows the probability of one of its choices needs, at least 1."""
+    return max((decision.position + 1 for decision in _decisions(question, answer)),
+               default=_open_prompt(question))
+
+
+def _decisions(question: PreparedQuestion, answer: int) -> list[Target]:
+    """Return the decisions that lead to one of the choices, counted in open rows."""
+    trie = question.choice_tree
+    return trie.targets(trie.choices[answer], _open_prompt(question))
 
 
 def _first(questions: Sequence[PreparedQuestion]) -> int:
-    """The block up to which all questions are prepared."""
+    """Return the block up to which all questions are prepared; LinksError if they differ."""
     firsts = sorted({question.first for question in questions})
     if len(firsts) > 1:
         raise LinksError(f'the questions of a batch are prepared up to different blocks, {firsts}; prepare '
@@ -212,12 +215,12 @@ def _first(questions: Sequence[PreparedQuestion]) -> int:
 
 
 def _open_prompt(question: PreparedQuestion) -> int:
-    """How many of the open rows are of the prompt."""
+    """Return how many of the open rows belong to the prompt."""
     return question.prompt_tokens - question.rows.start
 
 
 def _padded(hidden: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Hidden states [1, R, d] of single texts as one batch."""
+    """Return hidden states [1, R, d] of single texts as one batch."""
     if len(hidden) == 1:
         return hidden[0]
-    return pad_sequence([one[0] for one in hidden], batch_first=True)
+    return pad_sequence([states[0] for states in hidden], batch_first=True)

@@ -1,8 +1,8 @@
-"""Which methods there are: modules of this folder, and entry points of other packages.
+"""The registry of methods: modules of this folder, and entry points of other packages.
 
 A method is one module here, or one folder with a ``method.py``, under the method's own name.  Another package
-names its module by an entry point of the group ``mpnp_ros.methods``.  Either way the module says at its top
-level what the method is::
+names its module by an entry point of the group ``mpnp_ros.methods``.  Either way the module registers the
+method at its top level::
 
     SPEC = MethodSpec('mean_prefix', 'the mean of all tokens as one prefix entry', MeanPrefix, MeanLink)
 
@@ -38,12 +38,12 @@ class Passes(NamedTuple):
 
 @dataclass(frozen=True)
 class LinkCost:
-    """What a link costs that hands a prefix to the uppermost blocks; its options are the first argument.
+    """The cost of a link that hands a prefix to the uppermost blocks; its options are the first argument.
 
-    macs: (options, texts, frames, tokens, question_tokens) -> Passes, for texts that look at so many distinct
-    frames of so many tokens each.  columns: (options, tokens) -> what the link adds to the columns of each
-    linked block.  activations: (options, tokens, question_tokens) -> numbers that the link holds for the
-    backward pass of one question, estimated.
+    macs: (options, texts, frames, tokens, question_tokens) -> Passes, for texts about that number of distinct
+    frames with that number of tokens each.  columns: (options, tokens) -> columns that the link adds to each
+    linked block.  activations: (options, tokens, question_tokens) -> estimate of the numbers that the link
+    holds for the backward pass of one question.
     """
 
     macs: Callable[[Any, int, float, float, float], Passes]
@@ -53,16 +53,16 @@ class LinkCost:
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """What the rest of the package needs to know of a method; `method` gets it as its ``spec``.
+    """The registration of a method; `method` gets it as its ``spec``.
 
     name: of its module or entry point, and the value of the parameter ``method``.
     summary: a noun phrase for the documentation.
     method: called with the language model, and with options by name.
     link: the class of its links; link files find it by its ``kind``.
-    any_depth: links may be to any number of the uppermost blocks; False: the blocks follow from the method.
-    cost: of a link, so that a budget can decide how deep and how long to train; None: a budget in MACs is
-    refused, and links are trained as configured while there is time.
-    trains_whole_model: training needs the language model from its token embeddings up.
+    any_depth: whether links may be to any number of the uppermost blocks; False: the method sets the blocks.
+    cost: of a link, by which a budget sets depth and length of training; None: a budget in MACs is refused,
+    and links are trained as configured while there is time.
+    trains_whole_model: whether training needs the language model from its token embeddings up.
     parameter_groups: learning rate group (see TrainerConfig) -> patterns of the names of a link's parameters;
     the first group that matches is the parameter's, all others are in the group ``all``.
     """
@@ -86,7 +86,7 @@ def methods() -> dict[str, MethodSpec]:
 
 
 def find_method(name: str) -> MethodSpec:
-    """Return one method; raises ConfigurationError that names those there are."""
+    """Return one method; raises ConfigurationError that names the known ones."""
     found = next(_found(lambda module: module == name), None)
     if found is None:
         raise ConfigurationError(f'method {name!r} is unknown; there are {", ".join(methods())}')
@@ -94,7 +94,7 @@ def find_method(name: str) -> MethodSpec:
 
 
 def find_link(kind: str) -> type[Link]:
-    """Return the class of links of a kind; raises ConfigurationError that names the kinds there are."""
+    """Return the class of links of a kind; raises ConfigurationError that names the known kinds."""
     found = next((spec.link for spec in _found() if spec.link.kind == kind), None)
     if found is not None:
         return found
@@ -108,7 +108,7 @@ def create_method(name: str, lm: LanguageModel, **options: Any) -> Method:
 
 
 def _found(wanted: Callable[[str], bool] = lambda name: True) -> Iterator[MethodSpec]:
-    """Methods whose module or entry point has a wanted name: imported ones, built-in ones, plug-ins."""
+    """Yield methods whose module or entry point has a wanted name: imported, built-in, plug-ins."""
     folder = sys.modules[__package__].__path__
     built_in = {entry.name: f'{__package__}.{entry.name}{".method" if entry.ispkg else ""}'
                 for entry in pkgutil.iter_modules(folder)}

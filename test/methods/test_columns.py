@@ -224,7 +224,7 @@ def test_columns_are_means_over_neighbouring_tokens(tiny_lm, frame):
     link = method.new_link('camera', 'encoder', 6, columns=3)
     tokens = TokenBatch.stack([frame(0, 6), frame(1, 4), frame(2, 2)])
     averaged = link(tokens)
-    read = link._read(tokens)
+    read = link.read(tokens)
     with torch.no_grad():
         pairs = link.projections['0'](read[0].unflatten(0, (3, 2)).mean(1))
         uneven = link.projections['0'](torch.stack([read[1, :2].mean(0), read[1, 2], read[1, 3]]))

@@ -6,7 +6,7 @@ import torch
 
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.llm.layout import TextLayout
-from mpnp_ros.methods.eas.method import EasConfig
+from mpnp_ros.methods.eas.method import EasConfig, Trial
 from mpnp_ros.methods.eas.redundancy import SearchConfig
 from mpnp_ros.methods.registry import create_method
 
@@ -78,7 +78,7 @@ def test_links_that_skip_already_are_measured_as_they_are(new_altered, frame):
     """Trained, so that every adapter says something, and one block skipped."""
     method = new_altered('eas', modalities=('camera',))
     examples, frames = questions_of(method), [{'camera': frame()}] * 4
-    trial, skipped = method._trial(), frozenset(method.links()['camera'].shared.skipped)
+    trial, skipped = Trial(method), frozenset(method.links()['camera'].shared.skipped)
     with torch.no_grad():
         own = method.answer_losses(examples, frames)
     assert skipped

@@ -1,13 +1,13 @@
-"""Links that hand a modality to the language model as columns of its text, and what they have in common.
+"""Links that hand a modality to the language model as columns of its text: the base of several methods.
 
 Columns are soft tokens in front of the text, from some block on.  They are causal, so they do not depend on
 the text: a frame's columns are run once, whatever is asked about it.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -19,13 +19,16 @@ from mpnp_ros.methods.link import Direction, Link, Standardise, TokenBatch
 from mpnp_ros.methods.link_options import POOLINGS, REACHES, LinkConfig
 from mpnp_ros.options import option
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 #: Options of LinkConfig that links of columns read, beside those that follow from the model.
 READ = frozenset({'modality', 'encoder', 'token_width', 'blocks', 'hidden', 'soft_tokens'})
 
 
 @dataclass(frozen=True)
 class ColumnConfig(LinkConfig):
-    """What a link is made for that becomes columns of the text; of LinkConfig it reads only READ.
+    """Options of a link that makes columns of the text; of LinkConfig it reads only READ.
 
     Raises ConfigurationError for values out of range.
     """
@@ -38,52 +41,55 @@ class ColumnConfig(LinkConfig):
 
     @classmethod
     def for_model(cls, lm: LanguageModel, modality: str, encoder: str, token_width: int, *,
-                  last: int | None = None, **options: Any) -> ColumnConfig:
-        """A link whose columns stand before the first of the blocks, by default before all of them.
+                  last: int | None = None, **options: Any) -> Self:
+        """Return options of a link whose columns stand before the first of the blocks, by default block 0.
 
-        last: of a latent link; how deep a method of columns reaches is its own to say, so it is not read.
+        last: ignored; it is an option of latent links, and a method of columns decides its own depth.
         """
         return super().for_model(lm, modality, encoder, token_width,
                                  **{'blocks': range(lm.blocks), **cls.own(options)})
 
     @classmethod
     def own(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Options without those that any link has and links of columns do not read."""
+        """Return options without those that any link has and links of columns do not read."""
         common = {entry.name for entry in fields(LinkConfig)} - READ
         return {name: value for name, value in options.items() if name not in common}
 
-    def _requirements(self) -> list[tuple[bool, str]]:
-        return [*super()._requirements(),
-                ((self.pooling, self.reach) == ('none', 'all'),
-                 'columns are not pooled by the question and reach all rows')]
+    def check(self) -> Iterator[str]:
+        """Columns know no question and are seen by all rows."""
+        yield from super().check()
+        if (self.pooling, self.reach) != ('none', 'all'):
+            yield 'columns are not pooled by the question and reach all rows'
 
 
 class ModalityColumns(NamedTuple):
-    """What F frames of one modality put in front of a text.
+    """The columns of F frames of one modality in front of a text.
 
-    states: block -> [F, C, d], the columns at the input of the first block, and at that of each later block
-    where what has become of them is overwritten.  seen: [F, C] bool, False on padding.
+    states: block -> [F, C, d], the columns at the input of the first block and of each later block at which
+    they are overwritten.  seen: [F, C] bool, False on padding.
     """
 
     states: Mapping[int, torch.Tensor]
     seen: torch.Tensor
 
     def of_rows(self, rows: torch.Tensor | None) -> ModalityColumns:
-        """Those of the frames in rows [B]; None: as they are."""
+        """Return the columns of the frames in rows [B]; None: as they are."""
         if rows is None:
             return self
-        return ModalityColumns({block: one[rows] for block, one in self.states.items()}, self.seen[rows])
+        chosen = {block: states[rows] for block, states in self.states.items()}
+        return ModalityColumns(chosen, self.seen[rows])
 
 
 class ColumnLink(Link):
     """Tokens of one modality -> columns of the text.
 
-    projections: what makes columns of tokens, for each block at which columns are put in.  shared: what links
-    of a method that are plugged together have in common, one module for all of them; None: nothing.
+    projections: tokens -> columns, for each block at which columns are put in.  shared: the module that links
+    of a method have in common while they are plugged together; None: there is none.
     Parameters are float32 and all of them are trained.
     """
 
     config_type = ColumnConfig
+    config: ColumnConfig
 
     def __init__(self, config: ColumnConfig) -> None:
         super().__init__(config)
@@ -98,36 +104,36 @@ class ColumnLink(Link):
         return self.config.blocks[:1]
 
     def new_projection(self) -> nn.Module:
-        """What makes columns [F, C, d] of tokens [F, C, D]."""
+        """Return an untrained module from tokens [F, C, D] to columns [F, C, d]."""
         return nn.Linear(self.config.token_width, self.config.text_width)
 
     def new_shared(self) -> nn.Module | None:
-        """What links have in common, untrained; nothing, where no method says otherwise."""
+        """Return the untrained module that links have in common; None unless a method overrides this."""
         return None
 
     def forward(self, tokens: TokenBatch | None = None) -> ModalityColumns:
-        """Columns of texts; a link on soft tokens takes none.
+        """Return the columns of texts; a link on soft tokens takes no tokens.
 
         Raises LinksError for tokens of another width.
         """
-        read, seen = self._averaged(self._read(tokens), None if tokens is None else tokens.valid)
+        read, seen = self.averaged(self.read(tokens), None if tokens is None else tokens.valid)
         states = {int(block): projection(read) for block, projection in self.projections.items()}
         return ModalityColumns(states, seen).of_rows(None if tokens is None else tokens.rows)
 
     @property
     def together(self) -> object:
-        """Equal for links that may share a part: how that is made."""
+        """Shapes of the shared module; they are equal for links that may share it."""
         parts = {} if self.shared is None else self.shared.state_dict()
         return {name: tensor.shape for name, tensor in parts.items()}
 
     @torch.no_grad()
     def calibrate(self, questions: Sequence[object], values: torch.Tensor | None) -> None:
-        """Measure what tokens [n, D] of the training set are standardised by, once."""
+        """Measure mean and deviation of tokens [n, D] of the training set, once."""
         if values is not None and not self.standard.measured:
             self.standard.measure(values.to(self.standard.mean.device))
 
-    def _read(self, tokens: TokenBatch | None) -> torch.Tensor:
-        """Standardised tokens with their direction, [F, P, D]."""
+    def read(self, tokens: TokenBatch | None) -> torch.Tensor:
+        """Return standardised tokens with their direction, [F, P, D].  Raises LinksError."""
         if self.soft_tokens is not None:
             return self.soft_tokens[None]
         if tokens is None or tokens.values.shape[-1] != self.config.token_width:
@@ -136,13 +142,14 @@ class ColumnLink(Link):
         values = tokens.values
         if tokens.valid is not None:
             values = values.masked_fill(~tokens.valid[..., None], 0.)
+        assert self.direction is not None  # only a link on soft tokens has none
         return self.direction(self.standard(values), tokens.azimuth.float())
 
-    def _averaged(self, tokens: torch.Tensor,
-                  valid: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """As many columns [F, C, D] as are wanted, and which of them are real; each frame's by itself.
+    def averaged(self, tokens: torch.Tensor,
+                 valid: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return means [F, C, D] over neighbouring tokens, and which of them are real, bool [F, C].
 
-        They are means over as many neighbouring tokens each as can be, or the tokens of a frame with fewer.
+        C is the option `columns`; 0 keeps the tokens as they are.  A frame of fewer tokens keeps its own.
         """
         seen = tokens.new_ones(tokens.shape[:2], dtype=torch.bool) if valid is None else valid
         wanted = self.config.columns
@@ -156,7 +163,7 @@ class ColumnLink(Link):
 
 @dataclass(frozen=True)
 class PromptedConfig(ColumnConfig):
-    """What a link is made for that shares learned columns with all others."""
+    """Options of a link that shares learned columns with all others."""
 
     prompts: int = option(10, 'learned columns beside those of modalities, shared by all of these', low=0)
 
@@ -176,7 +183,7 @@ class PromptedLink(ColumnLink):
     config: PromptedConfig
 
     def new_shared(self) -> Prompts:
-        """Untrained prompts."""
+        """Return untrained prompts."""
         return Prompts(self.config.prompts, self.config.text_width)
 
 

@@ -1,4 +1,4 @@
-"""What methods have in common that hand modalities to the language model as columns of the text.
+"""The base class of methods that hand modalities to the language model as columns of the text.
 
 The columns of a frame stand in front of the text and are causal, so they are run once for each distinct
 frame of a batch, alone, into a K/V cache; the texts are then run behind it, each behind those of its frame.
@@ -12,7 +12,6 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import nn
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.attention import Prefix
@@ -31,9 +30,9 @@ Seen = frozenset[str]
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """What F frames put in front of a text: C columns of modalities, and S that links share behind them.
+    """The columns of F frames in front of a text: C of modalities, and behind them S that links share.
 
-    states: block -> [F, C, d], the first time they enter, and where what has become of them is overwritten.
+    states: block -> [F, C, d], where columns enter first, and where they are overwritten.
     seen: [F, C] bool, False on padding.  shared: [F, S, d] at the first block.
     """
 
@@ -61,24 +60,36 @@ class ColumnMethod(Method):
 
     connections_type = ColumnConnections
     counted = True
+    _connections: ColumnConnections
 
     def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> ColumnLink:
-        """An untrained link; what plugged links have in common it begins with."""
-        link = super().new_link(modality, encoder, token_width, **options)
+        """Return an untrained link; its shared part is a copy of that of the plugged links.
+
+        Raises LinksError where they share a part of another form.
+        """
+        link: Any = super().new_link(modality, encoder, token_width, **options)
         connections = self._connections.snapshot()
         shared = connections.shared
         if shared is not None and link.config.blocks == next(iter(connections.links.values())).config.blocks:
-            _begin_with(link, shared)
+            try:
+                link.shared.load_state_dict(shared.state_dict())
+            except RuntimeError:
+                raise LinksError(f'a {modality} link with such options cannot share what those that are '
+                                 'plugged have in common; give it their options, or unplug them') from None
         return link
 
     def model_for(self, connections: ColumnConnections, seen: Sequence[Seen]) -> LanguageModel:
-        """What runs a batch of which row i sees columns of the modalities seen[i]: the model as it is."""
+        """Return the model that runs a batch whose row i sees the modalities seen[i]: by default as it is."""
         return self.lm
 
     def completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
                    connections: ColumnConnections, evidence: Evidence | None = None) -> ColumnCompletion:
         """See Method."""
-        frames, rows = _distinct(tokens, connections.modalities)
+        # Frames that differ in what is read of them, and which of them each text has.
+        keys = [tuple(id(frame.get(name)) for name in connections.modalities) for frame in tokens]
+        distinct: Mapping[tuple[int, ...], Tokens] = dict(zip(keys, tokens, strict=True))
+        place = {key: number for number, key in enumerate(distinct)}
+        frames, rows = list(distinct.values()), [place[key] for key in keys]
         columns = self._columns(frames, connections)
         seen = [frozenset(name for name in connections.modalities if name in frame) for frame in frames]
         model = self.model_for(connections, seen)
@@ -87,47 +98,44 @@ class ColumnMethod(Method):
                                 tuple(seen[row] for row in rows))
 
     def _columns(self, frames: Sequence[Tokens], connections: ColumnConnections) -> Columns:
-        """The columns of F distinct frames: of each modality, and behind them what links share."""
-        parts = []
+        """Return the columns of F distinct frames: of each modality, and behind them the learned prompts."""
+        parts: list[ModalityColumns] = []
+        count = len(frames)
         for name, link in connections.links.items():
             if link.soft_tokens is not None:
-                parts.append(_expanded(link(), len(frames)))
+                own = link()
+                states = {block: columns.expand(count, -1, -1) for block, columns in own.states.items()}
+                parts.append(ModalityColumns(states, own.seen.expand(count, -1)))
             elif any(name in frame for frame in frames):
                 parts.append(link(TokenBatch.stack([of_encoder(frame.get(name), link.config)
                                                     for frame in frames], self.lm.device)))
-        shared = self._shared_columns(connections, len(frames))
+        if isinstance(connections.shared, Prompts):
+            shared = connections.shared.states.expand(count, -1, -1)
+        else:
+            shared = torch.zeros(count, 0, self.lm.width, device=self.lm.device)
         entering = sorted({block for part in parts for block in part.states})
-        seen = torch.cat([shared.new_ones(len(frames), 0).bool(), *(part.seen for part in parts)], 1)
+        seen = torch.cat([shared.new_ones(count, 0).bool(), *(part.seen for part in parts)], 1)
         return Columns({block: torch.cat([part.states[block] for part in parts], 1) for block in entering},
                        seen, shared)
 
-    def _shared_columns(self, connections: ColumnConnections, count: int) -> torch.Tensor:
-        """What stands behind the columns of so many frames at the first block, [F, S, d]: learned prompts."""
-        if isinstance(connections.shared, Prompts):
-            return connections.shared.states.expand(count, -1, -1)
-        return torch.zeros(count, 0, self.lm.width, device=self.lm.device)
-
     def _run_columns(self, columns: Columns, model: LanguageModel, first: int) -> TextCache:
-        """Keys and values of the columns in blocks first..L-1."""
+        """Return keys and values of the columns in blocks first..L-1."""
         cache, hidden = TextCache(), columns.shared.to(model.dtype)
         for block, stop in pairwise([*sorted({first, *columns.states}), self.lm.blocks]):
             if block in columns.states:
                 own = columns.states[block].to(hidden.dtype)
                 hidden = torch.cat([own, hidden[:, hidden.shape[1] - columns.shared.shape[1]:]], 1)
             if hidden.shape[1]:
-                layout = self._layout_of(columns.real[:, columns.real.shape[1] - hidden.shape[1]:])
+                real = columns.real[:, columns.real.shape[1] - hidden.shape[1]:]
+                layout = TextLayout.causal(torch.zeros_like(real, dtype=torch.long), real)
+                if not self.counted:
+                    nowhere = torch.zeros_like(layout.positions)
+                    layout = TextLayout(layout.ids, nowhere, nowhere, layout.full_visible())
                 hidden = model.run_blocks(hidden, layout, block, stop, cache=cache)
         return cache
 
-    def _layout_of(self, real: torch.Tensor) -> TextLayout:
-        layout = TextLayout.causal(torch.zeros(real.shape, dtype=torch.long, device=real.device), real)
-        if self.counted:
-            return layout
-        nowhere = torch.zeros_like(layout.positions)
-        return TextLayout(layout.ids, nowhere, nowhere, layout.full_visible())
-
     def text_states(self, model: LanguageModel, batch: QuestionBatch) -> torch.Tensor:
-        """What the texts of a batch are at the first block, [B, R, d]: what was prepared."""
+        """Return the texts of a batch at the first block, [B, R, d]: as prepared."""
         return batch.hidden
 
 
@@ -135,8 +143,9 @@ class ColumnMethod(Method):
 class ColumnCompletion:
     """Texts behind the columns of their frames.
 
-    lm: what has run the columns; of more than one text only its norm and head serve.  columns: of F distinct
-    frames.  cache: their keys and values.  rows: the frame of each text.  seen: the modalities of each text.
+    lm: the model that has run the columns; of more than one text only its norm and head are used.  columns:
+    of F distinct frames.  cache: their keys and values.  rows: the frame of each text.  seen: the modalities
+    of each text.
     """
 
     method: ColumnMethod
@@ -189,12 +198,12 @@ class BehindColumns(LanguageModel):
         self._lm, self._absent, self._begin = lm, absent, begin
 
     def embed(self, layout: TextLayout) -> torch.Tensor:
-        """Input of block 0 for more of the text."""
+        """Return the input of block 0 for more of the text."""
         return self._lm.embed(replace(layout, positions=layout.positions - self._begin))
 
     def run_blocks(self, hidden: torch.Tensor, layout: TextLayout, first: int, last: int,
                    prefix: Prefix | None = None, cache: TextCache | None = None) -> torch.Tensor:
-        """As the model does; a block sees those columns that it knows."""
+        """Run blocks as the model does; each sees the columns that it knows."""
         stops = [*self._absent, self._lm.blocks][1:]
         for (start, absent), stop in zip(self._absent.items(), stops, strict=True):
             lowest, end = max(first, start), min(last, stop)
@@ -202,26 +211,3 @@ class BehindColumns(LanguageModel):
                 known = layout.without(absent) if absent else layout
                 hidden = self._lm.run_blocks(hidden, known, lowest, end, prefix, cache)
         return hidden
-
-
-def _begin_with(link: ColumnLink, shared: nn.Module) -> None:
-    """Copy what others have in common.  Raises LinksError where that is made otherwise."""
-    try:
-        link.shared.load_state_dict(shared.state_dict())
-    except RuntimeError:
-        raise LinksError(f'a {link.config.modality} link with such options cannot share what those that are '
-                         'plugged have in common; give it their options, or unplug them') from None
-
-
-def _distinct(tokens: Sequence[Tokens], modalities: Sequence[str]) -> tuple[list[Tokens], list[int]]:
-    """Frames that differ in what is read of them, and which of them each text has."""
-    keys = [tuple(id(one.get(name)) for name in modalities) for one in tokens]
-    place = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    frames: Mapping[tuple[int, ...], Tokens] = dict(zip(keys, tokens, strict=True))
-    return [frames[key] for key in place], [place[key] for key in keys]
-
-
-def _expanded(columns: ModalityColumns, count: int) -> ModalityColumns:
-    """The same columns for so many frames."""
-    return ModalityColumns({block: one.expand(count, -1, -1) for block, one in columns.states.items()},
-                           columns.seen.expand(count, -1))

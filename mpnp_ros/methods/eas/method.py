@@ -1,4 +1,4 @@
-"""Attention skipping (EAS): blocks without attention, which an adapter before the feed-forward stands in for.
+"""Attention skipping (EAS): in some blocks an adapter before the feed-forward replaces the attention.
 
 arXiv:2403.15226, corrected as in docs/guide/methods.md.  A block that keeps its attention has the adapter of
 :mod:`mpnp_ros.methods.mma` before it.  A skipped block is
@@ -6,19 +6,17 @@ arXiv:2403.15226, corrected as in docs/guide/methods.md.  A block that keeps its
     u = attention_norm(x),   z = (m + C u + b_C) / 2,   p = u + sum_k w_k (B_k z + b_k)
     x <- x + FFN(gamma * p + beta)
 
-with gamma and beta of the feed-forward norm, which itself is gone.  Both the routing w and what is
-propagated, m, are constants of the set of modalities (in the paper m is a mean over the text, which looks
-ahead and differs in training): every plugged modality adds its part of m, and that of the text is b_C.  So
-the block is causal, does not depend on its batch, and folds into the first matrices of the feed-forward, once
-for a set.
+with gamma and beta of the feed-forward norm, which itself is gone.  The routing w and the propagated m are
+constants of the set of modalities: every plugged modality adds its part of m, and that of the text is b_C.
+(In the paper m is a mean over the text, which looks ahead and differs in training.)  So the block is causal,
+does not depend on its batch, and folds into the first matrices of the feed-forward, once for a set.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import cycle
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import nn
@@ -34,18 +32,24 @@ from mpnp_ros.methods.questions import AnsweredQuestion, Tokens
 from mpnp_ros.methods.registry import MethodSpec
 from mpnp_ros.options import option
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+BATCH = 16
+"""Questions of a training step of the search."""
+
 
 @dataclass(frozen=True)
 class EasConfig(MmaConfig):
-    """What an EAS link is made for."""
+    """Options of an EAS link."""
 
     skipped: int = option(1, 'blocks without attention; which ones is chosen before training', low=0)
     skipped_rank: int = option(32, 'r of the adapters that stand in for attention', low=1)
 
     @classmethod
     def for_model(cls, lm: LanguageModel, modality: str, encoder: str, token_width: int,
-                  **options: Any) -> EasConfig:
-        """By default three blocks of eight are skipped, as published."""
+                  **options: Any) -> Self:
+        """Return options of a link; by default three blocks of eight are skipped, as published."""
         blocks = options.get('blocks', range(lm.blocks))
         return super().for_model(lm, modality, encoder, token_width,
                                  **{'skipped': 3 * len(blocks) // 8, **options})
@@ -55,19 +59,20 @@ class EasConfig(MmaConfig):
         """The blocks that may go without attention: all but block 0."""
         return tuple(block for block in self.blocks if block)
 
-    def _requirements(self) -> list[tuple[bool, str]]:
-        return [*super()._requirements(),
-                (self.skipped <= len(self.skippable),
-                 f'{self.skipped} skipped blocks; at most {len(self.skippable)} can be, never block 0'),
-                (self.skipped_rank % self.groups == 0,
-                 'skipped_rank must be a multiple of groups')]
+    def check(self) -> Iterator[str]:
+        """Only linked blocks above block 0 are skipped, and groups must divide the rank of stand-ins."""
+        yield from super().check()
+        if self.skipped > len(self.skippable):
+            yield f'{self.skipped} skipped blocks; at most {len(self.skippable)} can be, never block 0'
+        if self.skipped_rank % self.groups:
+            yield 'skipped_rank must be a multiple of groups'
 
 
 class StandIn(Adapter):
     """The adapter of a block without attention."""
 
     def propagating(self, weights: torch.Tensor, signals: torch.Tensor) -> Mixture:
-        """The experts mixed by weights [S, experts], with what is propagated, m: [S, r]."""
+        """Return the experts mixed by weights [S, experts]; signals: the propagated m, [S, r]."""
         mixture = self.mixed(weights)
         up = mixture.up / 2
         return Mixture(up, mixture.shift + (up @ signals[..., None])[..., 0])
@@ -77,9 +82,8 @@ class StandIn(Adapter):
 class SkippedBlock:
     """The form of a block without attention.
 
-    A linked block keeps attention over its prefix alone.  change: what stands in for
-    attention, [B, T, d] -> [B, T, d]; or folded: parts that have it, and the feed-forward norm, in their
-    matrices.
+    A linked block keeps attention over its prefix alone.  change: the replacement of attention,
+    [B, T, d] -> [B, T, d]; or folded: parts that have it, and the feed-forward norm, in their matrices.
     """
 
     change: Callable[[torch.Tensor], torch.Tensor] | None = None
@@ -93,6 +97,7 @@ class SkippedBlock:
         if self.folded is not None:
             branch = self.folded.feed_forward(normed)
         else:
+            assert self.change is not None
             changed = self.change(normed).float()
             branch = parts.feed_forward((parts.scale * changed + parts.shift).to(normed.dtype))
         if prefix is not None:
@@ -101,10 +106,10 @@ class SkippedBlock:
 
 
 class EasAdapters(Adapters):
-    """What all links share: t_text, an adapter for each block, and which blocks go without attention.
+    """The shared part of links: t_text, an adapter for each block, and which blocks go without attention.
 
-    skip: [k] those blocks, ascending.  measured: whether they have been chosen; until then, and as on the
-    paper's first data set, they are the uppermost.
+    skip: [k] those blocks, ascending.  measured: whether they have been chosen; until then they are the
+    uppermost, as on the paper's first data set.
     """
 
     def __init__(self, config: EasConfig) -> None:
@@ -117,8 +122,8 @@ class EasAdapters(Adapters):
         self.register_buffer('measured', torch.tensor(False))
 
     @staticmethod
-    def adapted(config: EasConfig) -> int:
-        """How many blocks have an adapter before their attention."""
+    def adapted(config: Any) -> int:
+        """Return how many blocks have an adapter before their attention."""
         return len(config.blocks) - config.skipped
 
     @property
@@ -128,7 +133,7 @@ class EasAdapters(Adapters):
 
     @torch.no_grad()
     def choose(self, blocks: Iterable[int]) -> None:
-        """Say for good which blocks go without attention; as many as there are now."""
+        """Set for good which blocks go without attention; their number does not change."""
         self.skip.copy_(torch.tensor(sorted(blocks)))
         self.measured.fill_(True)
 
@@ -157,7 +162,7 @@ class EasAdapters(Adapters):
         adapter = self.adapter(block)
         if not isinstance(adapter, StandIn):
             return super().form(block, mixture)
-        return SkippedBlock(partial(adapter, mixture=mixture))
+        return SkippedBlock(lambda normed: adapter(normed, mixture))
 
     def fold(self, parts: BlockParts, mixture: Mixture, row: int) -> BlockParts:
         """See Adapters."""
@@ -174,28 +179,30 @@ class EasAdapters(Adapters):
 class EasLink(MmaLink):
     """Tokens of one modality -> columns.
 
-    signals: [k, r] what the modality adds to what skipped blocks propagate; zero to begin with.
+    signals: [k, r], added by the modality to what skipped blocks propagate; initially zero.
     """
 
     kind = 'eas'
     config_type = EasConfig
+    config: EasConfig
+    shared: EasAdapters
 
     def __init__(self, config: EasConfig) -> None:
         super().__init__(config)
         self.signals = nn.Parameter(torch.zeros(config.skipped, config.skipped_rank))
 
     def new_shared(self) -> EasAdapters:
-        """t_text, the adapters and which blocks are skipped."""
+        """Return t_text, the adapters and the choice of skipped blocks."""
         return EasAdapters(self.config)
 
     @property
     def together(self) -> object:
-        """Also which blocks are skipped: signals are theirs."""
+        """Also the skipped blocks, to which signals belong."""
         return super().together, self.shared.skipped
 
     @property
     def routing(self) -> tuple[nn.Parameter, ...]:
-        """The parameters of this link that say how blocks run."""
+        """The parameters of this link that decide how blocks run."""
         return self.key, self.signals
 
 
@@ -210,12 +217,12 @@ class Supernet(EasAdapters):
         self.now: tuple[int, ...] = ()
 
     @staticmethod
-    def adapted(config: EasConfig) -> int:
-        """All blocks."""
+    def adapted(config: Any) -> int:
+        """Return the number of all blocks."""
         return len(config.blocks)
 
     def begin_with(self, own: EasAdapters) -> None:
-        """Take over every adapter of what links share, each at its block in its form."""
+        """Copy the adapters that links share, each at its block in its form."""
         self.token = nn.Parameter(own.token.detach().clone())
         for block in self.blocks:
             self.now = (block,) if block in own.skipped else ()
@@ -223,18 +230,18 @@ class Supernet(EasAdapters):
         self.now = ()
 
     def placed(self, signals: torch.Tensor, own: EasAdapters) -> torch.Tensor:
-        """Signals [k, r] of a link that shares `own`, at the slots that its blocks have here."""
+        """Return signals [k, r] of a link that shares `own`, at the slots that its blocks have here."""
         placed = signals.new_zeros(len(self.skippable), signals.shape[1])
         placed[[self.slot(block) for block in own.skipped]] = signals.detach()
         return placed
 
     @property
     def skipped(self) -> tuple[int, ...]:
-        """The blocks without attention now."""
+        """The blocks that are without attention now."""
         return self.now
 
     def slot(self, block: int) -> int:
-        """Which of the stand-ins a block has when it is skipped."""
+        """Return the index of the stand-in that a block has when it is skipped."""
         return self.skippable.index(block)
 
     def adapter(self, block: int) -> Adapter:
@@ -247,19 +254,19 @@ class Supernet(EasAdapters):
 class Eas(Mma):
     """As mma, but some blocks have no attention: they cost their feed-forward, and no keys and values.
 
-    Which ones is measured by :meth:`calibrate` before links are trained, and saved with them.
+    :meth:`calibrate` chooses them by measurement before links are trained; the choice is saved with links.
     """
 
     def __init__(self, lm: LanguageModel, *, calibration_questions: int = 8, breadth: int = 2,
                  **options: Any) -> None:
-        """calibration_questions: that blocks are chosen by; breadth: as in measure_skips."""
+        """calibration_questions: by which blocks are chosen; breadth: as in measure_skips."""
         super().__init__(lm, **options)
         self.calibration_questions, self.breadth = calibration_questions, breadth
 
     def calibrate(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens]) -> None:
-        """As other methods do, and choose which blocks go without attention, unless the links say so.
+        """Measure statistics as other methods do, and choose the blocks without attention, once.
 
-        By texts alone: what links say that were not trained is noise.
+        The choice is by texts alone, as the columns of untrained links are noise.
         """
         super().calibrate(questions, tokens)
         shared: EasAdapters | None = self._connections.shared
@@ -268,12 +275,15 @@ class Eas(Mma):
 
     def profile(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens],
                 count: int) -> SkipProfile:
-        """How far skipping up to `count` blocks moves the log-probabilities of true answers, by measurement.
+        """Measure how far skipping up to `count` blocks moves the log-probabilities of true answers.
 
         Not how far down: a model that knows little gets better by whatever makes it less sure.
         """
-        trial = self._trial()
-        asked, frames = self._sample(questions, tokens)
+        trial = Trial(self)
+        # A few questions from all over, with some frame each.
+        asked = list(questions[::max(1, len(questions) // self.calibration_questions)])
+        asked = asked[:self.calibration_questions]
+        frames = [tokens[place % len(tokens)] for place in range(len(asked))]
         whole = trial.losses(asked, frames, frozenset())
         return measure_skips(
             lambda skipped: float((trial.losses(asked, frames, skipped) - whole).abs().mean()),
@@ -281,12 +291,13 @@ class Eas(Mma):
 
     def search(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens], count: int,
                config: SearchConfig | None = None) -> frozenset[int]:
-        """Which blocks to skip by the paper's search; questions and their frames in step.
+        """Return the blocks to skip by the paper's search; questions and their frames in step.
 
-        Every eighth question is held back to reward by.
+        Every eighth question is held out for rewards.
         """
-        trial, pairs = self._trial(), list(zip(questions, tokens, strict=True))
-        held, train = pairs[::8], cycle(_batches([pair for place, pair in enumerate(pairs) if place % 8]))
+        trial, pairs = Trial(self), list(zip(questions, tokens, strict=True))
+        held, rest = pairs[::8], [pair for place, pair in enumerate(pairs) if place % 8]
+        train = cycle([rest[start:start + BATCH] for start in range(0, len(rest), BATCH)])
         optimiser = torch.optim.AdamW(trial.trainable_parameters(), lr=1e-3)
 
         def step(skipped: frozenset[int]) -> None:
@@ -298,23 +309,13 @@ class Eas(Mma):
         return search_skips(lambda skipped: float(trial.losses(*zip(*held, strict=True), skipped).mean()),
                             step, trial.supernet.skippable, count, config or SearchConfig())
 
-    def _trial(self) -> _Trial:
-        return _Trial(self)
 
-    def _sample(self, questions: Sequence[AnsweredQuestion],
-                tokens: Sequence[Tokens]) -> tuple[list[AnsweredQuestion], list[Tokens]]:
-        """A few questions from all over, with some frame each."""
-        asked = list(questions[::max(1, len(questions) // self.calibration_questions)])
-        asked = asked[:self.calibration_questions]
-        return asked, [tokens[place % len(tokens)] for place in range(len(asked))]
-
-
-class _Trial(Eas):
+class Trial(Eas):
     """Copies of a method's links that try every block in both forms; nothing is folded."""
 
     def __init__(self, method: Eas) -> None:
         super().__init__(method.lm, template=method.template, fold=False)
-        for link in method.links().values():
+        for link in cast('Mapping[str, EasLink]', method.links()).values():
             config = replace(link.config, skipped=len(link.config.skippable))
             copied = EasLink(config).to(self.lm.device)
             copied.start_from(link)
@@ -327,14 +328,9 @@ class _Trial(Eas):
     @torch.no_grad()
     def losses(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens],
                skipped: frozenset[int]) -> torch.Tensor:
-        """[B] that of each question with some blocks skipped."""
+        """Return the loss [B] of each question with some blocks skipped."""
         self.supernet.now = tuple(sorted(skipped))
         return self.answer_losses(questions, tokens)
-
-
-def _batches(pairs: list[tuple[AnsweredQuestion, Tokens]],
-             size: int = 16) -> list[list[tuple[AnsweredQuestion, Tokens]]]:
-    return [pairs[start:start + size] for start in range(0, len(pairs), size)]
 
 
 SPEC = MethodSpec(

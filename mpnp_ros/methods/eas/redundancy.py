@@ -1,4 +1,4 @@
-"""Which attentions of a model can go: by direct measurement, or by the search of arXiv:2403.15226.
+"""The choice of attentions that a model can do without: by measurement, or by the search of arXiv:2403.15226.
 
 Both ask for numbers only, and know nothing of how blocks are skipped.
 """
@@ -13,17 +13,19 @@ import torch
 
 from mpnp_ros.options import Options, option
 
-#: What skipping some blocks does harm, 0 for none of them.
+#: The harm of skipping some blocks, 0 for none of them.
 SkipHarm = Callable[[frozenset[int]], float]
 #: The loss on a calibration batch with some blocks skipped.
 SkipLoss = Callable[[frozenset[int]], float]
 #: The probability of the true answer to each of at least two questions, [N], with some blocks skipped.
 SkipAnswers = Callable[[frozenset[int]], torch.Tensor]
 
+TRIES = 100
+
 
 @dataclass(frozen=True)
 class SkipProfile:
-    """What harm skipping more and more blocks does.
+    """The harm of skipping more and more blocks.
 
     order: blocks as they were chosen, one by one.  harm: with the first, the first two, ... of them skipped.
     """
@@ -32,33 +34,30 @@ class SkipProfile:
     harm: tuple[float, ...]
 
     def first(self, count: int) -> frozenset[int]:
-        """The blocks to skip if so many are to be."""
+        """Return the `count` blocks to skip first."""
         return frozenset(self.order[:count])
 
 
 def recommended_count(truth: SkipAnswers, profile: SkipProfile, tolerance: float = .01) -> int:
-    """The largest count up to which the truth becomes less probable by at most `tolerance`, for all we know.
+    """Return the largest count up to which the truth becomes less probable by at most `tolerance`.
 
-    truth: of other questions than the blocks were chosen by, as what was chosen among many had luck.  One
+    truth: of other questions than the blocks were chosen by, as the best of many choices was lucky.  One
     standard error of the difference counts as lost, so few questions recommend little.
     """
     whole = truth(frozenset())
-    counts = range(1, len(profile.order) + 1)
-    within = takewhile(lambda count: _lost(whole, truth(profile.first(count))) <= tolerance, counts)
-    return max(within, default=0)
 
+    def lost(count: int) -> float:
+        loss = whole - truth(profile.first(count))
+        return float(loss.mean() + loss.std() / len(loss) ** .5)
 
-def _lost(whole: torch.Tensor, without: torch.Tensor) -> float:
-    """The mean of what is lost, and one standard error of it."""
-    lost = whole - without
-    return float(lost.mean() + lost.std() / len(lost) ** .5)
+    return max(takewhile(lambda count: lost(count) <= tolerance, range(1, len(profile.order) + 1)), default=0)
 
 
 def measure_skips(harm: SkipHarm, candidates: Sequence[int], count: int, breadth: int = 4) -> SkipProfile:
-    """Choose blocks one by one, each the one that does least harm beside those before.
+    """Choose blocks one by one, each the least harmful beside those before.
 
-    breadth: how many are measured for each choice, those that did least when they were measured last; as
-    many as there are candidates: all, which is the whole greedy search.
+    breadth: candidates measured for each choice, those with least harm when they were measured last.  The
+    number of all candidates makes it the whole greedy search.
     """
     known = {block: harm(frozenset({block})) for block in candidates}
     order: list[int] = []
@@ -104,20 +103,15 @@ def search_skips(loss: SkipLoss, train: Callable[[frozenset[int]], None], candid
         train(frozenset(candidates[place] for place in draw()))
         if step < config.warm_up or (step + 1) % config.turn:
             continue
-        sets = _distinct(draw, config.subsets)
-        rewards = [math.exp(-loss(frozenset(candidates[place] for place in one))) for one in sets]
+        sets: dict[frozenset[int], list[int]] = {}
+        for _ in range(TRIES):  # there may be fewer different sets than wanted
+            drawn = draw()
+            sets.setdefault(frozenset(drawn), drawn)
+            if len(sets) == config.subsets:
+                break
+        rewards = [math.exp(-loss(frozenset(candidates[place] for place in places)))
+                   for places in sets.values()]
         shares, mean = (config.sharpness * scores).softmax(0), sum(rewards) / len(rewards)
-        for one, reward in zip(sets, rewards, strict=True):
-            scores[one] += config.eta * (reward - mean) * shares[one] * (1 - shares[one])
+        for places, reward in zip(sets.values(), rewards, strict=True):
+            scores[places] += config.eta * (reward - mean) * shares[places] * (1 - shares[places])
     return frozenset(candidates[place] for place in scores.topk(count).indices.tolist())
-
-
-def _distinct(draw: Callable[[], list[int]], wanted: int, tries: int = 100) -> list[list[int]]:
-    """So many different sets, or fewer where there are no more."""
-    sets: dict[frozenset[int], list[int]] = {}
-    for _ in range(tries):
-        one = draw()
-        sets.setdefault(frozenset(one), one)
-        if len(sets) == wanted:
-            break
-    return list(sets.values())

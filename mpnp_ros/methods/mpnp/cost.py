@@ -1,4 +1,4 @@
-"""What reading tokens through a link costs, in multiply-accumulates (MACs), exactly.
+"""The exact cost of reading tokens through a latent link, in multiply-accumulates (MACs).
 
 Counted as in :mod:`mpnp_ros.llm.cost`: matrix products only.  Going back, a product costs once the
 gradient of each of its factors that leads to a parameter: twice, but once where one factor is data.
@@ -18,19 +18,25 @@ ATTENTION_BACK = 5 / 2
 
 def link_macs(config: LinkConfig, texts: int, frames: float, tokens: float,
               question_tokens: float) -> Passes:
-    """MACs of a latent link for B `texts` of `question_tokens` each that look at F distinct `frames`.
+    """Return the MACs of a latent link for B `texts` of `question_tokens` each about F distinct `frames`.
 
-    tokens: P of a frame, read by none where the link has learned constants instead.  Fractions are means.
+    tokens: P of a frame; ignored by a link on learned constants.  Fractions are means.
     """
     blind = config.soft_tokens > 0
     frames, tokens = (1, config.soft_tokens) if blind else (frames, tokens)
-    parts, width, rows = [_directions(config, frames * tokens)], config.token_width, frames * tokens
+    width, rows = config.token_width, frames * tokens
+    # Directions are added to tokens; their Fourier features are data.
+    parts = [_product(0. if blind or config.additive else rows * 2 * HARMONICS * width, 1)]
     if config.pooling == 'counting':
         parts = _counting(config, texts, frames, tokens, question_tokens)
         width, rows = config.pooling_width, texts * config.entries
     elif config.pooling == 'question':
+        # The tokens of each distinct frame are read once, as values to sum and as contents to match.
+        pooled = config.pooling_width
+        parts += [_product(rows * width * pooled, 1)] if config.additive else [
+            _product(rows * (width * pooled + pooled * pooled)), _product(rows * pooled * CONTENTS)]
         seen = tokens if blind else texts * tokens
-        parts += [*_reading(config, frames * tokens), *_pooling(config, texts, tokens, seen, question_tokens)]
+        parts += _pooling(config, texts, tokens, seen, question_tokens)
         width, rows = config.pooling_width, texts * config.entries
     outputs = (len(config.blocks) if config.per_block else 1) * config.kv_heads * config.head_dim
     parts += 2 * [_product(rows * (width * config.hidden + config.hidden * outputs))]
@@ -38,12 +44,12 @@ def link_macs(config: LinkConfig, texts: int, frames: float, tokens: float,
 
 
 def prefix_columns(config: LinkConfig, tokens: float) -> float:
-    """P, the columns that a link adds to each of its blocks."""
+    """Return P, the columns that a link adds to each of its blocks."""
     return config.soft_tokens or tokens if config.pooling == 'none' else config.entries
 
 
 def held_numbers(config: LinkConfig, tokens: float, question_tokens: float) -> float:
-    """Numbers that a latent link holds for the backward pass of one question, estimated."""
+    """Estimate the numbers that a latent link holds for the backward pass of one question."""
     width, entries, heads = config.pooling_width, config.entries, config.pooling_heads
     prefix = 2 * len(config.blocks) * config.kv_heads * config.head_dim
     if config.pooling == 'none':
@@ -62,15 +68,9 @@ def _product(macs: float, back: float = 2.) -> Passes:
     return Passes(macs, back * macs)
 
 
-def _directions(config: LinkConfig, rows: float) -> Passes:
-    """Adding where tokens come from; the Fourier features are data."""
-    directed = not config.additive and not config.soft_tokens
-    return _product(rows * 2 * HARMONICS * config.token_width if directed else 0., 1)
-
-
 def _counting(config: LinkConfig, texts: int, frames: float, tokens: float,
               question_tokens: float) -> list[Passes]:
-    """With one more token for each sector, for what the sensor misses."""
+    """Return the products of counting, with one more token for each sector, for what the sensor misses."""
     width, channels, directions = config.pooling_width, config.token_width, 2 * config.harmonics + 1
     asked, probes, seen = texts * question_tokens, texts * config.probes, tokens + SECTORS
     groups = sort_groups(config.channels).shape[1]
@@ -92,16 +92,9 @@ def _counting(config: LinkConfig, texts: int, frames: float, tokens: float,
                           + 2 * width * config.entries * width))]
 
 
-def _reading(config: LinkConfig, rows: float) -> list[Passes]:
-    """Each distinct frame once: what tokens hold and what is matched in them."""
-    width = config.pooling_width
-    if config.additive:
-        return [_product(rows * config.token_width * width, 1)]
-    return [_product(rows * (config.token_width * width + width * width)), _product(rows * width * CONTENTS)]
-
-
 def _pooling(config: LinkConfig, texts: int, tokens: float, seen: float,
              question_tokens: float) -> list[Passes]:
+    """Return the products of question-conditioned pooling."""
     width, asked, entries = config.pooling_width, texts * question_tokens, texts * config.entries
     directions = 2 * config.harmonics + 1
     contents = (config.token_width if config.additive else CONTENTS) + 1

@@ -1,11 +1,11 @@
 """Counting: the question chooses what to count and where, and each sum goes on as probabilities of numbers.
 
 Tokens that hold expected numbers of objects are added up here and nowhere else.  The question's states choose
-probes.  Each probe has a window over directions and distances and a mask over sorts of objects; what both
-let through is summed.  Handed on are the probability of every number, as of independent objects that are
-there or not (the Poisson binomial distribution), the expected number by sort, the share of each category and
-status, and how much of what was asked about any sensor can see.  Every sum is linear in the tokens: half an
-object counts one half.
+probes.  Each probe has a window over directions and distances and a mask over sorts of objects, and sums what
+both let through.  It passes on the probability of every number, for independent objects that are there or not
+(the Poisson binomial distribution), the expected number by sort, the share of each category and status, and
+the share of the asked region that sensors see.  Every sum is linear in the tokens: half an object counts one
+half.
 """
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from mpnp_ros.methods.questions import Counted
 from mpnp_ros.tokens import SECTORS
 
 NUMBERS = 13
-"""The probability of each number below this one is handed on, and that of all others together."""
+"""The probability of each number below this one is passed on, and that of all others together."""
 FREQUENCIES, DAMPING = 24, 0.7
-"""Of the Fourier transform that adds up independent objects; numbers that many higher come in as 0.7^24."""
+"""Of the Fourier transform that adds up independent objects; numbers 24 higher leak in by 0.7^24."""
 EDGES = tuple(2.5 * step for step in range(1, 21))
-"""Distances, metres, at which windows may end; the ones between are blends."""
+"""Distances, metres, at which windows may end; those between are blends."""
 DISTANCES = 2.0
-"""Metres over which a distance counts as on either side of an edge."""
+"""Metres over which a distance passes from one side of an edge to the other."""
 SUPERVISED = 2
-"""The first probes, which training may tell what the question means."""
+"""The first probes, which training may supervise with the meaning of the question."""
 
 
 class Counts(NamedTuple):
-    """Expected numbers of objects, as a reader sees them.
+    """Expected numbers of objects, the input of a reader.
 
     numbers: [F, P, C], not negative.  azimuth: [F, P] radians and distance: [F, P] metres; NaN: unknown.
     covered: [F, SECTORS, C] in 0..1, whether a sensor looks into a sector and can tell a sort of objects.
@@ -50,16 +50,16 @@ class Counts(NamedTuple):
     covered: torch.Tensor
 
     def of_rows(self, rows: torch.Tensor | None) -> Counts:
-        """What each text sees: the frames in rows [B]; None: one each."""
+        """Return the counts of each text: of the frames in rows [B]; None: one frame each."""
         return self if rows is None else Counts(*(part[rows] for part in self))
 
 
 class Tally(NamedTuple):
-    """What the probes of B questions counted.
+    """The counts of the probes of B questions.
 
     windows: [B, K, P] and masks: [B, K, C] in 0..1.  number: [B, K] expected; probabilities:
     [B, K, NUMBERS + 1] of 0, 1, ... and of more; kinds: [B, K, C] the expected number by sort; covered:
-    [B, K] how much of what the probe asks about is seen, 0..1.
+    [B, K] share of the asked region that is seen, 0..1.
     """
 
     windows: torch.Tensor
@@ -71,9 +71,9 @@ class Tally(NamedTuple):
 
 
 def sort_of(chosen: Sequence[str], names: Sequence[str]) -> str:
-    """What some of the named channels have in common: "car", "parked car", "moving thing", "thing".
+    """Return what the chosen channels have in common, such as "car", "parked car", "moving thing" or "thing".
 
-    names: of all channels, "category: status" or "category".  Others are listed.
+    names: of all channels, "category: status" or "category".  Channels with nothing in common are listed.
     """
     if set(chosen) == set(names):
         return 'thing'
@@ -89,7 +89,7 @@ def sort_of(chosen: Sequence[str], names: Sequence[str]) -> str:
 
 @cache
 def sorts_of(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The categories and the statuses of channels that are named "category: status" or "category"."""
+    """Return the categories and the statuses of channels named "category: status" or "category"."""
     parts = [name.partition(': ')[::2] for name in names]
     return (tuple(dict.fromkeys(category for category, _ in parts)),
             tuple(dict.fromkeys(status for _, status in parts if status)))
@@ -97,13 +97,13 @@ def sorts_of(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 @cache
 def sort_groups(names: tuple[str, ...]) -> np.ndarray:
-    """Float32 [C, G], 1 where a channel is of a category or has a status.
+    """Return float32 [C, G], 1 where a channel is of a category or has a status.
 
     G: all categories, then all statuses.
     """
     parts, (categories, statuses) = [name.partition(': ')[::2] for name in names], sorts_of(names)
-    return np.array([[category == one for one in categories] + [status == one for one in statuses]
-                     for category, status in parts], np.float32)
+    return np.array([[own == category for category in categories] + [state == status for status in statuses]
+                     for own, state in parts], np.float32)
 
 
 def _with_status(category: str, status: str) -> str:
@@ -113,16 +113,16 @@ def _with_status(category: str, status: str) -> str:
 
 
 def sector_centres(device: torch.device | str = 'cpu') -> torch.Tensor:
-    """[SECTORS] radians, rising."""
+    """Return the azimuths of sector centres, [SECTORS] radians, rising."""
     return (torch.arange(SECTORS, device=device) + 0.5) * math.tau / SECTORS - math.pi
 
 
 def number_probabilities(each: torch.Tensor) -> torch.Tensor:
-    """[..., P] expected numbers -> [..., NUMBERS + 1] probabilities of 0, 1, ... objects, and of more.
+    """Return the probabilities [..., NUMBERS + 1] of 0, 1, ... objects, and of more; each: [..., P] expected.
 
     Objects are independent.  Of an expected number above 1 the whole part is certain.  The generating
-    function of the sum is evaluated on a circle of radius DAMPING and transformed back, so that the cost
-    grows with P only, and higher numbers hardly come in as lower ones.
+    function of the sum is evaluated on a circle of radius DAMPING and transformed back.  So the cost grows
+    with P only, and higher numbers hardly leak into lower ones.
     """
     angle = torch.arange(FREQUENCIES // 2 + 1, device=each.device) * math.tau / FREQUENCIES
     point = torch.polar(torch.full_like(angle, DAMPING), angle)
@@ -142,11 +142,10 @@ def number_probabilities(each: torch.Tensor) -> torch.Tensor:
 
 
 class Probes(nn.Module):
-    """What a question asks to count: K vectors, and the windows and masks that they mean.
+    """Probes of a question: K vectors, and the windows and masks that they stand for.
 
-    dropout: share of what is read of the question that is left out at random; 0 but while words are learned.
-    by_sort: a probe chooses one category or any, and one status or any, and its mask is what both let
-    through; else it weighs each channel.
+    dropout: of the question's states; 0 except while words are learned.  by_sort: a probe chooses one
+    category or any, and one status or any, and its mask is their product; else it weighs each channel.
     """
 
     def __init__(self, channels: tuple[str, ...], text_width: int, probes: int, width: int, layers: int,
@@ -187,27 +186,27 @@ class Probes(nn.Module):
         return asked + self.think(asked)
 
     def measure(self, questions: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """Measure what question states are standardised by, from pairs of states and masks."""
+        """Measure mean and deviation of question states, from pairs of states and masks."""
         self.standard_question.measure(torch.cat([states[without_first(mask)] for states, mask in questions]))
         self.standard_end.measure(torch.cat([end_state(states, mask) for states, mask in questions]))
 
     def directions(self, asked: torch.Tensor, azimuth: torch.Tensor) -> torch.Tensor:
-        """How much a probe lets through of a direction, [B, K, P] in 0..1; azimuth [B or 1, P] radians."""
+        """Return the window of a probe over directions, [B, K, P] in 0..1; azimuth: [B or 1, P] radians."""
         features = fourier(azimuth.float(), self.harmonics)
         return torch.sigmoid(4 * self.direction(asked) @ with_one(features).mT)
 
     def reaches(self, asked: torch.Tensor, distance: torch.Tensor) -> torch.Tensor:
-        """The same of a distance, [B or 1, P] metres; all of what has none."""
+        """Return the window over distances [B or 1, P] in metres; 1 where the distance is unknown."""
         edges = torch.tensor(EDGES, device=distance.device)
         features = torch.tanh((distance.float().nan_to_num()[..., None] - edges) / DISTANCES)
         reaches = torch.sigmoid(4 * self.reach(asked) @ with_one(features).mT)
         return torch.where(distance.isnan()[:, None], 1., reaches)
 
     def masks(self, asked: torch.Tensor) -> torch.Tensor:
-        """How much a probe counts of each sort, [B, K, C] in 0..1."""
+        """Return the weight of each sort in a probe, [B, K, C] in 0..1."""
         if not self.by_sort:
             return torch.sigmoid(2 * self.mask(asked))
-        category, status = (of(asked).softmax(-1) for of in (self.category, self.status))
+        category, status = (layer(asked).softmax(-1) for layer in (self.category, self.status))
         groups = torch.from_numpy(sort_groups(self.channels)).to(asked.device).T
         categories = category.shape[-1] - 1
         return ((category[..., :-1] @ groups[:categories] + category[..., -1:])
@@ -261,12 +260,12 @@ class CountingPooling(nn.Module):
         return asked
 
     def forward(self, counts: Counts, question: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        """Entries [B, M, w] of each question, states [B, T, d] and mask [B, T], about its own frame."""
+        """Return entries [B, M, w], each about its own frame; question: states [B, T, d], mask [B, T]."""
         asked = self.probes(*question)
         return self.entries_of(self.tally(counts, asked), asked)
 
     def entries_of(self, tally: Tally, asked: torch.Tensor) -> torch.Tensor:
-        """Entries [B, M, w] of what the probes [B, K, width] ask for and have counted."""
+        """Return entries [B, M, w] of the probes [B, K, width] and their counts."""
         groups = torch.from_numpy(sort_groups(self.channels)).to(asked.device)
         shares = tally.kinds @ groups / (tally.number[..., None] + 0.1)
         numbers = torch.cat([tally.probabilities, tally.number[..., None].asinh(), tally.kinds.asinh(),
@@ -279,7 +278,7 @@ class CountingPooling(nn.Module):
 
     @torch.no_grad()
     def counted(self, tally: Tally, asked: torch.Tensor, modality: str) -> list[Counted]:
-        """What the first probes [1, K, width] have counted, those that count the same once."""
+        """Return the counts of the first probes [1, K, width]; probes that count the same appear once."""
         device, names = asked.device, self.channels
         around = self.probes.directions(asked, sector_centres(device)[None])[0] > 0.5
         within = self.probes.reaches(asked, torch.tensor(EDGES, device=device)[None] - EDGES[0] / 2)[0] > 0.5
@@ -287,20 +286,21 @@ class CountingPooling(nn.Module):
         for probe in range(SUPERVISED):
             beyond = (~within[probe]).nonzero()
             chosen = [names[channel] for channel in (tally.masks[0, probe] > 0.5).nonzero()[:, 0].tolist()]
-            one = Counted(modality, around[probe].cpu().numpy(),
-                          EDGES[int(beyond[0])] if len(beyond) else math.inf,
-                          sort_of(chosen, names), float(tally.number[0, probe]),
-                          float(tally.probabilities[0, probe, 0]), float(tally.covered[0, probe]))
-            if not any((one.sectors == other.sectors).all() and one.sort == other.sort for other in found):
-                found.append(one)
+            count = Counted(modality, around[probe].cpu().numpy(),
+                            EDGES[int(beyond[0])] if len(beyond) else math.inf,
+                            sort_of(chosen, names), float(tally.number[0, probe]),
+                            float(tally.probabilities[0, probe, 0]), float(tally.covered[0, probe]))
+            if not any((count.sectors == other.sectors).all() and count.sort == other.sort
+                       for other in found):
+                found.append(count)
         return found
 
     def can_answer(self, asked: torch.Tensor) -> torch.Tensor:
-        """Log-odds [B] that the probes [B, K, width] are of a question that counts can answer at all."""
+        """Return log-odds [B] that counts can answer the question of the probes [B, K, width] at all."""
         return self.answerable(asked.flatten(1))[:, 0]
 
     def tally(self, counts: Counts, asked: torch.Tensor) -> Tally:
-        """Add up what the probes [B, K, width] ask for."""
+        """Add up the counts that the probes [B, K, width] ask for."""
         there = counts.numbers
         windows = self.probes.directions(asked, counts.azimuth) * self.probes.reaches(asked, counts.distance)
         masks = self.probes.masks(asked)
@@ -311,9 +311,9 @@ class CountingPooling(nn.Module):
                      covered / (around.sum(-1) * masks.sum(-1) + 1e-6))
 
     def sort_index(self, category: str | None, status: str | None) -> tuple[int, int]:
-        """Places of a category and a status among those that probes choose from; None: any.
+        """Return the places of a category and a status among those that probes choose from; None: any.
 
-        Raises ValueError for what no channel counts.
+        Raises ValueError for one that no channel counts.
         """
         categories, statuses = sorts_of(self.channels)
         return (len(categories) if category is None else categories.index(category),
@@ -321,11 +321,11 @@ class CountingPooling(nn.Module):
 
     def supervision(self, asked: torch.Tensor, directions: torch.Tensor, reaches: torch.Tensor,
                     sorts: torch.Tensor) -> torch.Tensor:
-        """Loss of the first of the probes [B, K, width] against what the questions mean, a mean over B.
+        """Return the loss of the first probes against the meaning of the questions, a mean over B.
 
-        directions: [B, SUPERVISED, SECTORS], reaches: [B, SUPERVISED, len(EDGES)], of distances half an edge
-        below each; all 0 or 1.  sorts: int64 [B, SUPERVISED, 2], see :meth:`sort_index`.  For probes that
-        choose by sort.
+        asked: probes [B, K, width] that choose by sort.  directions: [B, SUPERVISED, SECTORS], 0 or 1.
+        reaches: [B, SUPERVISED, len(EDGES)], 0 or 1, of distances half an edge below each edge.  sorts: int64
+        [B, SUPERVISED, 2], see :meth:`sort_index`.
         """
         asked, probes = asked[:, :SUPERVISED], self.probes
         distances = torch.tensor(EDGES, device=asked.device)[None] - EDGES[0] / 2
@@ -334,5 +334,3 @@ class CountingPooling(nn.Module):
                 + binary_cross_entropy(probes.reaches(asked, distances), reaches)
                 + cross_entropy(probes.category(asked).flatten(0, 1), sorts[..., 0].flatten())
                 + cross_entropy(probes.status(asked).flatten(0, 1), sorts[..., 1].flatten()))
-
-

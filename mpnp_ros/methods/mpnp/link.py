@@ -1,4 +1,4 @@
-"""A latent connection: what carries one modality into the linked blocks of the language model."""
+"""Latent links: tokens of one modality as a gated K/V prefix of the linked blocks."""
 from __future__ import annotations
 
 import math
@@ -18,28 +18,28 @@ from mpnp_ros.methods.mpnp.counting import CountingPooling, Counts, Tally, secto
 from mpnp_ros.methods.mpnp.pooling import QuestionPooling
 from mpnp_ros.tokens import SECTORS
 
-#: What a link and the one it starts from have in common.
+#: Options that a link and the one it starts from have in common.
 SAME_AT_START = (
     'base_model', 'blocks', 'kv_heads', 'head_dim', 'text_width', 'hidden', 'per_block', 'pooling', 'entries',
     'pooling_width', 'pooling_layers', 'pooling_heads', 'harmonics', 'additive', 'channels', 'probes')
 
-#: What links that count together have in common, and what they do not is the worth of what they count.
+#: Modules that links share when they count together; each keeps its own worth.
 READER = ('pooling', 'key_aligner', 'value_aligner')
 Question = tuple[torch.Tensor, torch.Tensor]
 
 
 class Worth(nn.Module):
-    """Counts of a sensor -> expected numbers of what is there.
+    """Counts of a sensor -> expected numbers of objects.
 
-    confusion: [C, C], how much of what is seen as one sort (column) is which sort (row), what is missed of it
-    and imagined included; it begins as the identity.  missed: [C], the number of each sort to expect in a
-    sector that is looked at, whatever is seen; begins as 0.  trust, presence: [C], the logarithm of the
-    weight of a sensor's word beside others', and what is added to it where the sensor says that something is
-    there.  turn: radians to the left by which what is seen is to be turned; it is learned from answers only
-    while one sensor counts, as several are fused by sector.
+    confusion: [C, C], how much of each sort (row) there is for one seen object of each sort (column), missed
+    and imagined ones included; initially the identity.  missed: [C], the number of each sort to expect in a
+    sector that is looked at, whatever is seen; initially 0.  trust: [C], log weight of this sensor beside
+    others; presence: [C], added to it where the sensor sees something.  turn: radians to the left by which
+    counts are turned; it is learned from answers only while one sensor counts, as several are fused by
+    sector.
 
-    Answers say little about a single entry.  So those of one category taken for one other change together
-    whatever the status, those of one status taken for one other whatever the category, and no others; see
+    Answers tell little about a single entry.  So entries of one category taken for another change together
+    for all statuses, entries of one status taken for another for all categories, and no others change; see
     :func:`confusion_groups`.
     """
 
@@ -53,7 +53,7 @@ class Worth(nn.Module):
         self.turn = nn.Parameter(torch.zeros(()))
 
     def forward(self, counts: Counts) -> Counts:
-        """Correct counts; what is missed is one more token for each sector."""
+        """Return corrected counts; what is missed is one more token for each sector."""
         confusion, missed = self.confusion, self.missed
         if torch.is_grad_enabled():
             groups = confusion_groups(self.channels)
@@ -72,7 +72,7 @@ class Worth(nn.Module):
 
 @cache
 def confusion_groups(names: tuple[str, ...]) -> np.ndarray:
-    """Int64 [C, C]: entries of a confusion that change together have the same number; -1: no change.
+    """Return int64 [C, C]: entries of a confusion that change together share a number; -1: no change.
 
     One group is all statuses of one category taken for another (or for itself), or all categories of one
     status taken for another.  A category without statuses is taken for all statuses alike.
@@ -91,7 +91,7 @@ def confusion_groups(names: tuple[str, ...]) -> np.ndarray:
 
 
 def with_shared_gradient(parameter: torch.Tensor, groups: np.ndarray) -> torch.Tensor:
-    """The same values, with the mean gradient of its group for every entry; none in group -1."""
+    """Return the same values; every entry gets the mean gradient of its group, those of group -1 none."""
     group = torch.tensor(groups.flatten() + 1, device=parameter.device)
     sums = parameter.new_zeros(int(group.max()) + 1).index_add(0, group, parameter.flatten())
     mean = sums / group.bincount(minlength=len(sums)).clamp(min=1) * (torch.arange(len(sums)).to(group) > 0)
@@ -100,10 +100,10 @@ def with_shared_gradient(parameter: torch.Tensor, groups: np.ndarray) -> torch.T
 
 
 def fuse(parts: Sequence[tuple[Counts, Worth, torch.Tensor]]) -> Counts:
-    """The counts [B, ...] of several sensors as one: in each sector and of each sort their weighted mean.
+    """Return the counts [B, ...] of several sensors as one: their weighted mean in each sector, of each sort.
 
-    parts: of each sensor its counts, their worth and how open its link is, a scalar in 0..1, by which its
-    weight fades.  A sensor that does not look into a sector, or cannot tell a sort, has no say there.
+    parts: of each sensor its counts, their worth and the gate of its link, a scalar in 0..1 that scales its
+    weight.  A sensor that does not look into a sector, or cannot tell a sort, has no weight there.
     """
     if len(parts) == 1:
         return parts[0][0]
@@ -122,10 +122,10 @@ def fuse(parts: Sequence[tuple[Counts, Worth, torch.Tensor]]) -> Counts:
 
 
 def in_sectors(counts: Counts) -> tuple[torch.Tensor, torch.Tensor]:
-    """Numbers [B, SECTORS, C] added up by sector, and the mean distance of what is there, [B, SECTORS].
+    """Return numbers [B, SECTORS, C] added up by sector, and the mean distance of objects, [B, SECTORS].
 
-    Tokens without a direction are spread over all sectors.  The distance is NaN where it is not known of most
-    of what is there.
+    Tokens without a direction are spread over all sectors.  The distance is NaN where it is unknown for most
+    objects.
     """
     batch, _, channels = counts.numbers.shape
     nowhere = counts.azimuth.isnan()
@@ -147,11 +147,12 @@ class LatentLink(Link):
     """Tokens of one modality -> a gated K/V prefix for every linked block (arXiv:2312.07886).
 
     Parameters are float32 and all of them are trained.  Each linked block has its own gate
-    g = sigmoid(w / temperature), handed on as log g; a pruned gate is exactly 0 and its block gets no
+    g = sigmoid(w / temperature), passed on as log g; a pruned gate is exactly 0 and its block gets no
     prefix at all.
     """
 
     kind = 'latent'
+    closed: torch.Tensor
 
     def __init__(self, config: LinkConfig) -> None:
         super().__init__(config)
@@ -161,32 +162,48 @@ class LatentLink(Link):
         self.direction = None if blind or counting else Direction(config.token_width)
         self.worth = Worth(config.channels) if counting else None
         self.doubt = nn.Linear(config.probes * (config.pooling_width + 2), 1) if counting else None
-        self.pooling = _pooling(config)
+        pooling_sizes = (config.text_width, config.pooling_width, config.entries, config.pooling_layers,
+                         config.pooling_heads, config.harmonics)
+        self.pooling: CountingPooling | QuestionPooling | None = None
+        if counting:
+            self.pooling = CountingPooling(config.channels, *pooling_sizes, config.probes,
+                                           config.masks == 'sorts')
+        elif config.pooling == 'question':
+            self.pooling = QuestionPooling(config.token_width, *pooling_sizes, config.additive)
         sizes = (config.token_width if self.pooling is None else config.pooling_width, config.hidden,
                  len(config.blocks) if config.per_block else 1, config.kv_heads, config.head_dim)
         self.key_aligner, self.value_aligner = Aligner(*sizes), Aligner(*sizes)
         self.gate_weights = nn.Parameter(torch.full((len(config.blocks),), config.gate))
         self.register_buffer('closed', torch.zeros(len(config.blocks), dtype=torch.bool))
-        self._start()
+        nn.init.normal_(self.key_aligner.output.weight, std=config.key_gain / config.hidden ** 0.5)
+        if self.doubt is not None:
+            nn.init.zeros_(self.doubt.weight)
+            nn.init.zeros_(self.doubt.bias)
+        if config.zero_values:
+            nn.init.zeros_(self.value_aligner.output.weight)
+            nn.init.zeros_(self.value_aligner.output.bias)
 
     def forward(self, tokens: TokenBatch | None = None,
                 question: Question | None = None) -> dict[int, BlockPrefix]:
-        """The prefix of every linked block that is not pruned.
+        """Return the prefix of every linked block that is not pruned.
 
-        tokens: none for a link on soft tokens.  question: states [B, T, d] at the input of block
-        `config.question_block` and their mask [B, T]; only needed, and only read, where it pools.
+        tokens: None for a link on soft tokens.  question: states [B, T, d] at the input of block
+        `config.question_block` and their mask [B, T]; only needed, and only read, by links that pool.
         """
         linked = self._open_places()
         if not linked:
             return {}
-        if self.config.pooling == 'counting':
-            entries = self.pooling(self.count(tokens), self._asked(question))
+        pooling = self.pooling
+        if isinstance(pooling, CountingPooling):
+            tokens = self._checked(tokens)
+            entries = pooling(self.count(tokens), self._asked(question))
             return self.prefix_of(entries, self.columns(tokens))
         valid, rows = (None, None) if tokens is None else (tokens.valid, tokens.rows)
         read = self._read(tokens)
-        if self.pooling is not None:
-            seen = self.pooling.see(read, None if self.soft_tokens is not None else tokens.azimuth)
-            read = self.pooling(seen.of_rows(rows, valid), self._asked(question))
+        if pooling is not None:
+            azimuth = None if tokens is None or self.soft_tokens is not None else tokens.azimuth
+            seen = pooling.see(read, azimuth)
+            read = pooling(seen.of_rows(rows, valid), self._asked(question))
             valid = valid if valid is None or rows is None else valid[rows]
             valid, rows = None if valid is None else valid.any(1, keepdim=True).expand(read.shape[:2]), None
         keys, values = (aligner(read, linked) for aligner in (self.key_aligner, self.value_aligner))
@@ -198,12 +215,14 @@ class LatentLink(Link):
         return self._blocks(keys, values, gates)
 
     def count(self, tokens: TokenBatch) -> Counts:
-        """What the tokens say is there, corrected by what they are worth, of each text [B, ...]."""
-        return self.worth(self.counts_of(tokens)).of_rows(tokens.rows)
+        """Return the counts of the tokens, corrected by their worth, of each text [B, ...]."""
+        worth = self.worth
+        assert worth is not None  # links that count have one
+        return worth(self.counts_of(tokens)).of_rows(tokens.rows)
 
     def counts_of(self, tokens: TokenBatch) -> Counts:
-        """What the tokens of F frames say is there."""
-        self._check(tokens)
+        """Return the counts of the tokens of F frames as they are."""
+        self._checked(tokens)
         values, azimuth = tokens.values.float().clamp(0), tokens.azimuth.float()
         frames, places = values.shape[:2]
         distance, looked, known = tokens.distance, tokens.looked, tokens.known
@@ -215,17 +234,19 @@ class LatentLink(Link):
         return Counts(values * known[:, None], azimuth, distance, looked[:, :, None] * known[:, None])
 
     def temperature(self, asked: torch.Tensor, tally: Tally) -> torch.Tensor:
-        """By what log-probabilities of answers are to be divided, [B], for probes [B, K, width].
+        """Return the divisor of log-probabilities of answers, [B], for probes [B, K, width].
 
-        It follows from what is asked, how uncertain the numbers are and how much of it is seen.  1 until it
-        has been fitted, see training/calibration.py (Guo et al., arXiv 1706.04599, section 4.2).
+        It depends on the question, the uncertainty of its numbers and the share of it that is seen.  1 until
+        it has been fitted, see training/calibration.py (Guo et al., arXiv:1706.04599, section 4.2).
         """
+        doubt = self.doubt
+        assert doubt is not None  # links that count have one
         entropy = torch.special.entr(tally.probabilities).sum(-1)
         known = torch.cat([asked.flatten(1), entropy, tally.covered], 1)
-        return self.doubt(known)[:, 0].clamp(-3, 3).exp()
+        return doubt(known)[:, 0].clamp(-3, 3).exp()
 
     def columns(self, tokens: TokenBatch) -> torch.Tensor:
-        """Log g of every linked block for each text, [N, B or 1]; -inf where closed or without tokens."""
+        """Return log g of every linked block for each text, [N, B or 1]; -inf: closed or without tokens."""
         gates = self._log_gates().masked_fill(self.closed, -torch.inf)[:, None]
         if tokens.valid is None:
             return gates
@@ -233,9 +254,9 @@ class LatentLink(Link):
         return torch.where(there if tokens.rows is None else there[tokens.rows], gates, -torch.inf)
 
     def prefix_of(self, entries: torch.Tensor, columns: torch.Tensor) -> dict[int, BlockPrefix]:
-        """The prefix that entries [B, M, w] make, of which the counts may be those of several links.
+        """Return the prefix made of entries [B, M, w], which may rest on the counts of several links.
 
-        columns: [N, B or 1] log g of every linked block, open where one of those links is.
+        columns: [N, B or 1] log g of every linked block, open where one of those links is open.
         """
         opened = [place for place in range(len(columns)) if bool((columns[place] > -torch.inf).any())]
         keys, values = (aligner(entries, opened) for aligner in (self.key_aligner, self.value_aligner))
@@ -243,7 +264,7 @@ class LatentLink(Link):
 
     @property
     def gates(self) -> torch.Tensor:
-        """Of each linked block in config.blocks its g, [N] in [0, 1]; exactly 0 where pruned."""
+        """The gate g of each linked block in config.blocks, [N] in [0, 1]; exactly 0 where pruned."""
         return self._log_gates().exp().masked_fill(self.closed, 0.)
 
     @property
@@ -254,21 +275,21 @@ class LatentLink(Link):
 
     @property
     def first_block(self) -> int | None:
-        """The lowest block whose input this link needs; None if it is pruned away."""
+        """The lowest block whose input this link reads; None if it is pruned away."""
         if not self.open_blocks:
             return None
         return self.open_blocks[0] if self.pooling is None else self.config.question_block
 
     @torch.no_grad()
     def calibrate(self, questions: Sequence[Question], values: torch.Tensor | None) -> None:
-        """Measure what is standardised, once; a link that has been measured keeps what it has.
+        """Measure the statistics of inputs, once; a link that has been measured keeps them.
 
         questions: as in forward, of the training set; read by a link that pools.  values: [n, D] tokens of
         the training set; None without a sensor.
         """
-        standardised = self.standard is not None and not self.config.additive
-        if values is not None and standardised and not self.standard.measured:
-            self.standard.measure(values.to(self.standard.mean.device))
+        standard = None if self.config.additive else self.standard
+        if values is not None and standard is not None and not standard.measured:
+            standard.measure(values.to(standard.mean.device))
         if self.pooling is not None and not self.pooling.measured:
             self.pooling.measure(questions)
 
@@ -289,20 +310,11 @@ class LatentLink(Link):
         return left
 
     def prune(self, threshold: float) -> int:
-        """Close all gates below the threshold for good; gives how many were open before."""
+        """Close all gates below the threshold for good; return how many were open before."""
         closed = self.closed | (self.gates.detach() < threshold)
         newly = int((closed & ~self.closed).sum())
         self.closed = closed
         return newly
-
-    def _start(self) -> None:
-        nn.init.normal_(self.key_aligner.output.weight, std=self.config.key_gain / self.config.hidden ** 0.5)
-        if self.doubt is not None:
-            nn.init.zeros_(self.doubt.weight)
-            nn.init.zeros_(self.doubt.bias)
-        if self.config.zero_values:
-            nn.init.zeros_(self.value_aligner.output.weight)
-            nn.init.zeros_(self.value_aligner.output.bias)
 
     def share_reader(self, other: LatentLink) -> None:
         """Count with the reader of another link, so that the counts of both can be fused."""
@@ -319,26 +331,30 @@ class LatentLink(Link):
             return True
         own, its = ([tensor for name in READER for tensor in getattr(link, name).state_dict().values()]
                     for link in (self, other))
-        return all(torch.equal(one, two.to(one.device)) for one, two in zip(own, its, strict=True))
+        return all(torch.equal(ours, theirs.to(ours.device)) for ours, theirs in zip(own, its, strict=True))
 
     def _read(self, tokens: TokenBatch | None) -> torch.Tensor:
-        """Normalised tokens with their direction, [F, P, D]."""
+        """Return normalised tokens with their direction, [F, P, D]."""
+        norm, standard, direction = self.norm, self.standard, self.direction
+        assert norm is not None and standard is not None  # only links that count have none
         if self.soft_tokens is not None:
-            return self.norm(self.soft_tokens)[None]
-        self._check(tokens)
+            return norm(self.soft_tokens)[None]
+        tokens = self._checked(tokens)
         values = tokens.values
         if tokens.valid is not None:
             values = values.masked_fill(~tokens.valid[..., None], 0.)
         if self.config.additive:
             return values
-        return self.direction(self.norm(self.standard(values)), tokens.azimuth.float())
+        assert direction is not None  # only links on soft tokens have none
+        return direction(norm(standard(values)), tokens.azimuth.float())
 
-    def _check(self, tokens: TokenBatch | None) -> None:
+    def _checked(self, tokens: TokenBatch | None) -> TokenBatch:
         if tokens is None or tokens.values.shape[-1] != self.config.token_width:
             width = 'no tokens' if tokens is None else f'tokens of width {tokens.values.shape[-1]}'
             raise LinksError(f'the {self.config.modality} link reads tokens of width '
                              f'{self.config.token_width}, but was given {width}; use the encoder it was '
                              'trained with')
+        return tokens
 
     def _asked(self, question: Question | None) -> Question:
         if question is None:
@@ -350,23 +366,16 @@ class LatentLink(Link):
         return [place for place, closed in enumerate(self.closed.tolist()) if not closed]
 
     def _log_gates(self) -> torch.Tensor:
-        """[N], closed ones included."""
+        """Return log g of all linked blocks, [N], closed ones included."""
         return logsigmoid(self.gate_weights / self.config.temperature)
 
     def _blocks(self, keys: torch.Tensor, values: torch.Tensor, gates: torch.Tensor,
                 places: Sequence[int] | None = None) -> dict[int, BlockPrefix]:
-        """Keys and values [n or 1, B, ...] of the linked blocks at some places (default: all open ones)."""
+        """Return the prefixes of the linked blocks at some places (default: all open ones).
+
+        keys, values: [n or 1, B, ...].
+        """
         places = self._open_places() if places is None else places
         of_block = [0] * len(places) if len(keys) == 1 else range(len(places))
         return {self.config.blocks[place]: BlockPrefix(keys[i], values[i], gate)
                 for i, place, gate in zip(of_block, places, gates, strict=True)}
-
-
-def _pooling(config: LinkConfig) -> CountingPooling | QuestionPooling | None:
-    if config.pooling == 'none':
-        return None
-    sizes = (config.text_width, config.pooling_width, config.entries, config.pooling_layers,
-             config.pooling_heads, config.harmonics)
-    if config.pooling == 'counting':
-        return CountingPooling(config.channels, *sizes, config.probes, config.masks == 'sorts')
-    return QuestionPooling(config.token_width, *sizes, config.additive)

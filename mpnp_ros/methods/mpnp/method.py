@@ -14,6 +14,7 @@ from mpnp_ros.methods.connections import Connections, join
 from mpnp_ros.methods.link import QuestionStates, TokenBatch
 from mpnp_ros.methods.method import Method, PrefixCompletion
 from mpnp_ros.methods.mpnp.cost import LATENT_COST
+from mpnp_ros.methods.mpnp.counting import CountingPooling
 from mpnp_ros.methods.mpnp.link import LatentLink, Question, fuse
 from mpnp_ros.methods.questions import Evidence, Tokens, question_states
 from mpnp_ros.methods.registry import MethodSpec
@@ -26,51 +27,53 @@ LATENT_GROUPS = {'gates': ('gate_weights',), 'trust': ('worth.trust', 'worth.pre
 class LatentConnections(Connections):
     """Connections whose links give a prefix; with none plugged the prefix is empty."""
 
+    _links: Mapping[str, LatentLink]
+
     @property
     def question_blocks(self) -> tuple[int, ...]:
-        """Blocks at whose input the links want the states of the question alone, ascending."""
+        """Blocks at whose input the links read the states of the question alone, ascending."""
         return tuple(sorted({link.config.question_block for link in self._links.values()
                              if link.pooling is not None and link.open_blocks}))
 
-    def prefix(self, tokens: Mapping[str, TokenBatch | tuple],
+    def prefix(self, tokens: Mapping[str, TokenBatch | tuple[torch.Tensor, ...]],
                question: QuestionStates | None = None, evidence: Evidence | None = None) -> Prefix:
-        """What the linked blocks attend to beside the text.
+        """Return the prefix that the linked blocks attend to beside the text, in the model's dtype.
 
-        tokens: modality -> TokenBatch (or a tuple of its first fields); modalities without a link, and
-        links without tokens, add nothing; a link on soft tokens is always there.  question: needed by
-        links with question pooling.  evidence: gets what links that count have to say beside the prefix.
-        Keys and values are of the model's dtype.
+        tokens: modality -> TokenBatch (or a tuple of its first fields).  Modalities without a link, and links
+        without tokens, add nothing; a link on soft tokens always adds its part.  question: needed by links
+        with question pooling.  evidence: filled in by links that count.
         """
         parts: dict[int, list[BlockPrefix]] = {}
+        readers: dict[int, list[tuple[LatentLink, TokenBatch]]] = {}  # links that count, by their reader
         for modality, link in self._links.items():
-            if link.config.pooling == 'counting' or (link.soft_tokens is None and modality not in tokens):
+            if link.config.pooling == 'counting':
+                if modality in tokens and bool(link.gates.any()):
+                    readers.setdefault(id(link.pooling), []).append((link, TokenBatch(*tokens[modality])))
+                continue
+            if link.soft_tokens is None and modality not in tokens:
                 continue
             batch = TokenBatch(*tokens[modality]) if link.soft_tokens is None else None
             for block, part in link(batch, self._asked(link, question)).items():
                 parts.setdefault(block, []).append(part)
-        for group in self._readers(tokens).values():
+        for group in readers.values():
             for block, part in self._fused(group, question, evidence).items():
                 parts.setdefault(block, []).append(part)
         return {block: join(parts[block], self.lm.dtype) for block in sorted(parts)}
 
-    def _readers(self, tokens: Mapping[str, TokenBatch | tuple],
-                 ) -> dict[int, list[tuple[LatentLink, TokenBatch]]]:
-        """The links that count, have tokens and are not closed, by the reader that they share."""
-        readers: dict[int, list[tuple[LatentLink, TokenBatch]]] = {}
-        for modality, link in self._links.items():
-            if modality in tokens and link.config.pooling == 'counting' and bool(link.gates.any()):
-                readers.setdefault(id(link.pooling), []).append((link, TokenBatch(*tokens[modality])))
-        return readers
-
     def _fused(self, group: Sequence[tuple[LatentLink, TokenBatch]], question: QuestionStates | None,
                evidence: Evidence | None) -> dict[int, BlockPrefix]:
-        """One prefix for the links of a reader: their counts are fused, and the most open one opens it."""
+        """Return one prefix for the links of a reader: their counts are fused; the most open gate holds."""
         reader = group[0][0]
         pooling, states = reader.pooling, self._asked(reader, question)
-        if states is None:
+        if states is None or question is None:
             return reader(group[0][1])
+        assert isinstance(pooling, CountingPooling)
         asked = pooling.asked(question, reader.config.question_block)
-        parts = [(link.count(batch), link.worth, link.gates.max()) for link, batch in group]
+        parts = []
+        for link, batch in group:
+            worth = link.worth
+            assert worth is not None
+            parts.append((link.count(batch), worth, link.gates.max()))
         tally = pooling.tally(fuse(parts), asked)
         if evidence is not None:
             warmths = [link.temperature(asked, tally) for link, _ in group]
@@ -91,7 +94,7 @@ class LatentConnections(Connections):
         return reader.prefix_of(pooling.entries_of(tally, asked), opened)
 
     def _plugged(self, link: LatentLink) -> None:
-        """A link has been plugged, under the lock: with those that read alike it shares their reader."""
+        """See Connections; a link shares the reader of others that read alike."""
         for other in self._links.values():
             if other is not link and link.reads_like(other):
                 link.share_reader(other)
@@ -99,7 +102,7 @@ class LatentConnections(Connections):
 
     @staticmethod
     def _asked(link: LatentLink, question: QuestionStates | None) -> Question | None:
-        """The states of the question that a link pools by, None for one that does not."""
+        """Return the states of the question that a link pools by; None for one that does not pool."""
         if link.pooling is None or not link.open_blocks or question is None:
             return None
         return question.at(link.config.question_block)

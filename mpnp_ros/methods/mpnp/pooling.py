@@ -1,10 +1,10 @@
-"""Question-conditioned pooling: the question picks from many tokens what a few prefix entries carry.
+"""Question-conditioned pooling: the question picks from many tokens the content of a few prefix entries.
 
-A plain aligner hands every token to the language model and most of what the encoder knows is lost on the way
+A plain aligner hands every token to the language model, and most of the encoder's knowledge is lost
 (docs/lab/experiments.md).  Here a small network reads the question's states, which depend on text only,
-chooses directions to look in, sums what the tokens hold there, and hands on a few entries.  Sums, not
-averages, so that counts survive; weights that are linear in the direction's Fourier features and in the
-content, so that there is a slope to learn from before anything is known.
+chooses directions to look in, sums the tokens there, and passes on a few entries.  It takes sums, not
+averages, so that counts survive.  Weights are linear in the direction's Fourier features and in the content,
+so that there is a gradient to learn from at the start.
 """
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from mpnp_ros.methods.link import Standardise, fourier
 
-#: What entries start from and sums begin with; any value that keeps both near 1 serves.
+#: Spread of initial entries and scale of sums; any values that keep both near 1 serve.
 ENTRY_SPREAD, SUM_SCALE = 0.3, 1 / 3
-#: What a token holds is matched in so many channels, where it is not a list of counts.
+#: Channels in which the content of a token is matched, unless it is a list of counts.
 CONTENTS = 24
 
 
@@ -34,11 +34,10 @@ def _join(states: torch.Tensor) -> torch.Tensor:
 
 
 class Seen(NamedTuple):
-    """Tokens as pooling looks at them.
+    """Tokens in the form that pooling reads.
 
-    tokens: [B, P, w] values to sum.  contents: [B, P, c + 1] to match, directions: [B, P, 2 H + 1] Fourier
-    features of the azimuth; both end in a constant 1, which is all the direction that a token without one
-    has.
+    tokens: [B, P, w] values to sum.  contents: [B, P, c + 1] to match.  directions: [B, P, 2 H + 1] Fourier
+    features of the azimuth, 0 for a token without direction.  Both end in a constant 1.
     """
 
     tokens: torch.Tensor
@@ -46,14 +45,14 @@ class Seen(NamedTuple):
     directions: torch.Tensor
 
     def of_rows(self, rows: torch.Tensor | None, valid: torch.Tensor | None) -> Seen:
-        """What each text sees: the frames in rows [B], None: one each; nothing of invalid [F, P] tokens."""
+        """Return the frames in rows [B], None: one each; invalid tokens [F, P] lose their directions."""
         directions = self.directions if valid is None else self.directions.masked_fill(~valid[..., None], 0.)
         seen = Seen(self.tokens, self.contents, directions)
         return seen if rows is None else Seen(*(part[rows] for part in seen))
 
 
 class QuestionAttention(nn.Module):
-    """What each entry takes from the question: attention over its positions."""
+    """Attention of each entry over the positions of the question."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -70,10 +69,10 @@ class QuestionAttention(nn.Module):
 
 
 class TokenAttention(nn.Module):
-    """What each entry sees: per head a sum over the tokens, weighted by direction and by content.
+    """Sums over the tokens for each entry and head, weighted by direction and by content.
 
     A head's weight of a token is the product of a window, linear in the Fourier features of the token's
-    direction, and a match, linear in what it holds; a match begins as the constant 1.
+    direction, and a match, linear in its content; initially a match is the constant 1.
     """
 
     def __init__(self, width: int, heads: int, directions: int, contents: int, additive: bool) -> None:
@@ -116,10 +115,10 @@ class PoolingLayer(nn.Module):
 
 
 class QuestionPooling(nn.Module):
-    """M entries that start from the question's last state and look at the tokens in a few rounds.
+    """M entries that start from the question's last state and look at the tokens in several layers.
 
-    additive: token values are counts that add up; they are read linearly, so that a sum over tokens is a
-    count, and matched as they are.
+    additive: token values are counts; they are read linearly, so that a sum over tokens is a count, and
+    matched as they are.
     """
 
     def __init__(self, token_width: int, text_width: int, width: int, entries: int, layers: int, heads: int,
@@ -139,7 +138,7 @@ class QuestionPooling(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def measure(self, questions: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """Measure what question states are standardised by, from pairs of states and masks."""
+        """Measure mean and deviation of question states, from pairs of states and masks."""
         self.standard_question.measure(torch.cat([states[without_first(mask)] for states, mask in questions]))
         self.standard_end.measure(torch.cat([end_state(states, mask) for states, mask in questions]))
 
@@ -149,7 +148,7 @@ class QuestionPooling(nn.Module):
         return self.standard_end.measured
 
     def see(self, tokens: torch.Tensor, azimuth: torch.Tensor | None) -> Seen:
-        """tokens: [F, P, D].  azimuth: [F, P] radians, NaN: none; None: no token has a direction."""
+        """Return tokens to pool.  tokens: [F, P, D].  azimuth: [F, P] radians, NaN: none; None: all NaN."""
         read = self.read_tokens(tokens)
         contents = self.read_contents(tokens if self.additive else read)
         if azimuth is None:
@@ -170,19 +169,19 @@ class QuestionPooling(nn.Module):
 
 
 def with_one(features: torch.Tensor) -> torch.Tensor:
-    """[..., n] -> [..., n + 1]: with a constant 1."""
+    """[..., n] -> [..., n + 1]: a constant 1 is appended."""
     return torch.cat([features, torch.ones_like(features[..., :1])], -1)
 
 
 def end_state(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The state of each question's last position, [B, d]."""
+    """Return the state of each question's last position, [B, d]."""
     return states[torch.arange(len(states), device=states.device), mask.cumsum(1).argmax(1)]
 
 
 def without_first(mask: torch.Tensor) -> torch.Tensor:
-    """[B, T]: without the first position, where language models park attention: its state says nothing.
+    """Return the mask [B, T] without the first position of each question.
 
-    A question of a single position keeps it.
+    Language models park attention there, so its state says nothing.  A question of one position keeps it.
     """
     place = mask.cumsum(1)
     return mask & ((place > 1) | (place[:, -1:] == 1))

@@ -4,6 +4,7 @@ The stand-ins for these attentions (stand_ins.py) travel with every link that wa
 """
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.connections import check_fit
+from mpnp_ros.methods.link import Link
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp.cost import LATENT_COST
 from mpnp_ros.methods.mpnp.link import LatentLink
@@ -30,23 +32,25 @@ from mpnp_ros.options import option
 
 @dataclass(frozen=True)
 class SkippingConfig(LinkConfig):
-    """A latent connection to a model with skipped attentions; base_model is the model as it was."""
+    """Options of a latent link to a model with skipped attentions; base_model is the unaltered model."""
 
     skip: tuple[int, ...] = option((), 'blocks of the language model without attention, never block 0')
-    stand_in_rank: int = option(32, 'r of what stands in for their attention', low=1)
-    stand_ins: str = option('', 'fingerprint of what stands in for their attention')
+    stand_in_rank: int = option(32, 'rank of the stand-ins for their attention', low=1)
+    stand_ins: str = option('', 'fingerprint of the stand-ins for their attention')
 
-    def _requirements(self) -> list[tuple[bool, str]]:
-        return [*super()._requirements(),
-                (list(self.skip) == sorted(set(self.skip)) and min(self.skip, default=1) >= 1,
-                 f'skipped blocks {list(self.skip)} must be ascending and never block 0')]
+    def check(self) -> Iterator[str]:
+        """Skipped blocks must be ascending."""
+        yield from super().check()
+        if list(self.skip) != sorted(set(self.skip)) or min(self.skip, default=1) < 1:
+            yield f'skipped blocks {list(self.skip)} must be ascending and never block 0'
 
 
 class SkippingLink(LatentLink):
-    """A latent link that brings what stands in for skipped attentions; none of that is trained with it."""
+    """A latent link that brings the stand-ins for skipped attentions, which are not trained with it."""
 
     kind = 'mpnp_eas'
     config_type = SkippingConfig
+    config: SkippingConfig
 
     def __init__(self, config: SkippingConfig) -> None:
         super().__init__(config)
@@ -63,14 +67,14 @@ class SkippingLink(LatentLink):
 class MpnpEas(Mpnp):
     """As mpnp, on a model that goes without the attention of some blocks.
 
-    What stands in for it is distilled when the first link is made (once for a model: it is kept in the
-    cache), fixed from then on, and brought by every link that was trained on it; links that bring something
-    else are refused.  A skipped block that is linked keeps attention over its prefix alone.
+    Stand-ins for it are distilled when the first link is made (once for a model: the cache keeps them) and
+    fixed from then on.  Every link brings those that it was trained on; links with others are refused.  A
+    skipped block that is linked keeps attention over its prefix alone.
     """
 
     def __init__(self, lm: LanguageModel, *, skipped: int | None = None, fold: bool = True,
                  distilling: DistilConfig | None = None, **options: Any) -> None:
-        """skipped: how many attentions, by default one of eight; distilling: all of how, instead of it."""
+        """skipped: number of attentions, by default one of eight; distilling: all options, instead of it."""
         super().__init__(lm.stock if isinstance(lm, SkippingModel) else lm, **options)
         self.stock, self._fold = self.lm, fold
         self.distilling = distilling or DistilConfig(
@@ -81,7 +85,7 @@ class MpnpEas(Mpnp):
 
     @property
     def fold(self) -> bool:
-        """Whether what stands in for attention is in the model's matrices; it may be set at any time."""
+        """Whether stand-ins are folded into the model's matrices; it may be set at any time."""
         return self._fold
 
     @fold.setter
@@ -91,27 +95,27 @@ class MpnpEas(Mpnp):
             self._adopt(self.stand_ins)
 
     def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> SkippingLink:
-        """An untrained link; the first one may take minutes, in which attentions learn to be skipped."""
+        """Return an untrained link; the first one may take minutes, in which stand-ins are learned."""
         config = SkippingConfig.for_model(self.stock, modality, encoder, token_width, **options)
-        if self.stand_ins is None:
-            self._adopt(kept_stand_ins(self.stock, self._texts(), self.distilling))
         own = self.stand_ins
+        if own is None:
+            own = self._adopt(kept_stand_ins(self.stock, self._texts(), self.distilling))
         link = SkippingLink(replace(config, skip=own.skip, stand_in_rank=own.down.shape[1],
                                     stand_ins=own.fingerprint))
         link.shared = own
         return link
 
     def distil(self) -> StandIns:
-        """What stands in for attention, learned anew whatever is in the cache."""
+        """Return stand-ins that are learned anew, whatever is in the cache."""
         return distil(self.stock, self._texts(), self.distilling)
 
     def _texts(self) -> list[torch.Tensor]:
         return [self.template.ids(self.stock.tokenizer, question)
                 for question in driving_questions(self.distilling.texts, self.distilling.seed)]
 
-    def _own(self, link: SkippingLink) -> SkippingLink:
-        """A link to the same model as all before; the first one brings what it is."""
-        super()._own(link)
+    def accept(self, link: Any) -> Link:
+        """See Method; all links must have the same stand-ins, and the first one brings them."""
+        super().accept(link)
         check_fit(link.config, self.stock)
         if self.stand_ins is None and link.shared.fingerprint == link.config.stand_ins:
             self._adopt(link.shared)
@@ -122,9 +126,10 @@ class MpnpEas(Mpnp):
         link.shared = self.stand_ins
         return link
 
-    def _adopt(self, stand_ins: StandIns) -> None:
-        self.stand_ins = stand_ins.to(self.stock.device)
-        self.lm = SkippingModel(self.stock, self.stand_ins, self._fold)
+    def _adopt(self, stand_ins: StandIns) -> StandIns:
+        own: StandIns = stand_ins.to(self.stock.device)
+        self.stand_ins, self.lm = own, SkippingModel(self.stock, own, self._fold)
+        return own
 
 
 SPEC = MethodSpec(

@@ -39,7 +39,7 @@ QUESTIONS = (
 
 
 class StandIns(nn.Module):
-    """What stands in for the attention of some blocks: u -> u + up (down u) + shift of each, fixed.
+    """Stand-ins for the attention of some blocks: u -> u + up (down u) + shift of each, fixed.
 
     The adapter of methods/eas/method.py with one expert; all that does not depend on u is in its shift.
     down: [k, r, d].  up: [k, d, r].  shift: [k, d].
@@ -61,20 +61,20 @@ class StandIns(nn.Module):
         return digest.hexdigest()[:32]
 
     def change(self, block: int) -> AffineMap:
-        """What stands in for the attention of a block."""
+        """Return the stand-in for the attention of a block."""
         place = self.skip.index(block)
         shift = self.shift[place]
         return AffineMap(torch.ones_like(shift), self.up[place], self.down[place], shift)
 
 
 class SkippingModel(AlteredModel):
-    """A language model of which some blocks go without attention; its identity is one of its own.
+    """A language model with some blocks without attention; it has an identity of its own.
 
-    stand_ins: what stands in for it.  fold: it is in the model's matrices.
+    fold: whether stand-ins are in the model's matrices.
     """
 
     def __init__(self, lm: LanguageModel, stand_ins: StandIns, fold: bool = True) -> None:
-        """lm: the model as it was."""
+        """lm: the unaltered model."""
         forms: dict[int, BlockForm] = {}
         for block in stand_ins.skip:
             change = stand_ins.change(block)
@@ -96,9 +96,9 @@ class DistilConfig(Options):
     skipped: int = option(help='blocks without attention', low=0)
     first: int = option(
         help='a block below all links, where states are compared beside the last', low=0)
-    rank: int = option(32, 'rank of what stands in', low=1)
+    rank: int = option(32, 'rank of the stand-ins', low=1)
     steps: int = option(100, 'training steps', low=0)
-    texts: int = option(64, 'texts that are learned from', low=1)
+    texts: int = option(64, 'training texts', low=1)
     batch: int = option(4, 'texts per step', low=1)
     learning_rate: float = option(1e-3, 'learning rate', low=1e-30)
     breadth: int = option(2, 'as in measure_skips', low=1)
@@ -128,9 +128,9 @@ def kept_stand_ins(lm: LanguageModel, texts: Sequence[torch.Tensor], config: Dis
 
 
 def distil(lm: LanguageModel, texts: Sequence[torch.Tensor], config: DistilConfig) -> StandIns:
-    """Choose which blocks go without attention, and learn what stands in for it.
+    """Choose which blocks go without attention, and return the stand-ins learned for it.
 
-    texts: token ids [T] each.  Raises ConfigurationError where not so many blocks can be skipped.
+    texts: token ids [T] each.  Raises ConfigurationError for more blocks than can be skipped.
     """
     candidates = range(1, lm.blocks)
     if config.skipped > len(candidates):
@@ -148,19 +148,19 @@ def distil(lm: LanguageModel, texts: Sequence[torch.Tensor], config: DistilConfi
 
 
 def driving_questions(count: int, seed: int) -> list[str]:
-    """So many questions as a driver might ask them, to distil on."""
+    """Return questions as a driver might ask them, to distil on."""
     generator = torch.Generator().manual_seed(seed)
 
-    def one(options: Sequence[str]) -> str:
+    def draw(options: Sequence[str]) -> str:
         return options[int(torch.randint(len(options), (1,), generator=generator))]
 
-    texts = (one(QUESTIONS).format(thing=one(THINGS), other=one(THINGS), state=one(STATES), place=one(PLACES))
-             for _ in range(count))
+    texts = (draw(QUESTIONS).format(thing=draw(THINGS), other=draw(THINGS), state=draw(STATES),
+                                    place=draw(PLACES)) for _ in range(count))
     return [' '.join(text.split()) for text in texts]
 
 
 class _Whole:
-    """What the whole model makes of some texts at block `first` and at the end, [n, T, d] each."""
+    """States of the whole model on some texts at block `first` and at the end, [n, T, d] each."""
 
     def __init__(self, lm: LanguageModel, texts: Sequence[torch.Tensor], first: int) -> None:
         self.lm, self.first = lm, first
@@ -175,19 +175,21 @@ class _Whole:
 
     @torch.no_grad()
     def begin_at(self, block: int) -> None:
-        """Run what is below a block once and for all; at most up to block `first`."""
+        """Run the blocks below a block once and for all; at most up to block `first`."""
         stop = min(block, self.first)
         self.inputs = self.lm.run_blocks(self.inputs, self.layout, self.start, stop)
         self.start = stop
 
     def states(self, model: LanguageModel, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """At the input of block `first` and at the end, of some texts."""
-        layout = _rows(self.layout, rows)
+        """Return the states of some texts at the input of block `first` and at the end."""
+        whole = self.layout
+        layout = TextLayout(whole.ids[rows], whole.positions[rows], whole.column_positions[rows],
+                            None if whole.visible is None else whole.visible[rows])
         middle = model.run_blocks(self.inputs[rows], layout, self.start, self.first)
         return middle, model.run_blocks(middle, layout, self.first, model.blocks)
 
     def distance(self, model: LanguageModel, rows: torch.Tensor) -> torch.Tensor:
-        """Mean square of what states of some texts are off, in deviations of each channel."""
+        """Return the mean square error of the states of some texts, in deviations of each channel."""
         real, off = self.real[rows], self.last.new_zeros((), dtype=torch.float32)
         whole = self.middle, self.last
         for own, states, scale in zip(self.states(model, rows), whole, self.scales, strict=True):
@@ -196,7 +198,7 @@ class _Whole:
 
     @torch.no_grad()
     def untrained_distance(self, skip: tuple[int, ...], config: DistilConfig) -> float:
-        """That of a model whose stand-ins have learned nothing, on the first few texts."""
+        """Return the distance of a model with untrained stand-ins, on the first few texts."""
         stand_ins = StandIns(skip, config.rank, self.lm.width).to(self.lm.device)
         rows = torch.arange(min(config.batch, len(self.real)), device=self.lm.device)
         return float(self.distance(SkippingModel(self.lm, stand_ins, fold=False), rows))
@@ -218,8 +220,3 @@ def _learn(whole: _Whole, stand_ins: StandIns, config: DistilConfig) -> None:
     for tensor in learned:
         tensor.requires_grad_(False)
         tensor.grad = None
-
-
-def _rows(layout: TextLayout, rows: torch.Tensor) -> TextLayout:
-    visible = None if layout.visible is None else layout.visible[rows]
-    return TextLayout(layout.ids[rows], layout.positions[rows], layout.column_positions[rows], visible)
