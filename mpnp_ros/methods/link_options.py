@@ -48,9 +48,9 @@ class LinkConfig(Options):
     zero_values: bool = option(False, 'start the last value layer from zero')
     pooling: str = option(
         'question',
-        'counting: the question counts what tokens that hold expected numbers say, and the counts become a '
-        'few prefix entries; question: the question pools tokens of any kind into a few entries; none: each '
-        'token becomes one', choices=POOLINGS)
+        'counting: the question counts in tokens that hold expected numbers, and the counts become a few '
+        'prefix entries; question: the question pools tokens of any kind into a few entries; none: each '
+        'token becomes an entry', choices=POOLINGS)
     reach: str = option(
         'answer',
         'answer: only rows that decide the answer see the prefix, so that the rest of the question is '
@@ -61,16 +61,15 @@ class LinkConfig(Options):
     pooling_heads: int = option(12, 'heads of each pooling layer', low=1)
     harmonics: int = option(
         16,
-        'of the directions in which pooling looks; about 180 / harmonics degrees is how sharp its windows '
-        'are', low=1)
+        'harmonics of directions in pooling; its windows are about 180 / harmonics degrees sharp', low=1)
     additive: bool = option(
-        False, 'how links to counts were made before there was the pooling that counts; they still answer')
+        False, 'token values are counts that pooling adds up, as in links from before the pooling `counting`')
     channels: tuple[str, ...] = option(
         (), 'what the channels of counting tokens count, e.g. "car: moving" or "barrier"')
-    probes: int = option(6, 'sums that counting makes for a question', low=1)
+    probes: int = option(6, 'sums per question in counting', low=1)
     masks: str = option(
-        'sorts', 'sorts: what counting counts is chosen by category and by status; channels: channel by '
-                 'channel, as in links made before', choices=MASKS)
+        'sorts', 'sorts: counting chooses by category and by status; channels: it weighs each channel, as in '
+                 'older links', choices=MASKS)
     soft_tokens: int = option(
         0, 'learned constants in place of a sensor (the blind baseline); 0: a sensor', low=0)
 

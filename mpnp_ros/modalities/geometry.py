@@ -1,4 +1,4 @@
-"""Rotations, azimuths, mountings, sectors and polar cells, in one way for all modalities (REP-103).
+"""Rotations, azimuths, mountings, sectors and polar cells, the same for all modalities (REP-103).
 
 Azimuths are counter-clockwise.  Sectors and polar cells begin straight behind.
 """
@@ -43,22 +43,26 @@ def heading_of(rotation: np.ndarray) -> float:
 def check_rotation(rotation: np.ndarray, owner: str, error: type[Exception]) -> np.ndarray:
     """Return ``rotation`` as float64 [3, 3]; raises ``error`` naming ``owner`` where it is not a rotation."""
     matrix = np.asarray(rotation, np.float64)
-    if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or not _is_rotation(matrix):
+    if (matrix.shape != (3, 3) or not np.isfinite(matrix).all() or not np.linalg.det(matrix) > 0
+            or not np.abs(matrix @ matrix.T - np.eye(3)).max() < ORTHONORMAL_TOLERANCE):
         raise error(f'{owner}: its rotation to the base frame is not one; check its transform')
     return matrix
-
-
-def _is_rotation(matrix: np.ndarray) -> bool:
-    skewed = np.abs(matrix @ matrix.T - np.eye(3)).max()
-    return bool(skewed < ORTHONORMAL_TOLERANCE and np.linalg.det(matrix) > 0)
 
 
 class Mounted(Protocol):
     """Measurement of a sensor with its name and mounting, as in a LidarFrame."""
 
-    name: str
-    rotation: np.ndarray | None
-    translation: np.ndarray | None
+    @property
+    def name(self) -> str:
+        """Name of the sensor."""
+
+    @property
+    def rotation(self) -> np.ndarray | None:
+        """[3, 3], sensor to base frame; None: they coincide."""
+
+    @property
+    def translation(self) -> np.ndarray | None:
+        """[3] metres, sensor to base frame; None: they coincide."""
 
 
 def sensor_rotation(reading: Mounted) -> np.ndarray:
@@ -76,7 +80,7 @@ def is_level(rotation: np.ndarray) -> bool:
 def levelled(reading: Mounted, points: np.ndarray) -> np.ndarray:
     """Return points [N, 3] of the sensor frame as a level sensor in its place, with its heading, sees them.
 
-    The points of a sensor that is level are as they were.
+    The points of a level sensor are returned as they are.
     """
     rotation = sensor_rotation(reading)
     if is_level(rotation):

@@ -22,18 +22,27 @@ Inputs = dict[str, 'Tensor']
 
 
 class HeadInput(Protocol):
-    """Makes the inputs of one kind of head.
+    """Makes the inputs of one kind of head."""
 
-    kind: name of the sensor; version: of the code that makes them; backbone: sha256 of the weights it uses,
-    or empty; options: what of the encoder's options shapes the inputs; shape: what of the network's arguments
-    does.
-    """
+    @property
+    def kind(self) -> str:
+        """Name of the sensor."""
 
-    kind: str
-    version: int
-    backbone: str
-    options: Mapping[str, Any]
-    shape: Mapping[str, Any]
+    @property
+    def version(self) -> int:
+        """Version of the code that makes the inputs."""
+
+    @property
+    def backbone(self) -> str:
+        """sha256 of the weights that it uses, or empty."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Options of the encoder that shape the inputs."""
+
+    @property
+    def shape(self) -> Mapping[str, Any]:
+        """Arguments of the network that follow from the inputs."""
 
     def read(self, frame: KeyFrame) -> Inputs:
         """Return the inputs of a key frame."""
@@ -70,9 +79,9 @@ class PolarInput(ABC):
 
 @dataclass(frozen=True)
 class PretrainingConfig(Options):
-    """How to train a head.  Raises OptionError for values out of range.
+    """Options of training a head.  Raises OptionError for values out of range.
 
-    The learning rate rises on a line and falls to almost nothing on half a cosine.
+    The learning rate rises linearly and falls to almost 0 on half a cosine.
     """
 
     max_distance: float = option(30.0, 'largest distance of objects that count', unit='m', low=1e-30)
@@ -109,9 +118,9 @@ class PretrainingConfig(Options):
 
 @dataclass(frozen=True)
 class HeadTraining:
-    """How heads of one sensor are trained, and which options make its encoder use one.
+    """Training of the heads of one sensor, and the encoder options that select a head.
 
-    inputs: device -> what makes the inputs; that of the camera loads its backbone.
+    inputs: device -> HeadInput; that of the camera loads its backbone.
     network: (channels, **shape) -> the network, untrained.
     options: defaults of `mpnp pretrain`.
     selects: options of an encoder that counts objects by a head.

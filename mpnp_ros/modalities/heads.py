@@ -1,14 +1,14 @@
 """Heads: small frozen networks from sensor features to expected object counts by direction, and their files.
 
-Each is trained on boxes (:mod:`mpnp_ros.training.pretraining`).  They are equivariant: turning the input by
+Heads are trained on boxes (:mod:`mpnp_ros.training.pretraining`).  They are equivariant: turning the input by
 whole sectors turns the output.  A head is a folder with head.safetensors and a manifest, read strictly.
-Those that are shipped lie in ``mpnp_ros/data/heads`` and are found by name.
+Shipped heads lie in ``mpnp_ros/data/heads`` and are found by name.
 """
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,9 +22,9 @@ from torch.nn import functional
 import mpnp_ros
 from mpnp_ros.errors import ConfigurationError, WeightsError
 from mpnp_ros.files import head_of, mistaken, new_folder, read_json, sha256_of, write_file
-from mpnp_ros.modalities.geometry import SECTORS
 from mpnp_ros.modalities.registry import EncoderConfig, find_sensor, sensors
 from mpnp_ros.modalities.vision_weights import read_safetensors
+from mpnp_ros.tokens import SECTORS
 
 Channel = tuple[str, str | None]
 """A category with one of its statuses, or with None if it has none."""
@@ -43,8 +43,8 @@ Config = TypeVar('Config', bound=EncoderConfig)
 class SectorRates(nn.Module):
     """States [B, width, S] to the log of the expected number of objects, [B, S, C].
 
-    The number of a category and the shares of its statuses are told apart, as the first is seen well and
-    the second badly.
+    The number of a category and the shares of its statuses are predicted separately: the number is seen well,
+    the shares badly.
     """
 
     def __init__(self, width: int, channels: Sequence[Channel]) -> None:
@@ -115,20 +115,17 @@ class CameraSectorHead(nn.Module):
         features: [B, V, rows, columns, features]; slopes: [B, V, rows, columns], rise of the line of sight a
         metre ahead; edges: [B, V, columns + 1], azimuths between columns, NaN for a view that is not there.
         """
-        columns = self._columns(features, slopes, edges)
+        weight = self.patch.weight / self.deviation  # standardises on the way, without a copy of the features
+        patches = functional.linear(features.float(), weight, self.patch.bias - weight @ self.mean)
+        bands = self.drop(functional.gelu(patches)).transpose(2, 3).flatten(3)
+        widths = wrapped(edges.diff()).abs().unsqueeze(-1)
+        columns = self.column(torch.cat(
+            [bands, slopes.transpose(2, 3), WIDTH_SCALE * widths.nan_to_num()], -1))
         shares = ring_shares(edges, FINE * SECTORS)
         cover = shares.sum((1, 2))
         states = torch.einsum('bvcr,bvcw->bwr', shares, columns) / cover.clamp(min=1)[:, None]
         states = states + (1 - cover.clamp(max=1))[:, None] * self.unseen[:, None]
         return self.rates(self.ring(self.narrow(states)))
-
-    def _columns(self, features: Tensor, slopes: Tensor, edges: Tensor) -> Tensor:
-        """States of the columns of each view, [B, V, columns, ring]."""
-        weight = self.patch.weight / self.deviation  # standardises on the way, without a copy of the features
-        patches = functional.linear(features.float(), weight, self.patch.bias - weight @ self.mean)
-        bands = self.drop(functional.gelu(patches)).transpose(2, 3).flatten(3)
-        widths = wrapped(edges.diff()).abs().unsqueeze(-1)
-        return self.column(torch.cat([bands, slopes.transpose(2, 3), WIDTH_SCALE * widths.nan_to_num()], -1))
 
     @torch.no_grad()
     def standardise(self, features: Tensor) -> None:
@@ -211,14 +208,14 @@ def wrapped(angles: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class HeadManifest:
-    """What a head is, what it reads and where it comes from.
+    """The manifest of a head: form, input and origin.
 
-    kind: name of the sensor.  channels: what its numbers count, (category, status) each.  max_distance,
+    kind: name of the sensor.  channels: of its numbers, (category, status) each.  max_distance,
     min_points: of the objects that it counts, metres and measured points.  backbone: sha256 of the
     weights whose features it reads, empty where it reads the sensor itself.  input: the encoder's options
     that it was trained with.  shape: arguments of its network.  sha256: of head.safetensors.  accuracy:
-    measured on held-out scenes.  known: which of the channels it can tell at all, as these scenes have shown;
-    None: all.  It is no part of the encoder's fingerprint.
+    measured on held-out scenes.  known: the channels that it can tell at all according to these scenes; None:
+    all.  It is no part of the encoder's fingerprint.
     """
 
     kind: str
@@ -245,7 +242,7 @@ class HeadManifest:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A network, frozen where it was loaded, with its manifest and the folder that it comes from."""
+    """A network, frozen where it was loaded, with its manifest and its folder."""
 
     manifest: HeadManifest
     network: CameraSectorHead | PolarSectorHead
@@ -253,15 +250,15 @@ class Head:
 
     @property
     def limits(self) -> dict[str, Any]:
-        """What its tokens cannot know: the entries known and max_distance of ModalityTokens."""
+        """Limits of its tokens: the entries known and max_distance of ModalityTokens."""
         known = self.manifest.known
         told = [] if known is None else [channel in known for channel in self.manifest.channels]
         return {'known': np.array(told, bool), 'max_distance': self.manifest.max_distance}
 
     def configure(self, config: Config) -> Config:
-        """Return the options with those that the head was trained with over them.
+        """Return the options with the values that the head was trained with.
 
-        Raises WeightsError for one that the encoder does not have, or a value that it does not take.
+        Raises WeightsError for an option that the encoder does not have, or a value that it does not take.
         """
         known = {row.name for row in type(config).declared() if row.notes.get('shapes_tokens', True)}
         if odd := self.manifest.input.keys() - known:
@@ -282,22 +279,40 @@ def shipped_heads() -> Path:
 def load_head(name: str | Path, kind: str, backbone: str = '') -> Head:
     """Load a head for inference.
 
-    name: of a shipped head, or a folder.  backbone: sha256 of the weights that it will get features from.
+    name: of a shipped head, or a folder.  backbone: sha256 of the weights whose features it will read.
     Raises WeightsError, naming the remedy, where it is missing, damaged, of another kind or for another
     backbone.
     """
-    folder = _folder(name)
+    folder = next((folder for folder in (shipped_heads() / name, Path(name))
+                   if (folder / MANIFEST).is_file()), None)
+    if folder is None:
+        shipped = sorted(path.parent.name for path in shipped_heads().glob(f'*/{MANIFEST}'))
+        raise WeightsError(f'head {str(name)!r} is neither a folder with a {MANIFEST} nor shipped '
+                           f'({", ".join(shipped) or "none is"}); train one with mpnp pretrain')
     manifest = read_manifest(folder)
     if manifest.kind != kind:
         raise WeightsError(f'head {name} is for the {manifest.kind}, not the {kind}; choose another')
     if manifest.backbone != backbone:
         raise WeightsError(f'head {name} reads features of other weights ({manifest.backbone[:12]}) than '
                            f'those of the backbone ({backbone[:12]}); choose the backbone it was trained on')
-    return Head(manifest, _read_network(folder, manifest), folder)
+    path = folder / WEIGHTS
+    if path.is_file() and sha256_of(path) != manifest.sha256:
+        fault = mistaken(head_of(path)) or f'is not the file that its manifest names; {AGAIN}'
+        raise WeightsError(f'{path} {fault}')
+    tensors = read_safetensors(path)
+    if broken := next((key for key, tensor in tensors.items() if not bool(tensor.isfinite().all())), ''):
+        raise WeightsError(f'{path} holds NaN or Inf in {broken}; {AGAIN}')
+    try:
+        network = manifest.build()
+        network.load_state_dict(tensors)
+    except (RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
+        raise WeightsError(f'the weights of head {folder} do not fit its manifest: {error}; {AGAIN}'
+                           ) from None
+    return Head(manifest, network.eval().requires_grad_(False), folder)
 
 
 def read_manifest(folder: Path) -> HeadManifest:
-    """Return what a folder says about its head; raises WeightsError."""
+    """Return the manifest of the head in a folder; raises WeightsError."""
     content = read_json(folder / MANIFEST, 'head manifest', AGAIN, WeightsError)
     if not isinstance(content, dict):
         raise WeightsError(f'head manifest {folder / MANIFEST} is not an object; {AGAIN}')
@@ -309,9 +324,11 @@ def read_manifest(folder: Path) -> HeadManifest:
         if name not in content:
             if entry.default is MISSING and entry.default_factory is MISSING:
                 raise WeightsError(f'head manifest {folder / MANIFEST} lacks {name}; {AGAIN}')
-        elif not _CHECKS[entry.type](content[name]):
+            continue
+        fits, expected = FORMS[str(entry.type)]
+        if not fits(content[name]):
             raise WeightsError(f'head manifest {folder / MANIFEST}: {name} is {content[name]!r:.80}, '
-                               f'expected {_WORDS[entry.type]}; {AGAIN}')
+                               f'expected {expected}; {AGAIN}')
     lists = {name: tuple(map(tuple, content[name])) for name in ('channels', 'known')
              if content.get(name) is not None}
     manifest = HeadManifest(**{**content, **lists})
@@ -341,32 +358,6 @@ def save_head(folder: Path, head: Head, **changes: Any) -> HeadManifest:
     return read_manifest(folder)
 
 
-def _folder(name: str | Path) -> Path:
-    for folder in (shipped_heads() / name, Path(name)):
-        if (folder / MANIFEST).is_file():
-            return folder
-    shipped = sorted(path.parent.name for path in shipped_heads().glob(f'*/{MANIFEST}'))
-    raise WeightsError(f'head {str(name)!r} is neither a folder with a {MANIFEST} nor shipped '
-                       f'({", ".join(shipped) or "none is"}); train one with mpnp pretrain')
-
-
-def _read_network(folder: Path, manifest: HeadManifest) -> CameraSectorHead | PolarSectorHead:
-    path = folder / WEIGHTS
-    if path.is_file() and sha256_of(path) != manifest.sha256:
-        fault = mistaken(head_of(path)) or f'is not the file that its manifest names; {AGAIN}'
-        raise WeightsError(f'{path} {fault}')
-    tensors = read_safetensors(path)
-    if broken := next((name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())), ''):
-        raise WeightsError(f'{path} holds NaN or Inf in {broken}; {AGAIN}')
-    try:
-        network = manifest.build()
-        network.load_state_dict(tensors)
-    except (RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
-        raise WeightsError(f'the weights of head {folder} do not fit its manifest: {error}; {AGAIN}'
-                           ) from None
-    return network.eval().requires_grad_(False)
-
-
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
@@ -376,19 +367,20 @@ def _is_channel(value: Any) -> bool:
             and (value[1] is None or isinstance(value[1], str)))
 
 
-_CHECKS = {
-    'str': lambda value: isinstance(value, str),
-    'int': lambda value: type(value) is int and value >= 0,
-    'float': lambda value: _is_number(value) and value > 0,
-    'tuple[Channel, ...]': lambda value: isinstance(value, list) and value and all(map(_is_channel, value)),
-    'tuple[Channel, ...] | None': lambda value: value is None or (
-        isinstance(value, list) and all(map(_is_channel, value))),
-    'Mapping[str, Any]': lambda value: isinstance(value, dict),
-    'Mapping[str, float]': lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
-}
-_WORDS = {
-    'str': 'text', 'int': 'a whole number, 0 or more', 'float': 'a number above 0',
-    'tuple[Channel, ...]': 'a list of pairs [category, status or null]',
-    'tuple[Channel, ...] | None': 'a list of pairs [category, status or null], or null',
-    'Mapping[str, Any]': 'an object', 'Mapping[str, float]': 'an object of numbers',
+def _are_channels(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_channel, value))
+
+
+# Annotation of an entry of HeadManifest -> whether a JSON value fits, and the expected form in words.
+FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    'str': (lambda value: isinstance(value, str), 'text'),
+    'int': (lambda value: type(value) is int and value >= 0, 'a whole number, 0 or more'),
+    'float': (lambda value: _is_number(value) and value > 0, 'a number above 0'),
+    'tuple[Channel, ...]': (lambda value: bool(value) and _are_channels(value),
+                            'a list of pairs [category, status or null]'),
+    'tuple[Channel, ...] | None': (lambda value: value is None or _are_channels(value),
+                                   'a list of pairs [category, status or null], or null'),
+    'Mapping[str, Any]': (lambda value: isinstance(value, dict), 'an object'),
+    'Mapping[str, float]': (lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+                            'an object of numbers'),
 }

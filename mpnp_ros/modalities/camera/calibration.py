@@ -34,10 +34,10 @@ VERTICAL, SLANTED, LEVEL = 0.87, 0.71, 0.2  # sines of 60, 45 and 12 degrees
 
 @dataclass(frozen=True)
 class Distortion:
-    """A lens.  family: BROWN or EQUIDISTANT.
+    """Distortion of a lens.  family: BROWN or EQUIDISTANT.
 
-    coefficients: of BROWN k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4 tx ty, of EQUIDISTANT k1 k2 k3 k4; what is
-    left out at the end is zero.
+    coefficients: of BROWN k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4 tx ty, of EQUIDISTANT k1 k2 k3 k4; those left
+    out at the end are zero.
     """
 
     family: str
@@ -65,10 +65,10 @@ def distort(lens: Distortion, rays: np.ndarray) -> np.ndarray:
 
 
 def undistort(lens: Distortion, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the directions that appear at ``points`` [N, 2], and whether the model tells them.
+    """Return the directions that appear at ``points`` [N, 2], and whether the model defines them.
 
     Unit vectors, float64 [N, 3] in the optical frame, and bool [N].  A model of high order folds back beyond
-    the image it was fitted to; a point out there gets the last direction before.
+    the image it was fitted to; a point out there gets the last direction before the fold.
     """
     return _undistort(lens, np.ascontiguousarray(points, np.float64).tobytes())
 
@@ -100,7 +100,7 @@ def _from_fisheye(lens: Distortion, points: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _from_brown(lens: Distortion, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Follow each point outwards from the centre, so that the first of several solutions is found."""
+    """Follow each point outwards from the centre, which finds the first of several solutions."""
     flat = np.linalg.solve(_tilt(lens), np.column_stack([points, np.ones(len(points))]).T)
     goal = flat[:2] / flat[2]
     found, share = np.zeros_like(goal), np.zeros(goal.shape[1])
@@ -121,7 +121,7 @@ def _from_brown(lens: Distortion, points: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _newton(lens: Distortion, at: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One step [2, N] towards where _brown gives ``goal``, and whether the model does not fold at ``at``."""
+    """Return a step [2, N] towards _brown(...) = ``goal``, and whether the model does not fold at ``at``."""
     tiny = 1e-20  # a complex step gives derivatives without a loss of digits
     value = np.stack(_brown(lens, *at))
     (xx, yx), (xy, yy) = (np.stack(_brown(lens, at[0] + 1j * tiny * along, at[1] + 1j * tiny * (1 - along))
@@ -134,14 +134,14 @@ def _newton(lens: Distortion, at: np.ndarray, goal: np.ndarray) -> tuple[np.ndar
 
 
 def _bent(lens: Distortion, angle: np.ndarray) -> np.ndarray:
-    """Radius at which a direction ``angle`` (radians) off the optical axis appears."""
+    """Return the radius at which a direction ``angle`` (radians) off the optical axis appears."""
     k1, k2, k3, k4 = lens.padded
     square = angle * angle
     return angle * (1 + square * (k1 + square * (k2 + square * (k3 + square * k4))))
 
 
 def _brown(lens: Distortion, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Radial, tangential and thin prism distortion."""
+    """Apply radial, tangential and thin prism distortion."""
     k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, _, _ = lens.padded
     square = x * x + y * y
     radial = (1 + square * (k1 + square * (k2 + square * k3))) / (
@@ -151,7 +151,7 @@ def _brown(lens: Distortion, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _tilt(lens: Distortion) -> np.ndarray:
-    """Homography [3, 3] of a sensor that is tilted against the lens."""
+    """Return the homography [3, 3] of a sensor that is tilted against the lens."""
     (sin_x, sin_y), (cos_x, cos_y) = np.sin(lens.padded[12:]), np.cos(lens.padded[12:])
     turn = np.array([[cos_y, 0, -sin_y], [0, 1, 0], [sin_y, 0, cos_y]]) @ np.array(
         [[1, 0, 0], [0, cos_x, sin_x], [0, -sin_x, cos_x]])
@@ -182,7 +182,7 @@ def column_edges(view: CameraView, size: tuple[int, int], columns: int, config: 
 
 def ray_slopes(view: CameraView, size: tuple[int, int], rows: int, columns: int,
                config: CameraConfig) -> np.ndarray:
-    """Return how far each line of sight rises a metre ahead, float32 [rows, columns] within [-2, 2].
+    """Return the rise of each line of sight per metre ahead, float32 [rows, columns] within [-2, 2].
 
     rows: horizontal bands between config.top and config.bottom, from the top; errors as above.
     """
@@ -202,7 +202,7 @@ def axis_azimuth(view: CameraView, size: tuple[int, int], config: CameraConfig) 
 
 
 def view_intrinsics(view: CameraView, size: tuple[int, int], config: CameraConfig) -> np.ndarray:
-    """Return the view's [3, 3] pinhole matrix, or where it has none that of ``config.nominal_fov``."""
+    """Return the view's [3, 3] pinhole matrix; without one, that of ``config.nominal_fov``."""
     if view.intrinsics is not None and np.any(view.intrinsics):
         matrix = np.asarray(view.intrinsics, np.float64)
         if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or min(matrix[0, 0], matrix[1, 1]) <= 0:
@@ -230,7 +230,7 @@ def view_rotation(view: CameraView, config: CameraConfig) -> np.ndarray:
         return check_rotation(view.rotation, f'view {view.name!r}', ImageError)
     yaw = nominal_yaw(view.name, config)
     if yaw is None:
-        raise ImageError(f'view {view.name!r}: nothing tells which way it looks; publish its transform, '
+        raise ImageError(f'view {view.name!r}: its direction is unknown; publish its transform, '
                          f'or add {_bare(view.name)!r} to nominal_views and its direction to nominal_yaws')
     return facing(yaw)
 
@@ -257,13 +257,10 @@ def optical_rotation(rotation: np.ndarray, frame: str) -> tuple[np.ndarray, str]
     if frame.endswith(('_optical', '_optical_frame')):
         return rotation, (f'frame {frame!r} is called optical but {degrees}; check its transform: the z axis '
                           'of an optical frame is where the camera looks') if vertical else ''
+    optical = f'{frame.removesuffix("_link").removesuffix("_frame")}_optical_frame'
     return rotation @ facing(0.), (f'frame {frame!r} is not an optical frame: {degrees}; taking its x axis '
-                                   f'as where the camera looks; put {_optical(frame)!r} into the header of '
+                                   f'as where the camera looks; put {optical!r} into the header of '
                                    'its images and publish its transform')
-
-
-def _optical(frame: str) -> str:
-    return f'{frame.removesuffix("_link").removesuffix("_frame")}_optical_frame'
 
 
 def _bare(name: str) -> str:
@@ -283,7 +280,7 @@ def _azimuths(view: CameraView, columns: np.ndarray, intrinsics: np.ndarray,
 
 
 def _rays(view: CameraView, pixels: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """Directions of homogeneous pixels [3, N] in the optical frame, [3, N] of any length."""
+    """Return directions of homogeneous pixels [3, N] in the optical frame, [3, N] of any length."""
     rays = np.linalg.solve(intrinsics, pixels)
     if view.distortion is None or view.intrinsics is None:
         return rays

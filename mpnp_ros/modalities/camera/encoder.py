@@ -16,11 +16,11 @@ from mpnp_ros.errors import ConfigurationError, ImageError
 from mpnp_ros.modalities.camera.calibration import axis_azimuth, column_azimuths, column_edges, ray_slopes
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.images import CameraFrame, CameraView, load_view
-from mpnp_ros.modalities.geometry import SECTORS, sector_azimuths
+from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.modalities.heads import Head, load_head, ring_shares
 from mpnp_ros.modalities.vision import Features, merge_taps, pool_columns
 from mpnp_ros.modalities.vision_weights import Backbone, load_backbone
-from mpnp_ros.tokens import NO_SOURCE, ModalityTokens
+from mpnp_ros.tokens import NO_SOURCE, SECTORS, ModalityTokens
 
 VERSION = 1  # goes up whenever `CameraEncoder` gives other tokens for the same image
 RING_VERSION = 1  # goes up whenever `camera_ring` gives other values for the same images
@@ -65,17 +65,15 @@ class CameraEncoder:
     def _values(self, images: Tensor) -> np.ndarray:
         """images: uint8 [V, height, width, 3] -> float32 [V, tokens, token_width]."""
         scaled = self.backbone.scaled(images.permute(0, 3, 1, 2) / 255)
-        return self._tokens(self.backbone.network(scaled, self.config.blocks)).cpu().numpy()
-
-    def _tokens(self, features: Features) -> Tensor:
+        features: Features = self.backbone.network(scaled, self.config.blocks)
         if self.config.tokens == 'cls':
-            return features.cls.transpose(0, 1).float()
+            return features.cls.transpose(0, 1).float().cpu().numpy()
         patches = merge_taps(features.patches)
         tokens = pool_columns(patches, self.config.columns)
-        if self.config.tokens == 'columns':
-            return tokens
-        whole = torch.cat([merge_taps(features.cls), patches.mean((1, 2))], dim=1)
-        return torch.cat([tokens, whole[:, None]], dim=1)
+        if self.config.tokens == 'columns+cls':
+            whole = torch.cat([merge_taps(features.cls), patches.mean((1, 2))], dim=1)
+            tokens = torch.cat([tokens, whole[:, None]], dim=1)
+        return tokens.cpu().numpy()
 
     def _azimuths(self, view: CameraView, size: tuple[int, int]) -> np.ndarray:
         config = self.config
@@ -129,8 +127,8 @@ def _stacked(arrays: Iterable[np.ndarray]) -> Tensor:
 class CameraObjectEncoder:
     """Encode a :class:`CameraFrame`; see :class:`mpnp_ros.modalities.registry.Encoder`.
 
-    One token a sector of the base frame: the expected number of objects of each of :attr:`channels`;
-    about none where no camera looks.
+    One token a sector of the base frame: the expected number of objects of each of :attr:`channels`, about 0
+    where no camera looks.
     """
 
     modality = 'camera'

@@ -1,7 +1,7 @@
-"""Whether there is anything to be seen in the images: light, contrast, sharpness; whole files that move on.
+"""Quality of images: light, contrast and sharpness; damaged files, and images that do not change.
 
-Images are judged at about 100 pixels across, where an encoder that sees 224 would still see something; a file
-is decoded once for both.  Seen with the limits below, lowest / median / highest of sets of six:
+Images are judged at about 100 pixels across, below the 224 of an encoder; a file is decoded once for both.
+Measured with the limits below, lowest / median / highest of sets of six:
 
     ============================  ================  ======================  ====
     images                        mean luminance    quality of the set      sets
@@ -39,12 +39,12 @@ from mpnp_ros.options import option
 WIDTH = 96
 SAMPLED = 8
 BLACK, WHITE = 5, 250
-DAMAGED = 0.4  # worth of a damaged file of which no rows are missing: what it shows may not have been there
+DAMAGED = 0.4  # quality of a damaged file without missing rows: its content may be wrong
 
 
 @dataclass(frozen=True)
 class CameraLimits(HealthLimits):
-    """When a view is worth nothing, and when nothing is lost."""
+    """Limits of a view's quality, 0 at the first value and 1 at the second."""
 
     luminance: tuple[float, ...] = option(
         (35.0, 65.0), f'mean luminance of a view: {SCALE}', low=0, high=255)
@@ -57,11 +57,11 @@ class CameraLimits(HealthLimits):
         (0.05, 0.25), 'deviation of the Laplacian of a view over that of its luminance, which is about 1 in '
                       f'a sharp image: {SCALE}', low=0, high=10)
     frozen_after: float = option(
-        3.0, 'a view is worth nothing when it has changed before and has then been the same for so long; '
-             '0: never', unit='s', low=0, high=3600)
+        3.0, 'time an image that used to change may stay the same before its quality is 0; 0: never',
+        unit='s', low=0, high=3600)
     silent_after: float = option(
-        2.0, 'a view is worth nothing when it has been there before and no image has come of it for so long; '
-             '0: never', unit='s', low=0, high=3600)
+        2.0, 'time a view that was present may be missing before its quality is 0; 0: never', unit='s', low=0,
+        high=3600)
 
     def judge(self) -> CameraJudge:
         """Return a new judge with these limits."""
@@ -69,7 +69,7 @@ class CameraLimits(HealthLimits):
 
 
 class CameraJudge:
-    """Judges a :class:`CameraFrame`; remembers of every view by name since when it is as it is."""
+    """Judges a :class:`CameraFrame`; remembers by name since when each view is unchanged."""
 
     def __init__(self, limits: CameraLimits) -> None:
         self._limits = limits
@@ -85,7 +85,10 @@ class CameraJudge:
         limits, still = self._limits, self._still(view)
         frozen = 0 < limits.frozen_after <= still
         yield HealthFinding(0. if frozen else 1., f'is frozen (the same image for {still:.1f} s)')
-        picture = _picture(view)
+        try:
+            picture = decode(view.image, (WIDTH, 1))
+        except ImageError as error:
+            raise ImageError(f'view {view.name!r}: {error}') from None
         if picture.damage:
             yield HealthFinding(DAMAGED * (1 - picture.missing), f'is a damaged JPEG ({picture.damage})')
         pixels = luminance(picture)
@@ -99,9 +102,9 @@ class CameraJudge:
         yield HealthFinding(grade(sharp, limits.sharpness), f'is blurred (sharpness {sharp:.2f})')
 
     def _still(self, view: CameraView) -> float:
-        """Seconds of sensor time that the view is as it is; 0 where it has never changed.
+        """Return the seconds of sensor time that the view is unchanged; 0 where it has never changed.
 
-        So a single image that is shown again and again, as by a replay of one key frame, is not frozen.
+        So a single image that is repeated, as by a replay of one key frame, is not frozen.
         """
         image = view.image
         data = image[::SAMPLED, ::SAMPLED].tobytes() if isinstance(image, np.ndarray) else \
@@ -111,13 +114,6 @@ class CameraJudge:
             self._seen[view.name] = (mark, None if before is None else view.stamp_ns)
             return 0.
         return 0. if since is None else (view.stamp_ns - since) / SECOND
-
-
-def _picture(view: CameraView) -> Picture:
-    try:
-        return decode(view.image, (WIDTH, 1))
-    except ImageError as error:
-        raise ImageError(f'view {view.name!r}: {error}') from None
 
 
 def luminance(picture: Picture) -> np.ndarray:

@@ -43,8 +43,8 @@ class CameraView:
     """One image of one camera.
 
     name: unique within the frame, e.g. ``cam_front``.
-    image: uint8 RGB [H, W, 3]; or the bytes of an image file, or that as an ImageFile, which is decoded once
-        for encoder and judge.
+    image: uint8 RGB [H, W, 3]; or the bytes of an image file; or an ImageFile, which is decoded once for
+        encoder and judge.
     intrinsics: [3, 3] pinhole matrix in pixels of the full-size image; None or a zero focal length
         (the ROS convention) means uncalibrated.
     rotation: [3, 3] from the camera's optical frame (x right, y down, z ahead) to the base frame
@@ -111,7 +111,7 @@ class ImageFile:
         self._picture: Picture | None = None
 
     def picture(self, wanted: tuple[int, int], max_pixels: int | None = None) -> Picture:
-        """Return the image, not smaller than ``wanted`` (width, height) unless it is; raises ImageError."""
+        """Return the image, at least ``wanted`` (width, height) large if the whole is; raises ImageError."""
         kept = self._picture
         if kept and all(have >= min(need, whole) for have, need, whole in
                         zip(kept.image.size, wanted, kept.size, strict=True)):

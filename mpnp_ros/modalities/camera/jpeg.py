@@ -1,8 +1,7 @@
 """Whether the data of a JPEG file is whole.
 
-libjpeg decodes what is damaged too: it fills in grey where data is missing, and its warnings do not reach the
-callers of Pillow.  What is looked for here costs next to nothing in a sound file, and no sound file is found
-damaged:
+libjpeg decodes damaged files too: it fills in grey where data is missing, and its warnings do not reach the
+callers of Pillow.  These checks cost next to nothing in a sound file, and find no sound file damaged:
 
 - a marker where none can be, restart markers that are missing or out of turn, scans that are missing;
 - data that is used up before the last pixel, or left over after it, told by how far the decoder reads;
@@ -10,8 +9,8 @@ damaged:
 - a picture that depends on what follows the data of each scan of a progressive file, which is decoded twice;
 - a run of zeros that the file's Huffman tables do not give.
 
-Damage after which there are as many pixels as before is not found, nor is all damage between restart markers
-and in the later scans of a progressive file, which spoils less of the picture.
+Damage that leaves the number of pixels unchanged is not found, nor is all damage between restart markers and
+in the later scans of a progressive file, which spoils less of the picture.
 """
 from __future__ import annotations
 
@@ -39,7 +38,7 @@ SEGMENTS = FRAMES | {DHT, 0xCC, SOS, DQT, 0xDC, DRI, 0xFE, *range(0xE0, 0xF0)}
 
 @dataclass
 class Layout:
-    """What the markers of a JPEG say.
+    """The layout of a JPEG, by its markers.
 
     segments: by code, of the whole file.  frame: code of the frame.  closed: the file has an end.
     orderly: no marker is missing or out of turn.  start, end: of the data of the first scan.
@@ -104,13 +103,12 @@ class JpegFile:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._layout = layout = read_layout(data)
-        self._watched = layout is not None and layout.sequential and not layout.interval
-        if self._watched:
+        self._feed: Feed | None = None  # tells how far the decoder reads
+        if layout is not None and layout.sequential and not layout.interval:
             end = layout.end
-            self.stream = Feed(b''.join((memoryview(data)[:end], PADDING, END)),
-                               (end - SURPLUS, end, end + len(PADDING)))
-        else:
-            self.stream = self.plain
+            self._feed = Feed(b''.join((memoryview(data)[:end], PADDING, END)),
+                              (end - SURPLUS, end, end + len(PADDING)))
+        self.stream: BytesIO = self._feed or self.plain
 
     @property
     def plain(self) -> BytesIO:
@@ -119,14 +117,15 @@ class JpegFile:
 
     def is_short(self) -> bool:
         """Whether the decoder went on reading after the end of the data of ``stream``."""
-        return self._watched and self.stream.asked > self._layout.end + len(PADDING)
+        feed, layout = self._feed, self._layout
+        return feed is not None and layout is not None and feed.asked > layout.end + len(PADDING)
 
     def is_damaged(self, image: Image.Image, load: Callable[[BytesIO], Image.Image]) -> bool:
         """Whether the data is not whole; ``image``: what ``load`` made of it, at any scale."""
         layout = self._layout
         if layout is None or not layout.orderly or self.is_short():
             return True
-        if self._watched and self.stream.asked <= layout.end - SURPLUS:
+        if self._feed is not None and self._feed.asked <= layout.end - SURPLUS:
             return True
         if not layout.sequential:
             if layout.frame not in (*SEQUENTIAL, PROGRESSIVE):
@@ -137,11 +136,10 @@ class JpegFile:
         zeros = self._data.find(ZEROS, layout.start, layout.end)
         if zeros >= 0 and not layout.zeros_are_blocks():
             return True
-        return layout.interval > 0 and self._has_short_interval(image)
+        return layout.interval > 0 and self._has_short_interval(layout, image)
 
-    def _has_short_interval(self, image: Image.Image) -> bool:
+    def _has_short_interval(self, layout: Layout, image: Image.Image) -> bool:
         """Decode by themselves the parts between restart markers whose last pixels are grey."""
-        layout = self._layout
         if image.mode not in ('L', 'RGB'):
             return False
         (width, height), (columns, rows) = layout.mcu, layout.mcus
@@ -151,27 +149,27 @@ class JpegFile:
         y = ((last // columns + 0.5) * height / scale).astype(int).clip(0, image.height - 1)
         x = ((last % columns + 0.5) * width / scale).astype(int).clip(0, image.width - 1)
         grey = (np.asarray(image)[y, x].reshape(len(y), -1) == GREY).all(axis=1)
-        return any(not self._is_complete(self._data[edges[index] + 2 * (index > 0):edges[index + 1]],
-                                         int(last[index]) + 1 - index * layout.interval)
+        return any(not _is_complete(layout, self._data[edges[index] + 2 * (index > 0):edges[index + 1]],
+                                    int(last[index]) + 1 - index * layout.interval)
                    for index in np.flatnonzero(grey)[:TRIED].tolist())
 
-    def _is_complete(self, data: bytes, count: int) -> bool:
-        """Whether ``data`` holds ``count`` minimum coded units."""
-        layout = self._layout
-        rows, odd = divmod(count, layout.mcus[0])
-        columns, rows = (count, 1) if odd else (layout.mcus[0], rows)
-        width, height = columns * layout.mcu[0], rows * layout.mcu[1]
-        if width > LONGEST or height > LONGEST:
-            return True
-        frame = bytearray(layout.segments[layout.frame][0])
-        frame[5:9] = height.to_bytes(2, 'big') + width.to_bytes(2, 'big')
-        tables = b''.join(segment for kind in (DQT, DHT) for segment in layout.segments.get(kind, ()))
-        file = b'\xff\xd8' + tables + bytes(frame) + layout.segments[SOS][0] + data + PADDING
-        try:
-            Image.frombytes('L', (-(-width // 8), -(-height // 8)), file, 'jpeg', ('L', '', 8, 0))
-        except ValueError:
-            return False
+
+def _is_complete(layout: Layout, data: bytes, count: int) -> bool:
+    """Return whether ``data`` holds ``count`` minimum coded units."""
+    rows, odd = divmod(count, layout.mcus[0])
+    columns, rows = (count, 1) if odd else (layout.mcus[0], rows)
+    width, height = columns * layout.mcu[0], rows * layout.mcu[1]
+    if width > LONGEST or height > LONGEST:
         return True
+    frame = bytearray(layout.segments[layout.frame][0])
+    frame[5:9] = height.to_bytes(2, 'big') + width.to_bytes(2, 'big')
+    tables = b''.join(segment for kind in (DQT, DHT) for segment in layout.segments.get(kind, ()))
+    file = b'\xff\xd8' + tables + bytes(frame) + layout.segments[SOS][0] + data + PADDING
+    try:
+        Image.frombytes('L', (-(-width // 8), -(-height // 8)), file, 'jpeg', ('L', '', 8, 0))
+    except ValueError:
+        return False
+    return True
 
 
 def missing(image: Image.Image) -> float:
@@ -182,7 +180,7 @@ def missing(image: Image.Image) -> float:
 
 
 def read_layout(data: bytes) -> Layout | None:
-    """Return what the markers say; None where those before the first scan cannot be read."""
+    """Return the layout of a JPEG; None where the markers before the first scan cannot be read."""
     layout, at = Layout(), 2
     marks = codes = np.zeros(0, int)
     try:
@@ -201,7 +199,11 @@ def read_layout(data: bytes) -> Layout | None:
             if code == SOS:
                 if not layout.start:
                     layout.start = at
-                    marks, codes = _marks(data, at)
+                    values = np.frombuffer(data, np.uint8)[at:]
+                    where = np.flatnonzero(values[:-1] == 0xFF)
+                    following = values[where + 1]
+                    real = (following != 0) & (following != 0xFF)
+                    marks, codes = where[real] + at, following[real]
                 later = marks[(marks >= at) & ((codes < 0xD0) | (codes > 0xD7))]
                 if not len(later):
                     break
@@ -213,15 +215,6 @@ def read_layout(data: bytes) -> Layout | None:
     except (LookupError, ValueError, ZeroDivisionError):
         return None
     return layout
-
-
-def _marks(data: bytes, start: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where markers are from ``start`` on, and their codes."""
-    values = np.frombuffer(data, np.uint8)[start:]
-    where = np.flatnonzero(values[:-1] == 0xFF)
-    codes = values[where + 1]
-    real = (codes != 0) & (codes != 0xFF)
-    return where[real] + start, codes[real]
 
 
 def _read_scan(layout: Layout, data: bytes, marks: np.ndarray, codes: np.ndarray) -> None:

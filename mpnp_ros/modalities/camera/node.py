@@ -18,7 +18,7 @@ from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.camera.calibration import facing, image_size, nominal_yaw, optical_rotation
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.health import CameraLimits
-from mpnp_ros.modalities.camera.images import CameraFrame, CameraView
+from mpnp_ros.modalities.camera.images import CameraFrame, CameraView, ImageFile
 from mpnp_ros.nodes.discovery import (
     CAMERA_INFO,
     COMPRESSED,
@@ -186,7 +186,9 @@ class CameraNode(SynchronizedEncoder):
         alone = len(self.joined) == 1
         otherwise = 'taking the direction of its name' if named else \
             'taking it as looking ahead' if alone else 'leaving it out'
-        pose = self.mounts.pose(camera, frame_id, self.values.base_frame, otherwise)
+        mounts = self.mounts
+        assert mounts is not None  # the encoder is loaded
+        pose = mounts.pose(camera, frame_id, self.values.base_frame, otherwise)
         if pose is not None:
             rotation, amiss = optical_rotation(pose[:3, :3], frame_id)
             self.concerns.set(f'{camera} axis', f'{camera}: {amiss}' if amiss else '')
@@ -194,10 +196,10 @@ class CameraNode(SynchronizedEncoder):
         self.concerns.set(f'{camera} axis', '')
         if named or alone:
             return None if named else facing(0.)
-        raise ImageError(f'{camera}: {self.mounts.unknown(frame_id, self.values.base_frame)}; or add its '
+        raise ImageError(f'{camera}: {mounts.unknown(frame_id, self.values.base_frame)}; or add its '
                          'name to encoder.nominal_views and its direction to encoder.nominal_yaws')
 
-    def _calibration(self, item: Input, image: np.ndarray | bytes) -> Calibration:
+    def _calibration(self, item: Input, image: np.ndarray | ImageFile) -> Calibration:
         """Return the viewing directions of the pixels; every assumption is a concern while it lasts."""
         camera, field = item.source, f'{self.encoder.config.nominal_fov:g} degrees'
         topic = self.resolve_topic_name(self._info_topics[camera])
@@ -222,6 +224,8 @@ class CameraNode(SynchronizedEncoder):
         A calibration that was latched before the node came is heard by a subscription of its own.  It is made
         where such a publisher is seen, because one of other publishers would be told that nothing will come.
         """
+        mounts = self.mounts
+        assert mounts is not None  # the encoder is loaded
         while camera not in self._infos:
             if camera not in self._latched and any(
                     publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
@@ -232,7 +236,7 @@ class CameraNode(SynchronizedEncoder):
                     QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL),
                     callback_group=self.inputs_group,
                     event_callbacks=SubscriptionEventCallbacks(incompatible_qos=lambda event: None)))
-            left = self.mounts.patience()
+            left = mounts.patience()
             if left <= 0:
                 break
             time.sleep(min(0.05, left))

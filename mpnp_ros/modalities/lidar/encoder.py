@@ -1,7 +1,7 @@
 """The LiDAR encoders: a range view through a vision transformer, and a polar grid through a head.
 
-The range view goes in four pictures through a transformer trained on photographs, as no pre-trained LiDAR
-encoder was available.  Its features of range views carry over: scans agree with each other at .89 to .97,
+The range view passes in four pictures through a transformer trained on photographs, as no pre-trained LiDAR
+encoder was available.  Its features serve range views too: scans agree with each other at .89 to .97,
 shuffled ones at .09 to .23.  The head reads a polar bird's-eye grid around the vehicle and gives expected
 object counts by direction.
 """
@@ -15,12 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.modalities.geometry import (
-    in_base_frame,
-    sector_azimuths,
-    sector_of,
-    wrap_azimuth,
-)
+from mpnp_ros.modalities.geometry import in_base_frame, sector_azimuths, sector_of, wrap_azimuth
 from mpnp_ros.modalities.heads import Head, load_head
 from mpnp_ros.modalities.lidar.config import PICTURES, LidarConfig
 from mpnp_ros.modalities.lidar.sweep import (
@@ -36,14 +31,14 @@ from mpnp_ros.modalities.vision_weights import Backbone, load_backbone
 from mpnp_ros.tokens import NO_SOURCE, SECTORS, ModalityTokens
 
 VERSION = 1  # goes up whenever `LidarEncoder` gives other tokens for the same sweep
-BLIND = 6  # so many sectors of 5 degrees side by side without a single point are not looked to
+BLIND = 6  # adjacent sectors of 5 degrees without a single point that count as not looked at
 
 
 class LidarEncoder:
     """Encode a :class:`LidarFrame`; see :class:`mpnp_ros.modalities.registry.Encoder`.
 
-    One token per sector, clockwise from the sensor's back.  A sensor turned about the vertical on the robot
-    changes the azimuths only, and of one that leans the sweep is as a level one would see it.
+    One token per sector, clockwise from the sensor's back.  Turning the sensor about the vertical changes the
+    azimuths only; the sweep of a leaning sensor is encoded as a level one would see it.
     """
 
     modality = 'lidar'
@@ -80,22 +75,19 @@ def sector_tokens(frame: LidarFrame, fingerprint: str, values: np.ndarray,
                   azimuth: np.ndarray, **limits: Any) -> ModalityTokens:
     """Return tokens ``values`` [sectors, D] of one sweep with their directions [sectors].
 
-    Their source index is NO_SOURCE where the sensor does not look.  limits: of a head, see Head.limits.
+    Their source index is NO_SOURCE where the sensor does not look: in wide gaps of the sweep.  limits: of a
+    head, see Head.limits.
     """
-    return ModalityTokens(
-        modality='lidar', encoder=fingerprint, values=values, azimuth=azimuth, sources=(frame.name,),
-        source_index=np.where(_looked_to(frame)[sector_of(azimuth)], 0, NO_SOURCE).astype(np.uint16),
-        source_stamps_ns=(frame.stamp_ns,), stamp_ns=frame.stamp_ns, frame_id=frame.frame_id,
-        **limits)
-
-
-def _looked_to(frame: LidarFrame) -> np.ndarray:
-    """Return the visible sectors of the base frame, bool [SECTORS]: all but wide gaps in the sweep."""
     points = np.asarray(frame.points)[:, :3]
     x, y, _ = in_base_frame(frame, points[np.isfinite(points).all(1)]).T
     empty = np.bincount(sector_of(np.arctan2(y, x)), minlength=SECTORS) == 0
     gap = np.logical_and.reduce([np.roll(empty, -step) for step in range(BLIND)])
-    return ~np.logical_or.reduce([np.roll(gap, step) for step in range(BLIND)])
+    looked = ~np.logical_or.reduce([np.roll(gap, step) for step in range(BLIND)])
+    return ModalityTokens(
+        modality='lidar', encoder=fingerprint, values=values, azimuth=azimuth, sources=(frame.name,),
+        source_index=np.where(looked[sector_of(azimuth)], 0, NO_SOURCE).astype(np.uint16),
+        source_stamps_ns=(frame.stamp_ns,), stamp_ns=frame.stamp_ns, frame_id=frame.frame_id,
+        **limits)
 
 
 class PolarEncoder:

@@ -1,6 +1,6 @@
-"""Whether a sweep shows the surroundings: enough returns, from far enough, from all around.
+"""Quality of a sweep: enough returns, from far enough, from all around.
 
-Seen (lowest / median / highest of a set; usable: finite and farther than ``min_range``):
+Measured (lowest / median / highest of a set; usable: finite and farther than ``min_range``):
 
     ======================  ========================  =======  =================  ===================
     sweeps                  usable returns            share    median range, m    5 % are beyond, m
@@ -30,7 +30,7 @@ SECTORS = 36
 
 @dataclass(frozen=True)
 class LidarLimits(HealthLimits):
-    """When a sweep is worth nothing, and when nothing is lost."""
+    """Limits of a sweep's quality, 0 at the first value and 1 at the second."""
 
     min_range: float = option(1.0, 'nearer returns are of the robot itself, or of dirt on the sensor, and '
                                    'are not usable', unit='m', low=0, high=100)
@@ -72,14 +72,11 @@ class LidarJudge:
         if not len(points):
             return
         middle, far = np.percentile(distance, (50, 95))
-        empty = 1 - len(np.unique(_sectors(levelled(frame, points)))) / SECTORS
+        x, y, _ = levelled(frame, points).T
+        turn = np.arctan2(y, x) / (2 * np.pi) + 0.5
+        sector = np.minimum((turn * SECTORS).astype(np.int64), SECTORS - 1)
+        empty = 1 - len(np.unique(sector)) / SECTORS
         yield HealthFinding(grade(middle, limits.median_range),
                             f'sees too near (median range {middle:.1f} m)')
         yield HealthFinding(grade(far, limits.far_range), f'does not see far (95 % within {far:.1f} m)')
         yield HealthFinding(grade(empty, limits.empty), f'sees nothing in {empty:.0%} of all directions')
-
-
-def _sectors(points: np.ndarray) -> np.ndarray:
-    """Number of the sector, 0 to 35, in which each of the points [N, 3] lies."""
-    turn = np.arctan2(points[:, 1], points[:, 0]) / (2 * np.pi) + 0.5
-    return np.minimum((turn * SECTORS).astype(np.int64), SECTORS - 1)

@@ -84,7 +84,9 @@ class LidarNode(EncoderNode):
     def part(self, item: Input) -> LidarFrame:
         """Return the sweep with its mounting; without one, the sensor is in the base frame."""
         points, base = to_points(item.message), self.values.base_frame
-        pose = self.mounts.pose(item.source, item.message.header.frame_id, base, 'taking them as the same')
+        mounts = self.mounts
+        assert mounts is not None  # the encoder is loaded
+        pose = mounts.pose(item.source, item.message.header.frame_id, base, 'taking them as the same')
         if pose is None:
             pose = np.eye(4)
         return LidarFrame(points.xyz, points.intensity, pose[:3, :3], pose[:3, 3], item.stamp_ns, item.source,
@@ -109,8 +111,9 @@ class LidarNode(EncoderNode):
     def _read(self, lidar: FoundSensor) -> None:
         self._named = lidar.name
         if self._others:
-            self.get_logger().warning(f'several LiDARs found: reading {lidar.topic}, not '
-                                      f'{", ".join(self._others)}; set `topic` to read another')
+            log = self.get_logger()  # type: ignore[no-untyped-call]  # rclpy does not annotate it
+            log.warning(f'several LiDARs found: reading {lidar.topic}, not {", ".join(self._others)}; set '
+                        '`topic` to read another')
         self.expect(lidar.topic)
         self.listen(PointCloud2, lidar.topic, self._receive)
 

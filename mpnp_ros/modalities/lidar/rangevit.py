@@ -1,7 +1,7 @@
 """RangeViT's encoder: a convolutional stem and a vision transformer on the range view of a whole sweep.
 
-Ando et al. 2023, valeoai/rangevit; used by arXiv:2312.07886 without its decoder.  The
-weights come from :mod:`mpnp_ros.modalities.lidar.convert`.  Module names are those of the checkpoint.
+Ando et al. 2023, valeoai/rangevit; used by arXiv:2312.07886 without its decoder.  The weights come from
+:mod:`mpnp_ros.modalities.lidar.convert`.  Module names are those of the checkpoint.
 """
 from __future__ import annotations
 
@@ -124,7 +124,13 @@ class RangeVitEncoder:
     def encode(self, frame: LidarFrame) -> ModalityTokens:
         """Return one token per sector, directed by the sensor's rotation; raises PointCloudError."""
         view, filled = rangevit_view(frame, self.config.min_range)
-        return sector_tokens(frame, self.fingerprint, self._values(view, filled), self._azimuths(frame))
+        azimuth, rotation = view_azimuths(self.config.sectors), sensor_rotation(frame)
+        if is_level(rotation):
+            level = np.stack([np.cos(azimuth), np.sin(azimuth), np.zeros_like(azimuth)], axis=1)
+            azimuth = azimuth_of(level @ rotation.T)
+        else:
+            azimuth = wrap_azimuth(azimuth + heading_of(rotation))
+        return sector_tokens(frame, self.fingerprint, self._values(view, filled), azimuth)
 
     @torch.inference_mode()
     def _values(self, view: np.ndarray, filled: np.ndarray) -> np.ndarray:
@@ -133,14 +139,6 @@ class RangeVitEncoder:
         scaled *= torch.from_numpy(filled).to(scaled.device)
         patches = network.norm(network(scaled, (SHAPE.depth,)).patches[0]).float()
         return pool_columns(patches, self.config.sectors)[0].cpu().numpy()
-
-    def _azimuths(self, frame: LidarFrame) -> np.ndarray:
-        azimuth = view_azimuths(self.config.sectors)
-        rotation = sensor_rotation(frame)
-        if not is_level(rotation):
-            return wrap_azimuth(azimuth + heading_of(rotation))
-        level = np.stack([np.cos(azimuth), np.sin(azimuth), np.zeros_like(azimuth)], axis=1)
-        return azimuth_of(level @ rotation.T)
 
 
 def rangevit_view(frame: LidarFrame, min_range: float) -> tuple[np.ndarray, np.ndarray]:

@@ -90,7 +90,7 @@ def usable_points(frame: LidarFrame, min_range: float) -> Cloud:
 
 
 def are_shares(values: np.ndarray) -> bool:
-    """Whether intensities [N], all finite and of :data:`ENOUGH` points, are shares of the full scale, 0 to 1.
+    """Return whether intensities [N], finite and :data:`ENOUGH`, are shares of the full scale, 0 to 1.
 
     Integers are not taken for shares: a weak sensor on a scale of 255 gives 0 and 1 too.
     """
@@ -102,8 +102,8 @@ def are_shares(values: np.ndarray) -> bool:
 class IntensityScale:
     """Brings the sweeps of one sensor to the full scale that its encoder reads.
 
-    full: what a perfect reflector has at the encoder.  given: what it has in the sweeps; 0: it is found, 1 of
-    shares and ``full`` of anything else, and sweeps too small to tell have that of the one before.
+    full: intensity of a perfect reflector at the encoder.  given: the same in the sweeps; 0: it is found, 1
+    for shares and ``full`` for anything else.  Sweeps too small to tell keep the scale of the one before.
     """
 
     def __init__(self, full: float, given: float = 0.) -> None:
@@ -111,7 +111,7 @@ class IntensityScale:
         self._shares = False
 
     def fit(self, intensity: np.ndarray | None) -> tuple[np.ndarray | None, str]:
-        """Return intensities [N] on the encoder's scale, and what does not fit it in words, or ''."""
+        """Return intensities [N] on the encoder's scale, and a misfit in words, or ''."""
         if intensity is None:
             return None, ''
         known = intensity[np.isfinite(intensity)]

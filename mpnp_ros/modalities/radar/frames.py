@@ -27,10 +27,11 @@ class RadarScan:
     """What one radar measured at one moment; N may be 0.
 
     points: [N, 3] x y z metres, sensor frame.
-    velocity, compensated: [N, 2] metres/second along x and y of the sensor, relative to the radar, and over
-        ground, that is without the radar's own motion; only the part along the line of sight is measured.
+    velocity: [N, 2] metres/second along x and y of the sensor, relative to the radar.
+    compensated: [N, 2] the same over ground, without the radar's own motion; only the part along the line of
+        sight is measured.
     rcs: [N] radar cross section, dBsm.
-    dyn_prop: [N] how the radar calls the motion: codes of nuScenes, 0 moving .. 7 stopped.
+    dyn_prop: [N] state of motion according to the radar: codes of nuScenes, 0 moving .. 7 stopped.
     rotation, translation: [3, 3] and [3] metres, sensor to base frame; None means that they coincide.
     name: of the sensor; stamp_ns: sensor time.
     """
@@ -61,7 +62,7 @@ def radar_scan(records: np.ndarray, name: str, stamp_ns: int = 0, rotation: np.n
     records: structured [N] with :data:`FIELDS` and optionally those of :data:`SOUND`; the rest as in
     RadarScan.
     """
-    for field in SOUND.keys() & set(records.dtype.names):
+    for field in SOUND.keys() & set(records.dtype.names or ()):
         records = records[records[field] == SOUND[field]]
     return RadarScan(_columns(records, 'x', 'y', 'z'), _columns(records, 'vx', 'vy'),
                      _columns(records, 'vx_comp', 'vy_comp'), _columns(records, 'rcs')[:, 0],
@@ -121,6 +122,6 @@ def radial_speed(points: np.ndarray, velocity: np.ndarray) -> np.ndarray:
 
 
 def _columns(records: np.ndarray, *names: str) -> np.ndarray:
-    """Fields as float32 [N, len(names)]; a number beyond float32 becomes infinite."""
+    """Return fields as float32 [N, len(names)]; a number beyond float32 becomes infinite."""
     with np.errstate(over='ignore', invalid='ignore'):
         return np.stack([records[name].astype(np.float32) for name in names], axis=1)

@@ -1,8 +1,8 @@
-"""Whether radars show the surroundings: all of them, with enough returns from far enough, and with speeds.
+"""Quality of radar scans: all radars present, enough returns from far enough, and speeds.
 
-Seen (lowest / median / highest of 400 scans of single radars in the world by day; light and weather do not
-change what its radars see): 13 / 52 / 133 returns, all of them usable; 5 % are beyond 37 / 124 / 146 m; no
-speed is exactly zero.  All have quality 1.  Real radars have not been seen.
+Measured (lowest / median / highest of 400 scans of single radars in the world by day; light and weather do
+not change its radars): 13 / 52 / 133 returns, all of them usable; 5 % are beyond 37 / 124 / 146 m; no speed
+is exactly zero.  All have quality 1.  Real radars have not been measured.
 """
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mpnp_ros.options import option
 
 @dataclass(frozen=True)
 class RadarLimits(HealthLimits):
-    """When a radar is worth nothing, and when nothing is lost."""
+    """Limits of a radar's quality, 0 at the first value and 1 at the second."""
 
     min_range: float = option(1.0, 'nearer returns are of the robot itself, or of dirt on the sensor, and '
                                    'are not usable', unit='m', low=0, high=100)
@@ -41,8 +41,8 @@ class RadarLimits(HealthLimits):
         (1.0, 0.9), 'share of the usable returns that have no speed at all relative to the radar, while '
                     f'another radar sees speeds: {SCALE}', low=0, high=1)
     silent_after: float = option(
-        2.0, 'a radar is worth nothing when it has been there before and no scan has come from it for so '
-             'long; 0: never', unit='s', low=0, high=3600)
+        2.0, 'time a radar that was present may be missing before its quality is 0; 0: never', unit='s',
+        low=0, high=3600)
 
     def judge(self) -> RadarJudge:
         """Return a new judge with these limits."""
@@ -50,10 +50,10 @@ class RadarLimits(HealthLimits):
 
 
 class RadarJudge:
-    """Judges a :class:`RadarFrame`; remembers of every radar by name when it was last there.
+    """Judges a :class:`RadarFrame`; remembers by name when each radar was last present.
 
-    A robot that stands among things that stand sees no speeds: they are missed only where another radar of
-    the frame has some.
+    A standing robot among standing things sees no speeds: they are missed only where another radar of the
+    frame has some.
     """
 
     def __init__(self, limits: RadarLimits) -> None:

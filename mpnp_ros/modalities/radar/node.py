@@ -109,10 +109,12 @@ class RadarNode(SynchronizedEncoder):
         """
         records = to_records(item.message, FIELDS, SOUND)
         frame_id, base, alone = item.message.header.frame_id, self.values.base_frame, len(self.joined) == 1
-        pose = self.mounts.pose(item.source, frame_id, base,
+        mounts = self.mounts
+        assert mounts is not None  # the encoder is loaded
+        pose = mounts.pose(item.source, frame_id, base,
                                 'taking them as the same' if alone else 'leaving it out')
         if pose is None and not alone:
-            raise PointCloudError(f'{item.source}: {self.mounts.unknown(frame_id, base)}')
+            raise PointCloudError(f'{item.source}: {mounts.unknown(frame_id, base)}')
         if pose is None:
             pose = np.eye(4)
         return radar_scan(records, item.source, item.stamp_ns, pose[:3, :3], pose[:3, 3])

@@ -85,7 +85,7 @@ def test_a_direction_can_be_given_in_the_config():
 
 
 @pytest.mark.parametrize('bad, message', [
-    (CameraView('cam_mast', b''), "'cam_mast'.*which way.*nominal_views"),
+    (CameraView('cam_mast', b''), "'cam_mast'.*direction is unknown.*nominal_views"),
     (view(rotation=np.ones((3, 3))), "'cam_front'.*rotation"),
     (view(intrinsics=np.diag([800.0, 0, 1])), "'cam_front'.*focal lengths"),
     (view(intrinsics=np.full((3, 3), np.inf)), "'cam_front'.*focal lengths"),
