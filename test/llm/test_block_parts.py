@@ -102,7 +102,7 @@ def test_each_row_goes_through_the_matrices_chosen_for_it(lm):
 
 def test_folding_changes_nothing_of_the_model_even_while_it_runs(lm):
     layout = TextLayout.causal(IDS)
-    before = {key: one.clone() for key, one in lm.model.state_dict().items()}
+    before = {key: tensor.clone() for key, tensor in lm.model.state_dict().items()}
     expected, folded_outputs, stock_outputs = run(lm, layout), [], []
     folded = [lm.parts(block).attending_after(random_map(lm.width, block)) for block in range(lm.blocks)]
     altered = AlteredModel(lm, {parts.index: lambda _, *rest, parts=parts: parts.run(*rest)
@@ -119,10 +119,10 @@ def test_folding_changes_nothing_of_the_model_even_while_it_runs(lm):
     for thread in threads:
         thread.join()
     assert len(stock_outputs) == len(folded_outputs) == 10
-    assert all(torch.equal(one, expected) for one in stock_outputs)
-    assert all(torch.equal(one, folded_outputs[0]) for one in folded_outputs)
+    assert all(torch.equal(output, expected) for output in stock_outputs)
+    assert all(torch.equal(output, folded_outputs[0]) for output in folded_outputs)
     assert not torch.allclose(folded_outputs[0], expected, atol=1e-3)
-    assert all(torch.equal(one, before[key]) for key, one in lm.model.state_dict().items())
+    assert all(torch.equal(tensor, before[key]) for key, tensor in lm.model.state_dict().items())
 
 
 def test_attention_over_the_prefix_alone(lm, make_prefix):

@@ -124,7 +124,8 @@ def test_a_batch_reads_as_one_by_one(tiny_lm: Callable, family: str, make_prefix
                                      reach: str) -> None:
     lm, trie = tiny_lm(family), ChoiceTrie(tiny_lm(family).tokenizer, CHOICES)
     questions = ['what is to the front left of the truck with rider?', 'what?', QUESTION]
-    batch = prepare_batch(lm, [ChoiceText(lm, PromptTemplate(), one, trie) for one in questions], 2, reach)
+    texts = [ChoiceText(lm, PromptTemplate(), question, trie) for question in questions]
+    batch = prepare_batch(lm, texts, 2, reach)
     for question, read in zip(questions, batch, strict=True):
         alone = prepare(lm, PromptTemplate(), question, CHOICES, 2, reach)
         assert (read.prompt_tokens, read.rows.start) == (alone.prompt_tokens, alone.rows.start)
@@ -137,7 +138,7 @@ def test_a_batch_reads_as_one_by_one(tiny_lm: Callable, family: str, make_prefix
 def test_what_sees_the_prefix_differs_between_reaches(tiny_lm: Callable, make_prefix: Callable) -> None:
     lm, prefix = tiny_lm(), make_prefix(tiny_lm())
     prepared = (prepare(lm, PromptTemplate(), QUESTION, CHOICES, 2, reach) for reach in ('answer', 'all'))
-    answer, everywhere = (choice_log_probabilities(lm, one, prefix) for one in prepared)
+    answer, everywhere = (choice_log_probabilities(lm, question, prefix) for question in prepared)
     assert not torch.allclose(answer, everywhere, atol=1e-3)
 
 

@@ -40,10 +40,10 @@ def test_a_second_run_reads_nothing_and_gets_the_same(tiny_lm, tmp_path, read, m
     expected = prepare_batch(lm, texts(lm), first, reach)
     for _ in range(2):
         prepared = QuestionFiles(tmp_path).prepare(lm, texts(lm), first, reach)
-        for one, same in zip(prepared, expected, strict=True):
-            assert torch.equal(one.hidden, same.hidden)
+        for question, same in zip(prepared, expected, strict=True):
+            assert torch.equal(question.hidden, same.hidden)
             prefix = make_prefix(lm) if first <= 2 else None
-            assert torch.equal(choice_log_probabilities(lm, one, prefix),
+            assert torch.equal(choice_log_probabilities(lm, question, prefix),
                                choice_log_probabilities(lm, same, prefix))
     assert read == [3]
 
@@ -102,7 +102,8 @@ def test_upper_blocks_alone_find_what_the_whole_model_read(tiny_lm_folder, tmp_p
     upper = load_upper_blocks(tiny_lm_folder, 2, 'cpu', 'float32')
     expected = QuestionFiles(tmp_path).prepare(whole, texts(whole), 2, 'answer')
     prepared = QuestionFiles(tmp_path).prepare(upper, texts(upper), 2, 'answer')
-    assert all(torch.equal(one.hidden, same.hidden) for one, same in zip(prepared, expected, strict=True))
+    assert all(torch.equal(question.hidden, same.hidden)
+               for question, same in zip(prepared, expected, strict=True))
     with pytest.raises(QuestionError, match=r'^2 questions .*where are.* not kept .*whole model'):
         QuestionFiles(tmp_path).prepare(upper, texts(upper, 'where are you?', 'what?', 'who?'), 2, 'answer')
     with pytest.raises(QuestionError, match=r'block 3 in torch\.float32'):

@@ -55,10 +55,11 @@ def test_texts_taken_from_a_batch_hold_their_columns_and_stack_again() -> None:
     short, long = batch.text(0, 2), batch.text(1, 5)
     assert (short.length(3), long.length(4), short.nbytes) == (2, 5, filled(2, 3, 4).nbytes)
     for block in (3, 4):
-        for one, same in zip(held(short, block), held(filled(2, 3, 4), block), strict=True):
-            assert torch.equal(one, same)
-        for one, same in zip(held(TextCache.stack([short, long], 5), block), held(batch, block), strict=True):
-            assert torch.equal(one, same)
+        for side, same in zip(held(short, block), held(filled(2, 3, 4), block), strict=True):
+            assert torch.equal(side, same)
+        stacked = TextCache.stack([short, long], 5)
+        for side, same in zip(held(stacked, block), held(batch, block), strict=True):
+            assert torch.equal(side, same)
     mixed = TextCache.stack([short, filled(5, 3, 4, seed=1)], 5)
     assert all(torch.equal(*sides) for sides in zip(held(mixed, 4), held(batch, 4), strict=True))
     short.update(*torch.ones(2, 1, 2, 1, 3), 3)

@@ -49,7 +49,7 @@ def upper_logits(lm: LanguageModel, hidden: torch.Tensor, prefix: dict, tokens: 
 
 def held(lm: LanguageModel) -> int:
     """How many numbers a model has in memory."""
-    return sum(one.numel() for one in {id(one): one for one in lm.model.parameters()}.values())
+    return sum(parameter.numel() for parameter in set(lm.model.parameters()))
 
 
 @torch.no_grad()
@@ -72,9 +72,9 @@ def test_it_is_the_same_model_with_less_in_memory(folder):
     assert (upper.dtype, upper.device, upper.max_tokens) == (whole.dtype, whole.device, whole.max_tokens)
     assert (whole.first_block, whole.reads_text) == (0, True)
     assert (upper.first_block, upper.reads_text) == (3, False)
-    assert not any(one.requires_grad for one in upper.model.parameters())
-    assert not any(one.is_meta for one in (*upper.model.parameters(), *upper.model.buffers()))
-    block = sum(one.numel() for one in whole.family.blocks[3].parameters())
+    assert not any(parameter.requires_grad for parameter in upper.model.parameters())
+    assert not any(tensor.is_meta for tensor in (*upper.model.parameters(), *upper.model.buffers()))
+    block = sum(parameter.numel() for parameter in whole.family.blocks[3].parameters())
     head = whole.model.get_output_embeddings().weight.numel()
     norms = held(upper) - block - head
     assert 0 <= norms <= 2 * whole.width + whole.width * whole.shape.embedding_width
@@ -121,8 +121,8 @@ def test_several_files_and_names_without_the_body(tmp_path, tiny_model, tiny_tok
     expected = upper_logits(load_language_model(folder, **EXACT), hidden, {}, None)
     assert torch.equal(upper_logits(load_upper_blocks(folder, 2, **EXACT), hidden, {}, None), expected)
     for file in folder.glob('*.safetensors'):
-        save_file({name.removeprefix('transformer.'): one for name, one in load_file(file).items()}, file,
-                  {'format': 'pt'})
+        bare = {name.removeprefix('transformer.'): tensor for name, tensor in load_file(file).items()}
+        save_file(bare, file, {'format': 'pt'})
     assert torch.equal(upper_logits(load_upper_blocks(folder, 2, **EXACT), hidden, {}, None), expected)
 
 
@@ -147,6 +147,6 @@ def test_what_is_below_is_not_even_read(llama):
     """A model without its lower blocks is enough."""
     file = llama / 'model.safetensors'
     state = load_file(file)
-    save_file({name: one for name, one in state.items() if not name.startswith('model.layers.1.')}, file,
-              {'format': 'pt'})
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith('model.layers.1.')}
+    save_file(kept, file, {'format': 'pt'})
     assert load_upper_blocks(llama, 2, **EXACT).blocks == 4

@@ -89,7 +89,7 @@ def new_altered(tiny_lm: Callable) -> Callable[..., Method]:
 def model_of() -> Callable[..., LanguageModel]:
     """The model by which a method reads texts that see some modalities: (method, those of each text)."""
     return lambda method, *seen: method.model_for(
-        method._connections.snapshot(), [frozenset(one) for one in seen])
+        method._connections.snapshot(), [frozenset(modalities) for modalities in seen])
 
 
 def make_link(lm: LanguageModel, modality: str = 'camera', seed: int = 0, **options: object) -> LatentLink:

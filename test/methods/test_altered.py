@@ -127,17 +127,17 @@ def test_training_reaches_every_parameter_and_answers_follow(new_altered, frame,
     method = new_altered(name, 'gpt2')
     frozen = {key: tensor.clone() for key, tensor in method.lm.model.state_dict().items()}
     frames, parameters = sets_of(frame), list(method.trainable_parameters())
-    assert len({id(one) for one in parameters}) == len(parameters)
+    assert len({id(parameter) for parameter in parameters}) == len(parameters)
     examples = [method.prepare_answer(QUESTIONS[row % 3], CHOICES[row], CHOICES) for row in range(4)]
     asked = [example.question for example in examples]
     before = method.answer_batch(asked, frames)
     steps = optimiser(parameters, lr=.1)
     method.answer_losses(examples, frames).mean().backward()
-    assert all(bool(one.grad.any()) for one in parameters)
+    assert all(bool(parameter.grad.any()) for parameter in parameters)
     steps.step()
     after = method.answer_batch(asked, frames)
     method.fold = False
-    assert [one.probabilities for one in after] == chances(method.answer_batch(asked, frames))
+    assert [reply.probabilities for reply in after] == chances(method.answer_batch(asked, frames))
     assert after[1].probabilities != pytest.approx(before[1].probabilities, abs=1e-3)
     assert all(torch.equal(tensor, frozen[key]) for key, tensor in method.lm.model.state_dict().items())
 
@@ -164,7 +164,7 @@ def test_links_are_kept_and_the_newest_shared_part_serves_all(new_altered, tiny_
         again.plug(load_link(tmp_path / modality, lm=again.lm))
     assert len({id(link.shared) for link in again.links().values()}) == 1
     for tokens in sets_of(frame):
-        pair = [one.answer(one.prepare(QUESTIONS[0], CHOICES), tokens) for one in (method, again)]
+        pair = [each.answer(each.prepare(QUESTIONS[0], CHOICES), tokens) for each in (method, again)]
         assert pair[0].probabilities == pair[1].probabilities
 
 
@@ -184,5 +184,5 @@ def test_learned_constants_take_the_place_of_a_sensor(tiny_lm, name):
     method.plug(method.spec.link(method.spec.link.config_type.blind(method.lm, 6, 2)))
     examples = [method.prepare_answer(QUESTIONS[1], answer, CHOICES) for answer in CHOICES[:2]]
     method.answer_losses(examples, [{}, {}]).mean().backward()
-    assert all(one.grad is not None for one in method.trainable_parameters())
+    assert all(parameter.grad is not None for parameter in method.trainable_parameters())
     assert method.answer(examples[0].question, {}).used == ()

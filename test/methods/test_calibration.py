@@ -30,11 +30,11 @@ def test_states_and_tokens_are_standardised_by_what_the_questions_and_frames_are
     frames, examples = [{'camera': frame(seed)} for seed in range(3)], examples_of(method)
     method.calibrate(examples, frames)
     found = statistics(method)
-    values = torch.from_numpy(np.concatenate([one['camera'].values for one in frames]))
-    ends = torch.cat([one.question.prepared.hidden[:, one.question.prepared.prompt_tokens - 1]
-                      for one in examples])
-    inner = torch.cat([one.question.prepared.hidden[0, 1:one.question.prepared.prompt_tokens]
-                       for one in examples])
+    values = torch.from_numpy(np.concatenate([tokens['camera'].values for tokens in frames]))
+    ends = torch.cat([example.question.prepared.hidden[:, example.question.prepared.prompt_tokens - 1]
+                      for example in examples])
+    inner = torch.cat([example.question.prepared.hidden[0, 1:example.question.prepared.prompt_tokens]
+                       for example in examples])
     for name, samples in (('standard', values), ('pooling.standard_end', ends),
                           ('pooling.standard_question', inner)):
         torch.testing.assert_close(found[f'{name}.mean'], samples.mean(0), rtol=1e-4, atol=1e-5)
@@ -48,7 +48,7 @@ def test_each_link_measures_its_own_tokens_at_its_own_block_once(new_method, plu
     frames = [{'camera': frame(0), 'lidar': frame(7)}, {'camera': frame(1)}, {'lidar': frame(8)}, {}]
     method.calibrate(examples, frames)
     found = statistics(method, modality)
-    values = np.concatenate([one[modality].values for one in frames if modality in one])
+    values = np.concatenate([tokens[modality].values for tokens in frames if modality in tokens])
     torch.testing.assert_close(found['standard.mean'], torch.from_numpy(values.mean(0)))
     method.calibrate(examples[:2], [{'camera': frame(2), 'lidar': frame(3)}])
     assert all(torch.equal(tensor, found[name]) for name, tensor in statistics(method, modality).items())
@@ -74,7 +74,7 @@ def test_the_blind_link_measures_questions_only(tiny_lm):
 
 def test_the_published_form_has_nothing_to_measure(new_method, frame):
     method = new_method(name='mpnp_published')
-    before = [one.clone() for one in method.trainable_parameters()]
+    before = [parameter.clone() for parameter in method.trainable_parameters()]
     method.calibrate(examples_of(method), [{'camera': frame()}])
     assert all(torch.equal(*pair) for pair in zip(before, method.trainable_parameters(), strict=True))
 

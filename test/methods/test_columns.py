@@ -61,9 +61,9 @@ def close(reply, other, tolerance=1e-5):
 @given(st.sampled_from(peers()), st.sampled_from(['llama', 'opt']), SEEDS)
 def test_a_batch_answers_as_one_by_one(tiny_lm, frame, name, family, seed):
     method = plugged(tiny_lm(family), name, seed, ('camera', 'lidar'))
-    one, other = frame(seed), frame(seed + 1, 3, 'lidar')
-    questions = [(QUESTION, {'camera': one}), ('what is it?', {'camera': one, 'lidar': other}),
-                 ('is the truck moving?', {}), (QUESTION, {'lidar': other}), (QUESTION, {'camera': one})]
+    camera, other = frame(seed), frame(seed + 1, 3, 'lidar')
+    questions = [(QUESTION, {'camera': camera}), ('what is it?', {'camera': camera, 'lidar': other}),
+                 ('is the truck moving?', {}), (QUESTION, {'lidar': other}), (QUESTION, {'camera': camera})]
     together = method.answer_batch([method.prepare(text, CHOICES) for text, _ in questions],
                                    [tokens for _, tokens in questions])
     for (text, tokens), reply in zip(questions, together, strict=True):
@@ -99,7 +99,7 @@ def test_all_that_is_trained_gets_a_gradient_and_nothing_else_changes(tiny_lm, f
     method = plugged(lm, name, modalities=('camera', 'lidar'))
     frozen = {key: tensor.clone() for key, tensor in lm.model.state_dict().items()}
     parameters = list(method.trainable_parameters())
-    assert len({id(one) for one in parameters}) == len(parameters)
+    assert len({id(parameter) for parameter in parameters}) == len(parameters)
     optimiser = torch.optim.AdamW(parameters, lr=1e-3)
     items = [('how many cars?', 'one'), ('what is the truck?', 'not one'), (QUESTION, 'car truck')]
     questions = [method.prepare_answer(*item, CHOICES) for item in items]
@@ -110,8 +110,9 @@ def test_all_that_is_trained_gets_a_gradient_and_nothing_else_changes(tiny_lm, f
         loss = method.answer_losses(questions, tokens).mean()
         loss.backward()
         if not losses:
-            without = [key for key, link in method.links().items() for key, one in link.named_parameters()
-                       if (one.grad is None or not bool(one.grad.any())) and key != 'direction.none']
+            named = [pair for link in method.links().values() for pair in link.named_parameters()]
+            without = [key for key, parameter in named if key != 'direction.none'
+                       and (parameter.grad is None or not bool(parameter.grad.any()))]
             assert not without
         losses.append(loss.item())
         optimiser.step()
@@ -126,7 +127,7 @@ def test_generating_equals_reading_the_whole_text_again(tiny_lm, frame, name, fa
     lm, tokens = method.lm, {'camera': frame(seed)}
     reply = method.answer(method.prepare(QUESTION), tokens)
     fragments = list(method.stream(method.prepare(QUESTION), tokens, 6))
-    assert reply.text.startswith(''.join(one.text for one in fragments).strip())
+    assert reply.text.startswith(''.join(fragment.text for fragment in fragments).strip())
     ids = method.template.ids(lm.tokenizer, QUESTION)
     for fragment in fragments:
         scores = text_rows(method, ids, tokens)[0][-1]
@@ -159,7 +160,7 @@ def test_a_later_token_changes_nothing_before_it(tiny_lm, frame, name, family, s
     other = ids.clone()
     other[-place] = (other[-place] + 7) % 300 + 2
     tokens = {'camera': frame(seed)}
-    before, after = (text_rows(method, one, tokens)[0] for one in (ids, other))
+    before, after = (text_rows(method, text, tokens)[0] for text in (ids, other))
     torch.testing.assert_close(before[:-place], after[:-place], rtol=0, atol=1e-5)
     assert not torch.allclose(before[-1], after[-1])
 
@@ -241,8 +242,8 @@ def test_columns_of_a_frame_are_the_same_in_any_batch(tiny_lm, frame, counts, co
     link = method.new_link('camera', 'encoder', 6, columns=columns, depths=depths, connectors=2)
     frames = [frame(seed, count * depths) for seed, count in enumerate(counts)]
     batch = link(TokenBatch.stack(frames))
-    for row, one in enumerate(frames):
-        alone = link(TokenBatch.stack([one]))
+    for row, own in enumerate(frames):
+        alone = link(TokenBatch.stack([own]))
         real = batch.seen[row]
         assert int(real.sum()) == int(alone.seen.sum()) == min(columns, counts[row])
         for block, states in alone.states.items():

@@ -36,21 +36,22 @@ def test_an_answer_says_what_was_counted_together_and_by_whom(tiny_lm):
     method = linked(tiny_lm, ('camera', 'lidar'))
     asked = method.prepare(QUESTION, CHOICES)
     reply = method.answer(asked, {'camera': tokens('camera', 0.), 'lidar': tokens('lidar', 1.)})
-    by = {one.modality: one for one in reply.counted}
+    by = {count.modality: count for count in reply.counted}
     assert list(by) == ['', 'camera', 'lidar'] and 0 < reply.answerable < 1
     assert by['camera'].expected == 0 and by['camera'].none == pytest.approx(1, abs=1e-3)
     assert by[''].expected == pytest.approx(by['lidar'].expected / 2, rel=1e-3)
     alone = method.answer(asked, {'lidar': tokens('lidar', 1.)}).counted
-    assert {one.modality for one in alone} == {'lidar'}
+    assert {count.modality for count in alone} == {'lidar'}
 
 
 def test_what_nobody_looks_at_changes_nothing_and_what_is_counted_does(tiny_lm):
     method = linked(tiny_lm, ('camera',))
     asked = method.prepare(QUESTION, CHOICES)
-    one, two, none = (method.answer(asked, {'camera': tokens('camera', number)}) for number in (1., 2., 0.))
-    assert len({reply.probabilities for reply in (one, two, none)}) == 3
+    single, two, none = (method.answer(asked, {'camera': tokens('camera', number)})
+                         for number in (1., 2., 0.))
+    assert len({reply.probabilities for reply in (single, two, none)}) == 3
     assert [reply.counted[0].expected for reply in (two, none)] == pytest.approx(
-        [2 * one.counted[0].expected, 0.], rel=1e-3)
+        [2 * single.counted[0].expected, 0.], rel=1e-3)
     blind = method.answer(asked, {'camera': tokens('camera', 0., looked=np.zeros(SECTORS, bool))})
     assert blind.counted[0].covered == 0 < none.counted[0].covered
 

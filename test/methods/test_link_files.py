@@ -64,7 +64,7 @@ def test_loaded_links_give_the_same_logits(tiny_lm, new_link, new_tokens, new_te
     loaded = load_link(folder / 'v7', lm=lm, encoder='e' * 32, sha256=sha256, root=folder)
     assert loaded.version == link.version == 'v7' and loaded.open_blocks == link.open_blocks
     text, tokens = new_text(lm, seed=seed), {'camera': new_tokens(seed=seed)}
-    before, after = (text.logits(LatentConnections(lm, {'camera': one}), tokens) for one in (link, loaded))
+    before, after = (text.logits(LatentConnections(lm, {'camera': own}), tokens) for own in (link, loaded))
     assert torch.equal(before, after)
     assert all(parameter.requires_grad for parameter in loaded.parameters())
 
@@ -77,8 +77,8 @@ def test_what_a_link_standardises_by_is_saved(tiny_lm, new_link, new_tokens, new
     save_link(link, tmp_path / 'v1')
     loaded = load_link(tmp_path / 'v1')
     assert loaded.standard.measured and (loaded.pooling is None or loaded.pooling.standard_end.measured)
-    before, after = (text.logits(LatentConnections(lm, {'camera': one}), {'camera': tokens})
-                     for one in (link, loaded))
+    before, after = (text.logits(LatentConnections(lm, {'camera': own}), {'camera': tokens})
+                     for own in (link, loaded))
     assert torch.equal(before, after)
     fresh = text.logits(LatentConnections(lm, {'camera': new_link(lm, pooling=pooling)}), {'camera': tokens})
     assert not torch.allclose(before, fresh, atol=1e-3)
@@ -303,5 +303,5 @@ def test_a_link_in_half_precision_is_half_as_large_and_answers_alike(tiny_lm, ne
     loaded = load_link(tmp_path / 'half', lm=lm)
     assert all(parameter.dtype == torch.float32 for parameter in loaded.parameters())
     text, tokens = new_text(lm), {'camera': new_tokens()}
-    before, after = (text.logits(LatentConnections(lm, {'camera': one}), tokens) for one in (link, loaded))
+    before, after = (text.logits(LatentConnections(lm, {'camera': own}), tokens) for own in (link, loaded))
     assert torch.allclose(before, after, atol=.02)

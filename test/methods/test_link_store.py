@@ -66,7 +66,7 @@ def test_shipped_links_are_the_newest_of_each_modality(tiny_lm, new_link, tmp_pa
     store = LinkStore(tmp_path / 'data' / 'links' / 'driving-world')
     for modality in ('camera', 'lidar', 'camera'):
         store.save(new_link(tiny_lm('llama'), modality))
-    assert {name: one.version for name, one in shipped_links().items()} == {
+    assert {name: link.version for name, link in shipped_links().items()} == {
         'camera': '000002', 'lidar': '000001'}
 
 
@@ -120,10 +120,10 @@ def test_a_damaged_current_is_said_and_counts_as_none(three, data, caplog):
 
 
 def test_whole_leaves_out_what_was_changed_and_says_so(three, caplog):
-    one, two, three_ = three.list()
-    data = bytearray((one.path / 'link.safetensors').read_bytes())
+    first, two, three_ = three.list()
+    data = bytearray((first.path / 'link.safetensors').read_bytes())
     data[-1] ^= 1
-    (one.path / 'link.safetensors').write_bytes(data)
+    (first.path / 'link.safetensors').write_bytes(data)
     (three_.path / 'link.safetensors').unlink()
     assert list(whole(three.list())) == [two]
     assert '000001 is damaged' in caplog.text and '000003 is damaged' in caplog.text
@@ -187,9 +187,9 @@ def test_what_is_not_there_cannot_be_held(tmp_path):
 
 
 def test_versions_are_found_by_their_folder(three, tmp_path, monkeypatch):
-    one = three.list()[0]
+    first = three.list()[0]
     monkeypatch.chdir(three.folder)
-    assert three.find(one.path) == one == three.find('camera/000001')
+    assert three.find(first.path) == first == three.find('camera/000001')
     elsewhere = tmp_path / 'elsewhere' / 'camera' / '000001'
     for other in ('camera/000009', 'camera', 'camera/current', '/', elsewhere):
         assert three.find(other) is None

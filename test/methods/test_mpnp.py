@@ -75,13 +75,13 @@ def test_the_answer_rests_on_the_tokens_of_linked_modalities(new_method, frame, 
 def test_a_batch_answers_as_one_by_one(new_method, frame, name, family, pooling, reach, seed):
     pooling, reach = ('none', 'all') if name == 'mpnp_published' else (pooling, reach)
     method = new_method(family, name, seed=seed, pooling=pooling, reach=reach)
-    asked = [method.prepare(*one) for one in ((QUESTION, CHOICES), ('what is it?', ('car', 'bus')),
+    asked = [method.prepare(*question) for question in ((QUESTION, CHOICES), ('what is it?', ('car', 'bus')),
                                               ('is the truck moving?', CHOICES), (QUESTION, CHOICES))]
     same = frame(seed)
     tokens = [{'camera': same}, {'camera': frame(seed + 1, 3)}, {}, {'camera': same}]
     together = method.answer_batch(asked, tokens)
-    for one, tokens_of_one, reply in zip(asked, tokens, together, strict=True):
-        alone = method.answer(one, tokens_of_one)
+    for question, tokens_of_one, reply in zip(asked, tokens, together, strict=True):
+        alone = method.answer(question, tokens_of_one)
         assert close(reply, alone) and (reply.text, reply.used) == (alone.text, alone.used)
 
 
@@ -89,16 +89,16 @@ def test_a_batch_answers_as_one_by_one(new_method, frame, name, family, pooling,
 @given(FAMILIES, POOLINGS, REACHES, st.integers(0, 50))
 def test_split_execution_equals_the_whole_run(new_method, frame, long_way, family, pooling, reach, seed):
     method = new_method(family, seed=seed, pooling=pooling, reach=reach)
-    lm, one = method.lm, frame(seed)
+    lm, camera = method.lm, frame(seed)
     asked = TextLayout.causal(method.template.ids(lm.tokenizer, QUESTION)[None])
     lower = lm.run_blocks(lm.embed(asked), asked, 0, 2)
     states = QuestionStates({2: lower}, torch.ones(1, asked.tokens, dtype=torch.bool))
-    prefix = LatentConnections(lm, method.links()).prefix({'camera': TokenBatch.stack([one])}, states)
+    prefix = LatentConnections(lm, method.links()).prefix({'camera': TokenBatch.stack([camera])}, states)
     whole = prepare(lm, method.template, QUESTION, CHOICES, 0)
     sees = torch.arange(whole.layout.tokens)[None] >= (asked.tokens - 1 if reach == 'answer' else 0)
     deciding = long_way(lm, whole.layout, prefix, sees)[0, whole.trie.positions(asked.tokens)]
     whole = whole.trie.log_probabilities(lm.logits(deciding, whole.trie.vocabulary)).exp()
-    reply = method.answer(method.prepare(QUESTION, CHOICES), {'camera': one})
+    reply = method.answer(method.prepare(QUESTION, CHOICES), {'camera': camera})
     assert reply.probabilities == pytest.approx(whole.tolist(), abs=1e-5)
 
 
@@ -201,7 +201,8 @@ def test_saved_links_answer_the_same(new_method, tiny_lm, frame, tmp_path):
         save_link(method.links()['camera'], tmp_path / name)
         other = create_method(name, tiny_lm('llama'))
         other.plug(load_link(tmp_path / name, lm=other.lm, encoder='encoder'))
-        replies = [one.answer(one.prepare(QUESTION, CHOICES), {'camera': frame()}) for one in (method, other)]
+        replies = [each.answer(each.prepare(QUESTION, CHOICES), {'camera': frame()})
+                   for each in (method, other)]
         assert replies[0].probabilities == replies[1].probabilities
 
 
@@ -222,7 +223,7 @@ def test_links_are_swapped_between_two_answers_while_others_ask(new_method, plug
     method, other = new_method(), new_method(seed=1)
     links = [method.links()['camera'], other.links()['camera']]
     asked, tokens = method.prepare(QUESTION, CHOICES), {'camera': frame()}
-    right = [one.answer(asked, tokens).probabilities for one in (method, other)]
+    right = [each.answer(asked, tokens).probabilities for each in (method, other)]
     seen, stop = set(), threading.Event()
 
     def ask() -> None:
@@ -238,7 +239,7 @@ def test_links_are_swapped_between_two_answers_while_others_ask(new_method, plug
     stop.set()
     for thread in threads:
         thread.join()
-    assert seen and all(any(answer == pytest.approx(one, abs=1e-6) for one in right) for answer in seen)
+    assert seen and all(any(answer == pytest.approx(shares, abs=1e-6) for shares in right) for answer in seen)
 
 
 @prove

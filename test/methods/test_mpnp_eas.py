@@ -76,7 +76,7 @@ def test_folded_and_cached_is_the_long_way(new_skipping, frame, long_way, family
     method = new_skipping(family, seed=seed, reach=reach, pooling=pooling)
     slow = new_skipping(family, seed=seed, fold=False, reach=reach, pooling=pooling)
     tokens = {'camera': frame(seed)}
-    replies = [one.answer(one.prepare(QUESTION, CHOICES), tokens) for one in (method, slow)]
+    replies = [each.answer(each.prepare(QUESTION, CHOICES), tokens) for each in (method, slow)]
     prepared = slow.prepare(QUESTION, CHOICES).prepared
     start = prepared.prompt_tokens - 1 if reach == 'answer' else 0
     with torch.no_grad():
@@ -97,7 +97,7 @@ def test_a_linked_block_that_is_skipped_sees_its_prefix_and_no_text(new_skipping
     closed = random_prefix(method.stock, -math.inf, blocks=(2,))
     hidden, lm = torch.randn(2, 8, 32), method.lm
     with torch.no_grad():
-        plain, linked, shut = (lm.run_blocks(hidden, layout, 2, 3, one) for one in ({}, prefix, closed))
+        plain, linked, shut = (lm.run_blocks(hidden, layout, 2, 3, seen) for seen in ({}, prefix, closed))
         alone = lm.run_blocks(hidden[:, 4:5], TextLayout.causal(IDS[:, 4:5]), 2, 3, prefix)
     assert torch.equal(plain, shut) and not torch.allclose(plain, linked, atol=1e-3)
     close(linked[:, 4:5], alone)
@@ -108,9 +108,9 @@ def test_a_linked_block_that_is_skipped_sees_its_prefix_and_no_text(new_skipping
 def test_frames_reach_the_answer_through_skipped_blocks_alone(new_skipping, frame, family, folding):
     method = new_skipping(family, skip=(1, 2, 3), fold=folding)
     asked = method.prepare(QUESTION, CHOICES)
-    one, other, none = (method.answer(asked, tokens).probabilities
+    camera, other, none = (method.answer(asked, tokens).probabilities
                         for tokens in ({'camera': frame(1)}, {'camera': frame(2)}, {}))
-    assert one != pytest.approx(other, abs=1e-5) and one != pytest.approx(none, abs=1e-5)
+    assert camera != pytest.approx(other, abs=1e-5) and camera != pytest.approx(none, abs=1e-5)
 
 
 @pytest.mark.parametrize('family', ['llama', 'opt', 'gpt2', 'bloom'])
@@ -135,7 +135,7 @@ def test_gradients_reach_the_links_and_leave_what_stands_in_as_it_is(new_skippin
     optimiser = torch.optim.AdamW(parameters)
     method.answer_losses(examples, tokens).mean().backward()
     optimiser.step()
-    assert all(bool(one.grad.any()) for one in parameters)
+    assert all(bool(parameter.grad.any()) for parameter in parameters)
     assert all(torch.equal(tensor, fixed[name]) for name, tensor in method.stand_ins.state_dict().items())
     assert all(link.shared is method.stand_ins for link in method.links().values())
 
@@ -146,7 +146,7 @@ def test_links_bring_the_model_that_they_were_trained_on(new_skipping, tiny_lm, 
     again = create_method('mpnp_eas', tiny_lm())
     again.plug(load_link(tmp_path / 'camera', lm=tiny_lm()))
     assert again.lm.identity == method.lm.identity != tiny_lm().identity
-    pair = [one.answer(one.prepare(QUESTION, CHOICES), {'camera': frame()}) for one in (method, again)]
+    pair = [each.answer(each.prepare(QUESTION, CHOICES), {'camera': frame()}) for each in (method, again)]
     assert pair[0].probabilities == pair[1].probabilities
 
 

@@ -65,7 +65,7 @@ def test_the_search_trains_what_it_draws_and_finds_the_cheapest():
     trained = []
     found = search_skips(lambda skipped: sum(COSTS[block] for block in skipped), trained.append, list(COSTS),
                          2, SearchConfig(steps=300, warm_up=0, turn=1, seed=1))
-    assert len(trained) == 300 and all(len(one) == 2 for one in trained)
+    assert len(trained) == 300 and all(len(skipped) == 2 for skipped in trained)
     assert found <= {2, 3, 5}
 
 

@@ -44,15 +44,15 @@ def test_losses_on_choices_are_what_answers_say(new_method, frame, name, family,
 def test_losses_on_open_answers_equal_the_whole_run(
         new_method, frame, long_way, family, pooling, reach, seed):
     method = new_method(family, seed=seed, pooling=pooling, reach=reach)
-    lm, one = method.lm, frame(seed)
-    losses = method.answer_losses([method.prepare_answer(*item) for item in ITEMS], [{'camera': one}] * 3)
+    lm, camera = method.lm, frame(seed)
+    losses = method.answer_losses([method.prepare_answer(*item) for item in ITEMS], [{'camera': camera}] * 3)
     for (question, answer), loss in zip(ITEMS, losses, strict=True):
         prompt = method.template.ids(lm.tokenizer, question)
         target = torch.tensor([*answer_tokens(lm.tokenizer, answer), lm.tokenizer.eos_token_id])
         asked, whole = (TextLayout.causal(ids[None]) for ids in (prompt, torch.cat([prompt, target[:-1]])))
         lower = lm.run_blocks(lm.embed(asked), asked, 0, 2)
         states = QuestionStates({2: lower}, torch.ones(1, len(prompt), dtype=torch.bool))
-        prefix = LatentConnections(lm, method.links()).prefix({'camera': TokenBatch.stack([one])}, states)
+        prefix = LatentConnections(lm, method.links()).prefix({'camera': TokenBatch.stack([camera])}, states)
         sees = torch.arange(whole.tokens)[None] >= (len(prompt) - 1 if reach == 'answer' else 0)
         scores = lm.logits(long_way(lm, whole, prefix, sees))[0, len(prompt) - 1:]
         expected = torch.nn.functional.cross_entropy(scores, target, reduction='sum')
@@ -71,15 +71,15 @@ def test_gradients_reach_every_parameter_of_the_links_and_no_other(
     choices = CHOICES if closed else ()
     examples = [method.prepare_answer(question, answer, choices) for question, answer in ITEMS]
     parameters = list(method.trainable_parameters())
-    assert len({id(one) for one in parameters}) == len(parameters)
-    before = [one.detach().clone() for one in parameters]
+    assert len({id(parameter) for parameter in parameters}) == len(parameters)
+    before = [parameter.detach().clone() for parameter in parameters]
     optimiser = torch.optim.SGD(parameters, lr=1.)
     method.answer_losses(examples, tokens).mean().backward()
     optimiser.step()
-    assert all(bool(one.grad.any()) for one in parameters)
-    assert all(not torch.equal(one, old) for one, old in zip(parameters, before, strict=True))
+    assert all(bool(parameter.grad.any()) for parameter in parameters)
+    assert all(not torch.equal(parameter, old) for parameter, old in zip(parameters, before, strict=True))
     assert all(torch.equal(tensor, frozen[key]) for key, tensor in method.lm.model.state_dict().items())
-    assert all(one.grad is None for one in method.lm.model.parameters())
+    assert all(parameter.grad is None for parameter in method.lm.model.parameters())
 
 
 @pytest.mark.parametrize('reach', ['answer', 'all'])
@@ -128,7 +128,8 @@ def test_where_nothing_is_to_be_chosen_nothing_is_learned(new_method, frame):
     loss = method.answer_losses([asked], [{'camera': frame()}])
     loss.mean().backward()
     assert loss.tolist() == [0]
-    assert not any(one.grad.any() for one in method.trainable_parameters() if one.grad is not None)
+    gradients = [parameter.grad for parameter in method.trainable_parameters()]
+    assert not any(gradient.any() for gradient in gradients if gradient is not None)
 
 
 def test_examples_prepared_too_far_and_wrong_answers_are_refused(new_method, plug, frame):

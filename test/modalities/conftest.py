@@ -65,7 +65,8 @@ def tiny_heads() -> dict[str, Head]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         manifests = [HeadManifest(kind, channels, 30.0, 5, *rest) for kind, rest in kinds.items()]
-        return {one.kind: Head(one, one.build().eval().requires_grad_(False)) for one in manifests}
+        return {manifest.kind: Head(manifest, manifest.build().eval().requires_grad_(False))
+                for manifest in manifests}
 
 
 @pytest.fixture(scope='session')

@@ -47,7 +47,7 @@ def test_what_is_saved_is_loaded(tiny_heads, folder):
     assert len(head.manifest.sha256) == 64
     grid = torch.rand(1, 6, 288, 8)
     assert torch.equal(head.network(grid), tiny_heads['lidar'].network(grid))
-    assert not any(one.requires_grad for one in head.network.parameters())
+    assert not any(parameter.requires_grad for parameter in head.network.parameters())
 
 
 def test_a_head_says_what_its_tokens_cannot_know(tiny_heads, tmp_path):
@@ -73,10 +73,10 @@ def test_a_manifest_that_does_not_say_what_is_known_knows_all(folder):
 def test_what_is_known_is_no_part_of_the_fingerprint(tiny_backbone, tiny_heads, kind):
     head = tiny_heads[kind]
     less = replace(head, manifest=replace(head.manifest, known=()))
-    names = {{'camera': lambda one: CameraObjectEncoder(CameraConfig(tokens='objects'), tiny_backbone, one),
-              'lidar': lambda one: PolarEncoder(LidarConfig(backbone='polar'), one),
-              'radar': lambda one: RadarEncoder(RadarConfig(), one)}[kind](one).fingerprint
-             for one in (head, less)}
+    names = {{'camera': lambda own: CameraObjectEncoder(CameraConfig(tokens='objects'), tiny_backbone, own),
+              'lidar': lambda own: PolarEncoder(LidarConfig(backbone='polar'), own),
+              'radar': lambda own: RadarEncoder(RadarConfig(), own)}[kind](own).fingerprint
+             for own in (head, less)}
     assert len(names) == 1
 
 

@@ -30,10 +30,10 @@ def test_a_grade_is_0_at_the_first_limit_and_1_at_the_second_in_either_direction
 
 
 @given(FINITE, FINITE, FINITE, FINITE)
-def test_a_grade_is_within_0_and_1_and_monotonic(one, other, nothing, everything):
+def test_a_grade_is_within_0_and_1_and_monotonic(first, second, nothing, everything):
     if nothing == everything:
         return
-    low, high = sorted((one, other), reverse=everything < nothing)
+    low, high = sorted((first, second), reverse=everything < nothing)
     assert 0 <= grade(low, (nothing, everything)) <= grade(high, (nothing, everything)) <= 1
 
 

@@ -96,7 +96,7 @@ def test_half_an_object_counts_one_half(count, share, seed):
     numbers = torch.rand(count, CHANNELS, generator=generator)
     azimuth = (torch.rand(count, generator=generator) - .5) * 6
     asked = pooling.probes(*question(seed=seed))
-    whole, part = (pooling.tally(counts(one, azimuth), asked) for one in (numbers, share * numbers))
+    whole, part = (pooling.tally(counts(expected, azimuth), asked) for expected in (numbers, share * numbers))
     torch.testing.assert_close(part.number, share * whole.number, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(part.kinds, share * whole.kinds, rtol=1e-4, atol=1e-5)
 
@@ -185,10 +185,10 @@ def test_distances_of_a_sector_are_a_mean_where_they_are_known_of_most():
 
 def test_a_sensor_has_no_say_where_it_does_not_look_or_cannot_tell():
     azimuth = sector_centres()[[5, 30]]
-    one, other = counts(torch.ones(2, CHANNELS), azimuth), counts(torch.zeros(2, CHANNELS), azimuth)
+    full, other = counts(torch.ones(2, CHANNELS), azimuth), counts(torch.zeros(2, CHANNELS), azimuth)
     covered = torch.ones(1, SECTORS, CHANNELS)
     covered[0, 30], covered[..., 2] = 0, 0
-    together = fuse([(one, Worth(NAMES), OPEN), (other._replace(covered=covered), Worth(NAMES), OPEN)])
+    together = fuse([(full, Worth(NAMES), OPEN), (other._replace(covered=covered), Worth(NAMES), OPEN)])
     assert together.numbers[0, 5].tolist() == pytest.approx([.5, .5, 1, .5, .5, .5])
     assert together.numbers[0, 30].tolist() == pytest.approx([1] * CHANNELS)
 

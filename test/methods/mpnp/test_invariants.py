@@ -94,8 +94,8 @@ def test_rows_do_not_depend_on_the_rest_of_the_batch(
     for row in range(3):
         layout = TextLayout.causal(text.layout.ids[row:row + 1])
         alone = replace(text, layout=layout, mask=text.mask[row:row + 1])
-        one = {'camera': TokenBatch(tokens.values[row:row + 1], tokens.azimuth[row:row + 1])}
-        torch.testing.assert_close(alone.logits(connections, one)[0], together[row], rtol=0, atol=1e-4)
+        own = {'camera': TokenBatch(tokens.values[row:row + 1], tokens.azimuth[row:row + 1])}
+        torch.testing.assert_close(alone.logits(connections, own)[0], together[row], rtol=0, atol=1e-4)
 
 
 @prove
@@ -143,7 +143,7 @@ def test_every_trainable_parameter_learns_and_the_model_stays(
     frozen = {name: tensor.clone() for name, tensor in lm.model.state_dict().items()}
     before = {name: parameter.detach().clone() for name, parameter in link.named_parameters()}
     optimiser = torch.optim.SGD(link.parameters(), lr=1.)
-    seen = {name: one._replace(distance=one.azimuth.abs() * 9) for name, one in
+    seen = {name: batch._replace(distance=batch.azimuth.abs() * 9) for name, batch in
             (('camera', new_tokens(2)), ('lidar', new_tokens(2, seed=1)))}
     text.logits(connections, seen)[:, -1].log_softmax(-1)[:, 5].sum().backward()
     learning = {name: parameter for name, parameter in link.named_parameters()

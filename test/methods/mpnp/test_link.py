@@ -52,10 +52,10 @@ def test_the_order_of_tokens_is_not_read(tiny_lm, new_link, new_tokens, new_text
 def test_pooling_depends_on_the_question_and_counts_tokens(tiny_lm, new_link, new_tokens, new_text):
     lm = tiny_lm('llama')
     link, (values, azimuth, *_) = new_link(lm, pooling='question'), new_tokens()
-    one, other = (new_text(lm, seed=seed).states(2).at(2) for seed in (0, 1))
-    answers = [link(TokenBatch(values, azimuth), question)[3].values for question in (one, other)]
+    first, other = (new_text(lm, seed=seed).states(2).at(2) for seed in (0, 1))
+    answers = [link(TokenBatch(values, azimuth), question)[3].values for question in (first, other)]
     assert not torch.allclose(*answers, atol=1e-3)
-    twice = link(TokenBatch(values.repeat(1, 2, 1), azimuth.repeat(1, 2)), one)[3].values
+    twice = link(TokenBatch(values.repeat(1, 2, 1), azimuth.repeat(1, 2)), first)[3].values
     assert not torch.allclose(twice, answers[0], atol=1e-3), 'an average alone cannot tell two cars from one'
 
 
@@ -122,7 +122,7 @@ def test_a_token_marked_invalid_does_not_count(tiny_lm, new_link, new_tokens, ne
     part = link(TokenBatch(values, azimuth, valid), question)[3]
     other = link(TokenBatch(values + ~valid[..., None] * 7., azimuth + ~valid * 1., valid), question)[3]
     assert torch.equal(part.keys, other.keys) and torch.equal(part.values, other.values)
-    fewer = link(TokenBatch(values[1:, :3], azimuth[1:, :3]), [one[1:] for one in question])[3]
+    fewer = link(TokenBatch(values[1:, :3], azimuth[1:, :3]), [part[1:] for part in question])[3]
     torch.testing.assert_close(part.values[1:], fewer.values, rtol=0, atol=1e-5)
     everything = link(TokenBatch(values, azimuth), question)[3]
     assert not torch.allclose(everything.values[1], part.values[1], atol=1e-3)
@@ -160,7 +160,7 @@ def test_a_calibrated_link_does_not_see_a_constant_shift_of_the_states(tiny_lm, 
     expected = plain(tokens, (states, mask))[3].values
     after = shifted(TokenBatch(tokens.values - 2, tokens.azimuth), (states + shift, mask))[3].values
     torch.testing.assert_close(after, expected, rtol=0, atol=1e-3)
-    uncalibrated = [neither(tokens, (one, mask))[3].values for one in (states, states + shift)]
+    uncalibrated = [neither(tokens, (asked, mask))[3].values for asked in (states, states + shift)]
     assert not torch.allclose(*uncalibrated, atol=1e-2)
 
 
@@ -205,7 +205,7 @@ def test_a_link_starts_from_another_with_all_that_fits(tiny_lm, new_link, new_to
     other.calibrate([question], values[0])
     assert link.start_from(other) == ()
     assert link.config.modality == 'camera' and link.config.encoder == 16 * '1'
-    found, expected = (one(TokenBatch(values, azimuth), question)[3] for one in (link, other))
+    found, expected = (each(TokenBatch(values, azimuth), question)[3] for each in (link, other))
     assert all(torch.equal(getattr(found, name), getattr(expected, name)) for name in vars(expected))
     with torch.no_grad():
         other.gate_weights.add_(1)

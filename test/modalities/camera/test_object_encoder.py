@@ -99,7 +99,7 @@ def test_sky_and_bonnet_are_not_seen(encoder, picture):
 def test_fingerprints_follow_the_head_and_not_options_that_it_sets(tiny_backbone, tiny_heads):
     head = tiny_heads['camera']
     other = replace(head, manifest=replace(head.manifest, sha256='other'))
-    names = [CameraObjectEncoder(config, tiny_backbone, one).fingerprint for config, one in (
+    names = [CameraObjectEncoder(config, tiny_backbone, head).fingerprint for config, head in (
         (OBJECTS, head), (replace(OBJECTS, height=280, head='elsewhere'), head), (OBJECTS, other))]
     assert names[0] == names[1] != names[2]
 

@@ -65,10 +65,10 @@ def test_speed_counts_along_the_line_of_sight():
 
 def test_returns_are_placed_in_the_base_frame(frame):
     moved = RadarFrame(tuple(
-        replace(one, points=(one.points - [1.0, 0, 0]) @ turning(0.8), rotation=one.rotation @ turning(0.8),
-                translation=(0 if one.translation is None else one.translation) + one.rotation @ [1.0, 0, 0])
-        for one in frame.scans))
-    plain, again = (polar_grid(one, NEAR, 288, 8)[0] for one in (frame, moved))
+        replace(own, points=(own.points - [1.0, 0, 0]) @ turning(0.8), rotation=own.rotation @ turning(0.8),
+                translation=(0 if own.translation is None else own.translation) + own.rotation @ [1.0, 0, 0])
+        for own in frame.scans))
+    plain, again = (polar_grid(radars, NEAR, 288, 8)[0] for radars in (frame, moved))
     assert plain.any() and np.abs(plain - again).mean() < 1e-3
 
 
@@ -101,8 +101,8 @@ def test_tokens_say_what_they_cannot_know(encoder, tiny_heads, knowing, frame):
 def test_turning_the_radars_turns_the_tokens(encoder, frame):
     turn = turning(np.radians(35))
     turned = RadarFrame(tuple(replace(
-        one, rotation=turn @ one.rotation, translation=None if one.translation is None else
-        turn @ one.translation) for one in frame.scans))
+        own, rotation=turn @ own.rotation, translation=None if own.translation is None else
+        turn @ own.translation) for own in frame.scans))
     straight, after = encoder.encode(frame).values, encoder.encode(turned).values
     assert straight.std() > 1e-3
     assert np.abs(np.roll(straight, 7, 0) - after).mean() < 0.05 * straight.std()

@@ -25,8 +25,8 @@ def judged(*scans):
     return RadarLimits().judge().judge(RadarFrame(scans))
 
 
-def silenced(one):
-    return replace(one, velocity=np.zeros_like(one.velocity))
+def silenced(scan):
+    return replace(scan, velocity=np.zeros_like(scan.velocity))
 
 
 def test_radars_that_see_are_good():
