@@ -260,9 +260,8 @@ class Method(ABC):
         states: list[QuestionStates] = []
         if blocks := connections.question_blocks:
             prepared = [_at(entry.question.prepared, connections) for entry in questions]
-            batches = (question_states(self.lm, prepared[start:start + CALIBRATION_BATCH], blocks)
-                       for start in range(0, len(prepared), CALIBRATION_BATCH))
-            states = [batch for batch in batches if batch is not None]
+            states = [question_states(self.lm, prepared[start:start + CALIBRATION_BATCH], blocks)
+                      for start in range(0, len(prepared), CALIBRATION_BATCH)]
         for name, link in connections.links.items():
             if link.open_blocks:
                 frames = (of_encoder(frame.get(name), link.config) for frame in tokens)

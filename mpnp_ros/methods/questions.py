@@ -173,14 +173,12 @@ class QuestionBatch:
 
 
 def question_states(lm: LanguageModel, questions: Sequence[PreparedQuestion],
-                    blocks: Sequence[int]) -> QuestionStates | None:
-    """Return the states of questions at the input of some blocks, ascending from `first`; None of no blocks.
+                    blocks: Sequence[int]) -> QuestionStates:
+    """Return the states of questions at the input of one or more blocks, ascending from `first`.
 
     Links with question pooling read them.  States at `first`, up to which all questions are prepared, are
     at hand; blocks above are run here without any prefix.
     """
-    if not blocks:
-        return None
     lengths = torch.tensor([question.prompt_tokens for question in questions], device=lm.device)
     layout = TextLayout.stack([question.layout.head(question.prompt_tokens) for question in questions])
     hidden = _padded([question.hidden[:, :question.prompt_tokens] for question in questions])

@@ -245,10 +245,10 @@ class CountingPooling(nn.Module):
         return self.probes.standard_end.measured
 
     def asked(self, question: QuestionStates, block: int) -> torch.Tensor:
-        """The probes [B, K, width] of questions, whose states are read at the input of a block.
+        """Return the probes [B, K, width] of questions, whose states are read at the input of a block.
 
-        They depend on the text only.  Those of states that are kept, as for a question that is asked again of
-        every frame, are kept for as long as the weights stay the same.
+        They depend on the text only, so they are kept with the states while the weights stay the same.  A
+        question that is asked again of every frame is read once.
         """
         if torch.is_grad_enabled():
             return self.probes(*question.at(block))

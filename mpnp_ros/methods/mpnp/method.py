@@ -120,20 +120,17 @@ class Mpnp(Method):
     def completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
                    connections: LatentConnections, evidence: Evidence | None = None) -> PrefixCompletion:
         """See Method."""
-        states = self._states_of(questions, connections.question_blocks)
+        blocks, states = connections.question_blocks, None
+        if blocks and len(questions) == 1 and not torch.is_grad_enabled():
+            # A single question may be asked again of every frame, so its states are kept with it.
+            made_by, states = self._kept.get(questions[0], (None, None))
+            if states is None or made_by != (self.lm, blocks):
+                states = question_states(self.lm, questions, blocks)
+                self._kept[questions[0]] = (self.lm, blocks), states
+        elif blocks:
+            states = question_states(self.lm, questions, blocks)
         prefix = connections.prefix(self.frames(tokens, connections), states, evidence)
         return PrefixCompletion(self.lm, prefix)
-
-    def _states_of(self, questions: Sequence[PreparedQuestion],
-                   blocks: tuple[int, ...]) -> QuestionStates | None:
-        """States of the questions; those of a single one, which may be asked again, are kept with it."""
-        if len(questions) != 1 or not blocks or torch.is_grad_enabled():
-            return question_states(self.lm, questions, blocks)
-        made_by, states = self._kept.get(questions[0], (None, None))
-        if states is None or made_by != (self.lm, blocks):
-            states = question_states(self.lm, questions, blocks)
-            self._kept[questions[0]] = (self.lm, blocks), states
-        return states
 
 
 SPEC = MethodSpec(
