@@ -17,11 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, TRAINED, JobProgress, JobResult, JobSpec
-from mpnp_ros.adaptation.job_orders import JobOrders, ModelChoice, Request
+from mpnp_ros.adaptation.job_builder import JobOrders, ModelChoice, Request
 from mpnp_ros.adaptation.job_process import JobProcess
 from mpnp_ros.adaptation.known import LinkCatalogue, LinkInUse, ObservedState
+from mpnp_ros.adaptation.options import AdapterConfig
 from mpnp_ros.adaptation.policy import (
     Copy,
     Decision,

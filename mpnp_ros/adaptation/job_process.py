@@ -71,8 +71,8 @@ def limit_memory(size: int) -> None:
 
 
 def _run(stage: str, folder: Path, stopped: threading.Event) -> int:
-    from mpnp_ros.adaptation.job_reading import read
-    from mpnp_ros.adaptation.job_training import train
+    from mpnp_ros.adaptation.job_prepare import read
+    from mpnp_ros.adaptation.job_train import train
     from mpnp_ros.training.budget import process_seconds
 
     if stage == READ:

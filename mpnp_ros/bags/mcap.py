@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import lz4.frame
 
-from mpnp_ros.bags.records import RecordedTopic, offered_qos, type_in_full
+from mpnp_ros.bags.topics import RecordedTopic, offered_qos, type_in_full
 from mpnp_ros.errors import BagError
 
 if sys.version_info >= (3, 14):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from mpnp_ros.bags.records import CDR, RecordedTopic, offered_qos, type_in_full
+from mpnp_ros.bags.topics import CDR, RecordedTopic, offered_qos, type_in_full
 from mpnp_ros.errors import BagError
 
 SQLITE_MAGIC = b'SQLite format 3\0'

@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 
 from mpnp_ros.bags.mcap import MCAP_MAGIC, McapFile
-from mpnp_ros.bags.records import CDR, ZSTD_MAGIC, Offered, RecordedTopic, offered_qos
 from mpnp_ros.bags.sqlite import SQLITE_MAGIC, SqliteFile
+from mpnp_ros.bags.topics import CDR, ZSTD_MAGIC, Offered, RecordedTopic, offered_qos
 from mpnp_ros.errors import BagError
 from mpnp_ros.files import GIT_LFS, mistaken
 

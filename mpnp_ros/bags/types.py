@@ -11,7 +11,7 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys import TypesysError, get_types_from_idl, get_types_from_msg
 from rosbags.typesys.store import Typestore
 
-from mpnp_ros.bags.records import RecordedTopic
+from mpnp_ros.bags.topics import RecordedTopic
 
 _PARSERS = {'ros2msg': get_types_from_msg, 'ros2idl': lambda text, _: get_types_from_idl(text)}
 _OCTET = {'byte', 'char', 'octet'}

@@ -1,6 +1,6 @@
 """Heads: small frozen networks from sensor features to expected object counts by direction, and their files.
 
-Each is trained on boxes (:mod:`mpnp_ros.training.pretraining`).  They are equivariant: turning the input by
+Each is trained on boxes (:mod:`mpnp_ros.training.head_trainer`).  They are equivariant: turning the input by
 whole sectors turns the output.  A head is a folder with head.safetensors and a manifest, read strictly.
 Those that are shipped lie in ``mpnp_ros/data/heads`` and are found by name.
 """

@@ -31,7 +31,7 @@ from mpnp_ros.questions.vocabulary import (
 )
 from mpnp_ros.questions.wording import TEMPLATES, TYPES, Description, descriptions
 from mpnp_ros.training.dataset import Example, Frame, TokenDataset
-from mpnp_ros.training.dense_frames import PaintedFrame
+from mpnp_ros.training.painted_frames import PaintedFrame
 
 REACHES = (5., 8., 10., 12., 15., 20., 25.)
 MEANINGS = 'meanings.json'

@@ -15,7 +15,7 @@ from mpnp_ros.methods.registry import create_method
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.calibration import calibration_error, fit_temperature
-from mpnp_ros.training.dense_frames import Painter
+from mpnp_ros.training.painted_frames import Painter
 from mpnp_ros.training.painted_questions import PaintedDataset, painted_questions
 from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, counting
 from mpnp_world.dataset.objects_only import scene_key_frames

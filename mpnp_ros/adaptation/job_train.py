@@ -23,7 +23,7 @@ from mpnp_ros.adaptation.job import (
     JobSpec,
     NewLink,
 )
-from mpnp_ros.adaptation.job_reading import Cancelled, Preparation, Say, draw, links_beside, starts, untrained
+from mpnp_ros.adaptation.job_prepare import Cancelled, Preparation, Say, draw, links_beside, starts, untrained
 from mpnp_ros.adaptation.moments import balanced
 from mpnp_ros.adaptation.policy import DISTILLED
 from mpnp_ros.errors import TrainingError

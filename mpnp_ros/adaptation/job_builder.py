@@ -4,9 +4,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.job import JobSpec, NewLink
 from mpnp_ros.adaptation.known import LinkCatalogue, ObservedState
+from mpnp_ros.adaptation.options import AdapterConfig
 from mpnp_ros.adaptation.policy import DISTILLED, HEALTHY, LABELLED, AvailableData, Decision, Plug, Train
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.errors import ConfigurationError, TrainingError

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mpnp_ros.training.sector_scores import (
+from mpnp_ros.training.head_scores import (
     ChannelScore,
     average_precision,
     by_direction,

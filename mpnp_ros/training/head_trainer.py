@@ -29,7 +29,7 @@ from mpnp_ros.training.checkpoint import (
     save_checkpoint,
 )
 from mpnp_ros.training.head_data import HEADINGS, SectorDataset, recipe_of
-from mpnp_ros.training.sector_scores import SectorScores, score_sectors
+from mpnp_ros.training.head_scores import SectorScores, score_sectors
 from mpnp_ros.training.true_objects import CHANNELS
 
 WINDOWS = (1, 3, 6, 12, 36, 72)
