@@ -40,8 +40,7 @@ from mpnp_ros.training.key_frames import encode, question_dataset, scene_of
 from mpnp_ros.training.painted_frames import Painter
 from mpnp_ros.training.painted_questions import PaintedDataset, painted_questions
 from mpnp_ros.training.reader_trainer import ReaderConfig, ReaderTraining
-from mpnp_ros.training.trainer import Trainer, TrainerConfig, TrainingStep, train_blind
-from mpnp_ros.training.trainer_config import PARTS
+from mpnp_ros.training.trainer import PARTS, Trainer, TrainerConfig, TrainingStep, train_blind
 from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, TrueObjects, counting
 from mpnp_world.dataset.generate import Recipe, generate, scene_identities
 from mpnp_world.dataset.objects_only import object_key_frames

@@ -39,11 +39,11 @@ from mpnp_ros.methods.questions import Reply
 from mpnp_ros.methods.registry import create_method, find_method
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.budget import Spent, measure_macs, peak_memory
+from mpnp_ros.training.calibration import MIN_FRAMES, fit_worth
 from mpnp_ros.training.checkpoint import Tensors, link_tensors, restore_links
 from mpnp_ros.training.dataset import Example, Frame, TokenDataset
 from mpnp_ros.training.evaluation import evaluate, majority, replies_of
 from mpnp_ros.training.trainer import Trainer, TrainingReport, TrainingStep
-from mpnp_ros.training.trusted import FEWEST, fit_worth
 
 Accept = Callable[[Example, Reply], bool]
 
@@ -250,7 +250,7 @@ class _Training:
             link.reads_like(trusted[0]) for link in (*own, *trusted))
         names = {*self.spec.modalities, *self.spec.teachers}
         frames = [frame for frame in self.train.frames.values() if names <= frame.keys()] if alike else []
-        return frames if len(frames) >= FEWEST else []
+        return frames if len(frames) >= MIN_FRAMES else []
 
     def _compare(self, frames: Sequence[Frame]) -> TrainingReport:
         """Learn the worth of counts by comparison with those of trusted sensors in the same frames."""

@@ -8,7 +8,7 @@ from mpnp_ros.adaptation.policy import DISTILLED, LABELLED, PolicyLimits
 from mpnp_ros.adaptation.replay_buffer import Limits
 from mpnp_ros.options import Options, option
 from mpnp_ros.training.budget import Budget
-from mpnp_ros.training.trainer_config import TrainerConfig
+from mpnp_ros.training.trainer import TrainerConfig
 
 MB = 1_000_000
 

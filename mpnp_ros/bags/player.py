@@ -15,10 +15,9 @@ from rosbags.serde import SerdeError
 
 from mpnp_ros.bags.messages import message_types
 from mpnp_ros.bags.playback_clock import PlaybackClock
-from mpnp_ros.bags.restamp import StampShifter
 from mpnp_ros.bags.storage import Bag, StoredMessage
 from mpnp_ros.bags.topics import RecordedTopic
-from mpnp_ros.bags.types import learn_type
+from mpnp_ros.bags.types import StampShifter, learn_type
 from mpnp_ros.errors import BagError, ConfigurationError
 
 MIN_LOOP_GAP_NS = 1_000_000

@@ -15,7 +15,7 @@ from mpnp_ros.options import Options, option
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.training.key_frames import NIGHT_IMAGES
 from mpnp_ros.training.splits import SPLITS
-from mpnp_ros.training.trainer_config import TrainerConfig
+from mpnp_ros.training.trainer import TrainerConfig
 
 if TYPE_CHECKING:
     from mpnp_ros.methods.link import Link
