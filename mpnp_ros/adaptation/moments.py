@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from mpnp_ros.errors import ConfigurationError, DatasetError, TokensError
-from mpnp_ros.questions.generator import LabelledQuestion, balance
+from mpnp_ros.questions.balance import balance
+from mpnp_ros.questions.generator import LabelledQuestion
 from mpnp_ros.questions.wording import read_question, turned_question
 from mpnp_ros.training.dataset import (
     ArrayTable,
@@ -220,7 +221,7 @@ class Experience:
 def balanced(dataset: TokenDataset, by: str = 'text', seed: int = 0) -> TokenDataset:
     """Return it with the most frequent answer of every group capped at the second most frequent one.
 
-    by: as in :func:`~mpnp_ros.questions.generator.balance`; 'text' for many frames, otherwise 'type', because
+    by: as in :func:`~mpnp_ros.questions.balance.balance`; 'text' for many frames, otherwise 'type', because
     few texts are repeated.
     """
     asked = [LabelledQuestion(one.question, one.answer, one.type, one.hops, '', str(place))

@@ -29,7 +29,8 @@ from mpnp_ros.modalities.geometry import wrap_azimuth
 from mpnp_ros.modalities.registry import DatasetReader, find_sensor
 from mpnp_ros.nuscenes.sensor_files import read_sensor_file
 from mpnp_ros.nuscenes.tables import NuScenes
-from mpnp_ros.questions.generator import LabelledQuestion, Scope, balance, scene_questions
+from mpnp_ros.questions.balance import balance
+from mpnp_ros.questions.generator import LabelledQuestion, Scope, scene_questions
 from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.tokens import SECTORS, ModalityTokens
