@@ -1,6 +1,6 @@
-"""The second stage of an adaptation: train with the upper blocks only, and store improved links.
+"""The second stage of an adaptation job: train with the upper blocks only, and store improved links.
 
-Where labels are missing, trusted modalities teach a new one: their answers are the labels.
+Without labels, trusted modalities teach a new one: their answers are the labels.
 """
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,7 +23,15 @@ from mpnp_ros.adaptation.job import (
     JobSpec,
     NewLink,
 )
-from mpnp_ros.adaptation.job_prepare import Cancelled, Preparation, Say, draw, links_beside, starts, untrained
+from mpnp_ros.adaptation.job_prepare import (
+    Cancelled,
+    Preparation,
+    ProgressCallback,
+    draw,
+    initial_links,
+    links_beside,
+    untrained,
+)
 from mpnp_ros.adaptation.moments import balanced
 from mpnp_ros.adaptation.policy import DISTILLED
 from mpnp_ros.errors import TrainingError
@@ -49,14 +57,14 @@ Accept = Callable[[Example, Reply], bool]
 
 NOISE = .01
 """Share of additional wrong held-out answers that still counts as equal; at least one standard error."""
-FOR_STEPS, LEAST_SECONDS = .85, 1.
-"""Share of the remaining budget for steps, the rest is for evaluations; and its minimum in seconds."""
-LEAST_CHECK = 50
-"""Minimum held-out questions for offering links before training has ended."""
+SHARE_OF_STEPS, MIN_SECONDS = .85, 1.
+"""Share of the remaining time for steps, the rest is for evaluations; and its minimum in seconds."""
+MIN_HELD_OUT = 50
+"""Minimum of held-out questions for offering initial links before training has ended."""
 
 
 def confident(at_least: float) -> Accept:
-    """Return a filter for replies of at least some confidence, 0..1."""
+    """Return a filter for replies of at least a confidence, 0..1."""
     return lambda example, reply: reply.confidence >= at_least
 
 
@@ -64,22 +72,27 @@ def distilled(dataset: TokenDataset, method: Method, teachers: Collection[str],
               students: Collection[str] = (), accept: float | Accept = .6,
               book: PreparedQuestions | None = None, cancelled: Callable[[], bool] | None = None,
               by: str = 'type', seed: int = 0) -> TokenDataset:
-    """Return the questions of a data set with the answers that the method gives from the teachers' tokens.
+    """Return the questions of a data set with the answers of the method from the tokens of the teachers.
 
     The answers of the data set are ignored.  Frames without tokens of a teacher or of any student, questions
-    without choices, and answers without linked teachers are omitted, so the result may be empty.  A turned
+    without choices, and answers without linked teachers are left out, so the result may be empty.  A turned
     frame is answered separately.
-    students: modalities of the result, default: all.  accept: the least confidence of an answer to use, or a
+
+    students: modalities of the result, default: all.  accept: minimum confidence of used answers, or a
     function that selects answers.  book: questions read before.  cancelled: called before every batch;
     answers until then are used.  by: balancing of the answers, see
     :func:`~mpnp_ros.adaptation.moments.balanced`; empty: none.
     """
-    seen = {key: _part(frame, teachers) for key, frame in dataset.frames.items()}
-    shown = {key: _part(frame, students) if students else frame for key, frame in dataset.frames.items()}
-    asked = [one for one in dataset.examples if one.choices and seen[one.frame] and shown[one.frame]]
+    def part(frame: Frame, modalities: Collection[str]) -> Frame:
+        return {name: tokens for name, tokens in frame.items() if name in modalities}
+
+    seen = {key: part(frame, teachers) for key, frame in dataset.frames.items()}
+    shown = {key: part(frame, students) if students else frame for key, frame in dataset.frames.items()}
+    asked = [example for example in dataset.examples
+             if example.choices and seen[example.frame] and shown[example.frame]]
     accepted = accept if callable(accept) else confident(accept)
-    replies = replies_of(method, asked, book or PreparedQuestions(method), lambda one: seen[one.frame],
-                         cancelled=cancelled) if asked else []
+    replies = replies_of(method, asked, book or PreparedQuestions(method),
+                         lambda example: seen[example.frame], cancelled=cancelled) if asked else []
     labelled = tuple(replace(example, answer=reply.text)
                      for example, reply in zip(asked, replies, strict=True)
                      if reply is not None and reply.used and accepted(example, reply))
@@ -88,89 +101,106 @@ def distilled(dataset: TokenDataset, method: Method, teachers: Collection[str],
     return balanced(result, by, seed) if by else result
 
 
-def _part(frame: Frame, modalities: Collection[str]) -> Frame:
-    return {name: tokens for name, tokens in frame.items() if name in modalities}
+def train(folder: Path, progress: ProgressCallback, cancelled: Cancelled, before: float = 0.) -> JobResult:
+    """Train, and store new links that answer no worse than the initial ones.
 
-
-def train(folder: Path, say: Say, cancelled: Cancelled, before: float = 0.) -> JobResult:
-    """Train, and store new links that answer no worse than their start.
-
-    before: seconds of this stage that have passed already.
-    Raises TrainingError for NaN or an unread job, and the errors of links and weights.
+    before: seconds of this stage that have passed already.  Raises TrainingError for NaN or an unread job,
+    and the errors of links and weights.
     """
-    reading, spec = Preparation.load(folder), JobSpec.load(folder)
-    if reading is None:
+    prepared, spec = Preparation.load(folder), JobSpec.load(folder)
+    if prepared is None:
         raise TrainingError(f'the questions of {folder} have not been read; run its first stage')
     torch.set_num_threads(spec.threads)
     if find_method(spec.method).trains_whole_model:
         lm = load_language_model(spec.language_model, spec.device, spec.dtype)
     else:
-        lm = load_upper_blocks(spec.language_model, reading.first, spec.device, spec.dtype, reading.choices)
-    return _Training(folder, spec, reading, create_method(spec.method, lm), say, cancelled, before).work()
+        lm = load_upper_blocks(spec.language_model, prepared.first, spec.device, spec.dtype, prepared.choices)
+    method = create_method(spec.method, lm)
+    return _Training(folder, spec, prepared, method, progress, cancelled, before).work()
 
 
-class Floor(NamedTuple):
+class RequiredAccuracy(NamedTuple):
     """An accuracy on held-out questions, 0..1, that new links must reach, and its origin."""
 
     accuracy: float
-    whose: str
+    origin: str
 
 
 class _Training:
-    """One run of the second stage."""
+    """One run of the second stage.
 
-    def __init__(self, folder: Path, spec: JobSpec, reading: Preparation, method: Method, say: Say,
-                 cancelled: Cancelled, before: float) -> None:
-        self.folder, self.spec, self.reading, self.method = folder, spec, reading, method
-        self.say, self.cancelled, self.started = say, cancelled, time.monotonic() - before
+    sources: modality -> name of its initial links; empty for untrained ones.
+    """
+
+    def __init__(self, folder: Path, spec: JobSpec, prepared: Preparation, method: Method,
+                 progress: ProgressCallback, cancelled: Cancelled, before: float) -> None:
+        self.folder, self.spec, self.prepared, self.method = folder, spec, prepared, method
+        self.on_progress, self.cancelled, self.started = progress, cancelled, time.monotonic() - before
         self.train, self.held_out = draw(spec, folder)
         for link in links_beside(spec, method.lm):
             method.plug(link)
         self.book = PreparedQuestions(method, QuestionFiles(spec.questions))
         self.store = LinkStore(spec.store)
-        self.macs, self.begun_with = reading.macs, dict.fromkeys(spec.modalities, '')
+        self.macs, self.sources = prepared.macs, dict.fromkeys(spec.modalities, '')
         self.progress = JobProgress('evaluating')
 
     def work(self) -> JobResult:
-        """Run from the choice of a start to versions in the store."""
+        """Run from the choice of initial links to versions in the store."""
         if self.spec.supervision == DISTILLED:
+            # by the teachers alone, so that links are not compared with their own answers
             self.held_out = self._labelled(self.held_out, self.spec.teachers)
-        before = max(self._begin(new) for new in self.spec.new)
-        shared = self._seen_together()
-        if self.spec.supervision == DISTILLED and not shared:
-            self._label()
-        self._tell(accuracy=before, start_accuracy=before)
+        before = max(self._choose_initial_link(new) for new in self.spec.new)
+        paired = self._paired_frames()
+        if self.spec.supervision == DISTILLED and not paired:
+            # with the initial links, the answers are right more often than those of the teachers alone
+            seeing = [name for name, source in self.sources.items() if source]
+            self.train = self._labelled(self.train, (*self.spec.teachers, *seeing))
+            if not self.train.examples:
+                raise TrainingError(f'{" and ".join(self.spec.teachers)} answered no question with a '
+                                    f'confidence of {self.spec.confidence:g}; wait for better answers or '
+                                    'lower it')
+        self._report(accuracy=before, start_accuracy=before)
+        # initial links are worth using if they are clearly better than the most frequent answers
+        useful = (len(self.held_out.examples) >= MIN_HELD_OUT and all(self.sources.values())
+                  and before > self.blind + NOISE)
+        if self.spec.only_try and not useful:
+            return self._result(WORSE, f'what links could begin with answers {before:.1%} of '
+                                f'{len(self.held_out.examples)} questions rightly, the most frequent answers '
+                                f'{self.blind:.1%}', before, before, 0)
         if self.spec.only_try:
-            return self._tried(before)
-        self._offer(before)
-        begun = link_tensors(self._own())
-        floor = self._floor(before)
-        least = max(self.spec.budget.accuracy, floor.accuracy)
-        report = self._compare(shared) if shared else self._fit(least)
+            result = self._result(TRAINED, 'initial links, not trained yet', before, before, 0)
+            return replace(result, links=self._save_initial(before))
+        if self.spec.offer_starts and useful:
+            self._report(offers=self._save_initial(before))
+        initial = link_tensors(self._own())
+        required = max(RequiredAccuracy(before - self._noise(before), 'the links before'),
+                       RequiredAccuracy(self.blind, 'the most frequent answers'))
+        least = max(self.spec.budget.accuracy, required.accuracy)
+        report = self._fit_worth(paired) if paired else self._fit(least)
         self.macs += report.macs_per_step * report.steps
         if report.stopped == 'cancelled':
             return self._result(CANCELLED, 'cancelled; the job can be resumed from its last step', before,
                                 math.nan, report.steps)
-        after = self._accuracy() if shared else self._settle(begun, least)
-        if shared and after < before:  # a sound sensor needs no correction
-            restore_links(self._own(), begun)
+        after = self._accuracy() if paired else self._average(initial, least)
+        if paired and after < before:  # a sound sensor needs no correction
+            restore_links(self._own(), initial)
             after = before
-        return self._conclude(before, floor, after, report)
+        return self._conclude(before, required, after, report)
 
-    def _begin(self, new: NewLink) -> float:
-        """Plug the start with the best accuracy on held-out questions; returns it, 0..1."""
-        if self.reading.begins_anew:
-            found = [('', untrained(self.spec, new, self.method, self.reading.linked_blocks))]
+    def _choose_initial_link(self, new: NewLink) -> float:
+        """Plug the initial link with the best accuracy on held-out questions; return it, 0..1."""
+        if self.prepared.begins_anew:
+            candidates = [('', untrained(self.spec, new, self.method, self.prepared.linked_blocks))]
         else:
-            found = starts(self.spec, new, self.method)
-        tried = [(self._accuracy_with(link), source, link) for source, link in found]
-        best, self.begun_with[new.modality], link = max(tried, key=lambda one: one[0])
+            candidates = initial_links(self.spec, new, self.method)
+        accuracies = []
+        for _, link in candidates:
+            self.method.replace(link)
+            accuracies.append(self._accuracy())
+        best = max(range(len(candidates)), key=accuracies.__getitem__)
+        self.sources[new.modality], link = candidates[best]
         self.method.replace(link)
-        return best
-
-    def _accuracy_with(self, link: Link) -> float:
-        self.method.replace(link)
-        return self._accuracy()
+        return accuracies[best]
 
     def _accuracy(self) -> float:
         """Return the accuracy on held-out questions from the trained modalities alone; NaN without any."""
@@ -185,75 +215,52 @@ class _Training:
     def blind(self) -> float:
         """Return the accuracy of the most frequent answer to each type of question on the held-out ones.
 
-        By type and not by text: a buffer has few streets, where the same question often has the same answer a
-        moment later, which is no knowledge about other streets.
+        It is by type and not by text: a buffer has few streets, where the same question often has the same
+        answer a moment later, which tells nothing about other streets.
         """
         if not self.held_out.examples:
             return math.nan
-        return majority(_by_type(self.train), _by_type(self.held_out)).value
+
+        def by_type(dataset: TokenDataset) -> TokenDataset:
+            return replace(dataset, examples=tuple(replace(example, question=example.type)
+                                                   for example in dataset.examples))
+
+        return majority(by_type(self.train), by_type(self.held_out)).value
 
     @property
     def _seconds(self) -> float:
         """Return the seconds of both stages so far."""
-        return self.reading.seconds + time.monotonic() - self.started
+        return self.prepared.seconds + time.monotonic() - self.started
 
-    def _sees(self, accuracy: float) -> bool:
-        """Return whether the start is clearly better than the blind baseline."""
-        known = len(self.held_out.examples) >= LEAST_CHECK and all(self.begun_with.values())
-        return known and accuracy > self.blind + NOISE
-
-    def _offer(self, accuracy: float) -> None:
-        """Offer the start for use until training has ended."""
-        if self.spec.offer_starts and self._sees(accuracy):
-            self._tell(offers=self._save(self._untrained(accuracy)))
-
-    def _tried(self, accuracy: float) -> JobResult:
-        """Offer the evaluated start if it is useful."""
-        if not self._sees(accuracy):
-            return self._result(WORSE, f'what links could begin with answers {accuracy:.1%} of '
-                                f'{len(self.held_out.examples)} questions rightly, the most frequent answers '
-                                f'{self.blind:.1%}', accuracy, accuracy, 0)
-        result = self._result(TRAINED, 'initial links, not trained yet', accuracy, accuracy, 0)
-        return replace(result, links=self._save(self._untrained(accuracy)))
-
-    def _untrained(self, accuracy: float) -> AdaptationRecord:
-        return AdaptationRecord(self.spec.supervision, accuracy_before=accuracy, accuracy_after=accuracy,
-                          accuracy_blind=self.blind, seconds=self._seconds, macs=self.macs)
-
-    def _label(self) -> None:
-        """Use confident answers of the trusted modality, combined with those of the start, as labels.
-
-        Together they are right more often than the trusted modality alone.  Held-out questions are judged by
-        the trusted modality alone; otherwise links would be compared with their own answers.
-        """
-        seeing = [name for name, source in self.begun_with.items() if source]
-        self.train = self._labelled(self.train, (*self.spec.teachers, *seeing))
-        if not self.train.examples:
-            raise TrainingError(f'{" and ".join(self.spec.teachers)} answered no question with a confidence '
-                                f'of {self.spec.confidence:g}; wait for better answers or lower it')
+    def _save_initial(self, accuracy: float) -> dict[str, str]:
+        """Store the initial links; return the folders."""
+        return self._save(AdaptationRecord(
+            self.spec.supervision, accuracy_before=accuracy, accuracy_after=accuracy,
+            accuracy_blind=self.blind, seconds=self._seconds, macs=self.macs))
 
     def _labelled(self, dataset: TokenDataset, teachers: Sequence[str]) -> TokenDataset:
+        """Return the questions with confident answers of some modalities."""
         found: list[TokenDataset] = []
         self.macs += measure_macs(lambda: found.append(distilled(
             dataset, self.method, teachers, accept=self.spec.confidence, book=self.book,
             cancelled=self.cancelled)))
         return found[0]
 
-    def _seen_together(self) -> list[Frame]:
-        """Return frames of trusted and learning sensors, if all links share one reader.
+    def _paired_frames(self) -> list[Frame]:
+        """Return frames with tokens of trusted and learning sensors, if all links share one reader.
 
-        Empty with supervision by answers, or if there are too few frames.
+        There are none with labelled questions, or if they are too few.
         """
         own, links = self._own().values(), self.method.links()
         trusted = [links[name] for name in self.spec.teachers] if self.spec.supervision == DISTILLED else []
-        alike = trusted and all(self.begun_with.values()) and all(
+        alike = trusted and all(self.sources.values()) and all(
             link.reads_like(trusted[0]) for link in (*own, *trusted))
         names = {*self.spec.modalities, *self.spec.teachers}
         frames = [frame for frame in self.train.frames.values() if names <= frame.keys()] if alike else []
         return frames if len(frames) >= MIN_FRAMES else []
 
-    def _compare(self, frames: Sequence[Frame]) -> TrainingReport:
-        """Learn the worth of counts by comparison with those of trusted sensors in the same frames."""
+    def _fit_worth(self, frames: Sequence[Frame]) -> TrainingReport:
+        """Fit the worth of counts by comparison with those of trusted sensors in the same frames."""
         links, started, device = self.method.links(), time.monotonic(), self.method.lm.device
         seen = {name: TokenBatch.stack([frame[name] for frame in frames], device)
                 for name in (*self.spec.modalities, *self.spec.teachers)}
@@ -263,51 +270,51 @@ class _Training:
                           for link in trusted])
             for name, link in self._own().items():
                 fit_worth(link.worth, link.counts_of(seen[name]), known)
-        parameters = sum(one.numel() for link in self._own().values() for one in link.worth.parameters())
+        parameters = sum(parameter.numel() for link in self._own().values()
+                         for parameter in link.worth.parameters())
         return TrainingReport(f'the comparison with {" and ".join(self.spec.teachers)}', 0, (), (),
                               parameters, time.monotonic() - started, 0, peak_memory(device))
 
     def _fit(self, least: float) -> TrainingReport:
-        """Train; `least` is the accuracy at which training may stop and links are offered.
+        """Train; `least` is the accuracy at which training may stop.
 
-        Counting links with a start learn only the worth of their counts, which needs the fewest questions.
+        Initial links that count learn only the worth of their counts, which needs the fewest questions.
         """
-        own = self._own().values()
-        worth = all(self.begun_with.values()) and all(getattr(link, 'worth', None) for link in own)
+        from_initial = all(self.sources.values())
+        worth = from_initial and all(getattr(link, 'worth', None) for link in self._own().values())
         left = self.spec.budget.seconds_left(Spent(self._seconds))
-        rate = self.spec.training.learning_rate if all(self.begun_with.values()) else \
-            self.spec.anew_learning_rate
-        config = replace(self.spec.training, learning_rate=rate, steps=self.reading.steps,
-                         batch=self.reading.batch, part='worth' if worth else 'all',
+        rate = self.spec.training.learning_rate if from_initial else self.spec.anew_learning_rate
+        config = replace(self.spec.training, learning_rate=rate, steps=self.prepared.steps,
+                         batch=self.prepared.batch, part='worth' if worth else 'all',
                          stop_accuracy=least if self.spec.budget.accuracy else 0.,
-                         seconds=max(LEAST_SECONDS, left * FOR_STEPS) if math.isfinite(left) else 0.)
+                         seconds=max(MIN_SECONDS, left * SHARE_OF_STEPS) if math.isfinite(left) else 0.)
         trainer = Trainer(self.method, config, self.book, self.spec.modalities)
         validation = self.held_out.only(self.spec.modalities) if self.held_out.examples else None
-        return trainer.fit(self.train, validation, self._stepped, self.cancelled, self.folder / CHECKPOINT)
 
-    def _settle(self, begun: Tensors, least: float) -> float:
-        """Take the links half way to the trained ones unless these are clearly better; returns the accuracy.
+        def on_step(step: TrainingStep) -> None:
+            known = self.progress.accuracy if step.accuracy is None else step.accuracy
+            self._report(stage='training', step=step.step, steps=step.steps, loss=step.loss, accuracy=known)
 
-        least: of the trained ones, which the others must reach too. Held-out questions are from the training
-        streets.  Half way between the start and the result of a small training set generalises better
-        (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
+        return trainer.fit(self.train, validation, on_step, self.cancelled, self.folder / CHECKPOINT)
+
+    def _average(self, initial: Tensors, least: float) -> float:
+        """Average the initial and the trained links unless these are clearly better; return the accuracy.
+
+        least: accuracy that the average must reach if the trained links do.  Held-out questions are from the
+        streets of the training.  The average of the initial links and the result of a small training set
+        generalises better (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
         """
         trained, accuracy = link_tensors(self._own()), self._accuracy()
-        if not all(self.begun_with.values()):
+        if not all(self.sources.values()):
             return accuracy
-        restore_links(self._own(), {name: _midway(begun[name], tensor) for name, tensor in trained.items()})
-        midway = self._accuracy()
-        if midway >= min(accuracy, max(least, accuracy - self._slack(accuracy))):
-            return midway
+        restore_links(self._own(), {name: _midway(initial[name], tensor) for name, tensor in trained.items()})
+        averaged = self._accuracy()
+        if averaged >= min(accuracy, max(least, accuracy - self._noise(accuracy))):
+            return averaged
         restore_links(self._own(), trained)
         return accuracy
 
-    def _floor(self, before: float) -> Floor:
-        """Return the accuracy that new links must reach to be offered; NaN without held-out questions."""
-        return max(Floor(before - self._slack(before), 'the links before'),
-                   Floor(self.blind, 'the most frequent answers'))
-
-    def _slack(self, accuracy: float) -> float:
+    def _noise(self, accuracy: float) -> float:
         """Return the noise of an accuracy on held-out questions: at least one standard error."""
         return max(NOISE, math.sqrt(accuracy * (1 - accuracy) / max(1, len(self.held_out.examples))))
 
@@ -316,57 +323,50 @@ class _Training:
         links = self.method.links()
         return {name: links[name] for name in self.spec.modalities}
 
-    def _stepped(self, step: TrainingStep) -> None:
-        known = self.progress.accuracy if step.accuracy is None else step.accuracy
-        self._tell(stage='training', step=step.step, steps=step.steps, loss=step.loss, accuracy=known)
-
-    def _tell(self, **changes: object) -> None:
+    def _report(self, **changes: Any) -> None:
+        """Report the progress with some changed fields."""
         seconds = self._seconds
         left = self.spec.budget.seconds_left(Spent(seconds))
         self.progress = replace(self.progress, seconds=seconds, remaining=left, macs=self.macs,
                                 memory=peak_memory(self.method.lm.device), **changes)
-        self.say(self.progress)
+        self.on_progress(self.progress)
         self.progress = replace(self.progress, offers={})
 
-    def _conclude(self, before: float, floor: Floor, after: float, report: TrainingReport) -> JobResult:
-        """Store links that are not worse than those before."""
-        if after < floor.accuracy:
+    def _conclude(self, before: float, required: RequiredAccuracy, after: float,
+                  report: TrainingReport) -> JobResult:
+        """Store the links if they are accurate enough; return the result."""
+        def known(accuracy: float) -> float | None:
+            return accuracy if math.isfinite(accuracy) else None
+
+        if after < required.accuracy:
             return self._result(WORSE, f'the new links are not offered: they answer {after:.1%} of the '
-                                f'held-out questions rightly; to be as good as {floor.whose} they '
-                                f'must answer {floor.accuracy:.1%}', before, after, report.steps)
+                                f'held-out questions rightly; to be as good as {required.origin} they '
+                                f'must answer {required.accuracy:.1%}', before, after, report.steps)
         result = self._result(TRAINED, f'stopped by {report.stopped}', before, after, report.steps)
         links = self._save(AdaptationRecord(
             self.spec.supervision, questions=len(self.train.examples), steps=report.steps,
             seconds=result.seconds, macs=result.macs, peak_bytes=result.peak_bytes,
-            accuracy_before=_known(before), accuracy_after=_known(after), accuracy_blind=_known(self.blind)))
+            accuracy_before=known(before), accuracy_after=known(after), accuracy_blind=known(self.blind)))
         return replace(result, links=links)
 
     def _save(self, adaptation: AdaptationRecord) -> dict[str, str]:
-        """Store a version of each trained link; returns the folders."""
+        """Store a version of each trained link; return the folders."""
         saved = {}
         for name in self.spec.modalities:
-            own = replace(adaptation, started_from=self.begun_with[name])
+            own = replace(adaptation, started_from=self.sources[name])
             text = f'adapted on a robot: {len(self.train.examples)} questions, {own.steps} steps'
             stored = self.store.save(self.method.links()[name], Provenance(text=text, adaptation=own))
             saved[name] = str(stored.path)
         return saved
 
     def _result(self, status: str, message: str, before: float, after: float, steps: int) -> JobResult:
+        """Return a result with the costs so far."""
         return JobResult(
             status, message, accuracy=after, start_accuracy=before, blind_accuracy=self.blind,
             held_out=len(self.held_out.examples), questions=len(self.train.examples), steps=steps,
-            seconds=self._seconds, reading_seconds=self.reading.seconds,
+            seconds=self._seconds, reading_seconds=self.prepared.seconds,
             macs=self.macs, peak_bytes=peak_memory(self.method.lm.device))
 
 
-def _by_type(dataset: TokenDataset) -> TokenDataset:
-    """Return questions with their type in place of the text."""
-    return replace(dataset, examples=tuple(replace(one, question=one.type) for one in dataset.examples))
-
-
-def _midway(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    return (one + other) / 2 if one.is_floating_point() else other
-
-
-def _known(accuracy: float) -> float | None:
-    return accuracy if math.isfinite(accuracy) else None
+def _midway(initial: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
+    return (initial + trained) / 2 if initial.is_floating_point() else trained

@@ -42,7 +42,7 @@ PRIOR = 5.0
 
 @dataclass(frozen=True)
 class PretrainingStep:
-    """Progress after one step: its number from 1, number of steps, loss, newest deviance explained or None."""
+    """Progress after one step: its number from 1, number of steps, loss, newest explained deviance."""
 
     step: int
     steps: int

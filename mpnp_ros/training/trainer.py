@@ -78,8 +78,8 @@ class TrainerConfig(Options):
     checkpoint_every: int = option(100, 'steps between checkpoints', low=1)
     part: str = option(
         'all', 'trained part of the links beside their gates; all; aligners: those between a trained reader '
-               'and the language model; worth: the worth of the counts of a sensor; trust: only the weight of '
-               'a sensor beside others', choices=tuple(PARTS))
+               'and the language model; worth: the worth of the counts of a sensor; trust: only the weight '
+               'of a sensor beside others', choices=tuple(PARTS))
     worth_rate: float = option(3e-2, 'learning rate of worth and trust', low=1e-30)
     seed: int = option(0, 'random seed')
 

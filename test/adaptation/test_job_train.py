@@ -150,10 +150,10 @@ def test_half_way_between_what_was_known_and_what_was_learned(job, experience, c
 def test_half_way_is_not_taken_below_what_was_asked_for(monkeypatch, least, taken):
     """Of 100 questions held out, 80 % are answered rightly after training and 76.5 % half way."""
     training, found = object.__new__(job_train._Training), iter((.8, .765))
-    training.begun_with, training.held_out = {'camera': 'links'}, SimpleNamespace(examples=range(100))
+    training.sources, training.held_out = {'camera': 'links'}, SimpleNamespace(examples=range(100))
     monkeypatch.setattr(training, '_own', dict)
     monkeypatch.setattr(training, '_accuracy', lambda: next(found))
-    assert training._settle({}, least) == taken
+    assert training._average({}, least) == taken
 
 
 def test_a_new_modality_is_tried_without_training(job, experience, camera, tmp_path):
