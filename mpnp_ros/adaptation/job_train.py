@@ -164,7 +164,7 @@ class _Training:
         useful = (len(self.held_out.examples) >= MIN_HELD_OUT and all(self.sources.values())
                   and before > self.blind + NOISE)
         if self.spec.only_try and not useful:
-            return self._result(WORSE, f'what links could begin with answers {before:.1%} of '
+            return self._result(WORSE, f'the initial links answer {before:.1%} of '
                                 f'{len(self.held_out.examples)} questions rightly, the most frequent answers '
                                 f'{self.blind:.1%}', before, before, 0)
         if self.spec.only_try:
