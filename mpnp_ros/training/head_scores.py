@@ -30,7 +30,7 @@ class ChannelScore:
     present: int
 
     @property
-    def told(self) -> bool:
+    def known(self) -> bool:
         """Return whether the head knows the channel, see ENOUGH and BETTER.
 
         A status guessed from the category counts if it is right often enough; the expected numbers contain

@@ -56,7 +56,7 @@ class PretrainingReport:
 
     stopped: reason of its end: epochs, patience or cancelled.  history: (step, deviance explained) on the
     validation set after each epoch.  scores: of the network at the end.  known: channels that occur in
-    training and that the head can tell, see ChannelScore.told.
+    training and that the head can tell, see ChannelScore.known.
     """
 
     stopped: str
@@ -138,7 +138,7 @@ class _Run:
         state, scores = self.state, evaluate_head(self.head, self.validation, self.config.batch)
         learned = np.max([(targets.weights > 0.5).any(0) for targets in self.train.targets], axis=0)
         known = tuple(channel for channel, occurs in zip(self.head.manifest.channels, learned, strict=True)
-                      if occurs and scores.channels[channel].told)
+                      if occurs and scores.channels[channel].known)
         return PretrainingReport(stopped, state.step, tuple(state.losses), tuple(state.accuracies), scores,
                                  state.seconds, known)
 
