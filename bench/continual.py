@@ -19,7 +19,7 @@ from statistics import fmean
 
 import torch
 
-from mpnp_ros.adaptation.job_reading import OF_THE_MODALITY
+from mpnp_ros.adaptation.job_prepare import OF_THE_MODALITY
 from mpnp_ros.files import write_file
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model

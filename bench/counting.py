@@ -40,9 +40,9 @@ from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.calibration import calibration_error
 from mpnp_ros.training.dataset import Example, Frame, TokenDataset
-from mpnp_ros.training.dense_frames import DOUBTS, Painter
 from mpnp_ros.training.evaluation import answers_of, majority_answers, replies_of
 from mpnp_ros.training.key_frames import question_dataset, turn_tokens
+from mpnp_ros.training.painted_frames import DOUBTS, Painter
 from mpnp_ros.training.painted_questions import PaintedDataset, painted_questions
 from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, TrueObjects
 from mpnp_world.dataset.objects_only import object_key_frames

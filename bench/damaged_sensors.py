@@ -35,12 +35,12 @@ from mpnp_ros.methods.registry import create_method
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.batches import PreparedQuestions
+from mpnp_ros.training.calibration import fit_worth
 from mpnp_ros.training.dataset import Example, TokenDataset
 from mpnp_ros.training.evaluation import answers_of, majority_answers
 from mpnp_ros.training.key_frames import question_dataset, turn_tokens
 from mpnp_ros.training.trainer import Trainer, TrainerConfig
 from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, TrueObjects
-from mpnp_ros.training.trusted import fit_worth
 from mpnp_world.dataset.objects_only import object_key_frames
 
 SCOPE = Scope(30., 5, anchors=False)

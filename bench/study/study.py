@@ -35,13 +35,12 @@ from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.calibration import fit_temperature
 from mpnp_ros.training.dataset import Example, Frame, TokenDataset
-from mpnp_ros.training.dense_frames import Painter
 from mpnp_ros.training.evaluation import answers_of, majority_answers
 from mpnp_ros.training.key_frames import encode, question_dataset, scene_of
+from mpnp_ros.training.painted_frames import Painter
 from mpnp_ros.training.painted_questions import PaintedDataset, painted_questions
-from mpnp_ros.training.reader import ReaderConfig, ReaderTraining
-from mpnp_ros.training.trainer import Trainer, TrainerConfig, TrainingStep, train_blind
-from mpnp_ros.training.trainer_config import PARTS
+from mpnp_ros.training.reader_trainer import ReaderConfig, ReaderTraining
+from mpnp_ros.training.trainer import PARTS, Trainer, TrainerConfig, TrainingStep, train_blind
 from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, TrueObjects, counting
 from mpnp_world.dataset.generate import Recipe, generate, scene_identities
 from mpnp_world.dataset.objects_only import object_key_frames

@@ -1,4 +1,4 @@
-"""Detects missing links, decides, trains and hands over: the adaptation node without ROS.
+"""The adaptation node without ROS: detects missing links, decides, trains and hands links over.
 
 No method waits.  Training runs in a separate process (`job_process.py`), one at a time; an unfinished job
 resumes when this process starts again.
@@ -13,15 +13,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, TRAINED, JobProgress, JobResult, JobSpec
-from mpnp_ros.adaptation.job_orders import JobOrders, ModelChoice, Request
+from mpnp_ros.adaptation.job_builder import JobBuilder, ModelChoice, Request
 from mpnp_ros.adaptation.job_process import JobProcess
 from mpnp_ros.adaptation.known import LinkCatalogue, LinkInUse, ObservedState
+from mpnp_ros.adaptation.options import AdapterConfig
 from mpnp_ros.adaptation.policy import (
     Copy,
     Decision,
@@ -41,20 +40,20 @@ from mpnp_ros.methods.registry import find_method
 from mpnp_ros.tokens import ModalityTokens
 
 LOG = logging.getLogger(__name__)
-REMEMBERED = 200
-"""Number of remembered actions."""
+MAX_HISTORY = 200
+"""Maximum number of remembered actions."""
 
 
 class Plugging(Protocol):
     """Installs stored links; the future raises the refusal of the fusion node."""
 
     def __call__(self, link: StoredLink) -> Future[None]:
-        """Request it; does not wait."""
+        """Request the installation; does not wait."""
 
 
 @dataclass(eq=False)
 class RunningJob:
-    """The current training: its process, its decision, and the future of the request."""
+    """The current training: its process, its actions, and the future of the request."""
 
     process: JobProcess
     spec: JobSpec
@@ -67,8 +66,8 @@ class RunningJob:
 class AdaptationManager:
     """Adaptation of one robot.  Its methods belong to one thread; progress of a job comes from another.
 
-    folder: of the replay buffer, the link store and the jobs.  starts: folders of links that new links may
-    start from, besides those in use and in the store.  changed: called from any thread when :attr:`progress`
+    folder: of the replay buffer, the link store and the jobs.  starts: folders of links from which new links
+    may start, besides those in use and in the store.  changed: called from any thread when :attr:`progress`
     or :attr:`decision` may have changed.  clock: seconds.  :meth:`tick` and :meth:`adapt` exclude each other.
     """
 
@@ -77,13 +76,14 @@ class AdaptationManager:
                  changed: Callable[[], None] = lambda: None,
                  clock: Callable[[], float] = time.monotonic) -> None:
         self.config, self.model, self._plug_link, self._changed = config, model, plug, changed
-        self._folder, self._clock, self._starts = folder, clock, tuple(map(str, starts))
+        self._clock, self._initial_links = clock, tuple(map(str, starts))
         self.store = store or LinkStore(folder / 'links')
         self.buffer = ReplayBuffer(folder / 'replay', config.replay)
         self.decision = Decision((), (), 'nothing is known yet')
         self._catalogue = LinkCatalogue(self.store, find_method(model.method).link.kind)
         self._observed = ObservedState()
-        self._orders = JobOrders(config, model, self.buffer, self.store, self._starts, self._observed)
+        self._builder = JobBuilder(config, model, self.buffer, self.store, self._initial_links,
+                                   self._observed)
         self._history: list[PastAction] = []
         self._fusion_since = -math.inf
         self._running: RunningJob | None = None
@@ -95,19 +95,19 @@ class AdaptationManager:
 
     @property
     def progress(self) -> JobProgress | None:
-        """Progress of the current training; None if there is none."""
+        """Return the progress of the current training; None if there is none."""
         running = self._running
         return running.progress if running else None
 
     @property
     def training(self) -> JobSpec | None:
-        """The current training."""
+        """Return the spec of the current training; None if there is none."""
         running = self._running
         return running.spec if running else None
 
     @property
     def reason(self) -> str:
-        """Return why links are being trained; otherwise the last failure and the newest reason."""
+        """Return the reason of the current training; otherwise the last failure and the newest decision."""
         running = self._running
         if running is not None:
             return running.actions[0].reason
@@ -115,7 +115,7 @@ class AdaptationManager:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the current training was decided; 0 if there is none."""
+        """Return the seconds since the current training was decided; 0 if there is none."""
         running = self._running
         return self._clock() - running.started if running else 0.
 
@@ -135,11 +135,17 @@ class AdaptationManager:
     def in_use(self, links: Iterable[LinkInUse]) -> None:
         """Record the links that the fusion node uses now.
 
-        If it has gone back to previous ones, the version plugged last is not offered again.
+        After a rollback by hand, the version plugged last is not offered again.
         """
         for link in self._observed.take_links(links):
-            if self._is_withdrawn(link):
-                self._taken_back(link.modality)
+            stored = self.store.find(link.path) if link.path else None
+            if stored is None or stored.version not in self.store.usage(link.modality).withdrawn:
+                continue
+            with self._lock:
+                done = [place for place, past in enumerate(self._history)
+                        if past.action.modality == link.modality and past.outcome is Outcome.DONE]
+                if done:
+                    self._history[done[-1]] = replace(self._history[done[-1]], outcome=Outcome.WITHDRAWN)
 
     def fusion_came_back(self) -> None:
         """Handle a restart of the fusion node, which may have lost plugged links."""
@@ -152,11 +158,17 @@ class AdaptationManager:
             self.decision = decide(self._situation(), self.config.policy)
             for action in self.decision.actions:
                 if isinstance(action, Plug):
-                    self._plug(action)
+                    self._remember(PastAction(action, self._clock()))
+                    self._use(action, self.store.path(action.modality, action.version))
                 elif isinstance(action, Copy):
                     self._copy(action)
                 elif isinstance(action, Train) and self._running is None:
-                    self._train_as_decided(action)
+                    try:
+                        self._begin(self._builder.for_action(action), [action])
+                    except (ConfigurationError, TrainingError) as error:
+                        LOG.warning('cannot train %s: %s', action.modality, error)
+                        now = self._clock()
+                        self._remember(PastAction(action, now, Outcome.FAILED, now))
         self._changed()
 
     def adapt(self, request: Request) -> Future[JobResult]:
@@ -168,7 +180,7 @@ class AdaptationManager:
             if self._running is not None:
                 raise TrainingError(f'{" and ".join(self._running.spec.modalities)} is being trained; '
                                     'cancel that, or wait for its end')
-            spec = self._orders.requested(request, self.decision)
+            spec = self._builder.for_request(request, self.decision)
             return self._begin(spec, _trainings(spec, 'requested'))
 
     def cancel(self) -> None:
@@ -183,41 +195,25 @@ class AdaptationManager:
             running.process.close()
             _resolve(running.done, JobResult(CANCELLED, 'the node ended; training resumes at its next start'))
 
-    def _is_withdrawn(self, link: LinkInUse) -> bool:
-        stored = self.store.find(link.path) if link.path else None
-        return stored is not None and stored.version in self.store.usage(link.modality).withdrawn
-
-    def _taken_back(self, modality: str) -> None:
-        """Handle a rollback by hand."""
-        with self._lock:
-            done = [place for place, past in enumerate(self._history)
-                    if past.action.modality == modality and past.outcome is Outcome.DONE]
-            if done:
-                self._history[done[-1]] = replace(self._history[done[-1]], outcome=Outcome.WITHDRAWN)
-
     def _situation(self) -> Situation:
+        """Return the inputs of a decision."""
         conditions = [
-            one if one.linked or not one.encoder else
-            replace(one, alike=self._orders.alike(one.modality, self._catalogue))
-            for one in self._observed.linked_conditions(self._catalogue)]
-        lessons = {one.modality: self._orders.lessons(one.modality) for one in conditions}
-        return Situation(self._clock(), self._language_model(), conditions, tuple(self._catalogue.stored()),
-                         lessons, tuple(self._history), self._fusion_since)
-
-    def _language_model(self) -> str:
+            condition if condition.linked or not condition.encoder else
+            replace(condition, copy_source=self._builder.copy_source(condition.modality, self._catalogue))
+            for condition in self._observed.linked_conditions(self._catalogue)]
         in_use = [link.path for link in self._observed.in_use.values() if link.path]
         stored = [link.path for link in reversed(self.store.list())]
-        return self._catalogue.language_model(self.model.llm, [*in_use, *self._starts, *stored])
-
-    def _plug(self, action: Plug) -> None:
-        """Ask the fusion node to install a stored version."""
-        self._remember(PastAction(action, self._clock()))
-        self._use(action, self.store.path(action.modality, action.version))
+        language_model = self._catalogue.language_model(
+            self.model.llm, [*in_use, *self._initial_links, *stored])
+        available = {condition.modality: self._builder.available_data(condition.modality)
+                     for condition in conditions}
+        return Situation(self._clock(), language_model, conditions, tuple(self._catalogue.stored()),
+                         available, tuple(self._history), self._fusion_since)
 
     def _copy(self, action: Copy) -> None:
-        """Make links to a modality's tokens that count as others do, and ask the fusion node to use them.
+        """Copy links for a modality whose tokens count the same, and offer them to the fusion node.
 
-        That takes a few tenths of a second.
+        This takes a few tenths of a second.
         """
         self._remember(PastAction(action, self._clock()))
         source = name_of(action.source)
@@ -233,31 +229,28 @@ class AdaptationManager:
         self._use(action, stored.path)
 
     def _use(self, action: Plug | Copy, path: Path) -> None:
-        """Offer the links of an action to the fusion node, which decides what came of it."""
+        """Offer the links of an action to the fusion node, whose answer is the outcome of the action."""
         self._hand_over(path).add_done_callback(
             lambda done: self._ended([action], Outcome.FAILED if done.exception() else Outcome.DONE))
 
     def _hand_over(self, path: str | Path) -> Future[None]:
         """Offer a version to the fusion node; a refusal is logged."""
+        def finish(done: Future[None]) -> None:
+            if error := done.exception():
+                LOG.warning('%s', error)
+            # recorded before the fusion node publishes it, so that it is not offered again
+            elif link and (manifest := self._catalogue.manifest(link.path)):
+                self._observed.plugged(LinkInUse(link.modality, link.version, str(link.path),
+                                                 manifest.config.encoder))
+
         link = self.store.find(path)
-        future = self._plug_link(link)
-        future.add_done_callback(partial(self._handed_over, link))
+        if link is None:
+            future: Future[None] = Future()
+            future.set_exception(LinksError(f'{path} is no longer in the link store'))
+        else:
+            future = self._plug_link(link)
+        future.add_done_callback(finish)
         return future
-
-    def _handed_over(self, link: StoredLink | None, done: Future[None]) -> None:
-        """Record the installed version before the fusion node publishes it, so it is not offered again."""
-        if error := done.exception():
-            LOG.warning('%s', error)
-        elif link and (manifest := self._catalogue.manifest(link.path)):
-            self._observed.plugged(LinkInUse(link.modality, link.version, str(link.path),
-                                             manifest.config.encoder))
-
-    def _train_as_decided(self, action: Train) -> None:
-        try:
-            self._begin(self._orders.decided(action), [action])
-        except (ConfigurationError, TrainingError) as error:
-            LOG.warning('cannot train %s: %s', action.modality, error)
-            self._remember(PastAction(action, self._clock(), Outcome.FAILED, self._clock()))
 
     def _begin(self, spec: JobSpec, actions: Sequence[Train]) -> Future[JobResult]:
         """Start a job."""
@@ -281,6 +274,7 @@ class AdaptationManager:
             self._run(folder, spec, _trainings(spec, 'interrupted by the end of the node'))
 
     def _run(self, folder: Path, spec: JobSpec, actions: Sequence[Train]) -> Future[JobResult]:
+        """Start the process of a job."""
         now = self._clock()
         for action in actions:
             self._remember(PastAction(action, now))
@@ -297,37 +291,37 @@ class AdaptationManager:
         self._changed()
 
     def _conclude(self) -> None:
-        """Hand over the links of an ended job."""
+        """Hand over the links of an ended job; it is finished when the fusion node has answered."""
         running = self._running
         if running is None or not running.process.future.done():
             return
-        self._running, result = None, running.process.future.result()
-        LOG.info('training %s: %s, %s', ' and '.join(running.spec.modalities), result.status, result.message)
-        handed = [self._hand_over(path) for path in result.links.values()]
+        self._running, trained = None, running.process.future.result()
+        names = ' and '.join(running.spec.modalities)
+        LOG.info('training %s: %s, %s', names, trained.status, trained.message)
+        handed = [self._hand_over(path) for path in trained.links.values()]
 
         def finish(_: object = None) -> None:
-            if all(one.done() for one in handed):
-                refused = [str(one.exception()) for one in handed if one.exception()]
-                self._finished(running, result, '; '.join(refused))
+            if not all(future.done() for future in handed):
+                return
+            result = trained
+            if refused := [str(future.exception()) for future in handed if future.exception()]:
+                result = replace(trained, status=FAILED,
+                                 message=f'the fusion node refused them:  {"; ".join(refused)}')
+            good = result.status == TRAINED
+            self._failure = '' if good else f'training {names} ended: {result.status}, {result.message}'
+            self._ended(running.actions, Outcome.DONE if good else Outcome.FAILED)
+            shutil.rmtree(running.process.folder, ignore_errors=True)
+            for name in running.spec.modalities:
+                self.store.prune(self.config.kept_versions, name)
+            _resolve(running.done, result)
 
-        for one in handed:
-            one.add_done_callback(finish)
+        for future in handed:
+            future.add_done_callback(finish)
         if not handed:
             finish()
 
-    def _finished(self, running: RunningJob, result: JobResult, refusal: str) -> None:
-        good = result.status == TRAINED and not refusal
-        if refusal:
-            result = replace(result, status=FAILED, message=f'the fusion node refused them:  {refusal}')
-        names = ' and '.join(running.spec.modalities)
-        self._failure = '' if good else f'training {names} ended: {result.status}, {result.message}'
-        self._ended(running.actions, Outcome.DONE if good else Outcome.FAILED)
-        shutil.rmtree(running.process.folder, ignore_errors=True)
-        for name in running.spec.modalities:
-            self.store.prune(self.config.kept_versions, name)
-        _resolve(running.done, result)
-
     def _ended(self, actions: Iterable[Plug | Copy | Train], outcome: Outcome) -> None:
+        """Record the outcome of actions."""
         with self._lock:
             ended = {id(action) for action in actions}
             self._history = [replace(past, outcome=outcome, ended=self._clock())
@@ -335,7 +329,7 @@ class AdaptationManager:
         self._changed()
 
     def _remember(self, past: PastAction) -> None:
-        self._history = [*self._history, past][-REMEMBERED:]
+        self._history = [*self._history, past][-MAX_HISTORY:]
 
 
 def _trainings(spec: JobSpec, reason: str) -> list[Train]:

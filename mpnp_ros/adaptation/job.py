@@ -1,13 +1,14 @@
-"""One adaptation: what is to be trained from the replay buffer, in a folder, and what came of it.
+"""One adaptation as a folder: the spec of a training on the replay buffer, and its result.
 
-    <job>/spec.json      what was decided; written first
-    <job>/data/          questions and tokens, drawn from the buffer once
+    <job>/spec.json      the spec, written first
+    <job>/data/          questions and tokens, taken from the buffer once
+    <job>/reading.json   written at the end of the first stage
     <job>/checkpoint/    of the trainer
-    <job>/result.json    written last; a job without one is not finished and goes on when it is run again
+    <job>/result.json    written last; a job without a result resumes when it is run again
 
-Two processes do the work one after the other (`job_process.py`): `read` needs the whole language model and
-little else, `train` needs the blocks from the first linked one on and the question states that reading left
-on disk.  Neither knows ROS, and both end within a training step when they are told to.
+Two processes work one after the other (`job_process.py`).  The stage `read` needs the whole language model.
+The stage `train` needs the blocks from the first linked one on, and the states of questions that the first
+stage left on disk.  Neither uses ROS, and both end within a training step when they are told to.
 """
 from __future__ import annotations
 
@@ -31,10 +32,10 @@ TRAINED, WORSE, CANCELLED, FAILED = 'trained', 'worse', 'cancelled', 'failed'
 
 @dataclass(frozen=True)
 class NewLink:
-    """A link to train, the encoder of its tokens, and its possible starts.
+    """A link to train, the encoder of its tokens, and its possible initial links.
 
-    starts: link folders, of this modality or of another whose tokens mean the same; the best on held-out
-    questions is chosen.  Without any the link starts untrained.
+    starts: folders of initial links, of this modality or of another whose tokens mean the same; the best on
+    held-out questions is chosen.  Without any, the link starts untrained.
     """
 
     modality: str
@@ -45,17 +46,17 @@ class NewLink:
 
 @dataclass(frozen=True)
 class JobSpec:
-    """What is to be trained, on what, and within which bounds.
+    """What is to be trained, on which data, and within which limits.  The fields are those of spec.json.
 
-    new: links to be trained.  beside: folders of links that are plugged meanwhile and stay as they are.
-    supervision: LABELLED, or DISTILLED: the answers of the `teachers`, modalities among those beside, where
-    their confidence is at least `confidence`; each: questions that are made up for a moment then.
-    anew_learning_rate, link: of links that begin untrained, the latter as options of LinkConfig.for_model.
-    linked_blocks: 0: those of what is begun with, else as many as the budget allows.  turns: headings a
-    frame.  most_questions, most_held_out: of those in the buffer, drawn at random, evenly by type;
-    most_texts: different ones among either, as each has to be read once.  offer_starts: whether what training
-    begins with may be used meanwhile, where it answers more questions rightly than the most frequent answers.
-    only_try: whether what could be begun with is tried, and nothing trained, as little is known yet.
+    new: links to train.  beside: folders of links that are plugged meanwhile and stay unchanged.
+    supervision: LABELLED, or DISTILLED: by the answers of the `teachers`, modalities among those beside, with
+    at least `confidence`.  each: generated questions for each moment with DISTILLED.
+    anew_learning_rate, link: of untrained links; the latter are options of LinkConfig.for_model.
+    linked_blocks: 0: those of the initial links, otherwise as many as the budget allows.  turns: headings of
+    each frame.  most_questions, most_held_out: maximum numbers of questions from the buffer, evenly by type.
+    most_texts: maximum number of different ones among either, as each has to be read once.  offer_starts:
+    whether initial links may be used until training ends, if they answer better than the most frequent
+    answers.  only_try: only evaluate initial links, as there is too little data to train on.
     device, dtype: see load_language_model.  threads: of PyTorch.  niceness: of the processes.
     """
 
@@ -89,7 +90,7 @@ class JobSpec:
     @property
     def modalities(self) -> tuple[str, ...]:
         """Return the modalities to train."""
-        return tuple(one.modality for one in self.new)
+        return tuple(link.modality for link in self.new)
 
     def save(self, folder: Path) -> None:
         """Create the folder of a job with its spec."""
@@ -101,12 +102,11 @@ class JobSpec:
         """Read a spec.  Raises TrainingError, naming the file."""
         try:
             entries = json.loads((folder / SPEC).read_bytes())
-            new = tuple(NewLink(**{**one, 'starts': tuple(one['starts'])}) for one in entries.pop('new'))
-            parts = {'budget': Budget(**entries.pop('budget')),
-                     'training': TrainerConfig(**entries.pop('training'))}
-            plain = {name: tuple(value) if isinstance(value, list) else value
-                     for name, value in entries.items()}
-            return cls(new=new, **parts, **plain)
+            new = tuple(NewLink(**{**link, 'starts': tuple(link['starts'])}) for link in entries.pop('new'))
+            budget, training = Budget(**entries.pop('budget')), TrainerConfig(**entries.pop('training'))
+            others: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
+                                      for name, value in entries.items()}
+            return cls(new=new, budget=budget, training=training, **others)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(f'{folder / SPEC} is not a valid job file ({error}); remove the folder'
                                 ) from None
@@ -114,13 +114,13 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What came of a job.
+    """The result of a job.
 
-    status: TRAINED; WORSE: no better than what there was, so nothing is offered; CANCELLED or FAILED, see
+    status: TRAINED; WORSE: no better than before, so that no links are offered; CANCELLED or FAILED, see
     `message`.  links: modality -> folder of its new version in the store.  accuracy, start_accuracy,
-    blind_accuracy: 0..1 on held-out questions, of the new links, of those it began with, and of the most
-    frequent answer to each type of question.  held_out: how many these were.  seconds: of both processes.
-    macs: of reading, training and every evaluation.  peak_bytes: of the training process.
+    blind_accuracy: 0..1 on held-out questions, of the new links, of the initial links, and of the most
+    frequent answer to each type of question.  held_out: number of these questions.  seconds: of both
+    processes.  macs: of reading, training and every evaluation.  peak_bytes: of the training process.
     """
 
     status: str
@@ -157,9 +157,8 @@ class JobProgress:
     """Progress of a job.
 
     stage: reading, training or evaluating.  loss: of the newest step.  accuracy: newest on held-out
-    questions.
-    seconds: of training so far; remaining: of the budget.  macs: so far.  memory: bytes, peak of the
-    process.  offers: modality -> folder of links that may be used until training ends.
+    questions.  seconds: of training so far; remaining: of the budget.  macs: so far.  memory: bytes, peak of
+    the process.  offers: modality -> folder of links that may be used until training ends.
     """
 
     stage: str
@@ -175,13 +174,13 @@ class JobProgress:
     offers: Mapping[str, str] = field(default_factory=dict)
 
     def to_line(self) -> str:
-        """Return one line of JSON."""
+        """Return the progress as one line of JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_line(cls, line: str) -> JobProgress:
-        """Parse :meth:`to_line`.  Raises ValueError for other output of a process."""
+        """Parse the result of :meth:`to_line`.  Raises ValueError for other output of a process."""
         entries = json.loads(line)
         if not isinstance(entries, dict) or 'stage' not in entries:
-            raise ValueError('no progress of a job')
+            raise ValueError('not the progress of a job')
         return cls(**entries)

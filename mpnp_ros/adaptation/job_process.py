@@ -3,9 +3,9 @@
     python -m mpnp_ros.adaptation.job_process read JOB
     python -m mpnp_ros.adaptation.job_process train JOB
 
-Progress goes to stdout, one line of JSON each.  SIGTERM or SIGINT ends either within a step; finished work is
-on disk, and the same command resumes.  A failure is written as the job's result, so that it is not repeated;
-a killed process leaves none, and may be started again.
+Progress goes to stdout as lines of JSON.  SIGTERM or SIGINT ends either process within a step; finished work
+is on disk, and the same command resumes.  A failure is written as the result of the job, so that it is not
+repeated; a killed process leaves no result, and may be started again.
 """
 from __future__ import annotations
 
@@ -24,39 +24,42 @@ from contextlib import suppress
 from pathlib import Path
 
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, JobProgress, JobResult, JobSpec
-from mpnp_ros.device import LEAN
+from mpnp_ros.device import LEAN, is_out_of_memory
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.supervisor import tied
 
+LOG = logging.getLogger(__name__)
 READ, TRAIN = 'read', 'train'
 DONE, FAILURE, INTERRUPTED = 0, 1, 130
 AUTOGROUP = Path('/proc/self/autogroup')
-
-LOG = logging.getLogger(__name__)
 ATTEMPTS = 4
-PATIENCE = 5.
+END_TIMEOUT = 5.
 """Seconds for a process to end after a signal before it is killed: a step, and a checkpoint."""
 
 
 def main() -> int:
-    """Run one stage; returns the exit code: 0 done, 1 failed finally, 130 interrupted."""
+    """Run one stage; return the exit code: 0 done, 1 failed finally, 130 interrupted."""
     stage, folder = sys.argv[1], Path(sys.argv[2])
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     try:
         spec = JobSpec.load(folder)
-        step_back(spec.niceness)
+        lower_priority(spec.niceness)
         limit_memory(round(spec.budget.bytes))
         return _run(stage, folder, stopped)
     except Exception as error:
         if not isinstance(error, MpnpError):
             traceback.print_exc()
-        JobResult(FAILED, _describe(error)).save(folder)
+        message = f'{type(error).__name__}: {error}'
+        if is_out_of_memory(error):
+            message = ('OutOfMemory: training needs more than its budget of memory; raise it, or take fewer '
+                       'questions a step')
+        JobResult(FAILED, message).save(folder)
         return FAILURE
 
 
-def step_back(niceness: int) -> None:
+def lower_priority(niceness: int) -> None:
     """Raise the niceness of this process and of its autogroup."""
     with suppress(OSError):
         os.nice(niceness)
@@ -65,41 +68,32 @@ def step_back(niceness: int) -> None:
 
 
 def limit_memory(size: int) -> None:
-    """Limit the memory that this process can allocate to so many bytes; 0: no limit."""
+    """Limit the memory that this process can allocate, bytes; 0: no limit."""
     if size:
         resource.setrlimit(resource.RLIMIT_DATA, (size, size))
 
 
 def _run(stage: str, folder: Path, stopped: threading.Event) -> int:
-    from mpnp_ros.adaptation.job_reading import read
-    from mpnp_ros.adaptation.job_training import train
+    """Run one stage with the imports it needs; return the exit code."""
+    from mpnp_ros.adaptation.job_prepare import read
+    from mpnp_ros.adaptation.job_train import train
     from mpnp_ros.training.budget import process_seconds
 
+    def show(progress: JobProgress) -> None:
+        with suppress(BrokenPipeError):
+            print(progress.to_line(), flush=True)
+
     if stage == READ:
-        read(folder, _say, stopped.is_set, process_seconds())
+        read(folder, show, stopped.is_set, process_seconds())
     else:
-        result = train(folder, _say, stopped.is_set, process_seconds())
+        result = train(folder, show, stopped.is_set, process_seconds())
         if result.status != CANCELLED:
             result.save(folder)
     return INTERRUPTED if stopped.is_set() else DONE
 
 
-def _say(progress: JobProgress) -> None:
-    with suppress(BrokenPipeError):
-        print(progress.to_line(), flush=True)
-
-
-def _describe(error: Exception) -> str:
-    from mpnp_ros.device import is_out_of_memory
-
-    if is_out_of_memory(error):
-        return ('OutOfMemory: training needs more than its budget of memory; raise it, or take fewer '
-                'questions a step')
-    return f'{type(error).__name__}: {error}'
-
-
 def measure_speed(llm: str, device: str, dtype: str, threads: int) -> subprocess.Popen[bytes]:
-    """Start measuring the training speed of this machine before the first job; tied to this thread."""
+    """Start a process that measures the training speed of this machine; it ends with this thread."""
     command = [sys.executable, '-m', 'mpnp_ros.training.speedometer', llm, device, dtype, str(threads)]
     return subprocess.Popen(tied(command), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                             start_new_session=True, env=bounded_environment(threads))
@@ -129,12 +123,12 @@ class JobProcess:
 
     @property
     def pid(self) -> int | None:
-        """Return the process id of the current stage."""
+        """Return the process id of the current stage; None if no process runs."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
     def cancel(self) -> None:
-        """End it within a training step; finished work stays on disk."""
+        """End the job within a training step; finished work stays on disk."""
         with self._lock:
             self._cancelled.set()
             if self._process is not None:
@@ -146,14 +140,15 @@ class JobProcess:
         self._thread.join()
 
     def _run(self) -> None:
+        """Set the result of the job; runs on its own thread."""
         try:
-            result = self._work()
+            result = self._run_stages()
         except Exception as error:
             LOG.exception('job %s', self.folder)
             result = JobResult(FAILED, f'{type(error).__name__}: {error}')
         self.future.set_result(result)
 
-    def _work(self) -> JobResult:
+    def _run_stages(self) -> JobResult:
         if (result := JobResult.load(self.folder)) is not None:
             return result
         for stage in (READ, TRAIN):
@@ -168,6 +163,7 @@ class JobProcess:
                                  'messages above')
 
     def _stage(self, stage: str) -> int:
+        """Run a stage, again if it was killed; return the exit code."""
         code = DONE
         for attempt in range(ATTEMPTS):
             code = self._attempt(stage)
@@ -178,7 +174,7 @@ class JobProcess:
         return code
 
     def _attempt(self, stage: str) -> int:
-        """Run a stage to its end; returns the exit code.  The stage ends with this process."""
+        """Run a stage to its end; return the exit code.  The stage ends with this process."""
         command = tied([sys.executable, '-m', 'mpnp_ros.adaptation.job_process', stage, str(self.folder)])
         with self._lock:
             if self._cancelled.is_set():
@@ -189,29 +185,28 @@ class JobProcess:
         with self._process as process:
             killer = threading.Thread(target=self._kill_if_late, args=(process,), daemon=True)
             killer.start()
+            assert process.stdout is not None  # it is a pipe
             for line in process.stdout:
-                self._pass_on(line)
+                try:
+                    progress = JobProgress.from_line(line)
+                except (ValueError, TypeError):
+                    LOG.info('%s: %s', self.folder.name, line.rstrip())
+                else:
+                    self._on_progress(progress)
         return process.returncode
 
     def _kill_if_late(self, process: subprocess.Popen[str]) -> None:
+        """Kill a process that does not end after the job was cancelled; runs on its own thread."""
         while process.poll() is None:
             if self._cancelled.wait(.2):
                 try:
-                    process.wait(PATIENCE)
+                    process.wait(END_TIMEOUT)
                 except subprocess.TimeoutExpired:
                     process.kill()
                 return
 
-    def _pass_on(self, line: str) -> None:
-        try:
-            progress = JobProgress.from_line(line)
-        except (ValueError, TypeError):
-            LOG.info('%s: %s', self.folder.name, line.rstrip())
-        else:
-            self._on_progress(progress)
-
 
 if __name__ == '__main__':
     code = main()
-    gc.freeze()  # or Python looks through all objects of torch before it ends, and the next stage waits
+    gc.freeze()  # or Python collects all objects of torch before it ends, while the next stage waits
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""What the adaptation knows: stored versions of links, and the state observed from topics."""
+"""Known facts of the adaptation: stored versions of links, and the state observed from topics."""
 from __future__ import annotations
 
 import logging
@@ -27,9 +27,9 @@ class LinkInUse:
 
 
 class LinkCatalogue:
-    """Reads each manifest once; unreadable ones are skipped with a log line.
+    """Reads each link manifest once; unreadable ones are skipped with a log line.
 
-    kind: of the links of the current method; versions of other kinds are not offered.
+    kind: of the links of the current method; versions of other kinds are not listed.
     """
 
     def __init__(self, store: LinkStore, kind: str) -> None:
@@ -61,7 +61,7 @@ class LinkCatalogue:
         return adapted is None or adapted.steps > 0
 
     def stored(self) -> Iterator[StoredVersion]:
-        """Return all versions of the store."""
+        """Yield all versions of the store."""
         usage = {}
         for link in self.store.list():
             manifest = self.manifest(link.path)
@@ -86,7 +86,7 @@ class LinkCatalogue:
 class ObservedState:
     """Modalities, the width of their tokens, and the links in use.  Mappings are replaced, never changed.
 
-    conditions, widths, in_use: by modality.  counting: those whose tokens hold numbers of things.
+    conditions, widths, in_use: by modality.  counting: modalities whose tokens are numbers of things.
     """
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class ObservedState:
         self.in_use: dict[str, LinkInUse] = {}
 
     def take_tokens(self, tokens: ModalityTokens) -> None:
-        """What the newest tokens of a modality are like."""
+        """Record the form of the newest tokens of a modality."""
         self.widths[tokens.modality] = tokens.width
         if len(tokens.known):
             self.counting.add(tokens.modality)
@@ -106,19 +106,20 @@ class ObservedState:
     @property
     def concerns(self) -> tuple[str, ...]:
         """Return the degraded modalities, in words."""
-        return tuple(f'{name} {DEGRADED}' for name, one in self.conditions.items() if one.state == DEGRADED)
+        return tuple(f'{name} {DEGRADED}' for name, condition in self.conditions.items()
+                     if condition.state == DEGRADED)
 
     def take_conditions(self, conditions: Iterable[ModalityCondition], now: float) -> None:
         """Record the states published by the fusion node, and since when they hold."""
-        fresh = {}
-        for one in conditions:
-            before = self.conditions.get(one.modality)
-            same = before is not None and before.state == one.state
-            fresh[one.modality] = replace(one, since=before.since if same else now)
-        self.conditions = fresh
+        new = {}
+        for condition in conditions:
+            before = self.conditions.get(condition.modality)
+            since = before.since if before is not None and before.state == condition.state else now
+            new[condition.modality] = replace(condition, since=since)
+        self.conditions = new
 
     def take_links(self, links: Iterable[LinkInUse]) -> list[LinkInUse]:
-        """Record the links in use; returns previous ones that are no longer in use."""
+        """Record the links in use; return previous ones that are no longer in use."""
         before, self.in_use = self.in_use, {link.modality: link for link in links}
         now = {link.path for link in self.in_use.values()}
         return [link for link in before.values() if link.path not in now]
@@ -130,12 +131,14 @@ class ObservedState:
             self.conditions = {**self.conditions, link.modality: replace(known, links_version=link.version)}
 
     def linked_conditions(self, catalogue: LinkCatalogue) -> list[ModalityCondition]:
-        """Return the conditions with the manifests of the links in use; unknown links count as fitting."""
-        return [self._linked(one, self.in_use.get(name), catalogue) for name, one in self.conditions.items()]
-
-    def _linked(self, condition: ModalityCondition, link: LinkInUse | None,
-                catalogue: LinkCatalogue) -> ModalityCondition:
-        if link is None or link.version != condition.links_version:
-            return replace(condition, links_encoder=condition.encoder)
-        return replace(condition, links_encoder=link.encoder, links_accuracy=catalogue.accuracy(link.path),
-                       links_trained=catalogue.is_trained(link.path))
+        """Return the conditions with the facts of the links in use; unknown links count as fitting."""
+        conditions = []
+        for name, condition in self.conditions.items():
+            link = self.in_use.get(name)
+            if link is None or link.version != condition.links_version:
+                conditions.append(replace(condition, links_encoder=condition.encoder))
+            else:
+                conditions.append(replace(
+                    condition, links_encoder=link.encoder, links_accuracy=catalogue.accuracy(link.path),
+                    links_trained=catalogue.is_trained(link.path)))
+        return conditions

@@ -5,11 +5,11 @@
 
 One process writes (:class:`ReplayBuffer`); others read at any time (:mod:`~mpnp_ros.adaptation.moments`).
 
-In a full buffer, a quarter is for the newest moments, so that a change of light is there at once.  The rest
-is an even sample over all earlier time: every moment draws a number, fixed by its stamp, and of the questions
+In a full buffer, a quarter is for the newest moments, so that it follows a change of light at once.  The rest
+is an even sample of all earlier time: every moment has a random number, fixed by its stamp.  Of the questions
 of one cell (source, type, answer, conditions) those of the lowest numbers stay, equally many in every cell
 that has enough.  So a cell is an even sample of all its questions ever (bottom-k sampling: Cohen and Kaplan,
-PODC 2007), whatever the order of adding and evicting, and a rare cell keeps all it has.
+PODC 2007), in whatever order they were added and evicted, and a rare cell keeps all its questions.
 """
 from __future__ import annotations
 
@@ -28,12 +28,11 @@ from mpnp_ros.adaptation.moments import (
     SOURCES,
     BufferedQuestion,
     Cell,
-    Experience,
     Moment,
+    ReplayDataset,
 )
 from mpnp_ros.errors import ConfigurationError, DatasetError
 from mpnp_ros.files import write_file
-from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.dataset import Frame
 
 RECENT = .25
@@ -60,7 +59,7 @@ class Limits:
                                      'is too small; use at least 1 of each')
 
     def share(self, part: float) -> Limits:
-        """Return a share of both, at least 1."""
+        """Return a share of both limits, at least 1."""
         return Limits(max(1, int(part * self.bytes)), max(1, int(part * self.questions)))
 
 
@@ -74,59 +73,59 @@ class Holding:
 
     @property
     def units(self) -> tuple[Cell, ...]:
-        """Return the cells it counts in, at least one."""
+        """Return the cells in which the moment counts, at least one."""
         return self.cells or (UNASKED,)
 
 
 def retained(holdings: Iterable[Holding], limits: Limits) -> dict[int, tuple[int, ...]]:
-    """Stamps of the moments to keep, with the places of the questions that each keeps.
+    """Return the stamps of the moments to keep, each with the places of the questions to keep.
 
-    Neither limit is ever exceeded.  A cell that holds no more questions than three quarters of those that
-    may be, divided by the number of cells, keeps all of them, as far as the bytes of their moments fit.
+    Neither limit is ever exceeded.  A cell keeps all questions if they are at most three quarters of the
+    allowed ones, divided by the number of cells, as far as the bytes of their moments fit.
     """
-    newest_first = sorted(holdings, key=lambda one: -one.stamp_ns)
-    recent = newest_first[:_recent(newest_first, limits.share(RECENT))]
-    older = sorted(newest_first[len(recent):], key=_draw)
-    kept = {one.stamp_ns: tuple(range(len(one.cells))) for one in recent}
-    questions = limits.questions - sum(len(one.units) for one in recent)
-    return kept | _sampled(older, questions, limits.bytes - sum(one.size for one in recent))
+    def random_number(holding: Holding) -> bytes:
+        return hashlib.blake2b(str(holding.stamp_ns).encode(), digest_size=8).digest()
 
-
-def _recent(newest_first: Sequence[Holding], limits: Limits) -> int:
-    """Return the number of newest moments that fit."""
+    newest_first = sorted(holdings, key=lambda holding: -holding.stamp_ns)
+    for_recent = limits.share(RECENT)
+    recent: list[Holding] = []
     size = questions = 0
-    for place, one in enumerate(newest_first):
-        size, questions = size + one.size, questions + len(one.units)
-        if size > limits.bytes or questions > limits.questions:
-            return place
-    return len(newest_first)
+    for holding in newest_first:
+        if (size + holding.size > for_recent.bytes
+                or questions + len(holding.units) > for_recent.questions):
+            break
+        size, questions = size + holding.size, questions + len(holding.units)
+        recent.append(holding)
+    kept = {holding.stamp_ns: tuple(range(len(holding.cells))) for holding in recent}
+    older = sorted(newest_first[len(recent):], key=random_number)
+    return kept | _sampled(older, limits.questions - questions, limits.bytes - size)
 
 
 def _sampled(drawn: Sequence[Holding], questions: int, size: int) -> dict[int, tuple[int, ...]]:
-    """Return the first questions of every cell, up to one level for all, then the moments that fit.
+    """Return the first questions of every cell, up to one number for all cells, of the moments that fit.
 
     Moments with a question that is early in its cell come first, so that cells share bytes too.
     """
     seen: Counter[Cell] = Counter()
     ranks: list[list[int]] = []
-    for one in drawn:
+    for holding in drawn:
         ranks.append([])
-        for cell in one.units:
+        for cell in holding.units:
             ranks[-1].append(seen[cell])
             seen[cell] += 1
-    level = _level(sorted(seen.values()), questions)
+    per_cell = _number_per_cell(sorted(seen.values()), questions)
     kept: dict[int, tuple[int, ...]] = {}
-    for one, places in sorted(zip(drawn, ranks, strict=True), key=lambda pair: min(pair[1])):
-        size -= one.size
-        if min(places) >= level or size < 0:
+    for holding, places in sorted(zip(drawn, ranks, strict=True), key=lambda pair: min(pair[1])):
+        size -= holding.size
+        if min(places) >= per_cell or size < 0:
             break
-        chosen = tuple(place for place, rank in enumerate(places) if rank < level)
-        kept[one.stamp_ns] = chosen if one.cells else ()
+        chosen = tuple(place for place, rank in enumerate(places) if rank < per_cell)
+        kept[holding.stamp_ns] = chosen if holding.cells else ()
     return kept
 
 
-def _level(counts: Sequence[int], room: int) -> int:
-    """Return the number per cell so that all fit; counts ascending."""
+def _number_per_cell(counts: Sequence[int], room: int) -> int:
+    """Return the maximum number of questions of a cell with which all cells fit; counts ascending."""
     for place, count in enumerate(counts):
         cells = len(counts) - place
         if count * cells > room:
@@ -135,15 +134,11 @@ def _level(counts: Sequence[int], room: int) -> int:
     return counts[-1] if counts else 0
 
 
-def _draw(one: Holding) -> bytes:
-    return hashlib.blake2b(str(one.stamp_ns).encode(), digest_size=8).digest()
-
-
 @dataclass(frozen=True)
 class BufferCounts:
     """Contents of a buffer: moments, questions by source, moments by modality, bytes on disk.
 
-    evicted: questions removed since it was opened.
+    evicted: number of questions evicted since the buffer was opened.
     """
 
     frames: int
@@ -157,7 +152,7 @@ class BufferCounts:
 class _Stored(Holding):
     """A moment on disk.
 
-    cells, places: of its questions in use; written: number in its file.  encoders: by modality.
+    cells, places: of its questions in use.  written: number of questions in its file.  encoders: by modality.
     """
 
     places: tuple[int, ...] = ()
@@ -166,26 +161,28 @@ class _Stored(Holding):
 
     @classmethod
     def of(cls, moment: Moment, size: int) -> _Stored:
+        """Return the entry of a moment."""
         count = len(moment.questions)
         return cls(moment.stamp_ns, size, moment.cells, tuple(range(count)), count,
                    {name: tokens.encoder for name, tokens in moment.tokens.items()})
 
     def sees(self, modality: str, encoder: str) -> bool:
-        """Return whether it has tokens of a modality and, unless '', of this encoder."""
+        """Return whether the moment has tokens of a modality; encoder: of this one, '' for any."""
         return modality in self.encoders and encoder in ('', self.encoders[modality])
 
     def thinned(self, places: tuple[int, ...]) -> _Stored:
-        return replace(self, cells=tuple(self.cells[one] for one in places),
-                       places=tuple(self.places[one] for one in places))
+        """Return the entry with some of its questions."""
+        return replace(self, cells=tuple(self.cells[place] for place in places),
+                       places=tuple(self.places[place] for place in places))
 
 
 class ReplayBuffer:
-    """A folder of moments by stamp, which evicts the least useful ones when it is full.
+    """A folder of moments by stamp, which evicts the least useful ones when it is full.  Thread-safe.
 
     A moment is written at once and atomically, so a killed process loses at most the current one.  After a
     power failure, files of the last seconds may be damaged, and are dropped.  A file is rewritten when half
-    of its questions are evicted; until then readers skip them.  The buffer never exceeds its limits of bytes
-    and questions. Thread-safe.
+    of its questions are evicted; until then readers skip these.  The buffer never exceeds its limits of bytes
+    and questions.
     """
 
     def __init__(self, folder: str | Path, limits: Limits | None = None) -> None:
@@ -204,15 +201,16 @@ class ReplayBuffer:
                                      'give a folder that can') from None
         for left in self.folder.glob('.*.*'):
             left.unlink()
-        self._stored = {one.stamp_ns: one for one in self._found()}
+        self._stored = {moment.stamp_ns: _Stored.of(moment, size) for moment, size in _moments(
+            self.folder, lambda path: path.unlink(missing_ok=True))}
         self._make_room()
 
     def add(self, frame: Frame, questions: Iterable[BufferedQuestion], stamp_ns: int,
             conditions: tuple[str, ...] = ()) -> None:
         """Add a moment, or further tokens and questions of an existing one.
 
-        conditions: light and weather, if known. Raises ConfigurationError for a moment larger than the whole
-        buffer, DatasetError for one without tokens.
+        conditions: light and weather, if known.  Raises ConfigurationError for a moment larger than the whole
+        buffer, and DatasetError for one without tokens.
         """
         moment = Moment(stamp_ns, frame, tuple(questions), conditions)
         with self._lock:
@@ -221,21 +219,31 @@ class ReplayBuffer:
             if not moment.tokens:
                 raise DatasetError(f'replay buffer {self.folder} has no tokens of the moment {stamp_ns}; '
                                    'it may have been evicted: add them again with the questions')
-            self._write(moment)
+            data = moment.to_bytes()
+            if len(data) > self.limits.bytes:
+                raise ConfigurationError(f'a moment of {len(data)} bytes does not fit a replay buffer of '
+                                         f'{self.limits.bytes} bytes; raise its limit')
+            before = self._stored.get(stamp_ns)
+            self._stored[stamp_ns] = _Stored.of(moment, len(data))
+            self._make_room(unwritten=stamp_ns)
+            if stamp_ns not in self._stored:
+                return
+            try:
+                write_file(_path(self.folder, stamp_ns), data, durable=False)
+            except OSError:
+                self._stored.pop(stamp_ns)
+                if before is not None:  # its file is as it was
+                    self._stored[stamp_ns] = before
+                raise
 
     def extend(self, stamp_ns: int, questions: Iterable[BufferedQuestion]) -> None:
         """Add questions about a moment.  Raises DatasetError if it does not exist."""
         self.add({}, questions, stamp_ns)
 
-    def add_tokens(self, stamp_ns: int, tokens: ModalityTokens) -> None:
-        """Add tokens of a modality to a moment, which is created if necessary."""
-        self.add({tokens.modality: tokens}, (), stamp_ns)
-
-    def nearest(self, stamp_ns: int, tolerance_ns: int) -> int | None:
-        """Return the stamp of the nearest moment, None if there is none within the tolerance."""
+    def __contains__(self, stamp_ns: int) -> bool:
+        """Return whether the buffer has a moment of this stamp."""
         with self._lock:
-            stamp = min(self._stored, key=lambda one: abs(one - stamp_ns), default=None)
-        return None if stamp is None or abs(stamp - stamp_ns) > tolerance_ns else stamp
+            return stamp_ns in self._stored
 
     @property
     def counts(self) -> BufferCounts:
@@ -243,25 +251,25 @@ class ReplayBuffer:
         with self._lock:
             stored = list(self._stored.values())
             evicted = self._evicted
-        questions = Counter(cell[0] for one in stored for cell in one.cells)
+        questions = Counter(cell[0] for moment in stored for cell in moment.cells)
         return BufferCounts(len(stored), {source: questions[source] for source in SOURCES},
-                            Counter(name for one in stored for name in one.encoders),
-                            sum(one.size for one in stored), evicted)
+                            Counter(name for moment in stored for name in moment.encoders),
+                            sum(moment.size for moment in stored), evicted)
 
     def labelled(self, modality: str, encoder: str = '') -> int:
         """Return the number of labelled questions about moments with a modality; encoder: '' for any."""
         with self._lock:
-            return sum(cell[0] in (LABELLED, FEEDBACK) for one in self._stored.values()
-                       if one.sees(modality, encoder) for cell in one.cells)
+            return sum(cell[0] in (LABELLED, FEEDBACK) for moment in self._stored.values()
+                       if moment.sees(modality, encoder) for cell in moment.cells)
 
     def moments_with(self, modality: str, encoder: str = '') -> Mapping[str, int]:
         """Return for every other modality the number of moments with tokens of both; encoder: '' for any."""
         with self._lock:
-            return Counter(other for one in self._stored.values() if one.sees(modality, encoder)
-                           for other in one.encoders if other != modality)
+            return Counter(other for moment in self._stored.values() if moment.sees(modality, encoder)
+                           for other in moment.encoders if other != modality)
 
     @staticmethod
-    def read(folder: str | Path) -> Experience:
+    def read(folder: str | Path) -> ReplayDataset:
         """Return the contents of a buffer, from any process, also while another one writes.
 
         Raises DatasetError for a folder that is not a buffer.
@@ -273,45 +281,24 @@ class ReplayBuffer:
         moments = {moment.stamp_ns: (moment, size) for moment, size in _moments(Path(folder))}
         kept = retained((Holding(stamp, size, moment.cells) for stamp, (moment, size) in moments.items()),
                         limits)
-        return Experience(tuple(moments[stamp][0].thinned(kept[stamp]) for stamp in sorted(kept)))
-
-    def _found(self) -> Iterator[_Stored]:
-        for moment, size in _moments(self.folder, lambda path: path.unlink(missing_ok=True)):
-            yield _Stored.of(moment, size)
+        return ReplayDataset(tuple(moments[stamp][0].thinned(kept[stamp]) for stamp in sorted(kept)))
 
     def _moment(self, stamp_ns: int) -> Moment | None:
-        """Read a moment from its file; None if it has been removed or damaged."""
+        """Read a moment from its file; return None if it is missing or damaged."""
         try:
             return Moment.from_bytes(_path(self.folder, stamp_ns).read_bytes())
         except (OSError, DatasetError) as error:
             LOG.warning('moment %d of %s is lost: %s', stamp_ns, self.folder, error)
             return None
 
-    def _write(self, moment: Moment) -> None:
-        data = moment.to_bytes()
-        if len(data) > self.limits.bytes:
-            raise ConfigurationError(f'a moment of {len(data)} bytes does not fit a replay buffer of '
-                                     f'{self.limits.bytes}; let it have more')
-        before = self._stored.get(moment.stamp_ns)
-        self._stored[moment.stamp_ns] = _Stored.of(moment, len(data))
-        self._make_room(moment.stamp_ns)
-        if moment.stamp_ns in self._stored:
-            try:
-                write_file(_path(self.folder, moment.stamp_ns), data, durable=False)
-            except OSError:
-                self._stored.pop(moment.stamp_ns)
-                if before is not None:  # its file is as it was
-                    self._stored[moment.stamp_ns] = before
-                raise
-
     def _make_room(self, unwritten: int | None = None) -> None:
-        """Evict what exceeds the limits; this can include the moment about to be written.
+        """Evict questions and moments beyond the limits, possibly the moment about to be written.
 
         unwritten: stamp of the moment whose file is missing or outdated.
         """
         stored = self._stored.values()
-        if (sum(one.size for one in stored) <= self.limits.bytes
-                and sum(len(one.units) for one in stored) <= self.limits.questions):
+        if (sum(moment.size for moment in stored) <= self.limits.bytes
+                and sum(len(moment.units) for moment in stored) <= self.limits.questions):
             return
         kept = retained(stored, self.limits.share(SLACK))
         for stamp in self._stored.keys() - kept.keys():

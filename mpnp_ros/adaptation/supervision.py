@@ -1,7 +1,7 @@
-"""Match questions, answers and corrections with tokens of the same time.
+"""Matches questions, answers and corrections with tokens of the same time.
 
 Tokens, labelled questions, answers and corrections arrive at any time and in any order.  They are gathered by
-moment, and written to the replay buffer when nothing more is expected.
+moment, and written to the replay buffer when no more data of the moment is expected.
 """
 from __future__ import annotations
 
@@ -23,20 +23,19 @@ from mpnp_ros.training.dataset import Frame
 
 SECOND = 1_000_000_000
 SECONDS, TOLERANCE = 10., .06
-
 LOG = logging.getLogger(__name__)
 NO_TOKENS, NO_ROOM = 'no tokens of their moment', 'too many waited for tokens'
 NOT_A_CHOICE, NOT_WRITTEN = 'the answer is not among the choices', 'the buffer could not be written'
 
 
 def span(tokens: ModalityTokens) -> tuple[int, int]:
-    """Return the stamps in nanoseconds of the oldest and the newest source."""
+    """Return the stamps, nanoseconds, of the oldest and the newest source of tokens."""
     stamps = tokens.stamp_ns, *tokens.source_stamps_ns
     return min(stamps), max(stamps)
 
 
 def apart(tokens: ModalityTokens, stamp_ns: int) -> int:
-    """Return the nanoseconds between a time and the tokens' sources, 0 if it is among them."""
+    """Return the nanoseconds between a time and the sources of tokens, 0 if it is among them."""
     first, last = span(tokens)
     return max(first - stamp_ns, stamp_ns - last, 0)
 
@@ -44,11 +43,11 @@ def apart(tokens: ModalityTokens, stamp_ns: int) -> int:
 class TokenHistory:
     """Tokens of the last seconds by their stamps.  Thread-safe.
 
-    A stamp older than all held ones (a replay that starts again) clears the history.
+    A stamp older than all held ones, as of a replay that starts again, clears the history.
     """
 
     def __init__(self, seconds: float = SECONDS, tolerance: float = TOLERANCE) -> None:
-        """seconds: how long tokens are held.  tolerance: largest difference of sensor times in one moment."""
+        """seconds: time for which tokens are held.  tolerance: between sensor times of a moment, seconds."""
         self.tolerance_ns = round(tolerance * SECOND)
         self._length = round(seconds * SECOND)
         self._held: dict[str, deque[ModalityTokens]] = {}
@@ -63,7 +62,11 @@ class TokenHistory:
                 self._newest = tokens.stamp_ns
             self._newest = max(self._newest, tokens.stamp_ns)
             self._held.setdefault(tokens.modality, deque()).append(tokens)
-            self._forget()
+            for name, held in list(self._held.items()):
+                while held and held[0].stamp_ns < self._newest - self._length:
+                    held.popleft()
+                if not held:
+                    del self._held[name]
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -74,48 +77,44 @@ class TokenHistory:
     def at(self, stamp_ns: int) -> Frame:
         """Return the tokens of each modality nearest to a time, within the tolerance."""
         with self._lock:
-            nearest = {name: min(held, key=lambda one: (apart(one, stamp_ns), abs(one.stamp_ns - stamp_ns)))
+            nearest = {name: min(held, key=lambda tokens: (apart(tokens, stamp_ns),
+                                                           abs(tokens.stamp_ns - stamp_ns)))
                        for name, held in self._held.items()}
-        return {name: one for name, one in nearest.items() if apart(one, stamp_ns) <= self.tolerance_ns}
+        return {name: tokens for name, tokens in nearest.items()
+                if apart(tokens, stamp_ns) <= self.tolerance_ns}
 
     def exactly(self, modality: str, stamp_ns: int) -> ModalityTokens | None:
-        """Return the tokens of a modality with a stamp, None if they are not held."""
+        """Return the tokens of a modality with this stamp, None if they are not held."""
         with self._lock:
-            return next((one for one in self._held.get(modality, ()) if one.stamp_ns == stamp_ns), None)
+            return next((tokens for tokens in self._held.get(modality, ()) if tokens.stamp_ns == stamp_ns),
+                        None)
 
     def passed(self, stamp_ns: int) -> bool:
-        """Return whether no nearer tokens can arrive: each modality is exactly there, or later."""
+        """Return whether no nearer tokens can arrive: each modality has tokens of this time or later."""
         with self._lock:
-            return all(any(span(one)[1] >= stamp_ns for one in held) for held in self._held.values())
+            return all(any(span(tokens)[1] >= stamp_ns for tokens in held) for held in self._held.values())
 
     def moments(self, modalities: Collection[str]) -> list[Frame]:
         """Return all moments with tokens of each of some modalities, oldest first.
 
-        There is one for all tokens of the least frequent modality, with the nearest of the others.
+        There is one for each tokens of the least frequent modality, with the nearest tokens of the others.
         """
         with self._lock:
             rarest = min((list(self._held.get(name, ())) for name in modalities), key=len, default=[])
-        found = [self.at(one.stamp_ns) for one in sorted(rarest, key=lambda one: one.stamp_ns)]
+        found = [self.at(stamp) for stamp in sorted(tokens.stamp_ns for tokens in rarest)]
         return [{name: frame[name] for name in modalities} for frame in found
                 if set(modalities) <= frame.keys()]
-
-    def _forget(self) -> None:
-        for name, held in list(self._held.items()):
-            while held and held[0].stamp_ns < self._newest - self._length:
-                held.popleft()
-            if not held:
-                del self._held[name]
 
 
 @dataclass(frozen=True)
 class SupervisionSettings:
     """Options of gathering moments.
 
-    history: seconds that tokens are held.  tolerance: largest difference of sensor times in one moment.
-    patience: seconds to wait for tokens of a moment.  waiting: maximum waiting moments.  answers: number
-    remembered for corrections.  period: seconds between stored moments without questions, for distillation,
-    infinite for none; they need tokens of two modalities.  asked: whether questions of the robot are stored,
-    without answers.
+    history: seconds for which tokens are held.  tolerance: between sensor times of one moment, seconds.
+    patience: seconds to wait for tokens of a moment.  waiting: maximum number of waiting moments.  answers:
+    number of answers remembered for corrections.  period: seconds between stored moments without questions,
+    for distillation; infinite for none; they need tokens of two modalities.  asked: whether questions of the
+    robot are stored, without answers.
     """
 
     history: float = SECONDS
@@ -138,7 +137,7 @@ class SupervisionCounts:
 
 @dataclass
 class _Waiting:
-    """A moment being gathered, since when on the clock; tokens: those known to belong to it."""
+    """A moment being gathered; since: its start on the clock; tokens: those known to belong to it."""
 
     since: float
     questions: list[BufferedQuestion] = field(default_factory=list)
@@ -148,6 +147,8 @@ class _Waiting:
 
 @dataclass(frozen=True)
 class _Answered:
+    """An answered question with the tokens that the answer used."""
+
     question: str
     choices: tuple[str, ...]
     stamp_ns: int
@@ -179,8 +180,19 @@ class Supervision:
         """Add received tokens."""
         with self._lock:
             self.history.add(tokens)
-            self._keep_unasked(tokens.stamp_ns)
-            self._bring_late(tokens)
+            # a moment without questions is due once in a period
+            stamp, last, period = tokens.stamp_ns, self._last_unasked, self.settings.period * 1e9
+            due = math.isfinite(period) and (last is None or abs(stamp - last) >= period)
+            if due and len(self.history.modalities) > 1:
+                self._last_unasked = stamp
+                self._gather(stamp, [])
+            # late tokens are added to the nearest moment that was written without them
+            lacking = [place for place, stamps in self._moments.items() if tokens.modality not in stamps
+                       and apart(tokens, place) <= self.history.tolerance_ns]
+            nearest = min(lacking, key=lambda place: apart(tokens, place), default=None)
+            if nearest is not None and nearest in self.buffer:
+                self._moments[nearest][tokens.modality] = stamp
+                self._write(nearest, {tokens.modality: tokens}, ())
             self.settle()
 
     def take_questions(self, stamp_ns: int, questions: Iterable[BufferedQuestion],
@@ -188,11 +200,11 @@ class Supervision:
         """Add labelled questions about a moment, before or after its tokens."""
         good = []
         with self._lock:
-            for one in questions:
-                if one.choices and one.answer not in one.choices:
+            for question in questions:
+                if question.choices and question.answer not in question.choices:
                     self._drop(NOT_A_CHOICE, 1)
                 else:
-                    good.append(one)
+                    good.append(question)
             if good:
                 self._gather(stamp_ns, good, conditions=conditions)
             self.settle()
@@ -201,11 +213,11 @@ class Supervision:
                     stamps: Mapping[str, int]) -> None:
         """Add an answered question.
 
-        name: its id.  stamp_ns: of the answer.  stamps: of the tokens of each modality that it used.
+        name: its id.  stamp_ns: of the answer.  stamps: of the tokens of each modality that the answer used.
         """
         with self._lock:
-            rests_on = {modality: self.history.exactly(modality, stamp) for modality, stamp in stamps.items()}
-            tokens = {modality: one for modality, one in rests_on.items() if one is not None}
+            tokens = {modality: used for modality, stamp in stamps.items()
+                      if (used := self.history.exactly(modality, stamp)) is not None}
             self._answered.pop(name, None)
             self._answered[name] = _Answered(question, tuple(choices), stamp_ns, tokens)
             if len(self._answered) > self.settings.answers:
@@ -215,13 +227,13 @@ class Supervision:
             self.settle()
 
     def take_feedback(self, answer: str, name: str = '', question: str = '', stamp_ns: int = 0) -> None:
-        """Add a correction: of the question of an id, or of a text and stamp.
+        """Add a correction of the answer to the question of an id, or to a question of a time.
 
         Raises QuestionError for an unknown id or moment, for a text that is not that of the id, and for an
         answer that the question does not allow.
         """
         with self._lock:
-            known = self._named(name, question) if name else self._asked_at(question, stamp_ns)
+            known = self._corrected(name, question, stamp_ns)
             plain = ' '.join(answer.split())
             if not plain or known.choices and plain not in known.choices:
                 raise QuestionError(f'{answer!r} is not an allowed answer to {known.question!r}; '
@@ -236,11 +248,18 @@ class Supervision:
     def settle(self) -> None:
         """Write the moments that are complete or have waited long enough."""
         with self._lock:
-            for stamp, one in list(self._waiting.items()):
-                if self.history.passed(stamp) and self._seen(stamp, one) \
-                        or self._clock() - one.since >= self.settings.patience:
-                    del self._waiting[stamp]
-                    self._finish(stamp, one)
+            for stamp, moment in list(self._waiting.items()):
+                late = self._clock() - moment.since >= self.settings.patience
+                if not late and not self.history.passed(stamp):
+                    continue
+                tokens = {**self.history.at(stamp), **moment.tokens}
+                if not late and not tokens:
+                    continue
+                del self._waiting[stamp]
+                if not tokens:
+                    self._drop(NO_TOKENS, len(moment.questions))
+                elif moment.questions or len(tokens) > 1:
+                    self._store(stamp, tokens, moment.questions, moment.conditions)
 
     @property
     def counts(self) -> SupervisionCounts:
@@ -250,34 +269,25 @@ class Supervision:
 
     def _gather(self, stamp_ns: int, questions: Sequence[BufferedQuestion], tokens: Frame | None = None,
                 conditions: tuple[str, ...] = ()) -> None:
-        one = self._waiting.setdefault(stamp_ns, _Waiting(self._clock()))
-        one.questions += questions
-        one.tokens |= tokens or {}
-        one.conditions = conditions or one.conditions
+        """Add questions and known tokens to a waiting moment; the oldest of too many is dropped."""
+        moment = self._waiting.setdefault(stamp_ns, _Waiting(self._clock()))
+        moment.questions += questions
+        moment.tokens |= tokens or {}
+        moment.conditions = conditions or moment.conditions
         if len(self._waiting) > self.settings.waiting:
             _, oldest = self._waiting.popitem(last=False)
             self._drop(NO_ROOM, len(oldest.questions))
 
-    def _seen(self, stamp_ns: int, one: _Waiting) -> Frame:
-        return {**self.history.at(stamp_ns), **one.tokens}
-
-    def _finish(self, stamp_ns: int, one: _Waiting) -> None:
-        tokens = self._seen(stamp_ns, one)
-        if not tokens:
-            self._drop(NO_TOKENS, len(one.questions))
-        elif one.questions or len(tokens) > 1:
-            self._store(stamp_ns, tokens, one.questions, one.conditions)
-
     def _store(self, stamp_ns: int, tokens: Frame, questions: Sequence[BufferedQuestion],
                conditions: tuple[str, ...]) -> None:
         """Write to the existing moment that has any of these tokens, or to a new one."""
-        stamps = {name: one.stamp_ns for name, one in tokens.items()}
-        place = next((place for place, there in reversed(self._moments.items())
-                      if stamps.items() & there.items()), stamp_ns)
-        there = {**stamps, **self._moments.pop(place, {})}
-        own = {name: one for name, one in tokens.items() if there[name] == one.stamp_ns}
+        stamps = {name: used.stamp_ns for name, used in tokens.items()}
+        place = next((place for place, written in reversed(self._moments.items())
+                      if stamps.items() & written.items()), stamp_ns)
+        written = {**stamps, **self._moments.pop(place, {})}
+        own = {name: used for name, used in tokens.items() if written[name] == used.stamp_ns}
         self._write(place, own, questions, conditions)
-        self._moments[place] = there
+        self._moments[place] = written
         if len(self._moments) > self.settings.waiting:
             self._moments.popitem(last=False)
 
@@ -285,40 +295,25 @@ class Supervision:
                conditions: tuple[str, ...] = ()) -> None:
         try:
             self.buffer.add(tokens, questions, stamp_ns, conditions)
-            self._kept.update(one.source for one in questions)
+            self._kept.update(question.source for question in questions)
         except (MpnpError, OSError) as error:
             self._unwritten(f'moment not stored:  {error}')
             self._drop(NOT_WRITTEN, len(questions))
 
-    def _keep_unasked(self, stamp_ns: int) -> None:
-        """Start a moment without questions, if it is due."""
-        last, period = self._last_unasked, self.settings.period * 1e9
-        due = math.isfinite(period) and (last is None or abs(stamp_ns - last) >= period)
-        if due and len(self.history.modalities) > 1:
-            self._last_unasked = stamp_ns
-            self._gather(stamp_ns, [])
+    def _corrected(self, name: str, question: str, stamp_ns: int) -> _Answered:
+        """Return the question of an id or, without id, of a time.
 
-    def _bring_late(self, tokens: ModalityTokens) -> None:
-        """Add tokens to a moment that was written without them."""
-        lacking = [place for place, there in self._moments.items() if tokens.modality not in there
-                   and apart(tokens, place) <= self.history.tolerance_ns]
-        place = min(lacking, key=lambda one: apart(tokens, one), default=None)
-        if place is not None and self.buffer.nearest(place, 0) is not None:
-            self._moments[place][tokens.modality] = tokens.stamp_ns
-            self._write(place, {tokens.modality: tokens}, ())
-
-    def _named(self, name: str, question: str) -> _Answered:
-        known = self._answered.get(name)
-        if known is None:
-            raise QuestionError(f'no answer with the id {name!r} among the last '
-                                f'{self.settings.answers}; send its question and stamp, and no id')
-        if question and question != known.question:
-            raise QuestionError(f'the question of the id {name!r} was {known.question!r}, not {question!r}; '
-                                'send the id alone')
-        return known
-
-    def _asked_at(self, question: str, stamp_ns: int) -> _Answered:
-        """Return the question of a moment; with the answers of NuScenes-QA if it follows a template."""
+        A question that is not remembered has the answers of NuScenes-QA as choices if it follows a template.
+        """
+        if name:
+            answered = self._answered.get(name)
+            if answered is None:
+                raise QuestionError(f'no answer with the id {name!r} among the last '
+                                    f'{self.settings.answers}; send its question and stamp, and no id')
+            if question and question != answered.question:
+                raise QuestionError(f'the question of the id {name!r} was {answered.question!r}, not '
+                                    f'{question!r}; send the id alone')
+            return answered
         if not question.strip():
             raise QuestionError('a correction needs the id of an answer, or a question and its stamp')
         for known in reversed(self._answered.values()):

@@ -1,4 +1,4 @@
-"""Reads MCAP files, including unfinished files, files without index, damaged chunks and unknown topics.
+"""Reads MCAP files, also unfinished files, files without index, damaged chunks and unknown topics.
 
 The reader of rosbags rejects such files. This reader walks the records from the start, independently of the
 index at the end, and decompresses chunks on demand.
@@ -10,14 +10,14 @@ import struct
 import sys
 from binascii import crc32
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import lz4.frame
 
-from mpnp_ros.bags.records import RecordedTopic, offered_qos, type_in_full
+from mpnp_ros.bags.topics import RecordedTopic, offered_qos, type_in_full
 from mpnp_ros.errors import BagError
 
 if sys.version_info >= (3, 14):
@@ -38,7 +38,7 @@ _DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
 
 @dataclass(frozen=True)
 class _Chunk:
-    """A chunk.  offset: of the record, bytes; start, end: log times of its messages."""
+    """A chunk.  offset: of its record, bytes; start, end: log times of its messages."""
 
     offset: int
     start: int
@@ -48,8 +48,8 @@ class _Chunk:
 class McapFile:
     """One MCAP file, open until :meth:`close`.
 
-    topics: one per channel. start_ns, end_ns: first and last log time. report: called with a message for
-    every damage.  Raises BagError if nothing of the file can be read.
+    topics: one for each channel. start_ns, end_ns: first and last log time. report: called with a message
+    about each damage.  Raises BagError if nothing of the file can be read.
     """
 
     def __init__(self, path: Path, report: Callable[[str], None]) -> None:
@@ -71,7 +71,7 @@ class McapFile:
         except BaseException:
             self.close()
             raise
-        counts = self._statistics[1] if self._statistics else {}
+        counts: Mapping[int, int] = self._statistics[1] if self._statistics else {}
         self.topics = tuple(replace(topic, count=counts.get(key, 0)) for key, topic in self._channels.items())
         chunks = [chunk for chunk in self._chunks.values() if chunk.start or chunk.end]
         times = [stamp for stamp, *_ in self._loose]
@@ -84,10 +84,11 @@ class McapFile:
         self._file.close()
 
     def messages(self, keys: Collection[int], start: int = 0) -> Iterator[tuple[int, int, bytes]]:
-        """Log time, key and bytes of messages of some topics from ``start`` on, by log time."""
+        """Yield log time, key and bytes of messages of some topics from ``start`` on, by log time."""
         sources = [self._chunk_messages(chunk, keys, start) for chunk in self._chunks.values()
                    if chunk.end >= start and not self._held.get(chunk.offset, set(keys)).isdisjoint(keys)]
-        sources.append(self._loose_messages(keys, start))
+        sources.append((stamp, offset, key, self._read(offset, size))  # messages outside of chunks
+                       for stamp, key, offset, size in self._loose if key in keys and stamp >= start)
         for stamp, _, key, data in heapq.merge(*sources, key=lambda item: item[:2]):
             if data is not None:
                 yield stamp, key, data
@@ -123,6 +124,7 @@ class McapFile:
                          f'`mcap recover {self.path} -o NEW.mcap` makes a whole file of it')
 
     def _resume_from_index(self, offset: int) -> bool:
+        """Read the index behind a damage; return whether there is one."""
         end = self._read(self._size - _FOOTER_SIZE, _FOOTER_SIZE)
         if self._size < _FOOTER_SIZE or end[0] != FOOTER or not end.endswith(MCAP_MAGIC):
             return False
@@ -141,36 +143,34 @@ class McapFile:
 
     def _take(self, kind: int, offset: int, length: int) -> None:
         """Store the content of a top-level record; report it if it cannot be read."""
+        body = offset + _PREFIX.size
         try:
-            self._keep(kind, offset, length)
+            if kind == HEADER:
+                self.profile = _text(self._read(body, length), 0)[0]
+            elif kind in (SCHEMA, CHANNEL):
+                self._learn(kind, self._read(body, length))
+            elif kind == MESSAGE:
+                key, _, stamp, _ = _MESSAGE.unpack(self._read(body, _MESSAGE.size))
+                self._loose.append((stamp, key, body + _MESSAGE.size, length - _MESSAGE.size))
+            elif kind == CHUNK:
+                start, end, _, _ = _CHUNK.unpack(self._read(body, _CHUNK.size))
+                self._chunks[offset] = _Chunk(offset, start, end)
+            elif kind == CHUNK_INDEX:
+                data = self._read(body, length)
+                size = struct.unpack_from('<I', data, 32)[0]
+                if held := {key for key, _ in struct.iter_unpack('<HQ', data[36:36 + size])}:
+                    self._held[struct.unpack_from('<Q', data, 16)[0]] = held
+            elif kind == STATISTICS:
+                data = self._read(body, length)
+                channels = struct.unpack_from('<QHI', data)[2]
+                pairs = struct.iter_unpack('<HQ', data[46:46 + struct.unpack_from('<I', data, 42)[0]])
+                self._statistics = (channels, dict(pairs))
         except (struct.error, ValueError) as error:
             self._report(f'{self.path}: the record at byte {offset} is damaged ({error}) and left out; '
                          'copy the file again')
 
-    def _keep(self, kind: int, offset: int, length: int) -> None:
-        body = offset + _PREFIX.size
-        if kind == HEADER:
-            self.profile = _text(self._read(body, length), 0)[0]
-        elif kind in (SCHEMA, CHANNEL):
-            self._learn(kind, self._read(body, length))
-        elif kind == MESSAGE:
-            key, _, stamp, _ = _MESSAGE.unpack(self._read(body, _MESSAGE.size))
-            self._loose.append((stamp, key, body + _MESSAGE.size, length - _MESSAGE.size))
-        elif kind == CHUNK:
-            start, end, _, _ = _CHUNK.unpack(self._read(body, _CHUNK.size))
-            self._chunks[offset] = _Chunk(offset, start, end)
-        elif kind == CHUNK_INDEX:
-            data = self._read(body, length)
-            size = struct.unpack_from('<I', data, 32)[0]
-            if held := {key for key, _ in struct.iter_unpack('<HQ', data[36:36 + size])}:
-                self._held[struct.unpack_from('<Q', data, 16)[0]] = held
-        elif kind == STATISTICS:
-            data = self._read(body, length)
-            channels = struct.unpack_from('<QHI', data)[2]
-            pairs = struct.iter_unpack('<HQ', data[46:46 + struct.unpack_from('<I', data, 42)[0]])
-            self._statistics = (channels, dict(pairs))
-
     def _learn(self, kind: int, data: bytes) -> None:
+        """Store a schema or a channel."""
         key = struct.unpack_from('<H', data)[0]
         if kind == SCHEMA:
             name, position = _text(data, 2)
@@ -214,7 +214,10 @@ class McapFile:
 
     def _chunk_messages(self, chunk: _Chunk, keys: Collection[int],
                         start: int) -> Iterator[tuple[int, int, int, bytes | None]]:
-        """(Log time, place, key, bytes) in order; a leading mark keeps merging from decompressing early."""
+        """Yield (log time, place, key, bytes) in order.
+
+        A mark without bytes leads, so that merging does not decompress the chunk before its time has come.
+        """
         yield max(chunk.start, start), -1, 0, None
         found = []
         for place, (kind, body) in enumerate(self._records(chunk)):
@@ -225,14 +228,8 @@ class McapFile:
         found.sort(key=lambda item: item[:2])
         yield from found
 
-    def _loose_messages(self, keys: Collection[int],
-                        start: int) -> Iterator[tuple[int, int, int, bytes | None]]:
-        for stamp, key, offset, size in self._loose:
-            if key in keys and stamp >= start:
-                yield stamp, offset, key, self._read(offset, size)
-
     def _records(self, chunk: _Chunk) -> Iterator[tuple[int, bytes]]:
-        """The records of a chunk up to the first damage, which is reported."""
+        """Yield the records of a chunk up to the first damage, which is reported."""
         try:
             data = self._unpack(chunk)
             position = 0
@@ -250,6 +247,7 @@ class McapFile:
                          f'copy the file again, or try `mcap recover {self.path} -o NEW.mcap`')
 
     def _unpack(self, chunk: _Chunk) -> bytes:
+        """Return the decompressed records of a chunk.  Raises ValueError, or what the decompressor raises."""
         kind, length = _PREFIX.unpack(self._read(chunk.offset, _PREFIX.size))
         if kind != CHUNK:
             raise ValueError('no chunk begins there')
@@ -270,7 +268,7 @@ class McapFile:
 
 
 def _text(data: bytes, position: int) -> tuple[str, int]:
-    """A length-prefixed string and the position after it."""
+    """Return a length-prefixed string and the position after it."""
     end = position + 4 + struct.unpack_from('<I', data, position)[0]
     if end > len(data):
         raise ValueError('a text in it is cut off')

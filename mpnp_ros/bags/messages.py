@@ -34,7 +34,7 @@ _POINT_FIELD_TYPES = {'i1': 1, 'u1': 2, 'i2': 3, 'u2': 4, 'i4': 5, 'u4': 6, 'f4'
 
 
 def message_types() -> Typestore:
-    """A new store of the types of ROS 2 Jazzy and of ``mpnp_ros/msg``, to (de)serialise messages (CDR)."""
+    """Return a store of the types of ROS 2 Jazzy and of ``mpnp_ros/msg``, to (de)serialise messages (CDR)."""
     store = get_typestore(Stores.ROS2_JAZZY)
     for definition in sorted(definitions_folder().glob('*.msg')):
         store.register(get_types_from_msg(definition.read_text('utf-8'), f'{PACKAGE}/msg/{definition.stem}'))
@@ -42,7 +42,7 @@ def message_types() -> Typestore:
 
 
 def definitions_folder() -> Path:
-    """The folder of this package's ``.msg`` files: installed, or of the checkout."""
+    """Return the folder of this package's ``.msg`` files, installed or in the checkout."""
     prefixes = os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
     candidates = [Path(prefix, 'share', PACKAGE, 'msg') for prefix in prefixes if prefix]
     candidates.append(Path(__file__).resolve().parents[2] / 'msg')
@@ -60,7 +60,7 @@ class MessageFactory:
         self._types = types
 
     def new(self, type_name: str, **fields: Any) -> Any:
-        """A message with the given fields; other fields are zero."""
+        """Return a message with the given fields; other fields are zero."""
         _, definitions = self._types.fielddefs[type_name]
         values = {name: fields.pop(name) if name in fields else self._zero(kind)
                   for name, kind in definitions}
@@ -81,19 +81,23 @@ class MessageFactory:
         return [self._zero((element_node, element)) for _ in range(count)]
 
     def header(self, stamp_ns: int, frame_id: str) -> Any:
-        """std_msgs/Header."""
+        """Return std_msgs/Header."""
         seconds, nanoseconds = divmod(stamp_ns, 10**9)
         stamp = self.new('builtin_interfaces/msg/Time', sec=seconds, nanosec=nanoseconds)
         return self.new('std_msgs/msg/Header', stamp=stamp, frame_id=frame_id)
 
     def compressed_image(self, reading: SensorReading, jpeg: bytes) -> Any:
-        """sensor_msgs/CompressedImage with the unchanged JPEG or PNG file."""
+        """Return sensor_msgs/CompressedImage with the unchanged JPEG or PNG file."""
         return self.new('sensor_msgs/msg/CompressedImage', header=self._header_of(reading),
                         format='png' if jpeg.startswith(b'\x89PNG') else 'jpeg',
                         data=np.frombuffer(jpeg, np.uint8))
 
     def camera_info(self, reading: SensorReading) -> Any:
-        """sensor_msgs/CameraInfo; nuScenes images are rectified, so D is zero and P is [K | 0]."""
+        """Return sensor_msgs/CameraInfo of a camera.
+
+        nuScenes images are rectified, so D is zero and P is [K | 0].
+        """
+        assert reading.size and reading.intrinsics is not None  # every reading of a camera has both
         width, height = reading.size
         return self.new(
             'sensor_msgs/msg/CameraInfo', header=self._header_of(reading), width=width, height=height,
@@ -101,17 +105,17 @@ class MessageFactory:
             p=np.c_[reading.intrinsics, np.zeros(3)].ravel())
 
     def point_cloud(self, reading: SensorReading, points: np.ndarray) -> Any:
-        """sensor_msgs/PointCloud2 of a structured array, with the same fields."""
+        """Return sensor_msgs/PointCloud2 of a structured array, with the same fields."""
         fields = [self.new('sensor_msgs/msg/PointField', name=name, offset=offset, count=1,
                            datatype=_POINT_FIELD_TYPES[kind.str[1:]])
-                  for name, (kind, offset) in points.dtype.fields.items()]
+                  for name, (kind, offset, *_) in (points.dtype.fields or {}).items()]
         return self.new(
             'sensor_msgs/msg/PointCloud2', header=self._header_of(reading), height=1, width=len(points),
             fields=fields, point_step=points.dtype.itemsize, row_step=points.nbytes, is_dense=True,
             data=np.frombuffer(points.tobytes(), np.uint8))
 
     def transforms(self, stamp_ns: int, parent: str, children: dict[str, Transform]) -> Any:
-        """tf2_msgs/TFMessage: the pose of each child frame in the parent frame."""
+        """Return tf2_msgs/TFMessage: the pose of each child frame in the parent frame."""
         return self.new('tf2_msgs/msg/TFMessage', transforms=[
             self.new('geometry_msgs/msg/TransformStamped', header=self.header(stamp_ns, parent),
                      child_frame_id=child, transform=self.new(
@@ -120,7 +124,10 @@ class MessageFactory:
             for child, pose in children.items()])
 
     def odometry(self, stamp_ns: int, pose: Transform, velocity: np.ndarray, yaw_rate: float) -> Any:
-        """nav_msgs/Odometry: pose in the map; ``velocity`` [3] (m/s) and ``yaw_rate`` (rad/s) in the base."""
+        """Return nav_msgs/Odometry.
+
+        pose: of the base in the map.  velocity: [3] m/s in the base frame.  yaw_rate: rad/s.
+        """
         twist = self.new('geometry_msgs/msg/Twist', linear=self._vector(velocity),
                          angular=self._vector((0.0, 0.0, yaw_rate)))
         return self.new(
@@ -130,7 +137,7 @@ class MessageFactory:
 
     def imu(self, stamp_ns: int, orientation: Sequence[float], rotation_rate: Sequence[float],
             acceleration: Sequence[float]) -> Any:
-        """sensor_msgs/Imu: orientation (w, x, y, z), rotation rate (rad/s), acceleration (m/s^2)."""
+        """Return sensor_msgs/Imu: orientation (w, x, y, z), rotation rate (rad/s), acceleration (m/s^2)."""
         w, x, y, z = orientation
         return self.new(
             'sensor_msgs/msg/Imu', header=self.header(stamp_ns, BASE_FRAME),
@@ -138,25 +145,24 @@ class MessageFactory:
             angular_velocity=self._vector(rotation_rate), linear_acceleration=self._vector(acceleration))
 
     def annotations(self, frame: KeyFrame) -> Any:
-        """visualization_msgs/MarkerArray: first "delete all", then a cube in the map for each object."""
-        clear = self.new('visualization_msgs/msg/Marker', action=3,
-                         header=self.header(frame.stamp_ns, MAP_FRAME))
-        return self.new('visualization_msgs/msg/MarkerArray', markers=[
-            clear, *(self._cube(frame, number) for number in range(len(frame.objects)))])
+        """Return visualization_msgs/MarkerArray: "delete all", then a cube in the map for each object."""
+        def header() -> Any:
+            return self.header(frame.stamp_ns, MAP_FRAME)
 
-    def _cube(self, frame: KeyFrame, number: int) -> Any:
-        item = frame.objects[number]
-        red, green, blue = COLOURS[item.category]
-        box = frame.ego_pose @ Transform(rotation_about_z(item.yaw), np.array(item.centre))
-        return self.new(
-            'visualization_msgs/msg/Marker', header=self.header(frame.stamp_ns, MAP_FRAME), ns=item.category,
-            id=number, type=1, pose=self._pose(box), scale=self._vector(item.size),
-            color=self.new('std_msgs/msg/ColorRGBA', r=red, g=green, b=blue, a=0.5),
-            text=' '.join(filter(None, (item.category, item.attribute))))
+        markers = [self.new('visualization_msgs/msg/Marker', action=3, header=header())]
+        for number, item in enumerate(frame.objects):
+            red, green, blue = COLOURS[item.category]
+            box = frame.ego_pose @ Transform(rotation_about_z(item.yaw), np.array(item.centre))
+            markers.append(self.new(
+                'visualization_msgs/msg/Marker', header=header(), ns=item.category, id=number, type=1,
+                pose=self._pose(box), scale=self._vector(item.size),
+                color=self.new('std_msgs/msg/ColorRGBA', r=red, g=green, b=blue, a=0.5),
+                text=' '.join(filter(None, (item.category, item.attribute)))))
+        return self.new('visualization_msgs/msg/MarkerArray', markers=markers)
 
     def labelled_questions(self, stamp_ns: int, sample_token: str,
                            questions: Iterable[LabelledQuestion]) -> Any:
-        """mpnp_ros/LabelledQuestions; the choices of every question are all 30 answers."""
+        """Return mpnp_ros/LabelledQuestions; the choices of every question are all 30 answers."""
         return self.new(
             'mpnp_ros/msg/LabelledQuestions', header=self.header(stamp_ns, BASE_FRAME),
             sample_token=sample_token, questions=[
@@ -183,7 +189,7 @@ class MessageFactory:
 
 
 def motion(stamps_ns: Sequence[int], poses: Sequence[Transform]) -> tuple[np.ndarray, np.ndarray]:
-    """Velocities [N, 3] (m/s, base frame) and yaw rates [N] (rad/s) of at least two poses."""
+    """Return velocities [N, 3] (m/s, base frame) and yaw rates [N] (rad/s) of at least two poses."""
     seconds = (np.asarray(stamps_ns) - stamps_ns[0]) / 1e9
     velocity = np.gradient(np.stack([pose.translation for pose in poses]), seconds, axis=0)
     yaw_rate = np.gradient(np.unwrap([pose.yaw for pose in poses], period=math.tau), seconds)

@@ -33,28 +33,28 @@ class PlaybackClock:
 
     @property
     def position_ns(self) -> int:
-        """The position in nanoseconds; constant before :meth:`start` and while paused."""
+        """Return the position in nanoseconds; constant before :meth:`start` and while paused."""
         with self._condition:
             return round(self._now())
 
     @property
     def paused(self) -> bool:
-        """Whether playback is paused."""
+        """Return whether playback is paused."""
         return self._paused
 
     @property
     def stopped(self) -> bool:
-        """Whether :meth:`stop` has been called."""
+        """Return whether :meth:`stop` has been called."""
         return self._stopped
 
     @property
     def running(self) -> bool:
-        """Whether the clock is started, not paused and not stopped."""
+        """Return whether the clock is started, not paused and not stopped."""
         return self._since is not None and not self._stopped
 
     @property
     def rate(self) -> float:
-        """Seconds of playback per second."""
+        """Return the seconds of playback per second."""
         return self._rate
 
     def start(self) -> None:
@@ -91,7 +91,7 @@ class PlaybackClock:
             self._condition.notify_all()
 
     def wait_until(self, position_ns: int) -> bool:
-        """Wait until ``position_ns``; returns False if stopped."""
+        """Wait until ``position_ns``; return False if stopped."""
         with self._condition:
             while not self._stopped:
                 remaining = position_ns - self._now()
@@ -114,6 +114,7 @@ class PlaybackClock:
 
 
 def _checked(rate: float) -> float:
+    """Return a rate.  Raises ConfigurationError unless it is above zero."""
     if not 0 < rate < float('inf'):
         raise ConfigurationError(f'playback rate {rate} is out of range; give a number above 0')
     return rate

@@ -1,4 +1,4 @@
-"""Plays rosbag2 bags with their original timing, without ROS; iteration yields serialised messages.
+"""Plays bags of rosbag2 with their original timing, without ROS; iteration yields serialised messages.
 
 The iterating thread sleeps between messages. Other threads may pause, resume, stop or change the rate.
 """
@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,10 +15,9 @@ from rosbags.serde import SerdeError
 
 from mpnp_ros.bags.messages import message_types
 from mpnp_ros.bags.playback_clock import PlaybackClock
-from mpnp_ros.bags.records import RecordedTopic
-from mpnp_ros.bags.restamp import StampShifter
 from mpnp_ros.bags.storage import Bag, StoredMessage
-from mpnp_ros.bags.types import learn_type
+from mpnp_ros.bags.topics import RecordedTopic
+from mpnp_ros.bags.types import StampShifter, learn_type
 from mpnp_ros.errors import BagError, ConfigurationError
 
 MIN_LOOP_GAP_NS = 1_000_000
@@ -33,7 +32,7 @@ STAMP_TOLERANCE_NS = 2 * 10 ** 9
 
 @dataclass(frozen=True)
 class BagMessage:
-    """A due message. stamp_ns: log time, shifted if the player restamps."""
+    """A message that is due. stamp_ns: log time, shifted if the player restamps."""
 
     stamp_ns: int
     topic: str
@@ -81,7 +80,7 @@ class BagPlayer:
         self._clock = clock or PlaybackClock(rate)
         self._restamp = restamp
         self._report = report or logging.getLogger(__name__).warning
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
         self._longest_gap_ns = round(longest_gap * 1e9)
         self._loop_period_ns = round(loop_period * 1e9)
         self._types = message_types()
@@ -90,32 +89,33 @@ class BagPlayer:
         self.left_out = dict(self._bag.left_out)
         self.topics = {topic.name: _topic(topic) for topic in self._playable(topics, exclude)}
         self._seen: set[str] = set()
+        self._start_ns = self._origin_ns = 0
         self._find_start(start)
         self.opening = tuple(self._opening())
 
     @property
     def duration(self) -> float:
-        """Seconds of bag time from the start of playback to the last message of one pass."""
+        """Return the seconds of bag time from the start of playback to the last message of one pass."""
         return (self._bag.end_ns - self._start_ns) / 1e9
 
     @property
     def now_ns(self) -> int:
-        """The current bag time for ``/clock``: constant in a pause, jumps or continues in a loop."""
+        """Return the current bag time for ``/clock``; in a loop it jumps back or, restamped, continues."""
         return self._clock.position_ns + self._origin_ns
 
     @property
     def rate(self) -> float:
-        """The speed; 1 is real time."""
+        """Return the speed; 1 is real time."""
         return self._clock.rate
 
     @property
     def paused(self) -> bool:
-        """Whether playback is paused."""
+        """Return whether playback is paused."""
         return self._clock.paused
 
     @property
     def running(self) -> bool:
-        """Whether playback has begun and is not paused."""
+        """Return whether playback has begun and is not paused."""
         return self._clock.running
 
     def pause(self) -> None:
@@ -159,8 +159,8 @@ class BagPlayer:
         finally:
             self._bag.close()
 
-    def _play_once(self, begin: int) -> Iterator[BagMessage]:
-        """Play one pass from a clock position; returns its end, or None if stopped."""
+    def _play_once(self, begin: int) -> Generator[BagMessage, None, int | None]:
+        """Yield the messages of one pass from a clock position; return its end, or None if stopped."""
         offset = self._origin_ns + begin - self._start_ns
         due, last = begin, self._start_ns
         for message in self._bag.messages(self.topics, self._start_ns):
@@ -184,7 +184,7 @@ class BagPlayer:
         return due
 
     def _moved(self, messages: Iterable[BagMessage], offset: int) -> Iterator[BagMessage]:
-        """Shift all stamps by ``offset`` nanoseconds; messages that fail are skipped."""
+        """Yield messages with stamps shifted by ``offset`` nanoseconds; messages that fail are skipped."""
         for message in messages:
             data = message.data
             try:
@@ -213,13 +213,13 @@ class BagPlayer:
             return False
         except Exception:  # rosbags cannot decode the type, e.g. wstring
             return True
-        header = getattr(content, 'header', None)
-        if topic.latched or not hasattr(header, 'stamp'):
+        time = getattr(getattr(content, 'header', None), 'stamp', None)
+        if topic.latched or time is None:
             return True
-        stamp = header.stamp.sec * 10 ** 9 + header.stamp.nanosec
+        stamp = time.sec * 10 ** 9 + time.nanosec
         ahead = (stamp - message.stamp_ns) / 1e9
-        if stamp and abs(ahead) * 1e9 > STAMP_TOLERANCE_NS and 'stamps' not in self._said:
-            self._said.add('stamps')
+        if stamp and abs(ahead) * 1e9 > STAMP_TOLERANCE_NS and 'stamps' not in self._reported:
+            self._reported.add('stamps')
             remedy = 'The bag holds a /clock of its own; with clock_rate: 0 that is played' \
                 if '/clock' in self._bag.topics else 'Record a simulated robot with use_sim_time'
             side, age = ('after', 'new') if ahead > 0 else ('before', 'old')
@@ -229,7 +229,7 @@ class BagPlayer:
         return True
 
     def _playable(self, topics: Collection[str] | None, exclude: Collection[str]) -> list[RecordedTopic]:
-        """The topics to play, with known types; records reasons for others.
+        """Return the topics to play, with known types; record the reasons for others.
 
         Raises BagError if none is left.
         """
@@ -255,10 +255,10 @@ class BagPlayer:
                     self.left_out[name] = reason
                 else:
                     found.append(topic)
+        played = {topic.name for topic in found}
         for name, reason in self.left_out.items():
-            self._say(f'{name}: {reason}' if name in map(_name, found) else f'{name} skipped: {reason}')
-        self.left_out = {name: reason for name, reason in self.left_out.items()
-                         if name not in map(_name, found)}
+            self._say(f'{name}: {reason}' if name in played else f'{name} skipped: {reason}')
+        self.left_out = {name: reason for name, reason in self.left_out.items() if name not in played}
         if not found:
             reasons = '; '.join(f'{name}: {reason}' for name, reason in self.left_out.items())
             raise BagError(f'bag {self.path}: no topic to play.  '
@@ -294,7 +294,7 @@ class BagPlayer:
                 self._static_end_ns[name] = max(begin, message.stamp_ns) + STATIC_NS
 
     def _opening(self) -> Iterator[BagMessage]:
-        """The opening: distinct messages of static topics, and the last ones of others before the start."""
+        """Yield the distinct messages of static topics, and the last ones of others before the start."""
         found: dict[object, BagMessage] = {}
         limit = max(self._first_other_ns, *self._static_end_ns.values(), self._start_ns) + 1
         for number, message in enumerate(self._bag.messages(self._latched) if self._latched else ()):
@@ -307,10 +307,10 @@ class BagPlayer:
                 found[key] = BagMessage(message.stamp_ns, message.topic, self.topics[message.topic].type_name,
                                         message.data)
         counts = Counter(message.topic for message in found.values())
-        for message in sorted(found.values(), key=lambda item: item.stamp_ns):
-            counts[message.topic] -= 1
-            if counts[message.topic] < OPENING_DEPTH:
-                yield message
+        for opening in sorted(found.values(), key=lambda item: item.stamp_ns):
+            counts[opening.topic] -= 1
+            if counts[opening.topic] < OPENING_DEPTH:
+                yield opening
 
     def _in_opening(self, message: StoredMessage) -> bool:
         if message.topic not in self._latched or message.topic in self.left_out:
@@ -322,13 +322,14 @@ class BagPlayer:
                   'the gap is skipped (parameter longest_gap)')
 
     def _say(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
+        """Report a text once."""
+        if text not in self._reported:
+            self._reported.add(text)
             self._report(text)
 
 
 def span(seconds: float) -> str:
-    """A duration as text: ``0.5 s``, ``3 h``, ``19676 days``."""
+    """Return a duration as text: ``0.5 s``, ``3 h``, ``19676 days``."""
     for size, name in ((86400., 'days'), (3600., 'h'), (60., 'min')):
         if seconds >= 2 * size:
             return f'{seconds / size:.0f} {name}'
@@ -340,18 +341,15 @@ def _fits(name: str, patterns: Collection[str]) -> bool:
 
 
 def _is_static(name: str) -> bool:
-    """Whether a topic is static by its name, hence latched."""
+    """Return whether a topic is static by its name, hence latched."""
     return name.endswith(('/tf_static', '/robot_description', '/robot_description_semantic')) \
         or name in ('tf_static', 'robot_description')
 
 
 def _topic(topic: RecordedTopic) -> BagTopic:
-    said = topic.offered
+    """Return how a topic is published: latched as recorded, or because of its name or type."""
+    offered = topic.offered
     once = (topic.type_name == 'sensor_msgs/msg/CameraInfo' and topic.count == 1) \
         or topic.type_name in ('nav_msgs/msg/OccupancyGrid', 'nav_msgs/msg/MapMetaData')
-    latched = said.latched or _is_static(topic.name) or (once and not said.known)
-    return BagTopic(topic.name, topic.type_name, latched, topic.count, said.best_effort and not latched)
-
-
-def _name(topic: RecordedTopic) -> str:
-    return topic.name
+    latched = offered.latched or _is_static(topic.name) or (once and not offered.known)
+    return BagTopic(topic.name, topic.type_name, latched, topic.count, offered.best_effort and not latched)

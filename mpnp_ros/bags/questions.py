@@ -1,7 +1,6 @@
 """Reads the labelled questions of a bag."""
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ class FrameQuestions:
 
     @classmethod
     def from_message(cls, message: Any) -> FrameQuestions:
-        """The questions of a LabelledQuestions message of rosbags or ROS."""
+        """Return the questions of a LabelledQuestions message of rosbags or ROS."""
         questions = tuple(LabelledQuestion(label.question.text, label.answer, label.type, label.hops, '',
                                            message.sample_token) for label in message.questions)
         return cls(message.sample_token, questions,
@@ -34,7 +33,7 @@ class FrameQuestions:
 
 
 def read_questions(bag: str | Path) -> list[FrameQuestions]:
-    """The questions of all key frames of a bag, in order.
+    """Return the questions of all key frames of a bag, in order.
 
     Raises BagError if the bag cannot be read or has no questions.
     """
@@ -44,21 +43,15 @@ def read_questions(bag: str | Path) -> list[FrameQuestions]:
         if found is None or found.type_name != TYPE_NAME:
             raise BagError(f'bag {bag} has no questions: no topic {TOPIC} of {TYPE_NAME}; write it with '
                            '`mpnp convert`, without --no-questions')
-        frames = list(_frames(bag, (message.data for message in opened.messages([TOPIC]))))
+        types = message_types()
+        frames = [FrameQuestions.from_message(types.deserialize_cdr(message.data, TYPE_NAME))
+                  for message in opened.messages([TOPIC])]
+    except SerdeError as error:
+        raise BagError(f'bag {bag}: a message on {TOPIC} cannot be read ({error}); convert the scene again'
+                       ) from None
     finally:
         opened.close()
+    frames = [frame for frame in frames if frame.questions]
     if not frames:
         raise BagError(f'bag {bag} has no questions: none of its key frames is annotated')
     return frames
-
-
-def _frames(bag: str | Path, messages: Iterable[bytes]) -> Iterable[FrameQuestions]:
-    types = message_types()
-    for data in messages:
-        try:
-            frame = FrameQuestions.from_message(types.deserialize_cdr(data, TYPE_NAME))
-        except SerdeError as error:
-            raise BagError(f'bag {bag}: a message on {TOPIC} cannot be read ({error}); convert the scene '
-                           'again') from None
-        if frame.questions:
-            yield frame

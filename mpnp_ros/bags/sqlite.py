@@ -1,4 +1,4 @@
-"""Reads SQLite files of rosbag2 from every distribution, and intact parts of damaged ones."""
+"""Reads SQLite files of rosbag2 of all distributions, and the intact parts of damaged ones."""
 from __future__ import annotations
 
 import sqlite3
@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from mpnp_ros.bags.records import CDR, RecordedTopic, offered_qos, type_in_full
+from mpnp_ros.bags.topics import CDR, RecordedTopic, offered_qos, type_in_full
 from mpnp_ros.errors import BagError
 
 SQLITE_MAGIC = b'SQLite format 3\0'
@@ -46,7 +46,7 @@ class SqliteFile:
         self._database.close()
 
     def messages(self, keys: Collection[int], start: int = 0) -> Iterator[tuple[int, int, bytes]]:
-        """Log time, key and bytes of messages of some topics from ``start`` on, by log time."""
+        """Yield log time, key and bytes of messages of some topics from ``start`` on, by log time."""
         damaged = False
         for number, key, stamp in self._rows(keys, start):
             try:
@@ -62,7 +62,7 @@ class SqliteFile:
                 yield stamp, key, message
 
     def _rows(self, keys: Collection[int], start: int) -> Iterator[tuple[int, int, int]]:
-        """Number, key and log time of messages by log time, or in file order if the index is damaged."""
+        """Yield number, key and log time of messages by log time; in file order if the index is damaged."""
         chosen = f'topic_id IN ({",".join(str(int(key)) for key in keys)}) AND timestamp >= {int(start)}'
         sound, given = True, False
         for table, order in (('messages', 'timestamp, rowid'), ('messages NOT INDEXED', 'rowid')):
@@ -108,7 +108,7 @@ class SqliteFile:
 
 
 def _open(path: Path, report: Callable[[str], None]) -> sqlite3.Connection:
-    """Open a database with its journal; without journal if that fails, e.g. on a read-only disk."""
+    """Open a database with its journal; without it if that fails, for example on a read-only disk."""
     for option in ('mode=ro', 'immutable=1'):
         database = sqlite3.connect(f'file:{quote(str(path.absolute()))}?{option}', uri=True,
                                    check_same_thread=False)

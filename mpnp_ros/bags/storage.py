@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 
 from mpnp_ros.bags.mcap import MCAP_MAGIC, McapFile
-from mpnp_ros.bags.records import CDR, ZSTD_MAGIC, Offered, RecordedTopic, offered_qos
 from mpnp_ros.bags.sqlite import SQLITE_MAGIC, SqliteFile
+from mpnp_ros.bags.topics import CDR, ZSTD_MAGIC, Offered, RecordedTopic, offered_qos
 from mpnp_ros.errors import BagError
 from mpnp_ros.files import GIT_LFS, mistaken
 
@@ -48,7 +48,7 @@ class Bag:
 
     path: folder or file. report: called once with each message about damaged or skipped content.
     topics: playable topics by name; of several types on one topic, that of most messages.
-    left_out: reasons of skipped topics.
+    left_out: topics that cannot be played, with reasons.
     Raises BagError with file, cause and remedy if nothing can be played.
     """
 
@@ -56,13 +56,23 @@ class Bag:
         self.path = path.parent if path.name == 'metadata.yaml' and path.is_file() else path
         self._report, self._said = report, set[str]()
         self._workshop: TemporaryDirectory[str] | None = None
+        self._files: list[StorageFile] = []
+        failures = []
         try:
             metadata = _read_metadata(self.path, self._say)
-            self._files = self._open_files(_storage_files(self.path, metadata, self._say))
+            for file in _storage_files(self.path, metadata, self._say):
+                try:
+                    self._files.append(_open_file(file, self._say, self._space))
+                except BagError as error:
+                    failures.append(error)
         except OSError as error:
             raise BagError(f'bag {path} cannot be opened: {error.strerror or error}') from None
-        self.topics, self.left_out = _merge([topic for file in self._files for topic in file.topics],
-                                            _told_by(metadata))
+        if not self._files:
+            raise failures[0]
+        for failure in failures:
+            self._say(f'{failure}. The rest of the bag is played')
+        recorded = [topic for file in self._files for topic in file.topics]
+        self.topics, self.left_out = _merge(recorded, metadata)
         if not self.topics:
             raise BagError(f'bag {path} {_why_nothing(self.left_out, self._files)}')
         if not any(file.end_ns for file in self._files) and next(self.messages(self.topics), None) is None:
@@ -81,7 +91,7 @@ class Bag:
             self._workshop.cleanup()
 
     def messages(self, topics: Collection[str], start: int = 0) -> Iterator[StoredMessage]:
-        """The messages of some of :attr:`topics` from log time ``start`` on, by log time."""
+        """Yield the messages of some of :attr:`topics` from log time ``start`` on, by log time."""
         sources = [self._messages_of(number, file, topics, start) for number, file in enumerate(self._files)
                    if file.end_ns >= start]
         for *_, message in heapq.merge(*sources, key=lambda item: item[:2]):
@@ -90,29 +100,26 @@ class Bag:
 
     def _messages_of(self, number: int, file: StorageFile, topics: Collection[str],
                      start: int) -> Iterator[tuple[int, int, StoredMessage | None]]:
-        """(Log time, number, message) by log time; a leading mark defers reading of the file."""
+        """Yield (log time, number, message) of a file; a mark without message defers reading of the file."""
         keys = {item.key: item.name for item in file.topics if item.name in topics and item.encoding == CDR
                 and item.type_name == self.topics[item.name].type_name}
         if not keys:
             return
         yield max(file.start_ns, start), number, None
         for stamp, key, data in file.messages(keys, start):
+            topic = keys[key]
             if not 0 <= stamp < LATEST_NS:
-                self._say(f'{file.path}: messages on {keys[key]} have log times that no ROS time can hold '
+                self._say(f'{file.path}: messages on {topic} have log times that no ROS time can hold '
                           'and are left out; the clock of the recording machine was wrong')
-            elif (plain := self._plain(file, keys[key], data)) is not None:
-                yield stamp, number, StoredMessage(stamp, keys[key], plain)
-
-    def _plain(self, file: StorageFile, topic: str, data: bytes) -> bytes | None:
-        """A decompressed message, for bags with compression by message; CDR never begins with this magic."""
-        if not data.startswith(ZSTD_MAGIC):
-            return data
-        try:
-            return zstd.decompress(data)
-        except Exception as error:  # the exceptions of zstd depend on the Python version
-            self._say(f'{file.path}: compressed messages on {topic} are damaged ({error}) and left out; '
-                      'copy the file again')
-            return None
+                continue
+            if data.startswith(ZSTD_MAGIC):  # compressed by message; CDR never begins with this magic
+                try:
+                    data = zstd.decompress(data)
+                except Exception as error:  # the exceptions of zstd depend on the Python version
+                    self._say(f'{file.path}: compressed messages on {topic} are damaged ({error}) and left '
+                              'out; copy the file again')
+                    continue
+            yield stamp, number, StoredMessage(stamp, topic, data)
 
     def _say(self, text: str) -> None:
         if text not in self._said:
@@ -120,26 +127,13 @@ class Bag:
             self._report(text)
 
     def _space(self) -> Path:
-        """A folder for decompressed files."""
+        """Return the folder for decompressed files."""
         self._workshop = self._workshop or TemporaryDirectory(prefix='mpnp_bag.')
         return Path(self._workshop.name)
 
-    def _open_files(self, paths: Collection[Path]) -> list[StorageFile]:
-        files, failures = [], []
-        for path in paths:
-            try:
-                files.append(_open_file(path, self._say, self._space))
-            except BagError as error:
-                failures.append(error)
-        if not files:
-            raise failures[0]
-        for failure in failures:
-            self._say(f'{failure}. The rest of the bag is played')
-        return files
-
 
 def _storage_files(path: Path, metadata: Mapping[str, Any], say: Callable[[str], None]) -> list[Path]:
-    """The storage files of a bag in order.  Raises BagError without files or with those of several bags."""
+    """Return the storage files of a bag in order.  Raises BagError for none or those of several bags."""
     if path.is_file():
         return [path]
     if not path.exists():
@@ -170,7 +164,7 @@ def _storage_files(path: Path, metadata: Mapping[str, Any], say: Callable[[str],
 
 
 def _what_folder(path: Path, metadata: Mapping[str, Any]) -> str:
-    """The fault of a folder without storage files, with a remedy."""
+    """Return the fault of a folder without storage files, with a remedy."""
     if metadata:
         version = metadata.get('version', 'unknown')
         return f'is damaged: its metadata.yaml (version {version}) names no storage file under the key ' \
@@ -187,7 +181,7 @@ def _what_folder(path: Path, metadata: Mapping[str, Any]) -> str:
 
 
 def _open_file(path: Path, report: Callable[[str], None], space: Callable[[], Path]) -> StorageFile:
-    """Open a storage file by its magic bytes, independent of its name."""
+    """Open a storage file by its magic bytes, whatever its name is."""
     with path.open('rb') as file:
         head = file.read(64)
     if head.startswith(MCAP_MAGIC):
@@ -220,7 +214,7 @@ def _open_file(path: Path, report: Callable[[str], None], space: Callable[[], Pa
 
 
 def _read_metadata(path: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """The content of metadata.yaml; empty if absent or unreadable."""
+    """Return the content of metadata.yaml; empty if absent, without topics if unreadable."""
     file = path / 'metadata.yaml'
     if not file.is_file():
         return {}
@@ -235,20 +229,15 @@ def _read_metadata(path: Path, say: Callable[[str], None]) -> dict[str, Any]:
         return {'damaged': True}
 
 
-def _told_by(metadata: Mapping[str, Any]) -> dict[str, tuple[Offered, str]]:
-    """QoS and type hash of each topic in metadata.yaml."""
-    told = {}
-    for item in metadata.get('topics_with_message_count') or ():
-        topic = item.get('topic_metadata') if isinstance(item, dict) else None
-        if isinstance(topic, dict):
-            told[topic.get('name')] = (offered_qos(topic.get('offered_qos_profiles') or ''),
-                                       str(topic.get('type_description_hash') or ''))
-    return told
-
-
-def _merge(recorded: Collection[RecordedTopic], told: Mapping[str, tuple[Offered, str]],
+def _merge(recorded: Collection[RecordedTopic], metadata: Mapping[str, Any],
            ) -> tuple[dict[str, RecordedTopic], dict[str, str]]:
-    """The playable topics by name, and the reasons of skipped ones."""
+    """Return the playable topics by name, and the reasons of skipped ones."""
+    listed: dict[object, tuple[Offered, str]] = {}  # QoS and type hash of topics in metadata.yaml
+    for entry in metadata.get('topics_with_message_count') or ():
+        topic = entry.get('topic_metadata') if isinstance(entry, dict) else None
+        if isinstance(topic, dict):
+            listed[topic.get('name')] = (offered_qos(topic.get('offered_qos_profiles') or ''),
+                                         str(topic.get('type_description_hash') or ''))
     topics: dict[str, RecordedTopic] = {}
     left_out: dict[str, str] = {}
     by_type: dict[str, dict[str, RecordedTopic]] = {}
@@ -264,7 +253,7 @@ def _merge(recorded: Collection[RecordedTopic], told: Mapping[str, tuple[Offered
             definition_format=known.definition_format or item.definition_format)
     for name, types in by_type.items():
         chosen = max(types.values(), key=lambda item: item.count)
-        offered, digest = told.get(name, (Offered(), ''))
+        offered, digest = listed.get(name, (Offered(), ''))
         topics[name] = replace(chosen, offered=chosen.offered | offered if not chosen.offered.known
                                else chosen.offered, digest=chosen.digest or digest)
         if others := sorted(set(types) - {chosen.type_name}):
@@ -288,7 +277,7 @@ def _why_nothing(left_out: Mapping[str, str], files: Collection[StorageFile]) ->
 
 
 def _in_order(file: Path) -> tuple[str, int]:
-    """Sort key: ``bag_2`` before ``bag_10``."""
+    """Return a sort key by which ``bag_2`` comes before ``bag_10``."""
     match = re.match(r'(.*?)(?:_(\d+))?\.', file.name)
     return (match[1], int(match[2] or 0)) if match else (file.name, 0)
 

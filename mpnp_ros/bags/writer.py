@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 import sqlite3
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rosbags.interfaces import (
@@ -25,16 +26,14 @@ from rosbags.interfaces import (
     QosTime,
 )
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
-from rosbags.typesys.store import Typestore
 from tqdm import tqdm
 
 from mpnp_ros.bags.messages import BASE_FRAME, MAP_FRAME, MessageFactory, message_types, motion
 from mpnp_ros.errors import BagError, DatasetError
 from mpnp_ros.files import read_json
-from mpnp_ros.nuscenes.schema import LATEST
+from mpnp_ros.nuscenes.schema import LATEST, Record
 from mpnp_ros.nuscenes.sensor_files import LIDAR_FIELDS, read_image, read_lidar, read_radar
-from mpnp_ros.nuscenes.tables import NuScenes, Record
-from mpnp_ros.poses import Transform
+from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.questions.generator import LabelledQuestion, scene_questions
 from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
 
@@ -47,7 +46,7 @@ TAKEN = frozenset({'tf', 'tf_static', 'odom', 'imu', 'markers', 'labelled_questi
 
 Questions = Callable[[KeyFrame], Sequence[LabelledQuestion]]
 
-METADATA_VERSION = 8
+METADATA_VERSION: Literal[8] = 8
 """Newest version of metadata.yaml that Humble can read; from 9 on QoS is in words."""
 
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
@@ -55,7 +54,7 @@ STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """A message to create; sorted by time, latched topics first."""
+    """A message to create; entries sort by time, latched topics first."""
 
     stamp_ns: int
     volatile: bool
@@ -85,23 +84,21 @@ class SceneRecording:
                         if samples is None or frame.token in samples]
         named = root.readings(scene) if self._whole else [
             reading for frame in self._frames for reading in frame.readings]
-        self._readings = self._present([reading for reading in named
-                                        if not partial or reading.modality in MODALITIES], partial)
+        if partial:
+            named = [reading for reading in named if reading.modality in MODALITIES]
+        if not named:
+            raise DatasetError(f'{scene["name"]} has no sensor data in {root.root}; '
+                               'download the metadata again')
+        self._readings = [reading for reading in named if reading.path.is_file()]
+        if not self._readings or len(self._readings) < len(named) and not partial:
+            absent = next(reading.path for reading in named if not reading.path.is_file())
+            raise DatasetError(f'{len(self._readings)} of {len(named)} sensor files of {scene["name"]} are '
+                               f'there, {absent} is not; download the file blobs of this nuScenes version '
+                               'into the same root')
         self._check_names()
 
-    def _present(self, named: list[SensorReading], partial: bool) -> list[SensorReading]:
-        scene = self._scene['name']
-        if not named:
-            raise DatasetError(f'{scene} has no sensor data in {self._root.root}; '
-                               'download the metadata again')
-        present = [reading for reading in named if reading.path.is_file()]
-        if not present or len(present) < len(named) and not partial:
-            absent = next(reading.path for reading in named if not reading.path.is_file())
-            raise DatasetError(f'{len(present)} of {len(named)} sensor files of {scene} are there, {absent} '
-                               'is not; download the file blobs of this nuScenes version into the same root')
-        return present
-
     def _check_names(self) -> None:
+        """Raise DatasetError for a channel that cannot be the name of a topic."""
         modalities = {reading.channel: reading.modality for reading in self._readings}
         table = self._root.table('sensor').values()
         for channel, modality in modalities.items():
@@ -118,94 +115,94 @@ class SceneRecording:
                                    f'{channel!r} cannot be written, {fault}; rename it')
 
     def entries(self) -> list[Entry]:
-        """All messages in time order; files are read when a message is created."""
+        """Return all messages in time order; files are read when a message is created."""
         return sorted([*self._sensors(), *self._poses(), *self._key_frames(), *self._imu()])
 
     def _sensors(self) -> Iterator[Entry]:
+        """Yield images, camera information, point clouds, and the mountings of all sensors."""
+        factory = self._factory
+
+        def image(reading: SensorReading) -> Any:
+            return factory.compressed_image(reading, read_image(reading))
+
+        def lidar_cloud(reading: SensorReading) -> Any:
+            points = read_lidar(reading.path).view([(name, '<f4') for name in LIDAR_FIELDS])[:, 0]
+            return factory.point_cloud(reading, points)
+
+        def radar_cloud(reading: SensorReading) -> Any:
+            return factory.point_cloud(reading, read_radar(reading.path))
+
         for reading in self._readings:
-            yield from self._reading(reading)
-        yield self._entry(self._readings[0].stamp_ns, '/tf_static', 'tf2_msgs/msg/TFMessage', self._mounting)
-
-    def _reading(self, reading: SensorReading) -> Iterator[Entry]:
-        name, stamp = f'/{reading.channel.lower()}', reading.stamp_ns
-        if reading.modality == 'camera':
-            yield self._entry(stamp, f'{name}/image_rect/compressed', 'sensor_msgs/msg/CompressedImage',
-                              lambda: self._factory.compressed_image(reading, read_image(reading)))
-            yield self._entry(stamp, f'{name}/camera_info', 'sensor_msgs/msg/CameraInfo',
-                              lambda: self._factory.camera_info(reading))
-        else:
-            read = _lidar_points if reading.modality == 'lidar' else read_radar
-            yield self._entry(stamp, name, 'sensor_msgs/msg/PointCloud2',
-                              lambda: self._factory.point_cloud(reading, read(reading.path)))
-
-    def _mounting(self) -> Any:
-        """The transforms of all sensors."""
+            name, stamp = f'/{reading.channel.lower()}', reading.stamp_ns
+            if reading.modality == 'camera':
+                yield self._entry(stamp, f'{name}/image_rect/compressed', 'sensor_msgs/msg/CompressedImage',
+                                  partial(image, reading))
+                yield self._entry(stamp, f'{name}/camera_info', 'sensor_msgs/msg/CameraInfo',
+                                  partial(factory.camera_info, reading))
+            else:
+                yield self._entry(stamp, name, 'sensor_msgs/msg/PointCloud2', partial(
+                    lidar_cloud if reading.modality == 'lidar' else radar_cloud, reading))
         frames = {reading.channel.lower(): reading.extrinsics for reading in self._readings}
-        return self._factory.transforms(self._readings[0].stamp_ns, BASE_FRAME, dict(sorted(frames.items())))
+        first = self._readings[0].stamp_ns
+        yield self._entry(first, '/tf_static', 'tf2_msgs/msg/TFMessage', partial(
+            factory.transforms, first, BASE_FRAME, dict(sorted(frames.items()))))
 
     def _poses(self) -> Iterator[Entry]:
+        """Yield poses and odometry at the stamps of all readings."""
         path = {reading.stamp_ns: reading.ego_pose for reading in self._readings}
         stamps, poses = list(path), list(path.values())
         for stamp, pose in path.items():
-            yield self._entry(stamp, '/tf', 'tf2_msgs/msg/TFMessage',
-                              lambda stamp=stamp, pose=pose: self._factory.transforms(
-                                  stamp, MAP_FRAME, {BASE_FRAME: pose}))
+            yield self._entry(stamp, '/tf', 'tf2_msgs/msg/TFMessage', partial(
+                self._factory.transforms, stamp, MAP_FRAME, {BASE_FRAME: pose}))
         if len(stamps) > 1:
-            yield from self._odometry(stamps, poses)
-
-    def _odometry(self, stamps: list[int], poses: list[Transform]) -> Iterator[Entry]:
-        for stamp, pose, velocity, yaw_rate in zip(stamps, poses, *motion(stamps, poses), strict=True):
-            yield self._entry(stamp, '/odom', 'nav_msgs/msg/Odometry',
-                              lambda values=(stamp, pose, velocity, float(yaw_rate)):
-                              self._factory.odometry(*values))
+            for stamp, pose, velocity, yaw_rate in zip(stamps, poses, *motion(stamps, poses), strict=True):
+                yield self._entry(stamp, '/odom', 'nav_msgs/msg/Odometry', partial(
+                    self._factory.odometry, stamp, pose, velocity, float(yaw_rate)))
 
     def _key_frames(self) -> Iterator[Entry]:
-        """Markers and questions of key frames; scenes without annotations only have given questions."""
+        """Yield markers and questions of key frames; without annotations there are only given questions."""
+        def questions(frame: KeyFrame, labelled: Questions) -> Any:
+            return self._factory.labelled_questions(frame.stamp_ns, frame.token, labelled(frame))
+
         for frame in self._frames:
             if frame.annotated:
                 yield self._entry(frame.stamp_ns, '/markers/annotations',
                                   'visualization_msgs/msg/MarkerArray',
-                                  lambda frame=frame: self._factory.annotations(frame))
+                                  partial(self._factory.annotations, frame))
             if self._questions and (frame.annotated or self._questions(frame)):
                 yield self._entry(frame.stamp_ns, '/labelled_questions', 'mpnp_ros/msg/LabelledQuestions',
-                                  lambda frame=frame: self._factory.labelled_questions(
-                                      frame.stamp_ns, frame.token, self._questions(frame)))
+                                  partial(questions, frame, self._questions))
 
     def _imu(self) -> Iterator[Entry]:
-        """IMU messages of a whole scene, if the root has the CAN bus expansion of nuScenes."""
+        """Yield IMU messages of a whole scene, if the root has the CAN bus expansion of nuScenes."""
         path = self._root.root / 'can_bus' / f'{self._scene["name"]}_ms_imu.json'
         if not (self._whole and path.is_file()):
             return
+
+        def nanoseconds(utime: Any) -> int:
+            if isinstance(utime, bool) or int(utime) != utime or not 0 <= utime < LATEST:
+                raise ValueError
+            return int(utime) * 1000
+
+        def numbers(values: Any, count: int) -> list[float]:
+            if len(values) != count or not np.isfinite(values).all():
+                raise ValueError
+            return [float(value) for value in values]
+
         rows = read_json(path, 'CAN bus file', IMU_AGAIN, DatasetError)
         try:
             if not isinstance(rows, list):
                 raise TypeError
-            rows = [(_whole(row['utime']) * 1000,
-                     *(_numbers(row[name], count) for name, count in IMU.items())) for row in rows]
+            rows = [(nanoseconds(row['utime']),
+                     *(numbers(row[name], count) for name, count in IMU.items())) for row in rows]
         except (ValueError, KeyError, TypeError, OverflowError):
             raise DatasetError(f'CAN bus file {path} is damaged: not every row has utime and '
                                f'{", ".join(IMU)} as finite numbers; {IMU_AGAIN}') from None
         for row in rows:
-            yield self._entry(row[0], '/imu', 'sensor_msgs/msg/Imu', lambda row=row: self._factory.imu(*row))
+            yield self._entry(row[0], '/imu', 'sensor_msgs/msg/Imu', partial(self._factory.imu, *row))
 
     def _entry(self, stamp_ns: int, topic: str, type_name: str, make: Callable[[], Any]) -> Entry:
         return Entry(stamp_ns, topic not in LATCHED_TOPICS, topic, type_name, make)
-
-
-def _lidar_points(path: Path) -> np.ndarray:
-    return read_lidar(path).view([(name, '<f4') for name in LIDAR_FIELDS])[:, 0]
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or int(value) != value or not 0 <= value < LATEST:
-        raise ValueError
-    return int(value)
-
-
-def _numbers(values: Any, count: int) -> list[float]:
-    if len(values) != count or not np.isfinite(values).all():
-        raise ValueError
-    return [float(value) for value in values]
 
 
 def write_bag(root: NuScenes, output: str | Path, scenes: Sequence[str] | None = None,
@@ -220,37 +217,24 @@ def write_bag(root: NuScenes, output: str | Path, scenes: Sequence[str] | None =
     Raises BagError if ``output`` exists or cannot be written, DatasetError if ``root`` lacks files.
     """
     output = Path(output)
-    records = _chosen(root, scenes, samples)
+    records = list(root.scenes) if scenes is None else [root.scene(name) for name in scenes]
+    if samples is not None:
+        chosen = {root.get('sample', token)['scene_token'] for token in samples}
+        records = [record for record in records if record['token'] in chosen]
     if not records:
         raise BagError(f'nothing to write to {output}: no scene is chosen, or none with the chosen samples')
     if storage not in STORAGES:
         raise BagError(f'unknown bag storage {storage!r}; use one of: {", ".join(STORAGES)}')
     _check_free(output, overwrite)
+    records.sort(key=lambda record: root.get('sample', record['first_sample_token'])['timestamp'])
     types = message_types()
     factory = MessageFactory(types)
-    recordings = (SceneRecording(root, record, factory, questions, samples, partial)
-                  for record in sorted(records, key=lambda record: root.get(
-                      'sample', record['first_sample_token'])['timestamp']))
-    with _complete_or_absent(output) as folder, Writer(
-            folder, version=METADATA_VERSION, storage_plugin=STORAGES[storage]) as writer:
-        _write(writer, types, recordings, tqdm(desc=f'writing {output.name}', unit='msg', total=0,
-                                               disable=not progress))
-    return output
-
-
-def _chosen(root: NuScenes, scenes: Sequence[str] | None, samples: Collection[str] | None) -> list[Record]:
-    records = root.scenes if scenes is None else [root.scene(name) for name in scenes]
-    if samples is None:
-        return list(records)
-    wanted = {root.get('sample', token)['scene_token'] for token in samples}
-    return [record for record in records if record['token'] in wanted]
-
-
-def _write(writer: Writer, types: Typestore, recordings: Iterable[SceneRecording], bar: tqdm) -> None:
     connections: dict[str, Connection] = {}
-    with bar:
-        for recording in recordings:
-            entries = recording.entries()
+    with (_complete_or_absent(output) as folder,
+          Writer(folder, version=METADATA_VERSION, storage_plugin=STORAGES[storage]) as writer,
+          tqdm(desc=f'writing {output.name}', unit='msg', total=0, disable=not progress) as bar):
+        for record in records:
+            entries = SceneRecording(root, record, factory, questions, samples, partial).entries()
             bar.total += len(entries)
             for entry in entries:
                 if entry.topic not in connections:
@@ -260,10 +244,11 @@ def _write(writer: Writer, types: Typestore, recordings: Iterable[SceneRecording
                 data = types.serialize_cdr(entry.make(), entry.type_name)
                 writer.write(connections[entry.topic], entry.stamp_ns, data)
                 bar.update()
+    return output
 
 
 def _offered_qos(latched: bool) -> Qos:
-    """The QoS to offer: reliable; transient local if latched."""
+    """Return the QoS to offer: reliable; transient local if latched."""
     unset = QosTime(0, 0)
     return Qos(
         history=QosHistory.KEEP_LAST, depth=1 if latched else 10, reliability=QosReliability.RELIABLE,
@@ -273,6 +258,7 @@ def _offered_qos(latched: bool) -> Qos:
 
 
 def _check_free(output: Path, overwrite: bool) -> None:
+    """Raise BagError if a bag cannot be written there."""
     try:
         if not output.exists():
             return
@@ -286,7 +272,7 @@ def _check_free(output: Path, overwrite: bool) -> None:
 
 @contextmanager
 def _complete_or_absent(output: Path) -> Iterator[Path]:
-    """A temporary folder beside ``output``, moved there on success, otherwise removed."""
+    """Yield a temporary folder beside ``output``, which is moved there on success and otherwise removed."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f'.{output.name}.', dir=output.parent) as workshop:

@@ -32,7 +32,7 @@ from mpnp_ros.errors import ConfigurationError, NotAnsweringError, RequestError
 from mpnp_ros.files import cache_root
 from mpnp_ros.node_names import ADAPTATION, FUSION, REPLAY, WORLD, encoder_nodes
 from mpnp_ros.progress import progress
-from mpnp_ros.questions.majority import Chooser, Majority
+from mpnp_ros.questions.balance import Chooser, Majority
 
 if TYPE_CHECKING:
     from mpnp_ros.client.robot import Robot

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mpnp_ros.modalities.head_training import HeadInput
     from mpnp_ros.questions.key_frame import KeyFrame
     from mpnp_ros.training.head_data import SectorDataset
-    from mpnp_ros.training.pretraining import PretrainingReport
+    from mpnp_ros.training.head_trainer import PretrainingReport
 
 LICENCE = 'Apache-2.0 (trained on the embedded driving world)'
 
@@ -63,7 +63,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Read, train, measure, save; exit code 0, or 130 where Ctrl-C stopped the training."""
     from mpnp_ros.modalities.heads import save_head
-    from mpnp_ros.training.pretraining import new_head, pretrain
+    from mpnp_ros.training.head_trainer import new_head, pretrain
 
     config = recipe(arguments)
     source = head_training(arguments.modality).inputs(arguments.device)

@@ -27,10 +27,10 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from mpnp_ros.action import Adapt
 from mpnp_ros.adaptation.adapter import AdaptationManager
-from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, TRAINED, JobResult
-from mpnp_ros.adaptation.job_orders import ModelChoice, Request
-from mpnp_ros.adaptation.job_process import PATIENCE, measure_speed
+from mpnp_ros.adaptation.job_builder import ModelChoice, Request
+from mpnp_ros.adaptation.job_process import END_TIMEOUT, measure_speed
+from mpnp_ros.adaptation.options import AdapterConfig
 from mpnp_ros.adaptation.supervision import Supervision
 from mpnp_ros.conversions.messages import from_message, to_nanoseconds
 from mpnp_ros.device import DTYPES
@@ -184,7 +184,7 @@ PARAMETERS = AdaptationOptions
 class AdaptationNode(PlainNode):
     """See the module; interface in docs/reference/interfaces.md."""
 
-    patience = PATIENCE + 2.
+    patience = END_TIMEOUT + 2.
 
     def __init__(self) -> None:
         super().__init__('adaptation', AdaptationOptions)

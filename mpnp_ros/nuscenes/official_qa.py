@@ -1,4 +1,4 @@
-"""Reads the published NuScenes-QA question files (arXiv:2305.14836)."""
+"""Reads the published question files of NuScenes-QA (arXiv:2305.14836)."""
 from __future__ import annotations
 
 import re
@@ -29,7 +29,7 @@ class OfficialQuestions:
 
     @cached_property
     def by_sample(self) -> dict[str, list[LabelledQuestion]]:
-        """The questions of each sample token."""
+        """Return the questions of each sample token."""
         groups: dict[str, list[LabelledQuestion]] = defaultdict(list)
         for question in self.questions:
             groups[question.sample_token].append(question)
@@ -37,12 +37,12 @@ class OfficialQuestions:
 
     @property
     def matched(self) -> int:
-        """Number of questions whose key frames the root has."""
+        """Return the number of questions whose key frames the root has."""
         return len(self.questions)
 
     @property
     def summary(self) -> str:
-        """One line for a log."""
+        """Return one line for a log."""
         return f'{self.matched} of {self.total} questions match {len(self.by_sample)} key frames of this root'
 
 
@@ -53,7 +53,11 @@ def read_nuscenes_qa(path: str | Path, root: NuScenes) -> OfficialQuestions:
     without matching questions is no error: ``matched`` is 0.
     """
     path = Path(path)
-    records = _read_records(path)
+    content = read_json(path, 'question file', 'download it again', DatasetError,
+                        'download NuScenes_train_questions.json or NuScenes_val_questions.json')
+    records = content.get('questions') if isinstance(content, dict) else None
+    if not isinstance(records, list):
+        raise DatasetError(f'question file {path} has no list "questions"; it is not a NuScenes-QA file')
     samples = root.table('sample')
     questions = (_question(record, f'question {index} of {path}') for index, record in enumerate(records))
     kept = tuple(question for question in questions if question.sample_token in samples)
@@ -61,6 +65,7 @@ def read_nuscenes_qa(path: str | Path, root: NuScenes) -> OfficialQuestions:
 
 
 def _question(record: Any, where: str) -> LabelledQuestion:
+    """Return the question of a record.  Raises DatasetError with the record and the invalid field."""
     if not isinstance(record, dict):
         raise DatasetError(f'{where} is not an object; it is not a NuScenes-QA file')
     if missing := [key for key in KEYS if key not in record]:
@@ -75,12 +80,3 @@ def _question(record: Any, where: str) -> LabelledQuestion:
         raise DatasetError(f'{where}: num_hop is {hops!r}, expected a whole number; {FILE_REMEDY}')
     return LabelledQuestion(text=record['question'], answer=str(answer), type=record['template_type'],
                             hops=int(float(hops)), template='', sample_token=record['sample_token'])
-
-
-def _read_records(path: Path) -> list[Any]:
-    content = read_json(path, 'question file', 'download it again', DatasetError,
-                        'download NuScenes_train_questions.json or NuScenes_val_questions.json')
-    records = content.get('questions') if isinstance(content, dict) else None
-    if not isinstance(records, list):
-        raise DatasetError(f'question file {path} has no list "questions"; it is not a NuScenes-QA file')
-    return records

@@ -1,4 +1,4 @@
-"""Types of all fields of nuScenes tables that this package reads.
+"""Records of nuScenes tables: the types of all fields that this package reads, and chains of records.
 
 A record is checked at first use, so a damaged record only affects its users.  Other fields are ignored.
 """
@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,6 +19,7 @@ Check = Callable[[Any], Any]
 
 LATEST = 2**31 * 10**6
 """Maximum time, microseconds; the seconds of a ROS stamp have 32 bits."""
+METADATA_REMEDY = 'correct it, or download the metadata again'
 
 
 def check_record(table: str, record: Record, where: str) -> Record:
@@ -32,23 +34,11 @@ def check_record(table: str, record: Record, where: str) -> Record:
         try:
             sound[name] = check(record.get(name, *default))
         except ValueError as error:
-            raise DatasetError(f'record {record["token"]!r} of {where}: {name} is '
-                               f'{_shown(record.get(name))}, expected {error}; {METADATA_REMEDY}') from None
+            value = repr(record.get(name))
+            value = value if len(value) <= 80 else f'{value[:77]}...'
+            raise DatasetError(f'record {record["token"]!r} of {where}: {name} is {value}, expected {error}; '
+                               f'{METADATA_REMEDY}') from None
     return sound
-
-
-METADATA_REMEDY = 'correct it, or download the metadata again'
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f'{text[:77]}...'
-
-
-def _number(value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise ValueError('a finite number')
-    return value
 
 
 def _whole(least: int, most: float = math.inf) -> Check:
@@ -100,11 +90,9 @@ def _flag(value: Any) -> bool:
 
 def _vector(count: int, least: float = -math.inf) -> Check:
     def check(value: Any) -> list[float]:
-        try:
-            sound = isinstance(value, list) and len(value) == count and min(map(_number, value)) >= least
-        except ValueError:
-            sound = False
-        if not sound:
+        if not isinstance(value, list) or len(value) != count or not all(
+                type(number) in (int, float) and math.isfinite(number) and number >= least
+                for number in value):
             limit = f', {least:g} or more' if least > -math.inf else ''
             raise ValueError(f'{count} finite numbers{limit}')
         return value
@@ -174,3 +162,14 @@ FIELDS: Mapping[str, Mapping[str, tuple[Check] | tuple[Check, Any]]] = {
     'sensor': {'channel': (_token,), 'modality': (_text,)},
 }
 """Check and default value by table and field."""
+
+
+def link_records(records: Iterable[Record], field: str) -> dict[str, list[Record]]:
+    """Set prev and next of the records that share the value of a field; return the records by value."""
+    chains: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        chains[record[field]].append(record)
+    for chain in chains.values():
+        for earlier, later in zip(chain, chain[1:], strict=False):
+            earlier['next'], later['prev'] = later['token'], earlier['token']
+    return chains

@@ -21,7 +21,6 @@ RADAR_DTYPE = np.dtype([
 ])
 """The 18 fields of a nuScenes radar point: metres, metres/second, dB and the sensor's own codes."""
 
-
 MAX_COORDINATE = 10_000.0
 """Maximum absolute coordinate of a LiDAR point, metres."""
 MAX_RINGS = 256
@@ -30,7 +29,7 @@ END_OF_JPEG = b'\xff\xd9'
 
 
 def read_sensor_file(path: Path) -> bytes:
-    """The content of a sensor file. Raises DatasetError if it is absent or of another kind."""
+    """Return the content of a sensor file.  Raises DatasetError if it is absent or of another kind."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -43,7 +42,7 @@ def read_sensor_file(path: Path) -> bytes:
 
 
 def read_lidar(path: Path) -> np.ndarray:
-    """LiDAR points [N, 5] float32: x, y, z (metres, sensor frame), intensity 0..255, ring."""
+    """Return LiDAR points [N, 5] float32: x, y, z (metres, sensor frame), intensity 0..255, ring."""
     data = read_sensor_file(path)
     width = 4 * len(LIDAR_FIELDS)
     if len(data) % width:
@@ -64,16 +63,18 @@ def read_lidar(path: Path) -> np.ndarray:
 
 
 def read_radar(path: Path) -> np.ndarray:
-    """Radar points [N] of :data:`RADAR_DTYPE` in the sensor frame.
+    """Return radar points [N] of :data:`RADAR_DTYPE` in the sensor frame.
 
     nuScenes stores an empty sweep as one point of NaN; it is returned without points.
     """
     data = read_sensor_file(path)
     header, _, body = data.partition(b'DATA binary\n')
-    declared = _pcd_declarations(header)
+    lines = header.decode('ascii', 'replace').splitlines()
+    declared = {key: value for key, _, value in (line.partition(' ') for line in lines)}
     fields, points = declared.get('FIELDS', '').split(), declared.get('POINTS', '')
-    sizes = [RADAR_DTYPE[name].itemsize for name in RADAR_DTYPE.names]
-    if fields != list(RADAR_DTYPE.names) or not points.isdecimal() or not points.isascii() or (
+    names = list(RADAR_DTYPE.names or ())
+    sizes = [RADAR_DTYPE[name].itemsize for name in names]
+    if fields != names or not points.isdecimal() or not points.isascii() or (
             declared.get('SIZE', '').split() not in ([], [str(size) for size in sizes])):
         raise DatasetError(f'radar file {path} is not a binary PCD with the 18 nuScenes radar fields; '
                            'download it again')
@@ -83,11 +84,6 @@ def read_radar(path: Path) -> np.ndarray:
                            'download it again')
     sweep = np.frombuffer(body, RADAR_DTYPE, count)
     return sweep[~np.isnan(sweep['x'])]
-
-
-def _pcd_declarations(header: bytes) -> dict[str, str]:
-    lines = header.decode('ascii', 'replace').splitlines()
-    return {key: value for key, _, value in (line.partition(' ') for line in lines)}
 
 
 def read_image(reading: SensorReading) -> bytes:

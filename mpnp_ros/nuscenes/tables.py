@@ -1,4 +1,4 @@
-"""A nuScenes root: its tables, read when first needed, and the key frames they describe.
+"""A nuScenes root: its tables, read when first needed, and the key frames in them.
 
 Records keep the names of the schema. Reading ``sample_data`` of v1.0-trainval takes a few gigabytes, as with
 the official devkit.
@@ -46,18 +46,28 @@ class NuScenes:
                                f'it has: {", ".join(self._versions()) or "no version folder"}')
 
     def table(self, name: str) -> dict[str, Record]:
-        """All records of a table by token, in file order, as they are stored."""
+        """Return all records of a table by token, in file order, as they are stored."""
         if name not in self._tables:
+            path = self._path(name)
+            stored = read_json(path, 'nuScenes table', 'download the metadata again', DatasetError,
+                               f'unpack the metadata archive of {self.version} into {self.root}')
+            if not isinstance(stored, list):
+                raise DatasetError(f'nuScenes table {path} is not a list of records; download the metadata '
+                                   'again')
             records: dict[str, Record] = {}
-            for record in self._read_table(name):
+            for number, record in enumerate(stored):
+                if not isinstance(record, dict) or not isinstance(record.get('token'), str) \
+                        or not record['token']:
+                    raise DatasetError(f'record {number} of nuScenes table {path} is not an object with a '
+                                       'token; download the metadata again')
                 if records.setdefault(record['token'], record) != record:
-                    raise DatasetError(f'nuScenes table {self._path(name)} has two records '
-                                       f'{record["token"]!r} that differ; {METADATA_REMEDY}')
+                    raise DatasetError(f'nuScenes table {path} has two records {record["token"]!r} that '
+                                       f'differ; {METADATA_REMEDY}')
             self._tables[name] = records
         return self._tables[name]
 
     def get(self, table: str, token: str, asked: str = '') -> Record:
-        """One record, its fields checked.
+        """Return a record with checked fields.
 
         asked: the referring record, for the message.  Raises DatasetError if the table has no such token, or
         the record lacks a field or has one of another type.
@@ -74,7 +84,7 @@ class NuScenes:
 
     @cached_property
     def scenes(self) -> tuple[Record, ...]:
-        """Scene records in file order.  Raises DatasetError if there are none or two of one name."""
+        """Return the scene records in file order.  Raises DatasetError for none, or for two of one name."""
         records = tuple(self.get('scene', token) for token in self.table('scene'))
         if not records:
             raise DatasetError(f'no scene in {self._path("scene")}; download the metadata again')
@@ -85,7 +95,7 @@ class NuScenes:
         return records
 
     def scene(self, name: str) -> Record:
-        """The scene of this name (``scene-0061``) or token."""
+        """Return the scene of a name (``scene-0061``) or token."""
         for record in self.scenes:
             if name in (record['name'], record['token']):
                 return record
@@ -94,19 +104,20 @@ class NuScenes:
                            f'{", ".join(known[:10])}{" ..." if len(known) > 10 else ""}')
 
     def samples(self, scene: Record | str) -> Iterator[Record]:
-        """Sample records of a scene in time order.
+        """Yield the sample records of a scene in time order.
 
         Raises DatasetError if there are none, they form a circle, lead to another scene or are not in time
         order.
         """
         record = self.scene(scene) if isinstance(scene, str) else scene
         where, asked = f'samples of {record["name"]} in {self._path("sample")}', f'scene {record["name"]}'
-        token, seen, before = record['first_sample_token'], set(), None
+        token, before = record['first_sample_token'], None
+        seen: set[str] = set()
         if not token:
             raise DatasetError(f'record {record["token"]!r} of {self._path("scene")} lacks '
                                f'first_sample_token; {METADATA_REMEDY}')
         while token:
-            if token in seen:
+            if before and token in seen:
                 raise DatasetError(f'{where} form a circle: {before["token"]!r} leads back to {token!r}; '
                                    f'{METADATA_REMEDY}')
             sample = self.get('sample', token, asked)
@@ -122,17 +133,17 @@ class NuScenes:
             token, before, asked = sample['next'], sample, f'sample {token!r}'
 
     def has_annotations(self, scene: Record | str) -> bool:
-        """Whether a scene has annotations; False in v1.0-test."""
+        """Return whether a scene has annotations; False in v1.0-test."""
         record = self.scene(scene) if isinstance(scene, str) else scene
         return record['token'] in self._annotated_scenes
 
     def key_frames(self, scene: Record | str) -> Iterator[KeyFrame]:
-        """Key frames of a scene (its record, name or token) in time order."""
+        """Yield the key frames of a scene (its record, name or token) in time order."""
         for sample in self.samples(scene):
             yield self.key_frame(sample['token'])
 
     def key_frame(self, token: str) -> KeyFrame:
-        """The key frame of a sample token."""
+        """Return the key frame of a sample token."""
         sample = self.get('sample', token)
         scene = self.get('scene', sample['scene_token'], f'sample {token!r}')
         readings: dict[str, SensorReading] = {}
@@ -151,22 +162,22 @@ class NuScenes:
             stamp_ns=sample['timestamp'] * 1000, ego_pose=ego_pose, lidar=lidar,
             cameras={c: reading for c, reading in sorted(readings.items()) if reading.modality == 'camera'},
             radars={c: reading for c, reading in sorted(readings.items()) if reading.modality == 'radar'},
-            objects=tuple(self._objects(token, ego_pose)), annotated=self.has_annotations(scene),
+            objects=self._objects(token, ego_pose), annotated=self.has_annotations(scene),
         )
 
     def files(self, scene: Record | str) -> Iterator[tuple[Record, Path]]:
-        """Sensor record and path of every sensor file of a scene, whether or not it exists."""
+        """Yield the sensor record and path of every sensor file of a scene, whether or not it exists."""
         for sample in self.samples(scene):
             yield from self.files_of(sample['token'])
 
     def files_of(self, sample_token: str, key_frames_only: bool = False) -> Iterator[tuple[Record, Path]]:
-        """Sensor record and path of the files of one sample, with or without sweeps."""
+        """Yield the sensor record and path of the files of a sample, with or without sweeps."""
         for data in self._data(sample_token):
             if data['is_key_frame'] or not key_frames_only:
                 yield self._sensor(data)[1], self.root / data['filename']
 
     def readings(self, scene: Record | str) -> list[SensorReading]:
-        """All sensor readings of a scene in time order, the sweeps between key frames included."""
+        """Return all sensor readings of a scene in time order, with the sweeps between key frames."""
         records = (data for sample in self.samples(scene) for data in self._data(sample['token']))
         return sorted(map(self._reading, records), key=lambda reading: (reading.stamp_ns, reading.channel))
 
@@ -185,12 +196,12 @@ class NuScenes:
         return self._group_by_sample('sample_annotation')
 
     def _group_by_sample(self, table: str) -> dict[str, list[str]]:
-        """Tokens of the records of each sample."""
+        """Return the tokens of the records of each sample."""
         groups: dict[str, list[str]] = defaultdict(list)
         for token, record in self.table(table).items():
             sample = record.get('sample_token')
             if not isinstance(sample, str) or not sample:
-                self.get(table, token)  # raises the error
+                sample = self.get(table, token)['sample_token']  # raises the error
             groups[sample].append(token)
         return groups
 
@@ -217,42 +228,43 @@ class NuScenes:
         )
 
     def _sensor(self, data: Record) -> tuple[Record, Record]:
-        """The calibrated_sensor and the sensor of a sample_data record."""
+        """Return the calibrated_sensor and the sensor of a sample_data record."""
         calibration = self.get('calibrated_sensor', data['calibrated_sensor_token'],
                                f'sample_data {data["token"]!r}')
         return calibration, self.get('sensor', calibration['sensor_token'],
                                      f'calibrated_sensor {calibration["token"]!r}')
 
-    def _objects(self, sample_token: str, ego_pose: Transform) -> Iterator[AnnotatedObject]:
+    def _objects(self, sample_token: str, ego_pose: Transform) -> tuple[AnnotatedObject, ...]:
+        """Return the objects of a sample in the ego frame; those of no category of questions are left out."""
         to_ego = ego_pose.inverse()
+        objects = []
         for token in self._annotations_of_sample.get(sample_token, ()):
-            annotation = self.get('sample_annotation', token)
-            category = CATEGORY_OF_NUSCENES.get(self._category(annotation))
-            if category:
-                yield self._object(annotation, category, to_ego)
-
-    def _object(self, annotation: Record, category: str, to_ego: Transform) -> AnnotatedObject:
-        box = to_ego @ _pose(annotation)
-        velocity = self._velocity(annotation)
-        width, length, height = annotation['size']
-        attributes = (self.get('attribute', token, f'sample_annotation {annotation["token"]!r}')['name']
-                      for token in annotation['attribute_tokens'])
-        return AnnotatedObject(
-            instance=annotation['instance_token'], category=category,
-            attribute=next((ATTRIBUTE_OF_NUSCENES.get(name) for name in attributes), None),
-            centre=tuple(box.translation.tolist()), size=(length, width, height), yaw=box.yaw,
-            velocity=None if velocity is None else tuple((to_ego.rotation @ velocity)[:2].tolist()),
-            num_lidar_pts=annotation['num_lidar_pts'], num_radar_pts=annotation['num_radar_pts'],
-            visibility=annotation['visibility_token'],
-        )
-
-    def _category(self, annotation: Record) -> str:
-        instance = self.get('instance', annotation['instance_token'],
-                            f'sample_annotation {annotation["token"]!r}')
-        return self.get('category', instance['category_token'], f'instance {instance["token"]!r}')['name']
+            annotation, asked = self.get('sample_annotation', token), f'sample_annotation {token!r}'
+            instance = self.get('instance', annotation['instance_token'], asked)
+            category = CATEGORY_OF_NUSCENES.get(self.get(
+                'category', instance['category_token'], f'instance {instance["token"]!r}')['name'])
+            if not category:
+                continue
+            box = to_ego @ _pose(annotation)
+            velocity = self._velocity(annotation)
+            width, length, height = annotation['size']
+            attributes = (self.get('attribute', attribute, asked)['name']
+                          for attribute in annotation['attribute_tokens'])
+            objects.append(AnnotatedObject(
+                instance=annotation['instance_token'], category=category,
+                attribute=next((ATTRIBUTE_OF_NUSCENES.get(name) for name in attributes), None),
+                centre=tuple(box.translation.tolist()), size=(length, width, height), yaw=box.yaw,
+                velocity=None if velocity is None else tuple((to_ego.rotation @ velocity)[:2].tolist()),
+                num_lidar_pts=annotation['num_lidar_pts'], num_radar_pts=annotation['num_radar_pts'],
+                visibility=annotation['visibility_token'],
+            ))
+        return tuple(objects)
 
     def _velocity(self, annotation: Record) -> np.ndarray | None:
-        """Velocity [3] in the map frame from the annotations before and after (devkit: box_velocity)."""
+        """Return the velocity [3] in the map frame; None if it is not known.
+
+        It follows from the annotations before and after, as in box_velocity of the devkit.
+        """
         asked = f'sample_annotation {annotation["token"]!r}'
         first, last = (self.get('sample_annotation', annotation[side] or annotation['token'], asked)
                        for side in ('prev', 'next'))
@@ -271,23 +283,11 @@ class NuScenes:
     def _path(self, table: str) -> Path:
         return self.root / self.version / f'{table}.json'
 
-    def _read_table(self, name: str) -> list[Record]:
-        path = self._path(name)
-        records = read_json(path, 'nuScenes table', 'download the metadata again', DatasetError,
-                            f'unpack the metadata archive of {self.version} into {self.root}')
-        if not isinstance(records, list):
-            raise DatasetError(f'nuScenes table {path} is not a list of records; download the metadata again')
-        odd = next((index for index, record in enumerate(records) if not isinstance(record, dict)
-                    or not isinstance(record.get('token'), str) or not record['token']), None)
-        if odd is not None:
-            raise DatasetError(f'record {odd} of nuScenes table {path} is not an object with a token; '
-                               'download the metadata again')
-        return records
-
     def _versions(self) -> list[str]:
         return sorted(path.parent.name for path in self.root.glob('v*/scene.json'))
 
     def _only_version(self) -> str:
+        """Return the version that the root has.  Raises DatasetError for none or several."""
         versions = self._versions()
         if not versions:
             nested = next(iter(sorted(self.root.glob('*/v*/scene.json'))), None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -23,11 +23,12 @@ from mpnp_ros.questions.vocabulary import (
 )
 from mpnp_ros.questions.wording import ANYTHING, TEMPLATES, Description
 
-GROUPINGS: dict[str, Callable[[LabelledQuestion], tuple[str, str]]] = {
-    'text': lambda question: (question.type, question.text),
-    'template': lambda question: (question.type, question.template),
-    'type': lambda question: (question.type, ''),
-}
+ASKABLE = (
+    *(Description(category, status) for category in CATEGORIES
+      for status in (None, *STATUSES_OF_CATEGORY[category])),
+    *(Description(THING, status)
+      for status in (None, 'moving', 'parked', 'stopped', 'with rider', 'without rider')))
+"""All descriptions in questions; "standing thing" is not one, because only pedestrians stand."""
 
 
 @dataclass(frozen=True)
@@ -71,25 +72,25 @@ class Fact:
     slots: dict[str, str] = field(hash=False)
 
     def ask(self, rng: random.Random, sample_token: str) -> LabelledQuestion:
-        """The fact as a question in a random wording."""
+        """Return the fact as a question in a random wording."""
         template = rng.choice(TEMPLATES[self.kind])
         return LabelledQuestion(template.format(**self.slots), self.answer, self.kind[0], self.kind[1],
                                 template, sample_token)
 
 
 def askable(objects: Iterable[AnnotatedObject], scope: Scope = EVERYTHING) -> list[AnnotatedObject]:
-    """The objects within the scope of questions."""
+    """Return the objects within the scope of questions."""
     return [item for item in objects if item.distance <= scope.max_distance
             and item.num_lidar_pts + item.num_radar_pts >= scope.min_points]
 
 
 def scene_questions(frame: KeyFrame, seed: int = 0, per_kind: int = 6,
                     scope: Scope = EVERYTHING) -> list[LabelledQuestion]:
-    """Questions about a key frame, the same for the same ``seed``.
+    """Return questions about a key frame, the same for the same ``seed``.
 
-    At most ``per_kind`` of each type and hop count, spread over the possible answers. The choice depends on
-    the turn of the frame, so turned copies have different questions. Frames of scenes without annotations
-    have none.
+    There are at most ``per_kind`` of each type and hop count, spread over the possible answers. The choice
+    depends on the turn of the frame, so turned copies have different questions. Frames of scenes without
+    annotations have none.
     """
     if not frame.annotated:
         return []
@@ -99,7 +100,7 @@ def scene_questions(frame: KeyFrame, seed: int = 0, per_kind: int = 6,
 
 
 def chosen_facts(facts: Iterable[Fact], per_kind: int, rng: random.Random) -> list[Fact]:
-    """At most ``per_kind`` facts of each type and hop count, spread over the possible answers."""
+    """Return at most ``per_kind`` facts of each type and hop count, spread over the possible answers."""
     kinds: dict[tuple[str, int], list[Fact]] = defaultdict(list)
     for fact in facts:
         kinds[fact.kind[:2]].append(fact)
@@ -107,7 +108,7 @@ def chosen_facts(facts: Iterable[Fact], per_kind: int, rng: random.Random) -> li
 
 
 def _spread(facts: Sequence[Fact], limit: int, rng: random.Random) -> list[Fact]:
-    """Up to ``limit`` facts, as even over answers and forms as possible."""
+    """Return up to ``limit`` facts, as even over answers and forms as possible."""
     piles: dict[tuple[str, str], list[Fact]] = defaultdict(list)
     for fact in facts:
         piles[fact.answer, fact.kind[2]].append(fact)
@@ -136,10 +137,25 @@ class SceneFacts:
         self.objects, self.anchors = objects, anchors
 
     def __iter__(self) -> Iterator[Fact]:
-        yield from self._plain()
-        for anchor, slots, form in self._anchors():
-            yield from self._related(anchor, slots, form)
-        yield from self._comparisons()
+        yield from _tallies(self.objects, 'any', {})
+        for name, item in self._unique.items():
+            slots = {'thing': name.singular}
+            if _hides_category(name):
+                yield Fact(('object', 0, 'any'), item.category, slots)
+            if item.attribute and name.status is None:
+                yield Fact(('status', 0, 'any'), item.attribute, slots)
+        for anchor, anchor_slots, form in self._anchors():
+            for direction, group in self._related_to(anchor).items():
+                slots = {**anchor_slots, 'relation': direction}
+                yield from _tallies(group, form, slots)
+                alone = {ANYTHING: group[0]} if len(group) == 1 else {}
+                for name, item in {**alone, **SceneFacts(group)._unique}.items():
+                    yield from self._about(name, item, anchor, form, slots)
+        named = [(category, item) for category, item in self._by_category.items() if item.attribute]
+        for index, (first, item) in enumerate(named):
+            for second, other in named[index + 1:]:
+                yield Fact(('comparison', 0, 'any'), _yes_no(item.attribute == other.attribute),
+                           {'first': first, 'second': second})
         if self.anchors:
             for name, item in self._unique.items():
                 yield from self._same_status(name, item)
@@ -147,7 +163,7 @@ class SceneFacts:
 
     @cached_property
     def _unique(self) -> dict[Description, AnnotatedObject]:
-        """The object of every description that fits exactly one."""
+        """Return the object of every description that fits exactly one."""
         fitting: dict[Description, list[AnnotatedObject]] = defaultdict(list)
         for item in self.objects:
             for description in _descriptions_of(item):
@@ -157,18 +173,19 @@ class SceneFacts:
 
     @cached_property
     def _by_category(self) -> dict[str, AnnotatedObject]:
-        """The objects that are unique by category."""
+        """Return the objects that are unique by category."""
         return {name.category: item for name, item in self._unique.items()
                 if name.category != THING and name.status is None}
 
     def _anchors(self) -> Iterator[tuple[AnnotatedObject | None, dict[str, str], str]]:
+        """Yield anchors of relations with their slots and form: the vehicle (None), then unique objects."""
         yield None, {}, 'me'
         for name, item in self._unique.items() if self.anchors else ():
             if name.category != THING:
                 yield item, {'anchor': name.singular}, 'anchor'
 
     def _related_to(self, anchor: AnnotatedObject | None) -> dict[str, list[AnnotatedObject]]:
-        """The other objects by direction from the anchor; None: the vehicle."""
+        """Return the other objects by direction from the anchor; None: the vehicle."""
         x, y = anchor.centre[:2] if anchor else (0.0, 0.0)
         groups: dict[str, list[AnnotatedObject]] = {name: [] for name in RELATIONS}
         for item in self.objects:
@@ -176,31 +193,9 @@ class SceneFacts:
                 groups[relation(item.centre[0] - x, item.centre[1] - y)].append(item)
         return groups
 
-    def _plain(self) -> Iterator[Fact]:
-        yield from _tallies(self.objects, 'any', {})
-        for name, item in self._unique.items():
-            slots = {'thing': name.singular}
-            if _hides_category(name):
-                yield Fact(('object', 0, 'any'), item.category, slots)
-            if item.attribute and name.status is None:
-                yield Fact(('status', 0, 'any'), item.attribute, slots)
-
-    def _related(self, anchor: AnnotatedObject | None, slots: dict[str, str], form: str) -> Iterator[Fact]:
-        for direction, group in self._related_to(anchor).items():
-            open_slots = {**slots, 'relation': direction}
-            yield from _tallies(group, form, open_slots)
-            for name, item in SceneFacts(group)._unique_or_alone.items():
-                yield from self._about(name, item, anchor, form, open_slots)
-
-    @cached_property
-    def _unique_or_alone(self) -> dict[Description, AnnotatedObject]:
-        """As :attr:`_unique`, with "thing" if there is only one object."""
-        alone = {ANYTHING: self.objects[0]} if len(self.objects) == 1 else {}
-        return {**alone, **self._unique}
-
     def _about(self, name: Description, item: AnnotatedObject, anchor: AnnotatedObject | None, form: str,
                slots: dict[str, str]) -> Iterator[Fact]:
-        """Facts about the object that is unique by ``name`` and a relation to ``anchor``."""
+        """Yield facts about the object that is unique by ``name`` and a relation to ``anchor``."""
         if _hides_category(name):
             yield Fact(('object', 1, form), item.category, {**slots, 'thing': name.singular})
         if not item.attribute or name.status is not None:
@@ -212,6 +207,7 @@ class SceneFacts:
                            {**slots, 'first': name.singular, 'second': other})
 
     def _same_status(self, name: Description, anchor: AnnotatedObject) -> Iterator[Fact]:
+        """Yield facts about the other objects of the same status as ``anchor``."""
         if not anchor.attribute or name.category == THING:
             return
         alike = [item for item in self.objects if item is not anchor and item.attribute == anchor.attribute]
@@ -225,7 +221,7 @@ class SceneFacts:
             yield from _exist_and_count(count, 1, 'same', slots)
 
     def _both(self) -> Iterator[Fact]:
-        """Facts about objects that are unique by directions from the vehicle and from another object."""
+        """Yield facts about objects that are unique by directions from the vehicle and another object."""
         of_me = self._related_to(None)
         for anchor, slots, form in self._anchors():
             if form == 'me':
@@ -237,13 +233,6 @@ class SceneFacts:
                         yield Fact(('object', 1, 'both'), common[0].category,
                                    {**slots, 'thing': THING, 'relation': direction, 'relation2': direction2})
 
-    def _comparisons(self) -> Iterator[Fact]:
-        named = [(name, item) for name, item in self._by_category.items() if item.attribute]
-        for index, (first, item) in enumerate(named):
-            for second, other in named[index + 1:]:
-                yield Fact(('comparison', 0, 'any'), _yes_no(item.attribute == other.attribute),
-                           {'first': first, 'second': second})
-
 
 def _descriptions_of(item: AnnotatedObject) -> Iterator[Description]:
     for category in (item.category, THING):
@@ -252,22 +241,13 @@ def _descriptions_of(item: AnnotatedObject) -> Iterator[Description]:
             yield Description(category, item.attribute)
 
 
-def _askable_descriptions() -> Iterator[Description]:
-    """All possible descriptions; "standing thing" is not one, because only pedestrians stand."""
-    for category in CATEGORIES:
-        for status in (None, *STATUSES_OF_CATEGORY[category]):
-            yield Description(category, status)
-    for status in (None, 'moving', 'parked', 'stopped', 'with rider', 'without rider'):
-        yield Description(THING, status)
-
-
 def _hides_category(name: Description) -> bool:
     return name.category == THING and name.status not in ('standing', 'not standing')
 
 
 def _tallies(objects: Iterable[AnnotatedObject], form: str, slots: dict[str, str]) -> Iterator[Fact]:
     counts = Counter(name for item in objects for name in _descriptions_of(item))
-    for name in _askable_descriptions():
+    for name in ASKABLE:
         if form != 'any' or name != ANYTHING:
             yield from _exist_and_count(counts[name], 0 if form == 'any' else 1, form,
                                         {**slots, 'things': name.plural, 'thing': name.singular})
@@ -281,36 +261,3 @@ def _exist_and_count(count: int, hops: int, form: str, slots: dict[str, str]) ->
 
 def _yes_no(value: bool) -> str:
     return 'yes' if value else 'no'
-
-
-def balance(questions: Iterable[LabelledQuestion], seed: int = 0, by: str = 'text') -> list[LabelledQuestion]:
-    """Cap the most frequent answer of every group at the second most frequent one.
-
-    by: ``text`` groups questions of the same words (groups with one answer only are dropped); ``template``
-    groups questions of the same wording, for few frames; ``type`` all questions of a type, for very few.
-    Keeps the order of ``questions``; the selection depends on ``seed`` only.
-    """
-    pool = list(questions)
-    groups: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for index, question in enumerate(pool):
-        groups[GROUPINGS[by](question)][question.answer].append(index)
-    rng = random.Random(seed)
-    kept: set[int] = set()
-    for answers in groups.values():
-        sizes = sorted(map(len, answers.values()), reverse=True)
-        cap = sizes[1] if len(sizes) > 1 else 0
-        for indices in answers.values():
-            kept.update(indices if len(indices) <= cap else rng.sample(indices, cap))
-    return [pool[index] for index in sorted(kept)]
-
-
-def majority_accuracy(questions: Iterable[LabelledQuestion], by: str = 'text') -> float:
-    """The accuracy of the most frequent answer of each group, 0..1; 0 without questions.
-
-    It is the best accuracy on the same set without sensors.
-    """
-    groups: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    for question in questions:
-        groups[GROUPINGS[by](question)][question.answer] += 1
-    total = sum(counts.total() for counts in groups.values())
-    return sum(max(counts.values()) for counts in groups.values()) / total if total else 0.0

@@ -53,7 +53,7 @@ class AnnotatedObject:
 
     @property
     def distance(self) -> float:
-        """Metres from the ego origin to the centre, seen from above."""
+        """Return the metres from the ego origin to the centre, seen from above."""
         return float(np.hypot(*self.centre[:2]))
 
 
@@ -81,18 +81,18 @@ class KeyFrame:
 
     @property
     def is_night(self) -> bool:
-        """Whether the scene is described as a night scene."""
+        """Return whether the scene is described as a night scene."""
         return 'night' in self.description.lower()
 
     @property
     def readings(self) -> list[SensorReading]:
-        """All sensor readings in time order."""
+        """Return all sensor readings in time order."""
         lidar = [self.lidar] if self.lidar else []
         return sorted([*self.cameras.values(), *lidar, *self.radars.values()],
                       key=lambda reading: (reading.stamp_ns, reading.channel))
 
     def turned(self, theta: float) -> KeyFrame:
-        """The same moment as recorded by a vehicle whose heading is ``theta`` radians further left.
+        """Return the same moment as recorded by a vehicle whose heading is ``theta`` radians further left.
 
         The sensors keep their poses in the world, so their mounting on the vehicle is turned by ``-theta``.
         Images and points are unchanged; extrinsics, poses and objects change.
@@ -113,7 +113,7 @@ class KeyFrame:
 
 
 def turned(objects: Iterable[AnnotatedObject], theta: float) -> tuple[AnnotatedObject, ...]:
-    """``objects`` as seen from a vehicle whose heading is turned left by ``theta`` radians."""
+    """Return ``objects`` as seen from a vehicle whose heading is turned left by ``theta`` radians."""
     rotation = rotation_about_z(-theta)
     return tuple(
         replace(item,

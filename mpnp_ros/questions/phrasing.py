@@ -2,8 +2,8 @@
 
 A meaning is the content of a question, independent of its words.  :func:`say` draws words from the forms and
 synonyms of data/phrasing.yaml: questions, requests and fragments, with and without capitals and question
-marks, sometimes with a typing error.  Held-out words are used only on request, so that tests have words that
-no training uses.
+marks, sometimes with a typing error.  Held-out words are used only on request, so that tests use words that
+training does not.
 """
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class Meaning:
 
 @cache
 def grammar() -> dict[str, Any]:
-    """The tables of data/phrasing.yaml."""
+    """Return the tables of data/phrasing.yaml."""
     return yaml.safe_load(resources.files('mpnp_ros').joinpath('data/phrasing.yaml').read_text('utf-8'))
 
 
 def say(meaning: Meaning, rng: random.Random, held_out: bool = False) -> str:
-    """A random wording of a meaning.  held_out: use at least one word or form that training never uses."""
+    """Return a random wording of a meaning; held_out: with a word or form that training never uses."""
     while True:
         wording = _Wording(rng)
         text = wording.of(meaning)
@@ -61,7 +61,7 @@ def say(meaning: Meaning, rng: random.Random, held_out: bool = False) -> str:
 
 
 def say_beyond(rng: random.Random) -> str:
-    """A random question that counts of road users cannot answer."""
+    """Return a random question that counts of road users cannot answer."""
     tables = grammar()
     thing, things = rng.choice(rng.choice(list(tables['nouns'].values())))
     untold, untolds = rng.choice(tables['untold'])
@@ -75,14 +75,14 @@ def say_beyond(rng: random.Random) -> str:
 
 
 class _Wording:
-    """One wording.  parts: its forms and words."""
+    """One wording; parts: its forms and words."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng, self.tables = rng, grammar()
         self.parts: set[str] = set()
 
     def of(self, meaning: Meaning) -> str:
-        """The wording without typing errors."""
+        """Return the wording of a meaning, without typing errors."""
         thing = meaning.thing
         form = self._one_of(self.tables['forms'][self._kind(meaning)])
         noun, nouns = self._noun(thing)
@@ -95,12 +95,18 @@ class _Wording:
         if meaning.second:
             other = 'other ' if meaning.second.category == thing.category else ''
             slots['second'] = other + self._described(meaning.second, *self._noun(meaning.second))[0]
-        if meaning.type == 'status':
-            slots |= self._statuses(thing.category)
+        if meaning.type == 'status':  # possible statuses: as answers, in other words, and as verbs
+            statuses = STATUSES_OF_CATEGORY.get(thing.category) or VEHICLES
+            each = self.rng.sample(statuses, len(statuses))
+            described = [Description(thing.category, status) for status in each]
+            listed = {'statuses': each,
+                      'alternatives': [self.rng.choice(self._behind(status)) for status in described],
+                      'doings': [self._verbs(status)[0] for status in described]}
+            slots |= {name: ', '.join(words[:-1]) + ' or ' + words[-1] for name, words in listed.items()}
         return _tidy(form.format(**slots))
 
     def _kind(self, meaning: Meaning) -> str:
-        """The set of forms to draw from."""
+        """Return the name of the set of forms to draw from."""
         kind, thing, forms = meaning.type, meaning.thing, self.tables['forms']
         vague = f'{kind} {thing.category}'
         if f'{kind} bare' in forms and thing.status is None and self.rng.random() < 0.35:
@@ -111,15 +117,6 @@ class _Wording:
         if apart and (kind == vague or self.rng.random() < 0.5):
             kind = self.rng.choice(apart)
         return kind
-
-    def _statuses(self, category: str) -> dict[str, str]:
-        """Lists of possible statuses of a category: as answers, in other words, and as verbs."""
-        each = self.rng.sample(found := STATUSES_OF_CATEGORY.get(category) or VEHICLES, len(found))
-        described = [Description(category, status) for status in each]
-        listed = {'statuses': each,
-                  'alternatives': [self.rng.choice(self._behind(description)) for description in described],
-                  'doings': [self._verbs(description)[0] for description in described]}
-        return {name: ', '.join(words[:-1]) + ' or ' + words[-1] for name, words in listed.items()}
 
     def _one_of(self, choices: list[str]) -> str:
         chosen = self.rng.choice(choices)
@@ -136,14 +133,17 @@ class _Wording:
         return self.tables['walking'] if thing == WALKER else self.tables['behind'][thing.status]
 
     def _verbs(self, thing: Description) -> tuple[str, str]:
-        """A status as a verb, in plural and singular."""
+        """Return a status as a verb, in plural and singular."""
         plural, singular = self.rng.choice(
             self.tables['verbs']['walking' if thing == WALKER else thing.status])
         self.parts.add(plural)
         return plural, singular
 
     def _described(self, thing: Description, noun: str, nouns: str) -> tuple[str, str]:
-        """A description in singular and plural, its status before, behind or in one word with the noun."""
+        """Return a description in singular and plural.
+
+        Its status is before the noun, behind it, or in one word with it.
+        """
         if thing.status is None:
             return noun, nouns
         names = self.tables['names'].get(f'{thing.category}: {thing.status}')
@@ -166,7 +166,7 @@ class _Wording:
         return f'{noun} that is {word}', f'{nouns} that are {word}'
 
     def _where(self, meaning: Meaning) -> str:
-        """Direction and reach in either order."""
+        """Return direction and reach in either order."""
         place = self._one_of(self.tables['places'][meaning.direction or ANYWHERE])
         if meaning.reach is None:
             return place
@@ -179,7 +179,7 @@ class _Wording:
 
 
 def _tidy(text: str) -> str:
-    """Text with correct articles, spaces and first letter."""
+    """Return a text with correct articles, spaces and first letter."""
     text = re.sub(r'\ba (?=[aeio])', 'an ', text)
     text = re.sub(r'\s+([?.,:;])', r'\1', ' '.join(text.split())).lstrip(',: ')
     text = re.sub(r'^Look(:| and)', r'Look around\1', text)
@@ -187,7 +187,7 @@ def _tidy(text: str) -> str:
 
 
 def _typed(text: str, rng: random.Random) -> str:
-    """Text with random greetings, missing capitals or question mark, and typing errors."""
+    """Return a text with random greetings, missing capitals or question mark, and typing errors."""
     if rng.random() < 0.06:
         text = rng.choice(grammar()['openings']) + text[:1].lower() + text[1:]
     if rng.random() < 0.08:

@@ -66,7 +66,7 @@ SIDES = {'left': ('front left', 'back left'), 'right': ('front right', 'back rig
 
 
 def relation(x: float, y: float) -> str:
-    """Direction of a vector in the ego frame (x ahead, y left), one of :data:`RELATIONS`.
+    """Return the direction of a vector in the ego frame (x ahead, y left), one of :data:`RELATIONS`.
 
     front (-30, 30], front left (30, 90], front right (-90, -30], back left (90, 150],
     back right (-150, -90] degrees, back otherwise.
@@ -82,5 +82,5 @@ def relation(x: float, y: float) -> str:
 
 
 def lies(direction: str, x: float, y: float) -> bool:
-    """Whether a vector points in a direction, one of :data:`RELATIONS` or :data:`SIDES`."""
+    """Return whether a vector points in a direction, one of :data:`RELATIONS` or :data:`SIDES`."""
     return relation(x, y) in SIDES.get(direction, (direction,))

@@ -26,12 +26,12 @@ class Description:
 
     @property
     def singular(self) -> str:
-        """The singular, e.g. ``moving car`` or ``bicycle with rider``."""
+        """Return the singular, for example ``moving car`` or ``bicycle with rider``."""
         return self._with_status(self.category)
 
     @property
     def plural(self) -> str:
-        """The plural, e.g. ``parked buses``."""
+        """Return the plural, for example ``parked buses``."""
         return self._with_status(self.category + ('es' if self.category.endswith('s') else 's'))
 
     def _with_status(self, noun: str) -> str:
@@ -147,7 +147,7 @@ class Wording:
 
 
 def turned_question(text: str, sixths: int) -> str | None:
-    """The question with the same answer for a vehicle turned left by `sixths` times 60 degrees.
+    """Return the question with the same answer for a vehicle turned left by `sixths` times 60 degrees.
 
     The front left then becomes the front.  None for relations to other things, which do not turn, and for
     unknown wordings, which may have directions.
@@ -166,7 +166,7 @@ def turned_question(text: str, sixths: int) -> str | None:
 
 @lru_cache(8192)
 def read_question(text: str) -> Wording | None:
-    """The parsed question; None if it does not follow a template."""
+    """Return the parsed question; None if it does not follow a template."""
     for kind, template, pattern in _patterns():
         if match := pattern.fullmatch(text):
             return Wording(kind, template, match.groupdict())
@@ -175,7 +175,7 @@ def read_question(text: str) -> Wording | None:
 
 @cache
 def descriptions() -> Mapping[str, Description]:
-    """All descriptions by singular and plural."""
+    """Return all descriptions by singular and plural."""
     every = [Description(category, status)
              for category in (*CATEGORIES, THING) for status in (None, *STATUSES)]
     return {name: wording for wording in every for name in (wording.singular, wording.plural)}
@@ -183,14 +183,16 @@ def descriptions() -> Mapping[str, Description]:
 
 @cache
 def _patterns() -> tuple[tuple[tuple[str, int, str], str, re.Pattern[str]], ...]:
+    """Return (key of TEMPLATES, template, its pattern) for all templates."""
     things = '|'.join(map(re.escape, descriptions()))
     directions = '|'.join(RELATIONS)
     slots = {slot: f'(?P<{slot}>{things})' for slot in ('things', 'thing', 'first', 'second', 'anchor')}
     slots |= {slot: f'(?P<{slot}>{directions})' for slot in ('relation', 'relation2')}
-    return tuple((kind, template, re.compile(_pattern(template, slots)))
+
+    def pattern(template: str) -> re.Pattern[str]:
+        parts = re.split(r'\{(\w+)\}', template)
+        return re.compile(''.join(slots[part] if place % 2 else re.escape(part)
+                                  for place, part in enumerate(parts)))
+
+    return tuple((kind, template, pattern(template))
                  for kind, templates in TEMPLATES.items() for template in templates)
-
-
-def _pattern(template: str, slots: Mapping[str, str]) -> str:
-    parts = re.split(r'\{(\w+)\}', template)
-    return ''.join(slots[part] if place % 2 else re.escape(part) for place, part in enumerate(parts))

@@ -1,8 +1,8 @@
-"""Contents of one training step: questions of similar length, and the tokens that each sees."""
+"""Contents of one training step: questions of similar length, and the tokens that each of them sees."""
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -31,20 +31,31 @@ class PreparedQuestions:
 
     def read(self, examples: Iterable[Example], cancelled: Callable[[], bool] = lambda: False,
              progress: Callable[[int, int], None] = lambda read, of: None) -> bool:
-        """Read unknown texts in batches of similar length; False if cancelled.
+        """Read unknown texts in batches of similar length; return False if cancelled.
 
         cancelled: called before every batch.  progress: called after it with (texts read, all texts).  Raises
         QuestionError.
         """
         new = {_key(example): example for example in examples}
         new = {key: example for key, example in new.items() if key not in self._read}
+        order = sorted(new.values(), key=lambda example: (example.choices, len(example.question),
+                                                          example.question))
         read = 0
-        for batch in _batches(new.values()):
-            if cancelled():
-                return False
-            self._read |= zip(map(_key, batch), self._prepared(batch), strict=True)
-            read += len(batch)
-            progress(read, len(new))
+        for choices, group in groupby(order, key=lambda example: example.choices):
+            same = list(group)
+            for start in range(0, len(same), READ_AT_ONCE):
+                if cancelled():
+                    return False
+                batch = same[start:start + READ_AT_ONCE]
+                if choices:
+                    any_answer = [(example.question, example.answer or choices[0]) for example in batch]
+                    questions = self._method.prepare_answers(any_answer, choices, self._files)
+                else:
+                    questions = [self._method.prepare_answer(example.question, example.answer)
+                                 for example in batch]
+                self._read |= zip(map(_key, batch), questions, strict=True)
+                read += len(batch)
+                progress(read, len(new))
         return True
 
     def question(self, example: Example) -> AskedQuestion:
@@ -63,24 +74,9 @@ class PreparedQuestions:
                                 f'{example.question!r}; add it to them')
         return replace(known, answer=example.answer, target=example.choices.index(example.answer))
 
-    def _prepared(self, batch: Sequence[Example]) -> list[AnsweredQuestion]:
-        choices = batch[0].choices
-        if not choices:
-            return [self._method.prepare_answer(one.question, one.answer) for one in batch]
-        any_answer = [(one.question, one.answer or choices[0]) for one in batch]
-        return self._method.prepare_answers(any_answer, choices, self._files)
-
 
 def _key(example: Example) -> Key:
     return example.question, example.choices or example.answer
-
-
-def _batches(examples: Iterable[Example]) -> Iterator[list[Example]]:
-    """Examples with the same choices, of similar length."""
-    order = sorted(examples, key=lambda one: (one.choices, len(one.question), one.question))
-    for _, group in groupby(order, key=lambda one: one.choices):
-        same = list(group)
-        yield from (same[start:start + READ_AT_ONCE] for start in range(0, len(same), READ_AT_ONCE))
 
 
 class BatchPlan:
@@ -103,6 +99,7 @@ class BatchPlan:
         return self._epoch[1][place]
 
     def _shuffled(self, rng: random.Random) -> list[list[int]]:
+        """Return the batches of an epoch."""
         order = list(range(len(self._lengths)))
         rng.shuffle(order)
         batches = []
@@ -120,7 +117,7 @@ class BatchPlan:
 
 def drop_modalities(frame: Frame, modalities: Sequence[str], probability: float, rng: random.Random,
                     trained: Container[str] | None = None) -> Frame:
-    """Return the tokens of the linked modalities; with some probability of a random part of them.
+    """Return the tokens of the linked modalities, with some probability of a random part of them.
 
     trained: modalities of which at least one is in that part; default: all of them.
     """

@@ -17,9 +17,9 @@ _UNITS = {'seconds': (1, 's'), 'macs': (1e9, 'GMACs'), 'bytes': (1e6, 'MB of mem
 
 KIB = 1024
 ADAMW = 6
-"""Multiply-adds of AdamW on a parameter in a step: two for each moment, one for decay, one for the change."""
-STARTED = 19
-"""Place of the starting time in what Linux says of a process, behind its name; in clock ticks since boot."""
+"""Multiply-adds of AdamW for a parameter and step: two for each moment, one for decay, one for the change."""
+START_TIME = 19
+"""Place of the start time, in clock ticks since boot, in /proc/self/stat behind the name of the process."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,12 @@ class Budget:
             raise ConfigurationError(f'the accuracy to reach is {self.accuracy}; it must be at most 1')
 
     def or_else(self, default: Budget) -> Budget:
-        """Return it with missing limits taken from another budget."""
+        """Return the budget with missing limits taken from another budget."""
         return Budget(*(getattr(self, entry.name) or getattr(default, entry.name) for entry in fields(self)))
 
     def too_small_for(self, cost: Spent) -> tuple[str, ...]:
         """Return the limits that a cost exceeds: seconds, macs, bytes."""
         return tuple(name for name in _UNITS if 0 < getattr(self, name) < getattr(cost, name))
-
-    def exhausted(self, spent: Spent) -> str:
-        """Return the reached limits, in words; empty if there are none."""
-        used = [said(name, getattr(self, name)) for name in _UNITS
-                if 0 < getattr(self, name) <= getattr(spent, name)]
-        return f'{" and ".join(used)} are used up' if used else ''
 
     def reached(self, accuracy: float) -> bool:
         """Return whether an accuracy reaches the target; False without a target."""
@@ -79,8 +73,8 @@ class Budget:
         return max(0., self.seconds - spent.seconds) if self.seconds else math.inf
 
 
-def said(name: str, value: float) -> str:
-    """Return seconds, macs or bytes in words, rounded up to a tenth."""
+def format_amount(name: str, value: float) -> str:
+    """Return seconds, macs or bytes with their unit, rounded up to a tenth."""
     size, unit = _UNITS[name]
     return f'{math.ceil(10 * value / size) / 10:.1f} {unit}'
 
@@ -88,12 +82,18 @@ def said(name: str, value: float) -> str:
 def measure_macs(step: Callable[[], object]) -> int:
     """Return the MACs of all matrix products that `step()` runs, forward and backward.
 
-    A rough check from llm/cost.py: 3 x the MACs of the linked blocks for the forward pass (1) and the
+    A rough check by llm/cost.py: 3 x the MACs of the linked blocks, for the forward pass (1) and the
     gradients of states (1) and of weights (at most 1, links only).
     """
-    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-    counted = {attention: _attention, backward: _attention_backward}
+    def attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
+        return sdpa_flop_count(query, key, value)
+
+    def attention_backward(gradient: torch.Size, query: torch.Size, key: torch.Size, value: torch.Size,
+                           *_: object, **__: object) -> int:
+        return sdpa_backward_flop_count(gradient, query, key, value)
+
+    counted = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention,
+               torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward}
     with FlopCounterMode(display=False, custom_mapping=counted) as counter:
         step()
     return counter.get_total_flops() // 2
@@ -102,7 +102,7 @@ def measure_macs(step: Callable[[], object]) -> int:
 def process_seconds() -> float:
     """Return the seconds since this process started; on Linux including the loading of its code."""
     try:
-        began = int(Path('/proc/self/stat').read_text().rpartition(')')[2].split()[STARTED])
+        began = int(Path('/proc/self/stat').read_text().rpartition(')')[2].split()[START_TIME])
         return time.clock_gettime(time.CLOCK_BOOTTIME) - began / os.sysconf('SC_CLK_TCK')
     except (OSError, ValueError, AttributeError):
         return time.process_time()
@@ -115,20 +115,11 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return bytes: peak of torch on a GPU since the reset, or of this process since its start.
+    """Return the peak memory in bytes: of torch on a GPU since the reset, or of this process since its start.
 
-    Not from getrusage: a process started by a large one inherits its peak there.
+    It is not that of getrusage, which a process inherits from the one that started it.
     """
     if device.type == 'cuda':
         return torch.cuda.max_memory_allocated(device)
     status = Path('/proc/self/status').read_text().splitlines()
     return next(int(line.split()[1]) for line in status if line.startswith('VmHWM')) * KIB
-
-
-def _attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
-    return sdpa_flop_count(query, key, value)
-
-
-def _attention_backward(gradient: torch.Size, query: torch.Size, key: torch.Size, value: torch.Size,
-                        *_: object, **__: object) -> int:
-    return sdpa_backward_flop_count(gradient, query, key, value)

@@ -1,12 +1,18 @@
-"""Calibration of confidence.
+"""Calibration of links that count, in seconds instead of the minutes of a training.
 
-A counting link has a temperature by which the log-probabilities of answers are divided.  It depends on
-question and frame: on what is asked and on the uncertainty of the counts (after Guo et al., arXiv:1706.04599,
-section 4.2, who have one temperature for all).  It is fitted on questions not used for training, changes no
-answer, and is stored with the link.
+The worth of a sensor's counts follows from moments in which a trusted sensor looks at the same place; no
+question and no label is needed.  The counts of both are compared sector by sector.  First the sensor is
+turned to the best agreement.  Then the confusion of categories and the missed share follow from non-negative
+least squares with a perfect sensor as prior.
+
+The confidence of answers follows from a temperature by which their log-probabilities are divided.  It depends
+on question and frame: on the contents of the question and on the uncertainty of the counts (after Guo et al.,
+arXiv:1706.04599, section 4.2, who have one temperature for all).  It is fitted on questions not used for
+training, changes no answer, and is stored with the link.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,43 +22,119 @@ from torch.nn.functional import nll_loss
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.link import TokenBatch
 from mpnp_ros.methods.method import Method
-from mpnp_ros.methods.mpnp.link import LatentLink
+from mpnp_ros.methods.mpnp.counting import CountingPooling, Counts
+from mpnp_ros.methods.mpnp.link import LatentLink, Worth, in_sectors
 from mpnp_ros.methods.questions import question_states
+from mpnp_ros.tokens import SECTORS
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.dataset import Example, Frame
 
+WINDOW, BLUR = 12, 5
+"""Sectors that are compared together: as wide as those of a question, and in the search for the turn."""
+MIN_FRAMES = 20
+"""Frames below which the worth is not fitted."""
+PRIOR = 20.0
+"""Number of objects of a channel that weigh as much as the prior of a perfect sensor."""
+GRADIENT_STEPS = 500
+"""Steps of the least squares of the worth."""
 BINS = 15
 BATCH = 64
 STIFFNESS = 10.0
-"""Weight of the squares of the parameters that read the question, of which there are many: temperatures
-differ between questions only for a reason.  Those that read the counts are few, and free."""
-ROUNDS = 60
+"""Weight of the squares of the temperature's parameters that read the question.  There are many of them, so
+that temperatures differ between questions only for a reason; those that read the counts are few, and free."""
+LBFGS_STEPS = 60
+"""Maximum iterations of the fit of the temperature."""
+
+
+@torch.no_grad()
+def fit_worth(worth: Worth, seen: Counts, trusted: Counts) -> Worth:
+    """Set the worth of a sensor's counts; returns `worth`.
+
+    seen: uncorrected counts of the sensor in some frames [F, ...].  trusted: counts of a trusted sensor in
+    the same frames.  Raises TrainingError if there are too few frames.
+    """
+    if len(seen.numbers) < MIN_FRAMES:
+        raise TrainingError(f'{len(seen.numbers)} frames are too few to compare two sensors in; '
+                            f'wait until there are {MIN_FRAMES}')
+    there, _ = in_sectors(trusted)
+    turn = _best_turn(in_sectors(seen)[0], there, trusted.covered)
+    own, _ = in_sectors(seen._replace(azimuth=seen.azimuth + turn))
+    looked = torch.roll(seen.covered, round(turn / math.tau * SECTORS), 1).amax(2) * trusted.covered.amax(2)
+    windows = [_around(part, WINDOW) for part in (own, there, looked[..., None])]
+    known = windows[2][..., 0] > WINDOW - .5
+    source, target = windows[0][known], windows[1][known]
+    source = torch.cat([source, source.new_full((len(source), 1), float(WINDOW))], 1)
+    channels = there.shape[2]
+    start = torch.cat([torch.eye(channels), torch.zeros(1, channels)]).to(source)
+    stiffness = torch.cat([source.new_full((channels,), PRIOR), source.new_full((1,), PRIOR * WINDOW)])
+    solution = _least_squares(source, target, start, stiffness * WINDOW)
+    told = trusted.covered.amax((0, 1)) > 0
+    worth.turn.fill_(turn)
+    worth.confusion.copy_(torch.where(told[:, None], solution[:channels].T, start[:channels]))
+    worth.missed.copy_(solution[channels] * told)
+    return worth
+
+
+def _best_turn(seen: torch.Tensor, there: torch.Tensor, covered: torch.Tensor) -> float:
+    """Return the radians to the left by which numbers [F, SECTORS, C] agree best with those there."""
+    seen, there = (_around(part.sum(2, keepdim=True), BLUR) for part in (seen, there * covered))
+    seen, there = seen - seen.mean(), there - there.mean()
+    agreement = torch.stack([(torch.roll(seen, shift, 1) * there).sum() for shift in range(SECTORS)])
+    best = int(agreement.argmax())
+    before, here, behind = (float(agreement[(best + step) % SECTORS]) for step in (-1, 0, 1))
+    bend = before - 2 * here + behind
+    exact = best + (0.5 * (before - behind) / bend if bend < 0 else 0.)
+    return (exact + SECTORS / 2) % SECTORS * math.tau / SECTORS - math.pi
+
+
+def _around(numbers: torch.Tensor, width: int) -> torch.Tensor:
+    """Return sums [F, SECTORS, C] over `width` sectors around each sector."""
+    return sum(torch.roll(numbers, step - width // 2, 1) for step in range(width))
+
+
+def _least_squares(source: torch.Tensor, target: torch.Tensor, start: torch.Tensor,
+                   stiffness: torch.Tensor) -> torch.Tensor:
+    """Return the X >= 0, [n, m], of the least |source X - target|^2 + |sqrt(stiffness) (X - start)|^2.
+
+    By accelerated projected gradients (Beck and Teboulle, SIAM J. Imaging Sciences 2, 2009).
+    """
+    gram = source.T @ source + torch.diag(stiffness)
+    wanted = source.T @ target + stiffness[:, None] * start
+    step = 1 / torch.linalg.matrix_norm(gram, 2)
+    found, ahead, momentum = start, start, 1.
+    for _ in range(GRADIENT_STEPS):
+        new = (ahead - step * (gram @ ahead - wanted)).clamp(min=0)
+        later = (1 + math.sqrt(1 + 4 * momentum ** 2)) / 2
+        ahead = new + (momentum - 1) / later * (new - found)
+        found, momentum = new, later
+    return found
 
 
 def calibration_error(confidences: Sequence[float], right: Sequence[bool], bins: int = BINS) -> float:
     """Return the expected calibration error in [0, 1] (arXiv:1706.04599, equation 3); NaN without answers."""
-    sure, good = np.asarray(confidences, float), np.asarray(right, float)
-    if not len(sure):
+    confidence, correct = np.asarray(confidences, float), np.asarray(right, float)
+    if not len(confidence):
         return float('nan')
-    places = np.minimum((sure * bins).astype(int), bins - 1)
-    apart = [abs(sure[places == place].sum() - good[places == place].sum()) for place in range(bins)]
-    return float(sum(apart) / len(sure))
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [abs(confidence[bin_of == place].sum() - correct[bin_of == place].sum()) for place in range(bins)]
+    return float(sum(gaps) / len(confidence))
 
 
 def fit_temperature(method: Method, modality: str, examples: Sequence[Example], book: PreparedQuestions,
                     see: Callable[[Example], Frame]) -> tuple[float, float]:
-    """Fit the temperature of a plugged link.
+    """Fit the temperature of a plugged link; return the loss before and after.
 
-    examples: with choices, not from the training set.  see: returns the tokens for each question.  Returns
-    the mean negative log-likelihood of the true answers before and after.  Raises TrainingError for a link
-    that does not count.
+    The loss is the mean negative log-likelihood of the true answers.  examples: with choices, not from the
+    training set.  see: returns the tokens for each question.  Raises TrainingError for a link that does not
+    count.
     """
     link = method.links()[modality]
-    if not isinstance(link, LatentLink) or link.config.pooling != 'counting':
+    if not (isinstance(link, LatentLink) and isinstance(link.pooling, CountingPooling) and link.doubt):
         raise TrainingError(f'the {modality} link does not count and has no temperature to be fitted')
+    pooling, doubt, block = link.pooling, link.doubt, link.config.question_block
     with torch.no_grad():
-        link.doubt.weight.zero_()
-        link.doubt.bias.zero_()
+        doubt.weight.zero_()
+        doubt.bias.zero_()
     book.read(examples)
     logs, true, asked, tallies = [], [], [], []
     for start in range(0, len(examples), BATCH):
@@ -60,27 +142,26 @@ def fit_temperature(method: Method, modality: str, examples: Sequence[Example], 
         questions, frames = [book.question(example) for example in batch], [see(example) for example in batch]
         replies = method.answer_batch(questions, frames)
         logs += [torch.tensor(reply.probabilities).clamp(min=1e-12).log() for reply in replies]
-        true += [one.prepared.trie.choices.index(example.answer)
-                 for one, example in zip(questions, batch, strict=True)]
-        block = link.config.question_block
-        states = question_states(method.lm, [one.prepared for one in questions], [block])
+        true += [example.choices.index(example.answer) for example in batch]
+        states = question_states(method.lm, [question.prepared for question in questions], [block])
+        assert states is not None  # as there is a block to read them at
         with torch.no_grad():
-            asked.append(link.pooling.probes(*states.at(block)))
+            asked.append(pooling.probes(*states.at(block)))
             tokens = TokenBatch.stack([frame[modality] for frame in frames], method.lm.device)
-            tallies.append(link.pooling.tally(link.count(tokens), asked[-1]))
+            tallies.append(pooling.tally(link.count(tokens), asked[-1]))
     scores, answers = torch.stack(logs).to(method.lm.device), torch.tensor(true, device=method.lm.device)
-    optimiser = torch.optim.LBFGS(link.doubt.parameters(), max_iter=ROUNDS, line_search_fn='strong_wolfe')
+    optimiser = torch.optim.LBFGS(doubt.parameters(), max_iter=LBFGS_STEPS, line_search_fn='strong_wolfe')
 
-    def loss_of() -> torch.Tensor:
-        warmth = torch.cat([link.temperature(*pair) for pair in zip(asked, tallies, strict=True)])
-        return nll_loss((scores / warmth[:, None]).log_softmax(-1), answers)
+    def answer_loss() -> torch.Tensor:
+        temperature = torch.cat([link.temperature(*pair) for pair in zip(asked, tallies, strict=True)])
+        return nll_loss((scores / temperature[:, None]).log_softmax(-1), answers)
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
-        loss = loss_of() + STIFFNESS * link.doubt.weight[:, :asked[0][0].numel()].square().sum()
+        loss = answer_loss() + STIFFNESS * doubt.weight[:, :asked[0][0].numel()].square().sum()
         loss.backward()
         return loss
 
-    before = loss_of().item()
+    before = answer_loss().item()
     optimiser.step(closure)
-    return before, loss_of().item()
+    return before, answer_loss().item()

@@ -5,7 +5,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -37,12 +36,12 @@ class TrainingState:
 
     @property
     def best_accuracy(self) -> float:
-        """Accuracy of the best evaluation, -1 before the first."""
+        """Return the accuracy of the best evaluation, -1 before the first."""
         return max((value for _, value in self.accuracies), default=-1.)
 
     @property
     def evaluations_since_best(self) -> int:
-        """Number of evaluations since the best one."""
+        """Return the number of evaluations since the best one."""
         values = [value for _, value in self.accuracies]
         return len(values) - 1 - values.index(max(values)) if values else 0
 
@@ -75,19 +74,27 @@ def save_checkpoint(folder: Path, identity: str, progress: TrainingState, links:
              'accuracies': progress.accuracies, 'seconds': progress.seconds}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(folder) as path:
-        write_file(path / TENSORS, save({name: one.cpu().contiguous() for name, one in tensors.items()}))
+        write_file(path / TENSORS, save({name: tensor.cpu().contiguous()
+                                         for name, tensor in tensors.items()}))
         write_file(path / STATE, json.dumps(state).encode())
 
 
 def load_checkpoint(folder: Path, identity: str, links: Mapping[str, Link],
                     optimiser: torch.optim.Optimizer) -> TrainingState:
-    """Restore links and optimiser; a missing folder is a fresh start.
+    """Restore links and optimiser, and return the progress; a missing folder is a fresh start.
 
     Raises TrainingError for a damaged checkpoint or one of another recipe or other data.
     """
     if not folder.exists():
         return TrainingState()
-    state, tensors = _read(folder)
+    try:
+        state = json.loads((folder / STATE).read_bytes())
+        if state['schema'] != SCHEMA:
+            raise ValueError(f'schema {state["schema"]!r}, but this package reads {SCHEMA}')
+        tensors = load_file(folder / TENSORS)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise TrainingError(f'checkpoint {folder} cannot be read ({error}); remove it to start afresh'
+                            ) from None
     if state['identity'] != identity:
         raise TrainingError(f'checkpoint {folder} is of another recipe or other data; remove it or choose '
                             'another folder')
@@ -101,17 +108,7 @@ def load_checkpoint(folder: Path, identity: str, links: Mapping[str, Link],
                          _below('best', tensors) or None, state['seconds'])
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], Tensors]:
-    try:
-        state = json.loads((folder / STATE).read_bytes())
-        if state['schema'] != SCHEMA:
-            raise ValueError(f'schema {state["schema"]!r}, but this package reads {SCHEMA}')
-        return state, load_file(folder / TENSORS)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise TrainingError(f'checkpoint {folder} cannot be read ({error}); remove it to start afresh'
-                            ) from None
-
-
 def _below(head: str, tensors: Tensors) -> Tensors:
+    """Return the tensors whose names begin with `head`/, without it."""
     return {name.removeprefix(f'{head}/'): tensor for name, tensor in tensors.items()
             if name.startswith(f'{head}/')}

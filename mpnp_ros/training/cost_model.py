@@ -1,9 +1,9 @@
 """Training costs as a function of the number of linked blocks, and the plan that a budget allows.
 
-MACs and bytes follow from sizes, as in arXiv:2312.07886 but with all costs: the linked blocks run forward and
-give gradients to their inputs, not to their weights, on the rows that decide an answer only where links
-reach no others; the blocks below cost once per text, the encoders nothing, as tokens are kept.  Seconds
-follow from MACs by what was measured on this machine (:class:`Speed`).
+MACs and bytes follow from sizes, as in arXiv:2312.07886 but with all costs.  The linked blocks run forward
+and give gradients to their inputs, not to their weights.  Where links reach only the rows that decide an
+answer, only these rows run.  The blocks below cost once for each text, and the encoders cost nothing, as
+tokens are kept.  Seconds follow from MACs by the rates measured on this machine (:class:`Speed`).
 """
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import os
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -27,29 +26,29 @@ from mpnp_ros.files import write_file
 from mpnp_ros.llm.cost import block_weights, head_macs
 from mpnp_ros.llm.families import ModelShape
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.methods.link import Link
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.registry import MethodSpec
-from mpnp_ros.training.budget import Budget, Spent, said
+from mpnp_ros.training.budget import Budget, Spent, format_amount
 from mpnp_ros.training.workload import Workload
 
 SCHEMA = 1
 
-#: Bytes a trained parameter takes: itself, its gradient, two moments of AdamW, and copies of it as it was
-#: before training and at its best.
 PARAMETER_BYTES = 6 * 4
-#: Below this part of the batch that was asked for a batch is not made smaller to save memory.
+"""Bytes of a trained parameter: itself, its gradient, two moments of AdamW, and copies of it before training
+and at its best."""
 SMALLEST_PART = 4
+"""A batch is made smaller to save memory, down to this part of the wanted one."""
 
 
 @dataclass(frozen=True)
 class Speed:
     """Seconds of training, as rates that hold for any number of linked blocks and any batch.
 
-    per_step, per_block: seconds of a step, and of each linked block of it, however little there is to
+    per_step, per_block: seconds of a step, and of each of its linked blocks, even if there is nothing to
     compute.  per_link_mac, per_block_mac, per_reading_mac: seconds per multiply-accumulate in links, in
     linked blocks and in reading questions.  startup: seconds until a new process can train.
-    process_bytes: memory that it has before it loads anything.  measured: when, seconds since 1970.
+    process_bytes: its memory before it loads anything.  measured: time of the measurement, seconds since
+    1970.
     """
 
     per_step: float
@@ -62,24 +61,24 @@ class Speed:
     measured: float = 0.
 
     def step(self, linked_blocks: int, link_macs: float, block_macs: float) -> float:
-        """Seconds of one training step."""
+        """Return the seconds of one training step."""
         return self.per_step + self.per_block * linked_blocks + self.work(link_macs, block_macs)
 
     def work(self, link_macs: float, block_macs: float) -> float:
-        """Seconds of computing alone."""
+        """Return the seconds of computing alone."""
         return self.per_link_mac * link_macs + self.per_block_mac * block_macs
 
     def reading(self, macs: float) -> float:
-        """Seconds of running texts through the language model."""
+        """Return the seconds of running texts through the language model."""
         return self.per_reading_mac * macs
 
     def save(self, path: Path) -> None:
-        """Write what :meth:`load` reads."""
+        """Write the file for :meth:`load`."""
         write_file(path, json.dumps({'schema': SCHEMA, **asdict(self)}).encode())
 
     @classmethod
     def load(cls, path: Path, since: float = -math.inf) -> Speed | None:
-        """Read the measurement made after a time (seconds since 1970); None if there is no usable one."""
+        """Read a measurement; return None if it is unusable or not newer than `since`, seconds since 1970."""
         try:
             entries = json.loads(path.read_bytes())
             if entries.pop('schema') != SCHEMA:
@@ -92,7 +91,7 @@ class Speed:
 
 
 class TimedStep(NamedTuple):
-    """A step that was timed: linked blocks, MACs in links and in blocks, seconds."""
+    """A timed step: linked blocks, MACs in links and in blocks, seconds."""
 
     linked_blocks: int
     link_macs: float
@@ -101,10 +100,10 @@ class TimedStep(NamedTuple):
 
 
 def fit_rates(steps: Sequence[TimedStep]) -> tuple[float, float, float, float]:
-    """Return the rates of :class:`Speed` that fit timed steps best, by relative error; none is negative.
+    """Return the first four rates of :class:`Speed`, fitted to timed steps by relative error.
 
-    So a deeper link or a larger batch never seems cheaper.  Every subset of non-zero rates is tried (there
-    are 15).
+    No rate is negative, so that a deeper link or a larger batch never seems cheaper.  All 15 subsets of
+    non-zero rates are tried.
     """
     table = np.array([(1, *step[:3]) for step in steps], float)
     table /= np.array([step.seconds for step in steps])[:, None]
@@ -117,29 +116,28 @@ def fit_rates(steps: Sequence[TimedStep]) -> tuple[float, float, float, float]:
             missed = float(np.square(table / scale @ rates - 1).sum())
             if (rates >= 0).all() and missed < error:
                 best, error = rates, missed
-    return tuple(float(rate) for rate in best / scale)
+    step, block, link_mac, block_mac = (best / scale).tolist()
+    return step, block, link_mac, block_mac
 
 
 def machine_key(lm: LanguageModel, reach: str) -> str:
     """Return the key of a measurement, 16 digits: machine, threads, torch, model, number format, reach."""
-    device = torch.cuda.get_device_name(lm.device) if lm.device.type == 'cuda' else _processor()
+    if lm.device.type == 'cuda':
+        device = torch.cuda.get_device_name(lm.device)
+    else:
+        try:
+            lines = Path('/proc/cpuinfo').read_text().splitlines()
+        except OSError:
+            lines = []
+        names = (line.partition(':')[2].strip() for line in lines if line.lower().startswith('model name'))
+        device = next(names, platform.processor())
     facts = (device, platform.machine(), os.cpu_count(), torch.get_num_threads(), torch.__version__,
              lm.fingerprint, str(lm.dtype), reach)
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def _processor() -> str:
-    """Return the name of the processor, as far as the system reports it."""
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(':')[2].strip() for line in lines if line.lower().startswith('model name'))
-    return next(names, platform.processor())
-
-
 class Work(NamedTuple):
-    """MACs in links and in blocks of the language model, its head among them."""
+    """MACs in links, and in the blocks and the head of the language model."""
 
     links: float
     blocks: float
@@ -154,7 +152,8 @@ class Work(NamedTuple):
 class Plan(Spent):
     """A training that fits a budget, with its expected costs.
 
-    linked_blocks: N, the uppermost ones.  steps: of `batch` questions.  reason: why this N.
+    linked_blocks: number of the uppermost blocks that are linked.  steps: of `batch` questions.  reason: of
+    the number of linked blocks.
     """
 
     linked_blocks: int
@@ -165,12 +164,11 @@ class Plan(Spent):
 
 @dataclass(frozen=True)
 class Aim:
-    """What a training should come to.  Raises ConfigurationError.
+    """The wanted extent of a training.  Raises ConfigurationError.
 
-    batch: questions a step.  least_steps: fewer are not worth while.  most_steps: more are of no use.
-    linked_blocks: of links that exist already; 0: there are none, as many as the budget allows.
-    most_blocks: 0: half of the blocks, where accuracy saturates (arXiv:2312.07886, table 1).  evaluated:
-    questions answered in all evaluations together.
+    batch: questions per step.  least_steps, most_steps: useful numbers of steps.  linked_blocks: of existing
+    links; 0: of new links, as many as the budget allows.  most_blocks: 0: half of the blocks, where accuracy
+    saturates (arXiv:2312.07886, table 1).  evaluated: questions answered in all evaluations together.
     """
 
     batch: int = 64
@@ -191,13 +189,13 @@ class Aim:
 class CostModel:
     """Costs of training some links together on one language model.
 
-    method: whose links they are; it must know their cost.  links: of the modalities that are trained, of any
-    depth; the number of linked blocks is varied.
+    method: of the links; it must state their cost.  links: of the trained modalities; their number of linked
+    blocks does not matter.
     """
 
     def __init__(self, shape: ModelShape, method: MethodSpec, links: Sequence[LinkConfig], workload: Workload,
                  speed: Speed, number_bytes: int = 4) -> None:
-        """number_bytes: of one number of the language model."""
+        """number_bytes: bytes of a number in the language model."""
         if not links:
             raise ConfigurationError('there is no link to train; name at least one')
         if method.cost is None:
@@ -206,29 +204,30 @@ class CostModel:
         self.shape, self.links, self.workload, self.speed = shape, tuple(links), workload, speed
         self.number_bytes = number_bytes
         self._reach_all = links[0].reach == 'all'
+        self._parameters: dict[int, int] = {}
 
     @classmethod
     def for_model(cls, lm: LanguageModel, method: MethodSpec, links: Sequence[LinkConfig],
                   workload: Workload, speed: Speed) -> CostModel:
-        """With the sizes and the number format of a language model."""
+        """Return the cost model for the sizes and the number format of a language model."""
         return cls(lm.shape, method, links, workload, speed, lm.dtype.itemsize)
 
     def step(self, linked_blocks: int, batch: int) -> Work:
-        """One training step, forward and backward."""
+        """Return the work of one training step, forward and backward."""
         links = [self.link_cost.macs(config, batch, self.workload.distinct_frames(batch),
                                      self._tokens(config), self.workload.prompt)
                  for config in self._linked(linked_blocks)]
         first, others = self._block(self.workload.rows)
-        head = 2 * head_macs(self.shape, self.workload.decisions, self.workload.candidates)
+        head = 2 * self.workload.decisions * head_macs(self.shape, 1, self.workload.candidates)
         return Work(sum(part.forward + part.backward for part in links),
                     batch * (first + (linked_blocks - 1) * others + head))
 
     def answer(self, linked_blocks: int) -> Work:
-        """Answering one question, as an evaluation does."""
+        """Return the work of answering one question, as an evaluation does."""
         links = [self.link_cost.macs(config, 1, 1, self._tokens(config), self.workload.prompt).forward
                  for config in self._linked(linked_blocks)]
         rows, columns = self._open(self.workload.tree)
-        head = head_macs(self.shape, self.workload.decisions, self.workload.candidates)
+        head = self.workload.decisions * head_macs(self.shape, 1, self.workload.candidates)
         return Work(sum(links), linked_blocks * self._forward(rows, columns + self._prefix) + head)
 
     def reading(self, linked_blocks: int) -> float:
@@ -239,8 +238,13 @@ class CostModel:
         return self.workload.texts * (lower + upper)
 
     def parameters(self, linked_blocks: int) -> int:
-        """Parameters that are trained."""
-        return sum(_parameters(self.link, config) for config in self._linked(linked_blocks))
+        """Return the number of trained parameters."""
+        if linked_blocks not in self._parameters:
+            with torch.device('meta'):
+                links = [self.link(config) for config in self._linked(linked_blocks)]
+            self._parameters[linked_blocks] = sum(
+                parameter.numel() for link in links for parameter in link.parameters())
+        return self._parameters[linked_blocks]
 
     def bytes(self, linked_blocks: int, batch: int) -> float:
         """Return the peak memory of a training process with only the linked blocks and the head in memory.
@@ -283,7 +287,7 @@ class CostModel:
                      self.bytes(linked_blocks, batch))
 
     def plan(self, budget: Budget, aim: Aim | None = None) -> Plan:
-        """Return the fitting training with the most linked blocks, then the largest batch, then most steps.
+        """Return the training with the most linked blocks, then the largest batch, then most steps that fits.
 
         At least `least_steps` x `batch` questions are seen.  Existing links keep their blocks if that fits;
         otherwise the plan has fewer and gives the reason.  A larger budget never gives fewer blocks, nor for
@@ -293,12 +297,21 @@ class CostModel:
         """
         aim = aim or Aim()
         for linked_blocks, batch, least in self._candidates(aim):
-            if not budget.too_small_for(self.cost(linked_blocks, least, batch, aim.evaluated)):
-                return self._grown(budget, aim, linked_blocks, batch, least)
-        raise BudgetError(self._too_small(budget, aim))
+            if budget.too_small_for(self.cost(linked_blocks, least, batch, aim.evaluated)):
+                continue
+            start = self.cost(linked_blocks, 0, batch, aim.evaluated)
+            step = Spent(self.seconds(linked_blocks, batch), self.step(linked_blocks, batch).macs)
+            fitting = [(getattr(budget, name) - getattr(start, name)) // getattr(step, name)
+                       for name in ('seconds', 'macs') if getattr(budget, name) and getattr(step, name)]
+            steps = max(least, int(min([_steps(aim.most_steps, aim, batch), *fitting])))
+            cost = self.cost(linked_blocks, steps, batch, aim.evaluated)
+            return Plan(cost.seconds, cost.macs, cost.bytes, linked_blocks=linked_blocks, steps=steps,
+                        batch=batch, reason=self._reason(budget, aim, linked_blocks))
+        raise BudgetError(f'no training fits the budget:  {self._shortage(budget, aim, 1)}; raise the budget '
+                          'to that, or ask for fewer steps or questions')
 
     def _candidates(self, aim: Aim) -> Iterator[tuple[int, int, int]]:
-        """(linked blocks, batch, least steps), the best first."""
+        """Yield (linked blocks, batch, least steps), the best first."""
         most = self._most(aim)
         if most > self.shape.blocks:
             raise ConfigurationError(f'{most} linked blocks; the language model has {self.shape.blocks}')
@@ -308,19 +321,8 @@ class CostModel:
                 yield linked_blocks, batch, _steps(aim.least_steps, aim, batch)
                 batch //= 2
 
-    def _grown(self, budget: Budget, aim: Aim, linked_blocks: int, batch: int, least: int) -> Plan:
-        """Return the most steps that fit, at least the given ones."""
-        most = _steps(aim.most_steps, aim, batch)
-        start = self.cost(linked_blocks, 0, batch, aim.evaluated)
-        one = Spent(self.seconds(linked_blocks, batch), self.step(linked_blocks, batch).macs)
-        fitting = [(getattr(budget, name) - getattr(start, name)) // getattr(one, name)
-                   for name in ('seconds', 'macs') if getattr(budget, name) and getattr(one, name)]
-        steps = max(least, int(min([most, *fitting])))
-        cost = self.cost(linked_blocks, steps, batch, aim.evaluated)
-        return Plan(cost.seconds, cost.macs, cost.bytes, linked_blocks=linked_blocks, steps=steps,
-                    batch=batch, reason=self._reason(budget, aim, linked_blocks))
-
     def _reason(self, budget: Budget, aim: Aim, linked_blocks: int) -> str:
+        """Return why a plan has so many linked blocks."""
         wanted, blocks = self._most(aim), _blocks(linked_blocks)
         if linked_blocks == wanted:
             return f'{blocks}, as the links have' if aim.linked_blocks else f'{blocks}, as many as are useful'
@@ -336,13 +338,10 @@ class CostModel:
         least = ((steps, batch, self.cost(linked_blocks, steps, batch, aim.evaluated))
                  for blocks, batch, steps in self._candidates(aim) if blocks == linked_blocks)
         steps, batch, cost = min(least, key=excess)
-        short = [f'{said(name, getattr(cost, name))} where {said(name, getattr(budget, name))} are allowed'
+        short = [f'{format_amount(name, getattr(cost, name))} where '
+                 f'{format_amount(name, getattr(budget, name))} are allowed'
                  for name in budget.too_small_for(cost)]
         return f'{steps} steps of {batch} questions with {_blocks(linked_blocks)} take {" and ".join(short)}'
-
-    def _too_small(self, budget: Budget, aim: Aim) -> str:
-        return (f'no training fits the budget:  {self._shortage(budget, aim, 1)}; raise the budget to '
-                'that, or ask for fewer steps or questions')
 
     def _most(self, aim: Aim) -> int:
         return aim.linked_blocks or aim.most_blocks or max(1, self.shape.blocks // 2)
@@ -356,16 +355,16 @@ class CostModel:
 
     @property
     def _prefix(self) -> float:
-        """P, columns that all links together add to a block."""
+        """Return the number of columns that all links together add to a block."""
         return sum(self.link_cost.columns(config, self._tokens(config)) for config in self.links)
 
     def _open(self, rows: float) -> tuple[float, float]:
-        """Return the rows that run for a frame, and the text columns they see."""
+        """Return the rows that run for a question about a frame, and the text columns they see."""
         columns = self.workload.prompt - 1 + rows
         return (columns if self._reach_all else rows), columns
 
     def _forward(self, rows: float, columns: float) -> float:
-        """MACs of one block on some rows that see some columns."""
+        """Return the MACs of one block on some rows that see some columns."""
         return rows * (block_weights(self.shape) + 2 * columns * self.shape.heads * self.shape.head_dim)
 
     def _block(self, rows: float) -> tuple[float, float]:
@@ -381,12 +380,6 @@ class CostModel:
         weights, forward = block_weights(shape), self._forward(rows, columns + prefix)
         first = rows * (weights - before + (columns + 3 * prefix) * inner)
         return forward + first, forward + rows * (weights + 4 * (columns + prefix) * inner)
-
-
-@cache
-def _parameters(link: type[Link], config: LinkConfig) -> int:
-    with torch.device('meta'):
-        return sum(parameter.numel() for parameter in link(config).parameters())
 
 
 def _steps(steps: int, aim: Aim, batch: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,8 @@ class Example:
 class TokenDataset:
     """Frames as {key: {modality: tokens}}, and examples about them.
 
-    Frames may share value arrays (turned copies do); they are stored once.  conditions: of a frame's scene if
-    known, as ('night', 'rain'). Raises DatasetError if an example names a missing frame.
+    Frames may share arrays of values, as turned copies do; these are stored once.  conditions: of a frame's
+    scene if known, as ('night', 'rain').  Raises DatasetError if an example names a missing frame.
     """
 
     frames: Mapping[str, Frame]
@@ -54,24 +54,24 @@ class TokenDataset:
     conditions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        lost = {example.frame for example in self.examples} - self.frames.keys()
-        if lost:
-            raise DatasetError(f'{len(lost)} frames with questions have no tokens, {min(lost)} among them; '
-                               'encode them, or leave their questions out')
+        missing = {example.frame for example in self.examples} - self.frames.keys()
+        if missing:
+            raise DatasetError(f'{len(missing)} frames with questions have no tokens, {min(missing)} among '
+                               'them; encode them, or leave their questions out')
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """All modalities that any frame has, sorted."""
+        """Return the modalities that any frame has, sorted."""
         return tuple(sorted({name for frame in self.frames.values() for name in frame}))
 
     def only(self, modalities: Iterable[str]) -> TokenDataset:
-        """Return the same examples with the tokens of some modalities; none: a set for the blind baseline."""
+        """Return the same examples with the tokens of some modalities; without any for the blind baseline."""
         kept = set(modalities)
         return replace(self, frames={key: {name: tokens for name, tokens in frame.items() if name in kept}
                                      for key, frame in self.frames.items()})
 
     def deduplicated(self) -> TokenDataset:
-        """Return it without repeated questions about the same frame; the first of each stays."""
+        """Return the data set without repeated questions about the same frame; the first of each stays."""
         kept: dict[tuple[str, str], Example] = {}
         for example in self.examples:
             kept.setdefault((example.frame, example.question), example)
@@ -86,7 +86,8 @@ class TokenDataset:
 
     def evened(self, limit: int, seed: int = 0) -> TokenDataset:
         """Return at most `limit` random examples of each type, with all frames."""
-        taken, drawn = Counter(), []
+        taken: Counter[str] = Counter()
+        drawn = []
         for example in random.Random(seed).sample(self.examples, len(self.examples)):
             taken[example.type] += 1
             if taken[example.type] <= limit:
@@ -95,8 +96,12 @@ class TokenDataset:
 
     def split(self, held_out: Callable[[str], bool]) -> tuple[TokenDataset, TokenDataset]:
         """Return (rest, held out) by the key of the frame, so that no frame is in both."""
+        def part(keys: Set[str]) -> TokenDataset:
+            return replace(self, frames={key: frame for key, frame in self.frames.items() if key in keys},
+                           examples=tuple(example for example in self.examples if example.frame in keys))
+
         chosen = {key for key in self.frames if held_out(key)}
-        return self._of(self.frames.keys() - chosen), self._of(chosen)
+        return part(self.frames.keys() - chosen), part(chosen)
 
     def save(self, folder: str | Path) -> None:
         """Write the folder atomically."""
@@ -131,11 +136,6 @@ class TokenDataset:
             raise DatasetError(f'token dataset {folder} cannot be read ({error}); make it again') from None
         return cls(frames, examples, conditions)
 
-    def _of(self, keys: Iterable[str]) -> TokenDataset:
-        keys = set(keys)
-        return replace(self, frames={key: frame for key, frame in self.frames.items() if key in keys},
-                       examples=tuple(example for example in self.examples if example.frame in keys))
-
 
 class ArrayTable:
     """Numpy arrays by name, each distinct object once."""
@@ -145,7 +145,7 @@ class ArrayTable:
         self._names: dict[int, str] = {}
 
     def add(self, array: np.ndarray) -> str:
-        """The name of an array."""
+        """Return the name of an array, which is added to the table if it is new."""
         if id(array) not in self._names:
             self._names[id(array)] = name = str(len(self.named))
             self.named[name] = np.ascontiguousarray(array)

@@ -1,4 +1,4 @@
-"""Several processes that train the same links, started by torchrun; usually there is one.
+"""Several processes that train the same links, started by torchrun; usually there is one process.
 
 All processes run the same steps with the same links and share the questions of a step.  Gradients are summed,
 so a step equals that of one process with all questions.  Only the first process evaluates and writes; the
@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 from torch import distributed, nn
 
-PATIENCE = timedelta(hours=6)
+GROUP_TIMEOUT = timedelta(hours=6)
 """Time to wait for the first process while it evaluates; torchrun ends the others if one dies."""
 
 Item = TypeVar('Item')
@@ -38,15 +38,15 @@ class DistributedContext:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process evaluates, writes and prints."""
+        """Return whether this process evaluates, writes and prints."""
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Return the part of the items of this process; the parts of all processes are complete."""
+        """Return this process's part of the items; every item is in one part."""
         return items[self.rank::self.count]
 
     def any(self, flag: bool) -> bool:
-        """Return whether it is true in any process; all processes wait for each other here."""
+        """Return whether the flag is set in any process; all processes wait for each other here."""
         return self.total(float(flag)) > 0
 
     def total(self, number: float) -> float:
@@ -73,16 +73,17 @@ class DistributedContext:
                     distributed.broadcast(tensor, src=0)
 
     def add_gradients(self, parameters: Iterable[nn.Parameter], loss: torch.Tensor) -> torch.Tensor:
-        """Replace gradients by their sums over all processes; returns the sum of the losses."""
+        """Replace gradients by their sums over all processes; return the sum of the losses."""
         if self.count == 1:
             return loss
         parameters = list(parameters)
-        gradients = [one.grad if one.grad is not None else torch.zeros_like(one) for one in parameters]
-        flat = torch.cat([*(one.flatten() for one in gradients), loss.detach().float().reshape(1)])
+        gradients = [torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                     for parameter in parameters]
+        flat = torch.cat([*(gradient.flatten() for gradient in gradients), loss.detach().float().reshape(1)])
         distributed.all_reduce(flat)
-        sizes = [one.numel() for one in parameters]
-        for one, summed in zip(parameters, flat[:-1].split(sizes), strict=True):
-            one.grad = summed.view_as(one)
+        sizes = [parameter.numel() for parameter in parameters]
+        for parameter, summed in zip(parameters, flat[:-1].split(sizes), strict=True):
+            parameter.grad = summed.view_as(parameter)
         return flat[-1]
 
 
@@ -101,7 +102,7 @@ def joined(device: str = 'auto') -> Iterator[str]:
     if on_gpu:
         device = f'cuda:{local % gpus}'
         torch.cuda.set_device(device)
-    distributed.init_process_group('cpu:gloo,cuda:nccl' if one_each else 'gloo', timeout=PATIENCE)
+    distributed.init_process_group('cpu:gloo,cuda:nccl' if one_each else 'gloo', timeout=GROUP_TIMEOUT)
     try:
         yield device
     finally:

@@ -1,4 +1,4 @@
-"""Accuracy, and its dependence on the sensors."""
+"""Accuracy of answers, and its dependence on the sensors."""
 from __future__ import annotations
 
 import math
@@ -6,6 +6,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.method import Method
@@ -15,6 +16,9 @@ from mpnp_ros.training.dataset import Example, Frame, TokenDataset
 
 BATCH = 64
 Z95 = 1.959964
+"""Quantile of the normal distribution for an interval of 95 %."""
+
+Group = TypeVar('Group', str, int)
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Share:
 
     @property
     def value(self) -> float:
-        """Return it in [0, 1]; NaN for none."""
+        """Return the share in [0, 1]; NaN for none."""
         return self.right / self.n if self.n else math.nan
 
     @property
@@ -46,7 +50,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Shares of right answers: of all, by type of question, by number of hops, by light and weather."""
+    """Shares of right answers: of all questions, by type, by number of hops, by light and weather."""
 
     overall: Share
     by_type: Mapping[str, Share]
@@ -60,29 +64,29 @@ class Accuracy:
 
     @property
     def n(self) -> int:
-        """Number of questions."""
+        """Return the number of questions."""
         return self.overall.n
 
     @classmethod
     def of(cls, examples: Sequence[Example], answers: Sequence[str],
            conditions: Mapping[str, tuple[str, ...]] | None = None) -> Accuracy:
-        """Compare answers with the true ones.  conditions: as in TokenDataset."""
-        right = [_plain(example.answer) == _plain(answer)
+        """Compare answers with the true ones, except for white space.  conditions: as in TokenDataset."""
+        right = [example.answer.split() == answer.split()
                  for example, answer in zip(examples, answers, strict=True)]
-        labelled = [(name, one) for example, one in zip(examples, right, strict=True)
-                    for name in (conditions or {}).get(example.frame, ())]
+        by_condition = [(name, correct) for example, correct in zip(examples, right, strict=True)
+                        for name in (conditions or {}).get(example.frame, ())]
         return cls(Share(sum(right), len(right)),
-                   _shares((example.type for example in examples), right),
-                   _shares((example.hops for example in examples), right),
-                   _shares((name for name, _ in labelled), [one for _, one in labelled]))
+                   _shares((example.type, correct) for example, correct in zip(examples, right, strict=True)),
+                   _shares((example.hops, correct) for example, correct in zip(examples, right, strict=True)),
+                   _shares(by_condition))
 
 
 @dataclass(frozen=True)
 class SensorDependence:
-    """One method and one set of questions with different tokens.
+    """Accuracies of one method on one set of questions with different tokens.
 
-    sensors: the true frames.  shuffled: every question sees another frame of the set.  unplugged: no tokens.
-    alone: each modality without the others.
+    sensors: with the true frames.  shuffled: every question sees another frame of the set.  unplugged:
+    without tokens.  alone: with each modality without the others.
     """
 
     sensors: Accuracy
@@ -92,7 +96,7 @@ class SensorDependence:
 
     @property
     def rows(self) -> dict[str, Accuracy]:
-        """Return all rows by name; a single modality is not repeated alone."""
+        """Return all accuracies by name; a single modality is not repeated alone."""
         rows = {'sensors': self.sensors, 'shuffled': self.shuffled, 'unplugged': self.unplugged}
         if len(self.alone) > 1:
             rows |= {f'{name} alone': accuracy for name, accuracy in self.alone.items()}
@@ -102,12 +106,11 @@ class SensorDependence:
 def evaluate(method: Method, dataset: TokenDataset, book: PreparedQuestions | None = None,
              tokens_of: Callable[[Example], Frame] | None = None, batch: int = BATCH,
              cancelled: Callable[[], bool] | None = None) -> Accuracy:
-    """Answer all questions of a dataset with the plugged links.
+    """Return the accuracy of the plugged links on all questions of a data set.
 
-    book: questions that the method has read before.  tokens_of: the tokens for each question, by default its
-    frame.
-    cancelled: called before every batch; answers until then are counted. Raises TrainingError for a dataset
-    without questions.
+    book: questions that the method has read before.  tokens_of: returns the tokens for each question, by
+    default its frame.  cancelled: called before every batch; answers until then are counted.  Raises
+    TrainingError for a data set without questions.
     """
     see = tokens_of or (lambda example: dataset.frames[example.frame])
     answers = answers_of(method, dataset.examples, book or PreparedQuestions(method), see, batch, cancelled)
@@ -140,16 +143,23 @@ def replies_of(method: Method, examples: Sequence[Example], book: PreparedQuesti
     for start in range(0, len(order), batch):
         if cancelled and cancelled():
             break
-        chosen = order[start:start + batch]
-        for place, reply in zip(chosen, _replies(method, [examples[at] for at in chosen], book, see),
-                                strict=True):
+        chosen = [examples[at] for at in order[start:start + batch]]
+        book.read(chosen)
+        questions = [book.question(example) for example in chosen]
+        tokens = [see(example) for example in chosen]
+        if all(question.choices for question in questions):
+            answered = method.answer_batch(questions, tokens)
+        else:
+            answered = [method.answer(method.prepare(example.question, example.choices), frame)
+                        for example, frame in zip(chosen, tokens, strict=True)]
+        for place, reply in zip(order[start:start + batch], answered, strict=True):
             replies[place] = reply
     return replies
 
 
 def sensor_dependence(method: Method, dataset: TokenDataset, seed: int = 0,
                       book: PreparedQuestions | None = None) -> SensorDependence:
-    """Measure the dependence on the sensors; raises TrainingError without another frame to shuffle with."""
+    """Measure the dependence on the sensors.  Raises TrainingError without another frame to shuffle with."""
     book = book or PreparedQuestions(method)
     other = other_frames(dataset, seed)
     names = dataset.modalities
@@ -196,23 +206,9 @@ def majority_answers(train: Sequence[Example], test: Sequence[Example]) -> list[
     return [guess(example) for example in test]
 
 
-def _replies(method: Method, examples: Sequence[Example], book: PreparedQuestions,
-             see: Callable[[Example], Frame]) -> list[Reply]:
-    book.read(examples)
-    questions = [book.question(example) for example in examples]
-    tokens = [see(example) for example in examples]
-    if all(question.choices for question in questions):
-        return method.answer_batch(questions, tokens)
-    return [method.answer(method.prepare(example.question, example.choices), one)
-            for example, one in zip(examples, tokens, strict=True)]
-
-
-def _shares(groups: Iterable, right: Sequence[bool]) -> dict:
-    tally: dict = defaultdict(list)
-    for group, one in zip(groups, right, strict=True):
-        tally[group].append(one)
-    return {group: Share(sum(ones), len(ones)) for group, ones in sorted(tally.items())}
-
-
-def _plain(answer: str) -> str:
-    return ' '.join(answer.split())
+def _shares(answers: Iterable[tuple[Group, bool]]) -> dict[Group, Share]:
+    """Return the share of right answers by group; answers: (group, whether right)."""
+    groups: dict[Group, list[bool]] = defaultdict(list)
+    for group, right in answers:
+        groups[group].append(right)
+    return {group: Share(sum(right), len(right)) for group, right in sorted(groups.items())}

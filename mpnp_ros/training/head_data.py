@@ -1,11 +1,10 @@
-"""Training data of heads: cached inputs of key frames, boxes counted by sector, and batches of both."""
+"""Training data of heads: cached inputs of key frames, objects counted by sector, and batches of both."""
 from __future__ import annotations
 
 import hashlib
 import json
 import math
 import random
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +16,16 @@ from torch import Tensor
 
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.files import cache_root, cached_folder, write_file
-from mpnp_ros.modalities.geometry import SECTORS, sector_of
+from mpnp_ros.modalities.geometry import sector_of
 from mpnp_ros.modalities.head_training import HeadInput, Inputs
 from mpnp_ros.modalities.heads import covered
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.questions.key_frame import KeyFrame
-from mpnp_ros.training.key_frames import frame_identity
+from mpnp_ros.tokens import SECTORS
+from mpnp_ros.training.key_frames import frame_identity, twins
 from mpnp_ros.training.true_objects import TrueObjects
 
 ARRAYS = 'inputs.safetensors'
-
-_WORLD_SCENE = re.compile(r'world-(\d+)-')
-
 HEADINGS = 288
 """Number of headings that move a polar grid by whole cells."""
 
@@ -43,7 +40,8 @@ def cached_inputs(frame: KeyFrame, source: HeadInput, cache: str | Path | None =
     folder.mkdir(parents=True, exist_ok=True)
 
     def build(empty: Path) -> None:
-        write_file(empty / ARRAYS, save({name: one.contiguous() for name, one in source.read(frame).items()}))
+        write_file(empty / ARRAYS, save({name: tensor.contiguous()
+                                         for name, tensor in source.read(frame).items()}))
 
     return load_file(cached_folder(folder / identity[:16], f'{recipe} {identity}', build) / ARRAYS)
 
@@ -59,17 +57,17 @@ def recipe_of(source: HeadInput) -> str:
 class SectorTargets:
     """The objects of a frame.
 
-    azimuth: [N] radians in the base frame; weights: float32 [N, C], how much each counts in each channel,
-    1 in all.
+    azimuth: [N] radians in the base frame.  weights: float32 [N, C], the share of each object in each
+    channel, 1 in all.
     """
 
     azimuth: np.ndarray
     weights: np.ndarray
 
     def counts(self, turn: float = 0.0, mirrored: bool = False) -> np.ndarray:
-        """The number of objects by sector, float32 [SECTORS, C].
+        """Return the number of objects by sector, float32 [SECTORS, C].
 
-        mirrored: left for right; turn: radians to the left, after that.
+        mirrored: left for right.  turn: radians to the left, after that.
         """
         azimuth = (-self.azimuth if mirrored else self.azimuth) + turn
         counts = np.zeros((SECTORS, self.weights.shape[1]), np.float32)
@@ -84,18 +82,9 @@ def sector_targets(frame: KeyFrame, scope: Scope) -> SectorTargets:
     return SectorTargets(tokens.azimuth[there].astype(np.float64), tokens.values[there])
 
 
-def twins(scene: str) -> str:
-    """Return the key of scenes that must be on one side of a split: the seed of a simulated scene.
-
-    Day and night scenes of a seed have the same traffic.  Other scenes are independent.
-    """
-    found = _WORLD_SCENE.match(scene)
-    return found[1] if found else scene
-
-
 @dataclass(frozen=True, eq=False)
 class SectorDataset:
-    """N frames: inputs [N, ...] by name, and for each frame its boxes and its scene."""
+    """N frames: inputs [N, ...] by name, and the objects and the scene of each frame."""
 
     inputs: Inputs
     targets: tuple[SectorTargets, ...]
@@ -121,20 +110,20 @@ class SectorDataset:
 
     def part(self, places: Sequence[int]) -> SectorDataset:
         """Return some of the frames."""
-        return SectorDataset({name: one[list(places)] for name, one in self.inputs.items()},
+        return SectorDataset({name: values[list(places)] for name, values in self.inputs.items()},
                              tuple(self.targets[place] for place in places),
                              tuple(self.scenes[place] for place in places))
 
     def batch(self, places: Sequence[int], headings: Sequence[int] | None = None, mirrored: bool = False,
               hidden: Sequence[Sequence[int]] = ()) -> tuple[Inputs, Tensor]:
-        """Inputs of some frames, and their counts [B, SECTORS, C].
+        """Return inputs of some frames, and their counts [B, SECTORS, C].
 
-        headings: turns to the left, of :data:`HEADINGS`; mirrored: left for right, before that; hidden: the
-        views of each frame that are left out.  What no camera looks at is not counted.
+        headings: turns to the left, of :data:`HEADINGS`.  mirrored: left for right, before that.  hidden: the
+        views of each frame that are left out.  Objects that no camera looks at are not counted.
         """
         headings = headings or [0] * len(places)
         turns = [heading * math.tau / HEADINGS for heading in headings]
-        inputs = {name: one[list(places)] for name, one in self.inputs.items()}
+        inputs = {name: values[list(places)] for name, values in self.inputs.items()}
         counts = torch.stack([torch.from_numpy(self.targets[place].counts(turn, mirrored))
                               for place, turn in zip(places, turns, strict=True)])
         if 'grid' in inputs:
@@ -149,7 +138,7 @@ def turn_grid(grid: Tensor, headings: Sequence[int], mirrored: bool) -> Tensor:
     """Turn polar grids [B, F, A, R] to the left, each by its heading of HEADINGS; mirrored before."""
     grid = grid.flip(2) if mirrored else grid
     steps = [heading * grid.shape[2] // HEADINGS for heading in headings]
-    return torch.stack([one.roll(step, 1) for one, step in zip(grid, steps, strict=True)])
+    return torch.stack([frame.roll(step, 1) for frame, step in zip(grid, steps, strict=True)])
 
 
 def turn_ring(inputs: Inputs, turns: Tensor, mirrored: bool) -> Inputs:
@@ -163,10 +152,10 @@ def turn_ring(inputs: Inputs, turns: Tensor, mirrored: bool) -> Inputs:
 def sector_dataset(frames: Iterable[KeyFrame], source: HeadInput, scope: Scope,
                    cache: str | Path | None = None,
                    progress: Callable[[int], None] | None = None) -> SectorDataset:
-    """Read, or make and cache, the inputs of key frames; progress: called with the number of frames done.
+    """Return the inputs of key frames, cached, with their objects in a scope.
 
-    scope: objects that count.  Raises TrainingError where frames differ in their number of cameras, or there
-    are none.
+    progress: called with the number of frames done.  Raises TrainingError if frames differ in their number of
+    cameras, or there are none.
     """
     inputs: list[Inputs] = []
     targets: list[SectorTargets] = []
@@ -177,7 +166,7 @@ def sector_dataset(frames: Iterable[KeyFrame], source: HeadInput, scope: Scope,
         scenes.append(frame.scene)
         if progress is not None:
             progress(len(inputs))
-    if len({tuple(one.shape for one in entry.values()) for entry in inputs}) != 1:
+    if len({tuple(values.shape for values in entry.values()) for entry in inputs}) != 1:
         raise TrainingError(f'{len(inputs)} key frames, not all of the same number of cameras: '
                             'train on frames of one rig')
     return SectorDataset({name: torch.stack([entry[name] for entry in inputs]) for name in inputs[0]},

@@ -1,10 +1,10 @@
-"""Token datasets from nuScenes: key frames encoded once, turned many times, with questions.
+"""Token data sets from nuScenes: key frames encoded once, turned many times, with questions.
 
 A vehicle turned by theta records the same files with sensors mounted turned by -theta, and encoders put
 directions into azimuths only.  So the tokens of a turned frame are those of the frame with shifted azimuths,
 and nothing is encoded again.
 
-The cameras of nuScenes see well at night, so arXiv:2312.07886 makes night harder; images of night scenes can
+The cameras of nuScenes see well at night, so arXiv:2312.07886 makes night harder: images of night scenes can
 be degraded before they are encoded.
 """
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -23,13 +23,14 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from mpnp_ros.errors import ConfigurationError, DatasetError, ImageError
 from mpnp_ros.files import cache_root, cached_folder
-from mpnp_ros.modalities.camera.images import CameraFrame, CameraView
+from mpnp_ros.modalities.camera.images import CameraFrame
 from mpnp_ros.modalities.geometry import wrap_azimuth
 from mpnp_ros.modalities.registry import DatasetReader, Encoder, find_sensor
 from mpnp_ros.nuscenes.sensor_files import read_sensor_file
 from mpnp_ros.nuscenes.tables import NuScenes
-from mpnp_ros.questions.generator import LabelledQuestion, Scope, balance, scene_questions
-from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
+from mpnp_ros.questions.balance import balance
+from mpnp_ros.questions.generator import LabelledQuestion, Scope, scene_questions
+from mpnp_ros.questions.key_frame import KeyFrame
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.tokens import SECTORS, ModalityTokens
 from mpnp_ros.training.dataset import Example, TokenDataset
@@ -37,29 +38,27 @@ from mpnp_ros.training.true_objects import OBJECTS
 
 LIGHTS = {'night': r'\bnight\b', 'dusk': r'\bdusk\b'}
 WEATHERS = {'rain': r'\brain(y|ing)?\b', 'fog': r'\bfog(gy)?\b'}
-
 RADIUS, BRIGHTNESS = 7, 0.2
-
+_WORLD_SCENE = re.compile(r'world-(\d+)-')
 FROM_THE_VEHICLE = Scope(anchors=False)
 """Scope without questions relative to other objects, which need many key frames."""
 PER_KIND = 2000
 
 
 def conditions_of(description: str) -> tuple[str, str]:
-    """Return (light, weather): night, dusk or day; rain, fog or clear, the default.
+    """Return light (night, dusk or day) and weather (rain, fog or clear).
 
     description: of a scene of nuScenes ("Night, after rain, ...") or of the simulated world.
     """
-    return _first(LIGHTS, description, 'day'), _first(WEATHERS, description, 'clear')
+    def first(patterns: Mapping[str, str], default: str) -> str:
+        return next((name for name, pattern in patterns.items()
+                     if re.search(pattern, description, re.IGNORECASE)), default)
 
-
-def _first(patterns: dict[str, str], description: str, default: str) -> str:
-    return next((name for name, pattern in patterns.items()
-                 if re.search(pattern, description, re.IGNORECASE)), default)
+    return first(LIGHTS, 'day'), first(WEATHERS, 'clear')
 
 
 def night_80dimgaussian7(image: Image.Image) -> Image.Image:
-    """Blur at full resolution, then dim to a fifth; no noise is added."""
+    """Return an image blurred at full resolution, then dimmed to a fifth; no noise is added."""
     blurred = image.convert('RGB').filter(ImageFilter.GaussianBlur(RADIUS))
     return ImageEnhance.Brightness(blurred).enhance(BRIGHTNESS)
 
@@ -76,19 +75,19 @@ def change_images(frame: CameraFrame, name: str) -> CameraFrame:
     if name not in NIGHT_IMAGES:
         raise ConfigurationError(f'images of night scenes cannot be changed by {name!r}; there are '
                                  f'{", ".join(NIGHT_IMAGES)}')
-    return replace(frame, views=tuple(replace(view, image=np.asarray(NIGHT_IMAGES[name](_opened(view))))
-                                      for view in frame.views))
-
-
-def _opened(view: CameraView) -> Image.Image:
-    if isinstance(view.image, np.ndarray):
-        return Image.fromarray(view.image)
-    try:
-        image = Image.open(BytesIO(view.image), formats=('JPEG', 'PNG'))
-        image.load()
-    except Exception as error:  # Pillow raises errors of every kind for damaged files
-        raise ImageError(f'view {view.name!r}: the image is truncated or damaged ({error})') from None
-    return image
+    views = []
+    for view in frame.views:
+        if isinstance(view.image, np.ndarray):
+            image = Image.fromarray(view.image)
+        else:
+            data = view.image if isinstance(view.image, bytes) else view.image.data
+            try:
+                image = Image.open(BytesIO(data), formats=('JPEG', 'PNG'))
+                image.load()
+            except Exception as error:  # Pillow raises errors of every kind for damaged files
+                raise ImageError(f'view {view.name!r}: the image is truncated or damaged ({error})') from None
+        views.append(replace(view, image=np.asarray(NIGHT_IMAGES[name](image))))
+    return replace(frame, views=tuple(views))
 
 
 def encode(frame: KeyFrame, encoder: Encoder, cache: str | Path | None = None,
@@ -96,8 +95,8 @@ def encode(frame: KeyFrame, encoder: Encoder, cache: str | Path | None = None,
     """Return the tokens of a key frame, cached by files and encoder.
 
     cache: folder, default :func:`mpnp_ros.files.cache_root`.  night_images: change of the images of night
-    scenes, one of NIGHT_IMAGES; empty: none. Raises ConfigurationError for a modality that is not
-    read from nuScenes, DatasetError.
+    scenes, one of NIGHT_IMAGES; empty: none.  Raises ConfigurationError for a modality that is not read from
+    nuScenes, and DatasetError.
     """
     name = encoder.modality
     if name == OBJECTS:
@@ -121,7 +120,7 @@ def encode(frame: KeyFrame, encoder: Encoder, cache: str | Path | None = None,
 
 
 def dataset_reader(modality: str) -> DatasetReader:
-    """Return what reads a sensor from nuScenes; raises ConfigurationError where nothing does."""
+    """Return the reader of a sensor from nuScenes.  Raises ConfigurationError if there is none."""
     reader = find_sensor(modality).dataset
     if reader is None:
         raise ConfigurationError(f'the modality {modality} cannot be read from nuScenes; train without it')
@@ -131,7 +130,7 @@ def dataset_reader(modality: str) -> DatasetReader:
 def check_files(root: NuScenes, samples: Iterable[str], modalities: Container[str]) -> None:
     """Raise DatasetError if sensor files are missing, before any key frame is encoded.
 
-    samples: tokens; modalities: whose files are needed.
+    samples: tokens of the key frames.  modalities: those whose files are needed.
     """
     absent: list[Path] = []
     named, whole_scenes = 0, dict[str, bool]()
@@ -164,7 +163,7 @@ def key_frame_dataset(root: NuScenes, encoders: Sequence[Encoder], turns: int = 
                       scope: Scope = FROM_THE_VEHICLE, per_kind: int = PER_KIND,
                       cache: str | Path | None = None, night_images: str = '',
                       progress: Callable[[int], None] = lambda done: None) -> TokenDataset:
-    """Questions about all key frames of some scenes (default: all), see :func:`question_dataset`.
+    """Return questions about all key frames of some scenes (default: all), see :func:`question_dataset`.
 
     samples: tokens of the key frames to take (default: all).  progress: as in question_dataset.
     """
@@ -179,15 +178,14 @@ def question_dataset(frames: Iterable[KeyFrame], encoders: Sequence[Encoder], tu
                      *, scope: Scope = FROM_THE_VEHICLE, per_kind: int = PER_KIND,
                      cache: str | Path | None = None, night_images: str = '',
                      progress: Callable[[int], None] = lambda done: None) -> TokenDataset:
-    """Key frames in `turns` evenly spread headings, with questions.
+    """Return key frames in `turns` evenly spread headings, with questions.
 
     per_kind: as in scene_questions.  cache, night_images: as in encode.  progress: called with the number of
-    frames that are encoded, after each.
+    encoded frames, after each.
 
-    The questions are balanced over all frames so that no text gives its answer away; those that are
-    always answered alike are dropped.  Frames are named <scene>/<sample>/<heading>; those of scenes without
-    annotations are left out.
-    Raises DatasetError where nothing is left to ask.
+    The questions are balanced over all frames so that no text gives its answer away; those with the same
+    answer in all frames are dropped.  Frames are named <scene>/<sample>/<heading>; those of scenes without
+    annotations are left out.  Raises DatasetError if no question is left.
     """
     seen: dict[str, dict[str, ModalityTokens]] = {}
     asked: dict[str, list[LabelledQuestion]] = {}
@@ -199,16 +197,20 @@ def question_dataset(frames: Iterable[KeyFrame], encoders: Sequence[Encoder], tu
             continue
         tokens = {encoder.modality: encode(frame, encoder, cache, night_images) for encoder in encoders}
         progress(done)
-        for heading, turned in enumerate(_turned(frame, turns)):
+        for heading in range(turns):
+            turned = frame.turned(heading * math.tau / turns)
             key = key_of(frame, heading)
             conditions[key] = conditions_of(frame.description)
-            seen[key] = {name: turn_tokens(one, turned.turn) for name, one in tokens.items()}
+            seen[key] = {name: turn_tokens(recorded, turned.turn) for name, recorded in tokens.items()}
             asked[key] = scene_questions(turned, seed, per_kind, scope)
     if bare and not seen:
         raise DatasetError(f'nothing is annotated in the scenes of all {bare} key frames, so that no true '
                            'answer is known; use a version with annotations, v1.0-mini or v1.0-trainval, or '
                            'published questions (--qa)')
-    examples = _examples(asked, seed)
+    frame_of = {id(question): key for key, questions in asked.items() for question in questions}
+    pool = [question for questions in asked.values() for question in questions]
+    examples = tuple(Example(question.text, question.answer, ANSWERS, question.type, question.hops,
+                             frame_of[id(question)]) for question in balance(pool, seed, by='text'))
     if not examples:
         raise DatasetError(f'{len(seen)} frames have no question whose answer varies; use more headings')
     return TokenDataset(seen, examples, conditions).deduplicated()
@@ -217,28 +219,30 @@ def question_dataset(frames: Iterable[KeyFrame], encoders: Sequence[Encoder], tu
 def official_dataset(root: NuScenes, questions: Iterable[LabelledQuestion], encoders: Sequence[Encoder], *,
                      cache: str | Path | None = None, night_images: str = '',
                      progress: Callable[[int], None] = lambda done: None) -> TokenDataset:
-    """The published questions as examples, in their order, about the key frames as they were recorded.
+    """Return published questions as examples, in their order, about the key frames as recorded.
 
     questions: of :func:`~mpnp_ros.nuscenes.official_qa.read_nuscenes_qa`, all about key frames of `root`.
-    cache, night_images: as in encode.  progress: as in question_dataset.  Raises DatasetError where there
-    are none, or for an answer that is not one of the 30.
+    cache, night_images: as in encode.  progress: as in question_dataset.  Raises DatasetError if there are
+    none, or for an answer that is not one of the 30.
     """
     questions = tuple(questions)
-    odd = next((one for one in questions if one.answer not in ANSWERS), None)
-    if odd or not questions:
-        raise DatasetError(f'{odd.text!r} is answered {odd.answer!r}, which is none of the 30 answers of '
-                           'NuScenes-QA; leave the question out' if odd else
-                           f'no question is about a key frame of {root.root}; give the questions of this '
+    if not questions:
+        raise DatasetError(f'no question is about a key frame of {root.root}; give the questions of this '
                            'version of nuScenes')
-    frames = {token: root.key_frame(token) for token in dict.fromkeys(one.sample_token for one in questions)}
+    for question in questions:
+        if question.answer not in ANSWERS:
+            raise DatasetError(f'{question.text!r} is answered {question.answer!r}, which is none of the 30 '
+                               'answers of NuScenes-QA; leave the question out')
+    frames = {token: root.key_frame(token)
+              for token in dict.fromkeys(question.sample_token for question in questions)}
     keys = {token: key_of(frame) for token, frame in frames.items()}
     tokens = {}
     for done, (token, frame) in enumerate(frames.items(), 1):
         tokens[keys[token]] = {encoder.modality: encode(frame, encoder, cache, night_images)
                                for encoder in encoders}
         progress(done)
-    examples = tuple(Example(one.text, one.answer, ANSWERS, one.type, one.hops, keys[one.sample_token])
-                     for one in questions)
+    examples = tuple(Example(question.text, question.answer, ANSWERS, question.type, question.hops,
+                             keys[question.sample_token]) for question in questions)
     return TokenDataset(tokens, examples, {keys[token]: conditions_of(frame.description)
                                            for token, frame in frames.items()})
 
@@ -263,29 +267,22 @@ def heading_of(key: str) -> int:
     return int(key.rsplit('/', 1)[-1])
 
 
-def _turned(frame: KeyFrame, turns: int) -> Iterator[KeyFrame]:
-    return (frame.turned(heading * math.tau / turns) for heading in range(turns))
+def twins(scene: str) -> str:
+    """Return the key of scenes that must be on one side of a split: the seed of a simulated scene.
 
-
-def _examples(asked: Mapping[str, Sequence[LabelledQuestion]], seed: int) -> tuple[Example, ...]:
-    """Return balanced examples over all frames, with all answers of NuScenes-QA as choices."""
-    frame_of = {id(question): key for key, questions in asked.items() for question in questions}
-    pool = [question for questions in asked.values() for question in questions]
-    return tuple(Example(question.text, question.answer, ANSWERS, question.type, question.hops,
-                         frame_of[id(question)]) for question in balance(pool, seed, by='text'))
+    Day and night scenes of a seed have the same traffic.  Other scenes are independent.
+    """
+    found = _WORLD_SCENE.match(scene)
+    return found[1] if found else scene
 
 
 def frame_identity(frame: KeyFrame, modality: str) -> str:
-    """Return a sha256 over the bytes of a modality's files and their calibration."""
+    """Return a sha256 of a modality's files and their calibration."""
     digest = hashlib.sha256(frame.token.encode())
     for reading in dataset_reader(modality).readings(frame):
         digest.update(hashlib.sha256(read_sensor_file(reading.path)).digest())
-        digest.update(_calibration(reading))
+        intrinsics = None if reading.intrinsics is None else reading.intrinsics.tolist()
+        digest.update(json.dumps([reading.channel, reading.stamp_ns, intrinsics,
+                                  reading.extrinsics.rotation.tolist(),
+                                  reading.extrinsics.translation.tolist()]).encode())
     return digest.hexdigest()
-
-
-def _calibration(reading: SensorReading) -> bytes:
-    mounting = reading.extrinsics
-    intrinsics = None if reading.intrinsics is None else reading.intrinsics.tolist()
-    return json.dumps([reading.channel, reading.stamp_ns, intrinsics, mounting.rotation.tolist(),
-                       mounting.translation.tolist()]).encode()

@@ -1,4 +1,4 @@
-"""Questions about painted frames: meanings, answers and wordings."""
+"""Questions about painted frames with meanings and answers, in words of the templates and in free words."""
 from __future__ import annotations
 
 import hashlib
@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,20 +30,20 @@ from mpnp_ros.questions.vocabulary import (
 )
 from mpnp_ros.questions.wording import TEMPLATES, TYPES, Description, descriptions
 from mpnp_ros.training.dataset import Example, Frame, TokenDataset
-from mpnp_ros.training.dense_frames import PaintedFrame
+from mpnp_ros.training.painted_frames import PaintedFrame
 
 REACHES = (5., 8., 10., 12., 15., 20., 25.)
 MEANINGS = 'meanings.json'
 WORDINGS = 8
-"""Wordings of each meaning that are read; further frames reuse them."""
+"""Free wordings of each meaning; further frames reuse them."""
 
 
 @dataclass(frozen=True, eq=False)
 class PaintedDataset:
     """Questions about painted frames with their meanings.
 
-    dataset: frames have tokens of one modality.  meanings: of every text in it, and of other wordings.
-    beyond: texts that counts cannot answer.
+    dataset: its frames have tokens of one modality.  meanings: of every text in it, and of other texts.
+    beyond: texts of questions that counts cannot answer.
     """
 
     dataset: TokenDataset
@@ -76,41 +75,57 @@ class PaintedDataset:
         dataset = TokenDataset.load(folder)
         try:
             entries = json.loads((Path(folder) / MEANINGS).read_bytes())
-            meanings = {text: _meaning(entry) for text, entry in entries['meanings'].items()}
+            meanings = {text: Meaning(**{
+                **entry, 'thing': Description(**entry['thing']),
+                'second': None if entry['second'] is None else Description(**entry['second'])})
+                for text, entry in entries['meanings'].items()}
             return cls(dataset, meanings, tuple(entries['beyond']))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DatasetError(f'painted frames {folder} cannot be read ({error}); make them again') from None
 
 
 def ask(painted: PaintedFrame, rng: random.Random, per_kind: int) -> list[tuple[Meaning, str, str]]:
-    """Meanings, their answers and a wording of the templates (empty where none fits) for one frame.
+    """Return meanings, their answers and a wording of the templates (empty where none fits) for one frame.
 
-    per_kind: of each type and hop count at most, and as many again of left and right, and of distances where
-    the tokens carry some.
+    per_kind: maximum of each type and hop count, as many again of left and right, and of distances if the
+    tokens have some.
     """
+    def without_relations(objects: Sequence[AnnotatedObject]) -> Iterator[Fact]:
+        return (fact for fact in SceneFacts(objects, anchors=False)
+                if fact.kind[2] == 'any' and fact.kind[0] != 'comparison')
+
+    def question(fact: Fact, direction: str | None = None,
+                 reach: float | None = None) -> tuple[Meaning, str, str]:
+        named, slots = descriptions(), fact.slots
+        first = named[slots.get('first') or slots.get('things') or slots['thing']]
+        second = named[slots['second']] if 'second' in slots else None
+        meaning = Meaning(fact.kind[0], first, slots.get('relation', direction), second, reach)
+        in_template = direction is None and reach is None
+        return meaning, fact.answer, rng.choice(TEMPLATES[fact.kind]).format(**slots) if in_template else ''
+
     objects = painted.frame.objects
-    asked = [_of_fact(fact, rng) for fact in chosen_facts(SceneFacts(objects, anchors=False), per_kind, rng)]
+    asked = [question(fact) for fact in chosen_facts(SceneFacts(objects, anchors=False), per_kind, rng)]
     for side in SIDES:
         group = [item for item in objects if lies(side, *item.centre[:2])]
-        asked += [_of_fact(fact, rng, direction=side)
-                  for fact in chosen_facts(_plain(group), per_kind // 2, rng)]
+        asked += [question(fact, direction=side)
+                  for fact in chosen_facts(without_relations(group), per_kind // 2, rng)]
     if len(painted.tokens.distance):
         reach, direction = rng.choice(REACHES), rng.choice((None, *SIDES, *RELATIONS))
         group = [item for item in objects if item.distance <= reach
                  and (direction is None or lies(direction, *item.centre[:2]))]
-        asked += [_of_fact(fact, rng, direction=direction, reach=reach)
-                  for fact in chosen_facts(_plain(group), per_kind, rng)]
+        asked += [question(fact, direction=direction, reach=reach)
+                  for fact in chosen_facts(without_relations(group), per_kind, rng)]
     return asked
 
 
 def painted_questions(frames: Iterable[PaintedFrame], seed: int = 0, per_kind: int = 10,
                       of_each_type: int = 0, free: float = 0.65, beyond: int = 0,
                       wordings: int = 0) -> PaintedDataset:
-    """Questions about frames, balanced so that no meaning gives its answer away.
+    """Return questions about frames, balanced so that no meaning gives its answer away.
 
-    of_each_type: so many at most, 0: all.  free: the share in free words; the rest is in words of the
-    templates where there are some.  beyond: how many questions that counts cannot answer.  wordings: how many
-    more texts, whose meanings are drawn from all that can be meant.
+    of_each_type: maximum number of each type; 0: all.  free: share in free words; the others are in words of
+    the templates where one fits.  beyond: number of questions that counts cannot answer.  wordings: number of
+    additional texts, of random meanings.
     """
     tokens: dict[str, Frame] = {}
     rng = random.Random(f'{seed}/questions')
@@ -139,16 +154,16 @@ def painted_questions(frames: Iterable[PaintedFrame], seed: int = 0, per_kind: i
     used = {example.question for example in chosen}
     meanings = {text: meaning for text, meaning in meanings.items() if text in used}
     for _ in range(wordings):
-        meaning = drawn_meaning(rng)
+        meaning = random_meaning(rng)
         meanings.setdefault(say(meaning, rng), meaning)
     return PaintedDataset(TokenDataset(tokens, tuple(chosen)), meanings,
                           tuple(sorted({say_beyond(rng) for _ in range(beyond)} - meanings.keys())))
 
 
-def drawn_meaning(rng: random.Random) -> Meaning:
-    """Any meaning that a question can have: categories, statuses and directions evenly.
+def random_meaning(rng: random.Random) -> Meaning:
+    """Return any meaning that a question can have.
 
-    What is rare in streets is as often asked about as what is not.
+    Categories, statuses and directions are drawn evenly, also those that are rare in streets.
     """
     kind = rng.choice(TYPES)
     direction = rng.choice((None, None, None, *RELATIONS, *SIDES))
@@ -169,9 +184,9 @@ def drawn_meaning(rng: random.Random) -> Meaning:
 
 def target_of(meaning: Meaning, azimuths: np.ndarray,
               distances: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[Description, Description]]:
-    """Where the first two probes should count, 0 or 1: [2, azimuths], [2, distances], and what.
+    """Return where the first two probes should count, 0 or 1: [2, azimuths], [2, distances], and what.
 
-    The second is what things are compared to, elsewhere the same again.
+    The second probe counts what things are compared to; in other questions the same as the first.
     """
     asked = meaning.direction
     direction = np.array([asked is None or lies(asked, math.cos(angle), math.sin(angle))
@@ -181,26 +196,3 @@ def target_of(meaning: Meaning, azimuths: np.ndarray,
         return np.stack([direction] * 2), np.stack([reach] * 2), (meaning.thing, meaning.thing)
     return (np.stack([direction, np.ones_like(direction)]), np.ones((2, len(distances)), np.float32),
             (meaning.thing, meaning.second))
-
-
-def _meaning(entry: Mapping[str, Any]) -> Meaning:
-    """Return the meaning from a dictionary of its fields."""
-    second = entry['second']
-    return Meaning(**{**entry, 'thing': Description(**entry['thing']),
-                      'second': None if second is None else Description(**second)})
-
-
-def _plain(objects: Sequence[AnnotatedObject]) -> Iterator[Fact]:
-    """Return facts about a group of objects, ignoring all others."""
-    return (fact for fact in SceneFacts(objects, anchors=False)
-            if fact.kind[2] == 'any' and fact.kind[0] != 'comparison')
-
-
-def _of_fact(fact: Fact, rng: random.Random, direction: str | None = None,
-             reach: float | None = None) -> tuple[Meaning, str, str]:
-    named, slots = descriptions(), fact.slots
-    first = named[slots.get('first') or slots.get('things') or slots['thing']]
-    second = named[slots['second']] if 'second' in slots else None
-    meaning = Meaning(fact.kind[0], first, slots.get('relation', direction), second, reach)
-    standard = direction is None and reach is None
-    return meaning, fact.answer, rng.choice(TEMPLATES[fact.kind]).format(**slots) if standard else ''

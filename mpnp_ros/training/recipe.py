@@ -15,7 +15,7 @@ from mpnp_ros.options import Options, option
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.training.key_frames import NIGHT_IMAGES
 from mpnp_ros.training.splits import SPLITS
-from mpnp_ros.training.trainer_config import TrainerConfig
+from mpnp_ros.training.trainer import TrainerConfig
 
 if TYPE_CHECKING:
     from mpnp_ros.methods.link import Link
@@ -32,7 +32,7 @@ def counting_options() -> dict[str, Mapping[str, Any]]:
 
 @dataclass(frozen=True)
 class QuestionRecipe(Options):
-    """Options of questions made from boxes; published questions are taken as they are."""
+    """Options of questions generated from annotations; published questions are taken as they are."""
 
     max_distance: float = option(50., 'maximum distance of the objects in questions', unit='m', low=0)
     min_points: int = option(1, 'minimum measured points on an object in questions', low=0)
@@ -43,7 +43,7 @@ class QuestionRecipe(Options):
 
     @property
     def scope(self) -> Scope:
-        """Return the objects that questions are about."""
+        """Return the scope of the questions."""
         return Scope(self.max_distance, self.min_points, self.anchors)
 
 
@@ -61,8 +61,8 @@ class TrainRecipe(Options):
         {}, 'options of the encoder of each modality that are not the default')
     link: Mapping[str, Any] = option(
         {}, 'options of links, as in `for_model` of the configuration of the links of the method')
-    questions: QuestionRecipe = option(QuestionRecipe(), 'what is asked')
-    training: TrainerConfig = option(TrainerConfig(), 'how links learn')
+    questions: QuestionRecipe = option(QuestionRecipe(), 'options of the questions')
+    training: TrainerConfig = option(TrainerConfig(), 'options of the training of links')
     split: str = option('scene', 'held-out data: whole scenes, questions as in nuScenes-QA-mini, or none',
                         choices=SPLITS)
     night_images: str = option('', 'degrade camera images of night scenes as nuScenes-QA-mini does',
@@ -104,24 +104,31 @@ class TrainRecipe(Options):
     def read(self, root: NuScenes, encoders: Sequence[Encoder], qa: Sequence[str | Path] = (),
              scenes: Sequence[str] | None = None,
              progress: Callable[[int, int], None] = lambda done, of: None) -> TokenDataset:
-        """Return the data: published questions if files are given, otherwise generated from boxes.
+        """Return the data: published questions if files are given, otherwise generated ones.
 
-        scenes: names or tokens, default: all.  Several processes encode a share each.
-        progress: called with (encoded key frames, all key frames).
+        qa: files of published questions.  scenes: names or tokens, default: all.  progress: called with
+        (encoded key frames, all key frames).  Several processes encode a share each.
         """
         from mpnp_ros.nuscenes.official_qa import read_nuscenes_qa
-        from mpnp_ros.training.key_frames import check_files, key_frame_dataset, official_dataset
+        from mpnp_ros.training.distributed import DistributedContext
+        from mpnp_ros.training.key_frames import check_files, encode, key_frame_dataset, official_dataset
 
         asked = self.questions
         samples = [sample['token'] for scene in scenes or [record['token'] for record in root.scenes]
                    for sample in root.samples(scene)]
         if qa:
             kept = set(samples)
-            questions = [one for path in qa for one in read_nuscenes_qa(path, root).questions
-                         if one.sample_token in kept]
-            samples = list(dict.fromkeys(one.sample_token for one in questions))
+            questions = [question for path in qa for question in read_nuscenes_qa(path, root).questions
+                         if question.sample_token in kept]
+            samples = list(dict.fromkeys(question.sample_token for question in questions))
         check_files(root, samples, self.modalities)
-        self._encode(root, encoders, samples)
+        processes = DistributedContext.current()
+        if processes.count > 1:  # each process encodes a share into the cache, and waits for the others
+            for token in processes.share(samples):
+                frame = root.key_frame(token)
+                for encoder in encoders:
+                    encode(frame, encoder, night_images=self.night_images)
+            processes.any(False)
 
         def tell(done: int) -> None:
             progress(done, len(samples))
@@ -135,16 +142,3 @@ class TrainRecipe(Options):
     def save(self, path: Path) -> None:
         """Write the YAML file."""
         write_file(path, yaml.safe_dump(self.to_mapping(), sort_keys=False).encode())
-
-    def _encode(self, root: NuScenes, encoders: Sequence[Encoder], samples: Sequence[str]) -> None:
-        """Let each process encode a share into the cache, and wait for the others."""
-        from mpnp_ros.training.distributed import DistributedContext
-        from mpnp_ros.training.key_frames import encode
-
-        processes = DistributedContext.current()
-        if processes.count > 1:
-            for token in processes.share(samples):
-                frame = root.key_frame(token)
-                for encoder in encoders:
-                    encode(frame, encoder, night_images=self.night_images)
-            processes.any(False)

@@ -1,7 +1,7 @@
 """Training and held-out frames or questions.
 
-Splits by scene measure accuracy elsewhere.  The split of nuScenes-QA-mini, by question, does not; it exists
-for comparison with the paper.
+A split by scene measures accuracy in other scenes.  The split of nuScenes-QA-mini, by question, does not; it
+is for comparison with the paper.
 """
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from dataclasses import replace
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.training.dataset import Example, TokenDataset
-from mpnp_ros.training.head_data import twins
-from mpnp_ros.training.key_frames import heading_of, sample_of, scene_of
+from mpnp_ros.training.key_frames import heading_of, sample_of, scene_of, twins
 
 SPLITS = ('scene', 'mini', 'none')
 HELD_OUT_EVERY = 4
@@ -26,7 +25,7 @@ SAME_SCENES_WARNING = ('other headings of the same key frames are on both sides:
 
 
 def split(name: str, dataset: TokenDataset, root: NuScenes) -> tuple[TokenDataset, TokenDataset]:
-    """Return the training and the held-out set by one of SPLITS; with none nothing is held out.
+    """Return the training set and the held-out set by one of SPLITS; with 'none' nothing is held out.
 
     Raises DatasetError if it cannot be split, or if a single frame is held out, which cannot be shuffled.
     """
@@ -40,7 +39,7 @@ def split(name: str, dataset: TokenDataset, root: NuScenes) -> tuple[TokenDatase
 
 
 def held_out(dataset: TokenDataset, every: int = HELD_OUT_EVERY) -> Callable[[str], bool]:
-    """Return the frames to hold out: every 4th scene if there are enough, otherwise every 4th heading.
+    """Return which frames to hold out: every 4th scene if there are enough, otherwise every 4th heading.
 
     Day and night twins of the simulated world count as one scene.  With few scenes and one heading, the last
     scene is held out.  Raises DatasetError for one scene in one heading.
@@ -63,17 +62,19 @@ def shared_scenes(train: TokenDataset, test: TokenDataset) -> set[str]:
 
 
 def mini_split(dataset: TokenDataset, root: NuScenes) -> tuple[TokenDataset, TokenDataset]:
-    """The halves of nuScenes-QA-mini (arXiv:2312.07886), from questions in the order of train file, val file.
+    """Return the halves of nuScenes-QA-mini (arXiv:2312.07886), from questions of the train and the val file.
 
-    The first key frame of each scene is lost, as by a bug in the notebook that made the paper's set.  Night
-    is a description with "Night" in it.  One generator of seed 123 shuffles the questions of the day and
-    then those of the night, and each list is cut in half, as in that notebook; the paper's own numbers
-    (2,229 + 2,229 and 659 + 659) need v1.0-mini and both files.
+    It follows the notebook that made the set of the paper.  The first key frame of each scene is lost, by a
+    bug of the notebook.  Scenes with "Night" in their description are night scenes.  One generator of seed
+    123 shuffles the questions of the day and then those of the night, and each list is cut in half.  The
+    numbers of the paper (2,229 + 2,229 and 659 + 659) need v1.0-mini and both files, the train file first.
     """
     lost = {scene['first_sample_token'] for scene in root.scenes}
     nights = {scene['name'] for scene in root.scenes if 'Night' in scene['description']}
     kept = [example for example in dataset.examples if sample_of(example.frame) not in lost]
-    rng, train, test = random.Random(MINI_SEED), [], []
+    rng = random.Random(MINI_SEED)
+    train: list[Example] = []
+    test: list[Example] = []
     for night in (False, True):
         listed = [example for example in kept if (scene_of(example.frame) in nights) == night]
         rng.shuffle(listed)
@@ -83,6 +84,7 @@ def mini_split(dataset: TokenDataset, root: NuScenes) -> tuple[TokenDataset, Tok
 
 
 def _with(dataset: TokenDataset, examples: Sequence[Example]) -> TokenDataset:
+    """Return some of the examples with their frames."""
     frames = {example.frame for example in examples}
     return replace(dataset, examples=tuple(examples),
                    frames={key: frame for key, frame in dataset.frames.items() if key in frames})

@@ -1,7 +1,7 @@
 """True objects as a modality: an encoder without errors.
 
-Links are developed on these first, and links to sensors start from them.  The channels are those of the
-sensors' heads: expected numbers of objects by category and status.
+Links to true objects are trained first, and links to sensors start from them.  The channels are those of the
+heads of sensors: expected numbers of objects by category and status.
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.questions.generator import Scope, askable
-from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
+from mpnp_ros.questions.key_frame import KeyFrame
 from mpnp_ros.questions.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
 from mpnp_ros.tokens import ModalityTokens
 
@@ -24,16 +24,16 @@ CHANNELS: tuple[tuple[str, str | None], ...] = tuple(
 
 
 def counting(channels: Iterable[tuple[str, str | None]]) -> dict[str, Any]:
-    """Return the options of a link that counts an encoder's channels."""
+    """Return the options of a link that counts the channels of an encoder."""
     names = tuple(category if status is None else f'{category}: {status}' for category, status in channels)
     return {'pooling': 'counting', 'channels': names}
 
 
 class TrueObjects:
-    """An encoder of annotations: one token an object, 1 in its channel, in its direction.
+    """An encoder of annotations: one token for each object, 1 in its channel, in its direction.
 
-    An object whose status is not annotated counts as an equal part of all its category's channels.
-    A frame without objects is one token of zeros without a direction.  See
+    An object without annotated status counts as an equal part of all channels of its category.  A frame
+    without objects is one token of zeros without a direction.  See
     :class:`mpnp_ros.modalities.registry.Encoder`.
     """
 
@@ -57,13 +57,8 @@ class TrueObjects:
         values = np.zeros((max(1, len(objects)), self.token_width), np.float32)
         azimuth = np.full(len(values), np.nan, np.float32)
         for row, item in enumerate(objects):
-            channels = _channels(item)
+            of_category = [place for place, (category, _) in enumerate(CHANNELS) if category == item.category]
+            channels = [place for place in of_category if CHANNELS[place][1] == item.attribute] or of_category
             values[row, channels] = 1 / len(channels)
             azimuth[row] = math.atan2(item.centre[1], item.centre[0])
         return ModalityTokens(self.modality, self.fingerprint, values, azimuth, stamp_ns=frame.stamp_ns)
-
-
-def _channels(item: AnnotatedObject) -> list[int]:
-    known = [place for place, (category, status) in enumerate(CHANNELS)
-             if category == item.category and status == item.attribute]
-    return known or [place for place, (category, _) in enumerate(CHANNELS) if category == item.category]

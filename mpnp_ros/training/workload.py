@@ -20,10 +20,10 @@ SAMPLED = 512
 class Workload:
     """Means over the questions of a training.
 
-    prompt: tokens of a question.  rows: that the true answer needs, from the prompt's last one on.  tree:
-    that all choices need.  decisions: rows on which the model decides.  candidates: tokens that compete
-    there.  questions: about frames, of which so many are different, and in so many different texts.  tokens:
-    modality -> tokens of a frame.
+    prompt: tokens of a question.  rows: needed by the true answer, from the last one of the prompt on.  tree:
+    rows needed by all choices.  decisions: rows on which the model decides.  candidates: tokens that compete
+    there.  questions: their number; texts, frames: numbers of different ones among them.  tokens: modality ->
+    tokens of a frame.
     """
 
     prompt: float
@@ -46,13 +46,16 @@ class Workload:
         if not dataset.examples:
             raise TrainingError('no questions to train on')
         sampled = dataset.sample(SAMPLED, seed).examples
-        read = _Reader(tokenizer, template or PromptTemplate())
-        each = [read(example) for example in sampled]
-        prompt, rows, tree, decisions = (fmean(column) for column in zip(*each, strict=True))
+        counter = _Counter(tokenizer, template or PromptTemplate())
+        counts = [counter(example) for example in sampled]
+        prompt, rows, tree, decisions = (fmean(column) for column in zip(*counts, strict=True))
         texts = {(example.question, example.choices) for example in dataset.examples}
         frames = {example.frame for example in dataset.examples}
-        return cls(prompt, rows, tree, decisions, len(read.candidates), len(dataset.examples), len(texts),
-                   len(frames), _tokens(dataset, sampled))
+        seen = [dataset.frames[example.frame] for example in sampled]
+        tokens = {name: fmean(frame[name].count for frame in seen if name in frame)
+                  for name in dataset.modalities if any(name in frame for frame in seen)}
+        return cls(prompt, rows, tree, decisions, len(counter.candidates), len(dataset.examples), len(texts),
+                   len(frames), tokens)
 
     def distinct_frames(self, batch: int) -> float:
         """Return the mean number of different frames in a batch, drawn without replacement."""
@@ -60,8 +63,8 @@ class Workload:
         return self.frames * (1 - left_out ** (self.questions / self.frames))
 
 
-class _Reader:
-    """Counts one example at a time: prompt, rows, tree and decisions; collects the candidates."""
+class _Counter:
+    """Counts prompt, rows, tree and decisions of an example; collects the candidates of all examples."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: PromptTemplate) -> None:
         self.tokenizer, self.template = tokenizer, template
@@ -83,12 +86,5 @@ class _Reader:
 
 
 def _rows(positions: list[int], prompt: int) -> int:
-    """Return the rows from the prompt's last one to the last position."""
+    """Return the number of rows from the last one of the prompt to the last position."""
     return max((place - prompt + 2 for place in positions), default=1)
-
-
-def _tokens(dataset: TokenDataset, examples: tuple[Example, ...]) -> dict[str, float]:
-    """Return for every modality the tokens of a frame that has it."""
-    frames = [dataset.frames[example.frame] for example in examples]
-    return {name: fmean(frame[name].count for frame in frames if name in frame)
-            for name in dataset.modalities if any(name in frame for frame in frames)}

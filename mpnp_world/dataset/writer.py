@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mpnp_ros.nuscenes.record_chains import link_records
+from mpnp_ros.nuscenes.schema import link_records
 from mpnp_ros.poses import Transform, rotation_about_z
 from mpnp_ros.questions.vocabulary import ATTRIBUTE_OF_NUSCENES
 from mpnp_world.dataset.annotations import Annotation

@@ -16,8 +16,8 @@ from mpnp_ros.adaptation.policy import DISTILLED, LABELLED
 from mpnp_ros.cli.exchanges import Exchange, Score
 from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.files import cache_root, cached_folder, write_file
+from mpnp_ros.questions.balance import Chooser, Majority
 from mpnp_ros.questions.generator import LabelledQuestion, Scope, scene_questions
-from mpnp_ros.questions.majority import Chooser, Majority
 
 CAMERA, LIDAR = 'camera', 'lidar'
 BOTH = (CAMERA, LIDAR)

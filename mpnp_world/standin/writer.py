@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.nuscenes.record_chains import link_records
+from mpnp_ros.nuscenes.schema import link_records
 from mpnp_ros.nuscenes.tables import TABLES
 from mpnp_ros.poses import Transform
 from mpnp_ros.questions.vocabulary import ATTRIBUTE_OF_NUSCENES

@@ -12,11 +12,11 @@ import torch
 
 from mpnp_ros.adaptation import adapter as module
 from mpnp_ros.adaptation.adapter import AdaptationManager
-from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, TRAINED, WORSE, JobProgress, JobResult, JobSpec
-from mpnp_ros.adaptation.job_orders import ModelChoice, Request
+from mpnp_ros.adaptation.job_builder import ModelChoice, Request
 from mpnp_ros.adaptation.job_process import JobProcess
 from mpnp_ros.adaptation.known import LinkInUse
+from mpnp_ros.adaptation.options import AdapterConfig
 from mpnp_ros.adaptation.policy import ModalityCondition
 from mpnp_ros.errors import ConfigurationError, LinksError, TrainingError
 from mpnp_ros.llm.weights import load_language_model

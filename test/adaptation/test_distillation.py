@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mpnp_ros.adaptation.job_training import distilled
+from mpnp_ros.adaptation.job_train import distilled
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.dataset import TokenDataset
 from mpnp_ros.training.evaluation import answers_of, replies_of

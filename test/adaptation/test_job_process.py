@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, RESULT, SPEC, TRAINED, JobProgress, JobResult
+from mpnp_ros.adaptation.job_prepare import read
 from mpnp_ros.adaptation.job_process import JobProcess
-from mpnp_ros.adaptation.job_reading import read
-from mpnp_ros.adaptation.job_training import train
+from mpnp_ros.adaptation.job_train import train
 from mpnp_ros.methods.link_files import load_link, read_manifest
 from mpnp_ros.training.budget import Budget
 

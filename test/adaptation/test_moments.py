@@ -15,8 +15,8 @@ from mpnp_ros.adaptation.moments import (
     FEEDBACK,
     LABELLED,
     BufferedQuestion,
-    Experience,
     Moment,
+    ReplayDataset,
     balanced,
 )
 from mpnp_ros.errors import ConfigurationError
@@ -44,7 +44,7 @@ def asked(text: str = AHEAD, answer: str = 'yes', source: str = LABELLED) -> Buf
 
 
 def test_words_turn_with_the_tokens():
-    dataset = Experience((moment(5, asked(LEFT), asked(OF_BUS, 'no')),)).dataset()
+    dataset = ReplayDataset((moment(5, asked(LEFT), asked(OF_BUS, 'no')),)).dataset()
     found = {(one.frame, one.question): one.answer for one in dataset.examples}
     assert len(dataset.frames) == 6 and len(found) == 7
     assert found['replay/5/001', AHEAD] == found['replay/5/000', LEFT] == 'yes'
@@ -55,7 +55,7 @@ def test_words_turn_with_the_tokens():
 
 
 def test_what_links_are_tried_on_has_answers_whatever_lies_between():
-    lived = Experience(tuple(moment(place, *([asked()] if place % 2 else [asked(answer='', source=ASKED)]))
+    lived = ReplayDataset(tuple(moment(place, *([asked()] if place % 2 else [asked(answer='', source=ASKED)]))
                              for place in range(8)))
     rest, held = lived.halves()
     assert [one.stamp_ns for one in rest.moments] == [1, 5]
@@ -67,7 +67,7 @@ def test_turned_questions_are_true_of_the_turned_tokens():
     for frame in scene_key_frames(5, 2):
         questions = [BufferedQuestion(one.text, one.answer, ANSWERS, one.type, one.hops, LABELLED)
                      for one in scene_questions(frame, per_kind=20, scope=scope)]
-        lived = Experience((Moment(frame.stamp_ns, {'objects': encoder.encode(frame)}, tuple(questions)),))
+        lived = ReplayDataset((Moment(frame.stamp_ns, {'objects': encoder.encode(frame)}, tuple(questions)),))
         dataset = lived.dataset(turns=6)
         assert len(dataset.examples) == 6 * len(questions)
         assert all(one.answer == rule_answer(one.question, dataset.frames[one.frame]['objects'],
@@ -75,7 +75,7 @@ def test_turned_questions_are_true_of_the_turned_tokens():
 
 
 def test_sources_modalities_and_turns_are_chosen():
-    lived = Experience((moment(1, asked(), asked(LEFT, 'no', FEEDBACK), modalities=('camera', 'lidar')),
+    lived = ReplayDataset((moment(1, asked(), asked(LEFT, 'no', FEEDBACK), modalities=('camera', 'lidar')),
                         moment(2, asked('Is it wet?', '', ASKED), modalities=('lidar',)), moment(3)))
     assert {one.question for one in lived.dataset(turns=1).examples} == {AHEAD, LEFT}
     assert [one.answer for one in lived.dataset(sources=[FEEDBACK], turns=2).examples] == ['no', 'no']
@@ -91,7 +91,7 @@ def test_sources_modalities_and_turns_are_chosen():
 
 def test_tokens_of_an_encoder_that_is_gone_are_left_out():
     old, new = moment(1, asked(), modalities=('camera', 'lidar'), encoder='e0'), moment(2, asked())
-    dataset = Experience((old, new)).dataset(turns=1)
+    dataset = ReplayDataset((old, new)).dataset(turns=1)
     assert {key: set(frame) for key, frame in dataset.frames.items()} == {
         'replay/1/000': {'lidar'}, 'replay/2/000': {'camera'}}
 
@@ -100,23 +100,23 @@ def test_tokens_of_an_encoder_that_is_gone_are_left_out():
 @given(st.sets(st.integers(0, 200 * SECOND), max_size=60), st.integers(2, 5), st.floats(1, 20),
        st.floats(0, .4))
 def test_nothing_held_out_is_close_to_the_rest(stamps, every, block, gap):
-    lived = Experience(tuple(moment(stamp) for stamp in sorted(stamps)))
+    lived = ReplayDataset(tuple(moment(stamp) for stamp in sorted(stamps)))
     rest, held = lived.split(every, block, gap)
     kept, out = [one.stamp_ns for one in rest.moments], [one.stamp_ns for one in held.moments]
     assert not set(kept) & set(out)
     assert all(abs(one - other) >= round(gap * SECOND) - 2 for one in kept for other in out)
-    without = Experience(lived.moments[::2]).split(every, block, gap)
+    without = ReplayDataset(lived.moments[::2]).split(every, block, gap)
     assert set(without[0].moments) <= set(rest.moments) and set(without[1].moments) <= set(held.moments)
 
 
 def test_a_quarter_of_a_long_drive_is_held_out():
-    rest, held = Experience(tuple(moment(SECOND * place) for place in range(400))).split()
+    rest, held = ReplayDataset(tuple(moment(SECOND * place) for place in range(400))).split()
     assert (len(rest.moments), len(held.moments)) == (300, 80)
 
 
 def test_every_moment_is_asked_other_questions():
     pool = [asked(f'What is it? {n}', '', ASKED) for n in range(50)]
-    lived = Experience(tuple(moment(place, asked()) for place in range(20)))
+    lived = ReplayDataset(tuple(moment(place, asked()) for place in range(20)))
     new = lived.asking(pool, 5)
     assert all(len(one.questions) == 5 and set(one.questions) <= set(pool) for one in new.moments)
     assert len({one.questions for one in new.moments}) > 10
@@ -125,7 +125,7 @@ def test_every_moment_is_asked_other_questions():
 
 
 def test_no_text_gives_its_answer_away():
-    lived = Experience(tuple(moment(place, asked(answer='yes' if place % 4 else 'no'), asked(LEFT))
+    lived = ReplayDataset(tuple(moment(place, asked(answer='yes' if place % 4 else 'no'), asked(LEFT))
                              for place in range(20)))
     dataset = lived.dataset(turns=1)
     answers = sorted(one.answer for one in balanced(dataset).examples)
@@ -138,6 +138,6 @@ def test_no_text_gives_its_answer_away():
 def test_what_is_seen_badly_is_left_out():
     dark = moment(1, modalities=('camera', 'lidar'))
     camera = replace(dark.tokens['camera'], quality=.2)
-    lived = Experience((replace(dark, tokens={**dark.tokens, 'camera': camera}),))
+    lived = ReplayDataset((replace(dark, tokens={**dark.tokens, 'camera': camera}),))
     assert not lived.together(['camera'], .5).moments
     assert lived.together(['camera'], .2).moments and lived.together(['lidar'], .5).moments

@@ -79,7 +79,7 @@ def test_questions_and_tokens_may_come_later(tmp_path):
     buffer = ReplayBuffer(tmp_path)
     buffer.add({'camera': tokens()}, [question()], 7, ('day', 'clear'))
     buffer.extend(7, [question('How many?', '1', kind='count'), question(source=FEEDBACK, answer='no')])
-    buffer.add_tokens(7, tokens('lidar'))
+    buffer.add({'lidar': tokens('lidar')}, (), 7)
     [moment] = ReplayBuffer.read(tmp_path).moments
     asked = question(source=FEEDBACK, answer='no'), question('How many?', '1', kind='count')
     both = {'camera': tokens(), 'lidar': tokens('lidar')}
@@ -110,12 +110,11 @@ def test_what_is_known_outweighs_what_is_asked(tmp_path):
     assert ReplayBuffer.read(tmp_path).moments[0].questions == (question(answer='no'),)
 
 
-def test_the_nearest_moment_is_found(tmp_path):
+def test_the_buffer_knows_its_moments(tmp_path):
     buffer = ReplayBuffer(tmp_path)
-    assert buffer.nearest(0, 10) is None
-    for stamp in (100, 200, 300):
-        buffer.add({'camera': tokens()}, (), stamp)
-    assert (buffer.nearest(240, 60), buffer.nearest(261, 60), buffer.nearest(361, 60)) == (200, 300, None)
+    assert 100 not in buffer
+    buffer.add({'camera': tokens()}, (), 100)
+    assert 100 in buffer and 101 not in buffer
 
 
 @settings(deadline=None, max_examples=25)

@@ -14,8 +14,8 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 
 from mpnp_ros.bags.mcap import zstd
 from mpnp_ros.bags.messages import message_types
-from mpnp_ros.bags.records import Offered, offered_qos, type_in_full
 from mpnp_ros.bags.storage import Bag
+from mpnp_ros.bags.topics import Offered, offered_qos, type_in_full
 from mpnp_ros.errors import BagError
 
 TYPES = message_types()

@@ -41,10 +41,10 @@ def test_trains_measures_and_saves(train, tmp_path, capsys):
 
 
 def test_what_the_head_can_tell_is_written(train, tmp_path, monkeypatch, capsys):
-    from mpnp_ros.training import sector_scores
+    from mpnp_ros.training import head_scores
 
-    monkeypatch.setattr(sector_scores, 'ENOUGH', 1)
-    monkeypatch.setattr(sector_scores, 'BETTER', -1)
+    monkeypatch.setattr(head_scores, 'ENOUGH', 1)
+    monkeypatch.setattr(head_scores, 'BETTER', -1)
     assert train() == 0
     known = json.loads((tmp_path / 'head/manifest.json').read_text())['known']
     encoder = create_encoder('lidar', {'backbone': 'polar', 'head': str(tmp_path / 'head')})

@@ -15,8 +15,6 @@ from mpnp_ros.questions.generator import (
     LabelledQuestion,
     SceneFacts,
     askable,
-    balance,
-    majority_accuracy,
     scene_questions,
 )
 from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame, turned
@@ -223,35 +221,3 @@ def test_counts_end_at_ten() -> None:
 def test_singular_and_plural(category: str, status: str | None, singular: str, plural: str) -> None:
     description = Description(category, status)
     assert (description.singular, description.plural) == (singular, plural)
-
-
-@pytest.fixture(scope='module')
-def many_questions(real_frame: KeyFrame) -> list[LabelledQuestion]:
-    return [question for step in range(48)
-            for question in scene_questions(real_frame.turned(math.tau * step / 48), per_kind=12)]
-
-
-@pytest.mark.parametrize('by', ['text', 'template'])
-def test_balance_takes_the_shortcut_out(many_questions: list[LabelledQuestion], by: str) -> None:
-    balanced = balance(many_questions, seed=0, by=by)
-    assert len(balanced) > 100
-    assert majority_accuracy(balanced, by) < majority_accuracy(many_questions, by) - .05
-    groups: dict[tuple[str, str], Counter] = {}
-    for question in balanced:
-        key = (question.type, question.text if by == 'text' else question.template)
-        groups.setdefault(key, Counter())[question.answer] += 1
-    for counts in groups.values():
-        (_, first), (_, second), *_ = counts.most_common()
-        assert first == second
-
-
-def test_balance_keeps_order_and_is_repeatable(many_questions: list[LabelledQuestion]) -> None:
-    balanced = balance(many_questions, seed=5)
-    assert balanced == balance(many_questions, seed=5)
-    rest = iter(many_questions)
-    assert all(question in rest for question in balanced)
-
-
-def test_balance_of_nothing() -> None:
-    assert balance([]) == []
-    assert majority_accuracy([]) == 0

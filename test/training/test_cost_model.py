@@ -22,7 +22,7 @@ from mpnp_ros.methods.mpnp.link import LatentLink
 from mpnp_ros.methods.questions import AnsweredQuestion
 from mpnp_ros.methods.registry import create_method, find_method
 from mpnp_ros.training import cost_model
-from mpnp_ros.training.budget import Budget, measure_macs, said
+from mpnp_ros.training.budget import Budget, format_amount, measure_macs
 from mpnp_ros.training.cost_model import Aim, CostModel, Speed, TimedStep, fit_rates, machine_key
 from mpnp_ros.training.dataset import Frame, TokenDataset
 from mpnp_ros.training.speedometer import machine_speed, measure_speed
@@ -197,7 +197,7 @@ def test_memory_that_is_short_makes_batches_smaller_and_steps_more(model: CostMo
 @pytest.mark.parametrize('limit', ['seconds', 'macs', 'bytes'])
 def test_a_budget_for_nothing_useful_is_refused_with_what_would_fit(model: CostModel, limit: str) -> None:
     needed = getattr(model.cost(1, 160, 16) if limit == 'bytes' else model.cost(1, 40, 64), limit)
-    with pytest.raises(BudgetError, match=re.escape(f'take {said(limit, needed)} where')):
+    with pytest.raises(BudgetError, match=re.escape(f'take {format_amount(limit, needed)} where')):
         model.plan(Budget(**{limit: needed * .9}))
     enough = Budget(**{limit: needed * 1.001})
     assert not enough.too_small_for(model.plan(enough))
@@ -261,7 +261,7 @@ def test_measured_again_only_when_old_or_another(tiny_lm: Callable, link: LinkCo
     assert len(measured) == 1
     machine_speed(tiny_lm(), METHOD, link, tmp_path, max_age=-1, measure=measure)
     machine_speed(tiny_lm('opt'), METHOD, link, tmp_path, measure=measure)
-    monkeypatch.setattr(cost_model, '_processor', lambda: 'another processor')
+    monkeypatch.setattr(cost_model.platform, 'machine', lambda: 'another machine')
     machine_speed(tiny_lm(), METHOD, link, tmp_path, measure=measure)
     assert len(measured) == 4
 

@@ -14,7 +14,7 @@ from mpnp_ros.questions.generator import Scope
 from mpnp_ros.questions.phrasing import Meaning
 from mpnp_ros.questions.vocabulary import SIDES, relation
 from mpnp_ros.questions.wording import Description
-from mpnp_ros.training.dense_frames import Painter
+from mpnp_ros.training.painted_frames import Painter
 from mpnp_ros.training.painted_questions import (
     PaintedDataset,
     painted_questions,

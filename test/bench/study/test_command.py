@@ -23,7 +23,7 @@ from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import PolarEncoder
 from mpnp_ros.modalities.lidar.registration import LidarInput
 from mpnp_ros.modalities.vision_weights import load_backbone
-from mpnp_ros.training.pretraining import PretrainingConfig, new_head
+from mpnp_ros.training.head_trainer import PretrainingConfig, new_head
 from mpnp_ros.training.trainer import Trainer
 
 ROWS = {'majority', 'blind', 'rule_camera_day', 'rule_lidar_night', 'camera_day', 'camera_night',

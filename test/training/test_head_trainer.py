@@ -10,7 +10,7 @@ import torch
 
 from mpnp_ros.errors import ConfigurationError, TrainingError
 from mpnp_ros.training.head_data import SectorDataset, SectorTargets
-from mpnp_ros.training.pretraining import (
+from mpnp_ros.training.head_trainer import (
     PretrainingConfig,
     calibrate_counts,
     evaluate_head,

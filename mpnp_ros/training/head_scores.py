@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mpnp_ros.modalities.geometry import SECTORS
 from mpnp_ros.modalities.heads import Channel
+from mpnp_ros.tokens import SECTORS
 
 DIRECTIONS = 6
 ENOUGH = 10
-"""Number of sixths with a channel for it to count as known."""
+"""Number of sixths that contain a channel, from which on the head may know it."""
 BETTER = 0.1
-"""Minimum way from chance to perfect of a known channel's average precision."""
+"""Minimum gain of the average precision of a known channel over chance, as a share of the possible gain."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class ChannelScore:
     present: int
 
     @property
-    def told(self) -> bool:
-        """Return whether the head can tell the channel, see ENOUGH and BETTER.
+    def known(self) -> bool:
+        """Return whether the head knows the channel, see ENOUGH and BETTER.
 
         A status guessed from the category counts if it is right often enough; the expected numbers contain
         its uncertainty.
@@ -47,11 +47,11 @@ class ChannelScore:
 class SectorScores:
     """Scores on some frames.
 
-    precision: average precision of presence by category.  count_error: mean absolute error of the number of
-    a category in a direction; constant_count_error: that of always saying the mean.  status: share of
-    statuses that are right where a direction holds one object of a category; common_status: that of always
-    saying its most common one.  explained: share of the deviance of the counts by sector that the head
-    explains; below 0 it is worse than the mean.  channels: how well each is found by itself.
+    precision: average precision of presence by category.  prevalence: precision of chance by category.
+    count_error: mean absolute error of the number of a category in a direction; constant_count_error: that of
+    the mean number.  status: share of right statuses where a direction holds one object of a category;
+    common_status: that of the most common status.  explained: share of the deviance of the counts by sector
+    that the head explains; below 0 it is worse than the mean.  channels: scores of each channel.
     """
 
     precision: Mapping[str, float]
@@ -69,7 +69,7 @@ class SectorScores:
         return sum(self.precision.values()) / max(1, len(self.precision))
 
     def table(self) -> str:
-        """Return several lines of text."""
+        """Return the scores as lines of text."""
         rows = [f'  {name:21} {value:.3f}  {self.prevalence[name]:.3f}'
                 for name, value in self.precision.items()]
         return '\n'.join([
@@ -79,7 +79,7 @@ class SectorScores:
             f'deviance explained {self.explained:.3f}'])
 
     def to_dict(self) -> dict[str, float]:
-        """Return a flat dictionary for a manifest."""
+        """Return the scores as a flat dictionary for a manifest."""
         numbers = {name: value for name, value in vars(self).items() if isinstance(value, float)}
         numbers |= {'mean_precision': self.mean_precision}
         numbers |= {f'precision of {name}': value for name, value in self.precision.items()}
@@ -87,7 +87,7 @@ class SectorScores:
 
 
 def score_sectors(rates: Tensor, counts: Tensor, channels: Sequence[Channel]) -> SectorScores:
-    """Compare expected numbers with true ones, both [N, SECTORS, C]."""
+    """Return the scores of expected numbers against true ones, both [N, SECTORS, C]."""
     names = list(dict.fromkeys(category for category, _ in channels))
     groups = [[place for place, (category, _) in enumerate(channels) if category == name] for name in names]
     expected, true = by_direction(rates), by_direction(counts)
@@ -95,7 +95,13 @@ def score_sectors(rates: Tensor, counts: Tensor, channels: Sequence[Channel]) ->
     there = torch.stack([true[..., group].sum(-1) for group in groups], -1).flatten(0, 1)
     present = there > 0.5
     occurring = [place for place in range(len(names)) if present[:, place].any()]
-    status, common = _status_shares(expected, true, groups)
+    right = common = total = 0  # statuses: those of the likeliest one, and of the most common one
+    for group in (group for group in groups if len(group) > 1):
+        single = (true[..., group].sum(-1) == 1) & (true[..., group].amax(-1) == 1)
+        answers = true[..., group][single].argmax(-1)
+        right += (expected[..., group][single].argmax(-1) == answers).sum().item()
+        common += answers.bincount().max().item() if len(answers) else 0
+        total += len(answers)
     by_channel = {
         channel: ChannelScore(average_precision(scores, holds), holds.float().mean().item(), int(holds.sum()))
         for channel, scores, holds in zip(channels, expected.flatten(0, 1).T, true.flatten(0, 1).T > 0.5,
@@ -103,13 +109,14 @@ def score_sectors(rates: Tensor, counts: Tensor, channels: Sequence[Channel]) ->
     return SectorScores(
         {names[place]: average_precision(found[:, place], present[:, place]) for place in occurring},
         {names[place]: present[:, place].float().mean().item() for place in occurring},
-        (found - there).abs().mean().item(), (there.mean(0) - there).abs().mean().item(), status, common,
-        explained_deviance(rates, counts), by_channel)
+        (found - there).abs().mean().item(), (there.mean(0) - there).abs().mean().item(),
+        right / max(1, total), common / max(1, total), explained_deviance(rates, counts), by_channel)
 
 
 def by_direction(values: Tensor) -> Tensor:
-    """Sums over the six directions of NuScenes-QA, counter-clockwise from back right: [N, SECTORS, C] ->
-    [N, 6, C].
+    """Return sums over the six directions of NuScenes-QA: [N, SECTORS, C] -> [N, 6, C].
+
+    They run counter-clockwise from back right.
     """
     width = SECTORS // DIRECTIONS
     return values.roll(-width // 2, 1).unflatten(1, (DIRECTIONS, width)).sum(2)
@@ -123,24 +130,10 @@ def average_precision(scores: Tensor, truth: Tensor) -> float:
 
 
 def explained_deviance(rates: Tensor, counts: Tensor) -> float:
-    """1 - the Poisson deviance of rates over that of the mean of each channel; 0 where it has none."""
-    mean = counts.mean((0, 1)).expand_as(counts)
-    reference = _deviance(mean, counts)
-    return 1 - _deviance(rates, counts) / reference if reference > 0 else 0.0
+    """Return 1 - the Poisson deviance of rates over that of the mean of each channel; 0 if that has none."""
+    def deviance(rates: Tensor) -> float:
+        return 2 * (torch.xlogy(counts, counts) - torch.xlogy(counts, rates.clamp(min=1e-9))
+                    - counts + rates).sum().item()
 
-
-def _deviance(rates: Tensor, counts: Tensor) -> float:
-    return 2 * (torch.xlogy(counts, counts) - torch.xlogy(counts, rates.clamp(min=1e-9))
-                - counts + rates).sum().item()
-
-
-def _status_shares(expected: Tensor, true: Tensor, groups: Sequence[Sequence[int]]) -> tuple[float, float]:
-    """Return the shares of right statuses: the likeliest one, and the most common one of each category."""
-    right = common = total = 0
-    for group in (group for group in groups if len(group) > 1):
-        single = (true[..., group].sum(-1) == 1) & (true[..., group].amax(-1) == 1)
-        answers = true[..., group][single].argmax(-1)
-        right += (expected[..., group][single].argmax(-1) == answers).sum().item()
-        common += answers.bincount().max().item() if len(answers) else 0
-        total += len(answers)
-    return right / max(1, total), common / max(1, total)
+    reference = deviance(counts.mean((0, 1)).expand_as(counts))
+    return 1 - deviance(rates) / reference if reference > 0 else 0.0

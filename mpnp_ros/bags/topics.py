@@ -1,4 +1,4 @@
-"""Topics of a storage file, in the same form for every format.
+"""Topics of a storage file, in one form for all formats.
 
 Recorders write types and QoS in several ways. They are read leniently, because one invalid entry must not
 make a bag unusable.
@@ -54,7 +54,7 @@ class RecordedTopic:
 
 
 def type_in_full(name: str) -> str:
-    """A type as ``std_msgs/msg/String``; bags before Dashing omit ``msg``, DDS tools use colons."""
+    """Return a type as ``std_msgs/msg/String``; bags before Dashing omit ``msg``, DDS tools use colons."""
     if match := re.fullmatch(r'(\w+)::(\w+)::dds_::(\w+)_', name):
         return '/'.join(match.groups())
     parts = name.split('/')
@@ -62,9 +62,9 @@ def type_in_full(name: str) -> str:
 
 
 def offered_qos(profiles: object) -> Offered:
-    """The QoS of ``offered_qos_profiles``: YAML text or a list, with numbers (to Iron) or words (from Jazzy).
+    """Return the QoS of ``offered_qos_profiles``; unreadable profiles count as unknown.
 
-    Unreadable profiles count as unknown.
+    profiles: YAML text or a list, with numbers (up to Iron) or words (from Jazzy on).
     """
     if isinstance(profiles, str | bytes):
         try:
@@ -76,12 +76,11 @@ def offered_qos(profiles: object) -> Offered:
     if not isinstance(profiles, Iterable) or isinstance(profiles, str):
         return Offered()
     found = [profile for profile in profiles if isinstance(profile, dict)]
-    durability = [_word(profile.get('durability')) for profile in found]
-    reliability = [_word(profile.get('reliability')) for profile in found]
-    return Offered(bool(found), any(word in ('1', 'transient_local') for word in durability),
-                   bool(found) and all(word in ('2', 'best_effort') for word in reliability))
 
+    def words(policy: str) -> list[str]:
+        """Values as transient_local, RMW_QOS_POLICY_DURABILITY_TRANSIENT_LOCAL too; numbers as text."""
+        return [re.sub(r'^rmw_qos_policy_[a-z]+?_(?=[a-z])', '', str(profile.get(policy)).strip().lower())
+                for profile in found]
 
-def _word(value: object) -> str:
-    """``RMW_QOS_POLICY_DURABILITY_TRANSIENT_LOCAL`` and ``transient_local`` alike; numbers as text."""
-    return re.sub(r'^rmw_qos_policy_[a-z]+?_(?=[a-z])', '', str(value).strip().lower())
+    return Offered(bool(found), any(word in ('1', 'transient_local') for word in words('durability')),
+                   bool(found) and all(word in ('2', 'best_effort') for word in words('reliability')))

@@ -8,7 +8,7 @@ from mpnp_ros.adaptation.policy import DISTILLED, LABELLED, PolicyLimits
 from mpnp_ros.adaptation.replay_buffer import Limits
 from mpnp_ros.options import Options, option
 from mpnp_ros.training.budget import Budget
-from mpnp_ros.training.trainer_config import TrainerConfig
+from mpnp_ros.training.trainer import TrainerConfig
 
 MB = 1_000_000
 
@@ -88,13 +88,14 @@ class AdapterConfig(Options):
 
     @property
     def policy(self) -> PolicyLimits:
-        """Return the limits of the policy; generated questions count as the moments they are about."""
+        """Return the limits of the policy."""
         return PolicyLimits(
-            automatic=self.automatic, copy_links=self.copy_links, least_tried=self.min_trial_questions,
-            linked_blocks=self.linked_blocks, settle=self.min_healthy_duration,
-            least_labelled=math.inf if self.supervision == DISTILLED else self.min_labelled_questions,
-            least_paired=math.inf if self.supervision == LABELLED else self.min_paired_moments,
-            between=self.min_interval, retry=self.retry_delay, drop=self.retrain_accuracy_drop)
+            automatic=self.automatic, copy_links=self.copy_links, linked_blocks=self.linked_blocks,
+            min_trial_questions=self.min_trial_questions,
+            min_labelled_questions=math.inf if self.supervision == DISTILLED else self.min_labelled_questions,
+            min_paired_moments=math.inf if self.supervision == LABELLED else self.min_paired_moments,
+            min_interval=self.min_interval, min_healthy_duration=self.min_healthy_duration,
+            retry_delay=self.retry_delay, retrain_accuracy_drop=self.retrain_accuracy_drop)
 
     @property
     def replay(self) -> Limits:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpnp_ros.bags.messages import MessageFactory, message_types
-from mpnp_ros.bags.restamp import StampShifter
+from mpnp_ros.bags.types import StampShifter
 from mpnp_ros.poses import Transform
 
 TYPES = message_types()

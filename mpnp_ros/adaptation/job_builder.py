@@ -1,12 +1,12 @@
-"""From a decision or request to a job."""
+"""Builds the spec of a training job from a decision of the policy or from a request."""
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.job import JobSpec, NewLink
 from mpnp_ros.adaptation.known import LinkCatalogue, ObservedState
+from mpnp_ros.adaptation.options import AdapterConfig
 from mpnp_ros.adaptation.policy import DISTILLED, HEALTHY, LABELLED, AvailableData, Decision, Plug, Train
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.errors import ConfigurationError, TrainingError
@@ -30,7 +30,7 @@ class ModelChoice:
 class Request:
     """A requested adaptation.
 
-    modalities: empty: those that the policy finds missing, otherwise all healthy ones.  supervision:
+    modalities: empty: those whose links the policy finds missing, otherwise all healthy ones.  supervision:
     LABELLED, DISTILLED, or empty for the one with enough data.  linked_blocks: 0: as configured.
     """
 
@@ -40,45 +40,52 @@ class Request:
     budget: Budget = Budget()
 
 
-class JobOrders:
-    """Makes job specs from the current state of the modalities.
+class JobBuilder:
+    """Builds job specs from the current state of the modalities.
 
-    starts: folders of links that new links may start from, besides those in use and in the store.
+    initial_links: folders of links from which new links may start, besides those in use and in the store.
     All methods raise TrainingError with the reason if training is not possible.
     """
 
     def __init__(self, config: AdapterConfig, model: ModelChoice, buffer: ReplayBuffer, store: LinkStore,
-                 starts: Sequence[str], observed: ObservedState) -> None:
+                 initial_links: Sequence[str], observed: ObservedState) -> None:
         self.config, self.model, self.buffer, self.store = config, model, buffer, store
-        self.starts, self.observed = starts, observed
+        self.initial_links, self.observed = initial_links, observed
 
-    def decided(self, action: Train) -> JobSpec:
+    def for_action(self, action: Train) -> JobSpec:
         """Return the job of a decision of the policy."""
         teachers = (action.teacher,) if action.teacher else ()
         return replace(self._spec((action.modality,), action.supervision, teachers), only_try=action.only_try)
 
-    def requested(self, request: Request, decision: Decision) -> JobSpec:
+    def for_request(self, request: Request, decision: Decision) -> JobSpec:
         """Return the job of a request; decision: the newest one."""
-        modalities = tuple(dict.fromkeys(request.modalities)) or self._wanting(decision)
+        modalities = tuple(dict.fromkeys(request.modalities))
+        if not modalities:
+            missing = [action.modality for action in decision.actions if not isinstance(action, Plug)]
+            healthy = [name for name, condition in self.observed.conditions.items()
+                       if condition.state == HEALTHY and condition.encoder]
+            modalities = tuple(missing or healthy)
+        if not modalities:
+            raise TrainingError('no healthy modality; start a sensor, or name the modalities')
         spec = self._spec(modalities, *self._supervision(modalities, request.supervision))
         return replace(spec, budget=request.budget.or_else(spec.budget),
                        linked_blocks=request.linked_blocks or spec.linked_blocks)
 
-    def lessons(self, modality: str) -> AvailableData:
-        """Return the buffer's training data of a modality for its present encoder; moments are pairs."""
+    def available_data(self, modality: str) -> AvailableData:
+        """Return the training data of a modality in the buffer, for its present encoder."""
         condition = self.observed.conditions.get(modality)
         encoder = condition.encoder if condition else ''
         return AvailableData(self.buffer.labelled(modality, encoder),
                              self.buffer.moments_with(modality, encoder))
 
-    def alike(self, modality: str, catalogue: LinkCatalogue) -> str:
-        """The folder of links that count what a modality's tokens count; empty where there are none.
+    def copy_source(self, modality: str, catalogue: LinkCatalogue) -> str:
+        """Return the folder of links that count what the tokens of a modality count; empty if none do.
 
-        Links in use come first: what is copied from them counts together with them.
+        Links in use come first, because a copy of them counts together with them.
         """
         if modality not in self.observed.counting:
             return ''
-        new = self._new(modality)
+        new = self._new_link(modality)
         used = {link.path for link in self.observed.in_use.values()}
         for path in sorted(new.starts, key=lambda path: path not in used):
             manifest = catalogue.manifest(path)
@@ -88,27 +95,17 @@ class JobOrders:
                 return path
         return ''
 
-    def _wanting(self, decision: Decision) -> tuple[str, ...]:
-        """Return the modalities that the policy finds missing, otherwise all healthy ones."""
-        missing = [action.modality for action in decision.actions if not isinstance(action, Plug)]
-        healthy = [name for name, one in self.observed.conditions.items()
-                   if one.state == HEALTHY and one.encoder]
-        found = tuple(missing) or tuple(healthy)
-        if not found:
-            raise TrainingError('no healthy modality; start a sensor, or name the modalities')
-        return found
-
     def _supervision(self, modalities: Sequence[str], wanted: str) -> tuple[str, tuple[str, ...]]:
         """Return the supervision and the teachers."""
         if wanted not in ('', LABELLED, DISTILLED):
             raise ConfigurationError(f'supervision is {wanted!r}; use {LABELLED}, {DISTILLED} or nothing')
-        lessons = [self.lessons(name) for name in modalities]
-        labelled, least = min(one.labelled for one in lessons), self.config.min_labelled_questions
+        available = [self.available_data(name) for name in modalities]
+        labelled, least = min(data.labelled for data in available), self.config.min_labelled_questions
         if wanted != DISTILLED and (wanted or labelled >= least):
             return LABELLED, ()
-        common = {other: min(one.paired.get(other, 0) for one in lessons)
+        common = {other: min(data.paired.get(other, 0) for data in available)
                   for other in self.observed.in_use if other not in modalities}
-        teacher = max(common, key=common.get, default='')
+        teacher = max(common, key=lambda other: common[other], default='')
         if not teacher or common[teacher] < self.config.min_paired_moments:
             raise TrainingError(
                 f'too little to train {" and ".join(modalities)} on: {labelled} of {least} labelled '
@@ -118,34 +115,27 @@ class JobOrders:
 
     def _spec(self, modalities: Sequence[str], supervision: str, teachers: tuple[str, ...]) -> JobSpec:
         """Return the spec with the configured limits."""
-        config, model, in_use = self.config, self.model, self.observed.in_use.values()
-        beside = [link.path for link in in_use if link.path and link.modality not in modalities
-                  and self._helps(link.modality, teachers)]
+        config, model, in_use = self.config, self.model, self.observed.in_use
+        conditions = self.observed.conditions
+        # new links are trained beside those of teachers and of healthy modalities
+        beside = [link.path for name, link in in_use.items() if link.path and name not in modalities and (
+            name in teachers or (name in conditions and conditions[name].state == HEALTHY))]
+        # initial links are not worth offering if links in use read all tokens already
+        in_use_already = all(name in in_use and name in conditions
+                             and in_use[name].encoder == conditions[name].encoder for name in modalities)
         return JobSpec(
-            tuple(self._new(name) for name in modalities), str(self.buffer.folder), str(self.store.folder),
-            str(cache_root() / 'questions'), tuple(beside), supervision, teachers, config.confidence,
-            config.budget, config.training, config.scratch_learning_rate, config.headings_per_frame,
-            config.max_questions, config.max_held_out_questions, config.max_distinct_questions,
-            self._offers_starts(modalities), language_model=model.llm, linked_blocks=config.linked_blocks,
-            each=config.questions_per_moment, method=model.method, device=model.device, dtype=model.dtype,
-            threads=config.threads, niceness=config.niceness)
+            new=tuple(self._new_link(name) for name in modalities), buffer=str(self.buffer.folder),
+            store=str(self.store.folder), questions=str(cache_root() / 'questions'), beside=tuple(beside),
+            supervision=supervision, teachers=teachers, confidence=config.confidence, budget=config.budget,
+            training=config.training, anew_learning_rate=config.scratch_learning_rate,
+            turns=config.headings_per_frame, most_questions=config.max_questions,
+            most_held_out=config.max_held_out_questions, most_texts=config.max_distinct_questions,
+            offer_starts=config.offer_starts and not in_use_already, language_model=model.llm,
+            linked_blocks=config.linked_blocks, each=config.questions_per_moment, method=model.method,
+            device=model.device, dtype=model.dtype, threads=config.threads, niceness=config.niceness)
 
-    def _offers_starts(self, modalities: Sequence[str]) -> bool:
-        """Return whether the start is worth using during training: not if it is in use already."""
-        return self.config.offer_starts and not all(map(self._is_read, modalities))
-
-    def _is_read(self, modality: str) -> bool:
-        """Return whether links in use read its tokens."""
-        link, condition = self.observed.in_use.get(modality), self.observed.conditions.get(modality)
-        return link is not None and condition is not None and link.encoder == condition.encoder
-
-    def _helps(self, modality: str, teachers: Sequence[str]) -> bool:
-        """Return whether new links are trained beside those of a modality: it teaches, or is healthy."""
-        condition = self.observed.conditions.get(modality)
-        return modality in teachers or (condition is not None and condition.state == HEALTHY)
-
-    def _new(self, modality: str) -> NewLink:
-        """Return a link to train with its possible starts, the most similar first."""
+    def _new_link(self, modality: str) -> NewLink:
+        """Return a link to train with its possible initial links, the most similar first."""
         condition, width = self.observed.conditions.get(modality), self.observed.widths.get(modality)
         if condition is None or not condition.encoder or width is None:
             raise TrainingError(f'no {modality} tokens received; start its encoder')
@@ -154,5 +144,5 @@ class JobOrders:
             return NewLink(modality, condition.encoder, width, (own.path,))
         others = [link.path for name, link in self.observed.in_use.items() if name != modality and link.path]
         stored = [str(link.path) for link in reversed(self.store.list(modality))][:1]
-        starts = tuple(dict.fromkeys([*stored, *others, *self.starts]))
+        starts = tuple(dict.fromkeys([*stored, *others, *self.initial_links]))
         return NewLink(modality, condition.encoder, width, starts)

@@ -1,9 +1,9 @@
-"""Teaching a link to count, without the language model's upper blocks.
+"""Training of the reader of a counting link, without the upper blocks of the language model.
 
-First the words: the meaning of training questions is known, so the probes learn their directions, distances
-and categories, and which questions counts cannot answer.  Then the numbers: a linear classifier, discarded
-afterwards, answers from the entries.  The language model only reads each text once, so this takes minutes;
-learning through its upper blocks takes hours.
+The first stage is about words: the meaning of training questions is known, so the probes learn their
+directions, distances and categories, and which questions counts cannot answer.  The second stage is about
+numbers: a linear classifier, discarded afterwards, answers from the entries.  The language model only reads
+each text once, so this takes minutes; training through its upper blocks takes hours.
 """
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from mpnp_ros.errors import TrainingError
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.methods.link import TokenBatch
 from mpnp_ros.methods.method import Method
-from mpnp_ros.methods.mpnp.counting import EDGES, SUPERVISED
+from mpnp_ros.methods.mpnp.counting import EDGES, SUPERVISED, CountingPooling
 from mpnp_ros.methods.mpnp.link import LatentLink, Question
 from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.options import Options, option
@@ -42,7 +43,7 @@ CHECKPOINT_EVERY = 200
 
 @dataclass(frozen=True)
 class ReaderConfig(Options):
-    """How a reader learns: the first stage learns from texts, the second from questions about frames.
+    """Options of a training: of a first stage on texts, and of a second on questions about frames.
 
     Rates fall on half a cosine after `warm_up` steps.
     """
@@ -55,11 +56,11 @@ class ReaderConfig(Options):
     number_rate: float = option(1e-3, 'highest learning rate of the second stage', low=1e-30)
     warm_up: int = option(60, 'steps over which rates rise', low=0)
     words_still: float = option(
-        0.05, "share of the second stage's rate at which words go on learning in it", low=0)
+        0.05, 'learning rate of the words in the second stage, as a share of its rate', low=0)
     dropout: float = option(
-        0.15, 'share of what is read of texts that is left out in the first stage', low=0, high=.999)
-    meaning: float = option(1.0, 'weight of what questions mean in the second stage', low=0)
-    beyond: int = option(8, 'one question in so many is one that counts cannot answer', low=1)
+        0.15, 'dropout on the states of texts in the first stage', low=0, high=.999)
+    meaning: float = option(1.0, 'weight of the loss of meanings in the second stage', low=0)
+    beyond: int = option(8, 'questions per question that counts cannot answer', low=1)
     weight_decay: float = option(0.01, 'weight decay', low=0)
     clip: float = option(1.0, 'largest norm of the gradient', low=1e-30)
     seed: int = option(0, 'random seed')
@@ -67,7 +68,7 @@ class ReaderConfig(Options):
 
 @dataclass(frozen=True)
 class ReaderStep:
-    """One step as it is reported: stage, number (from 1) of how many, and loss.
+    """Progress after one step: stage, its number from 1, number of steps, and loss.
 
     stage: 'reading', which has no loss, 'words' or 'numbers'.
     """
@@ -81,7 +82,7 @@ class ReaderStep:
 class ReaderTraining:
     """One training of the reader of a plugged link.
 
-    Raises TrainingError for a link that does not count, or that was made to choose channel by channel.
+    Raises TrainingError for a link that does not count, or that chooses channel by channel.
     """
 
     def __init__(self, method: Method, modality: str, data: PaintedDataset,
@@ -89,12 +90,14 @@ class ReaderTraining:
                  states: dict[str, torch.Tensor] | None = None) -> None:
         """checkpoint: folder from which a stopped training resumes.
 
-        states: texts that the language model has read; new ones are added for the next training.
+        states: states of texts that the language model has read; new ones are added for the next training.
         """
-        self.link: LatentLink = method.links()[modality]
-        if (self.link.config.pooling, self.link.config.masks) != ('counting', 'sorts'):
+        link = method.links()[modality]
+        if not (isinstance(link, LatentLink) and isinstance(link.pooling, CountingPooling)
+                and link.config.masks == 'sorts'):
             raise TrainingError(f'the {modality} link does not count by sort; make it with pooling: counting '
                                 'and masks: sorts')
+        self.link, self.pooling = link, link.pooling
         self.method, self.modality, self.data = method, modality, data
         self.config = config or ReaderConfig()
         self.folder = None if checkpoint is None else Path(checkpoint)
@@ -111,29 +114,30 @@ class ReaderTraining:
 
     def run(self, progress: Callable[[ReaderStep], None] = lambda step: None,
             cancelled: Callable[[], bool] = lambda: False) -> bool:
-        """Train; False if cancelled.  A stopped training resumes from its checkpoint."""
-        if not self._read(progress, cancelled):
+        """Train; return False if cancelled.  A stopped training resumes from its checkpoint."""
+        if not self._read_texts(progress, cancelled):
             return False
         sample = random.Random(self.config.seed).sample(self.texts, min(512, len(self.texts)))
         self.link.calibrate([self._question(sample)], None)
-        stages = (('words', self.config.word_steps, self.config.word_rate, self._words()),
-                  ('numbers', self.config.number_steps, self.config.number_rate, self._numbers()))
+        stages = (('words', self.config.word_steps, self.config.word_rate, self._word_loss()),
+                  ('numbers', self.config.number_steps, self.config.number_rate, self._number_loss()))
         with torch.random.fork_rng(devices=[]):
             return all(self._stage(*stage, progress, cancelled) for stage in stages)
 
     def _stage(self, name: str, steps: int, rate: float, loss_of: Callable[[int], torch.Tensor],
                progress: Callable[[ReaderStep], None], cancelled: Callable[[], bool]) -> bool:
-        config, pooling = self.config, self.link.pooling
+        """Train one stage; return False if cancelled."""
+        config, pooling = self.config, self.pooling
         parts = {self.modality: self.link, 'classifier': self.classifier, 'types': self.types}
         words = [*pooling.probes.parameters(), *pooling.answerable.parameters(), *self.types.parameters()]
-        known = {id(one) for one in words}
-        numbers = [one for one in (*pooling.parameters(), *self.classifier.parameters())
-                   if id(one) not in known]
-        groups = [{'params': words, 'full_rate': rate}]
+        of_words = {id(parameter) for parameter in words}
+        numbers = [parameter for parameter in (*pooling.parameters(), *self.classifier.parameters())
+                   if id(parameter) not in of_words]
+        groups: list[dict[str, Any]] = [{'params': words, 'full_rate': rate}]
         if name == 'numbers':
             groups = [{'params': words, 'full_rate': rate * config.words_still},
                       {'params': numbers, 'full_rate': rate}]
-        parameters = [one for group in groups for one in group['params']]
+        parameters = [parameter for group in groups for parameter in group['params']]
         optimiser = torch.optim.AdamW(groups, lr=rate, weight_decay=config.weight_decay, fused=True)
         folder = None if self.folder is None else self.folder / name
         state = TrainingState()
@@ -162,55 +166,56 @@ class ReaderTraining:
             progress(ReaderStep(name, state.step, steps, state.losses[-1]))
         return True
 
-    def _words(self) -> Callable[[int], torch.Tensor]:
-        """The loss of the first stage at a step."""
+    def _word_loss(self) -> Callable[[int], torch.Tensor]:
+        """Return the loss of the first stage as a function of the step."""
         plan = self._plan(self.texts, self.config.word_batch)
 
         def loss(step: int) -> torch.Tensor:
-            batch, probes = [self.texts[place] for place in plan[step]], self.link.pooling.probes
+            batch, probes = [self.texts[place] for place in plan[step]], self.pooling.probes
             torch.manual_seed(self.config.seed + step)
             probes.dropout = self.config.dropout
             try:
-                return self._meaning(batch, self._asked(batch, step))
+                return self._meaning_loss(batch, self._asked(batch, step))
             finally:
                 probes.dropout = 0.
         return loss
 
-    def _numbers(self) -> Callable[[int], torch.Tensor]:
-        """The loss of the second stage at a step."""
-        plan = self._plan([one.question for one in self.examples], self.config.number_batch)
+    def _number_loss(self) -> Callable[[int], torch.Tensor]:
+        """Return the loss of the second stage as a function of the step."""
+        plan = self._plan([example.question for example in self.examples], self.config.number_batch)
 
         def loss(step: int) -> torch.Tensor:
             batch = [self.examples[place] for place in plan[step]]
-            texts = [one.question for one in batch]
+            texts = [example.question for example in batch]
             asked = self._asked(texts, step)
-            tokens = TokenBatch.stack([self.data.dataset.frames[one.frame][self.modality] for one in batch],
-                                      self.method.lm.device)
-            known, pooling = asked[:len(batch)], self.link.pooling
+            tokens = TokenBatch.stack([self.data.dataset.frames[example.frame][self.modality]
+                                       for example in batch], self.method.lm.device)
+            known, pooling = asked[:len(batch)], self.pooling
             entries = pooling.entries_of(pooling.tally(self.link.count(tokens), known), known)
-            answers = torch.tensor([ANSWERS.index(one.answer) for one in batch], device=entries.device)
+            answers = torch.tensor([ANSWERS.index(example.answer) for example in batch],
+                                   device=entries.device)
             return (cross_entropy(self.classifier(entries.flatten(1)), answers)
-                    + self.config.meaning * self._meaning(texts, asked))
+                    + self.config.meaning * self._meaning_loss(texts, asked))
         return loss
 
     def _asked(self, texts: Sequence[str], step: int) -> torch.Tensor:
         """Return the probes of some texts, followed by those of questions that counts cannot answer."""
         rng = random.Random(f'{self.config.seed}/{step}')
         count = min(len(self.beyond), max(1, len(texts) // self.config.beyond))
-        return self.link.pooling.probes(*self._question([*texts, *rng.sample(self.beyond, count)]))
+        return self.pooling.probes(*self._question([*texts, *rng.sample(self.beyond, count)]))
 
-    def _meaning(self, texts: Sequence[str], asked: torch.Tensor) -> torch.Tensor:
+    def _meaning_loss(self, texts: Sequence[str], asked: torch.Tensor) -> torch.Tensor:
         """Return the loss of meanings, of question types and of answerability by counts."""
         meanings = [self.data.meanings[text] for text in texts]
         together = (torch.stack(parts) for parts in zip(*map(self._target, meanings), strict=True))
-        types = torch.tensor([TYPES.index(one.type) for one in meanings], device=asked.device)
-        known, pooling = asked[:len(texts)], self.link.pooling
+        types = torch.tensor([TYPES.index(meaning.type) for meaning in meanings], device=asked.device)
+        known, pooling = asked[:len(texts)], self.pooling
         answerable = (torch.arange(len(asked), device=asked.device) < len(texts)).float()
         return (pooling.supervision(known, *together) + cross_entropy(self.types(known.flatten(1)), types)
                 + binary_cross_entropy_with_logits(pooling.can_answer(asked), answerable))
 
-    def _read(self, progress: Callable[[ReaderStep], None], cancelled: Callable[[], bool]) -> bool:
-        """Let the language model read every text up to the block that links read; False if cancelled.
+    def _read_texts(self, progress: Callable[[ReaderStep], None], cancelled: Callable[[], bool]) -> bool:
+        """Run every text up to the block that links read; return False if cancelled.
 
         The states of 40,000 texts take 1 GB in half precision; they are not kept on disk.
         """
@@ -232,17 +237,19 @@ class ReaderTraining:
         return True
 
     def _question(self, texts: Sequence[str]) -> Question:
+        """Return the padded states of some texts, and their mask."""
         states = [self._states[text] for text in texts]
-        lengths = torch.tensor([len(one) for one in states], device=states[0].device)
+        lengths = torch.tensor([len(rows) for rows in states], device=states[0].device)
         padded = pad_sequence(states, batch_first=True).float()
         return padded, torch.arange(padded.shape[1], device=lengths.device) < lengths[:, None]
 
     def _target(self, meaning: Meaning) -> tuple[torch.Tensor, ...]:
+        """Return what the probes should learn of a meaning, see CountingPooling.supervision."""
         if meaning not in self._targets:
             distances = np.array(EDGES) - EDGES[0] / 2
             *where, things = target_of(meaning, sector_azimuths(), distances)
-            sorts = np.array([self.link.pooling.sort_index(None if one.category == THING else one.category,
-                                                           one.status) for one in things])
+            sorts = np.array([self.pooling.sort_index(None if thing.category == THING else thing.category,
+                                                      thing.status) for thing in things])
             self._targets[meaning] = tuple(torch.from_numpy(part[:SUPERVISED]).to(self.method.lm.device)
                                            for part in (*where, sorts))
         return self._targets[meaning]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mpnp_ros.training.sector_scores import (
+from mpnp_ros.training.head_scores import (
     ChannelScore,
     average_precision,
     by_direction,
@@ -46,9 +46,9 @@ def test_a_channel_is_told_that_is_found_better_than_by_chance(counts):
     counts[:4, 0, 2] = rates[:4, 0, 2] = 1
     scores = score_sectors(rates, counts, CHANNELS).channels
     moving, parked, barrier = (scores[channel] for channel in CHANNELS)
-    assert moving.precision == 1 and moving.told
-    assert abs(parked.precision - parked.prevalence) < 0.1 and not parked.told
-    assert (barrier.present, barrier.prevalence) == (4, pytest.approx(4 / 120)) and not barrier.told
+    assert moving.precision == 1 and moving.known
+    assert abs(parked.precision - parked.prevalence) < 0.1 and not parked.known
+    assert (barrier.present, barrier.prevalence) == (4, pytest.approx(4 / 120)) and not barrier.known
     assert str(barrier).endswith('in 4 sixths, chance 0.03')
 
 
@@ -56,7 +56,7 @@ def test_a_channel_is_told_that_is_found_better_than_by_chance(counts):
     (0.12, 0.01, 10, True), (0.12, 0.01, 9, False), (0.10, 0.01, 99, False), (0.5, 0.42, 99, True),
     (0.5, 0.46, 99, False), (1.0, 0.9, 99, True)])
 def test_better_is_a_tenth_of_the_way_to_perfect(precision, prevalence, present, told):
-    assert ChannelScore(precision, prevalence, present).told == told
+    assert ChannelScore(precision, prevalence, present).known == told
 
 
 def test_directions_are_those_of_questions():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mpnp_ros.adaptation import job_reading, job_training
+from mpnp_ros.adaptation import job_prepare, job_train
 from mpnp_ros.adaptation.job import (
     CANCELLED,
     SPEC,
@@ -20,8 +20,8 @@ from mpnp_ros.adaptation.job import (
     JobResult,
     JobSpec,
 )
-from mpnp_ros.adaptation.job_reading import draw, read
-from mpnp_ros.adaptation.job_training import train
+from mpnp_ros.adaptation.job_prepare import draw, read
+from mpnp_ros.adaptation.job_train import train
 from mpnp_ros.adaptation.moments import ASKED, BufferedQuestion
 from mpnp_ros.adaptation.policy import DISTILLED
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
@@ -138,7 +138,7 @@ def test_half_way_between_what_was_known_and_what_was_learned(job, experience, c
     """Taken where it answers as well, which it does here."""
     experience(tmp_path / 'buffer')
     halfway = ran(job(starts=(camera,)), tmp_path / 'one').links['camera']
-    monkeypatch.setattr(job_training, '_midway', lambda begun, trained: trained)
+    monkeypatch.setattr(job_train, '_midway', lambda begun, trained: trained)
     trained = ran(job(starts=(camera,)), tmp_path / 'two').links['camera']
     begun, end, taken = weights(camera), weights(trained), weights(halfway)
     assert any(not torch.equal(begun[name], end[name]) for name in begun)
@@ -149,11 +149,11 @@ def test_half_way_between_what_was_known_and_what_was_learned(job, experience, c
 @pytest.mark.parametrize(('least', 'taken'), [(.6, .765), (.8, .8), (.9, .8)])
 def test_half_way_is_not_taken_below_what_was_asked_for(monkeypatch, least, taken):
     """Of 100 questions held out, 80 % are answered rightly after training and 76.5 % half way."""
-    training, found = object.__new__(job_training._Training), iter((.8, .765))
-    training.begun_with, training.held_out = {'camera': 'links'}, SimpleNamespace(examples=range(100))
+    training, found = object.__new__(job_train._Training), iter((.8, .765))
+    training.sources, training.held_out = {'camera': 'links'}, SimpleNamespace(examples=range(100))
     monkeypatch.setattr(training, '_own', dict)
     monkeypatch.setattr(training, '_accuracy', lambda: next(found))
-    assert training._settle({}, least) == taken
+    assert training._average({}, least) == taken
 
 
 def test_a_new_modality_is_tried_without_training(job, experience, camera, tmp_path):
@@ -175,14 +175,14 @@ def made_up(monkeypatch) -> None:
     """Let the questions that are made up be those that the toys answer."""
     asked = [BufferedQuestion(text, '', ANSWERS, kind, 0, ASKED) for text, kind in (
         ('what is it?', 'object'), ('what is to the front left of the truck?', 'status'))]
-    monkeypatch.setattr(job_reading, 'unlabelled_questions', lambda seed, count: asked)
+    monkeypatch.setattr(job_prepare, 'unlabelled_questions', lambda seed, count: asked)
 
 
 @pytest.mark.usefixtures('made_up')
 def test_a_trusted_modality_teaches_a_new_one(job, experience, camera, tmp_path, monkeypatch):
     """The labels in the buffer are noise and not looked at; the teacher's links stay to the last bit."""
     methods = []
-    monkeypatch.setattr(job_training, 'create_method',
+    monkeypatch.setattr(job_train, 'create_method',
                         lambda *given: methods.append(create_method(*given)) or methods[-1])
     experience(tmp_path / 'buffer', ('camera', 'lidar'), labels=noise)
     before = weights(camera)
@@ -275,7 +275,7 @@ def test_an_accuracy_below_that_of_the_links_before_ends_no_training(
         stops.append(config.stop_accuracy)
         return Trainer(method, config, *rest)
 
-    monkeypatch.setattr(job_training, 'Trainer', trainer)
+    monkeypatch.setattr(job_train, 'Trainer', trainer)
     result = ran(job(starts=(camera,), budget=Budget(accuracy=.3)), tmp_path / 'job')
     assert (result.status, result.start_accuracy) == (TRAINED, 1.)
     assert stops == [.99]

@@ -1,8 +1,8 @@
-"""Training frames that resemble streets: dense, and with calibrated uncertainty.
+"""Painted frames: dense streets for training, with tokens whose uncertainty is calibrated.
 
 Thin frames are overlaid, turned at random, with rows of parked cars, queues and crowds among them.  Then
 tokens are painted: the belief of a sensor about every object (existence, category, status), missed and
-imagined objects, unseen sectors and unknown channels.  Finally the true world is drawn from the tokens, so
+imagined objects, unseen sectors and unknown channels.  Finally the true objects are drawn from the tokens, so
 that every probability in them is right.
 """
 from __future__ import annotations
@@ -14,19 +14,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mpnp_ros.modalities.geometry import SECTORS, sector_azimuths, sector_of
+from mpnp_ros.modalities.geometry import sector_azimuths, sector_of
 from mpnp_ros.poses import Transform
 from mpnp_ros.questions.generator import Scope, askable
 from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
 from mpnp_ros.questions.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
-from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.tokens import SECTORS, ModalityTokens
 from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, TrueObjects
 
 LAYERS = (1, 1, 2, 2, 3, 4, 5)
 """Numbers of thin frames to overlay, drawn evenly."""
 PLACE = {channel: place for place, channel in enumerate(CHANNELS)}
-USUAL = {'moving': 0.35, 'parked': 0.5, 'stopped': 0.15, 'standing': 0.3, 'not standing': 0.05,
-         'with rider': 0.5, 'without rider': 0.5}
+USUAL: dict[str | None, float] = {
+    'moving': 0.35, 'parked': 0.5, 'stopped': 0.15, 'standing': 0.3, 'not standing': 0.05,
+    'with rider': 0.5, 'without rider': 0.5}
 """Frequencies of statuses."""
 SIZES = {'car': (4.5, 1.9, 1.7), 'truck': (8.0, 2.5, 3.2), 'bus': (11.0, 2.9, 3.3),
          'pedestrian': (0.7, 0.7, 1.8)}
@@ -38,10 +39,9 @@ DOUBTS = ('hard', 'status', 'soft')
 
 @dataclass(frozen=True, eq=False)
 class PaintedFrame:
-    """The true objects of a frame, and a sensor's tokens of them.
+    """A frame with its true objects, and the tokens of a sensor.
 
-    frame: the true objects.  tokens: expected numbers in CHANNELS, one token an object or one a sector.
-    doubt: one of DOUBTS.
+    tokens: expected numbers in CHANNELS, one token for each object or for each sector.  doubt: one of DOUBTS.
     """
 
     frame: KeyFrame
@@ -50,7 +50,7 @@ class PaintedFrame:
 
 
 class Painter:
-    """Makes painted frames from thin `frames`, reproducible by seed."""
+    """Paints frames over thin ones, the same for the same seed."""
 
     def __init__(self, frames: Sequence[KeyFrame], scope: Scope, seed: int = 0) -> None:
         self.frames, self.scope, self.seed = frames, scope, seed
@@ -59,8 +59,8 @@ class Painter:
     def paint(self, index: int, doubt: str = '', whole: bool = False) -> PaintedFrame:
         """Return the frame number `index`.
 
-        doubt: one of DOUBTS; empty: a quarter hard, a quarter of doubtful status, the rest soft.  whole: seen
-        all around, with all channels known, one token an object.
+        doubt: one of DOUBTS; empty: a quarter of the frames is hard, a quarter of doubtful status, the rest
+        soft.  whole: seen all around, with all channels known, one token for each object.
         """
         rng = random.Random(f'{self.seed}/{index}')
         draw = np.random.default_rng(rng.getrandbits(64))
@@ -82,8 +82,12 @@ class Painter:
                 true.append(drawn)
             seen.append((item, exists * shares))
         known, looked = np.ones(len(CHANNELS), bool), np.ones(SECTORS, bool)
-        if not whole:
-            known, looked = _limits(rng)
+        if not whole and rng.random() < 0.25:
+            unknown = rng.sample(CATEGORIES, rng.randrange(1, 5))
+            known = np.array([category not in unknown for category, _ in CHANNELS])
+        if not whole and rng.random() < 0.25:
+            first, width = rng.randrange(SECTORS), rng.randrange(6, 60)
+            looked[[(first + step) % SECTORS for step in range(width)]] = False
         haze, blur = None, 0.
         if not whole and rng.random() < 0.5:
             haze, blur = np.zeros((SECTORS, len(CHANNELS))), draw.uniform(0, 1.2) * (doubt != 'hard')
@@ -97,7 +101,7 @@ class Painter:
         return PaintedFrame(frame, _tokens(self.encoder, seen, known, looked, distances, haze, blur), doubt)
 
     def _street(self, rng: random.Random) -> list[AnnotatedObject]:
-        """Return the objects of a dense street that questions can be about, with unique names."""
+        """Return the objects of a dense street in the scope of questions, with unique names."""
         layers = [rng.choice(self.frames).turned(rng.random() * math.tau) for _ in range(rng.choice(LAYERS))]
         objects = [item for frame in layers for item in askable(frame.objects, self.scope)]
         if rng.random() < 0.4:
@@ -117,11 +121,12 @@ class Painter:
         return items
 
     def _in_haze(self, draw: np.random.Generator, haze: np.ndarray) -> list[AnnotatedObject]:
-        """Return the objects among the low probabilities everywhere, numbers [SECTORS, C]."""
-        items = []
+        """Return the objects drawn from low expected numbers everywhere, [SECTORS, C]."""
+        items: list[AnnotatedObject] = []
         for sector, channel in np.argwhere(draw.poisson(haze)):
             angle, distance = sector_azimuths()[sector], draw.uniform(3., self.scope.max_distance)
-            items.append(_object(f'h{len(items)}', *CHANNELS[channel], distance * math.cos(angle),
+            category, status = CHANNELS[channel]
+            items.append(_object(f'h{len(items)}', category, status, distance * math.cos(angle),
                                  distance * math.sin(angle)))
         return items
 
@@ -140,10 +145,16 @@ class _Belief:
 
     def about(self, item: AnnotatedObject) -> tuple[np.ndarray, AnnotatedObject]:
         """Return the share of each channel [C], 1 in total, and the object drawn from it."""
-        if self.doubt == 'hard':
-            return self._certain(item), item
         shares = np.zeros(len(CHANNELS))
-        other = self._alike(item.category) if self.mistaken else item.category
+        if self.doubt == 'hard':
+            same = [place for (category, _), place in PLACE.items() if category == item.category]
+            own = [place for place in same if CHANNELS[place][1] == item.attribute] or same
+            shares[own] = 1 / len(own)
+            return shares, item
+        other = item.category
+        if self.mistaken:
+            group = next(group for group in ALIKE if item.category in group)
+            other = group[self.draw.integers(len(group))]
         of_other = self.mistaken * self.draw.random()
         for category, part in ((item.category, 1 - of_other), (other, of_other)):
             statuses = STATUSES_OF_CATEGORY[category] or (None,)
@@ -153,18 +164,6 @@ class _Belief:
                 shares[PLACE[category, status]] += part * share
         category, attribute = CHANNELS[self.draw.choice(len(CHANNELS), p=shares / shares.sum())]
         return shares, replace(item, category=category, attribute=attribute)
-
-    def _certain(self, item: AnnotatedObject) -> np.ndarray:
-        same = [place for (category, status), place in PLACE.items() if category == item.category]
-        own = [place for place in same if CHANNELS[place][1] == item.attribute] or same
-        shares = np.zeros(len(CHANNELS))
-        shares[own] = 1 / len(own)
-        return shares
-
-    def _alike(self, category: str) -> str:
-        """Return a category that it may be confused with."""
-        group = next(group for group in ALIKE if category in group)
-        return group[self.draw.integers(len(group))]
 
 
 def _object(name: str, category: str, attribute: str | None, x: float, y: float,
@@ -199,24 +198,12 @@ def _crowd(rng: random.Random) -> list[AnnotatedObject]:
                     distance * math.sin(angle) + rng.gauss(0, spread)) for _ in range(rng.randrange(4, 16))]
 
 
-def _limits(rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
-    """Return the known channels of a sensor, and the sectors it sees."""
-    known, looked = np.ones(len(CHANNELS), bool), np.ones(SECTORS, bool)
-    if rng.random() < 0.25:
-        unknown = rng.sample(CATEGORIES, rng.randrange(1, 5))
-        known = np.array([category not in unknown for category, _ in CHANNELS])
-    if rng.random() < 0.25:
-        first, width = rng.randrange(SECTORS), rng.randrange(6, 60)
-        looked[[(first + step) % SECTORS for step in range(width)]] = False
-    return known, looked
-
-
 def _tokens(encoder: str, seen: Sequence[tuple[AnnotatedObject, np.ndarray]], known: np.ndarray,
             looked: np.ndarray, distances: bool, haze: np.ndarray | None, blur: float) -> ModalityTokens:
     """Return the tokens of a belief.
 
-    haze: [SECTORS, C] numbers added to the sums by sector; None: one token an object.  blur: standard
-    deviation in sectors by which objects are spread over neighbours.
+    haze: [SECTORS, C] numbers added to the sums by sector; None: one token for each object.  blur: standard
+    deviation in sectors by which the sums are spread over neighbours.
     """
     values = np.array([shares for _, shares in seen], np.float32).reshape(-1, len(CHANNELS))
     azimuth = np.array([math.atan2(item.centre[1], item.centre[0]) for item, _ in seen])
@@ -227,20 +214,15 @@ def _tokens(encoder: str, seen: Sequence[tuple[AnnotatedObject, np.ndarray]], kn
     if haze is not None:
         sums = np.zeros((SECTORS, len(CHANNELS)))
         np.add.at(sums, sector_of(azimuth), values)
-        sums = np.where(looked[:, None], _spread(sums, blur), 0.) + haze
+        if blur >= 0.1:  # by a normal distribution; the total stays
+            steps = np.arange(-4, 5)
+            shares = np.exp(-0.5 * (steps / blur) ** 2)
+            sums = sum(share * np.roll(sums, step, 0)
+                       for share, step in zip(shares / shares.sum(), steps, strict=True))
+        sums = np.where(looked[:, None], sums, 0.) + haze
         values, azimuth, distances = sums.astype(np.float32), sector_azimuths(), False
     elif not len(values):
         values = np.zeros((1, len(CHANNELS)), np.float32)
         azimuth = distance = np.array([np.nan])
     return ModalityTokens(OBJECTS, encoder, values, azimuth.astype(np.float32), known=known, looked=looked,
                           distance=distance.astype(np.float32) if distances else np.zeros(0, np.float32))
-
-
-def _spread(numbers: np.ndarray, blur: float) -> np.ndarray:
-    """Spread numbers [SECTORS, C] over neighbouring sectors by a normal distribution; the sum stays."""
-    if blur < 0.1:
-        return numbers
-    steps = np.arange(-4, 5)
-    shares = np.exp(-0.5 * (steps / blur) ** 2)
-    return sum(share * np.roll(numbers, step, 0)
-               for share, step in zip(shares / shares.sum(), steps, strict=True))

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from mpnp_ros.adaptation.job_reading import FROM_THE_VEHICLE, unlabelled_questions
+from mpnp_ros.adaptation.job_prepare import FROM_THE_VEHICLE, unlabelled_questions
 from mpnp_ros.questions.generator import Scope, scene_questions
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.questions.wording import TEMPLATES, read_question, turned_question

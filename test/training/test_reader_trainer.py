@@ -8,9 +8,9 @@ from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.questions.generator import Scope
-from mpnp_ros.training.dense_frames import Painter
+from mpnp_ros.training.painted_frames import Painter
 from mpnp_ros.training.painted_questions import PaintedDataset, painted_questions
-from mpnp_ros.training.reader import ReaderConfig, ReaderTraining
+from mpnp_ros.training.reader_trainer import ReaderConfig, ReaderTraining
 from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, counting
 from mpnp_world.dataset.objects_only import scene_key_frames
 

@@ -1,7 +1,7 @@
-"""Training of heads on the boxes of key frames: a few minutes on one core.
+"""Training of heads on the objects of key frames: a few minutes on one core.
 
-The counts in sectors are Poisson distributed; presence is also trained in windows of many widths, as
-questions ask. A step depends only on the seed and its number, so a resumed run equals an uninterrupted one.
+The counts in sectors are Poisson distributed.  Presence is also trained in windows of many widths, like those
+of questions.  A step depends only on the seed and its number, so a resumed run equals an uninterrupted one.
 """
 from __future__ import annotations
 
@@ -29,18 +29,20 @@ from mpnp_ros.training.checkpoint import (
     save_checkpoint,
 )
 from mpnp_ros.training.head_data import HEADINGS, SectorDataset, recipe_of
-from mpnp_ros.training.sector_scores import SectorScores, score_sectors
+from mpnp_ros.training.head_scores import SectorScores, score_sectors
 from mpnp_ros.training.true_objects import CHANNELS
 
 WINDOWS = (1, 3, 6, 12, 36, 72)
 """Widths of the windows for presence, in sectors."""
 CALIBRATED_ON = 256
-PRIOR = 5.0  # objects: rare categories are moved less
+"""Frames by which counts are calibrated before each evaluation."""
+PRIOR = 5.0
+"""Objects added to both totals of a category, so that rare ones are scaled less."""
 
 
 @dataclass(frozen=True)
 class PretrainingStep:
-    """One step as it is reported: number (from 1) of how many, loss, newest deviance explained or None."""
+    """Progress after one step: its number from 1, number of steps, loss, newest explained deviance."""
 
     step: int
     steps: int
@@ -50,9 +52,11 @@ class PretrainingStep:
 
 @dataclass(frozen=True)
 class PretrainingReport:
-    """What a run did.  stopped: why it ended: epochs, patience or cancelled.  history: (step, deviance
-    explained) on the validation set after each epoch.  scores: of the network it ended with.  known: the
-    channels that occur in training and that it can tell, see ChannelScore.told.
+    """Result of a run.
+
+    stopped: reason of its end: epochs, patience or cancelled.  history: (step, deviance explained) on the
+    validation set after each epoch.  scores: of the network at the end.  known: channels that occur in
+    training and that the head can tell, see ChannelScore.known.
     """
 
     stopped: str
@@ -65,7 +69,7 @@ class PretrainingReport:
 
 
 def new_head(source: HeadInput, config: PretrainingConfig) -> Head:
-    """An untrained head for these inputs."""
+    """Return an untrained head for some inputs."""
     shape = dict(source.shape)
     shape |= {name: getattr(config, name) for name in ('hidden', 'ring', 'depth', 'dropout')}
     manifest = HeadManifest(source.kind, CHANNELS, config.max_distance, config.min_points, source.backbone,
@@ -79,10 +83,10 @@ def pretrain(head: Head, train: SectorDataset, validation: SectorDataset, config
              progress: Callable[[PretrainingStep], None] | None = None,
              cancelled: Callable[[], bool] | None = None,
              checkpoint: str | Path | None = None) -> PretrainingReport:
-    """Train a head's network; it ends in its state at the best validation.
+    """Train the network of a head; it ends in its state at the best validation.
 
     progress: called after every step.  cancelled: called before every step.  checkpoint: folder that is
-    written after every epoch and at the end, and from which a stopped run resumes. Raises TrainingError if
+    written after every epoch and at the end, and from which a stopped run resumes.  Raises TrainingError if
     the loss is not finite.
     """
     run = _Run(head, train, validation, config, Path(checkpoint) if checkpoint else None)
@@ -100,8 +104,16 @@ class _Run:
         self.steps = config.epochs * self.epoch_steps
         places = random.Random(f'{config.seed}/sample').sample(range(len(train)), len(train))
         self.sample = train.part(places[:CALIBRATED_ON])
-        _calibrate(self.network, train)
-        self.optimiser = _optimiser(self.network, config)
+        # start with the mean numbers of the training set, and standardise by its features
+        counts = torch.stack([torch.from_numpy(targets.counts()) for targets in train.targets])
+        self.network.rates.start_at(counts.mean((0, 1)))
+        features = train.inputs['features' if 'features' in train.inputs else 'grid']
+        self.network.standardise(features[::max(1, len(train) // 64)])
+        # no weight decay on vectors such as biases
+        parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        groups = [{'params': [parameter for parameter in parameters if (parameter.ndim > 1) == matrix],
+                   'weight_decay': config.weight_decay if matrix else 0.0} for matrix in (True, False)]
+        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
         self.state = TrainingState()
         if folder is not None:
             self.state = load_checkpoint(folder, self._identity(), {'head': self.network}, self.optimiser)
@@ -124,13 +136,14 @@ class _Run:
         if self.state.best is not None:
             restore_links({'head': self.network}, self.state.best)
         state, scores = self.state, evaluate_head(self.head, self.validation, self.config.batch)
-        learned = np.max([(one.weights > 0.5).any(0) for one in self.train.targets], axis=0)
+        learned = np.max([(targets.weights > 0.5).any(0) for targets in self.train.targets], axis=0)
         known = tuple(channel for channel, occurs in zip(self.head.manifest.channels, learned, strict=True)
-                      if occurs and scores.channels[channel].told)
+                      if occurs and scores.channels[channel].known)
         return PretrainingReport(stopped, state.step, tuple(state.losses), tuple(state.accuracies), scores,
                                  state.seconds, known)
 
     def _step(self) -> float:
+        """Train on the frames of one step; return the loss."""
         started, state, config = time.perf_counter(), self.state, self.config
         for group in self.optimiser.param_groups:
             group['lr'] = config.learning_rate * config.rate(state.step, self.steps)
@@ -148,9 +161,16 @@ class _Run:
         return value
 
     def _loss(self, rng: random.Random) -> Tensor:
-        places = self._places()
+        """Return the loss on the frames of this step, turned at random; every epoch has its own order."""
+        epoch, step = divmod(self.state.step, self.epoch_steps)
+        order = list(range(len(self.train)))
+        random.Random(f'{self.config.seed}/epoch {epoch}').shuffle(order)
+        places = order[step * self.config.batch:(step + 1) * self.config.batch]
         views = self.train.inputs['edges'].shape[1] if 'edges' in self.train.inputs else 0
-        hidden = [_some_views(views, rng) if rng.random() < self.config.hide_views else () for _ in places]
+        hidden: list[list[int]] = []  # some of the views of a frame, never all
+        for _ in places:
+            hide = rng.random() < self.config.hide_views and views > 1
+            hidden.append(rng.sample(range(views), rng.randrange(1, views)) if hide else [])
         inputs, counts = self.train.batch(places, [rng.randrange(HEADINGS) for _ in places],
                                           rng.random() < 0.5, hidden if views else ())
         self.network.train()
@@ -159,13 +179,6 @@ class _Run:
             log_rates = self.network(**inputs)
         return sector_loss(log_rates, counts, rng.choice(WINDOWS), self.config.presence,
                            self.network.rates.member)
-
-    def _places(self) -> list[int]:
-        """Return the frames of this step; every epoch has its own order."""
-        epoch, step = divmod(self.state.step, self.epoch_steps)
-        order = list(range(len(self.train)))
-        random.Random(f'{self.config.seed}/epoch {epoch}').shuffle(order)
-        return order[step * self.config.batch:(step + 1) * self.config.batch]
 
     def _evaluate(self) -> None:
         """Calibrate and measure the network, and keep it if it is the best."""
@@ -180,6 +193,7 @@ class _Run:
         self._save()
 
     def _finished(self) -> str | None:
+        """Return why training ends, None if it does not."""
         if self.state.step >= self.steps:
             return 'epochs'
         return 'patience' if 0 < self.config.patience <= self.state.evaluations_since_best else None
@@ -192,16 +206,17 @@ class _Run:
     def _identity(self) -> str:
         """Return a sha256 of everything that must be equal to resume a run."""
         manifest = self.head.manifest
-        objects = [[one.azimuth.tolist(), one.weights.tolist()] for one in self.train.targets]
+        objects = [[targets.azimuth.tolist(), targets.weights.tolist()] for targets in self.train.targets]
         text = json.dumps([asdict(self.config), manifest.kind, manifest.shape, manifest.provenance,
                            self.train.scenes, self.validation.scenes, objects], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sector_loss(log_rates: Tensor, counts: Tensor, window: int, presence: float, member: Tensor) -> Tensor:
-    """The negative log-likelihood of the counts, and of presence in all windows of some width.
+    """Return the negative log-likelihood of the counts, and of presence in all windows of some width.
 
-    log_rates, counts: [B, SECTORS, C]; member: [C, G] channels to categories, whose presence counts too.
+    log_rates, counts: [B, SECTORS, C].  presence: weight of the latter.  member: [C, G], channels to
+    categories, whose presence counts too.
     """
     rates = log_rates.exp()
     likelihood = (rates - counts * log_rates).sum(-1).mean()
@@ -213,14 +228,14 @@ def sector_loss(log_rates: Tensor, counts: Tensor, window: int, presence: float,
 
 
 def window_sums(values: Tensor, window: int) -> Tensor:
-    """Sums over each window of neighbouring sectors around the circle: [B, SECTORS, C] -> the same."""
+    """Return sums over each window of neighbouring sectors around the circle, [B, SECTORS, C] as given."""
     around = torch.cat([values, values[:, :window - 1]], 1)
     return around.unfold(1, window, 1).sum(-1)
 
 
 @torch.inference_mode()
 def expected_counts(head: Head, dataset: SectorDataset, batch: int = 32) -> tuple[Tensor, Tensor]:
-    """Return expected and true numbers, both [N, SECTORS, C]."""
+    """Return the expected and the true numbers of a data set, both [N, SECTORS, C]."""
     head.network.eval()
     pairs = []
     for start in range(0, len(dataset), batch):
@@ -243,26 +258,6 @@ def calibrate_counts(head: Head, dataset: SectorDataset, batch: int = 32) -> Non
 
 
 def evaluate_head(head: Head, dataset: SectorDataset, batch: int = 32) -> SectorScores:
-    """Score a head on unchanged frames."""
-    return score_sectors(*expected_counts(head, dataset, batch), head.manifest.channels)
-
-
-def _some_views(views: int, rng: random.Random) -> list[int]:
-    """Return some of the views, never all."""
-    return rng.sample(range(views), rng.randrange(1, views)) if views > 1 else []
-
-
-def _calibrate(network: nn.Module, train: SectorDataset) -> None:
-    """Standardise by the training set, and start with its mean numbers."""
-    counts = torch.stack([torch.from_numpy(one.counts()) for one in train.targets])
-    network.rates.start_at(counts.mean((0, 1)))
-    features = train.inputs['features' if 'features' in train.inputs else 'grid']
-    network.standardise(features[::max(1, len(train) // 64)])
-
-
-def _optimiser(network: nn.Module, config: PretrainingConfig) -> torch.optim.AdamW:
-    """Return AdamW without weight decay on vectors such as biases."""
-    parameters = [one for one in network.parameters() if one.requires_grad]
-    groups = [{'params': [one for one in parameters if (one.ndim > 1) == matrix],
-               'weight_decay': config.weight_decay if matrix else 0.0} for matrix in (True, False)]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    """Return the scores of a head on unchanged frames."""
+    expected, true = expected_counts(head, dataset, batch)
+    return score_sectors(expected, true, head.manifest.channels)
