@@ -29,10 +29,9 @@ from mpnp_ros.modalities.health import Health, Judge
 from mpnp_ros.modalities.registry import create_encoder, create_judge
 from mpnp_ros.msg import EncoderInfo
 from mpnp_ros.msg import ModalityTokens as TokensMessage
-from mpnp_ros.nodes.adapted_subscription import AdaptedSubscription
 from mpnp_ros.nodes.diagnostics import Concerns
 from mpnp_ros.nodes.discovery import Topic
-from mpnp_ros.nodes.input_watch import InputWatch
+from mpnp_ros.nodes.inputs import AdaptedSubscription, InputWatch
 from mpnp_ros.nodes.runtime import SUCCESS, ManagedNode, ManagedOptions, set_threads
 from mpnp_ros.nodes.transforms import Mounts
 from mpnp_ros.nodes.worker import LatestWorker, MessageCounters

@@ -8,7 +8,7 @@ from typing import Any
 from mpnp_ros.conversions.messages import SECOND
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.nodes.encoder_node import EncoderNode, Input
-from mpnp_ros.nodes.input_watch import seconds
+from mpnp_ros.nodes.inputs import seconds
 from mpnp_ros.nodes.parameters import topic_problem
 from mpnp_ros.nodes.synchronizer import Misfit, Synchronizer
 from mpnp_ros.nodes.worker import Alarm
