@@ -33,8 +33,7 @@ from rclpy.signals import SignalHandlerOptions
 from mpnp_ros.errors import ConfigurationError, MpnpError, StorageError
 from mpnp_ros.nodes import signals
 from mpnp_ros.nodes.diagnostics import ERROR, OK, Diagnostics
-from mpnp_ros.nodes.parameter_files import explain
-from mpnp_ros.nodes.parameters import declare_parameters, described
+from mpnp_ros.nodes.parameters import declare_parameters, described, explain
 from mpnp_ros.nodes.worker import Ticker
 from mpnp_ros.options import Change, Options, option
 
