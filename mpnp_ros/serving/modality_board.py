@@ -18,9 +18,9 @@ from mpnp_ros.serving.modality_state import (
     State,
     SteadyState,
     TokenStream,
+    WatchedClock,
     WatchLimits,
 )
-from mpnp_ros.serving.watched_clock import WatchedClock
 from mpnp_ros.tokens import ModalityTokens
 
 MOST_TOKENS = 8192
