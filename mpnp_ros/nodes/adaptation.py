@@ -58,7 +58,7 @@ from mpnp_ros.nodes.adaptation_messages import (
 from mpnp_ros.nodes.diagnostics import OK
 from mpnp_ros.nodes.parameters import method_problem, topic_problem
 from mpnp_ros.nodes.runtime import PlainNode, run_node
-from mpnp_ros.nodes.services import PatientClient, then
+from mpnp_ros.nodes.services import RetryingClient, then
 from mpnp_ros.options import Options, option
 from mpnp_ros.srv import ListLinks, LoadLinks
 from mpnp_ros.training.budget import Budget
@@ -191,8 +191,8 @@ class AdaptationNode(PlainNode):
         values = self.values
         folder = state_root(self.get_namespace()) if values.state == AUTO else Path(values.state).expanduser()
         self._group = MutuallyExclusiveCallbackGroup()
-        self._load = PatientClient(self, LoadLinks, 'load_links', self._group)
-        self._list = PatientClient(self, ListLinks, 'list_links', self._group)
+        self._load = RetryingClient(self, LoadLinks, 'load_links', self._group)
+        self._list = RetryingClient(self, ListLinks, 'list_links', self._group)
         self._shown = self.create_publisher(Adaptation, 'adaptation', LATCHED_QOS)
         self._writer, self._room = ThreadPoolExecutor(1, 'replay'), threading.BoundedSemaphore(QUEUE)
         self._linked = self._asking = False

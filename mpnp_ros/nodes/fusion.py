@@ -36,7 +36,6 @@ from mpnp_ros.msg import Answer as AnswerMessage
 from mpnp_ros.msg import ModalityTokens as TokensMessage
 from mpnp_ros.msg import Question as QuestionMessage
 from mpnp_ros.node_names import encoder_nodes
-from mpnp_ros.nodes.ask_action import AskStream
 from mpnp_ros.nodes.fusion_messages import (
     answer_to_message,
     facts_from_message,
@@ -48,7 +47,7 @@ from mpnp_ros.nodes.fusion_messages import (
 )
 from mpnp_ros.nodes.parameters import method_problem, topic_problem
 from mpnp_ros.nodes.runtime import ManagedNode, ManagedOptions, run_node, set_threads
-from mpnp_ros.nodes.services import create_deferred_service, then
+from mpnp_ros.nodes.services import AskStream, create_deferred_service, then
 from mpnp_ros.options import Change, option
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.serving.answer_server import AnswerServer
