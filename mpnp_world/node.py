@@ -16,11 +16,11 @@ from functools import partial
 from typing import Any
 
 from rclpy.parameter import Parameter as RosParameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
 from mpnp_ros.bags.writer import LATCHED_TOPICS
 from mpnp_ros.conversions.messages import from_nanoseconds
+from mpnp_ros.endpoints import LATCHED, RELIABLE, SENSOR_DATA, qos_profile
 from mpnp_ros.errors import WorldError
 from mpnp_ros.nodes.diagnostics import OK
 from mpnp_ros.nodes.runtime import PlainNode, run_node
@@ -120,13 +120,10 @@ class DrivingWorld(PlainNode):
         self._topic_publishers = {}
         for topic, type_name in self._broadcast.topics.items():
             package, _, name = type_name.split('/')
-            latched = topic in LATCHED_TOPICS
-            durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
             self._topic_publishers[topic] = self.create_publisher(
                 getattr(importlib.import_module(f'{package}.msg'), name), topic,
-                QoSProfile(depth=1 if latched else 10, durability=durability))
-        self._ticks = self.create_publisher(Clock, '/clock', QoSProfile(
-            depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
+                qos_profile(LATCHED) if topic in LATCHED_TOPICS else qos_profile(RELIABLE, 10))
+        self._ticks = self.create_publisher(Clock, '/clock', qos_profile(SENSOR_DATA))
         self._pace = Pace(lambda: self._rate, lambda: self._paused)
         self._thread = threading.Thread(target=self._run, name='world', daemon=True)
 

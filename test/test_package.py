@@ -38,7 +38,7 @@ MAY_IMPORT = {
     'adaptation': BASE | {'llm', 'methods', 'modalities', 'questions', 'training', 'supervisor'},
     'serving': BASE | {'llm', 'methods'},
     'conversions': BASE | {'modalities'},
-    'node_names': {'errors', 'modalities'}, 'client': {'errors', 'node_names', 'transport'},
+    'node_names': {'errors', 'modalities'}, 'client': {'endpoints', 'errors', 'node_names', 'transport'},
 }
 
 

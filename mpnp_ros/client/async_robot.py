@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.client.node_reports import ERROR, HEARD_WITHIN, NodeReports
 from mpnp_ros.client.session import QUEUE, awaitable, cancel_accepted, destroy, into, ros_session, within
+from mpnp_ros.endpoints import LATCHED, qos_profile
 from mpnp_ros.errors import (
     CancelledError,
     ConfigurationError,
@@ -406,12 +407,9 @@ class AsyncRobot:
     def _follow(self, kind: type, topic: str,
                 convert: Callable[[Any], Any] = lambda message: message) -> None:
         """Keep the newest message of a latched topic, converted."""
-        from rclpy.qos import DurabilityPolicy, QoSProfile
-
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._create(topic, lambda: self.node.create_subscription(
-            kind, topic, lambda message: self._newest.update({topic: convert(message)}), latched,
-            callback_group=self._group))
+            kind, topic, lambda message: self._newest.update({topic: convert(message)}),
+            qos_profile(LATCHED), callback_group=self._group))
 
     def _hear(self, answer: Answer) -> None:
         for listener in list(self._listeners):

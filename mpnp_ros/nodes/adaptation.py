@@ -23,7 +23,6 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from mpnp_ros.action import Adapt
 from mpnp_ros.adaptation.adapter import AdaptationManager
@@ -37,6 +36,7 @@ from mpnp_ros.adaptation.policy import ModalityCondition
 from mpnp_ros.adaptation.supervision import Supervision
 from mpnp_ros.conversions.messages import from_message, to_nanoseconds
 from mpnp_ros.device import DTYPES
+from mpnp_ros.endpoints import LATCHED, SENSOR_DATA, qos_profile
 from mpnp_ros.errors import LinksError, MpnpError
 from mpnp_ros.files import state_root
 from mpnp_ros.llm.weights import DEFAULT_MODEL
@@ -68,8 +68,6 @@ SHIPPED, AUTO = 'shipped', 'auto'
 STAGES = {'reading': Adaptation.READING, 'training': Adaptation.TRAINING, 'evaluating': Adaptation.EVALUATING}
 QUEUE = 500
 """Maximum number of pending writes to the replay buffer."""
-TOKENS_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SAME = 'As of the fusion node.'
 
 
@@ -181,7 +179,7 @@ class AdaptationNode(PlainNode):
         self._group = MutuallyExclusiveCallbackGroup()
         self._load = RetryingClient(self, LoadLinks, 'load_links', self._group)
         self._list = RetryingClient(self, ListLinks, 'list_links', self._group)
-        self._shown = self.create_publisher(Adaptation, 'adaptation', LATCHED_QOS)
+        self._shown = self.create_publisher(Adaptation, 'adaptation', qos_profile(LATCHED))
         self._writer, self._room = ThreadPoolExecutor(1, 'replay'), threading.BoundedSemaphore(QUEUE)
         self._linked = self._asking = False
         self._versions: dict[str, str] | None = None
@@ -202,8 +200,8 @@ class AdaptationNode(PlainNode):
         """Subscribe, and start to decide."""
         subscribe = partial(self.create_subscription, callback_group=self._group)
         for modality in self.values.modalities:
-            subscribe(ModalityTokens, f'tokens/{modality}', self._on_tokens, TOKENS_QOS)
-        subscribe(ModalityStates, 'modalities', self._on_states, LATCHED_QOS)
+            subscribe(ModalityTokens, f'tokens/{modality}', self._on_tokens, qos_profile(SENSOR_DATA, 5))
+        subscribe(ModalityStates, 'modalities', self._on_states, qos_profile(LATCHED))
         subscribe(LabelledQuestions, self.values.labelled_topic, self._on_labelled, 10)
         subscribe(Answer, 'answer', self._on_answer, 100)
         subscribe(Feedback, 'feedback', self._on_feedback, 100)

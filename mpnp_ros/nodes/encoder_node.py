@@ -20,10 +20,10 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from mpnp_ros.conversions.messages import SECOND, to_message, to_nanoseconds
+from mpnp_ros.endpoints import LATCHED, SENSOR_DATA, qos_profile
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.modalities.health import Health, Judge
 from mpnp_ros.modalities.registry import create_encoder, create_judge
@@ -148,8 +148,7 @@ class EncoderNode(ManagedNode):
         self.judge = create_judge(self.modality, getattr(self.values.now, 'health', None))
         self.mounts = Mounts(self, self.diagnostics, self.concerns)
         self.get_logger().info(f'encoder {self.encoder.fingerprint} is loaded')
-        self._info_publisher = self.create_publisher(
-            EncoderInfo, 'encoders', QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+        self._info_publisher = self.create_publisher(EncoderInfo, 'encoders', qos_profile(LATCHED))
         self.tell()
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -161,12 +160,11 @@ class EncoderNode(ManagedNode):
 
     def start(self) -> None:
         """Start publishing; a subclass adds its subscriptions."""
-        qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         events = PublisherEventCallbacks(incompatible_qos=lambda event: self.diagnostics.warn(
             'incompatible QoS', f'QoS mismatch on tokens/{self.modality}: a subscriber requests '
                                 'RELIABLE or more, this node offers BEST_EFFORT'))
         self._publisher = self.create_publisher(
-            TokensMessage, f'tokens/{self.modality}', qos, event_callbacks=events,
+            TokensMessage, f'tokens/{self.modality}', qos_profile(SENSOR_DATA), event_callbacks=events,
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
         self._worker = LatestWorker(self.get_name(), self._encode, superseded=self.supersede,
                                     failed=lambda items, error: self._warn_unexpected(error))

@@ -21,12 +21,12 @@ from functools import partial
 from resource import RUSAGE_SELF, getrusage
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 
 from mpnp_ros.action import Ask as AskAction
 from mpnp_ros.conversions.messages import from_message
 from mpnp_ros.device import DTYPES, release_memory
+from mpnp_ros.endpoints import LATCHED, SENSOR_DATA, qos_profile
 from mpnp_ros.errors import ConfigurationError, LinksError, TokensError
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model
 from mpnp_ros.methods.link_store import LinkStore, default_store, shipped_links
@@ -66,9 +66,6 @@ DEACTIVATED = 'the fusion node was deactivated'
 UNCONFIGURED = 'fusion is not configured; configure and activate it'
 SHIPPED, AUTO = 'shipped', 'auto'
 NAMED_CHOICES = {'': (), 'nuscenes_qa': ANSWERS}
-TOKENS_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-ENCODERS_QOS = QoSProfile(depth=DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 @dataclass(frozen=True)
@@ -143,7 +140,7 @@ class FusionNode(ManagedNode):
         self._group = MutuallyExclusiveCallbackGroup()
         self._answers = self.create_publisher(AnswerMessage, 'answer', DEPTH)
         self._answer_texts = self.create_publisher(String, 'answer_text', DEPTH)
-        self._states = self.create_publisher(ModalityStates, 'modalities', LATCHED_QOS)
+        self._states = self.create_publisher(ModalityStates, 'modalities', qos_profile(LATCHED))
         self._serve()
         self.diagnostics.add_source(self._facts)
         self.diagnostics.add_check(self._amiss)
@@ -219,11 +216,12 @@ class FusionNode(ManagedNode):
     def _listen(self) -> None:
         subscribe = partial(self.create_subscription, callback_group=self._group)
         for modality in self.values.modalities:
-            subscribe(TokensMessage, f'tokens/{modality}', partial(self._on_tokens, modality), TOKENS_QOS)
+            subscribe(TokensMessage, f'tokens/{modality}', partial(self._on_tokens, modality),
+                      qos_profile(SENSOR_DATA))
         subscribe(QuestionMessage, 'question', self._on_question, DEPTH)
         subscribe(String, 'question_text', self._on_question_text, DEPTH)
-        subscribe(Adaptation, 'adaptation', self._on_adaptation, LATCHED_QOS)
-        subscribe(EncoderInfo, 'encoders', self._on_encoder, ENCODERS_QOS)
+        subscribe(Adaptation, 'adaptation', self._on_adaptation, qos_profile(LATCHED))
+        subscribe(EncoderInfo, 'encoders', self._on_encoder, qos_profile(LATCHED, DEPTH))
         self._listening = True
 
     def _on_tokens(self, modality: str, message: TokensMessage) -> None:

@@ -21,6 +21,7 @@ from rosgraph_msgs.msg import Clock
 
 from mpnp_ros.bags.player import OPENING_DEPTH, BagMessage, BagPlayer, BagTopic
 from mpnp_ros.conversions.messages import from_nanoseconds
+from mpnp_ros.endpoints import SENSOR_DATA, qos_profile
 from mpnp_ros.errors import BagError, ConfigurationError, MpnpError
 from mpnp_ros.nodes.diagnostics import OK
 from mpnp_ros.nodes.runtime import PlainNode, run_node
@@ -82,8 +83,8 @@ class Replay(PlainNode):
                 f'{name}: {reason}' for name, reason in self._left_out.items()))
         self.diagnostics.add_source(
             lambda: {'left out': ', '.join([*self._player.left_out, *self._left_out])})
-        self._ticks = self.create_publisher(Clock, '/clock', QoSProfile(
-            depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)) if values.clock_rate else None
+        self._ticks = self.create_publisher(Clock, '/clock', qos_profile(SENSOR_DATA)) \
+            if values.clock_rate else None
         self._told_ns = 0
         self._stopping, self._clock_changed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._play, name='playback', daemon=True)

@@ -12,8 +12,9 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
+
+from mpnp_ros.endpoints import LATCHED, SENSOR_DATA, qos_profile
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from mpnp_ros.nodes.diagnostics import Concerns, Diagnostics
 
 FIXED, MOVING = '/tf_static', '/tf'
-LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # one from each publisher
-STREAM = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+DEPTH = 100
 SHIFT, TURN = 0.05, np.radians(2.0)  # metres and radians beyond which two poses clearly differ
 LATCHED_WITHIN, MOVING_WITHIN = 0.5, 1.2  # s of the first frame's patience, for /tf_static and then /tf
 NAMED = 6
@@ -127,13 +127,14 @@ class Transforms:
         self._node, self._diagnostics = node, diagnostics
         self.tree = TransformTree()
         self._publishers: dict[str, frozenset[tuple[int, ...]]] = {}
-        self._fixed = node.create_subscription(TFMessage, FIXED, self._add_fixed, LATCHED)
+        self._fixed = node.create_subscription(TFMessage, FIXED, self._add_fixed, qos_profile(LATCHED, DEPTH))
         self._moving: object | None = None
 
     def follow(self, moving: bool) -> None:
         """Start or stop to listen to ``/tf``, which can have hundreds of messages a second."""
         if moving and self._moving is None:
-            self._moving = self._node.create_subscription(TFMessage, MOVING, self._add_moving, STREAM)
+            self._moving = self._node.create_subscription(TFMessage, MOVING, self._add_moving,
+                                                          qos_profile(SENSOR_DATA, DEPTH))
         elif not moving and self._moving is not None:
             self._node.destroy_subscription(self._moving)
             self._moving = None
