@@ -13,6 +13,8 @@ import numpy as np
 from mpnp_ros.errors import TokensError
 
 DTYPES = ('float32', 'float16')
+SECOND = 1_000_000_000
+"""Nanoseconds of a second, the unit of stamps."""
 SECTOR, SECTORS = 5, 72
 """Sectors of 5 degrees, counter-clockwise; the first one begins straight behind.
 

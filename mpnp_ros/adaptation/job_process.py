@@ -34,7 +34,7 @@ AUTOGROUP = Path('/proc/self/autogroup')
 
 LOG = logging.getLogger(__name__)
 ATTEMPTS = 4
-PATIENCE = 5.
+END_TIMEOUT = 5.
 """Seconds for a process to end after a signal before it is killed: a step, and a checkpoint."""
 
 
@@ -197,7 +197,7 @@ class JobProcess:
         while process.poll() is None:
             if self._cancelled.wait(.2):
                 try:
-                    process.wait(PATIENCE)
+                    process.wait(END_TIMEOUT)
                 except subprocess.TimeoutExpired:
                     process.kill()
                 return

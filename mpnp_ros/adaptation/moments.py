@@ -15,6 +15,7 @@ from safetensors.numpy import load, save
 from mpnp_ros.errors import ConfigurationError, DatasetError, TokensError
 from mpnp_ros.questions.generator import LabelledQuestion, balance
 from mpnp_ros.questions.wording import read_question, turned_question
+from mpnp_ros.tokens import SECOND
 from mpnp_ros.training.dataset import (
     ArrayTable,
     Example,
@@ -34,7 +35,6 @@ OTHER = 'other'
 
 Cell = tuple[Any, ...]
 
-SECOND = 1_000_000_000
 TURNS = (1, 2, 3, 6)
 
 

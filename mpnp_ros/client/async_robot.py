@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger('mpnp_ros.client')
 POLL, MEETING = .02, .2
 """Seconds between two looks for a node, and for a node that was found to discover this process in turn."""
-PATIENCE = 3.
+NOTICE_AFTER = 3.
 """Seconds of silence after which it is said that a node is waited for, and why."""
 RESPONSE, REPLY = 5., 30.
 """Seconds after which a request is sent again, and within which a node that is there has to reply."""
@@ -370,7 +370,7 @@ class AsyncRobot:
                 raise CancelledError('given up before the node was found')
             if now > end:
                 raise NotRunningError(await self._why_absent(entity))
-            if not told and now - begun > PATIENCE and end - now > 1:
+            if not told and now - begun > NOTICE_AFTER and end - now > 1:
                 self.notify(f'{await self._why_absent(entity)}; waiting for {end - now:.0f} s')
                 told = True
             await asyncio.sleep(POLL)

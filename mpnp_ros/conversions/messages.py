@@ -15,9 +15,8 @@ from builtin_interfaces.msg import Time
 
 from mpnp_ros.errors import TokensError
 from mpnp_ros.msg import ModalityTokens as TokensMessage
-from mpnp_ros.tokens import DTYPES, NO_SOURCE, ModalityTokens
+from mpnp_ros.tokens import DTYPES, NO_SOURCE, SECOND, ModalityTokens
 
-SECOND = 1_000_000_000
 _SLACK = 1e-4  # float32 rounding of pi
 
 

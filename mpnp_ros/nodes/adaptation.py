@@ -29,7 +29,7 @@ from mpnp_ros.adaptation.adapter import AdaptationManager
 from mpnp_ros.adaptation.adapter_config import AdapterConfig
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, TRAINED, JobResult
 from mpnp_ros.adaptation.job_orders import ModelChoice, Request
-from mpnp_ros.adaptation.job_process import PATIENCE, measure_speed
+from mpnp_ros.adaptation.job_process import END_TIMEOUT, measure_speed
 from mpnp_ros.adaptation.known import LinkInUse
 from mpnp_ros.adaptation.moments import LABELLED, BufferedQuestion
 from mpnp_ros.adaptation.policy import ModalityCondition
@@ -168,7 +168,7 @@ PARAMETERS = AdaptationOptions
 class AdaptationNode(PlainNode):
     """See the module; interface in docs/reference/interfaces.md."""
 
-    patience = PATIENCE + 2.
+    patience = END_TIMEOUT + 2.
 
     def __init__(self) -> None:
         super().__init__('adaptation', AdaptationOptions)

@@ -22,7 +22,7 @@ from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from mpnp_ros.conversions.messages import SECOND, to_message, to_nanoseconds
+from mpnp_ros.conversions.messages import to_message, to_nanoseconds
 from mpnp_ros.endpoints import LATCHED, SENSOR_DATA, qos_profile
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.modalities.health import Health, Judge
@@ -36,7 +36,7 @@ from mpnp_ros.nodes.runtime import SUCCESS, ManagedNode, ManagedOptions, set_thr
 from mpnp_ros.nodes.transforms import Mounts
 from mpnp_ros.nodes.worker import LatestWorker, MessageCounters
 from mpnp_ros.options import Change, option
-from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.tokens import SECOND, ModalityTokens
 
 WATCH_PERIOD = 1.0
 """Seconds between two checks of the graph."""

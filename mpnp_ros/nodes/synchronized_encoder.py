@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mpnp_ros.conversions.messages import SECOND
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.nodes.encoder_node import EncoderNode, Input
 from mpnp_ros.nodes.inputs import seconds
@@ -13,6 +12,7 @@ from mpnp_ros.nodes.parameters import topic_problem
 from mpnp_ros.nodes.synchronizer import Misfit, Synchronizer
 from mpnp_ros.nodes.worker import Alarm
 from mpnp_ros.options import Change, option
+from mpnp_ros.tokens import SECOND
 
 
 def slop_option(things: str, default: float) -> Any:

@@ -10,7 +10,6 @@ from mpnp_ros.errors import ConfigurationError, TokensError
 from mpnp_ros.serving.modality_state import (
     ALWAYS,
     NEVER,
-    SECOND,
     EncoderFacts,
     LinkFit,
     ModalityStatus,
@@ -21,7 +20,7 @@ from mpnp_ros.serving.modality_state import (
     WatchedClock,
     WatchLimits,
 )
-from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.tokens import SECOND, ModalityTokens
 
 MOST_TOKENS = 8192
 OTHERWISE = ('set the options of the encoder as they were when its links were trained, or train links for it '

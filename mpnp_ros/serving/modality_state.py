@@ -10,11 +10,9 @@ from itertools import pairwise
 from statistics import median
 
 from mpnp_ros.options import Options, option
-from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.tokens import SECOND, ModalityTokens
 
 ALONE, ALWAYS, NEVER = 'alone', 'always', 'never'
-
-SECOND = 1_000_000_000
 STILL = SECOND  # nanoseconds after which a clock that does not change counts as stopped
 SLOWEST = 4  # times stale_after, after which tokens are stale however slow their encoder is
 AGREE = 'use_sim_time and that the machines agree on the time'

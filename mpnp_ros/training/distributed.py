@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 from torch import distributed, nn
 
-PATIENCE = timedelta(hours=6)
+GROUP_TIMEOUT = timedelta(hours=6)
 """Time to wait for the first process while it evaluates; torchrun ends the others if one dies."""
 
 Item = TypeVar('Item')
@@ -101,7 +101,7 @@ def joined(device: str = 'auto') -> Iterator[str]:
     if on_gpu:
         device = f'cuda:{local % gpus}'
         torch.cuda.set_device(device)
-    distributed.init_process_group('cpu:gloo,cuda:nccl' if one_each else 'gloo', timeout=PATIENCE)
+    distributed.init_process_group('cpu:gloo,cuda:nccl' if one_each else 'gloo', timeout=GROUP_TIMEOUT)
     try:
         yield device
     finally:

@@ -26,7 +26,6 @@ from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.images import ImageFile, Picture, decode
 from mpnp_ros.modalities.health import (
     SCALE,
-    SECOND,
     Attendance,
     Health,
     HealthFinding,
@@ -36,6 +35,7 @@ from mpnp_ros.modalities.health import (
     worst,
 )
 from mpnp_ros.options import option
+from mpnp_ros.tokens import SECOND
 
 WIDTH = 96
 SAMPLED = 8
