@@ -20,7 +20,7 @@ from rosgraph_msgs.msg import Clock
 
 from mpnp_ros.bags.writer import LATCHED_TOPICS
 from mpnp_ros.conversions.messages import from_nanoseconds
-from mpnp_ros.endpoints import LATCHED, RELIABLE, SENSOR_DATA, qos_profile
+from mpnp_ros.endpoints import LATCHED, PUBLISHES, RELIABLE, SENSOR_DATA, Endpoint, qos_profile
 from mpnp_ros.errors import WorldError
 from mpnp_ros.nodes.diagnostics import OK
 from mpnp_ros.nodes.runtime import PlainNode, run_node
@@ -80,6 +80,28 @@ class WorldOptions(Options):
 
 
 PARAMETERS = WorldOptions
+ENDPOINTS = (
+    Endpoint('world', PUBLISHES, '/clock', 'rosgraph_msgs/msg/Clock', 'time of the world', SENSOR_DATA),
+    Endpoint('world', PUBLISHES, '/<camera>/image_rect/compressed', 'sensor_msgs/msg/CompressedImage',
+             'JPEG of each of the six cameras of nuScenes, such as /cam_front', RELIABLE),
+    Endpoint('world', PUBLISHES, '/<camera>/camera_info', 'sensor_msgs/msg/CameraInfo',
+             'with each image', RELIABLE),
+    Endpoint('world', PUBLISHES, '/lidar_top', 'sensor_msgs/msg/PointCloud2',
+             'x y z intensity ring, float32', RELIABLE),
+    Endpoint('world', PUBLISHES, '/<radar>', 'sensor_msgs/msg/PointCloud2',
+             'the 18 fields of nuScenes, for each of its five radars, such as /radar_front', RELIABLE),
+    Endpoint('world', PUBLISHES, '/imu', 'sensor_msgs/msg/Imu', '100 Hz, with bias and noise',
+             RELIABLE),
+    Endpoint('world', PUBLISHES, '/odom', 'nav_msgs/msg/Odometry', 'at `motion_rate`', RELIABLE),
+    Endpoint('world', PUBLISHES, '/tf', 'tf2_msgs/msg/TFMessage', 'map to base_link, at `motion_rate`',
+             RELIABLE),
+    Endpoint('world', PUBLISHES, '/tf_static', 'tf2_msgs/msg/TFMessage', 'mounting of the sensors',
+             LATCHED),
+    Endpoint('world', PUBLISHES, '/markers/annotations', 'visualization_msgs/msg/MarkerArray',
+             'true boxes of each key frame', RELIABLE),
+    Endpoint('world', PUBLISHES, '/labelled_questions', 'mpnp_ros/msg/LabelledQuestions',
+             'questions about each key frame, with true answers', RELIABLE),
+)
 LARGEST_LAG = 1.0
 """Maximum lag that the world makes up for, seconds; more is dropped."""
 

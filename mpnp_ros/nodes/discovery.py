@@ -1,4 +1,4 @@
-"""Discovery of cameras, LiDARs and radars among the topics of a ROS graph, and subscription to those found.
+"""Discovery of sensors among the topics of a ROS graph, and subscription to those found.
 
 A topic is judged by its name, type and publishers; drivers choose names freely.  The result is a default;
 parameters name topics where it is wrong.
@@ -9,7 +9,10 @@ import difflib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
+
+from mpnp_ros.node_names import encoder_nodes
 
 if TYPE_CHECKING:
     from mpnp_ros.nodes.encoder_node import EncoderNode
@@ -91,6 +94,12 @@ class FoundSensor:
     info: str = ''
 
 
+@cache
+def known_sensors() -> frozenset[str]:
+    """Return the names of the sensors that have nodes."""
+    return frozenset(encoder_nodes())
+
+
 def below(topics: Iterable[Topic], namespace: str) -> list[Topic]:
     """Return the topics below a namespace such as ``/robot1``; all of them for ``/``."""
     prefix = f'{namespace.rstrip("/")}/'
@@ -121,10 +130,11 @@ def find_cameras(topics: Iterable[Topic], namespace: str = '/',
 def find_lidars(topics: Iterable[Topic], namespace: str = '/') -> list[FoundSensor]:
     """Return the LiDARs, the likeliest first: a driver's own cloud before derived ones."""
     clouds = [topic for topic in below(topics, namespace) if topic.type == CLOUD]
+    others = known_sensors() - _LIDAR - _DEPTH_CAMERA
     ranks: dict[str, tuple[int, ...]] = {}
     for topic in clouds:
         said = words(topic.name, namespace)
-        if 'radar' in said or (said & _DEPTH_CAMERA and not said & _LIDAR):
+        if said & others or (said & _DEPTH_CAMERA and not said & _LIDAR):
             continue
         ranks[topic.name] = (bool(said & _DERIVED), not said & _LIDAR, not said & _CLOUD)
     ordered = sorted(ranks, key=lambda name: (ranks[name], name))
@@ -140,15 +150,18 @@ def equals(topics: Sequence[FoundSensor]) -> list[FoundSensor]:
     return [cloud for cloud in topics[1:] if rank(cloud) == rank(topics[0])]
 
 
-def find_radars(topics: Iterable[Topic], namespace: str = '/',
+def find_clouds(kind: str, topics: Iterable[Topic], namespace: str = '/',
                 named: Mapping[str, str] | None = None) -> list[FoundSensor]:
-    """Return the radars sorted by topic; derived clouds only if there are no others."""
+    """Return the sensors whose clouds are on topics with the word `kind`, sorted by topic.
+
+    Derived clouds are taken only if there are no others.  named: topic to name of sensors that have a name
+    already.
+    """
     clouds = [topic.name for topic in below(topics, namespace)
-              if topic.type == CLOUD and 'radar' in words(topic.name, namespace)]
-    raw = [name for name in clouds if not words(name, namespace) & _DERIVED] or clouds
-    chosen = sorted(raw)
+              if topic.type == CLOUD and kind in words(topic.name, namespace)]
+    chosen = sorted([name for name in clouds if not words(name, namespace) & _DERIVED] or clouds)
     return [FoundSensor(name, topic) for name, topic in
-            zip(_unique_names(chosen, namespace, named or {}, 'radar'), chosen, strict=True)]
+            zip(_unique_names(chosen, namespace, named or {}, kind), chosen, strict=True)]
 
 
 def info_topic(image_topic: str, existing: Collection[str] = ()) -> str:
@@ -234,7 +247,7 @@ def _without_stereo(groups: Mapping[tuple[str, ...], Sequence[Topic]],
 def _direction(name: str) -> str:
     """Return `front_left` of `rgb_front_left` or `front_left_camera`; empty without a direction."""
     parts = name.split('_')
-    if parts[0].lower() in ('cam', 'camera', 'lidar', 'radar'):  # the encoders know these as they are
+    if parts[0].lower() in {'cam', *known_sensors()}:  # the encoders know these as they are
         return ''
     rest = [part for part in parts if part.lower() not in {*_COLOUR, 'camera', 'cam', 'image'}]
     return '_'.join(rest) if rest and all(part.lower() in _DIRECTION for part in rest) else ''

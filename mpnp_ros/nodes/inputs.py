@@ -19,7 +19,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.nodes.diagnostics import Concerns
-from mpnp_ros.nodes.discovery import Topic, similar
+from mpnp_ros.nodes.discovery import Topic, known_sensors, similar
 from mpnp_ros.transport import PROFILE_VARIABLES, profile_file
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFOR
 _OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY)
 LOST = 0.05
 """Share of lost messages above which losses are reported."""
-_SENSORS = re.compile(r'sensor_msgs/msg/(Image|Compressed|Camera|Point|Laser|MultiEcho)|Packet|livox|lidar|'
-                      r'velodyne|ouster|radar|Radar|Image')
+_SENSOR_TYPES = re.compile(r'sensor_msgs/msg/(Image|Compressed|Camera|Point|Laser|MultiEcho)|Packet|livox|'
+                           r'velodyne|ouster|Image')
+"""Messages of sensors, beside those whose type names a sensor of this package."""
 AHEAD = 1.0
 """Seconds by which stamps may be ahead of the clock."""
 STANDSTILL = 5.0
@@ -249,7 +250,8 @@ class InputWatch:
         """Return the published sensor topics."""
         found = []
         for name, kinds in self._node.get_topic_names_and_types():
-            if any(_SENSORS.search(kind) for kind in kinds):
+            if any(_SENSOR_TYPES.search(kind) or any(sensor in kind.lower() for sensor in known_sensors())
+                   for kind in kinds):
                 offers = self._node.get_publishers_info_by_topic(name)
                 found += [Topic(name, kind) for kind in sorted({info.topic_type for info in offers})]
         return found
