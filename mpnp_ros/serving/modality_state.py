@@ -147,16 +147,27 @@ class TokenStream:
         return len(self._arrivals)
 
     def note(self, tokens: ModalityTokens, now: int) -> None:
-        """Measure tokens that arrived now; after a silence rate and quality start anew."""
+        """Measure tokens that arrived now.
+
+        After a silence rate and quality start anew.  Tokens without a quality leave it unchanged.
+        """
         if self._arrivals and not self.fresh(now):
             self._arrivals.clear()
             self.quality, self._poor = math.nan, False
         self._arrivals.append(now)
-        self._learn_rate()
+        pace = self._pace()
+        if not math.isnan(pace):
+            passed = (self._arrivals[-1] - self._arrivals[-2]) / SECOND
+            share = 1 - math.exp(-passed / self._limits.rate_memory)
+            self._usual = pace if math.isnan(self._usual) else self._usual + share * (pace - self._usual)
         self._lag, self._concerns = now - tokens.stamp_ns, tokens.concerns
         self._input_age, self._duration = (0. if math.isnan(told) else told
                                            for told in (tokens.input_age, tokens.encode_duration))
-        self._smooth(tokens.quality)
+        if not math.isnan(tokens.quality):
+            limits, before = self._limits, self.quality
+            self.quality = tokens.quality if math.isnan(before) else \
+                before + limits.quality_weight * (tokens.quality - before)
+            self._poor = self.quality < (limits.quality_high if self._poor else limits.quality_low)
 
     def fresh(self, now: int) -> bool:
         """Return whether tokens arrived within the limit, or within two frames of a slower encoder."""
@@ -181,7 +192,11 @@ class TokenStream:
         pace = self._pace()
         if pace < self._limits.lowest_rate * self._usual:
             return f'tokens come at {pace:.2g} Hz instead of {self._usual:.2g} Hz'
-        return f'quality is {self.quality:.2f}{self._reason()}' if self._poor else ''
+        if not self._poor:
+            return ''
+        more = f' and {len(self._concerns) - 1} more' if len(self._concerns) > 1 else ''
+        reason = f': {self._concerns[0]}{more}' if self._concerns else ''
+        return f'quality is {self.quality:.2f}{reason}'
 
     def _late(self, lag: float) -> str:
         """Return the text for stamps that many seconds behind the clock, or ahead if negative."""
@@ -192,27 +207,6 @@ class TokenStream:
             return (f'stamps of the sensor are {abs(self._input_age):.1f} s {_side(lag)} the clock when its '
                     f'messages reach the encoder; check the driver, {AGREE}')
         return f'stamps are {abs(lag):.1f} s {_side(lag)} the clock; check {AGREE}'
-
-    def _reason(self) -> str:
-        if not self._concerns:
-            return ''
-        more = len(self._concerns) - 1
-        return f': {self._concerns[0]}{f" and {more} more" if more else ""}'
-
-    def _smooth(self, quality: float) -> None:
-        """Update the smoothed quality; frames without a score leave it unchanged."""
-        if math.isnan(quality):
-            return
-        limits, before = self._limits, self.quality
-        self.quality = quality if math.isnan(before) else before + limits.quality_weight * (quality - before)
-        self._poor = self.quality < (limits.quality_high if self._poor else limits.quality_low)
-
-    def _learn_rate(self) -> None:
-        pace = self._pace()
-        if math.isnan(pace):
-            return
-        share = 1 - math.exp(-(self._arrivals[-1] - self._arrivals[-2]) / SECOND / self._limits.rate_memory)
-        self._usual = pace if math.isnan(self._usual) else self._usual + share * (pace - self._usual)
 
     def _pace(self) -> float:
         """Return Hz of the newest frames, robust to single gaps; NaN while unknown."""
@@ -252,7 +246,15 @@ class SteadyState:
         """Add an observation at a time in nanoseconds; returns the state to show."""
         if seen is not self._seen:
             self._seen, self._since = seen, now
-        if seen is not self.shown and self._due(now):
+        if seen is State.STALE:
+            needed = 0
+        elif seen is State.HEALTHY or self.shown is State.STALE:
+            needed = self._recover
+        else:
+            needed = self._degrade if seen is State.DEGRADED else 0
+        begins = self.shown in BEGINNINGS and self.shown not in self._left
+        stayed = now - self._changed >= min(self._degrade, self._recover)
+        if seen is not self.shown and (begins or (stayed and now - self._since >= needed)):
             self._left.add(self.shown)
             self.shown, self._changed = seen, now
         return self.shown
@@ -261,24 +263,11 @@ class SteadyState:
         """Return the seconds since the observation last changed."""
         return max(0, now - self._since) / SECOND
 
-    def _due(self, now: int) -> bool:
-        if self.shown in BEGINNINGS and self.shown not in self._left:
-            return True
-        stayed = now - self._changed >= min(self._degrade, self._recover)
-        return stayed and now - self._since >= self._needed()
-
-    def _needed(self) -> int:
-        if self._seen is State.STALE:
-            return 0
-        if self._seen is State.HEALTHY or self.shown is State.STALE:
-            return self._recover
-        return self._degrade if self._seen is State.DEGRADED else 0
-
 
 class WatchedClock:
     """A clock that may stand still, jump or never start, compared with one that always runs.
 
-    paused: whether who sets it is there, so that it may stand still for a reason; then time stands still too.
+    paused: whether its publisher is there, so that it stands still for a reason; then time stands still too.
     """
 
     def __init__(self, clock: Callable[[], int], steady: Callable[[], int], patience: float) -> None:

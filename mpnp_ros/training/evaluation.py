@@ -81,7 +81,7 @@ class Accuracy:
 class SensorDependence:
     """One method and one set of questions with different tokens.
 
-    sensors: the true frames.  shuffled: every question sees another frame of the set.  unplugged: no tokens.
+    sensors: the true frames.  shuffled: every question sees another frame of the set.  unplugged: no tokens.
     alone: each modality without the others.
     """
 

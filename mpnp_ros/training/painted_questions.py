@@ -43,7 +43,7 @@ WORDINGS = 8
 class PaintedDataset:
     """Questions about painted frames with their meanings.
 
-    dataset: frames have tokens of one modality.  meanings: of every text in it, and of other wordings.
+    dataset: frames have tokens of one modality.  meanings: of every text in it, and of other wordings.
     beyond: texts that counts cannot answer.
     """
 
