@@ -1,7 +1,7 @@
 """A robot's questions, modalities and links, for asyncio.
 
-The only implementation: :class:`~mpnp_ros.client.robot.Robot` runs it on an event loop of its own.  ROS
-callbacks run on the executor's thread and do no more than hand what has come to the event loop.
+This is the only implementation: :class:`~mpnp_ros.client.robot.Robot` runs it on an event loop of its own.
+ROS callbacks run on the executor's thread and only pass what they receive to the event loop.
 """
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger('mpnp_ros.client')
 POLL, MEETING = .02, .2
-"""Seconds between two looks for a node, and for a node that was found to discover this process in turn."""
+"""Seconds between two checks for a node, and for a found node to discover this process."""
 NOTICE_AFTER = 3.
-"""Seconds of silence after which it is said that a node is waited for, and why."""
+"""Seconds of waiting for a node after which the user is notified of the reason."""
 RESPONSE, REPLY = 5., 30.
-"""Seconds after which a request is sent again, and within which a node that is there has to reply."""
+"""Seconds after which a request is sent again, and within which a running node must reply."""
 AGAIN, REPORT = .5, 5.
-"""Seconds until a question is asked again, and within which a node that has answered reports on itself."""
+"""Seconds until a rejected question is asked again, and within which a node reports its state."""
 LEASE, RENEWAL = 10., 3.
-"""Seconds that a standing question outlives its asker, and between two renewals of it."""
+"""Seconds that a standing question outlives its asker, and between two renewals."""
 LOOK = .2
-"""Seconds between two looks at whether a node that works on a goal is still there."""
+"""Seconds between two checks that a node that works on a goal is still running."""
 SILENT_FUSION, GONE_FUSION, GONE_ADAPTATION = 10., 1., 30.
-"""Seconds without a sign of life that count as gone, and that a node has to be gone to be given up."""
+"""Seconds without a report after which the fusion node is gone; seconds after which a gone node is given up."""
 DEPARTURE = 1.
-"""Seconds within which what is said at the end has to arrive."""
+"""Seconds within which the last message must be acknowledged."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,8 @@ class AsyncRobot:
     async def watch(self, question: str = '', choices: Sequence[str] = (), *, period: float = 0.,
                     timeout: float | None = None) -> AsyncGenerator[Answer, None]:
         """See :meth:`Robot.watch`."""
+        from rclpy.duration import Duration
+
         from mpnp_ros.msg import Answer, Question
 
         if timeout is None:
@@ -171,12 +173,18 @@ class AsyncRobot:
             Answer, 'answer', self._hear, QUEUE, callback_group=self._group))
         self._listeners.add(listen)
         renewing, publisher = None, None
+
+        async def renew(standing: Question) -> None:
+            while True:  # its lease ends soon after this process, however that ends
+                publisher.publish(standing)
+                await asyncio.sleep(RENEWAL)
+
         try:
             if question:
                 publisher = self._create('question', lambda: self.node.create_publisher(
                     Question, 'question', 10))
                 await self._meet(publisher, publisher.get_subscription_count, timeout)
-                renewing = asyncio.create_task(_renew(publisher, Question(
+                renewing = asyncio.create_task(renew(Question(
                     id=identity, text=question, choices=list(choices), standing=True, period=period,
                     lease=LEASE)))
             while True:
@@ -193,7 +201,7 @@ class AsyncRobot:
             if renewing is not None:
                 renewing.cancel()
                 publisher.publish(Question(id=identity, standing=True))  # its text is empty: withdrawn
-                await asyncio.to_thread(_departed, publisher)
+                await asyncio.to_thread(publisher.wait_for_all_acked, Duration(seconds=DEPARTURE))
 
     async def modalities(self, timeout: float | None = None) -> dict[str, ModalityState]:
         """See :meth:`Robot.modalities`."""
@@ -203,7 +211,9 @@ class AsyncRobot:
             state.modality: state for state in message.modalities})
         end = time.monotonic() + (self.timeout if timeout is None else timeout)
         while 'modalities' not in self._newest or not self.node.count_publishers('modalities'):
-            await self._look_again(end)
+            if time.monotonic() > end:
+                raise NotRunningError(await asyncio.to_thread(self.reports.why_absent))
+            await asyncio.sleep(POLL)
         return self._newest['modalities']
 
     async def adaptation(self, timeout: float = .5) -> Adaptation | None:
@@ -295,10 +305,11 @@ class AsyncRobot:
 
     async def _pursue(self, kind: Any, name: str, goal: Any, end: float, late: str,
                       cancelled: Callable[[], bool] | None = None) -> AsyncGenerator[Any, None]:
-        """Yield the feedback of a goal and at last its result; a goal that is left before is cancelled.
+        """Yield the feedback of a goal and at last its result; leaving before cancels the goal.
 
-        end: until when, on the monotonic clock: a question must be answered, or an adaptation accepted.
-        late: what is said then.  cancelled: once it is true, the goal is cancelled and its result is awaited.
+        end: time on the monotonic clock until which a question must be answered, or an adaptation accepted.
+        late: text of the error after that.  cancelled: once it is true, the goal is cancelled and its result
+        is awaited.
         """
         from rclpy.action import ActionClient
 
@@ -313,7 +324,7 @@ class AsyncRobot:
             if left <= 0:
                 raise NotAnsweringError(late)
             sending = client.send_goal_async(goal, feedback_callback=lambda message: put(message.feedback))
-            try:  # a question may be repeated: the server drops its response to whom it does not know yet
+            try:  # a question may be repeated: a server drops responses to clients it has not discovered yet
                 handle = await within(awaitable(sending), min(left, RESPONSE) if is_ask else left)
             except (asyncio.TimeoutError, asyncio.CancelledError) as error:
                 sending.add_done_callback(cancel_accepted)
@@ -355,7 +366,7 @@ class AsyncRobot:
 
     async def _meet(self, entity: Any, is_there: Callable[[], object], timeout: float,
                     cancelled: Callable[[], bool] | None = None) -> None:
-        """Wait for the node at the other end, and say so where that takes long.
+        """Wait for the node at the other end; notify the user if that takes long.
 
         Raises NotRunningError after ``timeout`` seconds.
         """
@@ -383,11 +394,6 @@ class AsyncRobot:
             return (f'no node serves {self.node.resolve_service_name("adapt")}; start the adaptation node '
                     'with `mpnp bringup`, and give its namespace and ROS_DOMAIN_ID here too')
         return await asyncio.to_thread(self.reports.why_absent)
-
-    async def _look_again(self, end: float) -> None:
-        if time.monotonic() > end:
-            raise NotRunningError(await asyncio.to_thread(self.reports.why_absent))
-        await asyncio.sleep(POLL)
 
     async def _is_starting(self) -> bool:
         """Whether the fusion node, which has just rejected a question, is starting or active by now.
@@ -450,16 +456,3 @@ def _succeeded(response: Any) -> Any:
     if not response.success:
         raise RequestError(response.message, response)
     return response
-
-
-async def _renew(publisher: Any, question: Any) -> None:
-    """Send a standing question again and again: its lease ends soon after its asker, however that ends."""
-    while True:
-        publisher.publish(question)
-        await asyncio.sleep(RENEWAL)
-
-
-def _departed(publisher: Any) -> None:
-    from rclpy.duration import Duration
-
-    publisher.wait_for_all_acked(Duration(seconds=DEPARTURE))

@@ -251,6 +251,7 @@ class Responder:
         confidence = math.exp(sum(logs) / len(logs)) if logs else 0.
         return replace(blank, text=text.strip(), confidence=confidence)
 
+
 def _given_up(inquiry: Inquiry, blank: Answer, tokens: int = 0) -> Answer:
     when = f'after {tokens} tokens' if tokens else 'while it was read'
     return replace(blank, status=Status.FAILED, error=f'{inquiry.reason} {when}')

@@ -72,6 +72,7 @@ class Question:
             self, text=self.text[:MOST_CHARACTERS], id=self.id[:MOST_ID_CHARACTERS],
             choices=tuple(choice[:MOST_CHOICE_CHARACTERS] for choice in self.choices[:MOST_CHOICES]))
 
+
 class StandingQuestions:
     """Questions that are answered again on every new frame, at most `capacity` of them.
 
