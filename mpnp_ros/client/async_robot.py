@@ -48,7 +48,7 @@ LEASE, RENEWAL = 10., 3.
 LOOK = .2
 """Seconds between two checks that a node that works on a goal is still running."""
 SILENT_FUSION, GONE_FUSION, GONE_ADAPTATION = 10., 1., 30.
-"""Seconds without a report after which the fusion node is gone; seconds after which a gone node is given up."""
+"""Seconds without a report after which the fusion node is gone, and after which a gone node is given up."""
 DEPARTURE = 1.
 """Seconds within which the last message must be acknowledged."""
 

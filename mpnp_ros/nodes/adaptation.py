@@ -166,7 +166,7 @@ PARAMETERS = AdaptationOptions
 
 
 class AdaptationNode(PlainNode):
-    """See the module; interface in docs/reference/interfaces.md."""
+    """Watches the modalities and trains missing links; interface in docs/reference/interfaces.md."""
 
     patience = END_TIMEOUT + 2.
 

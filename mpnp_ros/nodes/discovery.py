@@ -120,8 +120,14 @@ def find_cameras(topics: Iterable[Topic], namespace: str = '/',
     for topic in inside:
         if topic.type in TRANSPORTS and not words(topic.name, namespace) & _NO_COLOUR:
             groups.setdefault(device_of(topic.name), []).append(topic)
+
+    def rank(topic: Topic) -> tuple[object, ...]:
+        said = words(topic.name)
+        return (not said & {'rect', 'rectified'}, bool(said & _GREY), topic.type != COMPRESSED,
+                len(topic.name), topic.name)
+
     kept = _without_stereo(groups, inside)
-    chosen = sorted((min(groups[device], key=_image_rank) for device in kept), key=lambda topic: topic.name)
+    chosen = sorted((min(groups[device], key=rank) for device in kept), key=lambda topic: topic.name)
     names = _unique_names([topic.name for topic in chosen], namespace, named or {}, 'camera')
     return [FoundSensor(name, topic.name, TRANSPORTS[topic.type], info_topic(topic.name, infos))
             for name, topic in zip(names, chosen, strict=True)]
@@ -215,12 +221,6 @@ def similar(topic: str, candidates: Iterable[str], limit: int = 3) -> list[str]:
 def _relative(name: str, namespace: str) -> str:
     prefix = f'{namespace.rstrip("/")}/'
     return name[len(prefix):] if name.startswith(prefix) else name.lstrip('/')
-
-
-def _image_rank(topic: Topic) -> tuple[object, ...]:
-    said = words(topic.name)
-    return (not said & {'rect', 'rectified'}, bool(said & _GREY), topic.type != COMPRESSED, len(topic.name),
-            topic.name)
 
 
 def _without_stereo(groups: Mapping[tuple[str, ...], Sequence[Topic]],

@@ -209,8 +209,12 @@ class EncoderNode(ManagedNode):
     def tell(self) -> None:
         """Publish which encoder is loaded, its options and its topics."""
         config = self.values.encoder
-        changed = [f'encoder.{row.name}: {_text(config[row.name])}' for row in type(config).declared()
-                   if row.notes.get('shapes_tokens', True) and config[row.name] != row.default]
+        changed = []
+        for row in type(config).declared():
+            value = config[row.name]
+            if row.notes.get('shapes_tokens', True) and value != row.default:
+                text = f'[{", ".join(map(str, value))}]' if isinstance(value, tuple) else value
+                changed.append(f'encoder.{row.name}: {text}')
         message = EncoderInfo(modality=self.modality, node=self.get_fully_qualified_name(),
                               encoder=self.encoder.fingerprint, token_width=self.encoder.token_width,
                               changed=changed, topics=sorted(self._arrivals))
@@ -259,7 +263,12 @@ class EncoderNode(ManagedNode):
         self.tally.settle((item.topic for item in items), 'superseded')
 
     def _encode(self, items: tuple[Input, ...]) -> None:
-        parts = self._convert(items)
+        parts = {}
+        for item in items:
+            try:
+                parts[item] = self.part(item)
+            except Exception as error:
+                self._reject(item, error)
         tokens = self._tokens(parts) if parts else None
         if tokens is None:
             return
@@ -268,22 +277,18 @@ class EncoderNode(ManagedNode):
         self._duration = time.monotonic() - newest.arrived
         self._publisher.publish(to_message(tokens, newest.age, self._duration))
 
-    def _convert(self, items: tuple[Input, ...]) -> dict[Input, Any]:
-        parts = {}
-        for item in items:
-            try:
-                parts[item] = self.part(item)
-            except Exception as error:
-                self._reject(item, error)
-        return parts
-
     def _tokens(self, parts: dict[Input, Any]) -> ModalityTokens | None:
         """Encode; on failure, reject the parts that also fail alone and encode the others."""
         try:
             frame = self.frame(list(parts.values()))
             return self._judged(self.encoder.encode(frame), frame)
         except Exception as error:
-            faulty = self._faulty(parts) if isinstance(error, MpnpError) and len(parts) > 1 else {}
+            faulty: dict[Input, Exception] = {}
+            for item, part in parts.items() if isinstance(error, MpnpError) and len(parts) > 1 else ():
+                try:
+                    self.encoder.encode(self.frame([part]))
+                except Exception as reason:
+                    faulty[item] = reason
             for item, reason in (faulty or dict.fromkeys(parts, error)).items():
                 self._reject(item, reason)
                 del parts[item]
@@ -300,15 +305,6 @@ class EncoderNode(ManagedNode):
         quality = min(self._health.quality, worst) if worst < 1 else self._health.quality
         return dataclasses.replace(tokens, quality=worst if math.isnan(quality) and worst < 1 else quality,
                                    concerns=(*self._health.concerns, *self.concerns.texts()))
-
-    def _faulty(self, parts: dict[Input, Any]) -> dict[Input, Exception]:
-        faulty = {}
-        for item, part in parts.items():
-            try:
-                self.encoder.encode(self.frame([part]))
-            except Exception as error:
-                faulty[item] = error
-        return faulty
 
     def _reject(self, item: Input, error: Exception) -> None:
         self.tally.settle([item.topic], 'rejected')
@@ -348,7 +344,3 @@ class EncoderNode(ManagedNode):
 
     def check(self) -> None:
         """Set concerns of the modality; called once a second while active."""
-
-
-def _text(value: Any) -> str:
-    return f'[{", ".join(map(str, value))}]' if isinstance(value, tuple) else str(value)

@@ -125,7 +125,7 @@ PARAMETERS = FusionOptions
 
 
 class FusionNode(ManagedNode):
-    """See the module; interface in docs/reference/interfaces.md."""
+    """Answers questions from the current sensor data; interface in docs/reference/interfaces.md."""
 
     def __init__(self, **options: object) -> None:
         super().__init__('fusion', FusionOptions, **options)
@@ -141,7 +141,15 @@ class FusionNode(ManagedNode):
         self._answers = self.create_publisher(AnswerMessage, 'answer', DEPTH)
         self._answer_texts = self.create_publisher(String, 'answer_text', DEPTH)
         self._states = self.create_publisher(ModalityStates, 'modalities', qos_profile(LATCHED))
-        self._serve()
+        create_deferred_service(self, Ask, 'ask', self._on_ask, self._group, DEPTH)
+        create_deferred_service(self, LoadLinks, 'load_links', self._on_load_links, self._group)
+        create_deferred_service(self, RollbackLinks, 'rollback_links', self._on_rollback_links, self._group)
+        self.create_service(ListLinks, 'list_links', self._on_list_links, callback_group=self._group)
+        self.create_service(ListQuestions, 'list_questions', self._on_list_questions,
+                            callback_group=self._group)
+        self.create_service(SetModality, 'set_modality', self._on_set_modality, callback_group=self._group)
+        self._ask_stream = AskStream(self, self._on_goal)
+        self.every(TICK, self._tick)
         self.diagnostics.add_source(self._facts)
         self.diagnostics.add_check(self._amiss)
 
@@ -159,13 +167,33 @@ class FusionNode(ManagedNode):
         self._server.pause(INACTIVE)
         for path in filter(None, set(values.links) - {SHIPPED}):
             self._server.load_links(path).result()
-        self._load_stored_links()
+        # the shipped links, and those in use when the node last ended, if they fit
+        name = values.link_store
+        store = default_store(self.get_namespace()) if name == AUTO else LinkStore(name) if name else None
+        shipped = shipped_links() if SHIPPED in values.links else {}
+        stored = links_at_start(store, shipped, values.modalities) if store else \
+            [shipped[modality] for modality in values.modalities if modality in shipped]
+        for link in stored:
+            try:
+                self._server.load_links(str(link.path), link.sha256).result()
+            except LinksError as error:
+                self.get_logger().warning(f'links skipped: {error}')
+        if store:
+            self._server.links.keep_in(store)
         self.get_logger().info(f'{lm.name} on {lm.device}, links: {self._server.links.name or "none"}')
 
     def start(self) -> None:
         """Subscribe and answer."""
         if not self._listening:
-            self._listen()
+            subscribe = partial(self.create_subscription, callback_group=self._group)
+            for modality in self.values.modalities:
+                subscribe(TokensMessage, f'tokens/{modality}', partial(self._on_tokens, modality),
+                          qos_profile(SENSOR_DATA))
+            subscribe(QuestionMessage, 'question', self._on_question, DEPTH)
+            subscribe(String, 'question_text', self._on_question_text, DEPTH)
+            subscribe(Adaptation, 'adaptation', self._on_adaptation, qos_profile(LATCHED))
+            subscribe(EncoderInfo, 'encoders', self._on_encoder, qos_profile(LATCHED, DEPTH))
+            self._listening = True
         self._active = True
         self._server.resume()
 
@@ -182,47 +210,6 @@ class FusionNode(ManagedNode):
             server.close()
         del server
         release_memory()
-
-    def _load_stored_links(self) -> None:
-        """Install the shipped links, and those in use when the node last ended, if they fit."""
-        values, store = self.values, self._link_store()
-        shipped = shipped_links() if SHIPPED in values.links else {}
-        stored = links_at_start(store, shipped, values.modalities) if store else \
-            [shipped[name] for name in values.modalities if name in shipped]
-        for link in stored:
-            try:
-                self._server.load_links(str(link.path), link.sha256).result()
-            except LinksError as error:
-                self.get_logger().warning(f'links skipped: {error}')
-        if store:
-            self._server.links.keep_in(store)
-
-    def _link_store(self) -> LinkStore | None:
-        name = self.values.link_store
-        return default_store(self.get_namespace()) if name == AUTO else LinkStore(name) if name else None
-
-    def _serve(self) -> None:
-        """Create services, the action and the periodic check."""
-        create_deferred_service(self, Ask, 'ask', self._on_ask, self._group, DEPTH)
-        create_deferred_service(self, LoadLinks, 'load_links', self._on_load_links, self._group)
-        create_deferred_service(self, RollbackLinks, 'rollback_links', self._on_rollback_links, self._group)
-        self.create_service(ListLinks, 'list_links', self._on_list_links, callback_group=self._group)
-        self.create_service(ListQuestions, 'list_questions', self._on_list_questions,
-                            callback_group=self._group)
-        self.create_service(SetModality, 'set_modality', self._on_set_modality, callback_group=self._group)
-        self._ask_stream = AskStream(self, self._on_goal)
-        self.every(TICK, self._tick)
-
-    def _listen(self) -> None:
-        subscribe = partial(self.create_subscription, callback_group=self._group)
-        for modality in self.values.modalities:
-            subscribe(TokensMessage, f'tokens/{modality}', partial(self._on_tokens, modality),
-                      qos_profile(SENSOR_DATA))
-        subscribe(QuestionMessage, 'question', self._on_question, DEPTH)
-        subscribe(String, 'question_text', self._on_question_text, DEPTH)
-        subscribe(Adaptation, 'adaptation', self._on_adaptation, qos_profile(LATCHED))
-        subscribe(EncoderInfo, 'encoders', self._on_encoder, qos_profile(LATCHED, DEPTH))
-        self._listening = True
 
     def _on_tokens(self, modality: str, message: TokensMessage) -> None:
         server = self._server
@@ -261,7 +248,7 @@ class FusionNode(ManagedNode):
         for node, (good, text) in fits.items():
             if self._fits.get(node) == text:
                 continue
-            if good:  # on a line of its own: rclpy knows a place in the code by its severity
+            if good:  # on a line of its own: rclpy refuses two severities of one line of code
                 self.get_logger().info(text)
             else:
                 self.get_logger().warning(text)
@@ -314,23 +301,23 @@ class FusionNode(ManagedNode):
         return self._change_links(RollbackLinks, lambda server: server.rollback(request.modality))
 
     def _change_links(self, kind: type, change: Callable[[AnswerServer], Future[LinkVersion]]) -> Future:
+        def respond(done: Future[LinkVersion]) -> object:
+            if error := done.exception():
+                self.diagnostics.warn('links_refused', str(error))
+                return kind.Response(success=False, message=f'{type(error).__name__}: {error}')
+            version = done.result()
+            message = f'{version.modality} links {version.version} are in use'
+            self.get_logger().info(message)
+            self._show()
+            return kind.Response(success=True, message=message, link=link_to_message(version, True))
+
         server = self._server
         if server is None:
             changed: Future[LinkVersion] = Future()
             changed.set_exception(ConfigurationError(UNCONFIGURED))
         else:
             changed = change(server)
-        return then(changed, partial(self._respond_change, kind))
-
-    def _respond_change(self, kind: type, done: Future[LinkVersion]) -> object:
-        if error := done.exception():
-            self.diagnostics.warn('links_refused', str(error))
-            return kind.Response(success=False, message=f'{type(error).__name__}: {error}')
-        version = done.result()
-        message = f'{version.modality} links {version.version} are in use'
-        self.get_logger().info(message)
-        self._show()
-        return kind.Response(success=True, message=message, link=link_to_message(version, True))
+        return then(changed, respond)
 
     def _on_list_links(self, request: ListLinks.Request, response: ListLinks.Response) -> ListLinks.Response:
         server = self._server
@@ -380,11 +367,11 @@ class FusionNode(ManagedNode):
         if not self.count_publishers('adaptation'):
             board.adapting(())
         board.hold(self.count_publishers('/clock') > 0)
-        there = {f'{one.node_namespace.rstrip("/")}/{one.node_name}' for one in
-                 self.get_publishers_info_by_topic(self.resolve_topic_name('encoders'))}
-        for node in there & set(self._encoders):
+        present = {f'{info.node_namespace.rstrip("/")}/{info.node_name}' for info in
+                   self.get_publishers_info_by_topic(self.resolve_topic_name('encoders'))}
+        for node in present & set(self._encoders):
             board.introduce(self._encoders[node])
-        board.retain_encoders(there)
+        board.retain_encoders(present)
         self._tell_fits(board)
         note = board.clock_note()
         if note and not self._clock_amiss:

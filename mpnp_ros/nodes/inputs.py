@@ -63,7 +63,8 @@ class AdaptedSubscription:
         self.publishers: list[TopicEndpointInfo] = []
         self._node, self._given, self._callback = node, topic, callback
         self._depth, self._group, self._lost = depth, group, lost
-        self._overridden = {policy for policy in _OVERRIDABLE if self._override(policy)
+        prefix = f'qos_overrides.{self.topic}.subscription.'
+        self._overridden = {policy for policy in _OVERRIDABLE if f'{prefix}{policy.name.lower()}'
                             in node._parameter_overrides}  # rclpy has no public way to see what was given
         self._received = self._missed = 0
         self._history: deque[tuple[float, int, int]] = deque(maxlen=WINDOW + 1)
@@ -112,7 +113,7 @@ class AdaptedSubscription:
     def retype(self, kind: type) -> None:
         """Read messages of another type from the next :meth:`look` on.
 
-        A process can have one type on a topic only, and the executor may hold the subscription yet.
+        A process can have only one type on a topic, and the executor may still hold the subscription.
         """
         self.kind = kind
         self.destroy()
@@ -123,9 +124,6 @@ class AdaptedSubscription:
             if subscription is not None:
                 self._node.destroy_subscription(subscription)
         self._retired = self._subscription = None
-
-    def _override(self, policy: QoSPolicyKind) -> str:
-        return f'qos_overrides.{self.topic}.subscription.{policy.name.lower()}'
 
     def _offers(self) -> list[TopicEndpointInfo]:
         return self._node.get_publishers_info_by_topic(self.topic)
@@ -138,37 +136,34 @@ class AdaptedSubscription:
         self.publishers = self._offers()
         if self._subscription is not None and self.publishers and self._all_reliable() != self.reliable \
                 and QoSPolicyKind.RELIABILITY not in self._overridden:
-            self._replace()
-
-    def _replace(self) -> None:
-        if self._retired is not None:
-            self._node.destroy_subscription(self._retired)
-        self._retired, self.reliable = self._subscription, self._all_reliable()
-        self._subscription = self._subscribe()
-        self._history.clear()
+            if self._retired is not None:
+                self._node.destroy_subscription(self._retired)
+            self._retired, self.reliable = self._subscription, self._all_reliable()
+            self._subscription = self._subscribe()
+            self._history.clear()
 
     def _subscribe(self) -> Any:
         qos = QoSProfile(depth=self._depth, reliability=RELIABLE if self.reliable else BEST_EFFORT)
         token = object()
+
+        def take(message: Any) -> None:
+            if self._retired is not None:  # two subscriptions are alive
+                stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
+                if any(stamp in heard for other, heard in self._heard.items() if other is not token):
+                    return
+                self._heard.setdefault(token, set()).add(stamp)
+            self._received += 1
+            self._callback(message)
+
+        def count_lost(event: Any) -> None:
+            self._missed += event.total_count_change
+            self._lost(event.total_count_change)
+
         events = SubscriptionEventCallbacks(incompatible_qos=lambda event: self._adapt(),
-                                            message_lost=self._count_lost)
+                                            message_lost=count_lost)
         return self._node.create_subscription(
-            self.kind, self._given, lambda message: self._take(token, message), qos,
-            callback_group=self._group, event_callbacks=events,
+            self.kind, self._given, take, qos, callback_group=self._group, event_callbacks=events,
             qos_overriding_options=QoSOverridingOptions(self._overridden))
-
-    def _take(self, token: object, message: Any) -> None:
-        if self._retired is not None:
-            stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
-            if any(stamp in heard for other, heard in self._heard.items() if other is not token):
-                return
-            self._heard.setdefault(token, set()).add(stamp)
-        self._received += 1
-        self._callback(message)
-
-    def _count_lost(self, event: Any) -> None:
-        self._missed += event.total_count_change
-        self._lost(event.total_count_change)
 
 
 class InputWatch:
@@ -307,7 +302,7 @@ class InputWatch:
                 'publish reliably, or publish compressed images')
 
     def _lasts(self, key: str) -> bool:
-        """Whether the problem was there in the last check too."""
+        """Return whether the problem was there in the last check too."""
         before = key in self._before
         self._before.add(key)
         return before

@@ -181,13 +181,22 @@ class Replay(PlainNode):
             self.diagnostics.count(f'{message.topic} published')
 
     def _wait_for_subscribers(self) -> None:
-        """Wait until the topics of ``wait_for`` have subscribers; BagError if a required one is missing."""
+        """Wait until the topics of ``wait_for`` have subscribers; BagError if a required one is missing.
+
+        For topics of the bag, only subscribers with compatible QoS count.
+        """
+        publishers = {publisher.topic_name: publisher for publisher in self._bag_publishers.values()}
+
+        def has_subscriber(name: str) -> bool:
+            return (publishers[name].get_subscription_count() if name in publishers
+                    else self.count_subscribers(name)) > 0
+
         wanted = {topic: self.resolve_topic_name(topic) for topic in self.values.wait_for}
         if wanted:
             self.diagnostics.state(OK, 'waiting for subscribers')
             self.get_logger().info(f'waiting for subscribers of {", ".join(wanted.values())}')
         end = time.monotonic() + self.values.wait_timeout
-        while missing := [name for name in wanted.values() if not self._has_subscriber(name)]:
+        while missing := [name for name in wanted.values() if not has_subscriber(name)]:
             if self._stopping.wait(0.05):
                 return
             if time.monotonic() > end:
@@ -199,13 +208,6 @@ class Replay(PlainNode):
                                    'active, or raise wait_timeout')
                 self.diagnostics.warn('no subscriber', f'{text}; the bag is played all the same')
                 return
-
-    def _has_subscriber(self, name: str) -> bool:
-        """Return whether a topic has a subscriber, for topics of the bag with compatible QoS."""
-        for publisher in self._bag_publishers.values():
-            if publisher.topic_name == name:
-                return publisher.get_subscription_count() > 0
-        return self.count_subscribers(name) > 0
 
     def _publish_opening(self) -> None:
         """Publish constant data, and wait until its subscribers have received it."""

@@ -174,20 +174,17 @@ class ManagedNode(_Ticking, LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Called by :meth:`trigger_cleanup` and by the service."""
         done = self._transition('cleanup', self.release, None, 'unconfigured')
-        self._give_back()
+        # release references that callback groups keep to all entities they ever had
+        for group in [value for value in vars(self).values() if isinstance(value, CallbackGroup)]:
+            group.entities.difference_update([entity for entity in list(group.entities) if entity() is None])
+        with contextlib.suppress(AttributeError, OSError):  # where the C library is another than glibc
+            ctypes.CDLL(None).malloc_trim(0)
         return done
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Called by :meth:`trigger_shutdown` and by the service."""
         self._transition('shutdown', self.stop, None, 'finalized')
         return self._transition('shutdown', self.release, None, 'finalized')
-
-    def _give_back(self) -> None:
-        """Release references that callback groups keep to all entities they ever had."""
-        for group in [value for value in vars(self).values() if isinstance(value, CallbackGroup)]:
-            group.entities.difference_update([one for one in list(group.entities) if one() is None])
-        with contextlib.suppress(AttributeError, OSError):  # where the C library is another than glibc
-            ctypes.CDLL(None).malloc_trim(0)
 
     def _too_late(self, change: Change) -> str:
         """Return why a parameter of that kind cannot change in the current state."""
