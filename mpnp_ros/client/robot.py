@@ -119,7 +119,7 @@ class Robot:
 
         period: seconds between two answers, at least.  timeout: seconds without an answer.  The question is
         withdrawn when the iterator is closed, at the latest 10 s after this process has ended.
-        Without a question: all answers that are published, whoever asked, and no time-out by default.
+        Without a question: all answers that are published, and no time-out by default.
         Of answers that wait to be taken, the 100 newest are kept.
         """
         return self._iterate(self._robot.watch(question, choices, period=period, timeout=timeout))
@@ -158,8 +158,9 @@ class Robot:
               cancelled: Callable[[], bool] | None = None, timeout: float | None = None) -> Adapt.Result:
         """Let the adaptation node train links, and wait until it has ended.
 
-        modalities: default: whatever the policy finds missing.  The budget, in seconds, multiply-accumulates
-        and bytes, and the other options are as in action/Adapt; what is 0 or empty is as the node is set.
+        modalities: default: those that the policy finds missing.  The budget, in seconds,
+        multiply-accumulates and bytes, and the other options are as in action/Adapt; 0 or empty: as the node
+        is set.
         progress: gets every Adapt.Feedback.  cancelled: asked now and then; once it is true, the training is
         stopped, and its end is waited for.  timeout: for the node to be found and to accept.
         Raises RequestError, with the Adapt.Result as response, where no links were made.

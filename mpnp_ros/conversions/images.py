@@ -129,7 +129,7 @@ def _planes(message: Image, encoding: PixelEncoding) -> np.ndarray:
     reduced, (width, height), step = encoding.chroma, (message.width, message.height), message.step
     pairs, rows = -(-width // reduced), -(-height // reduced)
     if reduced == 1 and len(message.data) == 3 * width * height:
-        step = width  # whatever is said: there is no padding
+        step = width  # the size shows that there is no padding, whatever the message says
     else:
         _check_step(message, max(width, 2 * pairs // (3 - reduced)))
     long = step * (3 - reduced)

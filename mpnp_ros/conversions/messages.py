@@ -57,7 +57,7 @@ def to_message(tokens: ModalityTokens, input_age: float = 0., encode_duration: f
 def from_message(message: TokensMessage) -> ModalityTokens:
     """Return the tokens of ``message``; their arrays are views of its bytes.
 
-    Raises TokensError, naming modality and field, for whatever does not fit together.
+    Raises TokensError, naming modality and field, for an inconsistent message.
     """
     name, shape = f'{message.modality or "(unnamed)"} tokens', tuple(message.shape)
     if not (math.isnan(message.quality) or 0 <= message.quality <= 1):

@@ -150,9 +150,9 @@ class AdaptationOptions(Options):
     link_store: str = option(
         AUTO, f'folder of links that are trained; {AUTO}: in the state folder. {SAME}')
     initial_links: tuple[str, ...] = option(
-        (SHIPPED,), 'folders of links that new ones may begin with, beside those in use; '
-                    f'{SHIPPED}: those that come with the package; an empty name: none')
-    labelled_topic: str = option('labelled_questions', 'questions with true answers, where there are any')
+        (SHIPPED,), 'folders of links that new ones may start from, besides those in use; '
+                    f'{SHIPPED}: those of the package; an empty name: none')
+    labelled_topic: str = option('labelled_questions', 'topic of questions with true answers')
     adapter: AdapterConfig = option(AdapterConfig(), 'when and how links are trained', flat=True)
 
     def check(self) -> Iterator[str]:

@@ -149,7 +149,7 @@ def find_lidars(topics: Iterable[Topic], namespace: str = '/') -> list[FoundSens
 
 
 def equals(topics: Sequence[FoundSensor]) -> list[FoundSensor]:
-    """Return the LiDARs as likely as the first of :func:`find_lidars`, without that one."""
+    """Return the LiDARs that are as likely as the first of :func:`find_lidars`, without the first."""
     def rank(cloud: FoundSensor) -> tuple[bool, bool]:
         said = words(cloud.topic)
         return bool(said & _DERIVED), not said & _LIDAR
@@ -277,11 +277,10 @@ Find = Callable[[Sequence[Topic], str, Mapping[str, str]], list[FoundSensor]]
 class FoundSensors:
     """Keeps an encoder node subscribed to discovered sensors, if no parameter names topics.
 
-    things: their name in messages, such as ``cameras``.  parameter: names their topic.  types: of their
-    messages.
-    kin: recognises by name and type a topic of such a sensor in another form.  find: (topics, namespace,
-    settled names) -> sensors.  read, leave: start and stop reading one.  same: key that is equal for two
-    topics of one sensor.
+    things: their name in messages, such as ``cameras``.  parameter: its name, for hints.  types: of their
+    messages.  kin: pattern of names and types of topics of such sensors that cannot be read.
+    find: (topics, namespace, settled names) -> sensors.  read, leave: start and stop reading one.  same: key
+    that is equal for two topics of one sensor.
     """
 
     def __init__(self, node: EncoderNode, things: str, parameter: str, types: Sequence[str], *, kin: str,
@@ -332,7 +331,7 @@ class FoundSensors:
         self._before = {sensor.topic for sensor in found}
 
     def _nothing(self, graph: Sequence[Topic], namespace: str) -> str:
-        """Return that no sensor is found, with similar topics."""
+        """Return the text for no sensor found, with similar topics."""
         kinds = ' or '.join(self._types)
         inside = '' if namespace == '/' else f' below {namespace}'
         text = f'no topic of {self._things} found{inside}'

@@ -52,12 +52,12 @@ class EncoderOptions(ManagedOptions):
     base_frame: str = option(
         'base_link', 'frame in which directions are expressed: x ahead, y left', change=Change.LIVE)
     depth: int = option(
-        5, 'messages of each input that may wait for the node', low=1, high=100, change=Change.ACTIVATE)
+        5, 'queue depth of each subscription', low=1, high=100, change=Change.ACTIVATE)
     threads: int = option(
         0, 'threads of the network on a CPU; 0: half of the cores', low=0, high=256, change=Change.CONFIGURE)
     input_timeout: float = option(
-        2.0, 'an input silent for so long is not waited for', unit='s', low=0.1, high=60.0,
-        change=Change.ACTIVATE)
+        2.0, 'time without messages after which a set does not wait for an input', unit='s', low=0.1,
+        high=60.0, change=Change.ACTIVATE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +172,7 @@ class EncoderNode(ManagedNode):
                                            clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def stop(self) -> None:
-        """Unsubscribe, finish the running frame, stop publishing."""
+        """Unsubscribe, finish the running frame and stop publishing."""
         with self._inputs_changing:
             if self._watching:
                 self.destroy_timer(self._watching)
@@ -181,7 +181,7 @@ class EncoderNode(ManagedNode):
                 subscription.destroy()
             self._inputs.clear()
         if self._worker:
-            self._worker.stop()  # and is kept: a callback that still runs may submit to it
+            self._worker.stop()  # it is kept: a callback that still runs may submit to it
         for subscription in self._subscriptions_made:  # by the worker
             self.destroy_subscription(subscription)
         self._subscriptions_made.clear()
@@ -207,7 +207,7 @@ class EncoderNode(ManagedNode):
             torch.cuda.empty_cache()
 
     def tell(self) -> None:
-        """Publish which encoder is loaded, its options and its topics."""
+        """Publish the loaded encoder, its options and its topics."""
         config = self.values.encoder
         changed = []
         for row in type(config).declared():

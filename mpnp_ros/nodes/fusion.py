@@ -88,31 +88,33 @@ class FusionOptions(ManagedOptions):
     modalities: tuple[str, ...] = option(
         tuple(encoder_nodes()), 'modalities to listen to, each on tokens/<modality>', installed=True)
     links: tuple[str, ...] = option(
-        (SHIPPED,), f'folders of the links to begin with; {SHIPPED}: those that come with the package, where '
-                    'they fit the model; an empty name: none', change=Change.CONFIGURE)
+        (SHIPPED,), f'folders of the links to load; {SHIPPED}: those of the package, where they fit the '
+                    'model; an empty name: none', change=Change.CONFIGURE)
     link_store: str = option(
-        AUTO, 'folder of links that are learned on the robot. Those in use when the node ends are in use '
-              f'again when it begins. {AUTO}: in the state folder; an empty name: none',
+        AUTO, 'folder of links that are learned on the robot. Those in use when the node ends are used again '
+              f'at its next start. {AUTO}: in the state folder; an empty name: none',
         change=Change.CONFIGURE)
     choices: str = option(
         'nuscenes_qa',
-        'named list of answers for questions that come without one; empty: none, the answer is generated',
+        'named list of answers for questions without choices; empty: none, the answer is generated',
         choices=tuple(NAMED_CHOICES), change=Change.LIVE)
     answer_without_sensors: bool = option(
         False,
-        'whether a question that no sensor can help with still gets what its text suggests, with the status '
-        'NO_SENSOR; false: it gets that status and no text', change=Change.LIVE)
+        'whether a question for which no sensor can be used is answered from its text, with the status '
+        'NO_SENSOR; false: that status and no text', change=Change.LIVE)
     watch: WatchLimits = option(
-        WatchLimits(), 'when a modality is healthy', change=Change.CONFIGURE, flat=True)
+        WatchLimits(), 'limits of a healthy modality', change=Change.CONFIGURE, flat=True)
     queue_size: int = option(
-        16, 'questions that may wait; more are rejected', low=1, high=1000, change=Change.CONFIGURE)
+        16, 'maximum number of waiting questions; more are rejected', low=1, high=1000,
+        change=Change.CONFIGURE)
     standing_size: int = option(
-        16, 'standing questions that are taken; more are rejected', low=0, high=1000, change=Change.CONFIGURE)
+        16, 'maximum number of standing questions; more are rejected', low=0, high=1000,
+        change=Change.CONFIGURE)
     max_new_tokens: int = option(
-        32, 'longest generated answer, where the question does not say', unit='tokens', low=1,
+        32, 'maximum length of a generated answer, unless the question gives one', unit='tokens', low=1,
         high=MOST_NEW_TOKENS, change=Change.CONFIGURE)
     question_cache_mb: float = option(
-        64., 'memory for questions that have been read', unit='MB', low=0, high=65536,
+        64., 'memory for prepared questions', unit='MB', low=0, high=65536,
         change=Change.CONFIGURE)
 
     def check(self) -> Iterator[str]:

@@ -111,7 +111,7 @@ def declare_parameters(node: Node, options: type[Options],
 
 
 def described(descriptor: ParameterDescriptor, parameters: type[Options]) -> ParameterDescriptor:
-    """Return the descriptor that ``ros2 param describe`` shows: what is read at start is read-only."""
+    """Return the descriptor that ``ros2 param describe`` shows: options read at start are read-only."""
     shown = copy(descriptor)
     shown.read_only = any(row.name == shown.name and row.change is Change.START
                           for row in parameters.declared())
@@ -179,7 +179,7 @@ def yaml_text(node_name: str, rows: Iterable[OptionSpec]) -> str:
     lines = [f'{node_name}:', '  ros__parameters:']
     for row in rows:
         limits = f' ({row.constraint})' if row.constraint else ''
-        # rcl reads an empty list as a value of no type; what is installed may be more on another machine
+        # rcl reads an empty list as a value of no type; another machine may have more packages installed
         off = '# ' if row.default == () or row.notes.get('installed') else ''
         lines += [f'    # {row.description}{limits}', f'    {off}{row.name}: {_yaml(row)}']
     return '\n'.join(lines) + '\n'

@@ -35,22 +35,23 @@ class ReplayOptions(Options):
     bag: str = option('', 'bag folder, or a bare .mcap or .db3 file')
     rate: float = option(1.0, 'speed; 1 is real time', low=0.01, high=100.0, change=Change.LIVE)
     paused: bool = option(
-        False, 'whether playback stands still; may be set from the start', change=Change.LIVE)
+        False, 'whether playback is paused; may be true at start', change=Change.LIVE)
     start: float = option(0.0, 'where in the bag to begin', unit='s', low=0.0)
-    loop: bool = option(False, 'begin again at the end')
-    loop_period: float = option(0.5, 'shortest bag time between two beginnings', unit='s', low=0.0)
-    restamp: bool = option(False, 'in a loop, move all stamps so that time never jumps back')
-    topics: tuple[str, ...] = option((), 'play these topics only, wildcards allowed; none: all')
-    exclude: tuple[str, ...] = option((), 'do not play these topics, wildcards allowed')
+    loop: bool = option(False, 'whether to start again at the end')
+    loop_period: float = option(0.5, 'minimum bag time between two starts of the loop', unit='s', low=0.0)
+    restamp: bool = option(False, 'whether a loop moves all stamps so that time never jumps back')
+    topics: tuple[str, ...] = option((), 'topics to play, wildcards allowed; none: all')
+    exclude: tuple[str, ...] = option((), 'topics to leave out, wildcards allowed')
     longest_gap: float = option(
-        60.0, 'a longer time without any message is skipped; 0: never', unit='s', low=0.0)
+        60.0, 'longest time without messages that is played; longer gaps are skipped; 0: no limit', unit='s',
+        low=0.0)
     clock_rate: float = option(
-        100.0, 'how often /clock is published; 0: never', unit='Hz', low=0.0, high=1000.0)
+        100.0, 'rate of /clock; 0: it is not published', unit='Hz', low=0.0, high=1000.0)
     wait_for: tuple[str, ...] = option((), 'topics that must have a subscriber before playback begins')
     wait_timeout: float = option(
-        60.0, 'begin after so long even if a subscriber is missing', unit='s', low=0.0)
+        60.0, 'time after which playback starts even if a subscriber is missing', unit='s', low=0.0)
     require_listeners: bool = option(
-        False, 'stop with an error if a subscriber is still missing after wait_timeout')
+        False, 'whether to stop with an error if a subscriber is still missing after wait_timeout')
 
 
 PARAMETERS = ReplayOptions
@@ -65,7 +66,7 @@ SETTLING = 0.2
 
 
 class Replay(PlainNode):
-    """Publishes the messages of a :class:`BagPlayer`; ends with the bag."""
+    """Publishes the messages of a :class:`BagPlayer` and ends with the bag."""
 
     def __init__(self) -> None:
         super().__init__('replay', ReplayOptions)

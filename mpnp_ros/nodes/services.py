@@ -1,6 +1,6 @@
 """Services and an action that respond later, and clients of services that may be killed and restarted.
 
-No thread waits for an answer: whatever completes a request sends the response.
+No thread waits for an answer: the thread that completes a request sends the response.
 """
 from __future__ import annotations
 

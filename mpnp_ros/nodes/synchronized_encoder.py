@@ -23,7 +23,7 @@ def slop_option(things: str, default: float) -> Any:
 
 def timeout_option(things: str, default: float) -> Any:
     """Declare the parameter ``timeout`` of a node that groups `things`; default in seconds."""
-    return option(default, f'how long a set waits for the {things} that are missing', unit='s', low=0.0,
+    return option(default, f'time that a set waits for missing {things}', unit='s', low=0.0,
                   high=10.0, change=Change.ACTIVATE)
 
 

@@ -28,25 +28,28 @@ class WatchLimits(Options):
     """
 
     stale_after: float = option(
-        3.0, 'time without tokens after which a modality is not used any more; stamps that are off by more '
-             'are late', unit='s', low=0.05, high=3600)
-    probe_tokens: int = option(2, 'frames of tokens after which a modality is known', low=1, high=1000)
+        3.0, 'time without tokens after which a modality is not used; stamps that differ by more from the '
+             'clock are late', unit='s', low=0.05, high=3600)
+    probe_tokens: int = option(2, 'frames of tokens after which a modality is no longer probed', low=1,
+                               high=1000)
     quality_low: float = option(0.5, 'smoothed quality below which a modality is poor', low=0, high=1)
     quality_high: float = option(0.7, 'smoothed quality from which a poor modality is good again',
                                  low=0, high=1)
     quality_weight: float = option(
-        0.3, 'share of the newest frame in the smoothed quality; by default one bad frame does not degrade '
-             'and one good one does not heal', low=0.01, high=1)
-    lowest_rate: float = option(0.2, 'share of its usual rate below which a modality is slow; 0: it never is',
+        0.3, 'share of the newest frame in the smoothed quality; by default a single frame does not change '
+             'the state', low=0.01, high=1)
+    lowest_rate: float = option(0.2, 'share of its usual rate below which a modality is slow; 0: never',
                                 low=0, high=1)
-    rate_memory: float = option(60.0, 'a rate that lasts so long becomes the usual one', unit='s',
+    rate_memory: float = option(60.0, 'time after which a lasting rate becomes the usual one', unit='s',
                                 low=1, high=86400)
-    degrade_after: float = option(1.0, 'a healthy modality is degraded when it has been poor, slow, late or '
-                                       'rejected for so long', unit='s', low=0.1, high=3600)
-    recover_after: float = option(3.0, 'a degraded or stale modality is healthy again when nothing has been '
-                                       'wrong with it for so long', unit='s', low=0.1, high=3600)
+    degrade_after: float = option(
+        1.0, 'time for which a healthy modality is poor, slow, late or rejected before it is degraded',
+        unit='s', low=0.1, high=3600)
+    recover_after: float = option(
+        3.0, 'time without problems after which a degraded or stale modality is healthy again', unit='s',
+        low=0.1, high=3600)
     use_degraded: str = option(
-        ALONE, 'whether answers rest on degraded modalities that are not plugged by hand; alone: where no '
+        ALONE, 'whether answers use degraded modalities that are not plugged by hand; alone: only where no '
                'healthy one can be used', choices=(ALONE, ALWAYS, NEVER))
 
     def check(self) -> Iterator[str]:
