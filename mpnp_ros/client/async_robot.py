@@ -446,7 +446,7 @@ def _watch_adaptation(client: Any, handle: Any, cancelled: Callable[[], bool] | 
             end = math.inf if client.server_is_ready() else min(end, now + GONE_ADAPTATION)
         if now > end:
             raise NotAnsweringError('the adaptation node did not stop; see its log' if is_cancelled else
-                                    'the adaptation node has gone; when it is back it goes on by itself, '
+                                    'the adaptation node has gone; it resumes by itself once it is back, '
                                     'see `mpnp status`')
 
     return check

@@ -137,7 +137,7 @@ def topic_problem(name: str, topic: str) -> str:
     try:
         validate_topic_name(topic)
     except InvalidTopicNameException as error:
-        return f'{name} is {topic!r}, which is no name of a topic: {str(error).splitlines()[0]}'
+        return f'{name} is {topic!r}, which is not a topic name: {str(error).splitlines()[0]}'
     return ''
 
 

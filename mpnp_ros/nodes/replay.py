@@ -207,7 +207,7 @@ class Replay(PlainNode):
                 if self.values.require_listeners:
                     raise BagError(f'bag {self.values.bag} is not played: {text}; see why its node is not '
                                    'active, or raise wait_timeout')
-                self.diagnostics.warn('no subscriber', f'{text}; the bag is played all the same')
+                self.diagnostics.warn('no subscriber', f'{text}; starting anyway')
                 return
 
     def _publish_opening(self) -> None:
@@ -224,8 +224,8 @@ class Replay(PlainNode):
                     return
                 if time.monotonic() > end:
                     self.diagnostics.warn(
-                        'not acknowledged', f'not all subscribers of {publisher.topic_name} have taken it '
-                        f'within {ACKNOWLEDGED_WITHIN:g} s; the bag goes on')
+                        'not acknowledged', f'not all subscribers of {publisher.topic_name} acknowledged it '
+                        f'within {ACKNOWLEDGED_WITHIN:g} s; playback continues')
                     break
         if heard:
             self._stopping.wait(SETTLING)

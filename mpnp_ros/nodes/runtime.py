@@ -445,8 +445,8 @@ class _Running:
 
     def cut_off(self) -> None:
         """Terminate the process: the node has not ended by itself."""
-        get_logger('mpnp_ros').warning('something still runs and is cut off: the end was asked for '
-                                       f'{self.patience:g} s ago')
+        get_logger('mpnp_ros').warning(f'still running {self.patience:g} s after the end was requested; '
+                                       'terminating')
         signals.leave(_exit_code(self._failure))
 
     def _begin(self) -> None:

@@ -128,8 +128,8 @@ class AnswerServer:
             version = self._read_links(path, sha256)
             if version.modality not in self.board.modalities:
                 listened = ', '.join(self.board.modalities)
-                raise LinksError(f'these are {version.modality} links, but only {listened} are listened to; '
-                                 f'add {version.modality} to the parameter modalities')
+                raise LinksError(f'these are {version.modality} links, but the parameter modalities has only '
+                                 f'{listened}; add {version.modality}')
             return self.install(version).result()
 
         try:
