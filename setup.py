@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from setuptools import Distribution, find_packages, setup
@@ -20,7 +21,7 @@ EXECUTABLES = dict(re.findall(r'^([a-z]\w*)\s*=\s*(\S+)$',
                               (HERE / 'resource/executables.txt').read_text(), re.M))
 EXECUTABLES |= {f'{sensor}_encoder': f'mpnp_ros.nodes.executables:{sensor}_encoder'
                 for sensor in sorted(file.parent.name for file in HERE.glob('mpnp_ros/modalities/*/node.py'))}
-VERSION = re.search(r'<version>(.*?)</version>', (HERE / 'package.xml').read_text()).group(1)
+MANIFEST = ElementTree.parse(HERE / 'package.xml').getroot()
 
 
 def ros_prefixes() -> str:
@@ -99,7 +100,11 @@ class BinaryDistribution(Distribution):
 
 setup(
     name=NAME,
-    version=VERSION,
+    version=MANIFEST.findtext('version'),
+    license=MANIFEST.findtext('license'),
+    author=MANIFEST.findtext('author'),
+    maintainer=MANIFEST.findtext('maintainer'),
+    maintainer_email=MANIFEST.find('maintainer').get('email'),
     packages=find_packages(include=[package for name in PACKAGES for package in (name, f'{name}.*')]),
     package_data={NAME: ['data/*.yaml', 'data/heads/*/*', 'data/links/*/*/*/*'],
                   'mpnp_world': ['models/*.npz', 'models/*.NOTICE']},

@@ -1,8 +1,8 @@
 """Device and number format of frozen weights, and lack of memory.
 
 bfloat16 halves the memory and, on processors with matrix instructions for it, runs a matrix product about
-four times as fast as float32; on others it is several times slower.  So it is measured once per process.
-Small models are not measured; their products are too short.
+four times as fast as float32; on others it is several times slower.  So the speed is measured once per
+process.  Small models are not measured; their products are too short.
 """
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from mpnp_ros.errors import ConfigurationError
 
 DEVICES = ('auto', 'cpu', 'cuda')
 DTYPES = ('auto', 'float32', 'bfloat16')
-WORTH_IT = 1.3  # float32 is the exact one: bfloat16 must be faster by this factor to be chosen
-SMALL = 256  # width up to which a model gains nothing worth the rounding
+WORTH_IT = 1.3
+"""Factor by which bfloat16 must be faster to be chosen: it rounds."""
+SMALL = 256
+"""Width of a model up to which bfloat16 gains too little."""
 
 LEAN = {'ONEDNN_PRIMITIVE_CACHE_CAPACITY': '32', 'LRU_CACHE_CAPACITY': '32', 'MALLOC_ARENA_MAX': '2'}
-"""Environment of a process to be started that is to hold little memory.
+"""Environment variables of a process that shall need little memory.
 
-In bfloat16, oneDNN and PyTorch's use of it each keep what they compiled for the last 1024 shapes of products,
-which came to 0.7 GB after 50 training steps on texts of all lengths; with 32 steps are as fast.
+In bfloat16, oneDNN and PyTorch each keep the code compiled for the last 1024 shapes of products: 0.7 GB after
+50 training steps on texts of all lengths.  With 32 shapes the steps are as fast.
 """
-TEXTS = ('out of memory', 'not enough memory', "can't allocate memory")
+OUT_OF_MEMORY = ('out of memory', 'not enough memory', "can't allocate memory")
 
 
 def choose_device(requested: str) -> torch.device:
@@ -69,10 +71,18 @@ def product_seconds(device: torch.device, width: int, tokens: int = 64,
 
     Measured in float32 and bfloat16 in turn, so that a busy moment affects both.
     """
+    def timed(rows: torch.Tensor, weight: torch.Tensor) -> float:
+        start = time.perf_counter()
+        with torch.inference_mode():
+            functional.linear(rows, weight)
+            if rows.is_cuda:
+                torch.cuda.synchronize(rows.device)
+        return time.perf_counter() - start
+
     operands = [(torch.ones(tokens, width, dtype=dtype, device=device),
                  torch.ones(4 * width, width, dtype=dtype, device=device))
                 for dtype in (torch.float32, torch.bfloat16)]
-    exact, rounded = zip(*([_timed(*pair) for pair in operands] for _ in range(tries)), strict=True)
+    exact, rounded = zip(*([timed(*pair) for pair in operands] for _ in range(tries)), strict=True)
     return min(exact), min(rounded)
 
 
@@ -85,22 +95,13 @@ def _gains(device: torch.device, width: int) -> bool:
     return rounded * WORTH_IT < exact
 
 
-def _timed(rows: torch.Tensor, weight: torch.Tensor) -> float:
-    start = time.perf_counter()
-    with torch.inference_mode():
-        functional.linear(rows, weight)
-        if rows.is_cuda:
-            torch.cuda.synchronize(rows.device)
-    return time.perf_counter() - start
-
-
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether memory ran out: Python's, the system's, the CPU allocator's of torch, or a device's."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in TEXTS)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def release_memory() -> None:

@@ -1,7 +1,11 @@
-"""Topics, services and actions of nodes, as they are declared for docs/reference/interfaces.md."""
+"""Topics, services and actions of nodes as docs/reference/interfaces.md shows them; qualities of service."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rclpy.qos import QoSProfile
 
 PUBLISHES, SUBSCRIBES, SERVES, CALLS, ACTS = 'publishes', 'subscribes', 'serves', 'calls', 'action'
 SENSOR_DATA, RELIABLE, LATCHED = 'best effort', 'reliable', 'reliable, latched'
@@ -22,6 +26,19 @@ class Endpoint:
     type: str
     note: str
     qos: str = ''
+
+
+def qos_profile(quality: str, depth: int = 1) -> QoSProfile:
+    """Return the QoS profile of a topic.
+
+    quality: SENSOR_DATA, RELIABLE or LATCHED.  depth: messages that are kept, for LATCHED of each publisher.
+    """
+    from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+    return QoSProfile(  # type: ignore[no-untyped-call]
+        depth=depth,
+        reliability=ReliabilityPolicy.BEST_EFFORT if quality == SENSOR_DATA else ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if quality == LATCHED else DurabilityPolicy.VOLATILE)
 
 
 def encoder_endpoints(modality: str, inputs: tuple[tuple[str, str, str], ...], mounted: str,

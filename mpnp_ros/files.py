@@ -31,7 +31,7 @@ MANIFEST = 'manifest.json'
 SCHEMA = 1
 UNWRITABLE = {errno.ENOSPC: 'the disk is full', errno.EDQUOT: 'the quota is used up',
               errno.EROFS: 'the disk can only be read', errno.EIO: 'the disk fails'}
-OF_RUST = re.compile(r'Os \{ code: (\d+)')
+_SAFETENSORS_ERROR = re.compile(r'Os \{ code: (\d+)')
 """How safetensors reports an error of the operating system."""
 
 
@@ -56,7 +56,7 @@ def shared_file(relative: str | Path) -> Path:
 
 
 def mistaken(data: bytes) -> str:
-    """Return what a file that begins with ``data`` really is, with the remedy, or ''."""
+    """Return why a file that begins with ``data`` is not the file itself, with the remedy; empty if it is."""
     if not data:
         return 'is empty; copy or download it again'
     text = data[:ENOUGH].lstrip(b'\xef\xbb\xbf \t\r\n').lower()
@@ -78,7 +78,7 @@ def head_of(path: str | Path) -> bytes:
 def read_json(path: Path, name: str, remedy: str, error: type[MpnpError], absent: str = '') -> Any:
     """Return the content of a JSON file in UTF-8, with or without byte order mark, UTF-16 or UTF-32.
 
-    Raises ``error`` with ``name``, the path and ``remedy``, or ``absent`` if the file cannot be read.
+    Raises ``error`` with ``name``, the path and ``remedy``; with ``absent`` instead if it cannot be read.
     """
     try:
         data = path.read_bytes()
@@ -107,8 +107,7 @@ def cache_root(folder: str | Path | None = None) -> Path:
 def state_root(namespace: str = '') -> Path:
     """Return the folder of learned data that cannot be recreated, such as links; created if necessary.
 
-    $MPNP_STATE or ~/.local/state/mpnp_ros, not the cache, so that clearing caches does not delete learned
-    links.
+    $MPNP_STATE or ~/.local/state/mpnp_ros, not the cache: clearing caches must not delete learned links.
     namespace: of the robot's nodes; each has its own folder, so that robots on one machine learn separately.
     Raises ConfigurationError if it cannot be written.
     """
@@ -191,12 +190,17 @@ def cached_folder(path: str | Path, source: str, build: Callable[[Path], None], 
     path = Path(path)
     with locked(path):
         if not is_whole(path, source):
-            _remove_leftovers(path)
+            for left in path.parent.glob(f'.{path.name}.*'):  # unfinished work of killed processes
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
             if shutil.disk_usage(path.parent).free < size:
                 raise _storage_error(path.parent, 'the disk is full', size)
             with new_folder(path) as folder:
                 build(folder)
-                write_file(folder / MANIFEST, _manifest(folder, source))
+                files = {file.relative_to(folder).as_posix(): sha256_of(file)
+                         for file in sorted(folder.rglob('*')) if file.is_file()}
+                manifest = {'schema': SCHEMA, 'source': source, 'files': files}
+                write_file(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
     return path
 
 
@@ -210,19 +214,6 @@ def is_whole(path: str | Path, source: str) -> bool:
         return all(sha256_of(path / name) == digest for name, digest in manifest['files'].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-
-
-def _manifest(folder: Path, source: str) -> bytes:
-    files = {file.relative_to(folder).as_posix(): sha256_of(file)
-             for file in sorted(folder.rglob('*')) if file.is_file()}
-    return json.dumps({'schema': SCHEMA, 'source': source, 'files': files}, indent=1).encode()
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove unfinished work of killed processes; the caller holds the lock."""
-    for left in path.parent.glob(f'.{path.name}.*'):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _replace_folder(new: Path, path: Path) -> None:
@@ -240,13 +231,13 @@ def _replace_folder(new: Path, path: Path) -> None:
 
 @contextmanager
 def _on_disk(folder: Path) -> Iterator[None]:
-    """Return a StorageError with folder, reason and remedy."""
+    """Turn errors of a full, read-only or broken disk into a StorageError with folder, reason and remedy."""
     try:
         yield
     except StorageError:
         raise
     except Exception as error:
-        found = OF_RUST.search(str(error))
+        found = _SAFETENSORS_ERROR.search(str(error))
         reason = UNWRITABLE.get(int(found.group(1)) if found else getattr(error, 'errno', None) or 0)
         if reason is None:
             raise

@@ -1,4 +1,4 @@
-"""What the nodes of a robot are called."""
+"""Names of the nodes of a robot, and their namespace."""
 from __future__ import annotations
 
 import re

@@ -1,9 +1,9 @@
-"""What other packages add by entry points: sensors and methods."""
+"""Sensors and methods that other packages add by entry points."""
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Container, Iterator
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import TypeVar
 
 from mpnp_ros.errors import ConfigurationError
@@ -17,23 +17,20 @@ def plug_ins(group: str, kind: type[T], attribute: str, taken: Container[str],
     """Yield the plug-ins of a group of entry points; those that cannot be used are logged and left out.
 
     An entry point names a value of the class `kind`, or a module that has one as `attribute`; its ``name``
-    is that of the entry point.  taken: names that are built in.  wanted: whether a name is asked for; nothing
-    else is imported.
+    is that of the entry point.  taken: names of built-in ones.  wanted: whether a name is asked for; others
+    are not imported.
     """
     for point in entry_points(group=group):
-        if wanted(point.name) and (found := _loaded(point, kind, attribute, point.name in taken)):
-            yield found
-
-
-def _loaded(point: EntryPoint, kind: type[T], attribute: str, taken: bool) -> T | None:
-    try:
-        if taken:
-            raise ConfigurationError('the name is taken; choose another one')
-        loaded = point.load()
-        found = getattr(loaded, attribute, loaded)
-        if not isinstance(found, kind) or getattr(found, 'name', None) != point.name:
-            raise TypeError(f'it has no {kind.__name__} of the name {point.name!r} as {attribute}')
-    except Exception as error:  # a broken third-party plug-in must not stop start-up
-        LOG.warning('plug-in %r of %s cannot be used: %s', point.name, point.value, error)
-        return None
-    return found
+        if not wanted(point.name):
+            continue
+        try:
+            if point.name in taken:
+                raise ConfigurationError('the name is taken; choose another one')
+            loaded = point.load()
+            found = getattr(loaded, attribute, loaded)
+            if not isinstance(found, kind) or getattr(found, 'name', None) != point.name:
+                raise TypeError(f'it has no {kind.__name__} of the name {point.name!r} as {attribute}')
+        except Exception as error:  # a broken third-party plug-in must not stop start-up
+            LOG.warning('plug-in %r of %s cannot be used: %s', point.name, point.value, error)
+            continue
+        yield found

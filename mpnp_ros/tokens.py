@@ -13,13 +13,15 @@ import numpy as np
 from mpnp_ros.errors import TokensError
 
 DTYPES = ('float32', 'float16')
+SECOND = 1_000_000_000
+"""Nanoseconds of a second, the unit of stamps."""
 SECTOR, SECTORS = 5, 72
 """Sectors of 5 degrees, counter-clockwise; the first one begins straight behind.
 
 The borders of NuScenes-QA's six directions are borders of sectors.
 """
 VIEW = 120.0
-"""Degrees that a view is assumed to see if only one direction is known."""
+"""Assumed field of view in degrees if only one direction is known."""
 NO_SOURCE = 65535
 """Source index of a token in whose direction no source looks."""
 
@@ -38,16 +40,16 @@ class ModalityTokens:
     source_stamps_ns: sensor time of each source, nanoseconds.
     stamp_ns: sensor time of the oldest source, nanoseconds.
     frame_id: frame in which the azimuths are expressed.
-    quality: of the input, 0 (nothing can be seen in it) to 1; NaN where nobody has judged it.
+    quality: of the input, 0 (nothing can be seen in it) to 1; NaN where it is not judged.
     concerns: what lowers the quality, in words.
-    input_age: seconds, age of the newest input when it arrived at the encoder; NaN: not told.
-    encode_duration: seconds from that arrival to publication; NaN: not told.
+    input_age: seconds, age of the newest input when it arrived at the encoder; NaN: unknown.
+    encode_duration: seconds from that arrival to publication; NaN: unknown.
     distance: [P] float32, metres from the origin of ``frame_id``, NaN where it is not known; empty: for no
         token.
     known: [D] bool, which channels of tokens that count the encoder can tell at all; empty: all.
     looked: [SECTORS] bool, in which sectors some source looks; empty: where the sources of tokens look, see
         :meth:`sectors_looked_at`.
-    max_distance: metres up to which the encoder counts; NaN: not told.
+    max_distance: metres up to which the encoder counts; NaN: unknown.
     """
 
     modality: str

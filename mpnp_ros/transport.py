@@ -2,7 +2,7 @@
 
 Fast DDS loses nearly every large best-effort message by default: of six cameras of 1600 x 900 at 10 Hz no
 image arrives.  With ``config/fastdds.xml`` all do.  A process reads these variables once, when it starts, so
-the launching process must set them.
+the process that starts it must set them.
 """
 from __future__ import annotations
 
@@ -44,25 +44,17 @@ def problems(environ: Mapping[str, str]) -> list[str]:
     found = [f'{name} is not set: large images take four times as long; set it to {value}'
              for name, value in ALLOCATOR.items() if name not in environ]
     if environ.get('RMW_IMPLEMENTATION', 'rmw_fastrtps_cpp') == 'rmw_fastrtps_cpp':
-        found += _profile_problems(environ) + _shared_memory_problems()
+        given = [name for name in PROFILE_VARIABLES if environ.get(name)]
+        if not given:
+            found.append(f'neither {" nor ".join(PROFILE_VARIABLES)} is set: Fast DDS loses camera images; '
+                         f'set both to {profile_file()}')
+        found += [f'{name} names {environ[name]}, which does not exist; set it to {profile_file()}'
+                  for name in given if not Path(environ[name]).is_file()]
+        if SHARED_MEMORY.is_dir():
+            state = os.statvfs(SHARED_MEMORY)
+            free = state.f_bavail * state.f_frsize
+            if free < SHARED_MEMORY_NEEDED:
+                found.append(f'{SHARED_MEMORY} has {free >> 20} MB free and {SHARED_MEMORY_NEEDED >> 20} are '
+                             'needed: give a container more (--shm-size=1g), or remove what killed processes '
+                             'left (fastdds shm clean)')
     return found
-
-
-def _profile_problems(environ: Mapping[str, str]) -> list[str]:
-    given = [name for name in PROFILE_VARIABLES if environ.get(name)]
-    if not given:
-        return [f'neither {" nor ".join(PROFILE_VARIABLES)} is set: Fast DDS loses camera images; '
-                f'set both to {profile_file()}']
-    return [f'{name} names {environ[name]}, which does not exist; set it to {profile_file()}'
-            for name in given if not Path(environ[name]).is_file()]
-
-
-def _shared_memory_problems() -> list[str]:
-    if not SHARED_MEMORY.is_dir():
-        return []
-    state = os.statvfs(SHARED_MEMORY)
-    free = state.f_bavail * state.f_frsize
-    if free >= SHARED_MEMORY_NEEDED:
-        return []
-    return [f'{SHARED_MEMORY} has {free >> 20} MB free and {SHARED_MEMORY_NEEDED >> 20} are needed: give a '
-            'container more (--shm-size=1g), or remove what killed processes left (fastdds shm clean)']

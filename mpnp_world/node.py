@@ -16,11 +16,11 @@ from functools import partial
 from typing import Any
 
 from rclpy.parameter import Parameter as RosParameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
 from mpnp_ros.bags.writer import LATCHED_TOPICS
 from mpnp_ros.conversions.messages import from_nanoseconds
+from mpnp_ros.endpoints import LATCHED, PUBLISHES, RELIABLE, SENSOR_DATA, Endpoint, qos_profile
 from mpnp_ros.errors import WorldError
 from mpnp_ros.nodes.diagnostics import OK
 from mpnp_ros.nodes.runtime import PlainNode, run_node
@@ -80,6 +80,28 @@ class WorldOptions(Options):
 
 
 PARAMETERS = WorldOptions
+ENDPOINTS = (
+    Endpoint('world', PUBLISHES, '/clock', 'rosgraph_msgs/msg/Clock', 'time of the world', SENSOR_DATA),
+    Endpoint('world', PUBLISHES, '/<camera>/image_rect/compressed', 'sensor_msgs/msg/CompressedImage',
+             'JPEG of each of the six cameras of nuScenes, such as /cam_front', RELIABLE),
+    Endpoint('world', PUBLISHES, '/<camera>/camera_info', 'sensor_msgs/msg/CameraInfo',
+             'with each image', RELIABLE),
+    Endpoint('world', PUBLISHES, '/lidar_top', 'sensor_msgs/msg/PointCloud2',
+             'x y z intensity ring, float32', RELIABLE),
+    Endpoint('world', PUBLISHES, '/<radar>', 'sensor_msgs/msg/PointCloud2',
+             'the 18 fields of nuScenes, for each of its five radars, such as /radar_front', RELIABLE),
+    Endpoint('world', PUBLISHES, '/imu', 'sensor_msgs/msg/Imu', '100 Hz, with bias and noise',
+             RELIABLE),
+    Endpoint('world', PUBLISHES, '/odom', 'nav_msgs/msg/Odometry', 'at `motion_rate`', RELIABLE),
+    Endpoint('world', PUBLISHES, '/tf', 'tf2_msgs/msg/TFMessage', 'map to base_link, at `motion_rate`',
+             RELIABLE),
+    Endpoint('world', PUBLISHES, '/tf_static', 'tf2_msgs/msg/TFMessage', 'mounting of the sensors',
+             LATCHED),
+    Endpoint('world', PUBLISHES, '/markers/annotations', 'visualization_msgs/msg/MarkerArray',
+             'true boxes of each key frame', RELIABLE),
+    Endpoint('world', PUBLISHES, '/labelled_questions', 'mpnp_ros/msg/LabelledQuestions',
+             'questions about each key frame, with true answers', RELIABLE),
+)
 LARGEST_LAG = 1.0
 """Maximum lag that the world makes up for, seconds; more is dropped."""
 
@@ -120,13 +142,10 @@ class DrivingWorld(PlainNode):
         self._topic_publishers = {}
         for topic, type_name in self._broadcast.topics.items():
             package, _, name = type_name.split('/')
-            latched = topic in LATCHED_TOPICS
-            durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
             self._topic_publishers[topic] = self.create_publisher(
                 getattr(importlib.import_module(f'{package}.msg'), name), topic,
-                QoSProfile(depth=1 if latched else 10, durability=durability))
-        self._ticks = self.create_publisher(Clock, '/clock', QoSProfile(
-            depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
+                qos_profile(LATCHED) if topic in LATCHED_TOPICS else qos_profile(RELIABLE, 10))
+        self._ticks = self.create_publisher(Clock, '/clock', qos_profile(SENSOR_DATA))
         self._pace = Pace(lambda: self._rate, lambda: self._paused)
         self._thread = threading.Thread(target=self._run, name='world', daemon=True)
 

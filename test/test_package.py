@@ -38,7 +38,7 @@ MAY_IMPORT = {
     'adaptation': BASE | {'llm', 'methods', 'modalities', 'questions', 'training', 'supervisor'},
     'serving': BASE | {'llm', 'methods'},
     'conversions': BASE | {'modalities'},
-    'node_names': {'errors', 'modalities'}, 'client': {'errors', 'node_names', 'transport'},
+    'node_names': {'errors', 'modalities'}, 'client': {'endpoints', 'errors', 'node_names', 'transport'},
 }
 
 
@@ -49,8 +49,11 @@ def folder_of(module: Path) -> str:
     return module.relative_to(PACKAGE).parts[0].removesuffix('.py')
 
 
-def imports(module: Path) -> Iterator[str]:
-    """Absolute names of the modules that one imports; not those that only the type checker sees."""
+def imports(module: Path, late: bool = True) -> Iterator[str]:
+    """Absolute names of what a module imports; not what only the type checker sees.
+
+    late: also inside functions.
+    """
     pending: list[ast.AST] = list(ast.parse(module.read_text()).body)
     while pending:
         node = pending.pop()
@@ -59,12 +62,10 @@ def imports(module: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             inside = module.relative_to(ROOT).with_suffix('').parts[:-node.level] if node.level else ()
             base = '.'.join((*inside, *filter(None, [node.module])))
-            yield base
-            if base == 'mpnp_ros':
-                yield from (f'{base}.{alias.name}' for alias in node.names)
+            yield from (base, *(f'{base}.{alias.name}' for alias in node.names))
         elif isinstance(node, ast.If) and 'TYPE_CHECKING' in ast.unparse(node.test):
             pending += node.orelse
-        else:
+        elif late or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             pending += ast.iter_child_nodes(node)
 
 
@@ -116,6 +117,18 @@ def test_no_import_runs_back_up():
             if parts[0] == 'mpnp_ros' and len(parts) > 1 and parts[1] not in {own, *INTERFACES, *allowed}:
                 wrong.append(f'{module.relative_to(ROOT)} imports {entry}')
     assert not wrong, '\n'.join(wrong)
+
+
+def test_no_import_circle():
+    """At the top level of modules."""
+    names = {'.'.join(file.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__'): file
+             for roof in ROOFS for file in (ROOT / roof).rglob('*.py')}
+    left = {name: set(imports(file, late=False)) & names.keys() - {name} for name, file in names.items()}
+    while free := [name for name, imported in left.items() if not imported & left.keys()
+                   or not any(name in others for others in left.values())]:
+        for name in free:  # it imports nothing that is left, or nothing that is left imports it
+            del left[name]
+    assert not left, f'in a circle, or between two: {", ".join(sorted(left))}'
 
 
 def named_packages(module: Path) -> Iterator[str]:
@@ -175,10 +188,42 @@ def test_xml_is_well_formed():
         ElementTree.parse(file)
 
 
+DEPENDENCIES = ('build_depend', 'build_export_depend', 'buildtool_depend', 'buildtool_export_depend',
+                'exec_depend', 'depend', 'doc_depend', 'test_depend', 'conflict', 'replace')
+# REP 149: package_format3.xsd
+ELEMENTS = re.compile(r'name version description( maintainer)+( license)+( url)*( author)*'
+                      rf'( ({"|".join(DEPENDENCIES)}))*( group_depend)*( member_of_group)*( export)?')
+
+
+def test_the_manifest_is_valid():
+    """As ament_xmllint finds with its schema: which elements there are, and in which order."""
+    root = ElementTree.parse(ROOT / 'package.xml').getroot()
+    assert (root.tag, dict(root.attrib)) == ('package', {'format': '3'})
+    assert ELEMENTS.fullmatch(' '.join(child.tag for child in root))
+    assert re.fullmatch(r'[\w+.-]+@([\w-]+\.)+[A-Za-z]{2,}', root.find('maintainer').get('email'))
+    attributes = {'maintainer': {'email'}, 'license': {'file'}}
+    assert all(child.attrib.keys() == attributes.get(child.tag, set()) for child in root)
+    dependencies = [(child.tag, child.text) for child in root if child.tag in DEPENDENCIES]
+    assert len(set(dependencies)) == len(dependencies)
+
+
+def test_the_manifest_is_one_that_colcon_reads():
+    package = pytest.importorskip('catkin_pkg.package')
+    warnings = []
+    assert package.parse_package(str(ROOT / 'package.xml'), warnings=warnings).name == 'mpnp_ros'
+    assert not warnings
+
+
 def test_the_licence_is_the_one_named():
-    manifest = ElementTree.parse(ROOT / 'package.xml').getroot().find('license')
-    assert manifest.text == 'Apache-2.0'
-    assert (ROOT / manifest.get('file')).read_text().split()[:2] == ['Apache', 'License']
+    root = ElementTree.parse(ROOT / 'package.xml').getroot()
+    licence, people = root.find('license'), (root.find('author').text, root.find('maintainer').text)
+    text = (ROOT / licence.get('file')).read_text()
+    assert (licence.text, text.split()[:4]) == ('Apache-2.0', ['Apache', 'License', 'Version', '2.0,'])
+    done = subprocess.run([sys.executable, 'setup.py', '--version', '--license', '--author', '--maintainer'],
+                          cwd=ROOT, text=True, capture_output=True)
+    assert done.stdout.splitlines()[-4:] == [root.findtext('version'), licence.text, *people], done.stderr
+    for page in ('README.md', 'QUALITY_DECLARATION.md'):
+        assert licence.text in (ROOT / page).read_text(), page
 
 
 def test_every_test_belongs_to_a_ctest():

@@ -15,6 +15,7 @@ import numpy as np
 
 from bench.endurance.question_ledger import EncoderLookup, QuestionLedger, ReceivedAnswer, versions
 from mpnp_ros.cli.node_processes import ADAPTATION, FUSION, Placement, node_process
+from mpnp_ros.endpoints import LATCHED, SENSOR_DATA, qos_profile
 from mpnp_ros.methods.link_files import read_manifest
 from mpnp_ros.methods.link_store import LinkStore, StoredLink
 from mpnp_ros.modalities.geometry import sector_azimuths
@@ -122,7 +123,6 @@ class TokenRobot:
 
     def __init__(self, node: Node, seen: Sequence[ObjectSnapshot], store: LinkStore,
                  shipped: Mapping[str, StoredLink]) -> None:
-        from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
         from mpnp_ros import msg
 
@@ -140,8 +140,7 @@ class TokenRobot:
         self._replies: queue.Queue[Any] = queue.Queue()
         self._next_tokens = self._next_question = 0.
         self._place = 0
-        best = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        best, latched = qos_profile(SENSOR_DATA, 5), qos_profile(LATCHED)
         self._tokens = {name: node.create_publisher(msg.ModalityTokens, f'tokens/{name}', best)
                         for name in (CAMERA, LIDAR)}
         self._labels = node.create_publisher(msg.LabelledQuestions, '/labelled_questions', 10)

@@ -27,12 +27,12 @@ from mpnp_ros.methods.registry import create_method
 from mpnp_ros.nuscenes.sensor_files import read_lidar, read_sensor_file
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.supervisor import FAILED, ProcessSpec, RestartPolicy, Supervisor
+from mpnp_ros.tokens import SECOND
 from mpnp_world.standin import write_standin
 
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-SECOND = 1_000_000_000
 STARTUP_TIMEOUT = 120.
 WARM_UP, AFTER = 4., 3.
 ASKED = 'latency'

@@ -16,6 +16,7 @@ from mpnp_ros.errors import ConfigurationError, DatasetError, TokensError
 from mpnp_ros.questions.balance import balance
 from mpnp_ros.questions.generator import LabelledQuestion
 from mpnp_ros.questions.wording import read_question, turned_question
+from mpnp_ros.tokens import SECOND
 from mpnp_ros.training.dataset import (
     ArrayTable,
     Example,
@@ -35,7 +36,6 @@ OTHER = 'other'
 
 Cell = tuple[Any, ...]
 
-SECOND = 1_000_000_000
 TURNS = (1, 2, 3, 6)
 
 

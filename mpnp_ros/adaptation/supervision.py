@@ -18,10 +18,9 @@ from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.errors import MpnpError, QuestionError
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.questions.wording import read_question
-from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.tokens import SECOND, ModalityTokens
 from mpnp_ros.training.dataset import Frame
 
-SECOND = 1_000_000_000
 SECONDS, TOLERANCE = 10., .06
 LOG = logging.getLogger(__name__)
 NO_TOKENS, NO_ROOM = 'no tokens of their moment', 'too many waited for tokens'

@@ -74,9 +74,10 @@ def interfaces_document(folder: Path) -> str:
     """Return the page of interfaces: endpoints of every node, then fields of every message and service."""
     from mpnp_ros.nodes.interface_table import ENDPOINTS, EVERY_NODE
 
+    endpoints = [*ENDPOINTS, *simulator.load('node').ENDPOINTS]
     lines = ['# Interfaces', '', MADE, '', NAMES, '']
     for node in all_nodes():
-        own = [endpoint for endpoint in ENDPOINTS if endpoint.node == node]
+        own = [endpoint for endpoint in endpoints if endpoint.node == node]
         lines += [f'## Node `{node}`', '', *_endpoints([*own, *EVERY_NODE]), '']
     interfaces = read_interfaces(folder)
     for kind, title in KINDS.items():

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 UNKNOWN = 'starting'
 RUNNING, ACTIVE = 'running', 'active'
-PERIOD, SETTLED, PATIENCE = .3, 2., 3.
+PERIOD, SETTLED, RESPONSE_TIMEOUT = .3, 2., 3.
 """Seconds between two queries of a node: before it is active, afterwards, and while it does not respond."""
 
 LINES = 100
@@ -66,7 +66,7 @@ class NodeStates:
         self._names = tuple(names)
         self._clients: dict[str, object] = {}
         self._labels = dict.fromkeys(names, UNKNOWN)
-        self._asked = dict.fromkeys(names, -PATIENCE)
+        self._asked = dict.fromkeys(names, -RESPONSE_TIMEOUT)
         self._pending: dict[str, object] = {}
 
     def __getitem__(self, name: str) -> str:
@@ -86,7 +86,7 @@ class NodeStates:
                    if namespace == self._node.get_namespace()}
         for name in self._names:
             period = SETTLED if self._labels[name] == ACTIVE else PERIOD
-            if now - self._asked[name] < (PATIENCE if name in self._pending else period):
+            if now - self._asked[name] < (RESPONSE_TIMEOUT if name in self._pending else period):
                 continue
             self._asked[name] = now
             if name not in self._clients and name in present:

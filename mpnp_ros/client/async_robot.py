@@ -1,7 +1,7 @@
 """A robot's questions, modalities and links, for asyncio.
 
-The only implementation: :class:`~mpnp_ros.client.robot.Robot` runs it on an event loop of its own.  ROS
-callbacks run on the executor's thread and do no more than hand what has come to the event loop.
+This is the only implementation: :class:`~mpnp_ros.client.robot.Robot` runs it on an event loop of its own.
+ROS callbacks run on the executor's thread and only pass what they receive to the event loop.
 """
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.client.node_reports import ERROR, HEARD_WITHIN, NodeReports
 from mpnp_ros.client.session import QUEUE, awaitable, cancel_accepted, destroy, into, ros_session, within
+from mpnp_ros.endpoints import LATCHED, qos_profile
 from mpnp_ros.errors import (
     CancelledError,
     ConfigurationError,
@@ -35,21 +36,21 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger('mpnp_ros.client')
 POLL, MEETING = .02, .2
-"""Seconds between two looks for a node, and for a node that was found to discover this process in turn."""
-PATIENCE = 3.
-"""Seconds of silence after which it is said that a node is waited for, and why."""
+"""Seconds between two checks for a node, and for a found node to discover this process."""
+NOTICE_AFTER = 3.
+"""Seconds of waiting for a node after which the user is notified of the reason."""
 RESPONSE, REPLY = 5., 30.
-"""Seconds after which a request is sent again, and within which a node that is there has to reply."""
+"""Seconds after which a request is sent again, and within which a running node must reply."""
 AGAIN, REPORT = .5, 5.
-"""Seconds until a question is asked again, and within which a node that has answered reports on itself."""
+"""Seconds until a rejected question is asked again, and within which a node reports its state."""
 LEASE, RENEWAL = 10., 3.
-"""Seconds that a standing question outlives its asker, and between two renewals of it."""
+"""Seconds that a standing question outlives its asker, and between two renewals."""
 LOOK = .2
-"""Seconds between two looks at whether a node that works on a goal is still there."""
+"""Seconds between two checks that a node that works on a goal is still running."""
 SILENT_FUSION, GONE_FUSION, GONE_ADAPTATION = 10., 1., 30.
-"""Seconds without a sign of life that count as gone, and that a node has to be gone to be given up."""
+"""Seconds without a report after which the fusion node is gone, and after which a gone node is given up."""
 DEPARTURE = 1.
-"""Seconds within which what is said at the end has to arrive."""
+"""Seconds within which the last message must be acknowledged."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,8 @@ class AsyncRobot:
     async def watch(self, question: str = '', choices: Sequence[str] = (), *, period: float = 0.,
                     timeout: float | None = None) -> AsyncGenerator[Answer, None]:
         """See :meth:`Robot.watch`."""
+        from rclpy.duration import Duration
+
         from mpnp_ros.msg import Answer, Question
 
         if timeout is None:
@@ -170,12 +173,18 @@ class AsyncRobot:
             Answer, 'answer', self._hear, QUEUE, callback_group=self._group))
         self._listeners.add(listen)
         renewing, publisher = None, None
+
+        async def renew(standing: Question) -> None:
+            while True:  # its lease ends soon after this process, however that ends
+                publisher.publish(standing)
+                await asyncio.sleep(RENEWAL)
+
         try:
             if question:
                 publisher = self._create('question', lambda: self.node.create_publisher(
                     Question, 'question', 10))
                 await self._meet(publisher, publisher.get_subscription_count, timeout)
-                renewing = asyncio.create_task(_renew(publisher, Question(
+                renewing = asyncio.create_task(renew(Question(
                     id=identity, text=question, choices=list(choices), standing=True, period=period,
                     lease=LEASE)))
             while True:
@@ -192,7 +201,7 @@ class AsyncRobot:
             if renewing is not None:
                 renewing.cancel()
                 publisher.publish(Question(id=identity, standing=True))  # its text is empty: withdrawn
-                await asyncio.to_thread(_departed, publisher)
+                await asyncio.to_thread(publisher.wait_for_all_acked, Duration(seconds=DEPARTURE))
 
     async def modalities(self, timeout: float | None = None) -> dict[str, ModalityState]:
         """See :meth:`Robot.modalities`."""
@@ -202,7 +211,9 @@ class AsyncRobot:
             state.modality: state for state in message.modalities})
         end = time.monotonic() + (self.timeout if timeout is None else timeout)
         while 'modalities' not in self._newest or not self.node.count_publishers('modalities'):
-            await self._look_again(end)
+            if time.monotonic() > end:
+                raise NotRunningError(await asyncio.to_thread(self.reports.why_absent))
+            await asyncio.sleep(POLL)
         return self._newest['modalities']
 
     async def adaptation(self, timeout: float = .5) -> Adaptation | None:
@@ -294,10 +305,11 @@ class AsyncRobot:
 
     async def _pursue(self, kind: Any, name: str, goal: Any, end: float, late: str,
                       cancelled: Callable[[], bool] | None = None) -> AsyncGenerator[Any, None]:
-        """Yield the feedback of a goal and at last its result; a goal that is left before is cancelled.
+        """Yield the feedback of a goal and at last its result; leaving before cancels the goal.
 
-        end: until when, on the monotonic clock: a question must be answered, or an adaptation accepted.
-        late: what is said then.  cancelled: once it is true, the goal is cancelled and its result is awaited.
+        end: time on the monotonic clock until which a question must be answered, or an adaptation accepted.
+        late: text of the error after that.  cancelled: once it is true, the goal is cancelled and its result
+        is awaited.
         """
         from rclpy.action import ActionClient
 
@@ -312,7 +324,7 @@ class AsyncRobot:
             if left <= 0:
                 raise NotAnsweringError(late)
             sending = client.send_goal_async(goal, feedback_callback=lambda message: put(message.feedback))
-            try:  # a question may be repeated: the server drops its response to whom it does not know yet
+            try:  # a question may be repeated: a server drops responses to clients it has not discovered yet
                 handle = await within(awaitable(sending), min(left, RESPONSE) if is_ask else left)
             except (asyncio.TimeoutError, asyncio.CancelledError) as error:
                 sending.add_done_callback(cancel_accepted)
@@ -354,7 +366,7 @@ class AsyncRobot:
 
     async def _meet(self, entity: Any, is_there: Callable[[], object], timeout: float,
                     cancelled: Callable[[], bool] | None = None) -> None:
-        """Wait for the node at the other end, and say so where that takes long.
+        """Wait for the node at the other end; notify the user if that takes long.
 
         Raises NotRunningError after ``timeout`` seconds.
         """
@@ -369,7 +381,7 @@ class AsyncRobot:
                 raise CancelledError('given up before the node was found')
             if now > end:
                 raise NotRunningError(await self._why_absent(entity))
-            if not told and now - begun > PATIENCE and end - now > 1:
+            if not told and now - begun > NOTICE_AFTER and end - now > 1:
                 self.notify(f'{await self._why_absent(entity)}; waiting for {end - now:.0f} s')
                 told = True
             await asyncio.sleep(POLL)
@@ -382,11 +394,6 @@ class AsyncRobot:
             return (f'no node serves {self.node.resolve_service_name("adapt")}; start the adaptation node '
                     'with `mpnp bringup`, and give its namespace and ROS_DOMAIN_ID here too')
         return await asyncio.to_thread(self.reports.why_absent)
-
-    async def _look_again(self, end: float) -> None:
-        if time.monotonic() > end:
-            raise NotRunningError(await asyncio.to_thread(self.reports.why_absent))
-        await asyncio.sleep(POLL)
 
     async def _is_starting(self) -> bool:
         """Whether the fusion node, which has just rejected a question, is starting or active by now.
@@ -406,12 +413,9 @@ class AsyncRobot:
     def _follow(self, kind: type, topic: str,
                 convert: Callable[[Any], Any] = lambda message: message) -> None:
         """Keep the newest message of a latched topic, converted."""
-        from rclpy.qos import DurabilityPolicy, QoSProfile
-
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._create(topic, lambda: self.node.create_subscription(
-            kind, topic, lambda message: self._newest.update({topic: convert(message)}), latched,
-            callback_group=self._group))
+            kind, topic, lambda message: self._newest.update({topic: convert(message)}),
+            qos_profile(LATCHED), callback_group=self._group))
 
     def _hear(self, answer: Answer) -> None:
         for listener in list(self._listeners):
@@ -442,7 +446,7 @@ def _watch_adaptation(client: Any, handle: Any, cancelled: Callable[[], bool] | 
             end = math.inf if client.server_is_ready() else min(end, now + GONE_ADAPTATION)
         if now > end:
             raise NotAnsweringError('the adaptation node did not stop; see its log' if is_cancelled else
-                                    'the adaptation node has gone; when it is back it goes on by itself, '
+                                    'the adaptation node has gone; it resumes by itself once it is back, '
                                     'see `mpnp status`')
 
     return check
@@ -452,16 +456,3 @@ def _succeeded(response: Any) -> Any:
     if not response.success:
         raise RequestError(response.message, response)
     return response
-
-
-async def _renew(publisher: Any, question: Any) -> None:
-    """Send a standing question again and again: its lease ends soon after its asker, however that ends."""
-    while True:
-        publisher.publish(question)
-        await asyncio.sleep(RENEWAL)
-
-
-def _departed(publisher: Any) -> None:
-    from rclpy.duration import Duration
-
-    publisher.wait_for_all_acked(Duration(seconds=DEPARTURE))

@@ -22,14 +22,14 @@ HEARD_WITHIN = 2 * PERIOD
 SETTLED = .5
 """Seconds without a change after which the nodes in the graph are taken for all there are."""
 STARTING = ('starting', 'configuring', 'activating')
-"""First words of the state of a node that will be active without further orders."""
+"""First words of the state of a node that becomes active by itself."""
 
 
 @dataclass(frozen=True)
 class NodeReport:
     """The newest report of one node.
 
-    level: OK, WARN, ERROR or STALE.  text: what is amiss, else the state.  arrived: s, monotonic clock.
+    level: OK, WARN, ERROR or STALE.  text: the problem, otherwise the state.  arrived: s, monotonic clock.
     """
 
     name: str
@@ -59,7 +59,7 @@ class NodeReports:
                                                       callback_group=group)
 
     def close(self) -> None:
-        """Listen no more; for a node that goes on."""
+        """Unsubscribe; the node continues."""
         self._node.destroy_subscription(self._subscription)
 
     def __getitem__(self, name: str) -> NodeReport | None:
@@ -77,7 +77,7 @@ class NodeReports:
     def wait(self, timeout: float | None = None) -> None:
         """Wait until every node in the graph has reported, at most ``timeout`` seconds (HEARD_WITHIN).
 
-        The graph of a process that has just begun fills little by little, and reports may come before it has.
+        The graph of a new process fills gradually, and reports can arrive before it is complete.
         """
         known: set[str] = set()
         changed = time.monotonic()
@@ -106,7 +106,7 @@ class NodeReports:
         return time.monotonic() - report.arrived if report else 0.
 
     def why_absent(self) -> str:
-        """Say why the fusion node does not answer: starting, failed, or not started."""
+        """Return why the fusion node does not answer: starting, failed, or not started."""
         self.wait()
         running, report = self.running(), self._newest.get(FUSION)
         if report and report.level == ERROR:

@@ -22,18 +22,17 @@ if TYPE_CHECKING:
 T = TypeVar('T')
 CLOSED = 'the robot has been closed'
 LEAVING = 5.
-"""Seconds that what was broken off has to be put in order."""
+"""Seconds within which cancelled requests must end."""
 
 
 class Robot:
     """A running robot: its fusion node answers, its adaptation node trains.
 
     Use it as a context manager, or call :meth:`close`.  Methods may be called from several threads.  Ctrl-C
-    in a method, and leaving the loop over a stream, cancel what the robot is doing for it.
+    in a method, and leaving the loop over a stream, cancel the request on the robot.
 
-    Results are the ROS messages of this package, such as ``mpnp_ros.msg.Answer``, not classes of their own:
-    their fields are documented in docs/reference/interfaces.md, they are what a subscriber gets, and they can
-    be published and recorded as they are.
+    Results are the ROS messages of this package, such as ``mpnp_ros.msg.Answer``: their fields are documented
+    in docs/reference/interfaces.md, and they can be published and recorded as they are.
 
     Every method raises
 
@@ -54,7 +53,7 @@ class Robot:
         that calls methods; in a callback, that is a MultiThreadedExecutor.
         timeout: seconds, where a method is not given its own: to find the node it needs, and for a question
         until it is answered.
-        notify: gets a sentence where a node is waited for, and why; default: the log ``mpnp_ros.client``.
+        notify: called with a sentence where a node is waited for; default: the log ``mpnp_ros.client``.
         Raises ConfigurationError where rclpy cannot be imported or ROS does not allow the namespace.
         """
         self._robot = AsyncRobot(namespace, node=node, timeout=timeout, notify=notify)
@@ -72,7 +71,7 @@ class Robot:
         self.close()
 
     def close(self) -> None:
-        """Break off what is under way and leave; a node that was given stays."""
+        """Cancel running requests and leave; a node that was given stays."""
         if self._closed:
             return
         self._closed = True
@@ -91,7 +90,7 @@ class Robot:
 
     @property
     def reports(self) -> NodeReports:
-        """What the nodes of the robot say of themselves on ``/diagnostics``."""
+        """Reports of the robot's nodes on ``/diagnostics``."""
         return self._robot.reports
 
     def ask(self, question: str, choices: Sequence[str] = (), *, max_new_tokens: int = 0,
@@ -120,7 +119,7 @@ class Robot:
 
         period: seconds between two answers, at least.  timeout: seconds without an answer.  The question is
         withdrawn when the iterator is closed, at the latest 10 s after this process has ended.
-        Without a question: all answers that are published, whoever asked, and no time-out by default.
+        Without a question: all answers that are published, and no time-out by default.
         Of answers that wait to be taken, the 100 newest are kept.
         """
         return self._iterate(self._robot.watch(question, choices, period=period, timeout=timeout))
@@ -159,8 +158,9 @@ class Robot:
               cancelled: Callable[[], bool] | None = None, timeout: float | None = None) -> Adapt.Result:
         """Let the adaptation node train links, and wait until it has ended.
 
-        modalities: default: whatever the policy finds missing.  The budget, in seconds, multiply-accumulates
-        and bytes, and the other options are as in action/Adapt; what is 0 or empty is as the node is set.
+        modalities: default: those that the policy finds missing.  The budget, in seconds,
+        multiply-accumulates and bytes, and the other options are as in action/Adapt; 0 or empty: as the node
+        is set.
         progress: gets every Adapt.Feedback.  cancelled: asked now and then; once it is true, the training is
         stopped, and its end is waited for.  timeout: for the node to be found and to accept.
         Raises RequestError, with the Adapt.Result as response, where no links were made.
@@ -171,7 +171,7 @@ class Robot:
             progress=progress, cancelled=cancelled, timeout=timeout))
 
     def _wait(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of what runs on the loop; cancel it where this thread is interrupted."""
+        """Run a coroutine on the loop and return its result; cancel it if this thread is interrupted."""
         if self._closed:
             raise CancelledError(CLOSED)
         ended = threading.Event()

@@ -1,4 +1,4 @@
-"""A node of this process, and what comes on its thread handed over to an asyncio event loop."""
+"""A node of this process, and bridges from its thread to an asyncio event loop."""
 from __future__ import annotations
 
 import asyncio
@@ -28,8 +28,8 @@ def ros_session(namespace: str = '', remaps: Sequence[str] = ()) -> Iterator[Nod
     """Yield a node in ``namespace`` whose callbacks run on a thread of their own; remaps: ``from:=to``.
 
     It has an rclpy context of its own, and no signal handlers: Ctrl-C stays a KeyboardInterrupt of the main
-    thread.  What is created on the node is destroyed with it, after that thread has ended: rclpy reports an
-    exception for everything that is destroyed while its executor waits on it.
+    thread.  Everything that is created on the node is destroyed with it, after that thread has ended: rclpy
+    reports an exception for an entity that is destroyed while its executor waits on it.
     Raises ConfigurationError where ROS 2 is not installed or ROS does not allow the namespace.
     """
     namespace = checked_namespace(namespace)
@@ -70,7 +70,7 @@ def ros_session(namespace: str = '', remaps: Sequence[str] = ()) -> Iterator[Nod
 
 
 def import_rclpy() -> Any:
-    """Import rclpy, or say how to get it."""
+    """Return rclpy; raises ConfigurationError, with the remedy, where it cannot be imported."""
     try:
         import rclpy
     except ImportError as error:
@@ -118,9 +118,9 @@ async def within(waiting: Awaitable[T], timeout: float | None) -> T:
 
 
 def into(messages: asyncio.Queue[Any]) -> Callable[[Any], None]:
-    """Give a function for other threads that puts a message into a queue of this loop.
+    """Return a function for other threads that puts a message into a queue of this loop.
 
-    A queue that nobody empties loses its oldest messages.
+    A full queue loses its oldest messages.
     """
     loop = asyncio.get_running_loop()
 
@@ -137,14 +137,13 @@ def into(messages: asyncio.Queue[Any]) -> Callable[[Any], None]:
 
 
 def cancel_accepted(sending: Any) -> None:
-    """Cancel a goal that is accepted when nobody waits for it any more."""
+    """Cancel a goal that is accepted after its sender has given up."""
     if not sending.cancelled() and sending.exception() is None and sending.result().accepted:
         sending.result().cancel_goal_async()
 
 
 def destroy(node: Node, entity: Any) -> None:
     """Destroy a subscription, publisher or client of a node, whichever it is."""
-    if any(one(entity) for one in (node.destroy_subscription, node.destroy_publisher,
-                                   node.destroy_client)):
-        return
-    entity.destroy()  # an action client
+    if not (node.destroy_subscription(entity) or node.destroy_publisher(entity)
+            or node.destroy_client(entity)):
+        entity.destroy()  # an action client

@@ -31,10 +31,10 @@ def calibration(message: CameraInfo, size: tuple[int, int] | None = None,
                 rectified: bool = True) -> Calibration:
     """Return the calibration of images that are ``size`` (width, height) pixels large.
 
-    rectified: the images are rectified, so P holds and not K and D (REP-104); of a matrix that is empty the
-    other takes the place.  The matrices are for the full resolution: the region of interest and the binning
-    are applied, and what else the image is reduced by.  size: None where it is as the message says.
-    Raises ImageError where there is a matrix and it is not one of a camera.
+    rectified: the images are rectified, so P holds and not K and D (REP-104); the other matrix replaces an
+    empty one.  The matrices are for the full resolution: region of interest, binning and any other reduction
+    of the image are applied.  size: None where it is as the message says.
+    Raises ImageError where a matrix is given that is not one of a camera.
     """
     name, matrix = _matrix(message, rectified)
     if matrix is None:

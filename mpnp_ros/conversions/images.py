@@ -1,7 +1,7 @@
 """``sensor_msgs/Image`` and ``CompressedImage`` <-> numpy and image files.
 
-Encodings are those of ``sensor_msgs/image_encodings.hpp``.  What is not in :data:`ENCODINGS` is handed
-to cv_bridge where the distribution has it; it is never needed for what is.
+Encodings are those of ``sensor_msgs/image_encodings.hpp``.  Images of an encoding that is not in
+:data:`ENCODINGS` go through cv_bridge where the distribution has it.
 """
 from __future__ import annotations
 
@@ -48,20 +48,23 @@ def to_rgb(message: Image, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     is ignored.  Images without the name of a colour (8UC3, 16UC4, ...) are taken as BGR, as OpenCV has them.
     Raises ImageError naming what is wrong: size, step, amount of data, encoding.
     """
-    encoding = _BY_NAME.get(message.encoding.lower())
-    _check_size(message, max_pixels)
+    width, height, encoding = message.width, message.height, _BY_NAME.get(message.encoding.lower())
+    if not width or not height:
+        raise ImageError(f'the image is empty: {width} x {height}')
+    if width * height > max_pixels:
+        raise ImageError(f'the image has {width} x {height} pixels, more than {max_pixels}')
     if encoding is None:
         return _through_cv_bridge(message)
     pixels = _planes(message, encoding) if encoding.chroma else _pixels(message, encoding)
-    return encoding.convert(pixels, message.height)[:, :message.width]
+    return encoding.convert(pixels, height)[:, :width]
 
 
 def to_image_file(message: CompressedImage, max_pixels: int = MAX_PIXELS) -> ImageFile:
-    """Return the image file in ``message``, not decoded; raises ImageError where there is none that is read.
+    """Return the image file in ``message``, not decoded; raises ImageError where its format is not supported.
 
-    ``message.format`` is understood as compressed_image_transport writes it: 'encoding; codec compressed
-    pixels'.  A mosaic is known by an encoding such as bayer_rggb8 where the file is grey and no other pixels
-    are named; with pixels rgb8 the file has red and blue in each other's place, and so has a TIFF of rgb8.
+    ``message.format`` is read as compressed_image_transport writes it: 'encoding; codec compressed pixels'.
+    An encoding such as bayer_rggb8 means a mosaic if the file is grey and no other pixels are named.  With
+    pixels rgb8, and in a TIFF of rgb8, red and blue are swapped.
     """
     data, text = bytes(message.data), message.format
     if 'compresseddepth' in text.lower() or data[_DEPTH_HEADER:].startswith(b'\x89PNG\r\n\x1a\n'):
@@ -101,14 +104,6 @@ def from_encoded(data: bytes, frame_id: str = '', stamp_ns: int = 0) -> Compress
     return message
 
 
-def _check_size(message: Image, max_pixels: int) -> None:
-    width, height = message.width, message.height
-    if not width or not height:
-        raise ImageError(f'the image is empty: {width} x {height}')
-    if width * height > max_pixels:
-        raise ImageError(f'the image has {width} x {height} pixels, more than {max_pixels}')
-
-
 def _pixels(message: Image, encoding: PixelEncoding) -> np.ndarray:
     """View the data as [H, W, channels] of the encoding's dtype in its byte order; W is even where paired."""
     name, height, step = message.encoding, message.height, message.step
@@ -134,7 +129,7 @@ def _planes(message: Image, encoding: PixelEncoding) -> np.ndarray:
     reduced, (width, height), step = encoding.chroma, (message.width, message.height), message.step
     pairs, rows = -(-width // reduced), -(-height // reduced)
     if reduced == 1 and len(message.data) == 3 * width * height:
-        step = width  # whatever is said: there is no padding
+        step = width  # the size shows that there is no padding, whatever the message says
     else:
         _check_step(message, max(width, 2 * pairs // (3 - reduced)))
     long = step * (3 - reduced)

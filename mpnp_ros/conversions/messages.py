@@ -15,9 +15,8 @@ from builtin_interfaces.msg import Time
 
 from mpnp_ros.errors import TokensError
 from mpnp_ros.msg import ModalityTokens as TokensMessage
-from mpnp_ros.tokens import DTYPES, NO_SOURCE, ModalityTokens
+from mpnp_ros.tokens import DTYPES, NO_SOURCE, SECOND, ModalityTokens
 
-SECOND = 1_000_000_000
 _SLACK = 1e-4  # float32 rounding of pi
 
 
@@ -38,7 +37,10 @@ def to_message(tokens: ModalityTokens, input_age: float = 0., encode_duration: f
     message.header.stamp = from_nanoseconds(tokens.stamp_ns)
     message.header.frame_id = tokens.frame_id
     message.shape = array.array('I', tokens.values.shape)
-    message.data = _packed('B', _little_endian(tokens.values))
+    values = tokens.values
+    if sys.byteorder != 'little':
+        values = values.astype(values.dtype.newbyteorder('<'))
+    message.data = _packed('B', values)
     message.azimuth = _packed('f', tokens.azimuth.astype(np.float32, copy=False))
     message.sources = list(tokens.sources)
     message.source_index = _packed('H', tokens.source_index.astype(np.uint16, copy=False))
@@ -55,51 +57,38 @@ def to_message(tokens: ModalityTokens, input_age: float = 0., encode_duration: f
 def from_message(message: TokensMessage) -> ModalityTokens:
     """Return the tokens of ``message``; their arrays are views of its bytes.
 
-    Raises TokensError, naming modality and field, for whatever does not fit together.
+    Raises TokensError, naming modality and field, for an inconsistent message.
     """
-    name = f'{message.modality or "(unnamed)"} tokens'
+    name, shape = f'{message.modality or "(unnamed)"} tokens', tuple(message.shape)
     if not (math.isnan(message.quality) or 0 <= message.quality <= 1):
         raise TokensError(f'{name}: quality is {message.quality}; expected 0 to 1, or NaN')
-    values = _values(message, name)
-    azimuth = np.frombuffer(message.azimuth, np.float32)
-    if (np.abs(azimuth) > math.pi + _SLACK).any():  # NaN, a token without a direction, compares as False
-        raise TokensError(f'{name}: an azimuth is outside (-pi, pi] rad')
-    _check_sources(message, name)
-    return ModalityTokens(
-        message.modality, message.encoder, values, azimuth, tuple(message.sources),
-        np.frombuffer(message.source_index, np.uint16), tuple(map(to_nanoseconds, message.source_stamps)),
-        to_nanoseconds(message.header.stamp), message.header.frame_id, message.quality,
-        tuple(message.concerns), message.input_age, message.encode_duration,
-        np.frombuffer(message.distance, np.float32), np.array(message.known, bool),
-        np.array(message.looked, bool), message.max_distance)
-
-
-def _values(message: TokensMessage, name: str) -> np.ndarray:
     if not message.modality:
         raise TokensError(f'{name}: the modality is empty; the encoder must name it')
     if message.dtype not in DTYPES:
         raise TokensError(f'{name} are {message.dtype!r}; expected one of {", ".join(DTYPES)}')
-    shape = tuple(message.shape)
-    dtype = np.dtype(message.dtype).newbyteorder('<')
     if len(shape) != 2:
         raise TokensError(f'{name} have shape {list(shape)}; expected [P, D]')
-    if math.prod(shape) * dtype.itemsize != len(message.data):
-        raise TokensError(f'{name}: shape {list(shape)} of {message.dtype} needs '
-                          f'{math.prod(shape) * dtype.itemsize} bytes; data has {len(message.data)}')
-    return np.frombuffer(message.data, dtype).reshape(shape)
-
-
-def _check_sources(message: TokensMessage, name: str) -> None:
-    sources, index = len(message.sources), np.frombuffer(message.source_index, np.uint16)
+    dtype = np.dtype(message.dtype).newbyteorder('<')
+    needed = math.prod(shape) * dtype.itemsize
+    if needed != len(message.data):
+        raise TokensError(f'{name}: shape {list(shape)} of {message.dtype} needs {needed} bytes; '
+                          f'data has {len(message.data)}')
+    azimuth = np.frombuffer(message.azimuth, np.float32)
+    if (np.abs(azimuth) > math.pi + _SLACK).any():  # NaN, a token without a direction, compares as False
+        raise TokensError(f'{name}: an azimuth is outside (-pi, pi] rad')
+    sources, source_index = len(message.sources), np.frombuffer(message.source_index, np.uint16)
     if len(message.source_stamps) not in (0, sources):
         raise TokensError(f'{name}: {sources} sources but {len(message.source_stamps)} source_stamps')
-    index = index[index != NO_SOURCE]
-    if index.size and index.max() >= sources:
-        raise TokensError(f'{name}: source_index {index.max()} but only {sources} sources')
-
-
-def _little_endian(values: np.ndarray) -> np.ndarray:
-    return values if sys.byteorder == 'little' else values.astype(values.dtype.newbyteorder('<'))
+    used = source_index[source_index != NO_SOURCE]
+    if used.size and used.max() >= sources:
+        raise TokensError(f'{name}: source_index {used.max()} but only {sources} sources')
+    return ModalityTokens(
+        message.modality, message.encoder, np.frombuffer(message.data, dtype).reshape(shape), azimuth,
+        tuple(message.sources), source_index, tuple(map(to_nanoseconds, message.source_stamps)),
+        to_nanoseconds(message.header.stamp), message.header.frame_id, message.quality,
+        tuple(message.concerns), message.input_age, message.encode_duration,
+        np.frombuffer(message.distance, np.float32), np.array(message.known, bool),
+        np.array(message.looked, bool), message.max_distance)
 
 
 def _packed(code: str, values: np.ndarray) -> array.array[Any]:

@@ -1,8 +1,8 @@
 """``sensor_msgs/PointCloud2`` <-> numpy, in any layout and without sensor_msgs_py.
 
-The bytes are read through one numpy structured type, so that field order, gaps, padded rows and byte
-order cost nothing.  Where numbers of the message contradict each other it is read if the bytes leave only
-one reading, see :func:`to_records`.
+The bytes are viewed as a numpy structured type, so field order, gaps, padded rows and byte order cost
+nothing.  A message whose numbers contradict each other is read if the bytes allow only one reading, see
+:func:`to_records`.
 """
 from __future__ import annotations
 
@@ -43,7 +43,17 @@ def to_points(message: PointCloud2) -> Points:
     """
     if not message.height or not message.width:
         raise PointCloudError(f'the point cloud is empty: {message.height} rows of {message.width} points')
-    intensities = _intensities(message)
+
+    def is_readable(name: str) -> bool:
+        try:
+            field = _field(message, name)
+            if field:
+                _check(name, field, math.inf)
+            return field is not None and _end(field) <= _steps(message)[0]
+        except PointCloudError:
+            return False
+
+    intensities = [name for name in INTENSITY_NAMES if is_readable(name)]
     records = to_records(message, 'xyz', intensities)
     with np.errstate(over='ignore', invalid='ignore'):  # a float64 beyond float32 becomes infinite
         xyz = np.stack([records[name].astype(np.float32) for name in 'xyz'], axis=1)
@@ -54,11 +64,11 @@ def to_points(message: PointCloud2) -> Points:
 def to_records(message: PointCloud2, wanted: Iterable[str], optional: Iterable[str] = ()) -> np.ndarray:
     """Return some fields of the points of ``message``, row by row: structured [N], as they are stored.
 
-    wanted: fields that must be there, of any case; optional: those that may.  N may be 0.
-    What is read though it contradicts itself, as drivers send it: a wrong row_step where the rows follow
-    each other; data that go on behind the last row, or end at the last field of the last point; a wrong
-    point_step where the points are as long as their fields; a wrong is_bigendian where only the other byte
-    order gives coordinates.
+    wanted: names of required fields, of any case; optional: names of further ones.  N may be 0.
+    These contradictions, which drivers send, are accepted: a wrong row_step where the rows follow each other;
+    data that go on behind the last row, or end at the last field of the last point; a wrong point_step where
+    the points are as long as their fields; a wrong is_bigendian where only the other byte order gives
+    coordinates.
     Raises PointCloudError as :func:`to_points`.
     """
     wanted, optional = list(wanted), list(optional)
@@ -71,7 +81,11 @@ def to_records(message: PointCloud2, wanted: Iterable[str], optional: Iterable[s
     point_step, row_step = _steps(message)
     for name, field in fields.items():
         _check(name, field, point_step)
-    _check_apart({name: fields[name] for name in wanted if name in 'xyz'})
+    coordinates = sorted((name for name in wanted if name in 'xyz'), key=lambda name: fields[name].offset)
+    for name, after in zip(coordinates, coordinates[1:], strict=False):
+        if _end(fields[name]) > fields[after].offset:  # as where a driver leaves all offsets zero
+            raise PointCloudError(f'fields {name} and {after} of the point cloud share bytes: they begin at '
+                                  f'{fields[name].offset} and {fields[after].offset}; set the offsets')
     records = _view(message, fields, '>' if message.is_bigendian else '<', point_step, row_step)
     if not _plausible(records):
         swapped = _view(message, fields, '<' if message.is_bigendian else '>', point_step, row_step)
@@ -94,7 +108,7 @@ def from_points(points: Points, frame_id: str = '', stamp_ns: int = 0) -> PointC
 
 
 def _steps(message: PointCloud2) -> tuple[int, int]:
-    """Bytes from point to point and from row to row; raises PointCloudError where several may be meant."""
+    """Return bytes from point to point and from row to row; PointCloudError if they are ambiguous."""
     height, width, size = message.height, message.width, len(message.data)
     count, point_step, row_step = height * width, message.point_step, message.row_step
     extent = max((_end(field) for field in message.fields), default=0)
@@ -115,13 +129,13 @@ def _steps(message: PointCloud2) -> tuple[int, int]:
 
 
 def _end(field: PointField) -> int:
-    """Byte of a point at which a field ends; 0 for one of an unknown type."""
+    """Return the byte of a point at which a field ends; 0 for an unknown type."""
     size = np.dtype(_TYPES[field.datatype]).itemsize if field.datatype in _TYPES else 0
     return field.offset + size * max(1, field.count) if size else 0
 
 
 def _field(message: PointCloud2, name: str) -> PointField | None:
-    """The field of this name, else the one that differs in case; raises PointCloudError for two of one."""
+    """Return the field of this name, otherwise of another case; PointCloudError for two different ones."""
     same: Callable[[str], bool]
     for same in (lambda other: other == name, lambda other: other.lower() == name):
         found = [field for field in message.fields if same(field.name)]
@@ -134,19 +148,6 @@ def _field(message: PointCloud2, name: str) -> PointField | None:
     return None
 
 
-def _intensities(message: PointCloud2) -> list[str]:
-    """Those of :data:`INTENSITY_NAMES` that can be read."""
-    def is_sound(name: str) -> bool:
-        try:
-            field = _field(message, name)
-            if field:
-                _check(name, field, math.inf)
-            return field is not None and _end(field) <= _steps(message)[0]
-        except PointCloudError:
-            return False
-    return [name for name in INTENSITY_NAMES if is_sound(name)]
-
-
 def _check(name: str, field: PointField, point_step: float) -> None:
     if field.datatype not in _TYPES or field.count > 1:
         raise PointCloudError(f'field {name} has datatype {field.datatype} and count {field.count}; '
@@ -156,18 +157,9 @@ def _check(name: str, field: PointField, point_step: float) -> None:
                               f'{point_step}')
 
 
-def _check_apart(fields: dict[str, PointField]) -> None:
-    """Raise PointCloudError where coordinates share bytes, as where a driver leaves all offsets zero."""
-    ordered = sorted(fields, key=lambda name: fields[name].offset)
-    for one, other in zip(ordered, ordered[1:], strict=False):
-        if _end(fields[one]) > fields[other].offset:
-            raise PointCloudError(f'fields {one} and {other} of the point cloud share bytes: they begin at '
-                                  f'{fields[one].offset} and {fields[other].offset}; set the offsets')
-
-
 def _view(message: PointCloud2, fields: dict[str, PointField], order: str, point_step: int,
           row_step: int) -> np.ndarray:
-    """Fields of all points, structured [height, width], without a copy."""
+    """Return fields of all points, structured [height, width], without a copy."""
     formats = [np.dtype(order + _TYPES[field.datatype]) for field in fields.values()]
     kind = np.dtype({'names': list(fields), 'formats': formats,
                      'offsets': [field.offset for field in fields.values()]})
@@ -175,9 +167,9 @@ def _view(message: PointCloud2, fields: dict[str, PointField], order: str, point
 
 
 def _plausible(records: np.ndarray, share: float = 0.5, least: int = 0) -> bool:
-    """Whether ``share`` of the coordinates may be metres: of some points, and of ``least`` numbers or more.
+    """Return whether at least ``share`` of some coordinates, and ``least`` numbers, can be metres.
 
-    Integers, and points that are all lost, tell nothing: then it is whether none are asked for.
+    Without finite floating-point coordinates, return whether ``least`` is 0.
     """
     rows, columns = records.shape
     places = np.linspace(0, rows * columns - 1, min(rows * columns, PROBED)).astype(np.int64)

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from mpnp_ros.options import Options
+from mpnp_ros.tokens import SECOND
 
-SECOND = 1_000_000_000
 WORTH_SAYING = 0.5
 SCALE = 'quality is 0 at the first value and 1 at the second'
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,17 +23,20 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from mpnp_ros.action import Adapt
 from mpnp_ros.adaptation.adapter import AdaptationManager
 from mpnp_ros.adaptation.job import CANCELLED, FAILED, TRAINED, JobResult
 from mpnp_ros.adaptation.job_builder import ModelChoice, Request
 from mpnp_ros.adaptation.job_process import END_TIMEOUT, measure_speed
+from mpnp_ros.adaptation.known import LinkInUse
+from mpnp_ros.adaptation.moments import LABELLED, BufferedQuestion
 from mpnp_ros.adaptation.options import AdapterConfig
+from mpnp_ros.adaptation.policy import ModalityCondition
 from mpnp_ros.adaptation.supervision import Supervision
 from mpnp_ros.conversions.messages import from_message, to_nanoseconds
 from mpnp_ros.device import DTYPES
+from mpnp_ros.endpoints import LATCHED, SENSOR_DATA, qos_profile
 from mpnp_ros.errors import LinksError, MpnpError
 from mpnp_ros.files import state_root
 from mpnp_ros.llm.weights import DEFAULT_MODEL
@@ -49,30 +52,22 @@ from mpnp_ros.msg import (
     ModalityTokens,
 )
 from mpnp_ros.node_names import encoder_nodes
-from mpnp_ros.nodes.adaptation_messages import (
-    adaptation_to_message,
-    condition_from_message,
-    in_use_from_message,
-    labelled_from_message,
-)
 from mpnp_ros.nodes.diagnostics import OK
 from mpnp_ros.nodes.parameters import method_problem, topic_problem
 from mpnp_ros.nodes.runtime import PlainNode, run_node
-from mpnp_ros.nodes.services import PatientClient, then
+from mpnp_ros.nodes.services import RetryingClient, then, wait_for_cancel
 from mpnp_ros.options import Options, option
+from mpnp_ros.questions.vocabulary import ANSWERS
+from mpnp_ros.serving.modality_state import State
 from mpnp_ros.srv import ListLinks, LoadLinks
 from mpnp_ros.training.budget import Budget
 
-FEEDBACK_PERIOD, CANCEL_WITHIN = .2, 1.
-"""Seconds between feedback, and until rclpy has recorded a cancellation."""
-
+FEEDBACK_PERIOD, TICK, REPEAT_PERIOD = .2, .5, 10.
+"""Seconds between feedback, decisions, and repeated publications and queries of the links in use."""
 SHIPPED, AUTO = 'shipped', 'auto'
-TICK, AGAIN = 0.5, 10.0
-"""Seconds between decisions; and between repeated publications and queries of the links in use."""
+STAGES = {'reading': Adaptation.READING, 'training': Adaptation.TRAINING, 'evaluating': Adaptation.EVALUATING}
 QUEUE = 500
 """Maximum number of pending writes to the replay buffer."""
-TOKENS_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SAME = 'As of the fusion node.'
 
 
@@ -95,8 +90,12 @@ class AdaptAction:
         self._timer.cancel()  # until there is a goal
 
     def _accept(self, handle: ServerGoalHandle) -> None:
+        goal = handle.request
+        budget = Budget(goal.budget_duration, goal.budget_macs, float(goal.budget_memory),
+                        goal.target_accuracy)
         try:
-            done = self._adapter.adapt(_request(handle.request))
+            done = self._adapter.adapt(
+                Request(tuple(goal.modalities), goal.supervision, goal.linked_blocks, budget))
         except MpnpError as error:
             handle.execute(partial(self._conclude, JobResult(FAILED, str(error))))
             return
@@ -121,35 +120,20 @@ class AdaptAction:
         if handle is self._handle:
             self._handle = None
             self._timer.cancel()
+        if result.status == CANCELLED:
+            wait_for_cancel(handle)
         if result.status == TRAINED:
             handle.succeed()
-        elif _is_cancelled(handle, result):
+        elif handle.is_cancel_requested:
             handle.canceled()
         else:
             handle.abort()
-        return _result(result)
-
-
-def _is_cancelled(handle: ServerGoalHandle, result: JobResult) -> bool:
-    """Return whether the goal is cancelled; a job can end before rclpy has recorded its cancellation."""
-    end = time.monotonic() + CANCEL_WITHIN
-    while result.status == CANCELLED and not handle.is_cancel_requested and time.monotonic() < end:
-        time.sleep(.001)
-    return handle.is_cancel_requested
-
-
-def _request(goal: Adapt.Goal) -> Request:
-    budget = Budget(goal.budget_duration, goal.budget_macs, float(goal.budget_memory), goal.target_accuracy)
-    return Request(tuple(goal.modalities), goal.supervision, goal.linked_blocks, budget)
-
-
-def _result(result: JobResult) -> Adapt.Result:
-    links = [LinkInfo(modality=name, version=Path(path).name, path=path)
-             for name, path in result.links.items()]
-    return Adapt.Result(
-        success=result.status == TRAINED, message=result.message, links=links, accuracy=result.accuracy,
-        start_accuracy=result.start_accuracy, blind_accuracy=result.blind_accuracy, duration=result.seconds,
-        macs=result.macs, peak_memory=result.peak_bytes)
+        links = [LinkInfo(modality=name, version=Path(path).name, path=path)
+                 for name, path in result.links.items()]
+        return Adapt.Result(
+            success=result.status == TRAINED, message=result.message, links=links, accuracy=result.accuracy,
+            start_accuracy=result.start_accuracy, blind_accuracy=result.blind_accuracy,
+            duration=result.seconds, macs=result.macs, peak_memory=result.peak_bytes)
 
 
 @dataclass(frozen=True)
@@ -166,9 +150,9 @@ class AdaptationOptions(Options):
     link_store: str = option(
         AUTO, f'folder of links that are trained; {AUTO}: in the state folder. {SAME}')
     initial_links: tuple[str, ...] = option(
-        (SHIPPED,), 'folders of links that new ones may begin with, beside those in use; '
-                    f'{SHIPPED}: those that come with the package; an empty name: none')
-    labelled_topic: str = option('labelled_questions', 'questions with true answers, where there are any')
+        (SHIPPED,), 'folders of links that new ones may start from, besides those in use; '
+                    f'{SHIPPED}: those of the package; an empty name: none')
+    labelled_topic: str = option('labelled_questions', 'topic of questions with true answers')
     adapter: AdapterConfig = option(AdapterConfig(), 'when and how links are trained', flat=True)
 
     def check(self) -> Iterator[str]:
@@ -182,7 +166,7 @@ PARAMETERS = AdaptationOptions
 
 
 class AdaptationNode(PlainNode):
-    """See the module; interface in docs/reference/interfaces.md."""
+    """Watches the modalities and trains missing links; interface in docs/reference/interfaces.md."""
 
     patience = END_TIMEOUT + 2.
 
@@ -190,10 +174,12 @@ class AdaptationNode(PlainNode):
         super().__init__('adaptation', AdaptationOptions)
         values = self.values
         folder = state_root(self.get_namespace()) if values.state == AUTO else Path(values.state).expanduser()
+        starts = [link.path for link in shipped_links().values()] if SHIPPED in values.initial_links else []
+        starts += [Path(name).expanduser() for name in values.initial_links if name not in ('', SHIPPED)]
         self._group = MutuallyExclusiveCallbackGroup()
-        self._load = PatientClient(self, LoadLinks, 'load_links', self._group)
-        self._list = PatientClient(self, ListLinks, 'list_links', self._group)
-        self._shown = self.create_publisher(Adaptation, 'adaptation', LATCHED_QOS)
+        self._load = RetryingClient(self, LoadLinks, 'load_links', self._group)
+        self._list = RetryingClient(self, ListLinks, 'list_links', self._group)
+        self._shown = self.create_publisher(Adaptation, 'adaptation', qos_profile(LATCHED))
         self._writer, self._room = ThreadPoolExecutor(1, 'replay'), threading.BoundedSemaphore(QUEUE)
         self._linked = self._asking = False
         self._versions: dict[str, str] | None = None
@@ -204,7 +190,7 @@ class AdaptationNode(PlainNode):
             values.adapter, folder,
             ModelChoice(values.llm, values.method, values.device, values.dtype), self._plug,
             store=None if values.link_store == AUTO else LinkStore(values.link_store),
-            starts=_starts(values.initial_links), changed=self._show)
+            starts=starts, changed=self._show)
         self._supervision = Supervision(self._adapter.buffer, unwritten=partial(
             self.diagnostics.warn, 'moments not kept'))
         self._adapt = AdaptAction(self, self._adapter, self._group)
@@ -214,8 +200,8 @@ class AdaptationNode(PlainNode):
         """Subscribe, and start to decide."""
         subscribe = partial(self.create_subscription, callback_group=self._group)
         for modality in self.values.modalities:
-            subscribe(ModalityTokens, f'tokens/{modality}', self._on_tokens, TOKENS_QOS)
-        subscribe(ModalityStates, 'modalities', self._on_states, LATCHED_QOS)
+            subscribe(ModalityTokens, f'tokens/{modality}', self._on_tokens, qos_profile(SENSOR_DATA, 5))
+        subscribe(ModalityStates, 'modalities', self._on_states, qos_profile(LATCHED))
         subscribe(LabelledQuestions, self.values.labelled_topic, self._on_labelled, 10)
         subscribe(Answer, 'answer', self._on_answer, 100)
         subscribe(Feedback, 'feedback', self._on_feedback, 100)
@@ -246,7 +232,11 @@ class AdaptationNode(PlainNode):
         self._write('tokens', partial(self._supervision.take_tokens, tokens))
 
     def _on_labelled(self, message: LabelledQuestions) -> None:
-        stamp, questions = to_nanoseconds(message.header.stamp), labelled_from_message(message)
+        stamp, questions = to_nanoseconds(message.header.stamp), []
+        for row in message.questions:  # a question without choices has those of NuScenes-QA, if they fit
+            choices = tuple(row.question.choices) or (ANSWERS if row.answer in ANSWERS else ())
+            questions.append(BufferedQuestion(row.question.text, row.answer, choices, row.type, row.hops,
+                                              LABELLED))
         self._write('labelled questions', partial(self._supervision.take_questions, stamp, questions,
                                                   self._adapter.concerns))
 
@@ -265,25 +255,28 @@ class AdaptationNode(PlainNode):
 
     def _write(self, what: str, work: Callable[[], object]) -> None:
         """Run ``work`` on the writing thread; count what is refused or does not fit the queue."""
-        def refused(done: Future[object]) -> None:
+        def finished(done: Future[object]) -> None:
             self._room.release()
             if not done.cancelled() and (error := done.exception()) is not None:
                 self.diagnostics.warn(f'{what} refused', str(error))
 
         if self._room.acquire(blocking=False):
-            self._writer.submit(work).add_done_callback(refused)
+            self._writer.submit(work).add_done_callback(finished)
         else:
             self.diagnostics.warn(f'{what} dropped', f'{what} dropped: {QUEUE} items wait for the replay '
                                                      'buffer; send fewer, or use a faster disk')
 
     def _on_states(self, message: ModalityStates) -> None:
-        self._adapter.conditions(map(condition_from_message, message.modalities))
+        self._adapter.conditions(
+            ModalityCondition(row.modality, State(row.state).name.lower(), row.encoder, row.quality,
+                              unplugged=row.pinned and not row.plugged, links_version=row.links_version)
+            for row in message.modalities)
         linked = any(row.links_version for row in message.modalities)
         if self._linked and not linked:
             self._adapter.fusion_came_back()
         self._linked = linked
         versions, now = {row.modality: row.links_version for row in message.modalities}, time.monotonic()
-        if not self._asking and (versions != self._versions or now - self._asked_at >= AGAIN):
+        if not self._asking and (versions != self._versions or now - self._asked_at >= REPEAT_PERIOD):
             self._asking, self._versions, self._asked_at = True, versions, now
             self._list.call(ListLinks.Request()).add_done_callback(self._on_links)
 
@@ -292,15 +285,20 @@ class AdaptationNode(PlainNode):
         if done.exception() is not None:
             self._versions = None
         else:
-            self._adapter.in_use(in_use_from_message(link) for link in done.result().links if link.active)
+            self._adapter.in_use(LinkInUse(link.modality, link.version, link.path, link.encoder)
+                                 for link in done.result().links if link.active)
 
     def _plug(self, link: StoredLink | None) -> Future[None]:
-        """Ask the fusion node to use a version."""
+        """Ask the fusion node to use a version; LinksError with the reason if it refuses."""
+        def check(done: Future[LoadLinks.Response]) -> None:
+            if not done.result().success:
+                raise LinksError(done.result().message)
+
         if link is None:
             gone: Future[None] = Future()
             gone.set_exception(LinksError('the links to install have been removed'))
             return gone
-        return then(self._load.call(LoadLinks.Request(path=str(link.path), sha256=link.sha256)), _taken)
+        return then(self._load.call(LoadLinks.Request(path=str(link.path), sha256=link.sha256)), check)
 
     def _tick(self) -> None:
         if self._measuring is not None:
@@ -314,7 +312,7 @@ class AdaptationNode(PlainNode):
         if adapter is None:
             return
         message = adaptation_to_message(adapter)
-        if (told := repr(message)) == self._told and now - self._told_at < AGAIN:
+        if (told := repr(message)) == self._told and now - self._told_at < REPEAT_PERIOD:
             return
         self._told, self._told_at = told, now
         message.header.stamp = self.get_clock().now().to_msg()
@@ -328,15 +326,21 @@ class AdaptationNode(PlainNode):
                 **{f'questions dropped, {reason}': count for reason, count in dropped.items()}}
 
 
-def _taken(done: Future[LoadLinks.Response]) -> None:
-    """Raise LinksError with the reason if the fusion node refused the links."""
-    if not done.result().success:
-        raise LinksError(done.result().message)
-
-
-def _starts(names: Sequence[str]) -> list[Path]:
-    shipped = [link.path for link in shipped_links().values()] if SHIPPED in names else []
-    return [*shipped, *(Path(name).expanduser() for name in names if name not in ('', SHIPPED))]
+def adaptation_to_message(adapter: AdaptationManager) -> Adaptation:
+    """Return the state of the adaptation as a message without a stamp."""
+    counts, spec = adapter.buffer.counts, adapter.training
+    message = Adaptation(
+        state=Adaptation.IDLE, decision=adapter.reason, accuracy=math.nan, start_accuracy=math.nan,
+        labelled_questions=counts.questions[LABELLED], frames=counts.frames)
+    progress = adapter.progress
+    if spec is not None and progress is not None:
+        message.state = STAGES[progress.stage]
+        message.step, message.steps, message.loss = progress.step, progress.steps, progress.loss
+        message.accuracy, message.start_accuracy = progress.accuracy, progress.start_accuracy
+        message.duration, message.remaining = adapter.seconds, progress.remaining
+        message.macs, message.memory = progress.macs, progress.memory
+        message.modalities, message.supervision = list(spec.modalities), spec.supervision
+    return message
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""State of a node on ``/diagnostics``, once a second: counters, recent warnings, concerns, values of it.
+"""State of a node on ``/diagnostics``, once a second: counters, recent warnings, concerns and values.
 
 It is published on a separate thread by the steady clock, so it continues while simulated time stands still
 and while the node loads weights.
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-PERIOD = 1.0
-RECENT = 5.0
-LOG_PERIOD = 5.0
+PERIOD, RECENT, LOG_PERIOD = 1., 5., 5.
+"""Seconds between publications, that a warning is shown, and between two log lines of one key."""
 LOG = logging.getLogger(__name__)
 
 NOMINAL = 0.75
@@ -95,7 +94,7 @@ class Diagnostics:
             self._log(key, text)
 
     def withdraw(self, key: str) -> None:
-        """Log no text of ``key`` that is held back: it does not hold any more."""
+        """Discard the text of ``key`` that is held back from the log: it no longer holds."""
         with self._lock:
             self._held_back.pop(key, None)
 
@@ -119,15 +118,15 @@ class Diagnostics:
             level, text = WARN, '; '.join(amiss)
         for source in sources:
             values.update(_asked(source, {}))
+        pairs = []
+        for key, value in values.items():
+            shown = f'{value:.3f}' if isinstance(value, float) else str(value)
+            pair = self._pairs.get(key)
+            if pair is None or pair.value != shown:  # creating one takes up to 60 us
+                pair = self._pairs[key] = KeyValue(key=key, value=shown)
+            pairs.append(pair)
         return DiagnosticStatus(level=level, name=self._name, message=text, hardware_id=self._hardware_id,
-                                values=[self._pair(key, _text(value)) for key, value in values.items()])
-
-    def _pair(self, key: str, value: str) -> KeyValue:
-        """Return the previous message if the value is unchanged: creating one takes up to 60 us."""
-        pair = self._pairs.get(key)
-        if pair is None or pair.value != value:
-            pair = self._pairs[key] = KeyValue(key=key, value=value)
-        return pair
+                                values=pairs)
 
     def publish(self) -> None:
         """Publish now, and log what was held back; called once a second."""
@@ -151,16 +150,12 @@ class Diagnostics:
 
 
 def _asked(ask: Callable[[], Any], otherwise: Any) -> Any:
-    """Return the result of a source, or nothing if it fails during a transition."""
+    """Return the result of a source or check, or ``otherwise`` if it fails, as during a transition."""
     try:
         return ask()
     except Exception as error:
         LOG.debug('diagnostics: %s', error)
         return otherwise
-
-
-def _text(value: Any) -> str:
-    return f'{value:.3f}' if isinstance(value, float) else str(value)
 
 
 class Concerns:

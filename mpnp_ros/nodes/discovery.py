@@ -1,4 +1,4 @@
-"""Discovery of cameras, LiDARs and radars among the topics of a ROS graph, and subscription to those found.
+"""Discovery of sensors among the topics of a ROS graph, and subscription to those found.
 
 A topic is judged by its name, type and publishers; drivers choose names freely.  The result is a default;
 parameters name topics where it is wrong.
@@ -9,7 +9,10 @@ import difflib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
+
+from mpnp_ros.node_names import encoder_nodes
 
 if TYPE_CHECKING:
     from mpnp_ros.nodes.encoder_node import EncoderNode
@@ -91,6 +94,12 @@ class FoundSensor:
     info: str = ''
 
 
+@cache
+def known_sensors() -> frozenset[str]:
+    """Return the names of the sensors that have nodes."""
+    return frozenset(encoder_nodes())
+
+
 def below(topics: Iterable[Topic], namespace: str) -> list[Topic]:
     """Return the topics below a namespace such as ``/robot1``; all of them for ``/``."""
     prefix = f'{namespace.rstrip("/")}/'
@@ -111,8 +120,14 @@ def find_cameras(topics: Iterable[Topic], namespace: str = '/',
     for topic in inside:
         if topic.type in TRANSPORTS and not words(topic.name, namespace) & _NO_COLOUR:
             groups.setdefault(device_of(topic.name), []).append(topic)
+
+    def rank(topic: Topic) -> tuple[object, ...]:
+        said = words(topic.name)
+        return (not said & {'rect', 'rectified'}, bool(said & _GREY), topic.type != COMPRESSED,
+                len(topic.name), topic.name)
+
     kept = _without_stereo(groups, inside)
-    chosen = sorted((min(groups[device], key=_image_rank) for device in kept), key=lambda topic: topic.name)
+    chosen = sorted((min(groups[device], key=rank) for device in kept), key=lambda topic: topic.name)
     names = _unique_names([topic.name for topic in chosen], namespace, named or {}, 'camera')
     return [FoundSensor(name, topic.name, TRANSPORTS[topic.type], info_topic(topic.name, infos))
             for name, topic in zip(names, chosen, strict=True)]
@@ -121,10 +136,11 @@ def find_cameras(topics: Iterable[Topic], namespace: str = '/',
 def find_lidars(topics: Iterable[Topic], namespace: str = '/') -> list[FoundSensor]:
     """Return the LiDARs, the likeliest first: a driver's own cloud before derived ones."""
     clouds = [topic for topic in below(topics, namespace) if topic.type == CLOUD]
+    others = known_sensors() - _LIDAR - _DEPTH_CAMERA
     ranks: dict[str, tuple[int, ...]] = {}
     for topic in clouds:
         said = words(topic.name, namespace)
-        if 'radar' in said or (said & _DEPTH_CAMERA and not said & _LIDAR):
+        if said & others or (said & _DEPTH_CAMERA and not said & _LIDAR):
             continue
         ranks[topic.name] = (bool(said & _DERIVED), not said & _LIDAR, not said & _CLOUD)
     ordered = sorted(ranks, key=lambda name: (ranks[name], name))
@@ -133,22 +149,25 @@ def find_lidars(topics: Iterable[Topic], namespace: str = '/') -> list[FoundSens
 
 
 def equals(topics: Sequence[FoundSensor]) -> list[FoundSensor]:
-    """Return the LiDARs as likely as the first of :func:`find_lidars`, without that one."""
+    """Return the LiDARs that are as likely as the first of :func:`find_lidars`, without the first."""
     def rank(cloud: FoundSensor) -> tuple[bool, bool]:
         said = words(cloud.topic)
         return bool(said & _DERIVED), not said & _LIDAR
     return [cloud for cloud in topics[1:] if rank(cloud) == rank(topics[0])]
 
 
-def find_radars(topics: Iterable[Topic], namespace: str = '/',
+def find_clouds(kind: str, topics: Iterable[Topic], namespace: str = '/',
                 named: Mapping[str, str] | None = None) -> list[FoundSensor]:
-    """Return the radars sorted by topic; derived clouds only if there are no others."""
+    """Return the sensors whose clouds are on topics with the word `kind`, sorted by topic.
+
+    Derived clouds are taken only if there are no others.  named: topic to name of sensors that have a name
+    already.
+    """
     clouds = [topic.name for topic in below(topics, namespace)
-              if topic.type == CLOUD and 'radar' in words(topic.name, namespace)]
-    raw = [name for name in clouds if not words(name, namespace) & _DERIVED] or clouds
-    chosen = sorted(raw)
+              if topic.type == CLOUD and kind in words(topic.name, namespace)]
+    chosen = sorted([name for name in clouds if not words(name, namespace) & _DERIVED] or clouds)
     return [FoundSensor(name, topic) for name, topic in
-            zip(_unique_names(chosen, namespace, named or {}, 'radar'), chosen, strict=True)]
+            zip(_unique_names(chosen, namespace, named or {}, kind), chosen, strict=True)]
 
 
 def info_topic(image_topic: str, existing: Collection[str] = ()) -> str:
@@ -204,12 +223,6 @@ def _relative(name: str, namespace: str) -> str:
     return name[len(prefix):] if name.startswith(prefix) else name.lstrip('/')
 
 
-def _image_rank(topic: Topic) -> tuple[object, ...]:
-    said = words(topic.name)
-    return (not said & {'rect', 'rectified'}, bool(said & _GREY), topic.type != COMPRESSED, len(topic.name),
-            topic.name)
-
-
 def _without_stereo(groups: Mapping[tuple[str, ...], Sequence[Topic]],
                     inside: Sequence[Topic]) -> list[tuple[str, ...]]:
     """Remove duplicate views of a stereo camera, whose objects would be counted twice."""
@@ -234,7 +247,7 @@ def _without_stereo(groups: Mapping[tuple[str, ...], Sequence[Topic]],
 def _direction(name: str) -> str:
     """Return `front_left` of `rgb_front_left` or `front_left_camera`; empty without a direction."""
     parts = name.split('_')
-    if parts[0].lower() in ('cam', 'camera', 'lidar', 'radar'):  # the encoders know these as they are
+    if parts[0].lower() in {'cam', *known_sensors()}:  # the encoders know these as they are
         return ''
     rest = [part for part in parts if part.lower() not in {*_COLOUR, 'camera', 'cam', 'image'}]
     return '_'.join(rest) if rest and all(part.lower() in _DIRECTION for part in rest) else ''
@@ -264,11 +277,10 @@ Find = Callable[[Sequence[Topic], str, Mapping[str, str]], list[FoundSensor]]
 class FoundSensors:
     """Keeps an encoder node subscribed to discovered sensors, if no parameter names topics.
 
-    things: their name in messages, such as ``cameras``.  parameter: names their topic.  types: of their
-    messages.
-    kin: recognises by name and type a topic of such a sensor in another form.  find: (topics, namespace,
-    settled names) -> sensors.  read, leave: start and stop reading one.  same: key that is equal for two
-    topics of one sensor.
+    things: their name in messages, such as ``cameras``.  parameter: its name, for hints.  types: of their
+    messages.  kin: pattern of names and types of topics of such sensors that cannot be read.
+    find: (topics, namespace, settled names) -> sensors.  read, leave: start and stop reading one.  same: key
+    that is equal for two topics of one sensor.
     """
 
     def __init__(self, node: EncoderNode, things: str, parameter: str, types: Sequence[str], *, kin: str,
@@ -319,7 +331,7 @@ class FoundSensors:
         self._before = {sensor.topic for sensor in found}
 
     def _nothing(self, graph: Sequence[Topic], namespace: str) -> str:
-        """Return that no sensor is found, with similar topics."""
+        """Return the text for no sensor found, with similar topics."""
         kinds = ' or '.join(self._types)
         inside = '' if namespace == '/' else f' below {namespace}'
         text = f'no topic of {self._things} found{inside}'

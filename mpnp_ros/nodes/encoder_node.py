@@ -20,24 +20,23 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from mpnp_ros.conversions.messages import SECOND, to_message, to_nanoseconds
+from mpnp_ros.conversions.messages import to_message, to_nanoseconds
+from mpnp_ros.endpoints import LATCHED, SENSOR_DATA, qos_profile
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.modalities.health import Health, Judge
 from mpnp_ros.modalities.registry import create_encoder, create_judge
 from mpnp_ros.msg import EncoderInfo
 from mpnp_ros.msg import ModalityTokens as TokensMessage
-from mpnp_ros.nodes.adapted_subscription import AdaptedSubscription
 from mpnp_ros.nodes.diagnostics import Concerns
 from mpnp_ros.nodes.discovery import Topic
-from mpnp_ros.nodes.input_watch import InputWatch
+from mpnp_ros.nodes.inputs import AdaptedSubscription, InputWatch
 from mpnp_ros.nodes.runtime import SUCCESS, ManagedNode, ManagedOptions, set_threads
 from mpnp_ros.nodes.transforms import Mounts
 from mpnp_ros.nodes.worker import LatestWorker, MessageCounters
 from mpnp_ros.options import Change, option
-from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.tokens import SECOND, ModalityTokens
 
 WATCH_PERIOD = 1.0
 """Seconds between two checks of the graph."""
@@ -53,12 +52,12 @@ class EncoderOptions(ManagedOptions):
     base_frame: str = option(
         'base_link', 'frame in which directions are expressed: x ahead, y left', change=Change.LIVE)
     depth: int = option(
-        5, 'messages of each input that may wait for the node', low=1, high=100, change=Change.ACTIVATE)
+        5, 'queue depth of each subscription', low=1, high=100, change=Change.ACTIVATE)
     threads: int = option(
         0, 'threads of the network on a CPU; 0: half of the cores', low=0, high=256, change=Change.CONFIGURE)
     input_timeout: float = option(
-        2.0, 'an input silent for so long is not waited for', unit='s', low=0.1, high=60.0,
-        change=Change.ACTIVATE)
+        2.0, 'time without messages after which a set does not wait for an input', unit='s', low=0.1,
+        high=60.0, change=Change.ACTIVATE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +148,7 @@ class EncoderNode(ManagedNode):
         self.judge = create_judge(self.modality, getattr(self.values.now, 'health', None))
         self.mounts = Mounts(self, self.diagnostics, self.concerns)
         self.get_logger().info(f'encoder {self.encoder.fingerprint} is loaded')
-        self._info_publisher = self.create_publisher(
-            EncoderInfo, 'encoders', QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+        self._info_publisher = self.create_publisher(EncoderInfo, 'encoders', qos_profile(LATCHED))
         self.tell()
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -162,12 +160,11 @@ class EncoderNode(ManagedNode):
 
     def start(self) -> None:
         """Start publishing; a subclass adds its subscriptions."""
-        qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         events = PublisherEventCallbacks(incompatible_qos=lambda event: self.diagnostics.warn(
             'incompatible QoS', f'QoS mismatch on tokens/{self.modality}: a subscriber requests '
                                 'RELIABLE or more, this node offers BEST_EFFORT'))
         self._publisher = self.create_publisher(
-            TokensMessage, f'tokens/{self.modality}', qos, event_callbacks=events,
+            TokensMessage, f'tokens/{self.modality}', qos_profile(SENSOR_DATA), event_callbacks=events,
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
         self._worker = LatestWorker(self.get_name(), self._encode, superseded=self.supersede,
                                     failed=lambda items, error: self._warn_unexpected(error))
@@ -175,7 +172,7 @@ class EncoderNode(ManagedNode):
                                            clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def stop(self) -> None:
-        """Unsubscribe, finish the running frame, stop publishing."""
+        """Unsubscribe, finish the running frame and stop publishing."""
         with self._inputs_changing:
             if self._watching:
                 self.destroy_timer(self._watching)
@@ -184,7 +181,7 @@ class EncoderNode(ManagedNode):
                 subscription.destroy()
             self._inputs.clear()
         if self._worker:
-            self._worker.stop()  # and is kept: a callback that still runs may submit to it
+            self._worker.stop()  # it is kept: a callback that still runs may submit to it
         for subscription in self._subscriptions_made:  # by the worker
             self.destroy_subscription(subscription)
         self._subscriptions_made.clear()
@@ -210,10 +207,14 @@ class EncoderNode(ManagedNode):
             torch.cuda.empty_cache()
 
     def tell(self) -> None:
-        """Publish which encoder is loaded, its options and its topics."""
+        """Publish the loaded encoder, its options and its topics."""
         config = self.values.encoder
-        changed = [f'encoder.{row.name}: {_text(config[row.name])}' for row in type(config).declared()
-                   if row.notes.get('shapes_tokens', True) and config[row.name] != row.default]
+        changed = []
+        for row in type(config).declared():
+            value = config[row.name]
+            if row.notes.get('shapes_tokens', True) and value != row.default:
+                text = f'[{", ".join(map(str, value))}]' if isinstance(value, tuple) else value
+                changed.append(f'encoder.{row.name}: {text}')
         message = EncoderInfo(modality=self.modality, node=self.get_fully_qualified_name(),
                               encoder=self.encoder.fingerprint, token_width=self.encoder.token_width,
                               changed=changed, topics=sorted(self._arrivals))
@@ -262,7 +263,12 @@ class EncoderNode(ManagedNode):
         self.tally.settle((item.topic for item in items), 'superseded')
 
     def _encode(self, items: tuple[Input, ...]) -> None:
-        parts = self._convert(items)
+        parts = {}
+        for item in items:
+            try:
+                parts[item] = self.part(item)
+            except Exception as error:
+                self._reject(item, error)
         tokens = self._tokens(parts) if parts else None
         if tokens is None:
             return
@@ -271,22 +277,18 @@ class EncoderNode(ManagedNode):
         self._duration = time.monotonic() - newest.arrived
         self._publisher.publish(to_message(tokens, newest.age, self._duration))
 
-    def _convert(self, items: tuple[Input, ...]) -> dict[Input, Any]:
-        parts = {}
-        for item in items:
-            try:
-                parts[item] = self.part(item)
-            except Exception as error:
-                self._reject(item, error)
-        return parts
-
     def _tokens(self, parts: dict[Input, Any]) -> ModalityTokens | None:
         """Encode; on failure, reject the parts that also fail alone and encode the others."""
         try:
             frame = self.frame(list(parts.values()))
             return self._judged(self.encoder.encode(frame), frame)
         except Exception as error:
-            faulty = self._faulty(parts) if isinstance(error, MpnpError) and len(parts) > 1 else {}
+            faulty: dict[Input, Exception] = {}
+            for item, part in parts.items() if isinstance(error, MpnpError) and len(parts) > 1 else ():
+                try:
+                    self.encoder.encode(self.frame([part]))
+                except Exception as reason:
+                    faulty[item] = reason
             for item, reason in (faulty or dict.fromkeys(parts, error)).items():
                 self._reject(item, reason)
                 del parts[item]
@@ -303,15 +305,6 @@ class EncoderNode(ManagedNode):
         quality = min(self._health.quality, worst) if worst < 1 else self._health.quality
         return dataclasses.replace(tokens, quality=worst if math.isnan(quality) and worst < 1 else quality,
                                    concerns=(*self._health.concerns, *self.concerns.texts()))
-
-    def _faulty(self, parts: dict[Input, Any]) -> dict[Input, Exception]:
-        faulty = {}
-        for item, part in parts.items():
-            try:
-                self.encoder.encode(self.frame([part]))
-            except Exception as error:
-                faulty[item] = error
-        return faulty
 
     def _reject(self, item: Input, error: Exception) -> None:
         self.tally.settle([item.topic], 'rejected')
@@ -351,7 +344,3 @@ class EncoderNode(ManagedNode):
 
     def check(self) -> None:
         """Set concerns of the modality; called once a second while active."""
-
-
-def _text(value: Any) -> str:
-    return f'[{", ".join(map(str, value))}]' if isinstance(value, tuple) else str(value)

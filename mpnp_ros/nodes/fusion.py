@@ -21,12 +21,12 @@ from functools import partial
 from resource import RUSAGE_SELF, getrusage
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 
 from mpnp_ros.action import Ask as AskAction
 from mpnp_ros.conversions.messages import from_message
 from mpnp_ros.device import DTYPES, release_memory
+from mpnp_ros.endpoints import LATCHED, SENSOR_DATA, qos_profile
 from mpnp_ros.errors import ConfigurationError, LinksError, TokensError
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model
 from mpnp_ros.methods.link_store import LinkStore, default_store, shipped_links
@@ -36,7 +36,6 @@ from mpnp_ros.msg import Answer as AnswerMessage
 from mpnp_ros.msg import ModalityTokens as TokensMessage
 from mpnp_ros.msg import Question as QuestionMessage
 from mpnp_ros.node_names import encoder_nodes
-from mpnp_ros.nodes.ask_action import AskStream
 from mpnp_ros.nodes.fusion_messages import (
     answer_to_message,
     facts_from_message,
@@ -48,7 +47,7 @@ from mpnp_ros.nodes.fusion_messages import (
 )
 from mpnp_ros.nodes.parameters import method_problem, topic_problem
 from mpnp_ros.nodes.runtime import ManagedNode, ManagedOptions, run_node, set_threads
-from mpnp_ros.nodes.services import create_deferred_service, then
+from mpnp_ros.nodes.services import AskStream, create_deferred_service, then
 from mpnp_ros.options import Change, option
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.serving.answer_server import AnswerServer
@@ -67,9 +66,6 @@ DEACTIVATED = 'the fusion node was deactivated'
 UNCONFIGURED = 'fusion is not configured; configure and activate it'
 SHIPPED, AUTO = 'shipped', 'auto'
 NAMED_CHOICES = {'': (), 'nuscenes_qa': ANSWERS}
-TOKENS_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-ENCODERS_QOS = QoSProfile(depth=DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 @dataclass(frozen=True)
@@ -92,31 +88,33 @@ class FusionOptions(ManagedOptions):
     modalities: tuple[str, ...] = option(
         tuple(encoder_nodes()), 'modalities to listen to, each on tokens/<modality>', installed=True)
     links: tuple[str, ...] = option(
-        (SHIPPED,), f'folders of the links to begin with; {SHIPPED}: those that come with the package, where '
-                    'they fit the model; an empty name: none', change=Change.CONFIGURE)
+        (SHIPPED,), f'folders of the links to load; {SHIPPED}: those of the package, where they fit the '
+                    'model; an empty name: none', change=Change.CONFIGURE)
     link_store: str = option(
-        AUTO, 'folder of links that are learned on the robot. Those in use when the node ends are in use '
-              f'again when it begins. {AUTO}: in the state folder; an empty name: none',
+        AUTO, 'folder of links that are learned on the robot. Those in use when the node ends are used again '
+              f'at its next start. {AUTO}: in the state folder; an empty name: none',
         change=Change.CONFIGURE)
     choices: str = option(
         'nuscenes_qa',
-        'named list of answers for questions that come without one; empty: none, the answer is generated',
+        'named list of answers for questions without choices; empty: none, the answer is generated',
         choices=tuple(NAMED_CHOICES), change=Change.LIVE)
     answer_without_sensors: bool = option(
         False,
-        'whether a question that no sensor can help with still gets what its text suggests, with the status '
-        'NO_SENSOR; false: it gets that status and no text', change=Change.LIVE)
+        'whether a question for which no sensor can be used is answered from its text, with the status '
+        'NO_SENSOR; false: that status and no text', change=Change.LIVE)
     watch: WatchLimits = option(
-        WatchLimits(), 'when a modality is healthy', change=Change.CONFIGURE, flat=True)
+        WatchLimits(), 'limits of a healthy modality', change=Change.CONFIGURE, flat=True)
     queue_size: int = option(
-        16, 'questions that may wait; more are rejected', low=1, high=1000, change=Change.CONFIGURE)
+        16, 'maximum number of waiting questions; more are rejected', low=1, high=1000,
+        change=Change.CONFIGURE)
     standing_size: int = option(
-        16, 'standing questions that are taken; more are rejected', low=0, high=1000, change=Change.CONFIGURE)
+        16, 'maximum number of standing questions; more are rejected', low=0, high=1000,
+        change=Change.CONFIGURE)
     max_new_tokens: int = option(
-        32, 'longest generated answer, where the question does not say', unit='tokens', low=1,
+        32, 'maximum length of a generated answer, unless the question gives one', unit='tokens', low=1,
         high=MOST_NEW_TOKENS, change=Change.CONFIGURE)
     question_cache_mb: float = option(
-        64., 'memory for questions that have been read', unit='MB', low=0, high=65536,
+        64., 'memory for prepared questions', unit='MB', low=0, high=65536,
         change=Change.CONFIGURE)
 
     def check(self) -> Iterator[str]:
@@ -129,7 +127,7 @@ PARAMETERS = FusionOptions
 
 
 class FusionNode(ManagedNode):
-    """See the module; interface in docs/reference/interfaces.md."""
+    """Answers questions from the current sensor data; interface in docs/reference/interfaces.md."""
 
     def __init__(self, **options: object) -> None:
         super().__init__('fusion', FusionOptions, **options)
@@ -144,8 +142,16 @@ class FusionNode(ManagedNode):
         self._group = MutuallyExclusiveCallbackGroup()
         self._answers = self.create_publisher(AnswerMessage, 'answer', DEPTH)
         self._answer_texts = self.create_publisher(String, 'answer_text', DEPTH)
-        self._states = self.create_publisher(ModalityStates, 'modalities', LATCHED_QOS)
-        self._serve()
+        self._states = self.create_publisher(ModalityStates, 'modalities', qos_profile(LATCHED))
+        create_deferred_service(self, Ask, 'ask', self._on_ask, self._group, DEPTH)
+        create_deferred_service(self, LoadLinks, 'load_links', self._on_load_links, self._group)
+        create_deferred_service(self, RollbackLinks, 'rollback_links', self._on_rollback_links, self._group)
+        self.create_service(ListLinks, 'list_links', self._on_list_links, callback_group=self._group)
+        self.create_service(ListQuestions, 'list_questions', self._on_list_questions,
+                            callback_group=self._group)
+        self.create_service(SetModality, 'set_modality', self._on_set_modality, callback_group=self._group)
+        self._ask_stream = AskStream(self, self._on_goal)
+        self.every(TICK, self._tick)
         self.diagnostics.add_source(self._facts)
         self.diagnostics.add_check(self._amiss)
 
@@ -163,13 +169,33 @@ class FusionNode(ManagedNode):
         self._server.pause(INACTIVE)
         for path in filter(None, set(values.links) - {SHIPPED}):
             self._server.load_links(path).result()
-        self._load_stored_links()
+        # the shipped links, and those in use when the node last ended, if they fit
+        name = values.link_store
+        store = default_store(self.get_namespace()) if name == AUTO else LinkStore(name) if name else None
+        shipped = shipped_links() if SHIPPED in values.links else {}
+        stored = links_at_start(store, shipped, values.modalities) if store else \
+            [shipped[modality] for modality in values.modalities if modality in shipped]
+        for link in stored:
+            try:
+                self._server.load_links(str(link.path), link.sha256).result()
+            except LinksError as error:
+                self.get_logger().warning(f'links skipped: {error}')
+        if store:
+            self._server.links.keep_in(store)
         self.get_logger().info(f'{lm.name} on {lm.device}, links: {self._server.links.name or "none"}')
 
     def start(self) -> None:
         """Subscribe and answer."""
         if not self._listening:
-            self._listen()
+            subscribe = partial(self.create_subscription, callback_group=self._group)
+            for modality in self.values.modalities:
+                subscribe(TokensMessage, f'tokens/{modality}', partial(self._on_tokens, modality),
+                          qos_profile(SENSOR_DATA))
+            subscribe(QuestionMessage, 'question', self._on_question, DEPTH)
+            subscribe(String, 'question_text', self._on_question_text, DEPTH)
+            subscribe(Adaptation, 'adaptation', self._on_adaptation, qos_profile(LATCHED))
+            subscribe(EncoderInfo, 'encoders', self._on_encoder, qos_profile(LATCHED, DEPTH))
+            self._listening = True
         self._active = True
         self._server.resume()
 
@@ -186,46 +212,6 @@ class FusionNode(ManagedNode):
             server.close()
         del server
         release_memory()
-
-    def _load_stored_links(self) -> None:
-        """Install the shipped links, and those in use when the node last ended, if they fit."""
-        values, store = self.values, self._link_store()
-        shipped = shipped_links() if SHIPPED in values.links else {}
-        stored = links_at_start(store, shipped, values.modalities) if store else \
-            [shipped[name] for name in values.modalities if name in shipped]
-        for link in stored:
-            try:
-                self._server.load_links(str(link.path), link.sha256).result()
-            except LinksError as error:
-                self.get_logger().warning(f'links skipped: {error}')
-        if store:
-            self._server.links.keep_in(store)
-
-    def _link_store(self) -> LinkStore | None:
-        name = self.values.link_store
-        return default_store(self.get_namespace()) if name == AUTO else LinkStore(name) if name else None
-
-    def _serve(self) -> None:
-        """Create services, the action and the periodic check."""
-        create_deferred_service(self, Ask, 'ask', self._on_ask, self._group, DEPTH)
-        create_deferred_service(self, LoadLinks, 'load_links', self._on_load_links, self._group)
-        create_deferred_service(self, RollbackLinks, 'rollback_links', self._on_rollback_links, self._group)
-        self.create_service(ListLinks, 'list_links', self._on_list_links, callback_group=self._group)
-        self.create_service(ListQuestions, 'list_questions', self._on_list_questions,
-                            callback_group=self._group)
-        self.create_service(SetModality, 'set_modality', self._on_set_modality, callback_group=self._group)
-        self._ask_stream = AskStream(self, self._on_goal)
-        self.every(TICK, self._tick)
-
-    def _listen(self) -> None:
-        subscribe = partial(self.create_subscription, callback_group=self._group)
-        for modality in self.values.modalities:
-            subscribe(TokensMessage, f'tokens/{modality}', partial(self._on_tokens, modality), TOKENS_QOS)
-        subscribe(QuestionMessage, 'question', self._on_question, DEPTH)
-        subscribe(String, 'question_text', self._on_question_text, DEPTH)
-        subscribe(Adaptation, 'adaptation', self._on_adaptation, LATCHED_QOS)
-        subscribe(EncoderInfo, 'encoders', self._on_encoder, ENCODERS_QOS)
-        self._listening = True
 
     def _on_tokens(self, modality: str, message: TokensMessage) -> None:
         server = self._server
@@ -264,7 +250,7 @@ class FusionNode(ManagedNode):
         for node, (good, text) in fits.items():
             if self._fits.get(node) == text:
                 continue
-            if good:  # on a line of its own: rclpy knows a place in the code by its severity
+            if good:  # on a line of its own: rclpy refuses two severities of one line of code
                 self.get_logger().info(text)
             else:
                 self.get_logger().warning(text)
@@ -317,23 +303,23 @@ class FusionNode(ManagedNode):
         return self._change_links(RollbackLinks, lambda server: server.rollback(request.modality))
 
     def _change_links(self, kind: type, change: Callable[[AnswerServer], Future[LinkVersion]]) -> Future:
+        def respond(done: Future[LinkVersion]) -> object:
+            if error := done.exception():
+                self.diagnostics.warn('links_refused', str(error))
+                return kind.Response(success=False, message=f'{type(error).__name__}: {error}')
+            version = done.result()
+            message = f'{version.modality} links {version.version} are in use'
+            self.get_logger().info(message)
+            self._show()
+            return kind.Response(success=True, message=message, link=link_to_message(version, True))
+
         server = self._server
         if server is None:
             changed: Future[LinkVersion] = Future()
             changed.set_exception(ConfigurationError(UNCONFIGURED))
         else:
             changed = change(server)
-        return then(changed, partial(self._respond_change, kind))
-
-    def _respond_change(self, kind: type, done: Future[LinkVersion]) -> object:
-        if error := done.exception():
-            self.diagnostics.warn('links_refused', str(error))
-            return kind.Response(success=False, message=f'{type(error).__name__}: {error}')
-        version = done.result()
-        message = f'{version.modality} links {version.version} are in use'
-        self.get_logger().info(message)
-        self._show()
-        return kind.Response(success=True, message=message, link=link_to_message(version, True))
+        return then(changed, respond)
 
     def _on_list_links(self, request: ListLinks.Request, response: ListLinks.Response) -> ListLinks.Response:
         server = self._server
@@ -383,11 +369,11 @@ class FusionNode(ManagedNode):
         if not self.count_publishers('adaptation'):
             board.adapting(())
         board.hold(self.count_publishers('/clock') > 0)
-        there = {f'{one.node_namespace.rstrip("/")}/{one.node_name}' for one in
-                 self.get_publishers_info_by_topic(self.resolve_topic_name('encoders'))}
-        for node in there & set(self._encoders):
+        present = {f'{info.node_namespace.rstrip("/")}/{info.node_name}' for info in
+                   self.get_publishers_info_by_topic(self.resolve_topic_name('encoders'))}
+        for node in present & set(self._encoders):
             board.introduce(self._encoders[node])
-        board.retain_encoders(there)
+        board.retain_encoders(present)
         self._tell_fits(board)
         note = board.clock_note()
         if note and not self._clock_amiss:

@@ -27,9 +27,9 @@ def question_from_message(message: QuestionMessage, default_choices: Sequence[st
 
 def standing_to_message(standing: Sequence[Standing]) -> ListQuestions.Response:
     """Return the standing questions as the response that lists them."""
-    questions = [QuestionMessage(id=one.id, text=one.text, choices=list(one.choices), standing=one.standing,
-                                 period=one.period, lease=one.lease)
-                 for one in (entry.question for entry in standing)]
+    questions = [QuestionMessage(id=question.id, text=question.text, choices=list(question.choices),
+                                 standing=question.standing, period=question.period, lease=question.lease)
+                 for question in (entry.question for entry in standing)]
     return ListQuestions.Response(
         questions=questions, answered=array.array('I', [entry.answered for entry in standing]),
         remaining=array.array('f', [entry.remaining for entry in standing]))
@@ -51,9 +51,10 @@ def answer_to_message(answer: Answer) -> AnswerMessage:
         modality_stamps=[from_nanoseconds(entry.stamp_ns) for entry in answer.used],
         modality_ages=array.array('f', [entry.age for entry in answer.used]),
         missing_modalities=list(answer.missing), concerns=list(answer.concerns),
-        counted=[CountedMessage(modality=one.modality, direction=direction_of(one.sectors), reach=one.reach,
-                                sort=one.sort, expected=one.expected, none=one.none, covered=one.covered)
-                 for one in answer.counted],
+        counted=[CountedMessage(modality=count.modality, direction=direction_of(count.sectors),
+                                reach=count.reach, sort=count.sort, expected=count.expected, none=count.none,
+                                covered=count.covered)
+                 for count in answer.counted],
         links_version=answer.links_version, method=answer.method,
         latency=answer.latency, compute_duration=answer.compute)
     message.header.stamp = from_nanoseconds(answer.stamp_ns)

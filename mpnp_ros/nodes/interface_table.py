@@ -1,4 +1,4 @@
-"""Every topic, service and action of the nodes, in one table; source of docs/reference/interfaces.md.
+"""Every topic, service and action of the nodes of a robot; source of docs/reference/interfaces.md.
 
 test/nodes/test_interface_table.py starts the nodes and compares what they really have with this table.
 """
@@ -71,30 +71,8 @@ REPLAY = (
              'as listed by `ros2 bag info`, latched or best effort as recorded; /tf_static and '
              'robot_description are always latched and published first', RELIABLE),
 )
-WORLD = (
-    Endpoint('world', PUBLISHES, '/clock', 'rosgraph_msgs/msg/Clock', 'time of the world', SENSOR_DATA),
-    Endpoint('world', PUBLISHES, '/<camera>/image_rect/compressed', 'sensor_msgs/msg/CompressedImage',
-             'JPEG of each of the six cameras of nuScenes, such as /cam_front', RELIABLE),
-    Endpoint('world', PUBLISHES, '/<camera>/camera_info', 'sensor_msgs/msg/CameraInfo',
-             'with each image', RELIABLE),
-    Endpoint('world', PUBLISHES, '/lidar_top', 'sensor_msgs/msg/PointCloud2',
-             'x y z intensity ring, float32', RELIABLE),
-    Endpoint('world', PUBLISHES, '/<radar>', 'sensor_msgs/msg/PointCloud2',
-             'the 18 fields of nuScenes, for each of its five radars, such as /radar_front', RELIABLE),
-    Endpoint('world', PUBLISHES, '/imu', 'sensor_msgs/msg/Imu', '100 Hz, with bias and noise',
-             RELIABLE),
-    Endpoint('world', PUBLISHES, '/odom', 'nav_msgs/msg/Odometry', 'at `motion_rate`', RELIABLE),
-    Endpoint('world', PUBLISHES, '/tf', 'tf2_msgs/msg/TFMessage', 'map to base_link, at `motion_rate`',
-             RELIABLE),
-    Endpoint('world', PUBLISHES, '/tf_static', 'tf2_msgs/msg/TFMessage', 'mounting of the sensors',
-             LATCHED),
-    Endpoint('world', PUBLISHES, '/markers/annotations', 'visualization_msgs/msg/MarkerArray',
-             'true boxes of each key frame', RELIABLE),
-    Endpoint('world', PUBLISHES, '/labelled_questions', 'mpnp_ros/msg/LabelledQuestions',
-             'questions about each key frame, with true answers', RELIABLE),
-)
 ENCODERS = tuple(endpoint for sensor in sensors().values() for endpoint in sensor.endpoints)
-ENDPOINTS = (*ENCODERS, *FUSION, *ADAPTATION, *REPLAY, *WORLD)
+ENDPOINTS = (*ENCODERS, *FUSION, *ADAPTATION, *REPLAY)
 EVERY_NODE = (
     Endpoint('', PUBLISHES, '/diagnostics', 'diagnostic_msgs/msg/DiagnosticArray',
              'counters, warnings and state, once a second', RELIABLE),

@@ -21,6 +21,7 @@ from rosgraph_msgs.msg import Clock
 
 from mpnp_ros.bags.player import OPENING_DEPTH, BagMessage, BagPlayer, BagTopic
 from mpnp_ros.conversions.messages import from_nanoseconds
+from mpnp_ros.endpoints import SENSOR_DATA, qos_profile
 from mpnp_ros.errors import BagError, ConfigurationError, MpnpError
 from mpnp_ros.nodes.diagnostics import OK
 from mpnp_ros.nodes.runtime import PlainNode, run_node
@@ -34,22 +35,23 @@ class ReplayOptions(Options):
     bag: str = option('', 'bag folder, or a bare .mcap or .db3 file')
     rate: float = option(1.0, 'speed; 1 is real time', low=0.01, high=100.0, change=Change.LIVE)
     paused: bool = option(
-        False, 'whether playback stands still; may be set from the start', change=Change.LIVE)
+        False, 'whether playback is paused; may be true at start', change=Change.LIVE)
     start: float = option(0.0, 'where in the bag to begin', unit='s', low=0.0)
-    loop: bool = option(False, 'begin again at the end')
-    loop_period: float = option(0.5, 'shortest bag time between two beginnings', unit='s', low=0.0)
-    restamp: bool = option(False, 'in a loop, move all stamps so that time never jumps back')
-    topics: tuple[str, ...] = option((), 'play these topics only, wildcards allowed; none: all')
-    exclude: tuple[str, ...] = option((), 'do not play these topics, wildcards allowed')
+    loop: bool = option(False, 'whether to start again at the end')
+    loop_period: float = option(0.5, 'minimum bag time between two starts of the loop', unit='s', low=0.0)
+    restamp: bool = option(False, 'whether a loop moves all stamps so that time never jumps back')
+    topics: tuple[str, ...] = option((), 'topics to play, wildcards allowed; none: all')
+    exclude: tuple[str, ...] = option((), 'topics to leave out, wildcards allowed')
     longest_gap: float = option(
-        60.0, 'a longer time without any message is skipped; 0: never', unit='s', low=0.0)
+        60.0, 'longest time without messages that is played; longer gaps are skipped; 0: no limit', unit='s',
+        low=0.0)
     clock_rate: float = option(
-        100.0, 'how often /clock is published; 0: never', unit='Hz', low=0.0, high=1000.0)
+        100.0, 'rate of /clock; 0: it is not published', unit='Hz', low=0.0, high=1000.0)
     wait_for: tuple[str, ...] = option((), 'topics that must have a subscriber before playback begins')
     wait_timeout: float = option(
-        60.0, 'begin after so long even if a subscriber is missing', unit='s', low=0.0)
+        60.0, 'time after which playback starts even if a subscriber is missing', unit='s', low=0.0)
     require_listeners: bool = option(
-        False, 'stop with an error if a subscriber is still missing after wait_timeout')
+        False, 'whether to stop with an error if a subscriber is still missing after wait_timeout')
 
 
 PARAMETERS = ReplayOptions
@@ -64,7 +66,7 @@ SETTLING = 0.2
 
 
 class Replay(PlainNode):
-    """Publishes the messages of a :class:`BagPlayer`; ends with the bag."""
+    """Publishes the messages of a :class:`BagPlayer` and ends with the bag."""
 
     def __init__(self) -> None:
         super().__init__('replay', ReplayOptions)
@@ -82,8 +84,8 @@ class Replay(PlainNode):
                 f'{name}: {reason}' for name, reason in self._left_out.items()))
         self.diagnostics.add_source(
             lambda: {'left out': ', '.join([*self._player.left_out, *self._left_out])})
-        self._ticks = self.create_publisher(Clock, '/clock', QoSProfile(
-            depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)) if values.clock_rate else None
+        self._ticks = self.create_publisher(Clock, '/clock', qos_profile(SENSOR_DATA)) \
+            if values.clock_rate else None
         self._told_ns = 0
         self._stopping, self._clock_changed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._play, name='playback', daemon=True)
@@ -180,13 +182,22 @@ class Replay(PlainNode):
             self.diagnostics.count(f'{message.topic} published')
 
     def _wait_for_subscribers(self) -> None:
-        """Wait until the topics of ``wait_for`` have subscribers; BagError if a required one is missing."""
+        """Wait until the topics of ``wait_for`` have subscribers; BagError if a required one is missing.
+
+        For topics of the bag, only subscribers with compatible QoS count.
+        """
+        publishers = {publisher.topic_name: publisher for publisher in self._bag_publishers.values()}
+
+        def has_subscriber(name: str) -> bool:
+            return (publishers[name].get_subscription_count() if name in publishers
+                    else self.count_subscribers(name)) > 0
+
         wanted = {topic: self.resolve_topic_name(topic) for topic in self.values.wait_for}
         if wanted:
             self.diagnostics.state(OK, 'waiting for subscribers')
             self.get_logger().info(f'waiting for subscribers of {", ".join(wanted.values())}')
         end = time.monotonic() + self.values.wait_timeout
-        while missing := [name for name in wanted.values() if not self._has_subscriber(name)]:
+        while missing := [name for name in wanted.values() if not has_subscriber(name)]:
             if self._stopping.wait(0.05):
                 return
             if time.monotonic() > end:
@@ -196,15 +207,8 @@ class Replay(PlainNode):
                 if self.values.require_listeners:
                     raise BagError(f'bag {self.values.bag} is not played: {text}; see why its node is not '
                                    'active, or raise wait_timeout')
-                self.diagnostics.warn('no subscriber', f'{text}; the bag is played all the same')
+                self.diagnostics.warn('no subscriber', f'{text}; starting anyway')
                 return
-
-    def _has_subscriber(self, name: str) -> bool:
-        """Return whether a topic has a subscriber, for topics of the bag with compatible QoS."""
-        for publisher in self._bag_publishers.values():
-            if publisher.topic_name == name:
-                return publisher.get_subscription_count() > 0
-        return self.count_subscribers(name) > 0
 
     def _publish_opening(self) -> None:
         """Publish constant data, and wait until its subscribers have received it."""
@@ -220,8 +224,8 @@ class Replay(PlainNode):
                     return
                 if time.monotonic() > end:
                     self.diagnostics.warn(
-                        'not acknowledged', f'not all subscribers of {publisher.topic_name} have taken it '
-                        f'within {ACKNOWLEDGED_WITHIN:g} s; the bag goes on')
+                        'not acknowledged', f'not all subscribers of {publisher.topic_name} acknowledged it '
+                        f'within {ACKNOWLEDGED_WITHIN:g} s; playback continues')
                     break
         if heard:
             self._stopping.wait(SETTLING)

@@ -33,8 +33,7 @@ from rclpy.signals import SignalHandlerOptions
 from mpnp_ros.errors import ConfigurationError, MpnpError, StorageError
 from mpnp_ros.nodes import signals
 from mpnp_ros.nodes.diagnostics import ERROR, OK, Diagnostics
-from mpnp_ros.nodes.parameter_files import explain
-from mpnp_ros.nodes.parameters import declare_parameters, described
+from mpnp_ros.nodes.parameters import declare_parameters, described, explain
 from mpnp_ros.nodes.worker import Ticker
 from mpnp_ros.options import Change, Options, option
 
@@ -59,7 +58,7 @@ class ManagedOptions(Options):
 
 
 class _Ticking:
-    """Periodic work of both kinds of nodes."""
+    """Periodic work, and the end of it, of both kinds of nodes."""
 
     def every(self, period: float, work: Callable[[], float | None]) -> None:
         """Call ``work`` every ``period`` seconds of the steady clock, on a separate thread; see Ticker."""
@@ -71,7 +70,7 @@ class _Ticking:
             ticker.close()
 
     def describe_parameter(self, name: str) -> ParameterDescriptor:
-        """Return the descriptor that ``ros2 param describe`` shows; what is read at start is read-only."""
+        """Return the descriptor that ``ros2 param describe`` shows; options read at start are read-only."""
         descriptor = super().describe_parameter(name)
         values = self.__dict__.get('values')
         return described(descriptor, type(values.now)) if values else descriptor
@@ -175,20 +174,17 @@ class ManagedNode(_Ticking, LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Called by :meth:`trigger_cleanup` and by the service."""
         done = self._transition('cleanup', self.release, None, 'unconfigured')
-        self._give_back()
+        # release references that callback groups keep to all entities they ever had
+        for group in [value for value in vars(self).values() if isinstance(value, CallbackGroup)]:
+            group.entities.difference_update([entity for entity in list(group.entities) if entity() is None])
+        with contextlib.suppress(AttributeError, OSError):  # where the C library is another than glibc
+            ctypes.CDLL(None).malloc_trim(0)
         return done
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Called by :meth:`trigger_shutdown` and by the service."""
         self._transition('shutdown', self.stop, None, 'finalized')
         return self._transition('shutdown', self.release, None, 'finalized')
-
-    def _give_back(self) -> None:
-        """Release references that callback groups keep to all entities they ever had."""
-        for group in [value for value in vars(self).values() if isinstance(value, CallbackGroup)]:
-            group.entities.difference_update([one for one in list(group.entities) if one() is None])
-        with contextlib.suppress(AttributeError, OSError):  # where the C library is another than glibc
-            ctypes.CDLL(None).malloc_trim(0)
 
     def _too_late(self, change: Change) -> str:
         """Return why a parameter of that kind cannot change in the current state."""
@@ -208,7 +204,7 @@ class ManagedNode(_Ticking, LifecycleNode):
         try:
             with _told(lambda text: self.diagnostics.state(OK, f'{DOING[verb]}: {text}')):
                 action()
-        except Exception as error:  # rclpy would swallow it without a word
+        except Exception as error:  # rclpy would swallow it silently
             self._failed(verb, error)
             if undo:
                 try:
@@ -223,7 +219,7 @@ class ManagedNode(_Ticking, LifecycleNode):
 
     def _failed(self, verb: str, error: Exception) -> None:
         if self.ending:
-            return  # what it needed has been taken away
+            return  # a failure is expected: the end has taken away what it needed
         self.get_logger().error(f'cannot {verb}: {error}')
         if not isinstance(error, MpnpError):
             self.get_logger().error(traceback.format_exc())
@@ -307,8 +303,8 @@ def run_node(factory: Callable[[], ManagedNode | PlainNode], args: Sequence[str]
 
     A lifecycle node with the parameter ``autostart`` is configured and activated.  Exit code 0: ended in
     order, also by a signal.  1: it could not start, or a callback failed.  2: a parameter or a parameter file
-    is wrong, or a disk is full, so that a restart is of no use.  The log has the reason.  If something still
-    runs that cannot be stopped, such as a model being loaded, the process ends here.
+    is wrong, or a disk is full, so that a restart does not help.  The log has the reason.  If work is still
+    running that cannot be stopped, such as loading a model, the process ends here.
     """
     end = signals.End()
     with contextlib.suppress(AttributeError, OSError):  # where the C library is another than glibc
@@ -390,7 +386,7 @@ class _Executor(MultiThreadedExecutor):
     def end(self, spinning: threading.Thread, patience: float) -> bool:
         """Start no more callbacks; False if one still runs after ``patience`` seconds.
 
-        rclpy's shutdown() waits for none and takes away what they need.
+        rclpy's shutdown() does not wait for callbacks, and destroys what they use.
         """
         until = time.monotonic() + patience
         self._is_shutdown = True
@@ -449,8 +445,8 @@ class _Running:
 
     def cut_off(self) -> None:
         """Terminate the process: the node has not ended by itself."""
-        get_logger('mpnp_ros').warning('something still runs and is cut off: the end was asked for '
-                                       f'{self.patience:g} s ago')
+        get_logger('mpnp_ros').warning(f'still running {self.patience:g} s after the end was requested; '
+                                       'terminating')
         signals.leave(_exit_code(self._failure))
 
     def _begin(self) -> None:

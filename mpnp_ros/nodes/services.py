@@ -1,4 +1,7 @@
-"""Services that respond later, and clients of services that may be killed and restarted."""
+"""Services and an action that respond later, and clients of services that may be killed and restarted.
+
+No thread waits for an answer: the thread that completes a request sends the response.
+"""
 from __future__ import annotations
 
 import contextlib
@@ -11,18 +14,25 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rclpy.callback_groups import CallbackGroup
+from rclpy.action import ActionServer, CancelResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidHandle
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
+from mpnp_ros.action import Ask
 from mpnp_ros.errors import LinksError
+from mpnp_ros.nodes.fusion_messages import answer_to_message
+from mpnp_ros.serving.answers import CANCELLED, Answer, Inquiry, Progress, Status
 
 if TYPE_CHECKING:
     from rclpy.service import Service
 
-PERIOD, AGAIN, PATIENCE = .2, 10., 60.
+CANCEL_TIMEOUT = 1.
+"""Seconds within which rclpy records the cancellation of a goal."""
+CHECK_PERIOD, RETRY_PERIOD, SERVICE_TIMEOUT = .2, 10., 60.
 """Seconds between checks, before a request is repeated, and before it is given up."""
 
 
@@ -42,11 +52,11 @@ def create_deferred_service(node: Node, kind: type, name: str, callback: Callabl
     send = service.send_response
 
     def send_when_done(future: Future[Any], header: object) -> None:
-        future.add_done_callback(lambda done: _send(done.result(), header))
+        def send_result(done: Future[Any]) -> None:
+            with contextlib.suppress(InvalidHandle):  # the node has been destroyed meanwhile
+                send(done.result(), header)
 
-    def _send(response: object, header: object) -> None:
-        with contextlib.suppress(InvalidHandle):  # the node has been destroyed meanwhile
-            send(response, header)
+        future.add_done_callback(send_result)
 
     service.send_response = send_when_done
     return service
@@ -66,6 +76,54 @@ def then(future: Future[Any], convert: Callable[[Future[Any]], Any]) -> Future[A
     return converted
 
 
+class AskStream:
+    """Serves the action ``ask_stream``: an answer with its text as feedback.
+
+    The thread that computes the answer publishes the feedback, and the goal is concluded when the answer is
+    complete.  The callback group is exclusive, so that a goal is known before it can be cancelled.
+    """
+
+    def __init__(self, node: Node, stream: Callable[[Ask.Goal, Callable[[Progress], None]], Inquiry]) -> None:
+        """stream(goal, on_progress): asks; it never waits."""
+        self._stream = stream
+        self._goals: dict[bytes, Inquiry] = {}
+        self._server = ActionServer(
+            node, Ask, 'ask_stream', execute_callback=lambda handle: Ask.Result(),
+            handle_accepted_callback=self._accept, cancel_callback=self._cancel,
+            callback_group=MutuallyExclusiveCallbackGroup())
+
+    def _accept(self, handle: ServerGoalHandle) -> None:
+        def feed_back(progress: Progress) -> None:
+            handle.publish_feedback(Ask.Feedback(text=progress.text, stage=progress.stage,
+                                                 tokens=progress.tokens))
+
+        inquiry = self._goals[bytes(handle.goal_id.uuid)] = self._stream(handle.request, feed_back)
+        inquiry.future.add_done_callback(lambda done: handle.execute(partial(self._conclude, done.result())))
+
+    def _cancel(self, handle: ServerGoalHandle) -> CancelResponse:
+        inquiry = self._goals.get(bytes(handle.goal_id.uuid))
+        return CancelResponse.ACCEPT if inquiry is not None and inquiry.cancel() else CancelResponse.REJECT
+
+    def _conclude(self, answer: Answer, handle: ServerGoalHandle) -> Ask.Result:
+        inquiry = self._goals.pop(bytes(handle.goal_id.uuid))
+        if inquiry.reason == CANCELLED:
+            wait_for_cancel(handle)
+        if handle.is_cancel_requested:
+            handle.canceled()
+        elif answer.status is Status.OK:
+            handle.succeed()
+        else:
+            handle.abort()
+        return Ask.Result(answer=answer_to_message(answer))
+
+
+def wait_for_cancel(handle: ServerGoalHandle) -> None:
+    """Wait until a goal is cancelled: its work can end before rclpy has recorded the cancellation."""
+    end = time.monotonic() + CANCEL_TIMEOUT
+    while not handle.is_cancel_requested and time.monotonic() < end:
+        time.sleep(.001)
+
+
 @dataclass(eq=False)
 class _Call:
     """A request, its answer, when it was made, and when it was last sent."""
@@ -77,7 +135,7 @@ class _Call:
     pending: Any = None
 
 
-class PatientClient:
+class RetryingClient:
     """A client of an idempotent service that repeats requests, as the server may be killed and restarted."""
 
     def __init__(self, node: Node, kind: type, name: str, group: CallbackGroup) -> None:
@@ -85,12 +143,12 @@ class PatientClient:
         self._client = node.create_client(kind, name, callback_group=group)
         self._calls: list[_Call] = []
         self._lock = threading.RLock()
-        self._timer = node.create_timer(PERIOD, self._look, callback_group=group,
+        self._timer = node.create_timer(CHECK_PERIOD, self._look, callback_group=group,
                                         clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self._timer.cancel()  # until there is something to look for: each time costs milliseconds
+        self._timer.cancel()  # until there is a request: each call of a timer costs milliseconds
 
     def call(self, request: Any) -> Future[Any]:
-        """Send a request; the future gives the response, or LinksError after a minute without one."""
+        """Send a request; the future gives the response, or LinksError after SERVICE_TIMEOUT seconds."""
         call = _Call(request, time.monotonic())
         with self._lock:
             self._calls.append(call)
@@ -103,26 +161,28 @@ class PatientClient:
         now, given_up = time.monotonic(), []
         with self._lock:
             for call in list(self._calls):
-                if now - call.since > PATIENCE:
+                if now - call.since > SERVICE_TIMEOUT:
                     self._calls.remove(call)
                     given_up.append(call)
-                elif now - call.sent > AGAIN and self._client.service_is_ready():
+                elif now - call.sent > RETRY_PERIOD and self._client.service_is_ready():
                     self._send(call, now)
             if not self._calls:
                 self._timer.cancel()
         for call in given_up:
             call.answer.set_exception(LinksError(
-                f'no answer from service {self._name} within {PATIENCE:g} s; is the fusion node running?'))
+                f'no answer from service {self._name} within {SERVICE_TIMEOUT:g} s; is the fusion node '
+                'running?'))
 
     def _send(self, call: _Call, now: float) -> None:
         if call.pending is not None:
             self._client.remove_pending_request(call.pending)
         call.sent, call.pending = now, self._client.call_async(call.request)
-        call.pending.add_done_callback(partial(self._answered, call))
 
-    def _answered(self, call: _Call, done: Any) -> None:
-        with self._lock:
-            if call not in self._calls:
-                return
-            self._calls.remove(call)
-        call.answer.set_result(done.result())
+        def answered(done: Any) -> None:
+            with self._lock:
+                if call not in self._calls:
+                    return
+                self._calls.remove(call)
+            call.answer.set_result(done.result())
+
+        call.pending.add_done_callback(answered)

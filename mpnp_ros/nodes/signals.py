@@ -61,7 +61,7 @@ def heed() -> None:
     for number in ENDING:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _on_signal)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # which mpnp_ros/tie.py may hold back until now
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # mpnp_ros/tie.py may have blocked them until now
 
 
 @contextlib.contextmanager
@@ -77,13 +77,13 @@ def ending(end: End) -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(woken)
         for number, handler in before.items():
-            if handler is not None:  # as where it was not Python that set it
+            if handler is not None:  # None: it was not set by Python
                 signal.signal(number, handler)
         _end = None
 
 
 def leave(code: int) -> None:
-    """End the process at once, whatever its threads do, after flushing its output."""
+    """Flush the output and end the process at once, without waiting for its threads."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # it may be closed, or in the midst of being written
             stream.flush()

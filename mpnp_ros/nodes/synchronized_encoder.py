@@ -5,14 +5,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mpnp_ros.conversions.messages import SECOND
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.nodes.encoder_node import EncoderNode, Input
-from mpnp_ros.nodes.input_watch import seconds
+from mpnp_ros.nodes.inputs import seconds
 from mpnp_ros.nodes.parameters import topic_problem
 from mpnp_ros.nodes.synchronizer import Misfit, Synchronizer
 from mpnp_ros.nodes.worker import Alarm
 from mpnp_ros.options import Change, option
+from mpnp_ros.tokens import SECOND
 
 
 def slop_option(things: str, default: float) -> Any:
@@ -23,7 +23,7 @@ def slop_option(things: str, default: float) -> Any:
 
 def timeout_option(things: str, default: float) -> Any:
     """Declare the parameter ``timeout`` of a node that groups `things`; default in seconds."""
-    return option(default, f'how long a set waits for the {things} that are missing', unit='s', low=0.0,
+    return option(default, f'time that a set waits for missing {things}', unit='s', low=0.0,
                   high=10.0, change=Change.ACTIVATE)
 
 
@@ -48,15 +48,23 @@ class SynchronizedEncoder(EncoderNode):
         spans = (round(SECOND * value) for value in (values.slop, values.timeout, values.input_timeout))
         self._synchronizer = Synchronizer((), *spans, ready=self._ready,
                                           superseded=lambda item: self.supersede([item]))
-        self._alarm = Alarm(f'{self.get_name()} sets', self._synchronizer.deadline, self._poll,
+        self._alarm = Alarm(f'{self.get_name()} sets', self._synchronizer.deadline,
+                            lambda: self._synchronizer.poll(time.monotonic_ns()),
                             failed=self._warn_unexpected)
 
     def join(self, source: str, kind: type, topic: str) -> None:
         """Subscribe to the topic of a sensor; messages of one moment are submitted together."""
+        def take(topic: str, message: Any) -> None:
+            item, alarm = self.receive(topic, source, message), self._alarm
+            self._synchronizer.add(source, item.stamp_ns, item, time.monotonic_ns(),
+                                   self.get_clock().now().nanoseconds)
+            if alarm:
+                alarm.look()
+
         self.joined[source] = topic
         self._synchronizer.join(source)
         self.expect(topic)
-        self.listen(kind, topic, self._callback(source))
+        self.listen(kind, topic, take)
 
     def leave(self, source: str) -> None:
         """Stop reading a sensor."""
@@ -78,30 +86,16 @@ class SynchronizedEncoder(EncoderNode):
         """Report sensors that match no others in two consecutive checks, and why."""
         before, self._misfits = self._misfits, self._synchronizer.misfits()
         for source in self.joined:
-            misfit = self._misfits.get(source) if source in before else None
-            text = self._misfit_text(source, misfit) if misfit else ''
+            misfit, text = self._misfits.get(source) if source in before else None, ''
+            if misfit:
+                offset = self.watch.steady(f'{source} set', misfit.offset_ns / SECOND)
+                others = f'the other {self.modality}{"s" if len(self.joined) > 2 else ""}'
+                side = 'behind' if offset > 0 else 'ahead of'
+                text = (f'{source}: stamps are {seconds(abs(offset))} s {side} {others}, so it is left out; '
+                        'check its clock') if misfit.clock else \
+                       (f'{source}: its messages are {seconds(offset)} s away from those of {others} at '
+                        f'best, and slop is {self.values.slop:g} s; raise slop, or trigger them together')
             self.concerns.set(f'{source} set', text, quality=1.)
-
-    def _misfit_text(self, source: str, misfit: Misfit) -> str:
-        offset = self.watch.steady(f'{source} set', misfit.offset_ns / SECOND)
-        others = f'the other {self.modality}{"s" if len(self.joined) > 2 else ""}'
-        if misfit.clock:
-            return (f'{source}: stamps are {seconds(abs(offset))} s {"behind" if offset > 0 else "ahead of"} '
-                    f'{others}, so it is left out; check its clock')
-        return (f'{source}: its messages are {seconds(offset)} s away from those of {others} at best, and '
-                f'slop is {self.values.slop:g} s; raise slop, or trigger them together')
-
-    def _callback(self, source: str) -> Any:
-        def callback(topic: str, message: Any) -> None:
-            item, alarm = self.receive(topic, source, message), self._alarm
-            self._synchronizer.add(source, item.stamp_ns, item, time.monotonic_ns(),
-                                   self.get_clock().now().nanoseconds)
-            if alarm:
-                alarm.look()
-        return callback
-
-    def _poll(self) -> None:
-        self._synchronizer.poll(time.monotonic_ns())
 
     def _ready(self, items: Mapping[str, Input]) -> None:
         if len(items) < len(self.joined):

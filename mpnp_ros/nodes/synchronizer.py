@@ -85,7 +85,7 @@ class Synchronizer(Generic[Item]):
     """Groups items of ``sources``; every method may be called from any thread.
 
     slop_ns: largest difference of sensor times within a set.  timeout_ns: how long a set waits for the
-    rest.  absent_after_ns: a source that was missing for so long is not waited for.
+    rest.  absent_after_ns: a source missing for that long is not waited for.
     ready: called with each set, source to item, in the order of ``sources``.
     superseded: called with every item that comes into no set.
     Both are called under the lock and must be quick.  Nanoseconds throughout; ``now_ns`` is a steady clock.
@@ -206,16 +206,16 @@ class Synchronizer(Generic[Item]):
             agreeing = sum(abs(age - ages[source]) <= self._reach for age in ages.values())
             return agreeing, -abs(ages[source])
 
+        def is_comparable(source: str) -> bool:
+            """Return whether both have sent since the other's clock was last set."""
+            state, trusted = self._sources[source], self._sources[true]
+            return state.seen_ns >= trusted.since_ns and trusted.seen_ns >= state.since_ns
+
         true = max(ages, key=trust)
         odd = {source: age - ages[true] for source, age in ages.items()
-               if abs(age - ages[true]) > self._reach and self._comparable(source, true)}
+               if abs(age - ages[true]) > self._reach and is_comparable(source)}
         return {source: offset for source, offset in odd.items()
                 if abs(offset) > 4 * self._reach or self._sources[source].unpaired > UNPAIRED}
-
-    def _comparable(self, one: str, other: str) -> bool:
-        """Return whether both have sent since the other's clock was last set."""
-        first, second = self._sources[one], self._sources[other]
-        return first.seen_ns >= second.since_ns and second.seen_ns >= first.since_ns
 
     def _straggles(self, message: _Message[Item], now_ns: int) -> bool:
         """Return whether a message is too late: the set of its moment, or a later one, was released."""
@@ -240,10 +240,13 @@ class Synchronizer(Generic[Item]):
 
     def _settle(self, now_ns: int) -> None:
         while True:
-            if (complete := self._complete(now_ns)) and (
-                    self._cannot_improve(complete) or self._due(complete, now_ns)):
-                self._give(complete, now_ns)
-                continue
+            if complete := self._complete(now_ns):
+                queues = [self._sources[message.source].waiting for message in complete]
+                full = any(len(waiting) > MAX_WAITING and waiting[0] in complete for waiting in queues)
+                due = min(message.arrived_ns for message in complete) + self._timeout <= now_ns
+                if full or due or self._cannot_improve(complete):
+                    self._give(complete, now_ns)
+                    continue
             waiting = self._all()
             overdue = [message for message in waiting if message.arrived_ns + self._timeout <= now_ns] or [
                 state.waiting[0] for state in self._sources.values() if len(state.waiting) > MAX_WAITING]
@@ -254,11 +257,6 @@ class Synchronizer(Generic[Item]):
                 self._drop(oldest)
             else:
                 self._give_up_waiting(oldest, now_ns)
-
-    def _due(self, group: Sequence[_Message[Item]], now_ns: int) -> bool:
-        full = any(len(waiting) > MAX_WAITING and waiting[0] in group
-                   for waiting in (self._sources[message.source].waiting for message in group))
-        return full or min(message.arrived_ns for message in group) + self._timeout <= now_ns
 
     def _complete(self, now_ns: int) -> list[_Message[Item]] | None:
         """Return the narrowest set of all awaited sources around the first message that has one."""

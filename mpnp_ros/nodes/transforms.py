@@ -12,8 +12,9 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
+
+from mpnp_ros.endpoints import LATCHED, SENSOR_DATA, qos_profile
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
     from mpnp_ros.nodes.diagnostics import Concerns, Diagnostics
 
 FIXED, MOVING = '/tf_static', '/tf'
-LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # one from each publisher
-STREAM = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
-SHIFT, TURN = 0.05, np.radians(2.0)  # metres and radians beyond which two poses clearly differ
-LATCHED_WITHIN, MOVING_WITHIN = 0.5, 1.2  # s of the first frame's patience, for /tf_static and then /tf
+DEPTH = 100
+"""Messages that are kept of each publisher."""
+SHIFT, TURN = 0.05, np.radians(2.0)
+"""Metres and radians beyond which two poses clearly differ."""
+LATCHED_WITHIN, MOVING_WITHIN = 0.5, 1.2
+"""Seconds that the first frame waits for /tf_static, and for both."""
 NAMED = 6
+"""Frames that a text lists."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +102,7 @@ class TransformTree:
         return None if placement is None else placement.pose
 
     def wait(self, target: str, source: str, seconds: float) -> FramePlacement | None:
-        """As :meth:`place`, but wait up to ``timeout`` for missing transforms."""
+        """As :meth:`place`, but wait up to ``seconds`` for missing transforms."""
         with self._changed:
             self._changed.wait_for(lambda: self.place(target, source), max(0., seconds))
             return self.place(target, source)
@@ -109,11 +113,11 @@ class TransformTree:
             return tuple(sorted({*self._edges, *(edge.parent for edge in self._edges.values())}))
 
     def _ancestors(self, frame: str) -> dict[str, np.ndarray]:
-        """Poses of ``frame`` in itself and in each of its ancestors, nearest first."""
+        """Return the poses of ``frame`` in itself and in each of its ancestors, nearest first."""
         poses = {frame: np.eye(4)}
         while frame in self._edges:
             edge = self._edges[frame]
-            if edge.parent in poses:  # a cycle: somebody publishes nonsense
+            if edge.parent in poses:  # a cycle
                 break
             poses[edge.parent] = edge.pose @ poses[frame]
             frame = edge.parent
@@ -127,13 +131,14 @@ class Transforms:
         self._node, self._diagnostics = node, diagnostics
         self.tree = TransformTree()
         self._publishers: dict[str, frozenset[tuple[int, ...]]] = {}
-        self._fixed = node.create_subscription(TFMessage, FIXED, self._add_fixed, LATCHED)
+        self._fixed = node.create_subscription(TFMessage, FIXED, self._add_fixed, qos_profile(LATCHED, DEPTH))
         self._moving: object | None = None
 
     def follow(self, moving: bool) -> None:
-        """Start or stop to listen to ``/tf``, which can have hundreds of messages a second."""
+        """Subscribe to ``/tf``, or unsubscribe: it can have hundreds of messages a second."""
         if moving and self._moving is None:
-            self._moving = self._node.create_subscription(TFMessage, MOVING, self._add_moving, STREAM)
+            self._moving = self._node.create_subscription(TFMessage, MOVING, self._add_moving,
+                                                          qos_profile(SENSOR_DATA, DEPTH))
         elif not moving and self._moving is not None:
             self._node.destroy_subscription(self._moving)
             self._moving = None
@@ -189,7 +194,7 @@ def difference(before: np.ndarray, after: np.ndarray) -> str:
 
 
 def pose_matrix(quaternion: tuple[float, ...], translation: tuple[float, ...]) -> np.ndarray | None:
-    """Return [4, 4] of a quaternion (w, x, y, z) of any length and a translation; None for nonsense."""
+    """Return [4, 4] of a quaternion (w, x, y, z) of any length and a translation; None for invalid ones."""
     norm = np.linalg.norm(quaternion)
     if not np.isfinite([norm, *translation]).all() or norm < 1e-6:
         return None
@@ -231,7 +236,15 @@ class Mounts:
         self._concerns.set(f'{source} mount', '')
         disputes = '; '.join(placement.disputes)
         self._concerns.set(f'{source} disputed', f'{source}: {disputes}' if disputes else '')
-        self._follow(source, placement)
+        last = self._last.setdefault(source, placement)
+        if change := difference(last.pose, placement.pose):
+            self._last[source] = placement
+            if placement.fixed:
+                self._diagnostics.warn(f'{source} moved',
+                                       f'{source}: its mount has changed, {change}; taking the new one')
+            elif source not in self._said:  # a moving mount is logged once
+                self._said.add(source)
+                self._node.get_logger().info(f'{source}: its mount moves; taking the newest transform')
         return placement.pose
 
     def unknown(self, frame: str, base: str) -> str:
@@ -274,17 +287,3 @@ class Mounts:
             if not self._unsettled:
                 self.transforms.follow(False)
         return placement
-
-    def _follow(self, source: str, placement: FramePlacement) -> None:
-        """Log a changed mounting: every change of a fixed one, otherwise the first."""
-        last = self._last.setdefault(source, placement)
-        words = difference(last.pose, placement.pose)
-        if not words:
-            return
-        self._last[source] = placement
-        if placement.fixed:
-            self._diagnostics.warn(f'{source} moved', f'{source}: its mount has changed, {words}; taking the '
-                                                      'new one')
-        elif source not in self._said:
-            self._said.add(source)
-            self._node.get_logger().info(f'{source}: its mount moves; taking the newest transform')

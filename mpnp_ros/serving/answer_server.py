@@ -31,7 +31,7 @@ LOG = logging.getLogger(__name__)
 class Load:
     """Load of a server.
 
-    waiting, standing: questions.  skipped_frames: frames that standing questions skipped for a newer one.
+    waiting, standing: questions.  skipped_frames: frames that standing questions skipped for a newer one.
     expired: standing questions withdrawn because their lease ended.
     """
 
@@ -99,7 +99,9 @@ class AnswerServer:
                 raise QuestionError(f'max_new_tokens is {limit}; use 1 to {MOST_NEW_TOKENS}, or 0 for '
                                     f'the parameter of the node')
             if question.withdraws:
-                self._withdraw(inquiry)
+                with self._wake:
+                    self._standing.withdraw(question.id)
+                self._finish(inquiry, Answer(inquiry.question, Status.OK, inquiry.asked_ns))
             else:
                 self._enqueue(inquiry)
         except QuestionError as error:
@@ -121,7 +123,19 @@ class AnswerServer:
         sha256: of the file; empty: as its manifest says.  The future raises the errors of reading and of the
         method; then the links before stay in use.
         """
-        return self._in_reader(partial(self._read_and_install, path, sha256))
+        def read_and_install() -> LinkVersion:
+            assert self._read_links, 'links can be loaded where read_links is given'
+            version = self._read_links(path, sha256)
+            if version.modality not in self.board.modalities:
+                listened = ', '.join(self.board.modalities)
+                raise LinksError(f'these are {version.modality} links, but the parameter modalities has only '
+                                 f'{listened}; add {version.modality}')
+            return self.install(version).result()
+
+        try:
+            return self._reader.submit(read_and_install)
+        except RuntimeError:
+            return _refused()
 
     def install(self, version: LinkVersion) -> Future[LinkVersion]:
         """Install a link between two answers.  The future raises LinksError if it does not fit."""
@@ -199,11 +213,6 @@ class AnswerServer:
             self._queue.append(inquiry)
             self._wake.notify()
 
-    def _withdraw(self, inquiry: Inquiry) -> None:
-        with self._wake:
-            self._standing.withdraw(inquiry.question.id)
-        self._finish(inquiry, Answer(inquiry.question, Status.OK, inquiry.asked_ns))
-
     def _drop(self, inquiry: Inquiry) -> None:
         """Remove a cancelled inquiry from the queue."""
         with self._wake:
@@ -262,25 +271,10 @@ class AnswerServer:
                                            inquiry.repeated)
         self._finish(inquiry, answer, told)
 
-    def _read_and_install(self, path: str, sha256: str) -> LinkVersion:
-        assert self._read_links, 'links can be loaded where read_links is given'
-        version = self._read_links(path, sha256)
-        if version.modality not in self.board.modalities:
-            listened = ', '.join(self.board.modalities)
-            raise LinksError(f'these are {version.modality} links, but only {listened} are listened to; '
-                             f'add {version.modality} to the parameter modalities')
-        return self.install(version).result()
-
     def _changed(self, change: Callable[[Any], LinkVersion], subject: object) -> LinkVersion:
         version = change(subject)
         self.board.connect(self.links.fits())
         return version
-
-    def _in_reader(self, work: Callable[[], LinkVersion]) -> Future[LinkVersion]:
-        try:
-            return self._reader.submit(work)
-        except RuntimeError:
-            return _refused()
 
     def _between_answers(self, change: Callable[[], LinkVersion]) -> Future[LinkVersion]:
         with self._wake:
@@ -293,6 +287,7 @@ class AnswerServer:
 
 
 def _resolve(change: Callable[[], LinkVersion], future: Future[LinkVersion]) -> None:
+    """Make a change, and resolve its future."""
     if not future.set_running_or_notify_cancel():
         return
     try:

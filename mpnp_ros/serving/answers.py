@@ -56,7 +56,7 @@ class Answer:
 
     stamp_ns: oldest sensor stamp used, or the time of the question if none is used.
     probabilities: one per choice.  missing: modalities that have links but no usable tokens.
-    concerns: statements that lower the value of the answer.  counted: by counting links.
+    concerns: what lowers the value of the answer, in words.  counted: what counting links found.
     latency, compute: seconds.
     """
 
@@ -87,11 +87,11 @@ class Progress:
 
 
 class Inquiry:
-    """One question that waits for, and gets, exactly one answer.
+    """A question on its way to exactly one answer.
 
-    question: as asked.  asked_ns: time on the board's clock.  max_new_tokens: limit of a generated answer.
+    question: as asked.  asked_ns: time on the board's clock.  max_new_tokens: limit of a generated answer.
     future: resolves to the answer and never to an error.  repeated: asked again about a new frame.
-    reason: why it was given up, empty if it was not.
+    reason: why it was cancelled, empty if it was not.
     """
 
     def __init__(self, question: Question, asked_ns: int, max_new_tokens: int,
@@ -114,7 +114,7 @@ class Inquiry:
 
     @property
     def cancelled(self) -> bool:
-        """Return whether it was given up."""
+        """Return whether it was cancelled."""
         return bool(self.reason)
 
     @property
@@ -123,7 +123,7 @@ class Inquiry:
         return time.monotonic() - self._arrived
 
     def cancel(self, reason: str = CANCELLED) -> bool:
-        """Give the question up; returns whether that was in time.
+        """Cancel the question; returns whether that was in time.
 
         A waiting question ends at once, a running one before the next block of the model.
         """
@@ -135,7 +135,7 @@ class Inquiry:
         return True
 
     def settle(self, answer: Answer) -> Answer:
-        """Set the final answer: this one, unless the question was given up; later cancels are ignored."""
+        """Return the final answer: this one, unless the question was cancelled; later cancels are ignored."""
         with self._lock:
             self._settled = True
         if not self.cancelled or answer.status not in (Status.OK, Status.NO_SENSOR):
@@ -144,7 +144,7 @@ class Inquiry:
                        probabilities=())
 
     def rejection(self, reason: str) -> Answer:
-        """Return the answer to a question that is not attempted."""
+        """Return the answer to a question that is refused."""
         return Answer(self.question.clipped(), Status.REJECTED, self.asked_ns, reason, latency=self.waited)
 
     def progress(self, stage: str, text: str = '', tokens: int = 0) -> None:
@@ -181,27 +181,26 @@ class Responder:
         missing = tuple(name for name in self._links.modalities if name not in tokens)
         blank = Answer(inquiry.question, Status.OK, inquiry.asked_ns, missing=missing,
                        links_version=self._links.name, method=self._method.name)
-        answer = self._attempt(inquiry, tokens, blank)
-        return replace(answer, latency=inquiry.waited, compute=time.monotonic() - started)
-
-    def _attempt(self, inquiry: Inquiry, tokens: Tokens, blank: Answer) -> Answer:
+        out_of_memory = False
         try:
-            return self._answer(inquiry, tokens, blank)
+            answer = self._answer(inquiry, tokens, blank)
+        except CancelledError:
+            answer = _given_up(inquiry, blank)
         except Exception as error:
-            if isinstance(error, CancelledError):
-                return _given_up(inquiry, blank)
-            status = Status.REJECTED if isinstance(error, QuestionError) else Status.FAILED
-            answer = replace(blank, status=status, error=_describe(error))
             out_of_memory = is_out_of_memory(error)
+            text = ('OutOfMemory: not enough memory for this question; shorten it, unplug a modality or '
+                    'lower question_cache_mb') if out_of_memory else f'{type(error).__name__}: {error}'
+            status = Status.REJECTED if isinstance(error, QuestionError) else Status.FAILED
+            answer = replace(blank, status=status, error=text)
             if not isinstance(error, MpnpError):
-                LOG.error('question %s: %s', inquiry.question.id, answer.error, exc_info=not out_of_memory)
+                LOG.error('question %s: %s', inquiry.question.id, text, exc_info=not out_of_memory)
         if out_of_memory:  # the error, whose traceback holds the tensors, is gone by now
             release_memory()
-        return answer
+        return replace(answer, latency=inquiry.waited, compute=time.monotonic() - started)
 
     def _answer(self, inquiry: Inquiry, tokens: Tokens, blank: Answer) -> Answer:
         question = inquiry.question
-        heard = {name: one for name, one in tokens.items() if name in self._method.modalities}
+        heard = {name: frame for name, frame in tokens.items() if name in self._method.modalities}
         lacking, doubt = self._lacking(question.text, tokens, heard)
         if lacking:
             blank, heard = replace(blank, status=Status.NO_SENSOR, error=lacking), {}
@@ -212,19 +211,22 @@ class Responder:
         with interruptible(lambda: inquiry.cancelled):
             asked = self._method.prepare(question.text, question.choices)
             answer = (self._choose if question.choices else self._generate)(inquiry, asked, heard, blank)
-        return replace(self._resting_on(answer, heard), concerns=concerns,
+        used = tuple(UsedModality(name, frame.stamp_ns, self._board.age(frame.stamp_ns))
+                     for name, frame in sorted(heard.items()))
+        oldest = min((entry.stamp_ns for entry in used), default=answer.stamp_ns)
+        return replace(answer, used=used, stamp_ns=oldest, concerns=concerns,
                        confidence=0. if lacking else answer.confidence)
 
     def _lacking(self, text: str, tokens: Tokens, heard: Tokens) -> tuple[str, str]:
         """Return why no sensor can help with a question, otherwise what lowers the answer's value."""
         if heard:
-            return unseen(text, {name: one.sectors_looked_at() for name, one in heard.items()})
+            return unseen(text, {name: frame.sectors_looked_at() for name, frame in heard.items()})
         reasons = {**self._board.absences(), **dict.fromkeys(
             tokens, 'all gates of its links are closed, so they have no effect; load other links')}
         if not reasons:
             return 'no sensor can be used: no links are loaded; name some in the parameter links', ''
-        each = '; '.join(f'{name}: {why}' for name, why in sorted(reasons.items()))
-        return f'no sensor can be used: {each}', ''
+        listed = '; '.join(f'{name}: {reason}' for name, reason in sorted(reasons.items()))
+        return f'no sensor can be used: {listed}', ''
 
     def _choose(self, inquiry: Inquiry, asked: AskedQuestion, tokens: Tokens, blank: Answer) -> Answer:
         reply = self._method.answer(asked, tokens)
@@ -249,12 +251,6 @@ class Responder:
         confidence = math.exp(sum(logs) / len(logs)) if logs else 0.
         return replace(blank, text=text.strip(), confidence=confidence)
 
-    def _resting_on(self, answer: Answer, tokens: Tokens) -> Answer:
-        used = tuple(UsedModality(name, one.stamp_ns, self._board.age(one.stamp_ns))
-                     for name, one in sorted(tokens.items()))
-        oldest = min((entry.stamp_ns for entry in used), default=answer.stamp_ns)
-        return replace(answer, used=used, stamp_ns=oldest)
-
 
 def _given_up(inquiry: Inquiry, blank: Answer, tokens: int = 0) -> Answer:
     when = f'after {tokens} tokens' if tokens else 'while it was read'
@@ -265,10 +261,3 @@ def _proper(probability: float) -> float:
     if not math.isfinite(probability):
         raise LinksError('the model gave a probability that is not a number; roll the links back')
     return float(probability)
-
-
-def _describe(error: Exception) -> str:
-    if is_out_of_memory(error):
-        return ('OutOfMemory: not enough memory for this question; shorten it, unplug a modality or '
-                'lower question_cache_mb')
-    return f'{type(error).__name__}: {error}'

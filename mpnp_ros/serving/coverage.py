@@ -25,7 +25,7 @@ _ASKER = re.compile(r'(?:me|us|you|myself|ourselves|yourself|the ego(?:[ -]?vehi
 CAN_ANSWER = 0.5
 """Probability below which counts cannot answer a question."""
 TOLD = 0.02
-"""Share of the asked region and channels that must be seen and known."""
+"""Least share of the asked region and channels that must be seen and known."""
 
 
 def share(seen: np.ndarray, direction: str) -> float:
@@ -56,7 +56,9 @@ def directions_asked(text: str) -> tuple[str, ...]:
     for match in _PLACE.finditer(words):
         along, across = match['along'] or '', match['across'] or ''
         name = ' '.join(filter(None, ('back' if along == 'rear' else along, across)))
-        if name and _of_the_asker(words[match.end():]):
+        # the asker's if followed by "of me", or by no other object
+        rest = re.sub(r'^[ -](?:hand )?side\b', '', words[match.end():])
+        if name and (not rest.startswith(' of ') or _ASKER.match(rest.removeprefix(' of '))):
             found[name] = None
     for match in _WORD.finditer(words):
         rest = words[match.end():]
@@ -68,26 +70,21 @@ def directions_asked(text: str) -> tuple[str, ...]:
 
 
 def unseen(text: str, seen: Mapping[str, np.ndarray]) -> tuple[str, str]:
-    """Return why a direction of the question is not seen: (why there is no answer, why it is worth less).
+    """Return why a direction of the question is not seen: (why there is no answer, what lowers its value).
 
-    seen: the sectors of each modality that an answer would use, at least one.  At most one text is not empty.
+    seen: visible sectors of each modality that an answer would use, of at least one.  At most one text is not
+    empty.
     """
     together = np.logical_or.reduce(list(seen.values()))
     asked = directions_asked(text)
     shares = {name: share(together, name) for name in asked}
-    sees = '; '.join(f'{name} sees {ranges(one)}' for name, one in sorted(seen.items()))
+    sees = '; '.join(f'{name} sees {ranges(sectors)}' for name, sectors in sorted(seen.items()))
     if asked and not any(shares.values()):
         return f'no sensor looks to the {" or the ".join(asked)}: {sees}; add one that does', ''
     little = [f'{100 * part:.0f} % of the {name}' for name, part in shares.items() if part < NEARLY_ALL]
     if little:
         return '', f'only {" and ".join(little)} is seen: {sees}'
     return '', '' if asked or together.mean() >= NEARLY_ALL else f'not all around is seen: {sees}'
-
-
-def _of_the_asker(rest: str) -> bool:
-    """Return whether a direction is the asker's: followed by "of me", or by no other object."""
-    rest = re.sub(r'^[ -](?:hand )?side\b', '', rest)
-    return not rest.startswith(' of ') or _ASKER.match(rest.removeprefix(' of ')) is not None
 
 
 def direction_of(sectors: np.ndarray) -> str:

@@ -41,7 +41,7 @@ class LinkVersion:
 
     @property
     def fit(self) -> LinkFit:
-        """Return its requirements on tokens."""
+        """Return what it requires of tokens."""
         return LinkFit(self.link.config.encoder, self.link.config.token_width, self.version)
 
 

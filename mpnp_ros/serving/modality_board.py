@@ -10,7 +10,6 @@ from mpnp_ros.errors import ConfigurationError, TokensError
 from mpnp_ros.serving.modality_state import (
     ALWAYS,
     NEVER,
-    SECOND,
     EncoderFacts,
     LinkFit,
     ModalityStatus,
@@ -18,10 +17,10 @@ from mpnp_ros.serving.modality_state import (
     State,
     SteadyState,
     TokenStream,
+    WatchedClock,
     WatchLimits,
 )
-from mpnp_ros.serving.watched_clock import WatchedClock
-from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.tokens import SECOND, ModalityTokens
 
 MOST_TOKENS = 8192
 OTHERWISE = ('set the options of the encoder as they were when its links were trained, or train links for it '
@@ -31,12 +30,12 @@ OTHERWISE = ('set the options of the encoder as they were when its links were tr
 class ModalityWatch:
     """Watches one modality.  Not thread-safe: :class:`~mpnp_ros.serving.modality_board.ModalityBoard` locks.
 
-    clock_note: what is wrong with the clock, in words; held: whether it stands still for a reason, so that
-    tokens stay what they are while their encoder is there.  encoders: by the name of their node.
+    clock_note: the problem of the clock, in words.  held: whether the clock stands still for a reason; tokens
+    then stay usable while their encoder is there.  encoders: by the name of their node.
     Every method takes `now`, nanoseconds of the clock the tokens are stamped with.  Whether tokens have
-    stopped is judged by their arrival, so that an encoder whose clock is wrong is late, not silent.
-    What is seen at a moment becomes the modality's state once it has lasted (:class:`SteadyState`); whether
-    its tokens can be used depends on the moment alone, so no answer waits for a state.
+    stopped is judged by their arrival, so an encoder whose clock is wrong is late, not silent.
+    An observation becomes the modality's state once it has lasted (:class:`SteadyState`).  Whether tokens can
+    be used depends on the moment alone, so no answer waits for a state.
     """
 
     def __init__(self, modality: str, limits: WatchLimits) -> None:
@@ -65,7 +64,7 @@ class ModalityWatch:
         """Store tokens as the newest.  If they do not fit, raises TokensError and keeps the old ones."""
         self._encoder = tokens.encoder
         self.check(tokens)
-        self._look(now)  # a silence that nobody has looked at ends here
+        self._look(now)  # a silence that has not been observed yet ends here
         self._stream.note(tokens, now)
         self._newest, self._complaint = tokens, ''
         self._accepted += 1
@@ -85,7 +84,7 @@ class ModalityWatch:
         if fit is None:
             return
         if tokens.encoder != fit.encoder:
-            facts = next((one for one in self.encoders.values() if one.encoder == tokens.encoder), None)
+            facts = next((facts for facts in self.encoders.values() if facts.encoder == tokens.encoder), None)
             raise TokensError(self._misfit(facts, fit) if facts else
                               f'{name} tokens are of encoder {tokens.encoder[:80] or "(unnamed)"}, but its '
                               f'links {fit.version} were trained with {fit.encoder}; {OTHERWISE}')
@@ -96,9 +95,10 @@ class ModalityWatch:
     def judge(self) -> dict[str, tuple[bool, str]]:
         """Return for each encoder, by node name, whether the links fit it, and that in words."""
         fit, name = self.fit, self.modality
-        return {node: (True, f'{name}: links {fit.version} fit encoder {one.encoder} of {node}')
-                if fit is not None and self._fits(one, fit) else (False, f'{name}: {self._misfit(one, fit)}')
-                for node, one in sorted(self.encoders.items())}
+        return {node: (True, f'{name}: links {fit.version} fit encoder {facts.encoder} of {node}')
+                if fit is not None and self._fits(facts, fit) else
+                (False, f'{name}: {self._misfit(facts, fit)}')
+                for node, facts in sorted(self.encoders.items())}
 
     def absence(self, now: int) -> str:
         """Return why no answer uses it now and the remedy; empty if one can."""
@@ -158,24 +158,21 @@ class ModalityWatch:
 
     def status(self, now: int) -> ModalityStatus:
         """Return the row for the board."""
-        state, detail = self._said(now)
+        state, seen, detail = self._look(now)
         newest = self._newest
+        if seen is State.HEALTHY and state is not State.HEALTHY:
+            detail = (f'good again for {self._steady.lasted(now):.1f} s; trusted after '
+                      f'{self._limits.recover_after:g} s')
+        if self.clock_note and self.clock_note not in detail and newest is not None:
+            detail = '; '.join(filter(None, [detail, self.clock_note]))
+        if self.adapting and self.command is not PlugMode.UNPLUG and self._fresh(now):
+            state = State.ADAPTING
+            detail = '; '.join(filter(None, ['its links are being trained', detail]))
         return ModalityStatus(
             self.modality, state, self.plugged, self.command is not PlugMode.AUTO, self._stream.rate(now),
             math.nan if newest is None or self._untold else age(newest.stamp_ns, now),
             self.fit.version if self.fit else '', self._encoder, detail,
             self._accepted, self._rejected, self._stream.quality)
-
-    def _said(self, now: int) -> tuple[State, str]:
-        shown, seen, detail = self._look(now)
-        if seen is State.HEALTHY and shown is not State.HEALTHY:
-            detail = (f'good again for {self._steady.lasted(now):.1f} s; trusted after '
-                      f'{self._limits.recover_after:g} s')
-        if self.clock_note and self.clock_note not in detail and self._newest is not None:
-            detail = '; '.join(filter(None, [detail, self.clock_note]))
-        if not self.adapting or self.command is PlugMode.UNPLUG or not self._fresh(now):
-            return shown, detail
-        return State.ADAPTING, '; '.join(filter(None, ['its links are being trained', detail]))
 
     def _look(self, now: int) -> tuple[State, State, str]:
         """Return the shown state, the current observation, and its reason."""
@@ -215,7 +212,7 @@ class ModalityWatch:
     def _mismatch(self) -> str:
         """Return why no present encoder fits the links; empty if one does, or none is there."""
         found = self.encoders.values()
-        if not found or (self.fit is not None and any(self._fits(one, self.fit) for one in found)):
+        if not found or (self.fit is not None and any(self._fits(facts, self.fit) for facts in found)):
             return ''
         return self._misfit(next(iter(found)), self.fit)
 
@@ -331,7 +328,7 @@ class ModalityBoard:
         kept = set(nodes)
         with self._lock:
             for watch in self._watches.values():
-                watch.encoders = {node: one for node, one in watch.encoders.items() if node in kept}
+                watch.encoders = {node: facts for node, facts in watch.encoders.items() if node in kept}
 
     def fits(self) -> dict[str, tuple[bool, str]]:
         """Return for each encoder, by node name, whether links fit it, and that in words."""

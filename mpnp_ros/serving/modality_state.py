@@ -1,20 +1,19 @@
-"""State of a modality, limits and requirements, arrival of its tokens, and changes for lasting reasons."""
+"""The state of a modality, and what it rests on: limits, arriving tokens, lasting observations, the clock."""
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
 from statistics import median
 
 from mpnp_ros.options import Options, option
-from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.tokens import SECOND, ModalityTokens
 
 ALONE, ALWAYS, NEVER = 'alone', 'always', 'never'
-
-SECOND = 1_000_000_000
+STILL = SECOND  # nanoseconds after which a clock that does not change counts as stopped
 SLOWEST = 4  # times stale_after, after which tokens are stale however slow their encoder is
 AGREE = 'use_sim_time and that the machines agree on the time'
 RATE_WINDOW = 20
@@ -29,25 +28,28 @@ class WatchLimits(Options):
     """
 
     stale_after: float = option(
-        3.0, 'time without tokens after which a modality is not used any more; stamps that are off by more '
-             'are late', unit='s', low=0.05, high=3600)
-    probe_tokens: int = option(2, 'frames of tokens after which a modality is known', low=1, high=1000)
+        3.0, 'time without tokens after which a modality is not used; stamps that differ by more from the '
+             'clock are late', unit='s', low=0.05, high=3600)
+    probe_tokens: int = option(2, 'frames of tokens after which a modality is no longer probed', low=1,
+                               high=1000)
     quality_low: float = option(0.5, 'smoothed quality below which a modality is poor', low=0, high=1)
     quality_high: float = option(0.7, 'smoothed quality from which a poor modality is good again',
                                  low=0, high=1)
     quality_weight: float = option(
-        0.3, 'share of the newest frame in the smoothed quality; by default one bad frame does not degrade '
-             'and one good one does not heal', low=0.01, high=1)
-    lowest_rate: float = option(0.2, 'share of its usual rate below which a modality is slow; 0: it never is',
+        0.3, 'share of the newest frame in the smoothed quality; by default a single frame does not change '
+             'the state', low=0.01, high=1)
+    lowest_rate: float = option(0.2, 'share of its usual rate below which a modality is slow; 0: never',
                                 low=0, high=1)
-    rate_memory: float = option(60.0, 'a rate that lasts so long becomes the usual one', unit='s',
+    rate_memory: float = option(60.0, 'time after which a lasting rate becomes the usual one', unit='s',
                                 low=1, high=86400)
-    degrade_after: float = option(1.0, 'a healthy modality is degraded when it has been poor, slow, late or '
-                                       'rejected for so long', unit='s', low=0.1, high=3600)
-    recover_after: float = option(3.0, 'a degraded or stale modality is healthy again when nothing has been '
-                                       'wrong with it for so long', unit='s', low=0.1, high=3600)
+    degrade_after: float = option(
+        1.0, 'time for which a healthy modality is poor, slow, late or rejected before it is degraded',
+        unit='s', low=0.1, high=3600)
+    recover_after: float = option(
+        3.0, 'time without problems after which a degraded or stale modality is healthy again', unit='s',
+        low=0.1, high=3600)
     use_degraded: str = option(
-        ALONE, 'whether answers rest on degraded modalities that are not plugged by hand; alone: where no '
+        ALONE, 'whether answers use degraded modalities that are not plugged by hand; alone: only where no '
                'healthy one can be used', choices=(ALONE, ALWAYS, NEVER))
 
     def check(self) -> Iterator[str]:
@@ -148,16 +150,27 @@ class TokenStream:
         return len(self._arrivals)
 
     def note(self, tokens: ModalityTokens, now: int) -> None:
-        """Measure tokens that arrived now; after a silence rate and quality start anew."""
+        """Measure tokens that arrived now.
+
+        After a silence rate and quality start anew.  Tokens without a quality leave it unchanged.
+        """
         if self._arrivals and not self.fresh(now):
             self._arrivals.clear()
             self.quality, self._poor = math.nan, False
         self._arrivals.append(now)
-        self._learn_rate()
+        pace = self._pace()
+        if not math.isnan(pace):
+            passed = (self._arrivals[-1] - self._arrivals[-2]) / SECOND
+            share = 1 - math.exp(-passed / self._limits.rate_memory)
+            self._usual = pace if math.isnan(self._usual) else self._usual + share * (pace - self._usual)
         self._lag, self._concerns = now - tokens.stamp_ns, tokens.concerns
         self._input_age, self._duration = (0. if math.isnan(told) else told
                                            for told in (tokens.input_age, tokens.encode_duration))
-        self._smooth(tokens.quality)
+        if not math.isnan(tokens.quality):
+            limits, before = self._limits, self.quality
+            self.quality = tokens.quality if math.isnan(before) else \
+                before + limits.quality_weight * (tokens.quality - before)
+            self._poor = self.quality < (limits.quality_high if self._poor else limits.quality_low)
 
     def fresh(self, now: int) -> bool:
         """Return whether tokens arrived within the limit, or within two frames of a slower encoder."""
@@ -182,7 +195,11 @@ class TokenStream:
         pace = self._pace()
         if pace < self._limits.lowest_rate * self._usual:
             return f'tokens come at {pace:.2g} Hz instead of {self._usual:.2g} Hz'
-        return f'quality is {self.quality:.2f}{self._reason()}' if self._poor else ''
+        if not self._poor:
+            return ''
+        more = f' and {len(self._concerns) - 1} more' if len(self._concerns) > 1 else ''
+        reason = f': {self._concerns[0]}{more}' if self._concerns else ''
+        return f'quality is {self.quality:.2f}{reason}'
 
     def _late(self, lag: float) -> str:
         """Return the text for stamps that many seconds behind the clock, or ahead if negative."""
@@ -193,27 +210,6 @@ class TokenStream:
             return (f'stamps of the sensor are {abs(self._input_age):.1f} s {_side(lag)} the clock when its '
                     f'messages reach the encoder; check the driver, {AGREE}')
         return f'stamps are {abs(lag):.1f} s {_side(lag)} the clock; check {AGREE}'
-
-    def _reason(self) -> str:
-        if not self._concerns:
-            return ''
-        more = len(self._concerns) - 1
-        return f': {self._concerns[0]}{f" and {more} more" if more else ""}'
-
-    def _smooth(self, quality: float) -> None:
-        """Update the smoothed quality; frames without a score leave it unchanged."""
-        if math.isnan(quality):
-            return
-        limits, before = self._limits, self.quality
-        self.quality = quality if math.isnan(before) else before + limits.quality_weight * (quality - before)
-        self._poor = self.quality < (limits.quality_high if self._poor else limits.quality_low)
-
-    def _learn_rate(self) -> None:
-        pace = self._pace()
-        if math.isnan(pace):
-            return
-        share = 1 - math.exp(-(self._arrivals[-1] - self._arrivals[-2]) / SECOND / self._limits.rate_memory)
-        self._usual = pace if math.isnan(self._usual) else self._usual + share * (pace - self._usual)
 
     def _pace(self) -> float:
         """Return Hz of the newest frames, robust to single gaps; NaN while unknown."""
@@ -253,7 +249,15 @@ class SteadyState:
         """Add an observation at a time in nanoseconds; returns the state to show."""
         if seen is not self._seen:
             self._seen, self._since = seen, now
-        if seen is not self.shown and self._due(now):
+        if seen is State.STALE:
+            needed = 0
+        elif seen is State.HEALTHY or self.shown is State.STALE:
+            needed = self._recover
+        else:
+            needed = self._degrade if seen is State.DEGRADED else 0
+        begins = self.shown in BEGINNINGS and self.shown not in self._left
+        stayed = now - self._changed >= min(self._degrade, self._recover)
+        if seen is not self.shown and (begins or (stayed and now - self._since >= needed)):
             self._left.add(self.shown)
             self.shown, self._changed = seen, now
         return self.shown
@@ -262,15 +266,53 @@ class SteadyState:
         """Return the seconds since the observation last changed."""
         return max(0, now - self._since) / SECOND
 
-    def _due(self, now: int) -> bool:
-        if self.shown in BEGINNINGS and self.shown not in self._left:
-            return True
-        stayed = now - self._changed >= min(self._degrade, self._recover)
-        return stayed and now - self._since >= self._needed()
 
-    def _needed(self) -> int:
-        if self._seen is State.STALE:
-            return 0
-        if self._seen is State.HEALTHY or self.shown is State.STALE:
-            return self._recover
-        return self._degrade if self._seen is State.DEGRADED else 0
+class WatchedClock:
+    """A clock that may stand still, jump or never start, compared with one that always runs.
+
+    paused: whether its publisher is there, so that it stands still for a reason; then time stands still too.
+    """
+
+    def __init__(self, clock: Callable[[], int], steady: Callable[[], int], patience: float) -> None:
+        """clock, steady: return nanoseconds.  patience: seconds of a pause that are not reported."""
+        self._clock, self._steady = clock, steady
+        self._long = max(STILL, round(patience * SECOND))
+        self._seen, self._moved = clock(), steady()
+        self.paused = False
+
+    def shown(self) -> int:
+        """Return the nanoseconds of the clock."""
+        return self._clock()
+
+    def now(self) -> int:
+        """Return nanoseconds of the clock; by the steady one after it stopped without a reason."""
+        shown, still = self._look()
+        return shown if self._held(shown) else shown + max(0, still - STILL)
+
+    @property
+    def stopped(self) -> bool:
+        """Return whether it stands still without a known reason, so that ages are unknown."""
+        shown, still = self._look()
+        return still > STILL and not self._held(shown)
+
+    def note(self) -> str:
+        """Return the problem of the clock, empty if there is none."""
+        shown, still = self._look()
+        held = self._held(shown)
+        if still <= (self._long if held else STILL):
+            return ''
+        if not shown:
+            return ('use_sim_time is set, but /clock does not run; start the simulation or the bag, or set '
+                    'use_sim_time: false')
+        why = 'is the simulation paused?' if held else 'is the bag over or the simulation paused?'
+        return f'the clock has stopped for {still / SECOND:.0f} s; {why}'
+
+    def _look(self) -> tuple[int, int]:
+        """Return the current value and for how many nanoseconds it has been constant."""
+        shown, steady = self._clock(), self._steady()
+        if shown != self._seen:
+            self._seen, self._moved = shown, steady
+        return shown, steady - self._moved
+
+    def _held(self, shown: int) -> bool:
+        return self.paused and shown != 0

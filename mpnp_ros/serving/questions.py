@@ -17,6 +17,8 @@ MOST_ID_CHARACTERS = 200
 MOST_NEW_TOKENS = 1024
 FILLERS = frozenset('\u115f\u1160\u2800\u3164\uffa0')
 """Letters and symbols that show nothing, besides Unicode spaces and format characters."""
+JOINERS = ('VARIATION SELECTOR', 'MONGOLIAN FREE VARIATION', 'COMBINING GRAPHEME JOINER')
+"""Names of characters that only select how the previous one is drawn, or join marks."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,16 @@ class Question:
         return self.standing and bool(self.id) and not self.text
 
     def checked(self) -> None:
-        """Return it; raises QuestionError with the problem and the allowed values."""
+        """Raise QuestionError, with the problem and the allowed values, unless it is valid."""
         _check_text('id', self.id, MOST_ID_CHARACTERS, empty=True)
         _check_text('text', self.text, MOST_CHARACTERS, empty=self.withdraws)
-        self._check_choices()
+        if len(self.choices) == 1 or len(self.choices) > MOST_CHOICES:
+            raise QuestionError(f'{len(self.choices)} choices; give 2 to {MOST_CHOICES}, or none at all')
+        for choice in self.choices:
+            _check_text('choice', choice, MOST_CHOICE_CHARACTERS)
+        if len({_seen(choice) for choice in self.choices}) < len(self.choices):
+            raise QuestionError('the choices of a question repeat, or differ only in what cannot be seen; '
+                                'each may be given once')
         for name in ('period', 'lease'):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
@@ -63,15 +71,6 @@ class Question:
         return replace(
             self, text=self.text[:MOST_CHARACTERS], id=self.id[:MOST_ID_CHARACTERS],
             choices=tuple(choice[:MOST_CHOICE_CHARACTERS] for choice in self.choices[:MOST_CHOICES]))
-
-    def _check_choices(self) -> None:
-        if len(self.choices) == 1 or len(self.choices) > MOST_CHOICES:
-            raise QuestionError(f'{len(self.choices)} choices; give 2 to {MOST_CHOICES}, or none at all')
-        for choice in self.choices:
-            _check_text('choice', choice, MOST_CHOICE_CHARACTERS)
-        if len({_seen(choice) for choice in self.choices}) < len(self.choices):
-            raise QuestionError('the choices of a question repeat, or differ only in what cannot be seen; '
-                                'each may be given once')
 
 
 class StandingQuestions:
@@ -205,12 +204,7 @@ def _seen(text: str) -> str:
     Marks that belong to a character before them count with it, and alone they show nothing.
     """
     shown = ''.join(' ' if c.isspace() else c for c in unicodedata.normalize('NFC', text)
-                    if unicodedata.category(c) != 'Cf' and c not in FILLERS and not _varies(c))
+                    if unicodedata.category(c) != 'Cf' and c not in FILLERS
+                    and not unicodedata.name(c, '').startswith(JOINERS))
     bare = all(c == ' ' or unicodedata.category(c) in ('Mn', 'Me') for c in shown)
     return '' if bare else ' '.join(shown.split())
-
-
-def _varies(character: str) -> bool:
-    """Return whether a character only selects how the previous one is drawn, or joins marks."""
-    return unicodedata.name(character, '').startswith(('VARIATION SELECTOR', 'MONGOLIAN FREE VARIATION',
-                                                       'COMBINING GRAPHEME JOINER'))

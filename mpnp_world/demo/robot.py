@@ -22,6 +22,7 @@ from mpnp_ros.cli.exchanges import Exchange
 from mpnp_ros.cli.node_parameters import NodeParameters
 from mpnp_ros.cli.node_processes import listening_topic
 from mpnp_ros.cli.session import wait_for
+from mpnp_ros.endpoints import LATCHED, SENSOR_DATA, qos_profile
 from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.questions.generator import LabelledQuestion
 from mpnp_ros.questions.vocabulary import ANSWERS
@@ -175,7 +176,6 @@ class LiveVehicle:
             Question,
         )
         from mpnp_ros.srv import SetModality
-        from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
         from sensor_msgs.msg import CompressedImage, PointCloud2
 
         self._node, self._sensors, self._numbers = node, sensors, count()
@@ -184,8 +184,7 @@ class LiveVehicle:
         self._newest: dict[str, Any] = {}
         self._tokens: dict[str, deque[int]] = {name: deque(maxlen=4) for name in BOTH}
         self.diary = Diary()
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        sensor = QoSProfile(depth=2, reliability=ReliabilityPolicy.BEST_EFFORT)
+        latched, sensor = qos_profile(LATCHED), qos_profile(SENSOR_DATA, 2)
         listen, keep = node.create_subscription, partial(partial, self._keep)
         listen(Answer, 'answer', self._answers.put, 100)
         listen(LabelledQuestions, '/labelled_questions', keep('questions'), 10)

@@ -205,7 +205,7 @@ def test_a_warning_of_the_fusion_node_does_not_hide_that_it_is_starting(rejectin
 
 @pytest.mark.ros
 def test_a_long_wait_for_the_fusion_node_is_said(ros, capsys, monkeypatch):
-    monkeypatch.setattr(async_robot, 'PATIENCE', .1)
+    monkeypatch.setattr(async_robot, 'NOTICE_AFTER', .1)
     monkeypatch.setattr(node_reports, 'HEARD_WITHIN', .1)
     assert main(['ask', 'moving?', '--timeout', '3', '--namespace', '/nowhere']) == 2
     waiting, ended = capsys.readouterr().err.splitlines()

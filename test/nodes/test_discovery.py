@@ -11,8 +11,8 @@ from mpnp_ros.nodes.discovery import (
     Topic,
     equals,
     find_cameras,
+    find_clouds,
     find_lidars,
-    find_radars,
     info_topic,
     sensor_name,
     similar,
@@ -185,9 +185,9 @@ def test_lidars_that_are_equally_likely_are_named():
 
 
 def test_radars():
-    assert [(radar.name, radar.topic) for radar in find_radars(BAG)] == sorted(
+    assert [(radar.name, radar.topic) for radar in find_clouds('radar', BAG)] == sorted(
         (name, f'/{name}') for name in RADARS)
-    assert [(radar.name, radar.topic) for radar in find_radars(graph(
+    assert [(radar.name, radar.topic) for radar in find_clouds('radar', graph(
         cloud='/radar/front/points /radar/front/tracks /velodyne_points'))] == [
             ('front', '/radar/front/points')]
 

@@ -20,7 +20,7 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from mpnp_ros.conversions.images import from_rgb
 from mpnp_ros.conversions.pointclouds import Points, from_points
 from mpnp_ros.nodes.discovery import Topic, matching
-from mpnp_ros.nodes.input_watch import seconds
+from mpnp_ros.nodes.inputs import seconds
 from mpnp_ros.transport import PROFILE_VARIABLES
 
 pytestmark = pytest.mark.ros

@@ -26,10 +26,13 @@ from mpnp_ros.endpoints import (
     SERVES,
     SUBSCRIBES,
 )
-from mpnp_ros.nodes.interface_table import ENDPOINTS, EVERY_NODE
+from mpnp_ros.nodes.interface_table import ENDPOINTS as OF_ROBOT
+from mpnp_ros.nodes.interface_table import EVERY_NODE
+from mpnp_world.node import ENDPOINTS as OF_WORLD
 from mpnp_world.sensors.rig import CAMERAS, RADARS
 
 pytestmark = pytest.mark.ros
+ENDPOINTS = (*OF_ROBOT, *OF_WORLD)
 NAMESPACE = '/table'
 FILLED_IN = {
     ('fusion', 'tokens/<modality>'): {'tokens/camera', 'tokens/lidar', 'tokens/radar'},

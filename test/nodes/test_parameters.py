@@ -1,16 +1,22 @@
-"""Parameters: every wrong value is refused with key and limit, at start and at run time."""
+"""Parameters: every wrong value is refused with key and limit, at start, at run time and in a file."""
 from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
+import sys
 
 import pytest
 import yaml
 
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
 
+import rclpy
+from rclpy.context import Context
+from rclpy.impl.implementation_singleton import rclpy_implementation
+
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.nodes.parameters import declare_parameters, described, markdown_table, yaml_text
+from mpnp_ros.nodes.parameters import declare_parameters, described, explain, markdown_table, yaml_text
 from mpnp_ros.options import Change, Options, option
 
 
@@ -28,12 +34,12 @@ class Declared(Options):
 
 TABLE = tuple(Declared.declared())
 RATE, DEPTH, DEVICE, NAMES, WEIGHTS, EXTRA, ENABLED, PATH = TABLE
+HEAD = '/**:\n  ros__parameters:\n'
 
 
 @pytest.fixture
 def make_node(ros):
     """Make a node that declares its parameters under the given overrides, with its values."""
-    import rclpy
     from rclpy.parameter import Parameter as RosParameter
     nodes = []
 
@@ -141,7 +147,6 @@ def test_the_markdown_table_has_one_row_for_each_parameter():
 
 
 def test_a_change_that_another_part_refuses_is_not_followed(make_node):
-    import rclpy
     from rcl_interfaces.msg import SetParametersResult
     from rclpy.parameter import Parameter as RosParameter
     node, followed = rclpy.create_node('follower', context=make_node()[0].context), []
@@ -152,3 +157,67 @@ def test_a_change_that_another_part_refuses_is_not_followed(make_node):
     assert node.set_parameters([RosParameter('depth', value=8)])[0].successful
     assert followed == [('depth', 8)]
     node.destroy_node()
+
+
+def refusal(*arguments):
+    """Return what is said of ROS arguments, which rcl must refuse."""
+    with pytest.raises((rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError)) as caught:
+        rclpy.init(args=['node', '--ros-args', *arguments], context=Context())
+    return explain(caught.value)
+
+
+@pytest.mark.parametrize('text, line, words', [
+    (HEAD + '    encoder.nominal_yaws: [0.0, 55, -55.0]\n', 3, ['encoder.nominal_yaws', 'write 55.0']),
+    (HEAD + '    encoder:\n      nominal_yaws: [0, 55.0]\n', 4, ['encoder.nominal_yaws', 'write 0.0']),
+    (HEAD + '    yaws:\n      - 0.0\n      - 55\n', 5, ['yaws', 'write 55.0']),
+    (HEAD + '    names: [front, 1]\n', 3, ['names', "write '1', in quotes"]),
+    (HEAD + '    names: [yes, front]\n', 3, ['names', "write 'yes', in quotes"]),
+    (HEAD + '    yaws: [[1.0], [2.0]]\n', 3, ['yaws', 'list of lists']),
+    (HEAD + '    slop:\n', 3, ['slop has no value']),
+    (HEAD + '\tslop: 0.1\n', 3, ['indent with spaces']),
+    (HEAD + '    slop: 0.1\n   depth: 2\n', 4, ['same column']),
+    ('/**:\n  ros__parameters:\n  slop: 0.1\n', 2, ['indent them further']),
+    ('camera_encoder:\n  slop: 0.1\n', 2, ['slop', 'outside of ros__parameters']),
+    ('camera_encoder:\n  ros_parameters:\n    slop: 0.1\n', 2, ['two underscores']),
+    ('slop: 0.1\n', 1, ['slop', 'outside of ros__parameters']),
+    ('- slop\n', 1, ['outside of ros__parameters']),
+    (HEAD + '    image_topic: {camera}/image\n', 3, ['quote what begins with {']),
+    (HEAD + '    image_topic: a: b\n', 3, ['quote values']),
+    (HEAD + "    image_topic: 'a\n", 4, ['close the quotes']),
+])
+def test_a_file_is_named_with_the_line_and_what_to_write(tmp_path, text, line, words):
+    file = tmp_path / 'mine.yaml'
+    file.write_text(text)
+    said = refusal('--params-file', str(file))
+    assert said.startswith(f'{file}, line {line}: ')
+    assert all(word in said for word in words), said
+    assert '\n' not in said and '.c:' not in said
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    assert refusal('--params-file', str(tmp_path / 'none.yaml')).endswith('No such file or directory')
+    (tmp_path / 'image.yaml').write_bytes(b'\xff\xd8\xff\xe0')
+    assert 'not text in UTF-8' in refusal('--params-file', str(tmp_path / 'image.yaml'))
+
+
+@pytest.mark.parametrize('arguments, words', [
+    (['-p', 'yaws:=[1, 2.0]'], ['-p yaws:=[1, 2.0]', 'write 1.0']),
+    (['-p', 'slop'], ['write -p name:=value']),
+    (['-p', 'slop:='], ['slop has no value']),
+    (['-r', 'nonsense'], ["remap rule: '-r nonsense'"]),
+    (['--nonsense'], ['--nonsense']),
+])
+def test_other_arguments_are_named(arguments, words):
+    said = refusal(*arguments)
+    assert all(word in said for word in words) and '\n' not in said and '.c:' not in said, said
+
+
+@pytest.mark.ros
+def test_a_node_ends_with_one_line_and_the_exit_code_of_wrong_parameters(tmp_path):
+    file = tmp_path / 'mine.yaml'
+    file.write_text(HEAD + '    encoder.nominal_yaws: [0.0, 55]\n')
+    ended = subprocess.run([sys.executable, '-m', 'mpnp_ros.nodes.encoder', 'camera', '--ros-args',
+                            '--params-file', str(file)], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert f'{file}, line 3: encoder.nominal_yaws mixes float and int; write 55.0' in ended.stderr
+    assert 'Traceback' not in ended.stderr and ended.stderr.count('[mpnp_ros]') == 1

@@ -18,7 +18,7 @@ from rclpy.executors import SingleThreadedExecutor
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.nodes import services
-from mpnp_ros.nodes.services import PatientClient, create_deferred_service
+from mpnp_ros.nodes.services import RetryingClient, create_deferred_service
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.ros
 @pytest.fixture
 def node(ros, monkeypatch) -> Iterator[Node]:
     """Its clients ask again at once, and give up after seconds."""
-    monkeypatch.setattr(services, 'AGAIN', .3)
-    monkeypatch.setattr(services, 'PATIENCE', 2.)
+    monkeypatch.setattr(services, 'RETRY_PERIOD', .3)
+    monkeypatch.setattr(services, 'SERVICE_TIMEOUT', 2.)
     node = rclpy.create_node('patient', context=ros.node.context)
     yield node
     node.destroy_node()
@@ -46,18 +46,18 @@ def spin_until(node: Node, future: Future) -> None:
 
 
 def test_what_is_not_answered_is_asked_again(node, monkeypatch):
-    monkeypatch.setattr(services, 'PATIENCE', 30.)
+    monkeypatch.setattr(services, 'SERVICE_TIMEOUT', 30.)
     answered: Future[ListLinks.Response] = Future()
     answered.set_result(ListLinks.Response())
     answers, group = chain([Future()], repeat(answered)), ReentrantCallbackGroup()
     create_deferred_service(node, ListLinks, 'list_links', lambda request: next(answers), group)
-    asked = PatientClient(node, ListLinks, 'list_links', group).call(ListLinks.Request())
+    asked = RetryingClient(node, ListLinks, 'list_links', group).call(ListLinks.Request())
     spin_until(node, asked)
     assert asked.result(0) == ListLinks.Response()
 
 
 def test_nobody_there_is_said_in_the_end(node):
-    client = PatientClient(node, ListLinks, 'list_links', ReentrantCallbackGroup())
+    client = RetryingClient(node, ListLinks, 'list_links', ReentrantCallbackGroup())
     asked = client.call(ListLinks.Request())
     spin_until(node, asked)
     with pytest.raises(LinksError, match='no answer from service /list_links within'):

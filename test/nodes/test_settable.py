@@ -264,13 +264,13 @@ def test_what_is_set_before_configuring_is_what_is_configured(make):
     ('camera_encoder', {'cameras': ['a', 'b'], 'image_topic': 'image'}, ['image_topic', '{camera}']),
     ('camera_encoder', {'cameras': ['a', 'b'], 'camera_info_topic': 'info'},
      ['camera_info_topic', '{camera}']),
-    ('camera_encoder', {'image_topic': '{camera}/my image'}, ['image_topic', 'no name of a topic']),
-    ('camera_encoder', {'cameras': ['the front']}, ['image_topic of the front', 'no name of a topic']),
+    ('camera_encoder', {'image_topic': '{camera}/my image'}, ['image_topic', 'not a topic name']),
+    ('camera_encoder', {'cameras': ['the front']}, ['image_topic of the front', 'not a topic name']),
     ('camera_encoder', {'health.luminance': [40., 40.]}, ['health.luminance', 'two different numbers']),
     ('camera_encoder', {'health.luminance': [40.]}, ['health.luminance', 'two different numbers']),
     ('lidar_encoder', {'encoder.sectors': 18}, ['encoder.sectors is 18', 'multiple of 4']),
     ('lidar_encoder', {'encoder.fov_up': -40.}, ['encoder.fov_up is -40.0', 'fov_down']),
-    ('lidar_encoder', {'topic': 'the points'}, ['topic', 'no name of a topic']),
+    ('lidar_encoder', {'topic': 'the points'}, ['topic', 'not a topic name']),
     ('radar_encoder', {'radars': ['a', 'b'], 'topic': 'points'}, ['radars', '{radar}']),
     ('radar_encoder', {'health.usable': [.5, .5]}, ['health.usable', 'two different numbers']),
 ])
@@ -298,7 +298,7 @@ def test_values_that_go_together_only_with_each_other_are_taken_at_once(make, na
     ('fusion', {'quality_low': .9, 'queue_size': 0}, ['quality_low is 0.9', 'queue_size is 0']),
     ('camera_encoder', {'encoder.nominal_yaws': [1.], 'cameras': ['a', 'b'], 'image_topic': 'image'},
      ['encoder.nominal_yaws has 1', '{camera}']),
-    ('adaptation', {'labelled_topic': 'my labels'}, ['labelled_topic', 'no name of a topic']),
+    ('adaptation', {'labelled_topic': 'my labels'}, ['labelled_topic', 'not a topic name']),
 ])
 def test_every_problem_is_named_at_the_start_before_anything_is_loaded(make, name, given, words):
     with pytest.raises(ConfigurationError) as caught:

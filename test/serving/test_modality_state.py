@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.serving.modality_state import BEGINNINGS, SECOND, State, SteadyState, TokenStream, WatchLimits
+from mpnp_ros.serving.modality_state import BEGINNINGS, State, SteadyState, TokenStream, WatchLimits
+from mpnp_ros.tokens import SECOND
 
 SEEN = [state for state in State if state is not State.ADAPTING]
 LIMITS = WatchLimits(degrade_after=1., recover_after=3.)

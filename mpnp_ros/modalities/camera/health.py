@@ -25,7 +25,6 @@ from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.camera.images import CameraFrame, CameraView, ImageFile, Picture, decode
 from mpnp_ros.modalities.health import (
     SCALE,
-    SECOND,
     Attendance,
     Health,
     HealthFinding,
@@ -35,6 +34,7 @@ from mpnp_ros.modalities.health import (
     worst,
 )
 from mpnp_ros.options import option
+from mpnp_ros.tokens import SECOND
 
 WIDTH = 96
 SAMPLED = 8

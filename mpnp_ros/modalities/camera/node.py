@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 from rclpy.event_handler import SubscriptionEventCallbacks
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from mpnp_ros.conversions.camera_info import Calibration, calibration, is_rectified_topic
 from mpnp_ros.conversions.images import to_image_file, to_rgb
+from mpnp_ros.endpoints import LATCHED, qos_profile
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.camera.calibration import facing, image_size, nominal_yaw, optical_rotation
 from mpnp_ros.modalities.camera.config import CameraConfig
@@ -233,8 +234,7 @@ class CameraNode(SynchronizedEncoder):
                 self._latched.add(camera)
                 self._subscriptions_made.append(self.create_subscription(
                     CameraInfo, self._info_topics[camera], partial(self._info_callback(camera), topic),
-                    QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL),
-                    callback_group=self.inputs_group,
+                    qos_profile(LATCHED), callback_group=self.inputs_group,
                     event_callbacks=SubscriptionEventCallbacks(incompatible_qos=lambda event: None)))
             left = mounts.patience()
             if left <= 0:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from sensor_msgs.msg import PointCloud2
@@ -12,7 +13,7 @@ from mpnp_ros.errors import PointCloudError
 from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.frames import FIELDS, SOUND, RadarFrame, RadarScan, radar_scan
 from mpnp_ros.modalities.radar.health import RadarLimits
-from mpnp_ros.nodes.discovery import CLOUD, FoundSensors, Topic, find_radars, matching, sensor_name
+from mpnp_ros.nodes.discovery import CLOUD, FoundSensors, Topic, find_clouds, matching, sensor_name
 from mpnp_ros.nodes.encoder_node import EncoderOptions, Input
 from mpnp_ros.nodes.synchronized_encoder import (
     SynchronizedEncoder,
@@ -63,7 +64,7 @@ class RadarNode(SynchronizedEncoder):
         super().__init__()
         self._topics: dict[str, str] = {}
         self._found = FoundSensors(
-            self, 'radars', 'topic', (CLOUD,), kin='radar', find=find_radars, same=str,
+            self, 'radars', 'topic', (CLOUD,), kin='radar', find=partial(find_clouds, 'radar'), same=str,
             read=lambda radar: self.join(radar.name, PointCloud2, radar.topic),
             leave=lambda radar: self.leave(radar.name))
 
@@ -100,7 +101,7 @@ class RadarNode(SynchronizedEncoder):
 
     def readable(self, graph: Sequence[Topic]) -> list[str]:
         """Return the topics of radars."""
-        return [radar.topic for radar in find_radars(graph)]
+        return [radar.topic for radar in find_clouds('radar', graph)]
 
     def part(self, item: Input) -> RadarScan:
         """Return the scan with its mounting.

@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mpnp_ros.modalities.health import SECOND, Health
+from mpnp_ros.modalities.health import Health
 from mpnp_ros.modalities.radar.frames import RadarFrame, RadarScan
 from mpnp_ros.modalities.radar.health import RadarLimits
 from mpnp_ros.modalities.registry import create_judge
+from mpnp_ros.tokens import SECOND
 
 
 def scan(count=40, nearest=3., farthest=90., name='front', stamp_ns=0):

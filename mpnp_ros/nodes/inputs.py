@@ -1,6 +1,7 @@
-"""Check once a second for missing messages, lost messages and wrong stamps, and name the cause.
+"""Inputs of an encoder node: subscriptions that adapt to their publishers, and a watch over them.
 
-The sources are the ROS graph, the events of the middleware and the stamps.  A lasting problem is a condition:
+The watch checks once a second for missing messages, lost messages and wrong stamps, and names the cause.
+Its sources are the ROS graph, the events of the middleware and the stamps.  A lasting problem is a condition:
 it is on ``/diagnostics`` while it lasts, and in the log when it starts or changes.
 """
 from __future__ import annotations
@@ -8,26 +9,161 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.qos import QoSCompatibility, QoSPolicyKind, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from mpnp_ros.errors import MpnpError
-from mpnp_ros.nodes.adapted_subscription import AdaptedSubscription
 from mpnp_ros.nodes.diagnostics import Concerns
-from mpnp_ros.nodes.discovery import Topic, similar
+from mpnp_ros.nodes.discovery import Topic, known_sensors, similar
 from mpnp_ros.transport import PROFILE_VARIABLES, profile_file
 
 if TYPE_CHECKING:
+    from rclpy.callback_groups import CallbackGroup
     from rclpy.node import Node
+    from rclpy.topic_endpoint_info import TopicEndpointInfo
 
+WINDOW = 10
+"""Calls of :meth:`AdaptedSubscription.look`, one a second, over which losses are counted."""
+RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
+_OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY)
 LOST = 0.05
 """Share of lost messages above which losses are reported."""
-_SENSORS = re.compile(r'sensor_msgs/msg/(Image|Compressed|Camera|Point|Laser|MultiEcho)|Packet|livox|lidar|'
-                      r'velodyne|ouster|radar|Radar|Image')
+_SENSOR_TYPES = re.compile(r'sensor_msgs/msg/(Image|Compressed|Camera|Point|Laser|MultiEcho)|Packet|livox|'
+                           r'velodyne|ouster|Image')
+"""Messages of sensors, beside those whose type names a sensor of this package."""
 AHEAD = 1.0
 """Seconds by which stamps may be ahead of the clock."""
 STANDSTILL = 5.0
 """Seconds after which constant simulated time is reported."""
+
+
+class AdaptedSubscription:
+    """A subscription with the reliability that its publishers offer.
+
+    Best effort is compatible with every publisher, but it loses most large messages of a publisher that runs
+    without the Fast DDS profile (transport.py): 124 of 150 raw images of 640 x 480 at 15 Hz, where the same
+    subscription with reliable loses none.  So the subscription is reliable while all publishers of the topic
+    are.
+
+    Every method is called in the callback group, or alone.
+    callback: called with each message.  lost: called with the number of messages the middleware lost.
+    topic: resolved name.  kind: class of the messages.  publishers: as of the last :meth:`look`.
+    While one subscription takes the place of another both live for a second, so that no message is lost
+    between them; a message that both receive counts once.
+    """
+
+    def __init__(self, node: Node, kind: type, topic: str, callback: Callable[[Any], None], *, depth: int,
+                 group: CallbackGroup, lost: Callable[[int], None]) -> None:
+        self.topic, self.kind = node.resolve_topic_name(topic), kind
+        self.publishers: list[TopicEndpointInfo] = []
+        self._node, self._given, self._callback = node, topic, callback
+        self._depth, self._group, self._lost = depth, group, lost
+        prefix = f'qos_overrides.{self.topic}.subscription.'
+        self._overridden = {policy for policy in _OVERRIDABLE if f'{prefix}{policy.name.lower()}'
+                            in node._parameter_overrides}  # rclpy has no public way to see what was given
+        self._received = self._missed = 0
+        self._history: deque[tuple[float, int, int]] = deque(maxlen=WINDOW + 1)
+        self._heard: dict[Any, set[tuple[int, int]]] = {}
+        self._retired: Any = None
+        self.publishers = self._offers()
+        self.reliable = self._all_reliable()
+        self._subscription = self._subscribe()
+
+    @property
+    def type_name(self) -> str:
+        """Type of the messages, such as ``sensor_msgs/msg/Image``."""
+        return '/'.join((self.kind.__module__.split('.')[0], 'msg', self.kind.__name__))
+
+    def look(self) -> None:
+        """Look up the current publishers, adapt to them, and end a replaced subscription."""
+        self._history.append((time.monotonic(), self._received, self._missed))
+        if self._retired is not None:
+            self._node.destroy_subscription(self._retired)
+            self._retired = None
+            self._heard.clear()
+        if self._subscription is None:
+            self._subscription = self._subscribe()
+        self._adapt()
+
+    def losses(self) -> tuple[int, int, float]:
+        """Return (lost messages, all messages, seconds) of the last seconds."""
+        if len(self._history) < 2:
+            return 0, 0, 0.
+        (since, received, missed), (now, all_received, all_missed) = self._history[0], self._history[-1]
+        return all_missed - missed, all_received + all_missed - received - missed, now - since
+
+    def others(self) -> list[TopicEndpointInfo]:
+        """Return the publishers whose messages are of another type."""
+        return [info for info in self.publishers if info.topic_type != self.type_name]
+
+    def incompatible(self) -> list[tuple[TopicEndpointInfo, str]]:
+        """Return the publishers with an incompatible offer, with the reason."""
+        found = []
+        for info in self.publishers if self._subscription is not None else ():
+            verdict, reason = qos_check_compatible(info.qos_profile, self._subscription.qos_profile)
+            if info.topic_type == self.type_name and verdict == QoSCompatibility.ERROR:
+                found.append((info, reason.removeprefix('ERROR: ').rstrip(';. ')))
+        return found
+
+    def retype(self, kind: type) -> None:
+        """Read messages of another type from the next :meth:`look` on.
+
+        A process can have only one type on a topic, and the executor may still hold the subscription.
+        """
+        self.kind = kind
+        self.destroy()
+
+    def destroy(self) -> None:
+        """Unsubscribe."""
+        for subscription in (self._retired, self._subscription):
+            if subscription is not None:
+                self._node.destroy_subscription(subscription)
+        self._retired = self._subscription = None
+
+    def _offers(self) -> list[TopicEndpointInfo]:
+        return self._node.get_publishers_info_by_topic(self.topic)
+
+    def _all_reliable(self) -> bool:
+        offers = [info.qos_profile.reliability for info in self.publishers]
+        return bool(offers) and all(offer == RELIABLE for offer in offers)
+
+    def _adapt(self) -> None:
+        self.publishers = self._offers()
+        if self._subscription is not None and self.publishers and self._all_reliable() != self.reliable \
+                and QoSPolicyKind.RELIABILITY not in self._overridden:
+            if self._retired is not None:
+                self._node.destroy_subscription(self._retired)
+            self._retired, self.reliable = self._subscription, self._all_reliable()
+            self._subscription = self._subscribe()
+            self._history.clear()
+
+    def _subscribe(self) -> Any:
+        qos = QoSProfile(depth=self._depth, reliability=RELIABLE if self.reliable else BEST_EFFORT)
+        token = object()
+
+        def take(message: Any) -> None:
+            if self._retired is not None:  # two subscriptions are alive
+                stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
+                if any(stamp in heard for other, heard in self._heard.items() if other is not token):
+                    return
+                self._heard.setdefault(token, set()).add(stamp)
+            self._received += 1
+            self._callback(message)
+
+        def count_lost(event: Any) -> None:
+            self._missed += event.total_count_change
+            self._lost(event.total_count_change)
+
+        events = SubscriptionEventCallbacks(incompatible_qos=lambda event: self._adapt(),
+                                            message_lost=count_lost)
+        return self._node.create_subscription(
+            self.kind, self._given, take, qos, callback_group=self._group, event_callbacks=events,
+            qos_overriding_options=QoSOverridingOptions(self._overridden))
 
 
 class InputWatch:
@@ -109,7 +245,8 @@ class InputWatch:
         """Return the published sensor topics."""
         found = []
         for name, kinds in self._node.get_topic_names_and_types():
-            if any(_SENSORS.search(kind) for kind in kinds):
+            if any(_SENSOR_TYPES.search(kind) or any(sensor in kind.lower() for sensor in known_sensors())
+                   for kind in kinds):
                 offers = self._node.get_publishers_info_by_topic(name)
                 found += [Topic(name, kind) for kind in sorted({info.topic_type for info in offers})]
         return found
@@ -165,7 +302,7 @@ class InputWatch:
                 'publish reliably, or publish compressed images')
 
     def _lasts(self, key: str) -> bool:
-        """Whether the problem was there in the last check too."""
+        """Return whether the problem was there in the last check too."""
         before = key in self._before
         self._before.add(key)
         return before
