@@ -23,7 +23,7 @@ from bench.common.accuracy import percent, right_answers
 from bench.common.program import add_work_options, program_parser
 from bench.common.timing import machine_text
 from bench.study.study import RECIPE, Study, StudyConfig
-from mpnp_ros.cli.logged_processes import own_domain
+from mpnp_ros.cli.node_processes import own_domain
 from mpnp_ros.cli.session import ros_session
 from mpnp_ros.files import write_file
 from mpnp_ros.methods.link_files import load_link

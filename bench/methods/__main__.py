@@ -26,7 +26,7 @@ from bench.methods.page import results_table, write_report
 from bench.methods.plan import BLIND, MethodsConfig, Run
 from bench.methods.report import MethodsReport
 from bench.study.study import RECIPE, Study, StudyConfig
-from mpnp_ros.cli.interruption import CANCELLED, interruptible
+from mpnp_ros.cli.signals import CANCELLED, interruptible
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.training.recipe import counting_options

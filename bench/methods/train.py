@@ -22,7 +22,7 @@ from bench.common.accuracy import right_answers
 from bench.common.jobs import RESULT
 from bench.methods.data import BenchData, distinct_frames
 from bench.methods.plan import Run
-from mpnp_ros.cli.interruption import CANCELLED, interruptible
+from mpnp_ros.cli.signals import CANCELLED, interruptible
 from mpnp_ros.errors import BudgetError, MpnpError
 from mpnp_ros.files import write_file
 from mpnp_ros.llm.language_model import LanguageModel
