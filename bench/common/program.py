@@ -19,9 +19,9 @@ def program_parser(name: str, description: str) -> argparse.ArgumentParser:
 
 
 def add_work_options(parser: argparse.ArgumentParser, kept: str, written: str, study: bool = True) -> None:
-    """Add --study, --work, --output and --seeds of a program that keeps what is finished.
+    """Add --study, --work, --output and --seeds of a program that keeps finished work.
 
-    kept: what the work folder keeps.  written: files of the output folder.  study: whether the program
+    kept: content of the work folder.  written: files of the output folder.  study: whether the program
     starts from a study.
     """
     if study:

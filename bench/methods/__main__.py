@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
-    """Train and time what is missing, then report; stops between two polls of the jobs."""
+    """Run the missing trainings and timings, then report; stops between two polls of the jobs."""
     config = MethodsConfig.load(options.config or CONFIG)
     study = study_of(config, options)
     data = prepare_data(study, config, options.work / 'data')

@@ -297,7 +297,7 @@ class MpnpStep(Step):
                                   self._prefix(tokens, texts), self.cached(len(texts)))
 
     def _prefix(self, tokens: Tokens, texts: torch.Tensor) -> Prefix:
-        """The prefix; what it is made from is freed before the blocks run, and so not counted as memory."""
+        """The prefix; its inputs are freed before the blocks run, so they are not part of the peak."""
         asked = QuestionStates({self.first: texts[:, :self.prompt]},
                                torch.ones(len(texts), self.prompt, dtype=torch.bool))
         batches = {name: TokenBatch(values, values[..., 0]) for name, values in tokens.items()}

@@ -116,7 +116,7 @@ class BarView(View):
         self._progress.stop()
 
     def update(self, feedback: Any) -> None:
-        """Draw it anew; without a number of steps the bar only moves."""
+        """Update the bar; without a number of steps it only moves."""
         self._progress.update(self._task, description=feedback.stage, completed=feedback.step,
                               total=feedback.steps or None, figures=figures(feedback))
 

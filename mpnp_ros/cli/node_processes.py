@@ -169,12 +169,12 @@ def system_processes(modalities: Sequence[str], placement: Placement,
 
 
 def default_modalities() -> list[str]:
-    """Return the sensors whose nodes are started unless others are asked for."""
+    """Return the sensors of the nodes that start by default."""
     return [name for name, sensor in sensors().items() if sensor.node and sensor.start_by_default]
 
 
 def node_program(node: str) -> list[str]:
-    """Return what `python -m` runs as a node: a module, and for an encoder node its sensor.
+    """Return the arguments of `python -m` for a node: a module, and for an encoder node its sensor.
 
     Raises ConfigurationError, naming the nodes there are, for another name, or where the simulator is absent.
     """

@@ -32,7 +32,7 @@ def ros_session(namespace: str = '', remaps: Sequence[str] = ()) -> Iterator[Nod
 
 @contextmanager
 def connected(command: str, namespace: str, timeout: float) -> Iterator[Robot]:
-    """Yield the robot in a namespace; what it waits for is printed on stderr."""
+    """Yield the robot in a namespace; waiting is reported on stderr."""
     from mpnp_ros.client.robot import Robot
 
     def say(text: str) -> None:

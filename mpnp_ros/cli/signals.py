@@ -102,7 +102,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
 
 def end_encoding(cancelled: Callable[[], bool], done: int, of: int) -> None:
-    """Stop between two cached key frames if requested, and print what is kept."""
+    """Stop between two cached key frames if requested, and print how many are kept."""
     if cancelled():
         print(f'stopped; {done} of {of} key frames are kept in the cache, the same command resumes',
               file=sys.stderr)
