@@ -9,7 +9,6 @@ many steps.  Both answer the same questions about held-out scenes with every set
 """
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,9 @@ from statistics import fmean
 
 import torch
 
+from bench.common.jobs import kept
+from bench.common.page import markdown_table
+from bench.common.program import add_work_options, program_parser
 from mpnp_ros.adaptation.job_prepare import OF_THE_MODALITY
 from mpnp_ros.files import write_file
 from mpnp_ros.llm.question_files import QuestionFiles
@@ -45,14 +47,17 @@ TRAIN, TEST = range(60_000, 60_032), range(61_000, 61_016)
 SCOPE = Scope(max_distance=30., min_points=5, anchors=False)
 OF_EACH_TYPE = {'train': 2400, 'test': 250}
 STEPS = 200
+SEEDS = (0, 1, 2)
 SETS = [part for count in (1, 2, 3) for part in combinations(SENSORS, count)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all seeds, write the figures and print a table."""
-    options = _parser().parse_args(arguments)
+    parser = program_parser('continual', __doc__)
+    add_work_options(parser, 'scenes and finished seeds', 'continual.json')
+    options = parser.parse_args(arguments)
     bench = Continual(options.study, options.work)
-    results = {str(seed): bench.run(seed) for seed in options.seeds}
+    results = {str(seed): bench.run(seed) for seed in options.seeds or SEEDS}
     write_file(options.output / 'continual.json', json.dumps(results, indent=1).encode())
     print(table(results))
     return 0
@@ -70,29 +75,19 @@ class Continual:
 
     def run(self, seed: int) -> dict[str, dict[str, float]]:
         """Accuracy in percent by way of training (in a row, jointly) and set of modalities."""
-        path = self.work / f'seed-{seed}.json'
-        if not path.is_file():
-            links = LinkStore(self.study / 'links' / f'seed-{seed}')
-            start = load_link(links.latest('camera').path, lm=self.lm)
-            one_by_one, jointly = self._one_by_one(start, seed), self._jointly(start, seed)
-            write_file(path, json.dumps({
-                'in a row': self._percent(one_by_one), 'jointly': self._percent(jointly)}).encode())
-        return json.loads(path.read_bytes())
+        return kept(self.work / f'seed-{seed}.json', lambda: self._train_both(seed))
 
-    def _one_by_one(self, start: Link, seed: int) -> Method:
-        """Train LiDAR links, then radar links."""
-        method = self._method(start, ())
+    def _train_both(self, seed: int) -> dict[str, dict[str, float]]:
+        links = LinkStore(self.study / 'links' / f'seed-{seed}')
+        start = load_link(links.latest('camera').path, lm=self.lm)
+        in_a_row = self._method(start, ())
         for name in ADDED:
-            method.plug(self._new(method, name, start, seed))
-            seen = self.train.only(method.links())
-            Trainer(method, self._config(seed, STEPS), self._read(method), [name]).fit(seen)
-        return method
-
-    def _jointly(self, start: Link, seed: int) -> Method:
-        """Train the links of all three modalities together."""
-        method = self._method(start, ADDED, seed)
-        Trainer(method, self._config(seed, STEPS * len(ADDED)), self._read(method)).fit(self.train)
-        return method
+            in_a_row.plug(self._new(in_a_row, name, start, seed))
+            seen = self.train.only(in_a_row.links())
+            Trainer(in_a_row, self._config(seed, STEPS), self._read(in_a_row), [name]).fit(seen)
+        jointly = self._method(start, ADDED, seed)
+        Trainer(jointly, self._config(seed, STEPS * len(ADDED)), self._read(jointly)).fit(self.train)
+        return {'in a row': self._percent(in_a_row), 'jointly': self._percent(jointly)}
 
     def _method(self, start: Link, more: Sequence[str], seed: int = 0) -> Method:
         method = create_method('mpnp', self.lm)
@@ -140,22 +135,12 @@ def _options(link: Link) -> dict[str, object]:
 
 def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """Means over seeds as a Markdown table."""
-    lines = ['| plugged | in a row | jointly | difference |', '|---|---|---|---|']
+    rows = []
     for part in next(iter(results.values()))['jointly']:
         row, joint = (fmean(result[way][part] for result in results.values())
                       for way in ('in a row', 'jointly'))
-        lines.append(f'| {part.replace("+", " + ")} | {row:.1f} | {joint:.1f} | {row - joint:+.1f} |')
-    return '\n'.join(lines)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--study', type=Path, required=True, help='work folder of bench.study')
-    parser.add_argument('--work', type=Path, required=True, help='folder of scenes and results')
-    parser.add_argument('--output', type=Path, default=Path('docs/results'))
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    return parser
+        rows.append((part.replace('+', ' + '), f'{row:.1f}', f'{joint:.1f}', f'{row - joint:+.1f}'))
+    return markdown_table(('plugged', 'in a row', 'jointly', 'difference'), rows)
 
 
 if __name__ == '__main__':

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.common.program import program_parser
 from bench.study.rule import parse_question, rule_answer
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
@@ -58,8 +59,7 @@ Rows = dict[str, dict[str, float]]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the figures; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program_parser('counting', __doc__)
     parser.add_argument('--links', type=Path, required=True, help='folder of links to true objects')
     parser.add_argument('--root', type=Path, help='nuScenes root with annotations')
     parser.add_argument('--own-words', type=Path, metavar='FILE',
@@ -186,7 +186,7 @@ def words_of_people(method: Method, own_words: Path | None, beyond: Path | None,
                           float(reach) if reach else None)
         by_answer = defaultdict(list)
         for frame in frames:
-            if _asks_of_one(meaning, frame) and (len(frame.distance) or not reach):
+            if _is_definite(meaning, frame) and (len(frame.distance) or not reach):
                 by_answer[rule_answer(meaning, frame, CHANNELS)].append(frame)
         asked = method.prepare(text, ANSWERS)
         for answer in rng.choices(sorted(by_answer), k=6):
@@ -206,7 +206,7 @@ def _lines(path: Path | None) -> list[str]:
     return [line for line in path.read_text('utf-8').splitlines() if line[:1] != '#'] if path else []
 
 
-def _asks_of_one(meaning: Meaning, frame: ModalityTokens) -> bool:
+def _is_definite(meaning: Meaning, frame: ModalityTokens) -> bool:
     """Whether the "the ..." of a question is exactly one thing in a frame."""
     alone = Meaning('count', meaning.thing, meaning.direction, reach=meaning.reach)
     if meaning.type not in ('exist', 'count') and rule_answer(alone, frame, CHANNELS) != '1':

@@ -10,8 +10,6 @@ possible, an upper bound.  All answers are about other streets and use the langu
 """
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import random
 import sys
@@ -24,6 +22,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bench.common.accuracy import percent, right_answers
+from bench.common.figures import BLUE, FAINT, GREEN, INK, LIGHT, SKY, new_figure, save_png
+from bench.common.page import markdown_table, write_page
+from bench.common.program import program_parser
 from bench.study.rule import rule_answer
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
@@ -36,7 +38,7 @@ from mpnp_ros.questions.generator import Scope
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.calibration import fit_worth
-from mpnp_ros.training.dataset import Example, TokenDataset
+from mpnp_ros.training.dataset import TokenDataset
 from mpnp_ros.training.evaluation import answers_of, majority_answers
 from mpnp_ros.training.key_frames import question_dataset, turn_tokens
 from mpnp_ros.training.trainer import Trainer, TrainerConfig
@@ -50,6 +52,23 @@ CATEGORY = np.array([category for category, _ in CHANNELS])
 HEADING = 15.0
 QUESTIONS, TESTED, ENDLESS = 300, 200, 1000
 """Labelled questions; questions per type in the test; questions per type of offline training."""
+
+HEADS = ('damage', 'sound', 'damaged', 'rule', 'labelled', 'label-free', 'offline', 'recovered, labelled',
+         'label-free', 'labelled, s', 'label-free, s')
+PAGE = """# Damaged sensors: accuracy recovered by adaptation
+
+Output of `python -m bench.damaged_sensors --page docs/results/damaged_sensors.md`, on 2 cores without a GPU.
+
+{table}
+
+Right answers in percent; the most frequent answer of each text gives {majority:.1f}.
+Labelled: {questions} questions with true answers.  Label-free: no questions, only moments
+in which a trusted sensor looks at the same place.  Offline: unlimited questions on the same
+streets.  Rule: a fixed rule on the damaged tokens.  All answers are about other streets and
+use the language model.
+
+![damaged sensors]({picture})
+"""
 
 Damage = Callable[[ModalityTokens, random.Random], ModalityTokens]
 
@@ -111,8 +130,7 @@ class DamageRow:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the page; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program_parser('damaged_sensors', __doc__)
     parser.add_argument('--links', type=Path, required=True, help='folder of links to true objects')
     parser.add_argument('--page', type=Path, help='Markdown page; figures and picture are written beside it')
     given = parser.parse_args(arguments)
@@ -123,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows.append(measuring.row(name, damage))
         print(rows[-1], flush=True)
     if given.page:
-        write_page(given.page, rows, measuring.majority)
+        write_report(given.page, rows, measuring.majority)
     return 0
 
 
@@ -139,15 +157,19 @@ class Measuring:
         self.lived, self.test = self._asked(LIVED, 5, ENDLESS), self._asked(ELSEWHERE, 1, TESTED)
         picked = random.Random(0).sample(self.lived.examples, QUESTIONS)
         self.labelled = replace(self.lived, examples=tuple(picked))
-        self.majority = _right(self.test.examples, majority_answers(self.lived.examples, self.test.examples))
+        self.majority = percent(right_answers(
+            self.test.examples, majority_answers(self.lived.examples, self.test.examples)))
         self.sound = self._accuracy(self.test)
 
     def row(self, name: str, damage: Damage) -> DamageRow:
         """Measure one damage."""
-        lived, labelled, test = (_changed(data, damage) for data in (self.lived, self.labelled, self.test))
-        rule = _right(test.examples, [
+        lived, labelled, test = (
+            replace(data, frames={key: {OBJECTS: damage(frame[OBJECTS], random.Random(key))}
+                                  for key, frame in data.frames.items()})
+            for data in (self.lived, self.labelled, self.test))
+        rule = percent(right_answers(test.examples, [
             rule_answer(example.question, test.frames[example.frame][OBJECTS], CHANNELS)
-            for example in test.examples])
+            for example in test.examples]))
         results, seconds = {}, {}
         for way, adapt in (('damaged', lambda: None), ('labelled', partial(self._learn, labelled, 120)),
                            ('label_free', partial(self._compare, lived)),
@@ -159,7 +181,7 @@ class Measuring:
             results[way] = self._accuracy(test)
         self.link.worth.load_state_dict(Worth(self.link.config.channels).state_dict())
         return DamageRow(name, self.sound, rule=rule, labelled_seconds=seconds['labelled'],
-                   label_free_seconds=seconds['label_free'], **results)
+                         label_free_seconds=seconds['label_free'], **results)
 
     def _learn(self, data: TokenDataset, steps: int) -> None:
         config = TrainerConfig(steps=steps, batch=64, part='worth', warm_up=5, modality_dropout=0.)
@@ -174,8 +196,8 @@ class Measuring:
             fit_worth(self.link.worth, self.link.counts_of(seen), self.link.counts_of(trusted))
 
     def _accuracy(self, data: TokenDataset) -> float:
-        return _right(data.examples, answers_of(self.method, data.examples, self.book,
-                                                lambda example: data.frames[example.frame]))
+        return percent(right_answers(data.examples, answers_of(
+            self.method, data.examples, self.book, lambda example: data.frames[example.frame])))
 
     def _asked(self, scenes: range, turns: int, of_each_type: int) -> TokenDataset:
         frames = object_key_frames(scenes, 8, 3., progress=False)
@@ -185,59 +207,35 @@ class Measuring:
                                      for key, frame in data.frames.items()})
 
 
-def _changed(data: TokenDataset, damage: Damage) -> TokenDataset:
-    return replace(data, frames={key: {OBJECTS: damage(frame[OBJECTS], random.Random(key))}
-                                 for key, frame in data.frames.items()})
-
-
-def _right(examples: Sequence[Example], answers: Sequence[str | None]) -> float:
-    return 100 * float(np.mean([answer == example.answer
-                                for example, answer in zip(examples, answers, strict=True)]))
-
-
-def write_page(page: Path, rows: Sequence[DamageRow], majority: float) -> None:
-    """Write the page, its figures as JSON and its picture."""
-    lines = ['# Damaged sensors: accuracy recovered by adaptation', '',
-             'Output of `python -m bench.damaged_sensors --page docs/results/damaged_sensors.md`, '
-             'on 2 cores without a GPU.', '',
-             '| damage | sound | damaged | rule | labelled | label-free | offline | recovered, labelled | '
-             'label-free | labelled, s | label-free, s |', '|' + '---|' * 11]
-    lines += [f'| {row.damage} | {row.sound:.1f} | {row.damaged:.1f} | {row.rule:.1f} | {row.labelled:.1f} | '
-              f'{row.label_free:.1f} | {row.offline:.1f} | {row.given_back(row.labelled)} | '
-              f'{row.given_back(row.label_free)} | {row.labelled_seconds:.0f} | '
-              f'{row.label_free_seconds:.1f} |' for row in rows]
-    lines += ['', f'Right answers in percent; the most frequent answer of each text gives {majority:.1f}.',
-              f'Labelled: {QUESTIONS} questions with true answers.  Label-free: no questions, only moments',
-              'in which a trusted sensor looks at the same place.  Offline: unlimited questions on the same',
-              'streets.  Rule: a fixed rule on the damaged tokens.  All answers are about other streets and',
-              'use the language model.', '',
-              f'![damaged sensors]({page.with_suffix(".png").name})', '']
-    page.write_text('\n'.join(lines), encoding='utf-8')
-    page.with_suffix('.json').write_text(json.dumps([asdict(row) for row in rows], indent=1) + '\n')
-    draw(page.with_suffix('.png'), rows)
+def write_report(page: Path, rows: Sequence[DamageRow], majority: float) -> Path:
+    """Write the page, its figures as JSON and its picture; returns the path of the page."""
+    table = markdown_table(HEADS, [
+        (row.damage, *(f'{accuracy:.1f}' for accuracy in (
+            row.sound, row.damaged, row.rule, row.labelled, row.label_free, row.offline)),
+         row.given_back(row.labelled), row.given_back(row.label_free), f'{row.labelled_seconds:.0f}',
+         f'{row.label_free_seconds:.1f}') for row in rows])
+    text = PAGE.format(table=table, majority=majority, questions=QUESTIONS,
+                       picture=page.with_suffix('.png').name)
+    return write_page(page, text, [asdict(row) for row in rows], lambda path: draw(path, rows))
 
 
 def draw(path: Path, rows: Sequence[DamageRow]) -> None:
     """Draw the accuracies of every damage: damaged, label-free, labelled, offline."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.5), dpi=110, facecolor='white')
+    figure = new_figure(11, 4.5)
     axes = figure.subplots()
-    ways = (('damaged', '#d0d7de'), ('label_free', '#54aeff'), ('labelled', '#0969da'),
-            ('offline', '#1a7f37'))
-    for place, (way, colour) in enumerate(ways):
+    ways = {'damaged': LIGHT, 'label_free': SKY, 'labelled': BLUE, 'offline': GREEN}
+    for place, (way, colour) in enumerate(ways.items()):
         bars = axes.bar(np.arange(len(rows)) + (place - 1.5) * .2, [getattr(row, way) for row in rows], .19,
                         color=colour, label=way.replace('_', '-'))
-        axes.bar_label(bars, fmt='%.0f', fontsize=8, color='#1f2328')
-    axes.axhline(rows[0].sound, color='#8c959f', ls='--', lw=1, label='sound sensor')
+        axes.bar_label(bars, fmt='%.0f', fontsize=8, color=INK)
+    axes.axhline(rows[0].sound, color=FAINT, ls='--', lw=1, label='sound sensor')
     axes.set_xticks(range(len(rows)), [row.damage for row in rows])
     axes.set_ylabel('percent right, other streets')
     axes.set_ylim(min(row.damaged for row in rows) - 10, 105)
     axes.spines[['top', 'right']].set_visible(False)
     axes.legend(loc='upper center', ncols=5, frameon=False, fontsize=9)
     figure.tight_layout()
-    FigureCanvasAgg(figure).print_png(path)
+    save_png(figure, path)
 
 
 if __name__ == '__main__':

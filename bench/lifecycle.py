@@ -8,7 +8,6 @@ regularly.  The exit code is 1 if a transition fails, a node logs an error, or m
 """
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import subprocess
@@ -23,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from bench.common.jobs import status
+from bench.common.program import program_parser
 
 NAMESPACE = '/lifecycle'
 CYCLE = ('configure', 'activate', 'deactivate', 'cleanup')
@@ -42,8 +44,8 @@ class NodeLoad:
     @classmethod
     def of(cls, pid: int) -> NodeLoad:
         """The current load of a process."""
-        lines = dict(line.split(':', 1) for line in Path(f'/proc/{pid}/status').read_text().splitlines())
-        return cls(int(lines['VmRSS'].split()[0]) / 1024, int(lines['Threads']),
+        fields = status(pid)
+        return cls(int(fields['VmRSS'].split()[0]) / 1024, int(fields['Threads']),
                    len(os.listdir(f'/proc/{pid}/fd')))
 
 
@@ -104,19 +106,20 @@ class SensorPublishers:
     """Publishes all inputs of a node at 10 Hz, from construction until :meth:`close`."""
 
     def __init__(self, node: Any, kind: str) -> None:
-        self._publish = getattr(self, f'_for_{kind}')(node)
+        publish = getattr(self, f'_for_{kind}')(node)
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+
+        def run() -> None:
+            while not self._closed.wait(DATA_PERIOD):
+                publish(time.time_ns())
+
+        self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop publishing."""
         self._closed.set()
         self._thread.join()
-
-    def _run(self) -> None:
-        while not self._closed.wait(DATA_PERIOD):
-            self._publish(time.time_ns())
 
     def _for_camera_encoder(self, node: Any) -> Callable[[int], None]:
         from PIL import Image as Picture
@@ -249,7 +252,7 @@ def run(kind: str, parameters: Mapping[str, object], cycles: int,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = program_parser('lifecycle', __doc__)
     parser.add_argument('nodes', nargs='*', default=NODES, metavar='NODE', help=f'of {", ".join(NODES)}')
     parser.add_argument('--cycles', type=int, default=100, help='cycles per node (default: %(default)s)')
     parser.add_argument('--most', type=float, default=5.,

@@ -13,29 +13,30 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bench.methods.answering import FOLDED, ROUNDS, UNFOLDED, WARM_UP, Answering
+from bench.common.page import RESULTS
+from bench.common.program import exit_code, program_parser
+from bench.common.timing import Summary, machine, take_turns
+from bench.methods.answering import FOLDED, ROUNDS, UNFOLDED, WARM_UP, Answering, largest_difference
 from bench.methods.data import BenchData
 from bench.methods.plan import Run
-from bench.methods.run import LINK
-from bench.timing import Summary, machine, take_turns
-from mpnp_ros.errors import DatasetError, MpnpError
+from bench.methods.train import LINK
+from mpnp_ros.errors import DatasetError
 from mpnp_ros.files import write_file
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.eas.method import Eas, EasConfig, EasLink
-from mpnp_ros.methods.eas.redundancy import SkipProfile, recommended_count
+from mpnp_ros.methods.eas.redundancy import recommended_count
 from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.mma import MmaConfig, MmaLink
 from mpnp_ros.training.batches import PreparedQuestions
-from mpnp_ros.training.dataset import Example, TokenDataset
-from mpnp_ros.training.evaluation import Share
+from mpnp_ros.training.dataset import TokenDataset
 
 TRAINED = 'mma'
 WHOLE = 'all attentions'
@@ -45,48 +46,60 @@ FEW = 60
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write skipping.json; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    torch.set_num_threads(1)
-    try:
-        result = measure(options)
-    except MpnpError as error:
-        print(f'skipping: {error}', file=sys.stderr)
-        return 1
-    write_file(options.output / 'skipping.json', (json.dumps(result, indent=1) + '\n').encode())
-    print(json.dumps(result, indent=1))
-    return 0
+    parser = program_parser('skipping', __doc__)
+    parser.add_argument('--work', type=Path, required=True, help='work folder of bench.methods')
+    parser.add_argument('--output', type=Path, default=RESULTS, help='folder for skipping.json')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--count', type=int, default=6, help='number of attentions to try')
+    parser.add_argument('--questions', type=int, default=48, help='questions used to choose blocks')
+    parser.add_argument('--judged', type=int, default=600,
+                        help='held-out questions used to choose the number of skipped attentions')
+    parser.add_argument('--tolerance', type=float, default=.01, help='allowed loss of probability')
+    options = parser.parse_args(arguments)
+
+    def run() -> None:
+        torch.set_num_threads(1)
+        text = json.dumps(measure(options), indent=1)
+        write_file(options.output / 'skipping.json', (text + '\n').encode())
+        print(text)
+
+    return exit_code('skipping', run)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """The recommended number and its results.  Raises DatasetError if there are no trained adapters."""
-    folder = _trained(options.work, options.seed)
+    folders = sorted((options.work / 'runs').glob(f'{TRAINED}-{options.seed}-*'))
+    folder = next((folder for folder in folders if (folder / LINK).is_dir()), None)
+    if folder is None:
+        raise DatasetError(f'{options.work} has no {TRAINED} of seed {options.seed}; '
+                           f'run bench.methods --methods {TRAINED} first')
     lm, data = load_language_model(Run.load(folder).language_model), BenchData.load(options.work / 'data')
     trained = load_link(folder / LINK, lm=lm)
     drawn = random.Random(options.seed).sample(data.train.examples, options.questions + options.judged)
-    profile = _profile(lm, trained, data.train, drawn[:options.questions], options.count)
-    judged = _Judged(lm, trained, replace(data.train, examples=tuple(drawn[options.questions:])))
+    choosing, judging = drawn[:options.questions], drawn[options.questions:]
+    method = skipping_method(lm, trained, (), calibration_questions=len(choosing))
+    book = PreparedQuestions(method)
+    profile = method.profile([book[example] for example in choosing],
+                             [data.train.frames[example.frame] for example in choosing], options.count)
+    judged = _Judged(lm, trained, replace(data.train, examples=tuple(judging)))
     count = recommended_count(judged, profile, options.tolerance)
-    answering = {WHOLE: Answering(_method(lm, trained, ()), data.test),
-                 **_forms(lm, trained, profile.first(count), data.test)}
+    skip = profile.first(count)
+    answering = {WHOLE: Answering(skipping_method(lm, trained, ()), data.test),
+                 **forms(lm, trained, skip, data.test)}
     seconds = take_turns({name: method.to_new_frame for name, method in answering.items()}, ROUNDS, WARM_UP)
-    moved = {str(lm.dtype): _difference(answering),
-             str(torch.float32): _exact(folder, data.test, profile.first(count))}
-    right = {name: Share(sum(method.right()), len(data.test.examples)) for name, method in answering.items()}
+    # In float32 the effect of folding itself, on a few questions.
+    exact = load_language_model(Run.load(folder).language_model, dtype='float32')
+    few = replace(data.test, examples=data.test.examples[::max(1, len(data.test.examples) // FEW)])
+    in_float32 = forms(exact, load_link(folder / LINK, lm=exact), skip, few)
+    moved = {str(lm.dtype): largest_difference(answering[FOLDED], answering[UNFOLDED]),
+             str(torch.float32): largest_difference(in_float32[FOLDED], in_float32[UNFOLDED])}
     return {'machine': machine(), 'settings': {'seed': options.seed, 'tolerance': options.tolerance,
                                                'questions': options.questions, 'judged': options.judged},
             'profile': asdict(profile), 'judged': judged.found, 'recommended': count,
-            'right': {name: [share.right, share.n] for name, share in right.items()},
+            'right': {name: [sum(method.right()), len(data.test.examples)]
+                      for name, method in answering.items()},
             'largest difference of probabilities': moved,
             'seconds': {name: asdict(Summary.of(times)) for name, times in seconds.items()}}
-
-
-def _profile(lm: LanguageModel, trained: MmaLink, data: TokenDataset, examples: Sequence[Example],
-             count: int) -> SkipProfile:
-    """The effect of skipping each attention on the answers to some questions."""
-    method = _method(lm, trained, (), calibration_questions=len(examples))
-    book = PreparedQuestions(method)
-    frames = [data.frames[example.frame] for example in examples]
-    return method.profile([book[example] for example in examples], frames, count)
 
 
 class _Judged:
@@ -100,7 +113,7 @@ class _Judged:
         self.found: list[tuple[int, float, int, int]] = []
 
     def __call__(self, skipped: frozenset[int]) -> torch.Tensor:
-        answering = Answering(_method(self._lm, self._trained, sorted(skipped)), self._questions)
+        answering = Answering(skipping_method(self._lm, self._trained, sorted(skipped)), self._questions)
         truth = torch.tensor([probabilities[example.choices.index(example.answer)]
                               for (_, probabilities), example in
                               zip(answering.replies, self._questions.examples, strict=True)])
@@ -108,7 +121,7 @@ class _Judged:
         return truth
 
 
-def _method(lm: LanguageModel, trained: MmaLink, skip: Sequence[int], **options: Any) -> Eas:
+def skipping_method(lm: LanguageModel, trained: MmaLink, skip: Sequence[int], **options: Any) -> Eas:
     """The method with trained adapters, without attention in the blocks `skip`."""
     known = {entry.name: getattr(trained.config, entry.name) for entry in fields(MmaConfig)}
     link = EasLink(EasConfig(**known, skipped=len(skip)))
@@ -124,45 +137,11 @@ def _method(lm: LanguageModel, trained: MmaLink, skip: Sequence[int], **options:
     return method
 
 
-def _forms(lm: LanguageModel, trained: MmaLink, skip: Collection[int],
-           test: TokenDataset) -> dict[str, Answering]:
+def forms(lm: LanguageModel, trained: MmaLink, skip: Collection[int],
+          test: TokenDataset) -> dict[str, Answering]:
     """The method without some attentions, folded and unfolded."""
-    return {form: Answering(_method(lm, trained, sorted(skip), fold=form == FOLDED), test)
+    return {form: Answering(skipping_method(lm, trained, sorted(skip), fold=form == FOLDED), test)
             for form in (FOLDED, UNFOLDED)}
-
-
-def _exact(folder: Path, test: TokenDataset, skip: Collection[int]) -> float:
-    """The largest change of probabilities by folding in float32, on a few questions."""
-    lm = load_language_model(Run.load(folder).language_model, dtype='float32')
-    few = replace(test, examples=test.examples[::max(1, len(test.examples) // FEW)])
-    return _difference(_forms(lm, load_link(folder / LINK, lm=lm), skip, few))
-
-
-def _difference(forms: Mapping[str, Answering]) -> float:
-    return max(abs(first - other) for (_, ours), (_, its) in zip(
-                   forms[FOLDED].replies, forms[UNFOLDED].replies, strict=True)
-               for first, other in zip(ours, its, strict=True))
-
-
-def _trained(work: Path, seed: int) -> Path:
-    for folder in sorted((work / 'runs').glob(f'{TRAINED}-{seed}-*')):
-        if (folder / LINK).is_dir():
-            return folder
-    raise DatasetError(f'{work} has no {TRAINED} of seed {seed}; run bench.methods --methods {TRAINED} first')
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--work', type=Path, required=True, help='work folder of bench.methods')
-    parser.add_argument('--output', type=Path, default=Path('docs/results'), help='folder for skipping.json')
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--count', type=int, default=6, help='number of attentions to try')
-    parser.add_argument('--questions', type=int, default=48, help='questions used to choose blocks')
-    parser.add_argument('--judged', type=int, default=600,
-                        help='held-out questions used to choose the number of skipped attentions')
-    parser.add_argument('--tolerance', type=float, default=.01, help='allowed loss of probability')
-    return parser
 
 
 if __name__ == '__main__':

@@ -8,7 +8,6 @@ traceback, or leaves a process behind.
 """
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import signal
@@ -19,8 +18,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
+from bench.common.jobs import end_marked, status
+from bench.common.program import program_parser
 from mpnp_ros.cli.node_processes import ADAPTATION, FUSION, WORLD, Placement, encoder_nodes, node_process
 
 NODES = (*encoder_nodes().values(), FUSION, ADAPTATION, WORLD)
@@ -57,8 +57,10 @@ def start_and_end(command: Sequence[str], environment: Mapping[str, str], moment
                                env={**os.environ, **environment, MARK: mark, 'PYTHONFAULTHANDLER': '1'},
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     begun = time.monotonic()
-    while not _heeds(process.pid, signal.SIGHUP) and process.poll() is None \
-            and time.monotonic() - begun < HUNG:
+    while process.poll() is None and time.monotonic() - begun < HUNG:
+        with suppress(OSError):
+            if int(status(process.pid)['SigCgt'], 16) >> (signal.SIGHUP - 1) & 1:  # it has handlers
+                break
         time.sleep(.001)
     time.sleep(moment)
     process.send_signal(number)
@@ -75,38 +77,14 @@ def start_and_end(command: Sequence[str], environment: Mapping[str, str], moment
         return NodeEnd(moment, number, HUNG, None, f'hung:\n{output}')
     seconds = time.monotonic() - told
     bad = next((line.strip() for line in output.splitlines() if any(word in line for word in WRONG)), '')
-    end = time.monotonic() + LEFT_AFTER
-    while (left := _marked(mark)) and time.monotonic() < end:
-        time.sleep(.05)
-    for pid in left:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    left = end_marked(f'{MARK}={mark}', LEFT_AFTER)
     wrong = ', '.join(filter(None, (bad, f'left {len(left)} processes' if left else '')))
     return NodeEnd(moment, number, seconds, process.returncode, wrong)
 
 
-def _heeds(pid: int, number: signal.Signals) -> bool:
-    """Whether a process has a handler for a signal."""
-    with suppress(OSError):
-        for line in Path(f'/proc/{pid}/status').read_text().splitlines():
-            if line.startswith('SigCgt:'):
-                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
-    return False
-
-
-def _marked(mark: str) -> list[int]:
-    """Process IDs of all processes with a mark in their environment."""
-    found = []
-    for path in Path('/proc').glob('[0-9]*/environ'):
-        with suppress(OSError):
-            if mark.encode() in path.read_bytes():
-                found.append(int(path.parent.name))
-    return found
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = program_parser('starts', __doc__)
     parser.add_argument('nodes', nargs='*', default=NODES, metavar='NODE', help=f'of {", ".join(NODES)}')
     parser.add_argument('--starts', type=int, default=30, help='starts per node (default: %(default)s)')
     parser.add_argument('--span', type=float, default=8.,

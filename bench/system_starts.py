@@ -10,7 +10,6 @@ process is left, a system does not end within --bound, or its output has a trace
 """
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import re
@@ -20,11 +19,14 @@ import sys
 import tempfile
 import time
 import uuid
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from bench.common.jobs import end_marked, marked, send
+from bench.common.program import program_parser
 
 MARK = 'MPNP_SYSTEM_START'
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -61,7 +63,7 @@ class Ending:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; exit code 1 if a system had faults."""
-    arguments = _arguments(sys.argv[1:] if argv is None else argv)
+    arguments = parse(sys.argv[1:] if argv is None else argv)
     chosen, endings = random.Random(arguments.seed), []
     for index in range(arguments.count):
         number, after = SIGNALS[index % len(SIGNALS)], chosen.uniform(0., arguments.longest)
@@ -96,16 +98,16 @@ def start_and_end(command: Sequence[str], number: int, after: float, ignored: bo
             code: int | None = process.wait(bound)
         except subprocess.TimeoutExpired:
             code = None
-            running = marked(mark)
+            running = marked(f'{MARK}={mark}')
             for pid in running.keys() - {process.pid}:
-                _send(pid, signal.SIGABRT)  # faulthandler prints their stacks
+                send(pid, signal.SIGABRT)  # faulthandler prints their stacks
             time.sleep(STACKS)
             process.kill()
             process.wait()
             amiss.append(f'still running after {bound:g} s: {"; ".join(running.values())}\n'
                          f'{_text(output)[-3000:]}')
         took = time.monotonic() - sent
-        amiss += [f'{line} is left' for line in _left(mark)]
+        amiss += [f'{line} is left' for line in end_marked(f'{MARK}={mark}', LEFT_AFTER)]
         text = _text(output)
     if found := AMISS.search(text):
         amiss.append(f'{found[0]!r} in the output:\n{text[max(0, found.start() - 500):][:3000]}')
@@ -117,41 +119,12 @@ def _text(output: IO[str]) -> str:
     return output.read()
 
 
-def _send(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
-def _left(mark: str) -> list[str]:
-    """Kill remaining processes of a system after LEFT_AFTER; returns their command lines."""
-    end = time.monotonic() + LEFT_AFTER
-    while (left := marked(mark)) and time.monotonic() < end:
-        time.sleep(.05)
-    for pid in left:
-        _send(pid, signal.SIGKILL)
-    return list(left.values())
-
-
-def marked(mark: str) -> dict[int, str]:
-    """Command lines by process ID, of all processes with a mark in their environment."""
-    found = {}
-    for folder in Path('/proc').iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            if f'{MARK}={mark}'.encode() in (folder / 'environ').read_bytes().split(b'\0'):
-                words = (folder / 'cmdline').read_bytes().split(b'\0')
-                found[int(folder.name)] = b' '.join(words).decode(errors='replace')[:150]
-        except OSError:  # the process has ended or belongs to another user
-            continue
-    return found
-
-
-def _arguments(argv: Sequence[str]) -> Namespace:
+def parse(argv: Sequence[str]) -> Namespace:
+    """The options, and the whole command that starts a system."""
     own, rest = list(argv), []
     if '--' in own:
         own, rest = own[:own.index('--')], own[own.index('--') + 1:]
-    parser = ArgumentParser(prog='system_starts', description=__doc__.partition('\n')[0])
+    parser = program_parser('system_starts', __doc__)
     parser.add_argument('--count', type=int, default=60, help='systems to start (default: %(default)s)')
     parser.add_argument('--longest', type=float, default=15., metavar='S',
                         help='latest moment of the signal (default: %(default)s)')

@@ -23,6 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.common.jobs import isolate
+from bench.common.page import markdown_table
+from bench.common.program import program_parser
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.nodes.worker import OUTCOMES
 from mpnp_ros.transport import transport_environment
@@ -36,7 +39,7 @@ STARTUP_TIMEOUT = SHUTDOWN_TIMEOUT = 60.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print the table; with ``--publish`` publish sensor data and write its stamps."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = program_parser('transport', __doc__)
     parser.add_argument('--seconds', type=float, default=30., help='duration of publishing, s')
     parser.add_argument('--domain', type=int, default=100, help='ROS domain of the measurement')
     parser.add_argument('--pretrained', action='store_true', help='run the pre-trained encoders')
@@ -45,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.publish:
         options.publish.write_text(json.dumps(publish_sensors(options.seconds)))
         return 0
-    os.environ.update(ROS_DOMAIN_ID=str(options.domain), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST',
-                      **transport_environment())
+    isolate(options.domain)
+    os.environ.update(transport_environment())
     published, counts, tokens = measure(options.seconds, options.pretrained)
     print(table({topic: len(stamps) for topic, stamps in published.items()}, counts))
     print(stamps_line(published, tokens))
@@ -151,8 +154,9 @@ class DiagnosticCounts:
         return before
 
     def _take_tokens(self, message: object) -> None:
-        stamps = self.tokens.setdefault(message.modality, [])
-        stamps += [stamp.sec * 10 ** 9 + stamp.nanosec for stamp in message.source_stamps]
+        from mpnp_ros.conversions.messages import to_nanoseconds
+
+        self.tokens.setdefault(message.modality, []).extend(map(to_nanoseconds, message.source_stamps))
 
     def _take(self, message: object) -> None:
         for pair in message.status[0].values:
@@ -178,23 +182,12 @@ def publish_sensors(seconds: float) -> dict[str, list[int]]:
     streams = [(node.create_publisher(Image, f'/{camera}/image_rect', 5), image, camera, CAMERA_RATE)
                for camera in CAMERAS]
     streams.append((node.create_publisher(PointCloud2, '/lidar_top', 5), cloud, 'lidar_top', LIDAR_RATE))
-    _wait_for_encoders([stream[0] for stream in streams])
-    published = _publish_on_time(node, streams, seconds)
-    node.destroy_node()
-    rclpy.shutdown()
-    return published
-
-
-def _wait_for_encoders(publishers: Sequence[object]) -> None:
     end = time.monotonic() + STARTUP_TIMEOUT
-    while not all(publisher.get_subscription_count() for publisher in publishers):
+    while not all(publisher.get_subscription_count() for publisher, *_ in streams):
         if time.monotonic() > end:
             raise MpnpError('the encoders do not subscribe; check their output')
         time.sleep(0.1)
     time.sleep(2.)  # the encoders must discover the publishers too
-
-
-def _publish_on_time(node: object, streams: Sequence[tuple], seconds: float) -> dict[str, list[int]]:
     published = {publisher.topic_name: [] for publisher, *_ in streams}
     begun = time.monotonic()
     due = {index: index * 0.002 for index in range(len(streams))}
@@ -207,16 +200,16 @@ def _publish_on_time(node: object, streams: Sequence[tuple], seconds: float) -> 
         publisher.publish(message)
         published[publisher.topic_name].append(now.nanoseconds)
         due[index] += 1 / rate
+    node.destroy_node()
+    rclpy.shutdown()
     return published
 
 
 def table(published: Mapping[str, int], counts: Mapping[str, Mapping[str, int]]) -> str:
     """The result as a Markdown table."""
-    rows = ['| topic | published | ' + ' | '.join(COLUMNS) + ' |', '|---|' + '---:|' * (len(COLUMNS) + 1)]
-    for topic, number in published.items():
-        cells = [number, *(counts.get(topic, {}).get(name, 0) for name in COLUMNS)]
-        rows.append(f'| `{topic}` | ' + ' | '.join(map(str, cells)) + ' |')
-    return '\n'.join(rows)
+    rows = [(f'`{topic}`', number, *(counts.get(topic, {}).get(name, 0) for name in COLUMNS))
+            for topic, number in published.items()]
+    return markdown_table(('topic', 'published', *COLUMNS), rows, numbers=True)
 
 
 def stamps_line(published: Mapping[str, Sequence[int]], tokens: Mapping[str, Sequence[int]]) -> str:

@@ -35,7 +35,7 @@ def qos_profile(quality: str, depth: int = 1) -> QoSProfile:
     """
     from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-    return QoSProfile(  # type: ignore[no-untyped-call]
+    return QoSProfile(
         depth=depth,
         reliability=ReliabilityPolicy.BEST_EFFORT if quality == SENSOR_DATA else ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.TRANSIENT_LOCAL if quality == LATCHED else DurabilityPolicy.VOLATILE)

@@ -10,7 +10,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from mpnp_ros.cli.session import add_namespace
+from mpnp_ros.cli.arguments import add_namespace
 from mpnp_ros.errors import ConfigurationError
 from mpnp_world.scene.identity import LIGHTS, WEATHERS
 

@@ -16,7 +16,7 @@ import torch
 
 from bench.methods.data import BenchData
 from bench.methods.plan import MethodPlan, Run
-from bench.methods.run import LINK, MethodTraining
+from bench.methods.train import LINK, MethodTraining
 from mpnp_ros.errors import ConfigurationError, LinksError
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import load_link, read_manifest, save_link

@@ -10,7 +10,6 @@ training. Finished drives are kept and not repeated.
 """
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -20,12 +19,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from bench.common.accuracy import percent, right_answers
+from bench.common.program import add_work_options, program_parser
+from bench.common.timing import machine_text
 from bench.study.study import RECIPE, Study, StudyConfig
-from bench.timing import machine
-from mpnp_ros.cli.exchanges import Score
-from mpnp_ros.cli.logged_processes import own_domain
+from mpnp_ros.cli.node_processes import own_domain
 from mpnp_ros.cli.session import ros_session
 from mpnp_ros.files import write_file
 from mpnp_ros.methods.link_files import load_link
@@ -40,25 +38,33 @@ from mpnp_world.demo.screen import make_view
 
 READY = 300.
 SCENES_APART = 100
+SEEDS = (0, 1, 2)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the missing drives, evaluate all of them and write the page."""
-    from bench.adaptation_drive.page import write_page
+    from bench.adaptation_drive.page import write_report
 
-    options = _parser().parse_args(arguments)
+    parser = program_parser('adaptation_drive', __doc__)
+    add_work_options(parser, 'drives', 'adaptation.json, .md and .png')
+    parser.add_argument('--supervision', nargs='+', choices=tuple(PHASES), default=list(PHASES))
+    parser.add_argument('--note', default='', help='remark for the page, e.g. on the machine')
+    parser.add_argument('--seconds', type=float, default=90.,
+                        help='duration of each drive without adaptation, s')
+    options = parser.parse_args(arguments)
     own_domain()
     majority = count_majority(SCOPE, QUESTIONS_A_KIND)
-    for seed in options.seeds:
+    seeds = options.seeds or SEEDS
+    for seed in seeds:
         for supervision in options.supervision:
             run = options.work / f'{supervision}-{seed}'
             if not (run / 'drive.json').is_file():
                 drive_once(options.study, seed, supervision, options.seconds, run, majority)
     found = [json.loads((options.work / f'{supervision}-{seed}' / 'drive.json').read_bytes())
-             for supervision in options.supervision for seed in options.seeds]
+             for supervision in options.supervision for seed in seeds]
     held = HeldOutEvaluation(options.study, options.work)
-    page = write_page(found, held, options.output, _machine(), len(held.study.test.examples),
-                      options.note)
+    page = write_report(found, held, options.output, machine_text(), len(held.study.test.examples),
+                        options.note)
     print(f'wrote {page}')
     return 0
 
@@ -82,7 +88,7 @@ def drive_once(study: Path, seed: int, supervision: str, seconds: float, run: Pa
             robot.wait_until_ready([CAMERA], READY)
             with make_view(Console(width=160), robot.diary) as view:
                 drive = drive_through(robot, PHASES[supervision], seconds, majority, view)
-    write_file(run / 'drive.json', json.dumps(_as_json(drive, seed, supervision)).encode())
+    write_file(run / 'drive.json', json.dumps(as_dict(drive, seed, supervision)).encode())
 
 
 class HeldOutEvaluation:
@@ -96,27 +102,24 @@ class HeldOutEvaluation:
 
     def offline(self, seed: int, row: str) -> float:
         """The accuracy of a row of the published study; rows: ROWS of study.py."""
-        right = json.loads((self.study.folder / f'seed-{seed}.json').read_bytes())['right'][row]
-        return 100 * float(np.mean(right))
+        return percent(json.loads((self.study.folder / f'seed-{seed}.json').read_bytes())['right'][row])
 
     def adapted(self, seed: int, supervision: str) -> dict[str, float]:
         """The accuracy with the LiDAR alone at night, by version.
 
         The first version is the tried one, the last the trained one.
         """
-        store = LinkStore(self.work / f'{supervision}-{seed}' / 'state' / 'links')
-        return {link.version: self._percent([link.path], (LIDAR,)) for link in store.list(LIDAR)}
-
-    def _percent(self, paths: Sequence[Path], modalities: tuple[str, ...], light: str = 'night') -> float:
-        method, examples = create_method('mpnp', self.study.lm), self.study.test.examples
-        for path in paths:
-            method.plug(load_link(path, lm=self.study.lm))
-        answers = answers_of(method, examples, self.study.book, self.study.test.see(light, modalities))
-        return 100 * float(np.mean([answer == example.answer
-                                    for answer, example in zip(answers, examples, strict=True)]))
+        examples, found = self.study.test.examples, {}
+        for link in LinkStore(self.work / f'{supervision}-{seed}' / 'state' / 'links').list(LIDAR):
+            method = create_method('mpnp', self.study.lm)
+            method.plug(load_link(link.path, lm=self.study.lm))
+            answers = answers_of(method, examples, self.study.book, self.study.test.see('night', (LIDAR,)))
+            found[link.version] = percent(right_answers(examples, answers))
+        return found
 
 
-def _as_json(drive: Drive, seed: int, supervision: str) -> dict[str, Any]:
+def as_dict(drive: Drive, seed: int, supervision: str) -> dict[str, Any]:
+    """A drive as plain data."""
     moments = [{'seconds': moment.seconds, 'phase': moment.phase.name, 'light': moment.phase.light,
                 'right': [exchange.is_right for exchange in moment.exchanges],
                 'guessed': [exchange.guess == exchange.truth for exchange in moment.exchanges],
@@ -124,34 +127,11 @@ def _as_json(drive: Drive, seed: int, supervision: str) -> dict[str, Any]:
                 'training': [exchange.training for exchange in moment.exchanges],
                 'used': sorted({name for exchange in moment.exchanges for name in exchange.used})}
                for moment in drive.moments]
+    phases = {phase.name: {'title': phase.title, 'asked': score.asked, 'right': score.right,
+                           'guessed': score.guessed} for phase, score in drive.scores()}
     return {'seed': seed, 'supervision': supervision, 'moments': moments, 'skipped': drive.skipped,
             'events': [asdict(event) for event in drive.events],
-            'adaptations': [asdict(costs) for costs in drive.adaptations],
-            'phases': {phase.name: {'title': phase.title, **_score(score)}
-                       for phase, score in drive.scores()}}
-
-
-def _machine() -> str:
-    facts = machine()
-    return f'{facts["cpu"]}, {facts["cores"]} cores, torch {facts["torch"]}'
-
-
-def _score(score: Score) -> dict[str, int]:
-    return {'asked': score.asked, 'right': score.right, 'guessed': score.guessed}
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog='python -m bench.adaptation_drive', description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--study', type=Path, required=True, help='work folder of bench.study')
-    parser.add_argument('--work', type=Path, required=True, help='folder in which drives are kept')
-    parser.add_argument('--output', type=Path, default=Path('docs/results'))
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    parser.add_argument('--supervision', nargs='+', choices=tuple(PHASES), default=list(PHASES))
-    parser.add_argument('--note', default='', help='remark for the page, e.g. on the machine')
-    parser.add_argument('--seconds', type=float, default=90.,
-                        help='duration of each drive without adaptation, s')
-    return parser
+            'adaptations': [asdict(costs) for costs in drive.adaptations], 'phases': phases}
 
 
 if __name__ == '__main__':

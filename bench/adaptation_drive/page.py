@@ -1,7 +1,6 @@
-"""Write the results of `adaptation_drive.py` as JSON, page and picture."""
+"""Write the results of bench.adaptation_drive as JSON, page and picture."""
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,22 +9,25 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from bench.common.figures import BLUE, GREEN, GRID, INK, ORANGE, SKY, YELLOW, new_figure, save_png
+from bench.common.page import markdown_table, write_page
 from mpnp_ros.training.evaluation import Share
 from mpnp_world.demo.drive import DISTILLED, LABELLED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, FAINT = '#1f2328', '#8c959f'
 ROWS = {'camera_day': 'camera by day', 'camera_night': 'camera at night: before',
         'tried': 'LiDAR at night: tried',
         'distilled': 'LiDAR at night: taught by the camera', 'labelled': 'LiDAR at night: trained on labels',
         'offline': 'LiDAR at night: trained offline'}
-COLOURS = {'camera_day': '#e3a008', 'camera_night': '#6b4f00', 'tried': '#9ec5f0', 'distilled': '#54aeff',
-           'labelled': '#0969da', 'offline': '#1a7f37'}
+COLOURS = {'camera_day': YELLOW, 'camera_night': '#6b4f00', 'tried': '#9ec5f0', 'distilled': SKY,
+           'labelled': BLUE, 'offline': GREEN}
 BIN, MIN_IN_BIN = 20, 60
 """Width of a bin of the picture in seconds, and the fewest questions of a bin that is drawn."""
 TAUGHT = {LABELLED: 'at night, trained on labels', DISTILLED: 'by day, taught by the camera'}
+COST_HEADS = ('run', 'something in use, s', 'trained links in use, s', 'steps', 'TMAC', 'peak memory, MB',
+              'p95 latency idle, ms', 'while training, ms', 'ratio')
 PAGE = """# Adaptation: drives from day into night
 
 Output of `python -m bench.adaptation_drive --study study --work drives --output docs/results` on
@@ -77,19 +79,15 @@ class Evaluation(Protocol):
         """The accuracy of each version of the links of a drive."""
 
 
-def write_page(runs: Sequence[Mapping[str, Any]], held: Evaluation, folder: Path, machine: str,
-               questions: int, note: str = '') -> Path:
+def write_report(runs: Sequence[Mapping[str, Any]], held: Evaluation, folder: Path, machine: str,
+                 questions: int, note: str = '') -> Path:
     """Write adaptation.json, .md and .png; returns the path of the page.  note: a remark on the machine."""
     accuracy = measured(runs, held)
     costs = [cost_of(run) for run in runs]
-    folder.mkdir(parents=True, exist_ok=True)
     phases = [{'seed': run['seed'], 'supervision': run['supervision'], **run['phases']} for run in runs]
-    (folder / 'adaptation.json').write_text(json.dumps(
-        {'accuracy': accuracy, 'costs': costs, 'phases': phases}, indent=1))
-    draw(accuracy, runs, folder / 'adaptation.png')
-    page = folder / 'adaptation.md'
-    page.write_text(text_of(accuracy, costs, runs, machine, questions, note))
-    return page
+    return write_page(folder / 'adaptation.md', text_of(accuracy, costs, runs, machine, questions, note),
+                      {'accuracy': accuracy, 'costs': costs, 'phases': phases},
+                      lambda path: draw(accuracy, runs, path))
 
 
 def measured(runs: Sequence[Mapping[str, Any]], held: Evaluation) -> dict[str, list[float]]:
@@ -114,22 +112,18 @@ def cost_of(run: Mapping[str, Any]) -> dict[str, Any]:
                             if busy is training] for training in (False, True)}
     idle, busy = (float(np.percentile(latencies[training], 95)) if latencies[training] else math.nan
                   for training in (False, True))
+    versions = [event['text'].removeprefix('lidar ') for event in run['events']
+                if event['kind'] == 'links' and event['text'].startswith('lidar 0')]
     trained = [adaptation for adaptation in run['adaptations'] if adaptation['steps']]
     return {'seed': run['seed'], 'supervision': run['supervision'],
             'degraded': _since(run, 'state', 'camera degraded', _when(run, 'phase', 'night')),
             'tried': _since(run, 'links', 'lidar 000001', plugged),
-            'trained': _since(run, 'links', f'lidar {_last_version(run)}', plugged),
+            'trained': _since(run, 'links', f'lidar {max(versions, default="?")}', plugged),
             'training': sum(adaptation['seconds'] for adaptation in trained),
             'steps': sum(adaptation['steps'] for adaptation in trained),
             'tmacs': sum(adaptation['macs'] for adaptation in run['adaptations']) / 1e12,
             'memory_mb': max((adaptation['memory'] for adaptation in run['adaptations']), default=0) / 1e6,
             'idle_p95': idle, 'training_p95': busy, 'asked_in_training': len(latencies[True])}
-
-
-def _last_version(run: Mapping[str, Any]) -> str:
-    versions = [event['text'].removeprefix('lidar ') for event in run['events']
-                if event['kind'] == 'links' and event['text'].startswith('lidar 0')]
-    return max(versions, default='?')
 
 
 def _when(run: Mapping[str, Any], kind: str, text: str, after: float = 0.) -> float:
@@ -148,64 +142,50 @@ def text_of(accuracy: Mapping[str, Sequence[float]], costs: Sequence[Mapping[str
     gain, offline = mean[LABELLED] - mean['camera_night'], mean['offline'] - mean['camera_night']
     free = mean.get(DISTILLED, math.nan) - mean['camera_night']
     asked = sum(len(moment['right']) for run in runs for moment in run['moments'])
+    accuracies = markdown_table(('answers rest on', 'right'), [
+        (ROWS[name], f'{mean[name]:.1f} ({", ".join(f"{value:.1f}" for value in values)})')
+        for name, values in accuracy.items()])
     return PAGE.format(
-        note=note, machine=machine, questions=f'{questions:,}', seeds=', '.join(str(seed) for seed in sorted(
-            {run['seed'] for run in runs})), accuracy=_accuracy_table(accuracy), costs=_cost_table(costs),
-        live=_live_table(runs), share=100 * mean[LABELLED] / mean['offline'], gain=gain,
-        gain_share=100 * gain / offline, free_share=100 * free / gain, asked=f'{asked:,}')
+        note=note, machine=machine, questions=f'{questions:,}',
+        seeds=', '.join(map(str, sorted({run['seed'] for run in runs}))), accuracy=accuracies,
+        costs=markdown_table(COST_HEADS, map(cost_cells, costs)), live=live_table(runs),
+        share=100 * mean[LABELLED] / mean['offline'], gain=gain, gain_share=100 * gain / offline,
+        free_share=100 * free / gain, asked=f'{asked:,}')
 
 
-def _accuracy_table(accuracy: Mapping[str, Sequence[float]]) -> str:
-    lines = ['| answers rest on | right |', '|---|---|']
-    for name, values in accuracy.items():
-        each = ', '.join(f'{value:.1f}' for value in values)
-        lines.append(f'| {ROWS[name]} | {fmean(values):.1f} ({each}) |')
-    return '\n'.join(lines)
+def cost_cells(cost: Mapping[str, Any]) -> list[str]:
+    """The row of one run in the table of costs."""
+    tried, trained = ('-' if math.isnan(cost[name]) else f'{cost[name]:.0f}' for name in ('tried', 'trained'))
+    return [f'{cost["supervision"]}, seed {cost["seed"]}', tried, trained, str(cost['steps']),
+            f'{cost["tmacs"]:.2f}', f'{cost["memory_mb"]:.0f}', f'{1e3 * cost["idle_p95"]:.0f}',
+            f'{1e3 * cost["training_p95"]:.0f} (n = {cost["asked_in_training"]})',
+            f'{cost["training_p95"] / cost["idle_p95"]:.2f}']
 
 
-def _cost_table(costs: Sequence[Mapping[str, Any]]) -> str:
-    lines = ['| run | something in use, s | trained links in use, s | steps | TMAC | peak memory, MB | p95 '
-             'latency idle, ms | while training, ms | ratio |', '|---|---|---|---|---|---|---|---|---|']
-    for cost in costs:
-        ratio = cost['training_p95'] / cost['idle_p95']
-        lines.append(
-            f'| {cost["supervision"]}, seed {cost["seed"]} | {_s(cost["tried"])} | {_s(cost["trained"])} | '
-            f'{cost["steps"]} | {cost["tmacs"]:.2f} | {cost["memory_mb"]:.0f} | '
-            f'{1e3 * cost["idle_p95"]:.0f} | '
-            f'{1e3 * cost["training_p95"]:.0f} (n = {cost["asked_in_training"]}) | {ratio:.2f} |')
-    return '\n'.join(lines)
-
-
-def _live_table(runs: Sequence[Mapping[str, Any]]) -> str:
-    lines = ['| drive | phase | right | most frequent answer |', '|---|---|---|---|']
+def live_table(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Accuracies during the drives by phase, as a Markdown table."""
+    rows = []
     for supervision in sorted({run['supervision'] for run in runs}, reverse=True):
         chosen = [run['phases'] for run in runs if run['supervision'] == supervision]
         for name, first in chosen[0].items():
             asked, right, guessed = (sum(phases[name][key] for phases in chosen)
                                      for key in ('asked', 'right', 'guessed'))
-            lines.append(f'| {supervision} | {first["title"]} | {100 * right / asked:.1f} % of {asked} | '
-                         f'{100 * guessed / asked:.1f} % |')
-    return '\n'.join(lines)
-
-
-def _s(seconds: float) -> str:
-    return '-' if math.isnan(seconds) else f'{seconds:.0f}'
+            rows.append((supervision, first['title'], f'{100 * right / asked:.1f} % of {asked}',
+                         f'{100 * guessed / asked:.1f} %'))
+    return markdown_table(('drive', 'phase', 'right', 'most frequent answer'), rows)
 
 
 def draw(accuracy: Mapping[str, Sequence[float]], runs: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw the held-out accuracies and the live accuracy around the start of the LiDAR."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(15, 6.5), dpi=100, facecolor='white')
+    figure = new_figure(15, 6.5, dpi=100)
     bars, line = figure.subplots(1, 2, width_ratios=(1, 1.35))
     figure.subplots_adjust(left=.2, right=.985, top=.9, bottom=.1, wspace=.12)
-    _bars(bars, accuracy)
-    _lines(line, runs)
-    FigureCanvasAgg(figure).print_png(path)
+    _draw_accuracies(bars, accuracy)
+    _draw_drives(line, runs)
+    save_png(figure, path)
 
 
-def _bars(axes: Axes, accuracy: Mapping[str, Sequence[float]]) -> None:
+def _draw_accuracies(axes: Axes, accuracy: Mapping[str, Sequence[float]]) -> None:
     names = list(accuracy)
     axes.barh(range(len(names)), [fmean(accuracy[name]) for name in names],
               color=[COLOURS[name] for name in names], height=.66)
@@ -219,8 +199,8 @@ def _bars(axes: Axes, accuracy: Mapping[str, Sequence[float]]) -> None:
     axes.spines[['top', 'right']].set_visible(False)
 
 
-def _lines(axes: Axes, runs: Sequence[Mapping[str, Any]]) -> None:
-    for supervision, colour in ((LABELLED, '#0969da'), (DISTILLED, '#e36209')):
+def _draw_drives(axes: Axes, runs: Sequence[Mapping[str, Any]]) -> None:
+    for supervision, colour in ((LABELLED, BLUE), (DISTILLED, ORANGE)):
         chosen = [run for run in runs if run['supervision'] == supervision]
         if chosen:
             middles, shares = binned(chosen)
@@ -233,7 +213,7 @@ def _lines(axes: Axes, runs: Sequence[Mapping[str, Any]]) -> None:
     axes.set(xlabel='seconds', ylim=(30, 80), ylabel=f'percent right of the questions within {BIN} s')
     axes.set_title('Live answers on the drives, with 95 % intervals', loc='left', color=INK)
     axes.legend(frameon=False, loc='upper left')
-    axes.grid(axis='y', color='#eaeef2')
+    axes.grid(axis='y', color=GRID)
     axes.spines[['top', 'right']].set_visible(False)
 
 

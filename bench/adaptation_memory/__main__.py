@@ -17,7 +17,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from bench.adaptation_memory.training_process import (
@@ -31,9 +30,11 @@ from bench.adaptation_memory.training_process import (
     Setting,
     StepMeasurement,
 )
-from bench.timing import machine
+from bench.common.page import console, terminal_table
+from bench.common.program import exit_code, program_parser
+from bench.common.timing import machine
 from mpnp_ros.device import DTYPES, LEAN, choose_dtype
-from mpnp_ros.errors import MpnpError, TrainingError
+from mpnp_ros.errors import TrainingError
 from mpnp_ros.llm.weights import DEFAULT_MODEL, ModelFolder
 from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.link_store import shipped_links
@@ -48,20 +49,48 @@ MEGA, GIGA = 1e6, 1e9
 SCENES = 8
 ABOUT = {UPPER: 'links, upper blocks', WHOLE: 'links, whole model', INPUT: 'input layer',
          RECOMPUTED: 'input layer, recomputed'}
+HEADS = ('batch', 'way', 'loaded', 'peak MB', 'share', 'above imports', 'share', 'GMAC/step', 'share',
+         's/step', 'parameters')
 CHILD = 'bench.adaptation_memory.training_process'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table and write the JSON file if requested; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    try:
-        _run(options, Console(width=None if sys.stdout.isatty() else 130))
-    except MpnpError as error:
-        print(f'adaptation_memory: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    parser = program_parser('adaptation_memory', __doc__)
+    parser.add_argument('--llm', default=DEFAULT_MODEL, help='name, folder or hub ID of the language model')
+    parser.add_argument('--dtype', choices=DTYPES, default='auto', help='number format of its weights')
+    parser.add_argument('--batches', type=int, nargs='+', default=[64, 128], help='questions per step')
+    parser.add_argument('--ways', nargs='+', choices=list(ABOUT), default=list(ABOUT), help='ways to compare')
+    parser.add_argument('--steps', type=int, default=3, help='training steps per way')
+    parser.add_argument('--questions', type=int, default=1000, help='number of training questions')
+    parser.add_argument('--columns', type=int, default=24, choices=(12, 24, 36, 72),
+                        help='entries at the input layer per frame of 72 tokens')
+    parser.add_argument('--threads', type=int, default=os.cpu_count(), help='CPU threads per process')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the results to this file')
+    options = parser.parse_args(arguments)
+    return exit_code('adaptation_memory', lambda: run(options))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure every way, print the table and write the JSON file if requested."""
+    shown, dtype = console(130), choose_dtype(options.dtype, 'cpu', ModelFolder.find(options.llm).width)
+    setting = Setting(options.llm, str(dtype).removeprefix('torch.'), options.columns, options.steps,
+                      options.threads)
+    config = load_link(shipped_links()[MODALITY].path).config
+    data = questions_and_tokens(options.questions, config.encoder, config.token_width)
+    facts = {**machine(), **asdict(setting), 'questions': len(data.examples),
+             'texts': len({example.question for example in data.examples})}
+    shown.print(', '.join(f'{name}: {value}' for name, value in facts.items()))
+    results = measure(setting, data, options.ways, options.batches)
+    shown.print(table(results))
+    reading = results[0]
+    shown.print('loaded: peak up to the loaded model; above imports: above the '
+                f'{reading.imported / MEGA:.0f} MB of a process that has imported all; share: of the input '
+                'layer; recomputed: each block is run again on the way back (checkpointing).\nReading all '
+                f'questions with the whole model beforehand: peak {reading.peak / MEGA:.0f} MB')
+    if options.json:
+        found = {'machine': facts, 'results': [asdict(result) for result in results]}
+        options.json.write_text(json.dumps(found, indent=1))
 
 
 def questions_and_tokens(count: int, encoder: str, width: int) -> TokenDataset:
@@ -83,82 +112,37 @@ def measure(setting: Setting, data: TokenDataset, ways: Sequence[str],
 
     Raises TrainingError if a process fails, e.g. for lack of memory.
     """
+    results = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data.save(folder / DATA)
         setting.save(folder)
-        pairs = [(READ, 1), *((way, batch) for batch in batches for way in ways)]
-        return [_process(folder, *pair) for pair in pairs]
+        for way, batch in [(READ, 1), *((way, batch) for batch in batches for way in ways)]:
+            done = subprocess.run([sys.executable, '-m', CHILD, str(folder), way, str(batch)],
+                                  capture_output=True, text=True, env={**os.environ, **LEAN})
+            if done.returncode:
+                raise TrainingError(f'way {way!r} with batches of {batch} questions failed with exit code '
+                                    f'{done.returncode} (-9: out of memory; use smaller --batches): '
+                                    f'{done.stderr.strip()[-300:]}')
+            results.append(StepMeasurement(**json.loads(done.stdout.splitlines()[-1])))
+    return results
 
 
 def table(results: Sequence[StepMeasurement]) -> Table:
     """A table of all ways; memory and MACs also as shares of the input layer's with the same batch."""
-    shown = Table('batch', 'way', title='Training steps, each way in a fresh process', title_justify='left')
-    for name in ('loaded', 'peak MB', 'share', 'above imports', 'share', 'GMAC/step', 'share', 's/step',
-                 'parameters'):
-        shown.add_column(name, justify='right')
+    shown = terminal_table('Training steps, each way in a fresh process', HEADS, texts=2)
     rivals = {result.batch: result for result in results if result.way == INPUT}
     for result in results:
-        if result.way in ABOUT:
-            shown.add_row(str(result.batch), ABOUT[result.way], *_numbers(result, rivals.get(result.batch)))
+        if result.way not in ABOUT:
+            continue
+        rival = rivals.get(result.batch)
+        own = result.peak - result.imported
+        peak, above, macs = (f'{result.peak / rival.peak:.3f}', f'{own / (rival.peak - rival.imported):.3f}',
+                             f'{result.macs / rival.macs:.3f}') if rival else ('-', '-', '-')
+        shown.add_row(str(result.batch), ABOUT[result.way], f'{result.loaded / MEGA:.0f}',
+                      f'{result.peak / MEGA:.0f}', peak, f'{own / MEGA:.0f}', above,
+                      f'{result.macs / GIGA:.1f}', macs, f'{result.seconds:.2f}', f'{result.parameters:,}')
     return shown
-
-
-def _numbers(result: StepMeasurement, rival: StepMeasurement | None) -> list[str]:
-    def share(of: float, whole: float) -> str:
-        return f'{of / whole:.3f}' if rival else '-'
-
-    own, base = result.peak - result.imported, rival or result
-    return [f'{result.loaded / MEGA:.0f}', f'{result.peak / MEGA:.0f}', share(result.peak, base.peak),
-            f'{own / MEGA:.0f}', share(own, base.peak - base.imported), f'{result.macs / GIGA:.1f}',
-            share(result.macs, base.macs), f'{result.seconds:.2f}', f'{result.parameters:,}']
-
-
-def _process(folder: Path, way: str, batch: int) -> StepMeasurement:
-    done = subprocess.run([sys.executable, '-m', CHILD, str(folder), way, str(batch)], capture_output=True,
-                          text=True, env={**os.environ, **LEAN})
-    if done.returncode:
-        raise TrainingError(f'way {way!r} with batches of {batch} questions failed with exit code '
-                            f'{done.returncode} (-9: out of memory; use smaller --batches): '
-                            f'{done.stderr.strip()[-300:]}')
-    return StepMeasurement(**json.loads(done.stdout.splitlines()[-1]))
-
-
-def _run(options: argparse.Namespace, console: Console) -> None:
-    dtype = choose_dtype(options.dtype, 'cpu', ModelFolder.find(options.llm).width)
-    setting = Setting(options.llm, str(dtype).removeprefix('torch.'), options.columns, options.steps,
-                      options.threads)
-    config = load_link(shipped_links()[MODALITY].path).config
-    data = questions_and_tokens(options.questions, config.encoder, config.token_width)
-    facts = {**machine(), **asdict(setting), 'questions': len(data.examples),
-             'texts': len({example.question for example in data.examples})}
-    console.print(', '.join(f'{name}: {value}' for name, value in facts.items()))
-    results = measure(setting, data, options.ways, options.batches)
-    console.print(table(results))
-    reading = results[0]
-    console.print('loaded: peak up to the loaded model; above imports: above the '
-                  f'{reading.imported / MEGA:.0f} MB of a process that has imported all; share: of the input '
-                  'layer; recomputed: each block is run again on the way back (checkpointing).\nReading all '
-                  f'questions with the whole model beforehand: peak {reading.peak / MEGA:.0f} MB')
-    if options.json:
-        found = {'machine': facts, 'results': [asdict(result) for result in results]}
-        options.json.write_text(json.dumps(found, indent=1))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog='python -m bench.adaptation_memory',
-                                     description=__doc__.splitlines()[0])
-    parser.add_argument('--llm', default=DEFAULT_MODEL, help='name, folder or hub ID of the language model')
-    parser.add_argument('--dtype', choices=DTYPES, default='auto', help='number format of its weights')
-    parser.add_argument('--batches', type=int, nargs='+', default=[64, 128], help='questions per step')
-    parser.add_argument('--ways', nargs='+', choices=list(ABOUT), default=list(ABOUT), help='ways to compare')
-    parser.add_argument('--steps', type=int, default=3, help='training steps per way')
-    parser.add_argument('--questions', type=int, default=1000, help='number of training questions')
-    parser.add_argument('--columns', type=int, default=24, choices=(12, 24, 36, 72),
-                        help='entries at the input layer per frame of 72 tokens')
-    parser.add_argument('--threads', type=int, default=os.cpu_count(), help='CPU threads per process')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the results to this file')
-    return parser
 
 
 if __name__ == '__main__':

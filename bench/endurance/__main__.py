@@ -26,6 +26,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.common.jobs import isolate
+from bench.common.program import program_parser
+from bench.common.timing import Summary, machine
 from bench.endurance.robot import (
     LIDAR,
     READER,
@@ -35,9 +38,7 @@ from bench.endurance.robot import (
     Nodes,
     TokenRobot,
     object_snapshots,
-    own_environment,
 )
-from bench.timing import Summary, machine
 from mpnp_ros.cli.node_processes import ADAPTATION, FUSION
 from mpnp_ros.cli.session import ros_session
 from mpnp_ros.errors import MpnpError
@@ -172,39 +173,35 @@ class Endurance:
         while not condition():
             if time.monotonic() > end:
                 raise MpnpError(f'{what}: not within {timeout:g} s in cycle {self._cycle + 1}')
-            self._tick()
+            self.nodes.poll()
+            back = self.robot.tick()
+            now = time.monotonic()
+            if now - self._looked >= LOOK or back:
+                self._looked = now
+                self._look(back, now)
             time.sleep(TICK)
 
-    def _tick(self) -> None:
-        self.nodes.poll()
-        back = self.robot.tick()
-        now = time.monotonic()
-        if now - self._looked >= LOOK or back:
-            self._looked = now
-            self._look(back, now)
-
     def _look(self, back: bool, now: float) -> None:
-        phase = self._seen_phase()
+        """Follow the phase of the plugged-in LiDAR; kill a process, or wait for a killed one."""
+        robot, phase = self.robot, PLUGGED
+        if not robot.encoder:
+            phase = UNPLUGGED
+        elif self.nodes.pid(TRAINER):
+            phase = TRAINING if robot.trains else EVALUATING
+        elif self.nodes.pid(READER):
+            phase = READING
+        elif robot.reads(robot.encoder):
+            phase = HANDED
         if phase != self._phase:
             self._phase, self._since = phase, now
             self.nodes.note(f'cycle {self._cycle + 1}: {phase}')
         if not self._is_calm():
-            self._look_after(self.kills[-1], back, now)
+            self._wait_for_return(self.kills[-1], back, now)
         elif now - self._since >= LASTED[phase]:
-            self._kill_at(phase, now)
+            self._kill(phase, now)
 
-    def _seen_phase(self) -> str:
-        """The current phase of the plugged-in LiDAR."""
-        robot = self.robot
-        if not robot.encoder:
-            return UNPLUGGED
-        if self.nodes.pid(TRAINER):
-            return TRAINING if robot.trains else EVALUATING
-        if self.nodes.pid(READER):
-            return READING
-        return HANDED if robot.reads(robot.encoder) else PLUGGED
-
-    def _kill_at(self, phase: str, now: float) -> None:
+    def _kill(self, phase: str, now: float) -> None:
+        """Kill the process planned for a phase, if it runs."""
         point = next((point for point in self._points if point.phase == phase), None)
         pid = self.nodes.pid(point.victim) if point else None
         if point is None or pid is None:
@@ -216,7 +213,7 @@ class Endurance:
             self.robot.ledger.killed(now)
         os.kill(pid, signal.SIGKILL)
 
-    def _look_after(self, kill: Kill, back: bool, now: float) -> None:
+    def _wait_for_return(self, kill: Kill, back: bool, now: float) -> None:
         """Record when a killed process is ready again, and its links."""
         victim, told = kill.point.victim, self.robot.adaptation
         again = self.nodes.pid(victim) not in (None, kill.pid)
@@ -241,15 +238,21 @@ def is_good(outcome: EnduranceResult, robot: TokenRobot, planned: int) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and print the tables; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    own_environment(random.SystemRandom().randrange(1, 100))
+    parser = program_parser('endurance', __doc__)
+    parser.add_argument('--cycles', type=int, default=20)
+    parser.add_argument('--questions', type=int, default=1000, help='answered questions over all cycles')
+    parser.add_argument('--kills', type=int, default=10)
+    parser.add_argument('--json', type=Path, help='also write the results to this JSON file')
+    parser.add_argument('--log', type=Path, help='log file of the nodes')
+    options = parser.parse_args(arguments)
+    isolate(random.SystemRandom().randrange(1, 100))
     console = Console(width=120)
     with tempfile.TemporaryDirectory(prefix='mpnp-endurance-') as folder:
         log = options.log or Path(folder) / 'nodes.log'
-        outcome, robot = _run(options, Path(folder), log, lambda line: console.print(line, highlight=False))
+        outcome, robot = run(options, Path(folder), log, lambda line: console.print(line, highlight=False))
         if outcome.trouble and not options.log:
             console.print(''.join(log.read_text().splitlines(keepends=True)[-40:]), markup=False)
-    facts = _facts(outcome, robot)
+    facts = facts_of(outcome, robot)
     for table in tables(facts):
         console.print(table)
     good = is_good(outcome, robot, options.kills)
@@ -259,8 +262,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if good else 1
 
 
-def _run(options: argparse.Namespace, folder: Path, log: Path,
-         say: Callable[[str], None]) -> tuple[EnduranceResult, TokenRobot]:
+def run(options: argparse.Namespace, folder: Path, log: Path,
+        say: Callable[[str], None]) -> tuple[EnduranceResult, TokenRobot]:
+    """Run nodes and robot through all cycles, or until a condition is not met."""
     started, shipped, trouble = time.monotonic(), shipped_links(), ''
     with ExitStack() as stack:
         node = stack.enter_context(ros_session())
@@ -275,7 +279,8 @@ def _run(options: argparse.Namespace, folder: Path, log: Path,
     return EnduranceResult(endurance.done, endurance.kills, time.monotonic() - started, trouble), robot
 
 
-def _facts(outcome: EnduranceResult, robot: TokenRobot) -> dict[str, Any]:
+def facts_of(outcome: EnduranceResult, robot: TokenRobot) -> dict[str, Any]:
+    """The results as plain data."""
     ledger, latency = robot.ledger, Summary.of(robot.ledger.latencies)
     return {'machine': machine(), 'seconds': outcome.seconds, 'cycles': outcome.cycles,
             'trouble': outcome.trouble, 'asked': ledger.counts['asked'], 'ok': ledger.counts['ok'],
@@ -305,17 +310,6 @@ def tables(facts: Mapping[str, Any]) -> list[Table]:
 
 def _named(links: Mapping[str, str]) -> str:
     return ' '.join(f'{name}={version.lstrip("0")}' for name, version in sorted(links.items()) if version)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog='python -m bench.endurance', description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--cycles', type=int, default=20)
-    parser.add_argument('--questions', type=int, default=1000, help='answered questions over all cycles')
-    parser.add_argument('--kills', type=int, default=10)
-    parser.add_argument('--json', type=Path, help='also write the results to this JSON file')
-    parser.add_argument('--log', type=Path, help='log file of the nodes')
-    return parser
 
 
 if __name__ == '__main__':

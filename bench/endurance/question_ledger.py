@@ -58,34 +58,24 @@ def versions(text: str) -> dict[str, str]:
 
 
 def faults(reply: ReceivedAnswer, question: str, choices: Sequence[str], makers: EncoderLookup) -> list[str]:
-    """The inconsistencies of an answer with status OK."""
-    return [*_odd_words(reply, question, choices), *_odd_numbers(reply), *_odd_sources(reply, makers)]
-
-
-def _odd_words(reply: ReceivedAnswer, question: str, choices: Sequence[str]) -> list[str]:
+    """The inconsistencies of an answer with status OK: of its words, its numbers and its sources."""
     wrong = {f'it is about {reply.question!r}, asked was {question!r}': reply.question != question,
              'its choices are not those asked': reply.choices != tuple(choices),
              f'{reply.text!r} is none of its choices': reply.text not in reply.choices}
-    return [text for text, is_so in wrong.items() if is_so]
+    found = [text for text, is_so in wrong.items() if is_so]
 
-
-def _odd_numbers(reply: ReceivedAnswer) -> list[str]:
     values = reply.probabilities
     if len(values) != len(reply.choices) or not values:
-        return [f'{len(values)} probabilities for {len(reply.choices)} choices']
-    if not all(map(math.isfinite, values)) or min(values) < 0:
-        return ['probabilities that are none']
-    if abs(math.fsum(values) - 1) > ROUNDING:
-        return [f'probabilities add up to {math.fsum(values):.4f}']
-    if reply.text != reply.choices[values.index(max(values))]:
-        return ['the text is not the likeliest choice']
-    if abs(reply.confidence - max(values)) > ROUNDING:
-        return ['the confidence is not the probability of the text']
-    return []
+        found.append(f'{len(values)} probabilities for {len(reply.choices)} choices')
+    elif not all(map(math.isfinite, values)) or min(values) < 0:
+        found.append('probabilities that are none')
+    elif abs(math.fsum(values) - 1) > ROUNDING:
+        found.append(f'probabilities add up to {math.fsum(values):.4f}')
+    elif reply.text != reply.choices[values.index(max(values))]:
+        found.append('the text is not the likeliest choice')
+    elif abs(reply.confidence - max(values)) > ROUNDING:
+        found.append('the confidence is not the probability of the text')
 
-
-def _odd_sources(reply: ReceivedAnswer, makers: EncoderLookup) -> list[str]:
-    found = []
     if {*reply.used} & {*reply.missing} or {*reply.used} | {*reply.missing} != {*reply.links}:
         found.append(f'it used {sorted(reply.used)}, missed {sorted(reply.missing)}, '
                      f'and had links of {sorted(reply.links)}')
@@ -166,7 +156,15 @@ class QuestionLedger:
             self.counts['doubled' if reply.name in self._closed else 'unasked'] += 1
             return False
         self._closed.add(reply.name)
-        self._judge(reply, question)
+        if reply.status == OK:
+            self.counts['ok'] += 1
+            self.latencies.append(reply.latency)
+            self.torn += [f'{reply.name}: {fault}'
+                          for fault in faults(reply, question.text, self._choices, self._makers)]
+        elif reply.status in (REJECTED, NO_SENSOR) and reply.error:
+            self.counts['rejected'] += 1
+        else:
+            self.counts['failed'] += 1
         back = self._killed is not None and question.asked > self._killed and reply.status == OK
         if back:
             self._killed, self._back = None, now
@@ -185,14 +183,3 @@ class QuestionLedger:
                 del self._open[name]
                 self._closed.add(name)
                 self.lost.append(name)
-
-    def _judge(self, reply: ReceivedAnswer, question: _Open) -> None:
-        if reply.status == OK:
-            self.counts['ok'] += 1
-            self.latencies.append(reply.latency)
-            self.torn += [f'{reply.name}: {fault}'
-                          for fault in faults(reply, question.text, self._choices, self._makers)]
-        elif reply.status in (REJECTED, NO_SENSOR) and reply.error:
-            self.counts['rejected'] += 1
-        else:
-            self.counts['failed'] += 1

@@ -1,13 +1,12 @@
 """Supervised nodes and a robot that publishes tokens and asks questions, for the endurance program."""
 from __future__ import annotations
 
-import os
 import queue
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from mpnp_ros.methods.link_store import LinkStore, StoredLink
 from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.questions.generator import LabelledQuestion, Scope, scene_questions
 from mpnp_ros.questions.vocabulary import ANSWERS
-from mpnp_ros.supervisor import ProcessSpec, RestartPolicy, Supervisor
+from mpnp_ros.supervisor import RestartPolicy, Supervisor
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.head_data import sector_targets
 from mpnp_world.dataset.objects_only import object_key_frames
@@ -60,7 +59,7 @@ def object_snapshots() -> list[ObjectSnapshot]:
     """Snapshots of the embedded world, without rendering."""
     frames = object_key_frames(range(SEED, SEED + SCENES), FRAMES, workers=1, progress=False)
     return [ObjectSnapshot(sector_targets(frame, SCOPE).counts(),
-                  scene_questions(frame, 0, QUESTIONS_A_KIND, SCOPE)) for frame in frames]
+                           scene_questions(frame, 0, QUESTIONS_A_KIND, SCOPE)) for frame in frames]
 
 
 class Nodes:
@@ -70,8 +69,9 @@ class Nodes:
         chosen = {FUSION: {'links': [str(links[CAMERA].path)]},
                   ADAPTATION: {'initial_links': [str(links[OBJECTS].path)]}}
         self._log = log.open('a', buffering=1)
+        specs = [node_process(node, Placement(), {**PARAMETERS[node], **chosen[node]}) for node in PARAMETERS]
         self._supervisor = Supervisor(
-            [_spec(node, {**PARAMETERS[node], **chosen[node]}, state) for node in PARAMETERS],
+            [replace(spec, environment={**spec.environment, 'MPNP_STATE': str(state)}) for spec in specs],
             RestartPolicy(limit=1000, delay=.5, longest=1.),
             write=lambda name, line: self._log.write(f'{time.time():.2f} [{name}] {line}\n'))
 
@@ -95,23 +95,14 @@ class Nodes:
         """The process ID of a node or of a job of the adaptation node; None if it does not run."""
         if victim in PARAMETERS:
             return self._supervisor[victim].pid
-        parent = self._supervisor[ADAPTATION].pid
-        return next(_jobs(parent, JOBS[victim]), None) if parent else None
-
-
-def _spec(node: str, parameters: Mapping[str, object], state: Path) -> ProcessSpec:
-    spec = node_process(node, Placement(), parameters)
-    return ProcessSpec(spec.name, spec.command, {**spec.environment, 'MPNP_STATE': str(state)})
-
-
-def _jobs(parent: int, stage: bytes) -> Iterator[int]:
-    """Process IDs of jobs of a stage that any thread of an adaptation node has started."""
-    with suppress(OSError):
-        for thread in Path(f'/proc/{parent}/task').iterdir():
-            for child in (thread / 'children').read_text().split():
-                words = Path(f'/proc/{child}/cmdline').read_bytes().split(b'\0')
-                if b'mpnp_ros.adaptation.job_process' in words and stage in words:
-                    yield int(child)
+        if parent := self._supervisor[ADAPTATION].pid:
+            with suppress(OSError):
+                for thread in Path(f'/proc/{parent}/task').iterdir():  # any of them may have started the job
+                    for child in (thread / 'children').read_text().split():
+                        words = Path(f'/proc/{child}/cmdline').read_bytes().split(b'\0')
+                        if b'mpnp_ros.adaptation.job_process' in words and JOBS[victim] in words:
+                            return int(child)
+        return None
 
 
 class TokenRobot:
@@ -165,10 +156,17 @@ class TokenRobot:
     def reads(self, encoder: str, trained: bool = False) -> bool:
         """Whether the fusion node uses links for this encoder.  trained: require trained links."""
         version = self.states.get(LIDAR, '')
-        return self._reader(LIDAR, version) == encoder and not (trained and self._steps(version) == 0)
+        if self._reader(LIDAR, version) != encoder:
+            return False
+        if not trained:
+            return True
+        adapted = read_manifest(self._store.path(LIDAR, version)).provenance.adaptation
+        return adapted is not None and adapted.steps > 0
 
     def tick(self) -> bool:
         """Publish due messages and take answers; returns whether a killed node has answered again."""
+        from mpnp_ros import msg
+
         now, back = time.monotonic(), False
         if now >= self._next_tokens:
             self._next_tokens = now + TOKENS_PERIOD
@@ -178,45 +176,40 @@ class TokenRobot:
         self.ledger.look(now)
         if self.asking and now >= self._next_question and self.ledger.waiting < ON_THEIR_WAY:
             self._next_question = now + ASKING_PERIOD
-            self._ask(now)
+            snapshot = self._seen[self._place % len(self._seen)]
+            name, text = self.ledger.ask(self._rng.choice(snapshot.questions).text, now)
+            self._question.publish(msg.Question(id=name, text=text, choices=list(ANSWERS)))
         return back
 
     def _sense(self) -> None:
+        """Publish the tokens of the next moment, and its labelled questions while they are wanted."""
+        from mpnp_ros import msg
+        from mpnp_ros.conversions.messages import from_nanoseconds, to_message
+
         stamp, self._place = time.time_ns(), self._place + 1
         snapshot = self._seen[self._place % len(self._seen)]
         for name, encoder in ((CAMERA, self._camera), (LIDAR, self.encoder)):
             if encoder:
-                self._publish_tokens(name, encoder, snapshot, stamp)
+                self._made[name, stamp] = encoder
+                self._tokens[name].publish(to_message(ModalityTokens(
+                    name, encoder, snapshot.values, sector_azimuths(), stamp_ns=stamp, quality=1.)))
         if self.encoder and self.labels_left > 0 and self._place % 2:
             self.labels_left -= len(snapshot.questions)
-            self._publish_labels(snapshot, stamp)
-
-    def _publish_tokens(self, name: str, encoder: str, snapshot: ObjectSnapshot, stamp: int) -> None:
-        from mpnp_ros.conversions.messages import to_message
-
-        self._made[name, stamp] = encoder
-        self._tokens[name].publish(to_message(
-            ModalityTokens(name, encoder, snapshot.values, sector_azimuths(), stamp_ns=stamp, quality=1.)))
-
-    def _publish_labels(self, snapshot: ObjectSnapshot, stamp: int) -> None:
-        from mpnp_ros import msg
-        from mpnp_ros.conversions.messages import from_nanoseconds
-
-        message = msg.LabelledQuestions(questions=[msg.LabelledQuestion(
-            question=msg.Question(text=question.text, choices=list(ANSWERS)), answer=question.answer,
-            type=question.type, hops=question.hops) for question in snapshot.questions])
-        message.header.stamp = from_nanoseconds(stamp)
-        self._labels.publish(message)
-
-    def _ask(self, now: float) -> None:
-        from mpnp_ros.msg import Question
-
-        snapshot = self._seen[self._place % len(self._seen)]
-        name, text = self.ledger.ask(self._rng.choice(snapshot.questions).text, now)
-        self._question.publish(Question(id=name, text=text, choices=list(ANSWERS)))
+            message = msg.LabelledQuestions(questions=[msg.LabelledQuestion(
+                question=msg.Question(text=question.text, choices=list(ANSWERS)), answer=question.answer,
+                type=question.type, hops=question.hops) for question in snapshot.questions])
+            message.header.stamp = from_nanoseconds(stamp)
+            self._labels.publish(message)
 
     def _take(self, message: Any, now: float) -> bool:
-        reply = _reply(message)
+        """Record an Answer message; returns whether it is the first of a restarted node."""
+        from mpnp_ros.conversions.messages import to_nanoseconds
+
+        used = dict(zip(message.used_modalities, map(to_nanoseconds, message.modality_stamps), strict=True))
+        reply = ReceivedAnswer(
+            message.id, message.question, message.status, message.error, message.text, message.confidence,
+            tuple(message.choices), tuple(message.probabilities), used, tuple(message.missing_modalities),
+            versions(message.links_version), to_nanoseconds(message.header.stamp), message.latency)
         if reply.used or reply.links:
             self.rests = {name: self._made.get((name, stamp), '') for name, stamp in reply.used.items()}
             self.links = dict(reply.links)
@@ -230,28 +223,8 @@ class TokenRobot:
                     self._read[modality, link.version] = read_manifest(link.path).config.encoder
         return self._read.get((modality, version))
 
-    def _steps(self, version: str) -> int:
-        """The training steps of a version."""
-        adapted = read_manifest(self._store.path(LIDAR, version)).provenance.adaptation
-        return adapted.steps if adapted else 0
-
     def _on_states(self, message: Any) -> None:
         self.states = {row.modality: row.links_version for row in message.modalities}
 
     def _on_adaptation(self, message: Any) -> None:
         self.adaptation = time.monotonic(), message
-
-
-def _reply(message: Any) -> ReceivedAnswer:
-    from mpnp_ros.conversions.messages import to_nanoseconds
-
-    used = dict(zip(message.used_modalities, map(to_nanoseconds, message.modality_stamps), strict=True))
-    return ReceivedAnswer(message.id, message.question, message.status, message.error, message.text,
-                 message.confidence, tuple(message.choices), tuple(message.probabilities), used,
-                 tuple(message.missing_modalities), versions(message.links_version),
-                 to_nanoseconds(message.header.stamp), message.latency)
-
-
-def own_environment(domain: int) -> None:
-    """Isolate the nodes in their own ROS domain."""
-    os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')

@@ -14,19 +14,19 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
-from bench.latency.answering import Variant, random_frame, variants
+from bench.common.page import console, terminal_table
+from bench.common.program import exit_code, program_parser
+from bench.common.timing import Summary, machine, take_turns
+from bench.latency.answering import random_frame, variants
 from bench.latency.sensor_to_answer import Measured, Sensors, measure
-from bench.timing import Summary, machine, take_turns
-from mpnp_ros.errors import MpnpError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model
 from mpnp_ros.questions.vocabulary import ANSWERS
@@ -39,6 +39,7 @@ SHAPES = {'camera': (24, 768), 'lidar': (16, 768)}
 FRAMES, WARM_UP = 8, 5
 KEY_FRAME = Path('../shared/data/nuscenes_keyframe')
 GIGA = 1e9
+ANSWERING_HEADS = ('dtype', 'variant', '', 'p50 ms', 'p95 ms', 'p50 / (b)', 'GMAC', 'counted', 'GMAC / (b)')
 
 
 @dataclass(frozen=True)
@@ -56,114 +57,7 @@ class LatencyRow:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the tables and write the JSON file if requested; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C, so that started nodes are stopped
-        signal.signal(number, signal.default_int_handler)
-    try:
-        _run(options, Console(width=None if sys.stdout.isatty() else 120))
-    except MpnpError as error:
-        print(f'latency: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-def compare(models: Sequence[LanguageModel], last: int, rounds: int) -> list[LatencyRow]:
-    """Time all variants on all models in turn.  models: one model in several number formats."""
-    frames = [random_frame(SHAPES, seed) for seed in range(FRAMES)]
-    rivals = {(_dtype(lm), name): variant for lm in models
-              for name, variant in variants(lm, QUESTION, ANSWERS, frames[0], last=last).items()}
-    seconds = take_turns({key: partial(_answer, variant, frames) for key, variant in rivals.items()},
-                         rounds, WARM_UP)
-    times = {key: Summary.of(samples) for key, samples in seconds.items()}
-    return [LatencyRow(*key, variant.about, times[key], times[key].p50 / times[key[0], 'b'].p50,
-                variant.macs(frames[0]), measure_macs(partial(variant.answer, frames[0])))
-            for key, variant in rivals.items()]
-
-
-def answering_table(rows: Sequence[LatencyRow]) -> Table:
-    """A table of the variants; time and MACs also as shares of variant (b) in the same format."""
-    table = Table('dtype', 'variant', '', title='A standing question on a new frame', title_justify='left')
-    for name in ('p50 ms', 'p95 ms', 'p50 / (b)', 'GMAC', 'counted', 'GMAC / (b)'):
-        table.add_column(name, justify='right', no_wrap=True)
-    whole = {row.dtype: row.macs for row in rows if row.name == 'b'}
-    for row in rows:
-        table.add_row(row.dtype, row.name, row.about, f'{row.time.p50:.1f}', f'{row.time.p95:.1f}',
-                      f'{row.ratio:.3f}', f'{row.macs / GIGA:.4f}', f'{row.counted_macs / GIGA:.4f}',
-                      f'{row.macs / whole[row.dtype]:.4f}', end_section=row.name == 'b')
-    return table
-
-
-def way_table(measured: Measured) -> Table:
-    """A table of the latencies from a sensor to an answer, by part."""
-    title = (f'Sensor stamp to answer through ROS: {measured.sets} sets of six images and a sweep '
-             f'({measured.origin}), {measured.answers} answers')
-    table = Table('part', title=title, title_justify='left', min_width=len(title))
-    for name in ('n', 'p50 ms', 'p95 ms'):
-        table.add_column(name, justify='right')
-    for part, summary in summaries(measured).items():
-        table.add_row(part, str(summary.count), f'{summary.p50:.1f}', f'{summary.p95:.1f}',
-                      end_section=part.endswith('stamp to answer'))
-    return table
-
-
-def summaries(measured: Measured) -> dict[str, Summary]:
-    """Median and 95th percentile of every part of the latency."""
-    return {part: Summary.of(seconds) for part, seconds in measured.parts.items()}
-
-
-def load_models(source: str, device: str) -> list[LanguageModel]:
-    """The language model in float32 and, if different, in the format of 'auto'."""
-    models = {lm.dtype: lm for lm in (load_language_model(source, device, dtype)
-                                      for dtype in ('float32', 'auto'))}
-    return list(models.values())
-
-
-def _run(options: argparse.Namespace, console: Console) -> None:
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    models = load_models(options.llm, options.device)
-    facts = {**machine(), 'llm': models[0].name, 'device': str(models[0].device)}
-    console.print(', '.join(f'{name}: {value}' for name, value in facts.items()))
-    rows = compare(models, options.linked_blocks, options.rounds)
-    facts['load_after'] = machine()['load']
-    console.print(f'{options.rounds} rounds in turn, {options.linked_blocks} linked blocks, '
-                  f'{len(ANSWERS)} choices, tokens (count, width): {SHAPES}, load after: '
-                  f'{facts["load_after"]}', answering_table(rows), sep='\n')
-    measured = _through_ros(options, models[0]) if options.ros else None
-    if measured:
-        console.print(way_table(measured))
-    if options.json:
-        options.json.write_text(json.dumps(_as_json(facts, rows, measured), indent=1))
-
-
-def _through_ros(options: argparse.Namespace, lm: LanguageModel) -> Measured:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        sensors = Sensors.read(options.nuscenes, folder)
-        return measure(lm, QUESTION, ANSWERS, sensors, folder / 'links', last=options.linked_blocks,
-                       seconds=options.seconds, rate=options.rate, domain=options.domain)
-
-
-def _as_json(facts: Mapping[str, object], rows: Sequence[LatencyRow],
-             measured: Measured | None) -> dict[str, object]:
-    way = measured and {
-        'origin': measured.origin, 'sets': measured.sets, 'answers': measured.answers,
-        'parts': {part: asdict(summary) for part, summary in summaries(measured).items()}}
-    return {'machine': dict(facts), 'answering': [asdict(row) for row in rows], 'sensor_to_answer': way}
-
-
-def _answer(variant: Variant, frames: Sequence[object], number: int) -> None:
-    variant.answer(frames[number % len(frames)])
-
-
-def _dtype(lm: LanguageModel) -> str:
-    return str(lm.dtype).removeprefix('torch.')
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog='python -m bench.latency', description=__doc__.splitlines()[0])
+    parser = program_parser('latency', __doc__)
     parser.add_argument('--rounds', type=int, default=100, help='runs of each variant')
     parser.add_argument('--threads', type=int, default=os.cpu_count(), help='CPU threads of the variants')
     parser.add_argument('--linked-blocks', type=int, default=8, metavar='N',
@@ -179,7 +73,86 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--domain', type=int, default=101, help='ROS domain of the measurement')
     parser.add_argument('--nuscenes', type=Path, default=KEY_FRAME if KEY_FRAME.is_dir() else None,
                         help='nuScenes root for the sensors (default: a generated stand-in)')
-    return parser
+    options = parser.parse_args(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C, so that started nodes are stopped
+        signal.signal(number, signal.default_int_handler)
+    return exit_code('latency', lambda: run(options))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure the variants, then the nodes; print the tables and write the JSON file if requested."""
+    shown = console(120)
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    models = load_models(options.llm, options.device)
+    facts = {**machine(), 'llm': models[0].name, 'device': str(models[0].device)}
+    shown.print(', '.join(f'{name}: {value}' for name, value in facts.items()))
+    rows = compare(models, options.linked_blocks, options.rounds)
+    facts['load_after'] = machine()['load']
+    shown.print(f'{options.rounds} rounds in turn, {options.linked_blocks} linked blocks, '
+                f'{len(ANSWERS)} choices, tokens (count, width): {SHAPES}, load after: '
+                f'{facts["load_after"]}', answering_table(rows), sep='\n')
+    way = None
+    if options.ros:
+        with tempfile.TemporaryDirectory() as name:
+            sensors = Sensors.read(options.nuscenes, Path(name))
+            measured = measure(models[0], QUESTION, ANSWERS, sensors, Path(name, 'links'),
+                               last=options.linked_blocks, seconds=options.seconds, rate=options.rate,
+                               domain=options.domain)
+        shown.print(way_table(measured))
+        way = {'origin': measured.origin, 'sets': measured.sets, 'answers': measured.answers,
+               'parts': {part: asdict(summary) for part, summary in summaries(measured).items()}}
+    if options.json:
+        options.json.write_text(json.dumps({
+            'machine': facts, 'answering': [asdict(row) for row in rows], 'sensor_to_answer': way}, indent=1))
+
+
+def load_models(source: str, device: str) -> list[LanguageModel]:
+    """The language model in float32 and, if different, in the format of 'auto'."""
+    models = {lm.dtype: lm for lm in (load_language_model(source, device, dtype)
+                                      for dtype in ('float32', 'auto'))}
+    return list(models.values())
+
+
+def compare(models: Sequence[LanguageModel], last: int, rounds: int) -> list[LatencyRow]:
+    """Time all variants on all models in turn.  models: one model in several number formats."""
+    frames = [random_frame(SHAPES, seed) for seed in range(FRAMES)]
+    rivals = {(str(lm.dtype).removeprefix('torch.'), name): variant for lm in models
+              for name, variant in variants(lm, QUESTION, ANSWERS, frames[0], last=last).items()}
+    runs = {key: lambda number, variant=variant: variant.answer(frames[number % len(frames)])
+            for key, variant in rivals.items()}
+    times = {key: Summary.of(seconds) for key, seconds in take_turns(runs, rounds, WARM_UP).items()}
+    return [LatencyRow(*key, variant.about, times[key], times[key].p50 / times[key[0], 'b'].p50,
+                       variant.macs(frames[0]), measure_macs(partial(variant.answer, frames[0])))
+            for key, variant in rivals.items()]
+
+
+def answering_table(rows: Sequence[LatencyRow]) -> Table:
+    """A table of the variants; time and MACs also as shares of variant (b) in the same format."""
+    table = terminal_table('A standing question on a new frame', ANSWERING_HEADS, texts=3, no_wrap=True)
+    whole = {row.dtype: row.macs for row in rows if row.name == 'b'}
+    for row in rows:
+        table.add_row(row.dtype, row.name, row.about, f'{row.time.p50:.1f}', f'{row.time.p95:.1f}',
+                      f'{row.ratio:.3f}', f'{row.macs / GIGA:.4f}', f'{row.counted_macs / GIGA:.4f}',
+                      f'{row.macs / whole[row.dtype]:.4f}', end_section=row.name == 'b')
+    return table
+
+
+def way_table(measured: Measured) -> Table:
+    """A table of the latencies from a sensor to an answer, by part."""
+    title = (f'Sensor stamp to answer through ROS: {measured.sets} sets of six images and a sweep '
+             f'({measured.origin}), {measured.answers} answers')
+    table = terminal_table(title, ('part', 'n', 'p50 ms', 'p95 ms'))
+    table.min_width = len(title)
+    for part, summary in summaries(measured).items():
+        table.add_row(part, str(summary.count), f'{summary.p50:.1f}', f'{summary.p95:.1f}',
+                      end_section=part.endswith('stamp to answer'))
+    return table
+
+
+def summaries(measured: Measured) -> dict[str, Summary]:
+    """Median and 95th percentile of every part of the latency."""
+    return {part: Summary.of(seconds) for part, seconds in measured.parts.items()}
 
 
 if __name__ == '__main__':

@@ -4,8 +4,8 @@ All ways score the same choices at the same rows of the same text.  They differ 
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -17,7 +17,6 @@ from mpnp_ros.llm.cost import macs
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.prepared import PreparedQuestion, PromptTemplate, open_rows, prepare
 from mpnp_ros.methods.link import Aligner
-from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp.pooling import CONTENTS
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.tokens import ModalityTokens
@@ -60,10 +59,18 @@ class Split:
     def macs(self, frame: Frame) -> int:
         """Multiply-accumulates of the upper blocks, the head and the links."""
         prepared, links = self.question.prepared, nn.ModuleDict(dict(self.method.links()))
+        columns, looking = Counter[int](), 0  # entries of the prefix by block; MACs of pooling
+        for config in (link.config for link in links.values()):
+            tokens = frame[config.modality].count
+            entries = tokens if config.pooling == 'none' else config.entries
+            columns.update(dict.fromkeys(config.blocks, entries))
+            if config.pooling == 'question':  # weighs and sums tokens in all its layers
+                contents = config.token_width if config.additive else CONTENTS
+                weighing = config.pooling_heads * (2 * config.harmonics + 1 + contents + 1)
+                looking += tokens * config.entries * config.pooling_layers * (weighing + config.pooling_width)
         upper = macs(self.lm.shape, prepared.first, self.lm.blocks, prepared.rows.layout.tokens,
-                     _prefix_columns([link.config for link in links.values()], frame), prepared.rows.start,
-                     len(prepared.trie.positions(0)), len(prepared.trie.vocabulary))
-        looking = sum(_looking_macs(link.config, frame) for link in links.values())
+                     columns, prepared.rows.start, len(prepared.trie.positions(0)),
+                     len(prepared.trie.vocabulary))
         return upper + looking + linear_macs(links, lambda: self.answer(frame))
 
 
@@ -106,7 +113,9 @@ class InputTokens:
     def answer(self, frame: Frame) -> Sequence[float]:
         """Probabilities of the choices."""
         text = self.lm.embed(self.layout)[:, self.columns:]
-        hidden = torch.cat([*(self._project(modality, frame) for modality in self.projections), text], 1)
+        projected = [projection(torch.from_numpy(frame[modality].values).to(self.lm.device))[None]
+                     for modality, projection in self.projections.items()]
+        hidden = torch.cat([*(columns.to(self.lm.dtype) for columns in projected), text], 1)
         hidden = self.lm.run_blocks(hidden, self.layout, 0, self.lm.blocks)[0, self.deciding]
         return self.trie.log_probabilities(self.lm.logits(hidden, self.vocabulary)).exp().tolist()
 
@@ -115,10 +124,6 @@ class InputTokens:
         model = macs(self.lm.shape, 0, self.lm.blocks, self.layout.tokens,
                      positions=len(self.deciding), vocabulary=len(self.vocabulary))
         return model + linear_macs(self.projections, lambda: self.answer(frame))
-
-    def _project(self, modality: str, frame: Frame) -> torch.Tensor:
-        values = torch.from_numpy(frame[modality].values).to(self.lm.device)
-        return self.projections[modality](values)[None].to(self.lm.dtype)
 
 
 def variants(lm: LanguageModel, question: str, choices: Sequence[str], frame: Frame,
@@ -153,13 +158,7 @@ def random_frame(shapes: Mapping[str, tuple[int, int]], seed: int) -> dict[str, 
 def linear_macs(module: nn.Module, call: Callable[[], object]) -> int:
     """MACs of all linear layers in `module` during `call()`, exact; without products of activations."""
     counts: list[int] = []
-    with _counting(module, counts):
-        call()
-    return sum(counts)
 
-
-@contextmanager
-def _counting(module: nn.Module, counts: list[int]) -> Iterator[None]:
     def linear(layer: nn.Linear, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         counts.append(output.numel() * layer.in_features)
 
@@ -169,26 +168,8 @@ def _counting(module: nn.Module, counts: list[int]) -> Iterator[None]:
     hooks = [part.register_forward_hook(linear if isinstance(part, nn.Linear) else aligner)
              for part in module.modules() if isinstance(part, nn.Linear | Aligner)]
     try:
-        yield
+        call()
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _looking_macs(config: LinkConfig, frame: Frame) -> int:
-    """MACs of weighing and summing tokens in all pooling layers."""
-    if config.pooling != 'question':
-        return 0
-    contents = config.token_width if config.additive else CONTENTS
-    weighing = config.pooling_heads * (2 * config.harmonics + 1 + contents + 1)
-    seen = frame[config.modality].count * config.entries * config.pooling_layers
-    return seen * (weighing + config.pooling_width)
-
-
-def _prefix_columns(configs: Sequence[LinkConfig], frame: Frame) -> dict[int, int]:
-    columns: dict[int, int] = {}
-    for config in configs:
-        count = frame[config.modality].count if config.pooling == 'none' else config.entries
-        for block in config.blocks:
-            columns[block] = columns.get(block, 0) + count
-    return columns
+    return sum(counts)

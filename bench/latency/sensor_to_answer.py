@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.common.jobs import isolate
 from mpnp_ros.cli.node_processes import FUSION, Placement, encoder_nodes, node_process
 from mpnp_ros.cli.session import ros_session
 from mpnp_ros.errors import MpnpError
@@ -94,7 +95,7 @@ def measure(lm: LanguageModel, question: str, choices: Sequence[str], sensors: S
 
     folder: for the links.  rate: sets per second.  Raises MpnpError if a node fails or does not answer.
     """
-    os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')
+    isolate(domain)
     os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
     placement = Placement(log_level='error')
     with ros_session() as node:
@@ -103,7 +104,9 @@ def measure(lm: LanguageModel, question: str, choices: Sequence[str], sensors: S
         encoders = [node_process(name, placement, named.get(key)) for key, name in encoder_nodes().items()]
         with _running(encoders, robot.checks):
             robot.publish(STARTUP_TIMEOUT, 'tokens of every modality', lambda: robot.encoders)
-            links = _save_links(lm, robot.encoders, folder, last)
+            method, store = create_method('mpnp', lm), LinkStore(folder)
+            links = [str(store.save(method.new_link(modality, encoder, width, last=last)).path)
+                     for modality, (encoder, width) in robot.encoders.items()]
             fusion = node_process(FUSION, placement, {'links': links, 'stale_after': 5.})
             with _running([fusion], robot.checks):
                 robot.publish(STARTUP_TIMEOUT, 'a subscriber of questions', robot.is_heard)
@@ -112,7 +115,9 @@ def measure(lm: LanguageModel, question: str, choices: Sequence[str], sensors: S
                 robot.publish(WARM_UP)
                 stamps = robot.publish(seconds)
                 time.sleep(AFTER)
-    return _measured(sensors.origin, stamps, robot)
+    wanted = set(stamps)
+    answers = [answer for answer in robot.answers if wanted & set(answer.stamps.values())]
+    return Measured(sensors.origin, len(stamps), len(answers), parts(wanted, robot.tokens, robot.answers))
 
 
 def parts(stamps: Collection[int], tokens: Sequence[SeenTokens],
@@ -151,6 +156,7 @@ class _Robot:
 
     def __init__(self, node: Node, sensors: Sensors, rate: float) -> None:
         from mpnp_ros.msg import Answer, ModalityTokens, Question
+        from rclpy.qos import QoSProfile, ReliabilityPolicy
 
         self.tokens: list[SeenTokens] = []
         self.answers: list[SeenAnswer] = []
@@ -159,8 +165,9 @@ class _Robot:
         self._streams = list(_streams(node, sensors))
         self._question = node.create_publisher(Question, 'question', 10)
         node.create_subscription(Answer, 'answer', self._take_answer, 100)
+        best_effort = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
         for modality in encoder_nodes():
-            node.create_subscription(ModalityTokens, f'tokens/{modality}', self._take_tokens, _best_effort())
+            node.create_subscription(ModalityTokens, f'tokens/{modality}', self._take_tokens, best_effort)
 
     @property
     def encoders(self) -> dict[str, tuple[str, int]]:
@@ -190,25 +197,27 @@ class _Robot:
                 return stamps
             for check in self.checks:
                 check()
-            stamps.append(self._publish_set())
+            stamp = self._node.get_clock().now()
+            for publisher, message in self._streams:
+                message.header.stamp = stamp.to_msg()
+                publisher.publish(message)
+            stamps.append(stamp.nanoseconds)
         if done:
             raise MpnpError(f'{what}: not within {seconds:g} s{self._refusal}; start the nodes with '
                             '`mpnp bringup` and check their output')
         return stamps
 
-    def _publish_set(self) -> int:
-        stamp = self._node.get_clock().now()
-        for publisher, message in self._streams:
-            message.header.stamp = stamp.to_msg()
-            publisher.publish(message)
-        return stamp.nanoseconds
-
     def _take_tokens(self, message: Any) -> None:
-        self.tokens.append(SeenTokens(message.modality, _nanoseconds(message.header.stamp), message.input_age,
-                                      message.encode_duration, message.encoder, message.shape[1]))
+        from mpnp_ros.conversions.messages import to_nanoseconds
+
+        self.tokens.append(SeenTokens(message.modality, to_nanoseconds(message.header.stamp),
+                                      message.input_age, message.encode_duration, message.encoder,
+                                      message.shape[1]))
 
     def _take_answer(self, message: Any) -> None:
-        arrived, stamps = time.time_ns(), map(_nanoseconds, message.modality_stamps)
+        from mpnp_ros.conversions.messages import to_nanoseconds
+
+        arrived, stamps = time.time_ns(), map(to_nanoseconds, message.modality_stamps)
         if message.status:
             self._refusal = f'; error of fusion: {message.error}'
             return
@@ -245,27 +254,3 @@ def _running(specs: Sequence[ProcessSpec], checks: list[Callable[[], None]]) -> 
 
         checks.append(alive)
         yield
-
-
-def _save_links(lm: LanguageModel, encoders: Mapping[str, tuple[str, int]], folder: Path,
-                last: int) -> list[str]:
-    """Write an untrained link for every encoder; returns their folders."""
-    method, store = create_method('mpnp', lm), LinkStore(folder)
-    return [str(store.save(method.new_link(modality, encoder, width, last=last)).path)
-            for modality, (encoder, width) in encoders.items()]
-
-
-def _measured(origin: str, stamps: Sequence[int], robot: _Robot) -> Measured:
-    wanted = set(stamps)
-    answers = [answer for answer in robot.answers if wanted & set(answer.stamps.values())]
-    return Measured(origin, len(stamps), len(answers), parts(wanted, robot.tokens, robot.answers))
-
-
-def _best_effort() -> Any:
-    from rclpy.qos import QoSProfile, ReliabilityPolicy
-
-    return QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
-
-
-def _nanoseconds(stamp: Any) -> int:
-    return stamp.sec * SECOND + stamp.nanosec

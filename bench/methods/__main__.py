@@ -18,46 +18,50 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from bench.common.jobs import Job, Workers
+from bench.common.page import console
+from bench.common.program import FAILED, add_recipe, add_work_options, exit_code, program_parser
 from bench.methods.data import BenchData, identity, prepare_data
-from bench.methods.page import terminal_table, write_page
+from bench.methods.page import results_table, write_report
 from bench.methods.plan import BLIND, MethodsConfig, Run
-from bench.methods.processes import Job, Workers
 from bench.methods.report import MethodsReport
 from bench.study.study import RECIPE, Study, StudyConfig
-from mpnp_ros.cli.interruption import CANCELLED, interruptible
-from mpnp_ros.errors import ConfigurationError, MpnpError
+from mpnp_ros.cli.signals import CANCELLED, interruptible
+from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.training.recipe import counting_options
 from mpnp_ros.training.true_objects import OBJECTS
 
-TRAINING, ANSWERING = 'bench.methods.run', 'bench.methods.answering'
-FAILED = 1
+TRAINING, ANSWERING = 'bench.methods.train', 'bench.methods.answering'
 CONFIG = Path(__file__).with_name('methods_objects.yaml')
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run missing trainings, write the page and print the table; exit code 1 if a method failed."""
-    options = _parser().parse_args(arguments)
-    try:
-        with interruptible() as stopped:
-            return _bench(options, stopped)
-    except MpnpError as error:
-        print(f'methods: {error}', file=sys.stderr)
-        return FAILED
+    parser = program_parser('methods', __doc__)
+    add_work_options(parser, 'trainings', 'page, figures and picture')
+    add_recipe(parser)
+    parser.add_argument('--config', type=Path, metavar='YAML',
+                        help='benchmark configuration (default: bench/methods/methods_objects.yaml)')
+    parser.add_argument('--methods', nargs='+', metavar='NAME',
+                        help='methods to run (default: all of the configuration)')
+    parser.add_argument('--workers', type=int, default=2, help='parallel trainings, each with one thread')
+    options = parser.parse_args(arguments)
+    with interruptible() as stopped:
+        return exit_code('methods', lambda: run(options, stopped))
 
 
-def _bench(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
+def run(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
+    """Run the missing trainings and timings, then report; stops between two polls of the jobs."""
     config = MethodsConfig.load(options.config or CONFIG)
-    study = _study(config, options)
+    study = study_of(config, options)
     data = prepare_data(study, config, options.work / 'data')
     runs = list(config.runs(options.methods or tuple(config.methods), options.seeds or config.seeds,
                             study.config.language_model, identity(study, config)))
     workers = Workers(options.workers, stopped)
-    done = _train(workers, runs, options.work, data)
+    done = train(workers, runs, options.work, data)
     seeing = {row: jobs for row, jobs in done.items() if row != BLIND}
-    answering = _answering(workers, seeing, options.work, data)
+    answering = time_answers(workers, seeing, options.work, data)
     if stopped():
         print('stopped; run the same command to resume')
         return CANCELLED
@@ -65,20 +69,19 @@ def _bench(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
         raise ConfigurationError('no method was trained; see the reasons above')
     report = MethodsReport.of([json.loads(job.result.read_bytes()) for jobs in done.values() for job in jobs],
                               BenchData.load(data), config, answering, workers.failed)
-    Console(width=None if sys.stdout.isatty() else 160).print(terminal_table(report))
-    print(write_page(report, config, options.output))
+    console(160).print(results_table(report))
+    print(write_report(report, config, options.output))
     return FAILED if workers.failed else 0
 
 
-def _study(config: MethodsConfig, options: argparse.Namespace) -> Study:
+def study_of(config: MethodsConfig, options: argparse.Namespace) -> Study:
     """The study with the encoder of the modality; true objects need no encoder."""
     encoders = {} if config.modality == OBJECTS else {
         config.modality: create_encoder(config.modality, counting_options()[config.modality])}
-    recipe = StudyConfig.load(options.recipe or RECIPE)
-    return Study(recipe, options.study, encoders)
+    return Study(StudyConfig.load(options.recipe or RECIPE), options.study, encoders)
 
 
-def _train(workers: Workers, runs: Sequence[Run], work: Path, data: Path) -> dict[str, list[Job]]:
+def train(workers: Workers, runs: Sequence[Run], work: Path, data: Path) -> dict[str, list[Job]]:
     """The finished jobs of each row, one per seed."""
     jobs = {}
     for run in runs:
@@ -94,7 +97,8 @@ def _train(workers: Workers, runs: Sequence[Run], work: Path, data: Path) -> dic
     return done
 
 
-def _answering(workers: Workers, done: Mapping[str, Sequence[Job]], work: Path, data: Path) -> dict[str, Any]:
+def time_answers(workers: Workers, done: Mapping[str, Sequence[Job]], work: Path,
+                 data: Path) -> dict[str, Any]:
     """Answer times of the first seed of every method; empty if they could not be measured."""
     if not done or workers.stopped():
         return {}
@@ -103,25 +107,6 @@ def _answering(workers: Workers, done: Mapping[str, Sequence[Job]], work: Path, 
     job = Job('answering', folder, (ANSWERING, str(folder), str(data), *folders))
     workers.work([job])
     return json.loads(job.result.read_bytes()) if job.result.is_file() else {}
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog='python -m bench.methods', description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--study', type=Path, required=True, help='work folder of bench.study')
-    parser.add_argument('--work', type=Path, required=True, help='folder in which trainings are kept')
-    parser.add_argument('--output', type=Path, default=Path('docs/results'), metavar='FOLDER',
-                        help='folder for page, figures and picture (default: docs/results)')
-    parser.add_argument('--config', type=Path, metavar='YAML',
-                        help='benchmark configuration (default: bench/methods/methods_objects.yaml)')
-    parser.add_argument('--recipe', type=Path, metavar='YAML',
-                        help='recipe of the study (default: bench/study/study.yaml)')
-    parser.add_argument('--methods', nargs='+', metavar='NAME',
-                        help='methods to run (default: all of the configuration)')
-    parser.add_argument('--seeds', type=int, nargs='+',
-                        help='seeds to run (default: those of the configuration)')
-    parser.add_argument('--workers', type=int, default=2, help='parallel trainings, each with one thread')
-    return parser
 
 
 if __name__ == '__main__':

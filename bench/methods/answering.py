@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bench.common.accuracy import right_answers
+from bench.common.jobs import RESULT
+from bench.common.timing import Summary, machine, take_turns
 from bench.methods.data import BenchData
 from bench.methods.plan import Run
-from bench.methods.processes import RESULT
-from bench.methods.run import LINK
-from bench.timing import Summary, machine, take_turns
+from bench.methods.train import LINK
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.files import write_file
-from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.method import Method
@@ -51,14 +51,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(test: TokenDataset, runs: Sequence[Path]) -> dict[str, Any]:
     """Times of every method and form, and the differences between forms."""
     lm = load_language_model(Run.load(runs[0]).language_model)
-    answering = {(run.row, form): Answering(method, test) for run, form, method in _methods(runs, lm)}
+    answering: dict[tuple[str, str], Answering] = {}
+    for folder in runs:
+        run = Run.load(folder)
+        for form in (FOLDED, UNFOLDED):
+            method = create_method(run.method, lm)
+            method.plug(load_link(folder / LINK, lm=lm))
+            if not hasattr(method, 'fold'):
+                answering[run.row, ''] = Answering(method, test)
+                break
+            method.fold = form == FOLDED
+            answering[run.row, form] = Answering(method, test)
     ways = {(*key, way): getattr(method, f'to_new_{way}') for key, method in answering.items()
             for way in (FRAME, QUESTION)}
     seconds = take_turns(ways, ROUNDS, WARM_UP)
     forms = [{'row': row, 'form': form, 'right': method.right() if form else None,
               **{way: asdict(Summary.of(seconds[row, form, way])) for way in (FRAME, QUESTION)}}
              for (row, form), method in answering.items()]
-    return {'machine': machine(), 'forms': forms, 'folding': _differences(answering)}
+    folding = {row: largest_difference(method, answering[row, UNFOLDED])
+               for (row, form), method in answering.items() if form == FOLDED}
+    return {'machine': machine(), 'forms': forms, 'folding': folding}
 
 
 class Answering:
@@ -85,8 +97,7 @@ class Answering:
 
     def right(self) -> list[int]:
         """1 for each question of the test with a right answer, 0 for the others."""
-        return [int(text == example.answer)
-                for (text, _), example in zip(self.replies, self.test.examples, strict=True)]
+        return right_answers(self.test.examples, [text for text, _ in self.replies])
 
     @cached_property
     def replies(self) -> list[tuple[str, tuple[float, ...]]]:
@@ -96,26 +107,11 @@ class Answering:
         return [(reply.text, reply.probabilities) for reply in replies]
 
 
-def _methods(runs: Sequence[Path], lm: LanguageModel) -> Iterator[tuple[Run, str, Method]]:
-    """All methods with their trained links; methods that fold come in both forms."""
-    for folder in runs:
-        run = Run.load(folder)
-        for form in (FOLDED, UNFOLDED):
-            method = create_method(run.method, lm)
-            method.plug(load_link(folder / LINK, lm=lm))
-            if not hasattr(method, 'fold'):
-                yield run, '', method
-                break
-            method.fold = form == FOLDED
-            yield run, form, method
-
-
-def _differences(answering: Mapping[tuple[str, str], Answering]) -> dict[str, float]:
-    """The largest difference between the probabilities of the two forms, by row."""
-    return {row: max(abs(first - other) for (_, ours), (_, its) in zip(
-                folded.replies, answering[row, UNFOLDED].replies, strict=True)
-                for first, other in zip(ours, its, strict=True))
-            for (row, form), folded in answering.items() if form == FOLDED}
+def largest_difference(folded: Answering, unfolded: Answering) -> float:
+    """The largest difference between the probabilities of two forms of a method."""
+    return max(abs(first - other)
+               for (_, ours), (_, others) in zip(folded.replies, unfolded.replies, strict=True)
+               for first, other in zip(ours, others, strict=True))
 
 
 if __name__ == '__main__':

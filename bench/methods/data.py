@@ -43,9 +43,14 @@ class BenchData:
 
         True objects have no encoder, and the study has scenes for their curve.
         """
-        train, curve = of_objects(study) if config.modality == OBJECTS else _of_sensor(study, config)
+        train, curve = of_objects(study) if config.modality == OBJECTS else of_sensor(study, config)
+        if config.texts:  # the most frequent ones
+            counts = Counter(example.question for example in train.examples)
+            top = {text for text, _ in counts.most_common(config.texts)}
+            train = replace(train, examples=tuple(example for example in train.examples
+                                                  if example.question in top))
         test = TokenDataset(study.test.tokens[config.light], study.test.examples)
-        return cls(_most_asked(train, config.texts), _evenly(curve, config.curve, config.modality),
+        return cls(train, _evenly(curve, config.curve, config.modality),
                    _evenly(test, config.test, config.modality), encoder_macs(study, config.modality))
 
     @classmethod
@@ -83,7 +88,7 @@ def of_objects(study: Study) -> tuple[TokenDataset, TokenDataset]:
                  for dataset in (study.objects_training, study.validation))
 
 
-def _of_sensor(study: Study, config: MethodsConfig) -> tuple[TokenDataset, TokenDataset]:
+def of_sensor(study: Study, config: MethodsConfig) -> tuple[TokenDataset, TokenDataset]:
     """Data for training and for the curve, which holds out the last scenes."""
     seen = study.sensor_training
     frames = {key for key in seen.frames if config.light in seen.conditions.get(key, ())}
@@ -115,16 +120,6 @@ def _about(dataset: TokenDataset, examples: Iterable[Example], modality: str) ->
     kept = tuple(examples)
     frames = {example.frame: {modality: dataset.frames[example.frame][modality]} for example in kept}
     return replace(dataset, frames=frames, examples=kept, conditions={})
-
-
-def _most_asked(dataset: TokenDataset, texts: int) -> TokenDataset:
-    """The questions with the most frequent texts; 0: all."""
-    if not texts:
-        return dataset
-    counts = Counter(example.question for example in dataset.examples)
-    top = {text for text, _ in counts.most_common(texts)}
-    kept = tuple(example for example in dataset.examples if example.question in top)
-    return replace(dataset, examples=kept)
 
 
 def _evenly(dataset: TokenDataset, count: int, modality: str) -> TokenDataset:

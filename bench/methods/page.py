@@ -1,24 +1,44 @@
-"""Page, figures and table of a benchmark of methods; the picture is in methods_picture.py."""
+"""Page, figures, picture and table of a benchmark of methods."""
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from bench.common.figures import (
+    BLUE,
+    FAINT,
+    GREEN,
+    GRID,
+    INK,
+    LIGHT,
+    ORANGE,
+    PURPLE,
+    SKY,
+    bars_with_intervals,
+    new_figure,
+    plain,
+    save_png,
+)
+from bench.common.page import markdown_table, terminal_table, write_page
+from bench.common.timing import machine, machine_text
 from bench.methods.answering import FOLDED, FRAME, QUESTION, ROUNDS, UNFOLDED
-from bench.methods.costs import MEASURED_STEPS, TERA
-from bench.methods.picture import draw
 from bench.methods.plan import BLIND, MethodsConfig
 from bench.methods.report import COSTS, MethodRow, MethodsReport, Reach
-from bench.timing import machine
+from bench.methods.train import MEASURED_STEPS, TERA
 from mpnp_ros.training.budget import ADAMW
 from mpnp_ros.training.true_objects import OBJECTS
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 MEGA = 1e6
+OURS = (BLUE, GREEN, SKY)
+PEERS = (ORANGE, PURPLE, '#cf222e', '#bf8700', '#1b7c83', '#6e7781')
 HEADS = ('method', 'right, %', 'steps', 'trained, M', 'TMAC', 'minutes', 'peak, MB', 'new frame, ms',
          'new question, ms')
 PAGE = """# Methods: cost and accuracy of an adaptation
@@ -85,21 +105,15 @@ FAILED = """
 """
 
 
-def write_page(report: MethodsReport, config: MethodsConfig, folder: Path) -> Path:
+def write_report(report: MethodsReport, config: MethodsConfig, folder: Path) -> Path:
     """Write the figures, the picture and the page; returns the path of the page."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f'{config.name}.json').write_text(json.dumps(as_json(report, config), indent=1) + '\n')
-    draw(report, config, folder / f'{config.name}.png')
-    page = folder / f'{config.name}.md'
-    page.write_text(text_of(report, config))
-    return page
+    return write_page(folder / f'{config.name}.md', text_of(report, config), as_json(report, config),
+                      lambda path: draw(report, config, path))
 
 
-def terminal_table(report: MethodsReport) -> Table:
+def results_table(report: MethodsReport) -> Table:
     """The table of the page, for the terminal."""
-    table = Table(title='Adaptation from nothing, all costs counted', title_justify='left')
-    for place, head in enumerate(HEADS):
-        table.add_column(head, justify='right' if place else 'left', no_wrap=True)
+    table = terminal_table('Adaptation from nothing, all costs counted', HEADS, no_wrap=True)
     for cells in _lines(report):
         table.add_row(*cells)
     return table
@@ -107,26 +121,34 @@ def terminal_table(report: MethodsReport) -> Table:
 
 def text_of(report: MethodsReport, config: MethodsConfig) -> str:
     """The page as Markdown."""
-    facts, first = machine(), report.rows[0]
+    first, failed = report.rows[0], '\n'.join(f'- {name}: {why}' for name, why in report.failed.items())
     scenario = OBJECTS_ALONE if config.modality == OBJECTS else \
         SENSOR.format(light=config.light, modality=config.modality)
+    costs = markdown_table(('TMAC', *COSTS), ([row.name, *(f'{row.macs[part] / TERA:.3f}' for part in COSTS)]
+                                              for row in report.rows))
     return PAGE.format(
-        machine=f'{facts["cpu"]}, {facts["cores"]} cores, torch {facts["torch"]}', name=config.name,
-        scenario=scenario, modality=config.modality, budget=config.budget / TERA,
-        questions=f'{first.accuracy.n:,}', scenes=report.test_scenes,
-        table=_markdown(HEADS, _lines(report)), blind=BLIND, ours=config.ours[0],
+        machine=machine_text(), name=config.name, scenario=scenario, modality=config.modality,
+        budget=config.budget / TERA, questions=f'{first.accuracy.n:,}', scenes=report.test_scenes,
+        table=markdown_table(HEADS, _lines(report)), blind=BLIND, ours=config.ours[0],
         seeds=', '.join(map(str, first.seeds)), rounds=ROUNDS, curve=report.curve_questions,
-        claims='\n'.join(f'- {line}' for line in _claims(report, config)), costs=_costs(report),
+        claims='\n'.join(f'- {line}' for line in _findings(report, config.ours[0])), costs=costs,
         measured=MEASURED_STEPS, optimiser=ADAMW, folding=_folding(report, config),
-        failed=_failed(report.failed))
+        failed=FAILED.format(lines=failed) if failed else '')
 
 
 def as_json(report: MethodsReport, config: MethodsConfig) -> dict[str, Any]:
     """All figures and settings, as plain values."""
-    rows = [*report.rows, *([report.blind] if report.blind else [])]
+    def entry(row: MethodRow) -> dict[str, Any]:
+        return {'seeds': row.seeds, 'right': asdict(row.accuracy),
+                'of_each_seed': (100 * row.right.mean(1)).tolist(), 'steps': row.steps, 'batch': row.batch,
+                'parameters': row.parameters, 'macs': dict(row.macs), 'seconds': row.seconds,
+                'peak_bytes': row.peak_bytes, 'beforehand': row.beforehand,
+                'curve': {'macs': row.points.tolist(), 'right': row.values.tolist()}}
+
+    rows = [*report.rows, *filter(None, [report.blind])]
     return {
         'settings': asdict(config), 'machine': machine(),
-        'rows': {row.name: _row_as_json(row) for row in rows},
+        'rows': {row.name: entry(row) for row in rows},
         'yardsticks': asdict(report.yardsticks),
         'ahead': {name: asdict(lead) for name, lead in report.ahead.items()},
         'reach': report.reach and {**asdict(report.reach), 'share': report.reach.share},
@@ -134,14 +156,6 @@ def as_json(report: MethodsReport, config: MethodsConfig) -> dict[str, Any]:
                       'forms': [{name: value for name, value in times.items() if name != 'right'}
                                 for times in report.answering.get('forms', ())]},
         'failed': dict(report.failed)}
-
-
-def _row_as_json(row: MethodRow) -> dict[str, Any]:
-    return {'seeds': row.seeds, 'right': asdict(row.accuracy),
-            'of_each_seed': (100 * row.right.mean(1)).tolist(), 'steps': row.steps, 'batch': row.batch,
-            'parameters': row.parameters, 'macs': dict(row.macs), 'seconds': row.seconds,
-            'peak_bytes': row.peak_bytes, 'beforehand': row.beforehand,
-            'curve': {'macs': row.points.tolist(), 'right': row.values.tolist()}}
 
 
 def _lines(report: MethodsReport) -> Iterator[list[str]]:
@@ -161,19 +175,7 @@ def _times(summary: Mapping[str, float]) -> str:
     return f'{summary["p50"]:.0f} / {summary["p95"]:.0f}'
 
 
-def _markdown(heads: Sequence[str], lines: Iterator[Sequence[str]]) -> str:
-    rows = [heads, ['---'] * len(heads), *lines]
-    return '\n'.join(f'| {" | ".join(cells)} |' for cells in rows)
-
-
-def _costs(report: MethodsReport) -> str:
-    return _markdown(('TMAC', *COSTS), ([row.name, *(f'{row.macs[part] / TERA:.3f}' for part in COSTS)]
-                                        for row in report.rows))
-
-
-def _claims(report: MethodsReport, config: MethodsConfig) -> Iterator[str]:
-    """The findings, one line each."""
-    ours = config.ours[0]
+def _findings(report: MethodsReport, ours: str) -> Iterator[str]:
     for peer, lead in report.ahead.items():
         low, high = lead.ci95
         said = 'more' if low > 0 else 'fewer' if high < 0 else 'no clear difference'
@@ -200,28 +202,66 @@ def _reach(ours: str, reach: Reach) -> str:
 
 def _folding(report: MethodsReport, config: MethodsConfig) -> str:
     """The section on folded and unfolded adapters; empty without methods that skip attention."""
-    rows = [(row, form) for row in config.without_skipping for form in (FOLDED, UNFOLDED)
-            if report.form(row, form)]
-    if not rows:
+    lines = []
+    for row, other in config.without_skipping.items():
+        for form in (FOLDED, UNFOLDED):
+            if times := report.form(row, form):
+                share = 100 * sum(times['right']) / len(times['right'])
+                lines.append([f'{row}, {form}', f'{share:.1f}', _times(times[FRAME]),
+                              _times(times[QUESTION])])
+        if report.form(row, UNFOLDED) and (plain_form := report.form(other)):
+            share = 100 * next(method for method in report.rows if method.name == other).right[0].mean()
+            lines.append([f'{other}, nothing skipped', f'{share:.1f}', _times(plain_form[FRAME]),
+                          _times(plain_form[QUESTION])])
+    if not lines:
         return ''
     differences = ' '.join(f'`{row}`: probabilities of the two forms differ by at most {value:.1e}.'
                            for row, value in report.answering['folding'].items())
-    return FOLDING.format(table=_markdown(('method', 'right, %', 'new frame, ms', 'new question, ms'),
-                                          _forms(report, config, rows)), differences=differences)
+    return FOLDING.format(table=markdown_table(('method', 'right, %', 'new frame, ms', 'new question, ms'),
+                                               lines), differences=differences)
 
 
-def _forms(report: MethodsReport, config: MethodsConfig,
-           rows: Sequence[tuple[str, str]]) -> Iterator[list[str]]:
-    for row, form in rows:
-        times = report.form(row, form)
-        share = 100 * sum(times['right']) / len(times['right'])
-        yield [f'{row}, {form}', f'{share:.1f}', _times(times[FRAME]), _times(times[QUESTION])]
-        other = config.without_skipping[row]
-        if form == UNFOLDED and (plain := report.form(other)):
-            share = 100 * next(each for each in report.rows if each.name == other).right[0].mean()
-            yield [f'{other}, nothing skipped', f'{share:.1f}', _times(plain[FRAME]), _times(plain[QUESTION])]
+def draw(report: MethodsReport, config: MethodsConfig, path: Path) -> None:
+    """Draw curves against MACs on the left and final accuracies with intervals on the right."""
+    ours, peers = cycle(OURS), cycle(PEERS)  # the colour of a method does not depend on its rank
+    colours = {name: next(ours if name in config.ours else peers) for name in config.methods}
+    figure = new_figure(14, 6)
+    left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
+    _draw_curves(left, report, colours, config.ours[0])
+    yardsticks = [('rule, same tokens', report.yardsticks.rule, LIGHT),
+                  *([(BLIND, report.blind.accuracy, LIGHT)] if report.blind else []),
+                  ('majority', report.yardsticks.majority, LIGHT)]
+    bars_with_intervals(right, [*((row.name, row.accuracy, colours[row.name]) for row in report.rows),
+                                *yardsticks], .68)
+    right.set(xlim=(0, 100), xlabel='percent right, with 95 % intervals')
+    right.set_title('the test, after the last step', loc='left', fontsize=10, color=INK)
+    figure.suptitle(f'{config.modality} at {config.light}, links from nothing, at most '
+                    f'{config.budget / TERA:g} TMAC', x=.01, ha='left', color=INK, fontsize=12)
+    figure.tight_layout(w_pad=3)
+    save_png(figure, path)
 
 
-def _failed(failed: Mapping[str, str]) -> str:
-    lines = '\n'.join(f'- {name}: {why}' for name, why in failed.items())
-    return FAILED.format(lines=lines) if lines else ''
+def _draw_curves(axes: Axes, report: MethodsReport, colours: Mapping[str, str], compared: str) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    for row in report.rows:
+        macs, colour, bold = row.points / TERA, colours[row.name], row.name == compared
+        axes.fill_between(macs, row.values.min(0), row.values.max(0), color=colour, alpha=.12, lw=0)
+        axes.plot(macs, row.curve, 'o-', color=colour, lw=2.4 if bold else 1.5, ms=5 if bold else 3.5,
+                  label=row.name, zorder=3 if bold else 2)
+    levels: Sequence[tuple[str, float, str]] = [
+        ('majority', report.yardsticks.majority_curve, ':'),
+        *([(BLIND, float(report.blind.curve[-1]), '--')] if report.blind else []),
+        ('rule on the same tokens', report.yardsticks.rule_curve, '-.')]
+    for name, value, style in levels:
+        axes.axhline(value, color=FAINT, lw=1.2, ls=style, label=f'{name} ({value:.0f} %)', zorder=1)
+    axes.set_xscale('log')
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f'{value:g}')
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(xlabel='TMAC spent, all costs counted', ylabel='percent right')
+    axes.set_title('on the way, questions about scenes held out; bands: seeds', loc='left', fontsize=10,
+                   color=INK)
+    axes.legend(fontsize=9, frameon=False, loc='upper center', bbox_to_anchor=(.5, -.1), ncols=4)
+    axes.grid(axis='y', color=GRID)
+    plain(axes)

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from bench.common.accuracy import Estimate, estimate, percent, right_answers
 from bench.methods.answering import FOLDED
 from bench.methods.data import BenchData
 from bench.methods.plan import BLIND, MethodsConfig
-from bench.study.report import Figure, figure
 from bench.study.rule import rule_answer
-from mpnp_ros.training.dataset import Example, TokenDataset
+from mpnp_ros.training.dataset import TokenDataset
 from mpnp_ros.training.evaluation import majority_answers
 from mpnp_ros.training.key_frames import scene_of
 from mpnp_ros.training.true_objects import CHANNELS
@@ -34,7 +34,7 @@ class MethodRow:
     name: str
     seeds: tuple[int, ...]
     right: np.ndarray
-    accuracy: Figure
+    accuracy: Estimate
     points: np.ndarray
     values: np.ndarray
     steps: float
@@ -52,7 +52,7 @@ class MethodRow:
         right = np.array([result['right'] for result in results], float)
         curves = np.array([result['curve'] for result in results])
         macs = {part: fmean(result['macs'][part] for result in results) for part in COSTS}
-        return cls(first['row'], tuple(result['seed'] for result in results), right, figure(right, scenes),
+        return cls(first['row'], tuple(result['seed'] for result in results), right, estimate(right, scenes),
                    curves[:, :, 0].mean(0), 100 * curves[:, :, 1],
                    fmean(result['steps'] for result in results),
                    first['batch'], first['parameters'], macs, fmean(result['seconds'] for result in results),
@@ -94,24 +94,23 @@ class Reach:
 class Yardsticks:
     """Accuracies in percent without training, on the questions of the test and of the curve."""
 
-    majority: Figure
-    rule: Figure
+    majority: Estimate
+    rule: Estimate
     majority_curve: float
     rule_curve: float
 
     @classmethod
     def of(cls, data: BenchData, modality: str) -> Yardsticks:
         """The most frequent answer of each text in training, and the fixed rule on the same tokens."""
-        def shares(part: TokenDataset) -> tuple[np.ndarray, np.ndarray]:
+        def right(part: TokenDataset) -> tuple[list[int], list[int]]:
             rule = [rule_answer(example.question, part.frames[example.frame][modality], CHANNELS)
                     for example in part.examples]
-            return (_right(part.examples, majority_answers(data.train.examples, part.examples)),
-                    _right(part.examples, rule))
+            majority = majority_answers(data.train.examples, part.examples)
+            return right_answers(part.examples, majority), right_answers(part.examples, rule)
 
-        (majority, rule), curve = shares(data.test), shares(data.curve)
         scenes = scenes_of(data.test)
-        return cls(figure(majority, scenes), figure(rule, scenes),
-                   *(100 * float(right.mean()) for right in curve))
+        return cls(*(estimate(np.array([answers], float), scenes) for answers in right(data.test)),
+                   *map(percent, right(data.curve)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +124,7 @@ class MethodsReport:
     rows: tuple[MethodRow, ...]
     blind: MethodRow | None
     yardsticks: Yardsticks
-    ahead: Mapping[str, Figure]
+    ahead: Mapping[str, Estimate]
     reach: Reach | None
     answering: Mapping[str, Any]
     failed: Mapping[str, str]
@@ -135,7 +134,7 @@ class MethodsReport:
     @classmethod
     def of(cls, results: Sequence[Result], data: BenchData, config: MethodsConfig,
            answering: Mapping[str, Any], failed: Mapping[str, str]) -> MethodsReport:
-        """The report of all runs.  answering: result of methods_answering.py; empty if it failed."""
+        """The report of all runs.  answering: result of bench.methods.answering; empty if it failed."""
         scenes = scenes_of(data.test)
         rows = {name: MethodRow.of([result for result in results if result['row'] == name], scenes)
                 for name in dict.fromkeys(result['row'] for result in results)}
@@ -154,11 +153,11 @@ class MethodsReport:
                      if times['row'] == row and times['form'] in wanted), None)
 
 
-def ahead_of(ours: MethodRow, peer: MethodRow, scenes: np.ndarray) -> Figure:
+def ahead_of(ours: MethodRow, peer: MethodRow, scenes: np.ndarray) -> Estimate:
     """The lead of ours in points, on the same questions and the common seeds."""
     seeds = [seed for seed in ours.seeds if seed in peer.seeds]
-    own, its = (row.right[[row.seeds.index(seed) for seed in seeds]] for row in (ours, peer))
-    return figure(own - its, scenes)
+    own, others = (row.right[[row.seeds.index(seed) for seed in seeds]] for row in (ours, peer))
+    return estimate(own - others, scenes)
 
 
 def reach_of(ours: MethodRow, peers: Iterable[MethodRow], blind: MethodRow | None) -> Reach:
@@ -173,9 +172,3 @@ def reach_of(ours: MethodRow, peers: Iterable[MethodRow], blind: MethodRow | Non
 def scenes_of(dataset: TokenDataset) -> np.ndarray:
     """The scene of each question."""
     return np.array([scene_of(example.frame) for example in dataset.examples])
-
-
-def _right(examples: Sequence[Example], answers: Sequence[str | None]) -> np.ndarray:
-    """[1, questions] 0 or 1."""
-    return np.array([[answer == example.answer
-                      for answer, example in zip(answers, examples, strict=True)]], float)

@@ -12,12 +12,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
+from bench.common.page import console, terminal_table
+from bench.common.program import exit_code, program_parser
 from bench.paper_scale.accounting import reproduce
-from bench.paper_scale.claims import claims
-from bench.paper_scale.costs import by_depth, costs
+from bench.paper_scale.costs import by_depth, claims, costs
 from bench.paper_scale.models import ADD, SWITCH
 from bench.paper_scale.page import (
     CLAIM_HEADS,
@@ -28,64 +26,50 @@ from bench.paper_scale.page import (
     cost_table,
     depth_cells,
     paper_cells,
-    write_page,
+    write_report,
 )
 from mpnp_ros.device import choose_device
-from mpnp_ros.errors import MpnpError
 
 PAIRS = (('OPT-1.3B', SWITCH), ('OPT-1.3B', ADD), ('OPT-2.7B', SWITCH), ('BLOOMZ-1.1B', SWITCH))
-NUMBERS = 2
-"""Number of text columns on the left of a table; the others are numbers."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Count, print the tables and write them if requested; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    try:
-        choose_device(options.device)
-        _run(options, Console(width=None if sys.stdout.isatty() else 190))
-    except MpnpError as error:
-        print(f'paper_scale: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-def _run(options: argparse.Namespace, console: Console) -> None:
-    began, found, ratios = time.process_time(), [], {}
-    paper = reproduce()
-    _show(console, 'Accounting of the paper, 1e15 multiply-accumulates', PAPER_HEADS, paper_cells(paper))
-    for model, task in PAIRS[:1] if options.quick else PAIRS:
-        here = costs(model, task, options.device)
-        ratios[model, task.name] = claims(here, task)
-        found += here
-        _show(console, f'{model}, {task.name}', *cost_table(here))
-        _show(console, 'ours to theirs', CLAIM_HEADS, claim_cells(ratios[model, task.name]))
-    depths = by_depth(*PAIRS[0], options.device)
-    _show(console, f'ours by linked blocks, {PAIRS[0][0]}', DEPTH_HEADS, depth_cells(depths))
-    if options.output:
-        counted = Found(paper, found, depths, ratios, time.process_time() - began)
-        console.print(f'written: {write_page(counted, options.output)}')
-
-
-def _show(console: Console, title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(title=title, title_justify='left')
-    for place, head in enumerate(heads):
-        table.add_column(head, justify='left' if place < NUMBERS else 'right')
-    for row in rows:
-        table.add_row(*(cell.replace('**', '') for cell in row))
-    console.print(table)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog='python -m bench.paper_scale', description=__doc__.splitlines()[0])
+    parser = program_parser('paper_scale', __doc__)
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu',
                         help='cuda: also run all steps on a GPU with random weights and show its peak memory')
     parser.add_argument('--output', type=Path, metavar='FOLDER',
                         help='folder for paper_scale.json, .md and .png')
     parser.add_argument('--quick', action='store_true', help='OPT-1.3B and one adaptation only')
-    return parser
+    options = parser.parse_args(arguments)
+    return exit_code('paper_scale', lambda: run(options))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Count and print; write the page if requested."""
+    choose_device(options.device)
+    terminal = console(190)
+
+    def show(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        table = terminal_table(title, heads, texts=2)
+        for row in rows:
+            table.add_row(*(cell.replace('**', '') for cell in row))
+        terminal.print(table)
+
+    began, found, ratios = time.process_time(), [], {}
+    paper = reproduce()
+    show('Accounting of the paper, 1e15 multiply-accumulates', PAPER_HEADS, paper_cells(paper))
+    for model, task in PAIRS[:1] if options.quick else PAIRS:
+        here = costs(model, task, options.device)
+        ratios[model, task.name] = claims(here, task)
+        found += here
+        show(f'{model}, {task.name}', *cost_table(here))
+        show('ours to theirs', CLAIM_HEADS, claim_cells(ratios[model, task.name]))
+    depths = by_depth(*PAIRS[0], options.device)
+    show(f'ours by linked blocks, {PAIRS[0][0]}', DEPTH_HEADS, depth_cells(depths))
+    if options.output:
+        counted = Found(paper, found, depths, ratios, time.process_time() - began)
+        terminal.print(f'written: {write_report(counted, options.output)}')
 
 
 if __name__ == '__main__':

@@ -13,7 +13,6 @@ import torch
 from bench.paper_scale.models import LIDAR, MODELS, SWITCH, TOKEN_WIDTH, encoder, language_model
 from mpnp_ros.llm.cost import head_macs, macs
 from mpnp_ros.llm.families import ModelShape
-from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.training.budget import measure_macs
 
@@ -100,17 +99,16 @@ def count_sample(row: AccountingRow) -> int:
         if row.whole:
             for parameter in lm.family.blocks.parameters():
                 parameter.requires_grad_()
-        return frames + measure_macs(lambda: _step(lm, row.linked))
 
+        def step() -> None:  # with gradients through the linked blocks only, as in the paper
+            layout = TextLayout.causal(torch.zeros(1, ROWS, dtype=torch.long))
+            first = lm.blocks - row.linked
+            with torch.no_grad():
+                hidden = lm.run_blocks(lm.embed(layout), layout, 0, first)
+            hidden = lm.run_blocks(hidden.requires_grad_(), layout, first, lm.blocks)
+            lm.logits(hidden).float().logsumexp(-1).sum().backward()
 
-def _step(lm: LanguageModel, linked: int) -> None:
-    """Run one sample with gradients through the linked blocks only, as in the paper."""
-    layout = TextLayout.causal(torch.zeros(1, ROWS, dtype=torch.long))
-    first = lm.blocks - linked
-    with torch.no_grad():
-        hidden = lm.run_blocks(lm.embed(layout), layout, 0, first)
-    hidden = lm.run_blocks(hidden.requires_grad_(), layout, first, lm.blocks)
-    lm.logits(hidden).float().logsumexp(-1).sum().backward()
+        return frames + measure_macs(step)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""Costs of an adaptation at the paper's sizes: operations of each part, and peak memory.
+"""Costs of an adaptation at the paper's sizes, operations and peak memory, and ratios of ours to others.
 
-Torch counts the operations of steps on fake tensors; memory is that of the live storages
-(bench/paper_scale/memory.py).  Methods are counted in two ways.  Published: encoders run in every epoch and
-the head on every position.  Kept: results that do not depend on trained parts are computed once, and the head
-runs on the positions of the answer only.
+Torch counts the operations of steps on fake tensors; memory is that of the live storages (PeakMemory).
+Methods are counted in two ways.  Published: encoders run in every epoch and the head on every position.
+Kept: results that do not depend on trained parts are computed once, and the head runs on the positions of the
+answer only.
 """
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import AdamW
 
-from bench.paper_scale.memory import PeakMemory
-from bench.paper_scale.models import TOKEN_WIDTH, AdaptationTask, Encoders, language_model
+from bench.paper_scale.models import TOKEN_WIDTH, AdaptationTask, Encoders, PeakMemory, language_model
 from bench.paper_scale.steps import (
     EpAlmStep,
     FullLlmStep,
@@ -49,6 +48,8 @@ class PaperMethod:
 
 FULL, PROMPT_FUSE, OURS = 'Full LLM', 'PromptFuse', 'mPnP'
 OURS_ALL_ROWS = 'mPnP, all rows linked'
+OPERATIONS_LIMITS, MEMORY_LIMIT = {PROMPT_FUSE: .25, FULL: .18}, .5
+"""Limits of the ratios of ours to others."""
 
 
 def methods(linked: int) -> tuple[PaperMethod, ...]:
@@ -178,7 +179,8 @@ def cost(model: str, task: AdaptationTask, method: PaperMethod, way: str, device
         memory, parameters = peak(run), sum(parameter.numel() for parameter in run.step.trained())
         if run.given:
             question, read = reading_macs(model, task, method.make), reading_peak(model, task, method.make)
-            stored = _stored(run) * task.samples
+            cached = run.step.cached(1).nbytes if isinstance(run.step, MpnpStep) else 0
+            stored = (run.texts(1).nbytes + cached) * task.samples
     measured = measured_peak(model, task, method, way, device) if device == 'cuda' else 0
     return Cost(model, task.name, method.name, way, parameters,
                 encoders=encoded.macs * (task.frames if kept else task.seen),
@@ -228,7 +230,7 @@ def peak(run: Run) -> tuple[int, int, int]:
     with memory:
         for _ in range(WARM_STEPS):
             run.train()
-    moments = _bytes(value for state in run.optimiser.state.values() for value in state.values())
+    moments = sum(value.nbytes for state in run.optimiser.state.values() for value in state.values())
     return held, moments, memory.peak - held - moments
 
 
@@ -257,12 +259,6 @@ def _make(model: str, task: AdaptationTask, make: MakeStep) -> Step:
     return make(language_model(model, weights), task)
 
 
-def _stored(run: Run) -> int:
-    """Bytes of one prepared question."""
-    kept = run.texts(1).nbytes
-    return kept + (run.step.cached(1).nbytes if isinstance(run.step, MpnpStep) else 0)
-
-
 def _peak_of(module: torch.nn.Module, work: Callable[[], object]) -> int:
     memory = PeakMemory().hold([*module.parameters(), *module.buffers()])
     with memory:
@@ -270,5 +266,45 @@ def _peak_of(module: torch.nn.Module, work: Callable[[], object]) -> int:
     return memory.peak
 
 
-def _bytes(tensors: Iterable[torch.Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in tensors)
+@dataclass(frozen=True)
+class Claim:
+    """A ratio of ours to a peer's.  of: quantity and peer; reading: accounting; limit: upper bound."""
+
+    of: str
+    reading: str
+    ratio: float
+    limit: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the ratio is within its limit."""
+        return self.ratio <= self.limit
+
+
+def claims(found: Iterable[Cost], task: AdaptationTask) -> list[Claim]:
+    """All ratios of ours to other methods, for one model and adaptation, under every accounting."""
+    known = {(cost.method, cost.way): cost for cost in found}
+    ours, made = known[OURS, KEPT], []
+    apart = ours.encoders_always / task.epochs
+    for rival, limit in OPERATIONS_LIMITS.items():
+        published, kept = known[rival, PUBLISHED], known[rival, KEPT]
+        ratios = {
+            'each as it is run: theirs as published, ours kept': ours.macs / published.macs,
+            'both kept': ours.macs / kept.macs,
+            'both kept, and every question about a frame of its own':
+                (ours.macs - ours.encoders + apart) / (kept.macs - kept.encoders + apart),
+            'encoders in every epoch for both': ours.macs_encoding_always / published.macs,
+        }
+        made += [Claim(f'operations / {rival}', reading, ratio, limit) for reading, ratio in ratios.items()]
+    own, published, kept = (cost.memory for cost in (ours, known[PROMPT_FUSE, PUBLISHED],
+                                                     known[PROMPT_FUSE, KEPT]))
+    whole = max(own.peak, own.reading)
+    ratios = {
+        'training step: theirs as published, ours kept': own.peak / published.peak,
+        'training step: both kept': own.peak / kept.peak,
+        'with reading beforehand: theirs as published, ours kept': whole / published.peak,
+        'with reading beforehand: both kept': whole / kept.peak,
+        'what was read of all questions in memory too: both kept': (own.peak + own.stored) / kept.peak,
+    }
+    return made + [Claim(f'memory / {PROMPT_FUSE}', reading, ratio, MEMORY_LIMIT)
+                   for reading, ratio in ratios.items()]

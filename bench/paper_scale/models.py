@@ -1,12 +1,15 @@
-"""Sizes of the experiments of arXiv:2312.07886, and its models without weights."""
+"""Sizes of the experiments of arXiv:2312.07886, its models without weights, and the memory of a step."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, BloomConfig, OPTConfig, PretrainedConfig
 
 from mpnp_ros.errors import ConfigurationError
@@ -132,19 +135,18 @@ class Encoders(nn.Module):
     @torch.no_grad()
     def forward(self) -> dict[str, torch.Tensor]:
         """Tokens [1, P, D] float32 of one moment by modality, from views of zeros."""
-        return {sensor.modality: self._encode(sensor) for sensor in self.adaptation.sensors}
-
-    def _encode(self, sensor: SensorViews) -> torch.Tensor:
-        network = self.networks[sensor.modality]
-        views = torch.zeros(sensor.views, *sensor.size, dtype=network.cls_token.dtype)
-        if sensor.modality == LIDAR.modality:
-            patches = network.norm(network(views, (RANGEVIT.depth,)).patches[0])
-            tokens = patches.unflatten(1, (TOKENS_OF_A_VIEW, -1)).mean((2, 3))
-        else:
-            taps = range(VIT.depth - TOKENS_OF_A_VIEW + 1, VIT.depth + 1)
-            tokens = network(views, tuple(taps)).cls.transpose(0, 1)
-        return tokens.reshape(1, sensor.tokens, TOKEN_WIDTH).float()
-
+        found = {}
+        for sensor in self.adaptation.sensors:
+            network = self.networks[sensor.modality]
+            views = torch.zeros(sensor.views, *sensor.size, dtype=network.cls_token.dtype)
+            if sensor.modality == LIDAR.modality:
+                patches = network.norm(network(views, (RANGEVIT.depth,)).patches[0])
+                tokens = patches.unflatten(1, (TOKENS_OF_A_VIEW, -1)).mean((2, 3))
+            else:
+                taps = range(VIT.depth - TOKENS_OF_A_VIEW + 1, VIT.depth + 1)
+                tokens = network(views, tuple(taps)).cls.transpose(0, 1)
+            found[sensor.modality] = tokens.reshape(1, sensor.tokens, TOKEN_WIDTH).float()
+        return found
 
 
 @contextmanager
@@ -156,3 +158,45 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+class PeakMemory(TorchDispatchMode):
+    """Counts the bytes of all live storages that operations create.
+
+    Works with real tensors and with fake tensors under FakeTensorMode.  Workspace of kernels is not counted.
+    held: bytes now.  peak: maximum of held.  MemTracker of torch.distributed._tools cannot be used: in torch
+    2.13 it hooks every parameter and fails at frozen ones.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = self.peak = 0
+        self._storages: dict[int, weakref.ref] = {}
+
+    def hold(self, tensors: Iterable[torch.Tensor]) -> PeakMemory:
+        """Also count existing tensors, such as weights."""
+        for tensor in tensors:
+            self._add(tensor.untyped_storage())
+        return self
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        """Run an operation and count its results."""
+        made = function(*arguments, **(options or {}))
+        for leaf in tree_leaves(made):
+            if isinstance(leaf, torch.Tensor):
+                self._add(leaf.untyped_storage())
+        return made
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key = id(storage)
+        if key in self._storages:
+            return
+        size = storage.nbytes()
+
+        def free(_: weakref.ref) -> None:
+            del self._storages[key]
+            self.held -= size
+
+        self._storages[key] = weakref.ref(storage, free)
+        self.held += size
+        self.peak = max(self.peak, self.held)

@@ -1,14 +1,14 @@
 """Write the results of bench.paper_scale as JSON, page and picture."""
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.adaptation_drive.page import FAINT, INK
-from bench.adaptation_memory.input_tuning import PROMPTS
+from bench.adaptation_memory.training_process import PROMPTS
+from bench.common.figures import BLUE, FAINT, INK, YELLOW, new_figure, save_png
+from bench.common.page import markdown_table, write_page
 from bench.paper_scale.accounting import (
     COUNTED_PATCHES,
     NOT_DERIVED,
@@ -17,15 +17,14 @@ from bench.paper_scale.accounting import (
     Reproduced,
     full_depth,
 )
-from bench.paper_scale.claims import Claim
 from bench.paper_scale.costs import (
     KEPT,
     LINKED,
     OURS,
     OURS_ALL_ROWS,
     PUBLISHED,
+    Claim,
     Cost,
-    Memory,
 )
 from bench.paper_scale.models import SWITCH
 from mpnp_ros.cli.output import UNKNOWN
@@ -34,12 +33,11 @@ from mpnp_ros.training.budget import ADAMW
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NAME = 'paper_scale'
 GIGA, MEGA = 1e9, 1e6
-PARTS = {'encoders': ('encoders', '#8c959f'), 'reading': ('questions, read once', '#e3a008'),
-         'steps': ('training steps', '#0969da')}
-BYTES = {'weights': ('weights', '#8c959f'), 'moments': ('AdamW', '#e3a008'),
-         'rest': ('gradients, activations', '#0969da')}
+PARTS = {'encoders': ('encoders', FAINT), 'reading': ('questions, read once', YELLOW),
+         'steps': ('training steps', BLUE)}
+BYTES = {'weights': ('weights', FAINT), 'moments': ('AdamW', YELLOW),
+         'rest': ('gradients, activations', BLUE)}
 WAYS = {PUBLISHED: 'nothing kept', KEPT: 'kept'}
 COST_HEADS = ('method', 'way', 'trained, M', 'encoders', 'questions', 'steps', 'AdamW', 'PMAC in all',
               'weights, GB', 'AdamW, GB', 'rest, GB', 'peak, GB', 'beforehand, GB', 'on disk, GB')
@@ -137,16 +135,16 @@ class Found:
     seconds: float
 
 
-def write_page(found: Found, folder: Path) -> Path:
+    def costs_of(self, model: str, adaptation: str) -> list[Cost]:
+        """The costs of one model and adaptation."""
+        return [cost for cost in self.costs if (cost.model, cost.adaptation) == (model, adaptation)]
+
+
+def write_report(found: Found, folder: Path) -> Path:
     """Write paper_scale.json, .md and .png; returns the path of the page."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f'{NAME}.json').write_text(json.dumps(as_json(found), indent=1) + '\n')
     model, adaptation = next(iter(found.claims))
-    draw([cost for cost in found.costs if (cost.model, cost.adaptation) == (model, adaptation)],
-         f'{model}, {adaptation}', folder / f'{NAME}.png')
-    page = folder / f'{NAME}.md'
-    page.write_text(text_of(found))
-    return page
+    return write_page(folder / 'paper_scale.md', text_of(found), as_json(found),
+                      lambda path: draw(found.costs_of(model, adaptation), f'{model}, {adaptation}', path))
 
 
 def as_json(found: Found) -> dict[str, object]:
@@ -161,48 +159,35 @@ def as_json(found: Found) -> dict[str, object]:
 def text_of(found: Found) -> str:
     """The page as Markdown."""
     pairs = list(found.claims)
-    first = found.claims[pairs[0]]
+    model, task = pairs[0]
     measured = any(cost.memory.measured for cost in found.costs)
     ours = next(cost for cost in found.costs if cost.method == OURS)
-    return PAGE.format(
-        **_accounting(found.paper), **_sizes(), minutes=max(1, found.seconds / 60),
-        tables='\n\n'.join(_table(found, *pair) for pair in pairs),
-        depth_model=pairs[0][0], depth_task=pairs[0][1], linked=LINKED[pairs[0][0]],
-        depth=markdown(DEPTH_HEADS, depth_cells(found.depths)), stored=ours.memory.stored / GIGA,
-        claims=markdown(CLAIM_HEADS, claim_cells(first)), others=_others(found),
-        measured=WAS_MEASURED if measured else NOT_MEASURED)
+    tables = [TABLE.format(model=pair[0], adaptation=pair[1],
+                           table=markdown_table(*cost_table(found.costs_of(*pair)))) for pair in pairs]
+    lost = ', '.join(f'{method} on {name} ({printed:.2f}, {full_depth(name):.3f})'
+                     for (name, method), printed in NOT_DERIVED.items())
+    failed = [f'- {name}, {adaptation}: {claim.of}, {claim.reading}: {claim.ratio:.3f}, above {claim.limit}'
+              for name, adaptation in pairs[1:] for claim in found.claims[name, adaptation]
+              if not claim.holds]
+    others = '\n'.join(['At the other sizes all hold but for:', '', *failed]) if failed else \
+        'At the other sizes all hold.' * (len(pairs) > 1)
 
-
-def _accounting(paper: Sequence[Reproduced]) -> dict[str, object]:
-    """Values of the page on the paper's accounting."""
     def off(figure: bool) -> float:
-        return max((abs(entry.formula - entry.row.published) for entry in paper
+        """The largest difference of the formula from the published rows, of tables or of a figure."""
+        return max((abs(entry.formula - entry.row.published) for entry in found.paper
                     if entry.row.figure == figure), default=0.)
 
-    return {'paper': markdown(PAPER_HEADS, paper_cells(paper)), 'printed': off(False), 'figure': off(True),
-            'counted': 100 * max(abs(entry.counted / entry.formula - 1) for entry in paper)}
-
-
-def _sizes() -> dict[str, object]:
-    """Values of the page on the assumed sizes."""
-    lost = ', '.join(f'{method} on {model} ({printed:.2f}, {full_depth(model):.3f})'
-                     for (model, method), printed in NOT_DERIVED.items())
-    sizes = {name: getattr(SWITCH, name) for name in
-             ('text', 'answer', 'samples', 'epochs', 'batch', 'frames')}
-    return {**sizes, 'patches': COUNTED_PATCHES, 'true_patches': TRUE_PATCHES, 'lost': lost,
-            'adamw': ADAMW, 'prompts': PROMPTS,
-            'all_rows': OURS_ALL_ROWS}
-
-
-def _table(found: Found, model: str, adaptation: str) -> str:
-    here = [cost for cost in found.costs if (cost.model, cost.adaptation) == (model, adaptation)]
-    return TABLE.format(model=model, adaptation=adaptation, table=markdown(*cost_table(here)))
-
-
-def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [heads, ['---'] * len(heads), *rows]
-    return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+    return PAGE.format(
+        paper=markdown_table(PAPER_HEADS, paper_cells(found.paper)), printed=off(False), figure=off(True),
+        counted=100 * max(abs(entry.counted / entry.formula - 1) for entry in found.paper),
+        text=SWITCH.text, answer=SWITCH.answer, samples=SWITCH.samples, epochs=SWITCH.epochs,
+        batch=SWITCH.batch, frames=SWITCH.frames, patches=COUNTED_PATCHES, true_patches=TRUE_PATCHES,
+        lost=lost, adamw=ADAMW, prompts=PROMPTS, all_rows=OURS_ALL_ROWS,
+        minutes=max(1, found.seconds / 60), tables='\n\n'.join(tables),
+        depth_model=model, depth_task=task, linked=LINKED[model],
+        depth=markdown_table(DEPTH_HEADS, depth_cells(found.depths)), stored=ours.memory.stored / GIGA,
+        claims=markdown_table(CLAIM_HEADS, claim_cells(found.claims[model, task])), others=others,
+        measured=WAS_MEASURED if measured else NOT_MEASURED)
 
 
 def paper_cells(paper: Sequence[Reproduced]) -> list[list[str]]:
@@ -214,7 +199,13 @@ def paper_cells(paper: Sequence[Reproduced]) -> list[list[str]]:
 def cost_table(costs: Sequence[Cost]) -> tuple[list[str], list[list[str]]]:
     """Heads and rows of the table of costs; with measured memory if a GPU was used."""
     measured = any(cost.memory.measured for cost in costs)
-    rows = [_cost_cells(cost) + [_giga(cost.memory.measured)] * measured for cost in costs]
+    rows = []
+    for cost in costs:
+        parts, memory = (cost.encoders, cost.reading, cost.steps, cost.optimiser, cost.macs), cost.memory
+        sizes = (memory.weights, memory.moments, memory.rest, memory.peak, memory.reading, memory.stored,
+                 *[memory.measured] * measured)
+        rows.append([cost.method, WAYS[cost.way], f'{cost.parameters / MEGA:.1f}',
+                     *(f'{part / PETA:.4f}' if part else UNKNOWN for part in parts), *map(_giga, sizes)])
     return [*COST_HEADS, *[MEASURED] * measured], rows
 
 
@@ -230,61 +221,35 @@ def claim_cells(some: Sequence[Claim]) -> list[list[str]]:
              'yes' if claim.holds else '**no**'] for claim in some]
 
 
-def _cost_cells(cost: Cost) -> list[str]:
-    parts = (cost.encoders, cost.reading, cost.steps, cost.optimiser, cost.macs)
-    memory = cost.memory
-    return [cost.method, WAYS[cost.way], f'{cost.parameters / MEGA:.1f}', *(_peta(part) for part in parts),
-            *(_giga(part) for part in (memory.weights, memory.moments, memory.rest, memory.peak,
-                                       memory.reading, memory.stored))]
-
-
-def _peta(count: float) -> str:
-    return f'{count / PETA:.4f}' if count else UNKNOWN
-
-
 def _giga(count: float) -> str:
     return f'{count / GIGA:.2f}' if count else UNKNOWN
 
 
-def _others(found: Found) -> str:
-    """Lines about ratios that exceed their limits at the other sizes."""
-    failed = [f'- {model}, {adaptation}: {claim.of}, {claim.reading}: {claim.ratio:.3f}, above {claim.limit}'
-              for (model, adaptation), some in list(found.claims.items())[1:]
-              for claim in some if not claim.holds]
-    return '\n'.join(['At the other sizes all hold but for:', '', *failed] if failed else
-                     ['At the other sizes all hold.'] * (len(found.claims) > 1))
-
-
 def draw(costs: Sequence[Cost], title: str, path: Path) -> None:
     """Draw bars of operations and of memory, one for each method and way."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(15, 6.8), dpi=100, facecolor='white')
+    figure = new_figure(15, 6.8, dpi=100)
     left, right = figure.subplots(1, 2, sharey=True)
     figure.subplots_adjust(left=.215, right=.985, top=.86, bottom=.085, wspace=.05)
     figure.text(.012, .95, f'Adapting at the size of {title}: everything counted', fontsize=14, color=INK)
-    places = _places(costs)
+    places: list[float] = []  # bars of one method are close together
+    for number, cost in enumerate(costs):
+        near = number and costs[number - 1].method == cost.method
+        places.append((places[-1] if places else 0) + (.85 if near else 1.25))
     _bars(left, places, [[getattr(cost, name) / PETA for name in PARTS] for cost in costs], PARTS)
     _bars(right, places, [[getattr(cost.memory, name) / GIGA for name in BYTES] for cost in costs], BYTES)
     for place, cost in zip(places, costs, strict=True):
         weight = 'bold' if cost.method == OURS else 'normal'
         _write(left, cost.macs / PETA, place, f'{cost.macs / PETA:.2f}', weight)
-        _write(right, _seen(right, place, cost.memory), place, _memory_text(cost.memory), weight)
+        peak, reading, before = cost.memory.peak / GIGA, cost.memory.reading / GIGA, ''
+        if reading > peak:  # a line where reading beforehand takes more than the step
+            before = f', reading questions beforehand {reading:.1f}'
+            right.plot([reading] * 2, [place - .38, place + .38], color=INK, lw=1.4)
+        _write(right, max(peak, reading), place, f'{peak:.1f}{before}', weight)
     left.set_xlabel('1e15 multiply-accumulates of the whole adaptation', color=INK)
     right.set_xlabel('GB at the peak of a training step', color=INK)
     left.set_yticks(places, [f'{cost.method}, {WAYS[cost.way]}' for cost in costs], color=INK)
     left.invert_yaxis()
-    FigureCanvasAgg(figure).print_png(path)
-
-
-def _places(costs: Sequence[Cost]) -> list[float]:
-    """Positions of the bars; those of one method are close together."""
-    places: list[float] = []
-    for number, cost in enumerate(costs):
-        near = number and costs[number - 1].method == cost.method
-        places.append((places[-1] if places else 0) + (.85 if near else 1.25))
-    return places
+    save_png(figure, path)
 
 
 def _bars(axes: Axes, places: Sequence[float], values: Sequence[Sequence[float]],
@@ -303,16 +268,3 @@ def _bars(axes: Axes, places: Sequence[float], values: Sequence[Sequence[float]]
 
 def _write(axes: Axes, end: float, place: float, text: str, weight: str) -> None:
     axes.text(end + axes.get_xlim()[1] * .011, place, text, va='center', fontsize=9, color=INK, weight=weight)
-
-
-def _seen(axes: Axes, place: float, memory: Memory) -> float:
-    """Draw a line if reading beforehand takes more than the step; returns the end of the drawing."""
-    if memory.reading <= memory.peak:
-        return memory.peak / GIGA
-    axes.plot([memory.reading / GIGA] * 2, [place - .38, place + .38], color=INK, lw=1.4)
-    return memory.reading / GIGA
-
-
-def _memory_text(memory: Memory) -> str:
-    before = f', reading questions beforehand {memory.reading / GIGA:.1f}'
-    return f'{memory.peak / GIGA:.1f}{before * (memory.reading > memory.peak)}'

@@ -15,7 +15,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.nn.functional import cross_entropy
 
-from bench.adaptation_memory.input_tuning import PROMPTS
+from bench.adaptation_memory.training_process import PROMPTS
 from bench.paper_scale.models import TOKEN_WIDTH, TOKENS_OF_A_VIEW, AdaptationTask
 from mpnp_ros.llm.attention import Prefix
 from mpnp_ros.llm.language_model import LanguageModel
@@ -264,9 +264,13 @@ class MpnpStep(Step):
     def __init__(self, lm: LanguageModel, task: AdaptationTask, linked: int, reach: str = 'answer') -> None:
         super().__init__(lm, task)
         self.first, self.reach = lm.blocks - linked, reach
-        self.links = nn.ModuleDict({sensor.modality: _latent_link(LinkConfig.for_model(
-            lm, sensor.modality, 'encoder', TOKEN_WIDTH, last=linked, reach=reach))
-            for sensor in task.sensors})
+        self.links = nn.ModuleDict()
+        for sensor in task.sensors:
+            link = LatentLink(LinkConfig.for_model(lm, sensor.modality, 'encoder', TOKEN_WIDTH, last=linked,
+                                                   reach=reach))
+            with unset_fake_temporarily():  # open gates are real tensors, also under FakeTensorMode
+                link.closed = torch.zeros(len(link.config.blocks), dtype=torch.bool, device='cpu')
+            self.links[sensor.modality] = link
 
     @property
     def prompt(self) -> int:
@@ -292,6 +296,13 @@ class MpnpStep(Step):
         return self.lm.run_blocks(texts[:, self.past:], layout, self.first, self.lm.blocks,
                                   self._prefix(tokens, texts), self.cached(len(texts)))
 
+    def _prefix(self, tokens: Tokens, texts: torch.Tensor) -> Prefix:
+        """The prefix; its inputs are freed before the blocks run, so they are not part of the peak."""
+        asked = QuestionStates({self.first: texts[:, :self.prompt]},
+                               torch.ones(len(texts), self.prompt, dtype=torch.bool))
+        batches = {name: TokenBatch(values, values[..., 0]) for name, values in tokens.items()}
+        return LatentConnections(self.lm, dict(self.links)).prefix(batches, asked)
+
     def cached(self, count: int) -> TextCache:
         """Keys and values of the rows without a prefix, as read from disk."""
         cache, lm = TextCache(), self.lm
@@ -300,20 +311,6 @@ class MpnpStep(Step):
                             for _ in range(2))
             cache.update(keys, values, block)
         return cache
-
-    def _prefix(self, tokens: Tokens, texts: torch.Tensor) -> Prefix:
-        asked = QuestionStates({self.first: texts[:, :self.prompt]},
-                               torch.ones(len(texts), self.prompt, dtype=torch.bool))
-        batches = {name: TokenBatch(values, values[..., 0]) for name, values in tokens.items()}
-        return LatentConnections(self.lm, dict(self.links)).prefix(batches, asked)
-
-
-def _latent_link(config: LinkConfig) -> LatentLink:
-    """A link with open gates as real tensors, also under FakeTensorMode."""
-    link = LatentLink(config)
-    with unset_fake_temporarily():
-        link.closed = torch.zeros(len(config.blocks), dtype=torch.bool, device='cpu')
-    return link
 
 
 #: Makes the step of a method from a language model and an adaptation.

@@ -3,19 +3,20 @@
     python -m bench.study --work study --output docs/results
 
 Scenes, links and answers are made if missing and kept in the work folder, so the same command resumes a
-stopped run. Two runs may work at once, with different --seeds. The heads of camera and LiDAR are those of
-`mpnp pretrain`, by default the shipped ones. The study writes accuracy.md, accuracy.json and accuracy.png.
+stopped run. Two runs may work at once, with different --seeds; the page is written when all seeds of the
+recipe are measured. The heads of camera and LiDAR are those of `mpnp pretrain`, by default the shipped ones.
+The study writes accuracy.md, accuracy.json and accuracy.png.
 """
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.study.page import write_page
+from bench.common.program import add_recipe, add_work_options, program_parser
+from bench.study.report import write_report
 from bench.study.study import RECIPE, Study, StudyConfig
 from mpnp_ros.cli import signals
 from mpnp_ros.errors import MpnpError
@@ -30,10 +31,19 @@ FAILED = 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure every seed, then write the report; exit code 2 after a named error, 130 after Ctrl-C."""
-    options = _parser().parse_args(arguments)
+    parser = program_parser('study', __doc__)
+    add_work_options(parser, 'scenes, links and answers', 'accuracy.md, accuracy.json and accuracy.png',
+                     study=False)
+    add_recipe(parser)
+    parser.add_argument('--camera-head', default='camera-driving-world', metavar='HEAD',
+                        help='head that counts objects in the images (default: %(default)s)')
+    parser.add_argument('--lidar-head', default='lidar-driving-world', metavar='HEAD',
+                        help='head that counts objects in the point clouds (default: %(default)s)')
+    parser.add_argument('--quiet', action='store_true', help='no progress')
+    options = parser.parse_args(arguments)
     try:
         with signals.raised():
-            return _run(options)
+            return run(options)
     except MpnpError as error:
         print(f'study: {error}', file=sys.stderr)
         return FAILED
@@ -43,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return interruption.code
 
 
-def _run(options: Namespace) -> int:
+def run(options: Namespace) -> int:
+    """Measure the chosen seeds; write the report once all seeds of the recipe are measured."""
     config = StudyConfig.load(options.recipe or RECIPE)
     encoders = {'camera': create_encoder('camera', {'tokens': 'objects', 'head': options.camera_head}),
                 'lidar': create_encoder('lidar', {'backbone': 'polar', 'head': options.lidar_head})}
@@ -57,7 +68,7 @@ def _run(options: Namespace) -> int:
     if not all((options.work / f'seed-{seed}.json').is_file() for seed in config.seeds):
         print('measured; the report will be written after the last seed')
         return 0
-    print(write_page([study.run_seed(seed) for seed in config.seeds], config, options.output))
+    print(write_report([study.run_seed(seed) for seed in config.seeds], config, options.output))
     return 0
 
 
@@ -78,25 +89,6 @@ class _Bars:
     def close(self) -> None:
         """End the current bar."""
         self._shown.close()
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog='python -m bench.study', description=__doc__,
-                            formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument('--work', type=Path, required=True, metavar='FOLDER',
-                        help='folder of its scenes, links and answers')
-    parser.add_argument('--output', type=Path, default=Path('docs/results'), metavar='FOLDER',
-                        help='folder for accuracy.md, accuracy.json and accuracy.png (default: docs/results)')
-    parser.add_argument('--recipe', type=Path, metavar='YAML',
-                        help='recipe of the study (default: bench/study/study.yaml)')
-    parser.add_argument('--seeds', type=int, nargs='+',
-                        help="some of the recipe's seeds, to be measured now; the report needs all of them")
-    parser.add_argument('--camera-head', default='camera-driving-world', metavar='HEAD',
-                        help='head that counts objects in the images (default: %(default)s)')
-    parser.add_argument('--lidar-head', default='lidar-driving-world', metavar='HEAD',
-                        help='head that counts objects in the point clouds (default: %(default)s)')
-    parser.add_argument('--quiet', action='store_true', help='no progress')
-    return parser
 
 
 if __name__ == '__main__':

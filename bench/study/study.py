@@ -1,9 +1,9 @@
 """The study behind docs/results/accuracy.md: accuracy with true objects, camera and LiDAR, day and night.
 
-For every seed: links learn on true objects of unrendered scenes; links to camera and LiDAR start from those
-and learn on other, rendered scenes; all of them answer the same questions about held-out scenes, which a
-blind twin, the majority and a fixed rule on the same tokens answer too.  Whatever is finished is kept on
-disk, and the same call goes on from there.
+For every seed, links learn on true objects of unrendered scenes.  Links to camera and LiDAR start from those
+and learn on other, rendered scenes.  All of them answer the same questions about held-out scenes; links on
+learned constants (blind), the majority and a fixed rule on the same tokens answer them too.  Finished work is
+kept on disk, and the same call resumes there.
 """
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from bench.common.accuracy import right_answers
+from bench.common.jobs import kept
 from bench.study.rule import rule_answer
 from mpnp_ros.files import cached_folder, write_file
 from mpnp_ros.llm.language_model import LanguageModel
@@ -67,7 +69,7 @@ class Questions(Options):
 
 @dataclass(frozen=True)
 class Scenes(Options):
-    """Scenes of the world and how many questions are asked about them."""
+    """Scenes of the world, and numbers of questions about them."""
 
     scenes: tuple[int, int] = option(help='first seed of the scenes, and the seed after the last', low=0)
     key_frames: int = option(8, 'key frames of each scene', low=1)
@@ -84,7 +86,7 @@ class Scenes(Options):
 
     @property
     def drawn(self) -> Scenes:
-        """Return it without the training options."""
+        """The same without the training options."""
         return Scenes(**{entry.name: getattr(self, entry.name) for entry in fields(Scenes)})
 
 
@@ -113,10 +115,10 @@ class Learning(Training, Scenes):
 
 @dataclass(frozen=True)
 class Counting(Learning):
-    """Scenes that painted frames are made from, and how links to true objects learn on them.
+    """Scenes of painted frames, and the training of links to true objects on them.
 
-    First the reader learns; steps and the rest say how its aligners learn to speak to the language model
-    after that.  The temperature of answers is fitted on painted frames of the validation's scenes.
+    The reader learns first.  steps and the other options of the training are those of the aligners, which
+    learn next.  The temperature of answers is fitted on painted frames of the validation's scenes.
     """
 
     steps: int = option(300, 'training steps', low=1)
@@ -129,8 +131,8 @@ class Counting(Learning):
         1500, 'questions of each type, and frames, on which the temperature of answers is fitted', low=0)
     frames: int = option(8000, 'painted frames', low=1)
     beyond: int = option(4000, 'questions that counts cannot answer', low=0)
-    wordings: int = option(40_000, 'texts that only words are learned from', low=0)
-    reader: ReaderConfig = option(ReaderConfig(), 'how the reader learns')
+    wordings: int = option(40_000, 'texts for learning words only', low=0)
+    reader: ReaderConfig = option(ReaderConfig(), 'training of the reader')
 
 
 @dataclass(frozen=True)
@@ -144,19 +146,19 @@ class StudyConfig(Options):
     validation: Scenes = option(help='scenes for learning curves and choosing')
     seeds: tuple[int, ...] = option((0, 1, 2), 'seeds of links and of what they see in training')
     language_model: str = option('smollm2-135m-instruct', 'language model')
-    questions: Questions = option(Questions(), 'what is asked')
+    questions: Questions = option(Questions(), 'objects of questions')
     link: Mapping[str, Any] = option({}, 'options of links, as of LinkConfig.for_model')
 
     @property
     def splits(self) -> dict[str, range]:
-        """The seeds of the scenes of every part, which may not overlap."""
+        """The seeds of the scenes, by part."""
         return {name: getattr(self, name).seeds for name in ('objects', 'sensors', 'validation', 'test')}
 
     def check(self) -> Iterator[str]:
-        """No scene may be on two sides."""
+        """Faults: scenes that are in two parts."""
         ranges = sorted(self.splits.items(), key=lambda part: part[1].start)
-        for (first, one), (second, other) in zip(ranges, ranges[1:], strict=False):
-            if one.stop > other.start:
+        for (first, seeds), (second, others) in zip(ranges, ranges[1:], strict=False):
+            if seeds.stop > others.start:
                 yield f'{first} and {second} overlap; give their scenes other seeds'
 
 
@@ -171,7 +173,7 @@ class TestSet:
     tokens: Mapping[str, Mapping[str, Frame]]
 
     def see(self, light: str, modalities: Sequence[str]) -> Callable[[Example], dict[str, ModalityTokens]]:
-        """Return the tokens for a question."""
+        """A function that returns the tokens for a question."""
         return lambda example: {name: self.tokens[light][example.frame][name] for name in modalities}
 
 
@@ -185,8 +187,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
 class Study:
     """One study in one folder.
 
-    encoders: of camera and LiDAR, on which the tokens of both rest.  show: called after every training step
-    with what is being trained.
+    encoders: of camera and LiDAR.  show: called after every training step with the name of the training.
     """
 
     def __init__(self, config: StudyConfig, folder: Path, encoders: Mapping[str, Encoder],
@@ -196,10 +197,7 @@ class Study:
 
     def run_seed(self, seed: int) -> dict[str, Any]:
         """Run one seed: right or wrong of every question in every row, and the training costs."""
-        path = self.folder / f'seed-{seed}.json'
-        if not path.is_file():
-            write_file(path, json.dumps(self._measure(seed)).encode())
-        return json.loads(path.read_bytes())
+        return kept(self.folder / f'seed-{seed}.json', lambda: self._measure(seed))
 
     def objects_link(self, seed: int) -> Method:
         """Links on true objects, trained or from the study's store."""
@@ -212,7 +210,10 @@ class Study:
         if stored := store.latest(OBJECTS):
             method.replace(load_link(stored.path, lm=self.lm, sha256=stored.sha256))
             return method
-        self._teach(method, seed)
+        ReaderTraining(
+            method, OBJECTS, self.painted, self.config.objects.reader.changed(seed=seed),
+            self.folder / 'training' / f'reader-{seed}', self._texts,
+        ).run(lambda step: self.show(step.stage, TrainingStep(step.step, step.steps, step.loss, None)))
         self._fit(method, self.painted.dataset, self.config.objects, seed, OBJECTS, self.validation)
         held_out = self.painted_validation.dataset
         fit_temperature(method, OBJECTS, held_out.examples, self.book,
@@ -221,7 +222,7 @@ class Study:
         return method
 
     def sensor_links(self, seed: int, start: Link) -> Method:
-        """Links on camera and LiDAR that began as the links on true objects, trained or from the store."""
+        """Links on camera and LiDAR, started from the links on true objects; trained or from the store."""
         method, store = create_method('mpnp', self.lm), self.store(seed)
         stored = {name: store.latest(name) for name in SENSORS}
         for name in SENSORS:
@@ -254,44 +255,44 @@ class Study:
 
     @cached_property
     def book(self) -> PreparedQuestions:
-        """All questions as the language model has read them: all links here read at the same block."""
+        """The prepared questions; all links of a study begin at the same block."""
         method = create_method('mpnp', self.lm)
         method.plug(method.new_link(OBJECTS, 'book', len(CHANNELS), **counting(CHANNELS), **self.config.link))
         return PreparedQuestions(method, QuestionFiles())
 
     @cached_property
     def painted(self) -> PaintedDataset:
-        """Return questions about painted frames made from unrendered scenes."""
+        """Questions about painted frames of unrendered scenes."""
         part = self.config.objects
         return self._paint('painted', part, part.frames, part.beyond, part.wordings)
 
     @cached_property
     def painted_validation(self) -> PaintedDataset:
-        """Return the same of other scenes, for the temperature of answers."""
+        """The same about other scenes, for the temperature of answers."""
         count = self.config.objects.calibrated_on
         return self._paint('painted-validation', replace(self.config.validation.drawn, of_each_type=count),
                            count)
 
     @cached_property
-    def objects_training(self) -> TokenDataset:
-        """Return questions about the unrendered scenes as they are, for methods that begin with nothing."""
-        return self._about_objects('objects')
-
-    @cached_property
     def validation(self) -> TokenDataset:
-        """Return the same of other scenes."""
+        """Questions about true objects of other scenes, for learning curves."""
         return self._about_objects('validation')
 
     @cached_property
+    def objects_training(self) -> TokenDataset:
+        """Questions about true objects of the scenes that painted frames are made from, for bench.methods."""
+        return self._about_objects('objects')
+
+    @cached_property
     def sensor_training(self) -> TokenDataset:
-        """Return questions about rendered scenes in all their lights."""
+        """Questions about rendered scenes in all their lights."""
         part, root = self.config.sensors, self.root('sensors')
         frames = (frame for scene in root.scenes for frame in root.key_frames(scene['name']))
         return self._ask(frames, list(self.encoders.values()), part)
 
     @cached_property
     def test(self) -> TestSet:
-        """Return questions about held-out rendered scenes, equal by day and at night."""
+        """Questions about held-out rendered scenes, the same by day and at night."""
         part, root = self.config.test, self.root('test')
         by_day = [(identity, list(root.key_frames(identity.name)))
                   for identity in self._identities(part, ('day',))]
@@ -307,7 +308,7 @@ class Study:
         return TestSet(asked.examples, tokens)
 
     def root(self, name: str) -> NuScenes:
-        """Return the rendered scenes of a part, generated if necessary."""
+        """The rendered scenes of a part, generated if necessary."""
         part = getattr(self.config, name)
         recipe = Recipe(part.key_frames, part.interval, sensors=SENSORS)
         return NuScenes(generate(self.folder / 'world' / name, self._identities(part, part.lights), recipe,
@@ -334,9 +335,9 @@ class Study:
         return {'seed': seed, 'scenes': [scene_of(example.frame) for example in test.examples],
                 'types': [example.type for example in test.examples],
                 'hops': [example.hops for example in test.examples],
-                'right': {row: [int(answer == example.answer) for answer, example
-                                in zip(given, test.examples, strict=True)] for row, given in answers.items()},
-                'training': {name: self._report(name, seed) for name in (OBJECTS, 'sensors')}}
+                'right': {row: right_answers(test.examples, given) for row, given in answers.items()},
+                'training': {name: json.loads((self.folder / 'training' / f'{name}-{seed}.json').read_bytes())
+                             for name in (OBJECTS, 'sensors')}}
 
     def _answers(self, method: Method, light: str, modalities: Sequence[str]) -> list[str]:
         return answers_of(method, self.test.examples, self.book, self.test.see(light, modalities))
@@ -353,10 +354,7 @@ class Study:
             frames = object_key_frames(part.seeds, part.key_frames, part.interval, progress=False)
             self._ask(frames, [self._true], part).write(empty)
 
-        place = self.folder / 'questions' / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        source = f'{part.drawn} {self.config.questions}'
-        return TokenDataset.load(cached_folder(place, source, build))
+        return TokenDataset.load(self._cached(name, f'{part.drawn} {self.config.questions}', build))
 
     def _paint(self, name: str, part: Scenes, frames: int, beyond: int = 0, wordings: int = 0,
                ) -> PaintedDataset:
@@ -366,10 +364,13 @@ class Study:
             painted_questions(map(painter.paint, range(frames)), QUESTION_SEED, part.per_kind,
                               part.of_each_type, beyond=beyond, wordings=wordings).write(empty)
 
+        source = f'{part.drawn} {frames} {beyond} {wordings} {self.config.questions}'
+        return PaintedDataset.load(self._cached(name, source, build))
+
+    def _cached(self, name: str, source: str, build: Callable[[Path], None]) -> Path:
         place = self.folder / 'questions' / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        source = f'{part.drawn} {frames} {beyond} {wordings} {self.config.questions}'
-        return PaintedDataset.load(cached_folder(place, source, build))
+        return cached_folder(place, source, build)
 
     def _ask(self, frames: Iterable[KeyFrame], encoders: Sequence[Encoder], part: Scenes) -> TokenDataset:
         asked = question_dataset(frames, encoders, part.turns, QUESTION_SEED, per_kind=part.per_kind,
@@ -383,17 +384,6 @@ class Study:
         report = Trainer(method, self._trainer(part, seed), self.book).fit(
             train, validation, lambda step: self.show(name, step), checkpoint=folder)
         write_file(folder.with_suffix('.json'), json.dumps(asdict(report)).encode())
-
-    def _teach(self, method: Method, seed: int) -> None:
-        """Teach the reader of a link on true objects to count."""
-        config = self.config.objects.reader.changed(seed=seed)
-        training = ReaderTraining(method, OBJECTS, self.painted, config,
-                                  self.folder / 'training' / f'reader-{seed}', self._texts)
-        training.run(lambda step: self.show(step.stage, TrainingStep(step.step, step.steps, step.loss, None)))
-
-    def _report(self, name: str, seed: int) -> dict[str, Any]:
-        """Return the cost of a training, see TrainingReport."""
-        return json.loads((self.folder / 'training' / f'{name}-{seed}.json').read_bytes())
 
     def _trainer(self, part: Learning | Counting | Training, seed: int) -> TrainerConfig:
         return TrainerConfig(steps=part.steps, batch=part.batch, learning_rate=part.learning_rate,

@@ -1,20 +1,20 @@
-"""Let the running robot train links within a budget, and watch.
+"""Train links on the running robot within a budget, and show the progress.
 
-Without a modality the adaptation node decides what is missing.  Whatever is not given is as the node is set.
+Without a modality the adaptation node decides what is missing.  Omitted options have the values of the node.
 Ctrl-C stops the training; the links in use stay as they are.
 """
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from typing import Any, Protocol
+from typing import Any
 
-from mpnp_ros.cli.interruption import CANCELLED, interruptible
-from mpnp_ros.cli.output import from_to, macs, megabytes, percent, print_table, seconds
-from mpnp_ros.cli.session import add_namespace, connected
+from mpnp_ros.cli.arguments import add_namespace
+from mpnp_ros.cli.output import finite, from_to, macs, megabytes, percent, print_table, seconds
+from mpnp_ros.cli.session import connected
+from mpnp_ros.cli.signals import CANCELLED, interruptible
 from mpnp_ros.errors import CancelledError, ConfigurationError, RequestError
 
 SUPERVISIONS = ('labelled', 'distilled')
@@ -26,31 +26,32 @@ LINE_EVERY = 5.
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument('modalities', nargs='*', metavar='MODALITY',
-                        help='such as camera lidar (default: whatever the policy finds missing)')
-    parser.add_argument('--seconds', type=float, default=0., metavar='S', help='of training, at most')
+                        help='modalities to train, such as camera lidar (default: those that are missing)')
+    parser.add_argument('--seconds', type=float, default=0., metavar='S',
+                        help='maximum duration of the training')
     parser.add_argument('--macs', type=float, default=0., metavar='N',
-                        help='multiply-accumulates, at most, e.g. 5e13')
+                        help='maximum multiply-accumulates, e.g. 5e13')
     parser.add_argument('--memory', type=float, default=0., metavar='MB',
-                        help='of the training process, at most')
+                        help='maximum memory of the training process')
     parser.add_argument('--accuracy', type=float, default=0., metavar='SHARE',
-                        help='stop when it is reached on held-out questions, 0..1')
+                        help='accuracy on held-out questions at which to stop, 0..1')
     parser.add_argument('--supervision', choices=SUPERVISIONS,
-                        help='what the links learn from (default: labelled where there are enough labels)')
+                        help='source of the labels (default: labelled if there are enough)')
     parser.add_argument('--blocks', type=int, default=0, metavar='N',
-                        help='linked blocks of new links (default: as many as the budget allows)')
+                        help='number of linked blocks of new links (default: as many as the budget allows)')
     parser.add_argument('--timeout', type=float, default=10., metavar='S',
                         help='seconds to wait for the adaptation node (default: %(default)g)')
-    parser.add_argument('--json', action='store_true', help='the result as one JSON object')
+    parser.add_argument('--json', action='store_true', help='print the result as one JSON object')
     add_namespace(parser)
 
 
 def run(arguments: Namespace) -> int:
-    """Print what came of it; exit code 1 where no links were made, 130 after Ctrl-C."""
+    """Train and print the result; exit code 1 if no links were made, 130 after Ctrl-C."""
     for name, largest in LARGEST.items():
         if not 0 <= getattr(arguments, name) <= largest:
             raise ConfigurationError(f'--{name} is {getattr(arguments, name):g}; '
                                      f'it must be from 0 to {largest:g}')
-    view = NoView() if arguments.json else BarView() if sys.stdout.isatty() else LineView()
+    view = View() if arguments.json else BarView() if sys.stdout.isatty() else LineView()
     with connected('adapt', arguments.namespace, arguments.timeout) as robot, \
             interruptible() as interrupted, view:
         try:
@@ -68,38 +69,27 @@ def run(arguments: Namespace) -> int:
     return CANCELLED if cancelled else 0 if result.success else 1
 
 
-class View(Protocol):
-    """Shows how far it is."""
+class View:
+    """Shows no progress."""
 
-    def __enter__(self) -> View: ...
+    def __enter__(self) -> View:
+        return self
 
-    def __exit__(self, *error: object) -> None: ...
+    def __exit__(self, *error: object) -> None:
+        """End the display."""
 
     def update(self, feedback: Any) -> None:
         """Show an Adapt.Feedback."""
 
 
-class NoView:
-    """Shows nothing."""
-
-    def __enter__(self) -> NoView:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Nothing to end."""
-
-    def update(self, feedback: Any) -> None:
-        """Nothing."""
-
-
-class LineView(NoView):
-    """Prints a line for every stage, and every few seconds."""
+class LineView(View):
+    """Prints a line at the start of every stage, and every few seconds."""
 
     def __init__(self) -> None:
         self._stage, self._next = '', 0.
 
     def update(self, feedback: Any) -> None:
-        """Print a line where it is due."""
+        """Print a line if it is due."""
         now = time.monotonic()
         if feedback.stage != self._stage or now >= self._next:
             self._stage, self._next = feedback.stage, now + LINE_EVERY
@@ -107,8 +97,8 @@ class LineView(NoView):
             print(f'{feedback.stage:10} {steps:10} {figures(feedback)}', flush=True)
 
 
-class BarView:
-    """Draws a bar."""
+class BarView(View):
+    """Draws a progress bar."""
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -126,7 +116,7 @@ class BarView:
         self._progress.stop()
 
     def update(self, feedback: Any) -> None:
-        """Draw it anew; without a number of steps the bar only moves."""
+        """Update the bar; without a number of steps it only moves."""
         self._progress.update(self._task, description=feedback.stage, completed=feedback.step,
                               total=feedback.steps or None, figures=figures(feedback))
 
@@ -155,8 +145,8 @@ def show(result: Any, as_json: bool) -> None:
 
 
 def as_dict(result: Any) -> dict[str, object]:
-    """Return an Adapt.Result as plain data; what was not measured as None."""
-    numbers = {name: value if math.isfinite(value := getattr(result, name)) else None for name in
+    """Return an Adapt.Result as plain data; numbers that were not measured are None."""
+    numbers = {name: finite(getattr(result, name)) for name in
                ('accuracy', 'start_accuracy', 'blind_accuracy', 'duration', 'macs', 'peak_memory')}
     links = [{'modality': link.modality, 'version': link.version, 'path': link.path, 'sha256': link.sha256}
              for link in result.links]

@@ -1,8 +1,8 @@
-"""Ask the fusion node a question and watch the answer come.
+"""Ask the fusion node a question and print the answer as it is generated.
 
 With --choices yes no the answer is one of these; with --standing the question is answered again on every new
 frame until Ctrl-C.  Exit code 0: answered. 1: rejected or failed. 2: not running. 3: no sensor can be used.
-4: what the sensors tell does not answer it.
+4: the sensors do not tell the answer.
 """
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from mpnp_ros.cli.session import add_namespace, connected
-from mpnp_ros.cli.values import count, not_negative, positive
+from mpnp_ros.cli.arguments import add_namespace, count, not_negative, positive
+from mpnp_ros.cli.output import finite
+from mpnp_ros.cli.session import connected
 from mpnp_ros.errors import RequestError
 from mpnp_ros.serving.coverage import DIRECTIONS
 
@@ -23,23 +24,24 @@ EXIT_CODES = {OK: 0, NO_SENSOR: 3, UNKNOWN: 4}
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument('question', help='what to ask')
+    parser.add_argument('question', help='the question')
     parser.add_argument('--choices', nargs='+', default=[], metavar='ANSWER',
                         help='closed list of answers (default: the parameter choices of the fusion node)')
     parser.add_argument('--standing', action='store_true', help='answer on every new frame, until Ctrl-C')
     parser.add_argument('--period', type=not_negative, default=0., metavar='S',
-                        help='shortest time between two standing answers (default: every frame)')
+                        help='minimum time between two standing answers (default: every frame)')
     parser.add_argument('--max-new-tokens', type=count, default=0, metavar='N',
-                        help='length of a generated answer (default: as the node is set)')
+                        help='maximum length of a generated answer (default: that of the node)')
     parser.add_argument('--timeout', type=positive, default=60., metavar='S',
                         help='seconds to wait for the node and for an answer (default: %(default)s)')
-    parser.add_argument('-v', '--verbose', action='store_true', help='say what was counted, by which sensor')
+    parser.add_argument('-v', '--verbose', action='store_true',
+                        help='print what was counted, and by which sensor')
     parser.add_argument('--json', action='store_true', help='one JSON object per answer')
     add_namespace(parser)
 
 
 def run(arguments: Namespace) -> int:
-    """Print the answer; exit code 0, 1 where the node rejected the question or failed, 3 without a sensor."""
+    """Print the answer; exit code 0, 1 if the node rejected the question or failed, 3 without a sensor."""
     with connected('ask', arguments.namespace, arguments.timeout) as robot:
         printer = StreamPrinter()
         try:
@@ -60,13 +62,13 @@ def run(arguments: Namespace) -> int:
 
 
 class StreamPrinter:
-    """Prints what has been added to a text that grows."""
+    """Prints the additions to a growing text."""
 
     def __init__(self) -> None:
         self._shown = ''
 
     def update(self, text: str) -> None:
-        """Show ``text``: the rest of it where it continues what is shown, else on a line of its own."""
+        """Print the rest of a text if it continues the printed one, otherwise all of it on a new line."""
         if not text.startswith(self._shown):
             self._shown = ''
             print()
@@ -75,9 +77,9 @@ class StreamPrinter:
 
 
 def show(answer: Any, as_json: bool, printer: StreamPrinter | None = None, verbose: bool = False) -> None:
-    """Print an answer: as JSON, or what is left of its text and a line that says what it rests on.
+    """Print an answer: as JSON, or the rest of its text and a line with its sensors.
 
-    verbose: lines that say what was counted for it, too.
+    verbose: also print the counts that it rests on.
     """
     if as_json:
         print(json.dumps(as_dict(answer)), flush=True)
@@ -94,7 +96,7 @@ def show(answer: Any, as_json: bool, printer: StreamPrinter | None = None, verbo
 
 
 def describe(answer: Any) -> str:
-    """Confidence, sensors with their ages, and latency in one line; what lowers its worth below."""
+    """Return confidence, sensors with their ages, and latency in one line, and a line for each concern."""
     ages = [f'{name} ({age:.2f} s old)' if math.isfinite(age) else f'{name} (age unknown)'
             for name, age in zip(answer.used_modalities, answer.modality_ages, strict=False)]
     rests = ', '.join(ages) or 'no sensor'
@@ -104,7 +106,7 @@ def describe(answer: Any) -> str:
 
 
 def describe_counted(counted: Any) -> str:
-    """Say what was counted, where and by what, in one line."""
+    """Return what was counted, where and by which sensor in one line."""
     where = counted.direction or 'all around'
     if where in DIRECTIONS:
         where = f'to the {where}'
@@ -115,7 +117,7 @@ def describe_counted(counted: Any) -> str:
 
 
 def as_dict(answer: Any) -> dict[str, object]:
-    """Return an Answer as plain data; times in seconds, numbers that JSON has not as None."""
+    """Return an Answer as plain data; times in seconds, unknown numbers are None."""
     def seconds(stamp: Any) -> float:
         return stamp.sec + stamp.nanosec * 1e-9
 
@@ -123,17 +125,14 @@ def as_dict(answer: Any) -> dict[str, object]:
     probabilities = dict(zip(answer.choices, map(float, answer.probabilities), strict=False))
     return {
         'id': answer.id, 'question': answer.question, 'status': answer.status, 'error': answer.error,
-        'text': answer.text, 'confidence': _finite(answer.confidence), 'probabilities': probabilities,
-        'used_modalities': {name: {'stamp': seconds(stamp), 'age': _finite(age)} for name, stamp, age in
+        'text': answer.text, 'confidence': finite(answer.confidence), 'probabilities': probabilities,
+        'used_modalities': {name: {'stamp': seconds(stamp), 'age': finite(age)} for name, stamp, age in
                             zip(names, answer.modality_stamps, answer.modality_ages, strict=False)},
         'missing_modalities': list(answer.missing_modalities), 'concerns': list(answer.concerns),
-        'counted': [{'modality': one.modality, 'direction': one.direction, 'reach': _finite(one.reach),
-                     'sort': one.sort, 'expected': _finite(one.expected), 'none': _finite(one.none),
-                     'covered': _finite(one.covered)} for one in answer.counted],
+        'counted': [{'modality': counted.modality, 'direction': counted.direction,
+                     'reach': finite(counted.reach), 'sort': counted.sort,
+                     'expected': finite(counted.expected), 'none': finite(counted.none),
+                     'covered': finite(counted.covered)} for counted in answer.counted],
         'stamp': seconds(answer.header.stamp),
         'links_version': answer.links_version, 'method': answer.method,
-        'latency': _finite(answer.latency), 'compute_duration': _finite(answer.compute_duration)}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+        'latency': finite(answer.latency), 'compute_duration': finite(answer.compute_duration)}

@@ -8,10 +8,10 @@ from __future__ import annotations
 import signal
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
 from pathlib import Path
 
 from mpnp_ros.cli import signals
+from mpnp_ros.cli.arguments import add_namespace, add_params_file, positive
 from mpnp_ros.cli.node_processes import (
     LOG_LEVELS,
     Placement,
@@ -23,9 +23,7 @@ from mpnp_ros.cli.node_processes import (
     unmatched,
 )
 from mpnp_ros.cli.replay import add_replay_options, replay_parameters
-from mpnp_ros.cli.session import add_namespace
 from mpnp_ros.cli.system import WATCH, System
-from mpnp_ros.cli.values import positive
 from mpnp_ros.client.session import import_rclpy
 
 
@@ -36,8 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help=f'modalities to start (default: {" ".join(default_modalities())})')
     parser.add_argument('--no-adaptation', dest='adaptation', action='store_false',
                         help='do not start the adaptation node')
-    parser.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
-                        help='parameters on top of config/mpnp.yaml; repeatable, later ones win')
+    add_params_file(parser)
     add_namespace(parser)
     parser.add_argument('--remap', action='append', default=[], metavar='FROM:=TO',
                         help='rename a topic or service of all nodes, e.g. '
@@ -63,35 +60,23 @@ def run(arguments: Namespace) -> int:
     """Run the system; exit code 0 after SIGTERM or the end of a replay, 130 after Ctrl-C, 1 on failure."""
     placement = Placement(arguments.namespace, arguments.params_file, arguments.use_sim_time,
                           arguments.autostart, arguments.log_level, arguments.remap)
-    specs = system_processes(arguments.modalities, placement, _replay_parameters(arguments),
-                             _world_parameters(arguments), arguments.adaptation)
+    replay = world = None
+    if arguments.bag is not None:
+        replay = {**replay_parameters(arguments), 'wait_timeout': arguments.timeout}
+    elif arguments.world is not None:
+        world = {'seed': arguments.world, 'rate': arguments.rate, 'wait_timeout': arguments.timeout}
+    specs = system_processes(arguments.modalities, placement, replay, world, arguments.adaptation)
     with signals.at_once():  # nothing to shut down yet
         import_rclpy()
     with signals.noted() as told:
         with System(specs, placement, arguments.restarts, told) as system:
-            for sentence in _unmatched(placement, [spec.name for spec in specs]):
-                system.say(sentence)
+            namespace = checked_namespace(placement.namespace)
+            for file in placement.params_files:
+                for sentence in unmatched(file, [spec.name for spec in specs], namespace, all_nodes()):
+                    system.say(sentence)
             system.wait_ready(arguments.timeout)
             while system.poll():
                 time.sleep(WATCH)
         if told:
             return signals.exit_code(told[0]) if told[0] == signal.SIGINT else 0
         return 1 if system.why or system.failed() else 0
-
-
-def _unmatched(placement: Placement, nodes: Sequence[str]) -> list[str]:
-    namespace = checked_namespace(placement.namespace)
-    return [sentence for file in placement.params_files
-            for sentence in unmatched(file, nodes, namespace, all_nodes())]
-
-
-def _replay_parameters(arguments: Namespace) -> dict[str, object] | None:
-    if arguments.bag is None:
-        return None
-    return {**replay_parameters(arguments), 'wait_timeout': arguments.timeout}
-
-
-def _world_parameters(arguments: Namespace) -> dict[str, object] | None:
-    if arguments.world is None:
-        return None
-    return {'seed': arguments.world, 'rate': arguments.rate, 'wait_timeout': arguments.timeout}

@@ -46,11 +46,18 @@ def run(arguments: Namespace) -> int:
     from mpnp_ros.nuscenes.tables import NuScenes
 
     root = NuScenes(arguments.root, arguments.version)
-    questions = _questions(root, arguments)
-    scenes = _scenes_with_files(root, arguments.scenes)
-    _say_what_is_not_annotated(root, scenes, arguments)
+    questions = questions_of(root, arguments)
+    scenes = scenes_with_files(root, arguments.scenes)
+    if bare := [scene for scene in scenes if not root.has_annotations(scene)]:
+        made = not (arguments.no_questions or arguments.nuscenes_qa)
+        print(f'no {"labelled questions and no " if made else ""}markers are written of {_names(bare)}: '
+              f'{root.version} has no annotations there')
     if len(scenes) > 1:
-        _make_folder(arguments.output)
+        try:
+            arguments.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BagError(f'cannot create folder {arguments.output} for the bags: {error.strerror}; choose '
+                           'another name') from None
     for scene in scenes:
         output = arguments.output / scene if len(scenes) > 1 else arguments.output
         path = write_bag(root, output, [scene], questions, storage=arguments.storage, partial=True,
@@ -59,7 +66,22 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _scenes_with_files(root: NuScenes, chosen: list[str] | None) -> list[str]:
+def questions_of(root: NuScenes, arguments: Namespace) -> Questions | None:
+    """Return a function that gives the questions about a key frame; None to write none."""
+    if arguments.no_questions:
+        return None
+    if arguments.nuscenes_qa:
+        from mpnp_ros.nuscenes.official_qa import read_nuscenes_qa
+
+        official = read_nuscenes_qa(arguments.nuscenes_qa, root)
+        print(official.summary)
+        return lambda frame: official.by_sample.get(frame.token, [])
+    from mpnp_ros.questions.generator import scene_questions
+
+    return partial(scene_questions, seed=arguments.seed)
+
+
+def scenes_with_files(root: NuScenes, chosen: list[str] | None) -> list[str]:
     """Return the names of the scenes to write: the chosen ones, otherwise all with at least one file.
 
     Prints skipped scenes, and for each sensor the number of missing files.  Raises DatasetError if no file is
@@ -118,35 +140,5 @@ class _Holding:
         return found
 
 
-def _say_what_is_not_annotated(root: NuScenes, scenes: list[str], arguments: Namespace) -> None:
-    bare = [scene for scene in scenes if not root.has_annotations(scene)]
-    if bare:
-        made = not (arguments.no_questions or arguments.nuscenes_qa)
-        print(f'no {"labelled questions and no " if made else ""}markers are written of {_names(bare)}: '
-              f'{root.version} has no annotations there')
-
-
 def _names(scenes: list[str]) -> str:
     return ', '.join(scenes[:5]) + (f' and {len(scenes) - 5} more scenes' if len(scenes) > 5 else '')
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BagError(f'cannot create folder {path} for the bags: {error.strerror}; choose another name'
-                       ) from None
-
-
-def _questions(root: NuScenes, arguments: Namespace) -> Questions | None:
-    if arguments.no_questions:
-        return None
-    if arguments.nuscenes_qa:
-        from mpnp_ros.nuscenes.official_qa import read_nuscenes_qa
-
-        official = read_nuscenes_qa(arguments.nuscenes_qa, root)
-        print(official.summary)
-        return lambda frame: official.by_sample.get(frame.token, [])
-    from mpnp_ros.questions.generator import scene_questions
-
-    return partial(scene_questions, seed=arguments.seed)

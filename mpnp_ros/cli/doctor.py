@@ -49,7 +49,7 @@ ENOUGH = .9
 
 @dataclass(frozen=True)
 class CheckResult:
-    """Outcome of one check.
+    """Result of one check.
 
     state: OK, NOTE, WARNING (limited) or MISSING (does not work).  remedy: empty if OK.
     """
@@ -77,7 +77,7 @@ def package_findings(needed: Mapping[str, str],
                      useful: Mapping[str, tuple[str, str]]) -> Iterator[CheckResult]:
     """Check packages.
 
-    needed: import name -> distribution.  useful: import name -> distribution, and what it is good for.
+    needed: import name -> distribution.  useful: import name -> distribution and its purpose.
     """
     for module, name in needed.items():
         yield _package(module, name, MISSING, _how_to_install(name))
@@ -103,9 +103,17 @@ def check_ros() -> Iterator[CheckResult]:
 def check_interfaces() -> Iterator[CheckResult]:
     """Check that the messages of this package are built from the current files."""
     remedy = 'run `make install`, or `colcon build` and source install/setup.bash again'
+    def is_current(interface: Interface) -> bool:
+        module = importlib.import_module(f'mpnp_ros.{interface.kind}')
+        built = getattr(module, interface.name, None)
+        parts = [getattr(built, section.capitalize(), built) for section in interface.sections]
+        return built is not None and all(
+            list(part.get_fields_and_field_types()) == [field.name for field in fields if not field.value]
+            for part, fields in zip(parts, interface.sections.values(), strict=True))
+
     try:
         interfaces = read_interfaces(shared_file('msg').parent)
-        stale = [interface.full_name for interface in interfaces if not _is_current(interface)]
+        stale = [interface.full_name for interface in interfaces if not is_current(interface)]
     except (ImportError, MpnpError) as error:
         yield CheckResult('mpnp_ros messages', MISSING, str(error), remedy)
         return
@@ -175,17 +183,8 @@ def _how_to_install(name: str) -> str:
     return f'pip install {name}'
 
 
-def _is_current(interface: Interface) -> bool:
-    module = importlib.import_module(f'mpnp_ros.{interface.kind}')
-    built = getattr(module, interface.name, None)
-    parts = [getattr(built, section.capitalize(), built) for section in interface.sections]
-    return built is not None and all(
-        list(part.get_fields_and_field_types()) == [field.name for field in fields if not field.value]
-        for part, fields in zip(parts, interface.sections.values(), strict=True))
-
-
 def images_received() -> int:
-    """Return how many of COUNT images, 4.3 MB each at 10 Hz and best effort, arrive from another process."""
+    """Return how many of COUNT images (4.3 MB, 10 Hz, best effort) arrive from another process."""
     from rclpy.qos import qos_profile_sensor_data
     from sensor_msgs.msg import Image
 
@@ -255,7 +254,7 @@ def run(arguments: Namespace) -> int:
 
 
 def checks() -> Sequence[Callable[[], Iterator[CheckResult]]]:
-    """Return all checks, those of the simulator where it is installed."""
+    """Return all checks, with those of the simulator if it is installed."""
     return (*CHECKS, *simulator.load('checks').CHECKS) if simulator.is_installed() else CHECKS
 
 

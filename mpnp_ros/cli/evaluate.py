@@ -1,10 +1,10 @@
 """Measure accuracy: of a running system on a bag, or of links on a data set.
 
-With --bag it is the running system. The bag, written by `mpnp convert`, is replayed, and its questions are
-asked at the key frames that they are about; playback pauses until they are answered. Encoders and fusion are
-started with your links and parameters, or those that run are asked (--running). A table shows the accuracy by
-type of question, the most frequent answers, the model without its sensors, what was refused or lost and why,
-and latencies. Ctrl-C ends it and shows what was measured so far.
+With --bag it asks the running system. The bag, written by `mpnp convert`, is replayed. Its questions are
+asked at their key frames, and playback pauses until they are answered. The command starts encoders and fusion
+with your links and parameters, or asks those that run (--running). A table shows the accuracy by type of
+question, the most frequent answers, the model without its sensors, refused and lost questions with reasons,
+and latencies. Ctrl-C ends it and shows the results so far.
 
 With --links, print a table for the links of a store on the key frames of a nuScenes root. Omitted options
 are those that `mpnp train` stored with the links.
@@ -19,10 +19,9 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpnp_ros.cli.arguments import add_namespace, add_params_file, count, positive
 from mpnp_ros.cli.output import condition_table, table
-from mpnp_ros.cli.session import add_namespace
 from mpnp_ros.cli.train import RECIPE, SCENES, add_recipe_arguments, announce, recipe_of
-from mpnp_ros.cli.values import count, positive
 from mpnp_ros.errors import ConfigurationError, LinksError
 from mpnp_ros.training.recipe import TrainRecipe
 
@@ -36,24 +35,23 @@ if TYPE_CHECKING:
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument('--bag', type=Path, help='a bag with questions: the running system is asked')
-    what.add_argument('--links', type=Path, metavar='STORE', help='the links that `mpnp train` wrote')
-    parser.add_argument('--quiet', action='store_true', help='no progress')
+    what.add_argument('--bag', type=Path, help='bag with questions for the running system')
+    what.add_argument('--links', type=Path, metavar='STORE', help='link store written by `mpnp train`')
+    parser.add_argument('--quiet', action='store_true', help='print no progress')
     live = parser.add_argument_group('with --bag', '--modalities selects the encoders to start (default: '
                                      'camera lidar)')
     live.add_argument('--running', action='store_true',
-                       help='ask the system that runs, started with `mpnp bringup --use-sim-time`, in its '
+                       help='ask a running system, started with `mpnp bringup --use-sim-time`, in its '
                        'ROS_DOMAIN_ID (default: start encoders and fusion)')
     live.add_argument('--rate', type=positive, default=1., help='speed of time (default: %(default)g)')
     live.add_argument('--per-frame', type=count, default=0, metavar='N',
-                       help='questions of each key frame, spread over types and answers (default: all)')
+                       help='questions per key frame, spread over types and answers (default: all)')
     live.add_argument('--no-blind', dest='blind', action='store_false',
                        help='do not ask again without sensors at the end')
-    live.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
-                       help='parameters of the nodes on top of config/mpnp.yaml; repeatable')
+    add_params_file(live)
     live.add_argument('--timeout', type=positive, default=300., metavar='S',
-                       help='seconds that the nodes have to become ready (default: %(default)g)')
-    live.add_argument('--json', action='store_true', help='the result as one JSON object')
+                       help='maximum time for the nodes to become ready (default: %(default)g)')
+    live.add_argument('--json', action='store_true', help='print the result as one JSON object')
     add_namespace(live)
     links = parser.add_argument_group('with --links')
     links.add_argument('--root', type=Path, help='nuScenes root: the folder of samples/ and v1.0-*/')
@@ -70,7 +68,7 @@ def run(arguments: Namespace) -> int:
 
 
 def evaluate_links(arguments: Namespace) -> int:
-    """Load, encode, ask, print; exit code 0.
+    """Load links, encode key frames, ask questions and print the accuracies; exit code 0.
 
     Asks all questions, or with --split the held-out ones.  Warns about questions on training scenes.
     """
@@ -121,7 +119,10 @@ def trained_on(store: Path) -> set[str]:
 
 
 def with_links(method: Method, store: Path, encoders: Sequence[Encoder]) -> Method:
-    """With the newest link of each encoder's modality plugged.  Raises LinksError where one does not fit."""
+    """Plug the newest link of each encoder's modality and return the method.
+
+    Raises LinksError if one is missing or does not fit.
+    """
     from mpnp_ros.methods.link_files import load_link
     from mpnp_ros.methods.link_store import LinkStore
 

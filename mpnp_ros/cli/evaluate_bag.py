@@ -1,4 +1,4 @@
-"""Accuracy through the running system: a bag is replayed, and its questions are asked at their key frames."""
+"""Accuracy of a running system: replay a bag and ask its questions at their key frames."""
 from __future__ import annotations
 
 import json
@@ -9,25 +9,23 @@ from argparse import Namespace
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.bags.questions import TOPIC, FrameQuestions, read_questions
-from mpnp_ros.cli.bag_report import ANSWERED, REFUSED, UNKNOWN, AskedOutcome, BagReport
-from mpnp_ros.cli.exchanges import Exchange
-from mpnp_ros.cli.interruption import CANCELLED, interruptible
-from mpnp_ros.cli.logged_processes import LoggedProcesses, own_domain
-from mpnp_ros.cli.node_parameters import NodeParameters
+from mpnp_ros.cli.exchanges import ANSWERED, REFUSED, UNKNOWN, AskedOutcome, BagReport, Exchange
 from mpnp_ros.cli.node_processes import (
     OVERLAYS,
+    LoggedProcesses,
     Placement,
     default_modalities,
     node_process,
+    own_domain,
     source_files,
     system_processes,
     waiting,
 )
-from mpnp_ros.cli.session import connected
+from mpnp_ros.cli.session import NodeParameters, connected
+from mpnp_ros.cli.signals import CANCELLED, interruptible
 from mpnp_ros.errors import ConfigurationError, NotAnsweringError, RequestError
 from mpnp_ros.files import cache_root
 from mpnp_ros.node_names import ADAPTATION, FUSION, REPLAY, WORLD, encoder_nodes
@@ -39,35 +37,36 @@ if TYPE_CHECKING:
     from mpnp_ros.questions.generator import LabelledQuestion
 
 ANSWER_TIMEOUT, SETTLING = 60., 5.
-"""Seconds for an answer, and for the fusion node to have the tokens that have been published."""
+"""Seconds to wait for an answer, and for published tokens to reach the fusion node."""
 FIRST_TOKENS, TOKENS = 60., 20.
-"""Seconds for the tokens of the first key frame, when encoders warm up, and of any other."""
+"""Seconds to wait for the tokens of the first key frame, when encoders warm up, and of any other."""
 WINDOW_NS = 250_000_000
-"""Nanoseconds between a key frame and the sensors that an answer about it rests on, at most."""
+"""Maximum nanoseconds between a key frame and the sensors that an answer about it rests on."""
 TRIES = 2
-"""Times that the bag is played for a key frame whose tokens have not come."""
+"""Number of replays for a key frame without tokens."""
 LOOP_PERIOD = 2.
-"""Seconds of bag time between two beginnings, at least, for a bag of one key frame."""
+"""Minimum seconds of bag time between two starts of the bag, for a bag of one key frame."""
 DISCOVERY = 10.
-"""Seconds within which a running encoder node has to appear in the graph."""
-MOST_SILENT = 3
-"""Questions in a row without any answer after which the system counts as gone."""
+"""Seconds within which a running encoder node must appear in the graph."""
+MAX_SILENT = 3
+"""Number of consecutive questions without an answer after which the system counts as gone."""
 
 
 def evaluate_bag(arguments: Namespace) -> int:
-    """Replay, ask, print; exit code 0, 130 after Ctrl-C.
+    """Replay the bag, ask and print the report; exit code 0, 130 after Ctrl-C.
 
-    What was measured so far is printed in any case, also where a node has ended.
+    The results so far are printed in any case, also if a node has ended.
     """
     frames = read_questions(arguments.bag)
-    majority = Majority({}, Majority.of(one for frame in frames for one in frame.questions).by_type)
-    frames = [_chosen(frame, majority, arguments.per_frame) for frame in frames]
+    majority = Majority({}, Majority.of(question for frame in frames for question in frame.questions).by_type)
+    if arguments.per_frame:
+        frames = [some_of(frame, majority, arguments.per_frame) for frame in frames]
     report = BagReport(str(arguments.bag), len(frames), sum(len(frame.questions) for frame in frames))
     if not arguments.running:
         own_domain()
     with interruptible() as cancelled:
         try:
-            with _system(arguments, cancelled) as asker, \
+            with asked_system(arguments, cancelled) as asker, \
                     progress('evaluate', 'question', arguments.quiet) as show:
                 asker.ask_all(frames, majority, report, show)
                 if arguments.blind:
@@ -81,13 +80,20 @@ def evaluate_bag(arguments: Namespace) -> int:
         return CANCELLED if cancelled() else 0
 
 
+def some_of(frame: FrameQuestions, majority: Majority, most: int) -> FrameQuestions:
+    """Return at most some questions of a key frame, spread over types and answers."""
+    chosen = Chooser(majority).choose(frame.questions, most)
+    choices = [frame.choices[frame.questions.index(question)] for question in chosen]
+    return FrameQuestions(frame.sample_token, tuple(chosen), tuple(choices))
+
+
 @contextmanager
-def _system(arguments: Namespace, cancelled: Callable[[], bool]) -> Iterator[BagAsker]:
-    """Yield what asks the system, whose bag is about to be played."""
+def asked_system(arguments: Namespace, cancelled: Callable[[], bool]) -> Iterator[BagAsker]:
+    """Start the nodes, or only the replay of the bag, and yield the object that asks."""
     with ExitStack() as stack:
         robot = stack.enter_context(connected('evaluate', arguments.namespace, arguments.timeout))
         processes = LoggedProcesses(cache_root() / 'evaluate' / 'nodes.log')
-        modalities = _running_encoders(robot) if arguments.running else \
+        modalities = running_encoders(robot) if arguments.running else \
             arguments.modalities or default_modalities()
         asker = BagAsker(robot, modalities, processes.check, cancelled, arguments.timeout)
         placement = Placement(arguments.namespace, arguments.params_file)
@@ -104,8 +110,11 @@ def _system(arguments: Namespace, cancelled: Callable[[], bool]) -> Iterator[Bag
         yield asker
 
 
-def _running_encoders(robot: Robot) -> list[str]:
-    """Return the modalities whose encoder nodes run beside a fusion node; what else is told on stderr."""
+def running_encoders(robot: Robot) -> list[str]:
+    """Return the modalities whose encoder nodes run beside a fusion node.
+
+    Raises ConfigurationError if there are none, or if another node plays a bag or the world.
+    """
     robot.modalities()
     robot.reports.wait()
     end = time.monotonic() + DISCOVERY
@@ -124,23 +133,14 @@ def _running_encoders(robot: Robot) -> list[str]:
     return found
 
 
-def _chosen(frame: FrameQuestions, majority: Majority, most: int) -> FrameQuestions:
-    """Return the questions of a key frame that are asked; most: 0: all."""
-    if not most:
-        return frame
-    chosen = Chooser(majority).choose(frame.questions, most)
-    places = [frame.questions.index(one) for one in chosen]
-    return FrameQuestions(frame.sample_token, tuple(chosen), tuple(frame.choices[place] for place in places))
-
-
 class _Cancelled(Exception):
     """The user has pressed Ctrl-C."""
 
 
 class BagAsker:
-    """Asks a system whose bag is played in a loop; at a key frame it pauses until its questions are answered.
+    """Asks a system while a bag is played in a loop; pauses at a key frame until its questions are answered.
 
-    modalities: whose encoders run.  check: raises NotAnsweringError where a node has ended.
+    modalities: of the running encoders.  check: raises NotAnsweringError if a node has ended.
     """
 
     def __init__(self, robot: Robot, modalities: Sequence[str], check: Callable[[], None],
@@ -157,10 +157,16 @@ class BagAsker:
         self._tokens: dict[str, deque[int]] = {name: deque(maxlen=8) for name in modalities}
         self._silent = 0
         sensor = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-        robot.node.create_subscription(LabelledQuestions, TOPIC, self._note_moment, 10)
-        for name in modalities:
-            robot.node.create_subscription(ModalityTokens, f'tokens/{name}',
-                                           partial(self._note_tokens, name), sensor)
+
+        def note_moment(message: Any) -> None:
+            if message.sample_token in self._left:
+                self._moments.put((message.sample_token, _nanoseconds(message.header.stamp)))
+
+        robot.node.create_subscription(LabelledQuestions, TOPIC, note_moment, 10)
+        for name, stamps in self._tokens.items():
+            robot.node.create_subscription(
+                ModalityTokens, f'tokens/{name}',
+                lambda message, stamps=stamps: stamps.append(_nanoseconds(message.header.stamp)), sensor)
 
     def ask_all(self, frames: Sequence[FrameQuestions], majority: Majority, report: BagReport,
                 show: Callable[[int, int, str], None]) -> None:
@@ -172,7 +178,9 @@ class BagAsker:
         self._left = dict.fromkeys(waiting_for, TRIES)
         show(0, report.questions, 'the nodes start')
         while self._left:
-            token, stamp = self._next_moment()
+            self._wait(lambda: not self._moments.empty(), self._timeout,
+                       f'no questions came on {TOPIC} within {self._timeout:g} s')
+            token, stamp = self._moments.get()
             if token not in self._left:
                 continue
             self._replay.set('paused', True)
@@ -218,7 +226,7 @@ class BagAsker:
                  first: bool) -> AskedOutcome:
         """Ask until the answer rests on the key frame.
 
-        first: of a key frame: the fusion node may not have its tokens yet, and say that there are none.
+        first: of the key frame; the fusion node may not have its tokens yet and refuse.
         """
         from mpnp_ros.msg import Answer
 
@@ -231,13 +239,13 @@ class BagAsker:
             except NotAnsweringError as error:
                 self._silent += 1
                 self._check()
-                if self._silent >= MOST_SILENT:
+                if self._silent >= MAX_SILENT:
                     raise
                 return AskedOutcome.lost(question, guess, str(error))
             latency, self._silent = time.monotonic() - asked, 0
             late = asked > end
             if answer.status in (Answer.OK, Answer.UNKNOWN):
-                if all(abs(_nanoseconds(one) - stamp) <= WINDOW_NS for one in answer.modality_stamps):
+                if all(abs(_nanoseconds(seen) - stamp) <= WINDOW_NS for seen in answer.modality_stamps):
                     kind = ANSWERED if answer.status == Answer.OK else UNKNOWN
                     return AskedOutcome(Exchange.of(question, guess, answer), kind, '', latency)
                 if late:
@@ -247,28 +255,22 @@ class BagAsker:
             time.sleep(.05)
 
     def _answer(self, text: str, choices: Sequence[str]) -> Any:
-        """Return the Answer message, also where the question was rejected or has failed."""
+        """Return the Answer message, also of a question that was rejected or failed."""
         try:
             return self._robot.ask(text, choices, timeout=ANSWER_TIMEOUT)
         except RequestError as error:
             return error.response
 
-    def _next_moment(self) -> tuple[str, int]:
-        """Wait for the next key frame that is left, and return its token and its stamp."""
-        self._wait(lambda: not self._moments.empty(), self._timeout,
-                   f'no questions came on {TOPIC} within {self._timeout:g} s')
-        return self._moments.get()
-
     def _missing(self, stamp: int, first: bool) -> list[str]:
-        """Wait for tokens of a moment, and return the modalities of which none have come.
+        """Wait for the tokens of a moment and return the modalities without any.
 
-        first: of the first key frame: those of which there are none are not waited for any more.
+        first: whether it is the first key frame; later ones do not wait for silent modalities.
         """
         end = time.monotonic() + (FIRST_TOKENS if first else TOKENS)
         while True:
             self._check()
             missing = [name for name in self._modalities
-                       if not any(abs(one - stamp) <= WINDOW_NS for one in list(self._tokens[name]))]
+                       if not any(abs(seen - stamp) <= WINDOW_NS for seen in list(self._tokens[name]))]
             if not missing:
                 return []
             if time.monotonic() > end:
@@ -281,13 +283,6 @@ class BagAsker:
             self._modalities = [name for name in self._modalities if name not in silent]
             missing = [name for name in missing if name not in silent]
         return missing
-
-    def _note_moment(self, message: Any) -> None:
-        if message.sample_token in self._left:
-            self._moments.put((message.sample_token, _nanoseconds(message.header.stamp)))
-
-    def _note_tokens(self, name: str, message: Any) -> None:
-        self._tokens[name].append(_nanoseconds(message.header.stamp))
 
     def _check(self) -> None:
         if self._cancelled():

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,16 +48,8 @@ def read_interface(file: Path) -> Interface:
     """Read one file; the comment before its first field is its summary."""
     kind = file.suffix[1:]
     parts = re.split(r'^---$', file.read_text('utf-8'), flags=re.M)
-    fields = (tuple(_fields(part.splitlines())) for part in parts)
-    return Interface(kind, file.stem, _summary(parts[0]), dict(zip(SECTIONS[kind], fields, strict=True)))
-
-
-def _summary(text: str) -> str:
-    lines = re.match(r'(?:#.*\n)*', text).group().splitlines()
-    return ' '.join(line.lstrip('# ') for line in lines)
-
-
-def _fields(lines: Iterable[str]) -> Iterable[Field]:
-    for line in lines:
-        if match := _FIELD.match(line):
-            yield Field(match['type'], match['name'], match['comment'] or '', match['value'] or '')
+    comments = re.match(r'(?:#.*\n)*', parts[0]).group().splitlines()
+    fields = (tuple(Field(match['type'], match['name'], match['comment'] or '', match['value'] or '')
+                    for match in map(_FIELD.match, part.splitlines()) if match) for part in parts)
+    return Interface(kind, file.stem, ' '.join(line.lstrip('# ') for line in comments),
+                     dict(zip(SECTIONS[kind], fields, strict=True)))

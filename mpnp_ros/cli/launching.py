@@ -87,7 +87,10 @@ def system_actions(context: LaunchContext, overlay: str = '', source: str = '',
     from launch.logging import get_logger
     from launch_ros.actions import Node
 
-    _heed_ctrl_c()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and \
+            threading.current_thread() is threading.main_thread():
+        # Inherited as ignored, as in a background job of a shell; launch relies on the handler of Python.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     given = context.launch_configurations
     encoders = encoder_nodes()
     modalities = [name for name in encoders if given[name] == 'true']
@@ -109,7 +112,7 @@ def system_actions(context: LaunchContext, overlay: str = '', source: str = '',
     return [*environment, *(
         Node(**node_command(node), exec_name=node, namespace=given['namespace'],
              parameters=[*map(str, files), own.get(node, switches)], remappings=rules,
-             prefix=_prefix(given, node), ros_arguments=['--log-level', given['log_level']],
+             prefix=node_prefix(given, node), ros_arguments=['--log-level', given['log_level']],
              output='screen', emulate_tty=True)
         for node in nodes)]
 
@@ -131,17 +134,7 @@ def number(given: Mapping[str, str], name: str, kind: type = float) -> float:
         raise ConfigurationError(f'{name} is {given[name]!r}; give a number ({kind.__name__})') from None
 
 
-def _heed_ctrl_c() -> None:
-    """Let launch handle SIGINT if it was inherited as ignored, as in a background job of a shell.
-
-    Launch relies on the handler of Python, which is not set in that case.
-    """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and \
-            threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _prefix(given: Mapping[str, str], executable: str) -> str:
+def node_prefix(given: Mapping[str, str], executable: str) -> str:
     """Return the prefix of a node's command, which ends the node with the launch.
 
     `ros2 launch` leaves its processes behind when it is ended by SIGTERM, SIGHUP or SIGKILL.  The user's own

@@ -1,7 +1,7 @@
-"""List, show, take back and prune the links that a robot keeps.
+"""List, show, roll back and prune the links of a robot.
 
-The links that a robot trains lie in its store ($MPNP_STATE/links, else ~/.local/state/mpnp_ros/links, with
---namespace in a folder of that name); those that come with the package are shown beside them.
+A robot keeps the links that it trains in its store: $MPNP_STATE/links or ~/.local/state/mpnp_ros/links, with
+--namespace in a folder of that name. The shipped links are shown beside them.
 """
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mpnp_ros.cli.arguments import add_namespace
 from mpnp_ros.cli.output import from_to, macs, megabytes, percent, print_table, seconds
-from mpnp_ros.cli.session import add_namespace, connected
+from mpnp_ros.cli.session import connected
 from mpnp_ros.errors import ConfigurationError, LinksError, NotRunningError, RequestError
 from mpnp_ros.files import sha256_of
 from mpnp_ros.methods.link_files import MANIFEST, LinkManifest, load_link, read_manifest
@@ -30,31 +31,32 @@ HEADS = ('modality', 'version', 'state', 'model', 'encoder', 'blocks', 'supervis
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the subcommands and their options."""
     actions = parser.add_subparsers(dest='action', required=True, metavar='ACTION')
-    listing = actions.add_parser('list', help='all versions, and which are in use after a restart')
-    listing.add_argument('--modality', metavar='NAME', help='of one modality only')
-    show = actions.add_parser('show', help='where one version comes from, its accuracy, gates and size')
+    listing = actions.add_parser('list', help='list all versions, and mark those in use after a restart')
+    listing.add_argument('--modality', metavar='NAME', help='list one modality only')
+    show = actions.add_parser('show', help='show origin, accuracy, gates and size of one version')
     show.add_argument('link', metavar='LINK',
                       help='camera/000002, 000002, camera (the one in use), or a folder')
-    rollback = actions.add_parser('rollback', help='use the version before again: in the running fusion '
-                                  'node, or where none runs in the store, for its next start')
-    rollback.add_argument('modality', help='such as camera')
+    rollback = actions.add_parser('rollback', help='return to the previous version: in the running fusion '
+                                  'node, or without one in the store, for its next start')
+    rollback.add_argument('modality', help='modality of the links, such as camera')
     rollback.add_argument('--timeout', type=float, default=3., metavar='S',
                           help='seconds to look for a running fusion node (default: %(default)g)')
     prune = actions.add_parser(
         'prune', help='remove old versions, except those in use or needed for rollback')
     prune.add_argument('--keep', type=int, required=True, metavar='N',
-                       help='how many of the newest versions of each modality')
-    prune.add_argument('--modality', metavar='NAME', help='of one modality only')
+                       help='number of newest versions to keep of each modality')
+    prune.add_argument('--modality', metavar='NAME', help='prune one modality only')
     for action in actions.choices.values():
-        action.add_argument('--store', type=Path, metavar='FOLDER', help="default: the robot's own")
-        action.add_argument('--json', action='store_true', help='as JSON')
+        action.add_argument('--store', type=Path, metavar='FOLDER',
+                            help='link store (default: that of the robot)')
+        action.add_argument('--json', action='store_true', help='print JSON')
         add_namespace(action)
         action.add_argument('--debug', action='store_true', default=argparse.SUPPRESS,
                             help='show the traceback of an error')
 
 
 def run(arguments: Namespace) -> int:
-    """Do what was asked for; exit code 1 where the fusion node refuses."""
+    """Run the chosen action; exit code 1 if the fusion node refuses."""
     store = LinkStore(arguments.store) if arguments.store else default_store(arguments.namespace)
     actions = {'list': list_links, 'show': show_link, 'rollback': roll_back, 'prune': prune_links}
     return actions[arguments.action](store, arguments)
@@ -62,7 +64,7 @@ def run(arguments: Namespace) -> int:
 
 @dataclass(frozen=True)
 class Row:
-    """One version as it is shown; manifest: None where it cannot be read, for `problem`."""
+    """One version in the list.  manifest: None if it cannot be read; problem: the reason."""
 
     link: StoredLink
     state: str
@@ -79,11 +81,11 @@ class Row:
 
     @property
     def bytes(self) -> int:
-        """Of all files of the version."""
+        """The size of all files of the version."""
         return sum(file.stat().st_size for file in self.link.path.iterdir())
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data; numbers that were not measured as None."""
+        """The row as plain data; numbers that were not measured are None."""
         known = {'modality': self.link.modality, 'version': self.link.version, 'state': self.state,
                  'path': str(self.link.path), 'sha256': self.link.sha256, 'bytes': self.bytes,
                  'problem': self.problem}
@@ -95,7 +97,7 @@ class Row:
                         'provenance': _measured(asdict(self.manifest.provenance))}
 
     def cells(self) -> tuple[str, ...]:
-        """As a row of the table."""
+        """The cells of the table."""
         head, size = (self.link.modality, self.link.version), megabytes(self.bytes)
         if self.manifest is None:
             return (*head, 'damaged', *[''] * (len(HEADS) - 4), size)
@@ -131,7 +133,7 @@ def rows(store: LinkStore) -> Iterator[Row]:
 
 
 def show_link(store: LinkStore, arguments: Namespace) -> int:
-    """Print one version; exit code 2 with the reason where it is damaged."""
+    """Print one version.  Raises LinksError if it is damaged."""
     stored = find(store, arguments.link)
     state = next((row.state for row in rows(store) if row.link == stored), OTHER)
     row, link = Row.of(stored, state), load_link(stored.path)
@@ -146,9 +148,9 @@ def show_link(store: LinkStore, arguments: Namespace) -> int:
 
 
 def find(store: LinkStore, name: str) -> StoredLink:
-    """The version meant by a folder, <modality>/<version>, <version> or <modality>.
+    """Return the version with a name: a folder, <modality>/<version>, <version> or <modality>.
 
-    LinksError where none or several are meant.
+    Raises LinksError if no version or several versions have it.
     """
     path = Path(name).expanduser()
     if (path / MANIFEST).is_file():
@@ -167,7 +169,7 @@ def find(store: LinkStore, name: str) -> StoredLink:
 
 
 def roll_back(store: LinkStore, arguments: Namespace) -> int:
-    """Ask the fusion node where one runs, else change the store; say which."""
+    """Ask a running fusion node to roll back, or without one change the store; print which."""
     modality, by, refused = arguments.modality, 'fusion', False
     try:
         with connected('links', arguments.namespace, arguments.timeout) as robot:
@@ -188,7 +190,10 @@ def roll_back(store: LinkStore, arguments: Namespace) -> int:
 
 
 def go_back(store: LinkStore, modality: str) -> str | None:
-    """Make the whole version before the current one current, or none; gives it.  LinksError where none is."""
+    """Make the newest undamaged version before the current one current; return it, or None if none is left.
+
+    Raises LinksError if no version is in use.
+    """
     used = store.used(modality)
     if not used:
         raise LinksError(f'no {modality} links of {store.folder} are in use: there is nothing to take back')
@@ -198,7 +203,7 @@ def go_back(store: LinkStore, modality: str) -> str | None:
 
 
 def prune_links(store: LinkStore, arguments: Namespace) -> int:
-    """Remove old versions and say which."""
+    """Remove old versions and print them."""
     sizes = {row.link.name: row.bytes for row in rows(store)}
     removed = store.prune(arguments.keep, arguments.modality)
     if arguments.json:
@@ -210,7 +215,7 @@ def prune_links(store: LinkStore, arguments: Namespace) -> int:
 
 
 def describe(entries: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Name and text of whatever is to be said about one link."""
+    """Yield name and text of each property of a link."""
     provenance = entries['provenance']
     gates = zip(entries['linked_blocks'], entries['gates'], strict=True)
     yield 'link', ', '.join(filter(None, (f'{entries["modality"]}/{entries["version"]}', entries['state'])))
@@ -229,7 +234,7 @@ def describe(entries: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def describe_adaptation(made: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Name and text of what a robot measured when it trained a link."""
+    """Yield name and text of each measurement of a training on the robot."""
     yield 'trained', f'{made["supervision"]}, from {made["started_from"] or "nothing"}'
     yield 'took', (f'{made["questions"]} questions, {made["steps"]} steps, {seconds(made["seconds"])}, '
                    f'{macs(made["macs"])}, peak {megabytes(made["peak_bytes"])}')
@@ -238,7 +243,7 @@ def describe_adaptation(made: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _measured(entries: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN."""
+    """Return the entries with None for numbers that JSON does not have."""
     return {name: _measured(value) if isinstance(value, dict) else
             None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in entries.items()}

@@ -67,11 +67,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    chosen = _overview().parse_args(argv)
+    width = max(len(entry.name) for entry in COMMANDS)
+    here = [entry for entry in COMMANDS if not entry.simulator or simulator.is_installed()]
+    lines = [f'  {entry.name:{width}}  {entry.summary}' for entry in here]
+    overview = argparse.ArgumentParser(
+        prog='mpnp', description='Ask a robot about what its sensors perceive.',
+        epilog='\n'.join(['commands:', *lines, '', '`mpnp COMMAND --help` lists the options of a command.']),
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    overview.add_argument('--version', action='version', version=f'mpnp_ros {__version__}')
+    overview.add_argument('command', choices=[entry.name for entry in COMMANDS], metavar='COMMAND')
+    overview.add_argument('arguments', nargs=argparse.REMAINDER, metavar='...')
+    chosen = overview.parse_args(argv)
     command = next(entry for entry in COMMANDS if entry.name == chosen.command)
     try:
         module = command.load()
-        arguments = _parser(command, module).parse_args(chosen.arguments)
+        parser = argparse.ArgumentParser(prog=f'mpnp {command.name}', description=module.__doc__,
+                                         formatter_class=argparse.RawDescriptionHelpFormatter)
+        module.add_arguments(parser)
+        parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
+        arguments = parser.parse_args(chosen.arguments)
     except MpnpError as error:
         return _complain(command, error)
     try:
@@ -93,28 +107,6 @@ def _run(argv: Sequence[str]) -> int:
 def _complain(command: Command, error: MpnpError) -> int:
     print(f'mpnp {command.name}: {error}', file=sys.stderr)
     return FAILED
-
-
-def _overview() -> argparse.ArgumentParser:
-    width = max(len(entry.name) for entry in COMMANDS)
-    here = [entry for entry in COMMANDS if not entry.simulator or simulator.is_installed()]
-    lines = [f'  {entry.name:{width}}  {entry.summary}' for entry in here]
-    parser = argparse.ArgumentParser(
-        prog='mpnp', description='Ask a robot about what its sensors perceive.',
-        epilog='\n'.join(['commands:', *lines, '', '`mpnp COMMAND --help` lists the options of a command.']),
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--version', action='version', version=f'mpnp_ros {__version__}')
-    parser.add_argument('command', choices=[entry.name for entry in COMMANDS], metavar='COMMAND')
-    parser.add_argument('arguments', nargs=argparse.REMAINDER, metavar='...')
-    return parser
-
-
-def _parser(command: Command, module: ModuleType) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f'mpnp {command.name}', description=module.__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    module.add_arguments(parser)
-    parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
-    return parser
 
 
 if __name__ == '__main__':

@@ -1,13 +1,16 @@
-"""The nodes of a system and their command lines."""
+"""The nodes of a system: their command lines, parameter files and processes."""
 from __future__ import annotations
 
 import difflib
 import hashlib
 import json
 import os
+import random
 import re
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from typing import Any
 import yaml
 
 from mpnp_ros.cli import simulator
-from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.errors import ConfigurationError, NotAnsweringError
 from mpnp_ros.files import cache_root, shared_file, write_file
 from mpnp_ros.modalities.registry import find_sensor, sensors
 from mpnp_ros.node_names import (
@@ -28,7 +31,7 @@ from mpnp_ros.node_names import (
     encoder_nodes,
 )
 from mpnp_ros.options import read_yaml
-from mpnp_ros.supervisor import ProcessSpec
+from mpnp_ros.supervisor import RUNNING, ProcessSpec, RestartPolicy, Supervisor
 from mpnp_ros.transport import additions
 
 MARK = 'ros__parameters'
@@ -68,7 +71,8 @@ def unmatched(path: Path, nodes: Sequence[str], namespace: str, known: Sequence[
             hint = f'{last} runs in the namespace {namespace or "/"}; write /**/{last}'
         elif last in known:
             hint = f'{last} is not started'
-        elif near := difflib.get_close_matches(last, known, 1, .6) or _parts(last, known):
+        elif near := difflib.get_close_matches(last, known, 1, .6) or [
+                node for node in known if set(last.lower().split('_')) & set(node.split('_'))]:
             hint = f'did you mean /**/{near[0]}?'
         else:
             hint = f'there are {", ".join(full)}'
@@ -81,11 +85,6 @@ def matches(key: str, name: str) -> bool:
     parts = [{'*': r'/\w+', '**': r'(/\w+)*'}.get(part, '/' + re.escape(part))
              for part in key.strip('/').split('/')]
     return re.fullmatch(''.join(parts), name) is not None
-
-
-def _parts(last: str, known: Sequence[str]) -> list[str]:
-    """Return nodes with a part of that name, such as ``camera`` of ``camera_encoder``."""
-    return [node for node in known if set(last.lower().split('_')) & set(node.split('_'))]
 
 
 def _node_names(content: Any, path: Path, above: str = '') -> Iterator[str]:
@@ -127,10 +126,16 @@ def node_process(node: str, placement: Placement,
     Raises ConfigurationError if the node or a parameter file does not exist, or the simulator is not
     installed.
     """
-    program = node_program(node)
-    arguments = [part for file in _parameter_files(placement) for part in ('--params-file', str(file))]
-    for name, value in {**_common(node, placement), **(parameters or {})}.items():
-        arguments += ['-p', f'{name}:={_yaml(value)}']
+    program, values = node_program(node), dict(parameters or {})
+    for file in placement.params_files:
+        check_parameter_file(file)
+    arguments = [part for file in (shared_file('config/mpnp.yaml'), *placement.params_files)
+                 for part in ('--params-file', str(file))]
+    if node not in (REPLAY, WORLD):  # they make the time that the others follow
+        managed = {} if node == ADAPTATION else {'autostart': placement.autostart}
+        values = {'use_sim_time': placement.use_sim_time, **managed, **values}
+    for name, value in values.items():
+        arguments += ['-p', f'{name}:={json.dumps(str(value) if isinstance(value, Path) else value)}']
     if placement.namespace:
         arguments += ['-r', f'__ns:={checked_namespace(placement.namespace)}']
     arguments += [part for rule in placement.remaps for part in ('-r', checked_remap(rule))]
@@ -164,12 +169,12 @@ def system_processes(modalities: Sequence[str], placement: Placement,
 
 
 def default_modalities() -> list[str]:
-    """Return the sensors whose nodes are started unless others are asked for."""
+    """Return the sensors of the nodes that start by default."""
     return [name for name, sensor in sensors().items() if sensor.node and sensor.start_by_default]
 
 
 def node_program(node: str) -> list[str]:
-    """Return what `python -m` runs as a node: a module, and for an encoder node its sensor.
+    """Return the arguments of `python -m` for a node: a module, and for an encoder node its sensor.
 
     Raises ConfigurationError, naming the nodes there are, for another name, or where the simulator is absent.
     """
@@ -201,7 +206,7 @@ def source_files(overlay: str) -> list[Path]:
 
 
 def listening_topic(modality: str) -> str:
-    """Return a topic of a bag and of the world that the active node of a sensor subscribes to, or nothing."""
+    """Return a topic of bags and the world that the active node of a sensor subscribes to, or ''."""
     return next(iter(find_sensor(modality).source_topics), '')
 
 
@@ -229,18 +234,44 @@ def checked_remap(rule: str) -> str:
     return rule
 
 
-def _common(node: str, placement: Placement) -> dict[str, object]:
-    if node in (REPLAY, WORLD):  # they make the time that the others follow
-        return {}
-    managed = {} if node == ADAPTATION else {'autostart': placement.autostart}
-    return {'use_sim_time': placement.use_sim_time, **managed}
+class LoggedProcesses:
+    """Starts nodes in processes of their own; their output goes to ``log``, a new file."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self._lock = threading.Lock()
+        self._running: list[Supervisor] = []
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text('')
+
+    @contextmanager
+    def run(self, specs: Sequence[ProcessSpec]) -> Iterator[None]:
+        """Run these processes for the length of a block."""
+        with Supervisor(specs, RestartPolicy(limit=0), write=self._write) as group:
+            self._running.append(group)
+            try:
+                yield
+            finally:
+                self._running.remove(group)
+
+    def check(self) -> None:
+        """Raise NotAnsweringError, naming the node and its last error, if one has ended."""
+        for group in list(self._running):
+            group.poll()
+            for child in group.children:
+                if child.state != RUNNING:
+                    name = child.spec.name
+                    errors = [line for line in self.log.read_text().splitlines()
+                              if line.startswith(f'[{name}]') and ('ERROR' in line or 'FATAL' in line)]
+                    reason = f' ({errors[-1].split("]: ")[-1]})' if errors else ''
+                    raise NotAnsweringError(f'{name} ended with exit code {child.returncode}{reason}; '
+                                            f'see {self.log}')
+
+    def _write(self, name: str, line: str) -> None:
+        with self._lock, self.log.open('a') as stream:
+            stream.write(f'[{name}] {line}\n')
 
 
-def _parameter_files(placement: Placement) -> Sequence[Path]:
-    for file in placement.params_files:
-        check_parameter_file(file)
-    return [shared_file('config/mpnp.yaml'), *placement.params_files]
-
-
-def _yaml(value: object) -> str:
-    return json.dumps(str(value) if isinstance(value, Path) else value)
+def own_domain() -> None:
+    """Isolate the nodes that a command starts in a ROS domain, unless the user has chosen one."""
+    os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randrange(1, 100)))

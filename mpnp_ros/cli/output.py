@@ -13,6 +13,11 @@ UNKNOWN = '-'
 """Text of an unknown number."""
 
 
+def finite(value: float) -> float | None:
+    """Return a number, or None for one that JSON does not have."""
+    return value if math.isfinite(value) else None
+
+
 def percent(share: float | None) -> str:
     """Return a share in [0, 1] as per cent."""
     return f'{100 * share:.1f} %' if _known(share) else UNKNOWN

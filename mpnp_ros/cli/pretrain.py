@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpnp_ros.cli.interruption import (
+from mpnp_ros.cli.signals import (
     CANCELLED,
     checkpoint_folder,
     end_encoding,

@@ -6,13 +6,13 @@ A standing question is answered on every new frame until it is withdrawn or its 
 from __future__ import annotations
 
 import json
-import math
 import time
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from mpnp_ros.cli.output import print_table, seconds
-from mpnp_ros.cli.session import add_fusion, ros_session, wait_for
+from mpnp_ros.cli.arguments import add_fusion
+from mpnp_ros.cli.output import finite, print_table, seconds
+from mpnp_ros.cli.session import ros_session, wait_for
 from mpnp_ros.client.node_reports import NodeReports
 from mpnp_ros.errors import NotAnsweringError, QuestionError
 
@@ -27,12 +27,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--withdraw', nargs='+', default=[], metavar='ID',
                         help='end these standing questions')
     parser.add_argument('--withdraw-all', action='store_true', help='end all standing questions')
-    parser.add_argument('--json', action='store_true', help='one JSON object')
+    parser.add_argument('--json', action='store_true', help='print one JSON object')
     add_fusion(parser)
 
 
 def run(arguments: Namespace) -> int:
-    """Print the questions that stand, after those that are withdrawn have gone; exit code 0."""
+    """Print the standing questions, after the withdrawal of the chosen ones; exit code 0."""
     from mpnp_ros.srv import ListQuestions
 
     with ros_session(arguments.namespace) as node:
@@ -82,7 +82,7 @@ def show(found: Any, as_json: bool) -> None:
         print(json.dumps([{
             'id': question.id, 'question': question.text, 'choices': list(question.choices),
             'period': question.period, 'answered': answered,
-            'remaining': remaining if math.isfinite(remaining) else None}
+            'remaining': finite(remaining)}
             for question, answered, remaining in rows]))
     elif rows:
         print_table([(question.id, str(answered), seconds(remaining), question.text)

@@ -9,7 +9,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from mpnp_ros.cli.session import add_namespace
+from mpnp_ros.cli.arguments import add_namespace, add_params_file
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -18,13 +18,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_replay_options(parser)
     parser.add_argument('--start', type=float, default=0., metavar='S',
                         help='start time in the bag (default: 0)')
-    parser.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
-                        help='parameters on top of config/mpnp.yaml; repeatable, later ones win')
+    add_params_file(parser)
     add_namespace(parser)
 
 
 def add_replay_options(parser: ArgumentParser) -> None:
-    """Add the options that `mpnp bringup --bag` has too."""
+    """Add the options that `mpnp replay` and `mpnp bringup --bag` have."""
     parser.add_argument('--rate', type=float, default=1., help='speed of time (default: %(default)s)')
     parser.add_argument('--loop', action='store_true', help='start the replay again at its end')
     parser.add_argument('--topics', nargs='+', action='extend', default=[], metavar='TOPIC',

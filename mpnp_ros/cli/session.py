@@ -1,4 +1,4 @@
-"""How commands meet the nodes of a robot."""
+"""Nodes of a robot as a command sees them: a session, waiting with a time-out, parameters of other nodes."""
 from __future__ import annotations
 
 import sys
@@ -8,35 +8,23 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.cli import signals
-from mpnp_ros.cli.values import positive
 from mpnp_ros.client import session
 from mpnp_ros.client.session import import_rclpy
 from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.node_names import checked_namespace
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, _ArgumentGroup
-
     from rclpy.node import Node
 
     from mpnp_ros.client.robot import Robot
 
-
-def add_namespace(parser: ArgumentParser | _ArgumentGroup) -> None:
-    """Add the option that says which robot is meant."""
-    parser.add_argument('--namespace', default='', metavar='NS', help='namespace of the nodes, e.g. /robot1')
-
-
-def add_fusion(parser: ArgumentParser) -> None:
-    """Add the options that say which fusion node is meant, and how long it is waited for."""
-    parser.add_argument('--timeout', type=positive, default=10., metavar='S',
-                        help='seconds to wait for the fusion node (default: %(default)s)')
-    add_namespace(parser)
+PARAMETERS_TIMEOUT = 30.
+"""Seconds to wait for the parameter services of a node, and for their responses."""
 
 
 @contextmanager
 def ros_session(namespace: str = '', remaps: Sequence[str] = ()) -> Iterator[Node]:
-    """Yield a node of the command's own; see :func:`mpnp_ros.client.session.ros_session`."""
+    """Yield a node of the command; see :func:`mpnp_ros.client.session.ros_session`."""
     _import_ros(namespace)
     with session.ros_session(namespace, remaps) as node:
         yield node
@@ -44,7 +32,7 @@ def ros_session(namespace: str = '', remaps: Sequence[str] = ()) -> Iterator[Nod
 
 @contextmanager
 def connected(command: str, namespace: str, timeout: float) -> Iterator[Robot]:
-    """Yield the robot that a command line means; what is waited for is said on stderr."""
+    """Yield the robot in a namespace; waiting is reported on stderr."""
     from mpnp_ros.client.robot import Robot
 
     def say(text: str) -> None:
@@ -66,7 +54,7 @@ def _import_ros(namespace: str) -> None:
 def wait_for(condition: Callable[[], Any], timeout: float, otherwise: str | Callable[[], str]) -> Any:
     """Return the first true value of ``condition()``; raise NotAnsweringError after ``timeout`` seconds.
 
-    otherwise: what the error says, or a function that finds it out then.
+    otherwise: text of the error, or a function that returns it.
     """
     end = time.monotonic() + timeout
     while not (value := condition()):
@@ -74,3 +62,47 @@ def wait_for(condition: Callable[[], Any], timeout: float, otherwise: str | Call
             raise NotAnsweringError(otherwise if isinstance(otherwise, str) else otherwise())
         time.sleep(.02)
     return value
+
+
+class NodeParameters:
+    """Reads and sets parameters of a node in another process.
+
+    name: of the node, relative to the namespace of `node`.  wait: waits for a condition, like
+    :func:`wait_for`.
+    """
+
+    def __init__(self, node: Node, name: str, wait: Callable[..., Any] = wait_for) -> None:
+        self._node, self._name, self._wait = node, name, wait
+        self._clients: dict[type, Any] = {}
+
+    def get(self, parameter: str) -> Any:
+        """Return the value of a parameter; raises NotAnsweringError if the node does not respond."""
+        from rcl_interfaces.srv import GetParameters
+        from rclpy.parameter import parameter_value_to_python
+
+        response = self._call(GetParameters, 'get_parameters', GetParameters.Request(names=[parameter]))
+        return parameter_value_to_python(response.values[0])
+
+    def set(self, parameter: str, value: Any) -> None:
+        """Set a parameter; raises NotAnsweringError if the node refuses or does not respond."""
+        from rcl_interfaces.srv import SetParameters
+        from rclpy.parameter import Parameter
+
+        request = SetParameters.Request(parameters=[Parameter(parameter, value=value).to_parameter_msg()])
+        result = self._call(SetParameters, 'set_parameters', request).results[0]
+        if not result.successful:
+            raise NotAnsweringError(f'{self._title} refused {parameter}: {result.reason}')
+
+    @property
+    def _title(self) -> str:
+        return f'the {self._name.strip("/")}'
+
+    def _call(self, kind: type, service: str, request: Any) -> Any:
+        if kind not in self._clients:
+            self._clients[kind] = self._node.create_client(kind, f'{self._name}/{service}')
+        client = self._clients[kind]
+        self._wait(client.service_is_ready, PARAMETERS_TIMEOUT,
+                   f'no server for the parameters of {self._title}')
+        future = client.call_async(request)
+        self._wait(future.done, PARAMETERS_TIMEOUT, f'{self._title} does not answer')
+        return future.result()

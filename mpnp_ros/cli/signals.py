@@ -1,4 +1,4 @@
-"""Handling of SIGINT, SIGTERM and SIGHUP at each stage of a command.
+"""Signals at each stage of a command, and checkpoints from which interrupted work resumes.
 
 Every stage sets its own handlers: background processes of a shell inherit SIGINT as ignored, and Python then
 leaves it so.  SIGHUP stays ignored if it is, as with `nohup`.
@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+CANCELLED = 130
+"""Exit code of a stopped command."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -29,7 +34,7 @@ def exit_code(number: int) -> int:
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """End the process without a word: for imports, while there is nothing to put in order."""
+    """End the process silently at a signal: for imports, while there is nothing to shut down."""
     with _handled(_end):
         yield
 
@@ -46,7 +51,7 @@ def raised() -> Iterator[None]:
 
 @contextmanager
 def noted() -> Iterator[Sequence[int]]:
-    """Yield the list of the signals that have come, which grows; nothing else happens."""
+    """Yield a list that grows by each signal; nothing else happens."""
     numbers: list[int] = []
     with _handled(numbers.append):
         yield numbers
@@ -54,7 +59,7 @@ def noted() -> Iterator[Sequence[int]]:
 
 @contextmanager
 def put_off() -> Iterator[None]:
-    """Let the first signal of the meantime come at the end: for what must not be left half done."""
+    """Deliver the first signal of the block at its end: for work that must not be interrupted."""
     before = {number: signal.getsignal(number) for number in NUMBERS}
     with noted() as numbers:
         yield
@@ -63,7 +68,7 @@ def put_off() -> Iterator[None]:
 
 
 def end_at_once() -> None:
-    """End the process without a word from now on, for the last moments of the interpreter."""
+    """End the process silently at a signal from now on, for the last moments of the interpreter."""
     _set(_end)
 
 
@@ -72,6 +77,56 @@ def is_command(arguments: Sequence[str], command_line: Sequence[str]) -> bool:
     if arguments[:1] == ['-m']:
         return 'mpnp_ros.cli.main' in command_line
     return os.path.basename(''.join(arguments[:1])) == 'mpnp'
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether to stop; a second signal ends the process at once."""
+    pressed: list[int] = []
+    before = {number: signal.getsignal(number) for number in STOPPING}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def note(number: int, _: object) -> None:
+        pressed.append(number)
+        restore()
+
+    for number in STOPPING:
+        signal.signal(number, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        restore()
+
+
+def end_encoding(cancelled: Callable[[], bool], done: int, of: int) -> None:
+    """Stop between two cached key frames if requested, and print how many are kept."""
+    if cancelled():
+        print(f'stopped; {done} of {of} key frames are kept in the cache, the same command resumes',
+              file=sys.stderr)
+        raise KeyboardInterrupt
+
+
+def checkpoint_folder(output: Path, *what: object) -> Path:
+    """Return the folder of unfinished work for ``output``: beside it, named by its inputs.
+
+    what: everything that the result depends on, so that the same command resumes and another one starts anew.
+    """
+    import hashlib  # late: this module is imported before the first handlers are set
+
+    digest = hashlib.sha256(repr(what).encode()).hexdigest()[:12]
+    return output.parent / f'.{output.name}.checkpoint' / digest
+
+
+def forget_checkpoint(folder: Path) -> None:
+    """Remove the checkpoint of finished work."""
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.parent.is_dir() and not any(folder.parent.iterdir()):
+        folder.parent.rmdir()
 
 
 def _end(number: int) -> None:
@@ -89,7 +144,7 @@ def _handled(handle: Callable[[int], object]) -> Iterator[None]:
 
 
 def _set(handle: Callable[[int], object]) -> dict[int, object]:
-    """Set the handlers of this process, and return those before; Python lets the main thread alone do it."""
+    """Set the handlers of this process and return those before; only the main thread can do it."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     own = os.getpid()

@@ -1,6 +1,6 @@
-"""Show the modalities as the fusion node sees them: state, rate, age, whether answers use them.
+"""Show the modalities of the fusion node: state, rate, age, and whether answers use them.
 
-Below them: what answers rest on, what each node warns of, and what the adaptation node is doing and why.
+Below the table: the sensors of answers, warnings of nodes, and the state of the adaptation node.
 Exit code 0: a sensor can be used. 1: none can. 2: the system is starting or not running.
 """
 from __future__ import annotations
@@ -12,8 +12,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mpnp_ros.cli.output import from_to, macs, megabytes, seconds
-from mpnp_ros.cli.session import add_fusion, connected, wait_for
+from mpnp_ros.cli.arguments import add_fusion
+from mpnp_ros.cli.output import finite, from_to, macs, megabytes, seconds
+from mpnp_ros.cli.session import connected, wait_for
 from mpnp_ros.client.node_reports import LEVELS, NodeReport
 from mpnp_ros.client.node_reports import OK as SOUND
 from mpnp_ros.node_names import FUSION
@@ -32,7 +33,7 @@ REFRESH, ADAPTATION_TIMEOUT = .25, .5
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument('--watch', action='store_true', help='go on until Ctrl-C')
+    parser.add_argument('--watch', action='store_true', help='update until Ctrl-C')
     parser.add_argument('--json', action='store_true', help='one JSON object per report')
     add_fusion(parser)
 
@@ -67,7 +68,7 @@ def show(states: Mapping[str, Any], as_json: bool, adaptation: Any = None,
 
 
 def watch(robot: Robot, as_json: bool) -> None:
-    """Print what has changed, again and again; as a table, in the place of the one before it."""
+    """Print changes until Ctrl-C: as JSON lines, or as a table that replaces the previous one."""
     if as_json:
         shown = None
         while True:
@@ -83,10 +84,7 @@ def watch(robot: Robot, as_json: bool) -> None:
 
 
 def page(states: Mapping[str, Any], adaptation: Any = None, reports: Iterable[NodeReport] = ()) -> Group:
-    """Return the table, and below it lines as wide as the terminal.
-
-    They say what answers rest on, why a modality is as it is, what nodes warn of, and what is adapted.
-    """
+    """Return the table with lines below it: sensors of answers, details of states, warnings, adaptation."""
     from rich.console import Group
     from rich.text import Text
 
@@ -101,14 +99,14 @@ def page(states: Mapping[str, Any], adaptation: Any = None, reports: Iterable[No
 
 
 def usable(states: Mapping[str, Any]) -> list[str]:
-    """Return the modalities that answers can rest on now: plugged, with links and with fresh tokens."""
+    """Return the modalities that answers can use now: plugged, with links and with fresh tokens."""
     return [name for name, state in as_dict(states).items()
             if state['plugged'] and state['links_version'] and state['age'] is not None
             and state['state'] not in ('absent', 'stale')]
 
 
 def describe(adaptation: Any) -> str:
-    """Return an Adaptation message in words: one line where it is idle, else two."""
+    """Return an Adaptation message as text: one line if it is idle, otherwise two."""
     doing = DOING[adaptation.state]
     said = f'adaptation: {doing}' + (f', {adaptation.decision}' if adaptation.decision else '')
     if doing == 'idle':
@@ -126,7 +124,7 @@ def adaptation_as_dict(adaptation: Any) -> dict[str, object]:
     counts = ('step', 'steps', 'memory', 'labelled_questions', 'frames')
     return {'state': DOING[adaptation.state], 'decision': adaptation.decision,
             'modalities': list(adaptation.modalities), 'supervision': adaptation.supervision,
-            **{name: _known(getattr(adaptation, name)) for name in numbers},
+            **{name: finite(getattr(adaptation, name)) for name in numbers},
             **{name: getattr(adaptation, name) for name in counts}}
 
 
@@ -134,7 +132,7 @@ def as_dict(states: Mapping[str, Any]) -> dict[str, object]:
     """Return the states of modalities as plain data, by modality; unknown numbers are None."""
     return {state.modality: {
         'state': STATES[state.state], 'plugged': state.plugged, 'pinned': state.pinned,
-        'rate': _known(state.rate), 'age': _known(state.age), 'quality': _known(state.quality),
+        'rate': finite(state.rate), 'age': finite(state.age), 'quality': finite(state.quality),
         'links_version': state.links_version, 'encoder': state.encoder, 'detail': state.detail,
     } for state in states.values()}
 
@@ -154,10 +152,6 @@ def table(states: Mapping[str, Any]) -> Table:
                        _number(state['age'], ' s'), _number(state['quality'], ''),
                        state['links_version'] or '-')
     return result
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _number(value: float | None, unit: str) -> str:

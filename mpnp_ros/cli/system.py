@@ -1,4 +1,4 @@
-"""Encoders, fusion and replay as supervised processes, with the states and problems of their nodes."""
+"""The nodes of a robot as supervised processes, with their states and problems."""
 from __future__ import annotations
 
 import re
@@ -92,14 +92,10 @@ class NodeStates:
             if name not in self._clients and name in present:
                 self._meet(name)
             if name in self._clients and self._clients[name].service_is_ready():
-                self._ask(name)
+                future = self._pending[name] = self._clients[name].call_async(self._request)
+                future.add_done_callback(lambda done, name=name: self._note(name, done))
 
-    def _ask(self, name: str) -> None:
-        future = self._clients[name].call_async(self._request)
-        self._pending[name] = future
-        future.add_done_callback(lambda done: self._answered(name, done))
-
-    def _answered(self, name: str, future: object) -> None:
+    def _note(self, name: str, future: object) -> None:
         if self._pending.get(name) is future:  # not forgotten or asked anew in between
             del self._pending[name]
             self._labels[name] = future.result().current_state.label
@@ -119,7 +115,7 @@ class NodeStates:
 
 
 class Complaints:
-    """Writes the problems of a node when they change, unless its log already contains them.
+    """Writes the problems of a node when they change, unless its log contains them.
 
     write: called with (node, line).  Numbers in a report may change without a new line.
     """
@@ -163,7 +159,7 @@ class System:
     """The processes of a robot and the states of their nodes; prints a status line for every change.
 
     signals: grows by each signal to end the system; another one during the shutdown accelerates it.
-    why: why the system cannot continue, empty as long as it can.
+    why: the reason why the system cannot continue, empty as long as it can.
     """
 
     def __init__(self, specs: Sequence[ProcessSpec], placement: Placement, restarts: int = 5,
@@ -221,7 +217,8 @@ class System:
     def wait_ready(self, timeout: float) -> None:
         """Wait until every node that has not failed is ready; raise NotAnsweringError after ``timeout`` s."""
         end = time.monotonic() + timeout
-        while late := self._not_ready():
+        while late := [name for name in self._names
+                       if name not in self._ever_ready and name not in self.failed()]:
             if not self.poll():
                 return
             if time.monotonic() > end:
@@ -258,10 +255,6 @@ class System:
                     '(fix it, or omit it with --modalities)')
         return ''
 
-    def _not_ready(self) -> list[str]:
-        failed = self.failed()
-        return [name for name in self._names if name not in failed and name not in self._ever_ready]
-
     def _write(self, name: str, line: str) -> None:
         self._complaints.log(name, line)
         self._lines(name, line)
@@ -272,40 +265,32 @@ class System:
         return self._heeded > before
 
     def _process_changed(self, child: Child) -> None:
-        name = child.spec.name
+        name, code = child.spec.name, child.returncode
         self._states.forget(name)
         self._complaints.forget(name)
-        if child.state == WAITING and self._is_hopeless(child):
+        # A restart is useless after a wrong parameter, or with an unreadable bag or missing weights.
+        if child.state == WAITING and (code == WRONG_PARAMETER or (
+                code > 0 and (name in SOURCES or name not in self._ever_ready))):
             self._supervisor.give_up(child)
         elif child.state != PROCESS_RUNNING:
             self._report(child, child.state)
 
-    def _is_hopeless(self, child: Child) -> bool:
-        """Return whether a restart is useless: a wrong parameter, an unreadable bag, missing weights."""
-        code, name = child.returncode, child.spec.name
-        return code == WRONG_PARAMETER or (code > 0 and (name in SOURCES or name not in self._ever_ready))
-
     def _report(self, child: Child, state: str) -> None:
         name = child.spec.name
-        if state in self._ready_states():
+        if state in (RUNNING, ACTIVE) or (state in SET_UP and not self._placement.autostart):
             self._ever_ready.add(name)
-        text = f'{name:16} {state:13}{_details(child)}'
+        details = ''
+        if child.pid:
+            details = f' pid {child.pid}'
+        elif child.returncode is not None:
+            details = f' exit code {child.returncode}{", restarting" if child.state == WAITING else ""}'
+        text = f'{name:16} {state:13}{details}'
         if self._seen.get(name) != text:
             self._seen[name] = text
             self.say(text)
-
-    def _ready_states(self) -> tuple[str, ...]:
-        return (RUNNING, 'active') if self._placement.autostart else (RUNNING, 'active', *SET_UP)
 
 
 def _ending(child: Child) -> str:
     if child.state == ENDED:
         return 'ended'
     return f'failed with exit code {child.returncode}'
-
-
-def _details(child: Child) -> str:
-    if child.pid:
-        return f' pid {child.pid}'
-    again = ', restarting' if child.state == WAITING else ''
-    return f' exit code {child.returncode}{again}' if child.returncode is not None else ''

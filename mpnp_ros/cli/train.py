@@ -18,14 +18,14 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpnp_ros.cli.interruption import (
+from mpnp_ros.cli.output import condition_table, table
+from mpnp_ros.cli.signals import (
     CANCELLED,
     checkpoint_folder,
     end_encoding,
     forget_checkpoint,
     interruptible,
 )
-from mpnp_ros.cli.output import condition_table, table
 from mpnp_ros.files import shared_file
 from mpnp_ros.progress import progress
 from mpnp_ros.training.recipe import TrainRecipe, counting_options
@@ -199,8 +199,9 @@ def links_to_start_from(start: str, lm: LanguageModel) -> dict[str, Link]:
 
     if start != SHIPPED and not Path(start).is_dir():
         raise LinksError(f'no link store to start from: {start}; use the --output of another run')
-    stored = shipped_links() if start == SHIPPED else {one.modality: one for one in LinkStore(start).list()}
-    return {name: load_link(one.path, lm=lm, sha256=one.sha256) for name, one in stored.items()}
+    stored = shipped_links() if start == SHIPPED else {
+        link.modality: link for link in LinkStore(start).list()}
+    return {name: load_link(link.path, lm=lm, sha256=link.sha256) for name, link in stored.items()}
 
 
 def fitting(links: dict[str, Link], modality: str, start: str) -> Link:

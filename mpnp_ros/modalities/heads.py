@@ -1,7 +1,7 @@
 """Heads: small frozen networks from sensor features to expected object counts by direction, and their files.
 
-Heads are trained on boxes (:mod:`mpnp_ros.training.head_trainer`).  They are equivariant: turning the input by
-whole sectors turns the output.  A head is a folder with head.safetensors and a manifest, read strictly.
+Heads are trained on boxes (:mod:`mpnp_ros.training.head_trainer`).  They are equivariant: turning the input
+by whole sectors turns the output.  A head is a folder with head.safetensors and a manifest, read strictly.
 Shipped heads lie in ``mpnp_ros/data/heads`` and are found by name.
 """
 from __future__ import annotations

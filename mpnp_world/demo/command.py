@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpnp_ros.cli.logged_processes import own_domain
+from mpnp_ros.cli.node_processes import own_domain
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.files import cache_root, source_folder
 from mpnp_world.demo.drive import (

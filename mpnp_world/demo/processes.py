@@ -8,13 +8,13 @@ from pathlib import Path
 
 import yaml
 
-from mpnp_ros.cli.logged_processes import LoggedProcesses
 from mpnp_ros.cli.node_processes import (
     ADAPTATION,
     FUSION,
     OVERLAYS,
     REPLAY,
     WORLD,
+    LoggedProcesses,
     Placement,
     encoder_nodes,
     listeners,

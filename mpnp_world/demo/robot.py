@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from mpnp_ros.cli.exchanges import Exchange
-from mpnp_ros.cli.node_parameters import NodeParameters
 from mpnp_ros.cli.node_processes import listening_topic
-from mpnp_ros.cli.session import wait_for
+from mpnp_ros.cli.session import NodeParameters, wait_for
 from mpnp_ros.endpoints import LATCHED, SENSOR_DATA, qos_profile
 from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.questions.generator import LabelledQuestion

@@ -9,8 +9,7 @@ import torch
 from rich.console import Console
 
 from bench.adaptation_memory.__main__ import main, questions_and_tokens, table
-from bench.adaptation_memory.input_tuning import PROMPTS, InputTuning
-from bench.adaptation_memory.training_process import StepMeasurement, peak_resident
+from bench.adaptation_memory.training_process import PROMPTS, InputTuning, StepMeasurement, peak_resident
 from mpnp_ros.llm.choices import ChoiceTrie, answer_tokens
 from mpnp_ros.llm.prepared import PromptTemplate
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bench.adaptation_drive.page import BIN, MIN_IN_BIN, binned, cost_of, measured, write_page
+from bench.adaptation_drive.page import BIN, MIN_IN_BIN, binned, cost_of, measured, write_report
 from bench.continual import table
 
 
@@ -61,7 +61,7 @@ def test_answers_are_taken_together_by_time(runs):
 
 
 def test_page_says_what_share_is_reached(runs, tmp_path):
-    page = write_page(runs, Held(), tmp_path, 'a machine', 2398, 'It was busy.').read_text()
+    page = write_report(runs, Held(), tmp_path, 'a machine', 2398, 'It was busy.').read_text()
     assert measured(runs, Held())['tried'] == [58., 59.]
     for text in ('reaches **98 %**', 'gains\n  11.0 points', 'that is 92 %', '**91 %** of the gain',
                  '| LiDAR at night: trained on labels | 61.5 (61.0, 62.0) |', 'It was busy.',

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from bench.damaged_sensors import CATEGORY, DAMAGES, DamageRow, write_page
+from bench.damaged_sensors import CATEGORY, DAMAGES, DamageRow, write_report
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.true_objects import CHANNELS, OBJECTS
 
@@ -57,7 +57,7 @@ def test_the_page_tells_what_is_given_back(tmp_path):
     row = DamageRow('fog', 99., 60., 61., 78., 76., 80., 30., 1.)
     assert row.given_back(row.labelled) == '90 %'
     assert DamageRow('', 99., 99., 98., 99.1, 99.2, 99.3, 1., 1.).given_back(99.1) == '-'
-    write_page(tmp_path / 'page.md', [row], 40.)
+    write_report(tmp_path / 'page.md', [row], 40.)
     text = (tmp_path / 'page.md').read_text('utf-8')
     assert '| fog | 99.0 | 60.0 | 61.0 | 78.0 | 76.0 | 80.0 | 90 % | 80 % | 30 | 1.0 |' in text
     assert json.loads((tmp_path / 'page.json').read_text())[0]['damage'] == 'fog'

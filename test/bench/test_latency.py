@@ -8,10 +8,10 @@ import math
 import pytest
 from rich.console import Console
 
+from bench.common.timing import Summary
 from bench.latency.__main__ import LatencyRow, answering_table, main, way_table
 from bench.latency.answering import Reread, Split, random_frame, variants
 from bench.latency.sensor_to_answer import Measured, SeenAnswer, SeenTokens, parts
-from bench.timing import Summary, take_turns
 from mpnp_ros.training.budget import measure_macs
 
 SHAPES = {'camera': (24, 32), 'lidar': (16, 24)}
@@ -54,21 +54,6 @@ def test_macs_are_ordered(compared):
     frame = random_frame(SHAPES, 1)
     costs = [compared[name].macs(frame) for name in NAMES]
     assert costs == sorted(costs)
-
-
-def test_percentiles():
-    summary = Summary.of([value / 1000 for value in range(101)])
-    assert (summary.count, summary.p50, summary.p95) == (101, pytest.approx(50), pytest.approx(95))
-    assert math.isnan(Summary.of([]).p50)
-
-
-def test_runs_take_turns_and_the_warm_up_is_left_out():
-    calls = []
-    runs = {name: lambda number, name=name: calls.append((number, name)) for name in 'xy'}
-    seconds = take_turns(runs, rounds=2, warm_up=1)
-    assert [number for number, _ in calls] == [0, 0, 1, 1, 2, 2]
-    assert sorted(calls) == [(number, name) for number in range(3) for name in 'xy']
-    assert {name: len(samples) for name, samples in seconds.items()} == {'x': 2, 'y': 2}
 
 
 def test_the_way_adds_up_and_ends_at_the_first_answer():

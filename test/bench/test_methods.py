@@ -13,7 +13,7 @@ pytest.importorskip('matplotlib', reason='matplotlib is not installed: nothing c
 from bench.methods import __main__ as methods
 from bench.methods.data import BenchData, distinct_frames, identity, prepare_data
 from bench.methods.plan import BLIND, MethodPlan, MethodsConfig, Run
-from bench.methods.run import CHECKPOINT, MethodTraining
+from bench.methods.train import CHECKPOINT, MethodTraining
 from bench.study.study import TestSet as StudyTest
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.modalities.geometry import SECTORS, sector_azimuths
@@ -94,7 +94,7 @@ def bench(study, config, tmp_path_factory, own_cache):
 
     def run(*more: str) -> int:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(methods, '_study', lambda *_: study)
+            patch.setattr(methods, 'study_of', lambda *_: study)
             return methods.main(['--study', str(folder), '--work', str(folder / 'work'), '--config',
                                  str(config.path), '--output', str(folder / 'docs'), *more])
     return SimpleNamespace(code=run(), folder=folder, run=run,

@@ -9,13 +9,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.methods.costs import AdaptationCost, curve_steps
 from bench.methods.data import BenchData
-from bench.methods.page import text_of, write_page
+from bench.methods.page import text_of, write_report
 from bench.methods.plan import BLIND, MethodPlan, MethodsConfig
-from bench.methods.processes import Job, Workers
 from bench.methods.report import COSTS, MethodsReport, Yardsticks
-from bench.methods.run import Curve
+from bench.methods.train import AdaptationCost, Curve, curve_steps
 from bench.study.study import StudyConfig
 from mpnp_ros.errors import BudgetError, ConfigurationError
 from mpnp_ros.files import shared_file
@@ -117,7 +115,7 @@ def test_the_page_says_what_was_found(data, tmp_path):
     pytest.importorskip('matplotlib', reason='matplotlib is not installed: nothing can be drawn')
     found = [*results(), *(result(BLIND, seed, 1, [[1e12, .1], [2e12, .2]]) for seed in (0, 1))]
     report = report_of(found, data, failed={'mma, seed 0': 'no memory'})
-    page = write_page(report, CONFIG, tmp_path).read_text()
+    page = write_report(report, CONFIG, tmp_path).read_text()
     assert '`mpnp` minus `full_llm`: +75.0 points' in page and ', more.' in page
     assert 'from 2.00 TMAC on, 0.20 of that, `mpnp` is never below' in page
     assert '- mma, seed 0: no memory' in page and 'Skipped attention' not in page
@@ -198,26 +196,3 @@ def test_a_wrong_recipe_is_named(tmp_path, more, word):
     path.write_text(yaml.safe_dump({'methods': {'mpnp': None}, **more}))
     with pytest.raises(ConfigurationError, match=word):
         MethodsConfig.load(path)
-
-
-def test_a_job_that_fails_says_why_and_others_are_done(tmp_path, capfd):
-    missing = str(tmp_path / 'missing.json')
-    (tmp_path / 'good').mkdir()
-    (tmp_path / 'in.json').write_text('{}')
-    bad = Job('bad', tmp_path / 'bad', ('json.tool', missing))
-    good = Job('good', tmp_path / 'good', ('json.tool', str(tmp_path / 'in.json'),
-                                           str(tmp_path / 'good' / 'result.json')))
-    workers = Workers(1, lambda: False)
-    workers.work([bad, good])
-    assert good.result.is_file() and set(workers.failed) == {'bad'} and missing in workers.failed['bad']
-    workers.work([good])
-    assert capfd.readouterr().out.count('good: started') == 1
-
-
-def test_jobs_end_where_they_are_stopped_and_none_begins_after(tmp_path):
-    pressed = iter([False, False, False])
-    command = ('timeit', '-n', '1', '-r', '1', 'import time; time.sleep(900)')
-    sleeping, waiting = (Job(name, tmp_path / name, command) for name in ('sleeping', 'waiting'))
-    workers = Workers(1, lambda: next(pressed, True))
-    workers.work([sleeping, waiting])
-    assert not workers.failed and not sleeping.result.exists() and not waiting.folder.exists()

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 from transformers import BloomConfig, OPTConfig
 
-from bench.adaptation_memory.input_tuning import PROMPTS
+from bench.adaptation_memory.training_process import PROMPTS
 from bench.paper_scale.costs import (
     KEPT,
     OURS,
@@ -24,8 +24,7 @@ from bench.paper_scale.costs import (
     methods,
     peak,
 )
-from bench.paper_scale.memory import PeakMemory
-from bench.paper_scale.models import ADD, MODELS, SWITCH, TOKEN_WIDTH, language_model
+from bench.paper_scale.models import ADD, MODELS, SWITCH, TOKEN_WIDTH, PeakMemory, language_model
 from mpnp_ros.llm.cost import block_weights, head_macs, macs
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp.cost import ATTENTION_BACK, link_macs

@@ -10,8 +10,17 @@ from transformers import OPTConfig
 from bench.paper_scale import __main__ as paper_scale
 from bench.paper_scale import costs as paper_costs
 from bench.paper_scale.accounting import ROWS_OF_THE_PAPER, Reproduced
-from bench.paper_scale.claims import claims
-from bench.paper_scale.costs import FULL, KEPT, LINKED, OURS, PROMPT_FUSE, PUBLISHED, Cost, Memory
+from bench.paper_scale.costs import (
+    FULL,
+    KEPT,
+    LINKED,
+    OURS,
+    PROMPT_FUSE,
+    PUBLISHED,
+    Cost,
+    Memory,
+    claims,
+)
 from bench.paper_scale.models import MODELS, SWITCH
 from bench.paper_scale.page import Found, as_json, cost_table, text_of
 

@@ -22,7 +22,7 @@ MADE = {('camera', 7): 'c', ('lidar', 7): 'new', ('lidar', 5): 'old'}
 READ = {('camera', '1'): 'c', ('lidar', '1'): 'old', ('lidar', '2'): 'new'}
 MAKERS = EncoderLookup(lambda *key: MADE.get(key), lambda *key: READ.get(key))
 GOOD = ReceivedAnswer('q00001', 'why?', 0, '', 'no', .75, CHOICES, (.25, .75), {'lidar': 7}, ('camera',),
-             {'camera': '1', 'lidar': '2'}, 7, .1)
+                      {'camera': '1', 'lidar': '2'}, 7, .1)
 
 
 @pytest.fixture

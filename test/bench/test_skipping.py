@@ -9,7 +9,7 @@ import pytest
 from bench import skipping
 from bench.methods.data import BenchData
 from bench.methods.plan import MethodPlan, Run
-from bench.methods.run import LINK
+from bench.methods.train import LINK
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import save_link
 from mpnp_ros.methods.registry import create_method
@@ -57,7 +57,8 @@ def test_without_skipping_it_is_what_was_trained(work, tiny_lm_folder):
     mma.plug(trained)
     tokens = BenchData.load(work / 'data').test.frames['f1']
     replies = [method.answer(method.prepare('what is it?', ANSWERS), tokens)
-               for method in (mma, skipping._method(lm, trained, ()), skipping._method(lm, trained, (2,)))]
+               for method in (mma, skipping.skipping_method(lm, trained, ()),
+                              skipping.skipping_method(lm, trained, (2,)))]
     assert replies[0].probabilities == pytest.approx(replies[1].probabilities, abs=1e-6)
     assert replies[0].probabilities != pytest.approx(replies[2].probabilities, abs=1e-6)
 

@@ -50,9 +50,9 @@ def test_what_lowers_the_worth_of_an_answer_stands_below_it():
 
 
 def test_what_was_counted_is_said_in_one_line():
-    one = Counted(modality='camera', direction='front left', reach=10., sort='parked car', expected=2.25,
-                  none=.1, covered=.9)
-    assert describe_counted(one) == \
+    left = Counted(modality='camera', direction='front left', reach=10., sort='parked car', expected=2.25,
+                   none=.1, covered=.9)
+    assert describe_counted(left) == \
         '2.2 of parked car to the front left within 10 m by camera (none: 10%; seen: 90%)'
     around = Counted(reach=math.inf, sort='pedestrian', expected=.5, none=.6, covered=1.)
     assert describe_counted(around) == \

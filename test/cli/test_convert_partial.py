@@ -177,7 +177,7 @@ def test_a_channel_that_can_be_no_topic_is_named_with_its_record(root, tmp_path,
 
     def rename(records):
         nonlocal token
-        record = next(one for one in records if one['channel'] == 'CAM_FRONT')
+        record = next(record for record in records if record['channel'] == 'CAM_FRONT')
         token, record['channel'] = record['token'], channel
 
     change_table(root, 'sensor', rename)
@@ -188,7 +188,8 @@ def test_a_channel_that_can_be_no_topic_is_named_with_its_record(root, tmp_path,
 
 def test_a_sensor_of_another_modality_is_left_out(root, tmp_path, capsys):
     change_table(root, 'sensor', lambda records: next(
-        one for one in records if one['channel'] == 'CAM_BACK').update(channel='MIC', modality='audio'))
+        record for record in records if record['channel'] == 'CAM_BACK'
+    ).update(channel='MIC', modality='audio'))
     assert convert(root, tmp_path / 'bag', '--scenes', 'scene-0001') == 0
     said = capsys.readouterr().out
     assert "MIC: left out, as its modality 'audio' is none of camera, lidar, radar\n" in said

@@ -13,8 +13,7 @@ import pytest
 
 from mpnp_ros.bags.questions import read_questions
 from mpnp_ros.bags.writer import write_bag
-from mpnp_ros.cli.bag_report import ANSWERED, REFUSED, AskedOutcome, BagReport
-from mpnp_ros.cli.exchanges import Exchange
+from mpnp_ros.cli.exchanges import ANSWERED, REFUSED, AskedOutcome, BagReport, Exchange
 from mpnp_ros.cli.main import main
 from mpnp_ros.cli.node_processes import node_program, source_files
 from mpnp_ros.errors import BagError

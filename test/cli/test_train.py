@@ -82,11 +82,11 @@ def cli_load(stored, lm):
 
 
 def test_the_same_seed_gives_the_same_links(root, tiny_encoders, tiny_lm_folder, tmp_path):
-    for name in ('one', 'two'):
+    for name in ('first', 'second'):
         assert train(root, tmp_path / name, tiny_lm_folder, '--modalities', 'lidar') == 0
-    one, two = (sha256_of(LinkStore(tmp_path / name).latest('lidar').path / 'link.safetensors')
-                for name in ('one', 'two'))
-    assert one == two
+    first, second = (sha256_of(LinkStore(tmp_path / name).latest('lidar').path / 'link.safetensors')
+                     for name in ('first', 'second'))
+    assert first == second
 
 
 def test_a_wrong_root_is_one_line(tiny_encoders, tiny_lm_folder, tmp_path, capsys):
@@ -172,7 +172,7 @@ def test_links_start_from_those_on_true_objects(root, tiny_encoders, tiny_lm_fol
     more = ('--modalities', 'objects', '--start', str(tmp_path / 'links'), '--learning-rate', '1e-12')
     assert train(root, tmp_path / 'more', tiny_lm_folder, *more) == 0
     begun = LinkStore(tmp_path / 'more').latest('objects')
-    before, after = (load_file(one.path / 'link.safetensors') for one in (objects, begun))
+    before, after = (load_file(link.path / 'link.safetensors') for link in (objects, begun))
     for name, tensor in before.items():
         if not name.startswith(('gate_weights', 'worth.')):  # those have learning rates of their own
             torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-6)

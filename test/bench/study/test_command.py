@@ -93,7 +93,8 @@ def test_every_row_is_measured_on_the_same_questions(study):
         assert 0 <= written[row]['ci95'][0] <= written[row]['mean'] <= written[row]['ci95'][1] <= 100
     results = [json.loads((study.folder / f'work/seed-{seed}.json').read_text()) for seed in (0, 1)]
     assert set(results[0]['scenes']) <= {f'world-{seed:04d}-day-clear' for seed in (30, 31)}
-    assert all(len(one['right'][row]) == len(one['types']) for one in results for row in one['right'])
+    assert all(len(result['right'][row]) == len(result['types'])
+               for result in results for row in result['right'])
     assert set(results[0]['training']) == {'objects', 'sensors'}
 
 

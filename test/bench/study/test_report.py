@@ -1,25 +1,32 @@
-"""Means over seeds, their intervals, and the forms they are written in."""
+"""Means over seeds in a table, as JSON and as a page."""
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from PIL import Image
 
-from bench.study import report as study_report
-from bench.study.report import ROWS, Figure, StudyReport, figure
+from bench.common import accuracy
+from bench.study.report import ROWS, StudyReport, write_report
 from mpnp_ros.errors import ConfigurationError
 
 TYPES, HOPS = ['exist', 'count', 'exist', 'status'] * 10, [0, 1] * 20
 SCENES = [f'scene-{place // 5}' for place in range(40)]
+REPORT = {'steps': 500, 'seconds': 90., 'parameters': 1_250_000, 'macs_per_step': 3_400_000_000,
+          'peak_bytes': 2_100_000_000, 'accuracies': [[125, .2], [250, .4], [500, .6]]}
+CONFIG = SimpleNamespace(questions=SimpleNamespace(max_distance=30., min_points=5), link={'last': 2},
+                         language_model='tiny', blind=SimpleNamespace(steps=7),
+                         objects=SimpleNamespace(reader=SimpleNamespace(word_steps=11, number_steps=13)),
+                         sensors=SimpleNamespace(part='trust'))
 
 
 @pytest.fixture
 def few_draws(monkeypatch) -> None:
     """Make rough intervals, quickly."""
-    monkeypatch.setattr(study_report, 'DRAWS', 100)
+    monkeypatch.setattr(accuracy, 'DRAWS', 100)
 
 
 def result(seed: int, rows: tuple[str, ...] = tuple(ROWS)) -> dict:
@@ -29,47 +36,9 @@ def result(seed: int, rows: tuple[str, ...] = tuple(ROWS)) -> dict:
     return {'seed': seed, 'scenes': SCENES, 'types': TYPES, 'hops': HOPS, 'right': right, 'training': {}}
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 4), st.lists(st.integers(0, 5), min_size=1, max_size=40), st.randoms())
-def test_the_interval_holds_the_mean_and_what_can_be(seeds, scenes, random):
-    right = np.array([[random.randrange(2) for _ in scenes] for _ in range(seeds)], float)
-    found = figure(right, np.array(scenes))
-    assert found.mean == pytest.approx(100 * right.mean()) and found.n == len(scenes)
-    low, high = found.ci95
-    assert 0 <= low <= high <= 100
-    if len(set(scenes)) == seeds == 1:
-        assert low == pytest.approx(found.mean) and high == pytest.approx(found.mean)
-
-
-def test_all_right_or_all_wrong_leaves_no_doubt():
-    for value in (0., 1.):
-        found = figure(np.full((3, 8), value), np.arange(8) // 2)
-        assert (found.mean, found.ci95) == (100 * value, (100 * value, 100 * value))
-
-
-def test_questions_of_one_scene_hang_together():
-    apart = figure(np.array([[0., 1.] * 50]), np.arange(100))
-    together = figure(np.array([[0.] * 50 + [1.] * 50]), np.arange(100) // 10)
-    assert apart.mean == together.mean == 50
-    assert np.diff(together.ci95) > 2 * np.diff(apart.ci95)
-
-
-def test_seeds_that_differ_widen_the_interval():
-    scenes = np.arange(100)
-    even = figure(np.array([[0., 1.] * 50, [1., 0.] * 50]), scenes)
-    uneven = figure(np.array([[0.] * 100, [1.] * 100]), scenes)
-    assert even.mean == uneven.mean == 50 and uneven.ci95 == (0, 100) and even.ci95 != (0, 100)
-
-
-def test_a_normal_interval_comes_close_where_questions_are_independent():
-    rng = np.random.default_rng(1)
-    found = figure((rng.random((1, 900)) < .7).astype(float), np.arange(900))
-    assert np.diff(found.ci95)[0] == pytest.approx(2 * 196 * np.sqrt(.21 / 900), rel=.1)
-
-
 def test_the_json_has_every_row_with_mean_interval_and_number(few_draws):
     report = StudyReport.of([result(0), result(1)])
-    written = json.loads(report.to_json())
+    written = json.loads(json.dumps(report.as_dict()))
     assert written.pop('seeds') == [0, 1]
     assert written.keys() == ROWS.keys()
     for row, entry in written.items():
@@ -86,7 +55,6 @@ def test_the_table_has_a_line_a_row_and_a_column_a_kind(few_draws):
     lines = StudyReport.of([result(0)]).table().splitlines()
     assert len(lines) == 2 + len(ROWS) and {line.count('|') for line in lines} == {8}
     assert lines[0] == '| answers | right, % | count | exist | status | 0 hop | 1 hop |'
-    assert str(Figure(51.26, (40., 60.04), 9)) == '51.3 [40.0, 60.0]'
 
 
 def test_rows_that_only_some_seeds_have_are_left_out_and_further_ones_kept():
@@ -99,3 +67,30 @@ def test_rows_that_only_some_seeds_have_are_left_out_and_further_ones_kept():
 def test_seeds_of_different_questions_are_not_put_together():
     with pytest.raises(ConfigurationError, match='different questions'):
         StudyReport.of([result(0), {**result(1), 'types': TYPES[::-1]}])
+
+
+def few_answers(seed: int, training: dict) -> dict:
+    """Results of three questions."""
+    return {'seed': seed, 'scenes': ['a', 'a', 'b'], 'types': ['exist', 'count', 'exist'], 'hops': [0, 1, 0],
+            'right': {row: [1, 0, seed % 2] for row in ROWS}, 'training': training}
+
+
+@pytest.mark.skipif(find_spec('matplotlib') is None, reason='matplotlib is not installed')
+def test_page_figures_and_picture_are_written(tmp_path):
+    results = [few_answers(0, {'objects': REPORT, 'sensors': {**REPORT, 'accuracies': []}}),
+               few_answers(1, {})]
+    page = write_report(results, CONFIG, tmp_path / 'docs')
+    text = page.read_text()
+    assert page == tmp_path / 'docs/accuracy.md' and '{' not in text
+    assert '3 questions on 2 held-out scenes' in text and 'seeds: 2.' in text and 'up to 30 m' in text
+    assert '11 steps on texts' in text
+    assert '| objects, seed 0 | 500 | 0.18 | 1.5 | 1.25 | 3.4 | 2.10 |' in text
+    assert json.loads((page.parent / 'accuracy.json').read_text())['camera_day']['mean'] == 50
+    with Image.open(page.parent / 'accuracy.png') as picture:
+        assert picture.width > 1000 and len(picture.convert('RGB').getcolors(1 << 20)) > 20
+
+
+@pytest.mark.skipif(find_spec('matplotlib') is None, reason='matplotlib is not installed')
+@pytest.mark.parametrize('training', [{}, {'objects': {**REPORT, 'accuracies': []}}])
+def test_runs_without_learning_curves_have_a_page_too(tmp_path, training):
+    assert write_report([few_answers(0, training)], CONFIG, tmp_path).is_file()

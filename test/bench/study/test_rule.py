@@ -40,9 +40,9 @@ def test_true_numbers_answer_every_question_without_anchors():
     right = asked = 0
     types = set()
     for seed in range(40):
-        one = frame(seed)
-        tokens = true_tokens(one)
-        for question in scene_questions(one, per_kind=40):
+        moment = frame(seed)
+        tokens = true_tokens(moment)
+        for question in scene_questions(moment, per_kind=40):
             answer = rule_answer(question.text, tokens, CHANNELS)
             form = next(key[2] for key, texts in TEMPLATES.items() if question.template in texts)
             assert (answer is None) == (form not in ('any', 'me')), question

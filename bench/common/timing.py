@@ -1,4 +1,4 @@
-"""Timing of alternatives in turn, and summaries of the times."""
+"""Timing of alternatives in turn, summaries of the times, and the machine."""
 from __future__ import annotations
 
 import os
@@ -47,18 +47,20 @@ def take_turns(runs: Mapping[str, Callable[[int], object]], rounds: int,
             started = time.perf_counter()
             run(number)
             seconds[name].append(time.perf_counter() - started)
-    return {name: all_of_it[warm_up:] for name, all_of_it in seconds.items()}
+    return {name: measured[warm_up:] for name, measured in seconds.items()}
 
 
 def machine() -> dict[str, object]:
     """The machine: CPU model, cores, threads of torch, versions and current load (1 min)."""
-    return {'cpu': _cpu_model(), 'cores': os.cpu_count(), 'threads': torch.get_num_threads(),
-            'torch': torch.__version__, 'python': platform.python_version(),
-            'load': round(os.getloadavg()[0], 2)}
-
-
-def _cpu_model() -> str:
     facts = Path('/proc/cpuinfo')
     lines = facts.read_text().splitlines() if facts.is_file() else []
-    named = (line.split(':', 1)[1].strip() for line in lines if line.startswith('model name'))
-    return next(named, platform.processor() or platform.machine())
+    models = (line.split(':', 1)[1].strip() for line in lines if line.startswith('model name'))
+    return {'cpu': next(models, platform.processor() or platform.machine()), 'cores': os.cpu_count(),
+            'threads': torch.get_num_threads(), 'torch': torch.__version__,
+            'python': platform.python_version(), 'load': round(os.getloadavg()[0], 2)}
+
+
+def machine_text() -> str:
+    """CPU model, cores and version of torch, for a page."""
+    facts = machine()
+    return f'{facts["cpu"]}, {facts["cores"]} cores, torch {facts["torch"]}'

@@ -1,19 +1,31 @@
-"""Jobs of the benchmark of methods, each in its own process and finished when its result is on disk."""
+"""Work that is finished when its result is on disk, and processes of a measurement."""
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mpnp_ros.adaptation.job_process import bounded_environment
+from mpnp_ros.files import write_file
 from mpnp_ros.supervisor import tied
 
 RESULT, LOG = 'result.json', 'log.txt'
 PAUSE = .2
+
+
+def kept(path: Path, measure: Callable[[], Any]) -> Any:
+    """The content of a JSON file; without the file, `measure()` makes it."""
+    if not path.is_file():
+        write_file(path, json.dumps(measure()).encode())
+    return json.loads(path.read_bytes())
 
 
 @dataclass(frozen=True)
@@ -68,22 +80,52 @@ class Workers:
                 print(f'{job.label}: started, {len(waiting)} waiting', flush=True)
                 working[job] = job.start()
             time.sleep(PAUSE)
-            self._collect(working)
-        self._end(working)
-
-    def _collect(self, working: dict[Job, subprocess.Popen[bytes]]) -> None:
-        for job, process in list(working.items()):
-            if (code := process.poll()) is not None:
-                del working[job]
-                if code:
-                    self.failed[job.label] = job.reason(code)
-                    print(f'{job.label}: failed, {self.failed[job.label]}', flush=True)
-
-    @staticmethod
-    def _end(working: dict[Job, subprocess.Popen[bytes]]) -> None:
+            for job, process in list(working.items()):
+                if (code := process.poll()) is not None:
+                    del working[job]
+                    if code:
+                        self.failed[job.label] = job.reason(code)
+                        print(f'{job.label}: failed, {self.failed[job.label]}', flush=True)
         if working:
             print(f'stopping {len(working)} processes; each writes a checkpoint', flush=True)
         for process in working.values():
             process.terminate()
         for process in working.values():
             process.wait()
+
+
+def isolate(domain: int) -> None:
+    """Keep this process and its children in a ROS domain of their own on this machine."""
+    os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')
+
+
+def status(pid: int) -> dict[str, str]:
+    """Fields of /proc/PID/status, such as VmRSS or Threads.  Raises OSError if the process has ended."""
+    return dict(line.split(':', 1) for line in Path(f'/proc/{pid}/status').read_text().splitlines())
+
+
+def marked(mark: str) -> dict[int, str]:
+    """Command lines by process ID, of all processes with `mark` (NAME=value) in their environment."""
+    found = {}
+    for folder in Path('/proc').glob('[0-9]*'):
+        with suppress(OSError):  # the process has ended or belongs to another user
+            if mark.encode() in (folder / 'environ').read_bytes().split(b'\0'):
+                words = (folder / 'cmdline').read_bytes().split(b'\0')
+                found[int(folder.name)] = b' '.join(words).decode(errors='replace')[:150]
+    return found
+
+
+def send(pid: int, number: int) -> None:
+    """Send a signal to a process that may have ended."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def end_marked(mark: str, within: float) -> list[str]:
+    """Kill the marked processes that do not end within some seconds; returns their command lines."""
+    end = time.monotonic() + within
+    while (left := marked(mark)) and time.monotonic() < end:
+        time.sleep(.05)
+    for pid in left:
+        send(pid, signal.SIGKILL)
+    return list(left.values())
