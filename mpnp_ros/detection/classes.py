@@ -1,7 +1,7 @@
 """Classes of detectors as categories of questions, and statuses that a detector cannot tell by themselves.
 
-A class map is a YAML file: for each class of the detector the categories that it may be, with probabilities.  A
-class that is left out is ignored.  Shipped maps are in ``mpnp_ros/data/classes``.
+A class map is a YAML file: for each class of the detector the categories that it may be, with probabilities.
+A class that is left out is ignored.  Shipped maps are in ``mpnp_ros/data/classes``.
 """
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def load_class_map(name: str | Path) -> dict[str, np.ndarray]:
     else:
         shipped = resources.files('mpnp_ros') / 'data' / 'classes' / f'{name}.yaml'
         if not shipped.is_file():
-            raise ConfigurationError(f'there is no class map {name!r}; shipped are {", ".join(shipped_maps())}; '
-                                     'or name a YAML file')
+            raise ConfigurationError(f'there is no class map {name!r}; shipped are '
+                                     f'{", ".join(shipped_maps())}; or name a YAML file')
         text = shipped.read_text()
     return read_class_map(yaml.safe_load(text), str(name))
 
@@ -57,7 +57,8 @@ def shipped_maps() -> list[str]:
 def read_class_map(entries: object, name: str) -> dict[str, np.ndarray]:
     """Return class name -> probability of each category from what a YAML file holds; see load_class_map."""
     if not isinstance(entries, Mapping) or not entries:
-        raise ConfigurationError(f'class map {name}: expected class: category, or class: {{category: probability}}')
+        raise ConfigurationError(f'class map {name}: expected class: category, or class: '
+                                 '{category: probability}')
     made = {}
     for key, value in entries.items():
         given = {value: 1.} if isinstance(value, str) else value

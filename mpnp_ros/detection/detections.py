@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mpnp_ros.detection.classes import CATEGORY_COUNT, CHANNEL_COUNT, status_shares
+from mpnp_ros.detection.classes import CATEGORY_COUNT, CHANNEL_COUNT, known_channels, status_shares
 from mpnp_ros.errors import TokensError
 from mpnp_ros.tokens import NO_SOURCE, SECTOR, SECTORS, ModalityTokens
 
@@ -26,7 +26,7 @@ class Detections:
 
     position: [n, 2] metres, x ahead and y left of the origin of ``frame_id``, of the middle of the object.
     existence: [n] probability that there is such an object.
-    categories: [n, 10] probability of each of ``mpnp_ros.questions.vocabulary.CATEGORIES``, each row sums to 1.
+    categories: [n, 10] probability of each of ``mpnp_ros.questions.vocabulary.CATEGORIES``; rows sum to 1.
     moving: [n] probability that it moves; NaN: not known.
     rider: [n] probability that somebody rides it, for cycles; NaN: not known.
     velocity: [n, 2] metres per second over ground, along the axes of ``frame_id``; NaN: not known.
@@ -63,8 +63,9 @@ class Detections:
 
     def __post_init__(self) -> None:
         n = len(self.position)
-        fill = {'moving': _unknown(n), 'rider': _unknown(n), 'velocity': _unknown(n, 2), 'size': _unknown(n, 3),
-                'yaw': _unknown(n), 'range_deviation': _unknown(n), 'boxes': _unknown(n, 4),
+        fill = {'moving': _unknown(n), 'rider': _unknown(n), 'velocity': _unknown(n, 2),
+                'size': _unknown(n, 3), 'yaw': _unknown(n), 'range_deviation': _unknown(n),
+                'boxes': _unknown(n, 4),
                 'source_index': np.full(n, NO_SOURCE, np.uint16), 'track': np.full(n, -1)}
         for name, unknown in fill.items():
             if n and not len(getattr(self, name)):
@@ -129,8 +130,6 @@ def detection_tokens(detections: Detections, modality: str, encoder: str,
     if not len(seen):
         values, azimuth = np.zeros((1, CHANNEL_COUNT), np.float32), np.full(1, math.nan)
         distance, index = np.full(1, math.nan), np.full(1, NO_SOURCE, np.uint16)
-    from mpnp_ros.detection.classes import known_channels
-
     return ModalityTokens(
         modality, encoder, values, azimuth.astype(np.float32), sources=detections.sources, source_index=index,
         source_stamps_ns=(detections.stamp_ns,) * len(detections.sources), stamp_ns=detections.stamp_ns,
