@@ -11,7 +11,8 @@ from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
 def camera_frame(frame: KeyFrame) -> CameraFrame:
     """Return the images of a key frame as JPEG bytes with their calibration."""
     return CameraFrame(tuple(
-        CameraView(name.lower(), read_image(item), item.intrinsics, item.extrinsics.rotation, item.stamp_ns)
+        CameraView(name.lower(), read_image(item), item.intrinsics, item.extrinsics.rotation, item.stamp_ns,
+                   position=item.extrinsics.translation)
         for name, item in frame.cameras.items()))
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 def build_encoder(config: CameraConfig) -> Encoder:
     """Load the weights and return the encoder; with a head if the tokens are objects."""
+    if config.tokens == 'detections':
+        from mpnp_ros.modalities.camera.detection_encoder import CameraDetectionEncoder
+        return CameraDetectionEncoder(config)
     from mpnp_ros.modalities.camera.encoder import CameraEncoder, CameraObjectEncoder
     return CameraObjectEncoder(config) if config.tokens == 'objects' else CameraEncoder(config)
 
