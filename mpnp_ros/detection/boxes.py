@@ -1,4 +1,4 @@
-"""Boxes of a detector as boxes of categories: scores to probabilities, classes to categories, duplicates out."""
+"""Boxes of a detector as objects: scores become probabilities, classes categories, duplicates go."""
 from __future__ import annotations
 
 import hashlib
@@ -21,8 +21,8 @@ KNOWN_FROM = 0.1
 """A category that no class means with at least this probability cannot be told."""
 SECOND = 0.25
 """A class counts beside the best one of a box if it is at least this share of it."""
-KINDS = ({'car', 'truck', 'bus', 'trailer', 'construction vehicle'}, {'bicycle', 'motorcycle'}, {'pedestrian'},
-         {'traffic cone'}, {'barrier'})
+KINDS = ({'car', 'truck', 'bus', 'trailer', 'construction vehicle'}, {'bicycle', 'motorcycle'},
+         {'pedestrian'}, {'traffic cone'}, {'barrier'})
 """Categories that a detector may confuse; two boxes of the same kind may be one object."""
 KIND = np.array([next(place for place, names in enumerate(KINDS) if name in names) for name in CATEGORIES])
 

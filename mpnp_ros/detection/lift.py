@@ -207,7 +207,8 @@ def _by_sight(camera: Camera, source: int, box: np.ndarray, existence: float, ca
 def _inside(box: np.ndarray, pixels: np.ndarray, ahead: np.ndarray) -> np.ndarray:
     """Points in the middle of a box, indices: at its sides there is often something else."""
     margin = (box[2:] - box[:2]) * [.1, .05]
-    return np.flatnonzero((ahead > .5) & (pixels > box[:2] + margin).all(1) & (pixels < box[2:] - margin).all(1))
+    inside = (pixels > box[:2] + margin).all(1) & (pixels < box[2:] - margin).all(1)
+    return np.flatnonzero(inside & (ahead > .5))
 
 
 def _measured(sight: Sight, points: np.ndarray) -> Sight:
@@ -252,7 +253,8 @@ def grouped(sights: Sequence[Sight]) -> list[list[Sight]]:
         if len(set(sources)) == len(sources):
             for place in merged:
                 group[place] = group[merged[0]]
-    return [[sights[place] for place, each in enumerate(group) if each == name] for name in dict.fromkeys(group)]
+    return [[sights[place] for place, each in enumerate(group) if each == name]
+            for name in dict.fromkeys(group)]
 
 
 def _misfit(one: Sight, other: Sight) -> float:
@@ -270,7 +272,7 @@ def _misfit(one: Sight, other: Sight) -> float:
         allowed += offset * sight.deviation / max(2., sight.distance) ** 2
     turn = abs(_turn(*azimuths)) / allowed
     distances = [max(1., float(np.hypot(*sight.position))) for sight in (one, other)]
-    spread = math.hypot(*(sight.deviation / each for sight, each in zip((one, other), distances, strict=True)))
+    spread = math.hypot(one.deviation / distances[0], other.deviation / distances[1])
     far = abs(math.log(distances[0] / distances[1])) / max(FITTING, 2 * spread)
     return max(turn, far) if turn < 1 and far < 1 else math.inf
 

@@ -1,4 +1,4 @@
-"""Object detectors of transformers: DETR, RT-DETR, D-FINE, YOLOS and others, by folder or by id on the hub."""
+"""Object detectors of transformers: DETR, RT-DETR, D-FINE, YOLOS and others, by folder or id on the hub."""
 from __future__ import annotations
 
 from pathlib import Path

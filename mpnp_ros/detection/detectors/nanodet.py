@@ -30,8 +30,8 @@ class NanoDet:
         try:
             import ncnn
         except ImportError:
-            raise ConfigurationError(f'the detector {folder} is run by ncnn, which is not installed: {INSTALL}'
-                                     ) from None
+            raise ConfigurationError(f'the detector {folder} is run by ncnn, which is not installed: '
+                                     f'{INSTALL}') from None
         files = sorted(folder.glob('*.param'))
         if len(files) != 1 or not files[0].with_suffix('.bin').is_file():
             raise WeightsError(f'{folder} must hold one .param file and the .bin file of the same name')
@@ -62,8 +62,9 @@ class NanoDet:
         rows = rows.T if rows.shape[0] == len(self.classes) + SIDES else rows
         if rows.shape != (len(cells), len(self.classes) + SIDES):
             raise WeightsError(f'the network gives {list(rows.shape)} numbers; a NanoDet-Plus of '
-                               f'{len(self.classes)} classes gives {[len(cells), len(self.classes) + SIDES]}; '
-                               'name its classes in classes.txt beside it')
+                               f'{len(self.classes)} classes gives '
+                               f'{[len(cells), len(self.classes) + SIDES]}; name its classes in classes.txt '
+                               'beside it')
         scores = rows[:, :len(self.classes)]
         keep = scores.max(1) >= LEAST_SCORE
         boxes = boxes_of(rows[keep, len(self.classes):], cells[keep])

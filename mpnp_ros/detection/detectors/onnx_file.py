@@ -29,7 +29,7 @@ class OnnxFormat(Options):
     mean: tuple[float, ...] = option((0., 0., 0.), 'what is subtracted then, for each channel')
     std: tuple[float, ...] = option((1., 1., 1.), 'what is divided by then, for each channel', low=1e-6)
     boxes: str = option('', 'name of the output with the boxes; empty: the first')
-    scores: str = option('', 'name of the output with the scores; empty: they follow the four numbers of a box')
+    scores: str = option('', 'name of the output with the scores; empty: they follow the numbers of a box')
     objectness: bool = option(False, 'one number before the scores multiplies them, as in YOLOv5')
     box: str = option('cxcywh', 'the four numbers: corners, corner and size, or middle and size',
                       choices=('xyxy', 'xywh', 'cxcywh'))
@@ -98,7 +98,8 @@ class OnnxDetector:
         return np.ascontiguousarray(values.transpose(2, 0, 1)[None], np.float32), np.tile(scale, 2)
 
 
-def split_output(given: dict[str, np.ndarray], form: OnnxFormat, classes: int) -> tuple[np.ndarray, np.ndarray]:
+def split_output(given: dict[str, np.ndarray], form: OnnxFormat,
+                 classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Return boxes [n, 4], corners in pixels of the input, and scores [n, classes] from outputs by name.
 
     Raises WeightsError where they do not have the shapes that the format says.
@@ -128,8 +129,8 @@ def _rows(output: np.ndarray, width: int) -> np.ndarray:
     if flat.shape[-1] != width and flat.shape[0] == width:
         flat = flat.T
     if flat.shape[-1] != width:
-        raise WeightsError(f'an output has the shape {list(output.shape)}; expected {width} numbers a box, as '
-                           'the YAML file says')
+        raise WeightsError(f'an output has the shape {list(output.shape)}; expected {width} numbers a box, '
+                           'as the YAML file says')
     return flat.astype(np.float32)
 
 

@@ -19,6 +19,8 @@ Node = Mapping[str, Any]
 Operation = Callable[..., Tensor]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     'Relu': functional.relu, 'Relu6': functional.relu6, 'Sigmoid': torch.sigmoid}
+IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
+    'Relu': torch.relu_, 'Relu6': lambda value: value.clamp_(0, 6), 'Sigmoid': torch.sigmoid_}
 CONVOLUTIONS = {'Conv2D': False, '_FusedConv2D': False, 'DepthwiseConv2dNative': True,
                 'FusedDepthwiseConv2dNative': True}
 """Operation -> whether it is depthwise."""
@@ -165,7 +167,7 @@ def _convolution(node: Node, constants: Mapping[int, np.ndarray], device: torch.
     fused = [base64.b64decode(name).decode() for name in
              attributes.get('fused_ops', {}).get('list', {}).get('s', ())]
     bias = torch.from_numpy(constants[2]).to(device) if 'BiasAdd' in fused else None
-    activations = [ACTIVATIONS[name] for name in fused if name != 'BiasAdd']
+    activations = [IN_PLACE[name] for name in fused if name != 'BiasAdd']
     same = base64.b64decode(attributes['padding']['s']) == b'SAME'
 
     def convolve(value: Tensor) -> Tensor:
@@ -180,7 +182,7 @@ def _convolution(node: Node, constants: Mapping[int, np.ndarray], device: torch.
                 value = functional.pad(value, (left, right, top, bottom))
         made = functional.conv2d(value, kernel, bias, strides, padding, dilations, groups)
         for activation in activations:
-            made = activation(made)
+            activation(made)
         return made
     return convolve
 
@@ -195,6 +197,10 @@ def _resized(value: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear as in TensorFlow 1: place times scale, without half pixels."""
     for axis, wanted in zip((2, 3), size, strict=True):
         have = value.shape[axis]
+        if wanted == 2 * have:  # the usual case, without gathering
+            after = torch.cat([value.narrow(axis, 1, have - 1), value.narrow(axis, have - 1, 1)], axis)
+            value = torch.stack([value, torch.lerp(value, after, .5)], axis + 1).flatten(axis, axis + 1)
+            continue
         place = torch.arange(wanted, device=value.device) * (have / wanted)
         low = place.floor().long()
         share = (place - low).view([-1 if each == axis else 1 for each in range(4)])

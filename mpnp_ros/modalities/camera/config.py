@@ -32,8 +32,9 @@ class CameraConfig(EncoderConfig):
     tokens: str = option(
         'objects', 'columns: mean and maximum of vertical bands; columns+cls: one more token a view, CLS and '
                    'mean of the whole image; cls: the CLS token after each block; objects: the numbers of '
-                   'objects by direction that the head finds, which then sets all options above but backbone; '
-                   'detections: one token an object that the detector finds, of all options above none is used',
+                   'objects by direction that the head finds, which then sets all options above but '
+                   'backbone; detections: one token an object that the detector finds; of the options above '
+                   'it uses none',
         choices=('columns', 'columns+cls', 'cls', 'objects', 'detections'))
     head: str = option(
         'camera-driving-world', 'used with objects: a head that comes with the package, or the folder that '
@@ -44,19 +45,19 @@ class CameraConfig(EncoderConfig):
                      'ncnn; an ONNX file with a YAML file of the same name; the folder of an object detector '
                      'of transformers, or its id on the hub', shapes_tokens=False)
     class_map: str = option(
-        'coco', 'used with detections: what the classes of the detector mean; coco, open_images, nuscenes or a '
-                'YAML file', shapes_tokens=False)
+        'coco', 'used with detections: what the classes of the detector mean; coco, open_images, nuscenes '
+                'or a YAML file', shapes_tokens=False)
     windows: int = option(
         0, 'used with detections: square windows of an image that are looked at beside the whole; each takes '
            'as long again', low=0, high=16, added=True)
     min_score: float = option(
         0.25, 'used with detections: boxes of a lower score are left out', low=0.05, high=1, added=True)
     calibration: tuple[float, ...] = option(
-        (), 'used with detections: probabilities of scores that divide 0..1 evenly, from the first of score 0 '
-            'to the last of score 1; empty: a table for small detectors', low=0, high=1, added=True)
+        (), 'used with detections: probabilities of scores that divide 0..1 evenly, from the first of '
+            'score 0 to the last of score 1; empty: a table for small detectors', low=0, high=1, added=True)
     camera_height: float = option(
-        1.5, 'used with detections: height above the ground of a camera whose position is not known', unit='m',
-        low=0.05, high=20, added=True)
+        1.5, 'used with detections: height above the ground of a camera whose position is not known',
+        unit='m', low=0.05, high=20, added=True)
     max_distance: float = option(
         30.0, 'used with detections: objects beyond do not count', unit='m', low=1, high=1000, added=True)
     max_pixels: int = option(

@@ -13,7 +13,7 @@ from mpnp_ros.detection.detectors.choice import create_detector
 from mpnp_ros.detection.detectors.windows import look
 from mpnp_ros.detection.lift import Camera, lift
 from mpnp_ros.errors import ImageError
-from mpnp_ros.modalities.camera.calibration import pixel_rays, project_points
+from mpnp_ros.modalities.camera.calibration import image_size, pixel_rays, project_points
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.frames import CameraFrame, CameraView
 from mpnp_ros.modalities.camera.images import decode
@@ -82,6 +82,13 @@ class CameraDetectionEncoder:
         grown = np.tile(np.divide(picture.size, pixels.shape[1::-1]), 2)
         return (self.reader.read(Boxes(found.boxes * grown, found.scores)),
                 calibrated(view, picture.size, self.config))
+
+    def camera(self, view: CameraView) -> Camera:
+        """Return the calibration of one view; raises ImageError for an image that cannot be read."""
+        size = image_size(view.image)
+        if size is None:
+            raise ImageError(f'view {view.name!r}: it is not a readable image')
+        return calibrated(view, size, self.config)
 
 
 def calibrated(view: CameraView, size: tuple[int, int], config: CameraConfig) -> Camera:
