@@ -32,8 +32,8 @@ SLOPE = 0.012
 """Deviation of the rise of a line of sight: the road is not flat and the robot nods."""
 EDGE = 0.05
 """Deviation of the logarithm of a box's height."""
-BORDER = 4.
-"""Pixels from the border of an image within which it cuts a box."""
+BORDER = 0.01
+"""Share of an image at its border that a box must reach to be cut by it."""
 CUT_BELOW = 6.
 """Metres: farthest place of what reaches the lower border."""
 LAYER = 1.2
@@ -42,6 +42,8 @@ RIDER_SEEN, RIDER_UNSEEN = 0.9, 0.15
 """Probability of a rider where a person is seen on a cycle, and where none is."""
 BESIDE = math.radians(2.5)
 """Angle between the places where two cameras see the same object, at most, for a thin one."""
+SIDEWAYS = 0.03
+"""Share of the width of an image beside it where what is half in it may still have its middle."""
 FITTING = 0.35
 """Logarithm of the ratio of two distances of the same object, at most."""
 
@@ -186,7 +188,7 @@ def _by_sight(camera: Camera, source: int, box: np.ndarray, existence: float, ca
     height_deviation = math.hypot(spread, EDGE)
     by_ground = camera.position[2] / -rise[1] if rise[1] < -1e-3 and camera.position[2] > 0 else math.inf
     ground_deviation = math.hypot(EDGE, SLOPE * by_ground / max(.1, camera.position[2]))
-    cut_above, cut_below = top < BORDER, bottom > height - BORDER
+    cut_above, cut_below = top < BORDER * height, bottom > (1 - BORDER) * height
     if cut_below:
         distance, deviation = (min(by_height, CUT_BELOW), .3) if not cut_above else (CUT_BELOW * 2 / 3, .4)
     elif not math.isfinite(by_ground):
@@ -201,7 +203,7 @@ def _by_sight(camera: Camera, source: int, box: np.ndarray, existence: float, ca
     azimuth = np.arctan2(rays[3:, 1], rays[3:, 0])
     return Sight(camera, source, box, existence, categories, rider, distance, deviation * distance,
                  rays[2, :2] / across[2], (float(azimuth[0]), float(azimuth[1])),
-                 left < BORDER or right > width - BORDER)
+                 bool(left < BORDER * width or right > (1 - BORDER) * width))
 
 
 def _inside(box: np.ndarray, pixels: np.ndarray, ahead: np.ndarray) -> np.ndarray:
@@ -263,14 +265,16 @@ def _misfit(one: Sight, other: Sight) -> float:
         return math.inf
     if not (_may_see(one, other.camera) and _may_see(other, one.camera)):
         return math.inf
-    azimuths = [math.atan2(*sight.position[::-1]) for sight in (one, other)]
+    apart = abs(_turn(*(math.atan2(*sight.position[::-1]) for sight in (one, other))))
     halves = [abs(_turn(*sight.edges)) / 2 for sight in (one, other)]
-    # The middle of a part of an object is beside the middle of the whole.
-    allowed = BESIDE + (sum(halves) if one.cut or other.cut else .3 * min(halves))
-    for sight in (one, other):
-        offset = float(np.hypot(*sight.camera.position[:2]))
-        allowed += offset * sight.deviation / max(2., sight.distance) ** 2
-    turn = abs(_turn(*azimuths)) / allowed
+    parallax = sum(float(np.hypot(*sight.camera.position[:2])) * sight.deviation / max(2., sight.distance) ** 2
+                   for sight in (one, other))
+    if one.cut and other.cut:  # two parts of it touch or overlap
+        turn = max(apart - sum(halves), 0) / (BESIDE + parallax) + .1 * apart / sum(halves)
+    elif one.cut or other.cut:  # the middle of a part of it lies within the whole
+        turn = apart / (halves[int(one.cut)] + BESIDE + parallax)
+    else:
+        turn = apart / (.3 * min(halves) + BESIDE + parallax)
     distances = [max(1., float(np.hypot(*sight.position))) for sight in (one, other)]
     spread = math.hypot(one.deviation / distances[0], other.deviation / distances[1])
     far = abs(math.log(distances[0] / distances[1])) / max(FITTING, 2 * spread)
@@ -278,11 +282,12 @@ def _misfit(one: Sight, other: Sight) -> float:
 
 
 def _may_see(sight: Sight, camera: Camera) -> bool:
-    """Whether an object seen by one camera lies in the image of another, or reaches into it."""
-    place = np.array([[*sight.position, HEIGHT[sight.category][0] / 2]])
-    (pixel,), (ahead,) = camera.project(place)
-    margin = (.25 if sight.cut else .05) * camera.size[0]
-    return bool(ahead > 0 and -margin < pixel[0] < camera.size[0] + margin)
+    """Whether some of an object that one camera sees lies in the image of another."""
+    ways = np.array([sight.heading, *([math.cos(edge), math.sin(edge)] for edge in sight.edges)])
+    places = sight.camera.position[:2] + sight.distance * ways
+    pixels, ahead = camera.project(np.column_stack([places, np.full(3, HEIGHT[sight.category][0] / 2)]))
+    margin = SIDEWAYS * camera.size[0]
+    return bool(((ahead > 0) & (pixels[:, 0] > -margin) & (pixels[:, 0] < camera.size[0] + margin)).any())
 
 
 def joined(group: Sequence[Sight]) -> Sight:
