@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from mpnp_ros.detection.detectors.base import Detector
 
 CENTERNET = 'centernet'
@@ -13,10 +15,10 @@ def create_detector(source: str = CENTERNET, device: str = 'auto', threads: int 
 
     source: ``centernet``, the installed one; a folder with ncnn files of a NanoDet-Plus; an ONNX file with a
     YAML file beside it; the folder of a detector of transformers, or its id on the hub.  device: for
-    networks that torch runs.  threads: of the others; 0: as they choose.
+    networks that torch runs.  threads: of the others on a CPU; 0: as many as torch has.
     Raises ConfigurationError or WeightsError with the remedy.
     """
-    path = Path(source).expanduser()
+    path, threads = Path(source).expanduser(), threads or torch.get_num_threads()
     if source == CENTERNET:
         from mpnp_ros.detection.detectors.centernet import CenterNet
         return CenterNet(device)
