@@ -213,11 +213,15 @@ frame of six images, with one thread.  Nothing was trained or tuned on these fra
 The key frames of one street are near copies of each other, and each is asked about in six headings: read
 differences, not levels.  Intervals are over key frames and too narrow for that reason.
 
-Questions are those of the generator: objects within 30 m with 5 points or more.  Turned away: the same tokens
-turned by 120 degrees.  Blind: links without anything seen.  Camera: distances from the ground and the height of boxes.  LiDAR in boxes: distances
-from LiDAR points in boxes; boxes with fewer than 5 points are left out.  Nothing measures motion here: how
-often objects move is a guess that was made beforehand.  So is the table that makes probabilities of scores;
-when it was written, the share of true boxes above two scores was known from an earlier look at pandaset_002.
+Questions are those of the generator: objects within 30 m with 5 points or more. Turned away: the same
+tokens turned by 120 degrees. Blind: links without anything seen. Camera: distances from the ground and the
+height of boxes. LiDAR in boxes: distances from LiDAR points in boxes; boxes with fewer than 5 points are
+left out. Nothing measures motion here: how often objects move is a guess that was made beforehand. So is
+the table that makes probabilities of scores.
+
+What was known of pandaset_002 before: the share of true boxes above two scores when that table was written;
+and one key frame, in which parts of one car in neighbouring images were seen to count twice. Before that
+was mended, rule and links had 51.4 and 53.6 % there with CenterNet and distances by camera.
 """
 
 

@@ -140,6 +140,17 @@ def test_a_car_that_both_borders_cut_is_one_between():
     assert len(found) == 1 and np.degrees(found.azimuth) == pytest.approx([34], abs=4)
 
 
+def test_a_part_of_a_car_is_the_car_that_another_camera_sees_whole():
+    eyes = [camera(0, name='front'), camera(62, name='left')]
+    whole = standing(eyes[1], ('car', *at(39, 10), 3.4, 1.65))
+    part = standing(eyes[0], ('car', *at(39, 10), 3.4, 1.65))
+    assert part.boxes[0, 0] == 0 < whole.boxes[0, 0] and whole.boxes[0, 2] < SIZE[0]
+    found = lift([part, whole], eyes)
+    assert len(found) == 1 and found.sources[found.source_index[0]] == 'left'
+    beside = standing(eyes[1], ('car', *at(50, 10), 1.9, 1.65))
+    assert len(lift([part, beside], eyes)) == 2
+
+
 def test_two_boxes_in_one_place_are_one_car():
     eye = camera()
     cars = [('car', x, y, 1.9, 1.65) for x, y in ((15., 0.), (15.3, .4), (15., 2.4))]
