@@ -208,7 +208,8 @@ HEAD = """# Real frames: what cameras detect, and the answers from it
 
 Output of `python -m bench.real_frames --root ROOT ... --page docs/results/real_frames.md`, one run for each
 detector, on 2 cores without a GPU.  Processor time is that of decoding, detecting and placing in the median
-frame of six images, with one thread.  Nothing was trained or tuned on these frames.
+frame of six images, with one thread; other programs ran on the machine, and a quiet one takes less.  Nothing
+was trained or tuned on these frames.
 
 The key frames of one street are near copies of each other, and each is asked about in six headings: read
 differences, not levels.  Intervals are over key frames and too narrow for that reason.
