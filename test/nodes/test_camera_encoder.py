@@ -186,6 +186,37 @@ def test_directions_follow_the_mount_and_the_calibration(ros, tiny_camera):
     pytest.fail(f'azimuths stay {from_message(tokens.messages[-1]).azimuth}')
 
 
+def test_detections_stand_where_the_mount_of_the_camera_says(ros, tiny_detector):
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    mount = turned('eye_optical', -.5, .5, -.5, .5)  # z of the camera along +x: ahead
+    shift = mount.transforms[0].transform.translation
+    shift.x, shift.z = 1.0, 2.0
+    ros.publisher('/tf_static', TFMessage, latched).publish(mount)
+    rig = Rig(ros, ['eye'])
+    info = ros.publisher('/eye/camera_info', CameraInfo)
+    tokens = ros.collect('/tokens/camera', ModalityTokens)
+    ros.start(MODULE, parameters={'encoder.tokens': 'detections', 'encoder.detector': str(tiny_detector),
+                                  'encoder.device': 'cpu', 'cameras': ['eye']})
+    ros.wait_for_subscriber(info)
+    calibration = CameraInfo(width=64, height=48, p=[96., 0., 31.5, 0., 0., 96., 23.5, 0., 0., 0., 1., 0.])
+
+    def shoot():
+        info.publish(calibration)
+        rig.publishers['eye'].publish(from_encoded(jpeg(), 'eye_optical', STAMP))
+
+    for _ in range(20):
+        ros.publish_until(shoot, tokens)
+        read = from_message(tokens.messages[-1])
+        # The box is 24 of 48 rows high and ends 12.5 below the middle: by its height it is 6.6 m away, by the
+        # ground 15.4 m, and its middle is farther.
+        if abs(read.azimuth[0]) < .02 and 1 + 6.6 + 1.2 < read.distance[0] < 1 + 15.4 + 1.2:
+            assert read.values.shape == (1, 24) and 0 < read.values.sum() <= 1
+            assert read.max_distance == 30 and not read.known.all() and read.looked.sum() == 6
+            return
+    pytest.fail(f'azimuths stay {read.azimuth}, distances {read.distance}')
+
+
 def turned(child, *quaternion):
     """Return a transform to base_link with x, y, z, w of a rotation."""
     mount = TransformStamped(child_frame_id=child)

@@ -195,6 +195,27 @@ def ray_slopes(view: CameraView, size: tuple[int, int], rows: int, columns: int,
     return slopes.reshape(rows, columns).clip(-STEEPEST, STEEPEST).astype(np.float32)
 
 
+def pixel_rays(view: CameraView, size: tuple[int, int], pixels: np.ndarray,
+               config: CameraConfig) -> np.ndarray:
+    """Return directions [N, 3] in the base frame of pixels [N, 2] of the full image; errors as above."""
+    homogeneous = np.column_stack([pixels, np.ones(len(pixels))]).T
+    return (view_rotation(view, config) @ _rays(view, homogeneous, view_intrinsics(view, size, config))).T
+
+
+def project_points(view: CameraView, size: tuple[int, int], points: np.ndarray,
+                   config: CameraConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Return pixels [N, 2] of directions [N, 3] in the base frame, and how far ahead each is, [N]."""
+    there = points @ view_rotation(view, config)
+    x, y, z = there.T
+    ahead = np.where(np.abs(z) < 1e-6, 1e-6, z)
+    flat = np.stack([x / ahead, y / ahead], 1)
+    if view.distortion is not None and view.intrinsics is not None:
+        told = z > 0.05 * np.hypot(x, y)
+        flat[told] = distort(view.distortion, there[told])
+    matrix = view_intrinsics(view, size, config)
+    return (np.column_stack([flat, np.ones(len(flat))]) @ matrix.T)[:, :2], z
+
+
 def axis_azimuth(view: CameraView, size: tuple[int, int], config: CameraConfig) -> np.ndarray:
     """Return the azimuth of the optical axis, float32 [1]; errors as :func:`column_azimuths`."""
     intrinsics = view_intrinsics(view, size, config)

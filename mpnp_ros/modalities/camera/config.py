@@ -32,12 +32,34 @@ class CameraConfig(EncoderConfig):
     tokens: str = option(
         'objects', 'columns: mean and maximum of vertical bands; columns+cls: one more token a view, CLS and '
                    'mean of the whole image; cls: the CLS token after each block; objects: the numbers of '
-                   'objects by direction that the head finds, which then sets all options above but backbone',
-        choices=('columns', 'columns+cls', 'cls', 'objects'))
+                   'objects by direction that the head finds, which then sets all options above but '
+                   'backbone; detections: one token an object that the detector finds; of the options above '
+                   'it uses none',
+        choices=('columns', 'columns+cls', 'cls', 'objects', 'detections'))
     head: str = option(
         'camera-driving-world', 'used with objects: a head that comes with the package, or the folder that '
                                 'mpnp pretrain made', shapes_tokens=False)
     columns: int = option(4, 'vertical bands a view', low=1, high=64)
+    detector: str = option(
+        'centernet', 'used with detections: centernet, installed from npm; a folder with a NanoDet-Plus of '
+                     'ncnn; an ONNX file with a YAML file of the same name; the folder of an object detector '
+                     'of transformers, or its id on the hub', shapes_tokens=False)
+    class_map: str = option(
+        'coco', 'used with detections: what the classes of the detector mean; coco, open_images, nuscenes '
+                'or a YAML file', shapes_tokens=False)
+    windows: int = option(
+        0, 'used with detections: square windows of an image that are looked at beside the whole; each takes '
+           'as long again', low=0, high=16, added=True)
+    min_score: float = option(
+        0.25, 'used with detections: boxes of a lower score are left out', low=0.05, high=1, added=True)
+    calibration: tuple[float, ...] = option(
+        (), 'used with detections: probabilities of scores that divide 0..1 evenly, from the first of '
+            'score 0 to the last of score 1; empty: a table for small detectors', low=0, high=1, added=True)
+    camera_height: float = option(
+        1.5, 'used with detections: height above the ground of a camera whose position is not known',
+        unit='m', low=0.05, high=20, added=True)
+    max_distance: float = option(
+        30.0, 'used with detections: objects beyond do not count', unit='m', low=1, high=1000, added=True)
     max_pixels: int = option(
         40_000_000, 'images with more pixels are refused before they are decoded', unit='pixel', low=1,
         shapes_tokens=False)
@@ -57,6 +79,8 @@ class CameraConfig(EncoderConfig):
         """Something must be left between top and bottom, and every view needs a direction."""
         if self.top >= self.bottom:
             yield f'top is {self.top}; it must be above bottom = {self.bottom}, towards 0'
+        if len(self.calibration) == 1 or list(self.calibration) != sorted(self.calibration):
+            yield 'calibration must have at least two probabilities that do not fall'
         if len(self.nominal_views) != len(self.nominal_yaws):
             yield (f'nominal_yaws has {len(self.nominal_yaws)} entries for {len(self.nominal_views)} '
                    'nominal_views; give one each')

@@ -51,6 +51,7 @@ class CameraView:
         (x ahead, y left, z up); None means unknown.
     stamp_ns: sensor time, nanoseconds.
     distortion: of the lens, where the image is not rectified; used with intrinsics only.
+    position: [3] metres, of the camera in the base frame; None means unknown.
     """
 
     name: str
@@ -59,6 +60,7 @@ class CameraView:
     rotation: np.ndarray | None = None
     stamp_ns: int = 0
     distortion: Distortion | None = None
+    position: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

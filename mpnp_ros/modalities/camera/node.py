@@ -173,15 +173,15 @@ class CameraNode(SynchronizedEncoder):
         message = item.message
         convert = to_image_file if isinstance(message, CompressedImage) else to_rgb
         image = convert(message, self.values.encoder.max_pixels)
-        rotation, lens = self._rotation(item), self._calibration(item, image)
-        return CameraView(item.source, image, lens.matrix, rotation, item.stamp_ns, lens.distortion)
+        (rotation, position), lens = self._mount(item), self._calibration(item, image)
+        return CameraView(item.source, image, lens.matrix, rotation, item.stamp_ns, lens.distortion, position)
 
     def frame(self, parts: Sequence[CameraView]) -> CameraFrame:
         """Return the views as one frame."""
         return CameraFrame(tuple(parts), self.values.base_frame)
 
-    def _rotation(self, item: Input) -> np.ndarray | None:
-        """[3, 3] optical frame to base frame; None if the name of the camera gives the direction."""
+    def _mount(self, item: Input) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """[3, 3] optical frame to base frame; None if the name of the camera gives it.  [3]: where it is."""
         camera, frame_id = item.source, item.message.header.frame_id
         named = nominal_yaw(camera, self.encoder.config) is not None
         alone = len(self.joined) == 1
@@ -193,10 +193,10 @@ class CameraNode(SynchronizedEncoder):
         if pose is not None:
             rotation, amiss = optical_rotation(pose[:3, :3], frame_id)
             self.concerns.set(f'{camera} axis', f'{camera}: {amiss}' if amiss else '')
-            return rotation
+            return rotation, pose[:3, 3]
         self.concerns.set(f'{camera} axis', '')
         if named or alone:
-            return None if named else facing(0.)
+            return None if named else facing(0.), None
         raise ImageError(f'{camera}: {mounts.unknown(frame_id, self.values.base_frame)}; or add its '
                          'name to encoder.nominal_views and its direction to encoder.nominal_yaws')
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 def build_encoder(config: CameraConfig) -> Encoder:
     """Load the weights and return the encoder; with a head if the tokens are objects."""
+    if config.tokens == 'detections':
+        from mpnp_ros.modalities.camera.detection_encoder import CameraDetectionEncoder
+        return CameraDetectionEncoder(config)
     from mpnp_ros.modalities.camera.encoder import CameraEncoder, CameraObjectEncoder
     return CameraObjectEncoder(config) if config.tokens == 'objects' else CameraEncoder(config)
 
@@ -28,7 +31,8 @@ def build_encoder(config: CameraConfig) -> Encoder:
 def camera_frame(frame: KeyFrame) -> CameraFrame:
     """Return the images of a key frame as JPEG bytes with their calibration."""
     return CameraFrame(tuple(
-        CameraView(name.lower(), read_image(item), item.intrinsics, item.extrinsics.rotation, item.stamp_ns)
+        CameraView(name.lower(), read_image(item), item.intrinsics, item.extrinsics.rotation, item.stamp_ns,
+                   position=item.extrinsics.translation)
         for name, item in frame.cameras.items()))
 
 

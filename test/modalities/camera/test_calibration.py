@@ -22,6 +22,8 @@ from mpnp_ros.modalities.camera.calibration import (
     image_size,
     nominal_yaw,
     optical_rotation,
+    pixel_rays,
+    project_points,
     ray_slopes,
     undistort,
 )
@@ -216,3 +218,15 @@ def test_beyond_where_a_model_folds_back_the_last_direction_holds():
     rays, told = undistort(fold, np.array([[.65, 0], [.7, 0], [5., 0]]))
     assert told.tolist() == [True, False, False]
     assert np.degrees(np.arctan2(rays[:, 0], rays[:, 2])) == pytest.approx([43.5, 43.9, 43.9], abs=.5)
+
+
+@pytest.mark.parametrize('lens', [None, Distortion(BROWN, (-.2, .05, .001, -.001)),
+                                  Distortion(EQUIDISTANT, (.02, -.003))])
+def test_points_along_the_rays_of_pixels_are_projected_to_them(lens):
+    matrix = np.array([[400., 0, 319.5], [0, 410, 179.5], [0, 0, 1]])
+    view = CameraView('eye', np.zeros((1, 1, 3), np.uint8), matrix, facing(.7), distortion=lens)
+    pixels = np.random.default_rng(0).uniform((0, 0), (640, 360), (50, 2))
+    rays = pixel_rays(view, (640, 360), pixels, CameraConfig())
+    there, ahead = project_points(view, (640, 360), 7 * rays, CameraConfig())
+    assert there == pytest.approx(pixels, abs=1e-3) and (ahead > 0).all()
+    assert (project_points(view, (640, 360), -rays, CameraConfig())[1] < 0).all()

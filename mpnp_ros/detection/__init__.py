@@ -1,0 +1,1 @@
+"""Detected objects, whoever detected them, as expected counts with honest probabilities."""

@@ -1,0 +1,148 @@
+"""Detected objects around the robot, and the tokens that count them.
+
+Whatever detects objects, a network on images, clusters of LiDAR points or a robot's own perception, says here
+where objects are and how sure it is.  Each object becomes one token: its probability of existence, divided
+among categories and statuses.  Links that count read such tokens whatever made them.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from mpnp_ros.detection.classes import CATEGORY_COUNT, CHANNEL_COUNT, known_channels, status_shares
+from mpnp_ros.errors import TokensError
+from mpnp_ros.tokens import NO_SOURCE, SECTOR, SECTORS, ModalityTokens
+
+
+def _unknown(*shape: int) -> np.ndarray:
+    return np.full(shape, math.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Objects that were detected at one moment; n of them.
+
+    position: [n, 2] metres, x ahead and y left of the origin of ``frame_id``, of the middle of the object.
+    existence: [n] probability that there is such an object.
+    categories: [n, 10] probability of each of ``mpnp_ros.questions.vocabulary.CATEGORIES``; rows sum to 1.
+    moving: [n] probability that it moves; NaN: not known.
+    rider: [n] probability that somebody rides it, for cycles; NaN: not known.
+    velocity: [n, 2] metres per second over ground, along the axes of ``frame_id``; NaN: not known.
+    size: [n, 3] metres, length, width and height; NaN: not known.
+    yaw: [n] radians; NaN: not known.
+    range_deviation: [n] metres, standard deviation of the distance; NaN: not known.
+    boxes: [n, 4] pixels, left, top, right and bottom in the image of its source; NaN: none.
+    sources: names of views or sensors.  source_index: [n] uint16, the source of each; NO_SOURCE: none.
+    track: [n] int64, the same for one object over time; -1: not tracked.
+    known: [10] bool, which categories the detector can tell at all.
+    looked: [SECTORS] bool, in which sectors some source looks.
+    max_distance: metres up to which objects are detected; inf: no limit.
+    stamp_ns: sensor time, nanoseconds.
+    """
+
+    position: np.ndarray
+    existence: np.ndarray
+    categories: np.ndarray
+    moving: np.ndarray = field(default_factory=lambda: _unknown(0))
+    rider: np.ndarray = field(default_factory=lambda: _unknown(0))
+    velocity: np.ndarray = field(default_factory=lambda: _unknown(0, 2))
+    size: np.ndarray = field(default_factory=lambda: _unknown(0, 3))
+    yaw: np.ndarray = field(default_factory=lambda: _unknown(0))
+    range_deviation: np.ndarray = field(default_factory=lambda: _unknown(0))
+    boxes: np.ndarray = field(default_factory=lambda: _unknown(0, 4))
+    sources: tuple[str, ...] = ()
+    source_index: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint16))
+    track: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    known: np.ndarray = field(default_factory=lambda: np.ones(CATEGORY_COUNT, bool))
+    looked: np.ndarray = field(default_factory=lambda: np.ones(SECTORS, bool))
+    max_distance: float = math.inf
+    stamp_ns: int = 0
+    frame_id: str = 'base_link'
+
+    def __post_init__(self) -> None:
+        n = len(self.position)
+        fill = {'moving': _unknown(n), 'rider': _unknown(n), 'velocity': _unknown(n, 2),
+                'size': _unknown(n, 3), 'yaw': _unknown(n), 'range_deviation': _unknown(n),
+                'boxes': _unknown(n, 4),
+                'source_index': np.full(n, NO_SOURCE, np.uint16), 'track': np.full(n, -1)}
+        for name, unknown in fill.items():
+            if n and not len(getattr(self, name)):
+                object.__setattr__(self, name, unknown)
+        shapes = {'position': (n, 2), 'existence': (n,), 'categories': (n, CATEGORY_COUNT),
+                  **{name: unknown.shape for name, unknown in fill.items()},
+                  'known': (CATEGORY_COUNT,), 'looked': (SECTORS,)}
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise TokensError(f'{n} detections: {name} has shape {list(getattr(self, name).shape)}; '
+                                  f'expected {list(shape)}')
+        if not np.isfinite(self.position).all():
+            raise TokensError('detections: a position is NaN or infinite; leave out what has no position')
+        for name in ('existence', 'categories', 'moving', 'rider'):
+            values = getattr(self, name)
+            if ((values < 0) | (values > 1)).any():
+                raise TokensError(f'detections: {name} must lie in 0..1; calibrate scores to probabilities')
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    @property
+    def distance(self) -> np.ndarray:
+        """Return the distance of each object, [n] metres."""
+        return np.hypot(*self.position.T)
+
+    @property
+    def azimuth(self) -> np.ndarray:
+        """Return the direction of each object, [n] radians, 0 ahead and pi/2 left."""
+        return np.arctan2(self.position[:, 1], self.position[:, 0])
+
+    def select(self, keep: np.ndarray) -> Detections:
+        """Return those that a mask [n] or indices choose, in their order."""
+        each = ('position', 'existence', 'categories', 'moving', 'rider', 'velocity', 'size', 'yaw',
+                'range_deviation', 'boxes', 'source_index', 'track')
+        return replace(self, **{name: getattr(self, name)[keep] for name in each})
+
+    def counts(self) -> np.ndarray:
+        """Return the expected number of each channel by object, float32 [n, 24]; see :data:`CHANNELS`."""
+        shares = status_shares(self.moving, self.rider)
+        values = np.zeros((len(self), CHANNEL_COUNT), np.float32)
+        for category, (channels, share) in enumerate(shares):
+            values[:, channels] = (self.existence * self.categories[:, category])[:, None] * share
+        return values
+
+
+def detection_tokens(detections: Detections, modality: str, encoder: str,
+                     reach: float = math.inf) -> ModalityTokens:
+    """Return one token for each object; a frame without objects is one token of zeros without a direction.
+
+    modality, encoder: as in ModalityTokens.  reach: metres; an object beyond counts as far as its range may
+    be too long, by its deviation.
+    """
+    inside = np.ones(len(detections))
+    if math.isfinite(reach) and len(detections):
+        deviation = np.nan_to_num(detections.range_deviation).clip(0.01)
+        inside = np.array([0.5 * math.erfc((far - reach) / (math.sqrt(2) * spread)) for far, spread in
+                           zip(detections.distance, deviation, strict=True)])
+    seen = detections.select(inside > 0.01)
+    values = seen.counts() * inside[inside > 0.01, None].astype(np.float32)
+    azimuth, distance, index = seen.azimuth, seen.distance, seen.source_index
+    if not len(seen):
+        values, azimuth = np.zeros((1, CHANNEL_COUNT), np.float32), np.full(1, math.nan)
+        distance, index = np.full(1, math.nan), np.full(1, NO_SOURCE, np.uint16)
+    return ModalityTokens(
+        modality, encoder, values, azimuth.astype(np.float32), sources=detections.sources, source_index=index,
+        source_stamps_ns=(detections.stamp_ns,) * len(detections.sources), stamp_ns=detections.stamp_ns,
+        frame_id=detections.frame_id, distance=distance.astype(np.float32),
+        known=known_channels(detections.known), looked=detections.looked,
+        max_distance=min(reach, detections.max_distance))
+
+
+def sectors_between(start: float, end: float) -> np.ndarray:
+    """Return the sectors that lie wholly between two directions, counter-clockwise, bool [SECTORS].
+
+    start, end: radians.
+    """
+    width = math.degrees(end - start) % 360
+    begins = (np.arange(SECTORS) * SECTOR - 180 - math.degrees(start)) % 360
+    return begins + SECTOR <= width + 1e-6

@@ -1,0 +1,79 @@
+"""What every detector is: an image in, boxes with scores of its classes out."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+LEAST_SCORE = 0.05
+"""Boxes whose best score is below are not returned."""
+MOST_BOXES = 300
+"""Boxes that are returned of one image at most, the best."""
+
+COCO = (
+    'person', 'bicycle', 'car', 'motorcycle', 'airplane', 'bus', 'train', 'truck', 'boat', 'traffic light',
+    'fire hydrant', 'stop sign', 'parking meter', 'bench', 'bird', 'cat', 'dog', 'horse', 'sheep', 'cow',
+    'elephant', 'bear', 'zebra', 'giraffe', 'backpack', 'umbrella', 'handbag', 'tie', 'suitcase', 'frisbee',
+    'skis', 'snowboard', 'sports ball', 'kite', 'baseball bat', 'baseball glove', 'skateboard', 'surfboard',
+    'tennis racket', 'bottle', 'wine glass', 'cup', 'fork', 'knife', 'spoon', 'bowl', 'banana', 'apple',
+    'sandwich', 'orange', 'broccoli', 'carrot', 'hot dog', 'pizza', 'donut', 'cake', 'chair', 'couch',
+    'potted plant', 'bed', 'dining table', 'toilet', 'tv', 'laptop', 'mouse', 'remote', 'keyboard',
+    'cell phone', 'microwave', 'oven', 'toaster', 'sink', 'refrigerator', 'book', 'clock', 'vase', 'scissors',
+    'teddy bear', 'hair drier', 'toothbrush')
+"""The 80 classes of COCO (arXiv:1405.0312) in the order of their numbers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """Boxes in an image, not yet free of duplicates; n of them.
+
+    boxes: float32 [n, 4] pixels, left, top, right and bottom.  scores: float32 [n, classes], 0..1 each; they
+    need not sum to 1.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def select(self, keep: np.ndarray) -> Boxes:
+        """Return those that a mask [n] or indices choose."""
+        return Boxes(self.boxes[keep], self.scores[keep])
+
+
+class Detector(Protocol):
+    """A frozen network that finds objects in one image.
+
+    classes: names of its classes, in the order of scores.
+    sha256: of its weights and of what else decides its output.
+    size: (width, height), pixels, that it shrinks images to; smaller ones lose detail.
+    """
+
+    classes: tuple[str, ...]
+    sha256: str
+    size: tuple[int, int]
+
+    def detect(self, image: np.ndarray) -> Boxes:
+        """Return the boxes in an image, uint8 RGB [H, W, 3], in its pixels."""
+        ...
+
+
+def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return an image, uint8 [H, W, 3], at a size (width, height) without keeping its aspect."""
+    if (image.shape[1], image.shape[0]) == size:
+        return image
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+
+
+def best(boxes: np.ndarray, scores: np.ndarray, image: np.ndarray) -> Boxes:
+    """Return the best boxes [n, 4] of an image, cut at its borders; empty ones and those of low score go."""
+    height, width = image.shape[:2]
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4).clip(0, [width, height, width, height])
+    top = scores.max(1, initial=0)
+    order = np.argsort(-top, kind='stable')[:MOST_BOXES]
+    with np.errstate(invalid='ignore'):
+        sound = (top[order] >= LEAST_SCORE) & (boxes[order, 2:] > boxes[order, :2]).all(1)
+    return Boxes(boxes[order[sound]], np.asarray(scores, np.float32)[order[sound]])

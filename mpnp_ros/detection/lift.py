@@ -1,0 +1,328 @@
+"""From boxes in the images of calibrated cameras to objects around the robot.
+
+Direction and distance of a box: from LiDAR points in it where they are given, else from where its lower edge
+meets the ground and from how tall it is.  The ground is flat and at height 0 of the base frame.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mpnp_ros.detection.boxes import KIND, CategoryBoxes, area, intersections
+from mpnp_ros.detection.classes import CATEGORY_COUNT
+from mpnp_ros.detection.detections import Detections
+from mpnp_ros.questions.vocabulary import CATEGORIES
+from mpnp_ros.tokens import SECTORS
+
+HEIGHT = {'barrier': (1.0, .2), 'bicycle': (1.3, .2), 'bus': (3.4, .12), 'car': (1.65, .1),
+          'construction vehicle': (3.1, .3), 'motorcycle': (1.45, .2), 'pedestrian': (1.72, .08),
+          'traffic cone': (.9, .3), 'trailer': (3.8, .15), 'truck': (2.9, .25)}
+"""Metres, and the deviation of its logarithm."""
+DEPTH = {'barrier': .25, 'bicycle': .3, 'bus': 2.5, 'car': 1.2, 'construction vehicle': 2., 'motorcycle': .4,
+         'pedestrian': .15, 'traffic cone': .15, 'trailer': 2.5, 'truck': 2.}
+"""Metres from the side that is seen to the middle of the object, typically."""
+RIDDEN = 1.75, .1
+"""Height of a cycle with its rider, as in HEIGHT."""
+VEHICLE, CYCLE, PERSON = 0, 1, 2
+"""Places in KINDS."""
+SLOPE = 0.012
+"""Deviation of the rise of a line of sight: the road is not flat and the robot nods."""
+EDGE = 0.05
+"""Deviation of the logarithm of a box's height."""
+BORDER = 0.01
+"""Share of an image at its border that a box must reach to be cut by it."""
+CUT_BELOW = 6.
+"""Metres: farthest place of what reaches the lower border."""
+LAYER = 1.2
+"""Metres between LiDAR points of one object, at most, one behind another."""
+RIDER_SEEN, RIDER_UNSEEN = 0.9, 0.15
+"""Probability of a rider where a person is seen on a cycle, and where none is."""
+BESIDE = math.radians(2.5)
+"""Angle between the places where two cameras see the same object, at most, for a thin one."""
+SIDEWAYS = 0.03
+"""Share of the width of an image beside it where what is half in it may still have its middle."""
+FITTING = 0.35
+"""Logarithm of the ratio of two distances of the same object, at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A calibrated camera.
+
+    position: [3] metres in the base frame.  size: (width, height) of its image, pixels.
+    rays: pixels [n, 2] -> directions [n, 3] in the base frame.
+    project: points [n, 3] of the base frame -> pixels [n, 2], and metres ahead [n]; behind it is negative.
+    """
+
+    name: str
+    position: np.ndarray
+    size: tuple[int, int]
+    rays: Callable[[np.ndarray], np.ndarray]
+    project: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """An object as one camera sees it.
+
+    distance: horizontal metres from the camera; deviation: of it.  heading: [2] horizontal unit vector.
+    edges: azimuths of its left and right side as seen from the camera, radians.  cut: a border of the image
+    hides a side of it.  measured: LiDAR tells the distance.  points: of LiDAR, in the box.
+    """
+
+    camera: Camera
+    source: int
+    box: np.ndarray
+    existence: float
+    categories: np.ndarray
+    rider: float
+    distance: float
+    deviation: float
+    heading: np.ndarray
+    edges: tuple[float, float]
+    cut: bool
+    measured: bool = False
+    points: int = 0
+
+    @property
+    def position(self) -> np.ndarray:
+        """Return [2] metres in the base frame."""
+        return self.camera.position[:2] + self.distance * self.heading
+
+    @property
+    def kind(self) -> int:
+        """Return the place in KINDS of its likeliest category."""
+        return int(KIND[self.categories.argmax()])
+
+    @property
+    def category(self) -> str:
+        """Return its likeliest category."""
+        return CATEGORIES[int(self.categories.argmax())]
+
+
+def lift(seen: Sequence[CategoryBoxes], cameras: Sequence[Camera], points: np.ndarray | None = None, *,
+         known: np.ndarray | None = None, min_points: int = 0, max_distance: float = math.inf,
+         stamp_ns: int = 0, frame_id: str = 'base_link') -> Detections:
+    """Return the objects that cameras see, each once.
+
+    seen: boxes of each camera.  points: [N, 3] metres, LiDAR points of the base frame that lie above the
+    ground, see :func:`mpnp_ros.detection.ground.above_ground`; None: there is no LiDAR.  known: bool [10],
+    categories that the detector can tell.  min_points: boxes with fewer LiDAR points are left out, where
+    points are given.  max_distance: see Detections.
+    """
+    sights = [sight for source, (boxes, camera) in enumerate(zip(seen, cameras, strict=True))
+              for sight in one_each(sights_of(boxes, camera, source, points))
+              if points is None or sight.points >= min_points]
+    objects = [joined(group) for group in grouped(sights)]
+    n = len(objects)
+    return Detections(
+        position=np.array([one.position for one in objects]).reshape(n, 2),
+        existence=np.array([one.existence for one in objects]),
+        categories=np.array([one.categories for one in objects]).reshape(n, CATEGORY_COUNT),
+        rider=np.array([one.rider for one in objects]),
+        range_deviation=np.array([one.deviation for one in objects]),
+        boxes=np.array([one.box for one in objects]).reshape(n, 4),
+        sources=tuple(camera.name for camera in cameras),
+        source_index=np.array([one.source for one in objects], np.uint16),
+        known=np.ones(CATEGORY_COUNT, bool) if known is None else known, looked=sectors_seen(cameras),
+        max_distance=max_distance, stamp_ns=stamp_ns, frame_id=frame_id)
+
+
+def sights_of(seen: CategoryBoxes, camera: Camera, source: int, points: np.ndarray | None = None,
+              ) -> list[Sight]:
+    """Return what one camera sees; a person on a cycle is part of it."""
+    pairs, kind = riders(seen), seen.kind
+    pixels, ahead = camera.project(points) if points is not None and len(points) else (None, None)
+    made = []
+    for place in range(len(seen)):
+        if place in pairs.values():
+            continue
+        box, rider = seen.boxes[place], math.nan
+        if kind[place] == CYCLE:
+            rider = RIDER_SEEN if place in pairs else RIDER_UNSEEN
+        if place in pairs:
+            other = seen.boxes[pairs[place]]
+            box = np.concatenate([np.minimum(box[:2], other[:2]), np.maximum(box[2:], other[2:])])
+        sight = _by_sight(camera, source, box, float(seen.existence[place]), seen.categories[place], rider)
+        if points is not None:
+            inside = _inside(box, pixels, ahead) if pixels is not None else np.zeros(0, int)
+            sight = _measured(sight, points[inside])
+        made.append(sight)
+    return made
+
+
+def riders(seen: CategoryBoxes) -> dict[int, int]:
+    """Return cycle -> the person on it, by place: one who reaches above it and ends within it."""
+    pairs: dict[int, int] = {}
+    kind = seen.kind
+    people = np.flatnonzero(kind == PERSON)
+    for cycle in np.flatnonzero(kind == CYCLE):
+        left, top, right, bottom = seen.boxes[cycle]
+        tall = bottom - top
+        for person in people:
+            other = seen.boxes[person]
+            within = min(right, other[2]) - max(left, other[0]) > (other[2] - other[0]) / 2
+            upright = other[1] < top + .3 * tall and top < other[3] < bottom + .1 * tall
+            if within and upright and person not in pairs.values():
+                pairs[int(cycle)] = int(person)
+                break
+    return pairs
+
+
+def _by_sight(camera: Camera, source: int, box: np.ndarray, existence: float, categories: np.ndarray,
+              rider: float) -> Sight:
+    """Distance by the ground and by height, each as far as it can be trusted."""
+    left, top, right, bottom = box
+    width, height = camera.size
+    middle = (left + right) / 2
+    rays = camera.rays(np.array([[middle, top], [middle, bottom], [middle, (top + bottom) / 2],
+                                 [left, (top + bottom) / 2], [right, (top + bottom) / 2]]))
+    across = np.hypot(*rays[:, :2].T).clip(1e-9)
+    rise = rays[:, 2] / across
+    category = CATEGORIES[int(categories.argmax())]
+    tall, spread = RIDDEN if rider == RIDER_SEEN else HEIGHT[category]
+    by_height = tall / max(1e-3, rise[0] - rise[1])
+    height_deviation = math.hypot(spread, EDGE)
+    by_ground = camera.position[2] / -rise[1] if rise[1] < -1e-3 and camera.position[2] > 0 else math.inf
+    ground_deviation = math.hypot(EDGE, SLOPE * by_ground / max(.1, camera.position[2]))
+    cut_above, cut_below = top < BORDER * height, bottom > (1 - BORDER) * height
+    if cut_below:
+        distance, deviation = (min(by_height, CUT_BELOW), .3) if not cut_above else (CUT_BELOW * 2 / 3, .4)
+    elif not math.isfinite(by_ground):
+        distance, deviation = by_height, height_deviation
+    elif cut_above:
+        distance, deviation = by_ground, ground_deviation
+    else:
+        trust = np.array([height_deviation, ground_deviation]) ** -2
+        distance = math.exp(float(trust @ np.log([by_height, by_ground]) / trust.sum()))
+        deviation = float(trust.sum() ** -.5)
+    distance += DEPTH[category]
+    azimuth = np.arctan2(rays[3:, 1], rays[3:, 0])
+    return Sight(camera, source, box, existence, categories, rider, distance, deviation * distance,
+                 rays[2, :2] / across[2], (float(azimuth[0]), float(azimuth[1])),
+                 bool(left < BORDER * width or right > (1 - BORDER) * width))
+
+
+def _inside(box: np.ndarray, pixels: np.ndarray, ahead: np.ndarray) -> np.ndarray:
+    """Points in the middle of a box, indices: at its sides there is often something else."""
+    margin = (box[2:] - box[:2]) * [.1, .05]
+    inside = (pixels > box[:2] + margin).all(1) & (pixels < box[2:] - margin).all(1)
+    return np.flatnonzero(inside & (ahead > .5))
+
+
+def _measured(sight: Sight, points: np.ndarray) -> Sight:
+    """Distance by the layer of points in the box that is large and near the distance by sight."""
+    if not len(points):
+        return sight
+    away = np.sort(np.hypot(*(points[:, :2] - sight.camera.position[:2]).T))
+    layers = np.split(away, np.flatnonzero(np.diff(away) > LAYER) + 1)
+    worth = [math.log1p(len(layer)) - 1.5 * abs(math.log(np.median(layer).clip(.1) / sight.distance))
+             for layer in layers]
+    layer = layers[int(np.argmax(worth))]
+    if len(layer) < 2:
+        return replace(sight, points=len(layer))
+    distance = float(np.median(layer)) + .6 * DEPTH[sight.category]
+    return replace(sight, distance=distance, deviation=.3 + .02 * distance, measured=True, points=len(layer))
+
+
+def one_each(sights: Sequence[Sight]) -> list[Sight]:
+    """Return what one camera sees without second boxes of one object: two cars cannot stand in one place."""
+    kept: list[Sight] = []
+    for sight in sights:  # the surest first
+        if not any(sight.kind == other.kind == VEHICLE and _one_place(sight, other) for other in kept):
+            kept.append(sight)
+    return kept
+
+
+def _one_place(one: Sight, other: Sight) -> bool:
+    apart = abs(_turn(_middle(one), _middle(other))) * min(one.distance, other.distance)
+    far = abs(math.log(one.distance / other.distance))
+    common = intersections(one.box, other.box[None])[0] / min(area(one.box), area(other.box))
+    return apart < .9 and far < .12 and common > .3
+
+
+def grouped(sights: Sequence[Sight]) -> list[list[Sight]]:
+    """Return the sights of each object: at most one of every camera, the best fitting pairs first."""
+    pairs = sorted((misfit, one, other) for one in range(len(sights)) for other in range(one)
+                   if (misfit := _misfit(sights[one], sights[other])) < 1)
+    group = list(range(len(sights)))
+    for _, one, other in pairs:
+        merged = [place for place, each in enumerate(group) if each in (group[one], group[other])]
+        sources = [sights[place].source for place in merged]
+        if len(set(sources)) == len(sources):
+            for place in merged:
+                group[place] = group[merged[0]]
+    return [[sights[place] for place, each in enumerate(group) if each == name]
+            for name in dict.fromkeys(group)]
+
+
+def _misfit(one: Sight, other: Sight) -> float:
+    """How badly two cameras' sights go together as one object; from 1 on they do not."""
+    if one.source == other.source or one.kind != other.kind:
+        return math.inf
+    if not (_may_see(one, other.camera) and _may_see(other, one.camera)):
+        return math.inf
+    apart = abs(_turn(*(math.atan2(*sight.position[::-1]) for sight in (one, other))))
+    halves = [abs(_turn(*sight.edges)) / 2 for sight in (one, other)]
+    offsets = (float(np.hypot(*sight.camera.position[:2])) for sight in (one, other))
+    parallax = sum(offset * sight.deviation / max(2., sight.distance) ** 2
+                   for offset, sight in zip(offsets, (one, other), strict=True))
+    if one.cut and other.cut:  # two parts of it touch or overlap
+        turn = max(apart - sum(halves), 0) / (BESIDE + parallax) + .1 * apart / sum(halves)
+    elif one.cut or other.cut:  # the middle of a part of it lies within the whole
+        turn = apart / (halves[int(one.cut)] + BESIDE + parallax)
+    else:
+        turn = apart / (.3 * min(halves) + BESIDE + parallax)
+    distances = [max(1., float(np.hypot(*sight.position))) for sight in (one, other)]
+    spread = math.hypot(one.deviation / distances[0], other.deviation / distances[1])
+    far = abs(math.log(distances[0] / distances[1])) / max(FITTING, 2 * spread)
+    return max(turn, far) if turn < 1 and far < 1 else math.inf
+
+
+def _may_see(sight: Sight, camera: Camera) -> bool:
+    """Whether some of an object that one camera sees lies in the image of another."""
+    ways = np.array([sight.heading, *([math.cos(edge), math.sin(edge)] for edge in sight.edges)])
+    places = sight.camera.position[:2] + sight.distance * ways
+    pixels, ahead = camera.project(np.column_stack([places, np.full(3, HEIGHT[sight.category][0] / 2)]))
+    margin = SIDEWAYS * camera.size[0]
+    return bool(((ahead > 0) & (pixels[:, 0] > -margin) & (pixels[:, 0] < camera.size[0] + margin)).any())
+
+
+def joined(group: Sequence[Sight]) -> Sight:
+    """Return one sight for those of one object: the place of the best, what all say of its category."""
+    best = min(group, key=lambda sight: (not sight.measured, sight.cut, sight.deviation / sight.distance))
+    weights = np.array([sight.existence for sight in group])
+    categories = weights @ np.stack([sight.categories for sight in group]) / weights.sum().clip(1e-9)
+    riders_seen = [sight.rider for sight in group if not math.isnan(sight.rider)]
+    if best.cut and not best.measured and len(group) > 1:  # each shows a part: the whole is between them
+        way = np.mean([sight.position for sight in group], axis=0) - best.camera.position[:2]
+        distance = float(np.hypot(*way).clip(.1))
+        best = replace(best, distance=distance, heading=way / distance)
+    return replace(best, existence=float(weights.max()), categories=categories,
+                   rider=max(riders_seen) if riders_seen else math.nan,
+                   points=max(sight.points for sight in group))
+
+
+def sectors_seen(cameras: Sequence[Camera], finer: int = 10) -> np.ndarray:
+    """Return the sectors most of which some camera sees, bool [SECTORS]."""
+    seen = np.zeros(SECTORS * finer, bool)
+    for camera in cameras:
+        width, height = camera.size
+        columns = np.linspace(0, width - 1, 65)
+        rays = camera.rays(np.stack([columns, np.full(65, (height - 1) / 2)], 1))
+        azimuth = np.unwrap(np.arctan2(rays[:, 1], rays[:, 0]))
+        steps = np.interp(np.linspace(0, 64, 64 * finer + 1), np.arange(65), azimuth)
+        seen[np.floor((steps / (2 * np.pi) + .5) * len(seen)).astype(int) % len(seen)] = True
+    return seen.reshape(SECTORS, finer).mean(1) > .75
+
+
+def _middle(sight: Sight) -> float:
+    return math.atan2(sight.heading[1], sight.heading[0])
+
+
+def _turn(one: float, other: float) -> float:
+    """Angle from one direction to another, in [-pi, pi)."""
+    return (other - one + math.pi) % (2 * math.pi) - math.pi
