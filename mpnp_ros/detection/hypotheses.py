@@ -69,7 +69,7 @@ class ClassReader:
                 mass[place] /= summed
         share = mass.sum(1)
         existence = self._calibration(total.clip(0, 1)) * share
-        categories = np.where(share[:, None] > 0, mass / np.maximum(share, 1e-12)[:, None], 1 / CATEGORY_COUNT)
+        categories = np.where(share[:, None] > 1e-9, mass / share[:, None].clip(1e-9), 1 / CATEGORY_COUNT)
         return NamedObjects(existence.clip(0, 1), categories, tuple(sorted(unknown)))
 
 

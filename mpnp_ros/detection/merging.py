@@ -14,8 +14,8 @@ from mpnp_ros.tokens import NO_SOURCE
 
 SAME = 0.25
 """Agreement of categories from which two objects at one place are the same."""
-EACH = ('position', 'existence', 'categories', 'moving', 'rider', 'velocity', 'size', 'yaw', 'range_deviation',
-        'boxes', 'source_index', 'track')
+EACH = ('position', 'existence', 'categories', 'moving', 'rider', 'velocity', 'size', 'yaw',
+        'range_deviation', 'boxes', 'source_index', 'track')
 
 
 def merged(parts: Sequence[Detections]) -> Detections:
@@ -26,8 +26,9 @@ def merged(parts: Sequence[Detections]) -> Detections:
     the oldest; categories can be told, and sectors are looked at, where some source does.  Raises
     DetectionsError for none, or several frames.
     """
-    if len({part.frame_id for part in parts}) != 1:
-        raise DetectionsError(f'detections of {len({part.frame_id for part in parts})} frames cannot be merged')
+    frames = {part.frame_id for part in parts}
+    if len(frames) != 1:
+        raise DetectionsError(f'detections of {len(frames)} frames cannot be merged')
     whole = parts[0]
     for part in parts[1:]:
         whole = _pair(whole, part)
@@ -42,7 +43,8 @@ def _pair(one: Detections, other: Detections) -> Detections:
                                     getattr(other, name)]) for name in EACH}
     second = len(one) + columns
     better = values['existence'][second] > values['existence'][rows]
-    information = [np.linalg.inv(noise) for noise in (position_noise(one)[rows], position_noise(other)[columns])]
+    information = [np.linalg.inv(noise) for noise in (position_noise(one)[rows],
+                                                      position_noise(other)[columns])]
     cov = np.linalg.inv(information[0] + information[1])
     mean = np.einsum('nij,nj->ni', cov, sum(
         np.einsum('nij,nj->ni', inverse, place) for inverse, place in
@@ -56,7 +58,8 @@ def _pair(one: Detections, other: Detections) -> Detections:
     unit = mean / np.hypot(*mean.T).clip(1e-6)[:, None]
     values['range_deviation'][rows] = np.sqrt(np.einsum('ni,nij,nj->n', unit, cov, unit))
     total = categories.sum(1, keepdims=True)
-    values['categories'][rows] = np.where(total > 0, categories / total.clip(1e-12), values['categories'][rows])
+    values['categories'][rows] = np.where(total > 0, categories / total.clip(1e-12),
+                                          values['categories'][rows])
     kept = np.delete(np.arange(len(one) + len(other)), second)
     return replace(
         one, **{name: array[kept] for name, array in values.items()}, sources=one.sources + other.sources,

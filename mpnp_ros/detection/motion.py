@@ -88,8 +88,9 @@ AGREEMENT = _agreement()
 class _Tracks:
     """T tracks.
 
-    number: [T] int64.  state, cov: [T, 4] and [T, 4, 4] of x, y and velocity if it moves; place, doubt: [T, 2]
-    and [T, 2, 2] if it stands; in the fixed frame.  odds: [T] log, that it moves.  categories: [T, 10].
+    number: [T] int64.  state, cov: [T, 4] and [T, 4, 4] of x, y and velocity if it moves; place, doubt:
+    [T, 2] and [T, 2, 2] if it stands; in the fixed frame.  odds: [T] log, that it moves.
+    categories: [T, 10].
     hits: [T] frames in which it was seen.  misses: [T] frames since then.  unseen: [T] seconds since then.
     """
 
@@ -158,7 +159,7 @@ class MotionTracker:
         self._ego = np.zeros(2)
 
     def follow(self, detections: Detections, ego: Transform | None) -> Detections:
-        """Return the detections with ``moving``, ``velocity``, ``rider`` and ``track`` where these can be told.
+        """Return the detections with ``moving``, ``velocity``, ``rider`` and ``track`` where these are told.
 
         ego: pose of their frame in one that does not move, at their time; None: not known, and only
         velocities that the detector tells are used.  What the detector tells stays.  Frames come in the order
@@ -220,7 +221,7 @@ class MotionTracker:
             return np.arange(count)
         known = _updated(self._tracks, sights, rows)
         kept = (known.unseen <= LOST) | (known.misses < MISSES)
-        place = np.cumsum(kept) - 1
+        place = np.append(np.cumsum(kept) - 1, -1)
         index = np.where(new, kept.sum() + np.cumsum(new) - 1, place[rows])
         self._tracks = known.select(kept).joined(begun)
         return index
@@ -291,7 +292,8 @@ def _updated(tracks: _Tracks, sights: _Sights, rows: np.ndarray) -> _Tracks:
     """Take what was measured into account, first across the line of sight and then along it."""
     columns = np.flatnonzero(rows >= 0)
     rows = rows[columns]
-    state, cov, place, doubt = (array[rows] for array in (tracks.state, tracks.cov, tracks.place, tracks.doubt))
+    state, cov, place, doubt = (array[rows] for array in (tracks.state, tracks.cov, tracks.place,
+                                                          tracks.doubt))
     gain = np.zeros(len(rows))
     deviation = sights.deviation[columns]
     trust = 1 / (1 + (deviation[:, 0] / APART) ** 2)
@@ -304,7 +306,8 @@ def _updated(tracks: _Tracks, sights: _Sights, rows: np.ndarray) -> _Tracks:
         gain += moves - stands
     made = {name: getattr(tracks, name).copy() for name in (
         'state', 'cov', 'place', 'doubt', 'odds', 'categories', 'hits', 'misses', 'unseen')}
-    made['state'][rows], made['cov'][rows], made['place'][rows], made['doubt'][rows] = state, cov, place, doubt
+    made['state'][rows], made['cov'][rows] = state, cov
+    made['place'][rows], made['doubt'][rows] = place, doubt
     made['odds'][rows] = np.clip(tracks.odds[rows] + trust * gain, -SUREST, SUREST)
     made['categories'][rows] += LEARNED * (sights.categories[columns] - tracks.categories[rows])
     made['hits'][rows] += 1

@@ -136,7 +136,7 @@ class AdaptedSubscription:
             qos_overriding_options=QoSOverridingOptions(self._overridden))
 
     def _take(self, token: object, message: Any) -> None:
-        if self._retired is not None:
+        if self._retired is not None and hasattr(message, 'header'):
             stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
             if any(stamp in heard for other, heard in self._heard.items() if other is not token):
                 return

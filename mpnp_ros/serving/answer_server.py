@@ -123,6 +123,10 @@ class AnswerServer:
         """
         return self._in_reader(partial(self._read_and_install, path, sha256))
 
+    def make_links(self, make: Callable[[], LinkVersion]) -> Future[LinkVersion]:
+        """Make a link while answering, and install it between two answers; errors as of load_links."""
+        return self._in_reader(lambda: self.install(make()).result())
+
     def install(self, version: LinkVersion) -> Future[LinkVersion]:
         """Install a link between two answers.  The future raises LinksError if it does not fit."""
         return self._between_answers(partial(self._changed, self.links.install, version))
