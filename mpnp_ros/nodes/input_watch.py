@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LOST = 0.05
 """Share of lost messages above which losses are reported."""
 _SENSORS = re.compile(r'sensor_msgs/msg/(Image|Compressed|Camera|Point|Laser|MultiEcho)|Packet|livox|lidar|'
-                      r'velodyne|ouster|radar|Radar|Image')
+                      r'velodyne|ouster|radar|Radar|Image|vision_msgs|MarkerArray|[Dd]etect')
 AHEAD = 1.0
 """Seconds by which stamps may be ahead of the clock."""
 STANDSTILL = 5.0
