@@ -248,6 +248,17 @@ def test_markers_are_read_where_a_parameter_names_them(ros):
     np.testing.assert_allclose(read.distance, [8, 4])
 
 
+def test_without_the_messages_the_reason_is_told(ros, tmp_path):
+    (tmp_path / 'vision_msgs').mkdir()
+    (tmp_path / 'vision_msgs' / '__init__.py').write_text('raise ImportError("hidden")')
+    ros.publisher('/bare/detections', Detection3DArray)
+    diagnostics = ros.collect('/diagnostics', DiagnosticArray, 10)
+    ros.start(MODULE, namespace='/bare', environment={
+        'PYTHONPATH': os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')])})
+    said = '/bare/detections: vision_msgs/msg/Detection3DArray cannot be read: vision_msgs is not installed'
+    diagnostics.wait(where=lambda message: said in message.status[0].message)
+
+
 @pytest.mark.weights
 @pytest.mark.timeout(400)
 def test_a_robot_with_a_detector_answers_out_of_the_box(ros, tmp_path):
