@@ -164,8 +164,8 @@ def _xyz(vector: Any) -> np.ndarray:
 
 
 def _rotation(pose: Pose) -> np.ndarray:
-    turn = np.array([pose.orientation.w, pose.orientation.x, pose.orientation.y, pose.orientation.z])
-    return rotation_from_quaternion(turn) if np.isfinite(turn).all() and turn.any() else np.eye(3)
+    turn = (pose.orientation.w, pose.orientation.x, pose.orientation.y, pose.orientation.z)
+    return rotation_from_quaternion(turn) if np.isfinite(turn).all() and any(turn) else np.eye(3)
 
 
 def _axis(pose: Pose) -> np.ndarray:

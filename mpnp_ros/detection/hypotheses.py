@@ -57,16 +57,15 @@ class ClassReader:
             if not ((scores >= 0) & (scores <= 1)).all():
                 odd = scores[~((scores >= 0) & (scores <= 1))][0]
                 raise DetectionsError(f'a detection has the score {odd:g}; scores must lie in 0..1')
-            for name, score in hypotheses:
+            summed = scores.sum()
+            shares = scores / summed if summed > 0 else np.full(len(scores), 1 / max(1, len(scores)))
+            for (name, _), portion in zip(hypotheses, shares, strict=True):
                 row = self.row(name)
                 if row is None:
                     unknown.add(name)
                 else:
-                    mass[place] += score * row
-            summed = scores.sum()
-            if summed > 0:
-                total[place] = summed if summed <= 1 + 1e-6 else scores.max()
-                mass[place] /= summed
+                    mass[place] += portion * row
+            total[place] = summed if summed <= 1 + 1e-6 else scores.max()
         share = mass.sum(1)
         existence = self._calibration(total.clip(0, 1)) * share
         categories = np.where(share[:, None] > 1e-9, mass / share[:, None].clip(1e-9), 1 / CATEGORY_COUNT)

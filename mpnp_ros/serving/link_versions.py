@@ -9,8 +9,9 @@ from pathlib import Path
 from mpnp_ros.errors import LinksError
 from mpnp_ros.files import sha256_of
 from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.methods.connections import check_fit
 from mpnp_ros.methods.link import Link
-from mpnp_ros.methods.link_files import MANIFEST, check_fit, copied_link, load_link
+from mpnp_ros.methods.link_files import MANIFEST, copied_link, load_link
 from mpnp_ros.methods.link_store import REMEMBERED, LinkStore, StoredLink, holding, name_of, whole
 from mpnp_ros.methods.method import Method
 from mpnp_ros.serving.modality_state import LinkFit

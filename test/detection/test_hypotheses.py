@@ -71,6 +71,12 @@ def test_scores_of_one_distribution_add_up_and_of_others_the_largest_counts():
                                [2 / 3, 1 / 3])
 
 
+def test_what_has_no_score_is_as_sure_as_the_calibration_says():
+    assert NUSCENES.read([[('car', 0.)]]).existence[0] == 0
+    certain = ClassReader(load_class_map('nuscenes'), calibration=ScoreCalibration([0., 1., 1., 1.]))
+    assert certain.read([[('car', 0.)], [('kangaroo', 0.)], []]).existence.tolist() == [1, 0, 0]
+
+
 def test_what_may_be_something_else_exists_less():
     reader = ClassReader(read_class_map({'van': {'car': .6, 'truck': .2}}, 'mine'))
     assert reader.read([[('van', .5)]]).existence[0] == pytest.approx(.4)

@@ -145,6 +145,7 @@ class DetectionsNode(SynchronizedEncoder):
         self._infos: dict[str, CameraInfo] = {}
         self._info_topics: dict[str, str] = {}
         self._refused = ''
+        self._understood: set[str] = set()
         self._reader: ClassReader | None = None
         self._tracker = MotionTracker()
         self._ego: EgoPoses | None = None
@@ -162,6 +163,7 @@ class DetectionsNode(SynchronizedEncoder):
         values, names = self.values, self.values.names
         self._topics = topics_of('detector', names, values.topic, 'topic') if names else {}
         self._type, self._info_pattern = values.type, values.camera_info_topic
+        self._understood.clear()
         self._reader = ClassReader(load_class_map(values.classes), values.class_names,
                                    ScoreCalibration(values.calibration))
         if self._topics and self._type != 'auto':
@@ -247,12 +249,16 @@ class DetectionsNode(SynchronizedEncoder):
         return named.select(named.existence >= self._least)
 
     def _named(self, source: str, hypotheses: Sequence[Any]) -> NamedObjects:
+        """Existence and categories; what makes all of them nothing is a concern."""
         named = self._reader.read(hypotheses)
-        lost = ', '.join(named.unknown[:6]) if not named.existence.any() else ''
+        if any(name not in named.unknown for each in hypotheses for name, _ in each):
+            self._understood.add(source)
+        lost = '' if source in self._understood else ', '.join(named.unknown[:6])
         self.concerns.set(f'{source} classes', f'{source}: no class of {lost} is in the class map '
                           f'{self.values.classes}; set classes, or class_names for numbers' if lost else '',
                           quality=0.25)
-        scored = not hypotheses or any(score > 0 for each in hypotheses for _, score in each)
+        scored = not hypotheses or named.existence.any() or any(
+            score > 0 for each in hypotheses for _, score in each)
         self.concerns.set(f'{source} scores', '' if scored else
                           f'{source}: every score is 0, so that nothing counts; publish scores, or set '
                           'calibration to [0.0, 1.0, 1.0, 1.0] where everything is certain', quality=0.25)
